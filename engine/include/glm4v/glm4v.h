@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/**
+ * @file glm4v.h
+ * The whole public interface of the glm4vdescribe engine: open a GLM-4V model directory, start an
+ * engine on it, queue pictures with a prompt, receive text. No GLib, no GStreamer, no CUDA needed.
+ *
+ * The whole loop, error handling included (the test suite compiles and runs these lines):
+ * @code
+ * int caption(const char *dir, const uint8_t *rgb, int width, int height)
+ * {
+ *     glm4v_error err = { 0 };
+ *     glm4v_model *model = NULL;
+ *     glm4v_engine *engine = NULL;
+ *     glm4v_result *result = NULL;
+ *     glm4v_image image = { .data = rgb, .width = width, .height = height, .stride = 3 * width };
+ *     int rc = glm4v_model_open(&model, dir, &(glm4v_model_options){ 0 }, &err);
+ *     if (!rc)
+ *         rc = glm4v_engine_open(&engine, model, &(glm4v_engine_options){ 0 }, &err);
+ *     if (!rc)
+ *         rc = glm4v_describe(engine, &(glm4v_task){ .prompt = "Describe the image in one sentence.",
+ *                             .images = &image, .n_images = 1 }, &result, &err);
+ *     if (rc)
+ *         fprintf(stderr, "%s\n", err.msg);
+ *     else
+ *         puts(result->text);
+ *     glm4v_result_free(&result);
+ *     glm4v_engine_close(&engine);
+ *     glm4v_model_close(&model);
+ *     return rc;
+ * }
+ * @endcode
+ *
+ * Rules that hold everywhere:
+ * - Functions that can fail return 0 or a negative GLM4V_ERR_* and, on failure only, fill the
+ *   caller's glm4v_error (may be NULL). After a failure the output arguments are untouched.
+ * - Option structs: zero means default. `struct_size` is set to sizeof of the struct by callers that
+ *   must keep working with a later library; 0 means the size this header declares.
+ * - `close(&x)` accepts the address of NULL, waits for what is under way, and sets the pointer NULL.
+ * - Strings are UTF-8 and end in NUL. Nothing is printed; see glm4v_model_options.log.
+ * - The ABI is not stable before version 1.0 (soname 0).
+ */
+#ifndef GLM4V_H
+#define GLM4V_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define GLM4V_API __attribute__((visibility("default")))
+#else
+#define GLM4V_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Every error code of the library. Values are fixed; new ones are only appended. */
+typedef enum {
+    GLM4V_OK = 0,
+    GLM4V_ERR_INVALID = -1,     ///< an argument or option is out of its range
+    GLM4V_ERR_NOMEM = -2,       ///< memory could not be allocated, or a limit would be exceeded
+    GLM4V_ERR_NOT_FOUND = -3,   ///< a file or directory does not exist
+    GLM4V_ERR_IO = -4,          ///< a file exists but could not be opened or read
+    GLM4V_ERR_FORMAT = -5,      ///< a file's contents are malformed, truncated or contradict each other
+    GLM4V_ERR_UNSUPPORTED = -6, ///< well formed, but of a kind this build does not support
+    GLM4V_ERR_BUSY = -7,        ///< max_pending requests of this stream wait already
+    GLM4V_ERR_CANCELED = -8,    ///< canceled by the caller
+    GLM4V_ERR_DEADLINE = -9,    ///< the request's deadline passed before its answer was complete
+    GLM4V_ERR_DEVICE = -10,     ///< the compute device is missing or failed
+    GLM4V_ERR_INTERNAL = -11,   ///< a defect of this library
+} glm4v_error_code;
+
+/** What went wrong, for a program (code) and for a person (msg: what, where, what to do). */
+typedef struct {
+    int code;      ///< a glm4v_error_code
+    char msg[512]; ///< one line, no trailing newline
+} glm4v_error;
+
+/** @return Version of the library, "MAJOR.MINOR.PATCH"; static storage. Any thread. */
+GLM4V_API const char *glm4v_version(void);
+
+/** @return Short name of a glm4v_error_code such as "not-found", "unknown" for others; static. */
+GLM4V_API const char *glm4v_error_name(int code);
+
+/* ---------------------------------------------------------------- model ---------------------- */
+
+/** A loaded model: immutable, reference-counted, shared by any number of engines and threads. */
+typedef struct glm4v_model glm4v_model;
+
+/** Importance of a log line. */
+typedef enum {
+    GLM4V_LOG_ERROR = 1,
+    GLM4V_LOG_WARNING = 2,
+    GLM4V_LOG_INFO = 3,
+    GLM4V_LOG_DEBUG = 4,
+} glm4v_log_level;
+
+/** Receives one log line (no newline). May be called from any engine thread; must not block. */
+typedef void (*glm4v_log_fn)(void *user, glm4v_log_level level, const char *line);
+
+/**
+ * Receives loading progress, at most about 20 times a second and once at the end.
+ * Called from the thread that called glm4v_model_open().
+ *
+ * @param done, total  Bytes of weights read so far and in all; total > 0.
+ * @return 0 to go on, anything else to cancel: glm4v_model_open() then fails with GLM4V_ERR_CANCELED.
+ */
+typedef int (*glm4v_progress_fn)(void *user, uint64_t done, uint64_t total);
+
+/** How to open a model. All zero: every default. */
+typedef struct {
+    size_t struct_size;         ///< sizeof(glm4v_model_options), or 0
+    const char *device;         ///< "auto", "cpu", "cuda[:N][,cuda:M]"; NULL = "auto"
+    const char *quantization;   ///< NULL = as stored; "bf16", "fp32", "int8", "int4" (text and vision), or
+                                ///< "text=F,vision=F,embedding=F,lm-head=F" with any of the four keys
+    uint32_t n_threads;         ///< CPU threads; 0 = the cores this process may use
+    uint64_t random_seed;       ///< with random_weights: seed of the weights
+    int random_weights;         ///< 1 = read only config.json and fill memory with seeded random weights
+    int weights_only;           ///< 1 = open without tokenizer and processor files (reference vectors)
+    glm4v_progress_fn progress; ///< NULL = none
+    void *progress_user;        ///< passed to progress
+    glm4v_log_fn log;           ///< NULL = silent
+    void *log_user;             ///< passed to log; must stay valid until the model is freed
+} glm4v_model_options;
+
+/** Parts of a model whose weight form is chosen separately. */
+typedef enum {
+    GLM4V_PART_TEXT,
+    GLM4V_PART_VISION,
+    GLM4V_PART_EMBEDDING,
+    GLM4V_PART_LM_HEAD,
+    GLM4V_N_PARTS
+} glm4v_part;
+
+/** What a model directory holds. Strings live inside the struct. */
+typedef struct {
+    char family[16];               ///< "glm4v" or "chatglm4v"
+    char chat_template[16];        ///< "glm-4.1v", "glm-4.5", "chatglm4v" or "none" (weights only)
+    char name[64];                 ///< last component of the directory's path
+    char stored_form[16];          ///< dtype most weights are stored in: "bf16", "fp32", "fp16", ...
+    char form[GLM4V_N_PARTS][16];  ///< form of each part in memory, by glm4v_part
+    char isa[16];                  ///< CPU kernel level in use: "c", "avx2", "avx512"; "" before loading
+    char hash[17];                 ///< 64-bit digest of config and tensor headers, hexadecimal
+    uint64_t n_parameters;         ///< numbers in all tensors used
+    uint64_t file_bytes;           ///< bytes of the weight files
+    uint32_t n_shards;             ///< weight files
+    uint32_t n_tensors;            ///< tensors in them
+    uint32_t vocab_size, hidden_size, n_layers, n_heads, n_kv_heads, head_dim, ffn_size;
+    uint32_t vision_hidden_size, vision_layers, vision_heads, patch_size, merge_size;
+    uint32_t context_length;       ///< positions the model was made for
+    uint64_t min_pixels, max_pixels; ///< bounds of a picture after resizing, pixels of one frame
+} glm4v_model_info;
+
+/** Memory that a model and one engine on it take, in bytes. */
+typedef struct {
+    uint64_t weights;  ///< all weights in their chosen forms, scales included
+    uint64_t kv_cache; ///< keys and values of max_batch requests of context_length tokens
+    uint64_t scratch;  ///< activations at the given picture size
+    uint64_t total;    ///< the three together
+} glm4v_memory;
+
+/** How to run an engine. All zero: every default. */
+typedef struct {
+    size_t struct_size;       ///< sizeof(glm4v_engine_options), or 0
+    uint32_t max_batch;       ///< requests advanced together, [1, 64]; 0 = 4
+    uint32_t max_pending;     ///< requests of one stream that may wait, [1, 65536]; 0 = 64
+    uint32_t context_length;  ///< tokens per request, pictures included; 0 = min(model's own, 8192)
+    uint64_t max_pixels;      ///< upper bound of a picture after resizing, pixels; 0 = the model's own
+    uint32_t prefix_tokens;   ///< constant prompt tokens kept between requests; 0 = 1024
+} glm4v_engine_options;
+
+/**
+ * Open a model directory: validate everything, then load the weights.
+ *
+ * @param[out] model  The model, one reference; release with glm4v_model_close().
+ * @param dir         Hugging Face layout: config.json, *.safetensors (with index if sharded),
+ *                    tokenizer.json or tokenizer.model, tokenizer_config.json, preprocessor_config.json.
+ * @param options     NULL = all defaults. Read during the call only, log and log_user apart.
+ * @param[out] err    Written on failure only; may be NULL.
+ *
+ * @return 0. On failure *model is untouched and nothing stays allocated or open:
+ *         GLM4V_ERR_NOT_FOUND, _IO, _FORMAT, _UNSUPPORTED (err->msg names file, key or tensor),
+ *         _INVALID (an option), _NOMEM, _CANCELED (by progress), _DEVICE.
+ *
+ * Thread-safety: any thread; several models may be opened at once.
+ * Cost: validation reads headers only (below 2 s); loading is limited by the disk. Weights are read
+ * with pread into memory owned by the model, so later changes of the files do no harm; a file that
+ * changes while it is read is an error (GLM4V_ERR_IO).
+ */
+GLM4V_API int glm4v_model_open(glm4v_model **model, const char *dir,
+                               const glm4v_model_options *options, glm4v_error *err);
+
+/** Add a reference. @return model. Any thread. */
+GLM4V_API glm4v_model *glm4v_model_ref(glm4v_model *model);
+
+/** Drop a reference, free the model with the last one, set *model NULL. Any thread. */
+GLM4V_API void glm4v_model_close(glm4v_model **model);
+
+/** @return What was loaded; lives as long as the model. Any thread. */
+GLM4V_API const glm4v_model_info *glm4v_model_get_info(const glm4v_model *model);
+
+/**
+ * Validate a model directory and tell what it holds, without loading weights (tens of ms).
+ * Checks all that glm4v_model_open() checks before it allocates. Errors as there.
+ */
+GLM4V_API int glm4v_model_inspect(const char *dir, const glm4v_model_options *options,
+                                  glm4v_model_info *info, glm4v_error *err);
+
+/**
+ * Memory that opening dir with these options takes, told from headers alone.
+ *
+ * @param width, height  Picture size in pixels that the engine will see.
+ * @param engine         NULL = engine defaults.
+ */
+GLM4V_API int glm4v_model_estimate_memory(const char *dir, const glm4v_model_options *options,
+                                          const glm4v_engine_options *engine, uint32_t width,
+                                          uint32_t height, glm4v_memory *memory, glm4v_error *err);
+
+/* ---------------------------------------------------------------- engine --------------------- */
+
+/** One model plus a scheduler thread that batches requests continuously. */
+typedef struct glm4v_engine glm4v_engine;
+
+/** One queued description; reference-counted. */
+typedef struct glm4v_request glm4v_request;
+
+/** A picture: RGB, 8 bits a channel, full range, row-major. Borrowed, never copied whole. */
+typedef struct {
+    const uint8_t *data; ///< first byte of the top row
+    int32_t width;       ///< pixels, [1, 16384]
+    int32_t height;      ///< pixels, [1, 16384]; sides at most 200:1
+    int64_t stride;      ///< bytes from one row to the next, >= 3 * width
+    double timestamp;    ///< seconds since the clip began; read for clip frames only
+} glm4v_image;
+
+/** An earlier exchange of the conversation. Strings and pictures are borrowed like the task's. */
+typedef struct {
+    const char *user;          ///< what was asked
+    const char *assistant;     ///< what was answered, without reasoning
+    const glm4v_image *images; ///< pictures that stood before the question
+    uint32_t n_images;
+} glm4v_turn;
+
+/** Part of a model's output that a piece of text belongs to. */
+typedef enum {
+    GLM4V_TEXT_ANSWER,    ///< the caption
+    GLM4V_TEXT_REASONING, ///< inside <think>...</think>
+    GLM4V_TEXT_BOX,       ///< inside box markers; part of the answer too
+} glm4v_text_part;
+
+/** Why generation ended. */
+typedef enum {
+    GLM4V_FINISH_STOP,     ///< the model ended its answer
+    GLM4V_FINISH_LENGTH,   ///< max_tokens reached, or the context is full
+    GLM4V_FINISH_DEADLINE, ///< the deadline passed: text is what there was
+    GLM4V_FINISH_CANCELED, ///< canceled
+    GLM4V_FINISH_ERROR,    ///< failed, see status and message
+} glm4v_finish;
+
+/** Where the time of a request went, in nanoseconds. */
+typedef struct {
+    uint64_t queued;      ///< submit to first step
+    uint64_t preprocess;  ///< resize, normalise, patches
+    uint64_t vision;      ///< vision tower
+    uint64_t prefill;     ///< prompt through the text model
+    uint64_t first_token; ///< submit to first token known
+    uint64_t decode;      ///< first token to the end
+    uint64_t total;       ///< submit to the end
+} glm4v_timings;
+
+/** What came out. Valid during on_done, or until glm4v_result_free() where a caller owns it. */
+typedef struct {
+    int status;                ///< 0, or the GLM4V_ERR_* that ended the request
+    const char *message;       ///< for a person; "" when status is 0
+    glm4v_finish finish;       ///< why it ended
+    const char *text;          ///< the answer alone: valid UTF-8, trimmed, no markers; "" if none
+    const char *reasoning;     ///< "" if none
+    const char *box;           ///< contents of the first box, e.g. "[[12,40,200,310]]"; "" if none
+    uint32_t prompt_tokens;    ///< all tokens in, pictures included
+    uint32_t vision_tokens;    ///< of these, pictures
+    uint32_t cached_tokens;    ///< of these, taken from the prefix cache
+    uint32_t output_tokens;    ///< tokens generated, stop token not counted
+    uint32_t image_width, image_height; ///< size the first picture was resized to
+    glm4v_timings timings;
+} glm4v_result;
+
+/** What to describe and how. All zero apart from prompt and images: every default. */
+typedef struct {
+    size_t struct_size;        ///< sizeof(glm4v_task), or 0
+    const char *system;        ///< system prompt; NULL = none
+    const char *prompt;        ///< the question; required
+    const glm4v_image *images; ///< pictures, before the prompt in order
+    uint32_t n_images;         ///< [0, 64]
+    const glm4v_image *frames; ///< a video clip in time order instead of pictures; timestamps required
+    uint32_t n_frames;         ///< [0, 640]; images and frames exclude each other
+    const glm4v_turn *history; ///< earlier turns, oldest first
+    uint32_t n_history;        ///< [0, 64]
+    uint32_t max_tokens;       ///< of the answer, [1, 65536]; 0 = 64
+    uint32_t max_reasoning_tokens; ///< with thinking, then the answer is forced; 0 = 1024
+    int thinking;              ///< 0 = answer at once (default), 1 = reason first
+    float temperature;         ///< 0 = greedy; (0, 2]
+    uint32_t top_k;            ///< most likely tokens to draw from; 0 = no bound
+    float top_p;               ///< nucleus in (0, 1]; 0 = 1 = no bound
+    float repetition_penalty;  ///< [1, 2]; 0 = 1 = none
+    uint64_t seed;             ///< of the draws; same seed, same text
+    uint32_t stream;           ///< requests of one stream are served in order, streams in turn
+    uint64_t deadline;         ///< CLOCK_MONOTONIC nanoseconds; 0 = none. Earliest first
+    void (*on_text)(void *user, glm4v_text_part part, const char *text); ///< new text, whole characters
+    void (*on_done)(void *user, const glm4v_result *result);             ///< once for each queued request
+    void *user;                ///< passed to both callbacks
+} glm4v_task;
+
+/** Counters since the engine was opened, and gauges. */
+typedef struct {
+    uint64_t submitted, completed, canceled, failed;
+    uint64_t steps;           ///< scheduler steps
+    uint64_t decode_rows;     ///< rows of all decode steps: / decode_steps = mean batch
+    uint64_t decode_steps;
+    uint64_t prefix_hits;     ///< requests that found their prefix in the cache
+    uint32_t queued, running; ///< now
+} glm4v_engine_stats;
+
+/**
+ * Start an engine: takes a reference on model, allocates KV cache and decode scratch, starts the
+ * scheduler thread (SCHED_BATCH, nice 5: a busy model must not delay a video path).
+ *
+ * @return 0. On failure *engine is untouched: GLM4V_ERR_INVALID, _NOMEM, _DEVICE.
+ */
+GLM4V_API int glm4v_engine_open(glm4v_engine **engine, glm4v_model *model,
+                                const glm4v_engine_options *options, glm4v_error *err);
+
+/**
+ * Cancel everything, run the remaining on_done callbacks, stop the thread, free. Sets *engine NULL.
+ * Not from a callback. No other thread may use the engine any more.
+ */
+GLM4V_API void glm4v_engine_close(glm4v_engine **engine);
+
+/**
+ * Queue one description: pictures and prompt in, text out through the callbacks.
+ *
+ * @param task      Read during the call only, except the pixels of images, frames and history
+ *                  pictures, which are borrowed until on_done has returned.
+ * @param[out] req  Handle for cancel and wait, one reference: glm4v_request_unref(). NULL if not wanted.
+ * @param[out] err  Written on failure only; may be NULL.
+ *
+ * @return 0. On failure nothing was queued, no callback will run and *req is untouched:
+ *         GLM4V_ERR_INVALID (a picture is empty or too narrow, an option is out of range, the prompt is
+ *         not UTF-8), _BUSY (max_pending of this stream wait already), _NOMEM, _DEVICE (the engine
+ *         stopped after a device fault). A prompt that exceeds the context length is found later and
+ *         told to on_done as GLM4V_ERR_INVALID.
+ *
+ * Thread-safety: any thread. Callbacks run on the scheduler thread and must not block nor call
+ * glm4v_engine_close(), glm4v_request_wait() or glm4v_describe().
+ * Cost: copies the prompt, not the pictures; returns within 0.1 ms.
+ * Source: continuous batching, Orca, OSDI 2022.
+ */
+GLM4V_API int glm4v_engine_submit(glm4v_engine *engine, const glm4v_task *task, glm4v_request **req,
+                                  glm4v_error *err);
+
+/** Describe and wait: submit, wait, hand out a copy of the result (glm4v_result_free()). Any thread
+ *  but the callbacks'. task->on_done, if set, runs as well. @return 0 or the result's status. */
+GLM4V_API int glm4v_describe(glm4v_engine *engine, const glm4v_task *task, glm4v_result **result,
+                             glm4v_error *err);
+
+/** Free a result that glm4v_describe() handed out and set *result NULL. Accepts the address of NULL. */
+GLM4V_API void glm4v_result_free(glm4v_result **result);
+
+/** Fill stats. Any thread. */
+GLM4V_API void glm4v_engine_get_stats(glm4v_engine *engine, glm4v_engine_stats *stats);
+
+/**
+ * Ask a request to end: returns at once; it ends within one step (one layer of vision or prefill
+ * work, or one token) and on_done is called with status GLM4V_ERR_CANCELED. No effect once done. Any thread.
+ */
+GLM4V_API void glm4v_request_cancel(glm4v_request *req);
+
+/**
+ * Wait until on_done has returned.
+ * @param timeout_ns  Nanoseconds; UINT64_MAX = for ever; 0 = only look.
+ * @return 0 when done, GLM4V_ERR_DEADLINE after timeout_ns. Any thread but the callbacks'.
+ */
+GLM4V_API int glm4v_request_wait(glm4v_request *req, uint64_t timeout_ns);
+
+/** Drop the reference and set *req NULL. The request itself goes on. Any thread. */
+GLM4V_API void glm4v_request_unref(glm4v_request **req);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* GLM4V_H */

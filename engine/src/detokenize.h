@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Token ids to UTF-8 while they come: holds back half characters, and tells reasoning, answer and box apart.
+ * Invalid bytes become U+FFFD by the WHATWG rule; NUL, C0/C1 controls but \n and \t, ESC sequences' ESC and
+ * bidirectional overrides are dropped; control tokens never show. */
+#ifndef GLM4V_ENGINE_DETOKENIZE_H
+#define GLM4V_ENGINE_DETOKENIZE_H
+
+#include "prompt.h"
+
+#define GLM4V_MAX_OUTPUT_BYTES (64 * 1024) /* of each part; more ends the answer */
+
+typedef struct {
+    char *data; /* terminated */
+    size_t len, capacity;
+} glm4v_text;
+
+typedef struct {
+    const glm4v_tokenizer *tokenizer;
+    const glm4v_chat *chat;
+    glm4v_text answer, reasoning, box; /* box: contents of the first box of the answer */
+    glm4v_text_part part;              /* of the next token */
+    unsigned char held[4];             /* bytes of an incomplete character */
+    int n_held;
+    int n_boxes;
+} glm4v_detokenizer;
+
+/* Memory for the largest answer is taken here, so that a decode step allocates nothing. prefilled: the prompt ends
+ * in <answer> or </think>, so the answer begins at once. */
+int glm4v_detokenizer_init(glm4v_detokenizer *d, const glm4v_tokenizer *tokenizer, const glm4v_chat *chat,
+                           bool thinking, uint32_t max_tokens, glm4v_error *err);
+
+/* Take one token. *text (valid until the next call, "" if nothing is complete) and *part say what is new.
+ * Returns false when the part's byte limit is reached. */
+bool glm4v_detokenizer_push(glm4v_detokenizer *d, int32_t id, const char **text, glm4v_text_part *part);
+
+/* End: a held half character is dropped; answer is trimmed. */
+void glm4v_detokenizer_finish(glm4v_detokenizer *d);
+void glm4v_detokenizer_clear(glm4v_detokenizer *d);
+
+#endif
