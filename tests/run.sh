@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Installs what is missing, builds, runs the tests, counts. The last line is
+#     N passed, N failed, N skipped
+# over every TAP line of every program that ran; the exit status is 0 only when nothing failed.
+#
+#   tests/run.sh            style, plain and asan: what a submission must pass
+#   tests/run.sh JOB...     any of the jobs below
+#   style      rules of the source tree (tests/style.py)
+#   plain      build/         every suite
+#   asan       build-asan/    every suite under AddressSanitizer, LeakSanitizer, UBSan
+#   tsan       build-tsan/    unit, engine and element suites under ThreadSanitizer (clang)
+#   clang      build-clang/   every suite, compiled by clang
+#   release    build-release/ every suite, -O3, assertions off
+#   werror     build-werror/  compiles with -Werror, runs nothing
+#   valgrind   build/         unit and engine suites under memcheck
+#   deep       build-asan/    the long counts: every suite with GLM4V_DEEP=1
+# Environment: GLM4V_GOLDEN (reference vectors), GLM4V_REQUIRE (words: gpu golden model; a missing one fails).
+set -u
+cd "$(dirname "$0")/.." || exit 1
+jobs=${*:-style plain asan}
+results=$(mktemp -d)
+trap 'rm -rf "$results"' EXIT
+broken=0
+
+say() { printf '\n== %s\n' "$*"; }
+
+# build DIR OPTION...: configures once, compiles.
+build() {
+    local dir=$1
+    shift
+    if [ ! -f "$dir/build.ninja" ]; then
+        meson setup "$dir" "$@" >"$results/setup.log" 2>&1 ||
+            { tail -n 30 "$results/setup.log"; return 1; }
+    fi
+    ninja -C "$dir" >"$results/ninja.log" 2>&1 ||
+        { grep -E 'error|FAILED' -A 5 "$results/ninja.log" | head -n 60; return 1; }
+    grep -cE 'warning:' "$results/ninja.log" | sed 's/^/compiler warnings: /'
+}
+
+# suites JOB DIR OPTION...: runs meson's tests there and keeps their log for counting.
+suites() {
+    local job=$1 dir=$2
+    shift 2
+    rm -f "$dir"/meson-logs/testlog*.json
+    meson test -C "$dir" --no-rebuild --print-errorlogs "$@" 2>&1 |
+        grep -vE '^(ninja|Full log|$)' | tail -n 400
+    cat "$dir"/meson-logs/testlog*.json >"$results/$job.json" 2>/dev/null ||
+        { echo "no test log in $dir"; return 1; }
+}
+
+sanitizer_environment() {
+    export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:strict_string_checks=1
+    ASAN_OPTIONS=$ASAN_OPTIONS:detect_stack_use_after_return=1
+    export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+    export LSAN_OPTIONS=suppressions=$PWD/tests/support/lsan.supp:print_suppressions=0
+    export TSAN_OPTIONS=suppressions=$PWD/tests/support/tsan.supp:halt_on_error=0:exitcode=66
+    # The registry helper process is not sanitized and could not load a sanitized plugin.
+    export GST_REGISTRY_FORK=no
+    # GLib's slices and delayed frees hide leaks and late reads.
+    export G_SLICE=always-malloc
+}
+
+job_style() { python3 tests/style.py | tee "$results/style.tap"; [ "${PIPESTATUS[0]}" = 0 ] || true; }
+job_plain() { build build && suites plain build; }
+job_asan() {
+    build build-asan -Db_sanitize=address,undefined -Db_lundef=false &&
+        (sanitizer_environment; suites asan build-asan --timeout-multiplier 6)
+}
+job_deep() {
+    build build-asan -Db_sanitize=address,undefined -Db_lundef=false &&
+        (sanitizer_environment; GLM4V_DEEP=1 suites deep build-asan --timeout-multiplier 60)
+}
+job_tsan() {
+    CC=clang build build-tsan -Db_sanitize=thread -Db_lundef=false &&
+        (sanitizer_environment
+            suites tsan build-tsan --timeout-multiplier 15 --suite unit --suite engine --suite element)
+}
+job_clang() { CC=clang build build-clang && suites clang build-clang; }
+job_release() { build build-release --buildtype=release && suites release build-release; }
+job_werror() { build build-werror --werror; }
+job_valgrind() {
+    build build && suites valgrind build --timeout-multiplier 40 --suite unit --suite engine \
+        --wrapper 'valgrind --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite -q'
+}
+
+packages="build run test"
+case " $jobs " in *" style "*) packages="$packages style" ;; esac
+case " $jobs " in *" clang "* | *" tsan "*) packages="$packages clang" ;; esac
+case " $jobs " in *" valgrind "*) packages="$packages valgrind" ;; esac
+# shellcheck disable=SC2086
+bash tools/install-packages.sh $packages || exit 1
+
+for job in $jobs; do
+    if ! declare -F "job_$job" >/dev/null; then
+        sed -n 's/^#   //p' "$0"
+        echo "unknown job: $job" >&2
+        exit 2
+    fi
+    say "$job"
+    start=$SECONDS
+    "job_$job" || { echo "job $job could not run"; broken=1; }
+    echo "$job: $((SECONDS - start)) s"
+done
+
+say "all jobs"
+python3 tests/support/count.py --extra-failures "$broken" "$results"

@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Rules of the source tree, one TAP line each: tests/style.py [ROOT].
+
+Reads what git tracks. Each rule is a function that yields "file:line: why"; its name says what holds.
+The rules test themselves first: each must object to a line made for it.
+"""
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent.parent).resolve()
+
+SOURCE = (".c", ".h", ".cu", ".cuh", ".py", ".sh", ".build", ".in", ".md", ".txt", ".prs", ".supp")
+CODE = (".c", ".h", ".cu", ".cuh")
+
+# L-01: what engine/, gst-plugin/ and tools/ never call. Raw allocation belongs to engine/src/mem.c.
+BANNED = re.compile(
+    r"\b(strcpy|strcat|sprintf|vsprintf|alloca|assert|abort|exit|_exit|system|popen|strtok|atoi|atol|atof|"
+    r"strtol|strtoul|gets)\s*\(")
+RAW_ALLOCATION = re.compile(r"\b(malloc|calloc|realloc|reallocarray)\s*\(")
+VARIABLE_G_NEW = re.compile(r"\bg_(?:malloc0?|realloc)\s*\((?!\s*(?:sizeof\b|\d))")
+INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00a0]")
+SUBJECT = re.compile(r"^([a-z0-9_./*, -]+|[A-Z][A-Z]+[A-Za-z.]*): \S.*[^.]$")
+SELF = "tests/style.py"
+
+
+def tracked():
+    out = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, check=True)
+    return [name for name in out.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
+
+
+def lines_of(files, suffixes):
+    for name in files:
+        if name.endswith(suffixes) or ("." not in pathlib.PurePath(name).name and name.startswith((".ci", "tests"))):
+            text = (ROOT / name).read_bytes().decode("utf-8", "replace")
+            for number, line in enumerate(text.split("\n"), 1):
+                yield name, number, line
+
+
+def strip_comments_and_strings(text):
+    """The same number of lines, with comments and string contents blanked."""
+    def blank(match):
+        return re.sub(r"[^\n]", " ", match.group(0))
+    return re.sub(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\'', blank, text, flags=re.S)
+
+
+def code_lines(files, folders):
+    for name in files:
+        if name.startswith(folders) and name.endswith(CODE):
+            text = strip_comments_and_strings((ROOT / name).read_text(errors="replace"))
+            for number, line in enumerate(text.split("\n"), 1):
+                yield name, number, line
+
+
+def no_banned_call_in_engine_plugin_tools(files):
+    for name, number, line in code_lines(files, ("engine/", "gst-plugin/", "tools/")):
+        match = BANNED.search(line)
+        if match:
+            yield f"{name}:{number}: {match.group(1)}()"
+
+
+def memory_only_through_the_allocators(files):
+    for name, number, line in code_lines(files, ("engine/", "gst-plugin/", "tools/")):
+        if name == "engine/src/mem.c":
+            continue
+        match = RAW_ALLOCATION.search(line) or VARIABLE_G_NEW.search(line)
+        if match:
+            yield f"{name}:{number}: {match.group(0)}"
+
+
+def no_glib_below_the_plugin(files):
+    for name, number, line in code_lines(files, ("engine/", "kernels/")):
+        if re.search(r"#\s*include\s*<(glib|gst)", line):
+            yield f"{name}:{number}: {line.strip()}"
+
+
+def kernels_include_nothing_of_the_engine(files):
+    for name in files:
+        if name.startswith("kernels/") and name.endswith(CODE):
+            for number, line in enumerate((ROOT / name).read_text(errors="replace").split("\n"), 1):
+                if re.match(r'\s*#\s*include\s*[<"](\.\./engine|glm4v/|jansson|utf8proc)', line):
+                    yield f"{name}:{number}: {line.strip()}"
+
+
+def no_tab(files):
+    for name, number, line in lines_of(files, SOURCE):
+        if "\t" in line and not name.endswith(".tsv"):
+            yield f"{name}:{number}: tab"
+
+
+def no_trailing_space(files):
+    for name, number, line in lines_of(files, SOURCE):
+        if line != line.rstrip():
+            yield f"{name}:{number}: trailing space"
+
+
+def files_end_in_one_newline(files):
+    for name in files:
+        if name.endswith(SOURCE):
+            data = (ROOT / name).read_bytes()
+            if data and (not data.endswith(b"\n") or data.endswith(b"\n\n")):
+                yield f"{name}: final newline"
+
+
+def no_invisible_unicode(files):
+    for name, number, line in lines_of(files, SOURCE):
+        if INVISIBLE.search(line):
+            yield f"{name}:{number}: U+{ord(INVISIBLE.search(line).group(0)):04X}"
+
+
+def sources_name_their_licence(files):
+    for name in files:
+        if name.endswith(CODE + (".py", ".sh")):
+            head = (ROOT / name).read_text(errors="replace")[:200]
+            if "SPDX-License-Identifier: " not in head:
+                yield f"{name}: no SPDX line"
+
+
+def lines_fit_120_columns(files):
+    for name, number, line in lines_of(files, CODE + (".sh", ".py", ".build")):
+        if len(line) > 120:
+            yield f"{name}:{number}: {len(line)} columns"
+
+
+def nothing_is_left_undone(files):
+    for name, number, line in lines_of(files, CODE + (".py", ".sh", ".build")):
+        if name != SELF and re.search(r"\b(TODO|FIXME|XXX|HACK)\b", line):
+            yield f"{name}:{number}: {line.strip()[:60]}"
+
+
+def commit_subjects_name_component_and_effect(files):
+    del files
+    log = subprocess.run(["git", "-C", str(ROOT), "log", "--no-merges", "-n", "200", "--format=%h %s"],
+                         capture_output=True, text=True, check=True)
+    for line in log.stdout.splitlines():
+        commit, _, subject = line.partition(" ")
+        if len(subject) >= 72 or not SUBJECT.match(subject):
+            yield f"{commit}: {subject}"
+
+
+RULES = [no_banned_call_in_engine_plugin_tools, memory_only_through_the_allocators, no_glib_below_the_plugin,
+         kernels_include_nothing_of_the_engine, no_tab, no_trailing_space, files_end_in_one_newline,
+         no_invisible_unicode, sources_name_their_licence, lines_fit_120_columns, nothing_is_left_undone,
+         commit_subjects_name_component_and_effect]
+
+BAD = {
+    "engine/a.c": "#include <glib.h>\nvoid f(void)\t{ strcpy(a, b); /* TODO */ free(malloc(3)); } \n\n",
+    "kernels/b.h": '#include "../engine/src/mem.h"\nint zero\u200bwidth;' + " " * 120 + "\n",
+}
+
+
+def rules_object_to_bad_files():
+    """Names of the rules that let a tree of bad files pass."""
+    global ROOT
+    real = ROOT
+    with tempfile.TemporaryDirectory() as folder:
+        ROOT = pathlib.Path(folder)
+        for name, text in BAD.items():
+            (ROOT / name).parent.mkdir(parents=True)
+            (ROOT / name).write_text(text)
+        git = ["git", "-C", folder, "-c", "user.name=style", "-c", "user.email=style@localhost"]
+        subprocess.run(git + ["init", "-q"], check=True)
+        subprocess.run(git + ["add", "."], check=True)
+        subprocess.run(git + ["commit", "-q", "-m", "Did things."], check=True)
+        blind = [rule.__name__ for rule in RULES if not list(rule(list(BAD)))]
+    ROOT = real
+    return blind
+
+
+def report(number, name, problems):
+    for problem in problems[:40]:
+        print("#", problem)
+    print(f"{'not ' if problems else ''}ok {number} - {name}")
+    return bool(problems)
+
+
+def main():
+    if not shutil.which("git") or not (ROOT / ".git").exists():
+        print("1..0 # SKIP not a git checkout")
+        return 0
+    files = tracked()
+    failed = report(1, "every_rule_objects_to_a_file_made_for_it", rules_object_to_bad_files())
+    for number, rule in enumerate(RULES, 2):
+        failed |= report(number, rule.__name__, list(rule(files)))
+    print(f"1..{len(RULES) + 1}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
