@@ -1,0 +1,607 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The tiny model's writer. Weights are a function of (seed, name, index), so that dtype, sharding and naming do not
+ * change them. */
+#define _GNU_SOURCE
+#include "tiny_model.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define TEMP_NAME "glm4v-tiny-"
+#define MAX_TENSORS 96
+
+/* ---- weights ---- */
+
+typedef struct {
+    char name[96];   /* in the file */
+    char source[96]; /* the name that decides the values */
+    uint64_t start;  /* element of the source where this tensor begins */
+    int rank;
+    int64_t shape[5];
+} tensor;
+
+typedef struct {
+    tensor t[MAX_TENSORS];
+    int n;
+    const tiny_model_options *options;
+} tensor_list;
+
+static uint64_t mix(uint64_t x)
+{
+    x += 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+static uint64_t hash_name(const char *s)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    for (; *s; s++)
+        h = (h ^ (unsigned char)*s) * 0x100000001b3u;
+    return h;
+}
+
+/* Mean and deviation that keep activations near 1 through the layers. */
+static void scale_of(const char *name, float *mean, float *deviation)
+{
+    static const struct {
+        const char *word;
+        float mean, deviation;
+    } table[] = {
+        { "norm", 1, 0.1f },        { "bias", 0, 0.1f },
+        { "embed_tokens", 0, 1 },   { "position_embedding", 0, 0.5f },
+        { "patch_embed", 0, 0.03f }, { "lm_head", 0, 0.25f },
+    };
+    *mean = 0, *deviation = 0.09f; /* about 1 / sqrt(128) */
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (strstr(name, table[i].word)) {
+            *mean = strcmp(table[i].word, "norm") || !strstr(name, "bias") ? table[i].mean : 0;
+            *deviation = table[i].deviation;
+            return;
+        }
+}
+
+static uint32_t bits_of(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+float tiny_model_value(uint64_t seed, const char *name, uint64_t i)
+{
+    float mean, deviation;
+    scale_of(name, &mean, &deviation);
+    uint64_t r = mix(mix((seed ? seed : 1) ^ hash_name(name)) + i);
+    float sum = 0; /* of four uniform numbers: near enough to normal */
+    for (int k = 0; k < 4; k++)
+        sum += (float)(r >> (16 * k) & 0xffff) / 65536.0f;
+    float value = mean + deviation * (sum - 2) * 1.7320508f;
+    uint32_t u = bits_of(value); /* to bf16, nearest even */
+    u = (u + 0x7fff + (u >> 16 & 1)) & 0xffff0000u;
+    memcpy(&value, &u, sizeof value);
+    return fabsf(value) < 0x1p-16f ? 0 : value; /* below, f16 would not be exact */
+}
+
+static uint16_t to_f16(float value)
+{
+    uint32_t u = bits_of(value), sign = u >> 16 & 0x8000, mantissa = (u & 0x7fffff) | 0x800000;
+    int exponent = (int)(u >> 23 & 255) - 127;
+    if (value == 0)
+        return (uint16_t)sign;
+    if (exponent < -14) /* subnormal */
+        return (uint16_t)(sign | mantissa >> (-exponent - 1));
+    return (uint16_t)(sign | (uint32_t)(exponent + 15) << 10 | (mantissa & 0x7fffff) >> 13);
+}
+
+static uint64_t count_of(const tensor *t)
+{
+    uint64_t n = 1;
+    for (int i = 0; i < t->rank; i++)
+        n *= (uint64_t)t->shape[i];
+    return n;
+}
+
+/* Append one tensor. The zero-terminated shape follows. */
+static tensor *add(tensor_list *list, const char *name, ...)
+{
+    tensor *t = &list->t[list->n++];
+    *t = (tensor){ .rank = 0 };
+    snprintf(t->source, sizeof t->source, "%s", name);
+    if (!list->options->short_prefix || !strncmp(name, "lm_head", 7))
+        snprintf(t->name, sizeof t->name, "%s", name);
+    else if (!strncmp(name, "model.language_model.", 21))
+        snprintf(t->name, sizeof t->name, "model.%s", name + 21);
+    else
+        snprintf(t->name, sizeof t->name, "%s", name + 6); /* model.visual. -> visual. */
+    va_list args;
+    va_start(args, name);
+    for (int64_t d; (d = va_arg(args, int)) != 0;)
+        t->shape[t->rank++] = d;
+    va_end(args);
+    return t;
+}
+
+static void add_text_layer(tensor_list *list, int layer)
+{
+    char name[96];
+    int D = TINY_HIDDEN, F = TINY_FFN, q = TINY_HEADS * TINY_HEAD_DIM, kv = TINY_KV_HEADS * TINY_HEAD_DIM;
+#define NAME(s) (snprintf(name, sizeof name, "model.language_model.layers.%d." s ".weight", layer), name)
+#define BIAS(s) (snprintf(name, sizeof name, "model.language_model.layers.%d." s ".bias", layer), name)
+    add(list, NAME("input_layernorm"), D, 0);
+    add(list, NAME("self_attn.q_proj"), q, D, 0);
+    add(list, BIAS("self_attn.q_proj"), q, 0);
+    add(list, NAME("self_attn.k_proj"), kv, D, 0);
+    add(list, BIAS("self_attn.k_proj"), kv, 0);
+    add(list, NAME("self_attn.v_proj"), kv, D, 0);
+    add(list, BIAS("self_attn.v_proj"), kv, 0);
+    add(list, NAME("self_attn.o_proj"), D, q, 0);
+    add(list, NAME("post_self_attn_layernorm"), D, 0);
+    add(list, NAME("post_attention_layernorm"), D, 0);
+    if (list->options->split_gate_up) {
+        tensor *gate = add(list, NAME("mlp.gate_proj"), F, D, 0);
+        tensor *up = add(list, NAME("mlp.up_proj"), F, D, 0);
+        snprintf(gate->source, sizeof gate->source, "%s", NAME("mlp.gate_up_proj"));
+        snprintf(up->source, sizeof up->source, "%s", name);
+        up->start = (uint64_t)F * (uint64_t)D;
+    } else {
+        add(list, NAME("mlp.gate_up_proj"), 2 * F, D, 0);
+    }
+    add(list, NAME("mlp.down_proj"), D, F, 0);
+    add(list, NAME("post_mlp_layernorm"), D, 0);
+#undef NAME
+#undef BIAS
+}
+
+static void add_vision(tensor_list *list)
+{
+    char name[96];
+    int H = TINY_VISION_HIDDEN, D = TINY_HIDDEN, F = TINY_MERGER_FFN;
+#define NAME(s) (snprintf(name, sizeof name, "model.visual.blocks.%d." s ".weight", layer), name)
+    add(list, "model.visual.patch_embed.proj.weight", H, 3, 2, TINY_PATCH, TINY_PATCH, 0);
+    add(list, "model.visual.patch_embed.proj.bias", H, 0);
+    add(list, "model.visual.post_conv_layernorm.weight", H, 0);
+    add(list, "model.visual.embeddings.position_embedding.weight", TINY_TABLE_SIDE * TINY_TABLE_SIDE, H, 0);
+    for (int layer = 0; layer < TINY_VISION_LAYERS; layer++) {
+        add(list, NAME("norm1"), H, 0);
+        add(list, NAME("norm2"), H, 0);
+        add(list, NAME("attn.qkv"), 3 * H, H, 0);
+        add(list, NAME("attn.proj"), H, H, 0);
+        add(list, NAME("mlp.gate_proj"), D, H, 0);
+        add(list, NAME("mlp.up_proj"), D, H, 0);
+        add(list, NAME("mlp.down_proj"), H, D, 0);
+    }
+    add(list, "model.visual.post_layernorm.weight", H, 0);
+    add(list, "model.visual.downsample.weight", D, H, 2, 2, 0);
+    add(list, "model.visual.downsample.bias", D, 0);
+    add(list, "model.visual.merger.proj.weight", D, D, 0);
+    add(list, "model.visual.merger.post_projection_norm.weight", D, 0);
+    add(list, "model.visual.merger.post_projection_norm.bias", D, 0);
+    add(list, "model.visual.merger.gate_proj.weight", F, D, 0);
+    add(list, "model.visual.merger.up_proj.weight", F, D, 0);
+    add(list, "model.visual.merger.down_proj.weight", D, F, 0);
+#undef NAME
+}
+
+static void list_tensors(tensor_list *list)
+{
+    add(list, "model.language_model.embed_tokens.weight", TINY_VOCAB, TINY_HIDDEN, 0);
+    for (int i = 0; i < TINY_LAYERS; i++)
+        add_text_layer(list, i);
+    add(list, "model.language_model.norm.weight", TINY_HIDDEN, 0);
+    if (!list->options->tied)
+        add(list, "lm_head.weight", TINY_VOCAB, TINY_HIDDEN, 0);
+    add_vision(list);
+}
+
+/* ---- files ---- */
+
+static FILE *create(const char *dir, const char *name)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *f = fopen(path, "wb");
+    if (!f)
+        perror(path);
+    return f;
+}
+
+static int finish(FILE *f, const char *name)
+{
+    int bad = ferror(f);
+    if (fclose(f) || bad) {
+        fprintf(stderr, "%s: cannot be written\n", name);
+        return -1;
+    }
+    return 0;
+}
+
+static void put_tensor(FILE *f, const tensor *t, const tiny_model_options *o)
+{
+    uint64_t n = count_of(t);
+    for (uint64_t i = 0; i < n; i++) {
+        float value = tiny_model_value(o->seed, t->source, t->start + i);
+        uint32_t bits = bits_of(value);
+        uint16_t half = o->dtype == TINY_F16 ? to_f16(value) : (uint16_t)(bits >> 16);
+        if (o->dtype == TINY_F32)
+            fwrite(&bits, 4, 1, f);
+        else
+            fwrite(&half, 2, 1, f);
+    }
+}
+
+static int write_shard(const char *dir, const char *name, const tensor *t, int n, const tiny_model_options *o)
+{
+    static const char *const dtypes[] = { "BF16", "F32", "F16" };
+    char header[32768];
+    size_t len = (size_t)snprintf(header, sizeof header, "{\"__metadata__\":{\"format\":\"pt\"}");
+    uint64_t offset = 0;
+    for (int i = 0; i < n; i++) {
+        uint64_t bytes = count_of(&t[i]) * (o->dtype == TINY_F32 ? 4 : 2);
+        len += (size_t)snprintf(header + len, sizeof header - len, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", t[i].name,
+                                dtypes[o->dtype]);
+        for (int d = 0; d < t[i].rank; d++)
+            len += (size_t)snprintf(header + len, sizeof header - len, "%s%" PRId64, d ? "," : "", t[i].shape[d]);
+        len += (size_t)snprintf(header + len, sizeof header - len, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}",
+                                offset, offset + bytes);
+        offset += bytes;
+    }
+    len += (size_t)snprintf(header + len, sizeof header - len, "}");
+    while (len % 8)
+        header[len++] = ' ';
+    FILE *f = create(dir, name);
+    if (!f)
+        return -1;
+    unsigned char size[8];
+    for (int i = 0; i < 8; i++)
+        size[i] = (unsigned char)((uint64_t)len >> (8 * i));
+    fwrite(size, 1, 8, f);
+    fwrite(header, 1, len, f);
+    for (int i = 0; i < n; i++)
+        put_tensor(f, &t[i], o);
+    return finish(f, name);
+}
+
+static int write_weights(const char *dir, const tiny_model_options *o)
+{
+    static _Thread_local tensor_list list;
+    list = (tensor_list){ .options = o };
+    list_tensors(&list);
+    if (o->shards <= 1)
+        return write_shard(dir, "model.safetensors", list.t, list.n, o);
+    FILE *f = create(dir, "model.safetensors.index.json");
+    if (!f)
+        return -1;
+    uint64_t total = 0;
+    for (int i = 0; i < list.n; i++)
+        total += count_of(&list.t[i]) * (o->dtype == TINY_F32 ? 4 : 2);
+    fprintf(f, "{\n  \"metadata\": {\"total_size\": %" PRIu64 "},\n  \"weight_map\": {", total);
+    int rc = 0;
+    for (int s = 0; s < o->shards; s++) {
+        int first = list.n * s / o->shards, last = list.n * (s + 1) / o->shards;
+        char name[64];
+        snprintf(name, sizeof name, "model-%05d-of-%05d.safetensors", s + 1, o->shards);
+        for (int i = first; i < last; i++)
+            fprintf(f, "%s\n    \"%s\": \"%s\"", i ? "," : "", list.t[i].name, name);
+        rc |= write_shard(dir, name, list.t + first, last - first, o);
+    }
+    fprintf(f, "\n  }\n}\n");
+    return finish(f, "model.safetensors.index.json") | rc;
+}
+
+/* ---- tokenizer ---- */
+
+static const char *const merges[TINY_BASE - 256] = {
+    " t",    "he",    "in",     "er",      "an",       "re",        "on",   " a",   "is",   " s",   "or",
+    "en",    "at",    " d",     "it",      " o",       " c",        " w",   "es",   "ed",   "le",   "ar",
+    " p",    " b",    " m",     " f",      "al",       "ro",        "st",   "im",   "De",   "li",   "gh",
+    "to",    "ur",    "ac",     "el",      " r",       " h",        "nd",   " n",   "ow",   " g",   "ve",
+    " the",  "ing",   " of",    " an",    " in",      " is",       "ima",  "imag", "image", "Des", "Desc",
+    "Descr", "Descri", "Describ", "Describe", "\xe4\xb8", "\xe4\xb8\x80", "\n\n", "  ", " and",
+};
+
+/* Where the token is cut into the two parts that merge into it. */
+static int cut_of(const char *token)
+{
+    static const struct {
+        const char *token;
+        int cut;
+    } table[] = { { " the", 2 }, { "ing", 2 }, { " of", 2 }, { " and", 3 }, { " in", 1 }, { " is", 1 }, { " an", 2 } };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (!strcmp(token, table[i].token))
+            return table[i].cut;
+    return (int)strlen(token) - 1;
+}
+
+static const char *const control_both[] = {
+    "<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>", "<|system|>", "<|user|>", "<|assistant|>",
+    "<|observation|>", "<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>",
+};
+static const char *const control_41v[] = {
+    "<|image|>", "<|video|>", "<think>", "</think>", "<answer>", "</answer>", "<|begin_of_box|>", "<|end_of_box|>",
+    "<|sep|>",
+};
+static const char *const control_45[] = {
+    "<|begin_of_audio|>", "<|end_of_audio|>", "<|begin_of_transcription|>", "<|end_of_transcription|>",
+    "<|code_prefix|>", "<|code_middle|>", "<|code_suffix|>", "<think>", "</think>", "<tool_call>", "</tool_call>",
+    "<tool_response>", "</tool_response>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "/nothink",
+    "<|begin_of_box|>", "<|end_of_box|>", "<|image|>", "<|video|>",
+};
+#define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
+
+static int n_control(const tiny_model_options *o)
+{
+    return COUNT(control_both) + (o->glm45 ? COUNT(control_45) : COUNT(control_41v));
+}
+
+static const char *control(const tiny_model_options *o, int i)
+{
+    if (i < COUNT(control_both))
+        return control_both[i];
+    return (o->glm45 ? control_45 : control_41v)[i - COUNT(control_both)];
+}
+
+/* special: true for what skip_special_tokens would drop. */
+static bool is_special(const tiny_model_options *o, int i)
+{
+    const char *s = control(o, i);
+    return i < COUNT(control_both) || !strcmp(s, "<|image|>") || !strcmp(s, "<|video|>") || !strcmp(s, "/nothink");
+}
+
+static bool is_printable(int byte)
+{
+    return (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || (byte >= 174 && byte <= 255);
+}
+
+/* Byte-level alphabet: printable bytes stand for themselves, the rest for U+0100 onwards. */
+static uint32_t letter_of(int byte)
+{
+    uint32_t next = 256;
+    if (is_printable(byte))
+        return (uint32_t)byte;
+    for (int b = 0; b < byte; b++)
+        next += !is_printable(b);
+    return next;
+}
+
+/* Bytes in the order of their ids 0..255. */
+static int byte_of(int id)
+{
+    for (int pass = 0, n = 0; pass < 2; pass++)
+        for (int b = 0; b < 256; b++)
+            if (is_printable(b) == !pass && n++ == id)
+                return b;
+    return -1;
+}
+
+static void put_letters(FILE *f, const char *bytes, int n)
+{
+    for (int i = 0; i < n; i++) {
+        uint32_t c = letter_of((unsigned char)bytes[i]);
+        if (c == '"' || c == '\\')
+            fprintf(f, "\\%c", (int)c);
+        else if (c < 0x80)
+            fputc((int)c, f);
+        else
+            fprintf(f, "%c%c", (int)(0xc0 | c >> 6), (int)(0x80 | (c & 63)));
+    }
+}
+
+static void put_added(FILE *f, const tiny_model_options *o, bool as_list)
+{
+    for (int i = 0; i < n_control(o); i++) {
+        fprintf(f, "%s\n    ", i ? "," : "");
+        if (as_list)
+            fprintf(f, "{\"id\": %d, ", TINY_BASE + i);
+        else
+            fprintf(f, "\"%d\": {", TINY_BASE + i);
+        fprintf(f, "\"content\": \"%s\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
+                "\"normalized\": false, \"special\": %s}", control(o, i), is_special(o, i) ? "true" : "false");
+    }
+}
+
+static int write_tokenizer_json(const char *dir, const tiny_model_options *o)
+{
+    FILE *f = create(dir, "tokenizer.json");
+    if (!f)
+        return -1;
+    fprintf(f, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": [");
+    put_added(f, o, true);
+    fprintf(f, "\n  ],\n  \"normalizer\": null,\n  \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [\n"
+            "    {\"type\": \"Split\", \"pattern\": {\"Regex\": \"(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
+            "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|"
+            "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"}, \"behavior\": \"Isolated\", \"invert\": false},\n"
+            "    {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": false}"
+            "\n  ]},\n  \"post_processor\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
+            "\"trim_offsets\": false, \"use_regex\": true},\n  \"decoder\": {\"type\": \"ByteLevel\", "
+            "\"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": true},\n"
+            "  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": null,\n"
+            "    \"continuing_subword_prefix\": null,\n    \"end_of_word_suffix\": null,\n"
+            "    \"fuse_unk\": false,\n    \"byte_fallback\": false,\n    \"ignore_merges\": true,\n    \"vocab\": {");
+    for (int id = 0; id < TINY_BASE; id++) {
+        char byte = id < 256 ? (char)byte_of(id) : 0;
+        fprintf(f, "%s\n      \"", id ? "," : "");
+        if (id < 256)
+            put_letters(f, &byte, 1);
+        else
+            put_letters(f, merges[id - 256], (int)strlen(merges[id - 256]));
+        fprintf(f, "\": %d", id);
+    }
+    fprintf(f, "\n    },\n    \"merges\": [");
+    for (int i = 0; i < COUNT(merges); i++) {
+        int cut = cut_of(merges[i]);
+        fprintf(f, "%s\n      \"", i ? "," : "");
+        put_letters(f, merges[i], cut);
+        fputc(' ', f);
+        put_letters(f, merges[i] + cut, (int)strlen(merges[i]) - cut);
+        fputc('"', f);
+    }
+    fprintf(f, "\n    ]\n  }\n}\n");
+    return finish(f, "tokenizer.json");
+}
+
+static void put_base64(FILE *f, const unsigned char *p, size_t n)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i < n; i += 3) {
+        uint32_t v = (uint32_t)p[i] << 16;
+        v |= i + 1 < n ? (uint32_t)p[i + 1] << 8 : 0;
+        v |= i + 2 < n ? p[i + 2] : 0;
+        for (size_t k = 0; k < 4; k++)
+            fputc(i + k <= n ? digits[v >> (18 - 6 * k) & 63] : '=', f);
+    }
+}
+
+static int write_tiktoken(const char *dir)
+{
+    FILE *f = create(dir, "tokenizer.model");
+    if (!f)
+        return -1;
+    for (int id = 0; id < TINY_BASE; id++) {
+        unsigned char byte = id < 256 ? (unsigned char)byte_of(id) : 0;
+        if (id < 256)
+            put_base64(f, &byte, 1);
+        else
+            put_base64(f, (const unsigned char *)merges[id - 256], strlen(merges[id - 256]));
+        fprintf(f, " %d\n", id);
+    }
+    return finish(f, "tokenizer.model");
+}
+
+static int write_tokenizer_config(const char *dir, const tiny_model_options *o)
+{
+    FILE *f = create(dir, "tokenizer_config.json");
+    if (!f)
+        return -1;
+    fprintf(f, "{\n  \"added_tokens_decoder\": {");
+    put_added(f, o, false);
+    fprintf(f, "\n  },\n  \"clean_up_tokenization_spaces\": false,\n  \"do_lower_case\": false,\n"
+            "  \"eos_token\": \"<|endoftext|>\",\n  \"pad_token\": \"<|endoftext|>\",\n"
+            "  \"model_max_length\": 4096,\n  \"padding_side\": \"left\",\n  \"remove_space\": false,\n"
+            "  \"tokenizer_class\": \"PreTrainedTokenizerFast\"\n}\n");
+    return finish(f, "tokenizer_config.json");
+}
+
+/* ---- configuration ---- */
+
+static void put_text_keys(FILE *f, const char *indent)
+{
+    fprintf(f, "%s\"attention_bias\": true,\n%s\"hidden_act\": \"silu\",\n%s\"hidden_size\": %d,\n"
+            "%s\"intermediate_size\": %d,\n%s\"max_position_embeddings\": 4096,\n%s\"num_attention_heads\": %d,\n"
+            "%s\"num_hidden_layers\": %d,\n%s\"num_key_value_heads\": %d,\n%s\"rms_norm_eps\": 1e-05,\n"
+            "%s\"vocab_size\": %d,\n", indent, indent, indent, TINY_HIDDEN, indent, TINY_FFN, indent, indent,
+            TINY_HEADS, indent, TINY_LAYERS, indent, TINY_KV_HEADS, indent, indent, TINY_VOCAB);
+}
+
+static int write_config(const char *dir, const tiny_model_options *o)
+{
+    FILE *f = create(dir, "config.json");
+    if (!f)
+        return -1;
+    static const char *const dtypes[] = { "bfloat16", "float32", "float16" };
+    int image = o->glm45 ? TINY_IMAGE_45 : TINY_IMAGE_41V;
+    fprintf(f, "{\n  \"architectures\": [\"Glm4vForConditionalGeneration\"],\n  \"model_type\": \"glm4v\",\n"
+            "  \"pad_token_id\": %d,\n  \"eos_token_id\": [%d, %d, %d", TINY_ENDOFTEXT, TINY_ENDOFTEXT, TINY_USER,
+            TINY_OBSERVATION);
+    if (!o->glm45)
+        fprintf(f, ", %d", TINY_IMAGE_41V + 5); /* </answer> */
+    fprintf(f, "],\n");
+    fprintf(f, "  \"image_start_token_id\": %d,\n  \"image_end_token_id\": %d,\n  \"video_start_token_id\": %d,\n"
+            "  \"video_end_token_id\": %d,\n  \"image_token_id\": %d,\n  \"video_token_id\": %d,\n", TINY_BEGIN_IMAGE,
+            TINY_END_IMAGE, TINY_BEGIN_VIDEO, TINY_END_VIDEO, image, image + 1);
+    fprintf(f, "  \"tie_word_embeddings\": %s,\n  \"torch_dtype\": \"%s\",\n", o->tied ? "true" : "false",
+            dtypes[o->dtype]);
+    if (o->flat_config) {
+        put_text_keys(f, "  ");
+        fprintf(f, "  \"rope_theta\": 10000.0,\n  \"partial_rotary_factor\": 0.5,\n"
+                "  \"rope_scaling\": {\"type\": \"default\", \"mrope_section\": [4, 6, 6]},\n");
+    } else {
+        fprintf(f, "  \"text_config\": {\n    \"model_type\": \"glm4v_text\",\n");
+        put_text_keys(f, "    ");
+        fprintf(f, "    \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000.0, "
+                "\"partial_rotary_factor\": 0.5, \"mrope_section\": [4, 6, 6]}\n  },\n");
+    }
+    fprintf(f, "  \"vision_config\": {\n    \"model_type\": \"glm4v_vision\",\n    \"attention_bias\": false,\n"
+            "    \"depth\": %d,\n    \"hidden_act\": \"silu\",\n    \"hidden_size\": %d,\n    \"image_size\": %d,\n"
+            "    \"in_channels\": 3,\n    \"intermediate_size\": %d,\n    \"num_heads\": %d,\n"
+            "    \"out_hidden_size\": %d,\n    \"patch_size\": %d,\n    \"rms_norm_eps\": 1e-05,\n"
+            "    \"spatial_merge_size\": 2,\n    \"temporal_patch_size\": 2\n  }\n}\n", TINY_VISION_LAYERS,
+            TINY_VISION_HIDDEN, TINY_PATCH * TINY_TABLE_SIDE, TINY_MERGER_FFN, TINY_VISION_HEADS, TINY_HIDDEN,
+            TINY_PATCH);
+    return finish(f, "config.json");
+}
+
+static int write_processor(const char *dir, const tiny_model_options *o, bool video)
+{
+    const char *name = video ? "video_preprocessor_config.json" : "preprocessor_config.json";
+    FILE *f = create(dir, name);
+    if (!f)
+        return -1;
+    fprintf(f, "{\n  \"size\": {\"shortest_edge\": 12544, \"longest_edge\": %d},\n  \"do_rescale\": true,\n"
+            "  \"patch_size\": %d,\n  \"temporal_patch_size\": 2,\n  \"merge_size\": 2,\n"
+            "  \"image_mean\": [0.48145466, 0.4578275, 0.40821073],\n"
+            "  \"image_std\": [0.26862954, 0.26130258, 0.27577711],\n  \"%s\": \"%s%s\",\n"
+            "  \"processor_class\": \"%sProcessor\"\n}\n", video ? 47040000 : 9633792, TINY_PATCH,
+            video ? "video_processor_type" : "image_processor_type", o->glm45 ? "Glm46V" : "Glm4v",
+            video ? "VideoProcessor" : "ImageProcessor", o->glm45 ? "Glm46V" : "Glm4v");
+    return finish(f, name);
+}
+
+int tiny_model_write(const char *dir, const tiny_model_options *options)
+{
+    tiny_model_options o = options ? *options : (tiny_model_options){ 0 };
+    mkdir(dir, 0777); /* there already, or create() tells why not */
+    if (write_config(dir, &o) || write_weights(dir, &o))
+        return -1;
+    if (o.weights_only)
+        return 0;
+    if (o.tiktoken ? write_tiktoken(dir) : write_tokenizer_json(dir, &o))
+        return -1;
+    return write_tokenizer_config(dir, &o) || write_processor(dir, &o, false) || write_processor(dir, &o, true) ? -1 : 0;
+}
+
+int tiny_model_mkdtemp(char *dir, size_t size)
+{
+    const char *tmp = getenv("TMPDIR");
+    int n = snprintf(dir, size, "%s/" TEMP_NAME "XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    if (n < 0 || (size_t)n >= size || !mkdtemp(dir)) {
+        perror("tiny_model_mkdtemp");
+        return -1;
+    }
+    return 0;
+}
+
+int tiny_model_make(char *dir, size_t size, const tiny_model_options *options)
+{
+    if (tiny_model_mkdtemp(dir, size))
+        return -1;
+    if (!tiny_model_write(dir, options))
+        return 0;
+    tiny_model_remove(dir);
+    return -1;
+}
+
+void tiny_model_remove(const char *dir)
+{
+    DIR *d = strstr(dir, "/" TEMP_NAME) ? opendir(dir) : NULL;
+    if (!d)
+        return;
+    char path[4096];
+    for (struct dirent *e; (e = readdir(d));) {
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+            continue;
+        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        if (unlink(path)) /* a subdirectory that a test made */
+            tiny_model_remove(path);
+    }
+    closedir(d);
+    rmdir(dir);
+}
