@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Matrix products over panels, the reference: the formulas of gemm.h with sums in double. Also rounds activations. */
+#include "gemm.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "convert.h"
+#include "cpu.h"
+
+/* Sums of one panel's outputs for one row; the caller turns them into y. */
+typedef double panel_sum[GLM4V_PANEL];
+
+static void check_args(const glm4v_gemm_args *g)
+{
+    assert(g->T >= 1 && g->K >= 1 && g->n_out >= 1 && g->panel >= 0 && g->n_panels >= 0);
+    assert(g->panel + g->n_panels <= glm4v_panel_count(g->n_out));
+    (void)g;
+}
+
+static void store(const glm4v_gemm_args *g, int32_t t, int32_t p, const panel_sum sum)
+{
+    int32_t first = p * GLM4V_PANEL;
+    for (int32_t i = 0; i < GLM4V_PANEL && first + i < g->n_out; i++) {
+        float *y = g->y + t * g->ldy + first + i;
+        double value = sum[i] + (g->bias ? (double)g->bias[first + i] : 0);
+        *y = (float)(g->add ? *y + value : value);
+    }
+}
+
+static float widen(uint16_t bf16)
+{
+    uint32_t bits = (uint32_t)bf16 << 16;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+void glm4v_gemm_f32_c(const glm4v_gemm_args *g)
+{
+    check_args(g);
+    for (int32_t p = g->panel; p < g->panel + g->n_panels; p++) {
+        const float *w = (const float *)g->w + (size_t)p * g->K * GLM4V_PANEL;
+        for (int32_t t = 0; t < g->T; t++) {
+            const float *x = (const float *)g->x + t * g->ldx;
+            panel_sum sum = { 0 };
+            for (int32_t k = 0; k < g->K; k++)
+                for (int i = 0; i < GLM4V_PANEL; i++)
+                    sum[i] += (double)x[k] * w[k * GLM4V_PANEL + i];
+            store(g, t, p, sum);
+        }
+    }
+}
+
+void glm4v_gemm_bf16_c(const glm4v_gemm_args *g)
+{
+    int32_t pairs = (g->K + 1) / 2;
+
+    check_args(g);
+    for (int32_t p = g->panel; p < g->panel + g->n_panels; p++) {
+        const uint16_t *w = (const uint16_t *)g->w + (size_t)p * pairs * 2 * GLM4V_PANEL;
+        for (int32_t t = 0; t < g->T; t++) {
+            const uint16_t *x = (const uint16_t *)g->x + t * g->ldx;
+            panel_sum sum = { 0 };
+            for (int32_t k = 0; k < pairs; k++) {
+                double x0 = widen(x[2 * k]), x1 = widen(x[2 * k + 1]);
+                for (int i = 0; i < GLM4V_PANEL; i++) {
+                    const uint16_t *pair = w + (k * GLM4V_PANEL + i) * 2;
+                    sum[i] += x1 * widen(pair[1]) + x0 * widen(pair[0]);
+                }
+            }
+            store(g, t, p, sum);
+        }
+    }
+}
+
+/* acc[i] = sum of q u over inputs [k, end) of an int8 panel. */
+static void dot_int8(int32_t *acc, const int8_t *q, const uint8_t *w, int32_t k, int32_t end)
+{
+    for (; k < end; k++)
+        for (int i = 0; i < GLM4V_PANEL; i++)
+            acc[i] += q[k] * w[(k / 4 * GLM4V_PANEL + i) * 4 + k % 4];
+}
+
+void glm4v_gemm_int8_c(const glm4v_gemm_args *g)
+{
+    int32_t groups = glm4v_group_count(g->K);
+
+    check_args(g);
+    for (int32_t p = g->panel; p < g->panel + g->n_panels; p++) {
+        const uint8_t *w = (const uint8_t *)g->w + p * glm4v_panel_bytes_int8(g->K);
+        for (int32_t t = 0; t < g->T; t++) {
+            panel_sum sum = { 0 };
+            for (int32_t n = 0; n < groups; n++) {
+                int32_t acc[GLM4V_PANEL] = { 0 }, k = n * GLM4V_GROUP;
+                int32_t end = k + GLM4V_GROUP < g->K ? k + GLM4V_GROUP : g->K;
+                double scale = g->x_scale[t * groups + n];
+                dot_int8(acc, (const int8_t *)g->x + t * g->ldx, w, k, end);
+                for (int i = 0; i < GLM4V_PANEL; i++)
+                    sum[i] += scale * (acc[i] - 128 * g->x_sum[t * groups + n]);
+            }
+            for (int i = 0; i < GLM4V_PANEL; i++)
+                sum[i] *= g->w_scale[p * GLM4V_PANEL + i];
+            store(g, t, p, sum);
+        }
+    }
+}
+
+static int32_t nibble(const uint8_t *w, int32_t k, int i)
+{
+    uint8_t byte = w[(k / 8 * GLM4V_PANEL + i) * 4 + k % 4];
+    return k & 4 ? byte >> 4 : byte & 15;
+}
+
+void glm4v_gemm_int4_c(const glm4v_gemm_args *g)
+{
+    int32_t groups = g->K / GLM4V_GROUP;
+
+    check_args(g);
+    assert(g->K % GLM4V_GROUP == 0);
+    for (int32_t p = g->panel; p < g->panel + g->n_panels; p++) {
+        const uint8_t *w = (const uint8_t *)g->w + p * glm4v_panel_bytes_int4(g->K);
+        for (int32_t t = 0; t < g->T; t++) {
+            const int8_t *q = (const int8_t *)g->x + t * g->ldx;
+            panel_sum sum = { 0 };
+            for (int32_t n = 0; n < groups; n++) {
+                size_t at = ((size_t)p * groups + n) * GLM4V_PANEL;
+                int32_t acc[GLM4V_PANEL] = { 0 };
+                for (int32_t k = n * GLM4V_GROUP; k < (n + 1) * GLM4V_GROUP; k++)
+                    for (int i = 0; i < GLM4V_PANEL; i++)
+                        acc[i] += q[k] * nibble(w, k, i);
+                for (int i = 0; i < GLM4V_PANEL; i++) {
+                    int32_t zero = g->w_zero ? g->w_zero[at + i] : 8;
+                    sum[i] += (double)g->x_scale[t * groups + n] * g->w_scale[at + i] *
+                              (acc[i] - zero * g->x_sum[t * groups + n]);
+                }
+            }
+            store(g, t, p, sum);
+        }
+    }
+}
+
+void glm4v_bf16_row_c(uint16_t *y, const float *x, int32_t K)
+{
+    glm4v_f32_to_bf16_c(y, x, (size_t)K);
+    if (K & 1)
+        y[K] = 0;
+}
+
+void glm4v_quantize_row_c(int8_t *q, float *scale, int32_t *sum, const float *x, int32_t K)
+{
+    for (int32_t n = 0; n < glm4v_group_count(K); n++) {
+        int32_t k = n * GLM4V_GROUP, count = K - k < GLM4V_GROUP ? K - k : GLM4V_GROUP;
+        memset(q + k, 0, GLM4V_GROUP);
+        glm4v_f32_to_int8_c(q + k, scale + n, x + k, (size_t)count);
+        sum[n] = 0;
+        for (int32_t i = 0; i < count; i++)
+            sum[n] += q[k + i];
+    }
+}
+
+void glm4v_gemm_ops_init(glm4v_gemm_ops *ops, unsigned cpu)
+{
+    *ops = (glm4v_gemm_ops){
+        .f32 = glm4v_gemm_f32_c,
+        .bf16 = glm4v_gemm_bf16_c,
+        .int8 = glm4v_gemm_int8_c,
+        .int4 = glm4v_gemm_int4_c,
+        .bf16_row = glm4v_bf16_row_c,
+        .quantize_row = glm4v_quantize_row_c,
+        .pack_f32 = glm4v_pack_f32_c,
+        .pack_bf16 = glm4v_pack_bf16_c,
+        .pack_int8 = glm4v_pack_int8_c,
+        .pack_int4 = glm4v_pack_int4_c,
+    };
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Weights into panels and back, the reference. While a model is loaded; gemm.h tells the layouts. */
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "convert.h"
+#include "gemm.h"
+
+void glm4v_pack_f32_c(float *panel, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
+{
+    assert(n >= 1 && n <= GLM4V_PANEL);
+    for (int32_t k = 0; k < K; k++)
+        for (int i = 0; i < GLM4V_PANEL; i++)
+            panel[(size_t)k * GLM4V_PANEL + i] = i < n ? w[i * ldw + k] : 0;
+}
+
+void glm4v_pack_bf16_c(uint16_t *panel, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
+{
+    assert(n >= 1 && n <= GLM4V_PANEL);
+    memset(panel, 0, glm4v_panel_bytes_bf16(K));
+    for (int32_t k = 0; k < K; k++)
+        for (int i = 0; i < n; i++)
+            glm4v_f32_to_bf16_c(&panel[((size_t)(k / 2) * GLM4V_PANEL + i) * 2 + k % 2],
+                                &w[i * ldw + k], 1);
+}
+
+void glm4v_pack_int8_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
+                       int32_t K)
+{
+    assert(n >= 1 && n <= GLM4V_PANEL);
+    memset(panel, 128, glm4v_panel_bytes_int8(K));
+    for (int i = 0; i < GLM4V_PANEL; i++) {
+        float max = 0;
+        scale[i] = 0;
+        if (i >= n)
+            continue;
+        scale[i] = glm4v_row_scale(&max, w + i * ldw, (size_t)K);
+        for (int32_t k = 0; k < K; k++)
+            panel[((size_t)(k / 4) * GLM4V_PANEL + i) * 4 + k % 4] =
+                (uint8_t)(128 + glm4v_round_int8(w[i * ldw + k], max));
+    }
+}
+
+/* Nibble of w for 1 / scale = inverse: 0..15, 8 is zero. */
+static int nibble_of(float w, float inverse)
+{
+    float q = rintf(w * inverse);
+    return 8 + (int)(q < -8 ? -8 : q > 7 ? 7 : q);
+}
+
+/* Squared error of a group of weights at one scale: 16 partial sums, input k in sum k % 16, then folded 8, 4, 2, 1. The
+ * order is fixed because the choice of scale hangs on it, and it must be the same choice at every level. */
+static float group_error(const float *w, float scale, float inverse)
+{
+    float sum[16] = { 0 };
+    for (int k = 0; k < GLM4V_GROUP; k++) {
+        float e = w[k] - scale * (float)(nibble_of(w[k], inverse) - 8);
+        sum[k % 16] += e * e;
+    }
+    for (int half = 8; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            sum[i] += sum[i + half];
+    return sum[0];
+}
+
+static float best_scale(const float *w, float max, float *inverse)
+{
+    static const float divisor[] = GLM4V_INT4_DIVISORS;
+    float scale = 0, least = INFINITY;
+    for (size_t i = 0; i < sizeof divisor / sizeof *divisor; i++) {
+        float s = max / divisor[i], inv = divisor[i] / max;
+        float error = group_error(w, s, inv);
+        if (i == 0 || error < least) {
+            least = error;
+            scale = s;
+            *inverse = inv;
+        }
+    }
+    return scale;
+}
+
+static void pack_group(uint8_t *panel, float *scale, const float *w, int i)
+{
+    float max = 0, inverse = 0;
+    *scale = glm4v_row_scale(&max, w, GLM4V_GROUP);
+    if (max > 0)
+        *scale = best_scale(w, max, &inverse);
+    for (int k = 0; k < GLM4V_GROUP; k++) {
+        uint8_t *byte = panel + ((size_t)(k / 8) * GLM4V_PANEL + i) * 4 + k % 4;
+        int nibble = max > 0 ? nibble_of(w[k], inverse) : 8;
+        *byte = (uint8_t)(k & 4 ? (*byte & 0x0f) | nibble << 4 : (*byte & 0xf0) | nibble);
+    }
+}
+
+void glm4v_pack_int4_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
+                       int32_t K)
+{
+    const size_t group_bytes = GLM4V_GROUP / 8 * 64;
+
+    assert(n >= 1 && n <= GLM4V_PANEL && K % GLM4V_GROUP == 0);
+    memset(panel, 0x88, glm4v_panel_bytes_int4(K));
+    for (int32_t g = 0; g < K / GLM4V_GROUP; g++) {
+        for (int i = 0; i < GLM4V_PANEL; i++) {
+            float *s = scale + (size_t)g * GLM4V_PANEL + i;
+            *s = 0;
+            if (i < n)
+                pack_group(panel + g * group_bytes, s, w + i * ldw + (size_t)g * GLM4V_GROUP, i);
+        }
+    }
+}
+
+void glm4v_unpack_f32(float *w, ptrdiff_t ldw, const float *panel, int32_t n, int32_t K)
+{
+    for (int32_t i = 0; i < n; i++)
+        for (int32_t k = 0; k < K; k++)
+            w[i * ldw + k] = panel[(size_t)k * GLM4V_PANEL + i];
+}
+
+void glm4v_unpack_bf16(float *w, ptrdiff_t ldw, const uint16_t *panel, int32_t n, int32_t K)
+{
+    for (int32_t i = 0; i < n; i++)
+        for (int32_t k = 0; k < K; k++)
+            glm4v_bf16_to_f32_c(&w[i * ldw + k],
+                                &panel[((size_t)(k / 2) * GLM4V_PANEL + i) * 2 + k % 2], 1);
+}
+
+void glm4v_unpack_int8(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale, int32_t n,
+                       int32_t K)
+{
+    for (int32_t i = 0; i < n; i++)
+        for (int32_t k = 0; k < K; k++)
+            w[i * ldw + k] =
+                scale[i] * (float)(panel[((size_t)(k / 4) * GLM4V_PANEL + i) * 4 + k % 4] - 128);
+}
+
+void glm4v_unpack_int4(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
+                       const uint8_t *zero, int32_t n, int32_t K)
+{
+    for (int32_t i = 0; i < n; i++) {
+        for (int32_t k = 0; k < K; k++) {
+            size_t at = (size_t)(k / GLM4V_GROUP) * GLM4V_PANEL + i;
+            uint8_t byte = panel[((size_t)(k / 8) * GLM4V_PANEL + i) * 4 + k % 4];
+            int q = k & 4 ? byte >> 4 : byte & 15;
+            w[i * ldw + k] = scale[at] * (float)(q - (zero ? zero[at] : 8));
+        }
+    }
+}
