@@ -9,7 +9,8 @@
 /* position [3][n_ids] (t, h, w) of an expanded prompt; *next: position of the first generated token (all axes). */
 void glm4v_positions(int32_t *position, int32_t *next, const glm4v_prompt *prompt, const glm4v_config *config);
 
-/* cos, sin [rotary_dim / 2] of one position triple of the text model. Angles in double of fp32 frequencies. */
+/* cos, sin [rotary_dim / 2] of one position triple of the text model. Frequencies and angles
+ * are rounded to fp32 as the reference does, cosines are taken in double. */
 void glm4v_text_rotary(float *cos_, float *sin_, const int32_t position[3], const glm4v_text_config *text);
 
 /* cos, sin [P, head_dim / 2] of the vision rotary, rows in merge-block-major order. */
