@@ -1,0 +1,43 @@
+"""Render the patterns of GStreamer's videotestsrc into a small bank of PNG files, at the sizes the model sees.
+
+    python training/make_patterns.py            writes training/cache/patterns/
+
+Patterns that move or are random are taken several times.
+"""
+import subprocess
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+from frames import smart_resize
+
+FOLDER = Path(__file__).parent / "cache" / "patterns"
+SIZES = ((320, 240), (640, 480), (640, 360), (1280, 720), (448, 448), (224, 224), (360, 640), (854, 480), (352, 288))
+MOVING = {"snow": 3, "ball": 4, "zone-plate": 1, "chroma-zone-plate": 1, "circular": 1}
+PATTERNS = ("smpte", "smpte75", "smpte100", "snow", "black", "white", "red", "green", "blue", "checkers-1",
+            "checkers-2", "checkers-4", "checkers-8", "circular", "zone-plate", "gamut", "chroma-zone-plate",
+            "ball", "bar", "pinwheel", "spokes", "gradient", "colors", "smpte-rp-219")
+
+
+def render(pattern, width, height, frames, folder):
+    subprocess.run(["gst-launch-1.0", "-q", "videotestsrc", f"pattern={pattern}", f"num-buffers={frames * 9}", "!",
+                    f"video/x-raw,format=RGB,width={width},height={height},framerate=10/1", "!", "videorate", "!",
+                    "video/x-raw,framerate=1/1", "!", "pngenc", "!", "multifilesink",
+                    f"location={folder}/%02d.png"], check=True)
+    return sorted(Path(folder).glob("*.png"))[:frames]
+
+
+def main():
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for pattern in PATTERNS:
+        for width, height in SIZES:
+            with tempfile.TemporaryDirectory() as folder:
+                for i, file in enumerate(render(pattern, width, height, MOVING.get(pattern, 1), folder)):
+                    h, w = smart_resize(height, width)
+                    picture = Image.open(file).convert("RGB").resize((w, h), Image.Resampling.BICUBIC)
+                    picture.save(FOLDER / f"{pattern}_{width}x{height}_{i}.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""Train the model that ships.
+
+    python training/train.py --strips X-SDD --out run --steps 20000 --seconds 560
+    python training/train.py --strips X-SDD --out run --steps 20000 --seconds 560 --resume run      goes on
+
+Stops after --seconds with weights and optimizer state in --out (pieces of at most 15 MB), or at --steps with the
+learning rate at nought. The data never repeats: step k sees the pictures of (seed, k).
+"""
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import data
+import words
+from banks import Strips
+from defects import KINDS
+from model import Config, Model
+
+MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).repeat_interleave(196) * 255
+STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).repeat_interleave(196) * 255
+
+
+class Muon:
+    """Momentum, then the nearest orthogonal matrix (Newton-Schulz), for matrices; AdamW for everything else.
+    Source: K. Jordan et al., "Muon", 2024."""
+
+    def __init__(self, model, matrix_rate, other_rate, decay):
+        matrices, rest = {}, []
+        for name, p in model.named_parameters():
+            if p.ndim == 2 and matrix_rate and not any(part in name for part in ("embed", "table", "helper")):
+                matrices.setdefault(tuple(p.shape), []).append(p)
+            else:
+                rest.append(p)
+        self.groups = [(ps, [torch.zeros_like(p) for p in ps]) for ps in matrices.values()]
+        self.rest, self.m, self.v = rest, [torch.zeros_like(p) for p in rest], [torch.zeros_like(p) for p in rest]
+        self.matrix_rate, self.other_rate, self.decay, self.count = matrix_rate, other_rate, decay, 0
+
+    def tensors(self):
+        return [t for _, ms in self.groups for t in ms] + self.m + self.v
+
+    @staticmethod
+    def orthogonal(g):
+        x = g.bfloat16()
+        wide = x.shape[1] > x.shape[2]
+        x = x if wide else x.mT
+        x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+        for _ in range(5):
+            a = x @ x.mT
+            x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+        return (x if wide else x.mT).float()
+
+    @torch.no_grad()
+    def step(self, scale):
+        self.count += 1
+        for ps, ms in self.groups:
+            gs = [p.grad for p in ps]
+            torch._foreach_lerp_(ms, gs, 0.05)
+            update = self.orthogonal(torch.stack(torch._foreach_lerp(gs, ms, 0.95)))
+            rate = self.matrix_rate * scale * max(1, ps[0].shape[0] / ps[0].shape[1]) ** 0.5
+            torch._foreach_mul_(ps, 1 - rate * self.decay)
+            torch._foreach_add_(ps, list(update.unbind()), alpha=-rate)
+        gs = [p.grad for p in self.rest]
+        torch._foreach_lerp_(self.m, gs, 0.1)
+        torch._foreach_mul_(self.v, 0.95)
+        torch._foreach_addcmul_(self.v, gs, gs, 0.05)
+        c1, c2 = 1 - 0.9 ** self.count, 1 - 0.95 ** self.count
+        root = torch._foreach_sqrt(self.v)
+        torch._foreach_div_(root, c2 ** 0.5)
+        torch._foreach_add_(root, 1e-8)
+        rate = self.other_rate * scale
+        torch._foreach_mul_(self.rest, 1 - rate * self.decay)
+        torch._foreach_addcdiv_(self.rest, self.m, root, -rate / c1)
+
+
+def losses(model, b, coordinates):
+    """Mean cross entropy of the answers (coordinates against a narrow bell), and of the helper head."""
+    patches = ((b["patches"].float() - b["mean"]) / b["std"]).to(torch.bfloat16)
+    hidden, image = model(patches, b["grid"], b["ids"], b["slot"], b["position"], b["branch"])
+    at = b["at"][..., None].expand(-1, -1, hidden.shape[-1])
+    logp = F.log_softmax(model.logits(torch.gather(hidden, 1, at)).float(), -1)
+    asked, is_number = b["want"] >= 0, b["coordinate"] >= 0
+    offsets = torch.arange(-3, 4, device=asked.device)
+    near = coordinates[(b["coordinate"][..., None] + offsets).clamp(0, 199)]
+    index = torch.where(is_number[..., None], near, b["want"].clamp(min=0)[..., None])
+    bell = torch.softmax(-(offsets.float() / 0.9) ** 2 / 2, 0)
+    token = -(logp.gather(-1, index) * bell).sum(-1) * asked
+    numbers, text = asked & is_number, asked & ~is_number
+    right = (logp.argmax(-1) == b["want"]) & text
+    out = model.helper(image).float()
+    known, there = b["kind"] >= 0, b["kind"] > 0
+    kind = F.cross_entropy(out[..., :len(KINDS) + 1].flatten(0, 1), b["kind"].clamp(min=0).flatten().long(),
+                           reduction="none").view_as(b["kind"]) * known * (0.25 + there)
+    side = F.smooth_l1_loss(out[..., -4:], b["box"] / 2, reduction="none", beta=0.1).sum(-1) * there
+    n = lambda mask: mask.sum().clamp(min=1)                                    # noqa: E731
+    answer = token.sum() / n(asked)
+    helper = kind.sum() / n(known) + side.sum() / n(there)
+    return answer, helper, torch.stack([(token * numbers).sum() / n(numbers), (token * text).sum() / n(text),
+                                        right.sum() / n(text), kind.sum() / n(known), side.sum() / n(there)])
+
+
+class Loader:
+    """Blocks of the feeder as tensors on the device, one batch ahead of the training."""
+
+    def __init__(self, feeder, device):
+        self.feeder, self.device = feeder, device
+        self.fields, self.bytes = data.layout(feeder.count)
+        self.host = {w: torch.frombuffer(m, dtype=torch.uint8) for w, m in enumerate(feeder.memory)}
+        self.cuda = device.type == "cuda"
+        if self.cuda:
+            for t in self.host.values():                        # page-locked: copies run beside the training
+                torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(t.data_ptr(), t.numel(), 0))
+            self.stream = torch.cuda.Stream()
+        self.mean, self.std = MEAN.to(device), STD.to(device)
+        self.waiting = self.fetch()
+
+    def fetch(self):
+        w, _, offset = self.feeder.take()
+        source = self.host[w][offset:offset + self.bytes]
+        if not self.cuda:
+            return source.clone(), w, None
+        with torch.cuda.stream(self.stream):
+            block = source.to(self.device, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+        return block, w, event
+
+    def next(self):
+        block, w, event = self.waiting
+        if event is not None:
+            event.synchronize()
+            block.record_stream(torch.cuda.current_stream())
+        self.feeder.release(w)
+        self.waiting = self.fetch()
+        out = {"mean": self.mean, "std": self.std}
+        for name, (offset, dtype, shape) in self.fields.items():
+            size = int(np.prod(shape)) * dtype.itemsize
+            kind = {np.dtype(np.uint8): torch.uint8, np.dtype(np.int32): torch.int32,
+                    np.dtype(np.float32): torch.float32}[dtype]
+            value = block[offset:offset + size].view(kind).view(shape)
+            out[name] = value.long() if dtype == np.int32 else value
+        return out
+
+
+def strip_check(model, folder, device):
+    """Share of held-out strips whose own caption is the likeliest of the seven."""
+    held, voc = Strips(folder, "held-out"), data.Words()
+    rows = [(name, p) for name in held.names for _, p in held.by_class[name]]
+    out = data.views(bytearray(data.layout(len(rows))[1]), len(rows))
+    asked = [(words.DESCRIBE["en"], words.caption({"scene": "strip", "name": name, "defects": []}, "en"), "en")
+             for name in held.names]
+    from PIL import Image
+    for i, (_, picture) in enumerate(rows):
+        picture = np.asarray(Image.fromarray(picture).convert("RGB").resize((140, 140), Image.Resampling.BICUBIC))
+        out["patches"][i] = 0
+        out["patches"][i, :100] = data.patchify(picture, 5, 5)
+        out["grid"][i] = data.GRID_LIST.index((5, 5))
+        data.pack(None, voc, None, 5, 5, out, i, asked)
+    b = {k: torch.from_numpy(v.copy()).to(device) for k, v in out.items()}
+    b = {k: v.long() if v.dtype == torch.int32 else v for k, v in b.items()}
+    patches = ((b["patches"].float() - MEAN.to(device)) / STD.to(device)).to(torch.bfloat16)
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+        hidden, _ = model(patches, b["grid"], b["ids"], b["slot"], b["position"], b["branch"])
+        logp = model.logits(hidden).float().log_softmax(-1)
+    score = logp.gather(1, b["at"][..., None].expand(-1, -1, logp.shape[-1])).gather(
+        -1, b["want"].clamp(min=0)[..., None])[..., 0] * (b["want"] >= 0)
+    of = b["branch"].gather(1, b["at"])
+    total = torch.stack([(score * (of == k + 1)).sum(1) for k in range(len(asked))], 1)
+    truth = torch.tensor([held.names.index(name) for name, _ in rows], device=device)
+    return (total.argmax(1) == truth).float().mean().item()
+
+
+def save(folder, model, optimizer, step):
+    """Weights fp32 and optimizer state bf16 in pieces of at most 15 MB."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, flat in (("weights", torch.cat([p.detach().flatten() for p in model.parameters()])),
+                       ("state", torch.cat([t.flatten() for t in optimizer.tensors()]).bfloat16())):
+        raw = flat.cpu().contiguous().view(torch.uint8).numpy()
+        for i in range(0, len(raw), 15_000_000):
+            raw[i:i + 15_000_000].tofile(folder / f"{name}-{i // 15_000_000}.bin")
+    (folder / "step.json").write_text(json.dumps({"step": step, "count": optimizer.count}))
+
+
+def load(folder, model, optimizer=None):
+    def read(name, dtype):
+        files = sorted(folder.glob(f"{name}-*.bin"))
+        return torch.from_numpy(np.concatenate([np.fromfile(f, np.uint8) for f in files])).view(dtype).float()
+
+    def spread(flat, tensors):
+        at = 0
+        for t in tensors:
+            t.data.copy_(flat[at:at + t.numel()].view_as(t))
+            at += t.numel()
+        assert at == flat.numel()
+    spread(read("weights", torch.float32), list(model.parameters()))
+    info = json.loads((folder / "step.json").read_text())
+    if optimizer is not None:
+        spread(read("state", torch.bfloat16), optimizer.tensors())
+        optimizer.count = info["count"]
+    return info["step"]
+
+
+def main():
+    began = time.time()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for weights, state and log")
+    parser.add_argument("--strips", required=True, help="folder of the X-SDD pictures with index.tsv")
+    parser.add_argument("--steps", type=int, required=True, help="length of the whole training")
+    parser.add_argument("--seconds", type=float, default=1e9, help="stop after this time, state saved")
+    parser.add_argument("--resume", type=Path, help="folder of an earlier part")
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--workers", type=int, default=15)
+    parser.add_argument("--matrix-rate", type=float, default=0.02, help="Muon's rate; 0: AdamW for all")
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--decay", type=float, default=0.02)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--every", type=int, default=200, help="steps between log lines")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    first = json.loads((args.resume / "step.json").read_text())["step"] if args.resume else 0
+    feeder = data.Feeder(args.seed, args.batch, args.workers, args.strips, first)   # forks: before CUDA starts
+    torch.manual_seed(args.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cuda.matmul.allow_tf32 = True
+    model = Model(Config(), data.GRID_LIST, len(KINDS)).to(device)
+    optimizer = Muon(model, args.matrix_rate, args.rate, args.decay)
+    if args.resume:
+        load(args.resume, model, optimizer)
+    coordinates = torch.from_numpy(data.Words().coordinates).to(device)
+    function = torch.compile(losses) if device.type == "cuda" else losses
+    loader = Loader(feeder, device)
+    parameters = list(model.parameters())
+    total, since, waited, step = torch.zeros(7, device=device), time.time(), 0.0, first
+    print(f"{sum(p.numel() for p in parameters) / 1e6:.2f} M parameters, {device}, step {first}, "
+          f"{time.time() - began:.0f} s to start", flush=True)
+    while step < args.steps and time.time() - began < args.seconds:
+        t = time.time()
+        batch = loader.next()
+        waited += time.time() - t
+        with torch.autocast(device.type, torch.bfloat16):
+            answer, helper, parts = function(model, batch, coordinates)
+        progress = step / args.steps
+        (answer + (0.5 if progress < 0.5 else 0.2) * helper).backward()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step(min(1, (step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * progress)))
+        model.zero_grad(set_to_none=True)
+        total += torch.cat([answer.detach()[None], parts.detach(), norm[None]])
+        step += 1
+        if step % args.every == 0 or step == args.steps:
+            mean = (total / args.every).tolist()
+            rate = args.every * args.batch / (time.time() - since)
+            line = dict(step=step, seconds=round(time.time() - began), loss=mean[0], numbers=mean[1], text=mean[2],
+                        text_right=mean[3], kind=mean[4], side=mean[5], norm=mean[6], pictures_per_second=round(rate),
+                        waiting=round(waited / (time.time() - since), 2))
+            if step % (args.every * 5) == 0 or step == args.steps:
+                line["strips"] = strip_check(model, args.strips, device)
+            line = {k: round(v, 4) if isinstance(v, float) else v for k, v in line.items()}
+            print(json.dumps(line), flush=True)
+            with open(args.out / "log.jsonl", "a") as file:
+                file.write(json.dumps(line) + "\n")
+            total.zero_()
+            since, waited = time.time(), 0.0
+    save(args.out, model, optimizer, step)
+    feeder.close()
+    print(f"saved at step {step}, {time.time() - began:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
