@@ -92,7 +92,7 @@ typedef struct {
     const char *name; /* "cpu", "cuda" */
     void (*close)(glm4v_backend *b); /* required */
 
-    /* Memory of the device; alloc: 64-byte aligned, contents undefined. All required. */
+    /* Memory of the device; alloc: 64-byte aligned, contents undefined; free: NULL is allowed. All required. */
     int (*alloc)(glm4v_backend *b, void **ptr, size_t bytes, glm4v_error *err);
     void (*free)(glm4v_backend *b, void *ptr);
     size_t (*activation_size)(glm4v_backend *b);                                   /* bytes of one activation */
@@ -127,7 +127,7 @@ typedef struct {
     int (*silu_mul)(glm4v_backend *b, void *y, const void *x, int32_t T, int32_t n);
     /* x = 0.5 x (1 + erf(x / sqrt 2)), in place, n values. required */
     int (*gelu)(glm4v_backend *b, void *x, size_t n);
-    /* y += x, n values; x is f32 host memory if host. required */
+    /* y += x, n values. required */
     int (*add)(glm4v_backend *b, void *y, const void *x, size_t n);
     /* Rotate heads of x [T, heads * head_dim] in place; cos, sin f32 [T, n_freq] in device memory. required */
     int (*rope)(glm4v_backend *b, void *x, int64_t ldx, const float *cos, const float *sin, int32_t T,
@@ -142,9 +142,10 @@ typedef struct {
     int (*copy_rows)(glm4v_backend *b, void *y, const int32_t *rows, const void *x, int32_t n, int32_t n_cols);
     /* y row i = x row rows[i]. required */
     int (*gather_rows)(glm4v_backend *b, void *y, const void *x, const int32_t *rows, int32_t n, int32_t n_cols);
-    /* Take scratch for linears of at most T rows and attention of at most n_k keys now, so that later calls allocate
-     * nothing. required */
-    int (*reserve)(glm4v_backend *b, int32_t T, int32_t max_n_in, int32_t n_k, glm4v_error *err);
+    /* Take scratch for linears of at most T rows of max_n_in inputs and attention of at most n_k keys of head_dim now,
+     * so that later calls allocate nothing. required */
+    int (*reserve)(glm4v_backend *b, int32_t T, int32_t max_n_in, int32_t n_k, int32_t head_dim,
+                   glm4v_error *err);
 } glm4v_backend_ops;
 
 struct glm4v_backend {

@@ -140,7 +140,7 @@ typedef struct {
     char name[64];                 ///< last component of the directory's path
     char stored_form[16];          ///< dtype most weights are stored in: "bf16", "fp32", "fp16", ...
     char form[GLM4V_N_PARTS][16];  ///< form of each part in memory, by glm4v_part
-    char isa[16];                  ///< CPU kernel level in use: "c", "avx2", "avx512"; "" before loading
+    char isa[32];                  ///< CPU kernels in use: "c", "avx2", "avx512+vnni+bf16"; "" before loading
     char hash[17];                 ///< 64-bit digest of config and tensor headers, hexadecimal
     uint64_t n_parameters;         ///< numbers in all tensors used
     uint64_t file_bytes;           ///< bytes of the weight files
