@@ -55,7 +55,7 @@ typedef struct {
     glm4v_vision_config vision;
     glm4v_processor_config image, video;
     double video_fps;          /* frames wanted a second of clip */
-    int32_t image_id, video_id; /* placeholder tokens */
+    int32_t image_id, video_id; /* placeholder tokens; -1 where config.json has none: model.c asks the tokenizer */
     int32_t image_start_id, image_end_id, video_start_id, video_end_id;
     int32_t stop_ids[GLM4V_MAX_STOP_IDS]; /* union of all eos_token_id */
     int32_t n_stop_ids;
@@ -65,7 +65,8 @@ typedef struct {
  * if there) alone. FORMAT names file and key, UNSUPPORTED the architecture. */
 int glm4v_config_read(glm4v_config *config, const char *dir, bool with_processor, glm4v_error *err);
 
-/* Read one config.json by path (bench --config FILE). */
+/* Read one config.json by path (bench --config FILE), or from memory, text [0, len). */
 int glm4v_config_read_file(glm4v_config *config, const char *path, glm4v_error *err);
+int glm4v_config_parse(glm4v_config *config, const char *text, size_t len, glm4v_error *err);
 
 #endif

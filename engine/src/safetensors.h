@@ -11,6 +11,10 @@
 #include "glm4v/glm4v.h"
 
 #define GLM4V_MAX_DIMS 8
+#define GLM4V_MAX_TENSORS_PER_FILE 65536
+#define GLM4V_MAX_TENSORS 262144
+#define GLM4V_MAX_SHARDS 1024
+#define GLM4V_MAX_ELEMENTS ((int64_t)1 << 48)
 
 typedef enum {
     GLM4V_DTYPE_F32,
@@ -58,9 +62,17 @@ uint64_t glm4v_checkpoint_bytes(const glm4v_checkpoint *checkpoint);
 /* Read bytes [start, start + len) of a tensor. Any thread. IO names file, tensor, offset. */
 int glm4v_checkpoint_read(const glm4v_checkpoint *checkpoint, const glm4v_tensor *tensor, uint64_t start,
                           void *data, size_t len, glm4v_error *err);
-/* Elements [start, start + n) widened to f32 (F32, F16, BF16, F64 and integers). Any thread. */
+/* Elements [start, start + n) widened to f32 (F32, F16, BF16, F64 and integers; UNSUPPORTED: the others). Any
+ * thread. */
 int glm4v_checkpoint_read_f32(const glm4v_checkpoint *checkpoint, const glm4v_tensor *tensor,
                               uint64_t start, float *data, size_t n, glm4v_error *err);
+/* FNV-1a over names, dtypes and shapes in name order: the same however the tensors are split into files. */
+uint64_t glm4v_checkpoint_digest(const glm4v_checkpoint *checkpoint);
+/* Parse one header: text [0, len) of a file with data_bytes of data behind it (fuzzing; opening does the same). */
+int glm4v_checkpoint_open_header(glm4v_checkpoint **checkpoint, const char *text, size_t len, uint64_t data_bytes,
+                                 glm4v_error *err);
+/* Check a shard index, text [0, len): *n_shards = distinct files it names (fuzzing; opening does the same). */
+int glm4v_checkpoint_check_index(const char *text, size_t len, uint32_t *n_shards, glm4v_error *err);
 /* The files are still the ones that were opened. */
 int glm4v_checkpoint_verify(const glm4v_checkpoint *checkpoint, glm4v_error *err);
 

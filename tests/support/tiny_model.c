@@ -565,7 +565,9 @@ int tiny_model_write(const char *dir, const tiny_model_options *options)
         return 0;
     if (o.tiktoken ? write_tiktoken(dir) : write_tokenizer_json(dir, &o))
         return -1;
-    return write_tokenizer_config(dir, &o) || write_processor(dir, &o, false) || write_processor(dir, &o, true) ? -1 : 0;
+    if (write_tokenizer_config(dir, &o) || write_processor(dir, &o, false) || write_processor(dir, &o, true))
+        return -1;
+    return 0;
 }
 
 int tiny_model_mkdtemp(char *dir, size_t size)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A GLM-4V-shaped model of about 900 kB, written to disk by a program of ours: the real layout (config.json, safetensors,
- * tokenizer, processor files), seeded random weights, the same bytes on every machine. It says nothing sensible; it
- * lets every path run. No dependency on the engine, so that a defect there cannot hide here. */
+/* A GLM-4V-shaped model of about 900 kB, written to disk by a program of ours: the real layout (config.json,
+ * safetensors, tokenizer, processor files), seeded random weights, the same bytes on every machine. It says nothing
+ * sensible; it lets every path run. No dependency on the engine, so that a defect there cannot hide here. */
 #ifndef GLM4V_TINY_MODEL_H
 #define GLM4V_TINY_MODEL_H
 

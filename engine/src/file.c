@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Opening and reading the files of a model directory. Contents and names are hostile; see file.h. */
+#define _GNU_SOURCE
+#include "file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "mem.h"
+
+/* O_NONBLOCK: a FIFO without a writer must not block the open that finds out it is one. */
+#define OPEN_FLAGS (O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW)
+/* One pread at most; a thread on slow storage comes back to look for a cancel in between. */
+#define READ_PIECE ((size_t)1 << 20)
+
+char *glm4v_path_join(const char *dir, const char *name)
+{
+    size_t n = strlen(dir) + strlen(name) + 2;
+    char *path = glm4v_alloc(n, 1);
+    if (path)
+        snprintf(path, n, "%s/%s", dir, name);
+    return path;
+}
+
+int glm4v_is_lfs_pointer(const char *data, size_t len)
+{
+    static const char head[] = "version https://git-lfs.github.com/spec/";
+    return len >= sizeof head - 1 && !memcmp(data, head, sizeof head - 1);
+}
+
+static int open_retry(const char *path)
+{
+    int fd;
+    do
+        fd = open(path, OPEN_FLAGS);
+    while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
+/* Is path inside folder? Both are canonical. */
+static bool is_inside(const char *path, const char *folder)
+{
+    size_t n = strlen(folder);
+    return !strncmp(path, folder, n) && (path[n] == '/' || (n && folder[n - 1] == '/'));
+}
+
+/* Cut the last component off a canonical path; "/" stays. */
+static void parent_of(char *path)
+{
+    char *slash = strrchr(path, '/');
+    if (slash)
+        slash[slash == path] = 0;
+}
+
+/* A model cache keeps snapshots/REVISION/NAME as links to blobs/HASH beside `snapshots`. folder is changed. */
+static bool is_cache_blob(const char *path, char *folder)
+{
+    char *name = strrchr(folder, '/');
+    if (!name)
+        return false;
+    parent_of(folder);
+    name = strrchr(folder, '/');
+    if (!name || strcmp(name, "/snapshots"))
+        return false;
+    parent_of(folder);
+    size_t n = strlen(folder);
+    return is_inside(path, folder) && !strncmp(path + n, "/blobs/", 7);
+}
+
+static int open_link(int *fd, const char *dir, const char *path, const char *name, glm4v_error *err)
+{
+    int rc = 0;
+    char *folder = glm4v_alloc(2, PATH_MAX);
+    if (!folder)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "%s: no memory to resolve the link", name);
+    char *target = folder + PATH_MAX;
+    if (!realpath(dir, folder) || !realpath(path, target)) {
+        rc = glm4v_fail_errno(err, errno, "%s: a symbolic link that leads nowhere", name);
+        goto done;
+    }
+    if (!is_inside(target, folder) && !is_cache_blob(target, folder)) {
+        rc = glm4v_fail(err, GLM4V_ERR_IO, "%s: a symbolic link out of the model directory is not followed; "
+                        "put the file itself there", name);
+        goto done;
+    }
+    *fd = open_retry(target);
+    if (*fd < 0)
+        rc = glm4v_fail_errno(err, errno, "%s: cannot be opened", name);
+done:
+    glm4v_free(folder);
+    return rc;
+}
+
+static int identify(int fd, glm4v_file_id *id, bool *regular)
+{
+    struct stat st;
+    int rc;
+    do
+        rc = fstat(fd, &st);
+    while (rc && errno == EINTR);
+    if (rc)
+        return errno;
+    *regular = S_ISREG(st.st_mode);
+    *id = (glm4v_file_id){ .device = st.st_dev, .inode = st.st_ino, .size = (uint64_t)st.st_size,
+                           .mtime_s = st.st_mtim.tv_sec, .mtime_ns = st.st_mtim.tv_nsec };
+    return 0;
+}
+
+int glm4v_file_open(int *fd, glm4v_file_id *id, const char *dir, const char *name, glm4v_error *err)
+{
+    bool regular = false;
+    int rc = 0, file = -1;
+    char *path = glm4v_path_join(dir, name);
+    if (!path)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "%s: no memory for its path", name);
+    file = open_retry(path);
+    if (file < 0 && errno == ELOOP)
+        rc = open_link(&file, dir, path, name, err);
+    else if (file < 0)
+        rc = glm4v_fail_errno(err, errno, "%s: cannot be opened in %s", name, dir);
+    glm4v_free(path);
+    if (rc)
+        return rc;
+    int error = identify(file, id, &regular);
+    if (error)
+        rc = glm4v_fail_errno(err, error, "%s: cannot be examined", name);
+    else if (!regular)
+        rc = glm4v_fail(err, GLM4V_ERR_IO, "%s: not a regular file (a folder, FIFO or device)", name);
+    if (rc) {
+        close(file);
+        return rc;
+    }
+    *fd = file;
+    return 0;
+}
+
+int glm4v_file_read(int fd, const char *name, uint64_t offset, void *data, size_t len, glm4v_error *err)
+{
+    char *to = data;
+    while (len) {
+        size_t piece = len < READ_PIECE ? len : READ_PIECE;
+        ssize_t got = pread(fd, to, piece, (off_t)offset);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return glm4v_fail_errno(err, errno, "%s: cannot be read at byte %llu", name, (unsigned long long)offset);
+        if (got == 0)
+            return glm4v_fail(err, GLM4V_ERR_IO, "%s: ends at byte %llu, %zu bytes early: it was cut short while "
+                              "being read", name, (unsigned long long)offset, len);
+        to += got;
+        offset += (uint64_t)got;
+        len -= (size_t)got;
+    }
+    return 0;
+}
+
+int glm4v_file_verify(int fd, const char *name, const glm4v_file_id *id, glm4v_error *err)
+{
+    glm4v_file_id now;
+    bool regular;
+    int error = identify(fd, &now, &regular);
+    if (error)
+        return glm4v_fail_errno(err, error, "%s: cannot be examined again", name);
+    if (now.size != id->size)
+        return glm4v_fail(err, GLM4V_ERR_IO, "%s: changed from %llu to %llu bytes while being read", name,
+                          (unsigned long long)id->size, (unsigned long long)now.size);
+    if (now.mtime_s != id->mtime_s || now.mtime_ns != id->mtime_ns || now.inode != id->inode || now.device != id->device)
+        return glm4v_fail(err, GLM4V_ERR_IO, "%s: was written to while being read; open the model again", name);
+    return 0;
+}
