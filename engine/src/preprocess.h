@@ -7,7 +7,8 @@
 #include "config.h"
 #include "pool.h"
 
-/* Size that the processor resizes frames x height x width to. INVALID: empty or ratio above 200.
+/* Size that the processor resizes frames (>= 2) x height x width to. INVALID: empty, a side above 16384, or a ratio
+ * above 200.
  * min_pixels, max_pixels count all frames. All in IEEE double as the reference. */
 int glm4v_smart_resize(int64_t frames, int64_t height, int64_t width, int64_t factor, uint64_t min_pixels,
                        uint64_t max_pixels, int64_t *resized_height, int64_t *resized_width,
@@ -30,8 +31,9 @@ int glm4v_preprocess_run(const glm4v_preprocessor *p, float *patches, const glm4
                          uint32_t grid_h, uint32_t grid_w, glm4v_pool *pool, glm4v_error *err);
 
 /* Indices of the frames of a clip that the model family samples, from the frames' timestamps in seconds
- * (section 9 of the family's facts). indices: room for max_indices. */
-int glm4v_sample_clip(const glm4v_config *config, const double *seconds, uint32_t n, uint32_t *indices,
+ * (clip.c). dynamic: the rule of GLM-4.6V, else that of GLM-4.1V with config->video_fps. indices, in order and an even
+ * number: room for n rounded up to even. INVALID: times that go back. */
+int glm4v_sample_clip(const glm4v_config *config, bool dynamic, const double *seconds, uint32_t n, uint32_t *indices,
                       uint32_t max_indices, uint32_t *n_indices, glm4v_error *err);
 
 #endif
