@@ -3,7 +3,8 @@
  * range becomes infinity. All of these give the same bits at every level, denormals included.
  *   f32_to_bf16, f32_to_f16, bf16_to_f32, f16_to_f32   n values, n >= 0
  *   f32_to_int8   one row of a table: *scale = max|x| / 127, q = round(x * (127 / max|x|)) in [-127, 127]
- *                 A row whose largest magnitude is below GLM4V_QUANT_MIN counts as zero (scale 0, q 0): 127 / max would
+ *                 A row whose largest magnitude is below GLM4V_QUANT_MIN counts as zero (scale 0, q 0): 127 /
+ * max would
  *                 overflow. A row holding NaN or infinity gets scale NaN and q 0, so that it reads back as NaN.
  *   int8_to_f32   y = scale * q
  * Any alignment, no overlap. */
@@ -34,7 +35,8 @@ typedef struct {
 
 void glm4v_convert_ops_init(glm4v_convert_ops *ops, unsigned cpu);
 
-/* For the C forms that quantize, here and in pack.c: scale = max / 127 of a row, and one value rounded. max is 0 where
+/* For the C forms that quantize, here and in pack.c: scale = max / 127 of a row, and one value rounded. max is
+ * 0 where
  * the row counts as zero and where the scale is NaN. */
 float glm4v_row_scale(float *max, const float *x, size_t n);
 int glm4v_round_int8(float x, float max);

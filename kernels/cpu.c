@@ -23,12 +23,13 @@ static bool has(uint32_t word, uint32_t bits)
 
 unsigned glm4v_cpu_flags(void)
 {
-    const uint32_t f16c_osxsave_fma = 1u << 29 | 1u << 28 | 1u << 27 | 1u << 12; /* leaf 1 ecx, with AVX */
-    const uint32_t avx2 = 1u << 5;                                               /* leaf 7 ebx */
-    const uint32_t avx512 = 1u << 31 | 1u << 30 | 1u << 17 | 1u << 16;           /* VL BW DQ F */
-    const uint32_t vnni = 1u << 11;                                              /* leaf 7 ecx */
-    const uint32_t bf16 = 1u << 5;                                               /* leaf 7.1 eax */
-    const uint64_t ymm = 0x6, zmm = 0xe6;                                        /* XCR0 */
+    const uint32_t f16c_osxsave_fma =
+        1u << 29 | 1u << 28 | 1u << 27 | 1u << 12;                     /* leaf 1 ecx, with AVX */
+    const uint32_t avx2 = 1u << 5;                                     /* leaf 7 ebx */
+    const uint32_t avx512 = 1u << 31 | 1u << 30 | 1u << 17 | 1u << 16; /* VL BW DQ F */
+    const uint32_t vnni = 1u << 11;                                    /* leaf 7 ecx */
+    const uint32_t bf16 = 1u << 5;                                     /* leaf 7.1 eax */
+    const uint64_t ymm = 0x6, zmm = 0xe6;                              /* XCR0 */
     uint32_t a, b, c, d, ecx7, sub;
     unsigned flags = 0;
 

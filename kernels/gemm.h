@@ -10,7 +10,8 @@
  *                 scale f32 [panels][K/128][16]; zero uint8, same order, or NULL: 8 everywhere. K a multiple of 128.
  * Inputs beyond K are zero weights (int8: 128). Unsigned int8, because vpdpbusd multiplies unsigned by signed.
  *
- * Activations. f32: as they are. bf16: rounded to bf16 by bf16_row. int8 and int4: rounded to int8 by quantize_row, per
+ * Activations. f32: as they are. bf16: rounded to bf16 by bf16_row. int8 and int4: rounded to int8 by
+ * quantize_row, per
  * row and group of 128 inputs g (the last group of a row may be shorter).
  *
  * What is computed, for every row t and output n alone:
@@ -68,8 +69,8 @@ static inline size_t glm4v_panel_bytes_int4(int32_t K)
 
 typedef struct {
     float *y;             /* [T, n_out], rows ldy apart */
-    const void *x;        /* f32: float [T, K]. bf16: uint16 [T, K rounded up to 2], int8, int4: int8 [T, K rounded up to
-                           * 128], as the row operations below write them. Rows ldx elements apart */
+    const void *x;        /* f32: float [T, K]. bf16: uint16 [T, K rounded up to 2]. int8, int4: int8 [T, K rounded
+                           * up to 128], as the row operations below write them. Rows ldx elements apart */
     const float *x_scale; /* int8, int4: [T, groups], else unused */
     const int32_t *x_sum; /* int8, int4: [T, groups], else unused */
     const void *w;        /* the whole matrix: panel 0 */
@@ -87,17 +88,21 @@ typedef struct {
 /* y [K rounded up to 2] = x [K] as bf16, the rest 0. */
 #define decl_bf16_row(name) void(name)(uint16_t *y, const float *x, int32_t K)
 
-/* Per group of 128 inputs: scale = max|x| / 127, q = round(x * (127 / max|x|)), ties to even, sum = sum q. q [K rounded up
- * to 128], the rest 0; scale, sum [groups]. A group whose largest magnitude is below GLM4V_QUANT_MIN (convert.h) counts
+/* Per group of 128 inputs: scale = max|x| / 127, q = round(x * (127 / max|x|)), ties to even, sum = sum q. q
+ * [K rounded up
+ * to 128], the rest 0; scale, sum [groups]. A group whose largest magnitude is below GLM4V_QUANT_MIN
+ * (convert.h) counts
  * as zero: scale 0, q 0. A group holding NaN or infinity gets scale NaN and q 0: every output of the row becomes NaN.
  * The same bits at every level. */
 #define decl_quantize_row(name) \
     void(name)(int8_t *q, float *scale, int32_t *sum, const float *x, int32_t K)
 
-/* One panel from n <= 16 rows of weights f32 [n, K], ldw apart. Same bits at every level. Rounding to nearest, ties to
+/* One panel from n <= 16 rows of weights f32 [n, K], ldw apart. Same bits at every level. Rounding to nearest,
+ * ties to
  * even.
  * int8: per output, symmetric, scale = max|w| / 127, the rules of GLM4V_QUANT_MIN and NaN as in quantize_row.
- * int4: per output and group, q - 8 = round(w / scale) cut to [-8, 7]; scale is that one of max|w| / {7, 7.25, 7.5, 7.75,
+ * int4: per output and group, q - 8 = round(w / scale) cut to [-8, 7]; scale is that one of max|w| / {7, 7.25,
+ * 7.5, 7.75,
  * 8, 8.5, 9, 9.5} with the least squared error (on Gaussian weights 7 % less error than max|w| / 7 alone). */
 #define GLM4V_INT4_DIVISORS { 7, 7.25f, 7.5f, 7.75f, 8, 8.5f, 9, 9.5f }
 #define decl_pack_f32(name) \

@@ -15,7 +15,8 @@ void glm4v_silu_mul_c(float *y, const float *gate, const float *up, size_t n)
 void glm4v_gelu_c(float *y, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        y[i] = (float)(0.5 * x[i] * erfc(-x[i] * 0.70710678118654752440)); /* erfc(-z) = 1 + erf(z) */
+        y[i] =
+            (float)(0.5 * x[i] * erfc(-x[i] * 0.70710678118654752440)); /* erfc(-z) = 1 + erf(z) */
 }
 
 void glm4v_add_c(float *y, const float *x, size_t n)

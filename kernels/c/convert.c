@@ -36,7 +36,8 @@ static uint16_t to_f16(float f)
         return (uint16_t)(sign | 0x7e00 | (a >> 13 & 0x3ff));
     if (a >= 0x477ff000) /* 65520 and more rounds to infinity */
         return (uint16_t)(sign | 0x7c00);
-    if (a < 0x38800000) /* below 2^-14: denormal; adding 0.5 aligns units of 2^-24 with the last bit of a float */
+    if (a <
+        0x38800000) /* below 2^-14: denormal; adding 0.5 aligns units of 2^-24 with the last bit of a float */
         return (uint16_t)(sign | (bits_of(float_of(a) + 0.5f) - bits_of(0.5f)));
     return (uint16_t)(sign | ((a - 0x38000000 + 0xfff + (a >> 13 & 1)) >> 13));
 }
@@ -113,7 +114,7 @@ void glm4v_int8_to_f32_c(float *y, const int8_t *q, float scale, size_t n)
 
 void glm4v_convert_ops_init(glm4v_convert_ops *ops, unsigned cpu)
 {
-    *ops = (glm4v_convert_ops){
+    *ops = (glm4v_convert_ops) {
         .f32_to_bf16 = glm4v_f32_to_bf16_c,
         .f32_to_f16 = glm4v_f32_to_f16_c,
         .bf16_to_f32 = glm4v_bf16_to_f32_c,

@@ -162,7 +162,7 @@ void glm4v_quantize_row_c(int8_t *q, float *scale, int32_t *sum, const float *x,
 
 void glm4v_gemm_ops_init(glm4v_gemm_ops *ops, unsigned cpu)
 {
-    *ops = (glm4v_gemm_ops){
+    *ops = (glm4v_gemm_ops) {
         .f32 = glm4v_gemm_f32_c,
         .bf16 = glm4v_gemm_bf16_c,
         .int8 = glm4v_gemm_int8_c,

@@ -26,8 +26,8 @@ void glm4v_rope_interleaved_c(float *x, const float *cos, const float *sin, int3
     rotate(x, cos, sin, heads, head_dim, n_freq, 2, 1);
 }
 
-void glm4v_rope_half_c(float *x, const float *cos, const float *sin, int32_t heads, int32_t head_dim,
-                       int32_t n_freq)
+void glm4v_rope_half_c(float *x, const float *cos, const float *sin, int32_t heads,
+                       int32_t head_dim, int32_t n_freq)
 {
     rotate(x, cos, sin, heads, head_dim, n_freq, 1, n_freq);
 }

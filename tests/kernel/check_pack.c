@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* kernels/gemm.h: panels made by the vector forms are the same bytes as those of the C forms. */
+#include <stdio.h>
+
+#include "tolerance.h"
+
+enum form { F32, BF16, INT8, INT4 };
+enum { W, PANEL_REF, PANEL_OPS, SCALE_REF, SCALE_OPS };
+
+static size_t panel_bytes(enum form form, int K)
+{
+    return form == F32    ? glm4v_panel_bytes_f32(K)
+           : form == BF16 ? glm4v_panel_bytes_bf16(K)
+           : form == INT8 ? glm4v_panel_bytes_int8(K)
+                          : glm4v_panel_bytes_int4(K);
+}
+
+static void pack(const glm4v_gemm_ops *ops, enum form form, void *panel, float *scale,
+                 const float *w, ptrdiff_t ldw, int n, int K)
+{
+    if (form == F32)
+        ops->pack_f32(panel, w, ldw, n, K);
+    else if (form == BF16)
+        ops->pack_bf16(panel, w, ldw, n, K);
+    else if (form == INT8)
+        ops->pack_int8(panel, scale, w, ldw, n, K);
+    else
+        ops->pack_int4(panel, scale, w, ldw, n, K);
+}
+
+static void one_panel(struct check *t, enum form form, int n, int K, enum fill kind)
+{
+    size_t bytes = panel_bytes(form, K), scales = form == INT4 ? (size_t)K / 8 : 16;
+    ptrdiff_t ldw = K + 3;
+    float *w = check_buf(t, W, ((size_t)(n - 1) * ldw + K) * sizeof *w);
+    float *scale[2] = { check_buf(t, SCALE_REF, scales * 4), check_buf(t, SCALE_OPS, scales * 4) };
+    void *panel[2] = { check_buf(t, PANEL_REF, bytes), check_buf(t, PANEL_OPS, bytes) };
+
+    check_fill(t, w, (size_t)(n - 1) * ldw + K, kind);
+    check_input(t, W);
+    pack(&t->ref.gemm, form, panel[0], scale[0], w, ldw, n, K);
+    pack(&t->ops.gemm, form, panel[1], scale[1], w, ldw, n, K);
+    check_bytes(t, panel[1], panel[0], bytes, "panel, %s, %d x %d", fill_name(kind), n, K);
+    if (form >= INT8)
+        check_close(t, scale[1], scale[0], scales, (struct tolerance) { 0 }, "scale, %s, %d x %d",
+                    fill_name(kind), n, K);
+    check_guards(t, "%s, %d x %d", fill_name(kind), n, K);
+}
+
+static void check_form(struct check *t, enum form form)
+{
+    static const int sizes[] = { 1,  2,  3,  7,  8,   9,   15,  16,  17, 31,
+                                 33, 63, 64, 65, 127, 128, 129, 300, 640 };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        int K = form == INT4 ? (sizes[i] + 127) / 128 * 128 : sizes[i];
+        for (int kind = 0; kind < FILL_KINDS; kind++) {
+            one_panel(t, form, 16, K, kind);
+            one_panel(t, form, 1 + (int)(check_random(t) % 15), K, kind);
+        }
+    }
+    float *w = check_buf(t, W, 16 * 4096 * sizeof *w), *scale = check_buf(t, SCALE_OPS, 512 * 4);
+    void *panel = check_buf(t, PANEL_OPS, panel_bytes(form, 4096));
+    check_fill(t, w, 16 * 4096, FILL_NORMAL);
+    /* Counted as bytes of bf16 source, the unit of the target of 0.5 GB/s a core. */
+    BENCH(t, "16 x 4096", 16 * 4096 * 2, 0, 0,
+          pack(&t->ops.gemm, form, panel, scale, w, 4096, 16, 4096));
+    check_end(t);
+}
+
+void check_pack(struct check *t)
+{
+    if (check_pair(t, gemm, pack_f32, "pack_f32"))
+        check_form(t, F32);
+    if (check_pair(t, gemm, pack_bf16, "pack_bf16"))
+        check_form(t, BF16);
+    if (check_pair(t, gemm, pack_int8, "pack_int8"))
+        check_form(t, INT8);
+    if (check_pair(t, gemm, pack_int4, "pack_int4"))
+        check_form(t, INT4);
+}
