@@ -6,7 +6,7 @@
     tests/golden/make_golden.py --verify DIR   compare this program with a golden.safetensors made by somebody else
 
 The model is computed here in float64 with numpy, from docs/model.md and nothing of the engine: two programs that share no
-line must agree. Layout of golden.safetensors: docs/testing.md. For the quantized forms (bf16, int8, int4) the rounding
+line must agree. Layout of golden.safetensors: docs/model.md. For the quantized forms (bf16, int8, int4) the rounding
 of weights and activations is written down here a second time as well; those tensors are named NAME.TENSOR@FORM.
 tests/data/golden-tiny was made with numpy 1.24.2; the same seed gives the same bytes.
 """
