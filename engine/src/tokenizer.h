@@ -16,6 +16,9 @@ typedef struct glm4v_tokenizer glm4v_tokenizer;
 /* Open dir/tokenizer.json, or where there is none dir/tokenizer.model; tokenizer_config.json adds the control
  * tokens of tokenizer.model. NOT_FOUND, IO, FORMAT, UNSUPPORTED, NOMEM. */
 int glm4v_tokenizer_open(glm4v_tokenizer **tokenizer, const char *dir, glm4v_error *err);
+/* Open one file alone (tests): tokenizer.json's syntax if the name ends in .json, else tokenizer.model's, which
+ * then has no control tokens. */
+int glm4v_tokenizer_open_file(glm4v_tokenizer **tokenizer, const char *path, glm4v_error *err);
 void glm4v_tokenizer_close(glm4v_tokenizer **tokenizer);
 
 /* One more than the largest id. */

@@ -1,0 +1,604 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Splitting, merging and the tokenizer's files, on the small tokenizers of tests/data/tokenizer. */
+#include "json.h"
+#include "test.h"
+#include "token_lines.h"
+#include "tokenizer_priv.h"
+
+#define DATA SOURCE_ROOT "/tests/data/tokenizer/"
+
+/* ---- splitting ---- */
+
+/* Does text split into these pieces, each in brackets? */
+static void check_split(const char *text, const char *expected)
+{
+    char found[512] = "";
+    size_t len = strlen(text), n = 0;
+    for (size_t i = 0; i < len;) {
+        size_t piece = glm4v_split_next(text + i, len - i);
+        n += (size_t)snprintf(found + n, sizeof found - n, "[%.*s]", (int)piece, text + i);
+        i += piece;
+        if (piece == 0 || n >= sizeof found)
+            break;
+    }
+    CHECK_STR(found, expected);
+}
+
+static void words_take_one_character_before_them(void)
+{
+    check_split("Hello world", "[Hello][ world]");
+    check_split("a  b", "[a][ ][ b]");
+    check_split("(x)(y)", "[(x][)(][y][)]");
+    check_split("\tx\nx", "[\tx][\n][x]");
+    check_split("\u3000x\u00a0y", "[\u3000x][\u00a0y]");
+    check_split("\xc2\x85x", "[\xc2\x85x]");             /* U+0085, next line */
+    check_split("\u200bx\u180ey", "[\u200bx][\u180ey]"); /* neither is white space */
+    check_split("a\u0301b", "[a][\u0301b]");             /* a mark is no letter */
+    check_split("7x", "[7][x]");
+    check_split("日本語の", "[日本語の]");
+}
+
+static void contractions_ignore_case_and_know_the_long_s(void)
+{
+    check_split("it's", "[it]['s]");
+    check_split("I'VE'Re'lL", "[I]['VE]['Re]['lL]");
+    check_split("'sx", "['s][x]");
+    check_split("'lx", "['lx]");
+    check_split("'rx'e", "['rx]['e]");
+    check_split("'\u017fx", "['\u017f][x]");
+    check_split("'\u212ax",
+                "['\u212ax]"); /* the Kelvin sign is a letter, and no alternative has a k */
+    check_split("'", "[']");
+    check_split("'l", "['l]");
+    check_split(" 's", "[ '][s]");
+}
+
+static void numbers_come_by_three(void)
+{
+    check_split("1234567", "[123][456][7]");
+    check_split(" 12", "[ ][12]");
+    check_split("\u0663\u2167\u00bd7", "[\u0663\u2167\u00bd][7]");
+    check_split("x1y", "[x][1][y]");
+}
+
+static void punctuation_takes_a_space_before_and_newlines_after(void)
+{
+    check_split("a, b", "[a][,][ b]");
+    check_split(" ?!\r\n\nx", "[ ?!\r\n\n][x]");
+    check_split("  !", "[ ][ !]");
+    check_split("\t!", "[\t][!]");
+    check_split("}\n }", "[}\n][ }]");
+}
+
+static void white_space_ends_at_its_last_newline(void)
+{
+    check_split("  \r\n\t x", "[  \r\n][\t][ x]");
+    check_split("\n\n", "[\n\n]");
+    check_split(" \n ", "[ \n][ ]");
+    check_split("x   ", "[x][   ]");
+    check_split("   x", "[  ][ x]");
+    check_split("   7", "[  ][ ][7]");
+    check_split(" ", "[ ]");
+    check_split("\u2028\u2029", "[\u2028\u2029]");
+    check_split("\x1c\x1fx", "[\x1c\x1f][x]"); /* separators are no white space here */
+}
+
+/* ---- helpers for files ---- */
+
+static char *slurp(const char *dir, const char *name, size_t *len)
+{
+    glm4v_error err = { 0 };
+    char *text = NULL;
+    if (glm4v_read_file(&text, len, dir, name, 1 << 20, &err))
+        test_fail(__FILE__, __LINE__, "%s", err.msg);
+    return text;
+}
+
+/* text with the first occurrence of find replaced; free() it. */
+static char *replaced(const char *text, const char *find, const char *with)
+{
+    const char *at = strstr(text, find);
+    char *out = malloc(strlen(text) + strlen(with) + 1);
+    if (!at)
+        test_fail(__FILE__, __LINE__, "\"%s\" does not occur", find);
+    else
+        sprintf(out, "%.*s%s%s", (int)(at - text), text, with, at + strlen(find));
+    if (!at)
+        strcpy(out, text);
+    return out;
+}
+
+static int parse_json(glm4v_tokenizer **t, const char *text, glm4v_error *err)
+{
+    return glm4v_tokenizer_parse(t, true, text, strlen(text), NULL, 0, err);
+}
+
+/* Loading text must fail so, with a message that contains word. */
+static void check_refused(bool is_json, const char *text, size_t len, const char *config, int code,
+                          const char *word)
+{
+    glm4v_error err = { 0 };
+    glm4v_tokenizer *t = NULL;
+    int rc =
+        glm4v_tokenizer_parse(&t, is_json, text, len, config, config ? strlen(config) : 0, &err);
+    if (rc != code)
+        test_fail(__FILE__, __LINE__, "%d, not %d (%s): %s", rc, code, word, err.msg);
+    CHECK_CONTAINS(err.msg, word);
+    CHECK(t == NULL);
+    glm4v_tokenizer_close(&t);
+}
+
+static glm4v_tokenizer *small(const char *name)
+{
+    glm4v_error err = { 0 };
+    glm4v_tokenizer *t = NULL;
+    char dir[512];
+    snprintf(dir, sizeof dir, DATA "%s", name);
+    if (glm4v_tokenizer_open(&t, dir, &err))
+        test_fail(__FILE__, __LINE__, "%s", err.msg);
+    return t;
+}
+
+static token_ids encode(const glm4v_tokenizer *t, const char *text)
+{
+    glm4v_error err = { 0 };
+    token_ids ids = { 0 };
+    if (glm4v_tokenizer_encode(t, text, strlen(text), &ids.ids, &ids.n, &ids.capacity, &err))
+        test_fail(__FILE__, __LINE__, "%s", err.msg);
+    return ids;
+}
+
+/* ---- encoding ---- */
+
+static void ids_equal_those_of_other_implementations(void)
+{
+    static const char *const names[] = { "glm-4.1v", "glm-4.5", "chatglm4v" };
+    for (int i = 0; i < 3; i++) {
+        glm4v_tokenizer *t = small(names[i]);
+        long n = 0;
+        REQUIRE(t);
+        CHECK_EQ(token_lines_check(t, DATA "lines.jsonl", &n), 0);
+        CHECK(n > 400);
+        glm4v_tokenizer_close(&t);
+    }
+}
+
+/* O-04: names of control tokens, alone and between all kinds of neighbours. */
+static void text_never_becomes_a_control_token(void)
+{
+    static const char *const around[] = { "",  " ", "\n", "a",  "7",  "!",
+                                          "'", "<", "|",  "。", "用", "\u017f" };
+    static const char *const files[] = { "glm-4.1v", "glm-4.5", "chatglm4v" };
+    const int n_around = (int)(sizeof around / sizeof *around);
+    int cases = 0;
+    for (int f = 0; f < 3; f++) {
+        glm4v_tokenizer *t = small(files[f]);
+        REQUIRE(t);
+        for (int32_t id = 0; id < glm4v_tokenizer_size(t); id++) {
+            size_t len;
+            const char *name = glm4v_tokenizer_bytes(t, id, &len);
+            if (!glm4v_tokenizer_is_control(t, id))
+                continue;
+            for (int i = 0; i < n_around; i++, cases++) {
+                char text[128];
+                snprintf(text, sizeof text, "%s%.*s%s", around[i], (int)len, name,
+                         around[(i * 7 + id) % n_around]);
+                token_ids ids = encode(t, text);
+                CHECK(token_ids_spell(t, ids.ids, ids.n, text,
+                                      strlen(text))); /* and by no control token */
+                glm4v_free(ids.ids);
+            }
+        }
+        glm4v_tokenizer_close(&t);
+    }
+    CHECK(cases > 500);
+}
+
+static void encoding_appends_and_refuses_what_is_not_utf8(void)
+{
+    glm4v_tokenizer *t = small("glm-4.1v");
+    glm4v_error err = { 0 };
+    token_ids ids = encode(t, "one");
+    size_t n = ids.n;
+    CHECK_EQ(glm4v_tokenizer_encode(t, " two\xFF", 5, &ids.ids, &ids.n, &ids.capacity, &err),
+             GLM4V_ERR_INVALID);
+    CHECK_CONTAINS(err.msg, "byte 4");
+    CHECK_EQ(ids.n, n);
+    CHECK_EQ(glm4v_tokenizer_encode(t, " two", 4, &ids.ids, &ids.n, &ids.capacity, &err), 0);
+    CHECK(token_ids_spell(t, ids.ids, ids.n, "one two", 7));
+    CHECK_EQ(glm4v_tokenizer_encode(t, "a\0b", 3, &ids.ids, &ids.n, &ids.capacity, &err), 0);
+    CHECK(token_ids_spell(t, ids.ids, ids.n, "one twoa\0b", 10));
+    glm4v_free(ids.ids);
+    glm4v_tokenizer_close(&t);
+}
+
+static void whole_pieces_are_found_only_where_the_file_says_so(void)
+{
+    size_t len;
+    char *text = slurp(DATA "glm-4.1v", "tokenizer.json", &len);
+    char *merging = replaced(text, "\"ignore_merges\": true", "\"ignore_merges\": false");
+    glm4v_tokenizer *t = NULL;
+    glm4v_error err = { 0 };
+    CHECK_EQ(parse_json(&t, merging, &err), 0);
+    REQUIRE(t);
+    token_ids ids = encode(t, "нако");
+    CHECK_EQ(ids.n, 8); /* its bytes: no merge leads there */
+    glm4v_free(ids.ids);
+    glm4v_tokenizer_close(&t);
+    t = small("glm-4.1v");
+    ids = encode(t, "нако");
+    CHECK_EQ(ids.n, 1);
+    glm4v_free(ids.ids);
+    glm4v_tokenizer_close(&t);
+    free(merging);
+    glm4v_free(text);
+}
+
+/* A run of one letter is one piece. Doubling the text must not quadruple the work, on either kind
+ * of table. */
+static void merging_is_not_quadratic(void)
+{
+    static const char *const names[] = { "glm-4.1v", "chatglm4v" };
+    const size_t n = GLM4V_MAX_PIECE_BYTES;
+    char *text = malloc(n);
+    for (int i = 0; i < 2; i++) {
+        glm4v_tokenizer *t = small(names[i]);
+        for (int kind = 0; kind < 3; kind++) {
+            glm4v_bpe bpe = { 0 };
+            glm4v_error err = { 0 };
+            token_ids ids = { 0 };
+            for (size_t k = 0; k < n; k++)
+                text[k] = kind == 0 ? 'a' : kind == 1 ? "eht"[k % 3] : (char)('a' + k * k % 26);
+            CHECK_EQ(glm4v_encode_with(t, &bpe, text, n, &ids.ids, &ids.n, &ids.capacity, &err), 0);
+            CHECK(token_ids_spell(t, ids.ids, ids.n, text, n));
+            CHECK(bpe.steps > n / 2);
+            CHECK(bpe.steps <= 64 * n * 16); /* n log2 n */
+            glm4v_bpe_clear(&bpe);
+            glm4v_free(ids.ids);
+        }
+        glm4v_tokenizer_close(&t);
+    }
+    free(text);
+}
+
+static void longer_pieces_are_cut_between_characters(void)
+{
+    glm4v_tokenizer *t = small("glm-4.1v");
+    glm4v_error err = { 0 };
+    const size_t n =
+        3 * (GLM4V_MAX_PIECE_BYTES / 3 + 10); /* three-byte characters: 64 KiB is no border */
+    char *text = malloc(n);
+    for (size_t i = 0; i < n; i += 3)
+        memcpy(text + i, "划", 3);
+    for (int past = 0; past < 2; past++) { /* one byte below and at the limit too */
+        size_t len = past ? n : GLM4V_MAX_PIECE_BYTES / 3 * 3;
+        token_ids ids = { 0 };
+        CHECK_EQ(glm4v_tokenizer_encode(t, text, len, &ids.ids, &ids.n, &ids.capacity, &err), 0);
+        CHECK(token_ids_spell(t, ids.ids, ids.n, text, len));
+        size_t at = 0, k = 0, bytes = 0;
+        for (; at < ids.n && bytes < GLM4V_MAX_PIECE_BYTES / 3 * 3; at++, bytes += k)
+            glm4v_tokenizer_bytes(t, ids.ids[at], &k);
+        CHECK_EQ(bytes, GLM4V_MAX_PIECE_BYTES / 3 * 3); /* a token ends where the piece was cut */
+        glm4v_free(ids.ids);
+    }
+    free(text);
+    glm4v_tokenizer_close(&t);
+}
+
+/* ---- files ---- */
+
+static void control_tokens_are_found_by_name(void)
+{
+    glm4v_tokenizer *t = small("glm-4.1v");
+    size_t len;
+    int32_t user = glm4v_tokenizer_control(t, "<|user|>");
+    CHECK(user > 0 && glm4v_tokenizer_is_control(t, user));
+    CHECK(glm4v_tokenizer_control(t, "<think>") > user);
+    CHECK_EQ(glm4v_tokenizer_control(t, "the"), -1);
+    CHECK_EQ(glm4v_tokenizer_control(t, ""), -1);
+    CHECK_EQ(glm4v_tokenizer_control(t, "/nothink"), -1);
+    CHECK(!glm4v_tokenizer_is_control(t, -1) && !glm4v_tokenizer_is_control(t, 1 << 30));
+    CHECK(glm4v_tokenizer_bytes(t, -1, &len) == NULL && len == 0);
+    CHECK(glm4v_tokenizer_bytes(t, glm4v_tokenizer_size(t), &len) == NULL);
+    CHECK(glm4v_tokenizer_bytes(t, glm4v_tokenizer_size(t) - 1, &len) != NULL);
+    glm4v_tokenizer_close(&t);
+}
+
+static void a_tokenizer_json_that_asks_for_something_else_is_refused_by_name(void)
+{
+    static const struct {
+        const char *find, *with;
+        int code;
+        const char *word;
+    } cases[] = {
+        { "\"normalizer\": null", "\"normalizer\": {\"type\": \"NFC\"}", GLM4V_ERR_UNSUPPORTED,
+          "NFC" },
+        { "\"Split\"", "\"Digits\"", GLM4V_ERR_UNSUPPORTED, "Digits" },
+        { "|\\\\s+(?!", "|\\\\s(?!", GLM4V_ERR_UNSUPPORTED, "pattern" },
+        { "\"Regex\"", "\"String\"", GLM4V_ERR_UNSUPPORTED, "pattern" },
+        { "\"Isolated\"", "\"Removed\"", GLM4V_ERR_UNSUPPORTED, "invert" },
+        { "\"Isolated\"", "\"Contiguous\"", GLM4V_ERR_UNSUPPORTED, "Contiguous" },
+        { "\"invert\": false", "\"invert\": true", GLM4V_ERR_UNSUPPORTED, "invert" },
+        { "\"use_regex\": false", "\"use_regex\": true", GLM4V_ERR_UNSUPPORTED, "use_regex" },
+        { "\"add_prefix_space\": false", "\"add_prefix_space\": true", GLM4V_ERR_UNSUPPORTED,
+          "add_prefix_space" },
+        { "\"Sequence\"", "\"Whitespace\"", GLM4V_ERR_UNSUPPORTED, "Whitespace" },
+        { "\"decoder\": {\n\"type\": \"ByteLevel\"", "\"decoder\": {\"type\": \"Metaspace\"",
+          GLM4V_ERR_UNSUPPORTED, "Metaspace" },
+        { "\"BPE\"", "\"Unigram\"", GLM4V_ERR_UNSUPPORTED, "Unigram" },
+        { "\"dropout\": null", "\"dropout\": 0.5", GLM4V_ERR_UNSUPPORTED, "dropout" },
+        { "\"byte_fallback\": false", "\"byte_fallback\": true", GLM4V_ERR_UNSUPPORTED,
+          "byte_fallback" },
+        { "\"end_of_word_suffix\": null", "\"end_of_word_suffix\": \"</w>\"", GLM4V_ERR_UNSUPPORTED,
+          "</w>" },
+        { "\"continuing_subword_prefix\": null", "\"continuing_subword_prefix\": \"##\"",
+          GLM4V_ERR_UNSUPPORTED, "##" },
+        { "\"ignore_merges\": true", "\"ignore_merges\": 1", GLM4V_ERR_FORMAT, "ignore_merges" },
+        { "\"A\": 65", "\"A\": 66", GLM4V_ERR_FORMAT, "66" }, /* an id twice */
+        { "\"A\": 65", "\"A\": 700", GLM4V_ERR_FORMAT, "no token has the id" },
+        { "\"A\": 65", "\"A\": -1", GLM4V_ERR_FORMAT, "\"A\"" },
+        { "\"A\": 65", "\"A\": 2097152", GLM4V_ERR_FORMAT, "\"A\"" },
+        { "\"A\": 65", "\"A\": 65.0", GLM4V_ERR_FORMAT, "\"A\"" },
+        { "\"A\": 65", "\"\u4e00\": 65", GLM4V_ERR_FORMAT, "alphabet" },
+        { "\"A\": 65", "\"\": 65", GLM4V_ERR_FORMAT, "alphabet" },
+        { "\"@\": 64", "\"@@@@\": 64", GLM4V_ERR_FORMAT, "0x40" }, /* a byte without a token */
+        { "\"A\": 65", "\"<sop>\": 65", GLM4V_ERR_FORMAT,
+          "<sop>" }, /* a control token by another id */
+        { "\"id\": 561", "\"id\": 560", GLM4V_ERR_FORMAT, "560" },
+        { "\"content\": \"[MASK]\"", "\"content\": \"\"", GLM4V_ERR_FORMAT, "561" },
+        { "\"content\": \"[MASK]\"", "\"content\": \"<sop>\"", GLM4V_ERR_FORMAT, "same" },
+        { "\"content\": \"[MASK]\"", "\"text\": \"[MASK]\"", GLM4V_ERR_FORMAT, "content" },
+        { "\"id\": 561", "\"id\": \"561\"", GLM4V_ERR_FORMAT, "id" },
+        { "\"id\": 561", "\"number\": 561", GLM4V_ERR_FORMAT, "id" },
+        { "\"h e\"", "\"he\"", GLM4V_ERR_FORMAT, "merges" },
+        { "\"h e\"", "\"h \"", GLM4V_ERR_FORMAT, "merges" },
+        { "\"h e\"", "\"h e e\"", GLM4V_ERR_FORMAT, "merges" },
+        { "\"h e\"", "\"h #\"", GLM4V_ERR_FORMAT, "merges" }, /* joined, not in the vocabulary */
+        { "\"h e\"", "[\"h\", \"e\", \"e\"]", GLM4V_ERR_FORMAT, "merges" },
+        { "\"h e\"", "[\"h\", 1]", GLM4V_ERR_FORMAT, "merges" },
+        { "\"h e\"", "7", GLM4V_ERR_FORMAT, "merges" },
+        { "\"h e\"", "\"h e\", \"h e\"", GLM4V_ERR_FORMAT, "twice" },
+        { "\"merges\"", "\"merge\"", GLM4V_ERR_FORMAT, "merges" },
+        { "\"vocab\"", "\"words\"", GLM4V_ERR_FORMAT, "vocab" },
+        { "\"model\"", "\"other\"", GLM4V_ERR_UNSUPPORTED, "model" },
+        { "\"pre_tokenizer\"", "\"pre\"", GLM4V_ERR_UNSUPPORTED, "pre_tokenizer" },
+    };
+    size_t len;
+    char *text = slurp(DATA "glm-4.1v", "tokenizer.json", &len);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *wrong = replaced(text, cases[i].find, cases[i].with);
+        check_refused(true, wrong, strlen(wrong), NULL, cases[i].code, cases[i].word);
+        free(wrong);
+    }
+    check_refused(true, "[]", 2, NULL, GLM4V_ERR_FORMAT, "object");
+    check_refused(true, "\xEF\xBB\xBF{}", 5, NULL, GLM4V_ERR_FORMAT, "tokenizer.json");
+    glm4v_free(text);
+}
+
+static void other_spellings_of_the_same_are_taken(void)
+{
+    static const struct {
+        const char *find, *with;
+    } cases[] = {
+        { "\"normalizer\": null", "\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": []}" },
+        { "\"Isolated\",\n\"invert\": false", "\"Removed\", \"invert\": true" },
+        { "\"h e\"", "[\"h\", \"e\"]" },
+        { "\"dropout\": null", "\"dropout\": 0" },
+        { "\"end_of_word_suffix\": null", "\"end_of_word_suffix\": \"\"" },
+        { "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| "
+          "?[^\\\\s\\\\p{L}\\\\p{N}]+"
+          "[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|",
+          "'(?i:[sdmt]|ll|ve|re)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?+\\\\p{L}+|\\\\p{N}{1,3}| "
+          "?[^\\\\s\\\\p{L}\\\\p{N}]++"
+          "[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]|" },
+    };
+    size_t len;
+    char *text = slurp(DATA "glm-4.1v", "tokenizer.json", &len);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *other = replaced(text, cases[i].find, cases[i].with);
+        glm4v_tokenizer *t = NULL;
+        glm4v_error err = { 0 };
+        long n;
+        if (parse_json(&t, other, &err))
+            test_fail(__FILE__, __LINE__, "%s: %s", cases[i].with, err.msg);
+        else
+            CHECK_EQ(token_lines_check(t, DATA "lines.jsonl", &n), 0);
+        glm4v_tokenizer_close(&t);
+        free(other);
+    }
+    glm4v_free(text);
+}
+
+/* A merge that leads to what was made a control token later is left out; the rest is read as it is.
+ */
+static void merging_never_ends_in_a_control_token(void)
+{
+    size_t len;
+    char *text = slurp(DATA "glm-4.1v", "tokenizer.json", &len);
+    glm4v_tokenizer *t = NULL;
+    glm4v_error err = { 0 };
+    int id = 0;
+    char added[128];
+    REQUIRE(sscanf(strstr(text, "\"he\": "), "\"he\": %d", &id) == 1);
+    snprintf(added, sizeof added, "\"added_tokens\": [{\"id\": %d, \"content\": \"he\"},", id);
+    char *other = replaced(text, "\"added_tokens\": [", added);
+    CHECK_EQ(parse_json(&t, other, &err), 0);
+    REQUIRE(t);
+    token_ids ids = encode(t, "he");
+    CHECK_EQ(ids.n, 2);
+    CHECK(token_ids_spell(t, ids.ids, ids.n, "he", 2));
+    CHECK_EQ(glm4v_tokenizer_control(t, "he"), id);
+    glm4v_free(ids.ids);
+    glm4v_tokenizer_close(&t);
+    free(other);
+    glm4v_free(text);
+}
+
+static void a_tokenizer_model_with_wrong_lines_is_refused(void)
+{
+    static const struct {
+        const char *find, *with;
+        const char *word;
+    } cases[] = {
+        { "QQ== 65\n", "QQ== 66\n", "66" },   /* a rank twice */
+        { "QQ== 65\n", "Qg== 65\n", "same" }, /* a token twice */
+        { "QQ== 65\n", "", "65" },            /* a gap */
+        { "QQ== 65\n", "QQ= 65\n", "line 66" },
+        { "QQ== 65\n", "Q*== 65\n", "line 66" },
+        { "QQ== 65\n", "==== 65\n", "line 66" },
+        { "QQ== 65\n", " 65\n", "line 66" },
+        { "QQ== 65\n", "QQ==65\n", "line 66" },
+        { "QQ== 65\n", "QQ== 6x5\n", "line 66" },
+        { "QQ== 65\n", "QQ== \n", "line 66" },
+        { "QQ== 65\n", "QQ== -65\n", "line 66" },
+        { "QQ== 65\n", "QQ== 12345678\n", "line 66" },
+        { "QQ== 65\n", "QQ== 9999999\n", "token ids" },
+    };
+    size_t len, config_len;
+    char *text = slurp(DATA "chatglm4v", "tokenizer.model", &len);
+    char *config = slurp(DATA "chatglm4v", "tokenizer_config.json", &config_len);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *wrong = replaced(text, cases[i].find, cases[i].with);
+        check_refused(false, wrong, strlen(wrong), config, GLM4V_ERR_FORMAT, cases[i].word);
+        free(wrong);
+    }
+    check_refused(false, "", 0, config, GLM4V_ERR_FORMAT, "truncated");
+    check_refused(false, "", 0, NULL, GLM4V_ERR_FORMAT, "token ids");
+    char *bad = replaced(config, "\"561\"", "\"x561\"");
+    check_refused(false, text, len, bad, GLM4V_ERR_FORMAT, "x561");
+    free(bad);
+    bad = replaced(config, "\"content\": \"[MASK]\"", "\"content\": 7");
+    check_refused(false, text, len, bad, GLM4V_ERR_FORMAT, "content");
+    free(bad);
+    check_refused(false, text, len, "[]", GLM4V_ERR_FORMAT, "object");
+    glm4v_free(text);
+    glm4v_free(config);
+}
+
+static void windows_line_ends_and_blank_lines_are_taken(void)
+{
+    size_t len;
+    char *text = slurp(DATA "chatglm4v", "tokenizer.model", &len);
+    char *other = replaced(text, "QQ== 65\n", "\r\nQQ== 65\r\n\n");
+    glm4v_tokenizer *t = NULL;
+    glm4v_error err = { 0 };
+    long n;
+    CHECK_EQ(glm4v_tokenizer_parse(&t, false, other, strlen(other), NULL, 0, &err), 0);
+    REQUIRE(t);
+    CHECK_EQ(token_lines_check(t, DATA "lines.jsonl", &n), 0);
+    glm4v_tokenizer_close(&t);
+    free(other);
+    glm4v_free(text);
+}
+
+/* Every beginning of the two files: refused, or, where nothing but the last newline is missing,
+ * equal. */
+static void every_truncation_is_refused(void)
+{
+    size_t len, config_len;
+    char *config = slurp(DATA "chatglm4v", "tokenizer_config.json", &config_len);
+    for (int is_json = 0; is_json < 2; is_json++) {
+        char *text = slurp(is_json ? DATA "glm-4.5" : DATA "chatglm4v",
+                           is_json ? "tokenizer.json" : "tokenizer.model", &len);
+        size_t step = is_json ? 7 : 1; /* parsing 17 kB 17,000 times takes too long */
+        for (size_t n = 0; n + 1 < len; n += step) {
+            glm4v_tokenizer *t = NULL;
+            if (glm4v_tokenizer_parse(&t, is_json, text, n, is_json ? NULL : config, config_len,
+                                      NULL) == 0)
+                test_fail(__FILE__, __LINE__, "%zu of %zu bytes were taken", n, len);
+            glm4v_tokenizer_close(&t);
+        }
+        glm4v_free(text);
+    }
+    glm4v_free(config);
+}
+
+static void limits_hold_on_both_sides(void)
+{
+    size_t len;
+    char *text = slurp(DATA "chatglm4v", "tokenizer.model", &len);
+    for (int past = 0; past < 2; past++) { /* a token of 4096 and of 4097 bytes 'b' */
+        size_t n = GLM4V_MAX_TOKEN_BYTES + past, at = len;
+        char *longer = malloc(len + 8192);
+        memcpy(longer, text, len);
+        for (size_t i = 0; i < n / 3; i++, at += 4)
+            memcpy(longer + at, "YmJi", 4);
+        at += (size_t)sprintf(longer + at, "%s 560\n", n % 3 == 1 ? "Yg==" : "YmI=");
+        glm4v_tokenizer *t = NULL;
+        glm4v_error err = { 0 };
+        CHECK_EQ(glm4v_tokenizer_parse(&t, false, longer, at, NULL, 0, &err),
+                 past ? GLM4V_ERR_FORMAT : 0);
+        if (past)
+            CHECK_CONTAINS(err.msg, "4097 bytes");
+        glm4v_tokenizer_close(&t);
+        free(longer);
+    }
+    glm4v_free(text);
+}
+
+static void missing_files_are_told(void)
+{
+    glm4v_tokenizer *t = NULL;
+    glm4v_error err = { 0 };
+    CHECK_EQ(glm4v_tokenizer_open(&t, DATA, &err), GLM4V_ERR_NOT_FOUND);
+    CHECK_CONTAINS(err.msg, "neither tokenizer.json nor tokenizer.model");
+    CHECK_EQ(glm4v_tokenizer_open_file(&t, DATA "none.json", &err), GLM4V_ERR_NOT_FOUND);
+    CHECK_EQ(glm4v_tokenizer_open_file(&t, DATA "chatglm4v/tokenizer.model", &err), 0);
+    CHECK_EQ(glm4v_tokenizer_control(t, "<|user|>"), -1);
+    glm4v_tokenizer_close(&t);
+}
+
+/* T-OOM for the loaders and for encoding: whichever allocation fails, NOMEM and nothing left. */
+static void failing_memory_is_an_error_and_leaks_nothing(void)
+{
+    static const char *const names[] = { "glm-4.5", "chatglm4v" };
+    for (int i = 0; i < 2; i++) {
+        char dir[512];
+        snprintf(dir, sizeof dir, DATA "%s", names[i]);
+        size_t live = glm4v_mem_live();
+        for (uint64_t nth = 1, done = 0; !done; nth++) {
+            glm4v_tokenizer *t = NULL;
+            token_ids ids = { 0 };
+            uint64_t before = glm4v_mem_calls();
+            glm4v_mem_fail_at(nth, nth % 2);
+            int rc = glm4v_tokenizer_open(&t, dir, NULL);
+            if (!rc)
+                rc = glm4v_tokenizer_encode(t, "the surface", 11, &ids.ids, &ids.n, &ids.capacity,
+                                            NULL);
+            done = glm4v_mem_calls() - before < nth;
+            glm4v_mem_fail_at(0, false);
+            CHECK_EQ(rc, done ? 0 : GLM4V_ERR_NOMEM);
+            glm4v_free(ids.ids);
+            glm4v_tokenizer_close(&t);
+            CHECK_EQ(glm4v_mem_live(), live);
+            if (!test_ok)
+                return;
+        }
+    }
+}
+
+int main(void)
+{
+    TEST(words_take_one_character_before_them);
+    TEST(contractions_ignore_case_and_know_the_long_s);
+    TEST(numbers_come_by_three);
+    TEST(punctuation_takes_a_space_before_and_newlines_after);
+    TEST(white_space_ends_at_its_last_newline);
+    TEST(ids_equal_those_of_other_implementations);
+    TEST(text_never_becomes_a_control_token);
+    TEST(encoding_appends_and_refuses_what_is_not_utf8);
+    TEST(whole_pieces_are_found_only_where_the_file_says_so);
+    TEST(merging_is_not_quadratic);
+    TEST(longer_pieces_are_cut_between_characters);
+    TEST(control_tokens_are_found_by_name);
+    TEST(a_tokenizer_json_that_asks_for_something_else_is_refused_by_name);
+    TEST(other_spellings_of_the_same_are_taken);
+    TEST(merging_never_ends_in_a_control_token);
+    TEST(a_tokenizer_model_with_wrong_lines_is_refused);
+    TEST(windows_line_ends_and_blank_lines_are_taken);
+    TEST(every_truncation_is_refused);
+    TEST(limits_hold_on_both_sides);
+    TEST(missing_files_are_told);
+    TEST(failing_memory_is_an_error_and_leaks_nothing);
+    return test_end();
+}
