@@ -22,18 +22,20 @@ typedef struct {
     unsigned char held[4];             /* bytes of an incomplete character */
     int n_held;
     int n_boxes;
+    bool thought; /* <think>, </think> or <answer> has come */
 } glm4v_detokenizer;
 
-/* Memory for the largest answer is taken here, so that a decode step allocates nothing. prefilled: the prompt ends
- * in <answer> or </think>, so the answer begins at once. */
+/* Memory for the largest answer is taken here, so that a decode step allocates nothing. max_tokens: of reasoning and
+ * answer together. thinking: the model was asked to reason, so what comes first is reasoning; else the answer. */
 int glm4v_detokenizer_init(glm4v_detokenizer *d, const glm4v_tokenizer *tokenizer, const glm4v_chat *chat,
                            bool thinking, uint32_t max_tokens, glm4v_error *err);
 
-/* Take one token. *text (valid until the next call, "" if nothing is complete) and *part say what is new.
- * Returns false when the part's byte limit is reached. */
+/* Take one token. *text (valid until the next call, "" if nothing is complete) and *part say what is new; white
+ * space in front of a part's first character is left out. Returns false when the part's byte limit is reached. */
 bool glm4v_detokenizer_push(glm4v_detokenizer *d, int32_t id, const char **text, glm4v_text_part *part);
 
-/* End: a held half character is dropped; answer is trimmed. */
+/* End: a held half character is dropped; the texts are trimmed. If a model that was asked to reason never wrote
+ * <think>, </think> or <answer>, what it wrote is the answer. */
 void glm4v_detokenizer_finish(glm4v_detokenizer *d);
 void glm4v_detokenizer_clear(glm4v_detokenizer *d);
 
