@@ -11,8 +11,9 @@
 typedef struct glm4v_context glm4v_context;
 
 /* Allocate keys and values of `slots` sequences of `length` tokens each, and scratch for `max_rows` rows of
- * prefill or decode. Decode allocates nothing afterwards. */
-int glm4v_context_open(glm4v_context **context, glm4v_model *model, uint32_t slots, uint32_t length,
+ * prefill or decode. Decode allocates nothing afterwards. The model must outlive the context (the engine holds a
+ * reference). INVALID, NOMEM. */
+int glm4v_context_open(glm4v_context **context, const glm4v_model *model, uint32_t slots, uint32_t length,
                        uint32_t max_rows, glm4v_error *err);
 void glm4v_context_close(glm4v_context **context);
 

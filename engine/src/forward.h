@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The insides of a context, and the text model's passes that prefill and decode share. Private to context.c,
+ * vision.c, text.c, prefill.c and decode.c.
+ * R: rows of one call at most; S: slots; D Nh Nk Dh F V as everywhere. */
+#ifndef GLM4V_ENGINE_FORWARD_H
+#define GLM4V_ENGINE_FORWARD_H
+
+#include "context.h"
+
+/* Activations, rotary tables and KV cache of one stage, in memory of its device. */
+typedef struct {
+    glm4v_backend *backend;
+    int32_t first, count; /* layers */
+    void *x;              /* [R, D] residual stream */
+    void *branch;         /* [R, D] what goes into a branch, then what comes out of it */
+    void *qkv;            /* [R, (Nh + 2 Nk) Dh] */
+    void *o;              /* [R, Nh Dh] */
+    void *gate_up;        /* [R, 2 F] */
+    void *act;            /* [R, F] */
+    float *cos, *sin;     /* [R, rotary_dim / 2] */
+    void *keys, *values;  /* [S, count, Nk, capacity, Dh]; keys are stored rotated */
+} glm4v_stage_buffers;
+
+#define GLM4V_GRID_CACHE 4 /* grids whose tables are kept */
+#define GLM4V_GRID_CACHE_PATCHES 32768 /* patches of all of them, unless one alone is larger */
+
+/* What depends on a picture's grid only. */
+typedef struct {
+    uint32_t grid_h, grid_w; /* 0: empty entry */
+    uint64_t used;           /* time of last use */
+    void *position;          /* [P, hidden] interpolated position table */
+    float *cos, *sin;        /* [P, head_dim / 2] */
+} glm4v_grid_tables;
+
+/* Vision scratch on stage 0. `work` is one block, used by one step of the tower after the other. */
+typedef struct {
+    uint32_t patches; /* room for this many */
+    void *x, *branch; /* [P, hidden] */
+    void *work;
+    glm4v_grid_tables grids[GLM4V_GRID_CACHE];
+    uint64_t clock;
+} glm4v_vision_buffers;
+
+struct glm4v_context {
+    const glm4v_model *model; /* outlives the context */
+    uint32_t slots, length, max_rows;
+    glm4v_stage_buffers *stages;
+    void *logits;             /* [min(S, R), V] on the last stage */
+    uint32_t logit_rows;
+    float *host_cos, *host_sin; /* [R, rotary_dim / 2] */
+    float *host_x;              /* [R, D], with several stages: what goes from one to the next */
+    int32_t *rows;              /* [R] row indices of one copy */
+    glm4v_kv_job *kv_jobs;      /* [S] */
+    glm4v_attention_job *jobs;  /* [S] */
+    glm4v_vision_buffers vision;
+};
+
+/* Rows [row, row + n) of a call belong to the sequence in slot, which holds `length` tokens before them. */
+typedef struct {
+    uint32_t slot, length;
+    int32_t row, n;
+} glm4v_span;
+
+/* Address of element `index` of activations. */
+static inline void *glm4v_at(glm4v_backend *b, const void *x, size_t index)
+{
+    return (char *)(uintptr_t)x + index * b->ops->activation_size(b);
+}
+
+/* Rotary row `row` of the next glm4v_text_forward(). */
+void glm4v_text_position(glm4v_context *context, int32_t row, int32_t t, int32_t h, int32_t w);
+
+/* Rows [0, T) in x of stage 0 through all layers; their keys and values are appended to the caches. The result is in
+ * x of the last stage. n_spans <= S. CANCELED when *cancel was set, looked at before each layer. */
+int glm4v_text_forward(glm4v_context *context, const glm4v_span *spans, int32_t n_spans, int32_t T,
+                       const atomic_bool *cancel, glm4v_error *err);
+
+/* Final norm and head of rows [row, row + n) -> logits [n, V] on the host. Overwrites `branch` of the last stage. */
+int glm4v_text_logits(glm4v_context *context, int32_t row, int32_t n, float *logits, glm4v_error *err);
+
+/* Ids are within the vocabulary, or INVALID. */
+int glm4v_check_ids(const glm4v_context *context, const int32_t *ids, size_t n, glm4v_error *err);
+
+void glm4v_vision_buffers_free(glm4v_context *context);
+uint64_t glm4v_vision_scratch_bytes(const glm4v_model *model, uint64_t patches);
+
+#endif
