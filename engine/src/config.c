@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Configuration files to one checked struct. Two layouts of config.json and several spellings of the same keys exist;
- * each key is looked up in a short list of places, first found wins. No default stands for a size: what decides a
- * tensor's shape must be in the file. */
+/* Configuration files to one checked struct. Two layouts of config.json and several spellings of
+ * the same keys exist; each key is looked up in a short list of places, first found wins. No
+ * default stands for a size: what decides a tensor's shape must be in the file. */
 #define _GNU_SOURCE
 #include "config.h"
 
@@ -44,13 +44,14 @@ static int find(const places *p, const char *key)
 
 static int missing(const places *p, const char *key, glm4v_error *err)
 {
-    return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%s\" is missing", p->n ? p->label[0] : CONFIG, key);
+    return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%s\" is missing", p->n ? p->label[0] : CONFIG,
+                      key);
 }
 
 typedef enum { OPTIONAL, REQUIRED } need;
 
-static int get_int(const places *p, const char *key, need needed, int32_t min, int32_t max, int32_t *value,
-                   glm4v_error *err)
+static int get_int(const places *p, const char *key, need needed, int32_t min, int32_t max,
+                   int32_t *value, glm4v_error *err)
 {
     int64_t v = *value;
     int at = find(p, key);
@@ -62,8 +63,8 @@ static int get_int(const places *p, const char *key, need needed, int32_t min, i
     return rc;
 }
 
-static int get_double(const places *p, const char *key, need needed, double min, double max, double *value,
-                      glm4v_error *err)
+static int get_double(const places *p, const char *key, need needed, double min, double max,
+                      double *value, glm4v_error *err)
 {
     int at = find(p, key);
     if (at < 0)
@@ -89,8 +90,9 @@ static int expect_string(const places *p, const char *key, const char *expected,
     const char *value = expected;
     int rc = get_string(p, key, &value, err);
     if (!rc && strcmp(value, expected))
-        rc = glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "%s: \"%s\" is \"%.60s\", this architecture has \"%s\"", p->label[0],
-                        key, value, expected);
+        rc = glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                        "%s: \"%s\" is \"%.60s\", this architecture has \"%s\"", p->label[0], key,
+                        value, expected);
     return rc;
 }
 
@@ -99,17 +101,18 @@ static int expect_int(const places *p, const char *key, int32_t expected, glm4v_
     int32_t value = expected;
     int rc = get_int(p, key, OPTIONAL, INT32_MIN, INT32_MAX, &value, err);
     if (!rc && value != expected)
-        rc = glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "%s: \"%s\" is %d, expected %d", p->label[0], key, value, expected);
+        rc = glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "%s: \"%s\" is %d, expected %d", p->label[0],
+                        key, value, expected);
     return rc;
 }
 
-static int divides(int32_t part, int32_t whole, const char *part_key, const char *whole_key, const char *label,
-                   glm4v_error *err)
+static int divides(int32_t part, int32_t whole, const char *part_key, const char *whole_key,
+                   const char *label, glm4v_error *err)
 {
     if (whole % part == 0)
         return 0;
-    return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%s\" %d is no multiple of \"%s\" %d", label, whole_key, whole,
-                      part_key, part);
+    return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%s\" %d is no multiple of \"%s\" %d", label,
+                      whole_key, whole, part_key, part);
 }
 
 /* ---- rotary embedding of the text model ---- */
@@ -119,24 +122,31 @@ static int read_mrope(glm4v_text_config *t, const places *rope, glm4v_error *err
     static const int32_t usual[3] = { 8, 12, 12 };
     const json_t *list = NULL;
     int at = find(rope, "mrope_section"), sum = 0;
-    int rc = at < 0 ? 0 : glm4v_json_array(rope->object[at], rope->label[at], "mrope_section", &list, err);
+    int rc = at < 0
+                 ? 0
+                 : glm4v_json_array(rope->object[at], rope->label[at], "mrope_section", &list, err);
     if (rc)
         return rc;
     if (list && json_array_size(list) != 3)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, CONFIG ": \"mrope_section\" has %zu values, expected 3",
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          CONFIG ": \"mrope_section\" has %zu values, expected 3",
                           json_array_size(list));
     for (int i = 0; i < 3; i++) {
         const json_t *v = json_array_get(list, (size_t)i);
         int64_t n = !list ? usual[i] : json_is_integer(v) ? json_integer_value(v) : -1;
         if (n < 0 || n > 4096)
-            return glm4v_fail(err, GLM4V_ERR_FORMAT, CONFIG ": value %d of \"mrope_section\" is no number of "
-                              "frequencies", i);
+            return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                              CONFIG ": value %d of \"mrope_section\" is no number of "
+                                     "frequencies",
+                              i);
         t->mrope[i] = (int32_t)n;
         sum += t->mrope[i];
     }
     if (2 * sum != t->rotary_dim)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, CONFIG ": \"mrope_section\" %s to %d frequencies, expected %d, half "
-                          "of the rotary dimensions", list ? "adds up" : "is missing; its default adds up", sum,
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          CONFIG ": \"mrope_section\" %s to %d frequencies, expected %d, half "
+                                 "of the rotary dimensions",
+                          list ? "adds up" : "is missing; its default adds up", sum,
                           t->rotary_dim / 2);
     return 0;
 }
@@ -144,7 +154,8 @@ static int read_mrope(glm4v_text_config *t, const places *rope, glm4v_error *err
 static int read_rope(glm4v_text_config *t, const json_t *root, const json_t *text, glm4v_error *err)
 {
     places rope = { .n = 0 };
-    add_place(&rope, json_object_get(text, "rope_parameters"), CONFIG ": text_config.rope_parameters");
+    add_place(&rope, json_object_get(text, "rope_parameters"),
+              CONFIG ": text_config.rope_parameters");
     add_place(&rope, json_object_get(text, "rope_scaling"), CONFIG ": text_config.rope_scaling");
     add_place(&rope, text, CONFIG ": text_config");
     add_place(&rope, json_object_get(root, "rope_parameters"), CONFIG ": rope_parameters");
@@ -157,8 +168,10 @@ static int read_rope(glm4v_text_config *t, const json_t *root, const json_t *tex
         if (rc)
             return rc;
         if (strcmp(type, "default") && strcmp(type, "mrope"))
-            return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, CONFIG ": rope type \"%.40s\" is not built in, only "
-                              "\"default\"", type);
+            return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                              CONFIG ": rope type \"%.40s\" is not built in, only "
+                                     "\"default\"",
+                              type);
     }
     double theta = 10000, factor = 0.5;
     int rc;
@@ -168,8 +181,10 @@ static int read_rope(glm4v_text_config *t, const json_t *root, const json_t *tex
     t->rope_theta = theta;
     t->rotary_dim = (int32_t)(t->head_dim * factor);
     if (t->rotary_dim < 2 || t->rotary_dim % 2)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, CONFIG ": \"partial_rotary_factor\" %g of head size %d gives %d rotary "
-                          "dimensions, expected an even number", factor, t->head_dim, t->rotary_dim);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          CONFIG ": \"partial_rotary_factor\" %g of head size %d gives %d rotary "
+                                 "dimensions, expected an even number",
+                          factor, t->head_dim, t->rotary_dim);
     return read_mrope(t, &rope, err);
 }
 
@@ -199,10 +214,12 @@ static int read_text(glm4v_config *c, const json_t *root, glm4v_error *err)
         (rc = get_double(&p, "rms_norm_eps", OPTIONAL, 0, 1, &eps, err)) ||
         (rc = get_bool(&outer, "tie_word_embeddings", &t->tied, err)) ||
         (rc = expect_string(&p, "hidden_act", "silu", err)) ||
-        (rc = divides(t->kv_heads, t->heads, "num_key_value_heads", "num_attention_heads", p.label[0], err)))
+        (rc = divides(t->kv_heads, t->heads, "num_key_value_heads", "num_attention_heads",
+                      p.label[0], err)))
         return rc;
     if (!t->head_dim) {
-        if ((rc = divides(t->heads, t->hidden, "num_attention_heads", "hidden_size", p.label[0], err)))
+        if ((rc = divides(t->heads, t->hidden, "num_attention_heads", "hidden_size", p.label[0],
+                          err)))
             return rc;
         t->head_dim = t->hidden / t->heads;
     }
@@ -219,7 +236,8 @@ static int read_vision(glm4v_config *c, const json_t *root, glm4v_error *err)
     if (rc)
         return rc;
     if (!vision)
-        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, CONFIG ": has no \"vision_config\": a text model");
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                          CONFIG ": has no \"vision_config\": a text model");
     places p = { .n = 0 };
     add_place(&p, vision, CONFIG ": vision_config");
     double eps = 1e-5;
@@ -242,15 +260,20 @@ static int read_vision(glm4v_config *c, const json_t *root, glm4v_error *err)
         return rc;
     v->head_dim = v->hidden / v->heads;
     v->table_side = image_size / v->patch;
-    v->ffn = v->out_hidden; /* the name trap of this architecture: intermediate_size is the merger's */
+    v->ffn =
+        v->out_hidden; /* the name trap of this architecture: intermediate_size is the merger's */
     v->norm_eps = (float)eps;
     if (v->head_dim % 4 || v->head_dim > 1024 || v->table_side > 256)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, CONFIG ": vision_config: a head size of %d and a position table of "
-                          "%d x %d, expected a multiple of 4 up to 1024 and at most 256 x 256", v->head_dim,
-                          v->table_side, v->table_side);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          CONFIG
+                          ": vision_config: a head size of %d and a position table of "
+                          "%d x %d, expected a multiple of 4 up to 1024 and at most 256 x 256",
+                          v->head_dim, v->table_side, v->table_side);
     if (v->out_hidden != c->text.hidden)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, CONFIG ": vision_config: \"out_hidden_size\" is %d, expected %d, the "
-                          "text model's \"hidden_size\"", v->out_hidden, c->text.hidden);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          CONFIG ": vision_config: \"out_hidden_size\" is %d, expected %d, the "
+                                 "text model's \"hidden_size\"",
+                          v->out_hidden, c->text.hidden);
     return 0;
 }
 
@@ -262,12 +285,16 @@ static int read_ids(glm4v_config *c, const json_t *root, glm4v_error *err)
         const char *key;
         int32_t *id;
     } ids[] = {
-        { "image_token_id", &c->image_id },           { "video_token_id", &c->video_id },
-        { "image_start_token_id", &c->image_start_id }, { "image_end_token_id", &c->image_end_id },
-        { "video_start_token_id", &c->video_start_id }, { "video_end_token_id", &c->video_end_id },
+        { "image_token_id", &c->image_id },
+        { "video_token_id", &c->video_id },
+        { "image_start_token_id", &c->image_start_id },
+        { "image_end_token_id", &c->image_end_id },
+        { "video_start_token_id", &c->video_start_id },
+        { "video_end_token_id", &c->video_end_id },
     };
     places p = { .n = 0 };
-    add_place(&p, root, CONFIG); /* the top level counts; text_config repeats them, at times wrongly */
+    add_place(&p, root,
+              CONFIG); /* the top level counts; text_config repeats them, at times wrongly */
     add_place(&p, json_object_get(root, "text_config"), CONFIG ": text_config");
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
         *ids[i].id = -1; /* found by the tokenizer's name later */
@@ -282,13 +309,15 @@ static int add_stop(glm4v_config *c, const json_t *value, const char *label, glm
 {
     int64_t id = json_is_integer(value) ? json_integer_value(value) : -1;
     if (id < 0 || id >= c->text.vocab)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"eos_token_id\" must be an id below %d or a list of such", label,
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%s: \"eos_token_id\" must be an id below %d or a list of such", label,
                           c->text.vocab);
     for (int i = 0; i < c->n_stop_ids; i++)
         if (c->stop_ids[i] == id)
             return 0;
     if (c->n_stop_ids == GLM4V_MAX_STOP_IDS)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"eos_token_id\" names more than %d different ids", label,
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%s: \"eos_token_id\" names more than %d different ids", label,
                           GLM4V_MAX_STOP_IDS);
     c->stop_ids[c->n_stop_ids++] = (int32_t)id;
     return 0;
@@ -310,6 +339,23 @@ static int add_stops(glm4v_config *c, const json_t *object, const char *label, g
 
 /* ---- config.json ---- */
 
+/* GLM-4.1V's own settings, also the reference's defaults for clips. */
+static const glm4v_processor_config default_image = {
+    .min_pixels = 12544,
+    .max_pixels = 9633792,
+    .mean = { 0.48145466, 0.4578275, 0.40821073 },
+    .std = { 0.26862954, 0.26130258, 0.27577711 },
+};
+#define DEFAULT_VIDEO_PIXELS 47040000
+#define DEFAULT_VIDEO_FPS 2
+
+static void default_processors(glm4v_config *c)
+{
+    c->image = c->video = default_image;
+    c->video.max_pixels = DEFAULT_VIDEO_PIXELS;
+    c->video_fps = DEFAULT_VIDEO_FPS;
+}
+
 static int read_family(glm4v_config *c, const json_t *root, glm4v_error *err)
 {
     const char *type = NULL;
@@ -317,21 +363,26 @@ static int read_family(glm4v_config *c, const json_t *root, glm4v_error *err)
     if (rc)
         return rc;
     if (!type)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, CONFIG ": \"model_type\" is missing; is it a model's configuration?");
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          CONFIG ": \"model_type\" is missing; is it a model's configuration?");
     bool vision = json_is_object(json_object_get(root, "vision_config"));
     c->family = GLM4V_FAMILY_GLM4V;
     if (!strcmp(type, "glm4v") || !strcmp(type, "glm46v"))
         return 0;
     if (!strcmp(type, "chatglm") && vision)
-        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, CONFIG ": family chatglm4v (GLM-4V-9B) is not built in yet");
-    return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, CONFIG ": \"model_type\" is \"%.60s\", expected \"glm4v\" or "
-                      "\"glm46v\"", type);
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                          CONFIG ": family chatglm4v (GLM-4V-9B) is not built in yet");
+    return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                      CONFIG ": \"model_type\" is \"%.60s\", expected \"glm4v\" or "
+                             "\"glm46v\"",
+                      type);
 }
 
 static int read_config(glm4v_config *c, const json_t *root, glm4v_error *err)
 {
     const json_t *quantized = NULL;
     int rc;
+    default_processors(c);
     if (!json_is_object(root))
         return glm4v_fail(err, GLM4V_ERR_FORMAT, CONFIG ": is not an object");
     if ((rc = read_family(c, root, err)) ||
@@ -339,14 +390,20 @@ static int read_config(glm4v_config *c, const json_t *root, glm4v_error *err)
         return rc;
     if (quantized) {
         const char *method = "unnamed";
-        rc = glm4v_json_string(quantized, CONFIG ": quantization_config", "quant_method", &method, err);
-        return rc ? rc : glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, CONFIG ": weights quantized by \"%.60s\" are not read; "
-                                    "take the unquantized checkpoint and the option quantization", method);
+        rc = glm4v_json_string(quantized, CONFIG ": quantization_config", "quant_method", &method,
+                               err);
+        return rc ? rc
+                  : glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                               CONFIG ": weights quantized by \"%.60s\" are not read; "
+                                      "take the unquantized checkpoint and the option quantization",
+                               method);
     }
-    if ((rc = read_text(c, root, err)) || (rc = read_vision(c, root, err)) || (rc = read_ids(c, root, err)))
+    if ((rc = read_text(c, root, err)) || (rc = read_vision(c, root, err)) ||
+        (rc = read_ids(c, root, err)))
         return rc;
     rc = add_stops(c, root, CONFIG, err);
-    return rc ? rc : add_stops(c, json_object_get(root, "text_config"), CONFIG ": text_config", err);
+    return rc ? rc
+              : add_stops(c, json_object_get(root, "text_config"), CONFIG ": text_config", err);
 }
 
 static int read_main(glm4v_config *config, const char *dir, const char *name, glm4v_error *err)
@@ -374,7 +431,8 @@ static int read_generation(glm4v_config *config, const char *dir, glm4v_error *e
 
 /* ---- processor ---- */
 
-static int read_three(const places *p, const char *key, double min, double max, double value[3], glm4v_error *err)
+static int read_three(const places *p, const char *key, double min, double max, double value[3],
+                      glm4v_error *err)
 {
     const json_t *list = NULL;
     int at = find(p, key);
@@ -385,15 +443,16 @@ static int read_three(const places *p, const char *key, double min, double max, 
         const json_t *v = json_array_get(list, i);
         double d = json_number_value(v);
         if (json_array_size(list) != 3 || !json_is_number(v) || !isfinite(d) || d < min || d > max)
-            rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%s\" must be three numbers from %g to %g", p->label[at], key,
-                            min, max);
+            rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%s\" must be three numbers from %g to %g",
+                            p->label[at], key, min, max);
         else
             value[i] = d;
     }
     return rc;
 }
 
-/* Steps that this engine always takes; a file that turns one off means other pictures than we would make. */
+/* Steps that this engine always takes; a file that turns one off means other pictures than we would
+ * make. */
 static int check_steps(const places *p, glm4v_error *err)
 {
     static const char *const keys[] = { "do_resize", "do_rescale", "do_normalize" };
@@ -403,16 +462,19 @@ static int check_steps(const places *p, glm4v_error *err)
         if (rc)
             return rc;
         if (!on)
-            return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "%s: \"%s\" false is not built in", p->label[0], keys[i]);
+            return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "%s: \"%s\" false is not built in",
+                              p->label[0], keys[i]);
     }
     double factor = 1.0 / 255;
     int rc = get_double(p, "rescale_factor", OPTIONAL, 0, 1, &factor, err);
     if (!rc && fabs(factor * 255 - 1) > 1e-6)
-        rc = glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "%s: \"rescale_factor\" is %g, expected 1/255", p->label[0], factor);
+        rc = glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "%s: \"rescale_factor\" is %g, expected 1/255",
+                        p->label[0], factor);
     return rc ? rc : expect_int(p, "resample", 3, err); /* 3: bicubic */
 }
 
-static int read_pixels(glm4v_processor_config *out, const places *p, const json_t *object, glm4v_error *err)
+static int read_pixels(glm4v_processor_config *out, const places *p, const json_t *object,
+                       glm4v_error *err)
 {
     const double most = 0x1p40;
     double min = 0, max = 0;
@@ -428,15 +490,16 @@ static int read_pixels(glm4v_processor_config *out, const places *p, const json_
     else if (!rc)
         rc = get_double(p, "max_pixels", REQUIRED, 1, most, &max, err);
     if (!rc && min > max)
-        rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: the smallest size %.0f exceeds the largest %.0f pixels", p->label[0],
+        rc = glm4v_fail(err, GLM4V_ERR_FORMAT,
+                        "%s: the smallest size %.0f exceeds the largest %.0f pixels", p->label[0],
                         min, max);
     out->min_pixels = (uint64_t)min;
     out->max_pixels = (uint64_t)max;
     return rc;
 }
 
-static int read_processor(glm4v_config *c, glm4v_processor_config *out, const json_t *object, const char *label,
-                          glm4v_error *err)
+static int read_processor(glm4v_config *c, glm4v_processor_config *out, const json_t *object,
+                          const char *label, glm4v_error *err)
 {
     places p = { .n = 0 };
     int rc;
@@ -445,8 +508,7 @@ static int read_processor(glm4v_config *c, glm4v_processor_config *out, const js
     add_place(&p, object, label);
     if ((rc = read_pixels(out, &p, object, err)) ||
         (rc = read_three(&p, "image_mean", -10, 10, out->mean, err)) ||
-        (rc = read_three(&p, "image_std", 1e-6, 100, out->std, err)) ||
-        (rc = check_steps(&p, err)))
+        (rc = read_three(&p, "image_std", 1e-6, 100, out->std, err)) || (rc = check_steps(&p, err)))
         return rc;
     const struct {
         const char *key;
@@ -459,16 +521,16 @@ static int read_processor(glm4v_config *c, glm4v_processor_config *out, const js
         if ((rc = get_int(&p, same[i].key, OPTIONAL, INT32_MIN, INT32_MAX, &value, err)))
             return rc;
         if (value != same[i].expected)
-            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%s\" is %d, expected %d from " CONFIG, label, same[i].key,
-                              value, same[i].expected);
+            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%s\" is %d, expected %d from " CONFIG,
+                              label, same[i].key, value, same[i].expected);
     }
     return 0;
 }
 
-/* A processor's settings stand in a file of their own, or (saved by newer tools) inside processor_config.json.
- * *root stays NULL where there is neither. */
-static int open_processor(json_t **root, const json_t **object, const char **label, const char *dir, bool video,
-                          glm4v_error *err)
+/* A processor's settings stand in a file of their own, or (saved by newer tools) inside
+ * processor_config.json. *root stays NULL where there is neither. */
+static int open_processor(json_t **root, const json_t **object, const char **label, const char *dir,
+                          bool video, glm4v_error *err)
 {
     *label = video ? "video_preprocessor_config.json" : "preprocessor_config.json";
     int rc = glm4v_json_read(root, dir, *label, &GLM4V_JSON_CONFIG, err);
@@ -492,14 +554,14 @@ static int read_processors(glm4v_config *c, const char *dir, glm4v_error *err)
     const char *label = NULL;
     int rc = open_processor(&root, &object, &label, dir, false, err);
     if (!rc && !object)
-        rc = glm4v_fail(err, GLM4V_ERR_NOT_FOUND, "%s: has no preprocessor_config.json; is the download complete?", dir);
+        rc = glm4v_fail(err, GLM4V_ERR_NOT_FOUND,
+                        "%s: has no preprocessor_config.json; is the download complete?", dir);
     if (!rc)
         rc = read_processor(c, &c->image, object, label, err);
     json_decref(root);
     root = NULL, object = NULL;
-    c->video = c->image; /* the reference's default where the model brings no settings for clips */
-    c->video.max_pixels = 47040000;
-    c->video_fps = 2;
+    c->video = c->image; /* where the model brings no settings for clips */
+    c->video.max_pixels = DEFAULT_VIDEO_PIXELS;
     if (!rc)
         rc = open_processor(&root, &object, &label, dir, true, err);
     if (!rc && object)

@@ -62,7 +62,8 @@ typedef struct {
 } glm4v_config;
 
 /* Read and check all configuration files of dir. with_processor = false: config.json (and generation_config.json
- * if there) alone. FORMAT names file and key, UNSUPPORTED the architecture. */
+ * if there) alone; the processors are then those of GLM-4.1V. FORMAT names file and key, UNSUPPORTED the
+ * architecture. */
 int glm4v_config_read(glm4v_config *config, const char *dir, bool with_processor, glm4v_error *err);
 
 /* Read one config.json by path (bench --config FILE), or from memory, text [0, len). */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Opening and reading the files of a model directory. Contents and names are hostile; see file.h. */
+/* Opening and reading the files of a model directory. Contents and names are hostile; see file.h.
+ */
 #define _GNU_SOURCE
 #include "file.h"
 
@@ -60,7 +61,8 @@ static void parent_of(char *path)
         slash[slash == path] = 0;
 }
 
-/* A model cache keeps snapshots/REVISION/NAME as links to blobs/HASH beside `snapshots`. folder is changed. */
+/* A model cache keeps snapshots/REVISION/NAME as links to blobs/HASH beside `snapshots`. folder is
+ * changed. */
 static bool is_cache_blob(const char *path, char *folder)
 {
     char *name = strrchr(folder, '/');
@@ -87,8 +89,10 @@ static int open_link(int *fd, const char *dir, const char *path, const char *nam
         goto done;
     }
     if (!is_inside(target, folder) && !is_cache_blob(target, folder)) {
-        rc = glm4v_fail(err, GLM4V_ERR_IO, "%s: a symbolic link out of the model directory is not followed; "
-                        "put the file itself there", name);
+        rc = glm4v_fail(err, GLM4V_ERR_IO,
+                        "%s: a symbolic link out of the model directory is not followed; "
+                        "put the file itself there",
+                        name);
         goto done;
     }
     *fd = open_retry(target);
@@ -109,8 +113,11 @@ static int identify(int fd, glm4v_file_id *id, bool *regular)
     if (rc)
         return errno;
     *regular = S_ISREG(st.st_mode);
-    *id = (glm4v_file_id){ .device = st.st_dev, .inode = st.st_ino, .size = (uint64_t)st.st_size,
-                           .mtime_s = st.st_mtim.tv_sec, .mtime_ns = st.st_mtim.tv_nsec };
+    *id = (glm4v_file_id) { .device = st.st_dev,
+                            .inode = st.st_ino,
+                            .size = (uint64_t)st.st_size,
+                            .mtime_s = st.st_mtim.tv_sec,
+                            .mtime_ns = st.st_mtim.tv_nsec };
     return 0;
 }
 
@@ -133,7 +140,8 @@ int glm4v_file_open(int *fd, glm4v_file_id *id, const char *dir, const char *nam
     if (error)
         rc = glm4v_fail_errno(err, error, "%s: cannot be examined", name);
     else if (!regular)
-        rc = glm4v_fail(err, GLM4V_ERR_IO, "%s: not a regular file (a folder, FIFO or device)", name);
+        rc = glm4v_fail(err, GLM4V_ERR_IO, "%s: not a regular file (a folder, FIFO or device)",
+                        name);
     if (rc) {
         close(file);
         return rc;
@@ -142,7 +150,8 @@ int glm4v_file_open(int *fd, glm4v_file_id *id, const char *dir, const char *nam
     return 0;
 }
 
-int glm4v_file_read(int fd, const char *name, uint64_t offset, void *data, size_t len, glm4v_error *err)
+int glm4v_file_read(int fd, const char *name, uint64_t offset, void *data, size_t len,
+                    glm4v_error *err)
 {
     char *to = data;
     while (len) {
@@ -151,10 +160,13 @@ int glm4v_file_read(int fd, const char *name, uint64_t offset, void *data, size_
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
-            return glm4v_fail_errno(err, errno, "%s: cannot be read at byte %llu", name, (unsigned long long)offset);
+            return glm4v_fail_errno(err, errno, "%s: cannot be read at byte %llu", name,
+                                    (unsigned long long)offset);
         if (got == 0)
-            return glm4v_fail(err, GLM4V_ERR_IO, "%s: ends at byte %llu, %zu bytes early: it was cut short while "
-                              "being read", name, (unsigned long long)offset, len);
+            return glm4v_fail(err, GLM4V_ERR_IO,
+                              "%s: ends at byte %llu, %zu bytes early: it was cut short while "
+                              "being read",
+                              name, (unsigned long long)offset, len);
         to += got;
         offset += (uint64_t)got;
         len -= (size_t)got;
@@ -170,9 +182,11 @@ int glm4v_file_verify(int fd, const char *name, const glm4v_file_id *id, glm4v_e
     if (error)
         return glm4v_fail_errno(err, error, "%s: cannot be examined again", name);
     if (now.size != id->size)
-        return glm4v_fail(err, GLM4V_ERR_IO, "%s: changed from %llu to %llu bytes while being read", name,
-                          (unsigned long long)id->size, (unsigned long long)now.size);
-    if (now.mtime_s != id->mtime_s || now.mtime_ns != id->mtime_ns || now.inode != id->inode || now.device != id->device)
-        return glm4v_fail(err, GLM4V_ERR_IO, "%s: was written to while being read; open the model again", name);
+        return glm4v_fail(err, GLM4V_ERR_IO, "%s: changed from %llu to %llu bytes while being read",
+                          name, (unsigned long long)id->size, (unsigned long long)now.size);
+    if (now.mtime_s != id->mtime_s || now.mtime_ns != id->mtime_ns || now.inode != id->inode ||
+        now.device != id->device)
+        return glm4v_fail(err, GLM4V_ERR_IO,
+                          "%s: was written to while being read; open the model again", name);
     return 0;
 }

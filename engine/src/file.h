@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Files of a model directory: opened so that nothing but a regular file inside it is ever read, never mapped, and
- * recognised again at the end of a load. */
+/* Files of a model directory: opened so that nothing but a regular file inside it is ever read,
+ * never mapped, and recognised again at the end of a load. */
 #ifndef GLM4V_ENGINE_FILE_H
 #define GLM4V_ENGINE_FILE_H
 
@@ -15,13 +15,17 @@ typedef struct {
     int64_t mtime_s, mtime_ns;
 } glm4v_file_id;
 
-/* Open dir/name for reading. Symbolic links may lead elsewhere inside dir, or to the `blobs` folder of a Hugging Face
- * download cache that dir is a snapshot of; a link to anywhere else, a FIFO, a device or a folder is refused without
- * blocking. *fd is the caller's to close. NOT_FOUND, IO, NOMEM; messages call the file `name`. */
-int glm4v_file_open(int *fd, glm4v_file_id *id, const char *dir, const char *name, glm4v_error *err);
+/* Open dir/name for reading. Symbolic links may lead elsewhere inside dir, or to the `blobs` folder
+ * of a Hugging Face download cache that dir is a snapshot of; a link to anywhere else, a FIFO, a
+ * device or a folder is refused without blocking. *fd is the caller's to close. NOT_FOUND, IO,
+ * NOMEM; messages call the file `name`. */
+int glm4v_file_open(int *fd, glm4v_file_id *id, const char *dir, const char *name,
+                    glm4v_error *err);
 
-/* Read exactly [offset, offset + len). IO names the offset where the file ended or failed. Any thread. */
-int glm4v_file_read(int fd, const char *name, uint64_t offset, void *data, size_t len, glm4v_error *err);
+/* Read exactly [offset, offset + len). IO names the offset where the file ended or failed. Any
+ * thread. */
+int glm4v_file_read(int fd, const char *name, uint64_t offset, void *data, size_t len,
+                    glm4v_error *err);
 
 /* IO unless fd still has the size, modification time and inode of id. */
 int glm4v_file_verify(int fd, const char *name, const glm4v_file_id *id, glm4v_error *err);
@@ -29,7 +33,8 @@ int glm4v_file_verify(int fd, const char *name, const glm4v_file_id *id, glm4v_e
 /* "dir/name", or NULL when memory is out. */
 char *glm4v_path_join(const char *dir, const char *name);
 
-/* Does data [0, len) begin like a Git LFS pointer, the stand-in for a file that was not downloaded? */
+/* Does data [0, len) begin like a Git LFS pointer, the stand-in for a file that was not downloaded?
+ */
 int glm4v_is_lfs_pointer(const char *data, size_t len);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Bounded JSON. The pre-scan walks the text once, allocates nothing and counts: jansson takes some hundred bytes for a
- * value of two, so a hostile file of the permitted size must be refused before it is parsed. The scan only knows
- * strings, brackets and runs of other characters; jansson judges the grammar. */
+/* Bounded JSON. The pre-scan walks the text once, allocates nothing and counts: jansson takes some
+ * hundred bytes for a value of two, so a hostile file of the permitted size must be refused before
+ * it is parsed. The scan only knows strings, brackets and runs of other characters; jansson judges
+ * the grammar. */
 #define _GNU_SOURCE
 #include "json.h"
 
@@ -17,9 +18,15 @@
 
 #define MIB ((size_t)1 << 20)
 
-const glm4v_json_limits GLM4V_JSON_CONFIG = { .bytes = 4 * MIB, .nodes = 1000000, .string = MIB, .depth = 64 };
-const glm4v_json_limits GLM4V_JSON_SAFETENSORS = { .bytes = 16 * MIB, .nodes = 1000000, .string = MIB, .depth = 64 };
-const glm4v_json_limits GLM4V_JSON_TOKENIZER = { .bytes = 64 * MIB, .nodes = 4000000, .string = MIB, .depth = 64 };
+const glm4v_json_limits GLM4V_JSON_CONFIG = {
+    .bytes = 4 * MIB, .nodes = 1000000, .string = MIB, .depth = 64
+};
+const glm4v_json_limits GLM4V_JSON_SAFETENSORS = {
+    .bytes = 16 * MIB, .nodes = 1000000, .string = MIB, .depth = 64
+};
+const glm4v_json_limits GLM4V_JSON_TOKENIZER = {
+    .bytes = 64 * MIB, .nodes = 4000000, .string = MIB, .depth = 64
+};
 
 /* ---- pre-scan ---- */
 
@@ -36,8 +43,8 @@ static size_t skip_string(const char *text, size_t len, size_t i)
 
 static bool is_scalar_byte(char c)
 {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '+' ||
-           c == '.';
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||
+           c == '+' || c == '.';
 }
 
 static bool is_filler(char c)
@@ -45,7 +52,8 @@ static bool is_filler(char c)
     return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == ',' || c == ':';
 }
 
-static int scan(const char *text, size_t len, const char *file, const glm4v_json_limits *limits, glm4v_error *err)
+static int scan(const char *text, size_t len, const char *file, const glm4v_json_limits *limits,
+                glm4v_error *err)
 {
     size_t nodes = 0, i = 0;
     int depth = 0;
@@ -57,47 +65,55 @@ static int scan(const char *text, size_t len, const char *file, const glm4v_json
         if (c == '}' || c == ']') {
             depth--; /* jansson finds brackets that do not match; below zero ends here */
             if (depth < 0)
-                return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: '%c' at byte %zu closes nothing", file, c, start);
+                return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: '%c' at byte %zu closes nothing",
+                                  file, c, start);
             continue;
         }
         if (++nodes > limits->nodes)
-            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: more than %zu JSON values (at byte %zu)", file, limits->nodes,
-                              start);
+            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: more than %zu JSON values (at byte %zu)",
+                              file, limits->nodes, start);
         if (c == '{' || c == '[') {
             if (++depth > limits->depth)
-                return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: nested deeper than %d levels at byte %zu", file,
+                return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                                  "%s: nested deeper than %d levels at byte %zu", file,
                                   limits->depth, start);
         } else if (c == '"') {
             i = skip_string(text, len, i);
             if (!i)
-                return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: the string at byte %zu does not end", file, start);
+                return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: the string at byte %zu does not end",
+                                  file, start);
             if (i - start - 2 > limits->string)
-                return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: the string at byte %zu is longer than %zu bytes", file,
+                return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                                  "%s: the string at byte %zu is longer than %zu bytes", file,
                                   start, limits->string);
         } else if (is_scalar_byte(c)) {
             while (i < len && is_scalar_byte(text[i]))
                 i++;
         } else {
-            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: byte 0x%02x at offset %zu is no JSON", file,
-                              (unsigned char)c, start);
+            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: byte 0x%02x at offset %zu is no JSON",
+                              file, (unsigned char)c, start);
         }
     }
     return 0;
 }
 
-int glm4v_json_parse(json_t **root, const char *text, size_t len, const char *file, const glm4v_json_limits *limits,
-                     glm4v_error *err)
+int glm4v_json_parse(json_t **root, const char *text, size_t len, const char *file,
+                     const glm4v_json_limits *limits, glm4v_error *err)
 {
     json_error_t error = { 0 };
     if (!len)
         return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: is empty", file);
     if (glm4v_is_lfs_pointer(text, len))
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: is a Git LFS pointer, not the file itself; fetch it with "
-                          "\"git lfs pull\"", file);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%s: is a Git LFS pointer, not the file itself; fetch it with "
+                          "\"git lfs pull\"",
+                          file);
     if (len > limits->bytes)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: %zu bytes, at most %zu are read", file, len, limits->bytes);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: %zu bytes, at most %zu are read", file, len,
+                          limits->bytes);
     if (len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3))
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: begins with a byte order mark; save it as plain UTF-8", file);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%s: begins with a byte order mark; save it as plain UTF-8", file);
     int rc = scan(text, len, file, limits, err);
     if (rc)
         return rc;
@@ -106,8 +122,8 @@ int glm4v_json_parse(json_t **root, const char *text, size_t len, const char *fi
         /* an allocation that fails inside jansson leaves no text */
         if (!error.text[0] || json_error_code(&error) == json_error_out_of_memory)
             return glm4v_fail(err, GLM4V_ERR_NOMEM, "%s: no memory to parse it", file);
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: %.150s (line %d, byte %d)", file, error.text, error.line,
-                          error.position);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: %.150s (line %d, byte %d)", file, error.text,
+                          error.line, error.position);
     }
     *root = tree;
     return 0;
@@ -115,7 +131,8 @@ int glm4v_json_parse(json_t **root, const char *text, size_t len, const char *fi
 
 /* ---- files ---- */
 
-int glm4v_read_file(char **data, size_t *size, const char *dir, const char *name, size_t limit, glm4v_error *err)
+int glm4v_read_file(char **data, size_t *size, const char *dir, const char *name, size_t limit,
+                    glm4v_error *err)
 {
     int fd = -1;
     glm4v_file_id id;
@@ -124,12 +141,14 @@ int glm4v_read_file(char **data, size_t *size, const char *dir, const char *name
         return rc;
     char *text = NULL;
     if (id.size > limit) {
-        rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: %" PRIu64 " bytes, at most %zu are read", name, id.size, limit);
+        rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: %" PRIu64 " bytes, at most %zu are read", name,
+                        id.size, limit);
         goto done;
     }
     text = glm4v_alloc((size_t)id.size + 1, 1);
     if (!text) {
-        rc = glm4v_fail(err, GLM4V_ERR_NOMEM, "%s: no memory for its %" PRIu64 " bytes", name, id.size);
+        rc = glm4v_fail(err, GLM4V_ERR_NOMEM, "%s: no memory for its %" PRIu64 " bytes", name,
+                        id.size);
         goto done;
     }
     rc = glm4v_file_read(fd, name, 0, text, (size_t)id.size, err);
@@ -146,7 +165,8 @@ done:
     return 0;
 }
 
-int glm4v_json_read(json_t **root, const char *dir, const char *name, const glm4v_json_limits *limits, glm4v_error *err)
+int glm4v_json_read(json_t **root, const char *dir, const char *name,
+                    const glm4v_json_limits *limits, glm4v_error *err)
 {
     char *text = NULL;
     size_t size = 0;
@@ -188,13 +208,15 @@ static const json_t *look_up(const json_t *object, const char *key)
     return value && json_is_null(value) ? NULL : value;
 }
 
-static int wrong_type(const json_t *value, const char *file, const char *key, const char *expected, glm4v_error *err)
+static int wrong_type(const json_t *value, const char *file, const char *key, const char *expected,
+                      glm4v_error *err)
 {
-    return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%.80s\" is %s, expected %s", file, key, type_name(value), expected);
+    return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%.80s\" is %s, expected %s", file, key,
+                      type_name(value), expected);
 }
 
-int glm4v_json_int(const json_t *object, const char *file, const char *key, int64_t min, int64_t max, int64_t *value,
-                   glm4v_error *err)
+int glm4v_json_int(const json_t *object, const char *file, const char *key, int64_t min,
+                   int64_t max, int64_t *value, glm4v_error *err)
 {
     const json_t *v = look_up(object, key);
     if (!v)
@@ -203,14 +225,15 @@ int glm4v_json_int(const json_t *object, const char *file, const char *key, int6
         return wrong_type(v, file, key, "an integer", err);
     int64_t i = json_integer_value(v);
     if (i < min || i > max)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%.80s\" is %" PRId64 ", expected %" PRId64 " to %" PRId64, file,
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%s: \"%.80s\" is %" PRId64 ", expected %" PRId64 " to %" PRId64, file,
                           key, i, min, max);
     *value = i;
     return 0;
 }
 
-int glm4v_json_double(const json_t *object, const char *file, const char *key, double min, double max, double *value,
-                      glm4v_error *err)
+int glm4v_json_double(const json_t *object, const char *file, const char *key, double min,
+                      double max, double *value, glm4v_error *err)
 {
     const json_t *v = look_up(object, key);
     if (!v)
@@ -219,12 +242,14 @@ int glm4v_json_double(const json_t *object, const char *file, const char *key, d
         return wrong_type(v, file, key, "a number", err);
     double d = json_number_value(v);
     if (!isfinite(d) || d < min || d > max)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%.80s\" is %g, expected %g to %g", file, key, d, min, max);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%.80s\" is %g, expected %g to %g", file,
+                          key, d, min, max);
     *value = d;
     return 0;
 }
 
-int glm4v_json_bool(const json_t *object, const char *file, const char *key, bool *value, glm4v_error *err)
+int glm4v_json_bool(const json_t *object, const char *file, const char *key, bool *value,
+                    glm4v_error *err)
 {
     const json_t *v = look_up(object, key);
     if (!v)
@@ -235,7 +260,8 @@ int glm4v_json_bool(const json_t *object, const char *file, const char *key, boo
     return 0;
 }
 
-int glm4v_json_string(const json_t *object, const char *file, const char *key, const char **value, glm4v_error *err)
+int glm4v_json_string(const json_t *object, const char *file, const char *key, const char **value,
+                      glm4v_error *err)
 {
     const json_t *v = look_up(object, key);
     if (!v)
@@ -246,7 +272,8 @@ int glm4v_json_string(const json_t *object, const char *file, const char *key, c
     return 0;
 }
 
-int glm4v_json_object(const json_t *object, const char *file, const char *key, const json_t **value, glm4v_error *err)
+int glm4v_json_object(const json_t *object, const char *file, const char *key, const json_t **value,
+                      glm4v_error *err)
 {
     const json_t *v = look_up(object, key);
     if (!v)
@@ -257,7 +284,8 @@ int glm4v_json_object(const json_t *object, const char *file, const char *key, c
     return 0;
 }
 
-int glm4v_json_array(const json_t *object, const char *file, const char *key, const json_t **value, glm4v_error *err)
+int glm4v_json_array(const json_t *object, const char *file, const char *key, const json_t **value,
+                     glm4v_error *err)
 {
     const json_t *v = look_up(object, key);
     if (!v)

@@ -10,6 +10,7 @@
 #include "preprocess.h"
 #include "prompt.h"
 #include "tokenizer.h"
+#include "weights.h"
 
 /* One transformer block of the vision tower. f32 vectors in device memory; NULL where a family has none. */
 typedef struct {
@@ -60,9 +61,10 @@ struct glm4v_model {
     glm4v_model_info info;
     glm4v_log log;
     glm4v_form form[GLM4V_N_PARTS];
-    glm4v_tokenizer *tokenizer; /* NULL with weights_only */
+    glm4v_tokenizer *tokenizer; /* NULL with weights_only, and with random_weights where there is none */
     glm4v_chat chat;
-    glm4v_preprocessor *preprocessor; /* NULL with weights_only */
+    glm4v_preprocessor *preprocessor;       /* of pictures; NULL with weights_only */
+    glm4v_preprocessor *video_preprocessor; /* of clips; NULL with weights_only */
     glm4v_stage *stages;
     int32_t n_stages;
     glm4v_vision_weights vision;
@@ -70,6 +72,7 @@ struct glm4v_model {
     glm4v_text_layer *layers; /* [L] */
     float *norm;              /* [D] */
     glm4v_weight lm_head;     /* [V, D] */
+    glm4v_plan plan;          /* what of the above was allocated; its sources are gone after loading */
 };
 
 #endif

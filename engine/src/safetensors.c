@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Reading of safetensors. Everything in headers and index is checked before it is used; tensors must fill the data
- * of their file without hole or overlap, as the format demands, so that a later read can neither leave the file nor
- * see another tensor's bytes. */
+/* Reading of safetensors. Everything in headers and index is checked before it is used; tensors
+ * must fill the data of their file without hole or overlap, as the format demands, so that a later
+ * read can neither leave the file nor see another tensor's bytes. */
 #define _GNU_SOURCE
 #include "safetensors.h"
 
@@ -43,10 +43,12 @@ static const struct {
     const char *name;
     size_t size;
 } dtypes[GLM4V_N_DTYPES] = {
-    [GLM4V_DTYPE_F32] = { "F32", 4 },         [GLM4V_DTYPE_F16] = { "F16", 2 }, [GLM4V_DTYPE_BF16] = { "BF16", 2 },
-    [GLM4V_DTYPE_F8_E4M3] = { "F8_E4M3", 1 }, [GLM4V_DTYPE_I8] = { "I8", 1 },   [GLM4V_DTYPE_U8] = { "U8", 1 },
-    [GLM4V_DTYPE_I16] = { "I16", 2 },         [GLM4V_DTYPE_I32] = { "I32", 4 }, [GLM4V_DTYPE_I64] = { "I64", 8 },
-    [GLM4V_DTYPE_F64] = { "F64", 8 },         [GLM4V_DTYPE_BOOL] = { "BOOL", 1 },
+    [GLM4V_DTYPE_F32] = { "F32", 4 },   [GLM4V_DTYPE_F16] = { "F16", 2 },
+    [GLM4V_DTYPE_BF16] = { "BF16", 2 }, [GLM4V_DTYPE_F8_E4M3] = { "F8_E4M3", 1 },
+    [GLM4V_DTYPE_I8] = { "I8", 1 },     [GLM4V_DTYPE_U8] = { "U8", 1 },
+    [GLM4V_DTYPE_I16] = { "I16", 2 },   [GLM4V_DTYPE_I32] = { "I32", 4 },
+    [GLM4V_DTYPE_I64] = { "I64", 8 },   [GLM4V_DTYPE_F64] = { "F64", 8 },
+    [GLM4V_DTYPE_BOOL] = { "BOOL", 1 },
 };
 
 const char *glm4v_dtype_name(glm4v_dtype dtype)
@@ -61,16 +63,18 @@ size_t glm4v_dtype_size(glm4v_dtype dtype)
 
 /* ---- header of one file ---- */
 
-static int add_tensor(glm4v_checkpoint *c, const glm4v_tensor *t, const char *name, glm4v_error *err)
+static int add_tensor(glm4v_checkpoint *c, const glm4v_tensor *t, const char *name,
+                      glm4v_error *err)
 {
     if (c->n_tensors == GLM4V_MAX_TENSORS)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: more than %d tensors in all files", c->shards[t->shard].name,
-                          GLM4V_MAX_TENSORS);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: more than %d tensors in all files",
+                          c->shards[t->shard].name, GLM4V_MAX_TENSORS);
     if (c->n_tensors == c->capacity) {
         uint32_t capacity = c->capacity ? 2 * c->capacity : 256;
         glm4v_tensor *more = glm4v_realloc(c->tensors, capacity, sizeof *more);
         if (!more)
-            return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the list of %" PRIu32 " tensors", capacity);
+            return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the list of %" PRIu32 " tensors",
+                              capacity);
         c->tensors = more;
         c->capacity = capacity;
     }
@@ -107,7 +111,8 @@ static int parse_shape(glm4v_tensor *t, const json_t *entry, const char *label, 
     if (rc)
         return rc;
     if (!shape || json_array_size(shape) > GLM4V_MAX_DIMS)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"shape\" must be an array of at most %d sizes", label,
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%s: \"shape\" must be an array of at most %d sizes", label,
                           GLM4V_MAX_DIMS);
     int64_t n = 1;
     t->rank = (int)json_array_size(shape);
@@ -115,7 +120,8 @@ static int parse_shape(glm4v_tensor *t, const json_t *entry, const char *label, 
         const json_t *d = json_array_get(shape, (size_t)i);
         int64_t size = json_is_integer(d) ? json_integer_value(d) : -1;
         if (size < 0 || __builtin_mul_overflow(n, size, &n) || n > GLM4V_MAX_ELEMENTS)
-            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: size %d of \"shape\" is no integer of a possible size", label,
+            return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                              "%s: size %d of \"shape\" is no integer of a possible size", label,
                               i);
         t->shape[i] = size;
     }
@@ -124,8 +130,8 @@ static int parse_shape(glm4v_tensor *t, const json_t *entry, const char *label, 
 }
 
 /* data_offsets are counted from the end of the header. */
-static int parse_offsets(glm4v_tensor *t, const json_t *entry, const char *label, uint64_t data_start,
-                         uint64_t data_bytes, glm4v_error *err)
+static int parse_offsets(glm4v_tensor *t, const json_t *entry, const char *label,
+                         uint64_t data_start, uint64_t data_bytes, glm4v_error *err)
 {
     const json_t *offsets = NULL;
     int rc = glm4v_json_array(entry, label, "data_offsets", &offsets, err);
@@ -133,17 +139,23 @@ static int parse_offsets(glm4v_tensor *t, const json_t *entry, const char *label
         return rc;
     const json_t *b = json_array_get(offsets, 0), *e = json_array_get(offsets, 1);
     if (json_array_size(offsets) != 2 || !json_is_integer(b) || !json_is_integer(e))
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"data_offsets\" must be two integers", label);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"data_offsets\" must be two integers",
+                          label);
     int64_t begin = json_integer_value(b), end = json_integer_value(e);
     if (begin < 0 || end < begin)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"data_offsets\" [%" PRId64 ", %" PRId64 "] run backwards", label,
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%s: \"data_offsets\" [%" PRId64 ", %" PRId64 "] run backwards", label,
                           begin, end);
     if ((uint64_t)end > data_bytes)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: ends at byte %" PRId64 " of the data, but the file holds %" PRIu64
-                          "; it is cut short or belongs to another model", label, end, data_bytes);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%s: ends at byte %" PRId64 " of the data, but the file holds %" PRIu64
+                          "; it is cut short or belongs to another model",
+                          label, end, data_bytes);
     if ((uint64_t)(end - begin) != t->size)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"data_offsets\" span %" PRId64 " bytes, but %s and \"shape\" "
-                          "give %" PRIu64, label, end - begin, dtypes[t->dtype].name, t->size);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%s: \"data_offsets\" span %" PRId64 " bytes, but %s and \"shape\" "
+                          "give %" PRIu64,
+                          label, end - begin, dtypes[t->dtype].name, t->size);
     t->offset = data_start + (uint64_t)begin;
     return 0;
 }
@@ -154,10 +166,12 @@ static int parse_metadata(const json_t *metadata, const char *file, glm4v_error 
     json_t *value;
     if (!json_is_object(metadata))
         return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"__metadata__\" is not an object", file);
-    json_object_foreach((json_t *)metadata, key, value)
-        if (!json_is_string(value))
-            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"__metadata__\" holds \"%.60s\", which is no string", file,
-                              key);
+    json_object_foreach(
+        (json_t *)metadata, key,
+        value) if (!json_is_string(value)) return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                                                             "%s: \"__metadata__\" holds "
+                                                             "\"%.60s\", which is no string",
+                                                             file, key);
     return 0;
 }
 
@@ -176,8 +190,8 @@ static int by_name(const void *a, const void *b)
 }
 
 /* Tensors [first, n_tensors) must cover [data_start, data_start + data_bytes) exactly. */
-static int check_cover(glm4v_checkpoint *c, uint32_t first, uint64_t data_start, uint64_t data_bytes, const char *file,
-                       glm4v_error *err)
+static int check_cover(glm4v_checkpoint *c, uint32_t first, uint64_t data_start,
+                       uint64_t data_bytes, const char *file, glm4v_error *err)
 {
     glm4v_tensor *t = c->tensors + first;
     uint32_t n = c->n_tensors - first;
@@ -186,20 +200,23 @@ static int check_cover(glm4v_checkpoint *c, uint32_t first, uint64_t data_start,
         qsort(t, n, sizeof *t, by_offset);
     for (uint32_t i = 0; i < n; i++) {
         if (t[i].offset != at)
-            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%.120s\" begins at byte %" PRIu64 ", expected %" PRIu64
-                              ": tensors %s", file, t[i].name, t[i].offset, at,
-                              t[i].offset < at ? "overlap" : "leave a hole");
+            return glm4v_fail(
+                err, GLM4V_ERR_FORMAT,
+                "%s: \"%.120s\" begins at byte %" PRIu64 ", expected %" PRIu64 ": tensors %s", file,
+                t[i].name, t[i].offset, at, t[i].offset < at ? "overlap" : "leave a hole");
         at += t[i].size;
     }
     if (at != data_start + data_bytes)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: %" PRIu64 " bytes follow the last tensor, which ends at byte "
-                          "%" PRIu64, file, data_start + data_bytes - at, at);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%s: %" PRIu64 " bytes follow the last tensor, which ends at byte "
+                          "%" PRIu64,
+                          file, data_start + data_bytes - at, at);
     return 0;
 }
 
 /* Parse the header of shard number `index` and append its tensors. */
-static int parse_header(glm4v_checkpoint *c, uint32_t index, const char *text, size_t len, uint64_t data_bytes,
-                        glm4v_error *err)
+static int parse_header(glm4v_checkpoint *c, uint32_t index, const char *text, size_t len,
+                        uint64_t data_bytes, glm4v_error *err)
 {
     const shard *s = &c->shards[index];
     uint32_t first = c->n_tensors;
@@ -210,10 +227,12 @@ static int parse_header(glm4v_checkpoint *c, uint32_t index, const char *text, s
     if (rc)
         return rc;
     if (!json_is_object(root) || json_object_size(root) > GLM4V_MAX_TENSORS_PER_FILE)
-        rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: the header is not an object of at most %d tensors", s->name,
+        rc = glm4v_fail(err, GLM4V_ERR_FORMAT,
+                        "%s: the header is not an object of at most %d tensors", s->name,
                         GLM4V_MAX_TENSORS_PER_FILE);
     if (!rc)
-        json_object_foreach(root, name, entry) {
+        json_object_foreach(root, name, entry)
+        {
             char label[192];
             glm4v_tensor t = { .shard = index };
             snprintf(label, sizeof label, "%.60s: \"%.120s\"", s->name, name);
@@ -221,7 +240,8 @@ static int parse_header(glm4v_checkpoint *c, uint32_t index, const char *text, s
                 rc = parse_metadata(entry, s->name, err);
             else if (!json_is_object(entry))
                 rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "%s is not an object", label);
-            else if ((rc = parse_dtype(&t.dtype, entry, label, err)) || (rc = parse_shape(&t, entry, label, err)) ||
+            else if ((rc = parse_dtype(&t.dtype, entry, label, err)) ||
+                     (rc = parse_shape(&t, entry, label, err)) ||
                      (rc = parse_offsets(&t, entry, label, s->data_start, data_bytes, err)))
                 ;
             else
@@ -239,24 +259,31 @@ static int read_header(glm4v_checkpoint *c, uint32_t index, glm4v_error *err)
     char head[48] = { 0 };
     size_t have = s->id.size < sizeof head ? (size_t)s->id.size : sizeof head;
     if (!have)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: is empty (0 bytes); download it again", s->name);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: is empty (0 bytes); download it again",
+                          s->name);
     int rc = glm4v_file_read(s->fd, s->name, 0, head, have, err);
     if (rc)
         return rc;
     if (glm4v_is_lfs_pointer(head, have))
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: is a Git LFS pointer, not the weights themselves; fetch them with "
-                          "\"git lfs pull\"", s->name);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%s: is a Git LFS pointer, not the weights themselves; fetch them with "
+                          "\"git lfs pull\"",
+                          s->name);
     uint64_t len;
     memcpy(&len, head, sizeof len);
     if (have < sizeof len || len > s->id.size - sizeof len)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: %" PRIu64 " bytes cannot hold a header of %" PRIu64 "; it is cut "
-                          "short or no safetensors file", s->name, s->id.size, have < sizeof len ? 0 : len);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%s: %" PRIu64 " bytes cannot hold a header of %" PRIu64 "; it is cut "
+                          "short or no safetensors file",
+                          s->name, s->id.size, have < sizeof len ? 0 : len);
     if (len > GLM4V_JSON_SAFETENSORS.bytes)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: a header of %" PRIu64 " bytes, at most %zu are read", s->name, len,
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%s: a header of %" PRIu64 " bytes, at most %zu are read", s->name, len,
                           GLM4V_JSON_SAFETENSORS.bytes);
     char *text = glm4v_alloc((size_t)len + 1, 1);
     if (!text)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "%s: no memory for its header of %" PRIu64 " bytes", s->name, len);
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "%s: no memory for its header of %" PRIu64 " bytes",
+                          s->name, len);
     s->data_start = sizeof len + len;
     rc = glm4v_file_read(s->fd, s->name, sizeof len, text, (size_t)len, err);
     if (!rc)
@@ -297,7 +324,7 @@ static void clear_index(shard_index *index)
 {
     json_decref(index->root);
     glm4v_free(index->map);
-    *index = (shard_index){ 0 };
+    *index = (shard_index) { 0 };
 }
 
 static int parse_index(shard_index *index, const char *text, size_t len, glm4v_error *err)
@@ -311,19 +338,23 @@ static int parse_index(shard_index *index, const char *text, size_t len, glm4v_e
     if (!rc)
         rc = glm4v_json_object(index->root, INDEX_FILE, "weight_map", &map, err);
     if (!rc && (!json_object_size(map) || json_object_size(map) > GLM4V_MAX_TENSORS))
-        rc = glm4v_fail(err, GLM4V_ERR_FORMAT, INDEX_FILE ": \"weight_map\" must map 1 to %d tensors to files",
+        rc = glm4v_fail(err, GLM4V_ERR_FORMAT,
+                        INDEX_FILE ": \"weight_map\" must map 1 to %d tensors to files",
                         GLM4V_MAX_TENSORS);
     if (rc)
         return rc;
     index->map = glm4v_alloc(json_object_size(map), sizeof *index->map);
     if (!index->map)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, INDEX_FILE ": no memory for its %zu tensors", json_object_size(map));
-    json_object_foreach((json_t *)map, name, file) {
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, INDEX_FILE ": no memory for its %zu tensors",
+                          json_object_size(map));
+    json_object_foreach((json_t *)map, name, file)
+    {
         if (!json_is_string(file) || !is_shard_name(json_string_value(file)))
-            return glm4v_fail(err, GLM4V_ERR_FORMAT, INDEX_FILE ": \"%.100s\" lies in \"%.100s\", which is not the name "
-                              "of a .safetensors file in the same folder", name,
-                              json_is_string(file) ? json_string_value(file) : "(no string)");
-        index->map[index->n++] = (mapping){ name, json_string_value(file) };
+            return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                              INDEX_FILE ": \"%.100s\" lies in \"%.100s\", which is not the name "
+                                         "of a .safetensors file in the same folder",
+                              name, json_is_string(file) ? json_string_value(file) : "(no string)");
+        index->map[index->n++] = (mapping) { name, json_string_value(file) };
     }
     qsort(index->map, index->n, sizeof *index->map, by_file);
     return 0;
@@ -344,7 +375,8 @@ static int count_files(const shard_index *index, uint32_t *n_shards, glm4v_error
     for (uint32_t i = 0; i < index->n; i = end_of_file(index, i))
         n++;
     if (n > GLM4V_MAX_SHARDS)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, INDEX_FILE ": names %" PRIu32 " files, at most %d are read", n,
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          INDEX_FILE ": names %" PRIu32 " files, at most %d are read", n,
                           GLM4V_MAX_SHARDS);
     *n_shards = n;
     return 0;
@@ -356,16 +388,19 @@ static int compare_name(const void *a, const void *b)
     return strcmp(x->tensor, y->tensor);
 }
 
-/* Tensors [first, n_tensors) came from the file that index entries [begin, end) name: the same set? */
-static int check_shard(const glm4v_checkpoint *c, uint32_t first, const shard_index *index, uint32_t begin, uint32_t end,
-                       glm4v_error *err)
+/* Tensors [first, n_tensors) came from the file that index entries [begin, end) name: the same set?
+ */
+static int check_shard(const glm4v_checkpoint *c, uint32_t first, const shard_index *index,
+                       uint32_t begin, uint32_t end, glm4v_error *err)
 {
     const char *file = index->map[begin].file;
     for (uint32_t i = first; i < c->n_tensors; i++) {
         mapping key = { .tensor = c->tensors[i].name };
         if (!bsearch(&key, index->map + begin, end - begin, sizeof key, compare_name))
-            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: holds \"%.120s\", which " INDEX_FILE " does not place there; "
-                              "files of two downloads are mixed", file, key.tensor);
+            return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                              "%s: holds \"%.120s\", which " INDEX_FILE " does not place there; "
+                              "files of two downloads are mixed",
+                              file, key.tensor);
     }
     if (c->n_tensors - first == end - begin)
         return 0;
@@ -373,7 +408,8 @@ static int check_shard(const glm4v_checkpoint *c, uint32_t first, const shard_in
     for (uint32_t i = begin; i < end; i++) {
         glm4v_tensor key = { .name = index->map[i].tensor };
         if (!bsearch(&key, c->tensors + first, c->n_tensors - first, sizeof key, by_name))
-            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: lacks \"%.120s\", which " INDEX_FILE " places there", file,
+            return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                              "%s: lacks \"%.120s\", which " INDEX_FILE " places there", file,
                               key.name);
     }
     return 0;
@@ -393,13 +429,16 @@ static int open_shard(glm4v_checkpoint *c, const char *name, glm4v_error *err)
 }
 
 /* Say which tensors a missing shard takes with it. */
-static int missing_shard(int code, const shard_index *index, uint32_t begin, uint32_t end, glm4v_error *err)
+static int missing_shard(int code, const shard_index *index, uint32_t begin, uint32_t end,
+                         glm4v_error *err)
 {
     if (code != GLM4V_ERR_NOT_FOUND)
         return code;
-    return glm4v_fail(err, code, "%s: is missing; it holds %" PRIu32 " tensors, from \"%.80s\" to \"%.80s\" "
-                      "(" INDEX_FILE "); download it again", index->map[begin].file, end - begin,
-                      index->map[begin].tensor, index->map[end - 1].tensor);
+    return glm4v_fail(err, code,
+                      "%s: is missing; it holds %" PRIu32 " tensors, from \"%.80s\" to \"%.80s\" "
+                      "(" INDEX_FILE "); download it again",
+                      index->map[begin].file, end - begin, index->map[begin].tensor,
+                      index->map[end - 1].tensor);
 }
 
 static int open_sharded(glm4v_checkpoint *c, glm4v_error *err)
@@ -410,7 +449,9 @@ static int open_sharded(glm4v_checkpoint *c, glm4v_error *err)
     shard_index index = { 0 };
     int rc = glm4v_read_file(&text, &size, c->dir, INDEX_FILE, GLM4V_JSON_SAFETENSORS.bytes, err);
     if (rc == GLM4V_ERR_NOT_FOUND)
-        return glm4v_fail(err, rc, "%s: neither " SINGLE_FILE " nor " INDEX_FILE " is there; is the download complete?",
+        return glm4v_fail(err, rc,
+                          "%s: neither " SINGLE_FILE " nor " INDEX_FILE
+                          " is there; is the download complete?",
                           c->dir);
     if (!rc)
         rc = parse_index(&index, text, size, err);
@@ -464,8 +505,9 @@ static int sort_tensors(glm4v_checkpoint *c, glm4v_error *err)
     qsort(c->tensors, c->n_tensors, sizeof *c->tensors, by_name);
     for (uint32_t i = 1; i < c->n_tensors; i++)
         if (!strcmp(c->tensors[i - 1].name, c->tensors[i].name))
-            return glm4v_fail(err, GLM4V_ERR_FORMAT, "\"%.120s\" lies both in %s and in %s", c->tensors[i].name,
-                              c->shards[c->tensors[i - 1].shard].name, c->shards[c->tensors[i].shard].name);
+            return glm4v_fail(err, GLM4V_ERR_FORMAT, "\"%.120s\" lies both in %s and in %s",
+                              c->tensors[i].name, c->shards[c->tensors[i - 1].shard].name,
+                              c->shards[c->tensors[i].shard].name);
     return 0;
 }
 
@@ -512,8 +554,8 @@ int glm4v_checkpoint_open_file(glm4v_checkpoint **checkpoint, const char *path, 
     return hand_out(checkpoint, c, open_single(c, slash ? slash + 1 : path, err), err);
 }
 
-int glm4v_checkpoint_open_header(glm4v_checkpoint **checkpoint, const char *text, size_t len, uint64_t data_bytes,
-                                 glm4v_error *err)
+int glm4v_checkpoint_open_header(glm4v_checkpoint **checkpoint, const char *text, size_t len,
+                                 uint64_t data_bytes, glm4v_error *err)
 {
     glm4v_checkpoint *c = new_checkpoint("");
     int rc = 0;
@@ -526,8 +568,9 @@ int glm4v_checkpoint_open_header(glm4v_checkpoint **checkpoint, const char *text
         c->n_shards = 1;
         c->shards[0].fd = -1;
         c->shards[0].data_start = sizeof(uint64_t) + len;
-        rc = data_bytes > INT64_MAX / 2 ? glm4v_fail(err, GLM4V_ERR_FORMAT, "header: no file is that large")
-                                        : parse_header(c, 0, text, len, data_bytes, err);
+        rc = data_bytes > INT64_MAX / 2
+                 ? glm4v_fail(err, GLM4V_ERR_FORMAT, "header: no file is that large")
+                 : parse_header(c, 0, text, len, data_bytes, err);
     }
     return hand_out(checkpoint, c, rc, err);
 }
@@ -615,13 +658,14 @@ uint64_t glm4v_checkpoint_digest(const glm4v_checkpoint *c)
 
 /* ---- reading ---- */
 
-int glm4v_checkpoint_read(const glm4v_checkpoint *c, const glm4v_tensor *tensor, uint64_t start, void *data, size_t len,
-                          glm4v_error *err)
+int glm4v_checkpoint_read(const glm4v_checkpoint *c, const glm4v_tensor *tensor, uint64_t start,
+                          void *data, size_t len, glm4v_error *err)
 {
     const shard *s = &c->shards[tensor->shard];
     char label[224];
     if (start > tensor->size || len > tensor->size - start)
-        return glm4v_fail(err, GLM4V_ERR_INTERNAL, "%s: bytes outside \"%.120s\" were asked for", s->name, tensor->name);
+        return glm4v_fail(err, GLM4V_ERR_INTERNAL, "%s: bytes outside \"%.120s\" were asked for",
+                          s->name, tensor->name);
     snprintf(label, sizeof label, "%.80s: \"%.120s\"", s->name, tensor->name);
     return glm4v_file_read(s->fd, label, tensor->offset + start, data, len, err);
 }
@@ -633,8 +677,8 @@ static float from_bits(uint32_t bits)
     return f;
 }
 
-/* Exact: the half's exponent and mantissa are moved to f32's places and the bias is made good by a multiplication,
- * which normalises subnormal halves too. */
+/* Exact: the half's exponent and mantissa are moved to f32's places and the bias is made good by a
+ * multiplication, which normalises subnormal halves too. */
 static float from_f16(uint16_t h)
 {
     uint32_t magnitude = (uint32_t)(h & 0x7fff) << 13, sign = (uint32_t)(h & 0x8000) << 16;
@@ -646,7 +690,8 @@ static float from_f16(uint16_t h)
 
 #define BLOCK 512 /* elements widened at a time, through the stack */
 
-/* n elements of dtype at `from` to f32 at `to`; `from` may overlap the end of `to` (see read_f32). */
+/* n elements of dtype at `from` to f32 at `to`; `from` may overlap the end of `to` (see read_f32).
+ */
 static void widen(float *to, const unsigned char *from, glm4v_dtype dtype, size_t n)
 {
     union {
@@ -663,9 +708,9 @@ static void widen(float *to, const unsigned char *from, glm4v_dtype dtype, size_
         size_t m = n - at < BLOCK ? n - at : BLOCK;
         float *y = to + at;
         memcpy(&raw, from + at * size, m * size);
-#define EACH(value)                      \
-    for (size_t i = 0; i < m; i++)       \
-        y[i] = (float)(value);           \
+#define EACH(value)                                                                                \
+    for (size_t i = 0; i < m; i++)                                                                 \
+        y[i] = (float)(value);                                                                     \
     break
         switch (dtype) {
         case GLM4V_DTYPE_BF16:
@@ -693,8 +738,8 @@ static void widen(float *to, const unsigned char *from, glm4v_dtype dtype, size_
 }
 
 /* Elements of 8 bytes do not fit into the room of an f32: through a buffer on the stack. */
-static int read_wide(const glm4v_checkpoint *c, const glm4v_tensor *tensor, uint64_t start, float *data, size_t n,
-                     glm4v_error *err)
+static int read_wide(const glm4v_checkpoint *c, const glm4v_tensor *tensor, uint64_t start,
+                     float *data, size_t n, glm4v_error *err)
 {
     unsigned char raw[BLOCK * 8];
     for (size_t at = 0; at < n; at += BLOCK) {
@@ -707,20 +752,22 @@ static int read_wide(const glm4v_checkpoint *c, const glm4v_tensor *tensor, uint
     return 0;
 }
 
-int glm4v_checkpoint_read_f32(const glm4v_checkpoint *c, const glm4v_tensor *tensor, uint64_t start, float *data,
-                              size_t n, glm4v_error *err)
+int glm4v_checkpoint_read_f32(const glm4v_checkpoint *c, const glm4v_tensor *tensor, uint64_t start,
+                              float *data, size_t n, glm4v_error *err)
 {
     size_t size = dtypes[tensor->dtype].size;
     if (tensor->dtype == GLM4V_DTYPE_F8_E4M3)
-        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "%s: \"%.120s\" is F8_E4M3, whose scales are not read yet",
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                          "%s: \"%.120s\" is F8_E4M3, whose scales are not read yet",
                           c->shards[tensor->shard].name, tensor->name);
     if (start > tensor->size / size || n > tensor->size / size - start)
         return glm4v_fail(err, GLM4V_ERR_INTERNAL, "%s: elements outside \"%.120s\" were asked for",
                           c->shards[tensor->shard].name, tensor->name);
     if (size > sizeof *data)
         return read_wide(c, tensor, start, data, n, err);
-    /* Narrow elements go to the end of the same buffer and are widened from the front: block by block the writing
-     * never overtakes the reading, as 4 (i + 1) <= (4 - size) n + size (i + 1) for every i < n. */
+    /* Narrow elements go to the end of the same buffer and are widened from the front: block by
+     * block the writing never overtakes the reading, as 4 (i + 1) <= (4 - size) n + size (i + 1)
+     * for every i < n. */
     unsigned char *raw = (unsigned char *)data + (sizeof *data - size) * n;
     int rc = glm4v_checkpoint_read(c, tensor, start * size, raw, n * size, err);
     if (!rc && tensor->dtype != GLM4V_DTYPE_F32)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The tiny model's writer. Weights are a function of (seed, name, index), so that dtype, sharding and naming do not
- * change them. */
+/* The tiny model's writer. Weights are a function of (seed, name, index), so that dtype, sharding
+ * and naming do not change them. */
 #define _GNU_SOURCE
 #include "tiny_model.h"
 
@@ -56,8 +56,8 @@ static void scale_of(const char *name, float *mean, float *deviation)
         const char *word;
         float mean, deviation;
     } table[] = {
-        { "norm", 1, 0.1f },        { "bias", 0, 0.1f },
-        { "embed_tokens", 0, 1 },   { "position_embedding", 0, 0.5f },
+        { "norm", 1, 0.1f },         { "bias", 0, 0.1f },
+        { "embed_tokens", 0, 1 },    { "position_embedding", 0, 0.5f },
         { "patch_embed", 0, 0.03f }, { "lm_head", 0, 0.25f },
     };
     *mean = 0, *deviation = 0.09f; /* about 1 / sqrt(128) */
@@ -114,7 +114,7 @@ static uint64_t count_of(const tensor *t)
 static tensor *add(tensor_list *list, const char *name, ...)
 {
     tensor *t = &list->t[list->n++];
-    *t = (tensor){ .rank = 0 };
+    *t = (tensor) { .rank = 0 };
     snprintf(t->source, sizeof t->source, "%s", name);
     if (!list->options->short_prefix || !strncmp(name, "lm_head", 7))
         snprintf(t->name, sizeof t->name, "%s", name);
@@ -133,9 +133,12 @@ static tensor *add(tensor_list *list, const char *name, ...)
 static void add_text_layer(tensor_list *list, int layer)
 {
     char name[96];
-    int D = TINY_HIDDEN, F = TINY_FFN, q = TINY_HEADS * TINY_HEAD_DIM, kv = TINY_KV_HEADS * TINY_HEAD_DIM;
-#define NAME(s) (snprintf(name, sizeof name, "model.language_model.layers.%d." s ".weight", layer), name)
-#define BIAS(s) (snprintf(name, sizeof name, "model.language_model.layers.%d." s ".bias", layer), name)
+    int D = TINY_HIDDEN, F = TINY_FFN, q = TINY_HEADS * TINY_HEAD_DIM,
+        kv = TINY_KV_HEADS * TINY_HEAD_DIM;
+#define NAME(s)                                                                                    \
+    (snprintf(name, sizeof name, "model.language_model.layers.%d." s ".weight", layer), name)
+#define BIAS(s)                                                                                    \
+    (snprintf(name, sizeof name, "model.language_model.layers.%d." s ".bias", layer), name)
     add(list, NAME("input_layernorm"), D, 0);
     add(list, NAME("self_attn.q_proj"), q, D, 0);
     add(list, BIAS("self_attn.q_proj"), q, 0);
@@ -169,7 +172,8 @@ static void add_vision(tensor_list *list)
     add(list, "model.visual.patch_embed.proj.weight", H, 3, 2, TINY_PATCH, TINY_PATCH, 0);
     add(list, "model.visual.patch_embed.proj.bias", H, 0);
     add(list, "model.visual.post_conv_layernorm.weight", H, 0);
-    add(list, "model.visual.embeddings.position_embedding.weight", TINY_TABLE_SIDE * TINY_TABLE_SIDE, H, 0);
+    add(list, "model.visual.embeddings.position_embedding.weight",
+        TINY_TABLE_SIDE * TINY_TABLE_SIDE, H, 0);
     for (int layer = 0; layer < TINY_VISION_LAYERS; layer++) {
         add(list, NAME("norm1"), H, 0);
         add(list, NAME("norm2"), H, 0);
@@ -238,7 +242,8 @@ static void put_tensor(FILE *f, const tensor *t, const tiny_model_options *o)
     }
 }
 
-static int write_shard(const char *dir, const char *name, const tensor *t, int n, const tiny_model_options *o)
+static int write_shard(const char *dir, const char *name, const tensor *t, int n,
+                       const tiny_model_options *o)
 {
     static const char *const dtypes[] = { "BF16", "F32", "F16" };
     char header[32768];
@@ -246,12 +251,15 @@ static int write_shard(const char *dir, const char *name, const tensor *t, int n
     uint64_t offset = 0;
     for (int i = 0; i < n; i++) {
         uint64_t bytes = count_of(&t[i]) * (o->dtype == TINY_F32 ? 4 : 2);
-        len += (size_t)snprintf(header + len, sizeof header - len, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", t[i].name,
-                                dtypes[o->dtype]);
+        len +=
+            (size_t)snprintf(header + len, sizeof header - len,
+                             ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", t[i].name, dtypes[o->dtype]);
         for (int d = 0; d < t[i].rank; d++)
-            len += (size_t)snprintf(header + len, sizeof header - len, "%s%" PRId64, d ? "," : "", t[i].shape[d]);
-        len += (size_t)snprintf(header + len, sizeof header - len, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}",
-                                offset, offset + bytes);
+            len += (size_t)snprintf(header + len, sizeof header - len, "%s%" PRId64, d ? "," : "",
+                                    t[i].shape[d]);
+        len += (size_t)snprintf(header + len, sizeof header - len,
+                                "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", offset,
+                                offset + bytes);
         offset += bytes;
     }
     len += (size_t)snprintf(header + len, sizeof header - len, "}");
@@ -273,7 +281,7 @@ static int write_shard(const char *dir, const char *name, const tensor *t, int n
 static int write_weights(const char *dir, const tiny_model_options *o)
 {
     static _Thread_local tensor_list list;
-    list = (tensor_list){ .options = o };
+    list = (tensor_list) { .options = o };
     list_tensors(&list);
     if (o->shards <= 1)
         return write_shard(dir, "model.safetensors", list.t, list.n, o);
@@ -300,12 +308,14 @@ static int write_weights(const char *dir, const tiny_model_options *o)
 /* ---- tokenizer ---- */
 
 static const char *const merges[TINY_BASE - 256] = {
-    " t",    "he",    "in",     "er",      "an",       "re",        "on",   " a",   "is",   " s",   "or",
-    "en",    "at",    " d",     "it",      " o",       " c",        " w",   "es",   "ed",   "le",   "ar",
-    " p",    " b",    " m",     " f",      "al",       "ro",        "st",   "im",   "De",   "li",   "gh",
-    "to",    "ur",    "ac",     "el",      " r",       " h",        "nd",   " n",   "ow",   " g",   "ve",
-    " the",  "ing",   " of",    " an",    " in",      " is",       "ima",  "imag", "image", "Des", "Desc",
-    "Descr", "Descri", "Describ", "Describe", "\xe4\xb8", "\xe4\xb8\x80", "\n\n", "  ", " and",
+    " t",     "he",      "in",       "er",       "an",           "re",   "on",   " a",
+    "is",     " s",      "or",       "en",       "at",           " d",   "it",   " o",
+    " c",     " w",      "es",       "ed",       "le",           "ar",   " p",   " b",
+    " m",     " f",      "al",       "ro",       "st",           "im",   "De",   "li",
+    "gh",     "to",      "ur",       "ac",       "el",           " r",   " h",   "nd",
+    " n",     "ow",      " g",       "ve",       " the",         "ing",  " of",  " an",
+    " in",    " is",     "ima",      "imag",     "image",        "Des",  "Desc", "Descr",
+    "Descri", "Describ", "Describe", "\xe4\xb8", "\xe4\xb8\x80", "\n\n", "  ",   " and",
 };
 
 /* Where the token is cut into the two parts that merge into it. */
@@ -314,7 +324,8 @@ static int cut_of(const char *token)
     static const struct {
         const char *token;
         int cut;
-    } table[] = { { " the", 2 }, { "ing", 2 }, { " of", 2 }, { " and", 3 }, { " in", 1 }, { " is", 1 }, { " an", 2 } };
+    } table[] = { { " the", 2 }, { "ing", 2 }, { " of", 2 }, { " and", 3 },
+                  { " in", 1 },  { " is", 1 }, { " an", 2 } };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (!strcmp(token, table[i].token))
             return table[i].cut;
@@ -322,18 +333,48 @@ static int cut_of(const char *token)
 }
 
 static const char *const control_both[] = {
-    "<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>", "<|system|>", "<|user|>", "<|assistant|>",
-    "<|observation|>", "<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>",
+    "<|endoftext|>",
+    "[MASK]",
+    "[gMASK]",
+    "[sMASK]",
+    "<sop>",
+    "<eop>",
+    "<|system|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|observation|>",
+    "<|begin_of_image|>",
+    "<|end_of_image|>",
+    "<|begin_of_video|>",
+    "<|end_of_video|>",
 };
 static const char *const control_41v[] = {
-    "<|image|>", "<|video|>", "<think>", "</think>", "<answer>", "</answer>", "<|begin_of_box|>", "<|end_of_box|>",
-    "<|sep|>",
+    "<|image|>", "<|video|>",        "<think>",        "</think>", "<answer>",
+    "</answer>", "<|begin_of_box|>", "<|end_of_box|>", "<|sep|>",
 };
 static const char *const control_45[] = {
-    "<|begin_of_audio|>", "<|end_of_audio|>", "<|begin_of_transcription|>", "<|end_of_transcription|>",
-    "<|code_prefix|>", "<|code_middle|>", "<|code_suffix|>", "<think>", "</think>", "<tool_call>", "</tool_call>",
-    "<tool_response>", "</tool_response>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "/nothink",
-    "<|begin_of_box|>", "<|end_of_box|>", "<|image|>", "<|video|>",
+    "<|begin_of_audio|>",
+    "<|end_of_audio|>",
+    "<|begin_of_transcription|>",
+    "<|end_of_transcription|>",
+    "<|code_prefix|>",
+    "<|code_middle|>",
+    "<|code_suffix|>",
+    "<think>",
+    "</think>",
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+    "<arg_key>",
+    "</arg_key>",
+    "<arg_value>",
+    "</arg_value>",
+    "/nothink",
+    "<|begin_of_box|>",
+    "<|end_of_box|>",
+    "<|image|>",
+    "<|video|>",
 };
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 
@@ -353,12 +394,14 @@ static const char *control(const tiny_model_options *o, int i)
 static bool is_special(const tiny_model_options *o, int i)
 {
     const char *s = control(o, i);
-    return i < COUNT(control_both) || !strcmp(s, "<|image|>") || !strcmp(s, "<|video|>") || !strcmp(s, "/nothink");
+    return i < COUNT(control_both) || !strcmp(s, "<|image|>") || !strcmp(s, "<|video|>") ||
+           !strcmp(s, "/nothink");
 }
 
 static bool is_printable(int byte)
 {
-    return (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || (byte >= 174 && byte <= 255);
+    return (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) ||
+           (byte >= 174 && byte <= 255);
 }
 
 /* Byte-level alphabet: printable bytes stand for themselves, the rest for U+0100 onwards. */
@@ -403,8 +446,11 @@ static void put_added(FILE *f, const tiny_model_options *o, bool as_list)
             fprintf(f, "{\"id\": %d, ", TINY_BASE + i);
         else
             fprintf(f, "\"%d\": {", TINY_BASE + i);
-        fprintf(f, "\"content\": \"%s\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
-                "\"normalized\": false, \"special\": %s}", control(o, i), is_special(o, i) ? "true" : "false");
+        fprintf(
+            f,
+            "\"content\": \"%s\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
+            "\"normalized\": false, \"special\": %s}",
+            control(o, i), is_special(o, i) ? "true" : "false");
     }
 }
 
@@ -413,19 +459,27 @@ static int write_tokenizer_json(const char *dir, const tiny_model_options *o)
     FILE *f = create(dir, "tokenizer.json");
     if (!f)
         return -1;
-    fprintf(f, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": [");
+    fprintf(f, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  "
+               "\"added_tokens\": [");
     put_added(f, o, true);
-    fprintf(f, "\n  ],\n  \"normalizer\": null,\n  \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [\n"
-            "    {\"type\": \"Split\", \"pattern\": {\"Regex\": \"(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
-            "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|"
-            "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"}, \"behavior\": \"Isolated\", \"invert\": false},\n"
-            "    {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": false}"
-            "\n  ]},\n  \"post_processor\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
-            "\"trim_offsets\": false, \"use_regex\": true},\n  \"decoder\": {\"type\": \"ByteLevel\", "
-            "\"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": true},\n"
-            "  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": null,\n"
-            "    \"continuing_subword_prefix\": null,\n    \"end_of_word_suffix\": null,\n"
-            "    \"fuse_unk\": false,\n    \"byte_fallback\": false,\n    \"ignore_merges\": true,\n    \"vocab\": {");
+    fprintf(
+        f,
+        "\n  ],\n  \"normalizer\": null,\n  \"pre_tokenizer\": {\"type\": \"Sequence\", "
+        "\"pretokenizers\": [\n"
+        "    {\"type\": \"Split\", \"pattern\": {\"Regex\": \"(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
+        "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| "
+        "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|"
+        "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"}, \"behavior\": \"Isolated\", \"invert\": "
+        "false},\n"
+        "    {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, "
+        "\"use_regex\": false}"
+        "\n  ]},\n  \"post_processor\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
+        "\"trim_offsets\": false, \"use_regex\": true},\n  \"decoder\": {\"type\": \"ByteLevel\", "
+        "\"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": true},\n"
+        "  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": null,\n"
+        "    \"continuing_subword_prefix\": null,\n    \"end_of_word_suffix\": null,\n"
+        "    \"fuse_unk\": false,\n    \"byte_fallback\": false,\n    \"ignore_merges\": true,\n   "
+        " \"vocab\": {");
     for (int id = 0; id < TINY_BASE; id++) {
         char byte = id < 256 ? (char)byte_of(id) : 0;
         fprintf(f, "%s\n      \"", id ? "," : "");
@@ -483,10 +537,12 @@ static int write_tokenizer_config(const char *dir, const tiny_model_options *o)
         return -1;
     fprintf(f, "{\n  \"added_tokens_decoder\": {");
     put_added(f, o, false);
-    fprintf(f, "\n  },\n  \"clean_up_tokenization_spaces\": false,\n  \"do_lower_case\": false,\n"
-            "  \"eos_token\": \"<|endoftext|>\",\n  \"pad_token\": \"<|endoftext|>\",\n"
-            "  \"model_max_length\": 4096,\n  \"padding_side\": \"left\",\n  \"remove_space\": false,\n"
-            "  \"tokenizer_class\": \"PreTrainedTokenizerFast\"\n}\n");
+    fprintf(
+        f,
+        "\n  },\n  \"clean_up_tokenization_spaces\": false,\n  \"do_lower_case\": false,\n"
+        "  \"eos_token\": \"<|endoftext|>\",\n  \"pad_token\": \"<|endoftext|>\",\n"
+        "  \"model_max_length\": 4096,\n  \"padding_side\": \"left\",\n  \"remove_space\": false,\n"
+        "  \"tokenizer_class\": \"PreTrainedTokenizerFast\"\n}\n");
     return finish(f, "tokenizer_config.json");
 }
 
@@ -494,11 +550,15 @@ static int write_tokenizer_config(const char *dir, const tiny_model_options *o)
 
 static void put_text_keys(FILE *f, const char *indent)
 {
-    fprintf(f, "%s\"attention_bias\": true,\n%s\"hidden_act\": \"silu\",\n%s\"hidden_size\": %d,\n"
-            "%s\"intermediate_size\": %d,\n%s\"max_position_embeddings\": 4096,\n%s\"num_attention_heads\": %d,\n"
-            "%s\"num_hidden_layers\": %d,\n%s\"num_key_value_heads\": %d,\n%s\"rms_norm_eps\": 1e-05,\n"
-            "%s\"vocab_size\": %d,\n", indent, indent, indent, TINY_HIDDEN, indent, TINY_FFN, indent, indent,
-            TINY_HEADS, indent, TINY_LAYERS, indent, TINY_KV_HEADS, indent, indent, TINY_VOCAB);
+    fprintf(
+        f,
+        "%s\"attention_bias\": true,\n%s\"hidden_act\": \"silu\",\n%s\"hidden_size\": %d,\n"
+        "%s\"intermediate_size\": %d,\n%s\"max_position_embeddings\": "
+        "4096,\n%s\"num_attention_heads\": %d,\n"
+        "%s\"num_hidden_layers\": %d,\n%s\"num_key_value_heads\": %d,\n%s\"rms_norm_eps\": 1e-05,\n"
+        "%s\"vocab_size\": %d,\n",
+        indent, indent, indent, TINY_HIDDEN, indent, TINY_FFN, indent, indent, TINY_HEADS, indent,
+        TINY_LAYERS, indent, TINY_KV_HEADS, indent, indent, TINY_VOCAB);
 }
 
 static int write_config(const char *dir, const tiny_model_options *o)
@@ -508,34 +568,41 @@ static int write_config(const char *dir, const tiny_model_options *o)
         return -1;
     static const char *const dtypes[] = { "bfloat16", "float32", "float16" };
     int image = o->glm45 ? TINY_IMAGE_45 : TINY_IMAGE_41V;
-    fprintf(f, "{\n  \"architectures\": [\"Glm4vForConditionalGeneration\"],\n  \"model_type\": \"glm4v\",\n"
-            "  \"pad_token_id\": %d,\n  \"eos_token_id\": [%d, %d, %d", TINY_ENDOFTEXT, TINY_ENDOFTEXT, TINY_USER,
-            TINY_OBSERVATION);
+    fprintf(f,
+            "{\n  \"architectures\": [\"Glm4vForConditionalGeneration\"],\n  \"model_type\": "
+            "\"glm4v\",\n"
+            "  \"pad_token_id\": %d,\n  \"eos_token_id\": [%d, %d, %d",
+            TINY_ENDOFTEXT, TINY_ENDOFTEXT, TINY_USER, TINY_OBSERVATION);
     if (!o->glm45)
         fprintf(f, ", %d", TINY_IMAGE_41V + 5); /* </answer> */
     fprintf(f, "],\n");
-    fprintf(f, "  \"image_start_token_id\": %d,\n  \"image_end_token_id\": %d,\n  \"video_start_token_id\": %d,\n"
-            "  \"video_end_token_id\": %d,\n  \"image_token_id\": %d,\n  \"video_token_id\": %d,\n", TINY_BEGIN_IMAGE,
-            TINY_END_IMAGE, TINY_BEGIN_VIDEO, TINY_END_VIDEO, image, image + 1);
-    fprintf(f, "  \"tie_word_embeddings\": %s,\n  \"torch_dtype\": \"%s\",\n", o->tied ? "true" : "false",
-            dtypes[o->dtype]);
+    fprintf(f,
+            "  \"image_start_token_id\": %d,\n  \"image_end_token_id\": %d,\n  "
+            "\"video_start_token_id\": %d,\n"
+            "  \"video_end_token_id\": %d,\n  \"image_token_id\": %d,\n  \"video_token_id\": %d,\n",
+            TINY_BEGIN_IMAGE, TINY_END_IMAGE, TINY_BEGIN_VIDEO, TINY_END_VIDEO, image, image + 1);
+    fprintf(f, "  \"tie_word_embeddings\": %s,\n  \"torch_dtype\": \"%s\",\n",
+            o->tied ? "true" : "false", dtypes[o->dtype]);
     if (o->flat_config) {
         put_text_keys(f, "  ");
         fprintf(f, "  \"rope_theta\": 10000.0,\n  \"partial_rotary_factor\": 0.5,\n"
-                "  \"rope_scaling\": {\"type\": \"default\", \"mrope_section\": [4, 6, 6]},\n");
+                   "  \"rope_scaling\": {\"type\": \"default\", \"mrope_section\": [4, 6, 6]},\n");
     } else {
         fprintf(f, "  \"text_config\": {\n    \"model_type\": \"glm4v_text\",\n");
         put_text_keys(f, "    ");
         fprintf(f, "    \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000.0, "
-                "\"partial_rotary_factor\": 0.5, \"mrope_section\": [4, 6, 6]}\n  },\n");
+                   "\"partial_rotary_factor\": 0.5, \"mrope_section\": [4, 6, 6]}\n  },\n");
     }
-    fprintf(f, "  \"vision_config\": {\n    \"model_type\": \"glm4v_vision\",\n    \"attention_bias\": false,\n"
-            "    \"depth\": %d,\n    \"hidden_act\": \"silu\",\n    \"hidden_size\": %d,\n    \"image_size\": %d,\n"
+    fprintf(f,
+            "  \"vision_config\": {\n    \"model_type\": \"glm4v_vision\",\n    "
+            "\"attention_bias\": false,\n"
+            "    \"depth\": %d,\n    \"hidden_act\": \"silu\",\n    \"hidden_size\": %d,\n    "
+            "\"image_size\": %d,\n"
             "    \"in_channels\": 3,\n    \"intermediate_size\": %d,\n    \"num_heads\": %d,\n"
             "    \"out_hidden_size\": %d,\n    \"patch_size\": %d,\n    \"rms_norm_eps\": 1e-05,\n"
-            "    \"spatial_merge_size\": 2,\n    \"temporal_patch_size\": 2\n  }\n}\n", TINY_VISION_LAYERS,
-            TINY_VISION_HIDDEN, TINY_PATCH * TINY_TABLE_SIDE, TINY_MERGER_FFN, TINY_VISION_HEADS, TINY_HIDDEN,
-            TINY_PATCH);
+            "    \"spatial_merge_size\": 2,\n    \"temporal_patch_size\": 2\n  }\n}\n",
+            TINY_VISION_LAYERS, TINY_VISION_HIDDEN, TINY_PATCH * TINY_TABLE_SIDE, TINY_MERGER_FFN,
+            TINY_VISION_HEADS, TINY_HIDDEN, TINY_PATCH);
     return finish(f, "config.json");
 }
 
@@ -545,11 +612,14 @@ static int write_processor(const char *dir, const tiny_model_options *o, bool vi
     FILE *f = create(dir, name);
     if (!f)
         return -1;
-    fprintf(f, "{\n  \"size\": {\"shortest_edge\": 12544, \"longest_edge\": %d},\n  \"do_rescale\": true,\n"
+    fprintf(f,
+            "{\n  \"size\": {\"shortest_edge\": 12544, \"longest_edge\": %d},\n  \"do_rescale\": "
+            "true,\n"
             "  \"patch_size\": %d,\n  \"temporal_patch_size\": 2,\n  \"merge_size\": 2,\n"
             "  \"image_mean\": [0.48145466, 0.4578275, 0.40821073],\n"
             "  \"image_std\": [0.26862954, 0.26130258, 0.27577711],\n  \"%s\": \"%s%s\",\n"
-            "  \"processor_class\": \"%sProcessor\"\n}\n", video ? 47040000 : 9633792, TINY_PATCH,
+            "  \"processor_class\": \"%sProcessor\"\n}\n",
+            video ? 47040000 : 9633792, TINY_PATCH,
             video ? "video_processor_type" : "image_processor_type", o->glm45 ? "Glm46V" : "Glm4v",
             video ? "VideoProcessor" : "ImageProcessor", o->glm45 ? "Glm46V" : "Glm4v");
     return finish(f, name);
@@ -557,7 +627,7 @@ static int write_processor(const char *dir, const tiny_model_options *o, bool vi
 
 int tiny_model_write(const char *dir, const tiny_model_options *options)
 {
-    tiny_model_options o = options ? *options : (tiny_model_options){ 0 };
+    tiny_model_options o = options ? *options : (tiny_model_options) { 0 };
     mkdir(dir, 0777); /* there already, or create() tells why not */
     if (write_config(dir, &o) || write_weights(dir, &o))
         return -1;
@@ -565,7 +635,8 @@ int tiny_model_write(const char *dir, const tiny_model_options *options)
         return 0;
     if (o.tiktoken ? write_tiktoken(dir) : write_tokenizer_json(dir, &o))
         return -1;
-    if (write_tokenizer_config(dir, &o) || write_processor(dir, &o, false) || write_processor(dir, &o, true))
+    if (write_tokenizer_config(dir, &o) || write_processor(dir, &o, false) ||
+        write_processor(dir, &o, true))
         return -1;
     return 0;
 }

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Ranges and defaults of glm4v_engine_options. */
+#include "engine_limits.h"
+
+#include <string.h>
+
+#include "error.h"
+
+#define DEFAULT_CONTEXT 8192
+
+static int take(uint32_t *value, uint32_t wanted, uint32_t fallback, uint32_t max, const char *name,
+                glm4v_error *err)
+{
+    *value = wanted ? wanted : fallback;
+    if (*value <= max)
+        return 0;
+    return glm4v_fail(err, GLM4V_ERR_INVALID, "engine option %s is %u, at most %u", name, wanted,
+                      max);
+}
+
+int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model,
+                           const glm4v_engine_options *options, glm4v_error *err)
+{
+    glm4v_engine_options o = { 0 };
+    glm4v_engine_limits l = { 0 };
+    uint32_t own = (uint32_t)model->config.text.context;
+    int rc;
+    if (options)
+        memcpy(&o, options,
+               options->struct_size && options->struct_size < sizeof o ? options->struct_size
+                                                                       : sizeof o);
+    if ((rc = take(&l.max_batch, o.max_batch, 4, 64, "max_batch", err)) ||
+        (rc = take(&l.max_pending, o.max_pending, 64, 65536, "max_pending", err)) ||
+        (rc = take(&l.context_length, o.context_length,
+                   own < DEFAULT_CONTEXT ? own : DEFAULT_CONTEXT, own, "context_length", err)) ||
+        (rc = take(&l.prefix_tokens, o.prefix_tokens, 1024, UINT32_MAX, "prefix_tokens", err)))
+        return rc;
+    if (l.prefix_tokens > l.context_length)
+        l.prefix_tokens = l.context_length;
+    l.max_pixels = o.max_pixels && o.max_pixels < model->info.max_pixels ? o.max_pixels
+                                                                         : model->info.max_pixels;
+    l.slots = l.max_batch + 1;
+    l.max_rows = l.max_batch > GLM4V_PREFILL_ROWS ? l.max_batch : GLM4V_PREFILL_ROWS;
+    *limits = l;
+    return 0;
+}

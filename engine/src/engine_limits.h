@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Engine options after checking, every default filled in: the one place that knows them, for the
+ * engine that runs and for the planner that tells its memory beforehand. */
+#ifndef GLM4V_ENGINE_LIMITS_H
+#define GLM4V_ENGINE_LIMITS_H
+
+#include "model.h"
+
+#define GLM4V_PREFILL_ROWS 512 /* prompt tokens taken through the layers at a time */
+
+typedef struct {
+    uint32_t max_batch, max_pending, context_length, prefix_tokens;
+    uint64_t max_pixels; /* of one picture or frame; never 0 */
+    uint32_t
+        slots; /* sequences in the KV cache: the batch, and one that keeps the constant prefix */
+    uint32_t max_rows; /* of one forward pass */
+} glm4v_engine_limits;
+
+/* options may be NULL. INVALID names the option and its range. */
+int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model,
+                           const glm4v_engine_options *options, glm4v_error *err);
+
+#endif

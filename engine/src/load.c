@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Filling a plan: pieces of rows are read, widened to f32, checked and handed to the backend, which
+ * quantizes and repacks them, by all threads of the pool at once. What a model costs while it loads
+ * is its weights and one piece a thread. The caller works too, and calls progress between its
+ * pieces. */
+#define _GNU_SOURCE
+#include <inttypes.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <time.h>
+
+#include "error.h"
+#include "mem.h"
+#include "model.h"
+#include "weights.h"
+
+#define PIECE_FLOATS                                                                               \
+    ((int64_t)1 << 18)       /* 1 MiB of f32: large enough for a disk, small enough for L2 */
+#define ROW_STEP 16          /* weight_fill begins at multiples of it */
+#define PROGRESS_NS 50000000 /* at most 20 calls a second */
+
+/* One run of the loader; fields below `lock` are shared by the threads. */
+typedef struct {
+    const glm4v_plan *plan;
+    glm4v_model *model;
+    const glm4v_checkpoint *checkpoint; /* NULL: random weights */
+    uint64_t seed;
+    uint32_t *first; /* [items + 1]: number of the first piece of each item */
+    float *buffer;   /* [threads][piece + row] */
+    size_t buffer_floats, row_floats;
+    pthread_t caller;
+    glm4v_progress_fn progress;
+    void *progress_user;
+    int64_t last_progress; /* CLOCK_MONOTONIC ns; the caller's alone */
+
+    pthread_mutex_t lock;   /* guards error */
+    pthread_mutex_t device; /* held for an upload: those are one thread's at a time, unlike fills */
+    glm4v_error error;      /* the first one */
+    atomic_bool stop;       /* set with it */
+    atomic_uint_fast64_t done; /* bytes */
+} loader;
+
+static int64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Rows of one piece: a multiple of ROW_STEP, or all of a vector. */
+static int32_t rows_of_piece(const glm4v_item *item)
+{
+    if (item->kind == GLM4V_ITEM_VECTOR)
+        return item->n_out;
+    int64_t rows = PIECE_FLOATS / item->n_in / ROW_STEP * ROW_STEP;
+    if (rows < ROW_STEP)
+        rows = ROW_STEP;
+    return rows < item->n_out ? (int32_t)rows : item->n_out;
+}
+
+/* ---- where numbers come from ---- */
+
+/* Rows [row, row + n) of an item: gathered from the tensors that lie one below the other in it. */
+static int read_rows(const loader *l, const glm4v_item *item, int32_t row, int32_t n, float *to,
+                     glm4v_error *err)
+{
+    int32_t start = 0; /* of the source, in rows of the item */
+    for (int s = 0; s < item->n_sources && n; start += item->rows[s++]) {
+        int32_t end = start + item->rows[s];
+        if (row >= end)
+            continue;
+        int32_t some = n < end - row ? n : end - row;
+        size_t width = (size_t)item->n_in;
+        int rc = glm4v_checkpoint_read_f32(l->checkpoint, item->source[s],
+                                           (uint64_t)(row - start) * width, to,
+                                           (size_t)some * width, err);
+        if (rc)
+            return rc;
+        to += (size_t)some * width;
+        row += some;
+        n -= some;
+    }
+    return 0;
+}
+
+static uint64_t mix(uint64_t x)
+{
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+/* Four uniform numbers of variance scale^2 around mean from each 64 random bits. A row depends on
+ * seed, item and row number alone, so that threads and pieces do not matter. */
+static void random_rows(const loader *l, const glm4v_item *item, int32_t row, int32_t n, float *to)
+{
+    const float step = item->random_scale * 1.7320508f / 32768,
+                low = item->random_mean - 32767.5f * step;
+    uint64_t which = mix(l->seed + (uint64_t)(item - l->plan->items) * 0x9e3779b97f4a7c15u);
+    for (int32_t r = row; r < row + n; r++, to += item->n_in) {
+        uint64_t state = mix(which + (uint64_t)r);
+        for (int32_t i = 0; i < item->n_in; i += 4) {
+            uint64_t bits = mix(state += 0x9e3779b97f4a7c15u);
+            for (int32_t k = 0; k < 4 && i + k < item->n_in; k++)
+                to[i + k] = low + step * (float)(bits >> (16 * k) & 0xffff);
+        }
+    }
+}
+
+/* Turn each row from [channel][pixel] to [pixel][channel]. */
+static void turn_rows(float *rows, int32_t n, int32_t n_in, int32_t pixels, float *scratch)
+{
+    int32_t channels = n_in / pixels;
+    for (int32_t r = 0; r < n; r++, rows += n_in) {
+        memcpy(scratch, rows, (size_t)n_in * sizeof *rows);
+        for (int32_t p = 0; p < pixels; p++)
+            for (int32_t c = 0; c < channels; c++)
+                rows[p * channels + c] = scratch[c * pixels + p];
+    }
+}
+
+/* Index of the first number that is not finite, or n. */
+static size_t first_not_finite(const float *x, size_t n)
+{
+    uint32_t any = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        any |= (bits & 0x7f800000) == 0x7f800000;
+    }
+    if (!any)
+        return n;
+    size_t i = 0;
+    while (isfinite(x[i]))
+        i++;
+    return i;
+}
+
+static int check_finite(const glm4v_item *item, int32_t row, const float *rows, size_t n,
+                        glm4v_error *err)
+{
+    size_t at = first_not_finite(rows, n);
+    if (at == n)
+        return 0;
+    int32_t bad = row + (int32_t)(at / (size_t)item->n_in);
+    int s = 0;
+    while (bad >= item->rows[s])
+        bad -= item->rows[s++];
+    return glm4v_fail(
+        err, GLM4V_ERR_FORMAT, "\"%s\": number %zu of row %d is %s; the file is damaged",
+        item->source[s]->name, at % (size_t)item->n_in, bad, isnan(rows[at]) ? "NaN" : "infinite");
+}
+
+/* ---- where they go ---- */
+
+static int store(loader *l, const glm4v_item *item, int32_t row, int32_t n, const float *rows)
+{
+    glm4v_backend *b = l->model->stages[item->stage].backend;
+    size_t width = (size_t)item->n_in;
+    int rc;
+    switch (item->kind) {
+    case GLM4V_ITEM_LINEAR:
+        return b->ops->weight_fill(b, item->to.linear, row, n, rows);
+    case GLM4V_ITEM_TABLE:
+        return b->ops->table_fill(b, item->to.table, row, n, rows);
+    case GLM4V_ITEM_VECTOR:
+        pthread_mutex_lock(&l->device);
+        rc = b->ops->upload_f32(b, *item->to.vector, rows, (size_t)n * width);
+        pthread_mutex_unlock(&l->device);
+        return rc;
+    case GLM4V_ITEM_HOST:
+        memcpy(*item->to.vector + (size_t)row * width, rows, (size_t)n * width * sizeof *rows);
+        break;
+    }
+    return 0;
+}
+
+static void fail_with(loader *l, const glm4v_error *error)
+{
+    pthread_mutex_lock(&l->lock);
+    if (!l->error.code)
+        l->error = *error;
+    pthread_mutex_unlock(&l->lock);
+    atomic_store(&l->stop, true);
+}
+
+static int load_piece(loader *l, const glm4v_item *item, int32_t row, int32_t n, float *rows,
+                      glm4v_error *err)
+{
+    size_t count = (size_t)n * (size_t)item->n_in;
+    int rc = 0;
+    if (l->checkpoint)
+        rc = read_rows(l, item, row, n, rows, err);
+    else
+        random_rows(l, item, row, n, rows);
+    if (!rc && l->checkpoint)
+        rc = check_finite(item, row, rows, count, err);
+    if (rc)
+        return rc;
+    if (item->pixels > 1)
+        turn_rows(rows, n, item->n_in, item->pixels, rows + l->buffer_floats - l->row_floats);
+    rc = store(l, item, row, n, rows);
+    if (rc)
+        return glm4v_fail(err, rc, "a matrix of %d x %d could not be stored on the device",
+                          item->n_out, item->n_in);
+    uint64_t size = l->checkpoint ? glm4v_dtype_size(item->source[0]->dtype) : sizeof(uint16_t);
+    atomic_fetch_add(&l->done, count * size);
+    return 0;
+}
+
+/* Of the caller's thread only: tell how far it is, unless that was said just now. */
+static void report(loader *l)
+{
+    int64_t now = now_ns();
+    if (!l->progress || now - l->last_progress < PROGRESS_NS)
+        return;
+    l->last_progress = now;
+    glm4v_error error = { 0 };
+    if (l->progress(l->progress_user, atomic_load(&l->done), l->plan->bytes)) {
+        glm4v_fail(&error, GLM4V_ERR_CANCELED, "loading was canceled");
+        fail_with(l, &error);
+    }
+}
+
+/* The item that piece number i belongs to. */
+static uint32_t item_of(const loader *l, uint32_t i)
+{
+    uint32_t low = 0, high = l->plan->n; /* first[low] <= i < first[high] */
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (l->first[middle] <= i)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void run_piece(void *user, uint32_t i, uint32_t thread)
+{
+    loader *l = user;
+    if (pthread_equal(pthread_self(), l->caller))
+        report(l);
+    if (atomic_load(&l->stop))
+        return;
+    uint32_t index = item_of(l, i);
+    const glm4v_item *item = &l->plan->items[index];
+    int32_t step = rows_of_piece(item);
+    int32_t row = (int32_t)(i - l->first[index]) * step;
+    int32_t n = step < item->n_out - row ? step : item->n_out - row;
+    glm4v_error error = { 0 };
+    if (load_piece(l, item, row, n, l->buffer + thread * l->buffer_floats, &error))
+        fail_with(l, &error);
+}
+
+/* ---- set-up ---- */
+
+/* Number the pieces and find the largest. */
+static int prepare(loader *l, uint32_t n_threads, glm4v_error *err)
+{
+    const glm4v_plan *plan = l->plan;
+    l->first = glm4v_alloc((size_t)plan->n + 1, sizeof *l->first);
+    if (!l->first)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to load the weights");
+    size_t largest = 0;
+    for (uint32_t i = 0; i < plan->n; i++) {
+        const glm4v_item *item = &plan->items[i];
+        int32_t rows = rows_of_piece(item);
+        size_t floats = (size_t)rows * (size_t)item->n_in;
+        l->first[i + 1] = l->first[i] + (uint32_t)((item->n_out + rows - 1) / rows);
+        largest = floats > largest ? floats : largest;
+        if (item->pixels > 1 && (size_t)item->n_in > l->row_floats)
+            l->row_floats = (size_t)item->n_in;
+    }
+    l->buffer_floats = (largest + l->row_floats + 15) / 16 * 16;
+    l->buffer = glm4v_alloc_aligned((size_t)n_threads * l->buffer_floats, sizeof *l->buffer);
+    return l->buffer ? 0
+                     : glm4v_fail(err, GLM4V_ERR_NOMEM,
+                                  "no memory for %zu numbers read by each of %" PRIu32 " threads",
+                                  l->buffer_floats, n_threads);
+}
+
+int glm4v_plan_load(const glm4v_plan *plan, glm4v_model *model, const glm4v_checkpoint *checkpoint,
+                    uint64_t seed, glm4v_progress_fn progress, void *progress_user,
+                    glm4v_error *err)
+{
+    glm4v_pool *pool = model->stages[0].backend->pool;
+    loader l = { .plan = plan,
+                 .model = model,
+                 .checkpoint = checkpoint,
+                 .seed = seed,
+                 .progress = progress,
+                 .progress_user = progress_user,
+                 .caller = pthread_self() };
+    int rc = prepare(&l, glm4v_pool_threads(pool), err);
+    if (rc)
+        goto done;
+    pthread_mutex_init(&l.lock, NULL);
+    pthread_mutex_init(&l.device, NULL);
+    glm4v_pool_run(pool, l.first[plan->n], run_piece, &l);
+    pthread_mutex_destroy(&l.device);
+    pthread_mutex_destroy(&l.lock);
+    rc = l.error.code;
+    if (!rc && checkpoint)
+        rc = glm4v_checkpoint_verify(checkpoint, &l.error);
+    if (!rc && progress && progress(progress_user, plan->bytes, plan->bytes))
+        rc = glm4v_fail(&l.error, GLM4V_ERR_CANCELED, "loading was canceled");
+    if (rc && err)
+        *err = l.error;
+done:
+    glm4v_free(l.buffer);
+    glm4v_free(l.first);
+    return rc;
+}
