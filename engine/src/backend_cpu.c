@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The CPU backend: kernel tables by CPU flags, a thread pool, memory, weights and tables. Operations are in
- * backend_cpu_rows.c (row by row), backend_cpu_linear.c and backend_cpu_attention.c. */
+/* The CPU backend: kernel tables by CPU flags, a thread pool, memory, weights and tables.
+ * Operations are in backend_cpu_rows.c (row by row), backend_cpu_linear.c and
+ * backend_cpu_attention.c. */
 #include "backend_cpu.h"
 
 #include <stdlib.h>
@@ -10,7 +11,8 @@
 #include "error.h"
 #include "mem.h"
 
-/* Below this many element operations the pool costs more than it saves (a wake-up is a few microseconds). */
+/* Below this many element operations the pool costs more than it saves (a wake-up is a few
+ * microseconds). */
 #define WORTH_THREADS (1u << 16)
 
 void glm4v_cpu_run(glm4v_cpu_backend *c, uint32_t n, uint64_t work,
@@ -62,7 +64,8 @@ static int grow(void **block, size_t n, size_t size, const char *what, glm4v_err
 {
     void *fresh = glm4v_alloc_aligned(n, size);
     if (!fresh)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for scratch of %s (%zu x %zu bytes)", what, n, size);
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for scratch of %s (%zu x %zu bytes)",
+                          what, n, size);
     glm4v_free(*block);
     *block = fresh;
     return 0;
@@ -83,19 +86,23 @@ int glm4v_cpu_reserve_linear(glm4v_cpu_backend *c, int32_t T, int32_t n_in, glm4
         rc = grow((void **)&c->x_scale, groups, sizeof *c->x_scale, "activation scales", err);
         if (!rc)
             rc = grow((void **)&c->x_sum, groups, sizeof *c->x_sum, "activation sums", err);
-        c->x_groups = rc ? 0 : groups; /* one of the two may be the longer one now: grow both next time */
+        c->x_groups =
+            rc ? 0 : groups; /* one of the two may be the longer one now: grow both next time */
     }
     return rc;
 }
 
-int glm4v_cpu_reserve_attention(glm4v_cpu_backend *c, int32_t n_k, int32_t head_dim, glm4v_error *err)
+int glm4v_cpu_reserve_attention(glm4v_cpu_backend *c, int32_t n_k, int32_t head_dim,
+                                glm4v_error *err)
 {
     const size_t threads = glm4v_pool_threads(c->base.pool);
     /* whole cache lines, so that threads share none */
-    const size_t floats = (glm4v_attention_scratch(GLM4V_CPU_ATTENTION_ROWS, n_k, head_dim) + 15) / 16 * 16;
+    const size_t floats =
+        (glm4v_attention_scratch(GLM4V_CPU_ATTENTION_ROWS, n_k, head_dim) + 15) / 16 * 16;
     if (floats <= c->attention_floats)
         return 0;
-    int rc = grow((void **)&c->attention_scratch, threads * floats, sizeof(float), "attention", err);
+    int rc =
+        grow((void **)&c->attention_scratch, threads * floats, sizeof(float), "attention", err);
     if (!rc)
         c->attention_floats = floats;
     return rc;
@@ -123,7 +130,7 @@ typedef struct {
 /* False: the CPU has no such form, or none for this width. */
 static bool panel_sizes_of(panel_sizes *s, glm4v_form form, int32_t n_in)
 {
-    *s = (panel_sizes){ 0 };
+    *s = (panel_sizes) { 0 };
     switch (form) {
     case GLM4V_FORM_F32:
         s->panel = glm4v_panel_bytes_f32(n_in);
@@ -157,11 +164,11 @@ static void cpu_weight_free(glm4v_backend *b, glm4v_weight *w)
     glm4v_free(w->data);
     glm4v_free(w->scale);
     glm4v_free(w->zero);
-    *w = (glm4v_weight){ 0 };
+    *w = (glm4v_weight) { 0 };
 }
 
-static int cpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, glm4v_form form, int32_t n_out, int32_t n_in,
-                            glm4v_error *err)
+static int cpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, glm4v_form form, int32_t n_out,
+                            int32_t n_in, glm4v_error *err)
 {
     panel_sizes s;
     if (!panel_sizes_of(&s, form, n_in))
@@ -169,26 +176,30 @@ static int cpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, glm4v_form form, 
                           glm4v_form_name(form), n_in);
     const size_t panels = (size_t)glm4v_panel_count(n_out);
     glm4v_weight fresh = {
-        .form = form, .n_out = n_out, .n_in = n_in,
+        .form = form,
+        .n_out = n_out,
+        .n_in = n_in,
         .data = glm4v_alloc_aligned(panels, s.panel),
         .scale = s.scale ? glm4v_alloc_aligned(panels * s.scale, sizeof(float)) : NULL,
         .bytes = cpu_weight_bytes(b, form, n_out, n_in),
     };
     if (!fresh.data || (s.scale && !fresh.scale)) {
         cpu_weight_free(b, &fresh);
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a matrix of %d x %d as %s", n_out, n_in,
-                          glm4v_form_name(form));
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a matrix of %d x %d as %s", n_out,
+                          n_in, glm4v_form_name(form));
     }
     *w = fresh;
     return 0;
 }
 
-static int cpu_weight_fill(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n, const float *rows)
+static int cpu_weight_fill(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+                           const float *rows)
 {
     const glm4v_gemm_ops *ops = &glm4v_cpu(b)->gemm;
     const int32_t K = w->n_in;
     panel_sizes s;
-    if (!panel_sizes_of(&s, w->form, K) || row < 0 || row % GLM4V_PANEL || n < 0 || row > w->n_out - n)
+    if (!panel_sizes_of(&s, w->form, K) || row < 0 || row % GLM4V_PANEL || n < 0 ||
+        row > w->n_out - n)
         return GLM4V_ERR_INVALID;
     for (int32_t i = 0; i < n; i += GLM4V_PANEL) {
         const size_t panel = (size_t)(row + i) / GLM4V_PANEL;
@@ -220,32 +231,37 @@ static void cpu_table_free(glm4v_backend *b, glm4v_table *t)
 {
     glm4v_free(t->data);
     glm4v_free(t->scale);
-    *t = (glm4v_table){ 0 };
+    *t = (glm4v_table) { 0 };
 }
 
-static int cpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int32_t n_rows, int32_t n_cols,
-                           glm4v_error *err)
+static int cpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int32_t n_rows,
+                           int32_t n_cols, glm4v_error *err)
 {
     const size_t size = form == GLM4V_FORM_F32 ? 4 : form == GLM4V_FORM_BF16 ? 2 : 1;
     const size_t bytes = (size_t)n_rows * (size_t)n_cols * size; /* int32 x int32 x 4 fits */
     if (form != GLM4V_FORM_F32 && form != GLM4V_FORM_BF16 && form != GLM4V_FORM_INT8)
-        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "the CPU has no %s tables", glm4v_form_name(form));
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "the CPU has no %s tables",
+                          glm4v_form_name(form));
     glm4v_table fresh = {
-        .form = form, .n_rows = n_rows, .n_cols = n_cols,
+        .form = form,
+        .n_rows = n_rows,
+        .n_cols = n_cols,
         .data = glm4v_alloc_aligned(bytes, 1),
-        .scale = form == GLM4V_FORM_INT8 ? glm4v_alloc_aligned((size_t)n_rows, sizeof(float)) : NULL,
+        .scale =
+            form == GLM4V_FORM_INT8 ? glm4v_alloc_aligned((size_t)n_rows, sizeof(float)) : NULL,
         .bytes = bytes + (form == GLM4V_FORM_INT8 ? (size_t)n_rows * sizeof(float) : 0),
     };
     if (!fresh.data || (form == GLM4V_FORM_INT8 && !fresh.scale)) {
         cpu_table_free(b, &fresh);
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a table of %d x %d as %s", n_rows, n_cols,
-                          glm4v_form_name(form));
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a table of %d x %d as %s", n_rows,
+                          n_cols, glm4v_form_name(form));
     }
     *t = fresh;
     return 0;
 }
 
-static int cpu_table_fill(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n, const float *rows)
+static int cpu_table_fill(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n,
+                          const float *rows)
 {
     const glm4v_convert_ops *ops = &glm4v_cpu(b)->convert;
     const size_t cols = (size_t)t->n_cols, at = (size_t)row * cols;
@@ -313,8 +329,8 @@ int glm4v_backend_cpu_open(glm4v_backend **backend, uint32_t n_threads, const gl
     unsigned flags = glm4v_cpu_flags();
     const char *level = getenv("GLM4V_CPU");
     if (!glm4v_cpu_mask(level, &flags))
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "GLM4V_CPU=%s in the environment: expected c, avx2 or avx512",
-                          level);
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "GLM4V_CPU=%s in the environment: expected c, avx2 or avx512", level);
     glm4v_cpu_backend *c = glm4v_alloc(1, sizeof *c);
     if (!c)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the CPU backend");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The CPU backend's insides: kernel tables, threads, scratch. Private to backend_cpu*.c.
- * Work is cut into tasks for the pool; a row's result is the same bytes however it is cut, so small work is simply
- * done by the caller. */
+ * Work is cut into tasks for the pool; a row's result is the same bytes however it is cut, so small
+ * work is simply done by the caller. */
 #ifndef GLM4V_ENGINE_BACKEND_CPU_H
 #define GLM4V_ENGINE_BACKEND_CPU_H
 
@@ -49,25 +49,27 @@ void glm4v_cpu_run(glm4v_cpu_backend *c, uint32_t n, uint64_t work,
 
 /* Grow scratch; NOMEM leaves it as it was. Lock held. */
 int glm4v_cpu_reserve_linear(glm4v_cpu_backend *c, int32_t T, int32_t n_in, glm4v_error *err);
-int glm4v_cpu_reserve_attention(glm4v_cpu_backend *c, int32_t n_k, int32_t head_dim, glm4v_error *err);
+int glm4v_cpu_reserve_attention(glm4v_cpu_backend *c, int32_t n_k, int32_t head_dim,
+                                glm4v_error *err);
 
 /* backend_cpu_linear.c, backend_cpu_attention.c, backend_cpu_rows.c: entries of the table. */
-int glm4v_cpu_linear(glm4v_backend *b, void *y, int64_t ldy, const void *x, int64_t ldx, const glm4v_weight *w,
-                     const float *bias, int32_t T, bool add);
+int glm4v_cpu_linear(glm4v_backend *b, void *y, int64_t ldy, const void *x, int64_t ldx,
+                     const glm4v_weight *w, const float *bias, int32_t T, bool add);
 int glm4v_cpu_attention(glm4v_backend *b, const glm4v_attention_job *jobs, int32_t n_jobs,
                         const glm4v_attention *shape);
 int glm4v_cpu_kv_append(glm4v_backend *b, const glm4v_kv_job *jobs, int32_t n_jobs, int64_t ld,
                         int32_t kv_heads, int32_t head_dim, int64_t capacity);
 int glm4v_cpu_embed(glm4v_backend *b, void *y, const glm4v_table *t, const int32_t *ids, int32_t T);
-int glm4v_cpu_rms_norm(glm4v_backend *b, void *y, const void *x, const float *w, int32_t T, int32_t n,
-                       float eps, bool add);
-int glm4v_cpu_layer_norm(glm4v_backend *b, void *y, const void *x, const float *w, const float *bias,
-                         int32_t T, int32_t n, float eps);
+int glm4v_cpu_rms_norm(glm4v_backend *b, void *y, const void *x, const float *w, int32_t T,
+                       int32_t n, float eps, bool add);
+int glm4v_cpu_layer_norm(glm4v_backend *b, void *y, const void *x, const float *w,
+                         const float *bias, int32_t T, int32_t n, float eps);
 int glm4v_cpu_silu_mul(glm4v_backend *b, void *y, const void *x, int32_t T, int32_t n);
 int glm4v_cpu_gelu(glm4v_backend *b, void *x, size_t n);
 int glm4v_cpu_add(glm4v_backend *b, void *y, const void *x, size_t n);
-int glm4v_cpu_rope(glm4v_backend *b, void *x, int64_t ldx, const float *cos, const float *sin, int32_t T,
-                   int32_t heads, int32_t head_dim, int32_t n_freq, glm4v_rope_style style);
+int glm4v_cpu_rope(glm4v_backend *b, void *x, int64_t ldx, const float *cos, const float *sin,
+                   int32_t T, int32_t heads, int32_t head_dim, int32_t n_freq,
+                   glm4v_rope_style style);
 int glm4v_cpu_copy_rows(glm4v_backend *b, void *y, const int32_t *rows, const void *x, int32_t n,
                         int32_t n_cols);
 int glm4v_cpu_gather_rows(glm4v_backend *b, void *y, const void *x, const int32_t *rows, int32_t n,

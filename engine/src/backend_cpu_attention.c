@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Attention of the CPU backend, and the KV cache's append. A job's work is cut by key/value head and then by query rows;
- * the queries of all heads that share a key/value head stand together, so that keys and values are read once for them.
- * A row's result does not depend on which rows stand beside it. */
+/* Attention of the CPU backend, and the KV cache's append. A job's work is cut by key/value head
+ * and then by query rows; the queries of all heads that share a key/value head stand together, so
+ * that keys and values are read once for them. A row's result does not depend on which rows stand
+ * beside it. */
 #include <string.h>
 
 #include "backend_cpu.h"
@@ -19,9 +20,10 @@ static int32_t tasks_of(const attention_call *a, const glm4v_attention_job *job)
     return (rows + a->rows_per_task - 1) / a->rows_per_task * a->shape->kv_heads;
 }
 
-/* Rows [first, first + n) of one job and key/value head: row r is query r / group, head r % group of the group. */
-static void attend(const attention_call *a, const glm4v_attention_job *job, int32_t kv_head, int32_t first,
-                   int32_t n, float *scratch)
+/* Rows [first, first + n) of one job and key/value head: row r is query r / group, head r % group
+ * of the group. */
+static void attend(const attention_call *a, const glm4v_attention_job *job, int32_t kv_head,
+                   int32_t first, int32_t n, float *scratch)
 {
     const glm4v_attention *s = a->shape;
     float *o[GLM4V_CPU_ATTENTION_ROWS];
@@ -35,11 +37,15 @@ static void attend(const attention_call *a, const glm4v_attention_job *job, int3
         n_keys[i] = s->causal ? job->n_k - job->n_q + query + 1 : job->n_k;
     }
     const glm4v_attention_args args = {
-        .o = o, .q = q, .n_keys = n_keys,
+        .o = o,
+        .q = q,
+        .n_keys = n_keys,
         .k = (const float *)job->k + kv_head * s->k_head,
         .v = (const float *)job->v + kv_head * s->v_head,
-        .ldk = s->ldk, .ldv = s->ldv,
-        .rows = n, .head_dim = s->head_dim,
+        .ldk = s->ldk,
+        .ldv = s->ldv,
+        .rows = n,
+        .head_dim = s->head_dim,
         .scale = s->scale,
         .scratch = scratch,
     };
@@ -64,7 +70,10 @@ int glm4v_cpu_attention(glm4v_backend *b, const glm4v_attention_job *jobs, int32
                         const glm4v_attention *shape)
 {
     glm4v_cpu_backend *c = glm4v_cpu(b);
-    attention_call a = { .cpu = c, .jobs = jobs, .shape = shape, .n_jobs = n_jobs,
+    attention_call a = { .cpu = c,
+                         .jobs = jobs,
+                         .shape = shape,
+                         .n_jobs = n_jobs,
                          .group = shape->heads / shape->kv_heads };
     int64_t rows = 0, work = 0;
     int32_t n_k = 1, tasks = 0;
@@ -73,8 +82,10 @@ int glm4v_cpu_attention(glm4v_backend *b, const glm4v_attention_job *jobs, int32
         work += (int64_t)jobs[i].n_q * shape->heads * jobs[i].n_k * shape->head_dim / 4;
         n_k = jobs[i].n_k > n_k ? jobs[i].n_k : n_k;
     }
-    const int64_t threads = glm4v_pool_threads(c->base.pool), share = (rows + threads - 1) / threads;
-    a.rows_per_task = share < GLM4V_CPU_ATTENTION_ROWS ? (int32_t)(share ? share : 1) : GLM4V_CPU_ATTENTION_ROWS;
+    const int64_t threads = glm4v_pool_threads(c->base.pool),
+                  share = (rows + threads - 1) / threads;
+    a.rows_per_task =
+        share < GLM4V_CPU_ATTENTION_ROWS ? (int32_t)(share ? share : 1) : GLM4V_CPU_ATTENTION_ROWS;
     for (int32_t i = 0; i < n_jobs; i++)
         tasks += tasks_of(&a, &jobs[i]);
     pthread_mutex_lock(&c->lock);
@@ -100,16 +111,19 @@ static void append_task(void *user, uint32_t i, uint32_t thread)
     const int64_t to = (head * a->capacity + job->position) * Dh;
     for (int32_t r = 0; r < job->n; r++) {
         const int64_t from = r * a->ld + head * Dh;
-        memcpy((float *)job->k_cache + to + r * Dh, (const float *)job->k + from, (size_t)Dh * sizeof(float));
-        memcpy((float *)job->v_cache + to + r * Dh, (const float *)job->v + from, (size_t)Dh * sizeof(float));
+        memcpy((float *)job->k_cache + to + r * Dh, (const float *)job->k + from,
+               (size_t)Dh * sizeof(float));
+        memcpy((float *)job->v_cache + to + r * Dh, (const float *)job->v + from,
+               (size_t)Dh * sizeof(float));
     }
 }
 
 int glm4v_cpu_kv_append(glm4v_backend *b, const glm4v_kv_job *jobs, int32_t n_jobs, int64_t ld,
                         int32_t kv_heads, int32_t head_dim, int64_t capacity)
 {
-    append_call a = { .jobs = jobs, .ld = ld, .capacity = capacity, .kv_heads = kv_heads,
-                      .head_dim = head_dim };
+    append_call a = {
+        .jobs = jobs, .ld = ld, .capacity = capacity, .kv_heads = kv_heads, .head_dim = head_dim
+    };
     uint64_t work = 0;
     for (int32_t i = 0; i < n_jobs; i++)
         work += (uint64_t)jobs[i].n * (uint64_t)kv_heads * (uint64_t)head_dim;

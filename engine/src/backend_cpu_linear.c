@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Matrix products of the CPU backend: round the activations as the weights' form wants them, then tiles of
- * rows x panels. A tile keeps its rows in the second-level cache and streams its panels past them; tiles that share
- * panels follow each other, so that panels come from memory once. A kernel's result for a row depends neither on the
- * tile nor on the other rows. */
+/* Matrix products of the CPU backend: round the activations as the weights' form wants them, then
+ * tiles of rows x panels. A tile keeps its rows in the second-level cache and streams its panels
+ * past them; tiles that share panels follow each other, so that panels come from memory once. A
+ * kernel's result for a row depends neither on the tile nor on the other rows. */
 #include "backend_cpu.h"
 
-#define TILE_X_BYTES (384u << 10)     /* rows of one tile */
+#define TILE_X_BYTES (384u << 10)      /* rows of one tile */
 #define TILE_PANEL_BYTES (1024u << 10) /* panels of one tile, with many rows */
-#define TILES_PER_THREAD 6            /* at least, when there is enough: threads finish together */
+#define TILES_PER_THREAD 6             /* at least, when there is enough: threads finish together */
 
 typedef struct {
     glm4v_cpu_backend *cpu;
@@ -15,7 +15,7 @@ typedef struct {
     glm4v_gemm_args args; /* of the whole call; tasks narrow it */
     const float *x;       /* f32 rows before rounding */
     int64_t ldx;
-    size_t x_size;        /* bytes of one value of args.x */
+    size_t x_size; /* bytes of one value of args.x */
     glm4v_form form;
     int32_t groups;
     int32_t rows_per_tile, panels_per_tile, row_tiles;
@@ -35,8 +35,8 @@ static void round_rows(void *user, uint32_t i, uint32_t thread)
         if (l->form == GLM4V_FORM_BF16)
             l->cpu->gemm.bf16_row((uint16_t *)l->cpu->x + (int64_t)r * g->ldx, x, g->K);
         else
-            l->cpu->gemm.quantize_row((int8_t *)l->cpu->x + (int64_t)r * g->ldx, l->cpu->x_scale + at,
-                                      l->cpu->x_sum + at, x, g->K);
+            l->cpu->gemm.quantize_row((int8_t *)l->cpu->x + (int64_t)r * g->ldx,
+                                      l->cpu->x_scale + at, l->cpu->x_sum + at, x, g->K);
     }
 }
 
@@ -85,7 +85,8 @@ static void linear_slab(linear_call *l, size_t panel_bytes)
 {
     if (l->form != GLM4V_FORM_F32) {
         const int32_t tasks = (l->args.T + ROUND_ROWS - 1) / ROUND_ROWS;
-        glm4v_cpu_run(l->cpu, (uint32_t)tasks, (uint64_t)l->args.T * (uint64_t)l->args.K, round_rows, l);
+        glm4v_cpu_run(l->cpu, (uint32_t)tasks, (uint64_t)l->args.T * (uint64_t)l->args.K,
+                      round_rows, l);
     }
     multiply(l, panel_bytes);
 }
@@ -120,15 +121,23 @@ static size_t choose(linear_call *l, const glm4v_weight *w)
     return w->form == GLM4V_FORM_INT8 ? glm4v_panel_bytes_int8(K) : glm4v_panel_bytes_int4(K);
 }
 
-int glm4v_cpu_linear(glm4v_backend *b, void *y, int64_t ldy, const void *x, int64_t ldx, const glm4v_weight *w,
-                     const float *bias, int32_t T, bool add)
+int glm4v_cpu_linear(glm4v_backend *b, void *y, int64_t ldy, const void *x, int64_t ldx,
+                     const glm4v_weight *w, const float *bias, int32_t T, bool add)
 {
     glm4v_cpu_backend *c = glm4v_cpu(b);
-    const bool whole = w->form == GLM4V_FORM_F32; /* nothing to round: no scratch, no lock, no slabs */
+    const bool whole =
+        w->form == GLM4V_FORM_F32; /* nothing to round: no scratch, no lock, no slabs */
     linear_call l = {
-        .cpu = c, .form = w->form, .ldx = ldx,
-        .args = { .w = w->data, .bias = bias, .ldy = ldy, .K = w->n_in, .n_out = w->n_out,
-                  .n_panels = glm4v_panel_count(w->n_out), .add = add },
+        .cpu = c,
+        .form = w->form,
+        .ldx = ldx,
+        .args = { .w = w->data,
+                  .bias = bias,
+                  .ldy = ldy,
+                  .K = w->n_in,
+                  .n_out = w->n_out,
+                  .n_panels = glm4v_panel_count(w->n_out),
+                  .add = add },
     };
     if (!whole)
         pthread_mutex_lock(&c->lock);

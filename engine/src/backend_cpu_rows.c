@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Operations of the CPU backend that treat each row, or each value, by itself. Rows are dealt out in blocks; flat arrays
- * are cut at multiples of BLOCK values, so that the vector kernels' tails fall on the same values always. */
+/* Operations of the CPU backend that treat each row, or each value, by itself. Rows are dealt out
+ * in blocks; flat arrays are cut at multiples of BLOCK values, so that the vector kernels' tails
+ * fall on the same values always. */
 #include <string.h>
 
 #include "backend_cpu.h"
@@ -24,13 +25,15 @@ typedef struct {
 } row_task;
 
 /* Run `fn` over T rows that cost `cost` element operations each. */
-static int run_rows(row_task *t, int32_t T, size_t cost, void (*fn)(void *user, uint32_t i, uint32_t thread))
+static int run_rows(row_task *t, int32_t T, size_t cost,
+                    void (*fn)(void *user, uint32_t i, uint32_t thread))
 {
     const size_t per_task = cost >= BLOCK ? 1 : BLOCK / (cost ? cost : 1);
     t->T = T;
     t->per_task = per_task < (size_t)T ? (int32_t)per_task : T;
     if (T > 0)
-        glm4v_cpu_run(t->cpu, (uint32_t)((T + t->per_task - 1) / t->per_task), (uint64_t)T * cost, fn, t);
+        glm4v_cpu_run(t->cpu, (uint32_t)((T + t->per_task - 1) / t->per_task), (uint64_t)T * cost,
+                      fn, t);
     return 0;
 }
 
@@ -47,12 +50,13 @@ static void rms_norm_rows(void *user, uint32_t i, uint32_t thread)
     int32_t r, end = last_row(t, i, &r);
     for (; r < end; r++) {
         const size_t at = (size_t)r * (size_t)t->n;
-        t->cpu->norm.rms_norm((float *)t->y + at, (const float *)t->x + at, t->a, t->n, t->eps, t->add);
+        t->cpu->norm.rms_norm((float *)t->y + at, (const float *)t->x + at, t->a, t->n, t->eps,
+                              t->add);
     }
 }
 
-int glm4v_cpu_rms_norm(glm4v_backend *b, void *y, const void *x, const float *w, int32_t T, int32_t n,
-                       float eps, bool add)
+int glm4v_cpu_rms_norm(glm4v_backend *b, void *y, const void *x, const float *w, int32_t T,
+                       int32_t n, float eps, bool add)
 {
     row_task t = { .cpu = glm4v_cpu(b), .y = y, .x = x, .a = w, .n = n, .eps = eps, .add = add };
     return run_rows(&t, T, (size_t)n, rms_norm_rows);
@@ -64,12 +68,13 @@ static void layer_norm_rows(void *user, uint32_t i, uint32_t thread)
     int32_t r, end = last_row(t, i, &r);
     for (; r < end; r++) {
         const size_t at = (size_t)r * (size_t)t->n;
-        t->cpu->norm.layer_norm((float *)t->y + at, (const float *)t->x + at, t->a, t->b, t->n, t->eps);
+        t->cpu->norm.layer_norm((float *)t->y + at, (const float *)t->x + at, t->a, t->b, t->n,
+                                t->eps);
     }
 }
 
-int glm4v_cpu_layer_norm(glm4v_backend *b, void *y, const void *x, const float *w, const float *bias,
-                         int32_t T, int32_t n, float eps)
+int glm4v_cpu_layer_norm(glm4v_backend *b, void *y, const void *x, const float *w,
+                         const float *bias, int32_t T, int32_t n, float eps)
 {
     row_task t = { .cpu = glm4v_cpu(b), .y = y, .x = x, .a = w, .b = bias, .n = n, .eps = eps };
     return run_rows(&t, T, (size_t)n, layer_norm_rows);
@@ -98,15 +103,23 @@ static void rope_rows(void *user, uint32_t i, uint32_t thread)
     int32_t r, end = last_row(t, i, &r);
     for (; r < end; r++) {
         const size_t at = (size_t)r * (size_t)t->n;
-        t->rope((float *)t->y + (int64_t)r * t->ldx, t->a + at, t->b + at, t->heads, t->head_dim, t->n);
+        t->rope((float *)t->y + (int64_t)r * t->ldx, t->a + at, t->b + at, t->heads, t->head_dim,
+                t->n);
     }
 }
 
-int glm4v_cpu_rope(glm4v_backend *b, void *x, int64_t ldx, const float *cos, const float *sin, int32_t T,
-                   int32_t heads, int32_t head_dim, int32_t n_freq, glm4v_rope_style style)
+int glm4v_cpu_rope(glm4v_backend *b, void *x, int64_t ldx, const float *cos, const float *sin,
+                   int32_t T, int32_t heads, int32_t head_dim, int32_t n_freq,
+                   glm4v_rope_style style)
 {
     glm4v_cpu_backend *c = glm4v_cpu(b);
-    row_task t = { .cpu = c, .y = x, .ldx = ldx, .a = cos, .b = sin, .n = n_freq, .heads = heads,
+    row_task t = { .cpu = c,
+                   .y = x,
+                   .ldx = ldx,
+                   .a = cos,
+                   .b = sin,
+                   .n = n_freq,
+                   .heads = heads,
                    .head_dim = head_dim,
                    .rope = style == GLM4V_ROPE_INTERLEAVED ? c->rope.interleaved : c->rope.half };
     return run_rows(&t, T, 2 * (size_t)heads * (size_t)n_freq, rope_rows);
@@ -126,11 +139,13 @@ static void embed_rows(void *user, uint32_t i, uint32_t thread)
         else if (table->form == GLM4V_FORM_BF16)
             t->cpu->convert.bf16_to_f32(y, (const uint16_t *)table->data + id * n, n);
         else
-            t->cpu->convert.int8_to_f32(y, (const int8_t *)table->data + id * n, table->scale[id], n);
+            t->cpu->convert.int8_to_f32(y, (const int8_t *)table->data + id * n, table->scale[id],
+                                        n);
     }
 }
 
-int glm4v_cpu_embed(glm4v_backend *b, void *y, const glm4v_table *table, const int32_t *ids, int32_t T)
+int glm4v_cpu_embed(glm4v_backend *b, void *y, const glm4v_table *table, const int32_t *ids,
+                    int32_t T)
 {
     row_task t = { .cpu = glm4v_cpu(b), .y = y, .table = table, .rows = ids };
     return run_rows(&t, T, (size_t)table->n_cols, embed_rows);
@@ -142,7 +157,8 @@ static void copy_task(void *user, uint32_t i, uint32_t thread)
     const size_t n = (size_t)t->n;
     int32_t r, end = last_row(t, i, &r);
     for (; r < end; r++)
-        memcpy((float *)t->y + (size_t)t->rows[r] * n, (const float *)t->x + (size_t)r * n, n * sizeof(float));
+        memcpy((float *)t->y + (size_t)t->rows[r] * n, (const float *)t->x + (size_t)r * n,
+               n * sizeof(float));
 }
 
 int glm4v_cpu_copy_rows(glm4v_backend *b, void *y, const int32_t *rows, const void *x, int32_t n,
@@ -158,7 +174,8 @@ static void gather_task(void *user, uint32_t i, uint32_t thread)
     const size_t n = (size_t)t->n;
     int32_t r, end = last_row(t, i, &r);
     for (; r < end; r++)
-        memcpy((float *)t->y + (size_t)r * n, (const float *)t->x + (size_t)t->rows[r] * n, n * sizeof(float));
+        memcpy((float *)t->y + (size_t)r * n, (const float *)t->x + (size_t)t->rows[r] * n,
+               n * sizeof(float));
 }
 
 int glm4v_cpu_gather_rows(glm4v_backend *b, void *y, const void *x, const int32_t *rows, int32_t n,

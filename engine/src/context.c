@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* KV cache, activation buffers and scratch of one engine, all taken here; vision scratch alone grows later, with the
- * largest picture seen. The planner's figures come from the same list of sizes as the allocations. */
+/* KV cache, activation buffers and scratch of one engine, all taken here; vision scratch alone
+ * grows later, with the largest picture seen. The planner's figures come from the same list of
+ * sizes as the allocations. */
 #include "context.h"
 
 #include "error.h"
@@ -67,8 +68,9 @@ uint64_t glm4v_context_scratch_bytes(const glm4v_model *model, uint32_t max_rows
            glm4v_vision_scratch_bytes(model, (uint64_t)grid_h * grid_w);
 }
 
-static int stage_open(glm4v_stage_buffers *s, const glm4v_stage *stage, const glm4v_text_config *text,
-                      uint32_t slots, uint32_t length, uint32_t rows, glm4v_error *err)
+static int stage_open(glm4v_stage_buffers *s, const glm4v_stage *stage,
+                      const glm4v_text_config *text, uint32_t slots, uint32_t length, uint32_t rows,
+                      glm4v_error *err)
 {
     glm4v_backend *b = s->backend = stage->backend;
     stage_sizes n;
@@ -76,8 +78,8 @@ static int stage_open(glm4v_stage_buffers *s, const glm4v_stage *stage, const gl
     s->first = stage->first;
     s->count = stage->count;
     if (!sizes_of(&n, text, slots, length, rows, stage->count) || n.cache > SIZE_MAX / size)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "%u sequences of %u tokens are more than memory can hold",
-                          slots, length);
+        return glm4v_fail(err, GLM4V_ERR_NOMEM,
+                          "%u sequences of %u tokens are more than memory can hold", slots, length);
     const struct {
         void **ptr;
         size_t bytes;
@@ -99,7 +101,8 @@ static int stage_open(glm4v_stage_buffers *s, const glm4v_stage *stage, const gl
     int32_t widest = text->hidden > text->ffn ? text->hidden : text->ffn;
     if (text->heads * text->head_dim > widest)
         widest = text->heads * text->head_dim;
-    return rc ? rc : b->ops->reserve(b, (int32_t)rows, widest, (int32_t)length, text->head_dim, err);
+    return rc ? rc
+              : b->ops->reserve(b, (int32_t)rows, widest, (int32_t)length, text->head_dim, err);
 }
 
 static void stage_close(glm4v_stage_buffers *s)
@@ -107,7 +110,8 @@ static void stage_close(glm4v_stage_buffers *s)
     glm4v_backend *b = s->backend;
     if (!b)
         return;
-    void *list[] = { s->x, s->branch, s->qkv, s->o, s->gate_up, s->act, s->cos, s->sin, s->keys, s->values };
+    void *list[] = { s->x,   s->branch, s->qkv, s->o,    s->gate_up,
+                     s->act, s->cos,    s->sin, s->keys, s->values };
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)
         b->ops->free(b, list[i]);
 }
@@ -129,17 +133,19 @@ static int open_shared(glm4v_context *c, glm4v_error *err)
     if (!c->host_cos || !c->host_sin || !c->rows || !c->kv_jobs || !c->jobs ||
         (c->model->n_stages > 1 && !c->host_x))
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the tables of %u rows", c->max_rows);
-    return last->ops->alloc(last, &c->logits,
-                            (size_t)c->logit_rows * (size_t)text->vocab * last->ops->activation_size(last), err);
+    return last->ops->alloc(
+        last, &c->logits,
+        (size_t)c->logit_rows * (size_t)text->vocab * last->ops->activation_size(last), err);
 }
 
-int glm4v_context_open(glm4v_context **context, const glm4v_model *model, uint32_t slots, uint32_t length,
-                       uint32_t max_rows, glm4v_error *err)
+int glm4v_context_open(glm4v_context **context, const glm4v_model *model, uint32_t slots,
+                       uint32_t length, uint32_t max_rows, glm4v_error *err)
 {
-    if (!slots || !length || !max_rows || slots > 4096 || length > INT32_MAX / 2 || max_rows > 65536)
+    if (!slots || !length || !max_rows || slots > 4096 || length > INT32_MAX / 2 ||
+        max_rows > 65536)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "a context of %u sequences, %u tokens, %u rows is out of range", slots, length,
-                          max_rows);
+                          "a context of %u sequences, %u tokens, %u rows is out of range", slots,
+                          length, max_rows);
     glm4v_context *c = glm4v_alloc(1, sizeof *c);
     if (!c)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a context");
@@ -150,7 +156,8 @@ int glm4v_context_open(glm4v_context **context, const glm4v_model *model, uint32
     c->stages = glm4v_alloc((size_t)model->n_stages, sizeof *c->stages);
     int rc = c->stages ? 0 : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a context");
     for (int32_t i = 0; !rc && i < model->n_stages; i++)
-        rc = stage_open(&c->stages[i], &model->stages[i], &model->config.text, slots, length, max_rows, err);
+        rc = stage_open(&c->stages[i], &model->stages[i], &model->config.text, slots, length,
+                        max_rows, err);
     if (!rc)
         rc = open_shared(c, err);
     if (rc)
@@ -189,7 +196,8 @@ int glm4v_check_ids(const glm4v_context *context, const int32_t *ids, size_t n, 
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] >= vocab)
             return glm4v_fail(err, GLM4V_ERR_INVALID,
-                              "token %zu has id %d, but the model's vocab_size is %d", i, ids[i], vocab);
+                              "token %zu has id %d, but the model's vocab_size is %d", i, ids[i],
+                              vocab);
     return 0;
 }
 
@@ -217,7 +225,8 @@ int glm4v_context_copy(glm4v_context *context, uint32_t to, uint32_t from, uint3
     return 0;
 }
 
-int glm4v_embeddings_reserve(glm4v_context *context, glm4v_embeddings *e, uint32_t n_rows, glm4v_error *err)
+int glm4v_embeddings_reserve(glm4v_context *context, glm4v_embeddings *e, uint32_t n_rows,
+                             glm4v_error *err)
 {
     glm4v_backend *b = context->stages[0].backend;
     const int32_t hidden = context->model->config.text.hidden;
@@ -227,15 +236,16 @@ int glm4v_embeddings_reserve(glm4v_context *context, glm4v_embeddings *e, uint32
     size_t wanted, bytes;
     if (glm4v_add_overflow(e->n_rows, n_rows, &wanted) || wanted > INT32_MAX ||
         glm4v_mul_overflow(wanted, row, &bytes))
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "%u image tokens are more than memory can hold", n_rows);
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "%u image tokens are more than memory can hold",
+                          n_rows);
     void *rows = NULL;
     int rc = b->ops->alloc(b, &rows, bytes, err);
     for (uint32_t i = 0; !rc && i < e->n_rows; i += context->max_rows) {
         uint32_t n = e->n_rows - i < context->max_rows ? e->n_rows - i : context->max_rows;
         for (uint32_t j = 0; j < n; j++)
             context->rows[j] = (int32_t)j;
-        if (b->ops->copy_rows(b, (char *)rows + i * row, context->rows, (char *)e->rows + i * row, (int32_t)n,
-                              hidden)) {
+        if (b->ops->copy_rows(b, (char *)rows + i * row, context->rows, (char *)e->rows + i * row,
+                              (int32_t)n, hidden)) {
             b->ops->free(b, rows);
             rc = glm4v_fail(err, GLM4V_ERR_DEVICE, "copying %u image tokens failed", e->n_rows);
         }
@@ -254,5 +264,5 @@ void glm4v_embeddings_clear(glm4v_context *context, glm4v_embeddings *e)
     glm4v_backend *b = context->stages[0].backend;
     if (e->rows)
         b->ops->free(b, e->rows);
-    *e = (glm4v_embeddings){ 0 };
+    *e = (glm4v_embeddings) { 0 };
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The insides of a context, and the text model's passes that prefill and decode share. Private to context.c,
- * vision.c, text.c, prefill.c and decode.c.
- * R: rows of one call at most; S: slots; D Nh Nk Dh F V as everywhere. */
+/* The insides of a context, and the text model's passes that prefill and decode share. Private to
+ * context.c, vision.c, text.c, prefill.c and decode.c. R: rows of one call at most; S: slots; D Nh
+ * Nk Dh F V as everywhere. */
 #ifndef GLM4V_ENGINE_FORWARD_H
 #define GLM4V_ENGINE_FORWARD_H
 
@@ -21,7 +21,7 @@ typedef struct {
     void *keys, *values;  /* [S, count, Nk, capacity, Dh]; keys are stored rotated */
 } glm4v_stage_buffers;
 
-#define GLM4V_GRID_CACHE 4 /* grids whose tables are kept */
+#define GLM4V_GRID_CACHE 4             /* grids whose tables are kept */
 #define GLM4V_GRID_CACHE_PATCHES 32768 /* patches of all of them, unless one alone is larger */
 
 /* What depends on a picture's grid only. */
@@ -45,7 +45,7 @@ struct glm4v_context {
     const glm4v_model *model; /* outlives the context */
     uint32_t slots, length, max_rows;
     glm4v_stage_buffers *stages;
-    void *logits;             /* [min(S, R), V] on the last stage */
+    void *logits; /* [min(S, R), V] on the last stage */
     uint32_t logit_rows;
     float *host_cos, *host_sin; /* [R, rotary_dim / 2] */
     float *host_x;              /* [R, D], with several stages: what goes from one to the next */
@@ -55,7 +55,8 @@ struct glm4v_context {
     glm4v_vision_buffers vision;
 };
 
-/* Rows [row, row + n) of a call belong to the sequence in slot, which holds `length` tokens before them. */
+/* Rows [row, row + n) of a call belong to the sequence in slot, which holds `length` tokens before
+ * them. */
 typedef struct {
     uint32_t slot, length;
     int32_t row, n;
@@ -70,13 +71,16 @@ static inline void *glm4v_at(glm4v_backend *b, const void *x, size_t index)
 /* Rotary row `row` of the next glm4v_text_forward(). */
 void glm4v_text_position(glm4v_context *context, int32_t row, int32_t t, int32_t h, int32_t w);
 
-/* Rows [0, T) in x of stage 0 through all layers; their keys and values are appended to the caches. The result is in
- * x of the last stage. n_spans <= S. CANCELED when *cancel was set, looked at before each layer. */
+/* Rows [0, T) in x of stage 0 through all layers; their keys and values are appended to the caches.
+ * The result is in x of the last stage. n_spans <= S. CANCELED when *cancel was set, looked at
+ * before each layer. */
 int glm4v_text_forward(glm4v_context *context, const glm4v_span *spans, int32_t n_spans, int32_t T,
                        const atomic_bool *cancel, glm4v_error *err);
 
-/* Final norm and head of rows [row, row + n) -> logits [n, V] on the host. Overwrites `branch` of the last stage. */
-int glm4v_text_logits(glm4v_context *context, int32_t row, int32_t n, float *logits, glm4v_error *err);
+/* Final norm and head of rows [row, row + n) -> logits [n, V] on the host. Overwrites `branch` of
+ * the last stage. */
+int glm4v_text_logits(glm4v_context *context, int32_t row, int32_t n, float *logits,
+                      glm4v_error *err);
 
 /* Ids are within the vocabulary, or INVALID. */
 int glm4v_check_ids(const glm4v_context *context, const int32_t *ids, size_t n, glm4v_error *err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A piece of a prompt through the text model: embed the ids, put the pictures' rows in place of the image ids, fill the
- * KV cache, take the last row's logits. Pieces of any size give the same bytes as the whole prompt at once. */
+/* A piece of a prompt through the text model: embed the ids, put the pictures' rows in place of the
+ * image ids, fill the KV cache, take the last row's logits. Pieces of any size give the same bytes
+ * as the whole prompt at once. */
 #include "context.h"
 #include "error.h"
 #include "forward.h"
@@ -28,34 +29,39 @@ static int splice(glm4v_context *c, const glm4v_prompt *prompt, uint32_t start, 
     if (!rows)
         return 0;
     if (!vision || rows > vision->n_rows || first > vision->n_rows - rows)
-        return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "the prompt has %u image tokens before token %u, but its pictures give %u rows",
-                          first + rows, start + n, vision ? vision->n_rows : 0);
-    if (b->ops->copy_rows(b, c->stages[0].x, c->rows, glm4v_at(b, vision->rows, (size_t)first * (size_t)D),
-                          (int32_t)rows, D))
+        return glm4v_fail(
+            err, GLM4V_ERR_INVALID,
+            "the prompt has %u image tokens before token %u, but its pictures give %u rows",
+            first + rows, start + n, vision ? vision->n_rows : 0);
+    if (b->ops->copy_rows(b, c->stages[0].x, c->rows,
+                          glm4v_at(b, vision->rows, (size_t)first * (size_t)D), (int32_t)rows, D))
         return glm4v_fail(err, GLM4V_ERR_DEVICE, "device %s failed to place %u image tokens",
                           b->ops->name, rows);
     return 0;
 }
 
-int glm4v_prefill(glm4v_context *context, uint32_t slot, const glm4v_prompt *prompt, const int32_t *position,
-                  uint32_t start, uint32_t n, const glm4v_embeddings *vision, float *logits, float *all_logits,
+int glm4v_prefill(glm4v_context *context, uint32_t slot, const glm4v_prompt *prompt,
+                  const int32_t *position, uint32_t start, uint32_t n,
+                  const glm4v_embeddings *vision, float *logits, float *all_logits,
                   const atomic_bool *cancel, glm4v_error *err)
 {
     const glm4v_model *m = context->model;
     glm4v_backend *b = context->stages[0].backend;
     const size_t L = prompt->n_ids;
     if (slot >= context->slots || !n || n > context->max_rows || start > L || n > L - start)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "prefill of tokens %u to %u of %zu in slot %u is out of range",
-                          start, start + n, L, slot);
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "prefill of tokens %u to %u of %zu in slot %u is out of range", start,
+                          start + n, L, slot);
     if (start + n > context->length)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "the prompt has %zu tokens, more than the context of %u", L,
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "the prompt has %zu tokens, more than the context of %u", L,
                           context->length);
     int rc = glm4v_check_ids(context, prompt->ids + start, n, err);
     if (rc)
         return rc;
     if (b->ops->embed(b, context->stages[0].x, &m->embedding, prompt->ids + start, (int32_t)n))
-        return glm4v_fail(err, GLM4V_ERR_DEVICE, "device %s failed to embed %u tokens", b->ops->name, n);
+        return glm4v_fail(err, GLM4V_ERR_DEVICE, "device %s failed to embed %u tokens",
+                          b->ops->name, n);
     for (uint32_t i = 0; i < n; i++)
         glm4v_text_position(context, (int32_t)i, position[start + i], position[L + start + i],
                             position[2 * L + start + i]);

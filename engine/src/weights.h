@@ -31,6 +31,7 @@ typedef struct {
     } to;
     int32_t n_out, n_in;
     int32_t pixels; /* > 1: rows lie as [channel][pixel] in the file and are turned around */
+    bool fine;      /* stays int8 under int4: a small part of the model where int4 costs much */
     float random_mean, random_scale; /* of seeded random weights */
     int n_sources;                   /* 0: no checkpoint */
     /* their rows one after the other are this item's */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The CPU backend as the forward passes see it: every operation against a plain formula in double, and the promise that
- * a row's bytes depend neither on the other rows nor on the number of threads. Levels: GLM4V_CPU. */
+/* The CPU backend as the forward passes see it: every operation against a plain formula in double,
+ * and the promise that a row's bytes depend neither on the other rows nor on the number of threads.
+ * Levels: GLM4V_CPU. */
 #include <stdlib.h>
 
 #include "backend.h"
@@ -9,7 +10,8 @@
 #include "mem.h"
 #include "test.h"
 
-static const glm4v_form forms[] = { GLM4V_FORM_F32, GLM4V_FORM_BF16, GLM4V_FORM_INT8, GLM4V_FORM_INT4 };
+static const glm4v_form forms[] = { GLM4V_FORM_F32, GLM4V_FORM_BF16, GLM4V_FORM_INT8,
+                                    GLM4V_FORM_INT4 };
 #define N_FORMS (sizeof forms / sizeof *forms)
 
 static uint64_t state = 1;
@@ -127,7 +129,8 @@ static void linear_rows_do_not_depend_on_rows_or_threads(void)
         memset(z, 0, T * LDY * sizeof *z);
         static const int32_t pieces[] = { 1, 2, 7, 30, 64, 300, 696 };
         for (int32_t row = 0, p = 0; row < T; row += pieces[p++])
-            CHECK_EQ(four->ops->linear(four, z + row * LDY, LDY, x + row * LDX, LDX, &w, bias, pieces[p], false),
+            CHECK_EQ(four->ops->linear(four, z + row * LDY, LDY, x + row * LDX, LDX, &w, bias,
+                                       pieces[p], false),
                      0);
         CHECK(same(y, z, T * LDY));
         one->ops->weight_free(one, &w);
@@ -168,15 +171,24 @@ enum { HEADS = 6, KV_HEADS = 2, HEAD_DIM = 48, CAPACITY = 90, JOBS = 3 };
 static void make_jobs(glm4v_attention_job *jobs, glm4v_attention *shape, float *o, const float *q,
                       const float *k, const float *v, const int32_t *n_q, const int32_t *n_k)
 {
-    *shape = (glm4v_attention){ .heads = HEADS, .kv_heads = KV_HEADS, .head_dim = HEAD_DIM,
-                                .ldo = HEADS * HEAD_DIM, .ldq = HEADS * HEAD_DIM, .ldk = HEAD_DIM,
-                                .ldv = HEAD_DIM, .k_head = CAPACITY * HEAD_DIM,
-                                .v_head = CAPACITY * HEAD_DIM, .scale = 0.25f, .causal = true };
+    *shape = (glm4v_attention) { .heads = HEADS,
+                                 .kv_heads = KV_HEADS,
+                                 .head_dim = HEAD_DIM,
+                                 .ldo = HEADS * HEAD_DIM,
+                                 .ldq = HEADS * HEAD_DIM,
+                                 .ldk = HEAD_DIM,
+                                 .ldv = HEAD_DIM,
+                                 .k_head = CAPACITY * HEAD_DIM,
+                                 .v_head = CAPACITY * HEAD_DIM,
+                                 .scale = 0.25f,
+                                 .causal = true };
     for (int32_t i = 0, row = 0; i < JOBS; row += n_q[i++])
-        jobs[i] = (glm4v_attention_job){ .o = o + row * HEADS * HEAD_DIM, .q = q + row * HEADS * HEAD_DIM,
-                                         .k = k + i * KV_HEADS * CAPACITY * HEAD_DIM,
-                                         .v = v + i * KV_HEADS * CAPACITY * HEAD_DIM,
-                                         .n_q = n_q[i], .n_k = n_k[i] };
+        jobs[i] = (glm4v_attention_job) { .o = o + row * HEADS * HEAD_DIM,
+                                          .q = q + row * HEADS * HEAD_DIM,
+                                          .k = k + i * KV_HEADS * CAPACITY * HEAD_DIM,
+                                          .v = v + i * KV_HEADS * CAPACITY * HEAD_DIM,
+                                          .n_q = n_q[i],
+                                          .n_k = n_k[i] };
 }
 
 static void attention_is_causal_and_shares_keys_among_heads(void)
@@ -194,7 +206,8 @@ static void attention_is_causal_and_shares_keys_among_heads(void)
     for (int32_t i = 0, r = 0; i < JOBS; i++)
         for (int32_t j = 0; j < n_q[i]; j++, r++)
             for (int32_t h = 0; h < HEADS; h++) {
-                const size_t at = (size_t)(i * KV_HEADS + h / (HEADS / KV_HEADS)) * CAPACITY * HEAD_DIM;
+                const size_t at =
+                    (size_t)(i * KV_HEADS + h / (HEADS / KV_HEADS)) * CAPACITY * HEAD_DIM;
                 const size_t head = (size_t)r * row + (size_t)h * HEAD_DIM;
                 attend_in_double(expected + head, q + head, k + at, v + at, HEAD_DIM, HEAD_DIM,
                                  n_k[i] - n_q[i] + j + 1, HEAD_DIM, 0.25);
@@ -234,8 +247,12 @@ static void kv_append_writes_rows_behind_those_there(void)
     float *v_before = random_array(KV_HEADS * CAPACITY * HEAD_DIM);
     memcpy(k_before, k, KV_HEADS * CAPACITY * HEAD_DIM * sizeof *k);
     memcpy(v_before, v, KV_HEADS * CAPACITY * HEAD_DIM * sizeof *v);
-    const glm4v_kv_job job = { .k_cache = k, .v_cache = v, .k = new_rows,
-                               .v = new_rows + KV_HEADS * HEAD_DIM, .position = AT, .n = N };
+    const glm4v_kv_job job = { .k_cache = k,
+                               .v_cache = v,
+                               .k = new_rows,
+                               .v = new_rows + KV_HEADS * HEAD_DIM,
+                               .position = AT,
+                               .n = N };
     CHECK_EQ(b->ops->kv_append(b, &job, 1, LD, KV_HEADS, HEAD_DIM, CAPACITY), 0);
     for (int h = 0; h < KV_HEADS; h++)
         for (int r = 0; r < CAPACITY; r++) {
@@ -253,7 +270,8 @@ static void kv_append_writes_rows_behind_those_there(void)
     glm4v_backend_close(&b);
 }
 
-/* Row operations on many rows and threads, against one row at a time on one thread and a formula for the first row. */
+/* Row operations on many rows and threads, against one row at a time on one thread and a formula
+ * for the first row. */
 static void row_operations_do_not_depend_on_rows_or_threads(void)
 {
     enum { T = 333, N = 150, FREQ = 20, ROPE_HEADS = 3, DIM = 50 };
@@ -261,16 +279,16 @@ static void row_operations_do_not_depend_on_rows_or_threads(void)
     float *x = random_array(T * 2 * N), *w = random_array(N), *bias = random_array(N);
     float *cos_ = random_array(T * FREQ), *sin_ = random_array(T * FREQ);
     float *y = random_array(T * N), *z = random_array(T * N);
-#define BOTH(all, each)                                                                      \
-    do {                                                                                     \
-        memcpy(y, x + T * N, T * N * sizeof *y);                                             \
-        memcpy(z, x + T * N, T * N * sizeof *z);                                             \
-        glm4v_backend *b = four;                                                             \
-        CHECK_EQ(all, 0);                                                                    \
-        b = one;                                                                             \
-        for (size_t r = 0; r < T; r++)                                                       \
-            CHECK_EQ(each, 0);                                                               \
-        CHECK(same(y, z, T * N));                                                            \
+#define BOTH(all, each)                                                                            \
+    do {                                                                                           \
+        memcpy(y, x + T * N, T * N * sizeof *y);                                                   \
+        memcpy(z, x + T * N, T * N * sizeof *z);                                                   \
+        glm4v_backend *b = four;                                                                   \
+        CHECK_EQ(all, 0);                                                                          \
+        b = one;                                                                                   \
+        for (size_t r = 0; r < T; r++)                                                             \
+            CHECK_EQ(each, 0);                                                                     \
+        CHECK(same(y, z, T *N));                                                                   \
     } while (0)
     BOTH(b->ops->rms_norm(b, y, x, w, T, N, 1e-5f, true),
          b->ops->rms_norm(b, z + r * N, x + r * N, w, 1, N, 1e-5f, true));
@@ -300,7 +318,8 @@ static void row_operations_are_their_formulas(void)
 {
     enum { N = 64 };
     glm4v_backend *b = open_cpu(1);
-    float *x = random_array(2 * N), *w = random_array(N), *bias = random_array(N), *y = random_array(N);
+    float *x = random_array(2 * N), *w = random_array(N), *bias = random_array(N),
+          *y = random_array(N);
     double expected[N], mean = 0, square = 0, variance = 0;
     for (int i = 0; i < N; i++) {
         mean += (double)x[i] / N;
@@ -339,7 +358,8 @@ static void tables_give_back_their_rows(void)
     static const double limit[] = { 1e-30, 1e-5, 1e-4 };
     static const int32_t ids[T] = { 39, 0, 7, 7, 20 };
     glm4v_backend *b = open_cpu(2);
-    float *rows = random_array(ROWS * COLS), *y = random_array(T * COLS), *z = random_array(T * COLS);
+    float *rows = random_array(ROWS * COLS), *y = random_array(T * COLS),
+          *z = random_array(T * COLS);
     double expected[T * COLS];
     for (int i = 0; i < T * COLS; i++)
         expected[i] = (double)rows[ids[i / COLS] * COLS + i % COLS];
@@ -370,8 +390,9 @@ static void reserved_operations_allocate_nothing(void)
     glm4v_backend *b = open_cpu(3);
     float *x = random_array(T * K), *rows = random_array(N * K), *y = random_array(T * N);
     glm4v_attention_job job = { .o = y, .q = x, .k = x, .v = x, .n_q = 20, .n_k = 20 };
-    const glm4v_attention shape = { .heads = 1, .kv_heads = 1, .head_dim = N, .ldo = N, .ldq = N, .ldk = N,
-                                    .ldv = N, .scale = 1 };
+    const glm4v_attention shape = {
+        .heads = 1, .kv_heads = 1, .head_dim = N, .ldo = N, .ldq = N, .ldk = N, .ldv = N, .scale = 1
+    };
     CHECK_EQ(b->ops->reserve(b, T, K, 20, N, NULL), 0);
     for (size_t i = 0; i < N_FORMS; i++) {
         glm4v_weight w = make_weight(b, forms[i], N, K, rows);
@@ -403,7 +424,8 @@ static void what_cannot_be_had_is_told(void)
     b = open_cpu(1);
     CHECK_EQ(b->ops->weight_alloc(b, &w, GLM4V_FORM_FP8, 16, 128, &err), GLM4V_ERR_UNSUPPORTED);
     CHECK_EQ(b->ops->weight_alloc(b, &w, GLM4V_FORM_INT4, 16, 96, &err), GLM4V_ERR_UNSUPPORTED);
-    CHECK_EQ(b->ops->weight_alloc(b, &w, GLM4V_FORM_F32, INT32_MAX, INT32_MAX, &err), GLM4V_ERR_NOMEM);
+    CHECK_EQ(b->ops->weight_alloc(b, &w, GLM4V_FORM_F32, INT32_MAX, INT32_MAX, &err),
+             GLM4V_ERR_NOMEM);
     CHECK(!w.data);
     for (uint64_t nth = 1; nth <= 2; nth++) {
         glm4v_mem_fail_at(nth, false);

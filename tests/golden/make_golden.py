@@ -246,17 +246,18 @@ class Model:
             x = x + self.linear(B + "mlp.down_proj")(y)
         x = rms_norm(x, self.vector(P + "post_layernorm.weight"), eps)
         # the convolution's inputs in the rows' own order: (my, mx), then channel
+        form = "int8" if self.form == "int4" else self.form  # every image token passes here once: kept finer
         if P + "downsample" not in self.linears:
             w = self.weights[P + "downsample.weight"].transpose(0, 2, 3, 1)
-            self.linears[P + "downsample"] = Linear(w.reshape(len(w), -1), self.weights[P + "downsample.bias"],
-                                                    self.form)
+            self.linears[P + "downsample"] = Linear(w.reshape(len(w), -1), self.weights[P + "downsample.bias"], form)
         x = self.linear(P + "downsample")(x.reshape(len(x) // merge ** 2, -1))
         M = P + "merger."
-        x = self.linear(M + "proj")(x)
+        x = self.linear(M + "proj", form)(x)
         x = layer_norm(x, self.vector(M + "post_projection_norm.weight"),
                        self.vector(M + "post_projection_norm.bias"), 1e-5)
         x = 0.5 * x * (1 + erf(x / np.sqrt(2)))
-        return self.linear(M + "down_proj")(silu(self.linear(M + "gate_proj")(x)) * self.linear(M + "up_proj")(x))
+        x = silu(self.linear(M + "gate_proj", form)(x)) * self.linear(M + "up_proj", form)(x)
+        return self.linear(M + "down_proj", form)(x)
 
     def encode_all(self, pixel_values, grid_thw):
         """Every temporal patch by itself, in order."""

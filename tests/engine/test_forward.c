@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Context and forward passes on a tiny model: what the scheduler builds on. The same bytes however
+ * a prompt is cut, whoever else is in the batch, on any number of threads and stages; nothing
+ * allocated while decoding; cancel between layers; errors that leave all as it was. What the
+ * numbers should be is the golden suite's matter. */
+#include <stdlib.h>
+
+#include "context.h"
+#include "error.h"
+#include "forward.h"
+#include "mem.h"
+#include "position.h"
+#include "test.h"
+
+#define MODEL SOURCE_ROOT "/tests/data/golden-tiny"
+
+static const char *const quantizations[] = { "fp32", "bf16", "int8", "int4" };
+#define N_FORMS (sizeof quantizations / sizeof *quantizations)
+
+enum { SLOTS = 10, LENGTH = 400, ROWS = 320, VOCAB = 96, IMAGE_ID = 80, PATCH = 96 };
+
+static uint64_t state = 7;
+
+static uint32_t next_random(uint32_t below)
+{
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(state >> 33) % below;
+}
+
+static glm4v_model *open_model(const char *quantization, uint32_t threads)
+{
+    glm4v_model *model = NULL;
+    glm4v_error err = { 0 };
+    const glm4v_model_options options = {
+        .device = "cpu", .quantization = quantization, .n_threads = threads, .weights_only = 1
+    };
+    if (glm4v_model_open(&model, MODEL, &options, &err)) {
+        fprintf(stderr, "%s\n", err.msg);
+        exit(1);
+    }
+    return model;
+}
+
+static glm4v_context *open_context(glm4v_model *model)
+{
+    glm4v_context *context = NULL;
+    glm4v_error err = { 0 };
+    if (glm4v_context_open(&context, model, SLOTS, LENGTH, ROWS, &err)) {
+        fprintf(stderr, "%s\n", err.msg);
+        exit(1);
+    }
+    return context;
+}
+
+/* A prompt of n tokens with a picture of 4 x 6 patches (6 tokens) after the first `before`. */
+typedef struct {
+    glm4v_prompt prompt;
+    glm4v_image_run run;
+    int32_t ids[LENGTH], position[3 * LENGTH], next;
+    float patches[24 * PATCH];
+} request;
+
+static void make_request(request *r, const glm4v_model *model, uint32_t n, uint32_t before)
+{
+    *r = (request) { .run = { .start = before, .grid_h = 4, .grid_w = 6 } };
+    for (uint32_t i = 0; i < n; i++)
+        r->ids[i] = i >= before && i < before + 6 ? IMAGE_ID : (int32_t)next_random(66);
+    for (size_t i = 0; i < 24 * PATCH; i++)
+        r->patches[i] = (float)next_random(2000) / 1000 - 1;
+    r->prompt = (glm4v_prompt) { .ids = r->ids, .n_ids = n, .runs = &r->run, .n_runs = 1 };
+    glm4v_positions(r->position, &r->next, &r->prompt, &model->config);
+}
+
+static glm4v_embeddings encode(glm4v_context *context, const request *r)
+{
+    glm4v_embeddings e = { 0 };
+    CHECK_EQ(glm4v_vision_encode(context, &e, r->patches, 4, 6, NULL, NULL), 0);
+    CHECK_EQ(e.n_rows, 6);
+    return e;
+}
+
+/* Prefill in pieces of at most `piece`, then `steps` tokens of decode; the logits of each in
+ * `logits`. */
+static void generate(glm4v_context *context, uint32_t slot, const request *r, uint32_t piece,
+                     int steps, float *logits)
+{
+    const uint32_t n = (uint32_t)r->prompt.n_ids;
+    glm4v_embeddings e = encode(context, r);
+    for (uint32_t i = 0; i < n; i += piece) {
+        const uint32_t some = n - i < piece ? n - i : piece;
+        CHECK_EQ(glm4v_prefill(context, slot, &r->prompt, r->position, i, some, &e,
+                               i + some == n ? logits : NULL, NULL, NULL, NULL),
+                 0);
+    }
+    for (int s = 1; s <= steps; s++) {
+        const uint32_t length = n + (uint32_t)s - 1;
+        const int32_t id = s * 7 % 60, position = r->next + s - 1;
+        CHECK_EQ(glm4v_decode(context, &slot, &length, &id, &position, 1, logits + s * VOCAB, NULL),
+                 0);
+    }
+    glm4v_embeddings_clear(context, &e);
+}
+
+static bool same(const float *a, const float *b, size_t n)
+{
+    return !memcmp(a, b, n * sizeof *a);
+}
+
+static void prefill_in_pieces_equals_the_whole(void)
+{
+    static const uint32_t pieces[] = { 1, 7, 64, 256 };
+    static request r;
+    float whole[3 * VOCAB], cut[3 * VOCAB];
+    for (size_t i = 0; i < N_FORMS; i++) {
+        glm4v_model *model = open_model(quantizations[i], 2);
+        glm4v_context *context = open_context(model);
+        make_request(&r, model, 300, 5);
+        generate(context, 0, &r, 300, 2, whole);
+        for (size_t j = 0; j < sizeof pieces / sizeof *pieces; j++) {
+            memset(cut, 0, sizeof cut);
+            generate(context, 1 + (uint32_t)j, &r, pieces[j], 2, cut);
+            CHECK(same(whole, cut, 3 * VOCAB));
+        }
+        glm4v_context_close(&context);
+        glm4v_model_close(&model);
+    }
+}
+
+static void eight_sequences_decoded_together_equal_each_alone(void)
+{
+    enum { N = 8, STEPS = 3 };
+    static request r[N];
+    static float alone[N][(STEPS + 1) * VOCAB], together[N * VOCAB];
+    for (size_t i = 0; i < N_FORMS; i++) {
+        glm4v_model *model = open_model(quantizations[i], 2);
+        glm4v_context *context = open_context(model);
+        uint32_t slots[N], length[N];
+        int32_t ids[N], position[N];
+        for (uint32_t j = 0; j < N; j++) {
+            make_request(&r[j], model, 10 + 31 * j, 2 + j);
+            generate(context, j, &r[j], ROWS, STEPS, alone[j]);
+        }
+        /* again from the prompts' ends, in another order of rows */
+        for (int s = 1; s <= STEPS; s++) {
+            for (uint32_t j = 0; j < N; j++) {
+                const uint32_t k = (j * 3 + 1) % N;
+                slots[j] = k;
+                length[j] = (uint32_t)r[k].prompt.n_ids + (uint32_t)s - 1;
+                ids[j] = s * 7 % 60;
+                position[j] = r[k].next + s - 1;
+            }
+            CHECK_EQ(glm4v_decode(context, slots, length, ids, position, N, together, NULL), 0);
+            for (uint32_t j = 0; j < N; j++)
+                CHECK(same(together + j * VOCAB, alone[slots[j]] + s * VOCAB, VOCAB));
+        }
+        glm4v_context_close(&context);
+        glm4v_model_close(&model);
+    }
+}
+
+static void threads_do_not_change_a_byte(void)
+{
+    static request r;
+    float one[3 * VOCAB], many[3 * VOCAB];
+    for (size_t i = 0; i < N_FORMS; i++) {
+        glm4v_model *a = open_model(quantizations[i], 1), *b = open_model(quantizations[i], 5);
+        glm4v_context *x = open_context(a), *y = open_context(b);
+        make_request(&r, a, 200, 9);
+        generate(x, 0, &r, ROWS, 2, one);
+        generate(y, 3, &r, ROWS, 2, many);
+        CHECK(same(one, many, 3 * VOCAB));
+        glm4v_context_close(&x);
+        glm4v_context_close(&y);
+        glm4v_model_close(&a);
+        glm4v_model_close(&b);
+    }
+}
+
+static void two_stages_equal_one(void)
+{
+    static request r;
+    float one[3 * VOCAB], two[3 * VOCAB];
+    glm4v_model *model = open_model("int8", 2);
+    glm4v_context *context = open_context(model);
+    make_request(&r, model, 40, 3);
+    generate(context, 0, &r, ROWS, 2, one);
+    glm4v_context_close(&context);
+
+    glm4v_stage *whole = model->stages;
+    glm4v_stage halves[2] = { { .backend = whole->backend, .first = 0, .count = 1 },
+                              { .backend = whole->backend, .first = 1, .count = 1 } };
+    REQUIRE(model->config.text.layers == 2);
+    model->stages = halves;
+    model->n_stages = 2;
+    context = open_context(model);
+    generate(context, 0, &r, 7, 2, two);
+    CHECK(same(one, two, 3 * VOCAB));
+    CHECK_EQ(glm4v_context_copy(context, 1, 0, 40), 0);
+    glm4v_context_close(&context);
+    model->stages = whole;
+    model->n_stages = 1;
+    glm4v_model_close(&model);
+}
+
+static void a_copied_prefix_gives_the_same_bytes(void)
+{
+    static request r;
+    float from[VOCAB], to[VOCAB];
+    glm4v_model *model = open_model("bf16", 2);
+    glm4v_context *context = open_context(model);
+    make_request(&r, model, 90, 40);
+    generate(context, 2, &r, ROWS, 0, from);
+    CHECK_EQ(glm4v_context_copy(context, 7, 2, 30), 0);
+    glm4v_embeddings e = encode(context, &r);
+    CHECK_EQ(glm4v_prefill(context, 7, &r.prompt, r.position, 30, 60, &e, to, NULL, NULL, NULL), 0);
+    CHECK(same(from, to, VOCAB));
+    CHECK_EQ(glm4v_context_copy(context, SLOTS, 0, 1), GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_context_copy(context, 0, 1, LENGTH + 1), GLM4V_ERR_INVALID);
+    glm4v_embeddings_clear(context, &e);
+    glm4v_context_close(&context);
+    glm4v_model_close(&model);
+}
+
+/* Pictures of many grids, more than the table cache keeps, small after large: each as if it were
+ * the first. */
+static void a_picture_does_not_depend_on_those_before_it(void)
+{
+    static const uint32_t grids[][2] = { { 2, 2 }, { 16, 10 }, { 4, 6 }, { 2, 30 },
+                                         { 6, 6 }, { 8, 2 },   { 2, 2 }, { 4, 6 } };
+    enum { N = sizeof grids / sizeof *grids, DIM = 64 };
+    static float patches[160 * PATCH], fresh[40 * DIM], later[40 * DIM];
+    glm4v_model *model = open_model("fp32", 2);
+    glm4v_context *context = open_context(model);
+    glm4v_backend *b = model->stages[0].backend;
+    glm4v_embeddings all = { 0 };
+    for (size_t i = 0; i < 160 * PATCH; i++)
+        patches[i] = (float)next_random(2000) / 1000 - 1;
+    for (size_t i = 0; i < N; i++) {
+        const uint32_t rows = grids[i][0] * grids[i][1] / 4, before = all.n_rows;
+        glm4v_context *other = open_context(model);
+        glm4v_embeddings alone = { 0 };
+        CHECK_EQ(glm4v_vision_encode(context, &all, patches, grids[i][0], grids[i][1], NULL, NULL),
+                 0);
+        CHECK_EQ(glm4v_vision_encode(other, &alone, patches, grids[i][0], grids[i][1], NULL, NULL),
+                 0);
+        CHECK_EQ(all.n_rows, before + rows);
+        b->ops->download(b, later, glm4v_at(b, all.rows, (size_t)before * DIM), (size_t)rows * DIM);
+        b->ops->download(b, fresh, alone.rows, (size_t)rows * DIM);
+        CHECK(same(later, fresh, (size_t)rows * DIM));
+        glm4v_embeddings_clear(other, &alone);
+        glm4v_context_close(&other);
+    }
+    glm4v_embeddings_clear(context, &all);
+    glm4v_context_close(&context);
+    glm4v_model_close(&model);
+}
+
+static void all_logits_end_in_the_last_ones(void)
+{
+    static request r;
+    static float all[ROWS * VOCAB], last[VOCAB];
+    glm4v_model *model = open_model("fp32", 1);
+    glm4v_context *context = open_context(model);
+    make_request(&r, model, 37, 4);
+    glm4v_embeddings e = encode(context, &r);
+    CHECK_EQ(glm4v_prefill(context, 0, &r.prompt, r.position, 0, 37, &e, last, all, NULL, NULL), 0);
+    CHECK(same(last, all + 36 * VOCAB, VOCAB));
+    CHECK(!same(last, all + 35 * VOCAB, VOCAB));
+    glm4v_embeddings_clear(context, &e);
+    glm4v_context_close(&context);
+    glm4v_model_close(&model);
+}
+
+static void decode_and_prefill_allocate_nothing(void)
+{
+    static request r;
+    float logits[4 * VOCAB];
+    for (size_t i = 0; i < N_FORMS; i++) {
+        glm4v_model *model = open_model(quantizations[i], 3);
+        glm4v_context *context = open_context(model);
+        make_request(&r, model, 300, 4);
+        glm4v_embeddings e = encode(context, &r);
+        const uint64_t calls = glm4v_mem_calls();
+        CHECK_EQ(
+            glm4v_prefill(context, 0, &r.prompt, r.position, 0, 300, &e, logits, NULL, NULL, NULL),
+            0);
+        for (uint32_t s = 0; s < 3; s++) {
+            const uint32_t slots[2] = { 0, 1 }, length[2] = { 300 + s, s };
+            const int32_t ids[2] = { 1, 2 }, position[2] = { 290, 5 };
+            CHECK_EQ(glm4v_decode(context, slots, length, ids, position, 2, logits, NULL), 0);
+        }
+        CHECK_EQ(glm4v_mem_calls(), calls);
+        glm4v_embeddings_clear(context, &e);
+        glm4v_context_close(&context);
+        glm4v_model_close(&model);
+    }
+}
+
+static void cancel_is_seen_before_a_layer(void)
+{
+    static request r;
+    float logits[VOCAB];
+    glm4v_error err = { 0 };
+    atomic_bool cancel = true;
+    glm4v_model *model = open_model("fp32", 1);
+    glm4v_context *context = open_context(model);
+    make_request(&r, model, 30, 4);
+    glm4v_embeddings e = { 0 };
+    CHECK_EQ(glm4v_vision_encode(context, &e, r.patches, 4, 6, &cancel, &err), GLM4V_ERR_CANCELED);
+    CHECK_CONTAINS(err.msg, "layer 0");
+    CHECK_EQ(e.n_rows, 0);
+    atomic_store(&cancel, false);
+    CHECK_EQ(glm4v_vision_encode(context, &e, r.patches, 4, 6, &cancel, &err), 0);
+    CHECK_EQ(e.n_rows, 6);
+    atomic_store(&cancel, true);
+    CHECK_EQ(
+        glm4v_prefill(context, 0, &r.prompt, r.position, 0, 30, &e, logits, NULL, &cancel, &err),
+        GLM4V_ERR_CANCELED);
+    glm4v_embeddings_clear(context, &e);
+    glm4v_context_close(&context);
+    glm4v_model_close(&model);
+}
+
+static void what_does_not_fit_is_told(void)
+{
+    static request r;
+    float logits[VOCAB];
+    glm4v_error err = { 0 };
+    glm4v_model *model = open_model("fp32", 1);
+    glm4v_context *context = NULL, *big = NULL;
+    CHECK_EQ(glm4v_context_open(&big, model, 0, 10, 10, &err), GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_context_open(&big, model, 4096, INT32_MAX / 2, 10, &err), GLM4V_ERR_NOMEM);
+    CHECK(!big);
+    context = open_context(model);
+    make_request(&r, model, 30, 4);
+    glm4v_embeddings e = encode(context, &r);
+    const glm4v_embeddings few = { .rows = e.rows, .n_rows = 5, .capacity = 5 };
+#define PREFILL(slot, start, n, vision)                                                            \
+    glm4v_prefill(context, slot, &r.prompt, r.position, start, n, vision, logits, NULL, NULL, &err)
+    CHECK_EQ(PREFILL(SLOTS, 0, 30, &e), GLM4V_ERR_INVALID);
+    CHECK_EQ(PREFILL(0, 0, 31, &e), GLM4V_ERR_INVALID);
+    CHECK_EQ(PREFILL(0, 30, 1, &e), GLM4V_ERR_INVALID);
+    CHECK_EQ(PREFILL(0, 0, 0, &e), GLM4V_ERR_INVALID);
+    CHECK_EQ(PREFILL(0, 0, 30, &few), GLM4V_ERR_INVALID);
+    CHECK_CONTAINS(err.msg, "5 rows");
+    CHECK_EQ(PREFILL(0, 0, 30, NULL), GLM4V_ERR_INVALID);
+    r.ids[20] = VOCAB;
+    CHECK_EQ(PREFILL(0, 0, 30, &e), GLM4V_ERR_INVALID);
+    CHECK_CONTAINS(err.msg, "vocab_size");
+    CHECK_EQ(PREFILL(0, 0, 20, &e), 0);
+#undef PREFILL
+    const uint32_t slot = 0, full = LENGTH, length = 20, bad_slot = SLOTS;
+    const int32_t id = 1, bad_id = -1, position = 20;
+    CHECK_EQ(glm4v_decode(context, &slot, &full, &id, &position, 1, logits, &err),
+             GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_decode(context, &bad_slot, &length, &id, &position, 1, logits, &err),
+             GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_decode(context, &slot, &length, &bad_id, &position, 1, logits, &err),
+             GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_decode(context, &slot, &length, &id, &position, SLOTS + 1, logits, &err),
+             GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_decode(context, &slot, &length, &id, &position, 1, logits, &err), 0);
+    CHECK_EQ(glm4v_vision_encode(context, &e, r.patches, 3, 2, NULL, &err), GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_vision_encode(context, &e, r.patches, 0, 2, NULL, &err), GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_vision_encode(context, &e, r.patches, 1u << 31, 1u << 31, NULL, &err),
+             GLM4V_ERR_INVALID);
+    CHECK_EQ(e.n_rows, 6);
+    glm4v_embeddings_clear(context, &e);
+    glm4v_context_close(&context);
+    glm4v_model_close(&model);
+}
+
+static void every_allocation_of_a_context_may_fail(void)
+{
+    glm4v_model *model = open_model("int8", 2);
+    const size_t live = glm4v_mem_live();
+    size_t after = live;
+    for (uint64_t nth = 1;; nth++) {
+        glm4v_context *context = NULL;
+        glm4v_error err = { 0 };
+        glm4v_mem_fail_at(nth, false);
+        int rc = glm4v_context_open(&context, model, 2, 64, 16, &err);
+        glm4v_mem_fail_at(0, false);
+        if (!rc) {
+            CHECK(nth > 10);
+            glm4v_context_close(&context);
+            after = glm4v_mem_live();
+            break;
+        }
+        CHECK_EQ(rc, GLM4V_ERR_NOMEM);
+        CHECK(!context);
+    }
+    /* the backend keeps its scratch; a second context takes nothing that it does not give back */
+    glm4v_context *context = NULL;
+    CHECK_EQ(glm4v_context_open(&context, model, 2, 64, 16, NULL), 0);
+    glm4v_context_close(&context);
+    CHECK_EQ(glm4v_mem_live(), after);
+    glm4v_model_close(&model);
+}
+
+static void every_allocation_of_a_picture_may_fail(void)
+{
+    static request r;
+    glm4v_model *model = open_model("fp32", 1);
+    make_request(&r, model, 20, 4);
+    for (uint64_t nth = 1;; nth++) {
+        glm4v_context *context = open_context(model);
+        glm4v_embeddings e = { 0 };
+        const size_t live = glm4v_mem_live();
+        glm4v_mem_fail_at(nth, false);
+        int rc = glm4v_vision_encode(context, &e, r.patches, 4, 6, NULL, NULL);
+        glm4v_mem_fail_at(0, false);
+        if (rc) {
+            CHECK_EQ(rc, GLM4V_ERR_NOMEM);
+            CHECK_EQ(e.n_rows, 0);
+            CHECK_EQ(glm4v_vision_encode(context, &e, r.patches, 4, 6, NULL, NULL), 0);
+        }
+        CHECK_EQ(e.n_rows, 6);
+        glm4v_embeddings_clear(context, &e);
+        CHECK(glm4v_mem_live() >= live);
+        glm4v_context_close(&context);
+        if (!rc) {
+            CHECK(nth > 5);
+            break;
+        }
+    }
+    glm4v_model_close(&model);
+}
+
+static void the_plan_covers_what_open_takes(void)
+{
+    glm4v_model *model = open_model("fp32", 1);
+    glm4v_context *context = NULL;
+    CHECK_EQ(glm4v_context_open(&context, model, 3, 333, 50, NULL),
+             0); /* backend scratch is there now */
+    glm4v_context_close(&context);
+    const size_t live = glm4v_mem_live();
+    CHECK_EQ(glm4v_context_open(&context, model, 3, 333, 50, NULL), 0);
+    const size_t taken = glm4v_mem_live() - live;
+    const uint64_t kv = glm4v_context_kv_bytes(model, 3, 333);
+    const uint64_t scratch = glm4v_context_scratch_bytes(model, 50, 0, 0);
+    CHECK_EQ(kv, 3ull * 333 * 2 * 2 * 32 *
+                     sizeof(float)); /* keys and values of 2 layers, one head of 32 */
+    CHECK(taken > kv);
+    CHECK(taken <= kv + scratch + 16384);
+    glm4v_context_close(&context);
+    glm4v_model_close(&model);
+}
+
+int main(void)
+{
+    TEST(prefill_in_pieces_equals_the_whole);
+    TEST(eight_sequences_decoded_together_equal_each_alone);
+    TEST(threads_do_not_change_a_byte);
+    TEST(two_stages_equal_one);
+    TEST(a_copied_prefix_gives_the_same_bytes);
+    TEST(a_picture_does_not_depend_on_those_before_it);
+    TEST(all_logits_end_in_the_last_ones);
+    TEST(decode_and_prefill_allocate_nothing);
+    TEST(cancel_is_seen_before_a_layer);
+    TEST(what_does_not_fit_is_told);
+    TEST(every_allocation_of_a_context_may_fail);
+    TEST(every_allocation_of_a_picture_may_fail);
+    TEST(the_plan_covers_what_open_takes);
+    return test_end();
+}

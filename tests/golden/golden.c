@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* See golden.h. */
+#include "golden.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "context.h"
+#include "error.h"
+#include "position.h"
+#include "safetensors.h"
+
+#define SUPPRESSED                                                                                 \
+    30 /* ids at the end of the vocabulary, never generated: the vectors were made so */
+#define MAX_STEPS 64
+
+/* Numbers of one tensor, or one result of the engine. */
+typedef struct {
+    float *data;
+    size_t n, rows; /* rows: first dimension */
+} array;
+
+/* What comes out of one case. */
+typedef struct {
+    array positions, vision, logits, mean;
+    int32_t ids[MAX_STEPS];
+    double margin[MAX_STEPS];
+    size_t steps;
+} outcome;
+
+/* One case of the file. */
+typedef struct {
+    char name[64];
+    glm4v_prompt prompt;
+    array pixels, grid; /* data NULL: text only */
+    outcome expected;
+} golden_case;
+
+/* One model ready to run. */
+typedef struct {
+    glm4v_model *model;
+    glm4v_context *context;
+} engine;
+
+static int no_memory(glm4v_error *err)
+{
+    return glm4v_fail(err, GLM4V_ERR_NOMEM, "out of memory");
+}
+
+static int array_make(array *a, size_t n, glm4v_error *err)
+{
+    a->data = calloc(n ? n : 1, sizeof *a->data);
+    a->n = n;
+    return a->data ? 0 : no_memory(err);
+}
+
+static void outcome_clear(outcome *o)
+{
+    free(o->positions.data);
+    free(o->vision.data);
+    free(o->logits.data);
+    free(o->mean.data);
+    *o = (outcome) { 0 };
+}
+
+static void case_clear(golden_case *c)
+{
+    free(c->prompt.ids);
+    free(c->prompt.runs);
+    free(c->pixels.data);
+    free(c->grid.data);
+    outcome_clear(&c->expected);
+    *c = (golden_case) { 0 };
+}
+
+/* ---- reading ---- */
+
+/* CASE.KEY into *a; without it *a stays empty unless required. */
+static int read_array(array *a, const glm4v_checkpoint *file, const char *name, const char *key,
+                      bool required, glm4v_error *err)
+{
+    char full[160];
+    snprintf(full, sizeof full, "%s.%s", name, key);
+    const glm4v_tensor *t = glm4v_checkpoint_find(file, full);
+    if (!t)
+        return required ? glm4v_fail(err, GLM4V_ERR_FORMAT, "the vectors have no \"%s\"", full) : 0;
+    size_t n = 1;
+    for (int i = 0; i < t->rank; i++)
+        n *= (size_t)t->shape[i];
+    int rc = array_make(a, n, err);
+    a->rows = t->rank ? (size_t)t->shape[0] : 1;
+    return rc ? rc : glm4v_checkpoint_read_f32(file, t, 0, a->data, n, err);
+}
+
+/* Runs of image ids, each with its grid: a grid row (T, h, w) stands for T of them. */
+static int find_runs(golden_case *c, const glm4v_config *config, glm4v_error *err)
+{
+    const size_t area = (size_t)(config->vision.merge * config->vision.merge);
+    glm4v_prompt *p = &c->prompt;
+    size_t total = 0, row = 0, left = 0;
+    bool video = false;
+    for (size_t i = 0; i < c->grid.rows; i++)
+        total += (size_t)c->grid.data[3 * i];
+    p->runs = calloc(total ? total : 1, sizeof *p->runs);
+    if (!p->runs)
+        return no_memory(err);
+    for (size_t i = 0; i < p->n_ids;) {
+        if (p->ids[i] == config->video_start_id || p->ids[i] == config->video_end_id)
+            video = p->ids[i] == config->video_start_id;
+        if (p->ids[i] != config->image_id) {
+            i++;
+            continue;
+        }
+        if (!left && row < c->grid.rows)
+            left = (size_t)c->grid.data[3 * row++];
+        if (!left || p->n_runs == total)
+            return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                              "%s: more pictures in the ids than in grid_thw", c->name);
+        left--;
+        const float *grid = c->grid.data + 3 * (row - 1);
+        p->runs[p->n_runs++] = (glm4v_image_run) { .start = (uint32_t)i,
+                                                   .grid_h = (uint32_t)grid[1],
+                                                   .grid_w = (uint32_t)grid[2],
+                                                   .video = video };
+        i += (size_t)grid[1] * (size_t)grid[2] / area;
+    }
+    return p->n_runs == total
+               ? 0
+               : glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: fewer pictures in the ids than in grid_thw",
+                            c->name);
+}
+
+static int read_ids(golden_case *c, const glm4v_checkpoint *file, glm4v_error *err)
+{
+    array ids = { 0 }, greedy = { 0 }, margin = { 0 };
+    outcome *e = &c->expected;
+    int rc = read_array(&ids, file, c->name, "input_ids", true, err);
+    if (!rc)
+        rc = read_array(&greedy, file, c->name, "greedy_ids", true, err);
+    if (!rc)
+        rc = read_array(&margin, file, c->name, "greedy_margin", true, err);
+    if (!rc && (greedy.n > MAX_STEPS || margin.n != greedy.n || !ids.n))
+        rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: ids and margins are of odd lengths", c->name);
+    c->prompt.ids = calloc(ids.n ? ids.n : 1, sizeof *c->prompt.ids);
+    if (!rc && !c->prompt.ids)
+        rc = no_memory(err);
+    if (!rc) {
+        c->prompt.n_ids = ids.n;
+        for (size_t i = 0; i < ids.n; i++)
+            c->prompt.ids[i] = (int32_t)ids.data[i];
+        e->steps = greedy.n;
+        for (size_t i = 0; i < greedy.n; i++) {
+            e->ids[i] = (int32_t)greedy.data[i];
+            e->margin[i] = (double)margin.data[i];
+        }
+    }
+    free(ids.data);
+    free(greedy.data);
+    free(margin.data);
+    return rc;
+}
+
+static int read_case(golden_case *c, const glm4v_checkpoint *file, const glm4v_config *config,
+                     glm4v_error *err)
+{
+    outcome *e = &c->expected;
+    int rc = read_ids(c, file, err);
+    if (!rc)
+        rc = read_array(&c->pixels, file, c->name, "pixel_values", false, err);
+    if (!rc)
+        rc = read_array(&c->grid, file, c->name, "grid_thw", c->pixels.data, err);
+    if (!rc)
+        rc = read_array(&e->vision, file, c->name, "vision", c->pixels.data, err);
+    if (!rc)
+        rc = read_array(&e->positions, file, c->name, "position_ids", true, err);
+    if (!rc)
+        rc = read_array(&e->logits, file, c->name, "logits_last", true, err);
+    if (!rc)
+        rc = read_array(&e->mean, file, c->name, "logits_mean_abs", true, err);
+    return rc ? rc : find_runs(c, config, err);
+}
+
+/* ---- running ---- */
+
+/* All pictures of a case through the tower. */
+static int run_vision(engine *e, glm4v_embeddings *vision, const golden_case *c, outcome *out,
+                      glm4v_error *err)
+{
+    const glm4v_vision_config *v = &e->model->config.vision;
+    const size_t width = (size_t)e->model->vision.patch.n_in;
+    size_t at = 0;
+    int rc = 0;
+    for (size_t i = 0; !rc && i < c->prompt.n_runs; i++) {
+        const glm4v_image_run *run = &c->prompt.runs[i];
+        const size_t n = (size_t)run->grid_h * run->grid_w * width;
+        if (n > c->pixels.n - at)
+            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: pixel_values are too few", c->name);
+        rc = glm4v_vision_encode(e->context, vision, c->pixels.data + at, run->grid_h, run->grid_w,
+                                 NULL, err);
+        at += n;
+    }
+    if (!rc)
+        rc = array_make(&out->vision, (size_t)vision->n_rows * (size_t)v->out_hidden, err);
+    if (!rc && vision->n_rows) {
+        glm4v_backend *b = e->model->stages[0].backend;
+        rc = b->ops->download(b, out->vision.data, vision->rows, out->vision.n);
+    }
+    return rc;
+}
+
+/* Best id and its lead over the second, of logits [V] without the suppressed ones. */
+static int32_t best_id(const float *logits, int32_t V, double *margin)
+{
+    int32_t best = 0;
+    float second = -INFINITY;
+    for (int32_t i = 1; i < V - SUPPRESSED; i++) {
+        if (logits[i] > logits[best]) {
+            second = logits[best];
+            best = i;
+        } else if (logits[i] > second) {
+            second = logits[i];
+        }
+    }
+    *margin = (double)(logits[best] - second);
+    return best;
+}
+
+static int run_text(engine *e, const glm4v_embeddings *vision, const golden_case *c, outcome *out,
+                    glm4v_error *err)
+{
+    const size_t L = c->prompt.n_ids, V = (size_t)e->model->config.text.vocab;
+    int32_t *position = calloc(3 * L, sizeof *position), next = 0;
+    float *logits = calloc(L * V, sizeof *logits);
+    int rc = position && logits ? 0 : no_memory(err);
+    if (!rc)
+        rc = array_make(&out->positions, 3 * L, err);
+    if (!rc)
+        rc = array_make(&out->mean, L, err);
+    if (!rc)
+        rc = array_make(&out->logits, V, err);
+    if (!rc) {
+        glm4v_positions(position, &next, &c->prompt, &e->model->config);
+        for (size_t i = 0; i < 3 * L; i++)
+            out->positions.data[i] = (float)position[i];
+        rc = glm4v_prefill(e->context, 0, &c->prompt, position, 0, (uint32_t)L, vision,
+                           out->logits.data, logits, NULL, err);
+    }
+    for (size_t i = 0; !rc && i < L * V; i++)
+        out->mean.data[i / V] += fabsf(logits[i]) / (float)V;
+    if (!rc)
+        memcpy(logits, out->logits.data, V * sizeof *logits);
+    for (out->steps = 0; !rc && out->steps < c->expected.steps; out->steps++) {
+        const uint32_t slot = 0, length = (uint32_t)(L + out->steps) - 1;
+        if (out->steps)
+            rc = glm4v_decode(e->context, &slot, &length, &out->ids[out->steps - 1], &next, 1,
+                              logits, err);
+        next += out->steps > 0;
+        out->ids[out->steps] = best_id(logits, (int32_t)V, &out->margin[out->steps]);
+    }
+    free(position);
+    free(logits);
+    return rc;
+}
+
+static int run_case(engine *e, const golden_case *c, outcome *out, glm4v_error *err)
+{
+    glm4v_embeddings vision = { 0 };
+    int rc = c->pixels.data ? run_vision(e, &vision, c, out, err) : 0;
+    if (!rc)
+        rc = run_text(e, &vision, c, out, err);
+    glm4v_embeddings_clear(e->context, &vision);
+    return rc;
+}
+
+/* ---- comparing ---- */
+
+typedef struct {
+    golden_report report;
+    void *user;
+    const char *case_name, *suffix;
+    double limit;
+} comparison;
+
+static void tell(const comparison *c, const char *stage, golden_result r)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s%s", stage, c->suffix);
+    r.case_name = c->case_name;
+    r.stage = name;
+    c->report(c->user, &r);
+}
+
+/* NaN, a missing or a superfluous number makes the stage fail. */
+static double compare_numbers(const comparison *c, const char *stage, const array *got,
+                              const array *expected)
+{
+    golden_result r = {
+        .limit = c->limit, .equal = true, .first_diff = -1, .max_abs = INFINITY, .nmse = INFINITY
+    };
+    if (!expected->data)
+        return 0;
+    if (got->n == expected->n) {
+        double error = 0, power = 0;
+        r.max_abs = 0;
+        for (size_t i = 0; i < got->n; i++) {
+            const double d = (double)got->data[i] - (double)expected->data[i];
+            error += d * d;
+            power += (double)expected->data[i] * (double)expected->data[i];
+            r.max_abs = fabs(d) <= r.max_abs ? r.max_abs : fabs(d);
+        }
+        r.nmse = error / (power > 0 ? power : 1e-30);
+    }
+    r.pass = r.nmse <= c->limit;
+    tell(c, stage, r);
+    return r.max_abs;
+}
+
+static void compare_positions(const comparison *c, const array *got, const array *expected)
+{
+    golden_result r = { .nmse = -1, .first_diff = -1 };
+    for (size_t i = 0; r.first_diff < 0 && i < got->n && i < expected->n; i++)
+        if (got->data[i] != expected->data[i])
+            r.first_diff = (int)i;
+    r.equal = r.pass = got->n == expected->n && r.first_diff < 0;
+    tell(c, "positions", r);
+}
+
+/* A difference is excused where the expected side's lead is within ten times the largest error of a
+ * logit. */
+static void compare_ids(const comparison *c, const outcome *got, const outcome *expected,
+                        double max_abs, bool excuse)
+{
+    golden_result r = { .nmse = -1, .equal = true, .first_diff = -1, .max_abs = max_abs };
+    for (size_t i = 0; r.equal && i < expected->steps; i++)
+        if (got->ids[i] != expected->ids[i]) {
+            r.equal = false;
+            r.first_diff = (int)i;
+            r.margin = expected->margin[i];
+        }
+    r.pass = r.equal || (excuse && r.margin <= 10 * max_abs);
+    tell(c, "greedy", r);
+}
+
+static void compare(const comparison *c, const outcome *got, const outcome *expected, bool excuse)
+{
+    compare_positions(c, &got->positions, &expected->positions);
+    compare_numbers(c, "vision", &got->vision, &expected->vision);
+    const double max_abs = compare_numbers(c, "logits", &got->logits, &expected->logits);
+    compare_numbers(c, "mean", &got->mean, &expected->mean);
+    compare_ids(c, got, expected, max_abs, excuse);
+}
+
+/* Vectors of the form itself, where the file has them. */
+static int compare_form(comparison c, const golden_case *case_, const glm4v_checkpoint *file,
+                        glm4v_form form, const outcome *got, glm4v_error *err)
+{
+    char suffix[16], vision[32], logits[32];
+    array expected_vision = { 0 }, expected_logits = { 0 };
+    snprintf(suffix, sizeof suffix, "@%s", glm4v_form_name(form));
+    snprintf(vision, sizeof vision, "vision%s", suffix);
+    snprintf(logits, sizeof logits, "logits_last%s", suffix);
+    int rc = read_array(&expected_vision, file, case_->name, vision, false, err);
+    if (!rc)
+        rc = read_array(&expected_logits, file, case_->name, logits, false, err);
+    if (!rc) {
+        c.suffix = suffix;
+        compare_numbers(&c, "vision", &got->vision, &expected_vision);
+        compare_numbers(&c, "logits", &got->logits, &expected_logits);
+    }
+    free(expected_vision.data);
+    free(expected_logits.data);
+    return rc;
+}
+
+/* ---- the whole ---- */
+
+static void engine_close(engine *e)
+{
+    glm4v_context_close(&e->context);
+    glm4v_model_close(&e->model);
+}
+
+static int engine_open(engine *e, const golden_options *o, uint32_t length, glm4v_error *err)
+{
+    const bool all = o->quantization && !strcmp(o->quantization, "fp32");
+    const glm4v_model_options options = {
+        .device = o->device,
+        .quantization = all ? "text=fp32,vision=fp32,embedding=fp32,lm-head=fp32" : o->quantization,
+        .weights_only = 1,
+    };
+    int rc = glm4v_model_open(&e->model, o->model, &options, err);
+    return rc ? rc : glm4v_context_open(&e->context, e->model, 4, length, length, err);
+}
+
+/* The same with the C kernels. */
+static int reference_open(engine *e, const golden_options *o, uint32_t length, glm4v_error *err)
+{
+    const char *level = getenv("GLM4V_CPU");
+    char before[32] = "";
+    golden_options options = *o;
+    if (level)
+        snprintf(before, sizeof before, "%s", level);
+    options.device = "cpu";
+    setenv("GLM4V_CPU", "c", 1);
+    int rc = engine_open(e, &options, length, err);
+    if (level)
+        setenv("GLM4V_CPU", before, 1);
+    else
+        unsetenv("GLM4V_CPU");
+    return rc;
+}
+
+static double float_limit(const glm4v_model *m)
+{
+    static const double limits[GLM4V_N_FORMS] = { 1e-8, 2e-3, 3e-2, 5e-1, 2e-1 };
+    double limit = 0;
+    for (int part = 0; part < GLM4V_N_PARTS; part++) {
+        const glm4v_form form = m->form[part];
+        if (part == GLM4V_PART_EMBEDDING && form == GLM4V_FORM_BF16)
+            continue; /* a look-up, and the vectors' own weights are bf16 */
+        limit = limits[form] > limit ? limits[form] : limit;
+    }
+    return limit;
+}
+
+typedef struct {
+    const golden_options *options;
+    const glm4v_checkpoint *file;
+    engine tested, reference; /* reference.model NULL: the tested one is it */
+    comparison comparison;
+} session;
+
+static int check_case(session *s, golden_case *c, glm4v_error *err)
+{
+    const glm4v_model *m = s->tested.model;
+    outcome got = { 0 }, reference = { 0 };
+    comparison floats = s->comparison, other = s->comparison;
+    floats.case_name = other.case_name = c->name;
+    floats.limit = s->options->tolerance > 0 ? s->options->tolerance : float_limit(m);
+    other.limit =
+        1e-4; /* activations are rounded too, in other places after another order of sums */
+    other.suffix = "/c";
+    int rc = run_case(&s->tested, c, &got, err);
+    if (!rc) {
+        compare(&floats, &got, &c->expected, float_limit(m) > 1e-8);
+        if (m->form[GLM4V_PART_TEXT] == m->form[GLM4V_PART_VISION] &&
+            m->form[GLM4V_PART_LM_HEAD] == GLM4V_FORM_BF16)
+            rc = compare_form(other, c, s->file, m->form[GLM4V_PART_TEXT], &got, err);
+    }
+    if (!rc && s->reference.model)
+        rc = run_case(&s->reference, c, &reference, err);
+    if (!rc && s->reference.model)
+        compare(&other, &got, &reference, true);
+    outcome_clear(&got);
+    outcome_clear(&reference);
+    return rc;
+}
+
+/* Calls fn for every case: names are what stands before ".input_ids". */
+static int each_case(session *s, const glm4v_config *config,
+                     int (*fn)(session *, golden_case *, glm4v_error *), uint32_t *longest,
+                     glm4v_error *err)
+{
+    int rc = 0;
+    for (uint32_t i = 0; !rc && i < glm4v_checkpoint_count(s->file); i++) {
+        const char *name = glm4v_checkpoint_at(s->file, i)->name, *dot = strchr(name, '.');
+        golden_case c = { 0 };
+        if (!dot || strcmp(dot, ".input_ids") || dot - name >= (int)sizeof c.name)
+            continue;
+        memcpy(c.name, name, (size_t)(dot - name));
+        rc = read_case(&c, s->file, config, err);
+        const uint32_t length = (uint32_t)(c.prompt.n_ids + c.expected.steps);
+        *longest = length > *longest ? length : *longest;
+        if (!rc && fn)
+            rc = fn(s, &c, err);
+        case_clear(&c);
+    }
+    return rc;
+}
+
+int golden_run(const golden_options *options, golden_report report, void *user, const char **isa,
+               glm4v_error *err)
+{
+    glm4v_checkpoint *file = NULL;
+    glm4v_config config;
+    uint32_t length = 0;
+    int rc = glm4v_checkpoint_open_file(&file, options->file, err);
+    session s = { .options = options,
+                  .file = file,
+                  .comparison = { .report = report, .user = user, .suffix = "" } };
+    if (!rc)
+        rc = glm4v_config_read(&config, options->model, false, err);
+    if (!rc)
+        rc = each_case(&s, &config, NULL, &length, err);
+    if (!rc && !length)
+        rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: no case in it", options->file);
+    if (!rc)
+        rc = engine_open(&s.tested, options, length, err);
+    if (!rc && isa)
+        *isa = s.tested.model->stages[0].backend->isa;
+    if (!rc && float_limit(s.tested.model) > 1e-8 &&
+        strcmp(s.tested.model->stages[0].backend->isa, "c"))
+        rc = reference_open(&s.reference, options, length, err);
+    if (!rc)
+        rc = each_case(&s, &config, check_case, &length, err);
+    engine_close(&s.tested);
+    engine_close(&s.reference);
+    glm4v_checkpoint_close(&file);
+    return rc;
+}

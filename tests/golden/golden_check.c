@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* golden-check MODEL_DIR GOLDEN.safetensors: does this engine compute what the reference
+ * implementation computed? */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "golden.h"
+
+static const char usage[] =
+    "usage: golden-check MODEL_DIR GOLDEN.safetensors [--device D] [--quantization Q] [--tolerance "
+    "T] [--json]\n"
+    "\n"
+    "Runs every case of a file of reference vectors and prints one line for each case and stage: "
+    "largest absolute\n"
+    "error, normalised error (||a-b||^2 / ||b||^2), and whether the generated ids are equal. "
+    "MODEL_DIR needs weights\n"
+    "and config.json only.\n"
+    "  --device D        auto, cpu, cuda[:N]\n"
+    "  --quantization Q  fp32 (everything), bf16, int8, int4, or "
+    "text=F,vision=F,embedding=F,lm-head=F; as stored\n"
+    "  --tolerance T     largest normalised error against the float vectors; default by form: fp32 "
+    "1e-8, bf16 2e-3,\n"
+    "                    int8 3e-2, fp8 2e-1, int4 5e-1\n"
+    "  --json            one object a line: case, stage, max_abs, nmse, equal, first_diff, margin\n"
+    "Forms other than fp32 are compared with the C kernels of the same form as well (stages named "
+    "STAGE/c, limit 1e-4).\n"
+    "GLM4V_CPU=c|avx2|avx512 in the environment lowers the kernel level.\n"
+    "Exit status: 0 all within tolerance and all ids equal (quantized: equal where the margin "
+    "exceeds ten times the\n"
+    "largest error), 1 not so, 2 it could not run.\n";
+
+typedef struct {
+    bool json;
+    int lines, failed;
+} output;
+
+static void print_number(const char *key, double value, bool there)
+{
+    if (there && isfinite(value))
+        printf(", \"%s\": %.6g", key, value);
+    else
+        printf(", \"%s\": null", key);
+}
+
+static void print_json(const golden_result *r)
+{
+    printf("{\"case\": \"%s\", \"stage\": \"%s\"", r->case_name, r->stage);
+    print_number("max_abs", r->max_abs, r->nmse >= 0);
+    print_number("nmse", r->nmse, r->nmse >= 0);
+    printf(", \"equal\": %s", r->equal ? "true" : "false");
+    print_number("first_diff", r->first_diff, r->first_diff >= 0);
+    print_number("margin", r->margin, r->first_diff >= 0);
+    printf("}\n");
+}
+
+static void print_line(void *user, const golden_result *r)
+{
+    output *o = user;
+    o->lines++;
+    o->failed += !r->pass;
+    if (o->json) {
+        print_json(r);
+        return;
+    }
+    printf("%-6s %-20s %-14s ", r->pass ? "ok" : "FAILED", r->case_name, r->stage);
+    if (r->nmse >= 0)
+        printf("max abs %.2e  nmse %.2e  (limit %.0e)\n", r->max_abs, r->nmse, r->limit);
+    else if (r->equal)
+        printf("equal\n");
+    else
+        printf("first difference at %d, margin %.4f\n", r->first_diff, r->margin);
+}
+
+/* False: not understood. */
+static bool parse(golden_options *options, output *out, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+        char *end = NULL;
+        if (!strcmp(argv[i], "--json")) {
+            out->json = true;
+        } else if (!strcmp(argv[i], "--device") && value) {
+            options->device = argv[++i];
+        } else if (!strcmp(argv[i], "--quantization") && value) {
+            options->quantization = argv[++i];
+        } else if (!strcmp(argv[i], "--tolerance") && value) {
+            options->tolerance = strtod(argv[++i], &end);
+            if (*end || !(options->tolerance > 0))
+                return false;
+        } else if (argv[i][0] == '-' || options->file) {
+            return false;
+        } else if (!options->model) {
+            options->model = argv[i];
+        } else {
+            options->file = argv[i];
+        }
+    }
+    return options->model && options->file;
+}
+
+int main(int argc, char **argv)
+{
+    golden_options options = { 0 };
+    output out = { 0 };
+    glm4v_error err = { 0 };
+    const char *isa = "";
+    if (argc == 2 && !strcmp(argv[1], "--help")) {
+        fputs(usage, stdout);
+        return 0;
+    }
+    if (!parse(&options, &out, argc, argv)) {
+        fputs(usage, stderr);
+        return 2;
+    }
+    if (golden_run(&options, print_line, &out, &isa, &err)) {
+        fprintf(stderr, "golden-check: %s\n", err.msg);
+        return 2;
+    }
+    if (!out.json)
+        printf("%d of %d stages passed, kernels: %s\n", out.lines - out.failed, out.lines, isa);
+    return out.failed ? 1 : 0;
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Reference vectors in every weight form, at the kernel level that GLM4V_CPU names: those committed
+ * in tests/data, and those beside the source tree where they are. */
+#include "golden.h"
+
+#include <unistd.h>
+
+#include "test.h"
+
+static const char *const forms[] = { "fp32", "bf16", "int8", "int4",
+                                     "text=int4,vision=int8,lm-head=int8" };
+
+static struct {
+    char dir[512];
+    const char *form;
+} current;
+
+static void count_line(void *user, const golden_result *r)
+{
+    ++*(int *)user;
+    if (!r->pass)
+        test_fail(__FILE__, __LINE__,
+                  "%s %s: max abs %g, nmse %g (limit %g), first difference %d (margin %g)",
+                  r->case_name, r->stage, r->max_abs, r->nmse, r->limit, r->first_diff, r->margin);
+}
+
+static void run_form(void)
+{
+    char file[600];
+    int lines = 0;
+    glm4v_error err = { 0 };
+    const char *isa = "";
+    snprintf(file, sizeof file, "%s/golden.safetensors", current.dir);
+    if (!test_needs("golden", !access(file, R_OK), "no reference vectors beside the source tree"))
+        return;
+    const golden_options options = {
+        .model = current.dir, .file = file, .device = "cpu", .quantization = current.form
+    };
+    if (golden_run(&options, count_line, &lines, &isa, &err))
+        test_fail(__FILE__, __LINE__, "%s", err.msg);
+    CHECK(lines >= 20);
+    printf("# %d stages, kernels %s\n", lines, isa);
+}
+
+static void run_set(const char *name, const char *dir)
+{
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        char title[128];
+        snprintf(current.dir, sizeof current.dir, "%s", dir);
+        current.form = forms[i];
+        snprintf(title, sizeof title, "%s_as_%s_is_within_tolerance", name, forms[i]);
+        test_run(title, run_form);
+    }
+}
+
+/* A check that cannot fail proves nothing: an absurd tolerance must be missed, and told. */
+static int missed;
+
+static void count_missed(void *user, const golden_result *r)
+{
+    missed += !r->pass && r->nmse >= 0;
+}
+
+static void a_stage_beyond_tolerance_is_told(void)
+{
+    glm4v_error err = { 0 };
+    const golden_options options = { .model = SOURCE_ROOT "/tests/data/golden-tiny",
+                                     .file =
+                                         SOURCE_ROOT "/tests/data/golden-tiny/golden.safetensors",
+                                     .quantization = "int8",
+                                     .tolerance = 1e-9 };
+    missed = 0;
+    CHECK_EQ(golden_run(&options, count_missed, NULL, NULL, &err), 0);
+    CHECK(missed >= 10);
+}
+
+static void a_file_without_cases_is_an_error(void)
+{
+    glm4v_error err = { 0 };
+    const golden_options options = { .model = SOURCE_ROOT "/tests/data/golden-tiny",
+                                     .file =
+                                         SOURCE_ROOT "/tests/data/golden-tiny/model.safetensors" };
+    CHECK_EQ(golden_run(&options, count_missed, NULL, NULL, &err), GLM4V_ERR_FORMAT);
+    CHECK_CONTAINS(err.msg, "no case");
+}
+
+int main(void)
+{
+    char dir[512];
+    run_set("golden_tiny", SOURCE_ROOT "/tests/data/golden-tiny");
+    snprintf(dir, sizeof dir, "%s/glm4v", test_golden_dir());
+    run_set("glm4v", dir);
+    TEST(a_stage_beyond_tolerance_is_told);
+    TEST(a_file_without_cases_is_an_error);
+    return test_end();
+}
