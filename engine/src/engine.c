@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The public calls on engines: open and close, submit, describe, statistics. Any thread; the work is done by
+ * scheduler.c on the engine's own thread.
+ *
+ * Lock: engine->lock guards queue, stop, fault and stats; request->lock may be taken inside it. */
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine.h"
+#include "error.h"
+#include "mem.h"
+
+uint64_t glm4v_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+int glm4v_engine_patches(glm4v_engine *engine, size_t n, glm4v_error *err)
+{
+    if (n <= engine->patches_capacity)
+        return 0;
+    glm4v_free(engine->patches);
+    engine->patches_capacity = 0;
+    engine->patches = glm4v_alloc_aligned(n, sizeof *engine->patches);
+    if (!engine->patches)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the patches of a picture: %zu numbers", n);
+    engine->patches_capacity = n;
+    return 0;
+}
+
+/* Stop ids, and the markers that answers are made of. */
+static bool may_generate(const glm4v_model *model, int32_t id)
+{
+    const glm4v_chat *c = &model->chat;
+    const int32_t markers[] = { c->think, c->think_end, c->answer, c->answer_end, c->box, c->box_end };
+    for (size_t i = 0; i < sizeof markers / sizeof *markers; i++)
+        if (id == markers[i])
+            return true;
+    for (int32_t i = 0; i < model->config.n_stop_ids; i++)
+        if (id == model->config.stop_ids[i])
+            return true;
+    return false;
+}
+
+/* Ids that are never generated: other control tokens, and rows of the head that no token belongs to. */
+static int find_masked(glm4v_engine *engine, glm4v_error *err)
+{
+    const glm4v_model *model = engine->model;
+    int32_t vocab = model->config.text.vocab;
+    engine->masked = glm4v_alloc((size_t)vocab, sizeof *engine->masked);
+    if (!engine->masked)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a mask of %d tokens", vocab);
+    for (int32_t id = 0; id < vocab; id++) {
+        size_t len;
+        bool token = id < glm4v_tokenizer_size(model->tokenizer) && glm4v_tokenizer_bytes(model->tokenizer, id, &len);
+        if (!token || (glm4v_tokenizer_is_control(model->tokenizer, id) && !may_generate(model, id)))
+            engine->masked[engine->n_masked++] = id;
+    }
+    if (engine->n_masked == (size_t)vocab)
+        return glm4v_fail(err, GLM4V_ERR_FORMAT, "the tokenizer has no token that this model could generate");
+    return 0;
+}
+
+static int allocate(glm4v_engine *engine, glm4v_error *err)
+{
+    const glm4v_engine_limits *l = &engine->limits;
+    size_t vocab = (size_t)engine->model->config.text.vocab;
+    int rc = glm4v_context_open(&engine->context, engine->model, l->slots, l->context_length, l->max_rows, err);
+    if (!rc)
+        rc = glm4v_prefix_open(&engine->prefix, l->prefix_tokens, l->max_batch, err);
+    if (!rc)
+        rc = find_masked(engine, err);
+    if (rc)
+        return rc;
+    engine->logits = glm4v_alloc_aligned(l->max_batch * vocab, sizeof *engine->logits);
+    engine->scratch = glm4v_alloc_aligned(vocab, sizeof *engine->scratch);
+    if (!engine->logits || !engine->scratch)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the logits of %u requests", l->max_batch);
+    return 0;
+}
+
+static void free_engine(glm4v_engine *engine)
+{
+    glm4v_prefix_close(&engine->prefix);
+    glm4v_context_close(&engine->context);
+    glm4v_free(engine->masked);
+    glm4v_free(engine->logits);
+    glm4v_free(engine->scratch);
+    glm4v_free(engine->patches);
+    glm4v_model_close(&engine->model);
+    glm4v_free(engine);
+}
+
+/* Signals belong to the host process: none is delivered to the engine's thread. */
+static int start_thread(glm4v_engine *engine, glm4v_error *err)
+{
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int rc = pthread_create(&engine->thread, NULL, glm4v_scheduler_main, engine);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return rc ? glm4v_fail(err, GLM4V_ERR_NOMEM, "the engine's thread could not be started: %s", strerror(rc)) : 0;
+}
+
+static int start(glm4v_engine *engine, glm4v_error *err)
+{
+    if (pthread_mutex_init(&engine->lock, NULL))
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the engine's lock");
+    if (pthread_cond_init(&engine->wake, NULL)) {
+        pthread_mutex_destroy(&engine->lock);
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the engine's lock");
+    }
+    int rc = start_thread(engine, err);
+    if (rc) {
+        pthread_cond_destroy(&engine->wake);
+        pthread_mutex_destroy(&engine->lock);
+    }
+    return rc;
+}
+
+int glm4v_engine_open(glm4v_engine **out, glm4v_model *model, const glm4v_engine_options *options, glm4v_error *err)
+{
+    glm4v_engine_limits limits;
+    if (!model->tokenizer)
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "the model was opened without tokenizer (weights_only): it cannot describe");
+    if (model->config.vision.temporal != 2)
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "config.json: temporal_patch_size is %d, expected 2",
+                          model->config.vision.temporal);
+    int rc = glm4v_engine_limits_of(&limits, model, options, err);
+    if (rc)
+        return rc;
+    glm4v_engine *engine = glm4v_alloc(1, sizeof *engine);
+    if (!engine)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for an engine");
+    engine->model = glm4v_model_ref(model);
+    engine->limits = limits;
+    engine->queue_end = &engine->queue;
+    rc = allocate(engine, err);
+    if (!rc)
+        rc = start(engine, err);
+    if (rc) {
+        free_engine(engine);
+        return rc;
+    }
+    *out = engine;
+    return 0;
+}
+
+void glm4v_engine_close(glm4v_engine **engine_ptr)
+{
+    glm4v_engine *engine = engine_ptr ? *engine_ptr : NULL;
+    if (!engine)
+        return;
+    pthread_mutex_lock(&engine->lock);
+    engine->stop = true;
+    for (glm4v_request *r = engine->queue; r; r = r->next)
+        atomic_store(&r->cancel, true);
+    for (uint32_t i = 0; i < engine->n_running; i++)
+        atomic_store(&engine->running[i]->cancel, true);
+    pthread_cond_signal(&engine->wake);
+    pthread_mutex_unlock(&engine->lock);
+    pthread_join(engine->thread, NULL);
+    pthread_cond_destroy(&engine->wake);
+    pthread_mutex_destroy(&engine->lock);
+    free_engine(engine);
+    *engine_ptr = NULL;
+}
+
+/* Lock held. */
+static int check_room(const glm4v_engine *engine, uint32_t stream, glm4v_error *err)
+{
+    uint32_t waiting = 0;
+    if (engine->fault.code)
+        return glm4v_fail(err, engine->fault.code, "%s", engine->fault.msg);
+    for (const glm4v_request *r = engine->queue; r; r = r->next)
+        waiting += r->task.stream == stream;
+    if (waiting >= engine->limits.max_pending)
+        return glm4v_fail(err, GLM4V_ERR_BUSY, "%u requests of stream %u wait already", waiting, stream);
+    return 0;
+}
+
+int glm4v_engine_submit(glm4v_engine *engine, const glm4v_task *task, glm4v_request **request, glm4v_error *err)
+{
+    glm4v_request *r = NULL;
+    int rc = glm4v_request_new(engine, task, &r, err);
+    if (rc)
+        return rc;
+    pthread_mutex_lock(&engine->lock);
+    rc = check_room(engine, r->task.stream, err);
+    if (!rc) {
+        atomic_fetch_add(&r->refs, request != NULL);
+        if (request)
+            *request = r;
+        r->number = engine->n_numbers++;
+        *engine->queue_end = r;
+        engine->queue_end = &r->next;
+        engine->stats.submitted++;
+        engine->stats.queued++;
+        pthread_cond_signal(&engine->wake);
+    }
+    pthread_mutex_unlock(&engine->lock);
+    if (rc)
+        glm4v_request_unref(&r);
+    return rc;
+}
+
+int glm4v_describe(glm4v_engine *engine, const glm4v_task *task, glm4v_result **result, glm4v_error *err)
+{
+    glm4v_request *r = NULL;
+    int rc = glm4v_engine_submit(engine, task, &r, err);
+    if (rc)
+        return rc;
+    glm4v_request_wait(r, UINT64_MAX);
+    glm4v_result *copy = NULL;
+    rc = r->result.status;
+    if (rc)
+        glm4v_fail(err, rc, "%s", r->result.message);
+    else if (result && !(copy = glm4v_result_copy(&r->result)))
+        rc = glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a copy of the result");
+    else if (result)
+        *result = copy;
+    glm4v_request_unref(&r);
+    return rc;
+}
+
+void glm4v_engine_get_stats(glm4v_engine *engine, glm4v_engine_stats *stats)
+{
+    pthread_mutex_lock(&engine->lock);
+    *stats = engine->stats;
+    pthread_mutex_unlock(&engine->lock);
+}

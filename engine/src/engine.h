@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Insides of engine and request, shared by engine.c (public calls), request.c (a request's own data), scheduler.c (the
+ * thread), describe.c (stages of one request) and prefix.c. Who may touch what stands beside each field. */
+#ifndef GLM4V_ENGINE_ENGINE_H
+#define GLM4V_ENGINE_ENGINE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "context.h"
+#include "detokenize.h"
+#include "engine_limits.h"
+#include "model.h"
+#include "sample.h"
+
+#define GLM4V_MAX_FORCED 2
+
+typedef enum {
+    GLM4V_STAGE_PROMPT,  /* text and image slots -> ids */
+    GLM4V_STAGE_VISION,  /* pictures -> patches -> embeddings, one picture a step */
+    GLM4V_STAGE_PREFILL, /* ids and embeddings -> KV cache, a chunk a step; the last chunk gives the first token */
+    GLM4V_STAGE_DECODE,  /* a token a step, batched with the others */
+    GLM4V_STAGE_DONE,
+} glm4v_stage_name;
+
+/* What the vision tower sees at once: a still picture (twice the same frame) or two frames of a clip. */
+typedef struct {
+    const glm4v_image *frames[2];
+    const glm4v_preprocessor *preprocessor; /* of stills, or of clips */
+} glm4v_picture;
+
+struct glm4v_request {
+    /* Set by glm4v_request_new(), then only read. */
+    glm4v_task task; /* strings and arrays are the request's own; pixels are borrowed until on_done has returned */
+    glm4v_picture *pictures; /* [n_pictures], history first */
+    glm4v_grid *grids;       /* [n_pictures] */
+    uint32_t n_pictures;
+    uint32_t image_width, image_height;     /* of the first picture after resizing */
+    void *memory;                           /* holds all of the above */
+    uint64_t submitted;                     /* nanoseconds, CLOCK_MONOTONIC */
+
+    /* Any thread. */
+    atomic_uint refs;
+    atomic_bool cancel;
+
+    /* The engine's lock: place in the queue. */
+    glm4v_request *next;
+    uint64_t number; /* of submission */
+
+    /* The scheduler thread alone. */
+    glm4v_stage_name stage;
+    uint32_t slot;         /* of the KV cache */
+    uint32_t units;        /* pieces of work done before decoding */
+    glm4v_prompt prompt;
+    int32_t *position;     /* [3][prompt.n_ids] */
+    int32_t next_position; /* of the token after the last one in the cache */
+    uint32_t length;       /* tokens in the cache */
+    uint32_t n_encoded;    /* pictures */
+    glm4v_embeddings embeddings;
+    glm4v_detokenizer detokenizer;
+    glm4v_sampler sampler;
+    int32_t token; /* sampled last, not in the cache yet */
+    uint32_t n_answer, n_reasoning;
+    int32_t forced[GLM4V_MAX_FORCED]; /* ids to take instead of sampling */
+    uint32_t n_forced, forced_taken;
+    uint64_t started, decode_started; /* nanoseconds */
+    glm4v_error error;                /* why the request failed */
+    glm4v_result result;              /* complete when done */
+
+    /* lock guards done. */
+    pthread_mutex_t lock;
+    pthread_cond_t done_changed;
+    bool done; /* on_done has returned */
+};
+
+/* Keys and values of the constant beginning of the last prompt, in a slot of their own. The scheduler thread alone. */
+typedef struct {
+    int32_t *ids; /* [capacity] */
+    uint32_t n, capacity;
+    uint32_t slot;
+} glm4v_prefix;
+
+struct glm4v_engine {
+    /* Set by open, then only read. */
+    glm4v_model *model;
+    glm4v_engine_limits limits;
+    int32_t *masked; /* ids that are never generated */
+    size_t n_masked;
+    pthread_t thread;
+
+    /* The scheduler thread alone. */
+    glm4v_context *context;
+    bool slot_taken[64];
+    uint32_t last_stream; /* admitted last */
+    glm4v_prefix prefix;
+    float *logits;            /* [max_batch, V] */
+    glm4v_candidate *scratch; /* [V] */
+    float *patches;           /* of one picture; grows with the largest */
+    size_t patches_capacity;
+
+    /* lock guards all that follows. */
+    pthread_mutex_t lock;
+    pthread_cond_t wake;        /* something was queued, or stop */
+    glm4v_request *running[64]; /* [n_running], in order of admission */
+    uint32_t n_running;
+    glm4v_request *queue, **queue_end;
+    uint64_t n_numbers;
+    bool stop;
+    glm4v_error fault; /* of the device; code 0 = none */
+    glm4v_engine_stats stats;
+};
+
+uint64_t glm4v_now(void); /* nanoseconds, CLOCK_MONOTONIC */
+
+/* engine.c: room for n numbers in engine->patches; what was there is lost. NOMEM. */
+int glm4v_engine_patches(glm4v_engine *engine, size_t n, glm4v_error *err);
+
+/* request.c. new: check and copy a task; INVALID, NOMEM. finish: fill the result, call on_done, wake who waits. */
+int glm4v_request_new(glm4v_engine *engine, const glm4v_task *task, glm4v_request **request, glm4v_error *err);
+void glm4v_request_finish(glm4v_engine *engine, glm4v_request *request);
+glm4v_result *glm4v_result_copy(const glm4v_result *result); /* NULL when memory is out */
+
+/* describe.c: one piece of the stages before decoding, or one token from its logits [V]. end: the request is over,
+ * as finish and code say (code 0: a good end; request->error is set otherwise). */
+void glm4v_describe_step(glm4v_engine *engine, glm4v_request *request);
+void glm4v_describe_token(glm4v_engine *engine, glm4v_request *request, float *logits);
+void glm4v_describe_end(glm4v_request *request, glm4v_finish finish, int code);
+
+/* prefix.c. load: copy what the cache shares with the prompt into the request's slot, returns the number of tokens.
+ * save: keep the constant part of a prompt whose tokens are in the slot. */
+int glm4v_prefix_open(glm4v_prefix *prefix, uint32_t capacity, uint32_t slot, glm4v_error *err);
+void glm4v_prefix_close(glm4v_prefix *prefix);
+uint32_t glm4v_prefix_load(glm4v_prefix *prefix, glm4v_context *context, const glm4v_prompt *prompt, uint32_t slot);
+void glm4v_prefix_save(glm4v_prefix *prefix, glm4v_context *context, const glm4v_prompt *prompt, uint32_t slot);
+
+/* scheduler.c */
+void *glm4v_scheduler_main(void *engine);
+
+#endif

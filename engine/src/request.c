@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A request's own data: a checked copy of the caller's task in one block of memory, the pictures it will show to the
+ * vision tower, its result, and who holds it. Called by engine.c (any thread) and scheduler.c.
+ *
+ * Lock: request->lock guards `done`; it is taken alone or inside engine->lock, never the other way round. */
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine.h"
+#include "error.h"
+#include "mem.h"
+#include "utf8.h"
+
+#define MAX_IMAGES 64
+#define MAX_FRAMES 640
+#define MAX_TURNS 64
+#define MAX_TOKENS 65536
+#define DEFAULT_TOKENS 64
+#define DEFAULT_REASONING_TOKENS 1024
+
+/* The block is laid out twice by the same code: with base NULL to measure it, then for good. */
+typedef struct {
+    char *base;
+    size_t used;
+} arena;
+
+static void *take(arena *a, const void *src, size_t bytes)
+{
+    size_t at = (a->used + 15) & ~(size_t)15;
+    a->used = at + bytes;
+    if (!a->base)
+        return NULL;
+    if (src && bytes)
+        memcpy(a->base + at, src, bytes);
+    return a->base + at;
+}
+
+static const char *take_string(arena *a, const char *s)
+{
+    return s ? take(a, s, strlen(s) + 1) : NULL;
+}
+
+/* ---- checks ---- */
+
+static int check_text(const char *what, const char *text, glm4v_error *err)
+{
+    size_t bad;
+    if (text && !glm4v_utf8_valid(text, strlen(text), &bad))
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "the %s is not UTF-8: wrong byte at offset %zu", what, bad);
+    return 0;
+}
+
+static int check_count(const char *what, uint64_t n, uint64_t max, const void *array, glm4v_error *err)
+{
+    if (n > max)
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "%llu %s, at most %llu are taken", (unsigned long long)n, what,
+                          (unsigned long long)max);
+    if (n && !array)
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "%llu %s announced, but none given", (unsigned long long)n, what);
+    return 0;
+}
+
+static int check_number(const char *name, double value, double min, double max, glm4v_error *err)
+{
+    if (value >= min && value <= max)
+        return 0;
+    return glm4v_fail(err, GLM4V_ERR_INVALID, "%s is %g, expected [%g, %g]", name, value, min, max);
+}
+
+static int check_history(const glm4v_task *task, glm4v_error *err)
+{
+    int rc = check_count("earlier turns", task->n_history, MAX_TURNS, task->history, err);
+    for (uint32_t i = 0; !rc && i < task->n_history; i++) {
+        const glm4v_turn *turn = &task->history[i];
+        if (!turn->user || !turn->assistant)
+            return glm4v_fail(err, GLM4V_ERR_INVALID, "earlier turn %u lacks %s", i,
+                              turn->user ? "its answer" : "its question");
+        rc = check_text("question of an earlier turn", turn->user, err);
+        if (!rc)
+            rc = check_text("answer of an earlier turn", turn->assistant, err);
+        if (!rc)
+            rc = check_count("pictures in an earlier turn", turn->n_images, MAX_IMAGES, turn->images, err);
+    }
+    return rc;
+}
+
+static int check_task(const glm4v_task *task, glm4v_error *err)
+{
+    int rc = task->prompt ? 0 : glm4v_fail(err, GLM4V_ERR_INVALID, "a task without prompt");
+    if (!rc)
+        rc = check_text("prompt", task->prompt, err);
+    if (!rc)
+        rc = check_text("system prompt", task->system, err);
+    if (!rc)
+        rc = check_count("pictures", task->n_images, MAX_IMAGES, task->images, err);
+    if (!rc)
+        rc = check_count("clip frames", task->n_frames, MAX_FRAMES, task->frames, err);
+    if (!rc && task->n_images && task->n_frames)
+        rc = glm4v_fail(err, GLM4V_ERR_INVALID, "pictures and a clip in one task; give either images or frames");
+    if (!rc)
+        rc = check_history(task, err);
+    if (!rc)
+        rc = check_number("max_tokens", task->max_tokens, 1, MAX_TOKENS, err);
+    if (!rc)
+        rc = check_number("max_reasoning_tokens", task->max_reasoning_tokens, 1, MAX_TOKENS, err);
+    if (!rc)
+        rc = check_number("temperature", (double)task->temperature, 0, 2, err);
+    if (!rc)
+        rc = check_number("top_p", (double)task->top_p, 0, 1, err);
+    if (!rc && task->repetition_penalty != 0)
+        rc = check_number("repetition_penalty", (double)task->repetition_penalty, 1, 2, err);
+    return rc;
+}
+
+/* The caller's struct may be of an older, shorter version. */
+static int read_task(glm4v_task *task, const glm4v_task *given, glm4v_error *err)
+{
+    size_t size = given->struct_size ? given->struct_size : sizeof *task;
+    memset(task, 0, sizeof *task);
+    if (size < sizeof task->struct_size || size > 4096)
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "task.struct_size is %zu", size);
+    memcpy(task, given, size < sizeof *task ? size : sizeof *task);
+    task->max_tokens = task->max_tokens ? task->max_tokens : DEFAULT_TOKENS;
+    task->max_reasoning_tokens = task->max_reasoning_tokens ? task->max_reasoning_tokens : DEFAULT_REASONING_TOKENS;
+    return check_task(task, err);
+}
+
+/* ---- the copy ---- */
+
+static uint32_t count_pictures(const glm4v_task *task, uint32_t n_samples)
+{
+    uint32_t n = task->n_images + n_samples / 2;
+    for (uint32_t i = 0; i < task->n_history; i++)
+        n += task->history[i].n_images;
+    return n;
+}
+
+static void copy_task(glm4v_request *r, arena *a, const glm4v_task *task, uint32_t n_pictures)
+{
+    r->task = *task;
+    r->task.system = take_string(a, task->system);
+    r->task.prompt = take_string(a, task->prompt);
+    r->task.images = take(a, task->images, task->n_images * sizeof *task->images);
+    r->task.frames = take(a, task->frames, task->n_frames * sizeof *task->frames);
+    glm4v_turn *turns = take(a, task->history, task->n_history * sizeof *turns);
+    r->task.history = turns;
+    for (uint32_t i = 0; i < task->n_history; i++) {
+        const glm4v_turn *turn = &task->history[i];
+        glm4v_turn own = *turn;
+        own.user = take_string(a, turn->user);
+        own.assistant = take_string(a, turn->assistant);
+        own.images = take(a, turn->images, turn->n_images * sizeof *turn->images);
+        if (turns)
+            turns[i] = own;
+    }
+    r->pictures = take(a, NULL, n_pictures * sizeof *r->pictures);
+    r->grids = take(a, NULL, n_pictures * sizeof *r->grids);
+}
+
+/* One more picture: two frames at one size. n_frames: of the whole clip, 1 for a still. */
+static int add_picture(glm4v_engine *engine, glm4v_request *r, const glm4v_image *first, const glm4v_image *second,
+                       uint32_t n_frames, glm4v_error *err)
+{
+    uint32_t i = r->n_pictures;
+    const glm4v_preprocessor *p = n_frames > 1 ? engine->model->video_preprocessor : engine->model->preprocessor;
+    int rc = glm4v_preprocess_grid(p, first, n_frames, engine->limits.max_pixels, &r->grids[i].grid_h,
+                                   &r->grids[i].grid_w, err);
+    if (rc)
+        return rc;
+    r->grids[i].seconds = first->timestamp;
+    r->pictures[i] = (glm4v_picture){ { first, second }, p };
+    r->n_pictures++;
+    return 0;
+}
+
+static int add_stills(glm4v_engine *engine, glm4v_request *r, const glm4v_image *images, uint32_t n, glm4v_error *err)
+{
+    int rc = 0;
+    for (uint32_t i = 0; !rc && i < n; i++)
+        rc = add_picture(engine, r, &images[i], &images[i], 1, err);
+    return rc;
+}
+
+static int add_clip(glm4v_engine *engine, glm4v_request *r, const uint32_t *samples, uint32_t n, glm4v_error *err)
+{
+    const glm4v_image *frames = r->task.frames;
+    int rc = 0;
+    for (uint32_t i = 1; !rc && i < r->task.n_frames; i++)
+        if (!frames[i].data || frames[i].width != frames[0].width || frames[i].height != frames[0].height ||
+            frames[i].stride < 3 * (int64_t)frames[i].width)
+            rc = glm4v_fail(err, GLM4V_ERR_INVALID, "clip frame %u is %dx%d, the first is %dx%d; all must be alike", i,
+                            frames[i].width, frames[i].height, frames[0].width, frames[0].height);
+    for (uint32_t i = 0; !rc && i < n; i += 2)
+        rc = add_picture(engine, r, &frames[samples[i]], &frames[samples[i + 1]], n, err);
+    return rc;
+}
+
+/* Frames of the clip that the model sees; *samples is freed by the caller. */
+static int sample_frames(glm4v_engine *engine, const glm4v_task *task, uint32_t **samples, uint32_t *n_samples,
+                         glm4v_error *err)
+{
+    uint32_t n = task->n_frames, most = n + n % 2;
+    if (!n)
+        return 0;
+    double *seconds = glm4v_alloc(n, sizeof *seconds);
+    *samples = glm4v_alloc(most, sizeof **samples);
+    for (uint32_t i = 0; seconds && i < n; i++)
+        seconds[i] = task->frames[i].timestamp;
+    int rc = seconds && *samples
+                 ? glm4v_sample_clip(&engine->model->config, engine->model->chat.format == GLM4V_TEMPLATE_GLM45,
+                                     seconds, n, *samples, most, n_samples, err)
+                 : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a clip of %u frames", n);
+    glm4v_free(seconds);
+    return rc;
+}
+
+static int init_locks(glm4v_request *r)
+{
+    pthread_condattr_t attr;
+    if (pthread_condattr_init(&attr))
+        return GLM4V_ERR_NOMEM;
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    int rc = pthread_cond_init(&r->done_changed, &attr);
+    pthread_condattr_destroy(&attr);
+    if (!rc && pthread_mutex_init(&r->lock, NULL)) {
+        pthread_cond_destroy(&r->done_changed);
+        rc = 1;
+    }
+    return rc ? GLM4V_ERR_NOMEM : 0;
+}
+
+/* Allocate and copy; pictures are not looked at yet. */
+static glm4v_request *copy_request(const glm4v_task *task, uint32_t n_pictures)
+{
+    glm4v_request scratch = { 0 };
+    arena measured = { 0 };
+    copy_task(&scratch, &measured, task, n_pictures);
+    glm4v_request *r = glm4v_alloc(1, sizeof *r);
+    char *memory = glm4v_alloc(1, measured.used);
+    if (!r || !memory || init_locks(r)) {
+        glm4v_free(memory);
+        glm4v_free(r);
+        return NULL;
+    }
+    arena a = { .base = memory };
+    copy_task(r, &a, task, n_pictures);
+    r->memory = memory;
+    atomic_init(&r->refs, 1);
+    return r;
+}
+
+int glm4v_request_new(glm4v_engine *engine, const glm4v_task *given, glm4v_request **request, glm4v_error *err)
+{
+    glm4v_task task;
+    uint32_t *samples = NULL, n_samples = 0;
+    glm4v_request *r = NULL;
+    int rc = read_task(&task, given, err);
+    if (!rc)
+        rc = sample_frames(engine, &task, &samples, &n_samples, err);
+    if (!rc) {
+        r = copy_request(&task, count_pictures(&task, n_samples));
+        rc = r ? 0 : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a request");
+    }
+    for (uint32_t i = 0; !rc && i < task.n_history; i++)
+        rc = add_stills(engine, r, r->task.history[i].images, r->task.history[i].n_images, err);
+    if (!rc)
+        rc = add_stills(engine, r, r->task.images, r->task.n_images, err);
+    if (!rc)
+        rc = add_clip(engine, r, samples, n_samples, err);
+    glm4v_free(samples);
+    if (rc) {
+        glm4v_request_unref(&r);
+        return rc;
+    }
+    if (r->n_pictures) {
+        r->image_width = r->grids[0].grid_w * (uint32_t)engine->model->config.vision.patch;
+        r->image_height = r->grids[0].grid_h * (uint32_t)engine->model->config.vision.patch;
+    }
+    r->submitted = glm4v_now();
+    *request = r;
+    return 0;
+}
+
+/* ---- the end ---- */
+
+static const char *text_or_empty(const glm4v_text *text)
+{
+    return text->data ? text->data : "";
+}
+
+static void fill_result(const glm4v_engine *engine, glm4v_request *r)
+{
+    glm4v_result *result = &r->result;
+    uint64_t now = glm4v_now();
+    uint32_t merged = (uint32_t)(engine->model->config.vision.merge * engine->model->config.vision.merge);
+    if (r->detokenizer.tokenizer)
+        glm4v_detokenizer_finish(&r->detokenizer);
+    result->message = result->status ? r->error.msg : "";
+    result->text = text_or_empty(&r->detokenizer.answer);
+    result->reasoning = text_or_empty(&r->detokenizer.reasoning);
+    result->box = text_or_empty(&r->detokenizer.box);
+    result->prompt_tokens = (uint32_t)r->prompt.n_ids;
+    for (size_t i = 0; i < r->prompt.n_runs; i++)
+        result->vision_tokens += r->prompt.runs[i].grid_h * r->prompt.runs[i].grid_w / merged;
+    result->image_width = r->image_width;
+    result->image_height = r->image_height;
+    result->timings.queued = (r->started ? r->started : now) - r->submitted;
+    result->timings.decode = r->decode_started ? now - r->decode_started : 0;
+    result->timings.total = now - r->submitted;
+}
+
+void glm4v_request_finish(glm4v_engine *engine, glm4v_request *r)
+{
+    fill_result(engine, r);
+    glm4v_embeddings_clear(engine->context, &r->embeddings);
+    glm4v_prompt_clear(&r->prompt);
+    glm4v_sampler_clear(&r->sampler);
+    glm4v_free(r->position);
+    r->position = NULL;
+    if (r->task.on_done)
+        r->task.on_done(r->task.user, &r->result);
+    pthread_mutex_lock(&r->lock);
+    r->done = true;
+    pthread_cond_broadcast(&r->done_changed);
+    pthread_mutex_unlock(&r->lock);
+}
+
+void glm4v_request_cancel(glm4v_request *request)
+{
+    if (request)
+        atomic_store(&request->cancel, true);
+}
+
+int glm4v_request_wait(glm4v_request *request, uint64_t timeout_ns)
+{
+    uint64_t now = glm4v_now(), end = timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
+    struct timespec until = { (time_t)(end / 1000000000), (long)(end % 1000000000) };
+    int rc = 0;
+    pthread_mutex_lock(&request->lock);
+    while (!request->done && !rc)
+        rc = pthread_cond_timedwait(&request->done_changed, &request->lock, &until);
+    bool done = request->done;
+    pthread_mutex_unlock(&request->lock);
+    return done ? 0 : GLM4V_ERR_DEADLINE;
+}
+
+void glm4v_request_unref(glm4v_request **request)
+{
+    glm4v_request *r = request ? *request : NULL;
+    if (!r)
+        return;
+    *request = NULL;
+    if (atomic_fetch_sub(&r->refs, 1) > 1)
+        return;
+    if (r->detokenizer.tokenizer)
+        glm4v_detokenizer_clear(&r->detokenizer);
+    pthread_cond_destroy(&r->done_changed);
+    pthread_mutex_destroy(&r->lock);
+    glm4v_free(r->memory);
+    glm4v_free(r);
+}
+
+/* Result and texts in one block, which glm4v_result_free() frees. */
+glm4v_result *glm4v_result_copy(const glm4v_result *result)
+{
+    glm4v_result *copy = NULL;
+    arena a = { 0 };
+    for (int pass = 0; pass < 2; pass++) {
+        glm4v_result own = *result, *at = take(&a, NULL, sizeof own);
+        own.text = take_string(&a, result->text);
+        own.reasoning = take_string(&a, result->reasoning);
+        own.box = take_string(&a, result->box);
+        own.message = take_string(&a, result->message);
+        if (pass == 0) {
+            a = (arena){ .base = glm4v_alloc(1, a.used) };
+            if (!a.base)
+                return NULL;
+        } else {
+            *at = own;
+            copy = at;
+        }
+    }
+    return copy;
+}
+
+void glm4v_result_free(glm4v_result **result)
+{
+    if (!result)
+        return;
+    glm4v_free(*result);
+    *result = NULL;
+}

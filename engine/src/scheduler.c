@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The engine's thread: continuous batching. A step admits waiting requests to free slots, does one piece of work of one
+ * request that is not decoding yet (its prompt, one picture, or one chunk of prefill), and advances all decoding ones
+ * by a token in one batch. So a new picture delays running answers by one piece of work, never by a whole prompt.
+ *
+ * Order of waiting requests: the earliest deadline first; among equals the streams in turn; within a stream as submitted
+ * (a stream moves up with its most urgent request). Of the admitted ones, the earliest deadline works first, then who
+ * has had least, in quanta, then who came first: a frame is finished before the next one begins, and a long clip does
+ * not hold up frames.
+ *
+ * Lock: engine->lock guards the queue, the statistics, and changes of `running`, which this thread alone makes and may
+ * therefore read without it. No callback and no work runs under it.
+ * Source: continuous batching, Orca, OSDI 2022. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <string.h>
+
+#include "engine.h"
+#include "error.h"
+
+#define QUANTUM 8 /* pieces of work before a request lets others of equal deadline pass */
+
+/* ---- the queue; engine->lock held ---- */
+
+static uint64_t deadline_of(const glm4v_request *r)
+{
+    return r->task.deadline ? r->task.deadline : UINT64_MAX;
+}
+
+/* Does a go before b? */
+static bool more_urgent(const glm4v_engine *engine, const glm4v_request *a, const glm4v_request *b)
+{
+    uint32_t turn_a = a->task.stream - engine->last_stream - 1, turn_b = b->task.stream - engine->last_stream - 1;
+    if (deadline_of(a) != deadline_of(b))
+        return deadline_of(a) < deadline_of(b);
+    return turn_a != turn_b ? turn_a < turn_b : a->number < b->number;
+}
+
+static glm4v_request *unlink_at(glm4v_engine *engine, glm4v_request **link)
+{
+    glm4v_request *r = *link;
+    *link = r->next;
+    if (engine->queue_end == &r->next)
+        engine->queue_end = link;
+    r->next = NULL;
+    engine->stats.queued--;
+    return r;
+}
+
+static glm4v_request *take_next(glm4v_engine *engine)
+{
+    const glm4v_request *best = engine->queue;
+    for (const glm4v_request *r = engine->queue; r; r = r->next)
+        if (more_urgent(engine, r, best))
+            best = r;
+    glm4v_request **link = &engine->queue;
+    while ((*link)->task.stream != best->task.stream)
+        link = &(*link)->next;
+    engine->last_stream = best->task.stream;
+    return unlink_at(engine, link);
+}
+
+/* Has something ended r from outside? Then it is marked so. */
+static bool ended_from_outside(glm4v_engine *engine, glm4v_request *r, uint64_t now)
+{
+    if (engine->stop || atomic_load(&r->cancel)) {
+        glm4v_fail(&r->error, GLM4V_ERR_CANCELED, "canceled by the caller");
+        glm4v_describe_end(r, GLM4V_FINISH_CANCELED, GLM4V_ERR_CANCELED);
+    } else if (engine->fault.code) {
+        r->error = engine->fault;
+        glm4v_describe_end(r, GLM4V_FINISH_ERROR, engine->fault.code);
+    } else if (now >= deadline_of(r)) {
+        glm4v_fail(&r->error, GLM4V_ERR_DEADLINE, "the deadline passed after %u tokens", r->result.output_tokens);
+        glm4v_describe_end(r, GLM4V_FINISH_DEADLINE, GLM4V_ERR_DEADLINE);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* Waiting requests that will never run. */
+static glm4v_request *take_ended(glm4v_engine *engine, uint64_t now)
+{
+    for (glm4v_request **link = &engine->queue; *link; link = &(*link)->next)
+        if (ended_from_outside(engine, *link, now))
+            return unlink_at(engine, link);
+    return NULL;
+}
+
+/* ---- the scheduler's own ---- */
+
+static void admit(glm4v_engine *engine, glm4v_request *r, uint64_t now)
+{
+    uint32_t slot = 0;
+    while (engine->slot_taken[slot])
+        slot++;
+    engine->slot_taken[slot] = true;
+    r->slot = slot;
+    r->started = now;
+    engine->running[engine->n_running++] = r;
+}
+
+static void count_end(glm4v_engine *engine, const glm4v_request *r)
+{
+    pthread_mutex_lock(&engine->lock);
+    glm4v_engine_stats *s = &engine->stats;
+    s->canceled += r->result.finish == GLM4V_FINISH_CANCELED;
+    s->failed += r->result.finish == GLM4V_FINISH_ERROR || r->result.finish == GLM4V_FINISH_DEADLINE;
+    s->completed += r->result.status == 0;
+    s->prefix_hits += r->result.cached_tokens > 0;
+    s->running = engine->n_running;
+    if (r->result.status == GLM4V_ERR_DEVICE && !engine->fault.code)
+        engine->fault = r->error;
+    pthread_mutex_unlock(&engine->lock);
+}
+
+static void finish(glm4v_engine *engine, glm4v_request *r)
+{
+    count_end(engine, r);
+    glm4v_request_finish(engine, r);
+    glm4v_request_unref(&r);
+}
+
+/* Take what is done out of the batch; the others keep their order. */
+static void retire(glm4v_engine *engine)
+{
+    uint32_t kept = 0, n = engine->n_running, n_done = 0;
+    glm4v_request *done[64];
+    pthread_mutex_lock(&engine->lock);
+    for (uint32_t i = 0; i < n; i++) {
+        glm4v_request *r = engine->running[i];
+        if (r->stage == GLM4V_STAGE_DONE) {
+            engine->slot_taken[r->slot] = false;
+            done[n_done++] = r;
+        } else {
+            engine->running[kept++] = r;
+        }
+    }
+    engine->n_running = kept;
+    pthread_mutex_unlock(&engine->lock);
+    for (uint32_t i = 0; i < n_done; i++)
+        finish(engine, done[i]);
+}
+
+/* Wait for work, admit, and weed out what was canceled or is late. False when the engine closes and nothing is left. */
+static bool begin_step(glm4v_engine *engine)
+{
+    glm4v_request *ended;
+    pthread_mutex_lock(&engine->lock);
+    while (!engine->queue && !engine->n_running && !engine->stop)
+        pthread_cond_wait(&engine->wake, &engine->lock);
+    uint64_t now = glm4v_now();
+    while ((ended = take_ended(engine, now))) {
+        pthread_mutex_unlock(&engine->lock);
+        finish(engine, ended);
+        pthread_mutex_lock(&engine->lock);
+    }
+    for (uint32_t i = 0; i < engine->n_running; i++)
+        ended_from_outside(engine, engine->running[i], now);
+    while (engine->queue && engine->n_running < engine->limits.max_batch)
+        admit(engine, take_next(engine), now);
+    bool more = engine->n_running || !engine->stop;
+    engine->stats.running = engine->n_running;
+    engine->stats.steps++;
+    pthread_mutex_unlock(&engine->lock);
+    return more;
+}
+
+static bool works_before(const glm4v_request *a, const glm4v_request *b)
+{
+    if (deadline_of(a) != deadline_of(b))
+        return deadline_of(a) < deadline_of(b);
+    return a->units / QUANTUM < b->units / QUANTUM;
+}
+
+static void work_piece(glm4v_engine *engine)
+{
+    glm4v_request *next = NULL;
+    for (uint32_t i = 0; i < engine->n_running; i++) {
+        glm4v_request *r = engine->running[i];
+        if (r->stage < GLM4V_STAGE_DECODE && (!next || works_before(r, next)))
+            next = r;
+    }
+    if (next)
+        glm4v_describe_step(engine, next);
+}
+
+/* One token for every request that decodes. */
+static void decode_batch(glm4v_engine *engine)
+{
+    glm4v_request *rows[64];
+    uint32_t slots[64], length[64], n = 0;
+    int32_t ids[64], position[64], vocab = engine->model->config.text.vocab;
+    glm4v_error err = { 0 };
+    for (uint32_t i = 0; i < engine->n_running; i++) {
+        glm4v_request *r = engine->running[i];
+        if (r->stage != GLM4V_STAGE_DECODE)
+            continue;
+        slots[n] = r->slot;
+        length[n] = r->length++;
+        ids[n] = r->token;
+        position[n] = r->next_position++;
+        rows[n++] = r;
+    }
+    if (!n)
+        return;
+    int rc = glm4v_decode(engine->context, slots, length, ids, position, n, engine->logits, &err);
+    for (uint32_t i = 0; i < n; i++) {
+        if (!rc) {
+            glm4v_describe_token(engine, rows[i], engine->logits + (size_t)i * (size_t)vocab);
+            continue;
+        }
+        rows[i]->error = err;
+        glm4v_describe_end(rows[i], GLM4V_FINISH_ERROR, rc);
+    }
+    pthread_mutex_lock(&engine->lock);
+    engine->stats.decode_steps++;
+    engine->stats.decode_rows += n;
+    pthread_mutex_unlock(&engine->lock);
+}
+
+void *glm4v_scheduler_main(void *arg)
+{
+    glm4v_engine *engine = arg;
+    pthread_setname_np(pthread_self(), "glm4v-engine");
+    glm4v_thread_background();
+    while (begin_step(engine)) {
+        retire(engine); /* ended from outside */
+        decode_batch(engine);
+        work_piece(engine);
+        retire(engine);
+    }
+    return NULL;
+}
