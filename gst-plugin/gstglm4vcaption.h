@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The result contract: one structure, the same in the custom meta, in the bus
+ * message and (later) as JSON. */
+#pragma once
+
+#include <gst/gst.h>
+
+#include "gstglm4vworker.h"
+
+G_BEGIN_DECLS
+
+#define GST_GLM4V_META_NAME "Glm4vDescribeMeta"
+#define GST_GLM4V_RESULT_NAME "glm4vdescribe-result"
+
+/* Register the custom meta once in this process. */
+void gst_glm4v_caption_register_meta (void);
+
+/* What the model is, as it stands in results and in `model-info`. */
+GstStructure *gst_glm4v_caption_model (const glm4v_model_info * info);
+
+/* The result of a job by the contract. model is copied, may be NULL. */
+GstStructure *gst_glm4v_caption_build (const GstGlm4vJob * job,
+    const GstStructure * model);
+
+/* Add the result to a buffer that is writable. */
+void gst_glm4v_caption_attach (GstBuffer * buffer, const GstStructure * result);
+
+/* Text that may go anywhere: valid UTF-8, at most 64 KiB, without control
+ * characters and direction overrides, without blanks at its ends. */
+gchar *gst_glm4v_caption_sanitize (const gchar * text);
+
+G_END_DECLS

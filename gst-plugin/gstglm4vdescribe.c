@@ -1,0 +1,1181 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Stage "sink pad": caps, buffers, events, queries and states of the element;
+ * the other stages are called from here.
+ *
+ * Threads: the streaming thread (chain, serialized events), the worker
+ * (on_progress, on_loaded, on_done), the text task (gstglm4vtext.c), and
+ * applications (properties, states, flushes). Locks: the stream lock first,
+ * then one of object lock, `lock`, the worker's, the text pad's; no two of
+ * these are ever held together, none while pushing or posting. */
+/**
+ * SECTION:element-glm4vdescribe
+ * @title: glm4vdescribe
+ * @short_description: describes what a video shows
+ *
+ * Passes video unchanged and describes some of its frames with a GLM-4V
+ * vision-language model, on this machine. Answers leave as custom meta
+ * `Glm4vDescribeMeta` on the frames, as `text/x-raw` buffers on the request
+ * pad `text`, and as element messages `glm4vdescribe-result`.
+ *
+ * In mode async (the default for live sources) video is never delayed: a
+ * frame that is due goes to a worker, and its answer is attached to the next
+ * frame that leaves. While the model is busy only the newest due frame waits.
+ * In mode sync (the default otherwise) a due frame waits for its own answer.
+ *
+ * ## Example launch lines
+ * |[
+ * gst-launch-1.0 -m videotestsrc num-buffers=60 ! glm4vdescribe ! fakesink
+ * ]| Print what is seen in a test picture, as messages.
+ * |[
+ * gst-launch-1.0 filesrc location=clip.mp4 ! decodebin ! videoconvert ! glm4vdescribe name=d ! fakesink d.text ! queue ! webvttenc ! filesink location=captions.vtt
+ * ]| Write the captions of a clip as subtitles.
+ * |[
+ * gst-launch-1.0 v4l2src ! videoconvert ! glm4vdescribe name=d ! queue ! o.video_sink d.text ! queue ! o.text_sink textoverlay name=o ! videoconvert ! autovideosink
+ * ]| Show a camera's picture with captions in it.
+ */
+#include "gstglm4vdescribe.h"
+
+#include "gstglm4vcaption.h"
+#include "gstglm4verror.h"
+#include "gstglm4vframe.h"
+
+/* Buffers that sampling may keep; asked for in the allocation query. */
+#define HELD_BUFFERS 2
+
+GST_DEBUG_CATEGORY_STATIC (glm4vdescribe_debug);
+#define GST_CAT_DEFAULT glm4vdescribe_debug
+
+#define VIDEO_CAPS "video/x-raw, format = (string) " GST_GLM4V_FORMATS ", " \
+    "width = (int) [ 1, 16384 ], height = (int) [ 1, 16384 ]"
+
+static GstStaticPadTemplate sink_template = GST_STATIC_PAD_TEMPLATE ("sink",
+    GST_PAD_SINK, GST_PAD_ALWAYS, GST_STATIC_CAPS (VIDEO_CAPS));
+static GstStaticPadTemplate src_template = GST_STATIC_PAD_TEMPLATE ("src",
+    GST_PAD_SRC, GST_PAD_ALWAYS, GST_STATIC_CAPS (VIDEO_CAPS));
+static GstStaticPadTemplate text_template = GST_STATIC_PAD_TEMPLATE ("text",
+    GST_PAD_SRC, GST_PAD_REQUEST,
+    GST_STATIC_CAPS ("text/x-raw, format = (string) utf8"));
+
+G_DEFINE_TYPE (GstGlm4vDescribe, gst_glm4v_describe, GST_TYPE_ELEMENT);
+GST_ELEMENT_REGISTER_DEFINE (glm4vdescribe, "glm4vdescribe", GST_RANK_NONE,
+    GST_TYPE_GLM4V_DESCRIBE);
+
+/* The settings that a buffer needs, copied once under the object lock. */
+typedef struct
+{
+  GstGlm4vSampling sampling;
+  GstClockTime gap_interval, lateness;
+  gboolean attach_meta, exact;
+  GstGlm4vOnError on_error;
+} Pass;
+
+/* ---- results: worker thread, or the streaming thread at EOS ---- */
+
+static void
+count_result (GstGlm4vDescribe * self, const GstGlm4vJob * job,
+    GstClockTime delay)
+{
+  const GstGlm4vOutcome *outcome = &job->outcome;
+  GstGlm4vStats *stats = &self->stats;
+
+  if (job->dropped) {
+    stats->dropped_eos++;
+    return;
+  }
+  if (outcome->status == GLM4V_ERR_DEADLINE)
+    stats->timeouts++;
+  else if (outcome->status != 0)
+    stats->errors++;
+  if (outcome->status != 0)
+    return;
+  stats->inferred++;
+  stats->tokens_in += outcome->prompt_tokens;
+  stats->tokens_out += outcome->output_tokens;
+  stats->delay_last = delay;
+  stats->delay_max = MAX (stats->delay_max, delay);
+  stats->delay_sum += delay;
+  stats->vision = outcome->timings.vision;
+  stats->prefill = outcome->timings.prefill;
+  stats->first_token = outcome->timings.first_token;
+  stats->decode = outcome->timings.decode;
+}
+
+static void
+push_text (GstGlm4vDescribe * self, const GstGlm4vJob * job,
+    GstClockTime text_duration)
+{
+  const gchar *text = gst_structure_get_string (job->result, "text");
+
+  if (!*text)
+    return;
+  gst_glm4v_text_push (&self->text, &(GstGlm4vCue) {
+        .text = text,
+        .pts = job->pts,
+        .duration = text_duration > 0 ? text_duration : job->until_next,
+        .epoch = job->epoch,
+        .segment_number = job->segment_number,
+        .exact = job->exact});
+}
+
+/* Tell a pipeline that frames now wait longer than it was told. */
+static void
+tell_latency (GstGlm4vDescribe * self, const GstGlm4vJob * job,
+    GstClockTime delay)
+{
+  gboolean grown;
+
+  GST_OBJECT_LOCK (self);
+  grown = self->settings.latency == 0;
+  GST_OBJECT_UNLOCK (self);
+  g_mutex_lock (&self->lock);
+  grown = grown && job->exact && self->live && delay > self->told_latency;
+  g_mutex_unlock (&self->lock);
+  if (grown)
+    gst_element_post_message (GST_ELEMENT (self),
+        gst_message_new_latency (GST_OBJECT (self)));
+}
+
+static void
+report_failure (GstGlm4vDescribe * self, const GstGlm4vJob * job,
+    GstGlm4vOnError on_error)
+{
+  gchar *where = g_strdup_printf ("frame %" G_GUINT64_FORMAT " (%"
+      GST_TIME_FORMAT ")", job->frame_number, GST_TIME_ARGS (job->pts));
+  gboolean fail = on_error == GST_GLM4V_ON_ERROR_FAIL;
+
+  g_mutex_lock (&self->lock);
+  self->failed |= fail;
+  g_mutex_unlock (&self->lock);
+  gst_glm4v_fault_post (GST_ELEMENT (self),
+      fail ? GST_MESSAGE_ERROR : GST_MESSAGE_WARNING, job->outcome.fault,
+      where, job->outcome.message ? job->outcome.message : "no reason given");
+  g_free (where);
+}
+
+/* Give a job's result to all who want it: the text pad first, so that an
+ * overlay has the caption before the frame. */
+static void
+deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
+{
+  GstClockTime text_duration, delay = 0;
+  GstGlm4vOnError on_error;
+  gboolean post, attach;
+  GstStructure *model;
+
+  GST_OBJECT_LOCK (self);
+  post = self->settings.post_messages;
+  attach = self->settings.attach_meta && !job->dropped && !job->exact;
+  text_duration = self->settings.text_duration;
+  on_error = self->settings.on_error;
+  GST_OBJECT_UNLOCK (self);
+
+  g_mutex_lock (&self->lock);
+  model = self->model ? gst_structure_copy (self->model) : NULL;
+  g_mutex_unlock (&self->lock);
+  job->result = gst_glm4v_caption_build (job, model);
+  g_clear_pointer (&model, gst_structure_free);
+  gst_structure_get_uint64 (job->result, "delay", &delay);
+
+  g_mutex_lock (&self->lock);
+  if (job->epoch != self->epoch) {
+    g_mutex_unlock (&self->lock);
+    return;
+  }
+  count_result (self, job, delay);
+  if (attach)
+    g_queue_push_tail (&self->results, gst_structure_copy (job->result));
+  g_mutex_unlock (&self->lock);
+
+  if (!job->dropped)
+    push_text (self, job, text_duration);
+  if (post)
+    gst_element_post_message (GST_ELEMENT (self),
+        gst_message_new_element (GST_OBJECT (self),
+            gst_structure_copy (job->result)));
+  if (!job->dropped && job->outcome.status != 0)
+    report_failure (self, job, on_error);
+  else
+    tell_latency (self, job, delay);
+}
+
+static void
+on_done (gpointer user, GstGlm4vJob * job)
+{
+  deliver (GST_GLM4V_DESCRIBE (user), job);
+}
+
+/* ---- loading: worker thread ---- */
+
+static void
+post_progress (GstGlm4vDescribe * self, GstProgressType type,
+    const gchar * text)
+{
+  gst_element_post_message (GST_ELEMENT (self),
+      gst_message_new_progress (GST_OBJECT (self), type, "load", text));
+}
+
+static void
+on_progress (gpointer user, guint percent)
+{
+  gchar *text = g_strdup_printf ("Loading the model: %u %%", percent);
+
+  post_progress (user, GST_PROGRESS_TYPE_CONTINUE, text);
+  g_free (text);
+}
+
+static GstStructure *
+describe_model (const glm4v_model_info * info)
+{
+  GstStructure *model = gst_glm4v_caption_model (info);
+
+  gst_structure_set_name (model, "model-info");
+  gst_structure_set (model,
+      "family", G_TYPE_STRING, info->family,
+      "chat-template", G_TYPE_STRING, info->chat_template,
+      "stored-form", G_TYPE_STRING, info->stored_form,
+      "parameters", G_TYPE_UINT64, info->n_parameters,
+      "file-bytes", G_TYPE_UINT64, info->file_bytes,
+      "layers", G_TYPE_UINT, info->n_layers,
+      "vision-layers", G_TYPE_UINT, info->vision_layers,
+      "context-length", G_TYPE_UINT, info->context_length,
+      "max-pixels", G_TYPE_UINT64, info->max_pixels, NULL);
+  return model;
+}
+
+static void
+set_model_info (GstGlm4vDescribe * self, const glm4v_model_info * info,
+    gboolean loaded)
+{
+  GstStructure *fresh = describe_model (info), *old;
+  GstStructure *in_results = loaded ? gst_glm4v_caption_model (info) : NULL;
+
+  g_mutex_lock (&self->lock);
+  old = self->model_info;
+  self->model_info = fresh;
+  self->model = in_results;
+  g_mutex_unlock (&self->lock);
+  g_clear_pointer (&old, gst_structure_free);
+}
+
+static void
+on_loaded (gpointer user, const gchar * dir, const glm4v_model_info * info,
+    gint code, const gchar * message)
+{
+  GstGlm4vDescribe *self = user;
+  gchar *text;
+
+  if (info)
+    set_model_info (self, info, TRUE);
+  g_mutex_lock (&self->lock);
+  self->load_state = info ? GST_GLM4V_LOADED : GST_GLM4V_LOAD_FAILED;
+  g_mutex_unlock (&self->lock);
+  if (info) {
+    text = g_strdup_printf ("Model %s is loaded", info->name);
+    post_progress (self, GST_PROGRESS_TYPE_COMPLETE, text);
+    g_free (text);
+  } else if (code == GLM4V_ERR_CANCELED) {
+    post_progress (self, GST_PROGRESS_TYPE_CANCELED, "Loading was canceled");
+  } else {
+    post_progress (self, GST_PROGRESS_TYPE_ERROR, message);
+    gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
+        gst_glm4v_fault_from_engine (code, TRUE), dir, message);
+  }
+}
+
+/* ---- model and worker: state changes ---- */
+
+static gboolean
+resolve_config (GstGlm4vDescribe * self, GstGlm4vModelConfig * config)
+{
+  gchar *looked = NULL;
+
+  GST_OBJECT_LOCK (self);
+  gst_glm4v_model_config_copy (config, &self->settings.model);
+  GST_OBJECT_UNLOCK (self);
+  if (!config->dir)
+    config->dir = gst_glm4v_find_model (&looked);
+  if (config->dir)
+    return TRUE;
+  gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
+      GST_GLM4V_FAULT_NO_MODEL, NULL, looked);
+  g_free (looked);
+  return FALSE;
+}
+
+static gboolean
+validate_model (GstGlm4vDescribe * self, const GstGlm4vModelConfig * config)
+{
+  glm4v_model_options options = gst_glm4v_model_options (config);
+  glm4v_model_info info;
+  glm4v_error error = { 0 };
+  gint code;
+
+  if (!g_file_test (config->dir, G_FILE_TEST_IS_DIR)) {
+    gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
+        GST_GLM4V_FAULT_NO_MODEL, config->dir, "there is no such directory");
+    return FALSE;
+  }
+  code = glm4v_model_inspect (config->dir, &options, &info, &error);
+  if (code != 0) {
+    gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
+        gst_glm4v_fault_from_engine (code, TRUE), config->dir, error.msg);
+    return FALSE;
+  }
+  set_model_info (self, &info, FALSE);
+  return TRUE;
+}
+
+static void
+stop_worker (GstGlm4vDescribe * self)
+{
+  GstGlm4vWorker *worker = g_steal_pointer (&self->worker);
+  GstStructure *model;
+
+  if (worker && !gst_glm4v_worker_free (worker))
+    gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_WARNING,
+        GST_GLM4V_FAULT_STUCK, NULL, "it is still at work");
+  g_mutex_lock (&self->lock);
+  model = g_steal_pointer (&self->model);
+  g_mutex_unlock (&self->lock);
+  g_clear_pointer (&model, gst_structure_free);
+}
+
+static gboolean
+start_worker (GstGlm4vDescribe * self)
+{
+  static const GstGlm4vWorkerCallbacks callbacks = { on_progress, on_loaded,
+    on_done
+  };
+  GstGlm4vModelConfig config = { 0 };
+  gchar *why = NULL;
+  gboolean started = FALSE;
+
+  if (resolve_config (self, &config) && validate_model (self, &config)) {
+    g_mutex_lock (&self->lock);
+    self->load_state = GST_GLM4V_LOADING;
+    memset (&self->stats, 0, sizeof self->stats);
+    g_mutex_unlock (&self->lock);
+    post_progress (self, GST_PROGRESS_TYPE_START, "Loading the model");
+    self->worker = gst_glm4v_worker_new (&config, &callbacks, self, &why);
+    started = self->worker != NULL;
+    if (!started) {
+      post_progress (self, GST_PROGRESS_TYPE_ERROR, why);
+      gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
+          GST_GLM4V_FAULT_THREAD, NULL, why);
+      g_free (why);
+    }
+  }
+  gst_glm4v_model_config_clear (&config);
+  return started;
+}
+
+/* In READY the model's properties may have changed: load what they say. */
+static gboolean
+refresh_worker (GstGlm4vDescribe * self)
+{
+  GstGlm4vModelConfig config = { 0 };
+  gboolean same;
+
+  if (!resolve_config (self, &config))
+    return FALSE;
+  same = gst_glm4v_model_config_equal (&config,
+      gst_glm4v_worker_get_config (self->worker));
+  gst_glm4v_model_config_clear (&config);
+  if (same)
+    return TRUE;
+  stop_worker (self);
+  return start_worker (self);
+}
+
+/* ---- frames: streaming thread ---- */
+
+/* Wait for no result any more and forget those on their way. */
+static guint
+begin_epoch (GstGlm4vDescribe * self)
+{
+  guint epoch;
+
+  g_mutex_lock (&self->lock);
+  epoch = ++self->epoch;
+  g_queue_clear_full (&self->results, (GDestroyNotify) gst_structure_free);
+  g_mutex_unlock (&self->lock);
+  return epoch;
+}
+
+static void
+learn_live (GstGlm4vDescribe * self)
+{
+  GstQuery *query;
+  gboolean live = FALSE;
+
+  if (self->live_known)
+    return;
+  self->live_known = TRUE;
+  query = gst_query_new_latency ();
+  if (gst_pad_peer_query (self->sinkpad, query))
+    gst_query_parse_latency (query, &live, NULL, NULL);
+  gst_query_unref (query);
+  g_mutex_lock (&self->lock);
+  self->live = live;
+  g_mutex_unlock (&self->lock);
+  GST_INFO_OBJECT (self, "the source is %slive", live ? "" : "not ");
+}
+
+static gboolean
+is_exact (GstGlm4vDescribe * self)
+{
+  GstGlm4vMode mode;
+  gboolean live;
+
+  GST_OBJECT_LOCK (self);
+  mode = self->settings.mode;
+  GST_OBJECT_UNLOCK (self);
+  g_mutex_lock (&self->lock);
+  live = self->live;
+  g_mutex_unlock (&self->lock);
+  return mode == GST_GLM4V_MODE_SYNC || (mode == GST_GLM4V_MODE_AUTO && !live);
+}
+
+static void
+read_settings (GstGlm4vDescribe * self, Pass * pass)
+{
+  pass->exact = is_exact (self);
+  GST_OBJECT_LOCK (self);
+  pass->sampling = self->settings.sampling;
+  pass->gap_interval = self->settings.gap_interval;
+  pass->lateness = self->settings.lateness;
+  pass->attach_meta = self->settings.attach_meta;
+  pass->on_error = self->settings.on_error;
+  GST_OBJECT_UNLOCK (self);
+}
+
+static GstClockTime
+frame_period (GstGlm4vDescribe * self)
+{
+  if (!self->have_info || GST_VIDEO_INFO_FPS_N (&self->info) <= 0)
+    return GST_CLOCK_TIME_NONE;
+  return gst_util_uint64_scale_int (GST_SECOND,
+      GST_VIDEO_INFO_FPS_D (&self->info), GST_VIDEO_INFO_FPS_N (&self->info));
+}
+
+static gboolean
+is_due (GstGlm4vDescribe * self, GstBuffer * buffer, const Pass * pass,
+    GstClockTime * until_next)
+{
+  const GstBufferFlags unusable = GST_BUFFER_FLAG_GAP
+      | GST_BUFFER_FLAG_CORRUPTED;
+  gboolean trick = self->segment.rate < 0
+      || (self->segment.flags & GST_SEGMENT_FLAG_TRICKMODE);
+
+  return gst_glm4v_sampler_take (&self->sampler, &pass->sampling,
+      &(GstGlm4vTick) {
+        .pts = GST_BUFFER_PTS (buffer),
+        .duration = GST_BUFFER_DURATION (buffer),
+        .period = frame_period (self),
+        .arrival = (GstClockTime) g_get_monotonic_time () * 1000,
+        .discont = GST_BUFFER_IS_DISCONT (buffer),
+        .usable = self->have_info && !trick
+            && !(GST_BUFFER_FLAGS (buffer) & unusable)}, until_next);
+}
+
+/* Tell of a frame that is not what its caps say: once per stream. */
+static void
+report_bad_frame (GstGlm4vDescribe * self, GstBuffer * buffer,
+    const Pass * pass, const gchar * why)
+{
+  gboolean fail = pass->on_error == GST_GLM4V_ON_ERROR_FAIL;
+  gboolean first = !self->warned_frame;
+  gchar *where;
+
+  self->warned_frame = TRUE;
+  g_mutex_lock (&self->lock);
+  self->stats.bad_frames++;
+  self->failed |= fail;
+  g_mutex_unlock (&self->lock);
+  if (!first)
+    return;
+  where = g_strdup_printf ("frame %" G_GUINT64_FORMAT " (%" GST_TIME_FORMAT
+      ")", self->frame_number, GST_TIME_ARGS (GST_BUFFER_PTS (buffer)));
+  gst_glm4v_fault_post (GST_ELEMENT (self),
+      fail ? GST_MESSAGE_ERROR : GST_MESSAGE_WARNING,
+      GST_GLM4V_FAULT_FRAME_SIZE, where, why);
+  g_free (where);
+}
+
+static GstGlm4vJob *
+new_job (GstGlm4vDescribe * self, GstBuffer * buffer, gboolean exact,
+    GstClockTime until_next)
+{
+  GstGlm4vJob *job = gst_glm4v_job_new ();
+
+  job->buffer = gst_glm4v_frame_hold (buffer);
+  job->info = self->info;
+  job->frame_number = self->frame_number;
+  job->segment_number = self->segment_number;
+  job->pts = GST_BUFFER_PTS (buffer);
+  job->running_time = self->segment.format == GST_FORMAT_TIME ?
+      gst_segment_to_running_time (&self->segment, GST_FORMAT_TIME,
+      job->pts) : GST_CLOCK_TIME_NONE;
+  job->until_next = until_next;
+  job->captured = g_get_monotonic_time ();
+  job->exact = exact;
+  GST_OBJECT_LOCK (self);
+  gst_glm4v_question_copy (&job->question, &self->settings.question);
+  GST_OBJECT_UNLOCK (self);
+  g_mutex_lock (&self->lock);
+  job->epoch = self->epoch;
+  job->id = self->next_id++;
+  self->stats.sampled++;
+  g_mutex_unlock (&self->lock);
+  return job;
+}
+
+static GstGlm4vLoadState
+load_state (GstGlm4vDescribe * self)
+{
+  GstGlm4vLoadState state;
+
+  g_mutex_lock (&self->lock);
+  state = self->load_state;
+  g_mutex_unlock (&self->lock);
+  return state;
+}
+
+static void
+count (GstGlm4vDescribe * self, guint64 * counter)
+{
+  g_mutex_lock (&self->lock);
+  ++*counter;
+  g_mutex_unlock (&self->lock);
+}
+
+/* Hand a frame to the worker. Returns the job only if the frame waits. */
+static GstGlm4vJob *
+submit (GstGlm4vDescribe * self, GstBuffer * buffer, gboolean exact,
+    GstClockTime until_next)
+{
+  GstGlm4vJob *job = new_job (self, buffer, exact, until_next);
+  gboolean replaced = FALSE, accepted = FALSE;
+
+  if (!exact && load_state (self) != GST_GLM4V_LOADED)
+    count (self, &self->stats.dropped_loading);
+  else
+    accepted = gst_glm4v_worker_push (self->worker, job, &replaced);
+  if (replaced)
+    count (self, &self->stats.dropped_busy);
+  if (accepted && exact)
+    return job;
+  gst_glm4v_job_unref (job);
+  return NULL;
+}
+
+/* The moment the model is there the next frame is due, whatever the grid. */
+static void
+notice_load (GstGlm4vDescribe * self)
+{
+  GstGlm4vLoadState state = load_state (self);
+
+  if (self->was_loading && state == GST_GLM4V_LOADED)
+    gst_glm4v_sampler_reset (&self->sampler);
+  self->was_loading = state == GST_GLM4V_LOADING;
+}
+
+static GstBuffer *
+attach (GstGlm4vDescribe * self, GstBuffer * buffer, const Pass * pass,
+    const GstGlm4vJob * job)
+{
+  GQueue ready = G_QUEUE_INIT;
+  GstStructure *result;
+
+  g_mutex_lock (&self->lock);
+  while ((result = g_queue_pop_head (&self->results)))
+    g_queue_push_tail (&ready, result);
+  g_mutex_unlock (&self->lock);
+  if (pass->attach_meta && job && job->result)
+    g_queue_push_tail (&ready, gst_structure_copy (job->result));
+  if (!g_queue_is_empty (&ready))
+    buffer = gst_buffer_make_writable (buffer);
+  while ((result = g_queue_pop_head (&ready))) {
+    gst_glm4v_caption_attach (buffer, result);
+    gst_structure_free (result);
+  }
+  return buffer;
+}
+
+/* ---- time on the text pad ---- */
+
+static GstClockTime
+buffer_end (GstGlm4vDescribe * self, GstBuffer * buffer)
+{
+  GstClockTime length = GST_BUFFER_DURATION (buffer);
+
+  if (!GST_CLOCK_TIME_IS_VALID (length) || length == 0)
+    length = frame_period (self);
+  if (!GST_CLOCK_TIME_IS_VALID (length))
+    length = 1;
+  return GST_BUFFER_PTS (buffer) + MIN (length, GST_SECOND);
+}
+
+/* How far GAPs may go: not to where the next caption may begin. */
+static GstClockTime
+gap_target (GstGlm4vDescribe * self, const Pass * pass, GstClockTime need)
+{
+  GstClockTime ahead;
+
+  if (!pass->exact)
+    return need + pass->gap_interval;
+  ahead = gst_glm4v_sampler_ahead (&self->sampler);
+  return GST_CLOCK_TIME_IS_VALID (ahead) ?
+      need + MIN (ahead, pass->gap_interval) : need;
+}
+
+/* The text pad may promise silence up to this buffer; `waiting` keeps the
+ * buffer's own time open for the caption that it waits for. */
+static void
+advance_text (GstGlm4vDescribe * self, GstBuffer * buffer, const Pass * pass,
+    gboolean waiting)
+{
+  GstClockTime pts = GST_BUFFER_PTS (buffer), end, need;
+
+  if (!GST_CLOCK_TIME_IS_VALID (pts) || pts > G_MAXINT64
+      || self->segment.format != GST_FORMAT_TIME)
+    return;
+  end = buffer_end (self, buffer);
+  if (self->segment.rate < 0) {
+    gst_glm4v_text_gap (&self->text, pts, end - pts);
+    return;
+  }
+  if (pass->exact)
+    need = waiting ? pts : pts + 1;
+  else
+    need = end > pass->lateness ? end - pass->lateness : 0;
+  gst_glm4v_text_advance (&self->text, need,
+      waiting ? need : gap_target (self, pass, need), end);
+}
+
+static GstFlowReturn
+chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
+{
+  GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (parent);
+  GstClockTime until_next = 0;
+  GstGlm4vJob *job = NULL;
+  gchar *why = NULL;
+  gboolean failed;
+  Pass pass;
+
+  learn_live (self);
+  read_settings (self, &pass);
+  notice_load (self);
+  if (is_due (self, buffer, &pass, &until_next)) {
+    if (pass.exact)
+      advance_text (self, buffer, &pass, TRUE);
+    if (gst_glm4v_frame_check (buffer, &self->info, &why))
+      job = submit (self, buffer, pass.exact, until_next);
+    else
+      report_bad_frame (self, buffer, &pass, why);
+    g_free (why);
+  }
+  if (job && gst_glm4v_worker_wait (self->worker, job))
+    gst_glm4v_text_wait_room (&self->text);
+  advance_text (self, buffer, &pass, FALSE);
+  buffer = attach (self, buffer, &pass, job);
+  g_clear_pointer (&job, gst_glm4v_job_unref);
+
+  self->frame_number++;
+  g_mutex_lock (&self->lock);
+  self->stats.frames_seen++;
+  failed = self->failed;
+  g_mutex_unlock (&self->lock);
+  if (failed) {
+    gst_buffer_unref (buffer);
+    return GST_FLOW_ERROR;
+  }
+  return gst_pad_push (self->srcpad, buffer);
+}
+
+/* ---- events ---- */
+
+static gboolean
+set_caps (GstGlm4vDescribe * self, GstCaps * caps)
+{
+  GstVideoInfo info;
+  gchar *text;
+
+  if (gst_video_info_from_caps (&info, caps)
+      && (guint64) GST_VIDEO_INFO_WIDTH (&info)
+      * GST_VIDEO_INFO_HEIGHT (&info) <= GST_GLM4V_MAX_AREA) {
+    self->info = info;
+    self->have_info = TRUE;
+    self->warned_frame = FALSE;
+    gst_clear_caps (&self->refused);
+    return TRUE;
+  }
+  self->have_info = FALSE;
+  /* The sticky event comes again with the next buffer. */
+  if (self->refused && gst_caps_is_equal (self->refused, caps))
+    return FALSE;
+  gst_caps_replace (&self->refused, caps);
+  text = gst_caps_to_string (caps);
+  gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
+      GST_GLM4V_FAULT_CAPS, text, "larger than 134217728 pixels or malformed");
+  g_free (text);
+  return FALSE;
+}
+
+/* Wait for the answers under way; what takes too long is reported dropped. */
+static void
+drain (GstGlm4vDescribe * self)
+{
+  GstGlm4vJob *left[2];
+  GstClockTime timeout;
+  guint n = 0, i;
+
+  GST_OBJECT_LOCK (self);
+  timeout = self->settings.eos_timeout;
+  GST_OBJECT_UNLOCK (self);
+  if (!gst_glm4v_worker_drain (self->worker, timeout))
+    n = gst_glm4v_worker_take_all (self->worker, left);
+  for (i = 0; i < n; i++) {
+    left[i]->dropped = TRUE;
+    deliver (self, left[i]);
+    gst_glm4v_job_unref (left[i]);
+  }
+}
+
+static void
+reset_stream (GstGlm4vDescribe * self)
+{
+  gst_segment_init (&self->segment, GST_FORMAT_UNDEFINED);
+  gst_glm4v_sampler_reset (&self->sampler);
+}
+
+static void
+flush_start (GstGlm4vDescribe * self, GstEvent * event)
+{
+  guint epoch = begin_epoch (self);
+
+  gst_glm4v_worker_set_flushing (self->worker, TRUE);
+  gst_glm4v_text_flush_start (&self->text, event, epoch);
+  gst_pad_push_event (self->srcpad, event);
+}
+
+static void
+flush_stop (GstGlm4vDescribe * self, GstEvent * event)
+{
+  reset_stream (self);
+  g_mutex_lock (&self->lock);
+  self->failed = FALSE;
+  g_mutex_unlock (&self->lock);
+  gst_glm4v_text_flush_stop (&self->text, event);
+  gst_glm4v_worker_set_flushing (self->worker, FALSE);
+}
+
+static void
+new_segment (GstGlm4vDescribe * self, GstEvent * event)
+{
+  GstClockTime lateness;
+  Pass pass;
+
+  read_settings (self, &pass);
+  lateness = pass.exact ? 0 : pass.lateness;
+  gst_event_copy_segment (event, &self->segment);
+  self->segment_number++;
+  gst_glm4v_text_segment (&self->text, &self->segment, self->segment_number,
+      lateness, gst_event_get_seqnum (event));
+}
+
+static void
+sink_gap (GstGlm4vDescribe * self, GstEvent * event)
+{
+  GstBuffer *stand_in = gst_buffer_new ();
+  Pass pass;
+
+  read_settings (self, &pass);
+  gst_event_parse_gap (event, &GST_BUFFER_PTS (stand_in),
+      &GST_BUFFER_DURATION (stand_in));
+  advance_text (self, stand_in, &pass, FALSE);
+  gst_buffer_unref (stand_in);
+}
+
+static gboolean
+sink_event (GstPad * pad, GstObject * parent, GstEvent * event)
+{
+  GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (parent);
+  GstCaps *caps;
+
+  switch (GST_EVENT_TYPE (event)) {
+    case GST_EVENT_FLUSH_START:
+      flush_start (self, event);
+      return TRUE;
+    case GST_EVENT_FLUSH_STOP:
+      flush_stop (self, event);
+      break;
+    case GST_EVENT_STREAM_START:
+      self->live_known = FALSE;
+      gst_glm4v_text_stream_start (&self->text, event);
+      break;
+    case GST_EVENT_CAPS:
+      gst_event_parse_caps (event, &caps);
+      if (!set_caps (self, caps)) {
+        gst_event_unref (event);
+        return FALSE;
+      }
+      break;
+    case GST_EVENT_SEGMENT:
+      learn_live (self);
+      new_segment (self, event);
+      break;
+    case GST_EVENT_GAP:
+      sink_gap (self, event);
+      break;
+    case GST_EVENT_EOS:
+    case GST_EVENT_SEGMENT_DONE:
+      drain (self);
+      gst_glm4v_text_end (&self->text, event);
+      break;
+    default:
+      break;
+  }
+  return gst_pad_push_event (self->srcpad, event);
+}
+
+/* What comes up the text branch must not steer the video. */
+static gboolean
+text_event (GstPad * pad, GstObject * parent, GstEvent * event)
+{
+  switch (GST_EVENT_TYPE (event)) {
+    case GST_EVENT_QOS:
+    case GST_EVENT_RECONFIGURE:
+      gst_event_unref (event);
+      return TRUE;
+    default:
+      return gst_pad_event_default (pad, parent, event);
+  }
+}
+
+/* ---- queries ---- */
+
+/* Downstream decides about pools and metas: buffers go there unchanged. Only
+ * the frames that sampling keeps are added. */
+static gboolean
+allocation_query (GstGlm4vDescribe * self, GstQuery * query)
+{
+  guint i;
+
+  gst_glm4v_worker_release_buffers (self->worker);
+  if (!gst_pad_peer_query (self->srcpad, query))
+    return FALSE;
+  for (i = 0; i < gst_query_get_n_allocation_pools (query); i++) {
+    GstBufferPool *pool;
+    guint size, min, max;
+
+    gst_query_parse_nth_allocation_pool (query, i, &pool, &size, &min, &max);
+    gst_query_set_nth_allocation_pool (query, i, pool, size,
+        min + HELD_BUFFERS, max > 0 ? max + HELD_BUFFERS : 0);
+    gst_clear_object (&pool);
+  }
+  return TRUE;
+}
+
+static gboolean
+sink_query (GstPad * pad, GstObject * parent, GstQuery * query)
+{
+  GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (parent);
+
+  switch (GST_QUERY_TYPE (query)) {
+    case GST_QUERY_ALLOCATION:
+      return allocation_query (self, query);
+    case GST_QUERY_DRAIN:
+      gst_glm4v_worker_release_buffers (self->worker);
+      break;
+    default:
+      break;
+  }
+  return gst_pad_query_default (pad, parent, query);
+}
+
+static gboolean
+latency_query (GstGlm4vDescribe * self, GstQuery * query)
+{
+  GstClockTime min, max, own;
+  gboolean live;
+
+  if (!gst_pad_peer_query (self->sinkpad, query))
+    return FALSE;
+  gst_query_parse_latency (query, &live, &min, &max);
+  GST_OBJECT_LOCK (self);
+  own = self->settings.latency;
+  GST_OBJECT_UNLOCK (self);
+  g_mutex_lock (&self->lock);
+  self->live = live;
+  if (own == 0)
+    own = self->stats.delay_max;
+  self->told_latency = own;
+  g_mutex_unlock (&self->lock);
+  if (!live || !is_exact (self))
+    own = 0;
+  /* One frame waits inside, upstream has to keep the others: max stays. */
+  gst_query_set_latency (query, live, min + own, max);
+  return TRUE;
+}
+
+static gboolean
+src_query (GstPad * pad, GstObject * parent, GstQuery * query)
+{
+  if (GST_QUERY_TYPE (query) == GST_QUERY_LATENCY)
+    return latency_query (GST_GLM4V_DESCRIBE (parent), query);
+  return gst_pad_query_default (pad, parent, query);
+}
+
+/* Default handling forwards along these links; the text pad gets nothing that
+ * way, its task pushes whatever it is to have. */
+static GstIterator *
+internal_links (GstPad * pad, GstObject * parent)
+{
+  GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (parent);
+  GValue value = G_VALUE_INIT;
+  GstIterator *links;
+
+  g_value_init (&value, GST_TYPE_PAD);
+  g_value_set_object (&value, pad == self->sinkpad ? self->srcpad :
+      self->sinkpad);
+  links = gst_iterator_new_single (GST_TYPE_PAD, &value);
+  g_value_unset (&value);
+  return links;
+}
+
+/* ---- element ---- */
+
+static GstPad *
+request_new_pad (GstElement * element, GstPadTemplate * template,
+    const gchar * name, const GstCaps * caps)
+{
+  GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (element);
+  GstPad *pad = gst_element_get_static_pad (element, "text");
+
+  if (pad) {
+    gst_object_unref (pad);
+    return NULL;
+  }
+  pad = gst_pad_new_from_template (template, "text");
+  gst_pad_set_event_function (pad, GST_DEBUG_FUNCPTR (text_event));
+  gst_pad_set_query_function (pad, GST_DEBUG_FUNCPTR (src_query));
+  gst_pad_set_iterate_internal_links_function (pad,
+      GST_DEBUG_FUNCPTR (internal_links));
+  gst_pad_use_fixed_caps (pad);
+  gst_glm4v_text_set_pad (&self->text, pad);
+  if (GST_STATE (element) > GST_STATE_READY
+      || GST_STATE_NEXT (element) > GST_STATE_READY)
+    gst_pad_set_active (pad, TRUE);
+  gst_element_add_pad (element, pad);
+  return pad;
+}
+
+static void
+release_pad (GstElement * element, GstPad * pad)
+{
+  GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (element);
+
+  GstPad *peer = gst_pad_get_peer (pad);
+
+  /* A push that waits downstream must return before the task can end. */
+  if (peer)
+    gst_pad_send_event (peer, gst_event_new_flush_start ());
+  gst_pad_set_active (pad, FALSE);
+  if (peer)
+    gst_pad_send_event (peer, gst_event_new_flush_stop (FALSE));
+  gst_clear_object (&peer);
+  gst_glm4v_text_unset_pad (&self->text);
+  gst_element_remove_pad (element, pad);
+}
+
+static void
+prepare_stream (GstGlm4vDescribe * self)
+{
+  reset_stream (self);
+  self->have_info = self->live_known = FALSE;
+  self->segment_number = 0;
+  self->frame_number = 0;
+  self->was_loading = TRUE;
+  gst_glm4v_text_reset (&self->text);
+  g_mutex_lock (&self->lock);
+  self->failed = FALSE;
+  self->live = FALSE;
+  self->told_latency = 0;
+  self->next_id = 0;
+  g_mutex_unlock (&self->lock);
+  gst_glm4v_worker_set_flushing (self->worker, FALSE);
+}
+
+static GstStateChangeReturn
+change_state (GstElement * element, GstStateChange transition)
+{
+  GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (element);
+  GstStateChangeReturn result;
+
+  switch (transition) {
+    case GST_STATE_CHANGE_NULL_TO_READY:
+      if (!start_worker (self))
+        return GST_STATE_CHANGE_FAILURE;
+      break;
+    case GST_STATE_CHANGE_READY_TO_PAUSED:
+      if (!refresh_worker (self))
+        return GST_STATE_CHANGE_FAILURE;
+      prepare_stream (self);
+      break;
+    case GST_STATE_CHANGE_PAUSED_TO_READY:
+      begin_epoch (self);
+      gst_glm4v_worker_set_flushing (self->worker, TRUE);
+      break;
+    default:
+      break;
+  }
+  result = GST_ELEMENT_CLASS (gst_glm4v_describe_parent_class)->change_state
+      (element, transition);
+  if (transition == GST_STATE_CHANGE_PAUSED_TO_READY)
+    gst_glm4v_text_reset (&self->text);
+  if (transition == GST_STATE_CHANGE_READY_TO_NULL)
+    stop_worker (self);
+  return result;
+}
+
+static GstStructure *
+stats_structure (GstGlm4vDescribe * self)
+{
+  GstGlm4vStats s;
+  GstStructure *stats;
+
+  g_mutex_lock (&self->lock);
+  s = self->stats;
+  g_mutex_unlock (&self->lock);
+  stats = gst_structure_new ("glm4vdescribe-stats",
+      "frames-seen", G_TYPE_UINT64, s.frames_seen,
+      "sampled", G_TYPE_UINT64, s.sampled,
+      "inferred", G_TYPE_UINT64, s.inferred,
+      "dropped-busy", G_TYPE_UINT64, s.dropped_busy,
+      "dropped-loading", G_TYPE_UINT64, s.dropped_loading,
+      "dropped-eos", G_TYPE_UINT64, s.dropped_eos,
+      "bad-frames", G_TYPE_UINT64, s.bad_frames,
+      "timeouts", G_TYPE_UINT64, s.timeouts,
+      "errors", G_TYPE_UINT64, s.errors,
+      "delay-last", G_TYPE_UINT64, s.delay_last,
+      "delay-mean", G_TYPE_UINT64, s.delay_sum / MAX (s.inferred, 1),
+      "delay-max", G_TYPE_UINT64, s.delay_max,
+      "vision-time", G_TYPE_UINT64, s.vision,
+      "prefill-time", G_TYPE_UINT64, s.prefill,
+      "first-token-time", G_TYPE_UINT64, s.first_token,
+      "decode-time", G_TYPE_UINT64, s.decode,
+      "tokens-in", G_TYPE_UINT64, s.tokens_in,
+      "tokens-out", G_TYPE_UINT64, s.tokens_out, NULL);
+  gst_glm4v_text_count (&self->text, stats);
+  return stats;
+}
+
+static void
+get_property (GObject * object, guint id, GValue * value, GParamSpec * spec)
+{
+  GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (object);
+  gboolean known;
+
+  switch (id) {
+    case PROP_STATS:
+      g_value_take_boxed (value, stats_structure (self));
+      break;
+    case PROP_MODEL_INFO:
+      g_mutex_lock (&self->lock);
+      g_value_set_boxed (value, self->model_info);
+      g_mutex_unlock (&self->lock);
+      break;
+    default:
+      GST_OBJECT_LOCK (self);
+      known = gst_glm4v_settings_get (&self->settings, id, value);
+      GST_OBJECT_UNLOCK (self);
+      if (!known)
+        G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
+      break;
+  }
+}
+
+static void
+set_property (GObject * object, guint id, const GValue * value,
+    GParamSpec * spec)
+{
+  GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (object);
+  gboolean known;
+
+  GST_OBJECT_LOCK (self);
+  known = gst_glm4v_settings_set (&self->settings, id, value);
+  GST_OBJECT_UNLOCK (self);
+  if (!known)
+    G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
+  else if (id == PROP_LATENCY || id == PROP_MODE)
+    gst_element_post_message (GST_ELEMENT (self),
+        gst_message_new_latency (GST_OBJECT (self)));
+}
+
+static void
+finalize (GObject * object)
+{
+  GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (object);
+
+  gst_glm4v_text_clear (&self->text);
+  gst_glm4v_settings_clear (&self->settings);
+  gst_clear_caps (&self->refused);
+  g_queue_clear_full (&self->results, (GDestroyNotify) gst_structure_free);
+  g_clear_pointer (&self->model, gst_structure_free);
+  g_clear_pointer (&self->model_info, gst_structure_free);
+  g_mutex_clear (&self->lock);
+  G_OBJECT_CLASS (gst_glm4v_describe_parent_class)->finalize (object);
+}
+
+static void
+gst_glm4v_describe_class_init (GstGlm4vDescribeClass * klass)
+{
+  GObjectClass *object_class = G_OBJECT_CLASS (klass);
+  GstElementClass *element_class = GST_ELEMENT_CLASS (klass);
+
+  GST_DEBUG_CATEGORY_INIT (glm4vdescribe_debug, "glm4vdescribe", 0,
+      "Describes video with a vision-language model");
+  object_class->set_property = set_property;
+  object_class->get_property = get_property;
+  object_class->finalize = finalize;
+  gst_glm4v_properties_install (object_class);
+  element_class->change_state = GST_DEBUG_FUNCPTR (change_state);
+  element_class->request_new_pad = GST_DEBUG_FUNCPTR (request_new_pad);
+  element_class->release_pad = GST_DEBUG_FUNCPTR (release_pad);
+  gst_element_class_add_static_pad_template (element_class, &sink_template);
+  gst_element_class_add_static_pad_template (element_class, &src_template);
+  gst_element_class_add_static_pad_template (element_class, &text_template);
+  gst_element_class_set_static_metadata (element_class,
+      "GLM-4V video description", "Filter/Analyzer/Video",
+      "Describes frames with a vision-language model while the video passes "
+      "unchanged; captions leave as metadata, text and messages",
+      "The glm4vdescribe developers");
+}
+
+static void
+gst_glm4v_describe_init (GstGlm4vDescribe * self)
+{
+  GstElement *element = GST_ELEMENT (self);
+
+  g_mutex_init (&self->lock);
+  g_queue_init (&self->results);
+  gst_glm4v_settings_init (&self->settings);
+  gst_glm4v_text_init (&self->text, element);
+  self->sinkpad = gst_pad_new_from_static_template (&sink_template, "sink");
+  gst_pad_set_chain_function (self->sinkpad, GST_DEBUG_FUNCPTR (chain));
+  gst_pad_set_event_function (self->sinkpad, GST_DEBUG_FUNCPTR (sink_event));
+  gst_pad_set_query_function (self->sinkpad, GST_DEBUG_FUNCPTR (sink_query));
+  gst_pad_set_iterate_internal_links_function (self->sinkpad,
+      GST_DEBUG_FUNCPTR (internal_links));
+  GST_PAD_SET_PROXY_CAPS (self->sinkpad);
+  GST_PAD_SET_PROXY_SCHEDULING (self->sinkpad);
+  gst_element_add_pad (element, self->sinkpad);
+
+  self->srcpad = gst_pad_new_from_static_template (&src_template, "src");
+  gst_pad_set_query_function (self->srcpad, GST_DEBUG_FUNCPTR (src_query));
+  gst_pad_set_iterate_internal_links_function (self->srcpad,
+      GST_DEBUG_FUNCPTR (internal_links));
+  GST_PAD_SET_PROXY_CAPS (self->srcpad);
+  gst_element_add_pad (element, self->srcpad);
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The element glm4vdescribe. */
+#pragma once
+
+#include <gst/gst.h>
+#include <gst/video/video.h>
+
+#include "gstglm4vproperties.h"
+#include "gstglm4vsampler.h"
+#include "gstglm4vtext.h"
+#include "gstglm4vworker.h"
+
+G_BEGIN_DECLS
+
+#define GST_TYPE_GLM4V_DESCRIBE (gst_glm4v_describe_get_type ())
+G_DECLARE_FINAL_TYPE (GstGlm4vDescribe, gst_glm4v_describe, GST,
+    GLM4V_DESCRIBE, GstElement)
+GST_ELEMENT_REGISTER_DECLARE (glm4vdescribe);
+
+typedef enum
+{
+  GST_GLM4V_LOADING,
+  GST_GLM4V_LOADED,
+  GST_GLM4V_LOAD_FAILED
+} GstGlm4vLoadState;
+
+/* Counters since READY and the last figures; see docs/element.md. */
+typedef struct
+{
+  guint64 frames_seen, sampled, inferred, errors, bad_frames, timeouts;
+  guint64 dropped_busy, dropped_loading, dropped_eos;
+  guint64 tokens_in, tokens_out;
+  GstClockTime delay_last, delay_max, delay_sum;
+  GstClockTime vision, prefill, first_token, decode;    /* of the last */
+} GstGlm4vStats;
+
+struct _GstGlm4vDescribe
+{
+  GstElement parent;
+  GstPad *sinkpad, *srcpad;
+
+  GstGlm4vSettings settings;    /* object lock */
+  GstGlm4vText text;            /* has its own lock */
+  GstGlm4vWorker *worker;       /* set in READY and above */
+
+  /* streaming thread only */
+  GstVideoInfo info;
+  gboolean have_info;
+  GstSegment segment;
+  guint segment_number;
+  GstGlm4vSampler sampler;
+  guint64 frame_number;
+  gboolean live_known;          /* live was asked since the stream began */
+  GstCaps *refused;             /* told already, or NULL */
+  gboolean warned_frame;        /* a bad frame was told since CAPS */
+  gboolean was_loading;
+
+  GMutex lock;                  /* guards all below; held with no other */
+  guint epoch;                  /* counts flushes; stale results have less */
+  GQueue results;               /* of GstStructure, to be attached (async) */
+  GstGlm4vLoadState load_state;
+  GstStructure *model;          /* as in results, NULL while loading */
+  GstStructure *model_info;     /* the property */
+  GstGlm4vStats stats;
+  guint64 next_id;
+  gboolean failed;              /* on-error=fail struck: end the stream */
+  gboolean live;
+  GstClockTime told_latency;    /* in the last answer to a latency query */
+};
+
+G_END_DECLS

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The table of failures and the only calls that post errors and warnings.
+ * Callers have released every lock: a bus handler may run application code. */
+#include "gstglm4verror.h"
+
+#include <glm4v/glm4v.h>
+
+typedef enum
+{
+  RESOURCE,
+  STREAM,
+  LIBRARY
+} Domain;
+
+typedef struct
+{
+  Domain domain;
+  gint code;
+  const gchar *what;
+  const gchar *advice;
+} Row;
+
+static const Row rows[] = {
+  [GST_GLM4V_FAULT_NO_MODEL] = {RESOURCE, GST_RESOURCE_ERROR_NOT_FOUND,
+        "No model directory found",
+        "Set the property model-location or the environment variable "
+        "GLM4V_MODEL to a directory that holds config.json and the weights."},
+  [GST_GLM4V_FAULT_MODEL_SETTINGS] = {RESOURCE, GST_RESOURCE_ERROR_SETTINGS,
+        "The engine cannot be set up like this",
+        "Check the properties device, quantization, n-threads and max-pixels."},
+  [GST_GLM4V_FAULT_MODEL_MEMORY] = {RESOURCE, GST_RESOURCE_ERROR_NO_SPACE_LEFT,
+        "Not enough memory for the model",
+        "Choose a smaller weight form (quantization=int4), lower max-pixels "
+        "or free memory."},
+  [GST_GLM4V_FAULT_MODEL_MISSING] = {RESOURCE, GST_RESOURCE_ERROR_NOT_FOUND,
+        "A file of the model is missing",
+        "Complete the directory or point model-location to a complete one."},
+  [GST_GLM4V_FAULT_MODEL_READ] = {RESOURCE, GST_RESOURCE_ERROR_READ,
+        "A file of the model cannot be read",
+        "Check the permissions and the disk, and that nothing writes there."},
+  [GST_GLM4V_FAULT_MODEL_FORMAT] = {STREAM, GST_STREAM_ERROR_FORMAT,
+        "The model's files are damaged or contradict each other",
+        "Copy or download the model again."},
+  [GST_GLM4V_FAULT_MODEL_UNSUPPORTED] = {STREAM, GST_STREAM_ERROR_WRONG_TYPE,
+        "The model is of a kind that this version does not support",
+        "Use a model of the GLM-4.1V family."},
+  [GST_GLM4V_FAULT_MODEL_DEVICE] = {LIBRARY, GST_LIBRARY_ERROR_INIT,
+        "The compute device cannot be used",
+        "Set device=cpu, or install the driver and the CUDA module."},
+  [GST_GLM4V_FAULT_MODEL_INTERNAL] = {LIBRARY, GST_LIBRARY_ERROR_FAILED,
+        "The engine failed while it opened the model",
+        "This is a defect: please report it with GST_DEBUG=glm4v*:6 output."},
+  [GST_GLM4V_FAULT_THREAD] = {RESOURCE, GST_RESOURCE_ERROR_FAILED,
+        "No thread could be started",
+        "Raise the limit of threads of this process."},
+  [GST_GLM4V_FAULT_CAPS] = {STREAM, GST_STREAM_ERROR_WRONG_TYPE,
+        "This video cannot be described",
+        "Put videoconvert and videoscale before the element."},
+  [GST_GLM4V_FAULT_FRAME_SIZE] = {STREAM, GST_STREAM_ERROR_FAILED,
+        "A video frame does not hold what its caps say",
+        "Such frames pass without a caption; the element that made them is "
+        "at fault. This is told once per stream, stats counts the rest."},
+  [GST_GLM4V_FAULT_FRAME_MAP] = {RESOURCE, GST_RESOURCE_ERROR_READ,
+        "A video frame lies in memory that cannot be read",
+        "Put an element that downloads frames (gldownload, cudadownload) "
+        "before this one."},
+  [GST_GLM4V_FAULT_FRAME_MEMORY] = {RESOURCE, GST_RESOURCE_ERROR_NO_SPACE_LEFT,
+        "Not enough memory to describe a frame",
+        "Lower max-pixels, scale the video down or free memory."},
+  [GST_GLM4V_FAULT_FRAME_REFUSED] = {STREAM, GST_STREAM_ERROR_FAILED,
+        "A frame could not be described",
+        "Check the prompt's length and the picture's size and shape."},
+  [GST_GLM4V_FAULT_FRAME_DEVICE] = {RESOURCE, GST_RESOURCE_ERROR_FAILED,
+        "The compute device failed",
+        "Set the element to NULL and back, or use device=cpu."},
+  [GST_GLM4V_FAULT_FRAME_INTERNAL] = {LIBRARY, GST_LIBRARY_ERROR_FAILED,
+        "The engine failed on a frame",
+        "This is a defect: please report it with GST_DEBUG=glm4v*:6 output."},
+  [GST_GLM4V_FAULT_TEXT_FLOW] = {STREAM, GST_STREAM_ERROR_FAILED,
+        "The captions could not be passed on",
+        "Look at the elements behind the text pad."},
+  [GST_GLM4V_FAULT_STUCK] = {LIBRARY, GST_LIBRARY_ERROR_SHUTDOWN,
+        "The engine did not stop within two seconds and was left behind",
+        "Its memory is freed when it answers; restart the process if it "
+        "does not."},
+};
+
+G_STATIC_ASSERT (G_N_ELEMENTS (rows) == GST_GLM4V_N_FAULTS);
+
+GstGlm4vFault
+gst_glm4v_fault_from_engine (gint code, gboolean loading)
+{
+  switch (code) {
+    case GLM4V_ERR_INVALID:
+      return loading ? GST_GLM4V_FAULT_MODEL_SETTINGS :
+          GST_GLM4V_FAULT_FRAME_REFUSED;
+    case GLM4V_ERR_NOMEM:
+      return loading ? GST_GLM4V_FAULT_MODEL_MEMORY :
+          GST_GLM4V_FAULT_FRAME_MEMORY;
+    case GLM4V_ERR_NOT_FOUND:
+      return GST_GLM4V_FAULT_MODEL_MISSING;
+    case GLM4V_ERR_IO:
+      return GST_GLM4V_FAULT_MODEL_READ;
+    case GLM4V_ERR_FORMAT:
+      return GST_GLM4V_FAULT_MODEL_FORMAT;
+    case GLM4V_ERR_UNSUPPORTED:
+      return loading ? GST_GLM4V_FAULT_MODEL_UNSUPPORTED :
+          GST_GLM4V_FAULT_FRAME_REFUSED;
+    case GLM4V_ERR_DEVICE:
+      return loading ? GST_GLM4V_FAULT_MODEL_DEVICE :
+          GST_GLM4V_FAULT_FRAME_DEVICE;
+    default:
+      return loading ? GST_GLM4V_FAULT_MODEL_INTERNAL :
+          GST_GLM4V_FAULT_FRAME_INTERNAL;
+  }
+}
+
+static GQuark
+domain_quark (Domain domain)
+{
+  switch (domain) {
+    case RESOURCE:
+      return GST_RESOURCE_ERROR;
+    case STREAM:
+      return GST_STREAM_ERROR;
+    default:
+      return GST_LIBRARY_ERROR;
+  }
+}
+
+void
+gst_glm4v_fault_describe (GstGlm4vFault fault, GQuark * domain, gint * code,
+    const gchar ** what, const gchar ** advice)
+{
+  *domain = domain_quark (rows[fault].domain);
+  *code = rows[fault].code;
+  *what = rows[fault].what;
+  *advice = rows[fault].advice;
+}
+
+void
+gst_glm4v_fault_post (GstElement * element, GstMessageType type,
+    GstGlm4vFault fault, const gchar * where, const gchar * detail)
+{
+  const Row *row = &rows[fault];
+  gchar *text = g_strdup_printf ("%s%s%s: %s. %s", row->what,
+      where ? ": " : "", where ? where : "", detail, row->advice);
+  gchar *debug = g_strdup_printf ("fault %d", (gint) fault);
+
+  gst_element_message_full (element, type, domain_quark (row->domain),
+      row->code, text, debug, "gstglm4verror.c", GST_FUNCTION, __LINE__);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Frames: is a buffer what its caps say, how is it kept until the worker has
+ * time, and how does it become the RGB picture that the engine wants. */
+#pragma once
+
+#include <gst/gst.h>
+#include <gst/video/video.h>
+#include <glm4v/glm4v.h>
+
+#include "gstglm4verror.h"
+
+G_BEGIN_DECLS
+
+/* Every format that is accepted; one list for templates, tests, docs. */
+#define GST_GLM4V_FORMATS "{ GRAY8, GRAY16_LE, GRAY16_BE, RGB, BGR, RGBA, " \
+    "BGRA, ARGB, ABGR, RGBx, BGRx, xRGB, xBGR, NV12, NV21, I420, YV12, " \
+    "YUY2, UYVY, P010_10LE }"
+
+#define GST_GLM4V_MAX_SIDE 16384
+#define GST_GLM4V_MAX_AREA (128 * 1024 * 1024)
+
+/* Turns frames of any accepted format into RGB; one thread. */
+typedef struct _GstGlm4vConverter GstGlm4vConverter;
+
+/* TRUE if every byte that caps (info) and GstVideoMeta promise is inside the
+ * buffer. Reads no pixel. On FALSE *why tells what is wrong (g_free). */
+gboolean gst_glm4v_frame_check (GstBuffer * buffer, const GstVideoInfo * info,
+    gchar ** why);
+
+/* A reference to the buffer, or a copy where a reference would keep memory
+ * that upstream cannot spare. NULL when there is no memory for the copy. */
+GstBuffer *gst_glm4v_frame_hold (GstBuffer * buffer);
+
+GstGlm4vConverter *gst_glm4v_converter_new (void);
+
+void gst_glm4v_converter_free (GstGlm4vConverter * converter);
+
+/* Convert a buffer that gst_glm4v_frame_check() accepted. The picture belongs
+ * to the converter and lives until its next call; the buffer is not needed
+ * any more. FALSE with *fault and *why (g_free) when that is not possible. */
+gboolean gst_glm4v_converter_run (GstGlm4vConverter * converter,
+    GstBuffer * buffer, const GstVideoInfo * info, glm4v_image * image,
+    GstGlm4vFault * fault, gchar ** why);
+
+G_END_DECLS

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The element's properties: one struct of values, their declarations, and
+ * where the model lies when nobody says so. */
+#pragma once
+
+#include <gst/gst.h>
+
+#include "gstglm4vsampler.h"
+#include "gstglm4vworker.h"
+
+G_BEGIN_DECLS
+
+/**
+ * GstGlm4vMode:
+ * @GST_GLM4V_MODE_AUTO: async if the source is live, else sync
+ * @GST_GLM4V_MODE_ASYNC: video passes at once, answers follow
+ * @GST_GLM4V_MODE_SYNC: a sampled frame waits for its answer
+ */
+typedef enum
+{
+  GST_GLM4V_MODE_AUTO,
+  GST_GLM4V_MODE_ASYNC,
+  GST_GLM4V_MODE_SYNC
+} GstGlm4vMode;
+
+/**
+ * GstGlm4vOnError:
+ * @GST_GLM4V_ON_ERROR_WARN: post a warning, count, let the video pass
+ * @GST_GLM4V_ON_ERROR_FAIL: post an error and end the stream
+ */
+typedef enum
+{
+  GST_GLM4V_ON_ERROR_WARN,
+  GST_GLM4V_ON_ERROR_FAIL
+} GstGlm4vOnError;
+
+GType gst_glm4v_sample_mode_get_type (void);
+GType gst_glm4v_mode_get_type (void);
+GType gst_glm4v_on_error_get_type (void);
+
+typedef struct
+{
+  GstGlm4vModelConfig model;    /* dir as set: NULL = look for one */
+  GstGlm4vQuestion question;
+  GstGlm4vSampling sampling;
+  GstGlm4vMode mode;
+  GstGlm4vOnError on_error;
+  GstClockTime eos_timeout, gap_interval, text_duration, lateness, latency;
+  gboolean attach_meta, post_messages;
+} GstGlm4vSettings;
+
+/* Property ids; the last two are answered by the element itself. */
+enum
+{
+  PROP_0,
+  PROP_MODEL_LOCATION,
+  PROP_DEVICE,
+  PROP_QUANTIZATION,
+  PROP_N_THREADS,
+  PROP_MAX_PIXELS,
+  PROP_PROMPT,
+  PROP_SYSTEM_PROMPT,
+  PROP_MAX_TOKENS,
+  PROP_TEMPERATURE,
+  PROP_TOP_K,
+  PROP_TOP_P,
+  PROP_SEED,
+  PROP_THINKING,
+  PROP_SAMPLE_MODE,
+  PROP_INTERVAL,
+  PROP_NTH,
+  PROP_MODE,
+  PROP_EOS_TIMEOUT,
+  PROP_ON_ERROR,
+  PROP_ATTACH_META,
+  PROP_POST_MESSAGES,
+  PROP_GAP_INTERVAL,
+  PROP_TEXT_DURATION,
+  PROP_LATENESS,
+  PROP_LATENCY,
+  PROP_STATS,
+  PROP_MODEL_INFO
+};
+
+void gst_glm4v_properties_install (GObjectClass * klass);
+
+void gst_glm4v_settings_init (GstGlm4vSettings * settings);
+void gst_glm4v_settings_clear (GstGlm4vSettings * settings);
+
+/* FALSE if id is none of the settings. The caller holds the object lock. */
+gboolean gst_glm4v_settings_set (GstGlm4vSettings * settings, guint id,
+    const GValue * value);
+gboolean gst_glm4v_settings_get (const GstGlm4vSettings * settings, guint id,
+    GValue * value);
+
+void gst_glm4v_model_config_copy (GstGlm4vModelConfig * to,
+    const GstGlm4vModelConfig * from);
+void gst_glm4v_question_copy (GstGlm4vQuestion * to,
+    const GstGlm4vQuestion * from);
+
+/* The directory to use when model-location is not set, or NULL with *looked
+ * (g_free) naming the places that were tried. */
+gchar *gst_glm4v_find_model (gchar ** looked);
+
+G_END_DECLS

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Which frames of a stream are described. Plain data and arithmetic: no
+ * locks, no clock, one thread (the streaming thread). */
+#pragma once
+
+#include <gst/gst.h>
+
+G_BEGIN_DECLS
+
+/**
+ * GstGlm4vSampleMode:
+ * @GST_GLM4V_SAMPLE_INTERVAL: the first frame, then one per interval
+ * @GST_GLM4V_SAMPLE_EVERY_NTH: the first frame, then every nth
+ * @GST_GLM4V_SAMPLE_ALL: every frame
+ */
+typedef enum
+{
+  GST_GLM4V_SAMPLE_INTERVAL,
+  GST_GLM4V_SAMPLE_EVERY_NTH,
+  GST_GLM4V_SAMPLE_ALL
+} GstGlm4vSampleMode;
+
+typedef struct
+{
+  GstGlm4vSampleMode mode;
+  GstClockTime interval;        /* between samples; 0 = every frame */
+  guint nth;                    /* >= 1 */
+} GstGlm4vSampling;
+
+/* What the sampler needs to know about one buffer. */
+typedef struct
+{
+  GstClockTime pts;             /* GST_CLOCK_TIME_NONE if unknown */
+  GstClockTime duration;        /* of the buffer, or NONE */
+  GstClockTime period;          /* of the caps' framerate, NONE if 0/1 */
+  GstClockTime arrival;         /* monotonic clock, only differences count */
+  gboolean discont;
+  gboolean usable;              /* FALSE: GAP, CORRUPTED, trick mode */
+} GstGlm4vTick;
+
+typedef struct
+{
+  GstGlm4vSampling config;
+  gboolean started;
+  GstClockTime phase, next;     /* interval: grid origin, next point due */
+  GstClockTime last;            /* time of the last buffer, extrapolated */
+  GstClockTime last_arrival;
+  GstClockTime last_taken;
+  gboolean any_taken;
+  guint64 count;                /* usable frames since the phase began */
+} GstGlm4vSampler;
+
+/* Begin a new phase: the next usable frame is taken. */
+void gst_glm4v_sampler_reset (GstGlm4vSampler * sampler);
+
+/* TRUE if this frame is to be described; then *until is the time to the next
+ * sample as far as it can be known, always > 0. */
+gboolean gst_glm4v_sampler_take (GstGlm4vSampler * sampler,
+    const GstGlm4vSampling * config, const GstGlm4vTick * tick,
+    GstClockTime * until);
+
+/* Time from tick's time to the earliest possible next sample, NONE if the
+ * mode counts frames and so cannot tell. Call after take(). */
+GstClockTime gst_glm4v_sampler_ahead (const GstGlm4vSampler * sampler);
+
+G_END_DECLS

@@ -1,0 +1,586 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Stage "hand-over": streaming thread -> this thread -> engine and back.
+ *
+ * There is room for one waiting frame; a newer one takes its place (newest
+ * wins), so that a slow model describes what is there now. The thread owns
+ * model, engine and converter from start to end.
+ *
+ * The lock guards what stands below it in the struct and is never held while
+ * the engine works, while pixels are converted or while a callback runs. The
+ * engine may hang (a device fault): gst_glm4v_worker_free() then leaves the
+ * thread behind. `in_engine` is TRUE while the thread is inside the engine,
+ * the only place where it can be abandoned. */
+#define _GNU_SOURCE
+#include "gstglm4vworker.h"
+
+#include "gstglm4vframe.h"
+
+#ifdef __linux__
+#include <sys/resource.h>
+#include <unistd.h>
+#endif
+
+#define STOP_TIMEOUT (2 * G_TIME_SPAN_SECOND)
+#define WORKER_NICE 5
+
+GST_DEBUG_CATEGORY_STATIC (engine_debug);
+#define GST_CAT_DEFAULT engine_debug
+
+struct _GstGlm4vWorker
+{
+  gint refs;                    /* owner and thread */
+  GstGlm4vModelConfig config;
+  GstGlm4vWorkerCallbacks callbacks;
+  gpointer user;
+  GThread *thread;
+
+  /* the thread only */
+  glm4v_model *model;
+  glm4v_engine *engine;
+  GstGlm4vConverter *converter;
+
+  GMutex lock;
+  GCond cond;                   /* any change below */
+  GstGlm4vJob *waiting, *current;
+  glm4v_request *request;       /* of current, while the engine has it */
+  gboolean converting;          /* current still needs its buffer */
+  gboolean flushing, failed;    /* failed: no model, nothing accepted */
+  gboolean stop, stopped;
+  gboolean in_engine, abandoned;
+};
+
+/* ---- plain data ---- */
+
+void
+gst_glm4v_model_config_clear (GstGlm4vModelConfig * config)
+{
+  g_free (config->dir);
+  g_free (config->device);
+  g_free (config->quantization);
+  memset (config, 0, sizeof *config);
+}
+
+gboolean
+gst_glm4v_model_config_equal (const GstGlm4vModelConfig * a,
+    const GstGlm4vModelConfig * b)
+{
+  return g_strcmp0 (a->dir, b->dir) == 0
+      && g_strcmp0 (a->device, b->device) == 0
+      && g_strcmp0 (a->quantization, b->quantization) == 0
+      && a->n_threads == b->n_threads && a->max_pixels == b->max_pixels;
+}
+
+static void
+on_log (void *user, glm4v_log_level level, const char *line)
+{
+  static const GstDebugLevel levels[] = { GST_LEVEL_ERROR, GST_LEVEL_ERROR,
+    GST_LEVEL_WARNING, GST_LEVEL_INFO, GST_LEVEL_DEBUG
+  };
+
+  GST_CAT_LEVEL_LOG (engine_debug, levels[MIN ((guint) level, 4)], NULL, "%s",
+      line);
+}
+
+glm4v_model_options
+gst_glm4v_model_options (const GstGlm4vModelConfig * config)
+{
+  static gsize once;
+
+  if (g_once_init_enter (&once)) {
+    GST_DEBUG_CATEGORY_INIT (engine_debug, "glm4vengine", 0,
+        "GLM-4V engine behind glm4vdescribe");
+    g_once_init_leave (&once, 1);
+  }
+  return (glm4v_model_options) {
+    .struct_size = sizeof (glm4v_model_options),
+    .device = config->device,
+    .quantization = config->quantization,
+    .n_threads = config->n_threads,
+    .log = on_log,
+  };
+}
+
+void
+gst_glm4v_question_clear (GstGlm4vQuestion * question)
+{
+  g_free (question->prompt);
+  g_free (question->system);
+  memset (question, 0, sizeof *question);
+}
+
+GstGlm4vJob *
+gst_glm4v_job_new (void)
+{
+  GstGlm4vJob *job = g_new0 (GstGlm4vJob, 1);
+
+  job->refs = 1;
+  return job;
+}
+
+GstGlm4vJob *
+gst_glm4v_job_ref (GstGlm4vJob * job)
+{
+  g_atomic_int_inc (&job->refs);
+  return job;
+}
+
+void
+gst_glm4v_job_unref (GstGlm4vJob * job)
+{
+  if (!g_atomic_int_dec_and_test (&job->refs))
+    return;
+  gst_clear_buffer (&job->buffer);
+  gst_glm4v_question_clear (&job->question);
+  g_free (job->outcome.message);
+  g_free (job->outcome.text);
+  g_free (job->outcome.reasoning);
+  g_free (job->outcome.box);
+  if (job->result)
+    gst_structure_free (job->result);
+  g_free (job);
+}
+
+/* ---- inside the thread ---- */
+
+static void
+worker_unref (GstGlm4vWorker * self)
+{
+  if (!g_atomic_int_dec_and_test (&self->refs))
+    return;
+  gst_glm4v_model_config_clear (&self->config);
+  gst_glm4v_converter_free (self->converter);
+  g_mutex_clear (&self->lock);
+  g_cond_clear (&self->cond);
+  g_free (self);
+}
+
+static void
+engine_enter (GstGlm4vWorker * self)
+{
+  g_mutex_lock (&self->lock);
+  self->in_engine = TRUE;
+  g_mutex_unlock (&self->lock);
+}
+
+/* FALSE if the owner has gone: no callback may run any more. */
+static gboolean
+engine_leave (GstGlm4vWorker * self)
+{
+  gboolean owned;
+
+  g_mutex_lock (&self->lock);
+  self->in_engine = FALSE;
+  owned = !self->abandoned;
+  g_mutex_unlock (&self->lock);
+  return owned;
+}
+
+static int
+on_progress (void *user, uint64_t done, uint64_t total)
+{
+  GstGlm4vWorker *self = user;
+  gboolean stop;
+
+  if (!engine_leave (self))
+    return 1;
+  self->callbacks.progress (self->user, (guint) (100.0 * done / total));
+  g_mutex_lock (&self->lock);
+  self->in_engine = TRUE;
+  stop = self->stop;
+  g_mutex_unlock (&self->lock);
+  return stop;
+}
+
+/* Model, then engine. FALSE if there is none, or nobody to tell. */
+static gboolean
+load (GstGlm4vWorker * self)
+{
+  glm4v_error error = { 0 };
+  glm4v_model_options options = gst_glm4v_model_options (&self->config);
+  gint code;
+
+  options.progress = on_progress;
+  options.progress_user = self;
+  engine_enter (self);
+  code = glm4v_model_open (&self->model, self->config.dir, &options, &error);
+  if (code == 0) {
+    glm4v_engine_options engine = {.struct_size = sizeof engine,
+      .max_batch = 1,.max_pending = 2,.max_pixels = self->config.max_pixels
+    };
+    code = glm4v_engine_open (&self->engine, self->model, &engine, &error);
+  }
+  if (!engine_leave (self))
+    return FALSE;
+  self->callbacks.loaded (self->user, self->config.dir,
+      code == 0 ? glm4v_model_get_info (self->model) : NULL, code, error.msg);
+  return code == 0;
+}
+
+static void
+fail_job (GstGlm4vJob * job, gint status, GstGlm4vFault fault,
+    const gchar * message)
+{
+  job->outcome.status = status;
+  job->outcome.fault = fault;
+  job->outcome.finish = GLM4V_FINISH_ERROR;
+  job->outcome.message = g_strdup (message);
+}
+
+/* On the engine's scheduler thread: keep what is valid during the call only. */
+static void
+on_done (void *user, const glm4v_result * result)
+{
+  GstGlm4vOutcome *outcome = user;
+
+  outcome->status = result->status;
+  outcome->fault = gst_glm4v_fault_from_engine (result->status, FALSE);
+  outcome->finish = result->finish;
+  outcome->message = g_strdup (result->message);
+  outcome->text = g_strdup (result->text);
+  outcome->reasoning = g_strdup (result->reasoning);
+  outcome->box = g_strdup (result->box);
+  outcome->prompt_tokens = result->prompt_tokens;
+  outcome->vision_tokens = result->vision_tokens;
+  outcome->output_tokens = result->output_tokens;
+  outcome->timings = result->timings;
+}
+
+/* FALSE if there is nothing to ask: the frame failed or is not wanted. */
+static gboolean
+convert (GstGlm4vWorker * self, GstGlm4vJob * job, glm4v_image * image)
+{
+  GstGlm4vFault fault;
+  gchar *why = NULL;
+  gint64 start = g_get_monotonic_time ();
+  gboolean converted = FALSE;
+
+  fault = GST_GLM4V_FAULT_FRAME_MEMORY;
+  if (job->buffer)
+    converted = gst_glm4v_converter_run (self->converter, job->buffer,
+        &job->info, image, &fault, &why);
+  else
+    why = g_strdup ("the frame could not be copied");
+  job->outcome.convert = (guint64) (g_get_monotonic_time () - start) * 1000;
+  if (!converted)
+    fail_job (job, fault == GST_GLM4V_FAULT_FRAME_MEMORY ? GLM4V_ERR_NOMEM :
+        GLM4V_ERR_INVALID, fault, why);
+  g_free (why);
+  gst_clear_buffer (&job->buffer);      /* upstream may have it back */
+  g_mutex_lock (&self->lock);
+  self->converting = FALSE;
+  converted = converted && job->state != GST_GLM4V_JOB_CANCELED;
+  g_cond_broadcast (&self->cond);
+  g_mutex_unlock (&self->lock);
+  return converted;
+}
+
+/* Submit and wait. FALSE if the owner has gone meanwhile. */
+static gboolean
+describe (GstGlm4vWorker * self, GstGlm4vJob * job, const glm4v_image * image)
+{
+  const GstGlm4vQuestion *question = &job->question;
+  glm4v_error error = { 0 };
+  glm4v_request *request = NULL;
+  glm4v_task task = {
+    .struct_size = sizeof task,
+    .system = question->system,
+    .prompt = question->prompt,
+    .images = image,
+    .n_images = 1,
+    .max_tokens = question->max_tokens,
+    .thinking = question->thinking,
+    .temperature = (gfloat) question->temperature,
+    .top_k = question->top_k,
+    .top_p = (gfloat) question->top_p,
+    .seed = question->seed,
+    .on_done = on_done,
+    .user = &job->outcome,
+  };
+  gint code;
+
+  engine_enter (self);
+  code = glm4v_engine_submit (self->engine, &task, &request, &error);
+  if (code == 0) {
+    g_mutex_lock (&self->lock);
+    self->request = request;
+    if (job->state == GST_GLM4V_JOB_CANCELED)
+      glm4v_request_cancel (request);
+    g_mutex_unlock (&self->lock);
+    glm4v_request_wait (request, UINT64_MAX);
+    g_mutex_lock (&self->lock);
+    self->request = NULL;
+    g_mutex_unlock (&self->lock);
+    glm4v_request_unref (&request);
+  } else {
+    fail_job (job, code, gst_glm4v_fault_from_engine (code, FALSE), error.msg);
+  }
+  return engine_leave (self);
+}
+
+static gboolean
+set_state (GstGlm4vWorker * self, GstGlm4vJob * job, GstGlm4vJobState state)
+{
+  gboolean set;
+
+  g_mutex_lock (&self->lock);
+  set = job->state != GST_GLM4V_JOB_CANCELED;
+  if (set)
+    job->state = state;
+  g_cond_broadcast (&self->cond);
+  g_mutex_unlock (&self->lock);
+  return set;
+}
+
+/* Take one job through all of it. FALSE if the owner has gone. */
+static gboolean
+work (GstGlm4vWorker * self, GstGlm4vJob * job)
+{
+  glm4v_image image;
+
+  if (convert (self, job, &image) && !describe (self, job, &image))
+    return FALSE;
+  if (set_state (self, job, GST_GLM4V_JOB_DELIVERING)) {
+    self->callbacks.done (self->user, job);
+    set_state (self, job, GST_GLM4V_JOB_FINISHED);
+  }
+  g_mutex_lock (&self->lock);
+  self->current = NULL;
+  g_cond_broadcast (&self->cond);
+  g_mutex_unlock (&self->lock);
+  return TRUE;
+}
+
+static GstGlm4vJob *
+next_job (GstGlm4vWorker * self)
+{
+  GstGlm4vJob *job;
+
+  g_mutex_lock (&self->lock);
+  while (!self->stop && !self->waiting)
+    g_cond_wait (&self->cond, &self->lock);
+  job = self->stop ? NULL : g_steal_pointer (&self->waiting);
+  self->current = job;
+  self->converting = job != NULL;
+  g_mutex_unlock (&self->lock);
+  return job;
+}
+
+/* With the lock. The caller drops the reference after unlocking: the last one
+ * of a buffer may run code of other elements. */
+static GstGlm4vJob *
+cancel_waiting (GstGlm4vWorker * self)
+{
+  if (self->waiting)
+    self->waiting->state = GST_GLM4V_JOB_CANCELED;
+  return g_steal_pointer (&self->waiting);
+}
+
+static void
+lower_priority (void)
+{
+#ifdef __linux__
+  /* A conversion must not delay the video that passes meanwhile. */
+  if (setpriority (PRIO_PROCESS, (id_t) gettid (), WORKER_NICE) != 0)
+    GST_DEBUG ("the worker keeps its priority");
+#endif
+}
+
+static gpointer
+run (gpointer user)
+{
+  GstGlm4vWorker *self = user;
+  GstGlm4vJob *job;
+  gboolean owned = TRUE;
+
+  lower_priority ();
+  if (!load (self)) {
+    g_mutex_lock (&self->lock);
+    self->failed = TRUE;
+    job = cancel_waiting (self);
+    g_cond_broadcast (&self->cond);
+    g_mutex_unlock (&self->lock);
+    g_clear_pointer (&job, gst_glm4v_job_unref);
+  }
+  while (owned && (job = next_job (self))) {
+    owned = work (self, job);
+    gst_glm4v_job_unref (job);
+  }
+  engine_enter (self);
+  if (self->engine)
+    glm4v_engine_close (&self->engine);
+  if (self->model)
+    glm4v_model_close (&self->model);
+  engine_leave (self);
+  g_mutex_lock (&self->lock);
+  self->stopped = TRUE;
+  g_cond_broadcast (&self->cond);
+  g_mutex_unlock (&self->lock);
+  worker_unref (self);
+  return NULL;
+}
+
+/* ---- outside ---- */
+
+GstGlm4vWorker *
+gst_glm4v_worker_new (GstGlm4vModelConfig * config,
+    const GstGlm4vWorkerCallbacks * callbacks, gpointer user, gchar ** why)
+{
+  GstGlm4vWorker *self = g_new0 (GstGlm4vWorker, 1);
+  GError *error = NULL;
+
+  self->refs = 2;
+  self->config = *config;
+  memset (config, 0, sizeof *config);
+  self->callbacks = *callbacks;
+  self->user = user;
+  self->converter = gst_glm4v_converter_new ();
+  self->flushing = TRUE;
+  g_mutex_init (&self->lock);
+  g_cond_init (&self->cond);
+  self->thread = g_thread_try_new ("glm4v-worker", run, self, &error);
+  if (self->thread)
+    return self;
+  *why = g_strdup (error->message);
+  g_error_free (error);
+  self->refs = 1;
+  worker_unref (self);
+  return NULL;
+}
+
+const GstGlm4vModelConfig *
+gst_glm4v_worker_get_config (GstGlm4vWorker * self)
+{
+  return &self->config;
+}
+
+/* With the lock: whatever has not reached done() never will. Returns what
+ * waited, for the caller to unref after unlocking. */
+static GstGlm4vJob *
+cancel_all (GstGlm4vWorker * self)
+{
+  if (self->current && self->current->state == GST_GLM4V_JOB_WAITING)
+    self->current->state = GST_GLM4V_JOB_CANCELED;
+  if (self->request)
+    glm4v_request_cancel (self->request);
+  g_cond_broadcast (&self->cond);
+  return cancel_waiting (self);
+}
+
+gboolean
+gst_glm4v_worker_free (GstGlm4vWorker * self)
+{
+  gint64 deadline = g_get_monotonic_time () + STOP_TIMEOUT;
+  GstGlm4vJob *waited;
+  gboolean joined;
+
+  g_mutex_lock (&self->lock);
+  self->flushing = self->stop = TRUE;
+  waited = cancel_all (self);
+  while (!self->stopped && !self->abandoned) {
+    if (!g_cond_wait_until (&self->cond, &self->lock, deadline)) {
+      if (self->in_engine)
+        self->abandoned = TRUE;
+      deadline = g_get_monotonic_time () + STOP_TIMEOUT;
+    }
+  }
+  joined = self->stopped;
+  g_mutex_unlock (&self->lock);
+  g_clear_pointer (&waited, gst_glm4v_job_unref);
+  if (joined)
+    g_thread_join (self->thread);
+  else
+    g_thread_unref (self->thread);
+  worker_unref (self);
+  return joined;
+}
+
+void
+gst_glm4v_worker_set_flushing (GstGlm4vWorker * self, gboolean flushing)
+{
+  GstGlm4vJob *waited = NULL;
+
+  g_mutex_lock (&self->lock);
+  self->flushing = flushing;
+  if (flushing)
+    waited = cancel_all (self);
+  g_mutex_unlock (&self->lock);
+  g_clear_pointer (&waited, gst_glm4v_job_unref);
+}
+
+gboolean
+gst_glm4v_worker_push (GstGlm4vWorker * self, GstGlm4vJob * job,
+    gboolean * replaced)
+{
+  GstGlm4vJob *older = NULL;
+  gboolean accepted;
+
+  g_mutex_lock (&self->lock);
+  accepted = !self->flushing && !self->failed;
+  if (accepted) {
+    older = cancel_waiting (self);
+    self->waiting = gst_glm4v_job_ref (job);
+    g_cond_broadcast (&self->cond);
+  }
+  g_mutex_unlock (&self->lock);
+  *replaced = older != NULL;
+  g_clear_pointer (&older, gst_glm4v_job_unref);
+  return accepted;
+}
+
+gboolean
+gst_glm4v_worker_wait (GstGlm4vWorker * self, GstGlm4vJob * job)
+{
+  gboolean finished;
+
+  g_mutex_lock (&self->lock);
+  while (job->state < GST_GLM4V_JOB_FINISHED && !self->flushing)
+    g_cond_wait (&self->cond, &self->lock);
+  finished = job->state == GST_GLM4V_JOB_FINISHED;
+  g_mutex_unlock (&self->lock);
+  return finished;
+}
+
+gboolean
+gst_glm4v_worker_drain (GstGlm4vWorker * self, GstClockTime timeout)
+{
+  gint64 deadline = g_get_monotonic_time ()
+      + (gint64) MIN (timeout / 1000, G_MAXINT64 / 2);
+  gboolean empty;
+
+  g_mutex_lock (&self->lock);
+  while ((self->waiting || self->current) && !self->flushing
+      && g_cond_wait_until (&self->cond, &self->lock, deadline));
+  empty = !self->waiting && !self->current;
+  g_mutex_unlock (&self->lock);
+  return empty;
+}
+
+guint
+gst_glm4v_worker_take_all (GstGlm4vWorker * self, GstGlm4vJob * jobs[2])
+{
+  guint n = 0;
+
+  g_mutex_lock (&self->lock);
+  if (self->current && self->current->state == GST_GLM4V_JOB_WAITING)
+    jobs[n++] = gst_glm4v_job_ref (self->current);
+  jobs[n] = cancel_all (self);
+  n += jobs[n] != NULL;
+  g_mutex_unlock (&self->lock);
+  return n;
+}
+
+void
+gst_glm4v_worker_release_buffers (GstGlm4vWorker * self)
+{
+  GstBuffer *held = NULL;
+
+  g_mutex_lock (&self->lock);
+  while (self->converting && !self->flushing)
+    g_cond_wait (&self->cond, &self->lock);
+  if (self->waiting) {
+    held = self->waiting->buffer;
+    self->waiting->buffer = gst_buffer_copy_deep (held);
+  }
+  g_mutex_unlock (&self->lock);
+  gst_clear_buffer (&held);
+}

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One thread per engine answers requests in order, after the scripted time or when canceled. */
+#define _GNU_SOURCE
+#include "fake_engine.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct glm4v_model {
+    glm4v_model_info info;
+    int refs;
+};
+
+struct glm4v_request {
+    int refs;
+    bool canceled, done;
+    uint64_t answer_ns;
+    bool hang;
+    int result_code;
+    char text[256];
+    void (*on_done)(void *user, const glm4v_result *result);
+    void *user;
+    struct glm4v_request *next;
+};
+
+struct glm4v_engine {
+    glm4v_model *model;
+    pthread_t thread;
+    glm4v_request *queue;
+    bool stop;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards everything */
+static pthread_cond_t cond;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static fake_script script;
+static fake_counts counts;
+static uint8_t *picture;
+
+static void init(void)
+{
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&cond, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+void fake_set(fake_script s)
+{
+    pthread_once(&once, init);
+    pthread_mutex_lock(&lock);
+    script = s;
+    counts.submitted = counts.done = counts.canceled = 0;
+    pthread_mutex_unlock(&lock);
+}
+
+fake_counts fake_get(void)
+{
+    pthread_mutex_lock(&lock);
+    fake_counts c = counts;
+    pthread_mutex_unlock(&lock);
+    return c;
+}
+
+uint8_t *fake_picture(int *width, int *height)
+{
+    pthread_mutex_lock(&lock);
+    size_t size = (size_t)counts.width * counts.height * 3;
+    uint8_t *copy = malloc(size);
+    memcpy(copy, picture, size);
+    *width = counts.width;
+    *height = counts.height;
+    pthread_mutex_unlock(&lock);
+    return copy;
+}
+
+static int fail(int code, glm4v_error *err, const char *what)
+{
+    if (err) {
+        err->code = code;
+        snprintf(err->msg, sizeof err->msg, "scripted failure of %s (%s)", what, glm4v_error_name(code));
+    }
+    return code;
+}
+
+const char *glm4v_version(void)
+{
+    return "0.0.0";
+}
+
+const char *glm4v_error_name(int code)
+{
+    static const char *names[] = { "ok", "invalid", "no-memory", "not-found", "io", "format", "unsupported",
+                                   "busy", "canceled", "deadline", "device", "internal" };
+    return code <= 0 && code > -12 ? names[-code] : "unknown";
+}
+
+/* ---- model ---- */
+
+static glm4v_model_info make_info(const char *dir)
+{
+    glm4v_model_info info = { .family = "glm4v", .chat_template = "glm-4.1v", .stored_form = "fp32",
+                              .form = { "fp32", "fp32", "fp32", "fp32" }, .isa = "c",
+                              .hash = "0123456789abcdef", .n_layers = 2 };
+    const char *slash = strrchr(dir, '/');
+    snprintf(info.name, sizeof info.name, "%s", slash ? slash + 1 : dir);
+    return info;
+}
+
+int glm4v_model_inspect(const char *dir, const glm4v_model_options *options, glm4v_model_info *info,
+                        glm4v_error *err)
+{
+    pthread_mutex_lock(&lock);
+    int code = script.inspect_code;
+    pthread_mutex_unlock(&lock);
+    if (code)
+        return fail(code, err, "model_inspect");
+    *info = make_info(dir);
+    return 0;
+}
+
+static int pretend_to_load(const glm4v_model_options *options, uint64_t load_ns)
+{
+    struct timespec step = { .tv_sec = (time_t)(load_ns / 20 / 1000000000u),
+                             .tv_nsec = (long)(load_ns / 20 % 1000000000u) };
+    for (uint64_t i = 0; i <= 20; i++) {
+        if (options->progress && options->progress(options->progress_user, i, 20))
+            return GLM4V_ERR_CANCELED;
+        if (load_ns && i < 20)
+            nanosleep(&step, NULL);
+    }
+    return 0;
+}
+
+int glm4v_model_open(glm4v_model **model, const char *dir, const glm4v_model_options *options,
+                     glm4v_error *err)
+{
+    pthread_mutex_lock(&lock);
+    int code = script.open_code;
+    uint64_t load_ns = script.load_ns;
+    counts.n_threads = options->n_threads;
+    snprintf(counts.quantization, sizeof counts.quantization, "%s",
+             options->quantization ? options->quantization : "");
+    pthread_mutex_unlock(&lock);
+    if (!code)
+        code = pretend_to_load(options, load_ns);
+    if (code)
+        return fail(code, err, "model_open");
+    *model = calloc(1, sizeof **model);
+    (*model)->refs = 1;
+    (*model)->info = make_info(dir);
+    pthread_mutex_lock(&lock);
+    counts.models++;
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+void glm4v_model_close(glm4v_model **model)
+{
+    if (!*model)
+        return;
+    pthread_mutex_lock(&lock);
+    bool last = --(*model)->refs == 0;
+    counts.models -= last;
+    pthread_mutex_unlock(&lock);
+    if (last)
+        free(*model);
+    *model = NULL;
+}
+
+const glm4v_model_info *glm4v_model_get_info(const glm4v_model *model)
+{
+    return &model->info;
+}
+
+/* ---- engine ---- */
+
+/* With the lock: wait for the scripted time, the request's cancel or the engine's end. */
+static void work(glm4v_engine *engine, glm4v_request *req)
+{
+    struct timespec end;
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    uint64_t ns = (uint64_t)end.tv_nsec + req->answer_ns;
+    end.tv_sec += (time_t)(ns / 1000000000u);
+    end.tv_nsec = (long)(ns % 1000000000u);
+    while (req->hang || !(req->canceled || engine->stop))
+        if (pthread_cond_timedwait(&cond, &lock, &end) == ETIMEDOUT)
+            break;
+    if (engine->stop)
+        req->canceled = true;
+}
+
+static void finish(glm4v_request *req)
+{
+    glm4v_result result = { .message = "", .text = req->text, .reasoning = "", .box = "",
+                            .finish = GLM4V_FINISH_STOP, .prompt_tokens = 12, .vision_tokens = 4,
+                            .output_tokens = 3, .timings = { .total = req->answer_ns } };
+    if (req->canceled || req->result_code) {
+        result.status = req->canceled ? GLM4V_ERR_CANCELED : req->result_code;
+        result.finish = req->canceled ? GLM4V_FINISH_CANCELED : GLM4V_FINISH_ERROR;
+        result.message = "scripted failure of the answer";
+        result.text = "";
+    }
+    req->on_done(req->user, &result);
+}
+
+static void *serve(void *user)
+{
+    glm4v_engine *engine = user;
+    pthread_mutex_lock(&lock);
+    while (!engine->stop || engine->queue) {
+        glm4v_request *req = engine->queue;
+        if (!req) {
+            pthread_cond_wait(&cond, &lock);
+            continue;
+        }
+        work(engine, req);
+        engine->queue = req->next;
+        pthread_mutex_unlock(&lock);
+        finish(req);
+        pthread_mutex_lock(&lock);
+        counts.done++;
+        counts.canceled += req->canceled;
+        req->done = true;
+        pthread_cond_broadcast(&cond);
+        pthread_mutex_unlock(&lock);
+        glm4v_request_unref(&req);
+        pthread_mutex_lock(&lock);
+    }
+    pthread_mutex_unlock(&lock);
+    return NULL;
+}
+
+int glm4v_engine_open(glm4v_engine **engine, glm4v_model *model, const glm4v_engine_options *options,
+                      glm4v_error *err)
+{
+    pthread_mutex_lock(&lock);
+    int code = script.engine_code;
+    counts.max_pixels = options->max_pixels;
+    if (!code) {
+        model->refs++;
+        counts.engines++;
+    }
+    pthread_mutex_unlock(&lock);
+    if (code)
+        return fail(code, err, "engine_open");
+    *engine = calloc(1, sizeof **engine);
+    (*engine)->model = model;
+    pthread_create(&(*engine)->thread, NULL, serve, *engine);
+    return 0;
+}
+
+void glm4v_engine_close(glm4v_engine **engine)
+{
+    if (!*engine)
+        return;
+    pthread_mutex_lock(&lock);
+    (*engine)->stop = true;
+    pthread_cond_broadcast(&cond);
+    pthread_mutex_unlock(&lock);
+    pthread_join((*engine)->thread, NULL);
+    glm4v_model_close(&(*engine)->model);
+    pthread_mutex_lock(&lock);
+    counts.engines--;
+    pthread_mutex_unlock(&lock);
+    free(*engine);
+    *engine = NULL;
+}
+
+/* With the lock. */
+static void remember(const glm4v_task *task)
+{
+    const glm4v_image *image = &task->images[0];
+    size_t row = (size_t)image->width * 3;
+    picture = realloc(picture, row * (size_t)image->height);
+    for (int y = 0; y < image->height; y++)
+        memcpy(picture + y * row, image->data + y * image->stride, row);
+    counts.width = image->width;
+    counts.height = image->height;
+    counts.max_tokens = task->max_tokens;
+    snprintf(counts.prompt, sizeof counts.prompt, "%s", task->prompt);
+    snprintf(counts.system, sizeof counts.system, "%s", task->system ? task->system : "");
+}
+
+static void write_answer(glm4v_request *req, const glm4v_image *image)
+{
+    const uint8_t *p = image->data + image->height / 2 * image->stride + image->width / 2 * 3;
+    if (script.text)
+        snprintf(req->text, sizeof req->text, "%s", script.text);
+    else
+        snprintf(req->text, sizeof req->text, "%dx%d #%02x%02x%02x", image->width, image->height, p[0], p[1],
+                 p[2]);
+}
+
+int glm4v_engine_submit(glm4v_engine *engine, const glm4v_task *task, glm4v_request **out,
+                        glm4v_error *err)
+{
+    pthread_mutex_lock(&lock);
+    int code = script.submit_code;
+    counts.submitted++;
+    if (code) {
+        pthread_mutex_unlock(&lock);
+        return fail(code, err, "engine_submit");
+    }
+    glm4v_request *req = calloc(1, sizeof *req), **tail = &engine->queue;
+    req->refs = 2;
+    req->answer_ns = script.answer_ns;
+    req->hang = script.hang;
+    req->result_code = script.result_code;
+    req->on_done = task->on_done;
+    req->user = task->user;
+    remember(task);
+    write_answer(req, &task->images[0]);
+    while (*tail)
+        tail = &(*tail)->next;
+    *tail = req;
+    counts.requests++;
+    pthread_cond_broadcast(&cond);
+    pthread_mutex_unlock(&lock);
+    *out = req;
+    return 0;
+}
+
+void glm4v_request_cancel(glm4v_request *req)
+{
+    pthread_mutex_lock(&lock);
+    req->canceled = true;
+    pthread_cond_broadcast(&cond);
+    pthread_mutex_unlock(&lock);
+}
+
+int glm4v_request_wait(glm4v_request *req, uint64_t timeout_ns)
+{
+    pthread_mutex_lock(&lock);
+    while (!req->done)
+        pthread_cond_wait(&cond, &lock);
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+void glm4v_request_unref(glm4v_request **req)
+{
+    pthread_mutex_lock(&lock);
+    bool last = --(*req)->refs == 0;
+    counts.requests -= last;
+    pthread_mutex_unlock(&lock);
+    if (last)
+        free(*req);
+    *req = NULL;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A stand-in for libglm4v with scripted delays, answers and failures: the element's tests link it
+ * instead of the engine, so that timing is under their control. */
+#ifndef GLM4V_FAKE_ENGINE_H
+#define GLM4V_FAKE_ENGINE_H
+
+#include <glm4v/glm4v.h>
+#include <stdbool.h>
+
+typedef struct {
+    int inspect_code, open_code, engine_code; /* GLM4V_ERR_* of these calls, 0 = they succeed */
+    int submit_code;                          /* of every submit */
+    int result_code;                          /* of every answer */
+    uint64_t load_ns;                         /* time that opening takes, told in 20 steps */
+    uint64_t answer_ns;                       /* time that an answer takes */
+    bool hang;                                /* answers come late even if canceled */
+    const char *text;                         /* the answer; NULL = "WxH #RRGGBB" of the middle pixel */
+} fake_script;
+
+typedef struct {
+    int submitted, done, canceled; /* requests so far */
+    int models, engines, requests; /* alive now */
+    char prompt[128], system[128]; /* of the last request */
+    char quantization[32];         /* of the last open */
+    uint32_t max_tokens, n_threads;
+    uint64_t max_pixels;
+    int width, height;             /* of the last picture */
+} fake_counts;
+
+/* Replace the script; counters of finished things go back to 0. */
+void fake_set(fake_script script);
+fake_counts fake_get(void);
+
+/* The RGB bytes of the last picture, rows without padding; free() it. */
+uint8_t *fake_picture(int *width, int *height);
+
+#endif

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* See support.h. */
+#include "support.h"
+
+void gst_plugin_glm4vdescribe_register(void);
+
+void support_init(int *argc, char ***argv)
+{
+    gst_init(argc, argv);
+    gst_plugin_glm4vdescribe_register();
+    fake_set((fake_script){ 0 });
+}
+
+GstElement *support_element(const char *first_property, ...)
+{
+    GstElement *element = gst_element_factory_make("glm4vdescribe", NULL);
+    GstBus *bus = gst_bus_new();
+    va_list args;
+    gst_element_set_bus(element, bus);
+    gst_object_unref(bus);
+    g_object_set(element, "model-location", SOURCE_ROOT, NULL);
+    va_start(args, first_property);
+    if (first_property)
+        g_object_set_valist(G_OBJECT(element), first_property, args);
+    va_end(args);
+    return element;
+}
+
+GstProgressType support_wait_loaded(GstElement *element)
+{
+    GstProgressType type = GST_PROGRESS_TYPE_START;
+    while (type == GST_PROGRESS_TYPE_START || type == GST_PROGRESS_TYPE_CONTINUE) {
+        GstMessage *message = support_message(element, GST_MESSAGE_PROGRESS);
+        if (!message)
+            return GST_PROGRESS_TYPE_START;
+        gst_message_parse_progress(message, &type, NULL, NULL);
+        gst_message_unref(message);
+    }
+    return type;
+}
+
+GstHarness *support_harness(GstElement *element, gboolean live, const char *caps)
+{
+    GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
+    gst_harness_set_live(h, live);
+    gst_object_unref(element);
+    if (support_wait_loaded(element) != GST_PROGRESS_TYPE_COMPLETE)
+        test_fail(__FILE__, __LINE__, "the model did not load");
+    if (caps)
+        gst_harness_set_src_caps_str(h, caps);
+    return h;
+}
+
+void support_done(GstHarness *h)
+{
+    GstBus *bus = gst_element_get_bus(h->element);
+    gst_element_set_state(h->element, GST_STATE_NULL);
+    gst_bus_set_flushing(bus, TRUE);
+    gst_object_unref(bus);
+    gst_harness_teardown(h);
+}
+
+GstBuffer *support_frame(const char *caps, guint32 rgb, guint pts_ms)
+{
+    GstCaps *parsed = gst_caps_from_string(caps);
+    GstVideoInfo info;
+    GstBuffer *buffer;
+    GstMapInfo map;
+    gst_video_info_from_caps(&info, parsed);
+    gst_caps_unref(parsed);
+    buffer = gst_buffer_new_allocate(NULL, GST_VIDEO_INFO_SIZE(&info), NULL);
+    gst_buffer_map(buffer, &map, GST_MAP_WRITE);
+    memset(map.data, (int)(rgb & 255), map.size);
+    if (GST_VIDEO_INFO_FORMAT(&info) == GST_VIDEO_FORMAT_RGB)
+        for (int y = 0; y < info.height; y++)
+            for (int x = 0; x < info.width; x++) {
+                guint8 *p = map.data + y * info.stride[0] + 3 * x;
+                p[0] = (guint8)(rgb >> 16);
+                p[1] = (guint8)(rgb >> 8);
+                p[2] = (guint8)rgb;
+            }
+    gst_buffer_unmap(buffer, &map);
+    GST_BUFFER_PTS(buffer) = pts_ms * MS;
+    GST_BUFFER_DURATION(buffer) = 33 * MS;
+    return buffer;
+}
+
+GstMessage *support_message(GstElement *element, GstMessageType types)
+{
+    GstBus *bus = gst_element_get_bus(element);
+    GstMessage *message = gst_bus_timed_pop_filtered(bus, 5 * GST_SECOND, types);
+    gst_object_unref(bus);
+    return message;
+}
+
+GstStructure *support_result(GstElement *element)
+{
+    GstMessage *message = support_message(element, GST_MESSAGE_ELEMENT);
+    GstStructure *result;
+    if (!message)
+        return NULL;
+    result = gst_structure_copy(gst_message_get_structure(message));
+    gst_message_unref(message);
+    return result;
+}
+
+guint support_count_messages(GstElement *element, GstMessageType types)
+{
+    GstBus *bus = gst_element_get_bus(element);
+    GstMessage *message;
+    guint n = 0;
+    while ((message = gst_bus_pop(bus))) {
+        n += (GST_MESSAGE_TYPE(message) & types) != 0;
+        gst_message_unref(message);
+    }
+    gst_object_unref(bus);
+    return n;
+}
+
+static const GstStructure *next_meta(GstBuffer *buffer, gpointer *state)
+{
+    const GstMetaInfo *info = gst_meta_get_info("Glm4vDescribeMeta");
+    GstMeta *meta;
+    while ((meta = gst_buffer_iterate_meta(buffer, state)))
+        if (meta->info == info)
+            return gst_custom_meta_get_structure((GstCustomMeta *)meta);
+    return NULL;
+}
+
+const GstStructure *support_meta(GstBuffer *buffer)
+{
+    gpointer state = NULL;
+    return next_meta(buffer, &state);
+}
+
+guint support_count_meta(GstBuffer *buffer)
+{
+    gpointer state = NULL;
+    guint n = 0;
+    while (next_meta(buffer, &state))
+        n++;
+    return n;
+}
+
+guint64 support_stat(GstElement *element, const char *name)
+{
+    GstStructure *stats = NULL;
+    guint64 value = G_MAXUINT64;
+    g_object_get(element, "stats", &stats, NULL);
+    if (!gst_structure_get_uint64(stats, name, &value))
+        test_fail(__FILE__, __LINE__, "stats has no %s", name);
+    gst_structure_free(stats);
+    return value;
+}
+
+gboolean support_wait_stat(GstElement *element, const char *name, guint64 value)
+{
+    gint64 end = g_get_monotonic_time() + 5 * G_TIME_SPAN_SECOND;
+    while (support_stat(element, name) != value) {
+        if (g_get_monotonic_time() > end)
+            return FALSE;
+        g_usleep(1000);
+    }
+    return TRUE;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the element's tests share: the element with a bus around it, frames, and what it said. */
+#ifndef GLM4V_ELEMENT_SUPPORT_H
+#define GLM4V_ELEMENT_SUPPORT_H
+
+#include <gst/check/gstharness.h>
+#include <gst/gst.h>
+#include <gst/video/video.h>
+#include <test.h>
+
+#include "fake_engine.h"
+
+/* Initialise GStreamer and register the element that is linked into this program. */
+void support_init(int *argc, char ***argv);
+
+/* An element with a bus of its own, model-location set to a directory that exists. */
+GstElement *support_element(const char *first_property, ...);
+
+/* A harness around it, PLAYING, the model loaded; live or not. Takes the element. */
+GstHarness *support_harness(GstElement *element, gboolean live, const char *caps);
+
+/* To NULL, out of the harness; pending messages are freed. */
+void support_done(GstHarness *h);
+
+/* Wait until PROGRESS complete, error or canceled; its type. */
+GstProgressType support_wait_loaded(GstElement *element);
+
+/* A frame of one grey or RGB colour by caps; pts in ms, duration 33 ms. */
+GstBuffer *support_frame(const char *caps, guint32 rgb, guint pts_ms);
+
+/* The next message of these types within 5 s, or NULL. */
+GstMessage *support_message(GstElement *element, GstMessageType types);
+
+/* The structure of the next result message within 5 s, or NULL; gst_structure_free(). */
+GstStructure *support_result(GstElement *element);
+
+/* How many messages of these types wait now; they are taken away. */
+guint support_count_messages(GstElement *element, GstMessageType types);
+
+/* The first result on a buffer, or NULL. */
+const GstStructure *support_meta(GstBuffer *buffer);
+guint support_count_meta(GstBuffer *buffer);
+
+guint64 support_stat(GstElement *element, const char *name);
+
+/* Wait until a counter of stats has this value, at most 5 s. */
+gboolean support_wait_stat(GstElement *element, const char *name, guint64 value);
+
+/* CAPS_SMALL: RGB 16x8 at 30 fps. */
+#define CAPS_SMALL "video/x-raw,format=RGB,width=16,height=8,framerate=30/1"
+#define MS (1000 * 1000ull)
+
+#endif

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The video path with a scripted engine: what passes, when, unchanged, and where results are attached. */
+#include "support.h"
+
+static void async_passes_the_same_memory_unchanged(void)
+{
+    GstHarness *h = support_harness(support_element("interval", (guint64)0, NULL), TRUE, CAPS_SMALL);
+    for (guint i = 0; i < 50; i++) {
+        GstBuffer *in = support_frame(CAPS_SMALL, 0x102030 + i, i * 33), *out;
+        GstMemory *memory = gst_buffer_peek_memory(in, 0);
+        GstBuffer *copy = gst_buffer_copy_deep(in);
+        GstMapInfo a, b;
+        GST_BUFFER_OFFSET(in) = i;
+        GST_BUFFER_FLAG_SET(in, GST_BUFFER_FLAG_MARKER);
+        CHECK_EQ(gst_harness_push(h, in), GST_FLOW_OK);
+        out = gst_harness_pull(h);
+        CHECK(gst_buffer_peek_memory(out, 0) == memory);
+        CHECK_EQ(GST_BUFFER_PTS(out), i * 33 * MS);
+        CHECK_EQ(GST_BUFFER_DURATION(out), 33 * MS);
+        CHECK_EQ(GST_BUFFER_OFFSET(out), i);
+        CHECK(GST_BUFFER_FLAG_IS_SET(out, GST_BUFFER_FLAG_MARKER));
+        gst_buffer_map(out, &a, GST_MAP_READ);
+        gst_buffer_map(copy, &b, GST_MAP_READ);
+        CHECK(a.size == b.size && memcmp(a.data, b.data, a.size) == 0);
+        gst_buffer_unmap(out, &a);
+        gst_buffer_unmap(copy, &b);
+        gst_buffer_unref(copy);
+        gst_buffer_unref(out);
+    }
+    support_done(h);
+}
+
+static void async_does_not_wait_for_the_engine(void)
+{
+    fake_set((fake_script){ .answer_ns = 300 * MS });
+    GstHarness *h = support_harness(support_element(NULL), TRUE, CAPS_SMALL);
+    gint64 start = g_get_monotonic_time();
+    for (guint i = 0; i < 30; i++)
+        gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 33));
+    CHECK(g_get_monotonic_time() - start < 200 * 1000);
+    CHECK_EQ(gst_harness_buffers_received(h), 30);
+    support_done(h);
+}
+
+static void async_attaches_each_result_to_the_next_buffer_oldest_first(void)
+{
+    fake_set((fake_script){ 0 });
+    GstElement *element = support_element("sample-mode", 2, NULL);
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    for (guint i = 0; i < 3; i++) {
+        gst_harness_push(h, support_frame(CAPS_SMALL, 0x0a0b00 + i, i * 33));
+        CHECK(support_wait_stat(element, "inferred", i + 1));
+        GstBuffer *out = gst_harness_pull(h);
+        const GstStructure *meta = support_meta(out);
+        CHECK_EQ(support_count_meta(out), i > 0);
+        if (i > 0) {
+            guint64 pts;
+            REQUIRE(meta && gst_structure_get_uint64(meta, "pts", &pts));
+            CHECK_EQ(pts, (i - 1) * 33 * MS);
+            CHECK_CONTAINS(gst_structure_get_string(meta, "text"), i == 1 ? "#0a0b00" : "#0a0b01");
+        }
+        gst_buffer_unref(out);
+    }
+    support_done(h);
+}
+
+static void several_finished_results_go_on_one_buffer(void)
+{
+    fake_set((fake_script){ .answer_ns = 30 * MS });
+    GstElement *element = support_element("sample-mode", 2, NULL);
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0));
+    g_usleep(10000); /* the first is with the engine, the second waits */
+    gst_harness_push(h, support_frame(CAPS_SMALL, 2, 33));
+    CHECK(support_wait_stat(element, "inferred", 2));
+    gst_harness_push(h, support_frame(CAPS_SMALL, 3, 66));
+    for (guint i = 0; i < 3; i++) {
+        GstBuffer *out = gst_harness_pull(h);
+        CHECK_EQ(support_count_meta(out), i == 2 ? 2 : 0);
+        if (i == 2)
+            CHECK_CONTAINS(gst_structure_get_string(support_meta(out), "text"), "#000001");
+        gst_buffer_unref(out);
+    }
+    support_done(h);
+}
+
+static void newest_frame_wins_and_drops_are_counted(void)
+{
+    fake_set((fake_script){ .answer_ns = 100 * MS });
+    GstElement *element = support_element("sample-mode", 2, NULL);
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 0, 0));
+    g_usleep(30000);
+    for (guint i = 1; i <= 5; i++)
+        gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 33));
+    GstStructure *first = support_result(element), *second = support_result(element);
+    REQUIRE(first && second);
+    CHECK_CONTAINS(gst_structure_get_string(first, "text"), "#000000");
+    CHECK_CONTAINS(gst_structure_get_string(second, "text"), "#000005");
+    CHECK_EQ(support_stat(element, "dropped-busy"), 4);
+    CHECK_EQ(support_stat(element, "sampled"), 6);
+    gst_structure_free(first);
+    gst_structure_free(second);
+    support_done(h);
+}
+
+static void sync_attaches_the_answer_to_exactly_its_frame(void)
+{
+    fake_set((fake_script){ .answer_ns = 5 * MS });
+    GstElement *element = support_element("mode", 2, "sample-mode", 1, "nth", 3, NULL);
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    for (guint i = 0; i < 12; i++) {
+        char expected[32];
+        GstBuffer *in = support_frame(CAPS_SMALL, 0x30 + i, i * 33);
+        GstMemory *memory = gst_buffer_peek_memory(in, 0);
+        gst_harness_push(h, in);
+        GstBuffer *out = gst_harness_pull(h);
+        CHECK(gst_buffer_peek_memory(out, 0) == memory);
+        CHECK_EQ(support_count_meta(out), i % 3 == 0);
+        snprintf(expected, sizeof expected, "#%06x", 0x30 + i);
+        if (i % 3 == 0)
+            CHECK_CONTAINS(gst_structure_get_string(support_meta(out), "text"), expected);
+        gst_buffer_unref(out);
+    }
+    support_done(h);
+}
+
+static void auto_mode_is_sync_without_a_live_source_and_async_with_one(void)
+{
+    fake_set((fake_script){ .answer_ns = 20 * MS });
+    for (int live = 0; live < 2; live++) {
+        GstHarness *h = support_harness(support_element(NULL), live, CAPS_SMALL);
+        gst_harness_push(h, support_frame(CAPS_SMALL, 7, 0));
+        GstBuffer *out = gst_harness_pull(h);
+        CHECK_EQ(support_count_meta(out), !live);
+        gst_buffer_unref(out);
+        support_done(h);
+    }
+}
+
+static void sync_waits_for_the_model_to_load(void)
+{
+    fake_set((fake_script){ .load_ns = 200 * MS });
+    GstElement *element = support_element("mode", 2, NULL);
+    GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
+    gst_object_unref(element);
+    gst_harness_set_src_caps_str(h, CAPS_SMALL);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 7, 0));
+    GstBuffer *out = gst_harness_pull(h);
+    CHECK_EQ(support_count_meta(out), 1);
+    gst_buffer_unref(out);
+    support_done(h);
+}
+
+static void async_passes_and_counts_while_the_model_loads_then_samples_at_once(void)
+{
+    fake_set((fake_script){ .load_ns = 200 * MS });
+    GstElement *element = support_element("mode", 1, NULL);
+    GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
+    gst_object_unref(element);
+    gst_harness_set_src_caps_str(h, CAPS_SMALL);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 7, 0));
+    CHECK_EQ(gst_harness_buffers_received(h), 1);
+    CHECK_EQ(support_stat(element, "dropped-loading"), 1);
+    CHECK_EQ(support_wait_loaded(element), GST_PROGRESS_TYPE_COMPLETE);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 8, 33));
+    CHECK(support_wait_stat(element, "inferred", 1));
+    support_done(h);
+}
+
+static void a_result_has_every_key_of_the_contract(void)
+{
+    static const char *keys[] = { "version", "id", "pts", "running-time", "frame-number", "status", "text",
+                                  "finish-reason", "delay", "timings", "tokens", "model", "prompt-hash",
+                                  "seed" };
+    fake_set((fake_script){ .text = "a ball" });
+    GstElement *element = support_element("seed", (guint64)77, NULL);
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 7, 0));
+    GstStructure *message = support_result(element);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 7, 33));
+    gst_buffer_unref(gst_harness_pull(h));
+    GstBuffer *out = gst_harness_pull(h);
+    const GstStructure *meta = support_meta(out);
+    REQUIRE(message && meta);
+    CHECK_STR(gst_structure_get_name(message), "glm4vdescribe-result");
+    for (guint i = 0; i < G_N_ELEMENTS(keys); i++) {
+        const GValue *a = gst_structure_get_value(message, keys[i]);
+        const GValue *b = gst_structure_get_value(meta, keys[i]);
+        if (!a || !b || gst_value_compare(a, b) != GST_VALUE_EQUAL)
+            test_fail(__FILE__, __LINE__, "%s is missing or differs between message and meta", keys[i]);
+    }
+    CHECK_STR(gst_structure_get_string(message, "text"), "a ball");
+    CHECK_STR(gst_structure_get_string(message, "status"), "ok");
+    gst_structure_free(message);
+    gst_buffer_unref(out);
+    support_done(h);
+}
+
+static void outputs_can_be_switched_off(void)
+{
+    fake_set((fake_script){ 0 });
+    GstElement *element = support_element("attach-meta", FALSE, "post-messages", FALSE, "mode", 2, NULL);
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 7, 0));
+    GstBuffer *out = gst_harness_pull(h);
+    CHECK_EQ(support_count_meta(out), 0);
+    CHECK_EQ(support_count_messages(element, GST_MESSAGE_ELEMENT), 0);
+    CHECK_EQ(support_stat(element, "inferred"), 1);
+    gst_buffer_unref(out);
+    support_done(h);
+}
+
+static void settings_reach_the_engine(void)
+{
+    fake_set((fake_script){ 0 });
+    GstElement *element = support_element("prompt", "What?", "system-prompt", "Be brief.", "max-tokens", 9,
+                                          "quantization", "text=int4,vision=int8", "n-threads", 3,
+                                          "max-pixels", (guint64)50176, "mode", 2, NULL);
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 7, 0));
+    fake_counts c = fake_get();
+    CHECK_STR(c.prompt, "What?");
+    CHECK_STR(c.system, "Be brief.");
+    CHECK_STR(c.quantization, "text=int4,vision=int8");
+    CHECK_EQ(c.max_tokens, 9);
+    CHECK_EQ(c.n_threads, 3);
+    CHECK_EQ(c.max_pixels, 50176);
+    g_object_set(element, "prompt", "And now?", NULL);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 7, 1000));
+    CHECK_STR(fake_get().prompt, "And now?");
+    support_done(h);
+}
+
+static void caps_change_in_flight_keeps_each_frame_its_own_format(void)
+{
+    static const char wide[] = "video/x-raw,format=GRAY8,width=40,height=4,framerate=30/1";
+    fake_set((fake_script){ .answer_ns = 50 * MS });
+    GstElement *element = support_element("sample-mode", 2, NULL);
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 0x112233, 0));
+    g_usleep(10000);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 0x445566, 33));
+    gst_harness_set_src_caps_str(h, wide);
+    GstStructure *a = support_result(element), *b = support_result(element);
+    REQUIRE(a && b);
+    CHECK_STR(gst_structure_get_string(a, "text"), "16x8 #112233");
+    CHECK_STR(gst_structure_get_string(b, "text"), "16x8 #445566");
+    gst_harness_push(h, support_frame(wide, 0x80, 66));
+    gst_structure_free(a);
+    a = support_result(element);
+    REQUIRE(a);
+    CHECK_STR(gst_structure_get_string(a, "text"), "40x4 #808080");
+    gst_structure_free(a);
+    gst_structure_free(b);
+    support_done(h);
+}
+
+static void latency_is_zero_in_async_and_declared_in_sync(void)
+{
+    fake_set((fake_script){ .answer_ns = 50 * MS });
+    GstElement *element = support_element(NULL);
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    gst_harness_set_upstream_latency(h, 10 * MS);
+    CHECK_EQ(gst_harness_query_latency(h), 10 * MS);
+    g_object_set(element, "mode", 2, "latency", (guint64)(700 * MS), NULL);
+    CHECK_EQ(gst_harness_query_latency(h), 710 * MS);
+    g_object_set(element, "latency", (guint64)0, NULL);
+    CHECK_EQ(gst_harness_query_latency(h), 10 * MS);
+    support_count_messages(element, GST_MESSAGE_LATENCY);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 7, 0));
+    CHECK_EQ(support_count_messages(element, GST_MESSAGE_LATENCY), 1);
+    CHECK(gst_harness_query_latency(h) >= 60 * MS);
+    support_done(h);
+}
+
+static void pictures_larger_than_the_bound_are_refused_with_one_error(void)
+{
+    GstElement *element = support_element(NULL);
+    GstHarness *h = support_harness(element, TRUE, NULL);
+    GstCaps *caps = gst_caps_from_string("video/x-raw,format=RGB,width=16384,height=16384,framerate=1/1");
+    gst_harness_push_event(h, gst_event_new_stream_start("s"));
+    gst_harness_push_event(h, gst_event_new_caps(caps));
+    CHECK(gst_harness_push(h, gst_buffer_new()) < 0);
+    CHECK_EQ(support_count_messages(element, GST_MESSAGE_ERROR), 1);
+    gst_caps_unref(caps);
+    support_done(h);
+}
+
+static void gap_corrupted_and_trick_mode_frames_are_not_described(void)
+{
+    fake_set((fake_script){ 0 });
+    GstElement *element = support_element("sample-mode", 2, "mode", 2, NULL);
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    GstBuffer *frame = support_frame(CAPS_SMALL, 1, 0);
+    GST_BUFFER_FLAG_SET(frame, GST_BUFFER_FLAG_GAP);
+    gst_harness_push(h, frame);
+    frame = support_frame(CAPS_SMALL, 1, 33);
+    GST_BUFFER_FLAG_SET(frame, GST_BUFFER_FLAG_CORRUPTED);
+    gst_harness_push(h, frame);
+    CHECK_EQ(support_stat(element, "sampled"), 0);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 1, 66));
+    CHECK_EQ(support_stat(element, "sampled"), 1);
+    GstSegment segment;
+    gst_segment_init(&segment, GST_FORMAT_TIME);
+    segment.rate = -1.0;
+    segment.stop = GST_SECOND;
+    gst_harness_push_event(h, gst_event_new_segment(&segment));
+    gst_harness_push(h, support_frame(CAPS_SMALL, 1, 500));
+    CHECK_EQ(support_stat(element, "sampled"), 1);
+    CHECK_EQ(gst_harness_buffers_received(h), 4);
+    support_done(h);
+}
+
+static void frames_smaller_than_their_caps_pass_with_one_warning(void)
+{
+    fake_set((fake_script){ 0 });
+    GstElement *element = support_element("sample-mode", 2, NULL);
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    support_count_messages(element, 0);
+    for (guint i = 1; i <= 64; i++) {
+        GstBuffer *frame = support_frame(CAPS_SMALL, 1, i * 33);
+        gst_buffer_set_size(frame, (gssize)(gst_buffer_get_size(frame) - i));
+        CHECK_EQ(gst_harness_push(h, frame), GST_FLOW_OK);
+    }
+    gst_harness_push(h, gst_buffer_new());
+    CHECK_EQ(gst_harness_buffers_received(h), 65);
+    CHECK_EQ(support_count_messages(element, GST_MESSAGE_WARNING), 1);
+    CHECK_EQ(support_stat(element, "bad-frames"), 65);
+    CHECK_EQ(fake_get().submitted, 0);
+    support_done(h);
+}
+
+int main(int argc, char **argv)
+{
+    support_init(&argc, &argv);
+    TEST(async_passes_the_same_memory_unchanged);
+    TEST(async_does_not_wait_for_the_engine);
+    TEST(async_attaches_each_result_to_the_next_buffer_oldest_first);
+    TEST(several_finished_results_go_on_one_buffer);
+    TEST(newest_frame_wins_and_drops_are_counted);
+    TEST(sync_attaches_the_answer_to_exactly_its_frame);
+    TEST(auto_mode_is_sync_without_a_live_source_and_async_with_one);
+    TEST(sync_waits_for_the_model_to_load);
+    TEST(async_passes_and_counts_while_the_model_loads_then_samples_at_once);
+    TEST(a_result_has_every_key_of_the_contract);
+    TEST(outputs_can_be_switched_off);
+    TEST(settings_reach_the_engine);
+    TEST(caps_change_in_flight_keeps_each_frame_its_own_format);
+    TEST(latency_is_zero_in_async_and_declared_in_sync);
+    TEST(pictures_larger_than_the_bound_are_refused_with_one_error);
+    TEST(gap_corrupted_and_trick_mode_frames_are_not_described);
+    TEST(frames_smaller_than_their_caps_pass_with_one_warning);
+    return test_end();
+}
