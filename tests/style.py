@@ -120,9 +120,10 @@ def sources_name_their_licence(files):
                 yield f"{name}: no SPDX line"
 
 
-def lines_fit_120_columns(files):
+def lines_fit_the_page(files):
+    """100 columns are the aim of code, 120 the bound; 130 for scripts."""
     for name, number, line in lines_of(files, CODE + (".sh", ".py", ".build")):
-        if len(line) > 120:
+        if len(line) > (120 if name.endswith(CODE) else 130):
             yield f"{name}:{number}: {len(line)} columns"
 
 
@@ -138,18 +139,18 @@ def commit_subjects_name_component_and_effect(files):
                          capture_output=True, text=True, check=True)
     for line in log.stdout.splitlines():
         commit, _, subject = line.partition(" ")
-        if len(subject) >= 72 or not SUBJECT.match(subject):
+        if len(subject) > 74 or not SUBJECT.match(subject):
             yield f"{commit}: {subject}"
 
 
 RULES = [no_banned_call_in_engine_plugin_tools, memory_only_through_the_allocators, no_glib_below_the_plugin,
          kernels_include_nothing_of_the_engine, no_tab, no_trailing_space, files_end_in_one_newline,
-         no_invisible_unicode, sources_name_their_licence, lines_fit_120_columns, nothing_is_left_undone,
+         no_invisible_unicode, sources_name_their_licence, lines_fit_the_page, nothing_is_left_undone,
          commit_subjects_name_component_and_effect]
 
 BAD = {
     "engine/a.c": "#include <glib.h>\nvoid f(void)\t{ strcpy(a, b); /* TODO */ free(malloc(3)); } \n\n",
-    "kernels/b.h": '#include "../engine/src/mem.h"\nint zero\u200bwidth;' + " " * 120 + "\n",
+    "kernels/b.h": '#include "../engine/src/mem.h"\nint zero\u200bwidth;' + " " * 130 + "\n",
 }
 
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Error texts. */
+/* Error texts, and the library's version. */
 #define _GNU_SOURCE
 #include "error.h"
 
@@ -57,4 +57,9 @@ const char *glm4v_error_name(int code)
         "unsupported", "busy", "canceled", "deadline", "device", "internal",
     };
     return code <= 0 && -code < (int)(sizeof names / sizeof *names) ? names[-code] : "unknown";
+}
+
+const char *glm4v_version(void)
+{
+    return GLM4V_VERSION;
 }

@@ -1,0 +1,63 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How a Python application reads captions: from the bus, and as text from an appsink.
+
+Usage: read-captions.py FILE [PROMPT]     (Debian: python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0)
+"""
+import sys
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstApp", "1.0")
+from gi.repository import Gst, GstApp  # noqa: E402  (GstApp adds the appsink methods)
+
+
+def clock(nanoseconds):
+    seconds, rest = divmod(nanoseconds, Gst.SECOND)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{rest // 1000000:03}"
+
+
+def on_text(sink):
+    """A cue with its time and duration. Runs on a streaming thread."""
+    buffer = sink.pull_sample().get_buffer()
+    text = buffer.extract_dup(0, buffer.get_size()).decode("utf-8")
+    print(f"text  {clock(buffer.pts)}  +{clock(buffer.duration)}  {text}", flush=True)
+    return Gst.FlowReturn.OK
+
+
+def on_result(result):
+    """All keys are listed in docs/element.md; the meta on the frames has the same."""
+    _, pts = result.get_uint64("pts")
+    print(f"bus   {clock(pts)}  {result.get_string('status')}  {result.get_string('text')}", flush=True)
+
+
+def main():
+    Gst.init(None)
+    if len(sys.argv) not in (2, 3):
+        sys.exit(f"usage: {sys.argv[0]} FILE [PROMPT]")
+    pipeline = Gst.parse_launch(
+        "filesrc name=file ! decodebin ! videoconvert ! glm4vdescribe name=d "
+        "d.src ! queue ! fakesink  d.text ! queue ! appsink name=text sync=false emit-signals=true")
+    pipeline.get_by_name("file").set_property("location", sys.argv[1])
+    if len(sys.argv) == 3:
+        pipeline.get_by_name("d").set_property("prompt", sys.argv[2])
+    pipeline.get_by_name("text").connect("new-sample", on_text)
+    pipeline.set_state(Gst.State.PLAYING)
+    bus = pipeline.get_bus()
+    wanted = Gst.MessageType.ELEMENT | Gst.MessageType.EOS | Gst.MessageType.ERROR
+    status = None
+    while status is None:
+        message = bus.timed_pop_filtered(Gst.CLOCK_TIME_NONE, wanted)
+        if message.type == Gst.MessageType.ERROR:
+            status = message.parse_error()[0].message
+        elif message.type == Gst.MessageType.EOS:
+            status = 0
+        elif message.has_name("glm4vdescribe-result"):
+            on_result(message.get_structure())
+    pipeline.set_state(Gst.State.NULL)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""glm4v describe, inspect and bench from the outside: output, exit status, messages."""
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+
+from common import GLM4V, SHIPPED, SLOW, check, environment, good, main, make_inputs, run, tiny_model
+
+BASE = tempfile.mkdtemp(prefix="glm4v-cli-")
+MODEL = None
+
+
+def describe(*words, status=0, **options):
+    return good(run([GLM4V, "describe", "--model", MODEL, "--max-tokens", "4", *words], **options), status)
+
+
+def path(name):
+    return f"{BASE}/{name}"
+
+
+def help_teaches_each_command(folder):
+    for command in ("describe", "inspect", "bench"):
+        text = good(run([GLM4V, command, "--help"])).stdout
+        for part in (f"usage: glm4v {command}", "options:", "examples:", "exit status:", "--json"):
+            check(part in text, command, "help lacks", part)
+        check(max(map(len, text.splitlines())) <= 110, "a help line is too wide")
+    check("describe" in good(run([GLM4V, "--help"])).stdout)
+    check(re.fullmatch(r"glm4v \d+\.\d+\.\d+\n", good(run([GLM4V, "--version"])).stdout))
+
+
+def wrong_command_lines_exit_with_2_and_do_nothing(folder):
+    picture = path("picture.png")
+    for words in ([], ["nonsense"], ["describe"], ["describe", "--nonsense", picture],
+                  ["describe", "--choices", "a,b", picture], ["describe", "--json-schema", "x.json", picture],
+                  ["describe", "--max-tokens", "0", picture], ["describe", "--max-tokens", "-3", picture],
+                  ["describe", "--max-tokens", "99999999999999999999", picture], ["describe", "--max-tokens"],
+                  ["describe", "--temperature", "nan", picture], ["describe", "--temperature", "3", picture],
+                  ["describe", "--top-p", "0.5", picture], ["describe", "--json=yes", picture],
+                  ["describe", "-j", picture], ["inspect", "a", "b"], ["inspect", "--frame", "9"],
+                  ["bench", "--frame", "0x5"], ["bench", "extra"], ["bench", "--config", "config.json"],
+                  ["bench", "--random-weights", "--config", "other.json"]):
+        done = good(run([GLM4V, *words]), 2)
+        check(done.stderr and not done.stdout, words, "printed", done.stdout)
+
+
+def a_picture_gives_one_line(folder):
+    for name in ("picture.png", "picture.jpg"):
+        check(len(describe(path(name)).stdout.splitlines()) == 1, name)
+
+
+def several_inputs_are_named(folder):
+    lines = describe(path("picture.png"), path("picture.jpg")).stdout.splitlines()
+    check([line.startswith(path(name) + ": ") for line, name in zip(lines, ("picture.png", "picture.jpg"))] ==
+          [True, True], lines)
+
+
+def a_video_gives_a_line_per_interval_with_its_time(folder):
+    for interval, times in (("1", [0, 1, 2, 3, 4]), ("2.5", [0, 2.5]), ("60", [0])):
+        lines = describe("--interval", interval, path("clip.avi")).stdout.splitlines()
+        found = [line.split("  ")[0] for line in lines]
+        check(found == [f"00:00:{t:06.3f}" for t in times], interval, found)
+
+
+def interval_0_describes_every_frame(folder):
+    lines = describe("--json", "--max-tokens", "1", "--interval", "0", path("clip.avi")).stdout.splitlines()
+    check([json.loads(line)["pts"] for line in lines] == [n * 100_000_000 for n in range(50)], len(lines))
+
+
+def json_lines_hold_the_contract(folder):
+    for name, pts in (("picture.png", None), ("clip.avi", 0)):
+        result = json.loads(describe("--json", "--interval", "60", path(name)).stdout)
+        check(result["input"] == path(name) and result["pts"] == pts and result["status"] == "ok", result)
+        check((result["width"], result["height"]) == (224, 224), result)
+        check(result["finish-reason"] in ("stop", "length") and isinstance(result["text"], str), result)
+        check(0 < result["tokens"]["vision"] < result["tokens"]["in"], result["tokens"])
+        check(0 < result["timings"]["first-token"] <= result["timings"]["total"], result["timings"])
+        check(result["model"]["name"] == MODEL.name and re.fullmatch("[0-9a-f]{16}", result["model"]["hash"]), result)
+
+
+def the_same_seed_gives_the_same_text_and_another_seed_another(folder):
+    def text(seed):
+        return describe("--temperature", "2", "--max-tokens", "24", "--seed", seed, path("picture.png")).stdout
+    check(text(1) == text(1))
+    check(len({text(seed) for seed in range(1, 5)}) > 1)
+
+
+def a_bad_input_is_told_and_the_others_are_described(folder):
+    (folder / "short.png").write_bytes(open(path("picture.png"), "rb").read()[:400])
+    (folder / "text.png").write_text("this is no picture\n")
+    bad = [folder / "missing.png", folder / "short.png", folder / "text.png", folder, path("sound.wav")]
+    for name in bad:
+        done = describe("--json", name, path("picture.png"), status=1)
+        first, second = map(json.loads, done.stdout.splitlines())
+        check(first["status"] == "error" and first["message"] and first["input"] == str(name), first)
+        check(second["status"] == "ok", second)
+        check(str(name) in done.stderr, done.stderr)
+
+
+def names_with_spaces_percent_and_no_utf8_are_read(folder):
+    for name in (b"a b.png", b"100%41.png", "\u56fe.png".encode(), b"\xff\xfe.png"):
+        target = os.path.join(os.fsencode(folder), name)
+        shutil.copy(path("picture.png"), target)
+        check(json.loads(describe("--json", os.fsdecode(target)).stdout)["status"] == "ok", name)
+
+
+def a_missing_model_exits_with_3_and_names_it(folder):
+    done = good(run([GLM4V, "describe", "--model", folder / "none", path("picture.png")]), 3)
+    check("none" in done.stderr and not done.stdout, done.stderr)
+    done = good(run([GLM4V, "describe", "--model", MODEL, "--quantization", "int3", path("picture.png")]), 3)
+    check("int3" in done.stderr, done.stderr)
+    done = good(run([GLM4V, "describe", "--model", MODEL, "--device", "cuda:7", path("picture.png")]), 3)
+    check("cuda" in done.stderr, done.stderr)
+
+
+def a_full_disk_exits_with_4(folder):
+    done = run(f"'{GLM4V}' describe --model '{MODEL}' --max-tokens 2 {path('picture.png')} >/dev/full")
+    good(done, 4)
+
+
+def every_quantization_answers(folder):
+    for form in ("fp32", "bf16", "int8", "int4", "text=int4,vision=int8"):
+        result = json.loads(describe("--json", "--quantization", form, path("picture.png")).stdout)
+        check(result["status"] == "ok" and result["model"]["quant"].startswith("text="), form, result)
+
+
+def the_model_is_found_without_an_option(folder):
+    env = environment(GLM4V_MODEL=MODEL)
+    check(json.loads(good(run([GLM4V, "describe", "--json", "--max-tokens", "2", path("picture.png")], env=env)).stdout)
+          ["model"]["name"] == MODEL.name)
+    env.pop("GLM4V_MODEL")
+    check(json.loads(good(run([GLM4V, "inspect", "--json"], env=env)).stdout)["name"] == SHIPPED.name)
+
+
+def on_a_terminal(words, seconds=60):
+    """What a program writes to stderr when that is a terminal."""
+    leader, follower = pty.openpty()
+    child = subprocess.Popen([str(word) for word in words], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+                             stderr=follower, env=environment())
+    os.close(follower)
+    text, end = b"", time.monotonic() + seconds * SLOW
+    while time.monotonic() < end:
+        ready, _, _ = select.select([leader], [], [], 0.2)
+        try:
+            chunk = os.read(leader, 65536) if ready else b""
+        except OSError:  # the other side is closed
+            break
+        text += chunk
+        if not ready and child.poll() is not None:
+            break
+    check(child.wait(seconds) == 0, text)
+    os.close(leader)
+    return text.decode()
+
+
+def a_progress_bar_is_drawn_on_a_terminal_and_nowhere_else(folder):
+    words = [GLM4V, "describe", "--model", MODEL, "--max-tokens", "2", path("clip.avi")]
+    text = on_a_terminal(words)
+    check("loading [" in text and "describing [" in text and text.rstrip("\n").endswith("\r\x1b[K"), repr(text))
+    check(good(run(words)).stderr == "")
+
+
+def inspect_tells_sizes_forms_and_memory(folder):
+    result = json.loads(good(run([GLM4V, "inspect", "--json", MODEL])).stdout)
+    check(result["valid"] and result["family"] == "glm4v" and result["text"]["layers"] == 2, result)
+    totals = {row["quantization"]: row for row in result["memory"]}
+    check(totals["int4"]["weights"] < totals["int8"]["weights"] < totals["bf16"]["weights"] <
+          totals["fp32"]["weights"], totals)
+    check(all(row["total"] == row["weights"] + row["kv_cache"] + row["scratch"] for row in totals.values()), totals)
+    text = good(run([GLM4V, "inspect", MODEL])).stdout
+    for part in ("family", "glm4v", "int8", "MiB", "sound"):
+        check(part in text, part, text)
+
+
+def inspect_refuses_a_damaged_model_and_says_where(folder):
+    shutil.copytree(MODEL, folder / "bad")
+    weights = folder / "bad" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    done = good(run([GLM4V, "inspect", "--json", folder / "bad"]), 3)
+    check(json.loads(done.stdout)["valid"] is False and "model.safetensors" in done.stderr, done.stderr)
+    os.remove(weights)
+    check("safetensors" in good(run([GLM4V, "inspect", folder / "bad"]), 3).stderr)
+
+
+def bench_measures_every_stage(folder):
+    result = json.loads(good(run([GLM4V, "bench", "--model", MODEL, "--frame", "112x112", "--prompt-tokens", "20",
+                                  "--tokens", "8", "--batch", "2", "--runs", "3", "--json"])).stdout)
+    check(set(result["stages_ms"]) == {"preprocess", "vision", "prefill", "first_token", "decode", "total"}, result)
+    for stage, spread in result["stages_ms"].items():
+        check(0 < spread["min"] <= spread["median"] <= spread["max"], stage, spread)
+    check(abs(result["work"]["prompt_tokens"] - result["work"]["vision_tokens"] - 20) <= 3, result["work"])
+    check(0 < result["work"]["output_tokens"] <= 8, result["work"])
+    check(result["decode"]["measured_gb_per_s"] > 0.1 and result["decode"]["read_gb_per_s"] > 0, result["decode"])
+    check(result["memory"]["host_peak"] > 1 << 20 and result["prefill_tflops"] > 0, result)
+
+
+def bench_runs_on_random_weights_with_a_configuration_alone(folder):
+    shutil.copy(MODEL / "config.json", folder)
+    done = good(run([GLM4V, "bench", "--config", folder / "config.json", "--random-weights", "--quantization", "int8",
+                     "--frame", "56x56", "--tokens", "4", "--runs", "2", "--json"]))
+    result = json.loads(done.stdout)
+    check(result["model"]["random_weights"] and result["stages_ms"]["decode"]["median"] > 0, result)
+
+
+if __name__ == "__main__":
+    make_inputs(BASE)
+    MODEL = tiny_model(BASE)
+    try:
+        main([help_teaches_each_command, wrong_command_lines_exit_with_2_and_do_nothing, a_picture_gives_one_line,
+              several_inputs_are_named, a_video_gives_a_line_per_interval_with_its_time,
+              interval_0_describes_every_frame, json_lines_hold_the_contract,
+              the_same_seed_gives_the_same_text_and_another_seed_another,
+              a_bad_input_is_told_and_the_others_are_described, names_with_spaces_percent_and_no_utf8_are_read,
+              a_missing_model_exits_with_3_and_names_it, a_full_disk_exits_with_4, every_quantization_answers,
+              the_model_is_found_without_an_option, a_progress_bar_is_drawn_on_a_terminal_and_nowhere_else,
+              inspect_tells_sizes_forms_and_memory, inspect_refuses_a_damaged_model_and_says_where,
+              bench_measures_every_stage])
+    finally:
+        shutil.rmtree(BASE)

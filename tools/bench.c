@@ -1,0 +1,519 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* glm4v bench: where the time of a caption goes, and how far decode is from what the memory can give.
+ * Every figure is the median of --runs runs with its spread; the first run is thrown away. */
+#define _GNU_SOURCE
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "bandwidth.h"
+#include "cli.h"
+
+typedef struct {
+    const char *model, *config, *device, *quantization;
+    uint64_t threads, prompt_tokens, tokens, batch, runs, seed;
+    uint32_t frame[2];
+    bool random_weights, json;
+} settings;
+
+/* What a run measures; index of stages[]. */
+enum { PREPROCESS, VISION, PREFILL, FIRST_TOKEN, DECODE, TOTAL, N_STAGES };
+static const char *const stage_names[N_STAGES] = { "preprocess", "vision", "prefill", "first_token", "decode", "total" };
+
+typedef struct {
+    double ms[N_STAGES];     /* mean over the batch */
+    double decode_rate;      /* tokens a second, all requests together */
+    uint32_t prompt_tokens, vision_tokens, cached_tokens, output_tokens; /* of one request */
+    uint32_t image_width, image_height;
+    double step_ms;          /* one decode step */
+} run_result;
+
+typedef struct {
+    double median, min, max;
+} spread;
+
+typedef struct {
+    const settings *set;
+    const char *dir;
+    const glm4v_model_info *info;
+    glm4v_engine *engine;
+    uint8_t *rgb;
+    char *prompt;
+    double load_ms;
+    run_result *runs;
+    double *column; /* [runs], for medians */
+} bench;
+
+static double now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+/* A picture with slopes, edges and noise, the same for the same seed. */
+static void draw(uint8_t *rgb, uint32_t width, uint32_t height, uint64_t seed)
+{
+    uint32_t state = (uint32_t)seed * 2654435761u + 12345;
+    for (uint32_t y = 0; y < height; y++)
+        for (uint32_t x = 0; x < width; x++)
+            for (uint32_t c = 0; c < 3; c++) {
+                state = state * 1664525u + 1013904223u;
+                uint32_t v = (x * (c + 1) + y * 2) / 4 + ((x / 32 + y / 32) % 2) * 64 + (state >> 28);
+                rgb[((size_t)y * width + x) * 3 + c] = (uint8_t)v;
+            }
+}
+
+/* ------------------------------------------------------------------ one run ------------------- */
+
+static void add_timings(run_result *r, const glm4v_result *result, double share)
+{
+    const glm4v_timings *t = &result->timings;
+    const uint64_t ns[N_STAGES] = { t->preprocess, t->vision, t->prefill, t->first_token, t->decode, t->total };
+    for (int s = 0; s < N_STAGES; s++)
+        r->ms[s] += (double)ns[s] / 1e6 * share;
+    r->prompt_tokens = result->prompt_tokens;
+    r->vision_tokens = result->vision_tokens;
+    r->cached_tokens = result->cached_tokens;
+    r->output_tokens = result->output_tokens;
+    r->image_width = result->image_width;
+    r->image_height = result->image_height;
+    /* Steps after the first token: the step that produces the stop token is one more. */
+    uint32_t steps = result->output_tokens - (result->finish == GLM4V_FINISH_STOP ? 0 : 1);
+    if (result->output_tokens && steps) {
+        double step = (double)t->decode / 1e6 / steps;
+        r->step_ms += step * share;
+        r->decode_rate += step > 0 ? 1e3 / step : 0;
+    }
+}
+
+typedef struct {
+    run_result *result;
+    double share;
+    int rc;
+    glm4v_error err;
+} sink;
+
+static void on_done(void *user, const glm4v_result *result)
+{
+    sink *s = user; /* all requests end on the scheduler thread, one after another */
+    if (result->status && !s->rc) {
+        s->rc = result->status;
+        snprintf(s->err.msg, sizeof s->err.msg, "%s", result->message);
+    } else if (!result->status) {
+        add_timings(s->result, result, s->share);
+    }
+}
+
+/* Submit the whole batch at once, wait for all. */
+static int run_once(const bench *b, const char *prompt, uint32_t batch, uint32_t tokens, run_result *out,
+                    glm4v_error *err)
+{
+    glm4v_request *requests[64] = { NULL };
+    glm4v_image image = { .data = b->rgb, .width = (int32_t)b->set->frame[0], .height = (int32_t)b->set->frame[1],
+                          .stride = 3 * (int64_t)b->set->frame[0] };
+    sink s = { .result = out, .share = 1.0 / batch };
+    *out = (run_result){ 0 };
+    glm4v_task task = { .struct_size = sizeof task, .prompt = prompt, .images = &image, .n_images = 1,
+                        .max_tokens = tokens, .seed = b->set->seed, .on_done = on_done, .user = &s };
+    int rc = 0;
+    for (uint32_t i = 0; i < batch && !rc; i++) {
+        task.stream = i;
+        rc = glm4v_engine_submit(b->engine, &task, &requests[i], err);
+    }
+    for (uint32_t i = 0; i < batch && requests[i]; i++) {
+        glm4v_request_wait(requests[i], UINT64_MAX);
+        glm4v_request_unref(&requests[i]);
+    }
+    if (!rc && s.rc) {
+        rc = s.rc;
+        *err = s.err;
+    }
+    return rc;
+}
+
+/* ------------------------------------------------------------------ prompt -------------------- */
+
+static void fill_prompt(char *prompt, size_t words)
+{
+    static const char word[] = "image ";
+    for (size_t i = 0; i < words; i++)
+        memcpy(prompt + i * (sizeof word - 1), word, sizeof word - 1);
+    prompt[words ? words * (sizeof word - 1) - 1 : 0] = 0;
+}
+
+/* Text tokens that a prompt of so many words makes: all in, less the picture. */
+static int count_tokens(bench *b, size_t words, uint64_t *tokens, glm4v_error *err)
+{
+    run_result r;
+    fill_prompt(b->prompt, words);
+    int rc = run_once(b, b->prompt, 1, 1, &r, err);
+    *tokens = r.prompt_tokens - r.vision_tokens;
+    return rc;
+}
+
+/* Find how many words make --prompt-tokens tokens around the picture; two probes give the line through them. The
+ * probes warm the engine up as well. */
+static int make_prompt(bench *b, glm4v_error *err)
+{
+    uint64_t one, many, want = b->set->prompt_tokens;
+    b->prompt = cli_alloc(want + 16, 8);
+    if (!b->prompt) {
+        snprintf(err->msg, sizeof err->msg, "no memory for a prompt of %llu tokens", (unsigned long long)want);
+        return GLM4V_ERR_NOMEM;
+    }
+    int rc = count_tokens(b, 1, &one, err);
+    if (!rc)
+        rc = count_tokens(b, 9, &many, err);
+    if (rc)
+        return rc;
+    double slope = (double)(many - one) / 8;
+    double words = 1 + (slope > 0 && want > one ? ((double)want - (double)one) / slope : 0);
+    fill_prompt(b->prompt, (size_t)fmin(fmax(words, 1), (double)want + 1));
+    return 0;
+}
+
+/* ------------------------------------------------------------------ figures ------------------- */
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static spread spread_of(double *values, size_t n)
+{
+    qsort(values, n, sizeof *values, compare);
+    return (spread){ .median = (values[(n - 1) / 2] + values[n / 2]) / 2, .min = values[0], .max = values[n - 1] };
+}
+
+static spread stage_spread(const bench *b, int stage)
+{
+    for (size_t i = 0; i < b->set->runs; i++)
+        b->column[i] = b->runs[i].ms[stage];
+    return spread_of(b->column, b->set->runs);
+}
+
+static spread step_spread(const bench *b)
+{
+    for (size_t i = 0; i < b->set->runs; i++)
+        b->column[i] = b->runs[i].step_ms;
+    return spread_of(b->column, b->set->runs);
+}
+
+static spread rate_spread(const bench *b)
+{
+    for (size_t i = 0; i < b->set->runs; i++)
+        b->column[i] = b->runs[i].decode_rate;
+    return spread_of(b->column, b->set->runs);
+}
+
+/* Multiplications of one token in the text model's linear layers. */
+static double text_products(const glm4v_model_info *i)
+{
+    double d = i->hidden_size, q = (double)i->n_heads * i->head_dim, kv = (double)i->n_kv_heads * i->head_dim;
+    return i->n_layers * (d * (q + 2 * kv) + q * d + 3 * d * i->ffn_size);
+}
+
+/* Attention looks back over the tokens before: half of them on average during prefill. */
+static double prefill_tflop(const glm4v_model_info *i, double tokens)
+{
+    double attention = 2 * tokens * tokens * i->n_heads * i->head_dim * i->n_layers / 2;
+    double head = (double)i->vocab_size * i->hidden_size; /* of the last token alone */
+    return 2 * (text_products(i) * tokens + attention + head) / 1e12;
+}
+
+/* Bytes of a matrix of `products` weights with rows of `width`. */
+static double form_bytes(const char *form, double products, double width)
+{
+    if (!strcmp(form, "int8"))
+        return products + 4 * products / width;
+    if (!strcmp(form, "int4"))
+        return products / 2 + 2 * products / 128;
+    return products * (!strcmp(form, "fp32") ? 4 : 2);
+}
+
+/* Weights and cached keys and values that one decode step reads, bytes. */
+static double step_bytes(const bench *b, const run_result *r)
+{
+    const glm4v_model_info *i = b->info;
+    double head = (double)i->vocab_size * i->hidden_size;
+    double context = r->prompt_tokens + r->output_tokens / 2.0;
+    double kv = 2.0 * context * i->n_kv_heads * i->head_dim * i->n_layers * 4 * (double)b->set->batch;
+    return form_bytes(i->form[GLM4V_PART_TEXT], text_products(i), i->hidden_size) +
+           form_bytes(i->form[GLM4V_PART_LM_HEAD], head, i->hidden_size) + kv;
+}
+
+/* A line "Name: value" of a file under /proc; "" if it is not there. */
+static void proc_value(char *value, size_t size, const char *path, const char *name)
+{
+    char line[256];
+    FILE *file = fopen(path, "r");
+    value[0] = 0;
+    while (file && !value[0] && fgets(line, sizeof line, file)) {
+        char *colon = strchr(line, ':');
+        if (!colon || strncmp(line, name, strlen(name)))
+            continue;
+        colon++;
+        colon += strspn(colon, " \t");
+        colon[strcspn(colon, "\n")] = 0;
+        snprintf(value, size, "%s", colon);
+    }
+    if (file)
+        fclose(file);
+}
+
+static uint64_t peak_memory(void)
+{
+    char text[256];
+    unsigned long long kib = 0;
+    proc_value(text, sizeof text, "/proc/self/status", "VmHWM");
+    return sscanf(text, "%llu", &kib) == 1 ? kib * 1024 : 0;
+}
+
+/* ------------------------------------------------------------------ report -------------------- */
+
+typedef struct {
+    char cpu[256];
+    double bandwidth;    /* bytes a second */
+    double step_rate;    /* bytes a second that decode reads */
+    double prefill_tflops;
+    uint64_t peak_memory;
+    spread stage[N_STAGES], step, rate;
+    const run_result *last;
+} report;
+
+static void make_report(const bench *b, report *r, double bandwidth, uint64_t peak)
+{
+    proc_value(r->cpu, sizeof r->cpu, "/proc/cpuinfo", "model name");
+    r->bandwidth = bandwidth;
+    r->peak_memory = peak;
+    for (int s = 0; s < N_STAGES; s++)
+        r->stage[s] = stage_spread(b, s);
+    r->step = step_spread(b);
+    r->rate = rate_spread(b);
+    r->last = &b->runs[b->set->runs - 1];
+    double prefill = r->stage[PREFILL].median;
+    double tokens = (double)r->last->prompt_tokens - r->last->cached_tokens;
+    r->prefill_tflops = prefill > 0 ? prefill_tflop(b->info, tokens) / (prefill / 1e3) : 0;
+    r->step_rate = r->step.median > 0 ? step_bytes(b, r->last) / (r->step.median / 1e3) : 0;
+}
+
+static void print_plain(const bench *b, const report *r)
+{
+    char text[2][32];
+    printf("model       %s, text %s, vision %s, %s%s\n", b->info->name, b->info->form[GLM4V_PART_TEXT],
+           b->info->form[GLM4V_PART_VISION], b->info->isa, b->set->random_weights ? ", random weights" : "");
+    printf("machine     %s, %d cores, glm4v %s\n", r->cpu, cli_cores(), glm4v_version());
+    printf("picture     %ux%u -> %ux%u, %u tokens; prompt %u tokens in all, %u cached; answer %u; batch %llu\n\n",
+           b->set->frame[0], b->set->frame[1], r->last->image_width, r->last->image_height, r->last->vision_tokens,
+           r->last->prompt_tokens, r->last->cached_tokens, r->last->output_tokens,
+           (unsigned long long)b->set->batch);
+    printf("load        %9.2f ms\n%-11s %12s %10s %10s\n", b->load_ms, "stage", "median ms", "min", "max");
+    for (int s = 0; s < N_STAGES; s++)
+        printf("%-11s %12.2f %10.2f %10.2f\n", stage_names[s], r->stage[s].median, r->stage[s].min, r->stage[s].max);
+    printf("\nprefill     %.3f TFLOP/s\n", r->prefill_tflops);
+    printf("decode      %.3f ms a token, %.1f tokens/s in all\n", r->step.median, r->rate.median);
+    printf("            reads %.2f GB/s, %.0f %% of %.2f GB/s measured in this run\n", r->step_rate / 1e9,
+           r->bandwidth > 0 ? 100 * r->step_rate / r->bandwidth : 0, r->bandwidth / 1e9);
+    printf("captions    %.2f a second\n", r->stage[TOTAL].median > 0
+                                              ? 1e3 * (double)b->set->batch / r->stage[TOTAL].median : 0);
+    printf("memory      %s at most (host), weights %s in files\n", cli_bytes(text[0], r->peak_memory),
+           cli_bytes(text[1], b->info->file_bytes));
+}
+
+static void json_spread(cli_json *json, const char *key, const spread *s)
+{
+    cli_json_open(json, key);
+    cli_json_number(json, "median", s->median);
+    cli_json_number(json, "min", s->min);
+    cli_json_number(json, "max", s->max);
+    cli_json_close(json);
+}
+
+static void json_setup(cli_json *json, const bench *b, const report *r)
+{
+    cli_json_open(json, "model");
+    cli_json_string(json, "name", b->info->name);
+    cli_json_string(json, "hash", b->info->hash);
+    cli_json_string(json, "text", b->info->form[GLM4V_PART_TEXT]);
+    cli_json_string(json, "vision", b->info->form[GLM4V_PART_VISION]);
+    cli_json_string(json, "lm_head", b->info->form[GLM4V_PART_LM_HEAD]);
+    cli_json_bool(json, "random_weights", b->set->random_weights);
+    cli_json_int(json, "parameters", (int64_t)b->info->n_parameters);
+    cli_json_close(json);
+    cli_json_open(json, "machine");
+    cli_json_string(json, "cpu", r->cpu);
+    cli_json_int(json, "cores", cli_cores());
+    cli_json_string(json, "isa", b->info->isa);
+    cli_json_string(json, "glm4v", glm4v_version());
+    cli_json_close(json);
+    cli_json_open(json, "work");
+    cli_json_int(json, "frame_width", b->set->frame[0]);
+    cli_json_int(json, "frame_height", b->set->frame[1]);
+    cli_json_int(json, "image_width", r->last->image_width);
+    cli_json_int(json, "image_height", r->last->image_height);
+    cli_json_int(json, "vision_tokens", r->last->vision_tokens);
+    cli_json_int(json, "prompt_tokens", r->last->prompt_tokens);
+    cli_json_int(json, "cached_tokens", r->last->cached_tokens);
+    cli_json_int(json, "output_tokens", r->last->output_tokens);
+    cli_json_int(json, "batch", (int64_t)b->set->batch);
+    cli_json_int(json, "runs", (int64_t)b->set->runs);
+    cli_json_close(json);
+}
+
+static void print_json(const bench *b, const report *r)
+{
+    cli_json json = { .out = stdout };
+    cli_json_open(&json, NULL);
+    cli_json_int(&json, "version", 1);
+    json_setup(&json, b, r);
+    cli_json_number(&json, "load_ms", b->load_ms);
+    cli_json_open(&json, "stages_ms");
+    for (int s = 0; s < N_STAGES; s++)
+        json_spread(&json, stage_names[s], &r->stage[s]);
+    cli_json_close(&json);
+    cli_json_number(&json, "prefill_tflops", r->prefill_tflops);
+    cli_json_open(&json, "decode");
+    json_spread(&json, "ms_per_token", &r->step);
+    json_spread(&json, "tokens_per_s", &r->rate);
+    cli_json_number(&json, "read_gb_per_s", r->step_rate / 1e9);
+    cli_json_number(&json, "measured_gb_per_s", r->bandwidth / 1e9);
+    cli_json_number(&json, "percent_of_measured", r->bandwidth > 0 ? 100 * r->step_rate / r->bandwidth : 0);
+    cli_json_close(&json);
+    cli_json_open(&json, "memory");
+    cli_json_int(&json, "host_peak", (int64_t)r->peak_memory);
+    cli_json_null(&json, "device_peak"); /* nothing is measured on a device here */
+    cli_json_close(&json);
+    cli_json_close(&json);
+    cli_json_end(&json);
+}
+
+/* ------------------------------------------------------------------ command ------------------- */
+
+static int measure(bench *b, glm4v_error *err)
+{
+    int rc = make_prompt(b, err);
+    for (uint64_t i = 0; i <= b->set->runs && !rc; i++) {
+        cli_progress("measuring", (double)i / ((double)b->set->runs + 1));
+        /* the first run warms up and is overwritten */
+        rc = run_once(b, b->prompt, (uint32_t)b->set->batch, (uint32_t)b->set->tokens, &b->runs[i ? i - 1 : 0], err);
+    }
+    cli_progress_clear();
+    return rc;
+}
+
+static int run(bench *b, glm4v_model *model)
+{
+    const settings *set = b->set;
+    glm4v_error err = { 0 };
+    report r = { .cpu = "" };
+    glm4v_engine_options options = { .struct_size = sizeof options, .max_batch = (uint32_t)set->batch };
+    int rc = glm4v_engine_open(&b->engine, model, &options, &err);
+    if (!rc)
+        rc = measure(b, &err);
+    if (rc) {
+        cli_message("%s", err.msg);
+        return CLI_MODEL;
+    }
+    uint64_t peak = peak_memory(); /* before the bandwidth test takes its own */
+    make_report(b, &r, cli_read_bandwidth(set->threads ? (int)set->threads : cli_cores()), peak);
+    (set->json ? print_json : print_plain)(b, &r);
+    return CLI_OK;
+}
+
+static int open_and_run(const settings *set, const char *dir)
+{
+    bench b = { .set = set, .dir = dir };
+    glm4v_model_options options = { .struct_size = sizeof options, .device = set->device,
+                                    .quantization = set->quantization, .n_threads = (uint32_t)set->threads,
+                                    .random_weights = set->random_weights, .random_seed = set->seed };
+    b.rgb = cli_alloc((size_t)set->frame[0] * set->frame[1], 3);
+    b.runs = cli_alloc(set->runs, sizeof *b.runs);
+    b.column = cli_alloc(set->runs, sizeof *b.column);
+    int status = CLI_MODEL;
+    double start = now_ms();
+    glm4v_model *model = NULL;
+    if (!b.rgb || !b.runs || !b.column)
+        cli_message("no memory for a picture of %ux%u", set->frame[0], set->frame[1]);
+    else
+        model = cli_model_open(dir, &options, GLM4V_LOG_WARNING);
+    if (model) {
+        b.load_ms = now_ms() - start;
+        b.info = glm4v_model_get_info(model);
+        draw(b.rgb, set->frame[0], set->frame[1], set->seed);
+        status = run(&b, model);
+    }
+    glm4v_engine_close(&b.engine);
+    glm4v_model_close(&model);
+    free(b.prompt);
+    free(b.rgb);
+    free(b.runs);
+    free(b.column);
+    return cli_finish(status);
+}
+
+/* The folder of --config FILE; NULL unless the file is called config.json, the name the engine looks for. */
+static const char *config_dir(const char *file, char *dir)
+{
+    size_t length = strlen(file);
+    const char *slash = strrchr(file, '/');
+    if (length >= PATH_MAX || strcmp(slash ? slash + 1 : file, "config.json"))
+        return NULL;
+    if (!slash)
+        return ".";
+    memcpy(dir, file, length + 1);
+    dir[slash > file ? slash - file : 1] = 0;
+    return dir;
+}
+
+int cli_bench(int argc, char **argv)
+{
+    char dir[PATH_MAX];
+    settings set = { .prompt_tokens = 32, .tokens = 24, .batch = 1, .runs = 10, .frame = { 448, 448 } };
+    const cli_option options[] = {
+        { "model", "DIR", CLI_STRING, &set.model, 0, 0,
+          "model directory; default: $GLM4V_MODEL, else the model that comes\nwith the program" },
+        { "config", "FILE", CLI_STRING, &set.config, 0, 0, "a config.json, with --random-weights: no checkpoint needed" },
+        { "random-weights", NULL, CLI_FLAG, &set.random_weights, 0, 0,
+          "fill memory with seeded random weights: speed at full size" },
+        { "device", "D", CLI_STRING, &set.device, 0, 0, "auto, cpu, or cuda[:N][,cuda:M]; default auto" },
+        { "quantization", "Q", CLI_STRING, &set.quantization, 0, 0, "as in describe" },
+        { "threads", "N", CLI_COUNT, &set.threads, 0, 1024, "CPU threads; default: all cores of this process" },
+        { "frame", "WxH", CLI_SIZE, set.frame, 1, 16384, "size of the picture; default 448x448" },
+        { "prompt-tokens", "N", CLI_COUNT, &set.prompt_tokens, 1, 100000,
+          "tokens of the prompt beside the picture's, about; default 32" },
+        { "tokens", "N", CLI_COUNT, &set.tokens, 1, 65536,
+          "longest answer; default 24. A trained model may stop earlier:\nthe report says how many came" },
+        { "batch", "N", CLI_COUNT, &set.batch, 1, 64, "requests at once; default 1" },
+        { "runs", "N", CLI_COUNT, &set.runs, 1, 10000, "measured runs; default 10" },
+        { "seed", "N", CLI_COUNT, &set.seed, 0, 9e15, "of picture and random weights; default 0" },
+        { "json", NULL, CLI_FLAG, &set.json, 0, 0, "one JSON object" },
+    };
+    const cli_command command = {
+        .name = "bench",
+        .synopsis = "[OPTIONS]",
+        .about = "Measures each stage of a caption: preparing the picture, vision, prefill, decode, first token, and\n"
+                 "the most memory the process held. Decode is also told in bytes read a second beside the read\n"
+                 "bandwidth that this machine had in the same minute.",
+        .examples = "glm4v bench\n"
+                    "glm4v bench --frame 1280x720 --tokens 64 --batch 4 --json\n"
+                    "glm4v bench --config GLM-4.1V-9B-Thinking/config.json --random-weights --quantization int4",
+        .options = options,
+        .n_options = sizeof options / sizeof *options,
+    };
+    int n_operands, status;
+    if (!cli_parse(&command, argc, argv, &n_operands, &status))
+        return status;
+    if (n_operands)
+        return cli_usage_error(&command, "what is \"%s\"? The model is named with --model", argv[0]);
+    if (set.config && (set.model || !set.random_weights))
+        return cli_usage_error(&command, "--config goes with --random-weights and without --model");
+    const char *model = set.config ? config_dir(set.config, dir) : cli_model_dir(set.model);
+    if (!model)
+        return cli_usage_error(&command, set.config ? "--config takes a file called config.json"
+                                                    : "no model was found: name one with --model or GLM4V_MODEL");
+    return open_and_run(&set, model);
+}

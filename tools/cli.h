@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the subcommands of glm4v share: options and their help, exit codes, the default model, progress, JSON. */
+#ifndef GLM4V_TOOLS_CLI_H
+#define GLM4V_TOOLS_CLI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "glm4v/glm4v.h"
+
+/* Exit status, the same for all subcommands; printed by --help. */
+enum {
+    CLI_OK = 0,
+    CLI_INPUT = 1,  /* at least one input could not be read or described */
+    CLI_USAGE = 2,  /* the command line is wrong; nothing was done */
+    CLI_MODEL = 3,  /* the model directory or the device could not be used */
+    CLI_OUTPUT = 4, /* the output could not be written */
+};
+
+typedef enum {
+    CLI_FLAG,   /* bool *, no argument */
+    CLI_STRING, /* const char ** */
+    CLI_COUNT,  /* uint64_t *, decimal digits */
+    CLI_NUMBER, /* double * */
+    CLI_SIZE,   /* uint32_t [2]: "WxH", each in [min, max] */
+} cli_kind;
+
+typedef struct {
+    const char *name;     /* without the two dashes */
+    const char *argument; /* word for it in the help; NULL for flags */
+    cli_kind kind;
+    void *value;          /* holds the default, receives what was given */
+    double min, max;      /* bounds of CLI_COUNT, CLI_NUMBER and CLI_SIZE, both allowed */
+    const char *help;     /* one or more lines, '\n' between them */
+} cli_option;
+
+typedef struct {
+    const char *name;
+    const char *synopsis; /* what follows "glm4v NAME" in the usage line */
+    const char *about;    /* paragraphs */
+    const char *examples; /* lines, printed indented */
+    const cli_option *options;
+    size_t n_options;
+} cli_command;
+
+/* Read options; operands are moved to the front of argv in order. *n_operands tells how many. Prints help or an error
+ * itself. Returns true to go on, else *status is the exit status. "--" ends the options. */
+bool cli_parse(const cli_command *command, int argc, char **argv, int *n_operands, int *status);
+
+/* Print "glm4v NAME: message" and where the help is; returns CLI_USAGE. */
+int cli_usage_error(const cli_command *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Print "glm4v: message" on stderr, over the progress bar if one is shown. */
+void cli_message(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* The model directory to use: given if not NULL, else $GLM4V_MODEL, else the shipped model beside this program
+ * (installed or bundled), else the one it was installed with, else the one of the source tree it was built from.
+ * NULL when there is none; static storage. */
+const char *cli_model_dir(const char *given);
+
+/* Open a model with a progress bar; prints the error. Log lines up to `level` go to stderr. NULL on failure. */
+glm4v_model *cli_model_open(const char *dir, const glm4v_model_options *options, glm4v_log_level level);
+
+/* Flush stdout; returns status, or CLI_OUTPUT with a message when something was not written. */
+int cli_finish(int status);
+
+/* A bar on stderr while something long is under way; nothing unless stderr is a terminal. */
+void cli_progress(const char *what, double fraction); /* fraction in [0, 1] */
+void cli_progress_clear(void);
+
+/* Bytes for a person, "12.3 MiB"; text holds at least 32. */
+const char *cli_bytes(char *text, uint64_t bytes);
+
+/* Zeroed memory for n things of the given size, or NULL; free with free(). */
+void *cli_alloc(size_t n, size_t size);
+
+/* One JSON value a line: objects are opened and closed, keys are separated here. Depth is bounded by the callers. */
+typedef struct {
+    FILE *out;
+    bool comma;
+} cli_json;
+
+void cli_json_open(cli_json *json, const char *key); /* '{'; key NULL at the top level and in arrays */
+void cli_json_close(cli_json *json);                 /* '}' */
+void cli_json_array(cli_json *json, const char *key);
+void cli_json_array_close(cli_json *json);
+void cli_json_end(cli_json *json); /* newline, flushed: a reader sees each line at once */
+void cli_json_string(cli_json *json, const char *key, const char *value);
+void cli_json_int(cli_json *json, const char *key, int64_t value);
+void cli_json_number(cli_json *json, const char *key, double value); /* at most 6 digits after the point */
+void cli_json_bool(cli_json *json, const char *key, bool value);
+void cli_json_null(cli_json *json, const char *key);
+
+int cli_describe(int argc, char **argv);
+int cli_inspect(int argc, char **argv);
+int cli_bench(int argc, char **argv);
+
+#endif

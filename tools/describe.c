@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* glm4v describe: one caption for each picture, and for a frame of a video every --interval seconds. */
+#include <math.h>
+#include <string.h>
+
+#include "cli.h"
+#include "media.h"
+
+typedef struct {
+    const char *model, *device, *quantization, *prompt, *system;
+    uint64_t threads, max_tokens, top_k, seed, max_pixels;
+    double temperature, top_p, repetition_penalty, interval;
+    bool thinking, json, verbose;
+} settings;
+
+typedef struct {
+    const settings *settings;
+    glm4v_engine *engine;
+    const glm4v_model_info *info;
+    bool name_inputs; /* several inputs: each line tells which */
+} session;
+
+static void print_time(FILE *out, int64_t pts)
+{
+    int64_t ms = pts / 1000000;
+    fprintf(out, "%02lld:%02lld:%02lld.%03lld", (long long)(ms / 3600000), (long long)(ms / 60000 % 60),
+            (long long)(ms / 1000 % 60), (long long)(ms % 1000));
+}
+
+static void print_plain(const session *s, const char *input, const cli_frame *frame, const glm4v_result *result)
+{
+    if (s->name_inputs)
+        printf("%s: ", input);
+    if (frame->pts >= 0) {
+        print_time(stdout, frame->pts);
+        printf("  ");
+    }
+    for (const char *c = result->text; *c; c++) /* one caption, one line */
+        putchar(*c == '\n' || *c == '\r' ? ' ' : *c);
+    putchar('\n');
+    fflush(stdout);
+}
+
+static const char *finish_name(glm4v_finish finish)
+{
+    static const char *const names[] = { "stop", "length", "deadline", "canceled", "error" };
+    return names[finish];
+}
+
+/* Nanoseconds. */
+static void json_timings(cli_json *json, const glm4v_timings *t)
+{
+    cli_json_open(json, "timings");
+    cli_json_int(json, "queued", (int64_t)t->queued);
+    cli_json_int(json, "preprocess", (int64_t)t->preprocess);
+    cli_json_int(json, "vision", (int64_t)t->vision);
+    cli_json_int(json, "prefill", (int64_t)t->prefill);
+    cli_json_int(json, "first-token", (int64_t)t->first_token);
+    cli_json_int(json, "decode", (int64_t)t->decode);
+    cli_json_int(json, "total", (int64_t)t->total);
+    cli_json_close(json);
+}
+
+static void json_model(cli_json *json, const glm4v_model_info *info)
+{
+    char forms[128];
+    snprintf(forms, sizeof forms, "text=%s,vision=%s,embedding=%s,lm-head=%s", info->form[GLM4V_PART_TEXT],
+             info->form[GLM4V_PART_VISION], info->form[GLM4V_PART_EMBEDDING], info->form[GLM4V_PART_LM_HEAD]);
+    cli_json_open(json, "model");
+    cli_json_string(json, "name", info->name);
+    cli_json_string(json, "hash", info->hash);
+    cli_json_string(json, "quant", forms);
+    cli_json_string(json, "isa", info->isa);
+    cli_json_close(json);
+}
+
+/* The keys are those of the element's results. */
+static void print_json(const session *s, const char *input, const cli_frame *frame, const glm4v_result *result)
+{
+    cli_json json = { .out = stdout };
+    cli_json_open(&json, NULL);
+    cli_json_int(&json, "version", 1);
+    cli_json_string(&json, "input", input);
+    if (frame->pts >= 0)
+        cli_json_int(&json, "pts", frame->pts);
+    else
+        cli_json_null(&json, "pts");
+    cli_json_int(&json, "width", frame->image.width);
+    cli_json_int(&json, "height", frame->image.height);
+    cli_json_string(&json, "status", "ok");
+    cli_json_string(&json, "text", result->text);
+    if (*result->reasoning)
+        cli_json_string(&json, "reasoning", result->reasoning);
+    if (*result->box)
+        cli_json_string(&json, "box", result->box);
+    cli_json_string(&json, "finish-reason", finish_name(result->finish));
+    json_timings(&json, &result->timings);
+    cli_json_open(&json, "tokens");
+    cli_json_int(&json, "in", result->prompt_tokens);
+    cli_json_int(&json, "out", result->output_tokens);
+    cli_json_int(&json, "vision", result->vision_tokens);
+    cli_json_close(&json);
+    json_model(&json, s->info);
+    cli_json_int(&json, "seed", (int64_t)s->settings->seed);
+    cli_json_close(&json);
+    cli_json_end(&json);
+}
+
+/* A failed input is told on stderr, and in the JSON too, so that its lines account for every input. */
+static void print_failure(const session *s, const char *input, int64_t pts, const glm4v_error *err)
+{
+    cli_message("%s%s%s", strstr(err->msg, input) ? "" : input, strstr(err->msg, input) ? "" : ": ", err->msg);
+    if (!s->settings->json)
+        return;
+    cli_json json = { .out = stdout };
+    cli_json_open(&json, NULL);
+    cli_json_int(&json, "version", 1);
+    cli_json_string(&json, "input", input);
+    if (pts >= 0)
+        cli_json_int(&json, "pts", pts);
+    else
+        cli_json_null(&json, "pts");
+    cli_json_string(&json, "status", "error");
+    cli_json_string(&json, "error", glm4v_error_name(err->code));
+    cli_json_string(&json, "message", err->msg);
+    cli_json_close(&json);
+    cli_json_end(&json);
+}
+
+static int describe_frame(const session *s, const char *input, const cli_frame *frame)
+{
+    const settings *set = s->settings;
+    glm4v_error err = { 0 };
+    glm4v_result *result = NULL;
+    glm4v_task task = {
+        .struct_size = sizeof task,
+        .system = set->system,
+        .prompt = set->prompt,
+        .images = &frame->image,
+        .n_images = 1,
+        .max_tokens = (uint32_t)set->max_tokens,
+        .thinking = set->thinking,
+        .temperature = (float)set->temperature,
+        .top_k = (uint32_t)set->top_k,
+        .top_p = (float)set->top_p,
+        .repetition_penalty = (float)set->repetition_penalty,
+        .seed = set->seed,
+    };
+    if (glm4v_describe(s->engine, &task, &result, &err)) {
+        print_failure(s, input, frame->pts, &err);
+        return CLI_INPUT;
+    }
+    cli_progress_clear();
+    (set->json ? print_json : print_plain)(s, input, frame, result);
+    glm4v_result_free(&result);
+    return CLI_OK;
+}
+
+static int describe_input(const session *s, const char *input)
+{
+    glm4v_error err = { 0 };
+    cli_frame frame;
+    int more, status = CLI_OK;
+    cli_media *media = cli_media_open(input, (uint64_t)llround(s->settings->interval * 1e9), &err);
+    if (!media) {
+        print_failure(s, input, -1, &err);
+        return CLI_INPUT;
+    }
+    while ((more = cli_media_next(media, &frame, &err)) > 0 && !ferror(stdout)) {
+        if (describe_frame(s, input, &frame))
+            status = CLI_INPUT;
+        if (frame.fraction >= 0)
+            cli_progress("describing", frame.fraction);
+    }
+    cli_progress_clear();
+    if (more < 0) {
+        print_failure(s, input, -1, &err);
+        status = CLI_INPUT;
+    }
+    cli_media_close(&media);
+    return status;
+}
+
+static int run(const settings *set, const char *dir, char **inputs, int n_inputs)
+{
+    glm4v_error err = { 0 };
+    session s = { .settings = set, .name_inputs = n_inputs > 1 };
+    glm4v_model_options options = { .struct_size = sizeof options, .device = set->device,
+                                    .quantization = set->quantization, .n_threads = (uint32_t)set->threads };
+    glm4v_engine_options engine = { .struct_size = sizeof engine, .max_pixels = set->max_pixels, .max_batch = 1 };
+    glm4v_model *model = cli_model_open(dir, &options, set->verbose ? GLM4V_LOG_DEBUG : GLM4V_LOG_WARNING);
+    if (!model)
+        return CLI_MODEL;
+    if (glm4v_engine_open(&s.engine, model, &engine, &err)) {
+        cli_message("%s", err.msg);
+        glm4v_model_close(&model);
+        return CLI_MODEL;
+    }
+    s.info = glm4v_model_get_info(model);
+    cli_media_init();
+    int status = CLI_OK;
+    for (int i = 0; i < n_inputs && !ferror(stdout); i++)
+        if (describe_input(&s, inputs[i]))
+            status = CLI_INPUT;
+    glm4v_engine_close(&s.engine);
+    glm4v_model_close(&model);
+    return cli_finish(status);
+}
+
+int cli_describe(int argc, char **argv)
+{
+    settings set = { .prompt = "Describe the image in one sentence.", .max_tokens = 64, .top_p = 1,
+                     .repetition_penalty = 1, .interval = 1 };
+    const cli_option options[] = {
+        { "model", "DIR", CLI_STRING, &set.model, 0, 0,
+          "model directory; default: $GLM4V_MODEL, else the model that comes\nwith the program" },
+        { "device", "D", CLI_STRING, &set.device, 0, 0, "auto, cpu, or cuda[:N][,cuda:M]; default auto" },
+        { "quantization", "Q", CLI_STRING, &set.quantization, 0, 0,
+          "form of the weights in memory: fp32, bf16, int8 or int4, or by part,\n"
+          "text=int4,vision=int8; default: as stored" },
+        { "threads", "N", CLI_COUNT, &set.threads, 0, 1024, "CPU threads; default: all cores of this process" },
+        { "prompt", "TEXT", CLI_STRING, &set.prompt, 0, 0,
+          "what to ask; default \"Describe the image in one sentence.\"" },
+        { "system", "TEXT", CLI_STRING, &set.system, 0, 0, "system prompt; default: none" },
+        { "interval", "SECONDS", CLI_NUMBER, &set.interval, 0, 86400,
+          "time between described frames of a video; 0 = every frame;\ndefault 1" },
+        { "max-tokens", "N", CLI_COUNT, &set.max_tokens, 1, 65536, "longest answer; default 64" },
+        { "temperature", "T", CLI_NUMBER, &set.temperature, 0, 2,
+          "0 = always the likeliest word (default); up to 2 = more variety" },
+        { "top-k", "N", CLI_COUNT, &set.top_k, 0, 1000000, "draw from the N likeliest tokens; default 0 = all" },
+        { "top-p", "P", CLI_NUMBER, &set.top_p, 0, 1, "draw from the likeliest with this total; default 1" },
+        { "repetition-penalty", "R", CLI_NUMBER, &set.repetition_penalty, 1, 2, "default 1 = none" },
+        { "seed", "N", CLI_COUNT, &set.seed, 0, 9e15, "of the draws: same seed, same text; default 0" },
+        { "thinking", NULL, CLI_FLAG, &set.thinking, 0, 0,
+          "let a reasoning model reason first; the reasoning is in --json only" },
+        { "max-pixels", "N", CLI_COUNT, &set.max_pixels, 0, 1e9,
+          "shrink pictures to this many pixels; default: the model's own bound" },
+        { "json", NULL, CLI_FLAG, &set.json, 0, 0, "one JSON object per caption and line" },
+        { "verbose", NULL, CLI_FLAG, &set.verbose, 0, 0, "tell on stderr what the engine does" },
+    };
+    const cli_command command = {
+        .name = "describe",
+        .synopsis = "[OPTIONS] FILE|URI...",
+        .about = "Describes pictures (PNG, JPEG, ...) and videos (MP4, Matroska, RTSP, ... whatever GStreamer decodes).\n"
+                 "A picture gives one line (of an animated GIF the first frame), a video one line per --interval\n"
+                 "with its time. With several inputs each line starts with the input's name.",
+        .examples = "glm4v describe part.png\n"
+                    "glm4v describe --prompt 'Is there a defect? Answer yes or no.' *.jpg\n"
+                    "glm4v describe --interval 0.5 line.mp4\n"
+                    "glm4v describe --json --interval 10 rtsp://camera.local/stream | tee captions.jsonl\n"
+                    "glm4v describe --model ~/models/GLM-4.1V-9B-Thinking --quantization int4 photo.jpg",
+        .options = options,
+        .n_options = sizeof options / sizeof *options,
+    };
+    int n_inputs, status;
+    if (!cli_parse(&command, argc, argv, &n_inputs, &status))
+        return status;
+    if (!n_inputs)
+        return cli_usage_error(&command, "name a picture or a video");
+    if (set.temperature == 0 && (set.top_k || set.top_p < 1))
+        return cli_usage_error(&command, "--top-k and --top-p need a --temperature above 0");
+    const char *dir = cli_model_dir(set.model);
+    if (!dir)
+        return cli_usage_error(&command, "no model was found: name one with --model or GLM4V_MODEL");
+    return run(&set, dir, argv, n_inputs);
+}

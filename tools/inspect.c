@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* glm4v inspect: what a model directory holds, whether it is sound, what memory it takes. Loads no weights. */
+#include <stdarg.h>
+
+#include "cli.h"
+
+typedef struct {
+    const char *model;
+    uint32_t frame[2];
+    bool json;
+} settings;
+
+/* NULL: as stored. */
+static const char *const forms[] = { NULL, "fp32", "bf16", "int8", "int4" };
+enum { N_FORMS = sizeof forms / sizeof *forms };
+
+typedef struct {
+    int rc; /* of the estimate: a model cannot be held in every form */
+    glm4v_memory memory;
+    glm4v_error err;
+} estimate;
+
+static const char *const part_names[GLM4V_N_PARTS] = { "text", "vision", "embedding", "lm-head" };
+
+static void print_row(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void print_row(const char *name, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    printf("%-15s", name);
+    vprintf(format, args);
+    putchar('\n');
+    va_end(args);
+}
+
+static void print_plain(const char *dir, const glm4v_model_info *i, const estimate *estimates, const settings *set)
+{
+    char text[4][32];
+    print_row("model", "%s", dir);
+    print_row("family", "%s, chat template %s", i->family, i->chat_template);
+    print_row("parameters", "%llu", (unsigned long long)i->n_parameters);
+    print_row("files", "%u tensors in %u file%s, %s, mostly %s", i->n_tensors, i->n_shards,
+              i->n_shards == 1 ? "" : "s", cli_bytes(text[0], i->file_bytes), i->stored_form);
+    print_row("text", "%u layers, width %u, %u query and %u key heads of %u, ffn %u, vocabulary %u", i->n_layers,
+              i->hidden_size, i->n_heads, i->n_kv_heads, i->head_dim, i->ffn_size, i->vocab_size);
+    print_row("vision", "%u layers, width %u, %u heads, patches of %u, merged %ux%u", i->vision_layers,
+              i->vision_hidden_size, i->vision_heads, i->patch_size, i->merge_size, i->merge_size);
+    print_row("pictures", "%llu to %llu pixels after resizing", (unsigned long long)i->min_pixels,
+              (unsigned long long)i->max_pixels);
+    print_row("context", "%u tokens", i->context_length);
+    print_row("hash", "%s", i->hash);
+    printf("\nmemory for %ux%u frames\n%-12s %12s %12s %12s %12s\n", set->frame[0], set->frame[1], "quantization",
+           "weights", "kv cache", "scratch", "total");
+    for (int f = 0; f < N_FORMS; f++) {
+        const glm4v_memory *m = &estimates[f].memory;
+        const char *name = forms[f] ? forms[f] : "as stored";
+        if (estimates[f].rc)
+            printf("%-12s %s\n", name, estimates[f].err.msg);
+        else
+            printf("%-12s %12s %12s %12s %12s\n", name, cli_bytes(text[0], m->weights),
+                   cli_bytes(text[1], m->kv_cache), cli_bytes(text[2], m->scratch), cli_bytes(text[3], m->total));
+    }
+    printf("\nThe directory is sound.\n");
+}
+
+static void json_sizes(cli_json *json, const glm4v_model_info *i)
+{
+    cli_json_open(json, "text");
+    cli_json_int(json, "layers", i->n_layers);
+    cli_json_int(json, "hidden_size", i->hidden_size);
+    cli_json_int(json, "heads", i->n_heads);
+    cli_json_int(json, "kv_heads", i->n_kv_heads);
+    cli_json_int(json, "head_dim", i->head_dim);
+    cli_json_int(json, "ffn_size", i->ffn_size);
+    cli_json_int(json, "vocab_size", i->vocab_size);
+    cli_json_int(json, "context_length", i->context_length);
+    cli_json_close(json);
+    cli_json_open(json, "vision");
+    cli_json_int(json, "layers", i->vision_layers);
+    cli_json_int(json, "hidden_size", i->vision_hidden_size);
+    cli_json_int(json, "heads", i->vision_heads);
+    cli_json_int(json, "patch_size", i->patch_size);
+    cli_json_int(json, "merge_size", i->merge_size);
+    cli_json_int(json, "min_pixels", (int64_t)i->min_pixels);
+    cli_json_int(json, "max_pixels", (int64_t)i->max_pixels);
+    cli_json_close(json);
+}
+
+static void print_json(const char *dir, const glm4v_model_info *i, const estimate *estimates, const settings *set)
+{
+    cli_json json = { .out = stdout };
+    cli_json_open(&json, NULL);
+    cli_json_int(&json, "version", 1);
+    cli_json_bool(&json, "valid", true);
+    cli_json_string(&json, "directory", dir);
+    cli_json_string(&json, "name", i->name);
+    cli_json_string(&json, "family", i->family);
+    cli_json_string(&json, "chat_template", i->chat_template);
+    cli_json_string(&json, "hash", i->hash);
+    cli_json_int(&json, "parameters", (int64_t)i->n_parameters);
+    cli_json_int(&json, "file_bytes", (int64_t)i->file_bytes);
+    cli_json_int(&json, "shards", i->n_shards);
+    cli_json_int(&json, "tensors", i->n_tensors);
+    cli_json_string(&json, "stored_form", i->stored_form);
+    cli_json_open(&json, "forms");
+    for (int p = 0; p < GLM4V_N_PARTS; p++)
+        cli_json_string(&json, part_names[p], i->form[p]);
+    cli_json_close(&json);
+    json_sizes(&json, i);
+    cli_json_array(&json, "memory");
+    for (int f = 0; f < N_FORMS; f++) {
+        const glm4v_memory *m = &estimates[f].memory;
+        cli_json_open(&json, NULL);
+        cli_json_string(&json, "quantization", forms[f] ? forms[f] : "as stored");
+        cli_json_int(&json, "width", set->frame[0]);
+        cli_json_int(&json, "height", set->frame[1]);
+        if (estimates[f].rc) {
+            cli_json_string(&json, "message", estimates[f].err.msg);
+        } else {
+            cli_json_int(&json, "weights", (int64_t)m->weights);
+            cli_json_int(&json, "kv_cache", (int64_t)m->kv_cache);
+            cli_json_int(&json, "scratch", (int64_t)m->scratch);
+            cli_json_int(&json, "total", (int64_t)m->total);
+        }
+        cli_json_close(&json);
+    }
+    cli_json_array_close(&json);
+    cli_json_close(&json);
+    cli_json_end(&json);
+}
+
+static int refuse(const char *dir, const glm4v_error *err, bool as_json)
+{
+    cli_message("%s", err->msg);
+    if (as_json) {
+        cli_json json = { .out = stdout };
+        cli_json_open(&json, NULL);
+        cli_json_int(&json, "version", 1);
+        cli_json_bool(&json, "valid", false);
+        cli_json_string(&json, "directory", dir);
+        cli_json_string(&json, "error", glm4v_error_name(err->code));
+        cli_json_string(&json, "message", err->msg);
+        cli_json_close(&json);
+        cli_json_end(&json);
+    }
+    return cli_finish(CLI_MODEL);
+}
+
+static int run(const char *dir, const settings *set)
+{
+    glm4v_model_info info;
+    glm4v_error err = { 0 };
+    estimate estimates[N_FORMS] = { 0 };
+    glm4v_model_options options = { .struct_size = sizeof options, .device = "cpu" };
+    if (glm4v_model_inspect(dir, &options, &info, &err))
+        return refuse(dir, &err, set->json);
+    for (int f = 0; f < N_FORMS; f++) {
+        estimate *e = &estimates[f];
+        options.quantization = forms[f];
+        e->rc = glm4v_model_estimate_memory(dir, &options, NULL, set->frame[0], set->frame[1], &e->memory, &e->err);
+    }
+    (set->json ? print_json : print_plain)(dir, &info, estimates, set);
+    return cli_finish(CLI_OK);
+}
+
+int cli_inspect(int argc, char **argv)
+{
+    settings set = { .frame = { 448, 448 } };
+    const cli_option options[] = {
+        { "frame", "WxH", CLI_SIZE, set.frame, 1, 16384, "picture size the memory is told for; default 448x448" },
+        { "json", NULL, CLI_FLAG, &set.json, 0, 0, "one JSON object" },
+    };
+    const cli_command command = {
+        .name = "inspect",
+        .synopsis = "[OPTIONS] [DIR]",
+        .about = "Tells what a model directory holds and what memory it would take in each quantization, and checks\n"
+                 "every header, size and name in it without loading weights. Without DIR: $GLM4V_MODEL, else the\n"
+                 "model that comes with the program.",
+        .examples = "glm4v inspect\n"
+                    "glm4v inspect ~/models/GLM-4.1V-9B-Thinking --frame 1280x720\n"
+                    "glm4v inspect --json DIR | python3 -m json.tool",
+        .options = options,
+        .n_options = sizeof options / sizeof *options,
+    };
+    int n_dirs, status;
+    if (!cli_parse(&command, argc, argv, &n_dirs, &status))
+        return status;
+    if (n_dirs > 1)
+        return cli_usage_error(&command, "one directory at a time");
+    const char *dir = cli_model_dir(n_dirs ? argv[0] : NULL);
+    if (!dir)
+        return cli_usage_error(&command, "no model was found: name a directory");
+    return run(dir, &set);
+}
