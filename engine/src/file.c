@@ -21,6 +21,9 @@
 #define OPEN_FLAGS (O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW)
 /* One pread at most; a thread on slow storage comes back to look for a cancel in between. */
 #define READ_PIECE ((size_t)1 << 20)
+/* Interrupted calls in a row before the call counts as failed: a regular file is hardly ever
+ * interrupted at all, and a file system that always says so must not hold a load for ever. */
+#define MAX_INTERRUPTS 1000
 
 char *glm4v_path_join(const char *dir, const char *name)
 {
@@ -39,10 +42,12 @@ int glm4v_is_lfs_pointer(const char *data, size_t len)
 
 static int open_retry(const char *path)
 {
-    int fd;
-    do
+    int fd = -1;
+    for (int i = 0; i < MAX_INTERRUPTS; i++) {
         fd = open(path, OPEN_FLAGS);
-    while (fd < 0 && errno == EINTR);
+        if (fd >= 0 || errno != EINTR)
+            break;
+    }
     return fd;
 }
 
@@ -106,11 +111,7 @@ done:
 static int identify(int fd, glm4v_file_id *id, bool *regular)
 {
     struct stat st;
-    int rc;
-    do
-        rc = fstat(fd, &st);
-    while (rc && errno == EINTR);
-    if (rc)
+    if (fstat(fd, &st))
         return errno;
     *regular = S_ISREG(st.st_mode);
     *id = (glm4v_file_id) { .device = st.st_dev,
@@ -154,10 +155,11 @@ int glm4v_file_read(int fd, const char *name, uint64_t offset, void *data, size_
                     glm4v_error *err)
 {
     char *to = data;
+    int interrupts = 0;
     while (len) {
         size_t piece = len < READ_PIECE ? len : READ_PIECE;
         ssize_t got = pread(fd, to, piece, (off_t)offset);
-        if (got < 0 && errno == EINTR)
+        if (got < 0 && errno == EINTR && ++interrupts < MAX_INTERRUPTS)
             continue;
         if (got < 0)
             return glm4v_fail_errno(err, errno, "%s: cannot be read at byte %llu", name,
@@ -167,6 +169,7 @@ int glm4v_file_read(int fd, const char *name, uint64_t offset, void *data, size_
                               "%s: ends at byte %llu, %zu bytes early: it was cut short while "
                               "being read",
                               name, (unsigned long long)offset, len);
+        interrupts = 0;
         to += got;
         offset += (uint64_t)got;
         len -= (size_t)got;
