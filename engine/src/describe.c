@@ -115,8 +115,9 @@ void glm4v_describe_token(glm4v_engine *engine, glm4v_request *r, float *logits)
     glm4v_text_part part;
     bool forced = r->forced_taken < r->n_forced;
     bool reasoning = r->detokenizer.part == GLM4V_TEXT_REASONING;
+    size_t n_masked = engine->n_masked[r->task.thinking != 0];
     int32_t id = forced ? r->forced[r->forced_taken++]
-                        : glm4v_sampler_next(&r->sampler, logits, engine->masked, engine->n_masked, engine->scratch);
+                        : glm4v_sampler_next(&r->sampler, logits, engine->masked, n_masked, engine->scratch);
     if (id < 0) {
         glm4v_fail(&r->error, GLM4V_ERR_INTERNAL, "token %u: the model gave no finite number; its weights are damaged "
                    "or do not bear this quantization", r->n_answer + r->n_reasoning);

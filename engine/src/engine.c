@@ -32,35 +32,41 @@ int glm4v_engine_patches(glm4v_engine *engine, size_t n, glm4v_error *err)
     return 0;
 }
 
-/* Stop ids, and the markers that answers are made of. */
-static bool may_generate(const glm4v_model *model, int32_t id)
+static bool is_one_of(int32_t id, const int32_t *ids, size_t n)
 {
-    const glm4v_chat *c = &model->chat;
-    const int32_t markers[] = { c->think, c->think_end, c->answer, c->answer_end, c->box, c->box_end };
-    for (size_t i = 0; i < sizeof markers / sizeof *markers; i++)
-        if (id == markers[i])
-            return true;
-    for (int32_t i = 0; i < model->config.n_stop_ids; i++)
-        if (id == model->config.stop_ids[i])
+    for (size_t i = 0; i < n; i++)
+        if (id == ids[i])
             return true;
     return false;
 }
 
-/* Ids that are never generated: other control tokens, and rows of the head that no token belongs to. */
+/* Ids that are never generated: rows of the head that no token belongs to, and control tokens but for stop ids and the
+ * markers that answers are made of. Behind them those of reasoning, for requests that are to answer at once. */
 static int find_masked(glm4v_engine *engine, glm4v_error *err)
 {
-    const glm4v_model *model = engine->model;
-    int32_t vocab = model->config.text.vocab;
-    engine->masked = glm4v_alloc((size_t)vocab, sizeof *engine->masked);
+    const glm4v_model *m = engine->model;
+    const glm4v_chat *c = &m->chat;
+    const int32_t reasoning[] = { c->think, c->think_end, c->answer };
+    const int32_t markers[] = { c->think, c->think_end, c->answer, c->answer_end, c->box, c->box_end };
+    int32_t vocab = m->config.text.vocab;
+    size_t n = 0;
+    engine->masked = glm4v_alloc((size_t)vocab + 3, sizeof *engine->masked);
     if (!engine->masked)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a mask of %d tokens", vocab);
     for (int32_t id = 0; id < vocab; id++) {
         size_t len;
-        bool token = id < glm4v_tokenizer_size(model->tokenizer) && glm4v_tokenizer_bytes(model->tokenizer, id, &len);
-        if (!token || (glm4v_tokenizer_is_control(model->tokenizer, id) && !may_generate(model, id)))
-            engine->masked[engine->n_masked++] = id;
+        bool token = id < glm4v_tokenizer_size(m->tokenizer) && glm4v_tokenizer_bytes(m->tokenizer, id, &len);
+        bool control = token && glm4v_tokenizer_is_control(m->tokenizer, id);
+        if (!token || (control && !is_one_of(id, markers, 6) &&
+                       !is_one_of(id, m->config.stop_ids, (size_t)m->config.n_stop_ids)))
+            engine->masked[n++] = id;
     }
-    if (engine->n_masked == (size_t)vocab)
+    engine->n_masked[true] = n;
+    for (size_t i = 0; i < 3; i++)
+        if (reasoning[i] >= 0)
+            engine->masked[n++] = reasoning[i];
+    engine->n_masked[false] = n;
+    if (n >= (size_t)vocab)
         return glm4v_fail(err, GLM4V_ERR_FORMAT, "the tokenizer has no token that this model could generate");
     return 0;
 }

@@ -84,8 +84,8 @@ struct glm4v_engine {
     /* Set by open, then only read. */
     glm4v_model *model;
     glm4v_engine_limits limits;
-    int32_t *masked; /* ids that are never generated */
-    size_t n_masked;
+    int32_t *masked;    /* ids that are never generated */
+    size_t n_masked[2]; /* how many of them, by whether the request reasons */
     pthread_t thread;
 
     /* The scheduler thread alone. */

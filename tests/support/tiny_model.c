@@ -387,7 +387,8 @@ static const char *control(const tiny_model_options *o, int i)
 {
     if (i < COUNT(control_both))
         return control_both[i];
-    return (o->glm45 ? control_45 : control_41v)[i - COUNT(control_both)];
+    i -= COUNT(control_both);
+    return o->glm45 ? control_45[i] : control_41v[i];
 }
 
 /* special: true for what skip_special_tokens would drop. */

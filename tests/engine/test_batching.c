@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Many requests at once: same bytes in any company, order of service, cancel, deadlines, limits, no allocation while
+ * decoding, two engines on one model. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <semaphore.h>
+#include <time.h>
+
+#include "fixture.h"
+#include "mem.h"
+
+static uint64_t now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- the same bytes in any company ---- */
+
+enum { N = 8 };
+
+/* Eight requests that differ in picture, size, prompt, length and way of choosing. */
+static glm4v_task varied_task(uint32_t i, glm4v_image *image)
+{
+    static const char *const prompts[] = { "Describe.", "What is wrong here, and where?", "Count.", "Yes or no?" };
+    *image = picture(i, 60 + 50 * (int32_t)i, 160 - 10 * (int32_t)i);
+    return (glm4v_task){ .prompt = prompts[i % 4], .system = i % 3 ? NULL : "Be brief.", .images = image, .n_images = 1,
+                         .max_tokens = 12 + 5 * i, .temperature = i % 2 ? 1.0f : 0, .top_k = i % 4 == 1 ? 20 : 0,
+                         .repetition_penalty = i == 4 ? 1.3f : 0, .seed = i, .stream = i % 3 };
+}
+
+static void run_together(glm4v_engine *engine, record *records, uint32_t n)
+{
+    glm4v_request *requests[N] = { 0 };
+    glm4v_image images[N];
+    for (uint32_t i = 0; i < n; i++) {
+        glm4v_task task = varied_task(i, &images[i]);
+        task.on_text = record_text;
+        task.on_done = record_done;
+        task.user = memset(&records[i], 0, sizeof records[i]);
+        CHECK_EQ(glm4v_engine_submit(engine, &task, &requests[i], NULL), 0);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        CHECK_EQ(glm4v_request_wait(requests[i], 60000000000u), 0);
+        glm4v_request_unref(&requests[i]);
+    }
+}
+
+static record alone[N], together[N];
+
+static void run_alone(void)
+{
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options){ .max_batch = 1 });
+    for (uint32_t i = 0; engine && i < N; i++) {
+        glm4v_image image;
+        run_task(engine, varied_task(i, &image), &alone[i]);
+    }
+    glm4v_engine_close(&engine);
+}
+
+static void check_same(const record *a, const record *b)
+{
+    for (uint32_t i = 0; i < N; i++) {
+        CHECK_STR(a[i].answer, b[i].answer);
+        CHECK_EQ(a[i].status, 0);
+        CHECK_EQ(a[i].numbers.output_tokens, b[i].numbers.output_tokens);
+    }
+}
+
+static void a_request_gives_the_same_bytes_alone_and_among_seven_others(void)
+{
+    run_alone();
+    for (uint32_t batch = 2; batch <= N; batch += 3) {
+        glm4v_engine *engine = fixture_engine(&(glm4v_engine_options){ .max_batch = batch });
+        REQUIRE(engine);
+        run_together(engine, together, N);
+        check_same(together, alone);
+        glm4v_engine_close(&engine);
+    }
+}
+
+static void the_batch_is_really_shared(void)
+{
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options){ .max_batch = N });
+    glm4v_engine_stats stats;
+    REQUIRE(engine);
+    run_together(engine, together, N);
+    glm4v_engine_get_stats(engine, &stats);
+    CHECK_EQ(stats.submitted, N);
+    CHECK_EQ(stats.completed, N);
+    CHECK_EQ(stats.canceled + stats.failed + stats.queued + stats.running, 0);
+    CHECK(stats.decode_rows > stats.decode_steps * 3 / 2); /* more than one row a step on average */
+    glm4v_engine_close(&engine);
+}
+
+typedef struct {
+    glm4v_engine *engine;
+    record records[N];
+} half;
+
+static void *run_half(void *arg)
+{
+    half *h = arg;
+    run_together(h->engine, h->records, N);
+    return NULL;
+}
+
+static void two_engines_on_one_model_do_not_disturb_each_other(void)
+{
+    static half halves[2];
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++) {
+        REQUIRE(halves[i].engine = fixture_engine(NULL));
+        REQUIRE(!pthread_create(&threads[i], NULL, run_half, &halves[i]));
+    }
+    for (int i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+        check_same(halves[i].records, alone);
+        glm4v_engine_close(&halves[i].engine);
+    }
+}
+
+/* ---- a request that holds the engine's thread until it is let go ---- */
+
+typedef struct {
+    sem_t started, go;
+    record record;
+    glm4v_request *request;
+} blocker;
+
+static void block(void *user, glm4v_text_part part, const char *text)
+{
+    blocker *b = user;
+    if (atomic_fetch_add(&b->record.n_text, 1) == 0) {
+        sem_post(&b->started);
+        while (sem_wait(&b->go))
+            ;
+    }
+}
+
+static void blocker_done(void *user, const glm4v_result *result)
+{
+    record_done(&((blocker *)user)->record, result);
+}
+
+static void blocker_start(glm4v_engine *engine, blocker *b)
+{
+    glm4v_task task = { .prompt = "Block.", .max_tokens = 5, .temperature = 1, .seed = 3, .on_text = block,
+                        .on_done = blocker_done, .user = b, .stream = 99 };
+    memset(b, 0, sizeof *b);
+    sem_init(&b->started, 0, 0);
+    sem_init(&b->go, 0, 0);
+    CHECK_EQ(glm4v_engine_submit(engine, &task, &b->request, NULL), 0);
+    while (sem_wait(&b->started))
+        ;
+}
+
+static void blocker_release(blocker *b)
+{
+    sem_post(&b->go);
+    CHECK_EQ(glm4v_request_wait(b->request, 60000000000u), 0);
+    glm4v_request_unref(&b->request);
+    sem_destroy(&b->go);
+    sem_destroy(&b->started);
+}
+
+typedef struct {
+    uint32_t stream;
+    uint64_t deadline; /* seconds from now; 0 = none */
+    int place;         /* expected */
+} waiting;
+
+static void check_order(const waiting *w, int n)
+{
+    static record records[8];
+    glm4v_request *requests[8];
+    blocker b;
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options){ .max_batch = 1 });
+    REQUIRE(engine);
+    blocker_start(engine, &b);
+    for (int i = 0; i < n; i++) {
+        glm4v_task task = { .prompt = "Next.", .max_tokens = 2, .stream = w[i].stream,
+                            .deadline = w[i].deadline ? now() + w[i].deadline * 1000000000u : 0,
+                            .on_done = record_done, .user = memset(&records[i], 0, sizeof *records) };
+        CHECK_EQ(glm4v_engine_submit(engine, &task, &requests[i], NULL), 0);
+    }
+    atomic_store(&fixture_ended, -1); /* the blocker ends first */
+    blocker_release(&b);
+    for (int i = 0; i < n; i++) {
+        CHECK_EQ(glm4v_request_wait(requests[i], 60000000000u), 0);
+        if (records[i].order != w[i].place || records[i].status)
+            test_fail(__FILE__, __LINE__, "request %d of stream %u came as number %d, not %d", i, w[i].stream,
+                      records[i].order, w[i].place);
+        glm4v_request_unref(&requests[i]);
+    }
+    glm4v_engine_close(&engine);
+}
+
+static void streams_are_served_in_turn(void)
+{
+    check_order((waiting[]){ { 1, 0, 0 }, { 1, 0, 3 }, { 1, 0, 5 }, { 2, 0, 1 }, { 2, 0, 4 }, { 7, 0, 2 } }, 6);
+}
+
+static void the_earliest_deadline_is_served_first(void)
+{
+    check_order((waiting[]){ { 1, 0, 3 }, { 2, 900, 2 }, { 3, 500, 1 }, { 4, 300, 0 } }, 4);
+}
+
+static void a_stream_keeps_its_order_under_deadlines(void)
+{
+    check_order((waiting[]){ { 1, 800, 0 }, { 1, 200, 1 }, { 2, 500, 2 } }, 3);
+}
+
+static void a_full_stream_is_told_so(void)
+{
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options){ .max_batch = 1, .max_pending = 2 });
+    glm4v_task task = { .prompt = "x", .max_tokens = 1, .stream = 5 };
+    glm4v_error err = { 0 };
+    glm4v_engine_stats stats;
+    blocker b;
+    REQUIRE(engine);
+    blocker_start(engine, &b);
+    CHECK_EQ(glm4v_engine_submit(engine, &task, NULL, &err), 0);
+    CHECK_EQ(glm4v_engine_submit(engine, &task, NULL, &err), 0);
+    CHECK_EQ(glm4v_engine_submit(engine, &task, NULL, &err), GLM4V_ERR_BUSY);
+    CHECK_CONTAINS(err.msg, "stream 5");
+    task.stream = 6;
+    CHECK_EQ(glm4v_engine_submit(engine, &task, NULL, &err), 0);
+    glm4v_engine_get_stats(engine, &stats);
+    CHECK_EQ(stats.queued, 3);
+    CHECK_EQ(stats.running, 1);
+    blocker_release(&b);
+    glm4v_engine_close(&engine);
+}
+
+/* ---- cancel and deadlines ---- */
+
+typedef struct {
+    record record;
+    glm4v_request *request;
+    atomic_int at; /* token to cancel at */
+} canceler;
+
+static void cancel_at(void *user, glm4v_text_part part, const char *text)
+{
+    canceler *c = user;
+    if (atomic_fetch_add(&c->record.n_text, 1) + 1 == atomic_load(&c->at))
+        glm4v_request_cancel(c->request);
+}
+
+static void canceler_done(void *user, const glm4v_result *result)
+{
+    record_done(&((canceler *)user)->record, result);
+}
+
+static void cancel_while_decoding_ends_with_the_next_token(void)
+{
+    glm4v_engine *engine = fixture_engine(NULL);
+    static canceler c;
+    blocker b;
+    glm4v_task task = { .prompt = "Cancel.", .max_tokens = 200, .temperature = 2, .on_text = cancel_at,
+                        .on_done = canceler_done, .user = &c };
+    REQUIRE(engine);
+    memset(&c, 0, sizeof c);
+    atomic_store(&c.at, 1);
+    blocker_start(engine, &b); /* so that c.request is set before the first callback */
+    CHECK_EQ(glm4v_engine_submit(engine, &task, &c.request, NULL), 0);
+    blocker_release(&b);
+    CHECK_EQ(glm4v_request_wait(c.request, 60000000000u), 0);
+    CHECK_EQ(c.record.status, GLM4V_ERR_CANCELED);
+    CHECK_EQ(c.record.finish, GLM4V_FINISH_CANCELED);
+    CHECK_CONTAINS(c.record.message, "canceled");
+    CHECK(atomic_load(&c.record.n_text) <= 2);
+    glm4v_request_cancel(c.request); /* no effect any more */
+    glm4v_request_unref(&c.request);
+    glm4v_engine_close(&engine);
+}
+
+static void a_waiting_request_can_be_canceled(void)
+{
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options){ .max_batch = 1 });
+    record r = { 0 };
+    glm4v_request *request = NULL;
+    glm4v_engine_stats stats;
+    blocker b;
+    REQUIRE(engine);
+    blocker_start(engine, &b);
+    CHECK_EQ(glm4v_engine_submit(engine, &(glm4v_task){ .prompt = "x", .on_done = record_done, .user = &r }, &request,
+                                 NULL), 0);
+    CHECK_EQ(glm4v_request_wait(request, 0), GLM4V_ERR_DEADLINE);
+    CHECK_EQ(glm4v_request_wait(request, 2000000), GLM4V_ERR_DEADLINE);
+    glm4v_request_cancel(request);
+    blocker_release(&b);
+    CHECK_EQ(glm4v_request_wait(request, 60000000000u), 0);
+    CHECK_EQ(r.status, GLM4V_ERR_CANCELED);
+    CHECK_EQ(r.numbers.output_tokens, 0);
+    CHECK_STR(r.answer, "");
+    glm4v_engine_get_stats(engine, &stats);
+    CHECK_EQ(stats.canceled, 1);
+    glm4v_request_unref(&request);
+    glm4v_engine_close(&engine);
+}
+
+static void cancel_ends_the_vision_tower_between_layers(void)
+{
+    glm4v_engine *engine = fixture_engine(NULL);
+    glm4v_image image = picture(0, 840, 560);
+    glm4v_task task = { .prompt = "Large.", .images = &image, .n_images = 1, .max_tokens = 1, .on_done = record_done };
+    glm4v_request *request = NULL;
+    record whole, cut = { 0 };
+    REQUIRE(engine);
+    run_task(engine, task, &whole);
+    task.user = &cut;
+    CHECK_EQ(glm4v_engine_submit(engine, &task, &request, NULL), 0);
+    uint64_t start = now();
+    while (now() - start < whole.numbers.timings.vision / 10 + whole.numbers.timings.preprocess)
+        ;
+    glm4v_request_cancel(request);
+    CHECK_EQ(glm4v_request_wait(request, 60000000000u), 0);
+    CHECK_EQ(cut.status, GLM4V_ERR_CANCELED);
+    if (cut.numbers.timings.vision > whole.numbers.timings.vision * 9 / 10)
+        test_fail(__FILE__, __LINE__, "canceled after %.1f ms of vision, the whole takes %.1f ms",
+                  (double)cut.numbers.timings.vision / 1e6, (double)whole.numbers.timings.vision / 1e6);
+    glm4v_request_unref(&request);
+    glm4v_engine_close(&engine);
+}
+
+static void a_deadline_keeps_the_text_so_far(void)
+{
+    glm4v_engine *engine = fixture_engine(NULL);
+    record r;
+    REQUIRE(engine);
+    int found = 0;
+    for (uint32_t seed = 0; seed < 10; seed++) {
+        run_task(engine, (glm4v_task){ .prompt = "Late.", .max_tokens = 6000, .temperature = 2, .seed = seed,
+                                       .deadline = now() + 6000000 }, &r);
+        if (r.status == 0)
+            continue; /* it came upon a stop token */
+        found++;
+        CHECK_EQ(r.status, GLM4V_ERR_DEADLINE);
+        CHECK_EQ(r.finish, GLM4V_FINISH_DEADLINE);
+        CHECK_CONTAINS(r.message, "deadline");
+        CHECK(r.numbers.timings.total < 3000000000u);
+    }
+    CHECK(found > 0);
+    run_task(engine, (glm4v_task){ .prompt = "Too late.", .deadline = 1 }, &r);
+    CHECK_EQ(r.status, GLM4V_ERR_DEADLINE);
+    CHECK_STR(r.answer, "");
+    CHECK_EQ(glm4v_describe(engine, &(glm4v_task){ .prompt = "x", .deadline = 1 }, NULL, NULL), GLM4V_ERR_DEADLINE);
+    glm4v_engine_close(&engine);
+}
+
+static void closing_cancels_everything_and_calls_back(void)
+{
+    static record records[6];
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options){ .max_batch = 2 });
+    glm4v_request *kept = NULL;
+    REQUIRE(engine);
+    for (int i = 0; i < 6; i++) {
+        glm4v_task task = { .prompt = "Close.", .max_tokens = 6000, .temperature = 2, .seed = (uint64_t)i,
+                            .on_done = record_done, .user = memset(&records[i], 0, sizeof *records) };
+        CHECK_EQ(glm4v_engine_submit(engine, &task, i == 5 ? &kept : NULL, NULL), 0);
+    }
+    glm4v_engine_close(&engine);
+    for (int i = 0; i < 6; i++) {
+        CHECK_EQ(atomic_load(&records[i].n_done), 1);
+        CHECK(records[i].status == GLM4V_ERR_CANCELED || records[i].status == 0);
+    }
+    CHECK_EQ(records[5].status, GLM4V_ERR_CANCELED);
+    CHECK_EQ(glm4v_request_wait(kept, 0), 0); /* a handle outlives the engine */
+    glm4v_request_cancel(kept);
+    glm4v_request_unref(&kept);
+}
+
+/* ---- memory, threads ---- */
+
+typedef struct {
+    record record;
+    uint64_t calls[512]; /* allocations before each piece of text */
+} counter;
+
+static void count_calls(void *user, glm4v_text_part part, const char *text)
+{
+    counter *c = user;
+    int n = atomic_fetch_add(&c->record.n_text, 1);
+    if (n < 512)
+        c->calls[n] = glm4v_mem_calls();
+}
+
+static void counter_done(void *user, const glm4v_result *result)
+{
+    record_done(&((counter *)user)->record, result);
+}
+
+static void a_decode_step_allocates_nothing(void)
+{
+    static counter counters[4];
+    glm4v_engine *engine = fixture_engine(NULL);
+    glm4v_request *requests[4];
+    blocker b;
+    REQUIRE(engine);
+    blocker_start(engine, &b);
+    for (int i = 0; i < 3; i++) {
+        glm4v_task task = { .prompt = "Memory.", .max_tokens = 150, .temperature = i ? 1.5f : 0, .top_p = 0.95f,
+                            .repetition_penalty = 1.1f, .seed = (uint64_t)i, .on_text = count_calls,
+                            .on_done = counter_done, .user = memset(&counters[i], 0, sizeof *counters) };
+        CHECK_EQ(glm4v_engine_submit(engine, &task, &requests[i], NULL), 0);
+    }
+    blocker_release(&b);
+    int compared = 0;
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(glm4v_request_wait(requests[i], 60000000000u), 0);
+        glm4v_request_unref(&requests[i]);
+    }
+    for (int i = 0; i < 3; i++) /* from the fifth piece on, the other two are past their prefill */
+        for (int k = 5; k < atomic_load(&counters[i].record.n_text); k++, compared++)
+            CHECK_EQ(counters[i].calls[k], counters[i].calls[4]);
+    CHECK(compared > 20);
+    glm4v_engine_close(&engine);
+}
+
+static void *submit_many(void *arg)
+{
+    glm4v_engine *engine = arg;
+    for (int i = 0; i < 20; i++) {
+        glm4v_result *result = NULL;
+        glm4v_error err = { 0 };
+        int rc = glm4v_describe(engine, &(glm4v_task){ .prompt = "Hi", .max_tokens = 2 }, &result, &err);
+        if (rc)
+            test_fail(__FILE__, __LINE__, "%s", err.msg);
+        glm4v_result_free(&result);
+    }
+    return NULL;
+}
+
+static void many_threads_may_submit(void)
+{
+    glm4v_engine *engine = fixture_engine(NULL);
+    glm4v_engine_stats stats;
+    pthread_t threads[6];
+    REQUIRE(engine);
+    for (int i = 0; i < 6; i++)
+        REQUIRE(!pthread_create(&threads[i], NULL, submit_many, engine));
+    for (int i = 0; i < 6; i++)
+        pthread_join(threads[i], NULL);
+    glm4v_engine_get_stats(engine, &stats);
+    CHECK_EQ(stats.completed, 120);
+    glm4v_engine_close(&engine);
+}
+
+int main(void)
+{
+    if (!fixture_open(NULL))
+        return 1;
+    TEST(a_request_gives_the_same_bytes_alone_and_among_seven_others);
+    TEST(the_batch_is_really_shared);
+    TEST(two_engines_on_one_model_do_not_disturb_each_other);
+    TEST(streams_are_served_in_turn);
+    TEST(the_earliest_deadline_is_served_first);
+    TEST(a_stream_keeps_its_order_under_deadlines);
+    TEST(a_full_stream_is_told_so);
+    TEST(cancel_while_decoding_ends_with_the_next_token);
+    TEST(a_waiting_request_can_be_canceled);
+    TEST(cancel_ends_the_vision_tower_between_layers);
+    TEST(a_deadline_keeps_the_text_so_far);
+    TEST(closing_cancels_everything_and_calls_back);
+    TEST(a_decode_step_allocates_nothing);
+    TEST(many_threads_may_submit);
+    fixture_close();
+    return test_end();
+}
