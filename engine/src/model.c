@@ -26,6 +26,7 @@ typedef struct {
     glm4v_checkpoint *checkpoint; /* NULL with random weights */
     glm4v_model_options options;
     glm4v_quantization quantization;
+    glm4v_error error; /* the caller's is written on failure only; a missing optional file is none */
 } builder;
 
 /* ---- options ---- */
@@ -239,11 +240,15 @@ static void destroy(glm4v_model *m)
     glm4v_free(m);
 }
 
-static void finish(builder *b)
+/* Drop what is left and hand out the error, if there is one. Returns rc. */
+static int finish(builder *b, int rc, glm4v_error *err)
 {
     glm4v_checkpoint_close(&b->checkpoint);
     if (b->model)
         destroy(b->model);
+    if (rc && err)
+        *err = b->error;
+    return rc;
 }
 
 /* Read and check everything but the weights' contents, and plan them. */
@@ -266,9 +271,10 @@ static int examine(builder *b, const char *dir, glm4v_error *err)
     return set_hash(b, dir, err);
 }
 
-static int start(builder *b, const char *dir, const glm4v_model_options *options, glm4v_error *err)
+static int start(builder *b, const char *dir, const glm4v_model_options *options)
 {
     *b = (builder) { 0 };
+    glm4v_error *err = &b->error;
     if (!dir)
         return glm4v_fail(err, GLM4V_ERR_INVALID, "no model directory was named");
     int rc = take_options(b, options, err);
@@ -296,37 +302,41 @@ static int check_memory(const glm4v_model *m, uint64_t bytes, glm4v_error *err)
                       m->info.form[GLM4V_PART_VISION], available >> 20);
 }
 
+static int load(builder *b)
+{
+    glm4v_model *m = b->model;
+    const glm4v_model_info *info = &m->info;
+    int rc = open_backends(m, b->options.device, b->options.n_threads, &b->error);
+    if (rc)
+        return rc;
+    uint64_t bytes = glm4v_plan_memory(&m->plan, m);
+    glm4v_log_line(&m->log, GLM4V_LOG_INFO,
+                   "%s: %" PRIu64 " parameters in %" PRIu64 " MiB, "
+                   "text=%s,vision=%s,embedding=%s,lm-head=%s, kernels %s",
+                   info->name, info->n_parameters, bytes >> 20, info->form[GLM4V_PART_TEXT],
+                   info->form[GLM4V_PART_VISION], info->form[GLM4V_PART_EMBEDDING],
+                   info->form[GLM4V_PART_LM_HEAD], info->isa);
+    rc = check_memory(m, bytes, &b->error);
+    if (!rc)
+        rc = glm4v_plan_allocate(&m->plan, m, &b->error);
+    if (!rc)
+        rc = glm4v_plan_load(&m->plan, m, b->checkpoint, b->options.random_seed,
+                             b->options.progress, b->options.progress_user, &b->error);
+    return rc;
+}
+
 int glm4v_model_open(glm4v_model **model, const char *dir, const glm4v_model_options *options,
                      glm4v_error *err)
 {
     builder b;
-    uint64_t bytes = 0;
-    int rc = start(&b, dir, options, err);
+    int rc = start(&b, dir, options);
     if (!rc)
-        rc = open_backends(b.model, b.options.device, b.options.n_threads, err);
-    if (!rc) {
-        bytes = glm4v_plan_memory(&b.model->plan, b.model);
-        rc = check_memory(b.model, bytes, err);
-    }
-    if (!rc)
-        glm4v_log_line(&b.model->log, GLM4V_LOG_INFO,
-                       "%s: %" PRIu64 " parameters in %" PRIu64 " MiB, text=%s,vision=%s,"
-                       "embedding=%s,lm-head=%s, kernels %s",
-                       b.model->info.name, b.model->info.n_parameters, bytes >> 20,
-                       b.model->info.form[GLM4V_PART_TEXT], b.model->info.form[GLM4V_PART_VISION],
-                       b.model->info.form[GLM4V_PART_EMBEDDING],
-                       b.model->info.form[GLM4V_PART_LM_HEAD], b.model->info.isa);
-    if (!rc)
-        rc = glm4v_plan_allocate(&b.model->plan, b.model, err);
-    if (!rc)
-        rc = glm4v_plan_load(&b.model->plan, b.model, b.checkpoint, b.options.random_seed,
-                             b.options.progress, b.options.progress_user, err);
+        rc = load(&b);
     if (!rc) {
         *model = b.model;
         b.model = NULL;
     }
-    finish(&b);
-    return rc;
+    return finish(&b, rc, err);
 }
 
 glm4v_model *glm4v_model_ref(glm4v_model *model)
@@ -352,11 +362,10 @@ int glm4v_model_inspect(const char *dir, const glm4v_model_options *options, glm
                         glm4v_error *err)
 {
     builder b;
-    int rc = start(&b, dir, options, err);
+    int rc = start(&b, dir, options);
     if (!rc)
         *info = b.model->info;
-    finish(&b);
-    return rc;
+    return finish(&b, rc, err);
 }
 
 /* ---- planner ---- */
@@ -389,7 +398,16 @@ static int estimate(builder *b, const glm4v_engine_options *engine, uint32_t wid
         .kv_cache = glm4v_context_kv_bytes(m, limits.slots, limits.context_length),
         .scratch = glm4v_context_scratch_bytes(m, limits.max_rows, grid_h, grid_w),
     };
-    out.total = out.weights + out.kv_cache + out.scratch;
+    /* what the engine keeps beside its context: patches of a picture, logits of the batch */
+    const glm4v_vision_config *v = &m->config.vision;
+    uint64_t pixels = (uint64_t)grid_h * grid_w * (uint64_t)(v->patch * v->patch);
+    uint64_t host = pixels * (uint64_t)(v->channels * v->temporal) +
+                    (limits.max_batch + 1) * (uint64_t)m->config.text.vocab;
+    if (__builtin_add_overflow(out.scratch, host * sizeof(float), &out.scratch))
+        out.scratch = UINT64_MAX;
+    if (__builtin_add_overflow(out.weights, out.kv_cache, &out.total) ||
+        __builtin_add_overflow(out.total, out.scratch, &out.total))
+        out.total = UINT64_MAX;
     *memory = out;
     return 0;
 }
@@ -399,11 +417,10 @@ int glm4v_model_estimate_memory(const char *dir, const glm4v_model_options *opti
                                 glm4v_memory *memory, glm4v_error *err)
 {
     builder b;
-    int rc = start(&b, dir, options, err);
+    int rc = start(&b, dir, options);
     if (!rc)
-        rc = open_backends(b.model, b.options.device, 1, err);
+        rc = open_backends(b.model, b.options.device, 1, &b.error);
     if (!rc)
-        rc = estimate(&b, engine, width, height, memory, err);
-    finish(&b);
-    return rc;
+        rc = estimate(&b, engine, width, height, memory, &b.error);
+    return finish(&b, rc, err);
 }

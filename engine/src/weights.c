@@ -24,7 +24,7 @@ typedef struct {
     const glm4v_checkpoint *checkpoint; /* NULL: random weights */
     const char *text, *vision;          /* prefixes of names */
     uint64_t of_dtype[GLM4V_N_DTYPES];  /* numbers stored as each */
-    bool exact[GLM4V_N_PARTS];          /* a matrix of the part is not bf16 */
+    glm4v_form stored[GLM4V_N_PARTS];   /* form that keeps all matrices of the part exactly */
     glm4v_error *err;
 } maker;
 
@@ -93,8 +93,8 @@ static int add_source(maker *m, glm4v_item *item, const char *name, const int64_
                           glm4v_dtype_name(t->dtype));
     uint64_t n = t->size / glm4v_dtype_size(t->dtype);
     m->of_dtype[t->dtype] += n;
-    if (item->kind != GLM4V_ITEM_VECTOR && t->dtype != GLM4V_DTYPE_BF16)
-        m->exact[item->part] = true;
+    if (item->kind != GLM4V_ITEM_VECTOR && glm4v_form_of_stored(t->dtype) == GLM4V_FORM_F32)
+        m->stored[item->part] = GLM4V_FORM_F32;
     m->plan->bytes += t->size;
     item->rows[item->n_sources] = (int32_t)shape[0];
     item->source[item->n_sources++] = t;
@@ -394,9 +394,7 @@ static void choose_forms(maker *m, const glm4v_quantization *q)
 {
     glm4v_model *model = m->model;
     for (int part = 0; part < GLM4V_N_PARTS; part++)
-        model->form[part] = q->set[part]     ? q->form[part]
-                            : m->exact[part] ? GLM4V_FORM_F32
-                                             : GLM4V_FORM_BF16;
+        model->form[part] = q->set[part] ? q->form[part] : m->stored[part];
     for (uint32_t i = 0; i < m->plan->n; i++) {
         glm4v_item *item = &m->plan->items[i];
         const glm4v_form form = model->form[item->part];
@@ -415,6 +413,8 @@ int glm4v_plan_make(glm4v_plan *plan, glm4v_model *model, const glm4v_checkpoint
     maker m = { .plan = plan, .model = model, .checkpoint = checkpoint, .err = err };
     int rc;
     *plan = (glm4v_plan) { .stored = GLM4V_DTYPE_BF16 };
+    for (int part = 0; part < GLM4V_N_PARTS; part++)
+        m.stored[part] = GLM4V_FORM_BF16;
     if ((rc = find_prefix(&m, &m.text, "model.language_model.", "model.", "embed_tokens.weight")) ||
         (rc = find_prefix(&m, &m.vision, "model.visual.", "visual.", "patch_embed.proj.weight")) ||
         (rc = check_no_layer(&m, m.text, "layers", c->text.layers, "input_layernorm.weight",
