@@ -4,10 +4,13 @@ One sample is one picture and several questions. The tokens before and of the im
 branches that see what is shared and themselves only, at the positions each would have alone. So a picture is drawn and
 seen by the vision tower once for four or five answers, and every branch computes exactly what a request would.
 """
+import ctypes
+import functools
 import mmap
 import multiprocessing
 import os
 
+import cv2
 import numpy as np
 from PIL import Image
 from tokenizers import Tokenizer
@@ -17,12 +20,12 @@ from banks import Patterns, Strips
 from defects import KINDS
 from frames import FACTOR, GRIDS
 from make_tokenizer import MODEL
-from pictures import PictureMaker
+from pictures import DEVELOPED, PictureMaker
 
 TOKENS, ANSWERS, PATCHES, SLOTS = 256, 144, 256, 64
 GRID_LIST = list(GRIDS)
 GRID_SHARE = np.array(list(GRIDS.values())) / sum(GRIDS.values())
-FIELDS = (("patches", np.uint8, (PATCHES, 588)), ("grid", np.int32, ()), ("ids", np.int32, (TOKENS,)),
+FIELDS = (("pixels", np.uint8, (PATCHES * 588,)), ("grid", np.int32, ()), ("developed", np.int32, ()), ("ids", np.int32, (TOKENS,)),
           ("slot", np.int32, (TOKENS,)), ("position", np.int32, (TOKENS, 3)), ("branch", np.int32, (TOKENS,)),
           ("at", np.int32, (ANSWERS,)), ("want", np.int32, (ANSWERS,)), ("coordinate", np.int32, (ANSWERS,)),
           ("kind", np.int32, (SLOTS,)), ("box", np.float32, (SLOTS, 4)))
@@ -35,6 +38,7 @@ class Words:
         self.tokenizer = Tokenizer.from_file(str(MODEL / "tokenizer.json"))
         self.loose = Tokenizer.from_file(str(MODEL / "tokenizer.json"))     # splits words now and then
         self.loose.model.dropout = 0.12
+        self.known = functools.lru_cache(100_000)(lambda text: self.tokenizer.encode(text).ids)
         one = self.tokenizer.token_to_id
         self.image = one("<|image|>")
         self.coordinates = np.array([one(str(5 * i)) for i in range(200)])
@@ -43,30 +47,32 @@ class Words:
         self.before_coordinate = {i for i, t in enumerate(text) if t and (t == "," or t.endswith("["))}
 
     def encode(self, text, loose=False):
-        return (self.loose if loose else self.tokenizer).encode(text).ids
+        return self.loose.encode(text).ids if loose else self.known(text)
 
 
-def patchify(picture, rows, columns):
-    """u8 [28 rows, 28 columns, 3] -> u8 [4 rows columns, 3*14*14] in 2x2 blocks."""
-    blocks = picture.reshape(rows, 2, 14, columns, 2, 14, 3).transpose(0, 3, 1, 4, 6, 2, 5)
-    return blocks.reshape(4 * rows * columns, 588)
+def patch_order(rows, columns):
+    """Where in a picture [28 rows, 28 columns, 3] the values of its patches lie: [PATCHES * 3*14*14], 2x2 blocks."""
+    where = np.arange(rows * columns * 2352).reshape(rows, 2, 14, columns, 2, 14, 3)
+    out = np.zeros(PATCHES * 588, np.int32)
+    out[:where.size] = where.transpose(0, 3, 1, 4, 6, 2, 5).reshape(-1)
+    return out
 
 
 def draw(rng, maker):
-    """A picture at the size the model sees, its facts and the index of its grid."""
+    """A picture at the size the model sees before light and noise, its facts and the index of its grid."""
     index = int(rng.choice(len(GRID_LIST), p=GRID_SHARE))
     scene = None
     if maker.strips is not None and rng.random() < 0.02:        # strips are often small
         index, scene = GRID_LIST.index((5, 5)), "strip"
     rows, columns = GRID_LIST[index]
     height, width = FACTOR * rows, FACTOR * columns
-    if rows * columns >= 50 and scene is None and rng.random() < 0.2:       # drawn larger, shrunk as the processor does
+    if rows * columns >= 50 and scene is None and rng.random() < 0.14:       # drawn larger, shrunk as the processor does
         factor = rng.uniform(1.15, 2.3)
         big = (int(height * factor * rng.uniform(0.94, 1.06)), int(width * factor * rng.uniform(0.94, 1.06)))
-        picture, facts = maker.draw(rng, *big, rng.choice(["surface", "belt"], p=[0.6, 0.4]))
+        picture, facts = maker.scene(rng, *big, rng.choice(["surface", "belt"], p=[0.6, 0.4]))
         picture = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
     else:
-        picture, facts = maker.draw(rng, height, width, scene)
+        picture, facts = maker.scene(rng, height, width, scene)
     return picture, facts, index
 
 
@@ -169,12 +175,21 @@ def pack(rng, voc, facts, rows, columns, out, i, asked=None):
             return
 
 
+def mirror(picture, facts):
+    """The picture seen in a mirror: a second sample for hardly any work. Test patterns stay as they are."""
+    if facts["scene"] == "pattern":
+        return picture, facts
+    turned = [d | {"box": (1 - d["box"][2], d["box"][1], 1 - d["box"][0], d["box"][3])} for d in facts["defects"]]
+    return cv2.flip(picture, 1), facts | {"defects": turned}
+
+
 def fill(rng, maker, voc, out, count):
+    """A batch: every picture twice, as drawn and mirrored, with other questions and later other light."""
     for i in range(count):
-        picture, facts, index = draw(rng, maker)
+        picture, facts, index = mirror(picture, facts) + (index,) if i % 2 else draw(rng, maker)
         rows, columns = GRID_LIST[index]
-        out["patches"][i, :4 * rows * columns] = patchify(picture, rows, columns)
-        out["patches"][i, 4 * rows * columns:] = 0
+        out["pixels"][i, :picture.size] = picture.reshape(-1)
+        out["developed"][i] = facts["scene"] not in DEVELOPED
         out["grid"][i] = index
         out["box"][i] = 0
         helper_targets(facts, rows, columns, out["kind"][i], out["box"][i])
@@ -212,6 +227,9 @@ class Feeder:
 
     def work(self, w, seed, strips):
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        libc = ctypes.CDLL("libc.so.6")         # keep freed memory: mapping it anew for every array costs more
+        libc.mallopt(-3, 1 << 30)               # than the arithmetic (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD)
+        libc.mallopt(-1, 1 << 30)
         maker = PictureMaker(seed * 1000 + w, 2, Patterns(), Strips(strips, "train") if strips else None)
         voc = Words()
         turn = 0

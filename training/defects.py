@@ -189,18 +189,18 @@ def make(rng, kind, s):
 
 
 def apply(picture, patch, left, top):
-    """Draw a patch whose window's corner is at (left, top); parts outside the picture are cut off."""
+    """Draw a patch whose window's corner is at (left, top) into u8 [H, W, 3]; what lies outside is cut off."""
     height, width = picture.shape[:2]
     h, w = patch.alpha.shape
     x1, y1, x2, y2 = max(0, left), max(0, top), min(width, left + w), min(height, top + h)
     if x1 >= x2 or y1 >= y2:
         return
     inner = np.s_[y1 - top:y2 - top, x1 - left:x2 - left]
-    under = picture[y1:y2, x1:x2]
-    colour = patch.colour(under.reshape(-1, 3).mean(0))
+    under = picture[y1:y2, x1:x2].astype(np.float32)
+    colour = patch.colour(np.array(cv2.mean(under)[:3]))
     if getattr(colour, "ndim", 1) == 3:
         colour = colour[inner]
-    alpha = patch.alpha[inner][..., None]
-    under += alpha * (colour.astype(np.float32) - under)
+    under += patch.alpha[inner][..., None] * (colour.astype(np.float32) - under)
     if patch.add is not None:
         under += patch.add[inner][..., None]
+    picture[y1:y2, x1:x2] = np.clip(under, 0, 255)

@@ -106,8 +106,8 @@ def check(model, count=12):
     data.fill(np.random.default_rng(5), maker, voc, out, count)
     b = {k: torch.from_numpy(v.copy()) for k, v in out.items()}
     b = {k: v.long() if v.dtype == torch.int32 else v for k, v in b.items()}
-    from train import MEAN, STD
-    pixels = (b["patches"].float() - MEAN) / STD
+    from train import Developer
+    pixels = Developer("cpu")(b["pixels"], b["grid"], None, light=False).float()
     with torch.no_grad():
         hidden, _ = model.eval()(pixels, b["grid"], b["ids"], b["slot"], b["position"], b["branch"])
         logits = model.logits(hidden)

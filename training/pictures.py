@@ -40,7 +40,7 @@ def overlap(a, b, gap):
 def add_defects(rng, picture, count, s, allowed=None):
     """Draw up to count defects that do not touch each other; their kinds and boxes.
 
-    allowed: u8 [H, W], where defects may lie, or None for everywhere. One in six may be cut by the frame's edge.
+    allowed: bool [H, W], where defects may lie, or None for everywhere. One in six may be cut by the frame's edge.
     """
     height, width = picture.shape[:2]
     boxes, found, kind = [], [], None
@@ -77,45 +77,44 @@ def add_defects(rng, picture, count, s, allowed=None):
     return found
 
 
-def light(rng, picture):
-    """Uneven light, in place."""
-    height, width = picture.shape[:2]
-    if rng.random() < 0.6:
-        gain = 1 + rng.uniform(0.04, 0.16) * rng.standard_normal((3, 3)).clip(-1.6, 1.6).astype(np.float32)
-        picture *= cv2.resize(gain, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
-
-
-class Noise:
-    """Sensor noise: crops of one large field."""
-
-    def __init__(self, seed):
-        self.field = np.random.default_rng([seed, 2]).standard_normal((1400, 1400, 1)).astype(np.float32)
-
-    def add(self, rng, picture, amount):
-        height, width = picture.shape[:2]
-        y, x = rng.integers(0, 1400 - height + 1), rng.integers(0, 1400 - width + 1)
-        picture += amount * self.field[y:y + height, x:x + width]
-
-
-def camera(rng, picture, noise, s, moving):
-    """From the scene to what a camera hands over: u8 [H, W, 3]."""
-    light(rng, picture)
+def capture(rng, picture, s, moving):
+    """What a camera does before light and noise: blur of motion or focus, now and then JPEG."""
     if moving and rng.random() < 0.6:
         picture = cv2.blur(picture, (int(rng.integers(1, int(5 * s) + 2)), 1))
     elif rng.random() < 0.3:
         picture = cv2.GaussianBlur(picture, (0, 0), s * rng.uniform(0.3, 0.8))
-    if rng.random() < 0.6:
-        picture *= rng.uniform(0.75, 1.15)
-    if rng.random() < 0.25:
-        picture = np.repeat(picture @ np.array([[0.299], [0.587], [0.114]], np.float32), 3, 2)
-    elif rng.random() < 0.3:
-        picture *= rng.uniform(0.93, 1.07, 3).astype(np.float32)
-    if rng.random() < 0.6 and max(picture.shape[:2]) <= 1400:
-        noise.add(rng, picture, rng.uniform(1, 6))
-    picture = np.clip(picture, 0, 255).astype(np.uint8)
-    if rng.random() < 0.1:
+    if rng.random() < 0.08:
         picture = recode(picture, int(rng.integers(55, 95)))
     return picture
+
+
+# Light and noise as shares and ranges, here and where the training does the same on whole batches (train.py)
+LIGHT = dict(uneven=(0.6, 0.02, 0.11), exposure=(0.6, 0.75, 1.15), grey=0.25, tint=(0.25, 0.93, 1.07),
+             noise=(0.6, 1, 6))
+
+
+def develop(rng, picture):
+    """Uneven light, exposure, colour and sensor noise: u8 [H, W, 3] in and out."""
+    height, width = picture.shape[:2]
+    x, y = np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    gain = np.ones((height, width), np.float32)
+    share, low, high = LIGHT["uneven"]
+    if rng.random() < share:
+        c = rng.uniform(low, high) * rng.standard_normal(5).clip(-1.8, 1.8).astype(np.float32)
+        gain += c[0] * x + c[1] * y + c[2] * (x * x - 1 / 3) + c[3] * (y * y - 1 / 3) + c[4] * x * y
+    share, low, high = LIGHT["exposure"]
+    if rng.random() < share:
+        gain *= rng.uniform(low, high)
+    out = picture * gain[..., None]
+    if rng.random() < LIGHT["grey"]:
+        out = np.repeat(np.dot(out, np.array([0.299, 0.587, 0.114], np.float32))[..., None], 3, 2)
+    share, low, high = LIGHT["tint"]
+    if rng.random() < share:
+        out *= rng.uniform(low, high, 3).astype(np.float32)
+    share, low, high = LIGHT["noise"]
+    if rng.random() < share:
+        out += np.float32(rng.uniform(low, high)) * rng.standard_normal((height, width, 1), np.float32)
+    return np.clip(out + 0.5, 0, 255).astype(np.uint8)
 
 
 def recode(picture, quality):
@@ -124,27 +123,54 @@ def recode(picture, quality):
     return cv2.imdecode(data, cv2.IMREAD_COLOR)
 
 
-def plate(shape, centre, size, turn, round_part):
-    """A part's outline: u8 [H, W]."""
-    mask = np.zeros(shape, np.uint8)
-    centre = tuple(int(round(v * 16)) for v in centre)
-    if round_part:
-        cv2.circle(mask, centre, int(size[1] * 8), 255, -1, cv2.LINE_AA, 4)
-        return mask
-    c, d = np.cos(turn), np.sin(turn)
-    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * np.array(size) / 2 @ np.array([[c, d], [-d, c]])
-    cv2.fillPoly(mask, [np.round(corners * 16 + centre).astype(np.int32)], 255, cv2.LINE_AA, 4)
-    return mask
+class Part:
+    """The outline of a part on the belt: a plate or a disc."""
+
+    def __init__(self, centre, size, turn, round_part):
+        self.centre, self.round = centre, round_part
+        self.size, self.turn = size, turn
+
+    def corners(self, less=0):
+        c, d = np.cos(self.turn), np.sin(self.turn)
+        half = (np.array(self.size) - less) / 2
+        corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half @ np.array([[c, d], [-d, c]])
+        return [np.round((corners + self.centre) * 16).astype(np.int32)]
+
+    def fill(self, mask, less=0):
+        """Paint it on u8 [H, W], less pixels smaller."""
+        if self.round:
+            cv2.circle(mask, tuple(int(round(v * 16)) for v in self.centre), int((self.size[1] - less) * 8), 255, -1,
+                       cv2.LINE_AA, 4)
+        else:
+            cv2.fillPoly(mask, self.corners(less), 255, cv2.LINE_AA, 4)
+
+    def edge(self, picture, colour, width):
+        if self.round:
+            cv2.circle(picture, tuple(int(round(v * 16)) for v in self.centre), int(self.size[1] * 8), colour, width,
+                       cv2.LINE_AA, 4)
+        else:
+            cv2.polylines(picture, self.corners(), True, colour, width, cv2.LINE_AA, 4)
 
 
-def lay_part(picture, texture, mask, s):
-    """Put a part on the belt: a shadow, a bright edge, its surface."""
-    shadow = cv2.blur(np.roll(mask, (int(3 * s), int(3 * s)), (0, 1)), (int(7 * s) | 1,) * 2)
-    picture *= 1 - shadow[..., None] * np.float32(0.55 / 255)
-    a = mask[..., None] * np.float32(1 / 255)
-    picture += a * (texture - picture)
-    edge = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-    picture += edge[..., None] * np.float32(24 / 255)
+def lay_parts(picture, texture, parts, s):
+    """Put parts of one texture on the belt, with a shadow and a bright edge: the new picture, u8."""
+    mask = np.zeros(picture.shape[:2], np.uint8)
+    for part in parts:
+        part.fill(mask)
+    step = int(3 * s)
+    shadow = np.zeros_like(mask)
+    shadow[step:, step:] = mask[:-step, :-step]
+    dark = cv2.blur(shadow, (int(7 * s) | 1,) * 2).astype(np.float32) * np.float32(0.55 / 255)
+    picture = cv2.blendLinear(picture, np.zeros_like(picture), 1 - dark, dark)
+    a = mask.astype(np.float32) * np.float32(1 / 255)
+    picture = cv2.blendLinear(picture, texture, 1 - a, a)
+    light = [min(255, v + 22) for v in cv2.mean(texture)[:3]]
+    for part in parts:
+        part.edge(picture, light, max(1, int(round(s))))
+    return picture
+
+
+DEVELOPED = ("surface", "belt", "empty belt", "other")
 
 
 class PictureMaker:
@@ -152,20 +178,19 @@ class PictureMaker:
 
     def __init__(self, seed, per_material=3, patterns=None, strips=None):
         self.bank = surfaces.Bank(seed, per_material)
-        self.noise = Noise(seed)
         self.patterns, self.strips = patterns, strips
 
     def surface(self, rng, height, width, s):
         material = int(rng.integers(0, len(surfaces.MATERIALS)))
         picture = self.bank.material(rng, material, height, width, s * rng.uniform(0.6, 1.5))
         found = add_defects(rng, picture, int(rng.choice(5, p=COUNTS)), s)
-        return camera(rng, picture, self.noise, s, rng.random() < 0.25), \
+        return capture(rng, picture, s, rng.random() < 0.25), \
             {"scene": "surface", "material": surfaces.MATERIALS[material], "defects": found}
 
     def belt(self, rng, height, width, s):
         picture = self.bank.belt(rng, height, width, s * rng.uniform(0.7, 1.5))
         if rng.random() < 0.07:
-            return camera(rng, picture, self.noise, s, True), {"scene": "empty belt", "defects": []}
+            return capture(rng, picture, s, True), {"scene": "empty belt", "defects": []}
         material = int(rng.integers(0, len(surfaces.MATERIALS)))
         texture = self.bank.material(rng, material, height, width, s * rng.uniform(0.6, 1.3))
         round_part = rng.random() < 0.2
@@ -174,21 +199,21 @@ class PictureMaker:
         turn = 0 if rng.random() < 0.6 else rng.uniform(-0.12, 0.12)
         x, y = width * rng.uniform(0.0, 1.0), height * rng.uniform(0.42, 0.58)
         pitch = part_width * rng.uniform(1.08, 1.5)
-        mask = plate((height, width), (x, y), (part_width, part_height), turn, round_part)
-        for step in (-pitch, pitch):
-            if -part_width / 2 < x + step < width + part_width / 2:
-                mask |= plate((height, width), (x + step, y), (part_width, part_height), turn, round_part)
-        lay_part(picture, texture, mask, s)
-        inner = cv2.erode(mask, np.ones((int(4 * s) | 1,) * 2, np.uint8), borderValue=255) > 128
-        found = add_defects(rng, picture, int(rng.choice(5, p=COUNTS)), s, inner)
-        return camera(rng, picture, self.noise, s, True), \
+        parts = [Part((x + step, y), (part_width, part_height), turn, round_part) for step in (0, -pitch, pitch)
+                 if step == 0 or -part_width / 2 < x + step < width + part_width / 2]
+        picture = lay_parts(picture, texture, parts, s)
+        inner = np.zeros((height, width), np.uint8)
+        for part in parts:
+            part.fill(inner, 8 * s)
+        found = add_defects(rng, picture, int(rng.choice(5, p=COUNTS)), s, inner > 128)
+        return capture(rng, picture, s, True), \
             {"scene": "belt", "material": surfaces.MATERIALS[material], "defects": found}
 
     def pattern(self, rng, height, width, s):
         name, picture = self.patterns.pick(rng, height, width)
         if rng.random() < 0.5:
-            picture = picture * np.float32(rng.uniform(0.85, 1.0)) + rng.uniform(0, 8)
-            self.noise.add(rng, picture, rng.uniform(0, 3))
+            picture = picture * np.float32(rng.uniform(0.85, 1.0)) + np.float32(rng.uniform(0, 8)) \
+                + np.float32(rng.uniform(0, 3)) * rng.standard_normal((height, width, 1), np.float32)
             picture = np.clip(picture, 0, 255).astype(np.uint8)
         return picture, {"scene": "pattern", "name": name, "defects": []}
 
@@ -216,16 +241,21 @@ class PictureMaker:
             cv2.putText(picture, "".join(rng.choice(list("abcdeghkmnoprstuABCDER0123456789"), 5)),
                         (int(rng.uniform(0, width * 0.7)), int(rng.uniform(15, height))),
                         cv2.FONT_HERSHEY_SIMPLEX, s * rng.uniform(0.4, 1), rng.uniform(0, 255, 3), 1 + int(s))
-        return camera(rng, picture.astype(np.float32), self.noise, s, False), \
+        return capture(rng, picture, s, False), \
             {"scene": "other", "defects": []}
 
     def draw(self, rng, height, width, scene=None):
         """A picture u8 [height, width, 3] (RGB) and its facts."""
+        picture, facts = self.scene(rng, height, width, scene)
+        return (develop(rng, picture) if facts["scene"] in DEVELOPED else picture), facts
+
+    def scene(self, rng, height, width, scene=None):
+        """The same before light and noise."""
         if scene is None:
             scenes = ["surface", "belt", "other"] + ["pattern"] * (self.patterns is not None) \
                 + ["strip"] * (self.strips is not None)
             weight = np.array([{"surface": 0.58, "belt": 0.28, "other": 0.025, "pattern": 0.05,
-                                "strip": 0.08}[name] for name in scenes])
+                                "strip": 0.055}[name] for name in scenes])
             scene = scenes[rng.choice(len(scenes), p=weight / weight.sum())]
         return getattr(self, scene)(rng, height, width, model_scale(height, width))
 

@@ -109,19 +109,16 @@ class Bank:
 
     @staticmethod
     def crop(rng, texture, height, width, zoom):
-        """height x width pixels out of a texture; one texel is zoom pixels. float32 [height, width, 3]."""
+        """height x width pixels out of a texture; one texel is zoom pixels. A copy, u8 [height, width, 3]."""
         h = min(SIZE, max(8, int(height / zoom)))
         w = min(SIZE, max(8, int(width / zoom)))
         y, x = rng.integers(0, SIZE - h + 1), rng.integers(0, SIZE - w + 1)
-        part = texture[y:y + h, x:x + w]
+        part = cv2.resize(texture[y:y + h, x:x + w], (width, height))
         if rng.random() < 0.5:
-            part = part[:, ::-1]
-        if rng.random() < 0.3 and h == w:
-            part = part.transpose(1, 0, 2)
-        if part.shape[:2] != (height, width):
-            part = cv2.resize(np.ascontiguousarray(part), (width, height),
-                              interpolation=cv2.INTER_LINEAR if zoom > 1 else cv2.INTER_AREA)
-        return part.astype(np.float32)
+            part = cv2.flip(part, 1)
+        if rng.random() < 0.3 and height == width:
+            part = cv2.transpose(part)
+        return part
 
     def material(self, rng, index, height, width, zoom):
         choices = self.materials[index]

@@ -20,10 +20,11 @@ import data
 import words
 from banks import Strips
 from defects import KINDS
-from model import Config, Model
+from model import Config, Model, merge_order
+from pictures import LIGHT
 
-MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).repeat_interleave(196) * 255
-STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).repeat_interleave(196) * 255
+MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]) * 255
+STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]) * 255
 
 
 class Muon:
@@ -78,9 +79,52 @@ class Muon:
         torch._foreach_addcdiv_(self.rest, self.m, root, -rate / c1)
 
 
-def losses(model, b, coordinates):
+class Developer:
+    """Light, noise and the cut into patches for whole batches on the device: develop() of pictures.py."""
+
+    def __init__(self, device):
+        order = np.stack([data.patch_order(*grid) for grid in data.GRID_LIST])
+        self.order = torch.from_numpy(order).to(device)                             # [G, P*588]
+        xs, ys = [], []
+        for rows, columns in data.GRID_LIST:
+            y, x = merge_order(rows, columns)
+            inside = np.arange(14)
+            pad = lambda v, n: np.concatenate([v, np.zeros((data.PATCHES - len(v), 14))]) / max(1, n - 1) * 2 - 1  # noqa: E731
+            xs.append(pad(x[:, None] * 14.0 + inside, 28 * columns))
+            ys.append(pad(y[:, None] * 14.0 + inside, 28 * rows))
+        self.x, self.y = (torch.from_numpy(np.stack(v)).float().to(device) for v in (xs, ys))   # [G, P, 14]
+        self.mean, self.std = MEAN.view(3, 1, 1).to(device), STD.view(3, 1, 1).to(device)
+        self.grey = torch.tensor([0.299, 0.587, 0.114], device=device).view(3, 1, 1)
+
+    def __call__(self, pixels, grid, developed, light=True):
+        """pixels u8 [B, P*588] -> normalized patches bf16 [B, P, 588]."""
+        n = len(pixels)
+        v = torch.gather(pixels, 1, self.order[grid].long()).view(n, data.PATCHES, 3, 14, 14).float()
+        if light:
+            one = (n, 1, 1, 1, 1)
+            draw = lambda: torch.rand(one, device=v.device)                         # noqa: E731
+            leave = developed.view(one) > 0
+
+            def maybe(share, low, high, other):
+                return torch.where((draw() < share) & ~leave, low + (high - low) * draw(), other)
+            c = maybe(*LIGHT["uneven"], 0.0) * torch.randn(n, 5, 1, 1, 1, device=v.device).clamp(-1.8, 1.8).view(
+                n, 5, 1, 1, 1)
+            x, y = self.x[grid][:, :, None, None, :], self.y[grid][:, :, None, :, None]
+            c = [c[:, k].view(one) for k in range(5)]
+            gain = 1 + c[0] * x + c[1] * y + c[2] * (x * x - 1 / 3) + c[3] * (y * y - 1 / 3) + c[4] * x * y
+            v = v * (gain * maybe(*LIGHT["exposure"], 1.0))
+            v = torch.where((draw() < LIGHT["grey"]) & ~leave, (v * self.grey).sum(2, keepdim=True), v)
+            share, low, high = LIGHT["tint"]
+            tint = low + (high - low) * torch.rand(n, 1, 3, 1, 1, device=v.device)
+            v = v * torch.where((draw() < share) & ~leave, tint, 1.0)
+            noise = torch.randn(n, data.PATCHES, 1, 14, 14, device=v.device)
+            v = (v + maybe(*LIGHT["noise"], 0.0) * noise + 0.5).clamp(0, 255).floor()
+        return ((v - self.mean) / self.std).flatten(2).to(torch.bfloat16)
+
+
+def losses(model, developer, b, coordinates):
     """Mean cross entropy of the answers (coordinates against a narrow bell), and of the helper head."""
-    patches = ((b["patches"].float() - b["mean"]) / b["std"]).to(torch.bfloat16)
+    patches = developer(b["pixels"], b["grid"], b["developed"])
     hidden, image = model(patches, b["grid"], b["ids"], b["slot"], b["position"], b["branch"])
     at = b["at"][..., None].expand(-1, -1, hidden.shape[-1])
     logp = F.log_softmax(model.logits(torch.gather(hidden, 1, at)).float(), -1)
@@ -116,7 +160,6 @@ class Loader:
             for t in self.host.values():                        # page-locked: copies run beside the training
                 torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(t.data_ptr(), t.numel(), 0))
             self.stream = torch.cuda.Stream()
-        self.mean, self.std = MEAN.to(device), STD.to(device)
         self.waiting = self.fetch()
 
     def fetch(self):
@@ -137,7 +180,7 @@ class Loader:
             block.record_stream(torch.cuda.current_stream())
         self.feeder.release(w)
         self.waiting = self.fetch()
-        out = {"mean": self.mean, "std": self.std}
+        out = {}
         for name, (offset, dtype, shape) in self.fields.items():
             size = int(np.prod(shape)) * dtype.itemsize
             kind = {np.dtype(np.uint8): torch.uint8, np.dtype(np.int32): torch.int32,
@@ -147,7 +190,7 @@ class Loader:
         return out
 
 
-def strip_check(model, folder, device):
+def strip_check(model, developer, folder, device):
     """Share of held-out strips whose own caption is the likeliest of the seven."""
     held, voc = Strips(folder, "held-out"), data.Words()
     rows = [(name, p) for name in held.names for _, p in held.by_class[name]]
@@ -157,13 +200,12 @@ def strip_check(model, folder, device):
     from PIL import Image
     for i, (_, picture) in enumerate(rows):
         picture = np.asarray(Image.fromarray(picture).convert("RGB").resize((140, 140), Image.Resampling.BICUBIC))
-        out["patches"][i] = 0
-        out["patches"][i, :100] = data.patchify(picture, 5, 5)
+        out["pixels"][i, :picture.size] = picture.reshape(-1)
         out["grid"][i] = data.GRID_LIST.index((5, 5))
         data.pack(None, voc, None, 5, 5, out, i, asked)
     b = {k: torch.from_numpy(v.copy()).to(device) for k, v in out.items()}
     b = {k: v.long() if v.dtype == torch.int32 else v for k, v in b.items()}
-    patches = ((b["patches"].float() - MEAN.to(device)) / STD.to(device)).to(torch.bfloat16)
+    patches = developer(b["pixels"], b["grid"], None, light=False)
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
         hidden, _ = model(patches, b["grid"], b["ids"], b["slot"], b["position"], b["branch"])
         logp = model.logits(hidden).float().log_softmax(-1)
@@ -175,7 +217,7 @@ def strip_check(model, folder, device):
     return (total.argmax(1) == truth).float().mean().item()
 
 
-def save(folder, model, optimizer, step):
+def save(folder, model, optimizer, step, steps):
     """Weights fp32 and optimizer state bf16 in pieces of at most 15 MB."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, flat in (("weights", torch.cat([p.detach().flatten() for p in model.parameters()])),
@@ -183,7 +225,7 @@ def save(folder, model, optimizer, step):
         raw = flat.cpu().contiguous().view(torch.uint8).numpy()
         for i in range(0, len(raw), 15_000_000):
             raw[i:i + 15_000_000].tofile(folder / f"{name}-{i // 15_000_000}.bin")
-    (folder / "step.json").write_text(json.dumps({"step": step, "count": optimizer.count}))
+    (folder / "step.json").write_text(json.dumps({"step": step, "steps": steps, "count": optimizer.count}))
 
 
 def load(folder, model, optimizer=None):
@@ -210,7 +252,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for weights, state and log")
     parser.add_argument("--strips", required=True, help="folder of the X-SDD pictures with index.tsv")
-    parser.add_argument("--steps", type=int, required=True, help="length of the whole training")
+    parser.add_argument("--steps", type=int, default=0, help="length of the whole training")
+    parser.add_argument("--budget", type=float, help="instead of --steps: seconds, at the speed of the first 1200 steps")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after this time, state saved")
     parser.add_argument("--resume", type=Path, help="folder of an earlier part")
     parser.add_argument("--batch", type=int, default=256)
@@ -222,9 +265,10 @@ def main():
     parser.add_argument("--every", type=int, default=200, help="steps between log lines")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    first = json.loads((args.resume / "step.json").read_text())["step"] if args.resume else 0
+    before = json.loads((args.resume / "step.json").read_text()) if args.resume else {"step": 0}
+    first, args.steps = before["step"], args.steps or before.get("steps", 0)
     feeder = data.Feeder(args.seed, args.batch, args.workers, args.strips, first)   # forks: before CUDA starts
-    torch.manual_seed(args.seed)
+    torch.manual_seed(args.seed + first)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cuda.matmul.allow_tf32 = True
     model = Model(Config(), data.GRID_LIST, len(KINDS)).to(device)
@@ -233,18 +277,26 @@ def main():
         load(args.resume, model, optimizer)
     coordinates = torch.from_numpy(data.Words().coordinates).to(device)
     function = torch.compile(losses) if device.type == "cuda" else losses
+    developer = Developer(device)
     loader = Loader(feeder, device)
     parameters = list(model.parameters())
     total, since, waited, step = torch.zeros(7, device=device), time.time(), 0.0, first
     print(f"{sum(p.numel() for p in parameters) / 1e6:.2f} M parameters, {device}, step {first}, "
           f"{time.time() - began:.0f} s to start", flush=True)
-    while step < args.steps and time.time() - began < args.seconds:
+    while (step < args.steps or not args.steps) and time.time() - began < args.seconds:
         t = time.time()
         batch = loader.next()
         waited += time.time() - t
         with torch.autocast(device.type, torch.bfloat16):
-            answer, helper, parts = function(model, batch, coordinates)
-        progress = step / args.steps
+            answer, helper, parts = function(model, developer, batch, coordinates)
+        if not args.steps and step == 600:
+            torch.cuda.synchronize()
+            mark = time.time()
+        if not args.steps and step == 1200:
+            torch.cuda.synchronize()
+            args.steps = 100 * int((step + (args.budget - (time.time() - began)) * 600 / (time.time() - mark)) / 100)
+            print(f"{args.steps} steps fit the budget", flush=True)
+        progress = step / args.steps if args.steps else 0
         (answer + (0.5 if progress < 0.5 else 0.2) * helper).backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step(min(1, (step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * progress)))
@@ -258,14 +310,14 @@ def main():
                         text_right=mean[3], kind=mean[4], side=mean[5], norm=mean[6], pictures_per_second=round(rate),
                         waiting=round(waited / (time.time() - since), 2))
             if step % (args.every * 5) == 0 or step == args.steps:
-                line["strips"] = strip_check(model, args.strips, device)
+                line["strips"] = strip_check(model, developer, args.strips, device)
             line = {k: round(v, 4) if isinstance(v, float) else v for k, v in line.items()}
             print(json.dumps(line), flush=True)
             with open(args.out / "log.jsonl", "a") as file:
                 file.write(json.dumps(line) + "\n")
             total.zero_()
             since, waited = time.time(), 0.0
-    save(args.out, model, optimizer, step)
+    save(args.out, model, optimizer, step, args.steps)
     feeder.close()
     print(f"saved at step {step}, {time.time() - began:.0f} s", flush=True)
 
