@@ -83,5 +83,18 @@ void glm4v_image_ops_init(glm4v_image_ops *ops, unsigned cpu)
     ops->resize_rows = glm4v_resize_rows_c;
     ops->resize_columns = glm4v_resize_columns_c;
     ops->patches = glm4v_patches_c;
-    (void)cpu;
+#ifdef HAVE_AVX2
+    if (!(cpu & GLM4V_CPU_AVX2))
+        return;
+    ops->resize_pack = glm4v_resize_pack_avx2;
+    ops->resize_rows = glm4v_resize_rows_avx2;
+    ops->resize_columns = glm4v_resize_columns_avx2;
+#endif
+#ifdef HAVE_VNNI
+    if (!(cpu & GLM4V_CPU_VNNI))
+        return;
+    ops->resize_pack = glm4v_resize_pack_vnni;
+    ops->resize_rows = glm4v_resize_rows_vnni;
+    ops->resize_columns = glm4v_resize_columns_vnni;
+#endif
 }

@@ -17,7 +17,8 @@
 enum { PAGE = 4096, FRONT = 256, PATTERN = 0xa5, POISON = 0xd7 };
 
 static void (*const checks[])(struct check *t) = {
-    check_act, check_attention, check_convert, check_gemm, check_norm, check_pack, check_rope,
+    check_act, check_attention, check_convert, check_gemm, check_image,
+    check_norm, check_pack, check_rope,
 };
 
 /* Levels from the bottom up; what the machine lacks is left out. */
@@ -36,6 +37,7 @@ static void init_tables(struct tables *tables, unsigned cpu)
     glm4v_attention_ops_init(&tables->attention, cpu);
     glm4v_convert_ops_init(&tables->convert, cpu);
     glm4v_gemm_ops_init(&tables->gemm, cpu);
+    glm4v_image_ops_init(&tables->image, cpu);
     glm4v_norm_ops_init(&tables->norm, cpu);
     glm4v_rope_ops_init(&tables->rope, cpu);
 }

@@ -23,6 +23,7 @@
 #include "convert.h"
 #include "cpu.h"
 #include "gemm.h"
+#include "image.h"
 #include "norm.h"
 #include "rope.h"
 
@@ -31,6 +32,7 @@ struct tables {
     glm4v_attention_ops attention;
     glm4v_convert_ops convert;
     glm4v_gemm_ops gemm;
+    glm4v_image_ops image;
     glm4v_norm_ops norm;
     glm4v_rope_ops rope;
 };
@@ -137,6 +139,7 @@ void check_act(struct check *t);
 void check_attention(struct check *t);
 void check_convert(struct check *t);
 void check_gemm(struct check *t);
+void check_image(struct check *t);
 void check_norm(struct check *t);
 void check_pack(struct check *t);
 void check_rope(struct check *t);
