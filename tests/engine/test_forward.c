@@ -3,6 +3,7 @@
  * a prompt is cut, whoever else is in the batch, on any number of threads and stages; nothing
  * allocated while decoding; cancel between layers; errors that leave all as it was. What the
  * numbers should be is the golden suite's matter. */
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "context.h"
@@ -173,6 +174,43 @@ static void threads_do_not_change_a_byte(void)
         glm4v_context_close(&y);
         glm4v_model_close(&a);
         glm4v_model_close(&b);
+    }
+}
+
+typedef struct {
+    glm4v_context *context;
+    request r;
+    float logits[9 * VOCAB];
+} worker;
+
+static void *work(void *user)
+{
+    worker *w = user;
+    generate(w->context, 0, &w->r, 50, 8, w->logits);
+    return NULL;
+}
+
+/* Two engines on one model share its backend: operations take turns inside. */
+static void contexts_of_one_model_run_side_by_side(void)
+{
+    static worker w[2];
+    static float alone[9 * VOCAB];
+    pthread_t thread[2];
+    for (size_t i = 0; i < N_FORMS; i++) {
+        glm4v_model *model = open_model(quantizations[i], 3);
+        for (int j = 0; j < 2; j++) {
+            w[j].context = open_context(model);
+            make_request(&w[j].r, model, 180 + 60 * (uint32_t)j, 4);
+            REQUIRE(!pthread_create(&thread[j], NULL, work, &w[j]));
+        }
+        for (int j = 0; j < 2; j++)
+            pthread_join(thread[j], NULL);
+        for (int j = 0; j < 2; j++) {
+            generate(w[j].context, 1, &w[j].r, ROWS, 8, alone);
+            CHECK(same(alone, w[j].logits, 9 * VOCAB));
+            glm4v_context_close(&w[j].context);
+        }
+        glm4v_model_close(&model);
     }
 }
 
@@ -452,6 +490,7 @@ int main(void)
     TEST(prefill_in_pieces_equals_the_whole);
     TEST(eight_sequences_decoded_together_equal_each_alone);
     TEST(threads_do_not_change_a_byte);
+    TEST(contexts_of_one_model_run_side_by_side);
     TEST(two_stages_equal_one);
     TEST(a_copied_prefix_gives_the_same_bytes);
     TEST(a_picture_does_not_depend_on_those_before_it);
