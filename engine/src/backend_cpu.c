@@ -30,7 +30,7 @@ void glm4v_cpu_run(glm4v_cpu_backend *c, uint32_t n, uint64_t work,
 
 static int cpu_alloc(glm4v_backend *b, void **ptr, size_t bytes, glm4v_error *err)
 {
-    void *block = glm4v_alloc_aligned(bytes, 1);
+    void *block = glm4v_alloc_sparse(bytes, 1);
     if (!block)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a buffer of %zu bytes", bytes);
     *ptr = block;
@@ -62,7 +62,7 @@ static int cpu_download(glm4v_backend *b, float *host, const void *x, size_t n)
 /* Replace *block by one of n * size bytes; NOMEM leaves it. */
 static int grow(void **block, size_t n, size_t size, const char *what, glm4v_error *err)
 {
-    void *fresh = glm4v_alloc_aligned(n, size);
+    void *fresh = glm4v_alloc_sparse(n, size);
     if (!fresh)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for scratch of %s (%zu x %zu bytes)",
                           what, n, size);

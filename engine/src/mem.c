@@ -50,16 +50,28 @@ void *glm4v_alloc(size_t n, size_t size)
     return ptr;
 }
 
+/* Tell the kernel how to back the whole huge pages inside a block. A hint: failing changes nothing. */
+static void advise(void *ptr, size_t bytes, int advice)
+{
+    if (!ptr || bytes < 2 * HUGE_PAGE)
+        return;
+    uintptr_t first = ((uintptr_t)ptr + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1);
+    uintptr_t last = ((uintptr_t)ptr + bytes) & ~(uintptr_t)(HUGE_PAGE - 1);
+    if (last > first)
+        madvise((char *)ptr + (first - (uintptr_t)ptr), last - first, advice);
+}
+
 void *glm4v_alloc_aligned(size_t n, size_t size)
 {
     void *ptr = allocate(n, size);
-    size_t bytes = n * size;
-    if (ptr && bytes >= 2 * HUGE_PAGE) {
-        uintptr_t first = ((uintptr_t)ptr + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1);
-        uintptr_t last = ((uintptr_t)ptr + bytes) & ~(uintptr_t)(HUGE_PAGE - 1);
-        if (last > first)
-            madvise((char *)ptr + (first - (uintptr_t)ptr), last - first, MADV_HUGEPAGE);
-    }
+    advise(ptr, n * size, MADV_HUGEPAGE);
+    return ptr;
+}
+
+void *glm4v_alloc_sparse(size_t n, size_t size)
+{
+    void *ptr = allocate(n, size);
+    advise(ptr, n * size, MADV_NOHUGEPAGE);
     return ptr;
 }
 

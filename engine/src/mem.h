@@ -17,6 +17,10 @@ void *glm4v_realloc(void *ptr, size_t n, size_t size) __attribute__((warn_unused
 /* n objects, not zeroed, aligned to 64 bytes; from 4 MiB on, huge pages are asked for. Not for glm4v_realloc. */
 void *glm4v_alloc_aligned(size_t n, size_t size) __attribute__((warn_unused_result));
 
+/* The same for memory that may never be touched in full (KV cache, scratch): no huge pages, of which one
+ * touched byte takes 2 MiB. */
+void *glm4v_alloc_sparse(size_t n, size_t size) __attribute__((warn_unused_result));
+
 /* Copy of a string, or NULL. */
 char *glm4v_strdup(const char *s) __attribute__((warn_unused_result));
 
