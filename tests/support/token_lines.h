@@ -70,7 +70,7 @@ static bool token_line_check(const glm4v_tokenizer *t, const char *line, size_t 
 }
 
 /* Compare all lines of a file. Number of lines that differ, -1 if it cannot be read; *n_lines of all. */
-static long token_lines_check(const glm4v_tokenizer *t, const char *path, long *n_lines)
+__attribute__((unused)) static long token_lines_check(const glm4v_tokenizer *t, const char *path, long *n_lines)
 {
     char *line = NULL;
     size_t size = 0;

@@ -7,6 +7,7 @@
 #include "mem.h"
 #include "prompt.h"
 #include "test.h"
+#include "token_lines.h"
 
 #define DATA SOURCE_ROOT "/tests/data/tokenizer/"
 #define MAX_TURNS 8
@@ -370,6 +371,35 @@ static void timestamps_do_not_depend_on_the_locale(void)
     setlocale(LC_NUMERIC, "C");
 }
 
+/* Whatever the model that ships is trained to next, its tokenizer must be of the kind that this engine reads. */
+static void the_shipped_model_speaks_glm41v(void)
+{
+    static const char *const texts[] = { "Describe the image in one sentence.", "用一句话描述这张图片。",
+                                         "A scratch at the top left.\n\n  {\"count\": 2} \u017f\U0001F600" };
+    static const char dir[] = SOURCE_ROOT "/models/surface-tiny";
+    setting s = { 0 };
+    glm4v_error err = { 0 };
+    const glm4v_grid grid = { 2, 2, 0 };
+    if (glm4v_config_read(&s.config, dir, true, &err) || glm4v_tokenizer_open(&s.tokenizer, dir, &err) ||
+        glm4v_chat_init(&s.chat, s.tokenizer, &s.config, &err)) {
+        test_fail(__FILE__, __LINE__, "%s", err.msg);
+        return;
+    }
+    CHECK_STR(glm4v_template_name(s.chat.format), "glm-4.1v");
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        glm4v_prompt p = { 0 };
+        const glm4v_task task = { .prompt = texts[i], .images = &picture, .n_images = 1 };
+        CHECK_EQ(build(&p, &s, &task, &grid, 1, &err), 0);
+        /* [gMASK] <sop> <|user|> newline, picture, text, <|assistant|> newline <think> </think> <answer> */
+        REQUIRE(p.n_ids > 12);
+        CHECK_EQ(p.ids[4], s.config.image_start_id);
+        CHECK_EQ(p.ids[p.n_ids - 1], s.chat.answer);
+        CHECK(token_ids_spell(s.tokenizer, p.ids + 7, p.n_ids - 12, texts[i], strlen(texts[i])));
+        glm4v_prompt_clear(&p);
+    }
+    glm4v_tokenizer_close(&s.tokenizer);
+}
+
 static void failing_memory_is_an_error_and_leaks_nothing(void)
 {
     setting s;
@@ -404,6 +434,7 @@ int main(void)
     TEST(ids_of_config_json_must_name_the_right_tokens);
     TEST(control_tokens_that_fit_no_template_are_refused);
     TEST(timestamps_do_not_depend_on_the_locale);
+    TEST(the_shipped_model_speaks_glm41v);
     TEST(failing_memory_is_an_error_and_leaks_nothing);
     return test_end();
 }

@@ -166,8 +166,8 @@ static void ids_equal_those_of_other_implementations(void)
 /* O-04: names of control tokens, alone and between all kinds of neighbours. */
 static void text_never_becomes_a_control_token(void)
 {
-    static const char *const around[] = { "",  " ", "\n", "a",  "7",  "!",
-                                          "'", "<", "|",  "。", "用", "\u017f" };
+    static const char *const around[] = { "", " ", "\n", "a", "7", "!", "'", "<", "|", "。", "用", "\u017f",
+                                          "\t", "[", "</", "|>", "_", "\u3000" };
     static const char *const files[] = { "glm-4.1v", "glm-4.5", "chatglm4v" };
     const int n_around = (int)(sizeof around / sizeof *around);
     int cases = 0;
@@ -191,7 +191,7 @@ static void text_never_becomes_a_control_token(void)
         }
         glm4v_tokenizer_close(&t);
     }
-    CHECK(cases > 500);
+    CHECK(cases >= 1000);
 }
 
 static void encoding_appends_and_refuses_what_is_not_utf8(void)
@@ -491,26 +491,49 @@ static void windows_line_ends_and_blank_lines_are_taken(void)
     glm4v_free(text);
 }
 
-/* Every beginning of the two files: refused, or, where nothing but the last newline is missing,
- * equal. */
+/* Every beginning of the two files: refused, or, where nothing but the last newline is missing, equal. */
 static void every_truncation_is_refused(void)
 {
     size_t len, config_len;
     char *config = slurp(DATA "chatglm4v", "tokenizer_config.json", &config_len);
     for (int is_json = 0; is_json < 2; is_json++) {
-        char *text = slurp(is_json ? DATA "glm-4.5" : DATA "chatglm4v",
-                           is_json ? "tokenizer.json" : "tokenizer.model", &len);
-        size_t step = is_json ? 7 : 1; /* parsing 17 kB 17,000 times takes too long */
+        char *text = slurp(is_json ? DATA "glm-4.5" : DATA "chatglm4v", is_json ? "tokenizer.json" : "tokenizer.model",
+                           &len);
+        size_t step = is_json && !getenv("GLM4V_DEEP") ? 7 : 1; /* parsing 17 kB 17,000 times takes long */
         for (size_t n = 0; n + 1 < len; n += step) {
             glm4v_tokenizer *t = NULL;
-            if (glm4v_tokenizer_parse(&t, is_json, text, n, is_json ? NULL : config, config_len,
-                                      NULL) == 0)
+            if (glm4v_tokenizer_parse(&t, is_json, text, n, is_json ? NULL : config, config_len, NULL) == 0)
                 test_fail(__FILE__, __LINE__, "%zu of %zu bytes were taken", n, len);
             glm4v_tokenizer_close(&t);
         }
         glm4v_free(text);
     }
     glm4v_free(config);
+}
+
+/* A changed bit: refused, or a tokenizer that still gives every text back. */
+static void every_changed_bit_is_refused_or_harmless(void)
+{
+    static const char sample[] = "The surface isn't clean:\n 缺陷 12345 <think>/nothink qxzj";
+    static const char *const dirs[] = { DATA "chatglm4v", DATA "glm-4.1v" };
+    static const char *const names[] = { "tokenizer.model", "tokenizer.json" };
+    size_t len, step = getenv("GLM4V_DEEP") ? 1 : 11;
+    for (int is_json = 0; is_json < 2; is_json++) {
+        char *text = slurp(dirs[is_json], names[is_json], &len);
+        for (size_t bit = 0; bit < 8 * len; bit += step) {
+            glm4v_tokenizer *t = NULL;
+            text[bit / 8] ^= (char)(1 << bit % 8);
+            if (glm4v_tokenizer_parse(&t, is_json, text, len, NULL, 0, NULL) == 0) {
+                token_ids ids = encode(t, sample);
+                if (!token_ids_spell(t, ids.ids, ids.n, sample, sizeof sample - 1))
+                    test_fail(__FILE__, __LINE__, "%s, bit %zu: the text does not come back", names[is_json], bit);
+                glm4v_free(ids.ids);
+            }
+            glm4v_tokenizer_close(&t);
+            text[bit / 8] ^= (char)(1 << bit % 8);
+        }
+        glm4v_free(text);
+    }
 }
 
 static void limits_hold_on_both_sides(void)
@@ -532,6 +555,20 @@ static void limits_hold_on_both_sides(void)
             CHECK_CONTAINS(err.msg, "4097 bytes");
         glm4v_tokenizer_close(&t);
         free(longer);
+    }
+    glm4v_free(text);
+    text = slurp(DATA "glm-4.1v", "tokenizer.json", &len);
+    for (int past = 0; past < 2; past++) { /* the largest id, and one more */
+        char with[128];
+        snprintf(with, sizeof with, "\"added_tokens\": [{\"id\": %d, \"content\": \"<last>\"},",
+                 GLM4V_MAX_VOCAB - 1 + past);
+        char *other = replaced(text, "\"added_tokens\": [", with);
+        glm4v_tokenizer *t = NULL;
+        CHECK_EQ(glm4v_tokenizer_parse(&t, true, other, strlen(other), NULL, 0, NULL), past ? GLM4V_ERR_FORMAT : 0);
+        if (t)
+            CHECK_EQ(glm4v_tokenizer_size(t), GLM4V_MAX_VOCAB);
+        glm4v_tokenizer_close(&t);
+        free(other);
     }
     glm4v_free(text);
 }
@@ -597,6 +634,7 @@ int main(void)
     TEST(a_tokenizer_model_with_wrong_lines_is_refused);
     TEST(windows_line_ends_and_blank_lines_are_taken);
     TEST(every_truncation_is_refused);
+    TEST(every_changed_bit_is_refused_or_harmless);
     TEST(limits_hold_on_both_sides);
     TEST(missing_files_are_told);
     TEST(failing_memory_is_an_error_and_leaks_nothing);
