@@ -224,6 +224,7 @@ static int read_text(glm4v_config *c, const json_t *root, glm4v_error *err)
         t->head_dim = t->hidden / t->heads;
     }
     t->norm_eps = (float)eps;
+    t->tied_by_default = find(&outer, "tie_word_embeddings") < 0;
     t->qkv_bias = true; /* of the architecture, whatever attention_bias says */
     return read_rope(t, root, text, err);
 }

@@ -28,6 +28,7 @@ typedef struct {
     double rope_theta;
     bool qkv_bias;
     bool tied;           /* lm_head is the embedding */
+    bool tied_by_default; /* config.json does not say: tied where there is no lm_head */
 } glm4v_text_config;
 
 typedef struct {

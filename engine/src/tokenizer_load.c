@@ -176,11 +176,13 @@ static int load_ranks(glm4v_tokenizer *t, const char *text, size_t len, const js
                               file, row);
         rc = glm4v_vocab_add(t, (int32_t)line.rank, bytes, (size_t)n, GLM4V_TOKEN_TEXT, file, err);
     }
-    /* in this family control tokens follow the ranks at once: a gap means that the file was cut at a line's end */
-    if (!rc && n_controls && text_size < size && t->tokens[text_size].kind == GLM4V_TOKEN_NONE)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          "%s: the ranks end at %lld, but no control token of %s has the next id: truncated?",
-                          file, (long long)text_size - 1, CONFIG);
+    /* in this family control tokens follow the ranks and one another: a gap means that a file was cut at a line's end,
+     * or that an id was damaged */
+    for (int64_t id = text_size; !rc && n_controls && id < size; id++)
+        if (t->tokens[id].kind == GLM4V_TOKEN_NONE)
+            return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                              "%s: the ranks end at %lld, but no control token of %s has the id %lld: truncated?",
+                              file, (long long)text_size - 1, CONFIG, (long long)id);
     t->whole_piece = true;
     return rc ? rc : glm4v_vocab_finish(t, file, err);
 }

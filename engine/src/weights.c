@@ -255,8 +255,9 @@ static int add_text(maker *m)
     module mod = { m->text, "", -1, GLM4V_PART_TEXT, last };
     if (!rc)
         rc = add_vector(m, &mod, &model->norm, "norm.weight", t->hidden, 1);
-    bool tied =
-        t->tied || (m->checkpoint && !glm4v_checkpoint_find(m->checkpoint, "lm_head.weight"));
+    /* a head that is missing though config.json says it is not the embedding is damage, no tie */
+    bool tied = t->tied || (t->tied_by_default && m->checkpoint &&
+                            !glm4v_checkpoint_find(m->checkpoint, "lm_head.weight"));
     if (!rc)
         rc = add_vocabulary(m, GLM4V_ITEM_LINEAR, GLM4V_PART_LM_HEAD, last, &model->lm_head,
                             tied ? embedding : "lm_head.weight");

@@ -184,8 +184,13 @@ static void tied_models_use_the_embedding_as_head(void)
         CHECK_EQ(m->info.n_parameters, 468448 - TINY_VOCAB * TINY_HIDDEN);
         glm4v_model_close(&m);
         if (!i)
-            file_replace(dir, "config.json", "\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false");
+            file_replace(dir, "config.json", "\"tie_word_embeddings\": true,", "");
     }
+    /* but not where config.json says that there is one */
+    file_replace(dir, "config.json", "\"torch_dtype\"", "\"tie_word_embeddings\": false, \"torch_dtype\"");
+    CHECK(!open_with(dir, (glm4v_model_options){ 0 }));
+    CHECK_EQ(err.code, GLM4V_ERR_FORMAT);
+    CHECK_CONTAINS(err.msg, "\"lm_head.weight\" is missing");
     tiny_model_remove(dir);
 }
 
