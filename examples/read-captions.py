@@ -18,18 +18,24 @@ def clock(nanoseconds):
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{rest // 1000000:03}"
 
 
+def say(line):
+    """One write a line: captions and results come from two threads."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def on_text(sink):
     """A cue with its time and duration. Runs on a streaming thread."""
     buffer = sink.pull_sample().get_buffer()
     text = buffer.extract_dup(0, buffer.get_size()).decode("utf-8")
-    print(f"text  {clock(buffer.pts)}  +{clock(buffer.duration)}  {text}", flush=True)
+    say(f"text  {clock(buffer.pts)}  +{clock(buffer.duration)}  {text}")
     return Gst.FlowReturn.OK
 
 
 def on_result(result):
     """All keys are listed in docs/element.md; the meta on the frames has the same."""
     _, pts = result.get_uint64("pts")
-    print(f"bus   {clock(pts)}  {result.get_string('status')}  {result.get_string('text')}", flush=True)
+    say(f"bus   {clock(pts)}  {result.get_string('status')}  {result.get_string('text')}")
 
 
 def main():

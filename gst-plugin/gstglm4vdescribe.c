@@ -557,10 +557,12 @@ submit (GstGlm4vDescribe * self, GstBuffer * buffer, gboolean exact,
   GstGlm4vJob *job = new_job (self, buffer, exact, until_next);
   gboolean replaced = FALSE, accepted = FALSE;
 
-  if (!exact && load_state (self) != GST_GLM4V_LOADED)
+  if (!exact && load_state (self) != GST_GLM4V_LOADED) {
+    self->missed_loading = TRUE;
     count (self, &self->stats.dropped_loading);
-  else
+  } else {
     accepted = gst_glm4v_worker_push (self->worker, job, &replaced);
+  }
   if (replaced)
     count (self, &self->stats.dropped_busy);
   if (accepted && exact)
@@ -569,15 +571,14 @@ submit (GstGlm4vDescribe * self, GstBuffer * buffer, gboolean exact,
   return NULL;
 }
 
-/* The moment the model is there the next frame is due, whatever the grid. */
+/* The first frame after a late model is due, whatever the grid. */
 static void
 notice_load (GstGlm4vDescribe * self)
 {
-  GstGlm4vLoadState state = load_state (self);
-
-  if (self->was_loading && state == GST_GLM4V_LOADED)
-    gst_glm4v_sampler_reset (&self->sampler);
-  self->was_loading = state == GST_GLM4V_LOADING;
+  if (!self->missed_loading || load_state (self) != GST_GLM4V_LOADED)
+    return;
+  self->missed_loading = FALSE;
+  gst_glm4v_sampler_reset (&self->sampler);
 }
 
 static GstBuffer *
@@ -996,7 +997,7 @@ prepare_stream (GstGlm4vDescribe * self)
   self->have_info = self->live_known = FALSE;
   self->segment_number = 0;
   self->frame_number = 0;
-  self->was_loading = TRUE;
+  self->missed_loading = FALSE;
   gst_glm4v_text_reset (&self->text);
   g_mutex_lock (&self->lock);
   self->failed = FALSE;

@@ -131,6 +131,17 @@ handle_flow (GstGlm4vText * self, GstFlowReturn flow)
         GST_GLM4V_FAULT_TEXT_FLOW, "pad text", gst_flow_get_name (flow));
 }
 
+/* Tell that nothing comes between start and end, and that what comes next will
+ * not begin before end: muxers look at where things begin, so without the
+ * second event they would hold the video back until there is something. */
+static void
+push_gap (GstPad * pad, GstClockTime start, GstClockTime end)
+{
+  if (end > start)
+    gst_pad_push_event (pad, gst_event_new_gap (start, end - start));
+  gst_pad_push_event (pad, gst_event_new_gap (end, 0));
+}
+
 /* Where a caption goes; FALSE if there is no room before the segment ends. */
 static gboolean
 place_cue (GstGlm4vText * self, const Item * item, GstClockTime * start,
@@ -161,53 +172,45 @@ new_cue (gchar * text, GstClockTime start, GstClockTime end)
   return buffer;
 }
 
-/* The rest of a stream up to its end, as a GAP. With the lock. */
-static GstEvent *
-final_gap (GstGlm4vText * self)
+/* The rest of a stream up to its end is silence. */
+static void
+push_final_gap (GstGlm4vText * self, GstPad * pad)
 {
-  GstEvent *gap;
+  GstClockTime start, end;
 
-  if (!GST_CLOCK_TIME_IS_VALID (self->end)
-      || !GST_CLOCK_TIME_IS_VALID (self->position)
-      || self->end <= self->position || self->segment.rate < 0)
-    return NULL;
-  gap = gst_event_new_gap (self->position, self->end - self->position);
-  self->position = self->end;
-  return gap;
+  g_mutex_lock (&self->lock);
+  start = self->position;
+  end = self->segment.rate < 0 ? GST_CLOCK_TIME_NONE : self->end;
+  g_mutex_unlock (&self->lock);
+  if (GST_CLOCK_TIME_IS_VALID (start) && GST_CLOCK_TIME_IS_VALID (end)
+      && end > start)
+    push_gap (pad, start, end);
 }
 
 static void
 push_event (GstGlm4vText * self, GstPad * pad, GstEvent * event)
 {
-  GstEvent *before = NULL, *after = NULL;
+  GstClockTime begin = GST_CLOCK_TIME_NONE;
   const GstSegment *segment;
 
-  switch (GST_EVENT_TYPE (event)) {
-    case GST_EVENT_SEGMENT:
-      gst_event_parse_segment (event, &segment);
-      if (segment->format == GST_FORMAT_TIME)
-        after = gst_event_new_gap (segment->start, 0);
-      break;
-    case GST_EVENT_EOS:
-    case GST_EVENT_SEGMENT_DONE:
-      g_mutex_lock (&self->lock);
-      before = final_gap (self);
-      g_mutex_unlock (&self->lock);
-      break;
-    default:
-      break;
+  if (GST_EVENT_TYPE (event) == GST_EVENT_SEGMENT) {
+    gst_event_parse_segment (event, &segment);
+    if (segment->format == GST_FORMAT_TIME)
+      begin = segment->start;
+  } else if (GST_EVENT_TYPE (event) == GST_EVENT_EOS
+      || GST_EVENT_TYPE (event) == GST_EVENT_SEGMENT_DONE) {
+    push_final_gap (self, pad);
   }
-  if (before)
-    gst_pad_push_event (pad, before);
   gst_pad_push_event (pad, event);
-  if (after)
-    gst_pad_push_event (pad, after);
+  if (GST_CLOCK_TIME_IS_VALID (begin))
+    push_gap (pad, begin, begin);
 }
 
 static void
 push_item (GstGlm4vText * self, GstPad * pad, Item * item)
 {
   GstClockTime start, end;
+  GstFlowReturn flow;
 
   if (item->event) {
     push_event (self, pad, g_steal_pointer (&item->event));
@@ -220,8 +223,11 @@ push_item (GstGlm4vText * self, GstPad * pad, Item * item)
   }
   self->position = end;
   g_mutex_unlock (&self->lock);
-  handle_flow (self, gst_pad_push (pad,
-          new_cue (g_steal_pointer (&item->text), start, end)));
+  flow = gst_pad_push (pad, new_cue (g_steal_pointer (&item->text), start,
+          end));
+  if (flow == GST_FLOW_OK)
+    push_gap (pad, end, end);
+  handle_flow (self, flow);
 }
 
 static gboolean
@@ -232,7 +238,8 @@ gap_is_due (GstGlm4vText * self)
       && GST_CLOCK_TIME_IS_VALID (self->need) && self->need > self->position;
 }
 
-static GstEvent *
+/* How far the next GAP goes; the position moves with it. */
+static GstClockTime
 next_gap (GstGlm4vText * self)
 {
   GstClockTime start = self->position;
@@ -241,7 +248,7 @@ next_gap (GstGlm4vText * self)
   if (GST_CLOCK_TIME_IS_VALID (self->segment.stop))
     end = MAX (MIN (end, self->segment.stop), start);
   self->position = MAX (end, self->need);
-  return end > start ? gst_event_new_gap (start, end - start) : NULL;
+  return end;
 }
 
 /* The head of the queue; its segment, if it is one, becomes the timeline. */
@@ -269,7 +276,7 @@ loop (gpointer user)
 {
   GstGlm4vText *self = user;
   Item *item = NULL;
-  GstEvent *gap = NULL;
+  GstClockTime start, end = 0;
   gboolean flushing;
   GstPad *pad;
 
@@ -279,19 +286,20 @@ loop (gpointer user)
     g_cond_wait (&self->cond, &self->lock);
   flushing = self->flushing;
   pad = self->pad;
+  start = self->position;
   if (!flushing && !g_queue_is_empty (&self->queue))
     item = pop_item (self);
   else if (!flushing)
-    gap = next_gap (self);
+    end = next_gap (self);
   g_mutex_unlock (&self->lock);
 
-  if (flushing)
+  if (flushing) {
     gst_pad_pause_task (pad);
-  if (gap)
-    gst_pad_push_event (pad, gap);
-  if (item) {
+  } else if (item) {
     push_item (self, pad, item);
     item_free (item);
+  } else if (end > start) {
+    push_gap (pad, start, end);
   }
 }
 

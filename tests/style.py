@@ -139,7 +139,7 @@ def commit_subjects_name_component_and_effect(files):
                          capture_output=True, text=True, check=True)
     for line in log.stdout.splitlines():
         commit, _, subject = line.partition(" ")
-        if len(subject) > 74 or not SUBJECT.match(subject):
+        if len(subject) > 76 or not SUBJECT.match(subject):
             yield f"{commit}: {subject}"
 
 

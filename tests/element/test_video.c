@@ -149,6 +149,8 @@ static void sync_waits_for_the_model_to_load(void)
     GstBuffer *out = gst_harness_pull(h);
     CHECK_EQ(support_count_meta(out), 1);
     gst_buffer_unref(out);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 7, 33));
+    CHECK_EQ(support_stat(element, "sampled"), 1);
     support_done(h);
 }
 

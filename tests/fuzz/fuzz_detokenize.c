@@ -113,39 +113,58 @@ static size_t put_line(char *out, const uint8_t *s, size_t len, int rank)
     return n + (size_t)sprintf(out + n, " %d\n", rank);
 }
 
+/* Tokens of the input: where they begin and end in its bytes, and their ids. */
+typedef struct {
+    size_t start[MAX_BYTES], len[MAX_BYTES];
+    int32_t id[MAX_BYTES];
+    size_t n;
+    char text[256 * 16 + MAX_BYTES * 16]; /* their tokenizer.model */
+    size_t n_text;
+    int n_ranks;
+} cut_tokens;
+
+/* Id of the next token, bytes [start, start + len): its byte, that of an equal one before it, or a new one. */
+static int32_t id_for(cut_tokens *c, const uint8_t *bytes, size_t start, size_t len)
+{
+    if (len == 1)
+        return bytes[start];
+    for (size_t i = 0; i < c->n; i++)
+        if (c->len[i] == len && memcmp(bytes + c->start[i], bytes + start, len) == 0)
+            return c->id[i];
+    c->n_text += put_line(c->text + c->n_text, bytes + start, len, c->n_ranks);
+    return c->n_ranks++;
+}
+
+static void cut_bytes(cut_tokens *c, const uint8_t *borders, size_t n_borders, const uint8_t *bytes, size_t len)
+{
+    c->n = c->n_text = 0;
+    for (c->n_ranks = 0; c->n_ranks < 256; c->n_ranks++)
+        c->n_text += put_line(c->text + c->n_text, &(uint8_t){ (uint8_t)c->n_ranks }, 1, c->n_ranks);
+    for (size_t i = 0; i < len; i += c->len[c->n++]) {
+        size_t n = n_borders ? 1 + borders[c->n % n_borders] % 7u : 1;
+        n = n < len - i ? n : len - i;
+        c->id[c->n] = id_for(c, bytes, i, n);
+        c->start[c->n] = i;
+        c->len[c->n] = n;
+    }
+}
+
 /* Push bytes [0, len) cut into tokens of the lengths that borders tells, and compare. */
 static void check_borders(const uint8_t *borders, size_t n_borders, const uint8_t *bytes, size_t len)
 {
-    static char text[256 * 16 + MAX_BYTES * 16], expected[3 * MAX_BYTES + 1], stream[3 * MAX_BYTES + 1];
-    static int32_t ids[MAX_BYTES];
-    size_t n_text = 0, n_ids = 0, n_stream = 0;
-    int rank = 0;
-    for (int b = 0; b < 256; b++)
-        n_text += put_line(text + n_text, &(uint8_t){ (uint8_t)b }, 1, rank++);
-    for (size_t i = 0; i < len;) {
-        size_t k = n_borders ? 1 + borders[n_ids % n_borders] % 7u : 1, at = 0;
-        if (k > len - i)
-            k = len - i;
-        ids[n_ids] = k == 1 ? bytes[i] : -1;
-        for (size_t j = 0; k > 1 && j < n_ids && ids[n_ids] < 0; at += ids[j] < 256 ? 1 : 1 + borders[j % n_borders] % 7u, j++)
-            if (ids[j] >= 256 && 1 + borders[j % n_borders] % 7u == k && memcmp(bytes + at, bytes + i, k) == 0)
-                ids[n_ids] = ids[j]; /* the same token again */
-        if (ids[n_ids] < 0) {
-            ids[n_ids] = rank;
-            n_text += put_line(text + n_text, bytes + i, k, rank++);
-        }
-        n_ids++;
-        i += k;
-    }
+    static cut_tokens c;
+    static char expected[3 * MAX_BYTES + 1], stream[3 * MAX_BYTES + 1];
+    size_t n_stream = 0;
+    cut_bytes(&c, borders, n_borders, bytes, len);
     glm4v_tokenizer *t = NULL;
     glm4v_detokenizer d;
     const glm4v_chat none = { .think = -1, .think_end = -1, .answer = -1, .answer_end = -1, .box = -1, .box_end = -1 };
-    FUZZ_CHECK(glm4v_tokenizer_parse(&t, false, text, n_text, NULL, 0, NULL) == 0);
+    FUZZ_CHECK(glm4v_tokenizer_parse(&t, false, c.text, c.n_text, NULL, 0, NULL) == 0);
     FUZZ_CHECK(glm4v_detokenizer_init(&d, t, &none, false, MAX_BYTES, NULL) == 0);
-    for (size_t i = 0; i < n_ids; i++) {
+    for (size_t i = 0; i < c.n; i++) {
         const char *part_text;
         glm4v_text_part part;
-        FUZZ_CHECK(glm4v_detokenizer_push(&d, ids[i], &part_text, &part));
+        FUZZ_CHECK(glm4v_detokenizer_push(&d, c.id[i], &part_text, &part));
         FUZZ_CHECK(glm4v_utf8_valid(part_text, strlen(part_text), NULL));
         memcpy(stream + n_stream, part_text, strlen(part_text));
         n_stream += strlen(part_text);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* P-04: a hostile tokenizer.json: load, encode, decode. The first byte chooses: 0 = what follows is the file; else it is
- * a list of edits of a valid one, so that inputs stay JSON and lie in single values. An edit is four bytes: which
- * value (two, of all strings, numbers and words of the file), what takes its place, and a number for that. */
+/* P-04: a hostile tokenizer.json: load, encode, decode. The first byte chooses: 0 = what follows is the file;
+ * else it is a list of edits of a valid one, so that inputs stay JSON and lie in single values. An edit is four
+ * bytes: which value (two, of all strings, numbers and words of the file), what takes its place, and a number
+ * for that. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,7 +66,8 @@ static char *edited(const uint8_t *edits, size_t size, size_t *len)
     for (int i = 0; i < 16 && size >= 4; i++, edits += 4, size -= 4) {
         uint32_t which = ((uint32_t)edits[0] << 8 | edits[1]) % n_values;
         /* positions are those of the valid file: later edits may hit another place, which is as good */
-        size_t start = value_start[which], end = value_end[which], n = replacement(with, sizeof with, edits[2], edits[3]);
+        size_t start = value_start[which], end = value_end[which];
+        size_t n = replacement(with, sizeof with, edits[2], edits[3]);
         if (end > *len)
             continue;
         memmove(text + start + n, text + end, *len - end);

@@ -199,12 +199,12 @@ static bool write_json(const char *path, const char *config_path, bool as_lists)
         return false;
     fputs("{\"version\": \"1.0\", \"added_tokens\": [", out);
     bool ok = put_added(out, config_path);
-    fputs("], \"normalizer\": null, \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\","
-          "\"pattern\": {\"Regex\": \"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}|"
-          " ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"}, \"behavior\": "
-          "\"Isolated\", \"invert\": false}, {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"use_regex\": "
-          "false}]}, \"decoder\": {\"type\": \"ByteLevel\"}, \"model\": {\"type\": \"BPE\", \"ignore_merges\": true, "
-          "\"vocab\": {",
+    fputs("], \"normalizer\": null, \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": "
+          "\"Split\", \"pattern\": {\"Regex\": \"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?"
+          "\\\\p{L}+|\\\\p{N}{1,3}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|"
+          "\\\\s+(?!\\\\S)|\\\\s+\"}, \"behavior\": \"Isolated\", \"invert\": false}, {\"type\": \"ByteLevel\", "
+          "\"add_prefix_space\": false, \"use_regex\": false}]}, \"decoder\": {\"type\": \"ByteLevel\"}, \"model\": "
+          "{\"type\": \"BPE\", \"ignore_merges\": true, \"vocab\": {",
           out);
     for (int32_t id = 0; id < N_RANKS; id++) {
         fputs(id ? ",\n\"" : "\"", out);
@@ -327,14 +327,14 @@ static void check_prompt(const char *config_name, glm4v_config config, bool thin
 
 static void prompts_have_the_real_ids(void)
 {
-    PROMPT("glm-4.1v-9b-thinking", "glm-4.1v", 151343, true, 151331, 151333, 151336, 198, 151339, 151343, 151343, 151340,
-           14978, 151337, 198);
-    PROMPT("glm-4.1v-9b-thinking", "glm-4.1v", 151343, false, 151331, 151333, 151336, 198, 151339, 151343, 151343,
-           151340, 14978, 151337, 198, 151345, 151346, 151347);
-    PROMPT("glm-4.5-family", "glm-4.5", 151363, true, 151331, 151333, 151336, 198, 151339, 151363, 151363, 151340, 14978,
-           151337);
-    PROMPT("glm-4.5-family", "glm-4.5", 151363, false, 151331, 151333, 151336, 198, 151339, 151363, 151363, 151340,
-           14978, 151360, 151337, 198, 151350, 151351);
+    const char *const old = "glm-4.1v-9b-thinking", *const new = "glm-4.5-family";
+    PROMPT(old, "glm-4.1v", 151343, true, 151331, 151333, 151336, 198, 151339, 151343, 151343, 151340, 14978, 151337,
+           198);
+    PROMPT(old, "glm-4.1v", 151343, false, 151331, 151333, 151336, 198, 151339, 151343, 151343, 151340, 14978, 151337,
+           198, 151345, 151346, 151347);
+    PROMPT(new, "glm-4.5", 151363, true, 151331, 151333, 151336, 198, 151339, 151363, 151363, 151340, 14978, 151337);
+    PROMPT(new, "glm-4.5", 151363, false, 151331, 151333, 151336, 198, 151339, 151363, 151363, 151340, 14978, 151360,
+           151337, 198, 151350, 151351);
 }
 
 int main(void)

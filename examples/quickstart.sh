@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# From a fresh clone to captions: installs what is missing (and says what), builds, then runs two GStreamer pipelines
+# over a clip with the model that comes with the project:
+#   1. captions with their times, printed here and written to out/captions.vtt
+#   2. out/caption.png: one frame with its caption drawn on it
+# Usage: examples/quickstart.sh [CLIP]        BUILD=folder: build there (default build/)
+set -eu
+cd "$(dirname "$0")/.."
+clip=$(realpath -- "${1:-examples/media/line.mp4}")
+build=${BUILD:-build}
+
+bash tools/install-packages.sh build run
+if [ ! -f "$build/build.ninja" ]; then
+    echo "Configuring $build ..."
+    meson setup "$build" >/dev/null
+fi
+echo "Building ..."
+ninja -C "$build" --quiet gst-plugin/libgstglm4vdescribe.so tools/glm4v
+
+# Used from the build folder; a registry of its own keeps the user's untouched.
+build=$(realpath "$build")
+export GST_PLUGIN_PATH=$build/gst-plugin GST_REGISTRY=$build/registry.bin
+mkdir -p out
+
+echo "Captions of $clip, one for each second:"
+gst-launch-1.0 -q \
+    filesrc location="$clip" ! decodebin ! videoconvert ! glm4vdescribe name=d interval=1000000000 ! fakesink \
+    d.text ! queue ! webvttenc ! tee name=captions \
+    captions. ! queue ! filesink location=out/captions.vtt \
+    captions. ! queue ! fdsink
+
+# identity ends the stream at the frame that is kept: multifilesink overwrites the picture until then.
+gst-launch-1.0 -q \
+    filesrc location="$clip" ! decodebin ! identity eos-after="${FRAME:-76}" ! videoconvert \
+    ! glm4vdescribe name=d interval=1000000000 ! queue \
+    ! textoverlay name=caption font-desc="WenQuanYi Micro Hei, 14" shaded-background=true \
+    ! videorate ! video/x-raw,framerate=2/1 ! videoconvert ! pngenc ! multifilesink location=out/caption.png \
+    d.text ! queue ! caption.text_sink
+
+echo
+echo "Written: out/captions.vtt out/caption.png"

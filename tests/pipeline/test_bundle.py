@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""tools/bundle.sh: the folder runs with an empty environment, moved elsewhere, on a root without GStreamer."""
+import os
+import re
+import shutil
+
+from common import BUILD, PRELOAD, SOURCE, Skip, check, good, main, make_inputs, run
+
+LIMIT_MIB = 64
+LINE = ("gst-launch-1.0 -q filesrc location={clip} ! avidemux ! jpegdec ! videoconvert ! glm4vdescribe name=d ! fakesink "
+        "d.text ! webvttenc ! fdsink | cat")
+
+
+def bundle(folder):
+    if PRELOAD:
+        raise Skip("a sanitized build is not for shipping")
+    good(run(["bash", SOURCE / "tools" / "bundle.sh", folder / "bundle", BUILD], timeout=180))
+    return folder / "bundle"
+
+
+def captions(done):
+    return re.findall(r"--> [\d:.]+\n(.+)", good(done).stdout)
+
+
+def it_runs_moved_with_an_empty_environment(folder):
+    made = bundle(folder)
+    moved = folder / "some where" / "else"
+    moved.parent.mkdir()
+    made.rename(moved)
+    make_inputs(folder)
+    env = {"HOME": str(folder), "PATH": "/usr/bin:/bin"}
+    script = f". '{moved}/env.sh' && " + LINE.format(clip=folder / "clip.avi")
+    check(len(captions(run(script, env=env))) >= 5)
+    done = good(run(f". '{moved}/env.sh' && command -v glm4v && glm4v describe {folder}/picture.png "
+                    "&& gst-inspect-1.0 glm4vdescribe | grep Filename", env=env))
+    check(done.stdout.count("some where/else") == 2, done.stdout)
+
+
+def it_stays_small_and_names_the_licences(folder):
+    made = bundle(folder)
+    size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
+    check(size < LIMIT_MIB << 20, size >> 20, "MiB")
+    notices = {path.name for path in (made / "share" / "doc").iterdir()}
+    check({"glm4vdescribe", "libgstreamer1.0-0", "libjansson4"} <= notices, notices)
+
+
+def it_refuses_a_folder_that_holds_something(folder):
+    (folder / "bundle").mkdir()
+    (folder / "bundle" / "mine").write_text("keep")
+    done = run(["bash", SOURCE / "tools" / "bundle.sh", folder / "bundle", BUILD])
+    check(done.returncode == 1 and "not empty" in done.stderr, done.stderr)
+    check([path.name for path in (folder / "bundle").iterdir()] == ["mine"])
+
+
+def it_runs_on_a_root_that_has_only_the_c_library(folder):
+    if os.geteuid():
+        raise Skip("chroot needs root")
+    root = folder / "root"
+    root.mkdir()
+    shutil.move(bundle(folder), root / "bundle")
+    make_inputs(folder)
+    shutil.copy(folder / "clip.avi", root)
+    for program in ("/bin/bash", "/bin/cat", "/usr/bin/dirname", "/bin/mkdir"):
+        target = root / program.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(program, target)
+    libraries = good(run("ldd /bin/bash /bin/cat; echo /lib/x86_64-linux-gnu/lib{dl,rt,m,pthread,resolv,util}.so.?")).stdout
+    for name in set(re.findall(r"(/\S+\.so\S*)", libraries)):
+        target = root / name.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(name, target)
+    (root / "tmp").mkdir()
+    (root / "dev").mkdir()
+    (root / "dev" / "null").write_text("")
+    done = run(["/usr/sbin/chroot", root, "/bin/bash", "-c", ". /bundle/env.sh && " + LINE.format(clip="/clip.avi")],
+               env={"HOME": "/tmp", "PATH": "/usr/bin:/bin"})
+    check(len(captions(done)) >= 5, done.stdout, done.stderr)
+
+
+if __name__ == "__main__":
+    main([it_runs_moved_with_an_empty_environment, it_stays_small_and_names_the_licences,
+          it_refuses_a_folder_that_holds_something, it_runs_on_a_root_that_has_only_the_c_library])

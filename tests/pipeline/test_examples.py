@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""examples/read-captions.c and .py read the captions that the element makes."""
+import re
+
+from common import BUILD, SOURCE, Skip, check, environment, good, main, make_inputs, run, tiny_model
+
+
+def clip(folder):
+    make_inputs(folder)
+    return folder / "clip.avi"
+
+
+def env(folder):
+    return environment(preload=True, GLM4V_MODEL=tiny_model(folder))
+
+
+def lines(done, kind):
+    """Lines of one way of reading: (time, rest)."""
+    return re.findall(rf"^{kind} +(?:0:|00:)(\d\d:\d\d\.\d{{3}})\d* +(.*)$", done.stdout, flags=re.M)
+
+
+def read_captions_c_shows_meta_bus_and_text(folder):
+    program = BUILD / "examples" / "read-captions"
+    done = good(run([program, clip(folder)], env=environment(GLM4V_MODEL=tiny_model(folder))))
+    times = ["00:00.000", "00:01.000", "00:02.000", "00:03.000", "00:04.000"]
+    for kind in ("meta", "bus", "text"):
+        check([time for time, _ in lines(done, kind)] == times, kind, done.stdout)
+    meta = [rest for _, rest in lines(done, "meta")]
+    check(meta == [rest for _, rest in lines(done, "bus")], "meta and message differ:", done.stdout)
+
+
+def read_captions_py_shows_bus_and_text(folder):
+    script = SOURCE / "examples" / "read-captions.py"
+    if run(["/usr/bin/python3", "-c", "import gi"]).returncode:
+        raise Skip("python3-gi is not installed")
+    done = good(run(["/usr/bin/python3", script, clip(folder), "What is this?"], env=env(folder)))
+    check(len(lines(done, "bus")) == 5 and len(lines(done, "text")) == 5, done.stdout)
+
+
+def they_tell_a_missing_file_and_exit_with_1(folder):
+    done = run([BUILD / "examples" / "read-captions", folder / "none.mp4"], env=environment())
+    check(done.returncode == 1 and done.stderr.strip(), done.stderr)
+
+
+if __name__ == "__main__":
+    main([read_captions_c_shows_meta_bus_and_text, read_captions_py_shows_bus_and_text,
+          they_tell_a_missing_file_and_exit_with_1])

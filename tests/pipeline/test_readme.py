@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Every shell line of README.md and docs/*.md runs as it stands there, from the root of the source tree.
+
+A block marked ```sh is run line by line (a backslash continues a line). Lines that cannot run in a test are listed in
+EXEMPT with the reason; a line that matches nothing there and fails is a failure, and so is an exemption that no line
+needs any more.
+"""
+import os
+import pathlib
+import re
+import signal
+import subprocess
+
+from common import BUILD, PRELOAD, SHARED, SLOW, SOURCE, Skip, check, environment, good, main, run
+
+EXEMPT = {
+    r"^git clone": "needs the network",
+    r"^cd ": "the tests stand in the source tree",
+    r"v4l2src": "needs a camera",
+    r"GLM-4\.1V-9B-Thinking": "needs the published checkpoint",
+    r"tests/run\.sh|^meson (setup|install|test|devenv)|^ninja|^\. out/bundle": "is what runs this test, or is tested by "
+                                                                             "test_install.py",
+    r"quickstart\.sh": "tested by test_quickstart.py",
+    r"tools/bundle\.sh": "tested by test_bundle.py",
+    r"rtsp-server": "tested together with the line after it, below",
+    r"rtspsrc": "tested together with the line before it, below",
+    r"glm4v bench": "measures; tested on a small model by test_cli.py",
+    r"tests/bench/|training/": "measures or trains",
+}
+
+
+def shell_lines(path):
+    blocks = re.findall(r"^```sh\n(.*?)^```", path.read_text(), flags=re.S | re.M)
+    for block in blocks:
+        for line in block.replace("\\\n", " ").splitlines():
+            line = re.sub(r"\s+#.*$", "", line).strip()
+            if line and not line.startswith("#"):
+                yield re.sub(r"\s+", " ", line)
+
+
+def documents():
+    return [SOURCE / "README.md"] + sorted((SOURCE / "docs").glob("*.md"))
+
+
+def exemption(line):
+    return next((pattern for pattern in EXEMPT if re.search(pattern, line)), None)
+
+
+def prepare(folder):
+    """A folder that looks like the source tree after a build, and takes what the lines write."""
+    for name in ("examples", "models", "tests", "docs", "tools", "README.md"):
+        (folder / name).symlink_to(SOURCE / name)
+    (folder / "build").symlink_to(BUILD)
+    (folder / "out").mkdir()
+    if SHARED.exists():
+        (folder.parent / "shared").unlink(missing_ok=True)
+    env = environment(preload=True, PATH=f"{BUILD / 'tools'}:{os.environ['PATH']}")
+    env.pop("GLM4V_MODEL", None)
+    return env
+
+
+def line_test(document, line):
+    def test(folder):
+        tree = folder / "tree"
+        tree.mkdir()
+        env = prepare(tree)
+        if "../shared" in line:
+            if not SHARED.exists():
+                raise Skip("the clip is not part of the source tree")
+            (folder / "shared").symlink_to(SHARED)
+        # Lines build on the files that earlier lines of the same document write.
+        for before in shell_lines(document):
+            if before == line:
+                break
+            if re.search(r"location=part\.png|> ?part\.png|location=out/", before) and not exemption(before) and \
+                    re.search(r"part\.png|out/", line):
+                run(before, cwd=tree, env=env, timeout=120)
+        done = good(run(line, cwd=tree, env=env, timeout=120))
+        check("WARNING: erroneous pipeline" not in done.stderr, done.stderr)
+        if "glm4vdescribe" in line and "fdsink" in line:
+            check(re.search(r"\d\d:\d\d\.\d{3} --> [\d:.]+\n\S+", done.stdout), "no caption:", done.stdout, done.stderr)
+    test.__name__ = f"{document.relative_to(SOURCE)}: {line[:90]}".replace("#", "number ")
+    return test
+
+
+def every_exemption_is_needed(folder):
+    lines = [line for document in documents() for line in shell_lines(document)]
+    check(len(lines) > 10, "the documents hold", len(lines), "lines only")
+    unused = [pattern for pattern in EXEMPT if not any(re.search(pattern, line) for line in lines)]
+    check(not unused, "no line needs", unused)
+
+
+def the_rtsp_lines_work_together(folder):
+    """The README's camera stand-in in the background, its client until five cues have come."""
+    lines = list(shell_lines(SOURCE / "README.md"))
+    server = next(line for line in lines if "rtsp-server" in line).rstrip("& ")
+    client = next(line for line in lines if "rtspsrc" in line)
+    tree = folder / "tree"
+    tree.mkdir()
+    env = prepare(tree)
+    port = 8554
+    background = subprocess.Popen(["bash", "-c", "exec " + server], cwd=tree, env=environment(),
+                                  stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    try:
+        url = background.stdout.readline().decode().strip()
+        check(url == f"rtsp://127.0.0.1:{port}/camera" and url in client, url, client)
+        camera = subprocess.Popen(["bash", "-c", "exec " + client], cwd=tree, env=env, stdout=subprocess.PIPE,
+                                  stdin=subprocess.DEVNULL)
+        signal.alarm(60 * SLOW)
+        cues = 0
+        for raw in camera.stdout:
+            cues += b"-->" in raw
+            if cues == 3:
+                break
+        signal.alarm(0)
+        camera.send_signal(signal.SIGINT)
+        camera.wait(30 * SLOW)
+        check(cues == 3, "cues:", cues)
+    finally:
+        background.terminate()
+        background.wait(10)
+
+
+if __name__ == "__main__":
+    tests = [line_test(document, line) for document in documents() for line in shell_lines(document)
+             if not exemption(line)]
+    main(tests + [every_exemption_is_needed, the_rtsp_lines_work_together])

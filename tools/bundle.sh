@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Makes a folder that runs on another machine of the same kind without GStreamer or anything else installed:
+# plugin, library, command line, model, the GStreamer tools and plugins that reading files, cameras and network
+# streams needs, and the shared libraries of all these (the C library apart: glibc as new as here is needed).
+#
+#   tools/bundle.sh FOLDER [BUILD]     BUILD: a finished build folder, default build/
+#
+# On the other machine: . FOLDER/env.sh; glm4v describe picture.png; gst-launch-1.0 ... ! glm4vdescribe ! ...
+set -eu
+[ $# = 1 ] || [ $# = 2 ] || { sed -n 's/^# \{0,1\}//p' "$0" | sed 1d; exit 2; }
+target=$1
+build=$(realpath "${2:-$(dirname "$0")/../build}")
+
+if [ -e "$target" ] && [ -n "$(ls -A "$target")" ]; then
+    echo "$target exists and is not empty" >&2
+    exit 1
+fi
+mkdir -p "$target"
+target=$(realpath "$target")
+
+# Decoding: MP4, Matroska, AVI with H.264, JPEG, PNG; sources: files, cameras, RTSP, RTP; text out: WebVTT, SRT.
+plugins="app avi coreelements imagefreeze isomp4 jpeg jpegformat matroska multifile openh264 playback png rawparse rtp
+    rtpmanager rtsp subenc tcp typefindfunctions udp video4linux2 videoconvertscale videocrop videoparsersbad videorate
+    videotestsrc"
+programs="gst-launch-1.0 gst-inspect-1.0"
+
+gst_plugins=$(pkg-config --variable=pluginsdir gstreamer-1.0)
+gst_scanner=$(pkg-config --variable=pluginscannerdir gstreamer-1.0)/gst-plugin-scanner
+
+# Our own part through the install rules, so that the two cannot differ.
+stage=$(mktemp -d)
+trap 'rm -rf "$stage"' EXIT
+DESTDIR=$stage meson install -C "$build" --no-rebuild --quiet
+mkdir -p "$target/bin" "$target/lib/gstreamer-1.0" "$target/libexec" "$target/share/doc"
+ours() { find "$stage" -name "$1" -path "*$2*" | head -n 1; }
+cp "$(ours glm4v /bin/)" "$target/bin/"
+cp "$(ours libgstglm4vdescribe.so /gstreamer-1.0/)" "$target/lib/gstreamer-1.0/"
+cp -L "$(ours 'libglm4v.so.0' /lib)" "$target/lib/"
+cp -r "$(ours glm4v /share/)" "$target/share/"
+
+for program in $programs; do
+    cp "$(command -v "$program")" "$target/bin/"
+done
+cp "$gst_scanner" "$target/libexec/"
+for plugin in $plugins; do
+    cp "$gst_plugins/libgst$plugin.so" "$target/lib/gstreamer-1.0/"
+done
+
+# What all of it links to, but the C library and the dynamic loader, which belong to the machine.
+find "$target/bin" "$target/libexec" "$target/lib" -type f -print0 | xargs -0 ldd 2>/dev/null |
+    sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' | sort -u |
+    grep -vE '/(ld-linux[^/]*|lib(c|m|dl|rt|pthread|resolv|nss_[a-z]*|util))\.so[^/]*$' |
+    while read -r library; do
+        [ -e "$target/lib/$(basename "$library")" ] || cp -L "$library" "$target/lib/"
+    done
+
+# The licences of what was copied, by Debian package.
+mapfile -t names < <(find "$target/lib" -maxdepth 2 -name '*.so*' -printf '*/%f\n' | sort -u)
+dpkg-query -S "${names[@]}" 2>/dev/null | cut -d: -f1 | grep -v '^lib32' | sort -u | while read -r package; do
+    [ ! -e "/usr/share/doc/$package/copyright" ] || cp "/usr/share/doc/$package/copyright" "$target/share/doc/$package"
+done
+cp "$(dirname "$0")/../LICENSE" "$target/share/doc/glm4vdescribe"
+
+cat >"$target/env.sh" <<'END'
+# Source this (bash, dash, zsh) from anywhere:  . FOLDER/env.sh
+# It points this shell's GStreamer at the bundle and nothing else; the registry is kept in the user's cache.
+if [ -n "${BASH_SOURCE:-}" ]; then glm4v_bundle=${BASH_SOURCE}
+elif [ -n "${ZSH_VERSION:-}" ]; then glm4v_bundle=${(%):-%x}
+else glm4v_bundle=${GLM4V_BUNDLE:?set GLM4V_BUNDLE to the folder of env.sh in this shell}/env.sh
+fi
+glm4v_bundle=$(cd "$(dirname "$glm4v_bundle")" && pwd)
+export PATH="$glm4v_bundle/bin:${PATH:-/usr/bin:/bin}"
+export LD_LIBRARY_PATH="$glm4v_bundle/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+export GST_PLUGIN_SYSTEM_PATH_1_0="$glm4v_bundle/lib/gstreamer-1.0"
+export GST_PLUGIN_PATH_1_0=
+export GST_PLUGIN_SCANNER_1_0="$glm4v_bundle/libexec/gst-plugin-scanner"
+export GST_REGISTRY_1_0="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/glm4v-bundle-registry.bin"
+unset glm4v_bundle
+END
+du -sh "$target" | sed 's/\t/  /'
