@@ -11,7 +11,7 @@
 #define GLM4V_RESIZE_BITS 22
 
 /* How n_in samples become n_out. first is non-decreasing, 1 <= count <= taps, first + count <= n_in and the last of all
- * reaches n_in; |weight| < 1.9 * 2^22; weights of one output sum to 2^22 within rounding, so int32 does not overflow. */
+ * reaches n_in; |weight| < 1.9 * 2^22; weights of one output sum to 2^22 within rounding: int32 does not overflow. */
 typedef struct {
     int32_t n_in, n_out;
     int32_t taps;          /* entries an output has in weight and packed, a multiple of 4 */

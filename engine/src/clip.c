@@ -97,8 +97,9 @@ int glm4v_sample_clip(const glm4v_config *config, bool dynamic, const double *se
         return glm4v_fail(err, GLM4V_ERR_INVALID, "a clip of %u frames cannot be sampled to %u", n, max_indices);
     for (uint32_t i = 0; i < n; i++)
         if (!isfinite(seconds[i]) || (i && seconds[i] < seconds[i - 1]))
-            return glm4v_fail(err, GLM4V_ERR_INVALID, "timestamp of clip frame %u is %g, after %g; times must not go back",
-                              i, seconds[i], i ? seconds[i - 1] : 0);
+            return glm4v_fail(err, GLM4V_ERR_INVALID,
+                              "timestamp of clip frame %u is %g, after %g; times must not go back", i, seconds[i],
+                              i ? seconds[i - 1] : 0);
     if (dynamic)
         sample_dynamic(&c, config->vision.temporal);
     else

@@ -3,7 +3,7 @@
  * names the file that does it. scheduler.c calls glm4v_describe_step() until the request decodes, then hands it
  * logits token by token.
  *
- *   prompt.c, tokenizer.c  text + image slots -> ids [T]             first, so that a prompt that is too long costs nothing
+ *   prompt.c, tokenizer.c  text + image slots -> ids [T]: first, so that a prompt that is too long costs nothing
  *   preprocess.c           u8 [H, W, 3] -> f32 patches [P, C]
  *   vision.c               [P, C] -> image embeddings [M, D]
  *   prefill.c              ids + embeddings -> KV cache, first logits [V]
@@ -19,7 +19,8 @@ static int build_prompt(glm4v_engine *engine, glm4v_request *r)
     const glm4v_model *m = engine->model;
     const glm4v_task *task = &r->task;
     uint32_t most = task->max_tokens + (task->thinking ? task->max_reasoning_tokens : 0);
-    int rc = glm4v_prompt_build(&r->prompt, m->tokenizer, &m->chat, &m->config, task, r->grids, r->n_pictures, &r->error);
+    int rc = glm4v_prompt_build(&r->prompt, m->tokenizer, &m->chat, &m->config, task, r->grids, r->n_pictures,
+                                &r->error);
     if (rc)
         return rc;
     if (r->prompt.n_ids >= engine->limits.context_length)
@@ -92,39 +93,32 @@ void glm4v_describe_step(glm4v_engine *engine, glm4v_request *r)
         glm4v_describe_end(r, rc == GLM4V_ERR_CANCELED ? GLM4V_FINISH_CANCELED : GLM4V_FINISH_ERROR, rc);
 }
 
-static bool is_stop(const glm4v_config *config, int32_t id)
-{
-    for (int32_t i = 0; i < config->n_stop_ids; i++)
-        if (config->stop_ids[i] == id)
-            return true;
-    return false;
-}
-
 /* Reasoning has used up its tokens: close it, so that an answer follows. */
 static void force_answer(const glm4v_chat *chat, glm4v_request *r)
 {
-    const int32_t ids[GLM4V_MAX_FORCED] = { chat->think_end, chat->answer };
-    for (int i = 0; i < GLM4V_MAX_FORCED; i++)
-        if (ids[i] >= 0)
-            r->forced[r->n_forced++] = ids[i];
+    if (chat->think_end >= 0)
+        r->forced[r->n_forced++] = chat->think_end;
+    if (chat->answer >= 0)
+        r->forced[r->n_forced++] = chat->answer;
 }
 
 void glm4v_describe_token(glm4v_engine *engine, glm4v_request *r, float *logits)
 {
+    const glm4v_config *config = &engine->model->config;
     const char *text;
     glm4v_text_part part;
     bool forced = r->forced_taken < r->n_forced;
     bool reasoning = r->detokenizer.part == GLM4V_TEXT_REASONING;
-    size_t n_masked = engine->n_masked[r->task.thinking != 0];
     int32_t id = forced ? r->forced[r->forced_taken++]
-                        : glm4v_sampler_next(&r->sampler, logits, engine->masked, n_masked, engine->scratch);
+                        : glm4v_sampler_next(&r->sampler, logits, engine->masked,
+                                             engine->n_masked[r->task.thinking != 0], engine->scratch);
     if (id < 0) {
         glm4v_fail(&r->error, GLM4V_ERR_INTERNAL, "token %u: the model gave no finite number; its weights are damaged "
                    "or do not bear this quantization", r->n_answer + r->n_reasoning);
         glm4v_describe_end(r, GLM4V_FINISH_ERROR, GLM4V_ERR_INTERNAL);
         return;
     }
-    if (!forced && is_stop(&engine->model->config, id)) {
+    if (!forced && glm4v_is_one_of(id, config->stop_ids, config->n_stop_ids)) {
         glm4v_describe_end(r, GLM4V_FINISH_STOP, 0);
         return;
     }

@@ -32,14 +32,6 @@ int glm4v_engine_patches(glm4v_engine *engine, size_t n, glm4v_error *err)
     return 0;
 }
 
-static bool is_one_of(int32_t id, const int32_t *ids, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (id == ids[i])
-            return true;
-    return false;
-}
-
 /* Ids that are never generated: rows of the head that no token belongs to, and control tokens but for stop ids and the
  * markers that answers are made of. Behind them those of reasoning, for requests that are to answer at once. */
 static int find_masked(glm4v_engine *engine, glm4v_error *err)
@@ -57,8 +49,8 @@ static int find_masked(glm4v_engine *engine, glm4v_error *err)
         size_t len;
         bool token = id < glm4v_tokenizer_size(m->tokenizer) && glm4v_tokenizer_bytes(m->tokenizer, id, &len);
         bool control = token && glm4v_tokenizer_is_control(m->tokenizer, id);
-        if (!token || (control && !is_one_of(id, markers, 6) &&
-                       !is_one_of(id, m->config.stop_ids, (size_t)m->config.n_stop_ids)))
+        if (!token || (control && !glm4v_is_one_of(id, markers, 6) &&
+                       !glm4v_is_one_of(id, m->config.stop_ids, m->config.n_stop_ids)))
             engine->masked[n++] = id;
     }
     engine->n_masked[true] = n;
@@ -132,7 +124,8 @@ int glm4v_engine_open(glm4v_engine **out, glm4v_model *model, const glm4v_engine
 {
     glm4v_engine_limits limits;
     if (!model->tokenizer)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "the model was opened without tokenizer (weights_only): it cannot describe");
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "the model was opened without tokenizer (weights_only): it cannot describe");
     if (model->config.vision.temporal != 2)
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "config.json: temporal_patch_size is %d, expected 2",
                           model->config.vision.temporal);

@@ -112,6 +112,14 @@ struct glm4v_engine {
 
 uint64_t glm4v_now(void); /* nanoseconds, CLOCK_MONOTONIC */
 
+static inline bool glm4v_is_one_of(int32_t id, const int32_t *ids, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++)
+        if (id == ids[i])
+            return true;
+    return false;
+}
+
 /* engine.c: room for n numbers in engine->patches; what was there is lost. NOMEM. */
 int glm4v_engine_patches(glm4v_engine *engine, size_t n, glm4v_error *err);
 

@@ -52,8 +52,9 @@ int glm4v_smart_resize(int64_t frames, int64_t height, int64_t width, int64_t fa
         W = trunc(W * s);
     }
     if (larger(H, W) / smaller(H, W) > MAX_RATIO)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "a picture of %lldx%lld pixels is too narrow: sides may differ %.0f:1",
-                          (long long)width, (long long)height, MAX_RATIO);
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "a picture of %lldx%lld pixels is too narrow: sides may differ %.0f:1", (long long)width,
+                          (long long)height, MAX_RATIO);
     double h = rint(H / f) * f, w = rint(W / f) * f, t = rint(n / 2) * 2;
     if (t * h * w > (double)max_pixels) {
         double b = sqrt(n * H * W / (double)max_pixels);

@@ -3,10 +3,10 @@
  * request that is not decoding yet (its prompt, one picture, or one chunk of prefill), and advances all decoding ones
  * by a token in one batch. So a new picture delays running answers by one piece of work, never by a whole prompt.
  *
- * Order of waiting requests: the earliest deadline first; among equals the streams in turn; within a stream as submitted
- * (a stream moves up with its most urgent request). Of the admitted ones, the earliest deadline works first, then who
- * has had least, in quanta, then who came first: a frame is finished before the next one begins, and a long clip does
- * not hold up frames.
+ * Order of waiting requests: the earliest deadline first; among equals the streams in turn; within a stream as
+ * submitted (a stream moves up with its most urgent request). Of the admitted ones, the earliest deadline works first,
+ * then who has had least, in quanta, then who came first: a frame is finished before the next one begins, and a long
+ * clip does not hold up frames.
  *
  * Lock: engine->lock guards the queue, the statistics, and changes of `running`, which this thread alone makes and may
  * therefore read without it. No callback and no work runs under it.

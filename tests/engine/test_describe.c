@@ -130,11 +130,14 @@ static void several_pictures_are_all_seen(void)
     CHECK_EQ(three.status, 0);
     uint32_t sum = 0;
     for (int i = 0; i < 3; i++) {
-        run_task(engine, (glm4v_task){ .prompt = "One.", .images = &images[i], .n_images = 1, .max_tokens = 1 }, &single);
+        task.images = &images[i];
+        task.n_images = 1;
+        run_task(engine, task, &single);
         sum += single.numbers.vision_tokens;
     }
     CHECK_EQ(three.numbers.vision_tokens, sum);
     task.images = (glm4v_image[]){ images[0], images[2], images[1] };
+    task.n_images = 3;
     run_task(engine, task, &swapped);
     CHECK_EQ(swapped.numbers.vision_tokens, sum);
     CHECK(strcmp(swapped.answer, three.answer));
@@ -270,7 +273,8 @@ static void bad_tasks_are_refused_at_once(void)
     glm4v_image empty = { .data = rgb, .width = 0, .height = 2, .stride = 6 };
     glm4v_image narrow = { .data = rgb, .width = 1, .height = 9000, .stride = 3 };
     glm4v_image short_rows = { .data = rgb, .width = 2, .height = 2, .stride = 5 };
-    glm4v_image back[] = { picture(2, 50, 50), picture(1, 50, 50) }, unequal[] = { picture(0, 50, 50), picture(1, 50, 51) };
+    glm4v_image back[] = { picture(2, 50, 50), picture(1, 50, 50) };
+    glm4v_image unequal[] = { picture(0, 50, 50), picture(1, 50, 51) };
     glm4v_turn no_answer = { .user = "Q" }, bad_turn = { .user = "Q", .assistant = "\xff" };
     glm4v_turn bad_picture = { .user = "Q", .assistant = "A", .images = &empty, .n_images = 1 };
     const refusal cases[] = {

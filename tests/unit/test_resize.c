@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The resize equals Pillow's, at every kernel level, in bands, with any stride, and reads no byte beyond the picture. */
+/* The resize equals Pillow's at every kernel level, in bands, with any stride, and reads nothing beyond the picture. */
 #define _DEFAULT_SOURCE
 #include <sys/mman.h>
 #include <unistd.h>

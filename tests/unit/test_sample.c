@@ -185,7 +185,8 @@ static void repetition_makes_seen_tokens_less_likely(void)
 
 static void a_draw_allocates_nothing(void)
 {
-    glm4v_sampler s = sampler(&(glm4v_task){ .temperature = 1, .top_p = 0.9f, .top_k = 50, .repetition_penalty = 1.1f });
+    glm4v_task task = { .temperature = 1, .top_p = 0.9f, .top_k = 50, .repetition_penalty = 1.1f };
+    glm4v_sampler s = sampler(&task);
     fill(0);
     uint64_t calls = glm4v_mem_calls();
     for (int i = 0; i < 100; i++)
