@@ -541,6 +541,17 @@ load_state (GstGlm4vDescribe * self)
   return state;
 }
 
+static gboolean
+has_failed (GstGlm4vDescribe * self)
+{
+  gboolean failed;
+
+  g_mutex_lock (&self->lock);
+  failed = self->failed;
+  g_mutex_unlock (&self->lock);
+  return failed;
+}
+
 static void
 count (GstGlm4vDescribe * self, guint64 * counter)
 {
@@ -661,9 +672,10 @@ chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
   GstClockTime until_next = 0;
   GstGlm4vJob *job = NULL;
   gchar *why = NULL;
-  gboolean failed;
   Pass pass;
 
+  if (has_failed (self))
+    goto fail;
   learn_live (self);
   read_settings (self, &pass);
   notice_load (self);
@@ -683,15 +695,13 @@ chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
   g_clear_pointer (&job, gst_glm4v_job_unref);
 
   self->frame_number++;
-  g_mutex_lock (&self->lock);
-  self->stats.frames_seen++;
-  failed = self->failed;
-  g_mutex_unlock (&self->lock);
-  if (failed) {
-    gst_buffer_unref (buffer);
-    return GST_FLOW_ERROR;
-  }
-  return gst_pad_push (self->srcpad, buffer);
+  count (self, &self->stats.frames_seen);
+  if (!has_failed (self))
+    return gst_pad_push (self->srcpad, buffer);
+
+fail:
+  gst_buffer_unref (buffer);
+  return GST_FLOW_ERROR;
 }
 
 /* ---- events ---- */

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* E-01: every row of the element's table of failures is triggered, and tells exactly once what happened, where
+ * and what to do. A row without a trigger fails the test. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+
+#include "gstglm4verror.h"
+#include "support.h"
+
+/* ---- a process that has no threads left ---- */
+
+static gboolean no_threads;
+
+__attribute__((visibility("default"))) int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *user)
+{
+    static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    if (no_threads)
+        return EAGAIN;
+    if (!real)
+        *(void **)&real = dlsym(RTLD_NEXT, "pthread_create");
+    return real(thread, attr, run, user);
+}
+
+/* ---- memory that cannot be mapped ---- */
+
+typedef struct {
+    GstAllocator parent;
+} BlindAllocator;
+typedef struct {
+    GstAllocatorClass parent;
+} BlindAllocatorClass;
+GType blind_allocator_get_type(void);
+G_DEFINE_TYPE(BlindAllocator, blind_allocator, GST_TYPE_ALLOCATOR)
+
+static gpointer refuse_map(GstMemory *memory, gsize size, GstMapFlags flags)
+{
+    return NULL;
+}
+
+static void no_unmap(GstMemory *memory)
+{
+}
+
+static void free_memory(GstAllocator *allocator, GstMemory *memory)
+{
+    g_free(memory);
+}
+
+static void blind_allocator_class_init(BlindAllocatorClass *klass)
+{
+    GST_ALLOCATOR_CLASS(klass)->free = free_memory;
+}
+
+static void blind_allocator_init(BlindAllocator *self)
+{
+    GST_ALLOCATOR(self)->mem_map = refuse_map;
+    GST_ALLOCATOR(self)->mem_unmap = no_unmap;
+}
+
+static GstBuffer *blind_frame(void)
+{
+    GstAllocator *allocator = g_object_new(blind_allocator_get_type(), NULL);
+    GstMemory *memory = g_new0(GstMemory, 1);
+    GstBuffer *buffer = gst_buffer_new();
+    gst_memory_init(memory, 0, allocator, NULL, 16 * 8 * 3, 0, 0, 16 * 8 * 3);
+    gst_buffer_append_memory(buffer, memory);
+    GST_BUFFER_PTS(buffer) = 0;
+    gst_object_unref(allocator);
+    return buffer;
+}
+
+/* ---- triggers: what leads to the fault; they end in NULL ---- */
+
+static void to_ready(GstElement *element)
+{
+    gst_element_set_state(element, GST_STATE_READY);
+    g_usleep(50000); /* faults of loading come from the worker */
+}
+
+static void with_bad_path(GstElement *element)
+{
+    g_object_set(element, "model-location", "/nonexistent/model", NULL);
+    to_ready(element);
+}
+
+static void without_threads(GstElement *element)
+{
+    no_threads = TRUE;
+    to_ready(element);
+    no_threads = FALSE;
+}
+
+static void push(GstElement *element, GstBuffer *buffer, const char *caps)
+{
+    gst_object_ref(element);
+    GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
+    gst_harness_set_src_caps_str(h, caps);
+    gst_harness_push(h, buffer);
+    gst_harness_teardown(h);
+}
+
+static void one_frame(GstElement *element)
+{
+    push(element, support_frame(CAPS_SMALL, 1, 0), CAPS_SMALL);
+}
+
+static void short_frame(GstElement *element)
+{
+    push(element, gst_buffer_new_allocate(NULL, 10, NULL), CAPS_SMALL);
+}
+
+static void unmappable_frame(GstElement *element)
+{
+    push(element, blind_frame(), CAPS_SMALL);
+}
+
+static void huge_caps(GstElement *element)
+{
+    push(element, gst_buffer_new(), "video/x-raw,format=RGB,width=16384,height=16384,framerate=1/1");
+}
+
+static GstFlowReturn refuse(GstPad *pad, GstObject *parent, GstBuffer *buffer)
+{
+    gst_buffer_unref(buffer);
+    return GST_FLOW_NOT_NEGOTIATED;
+}
+
+static void bad_text_branch(GstElement *element)
+{
+    GstPad *text = gst_element_request_pad_simple(element, "text"), *sink = gst_pad_new("sink", GST_PAD_SINK);
+    gst_pad_set_chain_function(sink, refuse);
+    gst_pad_set_active(sink, TRUE);
+    gst_pad_link(text, sink);
+    gst_object_ref(element);
+    GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
+    gst_harness_set_src_caps_str(h, CAPS_SMALL);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0));
+    g_usleep(50000);
+    gst_harness_teardown(h);
+    gst_element_release_request_pad(element, text);
+    gst_object_unref(text);
+    gst_object_unref(sink);
+}
+
+static void stop_while_hanging(GstElement *element)
+{
+    gst_object_ref(element);
+    g_object_set(element, "mode", 1, NULL);
+    GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
+    gst_harness_set_src_caps_str(h, CAPS_SMALL);
+    support_wait_loaded(element);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0));
+    g_usleep(50000);
+    gst_harness_teardown(h);
+}
+
+/* ---- the table ---- */
+
+typedef struct {
+    GstGlm4vFault fault;
+    GstMessageType type;
+    const char *where; /* stands in the text */
+    fake_script script;
+    void (*trigger)(GstElement *element);
+} Trigger;
+
+static const Trigger triggers[] = {
+    { GST_GLM4V_FAULT_NO_MODEL, GST_MESSAGE_ERROR, "/nonexistent/model", { 0 }, with_bad_path },
+    { GST_GLM4V_FAULT_MODEL_SETTINGS, GST_MESSAGE_ERROR, SOURCE_ROOT, { .inspect_code = GLM4V_ERR_INVALID },
+      to_ready },
+    { GST_GLM4V_FAULT_MODEL_MEMORY, GST_MESSAGE_ERROR, SOURCE_ROOT, { .open_code = GLM4V_ERR_NOMEM }, to_ready },
+    { GST_GLM4V_FAULT_MODEL_MISSING, GST_MESSAGE_ERROR, SOURCE_ROOT, { .inspect_code = GLM4V_ERR_NOT_FOUND },
+      to_ready },
+    { GST_GLM4V_FAULT_MODEL_READ, GST_MESSAGE_ERROR, SOURCE_ROOT, { .open_code = GLM4V_ERR_IO }, to_ready },
+    { GST_GLM4V_FAULT_MODEL_FORMAT, GST_MESSAGE_ERROR, SOURCE_ROOT, { .inspect_code = GLM4V_ERR_FORMAT },
+      to_ready },
+    { GST_GLM4V_FAULT_MODEL_UNSUPPORTED, GST_MESSAGE_ERROR, SOURCE_ROOT,
+      { .inspect_code = GLM4V_ERR_UNSUPPORTED }, to_ready },
+    { GST_GLM4V_FAULT_MODEL_DEVICE, GST_MESSAGE_ERROR, SOURCE_ROOT, { .engine_code = GLM4V_ERR_DEVICE },
+      to_ready },
+    { GST_GLM4V_FAULT_MODEL_INTERNAL, GST_MESSAGE_ERROR, SOURCE_ROOT, { .open_code = GLM4V_ERR_INTERNAL },
+      to_ready },
+    { GST_GLM4V_FAULT_THREAD, GST_MESSAGE_ERROR, "thread", { 0 }, without_threads },
+    { GST_GLM4V_FAULT_CAPS, GST_MESSAGE_ERROR, "width=(int)16384", { 0 }, huge_caps },
+    { GST_GLM4V_FAULT_FRAME_SIZE, GST_MESSAGE_WARNING, "10 bytes, expected 384", { 0 }, short_frame },
+    { GST_GLM4V_FAULT_FRAME_MAP, GST_MESSAGE_WARNING, "frame 0", { 0 }, unmappable_frame },
+    { GST_GLM4V_FAULT_FRAME_MEMORY, GST_MESSAGE_WARNING, "frame 0", { .result_code = GLM4V_ERR_NOMEM },
+      one_frame },
+    { GST_GLM4V_FAULT_FRAME_REFUSED, GST_MESSAGE_WARNING, "frame 0", { .submit_code = GLM4V_ERR_INVALID },
+      one_frame },
+    { GST_GLM4V_FAULT_FRAME_DEVICE, GST_MESSAGE_WARNING, "frame 0", { .result_code = GLM4V_ERR_DEVICE },
+      one_frame },
+    { GST_GLM4V_FAULT_FRAME_INTERNAL, GST_MESSAGE_WARNING, "frame 0", { .result_code = GLM4V_ERR_INTERNAL },
+      one_frame },
+    { GST_GLM4V_FAULT_TEXT_FLOW, GST_MESSAGE_ERROR, "pad text: not-negotiated", { 0 }, bad_text_branch },
+    { GST_GLM4V_FAULT_STUCK, GST_MESSAGE_WARNING, "two seconds", { .answer_ns = 3000 * MS, .hang = true },
+      stop_while_hanging },
+};
+
+static void check_message(const Trigger *trigger, GstMessage *message)
+{
+    GError *error = NULL;
+    GQuark domain;
+    gint code;
+    const gchar *what, *advice;
+    gst_glm4v_fault_describe(trigger->fault, &domain, &code, &what, &advice);
+    if (trigger->type == GST_MESSAGE_ERROR)
+        gst_message_parse_error(message, &error, NULL);
+    else
+        gst_message_parse_warning(message, &error, NULL);
+    printf("# %s\n", error->message);
+    CHECK(error->domain == domain);
+    CHECK_EQ(error->code, code);
+    CHECK_CONTAINS(error->message, what);
+    CHECK_CONTAINS(error->message, advice);
+    CHECK_CONTAINS(error->message, trigger->where);
+    CHECK(strstr(error->message, "0x") == NULL);
+    g_error_free(error);
+}
+
+static void check_trigger(const Trigger *trigger)
+{
+    GstElement *element = support_element("mode", 2, NULL);
+    GstBus *bus = gst_element_get_bus(element);
+    GstMessage *message;
+    guint n = 0;
+    fake_set(trigger->script);
+    trigger->trigger(element);
+    while ((message = gst_bus_pop_filtered(bus, GST_MESSAGE_ERROR | GST_MESSAGE_WARNING))) {
+        CHECK(GST_MESSAGE_TYPE(message) == trigger->type);
+        check_message(trigger, message);
+        gst_message_unref(message);
+        n++;
+    }
+    if (n != 1)
+        test_fail(__FILE__, __LINE__, "fault %d gave %u messages", (int)trigger->fault, n);
+    gst_element_set_state(element, GST_STATE_NULL);
+    gst_bus_set_flushing(bus, TRUE);
+    gst_object_unref(bus);
+    gst_object_unref(element);
+}
+
+static void every_failure_is_told_once_with_what_where_and_what_to_do(void)
+{
+    gboolean seen[GST_GLM4V_N_FAULTS] = { FALSE };
+    for (guint i = 0; i < G_N_ELEMENTS(triggers); i++) {
+        seen[triggers[i].fault] = TRUE;
+        check_trigger(&triggers[i]);
+    }
+    for (guint i = 0; i < GST_GLM4V_N_FAULTS; i++)
+        if (!seen[i])
+            test_fail(__FILE__, __LINE__, "fault %u has no trigger", i);
+}
+
+static void on_error_fail_ends_the_stream_with_one_error(void)
+{
+    static const fake_script scripts[] = { { .result_code = GLM4V_ERR_INTERNAL }, { 0 } };
+    for (guint i = 0; i < 2; i++) {
+        fake_set(scripts[i]);
+        GstElement *element = support_element("mode", 2, "on-error", 1, "sample-mode", 2, NULL);
+        GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+        GstBuffer *frame = i == 0 ? support_frame(CAPS_SMALL, 1, 0) : gst_buffer_new_allocate(NULL, 10, NULL);
+        CHECK_EQ(gst_harness_push(h, frame), GST_FLOW_ERROR);
+        CHECK_EQ(gst_harness_push(h, support_frame(CAPS_SMALL, 1, 33)), GST_FLOW_ERROR);
+        CHECK_EQ(support_count_messages(element, GST_MESSAGE_ERROR), 1);
+        support_done(h);
+    }
+}
+
+static void failed_frames_have_a_result_that_says_so(void)
+{
+    fake_set((fake_script){ .result_code = GLM4V_ERR_INTERNAL });
+    GstElement *element = support_element("mode", 2, NULL);
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    CHECK_EQ(gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0)), GST_FLOW_OK);
+    GstBuffer *out = gst_harness_pull(h);
+    const GstStructure *meta = support_meta(out);
+    REQUIRE(meta != NULL);
+    CHECK_STR(gst_structure_get_string(meta, "status"), "error");
+    CHECK_CONTAINS(gst_structure_get_string(meta, "message"), "scripted failure");
+    CHECK_EQ(support_stat(element, "errors"), 1);
+    gst_buffer_unref(out);
+    support_done(h);
+}
+
+int main(int argc, char **argv)
+{
+    support_init(&argc, &argv);
+    TEST(every_failure_is_told_once_with_what_where_and_what_to_do);
+    TEST(on_error_fail_ends_the_stream_with_one_error);
+    TEST(failed_frames_have_a_result_that_says_so);
+    return test_end();
+}

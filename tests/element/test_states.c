@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* G-01: up and down through all states, with the leaks tracer counting what stays behind, and memory watched. */
+#include <malloc.h>
+#include <unistd.h>
+
+#include "support.h"
+
+#define CYCLES 200
+
+static GstTracer *leaks_tracer(void)
+{
+    GList *tracers = gst_tracing_get_active_tracers();
+    GstTracer *leaks = NULL;
+    for (GList *t = tracers; t; t = t->next)
+        if (g_signal_lookup("activity-get-checkpoint", G_OBJECT_TYPE(t->data)))
+            leaks = t->data; /* lives as long as the process */
+    g_list_free_full(tracers, gst_object_unref);
+    return leaks;
+}
+
+/* Objects made and freed since the tracer's activity-start-tracking. */
+static void count_objects(GstTracer *leaks, guint *made, guint *freed)
+{
+    GstStructure *log = NULL;
+    g_signal_emit_by_name(leaks, "activity-get-checkpoint", &log);
+    *made = gst_value_list_get_size(gst_structure_get_value(log, "objects-created-list"));
+    *freed = gst_value_list_get_size(gst_structure_get_value(log, "objects-removed-list"));
+    gst_structure_free(log);
+}
+
+static guint threads(void)
+{
+    GDir *dir = g_dir_open("/proc/self/task", 0, NULL);
+    guint n = 0;
+    while (dir && g_dir_read_name(dir))
+        n++;
+    g_clear_pointer(&dir, g_dir_close);
+    return n;
+}
+
+static void push_some(GstHarness *h, GstHarness *text, guint frames)
+{
+    for (guint i = 0; i < frames; i++)
+        gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 400));
+    gst_harness_set_drop_buffers(text, TRUE);
+}
+
+/* One element through its life, ended in one of several ways. */
+static void live_once(guint cycle)
+{
+    fake_set((fake_script){ .answer_ns = cycle % 4 * MS, .load_ns = cycle % 3 * 2 * MS });
+    GstElement *element = support_element("mode", cycle % 3, NULL);
+    GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
+    GstHarness *text = gst_harness_new_with_element(element, NULL, "text");
+    gst_object_unref(element);
+    if (cycle % 2)
+        support_wait_loaded(element);
+    gst_harness_set_src_caps_str(h, CAPS_SMALL);
+    push_some(h, text, cycle % 7);
+    if (cycle % 5 == 0)
+        gst_harness_push_event(h, gst_event_new_eos());
+    gst_element_set_state(element, GST_STATE_READY);
+    gst_element_set_state(element, GST_STATE_PAUSED);
+    gst_element_set_state(element, cycle % 2 ? GST_STATE_NULL : GST_STATE_PLAYING);
+    gst_harness_teardown(text);
+    support_done(h);
+}
+
+static void cycles_through_all_states_leave_nothing_behind(void)
+{
+    for (guint i = 0; i < 12; i++)
+        live_once(i); /* types, pools and caches are made now */
+    GstTracer *leaks = leaks_tracer();
+    guint tasks = threads(), made, freed;
+    REQUIRE(leaks != NULL);
+    g_signal_emit_by_name(leaks, "activity-start-tracking");
+    for (guint i = 0; i < CYCLES; i++)
+        live_once(i);
+    count_objects(leaks, &made, &freed);
+    g_signal_emit_by_name(leaks, "activity-stop-tracking"); /* its log grows */
+    printf("# %d cycles: %u objects made, %u freed\n", CYCLES, made, freed);
+    CHECK(made > 50 * CYCLES);
+    CHECK_EQ(freed, made);
+    CHECK(threads() <= tasks + 2); /* GStreamer keeps some for later */
+    fake_counts c = fake_get();
+    CHECK_EQ(c.models, 0);
+    CHECK_EQ(c.engines, 0);
+    CHECK_EQ(c.requests, 0);
+}
+
+static void memory_does_not_grow_with_the_cycles(void)
+{
+    long grown = G_MAXLONG;
+    /* Tables inside GLib and GStreamer fill for some rounds; a leak would grow in every one. */
+    for (int round = 0; round < 8 && grown >= CYCLES * 8; round++) {
+        size_t before = mallinfo2().uordblks;
+        for (guint i = 0; i < CYCLES; i++)
+            live_once(i);
+        grown = (long)(mallinfo2().uordblks - before);
+        printf("# %d cycles: %ld bytes more\n", CYCLES, grown);
+    }
+    CHECK(grown < CYCLES * 8);
+}
+
+static void up_and_down_sequences_of_one_element_work(void)
+{
+    static const GstState sequence[] = {
+        GST_STATE_READY, GST_STATE_NULL, GST_STATE_PAUSED, GST_STATE_READY, GST_STATE_PLAYING, GST_STATE_PAUSED,
+        GST_STATE_PLAYING, GST_STATE_READY, GST_STATE_PAUSED, GST_STATE_NULL, GST_STATE_PLAYING, GST_STATE_NULL,
+    };
+    fake_set((fake_script){ 0 });
+    GstElement *element = support_element(NULL);
+    for (guint round = 0; round < 20; round++)
+        for (guint i = 0; i < G_N_ELEMENTS(sequence); i++)
+            CHECK(gst_element_set_state(element, sequence[i]) != GST_STATE_CHANGE_FAILURE);
+    gst_object_unref(element);
+    CHECK_EQ(fake_get().models, 0);
+}
+
+static void an_element_plays_again_after_ready(void)
+{
+    fake_set((fake_script){ 0 });
+    GstElement *element = support_element("mode", 2, NULL);
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    for (guint i = 0; i < 5; i++) {
+        GstSegment segment;
+        gst_segment_init(&segment, GST_FORMAT_TIME);
+        gst_harness_push(h, support_frame(CAPS_SMALL, 0x100 + i, 0));
+        GstBuffer *out = gst_harness_pull(h);
+        CHECK_EQ(support_count_meta(out), 1);
+        gst_buffer_unref(out);
+        gst_element_set_state(element, GST_STATE_READY);
+        gst_element_set_state(element, GST_STATE_PLAYING);
+        gst_harness_push_event(h, gst_event_new_stream_start("again"));
+        gst_harness_set_src_caps_str(h, CAPS_SMALL);
+        gst_harness_push_event(h, gst_event_new_segment(&segment));
+    }
+    support_done(h);
+}
+
+int main(int argc, char **argv)
+{
+    g_setenv("GST_TRACERS", "leaks", TRUE);
+    support_init(&argc, &argv);
+    TEST(cycles_through_all_states_leave_nothing_behind);
+    TEST(memory_does_not_grow_with_the_cycles);
+    TEST(up_and_down_sequences_of_one_element_work);
+    TEST(an_element_plays_again_after_ready);
+    return test_end();
+}
