@@ -3,8 +3,12 @@
  * decoding, two engines on one model. */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "fixture.h"
 #include "mem.h"
@@ -449,6 +453,36 @@ static void many_threads_may_submit(void)
     glm4v_engine_close(&engine);
 }
 
+static void note_priority(void *user, glm4v_text_part part, const char *text)
+{
+    record *r = user;
+    bool low = sched_getscheduler(0) == SCHED_BATCH && getpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid)) >= 5;
+    atomic_store(&r->n_text, low ? 1 : -1);
+}
+
+static void the_engines_thread_yields_to_a_video_path(void)
+{
+    glm4v_engine *engine = fixture_engine(NULL);
+    record r;
+    REQUIRE(engine);
+    run_task(engine, (glm4v_task){ .prompt = "Low.", .max_tokens = 6, .temperature = 1, .on_text = note_priority }, &r);
+    CHECK_EQ(atomic_load(&r.n_text), 1);
+    glm4v_engine_close(&engine);
+}
+
+static void a_restart_does_not_change_a_byte(void)
+{
+    glm4v_model *old = fixture_model;
+    REQUIRE(!glm4v_model_open(&fixture_model, fixture_dir, &(glm4v_model_options){ .n_threads = 5 }, NULL));
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options){ .max_batch = 3, .prefix_tokens = 2 });
+    REQUIRE(engine);
+    run_together(engine, together, N);
+    check_same(together, alone);
+    glm4v_engine_close(&engine);
+    glm4v_model_close(&fixture_model);
+    fixture_model = old;
+}
+
 int main(void)
 {
     if (!fixture_open(NULL))
@@ -456,6 +490,7 @@ int main(void)
     TEST(a_request_gives_the_same_bytes_alone_and_among_seven_others);
     TEST(the_batch_is_really_shared);
     TEST(two_engines_on_one_model_do_not_disturb_each_other);
+    TEST(a_restart_does_not_change_a_byte);
     TEST(streams_are_served_in_turn);
     TEST(the_earliest_deadline_is_served_first);
     TEST(a_stream_keeps_its_order_under_deadlines);
@@ -467,6 +502,7 @@ int main(void)
     TEST(closing_cancels_everything_and_calls_back);
     TEST(a_decode_step_allocates_nothing);
     TEST(many_threads_may_submit);
+    TEST(the_engines_thread_yields_to_a_video_path);
     fixture_close();
     return test_end();
 }

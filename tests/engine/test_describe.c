@@ -2,6 +2,7 @@
 /* The whole path of one request on the tiny model: pictures, clips, history, reasoning, limits, refusals. */
 #include "fixture.h"
 #include "mem.h"
+#include "safetensors.h"
 #include "utf8.h"
 
 static glm4v_engine *engine;
@@ -341,6 +342,48 @@ static void a_model_without_tokenizer_cannot_describe(void)
     glm4v_model_close(&model);
 }
 
+/* Overwrite a bf16 tensor of a model on disk with one value. */
+static bool overwrite(const char *dir, const char *tensor, uint16_t value)
+{
+    char path[300];
+    glm4v_checkpoint *files = NULL;
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    if (glm4v_checkpoint_open_file(&files, path, NULL))
+        return false;
+    const glm4v_tensor *t = glm4v_checkpoint_find(files, tensor);
+    FILE *file = fopen(path, "r+b");
+    bool good = t && file && !fseek(file, (long)t->offset, SEEK_SET);
+    for (uint64_t i = 0; good && i < t->size / 2; i++)
+        good = fwrite(&value, sizeof value, 1, file) == 1;
+    if (file)
+        good &= !fclose(file);
+    glm4v_checkpoint_close(&files);
+    return good;
+}
+
+/* Finite weights, but so large that logits are not. */
+static void logits_that_are_no_numbers_fail_the_request(void)
+{
+    char dir[256];
+    glm4v_model *good = fixture_model;
+    glm4v_error err = { 0 };
+    record r;
+    REQUIRE(!tiny_model_make(dir, sizeof dir, NULL) && overwrite(dir, "lm_head.weight", 0x7f7f)); /* 3.4e38 */
+    REQUIRE(!glm4v_model_open(&fixture_model, dir, NULL, &err));
+    glm4v_engine *broken = fixture_engine(NULL);
+    glm4v_image image = picture(0, 50, 50);
+    REQUIRE(broken);
+    run_task(broken, (glm4v_task){ .prompt = "x", .images = &image, .n_images = 1 }, &r);
+    CHECK_EQ(r.status, GLM4V_ERR_INTERNAL);
+    CHECK_EQ(r.finish, GLM4V_FINISH_ERROR);
+    CHECK_CONTAINS(r.message, "no finite number");
+    CHECK_STR(r.answer, "");
+    glm4v_engine_close(&broken);
+    glm4v_model_close(&fixture_model);
+    fixture_model = good;
+    tiny_model_remove(dir);
+}
+
 static void nothing_stays_allocated_after_close(void)
 {
     size_t live = glm4v_mem_live();
@@ -381,6 +424,7 @@ int main(int argc, char **argv)
     TEST(bad_tasks_are_refused_at_once);
     TEST(bad_engine_options_are_refused);
     TEST(a_model_without_tokenizer_cannot_describe);
+    TEST(logits_that_are_no_numbers_fail_the_request);
     TEST(nothing_stays_allocated_after_close);
     glm4v_engine_close(&engine);
     fixture_close();
