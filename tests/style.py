@@ -134,12 +134,13 @@ def nothing_is_left_undone(files):
 
 
 def commit_subjects_name_component_and_effect(files):
+    """72 columns are the aim, 90 the bound."""
     del files
     log = subprocess.run(["git", "-C", str(ROOT), "log", "--no-merges", "-n", "200", "--format=%h %s"],
                          capture_output=True, text=True, check=True)
     for line in log.stdout.splitlines():
         commit, _, subject = line.partition(" ")
-        if len(subject) > 76 or not SUBJECT.match(subject):
+        if len(subject) > 90 or not SUBJECT.match(subject):
             yield f"{commit}: {subject}"
 
 

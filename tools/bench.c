@@ -20,7 +20,8 @@ typedef struct {
 
 /* What a run measures; index of stages[]. */
 enum { PREPROCESS, VISION, PREFILL, FIRST_TOKEN, DECODE, TOTAL, N_STAGES };
-static const char *const stage_names[N_STAGES] = { "preprocess", "vision", "prefill", "first_token", "decode", "total" };
+static const char *const stage_names[N_STAGES] = { "preprocess", "vision",  "prefill",
+                                                    "first_token", "decode", "total" };
 
 typedef struct {
     double ms[N_STAGES];     /* mean over the batch */
@@ -476,7 +477,8 @@ int cli_bench(int argc, char **argv)
     const cli_option options[] = {
         { "model", "DIR", CLI_STRING, &set.model, 0, 0,
           "model directory; default: $GLM4V_MODEL, else the model that comes\nwith the program" },
-        { "config", "FILE", CLI_STRING, &set.config, 0, 0, "a config.json, with --random-weights: no checkpoint needed" },
+        { "config", "FILE", CLI_STRING, &set.config, 0, 0,
+          "a config.json, with --random-weights: no checkpoint needed" },
         { "random-weights", NULL, CLI_FLAG, &set.random_weights, 0, 0,
           "fill memory with seeded random weights: speed at full size" },
         { "device", "D", CLI_STRING, &set.device, 0, 0, "auto, cpu, or cuda[:N][,cuda:M]; default auto" },

@@ -241,9 +241,9 @@ int cli_describe(int argc, char **argv)
     const cli_command command = {
         .name = "describe",
         .synopsis = "[OPTIONS] FILE|URI...",
-        .about = "Describes pictures (PNG, JPEG, ...) and videos (MP4, Matroska, RTSP, ... whatever GStreamer decodes).\n"
-                 "A picture gives one line (of an animated GIF the first frame), a video one line per --interval\n"
-                 "with its time. With several inputs each line starts with the input's name.",
+        .about = "Describes pictures (PNG, JPEG, ...) and videos (MP4, Matroska, RTSP, ... whatever GStreamer\n"
+                 "decodes). A picture gives one line (of an animated GIF the first frame), a video one line per\n"
+                 "--interval with its time. With several inputs each line starts with the input's name.",
         .examples = "glm4v describe part.png\n"
                     "glm4v describe --prompt 'Is there a defect? Answer yes or no.' *.jpg\n"
                     "glm4v describe --interval 0.5 line.mp4\n"

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """tools/bundle.sh: the folder runs with an empty environment, moved elsewhere, on a root without GStreamer."""
 import os
+import pathlib
 import re
 import shutil
+import tempfile
 
 from common import BUILD, PRELOAD, SOURCE, Skip, check, good, main, make_inputs, run
 
@@ -12,10 +14,16 @@ LINE = ("gst-launch-1.0 -q filesrc location={clip} ! avidemux ! jpegdec ! videoc
         "d.text ! webvttenc ! fdsink | cat")
 
 
+MADE = pathlib.Path(tempfile.mkdtemp(prefix="glm4v-bundle-"))
+
+
 def bundle(folder):
+    """A copy of the bundle, which is made once."""
     if PRELOAD:
         raise Skip("a sanitized build is not for shipping")
-    good(run(["bash", SOURCE / "tools" / "bundle.sh", folder / "bundle", BUILD], timeout=180))
+    if not (MADE / "bundle").exists():
+        good(run(["bash", SOURCE / "tools" / "bundle.sh", MADE / "bundle", BUILD], timeout=180))
+    shutil.copytree(MADE / "bundle", folder / "bundle")
     return folder / "bundle"
 
 
@@ -79,5 +87,8 @@ def it_runs_on_a_root_that_has_only_the_c_library(folder):
 
 
 if __name__ == "__main__":
-    main([it_runs_moved_with_an_empty_environment, it_stays_small_and_names_the_licences,
-          it_refuses_a_folder_that_holds_something, it_runs_on_a_root_that_has_only_the_c_library])
+    try:
+        main([it_runs_moved_with_an_empty_environment, it_stays_small_and_names_the_licences,
+              it_refuses_a_folder_that_holds_something, it_runs_on_a_root_that_has_only_the_c_library])
+    finally:
+        shutil.rmtree(MADE)
