@@ -43,7 +43,6 @@ int glm4v_round_int8(float x, float max);
 
 decl_narrow16(glm4v_f32_to_bf16_c);
 decl_narrow16(glm4v_f32_to_bf16_avx2);
-decl_narrow16(glm4v_f32_to_bf16_avx512);
 decl_narrow16(glm4v_f32_to_f16_c);
 decl_narrow16(glm4v_f32_to_f16_avx2);
 decl_widen16(glm4v_bf16_to_f32_c);

@@ -29,14 +29,15 @@ unsigned glm4v_cpu_flags(void)
     const uint32_t avx512 = 1u << 31 | 1u << 30 | 1u << 17 | 1u << 16; /* VL BW DQ F */
     const uint32_t vnni = 1u << 11;                                    /* leaf 7 ecx */
     const uint32_t bf16 = 1u << 5;                                     /* leaf 7.1 eax */
+    const uint32_t amx_bf16 = 1u << 22;                                /* leaf 7 edx */
     const uint64_t ymm = 0x6, zmm = 0xe6;                              /* XCR0 */
-    uint32_t a, b, c, d, ecx7, sub;
+    uint32_t a, b, c, d, ecx7, edx7, sub;
     unsigned flags = 0;
 
     if (!__get_cpuid(1, &a, &b, &c, &d) || !has(c, f16c_osxsave_fma))
         return 0;
     uint64_t state = saved_state();
-    if (!__get_cpuid_count(7, 0, &sub, &b, &ecx7, &d) || !has(b, avx2) || (state & ymm) != ymm)
+    if (!__get_cpuid_count(7, 0, &sub, &b, &ecx7, &edx7) || !has(b, avx2) || (state & ymm) != ymm)
         return 0;
     flags |= GLM4V_CPU_AVX2;
     if (!has(b, avx512) || (state & zmm) != zmm)
@@ -46,6 +47,10 @@ unsigned glm4v_cpu_flags(void)
         flags |= GLM4V_CPU_VNNI;
     if (sub >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && has(a, bf16))
         flags |= GLM4V_CPU_BF16;
+    /* Intel's cores with AMX run vdpbf16ps every second cycle, half as fast as the fused multiply-adds it stands for
+     * (Sapphire Rapids: 109 against 217 GFLOP/s a core); Zen 4 and 5 run it twice as fast. */
+    if ((flags & GLM4V_CPU_BF16) && has(edx7, amx_bf16))
+        flags |= GLM4V_CPU_SLOW_BF16;
     return flags;
 }
 #else
@@ -63,7 +68,8 @@ bool glm4v_cpu_mask(const char *level, unsigned *flags)
     } levels[] = {
         { "c", 0 },
         { "avx2", GLM4V_CPU_AVX2 },
-        { "avx512", GLM4V_CPU_AVX2 | GLM4V_CPU_AVX512 | GLM4V_CPU_VNNI | GLM4V_CPU_BF16 },
+        { "avx512", GLM4V_CPU_AVX2 | GLM4V_CPU_AVX512 | GLM4V_CPU_VNNI | GLM4V_CPU_BF16 |
+                        GLM4V_CPU_SLOW_BF16 },
     };
     if (!level || !*level)
         return true;
@@ -82,7 +88,8 @@ const char *glm4v_cpu_level(unsigned flags)
         return "c";
     if (!(flags & GLM4V_CPU_AVX512))
         return "avx2";
+    bool bf16 = (flags & GLM4V_CPU_BF16) && !(flags & GLM4V_CPU_SLOW_BF16);
     if (flags & GLM4V_CPU_VNNI)
-        return flags & GLM4V_CPU_BF16 ? "avx512+vnni+bf16" : "avx512+vnni";
-    return flags & GLM4V_CPU_BF16 ? "avx512+bf16" : "avx512";
+        return bf16 ? "avx512+vnni+bf16" : "avx512+vnni";
+    return bf16 ? "avx512+bf16" : "avx512";
 }

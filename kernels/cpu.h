@@ -11,6 +11,8 @@
 #define GLM4V_CPU_AVX512 2u /* AVX-512 F, BW, DQ, VL */
 #define GLM4V_CPU_VNNI 4u   /* AVX-512 VNNI: int8 dot products */
 #define GLM4V_CPU_BF16 8u   /* AVX-512 BF16: bf16 dot products */
+/* They are slower here than the fused multiply-adds they stand for, and are not used. Only together with BF16. */
+#define GLM4V_CPU_SLOW_BF16 16u
 
 /* Flags of this machine; asks cpuid, and XGETBV whether the system saves the registers. Cheap, not cached. */
 unsigned glm4v_cpu_flags(void);

@@ -156,7 +156,6 @@ decl_bf16_row(glm4v_bf16_row_c);
 decl_bf16_row(glm4v_bf16_row_avx2);
 decl_quantize_row(glm4v_quantize_row_c);
 decl_quantize_row(glm4v_quantize_row_avx2);
-decl_quantize_row(glm4v_quantize_row_avx512);
 decl_pack_f32(glm4v_pack_f32_c);
 decl_pack_f32(glm4v_pack_f32_avx2);
 decl_pack_bf16(glm4v_pack_bf16_c);

@@ -24,9 +24,7 @@ void glm4v_rope_ops_init(glm4v_rope_ops *ops, unsigned cpu);
 
 decl_rope(glm4v_rope_interleaved_c);
 decl_rope(glm4v_rope_interleaved_avx2);
-decl_rope(glm4v_rope_interleaved_avx512);
 decl_rope(glm4v_rope_half_c);
 decl_rope(glm4v_rope_half_avx2);
-decl_rope(glm4v_rope_half_avx512);
 
 #endif

@@ -122,4 +122,14 @@ void glm4v_convert_ops_init(glm4v_convert_ops *ops, unsigned cpu)
         .f32_to_int8 = glm4v_f32_to_int8_c,
         .int8_to_f32 = glm4v_int8_to_f32_c,
     };
+#ifdef HAVE_AVX2
+    if (!(cpu & GLM4V_CPU_AVX2))
+        return;
+    ops->f32_to_bf16 = glm4v_f32_to_bf16_avx2;
+    ops->f32_to_f16 = glm4v_f32_to_f16_avx2;
+    ops->bf16_to_f32 = glm4v_bf16_to_f32_avx2;
+    ops->f16_to_f32 = glm4v_f16_to_f32_avx2;
+    ops->f32_to_int8 = glm4v_f32_to_int8_avx2;
+    ops->int8_to_f32 = glm4v_int8_to_f32_avx2;
+#endif
 }

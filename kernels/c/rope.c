@@ -36,4 +36,10 @@ void glm4v_rope_ops_init(glm4v_rope_ops *ops, unsigned cpu)
 {
     ops->interleaved = glm4v_rope_interleaved_c;
     ops->half = glm4v_rope_half_c;
+#ifdef HAVE_AVX2
+    if (!(cpu & GLM4V_CPU_AVX2))
+        return;
+    ops->interleaved = glm4v_rope_interleaved_avx2;
+    ops->half = glm4v_rope_half_avx2;
+#endif
 }

@@ -44,7 +44,9 @@ static void make_problem(struct check *t, struct problem *p, int rows, int n_key
     int32_t *counts = check_buf(t, COUNTS, rows * sizeof *counts);
 
     check_fill(t, check_buf(t, Q, (size_t)rows * head_dim * 4), (size_t)rows * head_dim, kind);
-    check_fill(t, check_buf(t, K, cache * 4), cache, kind == FILL_NAN ? FILL_NAN : FILL_NORMAL);
+    check_fill(t, check_buf(t, K, cache * 4), cache, FILL_NORMAL);
+    if (kind == FILL_NAN)
+        at(t, K)[check_random(t) % cache] = NAN;
     check_fill(t, check_buf(t, V, cache * 4), cache, kind);
     check_buf(t, O_REF, (size_t)rows * head_dim * 4);
     check_buf(t, O_OPS, (size_t)rows * head_dim * 4);

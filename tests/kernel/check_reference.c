@@ -32,6 +32,7 @@ static void cpu_levels_have_names_and_masks(struct check *t)
     ok &= glm4v_cpu_mask("avx512", &flags) && flags == GLM4V_CPU_AVX2; /* lowers only */
     ok &= glm4v_cpu_mask("c", &flags) && flags == 0;
     ok &= !strcmp(glm4v_cpu_level(0), "c") && !strcmp(glm4v_cpu_level(all), "avx512+vnni+bf16");
+    ok &= !strcmp(glm4v_cpu_level(all | GLM4V_CPU_SLOW_BF16), "avx512+vnni");
 }
 
 /* Neighbouring values a < b of a 16-bit form: their middle goes to the even one, a little more or less to the

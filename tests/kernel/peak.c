@@ -11,56 +11,58 @@
 
 enum { ROUNDS = 200000, CHAINS = 12 };
 
-/* CHAINS independent chains hide the latency of any multiply-add made so far. */
-#define LOOP(type, zero, step)                                                                     \
-    type acc[CHAINS];                                                                              \
-    for (int i = 0; i < CHAINS; i++)                                                               \
-        acc[i] = zero;                                                                             \
-    for (int r = 0; r < ROUNDS; r++) {                                                             \
-        _Pragma("GCC unroll 12") for (int i = 0; i < CHAINS; i++)                                  \
-        {                                                                                          \
-            step;                                                                                  \
-            __asm__ volatile("" : "+v"(acc[i]));                                                   \
-        }                                                                                          \
-    }
+/* CHAINS independent chains hide the latency of any multiply-add made so far. Variables, not an array: sums in memory
+ * would measure the memory. */
+#define EACH(do) do(0) do(1) do(2) do(3) do(4) do(5) do(6) do(7) do(8) do(9) do(10) do(11)
+#define DECLARE(i) acc##i = { 0 },
+#define LOOP(type, step)                 \
+    type EACH(DECLARE) last = { 0 };     \
+    for (int r = 0; r < ROUNDS; r++) {   \
+        EACH(step)                       \
+    }                                    \
+    __asm__ volatile("" : "+v"(last))
 
 __attribute__((target("avx2,fma"), noinline)) static void f32_avx2(void)
 {
     __m256 one = _mm256_set1_ps(0.5f);
-    __asm__ volatile("" : "+v"(one));
-    LOOP(__m256, _mm256_setzero_ps(), acc[i] = _mm256_fmadd_ps(one, one, acc[i]))
+#define STEP(i) __asm__ volatile("vfmadd231ps %1, %1, %0" : "+x"(acc##i) : "x"(one));
+    LOOP(__m256, STEP);
+#undef STEP
 }
 
-__attribute__((target("avx2,fma"), noinline)) static void int8_avx2(void)
+__attribute__((target("avx2"), noinline)) static void int8_avx2(void)
 {
-    __m256i one = _mm256_set1_epi16(1);
-    __asm__ volatile("" : "+v"(one));
-    LOOP(__m256i, _mm256_setzero_si256(),
-         acc[i] = _mm256_add_epi32(acc[i], _mm256_madd_epi16(one, one)))
+    __m256i one = _mm256_set1_epi16(1), product;
+#define STEP(i)                                                       \
+    __asm__ volatile("vpmaddwd %2, %2, %1\n\tvpaddd %1, %0, %0"       \
+                     : "+x"(acc##i), "=&x"(product)                   \
+                     : "x"(one));
+    LOOP(__m256i, STEP);
+#undef STEP
 }
 
 __attribute__((target("avx512f"), noinline)) static void f32_avx512(void)
 {
     __m512 one = _mm512_set1_ps(0.5f);
-    __asm__ volatile("" : "+v"(one));
-    LOOP(__m512, _mm512_setzero_ps(), acc[i] = _mm512_fmadd_ps(one, one, acc[i]))
+#define STEP(i) __asm__ volatile("vfmadd231ps %1, %1, %0" : "+v"(acc##i) : "v"(one));
+    LOOP(__m512, STEP);
+#undef STEP
 }
 
-__attribute__((target("avx512f,avx512vnni"), noinline)) static void int8_vnni(void)
+__attribute__((target("avx512f"), noinline)) static void int8_vnni(void)
 {
-    __m512i one = _mm512_set1_epi8(1);
-    __asm__ volatile("" : "+v"(one));
-    LOOP(__m512i, _mm512_setzero_si512(), acc[i] = _mm512_dpbusd_epi32(acc[i], one, one))
+    __m512i one = _mm512_set1_epi32(0x01010101);
+#define STEP(i) __asm__ volatile("vpdpbusd %1, %1, %0" : "+v"(acc##i) : "v"(one));
+    LOOP(__m512i, STEP);
+#undef STEP
 }
 
-/* In assembly: no compiler spells the argument types of the intrinsic alike. */
 __attribute__((target("avx512f"), noinline)) static void bf16_avx512(void)
 {
     __m512 one = _mm512_set1_ps(0.5f);
-    LOOP(__m512, _mm512_setzero_ps(),
-         __asm__ volatile("vdpbf16ps %1, %1, %0"
-                          : "+v"(acc[i])
-                          : "v"(one)))
+#define STEP(i) __asm__ volatile("vdpbf16ps %1, %1, %0" : "+v"(acc##i) : "v"(one));
+    LOOP(__m512, STEP);
+#undef STEP
 }
 
 struct kernel {

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Attention, AVX2. Two passes over a call's rows:
+ *   scores  16 keys at a time are turned into a panel [head_dim][16] in scratch, once for all rows; then tiles of rows
+ *           multiply it as a product does, one chain per score in order of d
+ *   values  tiles of 4 rows: the softmax of each, then sums over keys, one chain per output in order of j; keys that
+ *           only some rows of the tile see are added row by row, going on from the stored sums
+ * Scratch: [rows][keys rounded up to 32] scores, then the panel. */
+#include "attention.h"
+
+#include <math.h>
+
+#include "avx2.h"
+#include "gemm_walk.h"
+
+enum { KEYS = 16, TILE_ROWS = 4 };
+
+static int32_t most_keys(const int32_t *n_keys, int32_t rows)
+{
+    int32_t most = 0;
+    for (int32_t r = 0; r < rows; r++)
+        most = n_keys[r] > most ? n_keys[r] : most;
+    return most;
+}
+
+/* panel [head_dim][16] = keys [16][head_dim] transposed; keys beyond `count` become zero. */
+static void transpose_keys(float *panel, const float *k, ptrdiff_t ldk, int32_t count,
+                           int32_t head_dim)
+{
+    int32_t whole = count == KEYS ? head_dim / 8 * 8 : 0;
+    for (int32_t d = 0; d < whole; d += 8) {
+        for (int32_t half = 0; half < KEYS; half += 8) {
+            __m256i v[8];
+            for (int i = 0; i < 8; i++)
+                v[i] = _mm256_loadu_si256((const __m256i *)(k + (half + i) * ldk + d));
+            transpose_store((uint8_t *)(panel + d * KEYS + half), v);
+        }
+    }
+    for (int32_t j = 0; j < KEYS; j++)
+        for (int32_t d = whole; d < head_dim; d++)
+            panel[d * KEYS + j] = j < count ? k[j * ldk + d] : 0;
+}
+
+ALWAYS_INLINE void score_tile(float *s, size_t lds, const float *const *q, const float *panel,
+                              int32_t head_dim, float scale, const int R)
+{
+    __m256 sum[TILE_ROWS * 2], factor = _mm256_set1_ps(scale);
+    UNROLL for (int i = 0; i < R * 2; i++) sum[i] = _mm256_setzero_ps();
+    for (int32_t d = 0; d < head_dim; d++) {
+        __m256 low = _mm256_loadu_ps(panel + d * KEYS),
+               high = _mm256_loadu_ps(panel + d * KEYS + 8);
+        UNROLL for (int r = 0; r < R; r++)
+        {
+            __m256 v = _mm256_broadcast_ss(q[r] + d);
+            sum[2 * r] = _mm256_fmadd_ps(v, low, sum[2 * r]);
+            sum[2 * r + 1] = _mm256_fmadd_ps(v, high, sum[2 * r + 1]);
+        }
+    }
+    UNROLL for (int r = 0; r < R; r++)
+    {
+        _mm256_storeu_ps(s + r * lds, _mm256_mul_ps(sum[2 * r], factor));
+        _mm256_storeu_ps(s + r * lds + 8, _mm256_mul_ps(sum[2 * r + 1], factor));
+    }
+}
+
+/* s [n] = exp(s - max) in place; their sum: value j in lane j % 8. NaN anywhere makes the sum NaN. */
+static float exponentials(float *s, int32_t n)
+{
+    __m256 max = _mm256_set1_ps(-INFINITY), sum = _mm256_setzero_ps();
+    for (int32_t j = n; j % 8; j++)
+        s[j] = -INFINITY; /* up to the next vector: no influence, exp gives 0 */
+    for (int32_t j = 0; j < n; j += 8)
+        max = _mm256_max_ps(_mm256_loadu_ps(s + j), max);
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(max), _mm256_extractf128_ps(max, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    max = _mm256_broadcastss_ps(_mm_max_ss(m, _mm_shuffle_ps(m, m, 1)));
+    for (int32_t j = 0; j < n; j += 8) {
+        __m256 e = exp_ps(_mm256_sub_ps(_mm256_loadu_ps(s + j), max));
+        _mm256_storeu_ps(s + j, e);
+        sum = _mm256_add_ps(sum, e);
+    }
+    return sum_lanes(sum);
+}
+
+/* o [R][columns d to d + 8 C] = or += sum over keys [from, to) of p v. */
+ALWAYS_INLINE void value_tile(const glm4v_attention_args *a, float *const *o, const float *p,
+                              size_t ldp, int32_t d, int32_t from, int32_t to, const int R,
+                              const int C)
+{
+    __m256 sum[8];
+    UNROLL for (int i = 0; i < R * C; i++) sum[i] =
+        from ? _mm256_loadu_ps(o[i / C] + d + i % C * 8) : _mm256_setzero_ps();
+    const float *v = a->v + from * a->ldv + d;
+    for (int32_t j = from; j < to; j++, v += a->ldv) {
+        UNROLL for (int r = 0; r < R; r++)
+        {
+            __m256 weight = _mm256_broadcast_ss(p + r * ldp + j);
+            UNROLL for (int c = 0; c < C; c++) sum[r * C + c] =
+                _mm256_fmadd_ps(weight, _mm256_loadu_ps(v + 8 * c), sum[r * C + c]);
+        }
+    }
+    UNROLL for (int i = 0; i < R * C; i++) _mm256_storeu_ps(o[i / C] + d + i % C * 8, sum[i]);
+}
+
+/* The same for the last columns, one row, fewer than 8 of them. */
+static void value_tail(const glm4v_attention_args *a, float *o, const float *p, int32_t d,
+                       int32_t from, int32_t to)
+{
+    __m256i mask = tail_mask(a->head_dim - d);
+    __m256 sum = from ? _mm256_maskload_ps(o + d, mask) : _mm256_setzero_ps();
+    for (int32_t j = from; j < to; j++)
+        sum = _mm256_fmadd_ps(_mm256_broadcast_ss(p + j),
+                              _mm256_maskload_ps(a->v + j * a->ldv + d, mask), sum);
+    _mm256_maskstore_ps(o + d, mask, sum);
+}
+
+/* All columns of R rows, keys [from, to): C vectors at a time, then one, then what is left. */
+ALWAYS_INLINE void values(const glm4v_attention_args *a, float *const *o, const float *p,
+                          size_t ldp, int32_t from, int32_t to, const int R, const int C)
+{
+    int32_t d = 0;
+    for (; d + 8 * C <= a->head_dim; d += 8 * C)
+        value_tile(a, o, p, ldp, d, from, to, R, C);
+    for (; d + 8 <= a->head_dim; d += 8)
+        value_tile(a, o, p, ldp, d, from, to, R, 1);
+    for (int r = 0; d < a->head_dim && r < R; r++)
+        value_tail(a, o[r], p + r * ldp, d, from, to);
+}
+
+static void scale_row(float *o, float scale, int32_t n)
+{
+    __m256 factor = _mm256_set1_ps(scale);
+    int32_t d = 0;
+    for (; d + 8 <= n; d += 8)
+        _mm256_storeu_ps(o + d, _mm256_mul_ps(_mm256_loadu_ps(o + d), factor));
+    for (; d < n; d++)
+        o[d] *= scale;
+}
+
+/* Softmax and values of `rows` rows, 1, 2 or 4. */
+static void finish_rows(const glm4v_attention_args *a, float *s, size_t lds, int32_t first,
+                        int32_t rows)
+{
+    float *const *o = a->o + first;
+    float sum[TILE_ROWS];
+    int32_t common = a->n_keys[first];
+    for (int32_t r = 0; r < rows; r++) {
+        int32_t n = a->n_keys[first + r];
+        sum[r] = exponentials(s + r * lds, n);
+        common = n < common ? n : common;
+    }
+    if (rows == 4)
+        values(a, o, s, lds, 0, common, 4, 2);
+    else if (rows == 2)
+        values(a, o, s, lds, 0, common, 2, 4);
+    else
+        values(a, o, s, lds, 0, common, 1, 8);
+    for (int32_t r = 0; r < rows; r++) {
+        if (a->n_keys[first + r] > common)
+            values(a, o + r, s + r * lds, lds, common, a->n_keys[first + r], 1, 8);
+        scale_row(o[r], 1 / sum[r], a->head_dim);
+    }
+}
+
+static int32_t tile_rows(int32_t left)
+{
+    return left >= TILE_ROWS ? TILE_ROWS : left >= 2 ? 2 : 1;
+}
+
+static void score_block(const glm4v_attention_args *a, float *s, size_t lds, const float *panel,
+                        int32_t first_key)
+{
+    for (int32_t r = 0, rows; r < a->rows; r += rows) {
+        float *to = s + r * lds + first_key;
+        rows = tile_rows(a->rows - r);
+        if (most_keys(a->n_keys + r, rows) <= first_key)
+            continue;
+        if (rows == 4)
+            score_tile(to, lds, a->q + r, panel, a->head_dim, a->scale, 4);
+        else if (rows == 2)
+            score_tile(to, lds, a->q + r, panel, a->head_dim, a->scale, 2);
+        else
+            score_tile(to, lds, a->q + r, panel, a->head_dim, a->scale, 1);
+    }
+}
+
+void glm4v_attention_avx2(const glm4v_attention_args *a)
+{
+    int32_t keys = most_keys(a->n_keys, a->rows);
+    size_t lds = ((size_t)keys + 31) / 32 * 32;
+    float *panel = a->scratch + a->rows * lds;
+
+    for (int32_t j = 0; j < keys; j += KEYS) {
+        int32_t count = keys - j < KEYS ? keys - j : KEYS;
+        transpose_keys(panel, a->k + j * a->ldk, a->ldk, count, a->head_dim);
+        score_block(a, a->scratch, lds, panel, j);
+    }
+    for (int32_t r = 0, rows; r < a->rows; r += rows) {
+        rows = tile_rows(a->rows - r);
+        finish_rows(a, a->scratch + r * lds, lds, r, rows);
+    }
+}

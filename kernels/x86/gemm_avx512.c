@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Matrix products of floating-point weights, AVX-512 without extensions. */
+#include "avx512.h"
+
+enum { SUMS = 24, CHUNK = 256, f32_ELEMENT = 4, bf16_ELEMENT = 2 };
+
+ALWAYS_INLINE void f32_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+                            const int P)
+{
+    const float *x = (const float *)g->x + t * g->ldx;
+    const float *w = (const float *)g->w + (size_t)p * g->K * GLM4V_PANEL;
+    const size_t panel = (size_t)g->K * GLM4V_PANEL;
+    __m512 sum[SUMS];
+
+    UNROLL for (int i = 0; i < R * P; i++) sum[i] = _mm512_setzero_ps();
+    for (int32_t k = 0; k < g->K; k++, w += GLM4V_PANEL) {
+        __m512 weight[8];
+        UNROLL for (int i = 0; i < P; i++)
+        {
+            weight[i] = _mm512_loadu_ps(w + i * panel);
+            prefetch_panel(w + i * panel, R);
+        }
+        UNROLL for (int r = 0; r < R; r++)
+        {
+            __m512 v = _mm512_set1_ps(x[r * g->ldx + k]);
+            UNROLL for (int i = 0; i < P; i++) sum[r * P + i] =
+                _mm512_fmadd_ps(v, weight[i], sum[r * P + i]);
+        }
+    }
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int i = 0; i < P; i++)
+        store_panel(g, t + r, p + i, sum[r * P + i]);
+}
+
+/* buffer [R][CHUNK] = inputs [from, from + 2 pairs) of R rows as floats: widened once here, not at every broadcast. */
+ALWAYS_INLINE void widen_rows(float (*buffer)[CHUNK], const uint16_t *x, ptrdiff_t ldx,
+                              int32_t pairs, const int R)
+{
+    for (int r = 0; r < R; r++) {
+        for (int32_t k = 0; k < 2 * pairs; k += 16) {
+            __m256i v = _mm256_maskz_loadu_epi16(tail_mask16(2 * pairs - k), x + r * ldx + k);
+            _mm512_storeu_si512(buffer[r] + k, _mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16));
+        }
+    }
+}
+
+ALWAYS_INLINE void bf16_chunk(__m512 *sum, float (*x)[CHUNK], const uint16_t *w, size_t panel,
+                              int32_t pairs, const int R, const int P)
+{
+    const __m512i high = _mm512_set1_epi32((int)0xffff0000);
+    for (int32_t k = 0; k < pairs; k++, w += 2 * GLM4V_PANEL) {
+        __m512 even[8], odd[8];
+        UNROLL for (int i = 0; i < P; i++)
+        {
+            __m512i pair = _mm512_loadu_si512(w + i * panel);
+            prefetch_panel(w + i * panel, R);
+            even[i] = _mm512_castsi512_ps(_mm512_slli_epi32(pair, 16));
+            odd[i] = _mm512_castsi512_ps(_mm512_and_si512(pair, high));
+        }
+        UNROLL for (int r = 0; r < R; r++)
+        {
+            __m512 x0 = _mm512_set1_ps(x[r][2 * k]), x1 = _mm512_set1_ps(x[r][2 * k + 1]);
+            UNROLL for (int i = 0; i < P; i++)
+            {
+                __m512 *s = sum + r * P + i;
+                *s = _mm512_fmadd_ps(x0, even[i], _mm512_fmadd_ps(x1, odd[i], *s));
+            }
+        }
+    }
+}
+
+ALWAYS_INLINE void bf16_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+                             const int P)
+{
+    const int32_t pairs = (g->K + 1) / 2;
+    const size_t panel = (size_t)pairs * 2 * GLM4V_PANEL;
+    const uint16_t *x = (const uint16_t *)g->x + t * g->ldx,
+                   *w = (const uint16_t *)g->w + p * panel;
+    float buffer[12][CHUNK];
+    __m512 sum[SUMS];
+
+    UNROLL for (int i = 0; i < R * P; i++) sum[i] = _mm512_setzero_ps();
+    for (int32_t k = 0; k < pairs; k += CHUNK / 2) {
+        int32_t count = pairs - k < CHUNK / 2 ? pairs - k : CHUNK / 2;
+        widen_rows(buffer, x + 2 * k, g->ldx, count, R);
+        bf16_chunk(sum, buffer, w + (size_t)k * 2 * GLM4V_PANEL, panel, count, R, P);
+    }
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int i = 0; i < P; i++)
+        store_panel(g, t + r, p + i, sum[r * P + i]);
+}
+
+TILES(f32)
+TILES(bf16)
+
+void glm4v_gemm_f32_avx512(const glm4v_gemm_args *g)
+{
+    glm4v_gemm_walk(g, &f32_tiles);
+}
+
+void glm4v_gemm_bf16_avx512(const glm4v_gemm_args *g)
+{
+    glm4v_gemm_walk(g, &bf16_tiles);
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* How a product is cut into tiles that fit the registers; the same for every level and form.
+ *
+ * A tile is `rows` rows times `panels` panels, one function each, because the counts have to be constants for the
+ * sums to
+ * stay in registers. Outer loop: blocks of rows whose activations fit the second-level cache; then panels; then the
+ * tiles of the block, which find the panels in the first- or second-level cache. With few rows a tile takes more
+ * panels,
+ * so that there are always enough independent chains to hide the latency of a multiply-add.
+ * No output's order of summation depends on any of this. */
+#ifndef GLM4V_KERNELS_GEMM_WALK_H
+#define GLM4V_KERNELS_GEMM_WALK_H
+
+#include "gemm.h"
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+/* Weights are read once a block of rows, from memory when the matrix is large. The hardware fetches ahead, but
+ * stops at pages and
+ * follows few streams; with few rows this is most of the time. */
+#define prefetch_panel(w, rows)                                             \
+    do {                                                                    \
+        if ((rows) <= 4)                                                    \
+            __builtin_prefetch((const char *)(w) + GLM4V_PREFETCH_BYTES);   \
+    } while (0)
+
+/* Computes rows [t, t + rows) of panels [p, p + panels). */
+typedef void (*glm4v_tile_fn)(const glm4v_gemm_args *g, int32_t t, int32_t p);
+
+enum { GLM4V_MAX_ROWS = 12, GLM4V_BLOCK_BYTES = 768 << 10, GLM4V_PREFETCH_BYTES = 2048 };
+
+typedef struct {
+    int32_t max_rows;              /* 4, 6, 12: rows of the largest tile */
+    int32_t max_panels[4];         /* of a block of 1, 2, 3 to 5, more rows: 8, 4, 2 or 1 */
+    size_t element;                /* bytes of an activation */
+    glm4v_tile_fn tile[13][4];     /* [rows][log2 panels]; rows 1 2 3 4 6 8 10 12 */
+} glm4v_tiles;
+
+/* Rows of the next tile when `left` are left: the largest, but never leaving one or two rows alone. */
+static inline int32_t next_rows(int32_t left, int32_t max)
+{
+    if (left >= max + 3 || left == max)
+        return max;
+    if (left > max)
+        return max - 2;
+    return left % 2 == 0 || left < 4 ? left : left - 3;
+}
+
+static inline void walk_block(const glm4v_gemm_args *g, const glm4v_tiles *tiles, int32_t first,
+                              int32_t end)
+{
+    int32_t log2 = 0, count = end - first;
+    int32_t max_panels = tiles->max_panels[count <= 2 ? count - 1 : count <= 5 ? 2 : 3];
+    while (1 << (log2 + 1) <= max_panels)
+        log2++;
+    for (int32_t p = g->panel, last = g->panel + g->n_panels; p < last; p += 1 << log2) {
+        while (1 << log2 > last - p)
+            log2--;
+        for (int32_t t = first, rows; t < end; t += rows) {
+            rows = next_rows(end - t, tiles->max_rows);
+            tiles->tile[rows][log2](g, t, p);
+        }
+    }
+}
+
+static inline void glm4v_gemm_walk(const glm4v_gemm_args *g, const glm4v_tiles *tiles)
+{
+    int32_t block = (int32_t)(GLM4V_BLOCK_BYTES / (tiles->element * (size_t)g->K));
+    block = block < 4 * GLM4V_MAX_ROWS ? 4 * GLM4V_MAX_ROWS : block / GLM4V_MAX_ROWS * GLM4V_MAX_ROWS;
+    for (int32_t t = 0; t < g->T; t += block)
+        walk_block(g, tiles, t, g->T - t < block ? g->T : t + block);
+}
+
+#endif

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Weights into panels, AVX2. Rows are quantized a stretch at a time and land in the panel by transposing 8 x 8
+ * blocks of
+ * 32 bits: a float, a pair of bf16, a quad of int8, or four bytes of nibbles. The same bytes as the C forms; what
+ * is left after whole stretches
+ * goes through those. */
+#include <string.h>
+
+#include "gemm.h"
+#include "quant_avx2.h"
+
+void glm4v_pack_f32_avx2(float *panel, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
+{
+    int32_t k = 0;
+    if (n == GLM4V_PANEL) {
+        for (; k + 8 <= K; k += 8) {
+            for (int half = 0; half < 16; half += 8) {
+                __m256i v[8];
+                for (int i = 0; i < 8; i++)
+                    v[i] = _mm256_loadu_si256((const __m256i *)(w + (half + i) * ldw + k));
+                transpose_store((uint8_t *)(panel + (size_t)k * GLM4V_PANEL + half), v);
+            }
+        }
+    }
+    if (k < K)
+        glm4v_pack_f32_c(panel + (size_t)k * GLM4V_PANEL, w + k, ldw, n, K - k);
+}
+
+/* 16 floats as 8 pairs of bf16. */
+static inline __m256i bf16_pairs(const float *w)
+{
+    __m256i low = bf16_bits(_mm256_loadu_ps(w)), high = bf16_bits(_mm256_loadu_ps(w + 8));
+    return _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8);
+}
+
+void glm4v_pack_bf16_avx2(uint16_t *panel, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
+{
+    int32_t k = 0;
+    if (n == GLM4V_PANEL) {
+        for (; k + 16 <= K; k += 16) {
+            for (int half = 0; half < 16; half += 8) {
+                __m256i v[8];
+                for (int i = 0; i < 8; i++)
+                    v[i] = bf16_pairs(w + (half + i) * ldw + k);
+                transpose_store((uint8_t *)(panel + (size_t)k * GLM4V_PANEL + half * 2), v);
+            }
+        }
+    }
+    if (k < K)
+        glm4v_pack_bf16_c(panel + (size_t)k * GLM4V_PANEL, w + k, ldw, n, K - k);
+}
+
+/* Inputs [k, K) of row i, one at a time. */
+static void int8_rest(uint8_t *panel, const float *w, float max, int i, int32_t k, int32_t K)
+{
+    for (; k < K; k++)
+        panel[((size_t)(k / 4) * GLM4V_PANEL + i) * 4 + k % 4] =
+            (uint8_t)(128 + glm4v_round_int8(w[k], max));
+}
+
+void glm4v_pack_int8_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
+                          int32_t K)
+{
+    const __m256i offset = _mm256_set1_epi8(-128);
+    float max[GLM4V_PANEL] = { 0 };
+    int32_t whole = K / 32 * 32;
+
+    for (int i = 0; i < GLM4V_PANEL; i++)
+        scale[i] = i < n ? row_scale(&max[i], w + i * ldw, (size_t)K) : 0;
+    for (int32_t k = 0; k < whole; k += 32) {
+        for (int half = 0; half < 16; half += 8) {
+            __m256i v[8];
+            for (int i = 0; i < 8; i++) {
+                v[i] = offset;
+                if (max[half + i] > 0)
+                    v[i] = _mm256_xor_si256(offset,
+                                            round_to_int8(w + (half + i) * ldw + k,
+                                                          _mm256_set1_ps(127 / max[half + i])));
+            }
+            transpose_store(panel + (size_t)k * GLM4V_PANEL + half * 4, v);
+        }
+    }
+    memset(panel + (size_t)whole * GLM4V_PANEL, 128, glm4v_panel_bytes_int8(K - whole));
+    for (int i = 0; i < n; i++)
+        int8_rest(panel, w + i * ldw, max[i], i, whole, K);
+}
+
+/* w / scale as whole floats in [-8, 7]. */
+static inline __m256 round_to_int4(__m256 w, __m256 inverse)
+{
+    __m256 q =
+        _mm256_round_ps(_mm256_mul_ps(w, inverse), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    return _mm256_min_ps(_mm256_set1_ps(7), _mm256_max_ps(_mm256_set1_ps(-8), q));
+}
+
+/* As group_error() of c/pack.c, in its order: input k in sum k % 16, folded 8, 4, 2, 1. */
+static inline float group_error(const float *w, float scale, float inverse)
+{
+    __m256 sum[2] = { _mm256_setzero_ps(), _mm256_setzero_ps() };
+    __m256 s = _mm256_set1_ps(scale), inv = _mm256_set1_ps(inverse);
+    for (int k = 0; k < GLM4V_GROUP; k += 16) {
+        for (int i = 0; i < 2; i++) {
+            __m256 v = _mm256_loadu_ps(w + k + 8 * i);
+            __m256 e = _mm256_sub_ps(v, _mm256_mul_ps(s, round_to_int4(v, inv)));
+            sum[i] = _mm256_add_ps(sum[i], _mm256_mul_ps(e, e));
+        }
+    }
+    return sum_lanes(_mm256_add_ps(sum[0], sum[1]));
+}
+
+static inline float best_scale(const float *w, float max, float *inverse)
+{
+    static const float divisor[] = GLM4V_INT4_DIVISORS;
+    float scale = 0, least = INFINITY;
+    for (size_t i = 0; i < sizeof divisor / sizeof *divisor; i++) {
+        float s = max / divisor[i], inv = divisor[i] / max;
+        float error = group_error(w, s, inv);
+        if (i == 0 || error < least) {
+            least = error;
+            scale = s;
+            *inverse = inv;
+        }
+    }
+    return scale;
+}
+
+/* 64 inputs of one row as 32 bytes: input 8b + i in the low nibble of byte 4b + i, 8b + 4 + i in its high nibble. */
+static inline __m256i nibbles(const float *w, float inverse)
+{
+    __m256 inv = _mm256_set1_ps(inverse);
+    __m256i bytes[2];
+    for (int h = 0; h < 2; h++) { /* 32 inputs as bytes, in order */
+        __m256i v[4];
+        for (int i = 0; i < 4; i++)
+            v[i] = _mm256_cvtps_epi32(round_to_int4(_mm256_loadu_ps(w + 32 * h + 8 * i), inv));
+        __m256i packed =
+            _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
+        packed = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+        bytes[h] = _mm256_add_epi8(packed, _mm256_set1_epi8(8));
+    }
+    __m256 a = _mm256_castsi256_ps(bytes[0]), b = _mm256_castsi256_ps(bytes[1]);
+    __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88)),
+            odd = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd));
+    __m256i both = _mm256_or_si256(
+        even, _mm256_slli_epi16(odd, 4)); /* no byte is above 15: nothing crosses over */
+    return _mm256_permute4x64_epi64(both, 0xd8);
+}
+
+static void pack_int4_group(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n)
+{
+    float inverse[GLM4V_PANEL] = { 0 };
+    for (int i = 0; i < GLM4V_PANEL; i++) {
+        float max = 0;
+        scale[i] = i < n ? row_scale(&max, w + i * ldw, GLM4V_GROUP) : 0;
+        if (max > 0)
+            scale[i] = best_scale(w + i * ldw, max, &inverse[i]);
+    }
+    for (int32_t k = 0; k < GLM4V_GROUP; k += 64) {
+        for (int half = 0; half < 16; half += 8) {
+            __m256i v[8];
+            for (int i = 0; i < 8; i++) {
+                v[i] = _mm256_set1_epi8((char)0x88);
+                if (inverse[half + i] > 0)
+                    v[i] = nibbles(w + (half + i) * ldw + k, inverse[half + i]);
+            }
+            transpose_store(panel + k * 8 + half * 4, v);
+        }
+    }
+}
+
+void glm4v_pack_int4_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
+                          int32_t K)
+{
+    for (int32_t k = 0; k < K; k += GLM4V_GROUP)
+        pack_int4_group(panel + (size_t)k * 8, scale + k / GLM4V_GROUP * GLM4V_PANEL, w + k, ldw,
+                        n);
+}
+
+void glm4v_bf16_row_avx2(uint16_t *y, const float *x, int32_t K)
+{
+    glm4v_f32_to_bf16_avx2(y, x, (size_t)K);
+    if (K & 1)
+        y[K] = 0;
+}
+
+/* Sum of 32 signed bytes, added in eight lanes: |q| * 4 fits in 16 bits. */
+static inline __m256i sum_bytes(__m256i q)
+{
+    const __m256i one = _mm256_set1_epi16(1);
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), q), one);
+}
+
+static inline int32_t sum_lanes_i(__m256i v)
+{
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+
+void glm4v_quantize_row_avx2(int8_t *q, float *scale, int32_t *sum, const float *x, int32_t K)
+{
+    int32_t n = 0;
+    for (; n < K / GLM4V_GROUP; n++, q += GLM4V_GROUP, x += GLM4V_GROUP) {
+        float max;
+        scale[n] = row_scale(&max, x, GLM4V_GROUP);
+        __m256 inverse = _mm256_set1_ps(max > 0 ? 127 / max : 0);
+        __m256i total = _mm256_setzero_si256();
+        for (int i = 0; i < GLM4V_GROUP; i += 32) {
+            __m256i v = max > 0 ? round_to_int8(x + i, inverse) : _mm256_setzero_si256();
+            _mm256_storeu_si256((__m256i *)(q + i), v);
+            total = _mm256_add_epi32(total, sum_bytes(v));
+        }
+        sum[n] = sum_lanes_i(total);
+    }
+    if (K % GLM4V_GROUP)
+        glm4v_quantize_row_c(q, scale + n, sum + n, x, K % GLM4V_GROUP);
+}
