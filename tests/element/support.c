@@ -4,6 +4,13 @@
 
 void gst_plugin_glm4vdescribe_register(void);
 
+/* GLib has no frame pointers: without whole stacks its one-time allocations could not be told from leaks. */
+const char *__asan_default_options(void);
+__attribute__((visibility("default"))) const char *__asan_default_options(void)
+{
+    return "fast_unwind_on_malloc=0";
+}
+
 void support_init(int *argc, char ***argv)
 {
     gst_init(argc, argv);
@@ -51,13 +58,21 @@ GstHarness *support_harness(GstElement *element, gboolean live, const char *caps
     return h;
 }
 
-void support_done(GstHarness *h)
+void support_free(GstElement *element)
 {
-    GstBus *bus = gst_element_get_bus(h->element);
-    gst_element_set_state(h->element, GST_STATE_NULL);
+    GstBus *bus = gst_element_get_bus(element);
+    gst_element_set_state(element, GST_STATE_NULL);
     gst_bus_set_flushing(bus, TRUE);
     gst_object_unref(bus);
+    gst_object_unref(element);
+}
+
+void support_done(GstHarness *h)
+{
+    GstElement *element = gst_object_ref(h->element);
+    gst_element_set_state(element, GST_STATE_NULL);
     gst_harness_teardown(h);
+    support_free(element);
 }
 
 GstBuffer *support_frame(const char *caps, guint32 rgb, guint pts_ms)

@@ -19,6 +19,9 @@ GstElement *support_element(const char *first_property, ...);
 /* A harness around it, PLAYING, the model loaded; live or not. Takes the element. */
 GstHarness *support_harness(GstElement *element, gboolean live, const char *caps);
 
+/* To NULL; pending messages, which hold references, are freed, then the element. */
+void support_free(GstElement *element);
+
 /* To NULL, out of the harness; pending messages are freed. */
 void support_done(GstHarness *h);
 

@@ -93,7 +93,6 @@ static void without_threads(GstElement *element)
 
 static void push(GstElement *element, GstBuffer *buffer, const char *caps)
 {
-    gst_object_ref(element);
     GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
     gst_harness_set_src_caps_str(h, caps);
     gst_harness_push(h, buffer);
@@ -132,7 +131,6 @@ static void bad_text_branch(GstElement *element)
     gst_pad_set_chain_function(sink, refuse);
     gst_pad_set_active(sink, TRUE);
     gst_pad_link(text, sink);
-    gst_object_ref(element);
     GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
     gst_harness_set_src_caps_str(h, CAPS_SMALL);
     gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0));
@@ -145,7 +143,6 @@ static void bad_text_branch(GstElement *element)
 
 static void stop_while_hanging(GstElement *element)
 {
-    gst_object_ref(element);
     g_object_set(element, "mode", 1, NULL);
     GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
     gst_harness_set_src_caps_str(h, CAPS_SMALL);
@@ -235,10 +232,8 @@ static void check_trigger(const Trigger *trigger)
     }
     if (n != 1)
         test_fail(__FILE__, __LINE__, "fault %d gave %u messages", (int)trigger->fault, n);
-    gst_element_set_state(element, GST_STATE_NULL);
-    gst_bus_set_flushing(bus, TRUE);
     gst_object_unref(bus);
-    gst_object_unref(element);
+    support_free(element);
 }
 
 static void every_failure_is_told_once_with_what_where_and_what_to_do(void)

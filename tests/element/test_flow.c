@@ -309,9 +309,8 @@ static void a_missing_model_fails_the_state_change_and_a_good_path_mends_it(void
     g_object_set(element, "model-location", SOURCE_ROOT, NULL);
     CHECK_EQ(gst_element_set_state(element, GST_STATE_READY), GST_STATE_CHANGE_SUCCESS);
     CHECK_EQ(support_wait_loaded(element), GST_PROGRESS_TYPE_COMPLETE);
-    gst_element_set_state(element, GST_STATE_NULL);
+    support_free(element);
     CHECK_EQ(fake_get().models, 0);
-    gst_object_unref(element);
 }
 
 static void going_to_null_cancels_a_load(void)
@@ -325,7 +324,7 @@ static void going_to_null_cancels_a_load(void)
     CHECK_EQ(support_wait_loaded(element), GST_PROGRESS_TYPE_CANCELED);
     CHECK_EQ(support_count_messages(element, GST_MESSAGE_ERROR), 0);
     CHECK_EQ(fake_get().models, 0);
-    gst_object_unref(element);
+    support_free(element);
 }
 
 static void a_model_changed_in_ready_is_loaded_on_the_way_to_paused(void)
@@ -340,8 +339,7 @@ static void a_model_changed_in_ready_is_loaded_on_the_way_to_paused(void)
     CHECK_EQ(support_wait_loaded(element), GST_PROGRESS_TYPE_COMPLETE);
     CHECK_STR(fake_get().quantization, "int8");
     CHECK_EQ(fake_get().models, 1);
-    gst_element_set_state(element, GST_STATE_NULL);
-    gst_object_unref(element);
+    support_free(element);
 }
 
 static gpointer push_one(gpointer user)

@@ -113,7 +113,7 @@ static void up_and_down_sequences_of_one_element_work(void)
     for (guint round = 0; round < 20; round++)
         for (guint i = 0; i < G_N_ELEMENTS(sequence); i++)
             CHECK(gst_element_set_state(element, sequence[i]) != GST_STATE_CHANGE_FAILURE);
-    gst_object_unref(element);
+    support_free(element);
     CHECK_EQ(fake_get().models, 0);
 }
 
