@@ -453,6 +453,77 @@ static void many_threads_may_submit(void)
     glm4v_engine_close(&engine);
 }
 
+enum { STORM_THREADS = 4, STORM_REQUESTS = 40 };
+
+typedef struct {
+    glm4v_engine *engine;
+    uint32_t random;
+    record records[STORM_REQUESTS];
+    uint32_t submitted;
+} storm;
+
+static uint32_t roll(storm *s, uint32_t n)
+{
+    s->random = s->random * 1103515245u + 12345u;
+    return (s->random >> 16) % n;
+}
+
+/* Pictures and none, short and long, some with deadlines, some canceled at any moment, some handles dropped. */
+static void *rage(void *arg)
+{
+    storm *s = arg;
+    for (int i = 0; i < STORM_REQUESTS; i++) {
+        glm4v_image image = picture(roll(s, 50), 30 + (int32_t)roll(s, 90), 30 + (int32_t)roll(s, 90));
+        glm4v_request *request = NULL;
+        glm4v_task task = { .prompt = "Storm.", .images = &image, .n_images = roll(s, 2), .max_tokens = 1 + roll(s, 30),
+                            .temperature = 1.5f, .seed = (uint64_t)i, .stream = roll(s, 5), .on_text = record_text,
+                            .on_done = record_done, .user = &s->records[i],
+                            .deadline = roll(s, 3) ? 0 : now() + roll(s, 40) * 1000000u };
+        if (glm4v_engine_submit(s->engine, &task, &request, NULL))
+            continue; /* the stream is full */
+        s->submitted++;
+        struct timespec pause = { 0, (long)roll(s, 4000000) };
+        if (!roll(s, 3)) {
+            nanosleep(&pause, NULL);
+            glm4v_request_cancel(request);
+        }
+        if (roll(s, 4))
+            CHECK_EQ(glm4v_request_wait(request, 60000000000u), 0);
+        glm4v_request_unref(&request);
+    }
+    return NULL;
+}
+
+static void a_storm_of_cancels_and_deadlines_loses_nothing(void)
+{
+    static storm storms[STORM_THREADS];
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options){ .max_batch = 3, .max_pending = 8 });
+    glm4v_engine_stats stats;
+    pthread_t threads[STORM_THREADS];
+    uint64_t submitted = 0, done = 0;
+    REQUIRE(engine);
+    for (uint32_t i = 0; i < STORM_THREADS; i++) {
+        storms[i].engine = engine;
+        storms[i].random = i + 1;
+        REQUIRE(!pthread_create(&threads[i], NULL, rage, &storms[i]));
+    }
+    for (int i = 0; i < STORM_THREADS; i++)
+        pthread_join(threads[i], NULL);
+    glm4v_engine_get_stats(engine, &stats);
+    glm4v_engine_close(&engine);
+    for (int i = 0; i < STORM_THREADS; i++) {
+        submitted += storms[i].submitted;
+        for (int k = 0; k < STORM_REQUESTS; k++) {
+            CHECK(atomic_load(&storms[i].records[k].n_done) <= 1);
+            done += (uint64_t)atomic_load(&storms[i].records[k].n_done);
+        }
+    }
+    CHECK_EQ(done, submitted);
+    CHECK_EQ(stats.submitted, submitted);
+    CHECK_EQ(stats.completed + stats.canceled + stats.failed + stats.queued + stats.running, submitted);
+    CHECK(stats.completed > 10 && stats.canceled > 5 && stats.failed > 5);
+}
+
 static void note_priority(void *user, glm4v_text_part part, const char *text)
 {
     record *r = user;
@@ -502,6 +573,7 @@ int main(void)
     TEST(closing_cancels_everything_and_calls_back);
     TEST(a_decode_step_allocates_nothing);
     TEST(many_threads_may_submit);
+    TEST(a_storm_of_cancels_and_deadlines_loses_nothing);
     TEST(the_engines_thread_yields_to_a_video_path);
     fixture_close();
     return test_end();
