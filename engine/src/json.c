@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Bounded JSON. The pre-scan walks the text once, allocates nothing and counts: jansson takes some
  * hundred bytes for a value of two, so a hostile file of the permitted size must be refused before
- * it is parsed. The scan only knows strings, brackets and runs of other characters; jansson judges
- * the grammar. */
+ * it is parsed. The scan only knows strings, brackets and runs of other characters; json_parse.c
+ * judges the grammar. */
 #define _GNU_SOURCE
 #include "json.h"
 
@@ -14,6 +14,7 @@
 
 #include "error.h"
 #include "file.h"
+#include "json_parse.h"
 #include "mem.h"
 
 #define MIB ((size_t)1 << 20)
@@ -52,8 +53,9 @@ static bool is_filler(char c)
     return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == ',' || c == ':';
 }
 
-static int scan(const char *text, size_t len, const char *file, const glm4v_json_limits *limits,
-                glm4v_error *err)
+/* *longest, 0 before: bytes of the longest string. */
+static int scan(size_t *longest, const char *text, size_t len, const char *file,
+                const glm4v_json_limits *limits, glm4v_error *err)
 {
     size_t nodes = 0, i = 0;
     int depth = 0;
@@ -63,7 +65,7 @@ static int scan(const char *text, size_t len, const char *file, const glm4v_json
         if (is_filler(c))
             continue;
         if (c == '}' || c == ']') {
-            depth--; /* jansson finds brackets that do not match; below zero ends here */
+            depth--; /* the parser finds brackets that do not match; below zero ends here */
             if (depth < 0)
                 return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: '%c' at byte %zu closes nothing",
                                   file, c, start);
@@ -82,7 +84,9 @@ static int scan(const char *text, size_t len, const char *file, const glm4v_json
             if (!i)
                 return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: the string at byte %zu does not end",
                                   file, start);
-            if (i - start - 2 > limits->string)
+            if (i - start - 2 > *longest)
+                *longest = i - start - 2;
+            if (*longest > limits->string)
                 return glm4v_fail(err, GLM4V_ERR_FORMAT,
                                   "%s: the string at byte %zu is longer than %zu bytes", file,
                                   start, limits->string);
@@ -100,7 +104,6 @@ static int scan(const char *text, size_t len, const char *file, const glm4v_json
 int glm4v_json_parse(json_t **root, const char *text, size_t len, const char *file,
                      const glm4v_json_limits *limits, glm4v_error *err)
 {
-    json_error_t error = { 0 };
     if (!len)
         return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: is empty", file);
     if (glm4v_is_lfs_pointer(text, len))
@@ -114,19 +117,9 @@ int glm4v_json_parse(json_t **root, const char *text, size_t len, const char *fi
     if (len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3))
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           "%s: begins with a byte order mark; save it as plain UTF-8", file);
-    int rc = scan(text, len, file, limits, err);
-    if (rc)
-        return rc;
-    json_t *tree = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
-    if (!tree) {
-        /* an allocation that fails inside jansson leaves no text */
-        if (!error.text[0] || json_error_code(&error) == json_error_out_of_memory)
-            return glm4v_fail(err, GLM4V_ERR_NOMEM, "%s: no memory to parse it", file);
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: %.150s (line %d, byte %d)", file, error.text,
-                          error.line, error.position);
-    }
-    *root = tree;
-    return 0;
+    size_t longest = 0;
+    int rc = scan(&longest, text, len, file, limits, err);
+    return rc ? rc : glm4v_json_build(root, text, len, longest, file, err);
 }
 
 /* ---- files ---- */
@@ -268,7 +261,7 @@ int glm4v_json_string(const json_t *object, const char *file, const char *key, c
         return 0;
     if (!json_is_string(v))
         return wrong_type(v, file, key, "a string", err);
-    *value = json_string_value(v); /* jansson refuses \u0000 unless asked to allow it */
+    *value = json_string_value(v); /* no NUL inside: json_parse.c refuses \u0000 */
     return 0;
 }
 

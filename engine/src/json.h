@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Bounded access to JSON files, on top of jansson. A pre-scan that allocates nothing refuses what is
- * too deep, too long or too many before jansson sees it; duplicate keys are an error.
+/* Bounded access to JSON files, on top of jansson's trees. A pre-scan that allocates nothing refuses what is
+ * too deep, too long or too many before a tree is built; duplicate keys are an error.
  *
  * The getters leave *value as it was when the key is missing or null (so the caller presets the
  * default), and fail naming file and key when the type or range is wrong. `file` is the name for messages. */

@@ -119,6 +119,71 @@ static void crlf_and_spaces_are_json(void)
     CHECK_EQ(parse_text("{\r\n\t\"a\" : [ 1 , -2.5e3 , true, null ]\r\n}\r\n"), 0);
 }
 
+/* ---- the parser against jansson's own ---- */
+
+static const char *const documents[] = {
+    "{\"a\":[1,-2,3.5,1e3,-0.25E-2,0],\"b\":{\"c\":null,\"d\":true,\"e\":false},\"f\":\"x\"}",
+    "[\"\\u00e9\\ud83d\\ude00\\n\\t\\\"\\\\\\/\", \"\xc3\xa9\xe4\xb8\x80\xf0\x9f\x98\x80\", \"\\b\\f\\r\"]",
+    " [ ] ",
+    "{ \"k\" : { } , \"l\" : [ [ ] , [ { } ] ] }",
+    "[9223372036854775807,-9223372036854775808,1.7976931348623157e308,5e-324,0.1,123456789012345678]",
+    "{\"dtype\":\"BF16\",\"shape\":[640,256],\"data_offsets\":[0,327680]}",
+};
+
+/* Both readers take the same texts and make the same trees of them. */
+static void compare(const char *text, size_t len, int *taken)
+{
+    json_error_t error;
+    json_t *ours = NULL, *theirs = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
+    int rc = glm4v_json_parse(&ours, text, len, "f", &GLM4V_JSON_CONFIG, &err);
+    if (!rc != !!theirs || (theirs && !json_equal(ours, theirs)))
+        test_fail(__FILE__, __LINE__, "readers differ on %.*s: %s | %s", (int)len, text, rc ? err.msg : "taken",
+                  theirs ? "taken" : error.text);
+    *taken += !rc;
+    json_decref(ours);
+    json_decref(theirs);
+}
+
+static void the_parser_agrees_with_jansson(void)
+{
+    static const char bytes[] = "{}[]\",:\\ 0123456789-+.eEtrufalsn/\xc3\xa9\xed\xa0\x80\t\n\x7f";
+    uint64_t state = 1;
+    int taken = 0, tried = 0;
+    for (size_t d = 0; d < sizeof documents / sizeof *documents; d++) {
+        size_t len = strlen(documents[d]);
+        compare(documents[d], len, &taken);
+        CHECK_EQ(taken, d + 1);
+        for (size_t cut = 1; cut < len; cut++)
+            compare(documents[d], cut, &(int){ 0 });
+    }
+    for (int i = 0; i < 60000; i++) {
+        char text[256];
+        const char *from = documents[(size_t)i % (sizeof documents / sizeof *documents)];
+        size_t len = strlen(from);
+        memcpy(text, from, len);
+        for (int changes = 1 + i % 3; changes--;) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            size_t at = (size_t)(state >> 33) % len;
+            char c = bytes[(state >> 20) % (sizeof bytes - 1)];
+            switch (state >> 60 & 3) {
+            case 0:
+                memmove(text + at, text + at + 1, --len - at); /* leave one out */
+                break;
+            case 1:
+                memmove(text + at + 1, text + at, len++ - at); /* put one in */
+                text[at] = c;
+                break;
+            default:
+                text[at] = c;
+            }
+        }
+        compare(text, len, &taken);
+        tried++;
+    }
+    printf("# %d of %d changed texts were taken\n", taken, tried);
+    CHECK(taken > tried / 20 && taken < tried);
+}
+
 /* ---- getters ---- */
 
 static json_t *tree(const char *text)
@@ -305,6 +370,7 @@ int main(void)
     TEST(what_is_no_json_is_refused_by_name);
     TEST(a_nul_byte_in_the_text_is_refused);
     TEST(crlf_and_spaces_are_json);
+    TEST(the_parser_agrees_with_jansson);
     TEST(getters_keep_the_default_when_missing_or_null);
     TEST(getters_check_type_and_range);
     TEST(only_regular_files_are_opened);
