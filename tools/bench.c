@@ -2,7 +2,6 @@
 /* glm4v bench: where the time of a caption goes, and how far decode is from what the memory can give.
  * Every figure is the median of --runs runs with its spread; the first run is thrown away. */
 #define _GNU_SOURCE
-#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -456,23 +455,8 @@ static int open_and_run(const settings *set, const char *dir)
     return cli_finish(status);
 }
 
-/* The folder of --config FILE; NULL unless the file is called config.json, the name the engine looks for. */
-static const char *config_dir(const char *file, char *dir)
-{
-    size_t length = strlen(file);
-    const char *slash = strrchr(file, '/');
-    if (length >= PATH_MAX || strcmp(slash ? slash + 1 : file, "config.json"))
-        return NULL;
-    if (!slash)
-        return ".";
-    memcpy(dir, file, length + 1);
-    dir[slash > file ? slash - file : 1] = 0;
-    return dir;
-}
-
 int cli_bench(int argc, char **argv)
 {
-    char dir[PATH_MAX];
     settings set = { .prompt_tokens = 32, .tokens = 24, .batch = 1, .runs = 10, .frame = { 448, 448 } };
     const cli_option options[] = {
         { "model", "DIR", CLI_STRING, &set.model, 0, 0,
@@ -513,9 +497,9 @@ int cli_bench(int argc, char **argv)
         return cli_usage_error(&command, "what is \"%s\"? The model is named with --model", argv[0]);
     if (set.config && (set.model || !set.random_weights))
         return cli_usage_error(&command, "--config goes with --random-weights and without --model");
-    const char *model = set.config ? config_dir(set.config, dir) : cli_model_dir(set.model);
+    /* the engine takes a configuration file in place of a directory when the weights are random */
+    const char *model = set.config ? set.config : cli_model_dir(set.model);
     if (!model)
-        return cli_usage_error(&command, set.config ? "--config takes a file called config.json"
-                                                    : "no model was found: name one with --model or GLM4V_MODEL");
+        return cli_usage_error(&command, "no model was found: name one with --model or GLM4V_MODEL");
     return open_and_run(&set, model);
 }

@@ -90,7 +90,7 @@ static int open_tokenizer(builder *b, const char *dir, glm4v_error *err)
     if (!b->options.weights_only)
         rc = glm4v_tokenizer_open(&m->tokenizer, dir, err);
     if (rc == GLM4V_ERR_NOT_FOUND && b->options.random_weights)
-        rc = 0;
+        rc = glm4v_tokenizer_open_bytes(&m->tokenizer, &m->config, err);
     if (!rc)
         rc = complete_ids(&m->config, m->tokenizer, err);
     if (!rc && m->tokenizer)

@@ -45,7 +45,7 @@ def wrong_command_lines_exit_with_2_and_do_nothing(folder):
                   ["describe", "--top-p", "0.5", picture], ["describe", "--json=yes", picture],
                   ["describe", "-j", picture], ["inspect", "a", "b"], ["inspect", "--frame", "9"],
                   ["bench", "--frame", "0x5"], ["bench", "extra"], ["bench", "--config", "config.json"],
-                  ["bench", "--random-weights", "--config", "other.json"]):
+                  ["bench", "--random-weights", "--config", "a.json", "--model", "b"]):
         done = good(run([GLM4V, *words]), 2)
         check(done.stderr and not done.stdout, words, "printed", done.stdout)
 
@@ -220,6 +220,6 @@ if __name__ == "__main__":
               a_missing_model_exits_with_3_and_names_it, a_full_disk_exits_with_4, every_quantization_answers,
               the_model_is_found_without_an_option, a_progress_bar_is_drawn_on_a_terminal_and_nowhere_else,
               inspect_tells_sizes_forms_and_memory, inspect_refuses_a_damaged_model_and_says_where,
-              bench_measures_every_stage])
+              bench_measures_every_stage, bench_runs_on_random_weights_with_a_configuration_alone])
     finally:
         shutil.rmtree(BASE)
