@@ -623,7 +623,8 @@ static void random_weights_need_a_configuration_alone(void)
     glm4v_model *m = open_with(dir, (glm4v_model_options){ .random_weights = 1 });
     REQUIRE(m);
     uint64_t h = fingerprint(m);
-    CHECK(!m->tokenizer && m->preprocessor);
+    CHECK(m->tokenizer && m->preprocessor);
+    CHECK_EQ(glm4v_tokenizer_control(m->tokenizer, "<|image|>"), TINY_IMAGE_41V);
     CHECK_STR(m->info.stored_form, "random");
     glm4v_model_close(&m);
     m = open_with(file_path(dir, "config.json"), (glm4v_model_options){ .random_weights = 1 });
