@@ -27,10 +27,14 @@
  * gst-launch-1.0 -m videotestsrc num-buffers=60 ! glm4vdescribe ! fakesink
  * ]| Print what is seen in a test picture, as messages.
  * |[
- * gst-launch-1.0 filesrc location=clip.mp4 ! decodebin ! videoconvert ! glm4vdescribe name=d ! fakesink d.text ! queue ! webvttenc ! filesink location=captions.vtt
+ * gst-launch-1.0 filesrc location=clip.mp4 ! decodebin ! videoconvert \
+ *   ! glm4vdescribe name=d ! fakesink \
+ *   d.text ! queue ! webvttenc ! filesink location=captions.vtt
  * ]| Write the captions of a clip as subtitles.
  * |[
- * gst-launch-1.0 v4l2src ! videoconvert ! glm4vdescribe name=d ! queue ! o.video_sink d.text ! queue ! o.text_sink textoverlay name=o ! videoconvert ! autovideosink
+ * gst-launch-1.0 v4l2src ! videoconvert ! glm4vdescribe name=d \
+ *   d.src ! queue ! o.video_sink d.text ! queue ! o.text_sink \
+ *   textoverlay name=o ! videoconvert ! autovideosink
  * ]| Show a camera's picture with captions in it.
  */
 #include "gstglm4vdescribe.h"

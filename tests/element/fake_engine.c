@@ -4,6 +4,7 @@
 #include "fake_engine.h"
 
 #include <errno.h>
+#include <gst/gst.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,6 +49,15 @@ static void init(void)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&cond, &attr);
     pthread_condattr_destroy(&attr);
+}
+
+void gst_plugin_glm4vdescribe_register(void);
+
+void fake_init(int *argc, char ***argv)
+{
+    gst_init(argc, argv);
+    gst_plugin_glm4vdescribe_register();
+    fake_set((fake_script){ 0 });
 }
 
 void fake_set(fake_script s)

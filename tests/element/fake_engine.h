@@ -6,6 +6,7 @@
 
 #include <glm4v/glm4v.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 typedef struct {
     int inspect_code, open_code, engine_code; /* GLM4V_ERR_* of these calls, 0 = they succeed */
@@ -26,6 +27,9 @@ typedef struct {
     uint64_t max_pixels;
     int width, height;             /* of the last picture */
 } fake_counts;
+
+/* Initialise GStreamer and register the element that is linked into this program, with this engine behind it. */
+void fake_init(int *argc, char ***argv);
 
 /* Replace the script; counters of finished things go back to 0. */
 void fake_set(fake_script script);

@@ -2,20 +2,11 @@
 /* See support.h. */
 #include "support.h"
 
-void gst_plugin_glm4vdescribe_register(void);
-
 /* GLib has no frame pointers: without whole stacks its one-time allocations could not be told from leaks. */
 const char *__asan_default_options(void);
 __attribute__((visibility("default"))) const char *__asan_default_options(void)
 {
     return "fast_unwind_on_malloc=0";
-}
-
-void support_init(int *argc, char ***argv)
-{
-    gst_init(argc, argv);
-    gst_plugin_glm4vdescribe_register();
-    fake_set((fake_script){ 0 });
 }
 
 GstElement *support_element(const char *first_property, ...)

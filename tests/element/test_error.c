@@ -6,13 +6,15 @@
 #include <pthread.h>
 
 #include "gstglm4verror.h"
+#include "fake_engine.h"
 #include "support.h"
 
 /* ---- a process that has no threads left ---- */
 
 static gboolean no_threads;
 
-__attribute__((visibility("default"))) int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *user)
+__attribute__((visibility("default"))) int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+                                                          void *(*run)(void *), void *user)
 {
     static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
     if (no_threads)
@@ -281,7 +283,7 @@ static void failed_frames_have_a_result_that_says_so(void)
 
 int main(int argc, char **argv)
 {
-    support_init(&argc, &argv);
+    fake_init(&argc, &argv);
     TEST(every_failure_is_told_once_with_what_where_and_what_to_do);
     TEST(on_error_fail_ends_the_stream_with_one_error);
     TEST(failed_frames_have_a_result_that_says_so);

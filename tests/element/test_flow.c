@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* G-03, G-04 and states, with a scripted engine: flushes, ends of stream, downstream's answers, a model that
  * does not load, an engine that does not stop. */
+#include "fake_engine.h"
 #include "support.h"
 
 /* ---- flush ---- */
@@ -405,7 +406,7 @@ static void text_pads_come_and_go_while_playing(void)
 
 int main(int argc, char **argv)
 {
-    support_init(&argc, &argv);
+    fake_init(&argc, &argv);
     TEST(flushes_in_async_mode_are_quick_and_leave_nothing_stale);
     TEST(flushes_in_sync_mode_are_quick_and_leave_nothing_stale);
     TEST(a_flush_does_not_wait_for_a_long_answer);

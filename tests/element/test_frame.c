@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "gstglm4vframe.h"
+#include "fake_engine.h"
 #include "support.h"
 
 static const char *formats[] = { "GRAY8", "GRAY16_LE", "GRAY16_BE", "RGB",  "BGR",  "RGBA", "BGRA",
@@ -416,7 +417,7 @@ static void frames_that_upstream_cannot_spare_are_copied(void)
 
 int main(int argc, char **argv)
 {
-    support_init(&argc, &argv);
+    fake_init(&argc, &argv);
     TEST(every_format_and_layout_gives_the_same_picture_and_reads_nothing_beyond);
     TEST(rgb_of_packed_formats_is_exact);
     TEST(yuv_formats_follow_their_colorimetry);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* C-05, C-07: which frames are taken. */
 #include "gstglm4vsampler.h"
+#include "fake_engine.h"
 #include "support.h"
 
 static const GstGlm4vSampling every_second = { GST_GLM4V_SAMPLE_INTERVAL, GST_SECOND, 1 };
@@ -172,7 +173,7 @@ static void frame_rates_from_0_to_1000_sample_by_time(void)
 
 int main(int argc, char **argv)
 {
-    support_init(&argc, &argv);
+    fake_init(&argc, &argv);
     TEST(interval_keeps_to_its_grid);
     TEST(the_first_frame_is_taken_wherever_it_stands);
     TEST(a_jump_forward_is_taken_once);

@@ -3,6 +3,7 @@
  * video: textoverlay with its default wait-text, matroskamux and mp4mux. */
 #include <glib/gstdio.h>
 
+#include "fake_engine.h"
 #include "support.h"
 
 /* ---- all that left the pad ---- */
@@ -508,7 +509,7 @@ end:
 
 int main(int argc, char **argv)
 {
-    support_init(&argc, &argv);
+    fake_init(&argc, &argv);
     TEST(the_stream_begins_with_its_events_and_a_gap);
     TEST(sync_cues_carry_the_times_of_their_frames);
     TEST(every_frame_in_sync_mode_has_its_cue);

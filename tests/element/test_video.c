@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The video path with a scripted engine: what passes, when, unchanged, and where results are attached. */
+#include "fake_engine.h"
 #include "support.h"
 
 static void async_passes_the_same_memory_unchanged(void)
@@ -335,7 +336,7 @@ static void frames_smaller_than_their_caps_pass_with_one_warning(void)
 
 int main(int argc, char **argv)
 {
-    support_init(&argc, &argv);
+    fake_init(&argc, &argv);
     TEST(async_passes_the_same_memory_unchanged);
     TEST(async_does_not_wait_for_the_engine);
     TEST(async_attaches_each_result_to_the_next_buffer_oldest_first);

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The plugin as it is built, with the real engine: what it says is what the engine says of the same picture, broken
+ * models are refused in time, states and flushes hold while real work is under way. */
+#include <glib/gstdio.h>
+#include <glm4v/glm4v.h>
+#include <tiny_model.h>
+
+#include "support.h"
+
+#define CAPS_PICTURE "video/x-raw,format=RGB,width=112,height=84,framerate=30/1"
+#define PROMPT "What is this?"
+#define CYCLES 200
+
+static char tiny[512]; /* a random model */
+
+static GstElement *tiny_element(int mode)
+{
+    return support_element("model-location", tiny, "mode", mode, "max-tokens", 8, "prompt", PROMPT, NULL);
+}
+
+static GstBuffer *noisy_frame(guint seed, guint pts_ms)
+{
+    GstBuffer *frame = support_frame(CAPS_PICTURE, 0, pts_ms);
+    GstMapInfo map;
+    gst_buffer_map(frame, &map, GST_MAP_WRITE);
+    for (gsize i = 0; i < map.size; i++)
+        map.data[i] = (guint8)((i * 2654435761u + seed * 40503u) >> 13);
+    gst_buffer_unmap(frame, &map);
+    return frame;
+}
+
+/* The engine's own answer about a frame; g_free() it. */
+static char *ask_engine(GstBuffer *frame)
+{
+    glm4v_error err = { 0 };
+    glm4v_model *model = NULL;
+    glm4v_engine *engine = NULL;
+    glm4v_result *result = NULL;
+    GstMapInfo map;
+    gst_buffer_map(frame, &map, GST_MAP_READ);
+    glm4v_image image = { .data = map.data, .width = 112, .height = 84, .stride = 3 * 112 };
+    int rc = glm4v_model_open(&model, tiny, &(glm4v_model_options){ 0 }, &err);
+    if (!rc)
+        rc = glm4v_engine_open(&engine, model, &(glm4v_engine_options){ 0 }, &err);
+    if (!rc)
+        rc = glm4v_describe(engine, &(glm4v_task){ .prompt = PROMPT, .images = &image, .n_images = 1,
+                                                   .max_tokens = 8 }, &result, &err);
+    if (rc)
+        test_fail(__FILE__, __LINE__, "%s", err.msg);
+    char *text = g_strdup(rc ? "" : result->text);
+    glm4v_result_free(&result);
+    glm4v_engine_close(&engine);
+    glm4v_model_close(&model);
+    gst_buffer_unmap(frame, &map);
+    return text;
+}
+
+static void the_caption_is_what_the_engine_says_of_the_picture(void)
+{
+    for (int mode = 1; mode <= 2; mode++) {
+        GstElement *element = tiny_element(mode);
+        GstHarness *h = support_harness(element, mode == 1, CAPS_PICTURE);
+        for (guint i = 0; i < 3; i++) {
+            GstBuffer *frame = noisy_frame(i, i * 1000);
+            char *expected = ask_engine(frame);
+            gst_harness_push(h, frame);
+            GstStructure *result = support_result(element);
+            REQUIRE(result != NULL);
+            const char *text = gst_structure_get_string(result, "text");
+            CHECK(*expected);
+            CHECK(strstr(expected, text) && *text); /* control characters that a random model makes are taken out */
+            gst_structure_free(result);
+            g_free(expected);
+        }
+        support_done(h);
+    }
+}
+
+static void strides_do_not_change_the_caption(void)
+{
+    GstElement *element = tiny_element(2);
+    GstHarness *h = support_harness(element, FALSE, CAPS_PICTURE);
+    GstBuffer *frame = noisy_frame(7, 0), *wide = gst_buffer_new_allocate(NULL, 400 * 84 + 16, NULL);
+    gsize offset[4] = { 16 };
+    gint stride[4] = { 400 };
+    GstMapInfo from, to;
+    gst_buffer_map(frame, &from, GST_MAP_READ);
+    gst_buffer_map(wide, &to, GST_MAP_WRITE);
+    memset(to.data, 0x55, to.size);
+    for (gsize y = 0; y < 84; y++)
+        memcpy(to.data + 16 + 400 * y, from.data + 336 * y, 336);
+    gst_buffer_unmap(wide, &to);
+    gst_buffer_unmap(frame, &from);
+    gst_buffer_add_video_meta_full(wide, 0, GST_VIDEO_FORMAT_RGB, 112, 84, 1, offset, stride);
+    GST_BUFFER_PTS(wide) = GST_SECOND;
+    gst_harness_push(h, frame);
+    gst_harness_push(h, wide);
+    GstStructure *a = support_result(element), *b = support_result(element);
+    REQUIRE(a && b);
+    CHECK_STR(gst_structure_get_string(a, "text"), gst_structure_get_string(b, "text"));
+    gst_structure_free(a);
+    gst_structure_free(b);
+    support_done(h);
+}
+
+static void without_model_location_the_shipped_model_names_a_test_picture(void)
+{
+    GError *error = NULL;
+    GstElement *pipeline = gst_parse_launch("videotestsrc num-buffers=1 pattern=smpte ! "
+                                            "video/x-raw,format=I420,width=448,height=448 ! glm4vdescribe ! "
+                                            "fakesink", &error);
+    REQUIRE(pipeline && !error);
+    GstBus *bus = gst_element_get_bus(pipeline);
+    gst_element_set_state(pipeline, GST_STATE_PLAYING);
+    GstMessage *message = gst_bus_timed_pop_filtered(bus, 60 * GST_SECOND, GST_MESSAGE_ELEMENT | GST_MESSAGE_ERROR);
+    CHECK(message && GST_MESSAGE_TYPE(message) == GST_MESSAGE_ELEMENT);
+    if (message) {
+        const char *text = gst_structure_get_string(gst_message_get_structure(message), "text");
+        printf("# %s\n", text);
+        CHECK_CONTAINS(text, "SMPTE");
+        gst_message_unref(message);
+    }
+    gst_element_set_state(pipeline, GST_STATE_NULL);
+    gst_object_unref(bus);
+    gst_object_unref(pipeline);
+}
+
+static void glm4v_model_in_the_environment_is_used(void)
+{
+    GstStructure *info = NULL;
+    GstElement *element = support_element("model-location", NULL, NULL);
+    g_setenv("GLM4V_MODEL", tiny, TRUE);
+    CHECK_EQ(gst_element_set_state(element, GST_STATE_READY), GST_STATE_CHANGE_SUCCESS);
+    g_unsetenv("GLM4V_MODEL");
+    g_object_get(element, "model-info", &info, NULL);
+    REQUIRE(info != NULL);
+    CHECK_STR(gst_structure_get_string(info, "family"), "glm4v");
+    CHECK_STR(gst_structure_get_string(info, "name"), strrchr(tiny, '/') + 1);
+    gst_structure_free(info);
+    support_free(element);
+}
+
+/* ---- models that are not whole ---- */
+
+static void edit_file(const char *dir, const char *name, const char *from, const char *to)
+{
+    gchar *path = g_build_filename(dir, name, NULL), *text = NULL;
+    gsize length;
+    if (g_file_get_contents(path, &text, &length, NULL) && from) {
+        gchar **parts = g_strsplit(text, from, -1), *joined = g_strjoinv(to, parts);
+        CHECK(parts[0] && parts[1]);
+        g_file_set_contents(path, joined, -1, NULL);
+        g_strfreev(parts);
+        g_free(joined);
+    } else if (text) {
+        g_file_set_contents(path, text, (gssize)length / 2, NULL); /* cut short */
+    }
+    g_free(text);
+    g_free(path);
+}
+
+/* The state change fails within 2 s with one error of this code that names what it is about. */
+static void check_refused(const char *dir, GQuark domain, gint code, const char *names)
+{
+    GstElement *element = support_element("model-location", dir, NULL);
+    GError *error = NULL;
+    gint64 start = g_get_monotonic_time();
+    CHECK_EQ(gst_element_set_state(element, GST_STATE_READY), GST_STATE_CHANGE_FAILURE);
+    CHECK(g_get_monotonic_time() - start < 2 * G_TIME_SPAN_SECOND);
+    GstMessage *message = support_message(element, GST_MESSAGE_ERROR);
+    REQUIRE(message != NULL);
+    gst_message_parse_error(message, &error, NULL);
+    printf("# %s\n", error->message);
+    CHECK(error->domain == domain);
+    CHECK_EQ(error->code, code);
+    CHECK_CONTAINS(error->message, names);
+    CHECK_EQ(support_count_messages(element, GST_MESSAGE_ERROR), 0);
+    g_error_free(error);
+    gst_message_unref(message);
+    support_free(element);
+}
+
+static void broken_models_are_refused_with_the_file_that_is_wrong(void)
+{
+    static const struct {
+        const char *file, *from, *to; /* from NULL: cut short; to NULL: removed */
+        const char *names;
+        gint stream_code, resource_code; /* one of them */
+    } cases[] = {
+        { "model-00002-of-00003.safetensors", NULL, NULL, "model-00002-of-00003.safetensors", 0,
+          GST_RESOURCE_ERROR_NOT_FOUND },
+        { "model-00001-of-00003.safetensors", NULL, "cut", "model-00001-of-00003.safetensors",
+          GST_STREAM_ERROR_FORMAT, 0 },
+        { "config.json", "\"intermediate_size\": 144", "\"intermediate_size\": 160", "expected [320, 128]", GST_STREAM_ERROR_FORMAT,
+          0 },
+        { "config.json", "\"glm4v\"", "\"llama\"", "llama", GST_STREAM_ERROR_WRONG_TYPE, 0 },
+        { "config.json", NULL, "cut", "config.json", GST_STREAM_ERROR_FORMAT, 0 },
+        { "tokenizer.json", NULL, "cut", "tokenizer.json", GST_STREAM_ERROR_FORMAT, 0 },
+    };
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        char dir[512];
+        REQUIRE(tiny_model_make(dir, sizeof dir, &(tiny_model_options){ .shards = 3 }) == 0);
+        gchar *path = g_build_filename(dir, cases[i].file, NULL);
+        if (cases[i].to)
+            edit_file(dir, cases[i].file, cases[i].from, cases[i].to);
+        else
+            CHECK_EQ(g_unlink(path), 0);
+        check_refused(dir, cases[i].resource_code ? GST_RESOURCE_ERROR : GST_STREAM_ERROR,
+                      cases[i].resource_code ? cases[i].resource_code : cases[i].stream_code, cases[i].names);
+        g_free(path);
+        tiny_model_remove(dir);
+    }
+}
+
+static void a_quantization_that_does_not_exist_is_refused(void)
+{
+    GstElement *element = support_element("model-location", tiny, "quantization", "int3", NULL);
+    CHECK_EQ(gst_element_set_state(element, GST_STATE_READY), GST_STATE_CHANGE_FAILURE);
+    GstMessage *message = support_message(element, GST_MESSAGE_ERROR);
+    GError *error = NULL;
+    REQUIRE(message != NULL);
+    gst_message_parse_error(message, &error, NULL);
+    CHECK(g_error_matches(error, GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_SETTINGS));
+    CHECK_CONTAINS(error->message, "int3");
+    g_error_free(error);
+    gst_message_unref(message);
+    support_free(element);
+}
+
+/* ---- states and flushes around real work ---- */
+
+static GstTracer *leaks_tracer(void)
+{
+    GList *tracers = gst_tracing_get_active_tracers();
+    GstTracer *leaks = NULL;
+    for (GList *t = tracers; t; t = t->next)
+        if (g_signal_lookup("activity-get-checkpoint", G_OBJECT_TYPE(t->data)))
+            leaks = t->data;
+    g_list_free_full(tracers, gst_object_unref);
+    return leaks;
+}
+
+static void real_loads_and_answers_leave_no_object_behind(void)
+{
+    GstTracer *leaks = leaks_tracer();
+    GstStructure *log = NULL;
+    gint64 start = g_get_monotonic_time();
+    REQUIRE(leaks != NULL);
+    g_signal_emit_by_name(leaks, "activity-start-tracking");
+    for (guint i = 0; i < CYCLES; i++) {
+        GstElement *element = tiny_element(1 + i % 2);
+        GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
+        gst_object_unref(element);
+        if (i % 4 < 2)
+            support_wait_loaded(element);
+        gst_harness_set_src_caps_str(h, CAPS_PICTURE);
+        gst_harness_push(h, noisy_frame(i, 0));
+        gst_element_set_state(element, GST_STATE_READY);
+        gst_element_set_state(element, GST_STATE_PLAYING);
+        support_done(h);
+    }
+    g_signal_emit_by_name(leaks, "activity-get-checkpoint", &log);
+    guint made = gst_value_list_get_size(gst_structure_get_value(log, "objects-created-list"));
+    guint freed = gst_value_list_get_size(gst_structure_get_value(log, "objects-removed-list"));
+    printf("# %d cycles, %.1f ms each, %u objects made, %u freed\n", CYCLES,
+           (g_get_monotonic_time() - start) / 1000.0 / CYCLES, made, freed);
+    CHECK(made > 20 * CYCLES);
+    CHECK_EQ(freed, made);
+    gst_structure_free(log);
+    g_signal_emit_by_name(leaks, "activity-stop-tracking");
+}
+
+static gpointer push_frames(gpointer user)
+{
+    for (guint i = 0; gst_harness_push(user, noisy_frame(i, i * 1000)) == GST_FLOW_OK && i < 1000; i++)
+        g_usleep(1000);
+    return NULL;
+}
+
+static void flushes_and_stops_during_real_work_are_quick(void)
+{
+    gint64 longest = 0;
+    for (int mode = 1; mode <= 2; mode++) {
+        GstElement *element = tiny_element(mode);
+        GstHarness *h = support_harness(element, FALSE, CAPS_PICTURE);
+        GstSegment segment;
+        g_object_set(element, "max-tokens", 512, NULL);
+        gst_segment_init(&segment, GST_FORMAT_TIME);
+        gst_harness_set_drop_buffers(h, TRUE);
+        for (guint i = 0; i < 50; i++) {
+            GThread *thread = g_thread_new("pusher", push_frames, h);
+            g_usleep(2000 + i * 400);
+            gint64 start = g_get_monotonic_time();
+            gst_harness_push_event(h, gst_event_new_flush_start());
+            longest = MAX(longest, g_get_monotonic_time() - start);
+            g_thread_join(thread);
+            gst_harness_push_event(h, gst_event_new_flush_stop(TRUE));
+            gst_harness_push_event(h, gst_event_new_segment(&segment));
+        }
+        GThread *thread = g_thread_new("pusher", push_frames, h);
+        g_usleep(20000);
+        gint64 start = g_get_monotonic_time();
+        gst_element_set_state(element, GST_STATE_READY);
+        longest = MAX(longest, g_get_monotonic_time() - start);
+        g_thread_join(thread);
+        support_done(h);
+    }
+    printf("# longest flush or stop %d us\n", (int)longest);
+    CHECK(longest < 50 * 1000);
+}
+
+int main(int argc, char **argv)
+{
+    g_setenv("GST_TRACERS", "leaks", TRUE);
+    gst_init(&argc, &argv);
+    if (tiny_model_make(tiny, sizeof tiny, NULL) != 0)
+        return 1;
+    TEST(the_caption_is_what_the_engine_says_of_the_picture);
+    TEST(strides_do_not_change_the_caption);
+    TEST(without_model_location_the_shipped_model_names_a_test_picture);
+    TEST(glm4v_model_in_the_environment_is_used);
+    TEST(broken_models_are_refused_with_the_file_that_is_wrong);
+    TEST(a_quantization_that_does_not_exist_is_refused);
+    TEST(real_loads_and_answers_leave_no_object_behind);
+    TEST(flushes_and_stops_during_real_work_are_quick);
+    tiny_model_remove(tiny);
+    return test_end();
+}
