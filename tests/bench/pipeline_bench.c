@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Figures of real pipelines with the shipped model (or GLM4V_MODEL), one JSON line each; no test, nothing fails on a
+ * slow machine. Every measurement is a process of its own, so that peak memory and start-up are its own:
+ *   captions   captions a second end to end, 448x448 frames, each one described (mode=sync sample-mode=all)
+ *   live       1280x720 at 30 a second from a live source while describing without pause (mode=async): delay that the
+ *              element adds to each buffer, time between frames at the sink, captions, peak memory
+ *   first      time from starting the process to its first caption
+ * Usage: pipeline-bench [captions|live|first]...   default: all. Environment: BENCH_SECONDS (live, default 20). */
+#define _GNU_SOURCE
+#include <gst/gst.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+enum { MAX_SAMPLES = 100000, FIRST_RUNS = 10, CAPTIONS = 60, WARM_UP = 5 };
+
+typedef struct {
+    gint64 *values; /* nanoseconds */
+    guint n;
+} samples;
+
+typedef struct {
+    samples added;    /* src pad minus sink pad, for each buffer */
+    samples interval; /* between buffers at the src pad */
+    gint64 entered, left, first;
+} video_clock;
+
+static gint64 now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (gint64)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void samples_add(samples *s, gint64 value)
+{
+    if (!s->values)
+        s->values = g_new(gint64, MAX_SAMPLES);
+    if (s->n < MAX_SAMPLES)
+        s->values[s->n++] = value;
+}
+
+static int compare(const void *a, const void *b)
+{
+    gint64 x = *(const gint64 *)a, y = *(const gint64 *)b;
+    return (x > y) - (x < y);
+}
+
+/* Milliseconds below which the fraction p of the samples lies. */
+static double percentile(samples *s, double p)
+{
+    if (!s->n)
+        return 0;
+    qsort(s->values, s->n, sizeof *s->values, compare);
+    return (double)s->values[(guint)(p * (s->n - 1) + 0.5)] / 1e6;
+}
+
+static double peak_mib(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)usage.ru_maxrss / 1024;
+}
+
+static GstElement *launch(const char *line)
+{
+    GError *error = NULL;
+    GstElement *pipeline = gst_parse_launch(line, &error);
+    if (error)
+        g_error("%s: %s", line, error->message);
+    return pipeline;
+}
+
+/* The next result's text, NULL at the end of the stream; ends the program on an error. */
+static char *next_caption(GstBus *bus)
+{
+    for (;;) {
+        GstMessage *message = gst_bus_timed_pop_filtered(
+            bus, GST_CLOCK_TIME_NONE, GST_MESSAGE_ELEMENT | GST_MESSAGE_EOS | GST_MESSAGE_ERROR);
+        char *text = NULL;
+        GError *error = NULL;
+        GstMessageType type = GST_MESSAGE_TYPE(message);
+        if (type == GST_MESSAGE_ERROR) {
+            gst_message_parse_error(message, &error, NULL);
+            g_error("%s", error->message);
+        }
+        if (type == GST_MESSAGE_ELEMENT && gst_message_has_name(message, "glm4vdescribe-result"))
+            text = g_strdup(gst_structure_get_string(gst_message_get_structure(message), "text"));
+        gst_message_unref(message);
+        if (text || type == GST_MESSAGE_EOS)
+            return text;
+    }
+}
+
+static void stop(GstElement *pipeline, GstBus *bus)
+{
+    gst_element_set_state(pipeline, GST_STATE_NULL);
+    gst_object_unref(bus);
+    gst_object_unref(pipeline);
+}
+
+/* The prompt asks for JSON, whose answers are longer than 24 tokens: every caption then has 24. */
+static void measure_captions(void)
+{
+    char line[512];
+    g_snprintf(line, sizeof line, "videotestsrc pattern=ball num-buffers=%d ! video/x-raw,format=RGB,width=448,height=448,"
+               "framerate=30/1 ! glm4vdescribe mode=sync sample-mode=all max-tokens=24 "
+               "prompt=\"List the defects as JSON.\" ! fakesink sync=false", CAPTIONS + WARM_UP);
+    GstElement *pipeline = launch(line);
+    GstBus *bus = gst_element_get_bus(pipeline);
+    gint64 start = 0;
+    int n = 0;
+    char *text;
+    gst_element_set_state(pipeline, GST_STATE_PLAYING);
+    while ((text = next_caption(bus))) {
+        g_free(text);
+        if (++n == WARM_UP)
+            start = now_ns();
+    }
+    double seconds = (double)(now_ns() - start) / 1e9;
+    stop(pipeline, bus);
+    printf("{\"measure\": \"captions\", \"frame\": \"448x448\", \"max_tokens\": 24, \"captions\": %d, "
+           "\"captions_per_s\": %.2f, \"peak_mib\": %.1f}\n", n - WARM_UP, (n - WARM_UP) / seconds, peak_mib());
+}
+
+static GstPadProbeReturn on_enter(GstPad *pad, GstPadProbeInfo *info, gpointer user)
+{
+    ((video_clock *)user)->entered = now_ns();
+    return GST_PAD_PROBE_OK;
+}
+
+/* Asynchronous mode passes buffers in the streaming thread: the buffer that leaves is the one that entered last. */
+static GstPadProbeReturn on_leave(GstPad *pad, GstPadProbeInfo *info, gpointer user)
+{
+    video_clock *v = user;
+    gint64 now = now_ns();
+    samples_add(&v->added, now - v->entered);
+    if (v->left)
+        samples_add(&v->interval, now - v->left);
+    else
+        v->first = now;
+    v->left = now;
+    return GST_PAD_PROBE_OK;
+}
+
+static void add_probe(GstElement *element, const char *name, GstPadProbeCallback callback, video_clock *v)
+{
+    GstPad *pad = gst_element_get_static_pad(element, name);
+    gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER, callback, v, NULL);
+    gst_object_unref(pad);
+}
+
+/* interval=0 samples every frame, the newest waits: the engine is never idle. */
+static void measure_live(int seconds)
+{
+    char line[512];
+    g_snprintf(line, sizeof line, "videotestsrc is-live=true pattern=ball num-buffers=%d ! video/x-raw,format=I420,"
+               "width=1280,height=720,framerate=30/1 ! queue ! glm4vdescribe name=d mode=async interval=0 max-tokens=24 "
+               "! fakesink sync=true", 30 * seconds);
+    GstElement *pipeline = launch(line), *element = gst_bin_get_by_name(GST_BIN(pipeline), "d");
+    GstBus *bus = gst_element_get_bus(pipeline);
+    video_clock v = { 0 };
+    int n = 0;
+    char *text;
+    add_probe(element, "sink", on_enter, &v);
+    add_probe(element, "src", on_leave, &v);
+    gst_element_set_state(pipeline, GST_STATE_PLAYING);
+    gint64 start = now_ns();
+    while ((text = next_caption(bus))) {
+        g_free(text);
+        n++;
+    }
+    double taken = (double)(now_ns() - start) / 1e9;
+    gst_object_unref(element);
+    stop(pipeline, bus);
+    printf("{\"measure\": \"live\", \"frame\": \"1280x720@30\", \"seconds\": %.1f, \"frames\": %u, \"fps\": %.2f, "
+           "\"added_ms\": {\"p50\": %.3f, \"p99\": %.3f, \"max\": %.3f}, "
+           "\"frame_interval_ms\": {\"p50\": %.2f, \"p99\": %.2f, \"max\": %.2f}, "
+           "\"captions\": %d, \"captions_per_s\": %.2f, \"peak_mib\": %.1f}\n",
+           taken, v.added.n, v.interval.n * 1e9 / (double)MAX(v.left - v.first, 1), percentile(&v.added, 0.5),
+           percentile(&v.added, 0.99), percentile(&v.added, 1), percentile(&v.interval, 0.5),
+           percentile(&v.interval, 0.99), percentile(&v.interval, 1), n, n / taken, peak_mib());
+    g_free(v.added.values);
+    g_free(v.interval.values);
+}
+
+/* In a process of its own: its first caption, then the time, for the parent to subtract. */
+static void caption_once(void)
+{
+    GstElement *pipeline = launch("videotestsrc num-buffers=1 ! video/x-raw,format=RGB,width=448,height=448 "
+                                  "! glm4vdescribe mode=sync max-tokens=24 ! fakesink");
+    GstBus *bus = gst_element_get_bus(pipeline);
+    gst_element_set_state(pipeline, GST_STATE_PLAYING);
+    char *text = next_caption(bus);
+    printf("%" G_GINT64_FORMAT "\n", now_ns());
+    g_free(text);
+    stop(pipeline, bus);
+}
+
+static void measure_first(const char *self)
+{
+    samples s = { 0 };
+    for (int i = 0; i <= FIRST_RUNS; i++) {
+        const char *argv[] = { self, "once", NULL };
+        char *out = NULL;
+        GError *error = NULL;
+        gint64 start = now_ns();
+        if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, &out, NULL, NULL, &error))
+            g_error("%s", error->message);
+        if (i > 0) /* the first one fills the plugin registry and the page cache */
+            samples_add(&s, g_ascii_strtoll(out, NULL, 10) - start);
+        g_free(out);
+    }
+    printf("{\"measure\": \"first\", \"runs\": %u, \"first_caption_ms\": {\"p50\": %.1f, \"max\": %.1f}}\n", s.n,
+           percentile(&s, 0.5), percentile(&s, 1));
+    g_free(s.values);
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const all[] = { "captions", "live", "first" };
+    const char *seconds = g_getenv("BENCH_SECONDS");
+    gst_init(&argc, &argv);
+    if (argc == 1) {
+        for (guint i = 0; i < G_N_ELEMENTS(all); i++) {
+            const char *words[] = { argv[0], all[i], NULL };
+            g_spawn_sync(NULL, (char **)words, NULL, G_SPAWN_CHILD_INHERITS_STDIN, NULL, NULL, NULL, NULL, NULL, NULL);
+        }
+    }
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "captions"))
+            measure_captions();
+        else if (!strcmp(argv[i], "live"))
+            measure_live(seconds ? (int)g_ascii_strtoll(seconds, NULL, 10) : 20);
+        else if (!strcmp(argv[i], "first"))
+            measure_first(argv[0]);
+        else if (!strcmp(argv[i], "once"))
+            caption_once();
+        else
+            return 2;
+    }
+    return 0;
+}
