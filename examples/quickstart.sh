@@ -16,23 +16,24 @@ if [ ! -f "$build/build.ninja" ]; then
     meson setup "$build" >/dev/null
 fi
 echo "Building ..."
-ninja -C "$build" --quiet gst-plugin/libgstglm4vdescribe.so tools/glm4v
+log=$(ninja -C "$build" gst-plugin/libgstglm4vdescribe.so tools/glm4v) || { echo "$log" | tail -n 40; exit 1; }
 
 # Used from the build folder; a registry of its own keeps the user's untouched.
 build=$(realpath "$build")
 export GST_PLUGIN_PATH=$build/gst-plugin GST_REGISTRY=$build/registry.bin
 mkdir -p out
 
+# fdsink would seek in a file that stdout was sent to; through cat it never sees one.
 echo "Captions of $clip, one for each second:"
 gst-launch-1.0 -q \
     filesrc location="$clip" ! decodebin ! videoconvert ! glm4vdescribe name=d interval=1000000000 ! fakesink \
     d.text ! queue ! webvttenc ! tee name=captions \
     captions. ! queue ! filesink location=out/captions.vtt \
-    captions. ! queue ! fdsink
+    captions. ! queue ! fdsink | cat
 
 # identity ends the stream at the frame that is kept: multifilesink overwrites the picture until then.
 gst-launch-1.0 -q \
-    filesrc location="$clip" ! decodebin ! identity eos-after="${FRAME:-76}" ! videoconvert \
+    filesrc location="$clip" ! decodebin ! identity eos-after="${FRAME:-131}" ! videoconvert \
     ! glm4vdescribe name=d interval=1000000000 ! queue \
     ! textoverlay name=caption font-desc="WenQuanYi Micro Hei, 14" shaded-background=true \
     ! videorate ! video/x-raw,framerate=2/1 ! videoconvert ! pngenc ! multifilesink location=out/caption.png \
