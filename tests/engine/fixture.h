@@ -11,6 +11,7 @@
 #include "tiny_model.h"
 
 static char fixture_dir[256];
+static const char *fixture_form; /* quantization; NULL = as stored */
 static glm4v_model *fixture_model;
 
 /* Write the tiny model and open it. False after a message. */
@@ -19,7 +20,8 @@ __attribute__((unused)) static bool fixture_open(const tiny_model_options *tiny)
     glm4v_error err = { 0 };
     if (tiny_model_make(fixture_dir, sizeof fixture_dir, tiny))
         return false;
-    if (!glm4v_model_open(&fixture_model, fixture_dir, &(glm4v_model_options){ .n_threads = 2 }, &err))
+    glm4v_model_options options = { .n_threads = 2, .quantization = fixture_form };
+    if (!glm4v_model_open(&fixture_model, fixture_dir, &options, &err))
         return true;
     printf("# %s\n", err.msg);
     return false;
