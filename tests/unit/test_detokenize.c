@@ -135,7 +135,7 @@ static void parts_are_told_apart(void)
         check(false, "at {box}[[1, 2]]{/box}.", "at [[1, 2]].", "", "[[1, 2]]");
         check(false, "{box} yes {/box}, {box}no{/box}", "yes , no", "", "yes");
         check(false, "{box}cut", "cut", "", "cut");
-        check(true, "{think}{box}a{/box}b{/think}{box}c{/box}", "c", "ab", "c");
+        check(true, "{think}x{box}a{/box}b{/think}{box}c{/box}", "c", "xab", "c");
         check(false, "a{user}b", "ab", "", ""); /* no control token shows */
         check(false, "", "", "", "");
     }

@@ -264,25 +264,125 @@ static void merging_is_not_quadratic(void)
 static void longer_pieces_are_cut_between_characters(void)
 {
     glm4v_tokenizer *t = small("glm-4.1v");
-    glm4v_error err = { 0 };
-    const size_t n =
-        3 * (GLM4V_MAX_PIECE_BYTES / 3 + 10); /* three-byte characters: 64 KiB is no border */
-    char *text = malloc(n);
+    const size_t whole = GLM4V_MAX_PIECE_BYTES / 3 * 3, n = whole + 30; /* of three bytes: 64 KiB is no border */
+    char *text = malloc(n + 1);
     for (size_t i = 0; i < n; i += 3)
-        memcpy(text + i, "划", 3);
-    for (int past = 0; past < 2; past++) { /* one byte below and at the limit too */
-        size_t len = past ? n : GLM4V_MAX_PIECE_BYTES / 3 * 3;
-        token_ids ids = { 0 };
-        CHECK_EQ(glm4v_tokenizer_encode(t, text, len, &ids.ids, &ids.n, &ids.capacity, &err), 0);
-        CHECK(token_ids_spell(t, ids.ids, ids.n, text, len));
-        size_t at = 0, k = 0, bytes = 0;
-        for (; at < ids.n && bytes < GLM4V_MAX_PIECE_BYTES / 3 * 3; at++, bytes += k)
-            glm4v_tokenizer_bytes(t, ids.ids[at], &k);
-        CHECK_EQ(bytes, GLM4V_MAX_PIECE_BYTES / 3 * 3); /* a token ends where the piece was cut */
-        glm4v_free(ids.ids);
-    }
+        memcpy(text + i, "。", 3); /* a token by itself */
+    text[n] = 0;
+    token_ids all = encode(t, text), rest = encode(t, text + whole);
+    text[whole] = 0;
+    token_ids first = encode(t, text);
+    CHECK_EQ(all.n, first.n + rest.n);
+    CHECK(memcmp(all.ids, first.ids, first.n * sizeof *all.ids) == 0);
+    CHECK(memcmp(all.ids + first.n, rest.ids, rest.n * sizeof *all.ids) == 0);
+    glm4v_free(all.ids);
+    glm4v_free(first.ids);
+    glm4v_free(rest.ids);
     free(text);
     glm4v_tokenizer_close(&t);
+}
+
+/* The small vocabulary and behind it runs of 2, 4, 8 ... `longest` bytes 'b'. */
+static glm4v_tokenizer *with_runs(int longest)
+{
+    size_t len, room = 1 << 20;
+    char *base = slurp(DATA "chatglm4v", "tokenizer.model", &len), *text = malloc(room);
+    glm4v_tokenizer *t = NULL;
+    int rank = 560;
+    memcpy(text, base, len);
+    for (int size = 2; size <= longest; size *= 2) {
+        for (int i = 0; i < size / 3; i++)
+            len += (size_t)sprintf(text + len, "YmJi");
+        len += (size_t)sprintf(text + len, "%s %d\n", size % 3 == 1 ? "Yg==" : "YmI=", rank++);
+    }
+    CHECK_EQ(glm4v_tokenizer_parse(&t, false, text, len, NULL, 0, NULL), 0);
+    glm4v_free(base);
+    free(text);
+    return t;
+}
+
+static void check_run(const glm4v_tokenizer *t, size_t n, size_t n_ids)
+{
+    char *run = malloc(n + 1);
+    memset(run, 'b', n);
+    run[n] = 0;
+    token_ids ids = encode(t, run);
+    CHECK(token_ids_spell(t, ids.ids, ids.n, run, n));
+    CHECK_EQ(ids.n, n_ids);
+    glm4v_free(ids.ids);
+    free(run);
+}
+
+static void merging_stops_at_the_longest_token(void)
+{
+    glm4v_tokenizer *t = with_runs(GLM4V_MAX_TOKEN_BYTES);
+    REQUIRE(t);
+    check_run(t, 5 * GLM4V_MAX_TOKEN_BYTES + 3, 7); /* five of 4096, one of two, one */
+    glm4v_tokenizer_close(&t);
+}
+
+/* Each merge of "bc" offers two more, of higher rank, and leaves two that became impossible: the heap grows. */
+static void merges_that_offer_others_have_room(void)
+{
+    const size_t n = 16384;
+    size_t len;
+    char *text = slurp(DATA "chatglm4v", "tokenizer.model", &len), *other = malloc(len + 128), *run = malloc(n + 1);
+    glm4v_tokenizer *t = NULL;
+    len = (size_t)sprintf(other, "%sYmM= 560\nYmNiYw== 561\nYmNi 562\nY2I= 563\n", text); /* bc bcbc bcb cb */
+    CHECK_EQ(glm4v_tokenizer_parse(&t, false, other, len, NULL, 0, NULL), 0);
+    REQUIRE(t);
+    for (size_t i = 0; i < n; i++)
+        run[i] = "bc"[i % 2];
+    run[n] = 0;
+    token_ids ids = encode(t, run);
+    CHECK(token_ids_spell(t, ids.ids, ids.n, run, n));
+    CHECK_EQ(ids.n, n / 4);
+    glm4v_free(ids.ids);
+    glm4v_tokenizer_close(&t);
+    free(run);
+    free(other);
+    glm4v_free(text);
+}
+
+/* 512 tokens, a power of two: the table must keep free places, or the search for what is not there would not end. */
+static void a_missing_token_is_not_searched_for_ever(void)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t len;
+    char *text = slurp(DATA "chatglm4v", "tokenizer.model", &len), *other = malloc(len + 8192);
+    glm4v_tokenizer *t = NULL;
+    len = (size_t)(strstr(text, " 255\n") + 5 - text);
+    memcpy(other, text, len);
+    for (int i = 0; i < 256; i++) /* byte i, byte 0 */
+        len += (size_t)sprintf(other + len, "%c%cA= %d\n", digits[i >> 2], digits[(i & 3) << 4], 256 + i);
+    CHECK_EQ(glm4v_tokenizer_parse(&t, false, other, len, NULL, 0, NULL), 0);
+    REQUIRE(t);
+    token_ids ids = encode(t, "the surface");
+    CHECK_EQ(ids.n, 11);
+    glm4v_free(ids.ids);
+    glm4v_tokenizer_close(&t);
+    free(other);
+    glm4v_free(text);
+}
+
+static void the_leftmost_of_equal_merges_comes_first(void)
+{
+    size_t len;
+    char *text = slurp(DATA "chatglm4v", "tokenizer.model", &len);
+    char *other = malloc(len + 64);
+    glm4v_tokenizer *t = NULL;
+    len = (size_t)sprintf(other, "%sYWE= 560\n", text); /* "aa" */
+    CHECK_EQ(glm4v_tokenizer_parse(&t, false, other, len, NULL, 0, NULL), 0);
+    REQUIRE(t);
+    token_ids ids = encode(t, "aaaaa");
+    REQUIRE(ids.n == 3);
+    CHECK_EQ(ids.ids[0], 560);
+    CHECK_EQ(ids.ids[1], 560);
+    CHECK_EQ(ids.ids[2], 'a');
+    glm4v_free(ids.ids);
+    glm4v_tokenizer_close(&t);
+    free(other);
+    glm4v_free(text);
 }
 
 /* ---- files ---- */
@@ -517,7 +617,7 @@ static void every_changed_bit_is_refused_or_harmless(void)
     static const char sample[] = "The surface isn't clean:\n 缺陷 12345 <think>/nothink qxzj";
     static const char *const dirs[] = { DATA "chatglm4v", DATA "glm-4.1v" };
     static const char *const names[] = { "tokenizer.model", "tokenizer.json" };
-    size_t len, step = getenv("GLM4V_DEEP") ? 1 : 11;
+    size_t len, step = getenv("GLM4V_DEEP") ? 1 : 37;
     for (int is_json = 0; is_json < 2; is_json++) {
         char *text = slurp(dirs[is_json], names[is_json], &len);
         for (size_t bit = 0; bit < 8 * len; bit += step) {
@@ -536,41 +636,57 @@ static void every_changed_bit_is_refused_or_harmless(void)
     }
 }
 
-static void limits_hold_on_both_sides(void)
+/* Parse tokenizer.json with `find` replaced; the code it gives. */
+static int parse_replaced(const char *find, const char *with, int32_t *size)
 {
     size_t len;
-    char *text = slurp(DATA "chatglm4v", "tokenizer.model", &len);
-    for (int past = 0; past < 2; past++) { /* a token of 4096 and of 4097 bytes 'b' */
-        size_t n = GLM4V_MAX_TOKEN_BYTES + past, at = len;
-        char *longer = malloc(len + 8192);
-        memcpy(longer, text, len);
-        for (size_t i = 0; i < n / 3; i++, at += 4)
-            memcpy(longer + at, "YmJi", 4);
-        at += (size_t)sprintf(longer + at, "%s 560\n", n % 3 == 1 ? "Yg==" : "YmI=");
-        glm4v_tokenizer *t = NULL;
-        glm4v_error err = { 0 };
-        CHECK_EQ(glm4v_tokenizer_parse(&t, false, longer, at, NULL, 0, &err),
-                 past ? GLM4V_ERR_FORMAT : 0);
-        if (past)
-            CHECK_CONTAINS(err.msg, "4097 bytes");
-        glm4v_tokenizer_close(&t);
-        free(longer);
-    }
+    char *text = slurp(DATA "glm-4.1v", "tokenizer.json", &len), *other = replaced(text, find, with);
+    glm4v_tokenizer *t = NULL;
+    int rc = parse_json(&t, other, NULL);
+    *size = t ? glm4v_tokenizer_size(t) : 0;
+    glm4v_tokenizer_close(&t);
+    free(other);
     glm4v_free(text);
-    text = slurp(DATA "glm-4.1v", "tokenizer.json", &len);
-    for (int past = 0; past < 2; past++) { /* the largest id, and one more */
-        char with[128];
+    return rc;
+}
+
+/* A tokenizer.model whose last token has n bytes 'b'. */
+static int parse_long_token(size_t n)
+{
+    size_t len;
+    char *text = slurp(DATA "chatglm4v", "tokenizer.model", &len), *longer = malloc(len + 2 * n + 64);
+    glm4v_tokenizer *t = NULL;
+    memcpy(longer, text, len);
+    for (size_t i = 0; i < n / 3; i++, len += 4)
+        memcpy(longer + len, "YmJi", 4);
+    len += (size_t)sprintf(longer + len, "%s 560\n", n % 3 == 1 ? "Yg==" : n % 3 == 2 ? "YmI=" : "");
+    int rc = glm4v_tokenizer_parse(&t, false, longer, len, NULL, 0, NULL);
+    glm4v_tokenizer_close(&t);
+    free(longer);
+    glm4v_free(text);
+    return rc;
+}
+
+static void limits_hold_on_both_sides(void)
+{
+    char with[GLM4V_MAX_TOKEN_BYTES + 64];
+    int32_t size;
+    CHECK_EQ(parse_long_token(GLM4V_MAX_TOKEN_BYTES), 0);
+    for (size_t more = 1; more < 5; more++)
+        CHECK_EQ(parse_long_token(GLM4V_MAX_TOKEN_BYTES + more), GLM4V_ERR_FORMAT);
+    CHECK_EQ(parse_long_token(1 << 20), GLM4V_ERR_FORMAT);
+    for (int past = 0; past < 2; past++) {
+        memset(with, 'b', sizeof with);
+        snprintf(with + GLM4V_MAX_TOKEN_BYTES + past, 32, "\": 559");
+        with[0] = '"';
+        CHECK_EQ(parse_replaced("\"!?!#\": 559", with, &size), 0); /* 4095 and 4096 bytes */
+        memmove(with + 2, with + 1, sizeof with - 2);
+        CHECK_EQ(parse_replaced("\"!?!#\": 559", with, &size), past ? GLM4V_ERR_FORMAT : 0);
         snprintf(with, sizeof with, "\"added_tokens\": [{\"id\": %d, \"content\": \"<last>\"},",
                  GLM4V_MAX_VOCAB - 1 + past);
-        char *other = replaced(text, "\"added_tokens\": [", with);
-        glm4v_tokenizer *t = NULL;
-        CHECK_EQ(glm4v_tokenizer_parse(&t, true, other, strlen(other), NULL, 0, NULL), past ? GLM4V_ERR_FORMAT : 0);
-        if (t)
-            CHECK_EQ(glm4v_tokenizer_size(t), GLM4V_MAX_VOCAB);
-        glm4v_tokenizer_close(&t);
-        free(other);
+        CHECK_EQ(parse_replaced("\"added_tokens\": [", with, &size), past ? GLM4V_ERR_FORMAT : 0);
+        CHECK_EQ(size, past ? 0 : GLM4V_MAX_VOCAB);
     }
-    glm4v_free(text);
 }
 
 static void missing_files_are_told(void)
@@ -627,6 +743,10 @@ int main(void)
     TEST(whole_pieces_are_found_only_where_the_file_says_so);
     TEST(merging_is_not_quadratic);
     TEST(longer_pieces_are_cut_between_characters);
+    TEST(merging_stops_at_the_longest_token);
+    TEST(merges_that_offer_others_have_room);
+    TEST(a_missing_token_is_not_searched_for_ever);
+    TEST(the_leftmost_of_equal_merges_comes_first);
     TEST(control_tokens_are_found_by_name);
     TEST(a_tokenizer_json_that_asks_for_something_else_is_refused_by_name);
     TEST(other_spellings_of_the_same_are_taken);
