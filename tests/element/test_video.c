@@ -334,6 +334,62 @@ static void frames_smaller_than_their_caps_pass_with_one_warning(void)
     support_done(h);
 }
 
+static void check_named(const char *page, const char *name)
+{
+    gchar *code = g_strdup_printf("`%s`", name);
+    if (!strstr(page, code))
+        test_fail(__FILE__, __LINE__, "docs/element.md does not name %s", name);
+    g_free(code);
+}
+
+static gboolean check_field(GQuark field, const GValue *value, gpointer page)
+{
+    check_named(page, g_quark_to_string(field));
+    if (GST_VALUE_HOLDS_STRUCTURE(value))
+        gst_structure_foreach(gst_value_get_structure(value), check_field, page);
+    return TRUE;
+}
+
+static void the_manual_names_every_property_counter_key_and_format(void)
+{
+    fake_set((fake_script){ 0 });
+    GstElement *element = support_element("mode", 2, NULL);
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    GstStructure *stats = NULL, *result;
+    gchar *page = NULL;
+    guint n;
+    REQUIRE(g_file_get_contents(SOURCE_ROOT "/docs/element.md", &page, NULL, NULL));
+    GParamSpec **specs = g_object_class_list_properties(G_OBJECT_GET_CLASS(element), &n);
+    for (guint i = 0; i < n; i++) {
+        GParamSpec *spec = specs[i];
+        if (spec->owner_type != G_OBJECT_TYPE(element))
+            continue;
+        check_named(page, spec->name);
+        CHECK(strlen(g_param_spec_get_blurb(spec)) > 20);
+        CHECK(!(spec->flags & G_PARAM_WRITABLE) ||
+              (spec->flags & (GST_PARAM_MUTABLE_READY | GST_PARAM_MUTABLE_PLAYING)));
+    }
+    g_object_get(element, "stats", &stats, NULL);
+    gst_structure_foreach(stats, check_field, page);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 7, 0));
+    result = support_result(element);
+    REQUIRE(result != NULL);
+    gst_structure_foreach(result, check_field, page);
+    GstPad *pad = gst_element_get_static_pad(element, "sink");
+    GstCaps *caps = gst_pad_get_pad_template_caps(pad);
+    const GValue *formats = gst_structure_get_value(gst_caps_get_structure(caps, 0), "format");
+    CHECK_EQ(gst_value_list_get_size(formats), 20);
+    for (guint i = 0; i < gst_value_list_get_size(formats); i++)
+        CHECK_CONTAINS(page, g_value_get_string(gst_value_list_get_value(formats, i)));
+    gst_caps_unref(caps);
+    gst_object_unref(pad);
+    gst_structure_free(result);
+    gst_structure_free(stats);
+    g_free(specs);
+    g_free(page);
+    support_done(h);
+}
+
 int main(int argc, char **argv)
 {
     fake_init(&argc, &argv);
@@ -354,5 +410,6 @@ int main(int argc, char **argv)
     TEST(pictures_larger_than_the_bound_are_refused_with_one_error);
     TEST(gap_corrupted_and_trick_mode_frames_are_not_described);
     TEST(frames_smaller_than_their_caps_pass_with_one_warning);
+    TEST(the_manual_names_every_property_counter_key_and_format);
     return test_end();
 }
