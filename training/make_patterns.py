@@ -14,6 +14,7 @@ from frames import smart_resize
 
 FOLDER = Path(__file__).parent / "cache" / "patterns"
 SIZES = ((320, 240), (640, 480), (640, 360), (1280, 720), (448, 448), (224, 224), (360, 640), (854, 480), (352, 288))
+OTHER_SIZES = ((800, 600), (512, 288), (400, 400), (960, 540))       # evaluate.py: never trained on
 MOVING = {"snow": 3, "ball": 4, "zone-plate": 1, "chroma-zone-plate": 1, "circular": 1}
 PATTERNS = ("smpte", "smpte75", "smpte100", "snow", "black", "white", "red", "green", "blue", "checkers-1",
             "checkers-2", "checkers-4", "checkers-8", "circular", "zone-plate", "gamut", "chroma-zone-plate",
@@ -26,6 +27,16 @@ def render(pattern, width, height, frames, folder):
                     "video/x-raw,framerate=1/1", "!", "pngenc", "!", "multifilesink",
                     f"location={folder}/%02d.png"], check=True)
     return sorted(Path(folder).glob("*.png"))[:frames]
+
+
+def other(pattern, width, height):
+    """A rendering of full size, at a size that is not in the bank: its file, made at the first call."""
+    file = FOLDER.parent / "other-patterns" / f"{pattern}_{width}x{height}.png"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            Image.open(render(pattern, width, height, 1, folder)[0]).save(file)
+    return file
 
 
 def main():

@@ -280,7 +280,7 @@ def main():
     developer = Developer(device)
     loader = Loader(feeder, device)
     parameters = list(model.parameters())
-    total, since, waited, step = torch.zeros(7, device=device), time.time(), 0.0, first
+    total, since, waited, step, logged = torch.zeros(7, device=device), time.time(), 0.0, first, first
     print(f"{sum(p.numel() for p in parameters) / 1e6:.2f} M parameters, {device}, step {first}, "
           f"{time.time() - began:.0f} s to start", flush=True)
     while (step < args.steps or not args.steps) and time.time() - began < args.seconds:
@@ -304,8 +304,8 @@ def main():
         total += torch.cat([answer.detach()[None], parts.detach(), norm[None]])
         step += 1
         if step % args.every == 0 or step == args.steps:
-            mean = (total / args.every).tolist()
-            rate = args.every * args.batch / (time.time() - since)
+            mean = (total / (step - logged)).tolist()
+            rate = (step - logged) * args.batch / (time.time() - since)
             line = dict(step=step, seconds=round(time.time() - began), loss=mean[0], numbers=mean[1], text=mean[2],
                         text_right=mean[3], kind=mean[4], side=mean[5], norm=mean[6], pictures_per_second=round(rate),
                         waiting=round(waited / (time.time() - since), 2))
@@ -316,7 +316,7 @@ def main():
             with open(args.out / "log.jsonl", "a") as file:
                 file.write(json.dumps(line) + "\n")
             total.zero_()
-            since, waited = time.time(), 0.0
+            since, waited, logged = time.time(), 0.0, step
     save(args.out, model, optimizer, step, args.steps)
     feeder.close()
     print(f"saved at step {step}, {time.time() - began:.0f} s", flush=True)
