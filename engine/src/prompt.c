@@ -219,6 +219,18 @@ static void add_picture(builder *b, bool video)
     add_control(b, b->config->image_end_id);
 }
 
+/* Seconds in tenths, rounded as printf's %.1f does (to nearest by the exact value, ties to even), which itself writes
+ * the decimal point of the application's language. */
+static uint64_t tenths(double seconds)
+{
+    double whole = floor(seconds), part = seconds - whole;
+    double product = part * 10, lost = fma(part, 10, -product); /* product + lost is exact */
+    double n = floor(product), rest = product - n;
+    uint64_t odd = (uint64_t)n & 1;
+    bool up = rest > 0.5 || (rest == 0.5 && (lost > 0 || (lost == 0 && odd)));
+    return (uint64_t)whole * 10 + (uint64_t)n + up;
+}
+
 /* When a temporal patch was taken: whole seconds for GLM-4.1V, tenths and the unit for the 4.5 style. */
 static void add_timestamp(builder *b, double seconds)
 {
@@ -227,14 +239,10 @@ static void add_timestamp(builder *b, double seconds)
         b->rc = glm4v_fail(b->err, GLM4V_ERR_INVALID, "a frame of the clip has the timestamp %g", seconds);
     if (b->rc)
         return;
-    if (b->chat->format == GLM4V_TEMPLATE_GLM45) {
-        snprintf(s, sizeof s, "%.1f", seconds);
-        size_t digits = strspn(s, "0123456789");
-        char tenth = s[strlen(s) - 1]; /* what stands between is the locale's decimal point */
-        snprintf(s + digits, sizeof s - digits, ".%c seconds", tenth);
-    } else {
+    if (b->chat->format == GLM4V_TEMPLATE_GLM45)
+        snprintf(s, sizeof s, "%d.%d seconds", (int)(tenths(seconds) / 10), (int)(tenths(seconds) % 10));
+    else
         snprintf(s, sizeof s, "%d", (int)seconds);
-    }
     add_text(b, s, strlen(s));
 }
 

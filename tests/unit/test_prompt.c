@@ -2,7 +2,6 @@
 /* Chat templates: prompts.jsonl holds what the models' own templates give, made by
  * tests/data/tokenizer/expect.py. */
 #include <jansson.h>
-#include <locale.h>
 
 #include "mem.h"
 #include "prompt.h"
@@ -358,17 +357,48 @@ static void control_tokens_that_fit_no_template_are_refused(void)
     glm4v_tokenizer_close(&s.tokenizer);
 }
 
-/* Timestamps must not follow the application's language: "1.5 seconds", never "1,5 seconds". */
-static void timestamps_do_not_depend_on_the_locale(void)
+/* The text behind the picture of a one-patch clip must be `expected`. */
+static void check_timestamp(const setting *s, double seconds, const char *expected)
 {
-    static const char *const names[] = { "de_DE.UTF-8", "fr_FR.UTF-8", "ru_RU.UTF-8", "de_DE" };
-    bool found = false;
-    for (size_t i = 0; !found && i < sizeof names / sizeof *names; i++)
-        found = setlocale(LC_NUMERIC, names[i]) && strcmp(localeconv()->decimal_point, ".") != 0;
-    if (!found)
-        SKIP("no locale with a decimal comma is installed");
-    check_style("glm-4.5", 24);
-    setlocale(LC_NUMERIC, "C");
+    glm4v_prompt p = { 0 };
+    glm4v_error err = { 0 };
+    const glm4v_grid grid = { 2, 2, seconds };
+    CHECK_EQ(build(&p, s, &(glm4v_task){ .prompt = "", .n_frames = 2, .thinking = 1 }, &grid, 1, &err), 0);
+    /* [gMASK] <sop> <|user|> newline, video start, image start, image, image end, time, video end, <|assistant|> */
+    size_t end = p.n_ids;
+    while (end > 8 && p.ids[end - 1] != s->config.video_end_id)
+        end--;
+    if (end <= 8 || !token_ids_spell(s->tokenizer, p.ids + 8, end - 9, expected, strlen(expected)))
+        test_fail(__FILE__, __LINE__, "%.17g is not written as \"%s\"", seconds, expected);
+    glm4v_prompt_clear(&p);
+}
+
+static void timestamps_are_rounded_to_tenths_as_printf_does(void)
+{
+    setting s;
+    char expected[64];
+    uint32_t seed = 1;
+    REQUIRE(setting_open(&s, "glm-4.5"));
+    for (int i = 0; i < 20000 && test_ok; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        /* any value, one near a tie, an exact tie or one step beside it, a large one */
+        double quarter = (seed >> 20) / 4.0, towards = seed & 1 ? 1e9 : i % 8 == 2 ? 0 : quarter;
+        double seconds = i % 4 == 0   ? seed / 65536.0 / 7
+                         : i % 4 == 1 ? (seed >> 20) / 20.0
+                         : i % 4 == 2 ? nextafter(quarter, towards)
+                                      : seed / 4.3;
+        snprintf(expected, sizeof expected, "%.1f seconds", seconds); /* in the C locale */
+        check_timestamp(&s, seconds, expected);
+    }
+    check_timestamp(&s, 0.25, "0.2 seconds");
+    check_timestamp(&s, 0.75, "0.8 seconds");
+    check_timestamp(&s, 9.95, "9.9 seconds"); /* the number is a little less */
+    check_timestamp(&s, 9.96, "10.0 seconds");
+    glm4v_tokenizer_close(&s.tokenizer);
+    REQUIRE(setting_open(&s, "glm-4.1v"));
+    check_timestamp(&s, 0.999, "0");
+    check_timestamp(&s, 61.5, "61");
+    glm4v_tokenizer_close(&s.tokenizer);
 }
 
 /* Whatever the model that ships is trained to next, its tokenizer must be of the kind that this engine reads. */
@@ -433,7 +463,7 @@ int main(void)
     TEST(a_clip_needs_its_tokens);
     TEST(ids_of_config_json_must_name_the_right_tokens);
     TEST(control_tokens_that_fit_no_template_are_refused);
-    TEST(timestamps_do_not_depend_on_the_locale);
+    TEST(timestamps_are_rounded_to_tenths_as_printf_does);
     TEST(the_shipped_model_speaks_glm41v);
     TEST(failing_memory_is_an_error_and_leaks_nothing);
     return test_end();
