@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Pictures that are not drawn: test patterns of videotestsrc and the X-SDD steel strips."""
 import csv
 from pathlib import Path

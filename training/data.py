@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """From pictures to training batches, made by worker processes straight into shared memory.
 
 One sample is one picture and several questions. The tokens before and of the image come once; the questions follow as
@@ -25,7 +26,8 @@ from pictures import DEVELOPED, PictureMaker
 TOKENS, ANSWERS, PATCHES, SLOTS = 256, 144, 256, 64
 GRID_LIST = list(GRIDS)
 GRID_SHARE = np.array(list(GRIDS.values())) / sum(GRIDS.values())
-FIELDS = (("pixels", np.uint8, (PATCHES * 588,)), ("grid", np.int32, ()), ("developed", np.int32, ()), ("ids", np.int32, (TOKENS,)),
+FIELDS = (("pixels", np.uint8, (PATCHES * 588,)), ("grid", np.int32, ()), ("developed", np.int32, ()),
+          ("ids", np.int32, (TOKENS,)),
           ("slot", np.int32, (TOKENS,)), ("position", np.int32, (TOKENS, 3)), ("branch", np.int32, (TOKENS,)),
           ("at", np.int32, (ANSWERS,)), ("want", np.int32, (ANSWERS,)), ("coordinate", np.int32, (ANSWERS,)),
           ("kind", np.int32, (SLOTS,)), ("box", np.float32, (SLOTS, 4)))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Eight kinds of defect, each drawn in a small window of its own.
 
 A maker returns a Patch: how a window of the picture changes. pixel' = pixel * (1 - alpha) + alpha * colour + add,

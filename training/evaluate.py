@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Measure the exported model on new pictures, through transformers and its own preprocessing, in fp32.
 
     python training/evaluate.py --strips X-SDD [--count 500] [--seed 909] [--json out/evaluation.json]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Write trained weights as a Hugging Face directory and compare it with transformers' own class.
 
     python training/export.py --weights run             writes models/surface-tiny/{model.safetensors, *.json}

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Frame sizes: what the processor makes of a frame, and which sizes the training draws from."""
 import math
 

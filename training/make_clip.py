@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Make the demonstration clip: plates on a moving belt, good ones and bad ones.
 
     python training/make_clip.py                     writes examples/media/line.mp4 (needs gst-launch-1.0, openh264enc)

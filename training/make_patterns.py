@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Render the patterns of GStreamer's videotestsrc into a small bank of PNG files, at the sizes the model sees.
 
     python training/make_patterns.py            writes training/cache/patterns/

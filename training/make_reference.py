@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Write small pictures and the reference implementation's greedy answers to them, for the engine's tests.
 
     python training/make_reference.py               writes tests/data/surface-tiny/*.png and answers.jsonl

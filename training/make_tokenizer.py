@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Train the tokenizer on the words the model uses and write it with its chat template.
 
     python training/make_tokenizer.py           writes models/surface-tiny/tokenizer*.json, chat_template.jinja

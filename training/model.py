@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The glm4v architecture at its smallest, for training: the same maths as transformers' Glm4vForConditionalGeneration.
 
 Leaner than the class it will be loaded into: one tensor of padded patches and one of padded token ids instead of ragged

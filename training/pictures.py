@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """The picture maker: draws a picture and knows everything about it.
 
     python training/pictures.py --seed 7 --count 24 --sheet out/pictures.png

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Backgrounds: a bank of large textures of seven materials, a belt and its light.
 
 Drawing a whole background for every picture is what makes a picture maker slow, so a worker draws a few

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Train the model that ships.
 
     python training/train.py --strips X-SDD --out run --steps 20000 --seconds 560

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """What is asked about a picture and what is answered, in English and Chinese.
 
     facts of pictures.py -> caption(), report() (JSON), ask() (a random question and its answer)
