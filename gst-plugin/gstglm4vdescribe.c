@@ -692,7 +692,9 @@ chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
       report_bad_frame (self, buffer, &pass, why);
     g_free (why);
   }
-  if (job && gst_glm4v_worker_wait (self->worker, job))
+  if (job && !gst_glm4v_worker_wait (self->worker, job))
+    g_clear_pointer (&job, gst_glm4v_job_unref);        /* canceled */
+  if (job)
     gst_glm4v_text_wait_room (&self->text);
   advance_text (self, buffer, &pass, FALSE);
   buffer = attach (self, buffer, &pass, job);

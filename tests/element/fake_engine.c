@@ -205,14 +205,14 @@ static void work(glm4v_engine *engine, glm4v_request *req)
         req->canceled = true;
 }
 
-static void finish(glm4v_request *req)
+static void finish(glm4v_request *req, bool canceled)
 {
     glm4v_result result = { .message = "", .text = req->text, .reasoning = "", .box = "",
                             .finish = GLM4V_FINISH_STOP, .prompt_tokens = 12, .vision_tokens = 4,
                             .output_tokens = 3, .timings = { .total = req->answer_ns } };
-    if (req->canceled || req->result_code) {
-        result.status = req->canceled ? GLM4V_ERR_CANCELED : req->result_code;
-        result.finish = req->canceled ? GLM4V_FINISH_CANCELED : GLM4V_FINISH_ERROR;
+    if (canceled || req->result_code) {
+        result.status = canceled ? GLM4V_ERR_CANCELED : req->result_code;
+        result.finish = canceled ? GLM4V_FINISH_CANCELED : GLM4V_FINISH_ERROR;
         result.message = "scripted failure of the answer";
         result.text = "";
     }
@@ -231,11 +231,12 @@ static void *serve(void *user)
         }
         work(engine, req);
         engine->queue = req->next;
+        bool canceled = req->canceled;
         pthread_mutex_unlock(&lock);
-        finish(req);
+        finish(req, canceled);
         pthread_mutex_lock(&lock);
         counts.done++;
-        counts.canceled += req->canceled;
+        counts.canceled += canceled;
         req->done = true;
         pthread_cond_broadcast(&cond);
         pthread_mutex_unlock(&lock);

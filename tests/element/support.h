@@ -45,6 +45,9 @@ guint64 support_stat(GstElement *element, const char *name);
 /* Wait until a counter of stats has this value, at most 5 s. */
 gboolean support_wait_stat(GstElement *element, const char *name, guint64 value);
 
+/* How often: n, or in the deep run (GLM4V_DEEP is set) deep. */
+guint support_count(guint n, guint deep);
+
 /* CAPS_SMALL: RGB 16x8 at 30 fps. */
 #define CAPS_SMALL "video/x-raw,format=RGB,width=16,height=8,framerate=30/1"
 #define MS (1000 * 1000ull)
