@@ -132,7 +132,7 @@ static void refused_weights_say_why(void)
         { "\2\0\0", 3, "3 bytes cannot hold a header" },
         { "\377\377\377\377\377\377\377\377{}", 10, "cannot hold a header" },
         { "\2\0\0\0\0\0\0\0[]", 10, "not an object" },
-        { "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", 66, "Git LFS pointer" },
+        { "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", 64, "Git LFS pointer" },
     };
     CHECK_EQ(open_dir(), GLM4V_ERR_NOT_FOUND);
     CHECK_CONTAINS(err.msg, "neither model.safetensors nor model.safetensors.index.json");

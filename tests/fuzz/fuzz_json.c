@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The JSON reader: takes the same texts as jansson's own, and makes the same trees of them. */
+#include <jansson.h>
+
+#include "fuzz.h"
+#include "json.h"
+#include "json_edits.h"
+#include "mem.h"
+
+static const char base_text[] =
+    "{\"a\":[1,-2,3.5,1e3,-0.25E-2,0],\"b\":{\"c\":null,\"d\":true,\"e\":false},\"f\":\"x\\u00e9\\ud83d\\ude00\\n\\\\\","
+    "\"g\":[[],{},[{\"h\":\"\xe4\xb8\x80\"}]],\"i\":9223372036854775807,\"j\":-9223372036854775808,\"k\":5e-324}";
+
+/* jansson has no limit of the length of a number; ours is far above any that means something. */
+static bool has_long_number(const char *text, size_t len)
+{
+    size_t run = 0;
+    for (size_t i = 0; i < len && run <= 512; i++)
+        run = strchr("+-.0123456789eE", text[i]) && text[i] ? run + 1 : 0;
+    return run > 512;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static json_base base;
+    size_t len, live = glm4v_mem_live();
+    glm4v_error err = { 0 };
+    json_error_t error;
+    json_t *ours = NULL;
+    if (!base.n)
+        json_base_init(&base, base_text, sizeof base_text - 1);
+    char *text = json_input(&base, data, size, &len);
+    int rc = glm4v_json_parse(&ours, text, len, "f", &GLM4V_JSON_CONFIG, &err);
+    FUZZ_CHECK(rc ? !ours && err.code == rc && err.msg[0] : ours != NULL);
+    FUZZ_CHECK(rc == 0 || rc == GLM4V_ERR_FORMAT);
+    json_t *theirs = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
+    if (ours)
+        FUZZ_CHECK(theirs && json_equal(ours, theirs));
+    else if (theirs) /* refused for a limit that jansson does not have */
+        FUZZ_CHECK(strstr(err.msg, "deeper than") || strstr(err.msg, "more than") || strstr(err.msg, "longer than") ||
+                   has_long_number(text, len));
+    json_decref(ours);
+    json_decref(theirs);
+    free(text);
+    FUZZ_CHECK(glm4v_mem_live() == live);
+    return 0;
+}
