@@ -36,8 +36,7 @@ typedef struct {
 void glm4v_convert_ops_init(glm4v_convert_ops *ops, unsigned cpu);
 
 /* For the C forms that quantize, here and in pack.c: scale = max / 127 of a row, and one value rounded. max is
- * 0 where
- * the row counts as zero and where the scale is NaN. */
+ * 0 where the row counts as zero and where the scale is NaN. */
 float glm4v_row_scale(float *max, const float *x, size_t n);
 int glm4v_round_int8(float x, float max);
 

@@ -11,8 +11,7 @@
  * Inputs beyond K are zero weights (int8: 128). Unsigned int8, because vpdpbusd multiplies unsigned by signed.
  *
  * Activations. f32: as they are. bf16: rounded to bf16 by bf16_row. int8 and int4: rounded to int8 by
- * quantize_row, per
- * row and group of 128 inputs g (the last group of a row may be shorter).
+ * quantize_row, per row and group of 128 inputs g (the last group of a row may be shorter).
  *
  * What is computed, for every row t and output n alone:
  *   f32   y = sum_k x w, one fp32 chain in order of k
@@ -88,22 +87,18 @@ typedef struct {
 /* y [K rounded up to 2] = x [K] as bf16, the rest 0. */
 #define decl_bf16_row(name) void(name)(uint16_t *y, const float *x, int32_t K)
 
-/* Per group of 128 inputs: scale = max|x| / 127, q = round(x * (127 / max|x|)), ties to even, sum = sum q. q
- * [K rounded up
- * to 128], the rest 0; scale, sum [groups]. A group whose largest magnitude is below GLM4V_QUANT_MIN
- * (convert.h) counts
- * as zero: scale 0, q 0. A group holding NaN or infinity gets scale NaN and q 0: every output of the row becomes NaN.
- * The same bits at every level. */
+/* Per group of 128 inputs: scale = max|x| / 127, q = round(x * (127 / max|x|)), ties to even, sum = sum q. q [K
+ * rounded up to 128], the rest 0; scale, sum [groups]. A group whose largest magnitude is below GLM4V_QUANT_MIN
+ * (convert.h) counts as zero: scale 0, q 0. A group holding NaN or infinity gets scale NaN and q 0: every
+ * output of the row becomes NaN. The same bits at every level. */
 #define decl_quantize_row(name) \
     void(name)(int8_t *q, float *scale, int32_t *sum, const float *x, int32_t K)
 
 /* One panel from n <= 16 rows of weights f32 [n, K], ldw apart. Same bits at every level. Rounding to nearest,
- * ties to
- * even.
+ * ties to even.
  * int8: per output, symmetric, scale = max|w| / 127, the rules of GLM4V_QUANT_MIN and NaN as in quantize_row.
- * int4: per output and group, q - 8 = round(w / scale) cut to [-8, 7]; scale is that one of max|w| / {7, 7.25,
- * 7.5, 7.75,
- * 8, 8.5, 9, 9.5} with the least squared error (on Gaussian weights 7 % less error than max|w| / 7 alone). */
+ * int4: per output and group, q - 8 = round(w / scale) cut to [-8, 7]; scale is that one of max|w| / {7, 7.25, 7.5,
+ * 7.75, 8, 8.5, 9, 9.5} with the least squared error (on Gaussian weights 74 % of that of max|w| / 7 alone). */
 #define GLM4V_INT4_DIVISORS { 7, 7.25f, 7.5f, 7.75f, 8, 8.5f, 9, 9.5f }
 #define decl_pack_f32(name) \
     void(name)(float *panel, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Normalisation of one row.
  *   rms_norm    y = w * x / sqrt(mean(x^2) + eps)                RMSNorm, arXiv:1910.07467
- *   layer_norm  y = w * (x - mean) / sqrt(var + eps) + bias      LayerNorm, arXiv:1607.06450; var = mean((x -
- * mean)^2)
+ *   layer_norm  y = w * (x - mean) / sqrt(var + eps) + bias      LayerNorm, arXiv:1607.06450
+ *               with var = mean((x - mean)^2)
  * add: the result is added to what y holds.
  * Squares are summed in fp32 by the vector forms: magnitudes beyond 1e17 overflow there (the C forms sum in double).
  * x, w, bias, y: f32 [n], n >= 1, any alignment. y may be x (then add means x + norm(x)), nothing else overlaps. */

@@ -50,8 +50,8 @@ static int nibble_of(float w, float inverse)
 }
 
 /* Squared error of a group of weights at one scale: 16 partial sums, input k in sum k % 16, then folded 8, 4,
- * 2, 1. The
- * order is fixed because the choice of scale hangs on it, and it must be the same choice at every level. */
+ * 2, 1. The order is fixed because the choice of scale hangs on it, and it must be the same choice at every
+ * level. */
 static float group_error(const float *w, float scale, float inverse)
 {
     float sum[16] = { 0 };

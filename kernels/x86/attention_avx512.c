@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Attention, AVX-512; the passes, the orders of summation and the scratch are those of attention_avx2.c, with
- * panels of 32 keys and
- * tiles of 8 rows. */
+ * panels of 32 keys and tiles of 8 rows. */
 #include "attention.h"
 
 #include <math.h>

@@ -31,10 +31,9 @@ static inline __m256 power_of_two(__m256 n)
 }
 
 /* exp(x) = 2^n exp(r), x = n ln 2 + r, |r| <= ln 2 / 2. exp(r) by a polynomial of degree 6 (minimax by Lawson's
- * iteration,
- * relative error 3.6e-9 with these coefficients); 2^n in two factors, so that results run into denormals and infinity
- * as they should. ln 2 in two parts, the first short enough for n times it to be exact. Within 1.1 units in the last
- * place; NaN stays NaN. */
+ * iteration, relative error 3.6e-9 with these coefficients); 2^n in two factors, so that results run into
+ * denormals and infinity as they should. ln 2 in two parts, the first short enough for n times it to be exact.
+ * Within 1.1 units in the last place; NaN stays NaN. */
 static inline __m256 exp_ps(__m256 x)
 {
     const int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Matrix products, AVX2. A panel's 16 outputs are two vectors; a tile holds at most 12 of its 16 registers of sums.
  *
- * int8: bytes widened to 16 bit in pairs (inputs 0, 2 and 1, 3 of a quad) and multiplied by vpmaddwd: u8 x s8 products
- * of vpmaddubsw would saturate. int4: nibbles are at most 15, so eight vpmaddubsw results fit in 16 bits. */
+ * int8: bytes widened to 16 bit in pairs (inputs 0, 2 and 1, 3 of a quad) and multiplied by vpmaddwd: u8 x s8
+ * products of vpmaddubsw would saturate. int4: nibbles are at most 15, so eight vpmaddubsw results fit in 16
+ * bits. */
 #include <string.h>
 
 #include "avx2.h"
@@ -50,7 +51,7 @@ ALWAYS_INLINE void f32_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, cons
         UNROLL for (int i = 0; i < P; i++)
         {
             __m256 low = _mm256_loadu_ps(w + i * panel), high = _mm256_loadu_ps(w + i * panel + 8);
-            prefetch_panel(w + i * panel, R);
+            prefetch_panel(w + i * panel);
             UNROLL for (int r = 0; r < R; r++)
             {
                 __m256 v = _mm256_broadcast_ss(x + r * g->ldx + k), *s = sum + (r * P + i) * 2;
@@ -112,7 +113,7 @@ ALWAYS_INLINE void bf16_chunk(__m256 *sum, float (*x)[CHUNK], const uint16_t *w,
             __m256i pair = load_half(w + i / 2 * panel + i % 2 * 16);
             __m256 even = even_of(pair), odd = odd_of(pair);
             if (i % 2 == 0)
-                prefetch_panel(w + i / 2 * panel, R);
+                prefetch_panel(w + i / 2 * panel);
             UNROLL for (int r = 0; r < R; r++)
             {
                 __m256 *s = sum + r * P * 2 + i;
@@ -175,7 +176,7 @@ ALWAYS_INLINE void int8_group(__m256i *sum, const int8_t *x, ptrdiff_t ldx, cons
     for (int32_t k = 0; k < quads; k++, w += 64, x += 4) {
         if (P == 1) {
             struct halves low = unsigned_halves(w), high = unsigned_halves(w + 32);
-            prefetch_panel(w, R);
+            prefetch_panel(w);
             UNROLL for (int r = 0; r < R; r++)
             {
                 struct halves v = signed_halves(x + r * ldx);
@@ -189,7 +190,7 @@ ALWAYS_INLINE void int8_group(__m256i *sum, const int8_t *x, ptrdiff_t ldx, cons
             {
                 struct halves part = unsigned_halves(w + i / 2 * panel + i % 2 * 32);
                 if (i % 2 == 0)
-                    prefetch_panel(w + i / 2 * panel, R);
+                    prefetch_panel(w + i / 2 * panel);
                 UNROLL for (int r = 0; r < R; r++) sum[r * P * 2 + i] =
                     add_dot(sum[r * P * 2 + i], part, v[r]);
             }
@@ -247,7 +248,7 @@ ALWAYS_INLINE void int4_group(__m256i *sum, const int8_t *x, ptrdiff_t ldx, cons
                 __m256i first = _mm256_and_si256(bytes, low_nibble);
                 __m256i second = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low_nibble);
                 if (i % 2 == 0)
-                    prefetch_panel(w + i / 2 * panel, R);
+                    prefetch_panel(w + i / 2 * panel);
                 UNROLL for (int r = 0; r < R; r++)
                 {
                     __m256i *s = part + r * P * 2 + i;
@@ -302,12 +303,12 @@ ALWAYS_INLINE void int4_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, con
         form##_tile(g, t, p, R, P);                                                                \
     }
 
-/* Sums in registers: fp32 forms hold up to 6 rows of a panel (12 vectors), integer forms 4 (8 vectors, and the widened
- * weights). */
+/* Sums in registers: fp32 forms hold up to 6 rows of a panel (12 vectors), integer forms 4 (8 vectors, and the
+ * widened weights). */
 #define TILES(form)                                                                                \
     TILE(form, 1, 1)                                                                               \
-    TILE(form, 1, 2) TILE(form, 1, 4) TILE(form, 2, 1) TILE(form, 2, 2) TILE(form, 3, 1)           \
-        TILE(form, 4, 1)
+    TILE(form, 1, 2)                                                                               \
+    TILE(form, 1, 4) TILE(form, 2, 1) TILE(form, 2, 2) TILE(form, 3, 1) TILE(form, 4, 1)
 TILES(f32)
 TILE(f32, 6, 1)
 TILES(bf16)

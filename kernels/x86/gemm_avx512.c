@@ -18,7 +18,7 @@ ALWAYS_INLINE void f32_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, cons
         UNROLL for (int i = 0; i < P; i++)
         {
             weight[i] = _mm512_loadu_ps(w + i * panel);
-            prefetch_panel(w + i * panel, R);
+            prefetch_panel(w + i * panel);
         }
         UNROLL for (int r = 0; r < R; r++)
         {
@@ -52,7 +52,7 @@ ALWAYS_INLINE void bf16_chunk(__m512 *sum, float (*x)[CHUNK], const uint16_t *w,
         UNROLL for (int i = 0; i < P; i++)
         {
             __m512i pair = _mm512_loadu_si512(w + i * panel);
-            prefetch_panel(w + i * panel, R);
+            prefetch_panel(w + i * panel);
             even[i] = _mm512_castsi512_ps(_mm512_slli_epi32(pair, 16));
             odd[i] = _mm512_castsi512_ps(_mm512_and_si512(pair, high));
         }

@@ -19,7 +19,7 @@ ALWAYS_INLINE void bf16_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, con
         UNROLL for (int i = 0; i < P; i++)
         {
             weight[i] = _mm512_loadu_si512(w + i * panel);
-            prefetch_panel(w + i * panel, R);
+            prefetch_panel(w + i * panel);
         }
         UNROLL for (int r = 0; r < R; r++)
         {

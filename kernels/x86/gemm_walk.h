@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* How a product is cut into tiles that fit the registers; the same for every level and form.
  *
- * A tile is `rows` rows times `panels` panels, one function each, because the counts have to be constants for the
- * sums to
- * stay in registers. Outer loop: blocks of rows whose activations fit the second-level cache; then panels; then the
- * tiles of the block, which find the panels in the first- or second-level cache. With few rows a tile takes more
- * panels,
- * so that there are always enough independent chains to hide the latency of a multiply-add.
- * No output's order of summation depends on any of this. */
+ * A tile is `rows` rows times `panels` panels, one function each, because the counts have to be constants for
+ * the sums to stay in registers. Outer loop: blocks of rows whose activations fit the second-level cache; then
+ * panels; then the tiles of the block, which find the panels in the first- or second-level cache. With few rows
+ * a tile takes more panels, so that there are always enough independent chains to hide the latency of a
+ * multiply-add. No output's order of summation depends on any of this. */
 #ifndef GLM4V_KERNELS_GEMM_WALK_H
 #define GLM4V_KERNELS_GEMM_WALK_H
 
@@ -17,22 +15,25 @@
 #ifdef __clang__
 #define UNROLL _Pragma("unroll")
 #else
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL _Pragma("GCC unroll 32")
 #endif
 
-/* Weights are read once a block of rows, from memory when the matrix is large. The hardware fetches ahead, but
- * stops at pages and
- * follows few streams; with few rows this is most of the time. */
-#define prefetch_panel(w, rows)                                             \
-    do {                                                                    \
-        if ((rows) <= 4)                                                    \
-            __builtin_prefetch((const char *)(w) + GLM4V_PREFETCH_BYTES);   \
-    } while (0)
+enum { GLM4V_MAX_ROWS = 12, GLM4V_BLOCK_BYTES = 768 << 10, GLM4V_PREFETCH_BYTES = 1024 };
+
+/* Makes the compiler keep an array in memory across what follows: it would hold fp32 totals in registers and
+ * spill the integer sums of the inner loop instead. */
+#define keep_in_memory(array) __asm__ volatile("" : : "r"(array) : "memory")
+
+/* Weights ahead of use, one line a panel and step: from memory with few rows (the hardware stops at pages and
+ * follows few streams), from the second-level cache with many, where it is worth 5 %. 512 and 2048 bytes ahead
+ * were slower. */
+ALWAYS_INLINE void prefetch_panel(const void *w)
+{
+    __builtin_prefetch((const char *)w + GLM4V_PREFETCH_BYTES);
+}
 
 /* Computes rows [t, t + rows) of panels [p, p + panels). */
 typedef void (*glm4v_tile_fn)(const glm4v_gemm_args *g, int32_t t, int32_t p);
-
-enum { GLM4V_MAX_ROWS = 12, GLM4V_BLOCK_BYTES = 768 << 10, GLM4V_PREFETCH_BYTES = 2048 };
 
 typedef struct {
     int32_t max_rows;              /* 4, 6, 12: rows of the largest tile */

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Weights into panels, AVX2. Rows are quantized a stretch at a time and land in the panel by transposing 8 x 8
- * blocks of
- * 32 bits: a float, a pair of bf16, a quad of int8, or four bytes of nibbles. The same bytes as the C forms; what
- * is left after whole stretches
- * goes through those. */
+ * blocks of 32 bits: a float, a pair of bf16, a quad of int8, or four bytes of nibbles. The same bytes as the C
+ * forms; what is left after whole stretches goes through those. */
 #include <string.h>
 
 #include "gemm.h"

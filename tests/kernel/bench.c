@@ -11,10 +11,11 @@
 enum { RUNS = 11 };
 static const double run_seconds = 0.02;
 
+/* Time that this thread ran: others on the machine delay it less than they delay a clock on the wall. */
 double check_now(void)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 

@@ -17,8 +17,8 @@
 enum { PAGE = 4096, FRONT = 256, PATTERN = 0xa5, POISON = 0xd7 };
 
 static void (*const checks[])(struct check *t) = {
-    check_act, check_attention, check_convert, check_gemm, check_image,
-    check_norm, check_pack, check_rope,
+    check_act,   check_attention, check_convert, check_gemm,
+    check_image, check_norm,      check_pack,    check_rope,
 };
 
 /* Levels from the bottom up; what the machine lacks is left out. */

@@ -2,12 +2,11 @@
 /* Kernel tests, after dav1d's checkasm: every vector form against the plain C form, on every level that this
  * machine has.
  *
- * One check_<header>.c per kernels/<header>.h. A check asks check_begin() whether there is anything to compare, fills
- * inputs, calls both forms, and compares with a tolerance of tolerance.h. Buffers come from check_buf(): they
- * end at a
- * page that cannot be touched, so reading or writing one byte beyond the end stops the program, and bytes in
- * front are
- * guarded by a pattern. Outputs are poisoned before the call and inputs compared after it.
+ * One check_<header>.c per kernels/<header>.h. A check asks check_begin() whether there is anything to compare,
+ * fills inputs, calls both forms, and compares with a tolerance of tolerance.h. Buffers come from check_buf():
+ * they end at a page that cannot be touched, so reading or writing one byte beyond the end stops the program,
+ * and bytes in front are guarded by a pattern. Outputs are poisoned before the call and inputs compared after
+ * it.
  *
  * A new level needs no new test; a new operation needs a check and a line in `checks` of check.c. */
 #ifndef GLM4V_CHECK_H

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* kernels/gemm.h: the products and the rounding of activations. Weights and activations are prepared by the C
- * forms, so that
- * both forms under comparison read the same bytes. */
+ * forms, so that both forms under comparison read the same bytes. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,7 +135,8 @@ static void one_shape(struct check *t, glm4v_gemm_fn ref, glm4v_gemm_fn ops, enu
         glm4v_gemm_args args = p.args;
         args.bias = mode & 1 ? p.args.bias : NULL;
         args.add = mode & 2;
-        if (mode == 1) /* a sum may cancel against bias or y: errors relative to those, which are below 6 */
+        if (mode ==
+            1) /* a sum may cancel against bias or y: errors relative to those, which are below 6 */
             tolerance.tiny = fmax(tolerance.tiny, 1e-6);
         check_poison(t, Y_REF);
         check_poison(t, Y_OPS);

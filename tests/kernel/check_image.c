@@ -26,10 +26,12 @@ static void random_weights(struct check *t, int32_t *w, int32_t count)
 }
 
 /* A window of up to max_count inputs for each output, in order, the last one at the end. */
-static glm4v_resize_axis random_axis(struct check *t, int32_t n_in, int32_t n_out, int32_t max_count)
+static glm4v_resize_axis random_axis(struct check *t, int32_t n_in, int32_t n_out,
+                                     int32_t max_count)
 {
     int32_t most = max_count < n_in ? max_count : n_in, taps = (most + 3) & ~3;
-    int32_t *first = check_buf(t, FIRST, (size_t)n_out * 4), *count = check_buf(t, COUNT, (size_t)n_out * 4);
+    int32_t *first = check_buf(t, FIRST, (size_t)n_out * 4),
+            *count = check_buf(t, COUNT, (size_t)n_out * 4);
     int32_t *weight = check_buf(t, WEIGHT, (size_t)n_out * (size_t)taps * 4);
     uint32_t *packed = check_buf(t, PACKED, (size_t)n_out * (size_t)taps * 4);
     memset(weight, 0, (size_t)n_out * (size_t)taps * 4);
@@ -44,7 +46,7 @@ static glm4v_resize_axis random_axis(struct check *t, int32_t n_in, int32_t n_ou
     }
     for (int slot = FIRST; slot <= WEIGHT; slot++)
         check_input(t, slot);
-    return (glm4v_resize_axis){ n_in, n_out, taps, first, count, weight, packed };
+    return (glm4v_resize_axis) { n_in, n_out, taps, first, count, weight, packed };
 }
 
 static uint8_t *random_bytes(struct check *t, size_t n)
@@ -59,7 +61,8 @@ static uint8_t *random_bytes(struct check *t, size_t n)
 static void rows_case(struct check *t, int32_t n_in, int32_t n_out, int32_t max_count)
 {
     glm4v_resize_axis axis = random_axis(t, n_in, n_out, max_count);
-    int32_t n_rows = 1 + (int32_t)below(t, 9), x0 = below(t, 3) ? 0 : (int32_t)below(t, (uint32_t)n_out + 1);
+    int32_t n_rows = 1 + (int32_t)below(t, 9),
+            x0 = below(t, 3) ? 0 : (int32_t)below(t, (uint32_t)n_out + 1);
     int64_t src_stride = 3 * n_in + below(t, 5), dst_stride = 3 * n_out + below(t, 5);
     size_t dst_bytes = (size_t)((n_rows - 1) * dst_stride + 3 * n_out);
     const uint8_t *src = random_bytes(t, (size_t)((n_rows - 1) * src_stride + 3 * n_in));
@@ -67,7 +70,8 @@ static void rows_case(struct check *t, int32_t n_in, int32_t n_out, int32_t max_
     t->ref.image.resize_rows(ref, dst_stride, src, src_stride, n_rows, &axis, x0);
     t->ops.image.resize_pack(&axis);
     t->ops.image.resize_rows(got, dst_stride, src, src_stride, n_rows, &axis, x0);
-    check_bytes(t, got, ref, dst_bytes, "%d to %d from %d, %d rows, %d taps", n_in, n_out, x0, n_rows, max_count);
+    check_bytes(t, got, ref, dst_bytes, "%d to %d from %d, %d rows, %d taps", n_in, n_out, x0,
+                n_rows, max_count);
     check_guards(t, "%d to %d", n_in, n_out);
 }
 
@@ -114,7 +118,8 @@ static void check_columns(struct check *t)
     const uint8_t *src = random_bytes(t, 12 * 1344);
     uint8_t *dst = check_buf(t, DST_OPS, 1344);
     t->ops.image.resize_pack(&axis);
-    BENCH(t, "12 rows of 1344", 12 * 1344, 0, 0, t->ops.image.resize_columns(dst, src, 1344, 1344, &axis, 0));
+    BENCH(t, "12 rows of 1344", 12 * 1344, 0, 0,
+          t->ops.image.resize_columns(dst, src, 1344, 1344, &axis, 0));
     check_end(t);
 }
 

@@ -317,7 +317,7 @@ static void int4_scales_beat_the_plain_choice(struct check *t)
                 plain += e * e;
             }
         }
-        ok = chosen < 0.95 * plain;
+        ok = chosen < 0.85 * plain;
         if (!ok || t->bench)
             check_fail(t, "int4 squared error is %.3f of that of max / 7", chosen / plain);
     }

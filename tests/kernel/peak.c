@@ -13,13 +13,15 @@ enum { ROUNDS = 200000, CHAINS = 12 };
 
 /* CHAINS independent chains hide the latency of any multiply-add made so far. Variables, not an array: sums in memory
  * would measure the memory. */
-#define EACH(do) do(0) do(1) do(2) do(3) do(4) do(5) do(6) do(7) do(8) do(9) do(10) do(11)
+#define EACH(do)                                                                                   \
+    do                                                                                             \
+    (0) do(1) do(2) do(3) do(4) do(5) do(6) do(7) do(8) do(9) do(10) do(11)
 #define DECLARE(i) acc##i = { 0 },
-#define LOOP(type, step)                 \
-    type EACH(DECLARE) last = { 0 };     \
-    for (int r = 0; r < ROUNDS; r++) {   \
-        EACH(step)                       \
-    }                                    \
+#define LOOP(type, step)                                                                           \
+    type EACH(DECLARE) last = { 0 };                                                               \
+    for (int r = 0; r < ROUNDS; r++) {                                                             \
+        EACH(step)                                                                                 \
+    }                                                                                              \
     __asm__ volatile("" : "+v"(last))
 
 __attribute__((target("avx2,fma"), noinline)) static void f32_avx2(void)
@@ -33,9 +35,9 @@ __attribute__((target("avx2,fma"), noinline)) static void f32_avx2(void)
 __attribute__((target("avx2"), noinline)) static void int8_avx2(void)
 {
     __m256i one = _mm256_set1_epi16(1), product;
-#define STEP(i)                                                       \
-    __asm__ volatile("vpmaddwd %2, %2, %1\n\tvpaddd %1, %0, %0"       \
-                     : "+x"(acc##i), "=&x"(product)                   \
+#define STEP(i)                                                                                    \
+    __asm__ volatile("vpmaddwd %2, %2, %1\n\tvpaddd %1, %0, %0"                                    \
+                     : "+x"(acc##i), "=&x"(product)                                                \
                      : "x"(one));
     LOOP(__m256i, STEP);
 #undef STEP
@@ -94,16 +96,20 @@ double check_peak(unsigned cpu, enum peak kind)
     return best;
 }
 
+/* Eight streams, fetched ahead: more than one stream brings from memory. */
 __attribute__((target("avx2"), noinline)) static void read_all(const uint8_t *x, size_t bytes)
 {
-    __m256i sum[8];
-    for (int i = 0; i < 8; i++)
-        sum[i] = _mm256_setzero_si256();
-    for (size_t at = 0; at + 256 <= bytes; at += 256)
-        for (int i = 0; i < 8; i++)
-            sum[i] = _mm256_xor_si256(sum[i], _mm256_load_si256((const void *)(x + at + 32 * i)));
-    for (int i = 0; i < 8; i++)
-        __asm__ volatile("" : : "x"(sum[i]));
+    const size_t part = bytes / 8;
+    __m256i sum = _mm256_setzero_si256();
+    for (size_t at = 0; at < part; at += 64) {
+        for (int i = 0; i < 8; i++) {
+            const uint8_t *line = x + i * part + at;
+            __builtin_prefetch(line + 1024);
+            sum = _mm256_xor_si256(sum, _mm256_load_si256((const void *)line));
+            sum = _mm256_xor_si256(sum, _mm256_load_si256((const void *)(line + 32)));
+        }
+    }
+    __asm__ volatile("" : : "x"(sum));
 }
 
 double check_read_bandwidth(unsigned cpu, size_t bytes)
@@ -111,7 +117,7 @@ double check_read_bandwidth(unsigned cpu, size_t bytes)
     uint8_t *x = NULL;
     double rates[9] = { 0 };
 
-    bytes = (bytes + 255) / 256 * 256;
+    bytes = (bytes + 511) / 512 * 512;
     if (!cpu || posix_memalign((void **)&x, 64, bytes))
         return 0;
     memset(x, 1, bytes);

@@ -27,9 +27,8 @@
 #define TOL_GEMM_BF16 ((struct tolerance){ .nmse = 2e-11, .max = 2e-5 })
 /* Exact within a group; at most 32 groups in fp32, and two products. */
 #define TOL_GEMM_INT ((struct tolerance){ .nmse = 1e-12, .max = 2e-6 })
-/* Scores: a chain of head_dim <= 256 roundings. Peaky queries give scores up to some hundreds, whose error of 1e-7
- * relative
- * is 3e-5 in their exponentials; the values' chain of at most 700 keys adds less. */
+/* Scores: a chain of head_dim <= 256 roundings. Peaky queries give scores up to some hundreds, whose error of
+ * 1e-7 relative is 3e-5 in their exponentials; the values' chain of at most 700 keys adds less. */
 #define TOL_ATTENTION ((struct tolerance){ .nmse = 4e-9, .max = 1e-4 })
 
 #endif
