@@ -453,6 +453,54 @@ static void many_threads_may_submit(void)
     glm4v_engine_close(&engine);
 }
 
+typedef struct {
+    glm4v_engine *engine;
+    record record;
+    atomic_int left;
+} chain;
+
+static void submit_next(void *user, const glm4v_result *result)
+{
+    chain *c = user;
+    CHECK_EQ(result->status, 0);
+    if (atomic_fetch_sub(&c->left, 1) > 1)
+        CHECK_EQ(glm4v_engine_submit(c->engine, &(glm4v_task){ .prompt = "Next.", .max_tokens = 2,
+                                                               .on_done = submit_next, .user = c }, NULL, NULL), 0);
+}
+
+static void a_callback_may_submit_the_next_request(void)
+{
+    static chain c;
+    REQUIRE(c.engine = fixture_engine(&(glm4v_engine_options){ .max_batch = 1 }));
+    atomic_store(&c.left, 10);
+    CHECK_EQ(glm4v_engine_submit(c.engine, &(glm4v_task){ .prompt = "First.", .max_tokens = 2, .on_done = submit_next,
+                                                          .user = &c }, NULL, NULL), 0);
+    for (uint64_t start = now(); atomic_load(&c.left) > 0 && now() - start < 60000000000u;)
+        sched_yield();
+    CHECK_EQ(atomic_load(&c.left), 0);
+    glm4v_engine_close(&c.engine);
+}
+
+static void submit_returns_at_once(void)
+{
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options){ .max_batch = 1 });
+    glm4v_image image = picture(0, 1280, 720);
+    blocker b;
+    uint64_t best = UINT64_MAX;
+    REQUIRE(engine);
+    blocker_start(engine, &b);
+    for (int i = 0; i < 20; i++) {
+        uint64_t start = now();
+        CHECK_EQ(glm4v_engine_submit(engine, &(glm4v_task){ .prompt = "Quick.", .images = &image, .n_images = 1,
+                                                            .max_tokens = 1, .deadline = 1 }, NULL, NULL), 0);
+        uint64_t took = now() - start;
+        best = took < best ? took : best;
+    }
+    CHECK(best < 100000); /* 0.1 ms; the best of 20, for the machine may be busy */
+    blocker_release(&b);
+    glm4v_engine_close(&engine);
+}
+
 enum { STORM_THREADS = 4, STORM_REQUESTS = 40 };
 
 typedef struct {
@@ -581,6 +629,8 @@ int main(int argc, char **argv)
     TEST(closing_cancels_everything_and_calls_back);
     TEST(a_decode_step_allocates_nothing);
     TEST(many_threads_may_submit);
+    TEST(a_callback_may_submit_the_next_request);
+    TEST(submit_returns_at_once);
     TEST(a_storm_of_cancels_and_deadlines_loses_nothing);
     TEST(the_engines_thread_yields_to_a_video_path);
     fixture_close();
