@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct {
     char *data; /* terminated beyond len */
@@ -30,9 +31,11 @@ __attribute__((unused)) static const char *file_path(const char *dir, const char
     return path[turn];
 }
 
+/* A new file each time: rewriting one in place makes some file systems wait for the disk. */
 __attribute__((unused)) static void file_write(const char *dir, const char *name, const void *data, size_t len)
 {
     const char *path = file_path(dir, name);
+    unlink(path);
     FILE *f = fopen(path, "wb");
     if (!f || fwrite(data, 1, len, f) != len || fclose(f))
         file_die("cannot write", path);
@@ -66,6 +69,7 @@ __attribute__((unused)) static void file_replace(const char *dir, const char *na
     char *at = memmem(t.data, t.len, from, strlen(from));
     if (!at)
         file_die("nothing to replace in", name);
+    unlink(file_path(dir, name));
     FILE *f = fopen(file_path(dir, name), "wb");
     fwrite(t.data, 1, (size_t)(at - t.data), f);
     fputs(to, f);
