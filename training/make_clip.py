@@ -27,7 +27,7 @@ WIDTH, HEIGHT, RATE, SECONDS, SPEED = 640, 360, 25, 19, 6        # speed: pixels
 PLATE, PITCH = (400, 300), 620
 MATERIAL = "rolled steel"
 # kind, place on the plate as a fraction of its size; a plate without any is good
-PLATES = ((), (("scratch", 0.32, 0.22),), (), (("hole", 0.25, 0.75), ("dent", 0.72, 0.25)), (("rust", 0.5, 0.5),))
+PLATES = ((), (("scratch", 0.25, 0.22),), (), (("hole", 0.25, 0.75), ("dent", 0.72, 0.25)), (("rust", 0.5, 0.5),))
 
 
 def scene(seed):
