@@ -18,7 +18,7 @@
 /* Rows whose rounded activations are held at a time; longer calls go slab by slab. */
 #define GLM4V_CPU_SLAB 512
 /* Query rows (queries x heads of a group) of one attention kernel call. */
-#define GLM4V_CPU_ATTENTION_ROWS 32
+#define GLM4V_CPU_ATTENTION_ROWS 48
 
 typedef struct {
     glm4v_backend base;

@@ -5,8 +5,8 @@
  * kernel's result for a row depends neither on the tile nor on the other rows. */
 #include "backend_cpu.h"
 
-#define TILE_X_BYTES (384u << 10)      /* rows of one tile */
-#define TILE_PANEL_BYTES (1024u << 10) /* panels of one tile, with many rows */
+#define TILE_X_BYTES (256u << 10)     /* rows of one tile */
+#define TILE_PANEL_BYTES (256u << 10) /* panels of one tile */
 #define TILES_PER_THREAD 6             /* at least, when there is enough: threads finish together */
 
 typedef struct {
