@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The shipped model, from picture file to text, in fp32: the same answers as the reference implementation gives on the
+ * 100 pictures of tests/data/surface-tiny (its README says how they were made). */
+#include <jansson.h>
+#include <png.h>
+
+#include "glm4v/glm4v.h"
+#include "test.h"
+
+#define PICTURES SOURCE_ROOT "/tests/data/surface-tiny/"
+
+static glm4v_model *model;
+static glm4v_engine *engine;
+
+/* The reference keeps control tokens in its text: "<think>R</think><answer>A", boxes between box tokens. */
+static void expected_parts(const char *text, char *answer, char *reasoning, size_t size)
+{
+    static const char *const marks[] = { "<|begin_of_box|>", "<|end_of_box|>", "<answer>" };
+    const char *end = strstr(text, "</think>");
+    reasoning[0] = 0;
+    if (end) {
+        const char *start = text + strlen("<think>");
+        snprintf(reasoning, size, "%.*s", (int)(end - start), start);
+        text = end + strlen("</think>");
+    }
+    size_t n = 0;
+    while (*text && n + 1 < size) {
+        size_t skip = 0;
+        for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
+            if (strncmp(text, marks[i], strlen(marks[i])) == 0)
+                skip = strlen(marks[i]);
+        if (skip)
+            text += skip;
+        else
+            answer[n++] = *text++;
+    }
+    answer[n] = 0;
+}
+
+static uint8_t *read_png(const char *path, glm4v_image *image)
+{
+    png_image png = { .version = PNG_IMAGE_VERSION };
+    if (!png_image_begin_read_from_file(&png, path))
+        return NULL;
+    png.format = PNG_FORMAT_RGB;
+    uint8_t *pixels = malloc(PNG_IMAGE_SIZE(png));
+    if (pixels && !png_image_finish_read(&png, NULL, pixels, 0, NULL)) {
+        free(pixels);
+        return NULL;
+    }
+    *image = (glm4v_image){ .data = pixels, .width = (int32_t)png.width, .height = (int32_t)png.height,
+                            .stride = 3 * (int64_t)png.width };
+    return pixels;
+}
+
+static void check_answer(const json_t *line)
+{
+    const char *file = json_string_value(json_object_get(line, "file"));
+    char path[512], answer[1024], reasoning[1024];
+    glm4v_image image = { 0 };
+    glm4v_error err = { 0 };
+    glm4v_result *result = NULL;
+    snprintf(path, sizeof path, PICTURES "%s", file);
+    expected_parts(json_string_value(json_object_get(line, "text")), answer, reasoning, sizeof answer);
+    uint8_t *pixels = read_png(path, &image);
+    REQUIRE(pixels);
+    glm4v_task task = { .prompt = json_string_value(json_object_get(line, "prompt")), .images = &image, .n_images = 1,
+                        .max_tokens = 512, .thinking = json_is_true(json_object_get(line, "thinking")) };
+    if (glm4v_describe(engine, &task, &result, &err))
+        test_fail(__FILE__, __LINE__, "%s: %s", file, err.msg);
+    else if (strcmp(result->text, answer) || strcmp(result->reasoning, reasoning))
+        test_fail(__FILE__, __LINE__, "%s: \"%s\" (%s), not \"%s\" (%s)", file, result->text, result->reasoning, answer,
+                  reasoning);
+    CHECK(!result || result->output_tokens == json_array_size(json_object_get(line, "ids")));
+    glm4v_result_free(&result);
+    free(pixels);
+}
+
+static void answers_are_the_reference_implementations(void)
+{
+    FILE *in = fopen(PICTURES "answers.jsonl", "r");
+    char text[16384];
+    int n = 0;
+    REQUIRE(in);
+    for (; fgets(text, sizeof text, in); n++) {
+        json_t *line = json_loads(text, 0, NULL);
+        CHECK(line);
+        if (line)
+            check_answer(line);
+        json_decref(line);
+    }
+    fclose(in);
+    CHECK_EQ(n, 100);
+}
+
+int main(void)
+{
+    glm4v_error err = { 0 };
+    glm4v_model_options options = { .quantization = "text=fp32,vision=fp32,embedding=fp32,lm-head=fp32" };
+    if (glm4v_model_open(&model, SOURCE_ROOT "/models/surface-tiny", &options, &err) ||
+        glm4v_engine_open(&engine, model, NULL, &err)) {
+        printf("Bail out! %s\n", err.msg);
+        return 1;
+    }
+    TEST(answers_are_the_reference_implementations);
+    glm4v_engine_close(&engine);
+    glm4v_model_close(&model);
+    return test_end();
+}
