@@ -3,8 +3,9 @@
  * the other stages are called from here.
  *
  * Threads: the streaming thread (chain, serialized events), the worker
- * (on_progress, on_loaded, on_done), the text task (gstglm4vtext.c), and
- * applications (properties, states, flushes). Locks: the stream lock first,
+ * (gstglm4vworker.c; it calls back into gstglm4vload.c and gstglm4vdeliver.c),
+ * the text task (gstglm4vtext.c), and applications (properties, states,
+ * flushes). Locks: the stream lock first,
  * then one of object lock, `lock`, the worker's, the text pad's; no two of
  * these are ever held together, none while pushing or posting. */
 /**
@@ -72,324 +73,6 @@ typedef struct
   gboolean attach_meta, exact;
   GstGlm4vOnError on_error;
 } Pass;
-
-/* ---- results: worker thread, or the streaming thread at EOS ---- */
-
-static void
-count_result (GstGlm4vDescribe * self, const GstGlm4vJob * job,
-    GstClockTime delay)
-{
-  const GstGlm4vOutcome *outcome = &job->outcome;
-  GstGlm4vStats *stats = &self->stats;
-
-  if (job->dropped) {
-    stats->dropped_eos++;
-    return;
-  }
-  if (outcome->status == GLM4V_ERR_DEADLINE)
-    stats->timeouts++;
-  else if (outcome->status != 0)
-    stats->errors++;
-  if (outcome->status != 0)
-    return;
-  stats->inferred++;
-  stats->tokens_in += outcome->prompt_tokens;
-  stats->tokens_out += outcome->output_tokens;
-  stats->delay_last = delay;
-  stats->delay_max = MAX (stats->delay_max, delay);
-  stats->delay_sum += delay;
-  stats->vision = outcome->timings.vision;
-  stats->prefill = outcome->timings.prefill;
-  stats->first_token = outcome->timings.first_token;
-  stats->decode = outcome->timings.decode;
-}
-
-static void
-push_text (GstGlm4vDescribe * self, const GstGlm4vJob * job,
-    GstClockTime text_duration)
-{
-  const gchar *text = gst_structure_get_string (job->result, "text");
-
-  if (!*text)
-    return;
-  gst_glm4v_text_push (&self->text, &(GstGlm4vCue) {
-        .text = text,
-        .pts = job->pts,
-        .duration = text_duration > 0 ? text_duration : job->until_next,
-        .epoch = job->epoch,
-        .segment_number = job->segment_number,
-        .exact = job->exact});
-}
-
-/* Tell a pipeline that frames now wait longer than it was told. */
-static void
-tell_latency (GstGlm4vDescribe * self, const GstGlm4vJob * job,
-    GstClockTime delay)
-{
-  gboolean grown;
-
-  GST_OBJECT_LOCK (self);
-  grown = self->settings.latency == 0;
-  GST_OBJECT_UNLOCK (self);
-  g_mutex_lock (&self->lock);
-  grown = grown && job->exact && self->live && delay > self->told_latency;
-  g_mutex_unlock (&self->lock);
-  if (grown)
-    gst_element_post_message (GST_ELEMENT (self),
-        gst_message_new_latency (GST_OBJECT (self)));
-}
-
-static void
-report_failure (GstGlm4vDescribe * self, const GstGlm4vJob * job,
-    GstGlm4vOnError on_error)
-{
-  gchar *where = g_strdup_printf ("frame %" G_GUINT64_FORMAT " (%"
-      GST_TIME_FORMAT ")", job->frame_number, GST_TIME_ARGS (job->pts));
-  gboolean fail = on_error == GST_GLM4V_ON_ERROR_FAIL;
-
-  g_mutex_lock (&self->lock);
-  self->failed |= fail;
-  g_mutex_unlock (&self->lock);
-  gst_glm4v_fault_post (GST_ELEMENT (self),
-      fail ? GST_MESSAGE_ERROR : GST_MESSAGE_WARNING, job->outcome.fault,
-      where, job->outcome.message ? job->outcome.message : "no reason given");
-  g_free (where);
-}
-
-/* Give a job's result to all who want it: the text pad first, so that an
- * overlay has the caption before the frame. */
-static void
-deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
-{
-  GstClockTime text_duration, delay = 0;
-  GstGlm4vOnError on_error;
-  gboolean post, attach;
-  GstStructure *model;
-
-  GST_OBJECT_LOCK (self);
-  post = self->settings.post_messages;
-  attach = self->settings.attach_meta && !job->dropped && !job->exact;
-  text_duration = self->settings.text_duration;
-  on_error = self->settings.on_error;
-  GST_OBJECT_UNLOCK (self);
-
-  g_mutex_lock (&self->lock);
-  model = self->model ? gst_structure_copy (self->model) : NULL;
-  g_mutex_unlock (&self->lock);
-  job->result = gst_glm4v_caption_build (job, model);
-  g_clear_pointer (&model, gst_structure_free);
-  gst_structure_get_uint64 (job->result, "delay", &delay);
-
-  g_mutex_lock (&self->lock);
-  if (job->epoch != self->epoch) {
-    g_mutex_unlock (&self->lock);
-    return;
-  }
-  count_result (self, job, delay);
-  if (attach)
-    g_queue_push_tail (&self->results, gst_structure_copy (job->result));
-  g_mutex_unlock (&self->lock);
-
-  if (!job->dropped)
-    push_text (self, job, text_duration);
-  if (post)
-    gst_element_post_message (GST_ELEMENT (self),
-        gst_message_new_element (GST_OBJECT (self),
-            gst_structure_copy (job->result)));
-  if (!job->dropped && job->outcome.status != 0)
-    report_failure (self, job, on_error);
-  else
-    tell_latency (self, job, delay);
-}
-
-static void
-on_done (gpointer user, GstGlm4vJob * job)
-{
-  deliver (GST_GLM4V_DESCRIBE (user), job);
-}
-
-/* ---- loading: worker thread ---- */
-
-static void
-post_progress (GstGlm4vDescribe * self, GstProgressType type,
-    const gchar * text)
-{
-  gst_element_post_message (GST_ELEMENT (self),
-      gst_message_new_progress (GST_OBJECT (self), type, "load", text));
-}
-
-static void
-on_progress (gpointer user, guint percent)
-{
-  gchar *text = g_strdup_printf ("Loading the model: %u %%", percent);
-
-  post_progress (user, GST_PROGRESS_TYPE_CONTINUE, text);
-  g_free (text);
-}
-
-static GstStructure *
-describe_model (const glm4v_model_info * info)
-{
-  GstStructure *model = gst_glm4v_caption_model (info);
-
-  gst_structure_set_name (model, "model-info");
-  gst_structure_set (model,
-      "family", G_TYPE_STRING, info->family,
-      "chat-template", G_TYPE_STRING, info->chat_template,
-      "stored-form", G_TYPE_STRING, info->stored_form,
-      "parameters", G_TYPE_UINT64, info->n_parameters,
-      "file-bytes", G_TYPE_UINT64, info->file_bytes,
-      "layers", G_TYPE_UINT, info->n_layers,
-      "vision-layers", G_TYPE_UINT, info->vision_layers,
-      "context-length", G_TYPE_UINT, info->context_length,
-      "max-pixels", G_TYPE_UINT64, info->max_pixels, NULL);
-  return model;
-}
-
-static void
-set_model_info (GstGlm4vDescribe * self, const glm4v_model_info * info,
-    gboolean loaded)
-{
-  GstStructure *fresh = describe_model (info), *old;
-  GstStructure *in_results = loaded ? gst_glm4v_caption_model (info) : NULL;
-
-  g_mutex_lock (&self->lock);
-  old = self->model_info;
-  self->model_info = fresh;
-  self->model = in_results;
-  g_mutex_unlock (&self->lock);
-  g_clear_pointer (&old, gst_structure_free);
-}
-
-static void
-on_loaded (gpointer user, const gchar * dir, const glm4v_model_info * info,
-    gint code, const gchar * message)
-{
-  GstGlm4vDescribe *self = user;
-  gchar *text;
-
-  if (info)
-    set_model_info (self, info, TRUE);
-  g_mutex_lock (&self->lock);
-  self->load_state = info ? GST_GLM4V_LOADED : GST_GLM4V_LOAD_FAILED;
-  g_mutex_unlock (&self->lock);
-  if (info) {
-    text = g_strdup_printf ("Model %s is loaded", info->name);
-    post_progress (self, GST_PROGRESS_TYPE_COMPLETE, text);
-    g_free (text);
-  } else if (code == GLM4V_ERR_CANCELED) {
-    post_progress (self, GST_PROGRESS_TYPE_CANCELED, "Loading was canceled");
-  } else {
-    post_progress (self, GST_PROGRESS_TYPE_ERROR, message);
-    gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
-        gst_glm4v_fault_from_engine (code, TRUE), dir, message);
-  }
-}
-
-/* ---- model and worker: state changes ---- */
-
-static gboolean
-resolve_config (GstGlm4vDescribe * self, GstGlm4vModelConfig * config)
-{
-  gchar *looked = NULL;
-
-  GST_OBJECT_LOCK (self);
-  gst_glm4v_model_config_copy (config, &self->settings.model);
-  GST_OBJECT_UNLOCK (self);
-  if (!config->dir)
-    config->dir = gst_glm4v_find_model (&looked);
-  if (config->dir)
-    return TRUE;
-  gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
-      GST_GLM4V_FAULT_NO_MODEL, NULL, looked);
-  g_free (looked);
-  return FALSE;
-}
-
-static gboolean
-validate_model (GstGlm4vDescribe * self, const GstGlm4vModelConfig * config)
-{
-  glm4v_model_options options = gst_glm4v_model_options (config);
-  glm4v_model_info info;
-  glm4v_error error = { 0 };
-  gint code;
-
-  if (!g_file_test (config->dir, G_FILE_TEST_IS_DIR)) {
-    gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
-        GST_GLM4V_FAULT_NO_MODEL, config->dir, "there is no such directory");
-    return FALSE;
-  }
-  code = glm4v_model_inspect (config->dir, &options, &info, &error);
-  if (code != 0) {
-    gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
-        gst_glm4v_fault_from_engine (code, TRUE), config->dir, error.msg);
-    return FALSE;
-  }
-  set_model_info (self, &info, FALSE);
-  return TRUE;
-}
-
-static void
-stop_worker (GstGlm4vDescribe * self)
-{
-  GstGlm4vWorker *worker = g_steal_pointer (&self->worker);
-  GstStructure *model;
-
-  if (worker && !gst_glm4v_worker_free (worker))
-    gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_WARNING,
-        GST_GLM4V_FAULT_STUCK, NULL, "it is still at work");
-  g_mutex_lock (&self->lock);
-  model = g_steal_pointer (&self->model);
-  g_mutex_unlock (&self->lock);
-  g_clear_pointer (&model, gst_structure_free);
-}
-
-static gboolean
-start_worker (GstGlm4vDescribe * self)
-{
-  static const GstGlm4vWorkerCallbacks callbacks = { on_progress, on_loaded,
-    on_done
-  };
-  GstGlm4vModelConfig config = { 0 };
-  gchar *why = NULL;
-  gboolean started = FALSE;
-
-  if (resolve_config (self, &config) && validate_model (self, &config)) {
-    g_mutex_lock (&self->lock);
-    self->load_state = GST_GLM4V_LOADING;
-    memset (&self->stats, 0, sizeof self->stats);
-    g_mutex_unlock (&self->lock);
-    post_progress (self, GST_PROGRESS_TYPE_START, "Loading the model");
-    self->worker = gst_glm4v_worker_new (&config, &callbacks, self, &why);
-    started = self->worker != NULL;
-    if (!started) {
-      post_progress (self, GST_PROGRESS_TYPE_ERROR, why);
-      gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
-          GST_GLM4V_FAULT_THREAD, NULL, why);
-      g_free (why);
-    }
-  }
-  gst_glm4v_model_config_clear (&config);
-  return started;
-}
-
-/* In READY the model's properties may have changed: load what they say. */
-static gboolean
-refresh_worker (GstGlm4vDescribe * self)
-{
-  GstGlm4vModelConfig config = { 0 };
-  gboolean same;
-
-  if (!resolve_config (self, &config))
-    return FALSE;
-  same = gst_glm4v_model_config_equal (&config,
-      gst_glm4v_worker_get_config (self->worker));
-  gst_glm4v_model_config_clear (&config);
-  if (same)
-    return TRUE;
-  stop_worker (self);
-  return start_worker (self);
-}
 
 /* ---- frames: streaming thread ---- */
 
@@ -754,7 +437,7 @@ drain (GstGlm4vDescribe * self)
     n = gst_glm4v_worker_take_all (self->worker, left);
   for (i = 0; i < n; i++) {
     left[i]->dropped = TRUE;
-    deliver (self, left[i]);
+    gst_glm4v_deliver (self, left[i]);
     gst_glm4v_job_unref (left[i]);
   }
 }
@@ -1032,11 +715,11 @@ change_state (GstElement * element, GstStateChange transition)
 
   switch (transition) {
     case GST_STATE_CHANGE_NULL_TO_READY:
-      if (!start_worker (self))
+      if (!gst_glm4v_load_start (self))
         return GST_STATE_CHANGE_FAILURE;
       break;
     case GST_STATE_CHANGE_READY_TO_PAUSED:
-      if (!refresh_worker (self))
+      if (!gst_glm4v_load_refresh (self))
         return GST_STATE_CHANGE_FAILURE;
       prepare_stream (self);
       break;
@@ -1052,40 +735,8 @@ change_state (GstElement * element, GstStateChange transition)
   if (transition == GST_STATE_CHANGE_PAUSED_TO_READY)
     gst_glm4v_text_reset (&self->text);
   if (transition == GST_STATE_CHANGE_READY_TO_NULL)
-    stop_worker (self);
+    gst_glm4v_load_stop (self);
   return result;
-}
-
-static GstStructure *
-stats_structure (GstGlm4vDescribe * self)
-{
-  GstGlm4vStats s;
-  GstStructure *stats;
-
-  g_mutex_lock (&self->lock);
-  s = self->stats;
-  g_mutex_unlock (&self->lock);
-  stats = gst_structure_new ("glm4vdescribe-stats",
-      "frames-seen", G_TYPE_UINT64, s.frames_seen,
-      "sampled", G_TYPE_UINT64, s.sampled,
-      "inferred", G_TYPE_UINT64, s.inferred,
-      "dropped-busy", G_TYPE_UINT64, s.dropped_busy,
-      "dropped-loading", G_TYPE_UINT64, s.dropped_loading,
-      "dropped-eos", G_TYPE_UINT64, s.dropped_eos,
-      "bad-frames", G_TYPE_UINT64, s.bad_frames,
-      "timeouts", G_TYPE_UINT64, s.timeouts,
-      "errors", G_TYPE_UINT64, s.errors,
-      "delay-last", G_TYPE_UINT64, s.delay_last,
-      "delay-mean", G_TYPE_UINT64, s.delay_sum / MAX (s.inferred, 1),
-      "delay-max", G_TYPE_UINT64, s.delay_max,
-      "vision-time", G_TYPE_UINT64, s.vision,
-      "prefill-time", G_TYPE_UINT64, s.prefill,
-      "first-token-time", G_TYPE_UINT64, s.first_token,
-      "decode-time", G_TYPE_UINT64, s.decode,
-      "tokens-in", G_TYPE_UINT64, s.tokens_in,
-      "tokens-out", G_TYPE_UINT64, s.tokens_out, NULL);
-  gst_glm4v_text_count (&self->text, stats);
-  return stats;
 }
 
 static void
@@ -1096,7 +747,7 @@ get_property (GObject * object, guint id, GValue * value, GParamSpec * spec)
 
   switch (id) {
     case PROP_STATS:
-      g_value_take_boxed (value, stats_structure (self));
+      g_value_take_boxed (value, gst_glm4v_deliver_stats (self));
       break;
     case PROP_MODEL_INFO:
       g_mutex_lock (&self->lock);

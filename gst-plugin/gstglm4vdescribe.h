@@ -68,4 +68,22 @@ struct _GstGlm4vDescribe
   GstClockTime told_latency;    /* in the last answer to a latency query */
 };
 
+/* gstglm4vload.c. To READY: check the model and begin to load it. FALSE after
+ * an error was posted. */
+gboolean gst_glm4v_load_start (GstGlm4vDescribe * self);
+
+/* To PAUSED: in READY the model's properties may have changed; if so, load
+ * what they say now. */
+gboolean gst_glm4v_load_refresh (GstGlm4vDescribe * self);
+
+/* To NULL: stop the worker, free the model. */
+void gst_glm4v_load_stop (GstGlm4vDescribe * self);
+
+/* gstglm4vdeliver.c. Give a job's result to all who want it: the text pad
+ * first, so that an overlay has the caption before the frame. */
+void gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job);
+
+/* The property `stats`; the caller frees it. */
+GstStructure *gst_glm4v_deliver_stats (GstGlm4vDescribe * self);
+
 G_END_DECLS

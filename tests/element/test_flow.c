@@ -281,6 +281,80 @@ static void errors_behind_the_text_pad_become_one_message_and_video_goes_on(void
     support_done(h);
 }
 
+static gboolean propose(GstPad *pad, GstObject *parent, GstQuery *query)
+{
+    if (GST_QUERY_TYPE(query) != GST_QUERY_ALLOCATION)
+        return gst_pad_query_default(pad, parent, query);
+    gst_query_add_allocation_pool(query, NULL, 1000, 3, 0);
+    gst_query_add_allocation_pool(query, NULL, 1000, 1, 5);
+    gst_query_add_allocation_meta(query, GST_VIDEO_CROP_META_API_TYPE, NULL);
+    return TRUE;
+}
+
+static void downstream_decides_about_memory_and_two_buffers_are_added(void)
+{
+    GstElement *element = support_element(NULL);
+    GstPad *src = gst_element_get_static_pad(element, "src"), *down = gst_pad_new("sink", GST_PAD_SINK);
+    GstPad *sink = gst_element_get_static_pad(element, "sink");
+    GstCaps *caps = gst_caps_from_string(CAPS_SMALL);
+    GstQuery *query = gst_query_new_allocation(caps, TRUE);
+    guint min, max;
+    fake_set((fake_script){ 0 });
+    gst_pad_set_query_function(down, propose);
+    gst_pad_set_active(down, TRUE);
+    gst_pad_link(src, down);
+    gst_element_set_state(element, GST_STATE_PAUSED);
+    CHECK(gst_pad_query(sink, query));
+    CHECK(gst_query_find_allocation_meta(query, GST_VIDEO_CROP_META_API_TYPE, NULL));
+    CHECK(!gst_query_find_allocation_meta(query, GST_VIDEO_META_API_TYPE, NULL));
+    CHECK_EQ(gst_query_get_n_allocation_pools(query), 2);
+    gst_query_parse_nth_allocation_pool(query, 0, NULL, NULL, &min, &max);
+    CHECK_EQ(min, 5);
+    CHECK_EQ(max, 0);
+    gst_query_parse_nth_allocation_pool(query, 1, NULL, NULL, &min, &max);
+    CHECK_EQ(min, 3);
+    CHECK_EQ(max, 7);
+    gst_query_unref(query);
+    gst_caps_unref(caps);
+    gst_object_unref(src);
+    gst_object_unref(sink);
+    gst_object_unref(down);
+    support_free(element);
+}
+
+static int returned; /* atomic: buffers whose memory came back */
+
+static void on_return(gpointer data)
+{
+    g_free(data);
+    g_atomic_int_inc(&returned);
+}
+
+static void a_drain_query_gives_every_buffer_back(void)
+{
+    fake_set((fake_script){ .answer_ns = 10000 * MS });
+    GstElement *element = support_element("sample-mode", 2, NULL);
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    GstPad *sink = gst_element_get_static_pad(element, "sink");
+    GstQuery *query = gst_query_new_drain();
+    returned = 0;
+    gst_harness_set_drop_buffers(h, TRUE);
+    for (guint i = 0; i < 3; i++) {
+        gsize size = 16 * 8 * 3;
+        guint8 *data = g_malloc0(size);
+        GstBuffer *frame = gst_buffer_new_wrapped_full(0, data, size, 0, size, data, on_return);
+        GST_BUFFER_PTS(frame) = i * 33 * MS;
+        gst_harness_push(h, frame);
+        g_usleep(20000);
+    }
+    CHECK_EQ(g_atomic_int_get(&returned), 2); /* one waits for the engine */
+    gst_pad_query(sink, query);
+    CHECK_EQ(g_atomic_int_get(&returned), 3);
+    gst_query_unref(query);
+    gst_object_unref(sink);
+    support_done(h);
+}
+
 /* ---- states ---- */
 
 static void a_failing_load_is_one_error_and_video_still_passes(void)
@@ -417,6 +491,8 @@ int main(int argc, char **argv)
     TEST(a_stream_of_gaps_only_reaches_its_end);
     TEST(upstream_sees_what_downstream_returns);
     TEST(errors_behind_the_text_pad_become_one_message_and_video_goes_on);
+    TEST(downstream_decides_about_memory_and_two_buffers_are_added);
+    TEST(a_drain_query_gives_every_buffer_back);
     TEST(a_failing_load_is_one_error_and_video_still_passes);
     TEST(a_missing_model_fails_the_state_change_and_a_good_path_mends_it);
     TEST(going_to_null_cancels_a_load);

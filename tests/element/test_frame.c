@@ -268,6 +268,30 @@ static void gray16_keeps_its_upper_byte(void)
     }
 }
 
+static void interlaced_frames_are_taken_as_they_are_woven(void)
+{
+    static const GstVideoInterlaceMode modes[] = { GST_VIDEO_INTERLACE_MODE_INTERLEAVED,
+                                                   GST_VIDEO_INTERLACE_MODE_MIXED };
+    for (guint f = 0; f < G_N_ELEMENTS(formats); f++)
+        for (guint i = 0; i < 2; i++) {
+            GstVideoInfo info = make_info(formats[f], 10, 7);
+            Guarded g;
+            GstBuffer *buffer = make_frame(&info, 3, 1, &g);
+            int w = 0, h = 0;
+            info.interlace_mode = modes[i];
+            GST_BUFFER_FLAG_SET(buffer, GST_VIDEO_BUFFER_FLAG_INTERLACED);
+            guint8 *rgb = convert(buffer, &info, &w, &h);
+            CHECK(rgb && w == 10 && h == 7);
+            if (rgb && g_str_equal(formats[f], "RGB"))
+                for (guint y = 0; y < 7; y++)
+                    for (gsize x = 0; x < 30; x++)
+                        CHECK_EQ(rgb[y * 30 + x], pixel_byte(0, y, x));
+            g_free(rgb);
+            gst_buffer_unref(buffer);
+            guarded_free(&g);
+        }
+}
+
 /* ---- lies ---- */
 
 static gboolean accepted(GstBuffer *buffer, const GstVideoInfo *info)
@@ -422,6 +446,7 @@ int main(int argc, char **argv)
     TEST(rgb_of_packed_formats_is_exact);
     TEST(yuv_formats_follow_their_colorimetry);
     TEST(gray16_keeps_its_upper_byte);
+    TEST(interlaced_frames_are_taken_as_they_are_woven);
     TEST(frames_too_small_by_1_to_64_bytes_are_refused);
     TEST(video_metas_that_lie_are_refused);
     TEST(crop_meta_cuts_out_its_part);

@@ -54,6 +54,31 @@ static char *ask_engine(GstBuffer *frame)
     return text;
 }
 
+static guint threads(void)
+{
+    GDir *dir = g_dir_open("/proc/self/task", 0, NULL);
+    guint n = 0;
+    while (dir && g_dir_read_name(dir))
+        n++;
+    g_clear_pointer(&dir, g_dir_close);
+    return n;
+}
+
+static void loading_the_plugin_starts_no_thread_and_is_quick(void)
+{
+    guint before = threads();
+    gint64 start = g_get_monotonic_time();
+    GstPlugin *plugin = gst_plugin_load_by_name("glm4vdescribe");
+    REQUIRE(plugin != NULL);
+    GstElement *element = gst_element_factory_make("glm4vdescribe", NULL);
+    REQUIRE(element != NULL);
+    printf("# plugin and element after %d us\n", (int)(g_get_monotonic_time() - start));
+    CHECK(g_get_monotonic_time() - start < 200 * 1000);
+    CHECK_EQ(threads(), before);
+    gst_object_unref(element);
+    gst_object_unref(plugin);
+}
+
 static void the_caption_is_what_the_engine_says_of_the_picture(void)
 {
     for (int mode = 1; mode <= 2; mode++) {
@@ -315,6 +340,7 @@ int main(int argc, char **argv)
     gst_init(&argc, &argv);
     if (tiny_model_make(tiny, sizeof tiny, NULL) != 0)
         return 1;
+    TEST(loading_the_plugin_starts_no_thread_and_is_quick);
     TEST(the_caption_is_what_the_engine_says_of_the_picture);
     TEST(strides_do_not_change_the_caption);
     TEST(without_model_location_the_shipped_model_names_a_test_picture);

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A finished job's result goes to all who want it: text pad, meta queue, bus.
+ * On the worker thread, or on the streaming thread for what EOS gives up.
+ * Each lock is taken alone; nothing is posted while one is held. */
+#include "gstglm4vdescribe.h"
+
+#include "gstglm4vcaption.h"
+#include "gstglm4verror.h"
+
+static void
+count_result (GstGlm4vDescribe * self, const GstGlm4vJob * job,
+    GstClockTime delay)
+{
+  const GstGlm4vOutcome *outcome = &job->outcome;
+  GstGlm4vStats *stats = &self->stats;
+
+  if (job->dropped) {
+    stats->dropped_eos++;
+    return;
+  }
+  if (outcome->status == GLM4V_ERR_DEADLINE)
+    stats->timeouts++;
+  else if (outcome->status != 0)
+    stats->errors++;
+  if (outcome->status != 0)
+    return;
+  stats->inferred++;
+  stats->tokens_in += outcome->prompt_tokens;
+  stats->tokens_out += outcome->output_tokens;
+  stats->delay_last = delay;
+  stats->delay_max = MAX (stats->delay_max, delay);
+  stats->delay_sum += delay;
+  stats->vision = outcome->timings.vision;
+  stats->prefill = outcome->timings.prefill;
+  stats->first_token = outcome->timings.first_token;
+  stats->decode = outcome->timings.decode;
+}
+
+static void
+push_text (GstGlm4vDescribe * self, const GstGlm4vJob * job,
+    GstClockTime text_duration)
+{
+  const gchar *text = gst_structure_get_string (job->result, "text");
+
+  if (!*text)
+    return;
+  gst_glm4v_text_push (&self->text, &(GstGlm4vCue) {
+        .text = text,
+        .pts = job->pts,
+        .duration = text_duration > 0 ? text_duration : job->until_next,
+        .epoch = job->epoch,
+        .segment_number = job->segment_number,
+        .exact = job->exact});
+}
+
+/* Tell a pipeline that frames now wait longer than it was told. */
+static void
+tell_latency (GstGlm4vDescribe * self, const GstGlm4vJob * job,
+    GstClockTime delay)
+{
+  gboolean grown;
+
+  GST_OBJECT_LOCK (self);
+  grown = self->settings.latency == 0;
+  GST_OBJECT_UNLOCK (self);
+  g_mutex_lock (&self->lock);
+  grown = grown && job->exact && self->live && delay > self->told_latency;
+  g_mutex_unlock (&self->lock);
+  if (grown)
+    gst_element_post_message (GST_ELEMENT (self),
+        gst_message_new_latency (GST_OBJECT (self)));
+}
+
+static void
+report_failure (GstGlm4vDescribe * self, const GstGlm4vJob * job,
+    GstGlm4vOnError on_error)
+{
+  gchar *where = g_strdup_printf ("frame %" G_GUINT64_FORMAT " (%"
+      GST_TIME_FORMAT ")", job->frame_number, GST_TIME_ARGS (job->pts));
+  gboolean fail = on_error == GST_GLM4V_ON_ERROR_FAIL;
+
+  g_mutex_lock (&self->lock);
+  self->failed |= fail;
+  g_mutex_unlock (&self->lock);
+  gst_glm4v_fault_post (GST_ELEMENT (self),
+      fail ? GST_MESSAGE_ERROR : GST_MESSAGE_WARNING, job->outcome.fault,
+      where, job->outcome.message ? job->outcome.message : "no reason given");
+  g_free (where);
+}
+
+void
+gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
+{
+  GstClockTime text_duration, delay = 0;
+  GstGlm4vOnError on_error;
+  gboolean post, attach;
+  GstStructure *model;
+
+  GST_OBJECT_LOCK (self);
+  post = self->settings.post_messages;
+  attach = self->settings.attach_meta && !job->dropped && !job->exact;
+  text_duration = self->settings.text_duration;
+  on_error = self->settings.on_error;
+  GST_OBJECT_UNLOCK (self);
+
+  g_mutex_lock (&self->lock);
+  model = self->model ? gst_structure_copy (self->model) : NULL;
+  g_mutex_unlock (&self->lock);
+  job->result = gst_glm4v_caption_build (job, model);
+  g_clear_pointer (&model, gst_structure_free);
+  gst_structure_get_uint64 (job->result, "delay", &delay);
+
+  g_mutex_lock (&self->lock);
+  if (job->epoch != self->epoch) {
+    g_mutex_unlock (&self->lock);
+    return;
+  }
+  count_result (self, job, delay);
+  if (attach)
+    g_queue_push_tail (&self->results, gst_structure_copy (job->result));
+  g_mutex_unlock (&self->lock);
+
+  if (!job->dropped)
+    push_text (self, job, text_duration);
+  if (post)
+    gst_element_post_message (GST_ELEMENT (self),
+        gst_message_new_element (GST_OBJECT (self),
+            gst_structure_copy (job->result)));
+  if (!job->dropped && job->outcome.status != 0)
+    report_failure (self, job, on_error);
+  else
+    tell_latency (self, job, delay);
+}
+
+GstStructure *
+gst_glm4v_deliver_stats (GstGlm4vDescribe * self)
+{
+  GstGlm4vStats s;
+  GstStructure *stats;
+
+  g_mutex_lock (&self->lock);
+  s = self->stats;
+  g_mutex_unlock (&self->lock);
+  stats = gst_structure_new ("glm4vdescribe-stats",
+      "frames-seen", G_TYPE_UINT64, s.frames_seen,
+      "sampled", G_TYPE_UINT64, s.sampled,
+      "inferred", G_TYPE_UINT64, s.inferred,
+      "dropped-busy", G_TYPE_UINT64, s.dropped_busy,
+      "dropped-loading", G_TYPE_UINT64, s.dropped_loading,
+      "dropped-eos", G_TYPE_UINT64, s.dropped_eos,
+      "bad-frames", G_TYPE_UINT64, s.bad_frames,
+      "timeouts", G_TYPE_UINT64, s.timeouts,
+      "errors", G_TYPE_UINT64, s.errors,
+      "delay-last", G_TYPE_UINT64, s.delay_last,
+      "delay-mean", G_TYPE_UINT64, s.delay_sum / MAX (s.inferred, 1),
+      "delay-max", G_TYPE_UINT64, s.delay_max,
+      "vision-time", G_TYPE_UINT64, s.vision,
+      "prefill-time", G_TYPE_UINT64, s.prefill,
+      "first-token-time", G_TYPE_UINT64, s.first_token,
+      "decode-time", G_TYPE_UINT64, s.decode,
+      "tokens-in", G_TYPE_UINT64, s.tokens_in,
+      "tokens-out", G_TYPE_UINT64, s.tokens_out, NULL);
+  gst_glm4v_text_count (&self->text, stats);
+  return stats;
+}

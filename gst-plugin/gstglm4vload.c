@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The model's life inside the element: found and checked on the way to READY,
+ * read by the worker with PROGRESS messages, given back on the way to NULL. */
+#include "gstglm4vdescribe.h"
+
+#include "gstglm4vcaption.h"
+#include "gstglm4verror.h"
+
+/* ---- worker thread ---- */
+
+static void
+post_progress (GstGlm4vDescribe * self, GstProgressType type,
+    const gchar * text)
+{
+  gst_element_post_message (GST_ELEMENT (self),
+      gst_message_new_progress (GST_OBJECT (self), type, "load", text));
+}
+
+static void
+on_progress (gpointer user, guint percent)
+{
+  gchar *text = g_strdup_printf ("Loading the model: %u %%", percent);
+
+  post_progress (user, GST_PROGRESS_TYPE_CONTINUE, text);
+  g_free (text);
+}
+
+static GstStructure *
+describe_model (const glm4v_model_info * info)
+{
+  GstStructure *model = gst_glm4v_caption_model (info);
+
+  gst_structure_set_name (model, "model-info");
+  gst_structure_set (model,
+      "family", G_TYPE_STRING, info->family,
+      "chat-template", G_TYPE_STRING, info->chat_template,
+      "stored-form", G_TYPE_STRING, info->stored_form,
+      "parameters", G_TYPE_UINT64, info->n_parameters,
+      "file-bytes", G_TYPE_UINT64, info->file_bytes,
+      "layers", G_TYPE_UINT, info->n_layers,
+      "vision-layers", G_TYPE_UINT, info->vision_layers,
+      "context-length", G_TYPE_UINT, info->context_length,
+      "max-pixels", G_TYPE_UINT64, info->max_pixels, NULL);
+  return model;
+}
+
+static void
+set_model_info (GstGlm4vDescribe * self, const glm4v_model_info * info,
+    gboolean loaded)
+{
+  GstStructure *fresh = describe_model (info), *old;
+  GstStructure *in_results = loaded ? gst_glm4v_caption_model (info) : NULL;
+
+  g_mutex_lock (&self->lock);
+  old = self->model_info;
+  self->model_info = fresh;
+  self->model = in_results;
+  g_mutex_unlock (&self->lock);
+  g_clear_pointer (&old, gst_structure_free);
+}
+
+static void
+on_loaded (gpointer user, const gchar * dir, const glm4v_model_info * info,
+    gint code, const gchar * message)
+{
+  GstGlm4vDescribe *self = user;
+  gchar *text;
+
+  if (info)
+    set_model_info (self, info, TRUE);
+  g_mutex_lock (&self->lock);
+  self->load_state = info ? GST_GLM4V_LOADED : GST_GLM4V_LOAD_FAILED;
+  g_mutex_unlock (&self->lock);
+  if (info) {
+    text = g_strdup_printf ("Model %s is loaded", info->name);
+    post_progress (self, GST_PROGRESS_TYPE_COMPLETE, text);
+    g_free (text);
+  } else if (code == GLM4V_ERR_CANCELED) {
+    post_progress (self, GST_PROGRESS_TYPE_CANCELED, "Loading was canceled");
+  } else {
+    post_progress (self, GST_PROGRESS_TYPE_ERROR, message);
+    gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
+        gst_glm4v_fault_from_engine (code, TRUE), dir, message);
+  }
+}
+
+static void
+on_done (gpointer user, GstGlm4vJob * job)
+{
+  gst_glm4v_deliver (GST_GLM4V_DESCRIBE (user), job);
+}
+
+/* ---- state changes ---- */
+
+static gboolean
+resolve_config (GstGlm4vDescribe * self, GstGlm4vModelConfig * config)
+{
+  gchar *looked = NULL;
+
+  GST_OBJECT_LOCK (self);
+  gst_glm4v_model_config_copy (config, &self->settings.model);
+  GST_OBJECT_UNLOCK (self);
+  if (!config->dir)
+    config->dir = gst_glm4v_find_model (&looked);
+  if (config->dir)
+    return TRUE;
+  gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
+      GST_GLM4V_FAULT_NO_MODEL, NULL, looked);
+  g_free (looked);
+  return FALSE;
+}
+
+static gboolean
+validate_model (GstGlm4vDescribe * self, const GstGlm4vModelConfig * config)
+{
+  glm4v_model_options options = gst_glm4v_model_options (config);
+  glm4v_model_info info;
+  glm4v_error error = { 0 };
+  gint code;
+
+  if (!g_file_test (config->dir, G_FILE_TEST_IS_DIR)) {
+    gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
+        GST_GLM4V_FAULT_NO_MODEL, config->dir, "there is no such directory");
+    return FALSE;
+  }
+  code = glm4v_model_inspect (config->dir, &options, &info, &error);
+  if (code != 0) {
+    gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
+        gst_glm4v_fault_from_engine (code, TRUE), config->dir, error.msg);
+    return FALSE;
+  }
+  set_model_info (self, &info, FALSE);
+  return TRUE;
+}
+
+void
+gst_glm4v_load_stop (GstGlm4vDescribe * self)
+{
+  GstGlm4vWorker *worker = g_steal_pointer (&self->worker);
+  GstStructure *model;
+
+  if (worker && !gst_glm4v_worker_free (worker))
+    gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_WARNING,
+        GST_GLM4V_FAULT_STUCK, NULL, "it is still at work");
+  g_mutex_lock (&self->lock);
+  model = g_steal_pointer (&self->model);
+  g_mutex_unlock (&self->lock);
+  g_clear_pointer (&model, gst_structure_free);
+}
+
+gboolean
+gst_glm4v_load_start (GstGlm4vDescribe * self)
+{
+  static const GstGlm4vWorkerCallbacks callbacks = { on_progress, on_loaded,
+    on_done
+  };
+  GstGlm4vModelConfig config = { 0 };
+  gchar *why = NULL;
+  gboolean started = FALSE;
+
+  if (resolve_config (self, &config) && validate_model (self, &config)) {
+    g_mutex_lock (&self->lock);
+    self->load_state = GST_GLM4V_LOADING;
+    memset (&self->stats, 0, sizeof self->stats);
+    g_mutex_unlock (&self->lock);
+    post_progress (self, GST_PROGRESS_TYPE_START, "Loading the model");
+    self->worker = gst_glm4v_worker_new (&config, &callbacks, self, &why);
+    started = self->worker != NULL;
+    if (!started) {
+      post_progress (self, GST_PROGRESS_TYPE_ERROR, why);
+      gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
+          GST_GLM4V_FAULT_THREAD, NULL, why);
+      g_free (why);
+    }
+  }
+  gst_glm4v_model_config_clear (&config);
+  return started;
+}
+
+gboolean
+gst_glm4v_load_refresh (GstGlm4vDescribe * self)
+{
+  GstGlm4vModelConfig config = { 0 };
+  gboolean same;
+
+  if (!resolve_config (self, &config))
+    return FALSE;
+  same = gst_glm4v_model_config_equal (&config,
+      gst_glm4v_worker_get_config (self->worker));
+  gst_glm4v_model_config_clear (&config);
+  if (same)
+    return TRUE;
+  gst_glm4v_load_stop (self);
+  return gst_glm4v_load_start (self);
+}
