@@ -36,12 +36,14 @@ static inline __m256 power_of_two(__m256 n)
  * Within 1.1 units in the last place; NaN stays NaN. */
 static inline __m256 exp_ps(__m256 x)
 {
-    const int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-    const int to_zero = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
+    enum {
+        NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC,
+        TO_ZERO = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC
+    };
 
     x = _mm256_max_ps(_mm256_set1_ps(-105), x); /* where one operand is NaN, the second is returned */
     x = _mm256_min_ps(_mm256_set1_ps(89), x);
-    __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(0x1.715476p+0f)), nearest);
+    __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(0x1.715476p+0f)), NEAREST);
     __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.62e4p-1f), x);
     r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.7f7d1cp-20f), r);
     __m256 y = _mm256_set1_ps(0x1.6a23cep-10f);
@@ -51,7 +53,7 @@ static inline __m256 exp_ps(__m256 x)
     y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(0x1.fffffcp-2f));
     y = _mm256_fmadd_ps(_mm256_mul_ps(y, r), r, r);
     y = _mm256_add_ps(y, _mm256_set1_ps(1));
-    __m256 half = _mm256_round_ps(_mm256_mul_ps(n, _mm256_set1_ps(0.5f)), to_zero);
+    __m256 half = _mm256_round_ps(_mm256_mul_ps(n, _mm256_set1_ps(0.5f)), TO_ZERO);
     return _mm256_mul_ps(_mm256_mul_ps(y, power_of_two(half)), power_of_two(_mm256_sub_ps(n, half)));
 }
 
