@@ -77,6 +77,7 @@ static void plant_norm(struct check *t, glm4v_rms_norm_fn wrong, const char *nam
     struct check planted = *t;
     planted.ops = planted.below = t->ref;
     planted.ops.norm.rms_norm = wrong;
+    planted.cpu = GLM4V_CPU_AVX2; /* any level: at none there is nothing to compare */
     planted.quiet = true;
     planted.bench = false;
     planted.failures = 0;
@@ -89,6 +90,7 @@ static void plant_gemm(struct check *t, glm4v_gemm_fn wrong, const char *name)
     struct check planted = *t;
     planted.ops = planted.below = t->ref;
     planted.ops.gemm.f32 = wrong;
+    planted.cpu = GLM4V_CPU_AVX2; /* any level: at none there is nothing to compare */
     planted.quiet = true;
     planted.bench = false;
     planted.failures = 0;
@@ -108,6 +110,7 @@ static void right_form_passes(struct check *t)
     struct check planted = *t;
     planted.ops = planted.below = t->ref;
     planted.ops.norm.rms_norm = rms_norm_is_right;
+    planted.cpu = GLM4V_CPU_AVX2; /* any level: at none there is nothing to compare */
     planted.quiet = true;
     planted.bench = false;
     planted.failures = 0;
