@@ -13,7 +13,7 @@ build=${BUILD:-build}
 bash tools/install-packages.sh build run
 if [ ! -f "$build/build.ninja" ]; then
     echo "Configuring $build ..."
-    meson setup "$build" >/dev/null
+    log=$(meson setup "$build") || { echo "$log" | tail -n 40; exit 1; }
 fi
 echo "Building ..."
 log=$(ninja -C "$build" gst-plugin/libgstglm4vdescribe.so tools/glm4v) || { echo "$log" | tail -n 40; exit 1; }

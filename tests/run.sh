@@ -25,14 +25,19 @@ broken=0
 
 say() { printf '\n== %s\n' "$*"; }
 
-# build DIR OPTION...: configures once, compiles.
+# build DIR OPTION...: configures once, compiles. A folder that quickstart.sh configured, before the packages of the
+# tests were there, is configured again.
 build() {
     local dir=$1
     shift
     if [ ! -f "$dir/build.ninja" ]; then
         meson setup "$dir" "$@" >"$results/setup.log" 2>&1 ||
             { tail -n 30 "$results/setup.log"; return 1; }
+    elif [ ! -f "$dir/.configured-for-tests" ]; then
+        meson setup --reconfigure "$dir" >"$results/setup.log" 2>&1 ||
+            { tail -n 30 "$results/setup.log"; return 1; }
     fi
+    touch "$dir/.configured-for-tests"
     ninja -C "$dir" >"$results/ninja.log" 2>&1 ||
         { grep -E 'error|FAILED' -A 5 "$results/ninja.log" | head -n 60; return 1; }
     grep -cE 'warning:' "$results/ninja.log" | sed 's/^/compiler warnings: /'
