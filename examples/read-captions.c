@@ -105,7 +105,8 @@ int main(int argc, char **argv)
     }
     GstElement *pipeline =
         gst_parse_launch("filesrc name=file ! decodebin ! videoconvert ! glm4vdescribe name=d "
-                         "d.src ! queue ! appsink name=frames sync=false  d.text ! queue ! appsink name=text sync=false",
+                         "d.src ! queue ! appsink name=frames sync=false "
+                         "d.text ! queue ! appsink name=text sync=false",
                          &error);
     if (!pipeline) {
         fprintf(stderr, "%s\n", error->message);

@@ -87,7 +87,8 @@ static int next_caption(GstBus *bus)
             g_error("%s", error->message);
         }
         bool result = type == GST_MESSAGE_ELEMENT && gst_message_has_name(message, "glm4vdescribe-result");
-        if (result && gst_structure_get(gst_message_get_structure(message), "tokens", GST_TYPE_STRUCTURE, &counts, NULL)) {
+        const GstStructure *fields = result ? gst_message_get_structure(message) : NULL;
+        if (fields && gst_structure_get(fields, "tokens", GST_TYPE_STRUCTURE, &counts, NULL)) {
             gst_structure_get_uint(counts, "out", &tokens);
             gst_structure_free(counts);
         }
@@ -160,9 +161,10 @@ static void add_probe(GstElement *element, const char *name, GstPadProbeCallback
 static void measure_live(int seconds)
 {
     char line[512];
-    g_snprintf(line, sizeof line, "videotestsrc is-live=true pattern=ball num-buffers=%d ! video/x-raw,format=I420,"
-               "width=1280,height=720,framerate=30/1 ! queue ! glm4vdescribe name=d mode=async interval=0 max-tokens=24 "
-               "! fakesink sync=true", 30 * seconds);
+    g_snprintf(line, sizeof line,
+               "videotestsrc is-live=true pattern=ball num-buffers=%d ! video/x-raw,format=I420,width=1280,height=720,"
+               "framerate=30/1 ! queue ! glm4vdescribe name=d mode=async interval=0 max-tokens=24 ! fakesink sync=true",
+               30 * seconds);
     GstElement *pipeline = launch(line), *element = gst_bin_get_by_name(GST_BIN(pipeline), "d");
     GstBus *bus = gst_element_get_bus(pipeline);
     video_clock v = { 0 };

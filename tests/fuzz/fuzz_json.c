@@ -8,7 +8,8 @@
 #include "mem.h"
 
 static const char base_text[] =
-    "{\"a\":[1,-2,3.5,1e3,-0.25E-2,0],\"b\":{\"c\":null,\"d\":true,\"e\":false},\"f\":\"x\\u00e9\\ud83d\\ude00\\n\\\\\","
+    "{\"a\":[1,-2,3.5,1e3,-0.25E-2,0],\"b\":{\"c\":null,\"d\":true,\"e\":false},"
+    "\"f\":\"x\\u00e9\\ud83d\\ude00\\n\\\\\","
     "\"g\":[[],{},[{\"h\":\"\xe4\xb8\x80\"}]],\"i\":9223372036854775807,\"j\":-9223372036854775808,\"k\":5e-324}";
 
 /* jansson has no limit of the length of a number; ours is far above any that means something. */
