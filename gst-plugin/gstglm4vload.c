@@ -6,6 +6,10 @@
 #include "gstglm4vcaption.h"
 #include "gstglm4verror.h"
 
+/* What a user of the shipped model has to know. */
+#define SMALL_MODEL ": a small model for metal surfaces with defects and for " \
+    "test pictures; for anything else set model-location"
+
 /* ---- worker thread ---- */
 
 static void
@@ -72,7 +76,8 @@ on_loaded (gpointer user, const gchar * dir, const glm4v_model_info * info,
   self->load_state = info ? GST_GLM4V_LOADED : GST_GLM4V_LOAD_FAILED;
   g_mutex_unlock (&self->lock);
   if (info) {
-    text = g_strdup_printf ("Model %s is loaded", info->name);
+    text = g_strdup_printf ("Model %s is loaded%s", info->name,
+        g_str_equal (info->name, GST_GLM4V_SHIPPED_MODEL) ? SMALL_MODEL : "");
     post_progress (self, GST_PROGRESS_TYPE_COMPLETE, text);
     g_free (text);
   } else if (code == GLM4V_ERR_CANCELED) {

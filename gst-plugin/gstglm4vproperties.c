@@ -15,7 +15,6 @@
 #define DEFAULT_NTH 30
 #define DEFAULT_EOS_TIMEOUT (10 * GST_SECOND)
 #define DEFAULT_GAP_INTERVAL (200 * GST_MSECOND)
-#define SHIPPED_MODEL "surface-tiny"
 
 /* ---- enums ---- */
 
@@ -592,7 +591,8 @@ static gboolean
 try_place (const gchar * base, const gchar * folder, GString * looked,
     gchar ** found)
 {
-  gchar *dir = g_build_filename (base, folder, SHIPPED_MODEL, NULL);
+  gchar *dir = g_build_filename (base, folder, GST_GLM4V_SHIPPED_MODEL,
+      NULL);
   gchar *config = g_build_filename (dir, "config.json", NULL);
   gboolean there = g_file_test (config, G_FILE_TEST_IS_REGULAR);
 

@@ -98,6 +98,9 @@ void gst_glm4v_model_config_copy (GstGlm4vModelConfig * to,
 void gst_glm4v_question_copy (GstGlm4vQuestion * to,
     const GstGlm4vQuestion * from);
 
+/* The model that comes with the plugin: a directory of this name. */
+#define GST_GLM4V_SHIPPED_MODEL "surface-tiny"
+
 /* The directory to use when model-location is not set, or NULL with *looked
  * (g_free) naming the places that were tried. */
 gchar *gst_glm4v_find_model (gchar ** looked);

@@ -40,7 +40,6 @@ static pthread_cond_t cond;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static fake_script script;
 static fake_counts counts;
-static uint8_t *picture;
 
 static void init(void)
 {
@@ -75,18 +74,6 @@ fake_counts fake_get(void)
     fake_counts c = counts;
     pthread_mutex_unlock(&lock);
     return c;
-}
-
-uint8_t *fake_picture(int *width, int *height)
-{
-    pthread_mutex_lock(&lock);
-    size_t size = (size_t)counts.width * counts.height * 3;
-    uint8_t *copy = malloc(size);
-    memcpy(copy, picture, size);
-    *width = counts.width;
-    *height = counts.height;
-    pthread_mutex_unlock(&lock);
-    return copy;
 }
 
 static int fail(int code, glm4v_error *err, const char *what)
@@ -286,13 +273,6 @@ void glm4v_engine_close(glm4v_engine **engine)
 /* With the lock. */
 static void remember(const glm4v_task *task)
 {
-    const glm4v_image *image = &task->images[0];
-    size_t row = (size_t)image->width * 3;
-    picture = realloc(picture, row * (size_t)image->height);
-    for (int y = 0; y < image->height; y++)
-        memcpy(picture + y * row, image->data + y * image->stride, row);
-    counts.width = image->width;
-    counts.height = image->height;
     counts.max_tokens = task->max_tokens;
     snprintf(counts.prompt, sizeof counts.prompt, "%s", task->prompt);
     snprintf(counts.system, sizeof counts.system, "%s", task->system ? task->system : "");

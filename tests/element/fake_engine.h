@@ -25,7 +25,6 @@ typedef struct {
     char quantization[32];         /* of the last open */
     uint32_t max_tokens, n_threads;
     uint64_t max_pixels;
-    int width, height;             /* of the last picture */
 } fake_counts;
 
 /* Initialise GStreamer and register the element that is linked into this program, with this engine behind it. */
@@ -34,8 +33,5 @@ void fake_init(int *argc, char ***argv);
 /* Replace the script; counters of finished things go back to 0. */
 void fake_set(fake_script script);
 fake_counts fake_get(void);
-
-/* The RGB bytes of the last picture, rows without padding; free() it. */
-uint8_t *fake_picture(int *width, int *height);
 
 #endif

@@ -136,7 +136,21 @@ static void without_model_location_the_shipped_model_names_a_test_picture(void)
     REQUIRE(pipeline && !error);
     GstBus *bus = gst_element_get_bus(pipeline);
     gst_element_set_state(pipeline, GST_STATE_PLAYING);
-    GstMessage *message = gst_bus_timed_pop_filtered(bus, 60 * GST_SECOND, GST_MESSAGE_ELEMENT | GST_MESSAGE_ERROR);
+    GstMessage *message;
+    gchar *said = NULL;
+    GstProgressType type;
+    while ((message = gst_bus_timed_pop_filtered(bus, 60 * GST_SECOND, GST_MESSAGE_PROGRESS | GST_MESSAGE_ERROR))) {
+        if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_ERROR)
+            break;
+        gst_message_parse_progress(message, &type, NULL, &said);
+        gst_message_unref(message);
+        if (type == GST_PROGRESS_TYPE_COMPLETE)
+            break;
+        g_clear_pointer(&said, g_free);
+    }
+    CHECK_CONTAINS(said, "metal surfaces"); /* it does not pretend to be more than it is */
+    g_free(said);
+    message = gst_bus_timed_pop_filtered(bus, 60 * GST_SECOND, GST_MESSAGE_ELEMENT | GST_MESSAGE_ERROR);
     CHECK(message && GST_MESSAGE_TYPE(message) == GST_MESSAGE_ELEMENT);
     if (message) {
         const char *text = gst_structure_get_string(gst_message_get_structure(message), "text");
