@@ -359,6 +359,43 @@ static void video_metas_that_lie_are_refused(void)
     }
 }
 
+/* P-09: any format, size, stride, offset, crop and length; what is accepted is read to its last byte. */
+static void whatever_the_metas_say_nothing_beyond_the_buffer_is_read(void)
+{
+    GRand *rand = g_rand_new_with_seed(20240607);
+    guint taken = 0, rounds = support_count(20000, 1000000);
+    for (guint i = 0; i < rounds; i++) {
+        const char *format = formats[g_rand_int_range(rand, 0, G_N_ELEMENTS(formats))];
+        GstVideoInfo info = make_info(format, (guint)g_rand_int_range(rand, 1, 40),
+                                      (guint)g_rand_int_range(rand, 1, 40));
+        gsize offset[GST_VIDEO_MAX_PLANES] = { 0 };
+        gint stride[GST_VIDEO_MAX_PLANES] = { 0 };
+        Guarded g = guarded_new(MAX(1, (gsize)((double)info.size * g_rand_double_range(rand, 0.5, 2))));
+        GstBuffer *buffer = gst_buffer_new_wrapped_full(GST_MEMORY_FLAG_READONLY, g.data, g.size, 0, g.size, NULL,
+                                                        NULL);
+        for (guint p = 0; p < GST_VIDEO_INFO_N_PLANES(&info); p++) {
+            offset[p] = GST_VIDEO_INFO_PLANE_OFFSET(&info, p) + (gsize)g_rand_int_range(rand, 0, 9);
+            stride[p] = GST_VIDEO_INFO_PLANE_STRIDE(&info, p) + g_rand_int_range(rand, -4, 20);
+        }
+        if (g_rand_int_range(rand, 0, 4))
+            gst_buffer_add_video_meta_full(buffer, 0, GST_VIDEO_INFO_FORMAT(&info), (guint)info.width,
+                                           (guint)info.height, GST_VIDEO_INFO_N_PLANES(&info), offset, stride);
+        if (!g_rand_int_range(rand, 0, 3)) {
+            GstVideoCropMeta *crop = gst_buffer_add_video_crop_meta(buffer);
+            crop->x = (guint)g_rand_int_range(rand, 0, 40);
+            crop->y = (guint)g_rand_int_range(rand, 0, 40);
+            crop->width = (guint)g_rand_int_range(rand, 0, 40);
+            crop->height = (guint)g_rand_int_range(rand, 0, 40);
+        }
+        taken += accepted(buffer, &info);
+        gst_buffer_unref(buffer);
+        guarded_free(&g);
+    }
+    g_rand_free(rand);
+    printf("# %u of %u frames accepted\n", taken, rounds);
+    CHECK(taken > rounds / 20 && taken < rounds * 19 / 20);
+}
+
 static void crop_meta_cuts_out_its_part(void)
 {
     GstVideoInfo stored = make_info("RGB", 9, 7), info = make_info("RGB", 4, 3);
@@ -449,6 +486,7 @@ int main(int argc, char **argv)
     TEST(interlaced_frames_are_taken_as_they_are_woven);
     TEST(frames_too_small_by_1_to_64_bytes_are_refused);
     TEST(video_metas_that_lie_are_refused);
+    TEST(whatever_the_metas_say_nothing_beyond_the_buffer_is_read);
     TEST(crop_meta_cuts_out_its_part);
     TEST(frames_in_several_memories_are_read_whole);
     TEST(frames_are_held_by_reference);
