@@ -7,7 +7,7 @@
 
 #define TILE_X_BYTES (256u << 10)     /* rows of one tile */
 #define TILE_PANEL_BYTES (256u << 10) /* panels of one tile */
-#define TILES_PER_THREAD 6             /* at least, when there is enough: threads finish together */
+#define TILES_PER_THREAD 6            /* at least, when there is enough: threads finish together */
 
 typedef struct {
     glm4v_cpu_backend *cpu;
