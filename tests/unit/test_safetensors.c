@@ -253,7 +253,7 @@ static void every_half_widens_exactly(void)
 static void a_file_that_shrinks_is_an_error_not_a_signal(void)
 {
     glm4v_checkpoint *c = NULL;
-    char data[64] = "\x3b\0\0\0\0\0\0\0{" T("x", "U8", "[4]", "0", "4") "}";
+    char data[96] = "\x3b\0\0\0\0\0\0\0{" T("x", "U8", "[4]", "0", "4") "}";
     float out[4];
     uint64_t len = strlen(data + 8);
     memcpy(data, &len, 8);
