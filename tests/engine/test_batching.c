@@ -306,52 +306,80 @@ static void a_waiting_request_can_be_canceled(void)
     glm4v_engine_close(&engine);
 }
 
+/* Submit, cancel once a tenth of the tower's usual time has passed. True if that saved some of the rest. */
+static bool cut_vision(glm4v_engine *engine, glm4v_task task, const glm4v_timings *whole)
+{
+    glm4v_request *request = NULL;
+    record cut = { 0 };
+    task.user = &cut;
+    CHECK_EQ(glm4v_engine_submit(engine, &task, &request, NULL), 0);
+    for (uint64_t start = now(); now() - start < whole->vision / 10 + whole->preprocess;)
+        ;
+    glm4v_request_cancel(request);
+    CHECK_EQ(glm4v_request_wait(request, 60000000000u), 0);
+    glm4v_request_unref(&request);
+    return cut.status == GLM4V_ERR_CANCELED && cut.finish == GLM4V_FINISH_CANCELED &&
+           cut.numbers.timings.vision < whole->vision * 9 / 10;
+}
+
 static void cancel_ends_the_vision_tower_between_layers(void)
 {
     glm4v_engine *engine = fixture_engine(NULL);
     glm4v_image image = picture(0, 840, 560);
     glm4v_task task = { .prompt = "Large.", .images = &image, .n_images = 1, .max_tokens = 1, .on_done = record_done };
-    glm4v_request *request = NULL;
-    record whole, cut = { 0 };
+    record whole;
+    bool saved = false;
     REQUIRE(engine);
     run_task(engine, task, &whole);
-    task.user = &cut;
-    CHECK_EQ(glm4v_engine_submit(engine, &task, &request, NULL), 0);
-    uint64_t start = now();
-    while (now() - start < whole.numbers.timings.vision / 10 + whole.numbers.timings.preprocess)
-        ;
-    glm4v_request_cancel(request);
-    CHECK_EQ(glm4v_request_wait(request, 60000000000u), 0);
-    CHECK_EQ(cut.status, GLM4V_ERR_CANCELED);
-    if (cut.numbers.timings.vision > whole.numbers.timings.vision * 9 / 10)
-        test_fail(__FILE__, __LINE__, "canceled after %.1f ms of vision, the whole takes %.1f ms",
-                  (double)cut.numbers.timings.vision / 1e6, (double)whole.numbers.timings.vision / 1e6);
-    glm4v_request_unref(&request);
+    for (int attempt = 0; !saved && attempt < 20; attempt++) /* a busy machine may let the cancel come late */
+        saved = cut_vision(engine, task, &whole.numbers.timings);
+    CHECK(saved);
     glm4v_engine_close(&engine);
+}
+
+typedef struct {
+    record record;
+    uint64_t deadline;
+} late;
+
+static void wait_out_the_deadline(void *user, glm4v_text_part part, const char *text)
+{
+    late *l = user;
+    record_text(&l->record, part, text);
+    while (now() <= l->deadline)
+        sched_yield();
+}
+
+static void late_done(void *user, const glm4v_result *result)
+{
+    record_done(&((late *)user)->record, result);
 }
 
 static void a_deadline_keeps_the_text_so_far(void)
 {
     glm4v_engine *engine = fixture_engine(NULL);
-    record r;
+    int kept = 0;
     REQUIRE(engine);
-    int found = 0;
-    for (uint32_t seed = 0; seed < 10; seed++) {
-        run_task(engine, (glm4v_task){ .prompt = "Late.", .max_tokens = 6000, .temperature = 2, .seed = seed,
-                                       .deadline = now() + 6000000 }, &r);
-        if (r.status == 0)
-            continue; /* it came upon a stop token */
-        found++;
-        CHECK_EQ(r.status, GLM4V_ERR_DEADLINE);
-        CHECK_EQ(r.finish, GLM4V_FINISH_DEADLINE);
-        CHECK_CONTAINS(r.message, "deadline");
-        CHECK(r.numbers.timings.total < 3000000000u);
+    for (uint32_t seed = 0; seed < 5; seed++) {
+        late l = { .deadline = now() + 300000000 };
+        glm4v_request *request = NULL;
+        glm4v_task task = { .prompt = "Late.", .max_tokens = 6000, .temperature = 1, .seed = seed, .user = &l,
+                            .deadline = l.deadline, .on_text = wait_out_the_deadline, .on_done = late_done };
+        CHECK_EQ(glm4v_engine_submit(engine, &task, &request, NULL), 0);
+        CHECK_EQ(glm4v_request_wait(request, 60000000000u), 0);
+        glm4v_request_unref(&request);
+        if (l.record.status == 0)
+            continue; /* a stop token came before any text */
+        CHECK_EQ(l.record.status, GLM4V_ERR_DEADLINE);
+        CHECK_EQ(l.record.finish, GLM4V_FINISH_DEADLINE);
+        CHECK_CONTAINS(l.record.message, "deadline");
+        CHECK(l.record.numbers.output_tokens < 8);
+        kept += l.record.answer[0] != 0;
     }
-    CHECK(found > 0);
-    run_task(engine, (glm4v_task){ .prompt = "Too late.", .deadline = 1 }, &r);
-    CHECK_EQ(r.status, GLM4V_ERR_DEADLINE);
-    CHECK_STR(r.answer, "");
-    CHECK_EQ(glm4v_describe(engine, &(glm4v_task){ .prompt = "x", .deadline = 1 }, NULL, NULL), GLM4V_ERR_DEADLINE);
+    CHECK(kept > 0);
+    glm4v_error err = { 0 };
+    CHECK_EQ(glm4v_describe(engine, &(glm4v_task){ .prompt = "x", .deadline = 1 }, NULL, &err), GLM4V_ERR_DEADLINE);
+    CHECK_EQ(err.code, GLM4V_ERR_DEADLINE);
     glm4v_engine_close(&engine);
 }
 
