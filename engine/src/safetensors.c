@@ -193,8 +193,8 @@ static int by_name(const void *a, const void *b)
 static int check_cover(glm4v_checkpoint *c, uint32_t first, uint64_t data_start,
                        uint64_t data_bytes, const char *file, glm4v_error *err)
 {
-    glm4v_tensor *t = c->tensors + first;
     uint32_t n = c->n_tensors - first;
+    glm4v_tensor *t = n ? c->tensors + first : NULL;
     uint64_t at = data_start;
     if (n)
         qsort(t, n, sizeof *t, by_offset);
@@ -402,12 +402,15 @@ static int check_shard(const glm4v_checkpoint *c, uint32_t first, const shard_in
                               "files of two downloads are mixed",
                               file, key.tensor);
     }
-    if (c->n_tensors - first == end - begin)
+    uint32_t n = c->n_tensors - first;
+    glm4v_tensor *t = n ? c->tensors + first : NULL;
+    if (n == end - begin)
         return 0;
-    qsort(c->tensors + first, c->n_tensors - first, sizeof *c->tensors, by_name);
+    if (n)
+        qsort(t, n, sizeof *t, by_name);
     for (uint32_t i = begin; i < end; i++) {
         glm4v_tensor key = { .name = index->map[i].tensor };
-        if (!bsearch(&key, c->tensors + first, c->n_tensors - first, sizeof key, by_name))
+        if (!n || !bsearch(&key, t, n, sizeof key, by_name))
             return glm4v_fail(err, GLM4V_ERR_FORMAT,
                               "%s: lacks \"%.120s\", which " INDEX_FILE " places there", file,
                               key.name);

@@ -369,6 +369,17 @@ static void an_index_that_leaves_the_directory_is_refused(void)
     CHECK_EQ(open_changed(INDEX, "\"" SHARD "\"", "7"), GLM4V_ERR_FORMAT);
 }
 
+static void a_shard_without_tensors_is_no_excuse(void)
+{
+    static const char empty[] = "\2\0\0\0\0\0\0\0{}";
+    glm4v_checkpoint *c = NULL;
+    file_write(dir, "model-1.safetensors", empty, sizeof empty - 1);
+    file_write_text(dir, INDEX, "{\"weight_map\":{\"a\":\"model-1.safetensors\"}}");
+    CHECK_EQ(glm4v_checkpoint_open(&c, dir, &err), GLM4V_ERR_FORMAT);
+    CHECK_CONTAINS(err.msg, "model-1.safetensors: lacks \"a\"");
+    unlink(file_path(dir, INDEX));
+}
+
 static void index_and_shards_must_agree(void)
 {
     /* the index places a tensor elsewhere; names one that is not there; forgets one */
@@ -424,6 +435,7 @@ int main(void)
     TEST(the_digest_depends_on_tensors_not_on_files);
     TEST(a_missing_shard_is_named_with_its_tensors);
     TEST(an_index_that_leaves_the_directory_is_refused);
+    TEST(a_shard_without_tensors_is_no_excuse);
     TEST(index_and_shards_must_agree);
     TEST(the_reference_vectors_open);
     if (glm4v_mem_live() != live)
