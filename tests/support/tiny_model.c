@@ -76,19 +76,36 @@ static uint32_t bits_of(float f)
     return u;
 }
 
-float tiny_model_value(uint64_t seed, const char *name, uint64_t i)
-{
+/* What the elements of one tensor have in common. */
+typedef struct {
+    uint64_t key;
     float mean, deviation;
-    scale_of(name, &mean, &deviation);
-    uint64_t r = mix(mix((seed ? seed : 1) ^ hash_name(name)) + i);
+} law;
+
+static law law_of(uint64_t seed, const char *name)
+{
+    law l = { .key = mix((seed ? seed : 1) ^ hash_name(name)) };
+    scale_of(name, &l.mean, &l.deviation);
+    return l;
+}
+
+static float draw(const law *l, uint64_t i)
+{
+    uint64_t r = mix(l->key + i);
     float sum = 0; /* of four uniform numbers: near enough to normal */
     for (int k = 0; k < 4; k++)
         sum += (float)(r >> (16 * k) & 0xffff) / 65536.0f;
-    float value = mean + deviation * (sum - 2) * 1.7320508f;
+    float value = l->mean + l->deviation * (sum - 2) * 1.7320508f;
     uint32_t u = bits_of(value); /* to bf16, nearest even */
     u = (u + 0x7fff + (u >> 16 & 1)) & 0xffff0000u;
     memcpy(&value, &u, sizeof value);
     return fabsf(value) < 0x1p-16f ? 0 : value; /* below, f16 would not be exact */
+}
+
+float tiny_model_value(uint64_t seed, const char *name, uint64_t i)
+{
+    law l = law_of(seed, name);
+    return draw(&l, i);
 }
 
 static uint16_t to_f16(float value)
@@ -231,8 +248,9 @@ static int finish(FILE *f, const char *name)
 static void put_tensor(FILE *f, const tensor *t, const tiny_model_options *o)
 {
     uint64_t n = count_of(t);
+    law l = law_of(o->seed, t->source);
     for (uint64_t i = 0; i < n; i++) {
-        float value = tiny_model_value(o->seed, t->source, t->start + i);
+        float value = draw(&l, t->start + i);
         uint32_t bits = bits_of(value);
         uint16_t half = o->dtype == TINY_F16 ? to_f16(value) : (uint16_t)(bits >> 16);
         if (o->dtype == TINY_F32)
