@@ -7,12 +7,11 @@ EXEMPT with the reason; a line that matches nothing there and fails is a failure
 needs any more.
 """
 import os
-import pathlib
 import re
 import signal
 import subprocess
 
-from common import BUILD, PRELOAD, SHARED, SLOW, SOURCE, Skip, check, environment, good, main, run
+from common import BUILD, SHARED, SLOW, SOURCE, Skip, check, environment, good, main, run
 
 EXEMPT = {
     r"^git clone": "needs the network",
@@ -49,8 +48,6 @@ def prepare(folder):
         (folder / name).symlink_to(SOURCE / name)
     (folder / "build").symlink_to(BUILD)
     (folder / "out").mkdir()
-    if SHARED.exists():
-        (folder.parent / "shared").unlink(missing_ok=True)
     env = environment(preload=True, PATH=f"{BUILD / 'tools'}:{os.environ['PATH']}")
     env.pop("GLM4V_MODEL", None)
     return env
