@@ -2,12 +2,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """meson install puts everything where programs look for it, and it works from there."""
 import json
-import os
 import pathlib
 
 from common import BUILD, PRELOAD, Skip, check, environment, good, main, make_inputs, run
-
-STAGE = None
 
 
 def installed(folder):
@@ -57,7 +54,7 @@ def installed_programs_find_library_model_and_plugin(folder):
     check(result["model"]["name"] == "surface-tiny" and result["text"], result)
     where = good(run([prefix / "bin" / "glm4v", "inspect"], env=env)).stdout.splitlines()[0].split()[-1]
     check(pathlib.Path(where).resolve().is_relative_to(prefix), where)
-    done = good(run(f"gst-inspect-1.0 glm4vdescribe", env=env))
+    done = good(run("gst-inspect-1.0 glm4vdescribe", env=env))
     check(str(prefix) in done.stdout, done.stdout)
     done = good(run(f"gst-launch-1.0 -q filesrc location={picture} ! pngdec ! videoconvert ! glm4vdescribe name=d "
                     "! fakesink d.text ! fdsink | cat", env=env))
