@@ -61,7 +61,8 @@ static GstStaticPadTemplate text_template = GST_STATIC_PAD_TEMPLATE ("text",
     GST_PAD_SRC, GST_PAD_REQUEST,
     GST_STATIC_CAPS ("text/x-raw, format = (string) utf8"));
 
-G_DEFINE_TYPE (GstGlm4vDescribe, gst_glm4v_describe, GST_TYPE_ELEMENT);
+G_DEFINE_TYPE_WITH_CODE (GstGlm4vDescribe, gst_glm4v_describe,
+    GST_TYPE_ELEMENT, G_IMPLEMENT_INTERFACE (GST_TYPE_PRESET, NULL));
 GST_ELEMENT_REGISTER_DEFINE (glm4vdescribe, "glm4vdescribe", GST_RANK_NONE,
     GST_TYPE_GLM4V_DESCRIBE);
 
