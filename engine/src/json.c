@@ -19,15 +19,13 @@
 
 #define MIB ((size_t)1 << 20)
 
-const glm4v_json_limits GLM4V_JSON_CONFIG = {
-    .bytes = 4 * MIB, .nodes = 1000000, .string = MIB, .depth = 64
-};
-const glm4v_json_limits GLM4V_JSON_SAFETENSORS = {
-    .bytes = 16 * MIB, .nodes = 1000000, .string = MIB, .depth = 64
-};
-const glm4v_json_limits GLM4V_JSON_TOKENIZER = {
-    .bytes = 64 * MIB, .nodes = 4000000, .string = MIB, .depth = 64
-};
+#define LIMITS(mib, values)                                                                     \
+    {                                                                                           \
+        .bytes = (mib)*MIB, .nodes = (values), .string = MIB, .memory = 256 * MIB, .depth = 64, \
+    }
+const glm4v_json_limits GLM4V_JSON_CONFIG = LIMITS(4, 1000000);
+const glm4v_json_limits GLM4V_JSON_SAFETENSORS = LIMITS(16, 1000000);
+const glm4v_json_limits GLM4V_JSON_TOKENIZER = LIMITS(64, 4000000);
 
 /* ---- pre-scan ---- */
 
@@ -53,11 +51,15 @@ static bool is_filler(char c)
     return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == ',' || c == ':';
 }
 
+/* What jansson takes for a value, measured and rounded up: an object with its first table, an array,
+ * a string or key beside its bytes, a number with its place in an array. */
+enum { OBJECT_BYTES = 240, ARRAY_BYTES = 144, STRING_BYTES = 96, SCALAR_BYTES = 48 };
+
 /* *longest, 0 before: bytes of the longest string. */
 static int scan(size_t *longest, const char *text, size_t len, const char *file,
                 const glm4v_json_limits *limits, glm4v_error *err)
 {
-    size_t nodes = 0, i = 0;
+    size_t nodes = 0, memory = 0, i = 0;
     int depth = 0;
     while (i < len) {
         char c = text[i];
@@ -75,6 +77,7 @@ static int scan(size_t *longest, const char *text, size_t len, const char *file,
             return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: more than %zu JSON values (at byte %zu)",
                               file, limits->nodes, start);
         if (c == '{' || c == '[') {
+            memory += c == '{' ? OBJECT_BYTES : ARRAY_BYTES;
             if (++depth > limits->depth)
                 return glm4v_fail(err, GLM4V_ERR_FORMAT,
                                   "%s: nested deeper than %d levels at byte %zu", file,
@@ -84,6 +87,7 @@ static int scan(size_t *longest, const char *text, size_t len, const char *file,
             if (!i)
                 return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: the string at byte %zu does not end",
                                   file, start);
+            memory += STRING_BYTES + i - start - 2;
             if (i - start - 2 > *longest)
                 *longest = i - start - 2;
             if (*longest > limits->string)
@@ -91,12 +95,17 @@ static int scan(size_t *longest, const char *text, size_t len, const char *file,
                                   "%s: the string at byte %zu is longer than %zu bytes", file,
                                   start, limits->string);
         } else if (is_scalar_byte(c)) {
+            memory += SCALAR_BYTES;
             while (i < len && is_scalar_byte(text[i]))
                 i++;
         } else {
             return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: byte 0x%02x at offset %zu is no JSON",
                               file, (unsigned char)c, start);
         }
+        if (memory > limits->memory)
+            return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                              "%s: its values would take more than %zu MiB (at byte %zu)", file,
+                              limits->memory / MIB, start);
     }
     return 0;
 }

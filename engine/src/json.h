@@ -18,10 +18,11 @@ typedef struct {
     size_t bytes;  /* whole text */
     size_t nodes;  /* values and keys */
     size_t string; /* bytes of one string */
+    size_t memory; /* bytes of the tree, by an estimate from above */
     int depth;     /* nesting */
 } glm4v_json_limits;
 
-extern const glm4v_json_limits GLM4V_JSON_CONFIG;      /* 4 MiB, 1 M nodes, depth 64, strings 1 MiB */
+extern const glm4v_json_limits GLM4V_JSON_CONFIG;      /* 4 MiB, 1 M nodes, depth 64, strings 1 MiB, tree 256 MiB */
 extern const glm4v_json_limits GLM4V_JSON_SAFETENSORS; /* 16 MiB */
 extern const glm4v_json_limits GLM4V_JSON_TOKENIZER;   /* 64 MiB, 4 M nodes */
 

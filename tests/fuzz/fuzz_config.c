@@ -29,7 +29,9 @@ static void start(void)
 {
     FUZZ_CHECK(!tiny_model_mkdtemp(dir, sizeof dir));
     atexit(remove_dir);
+    glm4v_config config;
     FUZZ_CHECK(!tiny_model_write(dir, &(tiny_model_options){ .flat_config = true }));
+    FUZZ_CHECK(!glm4v_config_read(&config, dir, true, NULL));
     texts[N_FILES - 1] = file_read(dir, "config.json");
     FUZZ_CHECK(!tiny_model_write(dir, NULL));
     file_write_text(dir, "generation_config.json", "{\"eos_token_id\": [1, 2, 320], \"temperature\": 0.8}");
@@ -38,6 +40,7 @@ static void start(void)
             texts[i] = file_read(dir, names[i]);
         json_base_init(&bases[i], texts[i].data, texts[i].len);
     }
+    FUZZ_CHECK(!glm4v_config_read(&config, dir, true, NULL)); /* or nothing below could fail */
 }
 
 static void check_processor(const glm4v_processor_config *p)

@@ -37,8 +37,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t len, live = glm4v_mem_live();
     uint32_t n_shards = 0;
     glm4v_error err = { 0 };
-    if (!base.n)
+    if (!base.n) {
         json_base_init(&base, base_text, sizeof base_text - 1);
+        FUZZ_CHECK(!glm4v_checkpoint_check_index(base_text, sizeof base_text - 1, &n_shards, &err) && n_shards == 3);
+    }
     char *text = json_input(&base, data, size, &len);
     int rc = glm4v_checkpoint_check_index(text, len, &n_shards, &err);
     if (rc == 0)

@@ -28,8 +28,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     glm4v_error err = { 0 };
     json_error_t error;
     json_t *ours = NULL;
-    if (!base.n)
+    if (!base.n) {
         json_base_init(&base, base_text, sizeof base_text - 1);
+        FUZZ_CHECK(!glm4v_json_parse(&ours, base_text, sizeof base_text - 1, "f", &GLM4V_JSON_CONFIG, &err));
+        json_decref(ours);
+        ours = NULL;
+    }
     char *text = json_input(&base, data, size, &len);
     int rc = glm4v_json_parse(&ours, text, len, "f", &GLM4V_JSON_CONFIG, &err);
     FUZZ_CHECK(rc ? !ours && err.code == rc && err.msg[0] : ours != NULL);
@@ -39,7 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         FUZZ_CHECK(theirs && json_equal(ours, theirs));
     else if (theirs) /* refused for a limit that jansson does not have; it also overlooks a NUL behind a number */
         FUZZ_CHECK(memchr(text, 0, len) || strstr(err.msg, "deeper than") || strstr(err.msg, "more than") ||
-                   strstr(err.msg, "longer than") || has_long_number(text, len));
+                   strstr(err.msg, "longer than") || strstr(err.msg, "would take") || has_long_number(text, len));
     json_decref(ours);
     json_decref(theirs);
     free(text);

@@ -49,8 +49,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     glm4v_error err = { 0 };
     if (size < 3)
         return 0;
-    if (!base.n)
+    if (!base.n) {
         json_base_init(&base, base_text, sizeof base_text - 1);
+        FUZZ_CHECK(!glm4v_checkpoint_open_header(&c, base_text, sizeof base_text - 1, 256, &err));
+        glm4v_checkpoint_close(&c);
+    }
     uint64_t data_bytes = (uint64_t)data[0] | (uint64_t)data[1] << 8;
     char *text = json_input(&base, data + 2, size - 2, &len);
     int rc = glm4v_checkpoint_open_header(&c, text, len, data_bytes, &err);

@@ -54,7 +54,7 @@ static void a_depth_bomb_is_refused_without_parsing(void)
 
 static void node_limit_holds_on_both_sides(void)
 {
-    const glm4v_json_limits limits = { .bytes = 1000, .nodes = 5, .string = 10, .depth = 4 };
+    const glm4v_json_limits limits = { .bytes = 1000, .nodes = 5, .string = 10, .depth = 4, .memory = 4096 };
     CHECK_EQ(parse("[1,2,3,4]", 9, &limits), 0);
     CHECK_EQ(parse("[1,2,3,4,5]", 11, &limits), GLM4V_ERR_FORMAT);
     CHECK_EQ(parse("{\"a\":1,\"b\":2}", 13, &limits), 0); /* keys count */
@@ -64,15 +64,32 @@ static void node_limit_holds_on_both_sides(void)
 
 static void string_limit_holds_on_both_sides(void)
 {
-    const glm4v_json_limits limits = { .bytes = 1000, .nodes = 5, .string = 4, .depth = 4 };
+    const glm4v_json_limits limits = { .bytes = 1000, .nodes = 5, .string = 4, .depth = 4, .memory = 4096 };
     CHECK_EQ(parse("[\"abcd\"]", 8, &limits), 0);
     CHECK_EQ(parse("[\"abcde\"]", 9, &limits), GLM4V_ERR_FORMAT);
     CHECK_EQ(parse("[\"\\\"\\\"\"]", 8, &limits), 0);
 }
 
+/* Empty objects cost most for their three bytes. */
+static void memory_limit_holds_on_both_sides(void)
+{
+    const glm4v_json_limits limits = { .bytes = 1000, .nodes = 50, .string = 4, .depth = 4, .memory = 144 + 2 * 240 };
+    CHECK_EQ(parse("[{},{}]", 7, &limits), 0);
+    CHECK_EQ(parse("[{},{},1]", 9, &limits), GLM4V_ERR_FORMAT);
+    CHECK_CONTAINS(err.msg, "would take more than");
+    size_t n = 4000000, len = 3 * n + 1;
+    char *text = malloc(len + 1);
+    for (size_t i = 0; i < n; i++)
+        memcpy(text + 1 + 3 * i, "{},", 3);
+    text[0] = '[', text[len - 1] = ']';
+    CHECK_EQ(parse(text, len, &GLM4V_JSON_TOKENIZER), GLM4V_ERR_FORMAT);
+    CHECK_CONTAINS(err.msg, "256 MiB");
+    free(text);
+}
+
 static void byte_limit_holds_on_both_sides(void)
 {
-    const glm4v_json_limits limits = { .bytes = 8, .nodes = 5, .string = 4, .depth = 4 };
+    const glm4v_json_limits limits = { .bytes = 8, .nodes = 5, .string = 4, .depth = 4, .memory = 4096 };
     CHECK_EQ(parse("[      ]", 8, &limits), 0);
     CHECK_EQ(parse("[       ]", 9, &limits), GLM4V_ERR_FORMAT);
 }
@@ -366,6 +383,7 @@ int main(void)
     TEST(a_depth_bomb_is_refused_without_parsing);
     TEST(node_limit_holds_on_both_sides);
     TEST(string_limit_holds_on_both_sides);
+    TEST(memory_limit_holds_on_both_sides);
     TEST(byte_limit_holds_on_both_sides);
     TEST(what_is_no_json_is_refused_by_name);
     TEST(a_nul_byte_in_the_text_is_refused);
