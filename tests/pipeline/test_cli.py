@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 
-from common import GLM4V, SHIPPED, SLOW, check, environment, good, main, make_inputs, run, tiny_model
+from common import GLM4V, SHIPPED, SLOW, Skip, check, environment, good, main, make_inputs, run, tiny_model
 
 BASE = tempfile.mkdtemp(prefix="glm4v-cli-")
 MODEL = None
@@ -140,7 +140,10 @@ def the_model_is_found_without_an_option(folder):
 
 def on_a_terminal(words, seconds=60):
     """What a program writes to stderr when that is a terminal."""
-    leader, follower = pty.openpty()
+    try:
+        leader, follower = pty.openpty()
+    except OSError as error:
+        raise Skip(f"no pseudo-terminal: {error}") from error
     child = subprocess.Popen([str(word) for word in words], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
                              stderr=follower, env=environment())
     os.close(follower)

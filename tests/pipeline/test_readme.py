@@ -94,7 +94,8 @@ def the_rtsp_lines_work_together(folder):
     tree.mkdir()
     env = prepare(tree)
     check(" --port 8554" in server and "127.0.0.1:8554/camera" in client, server, client)
-    background = subprocess.Popen(["bash", "-c", "exec " + server.replace("--port 8554", "--port 0 --seconds 600")], cwd=tree, env=environment(),
+    server = server.replace("--port 8554", "--port 0 --seconds 600")
+    background = subprocess.Popen(["bash", "-c", "exec " + server], cwd=tree, env=environment(),
                                   stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
     try:
         url = background.stdout.readline().decode().strip()

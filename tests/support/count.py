@@ -13,7 +13,7 @@ import re
 import sys
 
 TAP = re.compile(r"^(not ok|ok)\b\s*\d*\s*-?\s*([^#]*)(?:#\s*(SKIP)\b\s*(.*))?", re.I)
-GOOD_ENDS = ("OK", "SKIP", "EXPECTEDFAIL")
+GOOD_ENDS = ("OK", "SKIP")
 
 
 def count_lines(program, text, tally):
@@ -40,6 +40,9 @@ def count_meson(job, path, tally):
     for line in path.read_text(errors="replace").splitlines():
         test = json.loads(line)
         program = f"{job}: {test['name']}"
+        if test["result"] == "EXPECTEDFAIL":  # it had to refuse, and did: what it printed on the way does not count
+            tally["passed"].append(program)
+            continue
         seen = count_lines(program, test.get("stdout") or "", tally)
         if test["result"] == "SKIP" and not seen:
             tally["skipped"].append(program)
