@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* CPU flags by cpuid. Bits: Intel SDM volume 2A, CPUID; AMD APM volume 3 appendix E agrees on all of them. */
+#define _GNU_SOURCE
 #include "cpu.h"
 
 #include <stdint.h>
@@ -7,6 +8,10 @@
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 /* XCR0: bits of register state that the system saves. Only callable when cpuid says OSXSAVE. */
 static uint64_t saved_state(void)
@@ -14,6 +19,18 @@ static uint64_t saved_state(void)
     uint32_t low, high;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return (uint64_t)high << 32 | low;
+}
+
+/* Linux gives a process tile registers only when it asks (arch_prctl(2), ARCH_REQ_XCOMP_PERM): they enlarge the
+ * frame of every signal. Asking again is harmless. */
+static bool amx_permitted(void)
+{
+#if defined(__linux__) && defined(SYS_arch_prctl)
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, TILE_DATA = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0;
+#else
+    return false;
+#endif
 }
 
 static bool has(uint32_t word, uint32_t bits)
@@ -30,7 +47,9 @@ unsigned glm4v_cpu_flags(void)
     const uint32_t vnni = 1u << 11;                                    /* leaf 7 ecx */
     const uint32_t bf16 = 1u << 5;                                     /* leaf 7.1 eax */
     const uint32_t amx_bf16 = 1u << 22;                                /* leaf 7 edx */
-    const uint64_t ymm = 0x6, zmm = 0xe6;                              /* XCR0 */
+    const uint32_t amx = 1u << 25 | 1u << 24 | 1u << 22; /* leaf 7 edx: int8, tiles, bf16 */
+    const uint64_t tiles = 0x60000;
+    const uint64_t ymm = 0x6, zmm = 0xe6; /* XCR0 */
     uint32_t a, b, c, d, ecx7, edx7, sub;
     unsigned flags = 0;
 
@@ -51,6 +70,8 @@ unsigned glm4v_cpu_flags(void)
      * (Sapphire Rapids: 109 against 217 GFLOP/s a core); Zen 4 and 5 run it twice as fast. */
     if ((flags & GLM4V_CPU_BF16) && has(edx7, amx_bf16))
         flags |= GLM4V_CPU_SLOW_BF16;
+    if ((flags & GLM4V_CPU_VNNI) && has(edx7, amx) && (state & tiles) == tiles && amx_permitted())
+        flags |= GLM4V_CPU_AMX;
     return flags;
 }
 #else
@@ -62,14 +83,18 @@ unsigned glm4v_cpu_flags(void)
 
 bool glm4v_cpu_mask(const char *level, unsigned *flags)
 {
+    enum {
+        AVX512 = GLM4V_CPU_AVX2 | GLM4V_CPU_AVX512 | GLM4V_CPU_VNNI | GLM4V_CPU_BF16 |
+                 GLM4V_CPU_SLOW_BF16
+    };
     static const struct {
         const char *name;
         unsigned keep;
     } levels[] = {
         { "c", 0 },
         { "avx2", GLM4V_CPU_AVX2 },
-        { "avx512", GLM4V_CPU_AVX2 | GLM4V_CPU_AVX512 | GLM4V_CPU_VNNI | GLM4V_CPU_BF16 |
-                        GLM4V_CPU_SLOW_BF16 },
+        { "avx512", AVX512 },
+        { "amx", AVX512 | GLM4V_CPU_AMX },
     };
     if (!level || !*level)
         return true;
@@ -89,6 +114,8 @@ const char *glm4v_cpu_level(unsigned flags)
     if (!(flags & GLM4V_CPU_AVX512))
         return "avx2";
     bool bf16 = (flags & GLM4V_CPU_BF16) && !(flags & GLM4V_CPU_SLOW_BF16);
+    if (flags & GLM4V_CPU_AMX)
+        return bf16 ? "avx512+vnni+bf16+amx" : "avx512+vnni+amx";
     if (flags & GLM4V_CPU_VNNI)
         return bf16 ? "avx512+vnni+bf16" : "avx512+vnni";
     return bf16 ? "avx512+bf16" : "avx512";

@@ -14,14 +14,20 @@
 /* They are slower here than the fused multiply-adds they stand for, and are not used. Only together with BF16. */
 #define GLM4V_CPU_SLOW_BF16 16u
 
-/* Flags of this machine; asks cpuid, and XGETBV whether the system saves the registers. Cheap, not cached. */
+/* AMX tiles, int8 and bf16, and the system lets this process use them. Only together with VNNI, whose results
+ * the int8 tiles repeat. */
+#define GLM4V_CPU_AMX 32u
+
+/* Flags of this machine; asks cpuid, and XGETBV whether the system saves the registers; asks Linux for the
+ * permission that AMX needs. Cheap, not cached. */
 unsigned glm4v_cpu_flags(void);
 
-/* Lower *flags to a named level: "c", "avx2", "avx512" (with whatever VNNI and BF16 are in *flags). NULL and "" leave
- * it alone. A level above what *flags has changes nothing. False, *flags untouched: no such name. */
+/* Lower *flags to a named level: "c", "avx2", "avx512" (with whatever VNNI and BF16 are in *flags), "amx"
+ * (everything). NULL and "" leave it alone. A level above what *flags has changes nothing. False, *flags
+ * untouched: no such name. */
 bool glm4v_cpu_mask(const char *level, unsigned *flags);
 
-/* "c", "avx2", "avx512", "avx512+vnni", "avx512+bf16", "avx512+vnni+bf16": for logs and reports. */
+/* "c", "avx2", "avx512", with "+vnni", "+bf16", "+vnni+bf16", "+vnni+amx": for logs and reports. */
 const char *glm4v_cpu_level(unsigned flags);
 
 #endif

@@ -155,7 +155,7 @@ struct glm4v_backend {
     const glm4v_log *log;
 };
 
-/* Open the CPU backend. GLM4V_CPU in the environment (c, avx2, avx512) lowers the kernel level. INVALID, NOMEM. */
+/* Open the CPU backend. GLM4V_CPU in the environment (c, avx2, avx512, amx) lowers the kernel level. INVALID, NOMEM. */
 int glm4v_backend_cpu_open(glm4v_backend **backend, uint32_t n_threads, const glm4v_log *log,
                            glm4v_error *err);
 

@@ -204,4 +204,11 @@ void glm4v_gemm_ops_init(glm4v_gemm_ops *ops, unsigned cpu)
     if ((cpu & GLM4V_CPU_BF16) && !(cpu & GLM4V_CPU_SLOW_BF16))
         ops->bf16 = glm4v_gemm_bf16_avx512bf16;
 #endif
+#ifdef HAVE_AMX
+    if (cpu & GLM4V_CPU_AMX) {
+        ops->bf16 = glm4v_gemm_bf16_amx;
+        ops->int8 = glm4v_gemm_int8_amx;
+        ops->int4 = glm4v_gemm_int4_amx;
+    }
+#endif
 }

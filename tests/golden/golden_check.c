@@ -23,7 +23,7 @@ static const char usage[] =
     "  --json            one object a line: case, stage, max_abs, nmse, equal, first_diff, margin\n"
     "At levels above C every operation is compared with the C kernels on the same weights and\n"
     "inputs as well (stages vision/c, prefill/c, decode/c: the worst operation, limit 1e-9).\n"
-    "GLM4V_CPU=c|avx2|avx512 in the environment lowers the kernel level.\n"
+    "GLM4V_CPU=c|avx2|avx512|amx in the environment lowers the kernel level.\n"
     "Exit status: 0 all within tolerance and all ids equal (quantized: equal where the margin\n"
     "exceeds ten times the largest error), 1 not so, 2 it could not run.\n";
 

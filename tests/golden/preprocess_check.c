@@ -11,7 +11,7 @@ static const char usage[] =
     "Compares sizes, grids, resized pixels and patches with reference vectors: DIR/smart_resize.json, and\n"
     "DIR/golden.safetensors with a PNG for each picture in it. One line for each picture and stage.\n"
     "Processor values are those of the real GLM-4.1V: 12544 to 9633792 pixels.\n"
-    "GLM4V_CPU=c|avx2|avx512 in the environment lowers the kernel level.\n"
+    "GLM4V_CPU=c|avx2|avx512|amx in the environment lowers the kernel level.\n"
     "Exit status: 0 everything equal, 1 not so, 2 it could not run, or there was nothing to compare.\n";
 
 typedef struct {

@@ -21,15 +21,19 @@ static void (*const checks[])(struct check *t) = {
     check_image, check_norm,      check_pack,    check_rope,
 };
 
-/* Levels from the bottom up; what the machine lacks is left out. */
-static const unsigned levels[] = {
-    0,
-    GLM4V_CPU_AVX2,
-    GLM4V_CPU_AVX2 | GLM4V_CPU_AVX512,
-    GLM4V_CPU_AVX2 | GLM4V_CPU_AVX512 | GLM4V_CPU_VNNI,
-    GLM4V_CPU_AVX2 | GLM4V_CPU_AVX512 | GLM4V_CPU_BF16,
-    GLM4V_CPU_AVX2 | GLM4V_CPU_AVX512 | GLM4V_CPU_VNNI | GLM4V_CPU_BF16,
+enum {
+    AVX2 = GLM4V_CPU_AVX2,
+    AVX512 = AVX2 | GLM4V_CPU_AVX512,
+    VNNI = AVX512 | GLM4V_CPU_VNNI,
+    BF16 = AVX512 | GLM4V_CPU_BF16,
+    AMX = VNNI | GLM4V_CPU_AMX,
 };
+
+/* Levels from the bottom up, and the one that each stands on; what the machine lacks is left out. */
+static const struct {
+    unsigned cpu, below;
+} levels[] = { { 0, 0 },         { AVX2, 0 },      { AVX512, AVX2 },
+               { VNNI, AVX512 }, { BF16, AVX512 }, { AMX, VNNI } };
 
 static void init_tables(struct tables *tables, unsigned cpu)
 {
@@ -274,24 +278,17 @@ void check_bytes(struct check *t, const void *got, const void *ref, size_t bytes
 
 static void run_levels(struct check *t, const char *only)
 {
-    unsigned have = glm4v_cpu_flags(), below = 0;
+    unsigned have = glm4v_cpu_flags();
 
     init_tables(&t->ref, 0);
     /* The C forms are level 0: nothing to compare them with, but timed. */
     for (size_t i = t->bench ? 0 : 1; i < sizeof levels / sizeof *levels; i++) {
-        if ((levels[i] & have) != levels[i])
-            continue;
-        t->cpu = levels[i];
+        t->cpu = levels[i].cpu;
         t->level = glm4v_cpu_level(t->cpu);
-        init_tables(&t->below, below);
+        if ((t->cpu & have) != t->cpu || (only && strcmp(only, t->level)))
+            continue;
+        init_tables(&t->below, levels[i].below);
         init_tables(&t->ops, t->cpu);
-        /* VNNI alone and BF16 alone both stand on plain AVX-512; their sum adds nothing new over the two. */
-        if (!(levels[i] & (GLM4V_CPU_VNNI | GLM4V_CPU_BF16)))
-            below = levels[i];
-        else if (i == sizeof levels / sizeof *levels - 1)
-            continue;
-        if (only && strcmp(only, t->level))
-            continue;
         for (size_t k = 0; k < sizeof checks / sizeof *checks; k++)
             checks[k](t);
     }

@@ -27,6 +27,10 @@ static void cpu_levels_have_names_and_masks(struct check *t)
     unsigned all = GLM4V_CPU_AVX2 | GLM4V_CPU_AVX512 | GLM4V_CPU_VNNI | GLM4V_CPU_BF16, flags = all;
     ok &= glm4v_cpu_mask(NULL, &flags) && glm4v_cpu_mask("", &flags) && flags == all;
     ok &= glm4v_cpu_mask("avx512", &flags) && flags == all;
+    flags |= GLM4V_CPU_AMX;
+    ok &= glm4v_cpu_mask("amx", &flags) && flags == (all | GLM4V_CPU_AMX);
+    ok &= !strcmp(glm4v_cpu_level(flags), "avx512+vnni+bf16+amx");
+    ok &= glm4v_cpu_mask("avx512", &flags) && flags == all;
     ok &= !glm4v_cpu_mask("sse", &flags) && flags == all;
     ok &= glm4v_cpu_mask("avx2", &flags) && flags == GLM4V_CPU_AVX2;
     ok &= glm4v_cpu_mask("avx512", &flags) && flags == GLM4V_CPU_AVX2; /* lowers only */

@@ -67,6 +67,34 @@ __attribute__((target("avx512f"), noinline)) static void bf16_avx512(void)
 #undef STEP
 }
 
+#ifdef HAVE_AMX
+/* Six accumulators of 16 x 16, all registers zero. 16 x 16 x 64 bytes an instruction, a sixteenth of the rounds. */
+#define TILES(op)                                                                                  \
+    struct {                                                                                       \
+        uint8_t palette, zero[15];                                                                 \
+        uint16_t row_bytes[16];                                                                    \
+        uint8_t rows[16];                                                                          \
+    } config = {                                                                                   \
+        1, { 0 }, { 64, 64, 64, 64, 64, 64, 64, 64 }, { 16, 16, 16, 16, 16, 16, 16, 16 }           \
+    };                                                                                             \
+    __asm__ volatile("ldtilecfg %0" : : "m"(config));                                              \
+    for (int r = 0; r < ROUNDS / 16; r++)                                                          \
+        __asm__ volatile(op " %tmm7, %tmm6, %tmm0\n\t" op " %tmm7, %tmm6, %tmm1\n\t" op            \
+                            " %tmm7, %tmm6, %tmm2\n\t" op " %tmm7, %tmm6, %tmm3\n\t" op            \
+                            " %tmm7, %tmm6, %tmm4\n\t" op " %tmm7, %tmm6, %tmm5");                 \
+    __asm__ volatile("tilerelease")
+
+static void int8_amx(void)
+{
+    TILES("tdpbsud");
+}
+
+static void bf16_amx(void)
+{
+    TILES("tdpbf16ps");
+}
+#endif
+
 struct kernel {
     void (*run)(void);
     double operations; /* of one instruction */
@@ -75,6 +103,13 @@ struct kernel {
 static struct kernel pick(unsigned cpu, enum peak kind)
 {
     bool wide = cpu & GLM4V_CPU_AVX512;
+#ifdef HAVE_AMX
+    const double tile =
+        6.0 / 16 / CHAINS * 16 * 16 * 64; /* of a sixteenth of the rounds, six of twelve chains */
+    if (cpu & GLM4V_CPU_AMX && kind != PEAK_F32)
+        return kind == PEAK_INT8 ? (struct kernel) { int8_amx, 2 * tile }
+                                 : (struct kernel) { bf16_amx, tile };
+#endif
     if (kind == PEAK_INT8)
         return (cpu & GLM4V_CPU_VNNI) ? (struct kernel) { int8_vnni, 128 }
                                       : (struct kernel) { int8_avx2, 32 };
