@@ -37,7 +37,7 @@ ours() { find "$stage" -name "$1" -path "*$2*" | head -n 1; }
 cp "$(ours glm4v /bin/)" "$target/bin/"
 cp "$(ours libgstglm4vdescribe.so /gstreamer-1.0/)" "$target/lib/gstreamer-1.0/"
 cp -L "$(ours 'libglm4v.so.0' /lib)" "$target/lib/"
-cp -r "$(ours glm4v /share/)" "$target/share/"
+cp -r "$(ours glm4v /share/)" "$(ours gstreamer-1.0 /share/)" "$target/share/"
 
 for program in $programs; do
     cp "$(command -v "$program")" "$target/bin/"
@@ -74,6 +74,7 @@ export PATH="$glm4v_bundle/bin:${PATH:-/usr/bin:/bin}"
 export LD_LIBRARY_PATH="$glm4v_bundle/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 export GST_PLUGIN_SYSTEM_PATH_1_0="$glm4v_bundle/lib/gstreamer-1.0"
 export GST_PLUGIN_PATH_1_0=
+export GST_PRESET_PATH="$glm4v_bundle/share/gstreamer-1.0/presets"
 export GST_PLUGIN_SCANNER_1_0="$glm4v_bundle/libexec/gst-plugin-scanner"
 export GST_REGISTRY_1_0="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/glm4v-bundle-registry.bin"
 unset glm4v_bundle

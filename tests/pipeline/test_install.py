@@ -27,7 +27,7 @@ def every_file_is_in_its_place(folder):
     prefix, libdir = installed(folder)
     for name in (f"{libdir}/gstreamer-1.0/libgstglm4vdescribe.so", f"{libdir}/libglm4v.so", f"{libdir}/libglm4v.so.0",
                  f"{libdir}/pkgconfig/glm4v.pc", "include/glm4v/glm4v.h", "bin/glm4v",
-                 "share/glm4v/models/surface-tiny/config.json", "share/glm4v/models/surface-tiny/README.md",
+                 "share/gstreamer-1.0/presets/GstGlm4vDescribe.prs", "share/glm4v/models/surface-tiny/config.json", "share/glm4v/models/surface-tiny/README.md",
                  "share/gstreamer-1.0/presets/GstGlm4vDescribe.prs"):
         check((prefix / name).exists(), "missing:", name)
     allowed = (str(prefix / libdir), str(prefix / "include" / "glm4v"), str(prefix / "bin"),
@@ -60,6 +60,10 @@ def installed_programs_find_library_model_and_plugin(folder):
     done = good(run(f"gst-launch-1.0 -q filesrc location={picture} ! pngdec ! videoconvert ! glm4vdescribe name=d "
                     "! fakesink d.text ! fdsink | cat", env=env))
     check(len(done.stdout) > 10, done.stdout, done.stderr)
+    env["GST_PRESET_PATH"] = str(prefix / "share" / "gstreamer-1.0" / "presets")
+    done = good(run(f"gst-launch-1.0 -q filesrc location={picture} ! pngdec ! videoconvert "
+                    "! glm4vdescribe name=d '@preset=inspect' ! fakesink d.text ! fdsink | cat", env=env))
+    check("defects" in json.loads(done.stdout), done.stdout, done.stderr)
 
 
 def a_program_builds_against_the_pkg_config_file(folder):
