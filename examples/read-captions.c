@@ -2,7 +2,8 @@
 /* How an application reads captions, three ways side by side:
  *   meta   on the frame that was described, in the video branch (here an appsink)
  *   bus    as element message "glm4vdescribe-result"
- *   text   as text/x-raw buffers with time and duration, from the request pad "text" (here an appsink)
+ *   text   as text/x-raw buffers with time and duration, from the request pad "text" (here an
+ *          appsink)
  * Usage: read-captions FILE [PROMPT]
  * Build: cc read-captions.c $(pkg-config --cflags --libs gstreamer-app-1.0) */
 #include <gst/app/gstappsink.h>
@@ -22,7 +23,8 @@ static void print_result(const char *how, const GstStructure *result)
     printf("%s  %" GST_TIME_FORMAT "  %s  %s\n", how, GST_TIME_ARGS(pts), status, text ? text : "");
 }
 
-/* Several results may sit on one buffer, so look at every meta of that kind. Runs on a streaming thread. */
+/* Several results may sit on one buffer, so look at every meta of that kind. Runs on a streaming
+ * thread. */
 static GstFlowReturn on_frame(GstAppSink *sink, gpointer user)
 {
     GstSample *sample = gst_app_sink_pull_sample(sink);
@@ -44,8 +46,9 @@ static GstFlowReturn on_text(GstAppSink *sink, gpointer user)
     GstBuffer *buffer = sample ? gst_sample_get_buffer(sample) : NULL;
     GstMapInfo map;
     if (buffer && gst_buffer_map(buffer, &map, GST_MAP_READ)) { /* UTF-8, no NUL at the end */
-        printf("text  %" GST_TIME_FORMAT "  +%" GST_TIME_FORMAT "  %.*s\n", GST_TIME_ARGS(GST_BUFFER_PTS(buffer)),
-               GST_TIME_ARGS(GST_BUFFER_DURATION(buffer)), (int)map.size, (const char *)map.data);
+        printf("text  %" GST_TIME_FORMAT "  +%" GST_TIME_FORMAT "  %.*s\n",
+               GST_TIME_ARGS(GST_BUFFER_PTS(buffer)), GST_TIME_ARGS(GST_BUFFER_DURATION(buffer)),
+               (int)map.size, (const char *)map.data);
         gst_buffer_unmap(buffer, &map);
     }
     if (sample)
@@ -53,7 +56,8 @@ static GstFlowReturn on_text(GstAppSink *sink, gpointer user)
     return GST_FLOW_OK;
 }
 
-static void listen_to(GstElement *pipeline, const char *name, GstFlowReturn (*new_sample)(GstAppSink *, gpointer))
+static void listen_to(GstElement *pipeline, const char *name,
+                      GstFlowReturn (*new_sample)(GstAppSink *, gpointer))
 {
     GstElement *sink = gst_bin_get_by_name(GST_BIN(pipeline), name);
     GstAppSinkCallbacks callbacks = { .new_sample = new_sample };

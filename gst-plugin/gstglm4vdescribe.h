@@ -53,7 +53,7 @@ struct _GstGlm4vDescribe
   gboolean live_known;          /* live was asked since the stream began */
   GstCaps *refused;             /* told already, or NULL */
   gboolean warned_frame;        /* a bad frame was told since CAPS */
-  gboolean missed_loading;      /* a due frame passed before the model was there */
+  gboolean missed_loading;      /* a due frame came before the model did */
 
   GMutex lock;                  /* guards all below; held with no other */
   guint epoch;                  /* counts flushes; stale results have less */

@@ -107,7 +107,8 @@ GstGlm4vWorker *gst_glm4v_worker_new (GstGlm4vModelConfig * config,
  * the thread is then left behind, calls back no more and frees itself. */
 gboolean gst_glm4v_worker_free (GstGlm4vWorker * worker);
 
-const GstGlm4vModelConfig *gst_glm4v_worker_get_config (GstGlm4vWorker * worker);
+const GstGlm4vModelConfig *gst_glm4v_worker_get_config (GstGlm4vWorker *
+    worker);
 
 /* While flushing nothing is accepted, everything is canceled, nobody waits.
  * Returns at once. */
@@ -124,9 +125,10 @@ gboolean gst_glm4v_worker_wait (GstGlm4vWorker * worker, GstGlm4vJob * job);
 /* Wait until nothing is left, at most timeout. FALSE if something is left. */
 gboolean gst_glm4v_worker_drain (GstGlm4vWorker * worker, GstClockTime timeout);
 
-/* Cancel all that is left and return it: references to at most two jobs whose done() will not
- * be called. */
-guint gst_glm4v_worker_take_all (GstGlm4vWorker * worker, GstGlm4vJob * jobs[2]);
+/* Cancel all that is left and return it: references to at most two jobs whose
+ * done() will not be called. */
+guint gst_glm4v_worker_take_all (GstGlm4vWorker * worker,
+    GstGlm4vJob * jobs[2]);
 
 /* Let go of every buffer of the stream: waiting frames are copied. */
 void gst_glm4v_worker_release_buffers (GstGlm4vWorker * worker);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Softmax attention of several query rows against the keys and values of one key/value head.
- *   o[r] = sum_j p[j] v[j],  p = softmax_j(scale * q[r] . k[j]),  j < n_keys[r]          arXiv:1706.03762
+ *   o[r] = sum_j p[j] v[j],  p = softmax_j(scale * q[r] . k[j]),  j < n_keys[r]    arXiv:1706.03762
  *
- * The rows may be several queries of one head, the heads that share this key/value head (GQA), or both: keys
- * and values are loaded once for all of them, so hand over as many as there are (12 to 48 keep the scores in
- * the second-level cache). All scores of a row are kept, and the maximum is taken before the first exponential.
- * A row's result is the same bytes whatever the other rows of the call are: products sum in order of d, values
- * in order of j, the sum of exponentials in an order that depends on n_keys[r] alone. Keys at or beyond
- * n_keys[r] have no influence on row r, not even as NaN.
+ * The rows may be several queries of one head, the heads that share this key/value head (GQA), or
+ * both: keys and values are loaded once for all of them, so hand over as many as there are (12 to
+ * 48 keep the scores in the second-level cache). All scores of a row are kept, and the maximum is
+ * taken before the first exponential. A row's result is the same bytes whatever the other rows of
+ * the call are: products sum in order of d, values in order of j, the sum of exponentials in an
+ * order that depends on n_keys[r] alone. Keys at or beyond n_keys[r] have no influence on row r,
+ * not even as NaN.
  *
  * NaN in a row's scores gives a NaN row, and so does a score of +inf. */
 #ifndef GLM4V_KERNELS_ATTENTION_H
@@ -24,7 +25,8 @@ typedef struct {
     ptrdiff_t ldk, ldv;
     int32_t rows, head_dim; /* >= 1 */
     float scale;
-    float *scratch; /* glm4v_attention_scratch() floats, 64-byte aligned, contents undefined before and after */
+    /* glm4v_attention_scratch() floats, 64-byte aligned, contents undefined before and after */
+    float *scratch;
 } glm4v_attention_args;
 
 /* Floats of scratch for a call of at most `rows` rows and `n_keys` keys. */

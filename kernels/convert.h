@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Rows from one number form to another. Narrowing rounds to nearest, ties to even; NaN stays a quiet NaN, beyond the
- * range becomes infinity. All of these give the same bits at every level, denormals included.
+/* Rows from one number form to another. Narrowing rounds to nearest, ties to even; NaN stays a
+ * quiet NaN, beyond the range becomes infinity. All of these give the same bits at every level,
+ * denormals included.
  *   f32_to_bf16, f32_to_f16, bf16_to_f32, f16_to_f32   n values, n >= 0
- *   f32_to_int8   one row of a table: *scale = max|x| / 127, q = round(x * (127 / max|x|)) in [-127, 127]
- *                 A row whose largest magnitude is below GLM4V_QUANT_MIN counts as zero (scale 0, q 0): 127 /
+ *   f32_to_int8   one row of a table: *scale = max|x| / 127, q = round(x * (127 / max|x|)) in
+ *                 [-127, 127] A row whose largest magnitude is below GLM4V_QUANT_MIN counts as zero
+ *                 (scale 0, q 0): 127 /
  * max would
- *                 overflow. A row holding NaN or infinity gets scale NaN and q 0, so that it reads back as NaN.
+ *                 overflow. A row holding NaN or infinity gets scale NaN and q 0, so that it reads
+ *                 back as NaN.
  *   int8_to_f32   y = scale * q
  * Any alignment, no overlap. */
 #ifndef GLM4V_KERNELS_CONVERT_H
@@ -16,9 +19,9 @@
 
 #define GLM4V_QUANT_MIN 0x1p-100f
 
-#define decl_narrow16(name) void(name)(uint16_t *y, const float *x, size_t n)
+#define decl_narrow16(name) void(name)(uint16_t * y, const float *x, size_t n)
 #define decl_widen16(name) void(name)(float *y, const uint16_t *x, size_t n)
-#define decl_f32_to_int8(name) void(name)(int8_t *q, float *scale, const float *x, size_t n)
+#define decl_f32_to_int8(name) void(name)(int8_t * q, float *scale, const float *x, size_t n)
 #define decl_int8_to_f32(name) void(name)(float *y, const int8_t *q, float scale, size_t n)
 
 typedef decl_narrow16(*glm4v_narrow16_fn);
@@ -35,8 +38,8 @@ typedef struct {
 
 void glm4v_convert_ops_init(glm4v_convert_ops *ops, unsigned cpu);
 
-/* For the C forms that quantize, here and in pack.c: scale = max / 127 of a row, and one value rounded. max is
- * 0 where the row counts as zero and where the scale is NaN. */
+/* For the C forms that quantize, here and in pack.c: scale = max / 127 of a row, and one value
+ * rounded. max is 0 where the row counts as zero and where the scale is NaN. */
 float glm4v_row_scale(float *max, const float *x, size_t n);
 int glm4v_round_int8(float x, float max);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* CPU flags by cpuid. Bits: Intel SDM volume 2A, CPUID; AMD APM volume 3 appendix E agrees on all of them. */
+/* CPU flags by cpuid. Bits: Intel SDM volume 2A, CPUID; AMD APM volume 3 appendix E agrees on all
+ * of them. */
 #define _GNU_SOURCE
 #include "cpu.h"
 
@@ -21,8 +22,8 @@ static uint64_t saved_state(void)
     return (uint64_t)high << 32 | low;
 }
 
-/* Linux gives a process tile registers only when it asks (arch_prctl(2), ARCH_REQ_XCOMP_PERM): they enlarge the
- * frame of every signal. Asking again is harmless. */
+/* Linux gives a process tile registers only when it asks (arch_prctl(2), ARCH_REQ_XCOMP_PERM): they
+ * enlarge the frame of every signal. Asking again is harmless. */
 static bool amx_permitted(void)
 {
 #if defined(__linux__) && defined(SYS_arch_prctl)
@@ -66,8 +67,9 @@ unsigned glm4v_cpu_flags(void)
         flags |= GLM4V_CPU_VNNI;
     if (sub >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && has(a, bf16))
         flags |= GLM4V_CPU_BF16;
-    /* Intel's cores with AMX run vdpbf16ps every second cycle, half as fast as the fused multiply-adds it stands for
-     * (Sapphire Rapids: 109 against 217 GFLOP/s a core); Zen 4 and 5 run it twice as fast. */
+    /* Intel's cores with AMX run vdpbf16ps every second cycle, half as fast as the fused
+     * multiply-adds it stands for (Sapphire Rapids: 109 against 217 GFLOP/s a core); Zen 4 and 5
+     * run it twice as fast. */
     if ((flags & GLM4V_CPU_BF16) && has(edx7, amx_bf16))
         flags |= GLM4V_CPU_SLOW_BF16;
     if ((flags & GLM4V_CPU_VNNI) && has(edx7, amx) && (state & tiles) == tiles && amx_permitted())

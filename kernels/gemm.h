@@ -1,31 +1,37 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* y [T, N] = x [T, K] * w [N, K]^T (+ bias) (+ y): matrix products with weights in panels, and how panels are made.
+/* y [T, N] = x [T, K] * w [N, K]^T (+ bias) (+ y): matrix products with weights in panels, and how
+ * panels are made.
  *
- * Panels. The N outputs are cut in panels of 16, the last one filled up with zero weights. One layout serves all
- * levels: 16 neighbouring outputs are the lanes of one vector (two at AVX2), so a panel is read front to back.
+ * Panels. The N outputs are cut in panels of 16, the last one filled up with zero weights. One
+ * layout serves all levels: 16 neighbouring outputs are the lanes of one vector (two at AVX2), so a
+ * panel is read front to back.
  *   f32   float   [panels][K][16]
  *   bf16  uint16  [panels][ceil(K/2)][16][2]
  *   int8  uint8   [panels][ceil(K/4)][16][4]   q + 128, q in [-127, 127];  scale f32 [panels][16]
- *   int4  uint8   [panels][K/8][16][4]         low nibble: input 8b + i, high nibble: input 8b + 4 + i;
- *                 scale f32 [panels][K/128][16]; zero uint8, same order, or NULL: 8 everywhere. K a multiple of 128.
- * Inputs beyond K are zero weights (int8: 128). Unsigned int8, because vpdpbusd multiplies unsigned by signed.
+ *   int4  uint8   [panels][K/8][16][4]         low nibble: input 8b + i, high nibble: input 8b + 4
+ *                                              + i; scale f32 [panels][K/128][16]; zero uint8, same
+ *                                              order, or NULL: 8 everywhere. K a multiple of 128.
+ * Inputs beyond K are zero weights (int8: 128). Unsigned int8, because vpdpbusd multiplies unsigned
+ * by signed.
  *
- * Activations. f32: as they are. bf16: rounded to bf16 by bf16_row. int8 and int4: rounded to int8 by
- * quantize_row, per row and group of 128 inputs g (the last group of a row may be shorter).
+ * Activations. f32: as they are. bf16: rounded to bf16 by bf16_row. int8 and int4: rounded to int8
+ * by quantize_row, per row and group of 128 inputs g (the last group of a row may be shorter).
  *
  * What is computed, for every row t and output n alone:
  *   f32   y = sum_k x w, one fp32 chain in order of k
- *   bf16  the same in pairs, the odd input of a pair first, fp32 accumulation (the order of vdpbf16ps, which flushes
- *         denormal inputs and results to zero: below 2^-126 levels may differ)
+ *   bf16  the same in pairs, the odd input of a pair first, fp32 accumulation (the order of
+ *         vdpbf16ps, which flushes denormal inputs and results to zero: below 2^-126 levels may
+ *         differ)
  *   int8  y = w_scale[n] * sum_g x_scale[g] * (sum_k q_x u - 128 sum_k q_x)
  *   int4  y = sum_g (x_scale[g] * w_scale[n][g]) * (sum_k q_x u - zero sum_k q_x)
- *         sums over k in int32, exact, the same at every level; sums over g one fp32 chain in order of g
+ *         sums over k in int32, exact, the same at every level; sums over g one fp32 chain in order
+ *         of g
  *   then y = y + bias, then y = old y + y if add.
- * The order depends on K and the level only, never on T, the tile or the range of panels: a row alone gives the same
- * bytes as the row among others (batch invariance). The C forms sum in double.
+ * The order depends on K and the level only, never on T, the tile or the range of panels: a row
+ * alone gives the same bytes as the row among others (batch invariance). The C forms sum in double.
  *
- * Kernels run in one thread, allocate nothing and cannot fail. Pointers need no more than their type's alignment;
- * 64-byte alignment of panels is faster. */
+ * Kernels run in one thread, allocate nothing and cannot fail. Pointers need no more than their
+ * type's alignment; 64-byte alignment of panels is faster. */
 #ifndef GLM4V_KERNELS_GEMM_H
 #define GLM4V_KERNELS_GEMM_H
 
@@ -67,45 +73,52 @@ static inline size_t glm4v_panel_bytes_int4(int32_t K)
 }
 
 typedef struct {
-    float *y;             /* [T, n_out], rows ldy apart */
-    const void *x;        /* f32: float [T, K]. bf16: uint16 [T, K rounded up to 2]. int8, int4: int8 [T, K rounded
-                           * up to 128], as the row operations below write them. Rows ldx elements apart */
-    const float *x_scale; /* int8, int4: [T, groups], else unused */
-    const int32_t *x_sum; /* int8, int4: [T, groups], else unused */
-    const void *w;        /* the whole matrix: panel 0 */
-    const float *w_scale; /* int8: [panels][16], int4: [panels][groups][16], else unused */
+    float *y; /* [T, n_out], rows ldy apart */
+    /* f32: float [T, K]. bf16: uint16 [T, K rounded up to 2]. int8, int4: int8 [T, K rounded up
+     * to 128], as the row operations below write them. Rows ldx elements apart */
+    const void *x;
+    const float *x_scale;  /* int8, int4: [T, groups], else unused */
+    const int32_t *x_sum;  /* int8, int4: [T, groups], else unused */
+    const void *w;         /* the whole matrix: panel 0 */
+    const float *w_scale;  /* int8: [panels][16], int4: [panels][groups][16], else unused */
     const uint8_t *w_zero; /* int4: [panels][groups][16] or NULL */
-    const float *bias;    /* [n_out] or NULL */
+    const float *bias;     /* [n_out] or NULL */
     ptrdiff_t ldy, ldx;
-    int32_t T, K, n_out;     /* all >= 1 */
-    int32_t panel, n_panels; /* which panels to compute: columns [16 panel, 16 (panel + n_panels)) of y, cut at n_out */
+    int32_t T, K, n_out; /* all >= 1 */
+    /* which panels to compute: columns [16 panel, 16 (panel + n_panels)) of y, cut at n_out */
+    int32_t panel, n_panels;
     bool add;
 } glm4v_gemm_args;
 
 #define decl_gemm(name) void(name)(const glm4v_gemm_args *g)
 
 /* y [K rounded up to 2] = x [K] as bf16, the rest 0. */
-#define decl_bf16_row(name) void(name)(uint16_t *y, const float *x, int32_t K)
+#define decl_bf16_row(name) void(name)(uint16_t * y, const float *x, int32_t K)
 
-/* Per group of 128 inputs: scale = max|x| / 127, q = round(x * (127 / max|x|)), ties to even, sum = sum q. q [K
- * rounded up to 128], the rest 0; scale, sum [groups]. A group whose largest magnitude is below GLM4V_QUANT_MIN
- * (convert.h) counts as zero: scale 0, q 0. A group holding NaN or infinity gets scale NaN and q 0: every
- * output of the row becomes NaN. The same bits at every level. */
-#define decl_quantize_row(name) \
-    void(name)(int8_t *q, float *scale, int32_t *sum, const float *x, int32_t K)
+/* Per group of 128 inputs: scale = max|x| / 127, q = round(x * (127 / max|x|)), ties to even, sum =
+ * sum q. q [K rounded up to 128], the rest 0; scale, sum [groups]. A group whose largest magnitude
+ * is below GLM4V_QUANT_MIN (convert.h) counts as zero: scale 0, q 0. A group holding NaN or
+ * infinity gets scale NaN and q 0: every output of the row becomes NaN. The same bits at every
+ * level. */
+#define decl_quantize_row(name)                                                                    \
+    void(name)(int8_t * q, float *scale, int32_t *sum, const float *x, int32_t K)
 
-/* One panel from n <= 16 rows of weights f32 [n, K], ldw apart. Same bits at every level. Rounding to nearest,
- * ties to even.
- * int8: per output, symmetric, scale = max|w| / 127, the rules of GLM4V_QUANT_MIN and NaN as in quantize_row.
- * int4: per output and group, q - 8 = round(w / scale) cut to [-8, 7]; scale is that one of max|w| / {7, 7.25, 7.5,
- * 7.75, 8, 8.5, 9, 9.5} with the least squared error (on Gaussian weights 74 % of that of max|w| / 7 alone). */
-#define GLM4V_INT4_DIVISORS { 7, 7.25f, 7.5f, 7.75f, 8, 8.5f, 9, 9.5f }
-#define decl_pack_f32(name) \
+/* One panel from n <= 16 rows of weights f32 [n, K], ldw apart. Same bits at every level. Rounding
+ * to nearest, ties to even.
+ * int8: per output, symmetric, scale = max|w| / 127, the rules of GLM4V_QUANT_MIN and NaN as in
+ * quantize_row. int4: per output and group, q - 8 = round(w / scale) cut to [-8, 7]; scale is that
+ * one of max|w| / {7, 7.25, 7.5, 7.75, 8, 8.5, 9, 9.5} with the least squared error (on Gaussian
+ * weights 74 % of that of max|w| / 7 alone). */
+#define GLM4V_INT4_DIVISORS                                                                        \
+    {                                                                                              \
+        7, 7.25f, 7.5f, 7.75f, 8, 8.5f, 9, 9.5f                                                    \
+    }
+#define decl_pack_f32(name)                                                                        \
     void(name)(float *panel, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
-#define decl_pack_bf16(name) \
-    void(name)(uint16_t *panel, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
-#define decl_pack_quant(name) \
-    void(name)(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
+#define decl_pack_bf16(name)                                                                       \
+    void(name)(uint16_t * panel, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
+#define decl_pack_quant(name)                                                                      \
+    void(name)(uint8_t * panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
 
 typedef decl_gemm(*glm4v_gemm_fn);
 typedef decl_bf16_row(*glm4v_bf16_row_fn);
@@ -126,7 +139,8 @@ typedef struct {
 
 void glm4v_gemm_ops_init(glm4v_gemm_ops *ops, unsigned cpu);
 
-/* The weights that a panel stands for, f32 [n, K], rows ldw apart: for comparison with a reference. One form, C. */
+/* The weights that a panel stands for, f32 [n, K], rows ldw apart: for comparison with a reference.
+ * One form, C. */
 void glm4v_unpack_f32(float *w, ptrdiff_t ldw, const float *panel, int32_t n, int32_t K);
 void glm4v_unpack_bf16(float *w, ptrdiff_t ldw, const uint16_t *panel, int32_t n, int32_t K);
 void glm4v_unpack_int8(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale, int32_t n,

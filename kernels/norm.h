@@ -4,17 +4,18 @@
  *   layer_norm  y = w * (x - mean) / sqrt(var + eps) + bias      LayerNorm, arXiv:1607.06450
  *               with var = mean((x - mean)^2)
  * add: the result is added to what y holds.
- * Squares are summed in fp32 by the vector forms: magnitudes beyond 1e17 overflow there (the C forms sum in double).
- * x, w, bias, y: f32 [n], n >= 1, any alignment. y may be x (then add means x + norm(x)), nothing else overlaps. */
+ * Squares are summed in fp32 by the vector forms: magnitudes beyond 1e17 overflow there (the C
+ * forms sum in double). x, w, bias, y: f32 [n], n >= 1, any alignment. y may be x (then add means x
+ * + norm(x)), nothing else overlaps. */
 #ifndef GLM4V_KERNELS_NORM_H
 #define GLM4V_KERNELS_NORM_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define decl_rms_norm(name) \
+#define decl_rms_norm(name)                                                                        \
     void(name)(float *y, const float *x, const float *w, int32_t n, float eps, bool add)
-#define decl_layer_norm(name) \
+#define decl_layer_norm(name)                                                                      \
     void(name)(float *y, const float *x, const float *w, const float *bias, int32_t n, float eps)
 
 typedef decl_rms_norm(*glm4v_rms_norm_fn);

@@ -121,10 +121,18 @@ def sources_name_their_licence(files):
 
 
 def lines_fit_the_page(files):
-    """100 columns are the aim of code, 120 the bound; 130 for scripts."""
+    """100 columns for code, GStreamer's 80 in gst-plugin/, 130 for scripts. A wide character counts once."""
     for name, number, line in lines_of(files, CODE + (".sh", ".py", ".build")):
-        if len(line) > (120 if name.endswith(CODE) else 130):
+        most = 130 if not name.endswith(CODE) else 80 if name.startswith("gst-plugin/") else 100
+        if len(line) > most:
             yield f"{name}:{number}: {len(line)} columns"
+
+
+def clang_format_agrees(files):
+    """gst-plugin/ has GStreamer's layout, which clang-format cannot make."""
+    code = [name for name in files if name.endswith(CODE) and not name.startswith("gst-plugin/")]
+    done = subprocess.run(["clang-format", "--dry-run", *code], cwd=ROOT, capture_output=True, text=True, check=True)
+    yield from sorted({line.split(":")[0] for line in done.stderr.splitlines() if "clang-format-violations" in line})
 
 
 def nothing_is_left_undone(files):
@@ -146,7 +154,8 @@ def commit_subjects_name_component_and_effect(files):
 
 RULES = [no_banned_call_in_engine_plugin_tools, memory_only_through_the_allocators, no_glib_below_the_plugin,
          kernels_include_nothing_of_the_engine, no_tab, no_trailing_space, files_end_in_one_newline,
-         no_invisible_unicode, sources_name_their_licence, lines_fit_the_page, nothing_is_left_undone,
+         no_invisible_unicode, sources_name_their_licence, lines_fit_the_page, clang_format_agrees,
+         nothing_is_left_undone,
          commit_subjects_name_component_and_effect]
 
 BAD = {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Memory read bandwidth of this minute, measured beside every decode figure: on shared machines it moves by a factor
- * of two within minutes, so a tokens/s figure alone says little. */
+/* Memory read bandwidth of this minute, measured beside every decode figure: on shared machines it
+ * moves by a factor of two within minutes, so a tokens/s figure alone says little. */
 #define _GNU_SOURCE
 #include "bandwidth.h"
 
@@ -14,7 +14,8 @@
 
 enum { BYTES_A_THREAD = 192 << 20, PASSES = 6 }; /* far more than any cache share */
 
-typedef uint64_t block __attribute__((vector_size(64))); /* a cache line; the compiler splits it as the CPU can */
+/* a cache line; the compiler splits it as the CPU can */
+typedef uint64_t block __attribute__((vector_size(64)));
 
 typedef struct {
     const block *blocks;
@@ -50,7 +51,8 @@ static double pass(reader *readers, int n_threads)
     pthread_t threads[64];
     int started = 0;
     double start = seconds();
-    while (started < n_threads && !pthread_create(&threads[started], NULL, read_all, &readers[started]))
+    while (started < n_threads &&
+           !pthread_create(&threads[started], NULL, read_all, &readers[started]))
         started++;
     for (int i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
@@ -77,7 +79,7 @@ double cli_read_bandwidth(int n_threads)
     memset(memory, 1, bytes);              /* own pages, not the shared zero page */
     const block *blocks = memory;
     for (int i = 0; i < n_threads; i++)
-        readers[i] = (reader){ .blocks = blocks + (size_t)i * n, .n = n };
+        readers[i] = (reader) { .blocks = blocks + (size_t)i * n, .n = n };
     for (int i = 0; i < PASSES; i++) {
         double rate = pass(readers, n_threads);
         best = rate > best ? rate : best;

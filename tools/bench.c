@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* glm4v bench: where the time of a caption goes, and how far decode is from what the memory can give.
- * Every figure is the median of --runs runs with its spread; the first run is thrown away. */
+/* glm4v bench: where the time of a caption goes, and how far decode is from what the memory can
+ * give. Every figure is the median of --runs runs with its spread; the first run is thrown away. */
 #define _GNU_SOURCE
 #include <math.h>
 #include <stdlib.h>
@@ -19,15 +19,15 @@ typedef struct {
 
 /* What a run measures; index of stages[]. */
 enum { PREPROCESS, VISION, PREFILL, FIRST_TOKEN, DECODE, TOTAL, N_STAGES };
-static const char *const stage_names[N_STAGES] = { "preprocess", "vision",  "prefill",
-                                                    "first_token", "decode", "total" };
+static const char *const stage_names[N_STAGES] = { "preprocess",  "vision", "prefill",
+                                                   "first_token", "decode", "total" };
 
 typedef struct {
-    double ms[N_STAGES];     /* mean over the batch */
-    double decode_rate;      /* tokens a second, all requests together */
+    double ms[N_STAGES]; /* mean over the batch */
+    double decode_rate;  /* tokens a second, all requests together */
     uint32_t prompt_tokens, vision_tokens, cached_tokens, output_tokens; /* of one request */
     uint32_t image_width, image_height;
-    double step_ms;          /* one decode step */
+    double step_ms; /* one decode step */
 } run_result;
 
 typedef struct {
@@ -61,7 +61,8 @@ static void draw(uint8_t *rgb, uint32_t width, uint32_t height, uint64_t seed)
         for (uint32_t x = 0; x < width; x++)
             for (uint32_t c = 0; c < 3; c++) {
                 state = state * 1664525u + 1013904223u;
-                uint32_t v = (x * (c + 1) + y * 2) / 4 + ((x / 32 + y / 32) % 2) * 64 + (state >> 28);
+                uint32_t v =
+                    (x * (c + 1) + y * 2) / 4 + ((x / 32 + y / 32) % 2) * 64 + (state >> 28);
                 rgb[((size_t)y * width + x) * 3 + c] = (uint8_t)v;
             }
 }
@@ -71,7 +72,8 @@ static void draw(uint8_t *rgb, uint32_t width, uint32_t height, uint64_t seed)
 static void add_timings(run_result *r, const glm4v_result *result, double share)
 {
     const glm4v_timings *t = &result->timings;
-    const uint64_t ns[N_STAGES] = { t->preprocess, t->vision, t->prefill, t->first_token, t->decode, t->total };
+    const uint64_t ns[N_STAGES] = { t->preprocess,  t->vision, t->prefill,
+                                    t->first_token, t->decode, t->total };
     for (int s = 0; s < N_STAGES; s++)
         r->ms[s] += (double)ns[s] / 1e6 * share;
     r->prompt_tokens = result->prompt_tokens;
@@ -108,16 +110,24 @@ static void on_done(void *user, const glm4v_result *result)
 }
 
 /* Submit the whole batch at once, wait for all. */
-static int run_once(const bench *b, const char *prompt, uint32_t batch, uint32_t tokens, run_result *out,
-                    glm4v_error *err)
+static int run_once(const bench *b, const char *prompt, uint32_t batch, uint32_t tokens,
+                    run_result *out, glm4v_error *err)
 {
     glm4v_request *requests[64] = { NULL };
-    glm4v_image image = { .data = b->rgb, .width = (int32_t)b->set->frame[0], .height = (int32_t)b->set->frame[1],
+    glm4v_image image = { .data = b->rgb,
+                          .width = (int32_t)b->set->frame[0],
+                          .height = (int32_t)b->set->frame[1],
                           .stride = 3 * (int64_t)b->set->frame[0] };
     sink s = { .result = out, .share = 1.0 / batch };
-    *out = (run_result){ 0 };
-    glm4v_task task = { .struct_size = sizeof task, .prompt = prompt, .images = &image, .n_images = 1,
-                        .max_tokens = tokens, .seed = b->set->seed, .on_done = on_done, .user = &s };
+    *out = (run_result) { 0 };
+    glm4v_task task = { .struct_size = sizeof task,
+                        .prompt = prompt,
+                        .images = &image,
+                        .n_images = 1,
+                        .max_tokens = tokens,
+                        .seed = b->set->seed,
+                        .on_done = on_done,
+                        .user = &s };
     int rc = 0;
     for (uint32_t i = 0; i < batch && !rc; i++) {
         task.stream = i;
@@ -154,14 +164,15 @@ static int count_tokens(bench *b, size_t words, uint64_t *tokens, glm4v_error *e
     return rc;
 }
 
-/* Find how many words make --prompt-tokens tokens around the picture; two probes give the line through them. The
- * probes warm the engine up as well. */
+/* Find how many words make --prompt-tokens tokens around the picture; two probes give the line
+ * through them. The probes warm the engine up as well. */
 static int make_prompt(bench *b, glm4v_error *err)
 {
     uint64_t one, many, want = b->set->prompt_tokens;
     b->prompt = cli_alloc(want + 16, 8);
     if (!b->prompt) {
-        snprintf(err->msg, sizeof err->msg, "no memory for a prompt of %llu tokens", (unsigned long long)want);
+        snprintf(err->msg, sizeof err->msg, "no memory for a prompt of %llu tokens",
+                 (unsigned long long)want);
         return GLM4V_ERR_NOMEM;
     }
     int rc = count_tokens(b, 1, &one, err);
@@ -186,7 +197,9 @@ static int compare(const void *a, const void *b)
 static spread spread_of(double *values, size_t n)
 {
     qsort(values, n, sizeof *values, compare);
-    return (spread){ .median = (values[(n - 1) / 2] + values[n / 2]) / 2, .min = values[0], .max = values[n - 1] };
+    return (spread) { .median = (values[(n - 1) / 2] + values[n / 2]) / 2,
+                      .min = values[0],
+                      .max = values[n - 1] };
 }
 
 static spread stage_spread(const bench *b, int stage)
@@ -213,7 +226,8 @@ static spread rate_spread(const bench *b)
 /* Multiplications of one token in the text model's linear layers. */
 static double text_products(const glm4v_model_info *i)
 {
-    double d = i->hidden_size, q = (double)i->n_heads * i->head_dim, kv = (double)i->n_kv_heads * i->head_dim;
+    double d = i->hidden_size, q = (double)i->n_heads * i->head_dim,
+           kv = (double)i->n_kv_heads * i->head_dim;
     return i->n_layers * (d * (q + 2 * kv) + q * d + 3 * d * i->ffn_size);
 }
 
@@ -241,7 +255,8 @@ static double step_bytes(const bench *b, const run_result *r)
     const glm4v_model_info *i = b->info;
     double head = (double)i->vocab_size * i->hidden_size;
     double context = r->prompt_tokens + r->output_tokens / 2.0;
-    double kv = 2.0 * context * i->n_kv_heads * i->head_dim * i->n_layers * 4 * (double)b->set->batch;
+    double kv =
+        2.0 * context * i->n_kv_heads * i->head_dim * i->n_layers * 4 * (double)b->set->batch;
     return form_bytes(i->form[GLM4V_PART_TEXT], text_products(i), i->hidden_size) +
            form_bytes(i->form[GLM4V_PART_LM_HEAD], head, i->hidden_size) + kv;
 }
@@ -277,8 +292,8 @@ static uint64_t peak_memory(void)
 
 typedef struct {
     char cpu[256];
-    double bandwidth;    /* bytes a second */
-    double step_rate;    /* bytes a second that decode reads */
+    double bandwidth; /* bytes a second */
+    double step_rate; /* bytes a second that decode reads */
     double prefill_tflops;
     uint64_t peak_memory;
     spread stage[N_STAGES], step, rate;
@@ -304,24 +319,29 @@ static void make_report(const bench *b, report *r, double bandwidth, uint64_t pe
 static void print_plain(const bench *b, const report *r)
 {
     char text[2][32];
-    printf("model       %s, text %s, vision %s, %s%s\n", b->info->name, b->info->form[GLM4V_PART_TEXT],
-           b->info->form[GLM4V_PART_VISION], b->info->isa, b->set->random_weights ? ", random weights" : "");
+    printf("model       %s, text %s, vision %s, %s%s\n", b->info->name,
+           b->info->form[GLM4V_PART_TEXT], b->info->form[GLM4V_PART_VISION], b->info->isa,
+           b->set->random_weights ? ", random weights" : "");
     printf("machine     %s, %d cores, glm4v %s\n", r->cpu, cli_cores(), glm4v_version());
-    printf("picture     %ux%u -> %ux%u, %u tokens; prompt %u tokens in all, %u cached; answer %u; batch %llu\n\n",
-           b->set->frame[0], b->set->frame[1], r->last->image_width, r->last->image_height, r->last->vision_tokens,
-           r->last->prompt_tokens, r->last->cached_tokens, r->last->output_tokens,
-           (unsigned long long)b->set->batch);
-    printf("load        %9.2f ms\n%-11s %12s %10s %10s\n", b->load_ms, "stage", "median ms", "min", "max");
+    printf("picture     %ux%u -> %ux%u, %u tokens; prompt %u tokens in all, %u cached; answer %u; "
+           "batch %llu\n\n",
+           b->set->frame[0], b->set->frame[1], r->last->image_width, r->last->image_height,
+           r->last->vision_tokens, r->last->prompt_tokens, r->last->cached_tokens,
+           r->last->output_tokens, (unsigned long long)b->set->batch);
+    printf("load        %9.2f ms\n%-11s %12s %10s %10s\n", b->load_ms, "stage", "median ms", "min",
+           "max");
     for (int s = 0; s < N_STAGES; s++)
-        printf("%-11s %12.2f %10.2f %10.2f\n", stage_names[s], r->stage[s].median, r->stage[s].min, r->stage[s].max);
+        printf("%-11s %12.2f %10.2f %10.2f\n", stage_names[s], r->stage[s].median, r->stage[s].min,
+               r->stage[s].max);
     printf("\nprefill     %.3f TFLOP/s\n", r->prefill_tflops);
     printf("decode      %.3f ms a token, %.1f tokens/s in all\n", r->step.median, r->rate.median);
-    printf("            reads %.2f GB/s, %.0f %% of %.2f GB/s measured in this run\n", r->step_rate / 1e9,
-           r->bandwidth > 0 ? 100 * r->step_rate / r->bandwidth : 0, r->bandwidth / 1e9);
-    printf("captions    %.2f a second\n", r->stage[TOTAL].median > 0
-                                              ? 1e3 * (double)b->set->batch / r->stage[TOTAL].median : 0);
-    printf("memory      %s at most (host), weights %s in files\n", cli_bytes(text[0], r->peak_memory),
-           cli_bytes(text[1], b->info->file_bytes));
+    printf("            reads %.2f GB/s, %.0f %% of %.2f GB/s measured in this run\n",
+           r->step_rate / 1e9, r->bandwidth > 0 ? 100 * r->step_rate / r->bandwidth : 0,
+           r->bandwidth / 1e9);
+    printf("captions    %.2f a second\n",
+           r->stage[TOTAL].median > 0 ? 1e3 * (double)b->set->batch / r->stage[TOTAL].median : 0);
+    printf("memory      %s at most (host), weights %s in files\n",
+           cli_bytes(text[0], r->peak_memory), cli_bytes(text[1], b->info->file_bytes));
 }
 
 static void json_spread(cli_json *json, const char *key, const spread *s)
@@ -381,7 +401,8 @@ static void print_json(const bench *b, const report *r)
     json_spread(&json, "tokens_per_s", &r->rate);
     cli_json_number(&json, "read_gb_per_s", r->step_rate / 1e9);
     cli_json_number(&json, "measured_gb_per_s", r->bandwidth / 1e9);
-    cli_json_number(&json, "percent_of_measured", r->bandwidth > 0 ? 100 * r->step_rate / r->bandwidth : 0);
+    cli_json_number(&json, "percent_of_measured",
+                    r->bandwidth > 0 ? 100 * r->step_rate / r->bandwidth : 0);
     cli_json_close(&json);
     cli_json_open(&json, "memory");
     cli_json_int(&json, "host_peak", (int64_t)r->peak_memory);
@@ -399,7 +420,8 @@ static int measure(bench *b, glm4v_error *err)
     for (uint64_t i = 0; i <= b->set->runs && !rc; i++) {
         cli_progress("measuring", (double)i / ((double)b->set->runs + 1));
         /* the first run warms up and is overwritten */
-        rc = run_once(b, b->prompt, (uint32_t)b->set->batch, (uint32_t)b->set->tokens, &b->runs[i ? i - 1 : 0], err);
+        rc = run_once(b, b->prompt, (uint32_t)b->set->batch, (uint32_t)b->set->tokens,
+                      &b->runs[i ? i - 1 : 0], err);
     }
     cli_progress_clear();
     return rc;
@@ -410,7 +432,8 @@ static int run(bench *b, glm4v_model *model)
     const settings *set = b->set;
     glm4v_error err = { 0 };
     report r = { .cpu = "" };
-    glm4v_engine_options options = { .struct_size = sizeof options, .max_batch = (uint32_t)set->batch };
+    glm4v_engine_options options = { .struct_size = sizeof options,
+                                     .max_batch = (uint32_t)set->batch };
     int rc = glm4v_engine_open(&b->engine, model, &options, &err);
     if (!rc)
         rc = measure(b, &err);
@@ -427,9 +450,12 @@ static int run(bench *b, glm4v_model *model)
 static int open_and_run(const settings *set, const char *dir)
 {
     bench b = { .set = set, .dir = dir };
-    glm4v_model_options options = { .struct_size = sizeof options, .device = set->device,
-                                    .quantization = set->quantization, .n_threads = (uint32_t)set->threads,
-                                    .random_weights = set->random_weights, .random_seed = set->seed };
+    glm4v_model_options options = { .struct_size = sizeof options,
+                                    .device = set->device,
+                                    .quantization = set->quantization,
+                                    .n_threads = (uint32_t)set->threads,
+                                    .random_weights = set->random_weights,
+                                    .random_seed = set->seed };
     b.rgb = cli_alloc((size_t)set->frame[0] * set->frame[1], 3);
     b.runs = cli_alloc(set->runs, sizeof *b.runs);
     b.column = cli_alloc(set->runs, sizeof *b.column);
@@ -457,7 +483,9 @@ static int open_and_run(const settings *set, const char *dir)
 
 int cli_bench(int argc, char **argv)
 {
-    settings set = { .prompt_tokens = 32, .tokens = 24, .batch = 1, .runs = 10, .frame = { 448, 448 } };
+    settings set = {
+        .prompt_tokens = 32, .tokens = 24, .batch = 1, .runs = 10, .frame = { 448, 448 }
+    };
     const cli_option options[] = {
         { "model", "DIR", CLI_STRING, &set.model, 0, 0,
           "model directory; default: $GLM4V_MODEL, else the model that comes\nwith the program" },
@@ -465,14 +493,17 @@ int cli_bench(int argc, char **argv)
           "a config.json, with --random-weights: no checkpoint needed" },
         { "random-weights", NULL, CLI_FLAG, &set.random_weights, 0, 0,
           "fill memory with seeded random weights: speed at full size" },
-        { "device", "D", CLI_STRING, &set.device, 0, 0, "auto, cpu, or cuda[:N][,cuda:M]; default auto" },
+        { "device", "D", CLI_STRING, &set.device, 0, 0,
+          "auto, cpu, or cuda[:N][,cuda:M]; default auto" },
         { "quantization", "Q", CLI_STRING, &set.quantization, 0, 0, "as in describe" },
-        { "threads", "N", CLI_COUNT, &set.threads, 0, 1024, "CPU threads; default: all cores of this process" },
+        { "threads", "N", CLI_COUNT, &set.threads, 0, 1024,
+          "CPU threads; default: all cores of this process" },
         { "frame", "WxH", CLI_SIZE, set.frame, 1, 16384, "size of the picture; default 448x448" },
         { "prompt-tokens", "N", CLI_COUNT, &set.prompt_tokens, 1, 100000,
           "tokens of the prompt beside the picture's, about; default 32" },
         { "tokens", "N", CLI_COUNT, &set.tokens, 1, 65536,
-          "longest answer; default 24. A trained model may stop earlier:\nthe report says how many came" },
+          "longest answer; default 24. A trained model may stop earlier:\nthe report says how many "
+          "came" },
         { "batch", "N", CLI_COUNT, &set.batch, 1, 64, "requests at once; default 1" },
         { "runs", "N", CLI_COUNT, &set.runs, 1, 10000, "measured runs; default 10" },
         { "seed", "N", CLI_COUNT, &set.seed, 0, 9e15, "of picture and random weights; default 0" },
@@ -481,12 +512,15 @@ int cli_bench(int argc, char **argv)
     const cli_command command = {
         .name = "bench",
         .synopsis = "[OPTIONS]",
-        .about = "Measures each stage of a caption: preparing the picture, vision, prefill, decode, first token, and\n"
-                 "the most memory the process held. Decode is also told in bytes read a second beside the read\n"
+        .about = "Measures each stage of a caption: preparing the picture, vision, prefill, "
+                 "decode, first token, and\n"
+                 "the most memory the process held. Decode is also told in bytes read a second "
+                 "beside the read\n"
                  "bandwidth that this machine had in the same minute.",
         .examples = "glm4v bench\n"
                     "glm4v bench --frame 1280x720 --tokens 64 --batch 4 --json\n"
-                    "glm4v bench --config GLM-4.1V-9B-Thinking/config.json --random-weights --quantization int4",
+                    "glm4v bench --config GLM-4.1V-9B-Thinking/config.json --random-weights "
+                    "--quantization int4",
         .options = options,
         .n_options = sizeof options / sizeof *options,
     };
@@ -494,12 +528,14 @@ int cli_bench(int argc, char **argv)
     if (!cli_parse(&command, argc, argv, &n_operands, &status))
         return status;
     if (n_operands)
-        return cli_usage_error(&command, "what is \"%s\"? The model is named with --model", argv[0]);
+        return cli_usage_error(&command, "what is \"%s\"? The model is named with --model",
+                               argv[0]);
     if (set.config && (set.model || !set.random_weights))
         return cli_usage_error(&command, "--config goes with --random-weights and without --model");
     /* the engine takes a configuration file in place of a directory when the weights are random */
     const char *model = set.config ? set.config : cli_model_dir(set.model);
     if (!model)
-        return cli_usage_error(&command, "no model was found: name one with --model or GLM4V_MODEL");
+        return cli_usage_error(&command,
+                               "no model was found: name one with --model or GLM4V_MODEL");
     return open_and_run(&set, model);
 }

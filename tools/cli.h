@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the subcommands of glm4v share: options and their help, exit codes, the default model, progress, JSON. */
+/* What the subcommands of glm4v share: options and their help, exit codes, the default model,
+ * progress, JSON. */
 #ifndef GLM4V_TOOLS_CLI_H
 #define GLM4V_TOOLS_CLI_H
 
@@ -31,9 +32,9 @@ typedef struct {
     const char *name;     /* without the two dashes */
     const char *argument; /* word for it in the help; NULL for flags */
     cli_kind kind;
-    void *value;          /* holds the default, receives what was given */
-    double min, max;      /* bounds of CLI_COUNT, CLI_NUMBER and CLI_SIZE, both allowed */
-    const char *help;     /* one or more lines, '\n' between them */
+    void *value;      /* holds the default, receives what was given */
+    double min, max;  /* bounds of CLI_COUNT, CLI_NUMBER and CLI_SIZE, both allowed */
+    const char *help; /* one or more lines, '\n' between them */
 } cli_option;
 
 typedef struct {
@@ -45,23 +46,27 @@ typedef struct {
     size_t n_options;
 } cli_command;
 
-/* Read options; operands are moved to the front of argv in order. *n_operands tells how many. Prints help or an error
- * itself. Returns true to go on, else *status is the exit status. "--" ends the options. */
+/* Read options; operands are moved to the front of argv in order. *n_operands tells how many.
+ * Prints help or an error itself. Returns true to go on, else *status is the exit status. "--" ends
+ * the options. */
 bool cli_parse(const cli_command *command, int argc, char **argv, int *n_operands, int *status);
 
 /* Print "glm4v NAME: message" and where the help is; returns CLI_USAGE. */
-int cli_usage_error(const cli_command *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int cli_usage_error(const cli_command *command, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* Print "glm4v: message" on stderr, over the progress bar if one is shown. */
 void cli_message(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* The model directory to use: given if not NULL, else $GLM4V_MODEL, else the shipped model beside this program
- * (installed or bundled), else the one it was installed with, else the one of the source tree it was built from.
- * NULL when there is none; static storage. */
+/* The model directory to use: given if not NULL, else $GLM4V_MODEL, else the shipped model beside
+ * this program (installed or bundled), else the one it was installed with, else the one of the
+ * source tree it was built from. NULL when there is none; static storage. */
 const char *cli_model_dir(const char *given);
 
-/* Open a model with a progress bar; prints the error. Log lines up to `level` go to stderr. NULL on failure. */
-glm4v_model *cli_model_open(const char *dir, const glm4v_model_options *options, glm4v_log_level level);
+/* Open a model with a progress bar; prints the error. Log lines up to `level` go to stderr. NULL on
+ * failure. */
+glm4v_model *cli_model_open(const char *dir, const glm4v_model_options *options,
+                            glm4v_log_level level);
 
 /* Flush stdout; returns status, or CLI_OUTPUT with a message when something was not written. */
 int cli_finish(int status);
@@ -76,20 +81,23 @@ const char *cli_bytes(char *text, uint64_t bytes);
 /* Zeroed memory for n things of the given size, or NULL; free with free(). */
 void *cli_alloc(size_t n, size_t size);
 
-/* One JSON value a line: objects are opened and closed, keys are separated here. Depth is bounded by the callers. */
+/* One JSON value a line: objects are opened and closed, keys are separated here. Depth is bounded
+ * by the callers. */
 typedef struct {
     FILE *out;
     bool comma;
 } cli_json;
 
-void cli_json_open(cli_json *json, const char *key); /* '{'; key NULL at the top level and in arrays */
-void cli_json_close(cli_json *json);                 /* '}' */
+/* '{'; key NULL at the top level and in arrays */
+void cli_json_open(cli_json *json, const char *key);
+void cli_json_close(cli_json *json); /* '}' */
 void cli_json_array(cli_json *json, const char *key);
 void cli_json_array_close(cli_json *json);
 void cli_json_end(cli_json *json); /* newline, flushed: a reader sees each line at once */
 void cli_json_string(cli_json *json, const char *key, const char *value);
 void cli_json_int(cli_json *json, const char *key, int64_t value);
-void cli_json_number(cli_json *json, const char *key, double value); /* at most 6 digits after the point */
+/* at most 6 digits after the point */
+void cli_json_number(cli_json *json, const char *key, double value);
 void cli_json_bool(cli_json *json, const char *key, bool value);
 void cli_json_null(cli_json *json, const char *key);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* glm4v describe: one caption for each picture, and for a frame of a video every --interval seconds. */
+/* glm4v describe: one caption for each picture, and for a frame of a video every --interval
+ * seconds. */
 #include <math.h>
 #include <string.h>
 
@@ -23,11 +24,12 @@ typedef struct {
 static void print_time(FILE *out, int64_t pts)
 {
     int64_t ms = pts / 1000000;
-    fprintf(out, "%02lld:%02lld:%02lld.%03lld", (long long)(ms / 3600000), (long long)(ms / 60000 % 60),
-            (long long)(ms / 1000 % 60), (long long)(ms % 1000));
+    fprintf(out, "%02lld:%02lld:%02lld.%03lld", (long long)(ms / 3600000),
+            (long long)(ms / 60000 % 60), (long long)(ms / 1000 % 60), (long long)(ms % 1000));
 }
 
-static void print_plain(const session *s, const char *input, const cli_frame *frame, const glm4v_result *result)
+static void print_plain(const session *s, const char *input, const cli_frame *frame,
+                        const glm4v_result *result)
 {
     if (s->name_inputs)
         printf("%s: ", input);
@@ -64,8 +66,9 @@ static void json_timings(cli_json *json, const glm4v_timings *t)
 static void json_model(cli_json *json, const glm4v_model_info *info)
 {
     char forms[128];
-    snprintf(forms, sizeof forms, "text=%s,vision=%s,embedding=%s,lm-head=%s", info->form[GLM4V_PART_TEXT],
-             info->form[GLM4V_PART_VISION], info->form[GLM4V_PART_EMBEDDING], info->form[GLM4V_PART_LM_HEAD]);
+    snprintf(forms, sizeof forms, "text=%s,vision=%s,embedding=%s,lm-head=%s",
+             info->form[GLM4V_PART_TEXT], info->form[GLM4V_PART_VISION],
+             info->form[GLM4V_PART_EMBEDDING], info->form[GLM4V_PART_LM_HEAD]);
     cli_json_open(json, "model");
     cli_json_string(json, "name", info->name);
     cli_json_string(json, "hash", info->hash);
@@ -75,7 +78,8 @@ static void json_model(cli_json *json, const glm4v_model_info *info)
 }
 
 /* The keys are those of the element's results. */
-static void print_json(const session *s, const char *input, const cli_frame *frame, const glm4v_result *result)
+static void print_json(const session *s, const char *input, const cli_frame *frame,
+                       const glm4v_result *result)
 {
     cli_json json = { .out = stdout };
     cli_json_open(&json, NULL);
@@ -106,10 +110,12 @@ static void print_json(const session *s, const char *input, const cli_frame *fra
     cli_json_end(&json);
 }
 
-/* A failed input is told on stderr, and in the JSON too, so that its lines account for every input. */
+/* A failed input is told on stderr, and in the JSON too, so that its lines account for every
+ * input. */
 static void print_failure(const session *s, const char *input, int64_t pts, const glm4v_error *err)
 {
-    cli_message("%s%s%s", strstr(err->msg, input) ? "" : input, strstr(err->msg, input) ? "" : ": ", err->msg);
+    cli_message("%s%s%s", strstr(err->msg, input) ? "" : input, strstr(err->msg, input) ? "" : ": ",
+                err->msg);
     if (!s->settings->json)
         return;
     cli_json json = { .out = stdout };
@@ -185,10 +191,15 @@ static int run(const settings *set, const char *dir, char **inputs, int n_inputs
 {
     glm4v_error err = { 0 };
     session s = { .settings = set, .name_inputs = n_inputs > 1 };
-    glm4v_model_options options = { .struct_size = sizeof options, .device = set->device,
-                                    .quantization = set->quantization, .n_threads = (uint32_t)set->threads };
-    glm4v_engine_options engine = { .struct_size = sizeof engine, .max_pixels = set->max_pixels, .max_batch = 1 };
-    glm4v_model *model = cli_model_open(dir, &options, set->verbose ? GLM4V_LOG_DEBUG : GLM4V_LOG_WARNING);
+    glm4v_model_options options = { .struct_size = sizeof options,
+                                    .device = set->device,
+                                    .quantization = set->quantization,
+                                    .n_threads = (uint32_t)set->threads };
+    glm4v_engine_options engine = { .struct_size = sizeof engine,
+                                    .max_pixels = set->max_pixels,
+                                    .max_batch = 1 };
+    glm4v_model *model =
+        cli_model_open(dir, &options, set->verbose ? GLM4V_LOG_DEBUG : GLM4V_LOG_WARNING);
     if (!model)
         return CLI_MODEL;
     if (glm4v_engine_open(&s.engine, model, &engine, &err)) {
@@ -209,16 +220,21 @@ static int run(const settings *set, const char *dir, char **inputs, int n_inputs
 
 int cli_describe(int argc, char **argv)
 {
-    settings set = { .prompt = "Describe the image in one sentence.", .max_tokens = 64, .top_p = 1,
-                     .repetition_penalty = 1, .interval = 1 };
+    settings set = { .prompt = "Describe the image in one sentence.",
+                     .max_tokens = 64,
+                     .top_p = 1,
+                     .repetition_penalty = 1,
+                     .interval = 1 };
     const cli_option options[] = {
         { "model", "DIR", CLI_STRING, &set.model, 0, 0,
           "model directory; default: $GLM4V_MODEL, else the model that comes\nwith the program" },
-        { "device", "D", CLI_STRING, &set.device, 0, 0, "auto, cpu, or cuda[:N][,cuda:M]; default auto" },
+        { "device", "D", CLI_STRING, &set.device, 0, 0,
+          "auto, cpu, or cuda[:N][,cuda:M]; default auto" },
         { "quantization", "Q", CLI_STRING, &set.quantization, 0, 0,
           "form of the weights in memory: fp32, bf16, int8 or int4, or by part,\n"
           "text=int4,vision=int8; default: as stored" },
-        { "threads", "N", CLI_COUNT, &set.threads, 0, 1024, "CPU threads; default: all cores of this process" },
+        { "threads", "N", CLI_COUNT, &set.threads, 0, 1024,
+          "CPU threads; default: all cores of this process" },
         { "prompt", "TEXT", CLI_STRING, &set.prompt, 0, 0,
           "what to ask; default \"Describe the image in one sentence.\"" },
         { "system", "TEXT", CLI_STRING, &set.system, 0, 0, "system prompt; default: none" },
@@ -227,10 +243,14 @@ int cli_describe(int argc, char **argv)
         { "max-tokens", "N", CLI_COUNT, &set.max_tokens, 1, 65536, "longest answer; default 64" },
         { "temperature", "T", CLI_NUMBER, &set.temperature, 0, 2,
           "0 = always the likeliest word (default); up to 2 = more variety" },
-        { "top-k", "N", CLI_COUNT, &set.top_k, 0, 1000000, "draw from the N likeliest tokens; default 0 = all" },
-        { "top-p", "P", CLI_NUMBER, &set.top_p, 0, 1, "draw from the likeliest with this total; default 1" },
-        { "repetition-penalty", "R", CLI_NUMBER, &set.repetition_penalty, 1, 2, "default 1 = none" },
-        { "seed", "N", CLI_COUNT, &set.seed, 0, 9e15, "of the draws: same seed, same text; default 0" },
+        { "top-k", "N", CLI_COUNT, &set.top_k, 0, 1000000,
+          "draw from the N likeliest tokens; default 0 = all" },
+        { "top-p", "P", CLI_NUMBER, &set.top_p, 0, 1,
+          "draw from the likeliest with this total; default 1" },
+        { "repetition-penalty", "R", CLI_NUMBER, &set.repetition_penalty, 1, 2,
+          "default 1 = none" },
+        { "seed", "N", CLI_COUNT, &set.seed, 0, 9e15,
+          "of the draws: same seed, same text; default 0" },
         { "thinking", NULL, CLI_FLAG, &set.thinking, 0, 0,
           "let a reasoning model reason first; the reasoning is in --json only" },
         { "max-pixels", "N", CLI_COUNT, &set.max_pixels, 0, 1e9,
@@ -241,14 +261,18 @@ int cli_describe(int argc, char **argv)
     const cli_command command = {
         .name = "describe",
         .synopsis = "[OPTIONS] FILE|URI...",
-        .about = "Describes pictures (PNG, JPEG, ...) and videos (MP4, Matroska, RTSP, ... whatever GStreamer\n"
-                 "decodes). A picture gives one line (of an animated GIF the first frame), a video one line per\n"
-                 "--interval with its time. With several inputs each line starts with the input's name.",
-        .examples = "glm4v describe part.png\n"
-                    "glm4v describe --prompt 'Is there a defect? Answer yes or no.' *.jpg\n"
-                    "glm4v describe --interval 0.5 line.mp4\n"
-                    "glm4v describe --json --interval 10 rtsp://camera.local/stream | tee captions.jsonl\n"
-                    "glm4v describe --model ~/models/GLM-4.1V-9B-Thinking --quantization int4 photo.jpg",
+        .about =
+            "Describes pictures (PNG, JPEG, ...) and videos (MP4, Matroska, RTSP, ... whatever "
+            "GStreamer\n"
+            "decodes). A picture gives one line (of an animated GIF the first frame), a video one "
+            "line per\n"
+            "--interval with its time. With several inputs each line starts with the input's name.",
+        .examples =
+            "glm4v describe part.png\n"
+            "glm4v describe --prompt 'Is there a defect? Answer yes or no.' *.jpg\n"
+            "glm4v describe --interval 0.5 line.mp4\n"
+            "glm4v describe --json --interval 10 rtsp://camera.local/stream | tee captions.jsonl\n"
+            "glm4v describe --model ~/models/GLM-4.1V-9B-Thinking --quantization int4 photo.jpg",
         .options = options,
         .n_options = sizeof options / sizeof *options,
     };
@@ -261,6 +285,7 @@ int cli_describe(int argc, char **argv)
         return cli_usage_error(&command, "--top-k and --top-p need a --temperature above 0");
     const char *dir = cli_model_dir(set.model);
     if (!dir)
-        return cli_usage_error(&command, "no model was found: name one with --model or GLM4V_MODEL");
+        return cli_usage_error(&command,
+                               "no model was found: name one with --model or GLM4V_MODEL");
     return run(&set, dir, argv, n_inputs);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The command line: glm4v describe | inspect | bench. This file picks the subcommand and holds what all share:
- * the default model, opening it, messages and the progress bar. */
+/* The command line: glm4v describe | inspect | bench. This file picks the subcommand and holds what
+ * all share: the default model, opening it, messages and the progress bar. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <math.h>
@@ -17,7 +17,8 @@ static const struct {
     int (*run)(int argc, char **argv);
 } commands[] = {
     { "describe", "describe pictures and videos in words", cli_describe },
-    { "inspect", "tell what a model directory holds, check it, and what memory it takes", cli_inspect },
+    { "inspect", "tell what a model directory holds, check it, and what memory it takes",
+      cli_inspect },
     { "bench", "measure each stage: pictures, vision, prefill, decode, memory", cli_bench },
 };
 
@@ -47,8 +48,8 @@ void cli_progress(const char *what, double fraction)
     int width = terminal_columns() - (int)strlen(what) - 10;
     width = width > 40 ? 40 : width < 0 ? 0 : width;
     int done = (int)(fraction * width);
-    fprintf(stderr, "\r\033[K%s [%.*s%*s] %3.0f %%", what, done, "########################################",
-            width - done, "", 100 * fraction);
+    fprintf(stderr, "\r\033[K%s [%.*s%*s] %3.0f %%", what, done,
+            "########################################", width - done, "", 100 * fraction);
     fflush(stderr);
     bar_shown = true;
 }
@@ -100,7 +101,8 @@ void *cli_alloc(size_t n, size_t size)
 static bool is_model(const char *dir)
 {
     char path[4096];
-    return snprintf(path, sizeof path, "%s/config.json", dir) < (int)sizeof path && access(path, R_OK) == 0;
+    return snprintf(path, sizeof path, "%s/config.json", dir) < (int)sizeof path &&
+           access(path, R_OK) == 0;
 }
 
 /* Folder of this program, without a trailing slash; false if the system does not tell. */
@@ -150,7 +152,8 @@ static void log_line(void *user, glm4v_log_level level, const char *line)
         cli_message("%s%s", names[level], line);
 }
 
-glm4v_model *cli_model_open(const char *dir, const glm4v_model_options *options, glm4v_log_level level)
+glm4v_model *cli_model_open(const char *dir, const glm4v_model_options *options,
+                            glm4v_log_level level)
 {
     static glm4v_log_level wanted; /* outlives the model, as the log's user pointer must */
     glm4v_model_options with_progress = *options;
@@ -170,7 +173,8 @@ glm4v_model *cli_model_open(const char *dir, const glm4v_model_options *options,
 static void print_usage(FILE *out)
 {
     fprintf(out, "usage: glm4v COMMAND [OPTIONS] ...\n\n"
-                 "Describes pictures and videos with a GLM-4V vision-language model, on this machine.\n\ncommands:\n");
+                 "Describes pictures and videos with a GLM-4V vision-language model, on this "
+                 "machine.\n\ncommands:\n");
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].about);
     fprintf(out, "\n  glm4v COMMAND --help   options and examples of a command\n"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* glm4v inspect: what a model directory holds, whether it is sound, what memory it takes. Loads no weights. */
+/* glm4v inspect: what a model directory holds, whether it is sound, what memory it takes. Loads no
+ * weights. */
 #include <stdarg.h>
 
 #include "cli.h"
@@ -22,7 +23,8 @@ typedef struct {
 
 static const char *const part_names[GLM4V_N_PARTS] = { "text", "vision", "embedding", "lm-head" };
 
-static void print_row(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void print_row(const char *name, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 static void print_row(const char *name, const char *format, ...)
 {
@@ -34,7 +36,8 @@ static void print_row(const char *name, const char *format, ...)
     va_end(args);
 }
 
-static void print_plain(const char *dir, const glm4v_model_info *i, const estimate *estimates, const settings *set)
+static void print_plain(const char *dir, const glm4v_model_info *i, const estimate *estimates,
+                        const settings *set)
 {
     char text[4][32];
     print_row("model", "%s", dir);
@@ -42,16 +45,18 @@ static void print_plain(const char *dir, const glm4v_model_info *i, const estima
     print_row("parameters", "%llu", (unsigned long long)i->n_parameters);
     print_row("files", "%u tensors in %u file%s, %s, mostly %s", i->n_tensors, i->n_shards,
               i->n_shards == 1 ? "" : "s", cli_bytes(text[0], i->file_bytes), i->stored_form);
-    print_row("text", "%u layers, width %u, %u query and %u key heads of %u, ffn %u, vocabulary %u", i->n_layers,
-              i->hidden_size, i->n_heads, i->n_kv_heads, i->head_dim, i->ffn_size, i->vocab_size);
-    print_row("vision", "%u layers, width %u, %u heads, patches of %u, merged %ux%u", i->vision_layers,
-              i->vision_hidden_size, i->vision_heads, i->patch_size, i->merge_size, i->merge_size);
+    print_row("text", "%u layers, width %u, %u query and %u key heads of %u, ffn %u, vocabulary %u",
+              i->n_layers, i->hidden_size, i->n_heads, i->n_kv_heads, i->head_dim, i->ffn_size,
+              i->vocab_size);
+    print_row("vision", "%u layers, width %u, %u heads, patches of %u, merged %ux%u",
+              i->vision_layers, i->vision_hidden_size, i->vision_heads, i->patch_size,
+              i->merge_size, i->merge_size);
     print_row("pictures", "%llu to %llu pixels after resizing", (unsigned long long)i->min_pixels,
               (unsigned long long)i->max_pixels);
     print_row("context", "%u tokens", i->context_length);
     print_row("hash", "%s", i->hash);
-    printf("\nmemory for %ux%u frames\n%-12s %12s %12s %12s %12s\n", set->frame[0], set->frame[1], "quantization",
-           "weights", "kv cache", "scratch", "total");
+    printf("\nmemory for %ux%u frames\n%-12s %12s %12s %12s %12s\n", set->frame[0], set->frame[1],
+           "quantization", "weights", "kv cache", "scratch", "total");
     for (int f = 0; f < N_FORMS; f++) {
         const glm4v_memory *m = &estimates[f].memory;
         const char *name = forms[f] ? forms[f] : "as stored";
@@ -59,7 +64,8 @@ static void print_plain(const char *dir, const glm4v_model_info *i, const estima
             printf("%-12s %s\n", name, estimates[f].err.msg);
         else
             printf("%-12s %12s %12s %12s %12s\n", name, cli_bytes(text[0], m->weights),
-                   cli_bytes(text[1], m->kv_cache), cli_bytes(text[2], m->scratch), cli_bytes(text[3], m->total));
+                   cli_bytes(text[1], m->kv_cache), cli_bytes(text[2], m->scratch),
+                   cli_bytes(text[3], m->total));
     }
     printf("\nThe directory is sound.\n");
 }
@@ -87,7 +93,8 @@ static void json_sizes(cli_json *json, const glm4v_model_info *i)
     cli_json_close(json);
 }
 
-static void print_json(const char *dir, const glm4v_model_info *i, const estimate *estimates, const settings *set)
+static void print_json(const char *dir, const glm4v_model_info *i, const estimate *estimates,
+                       const settings *set)
 {
     cli_json json = { .out = stdout };
     cli_json_open(&json, NULL);
@@ -158,7 +165,8 @@ static int run(const char *dir, const settings *set)
     for (int f = 0; f < N_FORMS; f++) {
         estimate *e = &estimates[f];
         options.quantization = forms[f];
-        e->rc = glm4v_model_estimate_memory(dir, &options, NULL, set->frame[0], set->frame[1], &e->memory, &e->err);
+        e->rc = glm4v_model_estimate_memory(dir, &options, NULL, set->frame[0], set->frame[1],
+                                            &e->memory, &e->err);
     }
     (set->json ? print_json : print_plain)(dir, &info, estimates, set);
     return cli_finish(CLI_OK);
@@ -168,14 +176,17 @@ int cli_inspect(int argc, char **argv)
 {
     settings set = { .frame = { 448, 448 } };
     const cli_option options[] = {
-        { "frame", "WxH", CLI_SIZE, set.frame, 1, 16384, "picture size the memory is told for; default 448x448" },
+        { "frame", "WxH", CLI_SIZE, set.frame, 1, 16384,
+          "picture size the memory is told for; default 448x448" },
         { "json", NULL, CLI_FLAG, &set.json, 0, 0, "one JSON object" },
     };
     const cli_command command = {
         .name = "inspect",
         .synopsis = "[OPTIONS] [DIR]",
-        .about = "Tells what a model directory holds and what memory it would take in each quantization, and checks\n"
-                 "every header, size and name in it without loading weights. Without DIR: $GLM4V_MODEL, else the\n"
+        .about = "Tells what a model directory holds and what memory it would take in each "
+                 "quantization, and checks\n"
+                 "every header, size and name in it without loading weights. Without DIR: "
+                 "$GLM4V_MODEL, else the\n"
                  "model that comes with the program.",
         .examples = "glm4v inspect\n"
                     "glm4v inspect ~/models/GLM-4.1V-9B-Thinking --frame 1280x720\n"

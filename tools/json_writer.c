@@ -1,19 +1,26 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Writes JSON for --json: one value a line, strings escaped, invalid UTF-8 (file names) replaced by U+FFFD. */
+/* Writes JSON for --json: one value a line, strings escaped, invalid UTF-8 (file names) replaced by
+ * U+FFFD. */
 #include <math.h>
 #include <string.h>
 
 #include "cli.h"
 
-/* Length of the well-formed UTF-8 sequence at s, 0 if there is none. Table 3-7 of the Unicode Standard. */
+/* Length of the well-formed UTF-8 sequence at s, 0 if there is none. Table 3-7 of the Unicode
+ * Standard. */
 static size_t utf8_length(const unsigned char *s)
 {
-    size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
+    size_t n = s[0] < 0x80   ? 1
+               : s[0] < 0xc2 ? 0
+               : s[0] < 0xe0 ? 2
+               : s[0] < 0xf0 ? 3
+               : s[0] < 0xf5 ? 4
+                             : 0;
     for (size_t i = 1; i < n; i++)
         if ((s[i] & 0xc0) != 0x80) /* a terminating NUL stops here too */
             return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
-        (s[0] == 0xf4 && s[1] > 0x8f))
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
+        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
         return 0;
     return n;
 }

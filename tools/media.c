@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Pictures out of a file or URI: uridecodebin ! videoconvert ! appsink. A probe before videoconvert drops the frames
- * that nobody asked for, so that only sampled frames are converted to RGB. */
+/* Pictures out of a file or URI: uridecodebin ! videoconvert ! appsink. A probe before videoconvert
+ * drops the frames that nobody asked for, so that only sampled frames are converted to RGB. */
 #include "media.h"
 
 #include <errno.h>
@@ -21,8 +21,8 @@ struct cli_media {
     bool got_frame;
     int max_silence; /* seconds without a frame that mean that none will come */
 
-    GMutex lock;        /* guards what follows: set on streaming threads */
-    bool linked;        /* a video stream was found */
+    GMutex lock; /* guards what follows: set on streaming threads */
+    bool linked; /* a video stream was found */
     bool no_more_pads;
     bool typed;         /* the first type was told */
     bool still;         /* it is one picture, not a video */
@@ -33,8 +33,9 @@ struct cli_media {
     gint64 last_seen;   /* g_get_monotonic_time() of the last frame, wanted or not */
 };
 
-/* A damaged or endless file may decode to frames without end that all bear the same time. And decodebin 1.22 may
- * swallow a demuxer's error when it comes while the demuxer is being added: then nothing ever comes. */
+/* A damaged or endless file may decode to frames without end that all bear the same time. And
+ * decodebin 1.22 may swallow a demuxer's error when it comes while the demuxer is being added: then
+ * nothing ever comes. */
 enum { MAX_FROZEN = 2000, MAX_SILENCE_S = 30, MAX_FILE_SILENCE_S = 5 };
 
 void cli_media_init(void)
@@ -43,7 +44,8 @@ void cli_media_init(void)
     setlocale(LC_NUMERIC, "C"); /* gst_init() took the user's; JSON wants a decimal point */
 }
 
-__attribute__((format(printf, 3, 4))) static void fail(glm4v_error *err, int code, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void fail(glm4v_error *err, int code,
+                                                       const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -52,8 +54,8 @@ __attribute__((format(printf, 3, 4))) static void fail(glm4v_error *err, int cod
     va_end(args);
 }
 
-/* Whether the frame at stream time `time` is to be described; moves the due time on a fixed grid, so that the
- * distance does not drift with the frame rate. */
+/* Whether the frame at stream time `time` is to be described; moves the due time on a fixed grid,
+ * so that the distance does not drift with the frame rate. */
 static bool wanted(cli_media *media, int64_t time)
 {
     if (!media->interval || time < 0)
@@ -61,7 +63,8 @@ static bool wanted(cli_media *media, int64_t time)
     if (media->due >= 0 && time < media->due)
         return false;
     int64_t interval = (int64_t)media->interval;
-    media->due = media->due < 0 ? time + interval : media->due + ((time - media->due) / interval + 1) * interval;
+    media->due = media->due < 0 ? time + interval
+                                : media->due + ((time - media->due) / interval + 1) * interval;
     return true;
 }
 
@@ -75,7 +78,8 @@ static GstPadProbeReturn on_data(GstPad *pad, GstPadProbeInfo *info, gpointer us
         GstClockTime time = GST_CLOCK_TIME_NONE;
         media->last_seen = g_get_monotonic_time();
         if (media->segment.format == GST_FORMAT_TIME)
-            time = gst_segment_to_stream_time(&media->segment, GST_FORMAT_TIME, GST_BUFFER_PTS(buffer));
+            time = gst_segment_to_stream_time(&media->segment, GST_FORMAT_TIME,
+                                              GST_BUFFER_PTS(buffer));
         int64_t t = GST_CLOCK_TIME_IS_VALID(time) ? (int64_t)time : -1;
         media->frozen = t > media->last_time ? 0 : media->frozen + 1;
         media->last_time = t;
@@ -112,7 +116,8 @@ static void on_no_more_pads(GstElement *source, gpointer user)
     g_mutex_unlock(&media->lock);
 }
 
-/* The first type that is found tells a picture from a video: a JPEG file is a picture, Motion JPEG in AVI is not. */
+/* The first type that is found tells a picture from a video: a JPEG file is a picture, Motion JPEG
+ * in AVI is not. */
 static gboolean on_type(GstElement *source, GstPad *pad, GstCaps *caps, gpointer user)
 {
     cli_media *media = user;
@@ -153,13 +158,16 @@ static bool make_pipeline(cli_media *media, const char *uri, glm4v_error *err)
     media->pipeline = gst_pipeline_new(NULL);
     if (!source || !convert || !sink) {
         fail(err, GLM4V_ERR_UNSUPPORTED, "GStreamer's basic plugins are missing (%s)",
-             !source ? "uridecodebin" : !convert ? "videoconvert" : "appsink");
+             !source    ? "uridecodebin"
+             : !convert ? "videoconvert"
+                        : "appsink");
         gst_clear_object(&source);
         gst_clear_object(&convert);
         gst_clear_object(&sink);
         return false;
     }
-    /* Any memory feature: decodebin passes over decoders whose template says more than these caps. */
+    /* Any memory feature: decodebin passes over decoders whose template says more than these
+     * caps. */
     GstCaps *raw = gst_caps_from_string("video/x-raw(ANY)");
     GstCaps *rgb = gst_caps_new_simple("video/x-raw", "format", G_TYPE_STRING, "RGB", NULL);
     g_object_set(source, "uri", uri, "caps", raw, "expose-all-streams", FALSE, NULL);
@@ -174,7 +182,8 @@ static bool make_pipeline(cli_media *media, const char *uri, glm4v_error *err)
     g_signal_connect(source, "no-more-pads", G_CALLBACK(on_no_more_pads), media);
     g_signal_connect(source, "autoplug-continue", G_CALLBACK(on_type), media);
     GstPad *pad = gst_element_get_static_pad(convert, "sink");
-    gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER | GST_PAD_PROBE_TYPE_EVENT_DOWNSTREAM, on_data, media, NULL);
+    gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER | GST_PAD_PROBE_TYPE_EVENT_DOWNSTREAM, on_data,
+                      media, NULL);
     gst_object_unref(pad);
     return true;
 }
@@ -230,7 +239,8 @@ static bool bus_failed(cli_media *media, glm4v_error *err)
 static double fraction_done(cli_media *media, int64_t time)
 {
     gint64 duration = 0;
-    if (time < 0 || !gst_element_query_duration(media->pipeline, GST_FORMAT_TIME, &duration) || duration <= 0)
+    if (time < 0 || !gst_element_query_duration(media->pipeline, GST_FORMAT_TIME, &duration) ||
+        duration <= 0)
         return -1;
     return (double)time / (double)duration;
 }
@@ -250,8 +260,9 @@ static int hand_out(cli_media *media, cli_frame *frame, glm4v_error *err)
     g_mutex_lock(&media->lock);
     bool still = media->still;
     g_mutex_unlock(&media->lock);
-    GstClockTime time = gst_segment_to_stream_time(segment, GST_FORMAT_TIME, GST_BUFFER_PTS(buffer));
-    *frame = (cli_frame){
+    GstClockTime time =
+        gst_segment_to_stream_time(segment, GST_FORMAT_TIME, GST_BUFFER_PTS(buffer));
+    *frame = (cli_frame) {
         .image = { .data = GST_VIDEO_FRAME_PLANE_DATA(&media->map, 0),
                    .width = GST_VIDEO_FRAME_WIDTH(&media->map),
                    .height = GST_VIDEO_FRAME_HEIGHT(&media->map),

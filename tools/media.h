@@ -19,12 +19,13 @@ typedef struct {
 /* Start GStreamer once per process. */
 void cli_media_init(void);
 
-/* Open a path or URI. interval: nanoseconds between the frames handed out; frames in between are decoded but neither
- * converted nor handed out; 0 = every frame. A live source skips what comes while the caller is busy.
- * NULL on failure, with the reason in err->msg (code NOT_FOUND or IO). */
+/* Open a path or URI. interval: nanoseconds between the frames handed out; frames in between are
+ * decoded but neither converted nor handed out; 0 = every frame. A live source skips what comes
+ * while the caller is busy. NULL on failure, with the reason in err->msg (code NOT_FOUND or IO). */
 cli_media *cli_media_open(const char *input, uint64_t interval, glm4v_error *err);
 
-/* 1 = *frame is the next one, 0 = end, -1 = failed (err->msg). Blocks while the source has nothing new. */
+/* 1 = *frame is the next one, 0 = end, -1 = failed (err->msg). Blocks while the source has nothing
+ * new. */
 int cli_media_next(cli_media *media, cli_frame *frame, glm4v_error *err);
 
 /* Accepts the address of NULL. */

@@ -32,7 +32,8 @@ static void print_indented(const char *text, int indent)
 static void print_help(const cli_command *command)
 {
     enum { COLUMN = 26 };
-    printf("usage: glm4v %s %s\n\n%s\n\noptions:\n", command->name, command->synopsis, command->about);
+    printf("usage: glm4v %s %s\n\n%s\n\noptions:\n", command->name, command->synopsis,
+           command->about);
     for (size_t i = 0; i < command->n_options; i++) {
         const cli_option *option = &command->options[i];
         char head[64];
@@ -119,7 +120,8 @@ static bool store(const cli_option *option, const char *text)
         *(double *)option->value = number;
         return true;
     case CLI_SIZE:
-        if (!parse_size(text, size) || !within(option, (double)size[0]) || !within(option, (double)size[1]))
+        if (!parse_size(text, size) || !within(option, (double)size[0]) ||
+            !within(option, (double)size[1]))
             return false;
         ((uint32_t *)option->value)[0] = (uint32_t)size[0];
         ((uint32_t *)option->value)[1] = (uint32_t)size[1];
@@ -131,16 +133,18 @@ static bool store(const cli_option *option, const char *text)
 static int bad_value(const cli_command *command, const cli_option *option, const char *text)
 {
     if (option->kind == CLI_SIZE)
-        return cli_usage_error(command, "--%s takes WIDTHxHEIGHT, each %g to %g, not \"%s\"", option->name,
-                               option->min, option->max, text);
+        return cli_usage_error(command, "--%s takes WIDTHxHEIGHT, each %g to %g, not \"%s\"",
+                               option->name, option->min, option->max, text);
     return cli_usage_error(command, "--%s takes a %s from %g to %g, not \"%s\"", option->name,
-                           option->kind == CLI_COUNT ? "whole number" : "number", option->min, option->max, text);
+                           option->kind == CLI_COUNT ? "whole number" : "number", option->min,
+                           option->max, text);
 }
 
 static const cli_option *find(const cli_command *command, const char *name, size_t length)
 {
     for (size_t i = 0; i < command->n_options; i++)
-        if (strlen(command->options[i].name) == length && !memcmp(command->options[i].name, name, length))
+        if (strlen(command->options[i].name) == length &&
+            !memcmp(command->options[i].name, name, length))
             return &command->options[i];
     return NULL;
 }

@@ -330,7 +330,8 @@ int glm4v_backend_cpu_open(glm4v_backend **backend, uint32_t n_threads, const gl
     const char *level = getenv("GLM4V_CPU");
     if (!glm4v_cpu_mask(level, &flags))
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "GLM4V_CPU=%s in the environment: expected c, avx2, avx512 or amx", level);
+                          "GLM4V_CPU=%s in the environment: expected c, avx2, avx512 or amx",
+                          level);
     glm4v_cpu_backend *c = glm4v_alloc(1, sizeof *c);
     if (!c)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the CPU backend");

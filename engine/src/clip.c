@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Which frames of a clip the model sees. The references count in frames of a constant rate; here the frames' own
- * times decide, which is the same for a constant rate. Called before preprocess.c. Source: the video processors of
- * GLM-4.1V (fixed rate) and GLM-4.6V (rate by duration), see docs/model.md. */
+/* Which frames of a clip the model sees. The references count in frames of a constant rate; here
+ * the frames' own times decide, which is the same for a constant rate. Called before preprocess.c.
+ * Source: the video processors of GLM-4.1V (fixed rate) and GLM-4.6V (rate by duration), see
+ * docs/model.md. */
 #include <math.h>
 
 #include "error.h"
@@ -70,9 +71,11 @@ static void sample_fixed(clip *c, double fps)
 
 static void sample_dynamic(clip *c, int32_t temporal)
 {
-    double length = duration(c), effective = length < DYNAMIC_MAX_SECONDS ? length : DYNAMIC_MAX_SECONDS;
+    double length = duration(c),
+           effective = length < DYNAMIC_MAX_SECONDS ? length : DYNAMIC_MAX_SECONDS;
     double rate = temporal * (effective <= 30 ? 3 : effective <= 300 ? 1 : 0.5);
-    uint32_t wanted = effective * rate < DYNAMIC_MAX_FRAMES ? (uint32_t)(effective * rate) : DYNAMIC_MAX_FRAMES;
+    uint32_t wanted =
+        effective * rate < DYNAMIC_MAX_FRAMES ? (uint32_t)(effective * rate) : DYNAMIC_MAX_FRAMES;
     double current = 0;
     if (c->n < wanted) {
         take_evenly(c, 0, c->n - 1, wanted);
@@ -89,17 +92,19 @@ static void sample_dynamic(clip *c, int32_t temporal)
         take_evenly(c, c->indices[0], c->indices[c->n_indices - 1], wanted);
 }
 
-int glm4v_sample_clip(const glm4v_config *config, bool dynamic, const double *seconds, uint32_t n, uint32_t *indices,
-                      uint32_t max_indices, uint32_t *n_indices, glm4v_error *err)
+int glm4v_sample_clip(const glm4v_config *config, bool dynamic, const double *seconds, uint32_t n,
+                      uint32_t *indices, uint32_t max_indices, uint32_t *n_indices,
+                      glm4v_error *err)
 {
     clip c = { seconds, n, indices, 0 };
     if (n < 1 || max_indices < n || max_indices - n < n % 2)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "a clip of %u frames cannot be sampled to %u", n, max_indices);
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "a clip of %u frames cannot be sampled to %u", n,
+                          max_indices);
     for (uint32_t i = 0; i < n; i++)
         if (!isfinite(seconds[i]) || (i && seconds[i] < seconds[i - 1]))
             return glm4v_fail(err, GLM4V_ERR_INVALID,
-                              "timestamp of clip frame %u is %g, after %g; times must not go back", i, seconds[i],
-                              i ? seconds[i - 1] : 0);
+                              "timestamp of clip frame %u is %g, after %g; times must not go back",
+                              i, seconds[i], i ? seconds[i - 1] : 0);
     if (dynamic)
         sample_dynamic(&c, config->vision.temporal);
     else

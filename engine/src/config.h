@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What config.json, generation_config.json, preprocessor_config.json and video_preprocessor_config.json
- * say, after checking: a plain struct, the same for every layout and family. */
+/* What config.json, generation_config.json, preprocessor_config.json and
+ * video_preprocessor_config.json say, after checking: a plain struct, the same for every layout and
+ * family. */
 #ifndef GLM4V_ENGINE_CONFIG_H
 #define GLM4V_ENGINE_CONFIG_H
 
@@ -14,40 +15,41 @@
 typedef enum { GLM4V_FAMILY_GLM4V, GLM4V_FAMILY_CHATGLM4V } glm4v_family;
 
 typedef struct {
-    int32_t vocab;       /* V */
-    int32_t hidden;      /* D */
-    int32_t ffn;         /* F */
-    int32_t layers;      /* L */
-    int32_t heads;       /* Nh */
-    int32_t kv_heads;    /* Nk, divides Nh */
-    int32_t head_dim;    /* Dh */
-    int32_t rotary_dim;  /* head_dim * partial_rotary_factor, even */
-    int32_t mrope[3];    /* frequencies that follow t, h, w; sum = rotary_dim / 2 */
-    int32_t context;     /* max_position_embeddings */
+    int32_t vocab;      /* V */
+    int32_t hidden;     /* D */
+    int32_t ffn;        /* F */
+    int32_t layers;     /* L */
+    int32_t heads;      /* Nh */
+    int32_t kv_heads;   /* Nk, divides Nh */
+    int32_t head_dim;   /* Dh */
+    int32_t rotary_dim; /* head_dim * partial_rotary_factor, even */
+    int32_t mrope[3];   /* frequencies that follow t, h, w; sum = rotary_dim / 2 */
+    int32_t context;    /* max_position_embeddings */
     float norm_eps;
     double rope_theta;
     bool qkv_bias;
-    bool tied;           /* lm_head is the embedding */
+    bool tied;            /* lm_head is the embedding */
     bool tied_by_default; /* config.json does not say: tied where there is no lm_head */
 } glm4v_text_config;
 
 typedef struct {
-    int32_t hidden;       /* of the tower */
+    int32_t hidden; /* of the tower */
     int32_t layers, heads, head_dim;
-    int32_t ffn;          /* width of the blocks' MLP: out_hidden_size in glm4v */
-    int32_t merger_ffn;   /* width of the merger's MLP: intermediate_size in glm4v */
-    int32_t out_hidden;   /* = text hidden */
-    int32_t patch;        /* pixels a side */
-    int32_t temporal;     /* frames in a patch */
-    int32_t merge;        /* patches a side that become one token */
-    int32_t channels;     /* 3 */
-    int32_t table_side;   /* position table is table_side x table_side */
+    int32_t ffn;        /* width of the blocks' MLP: out_hidden_size in glm4v */
+    int32_t merger_ffn; /* width of the merger's MLP: intermediate_size in glm4v */
+    int32_t out_hidden; /* = text hidden */
+    int32_t patch;      /* pixels a side */
+    int32_t temporal;   /* frames in a patch */
+    int32_t merge;      /* patches a side that become one token */
+    int32_t channels;   /* 3 */
+    int32_t table_side; /* position table is table_side x table_side */
     float norm_eps;
 } glm4v_vision_config;
 
 typedef struct {
-    uint64_t min_pixels, max_pixels; /* of all frames together, as the files' shortest_edge, longest_edge */
-    double mean[3], std[3];          /* of v / 255 */
+    /* of all frames together, as the files' shortest_edge, longest_edge */
+    uint64_t min_pixels, max_pixels;
+    double mean[3], std[3]; /* of v / 255 */
 } glm4v_processor_config;
 
 typedef struct {
@@ -55,16 +57,17 @@ typedef struct {
     glm4v_text_config text;
     glm4v_vision_config vision;
     glm4v_processor_config image, video;
-    double video_fps;          /* frames wanted a second of clip */
-    int32_t image_id, video_id; /* placeholder tokens; -1 where config.json has none: model.c asks the tokenizer */
+    double video_fps; /* frames wanted a second of clip */
+    /* placeholder tokens; -1 where config.json has none: model.c asks the tokenizer */
+    int32_t image_id, video_id;
     int32_t image_start_id, image_end_id, video_start_id, video_end_id;
     int32_t stop_ids[GLM4V_MAX_STOP_IDS]; /* union of all eos_token_id */
     int32_t n_stop_ids;
 } glm4v_config;
 
-/* Read and check all configuration files of dir. with_processor = false: config.json (and generation_config.json
- * if there) alone; the processors are then those of GLM-4.1V. FORMAT names file and key, UNSUPPORTED the
- * architecture. */
+/* Read and check all configuration files of dir. with_processor = false: config.json (and
+ * generation_config.json if there) alone; the processors are then those of GLM-4.1V. FORMAT names
+ * file and key, UNSUPPORTED the architecture. */
 int glm4v_config_read(glm4v_config *config, const char *dir, bool with_processor, glm4v_error *err);
 
 /* Read one config.json by path (bench --config FILE), or from memory, text [0, len). */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What an engine needs beside the immutable model: KV cache slots, activation buffers, scratch; and the forward
- * passes that use them (vision.c, prefill.c, decode.c). One thread at a time: the scheduler's. */
+/* What an engine needs beside the immutable model: KV cache slots, activation buffers, scratch; and
+ * the forward passes that use them (vision.c, prefill.c, decode.c). One thread at a time: the
+ * scheduler's. */
 #ifndef GLM4V_ENGINE_CONTEXT_H
 #define GLM4V_ENGINE_CONTEXT_H
 
@@ -10,46 +11,56 @@
 
 typedef struct glm4v_context glm4v_context;
 
-/* Allocate keys and values of `slots` sequences of `length` tokens each, and scratch for `max_rows` rows of
- * prefill or decode. Decode allocates nothing afterwards. The model must outlive the context (the engine holds a
- * reference). INVALID, NOMEM. */
-int glm4v_context_open(glm4v_context **context, const glm4v_model *model, uint32_t slots, uint32_t length,
-                       uint32_t max_rows, glm4v_error *err);
+/* Allocate keys and values of `slots` sequences of `length` tokens each, and scratch for `max_rows`
+ * rows of prefill or decode. Decode allocates nothing afterwards. The model must outlive the
+ * context (the engine holds a reference). INVALID, NOMEM. */
+int glm4v_context_open(glm4v_context **context, const glm4v_model *model, uint32_t slots,
+                       uint32_t length, uint32_t max_rows, glm4v_error *err);
 void glm4v_context_close(glm4v_context **context);
 
-/* Bytes that open takes, and bytes of vision scratch for a picture of grid_h x grid_w patches (planner). */
+/* Bytes that open takes, and bytes of vision scratch for a picture of grid_h x grid_w patches
+ * (planner). */
 uint64_t glm4v_context_kv_bytes(const glm4v_model *model, uint32_t slots, uint32_t length);
-uint64_t glm4v_context_scratch_bytes(const glm4v_model *model, uint32_t max_rows, uint32_t grid_h, uint32_t grid_w);
+uint64_t glm4v_context_scratch_bytes(const glm4v_model *model, uint32_t max_rows, uint32_t grid_h,
+                                     uint32_t grid_w);
 
-/* Pictures of one request after the tower: rows of D activations on stage 0, in the prompt's order. */
+/* Pictures of one request after the tower: rows of D activations on stage 0, in the prompt's
+ * order. */
 typedef struct {
-    void *rows;        /* [n_rows, D], device memory of stage 0 */
+    void *rows; /* [n_rows, D], device memory of stage 0 */
     uint32_t n_rows, capacity;
 } glm4v_embeddings;
 
 /* Make room for n_rows more; free. */
-int glm4v_embeddings_reserve(glm4v_context *context, glm4v_embeddings *e, uint32_t n_rows, glm4v_error *err);
+int glm4v_embeddings_reserve(glm4v_context *context, glm4v_embeddings *e, uint32_t n_rows,
+                             glm4v_error *err);
 void glm4v_embeddings_clear(glm4v_context *context, glm4v_embeddings *e);
 
-/* vision.c: patches [grid_h * grid_w, C] (host f32) of one picture or temporal patch through the tower; appends
- * grid_h * grid_w / merge^2 rows to out. Scratch grows here if the picture is the largest so far. CANCELED as soon
- * as *cancel is set, looked at between layers (cancel may be NULL). */
-int glm4v_vision_encode(glm4v_context *context, glm4v_embeddings *out, const float *patches, uint32_t grid_h,
-                        uint32_t grid_w, const atomic_bool *cancel, glm4v_error *err);
+/* vision.c: patches [grid_h * grid_w, C] (host f32) of one picture or temporal patch through the
+ * tower; appends grid_h * grid_w / merge^2 rows to out. Scratch grows here if the picture is the
+ * largest so far. CANCELED as soon as *cancel is set, looked at between layers (cancel may be
+ * NULL). */
+int glm4v_vision_encode(glm4v_context *context, glm4v_embeddings *out, const float *patches,
+                        uint32_t grid_h, uint32_t grid_w, const atomic_bool *cancel,
+                        glm4v_error *err);
 
-/* prefill.c: tokens [start, start + n) of a prompt into slot; the rows before start are in the cache already.
- * n <= max_rows. position: [3][prompt->n_ids] of the whole prompt. Rows whose id is the image id are taken from
- * vision in order. logits: NULL, or [V] of the last row. all_logits: NULL, or [n, V] (reference vectors). */
-int glm4v_prefill(glm4v_context *context, uint32_t slot, const glm4v_prompt *prompt, const int32_t *position,
-                  uint32_t start, uint32_t n, const glm4v_embeddings *vision, float *logits, float *all_logits,
+/* prefill.c: tokens [start, start + n) of a prompt into slot; the rows before start are in the
+ * cache already. n <= max_rows. position: [3][prompt->n_ids] of the whole prompt. Rows whose id is
+ * the image id are taken from vision in order. logits: NULL, or [V] of the last row. all_logits:
+ * NULL, or [n, V] (reference vectors). */
+int glm4v_prefill(glm4v_context *context, uint32_t slot, const glm4v_prompt *prompt,
+                  const int32_t *position, uint32_t start, uint32_t n,
+                  const glm4v_embeddings *vision, float *logits, float *all_logits,
                   const atomic_bool *cancel, glm4v_error *err);
 
-/* decode.c: one token for each of n sequences (n <= max_rows). Row i: sequence slots[i] holds length[i] tokens, takes
- * ids[i] at position[i] (all three axes). logits [n, V] on the host. */
-int glm4v_decode(glm4v_context *context, const uint32_t *slots, const uint32_t *length, const int32_t *ids,
-                 const int32_t *position, uint32_t n, float *logits, glm4v_error *err);
+/* decode.c: one token for each of n sequences (n <= max_rows). Row i: sequence slots[i] holds
+ * length[i] tokens, takes ids[i] at position[i] (all three axes). logits [n, V] on the host. */
+int glm4v_decode(glm4v_context *context, const uint32_t *slots, const uint32_t *length,
+                 const int32_t *ids, const int32_t *position, uint32_t n, float *logits,
+                 glm4v_error *err);
 
-/* Copy the first n tokens' keys and values of all layers from one slot to another (prefix cache). */
+/* Copy the first n tokens' keys and values of all layers from one slot to another (prefix
+ * cache). */
 int glm4v_context_copy(glm4v_context *context, uint32_t to, uint32_t from, uint32_t n);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The last stage of a request: token ids to text, while they come. Bytes are taken one at a time through a
- * window of at most four, so that it makes no difference where tokens cut a character; what leaves is always whole,
- * clean UTF-8. Control tokens switch between reasoning, answer and box and never show. */
+/* The last stage of a request: token ids to text, while they come. Bytes are taken one at a time
+ * through a window of at most four, so that it makes no difference where tokens cut a character;
+ * what leaves is always whole, clean UTF-8. Control tokens switch between reasoning, answer and box
+ * and never show. */
 #include "detokenize.h"
 
 #include <string.h>
@@ -11,12 +12,12 @@
 #include "tokenizer_priv.h"
 #include "utf8.h"
 
-/* Text that has no business in a caption: NUL and controls but \n and \t, so no escape sequence works, and what
- * overrides the direction of the text around it. */
+/* Text that has no business in a caption: NUL and controls but \n and \t, so no escape sequence
+ * works, and what overrides the direction of the text around it. */
 static bool dropped(uint32_t c)
 {
-    return (c < 0x20 && c != '\n' && c != '\t') || (c >= 0x7F && c <= 0x9F) || (c >= 0x202A && c <= 0x202E) ||
-           (c >= 0x2066 && c <= 0x2069);
+    return (c < 0x20 && c != '\n' && c != '\t') || (c >= 0x7F && c <= 0x9F) ||
+           (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
 }
 
 /* Append one character. Leading white space is left out. False when it does not fit. */
@@ -75,7 +76,8 @@ static void swap_texts(glm4v_detokenizer *d)
     d->reasoning = answer;
 }
 
-/* The reasoning ended, though nothing said that it had begun: what was taken for the answer was it. */
+/* The reasoning ended, though nothing said that it had begun: what was taken for the answer was
+ * it. */
 static void answer_was_reasoning(glm4v_detokenizer *d)
 {
     if (d->reasoning.len)
@@ -109,7 +111,8 @@ static void take_control(glm4v_detokenizer *d, int32_t id)
     }
 }
 
-bool glm4v_detokenizer_push(glm4v_detokenizer *d, int32_t id, const char **text, glm4v_text_part *part)
+bool glm4v_detokenizer_push(glm4v_detokenizer *d, int32_t id, const char **text,
+                            glm4v_text_part *part)
 {
     size_t len;
     const char *bytes = glm4v_tokenizer_bytes(d->tokenizer, id, &len);
@@ -164,16 +167,20 @@ static bool text_init(glm4v_text *text, size_t capacity)
     return true;
 }
 
-int glm4v_detokenizer_init(glm4v_detokenizer *d, const glm4v_tokenizer *tokenizer, const glm4v_chat *chat,
-                           bool thinking, uint32_t max_tokens, glm4v_error *err)
+int glm4v_detokenizer_init(glm4v_detokenizer *d, const glm4v_tokenizer *tokenizer,
+                           const glm4v_chat *chat, bool thinking, uint32_t max_tokens,
+                           glm4v_error *err)
 {
-    /* a byte may become U+FFFD, three bytes; one more for a character held at the start, one to end the string */
+    /* a byte may become U+FFFD, three bytes; one more for a character held at the start, one to end
+     * the string */
     uint64_t largest = 3 * ((uint64_t)max_tokens * tokenizer->longest + 1) + 1;
-    size_t capacity = largest < GLM4V_MAX_OUTPUT_BYTES ? (size_t)largest : GLM4V_MAX_OUTPUT_BYTES + 1;
-    *d = (glm4v_detokenizer){ .tokenizer = tokenizer,
-                              .chat = chat,
-                              .part = thinking ? GLM4V_TEXT_REASONING : GLM4V_TEXT_ANSWER };
-    if (text_init(&d->answer, capacity) && text_init(&d->reasoning, capacity) && text_init(&d->box, capacity))
+    size_t capacity =
+        largest < GLM4V_MAX_OUTPUT_BYTES ? (size_t)largest : GLM4V_MAX_OUTPUT_BYTES + 1;
+    *d = (glm4v_detokenizer) { .tokenizer = tokenizer,
+                               .chat = chat,
+                               .part = thinking ? GLM4V_TEXT_REASONING : GLM4V_TEXT_ANSWER };
+    if (text_init(&d->answer, capacity) && text_init(&d->reasoning, capacity) &&
+        text_init(&d->box, capacity))
         return 0;
     glm4v_detokenizer_clear(d);
     return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for an answer of %zu bytes", capacity);

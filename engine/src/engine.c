@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The public calls on engines: open and close, submit, describe, statistics. Any thread; the work is done by
- * scheduler.c on the engine's own thread.
+/* The public calls on engines: open and close, submit, describe, statistics. Any thread; the work
+ * is done by scheduler.c on the engine's own thread.
  *
  * Lock: engine->lock guards queue, stop, fault and stats; request->lock may be taken inside it. */
 #include <pthread.h>
@@ -27,19 +27,23 @@ int glm4v_engine_patches(glm4v_engine *engine, size_t n, glm4v_error *err)
     engine->patches_capacity = 0;
     engine->patches = glm4v_alloc_aligned(n, sizeof *engine->patches);
     if (!engine->patches)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the patches of a picture: %zu numbers", n);
+        return glm4v_fail(err, GLM4V_ERR_NOMEM,
+                          "no memory for the patches of a picture: %zu numbers", n);
     engine->patches_capacity = n;
     return 0;
 }
 
-/* Ids that are never generated: rows of the head that no token belongs to, and control tokens but for stop ids and the
- * markers that answers are made of. Behind them those of reasoning, for requests that are to answer at once. */
+/* Ids that are never generated: rows of the head that no token belongs to, and control tokens but
+ * for stop ids and the markers that answers are made of. Behind them those of reasoning, for
+ * requests that are to answer at once. */
 static int find_masked(glm4v_engine *engine, glm4v_error *err)
 {
     const glm4v_model *m = engine->model;
     const glm4v_chat *c = &m->chat;
     const int32_t reasoning[] = { c->think, c->think_end, c->answer };
-    const int32_t markers[] = { c->think, c->think_end, c->answer, c->answer_end, c->box, c->box_end };
+    const int32_t markers[] = {
+        c->think, c->think_end, c->answer, c->answer_end, c->box, c->box_end
+    };
     int32_t vocab = m->config.text.vocab;
     size_t n = 0;
     engine->masked = glm4v_alloc((size_t)vocab + 3, sizeof *engine->masked);
@@ -47,7 +51,8 @@ static int find_masked(glm4v_engine *engine, glm4v_error *err)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a mask of %d tokens", vocab);
     for (int32_t id = 0; id < vocab; id++) {
         size_t len;
-        bool token = id < glm4v_tokenizer_size(m->tokenizer) && glm4v_tokenizer_bytes(m->tokenizer, id, &len);
+        bool token = id < glm4v_tokenizer_size(m->tokenizer) &&
+                     glm4v_tokenizer_bytes(m->tokenizer, id, &len);
         bool control = token && glm4v_tokenizer_is_control(m->tokenizer, id);
         if (!token || (control && !glm4v_is_one_of(id, markers, 6) &&
                        !glm4v_is_one_of(id, m->config.stop_ids, m->config.n_stop_ids)))
@@ -59,7 +64,8 @@ static int find_masked(glm4v_engine *engine, glm4v_error *err)
             engine->masked[n++] = reasoning[i];
     engine->n_masked[false] = n;
     if (n >= (size_t)vocab)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "the tokenizer has no token that this model could generate");
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "the tokenizer has no token that this model could generate");
     return 0;
 }
 
@@ -67,7 +73,8 @@ static int allocate(glm4v_engine *engine, glm4v_error *err)
 {
     const glm4v_engine_limits *l = &engine->limits;
     size_t vocab = (size_t)engine->model->config.text.vocab;
-    int rc = glm4v_context_open(&engine->context, engine->model, l->slots, l->context_length, l->max_rows, err);
+    int rc = glm4v_context_open(&engine->context, engine->model, l->slots, l->context_length,
+                                l->max_rows, err);
     if (!rc)
         rc = glm4v_prefix_open(&engine->prefix, l->prefix_tokens, l->max_batch, err);
     if (!rc)
@@ -77,7 +84,8 @@ static int allocate(glm4v_engine *engine, glm4v_error *err)
     engine->logits = glm4v_alloc_aligned(l->max_batch * vocab, sizeof *engine->logits);
     engine->scratch = glm4v_alloc_aligned(vocab, sizeof *engine->scratch);
     if (!engine->logits || !engine->scratch)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the logits of %u requests", l->max_batch);
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the logits of %u requests",
+                          l->max_batch);
     return 0;
 }
 
@@ -101,7 +109,9 @@ static int start_thread(glm4v_engine *engine, glm4v_error *err)
     pthread_sigmask(SIG_SETMASK, &all, &old);
     int rc = pthread_create(&engine->thread, NULL, glm4v_scheduler_main, engine);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return rc ? glm4v_fail(err, GLM4V_ERR_NOMEM, "the engine's thread could not be started: %s", strerror(rc)) : 0;
+    return rc ? glm4v_fail(err, GLM4V_ERR_NOMEM, "the engine's thread could not be started: %s",
+                           strerror(rc))
+              : 0;
 }
 
 static int start(glm4v_engine *engine, glm4v_error *err)
@@ -120,14 +130,17 @@ static int start(glm4v_engine *engine, glm4v_error *err)
     return rc;
 }
 
-int glm4v_engine_open(glm4v_engine **out, glm4v_model *model, const glm4v_engine_options *options, glm4v_error *err)
+int glm4v_engine_open(glm4v_engine **out, glm4v_model *model, const glm4v_engine_options *options,
+                      glm4v_error *err)
 {
     glm4v_engine_limits limits;
     if (!model->tokenizer)
-        return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "the model was opened without tokenizer (weights_only): it cannot describe");
+        return glm4v_fail(
+            err, GLM4V_ERR_INVALID,
+            "the model was opened without tokenizer (weights_only): it cannot describe");
     if (model->config.vision.temporal != 2)
-        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "config.json: temporal_patch_size is %d, expected 2",
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                          "config.json: temporal_patch_size is %d, expected 2",
                           model->config.vision.temporal);
     int rc = glm4v_engine_limits_of(&limits, model, options, err);
     if (rc)
@@ -178,11 +191,13 @@ static int check_room(const glm4v_engine *engine, uint32_t stream, glm4v_error *
     for (const glm4v_request *r = engine->queue; r; r = r->next)
         waiting += r->task.stream == stream;
     if (waiting >= engine->limits.max_pending)
-        return glm4v_fail(err, GLM4V_ERR_BUSY, "%u requests of stream %u wait already", waiting, stream);
+        return glm4v_fail(err, GLM4V_ERR_BUSY, "%u requests of stream %u wait already", waiting,
+                          stream);
     return 0;
 }
 
-int glm4v_engine_submit(glm4v_engine *engine, const glm4v_task *task, glm4v_request **request, glm4v_error *err)
+int glm4v_engine_submit(glm4v_engine *engine, const glm4v_task *task, glm4v_request **request,
+                        glm4v_error *err)
 {
     glm4v_request *r = NULL;
     int rc = glm4v_request_new(engine, task, &r, err);
@@ -207,7 +222,8 @@ int glm4v_engine_submit(glm4v_engine *engine, const glm4v_task *task, glm4v_requ
     return rc;
 }
 
-int glm4v_describe(glm4v_engine *engine, const glm4v_task *task, glm4v_result **result, glm4v_error *err)
+int glm4v_describe(glm4v_engine *engine, const glm4v_task *task, glm4v_result **result,
+                   glm4v_error *err)
 {
     glm4v_request *r = NULL;
     int rc = glm4v_engine_submit(engine, task, &r, err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Insides of engine and request, shared by engine.c (public calls), request.c (a request's own data), scheduler.c (the
- * thread), describe.c (stages of one request) and prefix.c. Who may touch what stands beside each field. */
+/* Insides of engine and request, shared by engine.c (public calls), request.c (a request's own
+ * data), scheduler.c (the thread), describe.c (stages of one request) and prefix.c. Who may touch
+ * what stands beside each field. */
 #ifndef GLM4V_ENGINE_ENGINE_H
 #define GLM4V_ENGINE_ENGINE_H
 
@@ -13,17 +14,17 @@
 #include "model.h"
 #include "sample.h"
 
-#define GLM4V_MAX_FORCED 2
-
 typedef enum {
-    GLM4V_STAGE_PROMPT,  /* text and image slots -> ids */
-    GLM4V_STAGE_VISION,  /* pictures -> patches -> embeddings, one picture a step */
-    GLM4V_STAGE_PREFILL, /* ids and embeddings -> KV cache, a chunk a step; the last chunk gives the first token */
-    GLM4V_STAGE_DECODE,  /* a token a step, batched with the others */
+    GLM4V_STAGE_PROMPT, /* text and image slots -> ids */
+    GLM4V_STAGE_VISION, /* pictures -> patches -> embeddings, one picture a step */
+    /* ids and embeddings -> KV cache, a chunk a step; the last chunk gives the first token */
+    GLM4V_STAGE_PREFILL,
+    GLM4V_STAGE_DECODE, /* a token a step, batched with the others */
     GLM4V_STAGE_DONE,
 } glm4v_stage_name;
 
-/* What the vision tower sees at once: a still picture (twice the same frame) or two frames of a clip. */
+/* What the vision tower sees at once: a still picture (twice the same frame) or two frames of a
+ * clip. */
 typedef struct {
     const glm4v_image *frames[2];
     const glm4v_preprocessor *preprocessor; /* of stills, or of clips */
@@ -31,13 +32,14 @@ typedef struct {
 
 struct glm4v_request {
     /* Set by glm4v_request_new(), then only read. */
-    glm4v_task task; /* strings and arrays are the request's own; pixels are borrowed until on_done has returned */
+    /* strings and arrays are the request's own; pixels are borrowed until on_done has returned */
+    glm4v_task task;
     glm4v_picture *pictures; /* [n_pictures], history first */
     glm4v_grid *grids;       /* [n_pictures] */
     uint32_t n_pictures;
-    uint32_t image_width, image_height;     /* of the first picture after resizing */
-    void *memory;                           /* holds all of the above */
-    uint64_t submitted;                     /* nanoseconds, CLOCK_MONOTONIC */
+    uint32_t image_width, image_height; /* of the first picture after resizing */
+    void *memory;                       /* holds all of the above */
+    uint64_t submitted;                 /* nanoseconds, CLOCK_MONOTONIC */
 
     /* Any thread. */
     atomic_uint refs;
@@ -49,8 +51,8 @@ struct glm4v_request {
 
     /* The scheduler thread alone. */
     glm4v_stage_name stage;
-    uint32_t slot;         /* of the KV cache */
-    uint32_t units;        /* pieces of work done before decoding */
+    uint32_t slot;  /* of the KV cache */
+    uint32_t units; /* pieces of work done before decoding */
     glm4v_prompt prompt;
     int32_t *position;     /* [3][prompt.n_ids] */
     int32_t next_position; /* of the token after the last one in the cache */
@@ -73,7 +75,8 @@ struct glm4v_request {
     bool done; /* on_done has returned */
 };
 
-/* Keys and values of the constant beginning of the last prompt, in a slot of their own. The scheduler thread alone. */
+/* Keys and values of the constant beginning of the last prompt, in a slot of their own. The
+ * scheduler thread alone. */
 typedef struct {
     int32_t *ids; /* [capacity] */
     uint32_t n, capacity;
@@ -123,23 +126,27 @@ static inline bool glm4v_is_one_of(int32_t id, const int32_t *ids, int32_t n)
 /* engine.c: room for n numbers in engine->patches; what was there is lost. NOMEM. */
 int glm4v_engine_patches(glm4v_engine *engine, size_t n, glm4v_error *err);
 
-/* request.c. new: check and copy a task; INVALID, NOMEM. finish: fill the result, call on_done, wake who waits. */
-int glm4v_request_new(glm4v_engine *engine, const glm4v_task *task, glm4v_request **request, glm4v_error *err);
+/* request.c. new: check and copy a task; INVALID, NOMEM. finish: fill the result, call on_done,
+ * wake who waits. */
+int glm4v_request_new(glm4v_engine *engine, const glm4v_task *task, glm4v_request **request,
+                      glm4v_error *err);
 void glm4v_request_finish(glm4v_engine *engine, glm4v_request *request);
 glm4v_result *glm4v_result_copy(const glm4v_result *result); /* NULL when memory is out */
 
-/* describe.c: one piece of the stages before decoding, or one token from its logits [V]. end: the request is over,
- * as finish and code say (code 0: a good end; request->error is set otherwise). */
+/* describe.c: one piece of the stages before decoding, or one token from its logits [V]. end: the
+ * request is over, as finish and code say (code 0: a good end; request->error is set otherwise). */
 void glm4v_describe_step(glm4v_engine *engine, glm4v_request *request);
 void glm4v_describe_token(glm4v_engine *engine, glm4v_request *request, float *logits);
 void glm4v_describe_end(glm4v_request *request, glm4v_finish finish, int code);
 
-/* prefix.c. load: copy what the cache shares with the prompt into the request's slot, returns the number of tokens.
- * save: keep the constant part of a prompt whose tokens are in the slot. */
+/* prefix.c. load: copy what the cache shares with the prompt into the request's slot, returns the
+ * number of tokens. save: keep the constant part of a prompt whose tokens are in the slot. */
 int glm4v_prefix_open(glm4v_prefix *prefix, uint32_t capacity, uint32_t slot, glm4v_error *err);
 void glm4v_prefix_close(glm4v_prefix *prefix);
-uint32_t glm4v_prefix_load(glm4v_prefix *prefix, glm4v_context *context, const glm4v_prompt *prompt, uint32_t slot);
-void glm4v_prefix_save(glm4v_prefix *prefix, glm4v_context *context, const glm4v_prompt *prompt, uint32_t slot);
+uint32_t glm4v_prefix_load(glm4v_prefix *prefix, glm4v_context *context, const glm4v_prompt *prompt,
+                           uint32_t slot);
+void glm4v_prefix_save(glm4v_prefix *prefix, glm4v_context *context, const glm4v_prompt *prompt,
+                       uint32_t slot);
 
 /* scheduler.c */
 void *glm4v_scheduler_main(void *engine);

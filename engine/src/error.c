@@ -53,8 +53,8 @@ int glm4v_fail_errno(glm4v_error *err, int errnum, const char *format, ...)
 const char *glm4v_error_name(int code)
 {
     static const char *const names[] = {
-        "ok",   "invalid",  "no-memory", "not-found", "io",       "format",
-        "unsupported", "busy", "canceled", "deadline", "device", "internal",
+        "ok",          "invalid", "no-memory", "not-found", "io",     "format",
+        "unsupported", "busy",    "canceled",  "deadline",  "device", "internal",
     };
     return code <= 0 && -code < (int)(sizeof names / sizeof *names) ? names[-code] : "unknown";
 }

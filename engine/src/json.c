@@ -19,9 +19,9 @@
 
 #define MIB ((size_t)1 << 20)
 
-#define LIMITS(mib, values)                                                                     \
-    {                                                                                           \
-        .bytes = (mib)*MIB, .nodes = (values), .string = MIB, .memory = 256 * MIB, .depth = 64, \
+#define LIMITS(mib, values)                                                                        \
+    {                                                                                              \
+        .bytes = (mib)*MIB, .nodes = (values), .string = MIB, .memory = 256 * MIB, .depth = 64,    \
     }
 const glm4v_json_limits GLM4V_JSON_CONFIG = LIMITS(4, 1000000);
 const glm4v_json_limits GLM4V_JSON_SAFETENSORS = LIMITS(16, 1000000);
@@ -51,8 +51,8 @@ static bool is_filler(char c)
     return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == ',' || c == ':';
 }
 
-/* What jansson takes for a value, measured and rounded up: an object with its first table, an array,
- * a string or key beside its bytes, a number with its place in an array. */
+/* What jansson takes for a value, measured and rounded up: an object with its first table, an
+ * array, a string or key beside its bytes, a number with its place in an array. */
 enum { OBJECT_BYTES = 240, ARRAY_BYTES = 144, STRING_BYTES = 96, SCALAR_BYTES = 48 };
 
 /* *longest, 0 before: bytes of the longest string. */

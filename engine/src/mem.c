@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The engine's allocator. A header in front of each block keeps its size, so that live bytes can be told. */
+/* The engine's allocator. A header in front of each block keeps its size, so that live bytes can be
+ * told. */
 #define _GNU_SOURCE
 #include "mem.h"
 
@@ -50,7 +51,8 @@ void *glm4v_alloc(size_t n, size_t size)
     return ptr;
 }
 
-/* Tell the kernel how to back the whole huge pages inside a block. A hint: failing changes nothing. */
+/* Tell the kernel how to back the whole huge pages inside a block. A hint: failing changes
+ * nothing. */
 static void advise(void *ptr, size_t bytes, int advice)
 {
     if (!ptr || bytes < 2 * HUGE_PAGE)

@@ -8,17 +8,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* n objects of size bytes, zeroed. NULL if n * size overflows or memory is out. n * size may be 0. */
+/* n objects of size bytes, zeroed. NULL if n * size overflows or memory is out. n * size may be
+ * 0. */
 void *glm4v_alloc(size_t n, size_t size) __attribute__((warn_unused_result));
 
 /* Resize to n objects; new bytes are undefined. On failure NULL, and ptr stays valid. */
 void *glm4v_realloc(void *ptr, size_t n, size_t size) __attribute__((warn_unused_result));
 
-/* n objects, not zeroed, aligned to 64 bytes; from 4 MiB on, huge pages are asked for. Not for glm4v_realloc. */
+/* n objects, not zeroed, aligned to 64 bytes; from 4 MiB on, huge pages are asked for. Not for
+ * glm4v_realloc. */
 void *glm4v_alloc_aligned(size_t n, size_t size) __attribute__((warn_unused_result));
 
-/* The same for memory that may never be touched in full (KV cache, scratch): no huge pages, of which one
- * touched byte takes 2 MiB. */
+/* The same for memory that may never be touched in full (KV cache, scratch): no huge pages, of
+ * which one touched byte takes 2 MiB. */
 void *glm4v_alloc_sparse(size_t n, size_t size) __attribute__((warn_unused_result));
 
 /* Copy of a string, or NULL. */

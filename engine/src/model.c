@@ -26,7 +26,8 @@ typedef struct {
     glm4v_checkpoint *checkpoint; /* NULL with random weights */
     glm4v_model_options options;
     glm4v_quantization quantization;
-    glm4v_error error; /* the caller's is written on failure only; a missing optional file is none */
+    /* the caller's is written on failure only; a missing optional file is none */
+    glm4v_error error;
 } builder;
 
 /* ---- options ---- */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A loaded model: configuration, tokenizer, weights on their stages. Immutable after glm4v_model_open(). */
+/* A loaded model: configuration, tokenizer, weights on their stages. Immutable after
+ * glm4v_model_open(). */
 #ifndef GLM4V_ENGINE_MODEL_H
 #define GLM4V_ENGINE_MODEL_H
 
@@ -12,7 +13,8 @@
 #include "tokenizer.h"
 #include "weights.h"
 
-/* One transformer block of the vision tower. f32 vectors in device memory; NULL where a family has none. */
+/* One transformer block of the vision tower. f32 vectors in device memory; NULL where a family has
+ * none. */
 typedef struct {
     float *norm1, *norm2; /* [hidden] */
     glm4v_weight qkv;     /* [3 * hidden, hidden] */
@@ -22,16 +24,17 @@ typedef struct {
 } glm4v_vision_layer;
 
 typedef struct {
-    glm4v_weight patch;     /* [hidden, C] */
-    float *patch_bias;      /* [hidden] */
-    float *post_conv_norm;  /* [hidden] */
-    float *table;           /* [S * S, hidden], host memory */
+    glm4v_weight patch;    /* [hidden, C] */
+    float *patch_bias;     /* [hidden] */
+    float *post_conv_norm; /* [hidden] */
+    float *table;          /* [S * S, hidden], host memory */
     glm4v_vision_layer *layers;
-    float *post_norm;       /* [hidden] */
-    glm4v_weight downsample; /* [out, merge * merge * hidden]: inputs in the order (my, mx, channel) */
-    float *downsample_bias; /* [out] */
-    glm4v_weight merger_proj; /* [out, out] */
-    float *merger_norm, *merger_norm_bias; /* [out] */
+    float *post_norm; /* [hidden] */
+    /* [out, merge * merge * hidden]: inputs in the order (my, mx, channel) */
+    glm4v_weight downsample;
+    float *downsample_bias;                   /* [out] */
+    glm4v_weight merger_proj;                 /* [out, out] */
+    float *merger_norm, *merger_norm_bias;    /* [out] */
     glm4v_weight merger_gate_up, merger_down; /* [2 * merger_ffn, out], [out, merger_ffn] */
 } glm4v_vision_weights;
 
@@ -48,8 +51,8 @@ typedef struct {
     glm4v_weight down;     /* [D, F] */
 } glm4v_text_layer;
 
-/* Contiguous text layers on one device; activations are copied between stages. Stage 0 also holds the vision tower and
- * the embedding, the last one the head. */
+/* Contiguous text layers on one device; activations are copied between stages. Stage 0 also holds
+ * the vision tower and the embedding, the last one the head. */
 typedef struct {
     glm4v_backend *backend;
     int32_t first, count;
@@ -61,7 +64,8 @@ struct glm4v_model {
     glm4v_model_info info;
     glm4v_log log;
     glm4v_form form[GLM4V_N_PARTS];
-    glm4v_tokenizer *tokenizer; /* NULL with weights_only, and with random_weights where there is none */
+    /* NULL with weights_only, and with random_weights where there is none */
+    glm4v_tokenizer *tokenizer;
     glm4v_chat chat;
     glm4v_preprocessor *preprocessor;       /* of pictures; NULL with weights_only */
     glm4v_preprocessor *video_preprocessor; /* of clips; NULL with weights_only */
@@ -72,7 +76,8 @@ struct glm4v_model {
     glm4v_text_layer *layers; /* [L] */
     float *norm;              /* [D] */
     glm4v_weight lm_head;     /* [V, D] */
-    glm4v_plan plan;          /* what of the above was allocated; its sources are gone after loading */
+    /* what of the above was allocated; its sources are gone after loading */
+    glm4v_plan plan;
 };
 
 #endif

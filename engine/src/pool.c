@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The thread pool. One run at a time; its items are claimed by counting `remaining` down, so a worker that wakes late
- * finds nothing to claim and nobody has to wait for it.
+/* The thread pool. One run at a time; its items are claimed by counting `remaining` down, so a
+ * worker that wakes late finds nothing to claim and nobody has to wait for it.
  *
- * Locks, in this order: `turn` (a run is under way; guards nothing else), `sleep_lock` (guards the waits on `wake` and
- * `finished`; never held while an item runs). fn, user and n are written before `remaining` is stored and read only
- * after an item was claimed. */
+ * Locks, in this order: `turn` (a run is under way; guards nothing else), `sleep_lock` (guards the
+ * waits on `wake` and `finished`; never held while an item runs). fn, user and n are written before
+ * `remaining` is stored and read only after an item was claimed. */
 #define _GNU_SOURCE
 #include "pool.h"
 
@@ -45,8 +45,8 @@ struct glm4v_pool {
 
     pthread_mutex_t turn;
     pthread_mutex_t sleep_lock;
-    pthread_cond_t wake;     /* a new run, or stop */
-    pthread_cond_t finished; /* unfinished became 0 */
+    pthread_cond_t wake;                 /* a new run, or stop */
+    pthread_cond_t finished;             /* unfinished became 0 */
     _Alignas(64) atomic_uint remaining;  /* items not yet claimed */
     _Alignas(64) atomic_uint unfinished; /* items not yet done */
     _Alignas(64) atomic_uint generation; /* counts runs */
@@ -138,8 +138,8 @@ static void wait_until_done(glm4v_pool *pool)
     pthread_mutex_unlock(&pool->sleep_lock);
 }
 
-void glm4v_pool_run(glm4v_pool *pool, uint32_t n, void (*fn)(void *user, uint32_t i, uint32_t thread),
-                    void *user)
+void glm4v_pool_run(glm4v_pool *pool, uint32_t n,
+                    void (*fn)(void *user, uint32_t i, uint32_t thread), void *user)
 {
     if (!pool || pool->n_threads == 1 || n == 1) {
         /* thread 0's scratch belongs to one caller at a time, alone or not */
@@ -231,7 +231,7 @@ static int start_workers(glm4v_pool *pool)
     pthread_sigmask(SIG_SETMASK, &all, &old);
     while (!rc && pool->n_started < pool->n_threads - 1) {
         worker *w = &pool->workers[pool->n_started];
-        *w = (worker){ .pool = pool, .index = pool->n_started + 1 };
+        *w = (worker) { .pool = pool, .index = pool->n_started + 1 };
         rc = pthread_create(&w->thread, NULL, worker_main, w);
         pool->n_started += !rc;
     }
@@ -252,7 +252,8 @@ int glm4v_pool_open(glm4v_pool **out, uint32_t n_threads, glm4v_error *err)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a pool of %u threads", n_threads);
     memset(pool, 0, sizeof *pool);
     pool->n_threads = n_threads;
-    pool->spins = n_threads <= cpus ? SPINS : 0; /* more threads than cores: spinning only delays the others */
+    /* more threads than cores: spinning only delays the others */
+    pool->spins = n_threads <= cpus ? SPINS : 0;
     pthread_mutex_init(&pool->turn, NULL);
     pthread_mutex_init(&pool->sleep_lock, NULL);
     pthread_cond_init(&pool->wake, NULL);

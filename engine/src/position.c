@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Positions of the text model and of the vision tower. Between prompt.c and prefill.c; vision.c takes the tables.
- * Frequencies and angles are rounded to fp32 where the reference rounds them, cosines are taken in double: at position
- * 8000 one rounding of the angle is 5e-4 rad, more than anything else here. Source: docs/model.md. */
+/* Positions of the text model and of the vision tower. Between prompt.c and prefill.c; vision.c
+ * takes the tables. Frequencies and angles are rounded to fp32 where the reference rounds them,
+ * cosines are taken in double: at position 8000 one rounding of the angle is 5e-4 rad, more than
+ * anything else here. Source: docs/model.md. */
 #include "position.h"
 
 #include <math.h>
@@ -9,8 +10,10 @@
 
 #define CUBIC_A (-0.75)
 
-/* Text runs count up; a picture of H' x W' merged tokens stands at one t and takes max(H', W') positions. */
-void glm4v_positions(int32_t *position, int32_t *next, const glm4v_prompt *prompt, const glm4v_config *config)
+/* Text runs count up; a picture of H' x W' merged tokens stands at one t and takes max(H', W')
+ * positions. */
+void glm4v_positions(int32_t *position, int32_t *next, const glm4v_prompt *prompt,
+                     const glm4v_config *config)
 {
     int32_t merge = config->vision.merge, at = 0;
     int32_t *t = position, *h = t + prompt->n_ids, *w = h + prompt->n_ids;
@@ -40,7 +43,8 @@ static float frequency(double base, int32_t k, int32_t n)
     return 1.0f / (float)pow(base, (float)(2 * k) / (float)n);
 }
 
-void glm4v_text_rotary(float *cos_, float *sin_, const int32_t position[3], const glm4v_text_config *text)
+void glm4v_text_rotary(float *cos_, float *sin_, const int32_t position[3],
+                       const glm4v_text_config *text)
 {
     int32_t k = 0;
     for (int axis = 0; axis < 3; axis++)
@@ -95,9 +99,11 @@ static void cubic_taps(int32_t index[4], float weight[4], uint32_t i, uint32_t t
 }
 
 /* y += wy * (sum of w[k] * row[k]) */
-static void add_row(float *restrict y, const float *const row[4], const float w[4], float wy, int32_t n)
+static void add_row(float *restrict y, const float *const row[4], const float w[4], float wy,
+                    int32_t n)
 {
-    const float *restrict a = row[0], *restrict b = row[1], *restrict c = row[2], *restrict d = row[3];
+    const float *restrict a = row[0], *restrict b = row[1], *restrict c = row[2],
+                          *restrict d = row[3];
     for (int32_t i = 0; i < n; i++)
         y[i] += wy * (w[0] * a[i] + w[1] * b[i] + w[2] * c[i] + w[3] * d[i]);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The constant beginning of prompts (system prompt, markers up to the first picture) is computed once: its keys and
- * values stay in a reserved slot of the KV cache and are copied to the slot of a new request. Keys depend on the
- * tokens before them alone, so any common beginning may be used. Called by describe.c before prefill. */
+/* The constant beginning of prompts (system prompt, markers up to the first picture) is computed
+ * once: its keys and values stay in a reserved slot of the KV cache and are copied to the slot of a
+ * new request. Keys depend on the tokens before them alone, so any common beginning may be used.
+ * Called by describe.c before prefill. */
 #include "engine.h"
 #include "error.h"
 #include "mem.h"
@@ -10,9 +11,11 @@
 
 int glm4v_prefix_open(glm4v_prefix *prefix, uint32_t capacity, uint32_t slot, glm4v_error *err)
 {
-    *prefix = (glm4v_prefix){ .capacity = capacity, .slot = slot };
+    *prefix = (glm4v_prefix) { .capacity = capacity, .slot = slot };
     prefix->ids = glm4v_alloc(capacity, sizeof *prefix->ids);
-    return prefix->ids ? 0 : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a prefix of %u tokens", capacity);
+    return prefix->ids
+               ? 0
+               : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a prefix of %u tokens", capacity);
 }
 
 void glm4v_prefix_close(glm4v_prefix *prefix)
@@ -21,16 +24,19 @@ void glm4v_prefix_close(glm4v_prefix *prefix)
     prefix->ids = NULL;
 }
 
-/* Tokens that prompt and cache have in common; the prompt's last one is always computed, for its logits. */
+/* Tokens that prompt and cache have in common; the prompt's last one is always computed, for its
+ * logits. */
 static uint32_t shared(const glm4v_prefix *prefix, const glm4v_prompt *prompt)
 {
     uint32_t n = 0;
-    while (n < prefix->n && n < prompt->constant && n + 1 < prompt->n_ids && prefix->ids[n] == prompt->ids[n])
+    while (n < prefix->n && n < prompt->constant && n + 1 < prompt->n_ids &&
+           prefix->ids[n] == prompt->ids[n])
         n++;
     return n;
 }
 
-uint32_t glm4v_prefix_load(glm4v_prefix *prefix, glm4v_context *context, const glm4v_prompt *prompt, uint32_t slot)
+uint32_t glm4v_prefix_load(glm4v_prefix *prefix, glm4v_context *context, const glm4v_prompt *prompt,
+                           uint32_t slot)
 {
     uint32_t n = shared(prefix, prompt);
     if (n && glm4v_context_copy(context, slot, prefix->slot, n))
@@ -38,9 +44,11 @@ uint32_t glm4v_prefix_load(glm4v_prefix *prefix, glm4v_context *context, const g
     return n;
 }
 
-void glm4v_prefix_save(glm4v_prefix *prefix, glm4v_context *context, const glm4v_prompt *prompt, uint32_t slot)
+void glm4v_prefix_save(glm4v_prefix *prefix, glm4v_context *context, const glm4v_prompt *prompt,
+                       uint32_t slot)
 {
-    uint32_t n = prompt->constant < prefix->capacity ? (uint32_t)prompt->constant : prefix->capacity;
+    uint32_t n =
+        prompt->constant < prefix->capacity ? (uint32_t)prompt->constant : prefix->capacity;
     if (shared(prefix, prompt) >= n)
         return;
     prefix->n = 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Pictures to patches, the first stage of a request: size, resize (resize.c), normalise, cut. One item of the pool's
- * work is one row of merge blocks, whose patches are contiguous; nothing is shared between items but the weights.
- * Source: the reference's image processor, see docs/model.md. */
+/* Pictures to patches, the first stage of a request: size, resize (resize.c), normalise, cut. One
+ * item of the pool's work is one row of merge blocks, whose patches are contiguous; nothing is
+ * shared between items but the weights. Source: the reference's image processor, see
+ * docs/model.md. */
 #include "preprocess.h"
 
 #include <math.h>
@@ -35,15 +36,17 @@ static double larger(double a, double b)
 }
 
 /* rint is half-to-even, as is the reference's round(). */
-int glm4v_smart_resize(int64_t frames, int64_t height, int64_t width, int64_t factor, uint64_t min_pixels,
-                       uint64_t max_pixels, int64_t *resized_height, int64_t *resized_width,
-                       glm4v_error *err)
+int glm4v_smart_resize(int64_t frames, int64_t height, int64_t width, int64_t factor,
+                       uint64_t min_pixels, uint64_t max_pixels, int64_t *resized_height,
+                       int64_t *resized_width, glm4v_error *err)
 {
     if (height < 1 || width < 1 || height > MAX_SIDE || width > MAX_SIDE)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "a picture of %lldx%lld pixels; both sides must be in [1, %d]",
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "a picture of %lldx%lld pixels; both sides must be in [1, %d]",
                           (long long)width, (long long)height, MAX_SIDE);
     if (frames < 2 || frames > MAX_FRAMES || factor < 1 || factor > MAX_SIDE)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "%lld frames in blocks of %lld pixels cannot be resized",
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "%lld frames in blocks of %lld pixels cannot be resized",
                           (long long)frames, (long long)factor);
     double n = (double)frames, f = (double)factor, H = (double)height, W = (double)width;
     if (H < f || W < f) {
@@ -53,8 +56,8 @@ int glm4v_smart_resize(int64_t frames, int64_t height, int64_t width, int64_t fa
     }
     if (larger(H, W) / smaller(H, W) > MAX_RATIO)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "a picture of %lldx%lld pixels is too narrow: sides may differ %.0f:1", (long long)width,
-                          (long long)height, MAX_RATIO);
+                          "a picture of %lldx%lld pixels is too narrow: sides may differ %.0f:1",
+                          (long long)width, (long long)height, MAX_RATIO);
     double h = rint(H / f) * f, w = rint(W / f) * f, t = rint(n / 2) * 2;
     if (t * h * w > (double)max_pixels) {
         double b = sqrt(n * H * W / (double)max_pixels);
@@ -75,11 +78,13 @@ int glm4v_preprocessor_open(glm4v_preprocessor **out, const glm4v_processor_conf
 {
     unsigned flags = glm4v_cpu_flags();
     if (!glm4v_cpu_mask(getenv("GLM4V_CPU"), &flags))
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "GLM4V_CPU=%s in the environment names no kernel level",
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "GLM4V_CPU=%s in the environment names no kernel level",
                           getenv("GLM4V_CPU"));
     glm4v_preprocessor *p = glm4v_alloc(1, sizeof *p);
     if (!p)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the look-up tables of the processor");
+        return glm4v_fail(err, GLM4V_ERR_NOMEM,
+                          "no memory for the look-up tables of the processor");
     glm4v_image_ops_init(&p->ops, flags);
     p->patch = vision->patch;
     p->merge = vision->merge;
@@ -87,7 +92,8 @@ int glm4v_preprocessor_open(glm4v_preprocessor **out, const glm4v_processor_conf
     p->min_pixels = processor->min_pixels;
     p->max_pixels = processor->max_pixels;
     for (int i = 0; i < 3 * 256; i++)
-        p->value[i] = (float)(((i % 256) / 255.0 - processor->mean[i / 256]) / processor->std[i / 256]);
+        p->value[i] =
+            (float)(((i % 256) / 255.0 - processor->mean[i / 256]) / processor->std[i / 256]);
     *out = p;
     return 0;
 }
@@ -110,12 +116,13 @@ int glm4v_preprocess_grid(const glm4v_preprocessor *p, const glm4v_image *image,
         max = max_pixels * frames;
     if (min > max)
         min = max;
-    int rc = glm4v_smart_resize(frames, image->height, image->width, (int64_t)p->patch * p->merge, min, max, &h, &w,
-                                err);
+    int rc = glm4v_smart_resize(frames, image->height, image->width, (int64_t)p->patch * p->merge,
+                                min, max, &h, &w, err);
     if (rc)
         return rc;
     if (image->stride < 3 * (int64_t)image->width)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "a picture of %d pixels a row, but only %lld bytes from row to row",
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "a picture of %d pixels a row, but only %lld bytes from row to row",
                           image->width, (long long)image->stride);
     *grid_h = (uint32_t)(h / p->patch);
     *grid_w = (uint32_t)(w / p->patch);
@@ -144,27 +151,29 @@ static void cut_band(void *user, uint32_t i, uint32_t thread)
     job->resize.ops->patches(job->patches + i * values, band, stride, columns, s);
 }
 
-static int run_frame(const glm4v_preprocessor *p, frame_job *job, uint32_t grid_h, uint32_t grid_w, glm4v_pool *pool,
-                     glm4v_error *err)
+static int run_frame(const glm4v_preprocessor *p, frame_job *job, uint32_t grid_h, uint32_t grid_w,
+                     glm4v_pool *pool, glm4v_error *err)
 {
     int rc = glm4v_resize_init(&job->resize, &p->ops, job->image->width, job->image->height,
                                (int32_t)grid_w * p->patch, (int32_t)grid_h * p->patch, err);
     if (rc)
         return rc;
-    job->scratch_size = (glm4v_resize_scratch(&job->resize, p->patch * p->merge) + 63) & ~(size_t)63;
+    job->scratch_size =
+        (glm4v_resize_scratch(&job->resize, p->patch * p->merge) + 63) & ~(size_t)63;
     job->scratch = glm4v_alloc_aligned(glm4v_pool_threads(pool), job->scratch_size);
     if (job->scratch)
         glm4v_pool_run(pool, grid_h / (uint32_t)p->merge, cut_band, job);
     else
-        rc = glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to resize a picture of %dx%d pixels", job->image->width,
-                        job->image->height);
+        rc = glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to resize a picture of %dx%d pixels",
+                        job->image->width, job->image->height);
     glm4v_free(job->scratch);
     glm4v_resize_clear(&job->resize);
     return rc;
 }
 
-int glm4v_preprocess_run(const glm4v_preprocessor *p, float *patches, const glm4v_image *const *frames,
-                         uint32_t grid_h, uint32_t grid_w, glm4v_pool *pool, glm4v_error *err)
+int glm4v_preprocess_run(const glm4v_preprocessor *p, float *patches,
+                         const glm4v_image *const *frames, uint32_t grid_h, uint32_t grid_w,
+                         glm4v_pool *pool, glm4v_error *err)
 {
     for (int32_t slot = 0, n; slot < p->temporal; slot += n) {
         for (n = 1; slot + n < p->temporal && frames[slot + n] == frames[slot];)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Task to prompt ids. A builder collects plain text and encodes it whenever a control token follows, because what
- * stands between two control tokens is tokenized as a whole. Control tokens come from this file alone: text
- * of the task is encoded as plain text, whatever names it spells. Each template is one small set of functions.
- * Source: the chat_template.jinja of the models; GLM-4V-9B: its tokenizer's build_single_message. */
+/* Task to prompt ids. A builder collects plain text and encodes it whenever a control token
+ * follows, because what stands between two control tokens is tokenized as a whole. Control tokens
+ * come from this file alone: text of the task is encoded as plain text, whatever names it spells.
+ * Each template is one small set of functions. Source: the chat_template.jinja of the models;
+ * GLM-4V-9B: its tokenizer's build_single_message. */
 #include "prompt.h"
 
 #include <math.h>
@@ -25,17 +26,20 @@ const char *glm4v_template_name(glm4v_template template_)
 /* ---- which template ---- */
 
 /* A control token that the template cannot do without. */
-static int require(const glm4v_tokenizer *tokenizer, const glm4v_chat *chat, const char *name, glm4v_error *err)
+static int require(const glm4v_tokenizer *tokenizer, const glm4v_chat *chat, const char *name,
+                   glm4v_error *err)
 {
     if (glm4v_tokenizer_control(tokenizer, name) >= 0)
         return 0;
-    return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "the tokenizer has no \"%s\", which the chat template %s needs",
-                      name, glm4v_template_name(chat->format));
+    return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                      "the tokenizer has no \"%s\", which the chat template %s needs", name,
+                      glm4v_template_name(chat->format));
 }
 
 static int require_all(const glm4v_tokenizer *tokenizer, const glm4v_chat *chat, glm4v_error *err)
 {
-    static const char *const all[] = { "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>" };
+    static const char *const all[] = { "[gMASK]", "<sop>", "<|system|>", "<|user|>",
+                                       "<|assistant|>" };
     int rc = 0;
     for (size_t i = 0; !rc && i < sizeof all / sizeof *all; i++)
         rc = require(tokenizer, chat, all[i], err);
@@ -55,29 +59,34 @@ static int check_id(const glm4v_tokenizer *tokenizer, const char *key, int32_t i
     int32_t found = glm4v_tokenizer_control(tokenizer, name);
     if (found >= 0 && found == id)
         return 0;
-    return glm4v_fail(err, GLM4V_ERR_FORMAT, "config.json \"%s\" is %d, but the tokenizer's \"%s\" is %d", key,
-                      (int)id, name, (int)found);
+    return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                      "config.json \"%s\" is %d, but the tokenizer's \"%s\" is %d", key, (int)id,
+                      name, (int)found);
 }
 
-static int check_ids(const glm4v_tokenizer *tokenizer, const glm4v_chat *chat, const glm4v_config *config,
-                     glm4v_error *err)
+static int check_ids(const glm4v_tokenizer *tokenizer, const glm4v_chat *chat,
+                     const glm4v_config *config, glm4v_error *err)
 {
     int32_t size = glm4v_tokenizer_size(tokenizer);
     if (size > config->text.vocab)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          "the tokenizer has ids up to %d, but config.json \"vocab_size\" is %d", (int)size - 1,
-                          (int)config->text.vocab);
-    int rc = check_id(tokenizer, "image_start_token_id", config->image_start_id, "<|begin_of_image|>", err);
+                          "the tokenizer has ids up to %d, but config.json \"vocab_size\" is %d",
+                          (int)size - 1, (int)config->text.vocab);
+    int rc = check_id(tokenizer, "image_start_token_id", config->image_start_id,
+                      "<|begin_of_image|>", err);
     if (!rc)
-        rc = check_id(tokenizer, "image_end_token_id", config->image_end_id, "<|end_of_image|>", err);
+        rc = check_id(tokenizer, "image_end_token_id", config->image_end_id, "<|end_of_image|>",
+                      err);
     if (rc || chat->format == GLM4V_TEMPLATE_CHATGLM4V)
         return rc;
     rc = check_id(tokenizer, "image_token_id", config->image_id, "<|image|>", err);
     /* a model without clips may leave these out; building the prompt of a clip then fails */
     if (!rc && config->video_start_id >= 0)
-        rc = check_id(tokenizer, "video_start_token_id", config->video_start_id, "<|begin_of_video|>", err);
+        rc = check_id(tokenizer, "video_start_token_id", config->video_start_id,
+                      "<|begin_of_video|>", err);
     if (!rc && config->video_end_id >= 0)
-        rc = check_id(tokenizer, "video_end_token_id", config->video_end_id, "<|end_of_video|>", err);
+        rc = check_id(tokenizer, "video_end_token_id", config->video_end_id, "<|end_of_video|>",
+                      err);
     return rc;
 }
 
@@ -106,9 +115,10 @@ int glm4v_chat_init(glm4v_chat *chat, const glm4v_tokenizer *tokenizer, const gl
     else if (c.answer >= 0)
         c.format = GLM4V_TEMPLATE_GLM41V;
     else
-        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                          "the tokenizer has neither \"<answer>\" (GLM-4.1V) nor \"/nothink\" (GLM-4.5 style): "
-                          "no known chat template fits");
+        return glm4v_fail(
+            err, GLM4V_ERR_UNSUPPORTED,
+            "the tokenizer has neither \"<answer>\" (GLM-4.1V) nor \"/nothink\" (GLM-4.5 style): "
+            "no known chat template fits");
     int rc = require_all(tokenizer, &c, err);
     if (!rc)
         rc = check_ids(tokenizer, &c, config, err);
@@ -140,7 +150,8 @@ static void add_text(builder *b, const char *s, size_t len)
         size_t capacity = 2 * b->capacity + len + 256;
         char *text = glm4v_realloc(b->text, capacity, 1);
         if (!text) {
-            b->rc = glm4v_fail(b->err, GLM4V_ERR_NOMEM, "no memory for a prompt of %zu bytes", capacity);
+            b->rc = glm4v_fail(b->err, GLM4V_ERR_NOMEM, "no memory for a prompt of %zu bytes",
+                               capacity);
             return;
         }
         b->text = text;
@@ -163,11 +174,12 @@ static void flush(builder *b)
 {
     glm4v_prompt *p = b->prompt;
     if (!b->rc)
-        b->rc = glm4v_tokenizer_encode(b->tokenizer, b->text ? b->text : "", b->n_text, &p->ids, &p->n_ids,
-                                       &p->capacity, b->err);
+        b->rc = glm4v_tokenizer_encode(b->tokenizer, b->text ? b->text : "", b->n_text, &p->ids,
+                                       &p->n_ids, &p->capacity, b->err);
     b->n_text = 0;
     if (!b->rc && p->n_ids > MAX_IDS)
-        b->rc = glm4v_fail(b->err, GLM4V_ERR_INVALID, "the prompt has more than %u tokens", MAX_IDS);
+        b->rc =
+            glm4v_fail(b->err, GLM4V_ERR_INVALID, "the prompt has more than %u tokens", MAX_IDS);
 }
 
 /* Append id n times, after the text before it. */
@@ -178,14 +190,16 @@ static void add_ids(builder *b, int32_t id, uint64_t n)
     if (b->rc)
         return;
     if (n > MAX_IDS || p->n_ids + n > MAX_IDS) {
-        b->rc = glm4v_fail(b->err, GLM4V_ERR_INVALID, "the prompt has more than %u tokens", MAX_IDS);
+        b->rc =
+            glm4v_fail(b->err, GLM4V_ERR_INVALID, "the prompt has more than %u tokens", MAX_IDS);
         return;
     }
     if (p->n_ids + n > p->capacity) {
         size_t capacity = p->n_ids + (size_t)n + 256;
         int32_t *ids = glm4v_realloc(p->ids, capacity, sizeof *ids);
         if (!ids) {
-            b->rc = glm4v_fail(b->err, GLM4V_ERR_NOMEM, "no memory for a prompt of %zu tokens", capacity);
+            b->rc = glm4v_fail(b->err, GLM4V_ERR_NOMEM, "no memory for a prompt of %zu tokens",
+                               capacity);
             return;
         }
         p->ids = ids;
@@ -205,22 +219,24 @@ static void add_picture(builder *b, bool video)
 {
     const glm4v_grid *grid = b->grids++;
     uint32_t merge = (uint32_t)b->config->vision.merge;
-    if (!b->rc && (grid->grid_h == 0 || grid->grid_w == 0 || grid->grid_h % merge || grid->grid_w % merge))
-        b->rc = glm4v_fail(b->err, GLM4V_ERR_INVALID, "a picture of %u x %u patches is no multiple of %u",
-                           grid->grid_w, grid->grid_h, merge);
+    if (!b->rc &&
+        (grid->grid_h == 0 || grid->grid_w == 0 || grid->grid_h % merge || grid->grid_w % merge))
+        b->rc = glm4v_fail(b->err, GLM4V_ERR_INVALID,
+                           "a picture of %u x %u patches is no multiple of %u", grid->grid_w,
+                           grid->grid_h, merge);
     add_control(b, b->config->image_start_id);
     if (b->rc)
         return;
     if (b->prompt->n_runs == 0)
         b->prompt->constant = b->prompt->n_ids;
     b->prompt->runs[b->prompt->n_runs++] =
-        (glm4v_image_run){ (uint32_t)b->prompt->n_ids, grid->grid_h, grid->grid_w, video };
+        (glm4v_image_run) { (uint32_t)b->prompt->n_ids, grid->grid_h, grid->grid_w, video };
     add_ids(b, b->config->image_id, (uint64_t)(grid->grid_h / merge) * (grid->grid_w / merge));
     add_control(b, b->config->image_end_id);
 }
 
-/* Seconds in tenths, rounded as printf's %.1f does (to nearest by the exact value, ties to even), which itself writes
- * the decimal point of the application's language. */
+/* Seconds in tenths, rounded as printf's %.1f does (to nearest by the exact value, ties to even),
+ * which itself writes the decimal point of the application's language. */
 static uint64_t tenths(double seconds)
 {
     double whole = floor(seconds), part = seconds - whole;
@@ -231,16 +247,19 @@ static uint64_t tenths(double seconds)
     return (uint64_t)whole * 10 + (uint64_t)n + up;
 }
 
-/* When a temporal patch was taken: whole seconds for GLM-4.1V, tenths and the unit for the 4.5 style. */
+/* When a temporal patch was taken: whole seconds for GLM-4.1V, tenths and the unit for the 4.5
+ * style. */
 static void add_timestamp(builder *b, double seconds)
 {
     char s[64];
     if (!b->rc && !(seconds >= 0 && seconds < 1e9))
-        b->rc = glm4v_fail(b->err, GLM4V_ERR_INVALID, "a frame of the clip has the timestamp %g", seconds);
+        b->rc = glm4v_fail(b->err, GLM4V_ERR_INVALID, "a frame of the clip has the timestamp %g",
+                           seconds);
     if (b->rc)
         return;
     if (b->chat->format == GLM4V_TEMPLATE_GLM45)
-        snprintf(s, sizeof s, "%d.%d seconds", (int)(tenths(seconds) / 10), (int)(tenths(seconds) % 10));
+        snprintf(s, sizeof s, "%d.%d seconds", (int)(tenths(seconds) / 10),
+                 (int)(tenths(seconds) % 10));
     else
         snprintf(s, sizeof s, "%d", (int)seconds);
     add_text(b, s, strlen(s));
@@ -249,8 +268,9 @@ static void add_timestamp(builder *b, double seconds)
 static void add_clip(builder *b, size_t n)
 {
     if (!b->rc && (b->config->video_start_id < 0 || b->config->video_end_id < 0))
-        b->rc = glm4v_fail(b->err, GLM4V_ERR_UNSUPPORTED, "this model takes no clips: config.json has no video "
-                                                          "start and end tokens");
+        b->rc = glm4v_fail(b->err, GLM4V_ERR_UNSUPPORTED,
+                           "this model takes no clips: config.json has no video "
+                           "start and end tokens");
     add_control(b, b->config->video_start_id);
     for (size_t i = 0; i < n; i++) {
         add_picture(b, true);
@@ -339,7 +359,8 @@ static void add_opening(builder *b)
 {
     const glm4v_chat *chat = b->chat;
     add_control(b, chat->assistant);
-    if (chat->format == GLM4V_TEMPLATE_GLM41V || (chat->format == GLM4V_TEMPLATE_GLM45 && !b->thinking))
+    if (chat->format == GLM4V_TEMPLATE_GLM41V ||
+        (chat->format == GLM4V_TEMPLATE_GLM45 && !b->thinking))
         add_text(b, "\n", 1);
     if (chat->format != GLM4V_TEMPLATE_CHATGLM4V && !b->thinking) {
         add_control(b, chat->think);
@@ -368,7 +389,8 @@ static void add_task(builder *b, const glm4v_task *task, size_t n_clip)
 }
 
 /* Pictures that the task asks for must be those that grids describes. */
-static int check_pictures(const glm4v_chat *chat, const glm4v_task *task, size_t n_grids, glm4v_error *err)
+static int check_pictures(const glm4v_chat *chat, const glm4v_task *task, size_t n_grids,
+                          glm4v_error *err)
 {
     size_t n = task->n_images, history = 0;
     for (uint32_t i = 0; i < task->n_history; i++)
@@ -376,17 +398,29 @@ static int check_pictures(const glm4v_chat *chat, const glm4v_task *task, size_t
     if (!task->prompt)
         return glm4v_fail(err, GLM4V_ERR_INVALID, "the task has no prompt");
     if (task->n_frames && n + history)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "a clip and pictures cannot stand in one conversation");
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "a clip and pictures cannot stand in one conversation");
     if (chat->format == GLM4V_TEMPLATE_CHATGLM4V && (task->n_frames || n + history > 1))
         return glm4v_fail(err, GLM4V_ERR_INVALID, "this model takes one picture in a conversation");
     if (task->n_frames ? n_grids == 0 : n_grids != n + history)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "%zu picture sizes for %zu pictures", n_grids, n + history);
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "%zu picture sizes for %zu pictures", n_grids,
+                          n + history);
     return 0;
 }
 
-int glm4v_prompt_build(glm4v_prompt *prompt, const glm4v_tokenizer *tokenizer, const glm4v_chat *chat,
-                       const glm4v_config *config, const glm4v_task *task, const glm4v_grid *grids,
-                       size_t n_grids, glm4v_error *err)
+uint32_t glm4v_chat_end_reasoning(const glm4v_chat *chat, int32_t ids[GLM4V_MAX_FORCED])
+{
+    uint32_t n = 0;
+    if (chat->think_end >= 0)
+        ids[n++] = chat->think_end;
+    if (chat->answer >= 0)
+        ids[n++] = chat->answer;
+    return n;
+}
+
+int glm4v_prompt_build(glm4v_prompt *prompt, const glm4v_tokenizer *tokenizer,
+                       const glm4v_chat *chat, const glm4v_config *config, const glm4v_task *task,
+                       const glm4v_grid *grids, size_t n_grids, glm4v_error *err)
 {
     builder b = { .prompt = prompt,
                   .tokenizer = tokenizer,
@@ -400,7 +434,8 @@ int glm4v_prompt_build(glm4v_prompt *prompt, const glm4v_tokenizer *tokenizer, c
         return rc;
     prompt->runs = glm4v_alloc(n_grids, sizeof *prompt->runs);
     if (!prompt->runs)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a prompt with %zu pictures", n_grids);
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a prompt with %zu pictures",
+                          n_grids);
     add_task(&b, task, task->n_frames ? n_grids : 0);
     if (prompt->n_runs == 0)
         prompt->constant = prompt->n_ids;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A request's own data: a checked copy of the caller's task in one block of memory, the pictures it will show to the
- * vision tower, its result, and who holds it. Called by engine.c (any thread) and scheduler.c.
+/* A request's own data: a checked copy of the caller's task in one block of memory, the pictures it
+ * will show to the vision tower, its result, and who holds it. Called by engine.c (any thread) and
+ * scheduler.c.
  *
- * Lock: request->lock guards `done`; it is taken alone or inside engine->lock, never the other way round. */
+ * Lock: request->lock guards `done`; it is taken alone or inside engine->lock, never the other way
+ * round. */
 #include <math.h>
 #include <string.h>
 #include <time.h>
@@ -47,17 +49,20 @@ static int check_text(const char *what, const char *text, glm4v_error *err)
 {
     size_t bad;
     if (text && !glm4v_utf8_valid(text, strlen(text), &bad))
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "the %s is not UTF-8: wrong byte at offset %zu", what, bad);
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "the %s is not UTF-8: wrong byte at offset %zu",
+                          what, bad);
     return 0;
 }
 
-static int check_count(const char *what, uint64_t n, uint64_t max, const void *array, glm4v_error *err)
+static int check_count(const char *what, uint64_t n, uint64_t max, const void *array,
+                       glm4v_error *err)
 {
     if (n > max)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "%llu %s, at most %llu are taken", (unsigned long long)n, what,
-                          (unsigned long long)max);
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "%llu %s, at most %llu are taken",
+                          (unsigned long long)n, what, (unsigned long long)max);
     if (n && !array)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "%llu %s announced, but none given", (unsigned long long)n, what);
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "%llu %s announced, but none given",
+                          (unsigned long long)n, what);
     return 0;
 }
 
@@ -80,7 +85,8 @@ static int check_history(const glm4v_task *task, glm4v_error *err)
         if (!rc)
             rc = check_text("answer of an earlier turn", turn->assistant, err);
         if (!rc)
-            rc = check_count("pictures in an earlier turn", turn->n_images, MAX_IMAGES, turn->images, err);
+            rc = check_count("pictures in an earlier turn", turn->n_images, MAX_IMAGES,
+                             turn->images, err);
     }
     return rc;
 }
@@ -97,7 +103,8 @@ static int check_task(const glm4v_task *task, glm4v_error *err)
     if (!rc)
         rc = check_count("clip frames", task->n_frames, MAX_FRAMES, task->frames, err);
     if (!rc && task->n_images && task->n_frames)
-        rc = glm4v_fail(err, GLM4V_ERR_INVALID, "pictures and a clip in one task; give either images or frames");
+        rc = glm4v_fail(err, GLM4V_ERR_INVALID,
+                        "pictures and a clip in one task; give either images or frames");
     if (!rc)
         rc = check_history(task, err);
     if (!rc)
@@ -122,7 +129,8 @@ static int read_task(glm4v_task *task, const glm4v_task *given, glm4v_error *err
         return glm4v_fail(err, GLM4V_ERR_INVALID, "task.struct_size is %zu", size);
     memcpy(task, given, size < sizeof *task ? size : sizeof *task);
     task->max_tokens = task->max_tokens ? task->max_tokens : DEFAULT_TOKENS;
-    task->max_reasoning_tokens = task->max_reasoning_tokens ? task->max_reasoning_tokens : DEFAULT_REASONING_TOKENS;
+    task->max_reasoning_tokens =
+        task->max_reasoning_tokens ? task->max_reasoning_tokens : DEFAULT_REASONING_TOKENS;
     return check_task(task, err);
 }
 
@@ -159,22 +167,24 @@ static void copy_task(glm4v_request *r, arena *a, const glm4v_task *task, uint32
 }
 
 /* One more picture: two frames at one size. n_frames: of the whole clip, 1 for a still. */
-static int add_picture(glm4v_engine *engine, glm4v_request *r, const glm4v_image *first, const glm4v_image *second,
-                       uint32_t n_frames, glm4v_error *err)
+static int add_picture(glm4v_engine *engine, glm4v_request *r, const glm4v_image *first,
+                       const glm4v_image *second, uint32_t n_frames, glm4v_error *err)
 {
     uint32_t i = r->n_pictures;
-    const glm4v_preprocessor *p = n_frames > 1 ? engine->model->video_preprocessor : engine->model->preprocessor;
-    int rc = glm4v_preprocess_grid(p, first, n_frames, engine->limits.max_pixels, &r->grids[i].grid_h,
-                                   &r->grids[i].grid_w, err);
+    const glm4v_preprocessor *p =
+        n_frames > 1 ? engine->model->video_preprocessor : engine->model->preprocessor;
+    int rc = glm4v_preprocess_grid(p, first, n_frames, engine->limits.max_pixels,
+                                   &r->grids[i].grid_h, &r->grids[i].grid_w, err);
     if (rc)
         return rc;
     r->grids[i].seconds = first->timestamp;
-    r->pictures[i] = (glm4v_picture){ { first, second }, p };
+    r->pictures[i] = (glm4v_picture) { { first, second }, p };
     r->n_pictures++;
     return 0;
 }
 
-static int add_stills(glm4v_engine *engine, glm4v_request *r, const glm4v_image *images, uint32_t n, glm4v_error *err)
+static int add_stills(glm4v_engine *engine, glm4v_request *r, const glm4v_image *images, uint32_t n,
+                      glm4v_error *err)
 {
     int rc = 0;
     for (uint32_t i = 0; !rc && i < n; i++)
@@ -182,14 +192,16 @@ static int add_stills(glm4v_engine *engine, glm4v_request *r, const glm4v_image 
     return rc;
 }
 
-static int add_clip(glm4v_engine *engine, glm4v_request *r, const uint32_t *samples, uint32_t n, glm4v_error *err)
+static int add_clip(glm4v_engine *engine, glm4v_request *r, const uint32_t *samples, uint32_t n,
+                    glm4v_error *err)
 {
     const glm4v_image *frames = r->task.frames;
     int rc = 0;
     for (uint32_t i = 1; !rc && i < r->task.n_frames; i++)
-        if (!frames[i].data || frames[i].width != frames[0].width || frames[i].height != frames[0].height ||
-            frames[i].stride < 3 * (int64_t)frames[i].width)
-            rc = glm4v_fail(err, GLM4V_ERR_INVALID, "clip frame %u is %dx%d, the first is %dx%d; all must be alike", i,
+        if (!frames[i].data || frames[i].width != frames[0].width ||
+            frames[i].height != frames[0].height || frames[i].stride < 3 * (int64_t)frames[i].width)
+            rc = glm4v_fail(err, GLM4V_ERR_INVALID,
+                            "clip frame %u is %dx%d, the first is %dx%d; all must be alike", i,
                             frames[i].width, frames[i].height, frames[0].width, frames[0].height);
     for (uint32_t i = 0; !rc && i < n; i += 2)
         rc = add_picture(engine, r, &frames[samples[i]], &frames[samples[i + 1]], n, err);
@@ -197,8 +209,8 @@ static int add_clip(glm4v_engine *engine, glm4v_request *r, const uint32_t *samp
 }
 
 /* Frames of the clip that the model sees; *samples is freed by the caller. */
-static int sample_frames(glm4v_engine *engine, const glm4v_task *task, uint32_t **samples, uint32_t *n_samples,
-                         glm4v_error *err)
+static int sample_frames(glm4v_engine *engine, const glm4v_task *task, uint32_t **samples,
+                         uint32_t *n_samples, glm4v_error *err)
 {
     uint32_t n = task->n_frames, most = n + n % 2;
     if (!n)
@@ -208,8 +220,9 @@ static int sample_frames(glm4v_engine *engine, const glm4v_task *task, uint32_t 
     for (uint32_t i = 0; seconds && i < n; i++)
         seconds[i] = task->frames[i].timestamp;
     int rc = seconds && *samples
-                 ? glm4v_sample_clip(&engine->model->config, engine->model->chat.format == GLM4V_TEMPLATE_GLM45,
-                                     seconds, n, *samples, most, n_samples, err)
+                 ? glm4v_sample_clip(&engine->model->config,
+                                     engine->model->chat.format == GLM4V_TEMPLATE_GLM45, seconds, n,
+                                     *samples, most, n_samples, err)
                  : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a clip of %u frames", n);
     glm4v_free(seconds);
     return rc;
@@ -250,7 +263,8 @@ static glm4v_request *copy_request(const glm4v_task *task, uint32_t n_pictures)
     return r;
 }
 
-int glm4v_request_new(glm4v_engine *engine, const glm4v_task *given, glm4v_request **request, glm4v_error *err)
+int glm4v_request_new(glm4v_engine *engine, const glm4v_task *given, glm4v_request **request,
+                      glm4v_error *err)
 {
     glm4v_task task;
     uint32_t *samples = NULL, n_samples = 0;
@@ -293,7 +307,8 @@ static void fill_result(const glm4v_engine *engine, glm4v_request *r)
 {
     glm4v_result *result = &r->result;
     uint64_t now = glm4v_now();
-    uint32_t merged = (uint32_t)(engine->model->config.vision.merge * engine->model->config.vision.merge);
+    uint32_t merged =
+        (uint32_t)(engine->model->config.vision.merge * engine->model->config.vision.merge);
     if (r->detokenizer.tokenizer)
         glm4v_detokenizer_finish(&r->detokenizer);
     result->message = result->status ? r->error.msg : "";
@@ -373,7 +388,7 @@ glm4v_result *glm4v_result_copy(const glm4v_result *result)
         own.box = take_string(&a, result->box);
         own.message = take_string(&a, result->message);
         if (pass == 0) {
-            a = (arena){ .base = glm4v_alloc(1, a.used) };
+            a = (arena) { .base = glm4v_alloc(1, a.used) };
             if (!a.base)
                 return NULL;
         } else {

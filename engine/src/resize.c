@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Bicubic resize, horizontal pass first, each pass rounded to 8 bits; a pass whose size does not change is skipped.
- * Called by preprocess.c. Every expression stands in the order in which Pillow's resampling evaluates it in double:
- * one changed last bit of a weight can change a pixel. Compiled without contraction to FMA. */
+/* Bicubic resize, horizontal pass first, each pass rounded to 8 bits; a pass whose size does not
+ * change is skipped. Called by preprocess.c. Every expression stands in the order in which Pillow's
+ * resampling evaluates it in double: one changed last bit of a weight can change a pixel. Compiled
+ * without contraction to FMA. */
 #include "resize.h"
 
 #include <math.h>
@@ -44,7 +45,8 @@ static int32_t to_fixed(double w)
 }
 
 /* First input, number of inputs and weights of output x. */
-static void tap_window(int32_t *first, int32_t *count, int32_t *weight, int32_t x, int32_t n_in, int32_t n_out)
+static void tap_window(int32_t *first, int32_t *count, int32_t *weight, int32_t x, int32_t n_in,
+                       int32_t n_out)
 {
     double scale = (double)n_in / n_out, fs = filter_scale(n_in, n_out);
     double support = 2 * fs, reciprocal = 1 / fs, center = (x + 0.5) * scale, sum = 0;
@@ -62,11 +64,12 @@ static void tap_window(int32_t *first, int32_t *count, int32_t *weight, int32_t 
 }
 
 /* Fill axis; its arrays are taken from *memory, which advances. */
-static void axis_init(glm4v_resize_axis *axis, int32_t **memory, int32_t n_in, int32_t n_out, int32_t taps)
+static void axis_init(glm4v_resize_axis *axis, int32_t **memory, int32_t n_in, int32_t n_out,
+                      int32_t taps)
 {
     int32_t *first = *memory, *count = first + n_out, *weight = count + n_out;
     uint32_t *packed = (uint32_t *)(weight + (size_t)n_out * (size_t)taps);
-    *axis = (glm4v_resize_axis){ n_in, n_out, taps, first, count, weight, packed };
+    *axis = (glm4v_resize_axis) { n_in, n_out, taps, first, count, weight, packed };
     for (int32_t x = 0; x < n_out; x++)
         tap_window(&first[x], &count[x], weight + (size_t)x * (size_t)taps, x, n_in, n_out);
     *memory = (int32_t *)(packed + (size_t)n_out * (size_t)taps);
@@ -78,18 +81,19 @@ static size_t axis_size(int32_t n_in, int32_t n_out, int32_t taps)
     return n_in == n_out ? 0 : (size_t)n_out * (2 + 2 * (size_t)taps);
 }
 
-int glm4v_resize_init(glm4v_resize *resize, const glm4v_image_ops *ops, int32_t width, int32_t height,
-                      int32_t out_width, int32_t out_height, glm4v_error *err)
+int glm4v_resize_init(glm4v_resize *resize, const glm4v_image_ops *ops, int32_t width,
+                      int32_t height, int32_t out_width, int32_t out_height, glm4v_error *err)
 {
     int32_t x_taps = axis_taps(width, out_width), y_taps = axis_taps(height, out_height);
     size_t size = axis_size(width, out_width, x_taps) + axis_size(height, out_height, y_taps);
     int32_t *memory = glm4v_alloc(size, sizeof *memory);
     if (!memory)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the weights of a resize from %dx%d to %dx%d", width,
+        return glm4v_fail(err, GLM4V_ERR_NOMEM,
+                          "no memory for the weights of a resize from %dx%d to %dx%d", width,
                           height, out_width, out_height);
-    *resize = (glm4v_resize){ .ops = ops, .memory = memory };
-    resize->x = (glm4v_resize_axis){ .n_in = width, .n_out = out_width };
-    resize->y = (glm4v_resize_axis){ .n_in = height, .n_out = out_height };
+    *resize = (glm4v_resize) { .ops = ops, .memory = memory };
+    resize->x = (glm4v_resize_axis) { .n_in = width, .n_out = out_width };
+    resize->y = (glm4v_resize_axis) { .n_in = height, .n_out = out_height };
     if (width != out_width) {
         axis_init(&resize->x, &memory, width, out_width, x_taps);
         ops->resize_pack(&resize->x);
@@ -113,7 +117,8 @@ static bool is_scaled(const glm4v_resize_axis *axis)
 }
 
 /* Input rows that output rows [y0, y0 + n_rows) read. */
-static void band_rows(const glm4v_resize_axis *y, int32_t y0, int32_t n_rows, int32_t *first, int32_t *count)
+static void band_rows(const glm4v_resize_axis *y, int32_t y0, int32_t n_rows, int32_t *first,
+                      int32_t *count)
 {
     int32_t last = y0 + n_rows - 1;
     *first = is_scaled(y) ? y->first[y0] : y0;

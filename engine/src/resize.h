@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Bicubic resize equal to Pillow's, bit for bit: the weights of both axes, and bands of output rows. */
+/* Bicubic resize equal to Pillow's, bit for bit: the weights of both axes, and bands of output
+ * rows. */
 #ifndef GLM4V_ENGINE_RESIZE_H
 #define GLM4V_ENGINE_RESIZE_H
 
@@ -16,15 +17,15 @@ typedef struct {
 } glm4v_resize;
 
 /* Weights for width x height -> out_width x out_height, all >= 1. ops must outlive it. NOMEM. */
-int glm4v_resize_init(glm4v_resize *resize, const glm4v_image_ops *ops, int32_t width, int32_t height,
-                      int32_t out_width, int32_t out_height, glm4v_error *err);
+int glm4v_resize_init(glm4v_resize *resize, const glm4v_image_ops *ops, int32_t width,
+                      int32_t height, int32_t out_width, int32_t out_height, glm4v_error *err);
 void glm4v_resize_clear(glm4v_resize *resize);
 
 /* Bytes of scratch that a band of at most n_rows output rows needs. */
 size_t glm4v_resize_scratch(const glm4v_resize *resize, int32_t n_rows);
 
-/* Output rows [y0, y0 + n_rows), packed, rows of out_width * 3 bytes. Returns where they are: in scratch, or in the
- * picture itself when nothing changes; *stride is theirs. */
+/* Output rows [y0, y0 + n_rows), packed, rows of out_width * 3 bytes. Returns where they are: in
+ * scratch, or in the picture itself when nothing changes; *stride is theirs. */
 const uint8_t *glm4v_resize_band(const glm4v_resize *resize, const glm4v_image *image, int32_t y0,
                                  int32_t n_rows, uint8_t *scratch, int64_t *stride);
 

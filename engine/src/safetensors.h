@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The tensors of a model directory: one *.safetensors file, or shards with model.safetensors.index.json.
- * Opening reads headers only and checks every size, offset, overlap and dtype against the files' lengths.
- * Format: https://github.com/huggingface/safetensors (8-byte little-endian header length, JSON, data). */
+/* The tensors of a model directory: one *.safetensors file, or shards with
+ * model.safetensors.index.json. Opening reads headers only and checks every size, offset, overlap
+ * and dtype against the files' lengths. Format: https://github.com/huggingface/safetensors (8-byte
+ * little-endian header length, JSON, data). */
 #ifndef GLM4V_ENGINE_SAFETENSORS_H
 #define GLM4V_ENGINE_SAFETENSORS_H
 
@@ -53,26 +54,32 @@ int glm4v_checkpoint_open_file(glm4v_checkpoint **checkpoint, const char *path, 
 void glm4v_checkpoint_close(glm4v_checkpoint **checkpoint);
 
 uint32_t glm4v_checkpoint_count(const glm4v_checkpoint *checkpoint);
-const glm4v_tensor *glm4v_checkpoint_at(const glm4v_checkpoint *checkpoint, uint32_t index); /* by name, sorted */
+/* by name, sorted */
+const glm4v_tensor *glm4v_checkpoint_at(const glm4v_checkpoint *checkpoint, uint32_t index);
 const glm4v_tensor *glm4v_checkpoint_find(const glm4v_checkpoint *checkpoint, const char *name);
-const char *glm4v_checkpoint_file(const glm4v_checkpoint *checkpoint, uint32_t shard); /* name for messages */
+/* name for messages */
+const char *glm4v_checkpoint_file(const glm4v_checkpoint *checkpoint, uint32_t shard);
 uint32_t glm4v_checkpoint_shards(const glm4v_checkpoint *checkpoint);
 uint64_t glm4v_checkpoint_bytes(const glm4v_checkpoint *checkpoint);
 
 /* Read bytes [start, start + len) of a tensor. Any thread. IO names file, tensor, offset. */
-int glm4v_checkpoint_read(const glm4v_checkpoint *checkpoint, const glm4v_tensor *tensor, uint64_t start,
-                          void *data, size_t len, glm4v_error *err);
-/* Elements [start, start + n) widened to f32 (F32, F16, BF16, F64 and integers; UNSUPPORTED: the others). Any
- * thread. */
+int glm4v_checkpoint_read(const glm4v_checkpoint *checkpoint, const glm4v_tensor *tensor,
+                          uint64_t start, void *data, size_t len, glm4v_error *err);
+/* Elements [start, start + n) widened to f32 (F32, F16, BF16, F64 and integers; UNSUPPORTED: the
+ * others). Any thread. */
 int glm4v_checkpoint_read_f32(const glm4v_checkpoint *checkpoint, const glm4v_tensor *tensor,
                               uint64_t start, float *data, size_t n, glm4v_error *err);
-/* FNV-1a over names, dtypes and shapes in name order: the same however the tensors are split into files. */
+/* FNV-1a over names, dtypes and shapes in name order: the same however the tensors are split into
+ * files. */
 uint64_t glm4v_checkpoint_digest(const glm4v_checkpoint *checkpoint);
-/* Parse one header: text [0, len) of a file with data_bytes of data behind it (fuzzing; opening does the same). */
-int glm4v_checkpoint_open_header(glm4v_checkpoint **checkpoint, const char *text, size_t len, uint64_t data_bytes,
+/* Parse one header: text [0, len) of a file with data_bytes of data behind it (fuzzing; opening
+ * does the same). */
+int glm4v_checkpoint_open_header(glm4v_checkpoint **checkpoint, const char *text, size_t len,
+                                 uint64_t data_bytes, glm4v_error *err);
+/* Check a shard index, text [0, len): *n_shards = distinct files it names (fuzzing; opening does
+ * the same). */
+int glm4v_checkpoint_check_index(const char *text, size_t len, uint32_t *n_shards,
                                  glm4v_error *err);
-/* Check a shard index, text [0, len): *n_shards = distinct files it names (fuzzing; opening does the same). */
-int glm4v_checkpoint_check_index(const char *text, size_t len, uint32_t *n_shards, glm4v_error *err);
 /* The files are still the ones that were opened. */
 int glm4v_checkpoint_verify(const glm4v_checkpoint *checkpoint, glm4v_error *err);
 

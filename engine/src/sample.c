@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Choosing a token: penalty, mask, then the largest logit or a draw. The order is that of the reference's logits
- * processors: repetition penalty, temperature, top-k, top-p. Called by describe.c; allocates nothing after init.
- * Sources: top-p, arXiv:1904.09751; the generator is PCG-XSH-RR 64/32, https://www.pcg-random.org. */
+/* Choosing a token: penalty, mask, then the largest logit or a draw. The order is that of the
+ * reference's logits processors: repetition penalty, temperature, top-k, top-p. Called by
+ * describe.c; allocates nothing after init. Sources: top-p, arXiv:1904.09751; the generator is
+ * PCG-XSH-RR 64/32, https://www.pcg-random.org. */
 #include "sample.h"
 
 #include <math.h>
@@ -30,7 +31,7 @@ static double random_unit(uint64_t *state)
 
 int glm4v_sampler_init(glm4v_sampler *s, const glm4v_task *task, int32_t vocab, glm4v_error *err)
 {
-    *s = (glm4v_sampler){
+    *s = (glm4v_sampler) {
         .temperature = task->temperature,
         .top_k = task->top_k,
         .top_p = task->top_p > 0 ? task->top_p : 1,
@@ -42,7 +43,9 @@ int glm4v_sampler_init(glm4v_sampler *s, const glm4v_task *task, int32_t vocab, 
     if (s->penalty == 1)
         return 0;
     s->seen = glm4v_alloc((size_t)vocab / 64 + 1, sizeof *s->seen);
-    return s->seen ? 0 : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the repetition penalty of %d tokens", vocab);
+    return s->seen ? 0
+                   : glm4v_fail(err, GLM4V_ERR_NOMEM,
+                                "no memory for the repetition penalty of %d tokens", vocab);
 }
 
 void glm4v_sampler_clear(glm4v_sampler *s)
@@ -104,7 +107,8 @@ static void sink(glm4v_candidate *heap, size_t i, size_t n)
     heap[i] = moved;
 }
 
-/* Best candidates in order, taken off the heap [*n] one by one: each goes where the heap's last place becomes free. */
+/* Best candidates in order, taken off the heap [*n] one by one: each goes where the heap's last
+ * place becomes free. */
 static const glm4v_candidate *pop(glm4v_candidate *heap, size_t *n)
 {
     glm4v_candidate best = heap[0];
@@ -114,8 +118,10 @@ static const glm4v_candidate *pop(glm4v_candidate *heap, size_t *n)
     return &heap[*n];
 }
 
-/* How many of the best candidates top-k and top-p leave; they stand at the end of all [n], best last. */
-static size_t keep_best(const glm4v_sampler *s, glm4v_candidate *all, size_t n, float max, double *sum)
+/* How many of the best candidates top-k and top-p leave; they stand at the end of all [n], best
+ * last. */
+static size_t keep_best(const glm4v_sampler *s, glm4v_candidate *all, size_t n, float max,
+                        double *sum)
 {
     size_t most = s->top_k && s->top_k < n ? s->top_k : n, left = n, kept = 0;
     double total = 0, t = s->temperature;
@@ -141,7 +147,7 @@ static int32_t draw(glm4v_sampler *s, const float *logits, glm4v_candidate *all)
     double sum = 0, t = s->temperature;
     for (int32_t i = 0; i < s->vocab; i++)
         if (logits[i] > -INFINITY)
-            all[n++] = (glm4v_candidate){ logits[i], i };
+            all[n++] = (glm4v_candidate) { logits[i], i };
     kept = n;
     if (s->top_k || s->top_p < 1)
         kept = keep_best(s, all, n, max, &sum);

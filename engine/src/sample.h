@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Logits [V] to the next token id. What a request draws follows from its own options, seed and history alone, so that
- * other requests of a batch do not change it. */
+/* Logits [V] to the next token id. What a request draws follows from its own options, seed and
+ * history alone, so that other requests of a batch do not change it. */
 #ifndef GLM4V_ENGINE_SAMPLE_H
 #define GLM4V_ENGINE_SAMPLE_H
 
@@ -11,12 +11,12 @@
 #include "glm4v/glm4v.h"
 
 typedef struct {
-    float temperature;  /* 0 = greedy */
-    uint32_t top_k;     /* 0 = no bound */
-    float top_p;        /* 1 = no bound */
-    float penalty;      /* of repetition; 1 = none */
-    uint64_t state;     /* of the generator */
-    uint64_t *seen;     /* bit i: token i is in prompt or answer; NULL without penalty */
+    float temperature; /* 0 = greedy */
+    uint32_t top_k;    /* 0 = no bound */
+    float top_p;       /* 1 = no bound */
+    float penalty;     /* of repetition; 1 = none */
+    uint64_t state;    /* of the generator */
+    uint64_t *seen;    /* bit i: token i is in prompt or answer; NULL without penalty */
     int32_t vocab;
 } glm4v_sampler;
 
@@ -33,8 +33,8 @@ void glm4v_sampler_clear(glm4v_sampler *s);
 /* A token of the prompt or of the answer, for the penalty. */
 void glm4v_sampler_see(glm4v_sampler *s, int32_t id);
 
-/* The next id, or -1 when a logit is NaN or infinite. logits [V] are overwritten; ids masked [n_masked] are never
- * chosen, at least one id must be left. scratch: V candidates. */
+/* The next id, or -1 when a logit is NaN or infinite. logits [V] are overwritten; ids masked
+ * [n_masked] are never chosen, at least one id must be left. scratch: V candidates. */
 int32_t glm4v_sampler_next(glm4v_sampler *s, float *logits, const int32_t *masked, size_t n_masked,
                            glm4v_candidate *scratch);
 

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The engine's thread: continuous batching. A step admits waiting requests to free slots, does one piece of work of one
- * request that is not decoding yet (its prompt, one picture, or one chunk of prefill), and advances all decoding ones
- * by a token in one batch. So a new picture delays running answers by one piece of work, never by a whole prompt.
+/* The engine's thread: continuous batching. A step admits waiting requests to free slots, does one
+ * piece of work of one request that is not decoding yet (its prompt, one picture, or one chunk of
+ * prefill), and advances all decoding ones by a token in one batch. So a new picture delays running
+ * answers by one piece of work, never by a whole prompt.
  *
- * Order of waiting requests: the earliest deadline first; among equals the streams in turn; within a stream as
- * submitted (a stream moves up with its most urgent request). Of the admitted ones, the earliest deadline works first,
- * then who has had least, in quanta, then who came first: a frame is finished before the next one begins, and a long
- * clip does not hold up frames.
+ * Order of waiting requests: the earliest deadline first; among equals the streams in turn; within
+ * a stream as submitted (a stream moves up with its most urgent request). Of the admitted ones, the
+ * earliest deadline works first, then who has had least, in quanta, then who came first: a frame is
+ * finished before the next one begins, and a long clip does not hold up frames.
  *
- * Lock: engine->lock guards the queue, the statistics, and changes of `running`, which this thread alone makes and may
- * therefore read without it. No callback and no work runs under it.
+ * Lock: engine->lock guards the queue, the statistics, and changes of `running`, which this thread
+ * alone makes and may therefore read without it. No callback and no work runs under it.
  * Source: continuous batching, Orca, OSDI 2022. */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -30,7 +31,8 @@ static uint64_t deadline_of(const glm4v_request *r)
 /* Does a go before b? */
 static bool more_urgent(const glm4v_engine *engine, const glm4v_request *a, const glm4v_request *b)
 {
-    uint32_t turn_a = a->task.stream - engine->last_stream - 1, turn_b = b->task.stream - engine->last_stream - 1;
+    uint32_t turn_a = a->task.stream - engine->last_stream - 1,
+             turn_b = b->task.stream - engine->last_stream - 1;
     if (deadline_of(a) != deadline_of(b))
         return deadline_of(a) < deadline_of(b);
     return turn_a != turn_b ? turn_a < turn_b : a->number < b->number;
@@ -70,7 +72,8 @@ static bool ended_from_outside(glm4v_engine *engine, glm4v_request *r, uint64_t 
         r->error = engine->fault;
         glm4v_describe_end(r, GLM4V_FINISH_ERROR, engine->fault.code);
     } else if (now >= deadline_of(r)) {
-        glm4v_fail(&r->error, GLM4V_ERR_DEADLINE, "the deadline passed after %u tokens", r->result.output_tokens);
+        glm4v_fail(&r->error, GLM4V_ERR_DEADLINE, "the deadline passed after %u tokens",
+                   r->result.output_tokens);
         glm4v_describe_end(r, GLM4V_FINISH_DEADLINE, GLM4V_ERR_DEADLINE);
     } else {
         return false;
@@ -105,7 +108,8 @@ static void count_end(glm4v_engine *engine, const glm4v_request *r)
     pthread_mutex_lock(&engine->lock);
     glm4v_engine_stats *s = &engine->stats;
     s->canceled += r->result.finish == GLM4V_FINISH_CANCELED;
-    s->failed += r->result.finish == GLM4V_FINISH_ERROR || r->result.finish == GLM4V_FINISH_DEADLINE;
+    s->failed +=
+        r->result.finish == GLM4V_FINISH_ERROR || r->result.finish == GLM4V_FINISH_DEADLINE;
     s->completed += r->result.status == 0;
     s->prefix_hits += r->result.cached_tokens > 0;
     s->running = engine->n_running;
@@ -142,7 +146,8 @@ static void retire(glm4v_engine *engine)
         finish(engine, done[i]);
 }
 
-/* Wait for work, admit, and weed out what was canceled or is late. False when the engine closes and nothing is left. */
+/* Wait for work, admit, and weed out what was canceled or is late. False when the engine closes and
+ * nothing is left. */
 static bool begin_step(glm4v_engine *engine)
 {
     glm4v_request *ended;

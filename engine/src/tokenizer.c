@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The tokenizer's public side: text to ids, ids to bytes, control tokens by name. Stands between prompt.c, which
- * builds prompts from its ids, and detokenize.c, which turns answers back into text. */
+/* The tokenizer's public side: text to ids, ids to bytes, control tokens by name. Stands between
+ * prompt.c, which builds prompts from its ids, and detokenize.c, which turns answers back into
+ * text. */
 #include "tokenizer.h"
 
 #include <string.h>
@@ -59,8 +60,8 @@ static size_t cut(const char *piece, size_t len)
     return len;
 }
 
-int glm4v_encode_with(const glm4v_tokenizer *t, glm4v_bpe *bpe, const char *text, size_t len, int32_t **ids,
-                      size_t *n, size_t *capacity, glm4v_error *err)
+int glm4v_encode_with(const glm4v_tokenizer *t, glm4v_bpe *bpe, const char *text, size_t len,
+                      int32_t **ids, size_t *n, size_t *capacity, glm4v_error *err)
 {
     size_t bad, count = *n;
     if (!glm4v_utf8_valid(text, len, &bad))
@@ -71,7 +72,8 @@ int glm4v_encode_with(const glm4v_tokenizer *t, glm4v_bpe *bpe, const char *text
             size_t part = cut(text + i, end - i);
             int rc = reserve(ids, count, capacity, part, err);
             if (!rc)
-                rc = glm4v_bpe_encode(t, bpe, (const unsigned char *)text + i, part, *ids, &count, err);
+                rc = glm4v_bpe_encode(t, bpe, (const unsigned char *)text + i, part, *ids, &count,
+                                      err);
             if (rc)
                 return rc;
             i += part;
@@ -81,8 +83,8 @@ int glm4v_encode_with(const glm4v_tokenizer *t, glm4v_bpe *bpe, const char *text
     return 0;
 }
 
-int glm4v_tokenizer_encode(const glm4v_tokenizer *t, const char *text, size_t len, int32_t **ids, size_t *n,
-                           size_t *capacity, glm4v_error *err)
+int glm4v_tokenizer_encode(const glm4v_tokenizer *t, const char *text, size_t len, int32_t **ids,
+                           size_t *n, size_t *capacity, glm4v_error *err)
 {
     glm4v_bpe bpe = { 0 };
     int rc = glm4v_encode_with(t, &bpe, text, len, ids, n, capacity, err);

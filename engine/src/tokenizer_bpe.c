@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Byte-pair merging of one piece: the neighbours with the lowest rank become one, leftmost first, until none
- * can. A linked list holds what is left of the piece, a binary heap the possible merges; merges that an earlier
- * one made impossible stay in the heap and are recognised by their length when they come up. O(n log n).
- * Source: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", ACL 2016. */
+/* Byte-pair merging of one piece: the neighbours with the lowest rank become one, leftmost first,
+ * until none can. A linked list holds what is left of the piece, a binary heap the possible merges;
+ * merges that an earlier one made impossible stay in the heap and are recognised by their length
+ * when they come up. O(n log n). Source: Sennrich et al., "Neural Machine Translation of Rare Words
+ * with Subword Units", ACL 2016. */
 #include <string.h>
 
 #include "error.h"
@@ -22,8 +23,9 @@ typedef struct glm4v_bpe_node {
 typedef struct glm4v_bpe_merge {
     uint32_t rank;
     uint32_t at;
-    uint32_t len; /* of both together: lengths only grow, so this tells whether either has changed since */
-    int32_t id;   /* of the result */
+    /* of both together: lengths only grow, so this tells whether either has changed since */
+    uint32_t len;
+    int32_t id; /* of the result */
 } merge;
 
 static bool before(const merge *a, const merge *b)
@@ -66,8 +68,8 @@ static merge heap_pop(glm4v_bpe *bpe)
 }
 
 /* Can the node at i merge with the next one? */
-static bool find_merge(const glm4v_tokenizer *t, glm4v_bpe *bpe, const unsigned char *piece, uint32_t i,
-                       merge *found)
+static bool find_merge(const glm4v_tokenizer *t, glm4v_bpe *bpe, const unsigned char *piece,
+                       uint32_t i, merge *found)
 {
     const node *left = &bpe->nodes[i];
     if (left->next == NOWHERE)
@@ -81,12 +83,12 @@ static bool find_merge(const glm4v_tokenizer *t, glm4v_bpe *bpe, const unsigned 
         const glm4v_pair *pair = glm4v_pairs_find(t, left->id, right->id);
         if (!pair)
             return false;
-        *found = (merge){ pair->rank, i, len, (int32_t)pair->merged };
+        *found = (merge) { pair->rank, i, len, (int32_t)pair->merged };
         return true;
     }
     uint64_t hash = glm4v_hash_part(t, bpe->prefix[i], bpe->prefix[i + len], len);
     int32_t id = glm4v_vocab_find(t, &t->text, hash, piece + i, len);
-    *found = (merge){ (uint32_t)id, i, len, id };
+    *found = (merge) { (uint32_t)id, i, len, id };
     return id >= 0;
 }
 
@@ -99,7 +101,8 @@ static int reserve(glm4v_bpe *bpe, size_t len, glm4v_error *err)
         capacity *= 2;
     glm4v_bpe_clear(bpe);
     bpe->nodes = glm4v_alloc(capacity, sizeof *bpe->nodes);
-    bpe->heap = glm4v_alloc(capacity, 3 * sizeof *bpe->heap); /* n - 1 at first, at most 2 for each merge */
+    /* n - 1 at first, at most 2 for each merge */
+    bpe->heap = glm4v_alloc(capacity, 3 * sizeof *bpe->heap);
     bpe->prefix = glm4v_alloc(capacity + 1, sizeof *bpe->prefix);
     if (!bpe->nodes || !bpe->heap || !bpe->prefix)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to tokenize a piece of %zu bytes", len);
@@ -123,8 +126,8 @@ static void start(const glm4v_tokenizer *t, glm4v_bpe *bpe, const unsigned char 
 {
     bpe->n_heap = 0;
     for (uint32_t i = 0; i < len; i++)
-        bpe->nodes[i] = (node){ i ? i - 1 : NOWHERE, i + 1 < len ? i + 1 : NOWHERE, 1,
-                                t->byte_id[piece[i]] };
+        bpe->nodes[i] =
+            (node) { i ? i - 1 : NOWHERE, i + 1 < len ? i + 1 : NOWHERE, 1, t->byte_id[piece[i]] };
     for (uint32_t i = 0; i + 1 < len; i++)
         if (find_merge(t, bpe, piece, i, &bpe->heap[bpe->n_heap]))
             bpe->n_heap++;
@@ -132,7 +135,8 @@ static void start(const glm4v_tokenizer *t, glm4v_bpe *bpe, const unsigned char 
         sift_down(bpe, i);
 }
 
-static void apply(const glm4v_tokenizer *t, glm4v_bpe *bpe, const unsigned char *piece, const merge *m)
+static void apply(const glm4v_tokenizer *t, glm4v_bpe *bpe, const unsigned char *piece,
+                  const merge *m)
 {
     node *left = &bpe->nodes[m->at];
     node *right = &bpe->nodes[left->next];
@@ -149,8 +153,8 @@ static void apply(const glm4v_tokenizer *t, glm4v_bpe *bpe, const unsigned char 
         heap_push(bpe, possible);
 }
 
-int glm4v_bpe_encode(const glm4v_tokenizer *t, glm4v_bpe *bpe, const unsigned char *piece, size_t len,
-                     int32_t *ids, size_t *n, glm4v_error *err)
+int glm4v_bpe_encode(const glm4v_tokenizer *t, glm4v_bpe *bpe, const unsigned char *piece,
+                     size_t len, int32_t *ids, size_t *n, glm4v_error *err)
 {
     int rc = reserve(bpe, len, err);
     if (rc)
@@ -169,7 +173,8 @@ int glm4v_bpe_encode(const glm4v_tokenizer *t, glm4v_bpe *bpe, const unsigned ch
     while (bpe->n_heap) {
         merge best = heap_pop(bpe);
         const node *left = &bpe->nodes[best.at];
-        if (left->len && left->next != NOWHERE && left->len + bpe->nodes[left->next].len == best.len)
+        if (left->len && left->next != NOWHERE &&
+            left->len + bpe->nodes[left->next].len == best.len)
             apply(t, bpe, piece, &best);
     }
     for (uint32_t i = 0; i != NOWHERE; i = bpe->nodes[i].next)

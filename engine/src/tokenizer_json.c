@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* tokenizer.json, the layout of the Hugging Face tokenizers library, to the tokenizer's tables. Byte-level BPE with the
- * family's own split pattern only: whatever else the file asks for is refused by name, since ignoring it would
- * give wrong ids without a sign. */
+/* tokenizer.json, the layout of the Hugging Face tokenizers library, to the tokenizer's tables.
+ * Byte-level BPE with the family's own split pattern only: whatever else the file asks for is
+ * refused by name, since ignoring it would give wrong ids without a sign. */
 #include <string.h>
 
 #include "error.h"
@@ -11,19 +11,22 @@
 
 static const char FILE_NAME[] = "tokenizer.json";
 
-/* Spellings of the one pattern that tokenizer_split.c writes out. The second is what OpenAI's library made of
- * the first: possessive, and with one newline where the greedy \s* before it has taken the others. */
+/* Spellings of the one pattern that tokenizer_split.c writes out. The second is what OpenAI's
+ * library made of the first: possessive, and with one newline where the greedy \s* before it has
+ * taken the others. */
 static const char *const split_patterns[] = {
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
+    "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
     "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-    "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*"
+    "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| "
+    "?[^\\s\\p{L}\\p{N}]++[\\r\\n]*"
     "|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+",
 };
 
 static int unsupported(glm4v_error *err, const char *key, const char *found, const char *expected)
 {
-    return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "%s: \"%s\" is %.200s, expected %s", FILE_NAME, key,
-                      found ? found : "missing", expected);
+    return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "%s: \"%s\" is %.200s, expected %s", FILE_NAME,
+                      key, found ? found : "missing", expected);
 }
 
 /* ---- options that change ids ---- */
@@ -37,12 +40,15 @@ static int check_type(const json_t *object, const char *key, const char *expecte
     return type && strcmp(type, expected) == 0 ? 0 : unsupported(err, key, type, expected);
 }
 
-static int check_bool(const json_t *object, const char *key, bool value, bool expected, glm4v_error *err)
+static int check_bool(const json_t *object, const char *key, bool value, bool expected,
+                      glm4v_error *err)
 {
     int rc = glm4v_json_bool(object, FILE_NAME, key, &value, err);
     if (rc)
         return rc;
-    return value == expected ? 0 : unsupported(err, key, value ? "true" : "false", expected ? "true" : "false");
+    return value == expected
+               ? 0
+               : unsupported(err, key, value ? "true" : "false", expected ? "true" : "false");
 }
 
 static int check_empty(const json_t *object, const char *key, glm4v_error *err)
@@ -81,11 +87,12 @@ static int check_pattern(const json_t *split, glm4v_error *err)
     for (size_t i = 0; regex && i < sizeof split_patterns / sizeof *split_patterns; i++)
         if (strcmp(regex, split_patterns[i]) == 0)
             return 0;
-    return unsupported(err, "pre_tokenizer.pattern", regex, "the split pattern of the GLM-4 family");
+    return unsupported(err, "pre_tokenizer.pattern", regex,
+                       "the split pattern of the GLM-4 family");
 }
 
-/* What does not match is cut out ("Isolated"), or what matches is kept ("Removed", inverted): since the pattern
- * matches everything, both say the same. */
+/* What does not match is cut out ("Isolated"), or what matches is kept ("Removed", inverted): since
+ * the pattern matches everything, both say the same. */
 static int check_split(const json_t *split, glm4v_error *err)
 {
     const char *behavior = "Isolated";
@@ -113,7 +120,8 @@ static int check_pre_tokenizer(const json_t *root, glm4v_error *err)
     if (rc)
         return rc;
     if (json_array_size(list) != 2)
-        return unsupported(err, "pre_tokenizer.pretokenizers", "another list", "a Split and a ByteLevel");
+        return unsupported(err, "pre_tokenizer.pretokenizers", "another list",
+                           "a Split and a ByteLevel");
     const json_t *bytes = json_array_get(list, 1);
     rc = check_split(json_array_get(list, 0), err);
     if (!rc)
@@ -149,7 +157,8 @@ static int check_model(const json_t *model, bool *whole_piece, glm4v_error *err)
 
 /* ---- the byte-level alphabet ---- */
 
-/* Each byte is written as one character: itself where it is printable Latin-1, else U+0100 and so on in order. */
+/* Each byte is written as one character: itself where it is printable Latin-1, else U+0100 and so
+ * on in order. */
 static bool printable(int byte)
 {
     return (byte > 0x20 && byte < 0x7F) || (byte > 0xA0 && byte != 0xAD);
@@ -168,7 +177,8 @@ static int byte_of(uint32_t code)
     return n == 0x20 + 0xA0 - 0x7F + 2 ? 0xAD : -1;
 }
 
-/* Decode a token to bytes, out [GLM4V_MAX_TOKEN_BYTES]. Its length, or -1: empty, too long, another character. */
+/* Decode a token to bytes, out [GLM4V_MAX_TOKEN_BYTES]. Its length, or -1: empty, too long, another
+ * character. */
 static int decode_token(unsigned char *out, const char *s, size_t len)
 {
     int n = 0;
@@ -191,21 +201,25 @@ static int max_id(const json_t *vocab, const json_t *added, int64_t *size, glm4v
     const char *key;
     const json_t *value;
     size_t i;
-    json_object_foreach ((json_t *)vocab, key, value) {
+    json_object_foreach((json_t *)vocab, key, value)
+    {
         int64_t id = json_is_integer(value) ? (int64_t)json_integer_value(value) : -1;
         if (id < 0 || id >= GLM4V_MAX_VOCAB)
-            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"vocab\": \"%.40s\" has no id in 0 to %d", FILE_NAME,
-                              key, GLM4V_MAX_VOCAB - 1);
+            return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                              "%s: \"vocab\": \"%.40s\" has no id in 0 to %d", FILE_NAME, key,
+                              GLM4V_MAX_VOCAB - 1);
         if (id >= *size)
             *size = id + 1;
     }
-    json_array_foreach ((json_t *)added, i, value) {
+    json_array_foreach((json_t *)added, i, value)
+    {
         int64_t id = -1;
         int rc = glm4v_json_int(value, FILE_NAME, "id", 0, GLM4V_MAX_VOCAB - 1, &id, err);
         if (rc)
             return rc;
         if (id < 0)
-            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"added_tokens\"[%zu] has no \"id\"", FILE_NAME, i);
+            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"added_tokens\"[%zu] has no \"id\"",
+                              FILE_NAME, i);
         if (id >= *size)
             *size = id + 1;
     }
@@ -216,14 +230,16 @@ static int read_added(glm4v_tokenizer *t, const json_t *added, glm4v_error *err)
 {
     const json_t *value;
     size_t i;
-    json_array_foreach ((json_t *)added, i, value) {
+    json_array_foreach((json_t *)added, i, value)
+    {
         int64_t id = 0;
         const char *name = NULL;
         int rc = glm4v_json_int(value, FILE_NAME, "id", 0, GLM4V_MAX_VOCAB - 1, &id, err);
         if (!rc)
             rc = glm4v_json_string(value, FILE_NAME, "content", &name, err);
         if (!rc && !name)
-            rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"added_tokens\"[%zu] has no \"content\"", FILE_NAME, i);
+            rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"added_tokens\"[%zu] has no \"content\"",
+                            FILE_NAME, i);
         if (!rc)
             rc = glm4v_load_control(t, id, name, strlen(name), FILE_NAME, err);
         if (rc)
@@ -241,12 +257,13 @@ static int read_token(glm4v_tokenizer *t, const char *key, int32_t id, glm4v_err
     if (control == id)
         return 0;
     if (control >= 0)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%.40s\" has the ids %d and %d", FILE_NAME, key,
-                          (int)control, (int)id);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%.40s\" has the ids %d and %d", FILE_NAME,
+                          key, (int)control, (int)id);
     int n = decode_token(bytes, key, len);
     if (n < 0)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          "%s: \"vocab\": token %d is empty, longer than %d bytes or not in the byte-level alphabet",
+                          "%s: \"vocab\": token %d is empty, longer than %d bytes or not in the "
+                          "byte-level alphabet",
                           FILE_NAME, (int)id, GLM4V_MAX_TOKEN_BYTES);
     return glm4v_vocab_add(t, id, bytes, (size_t)n, GLM4V_TOKEN_TEXT, FILE_NAME, err);
 }
@@ -255,7 +272,8 @@ static int read_vocab(glm4v_tokenizer *t, const json_t *vocab, glm4v_error *err)
 {
     const char *key;
     const json_t *value;
-    json_object_foreach ((json_t *)vocab, key, value) {
+    json_object_foreach((json_t *)vocab, key, value)
+    {
         int rc = read_token(t, key, (int32_t)json_integer_value(value), err);
         if (rc)
             return rc;
@@ -303,21 +321,25 @@ static int read_merge(glm4v_tokenizer *t, const json_t *merge, size_t rank, glm4
     const char *half[2];
     size_t len[2];
     if (!halves(merge, half, len))
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"merges\"[%zu] is not a pair of tokens", FILE_NAME, rank);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"merges\"[%zu] is not a pair of tokens",
+                          FILE_NAME, rank);
     int a = decode_token(bytes, half[0], len[0]);
     int b = a < 0 ? -1 : decode_token(bytes + a, half[1], len[1]);
     int32_t left = b < 0 ? -1 : any_token(t, bytes, a);
     int32_t right = left < 0 ? -1 : any_token(t, bytes + a, b);
     int32_t merged = right < 0 || a + b > GLM4V_MAX_TOKEN_BYTES ? -1 : any_token(t, bytes, a + b);
     if (merged < 0)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          "%s: \"merges\"[%zu]: \"%.40s\", its other half or both together are not in \"vocab\"",
-                          FILE_NAME, rank, half[0]);
+        return glm4v_fail(
+            err, GLM4V_ERR_FORMAT,
+            "%s: \"merges\"[%zu]: \"%.40s\", its other half or both together are not in \"vocab\"",
+            FILE_NAME, rank, half[0]);
     if (glm4v_tokenizer_is_control(t, left) || glm4v_tokenizer_is_control(t, right) ||
         glm4v_tokenizer_is_control(t, merged))
-        return 0; /* an ordinary token that was made a control token later: text must not lead to it */
+        /* an ordinary token that was made a control token later: text must not lead to it */
+        return 0;
     if (!glm4v_pairs_add(t, left, right, (uint32_t)rank, merged))
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"merges\"[%zu] is there twice", FILE_NAME, rank);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"merges\"[%zu] is there twice", FILE_NAME,
+                          rank);
     return 0;
 }
 
@@ -328,7 +350,8 @@ static int read_merges(glm4v_tokenizer *t, const json_t *merges, glm4v_error *er
     int rc = glm4v_pairs_init(t, json_array_size(merges), err);
     if (rc)
         return rc;
-    json_array_foreach ((json_t *)merges, i, merge) {
+    json_array_foreach((json_t *)merges, i, merge)
+    {
         rc = read_merge(t, merge, i, err);
         if (rc)
             return rc;
@@ -379,7 +402,8 @@ static int read_tree(glm4v_tokenizer *t, const json_t *root, const json_t *confi
     return rc ? rc : glm4v_vocab_finish(t, FILE_NAME, err);
 }
 
-int glm4v_load_json(glm4v_tokenizer *t, const char *text, size_t len, const json_t *config, glm4v_error *err)
+int glm4v_load_json(glm4v_tokenizer *t, const char *text, size_t len, const json_t *config,
+                    glm4v_error *err)
 {
     json_t *root = NULL;
     int rc = glm4v_json_parse(&root, text, len, FILE_NAME, &GLM4V_JSON_TOKENIZER, err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The tokenizer's files to its tables: which file there is, the control tokens of tokenizer_config.json, and
- * tokenizer.model, tiktoken's text format (one "base64 rank" a line). tokenizer.json has a file of its own. */
+/* The tokenizer's files to its tables: which file there is, the control tokens of
+ * tokenizer_config.json, and tokenizer.model, tiktoken's text format (one "base64 rank" a line).
+ * tokenizer.json has a file of its own. */
 #include <string.h>
 
 #include "error.h"
@@ -27,8 +28,8 @@ static int64_t number(const char *s, size_t len)
 static int bad_control(glm4v_error *err, const char *key)
 {
     return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                      "%s: \"added_tokens_decoder\": \"%.40s\" is not an id with its \"content\"", CONFIG,
-                      key);
+                      "%s: \"added_tokens_decoder\": \"%.40s\" is not an id with its \"content\"",
+                      CONFIG, key);
 }
 
 /* added_tokens_decoder, or NULL where there is none. */
@@ -45,7 +46,8 @@ int glm4v_load_control_size(const json_t *config, int64_t *size, size_t *n, glm4
     int rc = controls_of(&controls, config, err);
     if (rc || !controls)
         return rc;
-    json_object_foreach ((json_t *)controls, key, value) {
+    json_object_foreach((json_t *)controls, key, value)
+    {
         int64_t id = number(key, strlen(key));
         if (id < 0 || !json_is_object(value))
             return bad_control(err, key);
@@ -56,14 +58,15 @@ int glm4v_load_control_size(const json_t *config, int64_t *size, size_t *n, glm4
     return 0;
 }
 
-int glm4v_load_control(glm4v_tokenizer *t, int64_t id, const char *name, size_t len, const char *file,
-                       glm4v_error *err)
+int glm4v_load_control(glm4v_tokenizer *t, int64_t id, const char *name, size_t len,
+                       const char *file, glm4v_error *err)
 {
     const glm4v_token *token = &t->tokens[id];
     if (token->kind == GLM4V_TOKEN_CONTROL && token->len == len &&
         memcmp(t->bytes + token->start, name, len) == 0)
         return 0; /* told by both files */
-    return glm4v_vocab_add(t, (int32_t)id, (const unsigned char *)name, len, GLM4V_TOKEN_CONTROL, file, err);
+    return glm4v_vocab_add(t, (int32_t)id, (const unsigned char *)name, len, GLM4V_TOKEN_CONTROL,
+                           file, err);
 }
 
 int glm4v_load_controls(glm4v_tokenizer *t, const json_t *config, glm4v_error *err)
@@ -73,7 +76,8 @@ int glm4v_load_controls(glm4v_tokenizer *t, const json_t *config, glm4v_error *e
     int rc = controls_of(&controls, config, err);
     if (rc || !controls)
         return rc;
-    json_object_foreach ((json_t *)controls, key, value) {
+    json_object_foreach((json_t *)controls, key, value)
+    {
         const char *name = NULL;
         rc = glm4v_json_string(value, CONFIG, "content", &name, err);
         if (!rc && !name)
@@ -128,7 +132,8 @@ typedef struct {
     int64_t rank;
 } rank_line;
 
-/* Take the next line from text [*at, len). False at the end; rank is -1 where the line is malformed. */
+/* Take the next line from text [*at, len). False at the end; rank is -1 where the line is
+ * malformed. */
 static bool next_line(rank_line *line, const char *text, size_t len, size_t *at, size_t *number_)
 {
     while (*at < len) {
@@ -142,7 +147,7 @@ static bool next_line(rank_line *line, const char *text, size_t len, size_t *at,
             continue;
         const char *space = memchr(s, ' ', n);
         size_t word = space ? (size_t)(space - s) : n;
-        *line = (rank_line){ s, word, space ? number(space + 1, n - word - 1) : -1 };
+        *line = (rank_line) { s, word, space ? number(space + 1, n - word - 1) : -1 };
         return true;
     }
     return false;
@@ -158,7 +163,8 @@ static int load_ranks(glm4v_tokenizer *t, const char *text, size_t len, const js
     int64_t size = 0, text_size;
     while (next_line(&line, text, len, &at, &row)) {
         if (line.rank < 0)
-            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: line %zu is not \"base64 rank\"", file, row);
+            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: line %zu is not \"base64 rank\"", file,
+                              row);
         if (line.rank >= size)
             size = line.rank + 1;
         n_ranks++;
@@ -170,19 +176,22 @@ static int load_ranks(glm4v_tokenizer *t, const char *text, size_t len, const js
     if (!rc)
         rc = glm4v_load_controls(t, config, err);
     for (at = 0, row = 0; !rc && next_line(&line, text, len, &at, &row);) {
-        int64_t n = line.len > 4 * (GLM4V_MAX_TOKEN_BYTES / 3 + 1) ? -1 : decode64(bytes, line.base64, line.len);
+        int64_t n = line.len > 4 * (GLM4V_MAX_TOKEN_BYTES / 3 + 1)
+                        ? -1
+                        : decode64(bytes, line.base64, line.len);
         if (n < 0)
-            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: line %zu: the token is not base64, or too long",
-                              file, row);
+            return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                              "%s: line %zu: the token is not base64, or too long", file, row);
         rc = glm4v_vocab_add(t, (int32_t)line.rank, bytes, (size_t)n, GLM4V_TOKEN_TEXT, file, err);
     }
-    /* in this family control tokens follow the ranks and one another: a gap means that a file was cut at a line's end,
-     * or that an id was damaged */
+    /* in this family control tokens follow the ranks and one another: a gap means that a file was
+     * cut at a line's end, or that an id was damaged */
     for (int64_t id = text_size; !rc && n_controls && id < size; id++)
         if (t->tokens[id].kind == GLM4V_TOKEN_NONE)
-            return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                              "%s: the ranks end at %lld, but no control token of %s has the id %lld: truncated?",
-                              file, (long long)text_size - 1, CONFIG, (long long)id);
+            return glm4v_fail(
+                err, GLM4V_ERR_FORMAT,
+                "%s: the ranks end at %lld, but no control token of %s has the id %lld: truncated?",
+                file, (long long)text_size - 1, CONFIG, (long long)id);
     t->whole_piece = true;
     return rc ? rc : glm4v_vocab_finish(t, file, err);
 }
@@ -200,7 +209,8 @@ int glm4v_tokenizer_parse(glm4v_tokenizer **tokenizer, bool is_json, const char 
     if (!rc && root && !json_is_object(root))
         rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: the file is not an object", CONFIG);
     if (!rc)
-        rc = is_json ? glm4v_load_json(t, text, len, root, err) : load_ranks(t, text, len, root, err);
+        rc = is_json ? glm4v_load_json(t, text, len, root, err)
+                     : load_ranks(t, text, len, root, err);
     json_decref(root);
     if (rc)
         glm4v_tokenizer_close(&t);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Pre-tokenization: text to pieces that are merged on their own. The rules are those of the GLM-4 family's
- * split pattern, written out: no regular expression is executed, and a piece is found in one pass forward.
+/* Pre-tokenization: text to pieces that are merged on their own. The rules are those of the GLM-4
+ * family's split pattern, written out: no regular expression is executed, and a piece is found in
+ * one pass forward.
  *
- * Classes of a character: L letter (Lu Ll Lt Lm Lo), N number (Nd Nl No), S white space, O all the rest, marks
- * included. At each position the first rule that applies takes a piece; rules 5 and 6 together look at a run of
- * white space at most three times, so splitting is linear. Classes are utf8proc's (Unicode 14 on Debian 12). */
+ * Classes of a character: L letter (Lu Ll Lt Lm Lo), N number (Nd Nl No), S white space, O all the
+ * rest, marks included. At each position the first rule that applies takes a piece; rules 5 and 6
+ * together look at a run of white space at most three times, so splitting is linear. Classes are
+ * utf8proc's (Unicode 14 on Debian 12). */
 #include <utf8proc.h>
 
 #include "tokenizer_priv.h"
@@ -22,8 +24,8 @@ typedef struct {
 bool glm4v_is_space(uint32_t c)
 {
     return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
-           c == 0x3000;
+           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
+           c == 0x205F || c == 0x3000;
 }
 
 static int kind_of(uint32_t c)
@@ -82,8 +84,9 @@ static size_t run_end(const char *text, size_t len, size_t i, int kind, size_t m
     return i;
 }
 
-/* Rule 1: an apostrophe and one of s t d m re ve ll, in any case. Under Unicode case folding the long s, U+017F, is
- * an s too; no other character folds to one of these letters. Returns 0 if the rule does not apply. */
+/* Rule 1: an apostrophe and one of s t d m re ve ll, in any case. Under Unicode case folding the
+ * long s, U+017F, is an s too; no other character folds to one of these letters. Returns 0 if the
+ * rule does not apply. */
 static size_t contraction(const char *text, size_t len)
 {
     if (text[0] != '\'')
@@ -105,7 +108,8 @@ static size_t contraction(const char *text, size_t len)
 /* Rules 5 and 6: white space that goes with no word. */
 static size_t white_space(const char *text, size_t len)
 {
-    size_t end = 0, last = 0, newline = 0; /* end of the run, start of its last character, end of its last newline */
+    /* end of the run, start of its last character, end of its last newline */
+    size_t end = 0, last = 0, newline = 0;
     for (character c = at(text, len, 0); c.kind == SPACE; c = at(text, len, end)) {
         last = end;
         end = c.end;
@@ -127,7 +131,8 @@ size_t glm4v_split_next(const char *text, size_t len)
         return run_end(text, len, 0, LETTER, SIZE_MAX);
     character second = at(text, len, first.end);
     if (first.kind != NUMBER && !is_newline(first.code) && second.kind == LETTER)
-        return run_end(text, len, first.end, LETTER, SIZE_MAX); /* ... and one character before it */
+        /* ... and one character before it */
+        return run_end(text, len, first.end, LETTER, SIZE_MAX);
     if (first.kind == NUMBER) /* rule 3 */
         return run_end(text, len, 0, NUMBER, 3);
     if (first.kind == OTHER || (first.code == ' ' && second.kind == OTHER)) { /* rule 4 */

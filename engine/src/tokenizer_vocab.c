@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The tokenizer's tables: tokens by id, ids by bytes, merges by pair. Filled once while loading, then read-only. */
+/* The tokenizer's tables: tokens by id, ids by bytes, merges by pair. Filled once while loading,
+ * then read-only. */
 #define _GNU_SOURCE
 #include <string.h>
 #include <sys/random.h>
@@ -99,8 +100,8 @@ static uint64_t random_base(void)
     return seed % (PRIME - 1024) + 512;
 }
 
-int glm4v_vocab_init(glm4v_tokenizer *t, int64_t size, size_t n_text, size_t n_control, const char *file,
-                     glm4v_error *err)
+int glm4v_vocab_init(glm4v_tokenizer *t, int64_t size, size_t n_text, size_t n_control,
+                     const char *file, glm4v_error *err)
 {
     if (size < 1 || size > GLM4V_MAX_VOCAB)
         return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: %lld token ids, expected 1 to %d", file,
@@ -140,15 +141,15 @@ int glm4v_vocab_add(glm4v_tokenizer *t, int32_t id, const unsigned char *s, size
     glm4v_token_table *table = kind == GLM4V_TOKEN_CONTROL ? &t->control : &t->text;
     glm4v_token *token = &t->tokens[id];
     if (len < 1 || len > GLM4V_MAX_TOKEN_BYTES)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: token %d has %zu bytes, expected 1 to %d", file,
-                          (int)id, len, GLM4V_MAX_TOKEN_BYTES);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: token %d has %zu bytes, expected 1 to %d",
+                          file, (int)id, len, GLM4V_MAX_TOKEN_BYTES);
     if (token->kind != GLM4V_TOKEN_NONE)
         return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: two tokens have the id %d", file, (int)id);
     uint64_t hash = glm4v_hash_bytes(t, s, len);
     int32_t same = glm4v_vocab_find(t, table, hash, s, len);
     if (same >= 0)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: tokens %d and %d are the same", file, (int)same,
-                          (int)id);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: tokens %d and %d are the same", file,
+                          (int)same, (int)id);
     if (t->n_bytes + len > UINT32_MAX || !keep(t, s, len))
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "%s: no memory for its tokens", file);
     token->start = (uint32_t)(t->n_bytes - len);
@@ -173,15 +174,16 @@ int glm4v_vocab_finish(glm4v_tokenizer *t, const char *file, glm4v_error *err)
     for (int32_t id = 0; id < last; id++)
         if (t->tokens[id].kind == GLM4V_TOKEN_NONE)
             return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                              "%s: no token has the id %d, though the vocabulary goes up to %d", file,
-                              (int)id, (int)last);
+                              "%s: no token has the id %d, though the vocabulary goes up to %d",
+                              file, (int)id, (int)last);
     for (int byte = 0; byte < 256; byte++) {
         unsigned char c = (unsigned char)byte;
         t->byte_id[byte] = glm4v_vocab_find(t, &t->text, glm4v_hash_bytes(t, &c, 1), &c, 1);
         if (t->byte_id[byte] < 0 && !never_in_utf8(byte))
-            return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                              "%s: no token for the byte 0x%02x, so some texts could not be encoded", file,
-                              (unsigned)byte);
+            return glm4v_fail(
+                err, GLM4V_ERR_FORMAT,
+                "%s: no token for the byte 0x%02x, so some texts could not be encoded", file,
+                (unsigned)byte);
     }
     for (int32_t id = 0; id <= last; id++)
         if (t->tokens[id].kind == GLM4V_TOKEN_TEXT && t->tokens[id].len > t->longest)
@@ -213,7 +215,7 @@ bool glm4v_pairs_add(glm4v_tokenizer *t, int32_t left, int32_t right, uint32_t r
     for (; t->pairs[i].rank; i = (i + 1) & (t->n_pairs - 1))
         if (t->pairs[i].left == (uint32_t)left && t->pairs[i].right == (uint32_t)right)
             return false;
-    t->pairs[i] = (glm4v_pair){ (uint32_t)left, (uint32_t)right, rank + 1, (uint32_t)merged };
+    t->pairs[i] = (glm4v_pair) { (uint32_t)left, (uint32_t)right, rank + 1, (uint32_t)merged };
     return true;
 }
 

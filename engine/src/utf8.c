@@ -3,8 +3,8 @@
  * Source: Unicode 15, table 3-7 (well-formed byte sequences); WHATWG Encoding, "UTF-8 decoder". */
 #include "utf8.h"
 
-/* Length that a lead byte announces, and the range of the byte after it: the second byte alone decides
- * about overlong forms, surrogates and the upper end. 0 = no lead byte. */
+/* Length that a lead byte announces, and the range of the byte after it: the second byte alone
+ * decides about overlong forms, surrogates and the upper end. 0 = no lead byte. */
 static int lead(unsigned char c, unsigned char *low, unsigned char *high)
 {
     *low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;

@@ -400,8 +400,9 @@ static void choose_forms(maker *m, const glm4v_quantization *q)
         glm4v_item *item = &m->plan->items[i];
         const glm4v_form form = model->form[item->part];
         if (item->kind == GLM4V_ITEM_LINEAR)
-            item->form = item->fine && form == GLM4V_FORM_INT4 ? GLM4V_FORM_INT8
-                                                               : glm4v_form_of_linear(form, item->n_in);
+            item->form = item->fine && form == GLM4V_FORM_INT4
+                             ? GLM4V_FORM_INT8
+                             : glm4v_form_of_linear(form, item->n_in);
         else if (item->kind == GLM4V_ITEM_TABLE)
             item->form = model->form[item->part];
     }

@@ -37,7 +37,8 @@ static uint16_t to_f16(float f)
     if (a >= 0x477ff000) /* 65520 and more rounds to infinity */
         return (uint16_t)(sign | 0x7c00);
     if (a <
-        0x38800000) /* below 2^-14: denormal; adding 0.5 aligns units of 2^-24 with the last bit of a float */
+        /* below 2^-14: denormal; adding 0.5 aligns units of 2^-24 with the last bit of a float */
+        0x38800000)
         return (uint16_t)(sign | (bits_of(float_of(a) + 0.5f) - bits_of(0.5f)));
     return (uint16_t)(sign | ((a - 0x38000000 + 0xfff + (a >> 13 & 1)) >> 13));
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Matrix products over panels, the reference: the formulas of gemm.h with sums in double. Also rounds activations. */
+/* Matrix products over panels, the reference: the formulas of gemm.h with sums in double. Also
+ * rounds activations. */
 #include "gemm.h"
 
 #include <assert.h>

@@ -49,8 +49,10 @@ void glm4v_resize_columns_c(uint8_t *dst, const uint8_t *src, int64_t src_stride
     }
 }
 
-/* One frame of one patch: [3, patch, patch]; planes of a channel are temporal * patch * patch apart. */
-static void cut_patch(float *out, const uint8_t *src, int64_t src_stride, const glm4v_patch_shape *s)
+/* One frame of one patch: [3, patch, patch]; planes of a channel are temporal * patch * patch
+ * apart. */
+static void cut_patch(float *out, const uint8_t *src, int64_t src_stride,
+                      const glm4v_patch_shape *s)
 {
     int32_t area = s->patch * s->patch;
     for (int c = 0; c < 3; c++) {
@@ -73,7 +75,8 @@ void glm4v_patches_c(float *patches, const uint8_t *src, int64_t src_stride, int
     for (int32_t block = 0; block < columns; block += merge * patch)
         for (int32_t my = 0; my < merge; my++)
             for (int32_t mx = 0; mx < merge; mx++, patches += length)
-                cut_patch(patches, src + my * patch * src_stride + 3 * (int64_t)(block + mx * patch),
+                cut_patch(patches,
+                          src + my * patch * src_stride + 3 * (int64_t)(block + mx * patch),
                           src_stride, shape);
 }
 

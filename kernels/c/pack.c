@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Weights into panels and back, the reference. While a model is loaded; gemm.h tells the layouts. */
+/* Weights into panels and back, the reference. While a model is loaded; gemm.h tells the
+ * layouts. */
 #include <assert.h>
 #include <math.h>
 #include <string.h>
@@ -49,9 +50,9 @@ static int nibble_of(float w, float inverse)
     return 8 + (int)(q < -8 ? -8 : q > 7 ? 7 : q);
 }
 
-/* Squared error of a group of weights at one scale: 16 partial sums, input k in sum k % 16, then folded 8, 4,
- * 2, 1. The order is fixed because the choice of scale hangs on it, and it must be the same choice at every
- * level. */
+/* Squared error of a group of weights at one scale: 16 partial sums, input k in sum k % 16, then
+ * folded 8, 4, 2, 1. The order is fixed because the choice of scale hangs on it, and it must be the
+ * same choice at every level. */
 static float group_error(const float *w, float scale, float inverse)
 {
     float sum[16] = { 0 };

@@ -18,9 +18,11 @@ static inline __m256 silu_mul(__m256 gate, __m256 up)
     return _mm256_mul_ps(_mm256_mul_ps(gate, sigmoid(gate)), up);
 }
 
-/* Gaussian distribution function. With a = |x|, q = exp(-a^2/2) E(a), E(a) = exp(a^2/2) erfc(a / sqrt 2) / 2,
- * is the smaller tail; it is the answer for negative x, 1 - q for positive x, so nothing cancels. E(a) = t P(2t
- * - 1), t = 1 / (1 + 0.35 a), P of degree 8 by Lawson's iteration on [0, 14.6], relative error 4e-8. a^2/2 is
+/* Gaussian distribution function. With a = |x|, q = exp(-a^2/2) E(a), E(a) = exp(a^2/2) erfc(a /
+ * sqrt 2) / 2, is the smaller tail; it is the answer for negative x, 1 - q for positive x, so
+ * nothing cancels. E(a) = t P(2t
+ * - 1), t = 1 / (1 + 0.35 a), P of degree 8 by Lawson's iteration on [0, 14.6], relative error
+ *   4e-8. a^2/2 is
  * kept in two parts: its rounding would be up to 1e-5 of the exponential. */
 static inline __m256 normal_cdf(__m256 x)
 {

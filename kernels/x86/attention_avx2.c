@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Attention, AVX2. Two passes over a call's rows:
- *   scores  16 keys at a time are turned into a panel [head_dim][16] in scratch, once for all rows; then tiles of rows
- *           multiply it as a product does, one chain per score in order of d
- *   values  tiles of 4 rows: the softmax of each, then sums over keys, one chain per output in order of j; keys that
- *           only some rows of the tile see are added row by row, going on from the stored sums
+ *   scores  16 keys at a time are turned into a panel [head_dim][16] in scratch, once for all rows;
+ *           then tiles of rows multiply it as a product does, one chain per score in order of d
+ *   values  tiles of 4 rows: the softmax of each, then sums over keys, one chain per output in
+ *           order of j; keys that only some rows of the tile see are added row by row, going on
+ *           from the stored sums
  * Scratch: [rows][keys rounded up to 32] scores, then the panel. */
 #include "attention.h"
 
@@ -62,7 +63,8 @@ ALWAYS_INLINE void score_tile(float *s, size_t lds, const float *const *q, const
     }
 }
 
-/* s [n] = exp(s - max) in place; their sum: value j in lane j % 8. NaN anywhere makes the sum NaN. */
+/* s [n] = exp(s - max) in place; their sum: value j in lane j % 8. NaN anywhere makes the sum
+ * NaN. */
 static float exponentials(float *s, int32_t n)
 {
     __m256 max = _mm256_set1_ps(-INFINITY), sum = _mm256_setzero_ps();

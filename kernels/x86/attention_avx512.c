@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Attention, AVX-512; the passes, the orders of summation and the scratch are those of attention_avx2.c, with
- * panels of 32 keys and tiles of 8 rows. */
+/* Attention, AVX-512; the passes, the orders of summation and the scratch are those of
+ * attention_avx2.c, with panels of 32 keys and tiles of 8 rows. */
 #include "attention.h"
 
 #include <math.h>
@@ -17,7 +17,8 @@ static int32_t most_keys(const int32_t *n_keys, int32_t rows)
     return most;
 }
 
-/* panel [16][KEYS apart] = the transpose of 16 rows of 16: pairs, quads, then 128-bit lanes change places. */
+/* panel [16][KEYS apart] = the transpose of 16 rows of 16: pairs, quads, then 128-bit lanes change
+ * places. */
 static inline void transpose16(float *panel, const __m512 v[16])
 {
     __m512 a[16], b[16];
@@ -88,7 +89,8 @@ ALWAYS_INLINE void score_tile(float *s, size_t lds, const float *const *q, const
     }
 }
 
-/* s [n] = exp(s - max) in place; their sum: value j in lane j % 16. NaN anywhere makes the sum NaN. */
+/* s [n] = exp(s - max) in place; their sum: value j in lane j % 16. NaN anywhere makes the sum
+ * NaN. */
 static float exponentials(float *s, int32_t n)
 {
     __m512 max = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();

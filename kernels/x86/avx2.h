@@ -30,10 +30,10 @@ static inline __m256 power_of_two(__m256 n)
     return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 23));
 }
 
-/* exp(x) = 2^n exp(r), x = n ln 2 + r, |r| <= ln 2 / 2. exp(r) by a polynomial of degree 6 (minimax by Lawson's
- * iteration, relative error 3.6e-9 with these coefficients); 2^n in two factors, so that results run into
- * denormals and infinity as they should. ln 2 in two parts, the first short enough for n times it to be exact.
- * Within 1.1 units in the last place; NaN stays NaN. */
+/* exp(x) = 2^n exp(r), x = n ln 2 + r, |r| <= ln 2 / 2. exp(r) by a polynomial of degree 6 (minimax
+ * by Lawson's iteration, relative error 3.6e-9 with these coefficients); 2^n in two factors, so
+ * that results run into denormals and infinity as they should. ln 2 in two parts, the first short
+ * enough for n times it to be exact. Within 1.1 units in the last place; NaN stays NaN. */
 static inline __m256 exp_ps(__m256 x)
 {
     enum {
@@ -41,7 +41,8 @@ static inline __m256 exp_ps(__m256 x)
         TO_ZERO = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC
     };
 
-    x = _mm256_max_ps(_mm256_set1_ps(-105), x); /* where one operand is NaN, the second is returned */
+    /* where one operand is NaN, the second is returned */
+    x = _mm256_max_ps(_mm256_set1_ps(-105), x);
     x = _mm256_min_ps(_mm256_set1_ps(89), x);
     __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(0x1.715476p+0f)), NEAREST);
     __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.62e4p-1f), x);
@@ -54,7 +55,8 @@ static inline __m256 exp_ps(__m256 x)
     y = _mm256_fmadd_ps(_mm256_mul_ps(y, r), r, r);
     y = _mm256_add_ps(y, _mm256_set1_ps(1));
     __m256 half = _mm256_round_ps(_mm256_mul_ps(n, _mm256_set1_ps(0.5f)), TO_ZERO);
-    return _mm256_mul_ps(_mm256_mul_ps(y, power_of_two(half)), power_of_two(_mm256_sub_ps(n, half)));
+    return _mm256_mul_ps(_mm256_mul_ps(y, power_of_two(half)),
+                         power_of_two(_mm256_sub_ps(n, half)));
 }
 
 /* out, eight vectors 64 bytes apart = the transpose of v: lane i of vector j is lane j of v[i]. */

@@ -19,7 +19,8 @@ static inline __mmask16 tail_mask16(ptrdiff_t n)
 /* As exp_ps() of avx2.h; vscalefps multiplies by 2^n in one step, into denormals and infinity. */
 static inline __m512 exp_ps16(__m512 x)
 {
-    x = _mm512_max_ps(_mm512_set1_ps(-105), x); /* where one operand is NaN, the second is returned */
+    /* where one operand is NaN, the second is returned */
+    x = _mm512_max_ps(_mm512_set1_ps(-105), x);
     x = _mm512_min_ps(_mm512_set1_ps(89), x);
     __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(0x1.715476p+0f)), 8);
     __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e4p-1f), x);
@@ -53,32 +54,34 @@ ALWAYS_INLINE __m512i broadcast4_16(const void *x)
     return _mm512_set1_epi32(value);
 }
 
-/* Tile functions of one form, and their table. 24 vectors of sums at most: 12 rows of 2 panels; with fewer rows
- * more panels. */
-#define TILE(form, R, P)                                                         \
-    static void form##_##R##x##P(const glm4v_gemm_args *g, int32_t t, int32_t p) \
-    {                                                                            \
-        form##_tile(g, t, p, R, P);                                              \
+/* Tile functions of one form, and their table. 24 vectors of sums at most: 12 rows of 2 panels;
+ * with fewer rows more panels. */
+#define TILE(form, R, P)                                                                           \
+    static void form##_##R##x##P(const glm4v_gemm_args *g, int32_t t, int32_t p)                   \
+    {                                                                                              \
+        form##_tile(g, t, p, R, P);                                                                \
     }
-#define TILES(form)                                                                             \
-    TILE(form, 1, 1) TILE(form, 1, 2) TILE(form, 1, 4) TILE(form, 1, 8)                         \
-    TILE(form, 2, 1) TILE(form, 2, 2) TILE(form, 2, 4) TILE(form, 2, 8)                         \
-    TILE(form, 3, 1) TILE(form, 3, 2) TILE(form, 3, 4)                                          \
-    TILE(form, 4, 1) TILE(form, 4, 2) TILE(form, 4, 4)                                          \
-    TILE(form, 6, 1) TILE(form, 6, 2) TILE(form, 8, 1) TILE(form, 8, 2)                         \
-    TILE(form, 10, 1) TILE(form, 10, 2) TILE(form, 12, 1) TILE(form, 12, 2)                     \
-    static const glm4v_tiles form##_tiles = {                                                   \
-        .max_rows = 12,                                                                         \
-        .max_panels = { 8, 8, 4, 2 },                                                           \
-        .element = form##_ELEMENT,                                                              \
-        .tile = { [1] = { form##_1x1, form##_1x2, form##_1x4, form##_1x8 },                     \
-                  [2] = { form##_2x1, form##_2x2, form##_2x4, form##_2x8 },                     \
-                  [3] = { form##_3x1, form##_3x2, form##_3x4 },                                 \
-                  [4] = { form##_4x1, form##_4x2, form##_4x4 },                                 \
-                  [6] = { form##_6x1, form##_6x2 },                                             \
-                  [8] = { form##_8x1, form##_8x2 },                                             \
-                  [10] = { form##_10x1, form##_10x2 },                                          \
-                  [12] = { form##_12x1, form##_12x2 } },                                        \
+/* clang-format off */
+#define TILES(form)                                                                                \
+    TILE(form, 1, 1) TILE(form, 1, 2) TILE(form, 1, 4) TILE(form, 1, 8)                            \
+    TILE(form, 2, 1) TILE(form, 2, 2) TILE(form, 2, 4) TILE(form, 2, 8)                            \
+    TILE(form, 3, 1) TILE(form, 3, 2) TILE(form, 3, 4)                                             \
+    TILE(form, 4, 1) TILE(form, 4, 2) TILE(form, 4, 4)                                             \
+    TILE(form, 6, 1) TILE(form, 6, 2) TILE(form, 8, 1) TILE(form, 8, 2)                            \
+    TILE(form, 10, 1) TILE(form, 10, 2) TILE(form, 12, 1) TILE(form, 12, 2)                        \
+    static const glm4v_tiles form##_tiles = {                                                      \
+        .max_rows = 12,                                                                            \
+        .max_panels = { 8, 8, 4, 2 },                                                              \
+        .element = form##_ELEMENT,                                                                 \
+        .tile = { [1] = { form##_1x1, form##_1x2, form##_1x4, form##_1x8 },                        \
+                  [2] = { form##_2x1, form##_2x2, form##_2x4, form##_2x8 },                        \
+                  [3] = { form##_3x1, form##_3x2, form##_3x4 },                                    \
+                  [4] = { form##_4x1, form##_4x2, form##_4x4 },                                    \
+                  [6] = { form##_6x1, form##_6x2 },                                                \
+                  [8] = { form##_8x1, form##_8x2 },                                                \
+                  [10] = { form##_10x1, form##_10x2 },                                             \
+                  [12] = { form##_12x1, form##_12x2 } },                                           \
     };
+/* clang-format on */
 
 #endif

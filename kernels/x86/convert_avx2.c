@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Number forms, AVX2 and F16C. The same bits as the C forms; values left over after whole vectors go through those. */
+/* Number forms, AVX2 and F16C. The same bits as the C forms; values left over after whole vectors
+ * go through those. */
 #include "convert.h"
 
 #include "quant_avx2.h"

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Matrix products by AMX, Intel's tile multiplier: 16 rows times 64 bytes of inputs times 16 outputs an
- * instruction. A panel has its layout of weights already. A block is 32 rows by 2 panels: tiles 0 to 3 its
- * sums, 4 and 5 rows of activations, 6 and 7 weights.
+/* Matrix products by AMX, Intel's tile multiplier: 16 rows times 64 bytes of inputs times 16
+ * outputs an instruction. A panel has its layout of weights already. A block is 32 rows by 2
+ * panels: tiles 0 to 3 its sums, 4 and 5 rows of activations, 6 and 7 weights.
  *
- * int8, int4: sums of a group are exact integers and what follows is the arithmetic of gemm_vnni.c step by
- * step, so outputs are the same bytes, and calls of few rows, where a tile would be mostly empty, go there. The
- * sums pass through the stack to be scaled in fp32 while the tiles work on the next group. bf16: sums stay in
- * the tiles from the first input to the last, for any number of rows: the order of additions is the
- * instruction's own, pair by pair, denormals flushed. */
+ * int8, int4: sums of a group are exact integers and what follows is the arithmetic of gemm_vnni.c
+ * step by step, so outputs are the same bytes, and calls of few rows, where a tile would be mostly
+ * empty, go there. The sums pass through the stack to be scaled in fp32 while the tiles work on the
+ * next group. bf16: sums stay in the tiles from the first input to the last, for any number of
+ * rows: the order of additions is the instruction's own, pair by pair, denormals flushed. */
 #include <immintrin.h>
 
 #include "avx512.h"
@@ -81,8 +81,9 @@ struct block {
     _Alignas(64) int32_t sum[2][BLOCK_ROWS * 32]; /* of group n in n % 2 */
 };
 
-/* total += x_scale (sum - z times sum of inputs) of group n. zero: of each output, or NULL: z for all, which
- * saves a slow multiplication for each vector. scale: of the group's weights, or NULL. */
+/* total += x_scale (sum - z times sum of inputs) of group n. zero: of each output, or NULL: z for
+ * all, which saves a slow multiplication for each vector. scale: of the group's weights, or
+ * NULL. */
 ALWAYS_INLINE void add_group(struct block *b, int32_t n, int32_t groups, const __m512i *zero,
                              int32_t z, const __m512 *scale)
 {
@@ -128,7 +129,8 @@ static void add_int4_group(struct block *b, int32_t n)
         add_group(b, n, groups, NULL, 8, scale);
 }
 
-/* A step of fewer than 16 quads, at the end of an int8 panel, filled up: activations are zero there. */
+/* A step of fewer than 16 quads, at the end of an int8 panel, filled up: activations are zero
+ * there. */
 static const uint8_t *whole_step(uint8_t *buffer, const uint8_t *w, int32_t quads)
 {
     memset(buffer, 0, STEP_BYTES);
@@ -210,7 +212,8 @@ static void int4_block(struct block *b)
             store_panel(g, b->t + i / 2, b->p + i % 2, _mm512_load_ps(b->total + i * 16));
 }
 
-/* bf16 activations of the last step, fewer than 32, filled up with zeros: what lies behind them is not ours. */
+/* bf16 activations of the last step, fewer than 32, filled up with zeros: what lies behind them is
+ * not ours. */
 static void copy_tail(uint16_t (*buffer)[STEP / 2], const uint16_t *x, ptrdiff_t ldx, int32_t rows,
                       int32_t n)
 {
@@ -219,7 +222,8 @@ static void copy_tail(uint16_t (*buffer)[STEP / 2], const uint16_t *x, ptrdiff_t
         memcpy(buffer[r], x + r * ldx, (size_t)n * sizeof *x);
 }
 
-/* With few rows the weights come from memory, and tile loads do not make the hardware fetch ahead. */
+/* With few rows the weights come from memory, and tile loads do not make the hardware fetch
+ * ahead. */
 static inline void prefetch_step(const uint8_t *w)
 {
     for (int i = 0; i < 16; i++)

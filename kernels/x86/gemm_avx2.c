@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Matrix products, AVX2. A panel's 16 outputs are two vectors; a tile holds at most 12 of its 16 registers of sums.
+/* Matrix products, AVX2. A panel's 16 outputs are two vectors; a tile holds at most 12 of its 16
+ * registers of sums.
  *
- * int8: bytes widened to 16 bit in pairs (inputs 0, 2 and 1, 3 of a quad) and multiplied by vpmaddwd: u8 x s8
- * products of vpmaddubsw would saturate. int4: nibbles are at most 15, so eight vpmaddubsw results fit in 16
- * bits. */
+ * int8: bytes widened to 16 bit in pairs (inputs 0, 2 and 1, 3 of a quad) and multiplied by
+ * vpmaddwd: u8 x s8 products of vpmaddubsw would saturate. int4: nibbles are at most 15, so eight
+ * vpmaddubsw results fit in 16 bits. */
 #include <string.h>
 
 #include "avx2.h"
@@ -87,7 +88,8 @@ ALWAYS_INLINE __m256i broadcast4(const void *x)
     return _mm256_set1_epi32(value);
 }
 
-/* buffer [R][CHUNK] = inputs [0, 2 pairs) of R rows as floats: widened once here, not at every broadcast. */
+/* buffer [R][CHUNK] = inputs [0, 2 pairs) of R rows as floats: widened once here, not at every
+ * broadcast. */
 ALWAYS_INLINE void widen_rows(float (*buffer)[CHUNK], const uint16_t *x, ptrdiff_t ldx,
                               int32_t pairs, const int R)
 {
@@ -169,7 +171,8 @@ ALWAYS_INLINE __m256i add_dot(__m256i sum, struct halves w, struct halves x)
     return _mm256_add_epi32(sum, _mm256_madd_epi16(w.odd, x.odd));
 }
 
-/* sums [R * P * 2] of a group of quads of an int8 panel. What is used more often is widened first. */
+/* sums [R * P * 2] of a group of quads of an int8 panel. What is used more often is widened
+ * first. */
 ALWAYS_INLINE void int8_group(__m256i *sum, const int8_t *x, ptrdiff_t ldx, const uint8_t *w,
                               size_t panel, int32_t quads, const int R, const int P)
 {
@@ -232,8 +235,8 @@ ALWAYS_INLINE void int8_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, con
     }
 }
 
-/* sums [R * P * 2] of one group of an int4 panel: 16 blocks of 8 inputs, four at a time in 16 bits (8 x 15 x 127 x
- * 2 < 2^15). */
+/* sums [R * P * 2] of one group of an int4 panel: 16 blocks of 8 inputs, four at a time in 16 bits
+ * (8 x 15 x 127 x 2 < 2^15). */
 ALWAYS_INLINE void int4_group(__m256i *sum, const int8_t *x, ptrdiff_t ldx, const uint8_t *w,
                               size_t panel, const int R, const int P)
 {
@@ -303,8 +306,8 @@ ALWAYS_INLINE void int4_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, con
         form##_tile(g, t, p, R, P);                                                                \
     }
 
-/* Sums in registers: fp32 forms hold up to 6 rows of a panel (12 vectors), integer forms 4 (8 vectors, and the
- * widened weights). */
+/* Sums in registers: fp32 forms hold up to 6 rows of a panel (12 vectors), integer forms 4 (8
+ * vectors, and the widened weights). */
 #define TILES(form)                                                                                \
     TILE(form, 1, 1)                                                                               \
     TILE(form, 1, 2)                                                                               \

@@ -31,7 +31,8 @@ ALWAYS_INLINE void f32_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, cons
         store_panel(g, t + r, p + i, sum[r * P + i]);
 }
 
-/* buffer [R][CHUNK] = inputs [from, from + 2 pairs) of R rows as floats: widened once here, not at every broadcast. */
+/* buffer [R][CHUNK] = inputs [from, from + 2 pairs) of R rows as floats: widened once here, not at
+ * every broadcast. */
 ALWAYS_INLINE void widen_rows(float (*buffer)[CHUNK], const uint16_t *x, ptrdiff_t ldx,
                               int32_t pairs, const int R)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Matrix product of bf16 weights by vdpbf16ps, for CPUs that run it faster than two fused multiply-adds. */
+/* Matrix product of bf16 weights by vdpbf16ps, for CPUs that run it faster than two fused
+ * multiply-adds. */
 #include "avx512.h"
 
 enum { SUMS = 24, bf16_ELEMENT = 2 };

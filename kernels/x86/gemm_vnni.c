@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Matrix products of int8 and int4 weights by vpdpbusd. The integer sums of a tile's group stay in registers,
- * starting from minus zero point times the sum of inputs; the fp32 sums of a tile of many rows pass through the
- * stack once a group. */
+/* Matrix products of int8 and int4 weights by vpdpbusd. The integer sums of a tile's group stay in
+ * registers, starting from minus zero point times the sum of inputs; the fp32 sums of a tile of
+ * many rows pass through the stack once a group. */
 #include "avx512.h"
 
 enum { SUMS = 24, int8_ELEMENT = 1, int4_ELEMENT = 1 };
 
-/* *sum += u8 w times s8 x, quad by quad. Not the intrinsic: gcc 12 gives its result another register than its
- * operand and then spills half of a large tile (int8, 256 x 1536 x 1024: 225 against 474 Gop/s). */
+/* *sum += u8 w times s8 x, quad by quad. Not the intrinsic: gcc 12 gives its result another
+ * register than its operand and then spills half of a large tile (int8, 256 x 1536 x 1024: 225
+ * against 474 Gop/s). */
 ALWAYS_INLINE void add_dot(__m512i *sum, __m512i w, __m512i x)
 {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(w), "v"(x));
@@ -73,8 +74,9 @@ ALWAYS_INLINE struct nibbles split(const uint8_t *w)
                               _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low) };
 }
 
-/* 16 blocks of 8 inputs: the low nibbles of a block's 64 bytes are its first quad, the high ones its second.
- * What there is less of stays in registers: inputs of few rows, or weights of few panels. */
+/* 16 blocks of 8 inputs: the low nibbles of a block's 64 bytes are its first quad, the high ones
+ * its second. What there is less of stays in registers: inputs of few rows, or weights of few
+ * panels. */
 ALWAYS_INLINE void int4_group(__m512i *sum, const int8_t *x, ptrdiff_t ldx, const uint8_t *w,
                               size_t panel, const int R, const int P)
 {
@@ -118,7 +120,8 @@ ALWAYS_INLINE void int4_group(__m512i *sum, const int8_t *x, ptrdiff_t ldx, cons
     }
 }
 
-/* Where the sum of panel p's outputs starts in group n of row t: minus zero point times sum of inputs. */
+/* Where the sum of panel p's outputs starts in group n of row t: minus zero point times sum of
+ * inputs. */
 ALWAYS_INLINE __m512i int4_start(const glm4v_gemm_args *g, size_t at, int32_t inputs)
 {
     if (!g->w_zero)

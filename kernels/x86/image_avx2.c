@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Resize for AVX2. A 22-bit weight q is cut into q = 4096 high + low, so that vpmaddwd does two taps of each half at
- * once: sum = 4096 sum(high * p) + sum(low * p), exact modulo 2^32 as the reference's sum is.
- * packed, 4 words for 4 taps: high 0 1, high 2 3, low 0 1, low 2 3, each a pair of 16-bit numbers.
- * Patches stay in C: a table of 256 floats per channel is as fast by scalar loads as by gathers. */
+/* Resize for AVX2. A 22-bit weight q is cut into q = 4096 high + low, so that vpmaddwd does two
+ * taps of each half at once: sum = 4096 sum(high * p) + sum(low * p), exact modulo 2^32 as the
+ * reference's sum is. packed, 4 words for 4 taps: high 0 1, high 2 3, low 0 1, low 2 3, each a pair
+ * of 16-bit numbers. Patches stay in C: a table of 256 floats per channel is as fast by scalar
+ * loads as by gathers. */
 #include "image.h"
 
 #include <immintrin.h>
@@ -71,16 +72,20 @@ static void resize_two_rows(uint8_t *dst0, uint8_t *dst1, const uint8_t *src0, c
         }
         __m256i sum = _mm256_packs_epi32(combine(high, low), _mm256_setzero_si256());
         sum = _mm256_packus_epi16(sum, sum);
-        uint32_t p0 = (uint32_t)_mm256_extract_epi32(sum, 0), p1 = (uint32_t)_mm256_extract_epi32(sum, 4);
-        memcpy(dst0 + 3 * x, &p0, 4); /* the fourth byte is 0 and belongs to the next output, written later */
+        uint32_t p0 = (uint32_t)_mm256_extract_epi32(sum, 0),
+                 p1 = (uint32_t)_mm256_extract_epi32(sum, 4);
+        /* the fourth byte is 0 and belongs to the next output, written later */
+        memcpy(dst0 + 3 * x, &p0, 4);
         memcpy(dst1 + 3 * x, &p1, 4);
     }
 }
 
-void glm4v_resize_rows_avx2(uint8_t *dst, int64_t dst_stride, const uint8_t *src, int64_t src_stride,
-                            int32_t n_rows, const glm4v_resize_axis *axis, int32_t x0)
+void glm4v_resize_rows_avx2(uint8_t *dst, int64_t dst_stride, const uint8_t *src,
+                            int64_t src_stride, int32_t n_rows, const glm4v_resize_axis *axis,
+                            int32_t x0)
 {
-    int32_t safe = safe_outputs(axis); /* always below n_out: the last window ends where the row does */
+    /* always below n_out: the last window ends where the row does */
+    int32_t safe = safe_outputs(axis);
     for (int32_t row = 0; row < n_rows; row += 2) {
         int64_t second = row + 1 < n_rows ? 1 : 0; /* an odd last row is done twice */
         uint8_t *d = dst + row * dst_stride;
@@ -110,9 +115,11 @@ void glm4v_resize_columns_avx2(uint8_t *dst, const uint8_t *src, int64_t src_str
             low0 = _mm256_add_epi32(low0, _mm256_madd_epi16(left, word(w + 2)));
             low1 = _mm256_add_epi32(low1, _mm256_madd_epi16(right, word(w + 2)));
         }
-        __m256i sum = _mm256_packs_epi32(combine(high0, low0), combine(high1, low1)); /* columns 0-3 8-11 | 4-7 12-15 */
+        /* columns 0-3 8-11 | 4-7 12-15 */
+        __m256i sum = _mm256_packs_epi32(combine(high0, low0), combine(high1, low1));
         sum = _mm256_permute4x64_epi64(sum, _MM_SHUFFLE(3, 1, 2, 0));
-        __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+        __m128i bytes =
+            _mm_packus_epi16(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
         _mm_storeu_si128((__m128i *)(dst + j), bytes);
     }
     if (j < n)

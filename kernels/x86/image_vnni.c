@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Resize for AVX-512 VNNI. A weight q is cut into three signed digits to base 256, q = d0 + 256 d1 + 65536 d2, so that
- * vpdpbusd does four taps of a digit at once; the three sums are put together exactly, modulo 2^32.
- * packed, 4 words for 4 taps: d0, d1, d2 of the four taps, one word unused. */
+/* Resize for AVX-512 VNNI. A weight q is cut into three signed digits to base 256, q = d0 + 256 d1
+ * + 65536 d2, so that vpdpbusd does four taps of a digit at once; the three sums are put together
+ * exactly, modulo 2^32. packed, 4 words for 4 taps: d0, d1, d2 of the four taps, one word
+ * unused. */
 #include "image.h"
 
 #include <immintrin.h>
@@ -29,7 +30,8 @@ static inline __m512i word(const uint32_t *p)
 
 static inline __m512i combine(__m512i d0, __m512i d1, __m512i d2)
 {
-    __m512i sum = _mm512_add_epi32(d0, _mm512_add_epi32(_mm512_slli_epi32(d1, 8), _mm512_slli_epi32(d2, 16)));
+    __m512i sum =
+        _mm512_add_epi32(d0, _mm512_add_epi32(_mm512_slli_epi32(d1, 8), _mm512_slli_epi32(d2, 16)));
     return _mm512_srai_epi32(_mm512_add_epi32(sum, _mm512_set1_epi32(1 << 21)), GLM4V_RESIZE_BITS);
 }
 
@@ -43,8 +45,8 @@ static int32_t safe_outputs(const glm4v_resize_axis *axis)
 }
 
 /* Four rows, one in each quarter of a register; 32-bit lanes r, g, b, 0. */
-static void resize_four_rows(uint8_t *const dst[4], const uint8_t *const src[4], const glm4v_resize_axis *axis,
-                             int32_t x0, int32_t x1)
+static void resize_four_rows(uint8_t *const dst[4], const uint8_t *const src[4],
+                             const glm4v_resize_axis *axis, int32_t x0, int32_t x1)
 {
     const __m512i by_channel =
         _mm512_broadcast_i32x4(_mm_setr_epi8(0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1));
@@ -66,15 +68,18 @@ static void resize_four_rows(uint8_t *const dst[4], const uint8_t *const src[4],
         __m128i bytes = _mm512_cvtusepi32_epi8(sum);
         uint32_t pixel[4];
         _mm_storeu_si128((__m128i *)pixel, bytes);
-        for (int row = 0; row < 4; row++) /* the fourth byte is 0 and belongs to the next output, written later */
+        /* the fourth byte is 0 and belongs to the next output, written later */
+        for (int row = 0; row < 4; row++)
             memcpy(dst[row] + 3 * x, &pixel[row], 4);
     }
 }
 
-void glm4v_resize_rows_vnni(uint8_t *dst, int64_t dst_stride, const uint8_t *src, int64_t src_stride,
-                            int32_t n_rows, const glm4v_resize_axis *axis, int32_t x0)
+void glm4v_resize_rows_vnni(uint8_t *dst, int64_t dst_stride, const uint8_t *src,
+                            int64_t src_stride, int32_t n_rows, const glm4v_resize_axis *axis,
+                            int32_t x0)
 {
-    int32_t safe = safe_outputs(axis); /* always below n_out: the last window ends where the row does */
+    /* always below n_out: the last window ends where the row does */
+    int32_t safe = safe_outputs(axis);
     for (int32_t row = 0; row < n_rows; row += 4) {
         uint8_t *d[4];
         const uint8_t *s[4];
@@ -88,8 +93,8 @@ void glm4v_resize_rows_vnni(uint8_t *dst, int64_t dst_stride, const uint8_t *src
     glm4v_resize_rows_c(dst, dst_stride, src, src_stride, n_rows, axis, x0 > safe ? x0 : safe);
 }
 
-/* 64 columns, four rows at a time; rows beyond the last have weight 0 and repeat it. Interleaving within quarters
- * leaves the columns in the order that the packs below undo. */
+/* 64 columns, four rows at a time; rows beyond the last have weight 0 and repeat it. Interleaving
+ * within quarters leaves the columns in the order that the packs below undo. */
 void glm4v_resize_columns_vnni(uint8_t *dst, const uint8_t *src, int64_t src_stride, int32_t n,
                                const glm4v_resize_axis *axis, int32_t y)
 {
@@ -106,19 +111,23 @@ void glm4v_resize_columns_vnni(uint8_t *dst, const uint8_t *src, int64_t src_str
                 int64_t at = i + k < count ? i + k : count - 1;
                 row[k] = _mm512_maskz_loadu_epi8(mask, src + at * src_stride + j);
             }
-            __m512i low01 = _mm512_unpacklo_epi8(row[0], row[1]), high01 = _mm512_unpackhi_epi8(row[0], row[1]);
-            __m512i low23 = _mm512_unpacklo_epi8(row[2], row[3]), high23 = _mm512_unpackhi_epi8(row[2], row[3]);
+            __m512i low01 = _mm512_unpacklo_epi8(row[0], row[1]),
+                    high01 = _mm512_unpackhi_epi8(row[0], row[1]);
+            __m512i low23 = _mm512_unpacklo_epi8(row[2], row[3]),
+                    high23 = _mm512_unpackhi_epi8(row[2], row[3]);
             quad[0] = _mm512_unpacklo_epi16(low01, low23);
             quad[1] = _mm512_unpackhi_epi16(low01, low23);
             quad[2] = _mm512_unpacklo_epi16(high01, high23);
             quad[3] = _mm512_unpackhi_epi16(high01, high23);
             for (int k = 0; k < 12; k++)
-                sum[k / 3][k % 3] = _mm512_dpbusd_epi32(sum[k / 3][k % 3], quad[k / 3], word(packed + i + k % 3));
+                sum[k / 3][k % 3] =
+                    _mm512_dpbusd_epi32(sum[k / 3][k % 3], quad[k / 3], word(packed + i + k % 3));
         }
         __m512i out[4];
         for (int k = 0; k < 4; k++)
             out[k] = combine(sum[k][0], sum[k][1], sum[k][2]);
-        __m512i bytes = _mm512_packus_epi16(_mm512_packs_epi32(out[0], out[1]), _mm512_packs_epi32(out[2], out[3]));
+        __m512i bytes = _mm512_packus_epi16(_mm512_packs_epi32(out[0], out[1]),
+                                            _mm512_packs_epi32(out[2], out[3]));
         _mm512_mask_storeu_epi8(dst + j, mask, bytes);
     }
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Normalisation, AVX2: 16 partial sums in two vectors, value i in sum i % 16; then one pass that scales. */
+/* Normalisation, AVX2: 16 partial sums in two vectors, value i in sum i % 16; then one pass that
+ * scales. */
 #include "norm.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Weights into panels, AVX2. Rows are quantized a stretch at a time and land in the panel by transposing 8 x 8
- * blocks of 32 bits: a float, a pair of bf16, a quad of int8, or four bytes of nibbles. The same bytes as the C
- * forms; what is left after whole stretches goes through those. */
+/* Weights into panels, AVX2. Rows are quantized a stretch at a time and land in the panel by
+ * transposing 8 x 8 blocks of 32 bits: a float, a pair of bf16, a quad of int8, or four bytes of
+ * nibbles. The same bytes as the C forms; what is left after whole stretches goes through those. */
 #include <string.h>
 
 #include "gemm.h"
@@ -122,7 +122,8 @@ static inline float best_scale(const float *w, float max, float *inverse)
     return scale;
 }
 
-/* 64 inputs of one row as 32 bytes: input 8b + i in the low nibble of byte 4b + i, 8b + 4 + i in its high nibble. */
+/* 64 inputs of one row as 32 bytes: input 8b + i in the low nibble of byte 4b + i, 8b + 4 + i in
+ * its high nibble. */
 static inline __m256i nibbles(const float *w, float inverse)
 {
     __m256 inv = _mm256_set1_ps(inverse);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Rounding to int8 and bf16 at AVX2, for activations, tables and weights. The same bits as the C forms of convert.h. */
+/* Rounding to int8 and bf16 at AVX2, for activations, tables and weights. The same bits as the C
+ * forms of convert.h. */
 #ifndef GLM4V_KERNELS_QUANT_AVX2_H
 #define GLM4V_KERNELS_QUANT_AVX2_H
 
@@ -19,15 +20,16 @@ static inline __m256i bf16_bits(__m256 x)
     return _mm256_srli_epi32(_mm256_blendv_epi8(up, quiet, _mm256_castps_si256(nan)), 16);
 }
 
-
-/* As glm4v_row_scale(). Magnitudes are compared as integers: the order is the same, and NaN is above infinity. */
+/* As glm4v_row_scale(). Magnitudes are compared as integers: the order is the same, and NaN is
+ * above infinity. */
 static inline float row_scale(float *max, const float *x, size_t n)
 {
     const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
     __m256i top = _mm256_setzero_si256();
     size_t i = 0;
     for (; i + 8 <= n; i += 8)
-        top = _mm256_max_epi32(top, _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(x + i)), magnitude));
+        top = _mm256_max_epi32(
+            top, _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(x + i)), magnitude));
     if (i < n) {
         __m256i tail = _mm256_maskload_epi32((const int *)(x + i), tail_mask((ptrdiff_t)(n - i)));
         top = _mm256_max_epi32(top, _mm256_and_si256(tail, magnitude));
@@ -51,7 +53,8 @@ static inline __m256i round_to_int8(const float *x, __m256 inverse)
     __m256i v[4];
     for (int i = 0; i < 4; i++)
         v[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), inverse));
-    __m256i packed = _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
+    __m256i packed =
+        _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
     return _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Figures of real pipelines with the shipped model (or GLM4V_MODEL), one JSON line each; no test, nothing fails on a
- * slow machine. Every measurement is a process of its own, so that peak memory and start-up are its own:
- *   captions   captions a second end to end: H.264 clip, scaled to 448x448, every frame described (mode=sync)
- *   live       1280x720 at 30 a second from a live source while describing without pause (mode=async): delay that the
- *              element adds to each buffer, time between frames at the sink, captions, peak memory
+/* Figures of real pipelines with the shipped model (or GLM4V_MODEL), one JSON line each; no test,
+ * nothing fails on a slow machine. Every measurement is a process of its own, so that peak memory
+ * and start-up are its own:
+ *   captions   captions a second end to end: H.264 clip, scaled to 448x448, every frame described
+ *              (mode=sync)
+ *   live       1280x720 at 30 a second from a live source while describing without pause
+ *              (mode=async): delay that the element adds to each buffer, time between frames at the
+ *              sink, captions, peak memory
  *   first      time from starting the process to its first caption
- * Usage: pipeline-bench [captions|live|first]...   default: all. Environment: BENCH_SECONDS (live, default 20). */
+ * Usage: pipeline-bench [captions|live|first]...   default: all. Environment: BENCH_SECONDS (live,
+ *                                                  default 20). */
 #define _GNU_SOURCE
 #include <gst/gst.h>
 #include <stdbool.h>
@@ -72,7 +76,8 @@ static GstElement *launch(const char *line)
     return pipeline;
 }
 
-/* Wait for the next result: its number of tokens, or -1 at the end of the stream; ends the program on an error. */
+/* Wait for the next result: its number of tokens, or -1 at the end of the stream; ends the program
+ * on an error. */
 static int next_caption(GstBus *bus)
 {
     for (;;) {
@@ -86,7 +91,8 @@ static int next_caption(GstBus *bus)
             gst_message_parse_error(message, &error, NULL);
             g_error("%s", error->message);
         }
-        bool result = type == GST_MESSAGE_ELEMENT && gst_message_has_name(message, "glm4vdescribe-result");
+        bool result =
+            type == GST_MESSAGE_ELEMENT && gst_message_has_name(message, "glm4vdescribe-result");
         const GstStructure *fields = result ? gst_message_get_structure(message) : NULL;
         if (fields && gst_structure_get(fields, "tokens", GST_TYPE_STRUCTURE, &counts, NULL)) {
             gst_structure_get_uint(counts, "out", &tokens);
@@ -109,9 +115,13 @@ static void stop(GstElement *pipeline, GstBus *bus)
 static void measure_captions(void)
 {
     char line[1024];
-    g_snprintf(line, sizeof line, "filesrc location=\"" SOURCE_ROOT "/examples/media/line.mp4\" ! decodebin ! identity "
-               "eos-after=%d ! videoconvert ! videoscale ! video/x-raw,format=RGB,width=448,height=448 ! glm4vdescribe "
-               "mode=sync sample-mode=all max-tokens=24 prompt=\"Report the defects as JSON.\" ! fakesink sync=false",
+    g_snprintf(line, sizeof line,
+               "filesrc location=\"" SOURCE_ROOT
+               "/examples/media/line.mp4\" ! decodebin ! identity "
+               "eos-after=%d ! videoconvert ! videoscale ! "
+               "video/x-raw,format=RGB,width=448,height=448 ! glm4vdescribe "
+               "mode=sync sample-mode=all max-tokens=24 prompt=\"Report the defects as JSON.\" ! "
+               "fakesink sync=false",
                CAPTIONS + WARM_UP + 1);
     GstElement *pipeline = launch(line);
     GstBus *bus = gst_element_get_bus(pipeline);
@@ -125,9 +135,10 @@ static void measure_captions(void)
     }
     double seconds = (double)(now_ns() - start) / 1e9;
     stop(pipeline, bus);
-    printf("{\"measure\": \"captions\", \"frame\": \"448x448\", \"captions\": %d, \"mean_tokens\": %.1f, "
-           "\"captions_per_s\": %.2f, \"peak_mib\": %.1f}\n", n - WARM_UP, (double)sum / MAX(n, 1),
-           (n - WARM_UP) / seconds, peak_mib());
+    printf("{\"measure\": \"captions\", \"frame\": \"448x448\", \"captions\": %d, \"mean_tokens\": "
+           "%.1f, "
+           "\"captions_per_s\": %.2f, \"peak_mib\": %.1f}\n",
+           n - WARM_UP, (double)sum / MAX(n, 1), (n - WARM_UP) / seconds, peak_mib());
 }
 
 static GstPadProbeReturn on_enter(GstPad *pad, GstPadProbeInfo *info, gpointer user)
@@ -136,7 +147,8 @@ static GstPadProbeReturn on_enter(GstPad *pad, GstPadProbeInfo *info, gpointer u
     return GST_PAD_PROBE_OK;
 }
 
-/* Asynchronous mode passes buffers in the streaming thread: the buffer that leaves is the one that entered last. */
+/* Asynchronous mode passes buffers in the streaming thread: the buffer that leaves is the one that
+ * entered last. */
 static GstPadProbeReturn on_leave(GstPad *pad, GstPadProbeInfo *info, gpointer user)
 {
     video_clock *v = user;
@@ -150,7 +162,8 @@ static GstPadProbeReturn on_leave(GstPad *pad, GstPadProbeInfo *info, gpointer u
     return GST_PAD_PROBE_OK;
 }
 
-static void add_probe(GstElement *element, const char *name, GstPadProbeCallback callback, video_clock *v)
+static void add_probe(GstElement *element, const char *name, GstPadProbeCallback callback,
+                      video_clock *v)
 {
     GstPad *pad = gst_element_get_static_pad(element, name);
     gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER, callback, v, NULL);
@@ -162,8 +175,10 @@ static void measure_live(int seconds)
 {
     char line[512];
     g_snprintf(line, sizeof line,
-               "videotestsrc is-live=true pattern=ball num-buffers=%d ! video/x-raw,format=I420,width=1280,height=720,"
-               "framerate=30/1 ! queue ! glm4vdescribe name=d mode=async interval=0 max-tokens=24 ! fakesink sync=true",
+               "videotestsrc is-live=true pattern=ball num-buffers=%d ! "
+               "video/x-raw,format=I420,width=1280,height=720,"
+               "framerate=30/1 ! queue ! glm4vdescribe name=d mode=async interval=0 max-tokens=24 "
+               "! fakesink sync=true",
                30 * seconds);
     GstElement *pipeline = launch(line), *element = gst_bin_get_by_name(GST_BIN(pipeline), "d");
     GstBus *bus = gst_element_get_bus(pipeline);
@@ -178,13 +193,15 @@ static void measure_live(int seconds)
     double taken = (double)(now_ns() - start) / 1e9;
     gst_object_unref(element);
     stop(pipeline, bus);
-    printf("{\"measure\": \"live\", \"frame\": \"1280x720@30\", \"seconds\": %.1f, \"frames\": %u, \"fps\": %.2f, "
+    printf("{\"measure\": \"live\", \"frame\": \"1280x720@30\", \"seconds\": %.1f, \"frames\": %u, "
+           "\"fps\": %.2f, "
            "\"added_ms\": {\"p50\": %.3f, \"p99\": %.3f, \"max\": %.3f}, "
            "\"frame_interval_ms\": {\"p50\": %.2f, \"p99\": %.2f, \"max\": %.2f}, "
            "\"captions\": %d, \"captions_per_s\": %.2f, \"peak_mib\": %.1f}\n",
-           taken, v.added.n, v.interval.n * 1e9 / (double)MAX(v.left - v.first, 1), percentile(&v.added, 0.5),
-           percentile(&v.added, 0.99), percentile(&v.added, 1), percentile(&v.interval, 0.5),
-           percentile(&v.interval, 0.99), percentile(&v.interval, 1), n, n / taken, peak_mib());
+           taken, v.added.n, v.interval.n * 1e9 / (double)MAX(v.left - v.first, 1),
+           percentile(&v.added, 0.5), percentile(&v.added, 0.99), percentile(&v.added, 1),
+           percentile(&v.interval, 0.5), percentile(&v.interval, 0.99), percentile(&v.interval, 1),
+           n, n / taken, peak_mib());
     g_free(v.added.values);
     g_free(v.interval.values);
 }
@@ -192,8 +209,9 @@ static void measure_live(int seconds)
 /* In a process of its own: its first caption, then the time, for the parent to subtract. */
 static void caption_once(void)
 {
-    GstElement *pipeline = launch("videotestsrc num-buffers=1 ! video/x-raw,format=RGB,width=448,height=448 "
-                                  "! glm4vdescribe mode=sync max-tokens=24 ! fakesink");
+    GstElement *pipeline =
+        launch("videotestsrc num-buffers=1 ! video/x-raw,format=RGB,width=448,height=448 "
+               "! glm4vdescribe mode=sync max-tokens=24 ! fakesink");
     GstBus *bus = gst_element_get_bus(pipeline);
     gst_element_set_state(pipeline, GST_STATE_PLAYING);
     next_caption(bus);
@@ -209,14 +227,16 @@ static void measure_first(const char *self)
         char *out = NULL;
         GError *error = NULL;
         gint64 start = now_ns();
-        if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, &out, NULL, NULL, &error))
+        if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, &out, NULL, NULL,
+                          &error))
             g_error("%s", error->message);
         if (i > 0) /* the first one fills the plugin registry and the page cache */
             samples_add(&s, g_ascii_strtoll(out, NULL, 10) - start);
         g_free(out);
     }
-    printf("{\"measure\": \"first\", \"runs\": %u, \"first_caption_ms\": {\"p50\": %.1f, \"max\": %.1f}}\n", s.n,
-           percentile(&s, 0.5), percentile(&s, 1));
+    printf("{\"measure\": \"first\", \"runs\": %u, \"first_caption_ms\": {\"p50\": %.1f, \"max\": "
+           "%.1f}}\n",
+           s.n, percentile(&s, 0.5), percentile(&s, 1));
     g_free(s.values);
 }
 
@@ -228,7 +248,8 @@ int main(int argc, char **argv)
     if (argc == 1) {
         for (guint i = 0; i < G_N_ELEMENTS(all); i++) {
             const char *words[] = { argv[0], all[i], NULL };
-            g_spawn_sync(NULL, (char **)words, NULL, G_SPAWN_CHILD_INHERITS_STDIN, NULL, NULL, NULL, NULL, NULL, NULL);
+            g_spawn_sync(NULL, (char **)words, NULL, G_SPAWN_CHILD_INHERITS_STDIN, NULL, NULL, NULL,
+                         NULL, NULL, NULL);
         }
     }
     for (int i = 1; i < argc; i++) {

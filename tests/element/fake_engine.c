@@ -56,7 +56,7 @@ void fake_init(int *argc, char ***argv)
 {
     gst_init(argc, argv);
     gst_plugin_glm4vdescribe_register();
-    fake_set((fake_script){ 0 });
+    fake_set((fake_script) { 0 });
 }
 
 void fake_set(fake_script s)
@@ -80,7 +80,8 @@ static int fail(int code, glm4v_error *err, const char *what)
 {
     if (err) {
         err->code = code;
-        snprintf(err->msg, sizeof err->msg, "scripted failure of %s (%s)", what, glm4v_error_name(code));
+        snprintf(err->msg, sizeof err->msg, "scripted failure of %s (%s)", what,
+                 glm4v_error_name(code));
     }
     return code;
 }
@@ -92,8 +93,9 @@ const char *glm4v_version(void)
 
 const char *glm4v_error_name(int code)
 {
-    static const char *names[] = { "ok", "invalid", "no-memory", "not-found", "io", "format", "unsupported",
-                                   "busy", "canceled", "deadline", "device", "internal" };
+    static const char *names[] = { "ok",       "invalid",  "no-memory",   "not-found",
+                                   "io",       "format",   "unsupported", "busy",
+                                   "canceled", "deadline", "device",      "internal" };
     return code <= 0 && code > -12 ? names[-code] : "unknown";
 }
 
@@ -101,9 +103,13 @@ const char *glm4v_error_name(int code)
 
 static glm4v_model_info make_info(const char *dir)
 {
-    glm4v_model_info info = { .family = "glm4v", .chat_template = "glm-4.1v", .stored_form = "fp32",
-                              .form = { "fp32", "fp32", "fp32", "fp32" }, .isa = "c",
-                              .hash = "0123456789abcdef", .n_layers = 2 };
+    glm4v_model_info info = { .family = "glm4v",
+                              .chat_template = "glm-4.1v",
+                              .stored_form = "fp32",
+                              .form = { "fp32", "fp32", "fp32", "fp32" },
+                              .isa = "c",
+                              .hash = "0123456789abcdef",
+                              .n_layers = 2 };
     const char *slash = strrchr(dir, '/');
     snprintf(info.name, sizeof info.name, "%s", slash ? slash + 1 : dir);
     return info;
@@ -194,9 +200,15 @@ static void work(glm4v_engine *engine, glm4v_request *req)
 
 static void finish(glm4v_request *req, bool canceled)
 {
-    glm4v_result result = { .message = "", .text = req->text, .reasoning = "", .box = "",
-                            .finish = GLM4V_FINISH_STOP, .prompt_tokens = 12, .vision_tokens = 4,
-                            .output_tokens = 3, .timings = { .total = req->answer_ns } };
+    glm4v_result result = { .message = "",
+                            .text = req->text,
+                            .reasoning = "",
+                            .box = "",
+                            .finish = GLM4V_FINISH_STOP,
+                            .prompt_tokens = 12,
+                            .vision_tokens = 4,
+                            .output_tokens = 3,
+                            .timings = { .total = req->answer_ns } };
     if (canceled || req->result_code) {
         result.status = canceled ? GLM4V_ERR_CANCELED : req->result_code;
         result.finish = canceled ? GLM4V_FINISH_CANCELED : GLM4V_FINISH_ERROR;
@@ -234,8 +246,8 @@ static void *serve(void *user)
     return NULL;
 }
 
-int glm4v_engine_open(glm4v_engine **engine, glm4v_model *model, const glm4v_engine_options *options,
-                      glm4v_error *err)
+int glm4v_engine_open(glm4v_engine **engine, glm4v_model *model,
+                      const glm4v_engine_options *options, glm4v_error *err)
 {
     pthread_mutex_lock(&lock);
     int code = script.engine_code;
@@ -284,8 +296,8 @@ static void write_answer(glm4v_request *req, const glm4v_image *image)
     if (script.text)
         snprintf(req->text, sizeof req->text, "%s", script.text);
     else
-        snprintf(req->text, sizeof req->text, "%dx%d #%02x%02x%02x", image->width, image->height, p[0], p[1],
-                 p[2]);
+        snprintf(req->text, sizeof req->text, "%dx%d #%02x%02x%02x", image->width, image->height,
+                 p[0], p[1], p[2]);
 }
 
 int glm4v_engine_submit(glm4v_engine *engine, const glm4v_task *task, glm4v_request **out,

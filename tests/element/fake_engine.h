@@ -15,7 +15,8 @@ typedef struct {
     uint64_t load_ns;                         /* time that opening takes, told in 20 steps */
     uint64_t answer_ns;                       /* time that an answer takes */
     bool hang;                                /* answers come late even if canceled */
-    const char *text;                         /* the answer; NULL = "WxH #RRGGBB" of the middle pixel */
+    /* the answer; NULL = "WxH #RRGGBB" of the middle pixel */
+    const char *text;
 } fake_script;
 
 typedef struct {
@@ -27,7 +28,8 @@ typedef struct {
     uint64_t max_pixels;
 } fake_counts;
 
-/* Initialise GStreamer and register the element that is linked into this program, with this engine behind it. */
+/* Initialise GStreamer and register the element that is linked into this program, with this engine
+ * behind it. */
 void fake_init(int *argc, char ***argv);
 
 /* Replace the script; counters of finished things go back to 0. */

@@ -2,7 +2,8 @@
 /* See support.h. */
 #include "support.h"
 
-/* GLib has no frame pointers: without whole stacks its one-time allocations could not be told from leaks. */
+/* GLib has no frame pointers: without whole stacks its one-time allocations could not be told from
+ * leaks. */
 const char *__asan_default_options(void);
 __attribute__((visibility("default"))) const char *__asan_default_options(void)
 {

@@ -8,8 +8,9 @@
 #include <gst/video/video.h>
 #include <test.h>
 
-/* An element with a bus of its own, model-location set to a directory that exists. The element is the one linked
- * into the program (fake_engine.h), or else the plugin that GST_PLUGIN_PATH leads to. */
+/* An element with a bus of its own, model-location set to a directory that exists. The element is
+ * the one linked into the program (fake_engine.h), or else the plugin that GST_PLUGIN_PATH leads
+ * to. */
 GstElement *support_element(const char *first_property, ...);
 
 /* A harness around it, PLAYING, the model loaded; live or not. Takes the element. */

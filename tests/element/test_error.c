@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* E-01: every row of the element's table of failures is triggered, and tells exactly once what happened, where
- * and what to do. A row without a trigger fails the test. */
+/* E-01: every row of the element's table of failures is triggered, and tells exactly once what
+ * happened, where and what to do. A row without a trigger fails the test. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
@@ -13,8 +13,8 @@
 
 static gboolean no_threads;
 
-__attribute__((visibility("default"))) int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
-                                                          void *(*run)(void *), void *user)
+__attribute__((visibility("default"))) int
+pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *user)
 {
     static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
     if (no_threads)
@@ -118,7 +118,8 @@ static void unmappable_frame(GstElement *element)
 
 static void huge_caps(GstElement *element)
 {
-    push(element, gst_buffer_new(), "video/x-raw,format=RGB,width=16384,height=16384,framerate=1/1");
+    push(element, gst_buffer_new(),
+         "video/x-raw,format=RGB,width=16384,height=16384,framerate=1/1");
 }
 
 static GstFlowReturn refuse(GstPad *pad, GstObject *parent, GstBuffer *buffer)
@@ -129,7 +130,8 @@ static GstFlowReturn refuse(GstPad *pad, GstObject *parent, GstBuffer *buffer)
 
 static void bad_text_branch(GstElement *element)
 {
-    GstPad *text = gst_element_request_pad_simple(element, "text"), *sink = gst_pad_new("sink", GST_PAD_SINK);
+    GstPad *text = gst_element_request_pad_simple(element, "text"),
+           *sink = gst_pad_new("sink", GST_PAD_SINK);
     gst_pad_set_chain_function(sink, refuse);
     gst_pad_set_active(sink, TRUE);
     gst_pad_link(text, sink);
@@ -166,34 +168,83 @@ typedef struct {
 
 static const Trigger triggers[] = {
     { GST_GLM4V_FAULT_NO_MODEL, GST_MESSAGE_ERROR, "/nonexistent/model", { 0 }, with_bad_path },
-    { GST_GLM4V_FAULT_MODEL_SETTINGS, GST_MESSAGE_ERROR, SOURCE_ROOT, { .inspect_code = GLM4V_ERR_INVALID },
+    { GST_GLM4V_FAULT_MODEL_SETTINGS,
+      GST_MESSAGE_ERROR,
+      SOURCE_ROOT,
+      { .inspect_code = GLM4V_ERR_INVALID },
       to_ready },
-    { GST_GLM4V_FAULT_MODEL_MEMORY, GST_MESSAGE_ERROR, SOURCE_ROOT, { .open_code = GLM4V_ERR_NOMEM }, to_ready },
-    { GST_GLM4V_FAULT_MODEL_MISSING, GST_MESSAGE_ERROR, SOURCE_ROOT, { .inspect_code = GLM4V_ERR_NOT_FOUND },
+    { GST_GLM4V_FAULT_MODEL_MEMORY,
+      GST_MESSAGE_ERROR,
+      SOURCE_ROOT,
+      { .open_code = GLM4V_ERR_NOMEM },
       to_ready },
-    { GST_GLM4V_FAULT_MODEL_READ, GST_MESSAGE_ERROR, SOURCE_ROOT, { .open_code = GLM4V_ERR_IO }, to_ready },
-    { GST_GLM4V_FAULT_MODEL_FORMAT, GST_MESSAGE_ERROR, SOURCE_ROOT, { .inspect_code = GLM4V_ERR_FORMAT },
+    { GST_GLM4V_FAULT_MODEL_MISSING,
+      GST_MESSAGE_ERROR,
+      SOURCE_ROOT,
+      { .inspect_code = GLM4V_ERR_NOT_FOUND },
       to_ready },
-    { GST_GLM4V_FAULT_MODEL_UNSUPPORTED, GST_MESSAGE_ERROR, SOURCE_ROOT,
-      { .inspect_code = GLM4V_ERR_UNSUPPORTED }, to_ready },
-    { GST_GLM4V_FAULT_MODEL_DEVICE, GST_MESSAGE_ERROR, SOURCE_ROOT, { .engine_code = GLM4V_ERR_DEVICE },
+    { GST_GLM4V_FAULT_MODEL_READ,
+      GST_MESSAGE_ERROR,
+      SOURCE_ROOT,
+      { .open_code = GLM4V_ERR_IO },
       to_ready },
-    { GST_GLM4V_FAULT_MODEL_INTERNAL, GST_MESSAGE_ERROR, SOURCE_ROOT, { .open_code = GLM4V_ERR_INTERNAL },
+    { GST_GLM4V_FAULT_MODEL_FORMAT,
+      GST_MESSAGE_ERROR,
+      SOURCE_ROOT,
+      { .inspect_code = GLM4V_ERR_FORMAT },
+      to_ready },
+    { GST_GLM4V_FAULT_MODEL_UNSUPPORTED,
+      GST_MESSAGE_ERROR,
+      SOURCE_ROOT,
+      { .inspect_code = GLM4V_ERR_UNSUPPORTED },
+      to_ready },
+    { GST_GLM4V_FAULT_MODEL_DEVICE,
+      GST_MESSAGE_ERROR,
+      SOURCE_ROOT,
+      { .engine_code = GLM4V_ERR_DEVICE },
+      to_ready },
+    { GST_GLM4V_FAULT_MODEL_INTERNAL,
+      GST_MESSAGE_ERROR,
+      SOURCE_ROOT,
+      { .open_code = GLM4V_ERR_INTERNAL },
       to_ready },
     { GST_GLM4V_FAULT_THREAD, GST_MESSAGE_ERROR, "thread", { 0 }, without_threads },
     { GST_GLM4V_FAULT_CAPS, GST_MESSAGE_ERROR, "width=(int)16384", { 0 }, huge_caps },
-    { GST_GLM4V_FAULT_FRAME_SIZE, GST_MESSAGE_WARNING, "10 bytes, expected 384", { 0 }, short_frame },
+    { GST_GLM4V_FAULT_FRAME_SIZE,
+      GST_MESSAGE_WARNING,
+      "10 bytes, expected 384",
+      { 0 },
+      short_frame },
     { GST_GLM4V_FAULT_FRAME_MAP, GST_MESSAGE_WARNING, "frame 0", { 0 }, unmappable_frame },
-    { GST_GLM4V_FAULT_FRAME_MEMORY, GST_MESSAGE_WARNING, "frame 0", { .result_code = GLM4V_ERR_NOMEM },
+    { GST_GLM4V_FAULT_FRAME_MEMORY,
+      GST_MESSAGE_WARNING,
+      "frame 0",
+      { .result_code = GLM4V_ERR_NOMEM },
       one_frame },
-    { GST_GLM4V_FAULT_FRAME_REFUSED, GST_MESSAGE_WARNING, "frame 0", { .submit_code = GLM4V_ERR_INVALID },
+    { GST_GLM4V_FAULT_FRAME_REFUSED,
+      GST_MESSAGE_WARNING,
+      "frame 0",
+      { .submit_code = GLM4V_ERR_INVALID },
       one_frame },
-    { GST_GLM4V_FAULT_FRAME_DEVICE, GST_MESSAGE_WARNING, "frame 0", { .result_code = GLM4V_ERR_DEVICE },
+    { GST_GLM4V_FAULT_FRAME_DEVICE,
+      GST_MESSAGE_WARNING,
+      "frame 0",
+      { .result_code = GLM4V_ERR_DEVICE },
       one_frame },
-    { GST_GLM4V_FAULT_FRAME_INTERNAL, GST_MESSAGE_WARNING, "frame 0", { .result_code = GLM4V_ERR_INTERNAL },
+    { GST_GLM4V_FAULT_FRAME_INTERNAL,
+      GST_MESSAGE_WARNING,
+      "frame 0",
+      { .result_code = GLM4V_ERR_INTERNAL },
       one_frame },
-    { GST_GLM4V_FAULT_TEXT_FLOW, GST_MESSAGE_ERROR, "pad text: not-negotiated", { 0 }, bad_text_branch },
-    { GST_GLM4V_FAULT_STUCK, GST_MESSAGE_WARNING, "two seconds", { .answer_ns = 3000 * MS, .hang = true },
+    { GST_GLM4V_FAULT_TEXT_FLOW,
+      GST_MESSAGE_ERROR,
+      "pad text: not-negotiated",
+      { 0 },
+      bad_text_branch },
+    { GST_GLM4V_FAULT_STUCK,
+      GST_MESSAGE_WARNING,
+      "two seconds",
+      { .answer_ns = 3000 * MS, .hang = true },
       stop_while_hanging },
 };
 
@@ -257,7 +308,8 @@ static void on_error_fail_ends_the_stream_with_one_error(void)
         fake_set(scripts[i]);
         GstElement *element = support_element("mode", 2, "on-error", 1, "sample-mode", 2, NULL);
         GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
-        GstBuffer *frame = i == 0 ? support_frame(CAPS_SMALL, 1, 0) : gst_buffer_new_allocate(NULL, 10, NULL);
+        GstBuffer *frame =
+            i == 0 ? support_frame(CAPS_SMALL, 1, 0) : gst_buffer_new_allocate(NULL, 10, NULL);
         CHECK_EQ(gst_harness_push(h, frame), GST_FLOW_ERROR);
         CHECK_EQ(gst_harness_push(h, support_frame(CAPS_SMALL, 1, 33)), GST_FLOW_ERROR);
         CHECK_EQ(support_count_messages(element, GST_MESSAGE_ERROR), 1);
@@ -267,7 +319,7 @@ static void on_error_fail_ends_the_stream_with_one_error(void)
 
 static void failed_frames_have_a_result_that_says_so(void)
 {
-    fake_set((fake_script){ .result_code = GLM4V_ERR_INTERNAL });
+    fake_set((fake_script) { .result_code = GLM4V_ERR_INTERNAL });
     GstElement *element = support_element("mode", 2, NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     CHECK_EQ(gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0)), GST_FLOW_OK);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* G-03, G-04 and states, with a scripted engine: flushes, ends of stream, downstream's answers, a model that
- * does not load, an engine that does not stop. */
+/* G-03, G-04 and states, with a scripted engine: flushes, ends of stream, downstream's answers, a
+ * model that does not load, an engine that does not stop. */
 #include "fake_engine.h"
 #include "support.h"
 
@@ -34,7 +34,8 @@ static gpointer push_until_flushed(gpointer user)
 {
     GstHarness *h = user;
     for (guint i = 0; i < 100000; i++) {
-        GstBuffer *frame = support_frame(CAPS_SMALL, (guint32)g_atomic_int_get(&current_cycle), i * 33);
+        GstBuffer *frame =
+            support_frame(CAPS_SMALL, (guint32)g_atomic_int_get(&current_cycle), i * 33);
         if (gst_harness_push(h, frame) != GST_FLOW_OK)
             return NULL;
         g_usleep(200);
@@ -44,8 +45,9 @@ static gpointer push_until_flushed(gpointer user)
 
 static void flush_storm(int mode, guint rounds)
 {
-    fake_set((fake_script){ .answer_ns = 3 * MS });
-    GstElement *element = support_element("mode", mode, "sample-mode", 2, "post-messages", FALSE, NULL);
+    fake_set((fake_script) { .answer_ns = 3 * MS });
+    GstElement *element =
+        support_element("mode", mode, "sample-mode", 2, "post-messages", FALSE, NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     GstHarness *text = gst_harness_new_with_element(element, NULL, "text");
     GstPad *pad = gst_element_get_static_pad(element, "text");
@@ -71,8 +73,9 @@ static void flush_storm(int mode, guint rounds)
         CHECK(gst_harness_push_event(h, gst_event_new_flush_stop(TRUE)));
         CHECK(gst_harness_push_event(h, gst_event_new_segment(&segment)));
     }
-    printf("# mode %d: longest flush-start %d us of %u, %d answers, %d texts\n", mode, (int)longest, rounds,
-           (int)support_stat(element, "inferred"), (int)support_stat(element, "text-pushed"));
+    printf("# mode %d: longest flush-start %d us of %u, %d answers, %d texts\n", mode, (int)longest,
+           rounds, (int)support_stat(element, "inferred"),
+           (int)support_stat(element, "text-pushed"));
     CHECK(longest < 50 * 1000);
     CHECK_EQ(stale, 0);
     CHECK(support_stat(element, "text-pushed") > 0);
@@ -92,7 +95,7 @@ static void flushes_in_sync_mode_are_quick_and_leave_nothing_stale(void)
 
 static void a_flush_does_not_wait_for_a_long_answer(void)
 {
-    fake_set((fake_script){ .answer_ns = 20000 * MS });
+    fake_set((fake_script) { .answer_ns = 20000 * MS });
     GstElement *element = support_element("mode", 2, NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     GThread *thread = g_thread_new("pusher", push_until_flushed, h);
@@ -108,7 +111,7 @@ static void a_flush_does_not_wait_for_a_long_answer(void)
 
 static void eos_before_the_first_frame_passes(void)
 {
-    fake_set((fake_script){ 0 });
+    fake_set((fake_script) { 0 });
     for (guint i = 0; i < support_count(50, 1000); i++) {
         GstElement *element = support_element("mode", 1 + i % 2, NULL);
         GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
@@ -123,7 +126,8 @@ static void eos_before_the_first_frame_passes(void)
             gst_event_unref(event);
         CHECK(event != NULL);
         gst_event_unref(event);
-        CHECK(!gst_harness_push_event(h, gst_event_new_eos())); /* a second one is refused upstream of us */
+        /* a second one is refused upstream of us */
+        CHECK(!gst_harness_push_event(h, gst_event_new_eos()));
         gst_harness_teardown(text);
         support_done(h);
     }
@@ -131,7 +135,7 @@ static void eos_before_the_first_frame_passes(void)
 
 static void eos_waits_for_answers_under_way(void)
 {
-    fake_set((fake_script){ .answer_ns = 100 * MS });
+    fake_set((fake_script) { .answer_ns = 100 * MS });
     GstElement *element = support_element("sample-mode", 2, NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     GstHarness *text = gst_harness_new_with_element(element, NULL, "text");
@@ -151,8 +155,9 @@ static void eos_waits_for_answers_under_way(void)
 
 static void answers_that_miss_the_eos_timeout_are_reported_dropped(void)
 {
-    fake_set((fake_script){ .answer_ns = 5000 * MS });
-    GstElement *element = support_element("sample-mode", 2, "eos-timeout", (guint64)(50 * MS), NULL);
+    fake_set((fake_script) { .answer_ns = 5000 * MS });
+    GstElement *element =
+        support_element("sample-mode", 2, "eos-timeout", (guint64)(50 * MS), NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0));
     g_usleep(20000);
@@ -181,7 +186,7 @@ static gpointer push_eos(gpointer user)
 
 static void a_flush_ends_the_wait_at_eos(void)
 {
-    fake_set((fake_script){ .answer_ns = 20000 * MS });
+    fake_set((fake_script) { .answer_ns = 20000 * MS });
     for (guint i = 0; i < support_count(50, 1000); i++) {
         GstElement *element = support_element("eos-timeout", (guint64)(20 * GST_SECOND), NULL);
         GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
@@ -197,7 +202,7 @@ static void a_flush_ends_the_wait_at_eos(void)
 
 static void a_stream_of_gaps_only_reaches_its_end(void)
 {
-    fake_set((fake_script){ 0 });
+    fake_set((fake_script) { 0 });
     GstElement *element = support_element(NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     GstHarness *text = gst_harness_new_with_element(element, NULL, "text");
@@ -233,12 +238,18 @@ static GstFlowReturn chain(GstPad *pad, GstObject *parent, GstBuffer *buffer)
 
 static void upstream_sees_what_downstream_returns(void)
 {
-    static const GstFlowReturn answers[] = { GST_FLOW_OK, GST_FLOW_FLUSHING, GST_FLOW_ERROR, GST_FLOW_EOS,
-                                             GST_FLOW_NOT_NEGOTIATED, GST_FLOW_NOT_LINKED, GST_FLOW_CUSTOM_SUCCESS };
-    fake_set((fake_script){ 0 });
+    static const GstFlowReturn answers[] = { GST_FLOW_OK,
+                                             GST_FLOW_FLUSHING,
+                                             GST_FLOW_ERROR,
+                                             GST_FLOW_EOS,
+                                             GST_FLOW_NOT_NEGOTIATED,
+                                             GST_FLOW_NOT_LINKED,
+                                             GST_FLOW_CUSTOM_SUCCESS };
+    fake_set((fake_script) { 0 });
     GstElement *element = support_element("sample-mode", 2, NULL);
     GstHarness *h = gst_harness_new_with_element(element, "sink", NULL);
-    GstPad *src = gst_element_get_static_pad(element, "src"), *sink = gst_pad_new("sink", GST_PAD_SINK);
+    GstPad *src = gst_element_get_static_pad(element, "src"),
+           *sink = gst_pad_new("sink", GST_PAD_SINK);
     gst_object_unref(element);
     gst_pad_set_chain_function(sink, chain);
     gst_pad_set_active(sink, TRUE);
@@ -258,10 +269,11 @@ static void upstream_sees_what_downstream_returns(void)
 
 static void errors_behind_the_text_pad_become_one_message_and_video_goes_on(void)
 {
-    fake_set((fake_script){ 0 });
+    fake_set((fake_script) { 0 });
     GstElement *element = support_element("sample-mode", 2, NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
-    GstPad *text = gst_element_request_pad_simple(element, "text"), *sink = gst_pad_new("sink", GST_PAD_SINK);
+    GstPad *text = gst_element_request_pad_simple(element, "text"),
+           *sink = gst_pad_new("sink", GST_PAD_SINK);
     GstMessage *message;
     answer = GST_FLOW_ERROR;
     gst_pad_set_chain_function(sink, chain);
@@ -294,12 +306,13 @@ static gboolean propose(GstPad *pad, GstObject *parent, GstQuery *query)
 static void downstream_decides_about_memory_and_two_buffers_are_added(void)
 {
     GstElement *element = support_element(NULL);
-    GstPad *src = gst_element_get_static_pad(element, "src"), *down = gst_pad_new("sink", GST_PAD_SINK);
+    GstPad *src = gst_element_get_static_pad(element, "src"),
+           *down = gst_pad_new("sink", GST_PAD_SINK);
     GstPad *sink = gst_element_get_static_pad(element, "sink");
     GstCaps *caps = gst_caps_from_string(CAPS_SMALL);
     GstQuery *query = gst_query_new_allocation(caps, TRUE);
     guint min, max;
-    fake_set((fake_script){ 0 });
+    fake_set((fake_script) { 0 });
     gst_pad_set_query_function(down, propose);
     gst_pad_set_active(down, TRUE);
     gst_pad_link(src, down);
@@ -332,7 +345,7 @@ static void on_return(gpointer data)
 
 static void a_drain_query_gives_every_buffer_back(void)
 {
-    fake_set((fake_script){ .answer_ns = 10000 * MS });
+    fake_set((fake_script) { .answer_ns = 10000 * MS });
     GstElement *element = support_element("sample-mode", 2, NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     GstPad *sink = gst_element_get_static_pad(element, "sink");
@@ -359,7 +372,7 @@ static void a_drain_query_gives_every_buffer_back(void)
 
 static void a_failing_load_is_one_error_and_video_still_passes(void)
 {
-    fake_set((fake_script){ .open_code = GLM4V_ERR_NOMEM });
+    fake_set((fake_script) { .open_code = GLM4V_ERR_NOMEM });
     for (int mode = 1; mode <= 2; mode++) {
         GstElement *element = support_element("mode", mode, NULL);
         GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
@@ -376,7 +389,7 @@ static void a_failing_load_is_one_error_and_video_still_passes(void)
 
 static void a_missing_model_fails_the_state_change_and_a_good_path_mends_it(void)
 {
-    fake_set((fake_script){ 0 });
+    fake_set((fake_script) { 0 });
     GstElement *element = support_element("model-location", "/nonexistent/model", NULL);
     CHECK_EQ(gst_element_set_state(element, GST_STATE_READY), GST_STATE_CHANGE_FAILURE);
     CHECK_EQ(support_count_messages(element, GST_MESSAGE_ERROR), 1);
@@ -390,7 +403,7 @@ static void a_missing_model_fails_the_state_change_and_a_good_path_mends_it(void
 
 static void going_to_null_cancels_a_load(void)
 {
-    fake_set((fake_script){ .load_ns = 20000 * MS });
+    fake_set((fake_script) { .load_ns = 20000 * MS });
     GstElement *element = support_element(NULL);
     gint64 start = g_get_monotonic_time();
     gst_element_set_state(element, GST_STATE_PAUSED);
@@ -404,7 +417,7 @@ static void going_to_null_cancels_a_load(void)
 
 static void a_model_changed_in_ready_is_loaded_on_the_way_to_paused(void)
 {
-    fake_set((fake_script){ 0 });
+    fake_set((fake_script) { 0 });
     GstElement *element = support_element(NULL);
     gst_element_set_state(element, GST_STATE_READY);
     CHECK_EQ(support_wait_loaded(element), GST_PROGRESS_TYPE_COMPLETE);
@@ -425,7 +438,7 @@ static gpointer push_one(gpointer user)
 
 static void stopping_ends_a_sync_wait(void)
 {
-    fake_set((fake_script){ .answer_ns = 20000 * MS });
+    fake_set((fake_script) { .answer_ns = 20000 * MS });
     GstElement *element = support_element("mode", 2, NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     GThread *thread = g_thread_new("pusher", push_one, h);
@@ -439,7 +452,7 @@ static void stopping_ends_a_sync_wait(void)
 
 static void an_engine_that_hangs_is_left_behind_within_two_seconds(void)
 {
-    fake_set((fake_script){ .answer_ns = 3500 * MS, .hang = true });
+    fake_set((fake_script) { .answer_ns = 3500 * MS, .hang = true });
     GstElement *element = support_element(NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0));
@@ -458,14 +471,15 @@ static void an_engine_that_hangs_is_left_behind_within_two_seconds(void)
 
 static void text_pads_come_and_go_while_playing(void)
 {
-    fake_set((fake_script){ .answer_ns = MS });
+    fake_set((fake_script) { .answer_ns = MS });
     GstElement *element = support_element("sample-mode", 2, NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     GstPadTemplate *template = gst_element_get_pad_template(element, "text");
     gst_harness_set_drop_buffers(h, TRUE);
     for (guint i = 0; i < support_count(100, 5000); i++) {
         GstHarness *text = gst_harness_new_with_element(element, NULL, "text");
-        CHECK(gst_element_request_pad(element, template, NULL, NULL) == NULL); /* there is one only */
+        /* there is one only */
+        CHECK(gst_element_request_pad(element, template, NULL, NULL) == NULL);
         gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 66));
         gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 66 + 33));
         if (i % 10 == 0) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* C-01, C-06: every format at 1..9 x 1..9 in many layouts, the frame's last byte before a page that must
- * not be touched; frames that lie about their size. */
+/* C-01, C-06: every format at 1..9 x 1..9 in many layouts, the frame's last byte before a page that
+ * must not be touched; frames that lie about their size. */
 #define _GNU_SOURCE
 #include <sys/mman.h>
 #include <unistd.h>
@@ -9,9 +9,10 @@
 #include "fake_engine.h"
 #include "support.h"
 
-static const char *formats[] = { "GRAY8", "GRAY16_LE", "GRAY16_BE", "RGB",  "BGR",  "RGBA", "BGRA",
-                                 "ARGB",  "ABGR",      "RGBx",      "BGRx", "xRGB", "xBGR", "NV12",
-                                 "NV21",  "I420",      "YV12",      "YUY2", "UYVY", "P010_10LE" };
+static const char *formats[] = { "GRAY8", "GRAY16_LE", "GRAY16_BE", "RGB",  "BGR",
+                                 "RGBA",  "BGRA",      "ARGB",      "ABGR", "RGBx",
+                                 "BGRx",  "xRGB",      "xBGR",      "NV12", "NV21",
+                                 "I420",  "YV12",      "YUY2",      "UYVY", "P010_10LE" };
 
 /* ---- frames in memory that ends at a guard page ---- */
 
@@ -50,7 +51,8 @@ static void plane_extent(const GstVideoInfo *info, guint plane, gsize *row_bytes
     *rows = 0;
     for (guint c = 0; c < GST_VIDEO_INFO_N_COMPONENTS(info); c++)
         if ((guint)GST_VIDEO_INFO_COMP_PLANE(info, c) == plane) {
-            gsize bytes = (gsize)GST_VIDEO_INFO_COMP_WIDTH(info, c) * GST_VIDEO_INFO_COMP_PSTRIDE(info, c);
+            gsize bytes =
+                (gsize)GST_VIDEO_INFO_COMP_WIDTH(info, c) * GST_VIDEO_INFO_COMP_PSTRIDE(info, c);
             *row_bytes = MAX(*row_bytes, bytes);
             *rows = MAX(*rows, (guint)GST_VIDEO_INFO_COMP_HEIGHT(info, c));
         }
@@ -65,8 +67,8 @@ static guint8 pixel_byte(guint plane, guint row, gsize i)
     return (guint8)(x >> 15);
 }
 
-/* A frame whose strides are row_bytes + extra (extra < 0: GStreamer's own) and whose first plane begins at
- * lead; bytes between the pixels are poison. */
+/* A frame whose strides are row_bytes + extra (extra < 0: GStreamer's own) and whose first plane
+ * begins at lead; bytes between the pixels are poison. */
 static GstBuffer *make_frame(const GstVideoInfo *info, gint extra, gsize lead, Guarded *g)
 {
     gsize offset[GST_VIDEO_MAX_PLANES] = { 0 }, row_bytes, end = lead;
@@ -86,8 +88,8 @@ static GstBuffer *make_frame(const GstVideoInfo *info, gint extra, gsize lead, G
             for (gsize i = 0; i < row_bytes; i++)
                 g->data[offset[p] + (gsize)stride[p] * r + i] = pixel_byte(p, r, i);
     }
-    GstBuffer *buffer = gst_buffer_new_wrapped_full(GST_MEMORY_FLAG_READONLY, g->data, g->size, 0, g->size, NULL,
-                                                    NULL);
+    GstBuffer *buffer = gst_buffer_new_wrapped_full(GST_MEMORY_FLAG_READONLY, g->data, g->size, 0,
+                                                    g->size, NULL, NULL);
     if (extra >= 0 || lead > 0)
         gst_buffer_add_video_meta_full(buffer, 0, GST_VIDEO_INFO_FORMAT(info), (guint)info->width,
                                        (guint)info->height, n, offset, stride);
@@ -105,7 +107,8 @@ static guint8 *convert(GstBuffer *buffer, const GstVideoInfo *info, int *width, 
     if (gst_glm4v_converter_run(converter, buffer, info, &image, &fault, &why)) {
         packed = g_malloc((gsize)image.width * image.height * 3);
         for (int y = 0; y < image.height; y++)
-            memcpy(packed + (gsize)y * image.width * 3, image.data + y * image.stride, (gsize)image.width * 3);
+            memcpy(packed + (gsize)y * image.width * 3, image.data + y * image.stride,
+                   (gsize)image.width * 3);
         *width = image.width;
         *height = image.height;
     }
@@ -119,7 +122,8 @@ static void check_layouts(const char *format, guint width, guint height)
     static const struct {
         gint extra;
         gsize lead;
-    } layouts[] = { { -1, 0 }, { 0, 0 }, { 1, 0 }, { 3, 0 }, { 64, 0 }, { 0, 1 }, { 1, 3 }, { -1, 5 } };
+    } layouts[] = { { -1, 0 }, { 0, 0 }, { 1, 0 }, { 3, 0 },
+                    { 64, 0 }, { 0, 1 }, { 1, 3 }, { -1, 5 } };
     GstVideoInfo info = make_info(format, width, height);
     guint8 *first = NULL;
     for (guint i = 0; i < G_N_ELEMENTS(layouts); i++) {
@@ -131,9 +135,11 @@ static void check_layouts(const char *format, guint width, guint height)
             test_fail(__FILE__, __LINE__, "%s %ux%u layout %u: %s", format, width, height, i, why);
         guint8 *rgb = convert(buffer, &info, &w, &h);
         if (!rgb || w != (int)width || h != (int)height)
-            test_fail(__FILE__, __LINE__, "%s %ux%u layout %u: no picture", format, width, height, i);
+            test_fail(__FILE__, __LINE__, "%s %ux%u layout %u: no picture", format, width, height,
+                      i);
         else if (first && memcmp(rgb, first, (gsize)w * h * 3) != 0)
-            test_fail(__FILE__, __LINE__, "%s %ux%u: layout %u changes the picture", format, width, height, i);
+            test_fail(__FILE__, __LINE__, "%s %ux%u: layout %u changes the picture", format, width,
+                      height, i);
         if (!first)
             first = g_steal_pointer(&rgb);
         g_free(rgb);
@@ -176,7 +182,8 @@ static void rgb_of_packed_formats_is_exact(void)
                 if (p[0] != pixel_byte(0, y, at + (gsize)orders[f].r) ||
                     p[1] != pixel_byte(0, y, at + (gsize)orders[f].g) ||
                     p[2] != pixel_byte(0, y, at + (gsize)orders[f].b))
-                    test_fail(__FILE__, __LINE__, "%s: pixel %d,%d is wrong", orders[f].format, (int)x, (int)y);
+                    test_fail(__FILE__, __LINE__, "%s: pixel %d,%d is wrong", orders[f].format,
+                              (int)x, (int)y);
             }
         CHECK(rgb != NULL);
         g_free(rgb);
@@ -194,7 +201,8 @@ static void fill_component(const GstVideoInfo *info, guint8 *data, guint c, guin
 {
     gboolean wide = GST_VIDEO_INFO_COMP_DEPTH(info, c) == 10;
     /* GStreamer 1.22 says that V of P010 lies one byte after U. */
-    gsize offset = wide && c == 2 ? GST_VIDEO_INFO_COMP_OFFSET(info, 1) + 2 : GST_VIDEO_INFO_COMP_OFFSET(info, c);
+    gsize offset = wide && c == 2 ? GST_VIDEO_INFO_COMP_OFFSET(info, 1) + 2
+                                  : GST_VIDEO_INFO_COMP_OFFSET(info, c);
     for (int y = 0; y < GST_VIDEO_INFO_COMP_HEIGHT(info, c); y++)
         for (int x = 0; x < GST_VIDEO_INFO_COMP_WIDTH(info, c); x++) {
             guint8 *p = data + offset + y * GST_VIDEO_INFO_COMP_STRIDE(info, c) +
@@ -206,9 +214,11 @@ static void fill_component(const GstVideoInfo *info, guint8 *data, guint c, guin
         }
 }
 
-/* One colour through the matrix that the colorimetry names, in double precision. GStreamer's quick paths for
- * 8-bit formats multiply in 8 bits: up to 5 of 255 away. A wrong matrix or range is 10 and more away. */
-static void check_yuv(const char *format, const char *colorimetry, double kr, double kb, gboolean full)
+/* One colour through the matrix that the colorimetry names, in double precision. GStreamer's quick
+ * paths for 8-bit formats multiply in 8 bits: up to 5 of 255 away. A wrong matrix or range is 10
+ * and more away. */
+static void check_yuv(const char *format, const char *colorimetry, double kr, double kb,
+                      gboolean full)
 {
     static const guint colours[][3] = { { 16, 128, 128 }, { 235, 128, 128 }, { 81, 90, 240 },
                                         { 145, 54, 34 },  { 41, 240, 110 },  { 120, 100, 150 } };
@@ -229,9 +239,11 @@ static void check_yuv(const char *format, const char *colorimetry, double kr, do
         int gr = clamp(255 * (y - 2 * kr * (1 - kr) / kg * cr - 2 * kb * (1 - kb) / kg * cb));
         guint8 *rgb = convert(buffer, &info, &w, &h);
         for (int p = 0; rgb && p < w * h; p++)
-            if (abs(rgb[3 * p] - r) > 5 || abs(rgb[3 * p + 1] - gr) > 5 || abs(rgb[3 * p + 2] - b) > 5) {
-                test_fail(__FILE__, __LINE__, "%s %s colour %u: %d %d %d, expected %d %d %d", format,
-                          colorimetry, i, rgb[3 * p], rgb[3 * p + 1], rgb[3 * p + 2], r, gr, b);
+            if (abs(rgb[3 * p] - r) > 5 || abs(rgb[3 * p + 1] - gr) > 5 ||
+                abs(rgb[3 * p + 2] - b) > 5) {
+                test_fail(__FILE__, __LINE__, "%s %s colour %u: %d %d %d, expected %d %d %d",
+                          format, colorimetry, i, rgb[3 * p], rgb[3 * p + 1], rgb[3 * p + 2], r, gr,
+                          b);
                 break;
             }
         CHECK(rgb != NULL);
@@ -334,18 +346,25 @@ static void video_metas_that_lie_are_refused(void)
         guint width, height;
         const char *format;
     } lies[] = {
-        { 0, 64, 17, 9, "GRAY8" },      { 0, -20, 16, 9, "GRAY8" },       { 0, 15, 16, 9, "GRAY8" },
-        { 0, G_MAXINT, 16, 9, "GRAY8" }, { G_MAXSIZE, 16, 16, 9, "GRAY8" }, { 1, 16, 16, 9, "GRAY8" },
-        { 0, 16, 16, 10, "GRAY8" },     { 0, 16, 16, 9, "GRAY16_LE" },    { 0, 0, 16, 9, "GRAY8" },
-        { 0, 16, 0, 9, "GRAY8" },       { G_MAXSIZE - 100, 16, 16, 9, "GRAY8" },
+        { 0, 64, 17, 9, "GRAY8" },
+        { 0, -20, 16, 9, "GRAY8" },
+        { 0, 15, 16, 9, "GRAY8" },
+        { 0, G_MAXINT, 16, 9, "GRAY8" },
+        { G_MAXSIZE, 16, 16, 9, "GRAY8" },
+        { 1, 16, 16, 9, "GRAY8" },
+        { 0, 16, 16, 10, "GRAY8" },
+        { 0, 16, 16, 9, "GRAY16_LE" },
+        { 0, 0, 16, 9, "GRAY8" },
+        { 0, 16, 0, 9, "GRAY8" },
+        { G_MAXSIZE - 100, 16, 16, 9, "GRAY8" },
     };
     GstVideoInfo info = make_info("GRAY8", 16, 9);
     for (guint i = 0; i < G_N_ELEMENTS(lies); i++) {
         GstBuffer *buffer = gst_buffer_new_allocate(NULL, 16 * 9, NULL);
         gsize offset[GST_VIDEO_MAX_PLANES] = { 0 };
         gint stride[GST_VIDEO_MAX_PLANES] = { 16 };
-        GstVideoMeta *meta = gst_buffer_add_video_meta_full(buffer, 0, GST_VIDEO_FORMAT_GRAY8, 16, 9, 1, offset,
-                                                            stride);
+        GstVideoMeta *meta = gst_buffer_add_video_meta_full(buffer, 0, GST_VIDEO_FORMAT_GRAY8, 16,
+                                                            9, 1, offset, stride);
         gst_buffer_memset(buffer, 0, 7, 16 * 9);
         CHECK(accepted(buffer, &info));
         meta->offset[0] = lies[i].offset;
@@ -359,7 +378,8 @@ static void video_metas_that_lie_are_refused(void)
     }
 }
 
-/* P-09: any format, size, stride, offset, crop and length; what is accepted is read to its last byte. */
+/* P-09: any format, size, stride, offset, crop and length; what is accepted is read to its last
+ * byte. */
 static void whatever_the_metas_say_nothing_beyond_the_buffer_is_read(void)
 {
     GRand *rand = g_rand_new_with_seed(20240607);
@@ -370,16 +390,18 @@ static void whatever_the_metas_say_nothing_beyond_the_buffer_is_read(void)
                                       (guint)g_rand_int_range(rand, 1, 40));
         gsize offset[GST_VIDEO_MAX_PLANES] = { 0 };
         gint stride[GST_VIDEO_MAX_PLANES] = { 0 };
-        Guarded g = guarded_new(MAX(1, (gsize)((double)info.size * g_rand_double_range(rand, 0.5, 2))));
-        GstBuffer *buffer = gst_buffer_new_wrapped_full(GST_MEMORY_FLAG_READONLY, g.data, g.size, 0, g.size, NULL,
-                                                        NULL);
+        Guarded g =
+            guarded_new(MAX(1, (gsize)((double)info.size * g_rand_double_range(rand, 0.5, 2))));
+        GstBuffer *buffer = gst_buffer_new_wrapped_full(GST_MEMORY_FLAG_READONLY, g.data, g.size, 0,
+                                                        g.size, NULL, NULL);
         for (guint p = 0; p < GST_VIDEO_INFO_N_PLANES(&info); p++) {
             offset[p] = GST_VIDEO_INFO_PLANE_OFFSET(&info, p) + (gsize)g_rand_int_range(rand, 0, 9);
             stride[p] = GST_VIDEO_INFO_PLANE_STRIDE(&info, p) + g_rand_int_range(rand, -4, 20);
         }
         if (g_rand_int_range(rand, 0, 4))
-            gst_buffer_add_video_meta_full(buffer, 0, GST_VIDEO_INFO_FORMAT(&info), (guint)info.width,
-                                           (guint)info.height, GST_VIDEO_INFO_N_PLANES(&info), offset, stride);
+            gst_buffer_add_video_meta_full(buffer, 0, GST_VIDEO_INFO_FORMAT(&info),
+                                           (guint)info.width, (guint)info.height,
+                                           GST_VIDEO_INFO_N_PLANES(&info), offset, stride);
         if (!g_rand_int_range(rand, 0, 3)) {
             GstVideoCropMeta *crop = gst_buffer_add_video_crop_meta(buffer);
             crop->x = (guint)g_rand_int_range(rand, 0, 40);
@@ -446,7 +468,8 @@ static void frames_in_several_memories_are_read_whole(void)
 
 static void frames_are_held_by_reference(void)
 {
-    GstBuffer *buffer = gst_buffer_new_allocate(NULL, 100, NULL), *held = gst_glm4v_frame_hold(buffer);
+    GstBuffer *buffer = gst_buffer_new_allocate(NULL, 100, NULL),
+              *held = gst_glm4v_frame_hold(buffer);
     CHECK(held == buffer);
     gst_buffer_unref(held);
     gst_buffer_unref(buffer);

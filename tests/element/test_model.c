@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The plugin as it is built, with the real engine: what it says is what the engine says of the same picture, broken
- * models are refused in time, states and flushes hold while real work is under way. */
+/* The plugin as it is built, with the real engine: what it says is what the engine says of the same
+ * picture, broken models are refused in time, states and flushes hold while real work is under
+ * way. */
 #include <glib/gstdio.h>
 #include <glm4v/glm4v.h>
 #include <tiny_model.h>
@@ -14,7 +15,8 @@ static char tiny[512]; /* a random model */
 
 static GstElement *tiny_element(int mode)
 {
-    return support_element("model-location", tiny, "mode", mode, "max-tokens", 8, "prompt", PROMPT, NULL);
+    return support_element("model-location", tiny, "mode", mode, "max-tokens", 8, "prompt", PROMPT,
+                           NULL);
 }
 
 static GstBuffer *noisy_frame(guint seed, guint pts_ms)
@@ -38,12 +40,14 @@ static char *ask_engine(GstBuffer *frame)
     GstMapInfo map;
     gst_buffer_map(frame, &map, GST_MAP_READ);
     glm4v_image image = { .data = map.data, .width = 112, .height = 84, .stride = 3 * 112 };
-    int rc = glm4v_model_open(&model, tiny, &(glm4v_model_options){ 0 }, &err);
+    int rc = glm4v_model_open(&model, tiny, &(glm4v_model_options) { 0 }, &err);
     if (!rc)
-        rc = glm4v_engine_open(&engine, model, &(glm4v_engine_options){ 0 }, &err);
+        rc = glm4v_engine_open(&engine, model, &(glm4v_engine_options) { 0 }, &err);
     if (!rc)
-        rc = glm4v_describe(engine, &(glm4v_task){ .prompt = PROMPT, .images = &image, .n_images = 1,
-                                                   .max_tokens = 8 }, &result, &err);
+        rc = glm4v_describe(
+            engine,
+            &(glm4v_task) { .prompt = PROMPT, .images = &image, .n_images = 1, .max_tokens = 8 },
+            &result, &err);
     if (rc)
         test_fail(__FILE__, __LINE__, "%s", err.msg);
     char *text = g_strdup(rc ? "" : result->text);
@@ -92,7 +96,8 @@ static void the_caption_is_what_the_engine_says_of_the_picture(void)
             REQUIRE(result != NULL);
             const char *text = gst_structure_get_string(result, "text");
             CHECK(*expected);
-            CHECK(strstr(expected, text) && *text); /* control characters that a random model makes are taken out */
+            /* control characters that a random model makes are taken out */
+            CHECK(strstr(expected, text) && *text);
             gst_structure_free(result);
             g_free(expected);
         }
@@ -104,7 +109,8 @@ static void strides_do_not_change_the_caption(void)
 {
     GstElement *element = tiny_element(2);
     GstHarness *h = support_harness(element, FALSE, CAPS_PICTURE);
-    GstBuffer *frame = noisy_frame(7, 0), *wide = gst_buffer_new_allocate(NULL, 400 * 84 + 16, NULL);
+    GstBuffer *frame = noisy_frame(7, 0),
+              *wide = gst_buffer_new_allocate(NULL, 400 * 84 + 16, NULL);
     gsize offset[4] = { 16 };
     gint stride[4] = { 400 };
     GstMapInfo from, to;
@@ -130,16 +136,19 @@ static void strides_do_not_change_the_caption(void)
 static void without_model_location_the_shipped_model_names_a_test_picture(void)
 {
     GError *error = NULL;
-    GstElement *pipeline = gst_parse_launch("videotestsrc num-buffers=1 pattern=smpte ! "
-                                            "video/x-raw,format=I420,width=448,height=448 ! glm4vdescribe ! "
-                                            "fakesink", &error);
+    GstElement *pipeline =
+        gst_parse_launch("videotestsrc num-buffers=1 pattern=smpte ! "
+                         "video/x-raw,format=I420,width=448,height=448 ! glm4vdescribe ! "
+                         "fakesink",
+                         &error);
     REQUIRE(pipeline && !error);
     GstBus *bus = gst_element_get_bus(pipeline);
     gst_element_set_state(pipeline, GST_STATE_PLAYING);
     GstMessage *message;
     gchar *said = NULL;
     GstProgressType type;
-    while ((message = gst_bus_timed_pop_filtered(bus, 60 * GST_SECOND, GST_MESSAGE_PROGRESS | GST_MESSAGE_ERROR))) {
+    while ((message = gst_bus_timed_pop_filtered(bus, 60 * GST_SECOND,
+                                                 GST_MESSAGE_PROGRESS | GST_MESSAGE_ERROR))) {
         if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_ERROR)
             break;
         gst_message_parse_progress(message, &type, NULL, &said);
@@ -150,7 +159,8 @@ static void without_model_location_the_shipped_model_names_a_test_picture(void)
     }
     CHECK_CONTAINS(said, "metal surfaces"); /* it does not pretend to be more than it is */
     g_free(said);
-    message = gst_bus_timed_pop_filtered(bus, 60 * GST_SECOND, GST_MESSAGE_ELEMENT | GST_MESSAGE_ERROR);
+    message =
+        gst_bus_timed_pop_filtered(bus, 60 * GST_SECOND, GST_MESSAGE_ELEMENT | GST_MESSAGE_ERROR);
     CHECK(message && GST_MESSAGE_TYPE(message) == GST_MESSAGE_ELEMENT);
     if (message) {
         const char *text = gst_structure_get_string(gst_message_get_structure(message), "text");
@@ -229,22 +239,23 @@ static void broken_models_are_refused_with_the_file_that_is_wrong(void)
           GST_RESOURCE_ERROR_NOT_FOUND },
         { "model-00001-of-00003.safetensors", NULL, "cut", "model-00001-of-00003.safetensors",
           GST_STREAM_ERROR_FORMAT, 0 },
-        { "config.json", "\"intermediate_size\": 144", "\"intermediate_size\": 160", "expected [320, 128]",
-          GST_STREAM_ERROR_FORMAT, 0 },
+        { "config.json", "\"intermediate_size\": 144", "\"intermediate_size\": 160",
+          "expected [320, 128]", GST_STREAM_ERROR_FORMAT, 0 },
         { "config.json", "\"glm4v\"", "\"llama\"", "llama", GST_STREAM_ERROR_WRONG_TYPE, 0 },
         { "config.json", NULL, "cut", "config.json", GST_STREAM_ERROR_FORMAT, 0 },
         { "tokenizer.json", NULL, "cut", "tokenizer.json", GST_STREAM_ERROR_FORMAT, 0 },
     };
     for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
         char dir[512];
-        REQUIRE(tiny_model_make(dir, sizeof dir, &(tiny_model_options){ .shards = 3 }) == 0);
+        REQUIRE(tiny_model_make(dir, sizeof dir, &(tiny_model_options) { .shards = 3 }) == 0);
         gchar *path = g_build_filename(dir, cases[i].file, NULL);
         if (cases[i].to)
             edit_file(dir, cases[i].file, cases[i].from, cases[i].to);
         else
             CHECK_EQ(g_unlink(path), 0);
         check_refused(dir, cases[i].resource_code ? GST_RESOURCE_ERROR : GST_STREAM_ERROR,
-                      cases[i].resource_code ? cases[i].resource_code : cases[i].stream_code, cases[i].names);
+                      cases[i].resource_code ? cases[i].resource_code : cases[i].stream_code,
+                      cases[i].names);
         g_free(path);
         tiny_model_remove(dir);
     }
@@ -311,7 +322,8 @@ static void real_loads_and_answers_leave_no_object_behind(void)
 
 static gpointer push_frames(gpointer user)
 {
-    for (guint i = 0; gst_harness_push(user, noisy_frame(i, i * 1000)) == GST_FLOW_OK && i < 1000; i++)
+    for (guint i = 0; gst_harness_push(user, noisy_frame(i, i * 1000)) == GST_FLOW_OK && i < 1000;
+         i++)
         g_usleep(1000);
     return NULL;
 }

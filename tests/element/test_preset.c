@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The presets that come with the element: every line of the file names a writable property and a value it takes. */
+/* The presets that come with the element: every line of the file names a writable property and a
+ * value it takes. */
 #include "fake_engine.h"
 #include "support.h"
 
@@ -28,7 +29,8 @@ static void check_line(GstElement *element, GKeyFile *file, const gchar *preset,
     } else {
         g_value_init(&value, spec->value_type);
         g_object_get_property(G_OBJECT(element), key, &value);
-        got = G_VALUE_HOLDS_STRING(&value) ? g_value_dup_string(&value) : gst_value_serialize(&value);
+        got =
+            G_VALUE_HOLDS_STRING(&value) ? g_value_dup_string(&value) : gst_value_serialize(&value);
         g_value_unset(&value);
         CHECK_STR(got, wanted);
     }

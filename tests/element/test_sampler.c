@@ -10,8 +10,9 @@ static GstClockTime until;
 
 static GstGlm4vTick tick_at(GstClockTime pts)
 {
-    return (GstGlm4vTick){ .pts = pts, .duration = GST_CLOCK_TIME_NONE, .period = GST_CLOCK_TIME_NONE,
-                           .usable = TRUE };
+    return (GstGlm4vTick) {
+        .pts = pts, .duration = GST_CLOCK_TIME_NONE, .period = GST_CLOCK_TIME_NONE, .usable = TRUE
+    };
 }
 
 static gboolean take(const GstGlm4vSampling *config, GstGlm4vTick tick)

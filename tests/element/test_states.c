@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* G-01: up and down through all states, with the leaks tracer counting what stays behind, and memory watched. */
+/* G-01: up and down through all states, with the leaks tracer counting what stays behind, and
+ * memory watched. */
 #include <malloc.h>
 #include <unistd.h>
 
@@ -49,7 +50,7 @@ static void push_some(GstHarness *h, GstHarness *text, guint frames)
 /* One element through its life, ended in one of several ways. */
 static void live_once(guint cycle)
 {
-    fake_set((fake_script){ .answer_ns = cycle % 4 * MS, .load_ns = cycle % 3 * 2 * MS });
+    fake_set((fake_script) { .answer_ns = cycle % 4 * MS, .load_ns = cycle % 3 * 2 * MS });
     GstElement *element = support_element("mode", cycle % 3, NULL);
     GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
     GstHarness *text = gst_harness_new_with_element(element, NULL, "text");
@@ -92,7 +93,8 @@ static void cycles_through_all_states_leave_nothing_behind(void)
 static void memory_does_not_grow_with_the_cycles(void)
 {
     size_t before = 0;
-    /* Tables inside GLib and GStreamer fill in the first rounds; one object left a cycle would show. */
+    /* Tables inside GLib and GStreamer fill in the first rounds; one object left a cycle would
+     * show. */
     for (guint i = 0; i < 11 * CYCLES; i++) {
         if (i == 3 * CYCLES)
             before = mallinfo2().uordblks;
@@ -106,10 +108,11 @@ static void memory_does_not_grow_with_the_cycles(void)
 static void up_and_down_sequences_of_one_element_work(void)
 {
     static const GstState sequence[] = {
-        GST_STATE_READY, GST_STATE_NULL, GST_STATE_PAUSED, GST_STATE_READY, GST_STATE_PLAYING, GST_STATE_PAUSED,
-        GST_STATE_PLAYING, GST_STATE_READY, GST_STATE_PAUSED, GST_STATE_NULL, GST_STATE_PLAYING, GST_STATE_NULL,
+        GST_STATE_READY,   GST_STATE_NULL,   GST_STATE_PAUSED,  GST_STATE_READY,
+        GST_STATE_PLAYING, GST_STATE_PAUSED, GST_STATE_PLAYING, GST_STATE_READY,
+        GST_STATE_PAUSED,  GST_STATE_NULL,   GST_STATE_PLAYING, GST_STATE_NULL,
     };
-    fake_set((fake_script){ 0 });
+    fake_set((fake_script) { 0 });
     GstElement *element = support_element(NULL);
     for (guint round = 0; round < 20; round++)
         for (guint i = 0; i < G_N_ELEMENTS(sequence); i++)
@@ -120,7 +123,7 @@ static void up_and_down_sequences_of_one_element_work(void)
 
 static void an_element_plays_again_after_ready(void)
 {
-    fake_set((fake_script){ 0 });
+    fake_set((fake_script) { 0 });
     GstElement *element = support_element("mode", 2, NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     for (guint i = 0; i < 5; i++) {

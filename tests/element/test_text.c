@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The text pad: what leaves it, in which order and with which times, and that nothing behind it stalls the
- * video: textoverlay with its default wait-text, matroskamux and mp4mux. */
+/* The text pad: what leaves it, in which order and with which times, and that nothing behind it
+ * stalls the video: textoverlay with its default wait-text, matroskamux and mp4mux. */
 #include <glib/gstdio.h>
 
 #include "fake_engine.h"
@@ -36,7 +36,8 @@ static GstPadProbeReturn record(GstPad *pad, GstPadProbeInfo *info, gpointer use
         entry.start = GST_BUFFER_PTS(buffer);
         entry.end = entry.start + GST_BUFFER_DURATION(buffer);
         CHECK(GST_BUFFER_PTS_IS_VALID(buffer) && GST_BUFFER_DURATION_IS_VALID(buffer));
-        gst_buffer_extract(buffer, 0, entry.text, MIN(gst_buffer_get_size(buffer), sizeof entry.text - 1));
+        gst_buffer_extract(buffer, 0, entry.text,
+                           MIN(gst_buffer_get_size(buffer), sizeof entry.text - 1));
     } else {
         GstEvent *event = GST_PAD_PROBE_INFO_EVENT(info);
         GstStreamFlags flags;
@@ -59,7 +60,8 @@ static GstHarness *listen(GstElement *element)
 {
     n_entries = 0;
     GstPad *pad = gst_element_request_pad_simple(element, "text");
-    gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER | GST_PAD_PROBE_TYPE_EVENT_DOWNSTREAM, record, NULL, NULL);
+    gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER | GST_PAD_PROBE_TYPE_EVENT_DOWNSTREAM, record,
+                      NULL, NULL);
     GstHarness *text = gst_harness_new_with_element(element, NULL, "text");
     gst_harness_set_drop_buffers(text, TRUE);
     gst_object_unref(pad);
@@ -107,8 +109,8 @@ static void check_timeline(void)
             continue;
         CHECK(begun);
         if (entries[i].start < end)
-            test_fail(__FILE__, __LINE__, "entry %d begins at %d ms, the one before ended at %d ms", i,
-                      (int)(entries[i].start / MS), (int)(end / MS));
+            test_fail(__FILE__, __LINE__, "entry %d begins at %d ms, the one before ended at %d ms",
+                      i, (int)(entries[i].start / MS), (int)(end / MS));
         CHECK(entries[i].end >= entries[i].start);
         end = entries[i].end;
     }
@@ -116,8 +118,9 @@ static void check_timeline(void)
 
 static void the_stream_begins_with_its_events_and_a_gap(void)
 {
-    static const GstEventType first[] = { GST_EVENT_STREAM_START, GST_EVENT_CAPS, GST_EVENT_SEGMENT, GST_EVENT_GAP };
-    fake_set((fake_script){ 0 });
+    static const GstEventType first[] = { GST_EVENT_STREAM_START, GST_EVENT_CAPS, GST_EVENT_SEGMENT,
+                                          GST_EVENT_GAP };
+    fake_set((fake_script) { 0 });
     GstElement *element = support_element(NULL);
     GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
     gst_object_unref(element);
@@ -133,7 +136,7 @@ static void the_stream_begins_with_its_events_and_a_gap(void)
 
 static void sync_cues_carry_the_times_of_their_frames(void)
 {
-    fake_set((fake_script){ .answer_ns = 2 * MS });
+    fake_set((fake_script) { .answer_ns = 2 * MS });
     GstElement *element = support_element("mode", 2, "interval", (guint64)(200 * MS), NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     GstHarness *text = listen(element);
@@ -160,7 +163,7 @@ static void sync_cues_carry_the_times_of_their_frames(void)
 
 static void every_frame_in_sync_mode_has_its_cue(void)
 {
-    fake_set((fake_script){ 0 });
+    fake_set((fake_script) { 0 });
     GstElement *element = support_element("mode", 2, "sample-mode", 2, NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     GstHarness *text = listen(element);
@@ -177,7 +180,7 @@ static void every_frame_in_sync_mode_has_its_cue(void)
 
 static void late_captions_begin_where_the_text_stands(void)
 {
-    fake_set((fake_script){ .answer_ns = 30 * MS });
+    fake_set((fake_script) { .answer_ns = 30 * MS });
     GstElement *element = support_element("mode", 1, "interval", (guint64)(500 * MS), NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     GstHarness *text = listen(element);
@@ -196,7 +199,7 @@ static void late_captions_begin_where_the_text_stands(void)
 
 static void with_lateness_captions_keep_their_times_and_the_segment_moves(void)
 {
-    fake_set((fake_script){ .answer_ns = 20 * MS });
+    fake_set((fake_script) { .answer_ns = 20 * MS });
     GstElement *element = support_element("mode", 1, "interval", (guint64)(330 * MS), "lateness",
                                           (guint64)(2 * GST_SECOND), NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
@@ -225,7 +228,7 @@ static void with_lateness_captions_keep_their_times_and_the_segment_moves(void)
 
 static void one_slow_answer_does_not_delay_all_later_captions(void)
 {
-    fake_set((fake_script){ .answer_ns = 0 });
+    fake_set((fake_script) { .answer_ns = 0 });
     GstElement *element = support_element("mode", 1, "interval", (guint64)(400 * MS), NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     GstHarness *text = listen(element);
@@ -233,9 +236,9 @@ static void one_slow_answer_does_not_delay_all_later_captions(void)
     for (guint i = 0; i < 200; i++) {
         gst_harness_push(h, support_frame(CAPS_SMALL, 0x1000 + i, i * 40));
         if (i == 19) /* the frame of 800 ms is the slow one: 2.2 s of video pass */
-            fake_set((fake_script){ .answer_ns = 100 * MS });
+            fake_set((fake_script) { .answer_ns = 100 * MS });
         if (i > 75 && i % 10 == 0) {
-            fake_set((fake_script){ 0 });
+            fake_set((fake_script) { 0 });
             answered = support_stat(element, "sampled") - support_stat(element, "dropped-busy");
             CHECK(support_wait_stat(element, "inferred", answered));
         }
@@ -250,7 +253,7 @@ static void one_slow_answer_does_not_delay_all_later_captions(void)
 
 static void text_duration_overrides_the_length(void)
 {
-    fake_set((fake_script){ 0 });
+    fake_set((fake_script) { 0 });
     GstElement *element = support_element("mode", 2, "text-duration", (guint64)(70 * MS), NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     GstHarness *text = listen(element);
@@ -264,16 +267,20 @@ static void text_duration_overrides_the_length(void)
 
 static void text_is_clean_whatever_the_model_says(void)
 {
-    static const char dirty[] = " \xef\xbb\xbf" "a\x1b[31mb\xe2\x80\xae" "c\xff\x7f\xc2\x9b" "d \xe2\x81\xa6\n";
-    fake_set((fake_script){ .text = dirty });
+    static const char dirty[] = " \xef\xbb\xbf"
+                                "a\x1b[31mb\xe2\x80\xae"
+                                "c\xff\x7f\xc2\x9b"
+                                "d \xe2\x81\xa6\n";
+    fake_set((fake_script) { .text = dirty });
     GstElement *element = support_element("mode", 2, NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     GstHarness *text = listen(element);
     gst_harness_push(h, support_frame(CAPS_SMALL, 0, 0));
     const Entry *cue = wait_cue("a");
     REQUIRE(cue != NULL);
-    CHECK_STR(cue->text, "a[31mbc\xef\xbf\xbd" "d");
-    fake_set((fake_script){ .text = " \n" });
+    CHECK_STR(cue->text, "a[31mbc\xef\xbf\xbd"
+                         "d");
+    fake_set((fake_script) { .text = " \n" });
     gst_harness_push(h, support_frame(CAPS_SMALL, 0, 1000));
     CHECK(support_wait_stat(element, "inferred", 2));
     CHECK_EQ(support_stat(element, "text-pushed"), 1); /* nothing to say: no cue */
@@ -284,7 +291,7 @@ static void text_is_clean_whatever_the_model_says(void)
 static void pts_jumping_back_or_missing_never_moves_text_back(void)
 {
     static const guint times[] = { 0, 1000, 2000, 100, 1200, 3000, 50, 5000000, 40 };
-    fake_set((fake_script){ 0 });
+    fake_set((fake_script) { 0 });
     for (int mode = 1; mode <= 2; mode++) {
         GstElement *element = support_element("mode", mode, "sample-mode", 2, NULL);
         GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
@@ -320,9 +327,11 @@ static int run_line(const char *line, guint *frames)
     GstBus *bus = gst_element_get_bus(pipeline);
     gint64 start = g_get_monotonic_time();
     gst_element_set_state(pipeline, GST_STATE_PLAYING);
-    GstMessage *message = gst_bus_timed_pop_filtered(bus, 10 * GST_SECOND, GST_MESSAGE_EOS | GST_MESSAGE_ERROR);
-    int ms = message && GST_MESSAGE_TYPE(message) == GST_MESSAGE_EOS ?
-                 (int)((g_get_monotonic_time() - start) / 1000) : -1;
+    GstMessage *message =
+        gst_bus_timed_pop_filtered(bus, 10 * GST_SECOND, GST_MESSAGE_EOS | GST_MESSAGE_ERROR);
+    int ms = message && GST_MESSAGE_TYPE(message) == GST_MESSAGE_EOS
+                 ? (int)((g_get_monotonic_time() - start) / 1000)
+                 : -1;
     if (message && ms < 0) {
         gst_message_parse_error(message, &error, NULL);
         printf("# %s\n", error->message);
@@ -356,12 +365,14 @@ static gboolean have(const char *name)
 static void check_overlay(uint64_t answer_ns, const char *more)
 {
     guint frames = 0;
-    fake_set((fake_script){ .answer_ns = answer_ns });
-    gchar *line = g_strdup_printf(
-        "textoverlay name=o ! fakesink name=out sync=true "
-        "videotestsrc is-live=true num-buffers=60 ! video/x-raw,format=I420,width=64,height=48,framerate=20/1 ! "
-        "glm4vdescribe name=d model-location=" SOURCE_ROOT " interval=500000000 eos-timeout=0 %s "
-        "d.src ! queue ! o.video_sink d.text ! queue ! o.text_sink", more);
+    fake_set((fake_script) { .answer_ns = answer_ns });
+    gchar *line = g_strdup_printf("textoverlay name=o ! fakesink name=out sync=true "
+                                  "videotestsrc is-live=true num-buffers=60 ! "
+                                  "video/x-raw,format=I420,width=64,height=48,framerate=20/1 ! "
+                                  "glm4vdescribe name=d model-location=" SOURCE_ROOT
+                                  " interval=500000000 eos-timeout=0 %s "
+                                  "d.src ! queue ! o.video_sink d.text ! queue ! o.text_sink",
+                                  more);
     int ms = run_line(line, &frames);
     printf("# answers of %d ms %s: %u frames in %d ms\n", (int)(answer_ns / MS), more, frames, ms);
     CHECK(ms > 2500 && ms < 4500);
@@ -385,11 +396,13 @@ static void an_overlay_in_sync_mode_shows_every_caption(void)
     guint frames = 0;
     if (!have("textoverlay"))
         return;
-    fake_set((fake_script){ .answer_ns = 5 * MS });
+    fake_set((fake_script) { .answer_ns = 5 * MS });
     CHECK(run_line("textoverlay name=o ! fakesink name=out "
-                   "videotestsrc num-buffers=200 ! video/x-raw,format=I420,width=64,height=48,framerate=20/1 ! "
+                   "videotestsrc num-buffers=200 ! "
+                   "video/x-raw,format=I420,width=64,height=48,framerate=20/1 ! "
                    "glm4vdescribe name=d model-location=" SOURCE_ROOT " interval=300000000 "
-                   "d.src ! queue ! o.video_sink d.text ! queue ! o.text_sink", &frames) > 0);
+                   "d.src ! queue ! o.video_sink d.text ! queue ! o.text_sink",
+                   &frames) > 0);
     CHECK_EQ(frames, 200);
 }
 
@@ -423,12 +436,14 @@ static void on_pad(GstElement *demux, GstPad *pad, gpointer pipeline)
 static void read_file(const char *path, const char *demuxer)
 {
     gchar *line = g_strdup_printf("filesrc location=%s ! %s name=m", path, demuxer);
-    GstElement *pipeline = gst_parse_launch(line, NULL), *demux = gst_bin_get_by_name(GST_BIN(pipeline), "m");
+    GstElement *pipeline = gst_parse_launch(line, NULL),
+               *demux = gst_bin_get_by_name(GST_BIN(pipeline), "m");
     GstBus *bus = gst_element_get_bus(pipeline);
     cues_read = 0;
     g_signal_connect(demux, "pad-added", G_CALLBACK(on_pad), pipeline);
     gst_element_set_state(pipeline, GST_STATE_PLAYING);
-    GstMessage *message = gst_bus_timed_pop_filtered(bus, 5 * GST_SECOND, GST_MESSAGE_EOS | GST_MESSAGE_ERROR);
+    GstMessage *message =
+        gst_bus_timed_pop_filtered(bus, 5 * GST_SECOND, GST_MESSAGE_EOS | GST_MESSAGE_ERROR);
     CHECK(message && GST_MESSAGE_TYPE(message) == GST_MESSAGE_EOS);
     g_clear_pointer(&message, gst_message_unref);
     gst_element_set_state(pipeline, GST_STATE_NULL);
@@ -438,33 +453,38 @@ static void read_file(const char *path, const char *demuxer)
     g_free(line);
 }
 
-/* The element into a muxer; the file read back has the cues with their times. qtmux keeps each cue until it has
- * the next, GAPs or not: there the video needs a queue that lasts from cue to cue. */
+/* The element into a muxer; the file read back has the cues with their times. qtmux keeps each cue
+ * until it has the next, GAPs or not: there the video needs a queue that lasts from cue to cue. */
 static void check_muxer(const char *mux, const char *pad, const char *demux, const char *queue)
 {
-    gchar *dir = g_dir_make_tmp("glm4v-XXXXXX", NULL), *path = g_build_filename(dir, "out", NULL), *line;
+    gchar *dir = g_dir_make_tmp("glm4v-XXXXXX", NULL), *path = g_build_filename(dir, "out", NULL),
+          *line;
     if (!have(mux) || !have("jpegenc") || !have(demux))
         goto end;
-    fake_set((fake_script){ .answer_ns = 5 * MS });
+    fake_set((fake_script) { .answer_ns = 5 * MS });
     line = g_strdup_printf(
         "%s name=m ! filesink location=%s videotestsrc num-buffers=60 ! "
         "video/x-raw,format=I420,width=64,height=48,framerate=20/1 ! glm4vdescribe name=d "
         "model-location=" SOURCE_ROOT " interval=1000000000 text-duration=400000000 "
-        "d.src ! jpegenc ! %s m.video_0 d.text ! m.%s", mux, path, queue, pad);
+        "d.src ! jpegenc ! %s m.video_0 d.text ! m.%s",
+        mux, path, queue, pad);
     CHECK(run_line(line, NULL) > 0);
     g_free(line);
     read_file(path, demux);
     CHECK_EQ(cues_read, 3);
     for (int i = 0; i < cues_read; i++) {
         CHECK_EQ(cue_times[i] / MS, i * 1000);
-        CHECK(cue_lengths[i] / MS == 400 || cue_lengths[i] / MS == 399); /* rounded to ms of the file */
+        /* rounded to ms of the file */
+        CHECK(cue_lengths[i] / MS == 400 || cue_lengths[i] / MS == 399);
     }
     /* An element that never answers in time must not hold up the muxer. */
-    fake_set((fake_script){ .answer_ns = 60000 * MS });
-    line = g_strdup_printf(
-        "%s name=m ! filesink location=%s videotestsrc num-buffers=60 ! "
-        "video/x-raw,format=I420,width=64,height=48,framerate=20/1 ! glm4vdescribe name=d mode=async "
-        "model-location=" SOURCE_ROOT " eos-timeout=0 d.src ! jpegenc ! m.video_0 d.text ! m.%s", mux, path, pad);
+    fake_set((fake_script) { .answer_ns = 60000 * MS });
+    line = g_strdup_printf("%s name=m ! filesink location=%s videotestsrc num-buffers=60 ! "
+                           "video/x-raw,format=I420,width=64,height=48,framerate=20/1 ! "
+                           "glm4vdescribe name=d mode=async "
+                           "model-location=" SOURCE_ROOT
+                           " eos-timeout=0 d.src ! jpegenc ! m.video_0 d.text ! m.%s",
+                           mux, path, pad);
     CHECK(run_line(line, NULL) > 0);
     g_free(line);
     g_remove(path);
@@ -486,14 +506,17 @@ static void mp4mux_gets_the_cues_and_never_stalls(void)
 
 static void webvtt_files_have_the_captions_with_their_times(void)
 {
-    gchar *dir = g_dir_make_tmp("glm4v-XXXXXX", NULL), *path = g_build_filename(dir, "out.vtt", NULL), *line;
+    gchar *dir = g_dir_make_tmp("glm4v-XXXXXX", NULL),
+          *path = g_build_filename(dir, "out.vtt", NULL), *line;
     gchar *vtt = NULL;
     if (!have("webvttenc"))
         goto end;
-    fake_set((fake_script){ .text = "a red ball" });
-    line = g_strdup_printf("videotestsrc num-buffers=60 ! video/x-raw,format=I420,width=64,height=48,framerate=20/1 ! "
-                           "glm4vdescribe name=d model-location=" SOURCE_ROOT " ! fakesink "
-                           "d.text ! webvttenc ! filesink location=%s", path);
+    fake_set((fake_script) { .text = "a red ball" });
+    line = g_strdup_printf(
+        "videotestsrc num-buffers=60 ! video/x-raw,format=I420,width=64,height=48,framerate=20/1 ! "
+        "glm4vdescribe name=d model-location=" SOURCE_ROOT " ! fakesink "
+        "d.text ! webvttenc ! filesink location=%s",
+        path);
     CHECK(run_line(line, NULL) > 0);
     g_file_get_contents(path, &vtt, NULL, NULL);
     CHECK_CONTAINS(vtt, "00:00:00.000 --> 00:00:01.000\na red ball");

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The video path with a scripted engine: what passes, when, unchanged, and where results are attached. */
+/* The video path with a scripted engine: what passes, when, unchanged, and where results are
+ * attached. */
 #include "fake_engine.h"
 #include "support.h"
 
 static void async_passes_the_same_memory_unchanged(void)
 {
-    GstHarness *h = support_harness(support_element("interval", (guint64)0, NULL), TRUE, CAPS_SMALL);
+    GstHarness *h =
+        support_harness(support_element("interval", (guint64)0, NULL), TRUE, CAPS_SMALL);
     for (guint i = 0; i < 50; i++) {
         GstBuffer *in = support_frame(CAPS_SMALL, 0x102030 + i, i * 33), *out;
         GstMemory *memory = gst_buffer_peek_memory(in, 0);
@@ -33,7 +35,7 @@ static void async_passes_the_same_memory_unchanged(void)
 
 static void async_does_not_wait_for_the_engine(void)
 {
-    fake_set((fake_script){ .answer_ns = 300 * MS });
+    fake_set((fake_script) { .answer_ns = 300 * MS });
     GstHarness *h = support_harness(support_element(NULL), TRUE, CAPS_SMALL);
     gint64 start = g_get_monotonic_time();
     for (guint i = 0; i < 30; i++)
@@ -45,7 +47,7 @@ static void async_does_not_wait_for_the_engine(void)
 
 static void async_attaches_each_result_to_the_next_buffer_oldest_first(void)
 {
-    fake_set((fake_script){ 0 });
+    fake_set((fake_script) { 0 });
     GstElement *element = support_element("sample-mode", 2, NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     for (guint i = 0; i < 3; i++) {
@@ -67,7 +69,7 @@ static void async_attaches_each_result_to_the_next_buffer_oldest_first(void)
 
 static void several_finished_results_go_on_one_buffer(void)
 {
-    fake_set((fake_script){ .answer_ns = 30 * MS });
+    fake_set((fake_script) { .answer_ns = 30 * MS });
     GstElement *element = support_element("sample-mode", 2, NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0));
@@ -87,7 +89,7 @@ static void several_finished_results_go_on_one_buffer(void)
 
 static void newest_frame_wins_and_drops_are_counted(void)
 {
-    fake_set((fake_script){ .answer_ns = 100 * MS });
+    fake_set((fake_script) { .answer_ns = 100 * MS });
     GstElement *element = support_element("sample-mode", 2, NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     gst_harness_push(h, support_frame(CAPS_SMALL, 0, 0));
@@ -107,7 +109,7 @@ static void newest_frame_wins_and_drops_are_counted(void)
 
 static void sync_attaches_the_answer_to_exactly_its_frame(void)
 {
-    fake_set((fake_script){ .answer_ns = 5 * MS });
+    fake_set((fake_script) { .answer_ns = 5 * MS });
     GstElement *element = support_element("mode", 2, "sample-mode", 1, "nth", 3, NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     for (guint i = 0; i < 12; i++) {
@@ -128,7 +130,7 @@ static void sync_attaches_the_answer_to_exactly_its_frame(void)
 
 static void auto_mode_is_sync_without_a_live_source_and_async_with_one(void)
 {
-    fake_set((fake_script){ .answer_ns = 20 * MS });
+    fake_set((fake_script) { .answer_ns = 20 * MS });
     for (int live = 0; live < 2; live++) {
         GstHarness *h = support_harness(support_element(NULL), live, CAPS_SMALL);
         gst_harness_push(h, support_frame(CAPS_SMALL, 7, 0));
@@ -141,7 +143,7 @@ static void auto_mode_is_sync_without_a_live_source_and_async_with_one(void)
 
 static void sync_waits_for_the_model_to_load(void)
 {
-    fake_set((fake_script){ .load_ns = 200 * MS });
+    fake_set((fake_script) { .load_ns = 200 * MS });
     GstElement *element = support_element("mode", 2, NULL);
     GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
     gst_object_unref(element);
@@ -157,7 +159,7 @@ static void sync_waits_for_the_model_to_load(void)
 
 static void async_passes_and_counts_while_the_model_loads_then_samples_at_once(void)
 {
-    fake_set((fake_script){ .load_ns = 200 * MS });
+    fake_set((fake_script) { .load_ns = 200 * MS });
     GstElement *element = support_element("mode", 1, NULL);
     GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
     gst_object_unref(element);
@@ -173,10 +175,11 @@ static void async_passes_and_counts_while_the_model_loads_then_samples_at_once(v
 
 static void a_result_has_every_key_of_the_contract(void)
 {
-    static const char *keys[] = { "version", "id", "pts", "running-time", "frame-number", "status", "text",
-                                  "finish-reason", "delay", "timings", "tokens", "model", "prompt-hash",
-                                  "seed" };
-    fake_set((fake_script){ .text = "a ball" });
+    static const char *keys[] = { "version",      "id",      "pts",    "running-time",
+                                  "frame-number", "status",  "text",   "finish-reason",
+                                  "delay",        "timings", "tokens", "model",
+                                  "prompt-hash",  "seed" };
+    fake_set((fake_script) { .text = "a ball" });
     GstElement *element = support_element("seed", (guint64)77, NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     gst_harness_push(h, support_frame(CAPS_SMALL, 7, 0));
@@ -191,7 +194,8 @@ static void a_result_has_every_key_of_the_contract(void)
         const GValue *a = gst_structure_get_value(message, keys[i]);
         const GValue *b = gst_structure_get_value(meta, keys[i]);
         if (!a || !b || gst_value_compare(a, b) != GST_VALUE_EQUAL)
-            test_fail(__FILE__, __LINE__, "%s is missing or differs between message and meta", keys[i]);
+            test_fail(__FILE__, __LINE__, "%s is missing or differs between message and meta",
+                      keys[i]);
     }
     CHECK_STR(gst_structure_get_string(message, "text"), "a ball");
     CHECK_STR(gst_structure_get_string(message, "status"), "ok");
@@ -202,8 +206,9 @@ static void a_result_has_every_key_of_the_contract(void)
 
 static void outputs_can_be_switched_off(void)
 {
-    fake_set((fake_script){ 0 });
-    GstElement *element = support_element("attach-meta", FALSE, "post-messages", FALSE, "mode", 2, NULL);
+    fake_set((fake_script) { 0 });
+    GstElement *element =
+        support_element("attach-meta", FALSE, "post-messages", FALSE, "mode", 2, NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     gst_harness_push(h, support_frame(CAPS_SMALL, 7, 0));
     GstBuffer *out = gst_harness_pull(h);
@@ -216,10 +221,10 @@ static void outputs_can_be_switched_off(void)
 
 static void settings_reach_the_engine(void)
 {
-    fake_set((fake_script){ 0 });
-    GstElement *element = support_element("prompt", "What?", "system-prompt", "Be brief.", "max-tokens", 9,
-                                          "quantization", "text=int4,vision=int8", "n-threads", 3,
-                                          "max-pixels", (guint64)50176, "mode", 2, NULL);
+    fake_set((fake_script) { 0 });
+    GstElement *element = support_element(
+        "prompt", "What?", "system-prompt", "Be brief.", "max-tokens", 9, "quantization",
+        "text=int4,vision=int8", "n-threads", 3, "max-pixels", (guint64)50176, "mode", 2, NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     gst_harness_push(h, support_frame(CAPS_SMALL, 7, 0));
     fake_counts c = fake_get();
@@ -238,7 +243,7 @@ static void settings_reach_the_engine(void)
 static void caps_change_in_flight_keeps_each_frame_its_own_format(void)
 {
     static const char wide[] = "video/x-raw,format=GRAY8,width=40,height=4,framerate=30/1";
-    fake_set((fake_script){ .answer_ns = 50 * MS });
+    fake_set((fake_script) { .answer_ns = 50 * MS });
     GstElement *element = support_element("sample-mode", 2, NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     gst_harness_push(h, support_frame(CAPS_SMALL, 0x112233, 0));
@@ -261,7 +266,7 @@ static void caps_change_in_flight_keeps_each_frame_its_own_format(void)
 
 static void latency_is_zero_in_async_and_declared_in_sync(void)
 {
-    fake_set((fake_script){ .answer_ns = 50 * MS });
+    fake_set((fake_script) { .answer_ns = 50 * MS });
     GstElement *element = support_element(NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     gst_harness_set_upstream_latency(h, 10 * MS);
@@ -281,7 +286,8 @@ static void pictures_larger_than_the_bound_are_refused_with_one_error(void)
 {
     GstElement *element = support_element(NULL);
     GstHarness *h = support_harness(element, TRUE, NULL);
-    GstCaps *caps = gst_caps_from_string("video/x-raw,format=RGB,width=16384,height=16384,framerate=1/1");
+    GstCaps *caps =
+        gst_caps_from_string("video/x-raw,format=RGB,width=16384,height=16384,framerate=1/1");
     gst_harness_push_event(h, gst_event_new_stream_start("s"));
     gst_harness_push_event(h, gst_event_new_caps(caps));
     CHECK(gst_harness_push(h, gst_buffer_new()) < 0);
@@ -292,7 +298,7 @@ static void pictures_larger_than_the_bound_are_refused_with_one_error(void)
 
 static void gap_corrupted_and_trick_mode_frames_are_not_described(void)
 {
-    fake_set((fake_script){ 0 });
+    fake_set((fake_script) { 0 });
     GstElement *element = support_element("sample-mode", 2, "mode", 2, NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     GstBuffer *frame = support_frame(CAPS_SMALL, 1, 0);
@@ -317,7 +323,7 @@ static void gap_corrupted_and_trick_mode_frames_are_not_described(void)
 
 static void frames_smaller_than_their_caps_pass_with_one_warning(void)
 {
-    fake_set((fake_script){ 0 });
+    fake_set((fake_script) { 0 });
     GstElement *element = support_element("sample-mode", 2, NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     support_count_messages(element, 0);
@@ -352,7 +358,7 @@ static gboolean check_field(GQuark field, const GValue *value, gpointer page)
 
 static void the_manual_names_every_property_counter_key_and_format(void)
 {
-    fake_set((fake_script){ 0 });
+    fake_set((fake_script) { 0 });
     GstElement *element = support_element("mode", 2, NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     GstStructure *stats = NULL, *result;

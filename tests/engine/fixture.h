@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the engine tests share: the tiny model on disk and opened, pictures made by a formula, and a way to record what
- * the callbacks said. One model for all tests of a program; each test opens the engines it needs. */
+/* What the engine tests share: the tiny model on disk and opened, pictures made by a formula, and a
+ * way to record what the callbacks said. One model for all tests of a program; each test opens the
+ * engines it needs. */
 #ifndef GLM4V_TEST_FIXTURE_H
 #define GLM4V_TEST_FIXTURE_H
 
@@ -53,20 +54,23 @@ __attribute__((unused)) static glm4v_image picture(uint32_t number, int32_t widt
             state = state * 1103515245u + 12345u;
             picture_pixels[i] = (uint8_t)((state >> 16) | 1);
         }
-    return (glm4v_image){ .data = picture_pixels + 331 * number, .width = width, .height = height,
-                          .stride = 3 * PICTURE_SIDE, .timestamp = number / 2.0 };
+    return (glm4v_image) { .data = picture_pixels + 331 * number,
+                           .width = width,
+                           .height = height,
+                           .stride = 3 * PICTURE_SIDE,
+                           .timestamp = number / 2.0 };
 }
 
 /* What the callbacks of one request said. */
 typedef struct {
-    char text[4096];       /* of answer and boxes, as streamed */
+    char text[4096]; /* of answer and boxes, as streamed */
     char answer[4096], reasoning[4096];
     char message[512];
     int status;
     glm4v_finish finish;
-    glm4v_result numbers;  /* strings in it are gone */
+    glm4v_result numbers; /* strings in it are gone */
     atomic_int n_text, n_done;
-    int order;             /* place among all that ended */
+    int order; /* place among all that ended */
 } record;
 
 static atomic_int fixture_ended;

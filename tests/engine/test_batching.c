@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Many requests at once: same bytes in any company, order of service, cancel, deadlines, limits, no allocation while
- * decoding, two engines on one model. */
+/* Many requests at once: same bytes in any company, order of service, cancel, deadlines, limits, no
+ * allocation while decoding, two engines on one model. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
@@ -27,11 +27,19 @@ enum { N = 8 };
 /* Eight requests that differ in picture, size, prompt, length and way of choosing. */
 static glm4v_task varied_task(uint32_t i, glm4v_image *image)
 {
-    static const char *const prompts[] = { "Describe.", "What is wrong here, and where?", "Count.", "Yes or no?" };
+    static const char *const prompts[] = { "Describe.", "What is wrong here, and where?", "Count.",
+                                           "Yes or no?" };
     *image = picture(i, 60 + 50 * (int32_t)i, 160 - 10 * (int32_t)i);
-    return (glm4v_task){ .prompt = prompts[i % 4], .system = i % 3 ? NULL : "Be brief.", .images = image, .n_images = 1,
-                         .max_tokens = 12 + 5 * i, .temperature = i % 2 ? 1.0f : 0, .top_k = i % 4 == 1 ? 20 : 0,
-                         .repetition_penalty = i == 4 ? 1.3f : 0, .seed = i, .stream = i % 3 };
+    return (glm4v_task) { .prompt = prompts[i % 4],
+                          .system = i % 3 ? NULL : "Be brief.",
+                          .images = image,
+                          .n_images = 1,
+                          .max_tokens = 12 + 5 * i,
+                          .temperature = i % 2 ? 1.0f : 0,
+                          .top_k = i % 4 == 1 ? 20 : 0,
+                          .repetition_penalty = i == 4 ? 1.3f : 0,
+                          .seed = i,
+                          .stream = i % 3 };
 }
 
 static void run_together(glm4v_engine *engine, record *records, uint32_t n)
@@ -55,7 +63,7 @@ static record alone[N], together[N];
 
 static void run_alone(void)
 {
-    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options){ .max_batch = 1 });
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .max_batch = 1 });
     for (uint32_t i = 0; engine && i < N; i++) {
         glm4v_image image;
         run_task(engine, varied_task(i, &image), &alone[i]);
@@ -76,7 +84,7 @@ static void a_request_gives_the_same_bytes_alone_and_among_seven_others(void)
 {
     run_alone();
     for (uint32_t batch = 2; batch <= N; batch += 3) {
-        glm4v_engine *engine = fixture_engine(&(glm4v_engine_options){ .max_batch = batch });
+        glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .max_batch = batch });
         REQUIRE(engine);
         run_together(engine, together, N);
         check_same(together, alone);
@@ -86,7 +94,7 @@ static void a_request_gives_the_same_bytes_alone_and_among_seven_others(void)
 
 static void the_batch_is_really_shared(void)
 {
-    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options){ .max_batch = N });
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .max_batch = N });
     glm4v_engine_stats stats;
     REQUIRE(engine);
     run_together(engine, together, N);
@@ -150,8 +158,14 @@ static void blocker_done(void *user, const glm4v_result *result)
 
 static void blocker_start(glm4v_engine *engine, blocker *b)
 {
-    glm4v_task task = { .prompt = "Block.", .max_tokens = 5, .temperature = 1, .seed = 3, .on_text = block,
-                        .on_done = blocker_done, .user = b, .stream = 99 };
+    glm4v_task task = { .prompt = "Block.",
+                        .max_tokens = 5,
+                        .temperature = 1,
+                        .seed = 3,
+                        .on_text = block,
+                        .on_done = blocker_done,
+                        .user = b,
+                        .stream = 99 };
     memset(b, 0, sizeof *b);
     sem_init(&b->started, 0, 0);
     sem_init(&b->go, 0, 0);
@@ -180,13 +194,16 @@ static void check_order(const waiting *w, int n)
     static record records[8];
     glm4v_request *requests[8];
     blocker b;
-    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options){ .max_batch = 1 });
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .max_batch = 1 });
     REQUIRE(engine);
     blocker_start(engine, &b);
     for (int i = 0; i < n; i++) {
-        glm4v_task task = { .prompt = "Next.", .max_tokens = 2, .stream = w[i].stream,
+        glm4v_task task = { .prompt = "Next.",
+                            .max_tokens = 2,
+                            .stream = w[i].stream,
                             .deadline = w[i].deadline ? now() + w[i].deadline * 1000000000u : 0,
-                            .on_done = record_done, .user = memset(&records[i], 0, sizeof *records) };
+                            .on_done = record_done,
+                            .user = memset(&records[i], 0, sizeof *records) };
         CHECK_EQ(glm4v_engine_submit(engine, &task, &requests[i], NULL), 0);
     }
     atomic_store(&fixture_ended, -1); /* the blocker ends first */
@@ -194,8 +211,8 @@ static void check_order(const waiting *w, int n)
     for (int i = 0; i < n; i++) {
         CHECK_EQ(glm4v_request_wait(requests[i], 60000000000u), 0);
         if (records[i].order != w[i].place || records[i].status)
-            test_fail(__FILE__, __LINE__, "request %d of stream %u came as number %d, not %d", i, w[i].stream,
-                      records[i].order, w[i].place);
+            test_fail(__FILE__, __LINE__, "request %d of stream %u came as number %d, not %d", i,
+                      w[i].stream, records[i].order, w[i].place);
         glm4v_request_unref(&requests[i]);
     }
     glm4v_engine_close(&engine);
@@ -203,22 +220,26 @@ static void check_order(const waiting *w, int n)
 
 static void streams_are_served_in_turn(void)
 {
-    check_order((waiting[]){ { 1, 0, 0 }, { 1, 0, 3 }, { 1, 0, 5 }, { 2, 0, 1 }, { 2, 0, 4 }, { 7, 0, 2 } }, 6);
+    check_order(
+        (waiting[]) {
+            { 1, 0, 0 }, { 1, 0, 3 }, { 1, 0, 5 }, { 2, 0, 1 }, { 2, 0, 4 }, { 7, 0, 2 } },
+        6);
 }
 
 static void the_earliest_deadline_is_served_first(void)
 {
-    check_order((waiting[]){ { 1, 0, 3 }, { 2, 900, 2 }, { 3, 500, 1 }, { 4, 300, 0 } }, 4);
+    check_order((waiting[]) { { 1, 0, 3 }, { 2, 900, 2 }, { 3, 500, 1 }, { 4, 300, 0 } }, 4);
 }
 
 static void a_stream_keeps_its_order_under_deadlines(void)
 {
-    check_order((waiting[]){ { 1, 800, 0 }, { 1, 200, 1 }, { 2, 500, 2 } }, 3);
+    check_order((waiting[]) { { 1, 800, 0 }, { 1, 200, 1 }, { 2, 500, 2 } }, 3);
 }
 
 static void a_full_stream_is_told_so(void)
 {
-    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options){ .max_batch = 1, .max_pending = 2 });
+    glm4v_engine *engine =
+        fixture_engine(&(glm4v_engine_options) { .max_batch = 1, .max_pending = 2 });
     glm4v_task task = { .prompt = "x", .max_tokens = 1, .stream = 5 };
     glm4v_error err = { 0 };
     glm4v_engine_stats stats;
@@ -263,8 +284,12 @@ static void cancel_while_decoding_ends_with_the_next_token(void)
     glm4v_engine *engine = fixture_engine(NULL);
     static canceler c;
     blocker b;
-    glm4v_task task = { .prompt = "Cancel.", .max_tokens = 200, .temperature = 2, .on_text = cancel_at,
-                        .on_done = canceler_done, .user = &c };
+    glm4v_task task = { .prompt = "Cancel.",
+                        .max_tokens = 200,
+                        .temperature = 2,
+                        .on_text = cancel_at,
+                        .on_done = canceler_done,
+                        .user = &c };
     REQUIRE(engine);
     memset(&c, 0, sizeof c);
     atomic_store(&c.at, 1);
@@ -283,15 +308,17 @@ static void cancel_while_decoding_ends_with_the_next_token(void)
 
 static void a_waiting_request_can_be_canceled(void)
 {
-    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options){ .max_batch = 1 });
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .max_batch = 1 });
     record r = { 0 };
     glm4v_request *request = NULL;
     glm4v_engine_stats stats;
     blocker b;
     REQUIRE(engine);
     blocker_start(engine, &b);
-    CHECK_EQ(glm4v_engine_submit(engine, &(glm4v_task){ .prompt = "x", .on_done = record_done, .user = &r }, &request,
-                                 NULL), 0);
+    CHECK_EQ(glm4v_engine_submit(
+                 engine, &(glm4v_task) { .prompt = "x", .on_done = record_done, .user = &r },
+                 &request, NULL),
+             0);
     CHECK_EQ(glm4v_request_wait(request, 0), GLM4V_ERR_DEADLINE);
     CHECK_EQ(glm4v_request_wait(request, 2000000), GLM4V_ERR_DEADLINE);
     glm4v_request_cancel(request);
@@ -306,7 +333,8 @@ static void a_waiting_request_can_be_canceled(void)
     glm4v_engine_close(&engine);
 }
 
-/* Submit, cancel once a tenth of the tower's usual time has passed. True if that saved some of the rest. */
+/* Submit, cancel once a tenth of the tower's usual time has passed. True if that saved some of the
+ * rest. */
 static bool cut_vision(glm4v_engine *engine, glm4v_task task, const glm4v_timings *whole)
 {
     glm4v_request *request = NULL;
@@ -326,12 +354,15 @@ static void cancel_ends_the_vision_tower_between_layers(void)
 {
     glm4v_engine *engine = fixture_engine(NULL);
     glm4v_image image = picture(0, 840, 560);
-    glm4v_task task = { .prompt = "Large.", .images = &image, .n_images = 1, .max_tokens = 1, .on_done = record_done };
+    glm4v_task task = {
+        .prompt = "Large.", .images = &image, .n_images = 1, .max_tokens = 1, .on_done = record_done
+    };
     record whole;
     bool saved = false;
     REQUIRE(engine);
     run_task(engine, task, &whole);
-    for (int attempt = 0; !saved && attempt < 20; attempt++) /* a busy machine may let the cancel come late */
+    /* a busy machine may let the cancel come late */
+    for (int attempt = 0; !saved && attempt < 20; attempt++)
         saved = cut_vision(engine, task, &whole.numbers.timings);
     CHECK(saved);
     glm4v_engine_close(&engine);
@@ -363,8 +394,14 @@ static void a_deadline_keeps_the_text_so_far(void)
     for (uint32_t seed = 0; seed < 5; seed++) {
         late l = { .deadline = now() + 300000000 };
         glm4v_request *request = NULL;
-        glm4v_task task = { .prompt = "Late.", .max_tokens = 6000, .temperature = 1, .seed = seed, .user = &l,
-                            .deadline = l.deadline, .on_text = wait_out_the_deadline, .on_done = late_done };
+        glm4v_task task = { .prompt = "Late.",
+                            .max_tokens = 6000,
+                            .temperature = 1,
+                            .seed = seed,
+                            .user = &l,
+                            .deadline = l.deadline,
+                            .on_text = wait_out_the_deadline,
+                            .on_done = late_done };
         CHECK_EQ(glm4v_engine_submit(engine, &task, &request, NULL), 0);
         CHECK_EQ(glm4v_request_wait(request, 60000000000u), 0);
         glm4v_request_unref(&request);
@@ -378,7 +415,8 @@ static void a_deadline_keeps_the_text_so_far(void)
     }
     CHECK(kept > 0);
     glm4v_error err = { 0 };
-    CHECK_EQ(glm4v_describe(engine, &(glm4v_task){ .prompt = "x", .deadline = 1 }, NULL, &err), GLM4V_ERR_DEADLINE);
+    CHECK_EQ(glm4v_describe(engine, &(glm4v_task) { .prompt = "x", .deadline = 1 }, NULL, &err),
+             GLM4V_ERR_DEADLINE);
     CHECK_EQ(err.code, GLM4V_ERR_DEADLINE);
     glm4v_engine_close(&engine);
 }
@@ -386,12 +424,16 @@ static void a_deadline_keeps_the_text_so_far(void)
 static void closing_cancels_everything_and_calls_back(void)
 {
     static record records[6];
-    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options){ .max_batch = 2 });
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .max_batch = 2 });
     glm4v_request *kept = NULL;
     REQUIRE(engine);
     for (int i = 0; i < 6; i++) {
-        glm4v_task task = { .prompt = "Close.", .max_tokens = 6000, .temperature = 2, .seed = (uint64_t)i,
-                            .on_done = record_done, .user = memset(&records[i], 0, sizeof *records) };
+        glm4v_task task = { .prompt = "Close.",
+                            .max_tokens = 6000,
+                            .temperature = 2,
+                            .seed = (uint64_t)i,
+                            .on_done = record_done,
+                            .user = memset(&records[i], 0, sizeof *records) };
         CHECK_EQ(glm4v_engine_submit(engine, &task, i == 5 ? &kept : NULL, NULL), 0);
     }
     glm4v_engine_close(&engine);
@@ -434,9 +476,15 @@ static void a_decode_step_allocates_nothing(void)
     REQUIRE(engine);
     blocker_start(engine, &b);
     for (int i = 0; i < 3; i++) {
-        glm4v_task task = { .prompt = "Memory.", .max_tokens = 150, .temperature = i ? 1.5f : 0, .top_p = 0.95f,
-                            .repetition_penalty = 1.1f, .seed = (uint64_t)i, .on_text = count_calls,
-                            .on_done = counter_done, .user = memset(&counters[i], 0, sizeof *counters) };
+        glm4v_task task = { .prompt = "Memory.",
+                            .max_tokens = 150,
+                            .temperature = i ? 1.5f : 0,
+                            .top_p = 0.95f,
+                            .repetition_penalty = 1.1f,
+                            .seed = (uint64_t)i,
+                            .on_text = count_calls,
+                            .on_done = counter_done,
+                            .user = memset(&counters[i], 0, sizeof *counters) };
         CHECK_EQ(glm4v_engine_submit(engine, &task, &requests[i], NULL), 0);
     }
     blocker_release(&b);
@@ -458,7 +506,8 @@ static void *submit_many(void *arg)
     for (int i = 0; i < 20; i++) {
         glm4v_result *result = NULL;
         glm4v_error err = { 0 };
-        int rc = glm4v_describe(engine, &(glm4v_task){ .prompt = "Hi", .max_tokens = 2 }, &result, &err);
+        int rc = glm4v_describe(engine, &(glm4v_task) { .prompt = "Hi", .max_tokens = 2 }, &result,
+                                &err);
         if (rc)
             test_fail(__FILE__, __LINE__, "%s", err.msg);
         glm4v_result_free(&result);
@@ -492,17 +541,25 @@ static void submit_next(void *user, const glm4v_result *result)
     chain *c = user;
     CHECK_EQ(result->status, 0);
     if (atomic_fetch_sub(&c->left, 1) > 1)
-        CHECK_EQ(glm4v_engine_submit(c->engine, &(glm4v_task){ .prompt = "Next.", .max_tokens = 2,
-                                                               .on_done = submit_next, .user = c }, NULL, NULL), 0);
+        CHECK_EQ(glm4v_engine_submit(
+                     c->engine,
+                     &(glm4v_task) {
+                         .prompt = "Next.", .max_tokens = 2, .on_done = submit_next, .user = c },
+                     NULL, NULL),
+                 0);
 }
 
 static void a_callback_may_submit_the_next_request(void)
 {
     static chain c;
-    REQUIRE(c.engine = fixture_engine(&(glm4v_engine_options){ .max_batch = 1 }));
+    REQUIRE(c.engine = fixture_engine(&(glm4v_engine_options) { .max_batch = 1 }));
     atomic_store(&c.left, 10);
-    CHECK_EQ(glm4v_engine_submit(c.engine, &(glm4v_task){ .prompt = "First.", .max_tokens = 2, .on_done = submit_next,
-                                                          .user = &c }, NULL, NULL), 0);
+    CHECK_EQ(glm4v_engine_submit(
+                 c.engine,
+                 &(glm4v_task) {
+                     .prompt = "First.", .max_tokens = 2, .on_done = submit_next, .user = &c },
+                 NULL, NULL),
+             0);
     for (uint64_t start = now(); atomic_load(&c.left) > 0 && now() - start < 60000000000u;)
         sched_yield();
     CHECK_EQ(atomic_load(&c.left), 0);
@@ -511,7 +568,7 @@ static void a_callback_may_submit_the_next_request(void)
 
 static void submit_returns_at_once(void)
 {
-    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options){ .max_batch = 1 });
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .max_batch = 1 });
     glm4v_image image = picture(0, 1280, 720);
     blocker b;
     uint64_t best = UINT64_MAX;
@@ -519,8 +576,14 @@ static void submit_returns_at_once(void)
     blocker_start(engine, &b);
     for (int i = 0; i < 20; i++) {
         uint64_t start = now();
-        CHECK_EQ(glm4v_engine_submit(engine, &(glm4v_task){ .prompt = "Quick.", .images = &image, .n_images = 1,
-                                                            .max_tokens = 1, .deadline = 1 }, NULL, NULL), 0);
+        CHECK_EQ(glm4v_engine_submit(engine,
+                                     &(glm4v_task) { .prompt = "Quick.",
+                                                     .images = &image,
+                                                     .n_images = 1,
+                                                     .max_tokens = 1,
+                                                     .deadline = 1 },
+                                     NULL, NULL),
+                 0);
         uint64_t took = now() - start;
         best = took < best ? took : best;
     }
@@ -544,16 +607,25 @@ static uint32_t roll(storm *s, uint32_t n)
     return (s->random >> 16) % n;
 }
 
-/* Pictures and none, short and long, some with deadlines, some canceled at any moment, some handles dropped. */
+/* Pictures and none, short and long, some with deadlines, some canceled at any moment, some handles
+ * dropped. */
 static void *rage(void *arg)
 {
     storm *s = arg;
     for (int i = 0; i < STORM_REQUESTS; i++) {
-        glm4v_image image = picture(roll(s, 50), 30 + (int32_t)roll(s, 90), 30 + (int32_t)roll(s, 90));
+        glm4v_image image =
+            picture(roll(s, 50), 30 + (int32_t)roll(s, 90), 30 + (int32_t)roll(s, 90));
         glm4v_request *request = NULL;
-        glm4v_task task = { .prompt = "Storm.", .images = &image, .n_images = roll(s, 2), .max_tokens = 1 + roll(s, 30),
-                            .temperature = 1.5f, .seed = (uint64_t)i, .stream = roll(s, 5), .on_text = record_text,
-                            .on_done = record_done, .user = &s->records[i],
+        glm4v_task task = { .prompt = "Storm.",
+                            .images = &image,
+                            .n_images = roll(s, 2),
+                            .max_tokens = 1 + roll(s, 30),
+                            .temperature = 1.5f,
+                            .seed = (uint64_t)i,
+                            .stream = roll(s, 5),
+                            .on_text = record_text,
+                            .on_done = record_done,
+                            .user = &s->records[i],
                             .deadline = roll(s, 3) ? 0 : now() + roll(s, 3) * 5000000u };
         if (glm4v_engine_submit(s->engine, &task, &request, NULL))
             continue; /* the stream is full */
@@ -574,7 +646,8 @@ static void *rage(void *arg)
 static void a_storm_of_cancels_and_deadlines_loses_nothing(void)
 {
     static storm storms[STORM_THREADS];
-    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options){ .max_batch = 3, .max_pending = 8 });
+    glm4v_engine *engine =
+        fixture_engine(&(glm4v_engine_options) { .max_batch = 3, .max_pending = 8 });
     glm4v_engine_stats stats;
     pthread_t threads[STORM_THREADS];
     uint64_t submitted = 0, done = 0;
@@ -597,14 +670,16 @@ static void a_storm_of_cancels_and_deadlines_loses_nothing(void)
     }
     CHECK_EQ(done, submitted);
     CHECK_EQ(stats.submitted, submitted);
-    CHECK_EQ(stats.completed + stats.canceled + stats.failed + stats.queued + stats.running, submitted);
+    CHECK_EQ(stats.completed + stats.canceled + stats.failed + stats.queued + stats.running,
+             submitted);
     CHECK(stats.completed > 10 && stats.canceled > 5 && stats.failed > 5);
 }
 
 static void note_priority(void *user, glm4v_text_part part, const char *text)
 {
     record *r = user;
-    bool low = sched_getscheduler(0) == SCHED_BATCH && getpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid)) >= 5;
+    bool low = sched_getscheduler(0) == SCHED_BATCH &&
+               getpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid)) >= 5;
     atomic_store(&r->n_text, low ? 1 : -1);
 }
 
@@ -613,7 +688,10 @@ static void the_engines_thread_yields_to_a_video_path(void)
     glm4v_engine *engine = fixture_engine(NULL);
     record r;
     REQUIRE(engine);
-    run_task(engine, (glm4v_task){ .prompt = "Low.", .max_tokens = 6, .temperature = 1, .on_text = note_priority }, &r);
+    run_task(engine,
+             (glm4v_task) {
+                 .prompt = "Low.", .max_tokens = 6, .temperature = 1, .on_text = note_priority },
+             &r);
     CHECK_EQ(atomic_load(&r.n_text), 1);
     glm4v_engine_close(&engine);
 }
@@ -623,7 +701,8 @@ static void a_restart_does_not_change_a_byte(void)
     glm4v_model *old = fixture_model;
     glm4v_model_options options = { .n_threads = 5, .quantization = fixture_form };
     REQUIRE(!glm4v_model_open(&fixture_model, fixture_dir, &options, NULL));
-    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options){ .max_batch = 3, .prefix_tokens = 2 });
+    glm4v_engine *engine =
+        fixture_engine(&(glm4v_engine_options) { .max_batch = 3, .prefix_tokens = 2 });
     REQUIRE(engine);
     run_together(engine, together, N);
     check_same(together, alone);

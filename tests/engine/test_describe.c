@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The whole path of one request on the tiny model: pictures, clips, history, reasoning, limits, refusals. */
+/* The whole path of one request on the tiny model: pictures, clips, history, reasoning, limits,
+ * refusals. */
 #include "fixture.h"
 #include "mem.h"
 #include "safetensors.h"
@@ -17,8 +18,13 @@ static void a_picture_gives_text_and_figures(void)
 {
     glm4v_image image = picture(0, 200, 100);
     record r;
-    run_task(engine, (glm4v_task){ .prompt = "Describe the image.", .images = &image, .n_images = 1, .max_tokens = 12,
-                                   .temperature = 0.8f }, &r);
+    run_task(engine,
+             (glm4v_task) { .prompt = "Describe the image.",
+                            .images = &image,
+                            .n_images = 1,
+                            .max_tokens = 12,
+                            .temperature = 0.8f },
+             &r);
     CHECK_EQ(r.status, 0);
     CHECK_STR(r.message, "");
     CHECK(r.answer[0] && atomic_load(&r.n_text) > 0);
@@ -37,7 +43,9 @@ static void the_same_task_gives_the_same_text(void)
 {
     glm4v_image image = picture(3, 150, 90), other = picture(4, 150, 90);
     record a, b, c;
-    glm4v_task task = { .prompt = "What is it?", .images = &image, .n_images = 1, .max_tokens = 20 };
+    glm4v_task task = {
+        .prompt = "What is it?", .images = &image, .n_images = 1, .max_tokens = 20
+    };
     run_task(engine, task, &a);
     run_task(engine, task, &b);
     task.images = &other;
@@ -51,9 +59,16 @@ static void streamed_text_is_the_answer(void)
     for (uint32_t i = 0; i < 6; i++) {
         glm4v_image image = picture(i, 100, 100);
         record r;
-        run_task(engine, (glm4v_task){ .prompt = "Go on.", .images = &image, .n_images = 1, .max_tokens = 30,
-                                       .temperature = 1, .seed = i }, &r);
-        CHECK(!strncmp(r.text, r.answer, strlen(r.answer))); /* the end is trimmed only afterwards */
+        run_task(engine,
+                 (glm4v_task) { .prompt = "Go on.",
+                                .images = &image,
+                                .n_images = 1,
+                                .max_tokens = 30,
+                                .temperature = 1,
+                                .seed = i },
+                 &r);
+        /* the end is trimmed only afterwards */
+        CHECK(!strncmp(r.text, r.answer, strlen(r.answer)));
         for (const char *rest = r.text + strlen(r.answer); *rest; rest++)
             CHECK(*rest == ' ' || *rest == '\n' || *rest == '\t' || *rest & 0x80);
     }
@@ -62,7 +77,7 @@ static void streamed_text_is_the_answer(void)
 static void a_prompt_without_picture_is_answered(void)
 {
     record r;
-    run_task(engine, (glm4v_task){ .prompt = "Hello", .max_tokens = 5 }, &r);
+    run_task(engine, (glm4v_task) { .prompt = "Hello", .max_tokens = 5 }, &r);
     CHECK_EQ(r.status, 0);
     CHECK_EQ(r.numbers.vision_tokens, 0);
     CHECK_EQ(r.numbers.image_width, 0);
@@ -73,7 +88,10 @@ static void max_tokens_bounds_the_answer(void)
     glm4v_image image = picture(1, 100, 100);
     for (uint32_t n = 1; n <= 9; n += 4) {
         record r;
-        run_task(engine, (glm4v_task){ .prompt = "Long.", .images = &image, .n_images = 1, .max_tokens = n }, &r);
+        run_task(
+            engine,
+            (glm4v_task) { .prompt = "Long.", .images = &image, .n_images = 1, .max_tokens = n },
+            &r);
         CHECK_EQ(r.status, 0);
         CHECK(r.numbers.output_tokens <= n);
         CHECK_EQ(r.finish, r.numbers.output_tokens == n ? GLM4V_FINISH_LENGTH : GLM4V_FINISH_STOP);
@@ -82,39 +100,42 @@ static void max_tokens_bounds_the_answer(void)
 
 static void a_full_context_ends_the_answer(void)
 {
-    glm4v_engine *small = fixture_engine(&(glm4v_engine_options){ .context_length = 40 });
+    glm4v_engine *small = fixture_engine(&(glm4v_engine_options) { .context_length = 40 });
     REQUIRE(small);
     record r;
-    run_task(small, (glm4v_task){ .prompt = "aaaaaaaa", .max_tokens = 500, .temperature = 1 }, &r);
+    run_task(small, (glm4v_task) { .prompt = "aaaaaaaa", .max_tokens = 500, .temperature = 1 }, &r);
     CHECK_EQ(r.status, 0);
     if (r.finish == GLM4V_FINISH_LENGTH)
-        CHECK_EQ(r.numbers.prompt_tokens + r.numbers.output_tokens, 41); /* the last token needs no place */
+        /* the last token needs no place */
+        CHECK_EQ(r.numbers.prompt_tokens + r.numbers.output_tokens, 41);
     glm4v_engine_close(&small);
 }
 
 static void a_prompt_beyond_the_context_is_told_to_on_done(void)
 {
-    glm4v_engine *small = fixture_engine(&(glm4v_engine_options){ .context_length = 40 });
+    glm4v_engine *small = fixture_engine(&(glm4v_engine_options) { .context_length = 40 });
     glm4v_image image = picture(0, 448, 448);
     record r;
     REQUIRE(small);
-    run_task(small, (glm4v_task){ .prompt = "x", .images = &image, .n_images = 1 }, &r);
+    run_task(small, (glm4v_task) { .prompt = "x", .images = &image, .n_images = 1 }, &r);
     CHECK_EQ(r.status, GLM4V_ERR_INVALID);
     CHECK_EQ(r.finish, GLM4V_FINISH_ERROR);
     CHECK_CONTAINS(r.message, "the context holds 40");
     CHECK_STR(r.answer, "");
-    run_task(small, (glm4v_task){ .prompt = "x", .max_tokens = 3 }, &r); /* and the engine goes on */
+    /* and the engine goes on */
+    run_task(small, (glm4v_task) { .prompt = "x", .max_tokens = 3 }, &r);
     CHECK_EQ(r.status, 0);
     glm4v_engine_close(&small);
 }
 
 static void max_pixels_bounds_every_picture(void)
 {
-    glm4v_engine *small = fixture_engine(&(glm4v_engine_options){ .max_pixels = 50000 });
+    glm4v_engine *small = fixture_engine(&(glm4v_engine_options) { .max_pixels = 50000 });
     glm4v_image image = picture(0, 1280, 720);
     record r;
     REQUIRE(small);
-    run_task(small, (glm4v_task){ .prompt = "x", .images = &image, .n_images = 1, .max_tokens = 2 }, &r);
+    run_task(small,
+             (glm4v_task) { .prompt = "x", .images = &image, .n_images = 1, .max_tokens = 2 }, &r);
     CHECK_EQ(r.status, 0);
     CHECK(r.numbers.image_width * r.numbers.image_height <= 50000);
     CHECK(r.numbers.image_width * r.numbers.image_height > 35000);
@@ -125,8 +146,9 @@ static void several_pictures_are_all_seen(void)
 {
     glm4v_image images[] = { picture(0, 100, 100), picture(1, 60, 200), picture(2, 300, 40) };
     record three, swapped, single;
-    glm4v_task task = { .prompt = "Compare.", .images = images, .n_images = 3, .max_tokens = 24,
-                        .temperature = 1 };
+    glm4v_task task = {
+        .prompt = "Compare.", .images = images, .n_images = 3, .max_tokens = 24, .temperature = 1
+    };
     run_task(engine, task, &three);
     CHECK_EQ(three.status, 0);
     uint32_t sum = 0;
@@ -137,7 +159,7 @@ static void several_pictures_are_all_seen(void)
         sum += single.numbers.vision_tokens;
     }
     CHECK_EQ(three.numbers.vision_tokens, sum);
-    task.images = (glm4v_image[]){ images[0], images[2], images[1] };
+    task.images = (glm4v_image[]) { images[0], images[2], images[1] };
     task.n_images = 3;
     run_task(engine, task, &swapped);
     CHECK_EQ(swapped.numbers.vision_tokens, sum);
@@ -147,7 +169,9 @@ static void several_pictures_are_all_seen(void)
 static void history_and_its_pictures_count(void)
 {
     glm4v_image before = picture(5, 100, 100), now = picture(6, 100, 100);
-    glm4v_turn turn = { .user = "What is this?", .assistant = "A plate.", .images = &before, .n_images = 1 };
+    glm4v_turn turn = {
+        .user = "What is this?", .assistant = "A plate.", .images = &before, .n_images = 1
+    };
     record plain, with, without_picture;
     glm4v_task task = { .prompt = "And now?", .images = &now, .n_images = 1, .max_tokens = 24 };
     run_task(engine, task, &plain);
@@ -168,7 +192,9 @@ static void a_clip_is_seen_in_pairs_of_frames(void)
     record r, reversed;
     for (uint32_t i = 0; i < 8; i++)
         frames[i] = picture(i, 120, 80);
-    glm4v_task task = { .prompt = "What happens?", .frames = frames, .n_frames = 8, .max_tokens = 24 };
+    glm4v_task task = {
+        .prompt = "What happens?", .frames = frames, .n_frames = 8, .max_tokens = 24
+    };
     run_task(engine, task, &r);
     CHECK_EQ(r.status, 0);
     CHECK_EQ(r.numbers.vision_tokens, 4 * tokens_of(&r.numbers));
@@ -186,14 +212,23 @@ static void reasoning_is_told_apart_and_bounded(void)
     int reasoned = 0, answered = 0;
     for (uint32_t seed = 0; seed < 12; seed++) {
         record r;
-        run_task(engine, (glm4v_task){ .prompt = "Think.", .images = &image, .n_images = 1, .max_tokens = 8,
-                                       .thinking = 1, .max_reasoning_tokens = 6, .temperature = 1, .seed = seed }, &r);
+        run_task(engine,
+                 (glm4v_task) { .prompt = "Think.",
+                                .images = &image,
+                                .n_images = 1,
+                                .max_tokens = 8,
+                                .thinking = 1,
+                                .max_reasoning_tokens = 6,
+                                .temperature = 1,
+                                .seed = seed },
+                 &r);
         CHECK_EQ(r.status, 0);
         CHECK(r.numbers.output_tokens <= 14);
         CHECK(!r.reasoning[0] || strcmp(r.answer, r.reasoning));
         CHECK(!strstr(r.answer, "think>") && !strstr(r.reasoning, "think>"));
         reasoned += r.reasoning[0] != 0;
-        answered += r.reasoning[0] && r.numbers.output_tokens > 6 && r.answer[0]; /* after the forced end */
+        /* after the forced end */
+        answered += r.reasoning[0] && r.numbers.output_tokens > 6 && r.answer[0];
     }
     CHECK(reasoned > 6 && answered > 4);
 }
@@ -202,7 +237,9 @@ static void without_thinking_there_is_no_reasoning(void)
 {
     for (uint32_t seed = 0; seed < 12; seed++) {
         record r;
-        run_task(engine, (glm4v_task){ .prompt = "Go.", .max_tokens = 60, .temperature = 2, .seed = seed }, &r);
+        run_task(engine,
+                 (glm4v_task) { .prompt = "Go.", .max_tokens = 60, .temperature = 2, .seed = seed },
+                 &r);
         CHECK_STR(r.reasoning, "");
     }
 }
@@ -211,8 +248,11 @@ static void the_constant_prefix_is_computed_once(void)
 {
     glm4v_engine *fresh = fixture_engine(NULL);
     glm4v_image image = picture(8, 100, 100);
-    glm4v_task task = { .system = "You inspect surfaces and name what is wrong with them.", .prompt = "Well?",
-                        .images = &image, .n_images = 1, .max_tokens = 24 };
+    glm4v_task task = { .system = "You inspect surfaces and name what is wrong with them.",
+                        .prompt = "Well?",
+                        .images = &image,
+                        .n_images = 1,
+                        .max_tokens = 24 };
     record first, second, other;
     glm4v_engine_stats stats;
     REQUIRE(fresh);
@@ -223,7 +263,8 @@ static void the_constant_prefix_is_computed_once(void)
     CHECK_STR(second.answer, first.answer);
     task.system = "You inspect surfaces and count what is wrong with them.";
     run_task(fresh, task, &other);
-    CHECK(other.numbers.cached_tokens > 3 && other.numbers.cached_tokens < second.numbers.cached_tokens);
+    CHECK(other.numbers.cached_tokens > 3 &&
+          other.numbers.cached_tokens < second.numbers.cached_tokens);
     task.system = "You inspect surfaces and name what is wrong with them.";
     run_task(fresh, task, &second);
     CHECK_STR(second.answer, first.answer);
@@ -254,8 +295,13 @@ static void describe_hands_out_a_copy(void)
 static void short_structs_of_older_versions_are_taken(void)
 {
     glm4v_image image = picture(9, 100, 100);
-    glm4v_task task = { .struct_size = offsetof(glm4v_task, thinking), .prompt = "Describe.", .images = &image,
-                        .n_images = 1, .max_tokens = 4, .thinking = 1, .temperature = 99 };
+    glm4v_task task = { .struct_size = offsetof(glm4v_task, thinking),
+                        .prompt = "Describe.",
+                        .images = &image,
+                        .n_images = 1,
+                        .max_tokens = 4,
+                        .thinking = 1,
+                        .temperature = 99 };
     glm4v_result *result = NULL;
     CHECK_EQ(glm4v_describe(engine, &task, &result, NULL), 0);
     CHECK(result && !result->reasoning[0]);
@@ -289,7 +335,8 @@ static void bad_tasks_are_refused_at_once(void)
         { { .prompt = "x", .n_images = 1 }, "none given" },
         { { .prompt = "x", .images = &good, .n_images = 65 }, "at most 64" },
         { { .prompt = "x", .frames = &good, .n_frames = 641 }, "at most 640" },
-        { { .prompt = "x", .images = &good, .n_images = 1, .frames = &good, .n_frames = 1 }, "either" },
+        { { .prompt = "x", .images = &good, .n_images = 1, .frames = &good, .n_frames = 1 },
+          "either" },
         { { .prompt = "x", .frames = back, .n_frames = 2 }, "must not go back" },
         { { .prompt = "x", .frames = unequal, .n_frames = 2 }, "50x51" },
         { { .prompt = "x", .history = &no_answer, .n_history = 1 }, "lacks its answer" },
@@ -321,8 +368,9 @@ static void bad_tasks_are_refused_at_once(void)
 
 static void bad_engine_options_are_refused(void)
 {
-    static const glm4v_engine_options bad[] = {
-        { .max_batch = 65 }, { .max_pending = 65537 }, { .context_length = 1u << 30 } };
+    static const glm4v_engine_options bad[] = { { .max_batch = 65 },
+                                                { .max_pending = 65537 },
+                                                { .context_length = 1u << 30 } };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         glm4v_engine *none = NULL;
         glm4v_error err = { 0 };
@@ -336,7 +384,8 @@ static void a_model_without_tokenizer_cannot_describe(void)
     glm4v_model *model = NULL;
     glm4v_engine *none = NULL;
     glm4v_error err = { 0 };
-    REQUIRE(!glm4v_model_open(&model, fixture_dir, &(glm4v_model_options){ .weights_only = 1 }, NULL));
+    REQUIRE(
+        !glm4v_model_open(&model, fixture_dir, &(glm4v_model_options) { .weights_only = 1 }, NULL));
     CHECK_EQ(glm4v_engine_open(&none, model, NULL, &err), GLM4V_ERR_INVALID);
     CHECK_CONTAINS(err.msg, "tokenizer");
     glm4v_model_close(&model);
@@ -368,12 +417,13 @@ static void logits_that_are_no_numbers_fail_the_request(void)
     glm4v_model *good = fixture_model;
     glm4v_error err = { 0 };
     record r;
-    REQUIRE(!tiny_model_make(dir, sizeof dir, NULL) && overwrite(dir, "lm_head.weight", 0x7f7f)); /* 3.4e38 */
+    /* 3.4e38 */
+    REQUIRE(!tiny_model_make(dir, sizeof dir, NULL) && overwrite(dir, "lm_head.weight", 0x7f7f));
     REQUIRE(!glm4v_model_open(&fixture_model, dir, NULL, &err));
     glm4v_engine *broken = fixture_engine(NULL);
     glm4v_image image = picture(0, 50, 50);
     REQUIRE(broken);
-    run_task(broken, (glm4v_task){ .prompt = "x", .images = &image, .n_images = 1 }, &r);
+    run_task(broken, (glm4v_task) { .prompt = "x", .images = &image, .n_images = 1 }, &r);
     CHECK_EQ(r.status, GLM4V_ERR_INTERNAL);
     CHECK_EQ(r.finish, GLM4V_FINISH_ERROR);
     CHECK_CONTAINS(r.message, "no finite number");
@@ -391,8 +441,13 @@ static void nothing_stays_allocated_after_close(void)
     glm4v_image frames[] = { picture(0, 90, 50), picture(1, 90, 50), picture(2, 90, 50) };
     record r;
     REQUIRE(fresh);
-    run_task(fresh, (glm4v_task){ .prompt = "x", .frames = frames, .n_frames = 3, .max_tokens = 4,
-                                  .repetition_penalty = 1.2f }, &r);
+    run_task(fresh,
+             (glm4v_task) { .prompt = "x",
+                            .frames = frames,
+                            .n_frames = 3,
+                            .max_tokens = 4,
+                            .repetition_penalty = 1.2f },
+             &r);
     CHECK_EQ(r.status, 0);
     glm4v_engine_close(&fresh);
     CHECK(!fresh);

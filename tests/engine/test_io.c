@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* T-IO: open, fstat, pread and close fail at call N, for every N, once and from then on, with six errnos; pread also
- * comes back short, or early. The linker leads the engine's calls here first (--wrap). Each time the load ends in
- * an error that names a file, or gives the same model; nothing stays open or allocated. */
+/* T-IO: open, fstat, pread and close fail at call N, for every N, once and from then on, with six
+ * errnos; pread also comes back short, or early. The linker leads the engine's calls here first
+ * (--wrap). Each time the load ends in an error that names a file, or gives the same model; nothing
+ * stays open or allocated. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -23,57 +24,58 @@ static struct {
     call which;
     int at; /* number of the call that fails, from 1; 0 = off */
     bool from_then_on;
-    int error;        /* errno; 0: a short read; -1: the end of the file */
+    int error; /* errno; 0: a short read; -1: the end of the file */
 } fault;
 
 static bool fails(call which)
 {
     int n = atomic_fetch_add(&fault.count[which], 1) + 1;
-    return fault.at && fault.which == which && (n == fault.at || (fault.from_then_on && n > fault.at));
+    return fault.at && fault.which == which &&
+           (n == fault.at || (fault.from_then_on && n > fault.at));
 }
 
 /* Both spellings of the C library: which one is called depends on _FILE_OFFSET_BITS. */
-#define WRAP_OPEN(name)                                              \
-    int __real_##name(const char *path, int flags, ...);             \
-    int __wrap_##name(const char *path, int flags, ...);             \
-    int __wrap_##name(const char *path, int flags, ...)              \
-    {                                                                \
-        if (!strncmp(path, "/proc", 5) || !strncmp(path, "/sys", 4)) \
-            return __real_##name(path, flags);                       \
-        if (!fails(OPEN))                                            \
-            return __real_##name(path, flags);                       \
-        errno = fault.error;                                         \
-        return -1;                                                   \
+#define WRAP_OPEN(name)                                                                            \
+    int __real_##name(const char *path, int flags, ...);                                           \
+    int __wrap_##name(const char *path, int flags, ...);                                           \
+    int __wrap_##name(const char *path, int flags, ...)                                            \
+    {                                                                                              \
+        if (!strncmp(path, "/proc", 5) || !strncmp(path, "/sys", 4))                               \
+            return __real_##name(path, flags);                                                     \
+        if (!fails(OPEN))                                                                          \
+            return __real_##name(path, flags);                                                     \
+        errno = fault.error;                                                                       \
+        return -1;                                                                                 \
     }
 WRAP_OPEN(open)
 WRAP_OPEN(open64)
 
-#define WRAP_STAT(name)                            \
-    int __real_##name(int fd, struct stat *st);    \
-    int __wrap_##name(int fd, struct stat *st);    \
-    int __wrap_##name(int fd, struct stat *st)     \
-    {                                              \
-        if (!fails(STAT))                          \
-            return __real_##name(fd, st);          \
-        errno = fault.error;                       \
-        return -1;                                 \
+#define WRAP_STAT(name)                                                                            \
+    int __real_##name(int fd, struct stat *st);                                                    \
+    int __wrap_##name(int fd, struct stat *st);                                                    \
+    int __wrap_##name(int fd, struct stat *st)                                                     \
+    {                                                                                              \
+        if (!fails(STAT))                                                                          \
+            return __real_##name(fd, st);                                                          \
+        errno = fault.error;                                                                       \
+        return -1;                                                                                 \
     }
 WRAP_STAT(fstat)
 WRAP_STAT(fstat64)
 
-#define WRAP_READ(name)                                                  \
-    ssize_t __real_##name(int fd, void *data, size_t n, off_t offset);   \
-    ssize_t __wrap_##name(int fd, void *data, size_t n, off_t offset);   \
-    ssize_t __wrap_##name(int fd, void *data, size_t n, off_t offset)    \
-    {                                                                    \
-        if (!fails(READ))                                                \
-            return __real_##name(fd, data, n, offset);                   \
-        if (fault.error == 0)                                            \
-            return __real_##name(fd, data, n > 3 ? n / 3 : 1, offset);   \
-        if (fault.error < 0)                                             \
-            return 0;                                                    \
-        errno = fault.error;                                             \
-        return -1;                                                       \
+#define WRAP_READ(name)                                                                            \
+    ssize_t __real_##name(int fd, void *data, size_t n, off_t offset);                             \
+    ssize_t __wrap_##name(int fd, void *data, size_t n, off_t offset);                             \
+    ssize_t __wrap_##name(int fd, void *data, size_t n, off_t offset)                              \
+    {                                                                                              \
+        if (!fails(READ))                                                                          \
+            return __real_##name(fd, data, n, offset);                                             \
+        if (fault.error == 0)                                                                      \
+            return __real_##name(fd, data, n > 3 ? n / 3 : 1, offset);                             \
+        if (fault.error < 0)                                                                       \
+            return 0;                                                                              \
+        errno = fault.error;                                                                       \
+        return -1;                                                                                 \
     }
 WRAP_READ(pread)
 WRAP_READ(pread64)
@@ -99,7 +101,7 @@ static uint64_t load(void)
     memset(&err, 0, sizeof err);
     for (int i = 0; i < N_CALLS; i++)
         atomic_store(&fault.count[i], 0);
-    if (glm4v_model_open(&m, dir, &(glm4v_model_options){ .n_threads = 1 }, &err))
+    if (glm4v_model_open(&m, dir, &(glm4v_model_options) { .n_threads = 1 }, &err))
         return 0;
     uint64_t h = 0xcbf29ce484222325u;
     for (uint32_t i = 0; i < m->plan.n; i++)
@@ -119,7 +121,8 @@ static int lowest_free_descriptor(void)
     return fd;
 }
 
-/* Every call number of one kind, with one error. must_fail: whether the model can come out all the same. */
+/* Every call number of one kind, with one error. must_fail: whether the model can come out all the
+ * same. */
 static void sweep(call which, int error, bool from_then_on, bool must_fail)
 {
     fault.at = 0;
@@ -131,7 +134,8 @@ static void sweep(call which, int error, bool from_then_on, bool must_fail)
         fault.which = which, fault.at = n, fault.error = error, fault.from_then_on = from_then_on;
         uint64_t h = load();
         fault.at = 0;
-        bool named = strstr(err.msg, ".json") || strstr(err.msg, ".safetensors") || strstr(err.msg, dir);
+        bool named =
+            strstr(err.msg, ".json") || strstr(err.msg, ".safetensors") || strstr(err.msg, dir);
         if (must_fail ? h != 0 || !named : h != 0 && h != whole)
             test_fail(__FILE__, __LINE__, "call %d of %d fails with %d: %s \"%s\"", n, calls, error,
                       h ? "loaded" : "failed", err.msg);
@@ -201,7 +205,7 @@ static void close_may_fail_at_any_call(void)
 int main(void)
 {
     for (int shards = 1; shards <= 3; shards += 2) {
-        if (tiny_model_make(dir, sizeof dir, &(tiny_model_options){ .shards = shards }))
+        if (tiny_model_make(dir, sizeof dir, &(tiny_model_options) { .shards = shards }))
             return 1;
         printf("# %d weight files\n", shards);
         TEST(open_may_fail_at_any_call);

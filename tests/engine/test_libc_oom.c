@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Allocations that are not the engine's own (jansson's, utf8proc's, the C library's) fail at call N while a model is
- * inspected, for every N, once and from then on: an error, nothing stays allocated, the next call succeeds. This
- * program's own malloc stands in front of the C library's; sanitizers bring theirs, so there the test is skipped. */
+/* Allocations that are not the engine's own (jansson's, utf8proc's, the C library's) fail at call N
+ * while a model is inspected, for every N, once and from then on: an error, nothing stays
+ * allocated, the next call succeeds. This program's own malloc stands in front of the C library's;
+ * sanitizers bring theirs, so there the test is skipped. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdint.h>
@@ -12,7 +13,8 @@
 #include "tiny_model.h"
 
 #if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                         \
+    __has_feature(memory_sanitizer)
 #define SANITIZED 1
 #endif
 #endif
@@ -114,14 +116,16 @@ static void sweep(bool from_then_on)
         heap.from_then_on = from_then_on;
         uint64_t own = glm4v_mem_calls();
         int rc = inspect(&err);
-        int64_t foreign = heap.live + (int64_t)(glm4v_mem_calls() - own); /* each of ours was freed: -1 */
+        /* each of ours was freed: -1 */
+        int64_t foreign = heap.live + (int64_t)(glm4v_mem_calls() - own);
         heap.at = 0;
         /* jansson takes some of its failures for bad syntax */
         if ((rc != GLM4V_ERR_NOMEM && rc != GLM4V_ERR_FORMAT) || err.code != rc || !err.msg[0])
-            test_fail(__FILE__, __LINE__, "allocation %llu: code %d \"%s\"", (unsigned long long)n, rc, err.msg);
+            test_fail(__FILE__, __LINE__, "allocation %llu: code %d \"%s\"", (unsigned long long)n,
+                      rc, err.msg);
         if (foreign || glm4v_mem_live() != live)
-            test_fail(__FILE__, __LINE__, "allocation %llu: %lld blocks and %zu bytes stay", (unsigned long long)n,
-                      (long long)foreign, glm4v_mem_live() - live);
+            test_fail(__FILE__, __LINE__, "allocation %llu: %lld blocks and %zu bytes stay",
+                      (unsigned long long)n, (long long)foreign, glm4v_mem_live() - live);
     }
     CHECK_EQ(inspect(&err), 0);
     CHECK_EQ(heap.live, kept);
@@ -129,7 +133,7 @@ static void sweep(bool from_then_on)
 
 static void every_foreign_allocation_may_fail(void)
 {
-    if (tiny_model_make(dir, sizeof dir, &(tiny_model_options){ .shards = 2 }))
+    if (tiny_model_make(dir, sizeof dir, &(tiny_model_options) { .shards = 2 }))
         return;
     sweep(false);
     sweep(true);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Opening models: the numbers in memory are those of the files whatever the files look like, and what does not fit
- * together is refused before memory is taken. */
+/* Opening models: the numbers in memory are those of the files whatever the files look like, and
+ * what does not fit together is refused before memory is taken. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
@@ -68,7 +68,7 @@ static uint64_t fingerprint_of(const tiny_model_options *tiny, const char *quant
     char dir[512];
     if (tiny_model_make(dir, sizeof dir, tiny))
         return 0;
-    glm4v_model *m = open_with(dir, (glm4v_model_options){ .quantization = quantization });
+    glm4v_model *m = open_with(dir, (glm4v_model_options) { .quantization = quantization });
     uint64_t h = m ? fingerprint(m) : 0;
     if (!m)
         test_fail(__FILE__, __LINE__, "%s", err.msg);
@@ -79,8 +79,10 @@ static uint64_t fingerprint_of(const tiny_model_options *tiny, const char *quant
 
 /* ---- the numbers ---- */
 
-/* Columns of an fp32 matrix, got by multiplying with the unit vectors: whatever the layout of its panels. */
-static int wrong_numbers(glm4v_model *m, const glm4v_weight *w, float (*expected)(int row, int column))
+/* Columns of an fp32 matrix, got by multiplying with the unit vectors: whatever the layout of its
+ * panels. */
+static int wrong_numbers(glm4v_model *m, const glm4v_weight *w,
+                         float (*expected)(int row, int column))
 {
     glm4v_backend *b = m->stages[0].backend;
     int wrong = 0;
@@ -102,7 +104,7 @@ enum { Q = TINY_HEADS * TINY_HEAD_DIM, KV = TINY_KV_HEADS * TINY_HEAD_DIM };
 
 static float qkv(int row, int column)
 {
-    const char *name = row < Q ? LAYER1 "self_attn.q_proj.weight"
+    const char *name = row < Q        ? LAYER1 "self_attn.q_proj.weight"
                        : row < Q + KV ? LAYER1 "self_attn.k_proj.weight"
                                       : LAYER1 "self_attn.v_proj.weight";
     int r = row < Q ? row : row < Q + KV ? row - Q : row - Q - KV;
@@ -111,7 +113,8 @@ static float qkv(int row, int column)
 
 static float text_gate_up(int row, int column)
 {
-    return tiny_model_value(1, LAYER1 "mlp.gate_up_proj.weight", (uint64_t)(row * TINY_HIDDEN + column));
+    return tiny_model_value(1, LAYER1 "mlp.gate_up_proj.weight",
+                            (uint64_t)(row * TINY_HIDDEN + column));
 }
 
 static float merger_gate_up(int row, int column)
@@ -142,15 +145,16 @@ static float head(int row, int column)
 
 static float embedding(int row, int column)
 {
-    return tiny_model_value(1, "model.language_model.embed_tokens.weight", (uint64_t)(row * TINY_HIDDEN + column));
+    return tiny_model_value(1, "model.language_model.embed_tokens.weight",
+                            (uint64_t)(row * TINY_HIDDEN + column));
 }
 
 static void matrices_hold_the_files_numbers(void)
 {
     char dir[512];
-    REQUIRE(!tiny_model_make(dir, sizeof dir, &(tiny_model_options){ .shards = 5 }));
-    glm4v_model *m = open_with(dir, (glm4v_model_options){
-        .quantization = "fp32,lm-head=fp32,embedding=fp32" });
+    REQUIRE(!tiny_model_make(dir, sizeof dir, &(tiny_model_options) { .shards = 5 }));
+    glm4v_model *m = open_with(
+        dir, (glm4v_model_options) { .quantization = "fp32,lm-head=fp32,embedding=fp32" });
     tiny_model_remove(dir);
     REQUIRE(m);
     CHECK_EQ(wrong_numbers(m, &m->layers[1].qkv, qkv), 0);
@@ -164,8 +168,9 @@ static void matrices_hold_the_files_numbers(void)
     for (int i = 0; i < TINY_VOCAB * TINY_HIDDEN; i++)
         wrong += table[i] != embedding(0, i);
     for (int i = 0; i < TINY_TABLE_SIDE * TINY_TABLE_SIDE * TINY_VISION_HIDDEN; i++)
-        wrong += m->vision.table[i] !=
-                 tiny_model_value(1, "model.visual.embeddings.position_embedding.weight", (uint64_t)i);
+        wrong +=
+            m->vision.table[i] !=
+            tiny_model_value(1, "model.visual.embeddings.position_embedding.weight", (uint64_t)i);
     for (int i = 0; i < KV; i++)
         wrong += m->layers[1].qkv_bias[Q + KV + i] !=
                  tiny_model_value(1, LAYER1 "self_attn.v_proj.bias", (uint64_t)i);
@@ -176,9 +181,9 @@ static void matrices_hold_the_files_numbers(void)
 static void tied_models_use_the_embedding_as_head(void)
 {
     char dir[512];
-    REQUIRE(!tiny_model_make(dir, sizeof dir, &(tiny_model_options){ .tied = true }));
+    REQUIRE(!tiny_model_make(dir, sizeof dir, &(tiny_model_options) { .tied = true }));
     for (int i = 0; i < 2; i++) { /* told by config.json, then by the missing tensor alone */
-        glm4v_model *m = open_with(dir, (glm4v_model_options){ .quantization = "lm-head=fp32" });
+        glm4v_model *m = open_with(dir, (glm4v_model_options) { .quantization = "lm-head=fp32" });
         REQUIRE(m);
         CHECK_EQ(wrong_numbers(m, &m->lm_head, embedding), 0);
         CHECK_EQ(m->info.n_parameters, 468448 - TINY_VOCAB * TINY_HIDDEN);
@@ -187,8 +192,9 @@ static void tied_models_use_the_embedding_as_head(void)
             file_replace(dir, "config.json", "\"tie_word_embeddings\": true,", "");
     }
     /* but not where config.json says that there is one */
-    file_replace(dir, "config.json", "\"torch_dtype\"", "\"tie_word_embeddings\": false, \"torch_dtype\"");
-    CHECK(!open_with(dir, (glm4v_model_options){ 0 }));
+    file_replace(dir, "config.json", "\"torch_dtype\"",
+                 "\"tie_word_embeddings\": false, \"torch_dtype\"");
+    CHECK(!open_with(dir, (glm4v_model_options) { 0 }));
     CHECK_EQ(err.code, GLM4V_ERR_FORMAT);
     CHECK_CONTAINS(err.msg, "\"lm_head.weight\" is missing");
     tiny_model_remove(dir);
@@ -196,18 +202,22 @@ static void tied_models_use_the_embedding_as_head(void)
 
 static void names_and_files_do_not_change_what_is_loaded(void)
 {
-    static const char *const forms[] = { NULL, "fp32", "int8,lm-head=int8,embedding=int8", "int4,lm-head=int4" };
+    static const char *const forms[] = { NULL, "fp32", "int8,lm-head=int8,embedding=int8",
+                                         "int4,lm-head=int4" };
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         uint64_t h = fingerprint_of(NULL, forms[i]);
-        CHECK(h && h == fingerprint_of(&(tiny_model_options){ .shards = 3 }, forms[i]));
-        CHECK_EQ(h, fingerprint_of(&(tiny_model_options){ .short_prefix = true, .flat_config = true }, forms[i]));
-        CHECK_EQ(h, fingerprint_of(&(tiny_model_options){ .split_gate_up = true, .glm45 = true }, forms[i]));
-        CHECK(h != fingerprint_of(&(tiny_model_options){ .seed = 2 }, forms[i]));
+        CHECK(h && h == fingerprint_of(&(tiny_model_options) { .shards = 3 }, forms[i]));
+        CHECK_EQ(h,
+                 fingerprint_of(&(tiny_model_options) { .short_prefix = true, .flat_config = true },
+                                forms[i]));
+        CHECK_EQ(h, fingerprint_of(&(tiny_model_options) { .split_gate_up = true, .glm45 = true },
+                                   forms[i]));
+        CHECK(h != fingerprint_of(&(tiny_model_options) { .seed = 2 }, forms[i]));
     }
     uint64_t exact = fingerprint_of(NULL, "fp32,lm-head=fp32,embedding=fp32");
-    CHECK_EQ(exact, fingerprint_of(&(tiny_model_options){ .dtype = TINY_F32 }, NULL));
-    CHECK_EQ(exact, fingerprint_of(&(tiny_model_options){ .dtype = TINY_F16 }, NULL));
-    CHECK_EQ(fingerprint_of(NULL, NULL), fingerprint_of(&(tiny_model_options){ .dtype = TINY_F32 },
+    CHECK_EQ(exact, fingerprint_of(&(tiny_model_options) { .dtype = TINY_F32 }, NULL));
+    CHECK_EQ(exact, fingerprint_of(&(tiny_model_options) { .dtype = TINY_F16 }, NULL));
+    CHECK_EQ(fingerprint_of(NULL, NULL), fingerprint_of(&(tiny_model_options) { .dtype = TINY_F32 },
                                                         "bf16,lm-head=bf16,embedding=bf16"));
 }
 
@@ -218,8 +228,10 @@ static void threads_do_not_change_what_is_loaded(void)
     REQUIRE(!tiny_model_make(dir, sizeof dir, NULL));
     for (uint32_t n = 1; n <= 5; n += 2)
         for (int random = 0; random < 2; random++) {
-            glm4v_model *m = open_with(dir, (glm4v_model_options){
-                .n_threads = n, .quantization = "int4", .random_weights = random, .random_seed = 9 });
+            glm4v_model *m = open_with(dir, (glm4v_model_options) { .n_threads = n,
+                                                                    .quantization = "int4",
+                                                                    .random_weights = random,
+                                                                    .random_seed = 9 });
             REQUIRE(m);
             CHECK_EQ(glm4v_pool_threads(m->stages[0].backend->pool), n);
             first[random] = first[random] ? first[random] : fingerprint(m);
@@ -234,7 +246,8 @@ static void forms_are_as_asked_and_int4_needs_whole_groups(void)
 {
     char dir[512];
     REQUIRE(!tiny_model_make(dir, sizeof dir, NULL));
-    glm4v_model *m = open_with(dir, (glm4v_model_options){ .quantization = "text=int4,vision=int8" });
+    glm4v_model *m =
+        open_with(dir, (glm4v_model_options) { .quantization = "text=int4,vision=int8" });
     REQUIRE(m);
     CHECK_EQ(m->layers[0].qkv.form, GLM4V_FORM_INT4);
     CHECK_EQ(m->layers[0].down.form, GLM4V_FORM_INT8); /* 144 inputs */
@@ -255,9 +268,9 @@ static void two_stages_hold_what_one_holds(void)
 {
     char dir[512];
     REQUIRE(!tiny_model_make(dir, sizeof dir, NULL));
-    glm4v_model *one = open_with(dir, (glm4v_model_options){ .device = "cpu" });
-    glm4v_model *two = open_with(dir, (glm4v_model_options){ .device = "cpu,cpu" });
-    glm4v_model *three = open_with(dir, (glm4v_model_options){ .device = "cpu,cpu,cpu" });
+    glm4v_model *one = open_with(dir, (glm4v_model_options) { .device = "cpu" });
+    glm4v_model *two = open_with(dir, (glm4v_model_options) { .device = "cpu,cpu" });
+    glm4v_model *three = open_with(dir, (glm4v_model_options) { .device = "cpu,cpu,cpu" });
     CHECK(one && two && !three);
     CHECK_EQ(err.code, GLM4V_ERR_INVALID);
     CHECK_CONTAINS(err.msg, "3 devices for a model of 2 layers");
@@ -277,7 +290,7 @@ static void inspect_tells_what_open_tells(void)
 {
     char dir[512];
     glm4v_model_info info;
-    REQUIRE(!tiny_model_make(dir, sizeof dir, &(tiny_model_options){ .shards = 3 }));
+    REQUIRE(!tiny_model_make(dir, sizeof dir, &(tiny_model_options) { .shards = 3 }));
     size_t live = glm4v_mem_live();
     CHECK_EQ(glm4v_model_inspect(dir, NULL, &info, &err), 0);
     CHECK_EQ(glm4v_mem_live(), live);
@@ -287,10 +300,12 @@ static void inspect_tells_what_open_tells(void)
     CHECK_EQ(strlen(info.hash), 16);
     CHECK_STR(info.isa, "");
     CHECK(info.n_parameters == 468448 && info.n_shards == 3 && info.n_tensors == 56);
-    CHECK(info.file_bytes > 2 * info.n_parameters && info.file_bytes < 2 * info.n_parameters + 10000);
-    CHECK(info.vocab_size == TINY_VOCAB && info.n_layers == TINY_LAYERS && info.context_length == 4096);
+    CHECK(info.file_bytes > 2 * info.n_parameters &&
+          info.file_bytes < 2 * info.n_parameters + 10000);
+    CHECK(info.vocab_size == TINY_VOCAB && info.n_layers == TINY_LAYERS &&
+          info.context_length == 4096);
     CHECK(info.min_pixels == 6272 && info.max_pixels == 4816896); /* of one frame of two */
-    glm4v_model *m = open_with(dir, (glm4v_model_options){ 0 });
+    glm4v_model *m = open_with(dir, (glm4v_model_options) { 0 });
     REQUIRE(m);
     CHECK(strlen(m->info.isa) > 0);
     memset(m->info.isa, 0, sizeof m->info.isa);
@@ -316,9 +331,10 @@ static void the_name_is_the_folders(void)
 {
     char dir[512], slashed[600];
     glm4v_model_info info;
-    REQUIRE(!tiny_model_make(dir, sizeof dir, &(tiny_model_options){ .weights_only = true }));
+    REQUIRE(!tiny_model_make(dir, sizeof dir, &(tiny_model_options) { .weights_only = true }));
     snprintf(slashed, sizeof slashed, "%s/./", dir);
-    CHECK_EQ(glm4v_model_inspect(slashed, &(glm4v_model_options){ .weights_only = 1 }, &info, &err), 0);
+    CHECK_EQ(
+        glm4v_model_inspect(slashed, &(glm4v_model_options) { .weights_only = 1 }, &info, &err), 0);
     CHECK_STR(info.name, strrchr(dir, '/') + 1);
     CHECK_STR(info.chat_template, "none");
     tiny_model_remove(dir);
@@ -344,19 +360,25 @@ static void the_estimate_is_what_an_engine_takes(void)
         uint64_t weights = 0;
         for (uint32_t k = 0; k < m->plan.n; k++) {
             const glm4v_item *item = &m->plan.items[k];
-            weights += item->kind == GLM4V_ITEM_LINEAR  ? item->to.linear->bytes
-                       : item->kind == GLM4V_ITEM_TABLE ? item->to.table->bytes
-                                                        : (uint64_t)item->n_out * (uint64_t)item->n_in * 4;
+            weights += item->kind == GLM4V_ITEM_LINEAR ? item->to.linear->bytes
+                       : item->kind == GLM4V_ITEM_TABLE
+                           ? item->to.table->bytes
+                           : (uint64_t)item->n_out * (uint64_t)item->n_in * 4;
         }
         CHECK_EQ(memory.weights, weights);
         glm4v_image image = { .data = pixels, .width = 320, .height = 240, .stride = 960 };
         CHECK_EQ(glm4v_engine_open(&engine, m, &limits, &err), 0);
-        CHECK_EQ(glm4v_describe(engine, &(glm4v_task){ .prompt = "Describe", .images = &image, .n_images = 1,
-                                                       .max_tokens = 2 }, &result, &err), 0);
+        CHECK_EQ(glm4v_describe(
+                     engine,
+                     &(glm4v_task) {
+                         .prompt = "Describe", .images = &image, .n_images = 1, .max_tokens = 2 },
+                     &result, &err),
+                 0);
         size_t taken = glm4v_mem_live() - before;
         printf("# %s: told %llu, took %zu bytes\n", forms[i] ? forms[i] : "as stored",
                (unsigned long long)memory.total, taken);
-        /* tokenizer, tables and the backend's scratch are not counted: small beside any real model */
+        /* tokenizer, tables and the backend's scratch are not counted: small beside any real
+         * model */
         CHECK(taken < memory.total + 2500000 && taken > memory.total * 9 / 10);
         glm4v_result_free(&result);
         glm4v_engine_close(&engine);
@@ -369,7 +391,7 @@ static void engine_options_have_ranges(void)
 {
     char dir[512];
     glm4v_memory memory;
-    REQUIRE(!tiny_model_make(dir, sizeof dir, &(tiny_model_options){ .weights_only = true }));
+    REQUIRE(!tiny_model_make(dir, sizeof dir, &(tiny_model_options) { .weights_only = true }));
     static const struct {
         glm4v_engine_options options;
         const char *said;
@@ -380,12 +402,15 @@ static void engine_options_have_ranges(void)
     };
     glm4v_model_options options = { .weights_only = 1, .n_threads = 1 };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        CHECK_EQ(glm4v_model_estimate_memory(dir, &options, &cases[i].options, 64, 64, &memory, &err),
-                 GLM4V_ERR_INVALID);
+        CHECK_EQ(
+            glm4v_model_estimate_memory(dir, &options, &cases[i].options, 64, 64, &memory, &err),
+            GLM4V_ERR_INVALID);
         CHECK_CONTAINS(err.msg, cases[i].said);
     }
-    CHECK_EQ(glm4v_model_estimate_memory(dir, &options, NULL, 0, 64, &memory, &err), GLM4V_ERR_INVALID);
-    CHECK_EQ(glm4v_model_estimate_memory(dir, &options, NULL, UINT32_MAX, 64, &memory, &err), GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_model_estimate_memory(dir, &options, NULL, 0, 64, &memory, &err),
+             GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_model_estimate_memory(dir, &options, NULL, UINT32_MAX, 64, &memory, &err),
+             GLM4V_ERR_INVALID);
     CHECK_EQ(glm4v_model_estimate_memory(dir, &options, NULL, 64, 64, &memory, &err), 0);
     tiny_model_remove(dir);
 }
@@ -395,7 +420,7 @@ static void references_keep_a_model_open(void)
     char dir[512];
     REQUIRE(!tiny_model_make(dir, sizeof dir, NULL));
     size_t live = glm4v_mem_live();
-    glm4v_model *m = open_with(dir, (glm4v_model_options){ 0 });
+    glm4v_model *m = open_with(dir, (glm4v_model_options) { 0 });
     REQUIRE(m);
     glm4v_model *second = glm4v_model_ref(m);
     CHECK(second == m);
@@ -413,7 +438,8 @@ static void smaller_option_structs_are_taken(void)
 {
     char dir[512];
     REQUIRE(!tiny_model_make(dir, sizeof dir, NULL));
-    glm4v_model_options options = { .struct_size = offsetof(glm4v_model_options, n_threads), .quantization = "int8" };
+    glm4v_model_options options = { .struct_size = offsetof(glm4v_model_options, n_threads),
+                                    .quantization = "int8" };
     options.random_weights = 7; /* beyond the caller's struct: not looked at */
     glm4v_model_info info;
     CHECK_EQ(glm4v_model_inspect(dir, &options, &info, &err), 0);
@@ -446,7 +472,8 @@ static void progress_ends_at_the_total_in_the_callers_thread(void)
     char dir[512];
     progress_log log = { 0 };
     REQUIRE(!tiny_model_make(dir, sizeof dir, NULL));
-    glm4v_model *m = open_with(dir, (glm4v_model_options){ .progress = log_progress, .progress_user = &log });
+    glm4v_model *m =
+        open_with(dir, (glm4v_model_options) { .progress = log_progress, .progress_user = &log });
     CHECK(m && log.calls >= 2 && !log.backwards);
     CHECK_EQ(log.done, log.total);
     CHECK_EQ(log.total, 468448 * 2);
@@ -462,7 +489,8 @@ static void progress_cancels_and_leaves_nothing(void)
     size_t live = glm4v_mem_live();
     for (int at = 1; at <= 2; at++) {
         progress_log log = { .cancel_at = at };
-        glm4v_model *m = open_with(dir, (glm4v_model_options){ .progress = log_progress, .progress_user = &log });
+        glm4v_model *m = open_with(
+            dir, (glm4v_model_options) { .progress = log_progress, .progress_user = &log });
         CHECK(!m);
         CHECK_EQ(err.code, GLM4V_ERR_CANCELED);
         CHECK_EQ(log.calls, at);
@@ -473,7 +501,8 @@ static void progress_cancels_and_leaves_nothing(void)
 
 /* ---- what does not fit together ---- */
 
-static int open_changed(const tiny_model_options *tiny, const char *file, const char *from, const char *to)
+static int open_changed(const tiny_model_options *tiny, const char *file, const char *from,
+                        const char *to)
 {
     char dir[512];
     glm4v_model *m = NULL;
@@ -482,7 +511,7 @@ static int open_changed(const tiny_model_options *tiny, const char *file, const 
         return 1;
     file_replace(dir, file, from, to);
     size_t live = glm4v_mem_live();
-    int rc = glm4v_model_open(&m, dir, &(glm4v_model_options){ .n_threads = 1 }, &err);
+    int rc = glm4v_model_open(&m, dir, &(glm4v_model_options) { .n_threads = 1 }, &err);
     glm4v_model_close(&m);
     CHECK_EQ(glm4v_mem_live(), live);
     tiny_model_remove(dir);
@@ -496,23 +525,29 @@ static void tensors_must_fit_the_configuration(void)
         int code;
     } cases[] = {
         { "\"intermediate_size\": 144,\n    \"max", "\"intermediate_size\": 72,\n    \"max",
-          "\"model.language_model.layers.0.mlp.gate_up_proj.weight\" is [288, 128], expected [144, 128] from "
+          "\"model.language_model.layers.0.mlp.gate_up_proj.weight\" is [288, 128], expected [144, "
+          "128] from "
           "config.json",
           GLM4V_ERR_FORMAT },
         { "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3",
           "\"model.language_model.layers.2.input_layernorm.weight\" is missing", GLM4V_ERR_FORMAT },
         { "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1",
-          "\"num_hidden_layers\" is 1, but the weights hold \"model.language_model.layers.1.input_layernorm.weight\""
+          "\"num_hidden_layers\" is 1, but the weights hold "
+          "\"model.language_model.layers.1.input_layernorm.weight\""
           " too",
           GLM4V_ERR_FORMAT },
-        { "\"depth\": 2", "\"depth\": 1", "\"depth\" is 1, but the weights hold", GLM4V_ERR_FORMAT },
-        { "\"vocab_size\": 384", "\"vocab_size\": 400", "is [384, 128], expected [400, 128]", GLM4V_ERR_FORMAT },
+        { "\"depth\": 2", "\"depth\": 1", "\"depth\" is 1, but the weights hold",
+          GLM4V_ERR_FORMAT },
+        { "\"vocab_size\": 384", "\"vocab_size\": 400", "is [384, 128], expected [400, 128]",
+          GLM4V_ERR_FORMAT },
         { "\"num_key_value_heads\": 1", "\"num_key_value_heads\": 2",
           "k_proj.weight\" is [64, 128], expected [128, 128]", GLM4V_ERR_FORMAT },
-        { "\"image_size\": 56", "\"image_size\": 70", "position_embedding.weight\" is [16, 32], expected [25, 32]",
+        { "\"image_size\": 56", "\"image_size\": 70",
+          "position_embedding.weight\" is [16, 32], expected [25, 32]", GLM4V_ERR_FORMAT },
+        { "\"temporal_patch_size\": 2", "\"temporal_patch_size\": 1", "temporal_patch_size",
           GLM4V_ERR_FORMAT },
-        { "\"temporal_patch_size\": 2", "\"temporal_patch_size\": 1", "temporal_patch_size", GLM4V_ERR_FORMAT },
-        { "\"spatial_merge_size\": 2", "\"spatial_merge_size\": 4", "merge_size", GLM4V_ERR_FORMAT },
+        { "\"spatial_merge_size\": 2", "\"spatial_merge_size\": 4", "merge_size",
+          GLM4V_ERR_FORMAT },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         CHECK_EQ(open_changed(NULL, "config.json", cases[i].from, cases[i].to), cases[i].code);
@@ -524,14 +559,20 @@ static void tensors_must_fit_the_configuration(void)
 
 static void damaged_headers_name_the_tensor(void)
 {
-    CHECK_EQ(open_changed(NULL, "model.safetensors", "embed_tokens.weight", "embed_tokenz.weight"), GLM4V_ERR_FORMAT);
-    CHECK_CONTAINS(err.msg, "neither \"model.language_model.embed_tokens.weight\" nor \"model.embed_tokens.weight\"");
-    CHECK_EQ(open_changed(NULL, "model.safetensors", "layers.1.mlp.down_proj", "layers.1.mlp.doun_proj"),
+    CHECK_EQ(open_changed(NULL, "model.safetensors", "embed_tokens.weight", "embed_tokenz.weight"),
              GLM4V_ERR_FORMAT);
+    CHECK_CONTAINS(
+        err.msg,
+        "neither \"model.language_model.embed_tokens.weight\" nor \"model.embed_tokens.weight\"");
+    CHECK_EQ(
+        open_changed(NULL, "model.safetensors", "layers.1.mlp.down_proj", "layers.1.mlp.doun_proj"),
+        GLM4V_ERR_FORMAT);
     CHECK_CONTAINS(err.msg, "\"model.language_model.layers.1.mlp.down_proj.weight\" is missing");
-    CHECK_EQ(open_changed(NULL, "model.safetensors", "\"BF16\"", "\"I16\" "), GLM4V_ERR_UNSUPPORTED);
+    CHECK_EQ(open_changed(NULL, "model.safetensors", "\"BF16\"", "\"I16\" "),
+             GLM4V_ERR_UNSUPPORTED);
     CHECK_CONTAINS(err.msg, "is I16, expected BF16, F16 or F32");
-    CHECK_EQ(open_changed(&(tiny_model_options){ .tied = true }, "model.safetensors", "[384,128]", "[128,384]"),
+    CHECK_EQ(open_changed(&(tiny_model_options) { .tied = true }, "model.safetensors", "[384,128]",
+                          "[128,384]"),
              GLM4V_ERR_FORMAT);
     CHECK_CONTAINS(err.msg, "is [128, 384], expected [384, 128] from config.json");
 }
@@ -547,10 +588,11 @@ static void numbers_that_are_not_finite_are_refused_by_place(void)
         memcpy(t.data + 8 + file_header_len(t) + 2 * (2 * TINY_HIDDEN + 5), &bad[i], 2);
         file_write(dir, "model.safetensors", t.data, t.len);
         free(t.data);
-        glm4v_model *m = open_with(dir, (glm4v_model_options){ 0 });
+        glm4v_model *m = open_with(dir, (glm4v_model_options) { 0 });
         CHECK(!m);
         CHECK_EQ(err.code, GLM4V_ERR_FORMAT);
-        CHECK_CONTAINS(err.msg, "\"model.language_model.embed_tokens.weight\": number 5 of row 2 is ");
+        CHECK_CONTAINS(err.msg,
+                       "\"model.language_model.embed_tokens.weight\": number 5 of row 2 is ");
         CHECK_CONTAINS(err.msg, i < 2 ? "infinite" : "NaN");
         tiny_model_remove(dir);
     }
@@ -583,13 +625,13 @@ static void options_out_of_range_are_refused(void)
 
 static void a_directory_that_is_not_there_is_named(void)
 {
-    glm4v_model *m = open_with("/nonexistent/model", (glm4v_model_options){ 0 });
+    glm4v_model *m = open_with("/nonexistent/model", (glm4v_model_options) { 0 });
     CHECK(!m);
     CHECK_EQ(err.code, GLM4V_ERR_NOT_FOUND);
     CHECK_STR(err.msg, "/nonexistent/model: there is no such model directory");
     char dir[512];
     REQUIRE(!tiny_model_mkdtemp(dir, sizeof dir));
-    m = open_with(dir, (glm4v_model_options){ 0 });
+    m = open_with(dir, (glm4v_model_options) { 0 });
     CHECK(!m);
     CHECK_EQ(err.code, GLM4V_ERR_NOT_FOUND);
     CHECK_CONTAINS(err.msg, "config.json");
@@ -599,7 +641,7 @@ static void a_directory_that_is_not_there_is_named(void)
 static void weights_larger_than_memory_are_refused_before_they_are_taken(void)
 {
     char dir[512];
-    REQUIRE(!tiny_model_make(dir, sizeof dir, &(tiny_model_options){ .weights_only = true }));
+    REQUIRE(!tiny_model_make(dir, sizeof dir, &(tiny_model_options) { .weights_only = true }));
     file_replace(dir, "config.json", "\"intermediate_size\": 144,\n    \"max",
                  "\"intermediate_size\": 262144,\n    \"max");
     file_replace(dir, "config.json", "\"hidden_size\": 128", "\"hidden_size\": 65536");
@@ -607,7 +649,8 @@ static void weights_larger_than_memory_are_refused_before_they_are_taken(void)
     file_replace(dir, "config.json", "\"out_hidden_size\": 128", "\"out_hidden_size\": 65536");
     file_replace(dir, "config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1000");
     size_t live = glm4v_mem_live();
-    glm4v_model *m = open_with(dir, (glm4v_model_options){ .random_weights = 1, .weights_only = 1 });
+    glm4v_model *m =
+        open_with(dir, (glm4v_model_options) { .random_weights = 1, .weights_only = 1 });
     CHECK(!m);
     CHECK_EQ(err.code, GLM4V_ERR_NOMEM);
     CHECK_CONTAINS(err.msg, "MiB of memory are available; choose a smaller quantization");
@@ -618,20 +661,20 @@ static void weights_larger_than_memory_are_refused_before_they_are_taken(void)
 static void random_weights_need_a_configuration_alone(void)
 {
     char dir[512];
-    REQUIRE(!tiny_model_make(dir, sizeof dir, &(tiny_model_options){ .weights_only = true }));
+    REQUIRE(!tiny_model_make(dir, sizeof dir, &(tiny_model_options) { .weights_only = true }));
     unlink(file_path(dir, "model.safetensors"));
-    glm4v_model *m = open_with(dir, (glm4v_model_options){ .random_weights = 1 });
+    glm4v_model *m = open_with(dir, (glm4v_model_options) { .random_weights = 1 });
     REQUIRE(m);
     uint64_t h = fingerprint(m);
     CHECK(m->tokenizer && m->preprocessor);
     CHECK_EQ(glm4v_tokenizer_control(m->tokenizer, "<|image|>"), TINY_IMAGE_41V);
     CHECK_STR(m->info.stored_form, "random");
     glm4v_model_close(&m);
-    m = open_with(file_path(dir, "config.json"), (glm4v_model_options){ .random_weights = 1 });
+    m = open_with(file_path(dir, "config.json"), (glm4v_model_options) { .random_weights = 1 });
     REQUIRE(m);
     CHECK_EQ(fingerprint(m), h);
     glm4v_model_close(&m);
-    m = open_with(dir, (glm4v_model_options){ .random_weights = 1, .random_seed = 5 });
+    m = open_with(dir, (glm4v_model_options) { .random_weights = 1, .random_seed = 5 });
     REQUIRE(m);
     CHECK(fingerprint(m) != h);
     glm4v_model_close(&m);
@@ -670,9 +713,11 @@ static void a_change_during_the_load_is_an_error_or_does_no_harm(void)
     for (int what = 0; what < 4; what++) {
         change c = { .what = what };
         REQUIRE(!tiny_model_make(c.dir, sizeof c.dir, NULL));
-        struct timespec tick = { .tv_nsec = 20000000 }; /* a later write must show in the file's time */
+        /* a later write must show in the file's time */
+        struct timespec tick = { .tv_nsec = 20000000 };
         nanosleep(&tick, NULL);
-        glm4v_model *m = open_with(c.dir, (glm4v_model_options){ .progress = make_change, .progress_user = &c });
+        glm4v_model *m = open_with(
+            c.dir, (glm4v_model_options) { .progress = make_change, .progress_user = &c });
         if (what < 2) {
             CHECK(!m);
             CHECK_EQ(err.code, GLM4V_ERR_IO);
@@ -717,7 +762,7 @@ static void truncation_at_any_moment_is_survived(void)
     c.whole = st.st_size;
     REQUIRE(!pthread_create(&thread, NULL, cut_for_ever, &c));
     for (int i = 0; i < 50; i++) {
-        glm4v_model *m = open_with(c.dir, (glm4v_model_options){ 0 });
+        glm4v_model *m = open_with(c.dir, (glm4v_model_options) { 0 });
         failed += !m;
         CHECK(m || err.code == GLM4V_ERR_IO || err.code == GLM4V_ERR_FORMAT);
         glm4v_model_close(&m);
@@ -732,7 +777,7 @@ static void changes_after_the_load_do_no_harm(void)
 {
     char dir[512];
     REQUIRE(!tiny_model_make(dir, sizeof dir, NULL));
-    glm4v_model *m = open_with(dir, (glm4v_model_options){ 0 });
+    glm4v_model *m = open_with(dir, (glm4v_model_options) { 0 });
     REQUIRE(m);
     uint64_t h = fingerprint(m);
     CHECK_EQ(truncate(file_path(dir, "model.safetensors"), 0), 0);
@@ -747,7 +792,7 @@ static void no_model_file_is_mapped(void)
 {
     char dir[512], line[1024];
     REQUIRE(!tiny_model_make(dir, sizeof dir, NULL));
-    glm4v_model *m = open_with(dir, (glm4v_model_options){ 0 });
+    glm4v_model *m = open_with(dir, (glm4v_model_options) { 0 });
     FILE *maps = fopen("/proc/self/maps", "r");
     REQUIRE(m && maps);
     int mapped = 0;
@@ -762,17 +807,17 @@ static void no_model_file_is_mapped(void)
 static void descriptors_are_closed(void)
 {
     char dir[512];
-    REQUIRE(!tiny_model_make(dir, sizeof dir, &(tiny_model_options){ .shards = 4 }));
+    REQUIRE(!tiny_model_make(dir, sizeof dir, &(tiny_model_options) { .shards = 4 }));
     int before = dup(0);
     close(before);
-    glm4v_model *m = open_with(dir, (glm4v_model_options){ 0 });
+    glm4v_model *m = open_with(dir, (glm4v_model_options) { 0 });
     int during = dup(0);
     close(during);
     CHECK(m);
     CHECK_EQ(during, before); /* the files are closed once the weights are in memory */
     glm4v_model_close(&m);
     file_replace(dir, "config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3");
-    m = open_with(dir, (glm4v_model_options){ 0 });
+    m = open_with(dir, (glm4v_model_options) { 0 });
     CHECK(!m);
     int after = dup(0);
     close(after);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Exhaustive: every length that a header can be cut to, and every bit of it turned over, gives an error or the same
- * model. Two runs by argument, so that they share the cores: `weights` and `text`. */
+/* Exhaustive: every length that a header can be cut to, and every bit of it turned over, gives an
+ * error or the same model. Two runs by argument, so that they share the cores: `weights` and
+ * `text`. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <unistd.h>
@@ -18,18 +19,21 @@ typedef struct {
     int errors, same;
 } tally;
 
-/* The numbers that decide what is computed, by a walk over everything loaded in its fp32 or packed form. */
+/* The numbers that decide what is computed, by a walk over everything loaded in its fp32 or packed
+ * form. */
 static uint64_t fingerprint(const glm4v_model *m)
 {
     uint64_t h = 0xcbf29ce484222325u;
     for (uint32_t i = 0; i < m->plan.n; i++) {
         const glm4v_item *item = &m->plan.items[i];
-        const unsigned char *p = item->kind == GLM4V_ITEM_LINEAR  ? item->to.linear->data
-                                 : item->kind == GLM4V_ITEM_TABLE ? item->to.table->data
-                                                                  : (const unsigned char *)*item->to.vector;
-        uint64_t n = item->kind == GLM4V_ITEM_LINEAR  ? item->to.linear->bytes
-                     : item->kind == GLM4V_ITEM_TABLE ? item->to.table->bytes
-                                                      : (uint64_t)item->n_out * (uint64_t)item->n_in * 4;
+        const unsigned char *p = item->kind == GLM4V_ITEM_LINEAR ? item->to.linear->data
+                                 : item->kind == GLM4V_ITEM_TABLE
+                                     ? item->to.table->data
+                                     : (const unsigned char *)*item->to.vector;
+        uint64_t n = item->kind == GLM4V_ITEM_LINEAR ? item->to.linear->bytes
+                     : item->kind == GLM4V_ITEM_TABLE
+                         ? item->to.table->bytes
+                         : (uint64_t)item->n_out * (uint64_t)item->n_in * 4;
         for (uint64_t k = 0; k < n; k++)
             h = (h ^ p[k]) * 0x100000001b3u;
     }
@@ -69,7 +73,7 @@ static void look(tally *t, uint64_t whole, const char *what, size_t at)
 {
     glm4v_model_info info;
     memset(&err, 0, sizeof err);
-    int rc = glm4v_model_inspect(dir, &(glm4v_model_options){ .weights_only = 1 }, &info, &err);
+    int rc = glm4v_model_inspect(dir, &(glm4v_model_options) { .weights_only = 1 }, &info, &err);
     if (rc) {
         check_error(rc, what, at);
         t->errors++;
@@ -78,7 +82,8 @@ static void look(tally *t, uint64_t whole, const char *what, size_t at)
     t->same++;
     uint64_t h = load();
     if (h != whole)
-        test_fail(__FILE__, __LINE__, "%s at %zu loads another model (%s)", what, at, h ? "" : err.msg);
+        test_fail(__FILE__, __LINE__, "%s at %zu loads another model (%s)", what, at,
+                  h ? "" : err.msg);
 }
 
 static void sweep_lengths(const char *name, size_t end, size_t whole_len)
@@ -198,7 +203,8 @@ static void a_cut_configuration_is_an_error(void)
     sweep_lengths("config.json", len, len);
 }
 
-/* A bit may turn one permitted value into another (an epsilon, an id): the weights must then still be the same. */
+/* A bit may turn one permitted value into another (an epsilon, an id): the weights must then still
+ * be the same. */
 static void a_turned_bit_in_the_configuration_never_changes_the_weights(void)
 {
     file_text t = file_read(dir, "config.json");
@@ -239,8 +245,8 @@ static int open_text(text_parts *out)
     return rc;
 }
 
-/* The same control ids. Names without which the family still works may be gone: nothing else tells that such a name
- * was there before. */
+/* The same control ids. Names without which the family still works may be gone: nothing else tells
+ * that such a name was there before. */
 static bool same_chat(const glm4v_chat *a, const glm4v_chat *whole)
 {
     glm4v_chat b = *whole;
@@ -327,7 +333,8 @@ static void in_model(const tiny_model_options *options, const char *name, void (
 
 int main(int argc, char **argv)
 {
-    const tiny_model_options single = { .weights_only = true }, sharded = { .weights_only = true, .shards = 2 };
+    const tiny_model_options single = { .weights_only = true },
+                             sharded = { .weights_only = true, .shards = 2 };
     const tiny_model_options tiktoken = { .tiktoken = true };
     if (argc > 1 && !strcmp(argv[1], "weights")) {
         IN(&single, a_cut_weight_file_is_an_error);

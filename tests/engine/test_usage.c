@@ -16,7 +16,7 @@ static void the_loop_of_the_header_describes_a_picture(void)
 
 static void the_loop_of_the_header_reports_a_missing_model(void)
 {
-    CHECK_EQ(caption("/nonexistent", (uint8_t[]){ 1, 2, 3 }, 1, 1), GLM4V_ERR_NOT_FOUND);
+    CHECK_EQ(caption("/nonexistent", (uint8_t[]) { 1, 2, 3 }, 1, 1), GLM4V_ERR_NOT_FOUND);
 }
 
 int main(void)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* P-06: hostile config.json, generation_config.json and processor files, up to the plan of the weights. The first byte
- * chooses the file, the rest is its text or edits of a valid one. What is taken keeps the promises that the forward
- * passes build on. */
+/* P-06: hostile config.json, generation_config.json and processor files, up to the plan of the
+ * weights. The first byte chooses the file, the rest is its text or edits of a valid one. What is
+ * taken keeps the promises that the forward passes build on. */
 #define _GNU_SOURCE
 #include <math.h>
 #include <stdbool.h>
@@ -13,8 +13,9 @@
 #include "model.h"
 #include "tiny_model.h"
 
-static const char *const names[] = { "config.json", "generation_config.json", "preprocessor_config.json",
-                                     "video_preprocessor_config.json", "config.json" };
+static const char *const names[] = { "config.json", "generation_config.json",
+                                     "preprocessor_config.json", "video_preprocessor_config.json",
+                                     "config.json" };
 enum { N_FILES = sizeof names / sizeof *names };
 static char dir[512];
 static file_text texts[N_FILES]; /* the valid ones; config.json in both layouts */
@@ -30,11 +31,12 @@ static void start(void)
     FUZZ_CHECK(!tiny_model_mkdtemp(dir, sizeof dir));
     atexit(remove_dir);
     glm4v_config config;
-    FUZZ_CHECK(!tiny_model_write(dir, &(tiny_model_options){ .flat_config = true }));
+    FUZZ_CHECK(!tiny_model_write(dir, &(tiny_model_options) { .flat_config = true }));
     FUZZ_CHECK(!glm4v_config_read(&config, dir, true, NULL));
     texts[N_FILES - 1] = file_read(dir, "config.json");
     FUZZ_CHECK(!tiny_model_write(dir, NULL));
-    file_write_text(dir, "generation_config.json", "{\"eos_token_id\": [1, 2, 320], \"temperature\": 0.8}");
+    file_write_text(dir, "generation_config.json",
+                    "{\"eos_token_id\": [1, 2, 320], \"temperature\": 0.8}");
     for (int i = 0; i < N_FILES; i++) {
         if (i < N_FILES - 1)
             texts[i] = file_read(dir, names[i]);
@@ -45,7 +47,8 @@ static void start(void)
 
 static void check_processor(const glm4v_processor_config *p)
 {
-    FUZZ_CHECK(p->min_pixels >= 1 && p->min_pixels <= p->max_pixels && p->max_pixels <= (uint64_t)1 << 40);
+    FUZZ_CHECK(p->min_pixels >= 1 && p->min_pixels <= p->max_pixels &&
+               p->max_pixels <= (uint64_t)1 << 40);
     for (int i = 0; i < 3; i++)
         FUZZ_CHECK(isfinite(p->mean[i]) && isfinite(p->std[i]) && p->std[i] > 0);
 }
@@ -54,17 +57,21 @@ static void check_config(const glm4v_config *c)
 {
     const glm4v_text_config *t = &c->text;
     const glm4v_vision_config *v = &c->vision;
-    const int32_t ids[] = { c->image_id, c->video_id, c->image_start_id, c->image_end_id, c->video_start_id,
-                            c->video_end_id };
+    const int32_t ids[] = { c->image_id,     c->video_id,       c->image_start_id,
+                            c->image_end_id, c->video_start_id, c->video_end_id };
     FUZZ_CHECK(t->vocab > 0 && t->hidden > 0 && t->ffn > 0 && t->layers > 0 && t->context > 0);
     FUZZ_CHECK(t->heads > 0 && t->kv_heads > 0 && t->heads % t->kv_heads == 0 && t->head_dim > 0);
     FUZZ_CHECK(t->rotary_dim > 0 && t->rotary_dim % 2 == 0 && t->rotary_dim <= t->head_dim);
     FUZZ_CHECK(t->mrope[0] >= 0 && t->mrope[1] >= 0 && t->mrope[2] >= 0);
     FUZZ_CHECK(2 * (t->mrope[0] + t->mrope[1] + t->mrope[2]) == t->rotary_dim);
-    FUZZ_CHECK(isfinite(t->norm_eps) && t->norm_eps >= 0 && isfinite(t->rope_theta) && t->rope_theta >= 1);
-    FUZZ_CHECK(v->hidden > 0 && v->layers > 0 && v->heads > 0 && v->hidden == v->heads * v->head_dim);
-    FUZZ_CHECK(v->head_dim % 4 == 0 && v->ffn == v->out_hidden && v->out_hidden == t->hidden && v->merger_ffn > 0);
-    FUZZ_CHECK(v->patch > 0 && v->temporal > 0 && v->merge > 0 && v->channels == 3 && v->table_side > 0);
+    FUZZ_CHECK(isfinite(t->norm_eps) && t->norm_eps >= 0 && isfinite(t->rope_theta) &&
+               t->rope_theta >= 1);
+    FUZZ_CHECK(v->hidden > 0 && v->layers > 0 && v->heads > 0 &&
+               v->hidden == v->heads * v->head_dim);
+    FUZZ_CHECK(v->head_dim % 4 == 0 && v->ffn == v->out_hidden && v->out_hidden == t->hidden &&
+               v->merger_ffn > 0);
+    FUZZ_CHECK(v->patch > 0 && v->temporal > 0 && v->merge > 0 && v->channels == 3 &&
+               v->table_side > 0);
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
         FUZZ_CHECK(ids[i] >= -1 && ids[i] < t->vocab);
     FUZZ_CHECK(c->n_stop_ids >= 0 && c->n_stop_ids <= GLM4V_MAX_STOP_IDS);
@@ -117,7 +124,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_config(&config);
         check_plan(&config);
     } else {
-        FUZZ_CHECK(err.code == rc && err.msg[0] && (rc == GLM4V_ERR_FORMAT || rc == GLM4V_ERR_UNSUPPORTED));
+        FUZZ_CHECK(err.code == rc && err.msg[0] &&
+                   (rc == GLM4V_ERR_FORMAT || rc == GLM4V_ERR_UNSUPPORTED));
     }
     FUZZ_CHECK(glm4v_mem_live() == live);
     return 0;

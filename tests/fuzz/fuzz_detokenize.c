@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* P-11: any bytes, split at any token borders, come out as the same clean UTF-8. The input's first half tells the
- * borders (lengths of tokens), the second half the bytes; a vocabulary is made of exactly these tokens. The expected
- * text comes from a second decoder, written here from the WHATWG text alone. A second pass takes the bytes as ids of
- * the small vocabulary, control tokens included. */
+/* P-11: any bytes, split at any token borders, come out as the same clean UTF-8. The input's first
+ * half tells the borders (lengths of tokens), the second half the bytes; a vocabulary is made of
+ * exactly these tokens. The expected text comes from a second decoder, written here from the WHATWG
+ * text alone. A second pass takes the bytes as ids of the small vocabulary, control tokens
+ * included. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +20,8 @@ static glm4v_chat small_chat;
 
 static void start(void)
 {
-    FUZZ_CHECK(glm4v_tokenizer_open(&small, SOURCE_ROOT "/tests/data/tokenizer/glm-4.1v", NULL) == 0);
+    FUZZ_CHECK(glm4v_tokenizer_open(&small, SOURCE_ROOT "/tests/data/tokenizer/glm-4.1v", NULL) ==
+               0);
     const glm4v_config config = {
         .text.vocab = 4096,
         .image_id = glm4v_tokenizer_control(small, "<|image|>"),
@@ -33,7 +35,8 @@ static void start(void)
 
 /* ---- the expected text ---- */
 
-/* The "UTF-8 decoder" of the WHATWG Encoding standard, step by step; what is incomplete at the end is dropped. */
+/* The "UTF-8 decoder" of the WHATWG Encoding standard, step by step; what is incomplete at the end
+ * is dropped. */
 static size_t decode(uint32_t *out, const uint8_t *s, size_t len)
 {
     uint32_t code = 0;
@@ -84,8 +87,8 @@ static size_t decode(uint32_t *out, const uint8_t *s, size_t len)
 
 static bool unwanted(uint32_t c)
 {
-    return (c <= 0x1F && c != '\n' && c != '\t') || (c >= 0x7F && c <= 0x9F) || (c >= 0x202A && c <= 0x202E) ||
-           (c >= 0x2066 && c <= 0x2069);
+    return (c <= 0x1F && c != '\n' && c != '\t') || (c >= 0x7F && c <= 0x9F) ||
+           (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
 }
 
 /* Clean, without white space in front. */
@@ -106,7 +109,8 @@ static size_t put_line(char *out, const uint8_t *s, size_t len, int rank)
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     size_t n = 0;
     for (size_t i = 0; i < len; i += 3) {
-        uint32_t group = (uint32_t)s[i] << 16 | (i + 1 < len ? s[i + 1] << 8 : 0) | (i + 2 < len ? s[i + 2] : 0);
+        uint32_t group =
+            (uint32_t)s[i] << 16 | (i + 1 < len ? s[i + 1] << 8 : 0) | (i + 2 < len ? s[i + 2] : 0);
         for (int k = 0; k < 4; k++)
             out[n++] = i + (size_t)(k ? k - 1 : 0) < len ? digits[group >> (18 - 6 * k) & 63] : '=';
     }
@@ -123,7 +127,8 @@ typedef struct {
     int n_ranks;
 } cut_tokens;
 
-/* Id of the next token, bytes [start, start + len): its byte, that of an equal one before it, or a new one. */
+/* Id of the next token, bytes [start, start + len): its byte, that of an equal one before it, or a
+ * new one. */
 static int32_t id_for(cut_tokens *c, const uint8_t *bytes, size_t start, size_t len)
 {
     if (len == 1)
@@ -135,11 +140,13 @@ static int32_t id_for(cut_tokens *c, const uint8_t *bytes, size_t start, size_t 
     return c->n_ranks++;
 }
 
-static void cut_bytes(cut_tokens *c, const uint8_t *borders, size_t n_borders, const uint8_t *bytes, size_t len)
+static void cut_bytes(cut_tokens *c, const uint8_t *borders, size_t n_borders, const uint8_t *bytes,
+                      size_t len)
 {
     c->n = c->n_text = 0;
     for (c->n_ranks = 0; c->n_ranks < 256; c->n_ranks++)
-        c->n_text += put_line(c->text + c->n_text, &(uint8_t){ (uint8_t)c->n_ranks }, 1, c->n_ranks);
+        c->n_text +=
+            put_line(c->text + c->n_text, &(uint8_t) { (uint8_t)c->n_ranks }, 1, c->n_ranks);
     for (size_t i = 0; i < len; i += c->len[c->n++]) {
         size_t n = n_borders ? 1 + borders[c->n % n_borders] % 7u : 1;
         n = n < len - i ? n : len - i;
@@ -150,7 +157,8 @@ static void cut_bytes(cut_tokens *c, const uint8_t *borders, size_t n_borders, c
 }
 
 /* Push bytes [0, len) cut into tokens of the lengths that borders tells, and compare. */
-static void check_borders(const uint8_t *borders, size_t n_borders, const uint8_t *bytes, size_t len)
+static void check_borders(const uint8_t *borders, size_t n_borders, const uint8_t *bytes,
+                          size_t len)
 {
     static cut_tokens c;
     static char expected[3 * MAX_BYTES + 1], stream[3 * MAX_BYTES + 1];
@@ -158,7 +166,9 @@ static void check_borders(const uint8_t *borders, size_t n_borders, const uint8_
     cut_bytes(&c, borders, n_borders, bytes, len);
     glm4v_tokenizer *t = NULL;
     glm4v_detokenizer d;
-    const glm4v_chat none = { .think = -1, .think_end = -1, .answer = -1, .answer_end = -1, .box = -1, .box_end = -1 };
+    const glm4v_chat none = {
+        .think = -1, .think_end = -1, .answer = -1, .answer_end = -1, .box = -1, .box_end = -1
+    };
     FUZZ_CHECK(glm4v_tokenizer_parse(&t, false, c.text, c.n_text, NULL, 0, NULL) == 0);
     FUZZ_CHECK(glm4v_detokenizer_init(&d, t, &none, false, MAX_BYTES, NULL) == 0);
     for (size_t i = 0; i < c.n; i++) {
@@ -197,7 +207,8 @@ static void check_ids(const uint8_t *data, size_t size)
     glm4v_detokenizer d;
     bool fits = true;
     /* few tokens promised, many pushed: the limit must hold */
-    FUZZ_CHECK(glm4v_detokenizer_init(&d, small, &small_chat, size & 1, 1 + (uint32_t)size / 64, NULL) == 0);
+    FUZZ_CHECK(glm4v_detokenizer_init(&d, small, &small_chat, size & 1, 1 + (uint32_t)size / 64,
+                                      NULL) == 0);
     for (size_t i = 0; fits && i < size; i++) {
         int32_t id = data[i] < 0xE0 ? data[i] : glm4v_tokenizer_size(small) - (data[i] - 0xDF);
         const char *text;

@@ -9,7 +9,8 @@
 
 static const char base_text[] =
     "{\"metadata\":{\"total_size\":256},\"weight_map\":{"
-    "\"a.weight\":\"model-00001-of-00003.safetensors\",\"b.bias\":\"model-00001-of-00003.safetensors\","
+    "\"a.weight\":\"model-00001-of-00003.safetensors\",\"b.bias\":\"model-00001-of-00003."
+    "safetensors\","
     "\"c\":\"model-00002-of-00003.safetensors\",\"d\":\"model-00003-of-00003.safetensors\","
     "\"e\":\"model-00003-of-00003.safetensors\"}}";
 
@@ -21,10 +22,12 @@ static void check_names(const char *text, size_t len, uint32_t n_shards)
     const char *tensor;
     size_t n = 0;
     FUZZ_CHECK(root);
-    json_object_foreach(json_object_get(root, "weight_map"), tensor, file) {
+    json_object_foreach(json_object_get(root, "weight_map"), tensor, file)
+    {
         const char *name = json_string_value(file);
         FUZZ_CHECK(name && name[0] && name[0] != '.' && !strchr(name, '/') && !strchr(name, '\\'));
-        FUZZ_CHECK(strlen(name) > sizeof end - 1 && !strcmp(name + strlen(name) - (sizeof end - 1), end));
+        FUZZ_CHECK(strlen(name) > sizeof end - 1 &&
+                   !strcmp(name + strlen(name) - (sizeof end - 1), end));
         n++;
     }
     FUZZ_CHECK(n_shards >= 1 && n_shards <= n && n_shards <= GLM4V_MAX_SHARDS);
@@ -39,7 +42,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     glm4v_error err = { 0 };
     if (!base.n) {
         json_base_init(&base, base_text, sizeof base_text - 1);
-        FUZZ_CHECK(!glm4v_checkpoint_check_index(base_text, sizeof base_text - 1, &n_shards, &err) && n_shards == 3);
+        FUZZ_CHECK(
+            !glm4v_checkpoint_check_index(base_text, sizeof base_text - 1, &n_shards, &err) &&
+            n_shards == 3);
     }
     char *text = json_input(&base, data, size, &len);
     int rc = glm4v_checkpoint_check_index(text, len, &n_shards, &err);

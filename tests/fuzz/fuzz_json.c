@@ -10,7 +10,8 @@
 static const char base_text[] =
     "{\"a\":[1,-2,3.5,1e3,-0.25E-2,0],\"b\":{\"c\":null,\"d\":true,\"e\":false},"
     "\"f\":\"x\\u00e9\\ud83d\\ude00\\n\\\\\","
-    "\"g\":[[],{},[{\"h\":\"\xe4\xb8\x80\"}]],\"i\":9223372036854775807,\"j\":-9223372036854775808,\"k\":5e-324}";
+    "\"g\":[[],{},[{\"h\":\"\xe4\xb8\x80\"}]],\"i\":9223372036854775807,\"j\":-9223372036854775808,"
+    "\"k\":5e-324}";
 
 /* jansson has no limit of the length of a number; ours is far above any that means something. */
 static bool has_long_number(const char *text, size_t len)
@@ -30,7 +31,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     json_t *ours = NULL;
     if (!base.n) {
         json_base_init(&base, base_text, sizeof base_text - 1);
-        FUZZ_CHECK(!glm4v_json_parse(&ours, base_text, sizeof base_text - 1, "f", &GLM4V_JSON_CONFIG, &err));
+        FUZZ_CHECK(!glm4v_json_parse(&ours, base_text, sizeof base_text - 1, "f",
+                                     &GLM4V_JSON_CONFIG, &err));
         json_decref(ours);
         ours = NULL;
     }
@@ -41,9 +43,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     json_t *theirs = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
     if (ours)
         FUZZ_CHECK(theirs && json_equal(ours, theirs));
-    else if (theirs) /* refused for a limit that jansson does not have; it also overlooks a NUL behind a number */
-        FUZZ_CHECK(memchr(text, 0, len) || strstr(err.msg, "deeper than") || strstr(err.msg, "more than") ||
-                   strstr(err.msg, "longer than") || strstr(err.msg, "would take") || has_long_number(text, len));
+    /* refused for a limit that jansson does not have; it also overlooks a NUL behind a number */
+    else if (theirs)
+        FUZZ_CHECK(memchr(text, 0, len) || strstr(err.msg, "deeper than") ||
+                   strstr(err.msg, "more than") || strstr(err.msg, "longer than") ||
+                   strstr(err.msg, "would take") || has_long_number(text, len));
     json_decref(ours);
     json_decref(theirs);
     free(text);

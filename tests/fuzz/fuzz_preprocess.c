@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* P-09: pictures of any size, stride and content become the patches that a slow second implementation makes of them, in
- * one byte order of work (whole picture, pixel by pixel); sizes and clip samples keep their promises for any input. */
+/* P-09: pictures of any size, stride and content become the patches that a slow second
+ * implementation makes of them, in one byte order of work (whole picture, pixel by pixel); sizes
+ * and clip samples keep their promises for any input. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,8 @@
 #define MAX_GRID 6
 
 static const glm4v_processor_config processor = {
-    .min_pixels = 784, .max_pixels = 100000, .mean = { 0.5, 0.4, 0.3 }, .std = { 0.2, 0.3, 0.4 } };
+    .min_pixels = 784, .max_pixels = 100000, .mean = { 0.5, 0.4, 0.3 }, .std = { 0.2, 0.3, 0.4 }
+};
 static const glm4v_vision_config vision = { .patch = 14, .temporal = 2, .merge = 2 };
 static glm4v_preprocessor *preprocessor;
 
@@ -45,7 +47,8 @@ static double cubic(double x)
 /* Sample x of n_out of a line of n_in bytes, step apart. */
 static uint8_t sample(const uint8_t *line, size_t step, int n_in, int n_out, int x)
 {
-    double scale = (double)n_in / n_out, wide = scale > 1 ? scale : 1, center = (x + 0.5) * scale, sum = 0;
+    double scale = (double)n_in / n_out, wide = scale > 1 ? scale : 1, center = (x + 0.5) * scale,
+           sum = 0;
     int lo = (int)(center - 2 * wide + 0.5), hi = (int)(center + 2 * wide + 0.5);
     int64_t acc = 1 << 21;
     lo = lo < 0 ? 0 : lo;
@@ -67,7 +70,8 @@ static void slow_resize(uint8_t *out, const glm4v_image *image, int ow, int oh)
     static uint8_t wide[3 * MAX_SIDE * 14 * MAX_GRID];
     for (int y = 0; y < image->height; y++)
         for (int x = 0; x < 3 * ow; x++)
-            wide[y * 3 * ow + x] = sample(image->data + y * image->stride + x % 3, 3, image->width, ow, x / 3);
+            wide[y * 3 * ow + x] =
+                sample(image->data + y * image->stride + x % 3, 3, image->width, ow, x / 3);
     for (int y = 0; y < oh; y++)
         for (int x = 0; x < 3 * ow; x++)
             out[y * 3 * ow + x] = sample(wide + x, (size_t)(3 * ow), image->height, oh, y);
@@ -96,7 +100,7 @@ static glm4v_image make_image(reader *r, uint8_t **block)
     uint32_t first = take(r), step = take(r);
     for (size_t i = 0; i < size; i++)
         (*block)[i] = (uint8_t)(r->at < r->size ? r->data[r->at++] : first + step * i + (i >> 3));
-    return (glm4v_image){ *block, w, h, stride, 0 };
+    return (glm4v_image) { *block, w, h, stride, 0 };
 }
 
 static void fuzz_picture(reader *r)
@@ -109,7 +113,8 @@ static void fuzz_picture(reader *r)
         images[1] = make_image(r, &blocks[1]);
     const glm4v_image *frames[2] = { &images[0], &images[pair] };
     float *patches = malloc((size_t)(gh * gw) * 1176 * sizeof *patches);
-    FUZZ_CHECK(patches && !glm4v_preprocess_run(preprocessor, patches, frames, (uint32_t)gh, (uint32_t)gw, NULL, NULL));
+    FUZZ_CHECK(patches && !glm4v_preprocess_run(preprocessor, patches, frames, (uint32_t)gh,
+                                                (uint32_t)gw, NULL, NULL));
     check_patches(patches, frames[0], 0, gh, gw);
     check_patches(patches, frames[1], 1, gh, gw);
     free(patches);
@@ -119,9 +124,11 @@ static void fuzz_picture(reader *r)
 
 static void fuzz_size(reader *r)
 {
-    int64_t n = 2 + take(r) * 3, h = (int64_t)(take(r) << 8 | take(r)), w = (int64_t)(take(r) << 8 | take(r));
+    int64_t n = 2 + take(r) * 3, h = (int64_t)(take(r) << 8 | take(r)),
+            w = (int64_t)(take(r) << 8 | take(r));
     int64_t factor = 1 + take(r) % 64, rh = -1, rw = -1;
-    uint64_t min = (uint64_t)take(r) << take(r) % 16, max = min + ((uint64_t)take(r) << take(r) % 24);
+    uint64_t min = (uint64_t)take(r) << take(r) % 16,
+             max = min + ((uint64_t)take(r) << take(r) % 24);
     int rc = glm4v_smart_resize(n, h, w, factor, min, max, &rh, &rw, NULL);
     if (rc)
         FUZZ_CHECK(rh == -1 && rw == -1);

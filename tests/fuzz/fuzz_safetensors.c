@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* P-01: a hostile safetensors header. The first two bytes tell how many data bytes follow the header, the third chooses
- * between text and edits of a valid header. What is taken must fill the data exactly once. */
+/* P-01: a hostile safetensors header. The first two bytes tell how many data bytes follow the
+ * header, the third chooses between text and edits of a valid header. What is taken must fill the
+ * data exactly once. */
 #include "fuzz.h"
 #include "json_edits.h"
 #include "mem.h"
@@ -25,13 +26,15 @@ static void check(const glm4v_checkpoint *c, uint64_t header, uint64_t data_byte
         for (int d = 0; d < t->rank; d++)
             bytes *= (uint64_t)t->shape[d];
         FUZZ_CHECK(bytes == t->size);
-        FUZZ_CHECK(t->offset >= header && t->size <= data_bytes && t->offset - header <= data_bytes - t->size);
+        FUZZ_CHECK(t->offset >= header && t->size <= data_bytes &&
+                   t->offset - header <= data_bytes - t->size);
         FUZZ_CHECK(glm4v_checkpoint_find(c, t->name) == t);
         FUZZ_CHECK(i == 0 || strcmp(glm4v_checkpoint_at(c, i - 1)->name, t->name) < 0);
         sum += t->size;
         for (uint32_t k = 0; k < i && n < 64; k++) { /* no two share a byte */
             const glm4v_tensor *u = glm4v_checkpoint_at(c, k);
-            FUZZ_CHECK(!t->size || !u->size || t->offset + t->size <= u->offset || u->offset + u->size <= t->offset);
+            FUZZ_CHECK(!t->size || !u->size || t->offset + t->size <= u->offset ||
+                       u->offset + u->size <= t->offset);
         }
         float x;
         FUZZ_CHECK(glm4v_checkpoint_read(c, t, t->size, &x, 1, NULL) == GLM4V_ERR_INTERNAL);
@@ -61,7 +64,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (rc == 0)
         check(c, 8 + len, data_bytes);
     else
-        FUZZ_CHECK(!c && err.code == rc && err.msg[0] && (rc == GLM4V_ERR_FORMAT || rc == GLM4V_ERR_UNSUPPORTED));
+        FUZZ_CHECK(!c && err.code == rc && err.msg[0] &&
+                   (rc == GLM4V_ERR_FORMAT || rc == GLM4V_ERR_UNSUPPORTED));
     glm4v_checkpoint_close(&c);
     FUZZ_CHECK(glm4v_mem_live() == live);
     return 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* P-04: a hostile tokenizer.json: load, encode, decode. The first byte chooses: 0 = what follows is the file;
- * else it is a list of edits of a valid one, so that inputs stay JSON and lie in single values. An edit is four
- * bytes: which value (two, of all strings, numbers and words of the file), what takes its place, and a number
- * for that. */
+/* P-04: a hostile tokenizer.json: load, encode, decode. The first byte chooses: 0 = what follows is
+ * the file; else it is a list of edits of a valid one, so that inputs stay JSON and lie in single
+ * values. An edit is four bytes: which value (two, of all strings, numbers and words of the file),
+ * what takes its place, and a number for that. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,8 +20,8 @@ static uint32_t n_values;
 
 static void read_base(void)
 {
-    FUZZ_CHECK(glm4v_read_file(&base, &base_len, SOURCE_ROOT "/tests/data/tokenizer/glm-4.1v", "tokenizer.json",
-                               1 << 20, NULL) == 0);
+    FUZZ_CHECK(glm4v_read_file(&base, &base_len, SOURCE_ROOT "/tests/data/tokenizer/glm-4.1v",
+                               "tokenizer.json", 1 << 20, NULL) == 0);
     for (size_t i = 0; i < base_len && n_values < MAX_VALUES; i++) {
         size_t start = i;
         if (base[i] == '"') {
@@ -41,14 +41,32 @@ static void read_base(void)
 /* Text that takes the place of a value. */
 static size_t replacement(char *out, size_t room, uint8_t kind, uint8_t number)
 {
-    static const char *const words[] = { "null", "true", "false", "-1", "2097151", "2097152", "9223372036854775807",
-                                         "1e308", "\"\"", "[]", "{}", "\"\\u0000\"", "\"\\ud83d\\ude00\"", "[[]]",
-                                         "\"<think>\"", "\"a b\"", "\"\u0120\u0120\"", "", "1, 2", "\"x\": 1" };
+    static const char *const words[] = { "null",
+                                         "true",
+                                         "false",
+                                         "-1",
+                                         "2097151",
+                                         "2097152",
+                                         "9223372036854775807",
+                                         "1e308",
+                                         "\"\"",
+                                         "[]",
+                                         "{}",
+                                         "\"\\u0000\"",
+                                         "\"\\ud83d\\ude00\"",
+                                         "[[]]",
+                                         "\"<think>\"",
+                                         "\"a b\"",
+                                         "\"\u0120\u0120\"",
+                                         "",
+                                         "1, 2",
+                                         "\"x\": 1" };
     const uint32_t n = sizeof words / sizeof *words;
     if (kind % 4 == 0)
         return (size_t)snprintf(out, room, "%u", number * (kind / 4 + 1u));
     if (kind % 4 == 1 && n_values) { /* another value of the file */
-        uint32_t other = ((uint32_t)kind << 8 | number) % n_values, len = value_end[other] - value_start[other];
+        uint32_t other = ((uint32_t)kind << 8 | number) % n_values,
+                 len = value_end[other] - value_start[other];
         if (len < room)
             memcpy(out, base + value_start[other], len);
         return len < room ? len : 0;
@@ -65,7 +83,8 @@ static char *edited(const uint8_t *edits, size_t size, size_t *len)
     *len = base_len;
     for (int i = 0; i < 16 && size >= 4; i++, edits += 4, size -= 4) {
         uint32_t which = ((uint32_t)edits[0] << 8 | edits[1]) % n_values;
-        /* positions are those of the valid file: later edits may hit another place, which is as good */
+        /* positions are those of the valid file: later edits may hit another place, which is as
+         * good */
         size_t start = value_start[which], end = value_end[which];
         size_t n = replacement(with, sizeof with, edits[2], edits[3]);
         if (end > *len)

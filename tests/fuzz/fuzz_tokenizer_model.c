@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* P-05: a hostile tokenizer.model, and any bytes as text. The first byte chooses: 0 = what follows is the file, alone;
- * 1 = lines appended to a valid file; else it is text, encoded on the small vocabularies within a budget of steps. */
+/* P-05: a hostile tokenizer.model, and any bytes as text. The first byte chooses: 0 = what follows
+ * is the file, alone; 1 = lines appended to a valid file; else it is text, encoded on the small
+ * vocabularies within a budget of steps. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,7 +19,8 @@ static glm4v_tokenizer *small[2]; /* by ranks, and by merges */
 
 static void start(void)
 {
-    FUZZ_CHECK(glm4v_read_file(&base, &base_len, DATA "chatglm4v", "tokenizer.model", 1 << 20, NULL) == 0);
+    FUZZ_CHECK(
+        glm4v_read_file(&base, &base_len, DATA "chatglm4v", "tokenizer.model", 1 << 20, NULL) == 0);
     FUZZ_CHECK(glm4v_tokenizer_open(&small[0], DATA "chatglm4v", NULL) == 0);
     FUZZ_CHECK(glm4v_tokenizer_open(&small[1], DATA "glm-4.1v", NULL) == 0);
 }

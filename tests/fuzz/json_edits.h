@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Structure-aware input: a valid JSON text in which single values are replaced, so that what is tried stays JSON and
- * lies in one place. An edit is four bytes: which value (two), what takes its place, and a number for that. */
+/* Structure-aware input: a valid JSON text in which single values are replaced, so that what is
+ * tried stays JSON and lies in one place. An edit is four bytes: which value (two), what takes its
+ * place, and a number for that. */
 #ifndef GLM4V_FUZZ_JSON_EDITS_H
 #define GLM4V_FUZZ_JSON_EDITS_H
 
@@ -45,16 +46,52 @@ static void json_base_init(json_base *b, const char *text, size_t len)
 static size_t json_replacement(char *out, const json_base *b, uint8_t kind, uint8_t number)
 {
     static const char *const words[] = {
-        "null", "true", "false", "0", "-1", "1", "2", "128", "0.5", "1e308", "-0.0", "1e-308", "65536", "2097152",
-        "2147483647", "2147483648", "4294967296", "281474976710656", "9223372036854775807", "-9223372036854775808",
-        "18446744073709551616", "\"\"", "[]", "{}", "[[]]", "[1,1,1,1,1,1,1,1,1]", "\"F32\"", "\"BF16\"", "\"I64\"",
-        "\"../x.safetensors\"", "\"/etc/passwd\"", "\"x.safetensors\"", "\"\\u0000\"", "\"\\ud83d\\ude00\"", "", "1, 2",
-        "\"x\": 1", "\"__metadata__\"", "\"glm46v\"", "\"chatglm\"",
+        "null",
+        "true",
+        "false",
+        "0",
+        "-1",
+        "1",
+        "2",
+        "128",
+        "0.5",
+        "1e308",
+        "-0.0",
+        "1e-308",
+        "65536",
+        "2097152",
+        "2147483647",
+        "2147483648",
+        "4294967296",
+        "281474976710656",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "18446744073709551616",
+        "\"\"",
+        "[]",
+        "{}",
+        "[[]]",
+        "[1,1,1,1,1,1,1,1,1]",
+        "\"F32\"",
+        "\"BF16\"",
+        "\"I64\"",
+        "\"../x.safetensors\"",
+        "\"/etc/passwd\"",
+        "\"x.safetensors\"",
+        "\"\\u0000\"",
+        "\"\\ud83d\\ude00\"",
+        "",
+        "1, 2",
+        "\"x\": 1",
+        "\"__metadata__\"",
+        "\"glm46v\"",
+        "\"chatglm\"",
     };
     if (kind % 4 == 0) /* small numbers of every size */
         return (size_t)snprintf(out, EDITS_ROOM, "%u", number * (kind / 4 + 1u));
     if (kind % 4 == 1) { /* another value of the text */
-        uint32_t other = ((uint32_t)kind << 8 | number) % b->n, len = b->end[other] - b->start[other];
+        uint32_t other = ((uint32_t)kind << 8 | number) % b->n,
+                 len = b->end[other] - b->start[other];
         if (len < EDITS_ROOM)
             memcpy(out, b->text + b->start[other], len);
         return len < EDITS_ROOM ? len : 0;
@@ -62,8 +99,8 @@ static size_t json_replacement(char *out, const json_base *b, uint8_t kind, uint
     return (size_t)snprintf(out, EDITS_ROOM, "%s", words[number % (sizeof words / sizeof *words)]);
 }
 
-/* The base with the edits made; free() it. Positions are those of the base: a later edit may hit another place than
- * its value, which is as good. */
+/* The base with the edits made; free() it. Positions are those of the base: a later edit may hit
+ * another place than its value, which is as good. */
 static char *json_edited(const json_base *b, const uint8_t *edits, size_t size, size_t *len)
 {
     char *text = malloc(b->len + EDITS_MAX * EDITS_ROOM), with[EDITS_ROOM];
@@ -71,7 +108,8 @@ static char *json_edited(const json_base *b, const uint8_t *edits, size_t size, 
     *len = b->len;
     for (int i = 0; i < EDITS_MAX && size >= 4; i++, edits += 4, size -= 4) {
         uint32_t which = ((uint32_t)edits[0] << 8 | edits[1]) % b->n;
-        size_t start = b->start[which], end = b->end[which], n = json_replacement(with, b, edits[2], edits[3]);
+        size_t start = b->start[which], end = b->end[which],
+               n = json_replacement(with, b, edits[2], edits[3]);
         if (end > *len)
             continue;
         memmove(text + start + n, text + end, *len - end);
@@ -81,8 +119,8 @@ static char *json_edited(const json_base *b, const uint8_t *edits, size_t size, 
     return text;
 }
 
-/* An input of a target: the first byte tells whether text follows (0) or edits of the base. The result is an exact-size
- * block; free() it. */
+/* An input of a target: the first byte tells whether text follows (0) or edits of the base. The
+ * result is an exact-size block; free() it. */
 static char *json_input(const json_base *b, const uint8_t *data, size_t size, size_t *len)
 {
     char *text, *exact;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Runs a fuzz target over its corpus without a fuzzing engine: replay CORPUS_DIR [MUTANTS [SEED]].
- * First every file as it is, one TAP line each; then MUTANTS changed copies of them, always the same ones for a seed.
- * A failure ends the program: what was running is left in the file replay-failure of the working directory. */
+ * First every file as it is, one TAP line each; then MUTANTS changed copies of them, always the
+ * same ones for a seed. A failure ends the program: what was running is left in the file
+ * replay-failure of the working directory. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <signal.h>
@@ -101,7 +102,8 @@ static void mutate(uint8_t *data, size_t *size)
         break;
     case 1: /* a byte */
         if (n)
-            data[at] = (uint8_t)(draw(3) ? draw(256) : (unsigned char)"\0\xff\"{}[]0-9 \n"[draw(13)]);
+            data[at] =
+                (uint8_t)(draw(3) ? draw(256) : (unsigned char)"\0\xff\"{}[]0-9 \n"[draw(13)]);
         break;
     case 2: /* cut out */
         memmove(data + at, data + at + len, n - at - len);

@@ -9,8 +9,9 @@
  *   mean       text.c       mean |logit| of every prompt position
  *   greedy     decode.c     generated ids
  * A stage stands alone against the float vectors. "vision/c", "prefill/c", "decode/c": the worst
- * single operation beside the C kernels with the same weights and inputs (shadow.h), at levels above
- * C. "STAGE@FORM": against vectors in the file that were computed with that form's rounding. */
+ * single operation beside the C kernels with the same weights and inputs (shadow.h), at levels
+ * above C. "STAGE@FORM": against vectors in the file that were computed with that form's
+ * rounding. */
 #ifndef GLM4V_TESTS_GOLDEN_H
 #define GLM4V_TESTS_GOLDEN_H
 

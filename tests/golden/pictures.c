@@ -37,8 +37,9 @@ typedef struct {
     glm4v_error *err;
 } check;
 
-__attribute__((format(printf, 6, 7))) static void report(const check *c, const char *name, const char *stage,
-                                                          bool equal, double max_abs, const char *format, ...)
+__attribute__((format(printf, 6, 7))) static void report(const check *c, const char *name,
+                                                         const char *stage, bool equal,
+                                                         double max_abs, const char *format, ...)
 {
     pictures_result r = { .equal = equal, .max_abs = max_abs };
     va_list args;
@@ -56,9 +57,10 @@ static bool row_holds(const json_t *row)
 {
     int64_t h = 0, w = 0;
     const json_t *expected = json_array_get(row, 3);
-    int rc = glm4v_smart_resize(json_integer_value(json_array_get(row, 0)), json_integer_value(json_array_get(row, 1)),
-                                json_integer_value(json_array_get(row, 2)), 28, processor.min_pixels,
-                                processor.max_pixels, &h, &w, NULL);
+    int rc = glm4v_smart_resize(json_integer_value(json_array_get(row, 0)),
+                                json_integer_value(json_array_get(row, 1)),
+                                json_integer_value(json_array_get(row, 2)), 28,
+                                processor.min_pixels, processor.max_pixels, &h, &w, NULL);
     if (json_is_null(expected))
         return rc != 0;
     return !rc && h == json_integer_value(json_array_get(expected, 0)) &&
@@ -82,7 +84,8 @@ static int check_sizes(check *c)
             first = i;
         }
     if (wrong)
-        report(c, "smart_resize", "size", false, 0, "%zu of %zu rows differ, the first is row %zu", wrong, n, first);
+        report(c, "smart_resize", "size", false, 0, "%zu of %zu rows differ, the first is row %zu",
+               wrong, n, first);
     else
         report(c, "smart_resize", "size", n > 0, 0, "%zu rows", n);
     json_decref(rows);
@@ -104,7 +107,8 @@ static int read_png(const check *c, const char *name, glm4v_image *image, uint8_
         png_image_free(&png);
         return glm4v_fail(c->err, GLM4V_ERR_IO, "%s: %s", path, png.message);
     }
-    *image = (glm4v_image){ *pixels, (int32_t)png.width, (int32_t)png.height, 3 * (int64_t)png.width, 0 };
+    *image = (glm4v_image) { *pixels, (int32_t)png.width, (int32_t)png.height,
+                             3 * (int64_t)png.width, 0 };
     return 0;
 }
 
@@ -142,8 +146,8 @@ static double to_f16(float x)
     return rint(x / step) * step;
 }
 
-static void compare_f16(const check *c, const char *name, const char *stage, const float *got, size_t n_got,
-                        const float *expected, size_t n)
+static void compare_f16(const check *c, const char *name, const char *stage, const float *got,
+                        size_t n_got, const float *expected, size_t n)
 {
     double max_abs = 0;
     size_t wrong = 0;
@@ -152,11 +156,12 @@ static void compare_f16(const check *c, const char *name, const char *stage, con
         wrong += !(difference == 0);
         max_abs = difference > max_abs ? difference : max_abs;
     }
-    report(c, name, stage, !wrong && n <= n_got, max_abs, "%zu of %zu values differ in f16", wrong, n);
+    report(c, name, stage, !wrong && n <= n_got, max_abs, "%zu of %zu values differ in f16", wrong,
+           n);
 }
 
-static void compare_sums(const check *c, const char *name, const float *got, size_t n_got, const float *expected,
-                         size_t n_rows)
+static void compare_sums(const check *c, const char *name, const float *got, size_t n_got,
+                         const float *expected, size_t n_rows)
 {
     double max_abs = 0;
     size_t length = n_got / n_rows;
@@ -169,7 +174,8 @@ static void compare_sums(const check *c, const char *name, const float *got, siz
     report(c, name, "row sums", max_abs <= SUM_TOLERANCE, max_abs, "%zu rows", n_rows);
 }
 
-static void compare_patches(const check *c, const char *name, const float *patches, size_t n_patches)
+static void compare_patches(const check *c, const char *name, const float *patches,
+                            size_t n_patches)
 {
     size_t n;
     float *expected = read_tensor(c, name, "pixel_values", &n);
@@ -261,7 +267,8 @@ static int check_pictures(check *c)
     if (!rc)
         rc = glm4v_preprocessor_open(&c->preprocessor, &processor, &vision, c->err);
     for (uint32_t i = 0; !rc && i < glm4v_checkpoint_count(c->golden); i++) {
-        const char *tensor = glm4v_checkpoint_at(c->golden, i)->name, *end = strstr(tensor, ".grid_thw");
+        const char *tensor = glm4v_checkpoint_at(c->golden, i)->name,
+                   *end = strstr(tensor, ".grid_thw");
         if (end && !end[9] && end - tensor < (int)sizeof name) {
             snprintf(name, sizeof name, "%.*s", (int)(end - tensor), tensor);
             rc = check_picture(c, name);

@@ -8,11 +8,14 @@
 static const char usage[] =
     "usage: preprocess-check DIR [--json]\n"
     "\n"
-    "Compares sizes, grids, resized pixels and patches with reference vectors: DIR/smart_resize.json, and\n"
-    "DIR/golden.safetensors with a PNG for each picture in it. One line for each picture and stage.\n"
+    "Compares sizes, grids, resized pixels and patches with reference vectors: "
+    "DIR/smart_resize.json, and\n"
+    "DIR/golden.safetensors with a PNG for each picture in it. One line for each picture and "
+    "stage.\n"
     "Processor values are those of the real GLM-4.1V: 12544 to 9633792 pixels.\n"
     "GLM4V_CPU=c|avx2|avx512|amx in the environment lowers the kernel level.\n"
-    "Exit status: 0 everything equal, 1 not so, 2 it could not run, or there was nothing to compare.\n";
+    "Exit status: 0 everything equal, 1 not so, 2 it could not run, or there was nothing to "
+    "compare.\n";
 
 typedef struct {
     bool json;
@@ -25,10 +28,11 @@ static void print_result(void *user, const pictures_result *r)
     o->lines++;
     o->failed += !r->equal;
     if (o->json)
-        printf("{\"case\": \"%s\", \"stage\": \"%s\", \"max_abs\": %.6g, \"equal\": %s}\n", r->name, r->stage,
-               r->max_abs, r->equal ? "true" : "false");
+        printf("{\"case\": \"%s\", \"stage\": \"%s\", \"max_abs\": %.6g, \"equal\": %s}\n", r->name,
+               r->stage, r->max_abs, r->equal ? "true" : "false");
     else
-        printf("%-4s %-24s %-14s max %.3g  %s\n", r->equal ? "ok" : "FAIL", r->name, r->stage, r->max_abs, r->detail);
+        printf("%-4s %-24s %-14s max %.3g  %s\n", r->equal ? "ok" : "FAIL", r->name, r->stage,
+               r->max_abs, r->detail);
 }
 
 int main(int argc, char **argv)
@@ -59,6 +63,7 @@ int main(int argc, char **argv)
         return 2;
     }
     if (!o.lines)
-        fprintf(stderr, "preprocess-check: %s: neither smart_resize.json nor golden.safetensors\n", dir);
+        fprintf(stderr, "preprocess-check: %s: neither smart_resize.json nor golden.safetensors\n",
+                dir);
     return o.failed ? 1 : o.lines ? 0 : 2;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Preprocessing and the interpolated position table against reference vectors: our own small set, and the large one
- * where ../shared holds it. */
+/* Preprocessing and the interpolated position table against reference vectors: our own small set,
+ * and the large one where ../shared holds it. */
 #include <unistd.h>
 
 #include "pictures.h"
@@ -66,8 +66,10 @@ static float *read_table(const char *path)
     unsigned char head[10];
     FILE *file = fopen(path, "rb");
     float *table = malloc(sizeof data);
-    bool good = table && file && fread(head, 1, 10, file) == 10 && !memcmp(head, "\x93NUMPY\1", 7) &&
-                !fseek(file, 10 + head[8] + 256 * head[9], SEEK_SET) && fread(data, sizeof data, 1, file) == 1;
+    bool good = table && file && fread(head, 1, 10, file) == 10 &&
+                !memcmp(head, "\x93NUMPY\1", 7) &&
+                !fseek(file, 10 + head[8] + 256 * head[9], SEEK_SET) &&
+                fread(data, sizeof data, 1, file) == 1;
     for (int i = 0; good && i < WIDTH * SIDE * SIDE; i++)
         table[(i % (SIDE * SIDE)) * WIDTH + i / (SIDE * SIDE)] = data[i];
     if (file)
@@ -82,15 +84,18 @@ static void check_grid(const float *table, const glm4v_checkpoint *golden, const
 {
     const glm4v_vision_config vision = { .hidden = WIDTH, .table_side = SIDE, .merge = 2 };
     uint32_t gh = (uint32_t)t->shape[0], gw = (uint32_t)t->shape[1];
-    float *out = malloc((size_t)gh * gw * WIDTH * sizeof *out), *expected = malloc((size_t)gh * gw * KEPT * 4);
+    float *out = malloc((size_t)gh * gw * WIDTH * sizeof *out),
+          *expected = malloc((size_t)gh * gw * KEPT * 4);
     double worst = 0;
-    REQUIRE(out && expected && !glm4v_checkpoint_read_f32(golden, t, 0, expected, (size_t)gh * gw * KEPT, NULL));
+    REQUIRE(out && expected &&
+            !glm4v_checkpoint_read_f32(golden, t, 0, expected, (size_t)gh * gw * KEPT, NULL));
     glm4v_vision_positions(out, table, gh, gw, &vision);
     for (uint32_t y = 0; y < gh; y++)
         for (uint32_t x = 0; x < gw; x++) {
             size_t row = ((y / 2) * (gw / 2) + x / 2) * 4 + y % 2 * 2 + x % 2;
             for (int c = 0; c < KEPT; c++)
-                worst = fmax(worst, fabs(out[row * WIDTH + (size_t)(c * EVERY)] - expected[(y * gw + x) * KEPT + c]));
+                worst = fmax(worst, fabs(out[row * WIDTH + (size_t)(c * EVERY)] -
+                                         expected[(y * gw + x) * KEPT + c]));
         }
     printf("# grid %s: largest difference %.3g\n", t->name, worst);
     CHECK(worst < 3e-5); /* the reference's coordinates are rounded to fp32; values reach 29 */
@@ -104,11 +109,13 @@ static void the_real_position_table_is_interpolated_as_the_reference_does(void)
     glm4v_checkpoint *golden = NULL;
     glm4v_error err = { 0 };
     snprintf(path, sizeof path, "%s/position_interp.safetensors", test_golden_dir());
-    if (!test_needs("golden", !access(path, R_OK), "no reference position table beside the source tree"))
+    if (!test_needs("golden", !access(path, R_OK),
+                    "no reference position table beside the source tree"))
         return;
     if (glm4v_checkpoint_open_file(&golden, path, &err))
         test_fail(__FILE__, __LINE__, "%s", err.msg);
-    snprintf(path, sizeof path, "%s/../models/glm-4.1v-9b-thinking/pos_embed_weight.npy", test_golden_dir());
+    snprintf(path, sizeof path, "%s/../models/glm-4.1v-9b-thinking/pos_embed_weight.npy",
+             test_golden_dir());
     float *table = read_table(path);
     REQUIRE(table && golden);
     for (uint32_t i = 0; i < glm4v_checkpoint_count(golden); i++)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The shipped model, from picture file to text, in fp32: the same answers as the reference implementation gives on the
- * 100 pictures of tests/data/surface-tiny (its README says how they were made). */
+/* The shipped model, from picture file to text, in fp32: the same answers as the reference
+ * implementation gives on the 100 pictures of tests/data/surface-tiny (its README says how they
+ * were made). */
 #include <jansson.h>
 #include <png.h>
 
@@ -12,7 +13,8 @@
 static glm4v_model *model;
 static glm4v_engine *engine;
 
-/* The reference keeps control tokens in its text: "<think>R</think><answer>A", boxes between box tokens. */
+/* The reference keeps control tokens in its text: "<think>R</think><answer>A", boxes between box
+ * tokens. */
 static void expected_parts(const char *text, char *answer, char *reasoning, size_t size)
 {
     static const char *const marks[] = { "<|begin_of_box|>", "<|end_of_box|>", "<answer>" };
@@ -48,8 +50,10 @@ static uint8_t *read_png(const char *path, glm4v_image *image)
         free(pixels);
         return NULL;
     }
-    *image = (glm4v_image){ .data = pixels, .width = (int32_t)png.width, .height = (int32_t)png.height,
-                            .stride = 3 * (int64_t)png.width };
+    *image = (glm4v_image) { .data = pixels,
+                             .width = (int32_t)png.width,
+                             .height = (int32_t)png.height,
+                             .stride = 3 * (int64_t)png.width };
     return pixels;
 }
 
@@ -61,16 +65,20 @@ static void check_answer(const json_t *line)
     glm4v_error err = { 0 };
     glm4v_result *result = NULL;
     snprintf(path, sizeof path, PICTURES "%s", file);
-    expected_parts(json_string_value(json_object_get(line, "text")), answer, reasoning, sizeof answer);
+    expected_parts(json_string_value(json_object_get(line, "text")), answer, reasoning,
+                   sizeof answer);
     uint8_t *pixels = read_png(path, &image);
     REQUIRE(pixels);
-    glm4v_task task = { .prompt = json_string_value(json_object_get(line, "prompt")), .images = &image, .n_images = 1,
-                        .max_tokens = 512, .thinking = json_is_true(json_object_get(line, "thinking")) };
+    glm4v_task task = { .prompt = json_string_value(json_object_get(line, "prompt")),
+                        .images = &image,
+                        .n_images = 1,
+                        .max_tokens = 512,
+                        .thinking = json_is_true(json_object_get(line, "thinking")) };
     if (glm4v_describe(engine, &task, &result, &err))
         test_fail(__FILE__, __LINE__, "%s: %s", file, err.msg);
     else if (strcmp(result->text, answer) || strcmp(result->reasoning, reasoning))
-        test_fail(__FILE__, __LINE__, "%s: \"%s\" (%s), not \"%s\" (%s)", file, result->text, result->reasoning, answer,
-                  reasoning);
+        test_fail(__FILE__, __LINE__, "%s: \"%s\" (%s), not \"%s\" (%s)", file, result->text,
+                  result->reasoning, answer, reasoning);
     CHECK(!result || result->output_tokens == json_array_size(json_object_get(line, "ids")));
     glm4v_result_free(&result);
     free(pixels);
@@ -96,7 +104,8 @@ static void answers_are_the_reference_implementations(void)
 int main(void)
 {
     glm4v_error err = { 0 };
-    glm4v_model_options options = { .quantization = "text=fp32,vision=fp32,embedding=fp32,lm-head=fp32" };
+    glm4v_model_options options = { .quantization =
+                                        "text=fp32,vision=fp32,embedding=fp32,lm-head=fp32" };
     if (glm4v_model_open(&model, SOURCE_ROOT "/models/surface-tiny", &options, &err) ||
         glm4v_engine_open(&engine, model, NULL, &err)) {
         printf("Bail out! %s\n", err.msg);

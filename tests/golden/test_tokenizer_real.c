@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The tokenizer on the real GLM-4 vocabulary, where ../shared holds it: the reference lines, vectors for what these do
- * not cover, and a tokenizer.json of real size that this program writes from tokenizer.model. */
+/* The tokenizer on the real GLM-4 vocabulary, where ../shared holds it: the reference lines,
+ * vectors for what these do not cover, and a tokenizer.json of real size that this program writes
+ * from tokenizer.model. */
 #define _GNU_SOURCE
 #include <unistd.h>
 
@@ -29,13 +30,16 @@ static glm4v_tokenizer *open_dir(const char *dir)
 static void check_ids(const char *text, const int32_t *expected, size_t n)
 {
     token_ids found = { 0 };
-    CHECK_EQ(glm4v_tokenizer_encode(ranks, text, strlen(text), &found.ids, &found.n, &found.capacity, NULL), 0);
+    CHECK_EQ(glm4v_tokenizer_encode(ranks, text, strlen(text), &found.ids, &found.n,
+                                    &found.capacity, NULL),
+             0);
     if (found.n != n || (n && memcmp(found.ids, expected, n * sizeof *expected) != 0))
         test_fail(__FILE__, __LINE__, "wrong ids for \"%s\"", text);
     glm4v_free(found.ids);
 }
 
-#define IDS(text, ...) check_ids(text, (const int32_t[]){ __VA_ARGS__ }, sizeof((int32_t[]){ __VA_ARGS__ }) / 4)
+#define IDS(text, ...)                                                                             \
+    check_ids(text, (const int32_t[]) { __VA_ARGS__ }, sizeof((int32_t[]) { __VA_ARGS__ }) / 4)
 
 static void vectors_beyond_the_reference_lines_hold(void)
 {
@@ -56,7 +60,8 @@ static void vectors_beyond_the_reference_lines_hold(void)
     IDS(" ", 220);
     IDS("hello", 14978);
     IDS(" hello", 23745);
-    IDS("An increasing sequence: one, two, three.", 2082, 7703, 8499, 25, 825, 11, 1378, 11, 2326, 13);
+    IDS("An increasing sequence: one, two, three.", 2082, 7703, 8499, 25, 825, 11, 1378, 11, 2326,
+        13);
     check_ids("", NULL, 0);
 }
 
@@ -149,10 +154,10 @@ static size_t splits(halves *out, int32_t id)
     const unsigned char *s = (const unsigned char *)glm4v_tokenizer_bytes(ranks, id, &len);
     for (size_t k = 1; k < len; k++) {
         int32_t left = glm4v_vocab_find(ranks, &ranks->text, glm4v_hash_bytes(ranks, s, k), s, k);
-        int32_t right =
-            glm4v_vocab_find(ranks, &ranks->text, glm4v_hash_bytes(ranks, s + k, len - k), s + k, len - k);
+        int32_t right = glm4v_vocab_find(ranks, &ranks->text,
+                                         glm4v_hash_bytes(ranks, s + k, len - k), s + k, len - k);
         if (left >= 0 && right >= 0)
-            out[n++] = (halves){ left, right };
+            out[n++] = (halves) { left, right };
     }
     qsort(out, n, sizeof *out, by_ids);
     return n;
@@ -183,8 +188,8 @@ static bool put_added(FILE *out, const char *config_path)
     const char *key, *separator = "";
     json_object_foreach(json_object_get(config, "added_tokens_decoder"), key, token)
     {
-        fprintf(out, "%s{\"id\": %s, \"content\": \"%s\", \"normalized\": false, \"special\": %s}", separator, key,
-                json_string_value(json_object_get(token, "content")),
+        fprintf(out, "%s{\"id\": %s, \"content\": \"%s\", \"normalized\": false, \"special\": %s}",
+                separator, key, json_string_value(json_object_get(token, "content")),
                 json_is_true(json_object_get(token, "special")) ? "true" : "false");
         separator = ",\n";
     }
@@ -199,11 +204,15 @@ static bool write_json(const char *path, const char *config_path, bool as_lists)
         return false;
     fputs("{\"version\": \"1.0\", \"added_tokens\": [", out);
     bool ok = put_added(out, config_path);
-    fputs("], \"normalizer\": null, \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": "
-          "\"Split\", \"pattern\": {\"Regex\": \"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?"
+    fputs("], \"normalizer\": null, \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": "
+          "[{\"type\": "
+          "\"Split\", \"pattern\": {\"Regex\": "
+          "\"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?"
           "\\\\p{L}+|\\\\p{N}{1,3}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|"
-          "\\\\s+(?!\\\\S)|\\\\s+\"}, \"behavior\": \"Isolated\", \"invert\": false}, {\"type\": \"ByteLevel\", "
-          "\"add_prefix_space\": false, \"use_regex\": false}]}, \"decoder\": {\"type\": \"ByteLevel\"}, \"model\": "
+          "\\\\s+(?!\\\\S)|\\\\s+\"}, \"behavior\": \"Isolated\", \"invert\": false}, {\"type\": "
+          "\"ByteLevel\", "
+          "\"add_prefix_space\": false, \"use_regex\": false}]}, \"decoder\": {\"type\": "
+          "\"ByteLevel\"}, \"model\": "
           "{\"type\": \"BPE\", \"ignore_merges\": true, \"vocab\": {",
           out);
     for (int32_t id = 0; id < N_RANKS; id++) {
@@ -280,7 +289,8 @@ static bool copy_file(const char *from, const char *to)
     return (out ? fclose(out) == 0 : false) && ok;
 }
 
-/* The vocabulary of tokenizer.model with the control tokens of another family's tokenizer_config.json. */
+/* The vocabulary of tokenizer.model with the control tokens of another family's
+ * tokenizer_config.json. */
 static glm4v_tokenizer *with_control(const char *config)
 {
     char from[2][2048], to[2][2048];
@@ -296,8 +306,8 @@ static glm4v_tokenizer *with_control(const char *config)
     return t;
 }
 
-static void check_prompt(const char *config_name, glm4v_config config, bool thinking, const char *expected_format,
-                         const int32_t *expected, size_t n)
+static void check_prompt(const char *config_name, glm4v_config config, bool thinking,
+                         const char *expected_format, const int32_t *expected, size_t n)
 {
     glm4v_tokenizer *t = with_control(config_name);
     glm4v_chat chat;
@@ -305,7 +315,9 @@ static void check_prompt(const char *config_name, glm4v_config config, bool thin
     glm4v_error err = { 0 };
     const glm4v_image image = { 0 };
     const glm4v_grid grid = { 2, 4, 0 };
-    const glm4v_task task = { .prompt = "hello", .images = &image, .n_images = 1, .thinking = thinking };
+    const glm4v_task task = {
+        .prompt = "hello", .images = &image, .n_images = 1, .thinking = thinking
+    };
     REQUIRE(t);
     config.text.vocab = 151552;
     config.vision.merge = 2;
@@ -321,20 +333,21 @@ static void check_prompt(const char *config_name, glm4v_config config, bool thin
     glm4v_tokenizer_close(&t);
 }
 
-#define PROMPT(name, format, image, thinking, ...)                                                          \
-    check_prompt(name, (glm4v_config){ .image_id = image }, thinking, format, (const int32_t[]){ __VA_ARGS__ }, \
-                 sizeof((int32_t[]){ __VA_ARGS__ }) / 4)
+#define PROMPT(name, format, image, thinking, ...)                                                 \
+    check_prompt(name, (glm4v_config) { .image_id = image }, thinking, format,                     \
+                 (const int32_t[]) { __VA_ARGS__ }, sizeof((int32_t[]) { __VA_ARGS__ }) / 4)
 
 static void prompts_have_the_real_ids(void)
 {
     const char *const old = "glm-4.1v-9b-thinking", *const new = "glm-4.5-family";
-    PROMPT(old, "glm-4.1v", 151343, true, 151331, 151333, 151336, 198, 151339, 151343, 151343, 151340, 14978, 151337,
-           198);
-    PROMPT(old, "glm-4.1v", 151343, false, 151331, 151333, 151336, 198, 151339, 151343, 151343, 151340, 14978, 151337,
-           198, 151345, 151346, 151347);
-    PROMPT(new, "glm-4.5", 151363, true, 151331, 151333, 151336, 198, 151339, 151363, 151363, 151340, 14978, 151337);
-    PROMPT(new, "glm-4.5", 151363, false, 151331, 151333, 151336, 198, 151339, 151363, 151363, 151340, 14978, 151360,
-           151337, 198, 151350, 151351);
+    PROMPT(old, "glm-4.1v", 151343, true, 151331, 151333, 151336, 198, 151339, 151343, 151343,
+           151340, 14978, 151337, 198);
+    PROMPT(old, "glm-4.1v", 151343, false, 151331, 151333, 151336, 198, 151339, 151343, 151343,
+           151340, 14978, 151337, 198, 151345, 151346, 151347);
+    PROMPT(new, "glm-4.5", 151363, true, 151331, 151333, 151336, 198, 151339, 151363, 151363,
+           151340, 14978, 151337);
+    PROMPT(new, "glm-4.5", 151363, false, 151331, 151333, 151336, 198, 151339, 151363, 151363,
+           151340, 14978, 151360, 151337, 198, 151350, 151351);
 }
 
 int main(void)
@@ -346,7 +359,8 @@ int main(void)
     snprintf(lines, sizeof lines, "%s/tokenizer_glm4.jsonl", test_golden_dir());
     snprintf(model, sizeof model, "%s/glm-4v-9b", models);
     test_ok = true;
-    if (!test_needs("golden", access(model, R_OK) == 0 && access(lines, R_OK) == 0, "no reference files")) {
+    if (!test_needs("golden", access(model, R_OK) == 0 && access(lines, R_OK) == 0,
+                    "no reference files")) {
         printf("1..0 # SKIP %s\n", test_skip);
         return !test_ok;
     }

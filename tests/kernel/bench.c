@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Timing for check-kernels --bench: median and spread of 11 runs, beside what the machine can do in the same run. */
+/* Timing for check-kernels --bench: median and spread of 11 runs, beside what the machine can do in
+ * the same run. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,8 @@
 enum { RUNS = 11 };
 static const double run_seconds = 0.02;
 
-/* Time that this thread ran: others on the machine delay it less than they delay a clock on the wall. */
+/* Time that this thread ran: others on the machine delay it less than they delay a clock on the
+ * wall. */
 double check_now(void)
 {
     struct timespec now;

@@ -29,7 +29,8 @@ enum {
     AMX = VNNI | GLM4V_CPU_AMX,
 };
 
-/* Levels from the bottom up, and the one that each stands on; what the machine lacks is left out. */
+/* Levels from the bottom up, and the one that each stands on; what the machine lacks is left
+ * out. */
 static const struct {
     unsigned cpu, below;
 } levels[] = { { 0, 0 },         { AVX2, 0 },      { AVX512, AVX2 },

@@ -21,8 +21,8 @@ static void fill_inputs(struct check *t, int n, enum fill kind)
     check_input(t, B);
 }
 
-/* Every sixteenth part of a unit between -110 and 110, where exponentials overflow, underflow and come back as
- * denormals. */
+/* Every sixteenth part of a unit between -110 and 110, where exponentials overflow, underflow and
+ * come back as denormals. */
 static int fill_sweep(struct check *t)
 {
     enum { N = 110 * 2 * 16 + 1 };

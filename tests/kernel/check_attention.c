@@ -35,7 +35,8 @@ static void call(struct check *t, const struct problem *p, glm4v_attention_fn fn
     fn(&args);
 }
 
-/* causal: rows see ever more keys, as queries of one sequence do. Keys lie further apart than they are long. */
+/* causal: rows see ever more keys, as queries of one sequence do. Keys lie further apart than they
+ * are long. */
 static void make_problem(struct check *t, struct problem *p, int rows, int n_keys, int head_dim,
                          bool causal, enum fill kind)
 {
@@ -133,7 +134,9 @@ void check_attention(struct check *t)
             for (int causal = 0; causal < 2; causal++) {
                 struct problem p;
                 if (kind ==
-                    FILL_HUGE) /* scores of 1e15 choose one key: equal scores aside, any rounding may change it */
+                    /* scores of 1e15 choose one key: equal scores aside, any rounding may change
+                     * it */
+                    FILL_HUGE)
                     continue;
                 make_problem(t, &p, n[0], n[1], n[2], causal, kind);
                 call(t, &p, t->ref.attention.attention, O_REF, 0, n[0]);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* kernels/gemm.h: the products and the rounding of activations. Weights and activations are prepared by the C
- * forms, so that both forms under comparison read the same bytes. */
+/* kernels/gemm.h: the products and the rounding of activations. Weights and activations are
+ * prepared by the C forms, so that both forms under comparison read the same bytes. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,8 +155,8 @@ static void one_shape(struct check *t, glm4v_gemm_fn ref, glm4v_gemm_fn ops, enu
     check_guards(t, "%s, %dx%dx%d", fill_name(kind), T, K, N);
 }
 
-/* The rule that batching rests on: rows [first, first + T) alone, panels one by one, give the bytes of the
- * whole call. */
+/* The rule that batching rests on: rows [first, first + T) alone, panels one by one, give the bytes
+ * of the whole call. */
 static void rows_alone_equal_rows_among_others(struct check *t, glm4v_gemm_fn ops, enum form form,
                                                int K, int N)
 {
@@ -232,7 +232,8 @@ static void check_product(struct check *t, glm4v_gemm_fn ref, glm4v_gemm_fn ops,
     check_end(t);
 }
 
-/* Largest magnitudes everywhere: sums reach 255 * 127 * 128 a group, where 16-bit steps would saturate. */
+/* Largest magnitudes everywhere: sums reach 255 * 127 * 128 a group, where 16-bit steps would
+ * saturate. */
 static void integers_at_their_limits(struct check *t, glm4v_gemm_fn ref, glm4v_gemm_fn ops,
                                      enum form form)
 {

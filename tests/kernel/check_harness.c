@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The harness against forms that are wrong on purpose: each kind of mistake that it is there to find must be
- * found. The mistakes that a page fault finds (reading or writing beyond the end) are not planted: they would
- * end the program. */
+/* The harness against forms that are wrong on purpose: each kind of mistake that it is there to
+ * find must be found. The mistakes that a page fault finds (reading or writing beyond the end) are
+ * not planted: they would end the program. */
 #include <string.h>
 
 #include "tap.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* kernels/image.h: the same bytes at every level. Windows are random, wider and more irregular than a resize makes
- * them; weights reach what the header allows. */
+/* kernels/image.h: the same bytes at every level. Windows are random, wider and more irregular than
+ * a resize makes them; weights reach what the header allows. */
 #include <string.h>
 
 #include "tolerance.h"
@@ -13,7 +13,8 @@ static uint32_t below(struct check *t, uint32_t n)
     return (uint32_t)(check_random(t) % n);
 }
 
-/* Weights of one output: random shares of a random sum, some negative, sometimes one as large as can be. */
+/* Weights of one output: random shares of a random sum, some negative, sometimes one as large as
+ * can be. */
 static void random_weights(struct check *t, int32_t *w, int32_t count)
 {
     uint32_t left = below(t, 4) ? BOUND : below(t, BOUND);

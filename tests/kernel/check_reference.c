@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The C forms against facts that do not come from them: known values, identities, products written out. */
+/* The C forms against facts that do not come from them: known values, identities, products written
+ * out. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,8 +40,8 @@ static void cpu_levels_have_names_and_masks(struct check *t)
     ok &= !strcmp(glm4v_cpu_level(all | GLM4V_CPU_SLOW_BF16), "avx512+vnni");
 }
 
-/* Neighbouring values a < b of a 16-bit form: their middle goes to the even one, a little more or less to the
- * nearer. */
+/* Neighbouring values a < b of a 16-bit form: their middle goes to the even one, a little more or
+ * less to the nearer. */
 static void narrowing_rounds_to_nearest_even(glm4v_narrow16_fn narrow, glm4v_widen16_fn widen,
                                              uint16_t infinity)
 {

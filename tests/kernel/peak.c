@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What one thread of this machine can do at most: multiply-adds a second of each level, bytes a second from
- * memory. */
+/* What one thread of this machine can do at most: multiply-adds a second of each level, bytes a
+ * second from memory. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,8 +11,8 @@
 
 enum { ROUNDS = 200000, CHAINS = 12 };
 
-/* CHAINS independent chains hide the latency of any multiply-add made so far. Variables, not an array: sums in memory
- * would measure the memory. */
+/* CHAINS independent chains hide the latency of any multiply-add made so far. Variables, not an
+ * array: sums in memory would measure the memory. */
 #define EACH(do)                                                                                   \
     do                                                                                             \
     (0) do(1) do(2) do(3) do(4) do(5) do(6) do(7) do(8) do(9) do(10) do(11)
@@ -68,7 +68,8 @@ __attribute__((target("avx512f"), noinline)) static void bf16_avx512(void)
 }
 
 #ifdef HAVE_AMX
-/* Six accumulators of 16 x 16, all registers zero. 16 x 16 x 64 bytes an instruction, a sixteenth of the rounds. */
+/* Six accumulators of 16 x 16, all registers zero. 16 x 16 x 64 bytes an instruction, a sixteenth
+ * of the rounds. */
 #define TILES(op)                                                                                  \
     struct {                                                                                       \
         uint8_t palette, zero[15];                                                                 \

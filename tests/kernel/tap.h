@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* TAP lines whose names are put together at run time (tests/support/test.h names a test after its function). */
+/* TAP lines whose names are put together at run time (tests/support/test.h names a test after its
+ * function). */
 #ifndef GLM4V_CHECK_TAP_H
 #define GLM4V_CHECK_TAP_H
 

@@ -27,7 +27,7 @@ def every_file_is_in_its_place(folder):
     prefix, libdir = installed(folder)
     for name in (f"{libdir}/gstreamer-1.0/libgstglm4vdescribe.so", f"{libdir}/libglm4v.so", f"{libdir}/libglm4v.so.0",
                  f"{libdir}/pkgconfig/glm4v.pc", "include/glm4v/glm4v.h", "bin/glm4v",
-                 "share/gstreamer-1.0/presets/GstGlm4vDescribe.prs", "share/glm4v/models/surface-tiny/config.json", "share/glm4v/models/surface-tiny/README.md",
+                 "share/glm4v/models/surface-tiny/config.json", "share/glm4v/models/surface-tiny/README.md",
                  "share/gstreamer-1.0/presets/GstGlm4vDescribe.prs"):
         check((prefix / name).exists(), "missing:", name)
     allowed = (str(prefix / libdir), str(prefix / "include" / "glm4v"), str(prefix / "bin"),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Small files for tests: write, read, change. Failures end the program: a test that cannot write its input says
- * nothing about what it tests. */
+/* Small files for tests: write, read, change. Failures end the program: a test that cannot write
+ * its input says nothing about what it tests. */
 #ifndef GLM4V_TEST_FILES_H
 #define GLM4V_TEST_FILES_H
 
@@ -32,7 +32,8 @@ __attribute__((unused)) static const char *file_path(const char *dir, const char
 }
 
 /* A new file each time: rewriting one in place makes some file systems wait for the disk. */
-__attribute__((unused)) static void file_write(const char *dir, const char *name, const void *data, size_t len)
+__attribute__((unused)) static void file_write(const char *dir, const char *name, const void *data,
+                                               size_t len)
 {
     const char *path = file_path(dir, name);
     unlink(path);
@@ -41,7 +42,8 @@ __attribute__((unused)) static void file_write(const char *dir, const char *name
         file_die("cannot write", path);
 }
 
-__attribute__((unused)) static void file_write_text(const char *dir, const char *name, const char *text)
+__attribute__((unused)) static void file_write_text(const char *dir, const char *name,
+                                                    const char *text)
 {
     file_write(dir, name, text, strlen(text));
 }
@@ -63,7 +65,8 @@ __attribute__((unused)) static file_text file_read(const char *dir, const char *
 }
 
 /* Replace the first `from` in dir/name by `to`; dies when it is not there. */
-__attribute__((unused)) static void file_replace(const char *dir, const char *name, const char *from, const char *to)
+__attribute__((unused)) static void file_replace(const char *dir, const char *name,
+                                                 const char *from, const char *to)
 {
     file_text t = file_read(dir, name);
     char *at = memmem(t.data, t.len, from, strlen(from));

@@ -4,8 +4,9 @@
  *   static void empty_text_gives_no_ids(void) { CHECK_EQ(n, 0); }
  *   int main(void) { TEST(empty_text_gives_no_ids); return test_end(); }
  *
- * A test's name says what holds. SKIP("reason") ends a test that cannot run here; GLM4V_REQUIRE (comma-separated words:
- * gpu, golden, model) turns the skips that test_needs() makes into failures. */
+ * A test's name says what holds. SKIP("reason") ends a test that cannot run here; GLM4V_REQUIRE
+ * (comma-separated words: gpu, golden, model) turns the skips that test_needs() makes into
+ * failures. */
 #ifndef GLM4V_TEST_H
 #define GLM4V_TEST_H
 
@@ -21,7 +22,7 @@ static bool test_ok;
 static char test_skip[256];
 
 __attribute__((format(printf, 3, 4), unused)) static void test_fail(const char *file, int line,
-                                                                     const char *format, ...)
+                                                                    const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -50,7 +51,8 @@ __attribute__((unused)) static int test_end(void)
     return test_failed ? 1 : 0;
 }
 
-/* False, with the test marked as skipped, when `there` is false; a failure when GLM4V_REQUIRE names what. */
+/* False, with the test marked as skipped, when `there` is false; a failure when GLM4V_REQUIRE names
+ * what. */
 __attribute__((unused)) static bool test_needs(const char *what, bool there, const char *reason)
 {
     const char *require = getenv("GLM4V_REQUIRE");
@@ -62,7 +64,8 @@ __attribute__((unused)) static bool test_needs(const char *what, bool there, con
     return false;
 }
 
-/* Directory of reference vectors, "../shared/golden" of the source tree unless GLM4V_GOLDEN says otherwise. */
+/* Directory of reference vectors, "../shared/golden" of the source tree unless GLM4V_GOLDEN says
+ * otherwise. */
 __attribute__((unused)) static const char *test_golden_dir(void)
 {
     const char *dir = getenv("GLM4V_GOLDEN");
@@ -74,28 +77,28 @@ __attribute__((unused)) static const char *test_golden_dir(void)
 }
 
 #define TEST(fn) test_run(#fn, fn)
-#define SKIP(reason)                                                 \
-    do {                                                             \
-        snprintf(test_skip, sizeof test_skip, "%s", (reason));       \
-        return;                                                      \
+#define SKIP(reason)                                                                               \
+    do {                                                                                           \
+        snprintf(test_skip, sizeof test_skip, "%s", (reason));                                     \
+        return;                                                                                    \
     } while (0)
-#define CHECK(cond)                                                  \
-    do {                                                             \
-        if (!(cond))                                                 \
-            test_fail(__FILE__, __LINE__, "%s", #cond);              \
+#define CHECK(cond)                                                                                \
+    do {                                                                                           \
+        if (!(cond))                                                                               \
+            test_fail(__FILE__, __LINE__, "%s", #cond);                                            \
     } while (0)
-#define CHECK_EQ(a, b)                                                                          \
-    do {                                                                                        \
-        long long check_a = (long long)(a), check_b = (long long)(b);                           \
-        if (check_a != check_b)                                                                 \
-            test_fail(__FILE__, __LINE__, "%s is %lld, not %s = %lld", #a, check_a, #b, check_b); \
+#define CHECK_EQ(a, b)                                                                             \
+    do {                                                                                           \
+        long long check_a = (long long)(a), check_b = (long long)(b);                              \
+        if (check_a != check_b)                                                                    \
+            test_fail(__FILE__, __LINE__, "%s is %lld, not %s = %lld", #a, check_a, #b, check_b);  \
     } while (0)
-#define CHECK_STR(a, b)                                                                          \
-    do {                                                                                         \
-        const char *check_a = (a), *check_b = (b);                                               \
-        if (!check_a || !check_b || strcmp(check_a, check_b))                                    \
-            test_fail(__FILE__, __LINE__, "%s is \"%s\", not \"%s\"", #a,                        \
-                      check_a ? check_a : "(null)", check_b ? check_b : "(null)");               \
+#define CHECK_STR(a, b)                                                                            \
+    do {                                                                                           \
+        const char *check_a = (a), *check_b = (b);                                                 \
+        if (!check_a || !check_b || strcmp(check_a, check_b))                                      \
+            test_fail(__FILE__, __LINE__, "%s is \"%s\", not \"%s\"", #a,                          \
+                      check_a ? check_a : "(null)", check_b ? check_b : "(null)");                 \
     } while (0)
 #define CHECK_CONTAINS(a, b)                                                                       \
     do {                                                                                           \
@@ -105,12 +108,12 @@ __attribute__((unused)) static const char *test_golden_dir(void)
                       check_a ? check_a : "(null)", check_b);                                      \
     } while (0)
 /* Stop the test (a function returning void) when it cannot go on. */
-#define REQUIRE(cond)                                                \
-    do {                                                             \
-        if (!(cond)) {                                               \
-            test_fail(__FILE__, __LINE__, "%s", #cond);              \
-            return;                                                  \
-        }                                                            \
+#define REQUIRE(cond)                                                                              \
+    do {                                                                                           \
+        if (!(cond)) {                                                                             \
+            test_fail(__FILE__, __LINE__, "%s", #cond);                                            \
+            return;                                                                                \
+        }                                                                                          \
     } while (0)
 
 #endif

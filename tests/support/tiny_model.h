@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A GLM-4V-shaped model of about 900 kB, written to disk by a program of ours: the real layout (config.json,
- * safetensors, tokenizer, processor files), seeded random weights, the same bytes on every machine. It says nothing
- * sensible; it lets every path run. No dependency on the engine, so that a defect there cannot hide here. */
+/* A GLM-4V-shaped model of about 900 kB, written to disk by a program of ours: the real layout
+ * (config.json, safetensors, tokenizer, processor files), seeded random weights, the same bytes on
+ * every machine. It says nothing sensible; it lets every path run. No dependency on the engine, so
+ * that a defect there cannot hide here. */
 #ifndef GLM4V_TINY_MODEL_H
 #define GLM4V_TINY_MODEL_H
 
@@ -39,8 +40,8 @@ enum {
     TINY_END_IMAGE,
     TINY_BEGIN_VIDEO,
     TINY_END_VIDEO,
-    TINY_IMAGE_41V = TINY_BASE + 14,  /* <|image|> of the GLM-4.1V set */
-    TINY_IMAGE_45 = TINY_BASE + 34,   /* <|image|> of the GLM-4.5 set */
+    TINY_IMAGE_41V = TINY_BASE + 14, /* <|image|> of the GLM-4.1V set */
+    TINY_IMAGE_45 = TINY_BASE + 34,  /* <|image|> of the GLM-4.5 set */
 };
 
 typedef enum { TINY_BF16, TINY_F32, TINY_F16 } tiny_dtype;
@@ -59,7 +60,8 @@ typedef struct {
     bool weights_only;  /* config.json and weights alone */
 } tiny_model_options;
 
-/* Write the model into dir, which is created if missing. options may be NULL. 0, or -1 with a line on stderr. */
+/* Write the model into dir, which is created if missing. options may be NULL. 0, or -1 with a line
+ * on stderr. */
 int tiny_model_write(const char *dir, const tiny_model_options *options);
 
 /* Make a fresh temporary directory (under TMPDIR or /tmp); its path goes to dir [size]. 0 or -1. */
@@ -68,11 +70,12 @@ int tiny_model_mkdtemp(char *dir, size_t size);
 /* Both: a temporary directory with the model in it. 0 or -1. */
 int tiny_model_make(char *dir, size_t size, const tiny_model_options *options);
 
-/* Remove a directory and everything in it. Refuses what does not carry the temporary name of tiny_model_mkdtemp(). */
+/* Remove a directory and everything in it. Refuses what does not carry the temporary name of
+ * tiny_model_mkdtemp(). */
 void tiny_model_remove(const char *dir);
 
-/* Element i of the tensor that would be called name with all options zero ("lm_head.weight", ...). For a fused
- * tensor that is stored split, the fused name counts. */
+/* Element i of the tensor that would be called name with all options zero ("lm_head.weight", ...).
+ * For a fused tensor that is stored split, the fused name counts. */
 float tiny_model_value(uint64_t seed, const char *name, uint64_t i);
 
 #endif

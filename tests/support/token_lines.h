@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Compare a tokenizer with a file of {"text": ..., "ids": [...]} lines: encoding gives the ids, and the ids' bytes
- * give the text again. Used by tokenizer-check and by the tests. */
+/* Compare a tokenizer with a file of {"text": ..., "ids": [...]} lines: encoding gives the ids, and
+ * the ids' bytes give the text again. Used by tokenizer-check and by the tests. */
 #ifndef GLM4V_TEST_TOKEN_LINES_H
 #define GLM4V_TEST_TOKEN_LINES_H
 
@@ -19,7 +19,8 @@ typedef struct {
 } token_ids;
 
 /* Do ids [0, n) spell text [0, len)? */
-static bool token_ids_spell(const glm4v_tokenizer *t, const int32_t *ids, size_t n, const char *text, size_t len)
+static bool token_ids_spell(const glm4v_tokenizer *t, const int32_t *ids, size_t n,
+                            const char *text, size_t len)
 {
     size_t at = 0;
     for (size_t i = 0; i < n; i++) {
@@ -52,12 +53,13 @@ static bool token_line_check(const glm4v_tokenizer *t, const char *line, size_t 
     bool ok = json_is_string(text) && json_is_array(ids);
     if (!ok) {
         printf("# line %ld is not {\"text\": ..., \"ids\": [...]}\n", number);
-    } else if (glm4v_tokenizer_encode(t, json_string_value(text), json_string_length(text), &found.ids, &found.n,
-                                      &found.capacity, &err)) {
+    } else if (glm4v_tokenizer_encode(t, json_string_value(text), json_string_length(text),
+                                      &found.ids, &found.n, &found.capacity, &err)) {
         printf("# line %ld: %s\n", number, err.msg);
         ok = false;
     } else if (!token_ids_equal(&found, ids) ||
-               !token_ids_spell(t, found.ids, found.n, json_string_value(text), json_string_length(text))) {
+               !token_ids_spell(t, found.ids, found.n, json_string_value(text),
+                                json_string_length(text))) {
         printf("# line %ld:", number);
         for (size_t i = 0; i < found.n; i++)
             printf(" %d", (int)found.ids[i]);
@@ -69,8 +71,10 @@ static bool token_line_check(const glm4v_tokenizer *t, const char *line, size_t 
     return ok;
 }
 
-/* Compare all lines of a file. Number of lines that differ, -1 if it cannot be read; *n_lines of all. */
-__attribute__((unused)) static long token_lines_check(const glm4v_tokenizer *t, const char *path, long *n_lines)
+/* Compare all lines of a file. Number of lines that differ, -1 if it cannot be read; *n_lines of
+ * all. */
+__attribute__((unused)) static long token_lines_check(const glm4v_tokenizer *t, const char *path,
+                                                      long *n_lines)
 {
     char *line = NULL;
     size_t size = 0;

@@ -54,7 +54,9 @@ static void a_depth_bomb_is_refused_without_parsing(void)
 
 static void node_limit_holds_on_both_sides(void)
 {
-    const glm4v_json_limits limits = { .bytes = 1000, .nodes = 5, .string = 10, .depth = 4, .memory = 4096 };
+    const glm4v_json_limits limits = {
+        .bytes = 1000, .nodes = 5, .string = 10, .depth = 4, .memory = 4096
+    };
     CHECK_EQ(parse("[1,2,3,4]", 9, &limits), 0);
     CHECK_EQ(parse("[1,2,3,4,5]", 11, &limits), GLM4V_ERR_FORMAT);
     CHECK_EQ(parse("{\"a\":1,\"b\":2}", 13, &limits), 0); /* keys count */
@@ -64,7 +66,9 @@ static void node_limit_holds_on_both_sides(void)
 
 static void string_limit_holds_on_both_sides(void)
 {
-    const glm4v_json_limits limits = { .bytes = 1000, .nodes = 5, .string = 4, .depth = 4, .memory = 4096 };
+    const glm4v_json_limits limits = {
+        .bytes = 1000, .nodes = 5, .string = 4, .depth = 4, .memory = 4096
+    };
     CHECK_EQ(parse("[\"abcd\"]", 8, &limits), 0);
     CHECK_EQ(parse("[\"abcde\"]", 9, &limits), GLM4V_ERR_FORMAT);
     CHECK_EQ(parse("[\"\\\"\\\"\"]", 8, &limits), 0);
@@ -73,7 +77,9 @@ static void string_limit_holds_on_both_sides(void)
 /* Empty objects cost most for their three bytes. */
 static void memory_limit_holds_on_both_sides(void)
 {
-    const glm4v_json_limits limits = { .bytes = 1000, .nodes = 50, .string = 4, .depth = 4, .memory = 144 + 2 * 240 };
+    const glm4v_json_limits limits = {
+        .bytes = 1000, .nodes = 50, .string = 4, .depth = 4, .memory = 144 + 2 * 240
+    };
     CHECK_EQ(parse("[{},{}]", 7, &limits), 0);
     CHECK_EQ(parse("[{},{},1]", 9, &limits), GLM4V_ERR_FORMAT);
     CHECK_CONTAINS(err.msg, "would take more than");
@@ -89,7 +95,9 @@ static void memory_limit_holds_on_both_sides(void)
 
 static void byte_limit_holds_on_both_sides(void)
 {
-    const glm4v_json_limits limits = { .bytes = 8, .nodes = 5, .string = 4, .depth = 4, .memory = 4096 };
+    const glm4v_json_limits limits = {
+        .bytes = 8, .nodes = 5, .string = 4, .depth = 4, .memory = 4096
+    };
     CHECK_EQ(parse("[      ]", 8, &limits), 0);
     CHECK_EQ(parse("[       ]", 9, &limits), GLM4V_ERR_FORMAT);
 }
@@ -140,10 +148,12 @@ static void crlf_and_spaces_are_json(void)
 
 static const char *const documents[] = {
     "{\"a\":[1,-2,3.5,1e3,-0.25E-2,0],\"b\":{\"c\":null,\"d\":true,\"e\":false},\"f\":\"x\"}",
-    "[\"\\u00e9\\ud83d\\ude00\\n\\t\\\"\\\\\\/\", \"\xc3\xa9\xe4\xb8\x80\xf0\x9f\x98\x80\", \"\\b\\f\\r\"]",
+    "[\"\\u00e9\\ud83d\\ude00\\n\\t\\\"\\\\\\/\", \"\xc3\xa9\xe4\xb8\x80\xf0\x9f\x98\x80\", "
+    "\"\\b\\f\\r\"]",
     " [ ] ",
     "{ \"k\" : { } , \"l\" : [ [ ] , [ { } ] ] }",
-    "[9223372036854775807,-9223372036854775808,1.7976931348623157e308,5e-324,0.1,123456789012345678]",
+    "[9223372036854775807,-9223372036854775808,1.7976931348623157e308,5e-324,0.1,"
+    "123456789012345678]",
     "{\"dtype\":\"BF16\",\"shape\":[640,256],\"data_offsets\":[0,327680]}",
 };
 
@@ -154,8 +164,8 @@ static void compare(const char *text, size_t len, int *taken)
     json_t *ours = NULL, *theirs = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
     int rc = glm4v_json_parse(&ours, text, len, "f", &GLM4V_JSON_CONFIG, &err);
     if (!rc != !!theirs || (theirs && !json_equal(ours, theirs)))
-        test_fail(__FILE__, __LINE__, "readers differ on %.*s: %s | %s", (int)len, text, rc ? err.msg : "taken",
-                  theirs ? "taken" : error.text);
+        test_fail(__FILE__, __LINE__, "readers differ on %.*s: %s | %s", (int)len, text,
+                  rc ? err.msg : "taken", theirs ? "taken" : error.text);
     *taken += !rc;
     json_decref(ours);
     json_decref(theirs);
@@ -171,7 +181,7 @@ static void the_parser_agrees_with_jansson(void)
         compare(documents[d], len, &taken);
         CHECK_EQ(taken, d + 1);
         for (size_t cut = 1; cut < len; cut++)
-            compare(documents[d], cut, &(int){ 0 });
+            compare(documents[d], cut, &(int) { 0 });
     }
     for (int i = 0; i < 60000; i++) {
         char text[256];

@@ -30,7 +30,8 @@ static void check_counts(tally *t, uint32_t n, unsigned times)
 {
     for (uint32_t i = 0; i < N; i++)
         if (atomic_load(&t->counts[i]) != (i < n ? times : 0))
-            test_fail(__FILE__, __LINE__, "item %u of %u ran %u times", i, n, atomic_load(&t->counts[i]));
+            test_fail(__FILE__, __LINE__, "item %u of %u ran %u times", i, n,
+                      atomic_load(&t->counts[i]));
 }
 
 static void every_item_runs_once(void)

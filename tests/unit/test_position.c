@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Position ids, rotary tables and the interpolated position table, against values worked out by hand and against
- * formulas written a second time here. The reference vectors are in tests/golden. */
+/* Position ids, rotary tables and the interpolated position table, against values worked out by
+ * hand and against formulas written a second time here. The reference vectors are in
+ * tests/golden. */
 #include "mem.h"
 #include "position.h"
 #include "test.h"
@@ -23,7 +24,8 @@ static void text_counts_up_on_all_axes(void)
 static void a_picture_takes_as_many_positions_as_its_longer_side(void)
 {
     /* 2 text, a picture of 2 x 3 tokens, 1 text, a picture of 2 x 1, 1 text */
-    glm4v_image_run runs[] = { { .start = 2, .grid_h = 4, .grid_w = 6 }, { .start = 9, .grid_h = 4, .grid_w = 2 } };
+    glm4v_image_run runs[] = { { .start = 2, .grid_h = 4, .grid_w = 6 },
+                               { .start = 9, .grid_h = 4, .grid_w = 2 } };
     glm4v_prompt prompt = { .n_ids = 12, .runs = runs, .n_runs = 2 };
     static const int32_t expected[3][12] = {
         { 0, 1, 2, 2, 2, 2, 2, 2, 5, 6, 6, 8 },
@@ -55,9 +57,11 @@ static void sections_of_the_text_rotary_follow_their_axes(void)
     for (int k = 0; k < 32; k++) {
         int axis = k < 8 ? 0 : k < 20 ? 1 : 2;
         double angle = position[axis] * pow(10000.0, -k / 32.0);
-        double tolerance = 2e-7 * (1 + angle); /* two roundings of the frequency, one of the angle */
+        /* two roundings of the frequency, one of the angle */
+        double tolerance = 2e-7 * (1 + angle);
         if (fabs(c[k] - cos(angle)) > tolerance || fabs(s[k] - sin(angle)) > tolerance)
-            test_fail(__FILE__, __LINE__, "frequency %d: %g %g, not %g %g", k, c[k], s[k], cos(angle), sin(angle));
+            test_fail(__FILE__, __LINE__, "frequency %d: %g %g, not %g %g", k, c[k], s[k],
+                      cos(angle), sin(angle));
     }
 }
 
@@ -73,7 +77,8 @@ static void the_vision_rotary_turns_by_row_then_by_column(void)
                 for (int k = 0; k < 32; k++) {
                     int y = by + in / 2, x = bx + in % 2;
                     double angle = (k < 16 ? y : x) * pow(10000.0, -(k % 16) / 16.0);
-                    if (fabs(c[row * 32 + k] - cos(angle)) > 1e-6 || fabs(s[row * 32 + k] - sin(angle)) > 1e-6)
+                    if (fabs(c[row * 32 + k] - cos(angle)) > 1e-6 ||
+                        fabs(s[row * 32 + k] - sin(angle)) > 1e-6)
                         test_fail(__FILE__, __LINE__, "patch (%d, %d), frequency %d", y, x, k);
                 }
 }
@@ -114,10 +119,12 @@ static void the_position_table_is_interpolated_bicubically(void)
             for (int bx = 0; bx < gw; bx += 2)
                 for (int in = 0; in < 4; in++, row++)
                     for (int c = 0; c < 3; c++) {
-                        double y = (by + in / 2 + 0.5) * 4 / gh - 0.5, x = (bx + in % 2 + 0.5) * 4 / gw - 0.5;
+                        double y = (by + in / 2 + 0.5) * 4 / gh - 0.5,
+                               x = (bx + in % 2 + 0.5) * 4 / gw - 0.5;
                         double expected = interpolate(table, y, x, c);
                         if (!(fabs(out[row * 3 + c] - expected) < 1e-5))
-                            test_fail(__FILE__, __LINE__, "grid %dx%d row %d channel %d: %g, not %g", gh, gw, row, c,
+                            test_fail(__FILE__, __LINE__,
+                                      "grid %dx%d row %d channel %d: %g, not %g", gh, gw, row, c,
                                       out[row * 3 + c], expected);
                     }
         glm4v_free(out);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Picture sizes, patches and clip sampling. The whole stage against reference vectors is build/tests/preprocess-check;
- * the numbers here are a sample of those rows and formulas written a second time. */
+/* Picture sizes, patches and clip sampling. The whole stage against reference vectors is
+ * build/tests/preprocess-check; the numbers here are a sample of those rows and formulas written a
+ * second time. */
 #include "mem.h"
 #include "preprocess.h"
 #include "test.h"
@@ -17,34 +18,38 @@ static const glm4v_vision_config vision = { .patch = 14, .temporal = 2, .merge =
 
 static void sizes_equal_the_reference(void)
 {
-    static const int rows[][5] = { /* frames, height, width, resized; 0: rejected */
-        { 2, 22, 4792, 0, 0 },           { 2, 3857, 1, 0, 0 },          { 2, 3106, 11, 0, 0 },
-        { 2, 1022, 14, 2044, 28 },       { 2, 40, 16, 140, 56 },        { 16, 29, 4, 196, 28 },
-        { 2, 27, 54, 56, 112 },          { 2, 20, 11, 112, 84 },        { 2, 4581, 4846, 2128, 2240 },
-        { 16, 924, 4875, 336, 1764 },    { 4, 4640, 1220, 3024, 784 },  { 4, 1290, 2819, 1036, 2268 },
-        { 16, 4126, 1100, 1484, 392 },   { 4, 2107, 2157, 1512, 1568 }, { 16, 42, 2840, 56, 2828 },
-        { 2, 182, 4632, 168, 4620 },     { 4, 42, 417, 56, 420 },       { 2, 70, 32, 140, 56 },
-        { 2, 1589, 3522, 1456, 3248 },   { 4, 33, 1159, 28, 1148 },     { 2, 3991, 16, 0, 0 },
-        { 2, 1984, 20, 2772, 28 },       { 4, 2697, 3247, 1400, 1680 }, { 16, 27, 54, 28, 56 },
+    static const int rows[][5] = {
+        /* frames, height, width, resized; 0: rejected */
+        { 2, 22, 4792, 0, 0 },         { 2, 3857, 1, 0, 0 },          { 2, 3106, 11, 0, 0 },
+        { 2, 1022, 14, 2044, 28 },     { 2, 40, 16, 140, 56 },        { 16, 29, 4, 196, 28 },
+        { 2, 27, 54, 56, 112 },        { 2, 20, 11, 112, 84 },        { 2, 4581, 4846, 2128, 2240 },
+        { 16, 924, 4875, 336, 1764 },  { 4, 4640, 1220, 3024, 784 },  { 4, 1290, 2819, 1036, 2268 },
+        { 16, 4126, 1100, 1484, 392 }, { 4, 2107, 2157, 1512, 1568 }, { 16, 42, 2840, 56, 2828 },
+        { 2, 182, 4632, 168, 4620 },   { 4, 42, 417, 56, 420 },       { 2, 70, 32, 140, 56 },
+        { 2, 1589, 3522, 1456, 3248 }, { 4, 33, 1159, 28, 1148 },     { 2, 3991, 16, 0, 0 },
+        { 2, 1984, 20, 2772, 28 },     { 4, 2697, 3247, 1400, 1680 }, { 16, 27, 54, 28, 56 },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         int64_t h = 0, w = 0;
         int rc = glm4v_smart_resize(rows[i][0], rows[i][1], rows[i][2], 28, processor.min_pixels,
                                     processor.max_pixels, &h, &w, NULL);
         if (h != rows[i][3] || w != rows[i][4] || rc != (rows[i][3] ? 0 : GLM4V_ERR_INVALID))
-            test_fail(__FILE__, __LINE__, "%d frames of %dx%d give %dx%d (%d), not %dx%d", rows[i][0], rows[i][2],
-                      rows[i][1], (int)w, (int)h, rc, rows[i][4], rows[i][3]);
+            test_fail(__FILE__, __LINE__, "%d frames of %dx%d give %dx%d (%d), not %dx%d",
+                      rows[i][0], rows[i][2], rows[i][1], (int)w, (int)h, rc, rows[i][4],
+                      rows[i][3]);
     }
 }
 
 static void impossible_sizes_are_refused(void)
 {
-    static const int64_t bad[][3] = { { 2, 0, 100 },     { 2, 100, 0 },   { 2, -5, 100 }, { 2, 16385, 16384 },
-                                      { 2, 16384, 80 }, { 1, 100, 100 }, { 0, 100, 100 }, { INT64_MAX, 100, 100 } };
+    static const int64_t bad[][3] = { { 2, 0, 100 },       { 2, 100, 0 },          { 2, -5, 100 },
+                                      { 2, 16385, 16384 }, { 2, 16384, 80 },       { 1, 100, 100 },
+                                      { 0, 100, 100 },     { INT64_MAX, 100, 100 } };
     glm4v_error err;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         int64_t h = -1, w = -1;
-        CHECK_EQ(glm4v_smart_resize(bad[i][0], bad[i][1], bad[i][2], 28, 1, 1 << 20, &h, &w, &err), GLM4V_ERR_INVALID);
+        CHECK_EQ(glm4v_smart_resize(bad[i][0], bad[i][1], bad[i][2], 28, 1, 1 << 20, &h, &w, &err),
+                 GLM4V_ERR_INVALID);
         CHECK(h == -1 && w == -1);
     }
     int64_t h, w;
@@ -87,7 +92,7 @@ static void a_bad_picture_is_named(void)
     image.stride = 29;
     CHECK_EQ(glm4v_preprocess_grid(p, &image, 1, 0, &gh, &gw, &err), GLM4V_ERR_INVALID);
     CHECK_CONTAINS(err.msg, "29 bytes");
-    image = (glm4v_image){ .data = data, .width = 10000, .height = 1, .stride = 30000 };
+    image = (glm4v_image) { .data = data, .width = 10000, .height = 1, .stride = 30000 };
     CHECK_EQ(glm4v_preprocess_grid(p, &image, 1, 0, &gh, &gw, &err), GLM4V_ERR_INVALID);
     CHECK_CONTAINS(err.msg, "too narrow");
     glm4v_preprocessor_close(&p);
@@ -106,12 +111,14 @@ static void fill_frame(uint8_t *data, int frame, int h, int w)
         data[i] = pixel(frame, i / (3 * w), i / 3 % w, i % 3);
 }
 
-/* Value of patch row, channel, slot, y, x by the definition of the layout, for pictures whose size does not change. */
+/* Value of patch row, channel, slot, y, x by the definition of the layout, for pictures whose size
+ * does not change. */
 static float expected_value(int row, int c, int frame, int y, int x, int grid_w)
 {
     int block = row / 4, in = row % 4;
     int py = block / (grid_w / 2) * 2 + in / 2, px = block % (grid_w / 2) * 2 + in % 2;
-    return (float)((pixel(frame, py * 14 + y, px * 14 + x, c) / 255.0 - processor.mean[c]) / processor.std[c]);
+    return (float)((pixel(frame, py * 14 + y, px * 14 + x, c) / 255.0 - processor.mean[c]) /
+                   processor.std[c]);
 }
 
 static void check_patches(const float *patches, int gh, int gw, int second_frame)
@@ -120,8 +127,8 @@ static void check_patches(const float *patches, int gh, int gw, int second_frame
         int row = i / 1176, c = i % 1176 / 392, slot = i % 392 / 196, y = i % 196 / 14, x = i % 14;
         float expected = expected_value(row, c, slot ? second_frame : 0, y, x, gw);
         if (patches[i] != expected) {
-            test_fail(__FILE__, __LINE__, "patch %d channel %d slot %d (%d, %d): %g, not %g", row, c, slot, y, x,
-                      patches[i], expected);
+            test_fail(__FILE__, __LINE__, "patch %d channel %d slot %d (%d, %d): %g, not %g", row,
+                      c, slot, y, x, patches[i], expected);
             return;
         }
     }
@@ -135,11 +142,12 @@ static void patches_stand_in_merge_block_order(void)
     static float patches[GH * GW * 1176];
     glm4v_preprocessor *p = NULL;
     glm4v_pool *pool = NULL;
-    REQUIRE(!glm4v_preprocessor_open(&p, &processor, &vision, NULL) && !glm4v_pool_open(&pool, 3, NULL));
+    REQUIRE(!glm4v_preprocessor_open(&p, &processor, &vision, NULL) &&
+            !glm4v_pool_open(&pool, 3, NULL));
     glm4v_image images[2];
     for (int f = 0; f < 2; f++) {
         fill_frame(data[f], f, H, W);
-        images[f] = (glm4v_image){ .data = data[f], .width = W, .height = H, .stride = 3 * W };
+        images[f] = (glm4v_image) { .data = data[f], .width = W, .height = H, .stride = 3 * W };
     }
     const glm4v_image *still[] = { &images[0], &images[0] }, *pair[] = { &images[0], &images[1] };
     REQUIRE(!glm4v_preprocess_run(p, patches, still, GH, GW, NULL, NULL));
@@ -156,7 +164,8 @@ static void threads_do_not_change_a_byte(void)
     static float one[26 * 12 * 1176], many[26 * 12 * 1176];
     glm4v_preprocessor *p = NULL;
     glm4v_pool *pool = NULL;
-    REQUIRE(!glm4v_preprocessor_open(&p, &processor, &vision, NULL) && !glm4v_pool_open(&pool, 4, NULL));
+    REQUIRE(!glm4v_preprocessor_open(&p, &processor, &vision, NULL) &&
+            !glm4v_pool_open(&pool, 4, NULL));
     fill_frame(data, 0, H, W);
     glm4v_image image = { .data = data, .width = W, .height = H, .stride = 3 * W };
     const glm4v_image *frames[] = { &image, &image };
@@ -197,8 +206,10 @@ static uint32_t sample(bool dynamic, uint32_t n, double fps, uint32_t *indices)
     double *seconds = glm4v_alloc(n, sizeof *seconds);
     uint32_t count = 0;
     for (uint32_t i = 0; seconds && i < n; i++)
-        seconds[i] = 1000 + floor(i / fps * 1e9) / 1e9; /* whole nanoseconds, as a pipeline has them */
-    if (!seconds || glm4v_sample_clip(&config, dynamic, seconds, n, indices, n + n % 2, &count, NULL))
+        /* whole nanoseconds, as a pipeline has them */
+        seconds[i] = 1000 + floor(i / fps * 1e9) / 1e9;
+    if (!seconds ||
+        glm4v_sample_clip(&config, dynamic, seconds, n, indices, n + n % 2, &count, NULL))
         test_fail(__FILE__, __LINE__, "%u frames at %g", n, fps);
     glm4v_free(seconds);
     return count;
@@ -211,7 +222,9 @@ static uint32_t reference_fixed(uint32_t n, double fps, uint32_t *indices)
     uint32_t count = 0, samples = length <= 300 ? (uint32_t)(length * 2) : 600;
     for (uint32_t i = 0; i < samples; i++) {
         double at = length <= 300 ? ceil(i * fps / 2 - 1e-9) : ceil(i * length / 599 * fps - 1e-9);
-        uint32_t frame = length > 300 && n <= 600 ? (i < n ? i : n - 1) : at < n - 1 ? (uint32_t)at : n - 1;
+        uint32_t frame = length > 300 && n <= 600 ? (i < n ? i : n - 1)
+                         : at < n - 1             ? (uint32_t)at
+                                                  : n - 1;
         if (!count || indices[count - 1] != frame)
             indices[count++] = frame;
     }
@@ -228,15 +241,18 @@ static void fixed_sampling_equals_the_reference(void)
     static uint32_t got[3002], expected[3002];
     for (size_t r = 0; r < sizeof rates / sizeof *rates; r++)
         for (uint32_t n = 1; n <= 3000; n = n < 70 ? n + 1 : n * 5 / 4) {
-            uint32_t a = sample(false, n, rates[r], got), b = reference_fixed(n, rates[r], expected);
+            uint32_t a = sample(false, n, rates[r], got),
+                     b = reference_fixed(n, rates[r], expected);
             if (a != b || memcmp(got, expected, a * sizeof *got)) {
-                test_fail(__FILE__, __LINE__, "%u frames at %g fps: %u samples, not %u", n, rates[r], a, b);
+                test_fail(__FILE__, __LINE__, "%u frames at %g fps: %u samples, not %u", n,
+                          rates[r], a, b);
                 return;
             }
         }
 }
 
-static void check_samples(bool dynamic, uint32_t n, double fps, uint32_t count, const uint32_t *expected)
+static void check_samples(bool dynamic, uint32_t n, double fps, uint32_t count,
+                          const uint32_t *expected)
 {
     uint32_t got[1024];
     CHECK_EQ(sample(dynamic, n, fps, got), count);
@@ -246,21 +262,23 @@ static void check_samples(bool dynamic, uint32_t n, double fps, uint32_t count, 
 
 static void fixed_sampling_takes_two_frames_a_second(void)
 {
-    check_samples(false, 1, 30, 2, (uint32_t[]){ 0, 0 });
-    check_samples(false, 30, 30, 4, (uint32_t[]){ 0, 15, 29, 29 });
-    check_samples(false, 75, 25, 8, (uint32_t[]){ 0, 13, 25, 38, 50, 63, 74, 74 });
-    check_samples(false, 4, 1, 4, (uint32_t[]){ 0, 1, 2, 3 });
+    check_samples(false, 1, 30, 2, (uint32_t[]) { 0, 0 });
+    check_samples(false, 30, 30, 4, (uint32_t[]) { 0, 15, 29, 29 });
+    check_samples(false, 75, 25, 8, (uint32_t[]) { 0, 13, 25, 38, 50, 63, 74, 74 });
+    check_samples(false, 4, 1, 4, (uint32_t[]) { 0, 1, 2, 3 });
 }
 
 static void dynamic_sampling_takes_more_of_short_clips(void)
 {
-    /* counts as 2 s: twelve wanted; the walk at 1/6 s finds 0, 5 ... 25, so twelve are spread over 0..25 */
-    check_samples(true, 30, 30, 12, (uint32_t[]){ 0, 2, 4, 6, 9, 11, 13, 15, 18, 20, 22, 25 });
+    /* counts as 2 s: twelve wanted; the walk at 1/6 s finds 0, 5 ... 25, so twelve are spread over
+     * 0..25 */
+    check_samples(true, 30, 30, 12, (uint32_t[]) { 0, 2, 4, 6, 9, 11, 13, 15, 18, 20, 22, 25 });
     /* fewer frames than wanted: spread, then without repeats */
-    check_samples(true, 4, 30, 4, (uint32_t[]){ 0, 1, 2, 3 });
-    check_samples(true, 1, 30, 2, (uint32_t[]){ 0, 0 });
+    check_samples(true, 4, 30, 4, (uint32_t[]) { 0, 1, 2, 3 });
+    check_samples(true, 1, 30, 2, (uint32_t[]) { 0, 0 });
     uint32_t got[1024];
-    CHECK_EQ(sample(true, 640, 10, got), 130); /* 65 s: 130 wanted, 128 walked at 1/2 s, so spread over 0..635 */
+    /* 65 s: 130 wanted, 128 walked at 1/2 s, so spread over 0..635 */
+    CHECK_EQ(sample(true, 640, 10, got), 130);
     CHECK_EQ(got[1], 4);
     CHECK_EQ(got[129], 635);
 }
@@ -284,10 +302,13 @@ static void times_that_go_back_are_refused(void)
 {
     uint32_t got[4], n = 77;
     glm4v_error err;
-    CHECK_EQ(glm4v_sample_clip(&config, false, (double[]){ 0, 2, 1, 3 }, 4, got, 4, &n, &err), GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_sample_clip(&config, false, (double[]) { 0, 2, 1, 3 }, 4, got, 4, &n, &err),
+             GLM4V_ERR_INVALID);
     CHECK_CONTAINS(err.msg, "frame 2");
-    CHECK_EQ(glm4v_sample_clip(&config, true, (double[]){ 0, NAN }, 2, got, 4, &n, &err), GLM4V_ERR_INVALID);
-    CHECK_EQ(glm4v_sample_clip(&config, true, (double[]){ 0, 1, 2 }, 3, got, 3, &n, &err), GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_sample_clip(&config, true, (double[]) { 0, NAN }, 2, got, 4, &n, &err),
+             GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_sample_clip(&config, true, (double[]) { 0, 1, 2 }, 3, got, 3, &n, &err),
+             GLM4V_ERR_INVALID);
     CHECK_EQ(glm4v_sample_clip(&config, true, NULL, 0, got, 4, &n, &err), GLM4V_ERR_INVALID);
     CHECK_EQ(n, 77);
 }

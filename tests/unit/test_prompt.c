@@ -363,8 +363,11 @@ static void check_timestamp(const setting *s, double seconds, const char *expect
     glm4v_prompt p = { 0 };
     glm4v_error err = { 0 };
     const glm4v_grid grid = { 2, 2, seconds };
-    CHECK_EQ(build(&p, s, &(glm4v_task){ .prompt = "", .n_frames = 2, .thinking = 1 }, &grid, 1, &err), 0);
-    /* [gMASK] <sop> <|user|> newline, video start, image start, image, image end, time, video end, <|assistant|> */
+    CHECK_EQ(
+        build(&p, s, &(glm4v_task) { .prompt = "", .n_frames = 2, .thinking = 1 }, &grid, 1, &err),
+        0);
+    /* [gMASK] <sop> <|user|> newline, video start, image start, image, image end, time, video end,
+     * <|assistant|> */
     size_t end = p.n_ids;
     while (end > 8 && p.ids[end - 1] != s->config.video_end_id)
         end--;
@@ -401,16 +404,20 @@ static void timestamps_are_rounded_to_tenths_as_printf_does(void)
     glm4v_tokenizer_close(&s.tokenizer);
 }
 
-/* Whatever the model that ships is trained to next, its tokenizer must be of the kind that this engine reads. */
+/* Whatever the model that ships is trained to next, its tokenizer must be of the kind that this
+ * engine reads. */
 static void the_shipped_model_speaks_glm41v(void)
 {
-    static const char *const texts[] = { "Describe the image in one sentence.", "用一句话描述这张图片。",
-                                         "A scratch at the top left.\n\n  {\"count\": 2} \u017f\U0001F600" };
+    static const char *const texts[] = {
+        "Describe the image in one sentence.", "用一句话描述这张图片。",
+        "A scratch at the top left.\n\n  {\"count\": 2} \u017f\U0001F600"
+    };
     static const char dir[] = SOURCE_ROOT "/models/surface-tiny";
     setting s = { 0 };
     glm4v_error err = { 0 };
     const glm4v_grid grid = { 2, 2, 0 };
-    if (glm4v_config_read(&s.config, dir, true, &err) || glm4v_tokenizer_open(&s.tokenizer, dir, &err) ||
+    if (glm4v_config_read(&s.config, dir, true, &err) ||
+        glm4v_tokenizer_open(&s.tokenizer, dir, &err) ||
         glm4v_chat_init(&s.chat, s.tokenizer, &s.config, &err)) {
         test_fail(__FILE__, __LINE__, "%s", err.msg);
         return;
@@ -420,7 +427,8 @@ static void the_shipped_model_speaks_glm41v(void)
         glm4v_prompt p = { 0 };
         const glm4v_task task = { .prompt = texts[i], .images = &picture, .n_images = 1 };
         CHECK_EQ(build(&p, &s, &task, &grid, 1, &err), 0);
-        /* [gMASK] <sop> <|user|> newline, picture, text, <|assistant|> newline <think> </think> <answer> */
+        /* [gMASK] <sop> <|user|> newline, picture, text, <|assistant|> newline <think> </think>
+         * <answer> */
         REQUIRE(p.n_ids > 12);
         CHECK_EQ(p.ids[4], s.config.image_start_id);
         CHECK_EQ(p.ids[p.n_ids - 1], s.chat.answer);

@@ -32,7 +32,8 @@ static void one_word_means_text_and_vision(void)
 static void each_part_takes_its_own_form(void)
 {
     glm4v_quantization q;
-    CHECK_EQ(glm4v_quantization_parse(&q, "lm-head=int8,text=int4,embedding=bf16,vision=fp32", &err), 0);
+    CHECK_EQ(
+        glm4v_quantization_parse(&q, "lm-head=int8,text=int4,embedding=bf16,vision=fp32", &err), 0);
     CHECK_EQ(q.form[GLM4V_PART_LM_HEAD], GLM4V_FORM_INT8);
     CHECK_EQ(q.form[GLM4V_PART_TEXT], GLM4V_FORM_INT4);
     CHECK_EQ(q.form[GLM4V_PART_EMBEDDING], GLM4V_FORM_BF16);
@@ -64,7 +65,8 @@ static void what_is_no_option_is_refused_by_item(void)
         { "int4,int8", "text is named twice", GLM4V_ERR_INVALID },
         { "embedding=int4", "embedding is looked up by rows", GLM4V_ERR_INVALID },
         { "fp8", "fp8 is not built in", GLM4V_ERR_UNSUPPORTED },
-        { "text=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "aaaa", GLM4V_ERR_INVALID },
+        { "text=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "aaaa",
+          GLM4V_ERR_INVALID },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         glm4v_quantization q = { .form = { 77 } };

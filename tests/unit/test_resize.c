@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The resize equals Pillow's at every kernel level, in bands, with any stride, and reads nothing beyond the picture. */
+/* The resize equals Pillow's at every kernel level, in bands, with any stride, and reads nothing
+ * beyond the picture. */
 #define _DEFAULT_SOURCE
 #include <sys/mman.h>
 #include <unistd.h>
@@ -14,22 +15,14 @@ static const struct {
     int32_t w, h, ow, oh;
     uint64_t digest;
 } vectors[] = {
-    { 1, 1, 28, 28, 0x9af2e16d459c3315 },
-    { 3, 2, 28, 56, 0x0dd0f205fe6175e3 },
-    { 28, 28, 28, 28, 0xf64cf8e10c9e050f },
-    { 29, 28, 28, 28, 0x86969868d23a7360 },
-    { 28, 31, 28, 28, 0x06911d0dd72d8f0c },
-    { 31, 98, 84, 56, 0xdab5c781e40213d4 },
-    { 97, 213, 84, 224, 0x3b7ba6f49f73648c },
-    { 200, 150, 224, 224, 0x941ef11c87375aae },
-    { 640, 360, 308, 168, 0x318dc8130d158ab5 },
-    { 333, 77, 56, 308, 0xec427268279eb8e6 },
-    { 7, 260, 84, 84, 0xfb1e6d99c739425c },
-    { 1021, 16, 28, 28, 0xc284bd6c9e7a0313 },
-    { 5, 5, 140, 112, 0x1e10a5cc94a5b15b },
-    { 63, 65, 56, 84, 0xc9b9537e0c2d9b0f },
-    { 64, 64, 112, 56, 0xf8811401c10f093a },
-    { 1280, 720, 308, 168, 0x64173d7dbda37cd0 },
+    { 1, 1, 28, 28, 0x9af2e16d459c3315 },       { 3, 2, 28, 56, 0x0dd0f205fe6175e3 },
+    { 28, 28, 28, 28, 0xf64cf8e10c9e050f },     { 29, 28, 28, 28, 0x86969868d23a7360 },
+    { 28, 31, 28, 28, 0x06911d0dd72d8f0c },     { 31, 98, 84, 56, 0xdab5c781e40213d4 },
+    { 97, 213, 84, 224, 0x3b7ba6f49f73648c },   { 200, 150, 224, 224, 0x941ef11c87375aae },
+    { 640, 360, 308, 168, 0x318dc8130d158ab5 }, { 333, 77, 56, 308, 0xec427268279eb8e6 },
+    { 7, 260, 84, 84, 0xfb1e6d99c739425c },     { 1021, 16, 28, 28, 0xc284bd6c9e7a0313 },
+    { 5, 5, 140, 112, 0x1e10a5cc94a5b15b },     { 63, 65, 56, 84, 0xc9b9537e0c2d9b0f },
+    { 64, 64, 112, 56, 0xf8811401c10f093a },    { 1280, 720, 308, 168, 0x64173d7dbda37cd0 },
 };
 #define N_VECTORS (sizeof vectors / sizeof *vectors)
 
@@ -53,8 +46,8 @@ static uint64_t digest(uint64_t h, const uint8_t *data, size_t n)
 }
 
 /* Digest of the picture resized in bands of `rows`; 0 when memory is out. */
-static uint64_t resize_digest(const glm4v_image_ops *ops, const glm4v_image *image, int32_t ow, int32_t oh,
-                              int32_t rows)
+static uint64_t resize_digest(const glm4v_image_ops *ops, const glm4v_image *image, int32_t ow,
+                              int32_t oh, int32_t rows)
 {
     glm4v_resize resize;
     uint64_t h = 0xcbf29ce484222325u;
@@ -100,11 +93,14 @@ static void check_vectors(int32_t rows, int64_t extra)
         uint8_t *data = glm4v_alloc((size_t)vectors[v].h, (size_t)stride);
         REQUIRE(data);
         fill_picture(data, vectors[v].w, vectors[v].h, stride);
-        glm4v_image image = { .data = data, .width = vectors[v].w, .height = vectors[v].h, .stride = stride };
+        glm4v_image image = {
+            .data = data, .width = vectors[v].w, .height = vectors[v].h, .stride = stride
+        };
         for (int i = 0; i < n; i++)
-            if (resize_digest(&ops[i], &image, vectors[v].ow, vectors[v].oh, rows) != vectors[v].digest)
-                test_fail(__FILE__, __LINE__, "%s: %dx%d to %dx%d in bands of %d is not Pillow's", names[i],
-                          vectors[v].w, vectors[v].h, vectors[v].ow, vectors[v].oh, rows);
+            if (resize_digest(&ops[i], &image, vectors[v].ow, vectors[v].oh, rows) !=
+                vectors[v].digest)
+                test_fail(__FILE__, __LINE__, "%s: %dx%d to %dx%d in bands of %d is not Pillow's",
+                          names[i], vectors[v].w, vectors[v].h, vectors[v].ow, vectors[v].oh, rows);
         glm4v_free(data);
     }
 }
@@ -133,7 +129,8 @@ static void no_byte_beyond_the_picture_is_read(void)
     const char *names[3];
     int n = levels(ops, names);
     size_t page = (size_t)sysconf(_SC_PAGESIZE), room = 32 * page;
-    uint8_t *map = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *map =
+        mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     REQUIRE(map != MAP_FAILED && !mprotect(map + room, page, PROT_NONE));
     for (int32_t w = 1; w <= 70; w++)
         for (int32_t h = 1; h <= 9; h += 2) {
@@ -144,7 +141,8 @@ static void no_byte_beyond_the_picture_is_read(void)
             CHECK(expected);
             for (int i = 1; i < n; i++)
                 if (resize_digest(&ops[i], &image, 28, 56, 28) != expected)
-                    test_fail(__FILE__, __LINE__, "%s: %dx%d differs from the reference", names[i], w, h);
+                    test_fail(__FILE__, __LINE__, "%s: %dx%d differs from the reference", names[i],
+                              w, h);
         }
     munmap(map, room + page);
 }

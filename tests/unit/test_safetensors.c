@@ -26,8 +26,9 @@ static int parse(const char *header, uint64_t data_bytes)
     return rc;
 }
 
-#define T(name, dtype, shape, begin, end) \
-    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" begin "," end "]}"
+#define T(name, dtype, shape, begin, end)                                                          \
+    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" begin "," end   \
+    "]}"
 
 static void good_headers_parse(void)
 {
@@ -35,9 +36,14 @@ static void good_headers_parse(void)
     CHECK_EQ(parse("{" T("a", "F32", "[2,3]", "0", "24") "}", 24), 0);
     CHECK_EQ(parse("{" T("a", "F32", "[]", "0", "4") "}", 4), 0);
     CHECK_EQ(parse("{" T("a", "F32", "[0,3]", "0", "0") "}", 0), 0);
-    CHECK_EQ(parse("{" T("b", "F16", "[1]", "2", "4") "," T("a", "BF16", "[1]", "0", "2") "}", 4), 0);
-    CHECK_EQ(parse("{" T("b", "I8", "[0]", "2", "2") "," T("a", "BF16", "[1]", "0", "2") "}", 2), 0);
-    CHECK_EQ(parse("{\"__metadata__\":{\"k\":\"v\"}," T("a", "U8", "[1,1,1,1,1,1,1,3]", "0", "3") "}   ", 3), 0);
+    CHECK_EQ(parse("{" T("b", "F16", "[1]", "2", "4") "," T("a", "BF16", "[1]", "0", "2") "}", 4),
+             0);
+    CHECK_EQ(parse("{" T("b", "I8", "[0]", "2", "2") "," T("a", "BF16", "[1]", "0", "2") "}", 2),
+             0);
+    CHECK_EQ(
+        parse("{\"__metadata__\":{\"k\":\"v\"}," T("a", "U8", "[1,1,1,1,1,1,1,3]", "0", "3") "}   ",
+              3),
+        0);
 }
 
 static void bad_headers_are_refused_by_name(void)
@@ -51,7 +57,8 @@ static void bad_headers_are_refused_by_name(void)
         { "{\"a\":1}", 0, "\"a\" is not an object" },
         { "{" T("a", "F33", "[1]", "0", "4") "}", 4, "dtype \"F33\"" },
         { "{\"a\":{\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "no \"dtype\"" },
-        { "{\"a\":{\"dtype\":4,\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "\"dtype\" is an integer" },
+        { "{\"a\":{\"dtype\":4,\"shape\":[1],\"data_offsets\":[0,4]}}", 4,
+          "\"dtype\" is an integer" },
         { "{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", 4, "\"shape\"" },
         { "{\"a\":{\"dtype\":\"F32\",\"shape\":{},\"data_offsets\":[0,4]}}", 4, "\"shape\"" },
         { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4, "\"data_offsets\"" },
@@ -74,8 +81,10 @@ static void bad_headers_are_refused_by_name(void)
         { "{" T("a", "F32", "[1]", "1", "5") "}", 5, "leave a hole" },
         { "{" T("a", "F32", "[1]", "0", "4") "," T("b", "F32", "[1]", "2", "6") "}", 6, "overlap" },
         { "{" T("a", "F32", "[1]", "0", "4") "," T("b", "F32", "[1]", "0", "4") "}", 4, "overlap" },
-        { "{" T("a", "F32", "[1]", "0", "4") "," T("b", "F32", "[1]", "8", "12") "}", 12, "leave a hole" },
-        { "{" T("a", "F32", "[1]", "0", "4") "," T("a", "F32", "[1]", "4", "8") "}", 8, "duplicate" },
+        { "{" T("a", "F32", "[1]", "0", "4") "," T("b", "F32", "[1]", "8", "12") "}", 12,
+          "leave a hole" },
+        { "{" T("a", "F32", "[1]", "0", "4") "," T("a", "F32", "[1]", "4", "8") "}", 8,
+          "duplicate" },
         { "{\"__metadata__\":[]}", 0, "\"__metadata__\" is not an object" },
         { "{\"__metadata__\":{\"k\":1}}", 0, "which is no string" },
     };
@@ -88,8 +97,11 @@ static void bad_headers_are_refused_by_name(void)
 
 static void the_element_limit_holds_on_both_sides(void)
 {
-    CHECK_EQ(parse("{" T("a", "U8", "[281474976710656]", "0", "281474976710656") "}", (uint64_t)1 << 48), 0);
-    CHECK_EQ(parse("{" T("a", "U8", "[281474976710657]", "0", "281474976710657") "}", ((uint64_t)1 << 48) + 1),
+    CHECK_EQ(
+        parse("{" T("a", "U8", "[281474976710656]", "0", "281474976710656") "}", (uint64_t)1 << 48),
+        0);
+    CHECK_EQ(parse("{" T("a", "U8", "[281474976710657]", "0", "281474976710657") "}",
+                   ((uint64_t)1 << 48) + 1),
              GLM4V_ERR_FORMAT);
 }
 
@@ -100,8 +112,10 @@ static void the_tensor_limit_holds_on_both_sides(void)
     for (int n = GLM4V_MAX_TENSORS_PER_FILE; n <= GLM4V_MAX_TENSORS_PER_FILE + 1; n++) {
         len = 1, text[0] = '{';
         for (int i = 0; i < n; i++)
-            len += (size_t)snprintf(text + len, room - len, "%s\"%d\":{\"dtype\":\"U8\",\"shape\":[0],"
-                                    "\"data_offsets\":[0,0]}", i ? "," : "", i);
+            len += (size_t)snprintf(text + len, room - len,
+                                    "%s\"%d\":{\"dtype\":\"U8\",\"shape\":[0],"
+                                    "\"data_offsets\":[0,0]}",
+                                    i ? "," : "", i);
         snprintf(text + len, room - len, "}");
         CHECK_EQ(parse(text, 0), n > GLM4V_MAX_TENSORS_PER_FILE ? GLM4V_ERR_FORMAT : 0);
     }
@@ -132,7 +146,8 @@ static void refused_weights_say_why(void)
         { "\2\0\0", 3, "3 bytes cannot hold a header" },
         { "\377\377\377\377\377\377\377\377{}", 10, "cannot hold a header" },
         { "\2\0\0\0\0\0\0\0[]", 10, "not an object" },
-        { "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", 64, "Git LFS pointer" },
+        { "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", 64,
+          "Git LFS pointer" },
     };
     CHECK_EQ(open_dir(), GLM4V_ERR_NOT_FOUND);
     CHECK_CONTAINS(err.msg, "neither model.safetensors nor model.safetensors.index.json");
@@ -198,11 +213,14 @@ static void every_dtype_widens_to_f32(void)
     static float out[N + 1];
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
         size_t bytes = cases[k].size * N;
-        uint64_t len = (uint64_t)snprintf((char *)file + 8, 200, "{\"x\":{\"dtype\":\"%s\",\"shape\":[%d],"
-                                          "\"data_offsets\":[0,%zu]}}", cases[k].name, N, bytes);
+        uint64_t len = (uint64_t)snprintf((char *)file + 8, 200,
+                                          "{\"x\":{\"dtype\":\"%s\",\"shape\":[%d],"
+                                          "\"data_offsets\":[0,%zu]}}",
+                                          cases[k].name, N, bytes);
         memcpy(file, &len, 8);
         for (int i = 0; i < REPEAT; i++)
-            memcpy(file + 8 + len + (size_t)i * 5 * cases[k].size, cases[k].data, 5 * cases[k].size);
+            memcpy(file + 8 + len + (size_t)i * 5 * cases[k].size, cases[k].data,
+                   5 * cases[k].size);
         file_write(dir, "x.safetensors", file, 8 + len + bytes);
         glm4v_checkpoint *c = NULL;
         REQUIRE(!glm4v_checkpoint_open_file(&c, file_path(dir, "x.safetensors"), &err));
@@ -228,10 +246,11 @@ static void every_half_widens_exactly(void)
 {
     static unsigned char file[65536 * 2 + 256];
     static float out[65536];
-    uint64_t len = (uint64_t)sprintf((char *)file + 8, "{" T("x", "F16", "[65536]", "0", "131072") "}");
+    uint64_t len =
+        (uint64_t)sprintf((char *)file + 8, "{" T("x", "F16", "[65536]", "0", "131072") "}");
     memcpy(file, &len, 8);
     for (uint32_t i = 0; i < 65536; i++)
-        memcpy(file + 8 + len + 2 * i, &(uint16_t){ (uint16_t)i }, 2);
+        memcpy(file + 8 + len + 2 * i, &(uint16_t) { (uint16_t)i }, 2);
     file_write(dir, "x.safetensors", file, 8 + len + 131072);
     glm4v_checkpoint *c = NULL;
     REQUIRE(!glm4v_checkpoint_open_file(&c, file_path(dir, "x.safetensors"), &err));
@@ -242,7 +261,8 @@ static void every_half_widens_exactly(void)
         double v = exponent ? ldexp(1024 + mantissa, exponent - 25) : ldexp(mantissa, -24);
         v = i & 0x8000 ? -v : v;
         if (exponent == 31)
-            wrong += mantissa ? !isnan(out[i]) : !(isinf(out[i]) && !!signbit(out[i]) == (bool)(i >> 15));
+            wrong += mantissa ? !isnan(out[i])
+                              : !(isinf(out[i]) && !!signbit(out[i]) == (bool)(i >> 15));
         else
             wrong += out[i] != (float)v || !!signbit(out[i]) != (bool)(i >> 15);
     }
@@ -262,7 +282,8 @@ static void a_file_that_shrinks_is_an_error_not_a_signal(void)
     REQUIRE(!glm4v_checkpoint_open_file(&c, file_path(dir, "x.safetensors"), &err));
     CHECK_EQ(glm4v_checkpoint_verify(c, &err), 0);
     CHECK_EQ(truncate(file_path(dir, "x.safetensors"), (off_t)len + 10), 0);
-    CHECK_EQ(glm4v_checkpoint_read_f32(c, glm4v_checkpoint_find(c, "x"), 0, out, 4, &err), GLM4V_ERR_IO);
+    CHECK_EQ(glm4v_checkpoint_read_f32(c, glm4v_checkpoint_find(c, "x"), 0, out, 4, &err),
+             GLM4V_ERR_IO);
     CHECK_CONTAINS(err.msg, "x.safetensors: \"x\": ends at byte");
     CHECK_EQ(glm4v_checkpoint_verify(c, &err), GLM4V_ERR_IO);
     glm4v_checkpoint_close(&c);
@@ -300,15 +321,15 @@ static void check_values(const tiny_model_options *options, uint32_t shards)
 
 static void a_single_file_holds_the_generated_values(void)
 {
-    check_values(&(tiny_model_options){ 0 }, 1);
-    check_values(&(tiny_model_options){ .dtype = TINY_F32 }, 1);
-    check_values(&(tiny_model_options){ .dtype = TINY_F16 }, 1);
+    check_values(&(tiny_model_options) { 0 }, 1);
+    check_values(&(tiny_model_options) { .dtype = TINY_F32 }, 1);
+    check_values(&(tiny_model_options) { .dtype = TINY_F16 }, 1);
 }
 
 static void shards_hold_the_generated_values(void)
 {
-    check_values(&(tiny_model_options){ .shards = 2 }, 2);
-    check_values(&(tiny_model_options){ .shards = 7 }, 7);
+    check_values(&(tiny_model_options) { .shards = 2 }, 2);
+    check_values(&(tiny_model_options) { .shards = 7 }, 7);
 }
 
 static void the_digest_depends_on_tensors_not_on_files(void)
@@ -317,7 +338,8 @@ static void the_digest_depends_on_tensors_not_on_files(void)
     for (int i = 0; i < 3; i++) {
         char model[512];
         glm4v_checkpoint *c = NULL;
-        REQUIRE(!tiny_model_make(model, sizeof model, &(tiny_model_options){ .shards = i, .tied = i == 2 }));
+        REQUIRE(!tiny_model_make(model, sizeof model,
+                                 &(tiny_model_options) { .shards = i, .tied = i == 2 }));
         REQUIRE(!glm4v_checkpoint_open(&c, model, &err));
         digest[i] = glm4v_checkpoint_digest(c);
         glm4v_checkpoint_close(&c);
@@ -333,7 +355,7 @@ static int open_changed(const char *file, const char *from, const char *to)
     char model[512];
     glm4v_checkpoint *c = NULL;
     memset(&err, 0, sizeof err);
-    if (tiny_model_make(model, sizeof model, &(tiny_model_options){ .shards = 3 }))
+    if (tiny_model_make(model, sizeof model, &(tiny_model_options) { .shards = 3 }))
         return 0;
     if (from)
         file_replace(model, file, from, to);
@@ -359,8 +381,16 @@ static void a_missing_shard_is_named_with_its_tensors(void)
 static void an_index_that_leaves_the_directory_is_refused(void)
 {
     static const char *const names[] = {
-        "../model-00002-of-00003.safetensors", "/etc/passwd", "x/model.safetensors", "..", "",
-        ".safetensors", ".hidden.safetensors", "a\\\\b.safetensors", "model.bin", "config.json",
+        "../model-00002-of-00003.safetensors",
+        "/etc/passwd",
+        "x/model.safetensors",
+        "..",
+        "",
+        ".safetensors",
+        ".hidden.safetensors",
+        "a\\\\b.safetensors",
+        "model.bin",
+        "config.json",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         CHECK_EQ(open_changed(INDEX, SHARD, names[i]), GLM4V_ERR_FORMAT);
@@ -387,8 +417,9 @@ static void index_and_shards_must_agree(void)
     CHECK_CONTAINS(err.msg, "model.safetensors.index.json places there");
     CHECK_EQ(open_changed(INDEX, "\"lm_head.weight\"", "\"lm_head.weigh\""), GLM4V_ERR_FORMAT);
     CHECK_CONTAINS(err.msg, "lm_head.weight");
-    CHECK_EQ(open_changed(INDEX, "\n    \"lm_head.weight\": \"model-00002-of-00003.safetensors\",", ""),
-             GLM4V_ERR_FORMAT);
+    CHECK_EQ(
+        open_changed(INDEX, "\n    \"lm_head.weight\": \"model-00002-of-00003.safetensors\",", ""),
+        GLM4V_ERR_FORMAT);
     CHECK_CONTAINS(err.msg, "files of two downloads are mixed");
     CHECK_EQ(open_changed(INDEX, "\"weight_map\"", "\"weight_mop\""), GLM4V_ERR_FORMAT);
     CHECK_CONTAINS(err.msg, "weight_map");
@@ -401,8 +432,10 @@ static void the_reference_vectors_open(void)
 {
     const char *golden = test_golden_dir();
     static const char *const names[] = { "glm4v/golden.safetensors", "glm4v/model.safetensors",
-                                         "position_interp.safetensors", "preprocess/golden.safetensors" };
-    if (!test_needs("golden", !access(file_path(golden, names[0]), R_OK), "no reference vectors here"))
+                                         "position_interp.safetensors",
+                                         "preprocess/golden.safetensors" };
+    if (!test_needs("golden", !access(file_path(golden, names[0]), R_OK),
+                    "no reference vectors here"))
         return;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         glm4v_checkpoint *c = NULL;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Choosing a token: greedy, draws against their probabilities, bounds, penalty, masks, numbers that are none. */
+/* Choosing a token: greedy, draws against their probabilities, bounds, penalty, masks, numbers that
+ * are none. */
 #include "mem.h"
 #include "sample.h"
 #include "test.h"
@@ -49,12 +50,13 @@ static void check_share(int id, double p)
 {
     double spread = 5 * sqrt(DRAWS * p * (1 - p)) + 1;
     if (fabs(counts[id] - DRAWS * p) > spread)
-        test_fail(__FILE__, __LINE__, "id %d drawn %u times, expected %.0f +- %.0f", id, counts[id], DRAWS * p, spread);
+        test_fail(__FILE__, __LINE__, "id %d drawn %u times, expected %.0f +- %.0f", id, counts[id],
+                  DRAWS * p, spread);
 }
 
 static void greedy_takes_the_largest_and_the_lowest_id_of_equals(void)
 {
-    glm4v_sampler s = sampler(&(glm4v_task){ 0 });
+    glm4v_sampler s = sampler(&(glm4v_task) { 0 });
     fill(-1);
     logits[77] = logits[150] = 3;
     CHECK_EQ(next(&s, NULL, 0), 77);
@@ -67,13 +69,13 @@ static void greedy_takes_the_largest_and_the_lowest_id_of_equals(void)
 static void masked_ids_are_never_chosen(void)
 {
     static const int32_t masked[] = { 5, 7, 199 };
-    glm4v_sampler greedy = sampler(&(glm4v_task){ 0 });
+    glm4v_sampler greedy = sampler(&(glm4v_task) { 0 });
     fill(0);
     logits[5] = 9;
     logits[199] = 8;
     logits[6] = 1;
     CHECK_EQ(next(&greedy, masked, 3), 6);
-    glm4v_sampler s = sampler(&(glm4v_task){ .temperature = 1, .seed = 4 });
+    glm4v_sampler s = sampler(&(glm4v_task) { .temperature = 1, .seed = 4 });
     for (int i = 0; i < 2000; i++) {
         int32_t id = next(&s, masked, 3);
         CHECK(id != 5 && id != 7 && id != 199 && id >= 0);
@@ -83,7 +85,7 @@ static void masked_ids_are_never_chosen(void)
 static void numbers_that_are_none_are_found_anywhere(void)
 {
     static const float bad[] = { NAN, INFINITY, -INFINITY };
-    glm4v_sampler s = sampler(&(glm4v_task){ 0 });
+    glm4v_sampler s = sampler(&(glm4v_task) { 0 });
     for (size_t b = 0; b < sizeof bad / sizeof *bad; b++)
         for (int i = 0; i < V; i++) {
             fill(1);
@@ -101,7 +103,7 @@ static void a_seed_decides_the_draws(void)
     fill(0);
     for (uint64_t seed = 0; seed < 3; seed++)
         for (int again = 0; again < 2; again++) {
-            glm4v_sampler s = sampler(&(glm4v_task){ .temperature = 1, .seed = seed });
+            glm4v_sampler s = sampler(&(glm4v_task) { .temperature = 1, .seed = seed });
             for (int i = 0; i < 64; i++) {
                 int32_t id = next(&s, NULL, 0);
                 if (again)
@@ -121,7 +123,7 @@ static void draws_follow_the_probabilities(void)
         logits[i] = (float)((i * 37) % 50) / 10;
         sum += exp(logits[i] / t);
     }
-    draw_many(&(glm4v_task){ .temperature = 0.7f, .seed = 11 });
+    draw_many(&(glm4v_task) { .temperature = 0.7f, .seed = 11 });
     for (int i = 0; i < V; i++)
         check_share(i, exp(logits[i] / t) / sum);
 }
@@ -132,13 +134,13 @@ static void top_k_draws_from_the_k_best(void)
     logits[3] = 2;
     logits[100] = 1;
     logits[60] = 1; /* as likely as 100, lower id: third best is 100 */
-    draw_many(&(glm4v_task){ .temperature = 1, .top_k = 2, .seed = 5 });
+    draw_many(&(glm4v_task) { .temperature = 1, .top_k = 2, .seed = 5 });
     check_share(3, exp(2) / (exp(2) + exp(1)));
     check_share(60, exp(1) / (exp(2) + exp(1)));
     CHECK_EQ(counts[3] + counts[60], DRAWS);
-    draw_many(&(glm4v_task){ .temperature = 2, .top_k = 1, .seed = 5 });
+    draw_many(&(glm4v_task) { .temperature = 2, .top_k = 1, .seed = 5 });
     CHECK_EQ(counts[3], DRAWS);
-    draw_many(&(glm4v_task){ .temperature = 1, .top_k = 100000, .seed = 5 });
+    draw_many(&(glm4v_task) { .temperature = 1, .top_k = 100000, .seed = 5 });
     check_share(3, exp(2) / (exp(2) + 2 * exp(1) + V - 3));
 }
 
@@ -149,21 +151,23 @@ static void top_p_draws_from_the_smallest_set_that_reaches_p(void)
     logits[20] = logf(0.3f);
     logits[30] = logf(0.15f);
     logits[40] = logf(0.05f);
-    draw_many(&(glm4v_task){ .temperature = 1, .top_p = 0.75f, .seed = 9 });
+    draw_many(&(glm4v_task) { .temperature = 1, .top_p = 0.75f, .seed = 9 });
     check_share(10, 0.5 / 0.8);
     check_share(20, 0.3 / 0.8);
     CHECK_EQ(counts[10] + counts[20], DRAWS);
-    draw_many(&(glm4v_task){ .temperature = 1, .top_p = 1e-5f, .seed = 9 });
+    draw_many(&(glm4v_task) { .temperature = 1, .top_p = 1e-5f, .seed = 9 });
     CHECK_EQ(counts[10], DRAWS);
-    draw_many(&(glm4v_task){ .temperature = 1, .top_p = 0.9f, .top_k = 3, .seed = 9 }); /* of 0.95: 0.855, all three */
+    /* of 0.95: 0.855, all three */
+    draw_many(&(glm4v_task) { .temperature = 1, .top_p = 0.9f, .top_k = 3, .seed = 9 });
     check_share(30, 0.15 / 0.95);
-    draw_many(&(glm4v_task){ .temperature = 1, .top_p = 0.6f, .top_k = 2, .seed = 9 }); /* of 0.8: 0.48, the first */
+    /* of 0.8: 0.48, the first */
+    draw_many(&(glm4v_task) { .temperature = 1, .top_p = 0.6f, .top_k = 2, .seed = 9 });
     CHECK_EQ(counts[10], DRAWS);
 }
 
 static void repetition_makes_seen_tokens_less_likely(void)
 {
-    glm4v_sampler s = sampler(&(glm4v_task){ .repetition_penalty = 1.5f });
+    glm4v_sampler s = sampler(&(glm4v_task) { .repetition_penalty = 1.5f });
     fill(-2);
     logits[8] = 3;
     logits[9] = 2.5f;
@@ -194,7 +198,8 @@ static void a_draw_allocates_nothing(void)
     CHECK_EQ(glm4v_mem_calls(), calls);
     glm4v_sampler_clear(&s);
     glm4v_mem_fail_at(1, false);
-    CHECK_EQ(glm4v_sampler_init(&s, &(glm4v_task){ .repetition_penalty = 1.1f }, V, NULL), GLM4V_ERR_NOMEM);
+    CHECK_EQ(glm4v_sampler_init(&s, &(glm4v_task) { .repetition_penalty = 1.1f }, V, NULL),
+             GLM4V_ERR_NOMEM);
     glm4v_mem_fail_at(0, false);
 }
 

@@ -166,8 +166,10 @@ static void ids_equal_those_of_other_implementations(void)
 /* O-04: names of control tokens, alone and between all kinds of neighbours. */
 static void text_never_becomes_a_control_token(void)
 {
-    static const char *const around[] = { "", " ", "\n", "a", "7", "!", "'", "<", "|", "。", "用", "\u017f",
-                                          "\t", "[", "</", "|>", "_", "\u3000" };
+    static const char *const around[] = {
+        "",   " ",  "\n",     "a",  "7", "!",  "'",  "<", "|",
+        "。", "用", "\u017f", "\t", "[", "</", "|>", "_", "\u3000"
+    };
     static const char *const files[] = { "glm-4.1v", "glm-4.5", "chatglm4v" };
     const int n_around = (int)(sizeof around / sizeof *around);
     int cases = 0;
@@ -264,7 +266,8 @@ static void merging_is_not_quadratic(void)
 static void longer_pieces_are_cut_between_characters(void)
 {
     glm4v_tokenizer *t = small("glm-4.1v");
-    const size_t whole = GLM4V_MAX_PIECE_BYTES / 3 * 3, n = whole + 30; /* of three bytes: 64 KiB is no border */
+    /* of three bytes: 64 KiB is no border */
+    const size_t whole = GLM4V_MAX_PIECE_BYTES / 3 * 3, n = whole + 30;
     char *text = malloc(n + 1);
     for (size_t i = 0; i < n; i += 3)
         memcpy(text + i, "。", 3); /* a token by itself */
@@ -321,14 +324,17 @@ static void merging_stops_at_the_longest_token(void)
     glm4v_tokenizer_close(&t);
 }
 
-/* Each merge of "bc" offers two more, of higher rank, and leaves two that became impossible: the heap grows. */
+/* Each merge of "bc" offers two more, of higher rank, and leaves two that became impossible: the
+ * heap grows. */
 static void merges_that_offer_others_have_room(void)
 {
     const size_t n = 16384;
     size_t len;
-    char *text = slurp(DATA "chatglm4v", "tokenizer.model", &len), *other = malloc(len + 128), *run = malloc(n + 1);
+    char *text = slurp(DATA "chatglm4v", "tokenizer.model", &len), *other = malloc(len + 128),
+         *run = malloc(n + 1);
     glm4v_tokenizer *t = NULL;
-    len = (size_t)sprintf(other, "%sYmM= 560\nYmNiYw== 561\nYmNi 562\nY2I= 563\n", text); /* bc bcbc bcb cb */
+    /* bc bcbc bcb cb */
+    len = (size_t)sprintf(other, "%sYmM= 560\nYmNiYw== 561\nYmNi 562\nY2I= 563\n", text);
     CHECK_EQ(glm4v_tokenizer_parse(&t, false, other, len, NULL, 0, NULL), 0);
     REQUIRE(t);
     for (size_t i = 0; i < n; i++)
@@ -344,7 +350,8 @@ static void merges_that_offer_others_have_room(void)
     glm4v_free(text);
 }
 
-/* 512 tokens, a power of two: the table must keep free places, or the search for what is not there would not end. */
+/* 512 tokens, a power of two: the table must keep free places, or the search for what is not there
+ * would not end. */
 static void a_missing_token_is_not_searched_for_ever(void)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -354,7 +361,8 @@ static void a_missing_token_is_not_searched_for_ever(void)
     len = (size_t)(strstr(text, " 255\n") + 5 - text);
     memcpy(other, text, len);
     for (int i = 0; i < 256; i++) /* byte i, byte 0 */
-        len += (size_t)sprintf(other + len, "%c%cA= %d\n", digits[i >> 2], digits[(i & 3) << 4], 256 + i);
+        len += (size_t)sprintf(other + len, "%c%cA= %d\n", digits[i >> 2], digits[(i & 3) << 4],
+                               256 + i);
     CHECK_EQ(glm4v_tokenizer_parse(&t, false, other, len, NULL, 0, NULL), 0);
     REQUIRE(t);
     token_ids ids = encode(t, "the surface");
@@ -591,18 +599,21 @@ static void windows_line_ends_and_blank_lines_are_taken(void)
     glm4v_free(text);
 }
 
-/* Every beginning of the two files: refused, or, where nothing but the last newline is missing, equal. */
+/* Every beginning of the two files: refused, or, where nothing but the last newline is missing,
+ * equal. */
 static void every_truncation_is_refused(void)
 {
     size_t len, config_len;
     char *config = slurp(DATA "chatglm4v", "tokenizer_config.json", &config_len);
     for (int is_json = 0; is_json < 2; is_json++) {
-        char *text = slurp(is_json ? DATA "glm-4.5" : DATA "chatglm4v", is_json ? "tokenizer.json" : "tokenizer.model",
-                           &len);
-        size_t step = is_json && !getenv("GLM4V_DEEP") ? 7 : 1; /* parsing 17 kB 17,000 times takes long */
+        char *text = slurp(is_json ? DATA "glm-4.5" : DATA "chatglm4v",
+                           is_json ? "tokenizer.json" : "tokenizer.model", &len);
+        /* parsing 17 kB 17,000 times takes long */
+        size_t step = is_json && !getenv("GLM4V_DEEP") ? 7 : 1;
         for (size_t n = 0; n + 1 < len; n += step) {
             glm4v_tokenizer *t = NULL;
-            if (glm4v_tokenizer_parse(&t, is_json, text, n, is_json ? NULL : config, config_len, NULL) == 0)
+            if (glm4v_tokenizer_parse(&t, is_json, text, n, is_json ? NULL : config, config_len,
+                                      NULL) == 0)
                 test_fail(__FILE__, __LINE__, "%zu of %zu bytes were taken", n, len);
             glm4v_tokenizer_close(&t);
         }
@@ -626,7 +637,8 @@ static void every_changed_bit_is_refused_or_harmless(void)
             if (glm4v_tokenizer_parse(&t, is_json, text, len, NULL, 0, NULL) == 0) {
                 token_ids ids = encode(t, sample);
                 if (!token_ids_spell(t, ids.ids, ids.n, sample, sizeof sample - 1))
-                    test_fail(__FILE__, __LINE__, "%s, bit %zu: the text does not come back", names[is_json], bit);
+                    test_fail(__FILE__, __LINE__, "%s, bit %zu: the text does not come back",
+                              names[is_json], bit);
                 glm4v_free(ids.ids);
             }
             glm4v_tokenizer_close(&t);
@@ -640,7 +652,8 @@ static void every_changed_bit_is_refused_or_harmless(void)
 static int parse_replaced(const char *find, const char *with, int32_t *size)
 {
     size_t len;
-    char *text = slurp(DATA "glm-4.1v", "tokenizer.json", &len), *other = replaced(text, find, with);
+    char *text = slurp(DATA "glm-4.1v", "tokenizer.json", &len),
+         *other = replaced(text, find, with);
     glm4v_tokenizer *t = NULL;
     int rc = parse_json(&t, other, NULL);
     *size = t ? glm4v_tokenizer_size(t) : 0;
@@ -654,12 +667,16 @@ static int parse_replaced(const char *find, const char *with, int32_t *size)
 static int parse_long_token(size_t n)
 {
     size_t len;
-    char *text = slurp(DATA "chatglm4v", "tokenizer.model", &len), *longer = malloc(len + 2 * n + 64);
+    char *text = slurp(DATA "chatglm4v", "tokenizer.model", &len),
+         *longer = malloc(len + 2 * n + 64);
     glm4v_tokenizer *t = NULL;
     memcpy(longer, text, len);
     for (size_t i = 0; i < n / 3; i++, len += 4)
         memcpy(longer + len, "YmJi", 4);
-    len += (size_t)sprintf(longer + len, "%s 560\n", n % 3 == 1 ? "Yg==" : n % 3 == 2 ? "YmI=" : "");
+    len += (size_t)sprintf(longer + len, "%s 560\n",
+                           n % 3 == 1   ? "Yg=="
+                           : n % 3 == 2 ? "YmI="
+                                        : "");
     int rc = glm4v_tokenizer_parse(&t, false, longer, len, NULL, 0, NULL);
     glm4v_tokenizer_close(&t);
     free(longer);

@@ -17,8 +17,9 @@
  *     if (!rc)
  *         rc = glm4v_engine_open(&engine, model, &(glm4v_engine_options){ 0 }, &err);
  *     if (!rc)
- *         rc = glm4v_describe(engine, &(glm4v_task){ .prompt = "Describe the image in one sentence.",
- *                             .images = &image, .n_images = 1 }, &result, &err);
+ *         rc = glm4v_describe(engine, &(glm4v_task){
+ *                                 .prompt = "Describe the image in one sentence.",
+ *                                 .images = &image, .n_images = 1 }, &result, &err);
  *     if (rc)
  *         fprintf(stderr, "%s\n", err.msg);
  *     else
@@ -33,9 +34,10 @@
  * Rules that hold everywhere:
  * - Functions that can fail return 0 or a negative GLM4V_ERR_* and, on failure only, fill the
  *   caller's glm4v_error (may be NULL). After a failure the output arguments are untouched.
- * - Option structs: zero means default. `struct_size` is set to sizeof of the struct by callers that
- *   must keep working with a later library; 0 means the size this header declares.
- * - `close(&x)` accepts the address of NULL, waits for what is under way, and sets the pointer NULL.
+ * - Option structs: zero means default. `struct_size` is set to sizeof of the struct by callers
+ *   that must keep working with a later library; 0 means the size this header declares.
+ * - `close(&x)` accepts the address of NULL, waits for what is under way, and sets the pointer
+ *   NULL.
  * - Strings are UTF-8 and end in NUL. Nothing is printed; see glm4v_model_options.log.
  * - The ABI is not stable before version 1.0 (soname 0).
  */
@@ -58,11 +60,12 @@ extern "C" {
 /** Every error code of the library. Values are fixed; new ones are only appended. */
 typedef enum {
     GLM4V_OK = 0,
-    GLM4V_ERR_INVALID = -1,     ///< an argument or option is out of its range
-    GLM4V_ERR_NOMEM = -2,       ///< memory could not be allocated, or a limit would be exceeded
-    GLM4V_ERR_NOT_FOUND = -3,   ///< a file or directory does not exist
-    GLM4V_ERR_IO = -4,          ///< a file exists but could not be opened or read
-    GLM4V_ERR_FORMAT = -5,      ///< a file's contents are malformed, truncated or contradict each other
+    GLM4V_ERR_INVALID = -1,   ///< an argument or option is out of its range
+    GLM4V_ERR_NOMEM = -2,     ///< memory could not be allocated, or a limit would be exceeded
+    GLM4V_ERR_NOT_FOUND = -3, ///< a file or directory does not exist
+    GLM4V_ERR_IO = -4,        ///< a file exists but could not be opened or read
+    /// a file's contents are malformed, truncated or contradict each other
+    GLM4V_ERR_FORMAT = -5,
     GLM4V_ERR_UNSUPPORTED = -6, ///< well formed, but of a kind this build does not support
     GLM4V_ERR_BUSY = -7,        ///< max_pending requests of this stream wait already
     GLM4V_ERR_CANCELED = -8,    ///< canceled by the caller
@@ -104,20 +107,24 @@ typedef void (*glm4v_log_fn)(void *user, glm4v_log_level level, const char *line
  * Called from the thread that called glm4v_model_open().
  *
  * @param done, total  Bytes of weights read so far and in all; total > 0.
- * @return 0 to go on, anything else to cancel: glm4v_model_open() then fails with GLM4V_ERR_CANCELED.
+ * @return 0 to go on, anything else to cancel: glm4v_model_open() then fails with
+ * GLM4V_ERR_CANCELED.
  */
 typedef int (*glm4v_progress_fn)(void *user, uint64_t done, uint64_t total);
 
 /** How to open a model. All zero: every default. */
 typedef struct {
-    size_t struct_size;         ///< sizeof(glm4v_model_options), or 0
-    const char *device;         ///< "auto", "cpu", "cuda[:N][,cuda:M]"; NULL = "auto"
-    const char *quantization;   ///< NULL = as stored; "bf16", "fp32", "int8", "int4" (text and vision), or
-                                ///< "text=F,vision=F,embedding=F,lm-head=F" with any of the four keys
-    uint32_t n_threads;         ///< CPU threads; 0 = the cores this process may use
-    uint64_t random_seed;       ///< with random_weights: seed of the weights
-    int random_weights;         ///< 1 = read only config.json and fill memory with seeded random weights
-    int weights_only;           ///< 1 = open without tokenizer and processor files (reference vectors)
+    size_t struct_size; ///< sizeof(glm4v_model_options), or 0
+    const char *device; ///< "auto", "cpu", "cuda[:N][,cuda:M]"; NULL = "auto"
+    /// NULL = as stored; "bf16", "fp32", "int8", "int4" (text and vision), or
+    /// "text=F,vision=F,embedding=F,lm-head=F" with any of the four keys
+    const char *quantization;
+    uint32_t n_threads;   ///< CPU threads; 0 = the cores this process may use
+    uint64_t random_seed; ///< with random_weights: seed of the weights
+    /// 1 = read only config.json and fill memory with seeded random weights
+    int random_weights;
+    /// 1 = open without tokenizer and processor files (reference vectors)
+    int weights_only;
     glm4v_progress_fn progress; ///< NULL = none
     void *progress_user;        ///< passed to progress
     glm4v_log_fn log;           ///< NULL = silent
@@ -135,20 +142,22 @@ typedef enum {
 
 /** What a model directory holds. Strings live inside the struct. */
 typedef struct {
-    char family[16];               ///< "glm4v" or "chatglm4v"
-    char chat_template[16];        ///< "glm-4.1v", "glm-4.5", "chatglm4v" or "none" (weights only)
-    char name[64];                 ///< last component of the directory's path
-    char stored_form[16];          ///< dtype most weights are stored in: "bf16", "fp32", "fp16", ...
-    char form[GLM4V_N_PARTS][16];  ///< form of each part in memory, by glm4v_part
-    char isa[32];                  ///< CPU kernels in use: "c", "avx2", "avx512+vnni+bf16"; "" before loading
-    char hash[17];                 ///< 64-bit digest of config and tensor headers, hexadecimal
-    uint64_t n_parameters;         ///< numbers in all tensors used
-    uint64_t file_bytes;           ///< bytes of the weight files
-    uint32_t n_shards;             ///< weight files
-    uint32_t n_tensors;            ///< tensors in them
+    char family[16];        ///< "glm4v" or "chatglm4v"
+    char chat_template[16]; ///< "glm-4.1v", "glm-4.5", "chatglm4v" or "none" (weights only)
+    char name[64];          ///< last component of the directory's path
+    /// dtype most weights are stored in: "bf16", "fp32", "fp16", ...
+    char stored_form[16];
+    char form[GLM4V_N_PARTS][16]; ///< form of each part in memory, by glm4v_part
+    /// CPU kernels in use: "c", "avx2", "avx512+vnni+bf16"; "" before loading
+    char isa[32];
+    char hash[17];         ///< 64-bit digest of config and tensor headers, hexadecimal
+    uint64_t n_parameters; ///< numbers in all tensors used
+    uint64_t file_bytes;   ///< bytes of the weight files
+    uint32_t n_shards;     ///< weight files
+    uint32_t n_tensors;    ///< tensors in them
     uint32_t vocab_size, hidden_size, n_layers, n_heads, n_kv_heads, head_dim, ffn_size;
     uint32_t vision_hidden_size, vision_layers, vision_heads, patch_size, merge_size;
-    uint32_t context_length;       ///< positions the model was made for
+    uint32_t context_length;         ///< positions the model was made for
     uint64_t min_pixels, max_pixels; ///< bounds of a picture after resizing, pixels of one frame
 } glm4v_model_info;
 
@@ -162,12 +171,13 @@ typedef struct {
 
 /** How to run an engine. All zero: every default. */
 typedef struct {
-    size_t struct_size;       ///< sizeof(glm4v_engine_options), or 0
-    uint32_t max_batch;       ///< requests advanced together, [1, 64]; 0 = 4
-    uint32_t max_pending;     ///< requests of one stream that may wait, [1, 65536]; 0 = 64
-    uint32_t context_length;  ///< tokens per request, pictures included; 0 = min(model's own, 8192)
-    uint64_t max_pixels;      ///< upper bound of a picture after resizing, pixels; 0 = the model's own
-    uint32_t prefix_tokens;   ///< constant prompt tokens kept between requests; 0 = 1024
+    size_t struct_size;      ///< sizeof(glm4v_engine_options), or 0
+    uint32_t max_batch;      ///< requests advanced together, [1, 64]; 0 = 4
+    uint32_t max_pending;    ///< requests of one stream that may wait, [1, 65536]; 0 = 64
+    uint32_t context_length; ///< tokens per request, pictures included; 0 = min(model's own, 8192)
+    /// upper bound of a picture after resizing, pixels; 0 = the model's own
+    uint64_t max_pixels;
+    uint32_t prefix_tokens; ///< constant prompt tokens kept between requests; 0 = 1024
 } glm4v_engine_options;
 
 /**
@@ -175,7 +185,8 @@ typedef struct {
  *
  * @param[out] model  The model, one reference; release with glm4v_model_close().
  * @param dir         Hugging Face layout: config.json, *.safetensors (with index if sharded),
- *                    tokenizer.json or tokenizer.model, tokenizer_config.json, preprocessor_config.json.
+ *                    tokenizer.json or tokenizer.model, tokenizer_config.json,
+ *                    preprocessor_config.json.
  * @param options     NULL = all defaults. Read during the call only, log and log_user apart.
  * @param[out] err    Written on failure only; may be NULL.
  *
@@ -271,16 +282,16 @@ typedef struct {
 
 /** What came out. Valid during on_done, or until glm4v_result_free() where a caller owns it. */
 typedef struct {
-    int status;                ///< 0, or the GLM4V_ERR_* that ended the request
-    const char *message;       ///< for a person; "" when status is 0
-    glm4v_finish finish;       ///< why it ended
-    const char *text;          ///< the answer alone: valid UTF-8, trimmed, no markers; "" if none
-    const char *reasoning;     ///< "" if none
-    const char *box;           ///< contents of the first box, e.g. "[[12,40,200,310]]"; "" if none
-    uint32_t prompt_tokens;    ///< all tokens in, pictures included
-    uint32_t vision_tokens;    ///< of these, pictures
-    uint32_t cached_tokens;    ///< of these, taken from the prefix cache
-    uint32_t output_tokens;    ///< tokens generated, stop token not counted
+    int status;             ///< 0, or the GLM4V_ERR_* that ended the request
+    const char *message;    ///< for a person; "" when status is 0
+    glm4v_finish finish;    ///< why it ended
+    const char *text;       ///< the answer alone: valid UTF-8, trimmed, no markers; "" if none
+    const char *reasoning;  ///< "" if none
+    const char *box;        ///< contents of the first box, e.g. "[[12,40,200,310]]"; "" if none
+    uint32_t prompt_tokens; ///< all tokens in, pictures included
+    uint32_t vision_tokens; ///< of these, pictures
+    uint32_t cached_tokens; ///< of these, taken from the prefix cache
+    uint32_t output_tokens; ///< tokens generated, stop token not counted
     uint32_t image_width, image_height; ///< size the first picture was resized to
     glm4v_timings timings;
 } glm4v_result;
@@ -292,30 +303,33 @@ typedef struct {
     const char *prompt;        ///< the question; required
     const glm4v_image *images; ///< pictures, before the prompt in order
     uint32_t n_images;         ///< [0, 64]
-    const glm4v_image *frames; ///< a video clip in time order instead of pictures; timestamps required
-    uint32_t n_frames;         ///< [0, 640]; images and frames exclude each other
-    const glm4v_turn *history; ///< earlier turns, oldest first
-    uint32_t n_history;        ///< [0, 64]
-    uint32_t max_tokens;       ///< of the answer, [1, 65536]; 0 = 64
+    /// a video clip in time order instead of pictures; timestamps required
+    const glm4v_image *frames;
+    uint32_t n_frames;             ///< [0, 640]; images and frames exclude each other
+    const glm4v_turn *history;     ///< earlier turns, oldest first
+    uint32_t n_history;            ///< [0, 64]
+    uint32_t max_tokens;           ///< of the answer, [1, 65536]; 0 = 64
     uint32_t max_reasoning_tokens; ///< with thinking, then the answer is forced; 0 = 1024
-    int thinking;              ///< 0 = answer at once (default), 1 = reason first
-    float temperature;         ///< 0 = greedy; (0, 2]
-    uint32_t top_k;            ///< most likely tokens to draw from; 0 = no bound
-    float top_p;               ///< nucleus in (0, 1]; 0 = 1 = no bound
-    float repetition_penalty;  ///< [1, 2]; 0 = 1 = none
-    uint64_t seed;             ///< of the draws; same seed, same text
-    uint32_t stream;           ///< requests of one stream are served in order, streams in turn
-    uint64_t deadline;         ///< CLOCK_MONOTONIC nanoseconds; 0 = none. Earliest first
-    void (*on_text)(void *user, glm4v_text_part part, const char *text); ///< new text, whole characters
-    void (*on_done)(void *user, const glm4v_result *result);             ///< once for each queued request
-    void *user;                ///< passed to both callbacks
+    int thinking;                  ///< 0 = answer at once (default), 1 = reason first
+    float temperature;             ///< 0 = greedy; (0, 2]
+    uint32_t top_k;                ///< most likely tokens to draw from; 0 = no bound
+    float top_p;                   ///< nucleus in (0, 1]; 0 = 1 = no bound
+    float repetition_penalty;      ///< [1, 2]; 0 = 1 = none
+    uint64_t seed;                 ///< of the draws; same seed, same text
+    uint32_t stream;               ///< requests of one stream are served in order, streams in turn
+    uint64_t deadline;             ///< CLOCK_MONOTONIC nanoseconds; 0 = none. Earliest first
+    /// new text, whole characters
+    void (*on_text)(void *user, glm4v_text_part part, const char *text);
+    /// once for each queued request
+    void (*on_done)(void *user, const glm4v_result *result);
+    void *user; ///< passed to both callbacks
 } glm4v_task;
 
 /** Counters since the engine was opened, and gauges. */
 typedef struct {
     uint64_t submitted, completed, canceled, failed;
-    uint64_t steps;           ///< scheduler steps
-    uint64_t decode_rows;     ///< rows of all decode steps: / decode_steps = mean batch
+    uint64_t steps;       ///< scheduler steps
+    uint64_t decode_rows; ///< rows of all decode steps: / decode_steps = mean batch
     uint64_t decode_steps;
     uint64_t prefix_hits;     ///< requests that found their prefix in the cache
     uint32_t queued, running; ///< now
@@ -341,14 +355,15 @@ GLM4V_API void glm4v_engine_close(glm4v_engine **engine);
  *
  * @param task      Read during the call only, except the pixels of images, frames and history
  *                  pictures, which are borrowed until on_done has returned.
- * @param[out] req  Handle for cancel and wait, one reference: glm4v_request_unref(). NULL if not wanted.
+ * @param[out] req  Handle for cancel and wait, one reference: glm4v_request_unref(). NULL if not
+ *                  wanted.
  * @param[out] err  Written on failure only; may be NULL.
  *
  * @return 0. On failure nothing was queued, no callback will run and *req is untouched:
- *         GLM4V_ERR_INVALID (a picture is empty or too narrow, an option is out of range, the prompt is
- *         not UTF-8), _BUSY (max_pending of this stream wait already), _NOMEM, _DEVICE (the engine
- *         stopped after a device fault). A prompt that exceeds the context length is found later and
- *         told to on_done as GLM4V_ERR_INVALID.
+ *         GLM4V_ERR_INVALID (a picture is empty or too narrow, an option is out of range, the
+ *         prompt is not UTF-8), _BUSY (max_pending of this stream wait already), _NOMEM, _DEVICE
+ *         (the engine stopped after a device fault). A prompt that exceeds the context length is
+ *         found later and told to on_done as GLM4V_ERR_INVALID.
  *
  * Thread-safety: any thread. Callbacks run on the scheduler thread and must not block nor call
  * glm4v_engine_close(), glm4v_request_wait() or glm4v_describe().
@@ -363,7 +378,8 @@ GLM4V_API int glm4v_engine_submit(glm4v_engine *engine, const glm4v_task *task, 
 GLM4V_API int glm4v_describe(glm4v_engine *engine, const glm4v_task *task, glm4v_result **result,
                              glm4v_error *err);
 
-/** Free a result that glm4v_describe() handed out and set *result NULL. Accepts the address of NULL. */
+/** Free a result that glm4v_describe() handed out and set *result NULL. Accepts the address of
+ * NULL. */
 GLM4V_API void glm4v_result_free(glm4v_result **result);
 
 /** Fill stats. Any thread. */
@@ -371,7 +387,8 @@ GLM4V_API void glm4v_engine_get_stats(glm4v_engine *engine, glm4v_engine_stats *
 
 /**
  * Ask a request to end: returns at once; it ends within one step (one layer of vision or prefill
- * work, or one token) and on_done is called with status GLM4V_ERR_CANCELED. No effect once done. Any thread.
+ * work, or one token) and on_done is called with status GLM4V_ERR_CANCELED. No effect once done.
+ * Any thread.
  */
 GLM4V_API void glm4v_request_cancel(glm4v_request *req);
 
