@@ -5,9 +5,9 @@
  *
  * Activations are f32 on the CPU (bf16 on CUDA), row-major, in memory of the device: `void *` here.
  * ld* are distances between rows in elements. T: rows of this call. Every row's result is the same
- * bytes whatever T is and whatever the other rows hold (batch invariance). Operations run in the
- * order they are called, from one thread at a time per backend (glm4v_backend_lock). They return 0
- * or GLM4V_ERR_DEVICE; the CPU never fails.
+ * bytes whatever T is and whatever the other rows hold (batch invariance). Operations may be called
+ * from several threads: they take turns inside. They return 0 or GLM4V_ERR_DEVICE; the CPU never
+ * fails.
  *
  * required: never NULL. optional: may be NULL, and the line says what the caller does then. */
 #ifndef GLM4V_ENGINE_BACKEND_H

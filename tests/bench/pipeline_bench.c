@@ -227,8 +227,10 @@ static void measure_first(const char *self)
         char *out = NULL;
         GError *error = NULL;
         gint64 start = now_ns();
-        if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, &out, NULL, NULL,
-                          &error))
+        int status = 0;
+        if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, &out, NULL,
+                          &status, &error) ||
+            !g_spawn_check_wait_status(status, &error))
             g_error("%s", error->message);
         if (i > 0) /* the first one fills the plugin registry and the page cache */
             samples_add(&s, g_ascii_strtoll(out, NULL, 10) - start);
@@ -245,12 +247,13 @@ int main(int argc, char **argv)
     static const char *const all[] = { "captions", "live", "first" };
     const char *seconds = g_getenv("BENCH_SECONDS");
     gst_init(&argc, &argv);
-    if (argc == 1) {
-        for (guint i = 0; i < G_N_ELEMENTS(all); i++) {
-            const char *words[] = { argv[0], all[i], NULL };
-            g_spawn_sync(NULL, (char **)words, NULL, G_SPAWN_CHILD_INHERITS_STDIN, NULL, NULL, NULL,
-                         NULL, NULL, NULL);
-        }
+    for (guint i = 0; argc == 1 && i < G_N_ELEMENTS(all); i++) {
+        const char *words[] = { argv[0], all[i], NULL };
+        int status = 0;
+        if (!g_spawn_sync(NULL, (char **)words, NULL, G_SPAWN_CHILD_INHERITS_STDIN, NULL, NULL,
+                          NULL, NULL, &status, NULL) ||
+            !g_spawn_check_wait_status(status, NULL))
+            return 1;
     }
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "captions"))
