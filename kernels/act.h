@@ -3,7 +3,7 @@
  *   silu_mul  y = gate / (1 + exp(-gate)) * up       SwiGLU, arXiv:2002.05202
  *   gelu      y = 0.5 x (1 + erf(x / sqrt 2))        GELU, arXiv:1606.08415, the exact form
  *   add       y = y + x
- * Error of the vector forms: silu_mul <= 4, gelu <= 6 units in the last place, for negative
+ * Error of the vector forms: silu_mul <= 5, gelu <= 7 units in the last place, for negative
  * arguments as well (no cancellation in 1 + erf), down to results near the smallest normal number.
  * NaN stays NaN, +inf gives +inf, -inf gives NaN, as the formulas do in floating point.
  * All f32 [n], n >= 0, any alignment. y may be any one of the inputs, no other overlap. */
