@@ -5,7 +5,7 @@
 #ifndef GLM4V_ENGINE_WEIGHTS_H
 #define GLM4V_ENGINE_WEIGHTS_H
 
-#include "quantize.h"
+#include "quantization.h"
 #include "safetensors.h"
 
 struct glm4v_model;

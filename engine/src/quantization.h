@@ -7,8 +7,8 @@
  * A bare FORM means text and vision. Each part may be named once. Parts that are not named stay as
  * stored: bf16 where all matrices of the part are bf16, else fp32 (fp16 is widened, as no form
  * keeps it exactly in fewer bits). */
-#ifndef GLM4V_ENGINE_QUANTIZE_H
-#define GLM4V_ENGINE_QUANTIZE_H
+#ifndef GLM4V_ENGINE_QUANTIZATION_H
+#define GLM4V_ENGINE_QUANTIZATION_H
 
 #include <stdbool.h>
 

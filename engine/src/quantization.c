@@ -2,7 +2,7 @@
 /* The `quantization` option. The conversion itself is the backend's weight_fill, fed row by row by
  * load.c. */
 #define _GNU_SOURCE
-#include "quantize.h"
+#include "quantization.h"
 
 #include <string.h>
 
