@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Codes of int4 matrices that are better than rounding each weight to the nearest: the model
+ * describes pictures of the kind it will see, the second moments of every matrix's inputs are
+ * collected, and each weight is rounded so that the error the weights before it have made is made
+ * good where the pictures tell that inputs go together. Source: GPTQ, arXiv:2210.17323.
+ *
+ * For the converter (quantize.c): what has codes here is written with them, all else as without
+ * calibration. Nothing but codes changes: no factor moves into a neighbour, no order of inputs. */
+#ifndef GLM4V_ENGINE_CALIBRATE_H
+#define GLM4V_ENGINE_CALIBRATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "glm4v/glm4v.h"
+
+typedef struct glm4v_calibration glm4v_calibration;
+
+typedef struct {
+    const char *quantization;    /* of the model to be written; its int4 matrices are calibrated */
+    const glm4v_image *pictures; /* [n_pictures], read during the call only */
+    uint32_t n_pictures;         /* >= 1 */
+    const char *const *prompts;  /* [n_prompts]; none: the two default prompts */
+    uint32_t n_prompts;
+    uint32_t n_threads; /* 0 = the cores this process may use */
+    uint64_t memory;    /* bytes for second moments at a time, 0 = 2 GiB: with less, more passes */
+    glm4v_progress_fn progress; /* done and total in units of its own */
+    void *progress_user;
+    glm4v_log_fn log;
+    void *log_user;
+} glm4v_calibrate_options;
+
+/* Open src on the CPU as it is stored, run the pictures through it, find the codes. The same codes
+ * whatever n_threads. INVALID (no picture, an empty one; nothing of `quantization` is int4), NOMEM,
+ * CANCELED by progress, FORMAT (activations that are no numbers: which matrix), and all that
+ * glm4v_model_open() returns. */
+int glm4v_calibrate(glm4v_calibration **calibration, const char *src,
+                    const glm4v_calibrate_options *options, glm4v_error *err);
+void glm4v_calibration_free(glm4v_calibration **calibration);
+
+/* Whether the tensor `name` of src [n_out, n_in] has codes. calibration may be NULL: false. */
+bool glm4v_calibration_has(const glm4v_calibration *calibration, const char *name);
+
+/* Rows [row, row + n) of it: q [n][n_in], one code 0..15 a byte, and scale [n][n_in / 128];
+ * w = scale * (q - 8). Only where it has codes. Any thread. */
+void glm4v_calibration_codes(const glm4v_calibration *calibration, const char *name, int32_t row,
+                             int32_t n, uint8_t *q, float *scale);
+
+#endif
