@@ -33,7 +33,7 @@ static size_t max_size(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-/* Widths are bounded by config.c and P by MAX_PATCHES: no product overflows. */
+/* Widths are bounded by the config readers and P by MAX_PATCHES: no product overflows. */
 static work_sizes sizes_of(const glm4v_vision_config *v, size_t P)
 {
     const size_t hidden = (size_t)v->hidden, ffn = (size_t)v->ffn, out = (size_t)v->out_hidden;

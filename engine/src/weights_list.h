@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a family's list of weights is written with: each call appends one item to the plan and checks
- * its tensors' names, shapes and dtypes against the checkpoint. All return 0 or what
+/* What a family's list of weights is written with: each call appends one item to the plan and
+ * checks its tensors' names, shapes and dtypes against the checkpoint. All return 0 or what
  * glm4v_plan_make() names. */
 #ifndef GLM4V_ENGINE_WEIGHTS_LIST_H
 #define GLM4V_ENGINE_WEIGHTS_LIST_H
