@@ -67,18 +67,15 @@ static int read_rows(const loader *l, const glm4v_item *item, int32_t row, int32
                      glm4v_error *err)
 {
     int32_t start = 0; /* of the source, in rows of the item */
-    for (int s = 0; s < item->n_sources && n; start += item->rows[s++]) {
-        int32_t end = start + item->rows[s];
+    for (int s = 0; s < item->n_sources && n; start += item->source[s++].rows) {
+        int32_t end = start + item->source[s].rows;
         if (row >= end)
             continue;
         int32_t some = n < end - row ? n : end - row;
-        size_t width = (size_t)item->n_in;
-        int rc = glm4v_checkpoint_read_f32(l->checkpoint, item->source[s],
-                                           (uint64_t)(row - start) * width, to,
-                                           (size_t)some * width, err);
+        int rc = glm4v_source_read_f32(&item->source[s], l->checkpoint, row - start, some, to, err);
         if (rc)
             return rc;
-        to += (size_t)some * width;
+        to += (size_t)some * (size_t)item->n_in;
         row += some;
         n -= some;
     }
@@ -146,11 +143,12 @@ static int check_finite(const glm4v_item *item, int32_t row, const float *rows, 
         return 0;
     int32_t bad = row + (int32_t)(at / (size_t)item->n_in);
     int s = 0;
-    while (bad >= item->rows[s])
-        bad -= item->rows[s++];
-    return glm4v_fail(
-        err, GLM4V_ERR_FORMAT, "\"%s\": number %zu of row %d is %s; the file is damaged",
-        item->source[s]->name, at % (size_t)item->n_in, bad, isnan(rows[at]) ? "NaN" : "infinite");
+    while (bad >= item->source[s].rows)
+        bad -= item->source[s++].rows;
+    return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                      "\"%s\": number %zu of row %d is %s; the file is damaged",
+                      item->source[s].tensor->name, at % (size_t)item->n_in, bad,
+                      isnan(rows[at]) ? "NaN" : "infinite");
 }
 
 /* ---- where they go ---- */
@@ -205,7 +203,8 @@ static int load_piece(loader *l, const glm4v_item *item, int32_t row, int32_t n,
     if (rc)
         return glm4v_fail(err, rc, "a matrix of %d x %d could not be stored on the device",
                           item->n_out, item->n_in);
-    uint64_t size = l->checkpoint ? glm4v_dtype_size(item->source[0]->dtype) : sizeof(uint16_t);
+    uint64_t size =
+        l->checkpoint ? glm4v_dtype_size(item->source[0].tensor->dtype) : sizeof(uint16_t);
     atomic_fetch_add(&l->done, count * size);
     return 0;
 }

@@ -44,47 +44,21 @@ glm4v_item *glm4v_list_item(glm4v_lister *l, glm4v_item_kind kind, glm4v_part pa
     return item;
 }
 
-static void shape_text(char *text, size_t size, const int64_t *shape, int rank)
-{
-    size_t n = (size_t)snprintf(text, size, "[");
-    for (int i = 0; i < rank && n < size; i++)
-        n += (size_t)snprintf(text + n, size - n, "%s%" PRId64, i ? ", " : "", shape[i]);
-    if (n < size)
-        snprintf(text + n, size - n, "]");
-}
-
 int glm4v_list_source(glm4v_lister *l, glm4v_item *item, const char *name, const int64_t *shape,
                       int rank)
 {
     if (!l->checkpoint)
         return 0;
-    const glm4v_tensor *t = glm4v_checkpoint_find(l->checkpoint, name);
-    if (!t)
-        return glm4v_fail(l->err, GLM4V_ERR_FORMAT,
-                          "\"%s\" is missing; config.json asks for it, but it is in none of "
-                          "the %" PRIu32 " weight files",
-                          name, glm4v_checkpoint_shards(l->checkpoint));
-    if (t->rank != rank || memcmp(t->shape, shape, (size_t)rank * sizeof *shape)) {
-        char found[128], expected[128];
-        shape_text(found, sizeof found, t->shape, t->rank);
-        shape_text(expected, sizeof expected, shape, rank);
-        return glm4v_fail(l->err, GLM4V_ERR_FORMAT,
-                          "%.80s: \"%s\" is %s, expected %s from config.json",
-                          glm4v_checkpoint_file(l->checkpoint, t->shard), name, found, expected);
-    }
-    if (t->dtype != GLM4V_DTYPE_BF16 && t->dtype != GLM4V_DTYPE_F32 && t->dtype != GLM4V_DTYPE_F16)
-        return glm4v_fail(l->err, GLM4V_ERR_UNSUPPORTED,
-                          "%.80s: \"%s\" is %s, expected BF16, F16 or F32; a checkpoint "
-                          "quantized by another program is not read",
-                          glm4v_checkpoint_file(l->checkpoint, t->shard), name,
-                          glm4v_dtype_name(t->dtype));
-    uint64_t n = t->size / glm4v_dtype_size(t->dtype);
-    l->of_dtype[t->dtype] += n;
-    if (item->kind != GLM4V_ITEM_VECTOR && glm4v_form_of_stored(t->dtype) == GLM4V_FORM_F32)
+    glm4v_source *source = &item->source[item->n_sources];
+    int rc = glm4v_source_find(source, l->checkpoint, name, shape, rank, l->err);
+    if (rc)
+        return rc;
+    const glm4v_dtype dtype = source->tensor->dtype;
+    l->of_dtype[dtype] += (uint64_t)source->rows * (uint64_t)source->n_in;
+    if (item->kind != GLM4V_ITEM_VECTOR && glm4v_form_of_stored(dtype) == GLM4V_FORM_F32)
         l->stored[item->part] = GLM4V_FORM_F32;
-    l->plan->bytes += t->size;
-    item->rows[item->n_sources] = (int32_t)shape[0];
-    item->source[item->n_sources++] = t;
+    l->plan->bytes += glm4v_source_bytes(source);
+    item->n_sources++;
     return 0;
 }
 

@@ -6,7 +6,7 @@
 #define GLM4V_ENGINE_WEIGHTS_H
 
 #include "quantization.h"
-#include "safetensors.h"
+#include "source.h"
 
 struct glm4v_model;
 
@@ -32,11 +32,9 @@ typedef struct {
     int32_t n_out, n_in;
     int32_t pixels; /* > 1: rows lie as [channel][pixel] in the file and are turned around */
     bool fine;      /* stays int8 under int4: a small part of the model where int4 costs much */
-    float random_mean, random_scale; /* of seeded random weights */
-    int n_sources;                   /* 0: no checkpoint */
-    /* their rows one after the other are this item's */
-    const glm4v_tensor *source[GLM4V_MAX_SOURCES];
-    int32_t rows[GLM4V_MAX_SOURCES];
+    float random_mean, random_scale;        /* of seeded random weights */
+    int n_sources;                          /* 0: no checkpoint */
+    glm4v_source source[GLM4V_MAX_SOURCES]; /* their rows one below the other are this item's */
 } glm4v_item;
 
 typedef struct {
