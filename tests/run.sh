@@ -56,8 +56,7 @@ suites() {
 
 sanitizer_environment() {
     export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:strict_string_checks=1
-    # GLib has no frame pointers: only the slow unwinder sees past g_malloc, which suppressions need.
-    ASAN_OPTIONS=$ASAN_OPTIONS:detect_stack_use_after_return=1:fast_unwind_on_malloc=0
+    ASAN_OPTIONS=$ASAN_OPTIONS:detect_stack_use_after_return=1
     export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
     export LSAN_OPTIONS=suppressions=$PWD/tests/support/lsan.supp:print_suppressions=0
     export TSAN_OPTIONS=suppressions=$PWD/tests/support/tsan.supp:halt_on_error=0:exitcode=66
@@ -69,14 +68,21 @@ sanitizer_environment() {
 
 job_style() { python3 tests/style.py | tee "$results/style.tap"; [ "${PIPESTATUS[0]}" = 0 ] || true; }
 job_plain() { build build && suites plain build; }
-job_asan() {
-    build build-asan -Db_sanitize=address,undefined -Db_lundef=false &&
-        (sanitizer_environment; suites asan build-asan --timeout-multiplier 6)
+# sanitized JOB OPTION...: every suite in build-asan/.
+sanitized() {
+    local job=$1
+    shift
+    build build-asan -Db_sanitize=address,undefined -Db_lundef=false || return 1
+    (
+        sanitizer_environment
+        suites "$job" build-asan "$@" --no-suite element --no-suite pipeline || exit 1
+        # GLib has no frame pointers: only the slow unwinder sees past g_malloc, which suppressions need.
+        ASAN_OPTIONS=$ASAN_OPTIONS:fast_unwind_on_malloc=0
+        suites "$job-glib" build-asan "$@" --suite element --suite pipeline
+    )
 }
-job_deep() {
-    build build-asan -Db_sanitize=address,undefined -Db_lundef=false &&
-        (sanitizer_environment; GLM4V_DEEP=1 suites deep build-asan --timeout-multiplier 60)
-}
+job_asan() { sanitized asan --timeout-multiplier 6; }
+job_deep() { GLM4V_DEEP=1 sanitized deep --timeout-multiplier 60; }
 job_tsan() {
     CC=clang build build-tsan -Db_sanitize=thread -Db_lundef=false &&
         (sanitizer_environment
