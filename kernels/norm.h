@@ -16,7 +16,8 @@
 #define decl_rms_norm(name)                                                                        \
     void(name)(float *y, const float *x, const float *w, int32_t n, float eps, bool add)
 #define decl_layer_norm(name)                                                                      \
-    void(name)(float *y, const float *x, const float *w, const float *bias, int32_t n, float eps)
+    void(name)(float *y, const float *x, const float *w, const float *bias, int32_t n, float eps,  \
+               bool add)
 
 typedef decl_rms_norm(*glm4v_rms_norm_fn);
 typedef decl_layer_norm(*glm4v_layer_norm_fn);

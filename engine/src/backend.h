@@ -131,15 +131,17 @@ typedef struct {
     /* y = w * x / sqrt(mean(x^2) + eps) per row of n (+ y if add). y may be x. required */
     int (*rms_norm)(glm4v_backend *b, void *y, const void *x, const float *w, int32_t T, int32_t n,
                     float eps, bool add);
-    /* y = w * (x - mean) / sqrt(var + eps) + bias per row. y may be x. required */
+    /* y = w * (x - mean) / sqrt(var + eps) + bias per row (+ y if add). y may be x. required */
     int (*layer_norm)(glm4v_backend *b, void *y, const void *x, const float *w, const float *bias,
-                      int32_t T, int32_t n, float eps);
+                      int32_t T, int32_t n, float eps, bool add);
     /* y [T, n] = silu(x [T, 0..n)) * x [T, n..2n): gate first, then up. required */
     int (*silu_mul)(glm4v_backend *b, void *y, const void *x, int32_t T, int32_t n);
     /* x = 0.5 x (1 + erf(x / sqrt 2)), in place, n values. required */
     int (*gelu)(glm4v_backend *b, void *x, size_t n);
     /* y += x, n values. required */
     int (*add)(glm4v_backend *b, void *y, const void *x, size_t n);
+    /* x *= factor, n values. required */
+    int (*scale)(glm4v_backend *b, void *x, float factor, size_t n);
     /* Rotate heads of x [T, heads * head_dim] in place; cos, sin f32 [T, n_freq] in device memory.
      * required */
     int (*rope)(glm4v_backend *b, void *x, int64_t ldx, const float *cos, const float *sin,

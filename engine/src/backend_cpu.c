@@ -315,6 +315,7 @@ static const glm4v_backend_ops cpu_ops = {
     .silu_mul = glm4v_cpu_silu_mul,
     .gelu = glm4v_cpu_gelu,
     .add = glm4v_cpu_add,
+    .scale = glm4v_cpu_scale,
     .rope = glm4v_cpu_rope,
     .kv_append = glm4v_cpu_kv_append,
     .attention = glm4v_cpu_attention,

@@ -63,10 +63,11 @@ int glm4v_cpu_embed(glm4v_backend *b, void *y, const glm4v_table *t, const int32
 int glm4v_cpu_rms_norm(glm4v_backend *b, void *y, const void *x, const float *w, int32_t T,
                        int32_t n, float eps, bool add);
 int glm4v_cpu_layer_norm(glm4v_backend *b, void *y, const void *x, const float *w,
-                         const float *bias, int32_t T, int32_t n, float eps);
+                         const float *bias, int32_t T, int32_t n, float eps, bool add);
 int glm4v_cpu_silu_mul(glm4v_backend *b, void *y, const void *x, int32_t T, int32_t n);
 int glm4v_cpu_gelu(glm4v_backend *b, void *x, size_t n);
 int glm4v_cpu_add(glm4v_backend *b, void *y, const void *x, size_t n);
+int glm4v_cpu_scale(glm4v_backend *b, void *x, float factor, size_t n);
 int glm4v_cpu_rope(glm4v_backend *b, void *x, int64_t ldx, const float *cos, const float *sin,
                    int32_t T, int32_t heads, int32_t head_dim, int32_t n_freq,
                    glm4v_rope_style style);

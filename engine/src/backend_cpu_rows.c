@@ -19,7 +19,7 @@ typedef struct {
     int64_t ldx;
     int32_t T, n, per_task, heads, head_dim;
     size_t size; /* values of a flat array */
-    float eps;
+    float eps, factor;
     bool add;
     glm4v_rope_fn rope;
 } row_task;
@@ -69,14 +69,16 @@ static void layer_norm_rows(void *user, uint32_t i, uint32_t thread)
     for (; r < end; r++) {
         const size_t at = (size_t)r * (size_t)t->n;
         t->cpu->norm.layer_norm((float *)t->y + at, (const float *)t->x + at, t->a, t->b, t->n,
-                                t->eps);
+                                t->eps, t->add);
     }
 }
 
 int glm4v_cpu_layer_norm(glm4v_backend *b, void *y, const void *x, const float *w,
-                         const float *bias, int32_t T, int32_t n, float eps)
+                         const float *bias, int32_t T, int32_t n, float eps, bool add)
 {
-    row_task t = { .cpu = glm4v_cpu(b), .y = y, .x = x, .a = w, .b = bias, .n = n, .eps = eps };
+    row_task t = {
+        .cpu = glm4v_cpu(b), .y = y, .x = x, .a = w, .b = bias, .n = n, .eps = eps, .add = add
+    };
     return run_rows(&t, T, (size_t)n, layer_norm_rows);
 }
 
@@ -217,5 +219,19 @@ int glm4v_cpu_add(glm4v_backend *b, void *y, const void *x, size_t n)
 {
     row_task t = { .cpu = glm4v_cpu(b), .y = y, .x = x, .size = n };
     glm4v_cpu_run(t.cpu, (uint32_t)((n + BLOCK - 1) / BLOCK), n, add_task, &t);
+    return 0;
+}
+
+static void scale_task(void *user, uint32_t i, uint32_t thread)
+{
+    const row_task *t = user;
+    size_t at, n = flat_block(t, i, &at);
+    t->cpu->act.scale((float *)t->y + at, t->factor, n);
+}
+
+int glm4v_cpu_scale(glm4v_backend *b, void *x, float factor, size_t n)
+{
+    row_task t = { .cpu = glm4v_cpu(b), .y = x, .factor = factor, .size = n };
+    glm4v_cpu_run(t.cpu, (uint32_t)((n + BLOCK - 1) / BLOCK), n, scale_task, &t);
     return 0;
 }

@@ -280,7 +280,8 @@ static int merge(glm4v_context *c, void *rows, int32_t P)
            b->ops->linear(b, merged, out, x, w->downsample.n_in, &w->downsample, w->downsample_bias,
                           M, false) ||
            b->ops->linear(b, y, out, merged, out, &w->merger_proj, NULL, M, false) ||
-           b->ops->layer_norm(b, y, y, w->merger_norm, w->merger_norm_bias, M, out, MERGER_EPS) ||
+           b->ops->layer_norm(b, y, y, w->merger_norm, w->merger_norm_bias, M, out, MERGER_EPS,
+                              false) ||
            b->ops->gelu(b, y, (size_t)M * (size_t)out) ||
            b->ops->linear(b, gate_up, 2 * (int64_t)ffn, y, out, &w->merger_gate_up, NULL, M,
                           false) ||

@@ -20,7 +20,7 @@ void glm4v_rms_norm_c(float *y, const float *x, const float *w, int32_t n, float
 }
 
 void glm4v_layer_norm_c(float *y, const float *x, const float *w, const float *bias, int32_t n,
-                        float eps)
+                        float eps, bool add)
 {
     double mean = 0, var = 0;
 
@@ -32,7 +32,7 @@ void glm4v_layer_norm_c(float *y, const float *x, const float *w, const float *b
         var += (x[i] - mean) * (x[i] - mean);
     double scale = 1 / sqrt(var / n + eps);
     for (int32_t i = 0; i < n; i++)
-        y[i] = (float)((x[i] - mean) * scale * w[i] + bias[i]);
+        y[i] = (float)((x[i] - mean) * scale * w[i] + bias[i] + (add ? y[i] : 0));
 }
 
 void glm4v_norm_ops_init(glm4v_norm_ops *ops, unsigned cpu)

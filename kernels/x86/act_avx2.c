@@ -83,3 +83,13 @@ void glm4v_add_avx2(float *y, const float *x, size_t n)
     for (; i < n; i++)
         y[i] += x[i];
 }
+
+void glm4v_scale_avx2(float *y, float factor, size_t n)
+{
+    const __m256 f = _mm256_set1_ps(factor);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(y + i, _mm256_mul_ps(_mm256_loadu_ps(y + i), f));
+    for (; i < n; i++)
+        y[i] *= factor;
+}

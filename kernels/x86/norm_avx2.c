@@ -48,7 +48,7 @@ void glm4v_rms_norm_avx2(float *y, const float *x, const float *w, int32_t n, fl
 }
 
 void glm4v_layer_norm_avx2(float *y, const float *x, const float *w, const float *bias, int32_t n,
-                           float eps)
+                           float eps, bool add)
 {
     float mean = sum_of(x, n, 0, 0) / (float)n;
     __m256 m = _mm256_set1_ps(mean);
@@ -56,13 +56,14 @@ void glm4v_layer_norm_avx2(float *y, const float *x, const float *w, const float
     int32_t i = 0;
     for (; i + 8 <= n; i += 8) {
         __m256 v = _mm256_mul_ps(_mm256_sub_ps(_mm256_loadu_ps(x + i), m), scale);
-        _mm256_storeu_ps(y + i,
-                         _mm256_fmadd_ps(v, _mm256_loadu_ps(w + i), _mm256_loadu_ps(bias + i)));
+        v = _mm256_fmadd_ps(v, _mm256_loadu_ps(w + i), _mm256_loadu_ps(bias + i));
+        _mm256_storeu_ps(y + i, add ? _mm256_add_ps(v, _mm256_loadu_ps(y + i)) : v);
     }
     if (i < n) {
         __m256i mask = tail_mask(n - i);
         __m256 v = _mm256_mul_ps(_mm256_sub_ps(_mm256_maskload_ps(x + i, mask), m), scale);
         v = _mm256_fmadd_ps(v, _mm256_maskload_ps(w + i, mask), _mm256_maskload_ps(bias + i, mask));
+        v = add ? _mm256_add_ps(v, _mm256_maskload_ps(y + i, mask)) : v;
         _mm256_maskstore_ps(y + i, mask, v);
     }
 }

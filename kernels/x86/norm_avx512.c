@@ -36,7 +36,7 @@ void glm4v_rms_norm_avx512(float *y, const float *x, const float *w, int32_t n, 
 }
 
 void glm4v_layer_norm_avx512(float *y, const float *x, const float *w, const float *bias, int32_t n,
-                             float eps)
+                             float eps, bool add)
 {
     float mean = sum_of(x, n, 0, 0) / (float)n;
     __m512 m = _mm512_set1_ps(mean);
@@ -46,6 +46,7 @@ void glm4v_layer_norm_avx512(float *y, const float *x, const float *w, const flo
         __m512 v = _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(mask, x + i), m), scale);
         v = _mm512_fmadd_ps(v, _mm512_maskz_loadu_ps(mask, w + i),
                             _mm512_maskz_loadu_ps(mask, bias + i));
+        v = add ? _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, y + i)) : v;
         _mm512_mask_storeu_ps(y + i, mask, v);
     }
 }

@@ -292,8 +292,8 @@ static void row_operations_do_not_depend_on_rows_or_threads(void)
     } while (0)
     BOTH(b->ops->rms_norm(b, y, x, w, T, N, 1e-5f, true),
          b->ops->rms_norm(b, z + r * N, x + r * N, w, 1, N, 1e-5f, true));
-    BOTH(b->ops->layer_norm(b, y, x, w, bias, T, N, 1e-5f),
-         b->ops->layer_norm(b, z + r * N, x + r * N, w, bias, 1, N, 1e-5f));
+    BOTH(b->ops->layer_norm(b, y, x, w, bias, T, N, 1e-5f, true),
+         b->ops->layer_norm(b, z + r * N, x + r * N, w, bias, 1, N, 1e-5f, true));
     BOTH(b->ops->silu_mul(b, y, x, T, N), b->ops->silu_mul(b, z + r * N, x + 2 * r * N, 1, N));
     BOTH(b->ops->rope(b, y, N, cos_, sin_, T, ROPE_HEADS, DIM, FREQ, GLM4V_ROPE_INTERLEAVED),
          b->ops->rope(b, z + r * N, N, cos_ + r * FREQ, sin_ + r * FREQ, 1, ROPE_HEADS, DIM, FREQ,
@@ -302,6 +302,7 @@ static void row_operations_do_not_depend_on_rows_or_threads(void)
          b->ops->rope(b, z + r * N, N, cos_ + r * FREQ, sin_ + r * FREQ, 1, ROPE_HEADS, DIM, FREQ,
                       GLM4V_ROPE_HALF));
     BOTH(b->ops->add(b, y, x, T * N), b->ops->add(b, z + r * N, x + r * N, N));
+    BOTH(b->ops->scale(b, y, 0.3f, T * N), b->ops->scale(b, z + r * N, 0.3f, N));
 #undef BOTH
     glm4v_free(x);
     glm4v_free(w);
@@ -333,7 +334,7 @@ static void row_operations_are_their_formulas(void)
     CHECK(nmse(y, expected, N) < 1e-12);
     for (int i = 0; i < N; i++)
         expected[i] = (double)w[i] * (x[i] - mean) / sqrt(variance + 1e-5) + (double)bias[i];
-    b->ops->layer_norm(b, y, x, w, bias, 1, N, 1e-5f);
+    b->ops->layer_norm(b, y, x, w, bias, 1, N, 1e-5f, false);
     CHECK(nmse(y, expected, N) < 1e-12);
     for (int i = 0; i < N; i++)
         expected[i] = (double)x[i] / (1 + exp(-(double)x[i])) * (double)x[N + i];

@@ -83,11 +83,11 @@ static int shadow_rms_norm(glm4v_backend *self, void *out, const void *x, const 
 }
 
 static int shadow_layer_norm(glm4v_backend *self, void *out, const void *x, const float *w,
-                             const float *bias, int32_t T, int32_t n, float eps)
+                             const float *bias, int32_t T, int32_t n, float eps, bool add)
 {
     const size_t values = (size_t)T * (size_t)n;
     TWICE("layer_norm", out, values, T, n, n,
-          b->ops->layer_norm(b, y, x == out ? y : x, w, bias, T, n, eps));
+          b->ops->layer_norm(b, y, x == out ? y : x, w, bias, T, n, eps, add));
 }
 
 static int shadow_silu_mul(glm4v_backend *self, void *out, const void *x, int32_t T, int32_t n)
@@ -104,6 +104,11 @@ static int shadow_gelu(glm4v_backend *self, void *out, size_t n)
 static int shadow_add(glm4v_backend *self, void *out, const void *x, size_t n)
 {
     TWICE("add", out, n, 1, n, n, b->ops->add(b, y, x, n));
+}
+
+static int shadow_scale(glm4v_backend *self, void *out, float factor, size_t n)
+{
+    TWICE("scale", out, n, 1, n, n, b->ops->scale(b, y, factor, n));
 }
 
 static int shadow_rope(glm4v_backend *self, void *out, int64_t ldx, const float *cos_,
@@ -201,6 +206,7 @@ int shadow_open(shadow *s, glm4v_backend *tested, glm4v_error *err)
     s->ops.silu_mul = shadow_silu_mul;
     s->ops.gelu = shadow_gelu;
     s->ops.add = shadow_add;
+    s->ops.scale = shadow_scale;
     s->ops.rope = shadow_rope;
     s->ops.attention = shadow_attention;
     s->ops.kv_append = shadow_kv_append;

@@ -67,6 +67,15 @@ static void add_case(struct check *t, int n, const char *what)
     compare(t, n, TOL_ADD, what);
 }
 
+static void scale_case(struct check *t, int n, const char *what)
+{
+    memcpy(at(t, Y_REF), at(t, A), n * sizeof(float));
+    memcpy(at(t, Y_OPS), at(t, A), n * sizeof(float));
+    t->ref.act.scale(at(t, Y_REF), 0.3f, n);
+    t->ops.act.scale(at(t, Y_OPS), 0.3f, n);
+    compare(t, n, TOL_ADD, what);
+}
+
 static void all_cases(struct check *t, void (*run)(struct check *t, int n, const char *what))
 {
     for (int n = 1; n; n = next_size(n, 1100)) {
@@ -97,6 +106,11 @@ void check_act(struct check *t)
     if (check_pair(t, act, add, "add")) {
         all_cases(t, add_case);
         BENCH(t, "n 16384", 3 * 16384 * 4, 0, 0, ops->add(at(t, Y_OPS), at(t, A), 16384));
+        check_end(t);
+    }
+    if (check_pair(t, act, scale, "scale")) {
+        all_cases(t, scale_case);
+        BENCH(t, "n 16384", 2 * 16384 * 4, 0, 0, ops->scale(at(t, Y_OPS), 1, 16384));
         check_end(t);
     }
 }

@@ -85,10 +85,13 @@ static void norms_have_known_values(struct check *t)
     glm4v_rms_norm_c(y, x, w, 4, 0, true); /* mean square 12.5 */
     near(y[0], 100 + 1 / sqrt(12.5), 1e-5);
     near(y[2], 6 / sqrt(12.5), 1e-6);
-    glm4v_layer_norm_c(y, x, w, b, 4, 0.5f); /* mean 3, variance 3.5 */
+    glm4v_layer_norm_c(y, x, w, b, 4, 0.5f, false); /* mean 3, variance 3.5 */
     near(y[0], -1, 1e-7);
     near(y[2], 0, 1e-7);
     near(y[3], 11.5, 1e-6);
+    glm4v_layer_norm_c(y, x, w, b, 4, 0.5f, true);
+    near(y[0], -2, 1e-7);
+    near(y[3], 23, 1e-6);
 }
 
 static void activations_have_known_values(struct check *t)
@@ -103,6 +106,9 @@ static void activations_have_known_values(struct check *t)
     near(y[0], 0.7310585786300049, 1e-7);
     near(y[1], -0.5378828427399902, 1e-7);
     ok &= y[3] == 0;
+    memcpy(y, x, sizeof y);
+    glm4v_scale_c(y, -0.25f, 4);
+    ok &= y[0] == -0.25f && y[2] == 1.5f && y[3] == 0;
 }
 
 static void rotation_by_a_right_angle_swaps_the_pair(struct check *t)
