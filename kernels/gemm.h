@@ -120,12 +120,22 @@ typedef struct {
 #define decl_pack_quant(name)                                                                      \
     void(name)(uint8_t * panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
 
+/* One panel from n <= 16 rows that are quantized already, ldq or ldw apart. codes: one a byte; int8
+ * two's complement, int4 0 to 15 (upper bits do not count). words: int4, input 8b + i in bits 4i to
+ * 4i + 3 of word b. The rest of the panel stands for zero weights. The same bytes at every level. */
+#define decl_pack_codes(name)                                                                      \
+    void(name)(uint8_t * panel, const uint8_t *q, ptrdiff_t ldq, int32_t n, int32_t K)
+#define decl_pack_words(name)                                                                      \
+    void(name)(uint8_t * panel, const uint32_t *words, ptrdiff_t ldw, int32_t n, int32_t K)
+
 typedef decl_gemm(*glm4v_gemm_fn);
 typedef decl_bf16_row(*glm4v_bf16_row_fn);
 typedef decl_quantize_row(*glm4v_quantize_row_fn);
 typedef decl_pack_f32(*glm4v_pack_f32_fn);
 typedef decl_pack_bf16(*glm4v_pack_bf16_fn);
 typedef decl_pack_quant(*glm4v_pack_quant_fn);
+typedef decl_pack_codes(*glm4v_pack_codes_fn);
+typedef decl_pack_words(*glm4v_pack_words_fn);
 
 typedef struct {
     glm4v_gemm_fn f32, bf16, int8, int4;
@@ -135,6 +145,8 @@ typedef struct {
     glm4v_pack_bf16_fn pack_bf16;
     glm4v_pack_quant_fn pack_int8; /* scale [16] */
     glm4v_pack_quant_fn pack_int4; /* scale [groups][16] */
+    glm4v_pack_codes_fn pack_codes_int8, pack_codes_int4;
+    glm4v_pack_words_fn pack_words_int4;
 } glm4v_gemm_ops;
 
 void glm4v_gemm_ops_init(glm4v_gemm_ops *ops, unsigned cpu);
@@ -147,6 +159,19 @@ void glm4v_unpack_int8(float *w, ptrdiff_t ldw, const uint8_t *panel, const floa
                        int32_t K);
 void glm4v_unpack_int4(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
                        const uint8_t *zero, int32_t n, int32_t K);
+
+/* The codes of a panel's n outputs, one a byte, rows ldq apart, as pack_codes takes them: for files,
+ * and for comparison. One form, C. */
+void glm4v_unpack_codes_int8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int32_t n, int32_t K);
+void glm4v_unpack_codes_int4(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int32_t n, int32_t K);
+
+/* Scales and zero points of a panel, between rows [n][groups] (int8: one group) and the panel's own
+ * order [groups][16]. Outputs from n on: scale 0, zero point 8. zero and panel of zeros may be NULL:
+ * 8 everywhere. */
+void glm4v_pack_scales(float *panel, const float *scale, int32_t n, int32_t groups);
+void glm4v_pack_zeros(uint8_t *panel, const uint8_t *zero, int32_t n, int32_t groups);
+void glm4v_unpack_scales(float *scale, const float *panel, int32_t n, int32_t groups);
+void glm4v_unpack_zeros(uint8_t *zero, const uint8_t *panel, int32_t n, int32_t groups);
 
 decl_gemm(glm4v_gemm_f32_c);
 decl_gemm(glm4v_gemm_f32_avx2);
@@ -176,5 +201,8 @@ decl_pack_quant(glm4v_pack_int8_c);
 decl_pack_quant(glm4v_pack_int8_avx2);
 decl_pack_quant(glm4v_pack_int4_c);
 decl_pack_quant(glm4v_pack_int4_avx2);
+decl_pack_codes(glm4v_pack_codes_int8_c);
+decl_pack_codes(glm4v_pack_codes_int4_c);
+decl_pack_words(glm4v_pack_words_int4_c);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The CPU backend: kernel tables by CPU flags, a thread pool, memory, weights and tables.
- * Operations are in backend_cpu_rows.c (row by row), backend_cpu_linear.c and
- * backend_cpu_attention.c. */
+/* The CPU backend: kernel tables by CPU flags, a thread pool, memory. Weights and tables
+ * are in backend_cpu_weights.c; operations in backend_cpu_rows.c (row by row),
+ * backend_cpu_linear.c and backend_cpu_attention.c. */
 #include "backend_cpu.h"
 
 #include <stdlib.h>
@@ -89,6 +89,13 @@ int glm4v_cpu_reserve_linear(glm4v_cpu_backend *c, int32_t T, int32_t n_in, glm4
         c->x_groups =
             rc ? 0 : groups; /* one of the two may be the longer one now: grow both next time */
     }
+    const size_t row = groups / rows * GLM4V_GROUP;
+    if (!rc && row > c->row_floats) {
+        rc = grow((void **)&c->row, glm4v_pool_threads(c->base.pool) * row, sizeof *c->row,
+                  "a row of activations", err);
+        if (!rc)
+            c->row_floats = row;
+    }
     return rc;
 }
 
@@ -120,164 +127,6 @@ static int cpu_reserve(glm4v_backend *b, int32_t T, int32_t max_n_in, int32_t n_
     return rc;
 }
 
-/* ---- weights ---- */
-
-typedef struct {
-    size_t panel; /* bytes of one panel */
-    size_t scale; /* scales of one panel */
-} panel_sizes;
-
-/* False: the CPU has no such form, or none for this width. */
-static bool panel_sizes_of(panel_sizes *s, glm4v_form form, int32_t n_in)
-{
-    *s = (panel_sizes) { 0 };
-    switch (form) {
-    case GLM4V_FORM_F32:
-        s->panel = glm4v_panel_bytes_f32(n_in);
-        return true;
-    case GLM4V_FORM_BF16:
-        s->panel = glm4v_panel_bytes_bf16(n_in);
-        return true;
-    case GLM4V_FORM_INT8:
-        s->panel = glm4v_panel_bytes_int8(n_in);
-        s->scale = GLM4V_PANEL;
-        return true;
-    case GLM4V_FORM_INT4:
-        s->panel = glm4v_panel_bytes_int4(n_in);
-        s->scale = (size_t)glm4v_group_count(n_in) * GLM4V_PANEL;
-        return n_in % GLM4V_GROUP == 0;
-    default:
-        return false;
-    }
-}
-
-static uint64_t cpu_weight_bytes(glm4v_backend *b, glm4v_form form, int32_t n_out, int32_t n_in)
-{
-    panel_sizes s;
-    if (!panel_sizes_of(&s, form, n_in))
-        return 0;
-    return (uint64_t)glm4v_panel_count(n_out) * (s.panel + s.scale * sizeof(float));
-}
-
-static void cpu_weight_free(glm4v_backend *b, glm4v_weight *w)
-{
-    glm4v_free(w->data);
-    glm4v_free(w->scale);
-    glm4v_free(w->zero);
-    *w = (glm4v_weight) { 0 };
-}
-
-static int cpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, glm4v_form form, int32_t n_out,
-                            int32_t n_in, glm4v_error *err)
-{
-    panel_sizes s;
-    if (!panel_sizes_of(&s, form, n_in))
-        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "the CPU has no %s matrices of %d inputs",
-                          glm4v_form_name(form), n_in);
-    const size_t panels = (size_t)glm4v_panel_count(n_out);
-    glm4v_weight fresh = {
-        .form = form,
-        .n_out = n_out,
-        .n_in = n_in,
-        .data = glm4v_alloc_aligned(panels, s.panel),
-        .scale = s.scale ? glm4v_alloc_aligned(panels * s.scale, sizeof(float)) : NULL,
-        .bytes = cpu_weight_bytes(b, form, n_out, n_in),
-    };
-    if (!fresh.data || (s.scale && !fresh.scale)) {
-        cpu_weight_free(b, &fresh);
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a matrix of %d x %d as %s", n_out,
-                          n_in, glm4v_form_name(form));
-    }
-    *w = fresh;
-    return 0;
-}
-
-static int cpu_weight_fill(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
-                           const float *rows)
-{
-    const glm4v_gemm_ops *ops = &glm4v_cpu(b)->gemm;
-    const int32_t K = w->n_in;
-    panel_sizes s;
-    if (!panel_sizes_of(&s, w->form, K) || row < 0 || row % GLM4V_PANEL || n < 0 ||
-        row > w->n_out - n)
-        return GLM4V_ERR_INVALID;
-    for (int32_t i = 0; i < n; i += GLM4V_PANEL) {
-        const size_t panel = (size_t)(row + i) / GLM4V_PANEL;
-        const int32_t some = n - i < GLM4V_PANEL ? n - i : GLM4V_PANEL;
-        const float *from = rows + (size_t)i * (size_t)K;
-        void *to = (char *)w->data + panel * s.panel;
-        float *scale = w->scale + panel * s.scale;
-        switch (w->form) {
-        case GLM4V_FORM_F32:
-            ops->pack_f32(to, from, K, some, K);
-            break;
-        case GLM4V_FORM_BF16:
-            ops->pack_bf16(to, from, K, some, K);
-            break;
-        case GLM4V_FORM_INT8:
-            ops->pack_int8(to, scale, from, K, some, K);
-            break;
-        default:
-            ops->pack_int4(to, scale, from, K, some, K);
-            break;
-        }
-    }
-    return 0;
-}
-
-/* ---- tables ---- */
-
-static void cpu_table_free(glm4v_backend *b, glm4v_table *t)
-{
-    glm4v_free(t->data);
-    glm4v_free(t->scale);
-    *t = (glm4v_table) { 0 };
-}
-
-static int cpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int32_t n_rows,
-                           int32_t n_cols, glm4v_error *err)
-{
-    const size_t size = form == GLM4V_FORM_F32 ? 4 : form == GLM4V_FORM_BF16 ? 2 : 1;
-    const size_t bytes = (size_t)n_rows * (size_t)n_cols * size; /* int32 x int32 x 4 fits */
-    if (form != GLM4V_FORM_F32 && form != GLM4V_FORM_BF16 && form != GLM4V_FORM_INT8)
-        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "the CPU has no %s tables",
-                          glm4v_form_name(form));
-    glm4v_table fresh = {
-        .form = form,
-        .n_rows = n_rows,
-        .n_cols = n_cols,
-        .data = glm4v_alloc_aligned(bytes, 1),
-        .scale =
-            form == GLM4V_FORM_INT8 ? glm4v_alloc_aligned((size_t)n_rows, sizeof(float)) : NULL,
-        .bytes = bytes + (form == GLM4V_FORM_INT8 ? (size_t)n_rows * sizeof(float) : 0),
-    };
-    if (!fresh.data || (form == GLM4V_FORM_INT8 && !fresh.scale)) {
-        cpu_table_free(b, &fresh);
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a table of %d x %d as %s", n_rows,
-                          n_cols, glm4v_form_name(form));
-    }
-    *t = fresh;
-    return 0;
-}
-
-static int cpu_table_fill(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n,
-                          const float *rows)
-{
-    const glm4v_convert_ops *ops = &glm4v_cpu(b)->convert;
-    const size_t cols = (size_t)t->n_cols, at = (size_t)row * cols;
-    if (row < 0 || n < 0 || row > t->n_rows - n)
-        return GLM4V_ERR_INVALID;
-    if (t->form == GLM4V_FORM_F32)
-        memcpy((float *)t->data + at, rows, (size_t)n * cols * sizeof(float));
-    else if (t->form == GLM4V_FORM_BF16)
-        ops->f32_to_bf16((uint16_t *)t->data + at, rows, (size_t)n * cols);
-    else
-        for (int32_t i = 0; i < n; i++)
-            ops->f32_to_int8((int8_t *)t->data + at + (size_t)i * cols, &t->scale[row + i],
-                             rows + (size_t)i * cols, cols);
-    return 0;
-}
-
 /* ---- open and close ---- */
 
 static void cpu_close(glm4v_backend *b)
@@ -287,6 +136,7 @@ static void cpu_close(glm4v_backend *b)
     glm4v_free(c->x);
     glm4v_free(c->x_scale);
     glm4v_free(c->x_sum);
+    glm4v_free(c->row);
     glm4v_free(c->attention_scratch);
     pthread_mutex_destroy(&c->lock);
     glm4v_free(c);
@@ -301,13 +151,15 @@ static const glm4v_backend_ops cpu_ops = {
     .upload = cpu_upload,
     .download = cpu_download,
     .upload_f32 = cpu_upload,
-    .weight_bytes = cpu_weight_bytes,
-    .weight_alloc = cpu_weight_alloc,
-    .weight_fill = cpu_weight_fill,
-    .weight_free = cpu_weight_free,
-    .table_alloc = cpu_table_alloc,
-    .table_fill = cpu_table_fill,
-    .table_free = cpu_table_free,
+    .weight_bytes = glm4v_cpu_weight_bytes,
+    .weight_alloc = glm4v_cpu_weight_alloc,
+    .weight_fill = glm4v_cpu_weight_fill,
+    .weight_fill_codes = glm4v_cpu_weight_fill_codes,
+    .weight_order = glm4v_cpu_weight_order,
+    .weight_free = glm4v_cpu_weight_free,
+    .table_alloc = glm4v_cpu_table_alloc,
+    .table_fill = glm4v_cpu_table_fill,
+    .table_free = glm4v_cpu_table_free,
     .embed = glm4v_cpu_embed,
     .linear = glm4v_cpu_linear,
     .rms_norm = glm4v_cpu_rms_norm,

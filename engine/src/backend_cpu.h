@@ -34,6 +34,8 @@ typedef struct {
     float *x_scale;       /* [slab, groups] */
     int32_t *x_sum;       /* [slab, groups] */
     size_t x_bytes, x_groups;
+    float *row; /* [threads][row_floats]: one row with its inputs in another order */
+    size_t row_floats;
     float *attention_scratch; /* attention_floats for each thread */
     size_t attention_floats;
 } glm4v_cpu_backend;
@@ -52,7 +54,22 @@ int glm4v_cpu_reserve_linear(glm4v_cpu_backend *c, int32_t T, int32_t n_in, glm4
 int glm4v_cpu_reserve_attention(glm4v_cpu_backend *c, int32_t n_k, int32_t head_dim,
                                 glm4v_error *err);
 
-/* backend_cpu_linear.c, backend_cpu_attention.c, backend_cpu_rows.c: entries of the table. */
+/* backend_cpu_weights.c, backend_cpu_linear.c, backend_cpu_attention.c, backend_cpu_rows.c: entries
+ * of the table. */
+uint64_t glm4v_cpu_weight_bytes(glm4v_backend *b, const glm4v_weight_kind *kind);
+int glm4v_cpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, const glm4v_weight_kind *kind,
+                           glm4v_error *err);
+int glm4v_cpu_weight_fill(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+                          const float *rows);
+int glm4v_cpu_weight_fill_codes(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+                                const glm4v_codes *codes);
+int glm4v_cpu_weight_order(glm4v_backend *b, glm4v_weight *w, const int32_t *order);
+void glm4v_cpu_weight_free(glm4v_backend *b, glm4v_weight *w);
+int glm4v_cpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int32_t n_rows,
+                          int32_t n_cols, glm4v_error *err);
+int glm4v_cpu_table_fill(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n,
+                         const float *rows);
+void glm4v_cpu_table_free(glm4v_backend *b, glm4v_table *t);
 int glm4v_cpu_linear(glm4v_backend *b, void *y, int64_t ldy, const void *x, int64_t ldx,
                      const glm4v_weight *w, const float *bias, int32_t T, bool add);
 int glm4v_cpu_attention(glm4v_backend *b, const glm4v_attention_job *jobs, int32_t n_jobs,

@@ -17,11 +17,23 @@ typedef struct {
     int64_t ldx;
     size_t x_size; /* bytes of one value of args.x */
     glm4v_form form;
+    const int32_t *order; /* of inputs, or NULL */
     int32_t groups;
     int32_t rows_per_tile, panels_per_tile, row_tiles;
 } linear_call;
 
 #define ROUND_ROWS 8 /* rows of one rounding task */
+
+/* x, or its inputs in the order of the weights. */
+static const float *in_order(const linear_call *l, const float *x, uint32_t thread)
+{
+    if (!l->order)
+        return x;
+    float *row = l->cpu->row + thread * l->cpu->row_floats;
+    for (int32_t k = 0; k < l->args.K; k++)
+        row[k] = x[l->order[k]];
+    return row;
+}
 
 static void round_rows(void *user, uint32_t i, uint32_t thread)
 {
@@ -30,7 +42,7 @@ static void round_rows(void *user, uint32_t i, uint32_t thread)
     const int32_t first = (int32_t)i * ROUND_ROWS;
     const int32_t end = g->T - first < ROUND_ROWS ? g->T : first + ROUND_ROWS;
     for (int32_t r = first; r < end; r++) {
-        const float *x = l->x + (int64_t)r * l->ldx;
+        const float *x = in_order(l, l->x + (int64_t)r * l->ldx, thread);
         const size_t at = (size_t)r * (size_t)l->groups;
         if (l->form == GLM4V_FORM_BF16)
             l->cpu->gemm.bf16_row((uint16_t *)l->cpu->x + (int64_t)r * g->ldx, x, g->K);
@@ -130,6 +142,7 @@ int glm4v_cpu_linear(glm4v_backend *b, void *y, int64_t ldy, const void *x, int6
     linear_call l = {
         .cpu = c,
         .form = w->form,
+        .order = w->order,
         .ldx = ldx,
         .args = { .w = w->data,
                   .bias = bias,

@@ -229,14 +229,20 @@ static uint64_t table_bytes(const glm4v_item *item)
            (item->form == GLM4V_FORM_INT8 ? (uint64_t)item->n_out * sizeof(float) : 0);
 }
 
+static glm4v_weight_kind kind_of(const glm4v_item *item)
+{
+    return (glm4v_weight_kind) { .form = item->form, .n_out = item->n_out, .n_in = item->n_in };
+}
+
 uint64_t glm4v_plan_memory(const glm4v_plan *plan, const glm4v_model *model)
 {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < plan->n; i++) {
         const glm4v_item *item = &plan->items[i];
         glm4v_backend *b = model->stages[item->stage].backend;
+        const glm4v_weight_kind kind = kind_of(item);
         if (item->kind == GLM4V_ITEM_LINEAR)
-            bytes += b->ops->weight_bytes(b, item->form, item->n_out, item->n_in);
+            bytes += b->ops->weight_bytes(b, &kind);
         else if (item->kind == GLM4V_ITEM_TABLE)
             bytes += table_bytes(item);
         else
@@ -248,11 +254,12 @@ uint64_t glm4v_plan_memory(const glm4v_plan *plan, const glm4v_model *model)
 static int allocate(const glm4v_item *item, glm4v_backend *b, glm4v_error *err)
 {
     size_t n = (size_t)item->n_out * (size_t)item->n_in;
+    const glm4v_weight_kind kind = kind_of(item);
     void *data = NULL;
     int rc;
     switch (item->kind) {
     case GLM4V_ITEM_LINEAR:
-        return b->ops->weight_alloc(b, item->to.linear, item->form, item->n_out, item->n_in, err);
+        return b->ops->weight_alloc(b, item->to.linear, &kind, err);
     case GLM4V_ITEM_TABLE:
         return b->ops->table_alloc(b, item->to.table, item->form, item->n_out, item->n_in, err);
     case GLM4V_ITEM_VECTOR:

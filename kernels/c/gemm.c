@@ -174,6 +174,9 @@ void glm4v_gemm_ops_init(glm4v_gemm_ops *ops, unsigned cpu)
         .pack_bf16 = glm4v_pack_bf16_c,
         .pack_int8 = glm4v_pack_int8_c,
         .pack_int4 = glm4v_pack_int4_c,
+        .pack_codes_int8 = glm4v_pack_codes_int8_c,
+        .pack_codes_int4 = glm4v_pack_codes_int4_c,
+        .pack_words_int4 = glm4v_pack_words_int4_c,
     };
 #ifdef HAVE_AVX2
     if (!(cpu & GLM4V_CPU_AVX2))

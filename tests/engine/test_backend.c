@@ -65,11 +65,12 @@ static glm4v_weight make_weight(glm4v_backend *b, glm4v_form form, int32_t n_out
                                 const float *rows)
 {
     glm4v_weight w = { 0 };
-    if (b->ops->weight_alloc(b, &w, form, n_out, n_in, NULL)) {
+    const glm4v_weight_kind kind = { .form = form, .n_out = n_out, .n_in = n_in };
+    if (b->ops->weight_alloc(b, &w, &kind, NULL)) {
         fprintf(stderr, "weight_alloc failed\n");
         exit(1);
     }
-    CHECK_EQ(w.bytes, b->ops->weight_bytes(b, form, n_out, n_in));
+    CHECK_EQ(w.bytes, b->ops->weight_bytes(b, &kind));
     /* in two pieces, the later one first */
     int32_t half = n_out / 2 / 16 * 16;
     CHECK_EQ(b->ops->weight_fill(b, &w, half, n_out - half, rows + (size_t)half * (size_t)n_in), 0);
@@ -423,18 +424,21 @@ static void what_cannot_be_had_is_told(void)
     CHECK_CONTAINS(err.msg, "\"gpu\"");
     CHECK(!b);
     b = open_cpu(1);
-    CHECK_EQ(b->ops->weight_alloc(b, &w, GLM4V_FORM_FP8, 16, 128, &err), GLM4V_ERR_UNSUPPORTED);
-    CHECK_EQ(b->ops->weight_alloc(b, &w, GLM4V_FORM_INT4, 16, 96, &err), GLM4V_ERR_UNSUPPORTED);
-    CHECK_EQ(b->ops->weight_alloc(b, &w, GLM4V_FORM_F32, INT32_MAX, INT32_MAX, &err),
-             GLM4V_ERR_NOMEM);
+    static const glm4v_weight_kind fp8 = { GLM4V_FORM_FP8, 16, 128 },
+                                   odd = { GLM4V_FORM_INT4, 16, 96 },
+                                   huge = { GLM4V_FORM_F32, INT32_MAX, INT32_MAX },
+                                   small = { GLM4V_FORM_INT8, 16, 128 };
+    CHECK_EQ(b->ops->weight_alloc(b, &w, &fp8, &err), GLM4V_ERR_UNSUPPORTED);
+    CHECK_EQ(b->ops->weight_alloc(b, &w, &odd, &err), GLM4V_ERR_UNSUPPORTED);
+    CHECK_EQ(b->ops->weight_alloc(b, &w, &huge, &err), GLM4V_ERR_NOMEM);
     CHECK(!w.data);
     for (uint64_t nth = 1; nth <= 2; nth++) {
         glm4v_mem_fail_at(nth, false);
-        CHECK_EQ(b->ops->weight_alloc(b, &w, GLM4V_FORM_INT8, 16, 128, &err), GLM4V_ERR_NOMEM);
+        CHECK_EQ(b->ops->weight_alloc(b, &w, &small, &err), GLM4V_ERR_NOMEM);
         glm4v_mem_fail_at(0, false);
     }
     glm4v_backend_close(&b);
-    for (uint64_t nth = 1; nth <= 4; nth++) {
+    for (uint64_t nth = 1; nth <= 5; nth++) {
         b = open_cpu(1);
         glm4v_mem_fail_at(nth, false);
         CHECK_EQ(b->ops->reserve(b, 4, 256, 64, 64, &err), GLM4V_ERR_NOMEM);

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Weights that are quantized already into panels and back, the reference. While a model is loaded
+ * or written; gemm.h tells the layouts. */
+#include <assert.h>
+#include <string.h>
+
+#include "gemm.h"
+
+/* Byte of input k of output i in an int8 panel, and in an int4 panel its nibble. */
+static size_t int8_at(int32_t k, int i)
+{
+    return ((size_t)(k / 4) * GLM4V_PANEL + (size_t)i) * 4 + (size_t)(k % 4);
+}
+
+static size_t int4_at(int32_t k, int i)
+{
+    return ((size_t)(k / 8) * GLM4V_PANEL + (size_t)i) * 4 + (size_t)(k % 4);
+}
+
+void glm4v_pack_codes_int8_c(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, int32_t n, int32_t K)
+{
+    assert(n >= 1 && n <= GLM4V_PANEL);
+    memset(panel, 128, glm4v_panel_bytes_int8(K));
+    for (int i = 0; i < n; i++)
+        for (int32_t k = 0; k < K; k++)
+            panel[int8_at(k, i)] = q[i * ldq + k] ^ 128;
+}
+
+static void set_nibble(uint8_t *byte, int32_t k, unsigned code)
+{
+    *byte = (uint8_t)(k & 4 ? (*byte & 0x0f) | code << 4 : (*byte & 0xf0) | code);
+}
+
+void glm4v_pack_codes_int4_c(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, int32_t n, int32_t K)
+{
+    assert(n >= 1 && n <= GLM4V_PANEL && K % GLM4V_GROUP == 0);
+    memset(panel, 0x88, glm4v_panel_bytes_int4(K));
+    for (int i = 0; i < n; i++)
+        for (int32_t k = 0; k < K; k++)
+            set_nibble(&panel[int4_at(k, i)], k, q[i * ldq + k] & 15u);
+}
+
+void glm4v_pack_words_int4_c(uint8_t *panel, const uint32_t *words, ptrdiff_t ldw, int32_t n,
+                             int32_t K)
+{
+    assert(n >= 1 && n <= GLM4V_PANEL && K % GLM4V_GROUP == 0);
+    memset(panel, 0x88, glm4v_panel_bytes_int4(K));
+    for (int i = 0; i < n; i++)
+        for (int32_t k = 0; k < K; k++)
+            set_nibble(&panel[int4_at(k, i)], k, words[i * ldw + k / 8] >> k % 8 * 4 & 15);
+}
+
+void glm4v_unpack_codes_int8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int32_t n, int32_t K)
+{
+    for (int i = 0; i < n; i++)
+        for (int32_t k = 0; k < K; k++)
+            q[i * ldq + k] = panel[int8_at(k, i)] ^ 128;
+}
+
+void glm4v_unpack_codes_int4(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int32_t n, int32_t K)
+{
+    for (int i = 0; i < n; i++)
+        for (int32_t k = 0; k < K; k++)
+            q[i * ldq + k] = panel[int4_at(k, i)] >> (k & 4) & 15;
+}
+
+void glm4v_pack_scales(float *panel, const float *scale, int32_t n, int32_t groups)
+{
+    for (int32_t g = 0; g < groups; g++)
+        for (int i = 0; i < GLM4V_PANEL; i++)
+            panel[(size_t)g * GLM4V_PANEL + i] = i < n ? scale[(size_t)i * groups + g] : 0;
+}
+
+void glm4v_pack_zeros(uint8_t *panel, const uint8_t *zero, int32_t n, int32_t groups)
+{
+    for (int32_t g = 0; g < groups; g++)
+        for (int i = 0; i < GLM4V_PANEL; i++)
+            panel[(size_t)g * GLM4V_PANEL + i] = zero && i < n ? zero[(size_t)i * groups + g] : 8;
+}
+
+void glm4v_unpack_scales(float *scale, const float *panel, int32_t n, int32_t groups)
+{
+    for (int i = 0; i < n; i++)
+        for (int32_t g = 0; g < groups; g++)
+            scale[(size_t)i * groups + g] = panel[(size_t)g * GLM4V_PANEL + i];
+}
+
+void glm4v_unpack_zeros(uint8_t *zero, const uint8_t *panel, int32_t n, int32_t groups)
+{
+    for (int i = 0; i < n; i++)
+        for (int32_t g = 0; g < groups; g++)
+            zero[(size_t)i * groups + g] = panel ? panel[(size_t)g * GLM4V_PANEL + i] : 8;
+}
