@@ -34,10 +34,12 @@ char *glm4v_path_join(const char *dir, const char *name)
     return path;
 }
 
-int glm4v_is_lfs_pointer(const char *data, size_t len)
+bool glm4v_file_exists(const char *dir, const char *name)
 {
-    static const char head[] = "version https://git-lfs.github.com/spec/";
-    return len >= sizeof head - 1 && !memcmp(data, head, sizeof head - 1);
+    struct stat st;
+    char path[PATH_MAX];
+    int n = snprintf(path, sizeof path, "%s/%s", dir, name);
+    return n >= (int)sizeof path || !lstat(path, &st) || errno != ENOENT;
 }
 
 static int open_retry(const char *path)
@@ -192,4 +194,95 @@ int glm4v_file_verify(int fd, const char *name, const glm4v_file_id *id, glm4v_e
         return glm4v_fail(err, GLM4V_ERR_IO,
                           "%s: was written to while being read; open the model again", name);
     return 0;
+}
+
+/* ---- what was saved in a file's place ---- */
+
+static bool begins_with(const char *text, size_t len, const char *word)
+{
+    size_t n = strlen(word);
+    return len >= n && !strncasecmp(text, word, n);
+}
+
+static size_t skip_space(const char *text, size_t len)
+{
+    size_t i = len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3) ? 3 : 0;
+    while (i < len && (text[i] == ' ' || (text[i] >= '\t' && text[i] <= '\r')))
+        i++;
+    return i;
+}
+
+/* The decimal number behind "\nsize ", 0 if there is none. */
+static uint64_t lfs_size(const char *text, size_t len)
+{
+    static const char key[] = "\nsize ";
+    const char *at = memmem(text, len, key, sizeof key - 1), *end = text + len;
+    uint64_t size = 0;
+    for (at = at ? at + sizeof key - 1 : end; at < end && *at >= '0' && *at <= '9'; at++)
+        if (__builtin_mul_overflow(size, 10, &size) ||
+            __builtin_add_overflow(size, (uint64_t)(*at - '0'), &size))
+            return 0;
+    return size;
+}
+
+/* Length of the first line if it is printable ASCII, else 0. */
+static size_t text_line(const char *text, size_t len)
+{
+    size_t n = 0;
+    while (n < len && text[n] >= ' ' && text[n] < 0x7f)
+        n++;
+    return n == len || text[n] == '\n' || text[n] == '\r' ? n : 0;
+}
+
+static int check_weights_head(const char *name, const char *head, size_t len, glm4v_error *err)
+{
+    static const struct {
+        const char *bytes;
+        size_t n;
+        const char *what;
+    } others[] = {
+        { "GGUF", 4, "is a GGUF file under the name of a safetensors file" },
+        { "PK\3\4", 4, "is a zip archive or a PyTorch file under the name of a safetensors file" },
+        { "\x80\2", 2, "is a PyTorch file under the name of a safetensors file" },
+        { "\x1f\x8b", 2, "is packed by gzip (unpack it)" },
+        { "\x28\xb5\x2f\xfd", 4, "is packed by zstd (unpack it)" },
+        { "\0\0\0\0\0\0\0\0", 8,
+          "begins with zeros, as when room was made for a download that did not "
+          "come" },
+    };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (len >= others[i].n && !memcmp(head, others[i].bytes, others[i].n))
+            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%.80s: %s; download the weights again", name,
+                              others[i].what);
+    size_t start = skip_space(head, len), n = text_line(head + start, len - start);
+    if (n >= 8 || (start < len && head[start] == '{'))
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%.80s: is a text that begins \"%.*s\", likely what a server answered in "
+                          "place of the weights; check the address and the access, and download "
+                          "it again",
+                          name, (int)(n < 120 ? n : 120), head + start);
+    return 0;
+}
+
+int glm4v_file_check_head(const char *name, const char *head, size_t len, bool as_weights,
+                          glm4v_error *err)
+{
+    if (begins_with(head, len, "version https://git-lfs.github.com/spec/"))
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%.80s: is a Git LFS pointer that stands for %llu bytes, not the file "
+                          "itself; run \"git lfs pull\" in its folder, or download the file",
+                          name, (unsigned long long)lfs_size(head, len));
+    size_t start = skip_space(head, len);
+    const char *text = head + start;
+    if (begins_with(text, len - start, "<!doctype") || begins_with(text, len - start, "<html"))
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%.80s: is a web page (HTML), not the file; take the address of the "
+                          "file's download, not that of the page that shows it",
+                          name);
+    if (begins_with(text, len - start, "<?xml"))
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%.80s: is a server's message (XML), not the file; check the address "
+                          "and the access, and download it again",
+                          name);
+    return as_weights ? check_weights_head(name, head, len, err) : 0;
 }

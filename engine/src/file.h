@@ -4,6 +4,7 @@
 #ifndef GLM4V_ENGINE_FILE_H
 #define GLM4V_ENGINE_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,11 +31,19 @@ int glm4v_file_read(int fd, const char *name, uint64_t offset, void *data, size_
 /* IO unless fd still has the size, modification time and inode of id. */
 int glm4v_file_verify(int fd, const char *name, const glm4v_file_id *id, glm4v_error *err);
 
+/* False: there is certainly nothing called dir/name. */
+bool glm4v_file_exists(const char *dir, const char *name);
+
 /* "dir/name", or NULL when memory is out. */
 char *glm4v_path_join(const char *dir, const char *name);
 
-/* Does data [0, len) begin like a Git LFS pointer, the stand-in for a file that was not downloaded?
- */
-int glm4v_is_lfs_pointer(const char *data, size_t len);
+/* Bytes of a file's beginning that glm4v_file_check_head() wants to see, if there are as many. */
+#define GLM4V_FILE_HEAD 256
+
+/* FORMAT when head [0, len), the beginning of file `name`, shows that something else was saved in
+ * its place: a Git LFS pointer, a web page. as_weights: nor may it be a server's message, plain
+ * text, or weights of another format. */
+int glm4v_file_check_head(const char *name, const char *head, size_t len, bool as_weights,
+                          glm4v_error *err);
 
 #endif

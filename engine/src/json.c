@@ -115,11 +115,9 @@ int glm4v_json_parse(json_t **root, const char *text, size_t len, const char *fi
 {
     if (!len)
         return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: is empty", file);
-    if (glm4v_is_lfs_pointer(text, len))
-        return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          "%s: is a Git LFS pointer, not the file itself; fetch it with "
-                          "\"git lfs pull\"",
-                          file);
+    int rc = glm4v_file_check_head(file, text, len, false, err);
+    if (rc)
+        return rc;
     if (len > limits->bytes)
         return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: %zu bytes, at most %zu are read", file, len,
                           limits->bytes);
@@ -127,7 +125,7 @@ int glm4v_json_parse(json_t **root, const char *text, size_t len, const char *fi
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           "%s: begins with a byte order mark; save it as plain UTF-8", file);
     size_t longest = 0;
-    int rc = scan(&longest, text, len, file, limits, err);
+    rc = scan(&longest, text, len, file, limits, err);
     return rc ? rc : glm4v_json_build(root, text, len, longest, file, err);
 }
 

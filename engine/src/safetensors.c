@@ -3,7 +3,7 @@
  * must fill the data of their file without hole or overlap, as the format demands, so that a later
  * read can neither leave the file nor see another tensor's bytes. */
 #define _GNU_SOURCE
-#include "safetensors.h"
+#include "safetensors_priv.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
@@ -13,31 +13,12 @@
 #include <unistd.h>
 
 #include "error.h"
-#include "file.h"
 #include "json.h"
 #include "mem.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "safetensors are little-endian and are read as they lie"
 #endif
-
-#define SINGLE_FILE "model.safetensors"
-#define INDEX_FILE "model.safetensors.index.json"
-
-typedef struct {
-    char *name;
-    int fd; /* -1: a header alone */
-    glm4v_file_id id;
-    uint64_t data_start; /* length word and header */
-} shard;
-
-struct glm4v_checkpoint {
-    char *dir;
-    shard *shards;
-    uint32_t n_shards;
-    glm4v_tensor *tensors; /* sorted by name; names owned */
-    uint32_t n_tensors, capacity;
-};
 
 static const struct {
     const char *name;
@@ -131,7 +112,7 @@ static int parse_shape(glm4v_tensor *t, const json_t *entry, const char *label, 
 
 /* data_offsets are counted from the end of the header. */
 static int parse_offsets(glm4v_tensor *t, const json_t *entry, const char *label,
-                         uint64_t data_start, uint64_t data_bytes, glm4v_error *err)
+                         uint64_t data_start, glm4v_error *err)
 {
     const json_t *offsets = NULL;
     int rc = glm4v_json_array(entry, label, "data_offsets", &offsets, err);
@@ -146,11 +127,10 @@ static int parse_offsets(glm4v_tensor *t, const json_t *entry, const char *label
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           "%s: \"data_offsets\" [%" PRId64 ", %" PRId64 "] run backwards", label,
                           begin, end);
-    if ((uint64_t)end > data_bytes)
+    if (end > INT64_MAX / 2)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          "%s: ends at byte %" PRId64 " of the data, but the file holds %" PRIu64
-                          "; it is cut short or belongs to another model",
-                          label, end, data_bytes);
+                          "%s: ends at byte %" PRId64 " of the data: no file is that large", label,
+                          end);
     if ((uint64_t)(end - begin) != t->size)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           "%s: \"data_offsets\" span %" PRId64 " bytes, but %s and \"shape\" "
@@ -189,6 +169,20 @@ static int by_name(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
+/* Tensors [0, n) of one file, in order of offset, that end at byte `expected` though the file ends
+ * at `size`. */
+static int cut_short(const glm4v_tensor *t, uint32_t n, uint64_t expected, uint64_t size,
+                     const char *file, glm4v_error *err)
+{
+    uint32_t i = 0;
+    while (i + 1 < n && t[i].offset + t[i].size <= size)
+        i++;
+    return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                      "%.80s: holds %" PRIu64 " of %" PRIu64 " bytes: it is cut short in "
+                      "\"%.120s\"; go on with its download, or delete it and download it again",
+                      file, size, expected, t[i].name);
+}
+
 /* Tensors [first, n_tensors) must cover [data_start, data_start + data_bytes) exactly. */
 static int check_cover(glm4v_checkpoint *c, uint32_t first, uint64_t data_start,
                        uint64_t data_bytes, const char *file, glm4v_error *err)
@@ -198,6 +192,8 @@ static int check_cover(glm4v_checkpoint *c, uint32_t first, uint64_t data_start,
     uint64_t at = data_start;
     if (n)
         qsort(t, n, sizeof *t, by_offset);
+    if (n && t[n - 1].offset + t[n - 1].size > data_start + data_bytes)
+        return cut_short(t, n, t[n - 1].offset + t[n - 1].size, data_start + data_bytes, file, err);
     for (uint32_t i = 0; i < n; i++) {
         if (t[i].offset != at)
             return glm4v_fail(
@@ -209,7 +205,7 @@ static int check_cover(glm4v_checkpoint *c, uint32_t first, uint64_t data_start,
     if (at != data_start + data_bytes)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           "%s: %" PRIu64 " bytes follow the last tensor, which ends at byte "
-                          "%" PRIu64,
+                          "%" PRIu64 "; it is damaged, download it again",
                           file, data_start + data_bytes - at, at);
     return 0;
 }
@@ -218,7 +214,7 @@ static int check_cover(glm4v_checkpoint *c, uint32_t first, uint64_t data_start,
 static int parse_header(glm4v_checkpoint *c, uint32_t index, const char *text, size_t len,
                         uint64_t data_bytes, glm4v_error *err)
 {
-    const shard *s = &c->shards[index];
+    const glm4v_shard *s = &c->shards[index];
     uint32_t first = c->n_tensors;
     json_t *root = NULL;
     const char *name;
@@ -242,7 +238,7 @@ static int parse_header(glm4v_checkpoint *c, uint32_t index, const char *text, s
                 rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "%s is not an object", label);
             else if ((rc = parse_dtype(&t.dtype, entry, label, err)) ||
                      (rc = parse_shape(&t, entry, label, err)) ||
-                     (rc = parse_offsets(&t, entry, label, s->data_start, data_bytes, err)))
+                     (rc = parse_offsets(&t, entry, label, s->data_start, err)))
                 ;
             else
                 rc = add_tensor(c, &t, name, err);
@@ -253,10 +249,10 @@ static int parse_header(glm4v_checkpoint *c, uint32_t index, const char *text, s
     return rc ? rc : check_cover(c, first, s->data_start, data_bytes, s->name, err);
 }
 
-static int read_header(glm4v_checkpoint *c, uint32_t index, glm4v_error *err)
+int glm4v_shard_read_header(glm4v_checkpoint *c, uint32_t index, glm4v_error *err)
 {
-    shard *s = &c->shards[index];
-    char head[48] = { 0 };
+    glm4v_shard *s = &c->shards[index];
+    char head[GLM4V_FILE_HEAD] = { 0 };
     size_t have = s->id.size < sizeof head ? (size_t)s->id.size : sizeof head;
     if (!have)
         return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: is empty (0 bytes); download it again",
@@ -264,17 +260,17 @@ static int read_header(glm4v_checkpoint *c, uint32_t index, glm4v_error *err)
     int rc = glm4v_file_read(s->fd, s->name, 0, head, have, err);
     if (rc)
         return rc;
-    if (glm4v_is_lfs_pointer(head, have))
-        return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          "%s: is a Git LFS pointer, not the weights themselves; fetch them with "
-                          "\"git lfs pull\"",
-                          s->name);
     uint64_t len;
     memcpy(&len, head, sizeof len);
-    if (have < sizeof len || len > s->id.size - sizeof len)
+    const bool fits = have >= sizeof len && len <= s->id.size - sizeof len;
+    if (!fits || !len || len > GLM4V_JSON_SAFETENSORS.bytes)
+        rc = glm4v_file_check_head(s->name, head, have, true, err);
+    if (rc)
+        return rc;
+    if (!fits)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           "%s: %" PRIu64 " bytes cannot hold a header of %" PRIu64 "; it is cut "
-                          "short or no safetensors file",
+                          "short or no safetensors file; download it again",
                           s->name, s->id.size, have < sizeof len ? 0 : len);
     if (len > GLM4V_JSON_SAFETENSORS.bytes)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
@@ -292,212 +288,14 @@ static int read_header(glm4v_checkpoint *c, uint32_t index, glm4v_error *err)
     return rc;
 }
 
-/* ---- index ---- */
+/* ---- opening and closing ---- */
 
-/* One line of the index. Pointers into its JSON tree. */
-typedef struct {
-    const char *tensor, *file;
-} mapping;
-
-typedef struct {
-    json_t *root;
-    mapping *map; /* sorted by file, then tensor */
-    uint32_t n;
-} shard_index;
-
-static int by_file(const void *a, const void *b)
+glm4v_checkpoint *glm4v_checkpoint_new(const char *dir)
 {
-    const mapping *x = a, *y = b;
-    int order = strcmp(x->file, y->file);
-    return order ? order : strcmp(x->tensor, y->tensor);
-}
-
-/* A plain name in the same folder. */
-static bool is_shard_name(const char *name)
-{
-    size_t n = strlen(name);
-    return n > 12 && n < 256 && name[0] != '.' && !strchr(name, '/') && !strchr(name, '\\') &&
-           !strcmp(name + n - 12, ".safetensors");
-}
-
-static void clear_index(shard_index *index)
-{
-    json_decref(index->root);
-    glm4v_free(index->map);
-    *index = (shard_index) { 0 };
-}
-
-static int parse_index(shard_index *index, const char *text, size_t len, glm4v_error *err)
-{
-    const json_t *map = NULL;
-    const char *name;
-    json_t *file;
-    int rc = glm4v_json_parse(&index->root, text, len, INDEX_FILE, &GLM4V_JSON_SAFETENSORS, err);
-    if (!rc && !json_is_object(index->root))
-        rc = glm4v_fail(err, GLM4V_ERR_FORMAT, INDEX_FILE ": is not an object");
-    if (!rc)
-        rc = glm4v_json_object(index->root, INDEX_FILE, "weight_map", &map, err);
-    if (!rc && (!json_object_size(map) || json_object_size(map) > GLM4V_MAX_TENSORS))
-        rc = glm4v_fail(err, GLM4V_ERR_FORMAT,
-                        INDEX_FILE ": \"weight_map\" must map 1 to %d tensors to files",
-                        GLM4V_MAX_TENSORS);
-    if (rc)
-        return rc;
-    index->map = glm4v_alloc(json_object_size(map), sizeof *index->map);
-    if (!index->map)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, INDEX_FILE ": no memory for its %zu tensors",
-                          json_object_size(map));
-    json_object_foreach((json_t *)map, name, file)
-    {
-        if (!json_is_string(file) || !is_shard_name(json_string_value(file)))
-            return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                              INDEX_FILE ": \"%.100s\" lies in \"%.100s\", which is not the name "
-                                         "of a .safetensors file in the same folder",
-                              name, json_is_string(file) ? json_string_value(file) : "(no string)");
-        index->map[index->n++] = (mapping) { name, json_string_value(file) };
-    }
-    qsort(index->map, index->n, sizeof *index->map, by_file);
-    return 0;
-}
-
-/* Entries [first, return value) name the same file. */
-static uint32_t end_of_file(const shard_index *index, uint32_t first)
-{
-    uint32_t i = first + 1;
-    while (i < index->n && !strcmp(index->map[i].file, index->map[first].file))
-        i++;
-    return i;
-}
-
-static int count_files(const shard_index *index, uint32_t *n_shards, glm4v_error *err)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < index->n; i = end_of_file(index, i))
-        n++;
-    if (n > GLM4V_MAX_SHARDS)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          INDEX_FILE ": names %" PRIu32 " files, at most %d are read", n,
-                          GLM4V_MAX_SHARDS);
-    *n_shards = n;
-    return 0;
-}
-
-static int compare_name(const void *a, const void *b)
-{
-    const mapping *x = a, *y = b;
-    return strcmp(x->tensor, y->tensor);
-}
-
-/* Tensors [first, n_tensors) came from the file that index entries [begin, end) name: the same set?
- */
-static int check_shard(const glm4v_checkpoint *c, uint32_t first, const shard_index *index,
-                       uint32_t begin, uint32_t end, glm4v_error *err)
-{
-    const char *file = index->map[begin].file;
-    for (uint32_t i = first; i < c->n_tensors; i++) {
-        mapping key = { .tensor = c->tensors[i].name };
-        if (!bsearch(&key, index->map + begin, end - begin, sizeof key, compare_name))
-            return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                              "%s: holds \"%.120s\", which " INDEX_FILE " does not place there; "
-                              "files of two downloads are mixed",
-                              file, key.tensor);
-    }
-    uint32_t n = c->n_tensors - first;
-    glm4v_tensor *t = n ? c->tensors + first : NULL;
-    if (n == end - begin)
-        return 0;
-    if (n)
-        qsort(t, n, sizeof *t, by_name);
-    for (uint32_t i = begin; i < end; i++) {
-        glm4v_tensor key = { .name = index->map[i].tensor };
-        if (!n || !bsearch(&key, t, n, sizeof key, by_name))
-            return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                              "%s: lacks \"%.120s\", which " INDEX_FILE " places there", file,
-                              key.name);
-    }
-    return 0;
-}
-
-/* ---- opening ---- */
-
-static int open_shard(glm4v_checkpoint *c, const char *name, glm4v_error *err)
-{
-    shard *s = &c->shards[c->n_shards];
-    s->fd = -1;
-    s->name = glm4v_strdup(name);
-    if (!s->name)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "%s: no memory for its name", name);
-    c->n_shards++;
-    return glm4v_file_open(&s->fd, &s->id, c->dir, name, err);
-}
-
-/* Say which tensors a missing shard takes with it. */
-static int missing_shard(int code, const shard_index *index, uint32_t begin, uint32_t end,
-                         glm4v_error *err)
-{
-    if (code != GLM4V_ERR_NOT_FOUND)
-        return code;
-    return glm4v_fail(err, code,
-                      "%s: is missing; it holds %" PRIu32 " tensors, from \"%.80s\" to \"%.80s\" "
-                      "(" INDEX_FILE "); download it again",
-                      index->map[begin].file, end - begin, index->map[begin].tensor,
-                      index->map[end - 1].tensor);
-}
-
-static int open_sharded(glm4v_checkpoint *c, glm4v_error *err)
-{
-    char *text = NULL;
-    size_t size = 0;
-    uint32_t n = 0;
-    shard_index index = { 0 };
-    int rc = glm4v_read_file(&text, &size, c->dir, INDEX_FILE, GLM4V_JSON_SAFETENSORS.bytes, err);
-    if (rc == GLM4V_ERR_NOT_FOUND)
-        return glm4v_fail(err, rc,
-                          "%s: neither " SINGLE_FILE " nor " INDEX_FILE
-                          " is there; is the download complete?",
-                          c->dir);
-    if (!rc)
-        rc = parse_index(&index, text, size, err);
-    glm4v_free(text);
-    if (!rc)
-        rc = count_files(&index, &n, err);
-    if (!rc) {
-        c->shards = glm4v_alloc(n, sizeof *c->shards);
-        if (!c->shards)
-            rc = glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the list of %" PRIu32 " files", n);
-    }
-    for (uint32_t begin = 0, end; !rc && begin < index.n; begin = end) {
-        uint32_t first = c->n_tensors;
-        end = end_of_file(&index, begin);
-        rc = missing_shard(open_shard(c, index.map[begin].file, err), &index, begin, end, err);
-        if (!rc)
-            rc = read_header(c, c->n_shards - 1, err);
-        if (!rc)
-            rc = check_shard(c, first, &index, begin, end, err);
-    }
-    clear_index(&index);
-    return rc;
-}
-
-static int open_single(glm4v_checkpoint *c, const char *name, glm4v_error *err)
-{
-    c->shards = glm4v_alloc(1, sizeof *c->shards);
-    if (!c->shards)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "%s: no memory to open it", name);
-    int rc = open_shard(c, name, err);
-    return rc ? rc : read_header(c, 0, err);
-}
-
-static void drop_shards(glm4v_checkpoint *c)
-{
-    for (uint32_t i = 0; i < c->n_shards; i++) {
-        if (c->shards[i].fd >= 0)
-            close(c->shards[i].fd);
-        glm4v_free(c->shards[i].name);
-    }
-    glm4v_free(c->shards);
-    c->shards = NULL;
-    c->n_shards = 0;
+    glm4v_checkpoint *c = glm4v_alloc(1, sizeof *c);
+    if (c && !(c->dir = glm4v_strdup(dir)))
+        glm4v_checkpoint_close(&c);
+    return c;
 }
 
 /* Sort by name for look-ups; the same name in two files is an error. */
@@ -514,15 +312,8 @@ static int sort_tensors(glm4v_checkpoint *c, glm4v_error *err)
     return 0;
 }
 
-static glm4v_checkpoint *new_checkpoint(const char *dir)
-{
-    glm4v_checkpoint *c = glm4v_alloc(1, sizeof *c);
-    if (c && !(c->dir = glm4v_strdup(dir)))
-        glm4v_checkpoint_close(&c);
-    return c;
-}
-
-static int hand_out(glm4v_checkpoint **checkpoint, glm4v_checkpoint *c, int rc, glm4v_error *err)
+int glm4v_checkpoint_hand_out(glm4v_checkpoint **checkpoint, glm4v_checkpoint *c, int rc,
+                              glm4v_error *err)
 {
     if (!rc)
         rc = sort_tensors(c, err);
@@ -533,34 +324,10 @@ static int hand_out(glm4v_checkpoint **checkpoint, glm4v_checkpoint *c, int rc, 
     return rc;
 }
 
-int glm4v_checkpoint_open(glm4v_checkpoint **checkpoint, const char *dir, glm4v_error *err)
-{
-    glm4v_checkpoint *c = new_checkpoint(dir);
-    if (!c)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to open %s", dir);
-    int rc = open_single(c, SINGLE_FILE, err);
-    if (rc == GLM4V_ERR_NOT_FOUND) {
-        drop_shards(c);
-        rc = open_sharded(c, err);
-    }
-    return hand_out(checkpoint, c, rc, err);
-}
-
-int glm4v_checkpoint_open_file(glm4v_checkpoint **checkpoint, const char *path, glm4v_error *err)
-{
-    const char *slash = strrchr(path, '/');
-    glm4v_checkpoint *c = new_checkpoint(slash ? path : ".");
-    if (!c)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to open %s", path);
-    if (slash)
-        c->dir[slash - path + (slash == path)] = 0;
-    return hand_out(checkpoint, c, open_single(c, slash ? slash + 1 : path, err), err);
-}
-
 int glm4v_checkpoint_open_header(glm4v_checkpoint **checkpoint, const char *text, size_t len,
                                  uint64_t data_bytes, glm4v_error *err)
 {
-    glm4v_checkpoint *c = new_checkpoint("");
+    glm4v_checkpoint *c = glm4v_checkpoint_new("");
     int rc = 0;
     if (!c)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to parse a header");
@@ -575,17 +342,19 @@ int glm4v_checkpoint_open_header(glm4v_checkpoint **checkpoint, const char *text
                  ? glm4v_fail(err, GLM4V_ERR_FORMAT, "header: no file is that large")
                  : parse_header(c, 0, text, len, data_bytes, err);
     }
-    return hand_out(checkpoint, c, rc, err);
+    return glm4v_checkpoint_hand_out(checkpoint, c, rc, err);
 }
 
-int glm4v_checkpoint_check_index(const char *text, size_t len, uint32_t *n_shards, glm4v_error *err)
+void glm4v_checkpoint_drop_shards(glm4v_checkpoint *c)
 {
-    shard_index index = { 0 };
-    int rc = parse_index(&index, text, len, err);
-    if (!rc)
-        rc = count_files(&index, n_shards, err);
-    clear_index(&index);
-    return rc;
+    for (uint32_t i = 0; i < c->n_shards; i++) {
+        if (c->shards[i].fd >= 0)
+            close(c->shards[i].fd);
+        glm4v_free(c->shards[i].name);
+    }
+    glm4v_free(c->shards);
+    c->shards = NULL;
+    c->n_shards = 0;
 }
 
 void glm4v_checkpoint_close(glm4v_checkpoint **checkpoint)
@@ -593,7 +362,7 @@ void glm4v_checkpoint_close(glm4v_checkpoint **checkpoint)
     glm4v_checkpoint *c = *checkpoint;
     if (!c)
         return;
-    drop_shards(c);
+    glm4v_checkpoint_drop_shards(c);
     for (uint32_t i = 0; i < c->n_tensors; i++)
         glm4v_free((char *)c->tensors[i].name);
     glm4v_free(c->tensors);
@@ -664,7 +433,7 @@ uint64_t glm4v_checkpoint_digest(const glm4v_checkpoint *c)
 int glm4v_checkpoint_read(const glm4v_checkpoint *c, const glm4v_tensor *tensor, uint64_t start,
                           void *data, size_t len, glm4v_error *err)
 {
-    const shard *s = &c->shards[tensor->shard];
+    const glm4v_shard *s = &c->shards[tensor->shard];
     char label[224];
     if (start > tensor->size || len > tensor->size - start)
         return glm4v_fail(err, GLM4V_ERR_INTERNAL, "%s: bytes outside \"%.120s\" were asked for",

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "file.h"
 #include "json.h"
 #include "mem.h"
 #include "tokenizer_load.h"
@@ -161,6 +162,9 @@ static int load_ranks(glm4v_tokenizer *t, const char *text, size_t len, const js
     rank_line line;
     size_t at = 0, row = 0, n_ranks = 0, n_controls = 0;
     int64_t size = 0, text_size;
+    int stand_in = glm4v_file_check_head(file, text, len, false, err);
+    if (stand_in)
+        return stand_in;
     while (next_line(&line, text, len, &at, &row)) {
         if (line.rank < 0)
             return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: line %zu is not \"base64 rank\"", file,

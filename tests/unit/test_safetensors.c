@@ -75,7 +75,7 @@ static void bad_headers_are_refused_by_name(void)
         { "{" T("a", "F32", "[1]", "0.0", "4") "}", 4, "two integers" },
         { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4,8]}}", 4, "two integers" },
         { "{" T("a", "F32", "[1]", "0", "5") "}", 5, "span 5 bytes" },
-        { "{" T("a", "F32", "[1]", "0", "4") "}", 3, "holds 3" },
+        { "{" T("a", "F32", "[1]", "0", "4") "}", 3, "cut short in \"a\"" },
         { "{" T("a", "F32", "[1]", "0", "4") "}", 5, "1 bytes follow" },
         { "{}", 1, "1 bytes follow" },
         { "{" T("a", "F32", "[1]", "1", "5") "}", 5, "leave a hole" },
