@@ -77,6 +77,47 @@ static void json_model(cli_json *json, const glm4v_model_info *info)
     cli_json_close(json);
 }
 
+/* In pixels of the frame. */
+static void json_boxes(cli_json *json, const glm4v_result *result)
+{
+    cli_json_array(json, "boxes");
+    for (uint32_t i = 0; i < result->n_boxes; i++) {
+        const glm4v_box *box = &result->boxes[i];
+        cli_json_open(json, NULL);
+        cli_json_int(json, "x", box->x);
+        cli_json_int(json, "y", box->y);
+        cli_json_int(json, "width", box->width);
+        cli_json_int(json, "height", box->height);
+        if (*box->label)
+            cli_json_string(json, "label", box->label);
+        cli_json_close(json);
+    }
+    cli_json_array_close(json);
+}
+
+static void json_point(cli_json *json, const char *key, const int32_t point[2])
+{
+    if (point[0] < 0)
+        return;
+    cli_json_array(json, key);
+    cli_json_int(json, NULL, point[0]);
+    cli_json_int(json, NULL, point[1]);
+    cli_json_array_close(json);
+}
+
+static void json_action(cli_json *json, const glm4v_action *action)
+{
+    cli_json_open(json, "action");
+    cli_json_string(json, "action", action->action);
+    json_point(json, "element", action->element);
+    json_point(json, "to", action->to);
+    if (*action->text)
+        cli_json_string(json, "text", action->text);
+    if (*action->message)
+        cli_json_string(json, "message", action->message);
+    cli_json_close(json);
+}
+
 /* The keys are those of the element's results. */
 static void print_json(const session *s, const char *input, const cli_frame *frame,
                        const glm4v_result *result)
@@ -97,6 +138,10 @@ static void print_json(const session *s, const char *input, const cli_frame *fra
         cli_json_string(&json, "reasoning", result->reasoning);
     if (*result->box)
         cli_json_string(&json, "box", result->box);
+    if (result->n_boxes)
+        json_boxes(&json, result);
+    if (*result->action.action)
+        json_action(&json, &result->action);
     cli_json_string(&json, "finish-reason", finish_name(result->finish));
     json_timings(&json, &result->timings);
     cli_json_open(&json, "tokens");

@@ -8,7 +8,8 @@
  *   vision.c               [P, C] -> image embeddings [M, D]
  *   prefill.c              ids + embeddings -> KV cache, first logits [V]
  *   decode.c, sample.c     logits [V] -> next id, until stop
- *   detokenize.c           ids -> UTF-8 */
+ *   detokenize.c           ids -> UTF-8
+ *   answer.c               text -> boxes, action */
 #include "engine.h"
 #include "error.h"
 #include "mem.h"
@@ -35,6 +36,8 @@ static int build_prompt(glm4v_engine *engine, glm4v_request *r)
     glm4v_positions(r->position, &r->next_position, &r->prompt, &m->config);
     rc = glm4v_detokenizer_init(&r->detokenizer, m->tokenizer, &m->chat, task->thinking, most,
                                 &r->error);
+    if (!rc)
+        rc = glm4v_answer_open(&r->answer, &r->detokenizer, &r->error);
     if (!rc)
         rc = glm4v_sampler_init(&r->sampler, task, m->config.text.vocab, &r->error);
     for (size_t i = 0; !rc && i < r->prompt.n_ids; i++)
@@ -141,6 +144,8 @@ void glm4v_describe_token(glm4v_engine *engine, glm4v_request *r, float *logits)
 
 void glm4v_describe_end(glm4v_request *r, glm4v_finish finish, int code)
 {
+    if (!code)
+        glm4v_answer_read(r->answer, &r->result, &r->detokenizer, &r->task);
     r->result.finish = finish;
     r->result.status = code;
     r->stage = GLM4V_STAGE_DONE;

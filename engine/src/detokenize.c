@@ -88,10 +88,26 @@ static void answer_was_reasoning(glm4v_detokenizer *d)
     d->n_boxes = 0;
 }
 
+/* What follows is a box; more of them than fit belong to the last. */
+static void open_box(glm4v_detokenizer *d)
+{
+    if (d->part != GLM4V_TEXT_BOX && d->n_boxes < GLM4V_MAX_BOXES)
+        d->spans[d->n_boxes++].start = d->answer.len;
+    d->part = GLM4V_TEXT_BOX;
+}
+
+static void close_box(glm4v_detokenizer *d)
+{
+    if (d->part == GLM4V_TEXT_BOX)
+        d->spans[d->n_boxes - 1].end = d->answer.len;
+}
+
 static void take_control(glm4v_detokenizer *d, int32_t id)
 {
     const glm4v_chat *chat = d->chat;
     bool reasoning = d->part == GLM4V_TEXT_REASONING;
+    if (id != chat->box)
+        close_box(d);
     if (id == chat->think) {
         d->part = GLM4V_TEXT_REASONING;
         d->thought = true;
@@ -104,8 +120,7 @@ static void take_control(glm4v_detokenizer *d, int32_t id)
         d->thought |= id == chat->answer;
         d->part = GLM4V_TEXT_ANSWER;
     } else if (id == chat->box && !reasoning) {
-        d->n_boxes += d->part != GLM4V_TEXT_BOX;
-        d->part = GLM4V_TEXT_BOX;
+        open_box(d);
     } else if (id == chat->box_end && !reasoning) {
         d->part = GLM4V_TEXT_ANSWER;
     }
@@ -150,6 +165,7 @@ static void trim(glm4v_text *text)
 void glm4v_detokenizer_finish(glm4v_detokenizer *d)
 {
     d->n_held = 0;
+    close_box(d);
     if (!d->thought && !d->answer.len)
         swap_texts(d); /* asked to reason, the model answered at once */
     trim(&d->answer);

@@ -5,6 +5,7 @@
 #ifndef GLM4V_ENGINE_DETOKENIZE_H
 #define GLM4V_ENGINE_DETOKENIZE_H
 
+#include "box.h"
 #include "prompt.h"
 
 #define GLM4V_MAX_OUTPUT_BYTES (64 * 1024) /* of each part; more ends the answer */
@@ -21,8 +22,9 @@ typedef struct {
     glm4v_text_part part;              /* of the next token */
     unsigned char held[4];             /* bytes of an incomplete character */
     int n_held;
-    int n_boxes;
-    bool thought; /* <think>, </think> or <answer> has come */
+    glm4v_span spans[GLM4V_MAX_BOXES]; /* of the answer: what stood between box markers */
+    uint32_t n_boxes;                  /* spans, the one that is open included */
+    bool thought;                      /* <think>, </think> or <answer> has come */
 } glm4v_detokenizer;
 
 /* Memory for the largest answer is taken here, so that a decode step allocates nothing. max_tokens:

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "answer.h"
 #include "context.h"
 #include "detokenize.h"
 #include "engine_limits.h"
@@ -68,6 +69,7 @@ struct glm4v_request {
     uint64_t started, decode_started; /* nanoseconds */
     glm4v_error error;                /* why the request failed */
     glm4v_result result;              /* complete when done */
+    glm4v_answer *answer;             /* result.boxes and result.action point to it */
 
     /* lock guards done. */
     pthread_mutex_t lock;
@@ -134,7 +136,8 @@ void glm4v_request_finish(glm4v_engine *engine, glm4v_request *request);
 glm4v_result *glm4v_result_copy(const glm4v_result *result); /* NULL when memory is out */
 
 /* describe.c: one piece of the stages before decoding, or one token from its logits [V]. end: the
- * request is over, as finish and code say (code 0: a good end; request->error is set otherwise). */
+ * request is over, as finish and code say (code 0: a good end, the answer is then taken apart;
+ * request->error is set otherwise). */
 void glm4v_describe_step(glm4v_engine *engine, glm4v_request *request);
 void glm4v_describe_token(glm4v_engine *engine, glm4v_request *request, float *logits);
 void glm4v_describe_end(glm4v_request *request, glm4v_finish finish, int code);

@@ -259,6 +259,7 @@ static glm4v_request *copy_request(const glm4v_task *task, uint32_t n_pictures)
     arena a = { .base = memory };
     copy_task(r, &a, task, n_pictures);
     r->memory = memory;
+    r->result.action = GLM4V_NO_ACTION;
     atomic_init(&r->refs, 1);
     return r;
 }
@@ -372,8 +373,20 @@ void glm4v_request_unref(glm4v_request **request)
         glm4v_detokenizer_clear(&r->detokenizer);
     pthread_cond_destroy(&r->done_changed);
     pthread_mutex_destroy(&r->lock);
+    glm4v_free(r->answer);
     glm4v_free(r->memory);
     glm4v_free(r);
+}
+
+static const glm4v_box *take_boxes(arena *a, const glm4v_box *boxes, uint32_t n)
+{
+    glm4v_box *copy = take(a, boxes, n * sizeof *boxes);
+    for (uint32_t i = 0; i < n; i++) {
+        const char *label = take_string(a, boxes[i].label);
+        if (copy)
+            copy[i].label = label;
+    }
+    return copy;
 }
 
 /* Result and texts in one block, which glm4v_result_free() frees. */
@@ -387,6 +400,10 @@ glm4v_result *glm4v_result_copy(const glm4v_result *result)
         own.reasoning = take_string(&a, result->reasoning);
         own.box = take_string(&a, result->box);
         own.message = take_string(&a, result->message);
+        own.action.action = take_string(&a, result->action.action);
+        own.action.text = take_string(&a, result->action.text);
+        own.action.message = take_string(&a, result->action.message);
+        own.boxes = take_boxes(&a, result->boxes, result->n_boxes);
         if (pass == 0) {
             a = (arena) { .base = glm4v_alloc(1, a.used) };
             if (!a.base)

@@ -12,6 +12,7 @@
 
 static glm4v_model *model;
 static glm4v_engine *engine;
+static int boxes_seen;
 
 /* The reference keeps control tokens in its text: "<think>R</think><answer>A", boxes between box
  * tokens. */
@@ -57,6 +58,33 @@ static uint8_t *read_png(const char *path, glm4v_image *image)
     return pixels;
 }
 
+/* Every four numbers in brackets of an answer are a box, in thousandths of the picture; returns how
+ * many there are. */
+static int check_boxes(const glm4v_result *result, const glm4v_image *image)
+{
+    const char *p = result->text;
+    int n = 0;
+    for (; (p = strchr(p, '[')); p++) {
+        int v[4];
+        if (sscanf(p, "[%d,%d,%d,%d]", &v[0], &v[1], &v[2], &v[3]) != 4)
+            continue;
+        if (n >= (int)result->n_boxes)
+            break;
+        const glm4v_box *box = &result->boxes[n++];
+        CHECK_EQ(box->x, v[0] * image->width / 1000);
+        CHECK_EQ(box->y, v[1] * image->height / 1000);
+        CHECK_EQ(box->x + box->width, (v[2] * image->width + 999) / 1000);
+        CHECK_EQ(box->y + box->height, (v[3] * image->height + 999) / 1000);
+        /* a report names the kind of each defect, a plain box does not */
+        CHECK_EQ(box->label[0] != 0, result->text[0] == '{');
+        if (box->label[0])
+            CHECK_CONTAINS(result->text, box->label);
+    }
+    CHECK(!p); /* no box of the text is left */
+    CHECK_EQ(result->n_boxes, n);
+    return n;
+}
+
 static void check_answer(const json_t *line)
 {
     const char *file = json_string_value(json_object_get(line, "file"));
@@ -80,6 +108,7 @@ static void check_answer(const json_t *line)
         test_fail(__FILE__, __LINE__, "%s: \"%s\" (%s), not \"%s\" (%s)", file, result->text,
                   result->reasoning, answer, reasoning);
     CHECK(!result || result->output_tokens == json_array_size(json_object_get(line, "ids")));
+    boxes_seen += result ? check_boxes(result, &image) : 0;
     glm4v_result_free(&result);
     free(pixels);
 }
@@ -99,6 +128,8 @@ static void answers_are_the_reference_implementations(void)
     }
     fclose(in);
     CHECK_EQ(n, 100);
+    printf("# %d boxes\n", boxes_seen);
+    CHECK(boxes_seen > 5);
 }
 
 int main(void)

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 
-from common import GLM4V, SHIPPED, SLOW, Skip, check, environment, good, main, make_inputs, run, tiny_model
+from common import GLM4V, SHIPPED, SLOW, SOURCE, Skip, check, environment, good, main, make_inputs, run, tiny_model
 
 BASE = tempfile.mkdtemp(prefix="glm4v-cli-")
 MODEL = None
@@ -82,6 +82,20 @@ def json_lines_hold_the_contract(folder):
         check(0 < result["tokens"]["vision"] < result["tokens"]["in"], result["tokens"])
         check(0 < result["timings"]["first-token"] <= result["timings"]["total"], result["timings"])
         check(result["model"]["name"] == MODEL.name and re.fullmatch("[0-9a-f]{16}", result["model"]["hash"]), result)
+
+
+def boxes_of_the_answer_are_pixels_of_the_picture(folder):
+    picture = SOURCE / "tests" / "data" / "surface-tiny" / "059.png"  # 90x160
+    line = good(run([GLM4V, "describe", "--model", SHIPPED, "--json", "--prompt", "Report the defects as JSON.",
+                     picture])).stdout
+    result = json.loads(line)
+    (defect,) = json.loads(result["text"])["defects"]
+    x1, y1, x2, y2 = defect["box"]
+    (box,) = result["boxes"]
+    check(box["label"] == defect["type"], box, defect)
+    check((box["x"], box["y"]) == (x1 * 90 // 1000, y1 * 160 // 1000), box, defect)
+    check((box["x"] + box["width"], box["y"] + box["height"]) == (-(-x2 * 90 // 1000), -(-y2 * 160 // 1000)), box, defect)
+    check("action" not in result and "boxes" not in json.loads(describe("--json", picture).stdout))
 
 
 def the_same_seed_gives_the_same_text_and_another_seed_another(folder):
@@ -217,7 +231,7 @@ if __name__ == "__main__":
     try:
         main([help_teaches_each_command, wrong_command_lines_exit_with_2_and_do_nothing, a_picture_gives_one_line,
               several_inputs_are_named, a_video_gives_a_line_per_interval_with_its_time,
-              interval_0_describes_every_frame, json_lines_hold_the_contract,
+              interval_0_describes_every_frame, json_lines_hold_the_contract, boxes_of_the_answer_are_pixels_of_the_picture,
               the_same_seed_gives_the_same_text_and_another_seed_another,
               a_bad_input_is_told_and_the_others_are_described, names_with_spaces_percent_and_no_utf8_are_read,
               a_missing_model_exits_with_3_and_names_it, a_full_disk_exits_with_4, every_quantization_answers,

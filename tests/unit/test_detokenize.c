@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The last stage: ids to text. Checks O-01 to O-03 and O-05 of the fault plan are named at their
  * tests. */
-#include "detokenize.h"
+#include "answer.h"
 #include "mem.h"
 #include "test.h"
 #include "utf8.h"
@@ -162,6 +162,63 @@ static void the_stream_is_the_text_before_trimming(void)
     finish(&r);
     CHECK_STR(r.d.answer.data, "one [[1]] two");
     glm4v_detokenizer_clear(&r.d);
+}
+
+/* The boxes of an answer about a 1000 x 500 picture as "x y width height label;", then its action,
+ * element and message. */
+static void check_parts(bool thinking, const char *output, const char *expected)
+{
+    const glm4v_image image = { .width = 1000, .height = 500 };
+    const glm4v_turn turn = { .images = (const glm4v_image[]) { { .width = 7 }, image },
+                              .n_images = 2 };
+    const glm4v_task tasks[] = { { .images = &image, .n_images = 1 },
+                                 { .frames = &image, .n_frames = 1 },
+                                 { .history = &turn, .n_history = 1 } };
+    for (size_t k = 0; k < sizeof tasks / sizeof *tasks; k++) {
+        run r;
+        char text[512] = "";
+        glm4v_answer *a = NULL;
+        glm4v_result result = { 0 };
+        size_t used = 0;
+        start(&r, thinking, 200);
+        push_text(&r, output);
+        CHECK_EQ(glm4v_answer_open(&a, &r.d, NULL), 0);
+        glm4v_answer_read(a, &result, &r.d, &tasks[k]);
+        for (uint32_t i = 0; i < result.n_boxes; i++) {
+            const glm4v_box *b = &result.boxes[i];
+            used += (size_t)snprintf(text + used, sizeof text - used, "%d %d %d %d %s;", b->x, b->y,
+                                     b->width, b->height, b->label);
+        }
+        if (result.action.action[0])
+            snprintf(text + used, sizeof text - used, "%s %d,%d %s", result.action.action,
+                     result.action.element[0], result.action.element[1], result.action.message);
+        CHECK_STR(text, expected);
+        glm4v_free(a);
+        glm4v_detokenizer_clear(&r.d);
+    }
+}
+
+static void boxes_and_actions_are_read_from_the_answer_alone(void)
+{
+    for (int i = 0; i < 2; i++) {
+        open_tokenizer(i ? "glm-4.5" : "glm-4.1v");
+        check_parts(false, "A scratch.", "");
+        check_parts(false, "", "");
+        check_parts(false, "at {box}[[100,200,300,400]]{/box}.", "100 100 200 100 ;");
+        check_parts(false, "at [[100,200,300,400]].", "");
+        check_parts(false, "\n {box}[1,2,3,4]{/box} and [5,6,7,8] {box} [9,10,11,12]",
+                    "1 1 2 1 ;9 5 2 1 ;");
+        check_parts(false, "{box}[1,2,3,4]{box}[5,6,7,8]{user}[9,10,11,12]{/box}",
+                    "1 1 2 1 ;5 3 2 1 ;9 5 2 1 ;");
+        check_parts(false, "{box}[1000,0,1001,4]{/box}{box}[0,0,2,2]{/box}", "0 0 2 1 ;");
+        check_parts(true, "{think}{box}[1,2,3,4]{/box} do(action=\"Home\"){/think}no", "");
+        check_parts(false, "{box}[1,2,3,4]{/box}{/think}{box}[5,6,7,8]{/box}", "5 3 2 1 ;");
+        check_parts(true, "{think}tap{/think}do(action=\"Tap\", element=[1,2])", "Tap 1,1 ");
+        check_parts(false, "finish(message=\"\u5b8c\u6210\")", "finish -1,-1 \u5b8c\u6210");
+    }
+    open_tokenizer("glm-4.1v");
+    check_parts(true, "{think}tap{/think}{answer}do(action=\"Tap\", element=[1,2]){/answer}",
+                "Tap 1,1 ");
 }
 
 /* Ids of single bytes are the bytes themselves in the small vocabularies. */
@@ -361,6 +418,7 @@ int main(void)
 {
     TEST(parts_are_told_apart);
     TEST(the_stream_is_the_text_before_trimming);
+    TEST(boxes_and_actions_are_read_from_the_answer_alone);
     TEST(half_characters_are_held_back);
     TEST(wrong_bytes_become_one_replacement_each_by_the_whatwg_rule);
     TEST(a_control_token_ends_a_half_character);

@@ -280,6 +280,24 @@ typedef struct {
     uint64_t total;       ///< submit to the end
 } glm4v_timings;
 
+/** A box that the answer names, in pixels of the picture that was asked about: the first of the
+ *  task's images or frames, else the last of its history. Lies inside it. */
+typedef struct {
+    int32_t x, y;          ///< left upper corner
+    int32_t width, height; ///< at least 1
+    const char *label;     ///< what the answer calls it, at most 63 bytes; "" if it does not say
+} glm4v_box;
+
+/** What a phone agent's answer asks for: do(action="Tap", element=[500, 210]) or
+ *  finish(message="..."). The model's word, never carried out here: check before you do. */
+typedef struct {
+    const char *action;  ///< "Tap", "Swipe", ... as the model wrote it; "finish"; "" = no action
+    const char *text;    ///< what to type, start, ask for or wait; "" if none
+    const char *message; ///< "" if none
+    int32_t element[2];  ///< x, y in pixels, as for boxes; of a swipe its start; -1, -1 = none
+    int32_t to[2];       ///< x, y where a swipe ends; -1, -1 = none
+} glm4v_action;
+
 /** What came out. Valid during on_done, or until glm4v_result_free() where a caller owns it. */
 typedef struct {
     int status;             ///< 0, or the GLM4V_ERR_* that ended the request
@@ -294,6 +312,10 @@ typedef struct {
     uint32_t output_tokens; ///< tokens generated, stop token not counted
     uint32_t image_width, image_height; ///< size the first picture was resized to
     glm4v_timings timings;
+    /// boxes of the answer, between box markers or in its JSON; those outside the picture left out
+    const glm4v_box *boxes;
+    uint32_t n_boxes;    ///< at most 64
+    glm4v_action action; ///< of a phone agent; text holds it as written
 } glm4v_result;
 
 /** What to describe and how. All zero apart from prompt and images: every default. */
