@@ -118,8 +118,7 @@ static void turn_rows(float *rows, int32_t n, int32_t n_in, int32_t pixels, floa
     }
 }
 
-/* Index of the first number that is not finite, or n. */
-static size_t first_not_finite(const float *x, size_t n)
+size_t glm4v_first_not_finite(const float *x, size_t n)
 {
     uint32_t any = 0;
     for (size_t i = 0; i < n; i++) {
@@ -138,7 +137,7 @@ static size_t first_not_finite(const float *x, size_t n)
 static int check_finite(const glm4v_item *item, int32_t row, const float *rows, size_t n,
                         glm4v_error *err)
 {
-    size_t at = first_not_finite(rows, n);
+    size_t at = glm4v_first_not_finite(rows, n);
     if (at == n)
         return 0;
     int32_t bad = row + (int32_t)(at / (size_t)item->n_in);

@@ -369,6 +369,20 @@ int glm4v_model_inspect(const char *dir, const glm4v_model_options *options, glm
     return finish(&b, rc, err);
 }
 
+int glm4v_model_examine(glm4v_model **model, glm4v_checkpoint **checkpoint, const char *dir,
+                        const glm4v_model_options *options, glm4v_error *err)
+{
+    builder b;
+    int rc = start(&b, dir, options);
+    if (!rc) {
+        *model = b.model;
+        *checkpoint = b.checkpoint;
+        b.model = NULL;
+        b.checkpoint = NULL;
+    }
+    return finish(&b, rc, err);
+}
+
 /* ---- planner ---- */
 
 static int estimate(builder *b, const glm4v_engine_options *engine, uint32_t width, uint32_t height,

@@ -80,4 +80,10 @@ struct glm4v_model {
     glm4v_plan plan;
 };
 
+/* Read, check and plan dir as glm4v_model_open() does, without a byte of weights: *model is of use
+ * for its config and plan alone, and to be closed. *checkpoint is what the plan's sources point
+ * into, NULL with random weights; the caller closes it. Errors as there. */
+int glm4v_model_examine(glm4v_model **model, glm4v_checkpoint **checkpoint, const char *dir,
+                        const glm4v_model_options *options, glm4v_error *err);
+
 #endif

@@ -65,4 +65,7 @@ int glm4v_plan_load(const glm4v_plan *plan, struct glm4v_model *model,
                     const glm4v_checkpoint *checkpoint, uint64_t seed, glm4v_progress_fn progress,
                     void *progress_user, glm4v_error *err);
 
+/* Index of the first number of x [n] that is not finite, or n. */
+size_t glm4v_first_not_finite(const float *x, size_t n);
+
 #endif

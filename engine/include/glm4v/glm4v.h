@@ -67,7 +67,7 @@ typedef enum {
     /// a file's contents are malformed, truncated or contradict each other
     GLM4V_ERR_FORMAT = -5,
     GLM4V_ERR_UNSUPPORTED = -6, ///< well formed, but of a kind this build does not support
-    GLM4V_ERR_BUSY = -7,        ///< max_pending requests of this stream wait already
+    GLM4V_ERR_BUSY = -7,        ///< max_pending requests wait already, or another writer is at work
     GLM4V_ERR_CANCELED = -8,    ///< canceled by the caller
     GLM4V_ERR_DEADLINE = -9,    ///< the request's deadline passed before its answer was complete
     GLM4V_ERR_DEVICE = -10,     ///< the compute device is missing or failed
@@ -103,12 +103,11 @@ typedef enum {
 typedef void (*glm4v_log_fn)(void *user, glm4v_log_level level, const char *line);
 
 /**
- * Receives loading progress, at most about 20 times a second and once at the end.
- * Called from the thread that called glm4v_model_open().
+ * Receives the progress of glm4v_model_open() or glm4v_quantize(), at most about 20 times a second
+ * and once at the end, in the thread that called it.
  *
  * @param done, total  Bytes of weights read so far and in all; total > 0.
- * @return 0 to go on, anything else to cancel: glm4v_model_open() then fails with
- * GLM4V_ERR_CANCELED.
+ * @return 0 to go on, anything else to cancel: the function then fails with GLM4V_ERR_CANCELED.
  */
 typedef int (*glm4v_progress_fn)(void *user, uint64_t done, uint64_t total);
 
@@ -227,6 +226,60 @@ GLM4V_API int glm4v_model_inspect(const char *dir, const glm4v_model_options *op
 GLM4V_API int glm4v_model_estimate_memory(const char *dir, const glm4v_model_options *options,
                                           const glm4v_engine_options *engine, uint32_t width,
                                           uint32_t height, glm4v_memory *memory, glm4v_error *err);
+
+/* ---------------------------------------------------------------- converter ------------------ */
+
+/** How to convert a checkpoint. All zero apart from quantization: every default. */
+typedef struct {
+    size_t struct_size; ///< sizeof(glm4v_quantize_options), or 0
+    /// as in glm4v_model_options, required; parts that it does not name stay as they are stored
+    const char *quantization;
+    uint32_t n_threads;         ///< CPU threads; 0 = the cores this process may use
+    uint64_t shard_bytes;       ///< largest weight file, bytes; 0 = 5 000 000 000
+    glm4v_progress_fn progress; ///< NULL = none
+    void *progress_user;        ///< passed to progress
+    glm4v_log_fn log;           ///< NULL = silent
+    void *log_user;             ///< passed to log
+} glm4v_quantize_options;
+
+/**
+ * Write a quantized copy of a model directory, in the layout of the compressed-tensors package,
+ * which this library and other engines read.
+ *
+ * int8: `NAME.weight` I8 [n, k] and `NAME.weight_scale` F32 [n, 1]. int4: `NAME.weight_packed` I32
+ * [n, k / 8], `NAME.weight_scale` F32 [n, k / 128], `NAME.weight_shape` I64 [2]. fp8: `NAME.weight`
+ * F8_E4M3 [n, k] and `NAME.weight_scale` F32 [n, 1]. The numbers are those that glm4v_model_open()
+ * computes from src with the same quantization. Norms, biases, convolutions and position tables are
+ * copied; so are all files beside the weights (tokenizer, settings, licence), and config.json gets
+ * the key "quantization_config".
+ *
+ * @param src      Model directory as for glm4v_model_open(), not quantized; without a tokenizer its
+ *                 weights and config alone are looked at.
+ * @param dst      Folder to make, in a folder that is there and not within src; it may be there if
+ *                 it is empty. The result appears under this name as a whole, or not at all: it is
+ *                 written beside it, synced to the disk, and renamed. What a killed run left beside
+ *                 it the next one for the same dst removes.
+ * @param options  Read during the call only.
+ * @param[out] err Written on failure only; may be NULL.
+ *
+ * @return 0. On failure nothing of dst is left, and an empty folder dst is as it was:
+ *         GLM4V_ERR_INVALID      quantization is missing or wrong; dst is not empty, no folder, or
+ *                                lies in src
+ *         GLM4V_ERR_UNSUPPORTED  src is quantized already, or embedding and head, which are one
+ *                                tensor in src, are named
+ *         GLM4V_ERR_BUSY         dst is being written by another call or process
+ *         GLM4V_ERR_IO           not enough room (told before anything is written), or a file
+ *                                cannot be read or written, or src changed meanwhile
+ *         GLM4V_ERR_CANCELED     by progress
+ *         and all that glm4v_model_inspect() returns for src.
+ *
+ * Thread-safety: any thread. The process's handling of SIGXFSZ is the caller's business: ignored,
+ * a file size limit is an error like a full disk.
+ * Cost: reads src once; memory of a few MiB a thread whatever the size of the checkpoint, and the
+ * list of its tensors.
+ */
+GLM4V_API int glm4v_quantize(const char *src, const char *dst,
+                             const glm4v_quantize_options *options, glm4v_error *err);
 
 /* ---------------------------------------------------------------- engine --------------------- */
 
