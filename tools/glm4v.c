@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The command line: glm4v describe | inspect | bench. This file picks the subcommand and holds what
- * all share: the default model, opening it, messages and the progress bar. */
+/* The command line: glm4v describe | quantize | inspect | bench. This file picks the subcommand and
+ * holds what all share: the default model, opening it, messages and the progress bar. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <math.h>
@@ -17,6 +17,7 @@ static const struct {
     int (*run)(int argc, char **argv);
 } commands[] = {
     { "describe", "describe pictures and videos in words", cli_describe },
+    { "quantize", "write a smaller copy of a model directory", cli_quantize },
     { "inspect", "tell what a model directory holds, check it, and what memory it takes",
       cli_inspect },
     { "bench", "measure each stage: pictures, vision, prefill, decode, memory", cli_bench },

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""glm4v describe, inspect and bench from the outside: output, exit status, messages."""
+"""glm4v describe, quantize, inspect and bench from the outside: output, exit status, messages."""
 import json
 import os
 import pty
 import re
 import select
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -26,7 +27,7 @@ def path(name):
 
 
 def help_teaches_each_command(folder):
-    for command in ("describe", "inspect", "bench"):
+    for command in ("describe", "quantize", "inspect", "bench"):
         text = good(run([GLM4V, command, "--help"])).stdout
         for part in (f"usage: glm4v {command}", "options:", "examples:", "exit status:", "--json"):
             check(part in text, command, "help lacks", part)
@@ -43,6 +44,9 @@ def wrong_command_lines_exit_with_2_and_do_nothing(folder):
                   ["describe", "--max-tokens", "99999999999999999999", picture], ["describe", "--max-tokens"],
                   ["describe", "--temperature", "nan", picture], ["describe", "--temperature", "3", picture],
                   ["describe", "--top-p", "0.5", picture], ["describe", "--json=yes", picture],
+                  ["quantize", MODEL], ["quantize", MODEL, path("a"), path("b"), "--quantization", "int8"],
+                  ["quantize", MODEL, path("a")], ["quantize", MODEL, path("a"), "--quantization", "int5"],
+                  ["quantize", MODEL, MODEL, "--quantization", "int8"],
                   ["describe", "-j", picture], ["inspect", "a", "b"], ["inspect", "--frame", "9"],
                   ["bench", "--frame", "0x5"], ["bench", "extra"], ["bench", "--config", "config.json"],
                   ["bench", "--random-weights", "--config", "a.json", "--model", "b"]):
@@ -183,6 +187,87 @@ def a_progress_bar_is_drawn_on_a_terminal_and_nowhere_else(folder):
     check(good(run(words)).stderr == "")
 
 
+def quantize(*words, status=0, **options):
+    return good(run([GLM4V, "quantize", *words], **options), status)
+
+
+def quantize_writes_a_smaller_copy(folder):
+    text = quantize(MODEL, folder / "a", "--quantization", "text=int4,vision=int8").stdout
+    check(text.startswith(f"{folder / 'a'}: weights of "), text)
+    result = json.loads(quantize(MODEL, folder / "b", "--json", "--quantization", "int8").stdout)
+    sizes = [(place / "model.safetensors").stat().st_size for place in (MODEL, folder / "a", folder / "b")]
+    check(result["source_bytes"] == sizes[0] and result["file_bytes"] == sizes[2], result, sizes)
+    check(sizes[1] < sizes[2] < sizes[0], sizes)
+    for place, form in (("a", "mixed-precision"), ("b", "int-quantized")):
+        config = json.loads((folder / place / "config.json").read_text())
+        original = json.loads((MODEL / "config.json").read_text())
+        check(list(config)[:-1] == list(original) and all(config[key] == original[key] for key in original))
+        check(config["quantization_config"]["format"] == form, config["quantization_config"])
+        copied = {entry.name for entry in (folder / place).iterdir()}
+        check(copied == {entry.name for entry in MODEL.iterdir()}, copied)
+        check(not any(entry.is_symlink() for entry in (folder / place).iterdir()))
+
+
+def quantize_overwrites_nothing(folder):
+    (folder / "taken").mkdir()
+    (folder / "taken" / "file").write_text("mine")
+    done = quantize(MODEL, folder / "taken", "--quantization", "int8", status=2)
+    check("not empty" in done.stderr and not done.stdout, done.stderr)
+    check([entry.name for entry in folder.rglob("*")] == ["taken", "file"], list(folder.rglob("*")))
+
+
+def quantize_that_cannot_write_exits_with_4_and_leaves_nothing(folder):
+    done = run(f"ulimit -f 100; '{GLM4V}' quantize --json '{MODEL}' '{folder}/new' --quantization int8")
+    check(done.returncode == 4 and "model.safetensors" in done.stderr and "File too large" in done.stderr, done.stderr)
+    check(json.loads(done.stdout)["error"] == "io", done.stdout)
+    check(not list(folder.iterdir()), list(folder.iterdir()))
+    if os.geteuid():
+        folder.chmod(0o555)
+        done = quantize(MODEL, folder / "new", "--quantization", "int8", status=4)
+        folder.chmod(0o755)
+        check("Permission denied" in done.stderr, done.stderr)
+
+
+def large_model(folder, rows):
+    """The tiny model with an embedding of that many rows of zeros, of which the disk holds none."""
+    shutil.copytree(MODEL, folder)
+    raw = (folder / "model.safetensors").read_bytes()
+    header = json.loads(raw[8:8 + int.from_bytes(raw[:8], "little")])
+    end = 0
+    for name, entry in header.items():
+        if name != "__metadata__":
+            if entry["shape"][0] == 384:
+                entry["shape"][0] = rows
+            size = 2
+            for length in entry["shape"]:
+                size *= length
+            entry["data_offsets"] = [end, end + size]
+            end += size
+    text = json.dumps(header).encode()
+    with open(folder / "model.safetensors", "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace('"vocab_size": 384', f'"vocab_size": {rows}'))
+
+
+def quantize_that_is_interrupted_leaves_nothing(folder):
+    large_model(folder / "large", 2_000_000)
+    place = folder / "place"
+    place.mkdir()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        child = subprocess.Popen([GLM4V, "quantize", folder / "large", place / "new", "--quantization",
+                                  "embedding=int8,lm-head=int4", "--threads", "1"], env=environment(),
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + 30 * SLOW
+        while not any(entry.name.startswith(".new.glm4v-tmp") for entry in place.iterdir()):
+            check(time.monotonic() < end and child.poll() is None, "no temporary folder")
+            time.sleep(0.005)
+        child.send_signal(number)
+        check(child.wait(60 * SLOW) == -number, "ended with", child.returncode)
+        check(not list(place.iterdir()), list(place.iterdir()))
+
+
 def inspect_tells_sizes_forms_and_memory(folder):
     result = json.loads(good(run([GLM4V, "inspect", "--json", MODEL])).stdout)
     check(result["valid"] and result["family"] == "glm4v" and result["text"]["layers"] == 2, result)
@@ -236,6 +321,8 @@ if __name__ == "__main__":
               a_bad_input_is_told_and_the_others_are_described, names_with_spaces_percent_and_no_utf8_are_read,
               a_missing_model_exits_with_3_and_names_it, a_full_disk_exits_with_4, every_quantization_answers,
               the_model_is_found_without_an_option, a_progress_bar_is_drawn_on_a_terminal_and_nowhere_else,
+              quantize_writes_a_smaller_copy, quantize_overwrites_nothing,
+              quantize_that_cannot_write_exits_with_4_and_leaves_nothing, quantize_that_is_interrupted_leaves_nothing,
               inspect_tells_sizes_forms_and_memory, inspect_refuses_a_damaged_model_and_says_where,
               bench_measures_every_stage, bench_runs_on_random_weights_with_a_configuration_alone])
     finally:
