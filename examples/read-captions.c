@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* How an application reads captions, three ways side by side:
- *   meta   on the frame that was described, in the video branch (here an appsink)
+ *   meta   on the frame that was described, in the video branch (here an appsink); the boxes that an
+ *          answer names are regions of interest there
  *   bus    as element message "glm4vdescribe-result"
  *   text   as text/x-raw buffers with time and duration, from the request pad "text" (here an
  *          appsink)
  * Usage: read-captions FILE [PROMPT]
- * Build: cc read-captions.c $(pkg-config --cflags --libs gstreamer-app-1.0) */
+ * Build: cc read-captions.c $(pkg-config --cflags --libs gstreamer-app-1.0 gstreamer-video-1.0) */
 #include <gst/app/gstappsink.h>
 #include <gst/gst.h>
+#include <gst/video/video.h>
 #include <stdio.h>
 
 #define META_NAME "Glm4vDescribeMeta"
@@ -23,6 +25,13 @@ static void print_result(const char *how, const GstStructure *result)
     printf("%s  %" GST_TIME_FORMAT "  %s  %s\n", how, GST_TIME_ARGS(pts), status, text ? text : "");
 }
 
+/* Ask for boxes, "Report the defects as JSON.", to see some. */
+static void print_region(const GstVideoRegionOfInterestMeta *region)
+{
+    printf("box   %s at %u,%u, %u x %u pixels\n", g_quark_to_string(region->roi_type), region->x,
+           region->y, region->w, region->h);
+}
+
 /* Several results may sit on one buffer, so look at every meta of that kind. Runs on a streaming
  * thread. */
 static GstFlowReturn on_frame(GstAppSink *sink, gpointer user)
@@ -35,6 +44,8 @@ static GstFlowReturn on_frame(GstAppSink *sink, gpointer user)
     while (buffer && (meta = gst_buffer_iterate_meta(buffer, &state)))
         if (meta->info == kind)
             print_result("meta", gst_custom_meta_get_structure((GstCustomMeta *)meta));
+        else if (meta->info->api == GST_VIDEO_REGION_OF_INTEREST_META_API_TYPE)
+            print_region((GstVideoRegionOfInterestMeta *)meta);
     if (sample)
         gst_sample_unref(sample);
     return GST_FLOW_OK;

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How a Python application reads captions: from the bus, and as text from an appsink.
+"""How a Python application reads captions: from the bus, as text from an appsink, and boxes from the frames.
 
-Usage: read-captions.py FILE [PROMPT]     (Debian: python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0)
+Usage: read-captions.py FILE [PROMPT]     for boxes ask "Report the defects as JSON."
+    (Debian: python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0)
 """
 import sys
 
@@ -10,7 +11,8 @@ import gi
 
 gi.require_version("Gst", "1.0")
 gi.require_version("GstApp", "1.0")
-from gi.repository import Gst, GstApp  # noqa: E402  (GstApp adds the appsink methods)
+gi.require_version("GstVideo", "1.0")
+from gi.repository import GLib, Gst, GstApp, GstVideo  # noqa: E402  (GstApp adds the appsink methods)
 
 
 def clock(nanoseconds):
@@ -38,6 +40,17 @@ def on_result(result):
     say(f"bus   {clock(pts)}  {result.get_string('status')}  {result.get_string('text')}")
 
 
+def on_frame(pad, info):
+    """Boxes that an answer names are regions of interest on the frame, in pixels. Runs on a streaming thread."""
+    buffer = info.get_buffer()
+    number = 0
+    while region := GstVideo.buffer_get_video_region_of_interest_meta_id(buffer, number):
+        kind = GLib.quark_to_string(region.roi_type)
+        say(f"box   {clock(buffer.pts)}  {kind} at {region.x},{region.y}, {region.w} x {region.h} pixels")
+        number += 1
+    return Gst.PadProbeReturn.OK
+
+
 def main():
     Gst.init(None)
     if len(sys.argv) not in (2, 3):
@@ -49,6 +62,7 @@ def main():
     if len(sys.argv) == 3:
         pipeline.get_by_name("d").set_property("prompt", sys.argv[2])
     pipeline.get_by_name("text").connect("new-sample", on_text)
+    pipeline.get_by_name("d").get_static_pad("src").add_probe(Gst.PadProbeType.BUFFER, on_frame)
     pipeline.set_state(Gst.State.PLAYING)
     bus = pipeline.get_bus()
     wanted = Gst.MessageType.ELEMENT | Gst.MessageType.EOS | Gst.MessageType.ERROR

@@ -3,6 +3,8 @@
  * read. docs/element.md lists the keys. */
 #include "gstglm4vcaption.h"
 
+#include "gstglm4vregion.h"
+
 #include <string.h>
 
 #define RESULT_VERSION 1
@@ -149,6 +151,13 @@ take_structure (GstStructure * result, const gchar * key,
   gst_structure_take_value (result, key, &value);
 }
 
+static gboolean
+copy_field (GQuark field, const GValue * value, gpointer user)
+{
+  gst_structure_id_set_value (user, field, value);
+  return TRUE;
+}
+
 /* What only an answer from the engine has. */
 static void
 add_outcome (GstStructure * result, const GstGlm4vOutcome * outcome)
@@ -160,6 +169,11 @@ add_outcome (GstStructure * result, const GstGlm4vOutcome * outcome)
         gst_glm4v_caption_sanitize (outcome->reasoning));
   if (outcome->box && *outcome->box)
     take_string (result, "box", gst_glm4v_caption_sanitize (outcome->box));
+  if (outcome->fields)
+    gst_structure_foreach (outcome->fields, copy_field, result);
+  if (outcome->width > 0)
+    gst_structure_set (result, "width", G_TYPE_UINT, outcome->width,
+        "height", G_TYPE_UINT, outcome->height, NULL);
   if (outcome->status != 0 && outcome->message)
     take_string (result, "message",
         gst_glm4v_caption_sanitize (outcome->message));
@@ -196,13 +210,6 @@ gst_glm4v_caption_build (const GstGlm4vJob * job, const GstStructure * model)
     take_structure (result, "model", gst_structure_copy (model));
   take_string (result, "prompt-hash", prompt_hash (&job->question));
   return result;
-}
-
-static gboolean
-copy_field (GQuark field, const GValue * value, gpointer user)
-{
-  gst_structure_id_set_value (user, field, value);
-  return TRUE;
 }
 
 void

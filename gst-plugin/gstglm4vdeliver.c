@@ -38,7 +38,7 @@ count_result (GstGlm4vDescribe * self, const GstGlm4vJob * job,
 
 static void
 push_text (GstGlm4vDescribe * self, const GstGlm4vJob * job,
-    GstClockTime text_duration)
+    GstClockTime text_duration, gboolean with_meta)
 {
   const gchar *text = gst_structure_get_string (job->result, "text");
 
@@ -46,6 +46,7 @@ push_text (GstGlm4vDescribe * self, const GstGlm4vJob * job,
     return;
   gst_glm4v_text_push (&self->text, &(GstGlm4vCue) {
         .text = text,
+        .result = with_meta ? job->result : NULL,
         .pts = job->pts,
         .duration = text_duration > 0 ? text_duration : job->until_next,
         .epoch = job->epoch,
@@ -93,12 +94,13 @@ gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
 {
   GstClockTime text_duration, delay = 0;
   GstGlm4vOnError on_error;
-  gboolean post, attach;
+  gboolean post, meta, attach;
   GstStructure *model;
 
   GST_OBJECT_LOCK (self);
   post = self->settings.post_messages;
-  attach = self->settings.attach_meta && !job->dropped && !job->exact;
+  meta = self->settings.attach_meta;
+  attach = meta && !job->dropped && !job->exact;
   text_duration = self->settings.text_duration;
   on_error = self->settings.on_error;
   GST_OBJECT_UNLOCK (self);
@@ -121,7 +123,7 @@ gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
   g_mutex_unlock (&self->lock);
 
   if (!job->dropped)
-    push_text (self, job, text_duration);
+    push_text (self, job, text_duration, meta);
   if (post)
     gst_element_post_message (GST_ELEMENT (self),
         gst_message_new_element (GST_OBJECT (self),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Stage "sink pad": caps, buffers, events, queries and states of the element;
- * the other stages are called from here.
+/* Stage "sink pad": caps, buffers, events and states of the element; the other
+ * stages are called from here, queries are answered in gstglm4vquery.c.
  *
  * Threads: the streaming thread (chain, serialized events), the worker
  * (gstglm4vworker.c; it calls back into gstglm4vload.c and gstglm4vdeliver.c),
@@ -16,7 +16,8 @@
  * Passes video unchanged and describes some of its frames with a GLM-4V
  * vision-language model, on this machine. Answers leave as custom meta
  * `Glm4vDescribeMeta` on the frames, as `text/x-raw` buffers on the request
- * pad `text`, and as element messages `glm4vdescribe-result`.
+ * pad `text`, and as element messages `glm4vdescribe-result`; boxes that they
+ * name as `GstVideoRegionOfInterestMeta` too.
  *
  * In mode async (the default for live sources) video is never delayed: a
  * frame that is due goes to a worker, and its answer is attached to the next
@@ -43,9 +44,7 @@
 #include "gstglm4vcaption.h"
 #include "gstglm4verror.h"
 #include "gstglm4vframe.h"
-
-/* Buffers that sampling may keep; asked for in the allocation query. */
-#define HELD_BUFFERS 2
+#include "gstglm4vregion.h"
 
 GST_DEBUG_CATEGORY_STATIC (glm4vdescribe_debug);
 #define GST_CAT_DEFAULT glm4vdescribe_debug
@@ -109,8 +108,8 @@ learn_live (GstGlm4vDescribe * self)
   GST_INFO_OBJECT (self, "the source is %slive", live ? "" : "not ");
 }
 
-static gboolean
-is_exact (GstGlm4vDescribe * self)
+gboolean
+gst_glm4v_describe_is_exact (GstGlm4vDescribe * self)
 {
   GstGlm4vMode mode;
   gboolean live;
@@ -127,7 +126,7 @@ is_exact (GstGlm4vDescribe * self)
 static void
 read_settings (GstGlm4vDescribe * self, Pass * pass)
 {
-  pass->exact = is_exact (self);
+  pass->exact = gst_glm4v_describe_is_exact (self);
   GST_OBJECT_LOCK (self);
   pass->sampling = self->settings.sampling;
   pass->gap_interval = self->settings.gap_interval;
@@ -297,6 +296,8 @@ attach (GstGlm4vDescribe * self, GstBuffer * buffer, const Pass * pass,
     buffer = gst_buffer_make_writable (buffer);
   while ((result = g_queue_pop_head (&ready))) {
     gst_glm4v_caption_attach (buffer, result);
+    if (self->have_info)
+      gst_glm4v_region_attach (buffer, &self->info, result);
     gst_structure_free (result);
   }
   return buffer;
@@ -554,79 +555,7 @@ text_event (GstPad * pad, GstObject * parent, GstEvent * event)
   }
 }
 
-/* ---- queries ---- */
-
-/* Downstream decides about pools and metas: buffers go there unchanged. Only
- * the frames that sampling keeps are added. */
-static gboolean
-allocation_query (GstGlm4vDescribe * self, GstQuery * query)
-{
-  guint i;
-
-  gst_glm4v_worker_release_buffers (self->worker);
-  if (!gst_pad_peer_query (self->srcpad, query))
-    return FALSE;
-  for (i = 0; i < gst_query_get_n_allocation_pools (query); i++) {
-    GstBufferPool *pool;
-    guint size, min, max;
-
-    gst_query_parse_nth_allocation_pool (query, i, &pool, &size, &min, &max);
-    gst_query_set_nth_allocation_pool (query, i, pool, size,
-        min + HELD_BUFFERS, max > 0 ? max + HELD_BUFFERS : 0);
-    gst_clear_object (&pool);
-  }
-  return TRUE;
-}
-
-static gboolean
-sink_query (GstPad * pad, GstObject * parent, GstQuery * query)
-{
-  GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (parent);
-
-  switch (GST_QUERY_TYPE (query)) {
-    case GST_QUERY_ALLOCATION:
-      return allocation_query (self, query);
-    case GST_QUERY_DRAIN:
-      gst_glm4v_worker_release_buffers (self->worker);
-      break;
-    default:
-      break;
-  }
-  return gst_pad_query_default (pad, parent, query);
-}
-
-static gboolean
-latency_query (GstGlm4vDescribe * self, GstQuery * query)
-{
-  GstClockTime min, max, own;
-  gboolean live;
-
-  if (!gst_pad_peer_query (self->sinkpad, query))
-    return FALSE;
-  gst_query_parse_latency (query, &live, &min, &max);
-  GST_OBJECT_LOCK (self);
-  own = self->settings.latency;
-  GST_OBJECT_UNLOCK (self);
-  g_mutex_lock (&self->lock);
-  self->live = live;
-  if (own == 0)
-    own = self->stats.delay_max;
-  self->told_latency = own;
-  g_mutex_unlock (&self->lock);
-  if (!live || !is_exact (self))
-    own = 0;
-  /* One frame waits inside, upstream has to keep the others: max stays. */
-  gst_query_set_latency (query, live, min + own, max);
-  return TRUE;
-}
-
-static gboolean
-src_query (GstPad * pad, GstObject * parent, GstQuery * query)
-{
-  if (GST_QUERY_TYPE (query) == GST_QUERY_LATENCY)
-    return latency_query (GST_GLM4V_DESCRIBE (parent), query);
-  return gst_pad_query_default (pad, parent, query);
-}
+/* ---- links ---- */
 
 /* Default handling forwards along these links; the text pad gets nothing that
  * way, its task pushes whatever it is to have. */
@@ -660,7 +589,7 @@ request_new_pad (GstElement * element, GstPadTemplate * template,
   }
   pad = gst_pad_new_from_template (template, "text");
   gst_pad_set_event_function (pad, GST_DEBUG_FUNCPTR (text_event));
-  gst_pad_set_query_function (pad, GST_DEBUG_FUNCPTR (src_query));
+  gst_pad_set_query_function (pad, GST_DEBUG_FUNCPTR (gst_glm4v_query_src));
   gst_pad_set_iterate_internal_links_function (pad,
       GST_DEBUG_FUNCPTR (internal_links));
   gst_pad_use_fixed_caps (pad);
@@ -834,7 +763,7 @@ gst_glm4v_describe_init (GstGlm4vDescribe * self)
   self->sinkpad = gst_pad_new_from_static_template (&sink_template, "sink");
   gst_pad_set_chain_function (self->sinkpad, GST_DEBUG_FUNCPTR (chain));
   gst_pad_set_event_function (self->sinkpad, GST_DEBUG_FUNCPTR (sink_event));
-  gst_pad_set_query_function (self->sinkpad, GST_DEBUG_FUNCPTR (sink_query));
+  gst_pad_set_query_function (self->sinkpad, GST_DEBUG_FUNCPTR (gst_glm4v_query_sink));
   gst_pad_set_iterate_internal_links_function (self->sinkpad,
       GST_DEBUG_FUNCPTR (internal_links));
   GST_PAD_SET_PROXY_CAPS (self->sinkpad);
@@ -842,7 +771,7 @@ gst_glm4v_describe_init (GstGlm4vDescribe * self)
   gst_element_add_pad (element, self->sinkpad);
 
   self->srcpad = gst_pad_new_from_static_template (&src_template, "src");
-  gst_pad_set_query_function (self->srcpad, GST_DEBUG_FUNCPTR (src_query));
+  gst_pad_set_query_function (self->srcpad, GST_DEBUG_FUNCPTR (gst_glm4v_query_src));
   gst_pad_set_iterate_internal_links_function (self->srcpad,
       GST_DEBUG_FUNCPTR (internal_links));
   GST_PAD_SET_PROXY_CAPS (self->srcpad);

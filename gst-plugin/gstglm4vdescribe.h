@@ -68,6 +68,15 @@ struct _GstGlm4vDescribe
   GstClockTime told_latency;    /* in the last answer to a latency query */
 };
 
+/* A due frame waits for its own answer (sync), as things stand. Any thread. */
+gboolean gst_glm4v_describe_is_exact (GstGlm4vDescribe * self);
+
+/* gstglm4vquery.c. The query functions of the sink pad and the source pads. */
+gboolean gst_glm4v_query_sink (GstPad * pad, GstObject * parent,
+    GstQuery * query);
+gboolean gst_glm4v_query_src (GstPad * pad, GstObject * parent,
+    GstQuery * query);
+
 /* gstglm4vload.c. To READY: check the model and begin to load it. FALSE after
  * an error was posted. */
 gboolean gst_glm4v_load_start (GstGlm4vDescribe * self);

@@ -280,8 +280,8 @@ install_output (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_ATTACH_META,
       g_param_spec_boolean ("attach-meta", "Attach meta",
-          "Add each result to a frame as custom meta " GST_GLM4V_META_NAME,
-          TRUE, PLAYING));
+          "Add each result to a frame as custom meta " GST_GLM4V_META_NAME
+          ", its boxes as regions of interest", TRUE, PLAYING));
   /**
    * GstGlm4vDescribe:post-messages:
    *

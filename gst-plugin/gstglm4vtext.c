@@ -13,6 +13,7 @@
 
 #include <string.h>
 
+#include "gstglm4vcaption.h"
 #include "gstglm4verror.h"
 
 #define MIN_CUE (10 * GST_MSECOND)
@@ -22,6 +23,7 @@ typedef struct
 {
   GstEvent *event;              /* or, if NULL, a caption: */
   gchar *text;
+  GstStructure *result;         /* or NULL */
   GstClockTime pts, ideal, duration;
 } Item;
 
@@ -33,6 +35,7 @@ item_free (gpointer data)
   if (item->event)
     gst_event_unref (item->event);
   g_free (item->text);
+  g_clear_pointer (&item->result, gst_structure_free);
   g_free (item);
 }
 
@@ -163,12 +166,16 @@ place_cue (GstGlm4vText * self, const Item * item, GstClockTime * start,
 }
 
 static GstBuffer *
-new_cue (gchar * text, GstClockTime start, GstClockTime end)
+new_cue (Item * item, GstClockTime start, GstClockTime end)
 {
-  GstBuffer *buffer = gst_buffer_new_wrapped (text, strlen (text));
+  gsize size = strlen (item->text);
+  GstBuffer *buffer = gst_buffer_new_wrapped (g_steal_pointer (&item->text),
+      size);
 
   GST_BUFFER_PTS (buffer) = start;
   GST_BUFFER_DURATION (buffer) = end - start;
+  if (item->result)
+    gst_glm4v_caption_attach (buffer, item->result);
   return buffer;
 }
 
@@ -223,8 +230,7 @@ push_item (GstGlm4vText * self, GstPad * pad, Item * item)
   }
   self->position = end;
   g_mutex_unlock (&self->lock);
-  flow = gst_pad_push (pad, new_cue (g_steal_pointer (&item->text), start,
-          end));
+  flow = gst_pad_push (pad, new_cue (item, start, end));
   if (flow == GST_FLOW_OK)
     push_gap (pad, end, end);
   handle_flow (self, flow);
@@ -521,6 +527,7 @@ gst_glm4v_text_push (GstGlm4vText * self, const GstGlm4vCue * cue)
   now = GST_CLOCK_TIME_IS_VALID (self->need) ? self->need : 0;
   item = g_new0 (Item, 1);
   item->text = g_strdup (cue->text);
+  item->result = cue->result ? gst_structure_copy (cue->result) : NULL;
   item->pts = cue->pts;
   item->duration = cue->duration;
   if (!GST_CLOCK_TIME_IS_VALID (cue->pts)

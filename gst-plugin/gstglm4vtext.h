@@ -43,6 +43,7 @@ typedef struct
 typedef struct
 {
   const gchar *text;
+  const GstStructure *result;   /* to lie on the buffer as meta, or NULL */
   GstClockTime pts;             /* of the frame, or NONE */
   GstClockTime duration;
   guint epoch, segment_number;

@@ -14,6 +14,7 @@
 #include "gstglm4vworker.h"
 
 #include "gstglm4vframe.h"
+#include "gstglm4vregion.h"
 
 #ifdef __linux__
 #include <sys/resource.h>
@@ -135,6 +136,7 @@ gst_glm4v_job_unref (GstGlm4vJob * job)
   g_free (job->outcome.text);
   g_free (job->outcome.reasoning);
   g_free (job->outcome.box);
+  g_clear_pointer (&job->outcome.fields, gst_structure_free);
   if (job->result)
     gst_structure_free (job->result);
   g_free (job);
@@ -239,6 +241,7 @@ on_done (void *user, const glm4v_result * result)
   outcome->text = g_strdup (result->text);
   outcome->reasoning = g_strdup (result->reasoning);
   outcome->box = g_strdup (result->box);
+  outcome->fields = gst_glm4v_region_fields (result);
   outcome->prompt_tokens = result->prompt_tokens;
   outcome->vision_tokens = result->vision_tokens;
   outcome->output_tokens = result->output_tokens;
@@ -261,9 +264,13 @@ convert (GstGlm4vWorker * self, GstGlm4vJob * job, glm4v_image * image)
   else
     why = g_strdup ("the frame could not be copied");
   job->outcome.convert = (guint64) (g_get_monotonic_time () - start) * 1000;
-  if (!converted)
+  if (converted) {
+    job->outcome.width = (guint) image->width;
+    job->outcome.height = (guint) image->height;
+  } else {
     fail_job (job, fault == GST_GLM4V_FAULT_FRAME_MEMORY ? GLM4V_ERR_NOMEM :
         GLM4V_ERR_INVALID, fault, why);
+  }
   g_free (why);
   gst_clear_buffer (&job->buffer);      /* upstream may have it back */
   g_mutex_lock (&self->lock);

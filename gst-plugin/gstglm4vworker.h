@@ -51,6 +51,8 @@ typedef struct
   guint prompt_tokens, vision_tokens, output_tokens;
   guint64 convert;              /* ns, RGB conversion */
   glm4v_timings timings;
+  guint width, height;          /* of the frame, as the model saw it */
+  GstStructure *fields;         /* gstglm4vregion.h; may be NULL */
 } GstGlm4vOutcome;
 
 /* How far a job is; guarded by the worker's lock. Forward only. */

@@ -23,6 +23,9 @@ struct glm4v_request {
     bool hang;
     int result_code;
     char text[256];
+    const glm4v_box *boxes;
+    uint32_t n_boxes;
+    glm4v_action action;
     void (*on_done)(void *user, const glm4v_result *result);
     void *user;
     struct glm4v_request *next;
@@ -40,6 +43,9 @@ static pthread_cond_t cond;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static fake_script script;
 static fake_counts counts;
+static const glm4v_action no_action = {
+    .action = "", .text = "", .message = "", .element = { -1, -1 }, .to = { -1, -1 }
+};
 
 static void init(void)
 {
@@ -205,6 +211,9 @@ static void finish(glm4v_request *req, bool canceled)
                             .reasoning = "",
                             .box = "",
                             .finish = GLM4V_FINISH_STOP,
+                            .boxes = req->boxes,
+                            .n_boxes = req->n_boxes,
+                            .action = req->action,
                             .prompt_tokens = 12,
                             .vision_tokens = 4,
                             .output_tokens = 3,
@@ -214,6 +223,8 @@ static void finish(glm4v_request *req, bool canceled)
         result.finish = canceled ? GLM4V_FINISH_CANCELED : GLM4V_FINISH_ERROR;
         result.message = "scripted failure of the answer";
         result.text = "";
+        result.n_boxes = 0;
+        result.action = no_action;
     }
     req->on_done(req->user, &result);
 }
@@ -315,6 +326,9 @@ int glm4v_engine_submit(glm4v_engine *engine, const glm4v_task *task, glm4v_requ
     req->answer_ns = script.answer_ns;
     req->hang = script.hang;
     req->result_code = script.result_code;
+    req->boxes = script.boxes;
+    req->n_boxes = script.n_boxes;
+    req->action = script.action ? *script.action : no_action;
     req->on_done = task->on_done;
     req->user = task->user;
     remember(task);

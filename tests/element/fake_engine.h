@@ -17,6 +17,9 @@ typedef struct {
     bool hang;                                /* answers come late even if canceled */
     /* the answer; NULL = "WxH #RRGGBB" of the middle pixel */
     const char *text;
+    const glm4v_box *boxes; /* in every answer */
+    uint32_t n_boxes;
+    const glm4v_action *action; /* NULL = none */
 } fake_script;
 
 typedef struct {

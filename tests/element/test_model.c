@@ -276,6 +276,69 @@ static void a_quantization_that_does_not_exist_is_refused(void)
     support_free(element);
 }
 
+/* ---- boxes ---- */
+
+/* A brushed sheet, streaked from left to right, with one dark elliptic hole. */
+static GstBuffer *sheet_with_hole(const char *caps, int width, int height, const int hole[4])
+{
+    GstBuffer *frame = support_frame(caps, 0, 0);
+    guint32 state = 1;
+    GstMapInfo map;
+    gst_buffer_map(frame, &map, GST_MAP_WRITE);
+    for (int y = 0; y < height; y++) {
+        state = state * 1664525u + 1013904223u;
+        int streak = 140 + (int)(state >> 27);
+        for (int x = 0; x < width; x++) {
+            state = state * 1664525u + 1013904223u;
+            double dx = (2.0 * x - 2 * hole[0] - hole[2]) / hole[2];
+            double dy = (2.0 * y - 2 * hole[1] - hole[3]) / hole[3];
+            int grey = dx * dx + dy * dy < 1 ? 36 : streak;
+            memset(map.data + 3 * (y * width + x), grey + (int)(state >> 29), 3);
+        }
+    }
+    gst_buffer_unmap(frame, &map);
+    return frame;
+}
+
+/* Intersection over union of a region and the truth. */
+static double overlap(const GstVideoRegionOfInterestMeta *r, const int truth[4])
+{
+    int left = MAX((int)r->x, truth[0]), right = MIN((int)(r->x + r->w), truth[0] + truth[2]);
+    int top = MAX((int)r->y, truth[1]), bottom = MIN((int)(r->y + r->h), truth[1] + truth[3]);
+    double both = right > left && bottom > top ? (double)(right - left) * (bottom - top) : 0;
+    return both / ((double)r->w * r->h + (double)truth[2] * truth[3] - both);
+}
+
+static void the_shipped_model_s_boxes_are_regions_around_the_defect(void)
+{
+    static const char caps[] = "video/x-raw,format=RGB,width=640,height=480,framerate=30/1";
+    static const int holes[][4] = { { 280, 60, 80, 60 },
+                                    { 70, 260, 60, 80 },
+                                    { 440, 330, 120, 40 } };
+    static const char *const prompts[] = { "Report the defects as JSON.",
+                                           "Give the boxes of all defects." };
+    for (guint i = 0; i < 2 * G_N_ELEMENTS(holes); i++) {
+        GstElement *element = support_element("model-location", SOURCE_ROOT "/models/surface-tiny",
+                                              "mode", 2, "prompt", prompts[i % 2], NULL);
+        GstHarness *h = support_harness(element, FALSE, caps);
+        gst_harness_push(h, sheet_with_hole(caps, 640, 480, holes[i / 2]));
+        GstBuffer *out = gst_harness_pull(h);
+        GstVideoRegionOfInterestMeta *r = gst_buffer_get_video_region_of_interest_meta_id(out, 0);
+        if (!r)
+            test_fail(__FILE__, __LINE__, "no region: %s",
+                      gst_structure_get_string(support_meta(out), "text"));
+        else
+            printf("# %s at %u,%u %ux%u, IoU %.2f\n", g_quark_to_string(r->roi_type), r->x, r->y,
+                   r->w, r->h, overlap(r, holes[i / 2]));
+        CHECK(r && overlap(r, holes[i / 2]) > 0.5);
+        /* a report names the kind, a plain box does not */
+        CHECK(r && (r->roi_type == g_quark_from_string("object")) == i % 2);
+        CHECK(!gst_buffer_get_video_region_of_interest_meta_id(out, 1));
+        gst_buffer_unref(out);
+        support_done(h);
+    }
+}
+
 /* ---- states and flushes around real work ---- */
 
 static GstTracer *leaks_tracer(void)
@@ -373,6 +436,7 @@ int main(int argc, char **argv)
     TEST(glm4v_model_in_the_environment_is_used);
     TEST(broken_models_are_refused_with_the_file_that_is_wrong);
     TEST(a_quantization_that_does_not_exist_is_refused);
+    TEST(the_shipped_model_s_boxes_are_regions_around_the_defect);
     TEST(real_loads_and_answers_leave_no_object_behind);
     TEST(flushes_and_stops_during_real_work_are_quick);
     tiny_model_remove(tiny);

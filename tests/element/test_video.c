@@ -178,7 +178,7 @@ static void a_result_has_every_key_of_the_contract(void)
     static const char *keys[] = { "version",      "id",      "pts",    "running-time",
                                   "frame-number", "status",  "text",   "finish-reason",
                                   "delay",        "timings", "tokens", "model",
-                                  "prompt-hash",  "seed" };
+                                  "prompt-hash",  "seed",    "width",  "height" };
     fake_set((fake_script) { .text = "a ball" });
     GstElement *element = support_element("seed", (guint64)77, NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
@@ -351,6 +351,8 @@ static void check_named(const char *page, const char *name)
 static gboolean check_field(GQuark field, const GValue *value, gpointer page)
 {
     check_named(page, g_quark_to_string(field));
+    if (GST_VALUE_HOLDS_ARRAY(value) && gst_value_array_get_size(value))
+        value = gst_value_array_get_value(value, 0);
     if (GST_VALUE_HOLDS_STRUCTURE(value))
         gst_structure_foreach(gst_value_get_structure(value), check_field, page);
     return TRUE;
@@ -358,7 +360,9 @@ static gboolean check_field(GQuark field, const GValue *value, gpointer page)
 
 static void the_manual_names_every_property_counter_key_and_format(void)
 {
-    fake_set((fake_script) { 0 });
+    const glm4v_box box = { 1, 1, 2, 2, "hole" };
+    const glm4v_action action = { "Swipe", "text", "message", { 1, 2 }, { 3, 4 } };
+    fake_set((fake_script) { .boxes = &box, .n_boxes = 1, .action = &action });
     GstElement *element = support_element("mode", 2, NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     GstStructure *stats = NULL, *result;

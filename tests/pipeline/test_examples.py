@@ -3,7 +3,7 @@
 """examples/read-captions.c and .py read the captions that the element makes."""
 import re
 
-from common import BUILD, SOURCE, Skip, check, environment, good, main, make_inputs, run, tiny_model
+from common import BUILD, SHIPPED, SOURCE, Skip, check, environment, good, main, make_inputs, run, tiny_model
 
 
 def clip(folder):
@@ -38,6 +38,21 @@ def read_captions_py_shows_bus_and_text(folder):
     check(len(lines(done, "bus")) == 5 and len(lines(done, "text")) == 5, done.stdout)
 
 
+def both_show_the_boxes_of_the_shipped_model(folder):
+    picture, prompt = SOURCE / "tests" / "data" / "surface-tiny" / "059.png", "Report the defects as JSON."
+    programs = [[BUILD / "examples" / "read-captions"]]
+    if not run(["/usr/bin/python3", "-c", "import gi"]).returncode:
+        programs.append(["/usr/bin/python3", SOURCE / "examples" / "read-captions.py"])
+    for program in programs:
+        done = good(run([*program, picture, prompt], env=environment(preload=True, GLM4V_MODEL=SHIPPED)))
+        found = re.findall(r"^box .*?(\w+) at (\d+),(\d+), (\d+) x (\d+) pixels$", done.stdout, flags=re.M)
+        x1, y1, x2, y2 = map(int, re.search(r'"box":\[(\d+),(\d+),(\d+),(\d+)\]', done.stdout).groups())
+        check(len(found) == 1 and found[0][0] == re.search(r'"type":"(\w+)"', done.stdout)[1], done.stdout)
+        x, y, width, height = map(int, found[0][1:])  # of a picture of 90x160
+        check((x, y) == (x1 * 90 // 1000, y1 * 160 // 1000), done.stdout)
+        check((x + width, y + height) == (-(-x2 * 90 // 1000), -(-y2 * 160 // 1000)), done.stdout)
+
+
 def they_tell_a_missing_file_and_exit_with_1(folder):
     done = run([BUILD / "examples" / "read-captions", folder / "none.mp4"], env=environment())
     check(done.returncode == 1 and done.stderr.strip(), done.stderr)
@@ -45,4 +60,4 @@ def they_tell_a_missing_file_and_exit_with_1(folder):
 
 if __name__ == "__main__":
     main([read_captions_c_shows_meta_bus_and_text, read_captions_py_shows_bus_and_text,
-          they_tell_a_missing_file_and_exit_with_1])
+          both_show_the_boxes_of_the_shipped_model, they_tell_a_missing_file_and_exit_with_1])

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Answers to queries: whose memory frames lie in, and how long they wait here.
+ * From any thread. */
+#include "gstglm4vdescribe.h"
+
+/* Buffers that sampling may keep; asked for in the allocation query. */
+#define HELD_BUFFERS 2
+
+/* Downstream decides about pools and metas: buffers go there unchanged. Only
+ * the frames that sampling keeps are added. */
+static gboolean
+allocation_query (GstGlm4vDescribe * self, GstQuery * query)
+{
+  guint i;
+
+  gst_glm4v_worker_release_buffers (self->worker);
+  if (!gst_pad_peer_query (self->srcpad, query))
+    return FALSE;
+  for (i = 0; i < gst_query_get_n_allocation_pools (query); i++) {
+    GstBufferPool *pool;
+    guint size, min, max;
+
+    gst_query_parse_nth_allocation_pool (query, i, &pool, &size, &min, &max);
+    gst_query_set_nth_allocation_pool (query, i, pool, size,
+        min + HELD_BUFFERS, max > 0 ? max + HELD_BUFFERS : 0);
+    gst_clear_object (&pool);
+  }
+  return TRUE;
+}
+
+gboolean
+gst_glm4v_query_sink (GstPad * pad, GstObject * parent, GstQuery * query)
+{
+  GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (parent);
+
+  switch (GST_QUERY_TYPE (query)) {
+    case GST_QUERY_ALLOCATION:
+      return allocation_query (self, query);
+    case GST_QUERY_DRAIN:
+      gst_glm4v_worker_release_buffers (self->worker);
+      break;
+    default:
+      break;
+  }
+  return gst_pad_query_default (pad, parent, query);
+}
+
+static gboolean
+latency_query (GstGlm4vDescribe * self, GstQuery * query)
+{
+  GstClockTime min, max, own;
+  gboolean live;
+
+  if (!gst_pad_peer_query (self->sinkpad, query))
+    return FALSE;
+  gst_query_parse_latency (query, &live, &min, &max);
+  GST_OBJECT_LOCK (self);
+  own = self->settings.latency;
+  GST_OBJECT_UNLOCK (self);
+  g_mutex_lock (&self->lock);
+  self->live = live;
+  if (own == 0)
+    own = self->stats.delay_max;
+  self->told_latency = own;
+  g_mutex_unlock (&self->lock);
+  if (!live || !gst_glm4v_describe_is_exact (self))
+    own = 0;
+  /* One frame waits inside, upstream has to keep the others: max stays. */
+  gst_query_set_latency (query, live, min + own, max);
+  return TRUE;
+}
+
+gboolean
+gst_glm4v_query_src (GstPad * pad, GstObject * parent, GstQuery * query)
+{
+  if (GST_QUERY_TYPE (query) == GST_QUERY_LATENCY)
+    return latency_query (GST_GLM4V_DESCRIBE (parent), query);
+  return gst_pad_query_default (pad, parent, query);
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Part of stage "source pad": where things are. Labels are a model's words
+ * about a picture, so they are cleaned like all text, and only so many of them
+ * become quarks, which GLib never frees. */
+#include "gstglm4vregion.h"
+
+#include "gstglm4vcaption.h"
+
+#define REGION_TYPE "object"    /* of a box without a label */
+#define MAX_TYPES 256           /* labels that become region types */
+
+/* ---- fields of the result ---- */
+
+static void
+set_text (GstStructure * fields, const gchar * key, const gchar * text)
+{
+  gchar *clean = gst_glm4v_caption_sanitize (text);
+
+  if (*clean)
+    gst_structure_set (fields, key, G_TYPE_STRING, clean, NULL);
+  g_free (clean);
+}
+
+static void
+append_int (GValue * array, gint number)
+{
+  GValue value = G_VALUE_INIT;
+
+  g_value_init (&value, G_TYPE_INT);
+  g_value_set_int (&value, number);
+  gst_value_array_append_and_take_value (array, &value);
+}
+
+static void
+set_point (GstStructure * fields, const gchar * key, const int32_t point[2])
+{
+  GValue array = G_VALUE_INIT;
+
+  if (point[0] < 0)
+    return;
+  gst_value_array_init (&array, 2);
+  append_int (&array, point[0]);
+  append_int (&array, point[1]);
+  gst_structure_take_value (fields, key, &array);
+}
+
+static void
+set_boxes (GstStructure * fields, const glm4v_result * answer)
+{
+  GValue array = G_VALUE_INIT;
+  guint i;
+
+  gst_value_array_init (&array, answer->n_boxes);
+  for (i = 0; i < answer->n_boxes; i++) {
+    const glm4v_box *box = &answer->boxes[i];
+    GValue value = G_VALUE_INIT;
+    GstStructure *one = gst_structure_new ("box",
+        "x", G_TYPE_INT, box->x, "y", G_TYPE_INT, box->y,
+        "width", G_TYPE_INT, box->width,
+        "height", G_TYPE_INT, box->height, NULL);
+
+    set_text (one, "label", box->label);
+    g_value_init (&value, GST_TYPE_STRUCTURE);
+    g_value_take_boxed (&value, one);
+    gst_value_array_append_and_take_value (&array, &value);
+  }
+  gst_structure_take_value (fields, "boxes", &array);
+}
+
+static void
+set_action (GstStructure * fields, const glm4v_action * action)
+{
+  GstStructure *one = gst_structure_new_empty ("action");
+
+  set_text (one, "action", action->action);
+  set_point (one, "element", action->element);
+  set_point (one, "to", action->to);
+  set_text (one, "text", action->text);
+  set_text (one, "message", action->message);
+  gst_structure_set (fields, "action", GST_TYPE_STRUCTURE, one, NULL);
+  gst_structure_free (one);
+}
+
+GstStructure *
+gst_glm4v_region_fields (const glm4v_result * answer)
+{
+  GstStructure *fields;
+
+  if (answer->n_boxes == 0 && !*answer->action.action)
+    return NULL;
+  fields = gst_structure_new_empty ("fields");
+  if (answer->n_boxes > 0)
+    set_boxes (fields, answer);
+  if (*answer->action.action)
+    set_action (fields, &answer->action);
+  return fields;
+}
+
+/* ---- regions of interest ---- */
+
+/* The region type for a label; the common one when there are too many. */
+static GQuark
+region_type (const gchar * label)
+{
+  static gint types;
+  GQuark known;
+
+  if (!label)
+    return g_quark_from_static_string (REGION_TYPE);
+  known = g_quark_try_string (label);
+  if (known != 0)
+    return known;
+  if (g_atomic_int_add (&types, 1) < MAX_TYPES)
+    return g_quark_from_string (label);
+  g_atomic_int_set (&types, MAX_TYPES);
+  return g_quark_from_static_string (REGION_TYPE);
+}
+
+/* One side of a box, scaled outwards to whole pixels. */
+static void
+scale_side (guint * start, guint * length, gint from, gint count, guint size,
+    guint described)
+{
+  guint64 end = gst_util_uint64_scale_int_ceil ((guint64) from + count,
+      (gint) size, (gint) described);
+
+  *start = (guint) gst_util_uint64_scale_int (from, (gint) size,
+      (gint) described);
+  *length = (guint) end - *start;
+}
+
+static GstStructure *
+param_of (const GstStructure * result, const gchar * label)
+{
+  GstStructure *param = gst_structure_new_empty ("glm4vdescribe");
+  const GValue *model = gst_structure_get_value (result, "model");
+  static const gchar *const keys[] = { "id", "pts" };
+  guint i;
+
+  for (i = 0; i < G_N_ELEMENTS (keys); i++)
+    gst_structure_set_value (param, keys[i],
+        gst_structure_get_value (result, keys[i]));
+  if (label)
+    gst_structure_set (param, "label", G_TYPE_STRING, label, NULL);
+  if (model)
+    gst_structure_set_value (param, "model",
+        gst_structure_get_value (gst_value_get_structure (model), "name"));
+  return param;
+}
+
+static gint
+count_regions (GstBuffer * buffer)
+{
+  gpointer state = NULL;
+  gint n = 0;
+
+  while (gst_buffer_iterate_meta_filtered (buffer, &state,
+          GST_VIDEO_REGION_OF_INTEREST_META_API_TYPE))
+    n++;
+  return n;
+}
+
+void
+gst_glm4v_region_attach (GstBuffer * buffer, const GstVideoInfo * info,
+    const GstStructure * result)
+{
+  const GValue *boxes = gst_structure_get_value (result, "boxes");
+  guint width = 0, height = 0, i;
+  gint id = count_regions (buffer);     /* so that no two have the same */
+
+  if (!boxes || !gst_structure_get_uint (result, "width", &width)
+      || !gst_structure_get_uint (result, "height", &height))
+    return;
+  for (i = 0; i < gst_value_array_get_size (boxes); i++) {
+    const GstStructure *box =
+        gst_value_get_structure (gst_value_array_get_value (boxes, i));
+    const gchar *label = gst_structure_get_string (box, "label");
+    GstVideoRegionOfInterestMeta *meta;
+    gint x = 0, y = 0, w = 0, h = 0;
+    guint left, top, across, down;
+
+    gst_structure_get (box, "x", G_TYPE_INT, &x, "y", G_TYPE_INT, &y,
+        "width", G_TYPE_INT, &w, "height", G_TYPE_INT, &h, NULL);
+    scale_side (&left, &across, x, w, GST_VIDEO_INFO_WIDTH (info), width);
+    scale_side (&top, &down, y, h, GST_VIDEO_INFO_HEIGHT (info), height);
+    meta = gst_buffer_add_video_region_of_interest_meta_id (buffer,
+        region_type (label), left, top, across, down);
+    meta->id = id++;
+    gst_video_region_of_interest_meta_add_param (meta, param_of (result,
+            label));
+  }
+}
