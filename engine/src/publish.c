@@ -169,12 +169,13 @@ static int take_lock(glm4v_publication *p, glm4v_error *err)
             int error = errno;
             close(p->lock);
             p->lock = -1;
-            return error == EWOULDBLOCK
-                       ? glm4v_fail(err, GLM4V_ERR_BUSY,
-                                    "%.200s in %.200s is being written by another converter",
-                                    p->base, p->path)
-                       : glm4v_fail_errno(err, error, "%.200s: cannot be locked in %.200s",
-                                          p->lock_name, p->path);
+            if (error == EWOULDBLOCK)
+                return glm4v_fail(err, GLM4V_ERR_BUSY,
+                                  "%.200s in %.200s is being written by another converter", p->base,
+                                  p->path);
+            unlinkat(p->parent, p->lock_name, 0); /* locks do not work here: it keeps nobody out */
+            return glm4v_fail_errno(err, error, "%.200s: cannot be locked in %.200s", p->lock_name,
+                                    p->path);
         }
         if (!fstat(p->lock, &mine) &&
             !fstatat(p->parent, p->lock_name, &named, AT_SYMLINK_NOFOLLOW) &&

@@ -40,7 +40,7 @@ __attribute__((unused)) static const char *folder_names(const char *dir, char *t
  * cannot be read end the program. */
 __attribute__((unused)) static uint64_t folder_digest(const char *dir)
 {
-    char names[16384];
+    char names[3072];
     uint64_t h = 0xcbf29ce484222325u;
     if (!strcmp(folder_names(dir, names, sizeof names), "(none)"))
         return 0;
