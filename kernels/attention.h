@@ -10,19 +10,25 @@
  * order that depends on n_keys[r] alone. Keys at or beyond n_keys[r] have no influence on row r,
  * not even as NaN.
  *
+ * Keys and values are f32, or bf16 (`bf16`: a KV cache of half the size); they are widened as they
+ * are read, and everything else is the same.
+ *
  * NaN in a row's scores gives a NaN row, and so does a score of +inf. */
 #ifndef GLM4V_KERNELS_ATTENTION_H
 #define GLM4V_KERNELS_ATTENTION_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef struct {
-    float *const *o;       /* [rows] -> f32 [head_dim] */
-    const float *const *q; /* [rows] -> f32 [head_dim]; o[r] may be q[r] */
-    const int32_t *n_keys; /* [rows], each >= 1 */
-    const float *k, *v;    /* key j at k + j * ldk, value j at v + j * ldv; j < max of n_keys */
-    ptrdiff_t ldk, ldv;
+    float *const *o;        /* [rows] -> f32 [head_dim] */
+    const float *const *q;  /* [rows] -> f32 [head_dim]; o[r] may be q[r] */
+    const int32_t *n_keys;  /* [rows], each >= 1 */
+    const void *k, *v;      /* key j at k + j * ldk, value j at v + j * ldv; j < max of n_keys */
+    bool bf16;              /* k and v are bf16, else f32 */
+    ptrdiff_t ldk, ldv;     /* elements */
     int32_t rows, head_dim; /* >= 1 */
     float scale;
     /* glm4v_attention_scratch() floats, 64-byte aligned, contents undefined before and after */
@@ -33,6 +39,17 @@ typedef struct {
 static inline size_t glm4v_attention_scratch(int32_t rows, int32_t n_keys, int32_t head_dim)
 {
     return (size_t)rows * (((size_t)n_keys + 31) / 32 * 32) + 32 * (size_t)head_dim;
+}
+
+/* Element i of keys or values. */
+static inline float glm4v_attention_element(const void *x, ptrdiff_t i, bool bf16)
+{
+    if (!bf16)
+        return ((const float *)x)[i];
+    uint32_t bits = (uint32_t)((const uint16_t *)x)[i] << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
 #define decl_attention(name) void(name)(const glm4v_attention_args *a)

@@ -97,6 +97,7 @@ typedef struct {
     int64_t k_head, v_head; /* elements from one key head to the next */
     float scale;
     bool causal; /* query i of a job sees keys [0, n_k - n_q + i], else all n_k */
+    bool bf16;   /* keys and values are bf16 where activations are wider */
 } glm4v_attention;
 
 /* Rows of keys and values to append to one sequence's cache. */
@@ -105,6 +106,7 @@ typedef struct {
     void *k_cache, *v_cache;
     const void *k, *v;   /* [n, kv_heads * head_dim], rows ld apart */
     int32_t position, n; /* first row to write, rows */
+    bool bf16;           /* the cache is bf16 where activations are wider */
 } glm4v_kv_job;
 
 typedef enum {

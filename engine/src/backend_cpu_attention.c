@@ -26,6 +26,7 @@ static void attend(const attention_call *a, const glm4v_attention_job *job, int3
                    int32_t first, int32_t n, float *scratch)
 {
     const glm4v_attention *s = a->shape;
+    const size_t size = s->bf16 ? sizeof(uint16_t) : sizeof(float);
     float *o[GLM4V_CPU_ATTENTION_ROWS];
     const float *q[GLM4V_CPU_ATTENTION_ROWS];
     int32_t n_keys[GLM4V_CPU_ATTENTION_ROWS];
@@ -40,8 +41,9 @@ static void attend(const attention_call *a, const glm4v_attention_job *job, int3
         .o = o,
         .q = q,
         .n_keys = n_keys,
-        .k = (const float *)job->k + kv_head * s->k_head,
-        .v = (const float *)job->v + kv_head * s->v_head,
+        .k = (const char *)job->k + (size_t)(kv_head * s->k_head) * size,
+        .v = (const char *)job->v + (size_t)(kv_head * s->v_head) * size,
+        .bf16 = s->bf16,
         .ldk = s->ldk,
         .ldv = s->ldv,
         .rows = n,
@@ -97,10 +99,23 @@ int glm4v_cpu_attention(glm4v_backend *b, const glm4v_attention_job *jobs, int32
 }
 
 typedef struct {
+    const glm4v_cpu_backend *cpu;
     const glm4v_kv_job *jobs;
     int64_t ld, capacity;
     int32_t kv_heads, head_dim;
 } append_call;
+
+/* One row of one head, n values, to element `at` of a cache. */
+static void append_row(const append_call *a, const glm4v_kv_job *job, void *cache, int64_t at,
+                       const void *rows, int64_t from)
+{
+    const float *x = (const float *)rows + from;
+    const size_t n = (size_t)a->head_dim;
+    if (job->bf16)
+        a->cpu->convert.f32_to_bf16((uint16_t *)cache + at, x, n);
+    else
+        memcpy((float *)cache + at, x, n * sizeof *x);
+}
 
 /* One job and key/value head. */
 static void append_task(void *user, uint32_t i, uint32_t thread)
@@ -110,20 +125,20 @@ static void append_task(void *user, uint32_t i, uint32_t thread)
     const int64_t head = i % (uint32_t)a->kv_heads, Dh = a->head_dim;
     const int64_t to = (head * a->capacity + job->position) * Dh;
     for (int32_t r = 0; r < job->n; r++) {
-        const int64_t from = r * a->ld + head * Dh;
-        memcpy((float *)job->k_cache + to + r * Dh, (const float *)job->k + from,
-               (size_t)Dh * sizeof(float));
-        memcpy((float *)job->v_cache + to + r * Dh, (const float *)job->v + from,
-               (size_t)Dh * sizeof(float));
+        append_row(a, job, job->k_cache, to + r * Dh, job->k, r * a->ld + head * Dh);
+        append_row(a, job, job->v_cache, to + r * Dh, job->v, r * a->ld + head * Dh);
     }
 }
 
 int glm4v_cpu_kv_append(glm4v_backend *b, const glm4v_kv_job *jobs, int32_t n_jobs, int64_t ld,
                         int32_t kv_heads, int32_t head_dim, int64_t capacity)
 {
-    append_call a = {
-        .jobs = jobs, .ld = ld, .capacity = capacity, .kv_heads = kv_heads, .head_dim = head_dim
-    };
+    append_call a = { .cpu = glm4v_cpu(b),
+                      .jobs = jobs,
+                      .ld = ld,
+                      .capacity = capacity,
+                      .kv_heads = kv_heads,
+                      .head_dim = head_dim };
     uint64_t work = 0;
     for (int32_t i = 0; i < n_jobs; i++)
         work += (uint64_t)jobs[i].n * (uint64_t)kv_heads * (uint64_t)head_dim;

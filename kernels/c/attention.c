@@ -31,14 +31,14 @@ static void attend_row(const glm4v_attention_args *a, int32_t r)
     for (int32_t j = 0; j < n; j++) {
         double dot = 0;
         for (int32_t d = 0; d < a->head_dim; d++)
-            dot += (double)q[d] * a->k[j * a->ldk + d];
+            dot += (double)q[d] * glm4v_attention_element(a->k, j * a->ldk + d, a->bf16);
         s[j] = (float)(dot * a->scale);
     }
     double sum = exponentials(s, n);
     for (int32_t d = 0; d < a->head_dim; d++) {
         double value = 0;
         for (int32_t j = 0; j < n; j++)
-            value += (double)s[j] * a->v[j * a->ldv + d];
+            value += (double)s[j] * glm4v_attention_element(a->v, j * a->ldv + d, a->bf16);
         o[d] = (float)(value / sum);
     }
 }

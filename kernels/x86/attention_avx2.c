@@ -23,22 +23,44 @@ static int32_t most_keys(const int32_t *n_keys, int32_t rows)
     return most;
 }
 
-/* panel [head_dim][16] = keys [16][head_dim] transposed; keys beyond `count` become zero. */
-static void transpose_keys(float *panel, const float *k, ptrdiff_t ldk, int32_t count,
-                           int32_t head_dim)
+/* Elements i to i + 8 of keys or values, as f32. */
+ALWAYS_INLINE __m256 load(const void *x, ptrdiff_t i, const bool bf16)
+{
+    if (!bf16)
+        return _mm256_loadu_ps((const float *)x + i);
+    __m128i bits = _mm_loadu_si128((const __m128i *)((const uint16_t *)x + i));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+}
+
+/* The first n of them, n < 8; the others become zero and are not read. */
+ALWAYS_INLINE __m256 load_tail(const void *x, ptrdiff_t i, int32_t n, const bool bf16)
+{
+    float lanes[8] = { 0 };
+    if (!bf16)
+        return _mm256_maskload_ps((const float *)x + i, tail_mask(n));
+    for (int32_t k = 0; k < n; k++)
+        lanes[k] = glm4v_attention_element(x, i + k, true);
+    return _mm256_loadu_ps(lanes);
+}
+
+/* panel [head_dim][16] = keys [16][head_dim] from element `at` transposed; keys beyond `count`
+ * become zero. */
+ALWAYS_INLINE void transpose_keys(float *panel, const void *k, ptrdiff_t at, ptrdiff_t ldk,
+                                  int32_t count, int32_t head_dim, const bool bf16)
 {
     int32_t whole = count == KEYS ? head_dim / 8 * 8 : 0;
     for (int32_t d = 0; d < whole; d += 8) {
         for (int32_t half = 0; half < KEYS; half += 8) {
             __m256i v[8];
             for (int i = 0; i < 8; i++)
-                v[i] = _mm256_loadu_si256((const __m256i *)(k + (half + i) * ldk + d));
+                v[i] = _mm256_castps_si256(load(k, at + (half + i) * ldk + d, bf16));
             transpose_store((uint8_t *)(panel + d * KEYS + half), v);
         }
     }
     for (int32_t j = 0; j < KEYS; j++)
         for (int32_t d = whole; d < head_dim; d++)
-            panel[d * KEYS + j] = j < count ? k[j * ldk + d] : 0;
+            panel[d * KEYS + j] =
+                j < count ? glm4v_attention_element(k, at + j * ldk + d, bf16) : 0;
 }
 
 ALWAYS_INLINE void score_tile(float *s, size_t lds, const float *const *q, const float *panel,
@@ -86,46 +108,48 @@ static float exponentials(float *s, int32_t n)
 /* o [R][columns d to d + 8 C] = or += sum over keys [from, to) of p v. */
 ALWAYS_INLINE void value_tile(const glm4v_attention_args *a, float *const *o, const float *p,
                               size_t ldp, int32_t d, int32_t from, int32_t to, const int R,
-                              const int C)
+                              const int C, const bool bf16)
 {
     __m256 sum[8];
     UNROLL for (int i = 0; i < R * C; i++) sum[i] =
         from ? _mm256_loadu_ps(o[i / C] + d + i % C * 8) : _mm256_setzero_ps();
-    const float *v = a->v + from * a->ldv + d;
+    ptrdiff_t v = from * a->ldv + d;
     for (int32_t j = from; j < to; j++, v += a->ldv) {
         UNROLL for (int r = 0; r < R; r++)
         {
             __m256 weight = _mm256_broadcast_ss(p + r * ldp + j);
             UNROLL for (int c = 0; c < C; c++) sum[r * C + c] =
-                _mm256_fmadd_ps(weight, _mm256_loadu_ps(v + 8 * c), sum[r * C + c]);
+                _mm256_fmadd_ps(weight, load(a->v, v + 8 * c, bf16), sum[r * C + c]);
         }
     }
     UNROLL for (int i = 0; i < R * C; i++) _mm256_storeu_ps(o[i / C] + d + i % C * 8, sum[i]);
 }
 
 /* The same for the last columns, one row, fewer than 8 of them. */
-static void value_tail(const glm4v_attention_args *a, float *o, const float *p, int32_t d,
-                       int32_t from, int32_t to)
+ALWAYS_INLINE void value_tail(const glm4v_attention_args *a, float *o, const float *p, int32_t d,
+                              int32_t from, int32_t to, const bool bf16)
 {
-    __m256i mask = tail_mask(a->head_dim - d);
+    const int32_t n = a->head_dim - d;
+    __m256i mask = tail_mask(n);
     __m256 sum = from ? _mm256_maskload_ps(o + d, mask) : _mm256_setzero_ps();
     for (int32_t j = from; j < to; j++)
-        sum = _mm256_fmadd_ps(_mm256_broadcast_ss(p + j),
-                              _mm256_maskload_ps(a->v + j * a->ldv + d, mask), sum);
+        sum = _mm256_fmadd_ps(_mm256_broadcast_ss(p + j), load_tail(a->v, j * a->ldv + d, n, bf16),
+                              sum);
     _mm256_maskstore_ps(o + d, mask, sum);
 }
 
 /* All columns of R rows, keys [from, to): C vectors at a time, then one, then what is left. */
 ALWAYS_INLINE void values(const glm4v_attention_args *a, float *const *o, const float *p,
-                          size_t ldp, int32_t from, int32_t to, const int R, const int C)
+                          size_t ldp, int32_t from, int32_t to, const int R, const int C,
+                          const bool bf16)
 {
     int32_t d = 0;
     for (; d + 8 * C <= a->head_dim; d += 8 * C)
-        value_tile(a, o, p, ldp, d, from, to, R, C);
+        value_tile(a, o, p, ldp, d, from, to, R, C, bf16);
     for (; d + 8 <= a->head_dim; d += 8)
-        value_tile(a, o, p, ldp, d, from, to, R, 1);
+        value_tile(a, o, p, ldp, d, from, to, R, 1, bf16);
     for (int r = 0; d < a->head_dim && r < R; r++)
-        value_tail(a, o[r], p + r * ldp, d, from, to);
+        value_tail(a, o[r], p + r * ldp, d, from, to, bf16);
 }
 
 static void scale_row(float *o, float scale, int32_t n)
@@ -139,8 +163,8 @@ static void scale_row(float *o, float scale, int32_t n)
 }
 
 /* Softmax and values of `rows` rows, 1, 2 or 4. */
-static void finish_rows(const glm4v_attention_args *a, float *s, size_t lds, int32_t first,
-                        int32_t rows)
+ALWAYS_INLINE void finish_rows(const glm4v_attention_args *a, float *s, size_t lds, int32_t first,
+                               int32_t rows, const bool bf16)
 {
     float *const *o = a->o + first;
     float sum[TILE_ROWS];
@@ -151,14 +175,14 @@ static void finish_rows(const glm4v_attention_args *a, float *s, size_t lds, int
         common = n < common ? n : common;
     }
     if (rows == 4)
-        values(a, o, s, lds, 0, common, 4, 2);
+        values(a, o, s, lds, 0, common, 4, 2, bf16);
     else if (rows == 2)
-        values(a, o, s, lds, 0, common, 2, 4);
+        values(a, o, s, lds, 0, common, 2, 4, bf16);
     else
-        values(a, o, s, lds, 0, common, 1, 8);
+        values(a, o, s, lds, 0, common, 1, 8, bf16);
     for (int32_t r = 0; r < rows; r++) {
         if (a->n_keys[first + r] > common)
-            values(a, o + r, s + r * lds, lds, common, a->n_keys[first + r], 1, 8);
+            values(a, o + r, s + r * lds, lds, common, a->n_keys[first + r], 1, 8, bf16);
         scale_row(o[r], 1 / sum[r], a->head_dim);
     }
 }
@@ -185,7 +209,7 @@ static void score_block(const glm4v_attention_args *a, float *s, size_t lds, con
     }
 }
 
-void glm4v_attention_avx2(const glm4v_attention_args *a)
+ALWAYS_INLINE void attend(const glm4v_attention_args *a, const bool bf16)
 {
     int32_t keys = most_keys(a->n_keys, a->rows);
     size_t lds = ((size_t)keys + 31) / 32 * 32;
@@ -193,11 +217,26 @@ void glm4v_attention_avx2(const glm4v_attention_args *a)
 
     for (int32_t j = 0; j < keys; j += KEYS) {
         int32_t count = keys - j < KEYS ? keys - j : KEYS;
-        transpose_keys(panel, a->k + j * a->ldk, a->ldk, count, a->head_dim);
+        transpose_keys(panel, a->k, j * a->ldk, a->ldk, count, a->head_dim, bf16);
         score_block(a, a->scratch, lds, panel, j);
     }
     for (int32_t r = 0, rows; r < a->rows; r += rows) {
         rows = tile_rows(a->rows - r);
-        finish_rows(a, a->scratch + r * lds, lds, r, rows);
+        finish_rows(a, a->scratch + r * lds, lds, r, rows, bf16);
     }
+}
+
+static void attend_bf16(const glm4v_attention_args *a)
+{
+    attend(a, true);
+}
+
+static void attend_f32(const glm4v_attention_args *a)
+{
+    attend(a, false);
+}
+
+void glm4v_attention_avx2(const glm4v_attention_args *a)
+{
+    (a->bf16 ? attend_bf16 : attend_f32)(a);
 }

@@ -44,16 +44,26 @@ static inline void transpose16(float *panel, const __m512 v[16])
     }
 }
 
-/* panel [head_dim][32] = keys [32][head_dim] transposed; keys beyond `count` become zero. */
-static void transpose_keys(float *panel, const float *k, ptrdiff_t ldk, int32_t count,
-                           int32_t head_dim)
+/* Elements i to i + 16 of keys or values where the mask is set, as f32; else zero. */
+ALWAYS_INLINE __m512 load(__mmask16 mask, const void *x, ptrdiff_t i, const bool bf16)
+{
+    if (!bf16)
+        return _mm512_maskz_loadu_ps(mask, (const float *)x + i);
+    __m256i bits = _mm256_maskz_loadu_epi16(mask, (const uint16_t *)x + i);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+
+/* panel [head_dim][32] = keys [32][head_dim] from element `at` transposed; keys beyond `count`
+ * become zero. */
+ALWAYS_INLINE void transpose_keys(float *panel, const void *k, ptrdiff_t at, ptrdiff_t ldk,
+                                  int32_t count, int32_t head_dim, const bool bf16)
 {
     for (int32_t half = 0; half < KEYS; half += 16) {
         for (int32_t d = 0; d < head_dim; d += 16) {
             __mmask16 mask = tail_mask16(head_dim - d);
             __m512 v[16];
             for (int i = 0; i < 16; i++)
-                v[i] = half + i < count ? _mm512_maskz_loadu_ps(mask, k + (half + i) * ldk + d)
+                v[i] = half + i < count ? load(mask, k, at + (half + i) * ldk + d, bf16)
                                         : _mm512_setzero_ps();
             if (mask == 0xffff) {
                 transpose16(panel + d * KEYS + half, v);
@@ -109,17 +119,17 @@ static float exponentials(float *s, int32_t n)
 /* o [R][columns d to d + 16 C, cut at head_dim] = or += sum over keys [from, to) of p v. */
 ALWAYS_INLINE void value_tile(const glm4v_attention_args *a, float *const *o, const float *p,
                               size_t ldp, int32_t d, int32_t from, int32_t to, const int R,
-                              const int C)
+                              const int C, const bool bf16)
 {
     __mmask16 mask[8];
     __m512 sum[TILE_ROWS * 2];
     UNROLL for (int c = 0; c < C; c++) mask[c] = tail_mask16(a->head_dim - d - 16 * c);
     UNROLL for (int i = 0; i < R * C; i++) sum[i] =
         from ? _mm512_maskz_loadu_ps(mask[i % C], o[i / C] + d + i % C * 16) : _mm512_setzero_ps();
-    const float *v = a->v + from * a->ldv + d;
+    ptrdiff_t v = from * a->ldv + d;
     for (int32_t j = from; j < to; j++, v += a->ldv) {
         __m512 x[8];
-        UNROLL for (int c = 0; c < C; c++) x[c] = _mm512_maskz_loadu_ps(mask[c], v + 16 * c);
+        UNROLL for (int c = 0; c < C; c++) x[c] = load(mask[c], a->v, v + 16 * c, bf16);
         UNROLL for (int r = 0; r < R; r++)
         {
             __m512 weight = _mm512_set1_ps(p[r * ldp + j]);
@@ -132,10 +142,11 @@ ALWAYS_INLINE void value_tile(const glm4v_attention_args *a, float *const *o, co
 }
 
 ALWAYS_INLINE void values(const glm4v_attention_args *a, float *const *o, const float *p,
-                          size_t ldp, int32_t from, int32_t to, const int R, const int C)
+                          size_t ldp, int32_t from, int32_t to, const int R, const int C,
+                          const bool bf16)
 {
     for (int32_t d = 0; d < a->head_dim; d += 16 * C)
-        value_tile(a, o, p, ldp, d, from, to, R, C);
+        value_tile(a, o, p, ldp, d, from, to, R, C, bf16);
 }
 
 static void scale_row(float *o, float scale, int32_t n)
@@ -153,8 +164,8 @@ static int32_t tile_rows(int32_t left)
 }
 
 /* Softmax and values of a tile. Keys that all its rows see together, the others row by row. */
-static void finish_rows(const glm4v_attention_args *a, float *s, size_t lds, int32_t first,
-                        int32_t rows)
+ALWAYS_INLINE void finish_rows(const glm4v_attention_args *a, float *s, size_t lds, int32_t first,
+                               int32_t rows, const bool bf16)
 {
     float *const *o = a->o + first;
     float sum[TILE_ROWS];
@@ -165,16 +176,16 @@ static void finish_rows(const glm4v_attention_args *a, float *s, size_t lds, int
         common = n < common ? n : common;
     }
     if (rows == 8)
-        values(a, o, s, lds, 0, common, 8, 2);
+        values(a, o, s, lds, 0, common, 8, 2, bf16);
     else if (rows == 4)
-        values(a, o, s, lds, 0, common, 4, 4);
+        values(a, o, s, lds, 0, common, 4, 4, bf16);
     else if (rows == 2)
-        values(a, o, s, lds, 0, common, 2, 4);
+        values(a, o, s, lds, 0, common, 2, 4, bf16);
     else
-        values(a, o, s, lds, 0, common, 1, 8);
+        values(a, o, s, lds, 0, common, 1, 8, bf16);
     for (int32_t r = 0; r < rows; r++) {
         if (a->n_keys[first + r] > common)
-            values(a, o + r, s + r * lds, lds, common, a->n_keys[first + r], 1, 8);
+            values(a, o + r, s + r * lds, lds, common, a->n_keys[first + r], 1, 8, bf16);
         scale_row(o[r], 1 / sum[r], a->head_dim);
     }
 }
@@ -199,7 +210,7 @@ static void score_block(const glm4v_attention_args *a, float *s, size_t lds, con
     }
 }
 
-void glm4v_attention_avx512(const glm4v_attention_args *a)
+ALWAYS_INLINE void attend(const glm4v_attention_args *a, const bool bf16)
 {
     int32_t keys = most_keys(a->n_keys, a->rows);
     size_t lds = ((size_t)keys + 31) / 32 * 32;
@@ -207,11 +218,26 @@ void glm4v_attention_avx512(const glm4v_attention_args *a)
 
     for (int32_t j = 0; j < keys; j += KEYS) {
         int32_t count = keys - j < KEYS ? keys - j : KEYS;
-        transpose_keys(panel, a->k + j * a->ldk, a->ldk, count, a->head_dim);
+        transpose_keys(panel, a->k, j * a->ldk, a->ldk, count, a->head_dim, bf16);
         score_block(a, a->scratch, lds, panel, j);
     }
     for (int32_t r = 0, rows; r < a->rows; r += rows) {
         rows = tile_rows(a->rows - r);
-        finish_rows(a, a->scratch + r * lds, lds, r, rows);
+        finish_rows(a, a->scratch + r * lds, lds, r, rows, bf16);
     }
+}
+
+static void attend_bf16(const glm4v_attention_args *a)
+{
+    attend(a, true);
+}
+
+static void attend_f32(const glm4v_attention_args *a)
+{
+    attend(a, false);
+}
+
+void glm4v_attention_avx512(const glm4v_attention_args *a)
+{
+    (a->bf16 ? attend_bf16 : attend_f32)(a);
 }

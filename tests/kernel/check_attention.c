@@ -6,7 +6,7 @@
 
 #include "tolerance.h"
 
-enum { Q, K, V, O_REF, O_OPS, SCRATCH, POINTERS, COUNTS };
+enum { Q, K, V, O_REF, O_OPS, SCRATCH, WIDE, COUNTS };
 
 struct problem {
     int rows, n_keys, head_dim;
@@ -35,20 +35,29 @@ static void call(struct check *t, const struct problem *p, glm4v_attention_fn fn
     fn(&args);
 }
 
+/* n keys or values in a slot, as f32 or narrowed to bf16. */
+static void fill_cache(struct check *t, int slot, size_t n, enum fill kind, bool bf16)
+{
+    float *x = check_buf(t, bf16 ? WIDE : slot, n * 4);
+    check_fill(t, x, n, kind);
+    if (kind == FILL_NAN && slot == K)
+        x[check_random(t) % n] = NAN;
+    if (bf16)
+        t->ref.convert.f32_to_bf16(check_buf(t, slot, n * 2), x, n);
+}
+
 /* causal: rows see ever more keys, as queries of one sequence do. Keys lie further apart than they
  * are long. */
 static void make_problem(struct check *t, struct problem *p, int rows, int n_keys, int head_dim,
-                         bool causal, enum fill kind)
+                         bool causal, bool bf16, enum fill kind)
 {
     ptrdiff_t ld = head_dim + 4;
     size_t cache = ((size_t)(n_keys - 1) * ld + head_dim);
     int32_t *counts = check_buf(t, COUNTS, rows * sizeof *counts);
 
     check_fill(t, check_buf(t, Q, (size_t)rows * head_dim * 4), (size_t)rows * head_dim, kind);
-    check_fill(t, check_buf(t, K, cache * 4), cache, FILL_NORMAL);
-    if (kind == FILL_NAN)
-        at(t, K)[check_random(t) % cache] = NAN;
-    check_fill(t, check_buf(t, V, cache * 4), cache, kind);
+    fill_cache(t, K, cache, kind == FILL_NAN ? FILL_NAN : FILL_NORMAL, bf16);
+    fill_cache(t, V, cache, kind, bf16);
     check_buf(t, O_REF, (size_t)rows * head_dim * 4);
     check_buf(t, O_OPS, (size_t)rows * head_dim * 4);
     size_t floats = (glm4v_attention_scratch(rows, n_keys, head_dim) + 15) / 16 *
@@ -62,6 +71,7 @@ static void make_problem(struct check *t, struct problem *p, int rows, int n_key
     p->args = (glm4v_attention_args) { .n_keys = counts,
                                        .k = at(t, K),
                                        .v = at(t, V),
+                                       .bf16 = bf16,
                                        .ldk = ld,
                                        .ldv = ld,
                                        .head_dim = head_dim,
@@ -73,10 +83,10 @@ static void make_problem(struct check *t, struct problem *p, int rows, int n_key
     check_input(t, COUNTS);
 }
 
-static void rows_alone_equal_rows_among_others(struct check *t, bool causal)
+static void rows_alone_equal_rows_among_others(struct check *t, bool causal, bool bf16)
 {
     struct problem p;
-    make_problem(t, &p, 29, 77, 48, causal, FILL_PEAKY);
+    make_problem(t, &p, 29, 77, 48, causal, bf16, FILL_PEAKY);
     call(t, &p, t->ops.attention.attention, O_OPS, 0, 29);
     for (int rows = 1; rows <= 29; rows++) {
         int first = (int)(check_random(t) % (unsigned)(30 - rows));
@@ -90,7 +100,7 @@ static void rows_alone_equal_rows_among_others(struct check *t, bool causal)
 static void keys_beyond_a_row_have_no_influence(struct check *t)
 {
     struct problem p;
-    make_problem(t, &p, 7, 40, 33, true, FILL_NORMAL);
+    make_problem(t, &p, 7, 40, 33, true, false, FILL_NORMAL);
     call(t, &p, t->ops.attention.attention, O_REF, 0, 7);
     for (int j = p.args.n_keys[3]; j < 40; j++)
         for (int d = 0; d < 33; d++) {
@@ -106,14 +116,34 @@ static void keys_beyond_a_row_have_no_influence(struct check *t)
         check_fail(t, "row 4 sees a NaN key and is not NaN");
 }
 
-static void bench_attention(struct check *t, int rows, int n_keys, int head_dim)
+/* bf16 keys and values give the bytes of the same numbers in f32. */
+static void bf16_caches_read_as_their_numbers(struct check *t)
+{
+    struct problem p;
+    make_problem(t, &p, 13, 75, 83, true, true, FILL_PEAKY);
+    call(t, &p, t->ops.attention.attention, O_OPS, 0, 13);
+    const size_t n = 74 * (size_t)p.args.ldk + 83;
+    float *k = malloc(n * sizeof *k), *v = malloc(n * sizeof *v);
+    t->ref.convert.bf16_to_f32(k, p.args.k, n);
+    t->ref.convert.bf16_to_f32(v, p.args.v, n);
+    p.args.k = k;
+    p.args.v = v;
+    p.args.bf16 = false;
+    call(t, &p, t->ops.attention.attention, O_REF, 0, 13);
+    check_bytes(t, at(t, O_OPS), at(t, O_REF), 13 * 83 * sizeof(float), "bf16 against f32");
+    free(k);
+    free(v);
+}
+
+static void bench_attention(struct check *t, int rows, int n_keys, int head_dim, bool bf16)
 {
     struct problem p;
     char shape[48];
     if (!t->bench)
         return;
-    make_problem(t, &p, rows, n_keys, head_dim, false, FILL_NORMAL);
-    snprintf(shape, sizeof shape, "rows %d keys %d x %d", rows, n_keys, head_dim);
+    make_problem(t, &p, rows, n_keys, head_dim, false, bf16, FILL_NORMAL);
+    snprintf(shape, sizeof shape, "rows %d %s keys %d x %d", rows, bf16 ? "bf16" : "f32", n_keys,
+             head_dim);
     BENCH(t, shape, 0, 4.0 * rows * n_keys * head_dim, check_peak(t->cpu, PEAK_F32),
           call(t, &p, t->ops.attention.attention, O_OPS, 0, rows));
 }
@@ -131,31 +161,35 @@ void check_attention(struct check *t)
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         const int *n = shapes[i];
         for (int kind = 0; kind < FILL_KINDS; kind++) {
-            for (int causal = 0; causal < 2; causal++) {
+            for (int way = 0; way < 4; way++) {
                 struct problem p;
+                const bool causal = way & 1, bf16 = way & 2;
                 if (kind ==
                     /* scores of 1e15 choose one key: equal scores aside, any rounding may change
                      * it */
                     FILL_HUGE)
                     continue;
-                make_problem(t, &p, n[0], n[1], n[2], causal, kind);
+                make_problem(t, &p, n[0], n[1], n[2], causal, bf16, kind);
                 call(t, &p, t->ref.attention.attention, O_REF, 0, n[0]);
                 call(t, &p, t->ops.attention.attention, O_OPS, 0, n[0]);
                 struct tolerance tolerance = TOL_ATTENTION;
                 tolerance.tiny = kind == FILL_DENORMAL ? 0x1p-126 : 0;
                 check_close(t, at(t, O_OPS), at(t, O_REF), (size_t)n[0] * n[2], tolerance,
-                            "%s, %d rows, %d keys, size %d, causal %d", fill_name(kind), n[0], n[1],
-                            n[2], causal);
+                            "%s, %d rows, %d keys, size %d, causal %d, bf16 %d", fill_name(kind),
+                            n[0], n[1], n[2], causal, bf16);
                 check_guards(t, "%d rows, %d keys, size %d", n[0], n[1], n[2]);
             }
         }
     }
-    rows_alone_equal_rows_among_others(t, false);
-    rows_alone_equal_rows_among_others(t, true);
+    for (int way = 0; way < 4; way++)
+        rows_alone_equal_rows_among_others(t, way & 1, way & 2);
+    bf16_caches_read_as_their_numbers(t);
     keys_beyond_a_row_have_no_influence(t);
-    bench_attention(t, 1, 512, 128);
-    bench_attention(t, 16, 512, 128);
-    bench_attention(t, 48, 1024, 128);
-    bench_attention(t, 48, 1024, 64);
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        bench_attention(t, 1, 512, 128, bf16);
+        bench_attention(t, 16, 2048, 128, bf16);
+        bench_attention(t, 48, 1024, 128, bf16);
+        bench_attention(t, 48, 1024, 64, bf16);
+    }
     check_end(t);
 }
