@@ -10,7 +10,7 @@
 
 /* Elements of each buffer of one stage. */
 typedef struct {
-    size_t x, branch, qkv, o, gate_up, act, rotary, cache;
+    size_t x, branch, qkv, o, gate_up, act, rotary, cache, logits;
 } stage_sizes;
 
 static bool multiply(size_t *r, size_t a, size_t b, size_t c)
@@ -18,13 +18,25 @@ static bool multiply(size_t *r, size_t a, size_t b, size_t c)
     return !glm4v_mul_overflow(a, b, r) && !glm4v_mul_overflow(*r, c, r);
 }
 
-/* False if a size overflows. */
-static bool sizes_of(stage_sizes *s, const glm4v_text_config *text, uint32_t slots, uint32_t length,
-                     uint32_t rows, int32_t layers)
+static bool is_last(const glm4v_model *model, int32_t stage)
 {
-    size_t heads = (size_t)text->heads + 2 * (size_t)text->kv_heads;
-    size_t row = (size_t)layers * (size_t)text->kv_heads;
-    size_t sequence;
+    return stage == model->n_stages - 1;
+}
+
+/* Rows of logits held at a time. */
+static size_t logit_rows(glm4v_context_size size)
+{
+    return size.slots < size.max_rows ? size.slots : size.max_rows;
+}
+
+/* False if a size overflows. */
+static bool sizes_of(stage_sizes *s, const glm4v_model *model, int32_t stage,
+                     glm4v_context_size size)
+{
+    const glm4v_text_config *text = &model->config.text;
+    const size_t heads = (size_t)text->heads + 2 * (size_t)text->kv_heads, rows = size.max_rows;
+    const size_t kv_heads = (size_t)model->stages[stage].count * (size_t)text->kv_heads;
+    size_t tokens;
     return multiply(&s->x, rows, (size_t)text->hidden, 1) &&
            multiply(&s->branch, rows, (size_t)text->hidden, 1) &&
            multiply(&s->qkv, rows, heads, (size_t)text->head_dim) &&
@@ -32,54 +44,72 @@ static bool sizes_of(stage_sizes *s, const glm4v_text_config *text, uint32_t slo
            multiply(&s->gate_up, rows, 2, (size_t)text->ffn) &&
            multiply(&s->act, rows, (size_t)text->ffn, 1) &&
            multiply(&s->rotary, rows, (size_t)text->rotary_dim / 2, 1) &&
-           multiply(&sequence, row, length, (size_t)text->head_dim) &&
-           multiply(&s->cache, slots, sequence, 1);
+           multiply(&s->logits, logit_rows(size), (size_t)text->vocab, is_last(model, stage)) &&
+           multiply(&tokens, size.slots, size.length, 1) &&
+           !glm4v_add_overflow(tokens, size.kept, &tokens) &&
+           multiply(&s->cache, tokens, kv_heads, (size_t)text->head_dim);
 }
 
-/* A model that is only planned has no backend yet: then it is the CPU's. */
-static size_t activation_size(const glm4v_model *model)
+bool glm4v_kv_is_bf16(const glm4v_model *model, glm4v_backend *b)
 {
-    glm4v_backend *b = model->stages ? model->stages[0].backend : NULL;
-    return b ? b->ops->activation_size(b) : sizeof(float);
+    return b->ops->activation_size(b) > sizeof(uint16_t) &&
+           model->form[GLM4V_PART_TEXT] != GLM4V_FORM_F32 && model->config.text.head_dim % 2 == 0;
 }
 
-uint64_t glm4v_context_kv_bytes(const glm4v_model *model, uint32_t slots, uint32_t length)
+static size_t kv_size(const glm4v_model *model, glm4v_backend *b)
 {
-    stage_sizes s;
-    size_t bytes;
-    if (!sizes_of(&s, &model->config.text, slots, length, 1, model->config.text.layers) ||
-        !multiply(&bytes, s.cache, 2, activation_size(model)))
-        return UINT64_MAX;
-    return bytes;
+    return glm4v_kv_is_bf16(model, b) ? sizeof(uint16_t) : b->ops->activation_size(b);
 }
 
-uint64_t glm4v_context_scratch_bytes(const glm4v_model *model, uint32_t max_rows, uint32_t grid_h,
-                                     uint32_t grid_w)
+/* Inputs of the widest product of the text model. */
+static int32_t widest_input(const glm4v_text_config *text)
+{
+    int32_t widest = text->hidden > text->ffn ? text->hidden : text->ffn;
+    return text->heads * text->head_dim > widest ? text->heads * text->head_dim : widest;
+}
+
+static size_t host_bytes(const glm4v_model *model, int32_t stage, glm4v_context_size size)
 {
     const glm4v_text_config *text = &model->config.text;
-    stage_sizes s;
-    if (!sizes_of(&s, text, 1, 1, max_rows, text->layers))
-        return UINT64_MAX;
-    uint64_t stages = model->n_stages ? (uint64_t)model->n_stages : 1;
-    uint64_t elements = s.x + s.branch + s.qkv + s.o + s.gate_up + s.act;
-    uint64_t rows = max_rows < 64 ? max_rows : 64;
-    return stages * (elements * activation_size(model) + 2 * s.rotary * sizeof(float)) +
-           rows * (uint64_t)text->vocab * activation_size(model) +
-           glm4v_vision_scratch_bytes(model, (uint64_t)grid_h * grid_w);
+    const size_t rows = size.max_rows, slots = size.slots;
+    if (stage)
+        return 0;
+    return rows * (size_t)text->rotary_dim * sizeof(float) + rows * sizeof(int32_t) +
+           slots * (sizeof(glm4v_kv_job) + sizeof(glm4v_attention_job)) + sizeof(glm4v_context) +
+           (size_t)model->n_stages * sizeof(glm4v_stage_buffers) +
+           (model->n_stages > 1 ? rows * (size_t)text->hidden * sizeof(float) : 0);
 }
 
-static int stage_open(glm4v_stage_buffers *s, const glm4v_stage *stage,
-                      const glm4v_text_config *text, uint32_t slots, uint32_t length, uint32_t rows,
-                      glm4v_error *err)
+glm4v_context_bytes glm4v_context_memory(const glm4v_model *model, int32_t stage,
+                                         glm4v_context_size size)
 {
-    glm4v_backend *b = s->backend = stage->backend;
+    glm4v_context_bytes out = { UINT64_MAX, UINT64_MAX, UINT64_MAX };
+    glm4v_backend *b = model->stages[stage].backend;
+    stage_sizes s;
+    size_t kv;
+    if (!sizes_of(&s, model, stage, size) || !multiply(&kv, s.cache, 2, kv_size(model, b)))
+        return out;
+    out.kv_cache = kv;
+    out.activations =
+        (s.x + s.branch + s.qkv + s.o + s.gate_up + s.act + s.logits) * b->ops->activation_size(b) +
+        2 * s.rotary * sizeof(float);
+    out.host = host_bytes(model, stage, size);
+    return out;
+}
+
+static int stage_open(glm4v_stage_buffers *s, void **logits, const glm4v_model *model,
+                      int32_t stage, glm4v_context_size wanted, glm4v_error *err)
+{
+    const glm4v_text_config *text = &model->config.text;
+    glm4v_backend *b = s->backend = model->stages[stage].backend;
     stage_sizes n;
-    size_t size = b->ops->activation_size(b);
-    s->first = stage->first;
-    s->count = stage->count;
-    if (!sizes_of(&n, text, slots, length, rows, stage->count) || n.cache > SIZE_MAX / size)
+    const size_t size = b->ops->activation_size(b), kv = kv_size(model, b);
+    s->first = model->stages[stage].first;
+    s->count = model->stages[stage].count;
+    if (!sizes_of(&n, model, stage, wanted) || n.cache > SIZE_MAX / kv)
         return glm4v_fail(err, GLM4V_ERR_NOMEM,
-                          "%u sequences of %u tokens are more than memory can hold", slots, length);
+                          "%u sequences of %u tokens are more than memory can hold", wanted.slots,
+                          wanted.length);
     const struct {
         void **ptr;
         size_t bytes;
@@ -92,17 +122,16 @@ static int stage_open(glm4v_stage_buffers *s, const glm4v_stage *stage,
         { &s->act, n.act * size },
         { (void **)&s->cos, n.rotary * sizeof(float) },
         { (void **)&s->sin, n.rotary * sizeof(float) },
-        { &s->keys, n.cache * size },
-        { &s->values, n.cache * size },
+        { &s->keys, n.cache * kv },
+        { &s->values, n.cache * kv },
+        { logits, n.logits * size }, /* of the last stage only */
     };
     int rc = 0;
-    for (size_t i = 0; !rc && i < sizeof list / sizeof *list; i++)
+    for (size_t i = 0; !rc && i < sizeof list / sizeof *list - !is_last(model, stage); i++)
         rc = b->ops->alloc(b, list[i].ptr, list[i].bytes, err);
-    int32_t widest = text->hidden > text->ffn ? text->hidden : text->ffn;
-    if (text->heads * text->head_dim > widest)
-        widest = text->heads * text->head_dim;
     return rc ? rc
-              : b->ops->reserve(b, (int32_t)rows, widest, (int32_t)length, text->head_dim, err);
+              : b->ops->reserve(b, (int32_t)wanted.max_rows, widest_input(text),
+                                (int32_t)wanted.length, text->head_dim, err);
 }
 
 static void stage_close(glm4v_stage_buffers *s)
@@ -116,13 +145,10 @@ static void stage_close(glm4v_stage_buffers *s)
         b->ops->free(b, list[i]);
 }
 
-/* Host arrays, and the logits of the last stage. */
-static int open_shared(glm4v_context *c, glm4v_error *err)
+static int open_host(glm4v_context *c, glm4v_error *err)
 {
     const glm4v_text_config *text = &c->model->config.text;
     size_t rotary = (size_t)c->max_rows * (size_t)text->rotary_dim / 2;
-    glm4v_backend *last = c->model->stages[c->model->n_stages - 1].backend;
-    c->logit_rows = c->slots < c->max_rows ? c->slots : c->max_rows;
     c->host_cos = glm4v_alloc(rotary, sizeof(float));
     c->host_sin = glm4v_alloc(rotary, sizeof(float));
     c->rows = glm4v_alloc(c->max_rows, sizeof *c->rows);
@@ -133,33 +159,32 @@ static int open_shared(glm4v_context *c, glm4v_error *err)
     if (!c->host_cos || !c->host_sin || !c->rows || !c->kv_jobs || !c->jobs ||
         (c->model->n_stages > 1 && !c->host_x))
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the tables of %u rows", c->max_rows);
-    return last->ops->alloc(
-        last, &c->logits,
-        (size_t)c->logit_rows * (size_t)text->vocab * last->ops->activation_size(last), err);
+    return 0;
 }
 
-int glm4v_context_open(glm4v_context **context, const glm4v_model *model, uint32_t slots,
-                       uint32_t length, uint32_t max_rows, glm4v_error *err)
+int glm4v_context_open(glm4v_context **context, const glm4v_model *model, glm4v_context_size size,
+                       glm4v_error *err)
 {
-    if (!slots || !length || !max_rows || slots > 4096 || length > INT32_MAX / 2 ||
-        max_rows > 65536)
+    if (!size.slots || !size.length || !size.max_rows || size.slots > 4096 ||
+        size.length > INT32_MAX / 2 || size.kept > size.length || size.max_rows > 65536)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "a context of %u sequences, %u tokens, %u rows is out of range", slots,
-                          length, max_rows);
+                          "a context of %u sequences, %u tokens, %u rows is out of range",
+                          size.slots, size.length, size.max_rows);
     glm4v_context *c = glm4v_alloc(1, sizeof *c);
     if (!c)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a context");
     c->model = model;
-    c->slots = slots;
-    c->length = length;
-    c->max_rows = max_rows;
+    c->slots = size.slots;
+    c->length = size.length;
+    c->kept = size.kept;
+    c->max_rows = size.max_rows;
+    c->logit_rows = (uint32_t)logit_rows(size);
     c->stages = glm4v_alloc((size_t)model->n_stages, sizeof *c->stages);
     int rc = c->stages ? 0 : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a context");
     for (int32_t i = 0; !rc && i < model->n_stages; i++)
-        rc = stage_open(&c->stages[i], &model->stages[i], &model->config.text, slots, length,
-                        max_rows, err);
+        rc = stage_open(&c->stages[i], &c->logits, model, i, size, err);
     if (!rc)
-        rc = open_shared(c, err);
+        rc = open_host(c, err);
     if (rc)
         glm4v_context_close(&c);
     else
@@ -201,24 +226,40 @@ int glm4v_check_ids(const glm4v_context *context, const int32_t *ids, size_t n, 
     return 0;
 }
 
+/* First element of a head (of all of the stage) in a slot's cache. */
+static size_t head_at(const glm4v_context *c, const glm4v_stage_buffers *s, uint32_t slot,
+                      size_t head)
+{
+    const glm4v_text_config *text = &c->model->config.text;
+    const size_t heads = (size_t)s->count * (size_t)text->kv_heads;
+    const size_t length = slot < c->slots ? c->length : c->kept;
+    return (slot * heads * c->length + head * length) * (size_t)text->head_dim;
+}
+
+static uint32_t tokens_of(const glm4v_context *c, uint32_t slot)
+{
+    return slot < c->slots ? c->length : slot == c->slots ? c->kept : 0;
+}
+
 int glm4v_context_copy(glm4v_context *context, uint32_t to, uint32_t from, uint32_t n)
 {
     const glm4v_text_config *text = &context->model->config.text;
-    const size_t head = (size_t)context->length * (size_t)text->head_dim;
     const int32_t row = 0;
-    if (to >= context->slots || from >= context->slots || n > context->length ||
+    if (n > tokens_of(context, to) || n > tokens_of(context, from) ||
         (size_t)n * (size_t)text->head_dim > INT32_MAX)
         return GLM4V_ERR_INVALID;
     for (int32_t i = 0; i < context->model->n_stages; i++) {
         const glm4v_stage_buffers *s = &context->stages[i];
         glm4v_backend *b = s->backend;
-        const size_t heads = (size_t)s->count * (size_t)text->kv_heads;
-        for (size_t j = 0; j < heads; j++) {
-            size_t y = (to * heads + j) * head, x = (from * heads + j) * head;
-            if (b->ops->copy_rows(b, glm4v_at(b, s->keys, y), &row, glm4v_at(b, s->keys, x), 1,
-                                  (int32_t)n * text->head_dim) ||
-                b->ops->copy_rows(b, glm4v_at(b, s->values, y), &row, glm4v_at(b, s->values, x), 1,
-                                  (int32_t)n * text->head_dim))
+        /* of activations, as copy_rows counts */
+        const size_t columns = (size_t)n * (size_t)text->head_dim * kv_size(context->model, b) /
+                               b->ops->activation_size(b);
+        for (size_t j = 0; j < (size_t)s->count * (size_t)text->kv_heads; j++) {
+            size_t y = head_at(context, s, to, j), x = head_at(context, s, from, j);
+            if (b->ops->copy_rows(b, glm4v_kv_at(context, b, s->keys, y), &row,
+                                  glm4v_kv_at(context, b, s->keys, x), 1, (int32_t)columns) ||
+                b->ops->copy_rows(b, glm4v_kv_at(context, b, s->values, y), &row,
+                                  glm4v_kv_at(context, b, s->values, x), 1, (int32_t)columns))
                 return GLM4V_ERR_DEVICE;
         }
     }

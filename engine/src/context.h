@@ -11,18 +11,29 @@
 
 typedef struct glm4v_context glm4v_context;
 
-/* Allocate keys and values of `slots` sequences of `length` tokens each, and scratch for `max_rows`
- * rows of prefill or decode. Decode allocates nothing afterwards. The model must outlive the
- * context (the engine holds a reference). INVALID, NOMEM. */
-int glm4v_context_open(glm4v_context **context, const glm4v_model *model, uint32_t slots,
-                       uint32_t length, uint32_t max_rows, glm4v_error *err);
+typedef struct {
+    uint32_t slots;  /* sequences that can be prefilled and decoded, numbers [0, slots) */
+    uint32_t length; /* tokens of each */
+    uint32_t kept; /* tokens of one more slot, number `slots`, for copies only; 0: there is none */
+    uint32_t max_rows; /* of one pass of prefill or decode */
+} glm4v_context_size;
+
+/* Allocate keys and values, and scratch for prefill and decode, which allocate nothing afterwards.
+ * Keys and values are bf16 unless the text model is fp32. The model must outlive the context (the
+ * engine holds a reference). INVALID, NOMEM. */
+int glm4v_context_open(glm4v_context **context, const glm4v_model *model, glm4v_context_size size,
+                       glm4v_error *err);
 void glm4v_context_close(glm4v_context **context);
 
-/* Bytes that open takes, and bytes of vision scratch for a picture of grid_h x grid_w patches
- * (planner). */
-uint64_t glm4v_context_kv_bytes(const glm4v_model *model, uint32_t slots, uint32_t length);
-uint64_t glm4v_context_scratch_bytes(const glm4v_model *model, uint32_t max_rows, uint32_t grid_h,
-                                     uint32_t grid_w);
+/* Bytes of one stage of an open context (planner); UINT64_MAX when they overflow. */
+typedef struct {
+    uint64_t kv_cache;
+    uint64_t activations; /* of prefill and decode, on the device */
+    uint64_t host;        /* tables and lists */
+} glm4v_context_bytes;
+
+glm4v_context_bytes glm4v_context_memory(const glm4v_model *model, int32_t stage,
+                                         glm4v_context_size size);
 
 /* Pictures of one request after the tower: rows of D activations on stage 0, in the prompt's
  * order. */
@@ -59,8 +70,8 @@ int glm4v_decode(glm4v_context *context, const uint32_t *slots, const uint32_t *
                  const int32_t *ids, const int32_t *position, uint32_t n, float *logits,
                  glm4v_error *err);
 
-/* Copy the first n tokens' keys and values of all layers from one slot to another (prefix
- * cache). */
+/* Copy the first n tokens' keys and values of all layers from one slot to another, the kept one
+ * included (prefix cache). */
 int glm4v_context_copy(glm4v_context *context, uint32_t to, uint32_t from, uint32_t n);
 
 #endif

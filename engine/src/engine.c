@@ -73,8 +73,7 @@ static int allocate(glm4v_engine *engine, glm4v_error *err)
 {
     const glm4v_engine_limits *l = &engine->limits;
     size_t vocab = (size_t)engine->model->config.text.vocab;
-    int rc = glm4v_context_open(&engine->context, engine->model, l->slots, l->context_length,
-                                l->max_rows, err);
+    int rc = glm4v_context_open(&engine->context, engine->model, l->context, err);
     if (!rc)
         rc = glm4v_prefix_open(&engine->prefix, l->prefix_tokens, l->max_batch, err);
     if (!rc)

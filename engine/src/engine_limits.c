@@ -39,8 +39,12 @@ int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model
         l.prefix_tokens = l.context_length;
     l.max_pixels = o.max_pixels && o.max_pixels < model->info.max_pixels ? o.max_pixels
                                                                          : model->info.max_pixels;
-    l.slots = l.max_batch + 1;
-    l.max_rows = l.max_batch > GLM4V_PREFILL_ROWS ? l.max_batch : GLM4V_PREFILL_ROWS;
+    l.context = (glm4v_context_size) {
+        .slots = l.max_batch,
+        .length = l.context_length,
+        .kept = l.prefix_tokens,
+        .max_rows = l.max_batch > GLM4V_PREFILL_ROWS ? l.max_batch : GLM4V_PREFILL_ROWS,
+    };
     *limits = l;
     return 0;
 }

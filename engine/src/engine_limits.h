@@ -4,16 +4,14 @@
 #ifndef GLM4V_ENGINE_LIMITS_H
 #define GLM4V_ENGINE_LIMITS_H
 
-#include "model.h"
+#include "context.h"
 
 #define GLM4V_PREFILL_ROWS 512 /* prompt tokens taken through the layers at a time */
 
 typedef struct {
     uint32_t max_batch, max_pending, context_length, prefix_tokens;
-    uint64_t max_pixels; /* of one picture or frame; never 0 */
-    uint32_t
-        slots; /* sequences in the KV cache: the batch, and one that keeps the constant prefix */
-    uint32_t max_rows; /* of one forward pass */
+    uint64_t max_pixels;        /* of one picture or frame; never 0 */
+    glm4v_context_size context; /* the batch, and one slot that keeps the constant prefix */
 } glm4v_engine_limits;
 
 /* options may be NULL. INVALID names the option and its range. */

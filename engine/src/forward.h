@@ -18,7 +18,9 @@ typedef struct {
     void *gate_up;        /* [R, 2 F] */
     void *act;            /* [R, F] */
     float *cos, *sin;     /* [R, rotary_dim / 2] */
-    void *keys, *values;  /* [S, count, Nk, capacity, Dh]; keys are stored rotated */
+    /* [S, count, Nk, length, Dh], then the kept slot [count, Nk, kept, Dh]; keys are stored
+     * rotated */
+    void *keys, *values;
 } glm4v_stage_buffers;
 
 #define GLM4V_GRID_CACHE 4             /* grids whose tables are kept */
@@ -43,7 +45,7 @@ typedef struct {
 
 struct glm4v_context {
     const glm4v_model *model; /* outlives the context */
-    uint32_t slots, length, max_rows;
+    uint32_t slots, length, kept, max_rows;
     glm4v_stage_buffers *stages;
     void *logits; /* [min(S, R), V] on the last stage */
     uint32_t logit_rows;
@@ -66,6 +68,17 @@ typedef struct {
 static inline void *glm4v_at(glm4v_backend *b, const void *x, size_t index)
 {
     return (char *)(uintptr_t)x + index * b->ops->activation_size(b);
+}
+
+/* Are keys and values kept as bf16 where activations of b are wider? */
+bool glm4v_kv_is_bf16(const glm4v_model *model, glm4v_backend *b);
+
+/* Address of element `index` of keys or values. */
+static inline void *glm4v_kv_at(const glm4v_context *c, glm4v_backend *b, const void *x,
+                                size_t index)
+{
+    return glm4v_kv_is_bf16(c->model, b) ? (char *)(uintptr_t)x + index * sizeof(uint16_t)
+                                         : glm4v_at(b, x, index);
 }
 
 /* Rotary row `row` of the next glm4v_text_forward(). */

@@ -14,6 +14,7 @@
 #include "context.h"
 #include "engine_limits.h"
 #include "error.h"
+#include "forward.h"
 #include "json.h"
 #include "mem.h"
 #include "memory.h"
@@ -410,9 +411,15 @@ static int estimate(builder *b, const glm4v_engine_options *engine, uint32_t wid
         return rc;
     glm4v_memory out = {
         .weights = glm4v_plan_memory(&m->plan, m),
-        .kv_cache = glm4v_context_kv_bytes(m, limits.slots, limits.context_length),
-        .scratch = glm4v_context_scratch_bytes(m, limits.max_rows, grid_h, grid_w),
+        .scratch = glm4v_vision_scratch_bytes(m, (uint64_t)grid_h * grid_w),
     };
+    for (int32_t i = 0; i < m->n_stages; i++) {
+        const glm4v_context_bytes bytes = glm4v_context_memory(m, i, limits.context);
+        if (__builtin_add_overflow(out.kv_cache, bytes.kv_cache, &out.kv_cache) ||
+            __builtin_add_overflow(out.scratch, bytes.activations, &out.scratch) ||
+            __builtin_add_overflow(out.scratch, bytes.host, &out.scratch))
+            out.kv_cache = out.scratch = UINT64_MAX;
+    }
     /* what the engine keeps beside its context: patches of a picture, logits of the batch */
     const glm4v_vision_config *v = &m->config.vision;
     uint64_t pixels = (uint64_t)grid_h * grid_w * (uint64_t)(v->patch * v->patch);

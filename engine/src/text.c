@@ -37,7 +37,7 @@ static int attend(glm4v_context *c, glm4v_stage_buffers *s, int32_t layer, const
         const glm4v_span *span = &spans[i];
         const size_t cache = cache_at(c, s, layer, span->slot);
         const size_t row = (size_t)span->row * (size_t)ld;
-        void *k = glm4v_at(b, s->keys, cache), *v = glm4v_at(b, s->values, cache);
+        void *k = glm4v_kv_at(c, b, s->keys, cache), *v = glm4v_kv_at(c, b, s->values, cache);
         c->kv_jobs[i] = (glm4v_kv_job) {
             .k_cache = k,
             .v_cache = v,
@@ -45,6 +45,7 @@ static int attend(glm4v_context *c, glm4v_stage_buffers *s, int32_t layer, const
             .v = glm4v_at(b, s->qkv, row + (size_t)(Nh + Nk) * (size_t)Dh),
             .position = (int32_t)span->length,
             .n = span->n,
+            .bf16 = glm4v_kv_is_bf16(c->model, b),
         };
         c->jobs[i] = (glm4v_attention_job) {
             .o = glm4v_at(b, s->o, (size_t)span->row * (size_t)Nh * (size_t)Dh),
@@ -67,6 +68,7 @@ static int attend(glm4v_context *c, glm4v_stage_buffers *s, int32_t layer, const
         .v_head = (int64_t)c->length * Dh,
         .scale = 1.0f / sqrtf((float)Dh),
         .causal = true,
+        .bf16 = glm4v_kv_is_bf16(c->model, b),
     };
     return b->ops->kv_append(b, c->kv_jobs, n_spans, ld, Nk, Dh, c->length) ||
            b->ops->attention(b, c->jobs, n_spans, &shape);

@@ -432,7 +432,10 @@ static int engine_open(engine *e, const golden_options *o, uint32_t length, glm4
         if (!rc)
             e->model->stages[0].backend = &e->shadow.base;
     }
-    return rc ? rc : glm4v_context_open(&e->context, e->model, 4, length, length, err);
+    return rc ? rc
+              : glm4v_context_open(
+                    &e->context, e->model,
+                    (glm4v_context_size) { .slots = 4, .length = length, .max_rows = length }, err);
 }
 
 static double float_limit(const glm4v_model *m)

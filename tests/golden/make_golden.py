@@ -8,7 +8,7 @@
 The model is computed here in float64 with numpy, from docs/model.md and nothing of the engine: two programs that share no
 line must agree. Layout of golden.safetensors: docs/model.md. For the quantized forms (bf16, int8, int4) the rounding
 of weights and activations is written down here a second time as well; those tensors are named NAME.TENSOR@FORM.
-tests/data/golden-tiny was made with numpy 1.24.2; the same seed gives the same bytes.
+tests/data/golden-tiny was made with numpy 2.4.6; the same seed gives the same bytes.
 """
 import argparse
 import json
@@ -313,6 +313,8 @@ class Model:
             q = rotate(self.linear(B + "self_attn.q_proj")(y).reshape(L, Nh, Dh))
             k = rotate(self.linear(B + "self_attn.k_proj")(y).reshape(L, Nk, Dh))
             v = self.linear(B + "self_attn.v_proj")(y).reshape(L, Nk, Dh)
+            if self.form != "fp32":  # the cache's form
+                k, v = to_bf16(k), to_bf16(v)
             k, v = np.repeat(k, Nh // Nk, axis=1), np.repeat(v, Nh // Nk, axis=1)
             p = softmax(np.einsum("qhd,khd->hqk", q, k) / np.sqrt(Dh) + mask)
             y = self.linear(B + "self_attn.o_proj")(np.einsum("hqk,khd->qhd", p, v).reshape(L, -1))
