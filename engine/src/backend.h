@@ -136,9 +136,9 @@ typedef struct {
     /* Weights, while a model is opened. The fills may be called from several threads for disjoint
      * rows; row is a multiple of 16. weight_fill: rows are f32 [n, n_in] in host memory; quantizes
      * as the form says (zero points 8; kinds with blocks are INVALID). weight_fill_codes: for
-     * INT8, INT4, FP8, takes numbers as they are. weight_order: of a kind that is ordered, [n_in],
-     * each in [0, n_in). INVALID and nothing done where the arguments do not fit the matrix. All
-     * required. */
+     * INT8, INT4, FP8 (tables: INT8), takes numbers as they are. weight_order: of a kind that is
+     * ordered, [n_in], each in [0, n_in). INVALID and nothing done where the arguments do not fit
+     * the matrix. All required. */
     uint64_t (*weight_bytes)(glm4v_backend *b, const glm4v_weight_kind *kind);
     int (*weight_alloc)(glm4v_backend *b, glm4v_weight *w, const glm4v_weight_kind *kind,
                         glm4v_error *err);
@@ -151,6 +151,8 @@ typedef struct {
     int (*table_alloc)(glm4v_backend *b, glm4v_table *t, glm4v_form form, int32_t n_rows,
                        int32_t n_cols, glm4v_error *err);
     int (*table_fill)(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n, const float *rows);
+    int (*table_fill_codes)(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n,
+                            const glm4v_codes *codes);
     void (*table_free)(glm4v_backend *b, glm4v_table *t);
 
     /* y [T, n_cols] = table rows ids [T] (host memory). required */

@@ -159,6 +159,7 @@ static const glm4v_backend_ops cpu_ops = {
     .weight_free = glm4v_cpu_weight_free,
     .table_alloc = glm4v_cpu_table_alloc,
     .table_fill = glm4v_cpu_table_fill,
+    .table_fill_codes = glm4v_cpu_table_fill_codes,
     .table_free = glm4v_cpu_table_free,
     .embed = glm4v_cpu_embed,
     .linear = glm4v_cpu_linear,

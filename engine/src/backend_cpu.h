@@ -69,6 +69,8 @@ int glm4v_cpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int
                           int32_t n_cols, glm4v_error *err);
 int glm4v_cpu_table_fill(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n,
                          const float *rows);
+int glm4v_cpu_table_fill_codes(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n,
+                               const glm4v_codes *codes);
 void glm4v_cpu_table_free(glm4v_backend *b, glm4v_table *t);
 int glm4v_cpu_linear(glm4v_backend *b, void *y, int64_t ldy, const void *x, int64_t ldx,
                      const glm4v_weight *w, const float *bias, int32_t T, bool add);

@@ -257,3 +257,15 @@ int glm4v_cpu_table_fill(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t 
                              rows + (size_t)i * cols, cols);
     return 0;
 }
+
+int glm4v_cpu_table_fill_codes(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n,
+                               const glm4v_codes *codes)
+{
+    const size_t cols = (size_t)t->n_cols, at = (size_t)row * cols;
+    if (row < 0 || n < 0 || row > t->n_rows - n || t->form != GLM4V_FORM_INT8 || !codes->q ||
+        !codes->scale)
+        return GLM4V_ERR_INVALID;
+    memcpy((int8_t *)t->data + at, codes->q, (size_t)n * cols);
+    memcpy(t->scale + row, codes->scale, (size_t)n * sizeof *t->scale);
+    return 0;
+}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Configuration files to one checked struct: which family it is, what all families have in common
- * (stop ids, quantization), and the entry points. Sizes are read by the family's own file. */
+ * (stop ids), and the entry points. Sizes are read by the family's own file. */
 #include "config.h"
 
 #include <string.h>
@@ -69,24 +69,12 @@ static int read_family(glm4v_config *c, const json_t *root, glm4v_error *err)
 
 static int read_config(glm4v_config *c, const json_t *root, glm4v_error *err)
 {
-    const json_t *quantized = NULL;
     int rc;
     glm4v_config_default_processors(c);
     if (!json_is_object(root))
         return glm4v_fail(err, GLM4V_ERR_FORMAT, CONFIG ": is not an object");
-    if ((rc = read_family(c, root, err)) ||
-        (rc = glm4v_json_object(root, CONFIG, "quantization_config", &quantized, err)))
+    if ((rc = read_family(c, root, err)))
         return rc;
-    if (quantized) {
-        const char *method = "unnamed";
-        rc = glm4v_json_string(quantized, CONFIG ": quantization_config", "quant_method", &method,
-                               err);
-        return rc ? rc
-                  : glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                               CONFIG ": weights quantized by \"%.60s\" are not read; "
-                                      "take the unquantized checkpoint and the option quantization",
-                               method);
-    }
     rc = glm4v_config_read_glm4v(c, root, err);
     if (!rc)
         rc = add_stops(c, root, CONFIG, err);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Filling a plan: pieces of rows are read, widened to f32, checked and handed to the backend, which
- * quantizes and repacks them, by all threads of the pool at once. What a model costs while it loads
- * is its weights and one piece a thread. The caller works too, and calls progress between its
- * pieces. */
+ * quantizes and repacks them, by all threads of the pool at once. Rows that are quantized already
+ * are handed over as they are, or dequantized first where another form is wanted. What a model
+ * costs while it loads is its weights and one piece a thread. The caller works too, and calls
+ * progress between its pieces. */
 #define _GNU_SOURCE
 #include <inttypes.h>
 #include <math.h>
@@ -17,7 +18,10 @@
 #include "weights.h"
 
 #define PIECE_FLOATS                                                                               \
-    ((int64_t)1 << 18)       /* 1 MiB of f32: large enough for a disk, small enough for L2 */
+    ((int64_t)1 << 18) /* 1 MiB of f32: large enough for a disk, small enough for L2 */
+/* Codes, one a byte. By columns of the file more rows at a time: less, and shorter, reads */
+#define PIECE_CODES ((int64_t)1 << 20)
+#define PIECE_COLUMNS ((int64_t)4 << 20)
 #define ROW_STEP 16          /* weight_fill begins at multiples of it */
 #define PROGRESS_NS 50000000 /* at most 20 calls a second */
 
@@ -30,6 +34,8 @@ typedef struct {
     uint32_t *first; /* [items + 1]: number of the first piece of each item */
     float *buffer;   /* [threads][piece + row] */
     size_t buffer_floats, row_floats;
+    unsigned char *codes; /* [threads][q, scales, zero points, scratch]; sizes in bytes */
+    size_t q_size, scale_size, zero_size, codes_size;
     pthread_t caller;
     glm4v_progress_fn progress;
     void *progress_user;
@@ -49,37 +55,126 @@ static int64_t now_ns(void)
     return t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* Rows of one piece: a multiple of ROW_STEP, or all of a vector. */
-static int32_t rows_of_piece(const glm4v_item *item)
+/* ---- pieces ---- */
+
+static bool by_columns(const glm4v_source *s)
 {
-    if (item->kind == GLM4V_ITEM_VECTOR)
-        return item->n_out;
-    int64_t rows = PIECE_FLOATS / item->n_in / ROW_STEP * ROW_STEP;
+    return s->kind == GLM4V_SOURCE_AWQ || s->kind == GLM4V_SOURCE_GPTQ;
+}
+
+/* Rows whose numbers are at most `most`: a multiple of ROW_STEP, or all. */
+static int32_t rows_of(const glm4v_item *item, int64_t most)
+{
+    int64_t rows = most / item->n_in / ROW_STEP * ROW_STEP;
     if (rows < ROW_STEP)
         rows = ROW_STEP;
     return rows < item->n_out ? (int32_t)rows : item->n_out;
 }
 
+/* Rows of one piece. */
+static int32_t rows_of_piece(const glm4v_item *item)
+{
+    int64_t most = PIECE_FLOATS;
+    if (item->kind == GLM4V_ITEM_VECTOR)
+        return item->n_out;
+    for (int i = 0; i < item->n_sources; i++) {
+        const glm4v_source *s = &item->source[i];
+        const int64_t codes = by_columns(s) ? PIECE_COLUMNS : PIECE_CODES;
+        if (s->kind != GLM4V_SOURCE_PLAIN && codes > most)
+            most = codes;
+    }
+    return rows_of(item, most);
+}
+
+/* Rows of one source within some rows of an item. */
+typedef struct {
+    const glm4v_source *source;
+    int32_t row, n; /* of the source */
+} span;
+
+/* The first of rows [row, row + n) of item, as many as come from one source. */
+static span span_at(const glm4v_item *item, int32_t row, int32_t n)
+{
+    const glm4v_source *s = item->source;
+    while (row >= s->rows)
+        row -= s++->rows;
+    return (span) { s, row, n < s->rows - row ? n : s->rows - row };
+}
+
 /* ---- where numbers come from ---- */
 
-/* Rows [row, row + n) of an item: gathered from the tensors that lie one below the other in it. */
-static int read_rows(const loader *l, const glm4v_item *item, int32_t row, int32_t n, float *to,
-                     glm4v_error *err)
+/* Scales of one output: of the matrix in memory where it takes codes, else as stored. 0: nothing is
+ * quantized. */
+static int32_t groups_of(const glm4v_item *item)
 {
-    int32_t start = 0; /* of the source, in rows of the item */
-    for (int s = 0; s < item->n_sources && n; start += item->source[s++].rows) {
-        int32_t end = start + item->source[s].rows;
-        if (row >= end)
-            continue;
-        int32_t some = n < end - row ? n : end - row;
-        int rc = glm4v_source_read_f32(&item->source[s], l->checkpoint, row - start, some, to, err);
-        if (rc)
-            return rc;
-        to += (size_t)some * (size_t)item->n_in;
-        row += some;
-        n -= some;
+    const glm4v_weight_kind kind = glm4v_item_kind_of(item);
+    int32_t most = 0;
+    for (int i = 0; i < item->n_sources; i++)
+        if (item->source[i].groups > most)
+            most = item->source[i].groups;
+    return item->codes ? glm4v_kind_groups(&kind) : most;
+}
+
+/* Words of eight int4 codes lie in memory's order already: nothing to unpack. */
+static bool takes_words(const glm4v_item *item)
+{
+    bool words = item->codes && item->form == GLM4V_FORM_INT4 && !item->order;
+    for (int i = 0; i < item->n_sources; i++)
+        words = words && item->source[i].kind == GLM4V_SOURCE_PACKED;
+    return words;
+}
+
+/* The room for codes of rows from `at` on of a piece. */
+static glm4v_source_codes codes_at(const glm4v_source_codes *piece, const glm4v_item *item,
+                                   int32_t at)
+{
+    const size_t q = (size_t)at * (size_t)item->n_in;
+    const size_t scale = (size_t)at * (size_t)piece->groups;
+    return (glm4v_source_codes) {
+        .q = piece->q ? piece->q + q : NULL,
+        .scale = piece->scale + scale,
+        .zero = piece->zero + scale,
+        .groups = piece->groups,
+        .scratch = piece->q ? piece->scratch : (char *)piece->scratch + q / 2,
+    };
+}
+
+/* Codes of rows [row, row + n), for the sources that have them. */
+static int read_codes(const loader *l, const glm4v_item *item, const glm4v_source_codes *piece,
+                      int32_t row, int32_t n, glm4v_error *err)
+{
+    const glm4v_weight_kind kind = glm4v_item_kind_of(item);
+    int rc = 0;
+    for (int32_t at = 0; !rc && at < n;) {
+        const span s = span_at(item, row + at, n - at);
+        const glm4v_source_codes codes = codes_at(piece, item, at);
+        if (s.source->kind != GLM4V_SOURCE_PLAIN)
+            rc = glm4v_source_read_codes(s.source, l->checkpoint, s.row, s.n, &codes, err);
+        if (!rc && item->codes)
+            glm4v_source_convert(s.source, &codes, s.n, &kind, item->order);
+        at += s.n;
     }
-    return 0;
+    return rc;
+}
+
+/* Rows [row, row + n) of an item as f32; the first is number `at` of the piece whose codes were
+ * read. */
+static int read_rows(const loader *l, const glm4v_item *item, const glm4v_source_codes *piece,
+                     int32_t at, int32_t row, int32_t n, float *to, glm4v_error *err)
+{
+    int rc = 0;
+    for (int32_t end = row + n; !rc && row < end;) {
+        const span s = span_at(item, row, end - row);
+        const glm4v_source_codes codes = codes_at(piece, item, at);
+        if (s.source->kind == GLM4V_SOURCE_PLAIN)
+            rc = glm4v_source_read_f32(s.source, l->checkpoint, s.row, s.n, to, err);
+        else
+            glm4v_source_dequantize(s.source, &codes, s.n, to);
+        to += (size_t)s.n * (size_t)item->n_in;
+        row += s.n;
+        at += s.n;
+    }
+    return rc;
 }
 
 static uint64_t mix(uint64_t x)
@@ -183,13 +278,35 @@ static void fail_with(loader *l, const glm4v_error *error)
     atomic_store(&l->stop, true);
 }
 
-static int load_piece(loader *l, const glm4v_item *item, int32_t row, int32_t n, float *rows,
-                      glm4v_error *err)
+static int not_stored(const glm4v_item *item, int rc, glm4v_error *err)
+{
+    return glm4v_fail(err, rc, "a matrix of %d x %d could not be stored on the device", item->n_out,
+                      item->n_in);
+}
+
+/* Rows that stay as they are quantized. */
+static int store_codes(loader *l, const glm4v_item *item, int32_t row, int32_t n,
+                       const glm4v_source_codes *c, glm4v_error *err)
+{
+    glm4v_backend *b = l->model->stages[item->stage].backend;
+    const glm4v_codes codes = { .q = c->q,
+                                .words = c->q ? NULL : c->scratch,
+                                .scale = c->scale,
+                                .zero = item->zeros ? c->zero : NULL };
+    int rc = item->kind == GLM4V_ITEM_TABLE
+                 ? b->ops->table_fill_codes(b, item->to.table, row, n, &codes)
+                 : b->ops->weight_fill_codes(b, item->to.linear, row, n, &codes);
+    return rc ? not_stored(item, rc, err) : 0;
+}
+
+/* Rows that become f32 on the way. */
+static int load_rows(loader *l, const glm4v_item *item, const glm4v_source_codes *piece, int32_t at,
+                     int32_t row, int32_t n, float *rows, glm4v_error *err)
 {
     size_t count = (size_t)n * (size_t)item->n_in;
     int rc = 0;
     if (l->checkpoint)
-        rc = read_rows(l, item, row, n, rows, err);
+        rc = read_rows(l, item, piece, at, row, n, rows, err);
     else
         random_rows(l, item, row, n, rows);
     if (!rc && l->checkpoint)
@@ -199,13 +316,41 @@ static int load_piece(loader *l, const glm4v_item *item, int32_t row, int32_t n,
     if (item->pixels > 1)
         turn_rows(rows, n, item->n_in, item->pixels, rows + l->buffer_floats - l->row_floats);
     rc = store(l, item, row, n, rows);
-    if (rc)
-        return glm4v_fail(err, rc, "a matrix of %d x %d could not be stored on the device",
-                          item->n_out, item->n_in);
-    uint64_t size =
-        l->checkpoint ? glm4v_dtype_size(item->source[0].tensor->dtype) : sizeof(uint16_t);
-    atomic_fetch_add(&l->done, count * size);
-    return 0;
+    return rc ? not_stored(item, rc, err) : 0;
+}
+
+/* Bytes of the files that n rows of item are. */
+static uint64_t bytes_of(const loader *l, const glm4v_item *item, int32_t row, int32_t n)
+{
+    uint64_t bytes = 0;
+    if (!l->checkpoint)
+        return (uint64_t)n * (uint64_t)item->n_in * sizeof(uint16_t);
+    for (int32_t at = 0; at < n;) {
+        const span s = span_at(item, row + at, n - at);
+        bytes += glm4v_source_bytes(s.source) / (uint64_t)s.source->rows * (uint64_t)s.n;
+        at += s.n;
+    }
+    return bytes;
+}
+
+static int load_piece(loader *l, const glm4v_item *item, int32_t row, int32_t n, uint32_t thread,
+                      glm4v_error *err)
+{
+    unsigned char *base = l->codes + thread * l->codes_size;
+    const glm4v_source_codes codes = { .q = takes_words(item) ? NULL : base,
+                                       .scale = (float *)(base + l->q_size),
+                                       .zero = base + l->q_size + l->scale_size,
+                                       .groups = groups_of(item),
+                                       .scratch = base + l->q_size + l->scale_size + l->zero_size };
+    const int32_t step = item->kind == GLM4V_ITEM_VECTOR ? n : rows_of(item, PIECE_FLOATS);
+    int rc = codes.groups ? read_codes(l, item, &codes, row, n, err) : 0;
+    if (!rc && item->codes)
+        rc = store_codes(l, item, row, n, &codes, err);
+    for (int32_t at = 0; !rc && !item->codes && at < n; at += step)
+        rc = load_rows(l, item, &codes, at, row + at, n - at < step ? n - at : step,
+                       l->buffer + thread * l->buffer_floats, err);
+    atomic_fetch_add(&l->done, bytes_of(l, item, row, n));
+    return rc;
 }
 
 /* Of the caller's thread only: tell how far it is, unless that was said just now. */
@@ -249,35 +394,74 @@ static void run_piece(void *user, uint32_t i, uint32_t thread)
     int32_t row = (int32_t)(i - l->first[index]) * step;
     int32_t n = step < item->n_out - row ? step : item->n_out - row;
     glm4v_error error = { 0 };
-    if (load_piece(l, item, row, n, l->buffer + thread * l->buffer_floats, &error))
+    if (load_piece(l, item, row, n, thread, &error))
         fail_with(l, &error);
 }
 
 /* ---- set-up ---- */
 
+static size_t up(size_t n)
+{
+    return (n + 63) / 64 * 64; /* threads share no cache line */
+}
+
+static void at_least(size_t *most, size_t n)
+{
+    *most = n > *most ? n : *most;
+}
+
 /* Number the pieces and find the largest. */
-static int prepare(loader *l, uint32_t n_threads, glm4v_error *err)
+static void number_pieces(loader *l)
 {
     const glm4v_plan *plan = l->plan;
-    l->first = glm4v_alloc((size_t)plan->n + 1, sizeof *l->first);
-    if (!l->first)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to load the weights");
-    size_t largest = 0;
+    size_t floats = 0, q = 0, scales = 0, scratch = 0;
     for (uint32_t i = 0; i < plan->n; i++) {
         const glm4v_item *item = &plan->items[i];
-        int32_t rows = rows_of_piece(item);
-        size_t floats = (size_t)rows * (size_t)item->n_in;
+        const int32_t rows = rows_of_piece(item), groups = groups_of(item);
+        const int32_t step = item->kind == GLM4V_ITEM_VECTOR ? rows : rows_of(item, PIECE_FLOATS);
         l->first[i + 1] = l->first[i] + (uint32_t)((item->n_out + rows - 1) / rows);
-        largest = floats > largest ? floats : largest;
-        if (item->pixels > 1 && (size_t)item->n_in > l->row_floats)
-            l->row_floats = (size_t)item->n_in;
+        at_least(&floats, (size_t)step * (size_t)item->n_in);
+        if (item->pixels > 1)
+            at_least(&l->row_floats, (size_t)item->n_in);
+        at_least(&scales, (size_t)rows * (size_t)groups);
+        if (groups && !takes_words(item))
+            at_least(&q, (size_t)rows * (size_t)item->n_in);
+        for (int s = 0; s < item->n_sources; s++)
+            at_least(&scratch, glm4v_source_scratch(&item->source[s], rows));
     }
-    l->buffer_floats = (largest + l->row_floats + 15) / 16 * 16;
+    l->buffer_floats = up((floats + l->row_floats) * sizeof(float)) / sizeof(float);
+    l->q_size = up(q);
+    l->scale_size = up(scales * sizeof(float));
+    l->zero_size = up(scales);
+    l->codes_size = l->q_size + l->scale_size + l->zero_size + up(scratch);
+}
+
+static int prepare(loader *l, uint32_t n_threads, glm4v_error *err)
+{
+    l->first = glm4v_alloc((size_t)l->plan->n + 1, sizeof *l->first);
+    if (!l->first)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to load the weights");
+    number_pieces(l);
     l->buffer = glm4v_alloc_aligned((size_t)n_threads * l->buffer_floats, sizeof *l->buffer);
-    return l->buffer ? 0
-                     : glm4v_fail(err, GLM4V_ERR_NOMEM,
-                                  "no memory for %zu numbers read by each of %" PRIu32 " threads",
-                                  l->buffer_floats, n_threads);
+    l->codes = glm4v_alloc_aligned((size_t)n_threads, l->codes_size);
+    return l->buffer && l->codes
+               ? 0
+               : glm4v_fail(err, GLM4V_ERR_NOMEM,
+                            "no memory for %zu bytes read by each of %" PRIu32 " threads",
+                            l->buffer_floats * sizeof *l->buffer + l->codes_size, n_threads);
+}
+
+/* Matrices whose inputs are permuted get their order before their rows. */
+static int set_orders(const loader *l, glm4v_error *err)
+{
+    int rc = 0;
+    for (uint32_t i = 0; !rc && i < l->plan->n; i++) {
+        const glm4v_item *item = &l->plan->items[i];
+        glm4v_backend *b = l->model->stages[item->stage].backend;
+        if (item->order && (rc = b->ops->weight_order(b, item->to.linear, item->order)))
+            rc = not_stored(item, rc, err);
+    }
+    return rc;
 }
 
 int glm4v_plan_load(const glm4v_plan *plan, glm4v_model *model, const glm4v_checkpoint *checkpoint,
@@ -293,6 +477,8 @@ int glm4v_plan_load(const glm4v_plan *plan, glm4v_model *model, const glm4v_chec
                  .progress_user = progress_user,
                  .caller = pthread_self() };
     int rc = prepare(&l, glm4v_pool_threads(pool), err);
+    if (!rc)
+        rc = set_orders(&l, err);
     if (rc)
         goto done;
     pthread_mutex_init(&l.lock, NULL);
@@ -308,6 +494,7 @@ int glm4v_plan_load(const glm4v_plan *plan, glm4v_model *model, const glm4v_chec
     if (rc && err)
         *err = l.error;
 done:
+    glm4v_free(l.codes);
     glm4v_free(l.buffer);
     glm4v_free(l.first);
     return rc;

@@ -184,11 +184,6 @@ static int set_hash(builder *b, const char *dir, glm4v_error *err)
 
 static void set_info(builder *b, const char *dir)
 {
-    static const char *const stored[GLM4V_N_DTYPES] = {
-        [GLM4V_DTYPE_F32] = "fp32",
-        [GLM4V_DTYPE_F16] = "fp16",
-        [GLM4V_DTYPE_BF16] = "bf16",
-    };
     glm4v_model *m = b->model;
     glm4v_model_info *info = &m->info;
     const glm4v_text_config *t = &m->config.text;
@@ -198,7 +193,7 @@ static void set_info(builder *b, const char *dir)
              glm4v_template_name(m->chat.format));
     set_name(info->name, sizeof info->name, dir);
     snprintf(info->stored_form, sizeof info->stored_form, "%s",
-             b->checkpoint ? stored[m->plan.stored] : "random");
+             b->checkpoint ? glm4v_stored_name(m->plan.stored) : "random");
     for (int part = 0; part < GLM4V_N_PARTS; part++)
         snprintf(info->form[part], sizeof info->form[part], "%s", glm4v_form_name(m->form[part]));
     info->n_parameters = m->plan.parameters;
@@ -231,6 +226,7 @@ static void destroy(glm4v_model *m)
 {
     glm4v_plan_free(&m->plan, m);
     glm4v_plan_clear(&m->plan);
+    glm4v_quantization_config_free(&m->quantized);
     glm4v_free(m->vision.layers);
     glm4v_free(m->layers);
     for (int32_t i = 0; i < m->n_stages; i++)
@@ -261,7 +257,9 @@ static int examine(builder *b, const char *dir, glm4v_error *err)
     if ((rc = read_config(b, dir, err)) || (rc = open_tokenizer(b, dir, err)) ||
         (rc = open_preprocessors(b, err)) || (rc = make_stages(m, b->options.device, err)))
         return rc;
-    if (!b->options.random_weights && (rc = glm4v_checkpoint_open(&b->checkpoint, dir, err)))
+    if (!b->options.random_weights &&
+        ((rc = glm4v_quantization_config_read(&m->quantized, dir, &m->log, err)) ||
+         (rc = glm4v_checkpoint_open(&b->checkpoint, dir, err))))
         return rc;
     m->layers = glm4v_alloc((size_t)m->config.text.layers, sizeof *m->layers);
     m->vision.layers = glm4v_alloc((size_t)m->config.vision.layers, sizeof *m->vision.layers);
@@ -324,6 +322,7 @@ static int load(builder *b)
     if (!rc)
         rc = glm4v_plan_load(&m->plan, m, b->checkpoint, b->options.random_seed,
                              b->options.progress, b->options.progress_user, &b->error);
+    glm4v_plan_loaded(&m->plan);
     return rc;
 }
 

@@ -64,6 +64,7 @@ struct glm4v_model {
     glm4v_model_info info;
     glm4v_log log;
     glm4v_form form[GLM4V_N_PARTS];
+    glm4v_quantization_config *quantized; /* of the checkpoint; NULL: none */
     /* NULL with weights_only, and with random_weights where there is none */
     glm4v_tokenizer *tokenizer;
     glm4v_chat chat;

@@ -50,12 +50,13 @@ int glm4v_list_source(glm4v_lister *l, glm4v_item *item, const char *name, const
     if (!l->checkpoint)
         return 0;
     glm4v_source *source = &item->source[item->n_sources];
-    int rc = glm4v_source_find(source, l->checkpoint, name, shape, rank, l->err);
+    int rc =
+        glm4v_source_find(source, l->checkpoint, l->model->quantized, name, shape, rank, l->err);
     if (rc)
         return rc;
-    const glm4v_dtype dtype = source->tensor->dtype;
-    l->of_dtype[dtype] += (uint64_t)source->rows * (uint64_t)source->n_in;
-    if (item->kind != GLM4V_ITEM_VECTOR && glm4v_form_of_stored(dtype) == GLM4V_FORM_F32)
+    l->of_stored[glm4v_source_stored(source)] += (uint64_t)source->rows * (uint64_t)source->n_in;
+    if (item->kind != GLM4V_ITEM_VECTOR && source->kind == GLM4V_SOURCE_PLAIN &&
+        glm4v_form_of_stored(source->tensor->dtype) == GLM4V_FORM_F32)
         l->stored[item->part] = GLM4V_FORM_F32;
     l->plan->bytes += glm4v_source_bytes(source);
     item->n_sources++;
@@ -76,7 +77,7 @@ static const char *full_name(char out[GLM4V_NAME_SIZE], const glm4v_module *mod,
 bool glm4v_list_has(const glm4v_lister *l, const glm4v_module *mod, const char *name)
 {
     char full[GLM4V_NAME_SIZE];
-    return l->checkpoint && glm4v_checkpoint_find(l->checkpoint, full_name(full, mod, name));
+    return l->checkpoint && glm4v_source_exists(l->checkpoint, full_name(full, mod, name));
 }
 
 /* One item from one tensor of any shape. */
@@ -175,46 +176,145 @@ int glm4v_list_no_layer(const glm4v_lister *l, const glm4v_module *mod, const ch
 
 /* ---- the whole plan ---- */
 
-static void choose_forms(glm4v_lister *l, const glm4v_quantization *q)
+/* What was quantized in a way that no matrix in memory has. */
+typedef struct {
+    uint32_t matrices;
+    uint64_t numbers;
+    const char *first; /* of them, and why */
+    char why[80];
+} widened;
+
+/* Take the item's sources as they are quantized. */
+static int keep_codes(glm4v_lister *l, glm4v_item *item, const glm4v_weight_kind *kind)
+{
+    item->codes = true;
+    item->form = kind->form;
+    item->zeros = kind->zeros;
+    item->blocks = kind->blocks;
+    if (!kind->ordered)
+        return 0;
+    item->order = glm4v_alloc((size_t)item->n_in, sizeof *item->order);
+    if (!item->order)
+        return glm4v_fail(l->err, GLM4V_ERR_NOMEM, "no memory for an order of %d inputs",
+                          item->n_in);
+    glm4v_source_order(&item->source[0], item->order);
+    return 0;
+}
+
+static bool is_quantized(const glm4v_item *item)
+{
+    for (int s = 0; s < item->n_sources; s++)
+        if (item->source[s].kind != GLM4V_SOURCE_PLAIN)
+            return true;
+    return false;
+}
+
+/* The form of a matrix or a table: what the option names, else what is stored. */
+static int choose_form(glm4v_lister *l, const glm4v_quantization *q, glm4v_item *item, widened *w)
+{
+    const glm4v_form form = l->model->form[item->part];
+    const bool linear = item->kind == GLM4V_ITEM_LINEAR, quantized = is_quantized(item);
+    glm4v_weight_kind kind;
+    char why[sizeof w->why];
+    item->form = !linear                                 ? form
+                 : item->fine && form == GLM4V_FORM_INT4 ? GLM4V_FORM_INT8
+                                                         : glm4v_form_of_linear(form, item->n_in);
+    if (!quantized)
+        return 0;
+    bool exact = glm4v_sources_kind(&kind, item->source, item->n_sources, why, sizeof why);
+    if (!linear && exact && kind.form != GLM4V_FORM_INT8) {
+        snprintf(why, sizeof why, "a table of %s", glm4v_form_name(kind.form));
+        exact = false;
+    }
+    if (exact && (!q->set[item->part] || kind.form == form || kind.form == item->form))
+        return keep_codes(l, item, &kind);
+    if (q->set[item->part])
+        return 0;
+    item->form = GLM4V_FORM_BF16;
+    if (!w->matrices++) {
+        w->first = item->source[0].tensor->name;
+        memcpy(w->why, why, sizeof why);
+    }
+    w->numbers += (uint64_t)item->n_out * (uint64_t)item->n_in;
+    return 0;
+}
+
+/* A part that is stored in several forms is called by the one most of its numbers have. */
+static void name_part(glm4v_lister *l, glm4v_part part)
+{
+    uint64_t numbers[GLM4V_N_FORMS] = { 0 };
+    bool any = false;
+    for (uint32_t i = 0; i < l->plan->n; i++) {
+        const glm4v_item *item = &l->plan->items[i];
+        if (item->part != part ||
+            (item->kind != GLM4V_ITEM_LINEAR && item->kind != GLM4V_ITEM_TABLE))
+            continue;
+        any |= is_quantized(item);
+        numbers[item->form] += (uint64_t)item->n_out * (uint64_t)item->n_in;
+    }
+    for (int form = 0; any && form < GLM4V_N_FORMS; form++)
+        if (numbers[form] > numbers[l->model->form[part]])
+            l->model->form[part] = (glm4v_form)form;
+}
+
+static int choose_forms(glm4v_lister *l, const glm4v_quantization *q)
 {
     glm4v_model *model = l->model;
+    widened w = { 0 };
+    int rc = 0;
     for (int part = 0; part < GLM4V_N_PARTS; part++)
         model->form[part] = q->set[part] ? q->form[part] : l->stored[part];
-    for (uint32_t i = 0; i < l->plan->n; i++) {
+    for (uint32_t i = 0; !rc && i < l->plan->n; i++) {
         glm4v_item *item = &l->plan->items[i];
-        const glm4v_form form = model->form[item->part];
-        if (item->kind == GLM4V_ITEM_LINEAR)
-            item->form = item->fine && form == GLM4V_FORM_INT4
-                             ? GLM4V_FORM_INT8
-                             : glm4v_form_of_linear(form, item->n_in);
-        else if (item->kind == GLM4V_ITEM_TABLE)
-            item->form = model->form[item->part];
+        if (item->kind == GLM4V_ITEM_LINEAR || item->kind == GLM4V_ITEM_TABLE)
+            rc = choose_form(l, q, item, &w);
     }
+    for (int part = 0; !rc && part < GLM4V_N_PARTS; part++)
+        if (!q->set[part])
+            name_part(l, (glm4v_part)part);
+    if (!rc && w.matrices)
+        glm4v_log_line(&model->log, GLM4V_LOG_WARNING,
+                       "%" PRIu32 " matrices (the first is \"%s\") are quantized in a way that is "
+                       "not computed with: %s; they are widened to bf16 and take %" PRIu64
+                       " MiB. The option quantization can name a smaller form",
+                       w.matrices, w.first, w.why, w.numbers * 2 >> 20);
+    return rc;
 }
 
 int glm4v_plan_make(glm4v_plan *plan, glm4v_model *model, const glm4v_checkpoint *checkpoint,
                     const glm4v_quantization *q, glm4v_error *err)
 {
     glm4v_lister l = { .plan = plan, .model = model, .checkpoint = checkpoint, .err = err };
-    *plan = (glm4v_plan) { .stored = GLM4V_DTYPE_BF16 };
+    *plan = (glm4v_plan) { .stored = GLM4V_STORED_BF16 };
     for (int part = 0; part < GLM4V_N_PARTS; part++)
         l.stored[part] = GLM4V_FORM_BF16;
     int rc = glm4v_list_glm4v(&l);
-    if (rc) {
-        glm4v_plan_clear(plan);
-        return rc;
-    }
-    for (int i = 0; i < GLM4V_N_DTYPES; i++)
-        if (l.of_dtype[i] > l.of_dtype[plan->stored])
-            plan->stored = (glm4v_dtype)i;
+    for (int i = 0; i < GLM4V_N_STORED; i++)
+        if (l.of_stored[i] > l.of_stored[plan->stored])
+            plan->stored = (glm4v_stored)i;
     if (!checkpoint)
         plan->bytes = plan->parameters * sizeof(uint16_t);
-    choose_forms(&l, q);
-    return 0;
+    if (!rc)
+        rc = choose_forms(&l, q);
+    if (rc)
+        glm4v_plan_clear(plan);
+    return rc;
+}
+
+void glm4v_plan_loaded(glm4v_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->n; i++) {
+        glm4v_item *item = &plan->items[i];
+        for (int s = 0; s < item->n_sources; s++)
+            glm4v_source_clear(&item->source[s]);
+        glm4v_free(item->order);
+        item->order = NULL;
+    }
 }
 
 void glm4v_plan_clear(glm4v_plan *plan)
 {
+    glm4v_plan_loaded(plan);
     glm4v_free(plan->items);
     *plan = (glm4v_plan) { 0 };
 }
@@ -229,9 +329,14 @@ static uint64_t table_bytes(const glm4v_item *item)
            (item->form == GLM4V_FORM_INT8 ? (uint64_t)item->n_out * sizeof(float) : 0);
 }
 
-static glm4v_weight_kind kind_of(const glm4v_item *item)
+glm4v_weight_kind glm4v_item_kind_of(const glm4v_item *item)
 {
-    return (glm4v_weight_kind) { .form = item->form, .n_out = item->n_out, .n_in = item->n_in };
+    return (glm4v_weight_kind) { .form = item->form,
+                                 .n_out = item->n_out,
+                                 .n_in = item->n_in,
+                                 .zeros = item->zeros,
+                                 .blocks = item->blocks,
+                                 .ordered = item->order != NULL };
 }
 
 uint64_t glm4v_plan_memory(const glm4v_plan *plan, const glm4v_model *model)
@@ -240,7 +345,7 @@ uint64_t glm4v_plan_memory(const glm4v_plan *plan, const glm4v_model *model)
     for (uint32_t i = 0; i < plan->n; i++) {
         const glm4v_item *item = &plan->items[i];
         glm4v_backend *b = model->stages[item->stage].backend;
-        const glm4v_weight_kind kind = kind_of(item);
+        const glm4v_weight_kind kind = glm4v_item_kind_of(item);
         if (item->kind == GLM4V_ITEM_LINEAR)
             bytes += b->ops->weight_bytes(b, &kind);
         else if (item->kind == GLM4V_ITEM_TABLE)
@@ -254,7 +359,7 @@ uint64_t glm4v_plan_memory(const glm4v_plan *plan, const glm4v_model *model)
 static int allocate(const glm4v_item *item, glm4v_backend *b, glm4v_error *err)
 {
     size_t n = (size_t)item->n_out * (size_t)item->n_in;
-    const glm4v_weight_kind kind = kind_of(item);
+    const glm4v_weight_kind kind = glm4v_item_kind_of(item);
     void *data = NULL;
     int rc;
     switch (item->kind) {

@@ -30,8 +30,11 @@ typedef struct {
         float **vector;
     } to;
     int32_t n_out, n_in;
-    int32_t pixels; /* > 1: rows lie as [channel][pixel] in the file and are turned around */
-    bool fine;      /* stays int8 under int4: a small part of the model where int4 costs much */
+    bool codes;         /* stays quantized as stored: the sources' codes are taken as they are */
+    bool zeros, blocks; /* of such a matrix: see glm4v_weight_kind */
+    int32_t *order;     /* [n_in] the order of its inputs, owned; NULL: as they are */
+    int32_t pixels;     /* > 1: rows lie as [channel][pixel] in the file and are turned around */
+    bool fine;          /* stays int8 under int4: a small part of the model where int4 costs much */
     float random_mean, random_scale;        /* of seeded random weights */
     int n_sources;                          /* 0: no checkpoint */
     glm4v_source source[GLM4V_MAX_SOURCES]; /* their rows one below the other are this item's */
@@ -42,7 +45,7 @@ typedef struct {
     uint32_t n, capacity;
     uint64_t bytes;      /* to read from files (of random numbers: to make) */
     uint64_t parameters; /* numbers in all items */
-    glm4v_dtype stored;  /* dtype of most of them */
+    glm4v_stored stored; /* what most of them are stored as */
 } glm4v_plan;
 
 /* Make the plan of model, whose config is read and whose layer arrays are allocated; sets
@@ -51,6 +54,11 @@ typedef struct {
 int glm4v_plan_make(glm4v_plan *plan, struct glm4v_model *model, const glm4v_checkpoint *checkpoint,
                     const glm4v_quantization *q, glm4v_error *err);
 void glm4v_plan_clear(glm4v_plan *plan);
+/* Free what only loading needs. */
+void glm4v_plan_loaded(glm4v_plan *plan);
+
+/* What a matrix of the plan has to hold. */
+glm4v_weight_kind glm4v_item_kind_of(const glm4v_item *item);
 
 /* Bytes that the items take in memory. */
 uint64_t glm4v_plan_memory(const glm4v_plan *plan, const struct glm4v_model *model);

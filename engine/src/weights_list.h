@@ -15,8 +15,8 @@ typedef struct {
     glm4v_plan *plan;
     struct glm4v_model *model;
     const glm4v_checkpoint *checkpoint; /* NULL: random weights */
-    uint64_t of_dtype[GLM4V_N_DTYPES];  /* numbers stored as each */
-    glm4v_form stored[GLM4V_N_PARTS];   /* form that keeps all matrices of the part exactly */
+    uint64_t of_stored[GLM4V_N_STORED]; /* numbers stored as each */
+    glm4v_form stored[GLM4V_N_PARTS];   /* form that keeps all plain matrices of the part exactly */
     glm4v_error *err;
 } glm4v_lister;
 
@@ -42,7 +42,7 @@ glm4v_item *glm4v_list_item(glm4v_lister *l, glm4v_item_kind kind, glm4v_part pa
 int glm4v_list_source(glm4v_lister *l, glm4v_item *item, const char *name, const int64_t *shape,
                       int rank);
 
-/* Whether the checkpoint has that tensor; false with random weights. */
+/* Whether the checkpoint has that tensor, or the module quantized; false with random weights. */
 bool glm4v_list_has(const glm4v_lister *l, const glm4v_module *mod, const char *name);
 /* More layers in the files than in config.json: the two belong to different models. mod: of the
  * first layer that may not be there, key: of config.json. */
