@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* How an application reads captions, three ways side by side:
- *   meta   on the frame that was described, in the video branch (here an appsink); the boxes that an
- *          answer names are regions of interest there
+ *   meta   on the frame that was described, in the video branch (here an appsink); boxes
+ *          that the answer names are regions of interest there
  *   bus    as element message "glm4vdescribe-result"
  *   text   as text/x-raw buffers with time and duration, from the request pad "text" (here an
  *          appsink)

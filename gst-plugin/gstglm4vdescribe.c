@@ -763,7 +763,8 @@ gst_glm4v_describe_init (GstGlm4vDescribe * self)
   self->sinkpad = gst_pad_new_from_static_template (&sink_template, "sink");
   gst_pad_set_chain_function (self->sinkpad, GST_DEBUG_FUNCPTR (chain));
   gst_pad_set_event_function (self->sinkpad, GST_DEBUG_FUNCPTR (sink_event));
-  gst_pad_set_query_function (self->sinkpad, GST_DEBUG_FUNCPTR (gst_glm4v_query_sink));
+  gst_pad_set_query_function (self->sinkpad,
+      GST_DEBUG_FUNCPTR (gst_glm4v_query_sink));
   gst_pad_set_iterate_internal_links_function (self->sinkpad,
       GST_DEBUG_FUNCPTR (internal_links));
   GST_PAD_SET_PROXY_CAPS (self->sinkpad);
@@ -771,7 +772,8 @@ gst_glm4v_describe_init (GstGlm4vDescribe * self)
   gst_element_add_pad (element, self->sinkpad);
 
   self->srcpad = gst_pad_new_from_static_template (&src_template, "src");
-  gst_pad_set_query_function (self->srcpad, GST_DEBUG_FUNCPTR (gst_glm4v_query_src));
+  gst_pad_set_query_function (self->srcpad,
+      GST_DEBUG_FUNCPTR (gst_glm4v_query_src));
   gst_pad_set_iterate_internal_links_function (self->srcpad,
       GST_DEBUG_FUNCPTR (internal_links));
   GST_PAD_SET_PROXY_CAPS (self->srcpad);
