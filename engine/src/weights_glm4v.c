@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Names and shapes of every tensor of family glm4v. Two sets of prefixes are met in checkpoints,
- * and gate and up of an MLP either fused or apart. Source: section 2 of the family's facts
+/* Names and shapes of every tensor of family glm4v. Several prefixes are met in checkpoints, and
+ * gate and up of an MLP either fused or apart. Source: section 2 of the family's facts
  * (docs/model.md). */
 #define _GNU_SOURCE
 #include <stdio.h>
+#include <string.h>
 
 #include "error.h"
 #include "model.h"
@@ -66,7 +67,10 @@ static int add_head(glm4v_lister *l, const char *text, int32_t stage)
 {
     glm4v_model *model = l->model;
     const glm4v_text_config *t = &model->config.text;
-    const glm4v_module head = { "", "", -1, GLM4V_PART_LM_HEAD, stage };
+    /* beside the text model, or one up where that has a prefix of its own */
+    const glm4v_module outer = { "language_model.", "", -1, GLM4V_PART_LM_HEAD, stage };
+    const bool inside = glm4v_list_has(l, &outer, "lm_head.weight");
+    const glm4v_module head = { inside ? outer.prefix : "", "", -1, GLM4V_PART_LM_HEAD, stage };
     const glm4v_module tie = { text, "", -1, GLM4V_PART_LM_HEAD, stage };
     /* a head that is missing though config.json says it is not the embedding is damage, no tie */
     bool tied = t->tied || (t->tied_by_default && l->checkpoint &&
@@ -169,33 +173,37 @@ static int add_vision(glm4v_lister *l, const char *prefix)
 
 /* ---- the whole list ---- */
 
-/* The first of two prefixes under which `name` is there. */
-static int find_prefix(glm4v_lister *l, const char **prefix, const char *first, const char *second,
+/* The prefix under which `name` is there: one of n, and the first without a checkpoint. */
+static int find_prefix(glm4v_lister *l, const char **prefix, const char *const *prefixes, int n,
                        const char *name)
 {
-    const glm4v_module a = { first, "", -1, GLM4V_PART_TEXT, 0 };
-    const glm4v_module b = { second, "", -1, GLM4V_PART_TEXT, 0 };
-    *prefix = first;
-    if (!l->checkpoint || glm4v_list_has(l, &a, name))
-        return 0;
-    *prefix = second;
-    if (glm4v_list_has(l, &b, name))
-        return 0;
+    char tried[160] = "";
+    for (int i = 0; i < n; i++) {
+        const glm4v_module mod = { prefixes[i], "", -1, GLM4V_PART_TEXT, 0 };
+        const size_t used = strlen(tried);
+        *prefix = prefixes[i];
+        if (!l->checkpoint || glm4v_list_has(l, &mod, name))
+            return 0;
+        snprintf(tried + used, sizeof tried - used, "%s\"%s%s\"", i ? " nor " : "", prefixes[i],
+                 i ? "..." : name);
+    }
     bool any = glm4v_checkpoint_count(l->checkpoint) > 0;
     return glm4v_fail(l->err, GLM4V_ERR_FORMAT,
-                      "%.80s: neither \"%s%s\" nor \"%s%s\" is there (the first tensor is "
-                      "\"%.80s\")",
-                      glm4v_checkpoint_file(l->checkpoint, 0), first, name, second, name,
+                      "%.80s: neither %s is there (the first tensor is \"%.80s\")",
+                      glm4v_checkpoint_file(l->checkpoint, 0), tried,
                       any ? glm4v_checkpoint_at(l->checkpoint, 0)->name : "none");
 }
 
 int glm4v_list_glm4v(glm4v_lister *l)
 {
     const glm4v_config *c = &l->model->config;
+    static const char *const texts[] = { "model.language_model.", "model.", "language_model.model.",
+                                         "language_model." };
+    static const char *const visions[] = { "model.visual.", "visual." };
     const char *text, *vision;
     int rc;
-    if ((rc = find_prefix(l, &text, "model.language_model.", "model.", "embed_tokens.weight")) ||
-        (rc = find_prefix(l, &vision, "model.visual.", "visual.", "patch_embed.proj.weight")))
+    if ((rc = find_prefix(l, &text, texts, 4, "embed_tokens.weight")) ||
+        (rc = find_prefix(l, &vision, visions, 2, "patch_embed.proj.weight")))
         return rc;
     const glm4v_module layer = { text, "layers", c->text.layers, GLM4V_PART_TEXT, 0 };
     const glm4v_module block = { vision, "blocks", c->vision.layers, GLM4V_PART_VISION, 0 };

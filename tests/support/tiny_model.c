@@ -127,18 +127,27 @@ static uint64_t count_of(const tensor *t)
     return n;
 }
 
+/* The names that other programs give: without a part of the prefix, or with another. */
+static void rename_tensor(char *out, size_t size, const char *name, const tiny_model_options *o)
+{
+    const char *text = o->short_prefix ? "model." : "language_model.model.";
+    if (!o->short_prefix && !o->outer_prefix)
+        snprintf(out, size, "%s", name);
+    else if (!strncmp(name, "lm_head", 7))
+        snprintf(out, size, "%s%s", o->outer_prefix ? "language_model." : "", name);
+    else if (!strncmp(name, "model.language_model.", 21))
+        snprintf(out, size, "%s%s", text, name + 21);
+    else
+        snprintf(out, size, "%s", name + 6); /* model.visual. -> visual. */
+}
+
 /* Append one tensor. The zero-terminated shape follows. */
 static tensor *add(tensor_list *list, const char *name, ...)
 {
     tensor *t = &list->t[list->n++];
     *t = (tensor) { .rank = 0 };
     snprintf(t->source, sizeof t->source, "%s", name);
-    if (!list->options->short_prefix || !strncmp(name, "lm_head", 7))
-        snprintf(t->name, sizeof t->name, "%s", name);
-    else if (!strncmp(name, "model.language_model.", 21))
-        snprintf(t->name, sizeof t->name, "model.%s", name + 21);
-    else
-        snprintf(t->name, sizeof t->name, "%s", name + 6); /* model.visual. -> visual. */
+    rename_tensor(t->name, sizeof t->name, name, list->options);
     va_list args;
     va_start(args, name);
     for (int64_t d; (d = va_arg(args, int)) != 0;)

@@ -54,6 +54,7 @@ typedef struct {
     bool flat_config;   /* text keys at the top level, as GLM-4.1V's own file */
     bool glm45;         /* control tokens of the GLM-4.5 family */
     bool short_prefix;  /* tensors named model.* and visual.* */
+    bool outer_prefix;  /* language_model.model.*, language_model.lm_head.weight and visual.* */
     bool split_gate_up; /* text mlp.gate_proj and mlp.up_proj in place of gate_up_proj */
     bool tied;          /* no lm_head.weight, tie_word_embeddings true */
     bool tiktoken;      /* tokenizer.model in place of tokenizer.json */
