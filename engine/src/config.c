@@ -58,13 +58,17 @@ static int read_family(glm4v_config *c, const json_t *root, glm4v_error *err)
     c->family = GLM4V_FAMILY_GLM4V;
     if (!strcmp(type, "glm4v") || !strcmp(type, "glm46v"))
         return 0;
-    if (!strcmp(type, "chatglm") && vision)
+    if (!strcmp(type, "chatglm") && !vision)
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                          CONFIG ": family chatglm4v (GLM-4V-9B) is not built in yet");
-    return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                      CONFIG ": \"model_type\" is \"%.60s\", expected \"glm4v\" or "
-                             "\"glm46v\"",
-                      type);
+                          CONFIG ": a text model (ChatGLM without \"vision_config\"), expected "
+                                 "one that sees, such as GLM-4V-9B");
+    if (strcmp(type, "chatglm"))
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                          CONFIG ": \"model_type\" is \"%.60s\", expected \"glm4v\", "
+                                 "\"glm46v\" or \"chatglm\"",
+                          type);
+    c->family = GLM4V_FAMILY_CHATGLM4V;
+    return 0;
 }
 
 static int read_config(glm4v_config *c, const json_t *root, glm4v_error *err)
@@ -75,7 +79,8 @@ static int read_config(glm4v_config *c, const json_t *root, glm4v_error *err)
         return glm4v_fail(err, GLM4V_ERR_FORMAT, CONFIG ": is not an object");
     if ((rc = read_family(c, root, err)))
         return rc;
-    rc = glm4v_config_read_glm4v(c, root, err);
+    rc = c->family == GLM4V_FAMILY_CHATGLM4V ? glm4v_config_read_chatglm4v(c, root, err)
+                                             : glm4v_config_read_glm4v(c, root, err);
     if (!rc)
         rc = add_stops(c, root, CONFIG, err);
     return rc ? rc
@@ -113,7 +118,7 @@ int glm4v_config_read(glm4v_config *config, const char *dir, bool with_processor
     int rc = read_main(&c, dir, CONFIG, err);
     if (!rc)
         rc = read_generation(&c, dir, err);
-    if (!rc && with_processor)
+    if (!rc && with_processor && c.family == GLM4V_FAMILY_GLM4V)
         rc = glm4v_config_read_processors(&c, dir, err);
     if (!rc)
         *config = c;

@@ -28,6 +28,7 @@ typedef struct {
     float norm_eps;
     double rope_theta;
     bool qkv_bias;
+    bool one_position;    /* all rows of a picture stand at one position; else M-RoPE */
     bool tied;            /* lm_head is the embedding */
     bool tied_by_default; /* config.json does not say: tied where there is no lm_head */
 } glm4v_text_config;
@@ -44,11 +45,19 @@ typedef struct {
     int32_t channels;   /* 3 */
     int32_t table_side; /* position table is table_side x table_side */
     float norm_eps;
+    /* Zero in glm4v. */
+    int32_t class_rows; /* rows that attend with the patches and are dropped: 0 or 1 */
+    int32_t border;     /* learned rows before, and as many behind, those of a picture: 0 or 1 */
+    bool absolute;      /* all pictures have the table's grid; no interpolation, no rotary */
+    bool post_norm;     /* blocks norm what a branch gives, not what it takes */
+    bool gelu;          /* the blocks' MLP is gelu between two matrices, not SwiGLU */
+    float divisor;      /* of all rows of a picture; 0 = none */
 } glm4v_vision_config;
 
 typedef struct {
     /* of all frames together, as the files' shortest_edge, longest_edge */
     uint64_t min_pixels, max_pixels;
+    int32_t side;           /* every picture becomes side x side; 0 = smart_resize */
     double mean[3], std[3]; /* of v / 255 */
 } glm4v_processor_config;
 
@@ -65,8 +74,17 @@ typedef struct {
     int32_t n_stop_ids;
 } glm4v_config;
 
+/* Rows of the text model that a picture takes. */
+static inline uint64_t glm4v_picture_rows(const glm4v_vision_config *v, uint32_t grid_h,
+                                          uint32_t grid_w)
+{
+    const uint32_t merge = (uint32_t)v->merge;
+    return (uint64_t)(grid_h / merge) * (grid_w / merge) + 2 * (uint64_t)v->border;
+}
+
 /* Read and check all configuration files of dir. with_processor = false: config.json (and
- * generation_config.json if there) alone; the processors are then those of GLM-4.1V. FORMAT names
+ * generation_config.json if there) alone; the processors are then those of GLM-4.1V. GLM-4V-9B
+ * brings no processor files. FORMAT names
  * file and key, UNSUPPORTED the architecture. */
 int glm4v_config_read(glm4v_config *config, const char *dir, bool with_processor, glm4v_error *err);
 

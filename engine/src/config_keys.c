@@ -88,6 +88,16 @@ int glm4v_key_expect_int(const glm4v_places *p, const char *key, int32_t expecte
     return rc;
 }
 
+int glm4v_key_expect_bool(const glm4v_places *p, const char *key, bool expected, glm4v_error *err)
+{
+    bool value = expected;
+    int rc = glm4v_key_bool(p, key, &value, err);
+    if (!rc && value != expected)
+        rc = glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "%s: \"%s\" is %s, expected %s", p->label[0],
+                        key, value ? "true" : "false", expected ? "true" : "false");
+    return rc;
+}
+
 int glm4v_key_divides(int32_t part, int32_t whole, const char *part_key, const char *whole_key,
                       const char *label, glm4v_error *err)
 {

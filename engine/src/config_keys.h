@@ -40,12 +40,14 @@ int glm4v_key_expect_string(const glm4v_places *p, const char *key, const char *
                             glm4v_error *err);
 int glm4v_key_expect_int(const glm4v_places *p, const char *key, int32_t expected,
                          glm4v_error *err);
+int glm4v_key_expect_bool(const glm4v_places *p, const char *key, bool expected, glm4v_error *err);
 
 int glm4v_key_divides(int32_t part, int32_t whole, const char *part_key, const char *whole_key,
                       const char *label, glm4v_error *err);
 
 /* The families' readers: sizes and token ids of config.json, its root being an object. */
 int glm4v_config_read_glm4v(glm4v_config *c, const json_t *root, glm4v_error *err);
+int glm4v_config_read_chatglm4v(glm4v_config *c, const json_t *root, glm4v_error *err);
 
 /* Processor files of a directory, for the families that bring them. */
 void glm4v_config_default_processors(glm4v_config *c);

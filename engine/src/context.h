@@ -48,7 +48,7 @@ int glm4v_embeddings_reserve(glm4v_context *context, glm4v_embeddings *e, uint32
 void glm4v_embeddings_clear(glm4v_context *context, glm4v_embeddings *e);
 
 /* vision.c: patches [grid_h * grid_w, C] (host f32) of one picture or temporal patch through the
- * tower; appends grid_h * grid_w / merge^2 rows to out. Scratch grows here if the picture is the
+ * tower; appends glm4v_picture_rows() rows to out. Scratch grows here if the picture is the
  * largest so far. CANCELED as soon as *cancel is set, looked at between layers (cancel may be
  * NULL). */
 int glm4v_vision_encode(glm4v_context *context, glm4v_embeddings *out, const float *patches,
@@ -56,8 +56,8 @@ int glm4v_vision_encode(glm4v_context *context, glm4v_embeddings *out, const flo
                         glm4v_error *err);
 
 /* prefill.c: tokens [start, start + n) of a prompt into slot; the rows before start are in the
- * cache already. n <= max_rows. position: [3][prompt->n_ids] of the whole prompt. Rows whose id is
- * the image id are taken from vision in order. logits: NULL, or [V] of the last row. all_logits:
+ * cache already. n <= max_rows. position: [3][prompt->n_ids] of the whole prompt. Rows of the
+ * prompt's runs are taken from vision in order. logits: NULL, or [V] of the last row. all_logits:
  * NULL, or [n, V] (reference vectors). */
 int glm4v_prefill(glm4v_context *context, uint32_t slot, const glm4v_prompt *prompt,
                   const int32_t *position, uint32_t start, uint32_t n,

@@ -137,7 +137,7 @@ int glm4v_engine_open(glm4v_engine **out, glm4v_model *model, const glm4v_engine
         return glm4v_fail(
             err, GLM4V_ERR_INVALID,
             "the model was opened without tokenizer (weights_only): it cannot describe");
-    if (model->config.vision.temporal != 2)
+    if (model->config.family == GLM4V_FAMILY_GLM4V && model->config.vision.temporal != 2)
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
                           "config.json: temporal_patch_size is %d, expected 2",
                           model->config.vision.temporal);

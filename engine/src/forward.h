@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The insides of a context, and the text model's passes that prefill and decode share. Private to
- * context.c, vision.c, text.c, prefill.c and decode.c. R: rows of one call at most; S: slots; D Nh
- * Nk Dh F V as everywhere. */
+ * context.c, vision*.c, text.c, block.c, prefill.c and decode.c. R: rows of one call at most; S:
+ * slots; D Nh Nk Dh F V as everywhere. */
 #ifndef GLM4V_ENGINE_FORWARD_H
 #define GLM4V_ENGINE_FORWARD_H
 
@@ -26,18 +26,19 @@ typedef struct {
 #define GLM4V_GRID_CACHE 4             /* grids whose tables are kept */
 #define GLM4V_GRID_CACHE_PATCHES 32768 /* patches of all of them, unless one alone is larger */
 
-/* What depends on a picture's grid only. */
+/* What depends on a picture's grid only. P: patches; N: these and a class row behind them, in
+ * families that have one. */
 typedef struct {
     uint32_t grid_h, grid_w; /* 0: empty entry */
     uint64_t used;           /* time of last use */
-    void *position;          /* [P, hidden] interpolated position table */
-    float *cos, *sin;        /* [P, head_dim / 2] */
+    void *position;          /* [N, hidden] position table at this grid */
+    float *cos, *sin;        /* [P, head_dim / 2]; NULL without rotary */
 } glm4v_grid_tables;
 
 /* Vision scratch on stage 0. `work` is one block, used by one step of the tower after the other. */
 typedef struct {
     uint32_t patches; /* room for this many */
-    void *x, *branch; /* [P, hidden] */
+    void *x, *branch; /* [N, hidden] */
     void *work;
     glm4v_grid_tables grids[GLM4V_GRID_CACHE];
     uint64_t clock;
@@ -64,6 +65,21 @@ typedef struct {
     int32_t row, n;
 } glm4v_span;
 
+/* A norm over rows: LayerNorm, or without a bias RMSNorm. w NULL: the family has none here. */
+typedef struct {
+    const float *w, *bias; /* [n] */
+    float eps;
+} glm4v_norm;
+
+/* A block's MLP: `second` of silu(gate) * up, where `first` gives gate rows, then up rows; or of
+ * gelu, where it gives as many as `second` takes. */
+typedef struct {
+    const glm4v_weight *first, *second;
+    const float *first_bias; /* or NULL */
+    void *wide;              /* [T, first->n_out] */
+    void *act;               /* [T, second->n_in]; not used with gelu */
+} glm4v_mlp;
+
 /* Address of element `index` of activations. */
 static inline void *glm4v_at(glm4v_backend *b, const void *x, size_t index)
 {
@@ -80,6 +96,16 @@ static inline void *glm4v_kv_at(const glm4v_context *c, glm4v_backend *b, const 
     return glm4v_kv_is_bf16(c->model, b) ? (char *)(uintptr_t)x + index * sizeof(uint16_t)
                                          : glm4v_at(b, x, index);
 }
+
+/* block.c. All return nonzero when the device failed. y = norm(x) (+ y if add); y may be x. */
+int glm4v_norm_rows(glm4v_backend *b, void *y, const void *x, const glm4v_norm *norm, int32_t T,
+                    int32_t n, bool add);
+/* x [T, n_out] += norm(in w^T + bias). branch: scratch [T, n_out] where there is a norm. */
+int glm4v_add_branch(glm4v_backend *b, void *x, void *branch, const void *in, const glm4v_weight *w,
+                     const float *bias, const glm4v_norm *norm, int32_t T);
+/* All of an MLP but its second product; *out: what that takes. */
+int glm4v_mlp_inner(glm4v_backend *b, const glm4v_mlp *mlp, const void *in, int32_t T,
+                    const void **out);
 
 /* Rotary row `row` of the next glm4v_text_forward(). */
 void glm4v_text_position(glm4v_context *context, int32_t row, int32_t t, int32_t h, int32_t w);
@@ -98,6 +124,24 @@ int glm4v_text_logits(glm4v_context *context, int32_t row, int32_t n, float *log
 /* Ids are within the vocabulary, or INVALID. */
 int glm4v_check_ids(const glm4v_context *context, const int32_t *ids, size_t n, glm4v_error *err);
 
+/* Elements of `work` that each step of the tower lays side by side. */
+typedef struct {
+    size_t patches;                    /* stem: [P, C] */
+    size_t qkv, attention;             /* blocks: [N, 3 hidden] [N, hidden] */
+    size_t keys, values;               /* blocks: [heads, N, Dh] */
+    size_t wide, act;                  /* blocks: [N, 2 ffn] [N, ffn]; with gelu [N, ffn] [0] */
+    size_t merged, projected;          /* merger: [M, out] twice */
+    size_t merger_gate_up, merger_act; /* [M, 2 merger_ffn] [M, merger_ffn] */
+    size_t largest;                    /* of the four sums */
+} glm4v_vision_sizes;
+
+/* vision_buffers.c. P: at most GLM4V_MAX_PATCHES. reserve: room for P patches; tables: those of a
+ * grid, from the cache or computed. */
+#define GLM4V_MAX_PATCHES (1u << 22)
+glm4v_vision_sizes glm4v_vision_sizes_of(const glm4v_vision_config *v, size_t P);
+int glm4v_vision_reserve(glm4v_context *context, uint32_t P, glm4v_error *err);
+int glm4v_vision_tables(glm4v_context *context, glm4v_grid_tables **found, uint32_t grid_h,
+                        uint32_t grid_w, glm4v_error *err);
 void glm4v_vision_buffers_free(glm4v_context *context);
 uint64_t glm4v_vision_scratch_bytes(const glm4v_model *model, uint64_t patches);
 

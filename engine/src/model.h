@@ -16,26 +16,30 @@
 /* One transformer block of the vision tower. f32 vectors in device memory; NULL where a family has
  * none. */
 typedef struct {
-    float *norm1, *norm2; /* [hidden] */
-    glm4v_weight qkv;     /* [3 * hidden, hidden] */
-    glm4v_weight proj;    /* [hidden, hidden] */
-    glm4v_weight gate_up; /* [2 * ffn, hidden]: gate rows, then up rows */
-    glm4v_weight down;    /* [hidden, ffn] */
+    float *norm1, *norm2;           /* [hidden]: of attention and of the MLP */
+    float *norm1_bias, *norm2_bias; /* NULL: RMSNorm */
+    glm4v_weight qkv;               /* [3 * hidden, hidden] */
+    glm4v_weight proj;              /* [hidden, hidden] */
+    glm4v_weight gate_up;           /* [2 * ffn, hidden]: gate rows, then up rows; gelu: [ffn, ] */
+    glm4v_weight down;              /* [hidden, ffn] */
+    float *qkv_bias, *proj_bias, *gate_up_bias, *down_bias;
 } glm4v_vision_layer;
 
 typedef struct {
     glm4v_weight patch;    /* [hidden, C] */
     float *patch_bias;     /* [hidden] */
-    float *post_conv_norm; /* [hidden] */
-    float *table;          /* [S * S, hidden], host memory */
+    float *post_conv_norm; /* [hidden]; NULL = none */
+    float *table;          /* [S * S, hidden], host memory; a class row's position before them */
+    float *class_row;      /* [hidden], host memory: attends with the patches; NULL = none */
     glm4v_vision_layer *layers;
-    float *post_norm; /* [hidden] */
+    float *post_norm; /* [hidden]; NULL = none */
     /* [out, merge * merge * hidden]: inputs in the order (my, mx, channel) */
     glm4v_weight downsample;
     float *downsample_bias;                   /* [out] */
     glm4v_weight merger_proj;                 /* [out, out] */
     float *merger_norm, *merger_norm_bias;    /* [out] */
     glm4v_weight merger_gate_up, merger_down; /* [2 * merger_ffn, out], [out, merger_ffn] */
+    float *begin, *end; /* [out], host memory: rows around each picture's; NULL = none */
 } glm4v_vision_weights;
 
 /* One block of the text model. */

@@ -10,16 +10,17 @@
 
 #define CUBIC_A (-0.75)
 
-/* Text runs count up; a picture of H' x W' merged tokens stands at one t and takes max(H', W')
- * positions. */
+/* Text runs count up. M-RoPE: a picture of H' x W' merged tokens stands at one t and takes max(H',
+ * W') positions. One position: its rows share one; learned rows around them are text. */
 void glm4v_positions(int32_t *position, int32_t *next, const glm4v_prompt *prompt,
                      const glm4v_config *config)
 {
+    const size_t border = (size_t)config->vision.border;
     int32_t merge = config->vision.merge, at = 0;
     int32_t *t = position, *h = t + prompt->n_ids, *w = h + prompt->n_ids;
     size_t i = 0;
     for (size_t r = 0; r <= prompt->n_runs; r++) {
-        size_t end = r < prompt->n_runs ? prompt->runs[r].start : prompt->n_ids;
+        size_t end = r < prompt->n_runs ? prompt->runs[r].start + border : prompt->n_ids;
         for (; i < end; i++, at++)
             t[i] = h[i] = w[i] = at;
         if (r == prompt->n_runs)
@@ -29,10 +30,10 @@ void glm4v_positions(int32_t *position, int32_t *next, const glm4v_prompt *promp
         for (int32_t y = 0; y < rows; y++)
             for (int32_t x = 0; x < columns; x++, i++) {
                 t[i] = at;
-                h[i] = at + y;
-                w[i] = at + x;
+                h[i] = config->text.one_position ? at : at + y;
+                w[i] = config->text.one_position ? at : at + x;
             }
-        at += rows > columns ? rows : columns;
+        at += config->text.one_position ? 1 : rows > columns ? rows : columns;
     }
     *next = at;
 }
@@ -129,4 +130,17 @@ void glm4v_vision_positions(float *out, const float *table, uint32_t grid_h, uin
             }
         }
     }
+}
+
+void glm4v_vision_table(float *out, const float *table, const float *class_row,
+                        const glm4v_vision_config *vision)
+{
+    const uint32_t side = (uint32_t)vision->table_side;
+    const size_t n = (size_t)vision->hidden, P = (size_t)side * side;
+    for (uint32_t y = 0; y < side; y++)
+        for (uint32_t x = 0; x < side; x++)
+            memcpy(out + patch_row(y, x, side, (uint32_t)vision->merge) * n,
+                   table + (1 + (size_t)y * side + x) * n, n * sizeof *out);
+    for (size_t i = 0; i < n; i++)
+        out[P * n + i] = class_row[i] + table[i];
 }

@@ -26,4 +26,9 @@ void glm4v_vision_rotary(float *cos_, float *sin_, uint32_t grid_h, uint32_t gri
 void glm4v_vision_positions(float *out, const float *table, uint32_t grid_h, uint32_t grid_w,
                             const glm4v_vision_config *vision);
 
+/* out [S * S + 1, hidden]: the table [1 + S * S, hidden] of patches at its own grid, as it is, in
+ * merge-block-major order; behind them the class row and its position, the table's first. */
+void glm4v_vision_table(float *out, const float *table, const float *class_row,
+                        const glm4v_vision_config *vision);
+
 #endif

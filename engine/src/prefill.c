@@ -1,31 +1,26 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A piece of a prompt through the text model: embed the ids, put the pictures' rows in place of the
- * image ids, fill the KV cache, take the last row's logits. Pieces of any size give the same bytes
+/* A piece of a prompt through the text model: embed the ids, put the pictures' rows in their
+ * places, fill the KV cache, take the last row's logits. Pieces of any size give the same bytes
  * as the whole prompt at once. */
 #include "context.h"
 #include "error.h"
 #include "forward.h"
 
-/* Ids of the whole prompt before `end` that stand for picture rows. */
-static uint32_t count_images(const glm4v_prompt *prompt, uint32_t end, int32_t image_id)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < end; i++)
-        n += prompt->ids[i] == image_id;
-    return n;
-}
-
-/* Rows of x whose id is the image id <- rows of vision, from the one that `start` falls on. */
+/* Rows of x in a run <- rows of vision, from the one that `start` falls on. */
 static int splice(glm4v_context *c, const glm4v_prompt *prompt, uint32_t start, uint32_t n,
                   const glm4v_embeddings *vision, glm4v_error *err)
 {
-    const int32_t image_id = c->model->config.image_id, D = c->model->config.text.hidden;
+    const int32_t D = c->model->config.text.hidden;
     glm4v_backend *b = c->stages[0].backend;
-    const uint32_t first = count_images(prompt, start, image_id);
-    uint32_t rows = 0;
-    for (uint32_t i = 0; i < n; i++)
-        if (prompt->ids[start + i] == image_id)
-            c->rows[rows++] = (int32_t)i;
+    uint32_t first = 0, rows = 0; /* of vision: before start, and within [start, start + n) */
+    for (size_t r = 0; r < prompt->n_runs; r++) {
+        const glm4v_image_run *run = &prompt->runs[r];
+        for (uint32_t i = run->start; i < run->start + run->n && i < start + n; i++) {
+            first += i < start;
+            if (i >= start)
+                c->rows[rows++] = (int32_t)(i - start);
+        }
+    }
     if (!rows)
         return 0;
     if (!vision || rows > vision->n_rows || first > vision->n_rows - rows)

@@ -21,6 +21,7 @@
 struct glm4v_preprocessor {
     glm4v_image_ops ops;
     int32_t patch, merge, temporal;
+    int32_t side; /* of every picture; 0 = smart_resize */
     uint64_t min_pixels, max_pixels;
     float value[3 * 256];
 };
@@ -35,15 +36,23 @@ static double larger(double a, double b)
     return a > b ? a : b;
 }
 
+static int check_sides(int64_t height, int64_t width, glm4v_error *err)
+{
+    if (height >= 1 && width >= 1 && height <= MAX_SIDE && width <= MAX_SIDE)
+        return 0;
+    return glm4v_fail(err, GLM4V_ERR_INVALID,
+                      "a picture of %lldx%lld pixels; both sides must be in [1, %d]",
+                      (long long)width, (long long)height, MAX_SIDE);
+}
+
 /* rint is half-to-even, as is the reference's round(). */
 int glm4v_smart_resize(int64_t frames, int64_t height, int64_t width, int64_t factor,
                        uint64_t min_pixels, uint64_t max_pixels, int64_t *resized_height,
                        int64_t *resized_width, glm4v_error *err)
 {
-    if (height < 1 || width < 1 || height > MAX_SIDE || width > MAX_SIDE)
-        return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "a picture of %lldx%lld pixels; both sides must be in [1, %d]",
-                          (long long)width, (long long)height, MAX_SIDE);
+    int rc = check_sides(height, width, err);
+    if (rc)
+        return rc;
     if (frames < 2 || frames > MAX_FRAMES || factor < 1 || factor > MAX_SIDE)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
                           "%lld frames in blocks of %lld pixels cannot be resized",
@@ -89,6 +98,7 @@ int glm4v_preprocessor_open(glm4v_preprocessor **out, const glm4v_processor_conf
     p->patch = vision->patch;
     p->merge = vision->merge;
     p->temporal = vision->temporal;
+    p->side = processor->side;
     p->min_pixels = processor->min_pixels;
     p->max_pixels = processor->max_pixels;
     for (int i = 0; i < 3 * 256; i++)
@@ -116,8 +126,10 @@ int glm4v_preprocess_grid(const glm4v_preprocessor *p, const glm4v_image *image,
         max = max_pixels * frames;
     if (min > max)
         min = max;
-    int rc = glm4v_smart_resize(frames, image->height, image->width, (int64_t)p->patch * p->merge,
-                                min, max, &h, &w, err);
+    h = w = p->side;
+    int rc = p->side ? check_sides(image->height, image->width, err)
+                     : glm4v_smart_resize(frames, image->height, image->width,
+                                          (int64_t)p->patch * p->merge, min, max, &h, &w, err);
     if (rc)
         return rc;
     if (image->stride < 3 * (int64_t)image->width)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* u8 pictures [H, W, 3] to f32 patches [P, C]: smart_resize, PIL-equal bicubic, mean and std,
- * patches in merge-block-major order. P = grid_t * grid_h * grid_w, C = 3 * temporal * patch *
- * patch. */
+/* u8 pictures [H, W, 3] to f32 patches [P, C]: smart_resize or the model's one size, PIL-equal
+ * bicubic, mean and std, patches in merge-block-major order. P = grid_t * grid_h * grid_w, C = 3 *
+ * temporal * patch * patch. */
 #ifndef GLM4V_ENGINE_PREPROCESS_H
 #define GLM4V_ENGINE_PREPROCESS_H
 
@@ -22,7 +22,7 @@ int glm4v_preprocessor_open(glm4v_preprocessor **p, const glm4v_processor_config
 void glm4v_preprocessor_close(glm4v_preprocessor **p);
 
 /* Grid (patches) of a picture, or of a clip of n_frames equal-sized frames. max_pixels: further
- * bound of one frame in pixels, 0 = none. */
+ * bound of one frame in pixels, 0 = none; a model of one size keeps it. */
 int glm4v_preprocess_grid(const glm4v_preprocessor *p, const glm4v_image *image, uint32_t n_frames,
                           uint64_t max_pixels, uint32_t *grid_h, uint32_t *grid_w,
                           glm4v_error *err);

@@ -72,12 +72,13 @@ static int check_ids(const glm4v_tokenizer *tokenizer, const glm4v_chat *chat,
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           "the tokenizer has ids up to %d, but config.json \"vocab_size\" is %d",
                           (int)size - 1, (int)config->text.vocab);
-    int rc = check_id(tokenizer, "image_start_token_id", config->image_start_id,
-                      "<|begin_of_image|>", err);
+    const bool old = chat->format == GLM4V_TEMPLATE_CHATGLM4V;
+    int rc = check_id(tokenizer, old ? "boi_token_id" : "image_start_token_id",
+                      config->image_start_id, "<|begin_of_image|>", err);
     if (!rc)
-        rc = check_id(tokenizer, "image_end_token_id", config->image_end_id, "<|end_of_image|>",
-                      err);
-    if (rc || chat->format == GLM4V_TEMPLATE_CHATGLM4V)
+        rc = check_id(tokenizer, old ? "eoi_token_id" : "image_end_token_id", config->image_end_id,
+                      "<|end_of_image|>", err);
+    if (rc || old)
         return rc;
     rc = check_id(tokenizer, "image_token_id", config->image_id, "<|image|>", err);
     /* a model without clips may leave these out; building the prompt of a clip then fails */
@@ -218,7 +219,8 @@ static void add_control(builder *b, int32_t id)
 static void add_picture(builder *b, bool video)
 {
     const glm4v_grid *grid = b->grids++;
-    uint32_t merge = (uint32_t)b->config->vision.merge;
+    const glm4v_vision_config *v = &b->config->vision;
+    const uint32_t merge = (uint32_t)v->merge, border = (uint32_t)v->border;
     if (!b->rc &&
         (grid->grid_h == 0 || grid->grid_w == 0 || grid->grid_h % merge || grid->grid_w % merge))
         b->rc = glm4v_fail(b->err, GLM4V_ERR_INVALID,
@@ -227,11 +229,13 @@ static void add_picture(builder *b, bool video)
     add_control(b, b->config->image_start_id);
     if (b->rc)
         return;
+    const uint64_t rows = glm4v_picture_rows(v, grid->grid_h, grid->grid_w);
+    const uint32_t start = (uint32_t)b->prompt->n_ids - border;
     if (b->prompt->n_runs == 0)
-        b->prompt->constant = b->prompt->n_ids;
+        b->prompt->constant = start;
     b->prompt->runs[b->prompt->n_runs++] =
-        (glm4v_image_run) { (uint32_t)b->prompt->n_ids, grid->grid_h, grid->grid_w, video };
-    add_ids(b, b->config->image_id, (uint64_t)(grid->grid_h / merge) * (grid->grid_w / merge));
+        (glm4v_image_run) { start, (uint32_t)rows, grid->grid_h, grid->grid_w, video };
+    add_ids(b, b->config->image_id, rows - 2 * border);
     add_control(b, b->config->image_end_id);
 }
 
@@ -401,7 +405,10 @@ static int check_pictures(const glm4v_chat *chat, const glm4v_task *task, size_t
         return glm4v_fail(err, GLM4V_ERR_INVALID,
                           "a clip and pictures cannot stand in one conversation");
     if (chat->format == GLM4V_TEMPLATE_CHATGLM4V && (task->n_frames || n + history > 1))
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "this model takes one picture in a conversation");
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "GLM-4V-9B takes one picture in a conversation and no clips, found %zu "
+                          "pictures and %u clip frames",
+                          n + history, task->n_frames);
     if (task->n_frames ? n_grids == 0 : n_grids != n + history)
         return glm4v_fail(err, GLM4V_ERR_INVALID, "%zu picture sizes for %zu pictures", n_grids,
                           n + history);

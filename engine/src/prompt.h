@@ -44,10 +44,11 @@ int glm4v_chat_init(glm4v_chat *chat, const glm4v_tokenizer *tokenizer, const gl
  * many. */
 uint32_t glm4v_chat_end_reasoning(const glm4v_chat *chat, int32_t ids[GLM4V_MAX_FORCED]);
 
-/* A run of image tokens in a prompt: ids [start, start + grid_h * grid_w / merge^2) are the image
- * id. */
+/* A picture in a prompt: the embeddings of ids [start, start + n) are rows of the vision tower, n =
+ * glm4v_picture_rows(). The ids there are the image id; where the tower has learned rows around the
+ * picture's, those of image start and image end are part of the run. */
 typedef struct {
-    uint32_t start;
+    uint32_t start, n;
     uint32_t grid_h, grid_w; /* patches, before merging */
     bool video;              /* stands between video start and end */
 } glm4v_image_run;

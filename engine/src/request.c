@@ -271,6 +271,8 @@ int glm4v_request_new(glm4v_engine *engine, const glm4v_task *given, glm4v_reque
     uint32_t *samples = NULL, n_samples = 0;
     glm4v_request *r = NULL;
     int rc = read_task(&task, given, err);
+    if (engine->model->chat.think < 0)
+        task.thinking = 0; /* a model without reasoning answers at once */
     if (!rc)
         rc = sample_frames(engine, &task, &samples, &n_samples, err);
     if (!rc) {
@@ -308,8 +310,6 @@ static void fill_result(const glm4v_engine *engine, glm4v_request *r)
 {
     glm4v_result *result = &r->result;
     uint64_t now = glm4v_now();
-    uint32_t merged =
-        (uint32_t)(engine->model->config.vision.merge * engine->model->config.vision.merge);
     if (r->detokenizer.tokenizer)
         glm4v_detokenizer_finish(&r->detokenizer);
     result->message = result->status ? r->error.msg : "";
@@ -318,7 +318,7 @@ static void fill_result(const glm4v_engine *engine, glm4v_request *r)
     result->box = text_or_empty(&r->detokenizer.box);
     result->prompt_tokens = (uint32_t)r->prompt.n_ids;
     for (size_t i = 0; i < r->prompt.n_runs; i++)
-        result->vision_tokens += r->prompt.runs[i].grid_h * r->prompt.runs[i].grid_w / merged;
+        result->vision_tokens += r->prompt.runs[i].n;
     result->image_width = r->image_width;
     result->image_height = r->image_height;
     result->timings.queued = (r->started ? r->started : now) - r->submitted;

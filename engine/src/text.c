@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The text model: blocks with norms before and after each branch ("sandwich"), and the head.
+/* The text model: blocks with norms before and, in glm4v, after each branch ("sandwich"), and the
+ * head.
  * Prefill and decode differ in which rows they send through here: rows of one sequence, or one row
  * of each of several. Source: GLM-4-0414 (Hugging Face transformers, model type glm4v_text). */
 #include <math.h>
@@ -74,17 +75,6 @@ static int attend(glm4v_context *c, glm4v_stage_buffers *s, int32_t layer, const
            b->ops->attention(b, c->jobs, n_spans, &shape);
 }
 
-/* x += norm(in * w), or x += in * w where the family has no norm after its branches. */
-static int add_branch(glm4v_stage_buffers *s, const void *in, int32_t n_in, const glm4v_weight *w,
-                      const float *norm, int32_t T, int32_t D, float eps)
-{
-    glm4v_backend *b = s->backend;
-    if (!norm)
-        return b->ops->linear(b, s->x, D, in, n_in, w, NULL, T, true);
-    return b->ops->linear(b, s->branch, D, in, n_in, w, NULL, T, false) ||
-           b->ops->rms_norm(b, s->x, s->branch, norm, T, D, eps, true);
-}
-
 /* One block. Nonzero when the device failed. */
 static int text_layer(glm4v_context *c, glm4v_stage_buffers *s, int32_t layer,
                       const glm4v_span *spans, int32_t n_spans, int32_t T)
@@ -92,18 +82,23 @@ static int text_layer(glm4v_context *c, glm4v_stage_buffers *s, int32_t layer,
     glm4v_backend *b = s->backend;
     const glm4v_text_config *text = &c->model->config.text;
     const glm4v_text_layer *w = &c->model->layers[layer];
-    const int32_t D = text->hidden, F = text->ffn, Dh = text->head_dim;
-    const int32_t q = text->heads * Dh, qkv = q + 2 * text->kv_heads * Dh;
-    return b->ops->rms_norm(b, s->branch, s->x, w->input_norm, T, D, text->norm_eps, false) ||
+    const int32_t D = text->hidden, Dh = text->head_dim, qkv = w->qkv.n_out;
+    const float eps = text->norm_eps;
+    const glm4v_norm after_attention = { .w = w->post_attn_norm, .eps = eps };
+    const glm4v_norm after_mlp = { .w = w->post_mlp_norm, .eps = eps };
+    const glm4v_mlp mlp = {
+        .first = &w->gate_up, .second = &w->down, .wide = s->gate_up, .act = s->act
+    };
+    const void *act;
+    return b->ops->rms_norm(b, s->branch, s->x, w->input_norm, T, D, eps, false) ||
            b->ops->linear(b, s->qkv, qkv, s->branch, D, &w->qkv, w->qkv_bias, T, false) ||
            b->ops->rope(b, s->qkv, qkv, s->cos, s->sin, T, text->heads + text->kv_heads, Dh,
                         text->rotary_dim / 2, GLM4V_ROPE_INTERLEAVED) ||
            attend(c, s, layer, spans, n_spans) ||
-           add_branch(s, s->o, q, &w->o, w->post_attn_norm, T, D, text->norm_eps) ||
-           b->ops->rms_norm(b, s->branch, s->x, w->mlp_norm, T, D, text->norm_eps, false) ||
-           b->ops->linear(b, s->gate_up, 2 * F, s->branch, D, &w->gate_up, NULL, T, false) ||
-           b->ops->silu_mul(b, s->act, s->gate_up, T, F) ||
-           add_branch(s, s->act, F, &w->down, w->post_mlp_norm, T, D, text->norm_eps);
+           glm4v_add_branch(b, s->x, s->branch, s->o, &w->o, NULL, &after_attention, T) ||
+           b->ops->rms_norm(b, s->branch, s->x, w->mlp_norm, T, D, eps, false) ||
+           glm4v_mlp_inner(b, &mlp, s->branch, T, &act) ||
+           glm4v_add_branch(b, s->x, s->branch, act, &w->down, NULL, &after_mlp, T);
 }
 
 /* Rotary tables to the stage, and the rows from the stage before it. */

@@ -36,7 +36,8 @@ static int add_control(glm4v_tokenizer *t, const control *c, int32_t *next, glm4
 static int fill(glm4v_tokenizer *t, const glm4v_config *config, glm4v_error *err)
 {
     const control controls[] = {
-        { "<|image|>", config->image_id },
+        { config->family == GLM4V_FAMILY_CHATGLM4V ? "<|endoftext|>" : "<|image|>",
+          config->image_id },
         { "<|video|>", config->video_id },
         { "<|begin_of_image|>", config->image_start_id },
         { "<|end_of_image|>", config->image_end_id },

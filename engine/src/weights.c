@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The plan of a model's weights: entries checked against the checkpoint's headers before anything
  * is allocated, their forms, memory and end. Which tensors there are, a family's own file says
- * (weights_glm4v.c), over weights_list.h. */
+ * (weights_glm4v.c, weights_chatglm4v.c), over weights_list.h. */
 #define _GNU_SOURCE
 #include "weights.h"
 
@@ -129,27 +129,33 @@ int glm4v_list_joined(glm4v_lister *l, const glm4v_module *mod, glm4v_item_kind 
     return rc;
 }
 
+/* What stands behind the first dimension. */
+static int64_t inputs_of(const int64_t *shape, int rank)
+{
+    int64_t n = 1;
+    for (int i = 1; i < rank; i++)
+        n *= shape[i];
+    return n;
+}
+
 int glm4v_list_convolution(glm4v_lister *l, const glm4v_module *mod, glm4v_weight *to,
                            const char *name, const int64_t *shape, int rank, int32_t pixels)
 {
-    int64_t n_in = 1;
-    for (int i = 1; i < rank; i++)
-        n_in *= shape[i];
-    glm4v_item *item =
-        glm4v_list_item(l, GLM4V_ITEM_LINEAR, mod->part, to, (int32_t)shape[0], (int32_t)n_in);
+    glm4v_item *item = glm4v_list_item(l, GLM4V_ITEM_LINEAR, mod->part, to, (int32_t)shape[0],
+                                       (int32_t)inputs_of(shape, rank));
     if (item)
         item->pixels = pixels;
     return add_one(l, mod, item, name, shape, rank);
 }
 
 int glm4v_list_host(glm4v_lister *l, const glm4v_module *mod, float **to, const char *name,
-                    int32_t n_rows, int32_t n_cols)
+                    const int64_t *shape, int rank)
 {
-    const int64_t shape[2] = { n_rows, n_cols };
-    glm4v_item *item = glm4v_list_item(l, GLM4V_ITEM_HOST, mod->part, to, n_rows, n_cols);
+    glm4v_item *item = glm4v_list_item(l, GLM4V_ITEM_HOST, mod->part, to, (int32_t)shape[0],
+                                       (int32_t)inputs_of(shape, rank));
     if (item)
         item->form = GLM4V_FORM_F32;
-    return add_one(l, mod, item, name, shape, 2);
+    return add_one(l, mod, item, name, shape, rank);
 }
 
 int glm4v_list_vocabulary(glm4v_lister *l, glm4v_item_kind kind, const glm4v_module *mod, void *to,
@@ -161,6 +167,31 @@ int glm4v_list_vocabulary(glm4v_lister *l, glm4v_item_kind kind, const glm4v_mod
     if (item && kind == GLM4V_ITEM_TABLE)
         item->random_scale = 1;
     return add_one(l, mod, item, name, shape, 2);
+}
+
+int glm4v_list_head(glm4v_lister *l, const char *prefix, const char *name, const char *tied_prefix,
+                    const char *tied_name)
+{
+    glm4v_model *model = l->model;
+    const glm4v_text_config *t = &model->config.text;
+    const int32_t stage = model->n_stages - 1;
+    const glm4v_module head = { prefix, "", -1, GLM4V_PART_LM_HEAD, stage };
+    const glm4v_module tie = { tied_prefix, "", -1, GLM4V_PART_LM_HEAD, stage };
+    /* a head that is missing though config.json says it is not the embedding is damage, no tie */
+    bool tied = t->tied || (t->tied_by_default && l->checkpoint && !glm4v_list_has(l, &head, name));
+    if (!tied)
+        return glm4v_list_vocabulary(l, GLM4V_ITEM_LINEAR, &head, &model->lm_head, name);
+    int rc = glm4v_list_vocabulary(l, GLM4V_ITEM_LINEAR, &tie, &model->lm_head, tied_name);
+    l->plan->parameters -= (uint64_t)t->vocab * (uint64_t)t->hidden; /* the same numbers again */
+    return rc;
+}
+
+/* All that the text model sees of a picture passes here once: 2 % of the weights, and at int4 as
+ * much error as the whole rest of the tower. */
+void glm4v_list_fine(glm4v_lister *l, uint32_t first)
+{
+    for (uint32_t i = first; i < l->plan->n; i++)
+        l->plan->items[i].fine = true;
 }
 
 int glm4v_list_no_layer(const glm4v_lister *l, const glm4v_module *mod, const char *name,
@@ -288,7 +319,8 @@ int glm4v_plan_make(glm4v_plan *plan, glm4v_model *model, const glm4v_checkpoint
     *plan = (glm4v_plan) { .stored = GLM4V_STORED_BF16 };
     for (int part = 0; part < GLM4V_N_PARTS; part++)
         l.stored[part] = GLM4V_FORM_BF16;
-    int rc = glm4v_list_glm4v(&l);
+    int rc = model->config.family == GLM4V_FAMILY_CHATGLM4V ? glm4v_list_chatglm4v(&l)
+                                                            : glm4v_list_glm4v(&l);
     for (int i = 0; i < GLM4V_N_STORED; i++)
         if (l.of_stored[i] > l.of_stored[plan->stored])
             plan->stored = (glm4v_stored)i;

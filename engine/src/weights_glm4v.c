@@ -63,27 +63,6 @@ static int add_text_layer(glm4v_lister *l, const glm4v_module *mod, glm4v_text_l
     return 0;
 }
 
-static int add_head(glm4v_lister *l, const char *text, int32_t stage)
-{
-    glm4v_model *model = l->model;
-    const glm4v_text_config *t = &model->config.text;
-    /* beside the text model, or one up where that has a prefix of its own */
-    const glm4v_module outer = { "language_model.", "", -1, GLM4V_PART_LM_HEAD, stage };
-    const bool inside = glm4v_list_has(l, &outer, "lm_head.weight");
-    const glm4v_module head = { inside ? outer.prefix : "", "", -1, GLM4V_PART_LM_HEAD, stage };
-    const glm4v_module tie = { text, "", -1, GLM4V_PART_LM_HEAD, stage };
-    /* a head that is missing though config.json says it is not the embedding is damage, no tie */
-    bool tied = t->tied || (t->tied_by_default && l->checkpoint &&
-                            !glm4v_list_has(l, &head, "lm_head.weight"));
-    if (!tied)
-        return glm4v_list_vocabulary(l, GLM4V_ITEM_LINEAR, &head, &model->lm_head,
-                                     "lm_head.weight");
-    int rc =
-        glm4v_list_vocabulary(l, GLM4V_ITEM_LINEAR, &tie, &model->lm_head, "embed_tokens.weight");
-    l->plan->parameters -= (uint64_t)t->vocab * (uint64_t)t->hidden; /* the same numbers again */
-    return rc;
-}
-
 static int add_text(glm4v_lister *l, const char *text)
 {
     glm4v_model *model = l->model;
@@ -100,7 +79,10 @@ static int add_text(glm4v_lister *l, const char *text)
         }
     if (!rc)
         rc = glm4v_list_vector(l, &end, &model->norm, "norm.weight", model->config.text.hidden, 1);
-    return rc ? rc : add_head(l, text, last);
+    /* the head: beside the text model, or one up where that has a prefix of its own */
+    const glm4v_module outer = { "language_model.", "", -1, GLM4V_PART_LM_HEAD, last };
+    const char *prefix = glm4v_list_has(l, &outer, "lm_head.weight") ? outer.prefix : "";
+    return rc ? rc : glm4v_list_head(l, prefix, "lm_head.weight", text, "embed_tokens.weight");
 }
 
 /* ---- vision tower ---- */
@@ -147,14 +129,15 @@ static int add_vision(glm4v_lister *l, const char *prefix)
     const glm4v_vision_config *v = &l->model->config.vision;
     glm4v_vision_weights *w = &l->model->vision;
     const int64_t patch[5] = { v->hidden, v->channels, v->temporal, v->patch, v->patch };
+    const int64_t table[2] = { (int64_t)v->table_side * v->table_side, v->hidden };
     const glm4v_module mod = { prefix, "", -1, GLM4V_PART_VISION, 0 };
     int rc;
     if ((rc = glm4v_list_convolution(l, &mod, &w->patch, "patch_embed.proj.weight", patch, 5, 0)) ||
         (rc = glm4v_list_vector(l, &mod, &w->patch_bias, "patch_embed.proj.bias", v->hidden, 0)) ||
         (rc = glm4v_list_vector(l, &mod, &w->post_conv_norm, "post_conv_layernorm.weight",
                                 v->hidden, 1)) ||
-        (rc = glm4v_list_host(l, &mod, &w->table, "embeddings.position_embedding.weight",
-                              v->table_side * v->table_side, v->hidden)))
+        (rc =
+             glm4v_list_host(l, &mod, &w->table, "embeddings.position_embedding.weight", table, 2)))
         return rc;
     for (int32_t i = 0; i < v->layers; i++) {
         const glm4v_module layer = { prefix, "blocks", i, GLM4V_PART_VISION, 0 };
@@ -164,10 +147,7 @@ static int add_vision(glm4v_lister *l, const char *prefix)
     const uint32_t merger = l->plan->n;
     if ((rc = add_merger(l, &mod, w)))
         return rc;
-    /* all that the text model sees of a picture passes here once: 2 % of the weights, and at int4
-     * as much error as the whole rest of the tower */
-    for (uint32_t i = merger; i < l->plan->n; i++)
-        l->plan->items[i].fine = true;
+    glm4v_list_fine(l, merger);
     return 0;
 }
 

@@ -62,14 +62,21 @@ int glm4v_list_joined(glm4v_lister *l, const glm4v_module *mod, glm4v_item_kind 
  * glm4v_item. */
 int glm4v_list_convolution(glm4v_lister *l, const glm4v_module *mod, glm4v_weight *to,
                            const char *name, const int64_t *shape, int rank, int32_t pixels);
-/* f32 table [n_rows, n_cols] in host memory. */
+/* f32 table [rows, ...] in host memory. */
 int glm4v_list_host(glm4v_lister *l, const glm4v_module *mod, float **to, const char *name,
-                    int32_t n_rows, int32_t n_cols);
+                    const int64_t *shape, int rank);
 /* Embedding or head, [V, D]. */
 int glm4v_list_vocabulary(glm4v_lister *l, glm4v_item_kind kind, const glm4v_module *mod, void *to,
                           const char *name);
 
+/* The head on the last stage, or the embedding again where config.json ties the two. */
+int glm4v_list_head(glm4v_lister *l, const char *prefix, const char *name, const char *tied_prefix,
+                    const char *tied_name);
+/* The items from `first` on stay int8 under int4. */
+void glm4v_list_fine(glm4v_lister *l, uint32_t first);
+
 /* The families' lists. */
 int glm4v_list_glm4v(glm4v_lister *l);
+int glm4v_list_chatglm4v(glm4v_lister *l);
 
 #endif

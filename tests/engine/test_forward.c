@@ -64,7 +64,7 @@ typedef struct {
 
 static void make_request(request *r, const glm4v_model *model, uint32_t n, uint32_t before)
 {
-    *r = (request) { .run = { .start = before, .grid_h = 4, .grid_w = 6 } };
+    *r = (request) { .run = { .start = before, .n = 6, .grid_h = 4, .grid_w = 6 } };
     for (uint32_t i = 0; i < n; i++)
         r->ids[i] = i >= before && i < before + 6 ? IMAGE_ID : (int32_t)next_random(66);
     for (size_t i = 0; i < 24 * PATCH; i++)

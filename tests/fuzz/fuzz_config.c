@@ -68,8 +68,12 @@ static void check_config(const glm4v_config *c)
                t->rope_theta >= 1);
     FUZZ_CHECK(v->hidden > 0 && v->layers > 0 && v->heads > 0 &&
                v->hidden == v->heads * v->head_dim);
-    FUZZ_CHECK(v->head_dim % 4 == 0 && v->ffn == v->out_hidden && v->out_hidden == t->hidden &&
-               v->merger_ffn > 0);
+    if (c->family == GLM4V_FAMILY_GLM4V)
+        FUZZ_CHECK(v->head_dim % 4 == 0 && v->ffn == v->out_hidden && v->temporal > 0);
+    else
+        FUZZ_CHECK(v->table_side % v->merge == 0 && v->divisor > 0 && v->temporal == 1 &&
+                   c->image.side == v->table_side * v->patch);
+    FUZZ_CHECK(v->out_hidden == t->hidden && v->ffn > 0 && v->merger_ffn > 0);
     FUZZ_CHECK(v->patch > 0 && v->temporal > 0 && v->merge > 0 && v->channels == 3 &&
                v->table_side > 0);
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)

@@ -2,7 +2,7 @@
 /* The tiny model's writer. Weights are a function of (seed, name, index), so that dtype, sharding
  * and naming do not change them. */
 #define _GNU_SOURCE
-#include "tiny_model.h"
+#include "tiny_model_priv.h"
 
 #include <dirent.h>
 #include <inttypes.h>
@@ -56,9 +56,17 @@ static void scale_of(const char *name, float *mean, float *deviation)
         const char *word;
         float mean, deviation;
     } table[] = {
-        { "norm", 1, 0.1f },         { "bias", 0, 0.1f },
-        { "embed_tokens", 0, 1 },    { "position_embedding", 0, 0.5f },
-        { "patch_embed", 0, 0.03f }, { "lm_head", 0, 0.25f },
+        { "norm", 1, 0.1f },
+        { "bias", 0, 0.1f },
+        { "embed_tokens", 0, 1 },
+        { "position_embedding", 0, 0.5f },
+        { "cls_embedding", 0, 0.5f },
+        { "patch_embed", 0, 0.03f },
+        { "lm_head", 0, 0.25f },
+        { "output_layer", 0, 0.25f },
+        { "word_embeddings", 0, 1 },
+        { "boi", 0, 8 },
+        { "eoi", 0, 8 },
     };
     *mean = 0, *deviation = 0.09f; /* about 1 / sqrt(128) */
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
@@ -221,6 +229,76 @@ static void add_vision(tensor_list *list)
 #undef NAME
 }
 
+#define TRANSFORMER "transformer."
+
+static void add_chatglm_layer(tensor_list *list, int layer)
+{
+    char name[96];
+    int D = TINY_HIDDEN, F = TINY_FFN, q = TINY_HEADS * TINY_HEAD_DIM,
+        qkv = q + 2 * TINY_KV_HEADS * TINY_HEAD_DIM;
+#define NAME(s) (snprintf(name, sizeof name, TRANSFORMER "encoder.layers.%d." s, layer), name)
+    add(list, NAME("input_layernorm.weight"), D, 0);
+    add(list, NAME("self_attention.query_key_value.weight"), qkv, D, 0);
+    add(list, NAME("self_attention.query_key_value.bias"), qkv, 0);
+    add(list, NAME("self_attention.dense.weight"), D, q, 0);
+    add(list, NAME("post_attention_layernorm.weight"), D, 0);
+    add(list, NAME("mlp.dense_h_to_4h.weight"), 2 * F, D, 0);
+    add(list, NAME("mlp.dense_4h_to_h.weight"), D, F, 0);
+#undef NAME
+}
+
+static void add_chatglm_block(tensor_list *list, int layer)
+{
+    char name[96];
+    int H = TINY_VISION_HIDDEN, F = TINY_VISION_FFN;
+#define NAME(s)                                                                                    \
+    (snprintf(name, sizeof name, TRANSFORMER "vision.transformer.layers.%d." s, layer), name)
+    add(list, NAME("input_layernorm.weight"), H, 0);
+    add(list, NAME("input_layernorm.bias"), H, 0);
+    add(list, NAME("attention.query_key_value.weight"), 3 * H, H, 0);
+    add(list, NAME("attention.query_key_value.bias"), 3 * H, 0);
+    add(list, NAME("attention.dense.weight"), H, H, 0);
+    add(list, NAME("attention.dense.bias"), H, 0);
+    add(list, NAME("post_attention_layernorm.weight"), H, 0);
+    add(list, NAME("post_attention_layernorm.bias"), H, 0);
+    add(list, NAME("mlp.fc1.weight"), F, H, 0);
+    add(list, NAME("mlp.fc1.bias"), F, 0);
+    add(list, NAME("mlp.fc2.weight"), H, F, 0);
+    add(list, NAME("mlp.fc2.bias"), H, 0);
+#undef NAME
+}
+
+static void list_chatglm_tensors(tensor_list *list)
+{
+    int H = TINY_VISION_HIDDEN, D = TINY_HIDDEN, F = TINY_FFN;
+#define VISION TRANSFORMER "vision."
+    add(list, TRANSFORMER "embedding.word_embeddings.weight", TINY_VOCAB, D, 0);
+    for (int i = 0; i < TINY_LAYERS; i++)
+        add_chatglm_layer(list, i);
+    add(list, TRANSFORMER "encoder.final_layernorm.weight", D, 0);
+    if (!list->options->tied)
+        add(list, TRANSFORMER "output_layer.weight", TINY_VOCAB, D, 0);
+    add(list, TRANSFORMER "rotary_pos_emb.inv_freq", TINY_HEAD_DIM / 4, 0);
+    add(list, VISION "patch_embedding.proj.weight", H, 3, TINY_PATCH, TINY_PATCH, 0);
+    add(list, VISION "patch_embedding.proj.bias", H, 0);
+    add(list, VISION "patch_embedding.cls_embedding", 1, H, 0);
+    add(list, VISION "patch_embedding.position_embedding.weight",
+        TINY_TABLE_SIDE * TINY_TABLE_SIDE + 1, H, 0);
+    for (int i = 0; i < TINY_VISION_LAYERS; i++)
+        add_chatglm_block(list, i);
+    add(list, VISION "conv.weight", D, H, 2, 2, 0);
+    add(list, VISION "conv.bias", D, 0);
+    add(list, VISION "linear_proj.linear_proj.weight", D, D, 0);
+    add(list, VISION "linear_proj.norm1.weight", D, 0);
+    add(list, VISION "linear_proj.norm1.bias", D, 0);
+    add(list, VISION "linear_proj.gate_proj.weight", F, D, 0);
+    add(list, VISION "linear_proj.dense_h_to_4h.weight", F, D, 0);
+    add(list, VISION "linear_proj.dense_4h_to_h.weight", D, F, 0);
+    add(list, VISION "boi", 1, 1, D, 0);
+    add(list, VISION "eoi", 1, 1, D, 0);
+#undef VISION
+}
+
 static void list_tensors(tensor_list *list)
 {
     add(list, "model.language_model.embed_tokens.weight", TINY_VOCAB, TINY_HIDDEN, 0);
@@ -234,7 +312,7 @@ static void list_tensors(tensor_list *list)
 
 /* ---- files ---- */
 
-static FILE *create(const char *dir, const char *name)
+FILE *tiny_create(const char *dir, const char *name)
 {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s", dir, name);
@@ -244,7 +322,7 @@ static FILE *create(const char *dir, const char *name)
     return f;
 }
 
-static int finish(FILE *f, const char *name)
+int tiny_finish(FILE *f, const char *name)
 {
     int bad = ferror(f);
     if (fclose(f) || bad) {
@@ -292,7 +370,7 @@ static int write_shard(const char *dir, const char *name, const tensor *t, int n
     len += (size_t)snprintf(header + len, sizeof header - len, "}");
     while (len % 8)
         header[len++] = ' ';
-    FILE *f = create(dir, name);
+    FILE *f = tiny_create(dir, name);
     if (!f)
         return -1;
     unsigned char size[8];
@@ -302,17 +380,20 @@ static int write_shard(const char *dir, const char *name, const tensor *t, int n
     fwrite(header, 1, len, f);
     for (int i = 0; i < n; i++)
         put_tensor(f, &t[i], o);
-    return finish(f, name);
+    return tiny_finish(f, name);
 }
 
 static int write_weights(const char *dir, const tiny_model_options *o)
 {
     static _Thread_local tensor_list list;
     list = (tensor_list) { .options = o };
-    list_tensors(&list);
+    if (o->chatglm4v)
+        list_chatglm_tensors(&list);
+    else
+        list_tensors(&list);
     if (o->shards <= 1)
         return write_shard(dir, "model.safetensors", list.t, list.n, o);
-    FILE *f = create(dir, "model.safetensors.index.json");
+    FILE *f = tiny_create(dir, "model.safetensors.index.json");
     if (!f)
         return -1;
     uint64_t total = 0;
@@ -329,249 +410,7 @@ static int write_weights(const char *dir, const tiny_model_options *o)
         rc |= write_shard(dir, name, list.t + first, last - first, o);
     }
     fprintf(f, "\n  }\n}\n");
-    return finish(f, "model.safetensors.index.json") | rc;
-}
-
-/* ---- tokenizer ---- */
-
-static const char *const merges[TINY_BASE - 256] = {
-    " t",     "he",      "in",       "er",       "an",           "re",   "on",   " a",
-    "is",     " s",      "or",       "en",       "at",           " d",   "it",   " o",
-    " c",     " w",      "es",       "ed",       "le",           "ar",   " p",   " b",
-    " m",     " f",      "al",       "ro",       "st",           "im",   "De",   "li",
-    "gh",     "to",      "ur",       "ac",       "el",           " r",   " h",   "nd",
-    " n",     "ow",      " g",       "ve",       " the",         "ing",  " of",  " an",
-    " in",    " is",     "ima",      "imag",     "image",        "Des",  "Desc", "Descr",
-    "Descri", "Describ", "Describe", "\xe4\xb8", "\xe4\xb8\x80", "\n\n", "  ",   " and",
-};
-
-/* Where the token is cut into the two parts that merge into it. */
-static int cut_of(const char *token)
-{
-    static const struct {
-        const char *token;
-        int cut;
-    } table[] = { { " the", 2 }, { "ing", 2 }, { " of", 2 }, { " and", 3 },
-                  { " in", 1 },  { " is", 1 }, { " an", 2 } };
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-        if (!strcmp(token, table[i].token))
-            return table[i].cut;
-    return (int)strlen(token) - 1;
-}
-
-static const char *const control_both[] = {
-    "<|endoftext|>",
-    "[MASK]",
-    "[gMASK]",
-    "[sMASK]",
-    "<sop>",
-    "<eop>",
-    "<|system|>",
-    "<|user|>",
-    "<|assistant|>",
-    "<|observation|>",
-    "<|begin_of_image|>",
-    "<|end_of_image|>",
-    "<|begin_of_video|>",
-    "<|end_of_video|>",
-};
-static const char *const control_41v[] = {
-    "<|image|>", "<|video|>",        "<think>",        "</think>", "<answer>",
-    "</answer>", "<|begin_of_box|>", "<|end_of_box|>", "<|sep|>",
-};
-static const char *const control_45[] = {
-    "<|begin_of_audio|>",
-    "<|end_of_audio|>",
-    "<|begin_of_transcription|>",
-    "<|end_of_transcription|>",
-    "<|code_prefix|>",
-    "<|code_middle|>",
-    "<|code_suffix|>",
-    "<think>",
-    "</think>",
-    "<tool_call>",
-    "</tool_call>",
-    "<tool_response>",
-    "</tool_response>",
-    "<arg_key>",
-    "</arg_key>",
-    "<arg_value>",
-    "</arg_value>",
-    "/nothink",
-    "<|begin_of_box|>",
-    "<|end_of_box|>",
-    "<|image|>",
-    "<|video|>",
-};
-#define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
-
-static int n_control(const tiny_model_options *o)
-{
-    return COUNT(control_both) + (o->glm45 ? COUNT(control_45) : COUNT(control_41v));
-}
-
-static const char *control(const tiny_model_options *o, int i)
-{
-    if (i < COUNT(control_both))
-        return control_both[i];
-    i -= COUNT(control_both);
-    return o->glm45 ? control_45[i] : control_41v[i];
-}
-
-/* special: true for what skip_special_tokens would drop. */
-static bool is_special(const tiny_model_options *o, int i)
-{
-    const char *s = control(o, i);
-    return i < COUNT(control_both) || !strcmp(s, "<|image|>") || !strcmp(s, "<|video|>") ||
-           !strcmp(s, "/nothink");
-}
-
-static bool is_printable(int byte)
-{
-    return (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) ||
-           (byte >= 174 && byte <= 255);
-}
-
-/* Byte-level alphabet: printable bytes stand for themselves, the rest for U+0100 onwards. */
-static uint32_t letter_of(int byte)
-{
-    uint32_t next = 256;
-    if (is_printable(byte))
-        return (uint32_t)byte;
-    for (int b = 0; b < byte; b++)
-        next += !is_printable(b);
-    return next;
-}
-
-/* Bytes in the order of their ids 0..255. */
-static int byte_of(int id)
-{
-    for (int pass = 0, n = 0; pass < 2; pass++)
-        for (int b = 0; b < 256; b++)
-            if (is_printable(b) == !pass && n++ == id)
-                return b;
-    return -1;
-}
-
-static void put_letters(FILE *f, const char *bytes, int n)
-{
-    for (int i = 0; i < n; i++) {
-        uint32_t c = letter_of((unsigned char)bytes[i]);
-        if (c == '"' || c == '\\')
-            fprintf(f, "\\%c", (int)c);
-        else if (c < 0x80)
-            fputc((int)c, f);
-        else
-            fprintf(f, "%c%c", (int)(0xc0 | c >> 6), (int)(0x80 | (c & 63)));
-    }
-}
-
-static void put_added(FILE *f, const tiny_model_options *o, bool as_list)
-{
-    for (int i = 0; i < n_control(o); i++) {
-        fprintf(f, "%s\n    ", i ? "," : "");
-        if (as_list)
-            fprintf(f, "{\"id\": %d, ", TINY_BASE + i);
-        else
-            fprintf(f, "\"%d\": {", TINY_BASE + i);
-        fprintf(
-            f,
-            "\"content\": \"%s\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
-            "\"normalized\": false, \"special\": %s}",
-            control(o, i), is_special(o, i) ? "true" : "false");
-    }
-}
-
-static int write_tokenizer_json(const char *dir, const tiny_model_options *o)
-{
-    FILE *f = create(dir, "tokenizer.json");
-    if (!f)
-        return -1;
-    fprintf(f, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  "
-               "\"added_tokens\": [");
-    put_added(f, o, true);
-    fprintf(
-        f,
-        "\n  ],\n  \"normalizer\": null,\n  \"pre_tokenizer\": {\"type\": \"Sequence\", "
-        "\"pretokenizers\": [\n"
-        "    {\"type\": \"Split\", \"pattern\": {\"Regex\": \"(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
-        "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| "
-        "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|"
-        "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"}, \"behavior\": \"Isolated\", \"invert\": "
-        "false},\n"
-        "    {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, "
-        "\"use_regex\": false}"
-        "\n  ]},\n  \"post_processor\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
-        "\"trim_offsets\": false, \"use_regex\": true},\n  \"decoder\": {\"type\": \"ByteLevel\", "
-        "\"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": true},\n"
-        "  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": null,\n"
-        "    \"continuing_subword_prefix\": null,\n    \"end_of_word_suffix\": null,\n"
-        "    \"fuse_unk\": false,\n    \"byte_fallback\": false,\n    \"ignore_merges\": true,\n   "
-        " \"vocab\": {");
-    for (int id = 0; id < TINY_BASE; id++) {
-        char byte = id < 256 ? (char)byte_of(id) : 0;
-        fprintf(f, "%s\n      \"", id ? "," : "");
-        if (id < 256)
-            put_letters(f, &byte, 1);
-        else
-            put_letters(f, merges[id - 256], (int)strlen(merges[id - 256]));
-        fprintf(f, "\": %d", id);
-    }
-    fprintf(f, "\n    },\n    \"merges\": [");
-    for (int i = 0; i < COUNT(merges); i++) {
-        int cut = cut_of(merges[i]);
-        fprintf(f, "%s\n      \"", i ? "," : "");
-        put_letters(f, merges[i], cut);
-        fputc(' ', f);
-        put_letters(f, merges[i] + cut, (int)strlen(merges[i]) - cut);
-        fputc('"', f);
-    }
-    fprintf(f, "\n    ]\n  }\n}\n");
-    return finish(f, "tokenizer.json");
-}
-
-static void put_base64(FILE *f, const unsigned char *p, size_t n)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < n; i += 3) {
-        uint32_t v = (uint32_t)p[i] << 16;
-        v |= i + 1 < n ? (uint32_t)p[i + 1] << 8 : 0;
-        v |= i + 2 < n ? p[i + 2] : 0;
-        for (size_t k = 0; k < 4; k++)
-            fputc(i + k <= n ? digits[v >> (18 - 6 * k) & 63] : '=', f);
-    }
-}
-
-static int write_tiktoken(const char *dir)
-{
-    FILE *f = create(dir, "tokenizer.model");
-    if (!f)
-        return -1;
-    for (int id = 0; id < TINY_BASE; id++) {
-        unsigned char byte = id < 256 ? (unsigned char)byte_of(id) : 0;
-        if (id < 256)
-            put_base64(f, &byte, 1);
-        else
-            put_base64(f, (const unsigned char *)merges[id - 256], strlen(merges[id - 256]));
-        fprintf(f, " %d\n", id);
-    }
-    return finish(f, "tokenizer.model");
-}
-
-static int write_tokenizer_config(const char *dir, const tiny_model_options *o)
-{
-    FILE *f = create(dir, "tokenizer_config.json");
-    if (!f)
-        return -1;
-    fprintf(f, "{\n  \"added_tokens_decoder\": {");
-    put_added(f, o, false);
-    fprintf(
-        f,
-        "\n  },\n  \"clean_up_tokenization_spaces\": false,\n  \"do_lower_case\": false,\n"
-        "  \"eos_token\": \"<|endoftext|>\",\n  \"pad_token\": \"<|endoftext|>\",\n"
-        "  \"model_max_length\": 4096,\n  \"padding_side\": \"left\",\n  \"remove_space\": false,\n"
-        "  \"tokenizer_class\": \"PreTrainedTokenizerFast\"\n}\n");
-    return finish(f, "tokenizer_config.json");
+    return tiny_finish(f, "model.safetensors.index.json") | rc;
 }
 
 /* ---- configuration ---- */
@@ -591,7 +430,7 @@ static void put_text_keys(FILE *f, const char *indent)
 
 static int write_config(const char *dir, const tiny_model_options *o)
 {
-    FILE *f = create(dir, "config.json");
+    FILE *f = tiny_create(dir, "config.json");
     if (!f)
         return -1;
     static const char *const dtypes[] = { "bfloat16", "float32", "float16" };
@@ -631,13 +470,50 @@ static int write_config(const char *dir, const tiny_model_options *o)
             "    \"spatial_merge_size\": 2,\n    \"temporal_patch_size\": 2\n  }\n}\n",
             TINY_VISION_LAYERS, TINY_VISION_HIDDEN, TINY_PATCH * TINY_TABLE_SIDE, TINY_MERGER_FFN,
             TINY_VISION_HEADS, TINY_HIDDEN, TINY_PATCH);
-    return finish(f, "config.json");
+    return tiny_finish(f, "config.json");
+}
+
+static int write_chatglm_config(const char *dir, const tiny_model_options *o)
+{
+    static const char *const dtypes[] = { "bfloat16", "float32", "float16" };
+    FILE *f = tiny_create(dir, "config.json");
+    if (!f)
+        return -1;
+    fprintf(f,
+            "{\n  \"architectures\": [\"ChatGLMModel\"],\n  \"model_type\": \"chatglm\",\n"
+            "  \"num_layers\": %d,\n  \"padded_vocab_size\": %d,\n  \"hidden_size\": %d,\n"
+            "  \"ffn_hidden_size\": %d,\n  \"kv_channels\": %d,\n"
+            "  \"num_attention_heads\": %d,\n  \"seq_length\": 4096,\n"
+            "  \"layernorm_epsilon\": 1.5625e-07,\n  \"rmsnorm\": true,\n"
+            "  \"apply_residual_connection_post_layernorm\": false,\n"
+            "  \"post_layer_norm\": true,\n  \"add_bias_linear\": false,\n"
+            "  \"add_qkv_bias\": true,\n  \"multi_query_attention\": true,\n"
+            "  \"multi_query_group_num\": %d,\n  \"rope_ratio\": 1,\n"
+            "  \"original_rope\": true,\n  \"pre_seq_len\": null,\n"
+            "  \"prefix_projection\": false,\n",
+            TINY_LAYERS, TINY_VOCAB, TINY_HIDDEN, TINY_FFN, TINY_HEAD_DIM, TINY_HEADS,
+            TINY_KV_HEADS);
+    fprintf(f,
+            "  \"tie_word_embeddings\": %s,\n  \"torch_dtype\": \"%s\",\n"
+            "  \"eos_token_id\": [%d, %d, %d],\n  \"pad_token_id\": %d,\n"
+            "  \"boi_token_id\": %d,\n  \"eoi_token_id\": %d,\n",
+            o->tied ? "true" : "false", dtypes[o->dtype], TINY_ENDOFTEXT, TINY_USER,
+            TINY_OBSERVATION, TINY_ENDOFTEXT, TINY_BEGIN_IMAGE, TINY_END_IMAGE);
+    fprintf(f,
+            "  \"vision_config\": {\n    \"dropout_prob\": 0.0,\n    \"hidden_act\": \"gelu\",\n"
+            "    \"in_channels\": 3,\n    \"num_hidden_layers\": %d,\n    \"hidden_size\": %d,\n"
+            "    \"patch_size\": %d,\n    \"num_heads\": %d,\n    \"intermediate_size\": %d,\n"
+            "    \"layer_norm_eps\": 1e-06,\n    \"num_positions\": %d,\n"
+            "    \"image_size\": %d,\n    \"scaling_factor\": 8\n  }\n}\n",
+            TINY_VISION_LAYERS, TINY_VISION_HIDDEN, TINY_PATCH, TINY_VISION_HEADS, TINY_VISION_FFN,
+            TINY_TABLE_SIDE * TINY_TABLE_SIDE + 1, TINY_PATCH * TINY_TABLE_SIDE);
+    return tiny_finish(f, "config.json");
 }
 
 static int write_processor(const char *dir, const tiny_model_options *o, bool video)
 {
     const char *name = video ? "video_preprocessor_config.json" : "preprocessor_config.json";
-    FILE *f = create(dir, name);
+    FILE *f = tiny_create(dir, name);
     if (!f)
         return -1;
     fprintf(f,
@@ -650,23 +526,23 @@ static int write_processor(const char *dir, const tiny_model_options *o, bool vi
             video ? 47040000 : 9633792, TINY_PATCH,
             video ? "video_processor_type" : "image_processor_type", o->glm45 ? "Glm46V" : "Glm4v",
             video ? "VideoProcessor" : "ImageProcessor", o->glm45 ? "Glm46V" : "Glm4v");
-    return finish(f, name);
+    return tiny_finish(f, name);
 }
 
 int tiny_model_write(const char *dir, const tiny_model_options *options)
 {
     tiny_model_options o = options ? *options : (tiny_model_options) { 0 };
     mkdir(dir, 0777); /* there already, or create() tells why not */
-    if (write_config(dir, &o) || write_weights(dir, &o))
+    if ((o.chatglm4v ? write_chatglm_config(dir, &o) : write_config(dir, &o)) ||
+        write_weights(dir, &o))
         return -1;
     if (o.weights_only)
         return 0;
-    if (o.tiktoken ? write_tiktoken(dir) : write_tokenizer_json(dir, &o))
+    if (tiny_write_tokenizer(dir, &o))
         return -1;
-    if (write_tokenizer_config(dir, &o) || write_processor(dir, &o, false) ||
-        write_processor(dir, &o, true))
-        return -1;
-    return 0;
+    if (o.chatglm4v) /* brings no processor files */
+        return 0;
+    return write_processor(dir, &o, false) | write_processor(dir, &o, true) ? -1 : 0;
 }
 
 int tiny_model_mkdtemp(char *dir, size_t size)

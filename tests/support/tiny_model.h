@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A GLM-4V-shaped model of about 900 kB, written to disk by a program of ours: the real layout
- * (config.json, safetensors, tokenizer, processor files), seeded random weights, the same bytes on
- * every machine. It says nothing sensible; it lets every path run. No dependency on the engine, so
- * that a defect there cannot hide here. */
+/* A GLM-4V-shaped model (glm4v, or chatglm4v) of about 900 kB, written to disk by a program of
+ * ours: the real layout (config.json, safetensors, tokenizer, processor files), seeded random
+ * weights, the same bytes on every machine. It says nothing sensible; it lets every path run. No
+ * dependency on the engine, so that a defect there cannot hide here. */
 #ifndef GLM4V_TINY_MODEL_H
 #define GLM4V_TINY_MODEL_H
 
@@ -25,9 +25,10 @@ enum {
     TINY_PATCH = 14,
     TINY_TABLE_SIDE = 4,
     TINY_MERGER_FFN = 144,
+    TINY_VISION_FFN = 80, /* chatglm4v: of the blocks */
 };
 
-/* Ids of the control tokens that both families share. */
+/* Ids of the control tokens that all families share. */
 enum {
     TINY_ENDOFTEXT = TINY_BASE,
     TINY_GMASK = TINY_BASE + 2,
@@ -58,7 +59,10 @@ typedef struct {
     bool split_gate_up; /* text mlp.gate_proj and mlp.up_proj in place of gate_up_proj */
     bool tied;          /* no lm_head.weight, tie_word_embeddings true */
     bool tiktoken;      /* tokenizer.model in place of tokenizer.json */
-    bool weights_only;  /* config.json and weights alone */
+    /* family chatglm4v: its names, config.json and tokenizer.model; no processor files. Only seed,
+     * shards, dtype, tied and weights_only count then. */
+    bool chatglm4v;
+    bool weights_only; /* config.json and weights alone */
 } tiny_model_options;
 
 /* Write the model into dir, which is created if missing. options may be NULL. 0, or -1 with a line

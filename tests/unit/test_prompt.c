@@ -18,6 +18,7 @@ static glm4v_config config_for(const glm4v_tokenizer *t, glm4v_family family)
         .family = family,
         .text.vocab = 640,
         .vision.merge = 2,
+        .vision.border = family == GLM4V_FAMILY_CHATGLM4V,
         .image_id = family == GLM4V_FAMILY_CHATGLM4V ? glm4v_tokenizer_control(t, "<|endoftext|>")
                                                      : glm4v_tokenizer_control(t, "<|image|>"),
         .video_id = glm4v_tokenizer_control(t, "<|video|>"),
@@ -123,6 +124,7 @@ static void check_runs(const glm4v_prompt *p, const setting *s, const line_case 
         CHECK(run->grid_h == c->grids[r].grid_h && run->grid_w == c->grids[r].grid_w);
         CHECK_EQ(run->video, c->task.n_frames > 0);
         CHECK_EQ(p->ids[run->start - 1], s->config.image_start_id);
+        CHECK_EQ(run->n, run->grid_h * run->grid_w / 4);
         for (uint32_t i = 0; i < run->grid_h * run->grid_w / 4; i++, n_run++)
             CHECK_EQ(p->ids[run->start + i], s->config.image_id);
         CHECK_EQ(p->ids[run->start + run->grid_h * run->grid_w / 4], s->config.image_end_id);
@@ -244,6 +246,12 @@ static void chatglm4v_role_lines_and_texts_are_encoded_apart(void)
     ids[n++] = glm4v_tokenizer_control(s.tokenizer, "<|assistant|>");
     CHECK_EQ(p.n_ids, n);
     CHECK(p.n_ids == n && memcmp(p.ids, ids, n * sizeof *ids) == 0);
+    /* the learned rows stand for the two image tokens: these belong to the picture */
+    CHECK_EQ(p.n_runs, 1);
+    CHECK_EQ(p.runs[0].n, 6);
+    CHECK_EQ(p.ids[p.runs[0].start], s.config.image_start_id);
+    CHECK_EQ(p.ids[p.runs[0].start + 5], s.config.image_end_id);
+    CHECK_EQ(p.constant, p.runs[0].start);
     glm4v_prompt_clear(&p);
     glm4v_tokenizer_close(&s.tokenizer);
 }
@@ -294,7 +302,13 @@ static void wrong_tasks_are_refused(void)
         grids, 2, "clip");
     glm4v_tokenizer_close(&s.tokenizer);
     REQUIRE(setting_open(&s, "chatglm4v"));
-    check_invalid(&s, &(glm4v_task) { .prompt = "a", .n_images = 2 }, grids, 2, "one picture");
+    check_invalid(&s, &(glm4v_task) { .prompt = "a", .n_images = 2 }, grids, 2,
+                  "one picture in a conversation and no clips, found 2 pictures");
+    check_invalid(
+        &s,
+        &(glm4v_task) { .prompt = "a", .n_images = 1, .history = &with_picture, .n_history = 1 },
+        grids, 2, "found 2 pictures");
+    check_invalid(&s, &(glm4v_task) { .prompt = "a", .n_frames = 2 }, grids, 1, "2 clip frames");
     glm4v_tokenizer_close(&s.tokenizer);
 }
 
