@@ -4,29 +4,30 @@
 #     N passed, N failed, N skipped
 # over every TAP line of every program that ran; the exit status is 0 only when nothing failed.
 #
-#   tests/run.sh            style, plain and asan: what a submission must pass
+#   tests/run.sh            style, plain, asan and fuzz: what a submission must pass
 #   tests/run.sh JOB...     any of the jobs below
 #   style      rules of the source tree (tests/style.py)
 #   plain      build/         every suite
 #   asan       build-asan/    every suite under AddressSanitizer, LeakSanitizer, UBSan
+#   fuzz       build-fuzz/    libFuzzer (clang) from the committed corpora, and the bugs planted for it to find
 #   tsan       build-tsan/    unit, engine and element suites under ThreadSanitizer (clang)
 #   clang      build-clang/   every suite, compiled by clang
 #   release    build-release/ every suite, -O3, assertions off
 #   werror     build-werror/  compiles with -Werror, runs nothing
 #   valgrind   build/         unit and engine suites under memcheck
-#   deep       build-asan/    the long counts: every suite with GLM4V_DEEP=1
+#   deep       build-asan/, build-fuzz/    the long counts: every suite and fuzz with GLM4V_DEEP=1
 # Environment: GLM4V_GOLDEN (reference vectors), GLM4V_REQUIRE (words: gpu golden model; a missing one fails).
 set -u
 cd "$(dirname "$0")/.." || exit 1
-jobs=${*:-style plain asan}
+jobs=${*:-style plain asan fuzz}
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 broken=0
 
 say() { printf '\n== %s\n' "$*"; }
 
-# build DIR OPTION...: configures once, compiles. A folder that quickstart.sh configured, before the packages of the
-# tests were there, is configured again.
+# build DIR OPTION...: configures once, compiles: all, or $target where that is set. A folder that quickstart.sh
+# configured, before the packages of the tests were there, is configured again.
 build() {
     local dir=$1
     shift
@@ -38,7 +39,7 @@ build() {
             { tail -n 30 "$results/setup.log"; return 1; }
     fi
     touch "$dir/.configured-for-tests"
-    ninja -C "$dir" >"$results/ninja.log" 2>&1 ||
+    ninja -C "$dir" ${target:+"$target"} >"$results/ninja.log" 2>&1 ||
         { grep -E 'error|FAILED' -A 5 "$results/ninja.log" | head -n 60; return 1; }
     grep -cE 'warning:' "$results/ninja.log" | sed 's/^/compiler warnings: /'
 }
@@ -82,7 +83,19 @@ sanitized() {
     )
 }
 job_asan() { sanitized asan --timeout-multiplier 6; }
-job_deep() { GLM4V_DEEP=1 sanitized deep --timeout-multiplier 60; }
+# fuzzing JOB OPTION...: libFuzzer's runs in build-fuzz/.
+fuzzing() {
+    local job=$1
+    shift
+    CC=clang target=fuzz-programs build build-fuzz -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false &&
+        suites "$job" build-fuzz "$@" --suite fuzzing
+}
+job_fuzz() { fuzzing fuzz; }
+job_deep() {
+    export GLM4V_DEEP=1
+    sanitized deep --timeout-multiplier 60 || return 1
+    fuzzing deep-fuzz --timeout-multiplier 10
+}
 job_tsan() {
     CC=clang build build-tsan -Db_sanitize=thread -Db_lundef=false &&
         (sanitizer_environment
@@ -98,7 +111,7 @@ job_valgrind() {
 
 packages="build run test"
 case " $jobs " in *" style "*) packages="$packages style" ;; esac
-case " $jobs " in *" clang "* | *" tsan "*) packages="$packages clang" ;; esac
+case " $jobs " in *" clang "* | *" tsan "* | *" fuzz "* | *" deep "*) packages="$packages clang" ;; esac
 case " $jobs " in *" valgrind "*) packages="$packages valgrind" ;; esac
 # shellcheck disable=SC2086
 bash tools/install-packages.sh $packages || exit 1

@@ -11,6 +11,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* Of targets that take JSON: where in the input the part begins that json_input() reads. */
+extern const size_t fuzz_json_at;
+
 /* A property that must hold for every input. */
 #define FUZZ_CHECK(cond)                                                                           \
     do {                                                                                           \

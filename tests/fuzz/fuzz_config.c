@@ -13,6 +13,8 @@
 #include "model.h"
 #include "tiny_model.h"
 
+const size_t fuzz_json_at = 1;
+
 static const char *const names[] = { "config.json", "generation_config.json",
                                      "preprocessor_config.json", "video_preprocessor_config.json",
                                      "config.json" };

@@ -7,6 +7,8 @@
 #include "mem.h"
 #include "safetensors.h"
 
+const size_t fuzz_json_at = 0;
+
 static const char base_text[] =
     "{\"metadata\":{\"total_size\":256},\"weight_map\":{"
     "\"a.weight\":\"model-00001-of-00003.safetensors\",\"b.bias\":\"model-00001-of-00003."

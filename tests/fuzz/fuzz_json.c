@@ -7,6 +7,8 @@
 #include "json_edits.h"
 #include "mem.h"
 
+const size_t fuzz_json_at = 0;
+
 static const char base_text[] =
     "{\"a\":[1,-2,3.5,1e3,-0.25E-2,0],\"b\":{\"c\":null,\"d\":true,\"e\":false},"
     "\"f\":\"x\\u00e9\\ud83d\\ude00\\n\\\\\","

@@ -7,6 +7,8 @@
 #include "mem.h"
 #include "safetensors.h"
 
+const size_t fuzz_json_at = 2;
+
 static const char base_text[] =
     "{\"__metadata__\":{\"format\":\"pt\"},"
     "\"a.weight\":{\"dtype\":\"BF16\",\"shape\":[4,8],\"data_offsets\":[0,64]},"

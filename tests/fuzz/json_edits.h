@@ -5,6 +5,7 @@
 #ifndef GLM4V_FUZZ_JSON_EDITS_H
 #define GLM4V_FUZZ_JSON_EDITS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +22,7 @@ typedef struct {
     uint32_t n;
 } json_base;
 
-/* Find the values of a valid text, which stays the caller's. */
+/* Find the values of a text, which stays the caller's; one that is no JSON has some too. */
 static void json_base_init(json_base *b, const char *text, size_t len)
 {
     b->text = text;
@@ -30,8 +31,10 @@ static void json_base_init(json_base *b, const char *text, size_t len)
     for (size_t i = 0; i < len && b->n < EDITS_MAX_VALUES; i++) {
         size_t start = i;
         if (text[i] == '"') {
-            for (i++; text[i] != '"'; i++)
+            for (i++; i < len && text[i] != '"'; i++)
                 i += text[i] == '\\';
+            if (i >= len)
+                break;
         } else if (strchr("-0123456789tfn", text[i]) && text[i]) {
             while (i + 1 < len && text[i + 1] && strchr("+-.0123456789eEtrufalsn", text[i + 1]))
                 i++;
@@ -82,6 +85,7 @@ static size_t json_replacement(char *out, const json_base *b, uint8_t kind, uint
         "\"\\ud83d\\ude00\"",
         "",
         "1, 2",
+        "1,1,1,1,1,1,1,1",
         "\"x\": 1",
         "\"__metadata__\"",
         "\"glm46v\"",
@@ -106,7 +110,7 @@ static char *json_edited(const json_base *b, const uint8_t *edits, size_t size, 
     char *text = malloc(b->len + EDITS_MAX * EDITS_ROOM), with[EDITS_ROOM];
     memcpy(text, b->text, b->len);
     *len = b->len;
-    for (int i = 0; i < EDITS_MAX && size >= 4; i++, edits += 4, size -= 4) {
+    for (int i = 0; i < EDITS_MAX && b->n && size >= 4; i++, edits += 4, size -= 4) {
         uint32_t which = ((uint32_t)edits[0] << 8 | edits[1]) % b->n;
         size_t start = b->start[which], end = b->end[which],
                n = json_replacement(with, b, edits[2], edits[3]);
@@ -121,7 +125,8 @@ static char *json_edited(const json_base *b, const uint8_t *edits, size_t size, 
 
 /* An input of a target: the first byte tells whether text follows (0) or edits of the base. The
  * result is an exact-size block; free() it. */
-static char *json_input(const json_base *b, const uint8_t *data, size_t size, size_t *len)
+__attribute__((unused)) static char *json_input(const json_base *b, const uint8_t *data,
+                                                size_t size, size_t *len)
 {
     char *text, *exact;
     if (!size || data[0]) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Runs a fuzz target over its corpus without a fuzzing engine: replay CORPUS_DIR [MUTANTS [SEED]].
+/* Runs a fuzz target over its corpus without a fuzzing engine: replay MUTANTS CORPUS_DIR...
  * First every file as it is, one TAP line each; then MUTANTS changed copies of them, always the
- * same ones for a seed. A failure ends the program: what was running is left in the file
- * replay-failure of the working directory. */
+ * same ones (ten times as many with GLM4V_DEEP=1). A failure ends the program: what was running is
+ * left in the file replay-failure of the working directory. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <signal.h>
@@ -77,11 +77,10 @@ static bool read_corpus(const char *dir)
         if (e->d_name[0] != '.')
             n_files += read_input(&files[n_files], dir, e->d_name);
     closedir(d);
-    qsort(files, (size_t)n_files, sizeof *files, by_name); /* the same order everywhere */
     return n_files > 0;
 }
 
-static uint64_t state;
+static uint64_t state = 1;
 
 static uint32_t draw(uint32_t n)
 {
@@ -148,14 +147,17 @@ static void run_mutants(long n)
 
 int main(int argc, char **argv)
 {
-    long mutants = argc > 2 ? strtol(argv[2], NULL, 10) : 0;
-    state = argc > 3 ? strtoull(argv[3], NULL, 10) : 1;
-    if (argc < 2 || !read_corpus(argv[1])) {
-        printf("Bail out! no corpus in %s\n", argc > 1 ? argv[1] : "(none)");
+    long mutants = argc > 1 ? strtol(argv[1], NULL, 10) : 0;
+    bool good = argc > 2;
+    for (int i = 2; i < argc; i++)
+        good &= read_corpus(argv[i]);
+    if (!good) {
+        printf("Bail out! a corpus is missing\n");
         return 1;
     }
+    qsort(files, (size_t)n_files, sizeof *files, by_name); /* the same order everywhere */
     if (getenv("GLM4V_DEEP"))
-        mutants *= 100;
+        mutants *= 10;
     const int signals[] = { SIGILL, SIGTRAP, SIGABRT, SIGSEGV, SIGBUS, SIGFPE };
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
         signal(signals[i], on_signal);

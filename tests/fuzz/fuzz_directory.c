@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* P-08: a whole model directory: open it, describe one small picture, close. The input is a small
+ * archive of up to five files that take the place of those of a good model, each told whole or as a
+ * change of the good one, so that everything else stays right:
+ *   byte 0: which model; byte 1: which weight form;
+ *   then records: file, kind, length (two bytes, low one first), payload.
+ * The good files lie beside the directory and are linked into it: only what a record tells is
+ * written. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include "files.h"
+#include "fuzz.h"
+#include "glm4v/glm4v.h"
+#include "json_edits.h"
+#include "mem.h"
+#include "tiny_model.h"
+#include "utf8.h"
+
+enum { MAX_MODEL_FILES = 12, MAX_RECORDS = 5 };
+
+typedef struct {
+    char name[256];
+    file_text text;
+    size_t json_at, json_len; /* where the JSON in it is: a weight file's header */
+    json_base *base;          /* NULL = no JSON */
+} model_file;
+
+typedef struct {
+    char good[512], dir[512]; /* as written; as it is opened */
+    model_file files[MAX_MODEL_FILES];
+    size_t n;
+} model_dir;
+
+static const tiny_model_options variants[] = {
+    { 0 },
+    { .flat_config = true, .short_prefix = true, .shards = 2 },
+    { .glm45 = true, .split_gate_up = true, .tied = true, .dtype = TINY_F16 },
+    { .tiktoken = true, .dtype = TINY_F32 },
+};
+enum { N_VARIANTS = sizeof variants / sizeof *variants };
+static model_dir models[N_VARIANTS];
+static const char *const forms[] = { NULL, "int8", "int4", "text=int4,vision=int8", "fp32" };
+enum { N_FORMS = sizeof forms / sizeof *forms };
+
+/* ---- the good models ---- */
+
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), k = strlen(end);
+    return n >= k && !strcmp(s + n - k, end);
+}
+
+static void read_model_file(model_dir *m, const char *name)
+{
+    model_file *f = &m->files[m->n++];
+    FUZZ_CHECK(m->n <= MAX_MODEL_FILES);
+    snprintf(f->name, sizeof f->name, "%s", name);
+    f->text = file_read(m->good, name);
+    f->json_len = f->text.len;
+    if (ends_with(name, ".safetensors")) {
+        f->json_at = 8;
+        f->json_len = file_header_len(f->text);
+    } else if (!ends_with(name, ".json")) {
+        return;
+    }
+    f->base = malloc(sizeof *f->base);
+    FUZZ_CHECK(f->base);
+    json_base_init(f->base, f->text.data + f->json_at, f->json_len);
+}
+
+static void restore(const model_dir *m, const model_file *f)
+{
+    unlink(file_path(m->dir, f->name));
+    FUZZ_CHECK(!link(file_path(m->good, f->name), file_path(m->dir, f->name)));
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const model_file *)a)->name, ((const model_file *)b)->name);
+}
+
+static void make_model(model_dir *m, const tiny_model_options *options)
+{
+    FUZZ_CHECK(!tiny_model_make(m->good, sizeof m->good, options) &&
+               !tiny_model_mkdtemp(m->dir, sizeof m->dir));
+    DIR *d = opendir(m->good);
+    FUZZ_CHECK(d);
+    for (struct dirent *e; (e = readdir(d));)
+        if (e->d_name[0] != '.')
+            read_model_file(m, e->d_name);
+    closedir(d);
+    qsort(m->files, m->n, sizeof *m->files, by_name);
+    for (size_t i = 0; i < m->n; i++)
+        restore(m, &m->files[i]);
+}
+
+static void remove_models(void)
+{
+    for (int i = 0; i < N_VARIANTS; i++) {
+        tiny_model_remove(models[i].good);
+        tiny_model_remove(models[i].dir);
+    }
+}
+
+/* ---- records ---- */
+
+static uint32_t number(const uint8_t *data, size_t bytes)
+{
+    uint32_t n = 0;
+    for (size_t i = bytes; i-- > 0;)
+        n = n << 8 | data[i];
+    return n;
+}
+
+/* Bytes of the good file changed: three of offset (the first 64 KiB, or counted from the end), one
+ * of value. */
+static void write_bytes(const model_dir *m, const model_file *f, const uint8_t *edits, size_t size)
+{
+    char *copy = malloc(f->text.len);
+    memcpy(copy, f->text.data, f->text.len);
+    for (; size >= 4 && f->text.len; edits += 4, size -= 4) {
+        size_t at = number(edits, 2) % f->text.len;
+        copy[edits[2] & 1 ? f->text.len - 1 - at : at] = (char)edits[3];
+    }
+    file_write(m->dir, f->name, copy, f->text.len);
+    free(copy);
+}
+
+/* Values of the good file's JSON replaced; the weights after a header stay where they are from its
+ * end. */
+static void write_json(const model_dir *m, const model_file *f, const uint8_t *edits, size_t size)
+{
+    size_t len, tail = f->text.len - f->json_at - f->json_len;
+    char *json = json_edited(f->base, edits, size, &len);
+    char *whole = malloc(f->json_at + len + tail);
+    uint64_t header = len;
+    memcpy(whole, &header, f->json_at);
+    memcpy(whole + f->json_at, json, len);
+    memcpy(whole + f->json_at + len, f->text.data + f->json_at + f->json_len, tail);
+    file_write(m->dir, f->name, whole, f->json_at + len + tail);
+    free(whole);
+    free(json);
+}
+
+static void write_cut(const model_dir *m, const model_file *f, const uint8_t *data, size_t size)
+{
+    size_t n = number(data, size < 3 ? size : 3) % (f->text.len + 1);
+    file_write(m->dir, f->name, f->text.data, size > 3 && data[3] & 1 ? f->text.len - n : n);
+}
+
+/* A file of another model, or another file of this one, under this name. */
+static void write_other(const model_dir *m, const model_file *f, const uint8_t *data, size_t size)
+{
+    const model_dir *from = &models[size ? data[0] % N_VARIANTS : 0];
+    const model_file *other = &from->files[size > 1 ? data[1] % from->n : 0];
+    for (size_t i = 0; size < 2 && i < from->n; i++)
+        if (!strcmp(from->files[i].name, f->name))
+            other = &from->files[i];
+    file_write(m->dir, f->name, other->text.data, other->text.len);
+}
+
+static const model_file *apply(const model_dir *m, const uint8_t *record, size_t len)
+{
+    const model_file *f = &m->files[record[0] % m->n];
+    const uint8_t *payload = record + 4;
+    switch (record[1] % 6) {
+    case 0:
+        file_write(m->dir, f->name, payload, len);
+        break;
+    case 1:
+        write_bytes(m, f, payload, len);
+        break;
+    case 2:
+        write_cut(m, f, payload, len);
+        break;
+    case 3:
+        write_other(m, f, payload, len);
+        break;
+    case 4:
+        if (!f->base)
+            write_bytes(m, f, payload, len);
+        else
+            write_json(m, f, payload, len);
+        break;
+    default:
+        unlink(file_path(m->dir, f->name));
+    }
+    return f;
+}
+
+/* ---- what must hold ---- */
+
+static void check_failure(int rc, const glm4v_error *err)
+{
+    FUZZ_CHECK(rc == GLM4V_ERR_FORMAT || rc == GLM4V_ERR_UNSUPPORTED || rc == GLM4V_ERR_IO ||
+               rc == GLM4V_ERR_NOT_FOUND || rc == GLM4V_ERR_INVALID || rc == GLM4V_ERR_NOMEM);
+    FUZZ_CHECK(err->code == rc && err->msg[0] &&
+               glm4v_utf8_valid(err->msg, strlen(err->msg), NULL));
+}
+
+/* One picture of one image token, two tokens of answer. */
+static int describe(glm4v_model *model)
+{
+    static const uint8_t pixels[28 * 28 * 3] = { 255, 128, 64 };
+    const glm4v_image image = { .data = pixels, .width = 28, .height = 28, .stride = 84 };
+    const glm4v_engine_options options = {
+        .max_batch = 1, .context_length = 64, .max_pixels = 784, .prefix_tokens = 1
+    };
+    const glm4v_task task = {
+        .prompt = "a", .images = &image, .n_images = 1, .max_tokens = 2, .temperature = 1
+    };
+    glm4v_engine *engine = NULL;
+    glm4v_result *result = NULL;
+    glm4v_error err = { 0 };
+    int rc = glm4v_engine_open(&engine, model, &options, &err);
+    if (rc) {
+        check_failure(rc, &err);
+        return rc;
+    }
+    rc = glm4v_describe(engine, &task, &result, &err);
+    if (rc)
+        FUZZ_CHECK(err.code == rc && err.msg[0]);
+    else
+        FUZZ_CHECK(glm4v_utf8_valid(result->text, strlen(result->text), NULL));
+    glm4v_result_free(&result);
+    glm4v_engine_close(&engine);
+    return rc;
+}
+
+static int open_and_describe(const model_dir *m, uint8_t form)
+{
+    glm4v_model *model = NULL;
+    glm4v_error err = { 0 };
+    const glm4v_model_options options = { .device = "cpu",
+                                          .quantization = forms[form % N_FORMS],
+                                          .n_threads = 1 };
+    int rc = glm4v_model_open(&model, m->dir, &options, &err);
+    if (rc)
+        check_failure(rc, &err);
+    else
+        rc = describe(model);
+    glm4v_model_close(&model);
+    return rc;
+}
+
+static void start(void)
+{
+    atexit(remove_models);
+    for (uint8_t i = 0; i < N_VARIANTS; i++) {
+        make_model(&models[i], &variants[i]);
+        FUZZ_CHECK(!open_and_describe(&models[i], i)); /* or nothing below could fail */
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    const model_file *changed[MAX_RECORDS];
+    int n = 0;
+    if (size < 2)
+        return 0;
+    if (!models[0].n)
+        start();
+    size_t live = glm4v_mem_live();
+    const model_dir *m = &models[data[0] % N_VARIANTS];
+    uint8_t form = data[1];
+    for (data += 2, size -= 2; n < MAX_RECORDS && size >= 4; n++) {
+        size_t len = number(data + 2, 2);
+        len = len < size - 4 ? len : size - 4;
+        changed[n] = apply(m, data, len);
+        data += 4 + len;
+        size -= 4 + len;
+    }
+    open_and_describe(m, form);
+    while (n > 0)
+        restore(m, changed[--n]);
+    FUZZ_CHECK(glm4v_mem_live() == live);
+    return 0;
+}

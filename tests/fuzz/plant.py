@@ -1,0 +1,47 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Plants a bug in a copy of an engine source: plant.py NAME SOURCE OUTPUT.
+
+A fuzz target that is built with the copy must find the bug within the runs that it has for the real source: a fuzzer
+that finds none of these finds nothing else either. A plant whose place is gone from the source is an error: say it anew
+for the code that there is.
+"""
+import pathlib
+import sys
+
+# name: (source, what is there, what stands there with the bug)
+PLANTS = {
+    # A shape of nine sizes is written over the end of the eight that a tensor has room for.
+    "missing-bound": ("safetensors.c", "if (!shape || json_array_size(shape) > GLM4V_MAX_DIMS)", "if (!shape)"),
+    # The buffer of the longest string has no room for the byte that ends it.
+    "pad-overflow": ("json_parse.c", "r.buffer = glm4v_alloc(longest + 1, 1);", "r.buffer = glm4v_alloc(longest, 1);"),
+    # A character that the text's end cuts is read one byte beyond it.
+    "off-by-one": ("utf8.c", "if ((size_t)i == len)", "if ((size_t)i > len)"),
+    # A header that is refused keeps its JSON tree.
+    "leak": ("safetensors.c", "    json_decref(root);\n    return rc ? rc : check_cover",
+             "    if (!rc)\n        json_decref(root);\n    return rc ? rc : check_cover"),
+    # A run of letters takes a call for each.
+    "recursion": ("tokenizer_split.c", """    for (; most && c.kind == kind; most--) {
+        i = c.end;
+        c = at(text, len, i);
+    }
+    return i;
+""", """    volatile char frame[2048] = { 0 };
+    if (!most || c.kind != kind)
+        return i;
+    return run_end(text, len, c.end, kind, most - 1) + (size_t)frame[most % sizeof frame];
+"""),
+}
+
+
+def main():
+    name, source, output = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
+    file, old, new = PLANTS[name]
+    text = source.read_text()
+    if source.name != file or text.count(old) != 1:
+        sys.exit(f"plant.py: {name}: {source.name} has {text.count(old)} places (want 1 in {file}) that read\n{old}")
+    output.write_text(text.replace(old, new))
+
+
+if __name__ == "__main__":
+    main()
