@@ -92,6 +92,22 @@ static int check_tied(const glm4v_conversion *c, const glm4v_quantization *q, gl
         c->from->name);
 }
 
+/* Files beside config.json may say it too: what counts is what the tensors are. */
+static int check_plain(const converter *c, glm4v_error *err)
+{
+    for (uint32_t i = 0; i < c->model->plan.n; i++) {
+        const glm4v_item *item = &c->model->plan.items[i];
+        for (int s = 0; s < item->n_sources; s++)
+            if (item->source[s].kind != GLM4V_SOURCE_PLAIN)
+                return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                                  "\"%.120s\" is quantized already (%s); convert the checkpoint of "
+                                  "16 bits that it was made from",
+                                  item->source[s].tensor->name,
+                                  glm4v_stored_name(glm4v_source_stored(&item->source[s])));
+    }
+    return 0;
+}
+
 static void decide(glm4v_conversion *c, const glm4v_quantization *q, const glm4v_tensor *t)
 {
     const glm4v_item *item = c->item;
@@ -140,7 +156,9 @@ static int add_outputs(glm4v_outputs *o, glm4v_conversion *c, glm4v_error *err)
 
 static int plan_outputs(converter *c, glm4v_error *err)
 {
-    int rc = 0;
+    int rc = check_plain(c, err);
+    if (rc)
+        return rc;
     c->n = glm4v_checkpoint_count(c->checkpoint);
     c->conversions = glm4v_alloc(c->n, sizeof *c->conversions);
     if (!c->conversions)

@@ -92,6 +92,15 @@ static char *pattern_of(const char *name)
     return text.data;
 }
 
+/* A tensor that is both embedding and head: what stays as it is, is the head, a linear to others. */
+static const char *module_name(const glm4v_conversion *c)
+{
+    const char *name = c->from->name;
+    if (!c->tied)
+        return name;
+    return strncmp(name, "transformer.", 12) ? "lm_head" : "transformer.output_layer";
+}
+
 typedef struct {
     kind kind;
     char *pattern;
@@ -146,10 +155,8 @@ static int make_targets(targets *t, const glm4v_conversion *conversions, uint32_
         kind k;
         if (!kind_of(&k, &conversions[i]))
             continue;
-        t->items[t->n] = (target) {
-            .kind = k,
-            .pattern = pattern_of(conversions[i].tied ? "lm_head" : conversions[i].from->name)
-        };
+        t->items[t->n] =
+            (target) { .kind = k, .pattern = pattern_of(module_name(&conversions[i])) };
         failed = !t->items[t->n].pattern;
         t->n += !failed;
     }

@@ -165,11 +165,11 @@ static int compare_with_opening(const char *quantization)
 
 static void written_matrices_equal_on_load_quantization(void)
 {
-    static const char *const forms[] = { "int8", "int4", "text=int4,vision=int8",
-                                         "text=int8,lm-head=int4" };
-    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-        CHECK_EQ(convert(forms[i]), 0);
-        CHECK(compare_with_opening(forms[i]) > 7);
+    static const char *const some[] = { "int8", "int4", "text=int4,vision=int8",
+                                        "text=int8,lm-head=int4" };
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        CHECK_EQ(convert(some[i]), 0);
+        CHECK(compare_with_opening(some[i]) > 7);
         folder_remove(dst);
     }
 }
@@ -217,6 +217,87 @@ static int compare_copies(void)
     glm4v_checkpoint_close(&a);
     glm4v_checkpoint_close(&b);
     return n;
+}
+
+static bool same_bytes(const void *a, const void *b, size_t n)
+{
+    return (!a && !b) || (a && b && !memcmp(a, b, n));
+}
+
+static size_t scale_bytes(const glm4v_weight *w)
+{
+    size_t groups = w->form == GLM4V_FORM_INT4 ? (size_t)glm4v_group_count(w->n_in) : 1;
+    return w->scale ? (size_t)glm4v_panel_count(w->n_out) * groups * 16 * sizeof(float) : 0;
+}
+
+/* Opened as it is stored, what was written is the model that src is when it is quantized while it
+ * is loaded. Convolutions apart: those stay as stored. */
+static void compare_models(const char *quantization)
+{
+    glm4v_model *a = NULL, *b = NULL, *plan = NULL;
+    glm4v_checkpoint *names = NULL;
+    glm4v_model_options options = { .device = "cpu", .quantization = quantization };
+    if (convert(quantization) || glm4v_model_open(&a, src, &options, &err) ||
+        glm4v_model_open(&b, dst, &(glm4v_model_options) { .device = "cpu" }, &err) ||
+        glm4v_model_examine(&plan, &names, src, &options, &err))
+        file_die(err.msg, quantization);
+    CHECK_EQ(a->plan.n, b->plan.n);
+    int quantized = 0;
+    for (uint32_t i = 0; i < plan->plan.n && i < b->plan.n; i++) {
+        const glm4v_item *item = &plan->plan.items[i], *other = &b->plan.items[i];
+        if (item->kind == GLM4V_ITEM_LINEAR && item->source[0].tensor->rank == 2) {
+            const glm4v_weight *x = a->plan.items[i].to.linear, *y = other->to.linear;
+            const size_t scales = scale_bytes(x);
+            if (x->form != y->form || x->bytes != y->bytes || x->zero || y->zero || y->order ||
+                !same_bytes(x->data, y->data, x->bytes - scales) ||
+                !same_bytes(x->scale, y->scale, scales))
+                test_fail(__FILE__, __LINE__, "%s: %s differs, %s and %s", quantization,
+                          item->source[0].tensor->name, glm4v_form_name(x->form),
+                          glm4v_form_name(y->form));
+            quantized += x->scale != NULL;
+        } else if (item->kind == GLM4V_ITEM_TABLE) {
+            const glm4v_table *x = a->plan.items[i].to.table, *y = other->to.table;
+            CHECK_EQ(x->form, y->form);
+            CHECK(same_bytes(x->data, y->data,
+                             x->bytes - (x->scale ? (size_t)x->n_rows * sizeof(float) : 0)));
+            CHECK(same_bytes(x->scale, y->scale, (size_t)x->n_rows * sizeof(float)));
+        } else if (item->kind == GLM4V_ITEM_VECTOR) {
+            CHECK(same_bytes(*a->plan.items[i].to.vector, *other->to.vector,
+                             (size_t)item->n_out * sizeof(float)));
+        }
+    }
+    CHECK(quantized > 0 || strstr(quantization, "embedding") || strstr(quantization, "16"));
+    glm4v_model_close(&plan);
+    glm4v_checkpoint_close(&names);
+    glm4v_model_close(&b);
+    glm4v_model_close(&a);
+    folder_remove(dst);
+}
+
+static const char *const forms[] = { "int8",
+                                     "int4",
+                                     "text=int4,vision=int8",
+                                     "text=int8,lm-head=int4",
+                                     "embedding=int8",
+                                     "vision=int8,embedding=int8,lm-head=int8",
+                                     "bf16" };
+
+static void what_is_written_opens_to_the_same_model(void)
+{
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        compare_models(forms[i]);
+}
+
+static void family_chatglm4v_is_converted_too(void)
+{
+    char other[512], whole[600];
+    snprintf(whole, sizeof whole, "%s", src);
+    REQUIRE(!tiny_model_make(other, sizeof other, &(tiny_model_options) { .chatglm4v = true }));
+    snprintf(src, sizeof src, "%s", other);
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        compare_models(forms[i]);
+    tiny_model_remove(other);
+    snprintf(src, sizeof src, "%s", whole);
 }
 
 static void what_is_not_quantized_keeps_its_bytes(void)
@@ -652,6 +733,8 @@ int main(void)
     TEST(memory_does_not_grow_with_the_checkpoint); /* first: the peak of what is before counts */
     TEST(written_matrices_equal_on_load_quantization);
     TEST(a_written_embedding_equals_on_load_quantization);
+    TEST(what_is_written_opens_to_the_same_model);
+    TEST(family_chatglm4v_is_converted_too);
     TEST(what_is_not_quantized_keeps_its_bytes);
     TEST(narrow_inputs_stay_int8_under_int4);
     TEST(sixteen_bits_and_fp32_are_forms_too);
