@@ -122,7 +122,7 @@ typedef struct {
 
 /* One panel from n <= 16 rows that are quantized already, ldq or ldw apart. codes: one a byte; int8
  * two's complement, int4 0 to 15 (upper bits do not count). words: int4, input 8b + i in bits 4i to
- * 4i + 3 of word b. The rest of the panel stands for zero weights. The same bytes at every level. */
+ * 4i + 3 of word b. The rest of the panel stands for zero weights. The same bytes at all levels. */
 #define decl_pack_codes(name)                                                                      \
     void(name)(uint8_t * panel, const uint8_t *q, ptrdiff_t ldq, int32_t n, int32_t K)
 #define decl_pack_words(name)                                                                      \
@@ -160,14 +160,14 @@ void glm4v_unpack_int8(float *w, ptrdiff_t ldw, const uint8_t *panel, const floa
 void glm4v_unpack_int4(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
                        const uint8_t *zero, int32_t n, int32_t K);
 
-/* The codes of a panel's n outputs, one a byte, rows ldq apart, as pack_codes takes them: for files,
- * and for comparison. One form, C. */
+/* The codes of a panel's n outputs, one a byte, rows ldq apart, as pack_codes takes them: for
+ * files, and for comparison. One form, C. */
 void glm4v_unpack_codes_int8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int32_t n, int32_t K);
 void glm4v_unpack_codes_int4(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int32_t n, int32_t K);
 
 /* Scales and zero points of a panel, between rows [n][groups] (int8: one group) and the panel's own
- * order [groups][16]. Outputs from n on: scale 0, zero point 8. zero and panel of zeros may be NULL:
- * 8 everywhere. */
+ * order [groups][16]. Outputs from n on: scale 0, zero point 8. zero and panel of zeros may be
+ * NULL: 8 everywhere. */
 void glm4v_pack_scales(float *panel, const float *scale, int32_t n, int32_t groups);
 void glm4v_pack_zeros(uint8_t *panel, const uint8_t *zero, int32_t n, int32_t groups);
 void glm4v_unpack_scales(float *scale, const float *panel, int32_t n, int32_t groups);

@@ -483,6 +483,7 @@ int glm4v_plan_load(const glm4v_plan *plan, glm4v_model *model, const glm4v_chec
         goto done;
     pthread_mutex_init(&l.lock, NULL);
     pthread_mutex_init(&l.device, NULL);
+    report(&l); /* others may take every piece */
     glm4v_pool_run(pool, l.first[plan->n], run_piece, &l);
     pthread_mutex_destroy(&l.device);
     pthread_mutex_destroy(&l.lock);
