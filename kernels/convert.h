@@ -10,6 +10,8 @@
  *                 overflow. A row holding NaN or infinity gets scale NaN and q 0, so that it reads
  *                 back as NaN.
  *   int8_to_f32   y = scale * q
+ *   e4m3          8 bits, sign, 4 of exponent (bias 7), 3 of fraction; no infinities, 0x7f and 0xff
+ *                 NaN. Narrowing saturates at 448, NaN too
  * Any alignment, no overlap. */
 #ifndef GLM4V_KERNELS_CONVERT_H
 #define GLM4V_KERNELS_CONVERT_H
@@ -42,6 +44,10 @@ void glm4v_convert_ops_init(glm4v_convert_ops *ops, unsigned cpu);
  * rounded. max is 0 where the row counts as zero and where the scale is NaN. */
 float glm4v_row_scale(float *max, const float *x, size_t n);
 int glm4v_round_int8(float x, float max);
+
+/* One value; for the C forms, and where few are needed. */
+uint8_t glm4v_f32_to_e4m3(float x);
+float glm4v_e4m3_to_f32(uint8_t e4m3);
 
 decl_narrow16(glm4v_f32_to_bf16_c);
 decl_narrow16(glm4v_f32_to_bf16_avx2);

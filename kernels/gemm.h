@@ -11,10 +11,14 @@
  *   int4  uint8   [panels][K/8][16][4]         low nibble: input 8b + i, high nibble: input 8b + 4
  *                                              + i; scale f32 [panels][K/128][16]; zero uint8, same
  *                                              order, or NULL: 8 everywhere. K a multiple of 128.
+ *   fp8   uint8   [panels][ceil(K/4)][4][2][4][2]  e4m3: 4 inputs of 16 outputs are 4 times 2 pairs
+ *                                              of inputs of 4 outputs; scale f32 [panels][16], or
+ *                                              in blocks [panels][ceil(K/128)][16]
  * Inputs beyond K are zero weights (int8: 128). Unsigned int8, because vpdpbusd multiplies unsigned
- * by signed.
+ * by signed. The order of fp8, because vpunpcklbw of two vectors of half values then gives a panel
+ * of bf16. 0x7f and 0xff, e4m3's NaN, do not occur in panels (here they would be 480 and -480).
  *
- * Activations. f32: as they are. bf16: rounded to bf16 by bf16_row. int8 and int4: rounded to int8
+ * Activations. f32: as they are. bf16, fp8: rounded to bf16 by bf16_row. int8 and int4: rounded to int8
  * by quantize_row, per row and group of 128 inputs g (the last group of a row may be shorter).
  *
  * What is computed, for every row t and output n alone:
@@ -22,6 +26,8 @@
  *   bf16  the same in pairs, the odd input of a pair first, fp32 accumulation (the order of
  *         vdpbf16ps, which flushes denormal inputs and results to zero: below 2^-126 levels may
  *         differ)
+ *   fp8   y = w_scale[n] * sum, the sum as under bf16 with weights e4m3, which bf16 holds exactly; in
+ *         blocks one such sum for each g, and y = sum_g w_scale[n][g] * sum as one fp32 chain
  *   int8  y = w_scale[n] * sum_g x_scale[g] * (sum_k q_x u - 128 sum_k q_x)
  *   int4  y = sum_g (x_scale[g] * w_scale[n][g]) * (sum_k q_x u - zero sum_k q_x)
  *         sums over k in int32, exact, the same at every level; sums over g one fp32 chain in order
@@ -72,15 +78,26 @@ static inline size_t glm4v_panel_bytes_int4(int32_t K)
     return (size_t)K / 8 * 64;
 }
 
+static inline size_t glm4v_panel_bytes_fp8(int32_t K)
+{
+    return ((size_t)K + 3) / 4 * 64;
+}
+
+/* Where input k of a panel's output i lies in fp8. */
+static inline size_t glm4v_fp8_at(int32_t k, int i)
+{
+    return (size_t)(k / 4) * 64 + (size_t)(i / 4 * 16 + k % 4 / 2 * 8 + i % 4 * 2 + k % 2);
+}
+
 typedef struct {
     float *y; /* [T, n_out], rows ldy apart */
-    /* f32: float [T, K]. bf16: uint16 [T, K rounded up to 2]. int8, int4: int8 [T, K rounded up
+    /* f32: float [T, K]. bf16, fp8: uint16 [T, K rounded up to 2]. int8, int4: int8 [T, K rounded up
      * to 128], as the row operations below write them. Rows ldx elements apart */
     const void *x;
     const float *x_scale;  /* int8, int4: [T, groups], else unused */
     const int32_t *x_sum;  /* int8, int4: [T, groups], else unused */
     const void *w;         /* the whole matrix: panel 0 */
-    const float *w_scale;  /* int8: [panels][16], int4: [panels][groups][16], else unused */
+    const float *w_scale;  /* int8, fp8: [panels][16], int4: [panels][groups][16] */
     const uint8_t *w_zero; /* int4: [panels][groups][16] or NULL */
     const float *bias;     /* [n_out] or NULL */
     ptrdiff_t ldy, ldx;
@@ -88,6 +105,7 @@ typedef struct {
     /* which panels to compute: columns [16 panel, 16 (panel + n_panels)) of y, cut at n_out */
     int32_t panel, n_panels;
     bool add;
+    bool w_blocks; /* fp8: w_scale is [panels][groups][16] */
 } glm4v_gemm_args;
 
 #define decl_gemm(name) void(name)(const glm4v_gemm_args *g)
@@ -108,7 +126,8 @@ typedef struct {
  * int8: per output, symmetric, scale = max|w| / 127, the rules of GLM4V_QUANT_MIN and NaN as in
  * quantize_row. int4: per output and group, q - 8 = round(w / scale) cut to [-8, 7]; scale is that
  * one of max|w| / {7, 7.25, 7.5, 7.75, 8, 8.5, 9, 9.5} with the least squared error (on Gaussian
- * weights 74 % of that of max|w| / 7 alone). */
+ * weights 74 % of that of max|w| / 7 alone). fp8: as int8, scale = max|w| / 448 and q = w * (448 /
+ * max|w|) to the nearest e4m3. */
 #define GLM4V_INT4_DIVISORS                                                                        \
     {                                                                                              \
         7, 7.25f, 7.5f, 7.75f, 8, 8.5f, 9, 9.5f                                                    \
@@ -121,7 +140,7 @@ typedef struct {
     void(name)(uint8_t * panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
 
 /* One panel from n <= 16 rows that are quantized already, ldq or ldw apart. codes: one a byte; int8
- * two's complement, int4 0 to 15 (upper bits do not count). words: int4, input 8b + i in bits 4i to
+ * two's complement, int4 0 to 15 (upper bits do not count), fp8 e4m3. words: int4, input 8b + i in bits 4i to
  * 4i + 3 of word b. The rest of the panel stands for zero weights. The same bytes at all levels. */
 #define decl_pack_codes(name)                                                                      \
     void(name)(uint8_t * panel, const uint8_t *q, ptrdiff_t ldq, int32_t n, int32_t K)
@@ -138,14 +157,15 @@ typedef decl_pack_codes(*glm4v_pack_codes_fn);
 typedef decl_pack_words(*glm4v_pack_words_fn);
 
 typedef struct {
-    glm4v_gemm_fn f32, bf16, int8, int4;
+    glm4v_gemm_fn f32, bf16, int8, int4, fp8;
     glm4v_bf16_row_fn bf16_row;
     glm4v_quantize_row_fn quantize_row;
     glm4v_pack_f32_fn pack_f32;
     glm4v_pack_bf16_fn pack_bf16;
     glm4v_pack_quant_fn pack_int8; /* scale [16] */
     glm4v_pack_quant_fn pack_int4; /* scale [groups][16] */
-    glm4v_pack_codes_fn pack_codes_int8, pack_codes_int4;
+    glm4v_pack_quant_fn pack_fp8;  /* scale [16] */
+    glm4v_pack_codes_fn pack_codes_int8, pack_codes_int4, pack_codes_fp8;
     glm4v_pack_words_fn pack_words_int4;
 } glm4v_gemm_ops;
 
@@ -159,13 +179,16 @@ void glm4v_unpack_int8(float *w, ptrdiff_t ldw, const uint8_t *panel, const floa
                        int32_t K);
 void glm4v_unpack_int4(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
                        const uint8_t *zero, int32_t n, int32_t K);
+void glm4v_unpack_fp8(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
+                      bool blocks, int32_t n, int32_t K);
 
 /* The codes of a panel's n outputs, one a byte, rows ldq apart, as pack_codes takes them: for
  * files, and for comparison. One form, C. */
 void glm4v_unpack_codes_int8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int32_t n, int32_t K);
 void glm4v_unpack_codes_int4(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int32_t n, int32_t K);
+void glm4v_unpack_codes_fp8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int32_t n, int32_t K);
 
-/* Scales and zero points of a panel, between rows [n][groups] (int8: one group) and the panel's own
+/* Scales and zero points of a panel, between rows [n][groups] (int8, fp8: one group) and the panel's own
  * order [groups][16]. Outputs from n on: scale 0, zero point 8. zero and panel of zeros may be
  * NULL: 8 everywhere. */
 void glm4v_pack_scales(float *panel, const float *scale, int32_t n, int32_t groups);
@@ -189,6 +212,11 @@ decl_gemm(glm4v_gemm_int4_c);
 decl_gemm(glm4v_gemm_int4_avx2);
 decl_gemm(glm4v_gemm_int4_vnni);
 decl_gemm(glm4v_gemm_int4_amx);
+decl_gemm(glm4v_gemm_fp8_c);
+decl_gemm(glm4v_gemm_fp8_avx2);
+decl_gemm(glm4v_gemm_fp8_avx512);
+decl_gemm(glm4v_gemm_fp8_avx512bf16);
+decl_gemm(glm4v_gemm_fp8_amx);
 decl_bf16_row(glm4v_bf16_row_c);
 decl_bf16_row(glm4v_bf16_row_avx2);
 decl_quantize_row(glm4v_quantize_row_c);
@@ -201,8 +229,11 @@ decl_pack_quant(glm4v_pack_int8_c);
 decl_pack_quant(glm4v_pack_int8_avx2);
 decl_pack_quant(glm4v_pack_int4_c);
 decl_pack_quant(glm4v_pack_int4_avx2);
+decl_pack_quant(glm4v_pack_fp8_c);
+decl_pack_quant(glm4v_pack_fp8_avx2);
 decl_pack_codes(glm4v_pack_codes_int8_c);
 decl_pack_codes(glm4v_pack_codes_int4_c);
+decl_pack_codes(glm4v_pack_codes_fp8_c);
 decl_pack_words(glm4v_pack_words_int4_c);
 
 #endif

@@ -50,6 +50,15 @@ void glm4v_pack_words_int4_c(uint8_t *panel, const uint32_t *words, ptrdiff_t ld
             set_nibble(&panel[int4_at(k, i)], k, words[i * ldw + k / 8] >> k % 8 * 4 & 15);
 }
 
+void glm4v_pack_codes_fp8_c(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, int32_t n, int32_t K)
+{
+    assert(n >= 1 && n <= GLM4V_PANEL);
+    memset(panel, 0, glm4v_panel_bytes_fp8(K));
+    for (int i = 0; i < n; i++)
+        for (int32_t k = 0; k < K; k++)
+            panel[glm4v_fp8_at(k, i)] = q[i * ldq + k];
+}
+
 void glm4v_unpack_codes_int8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int32_t n, int32_t K)
 {
     for (int i = 0; i < n; i++)
@@ -62,6 +71,13 @@ void glm4v_unpack_codes_int4(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, in
     for (int i = 0; i < n; i++)
         for (int32_t k = 0; k < K; k++)
             q[i * ldq + k] = panel[int4_at(k, i)] >> (k & 4) & 15;
+}
+
+void glm4v_unpack_codes_fp8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int32_t n, int32_t K)
+{
+    for (int i = 0; i < n; i++)
+        for (int32_t k = 0; k < K; k++)
+            q[i * ldq + k] = panel[glm4v_fp8_at(k, i)];
 }
 
 void glm4v_pack_scales(float *panel, const float *scale, int32_t n, int32_t groups)

@@ -53,6 +53,25 @@ static float from_f16(uint16_t h)
     return sign ? -(float)fraction * 0x1p-24f : (float)fraction * 0x1p-24f;
 }
 
+uint8_t glm4v_f32_to_e4m3(float f)
+{
+    uint32_t u = bits_of(f), sign = u >> 24 & 0x80, a = u & 0x7fffffff;
+    if (a >= 0x43e80000) /* 464 and more would round beyond 448 */
+        return (uint8_t)(sign | 0x7e);
+    if (a < 0x3c800000) /* below 2^-6: adding 2^14 aligns units of 2^-9 with the last bit */
+        return (uint8_t)(sign | (bits_of(float_of(a) + 16384) - bits_of(16384)));
+    return (uint8_t)(sign | ((a - 0x3c000000 + 0x7ffff + (a >> 20 & 1)) >> 20));
+}
+
+float glm4v_e4m3_to_f32(uint8_t e)
+{
+    const float sign = e & 0x80 ? -1 : 1;
+    const uint32_t rest = e & 0x7f;
+    if (rest == 0x7f)
+        return NAN;
+    return sign * (rest < 8 ? (float)rest * 0x1p-9f : float_of(0x3c000000 + (rest << 20)));
+}
+
 void glm4v_f32_to_bf16_c(uint16_t *y, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)

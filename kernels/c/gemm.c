@@ -76,6 +76,33 @@ void glm4v_gemm_bf16_c(const glm4v_gemm_args *g)
     }
 }
 
+/* What panels hold: all codes are numbers. */
+static double e4m3(uint8_t code)
+{
+    return (code & 0x7f) == 0x7f ? (code & 0x80 ? -480 : 480) : (double)glm4v_e4m3_to_f32(code);
+}
+
+void glm4v_gemm_fp8_c(const glm4v_gemm_args *g)
+{
+    const int32_t groups = g->w_blocks ? glm4v_group_count(g->K) : 1;
+    const int32_t span = g->w_blocks ? GLM4V_GROUP : g->K;
+
+    check_args(g);
+    for (int32_t p = g->panel; p < g->panel + g->n_panels; p++) {
+        const uint8_t *w = (const uint8_t *)g->w + p * glm4v_panel_bytes_fp8(g->K);
+        const float *scale = g->w_scale + (size_t)p * groups * GLM4V_PANEL;
+        for (int32_t t = 0; t < g->T; t++) {
+            const uint16_t *x = (const uint16_t *)g->x + t * g->ldx;
+            panel_sum sum = { 0 };
+            for (int32_t k = 0; k < g->K; k++)
+                for (int i = 0; i < GLM4V_PANEL; i++)
+                    sum[i] += (double)widen(x[k]) * e4m3(w[glm4v_fp8_at(k, i)]) *
+                              scale[k / span * GLM4V_PANEL + i];
+            store(g, t, p, sum);
+        }
+    }
+}
+
 /* acc[i] = sum of q u over inputs [k, end) of an int8 panel. */
 static void dot_int8(int32_t *acc, const int8_t *q, const uint8_t *w, int32_t k, int32_t end)
 {
@@ -168,14 +195,17 @@ void glm4v_gemm_ops_init(glm4v_gemm_ops *ops, unsigned cpu)
         .bf16 = glm4v_gemm_bf16_c,
         .int8 = glm4v_gemm_int8_c,
         .int4 = glm4v_gemm_int4_c,
+        .fp8 = glm4v_gemm_fp8_c,
         .bf16_row = glm4v_bf16_row_c,
         .quantize_row = glm4v_quantize_row_c,
         .pack_f32 = glm4v_pack_f32_c,
         .pack_bf16 = glm4v_pack_bf16_c,
         .pack_int8 = glm4v_pack_int8_c,
         .pack_int4 = glm4v_pack_int4_c,
+        .pack_fp8 = glm4v_pack_fp8_c,
         .pack_codes_int8 = glm4v_pack_codes_int8_c,
         .pack_codes_int4 = glm4v_pack_codes_int4_c,
+        .pack_codes_fp8 = glm4v_pack_codes_fp8_c,
         .pack_words_int4 = glm4v_pack_words_int4_c,
     };
 #ifdef HAVE_AVX2
@@ -185,18 +215,21 @@ void glm4v_gemm_ops_init(glm4v_gemm_ops *ops, unsigned cpu)
     ops->bf16 = glm4v_gemm_bf16_avx2;
     ops->int8 = glm4v_gemm_int8_avx2;
     ops->int4 = glm4v_gemm_int4_avx2;
+    ops->fp8 = glm4v_gemm_fp8_avx2;
     ops->bf16_row = glm4v_bf16_row_avx2;
     ops->quantize_row = glm4v_quantize_row_avx2;
     ops->pack_f32 = glm4v_pack_f32_avx2;
     ops->pack_bf16 = glm4v_pack_bf16_avx2;
     ops->pack_int8 = glm4v_pack_int8_avx2;
     ops->pack_int4 = glm4v_pack_int4_avx2;
+    ops->pack_fp8 = glm4v_pack_fp8_avx2;
 #endif
 #ifdef HAVE_AVX512
     if (!(cpu & GLM4V_CPU_AVX512))
         return;
     ops->f32 = glm4v_gemm_f32_avx512;
     ops->bf16 = glm4v_gemm_bf16_avx512;
+    ops->fp8 = glm4v_gemm_fp8_avx512;
 #endif
 #ifdef HAVE_VNNI
     if (cpu & GLM4V_CPU_VNNI) {
@@ -205,12 +238,15 @@ void glm4v_gemm_ops_init(glm4v_gemm_ops *ops, unsigned cpu)
     }
 #endif
 #ifdef HAVE_BF16
-    if ((cpu & GLM4V_CPU_BF16) && !(cpu & GLM4V_CPU_SLOW_BF16))
+    if ((cpu & GLM4V_CPU_BF16) && !(cpu & GLM4V_CPU_SLOW_BF16)) {
         ops->bf16 = glm4v_gemm_bf16_avx512bf16;
+        ops->fp8 = glm4v_gemm_fp8_avx512bf16;
+    }
 #endif
 #ifdef HAVE_AMX
     if (cpu & GLM4V_CPU_AMX) {
         ops->bf16 = glm4v_gemm_bf16_amx;
+        ops->fp8 = glm4v_gemm_fp8_amx;
         ops->int8 = glm4v_gemm_int8_amx;
         ops->int4 = glm4v_gemm_int4_amx;
     }

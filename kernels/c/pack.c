@@ -112,6 +112,24 @@ void glm4v_pack_int4_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t l
     }
 }
 
+void glm4v_pack_fp8_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
+                      int32_t K)
+{
+    assert(n >= 1 && n <= GLM4V_PANEL);
+    memset(panel, 0, glm4v_panel_bytes_fp8(K));
+    for (int i = 0; i < GLM4V_PANEL; i++) {
+        float max = 0;
+        scale[i] = 0;
+        if (i >= n)
+            continue;
+        scale[i] = glm4v_row_scale(&max, w + i * ldw, (size_t)K);
+        if (max > 0)
+            scale[i] = max / 448;
+        for (int32_t k = 0; k < K && max > 0; k++)
+            panel[glm4v_fp8_at(k, i)] = glm4v_f32_to_e4m3(w[i * ldw + k] * (448 / max));
+    }
+}
+
 void glm4v_unpack_f32(float *w, ptrdiff_t ldw, const float *panel, int32_t n, int32_t K)
 {
     for (int32_t i = 0; i < n; i++)
@@ -147,4 +165,13 @@ void glm4v_unpack_int4(float *w, ptrdiff_t ldw, const uint8_t *panel, const floa
             w[i * ldw + k] = scale[at] * (float)(q - (zero ? zero[at] : 8));
         }
     }
+}
+
+void glm4v_unpack_fp8(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
+                      bool blocks, int32_t n, int32_t K)
+{
+    for (int32_t i = 0; i < n; i++)
+        for (int32_t k = 0; k < K; k++)
+            w[i * ldw + k] = scale[(blocks ? k / GLM4V_GROUP * GLM4V_PANEL : 0) + i] *
+                             glm4v_e4m3_to_f32(panel[glm4v_fp8_at(k, i)]);
 }

@@ -59,8 +59,8 @@ static inline __m256 exp_ps(__m256 x)
                          power_of_two(_mm256_sub_ps(n, half)));
 }
 
-/* out, eight vectors 64 bytes apart = the transpose of v: lane i of vector j is lane j of v[i]. */
-static inline void transpose_store(uint8_t *out, const __m256i v[8])
+/* out = the transpose of v: lane i of vector j is lane j of v[i]. */
+static inline void transpose8(__m256i out[8], const __m256i v[8])
 {
     __m256i a[8], b[8];
     for (int i = 0; i < 4; i++) {
@@ -74,11 +74,18 @@ static inline void transpose_store(uint8_t *out, const __m256i v[8])
         b[4 * i + 3] = _mm256_unpackhi_epi64(a[4 * i + 1], a[4 * i + 3]);
     }
     for (int i = 0; i < 4; i++) {
-        __m256i low = _mm256_permute2x128_si256(b[i], b[4 + i], 0x20);
-        __m256i high = _mm256_permute2x128_si256(b[i], b[4 + i], 0x31);
-        _mm256_storeu_si256((__m256i *)(out + 64 * i), low);
-        _mm256_storeu_si256((__m256i *)(out + 64 * (i + 4)), high);
+        out[i] = _mm256_permute2x128_si256(b[i], b[4 + i], 0x20);
+        out[i + 4] = _mm256_permute2x128_si256(b[i], b[4 + i], 0x31);
     }
+}
+
+/* The same into memory, 64 bytes apart. */
+static inline void transpose_store(uint8_t *out, const __m256i v[8])
+{
+    __m256i t[8];
+    transpose8(t, v);
+    for (int i = 0; i < 8; i++)
+        _mm256_storeu_si256((__m256i *)(out + 64 * i), t[i]);
 }
 
 #endif

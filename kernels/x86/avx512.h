@@ -54,6 +54,25 @@ ALWAYS_INLINE __m512i broadcast4_16(const void *x)
     return _mm512_set1_epi32(value);
 }
 
+/* Four inputs of 16 outputs, e4m3, as two pairs of bf16; gemm_avx2.c tells how. */
+ALWAYS_INLINE void decode_fp8(__m512i pair[2], __m512i code)
+{
+    const __m512i upper = _mm512_broadcast_i32x4(
+        _mm_setr_epi32(0x3f3e3d3c, 0x43424140, (int)0xbfbebdbc, (int)0xc3c2c1c0));
+    const __m512i small_upper = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0, 0x0707073c, 0));
+    const __m512i small_lower =
+        _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0, (int)0xf0a01000, 0x10207040));
+    const __m512i nibble = _mm512_set1_epi8(15);
+    __m512i small =
+        _mm512_add_epi8(_mm512_and_si512(code, _mm512_set1_epi8(0x7f)), _mm512_set1_epi8(0x78));
+    __m512i high = _mm512_shuffle_epi8(upper, _mm512_and_si512(_mm512_srli_epi16(code, 4), nibble));
+    __m512i low = _mm512_slli_epi16(_mm512_and_si512(code, nibble), 4);
+    high = _mm512_xor_si512(high, _mm512_shuffle_epi8(small_upper, small));
+    low = _mm512_xor_si512(low, _mm512_shuffle_epi8(small_lower, small));
+    pair[0] = _mm512_unpacklo_epi8(low, high);
+    pair[1] = _mm512_unpackhi_epi8(low, high);
+}
+
 /* Tile functions of one form, and their table. 24 vectors of sums at most: 12 rows of 2 panels;
  * with fewer rows more panels. */
 #define TILE(form, R, P)                                                                           \

@@ -7,7 +7,8 @@
  * step by step, so outputs are the same bytes, and calls of few rows, where a tile would be mostly
  * empty, go there. The sums pass through the stack to be scaled in fp32 while the tiles work on the
  * next group. bf16: sums stay in the tiles from the first input to the last, for any number of
- * rows: the order of additions is the instruction's own, pair by pair, denormals flushed. */
+ * rows: the order of additions is the instruction's own, pair by pair, denormals flushed. fp8: as
+ * bf16, widened on the way. */
 #include <immintrin.h>
 
 #include "avx512.h"
@@ -284,6 +285,112 @@ static void bf16_block(struct block *b)
             store_panel(b->g, b->t + i / 2, b->p + i % 2, _mm512_load_ps(b->total + i * 16));
 }
 
+/* fp8: weights of FP8_SPAN inputs are widened to bf16 once for up to FP8_BLOCKS blocks of rows,
+ * whose sums wait in memory meanwhile; they are the same as if they had stayed in the tiles. */
+enum { FP8_SPAN = 256, FP8_BLOCKS = 8 };
+
+struct fp8_blocks {
+    const glm4v_gemm_args *g;
+    int32_t t, p, rows, blocks, panels; /* rows of each block; panels 1 or 2 */
+    _Alignas(64) float total[FP8_BLOCKS][BLOCK_ROWS * 32];
+    _Alignas(64) uint8_t weights[2][FP8_SPAN * 32]; /* [pairs][16][2] bf16 */
+};
+
+/* out = a panel's inputs as bf16, filled up to whole steps with zeros. */
+static void widen_fp8(uint8_t *out, const uint8_t *w, int32_t quads, int32_t steps)
+{
+    for (int32_t i = 0; i < 8 * steps; i++, w += 64, out += 128) {
+        __m512i pair[2] = { _mm512_setzero_si512(), _mm512_setzero_si512() };
+        if (i < quads) {
+            decode_fp8(pair, _mm512_loadu_si512(w));
+            __builtin_prefetch(w + AHEAD);
+        }
+        _mm512_store_si512(out, pair[0]);
+        _mm512_store_si512(out + 64, pair[1]);
+    }
+}
+
+ALWAYS_INLINE void load_sums(const void *sums, bool both)
+{
+    const char *from = sums;
+    _tile_loadd(0, from, 128);
+    _tile_loadd(1, from + 64, 128);
+    if (both) {
+        _tile_loadd(2, from + 16 * 128, 128);
+        _tile_loadd(3, from + 16 * 128 + 64, 128);
+    }
+}
+
+/* sum += that of `count` inputs from x, of one block. */
+ALWAYS_INLINE void fp8_sums(struct fp8_blocks *b, float *sum, const uint16_t *x, int32_t count,
+                            const bool both)
+{
+    const int32_t pairs = (count + 1) / 2, whole = pairs / 16;
+    const uint8_t *w0 = b->weights[0], *w1 = b->weights[b->panels - 1];
+    load_sums(sum, both);
+    for (int32_t s = 0; s < whole; s++, x += STEP / 2, w0 += STEP_BYTES, w1 += STEP_BYTES)
+        bf16_step(x, b->g->ldx, w0, w1, both);
+    if (pairs % 16) {
+        _Alignas(64) uint16_t inputs[BLOCK_ROWS][STEP / 2];
+        copy_tail(inputs, x, b->g->ldx, b->rows, 2 * (pairs % 16));
+        bf16_step(inputs[0], STEP / 2, w0, w1, both);
+    }
+    store_sums(sum, both);
+}
+
+/* total += w_scale * sum, of group n. */
+static void scale_fp8(const struct fp8_blocks *b, float *total, const float *sum, int32_t n,
+                      int32_t groups)
+{
+    for (int32_t i = 0; i < b->rows * 2; i++) {
+        const size_t at = ((size_t)(b->p + (i % 2 < b->panels ? i % 2 : 0)) * groups + n);
+        const __m512 scale = _mm512_loadu_ps(b->g->w_scale + at * GLM4V_PANEL);
+        _mm512_store_ps(total + i * 16, _mm512_fmadd_ps(scale, _mm512_load_ps(sum + i * 16),
+                                                        _mm512_load_ps(total + i * 16)));
+    }
+}
+
+static void fp8_span(struct fp8_blocks *b, int32_t k, int32_t count)
+{
+    const glm4v_gemm_args *g = b->g;
+    const size_t panel = glm4v_panel_bytes_fp8(g->K);
+    for (int i = 0; i < b->panels; i++)
+        widen_fp8(b->weights[i],
+                  (const uint8_t *)g->w + (size_t)(b->p + i) * panel + (size_t)k * GLM4V_PANEL,
+                  (count + 3) / 4, (count + 31) / 32);
+    for (int32_t i = 0; i < b->blocks; i++) {
+        _Alignas(64) float group[BLOCK_ROWS * 32];
+        const uint16_t *x = (const uint16_t *)g->x + (b->t + i * b->rows) * g->ldx + k;
+        float *sum = g->w_blocks ? group : b->total[i];
+        if (g->w_blocks)
+            memset(group, 0, sizeof group);
+        if (b->rows > 16)
+            fp8_sums(b, sum, x, count, true);
+        else
+            fp8_sums(b, sum, x, count, false);
+        if (g->w_blocks)
+            scale_fp8(b, b->total[i], group, k / GLM4V_GROUP, glm4v_group_count(g->K));
+    }
+}
+
+static void fp8_panels(struct fp8_blocks *b)
+{
+    const glm4v_gemm_args *g = b->g;
+    const int32_t span = g->w_blocks ? GLM4V_GROUP : FP8_SPAN;
+    memset(b->total, 0, (size_t)b->blocks * sizeof *b->total);
+    for (int32_t k = 0; k < g->K; k += span)
+        fp8_span(b, k, g->K - k < span ? g->K - k : span);
+    for (int32_t i = 0; i < b->blocks * b->rows * 2; i++) {
+        const int32_t row = i / 2, p = b->p + i % 2;
+        if (i % 2 >= b->panels)
+            continue;
+        __m512 y = _mm512_load_ps(b->total[row / b->rows] + (row % b->rows * 2 + i % 2) * 16);
+        if (!g->w_blocks)
+            y = _mm512_mul_ps(y, _mm512_loadu_ps(g->w_scale + (size_t)p * GLM4V_PANEL));
+        store_panel(g, b->t + row, p, y);
+    }
+}
+
 /* Rows [first, end): panels outside, blocks of rows inside, as in gemm_walk.h. */
 static void walk_rows(const glm4v_gemm_args *g, int32_t first, int32_t end,
                       void (*run)(struct block *b))
@@ -331,4 +438,21 @@ void glm4v_gemm_int4_amx(const glm4v_gemm_args *g)
         glm4v_gemm_int4_vnni(g);
     else
         walk(g, 1, int4_block);
+}
+
+void glm4v_gemm_fp8_amx(const glm4v_gemm_args *g)
+{
+    struct fp8_blocks b; /* 48 KiB: not cleared */
+    b.g = g;
+    for (b.t = 0; b.t < g->T; b.t += b.rows * b.blocks) {
+        const int32_t left = g->T - b.t, whole = left / BLOCK_ROWS;
+        b.rows = whole ? BLOCK_ROWS : left;
+        b.blocks = whole > FP8_BLOCKS ? FP8_BLOCKS : whole ? whole : 1;
+        configure(b.rows < 16 ? b.rows : 16, b.rows < 16 ? 0 : b.rows - 16);
+        for (b.p = g->panel; b.p < g->panel + g->n_panels; b.p += 2) {
+            b.panels = g->panel + g->n_panels - b.p > 1 ? 2 : 1;
+            fp8_panels(&b);
+        }
+    }
+    _tile_release();
 }

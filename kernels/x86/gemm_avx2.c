@@ -146,6 +146,100 @@ ALWAYS_INLINE void bf16_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, con
         store_panel(g, t + r, p + i, sum[(r * P + i) * 2], sum[(r * P + i) * 2 + 1]);
 }
 
+/* Four inputs of eight outputs, e4m3, as two pairs of bf16. The upper byte of a bf16 hangs on sign
+ * and three bits of the exponent alone, the lower one on the other four bits. Where the exponent is
+ * 0 the value is a fraction of 2^-6, normal in bf16, and both bytes are corrected: codes below 8
+ * find the correction in a table, the others zero, because adding 0x78 sets their bit 7. */
+ALWAYS_INLINE void decode_fp8(__m256i pair[2], __m256i code)
+{
+    const __m256i upper =
+        _mm256_setr_epi8(0x3c, 0x3d, 0x3e, 0x3f, 0x40, 0x41, 0x42, 0x43, (char)0xbc, (char)0xbd,
+                         (char)0xbe, (char)0xbf, (char)0xc0, (char)0xc1, (char)0xc2, (char)0xc3,
+                         0x3c, 0x3d, 0x3e, 0x3f, 0x40, 0x41, 0x42, 0x43, (char)0xbc, (char)0xbd,
+                         (char)0xbe, (char)0xbf, (char)0xc0, (char)0xc1, (char)0xc2, (char)0xc3);
+    const __m256i small_upper = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 0x3c, 7, 7, 7, 0, 0, 0, 0,
+                                                 0, 0, 0, 0, 0, 0, 0, 0, 0x3c, 7, 7, 7, 0, 0, 0, 0);
+    const __m256i small_lower = _mm256_setr_epi8(
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, (char)0xa0, (char)0xf0, 0x40, 0x70, 0x20, 0x10, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0x10, (char)0xa0, (char)0xf0, 0x40, 0x70, 0x20, 0x10);
+    const __m256i nibble = _mm256_set1_epi8(15);
+    __m256i small =
+        _mm256_add_epi8(_mm256_and_si256(code, _mm256_set1_epi8(0x7f)), _mm256_set1_epi8(0x78));
+    __m256i high = _mm256_shuffle_epi8(upper, _mm256_and_si256(_mm256_srli_epi16(code, 4), nibble));
+    __m256i low = _mm256_slli_epi16(_mm256_and_si256(code, nibble), 4);
+    high = _mm256_xor_si256(high, _mm256_shuffle_epi8(small_upper, small));
+    low = _mm256_xor_si256(low, _mm256_shuffle_epi8(small_lower, small));
+    pair[0] = _mm256_unpacklo_epi8(low, high);
+    pair[1] = _mm256_unpackhi_epi8(low, high);
+}
+
+/* As bf16_chunk, for `quads` times 4 inputs. */
+ALWAYS_INLINE void fp8_chunk(__m256 *sum, float (*x)[CHUNK], const uint8_t *w, size_t panel,
+                             int32_t quads, const int R, const int P)
+{
+    for (int32_t k = 0; k < quads; k++, w += 64) {
+        UNROLL for (int i = 0; i < P * 2; i++)
+        {
+            __m256i pair[2];
+            decode_fp8(pair, load_half(w + i / 2 * panel + i % 2 * 32));
+            if (i % 2 == 0)
+                prefetch_panel(w + i / 2 * panel);
+            UNROLL for (int j = 0; j < 2; j++)
+            {
+                __m256 even = even_of(pair[j]), odd = odd_of(pair[j]);
+                UNROLL for (int r = 0; r < R; r++)
+                {
+                    __m256 *s = sum + r * P * 2 + i;
+                    const float *v = x[r] + 4 * k + 2 * j;
+                    *s = _mm256_fmadd_ps(_mm256_broadcast_ss(v + 1), odd, *s);
+                    *s = _mm256_fmadd_ps(_mm256_broadcast_ss(v), even, *s);
+                }
+            }
+        }
+    }
+}
+
+/* sum = that of inputs [from, to), from a multiple of 4. Inputs that fill up a quad are zero. */
+ALWAYS_INLINE void fp8_sum(__m256 *sum, const uint16_t *x, ptrdiff_t ldx, const uint8_t *w,
+                           size_t panel, int32_t from, int32_t to, const int R, const int P)
+{
+    float buffer[6][CHUNK];
+    UNROLL for (int i = 0; i < R * P * 2; i++) sum[i] = _mm256_setzero_ps();
+    for (int32_t k = from; k < to; k += CHUNK) {
+        int32_t pairs = ((to - k < CHUNK ? to - k : CHUNK) + 1) / 2;
+        widen_rows(buffer, x + k, ldx, pairs, R);
+        for (int r = 0; r < R && pairs % 2; r++)
+            memset(&buffer[r][2 * pairs], 0, 2 * sizeof **buffer);
+        fp8_chunk(sum, buffer, w + (size_t)k * GLM4V_PANEL, panel, (pairs + 1) / 2, R, P);
+    }
+}
+
+ALWAYS_INLINE void fp8_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+                            const int P)
+{
+    const int32_t groups = g->w_blocks ? glm4v_group_count(g->K) : 1;
+    const int32_t span = g->w_blocks ? GLM4V_GROUP : g->K;
+    const size_t panel = glm4v_panel_bytes_fp8(g->K), scales = (size_t)groups * GLM4V_PANEL;
+    const uint16_t *x = (const uint16_t *)g->x + t * g->ldx;
+    const uint8_t *w = (const uint8_t *)g->w + p * panel;
+    __m256 total[SUMS];
+
+    UNROLL for (int i = 0; i < R * P * 2; i++) total[i] = _mm256_setzero_ps();
+    for (int32_t n = 0; n < groups; n++) {
+        const int32_t from = n * span, to = g->K - from < span ? g->K : from + span;
+        __m256 sum[SUMS];
+        keep_in_memory(total);
+        fp8_sum(sum, x, g->ldx, w, panel, from, to, R, P);
+        UNROLL for (int i = 0; i < R * P * 2; i++)
+        {
+            size_t at = (p + i / 2 % P) * scales + (size_t)n * GLM4V_PANEL + i % 2 * 8;
+            total[i] = _mm256_fmadd_ps(_mm256_loadu_ps(g->w_scale + at), sum[i], total[i]);
+        }
+    }
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int i = 0; i < P; i++)
+        store_panel(g, t + r, p + i, total[(r * P + i) * 2], total[(r * P + i) * 2 + 1]);
+}
+
 /* A quad of inputs as two pairs of 16 bits: 0, 2 and 1, 3. */
 struct halves {
     __m256i even, odd;
@@ -316,6 +410,8 @@ TILES(f32)
 TILE(f32, 6, 1)
 TILES(bf16)
 TILE(bf16, 6, 1)
+TILES(fp8)
+TILE(fp8, 6, 1)
 TILES(int8)
 TILES(int4)
 
@@ -331,6 +427,7 @@ TILES(int4)
 
 static const glm4v_tiles f32_tiles = TABLE(f32, 4, 6, [6] = { f32_6x1 });
 static const glm4v_tiles bf16_tiles = TABLE(bf16, 2, 6, [6] = { bf16_6x1 });
+static const glm4v_tiles fp8_tiles = TABLE(fp8, 2, 6, [6] = { fp8_6x1 });
 static const glm4v_tiles int8_tiles = TABLE(int8, 1, 4);
 static const glm4v_tiles int4_tiles = TABLE(int4, 1, 4);
 
@@ -342,6 +439,11 @@ void glm4v_gemm_f32_avx2(const glm4v_gemm_args *g)
 void glm4v_gemm_bf16_avx2(const glm4v_gemm_args *g)
 {
     glm4v_gemm_walk(g, &bf16_tiles);
+}
+
+void glm4v_gemm_fp8_avx2(const glm4v_gemm_args *g)
+{
+    glm4v_gemm_walk(g, &fp8_tiles);
 }
 
 void glm4v_gemm_int8_avx2(const glm4v_gemm_args *g)

@@ -2,7 +2,7 @@
 /* Matrix products of floating-point weights, AVX-512 without extensions. */
 #include "avx512.h"
 
-enum { SUMS = 24, CHUNK = 256, f32_ELEMENT = 4, bf16_ELEMENT = 2 };
+enum { SUMS = 24, CHUNK = 256, f32_ELEMENT = 4, bf16_ELEMENT = 2, fp8_ELEMENT = 2 };
 
 ALWAYS_INLINE void f32_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
                             const int P)
@@ -89,8 +89,75 @@ ALWAYS_INLINE void bf16_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, con
         store_panel(g, t + r, p + i, sum[r * P + i]);
 }
 
+/* As bf16_chunk, for `quads` times 4 inputs. */
+ALWAYS_INLINE void fp8_chunk(__m512 *sum, float (*x)[CHUNK], const uint8_t *w, size_t panel,
+                             int32_t quads, const int R, const int P)
+{
+    const __m512i high = _mm512_set1_epi32((int)0xffff0000);
+    for (int32_t k = 0; k < quads; k++, w += 64) {
+        UNROLL for (int i = 0; i < P; i++)
+        {
+            __m512i pair[2];
+            decode_fp8(pair, _mm512_loadu_si512(w + i * panel));
+            prefetch_panel(w + i * panel);
+            UNROLL for (int j = 0; j < 2; j++)
+            {
+                __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(pair[j], 16));
+                __m512 odd = _mm512_castsi512_ps(_mm512_and_si512(pair[j], high));
+                UNROLL for (int r = 0; r < R; r++)
+                {
+                    const float *v = x[r] + 4 * k + 2 * j;
+                    __m512 *s = sum + r * P + i;
+                    *s = _mm512_fmadd_ps(_mm512_set1_ps(v[1]), odd, *s);
+                    *s = _mm512_fmadd_ps(_mm512_set1_ps(v[0]), even, *s);
+                }
+            }
+        }
+    }
+}
+
+/* sum = that of inputs [from, to), from a multiple of 4. widen_rows writes zeros up to a multiple
+ * of 16 inputs: what fills up a quad. */
+ALWAYS_INLINE void fp8_sum(__m512 *sum, const uint16_t *x, ptrdiff_t ldx, const uint8_t *w,
+                           size_t panel, int32_t from, int32_t to, const int R, const int P)
+{
+    float buffer[12][CHUNK];
+    UNROLL for (int i = 0; i < R * P; i++) sum[i] = _mm512_setzero_ps();
+    for (int32_t k = from; k < to; k += CHUNK) {
+        int32_t count = to - k < CHUNK ? to - k : CHUNK;
+        widen_rows(buffer, x + k, ldx, (count + 1) / 2, R);
+        fp8_chunk(sum, buffer, w + (size_t)k * GLM4V_PANEL, panel, (count + 3) / 4, R, P);
+    }
+}
+
+ALWAYS_INLINE void fp8_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+                            const int P)
+{
+    const int32_t groups = g->w_blocks ? glm4v_group_count(g->K) : 1;
+    const int32_t span = g->w_blocks ? GLM4V_GROUP : g->K;
+    const size_t panel = glm4v_panel_bytes_fp8(g->K), scales = (size_t)groups * GLM4V_PANEL;
+    const uint16_t *x = (const uint16_t *)g->x + t * g->ldx;
+    const uint8_t *w = (const uint8_t *)g->w + p * panel;
+    __m512 total[SUMS];
+
+    UNROLL for (int i = 0; i < R * P; i++) total[i] = _mm512_setzero_ps();
+    for (int32_t n = 0; n < groups; n++) {
+        const int32_t from = n * span, to = g->K - from < span ? g->K : from + span;
+        __m512 sum[SUMS];
+        keep_in_memory(total);
+        fp8_sum(sum, x, g->ldx, w, panel, from, to, R, P);
+        UNROLL for (int i = 0; i < R * P; i++)
+        {
+            size_t at = (p + i % P) * scales + (size_t)n * GLM4V_PANEL;
+            total[i] = _mm512_fmadd_ps(_mm512_loadu_ps(g->w_scale + at), sum[i], total[i]);
+        }
+    }
+    UNROLL for (int i = 0; i < R * P; i++) store_panel(g, t + i / P, p + i % P, total[i]);
+}
+
 TILES(f32)
 TILES(bf16)
+TILES(fp8)
 
 void glm4v_gemm_f32_avx512(const glm4v_gemm_args *g)
 {
@@ -100,4 +167,9 @@ void glm4v_gemm_f32_avx512(const glm4v_gemm_args *g)
 void glm4v_gemm_bf16_avx512(const glm4v_gemm_args *g)
 {
     glm4v_gemm_walk(g, &bf16_tiles);
+}
+
+void glm4v_gemm_fp8_avx512(const glm4v_gemm_args *g)
+{
+    glm4v_gemm_walk(g, &fp8_tiles);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Matrix product of bf16 weights by vdpbf16ps, for CPUs that run it faster than two fused
+/* Matrix products of bf16 and fp8 weights by vdpbf16ps, for CPUs that run it faster than two fused
  * multiply-adds. */
 #include "avx512.h"
 
-enum { SUMS = 24, bf16_ELEMENT = 2 };
+enum { SUMS = 24, bf16_ELEMENT = 2, fp8_ELEMENT = 2 };
 
 ALWAYS_INLINE void bf16_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
                              const int P)
@@ -33,9 +33,67 @@ ALWAYS_INLINE void bf16_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, con
         store_panel(g, t + r, p + i, sum[r * P + i]);
 }
 
+/* Pair j of a quad of inputs, decoded, times R rows. */
+ALWAYS_INLINE void fp8_pair(__m512 *sum, const uint16_t *x, ptrdiff_t ldx, __m512i weight,
+                            const int R, const int P)
+{
+    UNROLL for (int r = 0; r < R; r++) sum[r * P] =
+        _mm512_dpbf16_ps(sum[r * P], (__m512bh)broadcast4_16(x + r * ldx), (__m512bh)weight);
+}
+
+/* sum = that of `pairs` times 2 inputs. */
+ALWAYS_INLINE void fp8_sum(__m512 *sum, const uint16_t *x, ptrdiff_t ldx, const uint8_t *w,
+                           size_t panel, int32_t pairs, const int R, const int P)
+{
+    UNROLL for (int i = 0; i < R * P; i++) sum[i] = _mm512_setzero_ps();
+    for (; pairs > 0; pairs -= 2, w += 64, x += 4) {
+        UNROLL for (int i = 0; i < P; i++)
+        {
+            __m512i pair[2];
+            decode_fp8(pair, _mm512_loadu_si512(w + i * panel));
+            prefetch_panel(w + i * panel);
+            fp8_pair(sum + i, x, ldx, pair[0], R, P);
+            if (pairs > 1)
+                fp8_pair(sum + i, x + 2, ldx, pair[1], R, P);
+        }
+    }
+}
+
+ALWAYS_INLINE void fp8_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+                            const int P)
+{
+    const int32_t groups = g->w_blocks ? glm4v_group_count(g->K) : 1;
+    const int32_t span = g->w_blocks ? GLM4V_GROUP : g->K;
+    const size_t panel = glm4v_panel_bytes_fp8(g->K), scales = (size_t)groups * GLM4V_PANEL;
+    const uint16_t *x = (const uint16_t *)g->x + t * g->ldx;
+    const uint8_t *w = (const uint8_t *)g->w + p * panel;
+    __m512 total[SUMS];
+
+    UNROLL for (int i = 0; i < R * P; i++) total[i] = _mm512_setzero_ps();
+    for (int32_t n = 0; n < groups; n++) {
+        const int32_t from = n * span, count = g->K - from < span ? g->K - from : span;
+        __m512 sum[SUMS];
+        keep_in_memory(total);
+        fp8_sum(sum, x + from, g->ldx, w + (size_t)from * GLM4V_PANEL, panel, (count + 1) / 2, R,
+                P);
+        UNROLL for (int i = 0; i < R * P; i++)
+        {
+            size_t at = (p + i % P) * scales + (size_t)n * GLM4V_PANEL;
+            total[i] = _mm512_fmadd_ps(_mm512_loadu_ps(g->w_scale + at), sum[i], total[i]);
+        }
+    }
+    UNROLL for (int i = 0; i < R * P; i++) store_panel(g, t + i / P, p + i % P, total[i]);
+}
+
 TILES(bf16)
+TILES(fp8)
 
 void glm4v_gemm_bf16_avx512bf16(const glm4v_gemm_args *g)
 {
     glm4v_gemm_walk(g, &bf16_tiles);
+}
+
+void glm4v_gemm_fp8_avx512bf16(const glm4v_gemm_args *g)
+{
+    glm4v_gemm_walk(g, &fp8_tiles);
 }

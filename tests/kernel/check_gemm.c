@@ -7,7 +7,7 @@
 
 #include "tolerance.h"
 
-enum form { F32, BF16, INT8, INT4, INT4_ZERO };
+enum form { F32, BF16, FP8, FP8_BLOCKS, INT8, INT4, INT4_ZERO };
 enum { X, X_SCALE, X_SUM, W, W_SCALE, W_ZERO, BIAS, Y_REF, Y_OPS, RAW };
 
 struct problem {
@@ -21,12 +21,21 @@ static int round_up(int n, int unit)
     return (n + unit - 1) / unit * unit;
 }
 
+/* Bytes of an activation, and to what count of them rows are filled up. */
+static int element(enum form form)
+{
+    return form == F32 ? 4 : form < INT8 ? 2 : 1;
+}
+
+static int unit_of(enum form form)
+{
+    return form == F32 ? 1 : form < INT8 ? 2 : 128;
+}
+
 static void make_activations(struct check *t, struct problem *p, enum fill kind)
 {
-    int groups = glm4v_group_count(p->K), unit = p->form == F32 ? 1 : p->form == BF16 ? 2 : 128;
-    int ldx = round_up(p->K, unit) + (p->form == F32 ? 5 : 0), size = p->form == F32    ? 4
-                                                                      : p->form == BF16 ? 2
-                                                                                        : 1;
+    int groups = glm4v_group_count(p->K), unit = unit_of(p->form);
+    int ldx = round_up(p->K, unit) + (p->form == F32 ? 5 : 0), size = element(p->form);
     size_t last = (size_t)(p->T - 1) * ldx;
     float *raw = check_buf(t, RAW, (size_t)p->K * sizeof *raw);
     char *x = check_buf(t, X, (last + round_up(p->K, unit)) * size);
@@ -37,7 +46,7 @@ static void make_activations(struct check *t, struct problem *p, enum fill kind)
         check_fill(t, raw, p->K, kind >= FILL_NAN && i != p->T / 2 ? FILL_PEAKY : kind);
         if (p->form == F32)
             memcpy(x + (size_t)i * ldx * 4, raw, p->K * sizeof *raw);
-        else if (p->form == BF16)
+        else if (p->form < INT8)
             glm4v_bf16_row_c((uint16_t *)(x + (size_t)i * ldx * 2), raw, p->K);
         else
             glm4v_quantize_row_c((int8_t *)x + (size_t)i * ldx, scale + i * groups,
@@ -53,6 +62,7 @@ static size_t panel_bytes(enum form form, int K)
 {
     return form == F32    ? glm4v_panel_bytes_f32(K)
            : form == BF16 ? glm4v_panel_bytes_bf16(K)
+           : form < INT8  ? glm4v_panel_bytes_fp8(K)
            : form == INT8 ? glm4v_panel_bytes_int8(K)
                           : glm4v_panel_bytes_int4(K);
 }
@@ -63,6 +73,8 @@ static void pack_panel(enum form form, char *panel, float *scale, const float *w
         glm4v_pack_f32_c((float *)panel, w, K, n, K);
     else if (form == BF16)
         glm4v_pack_bf16_c((uint16_t *)panel, w, K, n, K);
+    else if (form < INT8)
+        glm4v_pack_fp8_c((uint8_t *)panel, scale, w, K, n, K);
     else if (form == INT8)
         glm4v_pack_int8_c((uint8_t *)panel, scale, w, K, n, K);
     else
@@ -72,7 +84,9 @@ static void pack_panel(enum form form, char *panel, float *scale, const float *w
 static void make_weights(struct check *t, struct problem *p)
 {
     int panels = glm4v_panel_count(p->N), groups = glm4v_group_count(p->K);
-    size_t bytes = panel_bytes(p->form, p->K), scales = p->form >= INT4 ? (size_t)groups * 16 : 16;
+    size_t bytes = panel_bytes(p->form, p->K);
+    bool per_group = p->form >= INT4 || p->form == FP8_BLOCKS;
+    size_t scales = per_group ? (size_t)groups * 16 : 16;
     float *raw = check_buf(t, RAW, (size_t)16 * p->K * sizeof *raw);
     char *w = check_buf(t, W, panels * bytes);
     float *scale = check_buf(t, W_SCALE, panels * scales * sizeof *scale);
@@ -85,11 +99,15 @@ static void make_weights(struct check *t, struct problem *p)
         pack_panel(p->form, w + i * bytes, scale + i * scales, raw, n, p->K);
     }
     check_fill(t, bias, p->N, FILL_NORMAL);
-    for (size_t i = 0; i < panels * scales; i++)
-        zero[i] = check_random(t) & 15;
+    for (size_t i = 0; i < panels * scales; i++) {
+        zero[i] = (uint8_t)(check_random(t) % 17); /* 16: GPTQ stores one less */
+        if (p->form == FP8_BLOCKS)
+            scale[i] = 0.01f + (float)(check_random(t) % 100) / 5000;
+    }
     p->args.w = w;
     p->args.w_scale = scale;
     p->args.w_zero = p->form == INT4_ZERO ? zero : NULL;
+    p->args.w_blocks = p->form == FP8_BLOCKS;
     p->args.bias = bias;
 }
 
@@ -170,7 +188,7 @@ static void rows_alone_equal_rows_among_others(struct check *t, glm4v_gemm_fn op
         int first = (int)(check_random(t) % (unsigned)(T - rows + 1));
         glm4v_gemm_args args = p.args;
         args.T = rows;
-        args.x = (const char *)args.x + first * args.ldx * (form == F32 ? 4 : form == BF16 ? 2 : 1);
+        args.x = (const char *)args.x + first * args.ldx * element(form);
         args.x_scale += first * groups;
         args.x_sum += first * groups;
         args.y = y;
@@ -189,7 +207,8 @@ static void rows_alone_equal_rows_among_others(struct check *t, glm4v_gemm_fn op
 
 static void bench_product(struct check *t, glm4v_gemm_fn ops, enum form form)
 {
-    static const enum peak peaks[] = { PEAK_F32, PEAK_BF16, PEAK_INT8, PEAK_INT8, PEAK_INT8 };
+    static const enum peak peaks[] = { PEAK_F32,  PEAK_BF16, PEAK_BF16, PEAK_BF16,
+                                       PEAK_INT8, PEAK_INT8, PEAK_INT8 };
     static const int shapes[][3] = { { 1, 4096, 4096 },  { 1, 1024, 256 },   { 4, 4096, 4096 },
                                      { 16, 4096, 1024 }, { 256, 256, 1024 }, { 256, 1536, 1024 },
                                      { 192, 4096, 512 } };
@@ -259,6 +278,36 @@ static void integers_at_their_limits(struct check *t, glm4v_gemm_fn ref, glm4v_g
     }
 }
 
+/* Every code as a weight, those that panels do not hold (0x7f, 0xff: 480) too: y [256] is the
+ * value itself, as the activation is 1. */
+static void every_code_is_decoded(struct check *t, glm4v_gemm_fn ops)
+{
+    enum { CODES = 256 };
+    struct problem p;
+    make_problem(t, &p, FP8, 1, 7, CODES, FILL_ZERO);
+    for (int k = 0; k < 7; k++) { /* each place of a quad */
+        uint8_t *w = (uint8_t *)t->slot[W].data;
+        uint16_t *x = (uint16_t *)t->slot[X].data;
+        memset(w, 0, t->slot[W].size);
+        memset(x, 0, t->slot[X].size);
+        x[k] = 0x3f80;
+        for (int i = 0; i < CODES; i++) {
+            w[i / 16 * (int)glm4v_panel_bytes_fp8(7) + (int)glm4v_fp8_at(k, i % 16)] = (uint8_t)i;
+            ((float *)t->slot[W_SCALE].data)[i] = 1;
+        }
+        p.args.bias = NULL;
+        ops(&p.args);
+        for (int i = 0; i < CODES; i++) {
+            int rest = i & 0x7f;
+            double wanted = rest < 8 ? ldexp(rest, -9) : ldexp(8 + rest % 8, rest / 8 - 10);
+            wanted = i & 0x80 ? -wanted : wanted;
+            if (p.args.y[i] != wanted)
+                check_fail(t, "code %d at input %d is %g, not %g", i, k, (double)p.args.y[i],
+                           wanted);
+        }
+    }
+}
+
 static void check_quantize_row(struct check *t)
 {
     if (!check_pair(t, gemm, quantize_row, "quantize_row"))
@@ -320,6 +369,12 @@ void check_gemm(struct check *t)
         check_product(t, ref->f32, ops->f32, F32, TOL_GEMM_F32);
     if (check_pair(t, gemm, bf16, "gemm_bf16"))
         check_product(t, ref->bf16, ops->bf16, BF16, TOL_GEMM_BF16);
+    if (check_pair(t, gemm, fp8, "gemm_fp8")) {
+        every_code_is_decoded(t, ops->fp8);
+        check_product(t, ref->fp8, ops->fp8, FP8, TOL_GEMM_BF16);
+    }
+    if (check_pair(t, gemm, fp8, "gemm_fp8_blocks"))
+        check_product(t, ref->fp8, ops->fp8, FP8_BLOCKS, TOL_GEMM_BF16);
     if (check_pair(t, gemm, int8, "gemm_int8")) {
         integers_at_their_limits(t, ref->int8, ops->int8, INT8);
         check_product(t, ref->int8, ops->int8, INT8, TOL_GEMM_INT);

@@ -4,13 +4,14 @@
 
 #include "tolerance.h"
 
-enum form { F32, BF16, INT8, INT4 };
+enum form { F32, BF16, FP8, INT8, INT4 };
 enum { W, PANEL_REF, PANEL_OPS, SCALE_REF, SCALE_OPS };
 
 static size_t panel_bytes(enum form form, int K)
 {
     return form == F32    ? glm4v_panel_bytes_f32(K)
            : form == BF16 ? glm4v_panel_bytes_bf16(K)
+           : form == FP8  ? glm4v_panel_bytes_fp8(K)
            : form == INT8 ? glm4v_panel_bytes_int8(K)
                           : glm4v_panel_bytes_int4(K);
 }
@@ -22,6 +23,8 @@ static void pack(const glm4v_gemm_ops *ops, enum form form, void *panel, float *
         ops->pack_f32(panel, w, ldw, n, K);
     else if (form == BF16)
         ops->pack_bf16(panel, w, ldw, n, K);
+    else if (form == FP8)
+        ops->pack_fp8(panel, scale, w, ldw, n, K);
     else if (form == INT8)
         ops->pack_int8(panel, scale, w, ldw, n, K);
     else
@@ -41,7 +44,7 @@ static void one_panel(struct check *t, enum form form, int n, int K, enum fill k
     pack(&t->ref.gemm, form, panel[0], scale[0], w, ldw, n, K);
     pack(&t->ops.gemm, form, panel[1], scale[1], w, ldw, n, K);
     check_bytes(t, panel[1], panel[0], bytes, "panel, %s, %d x %d", fill_name(kind), n, K);
-    if (form >= INT8)
+    if (form >= FP8)
         check_close(t, scale[1], scale[0], scales, (struct tolerance) { 0 }, "scale, %s, %d x %d",
                     fill_name(kind), n, K);
     check_guards(t, "%s, %d x %d", fill_name(kind), n, K);
@@ -73,6 +76,8 @@ void check_pack(struct check *t)
         check_form(t, F32);
     if (check_pair(t, gemm, pack_bf16, "pack_bf16"))
         check_form(t, BF16);
+    if (check_pair(t, gemm, pack_fp8, "pack_fp8"))
+        check_form(t, FP8);
     if (check_pair(t, gemm, pack_int8, "pack_int8"))
         check_form(t, INT8);
     if (check_pair(t, gemm, pack_int4, "pack_int4"))

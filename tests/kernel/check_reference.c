@@ -78,6 +78,28 @@ static void bf16_conversion_rounds_to_nearest_even(struct check *t)
     narrowing_rounds_to_nearest_even(glm4v_f32_to_bf16_c, glm4v_bf16_to_f32_c, 0x7f80);
 }
 
+/* Every code but NaN comes back, as the number that the format's definition gives; the middle of two
+ * neighbours goes to the even code; nothing is above 448. */
+static void e4m3_rounds_to_nearest_even_and_saturates(struct check *t)
+{
+    for (int i = 0; i < 0x7f; i++) {
+        const double value = i < 8 ? ldexp(i, -9) : ldexp(8 + i % 8, i / 8 - 10);
+        const float next = glm4v_e4m3_to_f32((uint8_t)(i + 1));
+        ok &= glm4v_e4m3_to_f32((uint8_t)i) == value;
+        ok &= glm4v_f32_to_e4m3((float)value) == i && glm4v_f32_to_e4m3((float)-value) == (i | 128);
+        const float middle = (float)value + (next - (float)value) / 2;
+        if (i + 1 < 0x7f) {
+            ok &= glm4v_f32_to_e4m3(middle) == (i & 1 ? i + 1 : i);
+            ok &= glm4v_f32_to_e4m3(nextafterf(middle, 0)) == i;
+            ok &= glm4v_f32_to_e4m3(nextafterf(middle, 1000)) == i + 1;
+        }
+    }
+    ok &= isnan(glm4v_e4m3_to_f32(0x7f)) && isnan(glm4v_e4m3_to_f32(0xff));
+    ok &= glm4v_f32_to_e4m3(449) == 0x7e && glm4v_f32_to_e4m3(-1e30f) == 0xfe;
+    ok &= glm4v_f32_to_e4m3(INFINITY) == 0x7e && glm4v_f32_to_e4m3(0x1p-149f) == 0;
+    ok &= glm4v_e4m3_to_f32(0x7e) == 448 && glm4v_e4m3_to_f32(0x01) == 0x1p-9f;
+}
+
 static void norms_have_known_values(struct check *t)
 {
     const float x[4] = { 1, 2, 3, 6 }, w[4] = { 1, 1, 2, 1 }, b[4] = { 0, 0, 0, 10 };
@@ -219,6 +241,51 @@ static void bf16_product_equals_the_sum_written_out(struct check *t)
     glm4v_bf16_to_f32_c(x, rows, T * K);
     glm4v_gemm_bf16_c(&args);
     compare_product(y, x, held, bias, 1e-5);
+}
+
+/* Per channel, and then the same panels with a scale for each 128 inputs. */
+static void fp8_product_equals_the_sum_written_out(struct check *t)
+{
+    static float w[N * K], held[N * K], x[T * K], bias[N], y[T * N], scale[PANELS * K / 8];
+    static uint8_t panels[PANELS * K * 16];
+    static uint16_t rows[T * K];
+    glm4v_gemm_args args = { .y = y,
+                             .x = rows,
+                             .w = panels,
+                             .w_scale = scale,
+                             .bias = bias,
+                             .ldy = N,
+                             .ldx = K,
+                             .T = T,
+                             .K = K,
+                             .n_out = N,
+                             .n_panels = PANELS };
+    random_matrix(t, w, x, bias);
+    for (int p = 0; p < PANELS; p++) {
+        glm4v_pack_fp8_c(panels + p * K * 16, scale + p * 16, w + p * 16 * K, K, p ? N - 16 : 16,
+                         K);
+        glm4v_unpack_fp8(held + p * 16 * K, K, panels + p * K * 16, scale + p * 16, false,
+                         p ? N - 16 : 16, K);
+    }
+    for (int i = 0; i < N * K; i++)
+        near(held[i], w[i], fabs(w[i]) / 15.9 + scale[i / K] * 0x1p-10);
+    for (int i = 0; i < T; i++)
+        glm4v_bf16_row_c(rows + i * K, x + i * K, K);
+    glm4v_bf16_to_f32_c(x, rows, T * K);
+    glm4v_gemm_fp8_c(&args);
+    compare_product(y, x, held, bias, 1e-5);
+
+    args.w_blocks = true;
+    for (int i = 0; i < PANELS * K / 8; i++)
+        scale[i] = 0.001f * (float)(1 + i % 23);
+    for (int p = 0; p < PANELS; p++)
+        glm4v_unpack_fp8(held + p * 16 * K, K, panels + p * K * 16, scale + p * K / 8, true,
+                         p ? N - 16 : 16, K);
+    /* output 5: inputs below 128 by scale 5, the others by scale 21 */
+    near(held[5 * K + 2], scale[5] * glm4v_e4m3_to_f32(panels[glm4v_fp8_at(2, 5)]), 0);
+    near(held[5 * K + 130], scale[21] * glm4v_e4m3_to_f32(panels[glm4v_fp8_at(130, 5)]), 0);
+    glm4v_gemm_fp8_c(&args);
+    compare_product(y, x, held, bias, 1e-4);
 }
 
 struct quantized {
@@ -376,12 +443,14 @@ void check_reference(struct check *t)
     RUN(cpu_levels_have_names_and_masks);
     RUN(f16_conversion_rounds_to_nearest_even);
     RUN(bf16_conversion_rounds_to_nearest_even);
+    RUN(e4m3_rounds_to_nearest_even_and_saturates);
     RUN(norms_have_known_values);
     RUN(activations_have_known_values);
     RUN(rotation_by_a_right_angle_swaps_the_pair);
     RUN(attention_weighs_values_by_softmax);
     RUN(product_equals_the_sum_written_out);
     RUN(bf16_product_equals_the_sum_written_out);
+    RUN(fp8_product_equals_the_sum_written_out);
     RUN(int8_product_equals_the_sum_written_out);
     RUN(int4_product_equals_the_sum_written_out);
     RUN(int4_scales_beat_the_plain_choice);
