@@ -9,6 +9,7 @@
  * max would
  *                 overflow. A row holding NaN or infinity gets scale NaN and q 0, so that it reads
  *                 back as NaN.
+ *   f32_to_fp8    the same for *scale = max|x| / 448, q = x * (448 / max|x|) to the nearest e4m3
  *   int8_to_f32   y = scale * q
  *   e4m3          8 bits, sign, 4 of exponent (bias 7), 3 of fraction; no infinities, 0x7f and 0xff
  *                 NaN. Narrowing saturates at 448, NaN too
@@ -24,17 +25,20 @@
 #define decl_narrow16(name) void(name)(uint16_t * y, const float *x, size_t n)
 #define decl_widen16(name) void(name)(float *y, const uint16_t *x, size_t n)
 #define decl_f32_to_int8(name) void(name)(int8_t * q, float *scale, const float *x, size_t n)
+#define decl_f32_to_fp8(name) void(name)(uint8_t * q, float *scale, const float *x, size_t n)
 #define decl_int8_to_f32(name) void(name)(float *y, const int8_t *q, float scale, size_t n)
 
 typedef decl_narrow16(*glm4v_narrow16_fn);
 typedef decl_widen16(*glm4v_widen16_fn);
 typedef decl_f32_to_int8(*glm4v_f32_to_int8_fn);
+typedef decl_f32_to_fp8(*glm4v_f32_to_fp8_fn);
 typedef decl_int8_to_f32(*glm4v_int8_to_f32_fn);
 
 typedef struct {
     glm4v_narrow16_fn f32_to_bf16, f32_to_f16;
     glm4v_widen16_fn bf16_to_f32, f16_to_f32;
     glm4v_f32_to_int8_fn f32_to_int8;
+    glm4v_f32_to_fp8_fn f32_to_fp8;
     glm4v_int8_to_f32_fn int8_to_f32;
 } glm4v_convert_ops;
 
@@ -59,6 +63,8 @@ decl_widen16(glm4v_f16_to_f32_c);
 decl_widen16(glm4v_f16_to_f32_avx2);
 decl_f32_to_int8(glm4v_f32_to_int8_c);
 decl_f32_to_int8(glm4v_f32_to_int8_avx2);
+decl_f32_to_fp8(glm4v_f32_to_fp8_c);
+decl_f32_to_fp8(glm4v_f32_to_fp8_avx2);
 decl_int8_to_f32(glm4v_int8_to_f32_c);
 decl_int8_to_f32(glm4v_int8_to_f32_avx2);
 

@@ -26,8 +26,8 @@
  *   bf16  the same in pairs, the odd input of a pair first, fp32 accumulation (the order of
  *         vdpbf16ps, which flushes denormal inputs and results to zero: below 2^-126 levels may
  *         differ)
- *   fp8   y = w_scale[n] * sum, the sum as under bf16 with weights e4m3, which bf16 holds exactly; in
- *         blocks one such sum for each g, and y = sum_g w_scale[n][g] * sum as one fp32 chain
+ *   fp8   y = w_scale[n] * sum, the sum as under bf16 (which holds e4m3 exactly); in blocks one
+ *         such sum for each g, and y = sum_g w_scale[n][g] * sum as one fp32 chain
  *   int8  y = w_scale[n] * sum_g x_scale[g] * (sum_k q_x u - 128 sum_k q_x)
  *   int4  y = sum_g (x_scale[g] * w_scale[n][g]) * (sum_k q_x u - zero sum_k q_x)
  *         sums over k in int32, exact, the same at every level; sums over g one fp32 chain in order
@@ -91,8 +91,8 @@ static inline size_t glm4v_fp8_at(int32_t k, int i)
 
 typedef struct {
     float *y; /* [T, n_out], rows ldy apart */
-    /* f32: float [T, K]. bf16, fp8: uint16 [T, K rounded up to 2]. int8, int4: int8 [T, K rounded up
-     * to 128], as the row operations below write them. Rows ldx elements apart */
+    /* f32: float [T, K]. bf16, fp8: uint16 [T, K rounded up to 2]. int8, int4: int8 [T, K
+     * rounded up to 128], as the row operations below write them. Rows ldx elements apart */
     const void *x;
     const float *x_scale;  /* int8, int4: [T, groups], else unused */
     const int32_t *x_sum;  /* int8, int4: [T, groups], else unused */
@@ -140,8 +140,9 @@ typedef struct {
     void(name)(uint8_t * panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
 
 /* One panel from n <= 16 rows that are quantized already, ldq or ldw apart. codes: one a byte; int8
- * two's complement, int4 0 to 15 (upper bits do not count), fp8 e4m3. words: int4, input 8b + i in bits 4i to
- * 4i + 3 of word b. The rest of the panel stands for zero weights. The same bytes at all levels. */
+ * two's complement, int4 0 to 15 (upper bits do not count), fp8 e4m3. words: int4, input 8b + i in
+ * bits 4i to 4i + 3 of word b. The rest of the panel stands for zero weights. The same bytes at all
+ * levels. */
 #define decl_pack_codes(name)                                                                      \
     void(name)(uint8_t * panel, const uint8_t *q, ptrdiff_t ldq, int32_t n, int32_t K)
 #define decl_pack_words(name)                                                                      \
@@ -188,9 +189,9 @@ void glm4v_unpack_codes_int8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, in
 void glm4v_unpack_codes_int4(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int32_t n, int32_t K);
 void glm4v_unpack_codes_fp8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int32_t n, int32_t K);
 
-/* Scales and zero points of a panel, between rows [n][groups] (int8, fp8: one group) and the panel's own
- * order [groups][16]. Outputs from n on: scale 0, zero point 8. zero and panel of zeros may be
- * NULL: 8 everywhere. */
+/* Scales and zero points of a panel, between rows [n][groups] (int8, fp8 without blocks: one group)
+ * and the panel's own order [groups][16]. Outputs from n on: scale 0, zero point 8. zero and panel
+ * of zeros may be NULL: 8 everywhere. */
 void glm4v_pack_scales(float *panel, const float *scale, int32_t n, int32_t groups);
 void glm4v_pack_zeros(uint8_t *panel, const uint8_t *zero, int32_t n, int32_t groups);
 void glm4v_unpack_scales(float *scale, const float *panel, int32_t n, int32_t groups);

@@ -12,7 +12,7 @@ typedef struct {
 } settings;
 
 /* NULL: as stored. */
-static const char *const forms[] = { NULL, "fp32", "bf16", "int8", "int4" };
+static const char *const forms[] = { NULL, "fp32", "bf16", "int8", "int4", "fp8" };
 enum { N_FORMS = sizeof forms / sizeof *forms };
 
 typedef struct {

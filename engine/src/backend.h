@@ -65,7 +65,7 @@ typedef struct {
 
 /* Rows of a matrix that is quantized already, in host memory. */
 typedef struct {
-    /* [n][n_in]: INT8 two's complement, INT4 0..15 one a byte, FP8 e4m3. Any alignment */
+    /* [n][n_in]: INT8 two's complement, INT4 0..15 one a byte, FP8 e4m3 but no NaN */
     const uint8_t *q;
     /* INT4, instead of q: [n][n_in / 8], input 8b + i in bits 4i to 4i + 3 of word b */
     const uint32_t *words;

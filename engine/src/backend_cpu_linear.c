@@ -44,7 +44,7 @@ static void round_rows(void *user, uint32_t i, uint32_t thread)
     for (int32_t r = first; r < end; r++) {
         const float *x = in_order(l, l->x + (int64_t)r * l->ldx, thread);
         const size_t at = (size_t)r * (size_t)l->groups;
-        if (l->form == GLM4V_FORM_BF16)
+        if (l->form == GLM4V_FORM_BF16 || l->form == GLM4V_FORM_FP8)
             l->cpu->gemm.bf16_row((uint16_t *)l->cpu->x + (int64_t)r * g->ldx, x, g->K);
         else
             l->cpu->gemm.quantize_row((int8_t *)l->cpu->x + (int64_t)r * g->ldx,
@@ -117,18 +117,20 @@ static size_t choose(linear_call *l, const glm4v_weight *w)
         g->ldx = l->ldx;
         return glm4v_panel_bytes_f32(K);
     }
-    if (w->form == GLM4V_FORM_BF16) {
-        l->gemm = c->gemm.bf16;
+    g->w_scale = w->scale;
+    g->w_zero = w->zero;
+    g->w_blocks = w->blocks;
+    if (w->form == GLM4V_FORM_BF16 || w->form == GLM4V_FORM_FP8) {
+        const bool fp8 = w->form == GLM4V_FORM_FP8;
+        l->gemm = fp8 ? c->gemm.fp8 : c->gemm.bf16;
         l->x_size = sizeof(uint16_t);
         g->ldx = ((int64_t)K + 1) / 2 * 2;
-        return glm4v_panel_bytes_bf16(K);
+        return fp8 ? glm4v_panel_bytes_fp8(K) : glm4v_panel_bytes_bf16(K);
     }
     l->x_size = 1;
     g->ldx = (int64_t)l->groups * GLM4V_GROUP;
     g->x_scale = c->x_scale;
     g->x_sum = c->x_sum;
-    g->w_scale = w->scale;
-    g->w_zero = w->zero;
     l->gemm = w->form == GLM4V_FORM_INT8 ? c->gemm.int8 : c->gemm.int4;
     return w->form == GLM4V_FORM_INT8 ? glm4v_panel_bytes_int8(K) : glm4v_panel_bytes_int4(K);
 }

@@ -22,7 +22,7 @@ static bool panel_sizes_of(panel_sizes *s, const glm4v_weight_kind *kind)
     const int32_t K = kind->n_in;
     const bool int4 = kind->form == GLM4V_FORM_INT4;
     *s = (panel_sizes) { 0 };
-    if ((kind->zeros && !int4) || kind->blocks)
+    if ((kind->zeros && !int4) || (kind->blocks && kind->form != GLM4V_FORM_FP8))
         return false;
     switch (kind->form) {
     case GLM4V_FORM_F32:
@@ -39,6 +39,10 @@ static bool panel_sizes_of(panel_sizes *s, const glm4v_weight_kind *kind)
         s->panel = glm4v_panel_bytes_int4(K);
         s->groups = glm4v_group_count(K);
         return K % GLM4V_GROUP == 0;
+    case GLM4V_FORM_FP8:
+        s->panel = glm4v_panel_bytes_fp8(K);
+        s->groups = kind->blocks ? glm4v_group_count(K) : 1;
+        return true;
     default:
         return false;
     }
@@ -153,6 +157,8 @@ int glm4v_cpu_weight_fill(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_
             ops->pack_bf16((void *)p.data, from, K, p.some, K);
         else if (w->form == GLM4V_FORM_INT8)
             ops->pack_int8((void *)p.data, p.scale, from, K, p.some, K);
+        else if (w->form == GLM4V_FORM_FP8)
+            ops->pack_fp8((void *)p.data, p.scale, from, K, p.some, K);
         else
             ops->pack_int4((void *)p.data, p.scale, from, K, p.some, K);
         if (p.zero)
@@ -161,7 +167,16 @@ int glm4v_cpu_weight_fill(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_
     return 0;
 }
 
-/* The codes of one panel; w's form is INT8 or INT4. */
+/* e4m3's NaN, of which panels hold none. */
+static bool has_nan(const uint8_t *q, size_t n)
+{
+    unsigned any = 0;
+    for (size_t i = 0; i < n; i++)
+        any |= (q[i] & 0x7f) == 0x7f;
+    return any;
+}
+
+/* The codes of one panel; w's form is INT8, INT4 or FP8. */
 static void fill_panel(const glm4v_gemm_ops *ops, const glm4v_weight *w, const panel *p,
                        int32_t groups, const glm4v_codes *codes)
 {
@@ -170,6 +185,8 @@ static void fill_panel(const glm4v_gemm_ops *ops, const glm4v_weight *w, const p
     uint8_t *data = (uint8_t *)p->data;
     if (w->form == GLM4V_FORM_INT8)
         ops->pack_codes_int8(data, codes->q + at * (size_t)K, K, p->some, K);
+    else if (w->form == GLM4V_FORM_FP8)
+        ops->pack_codes_fp8(data, codes->q + at * (size_t)K, K, p->some, K);
     else if (codes->words)
         ops->pack_words_int4(data, codes->words + at * (size_t)(K / 8), K / 8, p->some, K);
     else
@@ -186,6 +203,8 @@ int glm4v_cpu_weight_fill_codes(glm4v_backend *b, glm4v_weight *w, int32_t row, 
     panel_sizes s;
     if (!may_fill(&s, w, row, n) || !s.groups || !codes->scale || (codes->zero && !w->zero) ||
         (codes->words ? w->form != GLM4V_FORM_INT4 : !codes->q))
+        return GLM4V_ERR_INVALID;
+    if (w->form == GLM4V_FORM_FP8 && has_nan(codes->q, (size_t)n * (size_t)w->n_in))
         return GLM4V_ERR_INVALID;
     for (int32_t i = 0; i < n; i += GLM4V_PANEL) {
         const panel p = panel_at(w, &s, row, n, i);

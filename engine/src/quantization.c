@@ -35,10 +35,11 @@ static int set_part(glm4v_quantization *q, glm4v_part part, glm4v_form form, glm
     if (q->set[part])
         return glm4v_fail(err, GLM4V_ERR_INVALID, "quantization: %s is named twice",
                           part_names[part]);
-    if (part == GLM4V_PART_EMBEDDING && form == GLM4V_FORM_INT4)
+    if (part == GLM4V_PART_EMBEDDING && (form == GLM4V_FORM_INT4 || form == GLM4V_FORM_FP8))
         return glm4v_fail(err, GLM4V_ERR_INVALID,
                           "quantization: embedding is looked up by rows, which can be fp32, "
-                          "bf16 or int8, not int4");
+                          "bf16 or int8, not %s",
+                          glm4v_form_name(form));
     q->set[part] = true;
     q->form[part] = form;
     return 0;
@@ -55,13 +56,9 @@ static int parse_item(glm4v_quantization *q, const char *text, size_t len, glm4v
         memcpy(name, word, word_len);
     if (glm4v_form_parse(&form, name))
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "quantization: \"%.*s\" is no weight form; expected fp32, bf16, int8 "
-                          "or int4",
+                          "quantization: \"%.*s\" is no weight form; expected fp32, bf16, int8, "
+                          "int4 or fp8",
                           (int)(word_len < 40 ? word_len : 40), word);
-    if (form == GLM4V_FORM_FP8)
-        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                          "quantization: fp8 is not built in; expected fp32, bf16, int8 or "
-                          "int4");
     if (!equals) {
         int rc = set_part(q, GLM4V_PART_TEXT, form, err);
         return rc ? rc : set_part(q, GLM4V_PART_VISION, form, err);

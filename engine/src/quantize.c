@@ -294,6 +294,11 @@ static int convert_rows(converter *q, const glm4v_conversion *c, int32_t row, in
         pack_int4(q, codes, scale, rows, n, c->n_in, panel);
         width = k / 2;
         break;
+    case GLM4V_FORM_FP8:
+        for (int32_t i = 0; i < n; i++)
+            q->convert.f32_to_fp8(codes + (size_t)i * k, &scale[i], rows + (size_t)i * k, k);
+        width = k;
+        break;
     default:
         for (int32_t i = 0; i < n; i++)
             q->convert.f32_to_int8((int8_t *)codes + (size_t)i * k, &scale[i], rows + (size_t)i * k,

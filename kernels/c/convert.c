@@ -126,6 +126,16 @@ void glm4v_f32_to_int8_c(int8_t *q, float *scale, const float *x, size_t n)
         q[i] = (int8_t)glm4v_round_int8(x[i], max);
 }
 
+void glm4v_f32_to_fp8_c(uint8_t *q, float *scale, const float *x, size_t n)
+{
+    float max;
+    *scale = glm4v_row_scale(&max, x, n);
+    if (max > 0)
+        *scale = max / 448;
+    for (size_t i = 0; i < n; i++)
+        q[i] = max > 0 ? glm4v_f32_to_e4m3(x[i] * (448 / max)) : 0;
+}
+
 void glm4v_int8_to_f32_c(float *y, const int8_t *q, float scale, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -140,6 +150,7 @@ void glm4v_convert_ops_init(glm4v_convert_ops *ops, unsigned cpu)
         .bf16_to_f32 = glm4v_bf16_to_f32_c,
         .f16_to_f32 = glm4v_f16_to_f32_c,
         .f32_to_int8 = glm4v_f32_to_int8_c,
+        .f32_to_fp8 = glm4v_f32_to_fp8_c,
         .int8_to_f32 = glm4v_int8_to_f32_c,
     };
 #ifdef HAVE_AVX2
@@ -150,6 +161,7 @@ void glm4v_convert_ops_init(glm4v_convert_ops *ops, unsigned cpu)
     ops->bf16_to_f32 = glm4v_bf16_to_f32_avx2;
     ops->f16_to_f32 = glm4v_f16_to_f32_avx2;
     ops->f32_to_int8 = glm4v_f32_to_int8_avx2;
+    ops->f32_to_fp8 = glm4v_f32_to_fp8_avx2;
     ops->int8_to_f32 = glm4v_int8_to_f32_avx2;
 #endif
 }

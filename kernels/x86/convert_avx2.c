@@ -56,6 +56,20 @@ void glm4v_f32_to_int8_avx2(int8_t *q, float *scale, const float *x, size_t n)
         q[i] = (int8_t)glm4v_round_int8(x[i], max);
 }
 
+void glm4v_f32_to_fp8_avx2(uint8_t *q, float *scale, const float *x, size_t n)
+{
+    float max;
+    size_t i = 0;
+    *scale = row_scale(&max, x, n);
+    if (max > 0)
+        *scale = max / 448;
+    __m256 inverse = _mm256_set1_ps(max > 0 ? 448 / max : 0);
+    for (; max > 0 && i + 32 <= n; i += 32)
+        _mm256_storeu_si256((__m256i *)(q + i), round_to_e4m3(x + i, inverse));
+    for (; i < n; i++)
+        q[i] = max > 0 ? glm4v_f32_to_e4m3(x[i] * (448 / max)) : 0;
+}
+
 void glm4v_int8_to_f32_avx2(float *y, const int8_t *q, float scale, size_t n)
 {
     __m256 s = _mm256_set1_ps(scale);

@@ -175,34 +175,6 @@ void glm4v_pack_int4_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_
                         n);
 }
 
-/* |x| <= 448 or so as e4m3, in 32-bit lanes; as glm4v_f32_to_e4m3(). */
-static inline __m256i e4m3_bits(__m256 x)
-{
-    const __m256i fraction = _mm256_set1_epi32(0x7ffff), one = _mm256_set1_epi32(1);
-    const __m256 align = _mm256_set1_ps(16384);
-    __m256i u = _mm256_castps_si256(x), a = _mm256_and_si256(u, _mm256_set1_epi32(0x7fffffff));
-    __m256i sign = _mm256_and_si256(_mm256_srli_epi32(u, 24), _mm256_set1_epi32(0x80));
-    __m256i small = _mm256_castps_si256(_mm256_add_ps(_mm256_castsi256_ps(a), align));
-    __m256i even = _mm256_and_si256(_mm256_srli_epi32(a, 20), one);
-    __m256i up = _mm256_add_epi32(_mm256_add_epi32(a, even), fraction);
-    small = _mm256_sub_epi32(small, _mm256_castps_si256(align));
-    up = _mm256_srli_epi32(_mm256_sub_epi32(up, _mm256_set1_epi32(0x3c000000)), 20);
-    up = _mm256_min_epi32(up, _mm256_set1_epi32(0x7e));
-    __m256i is_small = _mm256_cmpgt_epi32(_mm256_set1_epi32(0x3c800000), a);
-    return _mm256_or_si256(sign, _mm256_blendv_epi8(up, small, is_small));
-}
-
-/* 32 values of one row, in order. */
-static inline __m256i round_to_e4m3(const float *w, __m256 inverse)
-{
-    __m256i v[4];
-    for (int i = 0; i < 4; i++)
-        v[i] = e4m3_bits(_mm256_mul_ps(_mm256_loadu_ps(w + 8 * i), inverse));
-    __m256i packed =
-        _mm256_packus_epi16(_mm256_packus_epi32(v[0], v[1]), _mm256_packus_epi32(v[2], v[3]));
-    return _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-}
-
 /* 32 inputs of 8 outputs into a panel: as int8, and then the two pairs of 4 outputs apart. */
 static inline void store_fp8(uint8_t *panel, const __m256i v[8])
 {
@@ -222,8 +194,7 @@ void glm4v_pack_fp8_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t
 
     for (int i = 0; i < GLM4V_PANEL; i++) {
         scale[i] = i < n ? row_scale(&max[i], w + i * ldw, (size_t)K) : 0;
-        if (max[i] > 0)
-            scale[i] = max[i] / 448;
+        scale[i] = max[i] > 0 ? max[i] / 448 : scale[i];
     }
     for (int32_t k = 0; k < whole; k += 32) {
         for (int half = 0; half < 16; half += 8) {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "backend.h"
+#include "convert.h"
 #include "gemm.h"
 #include "mem.h"
 #include "test.h"
@@ -44,11 +45,16 @@ static int32_t groups_of(const matrix *m)
     return m->kind.form == GLM4V_FORM_INT4 || m->kind.blocks ? GROUPS : 1;
 }
 
-static void make_matrix(matrix *m, glm4v_form form, bool zeros)
+/* grouped: with zero points, or in blocks. */
+static void make_matrix(matrix *m, glm4v_form form, bool grouped)
 {
+    const bool zeros = grouped && form == GLM4V_FORM_INT4;
     *m = (matrix) { .kind = { .form = form, .n_out = N, .n_in = K, .zeros = zeros } };
+    m->kind.blocks = grouped && form == GLM4V_FORM_FP8;
     for (int i = 0; i < N * K; i++)
         m->q[i] = (uint8_t)(next_random() & (form == GLM4V_FORM_INT4 ? 15 : 255));
+    for (int i = 0; i < N * K && form == GLM4V_FORM_FP8; i++)
+        m->q[i] -= (m->q[i] & 0x7f) == 0x7f; /* no NaN */
     for (int i = 0; i < N * K && form == GLM4V_FORM_INT4; i++)
         m->words[i / 8] |= (uint32_t)m->q[i] << i % 8 * 4;
     for (int i = 0; i < N * groups_of(m); i++) {
@@ -65,6 +71,8 @@ static double weight_at(const matrix *m, int n, int k)
     const uint8_t q = m->q[n * K + k];
     if (m->kind.form == GLM4V_FORM_INT8)
         return (double)m->scale[g] * (int8_t)q;
+    if (m->kind.form == GLM4V_FORM_FP8)
+        return (double)m->scale[g] * (double)glm4v_e4m3_to_f32(q);
     return (double)m->scale[g] * (q - (m->kind.zeros ? m->zero[g] : 8));
 }
 
@@ -124,7 +132,10 @@ static void check_weights(glm4v_backend *b, const glm4v_weight *w, const matrix 
             largest = error / size > largest ? error / size : largest;
         }
     printf("# %s%s at %s: relative error %.2e\n", glm4v_form_name(m->kind.form),
-           m->kind.zeros ? " with zeros" : "", b->isa, largest);
+           m->kind.zeros    ? " with zeros"
+           : m->kind.blocks ? " in blocks"
+                            : "",
+           b->isa, largest);
     CHECK(largest < 1e-6);
     glm4v_free(y);
 }
@@ -134,8 +145,10 @@ static matrix m; /* too large for a stack */
 static void codes_are_taken_as_they_are(void)
 {
     glm4v_backend *b = open_cpu(2);
-    for (int i = 0; i < 3; i++) {
-        make_matrix(&m, i == 0 ? GLM4V_FORM_INT8 : GLM4V_FORM_INT4, i == 2);
+    static const glm4v_form forms[] = { GLM4V_FORM_INT8, GLM4V_FORM_INT4, GLM4V_FORM_INT4,
+                                        GLM4V_FORM_FP8, GLM4V_FORM_FP8 };
+    for (int i = 0; i < 5; i++) {
+        make_matrix(&m, forms[i], i % 2 == 0);
         glm4v_weight w = make_weight(b, &m);
         check_weights(b, &w, &m, NULL);
         b->ops->weight_free(b, &w);
@@ -176,17 +189,23 @@ static void codes_come_back_from_panels(void)
     float *rows = glm4v_alloc((size_t)N * K, sizeof *rows);
     for (int i = 0; i < N * K; i++)
         rows[i] = (float)(int32_t)next_random();
-    for (int i = 0; i < 2; i++) {
-        make_matrix(&m, i ? GLM4V_FORM_INT4 : GLM4V_FORM_INT8, false);
+    static const glm4v_form forms[] = { GLM4V_FORM_INT8, GLM4V_FORM_INT4, GLM4V_FORM_FP8 };
+    void (*const unpack[])(uint8_t *, ptrdiff_t, const uint8_t *, int32_t,
+                           int32_t) = { glm4v_unpack_codes_int8, glm4v_unpack_codes_int4,
+                                        glm4v_unpack_codes_fp8 };
+    const size_t bytes[] = { glm4v_panel_bytes_int8(K), glm4v_panel_bytes_int4(K),
+                             glm4v_panel_bytes_fp8(K) };
+    for (int i = 0; i < 3; i++) {
+        make_matrix(&m, forms[i], false);
         glm4v_weight w = alloc_weight(b, &m);
         const int32_t groups = groups_of(&m);
-        const size_t panel = i ? glm4v_panel_bytes_int4(K) : glm4v_panel_bytes_int8(K);
+        const size_t panel = bytes[i];
         CHECK_EQ(b->ops->weight_fill(b, &w, 0, N, rows), 0);
         for (int32_t row = 0; row < N; row += 16) {
             const int32_t n = N - row < 16 ? N - row : 16;
             const uint8_t *data = (const uint8_t *)w.data + (size_t)row / 16 * panel;
             const float *scale = w.scale + row * groups;
-            (i ? glm4v_unpack_codes_int4 : glm4v_unpack_codes_int8)(m.q + row * K, K, data, n, K);
+            unpack[i](m.q + row * K, K, data, n, K);
             glm4v_unpack_scales(m.scale + row * groups, scale, n, groups);
         }
         check_weights(b, &w, &m, NULL);
@@ -203,7 +222,8 @@ static void codes_come_back_from_panels(void)
 static void an_order_of_inputs_is_followed(void)
 {
     enum { T = 530 }; /* more than a slab */
-    static const glm4v_form forms[] = { GLM4V_FORM_BF16, GLM4V_FORM_INT8, GLM4V_FORM_INT4 };
+    static const glm4v_form forms[] = { GLM4V_FORM_BF16, GLM4V_FORM_INT8, GLM4V_FORM_INT4,
+                                        GLM4V_FORM_FP8 };
     glm4v_backend *b = open_cpu(3);
     float *rows = glm4v_alloc((size_t)N * K, sizeof *rows);
     float *x = glm4v_alloc((size_t)T * K, sizeof *x), *turned = glm4v_alloc((size_t)T * K, 4);
@@ -217,7 +237,7 @@ static void an_order_of_inputs_is_followed(void)
         x[i] = (float)(int32_t)next_random();
     for (int i = 0; i < T * K; i++)
         turned[i] = x[i / K * K + order[i % K]];
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         m.kind = (glm4v_weight_kind) { .form = forms[i], .n_out = N, .n_in = K };
         glm4v_weight w = alloc_weight(b, &m);
         m.kind.ordered = true;
@@ -282,6 +302,18 @@ static void what_does_not_fit_is_refused(void)
     w = alloc_weight(b, &m);
     m.codes.words = m.words;
     CHECK_EQ(b->ops->weight_fill_codes(b, &w, 0, N, &m.codes), GLM4V_ERR_INVALID);
+    b->ops->weight_free(b, &w);
+    for (int i = 0; i < 2; i++) {
+        make_matrix(&m, GLM4V_FORM_FP8, false);
+        w = alloc_weight(b, &m);
+        CHECK_EQ(b->ops->weight_fill_codes(b, &w, 0, N, &m.codes), 0);
+        m.q[N * K - 1] = i ? 0x7f : 0xff; /* no number */
+        CHECK_EQ(b->ops->weight_fill_codes(b, &w, 0, N, &m.codes), GLM4V_ERR_INVALID);
+        b->ops->weight_free(b, &w);
+    }
+    make_matrix(&m, GLM4V_FORM_FP8, true);
+    w = alloc_weight(b, &m);
+    CHECK_EQ(b->ops->weight_fill(b, &w, 0, N, m.scale), GLM4V_ERR_INVALID); /* by codes only */
     b->ops->weight_free(b, &w);
     glm4v_backend_close(&b);
 }

@@ -46,7 +46,7 @@ static uint64_t fingerprint(const glm4v_model *m)
         h = hash(h, &item->form, sizeof item->form);
         if (item->kind == GLM4V_ITEM_LINEAR) {
             uint64_t rows = ((uint64_t)item->n_out + 15) / 16 * 16;
-            uint64_t scales = w->form == GLM4V_FORM_INT8   ? rows
+            uint64_t scales = w->form == GLM4V_FORM_INT8 || w->form == GLM4V_FORM_FP8 ? rows
                               : w->form == GLM4V_FORM_INT4 ? rows * ((uint64_t)w->n_in / 128)
                                                            : 0;
             h = hash(h, w->data, w->bytes - scales * sizeof(float));

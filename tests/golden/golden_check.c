@@ -17,7 +17,7 @@ static const char usage[] =
     "ids\n"
     "are equal. MODEL_DIR needs weights and config.json only.\n"
     "  --device D        auto, cpu, cuda[:N]\n"
-    "  --quantization Q  fp32 (everything), bf16, int8, int4 (text and vision), or\n"
+    "  --quantization Q  fp32 (everything), bf16, int8, int4, fp8 (text and vision), or\n"
     "                    text=F,vision=F,embedding=F,lm-head=F; default: as stored\n"
     "  --tolerance T     largest normalised error against the float vectors; default by form:\n"
     "                    fp32 1e-8, bf16 2e-3, int8 3e-2, fp8 2e-1, int4 5e-1\n"

@@ -85,6 +85,29 @@ static void check_int8(struct check *t)
     check_end(t);
 }
 
+static void check_fp8(struct check *t)
+{
+    if (!check_pair(t, convert, f32_to_fp8, "f32_to_fp8"))
+        return;
+    for (int n = 1; n; n = next_size(n, 520)) {
+        for (int kind = 0; kind < FILL_KINDS; kind++) {
+            float *x = check_buf(t, X, n * sizeof *x), scale[2];
+            uint8_t *a = check_buf(t, Y_REF, n), *b = check_buf(t, Y_OPS, n);
+            check_fill(t, x, n, kind);
+            for (int i = 0; kind == FILL_NORMAL && i < n; i += 2) /* all exponents */
+                x[i] *= ldexpf(1, -(int)(check_random(t) % 20));
+            check_input(t, X);
+            t->ref.convert.f32_to_fp8(a, &scale[0], x, n);
+            t->ops.convert.f32_to_fp8(b, &scale[1], x, n);
+            check_bytes(t, b, a, n, "%s, n %d", fill_name(kind), n);
+            check_close(t, &scale[1], &scale[0], 1, (struct tolerance) { 0 }, "scale, %s, n %d",
+                        fill_name(kind), n);
+            check_guards(t, "%s, n %d", fill_name(kind), n);
+        }
+    }
+    check_end(t);
+}
+
 static void check_int8_to_f32(struct check *t)
 {
     if (!check_pair(t, convert, int8_to_f32, "int8_to_f32"))
@@ -116,5 +139,6 @@ void check_convert(struct check *t)
     if (check_pair(t, convert, f16_to_f32, "f16_to_f32"))
         check_widen(t, ref->f16_to_f32, ops->f16_to_f32);
     check_int8(t);
+    check_fp8(t);
     check_int8_to_f32(t);
 }

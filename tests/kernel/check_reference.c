@@ -78,8 +78,8 @@ static void bf16_conversion_rounds_to_nearest_even(struct check *t)
     narrowing_rounds_to_nearest_even(glm4v_f32_to_bf16_c, glm4v_bf16_to_f32_c, 0x7f80);
 }
 
-/* Every code but NaN comes back, as the number that the format's definition gives; the middle of two
- * neighbours goes to the even code; nothing is above 448. */
+/* Every code but NaN comes back, as the number that the format's definition gives; the middle of
+ * two neighbours goes to the even code; nothing is above 448. */
 static void e4m3_rounds_to_nearest_even_and_saturates(struct check *t)
 {
     for (int i = 0; i < 0x7f; i++) {

@@ -18,8 +18,8 @@ static void nothing_named_sets_nothing(void)
 
 static void one_word_means_text_and_vision(void)
 {
-    static const char *const names[] = { "fp32", "bf16", "int8", "int4" };
-    for (int i = 0; i < 4; i++) {
+    static const char *const names[] = { "fp32", "bf16", "int8", "int4", "fp8" };
+    for (int i = 0; i < 5; i++) {
         glm4v_quantization q;
         CHECK_EQ(glm4v_quantization_parse(&q, names[i], &err), 0);
         CHECK(q.set[GLM4V_PART_TEXT] && q.set[GLM4V_PART_VISION]);
@@ -64,7 +64,8 @@ static void what_is_no_option_is_refused_by_item(void)
         { "int4,vision=int8", "vision is named twice", GLM4V_ERR_INVALID },
         { "int4,int8", "text is named twice", GLM4V_ERR_INVALID },
         { "embedding=int4", "embedding is looked up by rows", GLM4V_ERR_INVALID },
-        { "fp8", "fp8 is not built in", GLM4V_ERR_UNSUPPORTED },
+        { "embedding=fp8", "not fp8", GLM4V_ERR_INVALID },
+        { "fp16", "fp32, bf16, int8, int4 or fp8", GLM4V_ERR_INVALID },
         { "text=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "aaaa",
           GLM4V_ERR_INVALID },
     };

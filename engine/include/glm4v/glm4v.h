@@ -115,7 +115,7 @@ typedef int (*glm4v_progress_fn)(void *user, uint64_t done, uint64_t total);
 typedef struct {
     size_t struct_size; ///< sizeof(glm4v_model_options), or 0
     const char *device; ///< "auto", "cpu", "cuda[:N][,cuda:M]"; NULL = "auto"
-    /// NULL = as stored; "bf16", "fp32", "int8", "int4" (text and vision), or
+    /// NULL = as stored; "bf16", "fp32", "int8", "int4", "fp8" (text and vision), or
     /// "text=F,vision=F,embedding=F,lm-head=F" with any of the four keys
     const char *quantization;
     uint32_t n_threads;   ///< CPU threads; 0 = the cores this process may use
