@@ -15,11 +15,12 @@
  *                                              of inputs of 4 outputs; scale f32 [panels][16], or
  *                                              in blocks [panels][ceil(K/128)][16]
  * Inputs beyond K are zero weights (int8: 128). Unsigned int8, because vpdpbusd multiplies unsigned
- * by signed. The order of fp8, because vpunpcklbw of two vectors of half values then gives a panel
- * of bf16. 0x7f and 0xff, e4m3's NaN, do not occur in panels (here they would be 480 and -480).
+ * by signed. The order of fp8, because unpacking bytes of two vectors then gives a panel of bf16;
+ * 0x7f and 0xff, e4m3's NaN, do not occur in panels (here they would be 480 and -480).
  *
- * Activations. f32: as they are. bf16, fp8: rounded to bf16 by bf16_row. int8 and int4: rounded to int8
- * by quantize_row, per row and group of 128 inputs g (the last group of a row may be shorter).
+ * Activations. f32: as they are. bf16, fp8: rounded to bf16 by bf16_row. int8 and int4: rounded to
+ * int8 by quantize_row, per row and group of 128 inputs g (the last group of a row may be
+ * shorter).
  *
  * What is computed, for every row t and output n alone:
  *   f32   y = sum_k x w, one fp32 chain in order of k
