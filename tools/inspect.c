@@ -43,8 +43,12 @@ static void print_plain(const char *dir, const glm4v_model_info *i, const estima
     print_row("model", "%s", dir);
     print_row("family", "%s, chat template %s", i->family, i->chat_template);
     print_row("parameters", "%llu", (unsigned long long)i->n_parameters);
-    print_row("files", "%u tensors in %u file%s, %s, mostly %s", i->n_tensors, i->n_shards,
-              i->n_shards == 1 ? "" : "s", cli_bytes(text[0], i->file_bytes), i->stored_form);
+    print_row("files", "%u tensors in %u file%s, %s, mostly %s%s%s", i->n_tensors, i->n_shards,
+              i->n_shards == 1 ? "" : "s", cli_bytes(text[0], i->file_bytes), i->stored_form,
+              *i->stored_layout ? ", quantized as " : "", i->stored_layout);
+    print_row("as stored", "text %s, vision %s, embedding %s, lm-head %s in memory",
+              i->form[GLM4V_PART_TEXT], i->form[GLM4V_PART_VISION], i->form[GLM4V_PART_EMBEDDING],
+              i->form[GLM4V_PART_LM_HEAD]);
     print_row("text", "%u layers, width %u, %u query and %u key heads of %u, ffn %u, vocabulary %u",
               i->n_layers, i->hidden_size, i->n_heads, i->n_kv_heads, i->head_dim, i->ffn_size,
               i->vocab_size);
@@ -110,6 +114,7 @@ static void print_json(const char *dir, const glm4v_model_info *i, const estimat
     cli_json_int(&json, "shards", i->n_shards);
     cli_json_int(&json, "tensors", i->n_tensors);
     cli_json_string(&json, "stored_form", i->stored_form);
+    cli_json_string(&json, "stored_layout", i->stored_layout);
     cli_json_open(&json, "forms");
     for (int p = 0; p < GLM4V_N_PARTS; p++)
         cli_json_string(&json, part_names[p], i->form[p]);

@@ -197,6 +197,8 @@ static void set_info(builder *b, const char *dir)
     set_name(info->name, sizeof info->name, dir);
     snprintf(info->stored_form, sizeof info->stored_form, "%s",
              b->checkpoint ? glm4v_stored_name(m->plan.stored) : "random");
+    snprintf(info->stored_layout, sizeof info->stored_layout, "%s",
+             m->quantized ? m->quantized->label : "");
     for (int part = 0; part < GLM4V_N_PARTS; part++)
         snprintf(info->form[part], sizeof info->form[part], "%s", glm4v_form_name(m->form[part]));
     info->n_parameters = m->plan.parameters;

@@ -174,7 +174,7 @@ static int check_groups(const search *s, const glm4v_tensor *t)
     for (int32_t g = 0; g < o->groups; g++)
         o->even = o->even && count[g] == o->group;
     glm4v_free(count);
-    if (rc || none || sorted)
+    if (none || sorted)
         glm4v_source_clear(o);
     return rc;
 }
@@ -198,8 +198,9 @@ static int take_order(const search *s, const char *suffix)
         return glm4v_fail(s->err, GLM4V_ERR_NOMEM, "no memory for the order of \"%s\"", t->name);
     rc = glm4v_checkpoint_read(s->checkpoint, t, 0, o->group_of, bytes, s->err);
     if (!rc)
-        return check_groups(s, t);
-    glm4v_source_clear(o);
+        rc = check_groups(s, t);
+    if (rc)
+        glm4v_source_clear(o);
     return rc;
 }
 

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "convert.h"
 #include "error.h"
 #include "gemm.h"
 #include "mem.h"
@@ -330,21 +331,11 @@ int glm4v_source_read_codes(const glm4v_source *source, const glm4v_checkpoint *
 
 /* ---- to f32 ---- */
 
-/* e4m3: sign, 4 bits of exponent (bias 7), 3 of mantissa. */
-static float from_e4m3(uint8_t q)
-{
-    const uint32_t bits = (uint32_t)(q & 0x7f) << 20;
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    f *= 0x1p120f; /* the difference of the biases; normalises subnormal numbers too */
-    return q & 0x80 ? -f : f;
-}
-
 /* What each code and each zero point stands for before it is scaled. */
 static void fill_values(float value[256], const glm4v_source *s)
 {
     for (int i = 0; i < 256; i++)
-        value[i] = s->floating                     ? from_e4m3((uint8_t)i)
+        value[i] = s->floating                     ? glm4v_e4m3_to_f32((uint8_t)i)
                    : s->kind == GLM4V_SOURCE_BYTES ? (float)(int8_t)i
                                                    : (float)i;
 }

@@ -144,7 +144,7 @@ typedef struct {
     char family[16];        ///< "glm4v" or "chatglm4v"
     char chat_template[16]; ///< "glm-4.1v", "glm-4.5", "chatglm4v" or "none" (weights only)
     char name[64];          ///< last component of the directory's path
-    /// dtype most weights are stored in: "bf16", "fp32", "fp16", ...
+    /// what most weights are stored as: "bf16", "fp32", "fp16", "int8", "int4", "fp8"
     char stored_form[16];
     char form[GLM4V_N_PARTS][16]; ///< form of each part in memory, by glm4v_part
     /// CPU kernels in use: "c", "avx2", "avx512+vnni+bf16"; "" before loading
@@ -158,6 +158,8 @@ typedef struct {
     uint32_t vision_hidden_size, vision_layers, vision_heads, patch_size, merge_size;
     uint32_t context_length;         ///< positions the model was made for
     uint64_t min_pixels, max_pixels; ///< bounds of a picture after resizing, pixels of one frame
+    /// layout of quantized weights: "compressed-tensors", "awq gemm", "gptq", "gptq_v2", "fp8"; ""
+    char stored_layout[32];
 } glm4v_model_info;
 
 /** Memory that a model and one engine on it take, in bytes. */
