@@ -95,7 +95,7 @@ gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
   GstClockTime text_duration, delay = 0;
   GstGlm4vOnError on_error;
   gboolean post, meta, attach;
-  GstStructure *model;
+  GstStructure *model, *copy = NULL;
 
   GST_OBJECT_LOCK (self);
   post = self->settings.post_messages;
@@ -111,15 +111,18 @@ gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
   job->result = gst_glm4v_caption_build (job, model);
   g_clear_pointer (&model, gst_structure_free);
   gst_structure_get_uint64 (job->result, "delay", &delay);
+  if (attach)                   /* not under the lock: video may wait for it */
+    copy = gst_structure_copy (job->result);
 
   g_mutex_lock (&self->lock);
   if (job->epoch != self->epoch) {
     g_mutex_unlock (&self->lock);
+    g_clear_pointer (&copy, gst_structure_free);
     return;
   }
   count_result (self, job, delay);
-  if (attach)
-    g_queue_push_tail (&self->results, gst_structure_copy (job->result));
+  if (copy)
+    g_queue_push_tail (&self->results, copy);
   g_mutex_unlock (&self->lock);
 
   if (!job->dropped)

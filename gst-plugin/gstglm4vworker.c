@@ -17,6 +17,7 @@
 #include "gstglm4vregion.h"
 
 #ifdef __linux__
+#include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
 #endif
@@ -386,8 +387,13 @@ static void
 lower_priority (void)
 {
 #ifdef __linux__
-  /* A conversion must not delay the video that passes meanwhile. */
-  if (setpriority (PRIO_PROCESS, (id_t) gettid (), WORKER_NICE) != 0)
+  /* A conversion must not delay the video that passes meanwhile. Without
+   * SCHED_BATCH the kernel lets this thread, which has slept for long, take
+   * the processor from the streaming thread at the moment that wakes it. */
+  const struct sched_param batch = { 0 };
+
+  if (setpriority (PRIO_PROCESS, (id_t) gettid (), WORKER_NICE) != 0
+      || sched_setscheduler (0, SCHED_BATCH, &batch) != 0)
     GST_DEBUG ("the worker keeps its priority");
 #endif
 }

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The video path with a scripted engine: what passes, when, unchanged, and where results are
  * attached. */
+#define _GNU_SOURCE
+#include <sched.h>
+#include <sys/resource.h>
+
 #include "fake_engine.h"
 #include "support.h"
 
@@ -296,6 +300,38 @@ static void pictures_larger_than_the_bound_are_refused_with_one_error(void)
     support_done(h);
 }
 
+/* The thread of this process with that name; 0 if there is none. */
+static int thread_named(const char *name)
+{
+    GDir *dir = g_dir_open("/proc/self/task", 0, NULL);
+    const char *id;
+    int found = 0;
+    while (dir && !found && (id = g_dir_read_name(dir))) {
+        gchar *path = g_strdup_printf("/proc/self/task/%s/comm", id), *comm = NULL;
+        if (g_file_get_contents(path, &comm, NULL, NULL) && g_str_has_prefix(comm, name))
+            found = (int)g_ascii_strtoll(id, NULL, 10);
+        g_free(comm);
+        g_free(path);
+    }
+    g_clear_pointer(&dir, g_dir_close);
+    return found;
+}
+
+/* Else a frame that wakes it may wait for a whole conversion before it goes on. */
+static void the_worker_yields_to_the_video(void)
+{
+    fake_set((fake_script) { 0 });
+    GstElement *element = support_element("mode", 2, NULL);
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 7, 0));
+    int worker = thread_named("glm4v-worker");
+    REQUIRE(worker > 0);
+    CHECK_EQ(sched_getscheduler(worker), SCHED_BATCH);
+    CHECK_EQ(getpriority(PRIO_PROCESS, (id_t)worker), 5);
+    CHECK_EQ(sched_getscheduler(0), SCHED_OTHER);
+    support_done(h);
+}
+
 static void gap_corrupted_and_trick_mode_frames_are_not_described(void)
 {
     fake_set((fake_script) { 0 });
@@ -418,6 +454,7 @@ int main(int argc, char **argv)
     TEST(caps_change_in_flight_keeps_each_frame_its_own_format);
     TEST(latency_is_zero_in_async_and_declared_in_sync);
     TEST(pictures_larger_than_the_bound_are_refused_with_one_error);
+    TEST(the_worker_yields_to_the_video);
     TEST(gap_corrupted_and_trick_mode_frames_are_not_described);
     TEST(frames_smaller_than_their_caps_pass_with_one_warning);
     TEST(the_manual_names_every_property_counter_key_and_format);
