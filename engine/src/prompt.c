@@ -392,27 +392,39 @@ static void add_task(builder *b, const glm4v_task *task, size_t n_clip)
     add_opening(b);
 }
 
+static size_t count_pictures(const glm4v_task *task)
+{
+    size_t n = task->n_images;
+    for (uint32_t i = 0; i < task->n_history; i++)
+        n += task->history[i].n_images;
+    return n;
+}
+
+int glm4v_prompt_check(const glm4v_chat *chat, const glm4v_task *task, glm4v_error *err)
+{
+    const size_t n = count_pictures(task);
+    if (!task->prompt)
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "the task has no prompt");
+    if (chat->format == GLM4V_TEMPLATE_CHATGLM4V && (task->n_frames || n > 1))
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "GLM-4V-9B takes one picture in a conversation and no clips, found %zu "
+                          "pictures and %u clip frames",
+                          n, task->n_frames);
+    if (task->n_frames && n)
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "a clip and pictures cannot stand in one conversation");
+    return 0;
+}
+
 /* Pictures that the task asks for must be those that grids describes. */
 static int check_pictures(const glm4v_chat *chat, const glm4v_task *task, size_t n_grids,
                           glm4v_error *err)
 {
-    size_t n = task->n_images, history = 0;
-    for (uint32_t i = 0; i < task->n_history; i++)
-        history += task->history[i].n_images;
-    if (!task->prompt)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "the task has no prompt");
-    if (task->n_frames && n + history)
-        return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "a clip and pictures cannot stand in one conversation");
-    if (chat->format == GLM4V_TEMPLATE_CHATGLM4V && (task->n_frames || n + history > 1))
-        return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "GLM-4V-9B takes one picture in a conversation and no clips, found %zu "
-                          "pictures and %u clip frames",
-                          n + history, task->n_frames);
-    if (task->n_frames ? n_grids == 0 : n_grids != n + history)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "%zu picture sizes for %zu pictures", n_grids,
-                          n + history);
-    return 0;
+    const size_t n = count_pictures(task);
+    int rc = glm4v_prompt_check(chat, task, err);
+    if (!rc && (task->n_frames ? n_grids == 0 : n_grids != n))
+        rc = glm4v_fail(err, GLM4V_ERR_INVALID, "%zu picture sizes for %zu pictures", n_grids, n);
+    return rc;
 }
 
 uint32_t glm4v_chat_end_reasoning(const glm4v_chat *chat, int32_t ids[GLM4V_MAX_FORCED])

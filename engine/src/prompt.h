@@ -68,6 +68,9 @@ typedef struct {
     double seconds; /* clip frames: timestamp of the first frame of the pair */
 } glm4v_grid;
 
+/* May the task's pictures and clip stand in one conversation of this model? INVALID. */
+int glm4v_prompt_check(const glm4v_chat *chat, const glm4v_task *task, glm4v_error *err);
+
 /* Build the prompt of a task. prompt must be zeroed; free with glm4v_prompt_clear(). INVALID,
  * NOMEM. */
 int glm4v_prompt_build(glm4v_prompt *prompt, const glm4v_tokenizer *tokenizer,

@@ -271,6 +271,8 @@ int glm4v_request_new(glm4v_engine *engine, const glm4v_task *given, glm4v_reque
     uint32_t *samples = NULL, n_samples = 0;
     glm4v_request *r = NULL;
     int rc = read_task(&task, given, err);
+    if (!rc)
+        rc = glm4v_prompt_check(&engine->model->chat, &task, err);
     if (engine->model->chat.think < 0)
         task.thinking = 0; /* a model without reasoning answers at once */
     if (!rc)

@@ -30,6 +30,7 @@ static void open_tokenizer(const char *name)
         return;
     }
     const glm4v_config config = {
+        .family = strcmp(name, "chatglm4v") ? GLM4V_FAMILY_GLM4V : GLM4V_FAMILY_CHATGLM4V,
         .text.vocab = 4096,
         .image_id = glm4v_tokenizer_control(tokenizer, "<|image|>"),
         .image_start_id = glm4v_tokenizer_control(tokenizer, "<|begin_of_image|>"),
@@ -280,6 +281,17 @@ static void a_control_token_ends_a_half_character(void)
 }
 
 /* O-03 */
+/* GLM-4V-9B begins with an empty line, where a tool's name would stand. No tools are offered, so a
+ * first line that is not empty is part of the answer. */
+static void the_empty_first_line_is_left_out(void)
+{
+    open_tokenizer("chatglm4v");
+    check(false, "\nA cat.\nA dog.", "A cat.\nA dog.", "", "");
+    check(false, "A cat.\nA dog.", "A cat.\nA dog.", "", "");
+    check(false, " \n\nA cat.", "A cat.", "", "");
+    check(false, "\n", "", "", "");
+}
+
 static void controls_escapes_and_direction_overrides_are_dropped(void)
 {
     open_tokenizer("glm-4.1v");
@@ -422,6 +434,7 @@ int main(void)
     TEST(half_characters_are_held_back);
     TEST(wrong_bytes_become_one_replacement_each_by_the_whatwg_rule);
     TEST(a_control_token_ends_a_half_character);
+    TEST(the_empty_first_line_is_left_out);
     TEST(controls_escapes_and_direction_overrides_are_dropped);
     TEST(token_borders_make_no_difference);
     TEST(an_endless_answer_ends_at_its_byte_limit);

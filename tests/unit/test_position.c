@@ -49,6 +49,41 @@ static void a_prompt_may_end_in_a_picture(void)
     CHECK_EQ(next, 3);
 }
 
+/* GLM-4V-9B: 3 text, [start, rows, end], 2 text. 0..b, b+1 for all rows, b+2, and on. */
+static void one_position_for_all_rows_of_a_picture(void)
+{
+    const glm4v_config one = { .text = { .one_position = true },
+                               .vision = { .merge = 2, .border = 1 } };
+    static const int32_t expected[13] = { 0, 1, 2, 3, 4, 4, 4, 4, 4, 4, 5, 6, 7 };
+    glm4v_image_run run = { .start = 3, .n = 8, .grid_h = 4, .grid_w = 6 };
+    glm4v_prompt prompt = { .n_ids = 13, .runs = &run, .n_runs = 1 };
+    int32_t position[39], next = -1;
+    glm4v_positions(position, &next, &prompt, &one);
+    for (int i = 0; i < 39; i++)
+        CHECK_EQ(position[i], expected[i % 13]);
+    CHECK_EQ(next, 8); /* the length of the prompt with the picture as three tokens */
+    run.start = 0;
+    prompt.n_ids = 8; /* nothing but a picture */
+    glm4v_positions(position, &next, &prompt, &one);
+    CHECK(position[0] == 0 && position[1] == 1 && position[6] == 1 && position[7] == 2);
+    CHECK_EQ(next, 3);
+}
+
+/* Table row 1 + y * side + x goes to the patch's place in its block; row 0 to the class row. */
+static void an_absolute_table_is_read_as_it_is(void)
+{
+    const glm4v_vision_config v = { .hidden = 2, .merge = 2, .table_side = 4, .class_rows = 1 };
+    static const int patches[16] = { 0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15 };
+    const float class_row[2] = { 100, 200 };
+    float table[34], out[34];
+    for (int i = 0; i < 34; i++)
+        table[i] = (float)i;
+    glm4v_vision_table(out, table, class_row, &v);
+    for (int i = 0; i < 32; i++)
+        CHECK_EQ((int)out[i], 2 * (1 + patches[i / 2]) + i % 2);
+    CHECK(out[32] == 100 && out[33] == 201);
+}
+
 static void sections_of_the_text_rotary_follow_their_axes(void)
 {
     const int32_t position[3] = { 7, 1000, 8000 };
@@ -149,6 +184,8 @@ int main(void)
     TEST(text_counts_up_on_all_axes);
     TEST(a_picture_takes_as_many_positions_as_its_longer_side);
     TEST(a_prompt_may_end_in_a_picture);
+    TEST(one_position_for_all_rows_of_a_picture);
+    TEST(an_absolute_table_is_read_as_it_is);
     TEST(sections_of_the_text_rotary_follow_their_axes);
     TEST(the_vision_rotary_turns_by_row_then_by_column);
     TEST(the_position_table_is_interpolated_bicubically);

@@ -4,6 +4,7 @@
  * second time. */
 #include "mem.h"
 #include "preprocess.h"
+#include "resize.h"
 #include "test.h"
 
 static const glm4v_processor_config processor = {
@@ -76,6 +77,51 @@ static void the_grid_obeys_the_callers_pixel_bound(void)
     CHECK(gh * gw * 196 <= 200704 && gh * gw * 196 > 100000); /* a bound of one frame, clips too */
     CHECK_EQ(glm4v_preprocess_grid(p, &image, 1, UINT64_MAX, &gh, &gw, NULL), 0);
     CHECK(gh == 52 && gw == 92);
+    glm4v_preprocessor_close(&p);
+}
+
+/* GLM-4V-9B: the resize alone, whatever the picture's shape, then mean and std; one frame a patch.
+ * */
+static void one_size_takes_pictures_of_any_shape(void)
+{
+    enum { SIDE = 56, AREA = 14 * 14 };
+    const glm4v_processor_config fixed = { .side = SIDE,
+                                           .mean = { 0.48145466, 0.4578275, 0.40821073 },
+                                           .std = { 0.26862954, 0.26130258, 0.27577711 } };
+    const glm4v_vision_config single = { .patch = 14, .temporal = 1, .merge = 2 };
+    static uint8_t pixels[3 * 90 * 31], scratch[1 << 20];
+    static float patches[3 * SIDE * SIDE];
+    const glm4v_image image = { .data = pixels, .width = 90, .height = 31, .stride = 3 * 90 };
+    const glm4v_image *frames[1] = { &image };
+    glm4v_preprocessor *p = NULL;
+    glm4v_pool *pool = NULL;
+    uint32_t gh = 0, gw = 0;
+    for (size_t i = 0; i < sizeof pixels; i++)
+        pixels[i] = (uint8_t)(i * i / 7 + i);
+    REQUIRE(!glm4v_preprocessor_open(&p, &fixed, &single, NULL) &&
+            !glm4v_pool_open(&pool, 2, NULL));
+    CHECK_EQ(glm4v_preprocess_grid(p, &image, 1, 1, &gh, &gw, NULL), 0); /* no bound moves it */
+    CHECK(gh == 4 && gw == 4);
+    CHECK_EQ(glm4v_preprocess_run(p, patches, frames, gh, gw, pool, NULL), 0);
+    int64_t stride;
+    glm4v_image_ops ops;
+    glm4v_resize resize;
+    glm4v_image_ops_init(&ops, 0);
+    REQUIRE(!glm4v_resize_init(&resize, &ops, 90, 31, SIDE, SIDE, NULL) &&
+            glm4v_resize_scratch(&resize, SIDE) <= sizeof scratch);
+    const uint8_t *resized = glm4v_resize_band(&resize, &image, 0, SIDE, scratch, &stride);
+    for (int i = 0; i < 3 * SIDE * SIDE; i++) {
+        const int patch = i / (3 * AREA), c = i / AREA % 3, at = i % AREA;
+        const int y = (patch / 8 * 2 + patch % 4 / 2) * 14 + at / 14;
+        const int x = (patch / 4 % 2 * 2 + patch % 2) * 14 + at % 14;
+        const double v = resized[y * stride + 3 * x + c] / 255.0;
+        CHECK(fabs(patches[i] - (v - fixed.mean[c]) / fixed.std[c]) < 1e-6);
+    }
+    glm4v_resize_clear(&resize);
+    glm4v_image none = image;
+    none.height = 0;
+    CHECK_EQ(glm4v_preprocess_grid(p, &none, 1, 0, &gh, &gw, NULL), GLM4V_ERR_INVALID);
+    glm4v_pool_close(&pool);
     glm4v_preprocessor_close(&p);
 }
 
@@ -318,6 +364,7 @@ int main(void)
     TEST(sizes_equal_the_reference);
     TEST(impossible_sizes_are_refused);
     TEST(the_grid_obeys_the_callers_pixel_bound);
+    TEST(one_size_takes_pictures_of_any_shape);
     TEST(a_bad_picture_is_named);
     TEST(patches_stand_in_merge_block_order);
     TEST(threads_do_not_change_a_byte);

@@ -176,7 +176,8 @@ typedef struct {
     uint32_t max_batch;      ///< requests advanced together, [1, 64]; 0 = 4
     uint32_t max_pending;    ///< requests of one stream that may wait, [1, 65536]; 0 = 64
     uint32_t context_length; ///< tokens per request, pictures included; 0 = min(model's own, 8192)
-    /// upper bound of a picture after resizing, pixels; 0 = the model's own
+    /// upper bound of a picture after resizing, pixels; 0 = the model's own. A model of one picture
+    /// size (family chatglm4v) keeps it
     uint64_t max_pixels;
     uint32_t prefix_tokens; ///< constant prompt tokens kept between requests; 0 = 1024
 } glm4v_engine_options;
@@ -187,7 +188,7 @@ typedef struct {
  * @param[out] model  The model, one reference; release with glm4v_model_close().
  * @param dir         Hugging Face layout: config.json, *.safetensors (with index if sharded),
  *                    tokenizer.json or tokenizer.model, tokenizer_config.json,
- *                    preprocessor_config.json.
+ *                    preprocessor_config.json (not for family chatglm4v).
  * @param options     NULL = all defaults. Read during the call only, log and log_user apart.
  * @param[out] err    Written on failure only; may be NULL.
  *
@@ -387,7 +388,7 @@ typedef struct {
     uint32_t n_history;            ///< [0, 64]
     uint32_t max_tokens;           ///< of the answer, [1, 65536]; 0 = 64
     uint32_t max_reasoning_tokens; ///< with thinking, then the answer is forced; 0 = 1024
-    int thinking;                  ///< 0 = answer at once (default), 1 = reason first
+    int thinking;                  ///< 0 = answer at once (default), 1 = reason first, if it can
     float temperature;             ///< 0 = greedy; (0, 2]
     uint32_t top_k;                ///< most likely tokens to draw from; 0 = no bound
     float top_p;                   ///< nucleus in (0, 1]; 0 = 1 = no bound
