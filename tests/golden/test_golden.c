@@ -126,6 +126,7 @@ int main(void)
 {
     char dir[512];
     run_set("golden_tiny", SOURCE_ROOT "/tests/data/golden-tiny", 20);
+    run_set("golden_tiny_chatglm4v", SOURCE_ROOT "/tests/data/golden-tiny-chatglm4v", 14);
     snprintf(dir, sizeof dir, "%s/glm4v", test_golden_dir());
     run_set("glm4v", dir, 29);
     snprintf(dir, sizeof dir, "%s/glm-4v-9b", test_golden_dir());
