@@ -23,7 +23,8 @@ typedef struct {
     const char *const *prompts;  /* [n_prompts]; none: the two default prompts */
     uint32_t n_prompts;
     uint32_t n_threads; /* 0 = the cores this process may use */
-    uint64_t memory;    /* bytes for second moments at a time, 0 = 2 GiB: with less, more passes */
+    /* bytes for second moments at a time, 0 = 2 GiB: with less, more passes */
+    uint64_t memory;
     glm4v_progress_fn progress; /* done and total in units of its own */
     void *progress_user;
     glm4v_log_fn log;
@@ -41,9 +42,10 @@ void glm4v_calibration_free(glm4v_calibration **calibration);
 /* Whether the tensor `name` of src [n_out, n_in] has codes. calibration may be NULL: false. */
 bool glm4v_calibration_has(const glm4v_calibration *calibration, const char *name);
 
-/* Rows [row, row + n) of it: q [n][n_in], one code 0..15 a byte, and scale [n][n_in / 128];
- * w = scale * (q - 8). Only where it has codes. Any thread. */
+/* Rows [row, row + n) of it: packed [n][n_in / 2], as in the files: input 2i in the low bits of
+ * byte i, 2i + 1 in the high ones; scale [n][n_in / 128]; w = scale * (code - 8). Only where it has
+ * codes. Any thread. */
 void glm4v_calibration_codes(const glm4v_calibration *calibration, const char *name, int32_t row,
-                             int32_t n, uint8_t *q, float *scale);
+                             int32_t n, uint8_t *packed, float *scale);
 
 #endif

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "calibrate.h"
 #include "convert.h"
 #include "cpu.h"
 #include "error.h"
@@ -40,6 +41,7 @@ typedef struct {
     uint32_t n;
     glm4v_outputs outputs;
     glm4v_publication *publication;
+    glm4v_calibration *calibration; /* NULL: none was asked for */
     glm4v_pool *pool;
     glm4v_gemm_ops gemm;
     glm4v_convert_ops convert;
@@ -291,7 +293,10 @@ static int convert_rows(converter *q, const glm4v_conversion *c, int32_t row, in
         q->convert.f32_to_bf16((uint16_t *)(void *)codes, rows, count);
         return write_output(q, c->output, (uint64_t)row * k * 2, codes, count * 2, err);
     case GLM4V_FORM_INT4:
-        pack_int4(q, codes, scale, rows, n, c->n_in, panel);
+        if (glm4v_calibration_has(q->calibration, c->from->name))
+            glm4v_calibration_codes(q->calibration, c->from->name, row, n, codes, scale);
+        else
+            pack_int4(q, codes, scale, rows, n, c->n_in, panel);
         width = k / 2;
         break;
     case GLM4V_FORM_FP8:
@@ -520,6 +525,25 @@ static int examine(converter *c, glm4v_error *err)
     return rc ? rc : glm4v_model_examine(&c->model, &c->checkpoint, c->src, &options, err);
 }
 
+/* Pictures, where there are any, tell how to round. */
+static int calibrate(converter *c, glm4v_error *err)
+{
+    const glm4v_calibrate_options options = {
+        .quantization = c->options.quantization,
+        .pictures = c->options.pictures,
+        .n_pictures = c->options.n_pictures,
+        .prompts = c->options.prompts,
+        .n_prompts = c->options.n_prompts,
+        .n_threads = c->options.n_threads,
+        .memory = c->options.calibration_memory,
+        .progress = c->options.calibration_progress,
+        .progress_user = c->options.progress_user,
+        .log = c->options.log,
+        .log_user = c->options.log_user,
+    };
+    return c->options.pictures ? glm4v_calibrate(&c->calibration, c->src, &options, err) : 0;
+}
+
 int glm4v_quantize(const char *src, const char *dst, const glm4v_quantize_options *options,
                    glm4v_error *err)
 {
@@ -535,6 +559,8 @@ int glm4v_quantize(const char *src, const char *dst, const glm4v_quantize_option
     if (!rc)
         rc = plan_outputs(&c, &error);
     if (!rc)
+        rc = calibrate(&c, &error);
+    if (!rc)
         rc = glm4v_pool_open(&c.pool, c.options.n_threads, &error);
     if (!rc)
         rc = write_all(&c, dst, &error);
@@ -543,6 +569,7 @@ int glm4v_quantize(const char *src, const char *dst, const glm4v_quantize_option
                        "%.200s: %" PRIu32 " tensors in %" PRIu32 " files, %" PRIu64 " MiB", dst,
                        c.outputs.n, c.outputs.n_shards, c.outputs.bytes >> 20);
     glm4v_pool_close(&c.pool);
+    glm4v_calibration_free(&c.calibration);
     glm4v_free(c.pieces);
     glm4v_free(c.buffer);
     glm4v_outputs_clear(&c.outputs);

@@ -230,6 +230,15 @@ GLM4V_API int glm4v_model_estimate_memory(const char *dir, const glm4v_model_opt
                                           const glm4v_engine_options *engine, uint32_t width,
                                           uint32_t height, glm4v_memory *memory, glm4v_error *err);
 
+/** A picture: RGB, 8 bits a channel, full range, row-major. Borrowed, never copied whole. */
+typedef struct {
+    const uint8_t *data; ///< first byte of the top row
+    int32_t width;       ///< pixels, [1, 16384]
+    int32_t height;      ///< pixels, [1, 16384]; sides at most 200:1
+    int64_t stride;      ///< bytes from one row to the next, >= 3 * width
+    double timestamp;    ///< seconds since the clip began; read for clip frames only
+} glm4v_image;
+
 /* ---------------------------------------------------------------- converter ------------------ */
 
 /** How to convert a checkpoint. All zero apart from quantization: every default. */
@@ -243,6 +252,15 @@ typedef struct {
     void *progress_user;        ///< passed to progress
     glm4v_log_fn log;           ///< NULL = silent
     void *log_user;             ///< passed to log
+    /// of the kind the model will see: int4 matrices are calibrated on them; NULL = rounded to
+    /// nearest. Borrowed during the call; a picture of more than 2^20 pixels is seen smaller
+    const glm4v_image *pictures;
+    uint32_t n_pictures;
+    const char *const *prompts;  ///< asked about each picture; NULL = a caption in two languages
+    uint32_t n_prompts;          ///< 0 without prompts
+    uint64_t calibration_memory; ///< bytes for statistics at a time; 0 = 2 GiB
+    /// of calibrating, in units of its own, before progress begins; NULL = none
+    glm4v_progress_fn calibration_progress;
 } glm4v_quantize_options;
 
 /**
@@ -252,8 +270,9 @@ typedef struct {
  * int8: `NAME.weight` I8 [n, k] and `NAME.weight_scale` F32 [n, 1]. int4: `NAME.weight_packed` I32
  * [n, k / 8], `NAME.weight_scale` F32 [n, k / 128], `NAME.weight_shape` I64 [2]. fp8: `NAME.weight`
  * F8_E4M3 [n, k] and `NAME.weight_scale` F32 [n, 1]. The numbers are those that glm4v_model_open()
- * computes from src with the same quantization. Norms, biases, convolutions and position tables are
- * copied; so are all files beside the weights (tokenizer, settings, licence), and config.json gets
+ * computes from src with the same quantization; with pictures those of int4 are better. Norms,
+ * biases, convolutions and position tables are copied; so are all files beside the weights
+ * (tokenizer, settings, licence), and config.json gets
  * the key "quantization_config".
  *
  * @param src      Model directory as for glm4v_model_open(), not quantized; without a tokenizer its
@@ -279,7 +298,8 @@ typedef struct {
  * Thread-safety: any thread. The process's handling of SIGXFSZ is the caller's business: ignored,
  * a file size limit is an error like a full disk.
  * Cost: reads src once; memory of a few MiB a thread whatever the size of the checkpoint, and the
- * list of its tensors.
+ * list of its tensors. With pictures: memory of the model as stored and of the quantized one, and
+ * the time of many passes over the pictures (docs/quantization.md).
  */
 GLM4V_API int glm4v_quantize(const char *src, const char *dst,
                              const glm4v_quantize_options *options, glm4v_error *err);
@@ -291,15 +311,6 @@ typedef struct glm4v_engine glm4v_engine;
 
 /** One queued description; reference-counted. */
 typedef struct glm4v_request glm4v_request;
-
-/** A picture: RGB, 8 bits a channel, full range, row-major. Borrowed, never copied whole. */
-typedef struct {
-    const uint8_t *data; ///< first byte of the top row
-    int32_t width;       ///< pixels, [1, 16384]
-    int32_t height;      ///< pixels, [1, 16384]; sides at most 200:1
-    int64_t stride;      ///< bytes from one row to the next, >= 3 * width
-    double timestamp;    ///< seconds since the clip began; read for clip frames only
-} glm4v_image;
 
 /** An earlier exchange of the conversation. Strings and pictures are borrowed like the task's. */
 typedef struct {
