@@ -8,9 +8,11 @@
 #include <sys/stat.h>
 
 #include "cli.h"
+#include "media.h"
+#include "pictures.h"
 
 typedef struct {
-    const char *quantization;
+    const char *quantization, *calibrate;
     uint64_t threads;
     uint64_t shard_mb;
     bool json, verbose;
@@ -26,6 +28,12 @@ static void interrupt(int number)
 static int progress(void *user, uint64_t done, uint64_t total)
 {
     cli_progress("quantizing", (double)done / (double)total);
+    return interrupted != 0;
+}
+
+static int calibrating(void *user, uint64_t done, uint64_t total)
+{
+    cli_progress("calibrating", (double)done / (double)total);
     return interrupted != 0;
 }
 
@@ -107,15 +115,28 @@ static int tell(const char *src, const char *dst, const settings *set)
 static int run(const char *src, const char *dst, settings *set)
 {
     glm4v_error err = { 0 };
+    cli_pictures pictures = { 0 };
     glm4v_quantize_options options = { .struct_size = sizeof options,
                                        .quantization = set->quantization,
                                        .n_threads = (uint32_t)set->threads,
                                        .shard_bytes = set->shard_mb * 1000000,
                                        .progress = progress,
                                        .log = log_line,
-                                       .log_user = set };
+                                       .log_user = set,
+                                       .calibration_progress = calibrating };
+    int rc = 0;
+    if (set->calibrate) {
+        cli_media_init();
+        rc = cli_pictures_load(&pictures, set->calibrate, &err);
+        options.pictures = pictures.images;
+        options.n_pictures = pictures.n_images;
+        options.prompts = (const char *const *)pictures.prompts;
+        options.n_prompts = pictures.n_prompts;
+    }
     catch_signals();
-    int rc = glm4v_quantize(src, dst, &options, &err);
+    if (!rc)
+        rc = glm4v_quantize(src, dst, &options, &err);
+    cli_pictures_free(&pictures);
     cli_progress_clear();
     if (rc == GLM4V_ERR_CANCELED) { /* end as the signal says, now that all is cleaned up */
         signal(interrupted, SIG_DFL);
@@ -132,6 +153,11 @@ int cli_quantize(int argc, char **argv)
           "form of the weights, required: int8, int4, fp8, bf16 or fp32 for text and\n"
           "vision, or by part, text=int4,vision=int8,embedding=int8,lm-head=int8.\n"
           "What is not named stays as it is stored" },
+        { "calibrate", "DIR", CLI_STRING, &set.calibrate, 0, 0,
+          "round int4 so that answers about the pictures in DIR stay as they are;\n"
+          "16 to 128 pictures of the kind the model will see. Lines of DIR/prompts.txt\n"
+          "are asked about each; without it, for a caption in English and Chinese.\n"
+          "Needs memory for the unquantized model, and time: see docs/quantization.md" },
         { "shard-size", "MB", CLI_COUNT, &set.shard_mb, 1, 1000000,
           "largest weight file, in millions of bytes; default 5000" },
         { "threads", "N", CLI_COUNT, &set.threads, 0, 1024,

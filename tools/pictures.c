@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* See pictures.h. */
+#define _GNU_SOURCE
+#include "pictures.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "media.h"
+
+#define PROMPTS "prompts.txt"
+#define MAX_LINE 4096
+#define MAX_PROMPTS 64
+
+__attribute__((format(printf, 3, 4))) static int fail(glm4v_error *err, int code,
+                                                      const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    err->code = code;
+    vsnprintf(err->msg, sizeof err->msg, format, args);
+    va_end(args);
+    return code;
+}
+
+static int no_memory(glm4v_error *err)
+{
+    return fail(err, GLM4V_ERR_NOMEM, "no memory for a folder of pictures");
+}
+
+static int is_file(const struct dirent *entry)
+{
+    return entry->d_name[0] != '.' && strcmp(entry->d_name, PROMPTS) != 0 &&
+           entry->d_type != DT_DIR;
+}
+
+/* A copy of the frame without gaps between its rows. */
+static int keep(cli_pictures *p, const glm4v_image *from, glm4v_error *err)
+{
+    const size_t row = 3 * (size_t)from->width;
+    uint8_t *data = cli_alloc((size_t)from->height, row);
+    if (!data)
+        return no_memory(err);
+    for (int32_t y = 0; y < from->height; y++)
+        memcpy(data + (size_t)y * row, from->data + y * from->stride, row);
+    p->images[p->n_images++] = (glm4v_image) {
+        .data = data, .width = from->width, .height = from->height, .stride = (int64_t)row
+    };
+    return 0;
+}
+
+static int decode(cli_pictures *p, const char *path, glm4v_error *err)
+{
+    glm4v_error why = { 0 };
+    cli_frame frame;
+    cli_media *media = cli_media_open(path, 0, &why);
+    int got = media ? cli_media_next(media, &frame, &why) : -1;
+    int rc = got > 0 ? keep(p, &frame.image, err)
+                     : fail(err, GLM4V_ERR_INVALID, "%.200s is no picture to calibrate on: %.200s",
+                            path, got ? why.msg : "it holds no frame");
+    cli_media_close(&media);
+    return rc;
+}
+
+static int add_prompt(cli_pictures *p, const char *line, size_t length, glm4v_error *err)
+{
+    if (p->n_prompts == MAX_PROMPTS)
+        return fail(err, GLM4V_ERR_INVALID, PROMPTS " has more than %d lines", MAX_PROMPTS);
+    if (!p->prompts)
+        p->prompts = cli_alloc(MAX_PROMPTS, sizeof *p->prompts);
+    char *copy = p->prompts ? cli_alloc(length + 1, 1) : NULL;
+    if (!copy)
+        return no_memory(err);
+    memcpy(copy, line, length);
+    p->prompts[p->n_prompts++] = copy;
+    return 0;
+}
+
+static int read_prompts(cli_pictures *p, const char *path, glm4v_error *err)
+{
+    char line[MAX_LINE];
+    int rc = 0;
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return errno == ENOENT ? 0 : fail(err, GLM4V_ERR_IO, "%.200s: %m", path);
+    while (!rc && fgets(line, sizeof line, file)) {
+        const size_t length = strcspn(line, "\r\n");
+        if (length == sizeof line - 1)
+            rc = fail(err, GLM4V_ERR_INVALID, "%.200s: a line is longer than %d bytes", path,
+                      MAX_LINE - 2);
+        else if (length)
+            rc = add_prompt(p, line, length, err);
+    }
+    if (!rc && ferror(file))
+        rc = fail(err, GLM4V_ERR_IO, "%.200s: %m", path);
+    fclose(file);
+    return rc;
+}
+
+static char *join(const char *folder, const char *name)
+{
+    char *path = NULL;
+    return asprintf(&path, "%s/%s", folder, name) < 0 ? NULL : path;
+}
+
+int cli_pictures_load(cli_pictures *pictures, const char *folder, glm4v_error *err)
+{
+    struct dirent **names = NULL;
+    int n = scandir(folder, &names, is_file, alphasort);
+    if (n < 0)
+        return fail(err, errno == ENOENT ? GLM4V_ERR_NOT_FOUND : GLM4V_ERR_IO,
+                    "%.200s: %m; expected a folder of pictures", folder);
+    int rc =
+        n ? 0
+          : fail(err, GLM4V_ERR_INVALID,
+                 "%.200s holds no file; expected pictures of the kind the model will see", folder);
+    pictures->images = cli_alloc(n ? (size_t)n : 1, sizeof *pictures->images);
+    if (!rc && !pictures->images)
+        rc = no_memory(err);
+    for (int i = 0; i < n; i++) {
+        char *path = rc ? NULL : join(folder, names[i]->d_name);
+        if (!rc)
+            rc = path ? decode(pictures, path, err) : no_memory(err);
+        cli_progress("decoding pictures", (double)i / n);
+        free(path);
+        free(names[i]);
+    }
+    free(names);
+    char *path = rc ? NULL : join(folder, PROMPTS);
+    if (!rc)
+        rc = path ? read_prompts(pictures, path, err) : no_memory(err);
+    free(path);
+    return rc;
+}
+
+void cli_pictures_free(cli_pictures *pictures)
+{
+    for (uint32_t i = 0; i < pictures->n_images; i++)
+        free((void *)(uintptr_t)pictures->images[i].data);
+    free(pictures->images);
+    for (uint32_t i = 0; i < pictures->n_prompts; i++)
+        free(pictures->prompts[i]);
+    free(pictures->prompts);
+    *pictures = (cli_pictures) { 0 };
+}
