@@ -2,6 +2,9 @@
 """Measure the exported model on new pictures, through transformers and its own preprocessing, in fp32.
 
     python training/evaluate.py --strips X-SDD [--count 500] [--seed 909] [--json out/evaluation.json]
+    python training/evaluate.py --glm4v build/tools/glm4v [--model DIR] [--quantization int4]
+
+With --glm4v the project's own engine answers, in any form of the weights (docs/quantization.md).
 
 Pictures are drawn at camera sizes from textures and seeds the training never used, shrunk by the processor like any
 frame, and asked the same questions in both languages. Answers are parsed back and compared with what was drawn.
@@ -10,6 +13,8 @@ import argparse
 import collections
 import json
 import re
+import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -79,6 +84,35 @@ class Reference:
         """The answer without its stop token and what follows; None without a stop token only where asked for."""
         stops = [k for k, t in enumerate(row) if t in self.model.generation_config.eos_token_id]
         return row[:stops[0]] if stops else row
+
+
+class Engine:
+    """The same through `glm4v describe`: pictures become files, a prompt stays a text."""
+
+    def __init__(self, program, folder, quantization):
+        self.command = [program, "describe", "--model", str(folder), "--json", "--max-tokens", "160"]
+        self.command += ["--quantization", quantization] if quantization else []
+        self.folder = tempfile.TemporaryDirectory()
+        self.written = 0
+
+    def prompt(self, text):
+        return text
+
+    def see(self, pictures):
+        files = [Path(self.folder.name) / f"{self.written + i:05}.png" for i in range(len(pictures))]
+        for file, picture in zip(files, pictures):
+            Image.fromarray(picture).save(file)
+        self.written += len(pictures)
+        return files
+
+    def answer(self, seen, prompt):
+        files = seen if isinstance(seen[0], Path) else self.see(seen)
+        lines = subprocess.run(self.command + ["--prompt", prompt, *map(str, files)], check=True,
+                               stdout=subprocess.PIPE, text=True).stdout.splitlines()
+        results = [json.loads(line) for line in lines]
+        if [r["input"] for r in results] != list(map(str, files)):
+            raise SystemExit("glm4v did not answer for every picture, in order")
+        return [words.BOX_OPEN + r["box"] + words.BOX_CLOSE if r.get("box") else r["text"] for r in results]
 
 
 def read_caption(text, lang):
@@ -251,8 +285,14 @@ def main():
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--seed", type=int, default=909)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--model", type=Path, default=MODEL, help="another form of the model; default: the one shipped")
+    parser.add_argument("--glm4v", help="the command line of a build: its engine answers instead of transformers")
+    parser.add_argument("--quantization", help="with --glm4v: form of the weights, as the program takes it")
     args = parser.parse_args()
-    reference, tally, log, began = Reference(), Tally(), [], time.time()
+    if args.quantization and not args.glm4v:
+        parser.error("--quantization needs --glm4v")
+    reference = Engine(args.glm4v, args.model, args.quantization) if args.glm4v else Reference(args.model)
+    tally, log, began = Tally(), [], time.time()
     made_pictures(reference, tally, args.seed, args.count, log)
     others(reference, tally, args.seed, args.strips)
     for name, (share, n) in tally.table().items():
