@@ -194,6 +194,10 @@ typedef struct {
      * keys of head_dim now, so that later calls allocate nothing. required */
     int (*reserve)(glm4v_backend *b, int32_t T, int32_t max_n_in, int32_t n_k, int32_t head_dim,
                    glm4v_error *err);
+    /* Bytes of that scratch, for linears and for attention: over several calls of reserve each of
+     * the two is as large as the largest. required */
+    void (*scratch_bytes)(glm4v_backend *b, int32_t T, int32_t max_n_in, int32_t n_k,
+                          int32_t head_dim, uint64_t *linear, uint64_t *attention);
 } glm4v_backend_ops;
 
 struct glm4v_backend {

@@ -71,10 +71,33 @@ static int grow(void **block, size_t n, size_t size, const char *what, glm4v_err
     return 0;
 }
 
-int glm4v_cpu_reserve_linear(glm4v_cpu_backend *c, int32_t T, int32_t n_in, glm4v_error *err)
+/* Groups of rounded activations of one slab. */
+static size_t slab_groups(int32_t T, int32_t n_in)
 {
     const size_t rows = T < GLM4V_CPU_SLAB ? (size_t)T : GLM4V_CPU_SLAB;
-    const size_t groups = (size_t)glm4v_group_count(n_in) * rows;
+    return (size_t)glm4v_group_count(n_in) * rows;
+}
+
+/* Floats of one thread: whole cache lines, so that threads share none. */
+static size_t attention_floats(int32_t n_k, int32_t head_dim)
+{
+    return (glm4v_attention_scratch(GLM4V_CPU_ATTENTION_ROWS, n_k, head_dim) + 15) / 16 * 16;
+}
+
+static void cpu_scratch_bytes(glm4v_backend *b, int32_t T, int32_t max_n_in, int32_t n_k,
+                              int32_t head_dim, uint64_t *linear, uint64_t *attention)
+{
+    const size_t groups = slab_groups(T, max_n_in);
+    const size_t row = (size_t)glm4v_group_count(max_n_in) * GLM4V_GROUP;
+    *linear = groups * (GLM4V_GROUP * sizeof(uint16_t) + sizeof(float) + sizeof(int32_t)) +
+              glm4v_pool_threads(b->pool) * row * sizeof(float);
+    *attention =
+        (uint64_t)glm4v_pool_threads(b->pool) * attention_floats(n_k, head_dim) * sizeof(float);
+}
+
+int glm4v_cpu_reserve_linear(glm4v_cpu_backend *c, int32_t T, int32_t n_in, glm4v_error *err)
+{
+    const size_t groups = slab_groups(T, n_in);
     const size_t bytes = groups * GLM4V_GROUP * sizeof(uint16_t);
     int rc = 0;
     if (bytes > c->x_bytes) {
@@ -89,7 +112,7 @@ int glm4v_cpu_reserve_linear(glm4v_cpu_backend *c, int32_t T, int32_t n_in, glm4
         c->x_groups =
             rc ? 0 : groups; /* one of the two may be the longer one now: grow both next time */
     }
-    const size_t row = groups / rows * GLM4V_GROUP;
+    const size_t row = (size_t)glm4v_group_count(n_in) * GLM4V_GROUP;
     if (!rc && row > c->row_floats) {
         rc = grow((void **)&c->row, glm4v_pool_threads(c->base.pool) * row, sizeof *c->row,
                   "a row of activations", err);
@@ -103,9 +126,7 @@ int glm4v_cpu_reserve_attention(glm4v_cpu_backend *c, int32_t n_k, int32_t head_
                                 glm4v_error *err)
 {
     const size_t threads = glm4v_pool_threads(c->base.pool);
-    /* whole cache lines, so that threads share none */
-    const size_t floats =
-        (glm4v_attention_scratch(GLM4V_CPU_ATTENTION_ROWS, n_k, head_dim) + 15) / 16 * 16;
+    const size_t floats = attention_floats(n_k, head_dim);
     if (floats <= c->attention_floats)
         return 0;
     int rc =
@@ -175,6 +196,7 @@ static const glm4v_backend_ops cpu_ops = {
     .copy_rows = glm4v_cpu_copy_rows,
     .gather_rows = glm4v_cpu_gather_rows,
     .reserve = cpu_reserve,
+    .scratch_bytes = cpu_scratch_bytes,
 };
 
 int glm4v_backend_cpu_open(glm4v_backend **backend, uint32_t n_threads, const glm4v_log *log,

@@ -61,8 +61,7 @@ static size_t kv_size(const glm4v_model *model, glm4v_backend *b)
     return glm4v_kv_is_bf16(model, b) ? sizeof(uint16_t) : b->ops->activation_size(b);
 }
 
-/* Inputs of the widest product of the text model. */
-static int32_t widest_input(const glm4v_text_config *text)
+int32_t glm4v_text_widest(const glm4v_text_config *text)
 {
     int32_t widest = text->hidden > text->ffn ? text->hidden : text->ffn;
     return text->heads * text->head_dim > widest ? text->heads * text->head_dim : widest;
@@ -130,7 +129,7 @@ static int stage_open(glm4v_stage_buffers *s, void **logits, const glm4v_model *
     for (size_t i = 0; !rc && i < sizeof list / sizeof *list - !is_last(model, stage); i++)
         rc = b->ops->alloc(b, list[i].ptr, list[i].bytes, err);
     return rc ? rc
-              : b->ops->reserve(b, (int32_t)wanted.max_rows, widest_input(text),
+              : b->ops->reserve(b, (int32_t)wanted.max_rows, glm4v_text_widest(text),
                                 (int32_t)wanted.length, text->head_dim, err);
 }
 

@@ -10,6 +10,7 @@
 
 #include "engine.h"
 #include "error.h"
+#include "estimate.h"
 #include "mem.h"
 
 uint64_t glm4v_now(void)
@@ -88,6 +89,17 @@ static int allocate(glm4v_engine *engine, glm4v_error *err)
     return 0;
 }
 
+uint64_t glm4v_engine_host_bytes(const glm4v_model *m, const glm4v_engine_limits *l,
+                                 uint64_t patches)
+{
+    const glm4v_vision_config *v = &m->config.vision;
+    const uint64_t V = (uint64_t)m->config.text.vocab;
+    const uint64_t patch = (uint64_t)(v->channels * v->temporal * v->patch * v->patch);
+    return sizeof(glm4v_engine) + l->max_batch * (V * sizeof(float) + sizeof(glm4v_request)) +
+           V * sizeof(glm4v_candidate) + (V + 3) * sizeof(int32_t) +
+           l->prefix_tokens * sizeof(int32_t) + patches * patch * sizeof(float);
+}
+
 static void free_engine(glm4v_engine *engine)
 {
     glm4v_prefix_close(&engine->prefix);
@@ -142,6 +154,9 @@ int glm4v_engine_open(glm4v_engine **out, glm4v_model *model, const glm4v_engine
                           "config.json: temporal_patch_size is %d, expected 2",
                           model->config.vision.temporal);
     int rc = glm4v_engine_limits_of(&limits, model, options, err);
+    if (rc)
+        return rc;
+    rc = glm4v_estimate_check_engine(model, &limits, err);
     if (rc)
         return rc;
     glm4v_engine *engine = glm4v_alloc(1, sizeof *engine);

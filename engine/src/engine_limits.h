@@ -7,6 +7,7 @@
 #include "context.h"
 
 #define GLM4V_PREFILL_ROWS 512 /* prompt tokens taken through the layers at a time */
+#define GLM4V_QUANTUM 8 /* pieces of work before a request lets others of equal deadline pass */
 
 typedef struct {
     uint32_t max_batch, max_pending, context_length, prefix_tokens;
@@ -17,5 +18,10 @@ typedef struct {
 /* options may be NULL. INVALID names the option and its range. */
 int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model,
                            const glm4v_engine_options *options, glm4v_error *err);
+
+/* engine.c: bytes that an engine keeps in host memory beside its context, with room for a picture
+ * of so many patches (planner). */
+uint64_t glm4v_engine_host_bytes(const glm4v_model *model, const glm4v_engine_limits *limits,
+                                 uint64_t patches);
 
 #endif

@@ -86,6 +86,9 @@ static inline void *glm4v_at(glm4v_backend *b, const void *x, size_t index)
     return (char *)(uintptr_t)x + index * b->ops->activation_size(b);
 }
 
+/* Inputs of the widest product of the text model. */
+int32_t glm4v_text_widest(const glm4v_text_config *text);
+
 /* Are keys and values kept as bf16 where activations of b are wider? */
 bool glm4v_kv_is_bf16(const glm4v_model *model, glm4v_backend *b);
 
@@ -126,12 +129,14 @@ int glm4v_check_ids(const glm4v_context *context, const int32_t *ids, size_t n, 
 
 /* Elements of `work` that each step of the tower lays side by side. */
 typedef struct {
-    size_t patches;                    /* stem: [P, C] */
-    size_t qkv, attention;             /* blocks: [N, 3 hidden] [N, hidden] */
-    size_t keys, values;               /* blocks: [heads, N, Dh] */
-    size_t wide, act;                  /* blocks: [N, 2 ffn] [N, ffn]; with gelu [N, ffn] [0] */
-    size_t merged, projected;          /* merger: [M, out] twice */
-    size_t merger_gate_up, merger_act; /* [M, 2 merger_ffn] [M, merger_ffn] */
+    size_t patches;        /* stem: [P, C] */
+    size_t qkv, attention; /* blocks: [N, 3 hidden] [N, hidden] */
+    size_t keys, values;   /* blocks: [heads, N, Dh] */
+    /* MLPs go slab by slab of S rows; merger: S' = S / merge^2 rows */
+    int32_t slab, merger_slab;
+    size_t wide, act;                  /* blocks: [S, 2 ffn] [S, ffn]; with gelu [S, ffn] [0] */
+    size_t merged, projected;          /* merger: [S', out] twice */
+    size_t merger_gate_up, merger_act; /* [S', 2 merger_ffn] [S', merger_ffn] */
     size_t largest;                    /* of the four sums */
 } glm4v_vision_sizes;
 
@@ -143,6 +148,10 @@ int glm4v_vision_reserve(glm4v_context *context, uint32_t P, glm4v_error *err);
 int glm4v_vision_tables(glm4v_context *context, glm4v_grid_tables **found, uint32_t grid_h,
                         uint32_t grid_w, glm4v_error *err);
 void glm4v_vision_buffers_free(glm4v_context *context);
+/* Of a picture of so many patches: what reserve and tables take, and scratch of the backend
+ * (planner). UINT64_MAX: more patches than there may be. */
 uint64_t glm4v_vision_scratch_bytes(const glm4v_model *model, uint64_t patches);
+void glm4v_vision_backend_bytes(const glm4v_model *model, uint64_t patches, uint64_t *linear,
+                                uint64_t *attention);
 
 #endif

@@ -410,7 +410,7 @@ static void at_least(size_t *most, size_t n)
     *most = n > *most ? n : *most;
 }
 
-/* Number the pieces and find the largest. */
+/* Number the pieces (first NULL: do not) and find the largest. */
 static void number_pieces(loader *l)
 {
     const glm4v_plan *plan = l->plan;
@@ -419,7 +419,8 @@ static void number_pieces(loader *l)
         const glm4v_item *item = &plan->items[i];
         const int32_t rows = rows_of_piece(item), groups = groups_of(item);
         const int32_t step = item->kind == GLM4V_ITEM_VECTOR ? rows : rows_of(item, PIECE_FLOATS);
-        l->first[i + 1] = l->first[i] + (uint32_t)((item->n_out + rows - 1) / rows);
+        if (l->first)
+            l->first[i + 1] = l->first[i] + (uint32_t)((item->n_out + rows - 1) / rows);
         at_least(&floats, (size_t)step * (size_t)item->n_in);
         if (item->pixels > 1)
             at_least(&l->row_floats, (size_t)item->n_in);
@@ -436,6 +437,21 @@ static void number_pieces(loader *l)
     l->codes_size = l->q_size + l->scale_size + l->zero_size + up(scratch);
 }
 
+static size_t buffer_bytes(const loader *l)
+{
+    return l->buffer_floats * sizeof *l->buffer + l->codes_size;
+}
+
+uint64_t glm4v_plan_loading_bytes(const glm4v_plan *plan, const glm4v_model *model,
+                                  const glm4v_checkpoint *checkpoint)
+{
+    loader l = { .plan = plan };
+    number_pieces(&l);
+    return (uint64_t)glm4v_pool_threads(model->stages[0].backend->pool) * buffer_bytes(&l) +
+           ((uint64_t)plan->n + 1) * sizeof *l.first +
+           (checkpoint ? glm4v_checkpoint_memory(checkpoint) : 0);
+}
+
 static int prepare(loader *l, uint32_t n_threads, glm4v_error *err)
 {
     l->first = glm4v_alloc((size_t)l->plan->n + 1, sizeof *l->first);
@@ -448,7 +464,7 @@ static int prepare(loader *l, uint32_t n_threads, glm4v_error *err)
                ? 0
                : glm4v_fail(err, GLM4V_ERR_NOMEM,
                             "no memory for %zu bytes read by each of %" PRIu32 " threads",
-                            l->buffer_floats * sizeof *l->buffer + l->codes_size, n_threads);
+                            buffer_bytes(l), n_threads);
 }
 
 /* Matrices whose inputs are permuted get their order before their rows. */

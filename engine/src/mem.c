@@ -13,7 +13,7 @@
 #define HUGE_PAGE (2u << 20)
 
 static atomic_uint_fast64_t calls;
-static atomic_size_t live;
+static atomic_size_t live, peak;
 static atomic_uint_fast64_t fail_at; /* 0 = off, else the number of the call that fails */
 static atomic_bool fail_on;          /* and all after it */
 
@@ -31,6 +31,13 @@ static size_t *size_of(void *ptr)
     return (size_t *)(void *)((char *)ptr - HEADER);
 }
 
+static void count(size_t bytes)
+{
+    size_t now = atomic_fetch_add(&live, bytes) + bytes, most = atomic_load(&peak);
+    while (now > most && !atomic_compare_exchange_weak(&peak, &most, now))
+        ;
+}
+
 static void *allocate(size_t n, size_t size)
 {
     size_t bytes, total;
@@ -39,7 +46,7 @@ static void *allocate(size_t n, size_t size)
         glm4v_add_overflow(bytes, HEADER, &total) || posix_memalign(&block, HEADER, total))
         return NULL;
     *(size_t *)block = bytes;
-    atomic_fetch_add(&live, bytes);
+    count(bytes);
     return (char *)block + HEADER;
 }
 
@@ -114,6 +121,16 @@ uint64_t glm4v_mem_calls(void)
 size_t glm4v_mem_live(void)
 {
     return atomic_load(&live);
+}
+
+size_t glm4v_mem_peak(void)
+{
+    return atomic_load(&peak);
+}
+
+void glm4v_mem_reset_peak(void)
+{
+    atomic_store(&peak, atomic_load(&live));
 }
 
 void glm4v_mem_fail_at(uint64_t nth, bool from_then_on)

@@ -43,6 +43,9 @@ static inline bool glm4v_mul_overflow(size_t a, size_t b, size_t *r)
 uint64_t glm4v_mem_calls(void);
 /* For tests. Bytes of live allocations. */
 size_t glm4v_mem_live(void);
+/* For tests. Most bytes that were live at a time since the last glm4v_mem_reset_peak(). */
+size_t glm4v_mem_peak(void);
+void glm4v_mem_reset_peak(void);
 /* For tests. Let call number nth from now on (1 = the next) fail: that one only, or all from it on.
  * nth = 0 turns it off. */
 void glm4v_mem_fail_at(uint64_t nth, bool from_then_on);

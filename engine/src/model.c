@@ -11,13 +11,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "context.h"
-#include "engine_limits.h"
 #include "error.h"
-#include "forward.h"
+#include "estimate.h"
 #include "json.h"
 #include "mem.h"
-#include "memory.h"
 
 #define MAX_STAGES 16
 
@@ -293,20 +290,6 @@ static int start(builder *b, const char *dir, const glm4v_model_options *options
     return examine(b, dir, err);
 }
 
-/* Refuse before the system is driven out of memory: allocations succeed until their pages are
- * touched. */
-static int check_memory(const glm4v_model *m, uint64_t bytes, glm4v_error *err)
-{
-    uint64_t available = glm4v_memory_available();
-    if (bytes <= available)
-        return 0;
-    return glm4v_fail(err, GLM4V_ERR_NOMEM,
-                      "%s: the weights take %" PRIu64 " MiB as text=%s,vision=%s, but %" PRIu64
-                      " MiB of memory are available; choose a smaller quantization",
-                      m->info.name, bytes >> 20, m->info.form[GLM4V_PART_TEXT],
-                      m->info.form[GLM4V_PART_VISION], available >> 20);
-}
-
 static int load(builder *b)
 {
     glm4v_model *m = b->model;
@@ -314,14 +297,15 @@ static int load(builder *b)
     int rc = open_backends(m, b->options.device, b->options.n_threads, &b->error);
     if (rc)
         return rc;
-    uint64_t bytes = glm4v_plan_memory(&m->plan, m);
+    uint64_t bytes = glm4v_plan_memory(&m->plan, m, -1);
     glm4v_log_line(&m->log, GLM4V_LOG_INFO,
                    "%s: %" PRIu64 " parameters in %" PRIu64 " MiB, "
                    "text=%s,vision=%s,embedding=%s,lm-head=%s, kernels %s",
                    info->name, info->n_parameters, bytes >> 20, info->form[GLM4V_PART_TEXT],
                    info->form[GLM4V_PART_VISION], info->form[GLM4V_PART_EMBEDDING],
                    info->form[GLM4V_PART_LM_HEAD], info->isa);
-    rc = check_memory(m, bytes, &b->error);
+    /* before the system is driven out of memory: allocations succeed until pages are touched */
+    rc = glm4v_estimate_check_model(m, b->checkpoint, &b->error);
     if (!rc)
         rc = glm4v_plan_allocate(&m->plan, m, &b->error);
     if (!rc)
@@ -390,63 +374,18 @@ int glm4v_model_examine(glm4v_model **model, glm4v_checkpoint **checkpoint, cons
 
 /* ---- planner ---- */
 
-static int estimate(builder *b, const glm4v_engine_options *engine, uint32_t width, uint32_t height,
-                    glm4v_memory *memory, glm4v_error *err)
-{
-    glm4v_model *m = b->model;
-    glm4v_preprocessor *p = NULL;
-    glm4v_engine_limits limits;
-    uint32_t grid_h = 0, grid_w = 0;
-    const uint8_t pixel = 0; /* only the size of the picture is looked at */
-    glm4v_image image = { .data = &pixel,
-                          .width = (int32_t)width,
-                          .height = (int32_t)height,
-                          .stride = 3 * (int64_t)width };
-    if (width > INT32_MAX || height > INT32_MAX)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "a picture of %u x %u is too large", width,
-                          height);
-    int rc = glm4v_engine_limits_of(&limits, m, engine, err);
-    if (!rc)
-        rc = glm4v_preprocessor_open(&p, &m->config.image, &m->config.vision, err);
-    if (!rc)
-        rc = glm4v_preprocess_grid(p, &image, 1, limits.max_pixels, &grid_h, &grid_w, err);
-    glm4v_preprocessor_close(&p);
-    if (rc)
-        return rc;
-    glm4v_memory out = {
-        .weights = glm4v_plan_memory(&m->plan, m),
-        .scratch = glm4v_vision_scratch_bytes(m, (uint64_t)grid_h * grid_w),
-    };
-    for (int32_t i = 0; i < m->n_stages; i++) {
-        const glm4v_context_bytes bytes = glm4v_context_memory(m, i, limits.context);
-        if (__builtin_add_overflow(out.kv_cache, bytes.kv_cache, &out.kv_cache) ||
-            __builtin_add_overflow(out.scratch, bytes.activations, &out.scratch) ||
-            __builtin_add_overflow(out.scratch, bytes.host, &out.scratch))
-            out.kv_cache = out.scratch = UINT64_MAX;
-    }
-    /* what the engine keeps beside its context: patches of a picture, logits of the batch */
-    const glm4v_vision_config *v = &m->config.vision;
-    uint64_t pixels = (uint64_t)grid_h * grid_w * (uint64_t)(v->patch * v->patch);
-    uint64_t host = pixels * (uint64_t)(v->channels * v->temporal) +
-                    (limits.max_batch + 1) * (uint64_t)m->config.text.vocab;
-    if (__builtin_add_overflow(out.scratch, host * sizeof(float), &out.scratch))
-        out.scratch = UINT64_MAX;
-    if (__builtin_add_overflow(out.weights, out.kv_cache, &out.total) ||
-        __builtin_add_overflow(out.total, out.scratch, &out.total))
-        out.total = UINT64_MAX;
-    *memory = out;
-    return 0;
-}
-
 int glm4v_model_estimate_memory(const char *dir, const glm4v_model_options *options,
                                 const glm4v_engine_options *engine, uint32_t width, uint32_t height,
                                 glm4v_memory *memory, glm4v_error *err)
 {
     builder b;
+    glm4v_engine_limits limits;
     int rc = start(&b, dir, options);
     if (!rc)
-        rc = open_backends(b.model, b.options.device, 1, &b.error);
+        rc = open_backends(b.model, b.options.device, b.options.n_threads, &b.error);
     if (!rc)
-        rc = estimate(&b, engine, width, height, memory, &b.error);
+        rc = glm4v_engine_limits_of(&limits, b.model, engine, &b.error);
+    if (!rc)
+        rc = glm4v_estimate(b.model, b.checkpoint, &limits, width, height, memory, &b.error);
     return finish(&b, rc, err);
 }

@@ -108,6 +108,11 @@ int glm4v_preprocessor_open(glm4v_preprocessor **out, const glm4v_processor_conf
     return 0;
 }
 
+size_t glm4v_preprocessor_memory(void)
+{
+    return sizeof(glm4v_preprocessor);
+}
+
 void glm4v_preprocessor_close(glm4v_preprocessor **p)
 {
     glm4v_free(*p);
@@ -163,15 +168,36 @@ static void cut_band(void *user, uint32_t i, uint32_t thread)
     job->resize.ops->patches(job->patches + i * values, band, stride, columns, s);
 }
 
-static int run_frame(const glm4v_preprocessor *p, frame_job *job, uint32_t grid_h, uint32_t grid_w,
-                     glm4v_pool *pool, glm4v_error *err)
+/* Weights of the resize, and scratch of one thread. */
+static int resize_of(frame_job *job, const glm4v_preprocessor *p, uint32_t grid_h, uint32_t grid_w,
+                     glm4v_error *err)
 {
     int rc = glm4v_resize_init(&job->resize, &p->ops, job->image->width, job->image->height,
                                (int32_t)grid_w * p->patch, (int32_t)grid_h * p->patch, err);
+    if (!rc)
+        job->scratch_size =
+            (glm4v_resize_scratch(&job->resize, p->patch * p->merge) + 63) & ~(size_t)63;
+    return rc;
+}
+
+int glm4v_preprocess_scratch(const glm4v_preprocessor *p, const glm4v_image *image, uint32_t grid_h,
+                             uint32_t grid_w, uint32_t threads, size_t *bytes, glm4v_error *err)
+{
+    frame_job job = { .image = image };
+    int rc = resize_of(&job, p, grid_h, grid_w, err);
     if (rc)
         return rc;
-    job->scratch_size =
-        (glm4v_resize_scratch(&job->resize, p->patch * p->merge) + 63) & ~(size_t)63;
+    *bytes = job.resize.n_memory * sizeof *job.resize.memory + threads * job.scratch_size;
+    glm4v_resize_clear(&job.resize);
+    return 0;
+}
+
+static int run_frame(const glm4v_preprocessor *p, frame_job *job, uint32_t grid_h, uint32_t grid_w,
+                     glm4v_pool *pool, glm4v_error *err)
+{
+    int rc = resize_of(job, p, grid_h, grid_w, err);
+    if (rc)
+        return rc;
     job->scratch = glm4v_alloc_aligned(glm4v_pool_threads(pool), job->scratch_size);
     if (job->scratch)
         glm4v_pool_run(pool, grid_h / (uint32_t)p->merge, cut_band, job);

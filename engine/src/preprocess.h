@@ -19,6 +19,10 @@ typedef struct glm4v_preprocessor glm4v_preprocessor; /* look-up tables of one p
 
 int glm4v_preprocessor_open(glm4v_preprocessor **p, const glm4v_processor_config *processor,
                             const glm4v_vision_config *vision, glm4v_error *err);
+/* Bytes that one takes; that a run takes for a picture of this size, while it lasts (NOMEM). */
+size_t glm4v_preprocessor_memory(void);
+int glm4v_preprocess_scratch(const glm4v_preprocessor *p, const glm4v_image *image, uint32_t grid_h,
+                             uint32_t grid_w, uint32_t threads, size_t *bytes, glm4v_error *err);
 void glm4v_preprocessor_close(glm4v_preprocessor **p);
 
 /* Grid (patches) of a picture, or of a clip of n_frames equal-sized frames. max_pixels: further

@@ -91,7 +91,7 @@ int glm4v_resize_init(glm4v_resize *resize, const glm4v_image_ops *ops, int32_t 
         return glm4v_fail(err, GLM4V_ERR_NOMEM,
                           "no memory for the weights of a resize from %dx%d to %dx%d", width,
                           height, out_width, out_height);
-    *resize = (glm4v_resize) { .ops = ops, .memory = memory };
+    *resize = (glm4v_resize) { .ops = ops, .memory = memory, .n_memory = size };
     resize->x = (glm4v_resize_axis) { .n_in = width, .n_out = out_width };
     resize->y = (glm4v_resize_axis) { .n_in = height, .n_out = out_height };
     if (width != out_width) {

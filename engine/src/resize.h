@@ -13,7 +13,8 @@
 typedef struct {
     glm4v_resize_axis x, y;
     const glm4v_image_ops *ops;
-    int32_t *memory; /* of both axes */
+    int32_t *memory; /* of both axes, n_memory numbers */
+    size_t n_memory;
 } glm4v_resize;
 
 /* Weights for width x height -> out_width x out_height, all >= 1. ops must outlive it. NOMEM. */

@@ -399,6 +399,16 @@ uint32_t glm4v_checkpoint_shards(const glm4v_checkpoint *c)
     return c->n_shards;
 }
 
+uint64_t glm4v_checkpoint_memory(const glm4v_checkpoint *c)
+{
+    uint64_t bytes = sizeof *c + strlen(c->dir) + 1 + c->capacity * sizeof *c->tensors;
+    for (uint32_t i = 0; i < c->n_tensors; i++)
+        bytes += strlen(c->tensors[i].name) + 1;
+    for (uint32_t i = 0; i < c->n_shards; i++)
+        bytes += sizeof *c->shards + strlen(c->shards[i].name) + 1;
+    return bytes;
+}
+
 uint64_t glm4v_checkpoint_bytes(const glm4v_checkpoint *c)
 {
     uint64_t bytes = 0;

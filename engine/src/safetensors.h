@@ -60,6 +60,7 @@ const glm4v_tensor *glm4v_checkpoint_find(const glm4v_checkpoint *checkpoint, co
 /* name for messages */
 const char *glm4v_checkpoint_file(const glm4v_checkpoint *checkpoint, uint32_t shard);
 uint32_t glm4v_checkpoint_shards(const glm4v_checkpoint *checkpoint);
+uint64_t glm4v_checkpoint_memory(const glm4v_checkpoint *checkpoint); /* bytes that it takes */
 uint64_t glm4v_checkpoint_bytes(const glm4v_checkpoint *checkpoint);
 
 /* Read bytes [start, start + len) of a tensor. Any thread. IO names file, tensor, offset. */

@@ -19,8 +19,6 @@
 #include "engine.h"
 #include "error.h"
 
-#define QUANTUM 8 /* pieces of work before a request lets others of equal deadline pass */
-
 /* ---- the queue; engine->lock held ---- */
 
 static uint64_t deadline_of(const glm4v_request *r)
@@ -175,7 +173,7 @@ static bool works_before(const glm4v_request *a, const glm4v_request *b)
 {
     if (deadline_of(a) != deadline_of(b))
         return deadline_of(a) < deadline_of(b);
-    return a->units / QUANTUM < b->units / QUANTUM;
+    return a->units / GLM4V_QUANTUM < b->units / GLM4V_QUANTUM;
 }
 
 static void work_piece(glm4v_engine *engine)

@@ -28,6 +28,9 @@ int glm4v_tokenizer_open_bytes(glm4v_tokenizer **tokenizer, const glm4v_config *
 void glm4v_tokenizer_close(glm4v_tokenizer **tokenizer);
 
 /* One more than the largest id. */
+/* Bytes that it takes in memory. */
+size_t glm4v_tokenizer_memory(const glm4v_tokenizer *tokenizer);
+
 int32_t glm4v_tokenizer_size(const glm4v_tokenizer *tokenizer);
 
 /* Encode UTF-8 text [0, len) as ordinary text: control tokens spelled in it become plain

@@ -227,3 +227,10 @@ const glm4v_pair *glm4v_pairs_find(const glm4v_tokenizer *t, int32_t left, int32
             return &t->pairs[i];
     return NULL;
 }
+
+size_t glm4v_tokenizer_memory(const glm4v_tokenizer *t)
+{
+    return sizeof *t + (size_t)t->size * sizeof *t->tokens + t->bytes_capacity +
+           (t->text.n_slots + t->control.n_slots) * sizeof *t->text.slots +
+           t->n_pairs * sizeof *t->pairs;
+}

@@ -92,6 +92,30 @@ static int enter_branch(glm4v_context *c, const glm4v_norm *norm, int32_t N, con
                                           N, v->hidden, false);
 }
 
+/* x += down(mlp(in)), slab by slab. in is x, or branch where norms stand before the branches. */
+static int add_mlp(glm4v_context *c, const glm4v_vision_layer *w, const void *in,
+                   const glm4v_norm *norm, int32_t N)
+{
+    const glm4v_vision_config *v = &c->model->config.vision;
+    const glm4v_vision_sizes size = glm4v_vision_sizes_of(v, (size_t)N - (size_t)v->class_rows);
+    glm4v_backend *b = c->stages[0].backend;
+    const glm4v_mlp mlp = { .first = &w->gate_up,
+                            .second = &w->down,
+                            .first_bias = w->gate_up_bias,
+                            .wide = c->vision.work,
+                            .act = glm4v_at(b, c->vision.work, size.wide) };
+    int rc = 0;
+    for (int32_t r = 0; !rc && r < N; r += size.slab) {
+        const int32_t n = N - r < size.slab ? N - r : size.slab;
+        const size_t at = (size_t)r * (size_t)v->hidden;
+        const void *act;
+        rc = glm4v_mlp_inner(b, &mlp, glm4v_at(b, in, at), n, &act) ||
+             glm4v_add_branch(b, glm4v_at(b, c->vision.x, at), c->vision.branch, act, &w->down,
+                              w->down_bias, norm, n);
+    }
+    return rc;
+}
+
 /* One block: x += proj(attention(norm1 x)); x += down(mlp(norm2 x)), with the norms outside of the
  * branches where post_norm says so. */
 static int block(glm4v_context *c, const glm4v_grid_tables *grid, const glm4v_vision_layer *w,
@@ -106,48 +130,55 @@ static int block(glm4v_context *c, const glm4v_grid_tables *grid, const glm4v_vi
     const glm4v_norm none = { 0 };
     const glm4v_norm norm1 = { w->norm1, w->norm1_bias, v->norm_eps };
     const glm4v_norm norm2 = { w->norm2, w->norm2_bias, v->norm_eps };
-    const glm4v_mlp mlp = { .first = &w->gate_up,
-                            .second = &w->down,
-                            .first_bias = w->gate_up_bias,
-                            .wide = work,
-                            .act = glm4v_at(b, work, size.wide) };
-    const void *in, *act;
+    const void *in;
     return enter_branch(c, &norm1, N, &in) ||
            b->ops->linear(b, work, 3 * (int64_t)hidden, in, hidden, &w->qkv, w->qkv_bias, N,
                           false) ||
            attend(c, grid, o, P) ||
            glm4v_add_branch(b, x, branch, o, &w->proj, w->proj_bias, v->post_norm ? &norm1 : &none,
                             N) ||
-           enter_branch(c, &norm2, N, &in) || glm4v_mlp_inner(b, &mlp, in, N, &act) ||
-           glm4v_add_branch(b, x, branch, act, &w->down, w->down_bias,
-                            v->post_norm ? &norm2 : &none, N);
+           enter_branch(c, &norm2, N, &in) || add_mlp(c, w, in, v->post_norm ? &norm2 : &none, N);
 }
 
-/* x -> rows [M, out]: norm, each block of merge x merge rows through the convolution, then the
- * merger. */
-static int merge(glm4v_context *c, void *rows, int32_t P)
+/* Merged rows [first, first + n): each block of merge x merge rows of x through the convolution,
+ * then the merger. */
+static int merge_slab(glm4v_context *c, void *rows, const glm4v_vision_sizes *size, int32_t first,
+                      int32_t n)
 {
-    const glm4v_vision_config *v = &c->model->config.vision;
     const glm4v_vision_weights *w = &c->model->vision;
-    const int32_t M = P / (v->merge * v->merge), out = v->out_hidden;
-    const glm4v_vision_sizes size = glm4v_vision_sizes_of(v, (size_t)P);
+    const int32_t out = c->model->config.vision.out_hidden;
     glm4v_backend *b = c->stages[0].backend;
-    void *x = c->vision.x, *merged = c->vision.work, *y = glm4v_at(b, merged, size.merged);
-    void *wide = glm4v_at(b, y, size.projected);
+    const void *x = glm4v_at(b, c->vision.x, (size_t)first * (size_t)w->downsample.n_in);
+    void *merged = c->vision.work, *y = glm4v_at(b, merged, size->merged);
+    void *wide = glm4v_at(b, y, size->projected);
     const glm4v_mlp mlp = { .first = &w->merger_gate_up,
                             .second = &w->merger_down,
                             .wide = wide,
-                            .act = glm4v_at(b, wide, size.merger_gate_up) };
+                            .act = glm4v_at(b, wide, size->merger_gate_up) };
     const glm4v_norm norm = { w->merger_norm, w->merger_norm_bias, MERGER_EPS };
     const void *act;
-    if (w->post_norm && b->ops->rms_norm(b, x, x, w->post_norm, P, v->hidden, v->norm_eps, false))
-        return GLM4V_ERR_DEVICE;
     return b->ops->linear(b, merged, out, x, w->downsample.n_in, &w->downsample, w->downsample_bias,
-                          M, false) ||
-           b->ops->linear(b, y, out, merged, out, &w->merger_proj, NULL, M, false) ||
-           glm4v_norm_rows(b, y, y, &norm, M, out, false) ||
-           b->ops->gelu(b, y, (size_t)M * (size_t)out) || glm4v_mlp_inner(b, &mlp, y, M, &act) ||
-           b->ops->linear(b, rows, out, act, w->merger_down.n_in, &w->merger_down, NULL, M, false);
+                          n, false) ||
+           b->ops->linear(b, y, out, merged, out, &w->merger_proj, NULL, n, false) ||
+           glm4v_norm_rows(b, y, y, &norm, n, out, false) ||
+           b->ops->gelu(b, y, (size_t)n * (size_t)out) || glm4v_mlp_inner(b, &mlp, y, n, &act) ||
+           b->ops->linear(b, glm4v_at(b, rows, (size_t)first * (size_t)out), out, act,
+                          w->merger_down.n_in, &w->merger_down, NULL, n, false);
+}
+
+/* x -> rows [M, out]: norm, then slab by slab. */
+static int merge(glm4v_context *c, void *rows, int32_t P)
+{
+    const glm4v_vision_config *v = &c->model->config.vision;
+    const float *post_norm = c->model->vision.post_norm;
+    const glm4v_vision_sizes size = glm4v_vision_sizes_of(v, (size_t)P);
+    const int32_t M = P / (v->merge * v->merge);
+    glm4v_backend *b = c->stages[0].backend;
+    int rc = post_norm && b->ops->rms_norm(b, c->vision.x, c->vision.x, post_norm, P, v->hidden,
+                                           v->norm_eps, false);
+    for (int32_t r = 0; !rc && r < M; r += size.merger_slab)
+        rc = merge_slab(c, rows, &size, r, M - r < size.merger_slab ? M - r : size.merger_slab);
+    return rc ? GLM4V_ERR_DEVICE : 0;
 }
 
 /* The learned rows around the picture's M, and the division of all of them. rows: the first. */
@@ -211,9 +242,10 @@ int glm4v_vision_encode(glm4v_context *context, glm4v_embeddings *out, const flo
     if (rc)
         return rc;
     const uint32_t P = grid_h * grid_w, n = (uint32_t)glm4v_picture_rows(v, grid_h, grid_w);
-    rc = glm4v_vision_reserve(context, P, err);
+    /* tables first: what they are computed in is gone when the larger scratch is taken */
+    rc = glm4v_vision_tables(context, &grid, grid_h, grid_w, err);
     if (!rc)
-        rc = glm4v_vision_tables(context, &grid, grid_h, grid_w, err);
+        rc = glm4v_vision_reserve(context, P, err);
     if (!rc)
         rc = glm4v_embeddings_reserve(context, out, n, err);
     if (rc)

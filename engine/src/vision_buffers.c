@@ -2,11 +2,20 @@
 /* Memory of the vision tower: scratch, which grows with the largest picture seen, and the tables of
  * the last grids. The planner's figures come from the same sizes. P: patches; N: P and the class
  * row; M: rows of the text model. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
 #include "context.h"
 #include "error.h"
 #include "forward.h"
 #include "mem.h"
+#include "memory.h"
 #include "position.h"
+
+/* Rows of an MLP at a time: its width is several times the tower's, and products of a thousand rows
+ * are as fast as larger ones. */
+#define SLAB 1024
 
 static size_t max_size(size_t a, size_t b)
 {
@@ -17,16 +26,19 @@ static size_t max_size(size_t a, size_t b)
 glm4v_vision_sizes glm4v_vision_sizes_of(const glm4v_vision_config *v, size_t P)
 {
     const size_t hidden = (size_t)v->hidden, ffn = (size_t)v->ffn, out = (size_t)v->out_hidden;
-    const size_t M = P / (size_t)(v->merge * v->merge), merger = (size_t)v->merger_ffn;
-    const size_t N = P + (size_t)v->class_rows;
+    const size_t block = (size_t)(v->merge * v->merge), merger = (size_t)v->merger_ffn;
+    const size_t N = P + (size_t)v->class_rows, most = block < SLAB ? SLAB / block : 1;
+    const size_t S = N < SLAB ? N : SLAB, M = P / block < most ? P / block : most;
     glm4v_vision_sizes s = {
         .patches = P * (size_t)(v->channels * v->temporal * v->patch * v->patch),
         .qkv = N * 3 * hidden,
         .attention = N * hidden,
         .keys = N * hidden,
         .values = N * hidden,
-        .wide = N * (v->gelu ? 1 : 2) * ffn,
-        .act = v->gelu ? 0 : N * ffn,
+        .slab = (int32_t)S,
+        .merger_slab = (int32_t)M,
+        .wide = S * (v->gelu ? 1 : 2) * ffn,
+        .act = v->gelu ? 0 : S * ffn,
         .merged = M * out,
         .projected = M * out,
         .merger_gate_up = M * 2 * merger,
@@ -41,8 +53,8 @@ glm4v_vision_sizes glm4v_vision_sizes_of(const glm4v_vision_config *v, size_t P)
 uint64_t glm4v_vision_scratch_bytes(const glm4v_model *model, uint64_t patches)
 {
     const glm4v_vision_config *v = &model->config.vision;
-    glm4v_backend *b = model->stages ? model->stages[0].backend : NULL;
-    const uint64_t size = b ? b->ops->activation_size(b) : sizeof(float);
+    glm4v_backend *b = model->stages[0].backend;
+    const uint64_t size = b->ops->activation_size(b);
     if (patches > GLM4V_MAX_PATCHES)
         return UINT64_MAX;
     /* x, branch, position table of this grid; work; rotary */
@@ -50,6 +62,27 @@ uint64_t glm4v_vision_scratch_bytes(const glm4v_model *model, uint64_t patches)
     const uint64_t rotary = v->absolute ? 0 : patches * (uint64_t)v->head_dim * sizeof(float);
     return (3 * rows * (uint64_t)v->hidden + glm4v_vision_sizes_of(v, patches).largest) * size +
            rotary;
+}
+
+/* Inputs of the widest product of the tower. */
+static int32_t widest_input(const glm4v_vision_config *v)
+{
+    const int32_t C = v->channels * v->temporal * v->patch * v->patch;
+    const int32_t widths[] = { C, v->ffn, v->merger_ffn, v->out_hidden };
+    int32_t widest = v->merge * v->merge * v->hidden;
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
+        widest = widths[i] > widest ? widths[i] : widest;
+    return widest;
+}
+
+void glm4v_vision_backend_bytes(const glm4v_model *model, uint64_t patches, uint64_t *linear,
+                                uint64_t *attention)
+{
+    const glm4v_vision_config *v = &model->config.vision;
+    const int32_t N =
+        (int32_t)(patches < GLM4V_MAX_PATCHES ? patches : GLM4V_MAX_PATCHES) + v->class_rows;
+    glm4v_backend *b = model->stages[0].backend;
+    b->ops->scratch_bytes(b, N, widest_input(v), N, v->head_dim, linear, attention);
 }
 
 static void grid_clear(glm4v_backend *b, glm4v_grid_tables *grid)
@@ -79,6 +112,24 @@ void glm4v_vision_buffers_free(glm4v_context *context)
         grid_clear(context->stages[0].backend, &context->vision.grids[i]);
 }
 
+/* Scratch is taken without being touched, and would drive the system out of memory later. */
+static int check_memory(const glm4v_model *m, uint32_t P, glm4v_error *err)
+{
+    const glm4v_vision_config *v = &m->config.vision;
+    const uint64_t needed = glm4v_vision_scratch_bytes(m, P), available = glm4v_memory_available();
+    if (needed <= available)
+        return 0;
+    /* what a patch takes hardly depends on how many there are */
+    const double fits = (double)available / (double)needed * P * (double)v->patch * v->patch;
+    char advice[64] = "a smaller quantization leaves more";
+    if (!v->absolute)
+        snprintf(advice, sizeof advice, "max_pixels %.0f would fit", floor(0.9 * fits));
+    return glm4v_fail(err, GLM4V_ERR_NOMEM,
+                      "a picture of %u patches takes %" PRIu64 " MiB of scratch, but %" PRIu64
+                      " MiB of memory are available; %s",
+                      P, needed >> 20, available >> 20, advice);
+}
+
 /* Room for P patches. The old block goes first: the two together might not fit. */
 int glm4v_vision_reserve(glm4v_context *c, uint32_t P, glm4v_error *err)
 {
@@ -89,18 +140,15 @@ int glm4v_vision_reserve(glm4v_context *c, uint32_t P, glm4v_error *err)
         return 0;
     scratch_free(c);
     const size_t size = b->ops->activation_size(b), rows = (size_t)N * (size_t)v->hidden * size;
-    const int32_t C = v->channels * v->temporal * v->patch * v->patch;
-    int32_t widest = v->merge * v->merge * v->hidden;
-    const int32_t widths[] = { C, v->ffn, v->merger_ffn, v->out_hidden };
-    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
-        widest = widths[i] > widest ? widths[i] : widest;
-    int rc = b->ops->alloc(b, &c->vision.x, rows, err);
+    int rc = check_memory(c->model, P, err);
+    if (!rc)
+        rc = b->ops->alloc(b, &c->vision.x, rows, err);
     if (!rc)
         rc = b->ops->alloc(b, &c->vision.branch, rows, err);
     if (!rc)
         rc = b->ops->alloc(b, &c->vision.work, glm4v_vision_sizes_of(v, P).largest * size, err);
     if (!rc)
-        rc = b->ops->reserve(b, (int32_t)N, widest, (int32_t)N, v->head_dim, err);
+        rc = b->ops->reserve(b, (int32_t)N, widest_input(v), (int32_t)N, v->head_dim, err);
     if (rc)
         scratch_free(c);
     else

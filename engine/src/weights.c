@@ -371,13 +371,15 @@ glm4v_weight_kind glm4v_item_kind_of(const glm4v_item *item)
                                  .ordered = item->order != NULL };
 }
 
-uint64_t glm4v_plan_memory(const glm4v_plan *plan, const glm4v_model *model)
+uint64_t glm4v_plan_memory(const glm4v_plan *plan, const glm4v_model *model, int32_t stage)
 {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < plan->n; i++) {
         const glm4v_item *item = &plan->items[i];
         glm4v_backend *b = model->stages[item->stage].backend;
         const glm4v_weight_kind kind = glm4v_item_kind_of(item);
+        if (stage >= 0 && item->stage != stage)
+            continue;
         if (item->kind == GLM4V_ITEM_LINEAR)
             bytes += b->ops->weight_bytes(b, &kind);
         else if (item->kind == GLM4V_ITEM_TABLE)

@@ -60,8 +60,8 @@ void glm4v_plan_loaded(glm4v_plan *plan);
 /* What a matrix of the plan has to hold. */
 glm4v_weight_kind glm4v_item_kind_of(const glm4v_item *item);
 
-/* Bytes that the items take in memory. */
-uint64_t glm4v_plan_memory(const glm4v_plan *plan, const struct glm4v_model *model);
+/* Bytes that the items of a stage take in memory, of all stages with -1. */
+uint64_t glm4v_plan_memory(const glm4v_plan *plan, const struct glm4v_model *model, int32_t stage);
 /* Allocate all items; on failure none stays. */
 int glm4v_plan_allocate(const glm4v_plan *plan, struct glm4v_model *model, glm4v_error *err);
 void glm4v_plan_free(const glm4v_plan *plan, struct glm4v_model *model);
@@ -72,6 +72,11 @@ void glm4v_plan_free(const glm4v_plan *plan, struct glm4v_model *model);
 int glm4v_plan_load(const glm4v_plan *plan, struct glm4v_model *model,
                     const glm4v_checkpoint *checkpoint, uint64_t seed, glm4v_progress_fn progress,
                     void *progress_user, glm4v_error *err);
+
+/* load.c: bytes that glm4v_plan_load() takes while it works, and the checkpoint beside it
+ * (planner). */
+uint64_t glm4v_plan_loading_bytes(const glm4v_plan *plan, const struct glm4v_model *model,
+                                  const glm4v_checkpoint *checkpoint);
 
 /* Index of the first number of x [n] that is not finite, or n. */
 size_t glm4v_first_not_finite(const float *x, size_t n);

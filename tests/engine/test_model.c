@@ -346,53 +346,6 @@ static void the_name_is_the_folders(void)
     tiny_model_remove(dir);
 }
 
-static void the_estimate_is_what_an_engine_takes(void)
-{
-    static const char *const forms[] = { NULL, "int8", "int4,lm-head=int8", "fp32" };
-    static uint8_t pixels[3 * 320 * 240];
-    char dir[512];
-    REQUIRE(!tiny_model_make(dir, sizeof dir, NULL));
-    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-        glm4v_engine *engine = NULL;
-        glm4v_result *result = NULL;
-        glm4v_memory memory;
-        glm4v_model_options options = { .quantization = forms[i], .n_threads = 1 };
-        glm4v_engine_options limits = { .context_length = 2048, .max_batch = 2 };
-        CHECK_EQ(glm4v_model_estimate_memory(dir, &options, &limits, 320, 240, &memory, &err), 0);
-        CHECK_EQ(memory.total, memory.weights + memory.kv_cache + memory.scratch);
-        size_t before = glm4v_mem_live();
-        glm4v_model *m = open_with(dir, options);
-        REQUIRE(m);
-        uint64_t weights = 0;
-        for (uint32_t k = 0; k < m->plan.n; k++) {
-            const glm4v_item *item = &m->plan.items[k];
-            weights += item->kind == GLM4V_ITEM_LINEAR ? item->to.linear->bytes
-                       : item->kind == GLM4V_ITEM_TABLE
-                           ? item->to.table->bytes
-                           : (uint64_t)item->n_out * (uint64_t)item->n_in * 4;
-        }
-        CHECK_EQ(memory.weights, weights);
-        glm4v_image image = { .data = pixels, .width = 320, .height = 240, .stride = 960 };
-        CHECK_EQ(glm4v_engine_open(&engine, m, &limits, &err), 0);
-        CHECK_EQ(glm4v_describe(
-                     engine,
-                     &(glm4v_task) {
-                         .prompt = "Describe", .images = &image, .n_images = 1, .max_tokens = 2 },
-                     &result, &err),
-                 0);
-        size_t taken = glm4v_mem_live() - before;
-        printf("# %s: told %llu, took %zu bytes\n", forms[i] ? forms[i] : "as stored",
-               (unsigned long long)memory.total, taken);
-        /* tokenizer, tables and the backend's scratch are not counted: small beside any real
-         * model */
-        CHECK(taken < memory.total + 2500000 && taken > memory.total * 9 / 10);
-        glm4v_result_free(&result);
-        glm4v_engine_close(&engine);
-        glm4v_model_close(&m);
-    }
-    tiny_model_remove(dir);
-}
-
 static void engine_options_have_ranges(void)
 {
     char dir[512];
@@ -658,7 +611,7 @@ static void weights_larger_than_memory_are_refused_before_they_are_taken(void)
         open_with(dir, (glm4v_model_options) { .random_weights = 1, .weights_only = 1 });
     CHECK(!m);
     CHECK_EQ(err.code, GLM4V_ERR_NOMEM);
-    CHECK_CONTAINS(err.msg, "MiB of memory are available; choose a smaller quantization");
+    CHECK_CONTAINS(err.msg, "MiB of memory are available; no quantization fits");
     CHECK_EQ(glm4v_mem_live(), live);
     tiny_model_remove(dir);
 }
@@ -842,7 +795,6 @@ int main(void)
     TEST(inspect_tells_what_open_tells);
     TEST(the_hash_tells_models_apart);
     TEST(the_name_is_the_folders);
-    TEST(the_estimate_is_what_an_engine_takes);
     TEST(engine_options_have_ranges);
     TEST(references_keep_a_model_open);
     TEST(smaller_option_structs_are_taken);

@@ -162,12 +162,32 @@ typedef struct {
     char stored_layout[32];
 } glm4v_model_info;
 
-/** Memory that a model and one engine on it take, in bytes. */
+#define GLM4V_MAX_DEVICES 16 ///< devices that one model can be spread over
+
+/** What one device of a model holds, in bytes. */
+typedef struct {
+    char name[16];        ///< "cpu", "cuda"
+    uint32_t first_layer; ///< text layers [first_layer, first_layer + n_layers) are there
+    uint32_t n_layers;    ///< the first device also holds the vision tower
+    uint64_t weights, kv_cache, scratch; ///< as in glm4v_memory
+} glm4v_device_memory;
+
+/**
+ * Memory that a model and one engine on it take, in bytes: what the library allocates, within 3 %.
+ * Stacks of threads and code come on top, some MiB.
+ */
 typedef struct {
     uint64_t weights;  ///< all weights in their chosen forms, scales included
-    uint64_t kv_cache; ///< keys and values of max_batch requests of context_length tokens
-    uint64_t scratch;  ///< activations at the given picture size
-    uint64_t total;    ///< the three together
+    uint64_t kv_cache; ///< keys and values of max_batch requests of context_length tokens, and of
+                       ///< prefix_tokens
+    uint64_t scratch; ///< activations, logits, and pictures of max_batch requests at the given size
+    uint64_t total;   ///< weights, tables, kv_cache and scratch together: at work
+    uint64_t tables;  ///< tokenizer, and lists of the model
+    uint64_t loading; ///< buffers while the weights are read; gone before an engine is opened
+    uint64_t peak;    ///< the larger of total, and weights, tables and loading together
+    uint64_t available; ///< that this process can still take now; UINT64_MAX where nothing tells
+    uint32_t n_devices; ///< entries of device
+    glm4v_device_memory device[GLM4V_MAX_DEVICES];
 } glm4v_memory;
 
 /** How to run an engine. All zero: every default. */
@@ -223,12 +243,20 @@ GLM4V_API int glm4v_model_inspect(const char *dir, const glm4v_model_options *op
 /**
  * Memory that opening dir with these options takes, told from headers alone.
  *
- * @param width, height  Picture size in pixels that the engine will see.
  * @param engine         NULL = engine defaults.
+ * @param width, height  Picture size in pixels that the engine will see; each other size that comes
+ *                       adds tables of its own, at most 4 sizes together.
  */
 GLM4V_API int glm4v_model_estimate_memory(const char *dir, const glm4v_model_options *options,
                                           const glm4v_engine_options *engine, uint32_t width,
                                           uint32_t height, glm4v_memory *memory, glm4v_error *err);
+
+/**
+ * @return Values of glm4v_model_options.quantization that are worth comparing, the largest first;
+ * NULL ends the list. Static. When memory is too small for a model, glm4v_model_open() names one of
+ * these. Any thread.
+ */
+GLM4V_API const char *const *glm4v_quantization_choices(void);
 
 /** A picture: RGB, 8 bits a channel, full range, row-major. Borrowed, never copied whole. */
 typedef struct {

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* See estimate.h. Sums saturate: a size that no machine has is UINT64_MAX. */
+#define _GNU_SOURCE
+#include "estimate.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "error.h"
+#include "forward.h"
+#include "memory.h"
+
+/* Tokens of a prompt beside its picture, for the lists that grow with it. */
+#define PROMPT_TOKENS 64
+/* Picture that a suggested quantization leaves room for. */
+#define USUAL_SIDE 448
+
+/* What is worth trying, by keys of quantization.h. */
+static const char *const choices[] = {
+    "bf16",
+    "bf16,embedding=bf16,lm-head=bf16",
+    "int8",
+    "int8,embedding=int8,lm-head=int8",
+    "text=int4,vision=int8",
+    "text=int4,vision=int8,embedding=int8,lm-head=int4",
+    "int4",
+    "int4,embedding=int8,lm-head=int4",
+    NULL,
+};
+
+const char *const *glm4v_quantization_choices(void)
+{
+    return choices;
+}
+
+/* A picture after resizing. */
+typedef struct {
+    uint64_t patches, rows; /* rows: of the text model */
+    size_t scratch;         /* of resizing it */
+} picture;
+
+static void add(uint64_t *sum, uint64_t bytes)
+{
+    if (__builtin_add_overflow(*sum, bytes, sum))
+        *sum = UINT64_MAX;
+}
+
+/* ---- parts ---- */
+
+/* What a model keeps in host memory beside its weights. */
+static uint64_t tables_of(const glm4v_model *m)
+{
+    return sizeof *m + (size_t)m->n_stages * sizeof *m->stages +
+           (size_t)m->config.text.layers * sizeof *m->layers +
+           (size_t)m->config.vision.layers * sizeof *m->vision.layers +
+           m->plan.capacity * sizeof *m->plan.items +
+           (m->tokenizer ? glm4v_tokenizer_memory(m->tokenizer) : 0) +
+           (m->preprocessor ? 2 * glm4v_preprocessor_memory() : 0);
+}
+
+/* Embeddings and lists of requests with one picture each. The scheduler finishes a picture's prompt
+ * before the next picture, unless it takes more than a quantum of pieces: then all may be begun. */
+static uint64_t requests_of(const glm4v_model *m, const glm4v_engine_limits *l, const picture *p)
+{
+    glm4v_backend *b = m->stages[0].backend;
+    const uint64_t tokens = p->rows + PROMPT_TOKENS;
+    const uint64_t pieces = 2 + (tokens + l->context.max_rows - 1) / l->context.max_rows;
+    const uint64_t row = (uint64_t)m->config.text.hidden * b->ops->activation_size(b);
+    return (pieces <= GLM4V_QUANTUM ? 1 : l->max_batch) * p->rows * row +
+           l->max_batch * tokens * 4 * sizeof(int32_t); /* ids and positions */
+}
+
+/* Scratch of the backends: each grows to the largest of the text model's calls and the tower's. */
+static uint64_t backend_of(const glm4v_model *m, int32_t stage, const glm4v_context_size *size,
+                           uint64_t patches)
+{
+    glm4v_backend *b = m->stages[stage].backend;
+    uint64_t linear[2] = { 0 }, attention[2] = { 0 };
+    b->ops->scratch_bytes(b, (int32_t)size->max_rows, glm4v_text_widest(&m->config.text),
+                          (int32_t)size->length, m->config.text.head_dim, &linear[0],
+                          &attention[0]);
+    if (!stage && patches)
+        glm4v_vision_backend_bytes(m, patches, &linear[1], &attention[1]);
+    return (linear[0] > linear[1] ? linear[0] : linear[1]) +
+           (attention[0] > attention[1] ? attention[0] : attention[1]);
+}
+
+/* ---- all of it ---- */
+
+static int resize(picture *p, const glm4v_model *m, const glm4v_engine_limits *limits,
+                  uint32_t width, uint32_t height, glm4v_error *err)
+{
+    glm4v_preprocessor *processor = NULL;
+    uint32_t h = 0, w = 0;
+    const uint8_t pixel = 0; /* only the size of the picture is looked at */
+    if (width > INT32_MAX || height > INT32_MAX)
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "a picture of %u x %u is too large", width,
+                          height);
+    glm4v_image image = { .data = &pixel,
+                          .width = (int32_t)width,
+                          .height = (int32_t)height,
+                          .stride = 3 * (int64_t)width };
+    int rc = glm4v_preprocessor_open(&processor, &m->config.image, &m->config.vision, err);
+    if (!rc)
+        rc = glm4v_preprocess_grid(processor, &image, 1, limits->max_pixels, &h, &w, err);
+    *p = (picture) { (uint64_t)h * w, glm4v_picture_rows(&m->config.vision, h, w), 0 };
+    if (!rc)
+        rc = glm4v_preprocess_scratch(processor, &image, h, w,
+                                      glm4v_pool_threads(m->stages[0].backend->pool), &p->scratch,
+                                      err);
+    glm4v_preprocessor_close(&processor);
+    return rc;
+}
+
+static void stage_memory(const glm4v_model *m, int32_t stage, const glm4v_engine_limits *limits,
+                         const picture *p, glm4v_memory *memory)
+{
+    const glm4v_context_bytes context = glm4v_context_memory(m, stage, limits->context);
+    uint64_t scratch = context.activations;
+    const uint64_t weights = glm4v_plan_memory(&m->plan, m, stage);
+    add(&scratch, context.host);
+    add(&scratch, backend_of(m, stage, &limits->context, p->patches));
+    if (!stage) {
+        add(&scratch, glm4v_vision_scratch_bytes(m, p->patches));
+        add(&scratch, p->scratch);
+        add(&scratch, requests_of(m, limits, p));
+        add(&scratch, glm4v_engine_host_bytes(m, limits, p->patches));
+    }
+    if (memory->n_devices < GLM4V_MAX_DEVICES) {
+        glm4v_device_memory *d = &memory->device[memory->n_devices++];
+        snprintf(d->name, sizeof d->name, "%s", m->stages[stage].backend->ops->name);
+        d->first_layer = (uint32_t)m->stages[stage].first;
+        d->n_layers = (uint32_t)m->stages[stage].count;
+        d->weights = weights;
+        d->kv_cache = context.kv_cache;
+        d->scratch = scratch;
+    }
+    add(&memory->weights, weights);
+    add(&memory->kv_cache, context.kv_cache);
+    add(&memory->scratch, scratch);
+}
+
+int glm4v_estimate(const glm4v_model *m, const glm4v_checkpoint *checkpoint,
+                   const glm4v_engine_limits *limits, uint32_t width, uint32_t height,
+                   glm4v_memory *memory, glm4v_error *err)
+{
+    glm4v_memory out = { .tables = tables_of(m),
+                         .loading = glm4v_plan_loading_bytes(&m->plan, m, checkpoint),
+                         .available = glm4v_memory_available() };
+    picture p = { 0 };
+    int rc = resize(&p, m, limits, width, height, err);
+    if (rc)
+        return rc;
+    for (int32_t i = 0; i < m->n_stages; i++)
+        stage_memory(m, i, limits, &p, &out);
+    out.total = out.weights;
+    add(&out.total, out.tables);
+    out.peak = out.total;
+    add(&out.peak, out.loading);
+    add(&out.total, out.kv_cache);
+    add(&out.total, out.scratch);
+    out.peak = out.peak > out.total ? out.peak : out.total;
+    *memory = out;
+    return 0;
+}
+
+/* ---- too little ---- */
+
+/* What the model takes with another quantization and an engine of all defaults. False: it cannot
+ * be had in it. */
+static bool peak_as(const char *quantization, glm4v_model *m, const glm4v_checkpoint *checkpoint,
+                    uint64_t *peak)
+{
+    const glm4v_plan own = m->plan;
+    glm4v_form forms[GLM4V_N_PARTS];
+    glm4v_quantization q;
+    glm4v_engine_limits limits;
+    glm4v_memory memory;
+    memcpy(forms, m->form, sizeof forms);
+    m->plan = (glm4v_plan) { 0 };
+    bool ok = !glm4v_quantization_parse(&q, quantization, NULL) &&
+              !glm4v_plan_make(&m->plan, m, checkpoint, &q, NULL) &&
+              !glm4v_engine_limits_of(&limits, m, NULL, NULL) &&
+              !glm4v_estimate(m, checkpoint, &limits, USUAL_SIDE, USUAL_SIDE, &memory, NULL);
+    glm4v_plan_clear(&m->plan);
+    m->plan = own;
+    memcpy(m->form, forms, sizeof forms);
+    *peak = ok ? memory.peak : UINT64_MAX;
+    return ok;
+}
+
+int glm4v_estimate_check_model(glm4v_model *m, const glm4v_checkpoint *checkpoint, glm4v_error *err)
+{
+    const uint64_t available = glm4v_memory_available();
+    uint64_t needed = glm4v_plan_memory(&m->plan, m, -1), most = 0, least = UINT64_MAX;
+    const char *largest = NULL, *smallest = NULL;
+    add(&needed, glm4v_plan_loading_bytes(&m->plan, m, checkpoint));
+    if (needed <= available)
+        return 0;
+    for (const char *const *choice = choices; *choice; choice++) {
+        uint64_t peak;
+        if (!peak_as(*choice, m, checkpoint, &peak))
+            continue;
+        if (peak <= available && peak > most) {
+            most = peak;
+            largest = *choice;
+        }
+        if (peak < least) {
+            least = peak;
+            smallest = *choice;
+        }
+    }
+    char advice[160];
+    if (largest)
+        snprintf(advice, sizeof advice,
+                 "the largest that fits, with an engine, is --quantization %s (%" PRIu64 " MiB)",
+                 largest, most >> 20);
+    else
+        snprintf(advice, sizeof advice,
+                 "no quantization fits: the smallest, %s, takes %" PRIu64 " MiB with an engine",
+                 smallest ? smallest : "none", smallest ? least >> 20 : 0);
+    return glm4v_fail(err, GLM4V_ERR_NOMEM,
+                      "%s: loading takes %" PRIu64 " MiB as "
+                      "text=%s,vision=%s,embedding=%s,lm-head=%s, but %" PRIu64
+                      " MiB of memory are available; %s",
+                      m->info.name, needed >> 20, m->info.form[GLM4V_PART_TEXT],
+                      m->info.form[GLM4V_PART_VISION], m->info.form[GLM4V_PART_EMBEDDING],
+                      m->info.form[GLM4V_PART_LM_HEAD], available >> 20, advice);
+}
+
+/* What an engine takes before the first picture comes. */
+static uint64_t engine_needs(const glm4v_model *m, const glm4v_engine_limits *limits)
+{
+    uint64_t bytes = glm4v_engine_host_bytes(m, limits, 0);
+    for (int32_t i = 0; i < m->n_stages; i++) {
+        const glm4v_context_bytes context = glm4v_context_memory(m, i, limits->context);
+        add(&bytes, context.kv_cache);
+        add(&bytes, context.activations);
+        add(&bytes, context.host);
+        add(&bytes, backend_of(m, i, &limits->context, 0));
+    }
+    return bytes;
+}
+
+static void set_size(glm4v_engine_limits *l, uint32_t batch, uint32_t length)
+{
+    l->max_batch = l->context.slots = batch;
+    l->context_length = l->context.length = length;
+    if (l->prefix_tokens > length)
+        l->prefix_tokens = l->context.kept = length;
+}
+
+int glm4v_estimate_check_engine(const glm4v_model *m, const glm4v_engine_limits *limits,
+                                glm4v_error *err)
+{
+    enum { LEAST_CONTEXT = 512 };
+    const uint64_t available = glm4v_memory_available(), needed = engine_needs(m, limits);
+    if (needed <= available)
+        return 0;
+    char advice[96] = "close other programs or choose a smaller quantization";
+    for (uint32_t batch = limits->max_batch, found = 0; batch && !found; batch /= 2)
+        for (uint32_t length = limits->context_length; length >= LEAST_CONTEXT && !found;
+             length /= 2) {
+            glm4v_engine_limits smaller = *limits;
+            set_size(&smaller, batch, length);
+            if (engine_needs(m, &smaller) > available)
+                continue;
+            snprintf(advice, sizeof advice, "max_batch %u and context_length %u would fit", batch,
+                     length);
+            found = 1;
+        }
+    return glm4v_fail(err, GLM4V_ERR_NOMEM,
+                      "%s: an engine of %u requests of %u tokens takes %" PRIu64
+                      " MiB, but %" PRIu64 " MiB of memory are available; %s",
+                      m->info.name, limits->max_batch, limits->context_length, needed >> 20,
+                      available >> 20, advice);
+}
