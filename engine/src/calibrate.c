@@ -193,10 +193,11 @@ static int find_targets(calibrator *c, const char *src, glm4v_calibration *resul
     glm4v_checkpoint_close(&checkpoint);
     glm4v_model_close(&examined);
     if (!rc && !c->n_targets)
-        rc = glm4v_fail(c->err, GLM4V_ERR_INVALID,
-                        "quantization: \"%.80s\" makes no matrix of text or vision int4, so there "
-                        "is nothing to calibrate",
-                        c->options->quantization ? c->options->quantization : "");
+        rc =
+            glm4v_fail(c->err, GLM4V_ERR_INVALID,
+                       "quantization: \"%.80s\" makes no matrix of text or vision int4: nothing to "
+                       "calibrate",
+                       c->options->quantization ? c->options->quantization : "");
     return rc;
 }
 
@@ -247,11 +248,18 @@ static int see_all(calibrator *c, int side)
     return rc;
 }
 
+/* Tokens of sequence i that are in the cache when the first one of its picture was run before. */
+static uint32_t known(const calibrator *c, uint32_t i)
+{
+    const glm4v_rehearsal *first = &c->list[i - i % c->n_prompts];
+    return first == &c->list[i] ? 0 : glm4v_rehearsal_common(first, &c->list[i]);
+}
+
 static int answer_all(calibrator *c)
 {
     int rc = 0;
     for (uint32_t i = 0; !rc && i < c->n_sequences; i++) {
-        rc = glm4v_rehearsal_answer(&c->list[i], c->context[GLM4V_ORIGINAL],
+        rc = glm4v_rehearsal_answer(&c->list[i], c->context[GLM4V_ORIGINAL], known(c, i),
                                     &c->rows[GLM4V_ORIGINAL][i / c->n_prompts], MAX_ANSWER, c->err);
         if (!rc)
             rc = tell(c);
@@ -286,15 +294,13 @@ static int run_side(calibrator *c, uint32_t sequence, int side)
 {
     const glm4v_rehearsal *r = &c->list[sequence];
     const uint32_t picture = sequence / c->n_prompts;
-    const glm4v_rehearsal *leader = &c->list[(size_t)picture * c->n_prompts];
     glm4v_embeddings unused = { 0 };
     glm4v_error error = { 0 };
     int rc;
     glm4v_listening_begin(&c->listening, side);
     if (c->rows[GLM4V_TRIAL][picture].n_rows)
-        rc = glm4v_rehearsal_run(r, c->context[side],
-                                 r == leader ? 0 : glm4v_rehearsal_common(leader, r),
-                                 &c->rows[side][picture], NULL, &c->listening.enough, &error);
+        rc = glm4v_rehearsal_run(r, c->context[side], known(c, sequence), &c->rows[side][picture],
+                                 NULL, &c->listening.enough, &error);
     else
         rc = glm4v_rehearsal_see(r, c->context[side], &unused, &c->listening.enough, &error);
     glm4v_embeddings_clear(c->context[side], &unused);

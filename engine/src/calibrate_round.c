@@ -96,15 +96,20 @@ void glm4v_round_prepare(glm4v_round_moments *m, glm4v_pool *pool)
 
 /* ---- the rows ---- */
 
-/* y [n][16] += sum over j in [from, K) of e[j] [16] * a[j][k], k in [first, first + n). */
-static void gather(float *y, const float *e, const float *a, int32_t K, int32_t from, int32_t first,
-                   int32_t n)
+/* y [128][16] += sum over j in [from, K) of e[j] [16] * a[j][first + k]; four j at a time, so that
+ * y is read and written a quarter as often. K and from are multiples of 128. */
+static void gather(float *restrict y, const float *e, const float *a, int32_t K, int32_t from,
+                   int32_t first)
 {
-    for (int32_t j = from; j < K; j++) {
+    for (int32_t j = from; j < K; j += 4) {
         const float *row = a + (size_t)j * (size_t)K + first, *x = e + (size_t)j * LANES;
-        for (int32_t k = 0; k < n; k++)
+        for (size_t k = 0; k < GROUP; k++) {
+            const float r[4] = { row[k], row[k + (size_t)K], row[k + 2 * (size_t)K],
+                                 row[k + 3 * (size_t)K] };
             for (int l = 0; l < LANES; l++)
-                y[k * LANES + l] += x[l] * row[k];
+                y[k * LANES + (size_t)l] += (x[l] * r[0] + x[LANES + l] * r[1]) +
+                                            (x[2 * LANES + l] * r[2] + x[3 * LANES + l] * r[3]);
+        }
     }
 }
 
@@ -114,7 +119,7 @@ static void correction(const glm4v_round_moments *m, float *z, const float *w)
     const int32_t K = m->K;
     memset(z, 0, (size_t)K * LANES * sizeof *z);
     for (int32_t g = 0; g < K; g += GROUP)
-        gather(z + (size_t)g * LANES, w, m->cross, K, 0, g, GROUP);
+        gather(z + (size_t)g * LANES, w, m->cross, K, 0, g);
     for (int32_t k = 0; k < K; k++) { /* z L^T = v */
         const float *row = m->second + (size_t)k * (size_t)K;
         float sum[LANES] = { 0 };
@@ -126,7 +131,7 @@ static void correction(const glm4v_round_moments *m, float *z, const float *w)
     }
     for (int32_t g = K - GROUP; g >= 0; g -= GROUP) { /* z L = v */
         float sum[GROUP * LANES] = { 0 };
-        gather(sum, z, m->second, K, g + GROUP, g, GROUP);
+        gather(sum, z, m->second, K, g + GROUP, g);
         for (int32_t k = g + GROUP - 1; k >= g; k--) {
             const float *row = m->second + (size_t)k * (size_t)K;
             float *x = z + (size_t)k * LANES;
@@ -230,7 +235,7 @@ void glm4v_round_rows(const glm4v_round_moments *m, const float *w, int32_t n, u
     for (int32_t group = groups - 1; group >= 0; group--) {
         const int32_t g = group * GROUP;
         float sum[GROUP * LANES] = { 0 }, step[LANES];
-        gather(sum, error, m->second, K, g + GROUP, g, GROUP);
+        gather(sum, error, m->second, K, g + GROUP, g);
         choose_group(m, g, wanted + (size_t)g * LANES, sum, step, r);
         memcpy(error + (size_t)g * LANES, r->error, sizeof r->error);
         for (int32_t l = 0; l < n; l++) {

@@ -111,8 +111,8 @@ static int generate(glm4v_rehearsal *r, glm4v_context *context, int32_t next, si
     return rc;
 }
 
-int glm4v_rehearsal_answer(glm4v_rehearsal *r, glm4v_context *context, const glm4v_embeddings *rows,
-                           uint32_t max_tokens, glm4v_error *err)
+int glm4v_rehearsal_answer(glm4v_rehearsal *r, glm4v_context *context, uint32_t start,
+                           const glm4v_embeddings *rows, uint32_t max_tokens, glm4v_error *err)
 {
     const glm4v_config *config = &context->model->config;
     size_t room = (size_t)r->n_question + max_tokens;
@@ -128,8 +128,8 @@ int glm4v_rehearsal_answer(glm4v_rehearsal *r, glm4v_context *context, const glm
                  ? find_positions(r, config, room, &next, err)
                  : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a sequence of %zu tokens", room);
     if (!rc)
-        rc = glm4v_prefill(context, 0, &r->prompt, r->position, 0, r->n_question, rows, logits,
-                           NULL, NULL, err);
+        rc = glm4v_prefill(context, 0, &r->prompt, r->position, start, r->n_question - start, rows,
+                           logits, NULL, NULL, err);
     if (!rc)
         rc = generate(r, context, next, room, logits, err);
     if (!rc)

@@ -24,10 +24,10 @@ void glm4v_rehearsal_clear(glm4v_rehearsal *r);
 int glm4v_rehearsal_see(const glm4v_rehearsal *r, glm4v_context *context, glm4v_embeddings *rows,
                         const atomic_bool *cancel, glm4v_error *err);
 
-/* Append the greedy answer of context's model, at most max_tokens and what the context holds. Uses
- * slot 0. INTERNAL: a logit is no number. */
-int glm4v_rehearsal_answer(glm4v_rehearsal *r, glm4v_context *context, const glm4v_embeddings *rows,
-                           uint32_t max_tokens, glm4v_error *err);
+/* Append the greedy answer of context's model, at most max_tokens and what the context holds. Slot
+ * 0 holds the first `start` tokens already. INTERNAL: a logit is no number. */
+int glm4v_rehearsal_answer(glm4v_rehearsal *r, glm4v_context *context, uint32_t start,
+                           const glm4v_embeddings *rows, uint32_t max_tokens, glm4v_error *err);
 
 /* Tokens [start, n_ids) through context's model in slot 0, which holds those before. all_logits:
  * NULL, or [n_ids - start, V]. */
