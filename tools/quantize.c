@@ -72,7 +72,14 @@ static void catch_signals(void)
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk */
 }
 
-static int refuse(const char *dst, const glm4v_error *err, bool as_json)
+static int status_of(int code)
+{
+    return code == GLM4V_ERR_INVALID                        ? CLI_USAGE
+           : code == GLM4V_ERR_IO || code == GLM4V_ERR_BUSY ? CLI_OUTPUT
+                                                            : CLI_MODEL;
+}
+
+static int refuse(const char *dst, const glm4v_error *err, bool as_json, int status)
 {
     cli_message("%s", err->msg);
     if (as_json) {
@@ -85,9 +92,6 @@ static int refuse(const char *dst, const glm4v_error *err, bool as_json)
         cli_json_close(&json);
         cli_json_end(&json);
     }
-    int status = err->code == GLM4V_ERR_INVALID                             ? CLI_USAGE
-                 : err->code == GLM4V_ERR_IO || err->code == GLM4V_ERR_BUSY ? CLI_OUTPUT
-                                                                            : CLI_MODEL;
     return cli_finish(status);
 }
 
@@ -124,25 +128,28 @@ static int run(const char *src, const char *dst, settings *set)
                                        .log = log_line,
                                        .log_user = set,
                                        .calibration_progress = calibrating };
-    int rc = 0;
     if (set->calibrate) {
         cli_media_init();
-        rc = cli_pictures_load(&pictures, set->calibrate, &err);
+        int failed = cli_pictures_load(&pictures, set->calibrate, &err);
+        cli_progress_clear();
+        if (failed) {
+            cli_pictures_free(&pictures);
+            return refuse(dst, &err, set->json, CLI_INPUT);
+        }
         options.pictures = pictures.images;
         options.n_pictures = pictures.n_images;
         options.prompts = (const char *const *)pictures.prompts;
         options.n_prompts = pictures.n_prompts;
     }
     catch_signals();
-    if (!rc)
-        rc = glm4v_quantize(src, dst, &options, &err);
+    int rc = glm4v_quantize(src, dst, &options, &err);
     cli_pictures_free(&pictures);
     cli_progress_clear();
     if (rc == GLM4V_ERR_CANCELED) { /* end as the signal says, now that all is cleaned up */
         signal(interrupted, SIG_DFL);
         raise(interrupted);
     }
-    return rc ? refuse(dst, &err, set->json) : tell(src, dst, set);
+    return rc ? refuse(dst, &err, set->json, status_of(rc)) : tell(src, dst, set);
 }
 
 int cli_quantize(int argc, char **argv)

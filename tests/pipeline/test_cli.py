@@ -228,6 +228,37 @@ def quantize_that_cannot_write_exits_with_4_and_leaves_nothing(folder):
         check("Permission denied" in done.stderr, done.stderr)
 
 
+def quantize_calibrates_on_a_folder_of_pictures(folder):
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for name in ("picture.png", "picture.jpg", "clip.avi"):
+        shutil.copy(path(name), pictures)
+    (pictures / "prompts.txt").write_text("Describe.\n\nWhat is it?\r\n")
+    words = ["--quantization", "int4", "--calibrate", pictures]
+    done = quantize(MODEL, folder / "a", "--verbose", *words)
+    check("3 pictures are few" in done.stderr and "on 3 pictures, 6 sequences" in done.stderr, done.stderr)
+    quantize(MODEL, folder / "b", "--quantization", "int4")
+    weights = [(folder / name / "model.safetensors").read_bytes() for name in "ab"]
+    check(len(weights[0]) == len(weights[1]) and weights[0] != weights[1], "the codes do not differ")
+    check((folder / "a" / "config.json").read_text() == (folder / "b" / "config.json").read_text())
+    good(run([GLM4V, "describe", "--model", folder / "a", "--max-tokens", "4", path("picture.png")]))
+
+
+def quantize_that_cannot_calibrate_exits_with_1_and_names_the_file(folder):
+    empty, bad = folder / "empty", folder / "bad"
+    for place in (empty, bad):
+        place.mkdir()
+    shutil.copy(path("picture.png"), bad / "a.png")
+    (bad / "b.png").write_text("no picture")
+    for place, part in ((empty, "holds no file"), (bad, "b.png is no picture"), (folder / "none", "none: No such file")):
+        done = quantize(MODEL, folder / "new", "--quantization", "int4", "--calibrate", place, "--json", status=1)
+        check(part in done.stderr and json.loads(done.stdout)["message"] in done.stderr, done.stderr, done.stdout)
+    (bad / "b.png").unlink()
+    done = quantize(MODEL, folder / "new", "--quantization", "int8", "--calibrate", bad, status=2)
+    check("nothing to calibrate" in done.stderr, done.stderr)
+    check(not (folder / "new").exists())
+
+
 def large_model(folder, rows):
     """The tiny model with an embedding of that many rows of zeros, of which the disk holds none."""
     shutil.copytree(MODEL, folder)
@@ -322,6 +353,7 @@ if __name__ == "__main__":
               a_missing_model_exits_with_3_and_names_it, a_full_disk_exits_with_4, every_quantization_answers,
               the_model_is_found_without_an_option, a_progress_bar_is_drawn_on_a_terminal_and_nowhere_else,
               quantize_writes_a_smaller_copy, quantize_overwrites_nothing,
+              quantize_calibrates_on_a_folder_of_pictures, quantize_that_cannot_calibrate_exits_with_1_and_names_the_file,
               quantize_that_cannot_write_exits_with_4_and_leaves_nothing, quantize_that_is_interrupted_leaves_nothing,
               inspect_tells_sizes_forms_and_memory, inspect_refuses_a_damaged_model_and_says_where,
               bench_measures_every_stage, bench_runs_on_random_weights_with_a_configuration_alone])
