@@ -2,9 +2,9 @@
 """Measure the exported model on new pictures, through transformers and its own preprocessing, in fp32.
 
     python training/evaluate.py --strips X-SDD [--count 500] [--seed 909] [--json out/evaluation.json]
-    python training/evaluate.py --glm4v build/tools/glm4v [--model DIR] [--quantization int4]
+    python training/evaluate.py --engine build/tests/bench/quantization-bench [--model DIR] [--quantization int4]
 
-With --glm4v the project's own engine answers, in any form of the weights (docs/quantization.md).
+With --engine the project's own engine answers, in any form of the weights (docs/quantization.md).
 
 Pictures are drawn at camera sizes from textures and seeds the training never used, shrunk by the processor like any
 frame, and asked the same questions in both languages. Answers are parsed back and compared with what was drawn.
@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from tokenizers import Tokenizer
 
 import make_patterns
 import words
@@ -87,32 +88,35 @@ class Reference:
 
 
 class Engine:
-    """The same through `glm4v describe`: pictures become files, a prompt stays a text."""
+    """The same by the project's engine: quantization-bench answers all questions about a folder of pictures at once."""
 
     def __init__(self, program, folder, quantization):
-        self.command = [program, "describe", "--model", str(folder), "--json", "--max-tokens", "160"]
-        self.command += ["--quantization", quantization] if quantization else []
-        self.folder = tempfile.TemporaryDirectory()
-        self.written = 0
+        self.command = [program, "--model", str(folder), "--threads", "1", "--answers", quantization or f"@{folder}"]
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
 
     def prompt(self, text):
         return text
 
     def see(self, pictures):
-        files = [Path(self.folder.name) / f"{self.written + i:05}.png" for i in range(len(pictures))]
-        for file, picture in zip(files, pictures):
-            Image.fromarray(picture).save(file)
-        self.written += len(pictures)
-        return files
+        return {"pictures": pictures, "answers": {}}
+
+    def ask(self, seen, prompts):
+        with tempfile.TemporaryDirectory() as folder:
+            for i, picture in enumerate(seen["pictures"]):
+                Image.fromarray(picture).save(Path(folder) / f"{i:05}.png", compress_level=1)
+            (Path(folder) / "prompts.txt").write_text("\n".join(prompts))
+            command = self.command[:1] + ["--pictures", folder] + self.command[1:]
+            lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+        texts = [self.tokenizer.decode(json.loads(line), skip_special_tokens=False) for line in lines]
+        for k, prompt in enumerate(prompts):
+            seen["answers"][prompt] = texts[k::len(prompts)]
 
     def answer(self, seen, prompt):
-        files = seen if isinstance(seen[0], Path) else self.see(seen)
-        lines = subprocess.run(self.command + ["--prompt", prompt, *map(str, files)], check=True,
-                               stdout=subprocess.PIPE, text=True).stdout.splitlines()
-        results = [json.loads(line) for line in lines]
-        if [r["input"] for r in results] != list(map(str, files)):
-            raise SystemExit("glm4v did not answer for every picture, in order")
-        return [words.BOX_OPEN + r["box"] + words.BOX_CLOSE if r.get("box") else r["text"] for r in results]
+        seen = seen if isinstance(seen, dict) else self.see(seen)
+        usual = [text[lang] for text in QUESTIONS.values() for lang in ("en", "zh")]
+        if prompt not in seen["answers"]:
+            self.ask(seen, usual if prompt in usual else [prompt])
+        return seen["answers"][prompt]
 
 
 def read_caption(text, lang):
@@ -286,12 +290,12 @@ def main():
     parser.add_argument("--seed", type=int, default=909)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--model", type=Path, default=MODEL, help="another form of the model; default: the one shipped")
-    parser.add_argument("--glm4v", help="the command line of a build: its engine answers instead of transformers")
-    parser.add_argument("--quantization", help="with --glm4v: form of the weights, as the program takes it")
+    parser.add_argument("--engine", help="quantization-bench of a build: it answers instead of transformers")
+    parser.add_argument("--quantization", help="with --engine: form of the weights, as the program takes it")
     args = parser.parse_args()
-    if args.quantization and not args.glm4v:
-        parser.error("--quantization needs --glm4v")
-    reference = Engine(args.glm4v, args.model, args.quantization) if args.glm4v else Reference(args.model)
+    if args.quantization and not args.engine:
+        parser.error("--quantization needs --engine")
+    reference = Engine(args.engine, args.model, args.quantization) if args.engine else Reference(args.model)
     tally, log, began = Tally(), [], time.time()
     made_pictures(reference, tally, args.seed, args.count, log)
     others(reference, tally, args.seed, args.strips)

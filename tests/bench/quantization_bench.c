@@ -4,8 +4,11 @@
  * compared: mean and 99th percentile of the Kullback-Leibler divergence in nats, and how often the
  * most likely token is the same.
  *
- *   quantization-bench --pictures DIR [--model DIR] [--prompts FILE] [--reference Q] [--threads N]
- *                      [--json] TEST...
+ *   quantization-bench --pictures DIR [--model DIR] [--reference Q] [--threads N] [--json] TEST...
+ *   quantization-bench --pictures DIR [--model DIR] [--threads N] --answers TEST
+ *
+ * DIR/prompts.txt holds the questions, one a line. --answers: only the ids that the form under test
+ * answers with, one line for each picture and question (training/evaluate.py reads them).
  *
  * TEST: a `quantization` ("int8", "text=int4,vision=int8"), or "@DIR", a folder that holds another
  * form of the same model, or "@DIR:Q". docs/quantization.md has the commands. */
@@ -26,7 +29,7 @@
 typedef struct {
     const char *pictures, *model, *reference;
     uint32_t threads;
-    bool json;
+    bool json, answers;
 } settings;
 
 /* One model and a context that is long enough for all sequences. */
@@ -149,11 +152,18 @@ static void compare(comparison *c, const float *a, const float *b, size_t V, dou
     c->same += best(a, V) == best(b, V);
 }
 
-/* Logits of the rows of sequence i that tell its answer. all: room for those of the whole. */
-static bool logits_of(runner *r, const sequences *s, uint32_t i, const glm4v_embeddings *rows,
-                      float *all, glm4v_error *err)
+/* Tokens of sequence i that are in the cache after the one before it. */
+static uint32_t known(const sequences *s, uint32_t i)
 {
-    return !glm4v_rehearsal_run(&s->list[i], r->context, 0, rows, all, NULL, err);
+    return i && s->list[i].image == s->list[i - 1].image
+               ? glm4v_rehearsal_common(&s->list[i - 1], &s->list[i])
+               : 0;
+}
+
+static bool logits_of(runner *r, const sequences *s, uint32_t i, uint32_t start,
+                      const glm4v_embeddings *rows, float *logits, glm4v_error *err)
+{
+    return !glm4v_rehearsal_run(&s->list[i], r->context, start, rows, logits, NULL, err);
 }
 
 static int ascending(const void *a, const void *b)
@@ -180,15 +190,23 @@ static void tell(const settings *set, const char *name, comparison *c)
     fflush(stdout);
 }
 
+/* The model that a test names, with room for the longest sequence. */
+static bool open_test(runner *r, const settings *set, const sequences *s, const char *test,
+                      glm4v_error *err)
+{
+    char dir[1024];
+    const char *colon = *test == '@' ? strchr(test, ':') : NULL;
+    const char *q = *test == '@' ? (colon ? colon + 1 : NULL) : test;
+    snprintf(dir, sizeof dir, "%s", *test == '@' ? test + 1 : set->model);
+    if (colon && (size_t)(colon - test) <= sizeof dir)
+        dir[colon - test - 1] = 0;
+    return runner_open(r, set, dir, q, s->longest + MAX_ANSWER, err);
+}
+
 /* One form against the reference, side by side. */
 static bool measure(runner *reference, const settings *set, const sequences *s, const char *test,
                     glm4v_error *err)
 {
-    char dir[1024];
-    const char *colon = strchr(test, ':'), *q = *test == '@' ? (colon ? colon + 1 : NULL) : test;
-    snprintf(dir, sizeof dir, "%.*s",
-             (int)(colon && *test == '@' ? colon - test - 1 : (long)sizeof dir - 1),
-             *test == '@' ? test + 1 : set->model);
     runner tested = { 0 };
     glm4v_embeddings rows[2] = { 0 };
     comparison c = { 0 };
@@ -196,15 +214,16 @@ static bool measure(runner *reference, const settings *set, const sequences *s, 
     float *all = malloc(2 * L * V * sizeof *all);
     double *scratch = malloc(2 * V * sizeof *scratch);
     c.divergence = malloc((size_t)s->n * (MAX_ANSWER + 1) * sizeof *c.divergence);
-    bool fine =
-        all && scratch && c.divergence && runner_open(&tested, set, dir, q, (uint32_t)L, err);
+    bool fine = all && scratch && c.divergence && open_test(&tested, set, s, test, err);
     for (uint32_t i = 0; fine && i < s->n; i++) {
+        const uint32_t start = known(s, i);
+        float *a = all, *b = all + L * V;
         fine = see(reference, s, i, &rows[0], err) && see(&tested, s, i, &rows[1], err) &&
-               logits_of(reference, s, i, &rows[0], all, err) &&
-               logits_of(&tested, s, i, &rows[1], all + L * V, err);
+               logits_of(reference, s, i, start, &rows[0], a, err) &&
+               logits_of(&tested, s, i, start, &rows[1], b, err);
         for (uint32_t t = 0; fine && t < rows_of(&s->list[i]); t++) {
-            const size_t at = (s->list[i].n_question - 1 + t) * V;
-            compare(&c, all + at, all + L * V + at, V, scratch);
+            const size_t at = (s->list[i].n_question - 1 - start + t) * V;
+            compare(&c, a + at, b + at, V, scratch);
         }
     }
     if (fine)
@@ -224,24 +243,51 @@ static bool answer_all(runner *r, sequences *s, glm4v_error *err)
     glm4v_embeddings rows = { 0 };
     bool fine = true;
     for (uint32_t i = 0; fine && i < s->n; i++)
-        fine = see(r, s, i, &rows, err) &&
-               !glm4v_rehearsal_answer(&s->list[i], r->context, &rows, MAX_ANSWER, err);
+        fine =
+            see(r, s, i, &rows, err) &&
+            !glm4v_rehearsal_answer(&s->list[i], r->context, known(s, i), &rows, MAX_ANSWER, err);
     glm4v_embeddings_clear(r->context, &rows);
+    return fine;
+}
+
+/* What the form under test says, as ids. */
+static bool print_answers(const settings *set, sequences *s, const char *test, glm4v_error *err)
+{
+    runner r = { 0 };
+    const bool fine = open_test(&r, set, s, test, err) && answer_all(&r, s, err);
+    for (uint32_t i = 0; fine && i < s->n; i++) {
+        const glm4v_rehearsal *one = &s->list[i];
+        printf("[");
+        for (size_t t = one->n_question; t < one->prompt.n_ids; t++)
+            printf("%s%d", t > one->n_question ? "," : "", one->prompt.ids[t]);
+        printf("]\n");
+    }
+    runner_close(&r);
+    return fine;
+}
+
+/* All tests against the reference and its answers. */
+static bool compare_all(const settings *set, sequences *s, char **tests, int n_tests,
+                        glm4v_error *err)
+{
+    runner reference = { 0 };
+    bool fine =
+        runner_open(&reference, set, set->model, set->reference, s->longest + MAX_ANSWER, err) &&
+        answer_all(&reference, s, err);
+    for (int i = 0; fine && i < n_tests; i++)
+        fine = measure(&reference, set, s, tests[i], err);
+    runner_close(&reference);
     return fine;
 }
 
 static int run(const settings *set, char **tests, int n_tests)
 {
     glm4v_error err = { .msg = "out of memory" };
-    runner reference = { 0 };
     sequences s = { 0 };
-    bool fine =
-        make_sequences(&s, set, &err) &&
-        runner_open(&reference, set, set->model, set->reference, s.longest + MAX_ANSWER, &err) &&
-        answer_all(&reference, &s, &err);
-    for (int i = 0; fine && i < n_tests; i++)
-        fine = measure(&reference, set, &s, tests[i], &err);
-    runner_close(&reference);
+    bool fine = make_sequences(&s, set, &err);
+    if (fine)
+        fine = set->answers ? print_answers(set, &s, tests[0], &err)
+                            : compare_all(set, &s, tests, n_tests, &err);
     for (uint32_t i = 0; i < s.n; i++)
         glm4v_rehearsal_clear(&s.list[i]);
     free(s.list);
@@ -256,6 +302,7 @@ int main(int argc, char **argv)
                                              { "reference", required_argument, NULL, 'r' },
                                              { "threads", required_argument, NULL, 't' },
                                              { "json", no_argument, NULL, 'j' },
+                                             { "answers", no_argument, NULL, 'a' },
                                              { NULL, 0, NULL, 0 } };
     settings set = { .model = SOURCE_ROOT "/models/surface-tiny",
                      .reference = "text=fp32,vision=fp32,embedding=fp32,lm-head=fp32" };
@@ -270,12 +317,14 @@ int main(int argc, char **argv)
             set.threads = (uint32_t)strtoul(optarg, NULL, 10);
         else if (c == 'j')
             set.json = true;
+        else if (c == 'a')
+            set.answers = true;
         else
             return 2;
     }
     if (!set.pictures || optind == argc) {
         fprintf(stderr, "usage: quantization-bench --pictures DIR [--model DIR] [--reference Q] "
-                        "[--threads N] [--json] TEST...\n");
+                        "[--threads N] [--json | --answers] TEST...\n");
         return 2;
     }
     cli_media_init();
