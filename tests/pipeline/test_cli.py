@@ -341,6 +341,22 @@ def bench_runs_on_random_weights_with_a_configuration_alone(folder):
     check(result["model"]["random_weights"] and result["stages_ms"]["decode"]["median"] > 0, result)
 
 
+def each_command_takes_a_directory_of_the_other_family(folder):
+    model = tiny_model(BASE, "chatglm4v", "shards=2")
+    info = json.loads(good(run([GLM4V, "inspect", "--json", model])).stdout)
+    check(info["valid"] and info["family"] == info["chat_template"] == "chatglm4v", info)
+    picture = path("picture.png")
+    texts = [good(run([GLM4V, "describe", "--model", place, "--max-tokens", "8", *words, picture])).stdout
+             for place, words in ((model, []), (model, []), (model, ["--quantization", "int4"]))]
+    check(texts[0] == texts[1] and len(texts[0].splitlines()) == 1, texts)
+    quantize(model, folder / "int4", "--quantization", "int4")
+    done = good(run([GLM4V, "describe", "--model", folder / "int4", "--max-tokens", "8", picture]))
+    check(done.stdout == texts[2], done.stdout, texts)
+    for words in (["--model", model], ["--random-weights", "--config", model / "config.json"]):
+        result = json.loads(good(run([GLM4V, "bench", *words, "--tokens", "4", "--runs", "2", "--json"])).stdout)
+        check(result["work"]["vision_tokens"] == 6, result["work"])
+
+
 if __name__ == "__main__":
     make_inputs(BASE)
     MODEL = tiny_model(BASE)
@@ -356,6 +372,6 @@ if __name__ == "__main__":
               quantize_calibrates_on_a_folder_of_pictures, quantize_that_cannot_calibrate_exits_with_1_and_names_the_file,
               quantize_that_cannot_write_exits_with_4_and_leaves_nothing, quantize_that_is_interrupted_leaves_nothing,
               inspect_tells_sizes_forms_and_memory, inspect_refuses_a_damaged_model_and_says_where,
-              bench_measures_every_stage, bench_runs_on_random_weights_with_a_configuration_alone])
+              bench_measures_every_stage, bench_runs_on_random_weights_with_a_configuration_alone, each_command_takes_a_directory_of_the_other_family])
     finally:
         shutil.rmtree(BASE)
