@@ -217,7 +217,8 @@ static int read_group(reader *r, const char *name, const json_t *group, const ch
         (rc = glm4v_json_string(group, where, "format", &format, r->err)) ||
         (rc = note_activations(r, group, where)))
         return rc;
-    if (!weights) /* activations alone are quantized: no targets, as nothing is stored otherwise */
+    /* activations alone, or weights that were rounded and stored in 16 bits: no targets */
+    if (!weights || (format && !strcmp(format, "dense")))
         return 0;
     if (!format)
         return glm4v_fail(r->err, GLM4V_ERR_FORMAT, "%s: \"format\" is missing", where);

@@ -554,6 +554,28 @@ static void what_is_widened_is_told(void)
     tiny_model_remove(dir);
 }
 
+static void a_configuration_may_be_a_file_of_its_own(void)
+{
+    static const char *const files[][3] = {
+        { "gptq", "quantize_config.json",
+          "{\"bits\": 4, \"group_size\": 128, \"desc_act\": false, \"sym\": true}" },
+        { "awq", "quant_config.json",
+          "{\"zero_point\": true, \"q_group_size\": 128, \"w_bit\": 4, \"version\": \"GEMM\"}" },
+    };
+    for (size_t i = 0; i < 2; i++) {
+        if (build(files[i][0])) {
+            file_replace(dir, "config.json", "\"quantization_config\"", "\"other\"");
+            file_write_text(dir, files[i][1], files[i][2]);
+            glm4v_model *m = open_model(NULL);
+            REQUIRE(m);
+            CHECK_EQ(m->layers[0].gate_up.form, GLM4V_FORM_INT4);
+            CHECK_STR(m->info.stored_layout, i ? "awq gemm" : "gptq");
+            glm4v_model_close(&m);
+        }
+        tiny_model_remove(dir);
+    }
+}
+
 /* ---- what is refused ---- */
 
 /* Overwrite bytes of a tensor. */
@@ -716,6 +738,7 @@ int main(void)
     TEST(logits_as_stored_are_close);
     TEST(the_option_converts_from_any_form);
     TEST(what_is_widened_is_told);
+    TEST(a_configuration_may_be_a_file_of_its_own);
     TEST(configurations_that_contradict_the_tensors_are_refused);
     TEST(damaged_tensors_are_refused_by_name);
     TEST(orders_without_a_form_are_widened);

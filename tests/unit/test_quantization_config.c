@@ -171,6 +171,20 @@ static void other_methods_treat_all_linear_modules_alike(void)
     glm4v_quantization_config_free(&c);
 }
 
+static void what_is_stored_in_16_bits_is_not_quantized(void)
+{
+    glm4v_quantization_config *c = NULL;
+    REQUIRE(!parse(&c, CT("dense", "\"a\": {\"targets\": [\"Linear\"], " WEIGHTS8 "}", "")));
+    CHECK(!glm4v_quantization_config_find(c, LAYER, "Linear"));
+    glm4v_quantization_config_free(&c);
+    REQUIRE(!parse(&c, CT("int-quantized",
+                          "\"a\": {\"targets\": [\"Linear\"], "
+                          "\"input_activations\": {\"dynamic\": true}}",
+                          "")));
+    CHECK(!glm4v_quantization_config_find(c, LAYER, "Linear"));
+    glm4v_quantization_config_free(&c);
+}
+
 static void no_configuration_is_none(void)
 {
     glm4v_quantization_config *c = NULL;
@@ -263,6 +277,7 @@ int main(void)
     TEST(a_pattern_made_to_backtrack_takes_no_time);
     TEST(compressed_tensors_gives_each_module_its_scheme);
     TEST(other_methods_treat_all_linear_modules_alike);
+    TEST(what_is_stored_in_16_bits_is_not_quantized);
     TEST(no_configuration_is_none);
     TEST(what_is_not_used_is_told);
     TEST(what_is_not_read_is_refused_by_name);
