@@ -21,8 +21,7 @@ typedef struct {
     const glm4v_checkpoint *checkpoint;
     const glm4v_quantization_config *config; /* or NULL */
     const glm4v_scheme *scheme;              /* of the module by config, or NULL */
-    const char *name;                        /* of the matrix: MODULE.weight */
-    char module[NAME_SIZE];                  /* "": no module of its own */
+    char module[NAME_SIZE];                  /* MODULE of MODULE.weight; "": none */
     const int64_t *shape;
     int rank;
     glm4v_error *err;
@@ -408,7 +407,6 @@ int glm4v_source_find(glm4v_source *source, const glm4v_checkpoint *checkpoint,
     search s = { .out = source,
                  .checkpoint = checkpoint,
                  .config = config,
-                 .name = name,
                  .shape = shape,
                  .rank = rank,
                  .err = err };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* GPTQ of the other family, as auto-round exports GLM-4V-9B: the matrices of the language model's
- * layers alone, fused as they are, symmetric, without an order. The checkpoint is made here from the
- * tiny one of the reference vectors; every scale is a power of two, so that what must come out is
- * plain. */
+ * layers alone, fused as they are, symmetric, without an order. The checkpoint is made here from
+ * the tiny one of the reference vectors; every scale is a power of two, so that what must come out
+ * is plain. */
 #define _GNU_SOURCE
 #include <inttypes.h>
 
@@ -49,8 +49,8 @@ static float quantized(float w)
     return q < -8 ? -8 : q > 7 ? 7 : q;
 }
 
-/* MODULE.weight [n, k] as MODULE.qweight, .qzeros and .scales: one group of at most 128 inputs, zero
- * points 8, stored as 7. */
+/* MODULE.weight [n, k] as MODULE.qweight, .qzeros and .scales: one group of at most 128 inputs,
+ * zero points 8, stored as 7. */
 static void put_gptq(writer *to, const char *name, const float *w, int n, int k)
 {
     static uint32_t words[MOST / 8], zeros[MOST / 8];

@@ -13,7 +13,7 @@ more, weight_g_idx and byte zero points, follow version 0.9.4). AWQ: AutoAWQ's W
 word, in the order 0 2 4 6 1 3 5 7), and read back by compressed-tensors' AutoAWQConverter. GPTQ: AutoGPTQ's QuantLinear.pack
 (eight inputs in a word; zero points less one, masked after adding it back), gptq_v2 as GPTQModel writes it.
 
-Made with compressed-tensors 0.20.0, transformers 5.17.0, torch 2.11.0, numpy 2.x on a CPU; the same seed gives the same
+Made with compressed-tensors 0.20.0, transformers 5.17.0, torch 2.11.0, numpy 2.4.6 on a CPU; the same seed gives the same
 codes, the logits differ in their last bits with the versions.
 """
 import json
