@@ -255,8 +255,9 @@ static double step_bytes(const bench *b, const run_result *r)
     const glm4v_model_info *i = b->info;
     double head = (double)i->vocab_size * i->hidden_size;
     double context = r->prompt_tokens + r->output_tokens / 2.0;
+    double element = strcmp(i->form[GLM4V_PART_TEXT], "fp32") ? 2 : 4; /* of the cache */
     double kv =
-        2.0 * context * i->n_kv_heads * i->head_dim * i->n_layers * 4 * (double)b->set->batch;
+        2.0 * context * i->n_kv_heads * i->head_dim * i->n_layers * element * (double)b->set->batch;
     return form_bytes(i->form[GLM4V_PART_TEXT], text_products(i), i->hidden_size) +
            form_bytes(i->form[GLM4V_PART_LM_HEAD], head, i->hidden_size) + kv;
 }

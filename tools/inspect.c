@@ -2,20 +2,24 @@
 /* glm4v inspect: what a model directory holds, whether it is sound, what memory it takes. Loads no
  * weights. */
 #include <stdarg.h>
+#include <string.h>
 
 #include "cli.h"
 
 typedef struct {
     const char *model;
     uint32_t frame[2];
+    uint64_t batch, context, max_pixels; /* 0 = the engine's default */
     bool json;
 } settings;
 
-/* NULL: as stored. */
-static const char *const forms[] = { NULL, "fp32", "bf16", "int8", "int4", "fp8" };
-enum { N_FORMS = sizeof forms / sizeof *forms };
+#define AS_STORED "as stored"
+/* Rows of the table beside glm4v_quantization_choices(). */
+static const char *const more[] = { AS_STORED, "fp32", "fp8" };
+enum { N_MORE = sizeof more / sizeof *more, MAX_ROWS = 32 };
 
 typedef struct {
+    const char *quantization;
     int rc; /* of the estimate: a model cannot be held in every form */
     glm4v_memory memory;
     glm4v_error err;
@@ -36,10 +40,69 @@ static void print_row(const char *name, const char *format, ...)
     va_end(args);
 }
 
-static void print_plain(const char *dir, const glm4v_model_info *i, const estimate *estimates,
-                        const settings *set)
+static bool fits(const estimate *e)
 {
-    char text[4][32];
+    return !e->rc && e->memory.peak <= e->memory.available;
+}
+
+/* The most memory-hungry row that fits; NULL if none does. */
+static const estimate *largest_that_fits(const estimate *estimates, int n)
+{
+    const estimate *best = NULL;
+    for (int i = 0; i < n; i++)
+        if (fits(&estimates[i]) && (!best || estimates[i].memory.peak > best->memory.peak))
+            best = &estimates[i];
+    return best;
+}
+
+/* Weights are no smaller than this: what else can be made smaller. */
+static void print_advice(const estimate *estimates, int n)
+{
+    char text[2][32];
+    const estimate *best = largest_that_fits(estimates, n), *least = NULL;
+    if (fits(&estimates[0]))
+        printf("\nIt fits as stored.\n");
+    else if (best)
+        printf("\nThe largest that fits: --quantization %s\n", best->quantization);
+    for (int i = 0; i < n; i++)
+        if (!estimates[i].rc && (!least || estimates[i].memory.total < least->memory.total))
+            least = &estimates[i];
+    if (best || !least)
+        return;
+    const glm4v_memory *m = &least->memory;
+    printf("\nNone fits: the smallest, --quantization %s, lacks %s%s.\n", least->quantization,
+           cli_bytes(text[0], m->peak - m->available),
+           m->weights + m->tables + m->loading > m->available
+               ? ""
+               : "; a smaller --batch, --context or --max-pixels makes it fit");
+    printf("KV cache and scratch are %s of it.\n", cli_bytes(text[1], m->kv_cache + m->scratch));
+}
+
+static void print_memory(const estimate *estimates, int n, const settings *set)
+{
+    char text[5][32];
+    const uint64_t available = estimates[0].memory.available;
+    printf("\nmemory for %ux%u frames, %s available\n%-50s %10s %10s %10s %10s  fits\n",
+           set->frame[0], set->frame[1],
+           available == UINT64_MAX ? "unknown" : cli_bytes(text[0], available), "quantization",
+           "weights", "kv cache", "scratch", "total");
+    for (int i = 0; i < n; i++) {
+        const glm4v_memory *m = &estimates[i].memory;
+        if (estimates[i].rc)
+            printf("%-50s %s\n", estimates[i].quantization, estimates[i].err.msg);
+        else
+            printf("%-50s %10s %10s %10s %10s  %s\n", estimates[i].quantization,
+                   cli_bytes(text[1], m->weights), cli_bytes(text[2], m->kv_cache),
+                   cli_bytes(text[3], m->scratch), cli_bytes(text[4], m->total),
+                   fits(&estimates[i]) ? "yes" : "no");
+    }
+    print_advice(estimates, n);
+}
+
+static void print_plain(const char *dir, const glm4v_model_info *i, const estimate *estimates,
+                        int n, const settings *set)
+{
+    char text[2][32];
     print_row("model", "%s", dir);
     print_row("family", "%s, chat template %s", i->family, i->chat_template);
     print_row("parameters", "%llu", (unsigned long long)i->n_parameters);
@@ -59,18 +122,7 @@ static void print_plain(const char *dir, const glm4v_model_info *i, const estima
               (unsigned long long)i->max_pixels);
     print_row("context", "%u tokens", i->context_length);
     print_row("hash", "%s", i->hash);
-    printf("\nmemory for %ux%u frames\n%-12s %12s %12s %12s %12s\n", set->frame[0], set->frame[1],
-           "quantization", "weights", "kv cache", "scratch", "total");
-    for (int f = 0; f < N_FORMS; f++) {
-        const glm4v_memory *m = &estimates[f].memory;
-        const char *name = forms[f] ? forms[f] : "as stored";
-        if (estimates[f].rc)
-            printf("%-12s %s\n", name, estimates[f].err.msg);
-        else
-            printf("%-12s %12s %12s %12s %12s\n", name, cli_bytes(text[0], m->weights),
-                   cli_bytes(text[1], m->kv_cache), cli_bytes(text[2], m->scratch),
-                   cli_bytes(text[3], m->total));
-    }
+    print_memory(estimates, n, set);
     printf("\nThe directory is sound.\n");
 }
 
@@ -97,7 +149,29 @@ static void json_sizes(cli_json *json, const glm4v_model_info *i)
     cli_json_close(json);
 }
 
-static void print_json(const char *dir, const glm4v_model_info *i, const estimate *estimates,
+static void json_memory(cli_json *json, const estimate *e, const settings *set)
+{
+    const glm4v_memory *m = &e->memory;
+    cli_json_open(json, NULL);
+    cli_json_string(json, "quantization", e->quantization);
+    cli_json_int(json, "width", set->frame[0]);
+    cli_json_int(json, "height", set->frame[1]);
+    if (e->rc) {
+        cli_json_string(json, "message", e->err.msg);
+    } else {
+        cli_json_int(json, "weights", (int64_t)m->weights);
+        cli_json_int(json, "kv_cache", (int64_t)m->kv_cache);
+        cli_json_int(json, "scratch", (int64_t)m->scratch);
+        cli_json_int(json, "tables", (int64_t)m->tables);
+        cli_json_int(json, "total", (int64_t)m->total);
+        cli_json_int(json, "loading", (int64_t)m->loading);
+        cli_json_int(json, "peak", (int64_t)m->peak);
+        cli_json_bool(json, "fits", fits(e));
+    }
+    cli_json_close(json);
+}
+
+static void print_json(const char *dir, const glm4v_model_info *i, const estimate *estimates, int n,
                        const settings *set)
 {
     cli_json json = { .out = stdout };
@@ -121,22 +195,8 @@ static void print_json(const char *dir, const glm4v_model_info *i, const estimat
     cli_json_close(&json);
     json_sizes(&json, i);
     cli_json_array(&json, "memory");
-    for (int f = 0; f < N_FORMS; f++) {
-        const glm4v_memory *m = &estimates[f].memory;
-        cli_json_open(&json, NULL);
-        cli_json_string(&json, "quantization", forms[f] ? forms[f] : "as stored");
-        cli_json_int(&json, "width", set->frame[0]);
-        cli_json_int(&json, "height", set->frame[1]);
-        if (estimates[f].rc) {
-            cli_json_string(&json, "message", estimates[f].err.msg);
-        } else {
-            cli_json_int(&json, "weights", (int64_t)m->weights);
-            cli_json_int(&json, "kv_cache", (int64_t)m->kv_cache);
-            cli_json_int(&json, "scratch", (int64_t)m->scratch);
-            cli_json_int(&json, "total", (int64_t)m->total);
-        }
-        cli_json_close(&json);
-    }
+    for (int f = 0; f < n; f++)
+        json_memory(&json, &estimates[f], set);
     cli_json_array_close(&json);
     cli_json_close(&json);
     cli_json_end(&json);
@@ -159,21 +219,36 @@ static int refuse(const char *dir, const glm4v_error *err, bool as_json)
     return cli_finish(CLI_MODEL);
 }
 
+static void add_row(estimate *e, const char *quantization, const char *dir, const settings *set)
+{
+    const glm4v_model_options options = {
+        .struct_size = sizeof options,
+        .device = "cpu",
+        .quantization = strcmp(quantization, AS_STORED) ? quantization : NULL,
+    };
+    const glm4v_engine_options engine = { .struct_size = sizeof engine,
+                                          .max_batch = (uint32_t)set->batch,
+                                          .context_length = (uint32_t)set->context,
+                                          .max_pixels = set->max_pixels };
+    e->quantization = quantization;
+    e->rc = glm4v_model_estimate_memory(dir, &options, &engine, set->frame[0], set->frame[1],
+                                        &e->memory, &e->err);
+}
+
 static int run(const char *dir, const settings *set)
 {
     glm4v_model_info info;
     glm4v_error err = { 0 };
-    estimate estimates[N_FORMS] = { 0 };
-    glm4v_model_options options = { .struct_size = sizeof options, .device = "cpu" };
+    estimate estimates[MAX_ROWS] = { 0 };
+    const glm4v_model_options options = { .struct_size = sizeof options, .device = "cpu" };
+    int n = 0;
     if (glm4v_model_inspect(dir, &options, &info, &err))
         return refuse(dir, &err, set->json);
-    for (int f = 0; f < N_FORMS; f++) {
-        estimate *e = &estimates[f];
-        options.quantization = forms[f];
-        e->rc = glm4v_model_estimate_memory(dir, &options, NULL, set->frame[0], set->frame[1],
-                                            &e->memory, &e->err);
-    }
-    (set->json ? print_json : print_plain)(dir, &info, estimates, set);
+    for (; n < N_MORE; n++)
+        add_row(&estimates[n], more[n], dir, set);
+    for (const char *const *q = glm4v_quantization_choices(); *q && n < MAX_ROWS; q++, n++)
+        add_row(&estimates[n], *q, dir, set);
+    (set->json ? print_json : print_plain)(dir, &info, estimates, n, set);
     return cli_finish(CLI_OK);
 }
 
@@ -183,6 +258,11 @@ int cli_inspect(int argc, char **argv)
     const cli_option options[] = {
         { "frame", "WxH", CLI_SIZE, set.frame, 1, 16384,
           "picture size the memory is told for; default 448x448" },
+        { "batch", "N", CLI_COUNT, &set.batch, 1, 64, "requests at a time; default 4" },
+        { "context", "N", CLI_COUNT, &set.context, 16, 1 << 24,
+          "tokens of each, pictures included; default 8192, or the model's own" },
+        { "max-pixels", "N", CLI_COUNT, &set.max_pixels, 1, 1 << 30,
+          "upper bound of a picture after resizing; default the model's own" },
         { "json", NULL, CLI_FLAG, &set.json, 0, 0, "one JSON object" },
     };
     const cli_command command = {
@@ -194,7 +274,7 @@ int cli_inspect(int argc, char **argv)
                  "$GLM4V_MODEL, else the\n"
                  "model that comes with the program.",
         .examples = "glm4v inspect\n"
-                    "glm4v inspect ~/models/GLM-4.1V-9B-Thinking --frame 1280x720\n"
+                    "glm4v inspect ~/models/GLM-4.1V-9B-Thinking --frame 1280x720 --batch 1\n"
                     "glm4v inspect --json DIR | python3 -m json.tool",
         .options = options,
         .n_options = sizeof options / sizeof *options,

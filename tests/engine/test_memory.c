@@ -153,13 +153,14 @@ static void the_published_models_fit_where_they_should(void)
         uint32_t width, height;
         double gib;
     } cases[] = {
-        { "glm-4v-9b.json", "bf16", 1120, 1120, 28 },
-        { "glm-4v-9b.json", INT8, 1120, 1120, 14.5 },
-        { "glm-4v-9b.json", INT4, 1120, 1120, 8.5 },
-        { "glm-4v-9b.json", MIXED, 1120, 1120, 10.5 },
-        { "glm-4.1v-9b.json", "bf16", 1288, 728, 20.5 },
-        { "glm-4.1v-9b.json", INT8, 1288, 728, 11 },
-        { "glm-4.1v-9b.json", INT4, 1288, 728, 7 },
+        { "glm-4v-9b/config.json", "bf16", 1120, 1120, 28 },
+        { "glm-4v-9b/config.json", INT8, 1120, 1120, 14.5 },
+        { "glm-4v-9b/config.json", INT4, 1120, 1120, 8.5 },
+        { "glm-4v-9b/config.json", MIXED, 1120, 1120, 10.5 },
+        { "glm-4.1v-9b/config.json", "bf16", 1288, 728, 20.5 },
+        { "glm-4.1v-9b/config.json", INT8, 1288, 728, 11 },
+        { "glm-4.1v-9b/config.json", INT4, 1288, 728, 7 },
+        { "glm-4.1v-9b/config.json", MIXED, 1288, 728, 7 },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char config[512];
@@ -169,10 +170,10 @@ static void the_published_models_fit_where_they_should(void)
         const glm4v_model_options options = { .random_weights = 1,
                                               .n_threads = 8,
                                               .quantization = cases[i].quantization };
-        snprintf(config, sizeof config, "%s/tests/data/configs/%s", SOURCE_ROOT, cases[i].config);
+        snprintf(config, sizeof config, "%s/tests/data/%s", SOURCE_ROOT, cases[i].config);
         REQUIRE(!glm4v_model_estimate_memory(config, &options, &engine, cases[i].width,
                                              cases[i].height, &m, &err));
-        printf("# %-16s %-52s %5.2f GiB: weights %.2f, cache %.2f, scratch %.2f; of %.1f\n",
+        printf("# %-23s %-50s %5.2f GiB: weights %.2f, cache %.2f, scratch %.2f; of %.1f\n",
                cases[i].config, cases[i].quantization, (double)m.total / GIB,
                (double)m.weights / GIB, (double)m.kv_cache / GIB, (double)m.scratch / GIB,
                cases[i].gib);

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import resource
 import select
 import shutil
 import signal
@@ -305,10 +306,28 @@ def inspect_tells_sizes_forms_and_memory(folder):
     totals = {row["quantization"]: row for row in result["memory"]}
     check(totals["int4"]["weights"] < totals["int8"]["weights"] < totals["bf16"]["weights"] <
           totals["fp32"]["weights"], totals)
-    check(all(row["total"] == row["weights"] + row["kv_cache"] + row["scratch"] for row in totals.values()), totals)
+    parts = ("weights", "kv_cache", "scratch", "tables")
+    check(all(row["total"] == sum(row[part] for part in parts) <= row["peak"] for row in totals.values()), totals)
+    check(all(row["fits"] for row in totals.values()), totals)
+    check(totals["as stored"]["weights"] == totals["bf16"]["weights"], totals)
+    one = json.loads(good(run([GLM4V, "inspect", "--json", "--batch", "1", "--context", "256", MODEL])).stdout)
+    check(one["memory"][0]["kv_cache"] < totals["as stored"]["kv_cache"] / 4, one["memory"][0])
     text = good(run([GLM4V, "inspect", MODEL])).stdout
-    for part in ("family", "glm4v", "int8", "MiB", "sound"):
+    for part in ("family", "glm4v", "int8", "MiB", "available", "yes", "sound"):
         check(part in text, part, text)
+
+
+def too_little_memory_is_said_before_loading_with_what_would_fit(folder):
+    if SLOW > 1:
+        raise Skip("a sanitizer takes more address space than is left here")
+    config = SOURCE / "tests" / "data" / "glm-4.1v-9b" / "config.json"
+    done = subprocess.run([GLM4V, "bench", "--config", config, "--random-weights", "--runs", "1"], timeout=60, text=True,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30)),
+                          capture_output=True)
+    check(done.returncode == 3 and not done.stdout, done)
+    if "no quantization fits" not in done.stderr:  # less than 8 GiB are free
+        check("the largest that fits, with an engine, is --quantization text=int4,vision=int8,embedding=int8,lm-head=int4"
+              in done.stderr, done.stderr)
 
 
 def inspect_refuses_a_damaged_model_and_says_where(folder):
@@ -371,7 +390,9 @@ if __name__ == "__main__":
               quantize_writes_a_smaller_copy, quantize_overwrites_nothing,
               quantize_calibrates_on_a_folder_of_pictures, quantize_that_cannot_calibrate_exits_with_1_and_names_the_file,
               quantize_that_cannot_write_exits_with_4_and_leaves_nothing, quantize_that_is_interrupted_leaves_nothing,
-              inspect_tells_sizes_forms_and_memory, inspect_refuses_a_damaged_model_and_says_where,
-              bench_measures_every_stage, bench_runs_on_random_weights_with_a_configuration_alone, each_command_takes_a_directory_of_the_other_family])
+              inspect_tells_sizes_forms_and_memory,
+              too_little_memory_is_said_before_loading_with_what_would_fit, inspect_refuses_a_damaged_model_and_says_where,
+              bench_measures_every_stage, bench_runs_on_random_weights_with_a_configuration_alone,
+              each_command_takes_a_directory_of_the_other_family])
     finally:
         shutil.rmtree(BASE)
