@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The whole path of a request on a tiny model of family chatglm4v: its directory as GLM-4V-9B's is,
  * one picture of one size, learned rows around it, one position for all its rows. */
+#define _GNU_SOURCE
 #include "engine.h"
 #include "error.h"
+#include "files.h"
 #include "fixture.h"
 #include "mem.h"
 #include "position.h"
@@ -211,6 +213,93 @@ static void ids_that_the_configuration_lacks_are_the_tokenizers(void)
     glm4v_model_close(&model);
 }
 
+/* What inspect says of the model with `from` in a file changed to `to`, of the same length. */
+static int inspect_changed(const char *file, const char *from, const char *to, glm4v_error *err)
+{
+    char dir[256];
+    glm4v_model_info info;
+    if (tiny_model_make(dir, sizeof dir, &(tiny_model_options) { .chatglm4v = true }))
+        return -1;
+    file_replace(dir, file, from, to);
+    int rc = glm4v_model_inspect(dir, NULL, &info, err);
+    tiny_model_remove(dir);
+    return rc;
+}
+
+static void a_tensor_that_does_not_fit_is_named(void)
+{
+    static const char *const names[] = {
+        "transformer.embedding.word_embeddings.weight",
+        "transformer.encoder.layers.1.self_attention.query_key_value.bias",
+        "transformer.encoder.final_layernorm.weight",
+        "transformer.output_layer.weight",
+        "transformer.vision.patch_embedding.cls_embedding",
+        "transformer.vision.transformer.layers.0.post_attention_layernorm.bias",
+        "transformer.vision.linear_proj.dense_h_to_4h.weight",
+        "transformer.vision.eoi",
+    };
+    glm4v_error err = { 0 };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char quoted[128], other[128];
+        snprintf(quoted, sizeof quoted, "\"%s\"", names[i]);
+        snprintf(other, sizeof other, "\"%.*s?\"", (int)strlen(names[i]) - 1, names[i]);
+        CHECK_EQ(inspect_changed("model.safetensors", quoted, other, &err), GLM4V_ERR_FORMAT);
+        CHECK_CONTAINS(err.msg, names[i]);
+        CHECK_CONTAINS(err.msg, "missing");
+    }
+    CHECK_EQ(inspect_changed("config.json", "\"ffn_hidden_size\": 144", "\"ffn_hidden_size\": 146",
+                             &err),
+             GLM4V_ERR_FORMAT);
+    CHECK_CONTAINS(err.msg, "dense_h_to_4h");
+    CHECK_CONTAINS(err.msg, "[288, 128], expected [292, 128]");
+    CHECK_EQ(inspect_changed("config.json", "\"num_layers\": 2", "\"num_layers\": 1", &err),
+             GLM4V_ERR_FORMAT);
+    CHECK_CONTAINS(err.msg, "\"num_layers\" is 1, but the weights hold");
+    CHECK_EQ(inspect_changed("config.json", "\"boi_token_id\": 330", "\"boi_token_id\": 331", &err),
+             GLM4V_ERR_FORMAT);
+    CHECK_CONTAINS(err.msg, "\"boi_token_id\" is 331, but the tokenizer's");
+}
+
+/* Opening, an engine's context and a picture through the tower; whatever is refused is given
+ * back. */
+static int open_and_encode(glm4v_error *err)
+{
+    static const float patches[TINY_TABLE_SIDE * TINY_TABLE_SIDE * 3 * TINY_PATCH * TINY_PATCH];
+    const glm4v_model_options options = { .n_threads = 1, .device = "cpu" };
+    const glm4v_context_size size = { .slots = 1, .length = 16, .max_rows = 16 };
+    glm4v_embeddings rows = { 0 };
+    glm4v_context *context = NULL;
+    glm4v_model *model = NULL;
+    int rc = glm4v_model_open(&model, fixture_dir, &options, err);
+    if (!rc)
+        rc = glm4v_context_open(&context, model, size, err);
+    if (!rc)
+        rc = glm4v_vision_encode(context, &rows, patches, TINY_TABLE_SIDE, TINY_TABLE_SIDE, NULL,
+                                 err);
+    if (context)
+        glm4v_embeddings_clear(context, &rows);
+    glm4v_context_close(&context);
+    if (model)
+        glm4v_model_close(&model);
+    return rc;
+}
+
+static void every_allocation_may_fail(void)
+{
+    const size_t live = glm4v_mem_live();
+    int rc = GLM4V_ERR_NOMEM;
+    uint64_t nth = 0;
+    while (rc && test_ok) {
+        glm4v_error err = { 0 };
+        glm4v_mem_fail_at(++nth, false);
+        rc = open_and_encode(&err);
+        glm4v_mem_fail_at(0, false);
+        CHECK(rc == 0 || (rc == GLM4V_ERR_NOMEM && err.code == rc && err.msg[0]));
+        CHECK_EQ(glm4v_mem_live(), live);
+    }
+    CHECK(nth > 50);
+}
+
 int main(void)
 {
     if (!fixture_open(&(tiny_model_options) { .chatglm4v = true }))
@@ -227,6 +316,8 @@ int main(void)
     TEST(pieces_that_cut_the_picture_equal_the_whole);
     TEST(files_and_forms_do_not_change_what_is_opened);
     TEST(ids_that_the_configuration_lacks_are_the_tokenizers);
+    TEST(a_tensor_that_does_not_fit_is_named);
+    TEST(every_allocation_may_fail);
     glm4v_engine_close(&engine);
     fixture_close();
     return test_end();
