@@ -13,7 +13,8 @@ import subprocess
 import tempfile
 import time
 
-from common import GLM4V, SHIPPED, SLOW, SOURCE, Skip, check, environment, good, main, make_inputs, run, tiny_model
+from common import (GLM4V, SHIPPED, SLOW, SOURCE, Skip, check, environment, good, gst_launch, main, make_inputs, run,
+                    tiny_model)
 
 BASE = tempfile.mkdtemp(prefix="glm4v-cli-")
 MODEL = None
@@ -360,7 +361,7 @@ def bench_runs_on_random_weights_with_a_configuration_alone(folder):
     check(result["model"]["random_weights"] and result["stages_ms"]["decode"]["median"] > 0, result)
 
 
-def each_command_takes_a_directory_of_the_other_family(folder):
+def commands_and_element_take_a_directory_of_the_other_family(folder):
     model = tiny_model(BASE, "chatglm4v", "shards=2")
     info = json.loads(good(run([GLM4V, "inspect", "--json", model])).stdout)
     check(info["valid"] and info["family"] == info["chat_template"] == "chatglm4v", info)
@@ -374,6 +375,10 @@ def each_command_takes_a_directory_of_the_other_family(folder):
     for words in (["--model", model], ["--random-weights", "--config", model / "config.json"]):
         result = json.loads(good(run([GLM4V, "bench", *words, "--tokens", "4", "--runs", "2", "--json"])).stdout)
         check(result["work"]["vision_tokens"] == 6, result["work"])
+    good(gst_launch(f"videotestsrc num-buffers=3 ! video/x-raw,width=64,height=48,framerate=5/1 ! glm4vdescribe name=d "
+                    f"model-location={model} mode=sync sample-mode=all max-tokens=4 ! fakesink "
+                    f"d.text ! filesink location={folder / 'captions'}"))
+    check((folder / "captions").stat().st_size > 0)
 
 
 if __name__ == "__main__":
@@ -393,6 +398,6 @@ if __name__ == "__main__":
               inspect_tells_sizes_forms_and_memory,
               too_little_memory_is_said_before_loading_with_what_would_fit, inspect_refuses_a_damaged_model_and_says_where,
               bench_measures_every_stage, bench_runs_on_random_weights_with_a_configuration_alone,
-              each_command_takes_a_directory_of_the_other_family])
+              commands_and_element_take_a_directory_of_the_other_family])
     finally:
         shutil.rmtree(BASE)
