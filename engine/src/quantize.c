@@ -226,30 +226,26 @@ static size_t piece_bytes(const glm4v_conversion *c)
            glm4v_panel_bytes_int8(c->n_in) + 64;
 }
 
-/* Codes of n rows as they lie in a file, at q; scales at scale. panel: scratch of a panel and its
- * scales behind it. */
-static void pack_int4(const converter *c, uint8_t *q, float *scale, const float *rows, int32_t n,
-                      int32_t k, uint8_t *panel)
+/* Codes of n rows, one a byte, and their scales. panel: scratch of a panel and its scales. */
+static void quantize_int4(const converter *c, uint8_t *q, float *scale, const float *rows,
+                          int32_t n, int32_t k, uint8_t *panel)
 {
     const int32_t groups = k / GLM4V_GROUP;
     float *panel_scale = (float *)(void *)(panel + glm4v_panel_bytes_int4(k));
     for (int32_t row = 0; row < n; row += GLM4V_PANEL) {
-        int32_t some = n - row < GLM4V_PANEL ? n - row : GLM4V_PANEL;
-        c->gemm.pack_int4(panel, panel_scale, rows + (size_t)row * (size_t)k, k, some, k);
-        for (int32_t i = 0; i < some; i++) {
-            uint8_t *to = q + (size_t)(row + i) * (size_t)k / 2;
-            for (int32_t b = 0; b < k / 8; b++) { /* inputs 8b..8b+7: low nibbles 0..3, high 4..7 */
-                const uint8_t *from = panel + ((size_t)b * GLM4V_PANEL + (size_t)i) * 4;
-                to[4 * b] = (uint8_t)((from[0] & 15) | (from[1] & 15) << 4);
-                to[4 * b + 1] = (uint8_t)((from[2] & 15) | (from[3] & 15) << 4);
-                to[4 * b + 2] = (uint8_t)(from[0] >> 4 | (from[1] & 0xf0));
-                to[4 * b + 3] = (uint8_t)(from[2] >> 4 | (from[3] & 0xf0));
-            }
-            for (int32_t g = 0; g < groups; g++)
-                scale[(size_t)(row + i) * (size_t)groups + (size_t)g] =
-                    panel_scale[(size_t)g * GLM4V_PANEL + (size_t)i];
-        }
+        const int32_t some = n - row < GLM4V_PANEL ? n - row : GLM4V_PANEL;
+        const size_t at = (size_t)row * (size_t)k;
+        c->gemm.pack_int4(panel, panel_scale, rows + at, k, some, k);
+        glm4v_unpack_codes_int4(q + at, k, panel, some, k);
+        glm4v_unpack_scales(scale + (size_t)row * (size_t)groups, panel_scale, some, groups);
     }
+}
+
+/* Eight codes to a word of 32 bits, the first one lowest: in place, n codes. */
+static void pack_words(uint8_t *q, size_t n)
+{
+    for (size_t i = 0; i < n / 2; i++)
+        q[i] = (uint8_t)(q[2 * i] | q[2 * i + 1] << 4);
 }
 
 static int check_finite(const glm4v_conversion *c, int32_t row, const float *rows, size_t n,
@@ -279,7 +275,7 @@ static int convert_rows(converter *q, const glm4v_conversion *c, int32_t row, in
     float *rows = (float *)(void *)buffer, *scale = rows + count;
     uint8_t *codes = (uint8_t *)(scale + (size_t)n * groups);
     uint8_t *panel = codes + (count * sizeof(uint16_t) + 63) / 64 * 64;
-    uint64_t width = 0; /* bytes of a row's codes */
+    uint64_t width = k; /* bytes of a row's codes */
     int rc = glm4v_checkpoint_read_f32(q->checkpoint, c->from, (uint64_t)row * k, rows, count, err);
     if (!rc)
         rc = check_finite(c, row, rows, count, err);
@@ -293,22 +289,21 @@ static int convert_rows(converter *q, const glm4v_conversion *c, int32_t row, in
         q->convert.f32_to_bf16((uint16_t *)(void *)codes, rows, count);
         return write_output(q, c->output, (uint64_t)row * k * 2, codes, count * 2, err);
     case GLM4V_FORM_INT4:
-        if (glm4v_calibration_has(q->calibration, c->from->name))
+        if (glm4v_calibration_has(q->calibration, c->from->name)) {
             glm4v_calibration_codes(q->calibration, c->from->name, row, n, codes, scale);
-        else
-            pack_int4(q, codes, scale, rows, n, c->n_in, panel);
+        } else {
+            quantize_int4(q, codes, scale, rows, n, c->n_in, panel);
+            pack_words(codes, count);
+        }
         width = k / 2;
         break;
     case GLM4V_FORM_FP8:
-        for (int32_t i = 0; i < n; i++)
-            q->convert.f32_to_fp8(codes + (size_t)i * k, &scale[i], rows + (size_t)i * k, k);
-        width = k;
+        for (size_t i = 0; i < (size_t)n; i++)
+            q->convert.f32_to_fp8(codes + i * k, &scale[i], rows + i * k, k);
         break;
     default:
-        for (int32_t i = 0; i < n; i++)
-            q->convert.f32_to_int8((int8_t *)codes + (size_t)i * k, &scale[i], rows + (size_t)i * k,
-                                   k);
-        width = k;
+        for (size_t i = 0; i < (size_t)n; i++)
+            q->convert.f32_to_int8((int8_t *)codes + i * k, &scale[i], rows + i * k, k);
         break;
     }
     rc = write_output(q, c->output, (uint64_t)row * width, codes, (size_t)n * width, err);

@@ -17,39 +17,29 @@
 #define LAYOUT_VERSION "0.20.0" /* of the package, whose layout and words these are */
 
 /* Kinds of quantized modules: each that occurs becomes a group of the configuration. */
-typedef enum { INT4, FP8, INT8, INT8_TABLE, N_KINDS, IGNORED = N_KINDS } kind;
+typedef enum { INT4, FP8, INT8, N_KINDS, IGNORED = N_KINDS } kind;
 
+/* How activations are rounded is not said: that is for who runs the model. */
 static const struct {
-    const char *format, *input_activations, *weights;
+    const char *format, *weights;
 } words[N_KINDS] = {
-    [INT4] = { "pack-quantized", "null",
+    [INT4] = { "pack-quantized",
                "{ \"num_bits\": 4, \"type\": \"int\", \"symmetric\": true, "
                "\"strategy\": \"group\", \"group_size\": 128, \"dynamic\": false }" },
-    [FP8] = { "float-quantized", "null",
-              "{ \"num_bits\": 8, \"type\": \"float\", \"symmetric\": true, "
-              "\"strategy\": \"channel\", \"dynamic\": false }" },
-    /* activations are rounded when the model runs, and other programs run int8 weights of this
-     * layout only so: per token is the nearest they have to our groups of 128 inputs */
-    [INT8] = { "int-quantized",
-               "{ \"num_bits\": 8, \"type\": \"int\", \"symmetric\": true, "
-               "\"strategy\": \"token\", \"dynamic\": true }",
-               "{ \"num_bits\": 8, \"type\": \"int\", \"symmetric\": true, "
-               "\"strategy\": \"channel\", \"dynamic\": false }" },
-    [INT8_TABLE] = { "int-quantized", "null",
-                     "{ \"num_bits\": 8, \"type\": \"int\", \"symmetric\": true, "
-                     "\"strategy\": \"channel\", \"dynamic\": false }" },
+    [FP8] = { "float-quantized", "{ \"num_bits\": 8, \"type\": \"float\", \"symmetric\": true, "
+                                 "\"strategy\": \"channel\", \"dynamic\": false }" },
+    [INT8] = { "int-quantized", "{ \"num_bits\": 8, \"type\": \"int\", \"symmetric\": true, "
+                                "\"strategy\": \"channel\", \"dynamic\": false }" },
 };
 
+/* False: nothing would be expected of it. */
 static bool kind_of(kind *k, const glm4v_conversion *c)
 {
     if (c->copy || c->form == GLM4V_FORM_F32 || c->form == GLM4V_FORM_BF16) {
         *k = IGNORED;
         return c->linear;
     }
-    *k = c->table                     ? INT8_TABLE
-         : c->form == GLM4V_FORM_INT4 ? INT4
-         : c->form == GLM4V_FORM_FP8  ? FP8
-                                      : INT8;
+    *k = c->form == GLM4V_FORM_INT4 ? INT4 : c->form == GLM4V_FORM_FP8 ? FP8 : INT8;
     return true;
 }
 
@@ -92,7 +82,7 @@ static char *pattern_of(const char *name)
     return text.data;
 }
 
-/* A tensor that is both embedding and head: what stays as it is, is the head, a linear to others. */
+/* A tensor that is both embedding and head stays as it is; to others the head is a linear. */
 static const char *module_name(const glm4v_conversion *c)
 {
     const char *name = c->from->name;
@@ -110,6 +100,7 @@ typedef struct {
     target *items; /* sorted by kind, then pattern; no two alike */
     uint32_t n;
     int n_kinds; /* that occur, IGNORED not counted */
+    bool tables; /* not only linears are quantized */
 } targets;
 
 static int by_kind(const void *a, const void *b)
@@ -158,6 +149,7 @@ static int make_targets(targets *t, const glm4v_conversion *conversions, uint32_
         t->items[t->n] =
             (target) { .kind = k, .pattern = pattern_of(module_name(&conversions[i])) };
         failed = !t->items[t->n].pattern;
+        t->tables |= k != IGNORED && conversions[i].table;
         t->n += !failed;
     }
     reduce_targets(t);
@@ -197,11 +189,11 @@ static void format_group(glm4v_text_out *out, const targets *t, kind k, int numb
     glm4v_text_format(out,
                       "%s\n      \"group_%d\": {\n"
                       "        \"format\": \"%s\",\n"
-                      "        \"input_activations\": %s,\n"
+                      "        \"input_activations\": null,\n"
                       "        \"output_activations\": null,\n"
                       "        \"targets\": ",
-                      number ? "," : "", number, words[k].format, words[k].input_activations);
-    if (t->n_kinds == 1 && k != INT8_TABLE)
+                      number ? "," : "", number, words[k].format);
+    if (t->n_kinds == 1 && !t->tables)
         glm4v_text_format(out, "[\n          \"Linear\"\n        ]");
     else
         format_patterns(out, t, k, "        ");
