@@ -230,22 +230,23 @@ static size_t scale_bytes(const glm4v_weight *w)
     return w->scale ? (size_t)glm4v_panel_count(w->n_out) * groups * 16 * sizeof(float) : 0;
 }
 
-/* Opened as it is stored, what was written is the model that src is when it is quantized while it
- * is loaded. Convolutions apart: those stay as stored. */
-static void compare_models(const char *quantization)
+/* What was written, opened with `reopened`, is the model that src is when it is quantized while it
+ * is loaded. Opened as it is stored (NULL) convolutions differ: they are not quantized on disk. */
+static void compare_models(const char *quantization, const char *reopened)
 {
     glm4v_model *a = NULL, *b = NULL, *plan = NULL;
     glm4v_checkpoint *names = NULL;
     glm4v_model_options options = { .device = "cpu", .quantization = quantization };
     if (convert(quantization) || glm4v_model_open(&a, src, &options, &err) ||
-        glm4v_model_open(&b, dst, &(glm4v_model_options) { .device = "cpu" }, &err) ||
+        glm4v_model_open(
+            &b, dst, &(glm4v_model_options) { .device = "cpu", .quantization = reopened }, &err) ||
         glm4v_model_examine(&plan, &names, src, &options, &err))
         file_die(err.msg, quantization);
     CHECK_EQ(a->plan.n, b->plan.n);
     int quantized = 0;
     for (uint32_t i = 0; i < plan->plan.n && i < b->plan.n; i++) {
         const glm4v_item *item = &plan->plan.items[i], *other = &b->plan.items[i];
-        if (item->kind == GLM4V_ITEM_LINEAR && item->source[0].tensor->rank == 2) {
+        if (item->kind == GLM4V_ITEM_LINEAR && (reopened || item->source[0].tensor->rank == 2)) {
             const glm4v_weight *x = a->plan.items[i].to.linear, *y = other->to.linear;
             const size_t scales = scale_bytes(x);
             if (x->form != y->form || x->bytes != y->bytes || x->zero || y->zero || y->order ||
@@ -280,12 +281,15 @@ static const char *const forms[] = { "int8",
                                      "text=int8,lm-head=int4",
                                      "embedding=int8",
                                      "vision=int8,embedding=int8,lm-head=int8",
+                                     "fp8",
+                                     "text=fp8,vision=int4,lm-head=int8",
                                      "bf16" };
 
 static void what_is_written_opens_to_the_same_model(void)
 {
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
-        compare_models(forms[i]);
+        for (int named = 0; named < 2; named++)
+            compare_models(forms[i], named ? forms[i] : NULL);
 }
 
 static void family_chatglm4v_is_converted_too(void)
@@ -295,9 +299,71 @@ static void family_chatglm4v_is_converted_too(void)
     REQUIRE(!tiny_model_make(other, sizeof other, &(tiny_model_options) { .chatglm4v = true }));
     snprintf(src, sizeof src, "%s", other);
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
-        compare_models(forms[i]);
+        for (int named = 0; named < 2; named++)
+            compare_models(forms[i], named ? forms[i] : NULL);
     tiny_model_remove(other);
     snprintf(src, sizeof src, "%s", whole);
+}
+
+/* FNV-1a over the numbers of a source as the engine reads them. */
+static uint64_t digest_of(const glm4v_source *source, const glm4v_checkpoint *c)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    size_t n = (size_t)source->rows * (size_t)source->n_in;
+    uint32_t *bits = malloc(n * sizeof *bits);
+    float *rows = malloc(n * sizeof *rows);
+    if (!rows || !bits || glm4v_source_read_f32(source, c, 0, source->rows, rows, &err))
+        file_die("cannot read", source->tensor->name);
+    memcpy(bits, rows, n * sizeof *bits);
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ bits[i]) * 0x100000001b3u;
+    free(rows);
+    free(bits);
+    return h;
+}
+
+/* Compare the quantized matrices of dst with the lines of `form`; returns how many there are. */
+static int compare_with_package(const file_text *lines, const char *form)
+{
+    glm4v_model *m = NULL;
+    glm4v_checkpoint *c = NULL;
+    int n = 0;
+    if (glm4v_model_examine(&m, &c, dst, &(glm4v_model_options) { .device = "cpu" }, &err))
+        file_die(err.msg, form);
+    for (uint32_t i = 0; i < m->plan.n; i++)
+        for (int k = 0; k < m->plan.items[i].n_sources; k++) {
+            const glm4v_source *source = &m->plan.items[i].source[k];
+            if (source->kind == GLM4V_SOURCE_PLAIN)
+                continue;
+            char line[256];
+            const char *name = source->tensor->name, *end = strstr(name, ".weight");
+            snprintf(line, sizeof line, "\n%s %.*s %016llx\n", form, (int)(end - name), name,
+                     (unsigned long long)digest_of(source, c));
+            if (!strstr(lines->data, line))
+                test_fail(__FILE__, __LINE__, "not what the package unpacks: %s", line + 1);
+            n++;
+        }
+    glm4v_model_close(&m);
+    glm4v_checkpoint_close(&c);
+    return n;
+}
+
+/* tests/golden/make_compressed.py made the lines, one a matrix. */
+static void the_package_unpacks_the_numbers_that_the_engine_reads(void)
+{
+    static const char *const of_package[] = { "int8", "int4", "fp8", "embedding=int8",
+                                              "text=int4,vision=int8,lm-head=fp8" };
+    file_text lines = file_read(SOURCE_ROOT "/tests/data", "compressed.txt");
+    int n = 0, expected = 0;
+    for (const char *p = lines.data; *p; p = strchr(p, '\n') + 1)
+        expected += *p != '#';
+    for (size_t i = 0; i < sizeof of_package / sizeof *of_package; i++) {
+        REQUIRE(!convert(of_package[i]));
+        n += compare_with_package(&lines, of_package[i]);
+        folder_remove(dst);
+    }
+    CHECK_EQ(n, expected);
+    free(lines.data);
 }
 
 static void what_is_not_quantized_keeps_its_bytes(void)
@@ -735,6 +801,7 @@ int main(void)
     TEST(a_written_embedding_equals_on_load_quantization);
     TEST(what_is_written_opens_to_the_same_model);
     TEST(family_chatglm4v_is_converted_too);
+    TEST(the_package_unpacks_the_numbers_that_the_engine_reads);
     TEST(what_is_not_quantized_keeps_its_bytes);
     TEST(narrow_inputs_stay_int8_under_int4);
     TEST(sixteen_bits_and_fp32_are_forms_too);
