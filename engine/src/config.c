@@ -7,6 +7,7 @@
 
 #include "config_keys.h"
 #include "error.h"
+#include "identify.h"
 #include "mem.h"
 
 /* ---- stop ids ---- */
@@ -51,9 +52,16 @@ static int read_family(glm4v_config *c, const json_t *root, glm4v_error *err)
     int rc = glm4v_json_string(root, CONFIG, "model_type", &type, err);
     if (rc)
         return rc;
+    const json_t *message = json_object_get(root, "error");
+    if (!type && json_is_string(message))
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          CONFIG ": is what a server answered in its place: \"%.200s\"; check the "
+                                 "access and download it again",
+                          json_string_value(message));
     if (!type)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           CONFIG ": \"model_type\" is missing; is it a model's configuration?");
+    const char *other = glm4v_identify_type(type);
     bool vision = json_is_object(json_object_get(root, "vision_config"));
     c->family = GLM4V_FAMILY_GLM4V;
     if (!strcmp(type, "glm4v") || !strcmp(type, "glm46v"))
@@ -64,9 +72,10 @@ static int read_family(glm4v_config *c, const json_t *root, glm4v_error *err)
                                  "one that sees, such as GLM-4V-9B");
     if (strcmp(type, "chatglm"))
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                          CONFIG ": \"model_type\" is \"%.60s\", expected \"glm4v\", "
-                                 "\"glm46v\" or \"chatglm\"",
-                          type);
+                          CONFIG ": \"model_type\" is \"%.60s\"%s%s, expected \"glm4v\", "
+                                 "\"glm46v\" or \"chatglm\": GLM-4.1V-9B, GLM-4.6V-Flash or "
+                                 "GLM-4V-9B",
+                          type, other ? ", " : "", other ? other : "");
     c->family = GLM4V_FAMILY_CHATGLM4V;
     return 0;
 }

@@ -13,6 +13,8 @@
 
 #include "error.h"
 #include "estimate.h"
+#include "file.h"
+#include "identify.h"
 #include "json.h"
 #include "mem.h"
 
@@ -54,6 +56,11 @@ static int read_config(builder *b, const char *dir, glm4v_error *err)
     int rc = glm4v_config_read(&b->model->config, dir, with_processor, err);
     if (rc == GLM4V_ERR_NOT_FOUND && stat(dir, &st))
         rc = glm4v_fail(err, rc, "%s: there is no such model directory", dir);
+    else if (rc == GLM4V_ERR_NOT_FOUND && !glm4v_file_exists(dir, "config.json"))
+        rc = glm4v_fail(err, rc,
+                        "config.json: is not in %.200s; is that the folder of a model, and is its "
+                        "download complete?",
+                        dir);
     return rc;
 }
 
@@ -261,7 +268,8 @@ static int examine(builder *b, const char *dir, glm4v_error *err)
         return rc;
     if (!b->options.random_weights &&
         ((rc = glm4v_quantization_config_read(&m->quantized, dir, &m->log, err)) ||
-         (rc = glm4v_checkpoint_open(&b->checkpoint, dir, err))))
+         (rc = glm4v_checkpoint_open(&b->checkpoint, dir, err)) ||
+         (rc = glm4v_identify_check(b->checkpoint, &m->config, err))))
         return rc;
     m->layers = glm4v_alloc((size_t)m->config.text.layers, sizeof *m->layers);
     m->vision.layers = glm4v_alloc((size_t)m->config.vision.layers, sizeof *m->vision.layers);

@@ -32,8 +32,9 @@ static int require(const glm4v_tokenizer *tokenizer, const glm4v_chat *chat, con
     if (glm4v_tokenizer_control(tokenizer, name) >= 0)
         return 0;
     return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                      "the tokenizer has no \"%s\", which the chat template %s needs", name,
-                      glm4v_template_name(chat->format));
+                      "the tokenizer has no \"%s\", which the chat template %s needs: it is "
+                      "another model's; take the files of this one",
+                      name, glm4v_template_name(chat->format));
 }
 
 static int require_all(const glm4v_tokenizer *tokenizer, const glm4v_chat *chat, glm4v_error *err)
@@ -60,8 +61,9 @@ static int check_id(const glm4v_tokenizer *tokenizer, const char *key, int32_t i
     if (found >= 0 && found == id)
         return 0;
     return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                      "config.json \"%s\" is %d, but the tokenizer's \"%s\" is %d", key, (int)id,
-                      name, (int)found);
+                      "config.json \"%s\" is %d, but the tokenizer's \"%s\" is %d: config.json and "
+                      "tokenizer are of two models",
+                      key, (int)id, name, (int)found);
 }
 
 static int check_ids(const glm4v_tokenizer *tokenizer, const glm4v_chat *chat,
@@ -69,9 +71,11 @@ static int check_ids(const glm4v_tokenizer *tokenizer, const glm4v_chat *chat,
 {
     int32_t size = glm4v_tokenizer_size(tokenizer);
     if (size > config->text.vocab)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          "the tokenizer has ids up to %d, but config.json \"vocab_size\" is %d",
-                          (int)size - 1, (int)config->text.vocab);
+        return glm4v_fail(
+            err, GLM4V_ERR_FORMAT,
+            "the tokenizer has ids up to %d, but config.json \"vocab_size\" is %d: it is "
+            "another model's; take the files of this one",
+            (int)size - 1, (int)config->text.vocab);
     const bool old = chat->format == GLM4V_TEMPLATE_CHATGLM4V;
     int rc = check_id(tokenizer, old ? "boi_token_id" : "image_start_token_id",
                       config->image_start_id, "<|begin_of_image|>", err);
@@ -119,7 +123,7 @@ int glm4v_chat_init(glm4v_chat *chat, const glm4v_tokenizer *tokenizer, const gl
         return glm4v_fail(
             err, GLM4V_ERR_UNSUPPORTED,
             "the tokenizer has neither \"<answer>\" (GLM-4.1V) nor \"/nothink\" (GLM-4.5 style): "
-            "no known chat template fits");
+            "no known chat template fits: it is another model's");
     int rc = require_all(tokenizer, &c, err);
     if (!rc)
         rc = check_ids(tokenizer, &c, config, err);

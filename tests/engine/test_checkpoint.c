@@ -490,6 +490,174 @@ static void damaged_and_mixed_shards_are_told_apart(void)
     RUN(cases);
 }
 
+/* ---- files of two models ---- */
+
+static void glm4v_config_on_chatglm_weights(void)
+{
+    take_from_another("model.safetensors", "model.safetensors",
+                      &(tiny_model_options) { .chatglm4v = true });
+}
+
+static void chatglm_model_with_glm4v_weights(void)
+{
+    tiny_model_remove(dir);
+    if (tiny_model_make(dir, sizeof dir, &(tiny_model_options) { .chatglm4v = true }))
+        file_die("cannot make", "a model");
+    take_from_another("model.safetensors", "model.safetensors", &(tiny_model_options) { 0 });
+}
+
+/* Weights of one tensor with the given name. */
+static void only_tensor(const char *name)
+{
+    char text[512] = { 0 };
+    uint64_t len = (uint64_t)snprintf(text + 8, sizeof text - 8,
+                                      "{\"%s\":{\"dtype\":\"BF16\",\"shape\":[2],"
+                                      "\"data_offsets\":[0,4]}}",
+                                      name);
+    memcpy(text, &len, sizeof len);
+    file_write(dir, "model.safetensors", text, 8 + (size_t)len + 4);
+}
+
+static void text_only_chatglm(void)
+{
+    only_tensor("transformer.encoder.layers.0.input_layernorm.weight");
+}
+
+static void text_only_0414(void)
+{
+    only_tensor("model.layers.0.post_self_attn_layernorm.weight");
+}
+
+static void qwen_weights(void)
+{
+    only_tensor("visual.merger.ln_q.weight");
+}
+
+static void llava_weights(void)
+{
+    only_tensor("vision_tower.vision_model.embeddings.patch_embedding.weight");
+}
+
+static void adapter_weights(void)
+{
+    only_tensor("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight");
+}
+
+static void llava_config(void)
+{
+    file_write_text(dir, "config.json", "{\"model_type\": \"llava\", \"vision_config\": {}}");
+}
+
+static void qwen_config(void)
+{
+    file_write_text(dir, "config.json", "{\"model_type\": \"qwen2_vl\", \"vision_config\": {}}");
+}
+
+static void text_config(void)
+{
+    file_write_text(dir, "config.json", "{\"model_type\": \"glm4\", \"hidden_size\": 4096}");
+}
+
+static void chatglm_text_config(void)
+{
+    file_write_text(dir, "config.json", "{\"model_type\": \"chatglm\", \"num_layers\": 40}");
+}
+
+static void config_answer(void)
+{
+    file_write_text(dir, "config.json", "{\"error\": \"Repository not found\"}");
+}
+
+static void larger_tokenizer(void)
+{
+    file_replace(dir, "config.json", "\"vocab_size\": 384", "\"vocab_size\": 340");
+}
+
+static void tokenizer_of_another(void)
+{
+    take_from_another("tokenizer.json", "tokenizer.json", &(tiny_model_options) { .glm45 = true });
+    take_from_another("tokenizer_config.json", "tokenizer_config.json",
+                      &(tiny_model_options) { .glm45 = true });
+}
+
+static void tokenizer_without_control_tokens(void)
+{
+    for (int i = 0; i < 2; i++) {
+        const char *file = i ? "tokenizer_config.json" : "tokenizer.json";
+        file_text t = file_read(dir, file);
+        const bool there = strstr(t.data, "[gMASK]");
+        free(t.data);
+        if (there)
+            file_replace(dir, file, "[gMASK]", "[gMUSK]");
+    }
+}
+
+static void no_tokenizer(void)
+{
+    drop("tokenizer.json");
+}
+
+static void files_of_two_models_are_told_by_name(void)
+{
+    static const damage_case cases[] = {
+        { "glm4v, chatglm",
+          GLM4V_ERR_FORMAT,
+          0,
+          glm4v_config_on_chatglm_weights,
+          { "model.safetensors: holds \"transformer.vision.patch_embedding.proj.weight\"",
+            "those of GLM-4V-9B", "config.json says GLM-4.1V or a relative (glm4v)" } },
+        { "chatglm, glm4v",
+          GLM4V_ERR_FORMAT,
+          0,
+          chatglm_model_with_glm4v_weights,
+          { "model.safetensors: holds \"model.visual.downsample.weight\"",
+            "those of GLM-4.1V and its relatives", "config.json says GLM-4V-9B (chatglm)" } },
+        { "ChatGLM",
+          GLM4V_ERR_FORMAT,
+          0,
+          text_only_chatglm,
+          { "a ChatGLM or GLM-4-9B without vision tower", "files of two models are mixed" } },
+        { "0414", GLM4V_ERR_FORMAT, 0, text_only_0414, { "GLM-4-0414", "no vision tower" } },
+        { "Qwen", GLM4V_ERR_FORMAT, 0, qwen_weights, { "those of Qwen-VL" } },
+        { "LLaVA", GLM4V_ERR_FORMAT, 0, llava_weights, { "those of LLaVA" } },
+        { "adapter inside", GLM4V_ERR_FORMAT, 0, adapter_weights, { "a LoRA adapter", "merge" } },
+        { "llava",
+          GLM4V_ERR_UNSUPPORTED,
+          0,
+          llava_config,
+          { "config.json: \"model_type\" is \"llava\", LLaVA", "GLM-4V-9B" } },
+        { "qwen2_vl", GLM4V_ERR_UNSUPPORTED, 0, qwen_config, { "\"qwen2_vl\", Qwen2-VL" } },
+        { "glm4", GLM4V_ERR_UNSUPPORTED, 0, text_config, { "GLM-4-0414, a text model" } },
+        { "chatglm", GLM4V_ERR_UNSUPPORTED, 0, chatglm_text_config, { "a text model" } },
+        { "an answer",
+          GLM4V_ERR_FORMAT,
+          0,
+          config_answer,
+          { "config.json: is what a server answered", "Repository not found" } },
+        { "large tokenizer",
+          GLM4V_ERR_FORMAT,
+          0,
+          larger_tokenizer,
+          { "the tokenizer has ids up to ", "\"vocab_size\" is 340", "another model's" } },
+        { "other tokenizer",
+          GLM4V_ERR_FORMAT,
+          0,
+          tokenizer_of_another,
+          { "config.json \"image_token_id\" is 334", "of two models" } },
+        { "no [gMASK]",
+          GLM4V_ERR_UNSUPPORTED,
+          0,
+          tokenizer_without_control_tokens,
+          { "the tokenizer has no \"[gMASK]\"", "another model's" } },
+        { "no tokenizer",
+          GLM4V_ERR_NOT_FOUND,
+          0,
+          no_tokenizer,
+          { "neither tokenizer.json nor tokenizer.model is there" } },
+    };
+    RUN(cases);
+}
+
 int main(void)
 {
     size_t live = glm4v_mem_live();
@@ -497,6 +665,7 @@ int main(void)
     TEST(what_stands_in_for_a_file_is_recognized);
     TEST(other_formats_are_named_with_a_way_out);
     TEST(damaged_and_mixed_shards_are_told_apart);
+    TEST(files_of_two_models_are_told_by_name);
     if (glm4v_mem_live() != live)
         printf("Bail out! %zu bytes are still allocated\n", glm4v_mem_live() - live);
     return test_end();
