@@ -17,6 +17,7 @@
 #ifndef GLM4V_KERNELS_CONVERT_H
 #define GLM4V_KERNELS_CONVERT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -48,6 +49,11 @@ void glm4v_convert_ops_init(glm4v_convert_ops *ops, unsigned cpu);
  * rounded. max is 0 where the row counts as zero and where the scale is NaN. */
 float glm4v_row_scale(float *max, const float *x, size_t n);
 int glm4v_round_int8(float x, float max);
+
+/* Whether any of n codes is NaN; whether none of n numbers is NaN or infinite. Loops that the
+ * compiler turns into vectors of the least level. */
+bool glm4v_has_nan_e4m3(const uint8_t *e4m3, size_t n);
+bool glm4v_all_finite(const float *x, size_t n);
 
 /* One value; for the C forms, and where few are needed. */
 uint8_t glm4v_f32_to_e4m3(float x);

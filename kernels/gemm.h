@@ -231,11 +231,16 @@ decl_pack_quant(glm4v_pack_int8_c);
 decl_pack_quant(glm4v_pack_int8_avx2);
 decl_pack_quant(glm4v_pack_int4_c);
 decl_pack_quant(glm4v_pack_int4_avx2);
+decl_pack_quant(glm4v_pack_int4_avx512);
 decl_pack_quant(glm4v_pack_fp8_c);
 decl_pack_quant(glm4v_pack_fp8_avx2);
 decl_pack_codes(glm4v_pack_codes_int8_c);
 decl_pack_codes(glm4v_pack_codes_int4_c);
 decl_pack_codes(glm4v_pack_codes_fp8_c);
 decl_pack_words(glm4v_pack_words_int4_c);
+decl_pack_codes(glm4v_pack_codes_int8_avx2);
+decl_pack_codes(glm4v_pack_codes_int4_avx2);
+decl_pack_codes(glm4v_pack_codes_fp8_avx2);
+decl_pack_words(glm4v_pack_words_int4_avx2);
 
 #endif

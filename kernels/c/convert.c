@@ -72,6 +72,22 @@ float glm4v_e4m3_to_f32(uint8_t e)
     return sign * (rest < 8 ? (float)rest * 0x1p-9f : float_of(0x3c000000 + (rest << 20)));
 }
 
+bool glm4v_has_nan_e4m3(const uint8_t *e4m3, size_t n)
+{
+    uint8_t any = 0;
+    for (size_t i = 0; i < n; i++)
+        any |= (e4m3[i] & 0x7f) == 0x7f;
+    return any;
+}
+
+bool glm4v_all_finite(const float *x, size_t n)
+{
+    uint32_t any = 0;
+    for (size_t i = 0; i < n; i++)
+        any |= (bits_of(x[i]) & 0x7f800000) == 0x7f800000;
+    return !any;
+}
+
 void glm4v_f32_to_bf16_c(uint16_t *y, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)

@@ -223,6 +223,10 @@ void glm4v_gemm_ops_init(glm4v_gemm_ops *ops, unsigned cpu)
     ops->pack_int8 = glm4v_pack_int8_avx2;
     ops->pack_int4 = glm4v_pack_int4_avx2;
     ops->pack_fp8 = glm4v_pack_fp8_avx2;
+    ops->pack_codes_int8 = glm4v_pack_codes_int8_avx2;
+    ops->pack_codes_int4 = glm4v_pack_codes_int4_avx2;
+    ops->pack_codes_fp8 = glm4v_pack_codes_fp8_avx2;
+    ops->pack_words_int4 = glm4v_pack_words_int4_avx2;
 #endif
 #ifdef HAVE_AVX512
     if (!(cpu & GLM4V_CPU_AVX512))
@@ -230,6 +234,7 @@ void glm4v_gemm_ops_init(glm4v_gemm_ops *ops, unsigned cpu)
     ops->f32 = glm4v_gemm_f32_avx512;
     ops->bf16 = glm4v_gemm_bf16_avx512;
     ops->fp8 = glm4v_gemm_fp8_avx512;
+    ops->pack_int4 = glm4v_pack_int4_avx512;
 #endif
 #ifdef HAVE_VNNI
     if (cpu & GLM4V_CPU_VNNI) {

@@ -88,4 +88,27 @@ static inline void transpose_store(uint8_t *out, const __m256i v[8])
         _mm256_storeu_si256((__m256i *)(out + 64 * i), t[i]);
 }
 
+/* 32 inputs of 8 outputs into a panel: as int8, and then the two pairs of 4 outputs apart. */
+static inline void transpose_store_fp8(uint8_t *panel, const __m256i v[8])
+{
+    const __m256i pairs = _mm256_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, 0,
+                                           1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+    __m256i t[8];
+    transpose8(t, v);
+    for (int i = 0; i < 8; i++)
+        _mm256_storeu_si256((__m256i *)(panel + 64 * i), _mm256_shuffle_epi8(t[i], pairs));
+}
+
+/* 64 bytes, each 0 to 15, as 32: byte 8b + i in the low nibble of byte 4b + i, 8b + 4 + i in its
+ * high nibble. */
+static inline __m256i join_nibbles(__m256i first, __m256i second)
+{
+    __m256 a = _mm256_castsi256_ps(first), b = _mm256_castsi256_ps(second);
+    __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88)),
+            odd = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd));
+    __m256i both = _mm256_or_si256(
+        even, _mm256_slli_epi16(odd, 4)); /* no byte is above 15: nothing crosses over */
+    return _mm256_permute4x64_epi64(both, 0xd8);
+}
+
 #endif

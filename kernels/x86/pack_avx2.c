@@ -137,12 +137,7 @@ static inline __m256i nibbles(const float *w, float inverse)
         packed = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
         bytes[h] = _mm256_add_epi8(packed, _mm256_set1_epi8(8));
     }
-    __m256 a = _mm256_castsi256_ps(bytes[0]), b = _mm256_castsi256_ps(bytes[1]);
-    __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88)),
-            odd = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd));
-    __m256i both = _mm256_or_si256(
-        even, _mm256_slli_epi16(odd, 4)); /* no byte is above 15: nothing crosses over */
-    return _mm256_permute4x64_epi64(both, 0xd8);
+    return join_nibbles(bytes[0], bytes[1]);
 }
 
 static void pack_int4_group(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n)
@@ -175,17 +170,6 @@ void glm4v_pack_int4_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_
                         n);
 }
 
-/* 32 inputs of 8 outputs into a panel: as int8, and then the two pairs of 4 outputs apart. */
-static inline void store_fp8(uint8_t *panel, const __m256i v[8])
-{
-    const __m256i pairs = _mm256_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, 0,
-                                           1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
-    __m256i t[8];
-    transpose8(t, v);
-    for (int i = 0; i < 8; i++)
-        _mm256_storeu_si256((__m256i *)(panel + 64 * i), _mm256_shuffle_epi8(t[i], pairs));
-}
-
 void glm4v_pack_fp8_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
                          int32_t K)
 {
@@ -204,7 +188,7 @@ void glm4v_pack_fp8_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t
                 v[i] = top > 0 ? round_to_e4m3(w + (half + i) * ldw + k, _mm256_set1_ps(448 / top))
                                : _mm256_setzero_si256();
             }
-            store_fp8(panel + (size_t)k * GLM4V_PANEL + half * 4, v);
+            transpose_store_fp8(panel + (size_t)k * GLM4V_PANEL + half * 4, v);
         }
     }
     panel += (size_t)whole * GLM4V_PANEL;

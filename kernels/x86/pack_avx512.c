@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* int4 weights into panels, AVX-512: a group of 128 inputs stays in eight registers while its eight
+ * scales are tried. The same sums in the same order as the C form, and so the same choice. */
+#include "avx2.h"
+#include "avx512.h"
+#include "quant_avx2.h"
+
+enum { VECTORS = GLM4V_GROUP / 16 };
+
+/* w / scale as whole floats in [-8, 7]. */
+ALWAYS_INLINE __m512 round_to_int4(__m512 w, __m512 inverse)
+{
+    __m512 q = _mm512_roundscale_ps(_mm512_mul_ps(w, inverse), 8);
+    return _mm512_min_ps(_mm512_set1_ps(7), _mm512_max_ps(_mm512_set1_ps(-8), q));
+}
+
+/* ((0+4)+(2+6)) + ((1+5)+(3+7)), of lanes added eight apart. */
+ALWAYS_INLINE float fold(__m512 v)
+{
+    return sum_lanes(_mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)));
+}
+
+ALWAYS_INLINE float group_error(const __m512 *w, float scale, float inverse)
+{
+    const __m512 s = _mm512_set1_ps(scale), inv = _mm512_set1_ps(inverse);
+    __m512 sum = _mm512_setzero_ps();
+    UNROLL for (int i = 0; i < VECTORS; i++)
+    {
+        __m512 e = _mm512_sub_ps(w[i], _mm512_mul_ps(s, round_to_int4(w[i], inv)));
+        sum = _mm512_add_ps(sum, _mm512_mul_ps(e, e));
+    }
+    return fold(sum);
+}
+
+ALWAYS_INLINE float best_scale(const __m512 *w, float max, float *inverse)
+{
+    static const float divisor[] = GLM4V_INT4_DIVISORS;
+    float scale = 0, least = INFINITY;
+    UNROLL for (size_t i = 0; i < sizeof divisor / sizeof *divisor; i++)
+    {
+        float s = max / divisor[i], inv = divisor[i] / max;
+        float error = group_error(w, s, inv);
+        if (i == 0 || error < least) {
+            least = error;
+            scale = s;
+            *inverse = inv;
+        }
+    }
+    return scale;
+}
+
+/* The group's codes 0 to 15, in order. */
+ALWAYS_INLINE void codes(uint8_t *q, const __m512 *w, float inverse)
+{
+    const __m512 inv = _mm512_set1_ps(inverse);
+    UNROLL for (int i = 0; i < VECTORS; i++)
+    {
+        __m512i v = _mm512_cvtps_epi32(round_to_int4(w[i], inv));
+        v = _mm512_add_epi32(v, _mm512_set1_epi32(8));
+        _mm_store_si128((__m128i *)(q + 16 * i), _mm512_cvtepi32_epi8(v));
+    }
+}
+
+static void pack_group(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n)
+{
+    _Alignas(64) uint8_t q[GLM4V_PANEL][GLM4V_GROUP];
+    for (int i = 0; i < GLM4V_PANEL; i++) {
+        float max = 0, inverse = 0;
+        scale[i] = i < n ? row_scale(&max, w + i * ldw, GLM4V_GROUP) : 0;
+        if (max > 0) {
+            __m512 v[VECTORS];
+            UNROLL for (int k = 0; k < VECTORS; k++) v[k] = _mm512_loadu_ps(w + i * ldw + 16 * k);
+            scale[i] = best_scale(v, max, &inverse);
+            codes(q[i], v, inverse);
+        } else {
+            memset(q[i], 8, sizeof q[i]);
+        }
+    }
+    glm4v_pack_codes_int4_avx2(panel, q[0], GLM4V_GROUP, GLM4V_PANEL, GLM4V_GROUP);
+}
+
+void glm4v_pack_int4_avx512(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
+                            int32_t K)
+{
+    for (int32_t k = 0; k < K; k += GLM4V_GROUP)
+        pack_group(panel + (size_t)k * 8, scale + k / GLM4V_GROUP * GLM4V_PANEL, w + k, ldw, n);
+}
