@@ -167,15 +167,6 @@ int glm4v_cpu_weight_fill(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_
     return 0;
 }
 
-/* e4m3's NaN, of which panels hold none. */
-static bool has_nan(const uint8_t *q, size_t n)
-{
-    unsigned any = 0;
-    for (size_t i = 0; i < n; i++)
-        any |= (q[i] & 0x7f) == 0x7f;
-    return any;
-}
-
 /* The codes of one panel; w's form is INT8, INT4 or FP8. */
 static void fill_panel(const glm4v_gemm_ops *ops, const glm4v_weight *w, const panel *p,
                        int32_t groups, const glm4v_codes *codes)
@@ -204,7 +195,7 @@ int glm4v_cpu_weight_fill_codes(glm4v_backend *b, glm4v_weight *w, int32_t row, 
     if (!may_fill(&s, w, row, n) || !s.groups || !codes->scale || (codes->zero && !w->zero) ||
         (codes->words ? w->form != GLM4V_FORM_INT4 : !codes->q))
         return GLM4V_ERR_INVALID;
-    if (w->form == GLM4V_FORM_FP8 && has_nan(codes->q, (size_t)n * (size_t)w->n_in))
+    if (w->form == GLM4V_FORM_FP8 && glm4v_has_nan_e4m3(codes->q, (size_t)n * (size_t)w->n_in))
         return GLM4V_ERR_INVALID;
     for (int32_t i = 0; i < n; i += GLM4V_PANEL) {
         const panel p = panel_at(w, &s, row, n, i);

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "convert.h"
 #include "error.h"
 #include "mem.h"
 #include "model.h"
@@ -215,13 +216,7 @@ static void turn_rows(float *rows, int32_t n, int32_t n_in, int32_t pixels, floa
 
 size_t glm4v_first_not_finite(const float *x, size_t n)
 {
-    uint32_t any = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        any |= (bits & 0x7f800000) == 0x7f800000;
-    }
-    if (!any)
+    if (glm4v_all_finite(x, n))
         return n;
     size_t i = 0;
     while (isfinite(x[i]))

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "convert.h"
 #include "error.h"
 #include "json.h"
 #include "mem.h"
@@ -496,7 +497,8 @@ static void widen(float *to, const unsigned char *from, glm4v_dtype dtype, size_
     break
         switch (dtype) {
         case GLM4V_DTYPE_BF16:
-            EACH(from_bits((uint32_t)raw.u16[i] << 16));
+            glm4v_bf16_to_f32_c(y, raw.u16, m);
+            break;
         case GLM4V_DTYPE_F16:
             EACH(from_f16(raw.u16[i]));
         case GLM4V_DTYPE_I8:

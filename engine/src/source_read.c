@@ -63,9 +63,7 @@ static int read_bytes(const job *j)
     const size_t width = (size_t)s->n_in, n = (size_t)j->n * width;
     int rc = glm4v_checkpoint_read(j->checkpoint, s->tensor, (uint64_t)j->row * width, j->to->q, n,
                                    j->err);
-    bool nan = false;
-    for (size_t i = 0; !rc && s->floating && i < n; i++)
-        nan |= (j->to->q[i] & 0x7f) == 0x7f;
+    const bool nan = !rc && s->floating && glm4v_has_nan_e4m3(j->to->q, n);
     return nan ? glm4v_fail(j->err, GLM4V_ERR_FORMAT, "\"%s\" holds NaN; the file is damaged",
                             s->tensor->name)
                : rc;
