@@ -2,14 +2,28 @@
 /* Names and shapes of every tensor of family chatglm4v. q, k and v lie in one tensor, so do gate
  * and up of the text MLP; those of the adapter lie apart, and its up has the name that the text
  * model's pair has. Source: section 2 of the family's facts (docs/model.md). */
+#include "error.h"
 #include "model.h"
 #include "weights_list.h"
 
 #define ROOT "transformer."
 #define TEXT ROOT "encoder."
 #define VISION ROOT "vision."
+#define QKV_BIAS "self_attention.query_key_value.bias"
 
 /* ---- text model ---- */
+
+/* The file has no bias by default: one that lost the key would load, and say something else. */
+static int check_qkv_bias(const glm4v_lister *l, const glm4v_module *mod)
+{
+    if (l->model->config.text.qkv_bias || !glm4v_list_has(l, mod, QKV_BIAS))
+        return 0;
+    return glm4v_fail(
+        l->err, GLM4V_ERR_FORMAT,
+        "config.json: \"add_qkv_bias\" is not true, but the weights have layers.%d." QKV_BIAS
+        ": config.json is damaged or of another model; download it again",
+        mod->layer);
+}
 
 static int add_text_layer(glm4v_lister *l, const glm4v_module *mod, glm4v_text_layer *to)
 {
@@ -19,8 +33,8 @@ static int add_text_layer(glm4v_lister *l, const glm4v_module *mod, glm4v_text_l
     if ((rc = glm4v_list_vector(l, mod, &to->input_norm, "input_layernorm.weight", t->hidden, 1)) ||
         (rc = glm4v_list_linear(l, mod, &to->qkv, "self_attention.query_key_value.weight", qkv,
                                 t->hidden)) ||
-        (t->qkv_bias && (rc = glm4v_list_vector(l, mod, &to->qkv_bias,
-                                                "self_attention.query_key_value.bias", qkv, 0))) ||
+        (rc = check_qkv_bias(l, mod)) ||
+        (t->qkv_bias && (rc = glm4v_list_vector(l, mod, &to->qkv_bias, QKV_BIAS, qkv, 0))) ||
         (rc = glm4v_list_linear(l, mod, &to->o, "self_attention.dense.weight", t->hidden, q)) ||
         (rc = glm4v_list_vector(l, mod, &to->mlp_norm, "post_attention_layernorm.weight", t->hidden,
                                 1)) ||

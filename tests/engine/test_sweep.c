@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Exhaustive: every length that a header can be cut to, and every bit of it turned over, gives an
- * error or the same model. Two runs by argument, so that they share the cores: `weights` and
- * `text`. */
+ * error or the same model. Three runs by argument, so that they share the cores: `weights`, `text`
+ * and `others` (the second family, and quantized checkpoints: one bit of each byte, every seventh
+ * length; all with GLM4V_DEEP=1). */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <unistd.h>
 
 #include "files.h"
+#include "gemm.h"
 #include "mem.h"
 #include "model.h"
 #include "test.h"
@@ -14,28 +16,47 @@
 
 static char dir[512];
 static glm4v_error err;
+static bool
+    sparse; /* one bit of each byte is turned over, another one in the next; fewer lengths */
 
 typedef struct {
     int errors, same;
 } tally;
 
+static uint64_t hash(uint64_t h, const void *data, uint64_t n)
+{
+    const unsigned char *p = data;
+    for (uint64_t k = 0; k < n; k++)
+        h = (h ^ p[k]) * 0x100000001b3u;
+    return h;
+}
+
+static uint64_t hash_linear(uint64_t h, const glm4v_weight *w)
+{
+    int32_t groups = w->form == GLM4V_FORM_INT4 || w->blocks ? glm4v_group_count(w->n_in) : 1;
+    uint64_t scales = w->scale ? (uint64_t)glm4v_panel_count(w->n_out) * GLM4V_PANEL *
+                                     (uint64_t)groups * sizeof *w->scale
+                               : 0;
+    return hash(hash(h, w->data, w->bytes - scales), w->scale, scales);
+}
+
+static uint64_t hash_table(uint64_t h, const glm4v_table *t)
+{
+    uint64_t scales = t->scale ? (uint64_t)t->n_rows * sizeof *t->scale : 0;
+    return hash(hash(h, t->data, t->bytes - scales), t->scale, scales);
+}
+
 /* The numbers that decide what is computed, by a walk over everything loaded in its fp32 or packed
- * form. */
+ * form. No model here has zero points or an order of inputs. */
 static uint64_t fingerprint(const glm4v_model *m)
 {
     uint64_t h = 0xcbf29ce484222325u;
     for (uint32_t i = 0; i < m->plan.n; i++) {
         const glm4v_item *item = &m->plan.items[i];
-        const unsigned char *p = item->kind == GLM4V_ITEM_LINEAR ? item->to.linear->data
-                                 : item->kind == GLM4V_ITEM_TABLE
-                                     ? item->to.table->data
-                                     : (const unsigned char *)*item->to.vector;
-        uint64_t n = item->kind == GLM4V_ITEM_LINEAR ? item->to.linear->bytes
-                     : item->kind == GLM4V_ITEM_TABLE
-                         ? item->to.table->bytes
-                         : (uint64_t)item->n_out * (uint64_t)item->n_in * 4;
-        for (uint64_t k = 0; k < n; k++)
-            h = (h ^ p[k]) * 0x100000001b3u;
+        h = item->kind == GLM4V_ITEM_LINEAR ? hash_linear(h, item->to.linear)
+            : item->kind == GLM4V_ITEM_TABLE
+                ? hash_table(h, item->to.table)
+                : hash(h, *item->to.vector, (uint64_t)item->n_out * (uint64_t)item->n_in * 4);
     }
     return h;
 }
@@ -92,7 +113,8 @@ static void sweep_lengths(const char *name, size_t end, size_t whole_len)
     uint64_t whole = load();
     REQUIRE(whole);
     file_text text = file_read(dir, name);
-    for (size_t len = 0; len < whole_len; len += len < end ? 1 : 1 + len / 16) {
+    const size_t step = sparse ? 7 : 1;
+    for (size_t len = 0; len < whole_len; len += len < end ? step : 1 + len / 16) {
         file_write(dir, name, text.data, len);
         look(&t, whole, name, len);
     }
@@ -112,6 +134,8 @@ static void sweep_bits(const char *name, size_t end, bool (*judge)(char *data, s
     REQUIRE(fd >= 0);
     for (size_t at = 0; at < end; at++)
         for (int bit = 0; bit < 8; bit++) {
+            if (sparse && bit != (int)(at % 8))
+                continue;
             text.data[at] = (char)(text.data[at] ^ 1 << bit);
             if (judge(text.data, text.len)) {
                 CHECK_EQ(pwrite(fd, text.data + at, 1, (off_t)at), 1);
@@ -211,6 +235,12 @@ static void a_turned_bit_in_the_configuration_never_changes_the_weights(void)
     size_t len = t.len;
     free(t.data);
     sweep_bits("config.json", len, config_may_be_good);
+}
+
+static void a_turned_bit_of_a_quantized_model_is_an_error_or_the_same_model(void)
+{
+    a_turned_bit_in_the_header_is_an_error_or_the_same_model();
+    a_turned_bit_in_the_configuration_never_changes_the_weights();
 }
 
 /* ---- text files around the weights ---- */
@@ -319,28 +349,52 @@ static void a_cut_tokenizer_is_an_error(void)
     sweep_text("tokenizer.json", false);
 }
 
-static void in_model(const tiny_model_options *options, const char *name, void (*fn)(void))
+/* Run fn on a fresh model in dir, quantized on the disk where a form is named. */
+static void in_model(const tiny_model_options *options, const char *quantization, const char *name,
+                     void (*fn)(void))
 {
     if (tiny_model_make(dir, sizeof dir, options))
         file_die("cannot make", "the tiny model");
+    if (quantization) {
+        char plain[512];
+        const glm4v_quantize_options how = { .quantization = quantization, .n_threads = 1 };
+        if (tiny_model_mkdtemp(plain, sizeof plain) || rmdir(plain) || rename(dir, plain) ||
+            glm4v_quantize(plain, dir, &how, &err))
+            file_die("cannot quantize", dir);
+        tiny_model_remove(plain);
+    }
     size_t live = glm4v_mem_live();
     test_run(name, fn);
     if (glm4v_mem_live() != live)
         printf("Bail out! %zu bytes are still allocated\n", glm4v_mem_live() - live);
     tiny_model_remove(dir);
 }
-#define IN(options, fn) in_model(options, #fn, fn)
+#define IN(options, fn) in_model(options, NULL, #fn, fn)
+#define IN_QUANTIZED(options, quantization, fn) in_model(options, quantization, #fn, fn)
 
 int main(int argc, char **argv)
 {
     const tiny_model_options single = { .weights_only = true },
                              sharded = { .weights_only = true, .shards = 2 };
     const tiny_model_options tiktoken = { .tiktoken = true };
+    const tiny_model_options chatglm4v = { .weights_only = true, .chatglm4v = true };
     if (argc > 1 && !strcmp(argv[1], "weights")) {
         IN(&single, a_cut_weight_file_is_an_error);
         IN(&single, a_turned_bit_in_the_header_is_an_error_or_the_same_model);
         IN(&sharded, a_cut_index_is_an_error);
         IN(&sharded, a_turned_bit_in_the_index_is_an_error_or_the_same_model);
+    } else if (argc > 1 && !strcmp(argv[1], "others")) {
+        sparse = !getenv("GLM4V_DEEP");
+        IN(&chatglm4v, a_cut_weight_file_is_an_error);
+        IN(&chatglm4v, a_turned_bit_in_the_header_is_an_error_or_the_same_model);
+        IN(&chatglm4v, a_cut_configuration_is_an_error);
+        IN(&chatglm4v, a_turned_bit_in_the_configuration_never_changes_the_weights);
+        IN_QUANTIZED(&single, "text=int4,vision=int8", a_cut_weight_file_is_an_error);
+        IN_QUANTIZED(&single, "text=int4,vision=int8", a_cut_configuration_is_an_error);
+        IN_QUANTIZED(&single, "text=int4,vision=int8",
+                     a_turned_bit_of_a_quantized_model_is_an_error_or_the_same_model);
+        IN_QUANTIZED(&chatglm4v, "fp8",
+                     a_turned_bit_of_a_quantized_model_is_an_error_or_the_same_model);
     } else {
         IN(&single, a_cut_configuration_is_an_error);
         IN(&single, a_turned_bit_in_the_configuration_never_changes_the_weights);
