@@ -15,12 +15,16 @@
 
 const size_t fuzz_json_at = 1;
 
-static const char *const names[] = { "config.json", "generation_config.json",
-                                     "preprocessor_config.json", "video_preprocessor_config.json",
+static const char *const names[] = { "config.json",
+                                     "generation_config.json",
+                                     "preprocessor_config.json",
+                                     "video_preprocessor_config.json",
+                                     "config.json",
                                      "config.json" };
-enum { N_FILES = sizeof names / sizeof *names };
+/* 4 and 5: config.json in the other layout, and of the other family */
+enum { N_FILES = sizeof names / sizeof *names, FLAT = 4, CHATGLM4V = 5 };
 static char dir[512];
-static file_text texts[N_FILES]; /* the valid ones; config.json in both layouts */
+static file_text texts[N_FILES]; /* the valid ones */
 static json_base bases[N_FILES];
 
 static void remove_dir(void)
@@ -35,12 +39,15 @@ static void start(void)
     glm4v_config config;
     FUZZ_CHECK(!tiny_model_write(dir, &(tiny_model_options) { .flat_config = true }));
     FUZZ_CHECK(!glm4v_config_read(&config, dir, true, NULL));
-    texts[N_FILES - 1] = file_read(dir, "config.json");
+    texts[FLAT] = file_read(dir, "config.json");
+    FUZZ_CHECK(!tiny_model_write(dir, &(tiny_model_options) { .chatglm4v = true }));
+    FUZZ_CHECK(!glm4v_config_read(&config, dir, true, NULL));
+    texts[CHATGLM4V] = file_read(dir, "config.json");
     FUZZ_CHECK(!tiny_model_write(dir, NULL));
     file_write_text(dir, "generation_config.json",
                     "{\"eos_token_id\": [1, 2, 320], \"temperature\": 0.8}");
     for (int i = 0; i < N_FILES; i++) {
-        if (i < N_FILES - 1)
+        if (i < FLAT)
             texts[i] = file_read(dir, names[i]);
         json_base_init(&bases[i], texts[i].data, texts[i].len);
     }
@@ -124,8 +131,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     file_write(dir, names[which], text, len);
     free(text);
     int rc = glm4v_config_read(&config, dir, true, &err);
-    file_write(dir, names[which], texts[which == N_FILES - 1 ? 0 : which].data,
-               texts[which == N_FILES - 1 ? 0 : which].len);
+    which = which < FLAT ? which : 0;
+    file_write(dir, names[which], texts[which].data, texts[which].len);
     if (rc == 0) {
         check_config(&config);
         check_plan(&config);

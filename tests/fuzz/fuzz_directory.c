@@ -33,11 +33,18 @@ typedef struct {
     size_t n;
 } model_dir;
 
-static const tiny_model_options variants[] = {
-    { 0 },
-    { .flat_config = true, .short_prefix = true, .shards = 2 },
-    { .glm45 = true, .split_gate_up = true, .tied = true, .dtype = TINY_F16 },
-    { .tiktoken = true, .dtype = TINY_F32 },
+/* How a model is written, and quantized on the disk if it is. */
+static const struct {
+    tiny_model_options tiny;
+    const char *quantization;
+} variants[] = {
+    { { 0 }, NULL },
+    { { .flat_config = true, .short_prefix = true, .shards = 2 }, NULL },
+    { { .glm45 = true, .split_gate_up = true, .tied = true, .dtype = TINY_F16 }, NULL },
+    { { .tiktoken = true, .dtype = TINY_F32 }, NULL },
+    { { .chatglm4v = true }, NULL },
+    { { .split_gate_up = true }, "text=int4,vision=int8" },
+    { { .chatglm4v = true, .shards = 2 }, "text=fp8,embedding=int8,lm-head=int8" },
 };
 enum { N_VARIANTS = sizeof variants / sizeof *variants };
 static model_dir models[N_VARIANTS];
@@ -81,10 +88,24 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const model_file *)a)->name, ((const model_file *)b)->name);
 }
 
-static void make_model(model_dir *m, const tiny_model_options *options)
+/* Take the place of the model in dir by its quantized form. */
+static void quantize(const char *dir, const char *quantization)
 {
-    FUZZ_CHECK(!tiny_model_make(m->good, sizeof m->good, options) &&
+    char plain[512];
+    glm4v_error err;
+    FUZZ_CHECK(!tiny_model_mkdtemp(plain, sizeof plain));
+    FUZZ_CHECK(!rmdir(plain) && !rename(dir, plain));
+    const glm4v_quantize_options options = { .quantization = quantization, .n_threads = 1 };
+    FUZZ_CHECK(!glm4v_quantize(plain, dir, &options, &err));
+    tiny_model_remove(plain);
+}
+
+static void make_model(model_dir *m, int variant)
+{
+    FUZZ_CHECK(!tiny_model_make(m->good, sizeof m->good, &variants[variant].tiny) &&
                !tiny_model_mkdtemp(m->dir, sizeof m->dir));
+    if (variants[variant].quantization)
+        quantize(m->good, variants[variant].quantization);
     DIR *d = opendir(m->good);
     FUZZ_CHECK(d);
     for (struct dirent *e; (e = readdir(d));)
@@ -249,7 +270,7 @@ static void start(void)
 {
     atexit(remove_models);
     for (uint8_t i = 0; i < N_VARIANTS; i++) {
-        make_model(&models[i], &variants[i]);
+        make_model(&models[i], i);
         FUZZ_CHECK(!open_and_describe(&models[i], i)); /* or nothing below could fail */
     }
 }
