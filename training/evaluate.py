@@ -113,9 +113,10 @@ class Engine:
 
     def answer(self, seen, prompt):
         seen = seen if isinstance(seen, dict) else self.see(seen)
-        usual = [text[lang] for text in QUESTIONS.values() for lang in ("en", "zh")]
+        captions = list(words.DESCRIBE.values())        # of all pictures; the other questions, of made ones
+        others = [text for name, texts in QUESTIONS.items() if name != "caption" for text in texts.values()]
         if prompt not in seen["answers"]:
-            self.ask(seen, usual if prompt in usual else [prompt])
+            self.ask(seen, next((group for group in (captions, others) if prompt in group), [prompt]))
         return seen["answers"][prompt]
 
 
