@@ -248,11 +248,10 @@ static int see_all(calibrator *c, int side)
     return rc;
 }
 
-/* Tokens of sequence i that are in the cache when the first one of its picture was run before. */
+/* Tokens of sequence i that are in the cache after the one before it, of the same picture. */
 static uint32_t known(const calibrator *c, uint32_t i)
 {
-    const glm4v_rehearsal *first = &c->list[i - i % c->n_prompts];
-    return first == &c->list[i] ? 0 : glm4v_rehearsal_common(first, &c->list[i]);
+    return i % c->n_prompts ? glm4v_rehearsal_common(&c->list[i - 1], &c->list[i]) : 0;
 }
 
 static int answer_all(calibrator *c)
