@@ -191,11 +191,14 @@ static int read_lock(const glm4v_publication *p, char *name, size_t size, glm4v_
 {
     char text[512] = "", prefix[MAX_BASE + 32];
     const size_t magic = sizeof LOCK_MAGIC - 1;
+    struct stat st;
+    *name = 0;
+    if (!fstat(p->lock, &st) && !st.st_size) /* made just now */
+        return 0;
     ssize_t n = pread(p->lock, text, sizeof text - 1, 0);
     if (n < 0)
         return glm4v_fail_errno(err, errno, "%.200s: cannot be read in %.200s", p->lock_name,
                                 p->path);
-    *name = 0;
     if (memcmp(text, LOCK_MAGIC, (size_t)n < magic ? (size_t)n : magic))
         return glm4v_fail(err, GLM4V_ERR_INVALID,
                           "%.200s in %.200s is no lock file of this program; remove it",

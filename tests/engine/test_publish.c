@@ -20,10 +20,11 @@
 #include "test.h"
 #include "tiny_model.h"
 
-typedef enum { LOCK, CREATE, WRITE, SYNC, MKDIR, RENAME, UNLINK, CLOSE, N_CALLS } call;
+typedef enum { LOCK, CREATE, WRITE, SYNC, MKDIR, RENAME, UNLINK, CLOSE, READ, N_CALLS } call;
 
-static const char *const call_names[N_CALLS] = { "flock",   "openat",   "pwrite",   "fsync",
-                                                 "mkdirat", "renameat", "unlinkat", "close" };
+static const char *const call_names[N_CALLS] = { "flock",    "openat",  "pwrite",
+                                                 "fsync",    "mkdirat", "renameat",
+                                                 "unlinkat", "close",   "pread" };
 
 /* What the process did to the disk, in order. */
 typedef struct {
@@ -50,19 +51,25 @@ static void shim_reset(void)
     memset(&shim, 0, sizeof shim);
 }
 
-/* Note the call. True: it is to fail. */
-static bool enter(call what, const char *name)
+/* Count the call. True: it is to fail. */
+static bool fails(call what)
 {
     int n = ++shim.count[what];
+    if (!shim.at || shim.which != what || (n != shim.at && (!shim.from_then_on || n < shim.at)))
+        return false;
+    errno = shim.error;
+    return true;
+}
+
+/* The same for a call that changes the disk: noted, in order. */
+static bool enter(call what, const char *name)
+{
     if (shim.total < MAX_EVENTS) {
         shim.events[shim.total].what = what;
         snprintf(shim.events[shim.total].name, sizeof shim.events[0].name, "%s", name);
     }
     shim.total++;
-    if (!shim.at || shim.which != what || (n != shim.at && (!shim.from_then_on || n < shim.at)))
-        return false;
-    errno = shim.error;
-    return true;
+    return fails(what);
 }
 
 static void leave(void)
@@ -128,6 +135,16 @@ WRAP_OPEN(open64)
     }
 WRAP_PWRITE(pwrite)
 WRAP_PWRITE(pwrite64)
+
+#define WRAP_PREAD(name)                                                                           \
+    ssize_t __real_##name(int fd, void *data, size_t n, off_t offset);                             \
+    ssize_t __wrap_##name(int fd, void *data, size_t n, off_t offset);                             \
+    ssize_t __wrap_##name(int fd, void *data, size_t n, off_t offset)                              \
+    {                                                                                              \
+        return fails(READ) ? -1 : __real_##name(fd, data, n, offset);                              \
+    }
+WRAP_PREAD(pread)
+WRAP_PREAD(pread64)
 
 /* The order is what counts: the disk is not waited for. */
 int __wrap_fsync(int fd);
@@ -401,10 +418,10 @@ static void sweep(call which, int error, bool from_then_on)
 static void any_call_may_fail(void)
 {
     static const int errors[] = { ENOSPC, EROFS, EDQUOT, EIO, EACCES };
-    static const call kinds[] = { CREATE, WRITE, SYNC, MKDIR, RENAME };
+    static const call kinds[] = { CREATE, WRITE, SYNC, MKDIR, RENAME, READ };
     for (size_t e = 0; e < sizeof errors / sizeof *errors; e++)
         for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
-            if (e == 0 || kinds[k] != WRITE) /* there are many */
+            if (e == 0 || (kinds[k] != WRITE && kinds[k] != READ)) /* there are many */
                 sweep(kinds[k], errors[e], false);
     sweep(SYNC, EIO, true);
     sweep(CREATE, EMFILE, true);
