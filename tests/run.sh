@@ -15,6 +15,7 @@
 #   release    build-release/ every suite, -O3, assertions off
 #   werror     build-werror/  compiles with -Werror, runs nothing
 #   valgrind   build/         unit and engine suites under memcheck
+#   coverage   build-coverage/ prints what the fuzz corpora alone reach of each parser
 #   deep       build-asan/, build-fuzz/    the long counts: every suite and fuzz with GLM4V_DEEP=1
 # Environment: GLM4V_GOLDEN (reference vectors), GLM4V_REQUIRE (words: gpu golden model; a missing one fails).
 set -u
@@ -91,6 +92,11 @@ fuzzing() {
         suites "$job" build-fuzz "$@" --suite fuzzing
 }
 job_fuzz() { fuzzing fuzz; }
+job_coverage() {
+    CC=clang target=replay-programs build build-coverage -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false \
+        -Dc_args='-fprofile-instr-generate -fcoverage-mapping' -Dc_link_args=-fprofile-instr-generate &&
+        python3 tests/fuzz/coverage.py build-coverage
+}
 job_deep() {
     export GLM4V_DEEP=1
     sanitized deep --timeout-multiplier 60 || return 1
@@ -112,6 +118,7 @@ job_valgrind() {
 packages="build run test"
 case " $jobs " in *" style "*) packages="$packages style" ;; esac
 case " $jobs " in *" clang "* | *" tsan "* | *" fuzz "* | *" deep "*) packages="$packages clang" ;; esac
+case " $jobs " in *" coverage "*) packages="$packages clang coverage" ;; esac
 case " $jobs " in *" valgrind "*) packages="$packages valgrind" ;; esac
 # shellcheck disable=SC2086
 bash tools/install-packages.sh $packages || exit 1

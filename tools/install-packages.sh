@@ -14,13 +14,14 @@ test="libgstrtspserver-1.0-dev gstreamer1.0-plugins-ugly python3 python3-gi gir1
 clang="clang libclang-rt-dev"
 style="clang-format python3 git"
 valgrind="valgrind"
+coverage="llvm"
 
 wanted=
 for set in "$@"; do
     case $set in
-    build | run | test | clang | style | valgrind) wanted="$wanted ${!set}" ;;
+    build | run | test | clang | style | valgrind | coverage) wanted="$wanted ${!set}" ;;
     *)
-        echo "usage: $0 build|run|test|clang|style|valgrind..." >&2
+        echo "usage: $0 build|run|test|clang|style|valgrind|coverage..." >&2
         exit 2
         ;;
     esac
