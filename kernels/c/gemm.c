@@ -86,18 +86,23 @@ void glm4v_gemm_fp8_c(const glm4v_gemm_args *g)
 {
     const int32_t groups = g->w_blocks ? glm4v_group_count(g->K) : 1;
     const int32_t span = g->w_blocks ? GLM4V_GROUP : g->K;
+    double value[256];
 
     check_args(g);
+    for (int i = 0; i < 256; i++)
+        value[i] = e4m3((uint8_t)i);
     for (int32_t p = g->panel; p < g->panel + g->n_panels; p++) {
         const uint8_t *w = (const uint8_t *)g->w + p * glm4v_panel_bytes_fp8(g->K);
         const float *scale = g->w_scale + (size_t)p * groups * GLM4V_PANEL;
         for (int32_t t = 0; t < g->T; t++) {
             const uint16_t *x = (const uint16_t *)g->x + t * g->ldx;
             panel_sum sum = { 0 };
-            for (int32_t k = 0; k < g->K; k++)
+            for (int32_t k = 0; k < g->K; k++) {
+                const float *s = scale + k / span * GLM4V_PANEL;
+                const double v = widen(x[k]);
                 for (int i = 0; i < GLM4V_PANEL; i++)
-                    sum[i] += (double)widen(x[k]) * e4m3(w[glm4v_fp8_at(k, i)]) *
-                              scale[k / span * GLM4V_PANEL + i];
+                    sum[i] += v * value[w[glm4v_fp8_at(k, i)]] * s[i];
+            }
             store(g, t, p, sum);
         }
     }
