@@ -20,13 +20,13 @@ PLANTS = {
     # A header that is refused keeps its JSON tree.
     "leak": ("safetensors.c", "    json_decref(root);\n    return rc ? rc : check_cover",
              "    if (!rc)\n        json_decref(root);\n    return rc ? rc : check_cover"),
-    # A run of letters takes a call for each.
+    # A run of letters takes a call for each, and 64 of them the stack.
     "recursion": ("tokenizer_split.c", """    for (; most && c.kind == kind; most--) {
         i = c.end;
         c = at(text, len, i);
     }
     return i;
-""", """    volatile char frame[2048] = { 0 };
+""", """    volatile char frame[16384] = { 0 };
     if (!most || c.kind != kind)
         return i;
     return run_end(text, len, c.end, kind, most - 1) + (size_t)frame[most % sizeof frame];
