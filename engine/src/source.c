@@ -475,13 +475,14 @@ static bool kind_of(glm4v_weight_kind *kind, const glm4v_source *s, char *why, s
     if (s->floating) {
         kind->form = GLM4V_FORM_FP8;
         kind->blocks = !one;
-    } else if (s->bits == 4 && s->n_in % GLM4V_GROUP == 0) {
+    } else if (s->bits == 4 && s->kind != GLM4V_SOURCE_BYTES && s->n_in % GLM4V_GROUP == 0) {
         kind->form = GLM4V_FORM_INT4;
         kind->zeros = s->zero && !s->symmetric;
     } else {
         kind->form = GLM4V_FORM_INT8;
-        if (s->bits == 8 && s->zero && !s->symmetric) {
-            snprintf(why, size, "8 bits with zero points");
+        /* of a byte each, numbers of 4 bits are signed, and kept as what they lie in */
+        if ((s->bits == 8 || s->kind == GLM4V_SOURCE_BYTES) && s->zero && !s->symmetric) {
+            snprintf(why, size, "%d bits with zero points", s->bits);
             return false;
         }
         if (!one) {
