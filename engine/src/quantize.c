@@ -114,16 +114,18 @@ static void decide(glm4v_conversion *c, const glm4v_quantization *q, const glm4v
 {
     const glm4v_item *item = c->item;
     const bool matrix = t->rank == 2 && ends_with_weight(t->name);
+    const bool convolution = item && item->convolution;
     c->from = t;
     c->copy = true;
     c->linear = matrix && (!item || item->kind == GLM4V_ITEM_LINEAR);
-    if (!item || !matrix || !q->set[item->part] ||
-        (item->kind != GLM4V_ITEM_LINEAR && item->kind != GLM4V_ITEM_TABLE))
+    if (!item || (!matrix && !convolution) || !q->set[item->part] ||
+        (item->kind != GLM4V_ITEM_LINEAR && item->kind != GLM4V_ITEM_TABLE) ||
+        (convolution && item->form != q->form[item->part]))
         return;
     c->form = item->form;
     c->table = item->kind == GLM4V_ITEM_TABLE;
     c->n_out = (int32_t)t->shape[0];
-    c->n_in = (int32_t)t->shape[1];
+    c->n_in = item->n_in;
     c->copy = (c->form == GLM4V_FORM_BF16 && t->dtype == GLM4V_DTYPE_BF16) ||
               (c->form == GLM4V_FORM_F32 && t->dtype == GLM4V_DTYPE_F32);
 }
@@ -140,9 +142,9 @@ static int add_outputs(glm4v_outputs *o, glm4v_conversion *c, glm4v_error *err)
         return glm4v_outputs_add(o, t->name, "", t->dtype, t->rank, t->shape, err);
     switch (c->form) {
     case GLM4V_FORM_F32:
-        return glm4v_outputs_add(o, t->name, "", GLM4V_DTYPE_F32, 2, t->shape, err);
+        return glm4v_outputs_add(o, t->name, "", GLM4V_DTYPE_F32, t->rank, t->shape, err);
     case GLM4V_FORM_BF16:
-        return glm4v_outputs_add(o, t->name, "", GLM4V_DTYPE_BF16, 2, t->shape, err);
+        return glm4v_outputs_add(o, t->name, "", GLM4V_DTYPE_BF16, t->rank, t->shape, err);
     case GLM4V_FORM_INT4:
         rc = glm4v_outputs_add(o, t->name, "_packed", GLM4V_DTYPE_I32, 2, packed, err);
         if (!rc)

@@ -55,7 +55,8 @@ int glm4v_list_source(glm4v_lister *l, glm4v_item *item, const char *name, const
     if (rc)
         return rc;
     l->of_stored[glm4v_source_stored(source)] += (uint64_t)source->rows * (uint64_t)source->n_in;
-    if (item->kind != GLM4V_ITEM_VECTOR && source->kind == GLM4V_SOURCE_PLAIN &&
+    if ((item->kind == GLM4V_ITEM_LINEAR || item->kind == GLM4V_ITEM_TABLE) && !item->convolution &&
+        source->kind == GLM4V_SOURCE_PLAIN &&
         glm4v_form_of_stored(source->tensor->dtype) == GLM4V_FORM_F32)
         l->stored[item->part] = GLM4V_FORM_F32;
     l->plan->bytes += glm4v_source_bytes(source);
@@ -143,8 +144,10 @@ int glm4v_list_convolution(glm4v_lister *l, const glm4v_module *mod, glm4v_weigh
 {
     glm4v_item *item = glm4v_list_item(l, GLM4V_ITEM_LINEAR, mod->part, to, (int32_t)shape[0],
                                        (int32_t)inputs_of(shape, rank));
-    if (item)
+    if (item) {
+        item->convolution = true;
         item->pixels = pixels;
+    }
     return add_one(l, mod, item, name, shape, rank);
 }
 
@@ -240,6 +243,16 @@ static bool is_quantized(const glm4v_item *item)
     return false;
 }
 
+/* A convolution's form: its own tensor's, whatever becomes of the linears, unless it is told to be
+ * bf16 or fp32. */
+static glm4v_form form_of_convolution(const glm4v_item *item, const glm4v_quantization *q)
+{
+    const glm4v_form named = q->form[item->part];
+    if (q->set[item->part] && (named == GLM4V_FORM_F32 || named == GLM4V_FORM_BF16))
+        return named;
+    return item->n_sources ? glm4v_form_of_stored(item->source[0].tensor->dtype) : GLM4V_FORM_BF16;
+}
+
 /* The form of a matrix or a table: what the option names, else what is stored. */
 static int choose_form(glm4v_lister *l, const glm4v_quantization *q, glm4v_item *item, widened *w)
 {
@@ -247,7 +260,8 @@ static int choose_form(glm4v_lister *l, const glm4v_quantization *q, glm4v_item 
     const bool linear = item->kind == GLM4V_ITEM_LINEAR, quantized = is_quantized(item);
     glm4v_weight_kind kind;
     char why[sizeof w->why];
-    item->form = !linear                                 ? form
+    item->form = item->convolution                       ? form_of_convolution(item, q)
+                 : !linear                               ? form
                  : item->fine && form == GLM4V_FORM_INT4 ? GLM4V_FORM_INT8
                                                          : glm4v_form_of_linear(form, item->n_in);
     if (!quantized)

@@ -34,6 +34,7 @@ typedef struct {
     bool zeros, blocks; /* of such a matrix: see glm4v_weight_kind */
     int32_t *order;     /* [n_in] the order of its inputs, owned; NULL: as they are */
     int32_t pixels;     /* > 1: rows lie as [channel][pixel] in the file and are turned around */
+    bool convolution;   /* never quantized, in memory as on disk: others read linears alone */
     bool fine;          /* stays int8 under int4: a small part of the model where int4 costs much */
     float random_mean, random_scale;        /* of seeded random weights */
     int n_sources;                          /* 0: no checkpoint */

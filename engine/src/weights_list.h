@@ -16,7 +16,7 @@ typedef struct {
     struct glm4v_model *model;
     const glm4v_checkpoint *checkpoint; /* NULL: random weights */
     uint64_t of_stored[GLM4V_N_STORED]; /* numbers stored as each */
-    glm4v_form stored[GLM4V_N_PARTS];   /* form that keeps all plain matrices of the part exactly */
+    glm4v_form stored[GLM4V_N_PARTS];   /* form that keeps all plain linears of the part exactly */
     glm4v_error *err;
 } glm4v_lister;
 

@@ -257,7 +257,8 @@ static void forms_are_as_asked_and_int4_needs_whole_groups(void)
     REQUIRE(m);
     CHECK_EQ(m->layers[0].qkv.form, GLM4V_FORM_INT4);
     CHECK_EQ(m->layers[0].down.form, GLM4V_FORM_INT8); /* 144 inputs */
-    CHECK_EQ(m->vision.patch.form, GLM4V_FORM_INT8);
+    CHECK_EQ(m->vision.patch.form, GLM4V_FORM_BF16);   /* convolutions: as stored */
+    CHECK_EQ(m->vision.downsample.form, GLM4V_FORM_BF16);
     CHECK_EQ(m->vision.merger_proj.form, GLM4V_FORM_INT8);
     CHECK_EQ(m->lm_head.form, GLM4V_FORM_BF16);
     CHECK_EQ(m->embedding.form, GLM4V_FORM_BF16);

@@ -230,8 +230,8 @@ static size_t scale_bytes(const glm4v_weight *w)
     return w->scale ? (size_t)glm4v_panel_count(w->n_out) * groups * 16 * sizeof(float) : 0;
 }
 
-/* What was written, opened with `reopened`, is the model that src is when it is quantized while it
- * is loaded. Opened as it is stored (NULL) convolutions differ: they are not quantized on disk. */
+/* What was written, opened as it is stored (NULL) or with `reopened`, is the model that src is when
+ * it is quantized while it is loaded: every number and every form. */
 static void compare_models(const char *quantization, const char *reopened)
 {
     glm4v_model *a = NULL, *b = NULL, *plan = NULL;
@@ -246,7 +246,7 @@ static void compare_models(const char *quantization, const char *reopened)
     int quantized = 0;
     for (uint32_t i = 0; i < plan->plan.n && i < b->plan.n; i++) {
         const glm4v_item *item = &plan->plan.items[i], *other = &b->plan.items[i];
-        if (item->kind == GLM4V_ITEM_LINEAR && (reopened || item->source[0].tensor->rank == 2)) {
+        if (item->kind == GLM4V_ITEM_LINEAR) {
             const glm4v_weight *x = a->plan.items[i].to.linear, *y = other->to.linear;
             const size_t scales = scale_bytes(x);
             if (x->form != y->form || x->bytes != y->bytes || x->zero || y->zero || y->order ||
@@ -265,9 +265,13 @@ static void compare_models(const char *quantization, const char *reopened)
         } else if (item->kind == GLM4V_ITEM_VECTOR) {
             CHECK(same_bytes(*a->plan.items[i].to.vector, *other->to.vector,
                              (size_t)item->n_out * sizeof(float)));
+        } else {
+            CHECK(same_bytes(*a->plan.items[i].to.vector, *other->to.vector,
+                             (size_t)item->n_out * (size_t)item->n_in * sizeof(float)));
         }
     }
-    CHECK(quantized > 0 || strstr(quantization, "embedding") || strstr(quantization, "16"));
+    CHECK(quantized > 0 || strstr(quantization, "embedding") || strstr(quantization, "bf16") ||
+          strstr(quantization, "fp32"));
     glm4v_model_close(&plan);
     glm4v_checkpoint_close(&names);
     glm4v_model_close(&b);
@@ -283,26 +287,34 @@ static const char *const forms[] = { "int8",
                                      "vision=int8,embedding=int8,lm-head=int8",
                                      "fp8",
                                      "text=fp8,vision=int4,lm-head=int8",
-                                     "bf16" };
+                                     "bf16",
+                                     "fp32",
+                                     "text=fp32,vision=bf16" };
 
-static void what_is_written_opens_to_the_same_model(void)
-{
-    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
-        for (int named = 0; named < 2; named++)
-            compare_models(forms[i], named ? forms[i] : NULL);
-}
-
-static void family_chatglm4v_is_converted_too(void)
+/* With another model in the place of src. */
+static void compare_models_of(const tiny_model_options *options)
 {
     char other[512], whole[600];
     snprintf(whole, sizeof whole, "%s", src);
-    REQUIRE(!tiny_model_make(other, sizeof other, &(tiny_model_options) { .chatglm4v = true }));
+    REQUIRE(!tiny_model_make(other, sizeof other, options));
     snprintf(src, sizeof src, "%s", other);
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
         for (int named = 0; named < 2; named++)
             compare_models(forms[i], named ? forms[i] : NULL);
     tiny_model_remove(other);
     snprintf(src, sizeof src, "%s", whole);
+}
+
+static void what_is_written_opens_to_the_same_model(void)
+{
+    for (tiny_dtype dtype = TINY_BF16; dtype <= TINY_F16; dtype++)
+        compare_models_of(&(tiny_model_options) { .dtype = dtype });
+}
+
+static void family_chatglm4v_is_converted_too(void)
+{
+    for (tiny_dtype dtype = TINY_BF16; dtype <= TINY_F16; dtype++)
+        compare_models_of(&(tiny_model_options) { .dtype = dtype, .chatglm4v = true });
 }
 
 /* FNV-1a over the numbers of a source as the engine reads them. */

@@ -18,11 +18,11 @@ import sys
 
 import numpy as np
 
-SEED = 8
+SEED = 9
 GREEDY = 24          # tokens generated for each case
 SUPPRESSED = 30      # ids at the end of the vocabulary that are never generated
 MARGIN = 0.03        # least distance of the two best logits
-FORMS = ("bf16", "int8", "int4")
+FORMS = {"bf16": 2e-3, "int8": 3e-2, "int4": 5e-1}  # and how far the engine lets each drift from fp32
 
 CONFIG = {
     "architectures": ["Glm4vForConditionalGeneration"],
@@ -147,6 +147,11 @@ class Linear:
         return self.round(x) @ self.w.T + self.bias
 
 
+def stored(form):
+    """Of what is never quantized: bf16, as these models are stored, unless everything is fp32."""
+    return "fp32" if form == "fp32" else "bf16"
+
+
 # ---- the model ----
 
 def rms_norm(x, w, eps):
@@ -224,7 +229,7 @@ class Model:
         v, P, eps = self.vision, "model.visual.", self.vision["rms_norm_eps"]
         heads, merge = v["num_heads"], v["spatial_merge_size"]
         size = v["hidden_size"] // heads
-        x = self.linear(P + "patch_embed.proj")(patches.astype(np.float64))
+        x = self.linear(P + "patch_embed.proj", stored(self.form))(patches.astype(np.float64))
         x = rms_norm(x, self.vector(P + "post_conv_layernorm.weight"), eps)
         x = x + self.positions_of_grid(grid_h, grid_w)
         f = frequencies(10000, size // 2)
@@ -246,12 +251,13 @@ class Model:
             x = x + self.linear(B + "mlp.down_proj")(y)
         x = rms_norm(x, self.vector(P + "post_layernorm.weight"), eps)
         # the convolution's inputs in the rows' own order: (my, mx), then channel
-        form = "int8" if self.form == "int4" else self.form  # every image token passes here once: kept finer
         if P + "downsample" not in self.linears:
             w = self.weights[P + "downsample.weight"].transpose(0, 2, 3, 1)
-            self.linears[P + "downsample"] = Linear(w.reshape(len(w), -1), self.weights[P + "downsample.bias"], form)
+            self.linears[P + "downsample"] = Linear(w.reshape(len(w), -1), self.weights[P + "downsample.bias"],
+                                                    stored(self.form))
         x = self.linear(P + "downsample")(x.reshape(len(x) // merge ** 2, -1))
         M = P + "merger."
+        form = "int8" if self.form == "int4" else self.form  # every image token passes here once: kept finer
         x = self.linear(M + "proj", form)(x)
         x = layer_norm(x, self.vector(M + "post_projection_norm.weight"),
                        self.vector(M + "post_projection_norm.bias"), 1e-5)
@@ -323,8 +329,7 @@ class Model:
             gate, up = np.split(y, 2, axis=1)
             x = x + norm("post_mlp_layernorm", self.linear(B + "mlp.down_proj")(silu(gate) * up))
         x = rms_norm(x, self.vector(P + "norm.weight"), eps)
-        # the head keeps the stored form, bf16, unless everything is fp32
-        return self.linear("lm_head", "fp32" if self.form == "fp32" else "bf16")(x)
+        return self.linear("lm_head", stored(self.form))(x)
 
     def greedy(self, ids, position, following, vision):
         """(ids, margins) of GREEDY tokens."""
@@ -447,7 +452,10 @@ def make(directory):
         for form in FORMS:
             if grid:
                 put("vision@" + form, vision_of[form])
-            put("logits_last@" + form, rounded[form].logits(ids, position, vision_of[form])[-1])
+            rounded_logits = rounded[form].logits(ids, position, vision_of[form])[-1]
+            if nmse(rounded_logits, logits[-1]) > FORMS[form]:
+                sys.exit(f"{name}: {form} alone drifts by {nmse(rounded_logits, logits[-1]):.4f}: take another seed")
+            put("logits_last@" + form, rounded_logits)
     out = pathlib.Path(directory)
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(CONFIG, indent=1) + "\n")

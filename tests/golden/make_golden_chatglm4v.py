@@ -16,7 +16,7 @@ import sys
 import numpy as np
 
 from make_golden import (FORMS, GREEDY, MARGIN, SUPPRESSED, Linear, erf, frequencies, layer_norm, nmse, patch_places,
-                         read_safetensors, rms_norm, silu, softmax, to_bf16, write_safetensors)
+                         read_safetensors, rms_norm, silu, softmax, stored, to_bf16, write_safetensors)
 
 SEED = 8
 
@@ -65,7 +65,7 @@ class Model:
         patches = np.array([image[:, y * p:(y + 1) * p, x * p:(x + 1) * p].ravel()
                             for y in range(side) for x in range(side)], np.float64)
         x = np.concatenate([self.vector("vision.patch_embedding.cls_embedding"),
-                            self.linear("vision.patch_embedding.proj")(patches)])
+                            self.linear("vision.patch_embedding.proj", stored(self.form))(patches)])
         x = x + self.vector("vision.patch_embedding.position_embedding.weight")
         for i in range(v["num_hidden_layers"]):
             B = f"vision.transformer.layers.{i}."
@@ -84,7 +84,8 @@ class Model:
         form = "int8" if self.form == "int4" else self.form  # every image token passes here once: kept finer
         if "conv" not in self.linears:
             w = self.weights["transformer.vision.conv.weight"].transpose(0, 2, 3, 1)
-            self.linears["conv"] = Linear(w.reshape(len(w), -1), self.weights["transformer.vision.conv.bias"], form)
+            self.linears["conv"] = Linear(w.reshape(len(w), -1), self.weights["transformer.vision.conv.bias"],
+                                          stored(self.form))
         order = [y * side + x_ for y, x_ in patch_places(side, side, 2)]
         A = "vision.linear_proj."
         y = self.linear(A + "linear_proj", form)(self.linears["conv"](x[order].reshape(len(x) // 4, -1)))
@@ -133,7 +134,7 @@ class Model:
             gate, up = np.split(self.linear(B + "mlp.dense_h_to_4h")(y), 2, axis=1)
             x = x + self.linear(B + "mlp.dense_4h_to_h")(silu(gate) * up)
         x = rms_norm(x, self.vector("encoder.final_layernorm.weight"), eps)
-        return self.linear("output_layer", "fp32" if self.form == "fp32" else "bf16")(x), position
+        return self.linear("output_layer", stored(self.form))(x), position
 
     def greedy(self, ids, vision):
         """(ids, margins) of GREEDY tokens."""

@@ -299,9 +299,9 @@ typedef struct {
  * [n, k / 8], `NAME.weight_scale` F32 [n, k / 128], `NAME.weight_shape` I64 [2]. fp8: `NAME.weight`
  * F8_E4M3 [n, k] and `NAME.weight_scale` F32 [n, 1]. The numbers are those that glm4v_model_open()
  * computes from src with the same quantization; with pictures those of int4 are better. Norms,
- * biases, convolutions and position tables are copied; so are all files beside the weights
- * (tokenizer, settings, licence), and config.json gets
- * the key "quantization_config".
+ * biases and position tables are copied, as are convolutions unless vision is to be bf16 or fp32;
+ * so are all files beside the weights (tokenizer, settings, licence), and config.json gets the key
+ * "quantization_config".
  *
  * @param src      Model directory as for glm4v_model_open(), not quantized; without a tokenizer its
  *                 weights and config alone are looked at.
