@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,6 +38,43 @@ struct glm4v_publication {
     char lock_name[MAX_BASE + 32], temporary[MAX_BASE + 64]; /* temporary: "" = none yet */
     char file_name[NAME_MAX + 1];
 };
+
+/* ---- errors ---- */
+
+/* What a person can do about it. */
+static const char *remedy(int error)
+{
+    switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+        return "; make room there or write to another disk";
+    case EROFS:
+    case EACCES:
+    case EPERM:
+        return "; name a folder that may be written";
+    case EFBIG:
+        return "; raise the limit (ulimit -f) or ask for smaller files";
+    default:
+        return "";
+    }
+}
+
+/* glm4v_fail_errno() for what is written. */
+__attribute__((format(printf, 3, 4))) static int fail_disk(glm4v_error *err, int error,
+                                                           const char *format, ...)
+{
+    char text[sizeof err->msg];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    int code = glm4v_fail_errno(err, error, "%s", text);
+    if (err) {
+        size_t n = strlen(err->msg);
+        snprintf(err->msg + n, sizeof err->msg - n, "%s", remedy(error));
+    }
+    return code;
+}
 
 /* ---- where ---- */
 
@@ -163,8 +201,7 @@ static int take_lock(glm4v_publication *p, glm4v_error *err)
         p->lock = openat(p->parent, p->lock_name,
                          O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0666);
         if (p->lock < 0)
-            return glm4v_fail_errno(err, errno, "%.200s: cannot be made in %.200s", p->lock_name,
-                                    p->path);
+            return fail_disk(err, errno, "%.200s: cannot be made in %.200s", p->lock_name, p->path);
         if (flock(p->lock, LOCK_EX | LOCK_NB)) {
             int error = errno;
             close(p->lock);
@@ -186,6 +223,15 @@ static int take_lock(glm4v_publication *p, glm4v_error *err)
     }
 }
 
+/* Text that a power failure left: as it was written, or zeros in place of any of it. */
+static bool is_remnant(const char *text, const char *of, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (text[i] && text[i] != of[i])
+            return false;
+    return true;
+}
+
 /* The temporary folder that the lock file names, or "". INVALID: it is no lock file of ours. */
 static int read_lock(const glm4v_publication *p, char *name, size_t size, glm4v_error *err)
 {
@@ -199,13 +245,13 @@ static int read_lock(const glm4v_publication *p, char *name, size_t size, glm4v_
     if (n < 0)
         return glm4v_fail_errno(err, errno, "%.200s: cannot be read in %.200s", p->lock_name,
                                 p->path);
-    if (memcmp(text, LOCK_MAGIC, (size_t)n < magic ? (size_t)n : magic))
+    if (!is_remnant(text, LOCK_MAGIC, (size_t)n < magic ? (size_t)n : magic))
         return glm4v_fail(err, GLM4V_ERR_INVALID,
                           "%.200s in %.200s is no lock file of this program; remove it",
                           p->lock_name, p->path);
     char *line = text + ((size_t)n < magic ? (size_t)n : magic), *end = strchr(line, '\n');
     size_t n_prefix = (size_t)snprintf(prefix, sizeof prefix, ".%s.glm4v-tmp-", p->base);
-    if (!end) /* cut short: it is synced before the folder is made */
+    if (!end) /* cut short or zeros: it is synced before the folder is made */
         return 0;
     *end = 0;
     if (!strncmp(line, prefix, n_prefix) && !strchr(line, '/') && strlen(line) < size)
@@ -252,13 +298,12 @@ static int make_temporary(glm4v_publication *p, glm4v_error *err)
         error = sync_folder(p->parent);
     if (error) {
         p->temporary[0] = 0;
-        return glm4v_fail_errno(err, error, "%.200s: cannot be written in %.200s", p->lock_name,
-                                p->path);
+        return fail_disk(err, error, "%.200s: cannot be written in %.200s", p->lock_name, p->path);
     }
     if (mkdirat(p->parent, p->temporary, 0777)) {
         error = errno;
         p->temporary[0] = 0;
-        return glm4v_fail_errno(err, error, "a folder cannot be made in %.200s", p->path);
+        return fail_disk(err, error, "a folder cannot be made in %.200s", p->path);
     }
     p->folder = openat(p->parent, p->temporary, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     return p->folder >= 0 ? 0
@@ -288,6 +333,8 @@ static int begin(glm4v_publication *p, const char *src, const char *dst, glm4v_e
         return rc;
     }
     int error = *left ? remove_folder(p, left) : 0;
+    if (!error && *left) /* gone for good before the lock file names another one */
+        error = sync_folder(p->parent);
     if (error)
         return glm4v_fail_errno(err, error,
                                 "%.200s, left in %.200s by an interrupted run, cannot be removed",
@@ -321,26 +368,24 @@ int glm4v_publish_room(const glm4v_publication *p, uint64_t bytes, glm4v_error *
         return 0;
     return glm4v_fail(err, GLM4V_ERR_IO,
                       "%.200s: %" PRIu64 " bytes (%" PRIu64 " MiB) are needed to write %.100s, "
-                      "but %" PRIu64 " (%" PRIu64 " MiB) are free",
-                      p->path, bytes, bytes >> 20, p->base, room, room >> 20);
+                      "but %" PRIu64 " (%" PRIu64 " MiB) are free%s",
+                      p->path, bytes, bytes >> 20, p->base, room, room >> 20, remedy(ENOSPC));
 }
 
 int glm4v_publish_file(glm4v_publication *p, const char *name, glm4v_error *err)
 {
     snprintf(p->file_name, sizeof p->file_name, "%s", name);
     p->file = openat(p->folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
-    return p->file >= 0
-               ? 0
-               : glm4v_fail_errno(err, errno, "%.200s: cannot be made in %.200s", name, p->path);
+    return p->file >= 0 ? 0
+                        : fail_disk(err, errno, "%.200s: cannot be made in %.200s", name, p->path);
 }
 
 int glm4v_publish_write(const glm4v_publication *p, uint64_t offset, const void *data, size_t size,
                         glm4v_error *err)
 {
     int error = write_all(p->file, data, size, offset);
-    return error ? glm4v_fail_errno(err, error,
-                                    "%.200s: cannot be written in %.200s at byte %" PRIu64,
-                                    p->file_name, p->path, offset)
+    return error ? fail_disk(err, error, "%.200s: cannot be written in %.200s at byte %" PRIu64,
+                             p->file_name, p->path, offset)
                  : 0;
 }
 
@@ -350,17 +395,16 @@ int glm4v_publish_finish_file(glm4v_publication *p, glm4v_error *err)
     if (close(p->file) && !error)
         error = errno;
     p->file = -1;
-    return error ? glm4v_fail_errno(err, error, "%.200s: cannot be written in %.200s", p->file_name,
-                                    p->path)
-                 : 0;
+    return error
+               ? fail_disk(err, error, "%.200s: cannot be written in %.200s", p->file_name, p->path)
+               : 0;
 }
 
 int glm4v_publish_commit(glm4v_publication *p, glm4v_error *err)
 {
     int error = sync_folder(p->folder);
     if (error)
-        return glm4v_fail_errno(err, error, "%.200s: cannot be written in %.200s", p->temporary,
-                                p->path);
+        return fail_disk(err, error, "%.200s: cannot be written in %.200s", p->temporary, p->path);
     if (renameat(p->parent, p->temporary, p->parent, p->base)) {
         error = errno;
         if (error == ENOTEMPTY || error == EEXIST || error == ENOTDIR)
@@ -368,14 +412,14 @@ int glm4v_publish_commit(glm4v_publication *p, glm4v_error *err)
                               "%.200s appeared in %.200s while it was being written; nothing is "
                               "overwritten",
                               p->base, p->path);
-        return glm4v_fail_errno(err, error, "%.200s: cannot be given its name in %.200s", p->base,
-                                p->path);
+        return fail_disk(err, error, "%.200s: cannot be given its name in %.200s", p->base,
+                         p->path);
     }
     if ((error = sync_folder(p->parent))) {
         /* whether the name outlives a power failure is unknown: take it back */
         if (renameat(p->parent, p->base, p->parent, p->temporary))
             p->temporary[0] = 0;
-        return glm4v_fail_errno(err, error, "%.200s: its folder cannot be synced", p->path);
+        return fail_disk(err, error, "%.200s: its folder cannot be synced", p->path);
     }
     p->committed = true;
     return 0;
@@ -391,7 +435,10 @@ void glm4v_publish_end(glm4v_publication **publication)
         close(p->file);
     if (p->folder >= 0)
         close(p->folder);
-    bool clean = p->committed || !p->temporary[0] || !remove_folder(p, p->temporary);
+    bool removes = !p->committed && p->temporary[0];
+    bool clean = !removes || !remove_folder(p, p->temporary);
+    if (removes && clean) /* before its name is; where that fails, nothing more can be done */
+        sync_folder(p->parent);
     if (p->lock >= 0) {
         if (clean) /* else the next run reads in it what to remove */
             unlinkat(p->parent, p->lock_name, 0);

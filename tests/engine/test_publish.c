@@ -1,214 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* D-01 to D-04: the converter killed after each call that changes the disk, the order in which
- * things are synced and renamed, every such call failing, and two converters at once. The linker
- * leads the engine's calls here first (--wrap). At the end of each round there is the whole result
- * or none, and nothing else. */
+ * things are synced and renamed, every such call failing, and two converters at once. At the end of
+ * each round there is the whole result or none, and nothing else. Power failures: test_crash.c;
+ * file systems that are really full: test_disk.c. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdatomic.h>
-#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "disk_shim.h"
 #include "folders.h"
 #include "mem.h"
 #include "publish.h"
 #include "test.h"
 #include "tiny_model.h"
-
-typedef enum { LOCK, CREATE, WRITE, SYNC, MKDIR, RENAME, UNLINK, CLOSE, READ, N_CALLS } call;
-
-static const char *const call_names[N_CALLS] = { "flock",    "openat",  "pwrite",
-                                                 "fsync",    "mkdirat", "renameat",
-                                                 "unlinkat", "close",   "pread" };
-
-/* What the process did to the disk, in order. */
-typedef struct {
-    call what;
-    char name[80]; /* of the file or folder, as it was called when it was opened */
-} event;
-
-#define MAX_EVENTS 4096
-#define MAX_FDS 1024
-
-static struct {
-    int kill_after; /* number of the call after which the process dies, from 1; 0 = off */
-    int at;         /* number of the call of kind `which` that fails, from 1; 0 = off */
-    call which;
-    bool from_then_on;
-    int error;
-    int count[N_CALLS], total;
-    event events[MAX_EVENTS];
-    char opened[MAX_FDS][80];
-} shim;
-
-static void shim_reset(void)
-{
-    memset(&shim, 0, sizeof shim);
-}
-
-/* Count the call. True: it is to fail. */
-static bool fails(call what)
-{
-    int n = ++shim.count[what];
-    if (!shim.at || shim.which != what || (n != shim.at && (!shim.from_then_on || n < shim.at)))
-        return false;
-    errno = shim.error;
-    return true;
-}
-
-/* The same for a call that changes the disk: noted, in order. */
-static bool enter(call what, const char *name)
-{
-    if (shim.total < MAX_EVENTS) {
-        shim.events[shim.total].what = what;
-        snprintf(shim.events[shim.total].name, sizeof shim.events[0].name, "%s", name);
-    }
-    shim.total++;
-    return fails(what);
-}
-
-static void leave(void)
-{
-    if (shim.kill_after && shim.total >= shim.kill_after)
-        kill(getpid(), SIGKILL);
-}
-
-static const char *name_of(int fd)
-{
-    return fd >= 0 && fd < MAX_FDS ? shim.opened[fd] : "";
-}
-
-static void note_fd(int fd, const char *path)
-{
-    if (fd >= 0 && fd < MAX_FDS)
-        snprintf(shim.opened[fd], sizeof shim.opened[fd], "%s", path);
-}
-
-/* Both spellings of the C library: which one is called depends on _FILE_OFFSET_BITS. */
-#define WRAP_OPENAT(name)                                                                          \
-    int __real_##name(int dir, const char *path, int flags, ...);                                  \
-    int __wrap_##name(int dir, const char *path, int flags, ...);                                  \
-    int __wrap_##name(int dir, const char *path, int flags, ...)                                   \
-    {                                                                                              \
-        va_list args;                                                                              \
-        va_start(args, flags);                                                                     \
-        mode_t mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;                                  \
-        va_end(args);                                                                              \
-        if (flags & O_CREAT && enter(CREATE, path))                                                \
-            return -1;                                                                             \
-        int fd = __real_##name(dir, path, flags, mode);                                            \
-        note_fd(fd, path);                                                                         \
-        if (flags & O_CREAT)                                                                       \
-            leave();                                                                               \
-        return fd;                                                                                 \
-    }
-WRAP_OPENAT(openat)
-WRAP_OPENAT(openat64)
-
-#define WRAP_OPEN(name)                                                                            \
-    int __real_##name(const char *path, int flags, ...);                                           \
-    int __wrap_##name(const char *path, int flags, ...);                                           \
-    int __wrap_##name(const char *path, int flags, ...)                                            \
-    {                                                                                              \
-        int fd = __real_##name(path, flags);                                                       \
-        note_fd(fd, flags &O_DIRECTORY ? "(parent)" : "(read)");                                   \
-        return fd;                                                                                 \
-    }
-WRAP_OPEN(open)
-WRAP_OPEN(open64)
-
-#define WRAP_PWRITE(name)                                                                          \
-    ssize_t __real_##name(int fd, const void *data, size_t n, off_t offset);                       \
-    ssize_t __wrap_##name(int fd, const void *data, size_t n, off_t offset);                       \
-    ssize_t __wrap_##name(int fd, const void *data, size_t n, off_t offset)                        \
-    {                                                                                              \
-        if (enter(WRITE, name_of(fd)))                                                             \
-            return shim.error ? -1 : __real_##name(fd, data, n > 3 ? n / 3 : 1, offset);           \
-        ssize_t done = __real_##name(fd, data, n, offset);                                         \
-        leave();                                                                                   \
-        return done;                                                                               \
-    }
-WRAP_PWRITE(pwrite)
-WRAP_PWRITE(pwrite64)
-
-#define WRAP_PREAD(name)                                                                           \
-    ssize_t __real_##name(int fd, void *data, size_t n, off_t offset);                             \
-    ssize_t __wrap_##name(int fd, void *data, size_t n, off_t offset);                             \
-    ssize_t __wrap_##name(int fd, void *data, size_t n, off_t offset)                              \
-    {                                                                                              \
-        return fails(READ) ? -1 : __real_##name(fd, data, n, offset);                              \
-    }
-WRAP_PREAD(pread)
-WRAP_PREAD(pread64)
-
-/* The order is what counts: the disk is not waited for. */
-int __wrap_fsync(int fd);
-int __wrap_fsync(int fd)
-{
-    if (enter(SYNC, name_of(fd)))
-        return -1;
-    leave();
-    return 0;
-}
-
-int __real_mkdirat(int dir, const char *path, mode_t mode);
-int __wrap_mkdirat(int dir, const char *path, mode_t mode);
-int __wrap_mkdirat(int dir, const char *path, mode_t mode)
-{
-    if (enter(MKDIR, path))
-        return -1;
-    int rc = __real_mkdirat(dir, path, mode);
-    leave();
-    return rc;
-}
-
-int __real_renameat(int from_dir, const char *from, int to_dir, const char *to);
-int __wrap_renameat(int from_dir, const char *from, int to_dir, const char *to);
-int __wrap_renameat(int from_dir, const char *from, int to_dir, const char *to)
-{
-    if (enter(RENAME, to))
-        return -1;
-    int rc = __real_renameat(from_dir, from, to_dir, to);
-    leave();
-    return rc;
-}
-
-int __real_unlinkat(int dir, const char *path, int flags);
-int __wrap_unlinkat(int dir, const char *path, int flags);
-int __wrap_unlinkat(int dir, const char *path, int flags)
-{
-    if (enter(UNLINK, path))
-        return -1;
-    int rc = __real_unlinkat(dir, path, flags);
-    leave();
-    return rc;
-}
-
-int __real_flock(int fd, int operation);
-int __wrap_flock(int fd, int operation);
-int __wrap_flock(int fd, int operation)
-{
-    return enter(LOCK, name_of(fd)) ? -1 : __real_flock(fd, operation);
-}
-
-int __real_close(int fd);
-int __wrap_close(int fd);
-int __wrap_close(int fd)
-{
-    bool written = fd >= 0 && fd < MAX_FDS && shim.opened[fd][0] && shim.opened[fd][0] != '(';
-    bool failed = written && enter(CLOSE, name_of(fd));
-    if (fd >= 0 && fd < MAX_FDS)
-        shim.opened[fd][0] = 0;
-    int rc = __real_close(fd); /* the descriptor is gone even where close() fails */
-    if (failed)
-        errno = shim.error;
-    return failed ? -1 : rc;
-}
 
 /* ---- the conversion that all tests run ---- */
 
@@ -418,7 +226,7 @@ static void sweep(call which, int error, bool from_then_on)
 static void any_call_may_fail(void)
 {
     static const int errors[] = { ENOSPC, EROFS, EDQUOT, EIO, EACCES };
-    static const call kinds[] = { CREATE, WRITE, SYNC, MKDIR, RENAME, READ };
+    static const call kinds[] = { CREATE, WRITE, TRUNCATE, SYNC, MKDIR, RENAME, READ };
     for (size_t e = 0; e < sizeof errors / sizeof *errors; e++)
         for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
             if (e == 0 || (kinds[k] != WRITE && kinds[k] != READ)) /* there are many */
