@@ -10,6 +10,7 @@
 #include "convert.h"
 #include "folders.h"
 #include "gemm.h"
+#include "large_model.h"
 #include "mem.h"
 #include "model.h"
 #include "test.h"
@@ -715,45 +716,6 @@ static void each_allocation_may_fail(void)
 
 /* ---- memory ---- */
 
-/* Make src a checkpoint whose embedding and head have `rows` rows: zeros, of which the disk holds
- * none. */
-static void enlarge(int64_t rows)
-{
-    glm4v_checkpoint *c = NULL;
-    char vocab[64];
-    size_t capacity = 1 << 20, n = 0;
-    char *header = malloc(capacity);
-    uint64_t at = 0;
-    if (!header || glm4v_checkpoint_open(&c, src, &err))
-        file_die("cannot open", src);
-    n += (size_t)snprintf(header, capacity, "{");
-    for (uint32_t i = 0; i < glm4v_checkpoint_count(c); i++) {
-        const glm4v_tensor *t = glm4v_checkpoint_at(c, i);
-        uint64_t size = 2;
-        n += (size_t)snprintf(header + n, capacity - n, "%s\"%s\":{\"dtype\":\"BF16\",\"shape\":[",
-                              i ? "," : "", t->name);
-        for (int d = 0; d < t->rank; d++) {
-            int64_t length = d == 0 && t->shape[0] == TINY_VOCAB ? rows : t->shape[d];
-            size *= (uint64_t)length;
-            n += (size_t)snprintf(header + n, capacity - n, "%s%lld", d ? "," : "",
-                                  (long long)length);
-        }
-        n += (size_t)snprintf(header + n, capacity - n, "],\"data_offsets\":[%llu,%llu]}",
-                              (unsigned long long)at, (unsigned long long)(at + size));
-        at += size;
-    }
-    n += (size_t)snprintf(header + n, capacity - n, "}");
-    glm4v_checkpoint_close(&c);
-    FILE *f = fopen(file_path(src, "model.safetensors"), "wb");
-    uint64_t length = n;
-    if (!f || fwrite(&length, 8, 1, f) != 1 || fwrite(header, n, 1, f) != 1 || fflush(f) ||
-        ftruncate(fileno(f), (off_t)(8 + n + at)) || fclose(f))
-        file_die("cannot write", src);
-    free(header);
-    snprintf(vocab, sizeof vocab, "\"vocab_size\": %lld", (long long)rows);
-    file_replace(src, "config.json", "\"vocab_size\": 384", vocab);
-}
-
 static long peak_kib(void)
 {
     struct rusage use;
@@ -771,7 +733,7 @@ static void memory_does_not_grow_with_the_checkpoint(void)
     snprintf(whole, sizeof whole, "%s", src);
     REQUIRE(!tiny_model_make(large, sizeof large, &(tiny_model_options) { .weights_only = true }));
     snprintf(src, sizeof src, "%s", large);
-    enlarge(rows);
+    large_model_make(src, rows);
     REQUIRE(!pipe(pipe_fd));
     fflush(stdout);
     pid_t child = fork();
@@ -792,8 +754,8 @@ static void memory_does_not_grow_with_the_checkpoint(void)
     waitpid(child, NULL, 0);
     close(pipe_fd[0]);
     close(pipe_fd[1]);
-    printf("# %lld MiB of weights: memory grew by %ld KiB\n", (long long)(rows * 128 * 4 >> 20),
-           grown);
+    printf("# %lld MiB of weights: memory grew by %ld KiB\n",
+           (long long)(large_model_bytes(rows) >> 20), grown);
     CHECK(grown >= 0 && grown < 32 << 10);
     folder_remove(dst);
     tiny_model_remove(large);

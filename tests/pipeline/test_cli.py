@@ -221,6 +221,7 @@ def quantize_overwrites_nothing(folder):
 def quantize_that_cannot_write_exits_with_4_and_leaves_nothing(folder):
     done = run(f"ulimit -f 100; '{GLM4V}' quantize --json '{MODEL}' '{folder}/new' --quantization int8")
     check(done.returncode == 4 and "model.safetensors" in done.stderr and "File too large" in done.stderr, done.stderr)
+    check("raise the limit (ulimit -f)" in done.stderr, done.stderr)
     check(json.loads(done.stdout)["error"] == "io", done.stdout)
     check(not list(folder.iterdir()), list(folder.iterdir()))
     if os.geteuid():
@@ -228,6 +229,12 @@ def quantize_that_cannot_write_exits_with_4_and_leaves_nothing(folder):
         done = quantize(MODEL, folder / "new", "--quantization", "int8", status=4)
         folder.chmod(0o755)
         check("Permission denied" in done.stderr, done.stderr)
+
+
+def quantize_that_cannot_tell_of_its_result_exits_with_4(folder):
+    done = run(f"'{GLM4V}' quantize --json '{MODEL}' '{folder}/new' --quantization int8 >/dev/full")
+    check(done.returncode == 4, "what is told cannot be written", done.returncode)
+    good(run([GLM4V, "inspect", folder / "new"]))  # what was asked for is there all the same
 
 
 def quantize_calibrates_on_a_folder_of_pictures(folder):
@@ -394,7 +401,8 @@ if __name__ == "__main__":
               the_model_is_found_without_an_option, a_progress_bar_is_drawn_on_a_terminal_and_nowhere_else,
               quantize_writes_a_smaller_copy, quantize_overwrites_nothing,
               quantize_calibrates_on_a_folder_of_pictures, quantize_that_cannot_calibrate_exits_with_1_and_names_the_file,
-              quantize_that_cannot_write_exits_with_4_and_leaves_nothing, quantize_that_is_interrupted_leaves_nothing,
+              quantize_that_cannot_write_exits_with_4_and_leaves_nothing,
+              quantize_that_cannot_tell_of_its_result_exits_with_4, quantize_that_is_interrupted_leaves_nothing,
               inspect_tells_sizes_forms_and_memory,
               too_little_memory_is_said_before_loading_with_what_would_fit, inspect_refuses_a_damaged_model_and_says_where,
               bench_measures_every_stage, bench_runs_on_random_weights_with_a_configuration_alone,
