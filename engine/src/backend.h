@@ -140,6 +140,10 @@ typedef struct {
      * ordered, [n_in], each in [0, n_in). INVALID and nothing done where the arguments do not fit
      * the matrix. All required. */
     uint64_t (*weight_bytes)(glm4v_backend *b, const glm4v_weight_kind *kind);
+    /* Take one block that the weights and tables allocated from now on share while it lasts, as
+     * neighbours on large pages; bytes: the sum of what they take. close gives it back, not the
+     * frees. Once; NOMEM. optional: if NULL, each takes memory of its own. */
+    int (*weights_reserve)(glm4v_backend *b, uint64_t bytes, glm4v_error *err);
     int (*weight_alloc)(glm4v_backend *b, glm4v_weight *w, const glm4v_weight_kind *kind,
                         glm4v_error *err);
     int (*weight_fill)(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,

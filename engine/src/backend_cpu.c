@@ -159,6 +159,7 @@ static void cpu_close(glm4v_backend *b)
     glm4v_free(c->x_sum);
     glm4v_free(c->row);
     glm4v_free(c->attention_scratch);
+    glm4v_free(c->room);
     pthread_mutex_destroy(&c->lock);
     glm4v_free(c);
 }
@@ -172,6 +173,7 @@ static const glm4v_backend_ops cpu_ops = {
     .upload = cpu_upload,
     .download = cpu_download,
     .upload_f32 = cpu_upload,
+    .weights_reserve = glm4v_cpu_weights_reserve,
     .weight_bytes = glm4v_cpu_weight_bytes,
     .weight_alloc = glm4v_cpu_weight_alloc,
     .weight_fill = glm4v_cpu_weight_fill,

@@ -29,6 +29,9 @@ typedef struct {
     glm4v_act_ops act;
     glm4v_convert_ops convert;
 
+    char *room; /* of the weights of a model, handed out from the front; or NULL */
+    size_t room_bytes, room_used;
+
     pthread_mutex_t lock; /* guards everything below; held for the length of one operation */
     void *x;              /* rounded activations: bf16 or int8 */
     float *x_scale;       /* [slab, groups] */
@@ -56,6 +59,7 @@ int glm4v_cpu_reserve_attention(glm4v_cpu_backend *c, int32_t n_k, int32_t head_
 
 /* backend_cpu_weights.c, backend_cpu_linear.c, backend_cpu_attention.c, backend_cpu_rows.c: entries
  * of the table. */
+int glm4v_cpu_weights_reserve(glm4v_backend *b, uint64_t bytes, glm4v_error *err);
 uint64_t glm4v_cpu_weight_bytes(glm4v_backend *b, const glm4v_weight_kind *kind);
 int glm4v_cpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, const glm4v_weight_kind *kind,
                            glm4v_error *err);

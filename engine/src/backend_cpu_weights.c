@@ -8,6 +8,44 @@
 #include "error.h"
 #include "mem.h"
 
+/* ---- memory ---- */
+
+int glm4v_cpu_weights_reserve(glm4v_backend *b, uint64_t bytes, glm4v_error *err)
+{
+    glm4v_cpu_backend *c = glm4v_cpu(b);
+    c->room = bytes <= SIZE_MAX ? glm4v_alloc_aligned((size_t)bytes, 1) : NULL;
+    if (!c->room)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for %llu bytes of weights",
+                          (unsigned long long)bytes);
+    c->room_bytes = (size_t)bytes;
+    c->room_used = 0;
+    return 0;
+}
+
+/* What part of a matrix takes: whole cache lines. */
+static uint64_t lines(uint64_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+/* n objects of size bytes: of the room that was reserved, else of their own. */
+static void *take(glm4v_cpu_backend *c, size_t n, size_t size)
+{
+    size_t bytes;
+    if (glm4v_mul_overflow(n, size, &bytes) || bytes > c->room_bytes - c->room_used)
+        return glm4v_alloc_aligned(n, size);
+    char *block = c->room + c->room_used;
+    c->room_used += lines(bytes);
+    return block;
+}
+
+static void give_back(const glm4v_cpu_backend *c, void *block)
+{
+    const uintptr_t at = (uintptr_t)block - (uintptr_t)c->room;
+    if (at >= c->room_bytes)
+        glm4v_free(block);
+}
+
 /* ---- weights ---- */
 
 /* What one panel of a kind takes. */
@@ -53,25 +91,26 @@ uint64_t glm4v_cpu_weight_bytes(glm4v_backend *b, const glm4v_weight_kind *kind)
     panel_sizes s;
     if (!panel_sizes_of(&s, kind))
         return 0;
-    const size_t scale = sizeof(float) + (kind->zeros ? 1 : 0);
-    return (uint64_t)glm4v_panel_count(kind->n_out) *
-               (s.panel + (size_t)s.groups * GLM4V_PANEL * scale) +
-           (kind->ordered ? (uint64_t)kind->n_in * sizeof(int32_t) : 0);
+    const uint64_t panels = (uint64_t)glm4v_panel_count(kind->n_out);
+    const uint64_t scales = panels * (uint64_t)s.groups * GLM4V_PANEL;
+    return panels * s.panel + scales * sizeof(float) + (kind->zeros ? lines(scales) : 0) +
+           (kind->ordered ? lines((uint64_t)kind->n_in * sizeof(int32_t)) : 0);
 }
 
 void glm4v_cpu_weight_free(glm4v_backend *b, glm4v_weight *w)
 {
-    glm4v_free(w->data);
-    glm4v_free(w->scale);
-    glm4v_free(w->zero);
-    glm4v_free(w->order);
+    const glm4v_cpu_backend *c = glm4v_cpu(b);
+    give_back(c, w->data);
+    give_back(c, w->scale);
+    give_back(c, w->zero);
+    give_back(c, w->order);
     *w = (glm4v_weight) { 0 };
 }
 
 /* NULL where the kind has none. */
-static void *alloc_if(bool wanted, size_t n, size_t size, bool *failed)
+static void *take_if(glm4v_cpu_backend *c, bool wanted, size_t n, size_t size, bool *failed)
 {
-    void *block = wanted ? glm4v_alloc_aligned(n, size) : NULL;
+    void *block = wanted ? take(c, n, size) : NULL;
     *failed |= wanted && !block;
     return block;
 }
@@ -79,6 +118,7 @@ static void *alloc_if(bool wanted, size_t n, size_t size, bool *failed)
 int glm4v_cpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, const glm4v_weight_kind *kind,
                            glm4v_error *err)
 {
+    glm4v_cpu_backend *c = glm4v_cpu(b);
     panel_sizes s;
     if (!panel_sizes_of(&s, kind))
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "the CPU has no %s matrices of %d inputs%s",
@@ -95,10 +135,10 @@ int glm4v_cpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, const glm4v_weight
         .n_out = kind->n_out,
         .n_in = kind->n_in,
         .blocks = kind->blocks,
-        .data = alloc_if(true, panels, s.panel, &failed),
-        .scale = alloc_if(scales > 0, scales, sizeof(float), &failed),
-        .zero = alloc_if(kind->zeros, scales, 1, &failed),
-        .order = alloc_if(kind->ordered, (size_t)kind->n_in, sizeof(int32_t), &failed),
+        .data = take_if(c, true, panels, s.panel, &failed),
+        .scale = take_if(c, scales > 0, scales, sizeof(float), &failed),
+        .zero = take_if(c, kind->zeros, scales, 1, &failed),
+        .order = take_if(c, kind->ordered, (size_t)kind->n_in, sizeof(int32_t), &failed),
         .bytes = glm4v_cpu_weight_bytes(b, kind),
     };
     if (failed) {
@@ -219,14 +259,17 @@ int glm4v_cpu_weight_order(glm4v_backend *b, glm4v_weight *w, const int32_t *ord
 
 void glm4v_cpu_table_free(glm4v_backend *b, glm4v_table *t)
 {
-    glm4v_free(t->data);
-    glm4v_free(t->scale);
+    give_back(glm4v_cpu(b), t->data);
+    give_back(glm4v_cpu(b), t->scale);
     *t = (glm4v_table) { 0 };
 }
 
 int glm4v_cpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int32_t n_rows,
                           int32_t n_cols, glm4v_error *err)
 {
+    glm4v_cpu_backend *c = glm4v_cpu(b);
+    const bool int8 = form == GLM4V_FORM_INT8;
+    bool failed = false;
     const size_t size = form == GLM4V_FORM_F32 ? 4 : form == GLM4V_FORM_BF16 ? 2 : 1;
     const size_t bytes = (size_t)n_rows * (size_t)n_cols * size; /* int32 x int32 x 4 fits */
     if (form != GLM4V_FORM_F32 && form != GLM4V_FORM_BF16 && form != GLM4V_FORM_INT8)
@@ -236,12 +279,11 @@ int glm4v_cpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int
         .form = form,
         .n_rows = n_rows,
         .n_cols = n_cols,
-        .data = glm4v_alloc_aligned(bytes, 1),
-        .scale =
-            form == GLM4V_FORM_INT8 ? glm4v_alloc_aligned((size_t)n_rows, sizeof(float)) : NULL,
-        .bytes = bytes + (form == GLM4V_FORM_INT8 ? (size_t)n_rows * sizeof(float) : 0),
+        .data = take_if(c, true, bytes, 1, &failed),
+        .scale = take_if(c, int8, (size_t)n_rows, sizeof(float), &failed),
+        .bytes = lines(bytes) + (int8 ? lines((size_t)n_rows * sizeof(float)) : 0),
     };
-    if (!fresh.data || (form == GLM4V_FORM_INT8 && !fresh.scale)) {
+    if (failed) {
         glm4v_cpu_table_free(b, &fresh);
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a table of %d x %d as %s", n_rows,
                           n_cols, glm4v_form_name(form));

@@ -23,6 +23,9 @@
 /* Codes, one a byte. By columns of the file more rows at a time: less, and shorter, reads */
 #define PIECE_CODES ((int64_t)1 << 20)
 #define PIECE_COLUMNS ((int64_t)4 << 20)
+/* What a thread takes at a time of rows that stay as they are: as int4, the 2 MiB of a large page.
+ * Two threads that touch the same fresh page at once would both clear one. */
+#define SHARE_CODES ((int64_t)4 << 20)
 #define ROW_STEP 16          /* weight_fill begins at multiples of it */
 #define PROGRESS_NS 50000000 /* at most 20 calls a second */
 
@@ -32,7 +35,7 @@ typedef struct {
     glm4v_model *model;
     const glm4v_checkpoint *checkpoint; /* NULL: random weights */
     uint64_t seed;
-    uint32_t *first; /* [items + 1]: number of the first piece of each item */
+    uint32_t *first; /* [items + 1]: number of the first share of each item */
     float *buffer;   /* [threads][piece + row] */
     size_t buffer_floats, row_floats;
     unsigned char *codes; /* [threads][q, scales, zero points, scratch]; sizes in bytes */
@@ -85,6 +88,16 @@ static int32_t rows_of_piece(const glm4v_item *item)
             most = codes;
     }
     return rows_of(item, most);
+}
+
+/* Rows that one thread takes: whole pieces, or all. */
+static int32_t rows_of_share(const glm4v_item *item)
+{
+    const int32_t piece = rows_of_piece(item);
+    const int64_t pieces = item->codes ? SHARE_CODES / ((int64_t)piece * item->n_in) : 1;
+    if (pieces <= 1)
+        return piece;
+    return pieces < item->n_out / piece ? piece * (int32_t)pieces : item->n_out;
 }
 
 /* Rows of one source within some rows of an item. */
@@ -362,7 +375,7 @@ static void report(loader *l)
     }
 }
 
-/* The item that piece number i belongs to. */
+/* The item that share number i belongs to. */
 static uint32_t item_of(const loader *l, uint32_t i)
 {
     uint32_t low = 0, high = l->plan->n; /* first[low] <= i < first[high] */
@@ -376,21 +389,25 @@ static uint32_t item_of(const loader *l, uint32_t i)
     return low;
 }
 
-static void run_piece(void *user, uint32_t i, uint32_t thread)
+static void run_share(void *user, uint32_t i, uint32_t thread)
 {
     loader *l = user;
-    if (pthread_equal(pthread_self(), l->caller))
-        report(l);
-    if (atomic_load(&l->stop))
-        return;
-    uint32_t index = item_of(l, i);
+    const uint32_t index = item_of(l, i);
     const glm4v_item *item = &l->plan->items[index];
-    int32_t step = rows_of_piece(item);
-    int32_t row = (int32_t)(i - l->first[index]) * step;
-    int32_t n = step < item->n_out - row ? step : item->n_out - row;
+    const int32_t share = rows_of_share(item), step = rows_of_piece(item);
+    const int32_t first = (int32_t)(i - l->first[index]) * share;
+    const int32_t end = share < item->n_out - first ? first + share : item->n_out;
     glm4v_error error = { 0 };
-    if (load_piece(l, item, row, n, thread, &error))
-        fail_with(l, &error);
+    for (int32_t row = first; row < end; row += step) {
+        if (pthread_equal(pthread_self(), l->caller))
+            report(l);
+        if (atomic_load(&l->stop))
+            return;
+        if (load_piece(l, item, row, step < end - row ? step : end - row, thread, &error)) {
+            fail_with(l, &error);
+            return;
+        }
+    }
 }
 
 /* ---- set-up ---- */
@@ -405,17 +422,18 @@ static void at_least(size_t *most, size_t n)
     *most = n > *most ? n : *most;
 }
 
-/* Number the pieces (first NULL: do not) and find the largest. */
-static void number_pieces(loader *l)
+/* Number the shares (first NULL: do not) and find the largest pieces. */
+static void number_shares(loader *l)
 {
     const glm4v_plan *plan = l->plan;
     size_t floats = 0, q = 0, scales = 0, scratch = 0;
     for (uint32_t i = 0; i < plan->n; i++) {
         const glm4v_item *item = &plan->items[i];
-        const int32_t rows = rows_of_piece(item), groups = groups_of(item);
+        const int32_t rows = rows_of_piece(item), share = rows_of_share(item);
+        const int32_t groups = groups_of(item);
         const int32_t step = item->kind == GLM4V_ITEM_VECTOR ? rows : rows_of(item, PIECE_FLOATS);
         if (l->first)
-            l->first[i + 1] = l->first[i] + (uint32_t)((item->n_out + rows - 1) / rows);
+            l->first[i + 1] = l->first[i] + (uint32_t)((item->n_out + share - 1) / share);
         at_least(&floats, (size_t)step * (size_t)item->n_in);
         if (item->pixels > 1)
             at_least(&l->row_floats, (size_t)item->n_in);
@@ -441,7 +459,7 @@ uint64_t glm4v_plan_loading_bytes(const glm4v_plan *plan, const glm4v_model *mod
                                   const glm4v_checkpoint *checkpoint)
 {
     loader l = { .plan = plan };
-    number_pieces(&l);
+    number_shares(&l);
     return (uint64_t)glm4v_pool_threads(model->stages[0].backend->pool) * buffer_bytes(&l) +
            ((uint64_t)plan->n + 1) * sizeof *l.first +
            (checkpoint ? glm4v_checkpoint_memory(checkpoint) : 0);
@@ -452,7 +470,7 @@ static int prepare(loader *l, uint32_t n_threads, glm4v_error *err)
     l->first = glm4v_alloc((size_t)l->plan->n + 1, sizeof *l->first);
     if (!l->first)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to load the weights");
-    number_pieces(l);
+    number_shares(l);
     l->buffer = glm4v_alloc_aligned((size_t)n_threads * l->buffer_floats, sizeof *l->buffer);
     l->codes = glm4v_alloc_aligned((size_t)n_threads, l->codes_size);
     return l->buffer && l->codes
@@ -495,7 +513,7 @@ int glm4v_plan_load(const glm4v_plan *plan, glm4v_model *model, const glm4v_chec
     pthread_mutex_init(&l.lock, NULL);
     pthread_mutex_init(&l.device, NULL);
     report(&l); /* others may take every piece */
-    glm4v_pool_run(pool, l.first[plan->n], run_piece, &l);
+    glm4v_pool_run(pool, l.first[plan->n], run_share, &l);
     pthread_mutex_destroy(&l.device);
     pthread_mutex_destroy(&l.lock);
     rc = l.error.code;

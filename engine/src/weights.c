@@ -371,9 +371,9 @@ void glm4v_plan_clear(glm4v_plan *plan)
 static uint64_t table_bytes(const glm4v_item *item)
 {
     static const uint64_t size[GLM4V_N_FORMS] = { 4, 2, 1, 1, 1 };
-    uint64_t numbers = (uint64_t)item->n_out * (uint64_t)item->n_in;
-    return numbers * size[item->form] +
-           (item->form == GLM4V_FORM_INT8 ? (uint64_t)item->n_out * sizeof(float) : 0);
+    const uint64_t numbers = (uint64_t)item->n_out * (uint64_t)item->n_in;
+    const uint64_t scales = item->form == GLM4V_FORM_INT8 ? (uint64_t)item->n_out : 0;
+    return (numbers * size[item->form] + 63) / 64 * 64 + (scales * sizeof(float) + 63) / 64 * 64;
 }
 
 glm4v_weight_kind glm4v_item_kind_of(const glm4v_item *item)
@@ -386,9 +386,11 @@ glm4v_weight_kind glm4v_item_kind_of(const glm4v_item *item)
                                  .ordered = item->order != NULL };
 }
 
-uint64_t glm4v_plan_memory(const glm4v_plan *plan, const glm4v_model *model, int32_t stage)
+/* Of the items of a stage (-1: all): matrices and tables, vectors and what stays with the host. */
+static void count_bytes(const glm4v_plan *plan, const glm4v_model *model, int32_t stage,
+                        uint64_t *matrices, uint64_t *others)
 {
-    uint64_t bytes = 0;
+    *matrices = *others = 0;
     for (uint32_t i = 0; i < plan->n; i++) {
         const glm4v_item *item = &plan->items[i];
         glm4v_backend *b = model->stages[item->stage].backend;
@@ -396,13 +398,19 @@ uint64_t glm4v_plan_memory(const glm4v_plan *plan, const glm4v_model *model, int
         if (stage >= 0 && item->stage != stage)
             continue;
         if (item->kind == GLM4V_ITEM_LINEAR)
-            bytes += b->ops->weight_bytes(b, &kind);
+            *matrices += b->ops->weight_bytes(b, &kind);
         else if (item->kind == GLM4V_ITEM_TABLE)
-            bytes += table_bytes(item);
+            *matrices += table_bytes(item);
         else
-            bytes += (uint64_t)item->n_out * (uint64_t)item->n_in * sizeof(float);
+            *others += (uint64_t)item->n_out * (uint64_t)item->n_in * sizeof(float);
     }
-    return bytes;
+}
+
+uint64_t glm4v_plan_memory(const glm4v_plan *plan, const glm4v_model *model, int32_t stage)
+{
+    uint64_t matrices, others;
+    count_bytes(plan, model, stage, &matrices, &others);
+    return matrices + others;
 }
 
 static int allocate(const glm4v_item *item, glm4v_backend *b, glm4v_error *err)
@@ -453,9 +461,21 @@ static void release(const glm4v_item *item, glm4v_backend *b)
     }
 }
 
+/* One block for the matrices and tables of a stage. */
+static int reserve(const glm4v_plan *plan, const glm4v_model *model, int32_t stage,
+                   glm4v_error *err)
+{
+    glm4v_backend *b = model->stages[stage].backend;
+    uint64_t matrices, others;
+    count_bytes(plan, model, stage, &matrices, &others);
+    return b->ops->weights_reserve ? b->ops->weights_reserve(b, matrices, err) : 0;
+}
+
 int glm4v_plan_allocate(const glm4v_plan *plan, glm4v_model *model, glm4v_error *err)
 {
     int rc = 0;
+    for (int32_t i = 0; !rc && i < model->n_stages; i++)
+        rc = reserve(plan, model, i, err);
     for (uint32_t i = 0; !rc && i < plan->n; i++)
         rc = allocate(&plan->items[i], model->stages[plan->items[i].stage].backend, err);
     if (rc)

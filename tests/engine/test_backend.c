@@ -446,6 +446,48 @@ static void what_cannot_be_had_is_told(void)
     }
 }
 
+static void weights_share_the_room_that_was_reserved(void)
+{
+    static const glm4v_weight_kind kinds[] = {
+        { .form = GLM4V_FORM_INT4, .n_out = 40, .n_in = 256, .zeros = true, .ordered = true },
+        { .form = GLM4V_FORM_INT8, .n_out = 17, .n_in = 33, .ordered = true },
+        { .form = GLM4V_FORM_BF16, .n_out = 1, .n_in = 3 },
+    };
+    enum { KINDS = sizeof kinds / sizeof *kinds, ROWS = 5, COLS = 7 };
+    const size_t before = glm4v_mem_live();
+    glm4v_backend *b = open_cpu(1);
+    glm4v_weight w[KINDS] = { 0 }, beyond = { 0 };
+    glm4v_table t = { 0 };
+    glm4v_error err = { 0 };
+    uint64_t bytes = 64 + 64; /* the table: numbers, scales */
+    for (int i = 0; i < KINDS; i++)
+        bytes += b->ops->weight_bytes(b, &kinds[i]);
+    glm4v_mem_fail_at(1, false);
+    CHECK_EQ(b->ops->weights_reserve(b, bytes, &err), GLM4V_ERR_NOMEM);
+    glm4v_mem_fail_at(0, false);
+    CHECK_EQ(b->ops->weights_reserve(b, bytes, &err), 0);
+    const uint64_t calls = glm4v_mem_calls();
+    for (int i = 0; i < KINDS; i++) {
+        CHECK_EQ(b->ops->weight_alloc(b, &w[i], &kinds[i], &err), 0);
+        CHECK_EQ((uintptr_t)w[i].data % 64, 0);
+    }
+    CHECK_EQ(b->ops->table_alloc(b, &t, GLM4V_FORM_INT8, ROWS, COLS, &err), 0);
+    CHECK_EQ(t.bytes, 128);
+    CHECK_EQ(glm4v_mem_calls(), calls);
+    CHECK_EQ((char *)t.scale - (char *)w[0].data, (long)bytes - 64);
+    const size_t full = glm4v_mem_live();
+    CHECK_EQ(b->ops->weight_alloc(b, &beyond, &kinds[2], &err), 0);
+    CHECK(glm4v_mem_live() > full);
+    b->ops->weight_free(b, &beyond);
+    CHECK_EQ(glm4v_mem_live(), full);
+    for (int i = 0; i < KINDS; i++)
+        b->ops->weight_free(b, &w[i]);
+    b->ops->table_free(b, &t);
+    CHECK_EQ(glm4v_mem_live(), full);
+    glm4v_backend_close(&b);
+    CHECK_EQ(glm4v_mem_live(), before);
+}
+
 static void every_allocation_of_open_may_fail(void)
 {
     const size_t live = glm4v_mem_live();
@@ -497,6 +539,7 @@ int main(void)
     TEST(tables_give_back_their_rows);
     TEST(reserved_operations_allocate_nothing);
     TEST(what_cannot_be_had_is_told);
+    TEST(weights_share_the_room_that_was_reserved);
     TEST(every_allocation_of_open_may_fail);
     TEST(an_unknown_level_in_the_environment_is_told);
     return test_end();
