@@ -133,28 +133,41 @@ static bool fits(const token *t, char c)
     return t->kind == ANY || (t->kind == DIGIT ? c >= '0' && c <= '9' : c == t->c);
 }
 
-/* State i: tokens before i are behind. Optional tokens may be passed over. */
-static void pass_over(const program *g, bool *state)
+/* State i: tokens before i are behind. From state i, which is set, optional tokens may be passed
+ * over. Returns the last state that is reached. */
+static int pass_over(const program *g, bool *state, int i)
 {
-    for (int i = 0; i < g->n; i++)
-        if (state[i] && g->t[i].optional)
-            state[i + 1] = true;
+    for (; i < g->n && g->t[i].optional; i++)
+        state[i + 1] = true;
+    return i;
+}
+
+/* The states after character c, of which `last` is the last one; -1: none. Backwards, so that each
+ * is read before the one below it writes there. */
+static int advance(const program *g, bool *state, int last, char c)
+{
+    int top = -1;
+    state[g->n] = false; /* the whole name was behind before c */
+    for (int i = last < g->n ? last : g->n - 1; i >= 0; i--) {
+        if (!state[i])
+            continue;
+        const bool on = fits(&g->t[i], c);
+        state[i] = on && g->t[i].repeated;
+        if (!on)
+            continue;
+        state[i + 1] = true;
+        const int reached = pass_over(g, state, i + 1);
+        top = reached > top ? reached : top;
+    }
+    return top;
 }
 
 static bool run(const program *g, const char *name)
 {
-    bool state[GLM4V_PATTERN_LENGTH + 1] = { true }, next[GLM4V_PATTERN_LENGTH + 1];
-    pass_over(g, state);
-    for (; *name && !(state[g->n] && !g->to_end); name++) {
-        memset(next, 0, sizeof next);
-        for (int i = 0; i < g->n; i++)
-            if (state[i] && fits(&g->t[i], *name)) {
-                next[i + 1] = true;
-                next[i] |= g->t[i].repeated;
-            }
-        pass_over(g, next);
-        memcpy(state, next, sizeof state);
-    }
+    bool state[GLM4V_PATTERN_LENGTH + 1] = { true };
+    int last = pass_over(g, state, 0);
+    for (; *name && last >= 0 && !(state[g->n] && !g->to_end); name++)
+        last = advance(g, state, last, *name);
     return state[g->n];
 }
 
