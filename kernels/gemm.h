@@ -191,9 +191,8 @@ void glm4v_unpack_codes_int4(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, in
 void glm4v_unpack_codes_fp8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int32_t n, int32_t K);
 
 /* Scales and zero points of a panel, between rows [n][groups] (int8, fp8 without blocks: one group)
- * and the panel's own order [groups][16]. Outputs from n on: scale 0, zero point 8. zero and panel
- * of zeros may be NULL: 8 everywhere. */
-void glm4v_pack_scales(float *panel, const float *scale, int32_t n, int32_t groups);
+ * and the panel's own order [groups][16]. Scales get there by pack_f32. Outputs from n on: zero
+ * point 8. zero and panel of zeros may be NULL: 8 everywhere. */
 void glm4v_pack_zeros(uint8_t *panel, const uint8_t *zero, int32_t n, int32_t groups);
 void glm4v_unpack_scales(float *scale, const float *panel, int32_t n, int32_t groups);
 void glm4v_unpack_zeros(uint8_t *zero, const uint8_t *panel, int32_t n, int32_t groups);
@@ -225,6 +224,7 @@ decl_quantize_row(glm4v_quantize_row_c);
 decl_quantize_row(glm4v_quantize_row_avx2);
 decl_pack_f32(glm4v_pack_f32_c);
 decl_pack_f32(glm4v_pack_f32_avx2);
+decl_pack_f32(glm4v_pack_f32_avx512);
 decl_pack_bf16(glm4v_pack_bf16_c);
 decl_pack_bf16(glm4v_pack_bf16_avx2);
 decl_pack_quant(glm4v_pack_int8_c);
@@ -242,5 +242,8 @@ decl_pack_codes(glm4v_pack_codes_int8_avx2);
 decl_pack_codes(glm4v_pack_codes_int4_avx2);
 decl_pack_codes(glm4v_pack_codes_fp8_avx2);
 decl_pack_words(glm4v_pack_words_int4_avx2);
+decl_pack_codes(glm4v_pack_codes_int8_avx512);
+decl_pack_codes(glm4v_pack_codes_fp8_avx512);
+decl_pack_words(glm4v_pack_words_int4_avx512);
 
 #endif

@@ -222,7 +222,7 @@ static void fill_panel(const glm4v_gemm_ops *ops, const glm4v_weight *w, const p
         ops->pack_words_int4(data, codes->words + at * (size_t)(K / 8), K / 8, p->some, K);
     else
         ops->pack_codes_int4(data, codes->q + at * (size_t)K, K, p->some, K);
-    glm4v_pack_scales(p->scale, codes->scale + at * (size_t)groups, p->some, groups);
+    ops->pack_f32(p->scale, codes->scale + at * (size_t)groups, groups, p->some, groups);
     if (p->zero)
         glm4v_pack_zeros(p->zero, codes->zero ? codes->zero + at * (size_t)groups : NULL, p->some,
                          groups);

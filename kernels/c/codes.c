@@ -80,13 +80,6 @@ void glm4v_unpack_codes_fp8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int
             q[i * ldq + k] = panel[glm4v_fp8_at(k, i)];
 }
 
-void glm4v_pack_scales(float *panel, const float *scale, int32_t n, int32_t groups)
-{
-    for (int32_t g = 0; g < groups; g++)
-        for (int i = 0; i < GLM4V_PANEL; i++)
-            panel[(size_t)g * GLM4V_PANEL + i] = i < n ? scale[(size_t)i * groups + g] : 0;
-}
-
 void glm4v_pack_zeros(uint8_t *panel, const uint8_t *zero, int32_t n, int32_t groups)
 {
     for (int32_t g = 0; g < groups; g++)

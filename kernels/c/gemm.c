@@ -239,7 +239,11 @@ void glm4v_gemm_ops_init(glm4v_gemm_ops *ops, unsigned cpu)
     ops->f32 = glm4v_gemm_f32_avx512;
     ops->bf16 = glm4v_gemm_bf16_avx512;
     ops->fp8 = glm4v_gemm_fp8_avx512;
+    ops->pack_f32 = glm4v_pack_f32_avx512;
     ops->pack_int4 = glm4v_pack_int4_avx512;
+    ops->pack_codes_int8 = glm4v_pack_codes_int8_avx512;
+    ops->pack_codes_fp8 = glm4v_pack_codes_fp8_avx512;
+    ops->pack_words_int4 = glm4v_pack_words_int4_avx512;
 #endif
 #ifdef HAVE_VNNI
     if (cpu & GLM4V_CPU_VNNI) {
