@@ -225,7 +225,7 @@ static void have_mounts(void)
         no_mounts = "mounts of our own are not allowed here";
         return;
     }
-    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) || mkdir(disk, 0755) ||
+    if (mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) || mkdir(disk, 0755) ||
         mount("none", disk, "tmpfs", 0, "size=1m"))
         no_mounts = "no tmpfs can be mounted here";
     else
@@ -356,8 +356,9 @@ static void a_read_only_disk_is_an_error(void)
                 REQUIRE(!convert_to(disk_dst, NULL, NULL));
             uint64_t before = folder_digest(disk_dst);
             if (bind)
-                REQUIRE(!mount(disk, disk, NULL, MS_BIND, NULL));
-            REQUIRE(!mount(NULL, disk, NULL, MS_REMOUNT | MS_RDONLY | (bind ? MS_BIND : 0), NULL));
+                REQUIRE(!mount(disk, disk, "none", MS_BIND, NULL));
+            REQUIRE(
+                !mount("none", disk, "none", MS_REMOUNT | MS_RDONLY | (bind ? MS_BIND : 0), NULL));
             int rc = convert_to(disk_dst, NULL, NULL);
             failed_well(rc, EROFS, "name a folder that may be written", old ? "dst " : "", old);
             CHECK(folder_digest(disk_dst) == before);
@@ -372,8 +373,8 @@ static void a_read_only_source_is_converted(void)
 {
     if (no_mounts)
         SKIP(no_mounts);
-    REQUIRE(!mount(src, src, NULL, MS_BIND, NULL));
-    REQUIRE(!mount(NULL, src, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL));
+    REQUIRE(!mount(src, src, "none", MS_BIND, NULL));
+    REQUIRE(!mount("none", src, "none", MS_REMOUNT | MS_BIND | MS_RDONLY, NULL));
     CHECK_EQ(convert(), 0);
     umount(src);
     CHECK(folder_digest(dst) == whole && folder_is(base, "disk dst src "));
