@@ -193,7 +193,7 @@ static void choose_group(const glm4v_round_moments *m, int32_t g, const float *w
                          float *scale, group_result *r)
 {
     static const float divisors[] = GLM4V_INT4_DIVISORS;
-    float largest[LANES] = { 0 }, tried[LANES], least[LANES];
+    float largest[LANES] = { 0 }, tried[LANES], least[LANES] = { 0 };
     for (int32_t k = 0; k < GROUP; k++) {
         const float reciprocal = 1 / m->second[(size_t)(g + k) * (size_t)m->K + (size_t)(g + k)];
         for (int l = 0; l < LANES; l++) {

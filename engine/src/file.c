@@ -181,7 +181,7 @@ int glm4v_file_read(int fd, const char *name, uint64_t offset, void *data, size_
 
 int glm4v_file_verify(int fd, const char *name, const glm4v_file_id *id, glm4v_error *err)
 {
-    glm4v_file_id now;
+    glm4v_file_id now = { 0 };
     bool regular;
     int error = identify(fd, &now, &regular);
     if (error)

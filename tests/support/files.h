@@ -15,7 +15,7 @@ typedef struct {
     size_t len;
 } file_text;
 
-__attribute__((unused)) static void file_die(const char *what, const char *path)
+__attribute__((noreturn, unused)) static void file_die(const char *what, const char *path)
 {
     printf("Bail out! %s %s\n", what, path);
     exit(1);

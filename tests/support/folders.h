@@ -60,13 +60,15 @@ __attribute__((unused)) static uint64_t folder_digest(const char *dir)
 /* Remove a folder of files; not there is fine. */
 __attribute__((unused)) static void folder_remove(const char *dir)
 {
-    DIR *d = opendir(dir);
+    char own[2048]; /* dir may be one of file_path()'s four, which go round here */
+    snprintf(own, sizeof own, "%s", dir);
+    DIR *d = opendir(own);
     for (struct dirent *e; d && (e = readdir(d));)
         if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
-            unlink(file_path(dir, e->d_name));
+            unlink(file_path(own, e->d_name));
     if (d)
         closedir(d);
-    rmdir(dir);
+    rmdir(own);
 }
 
 #endif

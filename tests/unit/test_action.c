@@ -117,8 +117,8 @@ static void text_without_a_call_is_left_alone(void)
         "do(action=\"Tap\", element=[500,])",
         "do(action=\"Tap\", element=[a,b])",
         "do(action=[1,2])",
-        "do(action=\"Tap\", a=1,b=1,c=1,d=1,e=1,f=1,g=1,h=1,i=1,j=1,k=1,l=1,m=1,"
-        "n=1,o=1,p=1,q=1)",
+        ("do(action=\"Tap\", a=1,b=1,c=1,d=1,e=1,f=1,g=1,h=1,i=1,j=1,k=1,l=1,m=1,"
+         "n=1,o=1,p=1,q=1)"),
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         CHECK_STR(parsed(texts[i]), "");

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Splitting, merging and the tokenizer's files, on the small tokenizers of tests/data/tokenizer. */
+#define _GNU_SOURCE
+#include "files.h"
 #include "json.h"
 #include "test.h"
 #include "token_lines.h"
@@ -87,11 +89,9 @@ static void white_space_ends_at_its_last_newline(void)
 
 static char *slurp(const char *dir, const char *name, size_t *len)
 {
-    glm4v_error err = { 0 };
-    char *text = NULL;
-    if (glm4v_read_file(&text, len, dir, name, 1 << 20, &err))
-        test_fail(__FILE__, __LINE__, "%s", err.msg);
-    return text;
+    file_text t = file_read(dir, name);
+    *len = t.len;
+    return t.data;
 }
 
 /* text with the first occurrence of find replaced; free() it. */
@@ -233,7 +233,7 @@ static void whole_pieces_are_found_only_where_the_file_says_so(void)
     glm4v_free(ids.ids);
     glm4v_tokenizer_close(&t);
     free(merging);
-    glm4v_free(text);
+    free(text);
 }
 
 /* A run of one letter is one piece. Doubling the text must not quadruple the work, on either kind
@@ -299,7 +299,7 @@ static glm4v_tokenizer *with_runs(int longest)
         len += (size_t)sprintf(text + len, "%s %d\n", size % 3 == 1 ? "Yg==" : "YmI=", rank++);
     }
     CHECK_EQ(glm4v_tokenizer_parse(&t, false, text, len, NULL, 0, NULL), 0);
-    glm4v_free(base);
+    free(base);
     free(text);
     return t;
 }
@@ -347,7 +347,7 @@ static void merges_that_offer_others_have_room(void)
     glm4v_tokenizer_close(&t);
     free(run);
     free(other);
-    glm4v_free(text);
+    free(text);
 }
 
 /* 512 tokens, a power of two: the table must keep free places, or the search for what is not there
@@ -370,7 +370,7 @@ static void a_missing_token_is_not_searched_for_ever(void)
     glm4v_free(ids.ids);
     glm4v_tokenizer_close(&t);
     free(other);
-    glm4v_free(text);
+    free(text);
 }
 
 static void the_leftmost_of_equal_merges_comes_first(void)
@@ -390,7 +390,7 @@ static void the_leftmost_of_equal_merges_comes_first(void)
     glm4v_free(ids.ids);
     glm4v_tokenizer_close(&t);
     free(other);
-    glm4v_free(text);
+    free(text);
 }
 
 /* ---- files ---- */
@@ -480,7 +480,7 @@ static void a_tokenizer_json_that_asks_for_something_else_is_refused_by_name(voi
     }
     check_refused(true, "[]", 2, NULL, GLM4V_ERR_FORMAT, "object");
     check_refused(true, "\xEF\xBB\xBF{}", 5, NULL, GLM4V_ERR_FORMAT, "tokenizer.json");
-    glm4v_free(text);
+    free(text);
 }
 
 static void other_spellings_of_the_same_are_taken(void)
@@ -514,7 +514,7 @@ static void other_spellings_of_the_same_are_taken(void)
         glm4v_tokenizer_close(&t);
         free(other);
     }
-    glm4v_free(text);
+    free(text);
 }
 
 /* A merge that leads to what was made a control token later is left out; the rest is read as it is.
@@ -525,9 +525,11 @@ static void merging_never_ends_in_a_control_token(void)
     char *text = slurp(DATA "glm-4.1v", "tokenizer.json", &len);
     glm4v_tokenizer *t = NULL;
     glm4v_error err = { 0 };
-    int id = 0;
     char added[128];
-    REQUIRE(sscanf(strstr(text, "\"he\": "), "\"he\": %d", &id) == 1);
+    const char *he = strstr(text, "\"he\": ");
+    REQUIRE(he != NULL);
+    int id = (int)strtol(he + strlen("\"he\": "), NULL, 10);
+    CHECK(id > 0);
     snprintf(added, sizeof added, "\"added_tokens\": [{\"id\": %d, \"content\": \"he\"},", id);
     char *other = replaced(text, "\"added_tokens\": [", added);
     CHECK_EQ(parse_json(&t, other, &err), 0);
@@ -539,7 +541,7 @@ static void merging_never_ends_in_a_control_token(void)
     glm4v_free(ids.ids);
     glm4v_tokenizer_close(&t);
     free(other);
-    glm4v_free(text);
+    free(text);
 }
 
 static void a_tokenizer_model_with_wrong_lines_is_refused(void)
@@ -579,8 +581,8 @@ static void a_tokenizer_model_with_wrong_lines_is_refused(void)
     check_refused(false, text, len, bad, GLM4V_ERR_FORMAT, "content");
     free(bad);
     check_refused(false, text, len, "[]", GLM4V_ERR_FORMAT, "object");
-    glm4v_free(text);
-    glm4v_free(config);
+    free(text);
+    free(config);
 }
 
 static void windows_line_ends_and_blank_lines_are_taken(void)
@@ -596,7 +598,7 @@ static void windows_line_ends_and_blank_lines_are_taken(void)
     CHECK_EQ(token_lines_check(t, DATA "lines.jsonl", &n), 0);
     glm4v_tokenizer_close(&t);
     free(other);
-    glm4v_free(text);
+    free(text);
 }
 
 /* Every beginning of the two files: refused, or, where nothing but the last newline is missing,
@@ -617,9 +619,9 @@ static void every_truncation_is_refused(void)
                 test_fail(__FILE__, __LINE__, "%zu of %zu bytes were taken", n, len);
             glm4v_tokenizer_close(&t);
         }
-        glm4v_free(text);
+        free(text);
     }
-    glm4v_free(config);
+    free(config);
 }
 
 /* A changed bit: refused, or a tokenizer that still gives every text back. */
@@ -644,7 +646,7 @@ static void every_changed_bit_is_refused_or_harmless(void)
             glm4v_tokenizer_close(&t);
             text[bit / 8] ^= (char)(1 << bit % 8);
         }
-        glm4v_free(text);
+        free(text);
     }
 }
 
@@ -659,7 +661,7 @@ static int parse_replaced(const char *find, const char *with, int32_t *size)
     *size = t ? glm4v_tokenizer_size(t) : 0;
     glm4v_tokenizer_close(&t);
     free(other);
-    glm4v_free(text);
+    free(text);
     return rc;
 }
 
@@ -680,7 +682,7 @@ static int parse_long_token(size_t n)
     int rc = glm4v_tokenizer_parse(&t, false, longer, len, NULL, 0, NULL);
     glm4v_tokenizer_close(&t);
     free(longer);
-    glm4v_free(text);
+    free(text);
     return rc;
 }
 
