@@ -61,7 +61,7 @@ sanitizer_environment() {
     ASAN_OPTIONS=$ASAN_OPTIONS:detect_stack_use_after_return=1
     export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
     export LSAN_OPTIONS=suppressions=$PWD/tests/support/lsan.supp:print_suppressions=0
-    export TSAN_OPTIONS=suppressions=$PWD/tests/support/tsan.supp:halt_on_error=0:exitcode=66
+    export TSAN_OPTIONS=suppressions=$PWD/tests/support/tsan.supp:halt_on_error=0:exitcode=66:allocator_may_return_null=1
     # The registry helper process is not sanitized and could not load a sanitized plugin.
     export GST_REGISTRY_FORK=no
     # GLib's slices and delayed frees hide leaks and late reads.
