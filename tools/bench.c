@@ -466,7 +466,7 @@ static int open_and_run(const settings *set, const char *dir)
     if (!b.rgb || !b.runs || !b.column)
         cli_message("no memory for a picture of %ux%u", set->frame[0], set->frame[1]);
     else
-        model = cli_model_open(dir, &options, GLM4V_LOG_WARNING);
+        status = cli_model_open(&model, dir, &options, GLM4V_LOG_WARNING);
     if (model) {
         b.load_ms = now_ms() - start;
         b.info = glm4v_model_get_info(model);

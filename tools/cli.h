@@ -63,10 +63,13 @@ void cli_message(const char *format, ...) __attribute__((format(printf, 1, 2)));
  * source tree it was built from. NULL when there is none; static storage. */
 const char *cli_model_dir(const char *given);
 
-/* Open a model with a progress bar; prints the error. Log lines up to `level` go to stderr. NULL on
- * failure. */
-glm4v_model *cli_model_open(const char *dir, const glm4v_model_options *options,
-                            glm4v_log_level level);
+/* Open a model with a progress bar; prints the error. Log lines up to `level` go to stderr. Returns
+ * the exit status: CLI_OK, CLI_USAGE when an option is wrong, CLI_MODEL. */
+int cli_model_open(glm4v_model **model, const char *dir, const glm4v_model_options *options,
+                   glm4v_log_level level);
+
+/* Flush stdout: a reader sees each line at once. Failures are told by cli_finish(). */
+void cli_flush(void);
 
 /* Flush stdout; returns status, or CLI_OUTPUT with a message when something was not written. */
 int cli_finish(int status);

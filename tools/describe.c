@@ -40,7 +40,7 @@ static void print_plain(const session *s, const char *input, const cli_frame *fr
     for (const char *c = result->text; *c; c++) /* one caption, one line */
         putchar(*c == '\n' || *c == '\r' ? ' ' : *c);
     putchar('\n');
-    fflush(stdout);
+    cli_flush();
 }
 
 static const char *finish_name(glm4v_finish finish)
@@ -243,10 +243,11 @@ static int run(const settings *set, const char *dir, char **inputs, int n_inputs
     glm4v_engine_options engine = { .struct_size = sizeof engine,
                                     .max_pixels = set->max_pixels,
                                     .max_batch = 1 };
-    glm4v_model *model =
-        cli_model_open(dir, &options, set->verbose ? GLM4V_LOG_DEBUG : GLM4V_LOG_WARNING);
-    if (!model)
-        return CLI_MODEL;
+    glm4v_model *model = NULL;
+    int status =
+        cli_model_open(&model, dir, &options, set->verbose ? GLM4V_LOG_DEBUG : GLM4V_LOG_WARNING);
+    if (status)
+        return status;
     if (glm4v_engine_open(&s.engine, model, &engine, &err)) {
         cli_message("%s", err.msg);
         glm4v_model_close(&model);
@@ -254,7 +255,6 @@ static int run(const settings *set, const char *dir, char **inputs, int n_inputs
     }
     s.info = glm4v_model_get_info(model);
     cli_media_init();
-    int status = CLI_OK;
     for (int i = 0; i < n_inputs && !ferror(stdout); i++)
         if (describe_input(&s, inputs[i]))
             status = CLI_INPUT;
@@ -326,6 +326,10 @@ int cli_describe(int argc, char **argv)
         return status;
     if (!n_inputs)
         return cli_usage_error(&command, "name a picture or a video");
+    if (set.prompt && !cli_is_utf8(set.prompt))
+        return cli_usage_error(&command, "--prompt is not UTF-8");
+    if (set.system && !cli_is_utf8(set.system))
+        return cli_usage_error(&command, "--system is not UTF-8");
     if (set.temperature == 0 && (set.top_k || set.top_p < 1))
         return cli_usage_error(&command, "--top-k and --top-p need a --temperature above 0");
     const char *dir = cli_model_dir(set.model);

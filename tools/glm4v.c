@@ -3,6 +3,7 @@
  * holds what all share: the default model, opening it, messages and the progress bar. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -66,14 +67,23 @@ void cli_message(const char *format, ...)
     va_end(args);
 }
 
-int cli_finish(int status)
+static int output_error; /* errno of the first write that failed */
+
+void cli_flush(void)
 {
     errno = 0;
-    if (fflush(stdout) || ferror(stdout)) {
-        cli_message("the output could not be written: %s", errno ? strerror(errno) : "write error");
-        return CLI_OUTPUT;
-    }
-    return status;
+    if (fflush(stdout) && !output_error)
+        output_error = errno;
+}
+
+int cli_finish(int status)
+{
+    cli_flush();
+    if (!output_error && !ferror(stdout))
+        return status;
+    cli_message("the output could not be written: %s",
+                output_error ? strerror(output_error) : "write error");
+    return CLI_OUTPUT;
 }
 
 const char *cli_bytes(char *text, uint64_t bytes)
@@ -153,22 +163,30 @@ static void log_line(void *user, glm4v_log_level level, const char *line)
         cli_message("%s%s", names[level], line);
 }
 
-glm4v_model *cli_model_open(const char *dir, const glm4v_model_options *options,
-                            glm4v_log_level level)
+int cli_model_open(glm4v_model **model, const char *dir, const glm4v_model_options *options,
+                   glm4v_log_level level)
 {
     static glm4v_log_level wanted; /* outlives the model, as the log's user pointer must */
     glm4v_model_options with_progress = *options;
-    glm4v_model *model = NULL;
     glm4v_error err = { 0 };
     wanted = level;
     with_progress.progress = loading;
     with_progress.log = log_line;
     with_progress.log_user = &wanted;
-    int rc = glm4v_model_open(&model, dir, &with_progress, &err);
+    int rc = glm4v_model_open(model, dir, &with_progress, &err);
     cli_progress_clear();
     if (rc)
         cli_message("%s", err.msg);
-    return model;
+    return rc == GLM4V_ERR_INVALID ? CLI_USAGE : rc ? CLI_MODEL : CLI_OK;
+}
+
+/* A closed standard stream's number would go to the next file that is opened, and captions into
+ * it. */
+static void hold_standard_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0) /* open() takes the lowest free number; stdout: to fail */
+            (void)!open("/dev/null", fd == STDERR_FILENO ? O_WRONLY : O_RDONLY);
 }
 
 static void print_usage(FILE *out)
@@ -185,6 +203,7 @@ static void print_usage(FILE *out)
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
+    hold_standard_streams();
     if (!strcmp(name, "--version")) {
         printf("glm4v %s\n", glm4v_version());
         return cli_finish(CLI_OK);

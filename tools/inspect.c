@@ -3,6 +3,7 @@
  * weights. */
 #include <stdarg.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cli.h"
 
@@ -11,6 +12,7 @@ typedef struct {
     uint32_t frame[2];
     uint64_t batch, context, max_pixels; /* 0 = the engine's default */
     bool json;
+    bool config_only; /* a config.json alone is named: sizes and memory follow from it */
 } settings;
 
 #define AS_STORED "as stored"
@@ -104,11 +106,17 @@ static void print_plain(const char *dir, const glm4v_model_info *i, const estima
 {
     char text[2][32];
     print_row("model", "%s", dir);
-    print_row("family", "%s, chat template %s", i->family, i->chat_template);
+    if (set->config_only) /* the template is the tokenizer's matter */
+        print_row("family", "%s", i->family);
+    else
+        print_row("family", "%s, chat template %s", i->family, i->chat_template);
     print_row("parameters", "%llu", (unsigned long long)i->n_parameters);
-    print_row("files", "%u tensors in %u file%s, %s, mostly %s%s%s", i->n_tensors, i->n_shards,
-              i->n_shards == 1 ? "" : "s", cli_bytes(text[0], i->file_bytes), i->stored_form,
-              *i->stored_layout ? ", quantized as " : "", i->stored_layout);
+    if (set->config_only)
+        print_row("files", "not looked at: a configuration alone");
+    else
+        print_row("files", "%u tensors in %u file%s, %s, mostly %s%s%s", i->n_tensors, i->n_shards,
+                  i->n_shards == 1 ? "" : "s", cli_bytes(text[0], i->file_bytes), i->stored_form,
+                  *i->stored_layout ? ", quantized as " : "", i->stored_layout);
     print_row("as stored", "text %s, vision %s, embedding %s, lm-head %s in memory",
               i->form[GLM4V_PART_TEXT], i->form[GLM4V_PART_VISION], i->form[GLM4V_PART_EMBEDDING],
               i->form[GLM4V_PART_LM_HEAD]);
@@ -121,9 +129,11 @@ static void print_plain(const char *dir, const glm4v_model_info *i, const estima
     print_row("pictures", "%llu to %llu pixels after resizing", (unsigned long long)i->min_pixels,
               (unsigned long long)i->max_pixels);
     print_row("context", "%u tokens", i->context_length);
-    print_row("hash", "%s", i->hash);
+    if (!set->config_only)
+        print_row("hash", "%s", i->hash);
     print_memory(estimates, n, set);
-    printf("\nThe directory is sound.\n");
+    if (!set->config_only)
+        printf("\nThe directory is sound.\n");
 }
 
 static void json_sizes(cli_json *json, const glm4v_model_info *i)
@@ -225,6 +235,7 @@ static void add_row(estimate *e, const char *quantization, const char *dir, cons
         .struct_size = sizeof options,
         .device = "cpu",
         .quantization = strcmp(quantization, AS_STORED) ? quantization : NULL,
+        .random_weights = set->config_only,
     };
     const glm4v_engine_options engine = { .struct_size = sizeof engine,
                                           .max_batch = (uint32_t)set->batch,
@@ -235,12 +246,21 @@ static void add_row(estimate *e, const char *quantization, const char *dir, cons
                                         &e->memory, &e->err);
 }
 
-static int run(const char *dir, const settings *set)
+static bool is_file(const char *path)
+{
+    struct stat st;
+    return !stat(path, &st) && S_ISREG(st.st_mode);
+}
+
+static int run(const char *dir, settings *set)
 {
     glm4v_model_info info;
     glm4v_error err = { 0 };
     estimate estimates[MAX_ROWS] = { 0 };
-    const glm4v_model_options options = { .struct_size = sizeof options, .device = "cpu" };
+    set->config_only = is_file(dir);
+    const glm4v_model_options options = { .struct_size = sizeof options,
+                                          .device = "cpu",
+                                          .random_weights = set->config_only };
     int n = 0;
     if (glm4v_model_inspect(dir, &options, &info, &err))
         return refuse(dir, &err, set->json);
@@ -267,12 +287,14 @@ int cli_inspect(int argc, char **argv)
     };
     const cli_command command = {
         .name = "inspect",
-        .synopsis = "[OPTIONS] [DIR]",
-        .about = "Tells what a model directory holds and what memory it would take in each "
-                 "quantization, and checks\n"
-                 "every header, size and name in it without loading weights. Without DIR: "
-                 "$GLM4V_MODEL, else the\n"
-                 "model that comes with the program.",
+        .synopsis = "[OPTIONS] [DIR|config.json]",
+        .about =
+            "Tells what a model directory holds and what memory it would take in each "
+            "quantization, and checks\n"
+            "every header, size and name in it without loading weights. Without DIR: "
+            "$GLM4V_MODEL, else the\n"
+            "model that comes with the program. Of a config.json alone: what the model will take "
+            "once downloaded.",
         .examples = "glm4v inspect\n"
                     "glm4v inspect ~/models/GLM-4.1V-9B-Thinking --frame 1280x720 --batch 1\n"
                     "glm4v inspect --json DIR | python3 -m json.tool",

@@ -86,7 +86,7 @@ void cli_json_array_close(cli_json *json)
 void cli_json_end(cli_json *json)
 {
     fputc('\n', json->out);
-    fflush(json->out);
+    cli_flush();
     json->comma = false;
 }
 

@@ -4,6 +4,7 @@
 #include "media.h"
 
 #include <errno.h>
+#include <glib/gstdio.h>
 #include <gst/app/gstappsink.h>
 #include <gst/gst.h>
 #include <gst/video/video.h>
@@ -130,9 +131,15 @@ static gboolean on_type(GstElement *source, GstPad *pad, GstCaps *caps, gpointer
     return TRUE;
 }
 
+bool cli_is_utf8(const char *text)
+{
+    return g_utf8_validate(text, -1, NULL);
+}
+
 static char *to_uri(const char *input, glm4v_error *err)
 {
     GError *error = NULL;
+    GStatBuf st;
     if (gst_uri_is_valid(input) && strstr(input, "://"))
         return g_strdup(input);
     if (!g_file_test(input, G_FILE_TEST_EXISTS)) {
@@ -141,6 +148,10 @@ static char *to_uri(const char *input, glm4v_error *err)
     }
     if (!g_file_test(input, G_FILE_TEST_IS_REGULAR)) {
         fail(err, GLM4V_ERR_IO, "%s: not a file", input);
+        return NULL;
+    }
+    if (!g_stat(input, &st) && st.st_size == 0) {
+        fail(err, GLM4V_ERR_FORMAT, "%s: the file is empty", input);
         return NULL;
     }
     char *uri = gst_filename_to_uri(input, &error);
@@ -230,7 +241,14 @@ static bool bus_failed(cli_media *media, glm4v_error *err)
         return false;
     GError *error = NULL;
     gst_message_parse_error(message, &error, NULL);
-    fail(err, GLM4V_ERR_IO, "%s", error->message);
+    if (g_error_matches(error, GST_STREAM_ERROR, GST_STREAM_ERROR_TYPE_NOT_FOUND))
+        fail(err, GLM4V_ERR_FORMAT, "neither a picture nor a video that GStreamer knows");
+    else if (g_error_matches(error, GST_CORE_ERROR, GST_CORE_ERROR_MISSING_PLUGIN))
+        fail(err, GLM4V_ERR_UNSUPPORTED,
+             "neither a picture nor a video, or its decoder is missing: install gstreamer1.0-libav "
+             "and gstreamer1.0-plugins-good, -bad and -ugly");
+    else
+        fail(err, GLM4V_ERR_IO, "%s", error->message);
     g_clear_error(&error);
     gst_message_unref(message);
     return true;

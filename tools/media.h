@@ -19,6 +19,8 @@ typedef struct {
 /* Start GStreamer once per process. */
 void cli_media_init(void);
 
+bool cli_is_utf8(const char *text);
+
 /* Open a path or URI. interval: nanoseconds between the frames handed out; frames in between are
  * decoded but neither converted nor handed out; 0 = every frame. A live source skips what comes
  * while the caller is busy. NULL on failure, with the reason in err->msg (code NOT_FOUND or IO). */

@@ -55,7 +55,8 @@ static int read_config(builder *b, const char *dir, glm4v_error *err)
         return glm4v_config_read_file(&b->model->config, dir, err);
     int rc = glm4v_config_read(&b->model->config, dir, with_processor, err);
     if (rc == GLM4V_ERR_NOT_FOUND && stat(dir, &st))
-        rc = glm4v_fail(err, rc, "%s: there is no such model directory", dir);
+        rc = glm4v_fail(err, rc, "%s: there is no such model directory%s", dir,
+                        b->options.random_weights ? " or configuration file" : "");
     else if (rc == GLM4V_ERR_NOT_FOUND && !glm4v_file_exists(dir, "config.json"))
         rc = glm4v_fail(err, rc,
                         "config.json: is not in %.200s; is that the folder of a model, and is its "

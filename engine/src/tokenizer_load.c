@@ -234,7 +234,11 @@ int glm4v_tokenizer_open(glm4v_tokenizer **tokenizer, const char *dir, glm4v_err
         rc = glm4v_read_file(&text, &len, dir, "tokenizer.model", limit, err);
     }
     if (rc == GLM4V_ERR_NOT_FOUND)
-        return glm4v_fail(err, rc, "%s: neither tokenizer.json nor tokenizer.model is there", dir);
+        return glm4v_fail(
+            err, rc,
+            "%s: neither tokenizer.json nor tokenizer.model is there; is the download "
+            "complete?",
+            dir);
     if (!rc) {
         rc = glm4v_read_file(&config, &config_len, dir, CONFIG, GLM4V_JSON_CONFIG.bytes, err);
         if (rc == GLM4V_ERR_NOT_FOUND && is_json)

@@ -49,6 +49,9 @@ def wrong_command_lines_exit_with_2_and_do_nothing(folder):
                   ["quantize", MODEL], ["quantize", MODEL, path("a"), path("b"), "--quantization", "int8"],
                   ["quantize", MODEL, path("a")], ["quantize", MODEL, path("a"), "--quantization", "int5"],
                   ["quantize", MODEL, MODEL, "--quantization", "int8"],
+                  ["describe", "--quantization", "int3", picture], ["describe", "--device", "tpu", picture],
+                  ["describe", "--prompt", os.fsdecode(b"\xff"), picture],
+                  ["describe", "--system", os.fsdecode(b"\xc3"), picture],
                   ["describe", "-j", picture], ["inspect", "a", "b"], ["inspect", "--frame", "9"],
                   ["bench", "--frame", "0x5"], ["bench", "extra"], ["bench", "--config", "config.json"],
                   ["bench", "--random-weights", "--config", "a.json", "--model", "b"]):
@@ -114,11 +117,14 @@ def the_same_seed_gives_the_same_text_and_another_seed_another(folder):
 def a_bad_input_is_told_and_the_others_are_described(folder):
     (folder / "short.png").write_bytes(open(path("picture.png"), "rb").read()[:400])
     (folder / "text.png").write_text("this is no picture\n")
-    bad = [folder / "missing.png", folder / "short.png", folder / "text.png", folder, path("sound.wav")]
-    for name in bad:
+    (folder / "empty.mp4").touch()
+    bad = {"missing.png": "no such file", "short.png": "", "text.png": "neither a picture nor a video", "": "not a file",
+           path("sound.wav"): "neither a picture nor a video", "empty.mp4": "empty"}
+    for name, said in bad.items():
+        name = folder / name
         done = describe("--json", name, path("picture.png"), status=1)
         first, second = map(json.loads, done.stdout.splitlines())
-        check(first["status"] == "error" and first["message"] and first["input"] == str(name), first)
+        check(first["status"] == "error" and said in first["message"] and first["input"] == str(name), first)
         check(second["status"] == "ok", second)
         check(str(name) in done.stderr, done.stderr)
 
@@ -133,15 +139,16 @@ def names_with_spaces_percent_and_no_utf8_are_read(folder):
 def a_missing_model_exits_with_3_and_names_it(folder):
     done = good(run([GLM4V, "describe", "--model", folder / "none", path("picture.png")]), 3)
     check("none" in done.stderr and not done.stdout, done.stderr)
-    done = good(run([GLM4V, "describe", "--model", MODEL, "--quantization", "int3", path("picture.png")]), 3)
-    check("int3" in done.stderr, done.stderr)
     done = good(run([GLM4V, "describe", "--model", MODEL, "--device", "cuda:7", path("picture.png")]), 3)
     check("cuda" in done.stderr, done.stderr)
 
 
-def a_full_disk_exits_with_4(folder):
-    done = run(f"'{GLM4V}' describe --model '{MODEL}' --max-tokens 2 {path('picture.png')} >/dev/full")
-    good(done, 4)
+def output_that_cannot_be_written_exits_with_4_and_says_why(folder):
+    for words in (f"describe --model '{MODEL}' --max-tokens 2 {path('picture.png')}", "inspect --json", "--help"):
+        done = good(run(f"'{GLM4V}' {words} >/dev/full"), 4)
+        check("No space left" in done.stderr, words, done.stderr)
+        done = good(run(f"'{GLM4V}' {words} >&-"), 4)
+        check("Bad file descriptor" in done.stderr, words, done.stderr)
 
 
 def every_quantization_answers(folder):
@@ -325,6 +332,16 @@ def inspect_tells_sizes_forms_and_memory(folder):
         check(part in text, part, text)
 
 
+def a_configuration_alone_tells_sizes_and_memory(folder):
+    config = SOURCE / "tests" / "data" / "glm-4.1v-9b" / "config.json"
+    told = json.loads(good(run([GLM4V, "inspect", "--json", "--frame", "1288x728", config])).stdout)
+    check(told["family"] == "glm4v" and told["parameters"] == 10292777472 and not told["file_bytes"], told)
+    totals = {row["quantization"]: row["total"] / 2**30 for row in told["memory"]}
+    check(20 < totals["bf16"] < 21 and 6 < totals["int4,embedding=int8,lm-head=int4"] < 7.5, totals)
+    text = good(run([GLM4V, "inspect", config])).stdout
+    check("configuration alone" in text and "sound" not in text, text)
+
+
 def too_little_memory_is_said_before_loading_with_what_would_fit(folder):
     if SLOW > 1:
         raise Skip("a sanitizer takes more address space than is left here")
@@ -397,13 +414,15 @@ if __name__ == "__main__":
               interval_0_describes_every_frame, json_lines_hold_the_contract, boxes_of_the_answer_are_pixels_of_the_picture,
               the_same_seed_gives_the_same_text_and_another_seed_another,
               a_bad_input_is_told_and_the_others_are_described, names_with_spaces_percent_and_no_utf8_are_read,
-              a_missing_model_exits_with_3_and_names_it, a_full_disk_exits_with_4, every_quantization_answers,
+              a_missing_model_exits_with_3_and_names_it, output_that_cannot_be_written_exits_with_4_and_says_why,
+              every_quantization_answers,
               the_model_is_found_without_an_option, a_progress_bar_is_drawn_on_a_terminal_and_nowhere_else,
               quantize_writes_a_smaller_copy, quantize_overwrites_nothing,
               quantize_calibrates_on_a_folder_of_pictures, quantize_that_cannot_calibrate_exits_with_1_and_names_the_file,
               quantize_that_cannot_write_exits_with_4_and_leaves_nothing,
               quantize_that_cannot_tell_of_its_result_exits_with_4, quantize_that_is_interrupted_leaves_nothing,
               inspect_tells_sizes_forms_and_memory,
+              a_configuration_alone_tells_sizes_and_memory,
               too_little_memory_is_said_before_loading_with_what_would_fit, inspect_refuses_a_damaged_model_and_says_where,
               bench_measures_every_stage, bench_runs_on_random_weights_with_a_configuration_alone,
               commands_and_element_take_a_directory_of_the_other_family])
