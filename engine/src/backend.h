@@ -150,6 +150,10 @@ typedef struct {
                        const float *rows);
     int (*weight_fill_codes)(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
                              const glm4v_codes *codes);
+    /* Host memory into which codes of rows [row, row + n) may be read for weight_fill_codes to take
+     * them from there: that of rows [row + 16, row + n + 16), which are filled after them. n a
+     * multiple of 16. NULL: there is none. optional: if NULL, there never is. */
+    void *(*weight_room)(glm4v_backend *b, const glm4v_weight *w, int32_t row, int32_t n);
     int (*weight_order)(glm4v_backend *b, glm4v_weight *w, const int32_t *order);
     void (*weight_free)(glm4v_backend *b, glm4v_weight *w);
     int (*table_alloc)(glm4v_backend *b, glm4v_table *t, glm4v_form form, int32_t n_rows,

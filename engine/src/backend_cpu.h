@@ -67,6 +67,7 @@ int glm4v_cpu_weight_fill(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_
                           const float *rows);
 int glm4v_cpu_weight_fill_codes(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
                                 const glm4v_codes *codes);
+void *glm4v_cpu_weight_room(glm4v_backend *b, const glm4v_weight *w, int32_t row, int32_t n);
 int glm4v_cpu_weight_order(glm4v_backend *b, glm4v_weight *w, const int32_t *order);
 void glm4v_cpu_weight_free(glm4v_backend *b, glm4v_weight *w);
 int glm4v_cpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int32_t n_rows,

@@ -244,6 +244,20 @@ int glm4v_cpu_weight_fill_codes(glm4v_backend *b, glm4v_weight *w, int32_t row, 
     return 0;
 }
 
+/* Where 16 rows as they are read take what their panel takes, a panel is packed from the place of
+ * the next: no byte of memory is touched for the first time by packing, which would fetch it. */
+void *glm4v_cpu_weight_room(glm4v_backend *b, const glm4v_weight *w, int32_t row, int32_t n)
+{
+    const size_t numbers = (size_t)w->n_in * GLM4V_PANEL;
+    const size_t bytes = w->form == GLM4V_FORM_INT4 ? numbers / 2 : numbers;
+    const int32_t after = row + GLM4V_PANEL;
+    panel_sizes s;
+    if (!may_fill(&s, w, row, n) || !s.groups || s.panel != bytes || n % GLM4V_PANEL ||
+        after / GLM4V_PANEL + n / GLM4V_PANEL > glm4v_panel_count(w->n_out))
+        return NULL;
+    return (char *)w->data + (size_t)(after / GLM4V_PANEL) * s.panel;
+}
+
 int glm4v_cpu_weight_order(glm4v_backend *b, glm4v_weight *w, const int32_t *order)
 {
     if (!w->order)

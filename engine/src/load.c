@@ -138,6 +138,28 @@ static bool takes_words(const glm4v_item *item)
     return words;
 }
 
+/* Rows lie in the file as they may lie in the memory of the matrix until they are packed. */
+static bool reads_in_place(const glm4v_item *item)
+{
+    bool bytes = item->codes && item->kind == GLM4V_ITEM_LINEAR && item->form != GLM4V_FORM_INT4;
+    for (int i = 0; i < item->n_sources; i++)
+        bytes = bytes && item->source[i].kind == GLM4V_SOURCE_BYTES;
+    return bytes || takes_words(item);
+}
+
+/* The memory of the matrix into which codes of rows [row, row + *n) may be read, all but those of
+ * the last panel before `end`; *n is then what remains. NULL: there is none. */
+static void *room_for(const loader *l, const glm4v_item *item, int32_t row, int32_t *n, int32_t end)
+{
+    glm4v_backend *b = l->model->stages[item->stage].backend;
+    const int32_t most = (end - row - 1) / ROW_STEP * ROW_STEP, some = *n < most ? *n : most;
+    if (!some || !b->ops->weight_room || !reads_in_place(item))
+        return NULL;
+    void *room = b->ops->weight_room(b, item->to.linear, row, some);
+    *n = room ? some : *n;
+    return room;
+}
+
 /* The room for codes of rows from `at` on of a piece. */
 static glm4v_source_codes codes_at(const glm4v_source_codes *piece, const glm4v_item *item,
                                    int32_t at)
@@ -341,15 +363,20 @@ static uint64_t bytes_of(const loader *l, const glm4v_item *item, int32_t row, i
     return bytes;
 }
 
-static int load_piece(loader *l, const glm4v_item *item, int32_t row, int32_t n, uint32_t thread,
-                      glm4v_error *err)
+/* room: where codes are read to, or NULL. */
+static int load_piece(loader *l, const glm4v_item *item, int32_t row, int32_t n, void *room,
+                      uint32_t thread, glm4v_error *err)
 {
     unsigned char *base = l->codes + thread * l->codes_size;
-    const glm4v_source_codes codes = { .q = takes_words(item) ? NULL : base,
+    unsigned char *scratch = base + l->q_size + l->scale_size + l->zero_size;
+    const bool words = takes_words(item);
+    const glm4v_source_codes codes = { .q = words  ? NULL
+                                            : room ? room
+                                                   : base,
                                        .scale = (float *)(base + l->q_size),
                                        .zero = base + l->q_size + l->scale_size,
                                        .groups = groups_of(item),
-                                       .scratch = base + l->q_size + l->scale_size + l->zero_size };
+                                       .scratch = words && room ? room : scratch };
     const int32_t step = item->kind == GLM4V_ITEM_VECTOR ? n : rows_of(item, PIECE_FLOATS);
     int rc = codes.groups ? read_codes(l, item, &codes, row, n, err) : 0;
     if (!rc && item->codes)
@@ -398,12 +425,14 @@ static void run_share(void *user, uint32_t i, uint32_t thread)
     const int32_t first = (int32_t)(i - l->first[index]) * share;
     const int32_t end = share < item->n_out - first ? first + share : item->n_out;
     glm4v_error error = { 0 };
-    for (int32_t row = first; row < end; row += step) {
+    for (int32_t row = first, n; row < end; row += n) {
+        n = step < end - row ? step : end - row;
+        void *room = room_for(l, item, row, &n, end);
         if (pthread_equal(pthread_self(), l->caller))
             report(l);
         if (atomic_load(&l->stop))
             return;
-        if (load_piece(l, item, row, step < end - row ? step : end - row, thread, &error)) {
+        if (load_piece(l, item, row, n, room, thread, &error)) {
             fail_with(l, &error);
             return;
         }

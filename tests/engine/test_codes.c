@@ -182,6 +182,51 @@ static void words_of_eight_are_the_same_as_codes(void)
     glm4v_backend_close(&b);
 }
 
+/* As the loader does: each panel's codes are read to the place of the next panel. */
+static glm4v_weight make_in_room(glm4v_backend *b, const matrix *m, const void *from, size_t row)
+{
+    glm4v_weight w = alloc_weight(b, m);
+    const int32_t most = (N - 1) / 16 * 16;
+    glm4v_codes codes = m->codes;
+    char *room = b->ops->weight_room(b, &w, 0, most);
+    CHECK(room >= (char *)w.data && room + (size_t)most * row <= (char *)w.data + w.bytes);
+    memcpy(room, from, (size_t)most * row);
+    codes.words = codes.words ? (void *)room : NULL;
+    codes.q = codes.words ? NULL : (void *)room;
+    CHECK_EQ(b->ops->weight_fill_codes(b, &w, 0, most, &codes), 0);
+    codes = codes_from(m, most);
+    CHECK_EQ(b->ops->weight_fill_codes(b, &w, most, N - most, &codes), 0);
+    return w;
+}
+
+static void codes_may_be_read_to_where_they_are_packed(void)
+{
+    static const glm4v_form forms[] = { GLM4V_FORM_INT8, GLM4V_FORM_INT4, GLM4V_FORM_FP8 };
+    glm4v_backend *b = open_cpu(1);
+    for (int i = 0; i < 3; i++) {
+        const bool words = forms[i] == GLM4V_FORM_INT4;
+        const size_t row = words ? K / 2 : K;
+        make_matrix(&m, forms[i], false);
+        glm4v_weight w = make_weight(b, &m);
+        if (words)
+            m.codes = (glm4v_codes) { .words = m.words, .scale = m.scale };
+        glm4v_weight v = make_in_room(b, &m, words ? (const void *)m.words : m.q, row);
+        CHECK(!memcmp(w.data, v.data, (N + 15) / 16 * 16 * row));
+        check_weights(b, &v, &m, NULL);
+        CHECK(!b->ops->weight_room(b, &w, 0, N / 16 * 16 + 16));
+        CHECK(!b->ops->weight_room(b, &w, 8, 16));
+        CHECK(!b->ops->weight_room(b, &w, 0, 8));
+        b->ops->weight_free(b, &w);
+        b->ops->weight_free(b, &v);
+    }
+    glm4v_weight plain = { 0 };
+    const glm4v_weight_kind f32 = { .form = GLM4V_FORM_F32, .n_out = 64, .n_in = K };
+    REQUIRE(!b->ops->weight_alloc(b, &plain, &f32, NULL));
+    CHECK(!b->ops->weight_room(b, &plain, 0, 16));
+    b->ops->weight_free(b, &plain);
+    glm4v_backend_close(&b);
+}
+
 /* What quantizing while loading computes can be written to a file and read again. */
 static void codes_come_back_from_panels(void)
 {
@@ -354,6 +399,7 @@ int main(void)
     TEST(codes_are_taken_as_they_are);
     TEST(zero_points_are_8_where_none_are_given);
     TEST(words_of_eight_are_the_same_as_codes);
+    TEST(codes_may_be_read_to_where_they_are_packed);
     TEST(codes_come_back_from_panels);
     TEST(an_order_of_inputs_is_followed);
     TEST(what_does_not_fit_is_refused);
