@@ -11,6 +11,7 @@
 #include "folders.h"
 #include "mem.h"
 #include "model.h"
+#include "rehearse.h"
 #include "test.h"
 #include "tiny_model.h"
 
@@ -301,6 +302,88 @@ static void the_converter_writes_the_codes(void)
     folder_remove(dst);
 }
 
+/* A model with a context for one sequence, and the rows of its picture. */
+typedef struct {
+    glm4v_model *model;
+    glm4v_context *context;
+    glm4v_embeddings rows;
+} side;
+
+static int side_open(side *s, const char *folder, const char *quantization)
+{
+    const glm4v_model_options options = { .quantization = quantization, .n_threads = 2 };
+    const glm4v_context_size size = { .slots = 1, .length = 256, .max_rows = 256 };
+    const int rc = glm4v_model_open(&s->model, folder, &options, &err);
+    return rc ? rc : glm4v_context_open(&s->context, s->model, size, &err);
+}
+
+static void side_close(side *s)
+{
+    glm4v_context_close(&s->context);
+    glm4v_model_close(&s->model);
+}
+
+/* Logits of all tokens of the sequence. */
+static void side_run(side *s, const glm4v_rehearsal *r, float *logits)
+{
+    CHECK_EQ(glm4v_rehearsal_see(r, s->context, &s->rows, NULL, &err), 0);
+    CHECK_EQ(glm4v_rehearsal_run(r, s->context, 0, &s->rows, logits, NULL, &err), 0);
+    glm4v_embeddings_clear(s->context, &s->rows);
+}
+
+static double squared_distance(const float *a, const float *b, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    return sum;
+}
+
+/* One answer of the original, and how far both roundings are from its logits. */
+static void run_all_sides(side sides[3], const glm4v_image *image, const char *prompt,
+                          double error[3])
+{
+    static float logits[3][256 * TINY_VOCAB];
+    glm4v_rehearsal r = { 0 };
+    REQUIRE(!glm4v_rehearsal_make(&r, sides[0].model, image, prompt, &err));
+    CHECK_EQ(glm4v_rehearsal_see(&r, sides[0].context, &sides[0].rows, NULL, &err), 0);
+    CHECK_EQ(glm4v_rehearsal_answer(&r, sides[0].context, 0, &sides[0].rows, 32, &err), 0);
+    glm4v_embeddings_clear(sides[0].context, &sides[0].rows);
+    for (int i = 0; i < 3; i++) {
+        side_run(&sides[i], &r, logits[i]);
+        error[i] += squared_distance(logits[i], logits[0], r.prompt.n_ids * TINY_VOCAB);
+    }
+    glm4v_rehearsal_clear(&r);
+}
+
+/* The other family: tensors of other names, one size of picture, begin and end around it. */
+static void family_chatglm4v_is_calibrated_too(void)
+{
+    char folder[600];
+    side sides[3] = { 0 }; /* original, to nearest, calibrated */
+    double error[3] = { 0 };
+    snprintf(folder, sizeof folder, "%s/chatglm4v", base);
+    REQUIRE(!tiny_model_write(folder, &(tiny_model_options) { .chatglm4v = true }));
+    REQUIRE(!glm4v_quantize(folder, dst,
+                            &(glm4v_quantize_options) { .quantization = "int4",
+                                                        .pictures = images,
+                                                        .n_pictures = PICTURES,
+                                                        .prompts = prompts,
+                                                        .n_prompts = 2 },
+                            &err));
+    REQUIRE(!side_open(&sides[0], folder, NULL) && !side_open(&sides[1], folder, "int4") &&
+            !side_open(&sides[2], dst, NULL));
+    CHECK_EQ(sides[2].model->layers[0].qkv.form, GLM4V_FORM_INT4);
+    for (int i = 0; i < PICTURES * 2; i++)
+        run_all_sides(sides, &images[i / 2], prompts[i % 2], error);
+    printf("# squared error of logits: nearest %.4g, calibrated %.4g\n", error[1], error[2]);
+    CHECK(error[2] > 0 && error[2] < error[1]);
+    for (int i = 0; i < 3; i++)
+        side_close(&sides[i]);
+    folder_remove(dst);
+    folder_remove(folder);
+}
+
 static void refuse(glm4v_calibrate_options options, const char *folder, int code, const char *text)
 {
     glm4v_calibration *c = NULL;
@@ -413,6 +496,7 @@ int main(void)
     TEST(moments_are_sums_over_all_rows_that_pass);
     TEST(codes_do_not_depend_on_threads_or_memory);
     TEST(the_converter_writes_the_codes);
+    TEST(family_chatglm4v_is_calibrated_too);
     TEST(what_cannot_be_calibrated_is_refused);
     TEST(cancel_ends_it_wherever_it_is);
     TEST(numbers_that_overflow_are_told);
