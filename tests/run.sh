@@ -15,8 +15,9 @@
 #   release    build-release/ every suite, -O3, assertions off
 #   werror     build-werror/  compiles with -Werror, runs nothing
 #   valgrind   build/         unit and engine suites under memcheck
-#   coverage   build-coverage/ prints what the fuzz corpora alone reach of each parser
-#   deep       build-asan/, build-fuzz/    the long counts: every suite and fuzz with GLM4V_DEEP=1
+#   coverage   build-coverage/ prints what the fuzz corpora alone reach of each parser, and which tests the rest
+#   deep       build-asan/, build-fuzz/    the long counts: with GLM4V_DEEP=1 every program that then counts further,
+#              under AddressSanitizer, and fuzz
 # Environment: GLM4V_GOLDEN (reference vectors), GLM4V_REQUIRE (words: gpu golden model; a missing one fails).
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -70,20 +71,21 @@ sanitizer_environment() {
 
 job_style() { python3 tests/style.py | tee "$results/style.tap"; [ "${PIPESTATUS[0]}" = 0 ] || true; }
 job_plain() { build build && suites plain build; }
-# sanitized JOB OPTION...: every suite in build-asan/.
+# sanitized JOB MULTIPLIER SUITES GLIB_SUITES: tests in build-asan/, those that use GLib apart.
 sanitized() {
-    local job=$1
-    shift
+    local job=$1 multiplier=$2 plain=$3 glib=$4
     build build-asan -Db_sanitize=address,undefined -Db_lundef=false || return 1
     (
         sanitizer_environment
-        suites "$job" build-asan "$@" --no-suite element --no-suite pipeline || exit 1
+        # shellcheck disable=SC2086
+        suites "$job" build-asan --timeout-multiplier "$multiplier" $plain || exit 1
         # GLib has no frame pointers: only the slow unwinder sees past g_malloc, which suppressions need.
         ASAN_OPTIONS=$ASAN_OPTIONS:fast_unwind_on_malloc=0
-        suites "$job-glib" build-asan "$@" --suite element --suite pipeline
+        # shellcheck disable=SC2086
+        suites "$job-glib" build-asan --timeout-multiplier "$multiplier" $glib
     )
 }
-job_asan() { sanitized asan --timeout-multiplier 6; }
+job_asan() { sanitized asan 6 "--no-suite element --no-suite pipeline" "--suite element --suite pipeline"; }
 # fuzzing JOB OPTION...: libFuzzer's runs in build-fuzz/.
 fuzzing() {
     local job=$1
@@ -93,13 +95,13 @@ fuzzing() {
 }
 job_fuzz() { fuzzing fuzz; }
 job_coverage() {
-    CC=clang target=replay-programs build build-coverage -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false \
+    CC=clang target=coverage-programs build build-coverage -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false \
         -Dc_args='-fprofile-instr-generate -fcoverage-mapping' -Dc_link_args=-fprofile-instr-generate &&
         python3 tests/fuzz/coverage.py build-coverage
 }
 job_deep() {
     export GLM4V_DEEP=1
-    sanitized deep --timeout-multiplier 60 || return 1
+    sanitized deep 60 "--suite deep" "--suite deep-element" || return 1
     fuzzing deep-fuzz --timeout-multiplier 10
 }
 job_tsan() {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Exhaustive: every length that a header can be cut to, and every bit of it turned over, gives an
- * error or the same model. Three runs by argument, so that they share the cores: `weights`, `text`
- * and `others` (the second family, and quantized checkpoints: one bit of each byte, every seventh
- * length; all with GLM4V_DEEP=1). */
+ * error or the same model. Runs by argument, so that they share the cores: `weights`, `text`, and
+ * with one bit of each byte and every seventh length (all with GLM4V_DEEP=1) `chatglm4v`, the
+ * second family, and the quantized checkpoints `int4` and `fp8`. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <unistd.h>
@@ -383,16 +383,20 @@ int main(int argc, char **argv)
         IN(&single, a_turned_bit_in_the_header_is_an_error_or_the_same_model);
         IN(&sharded, a_cut_index_is_an_error);
         IN(&sharded, a_turned_bit_in_the_index_is_an_error_or_the_same_model);
-    } else if (argc > 1 && !strcmp(argv[1], "others")) {
+    } else if (argc > 1 && !strcmp(argv[1], "chatglm4v")) {
         sparse = !getenv("GLM4V_DEEP");
         IN(&chatglm4v, a_cut_weight_file_is_an_error);
         IN(&chatglm4v, a_turned_bit_in_the_header_is_an_error_or_the_same_model);
         IN(&chatglm4v, a_cut_configuration_is_an_error);
         IN(&chatglm4v, a_turned_bit_in_the_configuration_never_changes_the_weights);
+    } else if (argc > 1 && !strcmp(argv[1], "int4")) {
+        sparse = !getenv("GLM4V_DEEP");
         IN_QUANTIZED(&single, "text=int4,vision=int8", a_cut_weight_file_is_an_error);
         IN_QUANTIZED(&single, "text=int4,vision=int8", a_cut_configuration_is_an_error);
         IN_QUANTIZED(&single, "text=int4,vision=int8",
                      a_turned_bit_of_a_quantized_model_is_an_error_or_the_same_model);
+    } else if (argc > 1 && !strcmp(argv[1], "fp8")) {
+        sparse = !getenv("GLM4V_DEEP");
         IN_QUANTIZED(&chatglm4v, "fp8",
                      a_turned_bit_of_a_quantized_model_is_an_error_or_the_same_model);
     } else {

@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the committed corpora alone reach of the files that read what others wrote: coverage.py BUILD_DIR.
+"""What the committed corpora alone reach of the files that read what others wrote: coverage.py BUILD_DIR [--lines].
 
-BUILD_DIR has the replay programs compiled for it (tests/run.sh coverage). Prints a table of lines and branches.
+BUILD_DIR has the programs compiled for it (tests/run.sh coverage). Prints a table: lines and branches that the corpora
+reach, then where the other lines are reached: those that need memory to run out, a call of the system to fail, or sizes
+and entry points that no corpus has are reached by tests of their own. --lines names what is left by file and line.
 """
+import collections
 import json
 import os
 import pathlib
@@ -14,10 +17,18 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Readers of hostile files; error.c, mem.c and the like are reached by everything.
-PARSERS = ("config.c", "config_chatglm4v.c", "config_glm4v.c", "config_keys.c", "config_processor.c", "json.c",
-           "json_parse.c", "pattern.c", "quantization_config.c", "safetensors.c", "shards.c", "source.c",
-           "source_read.c", "tokenizer_bpe.c", "tokenizer_json.c", "tokenizer_load.c", "tokenizer_split.c",
-           "tokenizer_vocab.c", "utf8.c", "detokenize.c", "file.c", "absent.c")
+PARSERS = ("config.c", "config_chatglm4v.c", "config_glm4v.c", "config_keys.c", "config_processor.c", "identify.c",
+           "json.c", "json_parse.c", "pattern.c", "quantization_config.c", "quantize_config.c", "quantize_files.c",
+           "safetensors.c", "shards.c", "weights.c", "weights_glm4v.c", "weights_chatglm4v.c", "source.c",
+           "source_read.c", "tokenizer.c", "tokenizer_bpe.c", "tokenizer_json.c", "tokenizer_load.c",
+           "tokenizer_split.c", "tokenizer_vocab.c", "utf8.c", "detokenize.c", "action.c", "box.c", "file.c",
+           "absent.c")
+# Column: programs. Of a line that several reach, the first column has it.
+OTHERS = {
+    "memory": ("engine/test-oom", "engine/test-libc-oom"),
+    "system": ("engine/test-io",),
+    "tests": ("unit/test-*", "engine/test-checkpoint", "engine/test-quantize", "engine/test-import*"),
+}
 
 
 def tool(name):
@@ -25,37 +36,92 @@ def tool(name):
     return found or sys.exit(f"coverage.py: {name} is not installed (Debian package llvm)")
 
 
-def run_corpora(programs, folder):
-    for program in programs:
-        name = program.name.removeprefix("replay-").replace("-", "_")
-        corpora = [path for path in (ROOT / "tests/fuzz/corpus" / name, ROOT / "tests/fuzz/corpus/regress" / name)
-                   if path.is_dir()]
-        environment = dict(os.environ, LLVM_PROFILE_FILE=f"{folder}/{name}.profraw")
-        subprocess.run([program, "0", *corpora], check=True, stdout=subprocess.DEVNULL, env=environment)
+def corpora_of(program):
+    name = program.name.removeprefix("replay-").replace("-", "_")
+    return [path for path in (ROOT / "tests/fuzz/corpus" / name, ROOT / "tests/fuzz/corpus/regress" / name)
+            if path.is_dir()]
 
 
-def summary(programs, folder):
-    raw = sorted(pathlib.Path(folder).glob("*.profraw"))
+def run(program, arguments, folder):
+    environment = dict(os.environ, LLVM_PROFILE_FILE=f"{folder}/{program.name}-%p.profraw")
+    subprocess.run([program, *arguments], check=True, stdout=subprocess.DEVNULL, env=environment)
+
+
+def export(programs, folder, *options):
+    """What llvm-cov says of all that ran in a folder."""
     merged = f"{folder}/all.profdata"
+    raw = sorted(pathlib.Path(folder).glob("*.profraw"))
     subprocess.run([tool("llvm-profdata"), "merge", "-sparse", "-o", merged, *raw], check=True)
     objects = [part for program in programs[1:] for part in ("-object", program)]
-    out = subprocess.run([tool("llvm-cov"), "export", "-summary-only", f"-instr-profile={merged}", programs[0], *objects],
-                         check=True, capture_output=True).stdout
-    return {pathlib.Path(entry["filename"]).name: entry["summary"] for entry in json.loads(out)["data"][0]["files"]
+    return subprocess.run([tool("llvm-cov"), "export", *options, f"-instr-profile={merged}", programs[0], *objects],
+                          check=True, capture_output=True, text=True).stdout
+
+
+def lines_reached(programs, folder):
+    """File: line: was it reached?"""
+    lines, name = collections.defaultdict(dict), ""
+    for text in export(programs, folder, "-format=lcov").splitlines():
+        key, _, value = text.partition(":")
+        if key == "SF":
+            name = pathlib.Path(value).name if "/engine/src/" in value else ""
+        elif key == "DA" and name:
+            number, count = value.split(",")[:2]
+            lines[name][int(number)] = lines[name].get(int(number), False) or int(count) > 0
+    return lines
+
+
+def branches(programs, folder):
+    files = json.loads(export(programs, folder, "-summary-only"))["data"][0]["files"]
+    return {pathlib.Path(entry["filename"]).name: entry["summary"]["branches"] for entry in files
             if "/engine/src/" in entry["filename"]}
 
 
+def run_others(build):
+    """Column: file: line: was it reached?"""
+    reached = {}
+    for column, patterns in OTHERS.items():
+        programs = sorted(path for pattern in patterns for path in build.glob(pattern) if path.is_file())
+        with tempfile.TemporaryDirectory() as folder:
+            for program in programs:
+                run(program, [], folder)
+            reached[column] = lines_reached(programs, folder)
+    return reached
+
+
+def row(name, lines, branch, others):
+    """A line of the table, and the numbers of the lines that nothing reaches."""
+    left = [number for number, reached in lines.items() if not reached]
+    by = dict.fromkeys(OTHERS, 0)
+    none = []
+    for number in left:
+        column = next((c for c in OTHERS if others[c].get(name, {}).get(number)), None)
+        if column:
+            by[column] += 1
+        else:
+            none.append(number)
+    percent = 100 * (1 - len(left) / len(lines))
+    cells = [f"`{name}`", len(lines), f"{percent:.1f} %", f"{branch['percent']:.1f} %",
+             *(by[column] or "" for column in OTHERS), len(none) or ""]
+    return "| " + " | ".join(map(str, cells)) + " |", none
+
+
 def main():
-    programs = sorted(path for path in pathlib.Path(sys.argv[1], "tests/fuzz").glob("replay-*") if path.is_file())
+    build = pathlib.Path(sys.argv[1], "tests").resolve()
+    programs = sorted(path for path in build.glob("fuzz/replay-*") if path.is_file())
     with tempfile.TemporaryDirectory() as folder:
-        run_corpora(programs, folder)
-        files = summary(programs, folder)
-    print("| file | lines | of | branches | of |\n|---|---|---|---|---|")
+        for program in programs:
+            run(program, ["0", *corpora_of(program)], folder)
+        lines, branch = lines_reached(programs, folder), branches(programs, folder)
+    others = run_others(build)
+    print("| file | lines | reached | branches | memory | system | tests | left |\n|---|---|---|---|---|---|---|---|")
+    left = {}
     for name in PARSERS:
-        if name in files:
-            lines, branches = files[name]["lines"], files[name]["branches"]
-            print(f"| `{name}` | {lines['percent']:.1f} % | {lines['count']} | {branches['percent']:.1f} % |"
-                  f" {branches['count']} |")
+        if name in lines:
+            text, left[name] = row(name, lines[name], branch[name], others)
+            print(text)
+    if "--lines" in sys.argv:
+        for name, numbers in left.items():
+            print(f"{name}: {' '.join(map(str, numbers))}" if numbers else "", end="\n" if numbers else "")
 
 
 if __name__ == "__main__":
