@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* P-06: hostile config.json, generation_config.json and processor files, up to the plan of the
  * weights. The first byte chooses the file, the rest is its text or edits of a valid one. What is
- * taken keeps the promises that the forward passes build on. */
+ * taken keeps the promises that the forward passes build on. P-14: some are tried again with an
+ * allocation that fails. */
 #define _GNU_SOURCE
 #include <math.h>
 #include <stdbool.h>
@@ -116,6 +117,20 @@ static void check_plan(const glm4v_config *config)
     free(model.vision.layers);
 }
 
+/* config.json alone, from memory and from its file, is taken whenever the whole directory is. */
+static void check_alone(int rc, const char *text, size_t len)
+{
+    glm4v_config config, again;
+    memset(&config, 0, sizeof config);
+    memset(&again, 0, sizeof again);
+    int parsed = glm4v_config_parse(&config, text, len, NULL);
+    FUZZ_CHECK(!parsed || rc);
+    if (len % 4 == 0) {
+        FUZZ_CHECK(glm4v_config_read_file(&again, file_path(dir, names[0]), NULL) == parsed);
+        FUZZ_CHECK(!memcmp(&config, &again, sizeof config));
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     glm4v_config config;
@@ -129,8 +144,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int which = data[0] % N_FILES;
     char *text = json_input(&bases[which], data + 1, size - 1, &len);
     file_write(dir, names[which], text, len);
-    free(text);
+    uint64_t before = glm4v_mem_calls();
     int rc = glm4v_config_read(&config, dir, true, &err);
+    uint64_t nth = fuzz_failing(data, size, glm4v_mem_calls() - before);
+    if (!strcmp(names[which], names[0]))
+        check_alone(rc, text, len);
+    free(text);
+    glm4v_error no_memory = { 0 };
+    glm4v_config unused;
+    FUZZ_WITHOUT_MEMORY(nth, &no_memory, glm4v_config_read(&unused, dir, true, &no_memory));
     which = which < FLAT ? which : 0;
     file_write(dir, names[which], texts[which].data, texts[which].len);
     if (rc == 0) {

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* P-08: a whole model directory: open it, describe one small picture, close. The input is a small
- * archive of up to five files that take the place of those of a good model, each told whole or as a
- * change of the good one, so that everything else stays right:
- *   byte 0: which model; byte 1: which weight form;
+/* P-08: a whole model directory: open it, describe one small picture, close; or convert it. The
+ * input is a small archive of up to five files that take the place of those of a good model, each
+ * told whole or as a change of the good one, so that everything else stays right:
+ *   byte 0: which model; byte 1: which weight form, from 128 on: convert to it;
  *   then records: file, kind, length (two bytes, low one first), payload.
- * The good files lie beside the directory and are linked into it: only what a record tells is
- * written. */
+ * The good files lie in a model cache (blobs/), the directory in its snapshots/; they are linked
+ * into it: only what a record tells is written. P-14: some inputs are tried again with an
+ * allocation that fails. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <sys/stat.h>
@@ -18,7 +19,7 @@
 #include "tiny_model.h"
 #include "utf8.h"
 
-enum { MAX_MODEL_FILES = 12, MAX_RECORDS = 5 };
+enum { MAX_MODEL_FILES = 12, MAX_RECORDS = 5, SPECIAL = 0xf0, CONVERT = 0x80 };
 
 typedef struct {
     char name[256];
@@ -28,7 +29,8 @@ typedef struct {
 } model_file;
 
 typedef struct {
-    char good[512], dir[512]; /* as written; as it is opened */
+    char root[512];           /* of the cache */
+    char good[600], dir[600]; /* in it: files as written; what is opened */
     model_file files[MAX_MODEL_FILES];
     size_t n;
 } model_dir;
@@ -79,7 +81,7 @@ static void read_model_file(model_dir *m, const char *name)
 
 static void restore(const model_dir *m, const model_file *f)
 {
-    unlink(file_path(m->dir, f->name));
+    remove(file_path(m->dir, f->name));
     FUZZ_CHECK(!link(file_path(m->good, f->name), file_path(m->dir, f->name)));
 }
 
@@ -100,12 +102,26 @@ static void quantize(const char *dir, const char *quantization)
     tiny_model_remove(plain);
 }
 
+static void make_folder(const char *dir, const char *name)
+{
+    FUZZ_CHECK(!mkdir(file_path(dir, name), 0755));
+}
+
 static void make_model(model_dir *m, int variant)
 {
-    FUZZ_CHECK(!tiny_model_make(m->good, sizeof m->good, &variants[variant].tiny) &&
-               !tiny_model_mkdtemp(m->dir, sizeof m->dir));
+    char made[512];
+    FUZZ_CHECK(!tiny_model_make(made, sizeof made, &variants[variant].tiny) &&
+               !tiny_model_mkdtemp(m->root, sizeof m->root));
     if (variants[variant].quantization)
-        quantize(m->good, variants[variant].quantization);
+        quantize(made, variants[variant].quantization);
+    snprintf(m->good, sizeof m->good, "%s/blobs", m->root);
+    snprintf(m->dir, sizeof m->dir, "%s/snapshots/1", m->root);
+    FUZZ_CHECK(!rename(made, m->good));
+    make_folder(m->root, "snapshots");
+    make_folder(m->root, "snapshots/1");
+    make_folder(m->dir, ".cache");
+    make_folder(m->dir, ".cache/huggingface");
+    make_folder(m->dir, ".cache/huggingface/download");
     DIR *d = opendir(m->good);
     FUZZ_CHECK(d);
     for (struct dirent *e; (e = readdir(d));)
@@ -119,10 +135,8 @@ static void make_model(model_dir *m, int variant)
 
 static void remove_models(void)
 {
-    for (int i = 0; i < N_VARIANTS; i++) {
-        tiny_model_remove(models[i].good);
-        tiny_model_remove(models[i].dir);
-    }
+    for (int i = 0; i < N_VARIANTS; i++)
+        tiny_model_remove(models[i].root);
 }
 
 /* ---- records ---- */
@@ -182,10 +196,81 @@ static void write_other(const model_dir *m, const model_file *f, const uint8_t *
     file_write(m->dir, f->name, other->text.data, other->text.len);
 }
 
+/* No file at all under its name: a folder, a FIFO, or a link to what the payload tells. */
+static void write_special(const model_dir *m, const model_file *f, const uint8_t *data, size_t size)
+{
+    const model_dir *other = &models[size > 1 ? data[1] % N_VARIANTS : 0];
+    const char *at = file_path(m->dir, f->name), *to = NULL;
+    const uint8_t what = size ? data[0] % 8 : 0;
+    if (what == 0)
+        to = file_path(m->good, f->name); /* as a model cache has it */
+    else if (what == 1)
+        to = file_path(other->good, other->files[0].name);
+    else if (what == 2)
+        to = m->files[size > 1 ? data[1] % m->n : 0].name; /* beside it, or itself */
+    else if (what == 3)
+        to = "nowhere";
+    else if (what == 4)
+        to = "/dev/null";
+    remove(at);
+    FUZZ_CHECK(!(to ? symlink(to, at) : what == 5 ? mkfifo(at, 0600) : mkdir(at, 0700)));
+}
+
+/* Files that no model has, beside the others: empty, what counts is the name. */
+static const char *const strangers[] = {
+    "model-00001-of-00002.safetensors",
+    "model-00002-of-00002.safetensors",
+    "model-00003-of-00007.safetensors",
+    "model-00004-of-00007.safetensors",
+    "model-00002-of-00002.safetensors.part",
+    "a.incomplete",
+    ".cache/huggingface/download/b.incomplete",
+    "adapter_model.safetensors",
+    "weights.safetensors",
+    "pytorch_model.bin",
+    "model-q4.gguf",
+};
+enum { N_STRANGERS = sizeof strangers / sizeof *strangers };
+static bool strangers_there;
+
+static bool is_good(const model_dir *m, const char *name)
+{
+    for (size_t i = 0; i < m->n; i++)
+        if (!strcmp(m->files[i].name, name))
+            return true;
+    return false;
+}
+
+static void write_strangers(const model_dir *m, const uint8_t *data, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        const char *name = strangers[data[i] % N_STRANGERS];
+        if (is_good(m, name))
+            continue;
+        file_write(m->dir, name, "", 0);
+        strangers_there = true;
+    }
+}
+
+static void remove_strangers(const model_dir *m)
+{
+    for (size_t i = 0; strangers_there && i < N_STRANGERS; i++)
+        if (!is_good(m, strangers[i]))
+            unlink(file_path(m->dir, strangers[i]));
+    strangers_there = false;
+}
+
 static const model_file *apply(const model_dir *m, const uint8_t *record, size_t len)
 {
     const model_file *f = &m->files[record[0] % m->n];
     const uint8_t *payload = record + 4;
+    if (record[1] >= SPECIAL) {
+        if (record[1] & 1)
+            write_strangers(m, payload, len);
+        else
+            write_special(m, f, payload, len);
+        return f;
+    }
     switch (record[1] % 6) {
     case 0:
         file_write(m->dir, f->name, payload, len);
@@ -250,8 +335,32 @@ static int describe(glm4v_model *model)
     return rc;
 }
 
-static int open_and_describe(const model_dir *m, uint8_t form)
+/* What comes out can be opened, or nothing does. */
+static int convert(const model_dir *m, uint8_t form)
 {
+    static const char *const to[] = { "int8", "int4", "fp8", "text=int4,vision=int8,lm-head=int8" };
+    char out[700];
+    glm4v_error err = { 0 };
+    glm4v_model_info info;
+    const glm4v_quantize_options options = { .quantization = to[form % 4], .n_threads = 1 };
+    snprintf(out, sizeof out, "%s/out", m->root);
+    int rc = glm4v_quantize(m->dir, out, &options, &err);
+    if (rc) {
+        check_failure(rc, &err);
+        FUZZ_CHECK(access(out, F_OK));
+    } else {
+        FUZZ_CHECK(
+            !glm4v_model_inspect(out, &(glm4v_model_options) { .weights_only = 1 }, &info, &err) ||
+            err.code == GLM4V_ERR_NOMEM);
+        tiny_model_remove(out);
+    }
+    return rc;
+}
+
+static int use(const model_dir *m, uint8_t form)
+{
+    if (form >= CONVERT)
+        return convert(m, form);
     glm4v_model *model = NULL;
     glm4v_error err = { 0 };
     const glm4v_model_options options = { .device = "cpu",
@@ -271,7 +380,7 @@ static void start(void)
     atexit(remove_models);
     for (uint8_t i = 0; i < N_VARIANTS; i++) {
         make_model(&models[i], i);
-        FUZZ_CHECK(!open_and_describe(&models[i], i)); /* or nothing below could fail */
+        FUZZ_CHECK(!use(&models[i], i)); /* or nothing below could fail */
     }
 }
 
@@ -286,16 +395,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t live = glm4v_mem_live();
     const model_dir *m = &models[data[0] % N_VARIANTS];
     uint8_t form = data[1];
-    for (data += 2, size -= 2; n < MAX_RECORDS && size >= 4; n++) {
-        size_t len = number(data + 2, 2);
-        len = len < size - 4 ? len : size - 4;
-        changed[n] = apply(m, data, len);
-        data += 4 + len;
-        size -= 4 + len;
+    for (size_t at = 2; n < MAX_RECORDS && size - at >= 4; n++) {
+        size_t len = number(data + at + 2, 2), room = size - at - 4;
+        len = len < room ? len : room;
+        changed[n] = apply(m, data + at, len);
+        at += 4 + len;
     }
-    open_and_describe(m, form);
+    uint64_t before = glm4v_mem_calls();
+    use(m, form);
+    uint64_t nth = fuzz_failing(data, size, glm4v_mem_calls() - before);
+    if (nth) {
+        glm4v_mem_fail_at(nth, false);
+        use(m, form);
+        glm4v_mem_fail_at(0, false);
+    }
     while (n > 0)
         restore(m, changed[--n]);
+    remove_strangers(m);
     FUZZ_CHECK(glm4v_mem_live() == live);
     return 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* P-03: a hostile shard index. No file name that is taken leads out of the folder. */
+/* P-03: a hostile shard index. No file name that is taken leads out of the folder. P-14: some are
+ * tried again with an allocation that fails. */
 #include <jansson.h>
 
 #include "fuzz.h"
@@ -49,11 +50,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             n_shards == 3);
     }
     char *text = json_input(&base, data, size, &len);
+    uint64_t before = glm4v_mem_calls();
     int rc = glm4v_checkpoint_check_index(text, len, &n_shards, &err);
     if (rc == 0)
         check_names(text, len, n_shards);
     else
         FUZZ_CHECK(rc == GLM4V_ERR_FORMAT && err.code == rc && err.msg[0]);
+    uint64_t nth = fuzz_failing(data, size, glm4v_mem_calls() - before);
+    FUZZ_WITHOUT_MEMORY(nth, &err, glm4v_checkpoint_check_index(text, len, &n_shards, &err));
     free(text);
     FUZZ_CHECK(glm4v_mem_live() == live);
     return 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The JSON reader: takes the same texts as jansson's own, and makes the same trees of them. */
+/* The JSON reader: takes the same texts as jansson's own, and makes the same trees of them. P-14:
+ * some are tried again with an allocation that fails. */
 #include <jansson.h>
 
 #include "fuzz.h"
@@ -39,7 +40,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         ours = NULL;
     }
     char *text = json_input(&base, data, size, &len);
+    uint64_t before = glm4v_mem_calls();
     int rc = glm4v_json_parse(&ours, text, len, "f", &GLM4V_JSON_CONFIG, &err);
+    uint64_t nth = fuzz_failing(data, size, glm4v_mem_calls() - before);
     FUZZ_CHECK(rc ? !ours && err.code == rc && err.msg[0] : ours != NULL);
     FUZZ_CHECK(rc == 0 || rc == GLM4V_ERR_FORMAT);
     json_t *theirs = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
@@ -52,6 +55,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                    strstr(err.msg, "would take") || has_long_number(text, len));
     json_decref(ours);
     json_decref(theirs);
+    ours = NULL;
+    FUZZ_WITHOUT_MEMORY(nth, &err,
+                        glm4v_json_parse(&ours, text, len, "f", &GLM4V_JSON_CONFIG, &err));
+    FUZZ_CHECK(!ours);
     free(text);
     FUZZ_CHECK(glm4v_mem_live() == live);
     return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* P-06, what a checkpoint says about its quantized matrices: a config.json with the
  * quantization_config of any program, and the patterns in it. The first byte chooses the program.
- */
+ * P-14: some are tried again with an allocation that fails. */
 #include <string.h>
 
 #include "fuzz.h"
@@ -89,14 +89,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         start();
     size_t live = glm4v_mem_live();
     char *text = json_input(&bases[data[0] % N_TEXTS], data + 1, size - 1, &len);
+    uint64_t before = glm4v_mem_calls();
     int rc = glm4v_quantization_config_parse(&config, text, len, NULL, &err);
-    free(text);
+    uint64_t nth = fuzz_failing(data, size, glm4v_mem_calls() - before);
     if (rc)
         FUZZ_CHECK(!config && err.code == rc && err.msg[0] &&
                    (rc == GLM4V_ERR_FORMAT || rc == GLM4V_ERR_UNSUPPORTED));
     else if (config)
         check(config);
     glm4v_quantization_config_free(&config);
+    FUZZ_WITHOUT_MEMORY(nth, &err, glm4v_quantization_config_parse(&config, text, len, NULL, &err));
+    FUZZ_CHECK(!config);
+    free(text);
     FUZZ_CHECK(glm4v_mem_live() == live);
     return 0;
 }

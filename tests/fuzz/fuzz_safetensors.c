@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* P-01: a hostile safetensors header. The first two bytes tell how many data bytes follow the
  * header, the third chooses between text and edits of a valid header. What is taken must fill the
- * data exactly once. */
+ * data exactly once. P-14: some are tried again with an allocation that fails. */
 #include "fuzz.h"
 #include "json_edits.h"
 #include "mem.h"
@@ -59,16 +59,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         FUZZ_CHECK(!glm4v_checkpoint_open_header(&c, base_text, sizeof base_text - 1, 256, &err));
         glm4v_checkpoint_close(&c);
     }
+    uint64_t nth, before = glm4v_mem_calls();
     uint64_t data_bytes = (uint64_t)data[0] | (uint64_t)data[1] << 8;
     char *text = json_input(&base, data + 2, size - 2, &len);
     int rc = glm4v_checkpoint_open_header(&c, text, len, data_bytes, &err);
-    free(text);
+    nth = fuzz_failing(data, size, glm4v_mem_calls() - before);
     if (rc == 0)
         check(c, 8 + len, data_bytes);
     else
         FUZZ_CHECK(!c && err.code == rc && err.msg[0] &&
                    (rc == GLM4V_ERR_FORMAT || rc == GLM4V_ERR_UNSUPPORTED));
     glm4v_checkpoint_close(&c);
+    FUZZ_WITHOUT_MEMORY(nth, &err, glm4v_checkpoint_open_header(&c, text, len, data_bytes, &err));
+    FUZZ_CHECK(!c);
+    free(text);
     FUZZ_CHECK(glm4v_mem_live() == live);
     return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* P-04: a hostile tokenizer.json: load, encode, decode. The input is the file's text, or edits of a
- * valid one. */
+ * valid one. P-14: some are tried again with an allocation that fails. */
 #define _GNU_SOURCE
 #include "files.h"
 #include "fuzz.h"
@@ -53,8 +53,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         start();
     size_t live = glm4v_mem_live();
     char *text = json_input(&base, data, size, &len);
+    uint64_t before = glm4v_mem_calls();
     int rc = glm4v_tokenizer_parse(&t, true, text, len, NULL, 0, &err);
-    free(text);
+    uint64_t nth = fuzz_failing(data, size, glm4v_mem_calls() - before);
     if (rc == 0) {
         check_round_trip(t, sample, sizeof sample - 1);
         check_round_trip(t, (const char *)data, size);
@@ -62,6 +63,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         FUZZ_CHECK(t == NULL && err.code == rc && err.msg[0]);
     }
     glm4v_tokenizer_close(&t);
+    FUZZ_WITHOUT_MEMORY(nth, &err, glm4v_tokenizer_parse(&t, true, text, len, NULL, 0, &err));
+    FUZZ_CHECK(!t);
+    free(text);
     FUZZ_CHECK(glm4v_mem_live() == live);
     return 0;
 }

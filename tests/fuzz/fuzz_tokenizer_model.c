@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* P-05: a hostile tokenizer.model, and any bytes as text. The first byte chooses: 0 = what follows
  * is the file, alone; 1 = lines appended to a valid file; else it is text, encoded on the small
- * vocabularies within a budget of steps. */
+ * vocabularies within a budget of steps. P-14: some files are tried again with an allocation that
+ * fails. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,7 +59,9 @@ static void check_file(const char *text, size_t len, const uint8_t *data, size_t
 {
     glm4v_tokenizer *t = NULL;
     glm4v_error err = { 0 };
+    uint64_t before = glm4v_mem_calls();
     int rc = glm4v_tokenizer_parse(&t, false, text, len, NULL, 0, &err);
+    uint64_t nth = fuzz_failing(data, size, glm4v_mem_calls() - before);
     if (rc == 0) {
         check_text(t, "the surface's \n  缺陷 123", strlen("the surface's \n  缺陷 123"));
         check_text(t, (const char *)data, size);
@@ -66,6 +69,8 @@ static void check_file(const char *text, size_t len, const uint8_t *data, size_t
         FUZZ_CHECK(t == NULL && err.code == rc && err.msg[0]);
     }
     glm4v_tokenizer_close(&t);
+    FUZZ_WITHOUT_MEMORY(nth, &err, glm4v_tokenizer_parse(&t, false, text, len, NULL, 0, &err));
+    FUZZ_CHECK(!t);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
