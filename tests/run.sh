@@ -16,8 +16,8 @@
 #   werror     build-werror/  compiles with -Werror, runs nothing
 #   valgrind   build/         unit and engine suites under memcheck
 #   coverage   build-coverage/ prints what the fuzz corpora alone reach of each parser, and which tests the rest
-#   deep       build-asan/, build-fuzz/    the long counts: with GLM4V_DEEP=1 every program that then counts further,
-#              under AddressSanitizer, and fuzz
+#   deep       build/, build-asan/, build-fuzz/    the long counts: with GLM4V_DEEP=1 every program that then counts
+#              further, under AddressSanitizer but for the kills of a large conversion, and fuzz
 # Environment: GLM4V_GOLDEN (reference vectors), GLM4V_REQUIRE (words: gpu golden model; a missing one fails).
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -101,6 +101,11 @@ job_coverage() {
 }
 job_deep() {
     export GLM4V_DEEP=1
+    # Converters on a disk would mostly wait for it.
+    if [ "$(df --output=avail -BM /dev/shm 2>/dev/null | tail -n 1 | tr -dc 0-9)" -ge 6000 ] 2>/dev/null; then
+        export TMPDIR=/dev/shm
+    fi
+    { build build && suites deep-plain build --timeout-multiplier 60 --suite deep-plain; } || return 1
     sanitized deep 60 "--suite deep" "--suite deep-element" || return 1
     fuzzing deep-fuzz --timeout-multiplier 10
 }
