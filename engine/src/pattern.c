@@ -171,8 +171,8 @@ static bool run(const program *g, const char *name)
     return state[g->n];
 }
 
-/* Any alternative; name NULL: whether all are valid. */
-static bool match(const char *expression, const char *name)
+/* Any alternative and any of n names; n 0: whether all alternatives are valid. */
+static bool match(const char *expression, char (*names)[NAME_SIZE], int n)
 {
     parts s;
     program g;
@@ -180,13 +180,14 @@ static bool match(const char *expression, const char *name)
         return false;
     for (const char *p = s.group, *end;; p = end + 1) {
         end = alternative(p, s.group_end);
-        bool valid = assemble(&g, &s, p, end);
-        if (!name && !valid)
+        const bool valid = assemble(&g, &s, p, end);
+        if (!n && !valid)
             return false;
-        if (name && valid && run(&g, name))
-            return true;
+        for (int i = 0; valid && i < n; i++)
+            if (run(&g, names[i]))
+                return true;
         if (end == s.group_end)
-            return !name;
+            return !n;
     }
 }
 
@@ -200,7 +201,7 @@ static const char *expression_of(const char *pattern)
 bool glm4v_pattern_valid(const char *pattern)
 {
     const char *expression = expression_of(pattern);
-    return strlen(pattern) < GLM4V_PATTERN_LENGTH && (!expression || match(expression, NULL));
+    return strlen(pattern) < GLM4V_PATTERN_LENGTH && (!expression || match(expression, NULL, 0));
 }
 
 /* Past the prefixes that programs spell differently. */
@@ -220,13 +221,13 @@ bool glm4v_pattern_matches(const char *pattern, const char *module)
     static const char *const prefixes[] = { "", "model.", "model.language_model.",
                                             "language_model.model.", "language_model." };
     const char *expression = expression_of(pattern);
-    char name[NAME_SIZE];
+    char names[sizeof prefixes / sizeof *prefixes][NAME_SIZE];
+    int n = 0;
     if (!expression)
         return !strcmp(bare(pattern), bare(module));
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
-        int n = snprintf(name, sizeof name, "%s%s", prefixes[i], bare(module));
-        if (n > 0 && (size_t)n < sizeof name && match(expression, name))
-            return true;
+        int length = snprintf(names[n], NAME_SIZE, "%s%s", prefixes[i], bare(module));
+        n += length > 0 && length < NAME_SIZE;
     }
-    return false;
+    return n && match(expression, names, n);
 }
