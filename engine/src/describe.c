@@ -10,6 +10,7 @@
  *   decode.c, sample.c     logits [V] -> next id, until stop
  *   detokenize.c           ids -> UTF-8
  *   answer.c               text -> boxes, action */
+#include "clock.h"
 #include "engine.h"
 #include "error.h"
 #include "mem.h"

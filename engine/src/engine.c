@@ -6,19 +6,11 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
-#include <time.h>
 
 #include "engine.h"
 #include "error.h"
 #include "estimate.h"
 #include "mem.h"
-
-uint64_t glm4v_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 int glm4v_engine_patches(glm4v_engine *engine, size_t n, glm4v_error *err)
 {

@@ -115,8 +115,6 @@ struct glm4v_engine {
     glm4v_engine_stats stats;
 };
 
-uint64_t glm4v_now(void); /* nanoseconds, CLOCK_MONOTONIC */
-
 static inline bool glm4v_is_one_of(int32_t id, const int32_t *ids, int32_t n)
 {
     for (int32_t i = 0; i < n; i++)

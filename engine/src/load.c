@@ -10,8 +10,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "convert.h"
 #include "error.h"
 #include "mem.h"
@@ -43,7 +43,7 @@ typedef struct {
     pthread_t caller;
     glm4v_progress_fn progress;
     void *progress_user;
-    int64_t last_progress; /* CLOCK_MONOTONIC ns; the caller's alone */
+    uint64_t last_progress; /* ns; the caller's alone */
 
     pthread_mutex_t lock;   /* guards error */
     pthread_mutex_t device; /* held for an upload: those are one thread's at a time, unlike fills */
@@ -51,13 +51,6 @@ typedef struct {
     atomic_bool stop;       /* set with it */
     atomic_uint_fast64_t done; /* bytes */
 } loader;
-
-static int64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 /* ---- pieces ---- */
 
@@ -391,7 +384,7 @@ static int load_piece(loader *l, const glm4v_item *item, int32_t row, int32_t n,
 /* Of the caller's thread only: tell how far it is, unless that was said just now. */
 static void report(loader *l)
 {
-    int64_t now = now_ns();
+    const uint64_t now = glm4v_now();
     if (!l->progress || now - l->last_progress < PROGRESS_NS)
         return;
     l->last_progress = now;

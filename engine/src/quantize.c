@@ -11,10 +11,10 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "calibrate.h"
+#include "clock.h"
 #include "convert.h"
 #include "cpu.h"
 #include "error.h"
@@ -53,10 +53,10 @@ typedef struct {
     char *buffer;        /* [threads][buffer_bytes] */
     size_t buffer_bytes;
     pthread_t caller;
-    int64_t last_progress; /* CLOCK_MONOTONIC ns; the caller's alone */
-    pthread_mutex_t lock;  /* guards error while threads run */
-    glm4v_error error;     /* the first one */
-    atomic_bool stop;      /* set with it */
+    uint64_t last_progress; /* ns; the caller's alone */
+    pthread_mutex_t lock;   /* guards error while threads run */
+    glm4v_error error;      /* the first one */
+    atomic_bool stop;       /* set with it */
     atomic_uint_fast64_t done;
 } converter;
 
@@ -195,13 +195,6 @@ static int plan_outputs(converter *c, glm4v_error *err)
 
 /* ---- pieces ---- */
 
-static int64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 /* Rows of a piece: a multiple of the panels' 16. */
 static int32_t rows_of_piece(const glm4v_conversion *c)
 {
@@ -336,7 +329,7 @@ static void fail_with(converter *c, const glm4v_error *error)
 /* Of the caller's thread only. */
 static void report(converter *c)
 {
-    int64_t now = now_ns();
+    const uint64_t now = glm4v_now();
     if (!c->options.progress || now - c->last_progress < PROGRESS_NS)
         return;
     c->last_progress = now;

@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "clock.h"
 #include "engine.h"
 #include "error.h"
 
