@@ -4,7 +4,8 @@
     python training/evaluate.py --strips X-SDD [--count 500] [--seed 909] [--json out/evaluation.json]
     python training/evaluate.py --engine build/tests/bench/quantization-bench [--model DIR] [--quantization int4]
 
-With --engine the project's own engine answers, in any form of the weights (docs/quantization.md).
+With --engine the project's own engine answers, in any form of the weights (docs/quantization.md). --more-patterns shows the
+test patterns at 20 sizes in place of the card's four, so that one picture counts for 0.2 points and not for one.
 
 Pictures are drawn at camera sizes from textures and seeds the training never used, shrunk by the processor like any
 frame, and asked the same questions in both languages. Answers are parsed back and compared with what was drawn.
@@ -250,7 +251,7 @@ def made_pictures(reference, tally, seed, count, log):
                     tally.add(f"empty belt {lang}", one["caption"] == words.caption(facts, lang))
 
 
-def others(reference, tally, seed, strips):
+def others(reference, tally, seed, strips, sizes):
     """Strips set aside, test patterns at sizes the training did not have, and pictures of something else."""
     if strips:
         held = Strips(strips, "held-out")
@@ -268,7 +269,7 @@ def others(reference, tally, seed, strips):
             for text in reference.answer(large, reference.prompt(words.DESCRIBE["en"])):
                 tally.add("x-sdd class, enlarged to 448x448, en",
                           text == words.caption({"scene": "strip", "name": name, "defects": []}, "en"))
-    for width, height in make_patterns.OTHER_SIZES:
+    for width, height in sizes:
         files = [make_patterns.other(pattern, width, height) for pattern in make_patterns.PATTERNS]
         seen = reference.see([np.asarray(Image.open(file).convert("RGB")) for file in files])
         for lang in ("en", "zh"):
@@ -289,6 +290,7 @@ def main():
     parser.add_argument("--strips", help="folder of the X-SDD pictures")
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--seed", type=int, default=909)
+    parser.add_argument("--more-patterns", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--model", type=Path, default=MODEL, help="another form of the model; default: the one shipped")
     parser.add_argument("--engine", help="quantization-bench of a build: it answers instead of transformers")
@@ -299,7 +301,8 @@ def main():
     reference = Engine(args.engine, args.model, args.quantization) if args.engine else Reference(args.model)
     tally, log, began = Tally(), [], time.time()
     made_pictures(reference, tally, args.seed, args.count, log)
-    others(reference, tally, args.seed, args.strips)
+    others(reference, tally, args.seed, args.strips,
+           make_patterns.OTHER_SIZES + (make_patterns.MORE_SIZES if args.more_patterns else ()))
     for name, (share, n) in tally.table().items():
         print(f"{share:6.2f} %  of {n:5d}  {name}")
     print(f"{time.time() - began:.0f} s")

@@ -16,6 +16,8 @@ from frames import smart_resize
 FOLDER = Path(__file__).parent / "cache" / "patterns"
 SIZES = ((320, 240), (640, 480), (640, 360), (1280, 720), (448, 448), (224, 224), (360, 640), (854, 480), (352, 288))
 OTHER_SIZES = ((800, 600), (512, 288), (400, 400), (960, 540))       # evaluate.py: never trained on
+MORE_SIZES = ((480, 360), (704, 480), (768, 576), (1024, 576), (1024, 768), (720, 480), (720, 576), (600, 600),
+              (300, 300), (500, 375), (375, 500), (480, 640), (540, 960), (576, 432), (416, 240), (1152, 648))
 MOVING = {"snow": 3, "ball": 4, "zone-plate": 1, "chroma-zone-plate": 1, "circular": 1}
 PATTERNS = ("smpte", "smpte75", "smpte100", "snow", "black", "white", "red", "green", "blue", "checkers-1",
             "checkers-2", "checkers-4", "checkers-8", "circular", "zone-plate", "gamut", "chroma-zone-plate",
