@@ -54,6 +54,7 @@ int glm4v_round_int8(float x, float max);
  * compiler turns into vectors of the least level. */
 bool glm4v_has_nan_e4m3(const uint8_t *e4m3, size_t n);
 bool glm4v_all_finite(const float *x, size_t n);
+bool glm4v_all_finite_bf16(const uint16_t *x, size_t n);
 
 /* One value; for the C forms, and where few are needed. */
 uint8_t glm4v_f32_to_e4m3(float x);

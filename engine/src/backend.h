@@ -150,7 +150,11 @@ typedef struct {
                        const float *rows);
     int (*weight_fill_codes)(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
                              const glm4v_codes *codes);
-    /* Host memory into which codes of rows [row, row + n) may be read for weight_fill_codes to take
+    /* Rows that are bf16 already, finite, [n, n_in]; of a BF16 matrix with an even n_in. optional:
+     * if NULL, they are widened for weight_fill. */
+    int (*weight_fill_bf16)(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+                            const uint16_t *rows);
+    /* Host memory into which codes or bf16 of rows [row, row + n) may be read for the fills to take
      * them from there: that of rows [row + 16, row + n + 16), which are filled after them. n a
      * multiple of 16. NULL: there is none. optional: if NULL, there never is. */
     void *(*weight_room)(glm4v_backend *b, const glm4v_weight *w, int32_t row, int32_t n);

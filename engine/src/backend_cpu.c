@@ -178,6 +178,7 @@ static const glm4v_backend_ops cpu_ops = {
     .weight_alloc = glm4v_cpu_weight_alloc,
     .weight_fill = glm4v_cpu_weight_fill,
     .weight_fill_codes = glm4v_cpu_weight_fill_codes,
+    .weight_fill_bf16 = glm4v_cpu_weight_fill_bf16,
     .weight_room = glm4v_cpu_weight_room,
     .weight_order = glm4v_cpu_weight_order,
     .weight_free = glm4v_cpu_weight_free,

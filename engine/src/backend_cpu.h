@@ -67,6 +67,8 @@ int glm4v_cpu_weight_fill(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_
                           const float *rows);
 int glm4v_cpu_weight_fill_codes(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
                                 const glm4v_codes *codes);
+int glm4v_cpu_weight_fill_bf16(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+                               const uint16_t *rows);
 void *glm4v_cpu_weight_room(glm4v_backend *b, const glm4v_weight *w, int32_t row, int32_t n);
 int glm4v_cpu_weight_order(glm4v_backend *b, glm4v_weight *w, const int32_t *order);
 void glm4v_cpu_weight_free(glm4v_backend *b, glm4v_weight *w);

@@ -244,15 +244,33 @@ int glm4v_cpu_weight_fill_codes(glm4v_backend *b, glm4v_weight *w, int32_t row, 
     return 0;
 }
 
+/* A pair of inputs is a word, and words lie in a panel as f32 do. */
+int glm4v_cpu_weight_fill_bf16(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+                               const uint16_t *rows)
+{
+    const int32_t pairs = w->n_in / 2;
+    panel_sizes s;
+    if (!may_fill(&s, w, row, n) || w->form != GLM4V_FORM_BF16 || w->n_in % 2)
+        return GLM4V_ERR_INVALID;
+    for (int32_t i = 0; i < n; i += GLM4V_PANEL) {
+        const panel p = panel_at(w, &s, row, n, i);
+        const void *from = rows + (size_t)i * (size_t)w->n_in;
+        glm4v_cpu(b)->gemm.pack_f32((void *)p.data, from, pairs, p.some, pairs);
+    }
+    return 0;
+}
+
 /* Where 16 rows as they are read take what their panel takes, a panel is packed from the place of
  * the next: no byte of memory is touched for the first time by packing, which would fetch it. */
 void *glm4v_cpu_weight_room(glm4v_backend *b, const glm4v_weight *w, int32_t row, int32_t n)
 {
     const size_t numbers = (size_t)w->n_in * GLM4V_PANEL;
-    const size_t bytes = w->form == GLM4V_FORM_INT4 ? numbers / 2 : numbers;
+    const size_t bytes = w->form == GLM4V_FORM_INT4   ? numbers / 2
+                         : w->form == GLM4V_FORM_BF16 ? numbers * 2
+                                                      : numbers;
     const int32_t after = row + GLM4V_PANEL;
     panel_sizes s;
-    if (!may_fill(&s, w, row, n) || !s.groups || s.panel != bytes || n % GLM4V_PANEL ||
+    if (!may_fill(&s, w, row, n) || s.panel != bytes || n % GLM4V_PANEL ||
         after / GLM4V_PANEL + n / GLM4V_PANEL > glm4v_panel_count(w->n_out))
         return NULL;
     return (char *)w->data + (size_t)(after / GLM4V_PANEL) * s.panel;

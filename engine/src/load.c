@@ -83,11 +83,23 @@ static int32_t rows_of_piece(const glm4v_item *item)
     return rows_of(item, most);
 }
 
+/* Numbers that are bf16 in the file and in memory, in the same order. */
+static bool takes_bf16(const glm4v_item *item)
+{
+    bool bf16 = item->kind == GLM4V_ITEM_LINEAR && item->form == GLM4V_FORM_BF16 &&
+                item->n_sources && item->pixels <= 1 && item->n_in % 2 == 0;
+    for (int i = 0; i < item->n_sources; i++)
+        bf16 = bf16 && item->source[i].kind == GLM4V_SOURCE_PLAIN &&
+               item->source[i].tensor->dtype == GLM4V_DTYPE_BF16;
+    return bf16;
+}
+
 /* Rows that one thread takes: whole pieces, or all. */
 static int32_t rows_of_share(const glm4v_item *item)
 {
     const int32_t piece = rows_of_piece(item);
-    const int64_t pieces = item->codes ? SHARE_CODES / ((int64_t)piece * item->n_in) : 1;
+    const bool as_stored = item->codes || takes_bf16(item);
+    const int64_t pieces = as_stored ? SHARE_CODES / ((int64_t)piece * item->n_in) : 1;
     if (pieces <= 1)
         return piece;
     return pieces < item->n_out / piece ? piece * (int32_t)pieces : item->n_out;
@@ -137,10 +149,10 @@ static bool reads_in_place(const glm4v_item *item)
     bool bytes = item->codes && item->kind == GLM4V_ITEM_LINEAR && item->form != GLM4V_FORM_INT4;
     for (int i = 0; i < item->n_sources; i++)
         bytes = bytes && item->source[i].kind == GLM4V_SOURCE_BYTES;
-    return bytes || takes_words(item);
+    return bytes || takes_words(item) || takes_bf16(item);
 }
 
-/* The memory of the matrix into which codes of rows [row, row + *n) may be read, all but those of
+/* The memory of the matrix into which rows [row, row + *n) may be read, all but those of
  * the last panel before `end`; *n is then what remains. NULL: there is none. */
 static void *room_for(const loader *l, const glm4v_item *item, int32_t row, int32_t *n, int32_t end)
 {
@@ -252,20 +264,36 @@ size_t glm4v_first_not_finite(const float *x, size_t n)
     return i;
 }
 
-static int check_finite(const glm4v_item *item, int32_t row, const float *rows, size_t n,
-                        glm4v_error *err)
+/* Number `at` from row `row` on is x, which is not finite. */
+static int damaged(const glm4v_item *item, int32_t row, size_t at, float x, glm4v_error *err)
 {
-    size_t at = glm4v_first_not_finite(rows, n);
-    if (at == n)
-        return 0;
     int32_t bad = row + (int32_t)(at / (size_t)item->n_in);
     int s = 0;
     while (bad >= item->source[s].rows)
         bad -= item->source[s++].rows;
-    return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                      "\"%s\": number %zu of row %d is %s; the file is damaged",
-                      item->source[s].tensor->name, at % (size_t)item->n_in, bad,
-                      isnan(rows[at]) ? "NaN" : "infinite");
+    return glm4v_fail(
+        err, GLM4V_ERR_FORMAT, "\"%s\": number %zu of row %d is %s; the file is damaged",
+        item->source[s].tensor->name, at % (size_t)item->n_in, bad, isnan(x) ? "NaN" : "infinite");
+}
+
+static int check_finite(const glm4v_item *item, int32_t row, const float *rows, size_t n,
+                        glm4v_error *err)
+{
+    const size_t at = glm4v_first_not_finite(rows, n);
+    return at < n ? damaged(item, row, at, rows[at], err) : 0;
+}
+
+static int check_finite_bf16(const glm4v_item *item, int32_t row, const uint16_t *rows, size_t n,
+                             glm4v_error *err)
+{
+    float x = 0;
+    if (glm4v_all_finite_bf16(rows, n))
+        return 0;
+    for (size_t i = 0;; i++) {
+        glm4v_bf16_to_f32_c(&x, rows + i, 1);
+        if (!isfinite(x))
+            return damaged(item, row, i, x, err);
+    }
 }
 
 /* ---- where they go ---- */
@@ -342,6 +370,28 @@ static int load_rows(loader *l, const glm4v_item *item, const glm4v_source_codes
     return rc ? not_stored(item, rc, err) : 0;
 }
 
+/* Rows that stay bf16. */
+static int load_bf16(const loader *l, const glm4v_item *item, int32_t row, int32_t n,
+                     uint16_t *rows, glm4v_error *err)
+{
+    glm4v_backend *b = l->model->stages[item->stage].backend;
+    const size_t width = (size_t)item->n_in;
+    int rc = 0;
+    for (int32_t at = 0; !rc && at < n;) {
+        const span s = span_at(item, row + at, n - at);
+        rc = glm4v_checkpoint_read(
+            l->checkpoint, s.source->tensor, (uint64_t)s.row * width * sizeof *rows,
+            rows + (size_t)at * width, (size_t)s.n * width * sizeof *rows, err);
+        at += s.n;
+    }
+    if (!rc)
+        rc = check_finite_bf16(item, row, rows, (size_t)n * width, err);
+    if (rc)
+        return rc;
+    rc = b->ops->weight_fill_bf16(b, item->to.linear, row, n, rows);
+    return rc ? not_stored(item, rc, err) : 0;
+}
+
 /* Bytes of the files that n rows of item are. */
 static uint64_t bytes_of(const loader *l, const glm4v_item *item, int32_t row, int32_t n)
 {
@@ -356,7 +406,7 @@ static uint64_t bytes_of(const loader *l, const glm4v_item *item, int32_t row, i
     return bytes;
 }
 
-/* room: where codes are read to, or NULL. */
+/* room: where rows that stay as they are are read to, or NULL. */
 static int load_piece(loader *l, const glm4v_item *item, int32_t row, int32_t n, void *room,
                       uint32_t thread, glm4v_error *err)
 {
@@ -371,12 +421,16 @@ static int load_piece(loader *l, const glm4v_item *item, int32_t row, int32_t n,
                                        .groups = groups_of(item),
                                        .scratch = words && room ? room : scratch };
     const int32_t step = item->kind == GLM4V_ITEM_VECTOR ? n : rows_of(item, PIECE_FLOATS);
+    float *buffer = l->buffer + thread * l->buffer_floats;
+    const bool bf16 =
+        takes_bf16(item) && l->model->stages[item->stage].backend->ops->weight_fill_bf16;
     int rc = codes.groups ? read_codes(l, item, &codes, row, n, err) : 0;
     if (!rc && item->codes)
         rc = store_codes(l, item, row, n, &codes, err);
-    for (int32_t at = 0; !rc && !item->codes && at < n; at += step)
-        rc = load_rows(l, item, &codes, at, row + at, n - at < step ? n - at : step,
-                       l->buffer + thread * l->buffer_floats, err);
+    if (bf16)
+        rc = load_bf16(l, item, row, n, room ? room : buffer, err);
+    for (int32_t at = 0; !rc && !item->codes && !bf16 && at < n; at += step)
+        rc = load_rows(l, item, &codes, at, row + at, n - at < step ? n - at : step, buffer, err);
     atomic_fetch_add(&l->done, bytes_of(l, item, row, n));
     return rc;
 }

@@ -88,6 +88,14 @@ bool glm4v_all_finite(const float *x, size_t n)
     return !any;
 }
 
+bool glm4v_all_finite_bf16(const uint16_t *x, size_t n)
+{
+    uint16_t any = 0;
+    for (size_t i = 0; i < n; i++)
+        any |= (x[i] & 0x7f80) == 0x7f80;
+    return !any;
+}
+
 void glm4v_f32_to_bf16_c(uint16_t *y, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)

@@ -2,9 +2,11 @@
 /* The CPU backend as the forward passes see it: every operation against a plain formula in double,
  * and the promise that a row's bytes depend neither on the other rows nor on the number of threads.
  * Levels: GLM4V_CPU. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "backend.h"
+#include "convert.h"
 #include "error.h"
 #include "gemm.h"
 #include "mem.h"
@@ -446,6 +448,50 @@ static void what_cannot_be_had_is_told(void)
     }
 }
 
+/* Read to the memory of the matrix, all but the last panel, as the loader does. */
+static void bf16_rows_are_taken_as_they_are(void)
+{
+    enum { N = 75, K = 250, MOST = N / 16 * 16 };
+    glm4v_backend *b = open_cpu(1);
+    uint16_t *bits = glm4v_alloc((size_t)N * K, sizeof *bits);
+    float *rows = random_array(N * K);
+    REQUIRE(bits);
+    rows[0] = 0x1p-140f; /* denormal in bf16 too */
+    rows[1] = -0.0f;
+    glm4v_f32_to_bf16_c(bits, rows, N * K);
+    glm4v_weight w = make_weight(b, GLM4V_FORM_BF16, N, K, rows);
+    glm4v_weight v = make_weight(b, GLM4V_FORM_BF16, N, K, rows);
+    memset(v.data, 0xff, v.bytes);
+    void *room = b->ops->weight_room(b, &v, 0, MOST);
+    REQUIRE(room);
+    memcpy(room, bits, sizeof *bits * MOST * K);
+    CHECK_EQ(b->ops->weight_fill_bf16(b, &v, 0, MOST, room), 0);
+    CHECK_EQ(b->ops->weight_fill_bf16(b, &v, MOST, N - MOST, bits + MOST * K), 0);
+    CHECK(!memcmp(w.data, v.data, w.bytes));
+    CHECK_EQ(b->ops->weight_fill_bf16(b, &v, 8, 16, bits), GLM4V_ERR_INVALID);
+    b->ops->weight_free(b, &v);
+    v = make_weight(b, GLM4V_FORM_BF16, N, K - 1, rows);
+    CHECK_EQ(b->ops->weight_fill_bf16(b, &v, 0, 16, bits), GLM4V_ERR_INVALID);
+    CHECK(!b->ops->weight_room(b, &v, 0, 16));
+    b->ops->weight_free(b, &v);
+    b->ops->weight_free(b, &w);
+    glm4v_free(bits);
+    glm4v_free(rows);
+    glm4v_backend_close(&b);
+}
+
+static void bf16_that_is_not_finite_is_found(void)
+{
+    uint16_t x[19] = { 0 };
+    for (uint32_t bits = 0; bits < 1 << 16; bits++) {
+        float wide;
+        x[bits % 19] = (uint16_t)bits;
+        glm4v_bf16_to_f32_c(&wide, &x[bits % 19], 1);
+        CHECK_EQ(glm4v_all_finite_bf16(x, 19), isfinite(wide) != 0);
+        x[bits % 19] = 0;
+    }
+}
+
 static void weights_share_the_room_that_was_reserved(void)
 {
     static const glm4v_weight_kind kinds[] = {
@@ -539,6 +585,8 @@ int main(void)
     TEST(tables_give_back_their_rows);
     TEST(reserved_operations_allocate_nothing);
     TEST(what_cannot_be_had_is_told);
+    TEST(bf16_rows_are_taken_as_they_are);
+    TEST(bf16_that_is_not_finite_is_found);
     TEST(weights_share_the_room_that_was_reserved);
     TEST(every_allocation_of_open_may_fail);
     TEST(an_unknown_level_in_the_environment_is_told);
