@@ -43,10 +43,10 @@ static const Row rows[] = {
         "Copy or download the model again."},
   [GST_GLM4V_FAULT_MODEL_UNSUPPORTED] = {STREAM, GST_STREAM_ERROR_WRONG_TYPE,
         "The model is of a kind that this version does not support",
-        "Use a model of the GLM-4.1V family."},
+        "Use GLM-4.1V-9B, GLM-4.6V-Flash, AutoGLM-Phone-9B or GLM-4V-9B."},
   [GST_GLM4V_FAULT_MODEL_DEVICE] = {LIBRARY, GST_LIBRARY_ERROR_INIT,
         "The compute device cannot be used",
-        "Set device=cpu, or install the driver and the CUDA module."},
+        "Set device=auto or device=cpu."},
   [GST_GLM4V_FAULT_MODEL_INTERNAL] = {LIBRARY, GST_LIBRARY_ERROR_FAILED,
         "The engine failed while it opened the model",
         "This is a defect: please report it with GST_DEBUG=glm4v*:6 output."},
@@ -143,8 +143,9 @@ gst_glm4v_fault_post (GstElement * element, GstMessageType type,
     GstGlm4vFault fault, const gchar * where, const gchar * detail)
 {
   const Row *row = &rows[fault];
-  gchar *text = g_strdup_printf ("%s%s%s: %s. %s", row->what,
-      where ? ": " : "", where ? where : "", detail, row->advice);
+  const gchar *stop = g_str_has_suffix (detail, "?") ? "" : ".";
+  gchar *text = g_strdup_printf ("%s%s%s: %s%s %s", row->what,
+      where ? ": " : "", where ? where : "", detail, stop, row->advice);
   gchar *debug = g_strdup_printf ("fault %d", (gint) fault);
 
   gst_element_message_full (element, type, domain_quark (row->domain),

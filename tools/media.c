@@ -168,7 +168,8 @@ static bool make_pipeline(cli_media *media, const char *uri, glm4v_error *err)
     GstElement *sink = gst_element_factory_make("appsink", NULL);
     media->pipeline = gst_pipeline_new(NULL);
     if (!source || !convert || !sink) {
-        fail(err, GLM4V_ERR_UNSUPPORTED, "GStreamer's basic plugins are missing (%s)",
+        fail(err, GLM4V_ERR_UNSUPPORTED,
+             "GStreamer's basic plugins are missing (%s): install gstreamer1.0-plugins-base",
              !source    ? "uridecodebin"
              : !convert ? "videoconvert"
                         : "appsink");

@@ -63,12 +63,16 @@ static uint64_t weight_bytes(const char *folder)
     return bytes;
 }
 
-/* Ctrl-C ends the run as an error does, with nothing left behind; a second one ends it at once. */
+/* Ctrl-C, or a terminal that is closed, ends the run as an error does, with nothing left behind; a
+ * second one ends it at once. What is ignored (nohup) stays so. */
 static void catch_signals(void)
 {
+    static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
     const struct sigaction stop = { .sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND };
-    sigaction(SIGINT, &stop, NULL);
-    sigaction(SIGTERM, &stop, NULL);
+    struct sigaction now;
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        if (!sigaction(signals[i], NULL, &now) && now.sa_handler != SIG_IGN)
+            sigaction(signals[i], &stop, NULL);
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk */
 }
 

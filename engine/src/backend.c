@@ -42,17 +42,23 @@ static bool names_cuda(const char *device)
     }
 }
 
-int glm4v_backend_open(glm4v_backend **backend, const char *device, uint32_t n_threads,
-                       const glm4v_log *log, glm4v_error *err)
+int glm4v_backend_check(const char *device, glm4v_error *err)
 {
     if (!device || !strcmp(device, "auto") || !strcmp(device, "cpu"))
-        return glm4v_backend_cpu_open(backend, n_threads, log, err);
+        return 0;
     if (names_cuda(device))
         return glm4v_fail(
             err, GLM4V_ERR_DEVICE,
             "device \"%s\": this version has no CUDA backend; use \"cpu\" or \"auto\"", device);
     return glm4v_fail(err, GLM4V_ERR_INVALID,
                       "device \"%s\": expected auto, cpu or cuda[:N][,cuda:M]", device);
+}
+
+int glm4v_backend_open(glm4v_backend **backend, const char *device, uint32_t n_threads,
+                       const glm4v_log *log, glm4v_error *err)
+{
+    int rc = glm4v_backend_check(device, err);
+    return rc ? rc : glm4v_backend_cpu_open(backend, n_threads, log, err);
 }
 
 void glm4v_backend_close(glm4v_backend **backend)

@@ -224,6 +224,9 @@ struct glm4v_backend {
 int glm4v_backend_cpu_open(glm4v_backend **backend, uint32_t n_threads, const glm4v_log *log,
                            glm4v_error *err);
 
+/* Could `device` be opened here? INVALID: no such name; DEVICE, with the reason. */
+int glm4v_backend_check(const char *device, glm4v_error *err);
+
 /* Open what `device` names: "auto", "cpu", "cuda[:N]". "auto" falls back to the CPU with a warning
  * in the log where there is a CUDA module but no usable device; "cuda" fails with GLM4V_ERR_DEVICE
  * and the reason. */

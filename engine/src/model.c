@@ -19,6 +19,7 @@
 #include "mem.h"
 
 #define MAX_STAGES 16
+#define MAX_DEVICE_NAME 64
 
 /* A model under construction and what is needed only until it is loaded. */
 typedef struct {
@@ -120,11 +121,26 @@ static int open_preprocessors(builder *b, glm4v_error *err)
 
 /* ---- stages ---- */
 
-/* Cut the device string at its commas: one stage each, layers dealt out evenly. */
+/* Cut the next name off a device string; name holds size. */
+static int next_device(char *name, size_t size, const char **device, glm4v_error *err)
+{
+    const char *comma = strchrnul(*device, ',');
+    if ((size_t)(comma - *device) >= size)
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "device \"%.80s\": expected auto, cpu or cuda[:N][,cuda:M]", *device);
+    snprintf(name, size, "%.*s", (int)(comma - *device), *device);
+    *device = comma + (*comma != 0);
+    return 0;
+}
+
+/* Cut the device string at its commas: one stage each, layers dealt out evenly. A device that
+ * is not there is told now, long before it is used. */
 static int make_stages(glm4v_model *m, const char *device, glm4v_error *err)
 {
     int32_t n = 1, layers = m->config.text.layers;
-    for (const char *p = device; p && *p; p++)
+    char name[MAX_DEVICE_NAME];
+    device = device ? device : "auto";
+    for (const char *p = device; *p; p++)
         n += *p == ',';
     if (n > MAX_STAGES || n > layers)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
@@ -137,25 +153,21 @@ static int make_stages(glm4v_model *m, const char *device, glm4v_error *err)
     for (int32_t i = 0; i < n; i++) {
         m->stages[i].first = (int32_t)((int64_t)layers * i / n);
         m->stages[i].count = (int32_t)((int64_t)layers * (i + 1) / n) - m->stages[i].first;
+        int rc = next_device(name, sizeof name, &device, err);
+        if (rc || (rc = glm4v_backend_check(name, err)))
+            return rc;
     }
     return 0;
 }
 
 static int open_backends(glm4v_model *m, const char *device, uint32_t n_threads, glm4v_error *err)
 {
-    char name[64];
-    if (!device)
-        device = "auto";
+    char name[MAX_DEVICE_NAME];
+    device = device ? device : "auto";
     for (int32_t i = 0; i < m->n_stages; i++) {
-        const char *comma = strchrnul(device, ',');
-        if ((size_t)(comma - device) >= sizeof name)
-            return glm4v_fail(err, GLM4V_ERR_INVALID,
-                              "device \"%.80s\": expected auto, cpu or cuda[:N][,cuda:M]", device);
-        snprintf(name, sizeof name, "%.*s", (int)(comma - device), device);
-        int rc = glm4v_backend_open(&m->stages[i].backend, name, n_threads, &m->log, err);
-        if (rc)
+        int rc = next_device(name, sizeof name, &device, err);
+        if (rc || (rc = glm4v_backend_open(&m->stages[i].backend, name, n_threads, &m->log, err)))
             return rc;
-        device = comma + (*comma != 0);
     }
     snprintf(m->info.isa, sizeof m->info.isa, "%s", m->stages[0].backend->isa);
     return 0;

@@ -261,19 +261,28 @@ static void broken_models_are_refused_with_the_file_that_is_wrong(void)
     }
 }
 
-static void a_quantization_that_does_not_exist_is_refused(void)
+static void check_setting_refused(const char *property, const char *value, GQuark domain, gint code)
 {
-    GstElement *element = support_element("model-location", tiny, "quantization", "int3", NULL);
+    GstElement *element = support_element("model-location", tiny, property, value, NULL);
     CHECK_EQ(gst_element_set_state(element, GST_STATE_READY), GST_STATE_CHANGE_FAILURE);
     GstMessage *message = support_message(element, GST_MESSAGE_ERROR);
     GError *error = NULL;
     REQUIRE(message != NULL);
     gst_message_parse_error(message, &error, NULL);
-    CHECK(g_error_matches(error, GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_SETTINGS));
-    CHECK_CONTAINS(error->message, "int3");
+    CHECK(g_error_matches(error, domain, code));
+    CHECK_CONTAINS(error->message, value);
     g_error_free(error);
     gst_message_unref(message);
     support_free(element);
+}
+
+/* On the way to READY: an error that comes while a pipeline prerolls can hang gst-launch-1.0. */
+static void a_form_or_device_that_does_not_exist_is_refused_at_once(void)
+{
+    const GQuark resource = GST_RESOURCE_ERROR;
+    check_setting_refused("quantization", "int3", resource, GST_RESOURCE_ERROR_SETTINGS);
+    check_setting_refused("device", "tpu", resource, GST_RESOURCE_ERROR_SETTINGS);
+    check_setting_refused("device", "cuda:7", GST_LIBRARY_ERROR, GST_LIBRARY_ERROR_INIT);
 }
 
 /* ---- boxes ---- */
@@ -435,7 +444,7 @@ int main(int argc, char **argv)
     TEST(without_model_location_the_shipped_model_names_a_test_picture);
     TEST(glm4v_model_in_the_environment_is_used);
     TEST(broken_models_are_refused_with_the_file_that_is_wrong);
-    TEST(a_quantization_that_does_not_exist_is_refused);
+    TEST(a_form_or_device_that_does_not_exist_is_refused_at_once);
     TEST(the_shipped_model_s_boxes_are_regions_around_the_defect);
     TEST(real_loads_and_answers_leave_no_object_behind);
     TEST(flushes_and_stops_during_real_work_are_quick);

@@ -591,6 +591,8 @@ static void options_out_of_range_are_refused(void)
         CHECK(!m);
         CHECK_EQ(err.code, cases[i].code);
         CHECK_CONTAINS(err.msg, cases[i].said);
+        glm4v_model_info info;
+        CHECK_EQ(glm4v_model_inspect(dir, &cases[i].options, &info, &err), cases[i].code);
     }
     CHECK_EQ(glm4v_model_inspect(NULL, NULL, NULL, &err), GLM4V_ERR_INVALID);
     tiny_model_remove(dir);

@@ -302,7 +302,7 @@ def quantize_that_is_interrupted_leaves_nothing(folder):
     large_model(folder / "large", 2_000_000)
     place = folder / "place"
     place.mkdir()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         child = subprocess.Popen([GLM4V, "quantize", folder / "large", place / "new", "--quantization",
                                   "embedding=int8,lm-head=int4", "--threads", "1"], env=environment(),
                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
