@@ -98,8 +98,8 @@ install_model (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_DEVICE,
       g_param_spec_string ("device", "Device",
-          "Where the model runs: auto, cpu, or cuda[:N][,cuda:M]. "
-          "auto falls back to cpu, cuda does not",
+          "Where the model runs: auto or cpu; cuda[:N][,cuda:M] is an error, "
+          "for this version has no CUDA",
           DEFAULT_DEVICE, READY));
   /**
    * GstGlm4vDescribe:quantization:

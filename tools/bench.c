@@ -495,7 +495,7 @@ int cli_bench(int argc, char **argv)
         { "random-weights", NULL, CLI_FLAG, &set.random_weights, 0, 0,
           "fill memory with seeded random weights: speed at full size" },
         { "device", "D", CLI_STRING, &set.device, 0, 0,
-          "auto, cpu, or cuda[:N][,cuda:M]; default auto" },
+          "auto (default) or cpu, which are the same: this version has no CUDA" },
         { "quantization", "Q", CLI_STRING, &set.quantization, 0, 0, "as in describe" },
         { "threads", "N", CLI_COUNT, &set.threads, 0, 1024,
           "CPU threads; default: all cores of this process" },

@@ -175,3 +175,13 @@ gboolean support_wait_stat(GstElement *element, const char *name, guint64 value)
     }
     return TRUE;
 }
+
+guint support_threads(void)
+{
+    GDir *dir = g_dir_open("/proc/self/task", 0, NULL);
+    guint n = 0;
+    while (dir && g_dir_read_name(dir))
+        n++;
+    g_clear_pointer(&dir, g_dir_close);
+    return n;
+}

@@ -46,6 +46,9 @@ guint64 support_stat(GstElement *element, const char *name);
 /* Wait until a counter of stats has this value, at most 5 s. */
 gboolean support_wait_stat(GstElement *element, const char *name, guint64 value);
 
+/* Threads of this process. */
+guint support_threads(void);
+
 /* How often: n, or in the deep run (GLM4V_DEEP is set) deep. */
 guint support_count(guint n, guint deep);
 

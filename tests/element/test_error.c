@@ -14,12 +14,9 @@
 static gboolean no_threads;
 
 /* ThreadSanitizer's is in this program, so that dlsym() would pass it by. */
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TSAN_PTHREAD_CREATE __interceptor_pthread_create
+#if TEST_TSAN
 int __interceptor_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
                                  void *(*run)(void *), void *user);
-#endif
 #endif
 
 __attribute__((visibility("default"))) int
@@ -28,8 +25,8 @@ pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void 
     static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
     if (no_threads)
         return EAGAIN;
-#ifdef TSAN_PTHREAD_CREATE
-    real = TSAN_PTHREAD_CREATE;
+#if TEST_TSAN
+    real = __interceptor_pthread_create;
 #endif
     if (!real)
         *(void **)&real = dlsym(RTLD_NEXT, "pthread_create");

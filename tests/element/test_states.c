@@ -30,16 +30,6 @@ static void count_objects(GstTracer *leaks, guint *made, guint *freed)
     gst_structure_free(log);
 }
 
-static guint threads(void)
-{
-    GDir *dir = g_dir_open("/proc/self/task", 0, NULL);
-    guint n = 0;
-    while (dir && g_dir_read_name(dir))
-        n++;
-    g_clear_pointer(&dir, g_dir_close);
-    return n;
-}
-
 static void push_some(GstHarness *h, GstHarness *text, guint frames)
 {
     for (guint i = 0; i < frames; i++)
@@ -73,7 +63,7 @@ static void cycles_through_all_states_leave_nothing_behind(void)
     for (guint i = 0; i < 12; i++)
         live_once(i); /* types, pools and caches are made now */
     GstTracer *leaks = leaks_tracer();
-    guint tasks = threads(), made, freed;
+    guint tasks = support_threads(), made, freed;
     REQUIRE(leaks != NULL);
     g_signal_emit_by_name(leaks, "activity-start-tracking");
     for (guint i = 0; i < CYCLES; i++)
@@ -83,7 +73,7 @@ static void cycles_through_all_states_leave_nothing_behind(void)
     printf("# %u cycles: %u objects made, %u freed\n", CYCLES, made, freed);
     CHECK(made > 50 * CYCLES);
     CHECK_EQ(freed, made);
-    CHECK(threads() <= tasks + 2); /* GStreamer keeps some for later */
+    CHECK(support_threads() <= tasks + 2); /* GStreamer keeps some for later */
     fake_counts c = fake_get();
     CHECK_EQ(c.models, 0);
     CHECK_EQ(c.engines, 0);

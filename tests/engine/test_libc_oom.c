@@ -12,17 +12,7 @@
 #include "test.h"
 #include "tiny_model.h"
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                         \
-    __has_feature(memory_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#endif
-
-#ifdef SANITIZED
+#if TEST_SANITIZED
 static void every_foreign_allocation_may_fail(void)
 {
     SKIP("a sanitizer's allocator is in place");

@@ -17,23 +17,11 @@
 
 #define MOST_REQUESTS 8
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
-
 /* Does this process take the memory that it would take in the field? */
 static bool is_ordinary(void)
 {
     const char *preload = getenv("LD_PRELOAD");
-    return !SANITIZED && !(preload && strstr(preload, "vgpreload"));
+    return !TEST_SANITIZED && !(preload && strstr(preload, "vgpreload"));
 }
 
 static glm4v_error err;

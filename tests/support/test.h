@@ -17,6 +17,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Does a sanitizer stand in for the allocator? TEST_TSAN: is it ThreadSanitizer? */
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if __has_feature(thread_sanitizer) || defined(__SANITIZE_THREAD__)
+#define TEST_TSAN 1
+#else
+#define TEST_TSAN 0
+#endif
+#if TEST_TSAN || __has_feature(address_sanitizer) || __has_feature(memory_sanitizer) ||            \
+    defined(__SANITIZE_ADDRESS__)
+#define TEST_SANITIZED 1
+#else
+#define TEST_SANITIZED 0
+#endif
+
 static int test_count, test_failed;
 static bool test_ok;
 static char test_skip[256];
