@@ -118,8 +118,9 @@ job_clang() { CC=clang build build-clang && suites clang build-clang; }
 job_release() { build build-release --buildtype=release && suites release build-release; }
 job_werror() { build build-werror --werror; }
 job_valgrind() {
+    local options="--error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite -q"
     build build && suites valgrind build --timeout-multiplier 40 --suite unit --suite engine \
-        --wrapper 'valgrind --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite -q'
+        --wrapper "valgrind $options '--suppressions=$PWD/tests/support/valgrind.supp'"
 }
 
 packages="build run test"
