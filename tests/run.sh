@@ -71,21 +71,23 @@ sanitizer_environment() {
 
 job_style() { python3 tests/style.py | tee "$results/style.tap"; [ "${PIPESTATUS[0]}" = 0 ] || true; }
 job_plain() { build build && suites plain build; }
-# sanitized JOB MULTIPLIER SUITES GLIB_SUITES: tests in build-asan/, those that use GLib apart.
+# sanitized JOB MULTIPLIER SUITES GLIB_SUITES GLIB_OPTIONS: tests in build-asan/, those that use GLib apart.
 sanitized() {
-    local job=$1 multiplier=$2 plain=$3 glib=$4
+    local job=$1 multiplier=$2 plain=$3 glib=$4 glib_options=$5
     build build-asan -Db_sanitize=address,undefined -Db_lundef=false || return 1
     (
         sanitizer_environment
         # shellcheck disable=SC2086
         suites "$job" build-asan --timeout-multiplier "$multiplier" $plain || exit 1
-        # GLib has no frame pointers: only the slow unwinder sees past g_malloc, which suppressions need.
-        ASAN_OPTIONS=$ASAN_OPTIONS:fast_unwind_on_malloc=0
+        ASAN_OPTIONS=$ASAN_OPTIONS:$glib_options
         # shellcheck disable=SC2086
         suites "$job-glib" build-asan --timeout-multiplier "$multiplier" $glib
     )
 }
-job_asan() { sanitized asan 6 "--no-suite element --no-suite pipeline" "--suite element --suite pipeline"; }
+# GLib has no frame pointers: only the slow unwinder sees past g_malloc, which suppressions of leaks need.
+job_asan() {
+    sanitized asan 6 "--no-suite element --no-suite pipeline" "--suite element --suite pipeline" fast_unwind_on_malloc=0
+}
 # fuzzing JOB OPTION...: libFuzzer's runs in build-fuzz/.
 fuzzing() {
     local job=$1
@@ -106,7 +108,9 @@ job_deep() {
         export TMPDIR=/dev/shm
     fi
     { build build && suites deep-plain build --timeout-multiplier 60 --suite deep-plain; } || return 1
-    sanitized deep 60 "--suite deep" "--suite deep-element" || return 1
+    # Leaks of the element are what the asan job looks for. Here GLib's pool threads end while it is at work, and what
+    # GLib keeps for each thread is then told as a leak now and then.
+    sanitized deep 60 "--suite deep" "--suite deep-element" fast_unwind_on_malloc=1:detect_leaks=0 || return 1
     fuzzing deep-fuzz --timeout-multiplier 10
 }
 job_tsan() {
