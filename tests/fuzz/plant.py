@@ -20,6 +20,13 @@ PLANTS = {
     # A header that is refused keeps its JSON tree.
     "leak": ("safetensors.c", "    json_decref(root);\n    return rc ? rc : check_cover",
              "    if (!rc)\n        json_decref(root);\n    return rc ? rc : check_cover"),
+    # A merge that is one word has no second half.
+    "no-space": ("tokenizer_json.c", "        if (!space)\n            return false;\n", ""),
+    # What is no number, or a negative one, is the id of a token.
+    "negative-id": ("config.c", "if (id < 0 || id >= c->text.vocab)", "if (id >= c->text.vocab)"),
+    # The text of an index is kept.
+    "kept-index": ("shards.c", "    glm4v_free(text);\n    if (!rc)\n        rc = count_files",
+                   "    if (!rc)\n        rc = count_files"),
     # A run of letters takes a call for each, and 64 of them the stack.
     "recursion": ("tokenizer_split.c", """    for (; most && c.kind == kind; most--) {
         i = c.end;
