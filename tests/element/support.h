@@ -56,4 +56,8 @@ guint support_count(guint n, guint deep);
 #define CAPS_SMALL "video/x-raw,format=RGB,width=16,height=8,framerate=30/1"
 #define MS (1000 * 1000ull)
 
+/* Microseconds: a machine that is busy with other things may take this long over something that
+ * waits for nothing. What it must not wait for takes at least 5 s. */
+#define NOT_AT_ALL (2500 * 1000)
+
 #endif

@@ -39,12 +39,12 @@ static void async_passes_the_same_memory_unchanged(void)
 
 static void async_does_not_wait_for_the_engine(void)
 {
-    fake_set((fake_script) { .answer_ns = 300 * MS });
+    fake_set((fake_script) { .answer_ns = 20000 * MS });
     GstHarness *h = support_harness(support_element(NULL), TRUE, CAPS_SMALL);
     gint64 start = g_get_monotonic_time();
     for (guint i = 0; i < 30; i++)
         gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 33));
-    CHECK(g_get_monotonic_time() - start < 200 * 1000);
+    CHECK(g_get_monotonic_time() - start < NOT_AT_ALL);
     CHECK_EQ(gst_harness_buffers_received(h), 30);
     support_done(h);
 }
