@@ -4,11 +4,12 @@
 
     make_compressed.py values DIR            one line a quantized module: its name, and a digest of the weights unpacked
     make_compressed.py vectors DIR GOLDEN    run the cases of GOLDEN through DIR; writes DIR/golden.safetensors
+                                             (--device cuda: on a GPU)
 
 tests/data/compressed.txt is the first over the tiny model of the tests (build/tests/make-tiny-model DIR), in the forms that
 tests/engine/test_quantize.c names. The second is for build/tests/golden-check DIR DIR/golden.safetensors.
 Needs torch, safetensors, compressed-tensors; vectors: transformers. Made with torch 2.11.0, safetensors 0.8.0,
-compressed-tensors 0.20.0, transformers 5.17.0, on the CPU.
+compressed-tensors 0.20.0, transformers 5.17.0, on the CPU; vectors also on an H100.
 """
 import argparse
 import json
@@ -70,9 +71,11 @@ def print_values(folder):
         print(f"{module} {fnv(weight.numpy()):016x}")
 
 
-def load(folder):
+def load(folder, device):
     from transformers import AutoModelForImageTextToText
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    model.to(device)
+    torch.set_default_device(device)
     with torch.no_grad():
         model(input_ids=torch.tensor([[0]]))  # the package unpacks weights before the first call of the whole model
     return model.eval()
@@ -108,15 +111,16 @@ def run_case(model, case):
     return out
 
 
-def make_vectors(folder, golden):
-    model = load(folder)
-    with safe_open(golden, "pt") as file:
+def make_vectors(folder, golden, device):
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    model = load(folder, device)
+    with safe_open(golden, "pt", device) as file:
         given = {name: file.get_tensor(name) for name in file.keys()}
     out = {}
     for name in sorted({key.split(".")[0] for key in given}):
         case = {key.split(".")[1]: value for key, value in given.items() if key.split(".")[0] == name}
         case.update(run_case(model, case))
-        out.update({f"{name}.{key}": value.contiguous() for key, value in case.items()})
+        out.update({f"{name}.{key}": value.contiguous().cpu() for key, value in case.items()})
     save_file(out, pathlib.Path(folder) / "golden.safetensors")
 
 
@@ -125,11 +129,12 @@ def main():
     parser.add_argument("what", choices=("values", "vectors"))
     parser.add_argument("folder")
     parser.add_argument("golden", nargs="?")
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     if options.what == "values":
         print_values(options.folder)
     elif options.golden:
-        make_vectors(options.folder, options.golden)
+        make_vectors(options.folder, options.golden, options.device)
     else:
         parser.error("vectors need a file of cases")
 
