@@ -4,12 +4,13 @@
  * its int4, int8 and fp8 copies to a temporary directory, then times in turn, run by run: `cat` of
  * the weights (as `cat FILE > /dev/null`: read in pieces of 128 KiB and thrown away, one thread),
  * opening the directory as stored, and opening the bf16 one quantized on the way. All files are in
- * the page cache. Rates are bytes of the files a second, and a second of processor time (two
- * threads open); medians of the runs, and the fastest. Beside them the rate at which the system
+ * the page cache. Rates are bytes of the files a second, and a second of processor time (THREADS
+ * open); medians of the runs, and the fastest. Beside them the rate at which the system
  * hands out fresh memory, which opening needs and cat does not.
  *
- * Usage: load-bench [LAYERS [RUNS [WHAT]]]   default 8 (770 MB of bf16, 1.8 GB in all), 5 runs, all
- *                                            lines; WHAT: those whose name holds it ("int4")
+ * Usage: load-bench [LAYERS [RUNS [WHAT [THREADS]]]]
+ * Default 8 (770 MB of bf16, 1.8 GB in all), 5 runs, all lines, 2; WHAT: lines whose name holds it
+ * ("int4").
  * Environment: TMPDIR. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -55,6 +56,7 @@ typedef struct {
 
 static tensor tensors[TENSORS];
 static int n_tensors;
+static uint32_t n_threads = 2; /* that open */
 
 static void stop(const char *what)
 {
@@ -274,7 +276,7 @@ static double fresh_memory(size_t bytes)
 static moment open_model(const char *dir, const char *quantization)
 {
     const glm4v_model_options options = {
-        .device = "cpu", .quantization = quantization, .weights_only = 1, .n_threads = 2
+        .device = "cpu", .quantization = quantization, .weights_only = 1, .n_threads = n_threads
     };
     glm4v_model *model = NULL;
     glm4v_error err = { 0 };
@@ -316,13 +318,14 @@ static void measure(const char *what, const char *dir, const char *quantization,
         fresh[i] = fresh_memory((size_t)bytes);
     }
     const double cat_wall = median(file, runs), open_wall = median(model, runs);
-    printf("{\"load\":\"%s\",\"megabytes\":%.1f,\"cat_gb_s\":%.2f,\"open_gb_s\":%.2f,"
-           "\"percent_of_cat\":%.0f,\"fastest_cat_gb_s\":%.2f,\"fastest_open_gb_s\":%.2f,"
-           "\"cat_gb_cpu_s\":%.2f,\"open_gb_cpu_s\":%.2f,\"fresh_memory_gb_cpu_s\":%.2f}\n",
-           what, bytes / 1e6, bytes / cat_wall / 1e9, bytes / open_wall / 1e9,
-           100 * cat_wall / open_wall, bytes / file[0] / 1e9, bytes / model[0] / 1e9,
-           bytes / median(file_cpu, runs) / 1e9, bytes / median(model_cpu, runs) / 1e9,
-           1e-9 / median(fresh, runs));
+    printf(
+        "{\"load\":\"%s\",\"threads\":%u,\"megabytes\":%.1f,\"cat_gb_s\":%.2f,\"open_gb_s\":%.2f,"
+        "\"percent_of_cat\":%.0f,\"fastest_cat_gb_s\":%.2f,\"fastest_open_gb_s\":%.2f,"
+        "\"cat_gb_cpu_s\":%.2f,\"open_gb_cpu_s\":%.2f,\"fresh_memory_gb_cpu_s\":%.2f}\n",
+        what, n_threads, bytes / 1e6, bytes / cat_wall / 1e9, bytes / open_wall / 1e9,
+        100 * cat_wall / open_wall, bytes / file[0] / 1e9, bytes / model[0] / 1e9,
+        bytes / median(file_cpu, runs) / 1e9, bytes / median(model_cpu, runs) / 1e9,
+        1e-9 / median(fresh, runs));
     fflush(stdout);
 }
 
@@ -359,8 +362,10 @@ int main(int argc, char **argv)
     const char *tmp = getenv("TMPDIR"), *only = argc > 3 ? argv[3] : "";
     const int layers = argc > 1 ? atoi(argv[1]) : 8, runs = argc > 2 ? atoi(argv[2]) : 5;
     char root[400], dir[500];
-    if (layers < 1 || runs < 1 || runs > RUNS) {
-        fprintf(stderr, "usage: load-bench [LAYERS [RUNS [WHAT]]]\n");
+    if (argc > 4)
+        n_threads = (uint32_t)atoi(argv[4]);
+    if (layers < 1 || runs < 1 || runs > RUNS || n_threads < 1 || n_threads > 1024) {
+        fprintf(stderr, "usage: load-bench [LAYERS [RUNS [WHAT [THREADS]]]]\n");
         return 2;
     }
     snprintf(root, sizeof root, "%s/load-bench-XXXXXX", tmp ? tmp : "/tmp");
