@@ -22,12 +22,6 @@ int glm4v_cpu_weights_reserve(glm4v_backend *b, uint64_t bytes, glm4v_error *err
     return 0;
 }
 
-/* What part of a matrix takes: whole cache lines. */
-static uint64_t lines(uint64_t bytes)
-{
-    return (bytes + 63) / 64 * 64;
-}
-
 /* n objects of size bytes: of the room that was reserved, else of their own. */
 static void *take(glm4v_cpu_backend *c, size_t n, size_t size)
 {
@@ -35,7 +29,7 @@ static void *take(glm4v_cpu_backend *c, size_t n, size_t size)
     if (glm4v_mul_overflow(n, size, &bytes) || bytes > c->room_bytes - c->room_used)
         return glm4v_alloc_aligned(n, size);
     char *block = c->room + c->room_used;
-    c->room_used += lines(bytes);
+    c->room_used += glm4v_aligned(bytes);
     return block;
 }
 
@@ -93,8 +87,8 @@ uint64_t glm4v_cpu_weight_bytes(glm4v_backend *b, const glm4v_weight_kind *kind)
         return 0;
     const uint64_t panels = (uint64_t)glm4v_panel_count(kind->n_out);
     const uint64_t scales = panels * (uint64_t)s.groups * GLM4V_PANEL;
-    return panels * s.panel + scales * sizeof(float) + (kind->zeros ? lines(scales) : 0) +
-           (kind->ordered ? lines((uint64_t)kind->n_in * sizeof(int32_t)) : 0);
+    return panels * s.panel + scales * sizeof(float) + (kind->zeros ? glm4v_aligned(scales) : 0) +
+           (kind->ordered ? glm4v_aligned((uint64_t)kind->n_in * sizeof(int32_t)) : 0);
 }
 
 void glm4v_cpu_weight_free(glm4v_backend *b, glm4v_weight *w)
@@ -313,7 +307,7 @@ int glm4v_cpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int
         .n_cols = n_cols,
         .data = take_if(c, true, bytes, 1, &failed),
         .scale = take_if(c, int8, (size_t)n_rows, sizeof(float), &failed),
-        .bytes = lines(bytes) + (int8 ? lines((size_t)n_rows * sizeof(float)) : 0),
+        .bytes = glm4v_aligned(bytes) + (int8 ? glm4v_aligned((size_t)n_rows * sizeof(float)) : 0),
     };
     if (failed) {
         glm4v_cpu_table_free(b, &fresh);

@@ -380,7 +380,7 @@ static int round_target(calibrator *c, const target *t, glm4v_listened *l)
     r.bytes = (K * GLM4V_PANEL + K / GLM4V_GROUP * GLM4V_PANEL + glm4v_round_scratch((int32_t)K)) *
                   sizeof(float) +
               K * GLM4V_PANEL;
-    r.bytes = (r.bytes + 63) / 64 * 64;
+    r.bytes = glm4v_aligned(r.bytes);
     r.scratch = glm4v_alloc_aligned(glm4v_pool_threads(b->pool), r.bytes);
     if (!r.scratch)
         return glm4v_fail(c->err, GLM4V_ERR_NOMEM, "no memory to round a matrix of %zu inputs", K);

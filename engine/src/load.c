@@ -488,11 +488,6 @@ static void run_share(void *user, uint32_t i, uint32_t thread)
 
 /* ---- set-up ---- */
 
-static size_t up(size_t n)
-{
-    return (n + 63) / 64 * 64; /* threads share no cache line */
-}
-
 static void at_least(size_t *most, size_t n)
 {
     *most = n > *most ? n : *most;
@@ -519,11 +514,12 @@ static void number_shares(loader *l)
         for (int s = 0; s < item->n_sources; s++)
             at_least(&scratch, glm4v_source_scratch(&item->source[s], rows));
     }
-    l->buffer_floats = up((floats + l->row_floats) * sizeof(float)) / sizeof(float);
-    l->q_size = up(q);
-    l->scale_size = up(scales * sizeof(float));
-    l->zero_size = up(scales);
-    l->codes_size = l->q_size + l->scale_size + l->zero_size + up(scratch);
+    /* threads share no cache line */
+    l->buffer_floats = glm4v_aligned((floats + l->row_floats) * sizeof(float)) / sizeof(float);
+    l->q_size = glm4v_aligned(q);
+    l->scale_size = glm4v_aligned(scales * sizeof(float));
+    l->zero_size = glm4v_aligned(scales);
+    l->codes_size = l->q_size + l->scale_size + l->zero_size + glm4v_aligned(scratch);
 }
 
 static size_t buffer_bytes(const loader *l)

@@ -15,6 +15,12 @@ void *glm4v_alloc(size_t n, size_t size) __attribute__((warn_unused_result));
 /* Resize to n objects; new bytes are undefined. On failure NULL, and ptr stays valid. */
 void *glm4v_realloc(void *ptr, size_t n, size_t size) __attribute__((warn_unused_result));
 
+/* bytes rounded up to what glm4v_alloc_aligned() aligns to: whole cache lines. */
+static inline uint64_t glm4v_aligned(uint64_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
 /* n objects, not zeroed, aligned to 64 bytes; from 4 MiB on, huge pages are asked for. Not for
  * glm4v_realloc. */
 void *glm4v_alloc_aligned(size_t n, size_t size) __attribute__((warn_unused_result));

@@ -175,8 +175,7 @@ static int resize_of(frame_job *job, const glm4v_preprocessor *p, uint32_t grid_
     int rc = glm4v_resize_init(&job->resize, &p->ops, job->image->width, job->image->height,
                                (int32_t)grid_w * p->patch, (int32_t)grid_h * p->patch, err);
     if (!rc)
-        job->scratch_size =
-            (glm4v_resize_scratch(&job->resize, p->patch * p->merge) + 63) & ~(size_t)63;
+        job->scratch_size = glm4v_aligned(glm4v_resize_scratch(&job->resize, p->patch * p->merge));
     return rc;
 }
 

@@ -269,7 +269,7 @@ static int convert_rows(converter *q, const glm4v_conversion *c, int32_t row, in
     const size_t groups = c->form == GLM4V_FORM_INT4 ? k / GLM4V_GROUP : 1;
     float *rows = (float *)(void *)buffer, *scale = rows + count;
     uint8_t *codes = (uint8_t *)(scale + (size_t)n * groups);
-    uint8_t *panel = codes + (count * sizeof(uint16_t) + 63) / 64 * 64;
+    uint8_t *panel = codes + glm4v_aligned(count * sizeof(uint16_t));
     uint64_t width = k; /* bytes of a row's codes */
     int rc = glm4v_checkpoint_read_f32(q->checkpoint, c->from, (uint64_t)row * k, rows, count, err);
     if (!rc)

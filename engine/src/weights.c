@@ -373,7 +373,7 @@ static uint64_t table_bytes(const glm4v_item *item)
     static const uint64_t size[GLM4V_N_FORMS] = { 4, 2, 1, 1, 1 };
     const uint64_t numbers = (uint64_t)item->n_out * (uint64_t)item->n_in;
     const uint64_t scales = item->form == GLM4V_FORM_INT8 ? (uint64_t)item->n_out : 0;
-    return (numbers * size[item->form] + 63) / 64 * 64 + (scales * sizeof(float) + 63) / 64 * 64;
+    return glm4v_aligned(numbers * size[item->form]) + glm4v_aligned(scales * sizeof(float));
 }
 
 glm4v_weight_kind glm4v_item_kind_of(const glm4v_item *item)
