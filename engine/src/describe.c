@@ -10,11 +10,11 @@
  *   decode.c, sample.c     logits [V] -> next id, until stop
  *   detokenize.c           ids -> UTF-8
  *   answer.c               text -> boxes, action */
-#include "clock.h"
+#include "base/clock.h"
 #include "engine.h"
-#include "error.h"
-#include "mem.h"
-#include "position.h"
+#include "base/error.h"
+#include "base/mem.h"
+#include "forward/position.h"
 
 static int build_prompt(glm4v_engine *engine, glm4v_request *r)
 {

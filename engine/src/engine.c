@@ -8,9 +8,9 @@
 #include <string.h>
 
 #include "engine.h"
-#include "error.h"
+#include "base/error.h"
 #include "estimate.h"
-#include "mem.h"
+#include "base/mem.h"
 
 int glm4v_engine_patches(glm4v_engine *engine, size_t n, glm4v_error *err)
 {

@@ -8,12 +8,12 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "answer.h"
-#include "context.h"
-#include "detokenize.h"
+#include "chat/answer.h"
+#include "forward/context.h"
+#include "chat/detokenize.h"
 #include "engine_limits.h"
-#include "model.h"
-#include "sample.h"
+#include "model/model.h"
+#include "forward/sample.h"
 
 typedef enum {
     GLM4V_STAGE_PROMPT, /* text and image slots -> ids */

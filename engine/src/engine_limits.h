@@ -4,7 +4,7 @@
 #ifndef GLM4V_ENGINE_LIMITS_H
 #define GLM4V_ENGINE_LIMITS_H
 
-#include "context.h"
+#include "forward/context.h"
 
 #define GLM4V_PREFILL_ROWS 512 /* prompt tokens taken through the layers at a time */
 #define GLM4V_QUANTUM 8 /* pieces of work before a request lets others of equal deadline pass */

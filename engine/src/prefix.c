@@ -4,8 +4,8 @@
  * new request. Keys depend on the tokens before them alone, so any common beginning may be used.
  * Called by describe.c before prefill. */
 #include "engine.h"
-#include "error.h"
-#include "mem.h"
+#include "base/error.h"
+#include "base/mem.h"
 
 #include <string.h>
 

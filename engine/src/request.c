@@ -9,11 +9,11 @@
 #include <string.h>
 #include <time.h>
 
-#include "clock.h"
+#include "base/clock.h"
 #include "engine.h"
-#include "error.h"
-#include "mem.h"
-#include "utf8.h"
+#include "base/error.h"
+#include "base/mem.h"
+#include "base/utf8.h"
 
 #define MAX_IMAGES 64
 #define MAX_FRAMES 640

@@ -16,9 +16,9 @@
 #include <pthread.h>
 #include <string.h>
 
-#include "clock.h"
+#include "base/clock.h"
 #include "engine.h"
-#include "error.h"
+#include "base/error.h"
 
 /* ---- the queue; engine->lock held ---- */
 

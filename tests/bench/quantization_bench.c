@@ -22,7 +22,7 @@
 #include "cli.h"
 #include "media.h"
 #include "pictures.h"
-#include "rehearse.h"
+#include "quantize/rehearse.h"
 
 #define MAX_ANSWER 192
 

@@ -5,7 +5,7 @@
 
 #include <inttypes.h>
 
-#include "safetensors.h"
+#include "checkpoint/safetensors.h"
 #include "files.h"
 #include "tiny_model.h"
 

@@ -5,11 +5,11 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "backend.h"
+#include "backend/backend.h"
 #include "convert.h"
-#include "error.h"
+#include "base/error.h"
 #include "gemm.h"
-#include "mem.h"
+#include "base/mem.h"
 #include "test.h"
 
 static const glm4v_form forms[] = { GLM4V_FORM_F32, GLM4V_FORM_BF16, GLM4V_FORM_INT8,

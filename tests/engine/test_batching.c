@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "fixture.h"
-#include "mem.h"
+#include "base/mem.h"
 
 static uint64_t now(void)
 {

@@ -3,15 +3,15 @@
  * whatever threads and memory there are, they are what the converter writes, and what cannot be
  * done is refused with nothing left behind. What it gains on a real model: docs/quantization.md. */
 #define _GNU_SOURCE
-#include "calibrate.h"
+#include "quantize/calibrate.h"
 
-#include "backend_cpu.h"
-#include "calibrate_capture.h"
+#include "backend/cpu_priv.h"
+#include "quantize/capture.h"
 #include "cpu.h"
 #include "folders.h"
-#include "mem.h"
-#include "model.h"
-#include "rehearse.h"
+#include "base/mem.h"
+#include "model/model.h"
+#include "quantize/rehearse.h"
 #include "test.h"
 #include "tiny_model.h"
 

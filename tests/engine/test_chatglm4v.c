@@ -3,11 +3,11 @@
  * one picture of one size, learned rows around it, one position for all its rows. */
 #define _GNU_SOURCE
 #include "engine.h"
-#include "error.h"
+#include "base/error.h"
 #include "files.h"
 #include "fixture.h"
-#include "mem.h"
-#include "position.h"
+#include "base/mem.h"
+#include "forward/position.h"
 
 enum { ROWS = TINY_TABLE_SIDE * TINY_TABLE_SIDE / 4 + 2, SIDE = TINY_TABLE_SIDE * TINY_PATCH };
 

@@ -3,10 +3,10 @@
  * order of inputs as they are, and gives codes back. Levels: GLM4V_CPU. */
 #include <stdlib.h>
 
-#include "backend.h"
+#include "backend/backend.h"
 #include "convert.h"
 #include "gemm.h"
-#include "mem.h"
+#include "base/mem.h"
 #include "test.h"
 
 enum { N = 75, K = 384, GROUPS = K / 128 };

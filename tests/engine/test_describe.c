@@ -2,9 +2,9 @@
 /* The whole path of one request on the tiny model: pictures, clips, history, reasoning, limits,
  * refusals. */
 #include "fixture.h"
-#include "mem.h"
-#include "safetensors.h"
-#include "utf8.h"
+#include "base/mem.h"
+#include "checkpoint/safetensors.h"
+#include "base/utf8.h"
 
 static glm4v_engine *engine;
 

@@ -6,11 +6,11 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "context.h"
-#include "error.h"
-#include "forward.h"
-#include "mem.h"
-#include "position.h"
+#include "forward/context.h"
+#include "base/error.h"
+#include "forward/context_priv.h"
+#include "base/mem.h"
+#include "forward/position.h"
 #include "test.h"
 
 #define MODEL SOURCE_ROOT "/tests/data/golden-tiny"

@@ -6,12 +6,12 @@
 #define _GNU_SOURCE
 #include <inttypes.h>
 
-#include "context.h"
+#include "forward/context.h"
 #include "files.h"
 #include "gemm.h"
-#include "mem.h"
-#include "model.h"
-#include "position.h"
+#include "base/mem.h"
+#include "model/model.h"
+#include "forward/position.h"
 #include "test.h"
 #include "tiny_model.h"
 

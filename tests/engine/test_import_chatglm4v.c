@@ -8,7 +8,7 @@
 
 #include "files.h"
 #include "gemm.h"
-#include "model.h"
+#include "model/model.h"
 #include "test.h"
 #include "tiny_model.h"
 

@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "files.h"
-#include "mem.h"
-#include "model.h"
+#include "base/mem.h"
+#include "model/model.h"
 #include "test.h"
 #include "tiny_model.h"
 

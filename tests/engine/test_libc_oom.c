@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "glm4v/glm4v.h"
-#include "mem.h"
+#include "base/mem.h"
 #include "test.h"
 #include "tiny_model.h"
 

@@ -13,7 +13,7 @@
 
 #include "files.h"
 #include "fixture.h"
-#include "mem.h"
+#include "base/mem.h"
 
 #define MOST_REQUESTS 8
 

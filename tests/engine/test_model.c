@@ -10,8 +10,8 @@
 
 #include "engine_limits.h"
 #include "files.h"
-#include "mem.h"
-#include "model.h"
+#include "base/mem.h"
+#include "model/model.h"
 #include "test.h"
 #include "tiny_model.h"
 

@@ -4,7 +4,7 @@
  * nothing stays allocated, and the next run in the same process gives the same text. */
 #define _GNU_SOURCE
 #include "glm4v/glm4v.h"
-#include "mem.h"
+#include "base/mem.h"
 #include "test.h"
 #include "tiny_model.h"
 

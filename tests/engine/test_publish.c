@@ -13,8 +13,8 @@
 
 #include "disk_shim.h"
 #include "folders.h"
-#include "mem.h"
-#include "publish.h"
+#include "base/mem.h"
+#include "base/atomic_write.h"
 #include "test.h"
 #include "tiny_model.h"
 

@@ -11,8 +11,8 @@
 #include "folders.h"
 #include "gemm.h"
 #include "large_model.h"
-#include "mem.h"
-#include "model.h"
+#include "base/mem.h"
+#include "model/model.h"
 #include "test.h"
 #include "tiny_model.h"
 

@@ -9,8 +9,8 @@
 
 #include "files.h"
 #include "gemm.h"
-#include "mem.h"
-#include "model.h"
+#include "base/mem.h"
+#include "model/model.h"
 #include "test.h"
 #include "tiny_model.h"
 

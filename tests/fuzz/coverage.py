@@ -17,12 +17,14 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Readers of hostile files; error.c, mem.c and the like are reached by everything.
-PARSERS = ("config.c", "config_chatglm4v.c", "config_glm4v.c", "config_keys.c", "config_processor.c", "identify.c",
-           "json.c", "json_parse.c", "pattern.c", "quantization_config.c", "quantize_config.c", "quantize_files.c",
-           "safetensors.c", "shards.c", "weights.c", "weights_glm4v.c", "weights_chatglm4v.c", "source.c",
-           "source_read.c", "tokenizer.c", "tokenizer_bpe.c", "tokenizer_json.c", "tokenizer_load.c",
-           "tokenizer_split.c", "tokenizer_vocab.c", "utf8.c", "detokenize.c", "action.c", "box.c", "file.c",
-           "absent.c")
+PARSERS = ("config/config.c", "config/chatglm4v.c", "config/glm4v.c", "config/keys.c", "config/processor.c",
+           "config/identify.c", "base/json.c", "base/json_parse.c", "checkpoint/pattern.c",
+           "checkpoint/quantization_config.c", "quantize/write_config.c", "quantize/write_files.c",
+           "checkpoint/safetensors.c", "checkpoint/shards.c", "model/weights.c", "model/weights_glm4v.c",
+           "model/weights_chatglm4v.c", "checkpoint/source.c", "checkpoint/source_read.c",
+           "tokenizer/tokenizer.c", "tokenizer/bpe.c", "tokenizer/json.c", "tokenizer/load.c",
+           "tokenizer/split.c", "tokenizer/vocab.c", "base/utf8.c", "chat/detokenize.c", "chat/action.c",
+           "chat/box.c", "base/file.c", "checkpoint/absent.c")
 # Column: programs. Of a line that several reach, the first column has it.
 OTHERS = {
     "memory": ("engine/test-oom", "engine/test-libc-oom"),
@@ -57,13 +59,18 @@ def export(programs, folder, *options):
                           check=True, capture_output=True, text=True).stdout
 
 
+def engine_file(path):
+    """What comes after engine/src/, or nothing."""
+    return path.partition("/engine/src/")[2]
+
+
 def lines_reached(programs, folder):
     """File: line: was it reached?"""
     lines, name = collections.defaultdict(dict), ""
     for text in export(programs, folder, "-format=lcov").splitlines():
         key, _, value = text.partition(":")
         if key == "SF":
-            name = pathlib.Path(value).name if "/engine/src/" in value else ""
+            name = engine_file(value)
         elif key == "DA" and name:
             number, count = value.split(",")[:2]
             lines[name][int(number)] = lines[name].get(int(number), False) or int(count) > 0
@@ -72,8 +79,7 @@ def lines_reached(programs, folder):
 
 def branches(programs, folder):
     files = json.loads(export(programs, folder, "-summary-only"))["data"][0]["files"]
-    return {pathlib.Path(entry["filename"]).name: entry["summary"]["branches"] for entry in files
-            if "/engine/src/" in entry["filename"]}
+    return {engine_file(entry["filename"]): entry["summary"]["branches"] for entry in files}
 
 
 def run_others(build):

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "action.h"
-#include "box.h"
+#include "chat/action.h"
+#include "chat/box.h"
 #include "fuzz.h"
-#include "utf8.h"
+#include "base/utf8.h"
 
 #define HEAD 10
 

@@ -10,8 +10,8 @@
 #include "files.h"
 #include "fuzz.h"
 #include "json_edits.h"
-#include "mem.h"
-#include "model.h"
+#include "base/mem.h"
+#include "model/model.h"
 #include "tiny_model.h"
 
 const size_t fuzz_json_at = 1;

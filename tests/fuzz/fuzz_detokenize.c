@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "detokenize.h"
+#include "chat/detokenize.h"
 #include "fuzz.h"
-#include "mem.h"
-#include "tokenizer_priv.h"
-#include "utf8.h"
+#include "base/mem.h"
+#include "tokenizer/tokenizer_priv.h"
+#include "base/utf8.h"
 
 #define MAX_BYTES 4096
 

@@ -15,9 +15,9 @@
 #include "fuzz.h"
 #include "glm4v/glm4v.h"
 #include "json_edits.h"
-#include "mem.h"
+#include "base/mem.h"
 #include "tiny_model.h"
-#include "utf8.h"
+#include "base/utf8.h"
 
 enum { MAX_MODEL_FILES = 12, MAX_RECORDS = 5, SPECIAL = 0xf0, CONVERT = 0x80 };
 

@@ -5,8 +5,8 @@
 
 #include "fuzz.h"
 #include "json_edits.h"
-#include "mem.h"
-#include "safetensors.h"
+#include "base/mem.h"
+#include "checkpoint/safetensors.h"
 
 const size_t fuzz_json_at = 0;
 

@@ -4,9 +4,9 @@
 #include <jansson.h>
 
 #include "fuzz.h"
-#include "json.h"
+#include "base/json.h"
 #include "json_edits.h"
-#include "mem.h"
+#include "base/mem.h"
 
 const size_t fuzz_json_at = 0;
 

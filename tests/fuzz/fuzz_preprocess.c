@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "fuzz.h"
-#include "preprocess.h"
+#include "picture/preprocess.h"
 
 #define MAX_SIDE 96
 #define MAX_GRID 6

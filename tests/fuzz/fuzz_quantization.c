@@ -6,9 +6,9 @@
 
 #include "fuzz.h"
 #include "json_edits.h"
-#include "mem.h"
-#include "pattern.h"
-#include "quantization_config.h"
+#include "base/mem.h"
+#include "checkpoint/pattern.h"
+#include "checkpoint/quantization_config.h"
 
 const size_t fuzz_json_at = 1;
 

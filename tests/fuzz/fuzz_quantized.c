@@ -9,8 +9,8 @@
 #include "fuzz.h"
 #include "gemm.h"
 #include "json_edits.h"
-#include "mem.h"
-#include "source.h"
+#include "base/mem.h"
+#include "checkpoint/source.h"
 #include "tiny_model.h"
 
 const size_t fuzz_json_at = 1;

@@ -4,8 +4,8 @@
  * data exactly once. P-14: some are tried again with an allocation that fails. */
 #include "fuzz.h"
 #include "json_edits.h"
-#include "mem.h"
-#include "safetensors.h"
+#include "base/mem.h"
+#include "checkpoint/safetensors.h"
 
 const size_t fuzz_json_at = 2;
 

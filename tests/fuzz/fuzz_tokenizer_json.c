@@ -5,9 +5,9 @@
 #include "files.h"
 #include "fuzz.h"
 #include "json_edits.h"
-#include "mem.h"
+#include "base/mem.h"
 #include "tiny_model.h"
-#include "tokenizer_priv.h"
+#include "tokenizer/tokenizer_priv.h"
 
 const size_t fuzz_json_at = 0;
 

@@ -7,10 +7,10 @@
 #include <string.h>
 
 #include "fuzz.h"
-#include "json.h"
-#include "mem.h"
-#include "tokenizer_priv.h"
-#include "utf8.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "tokenizer/tokenizer_priv.h"
+#include "base/utf8.h"
 
 #define DATA SOURCE_ROOT "/tests/data/tokenizer/"
 

@@ -12,23 +12,23 @@ import sys
 # name: (source, what is there, what stands there with the bug)
 PLANTS = {
     # A shape of nine sizes is written over the end of the eight that a tensor has room for.
-    "missing-bound": ("safetensors.c", "if (!shape || json_array_size(shape) > GLM4V_MAX_DIMS)", "if (!shape)"),
+    "missing-bound": ("checkpoint/safetensors.c", "if (!shape || json_array_size(shape) > GLM4V_MAX_DIMS)", "if (!shape)"),
     # The buffer of the longest string has no room for the byte that ends it.
-    "pad-overflow": ("json_parse.c", "r.buffer = glm4v_alloc(longest + 1, 1);", "r.buffer = glm4v_alloc(longest, 1);"),
+    "pad-overflow": ("base/json_parse.c", "r.buffer = glm4v_alloc(longest + 1, 1);", "r.buffer = glm4v_alloc(longest, 1);"),
     # A character that the text's end cuts is read one byte beyond it.
-    "off-by-one": ("utf8.c", "if ((size_t)i == len)", "if ((size_t)i > len)"),
+    "off-by-one": ("base/utf8.c", "if ((size_t)i == len)", "if ((size_t)i > len)"),
     # A header that is refused keeps its JSON tree.
-    "leak": ("safetensors.c", "    json_decref(root);\n    return rc ? rc : check_cover",
+    "leak": ("checkpoint/safetensors.c", "    json_decref(root);\n    return rc ? rc : check_cover",
              "    if (!rc)\n        json_decref(root);\n    return rc ? rc : check_cover"),
     # A merge that is one word has no second half.
-    "no-space": ("tokenizer_json.c", "        if (!space)\n            return false;\n", ""),
+    "no-space": ("tokenizer/json.c", "        if (!space)\n            return false;\n", ""),
     # What is no number, or a negative one, is the id of a token.
-    "negative-id": ("config.c", "if (id < 0 || id >= c->text.vocab)", "if (id >= c->text.vocab)"),
+    "negative-id": ("config/config.c", "if (id < 0 || id >= c->text.vocab)", "if (id >= c->text.vocab)"),
     # The text of an index is kept.
-    "kept-index": ("shards.c", "    glm4v_free(text);\n    if (!rc)\n        rc = count_files",
+    "kept-index": ("checkpoint/shards.c", "    glm4v_free(text);\n    if (!rc)\n        rc = count_files",
                    "    if (!rc)\n        rc = count_files"),
     # A run of letters takes a call for each, and 64 of them the stack.
-    "recursion": ("tokenizer_split.c", """    for (; most && c.kind == kind; most--) {
+    "recursion": ("tokenizer/split.c", """    for (; most && c.kind == kind; most--) {
         i = c.end;
         c = at(text, len, i);
     }
@@ -45,8 +45,8 @@ def main():
     name, source, output = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
     file, old, new = PLANTS[name]
     text = source.read_text()
-    if source.name != file or text.count(old) != 1:
-        sys.exit(f"plant.py: {name}: {source.name} has {text.count(old)} places (want 1 in {file}) that read\n{old}")
+    if not source.as_posix().endswith(f"engine/src/{file}") or text.count(old) != 1:
+        sys.exit(f"plant.py: {name}: {source} has {text.count(old)} places (want 1 in {file}) that read\n{old}")
     output.write_text(text.replace(old, new))
 
 

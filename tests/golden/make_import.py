@@ -3,7 +3,7 @@
 """Checkpoints as other programs quantize them: tests/golden/make_import.py DIR (tests/data/import).
 
 Writes DIR/NAME/{config.json, quantized.safetensors, expected.safetensors} for a tiny model with one matrix or more in every
-layout that engine/src/source.h reads. What is not quantized is a function of its name (plain() here and in
+layout that engine/src/checkpoint/source.h reads. What is not quantized is a function of its name (plain() here and in
 tests/engine/test_import.c), so that it need not be stored. expected.safetensors holds, for each quantized matrix, the
 FNV-1a sum of the float32 values scale * (code - zero) in row-major order, and the logits of a prompt, computed by
 transformers in float32 from those values.

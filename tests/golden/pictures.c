@@ -12,10 +12,10 @@
 #include <unistd.h>
 
 #include "cpu.h"
-#include "error.h"
-#include "preprocess.h"
-#include "resize.h"
-#include "safetensors.h"
+#include "base/error.h"
+#include "picture/preprocess.h"
+#include "picture/resize.h"
+#include "checkpoint/safetensors.h"
 
 #define SUM_TOLERANCE 1e-3 /* the sums were taken before rounding to f16, in float */
 

@@ -9,7 +9,7 @@
 #ifndef GLM4V_TESTS_SHADOW_H
 #define GLM4V_TESTS_SHADOW_H
 
-#include "backend.h"
+#include "backend/backend.h"
 
 typedef struct {
     double nmse, max_abs;  /* largest of all operations since the last shadow_take() */

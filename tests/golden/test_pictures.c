@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 #include "pictures.h"
-#include "position.h"
-#include "safetensors.h"
+#include "forward/position.h"
+#include "checkpoint/safetensors.h"
 #include "test.h"
 
 typedef struct {

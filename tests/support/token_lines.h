@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mem.h"
-#include "tokenizer.h"
+#include "base/mem.h"
+#include "tokenizer/tokenizer.h"
 
 typedef struct {
     int32_t *ids;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Actions of phone agents: as models write them, well and badly. */
-#include "action.h"
+#include "chat/action.h"
 #include "test.h"
 
 enum { WIDTH = 1080, HEIGHT = 2400 };

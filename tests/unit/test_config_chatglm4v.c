@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* config_chatglm4v.c: what GLM-4V-9B's own file means, spellings of re-saved copies, what is
+/* config/chatglm4v.c: what GLM-4V-9B's own file means, spellings of re-saved copies, what is
  * refused, and the full model's plan from its configuration alone. */
 #define _GNU_SOURCE
-#include "config.h"
+#include "config/config.h"
 #include "files.h"
-#include "mem.h"
+#include "base/mem.h"
 #include "test.h"
 #include "tiny_model.h"
 

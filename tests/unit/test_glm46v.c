@@ -4,9 +4,9 @@
  * (tests/data/glm46v/make.py). */
 #include <jansson.h>
 
-#include "mem.h"
-#include "preprocess.h"
-#include "prompt.h"
+#include "base/mem.h"
+#include "picture/preprocess.h"
+#include "chat/prompt.h"
 #include "test.h"
 
 #define DATA SOURCE_ROOT "/tests/data/"

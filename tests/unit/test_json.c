@@ -6,9 +6,9 @@
 #include <unistd.h>
 
 #include "files.h"
-#include "file.h"
-#include "json.h"
-#include "mem.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/mem.h"
 #include "test.h"
 #include "tiny_model.h"
 

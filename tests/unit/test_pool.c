@@ -6,8 +6,8 @@
 #include <stdatomic.h>
 #include <sys/resource.h>
 
-#include "mem.h"
-#include "pool.h"
+#include "base/mem.h"
+#include "base/pool.h"
 #include "test.h"
 
 #define N 5000

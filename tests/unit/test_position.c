@@ -2,8 +2,8 @@
 /* Position ids, rotary tables and the interpolated position table, against values worked out by
  * hand and against formulas written a second time here. The reference vectors are in
  * tests/golden. */
-#include "mem.h"
-#include "position.h"
+#include "base/mem.h"
+#include "forward/position.h"
 #include "test.h"
 
 static const glm4v_config config = {

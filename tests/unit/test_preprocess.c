@@ -2,9 +2,9 @@
 /* Picture sizes, patches and clip sampling. The whole stage against reference vectors is
  * build/tests/preprocess-check; the numbers here are a sample of those rows and formulas written a
  * second time. */
-#include "mem.h"
-#include "preprocess.h"
-#include "resize.h"
+#include "base/mem.h"
+#include "picture/preprocess.h"
+#include "picture/resize.h"
 #include "test.h"
 
 static const glm4v_processor_config processor = {

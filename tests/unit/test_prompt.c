@@ -3,8 +3,8 @@
  * tests/data/tokenizer/expect.py. */
 #include <jansson.h>
 
-#include "mem.h"
-#include "prompt.h"
+#include "base/mem.h"
+#include "chat/prompt.h"
 #include "test.h"
 #include "token_lines.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The `quantization` option: what it means, and what it refuses. */
-#include "quantization.h"
+#include "model/quantization.h"
 #include "test.h"
 
 static glm4v_error err;

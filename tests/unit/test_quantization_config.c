@@ -2,8 +2,8 @@
 /* What a checkpoint says about its quantized matrices, and the patterns it says it with. */
 #include <string.h>
 
-#include "pattern.h"
-#include "quantization_config.h"
+#include "checkpoint/pattern.h"
+#include "checkpoint/quantization_config.h"
 #include "test.h"
 
 static glm4v_error err;

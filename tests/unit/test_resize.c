@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include "cpu.h"
-#include "mem.h"
-#include "resize.h"
+#include "base/mem.h"
+#include "picture/resize.h"
 #include "test.h"
 
 /* tests/support/make_resize_vectors.py, Pillow 11.3.0 */

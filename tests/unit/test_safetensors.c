@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include "files.h"
-#include "mem.h"
-#include "safetensors.h"
+#include "base/mem.h"
+#include "checkpoint/safetensors.h"
 #include "test.h"
 #include "tiny_model.h"
 

@@ -2,9 +2,9 @@
 /* Headers and indexes that are written: our own reader takes them, and finds every tensor where the
  * layout put it. */
 #define _GNU_SOURCE
-#include "json.h"
-#include "mem.h"
-#include "safetensors_write.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "checkpoint/safetensors_write.h"
 #include "test.h"
 
 static glm4v_error err;

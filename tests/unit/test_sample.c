@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Choosing a token: greedy, draws against their probabilities, bounds, penalty, masks, numbers that
  * are none. */
-#include "mem.h"
-#include "sample.h"
+#include "base/mem.h"
+#include "forward/sample.h"
 #include "test.h"
 
 enum { V = 200, DRAWS = 40000 };

@@ -2,10 +2,10 @@
 /* Splitting, merging and the tokenizer's files, on the small tokenizers of tests/data/tokenizer. */
 #define _GNU_SOURCE
 #include "files.h"
-#include "json.h"
+#include "base/json.h"
 #include "test.h"
 #include "token_lines.h"
-#include "tokenizer_priv.h"
+#include "tokenizer/tokenizer_priv.h"
 
 #define DATA SOURCE_ROOT "/tests/data/tokenizer/"
 

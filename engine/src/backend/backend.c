@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Which backend a device string means, and the names of weight forms. */
+#include "backend/backend.h"
+
+#include <string.h>
+
+#include "base/error.h"
+
+static const char *const form_names[GLM4V_N_FORMS] = { "fp32", "bf16", "int8", "int4", "fp8" };
+
+const char *glm4v_form_name(glm4v_form form)
+{
+    return form < GLM4V_N_FORMS ? form_names[form] : "unknown";
+}
+
+int glm4v_form_parse(glm4v_form *form, const char *name)
+{
+    for (int i = 0; i < GLM4V_N_FORMS; i++)
+        if (!strcmp(name, form_names[i])) {
+            *form = (glm4v_form)i;
+            return 0;
+        }
+    return GLM4V_ERR_INVALID;
+}
+
+/* "cuda[:N][,cuda:M]..." with N of one to three digits. */
+static bool names_cuda(const char *device)
+{
+    for (;;) {
+        if (strncmp(device, "cuda", 4))
+            return false;
+        device += 4;
+        if (*device == ':') {
+            size_t digits = strspn(++device, "0123456789");
+            if (!digits || digits > 3)
+                return false;
+            device += digits;
+        }
+        if (*device != ',')
+            return !*device;
+        device++;
+    }
+}
+
+int glm4v_backend_check(const char *device, glm4v_error *err)
+{
+    if (!device || !strcmp(device, "auto") || !strcmp(device, "cpu"))
+        return 0;
+    if (names_cuda(device))
+        return glm4v_fail(
+            err, GLM4V_ERR_DEVICE,
+            "device \"%s\": this version has no CUDA backend; use \"cpu\" or \"auto\"", device);
+    return glm4v_fail(err, GLM4V_ERR_INVALID,
+                      "device \"%s\": expected auto, cpu or cuda[:N][,cuda:M]", device);
+}
+
+int glm4v_backend_open(glm4v_backend **backend, const char *device, uint32_t n_threads,
+                       const glm4v_log *log, glm4v_error *err)
+{
+    int rc = glm4v_backend_check(device, err);
+    return rc ? rc : glm4v_backend_cpu_open(backend, n_threads, log, err);
+}
+
+void glm4v_backend_close(glm4v_backend **backend)
+{
+    if (*backend)
+        (*backend)->ops->close(*backend);
+    *backend = NULL;
+}

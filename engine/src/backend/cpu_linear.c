@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Matrix products of the CPU backend: round the activations as the weights' form wants them, then
+ * tiles of rows x panels. A tile keeps its rows in the second-level cache and streams its panels
+ * past them; tiles that share panels follow each other, so that panels come from memory once. A
+ * kernel's result for a row depends neither on the tile nor on the other rows. */
+#include "backend/cpu_priv.h"
+
+#define TILE_X_BYTES (256u << 10)     /* rows of one tile */
+#define TILE_PANEL_BYTES (256u << 10) /* panels of one tile */
+#define TILES_PER_THREAD 6            /* at least, when there is enough: threads finish together */
+
+typedef struct {
+    glm4v_cpu_backend *cpu;
+    glm4v_gemm_fn gemm;
+    glm4v_gemm_args args; /* of the whole call; tasks narrow it */
+    const float *x;       /* f32 rows before rounding */
+    int64_t ldx;
+    size_t x_size; /* bytes of one value of args.x */
+    glm4v_form form;
+    const int32_t *order; /* of inputs, or NULL */
+    int32_t groups;
+    int32_t rows_per_tile, panels_per_tile, row_tiles;
+} linear_call;
+
+#define ROUND_ROWS 8 /* rows of one rounding task */
+
+/* x, or its inputs in the order of the weights. */
+static const float *in_order(const linear_call *l, const float *x, uint32_t thread)
+{
+    if (!l->order)
+        return x;
+    float *row = l->cpu->row + thread * l->cpu->row_floats;
+    for (int32_t k = 0; k < l->args.K; k++)
+        row[k] = x[l->order[k]];
+    return row;
+}
+
+static void round_rows(void *user, uint32_t i, uint32_t thread)
+{
+    const linear_call *l = user;
+    const glm4v_gemm_args *g = &l->args;
+    const int32_t first = (int32_t)i * ROUND_ROWS;
+    const int32_t end = g->T - first < ROUND_ROWS ? g->T : first + ROUND_ROWS;
+    for (int32_t r = first; r < end; r++) {
+        const float *x = in_order(l, l->x + (int64_t)r * l->ldx, thread);
+        const size_t at = (size_t)r * (size_t)l->groups;
+        if (l->form == GLM4V_FORM_BF16 || l->form == GLM4V_FORM_FP8)
+            l->cpu->gemm.bf16_row((uint16_t *)l->cpu->x + (int64_t)r * g->ldx, x, g->K);
+        else
+            l->cpu->gemm.quantize_row((int8_t *)l->cpu->x + (int64_t)r * g->ldx,
+                                      l->cpu->x_scale + at, l->cpu->x_sum + at, x, g->K);
+    }
+}
+
+static void multiply_tile(void *user, uint32_t i, uint32_t thread)
+{
+    const linear_call *l = user;
+    glm4v_gemm_args g = l->args;
+    const int32_t row = (int32_t)(i % (uint32_t)l->row_tiles) * l->rows_per_tile;
+    g.panel = (int32_t)(i / (uint32_t)l->row_tiles) * l->panels_per_tile;
+    g.n_panels = l->args.n_panels - g.panel < l->panels_per_tile ? l->args.n_panels - g.panel
+                                                                 : l->panels_per_tile;
+    g.T = l->args.T - row < l->rows_per_tile ? l->args.T - row : l->rows_per_tile;
+    g.y += row * g.ldy;
+    g.x = (const char *)g.x + (size_t)(row * g.ldx) * l->x_size;
+    if (g.x_scale) {
+        g.x_scale += (size_t)row * (size_t)l->groups;
+        g.x_sum += (size_t)row * (size_t)l->groups;
+    }
+    l->gemm(&g);
+}
+
+static int32_t clamp(int64_t n, int64_t low, int64_t high)
+{
+    return (int32_t)(n < low ? low : n > high ? high : n);
+}
+
+/* Cut the call into tiles and run them. */
+static void multiply(linear_call *l, size_t panel_bytes)
+{
+    const glm4v_gemm_args *g = &l->args;
+    const int64_t threads = glm4v_pool_threads(l->cpu->base.pool);
+    const int64_t row_bytes = (int64_t)g->K * (int64_t)l->x_size;
+    int32_t rows = clamp((int64_t)TILE_X_BYTES / row_bytes, 24, 1024) / 24 * 24;
+    l->rows_per_tile = rows < g->T ? rows : g->T;
+    l->row_tiles = (g->T + l->rows_per_tile - 1) / l->rows_per_tile;
+    const int64_t wanted = (threads * TILES_PER_THREAD + l->row_tiles - 1) / l->row_tiles;
+    const int64_t for_threads = (g->n_panels + wanted - 1) / wanted;
+    l->panels_per_tile = clamp((int64_t)TILE_PANEL_BYTES / (int64_t)panel_bytes, 1, for_threads);
+    const int32_t panel_tiles = (g->n_panels + l->panels_per_tile - 1) / l->panels_per_tile;
+    glm4v_cpu_run(l->cpu, (uint32_t)l->row_tiles * (uint32_t)panel_tiles,
+                  (uint64_t)g->T * (uint64_t)g->K * (uint64_t)g->n_panels, multiply_tile, l);
+}
+
+/* At most a slab of rows: round, multiply. */
+static void linear_slab(linear_call *l, size_t panel_bytes)
+{
+    if (l->form != GLM4V_FORM_F32) {
+        const int32_t tasks = (l->args.T + ROUND_ROWS - 1) / ROUND_ROWS;
+        glm4v_cpu_run(l->cpu, (uint32_t)tasks, (uint64_t)l->args.T * (uint64_t)l->args.K,
+                      round_rows, l);
+    }
+    multiply(l, panel_bytes);
+}
+
+/* Kernel, activation layout and panel size of the weights' form. */
+static size_t choose(linear_call *l, const glm4v_weight *w)
+{
+    glm4v_cpu_backend *c = l->cpu;
+    const int32_t K = w->n_in;
+    glm4v_gemm_args *g = &l->args;
+    g->x = c->x;
+    l->groups = glm4v_group_count(K);
+    if (w->form == GLM4V_FORM_F32) {
+        l->gemm = c->gemm.f32;
+        l->x_size = sizeof(float);
+        g->ldx = l->ldx;
+        return glm4v_panel_bytes_f32(K);
+    }
+    g->w_scale = w->scale;
+    g->w_zero = w->zero;
+    g->w_blocks = w->blocks;
+    if (w->form == GLM4V_FORM_BF16 || w->form == GLM4V_FORM_FP8) {
+        const bool fp8 = w->form == GLM4V_FORM_FP8;
+        l->gemm = fp8 ? c->gemm.fp8 : c->gemm.bf16;
+        l->x_size = sizeof(uint16_t);
+        g->ldx = ((int64_t)K + 1) / 2 * 2;
+        return fp8 ? glm4v_panel_bytes_fp8(K) : glm4v_panel_bytes_bf16(K);
+    }
+    l->x_size = 1;
+    g->ldx = (int64_t)l->groups * GLM4V_GROUP;
+    g->x_scale = c->x_scale;
+    g->x_sum = c->x_sum;
+    l->gemm = w->form == GLM4V_FORM_INT8 ? c->gemm.int8 : c->gemm.int4;
+    return w->form == GLM4V_FORM_INT8 ? glm4v_panel_bytes_int8(K) : glm4v_panel_bytes_int4(K);
+}
+
+int glm4v_cpu_linear(glm4v_backend *b, void *y, int64_t ldy, const void *x, int64_t ldx,
+                     const glm4v_weight *w, const float *bias, int32_t T, bool add)
+{
+    glm4v_cpu_backend *c = glm4v_cpu(b);
+    const bool whole =
+        w->form == GLM4V_FORM_F32; /* nothing to round: no scratch, no lock, no slabs */
+    linear_call l = {
+        .cpu = c,
+        .form = w->form,
+        .order = w->order,
+        .ldx = ldx,
+        .args = { .w = w->data,
+                  .bias = bias,
+                  .ldy = ldy,
+                  .K = w->n_in,
+                  .n_out = w->n_out,
+                  .n_panels = glm4v_panel_count(w->n_out),
+                  .add = add },
+    };
+    if (!whole)
+        pthread_mutex_lock(&c->lock);
+    int rc = whole ? 0 : glm4v_cpu_reserve_linear(c, T, w->n_in, NULL);
+    const size_t panel_bytes = choose(&l, w);
+    const int32_t slab = whole ? T : GLM4V_CPU_SLAB;
+    for (int32_t row = 0; !rc && row < T; row += slab) {
+        l.x = (const float *)x + (int64_t)row * ldx;
+        l.args.T = T - row < slab ? T - row : slab;
+        l.args.y = (float *)y + (int64_t)row * ldy;
+        if (whole)
+            l.args.x = l.x;
+        linear_slab(&l, panel_bytes);
+    }
+    if (!whole)
+        pthread_mutex_unlock(&c->lock);
+    return rc ? GLM4V_ERR_DEVICE : 0;
+}

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Weights and tables of the CPU backend: memory for panels, filled from rows of numbers, which are
+ * quantized here, or from rows that are quantized already. Panels are independent of each other,
+ * so that threads may fill different ones. */
+#include <string.h>
+
+#include "backend/cpu_priv.h"
+#include "base/error.h"
+#include "base/mem.h"
+
+/* ---- memory ---- */
+
+int glm4v_cpu_weights_reserve(glm4v_backend *b, uint64_t bytes, glm4v_error *err)
+{
+    glm4v_cpu_backend *c = glm4v_cpu(b);
+    c->room = bytes <= SIZE_MAX ? glm4v_alloc_aligned((size_t)bytes, 1) : NULL;
+    if (!c->room)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for %llu bytes of weights",
+                          (unsigned long long)bytes);
+    c->room_bytes = (size_t)bytes;
+    c->room_used = 0;
+    return 0;
+}
+
+/* n objects of size bytes: of the room that was reserved, else of their own. */
+static void *take(glm4v_cpu_backend *c, size_t n, size_t size)
+{
+    size_t bytes;
+    if (glm4v_mul_overflow(n, size, &bytes) || bytes > c->room_bytes - c->room_used)
+        return glm4v_alloc_aligned(n, size);
+    char *block = c->room + c->room_used;
+    c->room_used += glm4v_aligned(bytes);
+    return block;
+}
+
+static void give_back(const glm4v_cpu_backend *c, void *block)
+{
+    const uintptr_t at = (uintptr_t)block - (uintptr_t)c->room;
+    if (at >= c->room_bytes)
+        glm4v_free(block);
+}
+
+/* ---- weights ---- */
+
+/* What one panel of a kind takes. */
+typedef struct {
+    size_t panel;   /* bytes of codes or numbers */
+    int32_t groups; /* vectors of 16 scales; 0: none */
+} panel_sizes;
+
+/* False: the CPU has no such form, or none for this width, or the form lacks what is asked. */
+static bool panel_sizes_of(panel_sizes *s, const glm4v_weight_kind *kind)
+{
+    const int32_t K = kind->n_in;
+    const bool int4 = kind->form == GLM4V_FORM_INT4;
+    *s = (panel_sizes) { 0 };
+    if ((kind->zeros && !int4) || (kind->blocks && kind->form != GLM4V_FORM_FP8))
+        return false;
+    switch (kind->form) {
+    case GLM4V_FORM_F32:
+        s->panel = glm4v_panel_bytes_f32(K);
+        return !kind->ordered;
+    case GLM4V_FORM_BF16:
+        s->panel = glm4v_panel_bytes_bf16(K);
+        return true;
+    case GLM4V_FORM_INT8:
+        s->panel = glm4v_panel_bytes_int8(K);
+        s->groups = 1;
+        return true;
+    case GLM4V_FORM_INT4:
+        s->panel = glm4v_panel_bytes_int4(K);
+        s->groups = glm4v_group_count(K);
+        return K % GLM4V_GROUP == 0;
+    case GLM4V_FORM_FP8:
+        s->panel = glm4v_panel_bytes_fp8(K);
+        s->groups = kind->blocks ? glm4v_group_count(K) : 1;
+        return true;
+    default:
+        return false;
+    }
+}
+
+uint64_t glm4v_cpu_weight_bytes(glm4v_backend *b, const glm4v_weight_kind *kind)
+{
+    panel_sizes s;
+    if (!panel_sizes_of(&s, kind))
+        return 0;
+    const uint64_t panels = (uint64_t)glm4v_panel_count(kind->n_out);
+    const uint64_t scales = panels * (uint64_t)s.groups * GLM4V_PANEL;
+    return panels * s.panel + scales * sizeof(float) + (kind->zeros ? glm4v_aligned(scales) : 0) +
+           (kind->ordered ? glm4v_aligned((uint64_t)kind->n_in * sizeof(int32_t)) : 0);
+}
+
+void glm4v_cpu_weight_free(glm4v_backend *b, glm4v_weight *w)
+{
+    const glm4v_cpu_backend *c = glm4v_cpu(b);
+    give_back(c, w->data);
+    give_back(c, w->scale);
+    give_back(c, w->zero);
+    give_back(c, w->order);
+    *w = (glm4v_weight) { 0 };
+}
+
+/* NULL where the kind has none. */
+static void *take_if(glm4v_cpu_backend *c, bool wanted, size_t n, size_t size, bool *failed)
+{
+    void *block = wanted ? take(c, n, size) : NULL;
+    *failed |= wanted && !block;
+    return block;
+}
+
+int glm4v_cpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, const glm4v_weight_kind *kind,
+                           glm4v_error *err)
+{
+    glm4v_cpu_backend *c = glm4v_cpu(b);
+    panel_sizes s;
+    if (!panel_sizes_of(&s, kind))
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "the CPU has no %s matrices of %d inputs%s",
+                          glm4v_form_name(kind->form), kind->n_in,
+                          kind->zeros     ? " with zero points"
+                          : kind->blocks  ? " in blocks"
+                          : kind->ordered ? " in an order of their own"
+                                          : "");
+    const size_t panels = (size_t)glm4v_panel_count(kind->n_out);
+    const size_t scales = panels * (size_t)s.groups * GLM4V_PANEL;
+    bool failed = false;
+    glm4v_weight fresh = {
+        .form = kind->form,
+        .n_out = kind->n_out,
+        .n_in = kind->n_in,
+        .blocks = kind->blocks,
+        .data = take_if(c, true, panels, s.panel, &failed),
+        .scale = take_if(c, scales > 0, scales, sizeof(float), &failed),
+        .zero = take_if(c, kind->zeros, scales, 1, &failed),
+        .order = take_if(c, kind->ordered, (size_t)kind->n_in, sizeof(int32_t), &failed),
+        .bytes = glm4v_cpu_weight_bytes(b, kind),
+    };
+    if (failed) {
+        glm4v_cpu_weight_free(b, &fresh);
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a matrix of %d x %d as %s",
+                          kind->n_out, kind->n_in, glm4v_form_name(kind->form));
+    }
+    for (int32_t k = 0; fresh.order && k < kind->n_in; k++)
+        fresh.order[k] = k;
+    *w = fresh;
+    return 0;
+}
+
+/* One panel of a matrix in memory, and the `some` rows of n from `at` that belong to it. */
+typedef struct {
+    char *data;
+    float *scale;
+    uint8_t *zero;
+    int32_t at, some;
+} panel;
+
+static panel panel_at(const glm4v_weight *w, const panel_sizes *s, int32_t row, int32_t n,
+                      int32_t at)
+{
+    const size_t number = (size_t)(row + at) / GLM4V_PANEL;
+    const size_t scales = number * (size_t)s->groups * GLM4V_PANEL;
+    return (panel) { .data = (char *)w->data + number * s->panel,
+                     .scale = w->scale ? w->scale + scales : NULL,
+                     .zero = w->zero ? w->zero + scales : NULL,
+                     .at = at,
+                     .some = n - at < GLM4V_PANEL ? n - at : GLM4V_PANEL };
+}
+
+/* Sizes of w's panels; false: it has no rows [row, row + n) or row begins no panel. */
+static bool may_fill(panel_sizes *s, const glm4v_weight *w, int32_t row, int32_t n)
+{
+    const glm4v_weight_kind kind = { .form = w->form, .n_in = w->n_in, .blocks = w->blocks };
+    return panel_sizes_of(s, &kind) && row >= 0 && row % GLM4V_PANEL == 0 && n >= 0 &&
+           row <= w->n_out - n;
+}
+
+int glm4v_cpu_weight_fill(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+                          const float *rows)
+{
+    const glm4v_gemm_ops *ops = &glm4v_cpu(b)->gemm;
+    const int32_t K = w->n_in;
+    panel_sizes s;
+    if (!may_fill(&s, w, row, n) || w->blocks)
+        return GLM4V_ERR_INVALID;
+    for (int32_t i = 0; i < n; i += GLM4V_PANEL) {
+        const panel p = panel_at(w, &s, row, n, i);
+        const float *from = rows + (size_t)i * (size_t)K;
+        if (w->form == GLM4V_FORM_F32)
+            ops->pack_f32((void *)p.data, from, K, p.some, K);
+        else if (w->form == GLM4V_FORM_BF16)
+            ops->pack_bf16((void *)p.data, from, K, p.some, K);
+        else if (w->form == GLM4V_FORM_INT8)
+            ops->pack_int8((void *)p.data, p.scale, from, K, p.some, K);
+        else if (w->form == GLM4V_FORM_FP8)
+            ops->pack_fp8((void *)p.data, p.scale, from, K, p.some, K);
+        else
+            ops->pack_int4((void *)p.data, p.scale, from, K, p.some, K);
+        if (p.zero)
+            glm4v_pack_zeros(p.zero, NULL, p.some, s.groups);
+    }
+    return 0;
+}
+
+/* The codes of one panel; w's form is INT8, INT4 or FP8. */
+static void fill_panel(const glm4v_gemm_ops *ops, const glm4v_weight *w, const panel *p,
+                       int32_t groups, const glm4v_codes *codes)
+{
+    const int32_t K = w->n_in;
+    const size_t at = (size_t)p->at;
+    uint8_t *data = (uint8_t *)p->data;
+    if (w->form == GLM4V_FORM_INT8)
+        ops->pack_codes_int8(data, codes->q + at * (size_t)K, K, p->some, K);
+    else if (w->form == GLM4V_FORM_FP8)
+        ops->pack_codes_fp8(data, codes->q + at * (size_t)K, K, p->some, K);
+    else if (codes->words)
+        ops->pack_words_int4(data, codes->words + at * (size_t)(K / 8), K / 8, p->some, K);
+    else
+        ops->pack_codes_int4(data, codes->q + at * (size_t)K, K, p->some, K);
+    ops->pack_f32(p->scale, codes->scale + at * (size_t)groups, groups, p->some, groups);
+    if (p->zero)
+        glm4v_pack_zeros(p->zero, codes->zero ? codes->zero + at * (size_t)groups : NULL, p->some,
+                         groups);
+}
+
+int glm4v_cpu_weight_fill_codes(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+                                const glm4v_codes *codes)
+{
+    panel_sizes s;
+    if (!may_fill(&s, w, row, n) || !s.groups || !codes->scale || (codes->zero && !w->zero) ||
+        (codes->words ? w->form != GLM4V_FORM_INT4 : !codes->q))
+        return GLM4V_ERR_INVALID;
+    if (w->form == GLM4V_FORM_FP8 && glm4v_has_nan_e4m3(codes->q, (size_t)n * (size_t)w->n_in))
+        return GLM4V_ERR_INVALID;
+    for (int32_t i = 0; i < n; i += GLM4V_PANEL) {
+        const panel p = panel_at(w, &s, row, n, i);
+        fill_panel(&glm4v_cpu(b)->gemm, w, &p, s.groups, codes);
+    }
+    return 0;
+}
+
+/* A pair of inputs is a word, and words lie in a panel as f32 do. */
+int glm4v_cpu_weight_fill_bf16(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+                               const uint16_t *rows)
+{
+    const int32_t pairs = w->n_in / 2;
+    panel_sizes s;
+    if (!may_fill(&s, w, row, n) || w->form != GLM4V_FORM_BF16 || w->n_in % 2)
+        return GLM4V_ERR_INVALID;
+    for (int32_t i = 0; i < n; i += GLM4V_PANEL) {
+        const panel p = panel_at(w, &s, row, n, i);
+        const void *from = rows + (size_t)i * (size_t)w->n_in;
+        glm4v_cpu(b)->gemm.pack_f32((void *)p.data, from, pairs, p.some, pairs);
+    }
+    return 0;
+}
+
+/* Where 16 rows as they are read take what their panel takes, a panel is packed from the place of
+ * the next: no byte of memory is touched for the first time by packing, which would fetch it. */
+void *glm4v_cpu_weight_room(glm4v_backend *b, const glm4v_weight *w, int32_t row, int32_t n)
+{
+    const size_t numbers = (size_t)w->n_in * GLM4V_PANEL;
+    const size_t bytes = w->form == GLM4V_FORM_INT4   ? numbers / 2
+                         : w->form == GLM4V_FORM_BF16 ? numbers * 2
+                                                      : numbers;
+    const int32_t after = row + GLM4V_PANEL;
+    panel_sizes s;
+    if (!may_fill(&s, w, row, n) || s.panel != bytes || n % GLM4V_PANEL ||
+        after / GLM4V_PANEL + n / GLM4V_PANEL > glm4v_panel_count(w->n_out))
+        return NULL;
+    return (char *)w->data + (size_t)(after / GLM4V_PANEL) * s.panel;
+}
+
+int glm4v_cpu_weight_order(glm4v_backend *b, glm4v_weight *w, const int32_t *order)
+{
+    if (!w->order)
+        return GLM4V_ERR_INVALID;
+    for (int32_t k = 0; k < w->n_in; k++)
+        if (order[k] < 0 || order[k] >= w->n_in)
+            return GLM4V_ERR_INVALID;
+    memcpy(w->order, order, (size_t)w->n_in * sizeof *order);
+    return 0;
+}
+
+/* ---- tables ---- */
+
+void glm4v_cpu_table_free(glm4v_backend *b, glm4v_table *t)
+{
+    give_back(glm4v_cpu(b), t->data);
+    give_back(glm4v_cpu(b), t->scale);
+    *t = (glm4v_table) { 0 };
+}
+
+int glm4v_cpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int32_t n_rows,
+                          int32_t n_cols, glm4v_error *err)
+{
+    glm4v_cpu_backend *c = glm4v_cpu(b);
+    const bool int8 = form == GLM4V_FORM_INT8;
+    bool failed = false;
+    const size_t size = form == GLM4V_FORM_F32 ? 4 : form == GLM4V_FORM_BF16 ? 2 : 1;
+    const size_t bytes = (size_t)n_rows * (size_t)n_cols * size; /* int32 x int32 x 4 fits */
+    if (form != GLM4V_FORM_F32 && form != GLM4V_FORM_BF16 && form != GLM4V_FORM_INT8)
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "the CPU has no %s tables",
+                          glm4v_form_name(form));
+    glm4v_table fresh = {
+        .form = form,
+        .n_rows = n_rows,
+        .n_cols = n_cols,
+        .data = take_if(c, true, bytes, 1, &failed),
+        .scale = take_if(c, int8, (size_t)n_rows, sizeof(float), &failed),
+        .bytes = glm4v_aligned(bytes) + (int8 ? glm4v_aligned((size_t)n_rows * sizeof(float)) : 0),
+    };
+    if (failed) {
+        glm4v_cpu_table_free(b, &fresh);
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a table of %d x %d as %s", n_rows,
+                          n_cols, glm4v_form_name(form));
+    }
+    *t = fresh;
+    return 0;
+}
+
+int glm4v_cpu_table_fill(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n,
+                         const float *rows)
+{
+    const glm4v_convert_ops *ops = &glm4v_cpu(b)->convert;
+    const size_t cols = (size_t)t->n_cols, at = (size_t)row * cols;
+    if (row < 0 || n < 0 || row > t->n_rows - n)
+        return GLM4V_ERR_INVALID;
+    if (t->form == GLM4V_FORM_F32)
+        memcpy((float *)t->data + at, rows, (size_t)n * cols * sizeof(float));
+    else if (t->form == GLM4V_FORM_BF16)
+        ops->f32_to_bf16((uint16_t *)t->data + at, rows, (size_t)n * cols);
+    else
+        for (int32_t i = 0; i < n; i++)
+            ops->f32_to_int8((int8_t *)t->data + at + (size_t)i * cols, &t->scale[row + i],
+                             rows + (size_t)i * cols, cols);
+    return 0;
+}
+
+int glm4v_cpu_table_fill_codes(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n,
+                               const glm4v_codes *codes)
+{
+    const size_t cols = (size_t)t->n_cols, at = (size_t)row * cols;
+    if (row < 0 || n < 0 || row > t->n_rows - n || t->form != GLM4V_FORM_INT8 || !codes->q ||
+        !codes->scale)
+        return GLM4V_ERR_INVALID;
+    memcpy((int8_t *)t->data + at, codes->q, (size_t)n * cols);
+    memcpy(t->scale + row, codes->scale, (size_t)n * sizeof *t->scale);
+    return 0;
+}

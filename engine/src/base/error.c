@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Error texts, and the library's version. */
+#define _GNU_SOURCE
+#include "base/error.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static void clean(char *s)
+{
+    for (; *s; s++)
+        if ((unsigned char)*s < 0x20 || *s == 0x7f)
+            *s = '?';
+}
+
+int glm4v_fail(glm4v_error *err, int code, const char *format, ...)
+{
+    if (!err)
+        return code;
+    va_list args;
+    va_start(args, format);
+    err->code = code;
+    vsnprintf(err->msg, sizeof err->msg, format, args);
+    va_end(args);
+    clean(err->msg);
+    return code;
+}
+
+int glm4v_fail_errno(glm4v_error *err, int errnum, const char *format, ...)
+{
+    int code = errnum == ENOENT || errnum == ENOTDIR ? GLM4V_ERR_NOT_FOUND
+               : errnum == ENOMEM                    ? GLM4V_ERR_NOMEM
+                                                     : GLM4V_ERR_IO;
+    if (!err)
+        return code;
+    va_list args;
+    va_start(args, format);
+    err->code = code;
+    int n = vsnprintf(err->msg, sizeof err->msg, format, args);
+    va_end(args);
+    if (n >= 0 && (size_t)n < sizeof err->msg) {
+        char text[128] = "";
+        /* the GNU form may return a static string instead of filling text */
+        const char *reason = strerror_r(errnum, text, sizeof text);
+        snprintf(err->msg + n, sizeof err->msg - (size_t)n, ": %s", reason);
+    }
+    clean(err->msg);
+    return code;
+}
+
+const char *glm4v_error_name(int code)
+{
+    static const char *const names[] = {
+        "ok",          "invalid", "no-memory", "not-found", "io",     "format",
+        "unsupported", "busy",    "canceled",  "deadline",  "device", "internal",
+    };
+    return code <= 0 && -code < (int)(sizeof names / sizeof *names) ? names[-code] : "unknown";
+}
+
+const char *glm4v_version(void)
+{
+    return GLM4V_VERSION;
+}

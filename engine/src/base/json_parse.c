@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A JSON reader without recursion: containers that are open stand on a stack of fixed depth.
+ * Strings are decoded into one buffer that is as large as the longest of them and is taken before
+ * reading begins. */
+#define _GNU_SOURCE
+#include "base/json_parse.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "base/utf8.h"
+
+#define MAX_NUMBER 512 /* characters */
+
+typedef struct {
+    const char *text;
+    size_t len, at;
+    const char *file;
+    char *buffer; /* [longest + 1]: the string read last */
+    size_t buffer_len;
+    char *key; /* [longest + 1]: of the member whose value comes next */
+    json_t *root;
+    json_t *open[GLM4V_JSON_MAX_DEPTH]; /* borrowed: each is held by the one below it, the first by
+                                           root */
+    int depth;
+    glm4v_error *err;
+} reader;
+
+static int syntax(reader *r, const char *what)
+{
+    return glm4v_fail(r->err, GLM4V_ERR_FORMAT, "%s: %s at byte %zu", r->file, what, r->at);
+}
+
+static int out_of_memory(reader *r)
+{
+    return glm4v_fail(r->err, GLM4V_ERR_NOMEM, "%s: no memory to parse it", r->file);
+}
+
+static void skip_space(reader *r)
+{
+    while (r->at < r->len && strchr(" \t\n\r", r->text[r->at]) && r->text[r->at])
+        r->at++;
+}
+
+/* The next character, NUL at the end (which is no JSON either). */
+static char peek(const reader *r)
+{
+    return r->at < r->len ? r->text[r->at] : 0;
+}
+
+/* ---- strings ---- */
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Four digits behind \u; -1 if they are not. */
+static int32_t read_hex(reader *r)
+{
+    int32_t code = 0;
+    if (r->len - r->at < 4)
+        return -1;
+    for (int i = 0; i < 4; i++) {
+        int digit = hex_digit(r->text[r->at + (size_t)i]);
+        if (digit < 0)
+            return -1;
+        code = code << 4 | digit;
+    }
+    r->at += 4;
+    return code;
+}
+
+/* \uXXXX, behind the u; two of them for characters above U+FFFF. */
+static int read_code(reader *r)
+{
+    int32_t code = read_hex(r);
+    if (code >= 0xd800 && code < 0xdc00 && r->len - r->at >= 6 && r->text[r->at] == '\\' &&
+        r->text[r->at + 1] == 'u') {
+        r->at += 2;
+        int32_t low = read_hex(r);
+        code =
+            low >= 0xdc00 && low < 0xe000 ? 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00) : -1;
+    }
+    if (code <= 0 || (code >= 0xd800 && code < 0xe000))
+        return syntax(r, "the \\u escape is no character");
+    r->buffer_len +=
+        (size_t)glm4v_utf8_put((unsigned char *)r->buffer + r->buffer_len, (uint32_t)code);
+    return 0;
+}
+
+static int read_escape(reader *r)
+{
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    char c = peek(r);
+    const char *found = c ? strchr(from, c) : NULL;
+    r->at++;
+    if (c == 'u')
+        return read_code(r);
+    if (!found)
+        return syntax(r, "an unknown escape");
+    r->buffer[r->buffer_len++] = to[found - from];
+    return 0;
+}
+
+/* A string, from its quote on, into buffer. Decoded it is never longer than written. */
+static int read_string(reader *r)
+{
+    size_t bad = 0, start = r->at++;
+    r->buffer_len = 0;
+    for (;;) {
+        char c = peek(r);
+        if (r->at >= r->len)
+            return syntax(r, "the text ends in a string");
+        if ((unsigned char)c < 0x20)
+            return syntax(r, "a control character in a string");
+        r->at++;
+        if (c == '"')
+            break;
+        if (c == '\\') {
+            int rc = read_escape(r);
+            if (rc)
+                return rc;
+        } else {
+            r->buffer[r->buffer_len++] = c;
+        }
+    }
+    r->buffer[r->buffer_len] = 0;
+    if (!glm4v_utf8_valid(r->buffer, r->buffer_len, &bad)) {
+        r->at = start;
+        return syntax(r, "bytes that are not UTF-8 in the string");
+    }
+    return 0;
+}
+
+/* ---- numbers and words ---- */
+
+static size_t skip_digits(const char *s, size_t n, size_t i)
+{
+    while (i < n && s[i] >= '0' && s[i] <= '9')
+        i++;
+    return i;
+}
+
+/* Length of the number that s [0, n) begins with by the grammar, 0 if none; *whole: no fraction, no
+ * exponent. */
+static size_t number_length(const char *s, size_t n, bool *whole)
+{
+    size_t i = n && s[0] == '-', digits = i;
+    i = skip_digits(s, n, i);
+    if (i == digits || (s[digits] == '0' && i > digits + 1))
+        return 0;
+    *whole = true;
+    if (i < n && s[i] == '.') {
+        digits = ++i;
+        *whole = false;
+        i = skip_digits(s, n, i);
+        if (i == digits)
+            return 0;
+    }
+    if (i < n && (s[i] | 0x20) == 'e') {
+        *whole = false;
+        i++;
+        i += i < n && (s[i] == '+' || s[i] == '-');
+        digits = i;
+        i = skip_digits(s, n, i);
+        if (i == digits)
+            return 0;
+    }
+    return i;
+}
+
+static bool whole_value(json_int_t *value, const char *s, size_t n)
+{
+    bool negative = s[0] == '-';
+    json_int_t v = 0;
+    for (size_t i = negative; i < n; i++)
+        if (__builtin_mul_overflow(v, 10, &v) ||
+            (negative ? __builtin_sub_overflow(v, s[i] - '0', &v)
+                      : __builtin_add_overflow(v, s[i] - '0', &v)))
+            return false;
+    *value = v;
+    return true;
+}
+
+static int read_number(reader *r, json_t **value)
+{
+    const char *s = r->text + r->at;
+    bool whole;
+    char copy[MAX_NUMBER + 1];
+    json_int_t i = 0;
+    size_t n = number_length(s, r->len - r->at, &whole);
+    if (!n)
+        return syntax(r, "no number");
+    if (n > MAX_NUMBER || (whole && !whole_value(&i, s, n)))
+        return syntax(r, "the number is too large");
+    if (whole) {
+        *value = json_integer(i);
+    } else {
+        memcpy(copy, s, n);
+        copy[n] = 0;
+        /* the application may have set a locale whose numbers have a comma; "C" is static and needs
+         * no freeing */
+        double d = strtod_l(copy, NULL, newlocale(LC_ALL_MASK, "C", (locale_t)0));
+        if (!isfinite(d))
+            return syntax(r, "the number is too large");
+        *value = json_real(d);
+    }
+    r->at += n;
+    return *value ? 0 : out_of_memory(r);
+}
+
+static bool take_word(reader *r, const char *word)
+{
+    size_t n = strlen(word);
+    if (r->len - r->at < n || memcmp(r->text + r->at, word, n))
+        return false;
+    r->at += n;
+    return true;
+}
+
+/* A value that is no container. */
+static int read_scalar(reader *r, json_t **value)
+{
+    int rc;
+    char c = peek(r);
+    if (c == '"') {
+        if ((rc = read_string(r)))
+            return rc;
+        *value = json_stringn_nocheck(r->buffer, r->buffer_len);
+        return *value ? 0 : out_of_memory(r);
+    }
+    if (c == '-' || (c >= '0' && c <= '9'))
+        return read_number(r, value);
+    if (take_word(r, "true"))
+        *value = json_true();
+    else if (take_word(r, "false"))
+        *value = json_false();
+    else if (take_word(r, "null"))
+        *value = json_null();
+    else
+        return syntax(r, "a value is expected");
+    return 0;
+}
+
+/* ---- containers ---- */
+
+/* Give value, whose reference is taken, to the container on top. */
+static int store(reader *r, json_t *value)
+{
+    json_t *top = r->open[r->depth - 1];
+    int failed = json_is_array(top) ? json_array_append_new(top, value)
+                                    : json_object_set_new_nocheck(top, r->key, value);
+    return failed ? out_of_memory(r) : 0;
+}
+
+/* Begin an object or array, as a member of the one on top if there is one. */
+static int open_container(reader *r)
+{
+    bool object = peek(r) == '{';
+    if (r->depth == GLM4V_JSON_MAX_DEPTH)
+        return syntax(r, "nested too deep");
+    json_t *container = object ? json_object() : json_array();
+    if (!container)
+        return out_of_memory(r);
+    if (r->depth) {
+        int rc = store(r, container);
+        if (rc)
+            return rc;
+    } else {
+        r->root = container;
+    }
+    r->open[r->depth++] = container;
+    r->at++;
+    return 0;
+}
+
+/* "key" : */
+static int read_key(reader *r)
+{
+    if (peek(r) != '"')
+        return syntax(r, "a key is expected");
+    int rc = read_string(r);
+    if (rc)
+        return rc;
+    char *key = r->buffer;
+    r->buffer = r->key;
+    r->key = key;
+    if (json_object_get(r->open[r->depth - 1], key))
+        return glm4v_fail(r->err, GLM4V_ERR_FORMAT, "%s: duplicate key \"%.80s\" at byte %zu",
+                          r->file, key, r->at);
+    skip_space(r);
+    if (peek(r) != ':')
+        return syntax(r, "':' is expected");
+    r->at++;
+    skip_space(r);
+    return 0;
+}
+
+/* One member of the container on top, whose opening may itself be the member. first: none came
+ * before it. */
+static int read_member(reader *r, bool first, bool *opened)
+{
+    bool array = json_is_array(r->open[r->depth - 1]);
+    int rc;
+    json_t *value = NULL;
+    if (!first) {
+        if (peek(r) != ',')
+            return syntax(r, array ? "',' or ']' is expected" : "',' or '}' is expected");
+        r->at++;
+        skip_space(r);
+    }
+    if (!array && (rc = read_key(r)))
+        return rc;
+    *opened = peek(r) == '{' || peek(r) == '[';
+    if (*opened)
+        return open_container(r);
+    rc = read_scalar(r, &value);
+    return rc ? rc : store(r, value);
+}
+
+static int read_all(reader *r)
+{
+    skip_space(r);
+    if (peek(r) != '{' && peek(r) != '[')
+        return syntax(r, "an object or array is expected");
+    int rc = open_container(r);
+    bool first = true; /* in the container on top */
+    while (!rc && r->depth) {
+        bool opened = false;
+        skip_space(r);
+        if (peek(r) == (json_is_array(r->open[r->depth - 1]) ? ']' : '}')) {
+            r->at++;
+            r->depth--;
+        } else {
+            rc = read_member(r, first, &opened);
+        }
+        first = opened;
+    }
+    skip_space(r);
+    if (!rc && r->at < r->len)
+        rc = syntax(r, "something follows the end");
+    return rc;
+}
+
+int glm4v_json_build(json_t **root, const char *text, size_t len, size_t longest, const char *file,
+                     glm4v_error *err)
+{
+    reader r = { .text = text, .len = len, .file = file, .err = err };
+    r.buffer = glm4v_alloc(longest + 1, 1);
+    r.key = glm4v_alloc(longest + 1, 1);
+    int rc = r.buffer && r.key ? read_all(&r) : out_of_memory(&r);
+    glm4v_free(r.buffer);
+    glm4v_free(r.key);
+    if (rc)
+        json_decref(r.root);
+    else
+        *root = r.root;
+    return rc;
+}

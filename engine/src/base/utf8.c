@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* UTF-8 decoding for the tokenizer (text in) and the detokenizer (text out).
+ * Source: Unicode 15, table 3-7 (well-formed byte sequences); WHATWG Encoding, "UTF-8 decoder". */
+#include "base/utf8.h"
+
+/* Length that a lead byte announces, and the range of the byte after it: the second byte alone
+ * decides about overlong forms, surrogates and the upper end. 0 = no lead byte. */
+static int lead(unsigned char c, unsigned char *low, unsigned char *high)
+{
+    *low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
+    *high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
+    return c < 0x80 ? 1 : c < 0xC2 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF5 ? 4 : 0;
+}
+
+int glm4v_utf8_next(const unsigned char *s, size_t len, uint32_t *code)
+{
+    unsigned char low, high;
+    int n = lead(s[0], &low, &high);
+    if (n == 0)
+        return -1;
+    uint32_t value = n == 1 ? s[0] : s[0] & (0x7Fu >> n);
+    for (int i = 1; i < n; i++) {
+        if ((size_t)i == len)
+            return 0;
+        if (s[i] < low || s[i] > high)
+            return -i;
+        low = 0x80;
+        high = 0xBF;
+        value = value << 6 | (s[i] & 0x3Fu);
+    }
+    *code = value;
+    return n;
+}
+
+int glm4v_utf8_put(unsigned char out[4], uint32_t code)
+{
+    if (code < 0x80) {
+        out[0] = (unsigned char)code;
+        return 1;
+    }
+    int n = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (int i = n - 1; i > 0; i--, code >>= 6)
+        out[i] = (unsigned char)(0x80 | (code & 0x3F));
+    out[0] = (unsigned char)(0xF00u >> n | code);
+    return n;
+}
+
+bool glm4v_utf8_valid(const char *s, size_t len, size_t *bad)
+{
+    uint32_t code;
+    for (size_t i = 0; i < len;) {
+        int n = glm4v_utf8_next((const unsigned char *)s + i, len - i, &code);
+        if (n <= 0) {
+            if (bad)
+                *bad = i;
+            return false;
+        }
+        i += (size_t)n;
+    }
+    return true;
+}

@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Task to prompt ids. A builder collects plain text and encodes it whenever a control token
+ * follows, because what stands between two control tokens is tokenized as a whole. Control tokens
+ * come from this file alone: text of the task is encoded as plain text, whatever names it spells.
+ * Each template is one small set of functions. Source: the chat_template.jinja of the models;
+ * GLM-4V-9B: its tokenizer's build_single_message. */
+#include "chat/prompt.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "tokenizer/tokenizer_priv.h"
+#include "base/utf8.h"
+
+#define MAX_IDS (1u << 24) /* far above every context length */
+
+const char *glm4v_template_name(glm4v_template template_)
+{
+    static const char *const names[] = { "none", "glm-4.1v", "glm-4.5", "chatglm4v" };
+    return names[template_];
+}
+
+/* ---- which template ---- */
+
+/* A control token that the template cannot do without. */
+static int require(const glm4v_tokenizer *tokenizer, const glm4v_chat *chat, const char *name,
+                   glm4v_error *err)
+{
+    if (glm4v_tokenizer_control(tokenizer, name) >= 0)
+        return 0;
+    return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                      "the tokenizer has no \"%s\", which the chat template %s needs: it is "
+                      "another model's; take the files of this one",
+                      name, glm4v_template_name(chat->format));
+}
+
+static int require_all(const glm4v_tokenizer *tokenizer, const glm4v_chat *chat, glm4v_error *err)
+{
+    static const char *const all[] = { "[gMASK]", "<sop>", "<|system|>", "<|user|>",
+                                       "<|assistant|>" };
+    int rc = 0;
+    for (size_t i = 0; !rc && i < sizeof all / sizeof *all; i++)
+        rc = require(tokenizer, chat, all[i], err);
+    if (!rc && chat->format != GLM4V_TEMPLATE_CHATGLM4V)
+        rc = require(tokenizer, chat, "<think>", err);
+    if (!rc && chat->format != GLM4V_TEMPLATE_CHATGLM4V)
+        rc = require(tokenizer, chat, "</think>", err);
+    if (!rc && chat->format == GLM4V_TEMPLATE_GLM41V)
+        rc = require(tokenizer, chat, "</answer>", err);
+    return rc;
+}
+
+/* The id that config.json gives under key must be the tokenizer's token of that name. */
+static int check_id(const glm4v_tokenizer *tokenizer, const char *key, int32_t id, const char *name,
+                    glm4v_error *err)
+{
+    int32_t found = glm4v_tokenizer_control(tokenizer, name);
+    if (found >= 0 && found == id)
+        return 0;
+    return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                      "config.json \"%s\" is %d, but the tokenizer's \"%s\" is %d: config.json and "
+                      "tokenizer are of two models",
+                      key, (int)id, name, (int)found);
+}
+
+static int check_ids(const glm4v_tokenizer *tokenizer, const glm4v_chat *chat,
+                     const glm4v_config *config, glm4v_error *err)
+{
+    int32_t size = glm4v_tokenizer_size(tokenizer);
+    if (size > config->text.vocab)
+        return glm4v_fail(
+            err, GLM4V_ERR_FORMAT,
+            "the tokenizer has ids up to %d, but config.json \"vocab_size\" is %d: it is "
+            "another model's; take the files of this one",
+            (int)size - 1, (int)config->text.vocab);
+    const bool old = chat->format == GLM4V_TEMPLATE_CHATGLM4V;
+    int rc = check_id(tokenizer, old ? "boi_token_id" : "image_start_token_id",
+                      config->image_start_id, "<|begin_of_image|>", err);
+    if (!rc)
+        rc = check_id(tokenizer, old ? "eoi_token_id" : "image_end_token_id", config->image_end_id,
+                      "<|end_of_image|>", err);
+    if (rc || old)
+        return rc;
+    rc = check_id(tokenizer, "image_token_id", config->image_id, "<|image|>", err);
+    /* a model without clips may leave these out; building the prompt of a clip then fails */
+    if (!rc && config->video_start_id >= 0)
+        rc = check_id(tokenizer, "video_start_token_id", config->video_start_id,
+                      "<|begin_of_video|>", err);
+    if (!rc && config->video_end_id >= 0)
+        rc = check_id(tokenizer, "video_end_token_id", config->video_end_id, "<|end_of_video|>",
+                      err);
+    return rc;
+}
+
+int glm4v_chat_init(glm4v_chat *chat, const glm4v_tokenizer *tokenizer, const glm4v_config *config,
+                    glm4v_error *err)
+{
+    glm4v_chat c = {
+        .gmask = glm4v_tokenizer_control(tokenizer, "[gMASK]"),
+        .sop = glm4v_tokenizer_control(tokenizer, "<sop>"),
+        .system = glm4v_tokenizer_control(tokenizer, "<|system|>"),
+        .user = glm4v_tokenizer_control(tokenizer, "<|user|>"),
+        .assistant = glm4v_tokenizer_control(tokenizer, "<|assistant|>"),
+        .observation = glm4v_tokenizer_control(tokenizer, "<|observation|>"),
+        .think = glm4v_tokenizer_control(tokenizer, "<think>"),
+        .think_end = glm4v_tokenizer_control(tokenizer, "</think>"),
+        .answer = glm4v_tokenizer_control(tokenizer, "<answer>"),
+        .answer_end = glm4v_tokenizer_control(tokenizer, "</answer>"),
+        .box = glm4v_tokenizer_control(tokenizer, "<|begin_of_box|>"),
+        .box_end = glm4v_tokenizer_control(tokenizer, "<|end_of_box|>"),
+        .nothink = glm4v_tokenizer_control(tokenizer, "/nothink"),
+    };
+    if (config->family == GLM4V_FAMILY_CHATGLM4V)
+        c.format = GLM4V_TEMPLATE_CHATGLM4V;
+    else if (c.nothink >= 0)
+        c.format = GLM4V_TEMPLATE_GLM45;
+    else if (c.answer >= 0)
+        c.format = GLM4V_TEMPLATE_GLM41V;
+    else
+        return glm4v_fail(
+            err, GLM4V_ERR_UNSUPPORTED,
+            "the tokenizer has neither \"<answer>\" (GLM-4.1V) nor \"/nothink\" (GLM-4.5 style): "
+            "no known chat template fits: it is another model's");
+    int rc = require_all(tokenizer, &c, err);
+    if (!rc)
+        rc = check_ids(tokenizer, &c, config, err);
+    if (!rc)
+        *chat = c;
+    return rc;
+}
+
+/* ---- the builder ---- */
+
+typedef struct {
+    glm4v_prompt *prompt;
+    const glm4v_tokenizer *tokenizer;
+    const glm4v_chat *chat;
+    const glm4v_config *config;
+    const glm4v_grid *grids; /* of the pictures to come */
+    char *text;              /* [n_text], waits for the next control token */
+    size_t n_text, capacity;
+    bool thinking;
+    int rc; /* the first failure; everything after it does nothing */
+    glm4v_error *err;
+} builder;
+
+static void add_text(builder *b, const char *s, size_t len)
+{
+    if (b->rc)
+        return;
+    if (b->n_text + len > b->capacity) {
+        size_t capacity = 2 * b->capacity + len + 256;
+        char *text = glm4v_realloc(b->text, capacity, 1);
+        if (!text) {
+            b->rc = glm4v_fail(b->err, GLM4V_ERR_NOMEM, "no memory for a prompt of %zu bytes",
+                               capacity);
+            return;
+        }
+        b->text = text;
+        b->capacity = capacity;
+    }
+    memcpy(b->text + b->n_text, s, len);
+    b->n_text += len;
+}
+
+/* Text of the task, which must be UTF-8. */
+static void add_task_text(builder *b, const char *what, const char *s, size_t len)
+{
+    size_t bad;
+    if (!b->rc && !glm4v_utf8_valid(s, len, &bad))
+        b->rc = glm4v_fail(b->err, GLM4V_ERR_INVALID, "the %s is not UTF-8 at byte %zu", what, bad);
+    add_text(b, s, len);
+}
+
+static void flush(builder *b)
+{
+    glm4v_prompt *p = b->prompt;
+    if (!b->rc)
+        b->rc = glm4v_tokenizer_encode(b->tokenizer, b->text ? b->text : "", b->n_text, &p->ids,
+                                       &p->n_ids, &p->capacity, b->err);
+    b->n_text = 0;
+    if (!b->rc && p->n_ids > MAX_IDS)
+        b->rc =
+            glm4v_fail(b->err, GLM4V_ERR_INVALID, "the prompt has more than %u tokens", MAX_IDS);
+}
+
+/* Append id n times, after the text before it. */
+static void add_ids(builder *b, int32_t id, uint64_t n)
+{
+    glm4v_prompt *p = b->prompt;
+    flush(b);
+    if (b->rc)
+        return;
+    if (n > MAX_IDS || p->n_ids + n > MAX_IDS) {
+        b->rc =
+            glm4v_fail(b->err, GLM4V_ERR_INVALID, "the prompt has more than %u tokens", MAX_IDS);
+        return;
+    }
+    if (p->n_ids + n > p->capacity) {
+        size_t capacity = p->n_ids + (size_t)n + 256;
+        int32_t *ids = glm4v_realloc(p->ids, capacity, sizeof *ids);
+        if (!ids) {
+            b->rc = glm4v_fail(b->err, GLM4V_ERR_NOMEM, "no memory for a prompt of %zu tokens",
+                               capacity);
+            return;
+        }
+        p->ids = ids;
+        p->capacity = capacity;
+    }
+    for (; n > 0; n--)
+        p->ids[p->n_ids++] = id;
+}
+
+static void add_control(builder *b, int32_t id)
+{
+    add_ids(b, id, 1);
+}
+
+/* The next picture, or temporal patch of a clip. */
+static void add_picture(builder *b, bool video)
+{
+    const glm4v_grid *grid = b->grids++;
+    const glm4v_vision_config *v = &b->config->vision;
+    const uint32_t merge = (uint32_t)v->merge, border = (uint32_t)v->border;
+    if (!b->rc &&
+        (grid->grid_h == 0 || grid->grid_w == 0 || grid->grid_h % merge || grid->grid_w % merge))
+        b->rc = glm4v_fail(b->err, GLM4V_ERR_INVALID,
+                           "a picture of %u x %u patches is no multiple of %u", grid->grid_w,
+                           grid->grid_h, merge);
+    add_control(b, b->config->image_start_id);
+    if (b->rc)
+        return;
+    const uint64_t rows = glm4v_picture_rows(v, grid->grid_h, grid->grid_w);
+    const uint32_t start = (uint32_t)b->prompt->n_ids - border;
+    if (b->prompt->n_runs == 0)
+        b->prompt->constant = start;
+    b->prompt->runs[b->prompt->n_runs++] =
+        (glm4v_image_run) { start, (uint32_t)rows, grid->grid_h, grid->grid_w, video };
+    add_ids(b, b->config->image_id, rows - 2 * border);
+    add_control(b, b->config->image_end_id);
+}
+
+/* Seconds in tenths, rounded as printf's %.1f does (to nearest by the exact value, ties to even),
+ * which itself writes the decimal point of the application's language. */
+static uint64_t tenths(double seconds)
+{
+    double whole = floor(seconds), part = seconds - whole;
+    double product = part * 10, lost = fma(part, 10, -product); /* product + lost is exact */
+    double n = floor(product), rest = product - n;
+    uint64_t odd = (uint64_t)n & 1;
+    bool up = rest > 0.5 || (rest == 0.5 && (lost > 0 || (lost == 0 && odd)));
+    return (uint64_t)whole * 10 + (uint64_t)n + up;
+}
+
+/* When a temporal patch was taken: whole seconds for GLM-4.1V, tenths and the unit for the 4.5
+ * style. */
+static void add_timestamp(builder *b, double seconds)
+{
+    char s[64];
+    if (!b->rc && !(seconds >= 0 && seconds < 1e9))
+        b->rc = glm4v_fail(b->err, GLM4V_ERR_INVALID, "a frame of the clip has the timestamp %g",
+                           seconds);
+    if (b->rc)
+        return;
+    if (b->chat->format == GLM4V_TEMPLATE_GLM45)
+        snprintf(s, sizeof s, "%d.%d seconds", (int)(tenths(seconds) / 10),
+                 (int)(tenths(seconds) % 10));
+    else
+        snprintf(s, sizeof s, "%d", (int)seconds);
+    add_text(b, s, strlen(s));
+}
+
+static void add_clip(builder *b, size_t n)
+{
+    if (!b->rc && (b->config->video_start_id < 0 || b->config->video_end_id < 0))
+        b->rc = glm4v_fail(b->err, GLM4V_ERR_UNSUPPORTED,
+                           "this model takes no clips: config.json has no video "
+                           "start and end tokens");
+    add_control(b, b->config->video_start_id);
+    for (size_t i = 0; i < n; i++) {
+        add_picture(b, true);
+        add_timestamp(b, b->grids[-1].seconds);
+    }
+    add_control(b, b->config->video_end_id);
+}
+
+/* ---- the templates ---- */
+
+/* A role line. GLM-4V-9B encodes it apart from the text after it, the others together with it. */
+static void add_role(builder *b, int32_t role)
+{
+    add_control(b, role);
+    add_text(b, "\n", 1);
+    if (b->chat->format == GLM4V_TEMPLATE_CHATGLM4V)
+        flush(b);
+}
+
+/* What str.strip() removes: white space and the four information separators. */
+static bool stripped(uint32_t code)
+{
+    return glm4v_is_space(code) || (code >= 0x1C && code <= 0x1F);
+}
+
+/* s [0, *len) without white space at both ends. */
+static const char *strip(const char *s, size_t *len)
+{
+    const char *first = NULL, *last = s;
+    for (size_t i = 0; i < *len;) {
+        uint32_t code = GLM4V_REPLACEMENT;
+        int n = glm4v_utf8_next((const unsigned char *)s + i, *len - i, &code);
+        size_t step = n > 0 ? (size_t)n : 1;
+        if (!stripped(code)) {
+            first = first ? first : s + i;
+            last = s + i + step;
+        }
+        i += step;
+    }
+    *len = first ? (size_t)(last - first) : 0;
+    return first ? first : s;
+}
+
+static bool ends_in(const char *s, size_t len, const char *suffix)
+{
+    size_t n = strlen(suffix);
+    return len >= n && memcmp(s + len - n, suffix, n) == 0;
+}
+
+static void add_user(builder *b, const char *what, const char *s, size_t n_images, size_t n_clip)
+{
+    size_t len = strlen(s);
+    bool nothink = b->chat->format == GLM4V_TEMPLATE_GLM45 && !b->thinking;
+    if (b->chat->format == GLM4V_TEMPLATE_CHATGLM4V && len == 0 && n_images == 0)
+        return;
+    if (nothink && ends_in(s, len, "/nothink"))
+        len -= strlen("/nothink"); /* the control token takes its place */
+    add_role(b, b->chat->user);
+    for (size_t i = 0; i < n_images; i++)
+        add_picture(b, false);
+    if (n_clip)
+        add_clip(b, n_clip);
+    add_task_text(b, what, s, len);
+    if (nothink)
+        add_control(b, b->chat->nothink);
+}
+
+static void add_assistant(builder *b, const char *s)
+{
+    size_t len = strlen(s);
+    if (b->chat->format == GLM4V_TEMPLATE_CHATGLM4V && len == 0)
+        return;
+    add_role(b, b->chat->assistant);
+    if (b->chat->format == GLM4V_TEMPLATE_GLM45) {
+        add_control(b, b->chat->think);
+        add_control(b, b->chat->think_end);
+        s = strip(s, &len);
+        if (len)
+            add_text(b, "\n", 1);
+    }
+    add_task_text(b, "history", s, len);
+}
+
+/* Where the answer begins. */
+static void add_opening(builder *b)
+{
+    const glm4v_chat *chat = b->chat;
+    add_control(b, chat->assistant);
+    if (chat->format == GLM4V_TEMPLATE_GLM41V ||
+        (chat->format == GLM4V_TEMPLATE_GLM45 && !b->thinking))
+        add_text(b, "\n", 1);
+    if (chat->format != GLM4V_TEMPLATE_CHATGLM4V && !b->thinking) {
+        add_control(b, chat->think);
+        add_control(b, chat->think_end);
+    }
+    if (chat->format == GLM4V_TEMPLATE_GLM41V && !b->thinking)
+        add_control(b, chat->answer);
+    flush(b);
+}
+
+static void add_task(builder *b, const glm4v_task *task, size_t n_clip)
+{
+    add_control(b, b->chat->gmask);
+    add_control(b, b->chat->sop);
+    if (task->system && *task->system) {
+        add_role(b, b->chat->system);
+        add_task_text(b, "system prompt", task->system, strlen(task->system));
+    }
+    for (uint32_t i = 0; i < task->n_history; i++) {
+        const glm4v_turn *turn = &task->history[i];
+        add_user(b, "history", turn->user ? turn->user : "", turn->n_images, 0);
+        add_assistant(b, turn->assistant ? turn->assistant : "");
+    }
+    add_user(b, "prompt", task->prompt, task->n_images, n_clip);
+    add_opening(b);
+}
+
+static size_t count_pictures(const glm4v_task *task)
+{
+    size_t n = task->n_images;
+    for (uint32_t i = 0; i < task->n_history; i++)
+        n += task->history[i].n_images;
+    return n;
+}
+
+int glm4v_prompt_check(const glm4v_chat *chat, const glm4v_task *task, glm4v_error *err)
+{
+    const size_t n = count_pictures(task);
+    if (!task->prompt)
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "the task has no prompt");
+    if (chat->format == GLM4V_TEMPLATE_CHATGLM4V && (task->n_frames || n > 1))
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "GLM-4V-9B takes one picture in a conversation and no clips, found %zu "
+                          "pictures and %u clip frames",
+                          n, task->n_frames);
+    if (task->n_frames && n)
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "a clip and pictures cannot stand in one conversation");
+    return 0;
+}
+
+/* Pictures that the task asks for must be those that grids describes. */
+static int check_pictures(const glm4v_chat *chat, const glm4v_task *task, size_t n_grids,
+                          glm4v_error *err)
+{
+    const size_t n = count_pictures(task);
+    int rc = glm4v_prompt_check(chat, task, err);
+    if (!rc && (task->n_frames ? n_grids == 0 : n_grids != n))
+        rc = glm4v_fail(err, GLM4V_ERR_INVALID, "%zu picture sizes for %zu pictures", n_grids, n);
+    return rc;
+}
+
+uint32_t glm4v_chat_end_reasoning(const glm4v_chat *chat, int32_t ids[GLM4V_MAX_FORCED])
+{
+    uint32_t n = 0;
+    if (chat->think_end >= 0)
+        ids[n++] = chat->think_end;
+    if (chat->answer >= 0)
+        ids[n++] = chat->answer;
+    return n;
+}
+
+int glm4v_prompt_build(glm4v_prompt *prompt, const glm4v_tokenizer *tokenizer,
+                       const glm4v_chat *chat, const glm4v_config *config, const glm4v_task *task,
+                       const glm4v_grid *grids, size_t n_grids, glm4v_error *err)
+{
+    builder b = { .prompt = prompt,
+                  .tokenizer = tokenizer,
+                  .chat = chat,
+                  .config = config,
+                  .grids = grids,
+                  .thinking = task->thinking != 0,
+                  .err = err };
+    int rc = check_pictures(chat, task, n_grids, err);
+    if (rc)
+        return rc;
+    prompt->runs = glm4v_alloc(n_grids, sizeof *prompt->runs);
+    if (!prompt->runs)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a prompt with %zu pictures",
+                          n_grids);
+    add_task(&b, task, task->n_frames ? n_grids : 0);
+    if (prompt->n_runs == 0)
+        prompt->constant = prompt->n_ids;
+    glm4v_free(b.text);
+    if (b.rc)
+        glm4v_prompt_clear(prompt);
+    return b.rc;
+}
+
+void glm4v_prompt_clear(glm4v_prompt *prompt)
+{
+    glm4v_free(prompt->ids);
+    glm4v_free(prompt->runs);
+    memset(prompt, 0, sizeof *prompt);
+}

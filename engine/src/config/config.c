@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Configuration files to one checked struct: which family it is, what all families have in common
+ * (stop ids), and the entry points. Sizes are read by the family's own file. */
+#include "config/config.h"
+
+#include <string.h>
+
+#include "config/keys.h"
+#include "base/error.h"
+#include "config/identify.h"
+#include "base/mem.h"
+
+/* ---- stop ids ---- */
+
+static int add_stop(glm4v_config *c, const json_t *value, const char *label, glm4v_error *err)
+{
+    int64_t id = json_is_integer(value) ? json_integer_value(value) : -1;
+    if (id < 0 || id >= c->text.vocab)
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%s: \"eos_token_id\" must be an id below %d or a list of such", label,
+                          c->text.vocab);
+    for (int i = 0; i < c->n_stop_ids; i++)
+        if (c->stop_ids[i] == id)
+            return 0;
+    if (c->n_stop_ids == GLM4V_MAX_STOP_IDS)
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%s: \"eos_token_id\" names more than %d different ids", label,
+                          GLM4V_MAX_STOP_IDS);
+    c->stop_ids[c->n_stop_ids++] = (int32_t)id;
+    return 0;
+}
+
+/* Add one place's eos_token_id, a number or a list, to the union. */
+static int add_stops(glm4v_config *c, const json_t *object, const char *label, glm4v_error *err)
+{
+    const json_t *value = json_object_get(object, "eos_token_id");
+    int rc = 0;
+    if (!value || json_is_null(value))
+        return 0;
+    if (!json_is_array(value))
+        return add_stop(c, value, label, err);
+    for (size_t i = 0; !rc && i < json_array_size(value); i++)
+        rc = add_stop(c, json_array_get(value, i), label, err);
+    return rc;
+}
+
+/* ---- config.json ---- */
+
+static int read_family(glm4v_config *c, const json_t *root, glm4v_error *err)
+{
+    const char *type = NULL;
+    int rc = glm4v_json_string(root, CONFIG, "model_type", &type, err);
+    if (rc)
+        return rc;
+    const json_t *message = json_object_get(root, "error");
+    if (!type && json_is_string(message))
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          CONFIG ": is what a server answered in its place: \"%.200s\"; check the "
+                                 "access and download it again",
+                          json_string_value(message));
+    if (!type)
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          CONFIG ": \"model_type\" is missing; is it a model's configuration?");
+    const char *other = glm4v_identify_type(type);
+    bool vision = json_is_object(json_object_get(root, "vision_config"));
+    c->family = GLM4V_FAMILY_GLM4V;
+    if (!strcmp(type, "glm4v") || !strcmp(type, "glm46v"))
+        return 0;
+    if (!strcmp(type, "chatglm") && !vision)
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                          CONFIG ": a text model (ChatGLM without \"vision_config\"), expected "
+                                 "one that sees, such as GLM-4V-9B");
+    if (strcmp(type, "chatglm"))
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                          CONFIG ": \"model_type\" is \"%.60s\"%s%s, expected \"glm4v\", "
+                                 "\"glm46v\" or \"chatglm\": GLM-4.1V-9B, GLM-4.6V-Flash or "
+                                 "GLM-4V-9B",
+                          type, other ? ", " : "", other ? other : "");
+    c->family = GLM4V_FAMILY_CHATGLM4V;
+    return 0;
+}
+
+static int read_config(glm4v_config *c, const json_t *root, glm4v_error *err)
+{
+    int rc;
+    glm4v_config_default_processors(c);
+    if (!json_is_object(root))
+        return glm4v_fail(err, GLM4V_ERR_FORMAT, CONFIG ": is not an object");
+    if ((rc = read_family(c, root, err)))
+        return rc;
+    rc = c->family == GLM4V_FAMILY_CHATGLM4V ? glm4v_config_read_chatglm4v(c, root, err)
+                                             : glm4v_config_read_glm4v(c, root, err);
+    if (!rc)
+        rc = add_stops(c, root, CONFIG, err);
+    return rc ? rc
+              : add_stops(c, json_object_get(root, "text_config"), CONFIG ": text_config", err);
+}
+
+static int read_main(glm4v_config *config, const char *dir, const char *name, glm4v_error *err)
+{
+    json_t *root = NULL;
+    int rc = glm4v_json_read(&root, dir, name, &GLM4V_JSON_CONFIG, err);
+    if (!rc)
+        rc = read_config(config, root, err);
+    json_decref(root);
+    return rc;
+}
+
+static int read_generation(glm4v_config *config, const char *dir, glm4v_error *err)
+{
+    static const char name[] = "generation_config.json";
+    json_t *root = NULL;
+    int rc = glm4v_json_read(&root, dir, name, &GLM4V_JSON_CONFIG, err);
+    if (rc == GLM4V_ERR_NOT_FOUND) /* not every model brings one */
+        return 0;
+    if (!rc)
+        rc = add_stops(config, root, name, err);
+    json_decref(root);
+    return rc;
+}
+
+/* ---- entry points ---- */
+
+int glm4v_config_read(glm4v_config *config, const char *dir, bool with_processor, glm4v_error *err)
+{
+    glm4v_config c = { 0 };
+    int rc = read_main(&c, dir, CONFIG, err);
+    if (!rc)
+        rc = read_generation(&c, dir, err);
+    if (!rc && with_processor && c.family == GLM4V_FAMILY_GLM4V)
+        rc = glm4v_config_read_processors(&c, dir, err);
+    if (!rc)
+        *config = c;
+    return rc;
+}
+
+int glm4v_config_read_file(glm4v_config *config, const char *path, glm4v_error *err)
+{
+    glm4v_config c = { 0 };
+    const char *slash = strrchr(path, '/');
+    char *dir = glm4v_strdup(slash ? path : ".");
+    if (!dir)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a path");
+    if (slash)
+        dir[slash - path + (slash == path)] = 0;
+    int rc = read_main(&c, dir, slash ? slash + 1 : path, err);
+    glm4v_free(dir);
+    if (!rc)
+        *config = c;
+    return rc;
+}
+
+int glm4v_config_parse(glm4v_config *config, const char *text, size_t len, glm4v_error *err)
+{
+    glm4v_config c = { 0 };
+    json_t *root = NULL;
+    int rc = glm4v_json_parse(&root, text, len, CONFIG, &GLM4V_JSON_CONFIG, err);
+    if (!rc)
+        rc = read_config(&c, root, err);
+    json_decref(root);
+    if (!rc)
+        *config = c;
+    return rc;
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* config.json of family glm4v. Two layouts (text keys at the top level, or inside text_config) and
+ * several spellings of the same keys exist. No default stands for a size: what decides a tensor's
+ * shape must be in the file. */
+#include <string.h>
+
+#include "config/keys.h"
+#include "base/error.h"
+
+/* ---- rotary embedding of the text model ---- */
+
+static int read_mrope(glm4v_text_config *t, const glm4v_places *rope, glm4v_error *err)
+{
+    static const int32_t usual[3] = { 8, 12, 12 };
+    const json_t *list = NULL;
+    int at = glm4v_key_find(rope, "mrope_section"), sum = 0;
+    int rc = at < 0
+                 ? 0
+                 : glm4v_json_array(rope->object[at], rope->label[at], "mrope_section", &list, err);
+    if (rc)
+        return rc;
+    if (list && json_array_size(list) != 3)
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          CONFIG ": \"mrope_section\" has %zu values, expected 3",
+                          json_array_size(list));
+    for (int i = 0; i < 3; i++) {
+        const json_t *v = json_array_get(list, (size_t)i);
+        int64_t n = !list ? usual[i] : json_is_integer(v) ? json_integer_value(v) : -1;
+        if (n < 0 || n > 4096)
+            return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                              CONFIG ": value %d of \"mrope_section\" is no number of "
+                                     "frequencies",
+                              i);
+        t->mrope[i] = (int32_t)n;
+        sum += t->mrope[i];
+    }
+    if (2 * sum != t->rotary_dim)
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          CONFIG ": \"mrope_section\" %s to %d frequencies, expected %d, half "
+                                 "of the rotary dimensions",
+                          list ? "adds up" : "is missing; its default adds up", sum,
+                          t->rotary_dim / 2);
+    return 0;
+}
+
+static int read_rope(glm4v_text_config *t, const json_t *root, const json_t *text, glm4v_error *err)
+{
+    glm4v_places rope = { .n = 0 };
+    glm4v_key_place(&rope, json_object_get(text, "rope_parameters"),
+                    CONFIG ": text_config.rope_parameters");
+    glm4v_key_place(&rope, json_object_get(text, "rope_scaling"),
+                    CONFIG ": text_config.rope_scaling");
+    glm4v_key_place(&rope, text, CONFIG ": text_config");
+    glm4v_key_place(&rope, json_object_get(root, "rope_parameters"), CONFIG ": rope_parameters");
+    glm4v_key_place(&rope, json_object_get(root, "rope_scaling"), CONFIG ": rope_scaling");
+    glm4v_key_place(&rope, root, CONFIG);
+    static const char *const spellings[] = { "rope_type", "type" };
+    for (int i = 0; i < 2; i++) {
+        const char *type = "default";
+        int rc = glm4v_key_string(&rope, spellings[i], &type, err);
+        if (rc)
+            return rc;
+        if (strcmp(type, "default") && strcmp(type, "mrope"))
+            return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                              CONFIG ": rope type \"%.40s\" is not built in, only "
+                                     "\"default\"",
+                              type);
+    }
+    double theta = 10000, factor = 0.5;
+    int rc;
+    if ((rc = glm4v_key_double(&rope, "rope_theta", GLM4V_OPTIONAL, 1, 1e12, &theta, err)) ||
+        (rc = glm4v_key_double(&rope, "partial_rotary_factor", GLM4V_OPTIONAL, 0, 1, &factor, err)))
+        return rc;
+    t->rope_theta = theta;
+    t->rotary_dim = (int32_t)(t->head_dim * factor);
+    if (t->rotary_dim < 2 || t->rotary_dim % 2)
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          CONFIG ": \"partial_rotary_factor\" %g of head size %d gives %d rotary "
+                                 "dimensions, expected an even number",
+                          factor, t->head_dim, t->rotary_dim);
+    return read_mrope(t, &rope, err);
+}
+
+/* ---- text and vision ---- */
+
+static int read_text(glm4v_config *c, const json_t *root, glm4v_error *err)
+{
+    glm4v_text_config *t = &c->text;
+    const json_t *text = NULL;
+    int rc = glm4v_json_object(root, CONFIG, "text_config", &text, err);
+    if (rc)
+        return rc;
+    glm4v_places p = { .n = 0 }, outer = { .n = 0 };
+    glm4v_key_place(&p, text, CONFIG ": text_config");
+    glm4v_key_place(&p, root, CONFIG);
+    glm4v_key_place(&outer, root, CONFIG);
+    glm4v_key_place(&outer, text, CONFIG ": text_config");
+    double eps = 1e-5;
+    if ((rc = glm4v_key_int(&p, "vocab_size", GLM4V_REQUIRED, 1, 1 << 21, &t->vocab, err)) ||
+        (rc = glm4v_key_int(&p, "hidden_size", GLM4V_REQUIRED, 1, 1 << 16, &t->hidden, err)) ||
+        (rc = glm4v_key_int(&p, "intermediate_size", GLM4V_REQUIRED, 1, 1 << 18, &t->ffn, err)) ||
+        (rc = glm4v_key_int(&p, "num_hidden_layers", GLM4V_REQUIRED, 1, 1024, &t->layers, err)) ||
+        (rc = glm4v_key_int(&p, "num_attention_heads", GLM4V_REQUIRED, 1, 1024, &t->heads, err)) ||
+        (rc = glm4v_key_int(&p, "num_key_value_heads", GLM4V_REQUIRED, 1, 1024, &t->kv_heads,
+                            err)) ||
+        (rc = glm4v_key_int(&p, "head_dim", GLM4V_OPTIONAL, 1, 1024, &t->head_dim, err)) ||
+        (rc = glm4v_key_int(&p, "max_position_embeddings", GLM4V_REQUIRED, 1, 1 << 24, &t->context,
+                            err)) ||
+        (rc = glm4v_key_double(&p, "rms_norm_eps", GLM4V_OPTIONAL, 0, 1, &eps, err)) ||
+        (rc = glm4v_key_bool(&outer, "tie_word_embeddings", &t->tied, err)) ||
+        (rc = glm4v_key_expect_string(&p, "hidden_act", "silu", err)) ||
+        (rc = glm4v_key_divides(t->kv_heads, t->heads, "num_key_value_heads", "num_attention_heads",
+                                p.label[0], err)))
+        return rc;
+    if (!t->head_dim) {
+        if ((rc = glm4v_key_divides(t->heads, t->hidden, "num_attention_heads", "hidden_size",
+                                    p.label[0], err)))
+            return rc;
+        t->head_dim = t->hidden / t->heads;
+    }
+    t->norm_eps = (float)eps;
+    t->tied_by_default = glm4v_key_find(&outer, "tie_word_embeddings") < 0;
+    t->qkv_bias = true; /* of the architecture, whatever attention_bias says */
+    return read_rope(t, root, text, err);
+}
+
+static int read_vision(glm4v_config *c, const json_t *root, glm4v_error *err)
+{
+    glm4v_vision_config *v = &c->vision;
+    const json_t *vision = NULL;
+    int rc = glm4v_json_object(root, CONFIG, "vision_config", &vision, err);
+    if (rc)
+        return rc;
+    if (!vision)
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                          CONFIG ": has no \"vision_config\": a text model");
+    glm4v_places p = { .n = 0 };
+    glm4v_key_place(&p, vision, CONFIG ": vision_config");
+    double eps = 1e-5;
+    int32_t image_size = 0;
+    v->channels = 3, v->temporal = 2, v->merge = 2;
+    if ((rc = glm4v_key_int(&p, "hidden_size", GLM4V_REQUIRED, 1, 1 << 16, &v->hidden, err)) ||
+        (rc = glm4v_key_int(&p, "depth", GLM4V_REQUIRED, 1, 1024, &v->layers, err)) ||
+        (rc = glm4v_key_int(&p, "num_heads", GLM4V_REQUIRED, 1, 1024, &v->heads, err)) ||
+        (rc = glm4v_key_int(&p, "out_hidden_size", GLM4V_REQUIRED, 1, 1 << 16, &v->out_hidden,
+                            err)) ||
+        (rc = glm4v_key_int(&p, "intermediate_size", GLM4V_REQUIRED, 1, 1 << 18, &v->merger_ffn,
+                            err)) ||
+        (rc = glm4v_key_int(&p, "patch_size", GLM4V_REQUIRED, 1, 64, &v->patch, err)) ||
+        (rc = glm4v_key_int(&p, "image_size", GLM4V_REQUIRED, 1, 16384, &image_size, err)) ||
+        (rc = glm4v_key_int(&p, "temporal_patch_size", GLM4V_OPTIONAL, 1, 8, &v->temporal, err)) ||
+        (rc = glm4v_key_int(&p, "spatial_merge_size", GLM4V_OPTIONAL, 1, 8, &v->merge, err)) ||
+        (rc = glm4v_key_double(&p, "rms_norm_eps", GLM4V_OPTIONAL, 0, 1, &eps, err)) ||
+        (rc = glm4v_key_expect_int(&p, "in_channels", v->channels, err)) ||
+        (rc = glm4v_key_expect_string(&p, "hidden_act", "silu", err)) ||
+        (rc =
+             glm4v_key_divides(v->heads, v->hidden, "num_heads", "hidden_size", p.label[0], err)) ||
+        (rc = glm4v_key_divides(v->patch, image_size, "patch_size", "image_size", p.label[0], err)))
+        return rc;
+    v->head_dim = v->hidden / v->heads;
+    v->table_side = image_size / v->patch;
+    v->ffn =
+        v->out_hidden; /* the name trap of this architecture: intermediate_size is the merger's */
+    v->norm_eps = (float)eps;
+    if (v->head_dim % 4 || v->head_dim > 1024 || v->table_side > 256)
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          CONFIG
+                          ": vision_config: a head size of %d and a position table of "
+                          "%d x %d, expected a multiple of 4 up to 1024 and at most 256 x 256",
+                          v->head_dim, v->table_side, v->table_side);
+    if (v->out_hidden != c->text.hidden)
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          CONFIG ": vision_config: \"out_hidden_size\" is %d, expected %d, the "
+                                 "text model's \"hidden_size\"",
+                          v->out_hidden, c->text.hidden);
+    return 0;
+}
+
+/* ---- token ids ---- */
+
+static int read_ids(glm4v_config *c, const json_t *root, glm4v_error *err)
+{
+    const struct {
+        const char *key;
+        int32_t *id;
+    } ids[] = {
+        { "image_token_id", &c->image_id },
+        { "video_token_id", &c->video_id },
+        { "image_start_token_id", &c->image_start_id },
+        { "image_end_token_id", &c->image_end_id },
+        { "video_start_token_id", &c->video_start_id },
+        { "video_end_token_id", &c->video_end_id },
+    };
+    glm4v_places p = { .n = 0 };
+    glm4v_key_place(&p, root,
+                    CONFIG); /* the top level counts; text_config repeats them, at times wrongly */
+    glm4v_key_place(&p, json_object_get(root, "text_config"), CONFIG ": text_config");
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+        *ids[i].id = -1; /* found by the tokenizer's name later */
+        int rc =
+            glm4v_key_int(&p, ids[i].key, GLM4V_OPTIONAL, 0, c->text.vocab - 1, ids[i].id, err);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+int glm4v_config_read_glm4v(glm4v_config *c, const json_t *root, glm4v_error *err)
+{
+    int rc = read_text(c, root, err);
+    if (!rc)
+        rc = read_vision(c, root, err);
+    return rc ? rc : read_ids(c, root, err);
+}

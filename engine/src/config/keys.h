@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Keys of configuration files, for config.c and the families' readers. One key may stand in several
+ * places; the first that has it with a value other than null wins. All return 0, or FORMAT with
+ * file, key, expected and found. */
+#ifndef GLM4V_ENGINE_CONFIG_KEYS_H
+#define GLM4V_ENGINE_CONFIG_KEYS_H
+
+#include "config/config.h"
+#include "base/json.h"
+
+#define CONFIG "config.json"
+#define GLM4V_MAX_PLACES 6
+
+/* Where a key may stand, most significant first. */
+typedef struct {
+    const json_t *object[GLM4V_MAX_PLACES];
+    const char *label[GLM4V_MAX_PLACES]; /* for messages */
+    int n;
+} glm4v_places;
+
+typedef enum { GLM4V_OPTIONAL, GLM4V_REQUIRED } glm4v_need;
+
+/* One place more; what is no object is left out. */
+void glm4v_key_place(glm4v_places *p, const json_t *object, const char *label);
+/* Index of the place that has the key; -1 if none. */
+int glm4v_key_find(const glm4v_places *p, const char *key);
+int glm4v_key_missing(const glm4v_places *p, const char *key, glm4v_error *err);
+
+/* An optional key that is missing leaves *value alone. */
+int glm4v_key_int(const glm4v_places *p, const char *key, glm4v_need needed, int32_t min,
+                  int32_t max, int32_t *value, glm4v_error *err);
+int glm4v_key_double(const glm4v_places *p, const char *key, glm4v_need needed, double min,
+                     double max, double *value, glm4v_error *err);
+int glm4v_key_string(const glm4v_places *p, const char *key, const char **value, glm4v_error *err);
+int glm4v_key_bool(const glm4v_places *p, const char *key, bool *value, glm4v_error *err);
+
+/* A key that, where it is there, may only have one value, as nothing else is built in:
+ * UNSUPPORTED. */
+int glm4v_key_expect_string(const glm4v_places *p, const char *key, const char *expected,
+                            glm4v_error *err);
+int glm4v_key_expect_int(const glm4v_places *p, const char *key, int32_t expected,
+                         glm4v_error *err);
+int glm4v_key_expect_bool(const glm4v_places *p, const char *key, bool expected, glm4v_error *err);
+
+int glm4v_key_divides(int32_t part, int32_t whole, const char *part_key, const char *whole_key,
+                      const char *label, glm4v_error *err);
+
+/* The families' readers: sizes and token ids of config.json, its root being an object. */
+int glm4v_config_read_glm4v(glm4v_config *c, const json_t *root, glm4v_error *err);
+int glm4v_config_read_chatglm4v(glm4v_config *c, const json_t *root, glm4v_error *err);
+
+/* Processor files of a directory, for the families that bring them. */
+void glm4v_config_default_processors(glm4v_config *c);
+int glm4v_config_read_processors(glm4v_config *c, const char *dir, glm4v_error *err);
+
+#endif

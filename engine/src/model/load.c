@@ -1,0 +1,603 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Filling a plan: pieces of rows are read, widened to f32, checked and handed to the backend, which
+ * quantizes and repacks them, by all threads of the pool at once. Rows that are quantized already
+ * are handed over as they are, or dequantized first where another form is wanted. What a model
+ * costs while it loads is its weights and one piece a thread. The caller works too, and calls
+ * progress between its pieces. */
+#define _GNU_SOURCE
+#include <inttypes.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "convert.h"
+#include "base/error.h"
+#include "base/mem.h"
+#include "model/model.h"
+#include "model/weights.h"
+
+#define PIECE_FLOATS                                                                               \
+    ((int64_t)1 << 18) /* 1 MiB of f32: large enough for a disk, small enough for L2 */
+/* Codes, one a byte. By columns of the file more rows at a time: less, and shorter, reads */
+#define PIECE_CODES ((int64_t)1 << 20)
+#define PIECE_COLUMNS ((int64_t)4 << 20)
+/* What a thread takes at a time of rows that stay as they are: as int4, the 2 MiB of a large page.
+ * Two threads that touch the same fresh page at once would both clear one. */
+#define SHARE_CODES ((int64_t)4 << 20)
+#define ROW_STEP 16          /* weight_fill begins at multiples of it */
+#define PROGRESS_NS 50000000 /* at most 20 calls a second */
+
+/* One run of the loader; fields below `lock` are shared by the threads. */
+typedef struct {
+    const glm4v_plan *plan;
+    glm4v_model *model;
+    const glm4v_checkpoint *checkpoint; /* NULL: random weights */
+    uint64_t seed;
+    uint32_t *first; /* [items + 1]: number of the first share of each item */
+    float *buffer;   /* [threads][piece + row] */
+    size_t buffer_floats, row_floats;
+    unsigned char *codes; /* [threads][q, scales, zero points, scratch]; sizes in bytes */
+    size_t q_size, scale_size, zero_size, codes_size;
+    pthread_t caller;
+    glm4v_progress_fn progress;
+    void *progress_user;
+    uint64_t last_progress; /* ns; the caller's alone */
+
+    pthread_mutex_t lock;   /* guards error */
+    pthread_mutex_t device; /* held for an upload: those are one thread's at a time, unlike fills */
+    glm4v_error error;      /* the first one */
+    atomic_bool stop;       /* set with it */
+    atomic_uint_fast64_t done; /* bytes */
+} loader;
+
+/* ---- pieces ---- */
+
+static bool by_columns(const glm4v_source *s)
+{
+    return s->kind == GLM4V_SOURCE_AWQ || s->kind == GLM4V_SOURCE_GPTQ;
+}
+
+/* Rows whose numbers are at most `most`: a multiple of ROW_STEP, or all. */
+static int32_t rows_of(const glm4v_item *item, int64_t most)
+{
+    int64_t rows = most / item->n_in / ROW_STEP * ROW_STEP;
+    if (rows < ROW_STEP)
+        rows = ROW_STEP;
+    return rows < item->n_out ? (int32_t)rows : item->n_out;
+}
+
+/* Rows of one piece. */
+static int32_t rows_of_piece(const glm4v_item *item)
+{
+    int64_t most = PIECE_FLOATS;
+    if (item->kind == GLM4V_ITEM_VECTOR)
+        return item->n_out;
+    for (int i = 0; i < item->n_sources; i++) {
+        const glm4v_source *s = &item->source[i];
+        const int64_t codes = by_columns(s) ? PIECE_COLUMNS : PIECE_CODES;
+        if (s->kind != GLM4V_SOURCE_PLAIN && codes > most)
+            most = codes;
+    }
+    return rows_of(item, most);
+}
+
+/* Numbers that are bf16 in the file and in memory, in the same order. */
+static bool takes_bf16(const glm4v_item *item)
+{
+    bool bf16 = item->kind == GLM4V_ITEM_LINEAR && item->form == GLM4V_FORM_BF16 &&
+                item->n_sources && item->pixels <= 1 && item->n_in % 2 == 0;
+    for (int i = 0; i < item->n_sources; i++)
+        bf16 = bf16 && item->source[i].kind == GLM4V_SOURCE_PLAIN &&
+               item->source[i].tensor->dtype == GLM4V_DTYPE_BF16;
+    return bf16;
+}
+
+/* Rows that one thread takes: whole pieces, or all. */
+static int32_t rows_of_share(const glm4v_item *item)
+{
+    const int32_t piece = rows_of_piece(item);
+    const bool as_stored = item->codes || takes_bf16(item);
+    const int64_t pieces = as_stored ? SHARE_CODES / ((int64_t)piece * item->n_in) : 1;
+    if (pieces <= 1)
+        return piece;
+    return pieces < item->n_out / piece ? piece * (int32_t)pieces : item->n_out;
+}
+
+/* Rows of one source within some rows of an item. */
+typedef struct {
+    const glm4v_source *source;
+    int32_t row, n; /* of the source */
+} span;
+
+/* The first of rows [row, row + n) of item, as many as come from one source. */
+static span span_at(const glm4v_item *item, int32_t row, int32_t n)
+{
+    const glm4v_source *s = item->source;
+    while (row >= s->rows)
+        row -= s++->rows;
+    return (span) { s, row, n < s->rows - row ? n : s->rows - row };
+}
+
+/* ---- where numbers come from ---- */
+
+/* Scales of one output: of the matrix in memory where it takes codes, else as stored. 0: nothing is
+ * quantized. */
+static int32_t groups_of(const glm4v_item *item)
+{
+    const glm4v_weight_kind kind = glm4v_item_kind_of(item);
+    int32_t most = 0;
+    for (int i = 0; i < item->n_sources; i++)
+        if (item->source[i].groups > most)
+            most = item->source[i].groups;
+    return item->codes ? glm4v_kind_groups(&kind) : most;
+}
+
+/* Words of eight int4 codes lie in memory's order already: nothing to unpack. */
+static bool takes_words(const glm4v_item *item)
+{
+    bool words = item->codes && item->form == GLM4V_FORM_INT4 && !item->order;
+    for (int i = 0; i < item->n_sources; i++)
+        words = words && item->source[i].kind == GLM4V_SOURCE_PACKED;
+    return words;
+}
+
+/* Rows lie in the file as they may lie in the memory of the matrix until they are packed. */
+static bool reads_in_place(const glm4v_item *item)
+{
+    bool bytes = item->codes && item->kind == GLM4V_ITEM_LINEAR && item->form != GLM4V_FORM_INT4;
+    for (int i = 0; i < item->n_sources; i++)
+        bytes = bytes && item->source[i].kind == GLM4V_SOURCE_BYTES;
+    return bytes || takes_words(item) || takes_bf16(item);
+}
+
+/* The memory of the matrix into which rows [row, row + *n) may be read, all but those of
+ * the last panel before `end`; *n is then what remains. NULL: there is none. */
+static void *room_for(const loader *l, const glm4v_item *item, int32_t row, int32_t *n, int32_t end)
+{
+    glm4v_backend *b = l->model->stages[item->stage].backend;
+    const int32_t most = (end - row - 1) / ROW_STEP * ROW_STEP, some = *n < most ? *n : most;
+    if (!some || !b->ops->weight_room || !reads_in_place(item))
+        return NULL;
+    void *room = b->ops->weight_room(b, item->to.linear, row, some);
+    *n = room ? some : *n;
+    return room;
+}
+
+/* The room for codes of rows from `at` on of a piece. */
+static glm4v_source_codes codes_at(const glm4v_source_codes *piece, const glm4v_item *item,
+                                   int32_t at)
+{
+    const size_t q = (size_t)at * (size_t)item->n_in;
+    const size_t scale = (size_t)at * (size_t)piece->groups;
+    return (glm4v_source_codes) {
+        .q = piece->q ? piece->q + q : NULL,
+        .scale = piece->scale + scale,
+        .zero = piece->zero + scale,
+        .groups = piece->groups,
+        .scratch = piece->q ? piece->scratch : (char *)piece->scratch + q / 2,
+    };
+}
+
+/* Codes of rows [row, row + n), for the sources that have them. */
+static int read_codes(const loader *l, const glm4v_item *item, const glm4v_source_codes *piece,
+                      int32_t row, int32_t n, glm4v_error *err)
+{
+    const glm4v_weight_kind kind = glm4v_item_kind_of(item);
+    int rc = 0;
+    for (int32_t at = 0; !rc && at < n;) {
+        const span s = span_at(item, row + at, n - at);
+        const glm4v_source_codes codes = codes_at(piece, item, at);
+        if (s.source->kind != GLM4V_SOURCE_PLAIN)
+            rc = glm4v_source_read_codes(s.source, l->checkpoint, s.row, s.n, &codes, err);
+        if (!rc && item->codes)
+            glm4v_source_convert(s.source, &codes, s.n, &kind, item->order);
+        at += s.n;
+    }
+    return rc;
+}
+
+/* Rows [row, row + n) of an item as f32; the first is number `at` of the piece whose codes were
+ * read. */
+static int read_rows(const loader *l, const glm4v_item *item, const glm4v_source_codes *piece,
+                     int32_t at, int32_t row, int32_t n, float *to, glm4v_error *err)
+{
+    int rc = 0;
+    for (int32_t end = row + n; !rc && row < end;) {
+        const span s = span_at(item, row, end - row);
+        const glm4v_source_codes codes = codes_at(piece, item, at);
+        if (s.source->kind == GLM4V_SOURCE_PLAIN)
+            rc = glm4v_source_read_f32(s.source, l->checkpoint, s.row, s.n, to, err);
+        else
+            glm4v_source_dequantize(s.source, &codes, s.n, to);
+        to += (size_t)s.n * (size_t)item->n_in;
+        row += s.n;
+        at += s.n;
+    }
+    return rc;
+}
+
+static uint64_t mix(uint64_t x)
+{
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+/* Four uniform numbers of variance scale^2 around mean from each 64 random bits. A row depends on
+ * seed, item and row number alone, so that threads and pieces do not matter. */
+static void random_rows(const loader *l, const glm4v_item *item, int32_t row, int32_t n, float *to)
+{
+    const float step = item->random_scale * 1.7320508f / 32768,
+                low = item->random_mean - 32767.5f * step;
+    uint64_t which = mix(l->seed + (uint64_t)(item - l->plan->items) * 0x9e3779b97f4a7c15u);
+    for (int32_t r = row; r < row + n; r++, to += item->n_in) {
+        uint64_t state = mix(which + (uint64_t)r);
+        for (int32_t i = 0; i < item->n_in; i += 4) {
+            uint64_t bits = mix(state += 0x9e3779b97f4a7c15u);
+            for (int32_t k = 0; k < 4 && i + k < item->n_in; k++)
+                to[i + k] = low + step * (float)(bits >> (16 * k) & 0xffff);
+        }
+    }
+}
+
+/* Turn each row from [channel][pixel] to [pixel][channel]. */
+static void turn_rows(float *rows, int32_t n, int32_t n_in, int32_t pixels, float *scratch)
+{
+    int32_t channels = n_in / pixels;
+    for (int32_t r = 0; r < n; r++, rows += n_in) {
+        memcpy(scratch, rows, (size_t)n_in * sizeof *rows);
+        for (int32_t p = 0; p < pixels; p++)
+            for (int32_t c = 0; c < channels; c++)
+                rows[p * channels + c] = scratch[c * pixels + p];
+    }
+}
+
+size_t glm4v_first_not_finite(const float *x, size_t n)
+{
+    if (glm4v_all_finite(x, n))
+        return n;
+    size_t i = 0;
+    while (isfinite(x[i]))
+        i++;
+    return i;
+}
+
+/* Number `at` from row `row` on is x, which is not finite. */
+static int damaged(const glm4v_item *item, int32_t row, size_t at, float x, glm4v_error *err)
+{
+    int32_t bad = row + (int32_t)(at / (size_t)item->n_in);
+    int s = 0;
+    while (bad >= item->source[s].rows)
+        bad -= item->source[s++].rows;
+    return glm4v_fail(
+        err, GLM4V_ERR_FORMAT, "\"%s\": number %zu of row %d is %s; the file is damaged",
+        item->source[s].tensor->name, at % (size_t)item->n_in, bad, isnan(x) ? "NaN" : "infinite");
+}
+
+static int check_finite(const glm4v_item *item, int32_t row, const float *rows, size_t n,
+                        glm4v_error *err)
+{
+    const size_t at = glm4v_first_not_finite(rows, n);
+    return at < n ? damaged(item, row, at, rows[at], err) : 0;
+}
+
+static int check_finite_bf16(const glm4v_item *item, int32_t row, const uint16_t *rows, size_t n,
+                             glm4v_error *err)
+{
+    float x = 0;
+    if (glm4v_all_finite_bf16(rows, n))
+        return 0;
+    for (size_t i = 0;; i++) {
+        glm4v_bf16_to_f32_c(&x, rows + i, 1);
+        if (!isfinite(x))
+            return damaged(item, row, i, x, err);
+    }
+}
+
+/* ---- where they go ---- */
+
+static int store(loader *l, const glm4v_item *item, int32_t row, int32_t n, const float *rows)
+{
+    glm4v_backend *b = l->model->stages[item->stage].backend;
+    size_t width = (size_t)item->n_in;
+    int rc;
+    switch (item->kind) {
+    case GLM4V_ITEM_LINEAR:
+        return b->ops->weight_fill(b, item->to.linear, row, n, rows);
+    case GLM4V_ITEM_TABLE:
+        return b->ops->table_fill(b, item->to.table, row, n, rows);
+    case GLM4V_ITEM_VECTOR:
+        pthread_mutex_lock(&l->device);
+        rc = b->ops->upload_f32(b, *item->to.vector, rows, (size_t)n * width);
+        pthread_mutex_unlock(&l->device);
+        return rc;
+    case GLM4V_ITEM_HOST:
+        memcpy(*item->to.vector + (size_t)row * width, rows, (size_t)n * width * sizeof *rows);
+        break;
+    }
+    return 0;
+}
+
+static void fail_with(loader *l, const glm4v_error *error)
+{
+    pthread_mutex_lock(&l->lock);
+    if (!l->error.code)
+        l->error = *error;
+    pthread_mutex_unlock(&l->lock);
+    atomic_store(&l->stop, true);
+}
+
+static int not_stored(const glm4v_item *item, int rc, glm4v_error *err)
+{
+    return glm4v_fail(err, rc, "a matrix of %d x %d could not be stored on the device", item->n_out,
+                      item->n_in);
+}
+
+/* Rows that stay as they are quantized. */
+static int store_codes(loader *l, const glm4v_item *item, int32_t row, int32_t n,
+                       const glm4v_source_codes *c, glm4v_error *err)
+{
+    glm4v_backend *b = l->model->stages[item->stage].backend;
+    const glm4v_codes codes = { .q = c->q,
+                                .words = c->q ? NULL : c->scratch,
+                                .scale = c->scale,
+                                .zero = item->zeros ? c->zero : NULL };
+    int rc = item->kind == GLM4V_ITEM_TABLE
+                 ? b->ops->table_fill_codes(b, item->to.table, row, n, &codes)
+                 : b->ops->weight_fill_codes(b, item->to.linear, row, n, &codes);
+    return rc ? not_stored(item, rc, err) : 0;
+}
+
+/* Rows that become f32 on the way. */
+static int load_rows(loader *l, const glm4v_item *item, const glm4v_source_codes *piece, int32_t at,
+                     int32_t row, int32_t n, float *rows, glm4v_error *err)
+{
+    size_t count = (size_t)n * (size_t)item->n_in;
+    int rc = 0;
+    if (l->checkpoint)
+        rc = read_rows(l, item, piece, at, row, n, rows, err);
+    else
+        random_rows(l, item, row, n, rows);
+    if (!rc && l->checkpoint)
+        rc = check_finite(item, row, rows, count, err);
+    if (rc)
+        return rc;
+    if (item->pixels > 1)
+        turn_rows(rows, n, item->n_in, item->pixels, rows + l->buffer_floats - l->row_floats);
+    rc = store(l, item, row, n, rows);
+    return rc ? not_stored(item, rc, err) : 0;
+}
+
+/* Rows that stay bf16. */
+static int load_bf16(const loader *l, const glm4v_item *item, int32_t row, int32_t n,
+                     uint16_t *rows, glm4v_error *err)
+{
+    glm4v_backend *b = l->model->stages[item->stage].backend;
+    const size_t width = (size_t)item->n_in;
+    int rc = 0;
+    for (int32_t at = 0; !rc && at < n;) {
+        const span s = span_at(item, row + at, n - at);
+        rc = glm4v_checkpoint_read(
+            l->checkpoint, s.source->tensor, (uint64_t)s.row * width * sizeof *rows,
+            rows + (size_t)at * width, (size_t)s.n * width * sizeof *rows, err);
+        at += s.n;
+    }
+    if (!rc)
+        rc = check_finite_bf16(item, row, rows, (size_t)n * width, err);
+    if (rc)
+        return rc;
+    rc = b->ops->weight_fill_bf16(b, item->to.linear, row, n, rows);
+    return rc ? not_stored(item, rc, err) : 0;
+}
+
+/* Bytes of the files that n rows of item are. */
+static uint64_t bytes_of(const loader *l, const glm4v_item *item, int32_t row, int32_t n)
+{
+    uint64_t bytes = 0;
+    if (!l->checkpoint)
+        return (uint64_t)n * (uint64_t)item->n_in * sizeof(uint16_t);
+    for (int32_t at = 0; at < n;) {
+        const span s = span_at(item, row + at, n - at);
+        bytes += glm4v_source_bytes(s.source) / (uint64_t)s.source->rows * (uint64_t)s.n;
+        at += s.n;
+    }
+    return bytes;
+}
+
+/* room: where rows that stay as they are are read to, or NULL. */
+static int load_piece(loader *l, const glm4v_item *item, int32_t row, int32_t n, void *room,
+                      uint32_t thread, glm4v_error *err)
+{
+    unsigned char *base = l->codes + thread * l->codes_size;
+    unsigned char *scratch = base + l->q_size + l->scale_size + l->zero_size;
+    const bool words = takes_words(item);
+    const glm4v_source_codes codes = { .q = words  ? NULL
+                                            : room ? room
+                                                   : base,
+                                       .scale = (float *)(base + l->q_size),
+                                       .zero = base + l->q_size + l->scale_size,
+                                       .groups = groups_of(item),
+                                       .scratch = words && room ? room : scratch };
+    const int32_t step = item->kind == GLM4V_ITEM_VECTOR ? n : rows_of(item, PIECE_FLOATS);
+    float *buffer = l->buffer + thread * l->buffer_floats;
+    const bool bf16 =
+        takes_bf16(item) && l->model->stages[item->stage].backend->ops->weight_fill_bf16;
+    int rc = codes.groups ? read_codes(l, item, &codes, row, n, err) : 0;
+    if (!rc && item->codes)
+        rc = store_codes(l, item, row, n, &codes, err);
+    if (bf16)
+        rc = load_bf16(l, item, row, n, room ? room : buffer, err);
+    for (int32_t at = 0; !rc && !item->codes && !bf16 && at < n; at += step)
+        rc = load_rows(l, item, &codes, at, row + at, n - at < step ? n - at : step, buffer, err);
+    atomic_fetch_add(&l->done, bytes_of(l, item, row, n));
+    return rc;
+}
+
+/* Of the caller's thread only: tell how far it is, unless that was said just now. */
+static void report(loader *l)
+{
+    const uint64_t now = glm4v_now();
+    if (!l->progress || now - l->last_progress < PROGRESS_NS)
+        return;
+    l->last_progress = now;
+    glm4v_error error = { 0 };
+    if (l->progress(l->progress_user, atomic_load(&l->done), l->plan->bytes)) {
+        glm4v_fail(&error, GLM4V_ERR_CANCELED, "loading was canceled");
+        fail_with(l, &error);
+    }
+}
+
+/* The item that share number i belongs to. */
+static uint32_t item_of(const loader *l, uint32_t i)
+{
+    uint32_t low = 0, high = l->plan->n; /* first[low] <= i < first[high] */
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (l->first[middle] <= i)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void run_share(void *user, uint32_t i, uint32_t thread)
+{
+    loader *l = user;
+    const uint32_t index = item_of(l, i);
+    const glm4v_item *item = &l->plan->items[index];
+    const int32_t share = rows_of_share(item), step = rows_of_piece(item);
+    const int32_t first = (int32_t)(i - l->first[index]) * share;
+    const int32_t end = share < item->n_out - first ? first + share : item->n_out;
+    glm4v_error error = { 0 };
+    for (int32_t row = first, n; row < end; row += n) {
+        n = step < end - row ? step : end - row;
+        void *room = room_for(l, item, row, &n, end);
+        if (pthread_equal(pthread_self(), l->caller))
+            report(l);
+        if (atomic_load(&l->stop))
+            return;
+        if (load_piece(l, item, row, n, room, thread, &error)) {
+            fail_with(l, &error);
+            return;
+        }
+    }
+}
+
+/* ---- set-up ---- */
+
+static void at_least(size_t *most, size_t n)
+{
+    *most = n > *most ? n : *most;
+}
+
+/* Number the shares (first NULL: do not) and find the largest pieces. */
+static void number_shares(loader *l)
+{
+    const glm4v_plan *plan = l->plan;
+    size_t floats = 0, q = 0, scales = 0, scratch = 0;
+    for (uint32_t i = 0; i < plan->n; i++) {
+        const glm4v_item *item = &plan->items[i];
+        const int32_t rows = rows_of_piece(item), share = rows_of_share(item);
+        const int32_t groups = groups_of(item);
+        const int32_t step = item->kind == GLM4V_ITEM_VECTOR ? rows : rows_of(item, PIECE_FLOATS);
+        if (l->first)
+            l->first[i + 1] = l->first[i] + (uint32_t)((item->n_out + share - 1) / share);
+        at_least(&floats, (size_t)step * (size_t)item->n_in);
+        if (item->pixels > 1)
+            at_least(&l->row_floats, (size_t)item->n_in);
+        at_least(&scales, (size_t)rows * (size_t)groups);
+        if (groups && !takes_words(item))
+            at_least(&q, (size_t)rows * (size_t)item->n_in);
+        for (int s = 0; s < item->n_sources; s++)
+            at_least(&scratch, glm4v_source_scratch(&item->source[s], rows));
+    }
+    /* threads share no cache line */
+    l->buffer_floats = glm4v_aligned((floats + l->row_floats) * sizeof(float)) / sizeof(float);
+    l->q_size = glm4v_aligned(q);
+    l->scale_size = glm4v_aligned(scales * sizeof(float));
+    l->zero_size = glm4v_aligned(scales);
+    l->codes_size = l->q_size + l->scale_size + l->zero_size + glm4v_aligned(scratch);
+}
+
+static size_t buffer_bytes(const loader *l)
+{
+    return l->buffer_floats * sizeof *l->buffer + l->codes_size;
+}
+
+uint64_t glm4v_plan_loading_bytes(const glm4v_plan *plan, const glm4v_model *model,
+                                  const glm4v_checkpoint *checkpoint)
+{
+    loader l = { .plan = plan };
+    number_shares(&l);
+    return (uint64_t)glm4v_pool_threads(model->stages[0].backend->pool) * buffer_bytes(&l) +
+           ((uint64_t)plan->n + 1) * sizeof *l.first +
+           (checkpoint ? glm4v_checkpoint_memory(checkpoint) : 0);
+}
+
+static int prepare(loader *l, uint32_t n_threads, glm4v_error *err)
+{
+    l->first = glm4v_alloc((size_t)l->plan->n + 1, sizeof *l->first);
+    if (!l->first)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to load the weights");
+    number_shares(l);
+    l->buffer = glm4v_alloc_aligned((size_t)n_threads * l->buffer_floats, sizeof *l->buffer);
+    l->codes = glm4v_alloc_aligned((size_t)n_threads, l->codes_size);
+    return l->buffer && l->codes
+               ? 0
+               : glm4v_fail(err, GLM4V_ERR_NOMEM,
+                            "no memory for %zu bytes read by each of %" PRIu32 " threads",
+                            buffer_bytes(l), n_threads);
+}
+
+/* Matrices whose inputs are permuted get their order before their rows. */
+static int set_orders(const loader *l, glm4v_error *err)
+{
+    int rc = 0;
+    for (uint32_t i = 0; !rc && i < l->plan->n; i++) {
+        const glm4v_item *item = &l->plan->items[i];
+        glm4v_backend *b = l->model->stages[item->stage].backend;
+        if (item->order && (rc = b->ops->weight_order(b, item->to.linear, item->order)))
+            rc = not_stored(item, rc, err);
+    }
+    return rc;
+}
+
+int glm4v_plan_load(const glm4v_plan *plan, glm4v_model *model, const glm4v_checkpoint *checkpoint,
+                    uint64_t seed, glm4v_progress_fn progress, void *progress_user,
+                    glm4v_error *err)
+{
+    glm4v_pool *pool = model->stages[0].backend->pool;
+    loader l = { .plan = plan,
+                 .model = model,
+                 .checkpoint = checkpoint,
+                 .seed = seed,
+                 .progress = progress,
+                 .progress_user = progress_user,
+                 .caller = pthread_self() };
+    int rc = prepare(&l, glm4v_pool_threads(pool), err);
+    if (!rc)
+        rc = set_orders(&l, err);
+    if (rc)
+        goto done;
+    pthread_mutex_init(&l.lock, NULL);
+    pthread_mutex_init(&l.device, NULL);
+    report(&l); /* others may take every piece */
+    glm4v_pool_run(pool, l.first[plan->n], run_share, &l);
+    pthread_mutex_destroy(&l.device);
+    pthread_mutex_destroy(&l.lock);
+    rc = l.error.code;
+    if (!rc && checkpoint)
+        rc = glm4v_checkpoint_verify(checkpoint, &l.error);
+    if (!rc && progress && progress(progress_user, plan->bytes, plan->bytes))
+        rc = glm4v_fail(&l.error, GLM4V_ERR_CANCELED, "loading was canceled");
+    if (rc && err)
+        *err = l.error;
+done:
+    glm4v_free(l.codes);
+    glm4v_free(l.buffer);
+    glm4v_free(l.first);
+    return rc;
+}

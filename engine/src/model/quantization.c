@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The `quantization` option. The conversion itself is the backend's weight_fill, fed row by row by
+ * load.c. */
+#define _GNU_SOURCE
+#include "model/quantization.h"
+
+#include <string.h>
+
+#include "base/error.h"
+
+static const char *const part_names[GLM4V_N_PARTS] = {
+    [GLM4V_PART_TEXT] = "text",
+    [GLM4V_PART_VISION] = "vision",
+    [GLM4V_PART_EMBEDDING] = "embedding",
+    [GLM4V_PART_LM_HEAD] = "lm-head",
+};
+
+const char *glm4v_part_name(glm4v_part part)
+{
+    return part_names[part];
+}
+
+glm4v_form glm4v_form_of_stored(glm4v_dtype dtype)
+{
+    return dtype == GLM4V_DTYPE_BF16 ? GLM4V_FORM_BF16 : GLM4V_FORM_F32;
+}
+
+glm4v_form glm4v_form_of_linear(glm4v_form part, int32_t n_in)
+{
+    return part == GLM4V_FORM_INT4 && n_in % GLM4V_INT4_GROUP ? GLM4V_FORM_INT8 : part;
+}
+
+static int set_part(glm4v_quantization *q, glm4v_part part, glm4v_form form, glm4v_error *err)
+{
+    if (q->set[part])
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "quantization: %s is named twice",
+                          part_names[part]);
+    if (part == GLM4V_PART_EMBEDDING && (form == GLM4V_FORM_INT4 || form == GLM4V_FORM_FP8))
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "quantization: embedding is looked up by rows, which can be fp32, "
+                          "bf16 or int8, not %s",
+                          glm4v_form_name(form));
+    q->set[part] = true;
+    q->form[part] = form;
+    return 0;
+}
+
+/* One item [text, text + len). */
+static int parse_item(glm4v_quantization *q, const char *text, size_t len, glm4v_error *err)
+{
+    const char *equals = memchr(text, '=', len), *word = equals ? equals + 1 : text;
+    size_t word_len = len - (size_t)(word - text);
+    char name[8] = "";
+    glm4v_form form;
+    if (word_len < sizeof name)
+        memcpy(name, word, word_len);
+    if (glm4v_form_parse(&form, name))
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "quantization: \"%.*s\" is no weight form; expected fp32, bf16, int8, "
+                          "int4 or fp8",
+                          (int)(word_len < 40 ? word_len : 40), word);
+    if (!equals) {
+        int rc = set_part(q, GLM4V_PART_TEXT, form, err);
+        return rc ? rc : set_part(q, GLM4V_PART_VISION, form, err);
+    }
+    size_t key_len = (size_t)(equals - text);
+    for (int part = 0; part < GLM4V_N_PARTS; part++)
+        if (strlen(part_names[part]) == key_len && !memcmp(part_names[part], text, key_len))
+            return set_part(q, (glm4v_part)part, form, err);
+    return glm4v_fail(err, GLM4V_ERR_INVALID,
+                      "quantization: \"%.*s\" is no part of a model; expected text, vision, "
+                      "embedding or lm-head",
+                      (int)(key_len < 40 ? key_len : 40), text);
+}
+
+int glm4v_quantization_parse(glm4v_quantization *q, const char *text, glm4v_error *err)
+{
+    glm4v_quantization out = { 0 };
+    int rc = 0;
+    if (text && *text)
+        for (const char *comma; !rc; text = comma + 1) {
+            comma = strchrnul(text, ',');
+            rc = parse_item(&out, text, (size_t)(comma - text), err);
+            if (!*comma)
+                break;
+        }
+    if (!rc)
+        *q = out;
+    return rc;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Which form each part of a model takes in memory: the `quantization` option, and what holds where
+ * it says nothing.
+ *
+ *   quantization = item ("," item)*      item = FORM | KEY "=" FORM
+ *   KEY  = text | vision | embedding | lm-head       FORM = fp32 | bf16 | int8 | int4 | fp8
+ * A bare FORM means text and vision. Each part may be named once. Parts that are not named stay as
+ * stored: bf16 where all matrices of the part are bf16, else fp32 (fp16 is widened, as no form
+ * keeps it exactly in fewer bits). */
+#ifndef GLM4V_ENGINE_QUANTIZATION_H
+#define GLM4V_ENGINE_QUANTIZATION_H
+
+#include <stdbool.h>
+
+#include "backend/backend.h"
+#include "checkpoint/safetensors.h"
+
+#define GLM4V_INT4_GROUP 128
+
+typedef struct {
+    bool set[GLM4V_N_PARTS];
+    glm4v_form form[GLM4V_N_PARTS];
+} glm4v_quantization;
+
+/* text may be NULL or empty: nothing is named. INVALID names the item. */
+int glm4v_quantization_parse(glm4v_quantization *q, const char *text, glm4v_error *err);
+
+/* Form that keeps a stored dtype exactly. */
+glm4v_form glm4v_form_of_stored(glm4v_dtype dtype);
+
+/* Form of one matrix of a part: int4 needs whole groups of inputs, a matrix without them stays
+ * int8. */
+glm4v_form glm4v_form_of_linear(glm4v_form part, int32_t n_in);
+
+const char *glm4v_part_name(glm4v_part part); /* as the option spells it */
+
+#endif

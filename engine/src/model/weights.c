@@ -1,0 +1,490 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The plan of a model's weights: entries checked against the checkpoint's headers before anything
+ * is allocated, their forms, memory and end. Which tensors there are, a family's own file says
+ * (weights_glm4v.c, weights_chatglm4v.c), over weights_list.h. */
+#define _GNU_SOURCE
+#include "model/weights.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "model/model.h"
+#include "model/weights_list.h"
+
+/* ---- one item ---- */
+
+glm4v_item *glm4v_list_item(glm4v_lister *l, glm4v_item_kind kind, glm4v_part part, void *to,
+                            int32_t n_out, int32_t n_in)
+{
+    glm4v_plan *plan = l->plan;
+    if (plan->n == plan->capacity) {
+        uint32_t capacity = plan->capacity ? 2 * plan->capacity : 128;
+        glm4v_item *more = glm4v_realloc(plan->items, capacity, sizeof *more);
+        if (!more) {
+            glm4v_fail(l->err, GLM4V_ERR_NOMEM, "no memory for the list of weights");
+            return NULL;
+        }
+        plan->items = more;
+        plan->capacity = capacity;
+    }
+    glm4v_item *item = &plan->items[plan->n++];
+    *item = (glm4v_item) { .kind = kind, .part = part, .n_out = n_out, .n_in = n_in };
+    if (kind == GLM4V_ITEM_LINEAR)
+        item->to.linear = to;
+    else if (kind == GLM4V_ITEM_TABLE)
+        item->to.table = to;
+    else
+        item->to.vector = to;
+    item->random_scale = kind == GLM4V_ITEM_LINEAR ? 1 / sqrtf((float)n_in) : 0.1f;
+    plan->parameters += (uint64_t)n_out * (uint64_t)n_in;
+    return item;
+}
+
+int glm4v_list_source(glm4v_lister *l, glm4v_item *item, const char *name, const int64_t *shape,
+                      int rank)
+{
+    if (!l->checkpoint)
+        return 0;
+    glm4v_source *source = &item->source[item->n_sources];
+    int rc =
+        glm4v_source_find(source, l->checkpoint, l->model->quantized, name, shape, rank, l->err);
+    if (rc)
+        return rc;
+    l->of_stored[glm4v_source_stored(source)] += (uint64_t)source->rows * (uint64_t)source->n_in;
+    if ((item->kind == GLM4V_ITEM_LINEAR || item->kind == GLM4V_ITEM_TABLE) && !item->convolution &&
+        source->kind == GLM4V_SOURCE_PLAIN &&
+        glm4v_form_of_stored(source->tensor->dtype) == GLM4V_FORM_F32)
+        l->stored[item->part] = GLM4V_FORM_F32;
+    l->plan->bytes += glm4v_source_bytes(source);
+    item->n_sources++;
+    return 0;
+}
+
+/* ---- what the families' lists are made of ---- */
+
+static const char *full_name(char out[GLM4V_NAME_SIZE], const glm4v_module *mod, const char *name)
+{
+    if (mod->layer >= 0)
+        snprintf(out, GLM4V_NAME_SIZE, "%s%s.%d.%s", mod->prefix, mod->group, mod->layer, name);
+    else
+        snprintf(out, GLM4V_NAME_SIZE, "%s%s", mod->prefix, name);
+    return out;
+}
+
+bool glm4v_list_has(const glm4v_lister *l, const glm4v_module *mod, const char *name)
+{
+    char full[GLM4V_NAME_SIZE];
+    return l->checkpoint && glm4v_source_exists(l->checkpoint, full_name(full, mod, name));
+}
+
+/* One item from one tensor of any shape. */
+static int add_one(glm4v_lister *l, const glm4v_module *mod, glm4v_item *item, const char *name,
+                   const int64_t *shape, int rank)
+{
+    char full[GLM4V_NAME_SIZE];
+    if (!item)
+        return GLM4V_ERR_NOMEM;
+    item->stage = mod->stage;
+    return glm4v_list_source(l, item, full_name(full, mod, name), shape, rank);
+}
+
+int glm4v_list_vector(glm4v_lister *l, const glm4v_module *mod, float **to, const char *name,
+                      int32_t n, float mean)
+{
+    const int64_t shape[1] = { n };
+    glm4v_item *item = glm4v_list_item(l, GLM4V_ITEM_VECTOR, mod->part, to, n, 1);
+    if (item)
+        item->random_mean = mean;
+    return add_one(l, mod, item, name, shape, 1);
+}
+
+int glm4v_list_linear(glm4v_lister *l, const glm4v_module *mod, glm4v_weight *to, const char *name,
+                      int32_t n_out, int32_t n_in)
+{
+    const int64_t shape[2] = { n_out, n_in };
+    return add_one(l, mod, glm4v_list_item(l, GLM4V_ITEM_LINEAR, mod->part, to, n_out, n_in), name,
+                   shape, 2);
+}
+
+int glm4v_list_joined(glm4v_lister *l, const glm4v_module *mod, glm4v_item_kind kind, void *to,
+                      int32_t n_in, const glm4v_rows *from, int n)
+{
+    char full[GLM4V_NAME_SIZE];
+    int32_t n_out = 0;
+    for (int i = 0; i < n; i++)
+        n_out += from[i].n;
+    glm4v_item *item = glm4v_list_item(l, kind, mod->part, to, n_out, n_in);
+    if (!item)
+        return GLM4V_ERR_NOMEM;
+    item->stage = mod->stage;
+    int rc = 0;
+    for (int i = 0; !rc && i < n; i++) {
+        const int64_t shape[2] = { from[i].n, n_in };
+        rc = glm4v_list_source(l, item, full_name(full, mod, from[i].name), shape,
+                               kind == GLM4V_ITEM_VECTOR ? 1 : 2);
+    }
+    return rc;
+}
+
+/* What stands behind the first dimension. */
+static int64_t inputs_of(const int64_t *shape, int rank)
+{
+    int64_t n = 1;
+    for (int i = 1; i < rank; i++)
+        n *= shape[i];
+    return n;
+}
+
+int glm4v_list_convolution(glm4v_lister *l, const glm4v_module *mod, glm4v_weight *to,
+                           const char *name, const int64_t *shape, int rank, int32_t pixels)
+{
+    glm4v_item *item = glm4v_list_item(l, GLM4V_ITEM_LINEAR, mod->part, to, (int32_t)shape[0],
+                                       (int32_t)inputs_of(shape, rank));
+    if (item) {
+        item->convolution = true;
+        item->pixels = pixels;
+    }
+    return add_one(l, mod, item, name, shape, rank);
+}
+
+int glm4v_list_host(glm4v_lister *l, const glm4v_module *mod, float **to, const char *name,
+                    const int64_t *shape, int rank)
+{
+    glm4v_item *item = glm4v_list_item(l, GLM4V_ITEM_HOST, mod->part, to, (int32_t)shape[0],
+                                       (int32_t)inputs_of(shape, rank));
+    if (item)
+        item->form = GLM4V_FORM_F32;
+    return add_one(l, mod, item, name, shape, rank);
+}
+
+int glm4v_list_vocabulary(glm4v_lister *l, glm4v_item_kind kind, const glm4v_module *mod, void *to,
+                          const char *name)
+{
+    const glm4v_text_config *t = &l->model->config.text;
+    const int64_t shape[2] = { t->vocab, t->hidden };
+    glm4v_item *item = glm4v_list_item(l, kind, mod->part, to, t->vocab, t->hidden);
+    if (item && kind == GLM4V_ITEM_TABLE)
+        item->random_scale = 1;
+    return add_one(l, mod, item, name, shape, 2);
+}
+
+int glm4v_list_head(glm4v_lister *l, const char *prefix, const char *name, const char *tied_prefix,
+                    const char *tied_name)
+{
+    glm4v_model *model = l->model;
+    const glm4v_text_config *t = &model->config.text;
+    const int32_t stage = model->n_stages - 1;
+    const glm4v_module head = { prefix, "", -1, GLM4V_PART_LM_HEAD, stage };
+    const glm4v_module tie = { tied_prefix, "", -1, GLM4V_PART_LM_HEAD, stage };
+    /* a head that is missing though config.json says it is not the embedding is damage, no tie */
+    bool tied = t->tied || (t->tied_by_default && l->checkpoint && !glm4v_list_has(l, &head, name));
+    if (!tied)
+        return glm4v_list_vocabulary(l, GLM4V_ITEM_LINEAR, &head, &model->lm_head, name);
+    int rc = glm4v_list_vocabulary(l, GLM4V_ITEM_LINEAR, &tie, &model->lm_head, tied_name);
+    l->plan->parameters -= (uint64_t)t->vocab * (uint64_t)t->hidden; /* the same numbers again */
+    return rc;
+}
+
+/* All that the text model sees of a picture passes here once: 2 % of the weights, and at int4 as
+ * much error as the whole rest of the tower. */
+void glm4v_list_fine(glm4v_lister *l, uint32_t first)
+{
+    for (uint32_t i = first; i < l->plan->n; i++)
+        l->plan->items[i].fine = true;
+}
+
+int glm4v_list_no_layer(const glm4v_lister *l, const glm4v_module *mod, const char *name,
+                        const char *key)
+{
+    char full[GLM4V_NAME_SIZE];
+    if (!glm4v_list_has(l, mod, name))
+        return 0;
+    return glm4v_fail(l->err, GLM4V_ERR_FORMAT,
+                      "config.json: \"%s\" is %d, but the weights hold \"%s\" too", key, mod->layer,
+                      full_name(full, mod, name));
+}
+
+/* ---- the whole plan ---- */
+
+/* What was quantized in a way that no matrix in memory has. */
+typedef struct {
+    uint32_t matrices;
+    uint64_t numbers;
+    const char *first; /* of them, and why */
+    char why[80];
+} widened;
+
+/* Take the item's sources as they are quantized. */
+static int keep_codes(glm4v_lister *l, glm4v_item *item, const glm4v_weight_kind *kind)
+{
+    item->codes = true;
+    item->form = kind->form;
+    item->zeros = kind->zeros;
+    item->blocks = kind->blocks;
+    if (!kind->ordered)
+        return 0;
+    item->order = glm4v_alloc((size_t)item->n_in, sizeof *item->order);
+    if (!item->order)
+        return glm4v_fail(l->err, GLM4V_ERR_NOMEM, "no memory for an order of %d inputs",
+                          item->n_in);
+    glm4v_source_order(&item->source[0], item->order);
+    return 0;
+}
+
+static bool is_quantized(const glm4v_item *item)
+{
+    for (int s = 0; s < item->n_sources; s++)
+        if (item->source[s].kind != GLM4V_SOURCE_PLAIN)
+            return true;
+    return false;
+}
+
+/* A convolution's form: its own tensor's, whatever becomes of the linears, unless it is told to be
+ * bf16 or fp32. */
+static glm4v_form form_of_convolution(const glm4v_item *item, const glm4v_quantization *q)
+{
+    const glm4v_form named = q->form[item->part];
+    if (q->set[item->part] && (named == GLM4V_FORM_F32 || named == GLM4V_FORM_BF16))
+        return named;
+    return item->n_sources ? glm4v_form_of_stored(item->source[0].tensor->dtype) : GLM4V_FORM_BF16;
+}
+
+/* The form of a matrix or a table: what the option names, else what is stored. */
+static int choose_form(glm4v_lister *l, const glm4v_quantization *q, glm4v_item *item, widened *w)
+{
+    const glm4v_form form = l->model->form[item->part];
+    const bool linear = item->kind == GLM4V_ITEM_LINEAR, quantized = is_quantized(item);
+    glm4v_weight_kind kind;
+    char why[sizeof w->why];
+    item->form = item->convolution                       ? form_of_convolution(item, q)
+                 : !linear                               ? form
+                 : item->fine && form == GLM4V_FORM_INT4 ? GLM4V_FORM_INT8
+                                                         : glm4v_form_of_linear(form, item->n_in);
+    if (!quantized)
+        return 0;
+    bool exact = glm4v_sources_kind(&kind, item->source, item->n_sources, why, sizeof why);
+    if (!linear && exact && kind.form != GLM4V_FORM_INT8) {
+        snprintf(why, sizeof why, "a table of %s", glm4v_form_name(kind.form));
+        exact = false;
+    }
+    if (exact && (!q->set[item->part] || kind.form == form || kind.form == item->form))
+        return keep_codes(l, item, &kind);
+    if (q->set[item->part])
+        return 0;
+    item->form = GLM4V_FORM_BF16;
+    if (!w->matrices++) {
+        w->first = item->source[0].tensor->name;
+        memcpy(w->why, why, sizeof why);
+    }
+    w->numbers += (uint64_t)item->n_out * (uint64_t)item->n_in;
+    return 0;
+}
+
+/* A part that is stored in several forms is called by the one most of its numbers have. */
+static void name_part(glm4v_lister *l, glm4v_part part)
+{
+    uint64_t numbers[GLM4V_N_FORMS] = { 0 };
+    bool any = false;
+    for (uint32_t i = 0; i < l->plan->n; i++) {
+        const glm4v_item *item = &l->plan->items[i];
+        if (item->part != part ||
+            (item->kind != GLM4V_ITEM_LINEAR && item->kind != GLM4V_ITEM_TABLE))
+            continue;
+        any |= is_quantized(item);
+        numbers[item->form] += (uint64_t)item->n_out * (uint64_t)item->n_in;
+    }
+    for (int form = 0; any && form < GLM4V_N_FORMS; form++)
+        if (numbers[form] > numbers[l->model->form[part]])
+            l->model->form[part] = (glm4v_form)form;
+}
+
+static int choose_forms(glm4v_lister *l, const glm4v_quantization *q)
+{
+    glm4v_model *model = l->model;
+    widened w = { 0 };
+    int rc = 0;
+    for (int part = 0; part < GLM4V_N_PARTS; part++)
+        model->form[part] = q->set[part] ? q->form[part] : l->stored[part];
+    for (uint32_t i = 0; !rc && i < l->plan->n; i++) {
+        glm4v_item *item = &l->plan->items[i];
+        if (item->kind == GLM4V_ITEM_LINEAR || item->kind == GLM4V_ITEM_TABLE)
+            rc = choose_form(l, q, item, &w);
+    }
+    for (int part = 0; !rc && part < GLM4V_N_PARTS; part++)
+        if (!q->set[part])
+            name_part(l, (glm4v_part)part);
+    if (!rc && w.matrices)
+        glm4v_log_line(&model->log, GLM4V_LOG_WARNING,
+                       "%" PRIu32
+                       " matrices (the first is \"%s\") are stored in a form that memory "
+                       "has not (%s): they become bf16 and take %" PRIu64
+                       " MiB; the option quantization can name a smaller form",
+                       w.matrices, w.first, w.why, w.numbers * 2 >> 20);
+    return rc;
+}
+
+int glm4v_plan_make(glm4v_plan *plan, glm4v_model *model, const glm4v_checkpoint *checkpoint,
+                    const glm4v_quantization *q, glm4v_error *err)
+{
+    glm4v_lister l = { .plan = plan, .model = model, .checkpoint = checkpoint, .err = err };
+    *plan = (glm4v_plan) { .stored = GLM4V_STORED_BF16 };
+    for (int part = 0; part < GLM4V_N_PARTS; part++)
+        l.stored[part] = GLM4V_FORM_BF16;
+    int rc = model->config.family == GLM4V_FAMILY_CHATGLM4V ? glm4v_list_chatglm4v(&l)
+                                                            : glm4v_list_glm4v(&l);
+    for (int i = 0; i < GLM4V_N_STORED; i++)
+        if (l.of_stored[i] > l.of_stored[plan->stored])
+            plan->stored = (glm4v_stored)i;
+    if (!checkpoint)
+        plan->bytes = plan->parameters * sizeof(uint16_t);
+    if (!rc)
+        rc = choose_forms(&l, q);
+    if (rc)
+        glm4v_plan_clear(plan);
+    return rc;
+}
+
+void glm4v_plan_loaded(glm4v_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->n; i++) {
+        glm4v_item *item = &plan->items[i];
+        for (int s = 0; s < item->n_sources; s++)
+            glm4v_source_clear(&item->source[s]);
+        glm4v_free(item->order);
+        item->order = NULL;
+    }
+}
+
+void glm4v_plan_clear(glm4v_plan *plan)
+{
+    glm4v_plan_loaded(plan);
+    glm4v_free(plan->items);
+    *plan = (glm4v_plan) { 0 };
+}
+
+/* ---- memory ---- */
+
+static uint64_t table_bytes(const glm4v_item *item)
+{
+    static const uint64_t size[GLM4V_N_FORMS] = { 4, 2, 1, 1, 1 };
+    const uint64_t numbers = (uint64_t)item->n_out * (uint64_t)item->n_in;
+    const uint64_t scales = item->form == GLM4V_FORM_INT8 ? (uint64_t)item->n_out : 0;
+    return glm4v_aligned(numbers * size[item->form]) + glm4v_aligned(scales * sizeof(float));
+}
+
+glm4v_weight_kind glm4v_item_kind_of(const glm4v_item *item)
+{
+    return (glm4v_weight_kind) { .form = item->form,
+                                 .n_out = item->n_out,
+                                 .n_in = item->n_in,
+                                 .zeros = item->zeros,
+                                 .blocks = item->blocks,
+                                 .ordered = item->order != NULL };
+}
+
+/* Of the items of a stage (-1: all): matrices and tables, vectors and what stays with the host. */
+static void count_bytes(const glm4v_plan *plan, const glm4v_model *model, int32_t stage,
+                        uint64_t *matrices, uint64_t *others)
+{
+    *matrices = *others = 0;
+    for (uint32_t i = 0; i < plan->n; i++) {
+        const glm4v_item *item = &plan->items[i];
+        glm4v_backend *b = model->stages[item->stage].backend;
+        const glm4v_weight_kind kind = glm4v_item_kind_of(item);
+        if (stage >= 0 && item->stage != stage)
+            continue;
+        if (item->kind == GLM4V_ITEM_LINEAR)
+            *matrices += b->ops->weight_bytes(b, &kind);
+        else if (item->kind == GLM4V_ITEM_TABLE)
+            *matrices += table_bytes(item);
+        else
+            *others += (uint64_t)item->n_out * (uint64_t)item->n_in * sizeof(float);
+    }
+}
+
+uint64_t glm4v_plan_memory(const glm4v_plan *plan, const glm4v_model *model, int32_t stage)
+{
+    uint64_t matrices, others;
+    count_bytes(plan, model, stage, &matrices, &others);
+    return matrices + others;
+}
+
+static int allocate(const glm4v_item *item, glm4v_backend *b, glm4v_error *err)
+{
+    size_t n = (size_t)item->n_out * (size_t)item->n_in;
+    const glm4v_weight_kind kind = glm4v_item_kind_of(item);
+    void *data = NULL;
+    int rc;
+    switch (item->kind) {
+    case GLM4V_ITEM_LINEAR:
+        return b->ops->weight_alloc(b, item->to.linear, &kind, err);
+    case GLM4V_ITEM_TABLE:
+        return b->ops->table_alloc(b, item->to.table, item->form, item->n_out, item->n_in, err);
+    case GLM4V_ITEM_VECTOR:
+        rc = b->ops->alloc(b, &data, n * sizeof(float), err);
+        *item->to.vector = rc ? NULL : data;
+        return rc;
+    case GLM4V_ITEM_HOST:
+        break;
+    }
+    *item->to.vector = glm4v_alloc_aligned(n, sizeof(float));
+    return *item->to.vector ? 0
+                            : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a table of %d x %d",
+                                         item->n_out, item->n_in);
+}
+
+/* b is NULL where the stage's device was never opened; then nothing was allocated either. */
+static void release(const glm4v_item *item, glm4v_backend *b)
+{
+    switch (item->kind) {
+    case GLM4V_ITEM_LINEAR:
+        if (item->to.linear->data)
+            b->ops->weight_free(b, item->to.linear);
+        break;
+    case GLM4V_ITEM_TABLE:
+        if (item->to.table->data)
+            b->ops->table_free(b, item->to.table);
+        break;
+    case GLM4V_ITEM_VECTOR:
+        if (*item->to.vector)
+            b->ops->free(b, *item->to.vector);
+        *item->to.vector = NULL;
+        break;
+    case GLM4V_ITEM_HOST:
+        glm4v_free(*item->to.vector);
+        *item->to.vector = NULL;
+        break;
+    }
+}
+
+/* One block for the matrices and tables of a stage. */
+static int reserve(const glm4v_plan *plan, const glm4v_model *model, int32_t stage,
+                   glm4v_error *err)
+{
+    glm4v_backend *b = model->stages[stage].backend;
+    uint64_t matrices, others;
+    count_bytes(plan, model, stage, &matrices, &others);
+    return b->ops->weights_reserve ? b->ops->weights_reserve(b, matrices, err) : 0;
+}
+
+int glm4v_plan_allocate(const glm4v_plan *plan, glm4v_model *model, glm4v_error *err)
+{
+    int rc = 0;
+    for (int32_t i = 0; !rc && i < model->n_stages; i++)
+        rc = reserve(plan, model, i, err);
+    for (uint32_t i = 0; !rc && i < plan->n; i++)
+        rc = allocate(&plan->items[i], model->stages[plan->items[i].stage].backend, err);
+    if (rc)
+        glm4v_plan_free(plan, model);
+    return rc;
+}
+
+void glm4v_plan_free(const glm4v_plan *plan, glm4v_model *model)
+{
+    for (uint32_t i = plan->n; i-- > 0;)
+        release(&plan->items[i], model->stages[plan->items[i].stage].backend);
+}

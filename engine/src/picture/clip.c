@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Which frames of a clip the model sees. The references count in frames of a constant rate; here
+ * the frames' own times decide, which is the same for a constant rate. Called before preprocess.c.
+ * Source: the video processors of GLM-4.1V (fixed rate) and GLM-4.6V (rate by duration), see
+ * docs/model.md. */
+#include <math.h>
+
+#include "base/error.h"
+#include "picture/preprocess.h"
+
+#define TIME_ERROR 1e-6       /* seconds; timestamps in whole nanoseconds are cut off */
+#define FIXED_MAX_SECONDS 300 /* longer clips are sampled at FIXED_MAX_SECONDS * fps places */
+#define DYNAMIC_MAX_SECONDS 2400
+#define DYNAMIC_MAX_FRAMES 640
+
+typedef struct {
+    const double *seconds; /* [n], not decreasing */
+    uint32_t n;
+    uint32_t *indices;
+    uint32_t n_indices;
+} clip;
+
+static double frame_time(const clip *c, uint32_t i)
+{
+    return c->seconds[i] - c->seconds[0];
+}
+
+/* As the references: the last frame's time rounded half to even, and one more. */
+static double duration(const clip *c)
+{
+    return rint(frame_time(c, c->n - 1)) + 1;
+}
+
+static void take(clip *c, uint32_t i)
+{
+    if (!c->n_indices || c->indices[c->n_indices - 1] != i)
+        c->indices[c->n_indices++] = i;
+}
+
+/* The first frame at `time` or later, from *i on; the last frame where there is none. */
+static void take_at(clip *c, double time, uint32_t *i)
+{
+    while (*i < c->n - 1 && frame_time(c, *i) < time - TIME_ERROR)
+        ++*i;
+    take(c, *i);
+}
+
+static void take_evenly(clip *c, uint32_t first, uint32_t last, uint32_t count)
+{
+    double step = count > 1 ? (double)(last - first) / (count - 1) : 0;
+    c->n_indices = 0;
+    for (uint32_t i = 0; i < count; i++)
+        take(c, i && i == count - 1 ? last : (uint32_t)(i * step + first));
+}
+
+static void sample_fixed(clip *c, double fps)
+{
+    double length = duration(c);
+    uint32_t at = 0, most = fps * FIXED_MAX_SECONDS > 2 ? (uint32_t)(fps * FIXED_MAX_SECONDS) : 2;
+    if (length <= FIXED_MAX_SECONDS) {
+        uint32_t count = (uint32_t)floor(length * fps);
+        for (uint32_t i = 0; i < (count ? count : 1); i++)
+            take_at(c, i / fps, &at);
+    } else if (most >= c->n) {
+        take_evenly(c, 0, c->n - 1, c->n);
+    } else {
+        for (uint32_t i = 0; i < most; i++)
+            take_at(c, i * (length / (most - 1)), &at);
+    }
+}
+
+static void sample_dynamic(clip *c, int32_t temporal)
+{
+    double length = duration(c),
+           effective = length < DYNAMIC_MAX_SECONDS ? length : DYNAMIC_MAX_SECONDS;
+    double rate = temporal * (effective <= 30 ? 3 : effective <= 300 ? 1 : 0.5);
+    uint32_t wanted =
+        effective * rate < DYNAMIC_MAX_FRAMES ? (uint32_t)(effective * rate) : DYNAMIC_MAX_FRAMES;
+    double current = 0;
+    if (c->n < wanted) {
+        take_evenly(c, 0, c->n - 1, wanted);
+        return;
+    }
+    for (uint32_t i = 0; i < c->n && current < length; i++)
+        if (frame_time(c, i) >= current - TIME_ERROR) {
+            take(c, i);
+            current += 1 / rate;
+        }
+    if (c->n_indices < 3 || c->n_indices > wanted)
+        take_evenly(c, 0, c->n - 1, wanted);
+    else if (c->n_indices < wanted)
+        take_evenly(c, c->indices[0], c->indices[c->n_indices - 1], wanted);
+}
+
+int glm4v_sample_clip(const glm4v_config *config, bool dynamic, const double *seconds, uint32_t n,
+                      uint32_t *indices, uint32_t max_indices, uint32_t *n_indices,
+                      glm4v_error *err)
+{
+    clip c = { seconds, n, indices, 0 };
+    if (n < 1 || max_indices < n || max_indices - n < n % 2)
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "a clip of %u frames cannot be sampled to %u", n,
+                          max_indices);
+    for (uint32_t i = 0; i < n; i++)
+        if (!isfinite(seconds[i]) || (i && seconds[i] < seconds[i - 1]))
+            return glm4v_fail(err, GLM4V_ERR_INVALID,
+                              "timestamp of clip frame %u is %g, after %g; times must not go back",
+                              i, seconds[i], i ? seconds[i - 1] : 0);
+    if (dynamic)
+        sample_dynamic(&c, config->vision.temporal);
+    else
+        sample_fixed(&c, config->video_fps);
+    if (c.n_indices % 2) { /* frames are seen in pairs */
+        indices[c.n_indices] = indices[c.n_indices - 1];
+        c.n_indices++;
+    }
+    *n_indices = c.n_indices;
+    return 0;
+}

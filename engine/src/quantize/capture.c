@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* See quantize/capture.h. Moments are products themselves: x^T x of a block of rows goes through
+ * the kernel of fp32 matrices, with the rows as its "weights" and their transpose as its rows. */
+#include "quantize/capture.h"
+
+#include <string.h>
+
+#include "backend/cpu_priv.h"
+#include "base/error.h"
+#include "base/mem.h"
+
+#define BLOCK 256    /* rows of x summed at a time */
+#define TILE_ROWS 64 /* rows of the moments of one task */
+
+/* One block of rows on its way into the moments. */
+typedef struct {
+    const glm4v_cpu_backend *cpu;
+    glm4v_round_moments *m;
+    const float *x, *f; /* [n, K] of the quantized and the original model */
+    int64_t ldx;
+    int32_t n;
+    float *panels;  /* [K / 16][n][16] of x */
+    float *xt, *ft; /* [K, n] */
+} block;
+
+/* Sixteen columns: into their panel, and turned into rows. */
+static void turn_columns(void *user, uint32_t task, uint32_t thread)
+{
+    const block *b = user;
+    const size_t n = (size_t)b->n, first = (size_t)task * GLM4V_PANEL;
+    float *panel = b->panels + first * n;
+    for (size_t t = 0; t < n; t++) {
+        const float *x = b->x + (int64_t)t * b->ldx + first;
+        const float *f = b->f + t * (size_t)b->m->K + first;
+        memcpy(panel + t * GLM4V_PANEL, x, GLM4V_PANEL * sizeof *x);
+        for (size_t i = 0; i < GLM4V_PANEL; i++) {
+            b->xt[(first + i) * n + t] = x[i];
+            b->ft[(first + i) * n + t] = f[i];
+        }
+    }
+}
+
+/* Rows of H, up to their diagonal, and of C. */
+static void add_rows(void *user, uint32_t task, uint32_t thread)
+{
+    const block *b = user;
+    const int32_t K = b->m->K, first = (int32_t)task * TILE_ROWS;
+    glm4v_gemm_args g = {
+        .y = b->m->second + (size_t)first * (size_t)K,
+        .x = b->xt + (size_t)first * (size_t)b->n,
+        .w = b->panels,
+        .ldy = K,
+        .ldx = b->n,
+        .T = TILE_ROWS,
+        .K = b->n,
+        .n_out = K,
+        .n_panels = (first + TILE_ROWS) / GLM4V_PANEL,
+        .add = true,
+    };
+    b->cpu->gemm.f32(&g);
+    g.y = b->m->cross + (size_t)first * (size_t)K;
+    g.x = b->ft + (size_t)first * (size_t)b->n;
+    g.n_panels = K / GLM4V_PANEL;
+    b->cpu->gemm.f32(&g);
+}
+
+static int grow(float **data, size_t n, glm4v_listening *l)
+{
+    float *more = glm4v_realloc(*data, n, sizeof *more);
+    if (!more)
+        return glm4v_fail(&l->error, GLM4V_ERR_NOMEM, "no memory for %zu numbers of calibration",
+                          n);
+    *data = more;
+    return 0;
+}
+
+/* The original's rows wait for the quantized model's. */
+static int keep(glm4v_listening *to, glm4v_listened *l, const float *x, int64_t ldx, int32_t T)
+{
+    const size_t K = (size_t)l->moments.K;
+    if (T > l->capacity - l->n_seen) {
+        if (T > INT32_MAX / 2 - l->n_seen || grow(&l->seen, (size_t)(l->n_seen + T) * K, to))
+            return GLM4V_ERR_NOMEM;
+        l->capacity = l->n_seen + T;
+    }
+    for (int32_t t = 0; t < T; t++)
+        memcpy(l->seen + (size_t)(l->n_seen + t) * K, x + t * ldx, K * sizeof *x);
+    l->n_seen += T;
+    return 0;
+}
+
+/* Rows of the quantized model and the original's that belong to them. */
+static int add(const glm4v_ear *ear, glm4v_listened *l, const float *x, int64_t ldx, int32_t T)
+{
+    glm4v_listening *to = ear->to;
+    const size_t K = (size_t)l->moments.K;
+    if (T > l->n_seen - l->n_paired)
+        return glm4v_fail(&to->error, GLM4V_ERR_INTERNAL,
+                          "calibration: %d rows in the quantized model, %d in the original",
+                          l->n_paired + T, l->n_seen);
+    if (to->scratch_floats < 3 * K * BLOCK) {
+        if (grow(&to->scratch, 3 * K * BLOCK, to))
+            return GLM4V_ERR_NOMEM;
+        to->scratch_floats = 3 * K * BLOCK;
+    }
+    for (int32_t t = 0; t < T; t += BLOCK) {
+        block b = {
+            .cpu = glm4v_cpu(ear->backend),
+            .m = &l->moments,
+            .x = x + t * ldx,
+            .f = l->seen + (size_t)(l->n_paired + t) * K,
+            .ldx = ldx,
+            .n = T - t < BLOCK ? T - t : BLOCK,
+            .panels = to->scratch,
+            .xt = to->scratch + K * BLOCK,
+            .ft = to->scratch + 2 * K * BLOCK,
+        };
+        glm4v_pool_run(ear->backend->pool, (uint32_t)(K / GLM4V_PANEL), turn_columns, &b);
+        glm4v_pool_run(ear->backend->pool, (uint32_t)(K / TILE_ROWS), add_rows, &b);
+    }
+    l->n_paired += T;
+    return 0;
+}
+
+static int linear(glm4v_backend *b, void *y, int64_t ldy, const void *x, int64_t ldx,
+                  const glm4v_weight *w, const float *bias, int32_t T, bool add_to)
+{
+    const glm4v_ear *ear = (const glm4v_ear *)(const void *)b->ops;
+    glm4v_listening *to = ear->to;
+    int rc = 0;
+    for (uint32_t i = 0; !rc && i < to->n; i++)
+        if (to->list[i].weight[ear->side] == w) {
+            rc = ear->side == GLM4V_ORIGINAL ? keep(to, &to->list[i], x, ldx, T)
+                                             : add(ear, &to->list[i], x, ldx, T);
+            if (i + 1 == to->n)
+                atomic_store(&to->enough, true);
+        }
+    return rc ? rc : ear->inner->linear(b, y, ldy, x, ldx, w, bias, T, add_to);
+}
+
+void glm4v_ear_open(glm4v_ear *ear, glm4v_backend *backend, glm4v_listening *to, int side)
+{
+    *ear = (glm4v_ear) {
+        .ops = *backend->ops, .inner = backend->ops, .backend = backend, .to = to, .side = side
+    };
+    ear->ops.linear = linear;
+    backend->ops = &ear->ops;
+}
+
+void glm4v_ear_close(glm4v_ear *ear)
+{
+    if (ear->backend)
+        ear->backend->ops = ear->inner;
+    ear->backend = NULL;
+}
+
+uint64_t glm4v_listened_bytes(int32_t K)
+{
+    return 2 * (uint64_t)K * (uint64_t)K * sizeof(float);
+}
+
+int glm4v_listened_open(glm4v_listened *l, int32_t K, glm4v_error *err)
+{
+    l->moments.K = K;
+    l->moments.second = glm4v_alloc((size_t)K * (size_t)K, sizeof(float));
+    l->moments.cross = glm4v_alloc((size_t)K * (size_t)K, sizeof(float));
+    return l->moments.second && l->moments.cross
+               ? 0
+               : glm4v_fail(err, GLM4V_ERR_NOMEM,
+                            "no memory for the moments of %d inputs (%llu MiB)", K,
+                            (unsigned long long)(glm4v_listened_bytes(K) >> 20));
+}
+
+void glm4v_listening_clear(glm4v_listening *l)
+{
+    for (uint32_t i = 0; i < l->n; i++) {
+        glm4v_free(l->list[i].moments.second);
+        glm4v_free(l->list[i].moments.cross);
+        glm4v_free(l->list[i].seen);
+    }
+    glm4v_free(l->list);
+    glm4v_free(l->scratch);
+    *l = (glm4v_listening) { 0 };
+}
+
+void glm4v_listening_begin(glm4v_listening *l, int side)
+{
+    atomic_store(&l->enough, false);
+    for (uint32_t i = 0; i < l->n; i++) {
+        if (side == GLM4V_ORIGINAL)
+            l->list[i].n_seen = 0;
+        l->list[i].n_paired = 0;
+    }
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Listening to the products of a model while it runs: the inputs of chosen matrices in the original
+ * and, right after it on the same sequence, in the quantized model become second moments. The
+ * forward passes know nothing of it: what is replaced is one entry of the table of operations of a
+ * backend that belongs to the calibration alone. Private to calibrate*.c. */
+#ifndef GLM4V_ENGINE_CALIBRATE_CAPTURE_H
+#define GLM4V_ENGINE_CALIBRATE_CAPTURE_H
+
+#include <stdatomic.h>
+
+#include "backend/backend.h"
+#include "quantize/round.h"
+
+enum { GLM4V_ORIGINAL, GLM4V_TRIAL, GLM4V_N_SIDES };
+
+/* One matrix that is listened to. */
+typedef struct {
+    const glm4v_weight *weight[GLM4V_N_SIDES];
+    glm4v_round_moments moments;
+    float *seen; /* [capacity, K]: inputs in the original, of the sequence that runs */
+    int32_t n_seen, n_paired, capacity;
+} glm4v_listened;
+
+/* The matrices of one pass over the sequences. */
+typedef struct {
+    glm4v_listened *list; /* [n], in the order in which the model uses them */
+    uint32_t n;
+    atomic_bool enough; /* the last one was used: the rest of the sequence may be left out */
+    float *scratch;
+    size_t scratch_floats;
+    glm4v_error error; /* code 0: none */
+} glm4v_listening;
+
+typedef struct {
+    glm4v_backend_ops ops; /* first: the table while listening */
+    const glm4v_backend_ops *inner;
+    glm4v_backend *backend;
+    glm4v_listening *to;
+    int side;
+} glm4v_ear;
+
+/* Start and end listening to what backend multiplies. The ear must stay where it is. */
+void glm4v_ear_open(glm4v_ear *ear, glm4v_backend *backend, glm4v_listening *to, int side);
+void glm4v_ear_close(glm4v_ear *ear);
+
+/* Memory for the moments of one matrix of K inputs; NOMEM. Cleared by clear. */
+uint64_t glm4v_listened_bytes(int32_t K);
+int glm4v_listened_open(glm4v_listened *l, int32_t K, glm4v_error *err);
+void glm4v_listening_clear(glm4v_listening *l);
+
+/* The next sequence begins: in the original, then in the quantized model. */
+void glm4v_listening_begin(glm4v_listening *l, int side);
+
+#endif

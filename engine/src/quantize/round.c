@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* See quantize/round.h. Rows are worked on sixteen at a time, side by side: [K][16]. */
+#include "quantize/round.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+#define LANES GLM4V_ROUND_ROWS
+#define GROUP GLM4V_GROUP
+#define BLOCK 64      /* columns of the factor found at a time */
+#define DAMPING 0.01f /* of the mean of H's diagonal: directions that were hardly seen */
+#define TASK_ROWS 16
+
+/* ---- the factor ---- */
+
+/* Sum of a b over n: sixteen chains, added in a fixed order. */
+static float dot(const float *a, const float *b, int32_t n)
+{
+    float chain[LANES] = { 0 }, sum = 0;
+    int32_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++)
+            chain[l] += a[i + l] * b[i + l];
+    for (; i < n; i++)
+        sum += a[i] * b[i];
+    for (int l = 0; l < LANES; l++)
+        sum += chain[l];
+    return sum;
+}
+
+typedef struct {
+    glm4v_round_moments *m;
+    int32_t first, end; /* columns of the factor; rows of other tasks from end on */
+} factor_block;
+
+/* L[i][j] of one row, columns of the block below j. */
+static void factor_row(const factor_block *f, int32_t i)
+{
+    const int32_t K = f->m->K, end = i < f->end ? i + 1 : f->end;
+    float *row = f->m->second + (size_t)i * (size_t)K;
+    for (int32_t j = f->first; j < end; j++) {
+        const float *other = f->m->second + (size_t)j * (size_t)K;
+        const float rest = row[j] - dot(row, other, j);
+        if (j < i)
+            row[j] = rest / other[j];
+        else /* never below what was added: what is less is rounding error */
+            row[j] = sqrtf(rest > f->m->damping ? rest : f->m->damping);
+    }
+}
+
+static void factor_rows(void *user, uint32_t task, uint32_t thread)
+{
+    const factor_block *f = user;
+    const int32_t first = f->end + (int32_t)task * TASK_ROWS;
+    for (int32_t i = first; i < first + TASK_ROWS && i < f->m->K; i++)
+        factor_row(f, i);
+}
+
+/* H -> L in place, lower triangle: block by block of columns, what is left of them done. */
+static void factor(glm4v_round_moments *m, glm4v_pool *pool)
+{
+    for (int32_t first = 0; first < m->K; first += BLOCK) {
+        factor_block f = { .m = m, .first = first, .end = first + BLOCK };
+        for (int32_t i = first; i < f.end; i++)
+            factor_row(&f, i);
+        glm4v_pool_run(pool, (uint32_t)((m->K - f.end + TASK_ROWS - 1) / TASK_ROWS), factor_rows,
+                       &f);
+    }
+}
+
+/* Rows of C -> C - H. */
+static void subtract_rows(void *user, uint32_t task, uint32_t thread)
+{
+    const glm4v_round_moments *m = user;
+    const size_t K = (size_t)m->K;
+    for (size_t i = (size_t)task * TASK_ROWS; i < (size_t)(task + 1) * TASK_ROWS; i++)
+        for (size_t j = 0; j < K; j++)
+            m->cross[i * K + j] -= j <= i ? m->second[i * K + j] : m->second[j * K + i];
+}
+
+void glm4v_round_prepare(glm4v_round_moments *m, glm4v_pool *pool)
+{
+    const size_t K = (size_t)m->K;
+    double sum = 0;
+    for (size_t i = 0; i < K; i++)
+        sum += (double)m->second[i * K + i];
+    m->damping = DAMPING * (float)(sum / (double)K);
+    if (!(m->damping > 1e-20f)) /* inputs that are all zero: as rounding to nearest */
+        m->damping = 1e-20f;
+    glm4v_pool_run(pool, (uint32_t)(m->K / TASK_ROWS), subtract_rows, m);
+    for (size_t i = 0; i < K; i++)
+        m->second[i * K + i] += m->damping;
+    factor(m, pool);
+}
+
+/* ---- the rows ---- */
+
+/* y [128][16] += sum over j in [from, K) of e[j] [16] * a[j][first + k]; four j at a time, so that
+ * y is read and written a quarter as often. K and from are multiples of 128. */
+static void gather(float *restrict y, const float *e, const float *a, int32_t K, int32_t from,
+                   int32_t first)
+{
+    for (int32_t j = from; j < K; j += 4) {
+        const float *row = a + (size_t)j * (size_t)K + first, *x = e + (size_t)j * LANES;
+        for (size_t k = 0; k < GROUP; k++) {
+            const float r[4] = { row[k], row[k + (size_t)K], row[k + 2 * (size_t)K],
+                                 row[k + 3 * (size_t)K] };
+            for (int l = 0; l < LANES; l++)
+                y[k * LANES + (size_t)l] += (x[l] * r[0] + x[LANES + l] * r[1]) +
+                                            (x[2 * LANES + l] * r[2] + x[3 * LANES + l] * r[3]);
+        }
+    }
+}
+
+/* w' - w, [K][16]: w (C - H) L^-T L^-1. */
+static void correction(const glm4v_round_moments *m, float *z, const float *w)
+{
+    const int32_t K = m->K;
+    memset(z, 0, (size_t)K * LANES * sizeof *z);
+    for (int32_t g = 0; g < K; g += GROUP)
+        gather(z + (size_t)g * LANES, w, m->cross, K, 0, g);
+    for (int32_t k = 0; k < K; k++) { /* z L^T = v */
+        const float *row = m->second + (size_t)k * (size_t)K;
+        float sum[LANES] = { 0 };
+        for (int32_t j = 0; j < k; j++)
+            for (int l = 0; l < LANES; l++)
+                sum[l] += z[(size_t)j * LANES + (size_t)l] * row[j];
+        for (int l = 0; l < LANES; l++)
+            z[(size_t)k * LANES + (size_t)l] = (z[(size_t)k * LANES + (size_t)l] - sum[l]) / row[k];
+    }
+    for (int32_t g = K - GROUP; g >= 0; g -= GROUP) { /* z L = v */
+        float sum[GROUP * LANES] = { 0 };
+        gather(sum, z, m->second, K, g + GROUP, g);
+        for (int32_t k = g + GROUP - 1; k >= g; k--) {
+            const float *row = m->second + (size_t)k * (size_t)K;
+            float *x = z + (size_t)k * LANES;
+            for (int l = 0; l < LANES; l++)
+                x[l] = (x[l] - sum[(k - g) * LANES + l]) / row[k];
+            for (int32_t j = g; j < k; j++)
+                for (int l = 0; l < LANES; l++)
+                    sum[(j - g) * LANES + l] += x[l] * row[j];
+        }
+    }
+}
+
+/* Nearest even of x in [-8, 7]. */
+static inline float nearest(float x)
+{
+    const float magic = 12582912; /* 1.5 * 2^23: its last bit is worth one */
+    x = x > -8 ? x : -8;
+    x = x < 7 ? x : 7;
+    return x + magic - magic;
+}
+
+/* One group as rounding goes on: wanted values and the errors made, [128][16]. */
+typedef struct {
+    float wanted[GROUP * LANES], error[GROUP * LANES];
+    float code[GROUP * LANES];
+    float loss[LANES];
+} group_result;
+
+/* Round a group with the given scales [16]. sum [128][16]: what errors behind the group ask for,
+ * before the division. */
+static void round_group(const glm4v_round_moments *m, int32_t g, const float *w, const float *sum,
+                        const float *scale, group_result *r)
+{
+    float ask[GROUP * LANES], inverse[LANES];
+    memcpy(ask, sum, sizeof ask);
+    for (int l = 0; l < LANES; l++) {
+        inverse[l] = scale[l] > 0 ? 1 / scale[l] : 0;
+        r->loss[l] = 0;
+    }
+    for (int32_t k = GROUP - 1; k >= 0; k--) {
+        const float *row = m->second + (size_t)(g + k) * (size_t)m->K + g;
+        const float pivot = row[k], reciprocal = 1 / pivot;
+        float *code = r->code + k * LANES, *error = r->error + k * LANES;
+        for (int l = 0; l < LANES; l++) {
+            const float x = w[k * LANES + l] + ask[k * LANES + l] * reciprocal;
+            code[l] = nearest(x * inverse[l]);
+            const float left = (x - code[l] * scale[l]) * pivot;
+            r->loss[l] += left * left;
+            error[l] = w[k * LANES + l] - code[l] * scale[l];
+        }
+        for (int32_t j = 0; j < k; j++)
+            for (int l = 0; l < LANES; l++)
+                ask[j * LANES + l] += error[l] * row[j];
+    }
+}
+
+/* The best scales of a group, and its codes and errors with them. */
+static void choose_group(const glm4v_round_moments *m, int32_t g, const float *w, const float *sum,
+                         float *scale, group_result *r)
+{
+    static const float divisors[] = GLM4V_INT4_DIVISORS;
+    float largest[LANES] = { 0 }, tried[LANES], least[LANES] = { 0 };
+    for (int32_t k = 0; k < GROUP; k++) {
+        const float reciprocal = 1 / m->second[(size_t)(g + k) * (size_t)m->K + (size_t)(g + k)];
+        for (int l = 0; l < LANES; l++) {
+            const float x = fabsf(w[k * LANES + l] + sum[k * LANES + l] * reciprocal);
+            largest[l] = x > largest[l] ? x : largest[l];
+        }
+    }
+    for (size_t d = 0; d < sizeof divisors / sizeof *divisors; d++) {
+        for (int l = 0; l < LANES; l++)
+            tried[l] = largest[l] / divisors[d];
+        round_group(m, g, w, sum, tried, r);
+        for (int l = 0; l < LANES; l++)
+            if (!d || r->loss[l] < least[l]) {
+                least[l] = r->loss[l];
+                scale[l] = tried[l];
+            }
+    }
+    round_group(m, g, w, sum, scale, r);
+}
+
+size_t glm4v_round_scratch(int32_t K)
+{
+    return 2 * (size_t)K * LANES + (sizeof(group_result) + 63) / 64 * 16;
+}
+
+void glm4v_round_rows(const glm4v_round_moments *m, const float *w, int32_t n, uint8_t *q,
+                      float *scale, float *scratch)
+{
+    const int32_t K = m->K, groups = K / GROUP;
+    float *wanted = scratch, *error = wanted + (size_t)K * LANES;
+    group_result *r = (group_result *)(void *)(error + (size_t)K * LANES);
+    for (int32_t k = 0; k < K; k++)
+        for (int32_t l = 0; l < LANES; l++)
+            wanted[(size_t)k * LANES + (size_t)l] =
+                l < n ? w[(size_t)l * (size_t)K + (size_t)k] : 0;
+    correction(m, error, wanted);
+    for (size_t i = 0; i < (size_t)K * LANES; i++)
+        wanted[i] += error[i];
+    for (int32_t group = groups - 1; group >= 0; group--) {
+        const int32_t g = group * GROUP;
+        float sum[GROUP * LANES] = { 0 }, step[LANES];
+        gather(sum, error, m->second, K, g + GROUP, g);
+        choose_group(m, g, wanted + (size_t)g * LANES, sum, step, r);
+        memcpy(error + (size_t)g * LANES, r->error, sizeof r->error);
+        for (int32_t l = 0; l < n; l++) {
+            scale[(size_t)l * (size_t)groups + (size_t)group] = step[l];
+            for (int32_t k = 0; k < GROUP; k++)
+                q[(size_t)l * (size_t)K + (size_t)(g + k)] =
+                    (uint8_t)(8 + (int)r->code[k * LANES + l]);
+        }
+    }
+}

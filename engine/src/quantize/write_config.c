@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The config.json of a converted checkpoint: that of the source with "quantization_config" in the
+ * words of the compressed-tensors package (https://github.com/vllm-project/compressed-tensors).
+ * Modules are named by regular expressions over the tail of their names, as programs differ in the
+ * prefixes they give the same modules. */
+#define _GNU_SOURCE
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "quantize/quantize.h"
+
+#define LAYOUT_VERSION "0.20.0" /* of the package, whose layout and words these are */
+
+/* Kinds of quantized modules: each that occurs becomes a group of the configuration. */
+typedef enum { INT4, FP8, INT8, N_KINDS, IGNORED = N_KINDS } kind;
+
+/* How activations are rounded is not said: that is for who runs the model. */
+static const struct {
+    const char *format, *weights;
+} words[N_KINDS] = {
+    [INT4] = { "pack-quantized",
+               "{ \"num_bits\": 4, \"type\": \"int\", \"symmetric\": true, "
+               "\"strategy\": \"group\", \"group_size\": 128, \"dynamic\": false }" },
+    [FP8] = { "float-quantized", "{ \"num_bits\": 8, \"type\": \"float\", \"symmetric\": true, "
+                                 "\"strategy\": \"channel\", \"dynamic\": false }" },
+    [INT8] = { "int-quantized", "{ \"num_bits\": 8, \"type\": \"int\", \"symmetric\": true, "
+                                "\"strategy\": \"channel\", \"dynamic\": false }" },
+};
+
+/* False: nothing would be expected of it. */
+static bool kind_of(kind *k, const glm4v_conversion *c)
+{
+    if (c->copy || c->form == GLM4V_FORM_F32 || c->form == GLM4V_FORM_BF16) {
+        *k = IGNORED;
+        return c->linear;
+    }
+    *k = c->form == GLM4V_FORM_INT4 ? INT4 : c->form == GLM4V_FORM_FP8 ? FP8 : INT8;
+    return true;
+}
+
+/* ---- names ---- */
+
+/* "re:.*layers\.\d+\.mlp\.down_proj$" of "model.layers.3.mlp.down_proj.weight": the prefix that
+ * programs differ in cut off, numbers for any number. Returns NULL without memory. */
+static char *pattern_of(const char *name)
+{
+    static const char *const prefixes[] = { "model.", "language_model." };
+    glm4v_text_out text = { 0 };
+    size_t n = strlen(name), tail = strlen(".weight");
+    if (n > tail && !strcmp(name + n - tail, ".weight"))
+        n -= tail;
+    const char *p = name, *end = name + n;
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+        if (!strncmp(p, prefixes[i], strlen(prefixes[i])))
+            p += strlen(prefixes[i]);
+    glm4v_text_format(&text, "re:.*");
+    for (bool first = true; p < end; first = false) {
+        if ((first || p[-1] == '.') && isdigit((unsigned char)*p)) {
+            const char *digits = p;
+            while (p < end && isdigit((unsigned char)*p))
+                p++;
+            if (p == end || *p == '.')
+                glm4v_text_format(&text, "\\d+");
+            else
+                glm4v_text_add(&text, digits, (size_t)(p - digits));
+        } else {
+            if (*p != '_' && (unsigned char)*p < 0x80 && !isalnum((unsigned char)*p))
+                glm4v_text_add(&text, "\\", 1);
+            glm4v_text_add(&text, p++, 1);
+        }
+    }
+    glm4v_text_format(&text, "$");
+    if (text.failed) {
+        glm4v_free(text.data);
+        return NULL;
+    }
+    return text.data;
+}
+
+/* A tensor that is both embedding and head stays as it is; to others the head is a linear. */
+static const char *module_name(const glm4v_conversion *c)
+{
+    const char *name = c->from->name;
+    if (!c->tied)
+        return name;
+    return strncmp(name, "transformer.", 12) ? "lm_head" : "transformer.output_layer";
+}
+
+typedef struct {
+    kind kind;
+    char *pattern;
+} target;
+
+typedef struct {
+    target *items; /* sorted by kind, then pattern; no two alike */
+    uint32_t n;
+    int n_kinds; /* that occur, IGNORED not counted */
+    bool tables; /* not only linears are quantized */
+} targets;
+
+static int by_kind(const void *a, const void *b)
+{
+    const target *x = a, *y = b;
+    return x->kind != y->kind ? (x->kind < y->kind ? -1 : 1) : strcmp(x->pattern, y->pattern);
+}
+
+static void clear_targets(targets *t)
+{
+    for (uint32_t i = 0; i < t->n; i++)
+        glm4v_free(t->items[i].pattern);
+    glm4v_free(t->items);
+    *t = (targets) { 0 };
+}
+
+/* Sort, and drop what is there twice: layers have the same modules. */
+static void reduce_targets(targets *t)
+{
+    uint32_t n = 0;
+    if (t->n)
+        qsort(t->items, t->n, sizeof *t->items, by_kind);
+    for (uint32_t i = 0; i < t->n; i++) {
+        if (n && !by_kind(&t->items[n - 1], &t->items[i])) {
+            glm4v_free(t->items[i].pattern);
+            continue;
+        }
+        t->n_kinds +=
+            t->items[i].kind != IGNORED && (!n || t->items[n - 1].kind != t->items[i].kind);
+        t->items[n++] = t->items[i];
+    }
+    t->n = n;
+}
+
+static int make_targets(targets *t, const glm4v_conversion *conversions, uint32_t n,
+                        glm4v_error *err)
+{
+    bool failed = false;
+    *t = (targets) { .items = glm4v_alloc(n, sizeof *t->items) };
+    if (!t->items)
+        failed = true;
+    for (uint32_t i = 0; !failed && i < n; i++) {
+        kind k;
+        if (!kind_of(&k, &conversions[i]))
+            continue;
+        t->items[t->n] =
+            (target) { .kind = k, .pattern = pattern_of(module_name(&conversions[i])) };
+        failed = !t->items[t->n].pattern;
+        t->tables |= k != IGNORED && conversions[i].table;
+        t->n += !failed;
+    }
+    reduce_targets(t);
+    return failed ? glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for \"quantization_config\"") : 0;
+}
+
+/* ---- text ---- */
+
+static void format_patterns(glm4v_text_out *out, const targets *t, kind k, const char *indent)
+{
+    bool any = false;
+    glm4v_text_format(out, "[");
+    for (uint32_t i = 0; i < t->n; i++) {
+        if (t->items[i].kind != k)
+            continue;
+        glm4v_text_format(out, "%s\n%s  ", any ? "," : "", indent);
+        glm4v_text_string(out, t->items[i].pattern);
+        any = true;
+    }
+    if (any)
+        glm4v_text_format(out, "\n%s", indent);
+    glm4v_text_format(out, "]");
+}
+
+static bool has_kind(const targets *t, kind k)
+{
+    for (uint32_t i = 0; i < t->n; i++)
+        if (t->items[i].kind == k)
+            return true;
+    return false;
+}
+
+/* One form for linears alone is said in the way that every program knows: all of them but those to
+ * ignore. */
+static void format_group(glm4v_text_out *out, const targets *t, kind k, int number)
+{
+    glm4v_text_format(out,
+                      "%s\n      \"group_%d\": {\n"
+                      "        \"format\": \"%s\",\n"
+                      "        \"input_activations\": null,\n"
+                      "        \"output_activations\": null,\n"
+                      "        \"targets\": ",
+                      number ? "," : "", number, words[k].format);
+    if (t->n_kinds == 1 && !t->tables)
+        glm4v_text_format(out, "[\n          \"Linear\"\n        ]");
+    else
+        format_patterns(out, t, k, "        ");
+    glm4v_text_format(out, ",\n        \"weights\": %s\n      }", words[k].weights);
+}
+
+static void format_config(glm4v_text_out *out, const targets *t)
+{
+    const char *format = NULL;
+    int n = 0;
+    glm4v_text_format(out, "\"quantization_config\": {\n    \"config_groups\": {");
+    for (kind k = 0; k < N_KINDS; k++)
+        if (has_kind(t, k)) {
+            format_group(out, t, k, n++);
+            format =
+                !format || !strcmp(format, words[k].format) ? words[k].format : "mixed-precision";
+        }
+    glm4v_text_format(out,
+                      "\n    },\n    \"format\": \"%s\",\n"
+                      "    \"global_compression_ratio\": null,\n    \"ignore\": ",
+                      format);
+    format_patterns(out, t, IGNORED, "    ");
+    glm4v_text_format(out, ",\n    \"kv_cache_scheme\": null,\n"
+                           "    \"quant_method\": \"compressed-tensors\",\n"
+                           "    \"quantization_status\": \"compressed\",\n"
+                           "    \"version\": \"" LAYOUT_VERSION "\"\n  }");
+}
+
+/* The source's own text, which holds one JSON object, and before its last brace the new key. */
+static void splice(glm4v_text_out *out, const char *text, size_t size, bool empty, const targets *t)
+{
+    size_t brace = size, end;
+    while (text[--brace] != '}')
+        ;
+    end = brace;
+    while (isspace((unsigned char)text[end - 1]))
+        end--;
+    glm4v_text_add(out, text, end);
+    glm4v_text_format(out, "%s\n  ", empty ? "" : ",");
+    format_config(out, t);
+    glm4v_text_format(out, "\n");
+    glm4v_text_add(out, text + brace, size - brace);
+}
+
+static int check_unquantized(const json_t *root, glm4v_error *err)
+{
+    const json_t *present = NULL;
+    const char *method = "it does not say how";
+    int rc = glm4v_json_object(root, "config.json", "quantization_config", &present, err);
+    if (!rc && present)
+        rc = glm4v_json_string(present, "config.json", "quant_method", &method, err);
+    if (rc)
+        return rc;
+    if (!json_object_get(root, "quantization_config"))
+        return 0;
+    return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                      "config.json: \"quantization_config\" says that the checkpoint is quantized "
+                      "already (%.60s); convert the one of 16 bits that it was made from",
+                      method);
+}
+
+/* The text of src/config.json (glm4v_free) and whether its object has no keys. */
+static int read_config(char **text, size_t *size, bool *empty, const char *src, glm4v_error *err)
+{
+    json_t *root = NULL;
+    int rc = glm4v_read_file(text, size, src, "config.json", GLM4V_JSON_CONFIG.bytes, err);
+    if (!rc)
+        rc = glm4v_json_parse(&root, *text, *size, "config.json", &GLM4V_JSON_CONFIG, err);
+    if (!rc && !json_is_object(root))
+        rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "config.json: is not an object");
+    if (!rc)
+        rc = check_unquantized(root, err);
+    *empty = !json_object_size(root);
+    json_decref(root);
+    return rc;
+}
+
+int glm4v_quantize_check_source(const char *src, glm4v_error *err)
+{
+    char *text = NULL;
+    size_t size = 0;
+    bool empty;
+    int rc = read_config(&text, &size, &empty, src, err);
+    glm4v_free(text);
+    return rc;
+}
+
+int glm4v_quantize_config(glm4v_text_out *out, const char *src, const glm4v_conversion *conversions,
+                          uint32_t n, glm4v_error *err)
+{
+    char *text = NULL;
+    size_t size = 0;
+    bool empty;
+    targets t = { 0 };
+    int rc = read_config(&text, &size, &empty, src, err);
+    if (!rc)
+        rc = make_targets(&t, conversions, n, err);
+    if (!rc) {
+        if (t.n_kinds)
+            splice(out, text, size, empty, &t);
+        else
+            glm4v_text_add(out, text, size);
+        if (out->failed)
+            rc = glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for config.json");
+    }
+    clear_targets(&t);
+    glm4v_free(text);
+    return rc;
+}

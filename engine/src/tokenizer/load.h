@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Between tokenizer/load.c and tokenizer/json.c. */
+#ifndef GLM4V_ENGINE_TOKENIZER_LOAD_H
+#define GLM4V_ENGINE_TOKENIZER_LOAD_H
+
+#include <jansson.h>
+
+#include "tokenizer/tokenizer_priv.h"
+
+/* Fill a zeroed tokenizer from tokenizer.json's text; config: tokenizer_config.json's tree, or
+ * NULL. */
+int glm4v_load_json(glm4v_tokenizer *t, const char *text, size_t len, const json_t *config,
+                    glm4v_error *err);
+
+/* Raise *size above the ids of config's added_tokens_decoder, and *n by their number. */
+int glm4v_load_control_size(const json_t *config, int64_t *size, size_t *n, glm4v_error *err);
+
+/* Add one control token; the same id and name once more is no error. 0 <= id < size. */
+int glm4v_load_control(glm4v_tokenizer *t, int64_t id, const char *name, size_t len,
+                       const char *file, glm4v_error *err);
+
+/* Add those of config's added_tokens_decoder. */
+int glm4v_load_controls(glm4v_tokenizer *t, const json_t *config, glm4v_error *err);
+
+#endif
