@@ -27,6 +27,23 @@ INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00
 SUBJECT = re.compile(r"^([a-z0-9_./*, -]+|[A-Z][A-Z]+[A-Za-z.]*): \S.*[^.]$")
 SELF = "tests/style.py"
 
+# Folders of engine/src/, lowest first, and what each may include: all of them lie above it in this table. "." are the
+# files that lie in engine/src/ itself.
+ARROWS = {
+    "kernels": "",
+    "base": "",
+    "backend": "kernels base",
+    "checkpoint": "kernels base backend",
+    "config": "base checkpoint",
+    "tokenizer": "base config",
+    "chat": "base config tokenizer",
+    "picture": "kernels base config",
+    "model": "kernels base backend checkpoint config tokenizer chat picture",
+    "forward": "base chat config model",
+    "quantize": "kernels base backend checkpoint model forward",
+    ".": "base chat model forward",
+}
+
 
 def tracked():
     out = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, check=True)
@@ -84,6 +101,29 @@ def kernels_include_nothing_of_the_engine(files):
             for number, line in enumerate((ROOT / name).read_text(errors="replace").split("\n"), 1):
                 if re.match(r'\s*#\s*include\s*[<"](\.\./engine|glm4v/|jansson|utf8proc)', line):
                     yield f"{name}:{number}: {line.strip()}"
+
+
+def folder_of(header):
+    """Of what a source of the engine includes; nothing for public and other headers."""
+    if "/" in header:
+        return header.split("/")[0] if (ROOT / "engine/src" / header).is_file() else None
+    return "." if (ROOT / "engine/src" / header).is_file() else "kernels" if (ROOT / "kernels" / header).is_file() else None
+
+
+def engine_folders_include_only_what_the_table_allows(files):
+    order = list(ARROWS)
+    for folder, allowed in ARROWS.items():
+        for other in allowed.split():
+            if order.index(other) >= order.index(folder):
+                yield f"{SELF}: ARROWS: {folder} -> {other} points up"
+    for name in files:
+        if name.startswith("engine/src/") and name.endswith(CODE):
+            folder = name.split("/")[2] if name.count("/") > 2 else "."
+            for number, line in enumerate((ROOT / name).read_text(errors="replace").split("\n"), 1):
+                match = re.match(r'\s*#\s*include\s*"([^"]+)"', line)
+                other = folder_of(match.group(1)) if match else None
+                if other and other != folder and other not in ARROWS.get(folder, "").split():
+                    yield f"{name}:{number}: {folder} -> {other}"
 
 
 def no_tab(files):
@@ -153,13 +193,16 @@ def commit_subjects_name_component_and_effect(files):
 
 
 RULES = [no_banned_call_in_engine_plugin_tools, memory_only_through_the_allocators, no_glib_below_the_plugin,
-         kernels_include_nothing_of_the_engine, no_tab, no_trailing_space, files_end_in_one_newline,
+         kernels_include_nothing_of_the_engine, engine_folders_include_only_what_the_table_allows,
+         no_tab, no_trailing_space, files_end_in_one_newline,
          no_invisible_unicode, sources_name_their_licence, lines_fit_the_page, clang_format_agrees,
          nothing_is_left_undone,
          commit_subjects_name_component_and_effect]
 
 BAD = {
     "engine/a.c": "#include <glib.h>\nvoid f(void)\t{ strcpy(a, b); /* TODO */ free(malloc(3)); } \n\n",
+    "engine/src/base/low.c": '#include "model/high.h"\n',
+    "engine/src/model/high.h": "\n",
     "kernels/b.h": '#include "../engine/src/base/mem.h"\nint zero\u200bwidth;' + " " * 130 + "\n",
 }
 

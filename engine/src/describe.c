@@ -11,9 +11,9 @@
  *   detokenize.c           ids -> UTF-8
  *   answer.c               text -> boxes, action */
 #include "base/clock.h"
-#include "engine.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "engine.h"
 #include "forward/position.h"
 
 static int build_prompt(glm4v_engine *engine, glm4v_request *r)

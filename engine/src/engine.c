@@ -7,10 +7,10 @@
 #include <signal.h>
 #include <string.h>
 
-#include "engine.h"
 #include "base/error.h"
-#include "estimate.h"
 #include "base/mem.h"
+#include "engine.h"
+#include "estimate.h"
 
 int glm4v_engine_patches(glm4v_engine *engine, size_t n, glm4v_error *err)
 {

@@ -9,11 +9,11 @@
 #include <stdatomic.h>
 
 #include "chat/answer.h"
-#include "forward/context.h"
 #include "chat/detokenize.h"
 #include "engine_limits.h"
-#include "model/model.h"
+#include "forward/context.h"
 #include "forward/sample.h"
+#include "model/model.h"
 
 typedef enum {
     GLM4V_STAGE_PROMPT, /* text and image slots -> ids */

@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/available_memory.h"
 #include "base/error.h"
 #include "forward/context_priv.h"
-#include "base/available_memory.h"
 
 /* Tokens of a prompt beside its picture, for the lists that grow with it. */
 #define PROMPT_TOKENS 64

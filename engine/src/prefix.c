@@ -3,9 +3,9 @@
  * once: its keys and values stay in a reserved slot of the KV cache and are copied to the slot of a
  * new request. Keys depend on the tokens before them alone, so any common beginning may be used.
  * Called by describe.c before prefill. */
-#include "engine.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "engine.h"
 
 #include <string.h>
 

@@ -10,10 +10,10 @@
 #include <time.h>
 
 #include "base/clock.h"
-#include "engine.h"
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "engine.h"
 
 #define MAX_IMAGES 64
 #define MAX_FRAMES 640

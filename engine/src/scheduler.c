@@ -17,8 +17,8 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "engine.h"
 #include "base/error.h"
+#include "engine.h"
 
 /* ---- the queue; engine->lock held ---- */
 

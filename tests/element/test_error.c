@@ -5,8 +5,8 @@
 #include <dlfcn.h>
 #include <pthread.h>
 
-#include "gstglm4verror.h"
 #include "fake_engine.h"
+#include "gstglm4verror.h"
 #include "support.h"
 
 /* ---- a process that has no threads left ---- */

@@ -5,8 +5,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "gstglm4vframe.h"
 #include "fake_engine.h"
+#include "gstglm4vframe.h"
 #include "support.h"
 
 static const char *formats[] = { "GRAY8", "GRAY16_LE", "GRAY16_BE", "RGB",  "BGR",

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* C-05, C-07: which frames are taken. */
-#include "gstglm4vsampler.h"
 #include "fake_engine.h"
+#include "gstglm4vsampler.h"
 #include "support.h"
 
 static const GstGlm4vSampling every_second = { GST_GLM4V_SAMPLE_INTERVAL, GST_SECOND, 1 };

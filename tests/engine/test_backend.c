@@ -6,10 +6,10 @@
 #include <stdlib.h>
 
 #include "backend/backend.h"
-#include "convert.h"
 #include "base/error.h"
-#include "gemm.h"
 #include "base/mem.h"
+#include "convert.h"
+#include "gemm.h"
 #include "test.h"
 
 static const glm4v_form forms[] = { GLM4V_FORM_F32, GLM4V_FORM_BF16, GLM4V_FORM_INT8,

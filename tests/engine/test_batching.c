@@ -10,8 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "fixture.h"
 #include "base/mem.h"
+#include "fixture.h"
 
 static uint64_t now(void)
 {

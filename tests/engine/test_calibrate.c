@@ -6,11 +6,11 @@
 #include "quantize/calibrate.h"
 
 #include "backend/cpu_priv.h"
-#include "quantize/capture.h"
+#include "base/mem.h"
 #include "cpu.h"
 #include "folders.h"
-#include "base/mem.h"
 #include "model/model.h"
+#include "quantize/capture.h"
 #include "quantize/rehearse.h"
 #include "test.h"
 #include "tiny_model.h"

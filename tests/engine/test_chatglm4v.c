@@ -2,11 +2,11 @@
 /* The whole path of a request on a tiny model of family chatglm4v: its directory as GLM-4V-9B's is,
  * one picture of one size, learned rows around it, one position for all its rows. */
 #define _GNU_SOURCE
-#include "engine.h"
 #include "base/error.h"
+#include "base/mem.h"
+#include "engine.h"
 #include "files.h"
 #include "fixture.h"
-#include "base/mem.h"
 #include "forward/position.h"
 
 enum { ROWS = TINY_TABLE_SIDE * TINY_TABLE_SIDE / 4 + 2, SIDE = TINY_TABLE_SIDE * TINY_PATCH };

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 
 #include "backend/backend.h"
+#include "base/mem.h"
 #include "convert.h"
 #include "gemm.h"
-#include "base/mem.h"
 #include "test.h"
 
 enum { N = 75, K = 384, GROUPS = K / 128 };

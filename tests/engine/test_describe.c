@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The whole path of one request on the tiny model: pictures, clips, history, reasoning, limits,
  * refusals. */
-#include "fixture.h"
 #include "base/mem.h"
-#include "checkpoint/safetensors.h"
 #include "base/utf8.h"
+#include "checkpoint/safetensors.h"
+#include "fixture.h"
 
 static glm4v_engine *engine;
 

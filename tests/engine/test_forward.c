@@ -6,10 +6,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "forward/context.h"
 #include "base/error.h"
-#include "forward/context_priv.h"
 #include "base/mem.h"
+#include "forward/context.h"
+#include "forward/context_priv.h"
 #include "forward/position.h"
 #include "test.h"
 

@@ -6,12 +6,12 @@
 #define _GNU_SOURCE
 #include <inttypes.h>
 
-#include "forward/context.h"
-#include "files.h"
-#include "gemm.h"
 #include "base/mem.h"
-#include "model/model.h"
+#include "files.h"
+#include "forward/context.h"
 #include "forward/position.h"
+#include "gemm.h"
+#include "model/model.h"
 #include "test.h"
 #include "tiny_model.h"
 

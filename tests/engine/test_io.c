@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "files.h"
 #include "base/mem.h"
+#include "files.h"
 #include "model/model.h"
 #include "test.h"
 #include "tiny_model.h"

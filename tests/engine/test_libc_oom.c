@@ -7,8 +7,8 @@
 #include <errno.h>
 #include <stdint.h>
 
-#include "glm4v/glm4v.h"
 #include "base/mem.h"
+#include "glm4v/glm4v.h"
 #include "test.h"
 #include "tiny_model.h"
 

@@ -11,9 +11,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/mem.h"
 #include "files.h"
 #include "fixture.h"
-#include "base/mem.h"
 
 #define MOST_REQUESTS 8
 

@@ -8,9 +8,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/mem.h"
 #include "engine_limits.h"
 #include "files.h"
-#include "base/mem.h"
 #include "model/model.h"
 #include "test.h"
 #include "tiny_model.h"

@@ -3,8 +3,8 @@
  * every N: that one alone, and all from it on. Each time: the error says that memory is out,
  * nothing stays allocated, and the next run in the same process gives the same text. */
 #define _GNU_SOURCE
-#include "glm4v/glm4v.h"
 #include "base/mem.h"
+#include "glm4v/glm4v.h"
 #include "test.h"
 #include "tiny_model.h"
 

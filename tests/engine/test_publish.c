@@ -11,10 +11,10 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/atomic_write.h"
+#include "base/mem.h"
 #include "disk_shim.h"
 #include "folders.h"
-#include "base/mem.h"
-#include "base/atomic_write.h"
 #include "test.h"
 #include "tiny_model.h"
 

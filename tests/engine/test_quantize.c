@@ -7,12 +7,12 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/mem.h"
 #include "convert.h"
 #include "folders.h"
 #include "gemm.h"
 #include "large_model.h"
-#include "base/mem.h"
-#include "model/model.h"
+#include "model/examine.h"
 #include "test.h"
 #include "tiny_model.h"
 

@@ -7,9 +7,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "base/mem.h"
 #include "files.h"
 #include "gemm.h"
-#include "base/mem.h"
 #include "model/model.h"
 #include "test.h"
 #include "tiny_model.h"

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "chat/action.h"
 #include "chat/box.h"
 #include "fuzz.h"
-#include "base/utf8.h"
 
 #define HEAD 10
 

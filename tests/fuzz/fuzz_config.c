@@ -7,10 +7,10 @@
 #include <math.h>
 #include <stdbool.h>
 
+#include "base/mem.h"
 #include "files.h"
 #include "fuzz.h"
 #include "json_edits.h"
-#include "base/mem.h"
 #include "model/model.h"
 #include "tiny_model.h"
 

@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
+#include "base/utf8.h"
 #include "chat/detokenize.h"
 #include "fuzz.h"
-#include "base/mem.h"
 #include "tokenizer/tokenizer_priv.h"
-#include "base/utf8.h"
 
 #define MAX_BYTES 4096
 

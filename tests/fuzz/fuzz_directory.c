@@ -11,13 +11,13 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
+#include "base/mem.h"
+#include "base/utf8.h"
 #include "files.h"
 #include "fuzz.h"
 #include "glm4v/glm4v.h"
 #include "json_edits.h"
-#include "base/mem.h"
 #include "tiny_model.h"
-#include "base/utf8.h"
 
 enum { MAX_MODEL_FILES = 12, MAX_RECORDS = 5, SPECIAL = 0xf0, CONVERT = 0x80 };
 

@@ -3,10 +3,10 @@
  * tried again with an allocation that fails. */
 #include <jansson.h>
 
-#include "fuzz.h"
-#include "json_edits.h"
 #include "base/mem.h"
 #include "checkpoint/safetensors.h"
+#include "fuzz.h"
+#include "json_edits.h"
 
 const size_t fuzz_json_at = 0;
 

@@ -3,10 +3,10 @@
  * some are tried again with an allocation that fails. */
 #include <jansson.h>
 
-#include "fuzz.h"
 #include "base/json.h"
-#include "json_edits.h"
 #include "base/mem.h"
+#include "fuzz.h"
+#include "json_edits.h"
 
 const size_t fuzz_json_at = 0;
 

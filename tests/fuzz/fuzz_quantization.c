@@ -4,11 +4,11 @@
  * P-14: some are tried again with an allocation that fails. */
 #include <string.h>
 
-#include "fuzz.h"
-#include "json_edits.h"
 #include "base/mem.h"
 #include "checkpoint/pattern.h"
 #include "checkpoint/quantization_config.h"
+#include "fuzz.h"
+#include "json_edits.h"
 
 const size_t fuzz_json_at = 1;
 

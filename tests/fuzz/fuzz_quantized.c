@@ -5,12 +5,12 @@
 #define _GNU_SOURCE
 #include <math.h>
 
+#include "base/mem.h"
+#include "checkpoint/source.h"
 #include "files.h"
 #include "fuzz.h"
 #include "gemm.h"
 #include "json_edits.h"
-#include "base/mem.h"
-#include "checkpoint/source.h"
 #include "tiny_model.h"
 
 const size_t fuzz_json_at = 1;

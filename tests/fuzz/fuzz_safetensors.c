@@ -2,10 +2,10 @@
 /* P-01: a hostile safetensors header. The first two bytes tell how many data bytes follow the
  * header, the third chooses between text and edits of a valid header. What is taken must fill the
  * data exactly once. P-14: some are tried again with an allocation that fails. */
-#include "fuzz.h"
-#include "json_edits.h"
 #include "base/mem.h"
 #include "checkpoint/safetensors.h"
+#include "fuzz.h"
+#include "json_edits.h"
 
 const size_t fuzz_json_at = 2;
 

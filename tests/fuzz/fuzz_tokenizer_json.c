@@ -2,10 +2,10 @@
 /* P-04: a hostile tokenizer.json: load, encode, decode. The input is the file's text, or edits of a
  * valid one. P-14: some are tried again with an allocation that fails. */
 #define _GNU_SOURCE
+#include "base/mem.h"
 #include "files.h"
 #include "fuzz.h"
 #include "json_edits.h"
-#include "base/mem.h"
 #include "tiny_model.h"
 #include "tokenizer/tokenizer_priv.h"
 

@@ -6,11 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fuzz.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "tokenizer/tokenizer_priv.h"
 #include "base/utf8.h"
+#include "fuzz.h"
+#include "tokenizer/tokenizer_priv.h"
 
 #define DATA SOURCE_ROOT "/tests/data/tokenizer/"
 

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "forward/context.h"
 #include "base/error.h"
-#include "forward/position.h"
 #include "checkpoint/safetensors.h"
+#include "forward/context.h"
+#include "forward/position.h"
 #include "shadow.h"
 
 /* Ids at the end of the vocabulary that are never generated: the vectors were made so. */

@@ -11,11 +11,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cpu.h"
 #include "base/error.h"
+#include "checkpoint/safetensors.h"
+#include "cpu.h"
 #include "picture/preprocess.h"
 #include "picture/resize.h"
-#include "checkpoint/safetensors.h"
 
 #define SUM_TOLERANCE 1e-3 /* the sums were taken before rounding to f16, in float */
 

@@ -3,9 +3,9 @@
  * and the large one where ../shared holds it. */
 #include <unistd.h>
 
-#include "pictures.h"
-#include "forward/position.h"
 #include "checkpoint/safetensors.h"
+#include "forward/position.h"
+#include "pictures.h"
 #include "test.h"
 
 typedef struct {

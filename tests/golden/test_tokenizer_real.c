@@ -5,11 +5,11 @@
 #define _GNU_SOURCE
 #include <unistd.h>
 
+#include "base/utf8.h"
 #include "chat/prompt.h"
 #include "test.h"
 #include "token_lines.h"
 #include "tokenizer/tokenizer_priv.h"
-#include "base/utf8.h"
 
 #define N_RANKS 151329
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Boxes in answers: as models write them, in pixels, and whatever else an answer may hold. */
+#include "base/utf8.h"
 #include "chat/box.h"
 #include "test.h"
-#include "base/utf8.h"
 
 /* What find_boxes() makes of text, one "[x y x y label]" after the other. Box markers are written
  * as { and } doubled, "{{" and "}}". */

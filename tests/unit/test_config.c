@@ -3,9 +3,9 @@
 #define _GNU_SOURCE
 #include <unistd.h>
 
+#include "base/mem.h"
 #include "config/config.h"
 #include "files.h"
-#include "base/mem.h"
 #include "test.h"
 #include "tiny_model.h"
 

@@ -2,9 +2,9 @@
 /* config/chatglm4v.c: what GLM-4V-9B's own file means, spellings of re-saved copies, what is
  * refused, and the full model's plan from its configuration alone. */
 #define _GNU_SOURCE
+#include "base/mem.h"
 #include "config/config.h"
 #include "files.h"
-#include "base/mem.h"
 #include "test.h"
 #include "tiny_model.h"
 

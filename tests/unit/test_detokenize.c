@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The last stage: ids to text. Checks O-01 to O-03 and O-05 of the fault plan are named at their
  * tests. */
-#include "chat/answer.h"
 #include "base/mem.h"
-#include "test.h"
 #include "base/utf8.h"
+#include "chat/answer.h"
+#include "test.h"
 
 #define DATA SOURCE_ROOT "/tests/data/tokenizer/"
 

@@ -5,8 +5,8 @@
 #include <jansson.h>
 
 #include "base/mem.h"
-#include "picture/preprocess.h"
 #include "chat/prompt.h"
+#include "picture/preprocess.h"
 #include "test.h"
 
 #define DATA SOURCE_ROOT "/tests/data/"

@@ -5,10 +5,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "files.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "files.h"
 #include "test.h"
 #include "tiny_model.h"
 

@@ -5,8 +5,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "cpu.h"
 #include "base/mem.h"
+#include "cpu.h"
 #include "picture/resize.h"
 #include "test.h"
 

@@ -5,9 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "files.h"
 #include "base/mem.h"
 #include "checkpoint/safetensors.h"
+#include "files.h"
 #include "test.h"
 #include "tiny_model.h"
 

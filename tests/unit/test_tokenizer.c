@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Splitting, merging and the tokenizer's files, on the small tokenizers of tests/data/tokenizer. */
 #define _GNU_SOURCE
-#include "files.h"
 #include "base/json.h"
+#include "files.h"
 #include "test.h"
 #include "token_lines.h"
 #include "tokenizer/tokenizer_priv.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* UTF-8: every code point, and what is none. */
-#include "test.h"
 #include "base/utf8.h"
+#include "test.h"
 
 static int next(const char *s, size_t len, uint32_t *code)
 {

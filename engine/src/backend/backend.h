@@ -17,9 +17,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "glm4v/glm4v.h"
 #include "base/log.h"
 #include "base/pool.h"
+#include "glm4v/glm4v.h"
 
 /* How the numbers of a matrix are kept.
  *   F32, BF16  as they are. BF16: activations are rounded to bf16 for the product, sums are fp32.

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cpu.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "cpu.h"
 
 /* Below this many element operations the pool costs more than it saves (a wake-up is a few
  * microseconds). */

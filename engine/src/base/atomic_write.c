@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Writing a folder atomically, see base/atomic_write.h. Names in the parent of NAME:
  * `.NAME.glm4v-lock`, locked with flock() while a run lasts, which holds the name of the temporary
- * folder, `.NAME.glm4v-tmp-...`, from before that is made. So a temporary folder is removed only if a lock file of ours names it
- * and nobody holds the lock. */
+ * folder, `.NAME.glm4v-tmp-...`, from before that is made. So a temporary folder is removed only if
+ * a lock file of ours names it and nobody holds the lock. */
 #define _GNU_SOURCE
 #include "base/atomic_write.h"
 

@@ -9,8 +9,8 @@
 
 #include "base/error.h"
 #include "base/mem.h"
-#include "tokenizer/tokenizer_priv.h"
 #include "base/utf8.h"
+#include "tokenizer/tokenizer_priv.h"
 
 /* Text that has no business in a caption: NUL and controls but \n and \t, so no escape sequence
  * works, and what overrides the direction of the text around it. */

@@ -12,8 +12,8 @@
 
 #include "base/error.h"
 #include "base/mem.h"
-#include "tokenizer/tokenizer_priv.h"
 #include "base/utf8.h"
+#include "tokenizer/tokenizer_priv.h"
 
 #define MAX_IDS (1u << 24) /* far above every context length */
 

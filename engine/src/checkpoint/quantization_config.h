@@ -9,8 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "glm4v/glm4v.h"
 #include "base/log.h"
+#include "glm4v/glm4v.h"
 
 typedef enum {
     GLM4V_METHOD_COMPRESSED, /* compressed-tensors */

@@ -12,10 +12,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "convert.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "convert.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "safetensors are little-endian and are read as they lie"

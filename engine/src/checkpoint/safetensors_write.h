@@ -6,8 +6,8 @@
 #ifndef GLM4V_ENGINE_SAFETENSORS_WRITE_H
 #define GLM4V_ENGINE_SAFETENSORS_WRITE_H
 
-#include "checkpoint/safetensors.h"
 #include "base/string_buffer.h"
+#include "checkpoint/safetensors.h"
 
 typedef struct {
     char *name;

@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "checkpoint/absent.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "checkpoint/absent.h"
 #include "checkpoint/safetensors_priv.h"
 
 /* ---- index ---- */

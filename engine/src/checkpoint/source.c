@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "gemm.h"
 #include "base/mem.h"
+#include "gemm.h"
 
 #define NAME_SIZE 160
 #define WEIGHT ".weight"

@@ -5,11 +5,11 @@
 #include <math.h>
 #include <string.h>
 
-#include "convert.h"
 #include "base/error.h"
-#include "gemm.h"
 #include "base/mem.h"
 #include "checkpoint/source.h"
+#include "convert.h"
+#include "gemm.h"
 
 #define LARGEST_SCALE 0x1p118f /* times the largest code, 448, is finite */
 #define STRIP 128              /* inputs read at a time where a row is a column of the file */

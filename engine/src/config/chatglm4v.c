@@ -2,8 +2,8 @@
 /* config.json of family chatglm4v (GLM-4V-9B): the keys of its own modelling code at the top level,
  * vision_config beside them. What that code could do otherwise and this model never did is refused.
  * No default stands for a size. */
-#include "config/keys.h"
 #include "base/error.h"
+#include "config/keys.h"
 
 #define MERGE 2 /* of the convolution behind the tower; not in the file */
 

@@ -5,10 +5,10 @@
 
 #include <string.h>
 
-#include "config/keys.h"
 #include "base/error.h"
-#include "config/identify.h"
 #include "base/mem.h"
+#include "config/identify.h"
+#include "config/keys.h"
 
 /* ---- stop ids ---- */
 

@@ -4,8 +4,8 @@
  * shape must be in the file. */
 #include <string.h>
 
-#include "config/keys.h"
 #include "base/error.h"
+#include "config/keys.h"
 
 /* ---- rotary embedding of the text model ---- */
 

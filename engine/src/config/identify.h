@@ -4,8 +4,8 @@
 #ifndef GLM4V_ENGINE_IDENTIFY_H
 #define GLM4V_ENGINE_IDENTIFY_H
 
-#include "config/config.h"
 #include "checkpoint/safetensors.h"
+#include "config/config.h"
 
 /* What models with this "model_type" are, or NULL if that is not known. */
 const char *glm4v_identify_type(const char *type);

@@ -5,8 +5,8 @@
 #ifndef GLM4V_ENGINE_CONFIG_KEYS_H
 #define GLM4V_ENGINE_CONFIG_KEYS_H
 
-#include "config/config.h"
 #include "base/json.h"
+#include "config/config.h"
 
 #define CONFIG "config.json"
 #define GLM4V_MAX_PLACES 6

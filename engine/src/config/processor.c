@@ -3,8 +3,8 @@
  * video_preprocessor_config.json, or processor_config.json that newer tools save. */
 #include <math.h>
 
-#include "config/keys.h"
 #include "base/error.h"
+#include "config/keys.h"
 
 /* GLM-4.1V's own settings, also the reference's defaults for clips. */
 static const glm4v_processor_config default_image = {

@@ -5,8 +5,8 @@
 #include "forward/context.h"
 
 #include "base/error.h"
-#include "forward/context_priv.h"
 #include "base/mem.h"
+#include "forward/context_priv.h"
 
 /* Elements of each buffer of one stage. */
 typedef struct {

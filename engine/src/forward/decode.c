@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* One token further for each of several sequences. Allocates nothing; a row's logits do not depend
  * on the others. */
-#include "forward/context.h"
 #include "base/error.h"
+#include "forward/context.h"
 #include "forward/context_priv.h"
 
 #define MAX_SPANS 64 /* rows of one pass through the layers */

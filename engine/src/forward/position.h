@@ -4,8 +4,8 @@
 #ifndef GLM4V_ENGINE_POSITION_H
 #define GLM4V_ENGINE_POSITION_H
 
-#include "config/config.h"
 #include "chat/prompt.h"
+#include "config/config.h"
 
 /* position [3][n_ids] (t, h, w) of an expanded prompt; *next: position of the first generated token
  * (all axes). */

@@ -2,8 +2,8 @@
 /* A piece of a prompt through the text model: embed the ids, put the pictures' rows in their
  * places, fill the KV cache, take the last row's logits. Pieces of any size give the same bytes
  * as the whole prompt at once. */
-#include "forward/context.h"
 #include "base/error.h"
+#include "forward/context.h"
 #include "forward/context_priv.h"
 
 /* Rows of x in a run <- rows of vision, from the one that `start` falls on. */

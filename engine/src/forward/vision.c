@@ -13,8 +13,8 @@
  * EVA2-CLIP-E as GLM-4V-9B's modelling code has it (docs/model.md). */
 #include <math.h>
 
-#include "forward/context.h"
 #include "base/error.h"
+#include "forward/context.h"
 #include "forward/context_priv.h"
 
 #define MERGER_EPS 1e-5f /* of the LayerNorm; not in any config */

@@ -6,11 +6,11 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "forward/context.h"
-#include "base/error.h"
-#include "forward/context_priv.h"
-#include "base/mem.h"
 #include "base/available_memory.h"
+#include "base/error.h"
+#include "base/mem.h"
+#include "forward/context.h"
+#include "forward/context_priv.h"
 #include "forward/position.h"
 
 /* Rows of an MLP at a time: its width is several times the tower's, and products of a thousand rows

@@ -12,9 +12,9 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "convert.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "convert.h"
 #include "model/model.h"
 #include "model/weights.h"
 

@@ -7,11 +7,11 @@
 #include <stdatomic.h>
 
 #include "backend/backend.h"
-#include "config/config.h"
-#include "picture/preprocess.h"
 #include "chat/prompt.h"
-#include "tokenizer/tokenizer.h"
+#include "config/config.h"
 #include "model/weights.h"
+#include "picture/preprocess.h"
+#include "tokenizer/tokenizer.h"
 
 /* One transformer block of the vision tower. f32 vectors in device memory; NULL where a family has
  * none. */
@@ -85,10 +85,7 @@ struct glm4v_model {
     glm4v_plan plan;
 };
 
-/* Read, check and plan dir as glm4v_model_open() does, without a byte of weights: *model is of use
- * for its config and plan alone, and to be closed. *checkpoint is what the plan's sources point
- * into, NULL with random weights; the caller closes it. Errors as there. */
-int glm4v_model_examine(glm4v_model **model, glm4v_checkpoint **checkpoint, const char *dir,
-                        const glm4v_model_options *options, glm4v_error *err);
+/* Free m and what it holds, whoever refers to it: model.c, and builders that failed. */
+void glm4v_model_destroy(glm4v_model *m);
 
 #endif

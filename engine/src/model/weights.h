@@ -5,8 +5,8 @@
 #ifndef GLM4V_ENGINE_WEIGHTS_H
 #define GLM4V_ENGINE_WEIGHTS_H
 
-#include "model/quantization.h"
 #include "checkpoint/source.h"
+#include "model/quantization.h"
 
 struct glm4v_model;
 

@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cpu.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "cpu.h"
 #include "picture/resize.h"
 
 #define MAX_SIDE 16384

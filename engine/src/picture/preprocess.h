@@ -5,8 +5,8 @@
 #ifndef GLM4V_ENGINE_PREPROCESS_H
 #define GLM4V_ENGINE_PREPROCESS_H
 
-#include "config/config.h"
 #include "base/pool.h"
+#include "config/config.h"
 
 /* Size that the processor resizes frames (>= 2) x height x width to. INVALID: empty, a side above
  * 16384, or a ratio above 200.

@@ -10,12 +10,12 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "quantize/capture.h"
-#include "quantize/round.h"
 #include "base/error.h"
 #include "base/mem.h"
-#include "model/model.h"
+#include "model/examine.h"
+#include "quantize/capture.h"
 #include "quantize/rehearse.h"
+#include "quantize/round.h"
 
 #define DEFAULT_MEMORY ((uint64_t)2 << 30)
 #define MAX_ANSWER 192 /* tokens */

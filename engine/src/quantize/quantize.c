@@ -13,17 +13,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "quantize/calibrate.h"
 #include "base/clock.h"
-#include "convert.h"
-#include "cpu.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "gemm.h"
 #include "base/mem.h"
-#include "model/model.h"
 #include "base/pool.h"
 #include "checkpoint/safetensors_write.h"
+#include "convert.h"
+#include "cpu.h"
+#include "gemm.h"
+#include "model/examine.h"
+#include "quantize/calibrate.h"
 
 #define PIECE_FLOATS ((int64_t)1 << 18) /* as load.c reads them */
 #define PIECE_BYTES ((uint64_t)1 << 20) /* of what is copied */

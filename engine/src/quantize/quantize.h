@@ -4,11 +4,11 @@
 #ifndef GLM4V_ENGINE_QUANTIZE_H
 #define GLM4V_ENGINE_QUANTIZE_H
 
-#include "base/log.h"
 #include "base/atomic_write.h"
-#include "model/quantization.h"
-#include "checkpoint/safetensors.h"
+#include "base/log.h"
 #include "base/string_buffer.h"
+#include "checkpoint/safetensors.h"
+#include "model/quantization.h"
 #include "model/weights.h"
 
 /* What becomes of one tensor of the source. */

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "forward/context_priv.h"
 #include "base/mem.h"
+#include "forward/context_priv.h"
 #include "forward/position.h"
 
 #define MAX_PIXELS ((uint64_t)1 << 20) /* of a picture: more would be tokens of one picture only */

@@ -15,8 +15,8 @@
 #ifndef GLM4V_ENGINE_CALIBRATE_ROUND_H
 #define GLM4V_ENGINE_CALIBRATE_ROUND_H
 
-#include "gemm.h"
 #include "base/pool.h"
+#include "gemm.h"
 
 #define GLM4V_ROUND_ROWS GLM4V_PANEL /* at a time, the lanes of a vector */
 

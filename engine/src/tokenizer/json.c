@@ -6,8 +6,8 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "tokenizer/load.h"
 #include "base/utf8.h"
+#include "tokenizer/load.h"
 
 static const char FILE_NAME[] = "tokenizer.json";
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The tokenizer's files to its tables: which file there is, the control tokens of
- * tokenizer_config.json, and tokenizer.model, tiktoken's text format (one "base64 rank" a line).
- * tokenizer.json has a file of its own. */
+/* The tokenizer's files to its tables: which file there is, and tokenizer.model,
+ * tiktoken's text format (one "base64 rank" a line). json.c reads tokenizer.json, controls.c the
+ * control tokens of tokenizer_config.json. */
 #include <string.h>
 
 #include "base/error.h"
@@ -9,87 +9,6 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "tokenizer/load.h"
-
-static const char CONFIG[] = "tokenizer_config.json";
-
-/* A decimal number in s [0, len), at most GLM4V_MAX_VOCAB; -1 if it is none. */
-static int64_t number(const char *s, size_t len)
-{
-    int64_t value = 0;
-    if (len < 1 || len > 7)
-        return -1;
-    for (size_t i = 0; i < len; i++) {
-        if (s[i] < '0' || s[i] > '9')
-            return -1;
-        value = value * 10 + (s[i] - '0');
-    }
-    return value;
-}
-
-static int bad_control(glm4v_error *err, const char *key)
-{
-    return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                      "%s: \"added_tokens_decoder\": \"%.40s\" is not an id with its \"content\"",
-                      CONFIG, key);
-}
-
-/* added_tokens_decoder, or NULL where there is none. */
-static int controls_of(const json_t **controls, const json_t *config, glm4v_error *err)
-{
-    *controls = NULL;
-    return config ? glm4v_json_object(config, CONFIG, "added_tokens_decoder", controls, err) : 0;
-}
-
-int glm4v_load_control_size(const json_t *config, int64_t *size, size_t *n, glm4v_error *err)
-{
-    const json_t *controls, *value;
-    const char *key;
-    int rc = controls_of(&controls, config, err);
-    if (rc || !controls)
-        return rc;
-    json_object_foreach((json_t *)controls, key, value)
-    {
-        int64_t id = number(key, strlen(key));
-        if (id < 0 || !json_is_object(value))
-            return bad_control(err, key);
-        if (id >= *size)
-            *size = id + 1;
-    }
-    *n += json_object_size(controls);
-    return 0;
-}
-
-int glm4v_load_control(glm4v_tokenizer *t, int64_t id, const char *name, size_t len,
-                       const char *file, glm4v_error *err)
-{
-    const glm4v_token *token = &t->tokens[id];
-    if (token->kind == GLM4V_TOKEN_CONTROL && token->len == len &&
-        memcmp(t->bytes + token->start, name, len) == 0)
-        return 0; /* told by both files */
-    return glm4v_vocab_add(t, (int32_t)id, (const unsigned char *)name, len, GLM4V_TOKEN_CONTROL,
-                           file, err);
-}
-
-int glm4v_load_controls(glm4v_tokenizer *t, const json_t *config, glm4v_error *err)
-{
-    const json_t *controls, *value;
-    const char *key;
-    int rc = controls_of(&controls, config, err);
-    if (rc || !controls)
-        return rc;
-    json_object_foreach((json_t *)controls, key, value)
-    {
-        const char *name = NULL;
-        rc = glm4v_json_string(value, CONFIG, "content", &name, err);
-        if (!rc && !name)
-            rc = bad_control(err, key);
-        if (!rc)
-            rc = glm4v_load_control(t, number(key, strlen(key)), name, strlen(name), CONFIG, err);
-        if (rc)
-            return rc;
-    }
-    return 0;
-}
 
 /* ---- tokenizer.model ---- */
 
@@ -148,7 +67,7 @@ static bool next_line(rank_line *line, const char *text, size_t len, size_t *at,
             continue;
         const char *space = memchr(s, ' ', n);
         size_t word = space ? (size_t)(space - s) : n;
-        *line = (rank_line) { s, word, space ? number(space + 1, n - word - 1) : -1 };
+        *line = (rank_line) { s, word, space ? glm4v_load_id(space + 1, n - word - 1) : -1 };
         return true;
     }
     return false;
@@ -195,7 +114,7 @@ static int load_ranks(glm4v_tokenizer *t, const char *text, size_t len, const js
             return glm4v_fail(
                 err, GLM4V_ERR_FORMAT,
                 "%s: the ranks end at %lld, but no control token of %s has the id %lld: truncated?",
-                file, (long long)text_size - 1, CONFIG, (long long)id);
+                file, (long long)text_size - 1, GLM4V_TOKENIZER_CONFIG, (long long)id);
     t->whole_piece = true;
     return rc ? rc : glm4v_vocab_finish(t, file, err);
 }
@@ -209,9 +128,11 @@ int glm4v_tokenizer_parse(glm4v_tokenizer **tokenizer, bool is_json, const char 
     glm4v_tokenizer *t = glm4v_alloc(1, sizeof *t);
     int rc = t ? 0 : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the tokenizer");
     if (!rc && config)
-        rc = glm4v_json_parse(&root, config, config_len, CONFIG, &GLM4V_JSON_CONFIG, err);
+        rc = glm4v_json_parse(&root, config, config_len, GLM4V_TOKENIZER_CONFIG, &GLM4V_JSON_CONFIG,
+                              err);
     if (!rc && root && !json_is_object(root))
-        rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: the file is not an object", CONFIG);
+        rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: the file is not an object",
+                        GLM4V_TOKENIZER_CONFIG);
     if (!rc)
         rc = is_json ? glm4v_load_json(t, text, len, root, err)
                      : load_ranks(t, text, len, root, err);
@@ -240,7 +161,8 @@ int glm4v_tokenizer_open(glm4v_tokenizer **tokenizer, const char *dir, glm4v_err
             "complete?",
             dir);
     if (!rc) {
-        rc = glm4v_read_file(&config, &config_len, dir, CONFIG, GLM4V_JSON_CONFIG.bytes, err);
+        rc = glm4v_read_file(&config, &config_len, dir, GLM4V_TOKENIZER_CONFIG,
+                             GLM4V_JSON_CONFIG.bytes, err);
         if (rc == GLM4V_ERR_NOT_FOUND && is_json)
             rc = 0; /* tokenizer.json has its control tokens itself */
     }

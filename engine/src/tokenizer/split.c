@@ -9,8 +9,8 @@
  * utf8proc's (Unicode 14 on Debian 12). */
 #include <utf8proc.h>
 
-#include "tokenizer/tokenizer_priv.h"
 #include "base/utf8.h"
+#include "tokenizer/tokenizer_priv.h"
 
 enum { LETTER, NUMBER, SPACE, OTHER, END };
 

@@ -8,8 +8,8 @@
 
 #include "base/error.h"
 #include "base/mem.h"
-#include "tokenizer/tokenizer_priv.h"
 #include "base/utf8.h"
+#include "tokenizer/tokenizer_priv.h"
 
 void glm4v_tokenizer_close(glm4v_tokenizer **tokenizer)
 {

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Examining a model directory: everything but the weights' contents is read and checked on bounded
+ * memory, then planned. open.c goes on from here. */
+#define _GNU_SOURCE
+#include "model/examine.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "config/identify.h"
+#include "model/stages.h"
+
+/* ---- options ---- */
+
+/* Callers built against an older header pass a smaller struct: what it lacks is zero. */
+static int take_options(glm4v_builder *b, const glm4v_model_options *options, glm4v_error *err)
+{
+    if (options) {
+        size_t size = options->struct_size && options->struct_size < sizeof *options
+                          ? options->struct_size
+                          : sizeof *options;
+        memcpy(&b->options, options, size);
+    }
+    return glm4v_quantization_parse(&b->quantization, b->options.quantization, err);
+}
+
+/* ---- files but the weights ---- */
+
+/* With random weights `dir` may be a configuration file itself. */
+static int read_config(glm4v_builder *b, const char *dir, glm4v_error *err)
+{
+    struct stat st;
+    bool with_processor = !b->options.weights_only && !b->options.random_weights;
+    if (b->options.random_weights && !stat(dir, &st) && S_ISREG(st.st_mode))
+        return glm4v_config_read_file(&b->model->config, dir, err);
+    int rc = glm4v_config_read(&b->model->config, dir, with_processor, err);
+    if (rc == GLM4V_ERR_NOT_FOUND && stat(dir, &st))
+        rc = glm4v_fail(err, rc, "%s: there is no such model directory%s", dir,
+                        b->options.random_weights ? " or configuration file" : "");
+    else if (rc == GLM4V_ERR_NOT_FOUND && !glm4v_file_exists(dir, "config.json"))
+        rc = glm4v_fail(err, rc,
+                        "config.json: is not in %.200s; is that the folder of a model, and is its "
+                        "download complete?",
+                        dir);
+    return rc;
+}
+
+/* Ids that config.json leaves out are those of the tokenizer's control tokens. */
+static int complete_ids(glm4v_config *c, const glm4v_tokenizer *tokenizer, glm4v_error *err)
+{
+    const bool old = c->family == GLM4V_FAMILY_CHATGLM4V;
+    const struct {
+        int32_t *id;
+        const char *name, *key;
+    } ids[] = {
+        { &c->image_id, old ? "<|endoftext|>" : "<|image|>",
+          old ? "pad_token_id" : "image_token_id" },
+        { &c->image_start_id, "<|begin_of_image|>", old ? "boi_token_id" : "image_start_token_id" },
+        { &c->image_end_id, "<|end_of_image|>", old ? "eoi_token_id" : "image_end_token_id" },
+        { &c->video_id, "<|video|>", "video_token_id" },
+        { &c->video_start_id, "<|begin_of_video|>", "video_start_token_id" },
+        { &c->video_end_id, "<|end_of_video|>", "video_end_token_id" },
+    };
+    for (size_t i = 0; i < (old ? 3 : sizeof ids / sizeof *ids); i++) {
+        if (*ids[i].id < 0 && tokenizer)
+            *ids[i].id = glm4v_tokenizer_control(tokenizer, ids[i].name);
+        if (*ids[i].id < 0)
+            return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                              "config.json: \"%s\" is missing, and the tokenizer has no %s",
+                              ids[i].key, ids[i].name);
+    }
+    return 0;
+}
+
+static int open_tokenizer(glm4v_builder *b, const char *dir, glm4v_error *err)
+{
+    glm4v_model *m = b->model;
+    int rc = 0;
+    if (!b->options.weights_only)
+        rc = glm4v_tokenizer_open(&m->tokenizer, dir, err);
+    if (rc == GLM4V_ERR_NOT_FOUND && b->options.random_weights)
+        rc = glm4v_tokenizer_open_bytes(&m->tokenizer, &m->config, err);
+    if (!rc)
+        rc = complete_ids(&m->config, m->tokenizer, err);
+    if (!rc && m->tokenizer)
+        rc = glm4v_chat_init(&m->chat, m->tokenizer, &m->config, err);
+    return rc;
+}
+
+static int open_preprocessors(glm4v_builder *b, glm4v_error *err)
+{
+    glm4v_model *m = b->model;
+    if (b->options.weights_only)
+        return 0;
+    int rc = glm4v_preprocessor_open(&m->preprocessor, &m->config.image, &m->config.vision, err);
+    return rc ? rc
+              : glm4v_preprocessor_open(&m->video_preprocessor, &m->config.video, &m->config.vision,
+                                        err);
+}
+
+/* ---- what the model is ---- */
+
+static void set_name(char *name, size_t size, const char *dir)
+{
+    char resolved[PATH_MAX];
+    const char *path = realpath(dir, resolved) ? resolved : dir;
+    const char *slash = strrchr(path, '/');
+    snprintf(name, size, "%.*s", (int)size - 1, slash && slash[1] ? slash + 1 : path);
+}
+
+/* Of the text of config.json and the tensors' names, dtypes and shapes. */
+static int set_hash(glm4v_builder *b, const char *dir, glm4v_error *err)
+{
+    char *text = NULL;
+    size_t size = 0;
+    uint64_t h = b->checkpoint ? glm4v_checkpoint_digest(b->checkpoint) : b->options.random_seed;
+    if (b->checkpoint) {
+        int rc = glm4v_read_file(&text, &size, dir, "config.json", GLM4V_JSON_CONFIG.bytes, err);
+        if (rc)
+            return rc;
+    }
+    for (size_t i = 0; i < size; i++)
+        h = (h ^ (unsigned char)text[i]) * 0x100000001b3u;
+    glm4v_free(text);
+    snprintf(b->model->info.hash, sizeof b->model->info.hash, "%016" PRIx64, h);
+    return 0;
+}
+
+static void set_info(glm4v_builder *b, const char *dir)
+{
+    glm4v_model *m = b->model;
+    glm4v_model_info *info = &m->info;
+    const glm4v_text_config *t = &m->config.text;
+    const glm4v_vision_config *v = &m->config.vision;
+    snprintf(info->family, sizeof info->family, "%s",
+             m->config.family == GLM4V_FAMILY_CHATGLM4V ? "chatglm4v" : "glm4v");
+    snprintf(info->chat_template, sizeof info->chat_template, "%s",
+             glm4v_template_name(m->chat.format));
+    set_name(info->name, sizeof info->name, dir);
+    snprintf(info->stored_form, sizeof info->stored_form, "%s",
+             b->checkpoint ? glm4v_stored_name(m->plan.stored) : "random");
+    snprintf(info->stored_layout, sizeof info->stored_layout, "%s",
+             m->quantized ? m->quantized->label : "");
+    for (int part = 0; part < GLM4V_N_PARTS; part++)
+        snprintf(info->form[part], sizeof info->form[part], "%s", glm4v_form_name(m->form[part]));
+    info->n_parameters = m->plan.parameters;
+    if (b->checkpoint) {
+        info->file_bytes = glm4v_checkpoint_bytes(b->checkpoint);
+        info->n_shards = glm4v_checkpoint_shards(b->checkpoint);
+        info->n_tensors = glm4v_checkpoint_count(b->checkpoint);
+    }
+    info->vocab_size = (uint32_t)t->vocab;
+    info->hidden_size = (uint32_t)t->hidden;
+    info->n_layers = (uint32_t)t->layers;
+    info->n_heads = (uint32_t)t->heads;
+    info->n_kv_heads = (uint32_t)t->kv_heads;
+    info->head_dim = (uint32_t)t->head_dim;
+    info->ffn_size = (uint32_t)t->ffn;
+    info->vision_hidden_size = (uint32_t)v->hidden;
+    info->vision_layers = (uint32_t)v->layers;
+    info->vision_heads = (uint32_t)v->heads;
+    info->patch_size = (uint32_t)v->patch;
+    info->merge_size = (uint32_t)v->merge;
+    info->context_length = (uint32_t)t->context;
+    /* the files count all frames of a patch */
+    info->min_pixels = m->config.image.min_pixels / (uint64_t)v->temporal;
+    info->max_pixels = m->config.image.max_pixels / (uint64_t)v->temporal;
+}
+
+/* ---- the whole ---- */
+
+/* Drop what is left and hand out the error, if there is one. Returns rc. */
+int glm4v_builder_finish(glm4v_builder *b, int rc, glm4v_error *err)
+{
+    glm4v_checkpoint_close(&b->checkpoint);
+    if (b->model)
+        glm4v_model_destroy(b->model);
+    if (rc && err)
+        *err = b->error;
+    return rc;
+}
+
+/* Read and check everything but the weights' contents, and plan them. */
+static int examine(glm4v_builder *b, const char *dir, glm4v_error *err)
+{
+    glm4v_model *m = b->model;
+    int rc;
+    if ((rc = read_config(b, dir, err)) || (rc = open_tokenizer(b, dir, err)) ||
+        (rc = open_preprocessors(b, err)) || (rc = glm4v_stages_make(m, b->options.device, err)))
+        return rc;
+    if (!b->options.random_weights &&
+        ((rc = glm4v_quantization_config_read(&m->quantized, dir, &m->log, err)) ||
+         (rc = glm4v_checkpoint_open(&b->checkpoint, dir, err)) ||
+         (rc = glm4v_identify_check(b->checkpoint, &m->config, err))))
+        return rc;
+    m->layers = glm4v_alloc((size_t)m->config.text.layers, sizeof *m->layers);
+    m->vision.layers = glm4v_alloc((size_t)m->config.vision.layers, sizeof *m->vision.layers);
+    if (!m->layers || !m->vision.layers)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the list of layers");
+    if ((rc = glm4v_plan_make(&m->plan, m, b->checkpoint, &b->quantization, err)))
+        return rc;
+    set_info(b, dir);
+    return set_hash(b, dir, err);
+}
+
+int glm4v_builder_start(glm4v_builder *b, const char *dir, const glm4v_model_options *options)
+{
+    *b = (glm4v_builder) { 0 };
+    glm4v_error *err = &b->error;
+    if (!dir)
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "no model directory was named");
+    int rc = take_options(b, options, err);
+    if (rc)
+        return rc;
+    b->model = glm4v_alloc(1, sizeof *b->model);
+    if (!b->model)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a model");
+    atomic_init(&b->model->refs, 1);
+    b->model->log = (glm4v_log) { b->options.log, b->options.log_user };
+    return examine(b, dir, err);
+}
+
+int glm4v_model_inspect(const char *dir, const glm4v_model_options *options, glm4v_model_info *info,
+                        glm4v_error *err)
+{
+    glm4v_builder b;
+    int rc = glm4v_builder_start(&b, dir, options);
+    if (!rc)
+        *info = b.model->info;
+    return glm4v_builder_finish(&b, rc, err);
+}
+
+int glm4v_model_examine(glm4v_model **model, glm4v_checkpoint **checkpoint, const char *dir,
+                        const glm4v_model_options *options, glm4v_error *err)
+{
+    glm4v_builder b;
+    int rc = glm4v_builder_start(&b, dir, options);
+    if (!rc) {
+        *model = b.model;
+        *checkpoint = b.checkpoint;
+        b.model = NULL;
+        b.checkpoint = NULL;
+    }
+    return glm4v_builder_finish(&b, rc, err);
+}

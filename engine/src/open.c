@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Opening a model: everything is examined (model/examine.c), held against the memory that there is,
+ * then allocated, then loaded. What comes out does not change any more and is shared by
+ * reference. */
+#include <inttypes.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "estimate.h"
+#include "model/examine.h"
+#include "model/stages.h"
+
+static int load(glm4v_builder *b)
+{
+    glm4v_model *m = b->model;
+    const glm4v_model_info *info = &m->info;
+    int rc = glm4v_stages_open(m, b->options.device, b->options.n_threads, &b->error);
+    if (rc)
+        return rc;
+    uint64_t bytes = glm4v_plan_memory(&m->plan, m, -1);
+    glm4v_log_line(&m->log, GLM4V_LOG_INFO,
+                   "%s: %" PRIu64 " parameters in %" PRIu64 " MiB, "
+                   "text=%s,vision=%s,embedding=%s,lm-head=%s, kernels %s",
+                   info->name, info->n_parameters, bytes >> 20, info->form[GLM4V_PART_TEXT],
+                   info->form[GLM4V_PART_VISION], info->form[GLM4V_PART_EMBEDDING],
+                   info->form[GLM4V_PART_LM_HEAD], info->isa);
+    /* before the system is driven out of memory: allocations succeed until pages are touched */
+    rc = glm4v_estimate_check_model(m, b->checkpoint, &b->error);
+    if (!rc)
+        rc = glm4v_plan_allocate(&m->plan, m, &b->error);
+    if (!rc)
+        rc = glm4v_plan_load(&m->plan, m, b->checkpoint, b->options.random_seed,
+                             b->options.progress, b->options.progress_user, &b->error);
+    glm4v_plan_loaded(&m->plan);
+    return rc;
+}
+
+int glm4v_model_open(glm4v_model **model, const char *dir, const glm4v_model_options *options,
+                     glm4v_error *err)
+{
+    glm4v_builder b;
+    int rc = glm4v_builder_start(&b, dir, options);
+    if (!rc)
+        rc = load(&b);
+    if (!rc) {
+        *model = b.model;
+        b.model = NULL;
+    }
+    return glm4v_builder_finish(&b, rc, err);
+}
+
+int glm4v_model_estimate_memory(const char *dir, const glm4v_model_options *options,
+                                const glm4v_engine_options *engine, uint32_t width, uint32_t height,
+                                glm4v_memory *memory, glm4v_error *err)
+{
+    glm4v_builder b;
+    glm4v_engine_limits limits;
+    int rc = glm4v_builder_start(&b, dir, options);
+    if (!rc)
+        rc = glm4v_stages_open(b.model, b.options.device, b.options.n_threads, &b.error);
+    if (!rc)
+        rc = glm4v_engine_limits_of(&limits, b.model, engine, &b.error);
+    if (!rc)
+        rc = glm4v_estimate(b.model, b.checkpoint, &limits, width, height, memory, &b.error);
+    return glm4v_builder_finish(&b, rc, err);
+}
