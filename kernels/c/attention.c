@@ -5,8 +5,6 @@
 #include <assert.h>
 #include <math.h>
 
-#include "cpu.h"
-
 /* s [n] = exp(s - max), in place; returns their sum. */
 static double exponentials(float *s, int32_t n)
 {
@@ -48,19 +46,4 @@ void glm4v_attention_c(const glm4v_attention_args *a)
     assert(a->rows >= 1 && a->head_dim >= 1);
     for (int32_t r = 0; r < a->rows; r++)
         attend_row(a, r);
-}
-
-void glm4v_attention_ops_init(glm4v_attention_ops *ops, unsigned cpu)
-{
-    ops->attention = glm4v_attention_c;
-#ifdef HAVE_AVX2
-    if (!(cpu & GLM4V_CPU_AVX2))
-        return;
-    ops->attention = glm4v_attention_avx2;
-#endif
-#ifdef HAVE_AVX512
-    if (!(cpu & GLM4V_CPU_AVX512))
-        return;
-    ops->attention = glm4v_attention_avx512;
-#endif
 }

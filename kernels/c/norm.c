@@ -5,8 +5,6 @@
 #include <assert.h>
 #include <math.h>
 
-#include "cpu.h"
-
 void glm4v_rms_norm_c(float *y, const float *x, const float *w, int32_t n, float eps, bool add)
 {
     double sum = 0;
@@ -33,22 +31,4 @@ void glm4v_layer_norm_c(float *y, const float *x, const float *w, const float *b
     double scale = 1 / sqrt(var / n + eps);
     for (int32_t i = 0; i < n; i++)
         y[i] = (float)((x[i] - mean) * scale * w[i] + bias[i] + (add ? y[i] : 0));
-}
-
-void glm4v_norm_ops_init(glm4v_norm_ops *ops, unsigned cpu)
-{
-    ops->rms_norm = glm4v_rms_norm_c;
-    ops->layer_norm = glm4v_layer_norm_c;
-#ifdef HAVE_AVX2
-    if (!(cpu & GLM4V_CPU_AVX2))
-        return;
-    ops->rms_norm = glm4v_rms_norm_avx2;
-    ops->layer_norm = glm4v_layer_norm_avx2;
-#endif
-#ifdef HAVE_AVX512
-    if (!(cpu & GLM4V_CPU_AVX512))
-        return;
-    ops->rms_norm = glm4v_rms_norm_avx512;
-    ops->layer_norm = glm4v_layer_norm_avx512;
-#endif
 }

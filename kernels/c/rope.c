@@ -4,8 +4,6 @@
 
 #include <assert.h>
 
-#include "cpu.h"
-
 /* Rotate pairs (x[i * step], x[i * step + distance]) of every head. */
 static void rotate(float *x, const float *cos, const float *sin, int32_t heads, int32_t head_dim,
                    int32_t n_freq, int32_t step, int32_t distance)
@@ -30,16 +28,4 @@ void glm4v_rope_half_c(float *x, const float *cos, const float *sin, int32_t hea
                        int32_t head_dim, int32_t n_freq)
 {
     rotate(x, cos, sin, heads, head_dim, n_freq, 1, n_freq);
-}
-
-void glm4v_rope_ops_init(glm4v_rope_ops *ops, unsigned cpu)
-{
-    ops->interleaved = glm4v_rope_interleaved_c;
-    ops->half = glm4v_rope_half_c;
-#ifdef HAVE_AVX2
-    if (!(cpu & GLM4V_CPU_AVX2))
-        return;
-    ops->interleaved = glm4v_rope_interleaved_avx2;
-    ops->half = glm4v_rope_half_avx2;
-#endif
 }
