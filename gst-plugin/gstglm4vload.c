@@ -119,7 +119,7 @@ static gboolean
 validate_model (GstGlm4vDescribe * self, const GstGlm4vModelConfig * config)
 {
   glm4v_model_options options = gst_glm4v_model_options (config);
-  glm4v_model_info info;
+  glm4v_model_info info = { 0 };
   glm4v_error error = { 0 };
   gint code;
 

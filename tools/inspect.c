@@ -254,7 +254,7 @@ static bool is_file(const char *path)
 
 static int run(const char *dir, settings *set)
 {
-    glm4v_model_info info;
+    glm4v_model_info info = { 0 };
     glm4v_error err = { 0 };
     estimate estimates[MAX_ROWS] = { 0 };
     set->config_only = is_file(dir);

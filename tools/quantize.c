@@ -140,8 +140,8 @@ static int run(const char *src, const char *dst, settings *set)
             cli_pictures_free(&pictures);
             return refuse(dst, &err, set->json, CLI_INPUT);
         }
-        options.pictures = pictures.images;
-        options.n_pictures = pictures.n_images;
+        options.images = pictures.images;
+        options.n_images = pictures.n_images;
         options.prompts = (const char *const *)pictures.prompts;
         options.n_prompts = pictures.n_prompts;
     }

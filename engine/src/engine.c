@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/struct_size.h"
 #include "engine.h"
 #include "estimate.h"
 
@@ -248,9 +249,10 @@ int glm4v_describe(glm4v_engine *engine, const glm4v_task *task, glm4v_result **
     return rc;
 }
 
-void glm4v_engine_get_stats(glm4v_engine *engine, glm4v_engine_stats *stats)
+int glm4v_engine_get_stats(glm4v_engine *engine, glm4v_engine_stats *stats, glm4v_error *err)
 {
     pthread_mutex_lock(&engine->lock);
-    *stats = engine->stats;
+    const glm4v_engine_stats own = engine->stats;
     pthread_mutex_unlock(&engine->lock);
+    return glm4v_struct_write(stats, &own, sizeof own, "engine stats", err);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/struct_size.h"
 
 #define DEFAULT_CONTEXT 8192
 
@@ -21,15 +22,12 @@ static int take(uint32_t *value, uint32_t wanted, uint32_t fallback, uint32_t ma
 int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model,
                            const glm4v_engine_options *options, glm4v_error *err)
 {
-    glm4v_engine_options o = { 0 };
+    glm4v_engine_options o;
     glm4v_engine_limits l = { 0 };
     uint32_t own = (uint32_t)model->config.text.context;
     int rc;
-    if (options)
-        memcpy(&o, options,
-               options->struct_size && options->struct_size < sizeof o ? options->struct_size
-                                                                       : sizeof o);
-    if ((rc = take(&l.max_batch, o.max_batch, 4, 64, "max_batch", err)) ||
+    if ((rc = glm4v_struct_read(&o, options, sizeof o, "engine options", err)) ||
+        (rc = take(&l.max_batch, o.max_batch, 4, 64, "max_batch", err)) ||
         (rc = take(&l.max_pending, o.max_pending, 64, 65536, "max_pending", err)) ||
         (rc = take(&l.context_length, o.context_length,
                    own < DEFAULT_CONTEXT ? own : DEFAULT_CONTEXT, own, "context_length", err)) ||

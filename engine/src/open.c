@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/struct_size.h"
 #include "estimate.h"
 #include "model/examine.h"
 #include "model/stages.h"
@@ -55,12 +56,15 @@ int glm4v_model_estimate_memory(const char *dir, const glm4v_model_options *opti
 {
     glm4v_builder b;
     glm4v_engine_limits limits;
+    glm4v_memory out;
     int rc = glm4v_builder_start(&b, dir, options);
     if (!rc)
         rc = glm4v_stages_open(b.model, b.options.device, b.options.n_threads, &b.error);
     if (!rc)
         rc = glm4v_engine_limits_of(&limits, b.model, engine, &b.error);
     if (!rc)
-        rc = glm4v_estimate(b.model, b.checkpoint, &limits, width, height, memory, &b.error);
+        rc = glm4v_estimate(b.model, b.checkpoint, &limits, width, height, &out, &b.error);
+    if (!rc)
+        rc = glm4v_struct_write(memory, &out, sizeof out, "memory", &b.error);
     return glm4v_builder_finish(&b, rc, err);
 }

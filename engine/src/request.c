@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/struct_size.h"
 #include "base/utf8.h"
 #include "engine.h"
 
@@ -121,14 +122,11 @@ static int check_task(const glm4v_task *task, glm4v_error *err)
     return rc;
 }
 
-/* The caller's struct may be of an older, shorter version. */
 static int read_task(glm4v_task *task, const glm4v_task *given, glm4v_error *err)
 {
-    size_t size = given->struct_size ? given->struct_size : sizeof *task;
-    memset(task, 0, sizeof *task);
-    if (size < sizeof task->struct_size || size > 4096)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "task.struct_size is %zu", size);
-    memcpy(task, given, size < sizeof *task ? size : sizeof *task);
+    int rc = glm4v_struct_read(task, given, sizeof *task, "task", err);
+    if (rc)
+        return rc;
     task->max_tokens = task->max_tokens ? task->max_tokens : DEFAULT_TOKENS;
     task->max_reasoning_tokens =
         task->max_reasoning_tokens ? task->max_reasoning_tokens : DEFAULT_REASONING_TOKENS;

@@ -95,10 +95,10 @@ static void a_request_gives_the_same_bytes_alone_and_among_seven_others(void)
 static void the_batch_is_really_shared(void)
 {
     glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .max_batch = N });
-    glm4v_engine_stats stats;
+    glm4v_engine_stats stats = { 0 };
     REQUIRE(engine);
     run_together(engine, together, N);
-    glm4v_engine_get_stats(engine, &stats);
+    glm4v_engine_get_stats(engine, &stats, NULL);
     CHECK_EQ(stats.submitted, N);
     CHECK_EQ(stats.completed, N);
     CHECK_EQ(stats.canceled + stats.failed + stats.queued + stats.running, 0);
@@ -242,7 +242,7 @@ static void a_full_stream_is_told_so(void)
         fixture_engine(&(glm4v_engine_options) { .max_batch = 1, .max_pending = 2 });
     glm4v_task task = { .prompt = "x", .max_tokens = 1, .stream = 5 };
     glm4v_error err = { 0 };
-    glm4v_engine_stats stats;
+    glm4v_engine_stats stats = { 0 };
     blocker b;
     REQUIRE(engine);
     blocker_start(engine, &b);
@@ -252,7 +252,7 @@ static void a_full_stream_is_told_so(void)
     CHECK_CONTAINS(err.msg, "stream 5");
     task.stream = 6;
     CHECK_EQ(glm4v_engine_submit(engine, &task, NULL, &err), 0);
-    glm4v_engine_get_stats(engine, &stats);
+    glm4v_engine_get_stats(engine, &stats, NULL);
     CHECK_EQ(stats.queued, 3);
     CHECK_EQ(stats.running, 1);
     blocker_release(&b);
@@ -311,7 +311,7 @@ static void a_waiting_request_can_be_canceled(void)
     glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .max_batch = 1 });
     record r = { 0 };
     glm4v_request *request = NULL;
-    glm4v_engine_stats stats;
+    glm4v_engine_stats stats = { 0 };
     blocker b;
     REQUIRE(engine);
     blocker_start(engine, &b);
@@ -327,7 +327,7 @@ static void a_waiting_request_can_be_canceled(void)
     CHECK_EQ(r.status, GLM4V_ERR_CANCELED);
     CHECK_EQ(r.numbers.output_tokens, 0);
     CHECK_STR(r.answer, "");
-    glm4v_engine_get_stats(engine, &stats);
+    glm4v_engine_get_stats(engine, &stats, NULL);
     CHECK_EQ(stats.canceled, 1);
     glm4v_request_unref(&request);
     glm4v_engine_close(&engine);
@@ -518,14 +518,14 @@ static void *submit_many(void *arg)
 static void many_threads_may_submit(void)
 {
     glm4v_engine *engine = fixture_engine(NULL);
-    glm4v_engine_stats stats;
+    glm4v_engine_stats stats = { 0 };
     pthread_t threads[6];
     REQUIRE(engine);
     for (int i = 0; i < 6; i++)
         REQUIRE(!pthread_create(&threads[i], NULL, submit_many, engine));
     for (int i = 0; i < 6; i++)
         pthread_join(threads[i], NULL);
-    glm4v_engine_get_stats(engine, &stats);
+    glm4v_engine_get_stats(engine, &stats, NULL);
     CHECK_EQ(stats.completed, 120);
     glm4v_engine_close(&engine);
 }
@@ -648,7 +648,7 @@ static void a_storm_of_cancels_and_deadlines_loses_nothing(void)
     static storm storms[STORM_THREADS];
     glm4v_engine *engine =
         fixture_engine(&(glm4v_engine_options) { .max_batch = 3, .max_pending = 8 });
-    glm4v_engine_stats stats;
+    glm4v_engine_stats stats = { 0 };
     pthread_t threads[STORM_THREADS];
     uint64_t submitted = 0, done = 0;
     REQUIRE(engine);
@@ -659,7 +659,7 @@ static void a_storm_of_cancels_and_deadlines_loses_nothing(void)
     }
     for (int i = 0; i < STORM_THREADS; i++)
         pthread_join(threads[i], NULL);
-    glm4v_engine_get_stats(engine, &stats);
+    glm4v_engine_get_stats(engine, &stats, NULL);
     glm4v_engine_close(&engine);
     for (int i = 0; i < STORM_THREADS; i++) {
         submitted += storms[i].submitted;

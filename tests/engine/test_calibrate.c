@@ -212,8 +212,8 @@ static glm4v_calibrate_options usual(void)
     warnings = stop_after = calls = 0;
     memset(&err, 0, sizeof err);
     return (glm4v_calibrate_options) { .quantization = "int4",
-                                       .pictures = images,
-                                       .n_pictures = PICTURES,
+                                       .images = images,
+                                       .n_images = PICTURES,
                                        .prompts = prompts,
                                        .n_prompts = 2,
                                        .n_threads = 2,
@@ -275,8 +275,8 @@ static void the_converter_writes_the_codes(void)
     glm4v_calibration_free(&c);
     CHECK_EQ(glm4v_quantize(src, dst,
                             &(glm4v_quantize_options) { .quantization = "int4",
-                                                        .pictures = images,
-                                                        .n_pictures = PICTURES,
+                                                        .images = images,
+                                                        .n_images = PICTURES,
                                                         .prompts = prompts,
                                                         .n_prompts = 2 },
                             &err),
@@ -366,8 +366,8 @@ static void family_chatglm4v_is_calibrated_too(void)
     REQUIRE(!tiny_model_write(folder, &(tiny_model_options) { .chatglm4v = true }));
     REQUIRE(!glm4v_quantize(folder, dst,
                             &(glm4v_quantize_options) { .quantization = "int4",
-                                                        .pictures = images,
-                                                        .n_pictures = PICTURES,
+                                                        .images = images,
+                                                        .n_images = PICTURES,
                                                         .prompts = prompts,
                                                         .n_prompts = 2 },
                             &err));
@@ -398,7 +398,7 @@ static void refuse(glm4v_calibrate_options options, const char *folder, int code
 static void what_cannot_be_calibrated_is_refused(void)
 {
     glm4v_calibrate_options options = usual();
-    options.n_pictures = 0;
+    options.n_images = 0;
     refuse(options, src, GLM4V_ERR_INVALID, "pictures");
     options = usual();
     options.quantization = "int8";
@@ -408,7 +408,7 @@ static void what_cannot_be_calibrated_is_refused(void)
     refuse(options, src, GLM4V_ERR_INVALID, "int5");
     glm4v_image empty[PICTURES] = { images[0], { .width = 64, .height = 48, .stride = 192 } };
     options = usual();
-    options.pictures = empty;
+    options.images = empty;
     refuse(options, src, GLM4V_ERR_INVALID, "picture");
     options = usual();
     refuse(options, "/nonexistent", GLM4V_ERR_NOT_FOUND, "nonexistent");
@@ -457,7 +457,7 @@ static void numbers_that_overflow_are_told(void)
 static void memory_that_runs_out_is_an_error(void)
 {
     glm4v_calibrate_options options = usual();
-    options.n_pictures = options.n_prompts = 1;
+    options.n_images = options.n_prompts = 1;
     options.n_threads = 1;
     glm4v_calibration *c = NULL;
     const uint64_t before = glm4v_mem_calls();

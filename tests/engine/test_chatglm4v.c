@@ -179,7 +179,7 @@ static void files_and_forms_do_not_change_what_is_opened(void)
     static const char *const forms[] = { NULL, "int8", "int4" };
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char dir[256];
-        glm4v_model_info info;
+        glm4v_model_info info = { 0 };
         glm4v_error err = { 0 };
         REQUIRE(!tiny_model_make(dir, sizeof dir, &files[i]));
         CHECK_EQ(glm4v_model_inspect(dir, NULL, &info, &err), 0);
@@ -217,7 +217,7 @@ static void ids_that_the_configuration_lacks_are_the_tokenizers(void)
 static int inspect_changed(const char *file, const char *from, const char *to, glm4v_error *err)
 {
     char dir[256];
-    glm4v_model_info info;
+    glm4v_model_info info = { 0 };
     if (tiny_model_make(dir, sizeof dir, &(tiny_model_options) { .chatglm4v = true }))
         return -1;
     file_replace(dir, file, from, to);

@@ -41,7 +41,7 @@ static void check_message(const damage_case *c)
 static void run_cases(const damage_case *cases, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        glm4v_model_info info;
+        glm4v_model_info info = { 0 };
         glm4v_model *m = NULL;
         glm4v_error opening = { 0 };
         REQUIRE(

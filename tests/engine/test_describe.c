@@ -254,7 +254,7 @@ static void the_constant_prefix_is_computed_once(void)
                         .n_images = 1,
                         .max_tokens = 24 };
     record first, second, other;
-    glm4v_engine_stats stats;
+    glm4v_engine_stats stats = { 0 };
     REQUIRE(fresh);
     run_task(fresh, task, &first);
     run_task(fresh, task, &second);
@@ -268,7 +268,7 @@ static void the_constant_prefix_is_computed_once(void)
     task.system = "You inspect surfaces and name what is wrong with them.";
     run_task(fresh, task, &second);
     CHECK_STR(second.answer, first.answer);
-    glm4v_engine_get_stats(fresh, &stats);
+    glm4v_engine_get_stats(fresh, &stats, NULL);
     CHECK_EQ(stats.prefix_hits, 3);
     glm4v_engine_close(&fresh);
 }

@@ -80,7 +80,7 @@ static char dir[512];
 
 static int inspect(glm4v_error *err)
 {
-    glm4v_model_info info;
+    glm4v_model_info info = { 0 };
     heap.calls = 0;
     heap.live = 0;
     heap.armed = true;

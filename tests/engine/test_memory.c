@@ -70,7 +70,7 @@ static void check_case(const char *dir, bool random, const memory_case *c)
     const glm4v_engine_options limits = { .context_length = c->context,
                                           .max_batch = c->batch,
                                           .prefix_tokens = c->prefix };
-    glm4v_memory told;
+    glm4v_memory told = { 0 };
     glm4v_model *model = NULL;
     glm4v_engine *engine = NULL;
     picture(0, 1, 1); /* its pixels are drawn outside of the count */
@@ -129,7 +129,7 @@ static void the_plan_of_the_reference_model_is_what_it_takes(void)
 static void stages_add_up(void)
 {
     char dir[512];
-    glm4v_memory one, two;
+    glm4v_memory one = { 0 }, two = { 0 };
     REQUIRE(!tiny_model_make(dir, sizeof dir, NULL));
     const glm4v_model_options whole = { .device = "cpu", .n_threads = 1 },
                               halves = { .device = "cpu,cpu", .n_threads = 1 };
@@ -171,7 +171,7 @@ static void the_published_models_fit_where_they_should(void)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char config[512];
-        glm4v_memory m;
+        glm4v_memory m = { 0 };
         /* four streams, each with room for its picture and as many tokens again */
         const glm4v_engine_options engine = { .max_batch = 4, .context_length = 3072 };
         const glm4v_model_options options = { .random_weights = 1,
@@ -227,7 +227,7 @@ static void check_resident(const char *config, const memory_case *c)
     const glm4v_engine_options limits = { .context_length = c->context,
                                           .max_batch = c->batch,
                                           .prefix_tokens = c->prefix };
-    glm4v_memory told;
+    glm4v_memory told = { 0 };
     glm4v_model *model = NULL;
     glm4v_engine *engine = NULL;
     REQUIRE(!glm4v_model_estimate_memory(config, &options, &limits, (uint32_t)c->width,

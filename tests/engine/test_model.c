@@ -296,7 +296,7 @@ static void two_stages_hold_what_one_holds(void)
 static void inspect_tells_what_open_tells(void)
 {
     char dir[512];
-    glm4v_model_info info;
+    glm4v_model_info info = { 0 };
     REQUIRE(!tiny_model_make(dir, sizeof dir, &(tiny_model_options) { .shards = 3 }));
     size_t live = glm4v_mem_live();
     CHECK_EQ(glm4v_model_inspect(dir, NULL, &info, &err), 0);
@@ -324,7 +324,7 @@ static void inspect_tells_what_open_tells(void)
 static void the_hash_tells_models_apart(void)
 {
     char dir[512], first[17];
-    glm4v_model_info info;
+    glm4v_model_info info = { 0 };
     REQUIRE(!tiny_model_make(dir, sizeof dir, NULL));
     CHECK_EQ(glm4v_model_inspect(dir, NULL, &info, &err), 0);
     memcpy(first, info.hash, sizeof first);
@@ -337,7 +337,7 @@ static void the_hash_tells_models_apart(void)
 static void the_name_is_the_folders(void)
 {
     char dir[512], slashed[600];
-    glm4v_model_info info;
+    glm4v_model_info info = { 0 };
     REQUIRE(!tiny_model_make(dir, sizeof dir, &(tiny_model_options) { .weights_only = true }));
     snprintf(slashed, sizeof slashed, "%s/./", dir);
     CHECK_EQ(
@@ -350,7 +350,7 @@ static void the_name_is_the_folders(void)
 static void engine_options_have_ranges(void)
 {
     char dir[512];
-    glm4v_memory memory;
+    glm4v_memory memory = { 0 };
     REQUIRE(!tiny_model_make(dir, sizeof dir, &(tiny_model_options) { .weights_only = true }));
     static const struct {
         glm4v_engine_options options;
@@ -401,10 +401,42 @@ static void smaller_option_structs_are_taken(void)
     glm4v_model_options options = { .struct_size = offsetof(glm4v_model_options, n_threads),
                                     .quantization = "int8" };
     options.random_weights = 7; /* beyond the caller's struct: not looked at */
-    glm4v_model_info info;
+    glm4v_model_info info = { 0 };
     CHECK_EQ(glm4v_model_inspect(dir, &options, &info, &err), 0);
     CHECK_STR(info.form[GLM4V_PART_TEXT], "int8");
     CHECK_STR(info.stored_form, "bf16");
+    tiny_model_remove(dir);
+}
+
+/* A caller's info of an older, a newer and an impossible size. */
+static void structs_to_fill_keep_to_their_size(void)
+{
+    char dir[512];
+    REQUIRE(!tiny_model_make(dir, sizeof dir, NULL));
+    struct {
+        glm4v_model_info info;
+        uint8_t beyond[64];
+    } newer, older, bad;
+    memset(&older, 0x5a, sizeof older);
+    memset(&newer, 0x5a, sizeof newer);
+    memset(&bad, 0x5a, sizeof bad);
+    older.info.struct_size = offsetof(glm4v_model_info, n_parameters);
+    newer.info.struct_size = sizeof newer;
+    CHECK_EQ(glm4v_model_inspect(dir, NULL, &older.info, &err), 0);
+    CHECK_STR(older.info.family, "glm4v");
+    CHECK_EQ(older.info.n_parameters, 0x5a5a5a5a5a5a5a5au);
+    CHECK_EQ(older.info.struct_size, offsetof(glm4v_model_info, n_parameters));
+    CHECK_EQ(glm4v_model_inspect(dir, NULL, &newer.info, &err), 0);
+    CHECK(newer.info.n_parameters > 0 && newer.info.n_parameters < 1u << 30);
+    CHECK_EQ(newer.beyond[63], 0);
+    bad.info.struct_size = 3;
+    CHECK_EQ(glm4v_model_inspect(dir, NULL, &bad.info, &err), GLM4V_ERR_INVALID);
+    CHECK(strstr(err.msg, "struct_size is 3"));
+    CHECK_EQ(bad.info.n_parameters, 0x5a5a5a5a5a5a5a5au);
+    glm4v_memory memory = { .struct_size = 5000 };
+    CHECK_EQ(glm4v_model_estimate_memory(dir, NULL, NULL, 56, 56, &memory, &err),
+             GLM4V_ERR_INVALID);
+    CHECK_EQ(memory.total, 0);
     tiny_model_remove(dir);
 }
 
@@ -591,7 +623,7 @@ static void options_out_of_range_are_refused(void)
         CHECK(!m);
         CHECK_EQ(err.code, cases[i].code);
         CHECK_CONTAINS(err.msg, cases[i].said);
-        glm4v_model_info info;
+        glm4v_model_info info = { 0 };
         CHECK_EQ(glm4v_model_inspect(dir, &cases[i].options, &info, &err), cases[i].code);
     }
     CHECK_EQ(glm4v_model_inspect(NULL, NULL, NULL, &err), GLM4V_ERR_INVALID);
@@ -815,6 +847,7 @@ int main(void)
     TEST(engine_options_have_ranges);
     TEST(references_keep_a_model_open);
     TEST(smaller_option_structs_are_taken);
+    TEST(structs_to_fill_keep_to_their_size);
     TEST(progress_ends_at_the_total_in_the_callers_thread);
     TEST(progress_cancels_and_leaves_nothing);
     TEST(tensors_must_fit_the_configuration);

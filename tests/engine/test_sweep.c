@@ -92,7 +92,7 @@ static void report(const char *what, tally t)
 /* Inspecting is what loading does before it takes memory: where it fails, so does the load. */
 static void look(tally *t, uint64_t whole, const char *what, size_t at)
 {
-    glm4v_model_info info;
+    glm4v_model_info info = { 0 };
     memset(&err, 0, sizeof err);
     int rc = glm4v_model_inspect(dir, &(glm4v_model_options) { .weights_only = 1 }, &info, &err);
     if (rc) {

@@ -341,7 +341,7 @@ static int convert(const model_dir *m, uint8_t form)
     static const char *const to[] = { "int8", "int4", "fp8", "text=int4,vision=int8,lm-head=int8" };
     char out[700];
     glm4v_error err = { 0 };
-    glm4v_model_info info;
+    glm4v_model_info info = { 0 };
     const glm4v_quantize_options options = { .quantization = to[form % 4], .n_threads = 1 };
     snprintf(out, sizeof out, "%s/out", m->root);
     int rc = glm4v_quantize(m->dir, out, &options, &err);

@@ -137,8 +137,8 @@ static void bad_configurations_are_refused_by_key(void)
 static void the_full_model_has_its_13_906_320_896_parameters(void)
 {
     const glm4v_model_options options = { .random_weights = 1, .device = "cpu" };
-    glm4v_model_info info;
-    glm4v_memory memory;
+    glm4v_model_info info = { 0 };
+    glm4v_memory memory = { 0 };
     CHECK_EQ(glm4v_model_inspect(REAL, &options, &info, &err), 0);
     CHECK_STR(info.family, "chatglm4v");
     CHECK_STR(info.chat_template, "chatglm4v");

@@ -2,7 +2,7 @@
 /**
  * @file glm4v.h
  * The whole public interface of the glm4vdescribe engine: open a GLM-4V model directory, start an
- * engine on it, queue pictures with a prompt, receive text. No GLib, no GStreamer, no CUDA needed.
+ * engine on it, queue images with a prompt, receive text. No GLib, no GStreamer, no CUDA needed.
  *
  * The whole loop, error handling included (the test suite compiles and runs these lines):
  * @code
@@ -34,8 +34,10 @@
  * Rules that hold everywhere:
  * - Functions that can fail return 0 or a negative GLM4V_ERR_* and, on failure only, fill the
  *   caller's glm4v_error (may be NULL). After a failure the output arguments are untouched.
- * - Option structs: zero means default. `struct_size` is set to sizeof of the struct by callers
- *   that must keep working with a later library; 0 means the size this header declares.
+ * - Option structs: zero means default. Structs that a caller allocates for the library to fill are
+ *   zeroed by the caller first. In both, `struct_size` is set to sizeof of the struct by callers
+ *   that must keep working with a later library; 0 means the size this header declares. Values
+ *   between 1 and sizeof(size_t) - 1, and above 4096, are GLM4V_ERR_INVALID.
  * - `close(&x)` accepts the address of NULL, waits for what is under way, and sets the pointer
  *   NULL.
  * - Strings are UTF-8 and end in NUL. Nothing is printed; see glm4v_model_options.log.
@@ -141,6 +143,7 @@ typedef enum {
 
 /** What a model directory holds. Strings live inside the struct. */
 typedef struct {
+    size_t struct_size;     ///< set by who owns the struct: sizeof(glm4v_model_info), or 0
     char family[16];        ///< "glm4v" or "chatglm4v"
     char chat_template[16]; ///< "glm-4.1v", "glm-4.5", "chatglm4v" or "none" (weights only)
     char name[64];          ///< last component of the directory's path
@@ -157,7 +160,7 @@ typedef struct {
     uint32_t vocab_size, hidden_size, n_layers, n_heads, n_kv_heads, head_dim, ffn_size;
     uint32_t vision_hidden_size, vision_layers, vision_heads, patch_size, merge_size;
     uint32_t context_length;         ///< positions the model was made for
-    uint64_t min_pixels, max_pixels; ///< bounds of a picture after resizing, pixels of one frame
+    uint64_t min_pixels, max_pixels; ///< bounds of an image after resizing, pixels of one frame
     /// layout of quantized weights: "compressed-tensors", "awq gemm", "gptq", "gptq_v2", "fp8"; ""
     char stored_layout[32];
 } glm4v_model_info;
@@ -177,14 +180,15 @@ typedef struct {
  * Stacks of threads and code come on top, some MiB.
  */
 typedef struct {
-    uint64_t weights;  ///< all weights in their chosen forms, scales included
-    uint64_t kv_cache; ///< keys and values of max_batch requests of context_length tokens, and of
-                       ///< prefix_tokens
-    uint64_t scratch; ///< activations, logits, and pictures of max_batch requests at the given size
-    uint64_t total;   ///< weights, tables, kv_cache and scratch together: at work
-    uint64_t tables;  ///< tokenizer, and lists of the model
-    uint64_t loading; ///< buffers while the weights are read; gone before an engine is opened
-    uint64_t peak;    ///< the larger of total, and weights, tables and loading together
+    size_t struct_size; ///< set by the caller: sizeof(glm4v_memory), or 0
+    uint64_t weights;   ///< all weights in their chosen forms, scales included
+    uint64_t kv_cache;  ///< keys and values of max_batch requests of context_length tokens, and of
+                        ///< prefix_tokens
+    uint64_t scratch;   ///< activations, logits, and images of max_batch requests at the given size
+    uint64_t total;     ///< weights, tables, kv_cache and scratch together: at work
+    uint64_t tables;    ///< tokenizer, and lists of the model
+    uint64_t loading;   ///< buffers while the weights are read; gone before an engine is opened
+    uint64_t peak;      ///< the larger of total, and weights, tables and loading together
     uint64_t available; ///< that this process can still take now; UINT64_MAX where nothing tells
     uint32_t n_devices; ///< entries of device
     glm4v_device_memory device[GLM4V_MAX_DEVICES];
@@ -195,8 +199,8 @@ typedef struct {
     size_t struct_size;      ///< sizeof(glm4v_engine_options), or 0
     uint32_t max_batch;      ///< requests advanced together, [1, 64]; 0 = 4
     uint32_t max_pending;    ///< requests of one stream that may wait, [1, 65536]; 0 = 64
-    uint32_t context_length; ///< tokens per request, pictures included; 0 = min(model's own, 8192)
-    /// upper bound of a picture after resizing, pixels; 0 = the model's own. A model of one picture
+    uint32_t context_length; ///< tokens per request, images included; 0 = min(model's own, 8192)
+    /// upper bound of an image after resizing, pixels; 0 = the model's own. A model of one image
     /// size (family chatglm4v) keeps it
     uint64_t max_pixels;
     uint32_t prefix_tokens; ///< constant prompt tokens kept between requests; 0 = 1024
@@ -244,7 +248,7 @@ GLM4V_API int glm4v_model_inspect(const char *dir, const glm4v_model_options *op
  * Memory that opening dir with these options takes, told from headers alone.
  *
  * @param engine         NULL = engine defaults.
- * @param width, height  Picture size in pixels that the engine will see; each other size that comes
+ * @param width, height  Image size in pixels that the engine will see; each other size that comes
  *                       adds tables of its own, at most 4 sizes together.
  */
 GLM4V_API int glm4v_model_estimate_memory(const char *dir, const glm4v_model_options *options,
@@ -258,7 +262,7 @@ GLM4V_API int glm4v_model_estimate_memory(const char *dir, const glm4v_model_opt
  */
 GLM4V_API const char *const *glm4v_quantization_choices(void);
 
-/** A picture: RGB, 8 bits a channel, full range, row-major. Borrowed, never copied whole. */
+/** An image: RGB, 8 bits a channel, full range, row-major. Borrowed, never copied whole. */
 typedef struct {
     const uint8_t *data; ///< first byte of the top row
     int32_t width;       ///< pixels, [1, 16384]
@@ -281,10 +285,10 @@ typedef struct {
     glm4v_log_fn log;           ///< NULL = silent
     void *log_user;             ///< passed to log
     /// of the kind the model will see: int4 matrices are calibrated on them; NULL = rounded to
-    /// nearest. Borrowed during the call; a picture of more than 2^20 pixels is seen smaller
-    const glm4v_image *pictures;
-    uint32_t n_pictures;
-    const char *const *prompts;  ///< asked about each picture; NULL = a caption in two languages
+    /// nearest. Borrowed during the call; an image of more than 2^20 pixels is seen smaller
+    const glm4v_image *images;
+    uint32_t n_images;
+    const char *const *prompts;  ///< asked about each image; NULL = a caption in two languages
     uint32_t n_prompts;          ///< 0 without prompts
     uint64_t calibration_memory; ///< bytes for statistics at a time; 0 = 2 GiB
     /// of calibrating, in units of its own, before progress begins; NULL = none
@@ -298,7 +302,7 @@ typedef struct {
  * int8: `NAME.weight` I8 [n, k] and `NAME.weight_scale` F32 [n, 1]. int4: `NAME.weight_packed` I32
  * [n, k / 8], `NAME.weight_scale` F32 [n, k / 128], `NAME.weight_shape` I64 [2]. fp8: `NAME.weight`
  * F8_E4M3 [n, k] and `NAME.weight_scale` F32 [n, 1]. The numbers are those that glm4v_model_open()
- * computes from src with the same quantization; with pictures those of int4 are better. Norms,
+ * computes from src with the same quantization; with images those of int4 are better. Norms,
  * biases and position tables are copied, as are convolutions unless vision is to be bf16 or fp32;
  * so are all files beside the weights (tokenizer, settings, licence), and config.json gets the key
  * "quantization_config".
@@ -326,8 +330,8 @@ typedef struct {
  * Thread-safety: any thread. The process's handling of SIGXFSZ is the caller's business: ignored,
  * a file size limit is an error like a full disk.
  * Cost: reads src once; memory of a few MiB a thread whatever the size of the checkpoint, and the
- * list of its tensors. With pictures: memory of the model as stored and of the quantized one, and
- * the time of many passes over the pictures (docs/quantization.md).
+ * list of its tensors. With images: memory of the model as stored and of the quantized one, and
+ * the time of many passes over the images (docs/quantization.md).
  */
 GLM4V_API int glm4v_quantize(const char *src, const char *dst,
                              const glm4v_quantize_options *options, glm4v_error *err);
@@ -340,11 +344,11 @@ typedef struct glm4v_engine glm4v_engine;
 /** One queued description; reference-counted. */
 typedef struct glm4v_request glm4v_request;
 
-/** An earlier exchange of the conversation. Strings and pictures are borrowed like the task's. */
+/** An earlier exchange of the conversation. Strings and images are borrowed like the task's. */
 typedef struct {
     const char *user;          ///< what was asked
     const char *assistant;     ///< what was answered, without reasoning
-    const glm4v_image *images; ///< pictures that stood before the question
+    const glm4v_image *images; ///< images that stood before the question
     uint32_t n_images;
 } glm4v_turn;
 
@@ -375,7 +379,7 @@ typedef struct {
     uint64_t total;       ///< submit to the end
 } glm4v_timings;
 
-/** A box that the answer names, in pixels of the picture that was asked about: the first of the
+/** A box that the answer names, in pixels of the image that was asked about: the first of the
  *  task's images or frames, else the last of its history. Lies inside it. */
 typedef struct {
     int32_t x, y;          ///< left upper corner
@@ -401,13 +405,13 @@ typedef struct {
     const char *text;       ///< the answer alone: valid UTF-8, trimmed, no markers; "" if none
     const char *reasoning;  ///< "" if none
     const char *box;        ///< contents of the first box, e.g. "[[12,40,200,310]]"; "" if none
-    uint32_t prompt_tokens; ///< all tokens in, pictures included
-    uint32_t vision_tokens; ///< of these, pictures
+    uint32_t prompt_tokens; ///< all tokens in, images included
+    uint32_t vision_tokens; ///< of these, images
     uint32_t cached_tokens; ///< of these, taken from the prefix cache
     uint32_t output_tokens; ///< tokens generated, stop token not counted
-    uint32_t image_width, image_height; ///< size the first picture was resized to
+    uint32_t image_width, image_height; ///< size the first image was resized to
     glm4v_timings timings;
-    /// boxes of the answer, between box markers or in its JSON; those outside the picture left out
+    /// boxes of the answer, between box markers or in its JSON; those outside the image left out
     const glm4v_box *boxes;
     uint32_t n_boxes;    ///< at most 64
     glm4v_action action; ///< of a phone agent; text holds it as written
@@ -418,9 +422,9 @@ typedef struct {
     size_t struct_size;        ///< sizeof(glm4v_task), or 0
     const char *system;        ///< system prompt; NULL = none
     const char *prompt;        ///< the question; required
-    const glm4v_image *images; ///< pictures, before the prompt in order
+    const glm4v_image *images; ///< images, before the prompt in order
     uint32_t n_images;         ///< [0, 64]
-    /// a video clip in time order instead of pictures; timestamps required
+    /// a video clip in time order instead of images; timestamps required
     const glm4v_image *frames;
     uint32_t n_frames;             ///< [0, 640]; images and frames exclude each other
     const glm4v_turn *history;     ///< earlier turns, oldest first
@@ -444,6 +448,7 @@ typedef struct {
 
 /** Counters since the engine was opened, and gauges. */
 typedef struct {
+    size_t struct_size; ///< set by the caller: sizeof(glm4v_engine_stats), or 0
     uint64_t submitted, completed, canceled, failed;
     uint64_t steps;       ///< scheduler steps
     uint64_t decode_rows; ///< rows of all decode steps: / decode_steps = mean batch
@@ -468,23 +473,23 @@ GLM4V_API int glm4v_engine_open(glm4v_engine **engine, glm4v_model *model,
 GLM4V_API void glm4v_engine_close(glm4v_engine **engine);
 
 /**
- * Queue one description: pictures and prompt in, text out through the callbacks.
+ * Queue one description: images and prompt in, text out through the callbacks.
  *
  * @param task      Read during the call only, except the pixels of images, frames and history
- *                  pictures, which are borrowed until on_done has returned.
+ *                  images, which are borrowed until on_done has returned.
  * @param[out] req  Handle for cancel and wait, one reference: glm4v_request_unref(). NULL if not
  *                  wanted.
  * @param[out] err  Written on failure only; may be NULL.
  *
  * @return 0. On failure nothing was queued, no callback will run and *req is untouched:
- *         GLM4V_ERR_INVALID (a picture is empty or too narrow, an option is out of range, the
+ *         GLM4V_ERR_INVALID (an image is empty or too narrow, an option is out of range, the
  *         prompt is not UTF-8), _BUSY (max_pending of this stream wait already), _NOMEM, _DEVICE
  *         (the engine stopped after a device fault). A prompt that exceeds the context length is
  *         found later and told to on_done as GLM4V_ERR_INVALID.
  *
  * Thread-safety: any thread. Callbacks run on the scheduler thread and must not block nor call
  * glm4v_engine_close(), glm4v_request_wait() or glm4v_describe().
- * Cost: copies the prompt, not the pictures; returns within 0.1 ms.
+ * Cost: copies the prompt, not the images; returns within 0.1 ms.
  * Source: continuous batching, Orca, OSDI 2022.
  */
 GLM4V_API int glm4v_engine_submit(glm4v_engine *engine, const glm4v_task *task, glm4v_request **req,
@@ -499,8 +504,9 @@ GLM4V_API int glm4v_describe(glm4v_engine *engine, const glm4v_task *task, glm4v
  * NULL. */
 GLM4V_API void glm4v_result_free(glm4v_result **result);
 
-/** Fill stats. Any thread. */
-GLM4V_API void glm4v_engine_get_stats(glm4v_engine *engine, glm4v_engine_stats *stats);
+/** Fill stats. Any thread. @return 0 or GLM4V_ERR_INVALID (struct_size). */
+GLM4V_API int glm4v_engine_get_stats(glm4v_engine *engine, glm4v_engine_stats *stats,
+                                     glm4v_error *err);
 
 /**
  * Ask a request to end: returns at once; it ends within one step (one layer of vision or prefill

@@ -15,21 +15,16 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/struct_size.h"
 #include "config/identify.h"
 #include "model/stages.h"
 
 /* ---- options ---- */
 
-/* Callers built against an older header pass a smaller struct: what it lacks is zero. */
 static int take_options(glm4v_builder *b, const glm4v_model_options *options, glm4v_error *err)
 {
-    if (options) {
-        size_t size = options->struct_size && options->struct_size < sizeof *options
-                          ? options->struct_size
-                          : sizeof *options;
-        memcpy(&b->options, options, size);
-    }
-    return glm4v_quantization_parse(&b->quantization, b->options.quantization, err);
+    int rc = glm4v_struct_read(&b->options, options, sizeof b->options, "model options", err);
+    return rc ? rc : glm4v_quantization_parse(&b->quantization, b->options.quantization, err);
 }
 
 /* ---- files but the weights ---- */
@@ -234,7 +229,7 @@ int glm4v_model_inspect(const char *dir, const glm4v_model_options *options, glm
     glm4v_builder b;
     int rc = glm4v_builder_start(&b, dir, options);
     if (!rc)
-        *info = b.model->info;
+        rc = glm4v_struct_write(info, &b.model->info, sizeof *info, "model info", &b.error);
     return glm4v_builder_finish(&b, rc, err);
 }
 

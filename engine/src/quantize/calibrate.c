@@ -52,8 +52,8 @@ typedef struct {
     uint32_t n_prompts;
     glm4v_model *model[GLM4V_N_SIDES];
     glm4v_context *context[GLM4V_N_SIDES];
-    glm4v_embeddings *rows[GLM4V_N_SIDES]; /* [pictures] */
-    glm4v_rehearsal *list;                 /* [pictures][prompts] */
+    glm4v_embeddings *rows[GLM4V_N_SIDES]; /* [images] */
+    glm4v_rehearsal *list;                 /* [images][prompts] */
     uint32_t n_sequences;
     target *targets; /* in the order of their use */
     uint32_t n_targets;
@@ -77,21 +77,21 @@ static int tell(calibrator *c)
 static int check_options(calibrator *c)
 {
     const glm4v_calibrate_options *o = c->options;
-    if (!o->n_pictures)
+    if (!o->n_images)
         return glm4v_fail(c->err, GLM4V_ERR_INVALID,
                           "calibration needs pictures of the kind the model will see");
-    if (o->n_pictures > UINT32_MAX / 64 / (o->n_prompts ? o->n_prompts : 1))
+    if (o->n_images > UINT32_MAX / 64 / (o->n_prompts ? o->n_prompts : 1))
         return glm4v_fail(c->err, GLM4V_ERR_INVALID,
                           "%" PRIu32 " pictures with %" PRIu32 " prompts each are too many",
-                          o->n_pictures, o->n_prompts);
-    if (o->n_pictures < FEW_PICTURES)
+                          o->n_images, o->n_prompts);
+    if (o->n_images < FEW_PICTURES)
         glm4v_log_line(&c->log, GLM4V_LOG_WARNING,
                        "%" PRIu32 " pictures are few to calibrate on: %d and more tell better "
                        "which weights matter",
-                       o->n_pictures, FEW_PICTURES);
+                       o->n_images, FEW_PICTURES);
     c->prompts = o->n_prompts ? o->prompts : default_prompts;
     c->n_prompts = o->n_prompts ? o->n_prompts : 2;
-    c->n_sequences = o->n_pictures * c->n_prompts;
+    c->n_sequences = o->n_images * c->n_prompts;
     return 0;
 }
 
@@ -207,14 +207,14 @@ static int make_sequences(calibrator *c, uint32_t *longest)
 {
     c->list = glm4v_alloc(c->n_sequences, sizeof *c->list);
     for (int side = 0; side < GLM4V_N_SIDES; side++) {
-        c->rows[side] = glm4v_alloc(c->options->n_pictures, sizeof *c->rows[side]);
+        c->rows[side] = glm4v_alloc(c->options->n_images, sizeof *c->rows[side]);
         if (!c->list || !c->rows[side])
             return glm4v_fail(c->err, GLM4V_ERR_NOMEM, "no memory for %" PRIu32 " sequences",
                               c->n_sequences);
     }
     for (uint32_t i = 0; i < c->n_sequences; i++) {
         int rc = glm4v_rehearsal_make(&c->list[i], c->model[GLM4V_ORIGINAL],
-                                      &c->options->pictures[i / c->n_prompts],
+                                      &c->options->images[i / c->n_prompts],
                                       c->prompts[i % c->n_prompts], c->err);
         if (rc)
             return rc;
@@ -239,7 +239,7 @@ static int open_contexts(calibrator *c, uint32_t longest)
 static int see_all(calibrator *c, int side)
 {
     int rc = 0;
-    for (uint32_t i = 0; !rc && i < c->options->n_pictures; i++) {
+    for (uint32_t i = 0; !rc && i < c->options->n_images; i++) {
         rc = glm4v_rehearsal_see(&c->list[(size_t)i * c->n_prompts], c->context[side],
                                  &c->rows[side][i], NULL, c->err);
         if (!rc)
@@ -414,12 +414,12 @@ static int run_pass(calibrator *c, uint32_t first, uint32_t end)
 
 static uint64_t count_work(const calibrator *c)
 {
-    uint64_t work = 2 * (uint64_t)c->options->n_pictures + c->n_sequences;
+    uint64_t work = 2 * (uint64_t)c->options->n_images + c->n_sequences;
     for (uint32_t i = 0, end; i < c->n_targets; i = end) {
         end = pass_end(c, i);
         work +=
             end - i +
-            2 * (c->targets[i].part == GLM4V_PART_VISION ? c->options->n_pictures : c->n_sequences);
+            2 * (c->targets[i].part == GLM4V_PART_VISION ? c->options->n_images : c->n_sequences);
     }
     return work;
 }
@@ -451,7 +451,7 @@ static int calibrate(calibrator *c)
         glm4v_log_line(&c->log, GLM4V_LOG_INFO,
                        "%" PRIu32 " matrices calibrated on %" PRIu32 " pictures, %" PRIu32
                        " sequences",
-                       c->n_targets, c->options->n_pictures, c->n_sequences);
+                       c->n_targets, c->options->n_images, c->n_sequences);
     return rc;
 }
 
@@ -461,7 +461,7 @@ static void calibrator_clear(calibrator *c)
         glm4v_rehearsal_clear(&c->list[i]);
     glm4v_free(c->list);
     for (int side = 0; side < GLM4V_N_SIDES; side++) {
-        for (uint32_t i = 0; c->rows[side] && c->context[side] && i < c->options->n_pictures; i++)
+        for (uint32_t i = 0; c->rows[side] && c->context[side] && i < c->options->n_images; i++)
             glm4v_embeddings_clear(c->context[side], &c->rows[side][i]);
         glm4v_free(c->rows[side]);
         glm4v_context_close(&c->context[side]);

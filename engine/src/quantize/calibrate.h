@@ -17,10 +17,10 @@
 typedef struct glm4v_calibration glm4v_calibration;
 
 typedef struct {
-    const char *quantization;    /* of the model to be written; its int4 matrices are calibrated */
-    const glm4v_image *pictures; /* [n_pictures], read during the call only */
-    uint32_t n_pictures;         /* >= 1 */
-    const char *const *prompts;  /* [n_prompts]; none: the two default prompts */
+    const char *quantization;   /* of the model to be written; its int4 matrices are calibrated */
+    const glm4v_image *images;  /* [n_images], read during the call only */
+    uint32_t n_images;          /* >= 1 */
+    const char *const *prompts; /* [n_prompts]; none: the two default prompts */
     uint32_t n_prompts;
     uint32_t n_threads; /* 0 = the cores this process may use */
     /* bytes for second moments at a time, 0 = 2 GiB: with less, more passes */

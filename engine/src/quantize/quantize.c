@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/struct_size.h"
 #include "base/pool.h"
 #include "checkpoint/safetensors_write.h"
 #include "convert.h"
@@ -479,12 +480,9 @@ static int write_all(converter *c, const char *dst, glm4v_error *err)
 
 static int take_options(converter *c, const glm4v_quantize_options *options, glm4v_error *err)
 {
-    if (options) {
-        size_t size = options->struct_size && options->struct_size < sizeof *options
-                          ? options->struct_size
-                          : sizeof *options;
-        memcpy(&c->options, options, size);
-    }
+    int rc = glm4v_struct_read(&c->options, options, sizeof c->options, "quantize options", err);
+    if (rc)
+        return rc;
     c->log = (glm4v_log) { c->options.log, c->options.log_user };
     if (!c->options.shard_bytes)
         c->options.shard_bytes = SHARD_BYTES;
@@ -520,8 +518,8 @@ static int calibrate(converter *c, glm4v_error *err)
 {
     const glm4v_calibrate_options options = {
         .quantization = c->options.quantization,
-        .pictures = c->options.pictures,
-        .n_pictures = c->options.n_pictures,
+        .images = c->options.images,
+        .n_images = c->options.n_images,
         .prompts = c->options.prompts,
         .n_prompts = c->options.n_prompts,
         .n_threads = c->options.n_threads,
@@ -531,7 +529,7 @@ static int calibrate(converter *c, glm4v_error *err)
         .log = c->options.log,
         .log_user = c->options.log_user,
     };
-    return c->options.pictures ? glm4v_calibrate(&c->calibration, c->src, &options, err) : 0;
+    return c->options.images ? glm4v_calibrate(&c->calibration, c->src, &options, err) : 0;
 }
 
 int glm4v_quantize(const char *src, const char *dst, const glm4v_quantize_options *options,
