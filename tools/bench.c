@@ -464,7 +464,7 @@ static int open_and_run(const settings *set, const char *dir)
     double start = now_ms();
     glm4v_model *model = NULL;
     if (!b.rgb || !b.runs || !b.column)
-        cli_message("no memory for a picture of %ux%u", set->frame[0], set->frame[1]);
+        cli_message("no memory for an image of %ux%u", set->frame[0], set->frame[1]);
     else
         status = cli_model_open(&model, dir, &options, GLM4V_LOG_WARNING);
     if (model) {

@@ -133,7 +133,7 @@ static void print_plain(const char *dir, const glm4v_model_info *i, const estima
         print_row("hash", "%s", i->hash);
     print_memory(estimates, n, set);
     if (!set->config_only)
-        printf("\nThe directory is sound.\n");
+        printf("\nThe model directory is valid.\n");
 }
 
 static void json_sizes(cli_json *json, const glm4v_model_info *i)

@@ -51,7 +51,7 @@ static void print_help(const cli_command *command)
     printf("  %-*sthis text\n\nexamples:\n", COLUMN - 2, "--help");
     print_indented(command->examples, 2);
     printf("\nexit status:\n"
-           "  0  all went well\n"
+           "  0  success\n"
            "  1  at least one input could not be read or described; the others were\n"
            "  2  the command line is wrong, nothing was done\n"
            "  3  the model or the device cannot be used\n"

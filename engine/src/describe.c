@@ -27,7 +27,7 @@ static int build_prompt(glm4v_engine *engine, glm4v_request *r)
         return rc;
     if (r->prompt.n_ids >= engine->limits.context_length)
         return glm4v_fail(&r->error, GLM4V_ERR_INVALID,
-                          "prompt and pictures are %zu tokens, the context holds %u: use a smaller "
+                          "prompt and images are %zu tokens, the context holds %u: use a smaller "
                           "max_pixels, fewer pictures or a shorter prompt",
                           r->prompt.n_ids, engine->limits.context_length);
     r->position = glm4v_alloc(3 * r->prompt.n_ids, sizeof *r->position);
@@ -119,7 +119,7 @@ void glm4v_describe_token(glm4v_engine *engine, glm4v_request *r, float *logits)
     if (id < 0) {
         glm4v_fail(&r->error, GLM4V_ERR_INTERNAL,
                    "token %u: the model gave no finite number; its "
-                   "weights are damaged or do not bear this quantization",
+                   "weights are damaged, or this quantization is too coarse for them",
                    r->n_answer + r->n_reasoning);
         glm4v_describe_end(r, GLM4V_FINISH_ERROR, GLM4V_ERR_INTERNAL);
         return;

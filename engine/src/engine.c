@@ -22,7 +22,7 @@ int glm4v_engine_patches(glm4v_engine *engine, size_t n, glm4v_error *err)
     engine->patches = glm4v_alloc_aligned(n, sizeof *engine->patches);
     if (!engine->patches)
         return glm4v_fail(err, GLM4V_ERR_NOMEM,
-                          "no memory for the patches of a picture: %zu numbers", n);
+                          "no memory for the patches of an image: %zu numbers", n);
     engine->patches_capacity = n;
     return 0;
 }
@@ -59,7 +59,7 @@ static int find_masked(glm4v_engine *engine, glm4v_error *err)
     engine->n_masked[false] = n;
     if (n >= (size_t)vocab)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          "the tokenizer has no token that this model could generate");
+                          "the tokenizer has no token that this model can generate");
     return 0;
 }
 

@@ -95,7 +95,7 @@ static int resize(picture *p, const glm4v_model *m, const glm4v_engine_limits *l
     uint32_t h = 0, w = 0;
     const uint8_t pixel = 0; /* only the size of the picture is looked at */
     if (width > INT32_MAX || height > INT32_MAX)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "a picture of %u x %u is too large", width,
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "an image of %u x %u is too large", width,
                           height);
     glm4v_image image = { .data = &pixel,
                           .width = (int32_t)width,

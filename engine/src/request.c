@@ -60,10 +60,10 @@ static int check_count(const char *what, uint64_t n, uint64_t max, const void *a
                        glm4v_error *err)
 {
     if (n > max)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "%llu %s, at most %llu are taken",
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "%llu %s, at most %llu are accepted",
                           (unsigned long long)n, what, (unsigned long long)max);
     if (n && !array)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "%llu %s announced, but none given",
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "%llu %s announced, but the pointer is NULL",
                           (unsigned long long)n, what);
     return 0;
 }

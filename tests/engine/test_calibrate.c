@@ -399,7 +399,7 @@ static void what_cannot_be_calibrated_is_refused(void)
 {
     glm4v_calibrate_options options = usual();
     options.n_images = 0;
-    refuse(options, src, GLM4V_ERR_INVALID, "pictures");
+    refuse(options, src, GLM4V_ERR_INVALID, "images");
     options = usual();
     options.quantization = "int8";
     refuse(options, src, GLM4V_ERR_INVALID, "int8");

@@ -633,7 +633,7 @@ static void files_of_two_models_are_told_by_name(void)
           GLM4V_ERR_FORMAT,
           0,
           config_answer,
-          { "config.json: is what a server answered", "Repository not found" } },
+          { "config.json: is a server's answer", "Repository not found" } },
         { "large tokenizer",
           GLM4V_ERR_FORMAT,
           0,

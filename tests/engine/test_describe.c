@@ -332,7 +332,7 @@ static void bad_tasks_are_refused_at_once(void)
         { { .prompt = "x", .images = &empty, .n_images = 1 }, "0x2" },
         { { .prompt = "x", .images = &narrow, .n_images = 1 }, "too narrow" },
         { { .prompt = "x", .images = &short_rows, .n_images = 1 }, "5 bytes" },
-        { { .prompt = "x", .n_images = 1 }, "none given" },
+        { { .prompt = "x", .n_images = 1 }, "the pointer is NULL" },
         { { .prompt = "x", .images = &good, .n_images = 65 }, "at most 64" },
         { { .prompt = "x", .frames = &good, .n_frames = 641 }, "at most 640" },
         { { .prompt = "x", .images = &good, .n_images = 1, .frames = &good, .n_frames = 1 },

@@ -387,7 +387,7 @@ static void a_device_is_no_place(void)
 {
     REQUIRE(!symlink("/dev/full", dst));
     CHECK_EQ(convert(), GLM4V_ERR_INVALID);
-    CHECK_CONTAINS(err.msg, "exists already and is no folder");
+    CHECK_CONTAINS(err.msg, "exists already and is not a folder");
     unlink(dst);
     CHECK_EQ(convert_to("/dev/full/new", NULL, NULL), GLM4V_ERR_NOT_FOUND);
 }

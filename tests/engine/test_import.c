@@ -648,7 +648,7 @@ static void damaged_tensors_are_refused_by_name(void)
         { "gptq-order", LAYER "0.mlp.gate_proj.scales", "\0\x7c", 0, 2,
           "a scale of output 0 is inf" },
         { "awq", LAYER "0.mlp.up_proj.scales", "\0\x7e", 2, 2, "a scale of output 1 is" },
-        { "compressed", LAYER "4.mlp.gate_proj.weight", "\x7f", 9, 1, "holds NaN" },
+        { "compressed", LAYER "4.mlp.gate_proj.weight", "\x7f", 9, 1, "contains NaN" },
         { "compressed", LAYER "1.mlp.up_proj.weight_shape", "\7", 0, 1, "says [7, 256]" },
         { "compressed", LAYER "6.mlp.up_proj.weight_g_idx", "\7", 0, 1, "input 0 is in group 7" },
         { "compressed", LAYER "3.mlp.up_proj.weight_scale", "\0\0\x80\x7f", 4, 4,

@@ -553,16 +553,16 @@ static void a_name_that_is_taken_is_refused(void)
     file_write_text(dst, "mine", "precious");
     refused(dst, "int8", GLM4V_ERR_INVALID, "not empty");
     CHECK_STR(folder_names(dst, names, sizeof names), "mine ");
-    refused(file_path(dst, "mine"), "int8", GLM4V_ERR_INVALID, "is no folder");
+    refused(file_path(dst, "mine"), "int8", GLM4V_ERR_INVALID, "is not a folder");
     folder_remove(dst);
     REQUIRE(!symlink(src, dst));
-    refused(dst, "int8", GLM4V_ERR_INVALID, "is no folder");
+    refused(dst, "int8", GLM4V_ERR_INVALID, "is not a folder");
     unlink(dst);
     refused(src, "int8", GLM4V_ERR_INVALID, "lies in the folder that is read");
     snprintf(inside, sizeof inside, "%s/new", src);
     refused(inside, "int8", GLM4V_ERR_INVALID, "lies in the folder that is read");
     refused(file_path(base, "absent/new"), "int8", GLM4V_ERR_NOT_FOUND, "absent");
-    refused("", "int8", GLM4V_ERR_INVALID, "no path");
+    refused("", "int8", GLM4V_ERR_INVALID, "is not the path");
 }
 
 static void an_empty_folder_is_filled(void)
@@ -582,8 +582,8 @@ static void an_empty_folder_is_filled(void)
 
 static void options_that_say_nothing_are_refused(void)
 {
-    refused(dst, NULL, GLM4V_ERR_INVALID, "say what is wanted");
-    refused(dst, "", GLM4V_ERR_INVALID, "say what is wanted");
+    refused(dst, NULL, GLM4V_ERR_INVALID, "name a form");
+    refused(dst, "", GLM4V_ERR_INVALID, "name a form");
     refused(dst, "text=int5", GLM4V_ERR_INVALID, "int5");
     CHECK_EQ(glm4v_quantize(src, dst, NULL, &err), GLM4V_ERR_INVALID);
     CHECK_EQ(glm4v_quantize(NULL, dst, NULL, &err), GLM4V_ERR_INVALID);

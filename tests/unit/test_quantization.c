@@ -50,15 +50,15 @@ static void what_is_no_option_is_refused_by_item(void)
         const char *text, *said;
         int code;
     } cases[] = {
-        { "int3", "\"int3\" is no weight form", GLM4V_ERR_INVALID },
+        { "int3", "\"int3\" is not a weight form", GLM4V_ERR_INVALID },
         { "INT4", "\"INT4\"", GLM4V_ERR_INVALID },
         { " int4", "\" int4\"", GLM4V_ERR_INVALID },
-        { ",", "\"\" is no weight form", GLM4V_ERR_INVALID },
-        { "int4,", "\"\" is no weight form", GLM4V_ERR_INVALID },
-        { "text=", "\"\" is no weight form", GLM4V_ERR_INVALID },
-        { "=int4", "\"\" is no part", GLM4V_ERR_INVALID },
-        { "head=int4", "\"head\" is no part", GLM4V_ERR_INVALID },
-        { "lm_head=int4", "\"lm_head\" is no part", GLM4V_ERR_INVALID },
+        { ",", "\"\" is not a weight form", GLM4V_ERR_INVALID },
+        { "int4,", "\"\" is not a weight form", GLM4V_ERR_INVALID },
+        { "text=", "\"\" is not a weight form", GLM4V_ERR_INVALID },
+        { "=int4", "\"\" is not a part", GLM4V_ERR_INVALID },
+        { "head=int4", "\"head\" is not a part", GLM4V_ERR_INVALID },
+        { "lm_head=int4", "\"lm_head\" is not a part", GLM4V_ERR_INVALID },
         { "text=int4=int8", "\"int4=int8\"", GLM4V_ERR_INVALID },
         { "text=int4,text=int4", "text is named twice", GLM4V_ERR_INVALID },
         { "int4,vision=int8", "vision is named twice", GLM4V_ERR_INVALID },

@@ -235,7 +235,7 @@ static void what_is_not_read_is_refused_by_name(void)
         { "{\"quant_method\": \"fp8\", \"weight_block_size\": [128]}", GLM4V_ERR_FORMAT,
           "[128, 128]" },
         { CT("int-quantized", "", ""), GLM4V_ERR_FORMAT, "0 groups" },
-        { CT("int-quantized", "\"a\": 3", ""), GLM4V_ERR_FORMAT, "a: is no object" },
+        { CT("int-quantized", "\"a\": 3", ""), GLM4V_ERR_FORMAT, "a: is not an object" },
         { CT("pack-quantized", ONE("\"num_bits\": 3"), ""), GLM4V_ERR_UNSUPPORTED,
           "3 of type int" },
         { CT("pack-quantized", ONE("\"num_bits\": 4, \"type\": \"float\""), ""),
@@ -252,7 +252,7 @@ static void what_is_not_read_is_refused_by_name(void)
         { CT("int-quantized", "\"a\": {\"targets\": [\"re:a{3}\"], " WEIGHTS8 "}", ""),
           GLM4V_ERR_UNSUPPORTED, "re:a{3}" },
         { CT("int-quantized", "\"a\": {\"targets\": [3], " WEIGHTS8 "}", ""), GLM4V_ERR_FORMAT,
-          "no string" },
+          "not a string" },
         { CT("int-quantized", ONE("\"num_bits\": 8"),
              ", \"sparsity_config\": {\"format\": "
              "\"sparse-24-bitmask\"}"),

@@ -86,7 +86,7 @@ static void bad_headers_are_refused_by_name(void)
         { "{" T("a", "F32", "[1]", "0", "4") "," T("a", "F32", "[1]", "4", "8") "}", 8,
           "duplicate" },
         { "{\"__metadata__\":[]}", 0, "\"__metadata__\" is not an object" },
-        { "{\"__metadata__\":{\"k\":1}}", 0, "which is no string" },
+        { "{\"__metadata__\":{\"k\":1}}", 0, "which is not a string" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int rc = parse(cases[i].header, cases[i].data);

@@ -94,7 +94,7 @@ static int find_place(glm4v_publication *p, const char *dst, glm4v_error *err)
     while (n > 1 && dst[n - 1] == '/')
         n--;
     if (!n || n >= sizeof path)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "\"%.80s\" is no path of a folder", dst);
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "\"%.80s\" is not the path of a folder", dst);
     memcpy(path, dst, n);
     path[n] = 0;
     if (!lstat(path, &st) && S_ISDIR(st.st_mode)) { /* gives "." and ".." their names */
@@ -141,8 +141,8 @@ static int check_free(const glm4v_publication *p, glm4v_error *err)
                                       p->path);
     if (!S_ISDIR(st.st_mode))
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "%.200s in %.200s exists already and is no folder; name another", p->base,
-                          p->path);
+                          "%.200s in %.200s exists already and is not a folder; name another",
+                          p->base, p->path);
     int fd = openat(p->parent, p->base, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
     if (!dir) {
@@ -247,7 +247,7 @@ static int read_lock(const glm4v_publication *p, char *name, size_t size, glm4v_
                                 p->path);
     if (!is_remnant(text, LOCK_MAGIC, (size_t)n < magic ? (size_t)n : magic))
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "%.200s in %.200s is no lock file of this program; remove it",
+                          "%.200s in %.200s is not a lock file of this program; remove it",
                           p->lock_name, p->path);
     char *line = text + ((size_t)n < magic ? (size_t)n : magic), *end = strchr(line, '\n');
     size_t n_prefix = (size_t)snprintf(prefix, sizeof prefix, ".%s.glm4v-tmp-", p->base);
@@ -362,7 +362,7 @@ int glm4v_publish_room(const glm4v_publication *p, uint64_t bytes, glm4v_error *
 {
     struct statvfs fs;
     if (fstatvfs(p->folder, &fs))
-        return glm4v_fail_errno(err, errno, "%.200s: its free space cannot be told", p->path);
+        return glm4v_fail_errno(err, errno, "%.200s: its free space cannot be read", p->path);
     uint64_t room = (uint64_t)fs.f_bavail * fs.f_frsize;
     if (bytes <= room)
         return 0;

@@ -99,7 +99,7 @@ static int scan(size_t *longest, const char *text, size_t len, const char *file,
             while (i < len && is_scalar_byte(text[i]))
                 i++;
         } else {
-            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: byte 0x%02x at offset %zu is no JSON",
+            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: byte 0x%02x at offset %zu is not JSON",
                               file, (unsigned char)c, start);
         }
         if (memory > limits->memory)
@@ -119,8 +119,8 @@ int glm4v_json_parse(json_t **root, const char *text, size_t len, const char *fi
     if (rc)
         return rc;
     if (len > limits->bytes)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: %zu bytes, at most %zu are read", file, len,
-                          limits->bytes);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: %zu bytes, at most %zu are accepted", file,
+                          len, limits->bytes);
     if (len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3))
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           "%s: begins with a byte order mark; save it as plain UTF-8", file);
@@ -141,8 +141,8 @@ int glm4v_read_file(char **data, size_t *size, const char *dir, const char *name
         return rc;
     char *text = NULL;
     if (id.size > limit) {
-        rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: %" PRIu64 " bytes, at most %zu are read", name,
-                        id.size, limit);
+        rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: %" PRIu64 " bytes, at most %zu are accepted",
+                        name, id.size, limit);
         goto done;
     }
     text = glm4v_alloc((size_t)id.size + 1, 1);

@@ -93,7 +93,7 @@ static int read_code(reader *r)
             low >= 0xdc00 && low < 0xe000 ? 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00) : -1;
     }
     if (code <= 0 || (code >= 0xd800 && code < 0xe000))
-        return syntax(r, "the \\u escape is no character");
+        return syntax(r, "the \\u escape is not a character");
     r->buffer_len +=
         (size_t)glm4v_utf8_put((unsigned char *)r->buffer + r->buffer_len, (uint32_t)code);
     return 0;

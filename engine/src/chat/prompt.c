@@ -228,7 +228,7 @@ static void add_picture(builder *b, bool video)
     if (!b->rc &&
         (grid->grid_h == 0 || grid->grid_w == 0 || grid->grid_h % merge || grid->grid_w % merge))
         b->rc = glm4v_fail(b->err, GLM4V_ERR_INVALID,
-                           "a picture of %u x %u patches is no multiple of %u", grid->grid_w,
+                           "an image of %u x %u patches is not a multiple of %u", grid->grid_w,
                            grid->grid_h, merge);
     add_control(b, b->config->image_start_id);
     if (b->rc)
@@ -277,7 +277,7 @@ static void add_clip(builder *b, size_t n)
 {
     if (!b->rc && (b->config->video_start_id < 0 || b->config->video_end_id < 0))
         b->rc = glm4v_fail(b->err, GLM4V_ERR_UNSUPPORTED,
-                           "this model takes no clips: config.json has no video "
+                           "this model does not accept clips: config.json has no video "
                            "start and end tokens");
     add_control(b, b->config->video_start_id);
     for (size_t i = 0; i < n; i++) {

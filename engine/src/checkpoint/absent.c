@@ -171,10 +171,11 @@ static int tell_what_is_there(const char *dir, const inventory *found, glm4v_err
                           dir, neither, found->n[SHARD], shard_total(found->first[SHARD]),
                           found->first[SHARD], unfinished);
     if (found->n[ADAPTER])
-        return glm4v_fail(err, code,
-                          "%.80s: %s, but a LoRA adapter (%s), which is no model by itself; merge "
-                          "it into its base model (peft: merge_and_unload) and save that",
-                          dir, neither, found->first[ADAPTER]);
+        return glm4v_fail(
+            err, code,
+            "%.80s: %s, but a LoRA adapter (%s), which is not a model by itself; merge "
+            "it into its base model (peft: merge_and_unload) and save that",
+            dir, neither, found->first[ADAPTER]);
     if (found->n[SAFETENSORS])
         return glm4v_fail(err, code,
                           "%.80s: %s, but \"%s\"; if it holds the whole model, name it "

@@ -43,16 +43,17 @@ static int read_names(reader *r, const json_t *object, const char *where, const 
         return rc;
     const size_t count = json_array_size(list);
     if (count > MAX_NAMES)
-        return glm4v_fail(r->err, GLM4V_ERR_FORMAT, "%s: \"%s\" has %zu names, at most %d are read",
-                          where, key, count, MAX_NAMES);
+        return glm4v_fail(r->err, GLM4V_ERR_FORMAT,
+                          "%s: \"%s\" has %zu names, at most %d are accepted", where, key, count,
+                          MAX_NAMES);
     *names = glm4v_alloc(count, sizeof **names);
     if (!*names)
         return glm4v_fail(r->err, GLM4V_ERR_NOMEM, "%s: no memory for \"%s\"", where, key);
     for (size_t i = 0; i < count; i++) {
         const char *name = json_string_value(json_array_get(list, i));
         if (!name)
-            return glm4v_fail(r->err, GLM4V_ERR_FORMAT, "%s: \"%s\" holds what is no string", where,
-                              key);
+            return glm4v_fail(r->err, GLM4V_ERR_FORMAT,
+                              "%s: \"%s\" has an entry that is not a string", where, key);
         if (!strncmp(name, "re:", 3))
             r->expressions += strlen(name);
         if (!glm4v_pattern_valid(name) || r->expressions > MAX_EXPRESSIONS)
@@ -137,7 +138,7 @@ static int read_strategy(reader *r, const json_t *weights, const char *where, gl
     if (json_array_size(block) != 2 || rows < 1 || rows > MAX_GROUP_SIZE || cols < 1 ||
         cols > MAX_GROUP_SIZE)
         return glm4v_fail(r->err, GLM4V_ERR_FORMAT,
-                          "%s: \"block_structure\" is no pair of sizes, expected [128, 128]",
+                          "%s: \"block_structure\" is not a pair of sizes, expected [128, 128]",
                           where);
     s->block = (int32_t)rows;
     s->group = (int32_t)cols;
@@ -212,7 +213,7 @@ static int read_group(reader *r, const char *name, const json_t *group, const ch
     int rc;
     snprintf(where, sizeof where, "%s: %.40s", r->where, name);
     if (!json_is_object(group))
-        return glm4v_fail(r->err, GLM4V_ERR_FORMAT, "%s: is no object", where);
+        return glm4v_fail(r->err, GLM4V_ERR_FORMAT, "%s: is not an object", where);
     if ((rc = glm4v_json_object(group, where, "weights", &weights, r->err)) ||
         (rc = glm4v_json_string(group, where, "format", &format, r->err)) ||
         (rc = note_activations(r, group, where)))
@@ -313,8 +314,8 @@ static int read_awq(reader *r)
     if (strcmp(name, "gemm"))
         return unsupported(r, r->where, "version", version, "the order of version gemm is read");
     if (bits != 4)
-        return glm4v_fail(r->err, GLM4V_ERR_UNSUPPORTED, "%s: %d bits; awq of 4 is read", r->where,
-                          (int)bits);
+        return glm4v_fail(r->err, GLM4V_ERR_UNSUPPORTED,
+                          "%s: %d bits; awq with 4 bits is supported", r->where, (int)bits);
     s.bits = (int32_t)bits;
     s.group = group > 0 ? (int32_t)group : 0;
     snprintf(r->out->label, sizeof r->out->label, "awq gemm");
@@ -362,8 +363,8 @@ static int read_gptq(reader *r)
     if (strcmp(format, "gptq") && strcmp(format, "gptq_v2"))
         return unsupported(r, r->where, "checkpoint_format", format, "gptq and gptq_v2 are read");
     if (bits != 4 && bits != 8)
-        return glm4v_fail(r->err, GLM4V_ERR_UNSUPPORTED, "%s: %d bits; gptq of 4 and 8 is read",
-                          r->where, (int)bits);
+        return glm4v_fail(r->err, GLM4V_ERR_UNSUPPORTED,
+                          "%s: %d bits; gptq with 4 or 8 bits is supported", r->where, (int)bits);
     s.bits = (int32_t)bits;
     s.group = group > 0 ? (int32_t)group : 0;
     s.ordered = ordered;
@@ -389,9 +390,9 @@ static int read_fp8(reader *r)
         const json_int_t cols = json_integer_value(json_array_get(block, 1));
         if (json_array_size(block) != 2 || rows < 1 || rows > MAX_GROUP_SIZE || cols < 1 ||
             cols > MAX_GROUP_SIZE)
-            return glm4v_fail(r->err, GLM4V_ERR_FORMAT,
-                              "%s: \"weight_block_size\" is no pair of sizes, expected [128, 128]",
-                              r->where);
+            return glm4v_fail(
+                r->err, GLM4V_ERR_FORMAT,
+                "%s: \"weight_block_size\" is not a pair of sizes, expected [128, 128]", r->where);
         s.block = (int32_t)rows;
         s.group = (int32_t)cols;
     }
@@ -437,7 +438,7 @@ static int read_object(reader *r, const char *method)
     };
     int rc = json_is_object(r->object)
                  ? glm4v_json_string(r->object, r->where, "quant_method", &method, r->err)
-                 : glm4v_fail(r->err, GLM4V_ERR_FORMAT, "%s: is no object", r->where);
+                 : glm4v_fail(r->err, GLM4V_ERR_FORMAT, "%s: is not an object", r->where);
     if (!rc && method && (!strcmp(method, "auto-round") || !strcmp(method, "intel/auto-round")))
         rc = auto_round_layout(r, &method);
     if (rc)

@@ -103,8 +103,8 @@ static int parse_shape(glm4v_tensor *t, const json_t *entry, const char *label, 
         int64_t size = json_is_integer(d) ? json_integer_value(d) : -1;
         if (size < 0 || __builtin_mul_overflow(n, size, &n) || n > GLM4V_MAX_ELEMENTS)
             return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                              "%s: size %d of \"shape\" is no integer of a possible size", label,
-                              i);
+                              "%s: size %d of \"shape\" is not an integer of a possible size",
+                              label, i);
         t->shape[i] = size;
     }
     t->size = (uint64_t)n * dtypes[t->dtype].size; /* below 2^51 */
@@ -151,7 +151,7 @@ static int parse_metadata(const json_t *metadata, const char *file, glm4v_error 
         (json_t *)metadata, key,
         value) if (!json_is_string(value)) return glm4v_fail(err, GLM4V_ERR_FORMAT,
                                                              "%s: \"__metadata__\" holds "
-                                                             "\"%.60s\", which is no string",
+                                                             "\"%.60s\", which is not a string",
                                                              file, key);
     return 0;
 }
@@ -180,7 +180,7 @@ static int cut_short(const glm4v_tensor *t, uint32_t n, uint64_t expected, uint6
         i++;
     return glm4v_fail(err, GLM4V_ERR_FORMAT,
                       "%.80s: holds %" PRIu64 " of %" PRIu64 " bytes: it is cut short in "
-                      "\"%.120s\"; go on with its download, or delete it and download it again",
+                      "\"%.120s\"; resume its download, or delete it and download it again",
                       file, size, expected, t[i].name);
 }
 
@@ -271,12 +271,12 @@ int glm4v_shard_read_header(glm4v_checkpoint *c, uint32_t index, glm4v_error *er
     if (!fits)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           "%s: %" PRIu64 " bytes cannot hold a header of %" PRIu64 "; it is cut "
-                          "short or no safetensors file; download it again",
+                          "short or not a safetensors file; download it again",
                           s->name, s->id.size, have < sizeof len ? 0 : len);
     if (len > GLM4V_JSON_SAFETENSORS.bytes)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          "%s: a header of %" PRIu64 " bytes, at most %zu are read", s->name, len,
-                          GLM4V_JSON_SAFETENSORS.bytes);
+                          "%s: a header of %" PRIu64 " bytes, at most %zu are accepted", s->name,
+                          len, GLM4V_JSON_SAFETENSORS.bytes);
     char *text = glm4v_alloc((size_t)len + 1, 1);
     if (!text)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "%s: no memory for its header of %" PRIu64 " bytes",
@@ -447,7 +447,7 @@ int glm4v_checkpoint_read(const glm4v_checkpoint *c, const glm4v_tensor *tensor,
     const glm4v_shard *s = &c->shards[tensor->shard];
     char label[224];
     if (start > tensor->size || len > tensor->size - start)
-        return glm4v_fail(err, GLM4V_ERR_INTERNAL, "%s: bytes outside \"%.120s\" were asked for",
+        return glm4v_fail(err, GLM4V_ERR_INTERNAL, "%s: bytes outside \"%.120s\" were requested",
                           s->name, tensor->name);
     snprintf(label, sizeof label, "%.80s: \"%.120s\"", s->name, tensor->name);
     return glm4v_file_read(s->fd, label, tensor->offset + start, data, len, err);
@@ -545,7 +545,7 @@ int glm4v_checkpoint_read_f32(const glm4v_checkpoint *c, const glm4v_tensor *ten
                           "%s: \"%.120s\" is F8_E4M3, whose scales are not read yet",
                           c->shards[tensor->shard].name, tensor->name);
     if (start > tensor->size / size || n > tensor->size / size - start)
-        return glm4v_fail(err, GLM4V_ERR_INTERNAL, "%s: elements outside \"%.120s\" were asked for",
+        return glm4v_fail(err, GLM4V_ERR_INTERNAL, "%s: elements outside \"%.120s\" were requested",
                           c->shards[tensor->shard].name, tensor->name);
     if (size > sizeof *data)
         return read_wide(c, tensor, start, data, n, err);

@@ -121,7 +121,8 @@ int glm4v_outputs_lay_out(glm4v_outputs *o, const uint32_t *groups, uint64_t max
     choose_shards(o, groups, max_bytes);
     if (o->n_shards > GLM4V_MAX_SHARDS)
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                          "files of %" PRIu64 " bytes would be %" PRIu32 ", at most %d are read",
+                          "files of %" PRIu64 " bytes would be %" PRIu32
+                          ", at most %d are accepted",
                           max_bytes, o->n_shards, GLM4V_MAX_SHARDS);
     glm4v_output **order = sorted(o);
     if (!order)

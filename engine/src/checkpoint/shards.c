@@ -101,7 +101,7 @@ static int count_files(const shard_index *index, uint32_t *n_shards, glm4v_error
         n++;
     if (n > GLM4V_MAX_SHARDS)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          GLM4V_INDEX_FILE ": names %" PRIu32 " files, at most %d are read", n,
+                          GLM4V_INDEX_FILE ": names %" PRIu32 " files, at most %d are accepted", n,
                           GLM4V_MAX_SHARDS);
     *n_shards = n;
     return 0;

@@ -140,7 +140,7 @@ static int check_whole_words(const search *s, const char *what, int32_t n)
     if (n % per_word == 0)
         return 0;
     return glm4v_fail(s->err, GLM4V_ERR_FORMAT,
-                      "%.80s: \"%s\" has %d %s, which is no multiple of the %d codes of a word",
+                      "%.80s: \"%s\" has %d %s, which is not a multiple of the %d codes of a word",
                       file_of(s, s->out->tensor), s->out->tensor->name, n, what, per_word);
 }
 

@@ -64,7 +64,7 @@ static int read_bytes(const job *j)
     int rc = glm4v_checkpoint_read(j->checkpoint, s->tensor, (uint64_t)j->row * width, j->to->q, n,
                                    j->err);
     const bool nan = !rc && s->floating && glm4v_has_nan_e4m3(j->to->q, n);
-    return nan ? glm4v_fail(j->err, GLM4V_ERR_FORMAT, "\"%s\" holds NaN; the file is damaged",
+    return nan ? glm4v_fail(j->err, GLM4V_ERR_FORMAT, "\"%s\" contains NaN; the file is damaged",
                             s->tensor->name)
                : rc;
 }

@@ -55,8 +55,9 @@ static int read_family(glm4v_config *c, const json_t *root, glm4v_error *err)
     const json_t *message = json_object_get(root, "error");
     if (!type && json_is_string(message))
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          CONFIG ": is what a server answered in its place: \"%.200s\"; check the "
-                                 "access and download it again",
+                          CONFIG
+                          ": is a server's answer in place of the file: \"%.200s\"; check the "
+                          "access and download it again",
                           json_string_value(message));
     if (!type)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,

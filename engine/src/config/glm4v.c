@@ -28,7 +28,7 @@ static int read_mrope(glm4v_text_config *t, const glm4v_places *rope, glm4v_erro
         int64_t n = !list ? usual[i] : json_is_integer(v) ? json_integer_value(v) : -1;
         if (n < 0 || n > 4096)
             return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                              CONFIG ": value %d of \"mrope_section\" is no number of "
+                              CONFIG ": value %d of \"mrope_section\" is not a number of "
                                      "frequencies",
                               i);
         t->mrope[i] = (int32_t)n;
@@ -62,7 +62,7 @@ static int read_rope(glm4v_text_config *t, const json_t *root, const json_t *tex
             return rc;
         if (strcmp(type, "default") && strcmp(type, "mrope"))
             return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                              CONFIG ": rope type \"%.40s\" is not built in, only "
+                              CONFIG ": rope type \"%.40s\" is not supported, only "
                                      "\"default\"",
                               type);
     }

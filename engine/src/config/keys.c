@@ -103,6 +103,6 @@ int glm4v_key_divides(int32_t part, int32_t whole, const char *part_key, const c
 {
     if (whole % part == 0)
         return 0;
-    return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%s\" %d is no multiple of \"%s\" %d", label,
+    return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%s\" %d is not a multiple of \"%s\" %d", label,
                       whole_key, whole, part_key, part);
 }

@@ -54,7 +54,7 @@ static int check_steps(const glm4v_places *p, glm4v_error *err)
         if (rc)
             return rc;
         if (!on)
-            return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "%s: \"%s\" false is not built in",
+            return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "%s: \"%s\" false is not supported",
                               p->label[0], keys[i]);
     }
     double factor = 1.0 / 255;

@@ -223,12 +223,12 @@ static int check_grid(const glm4v_vision_config *v, uint32_t grid_h, uint32_t gr
     if (!grid_h || !grid_w || grid_h % side || grid_w % side || grid_h > GLM4V_MAX_PATCHES / grid_w)
         return glm4v_fail(
             err, GLM4V_ERR_INVALID,
-            "a picture of %u x %u patches: both sides must be multiples of %u, %u patches at most",
+            "an image of %u x %u patches: both sides must be multiples of %u, %u patches at most",
             grid_h, grid_w, side, GLM4V_MAX_PATCHES);
     if (v->absolute && (grid_h != table || grid_w != table))
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "a picture of %u x %u patches: this model takes %u x %u and no other",
-                          grid_h, grid_w, table, table);
+                          "an image of %u x %u patches: this model accepts %u x %u only", grid_h,
+                          grid_w, table, table);
     return 0;
 }
 

@@ -125,7 +125,7 @@ static int check_memory(const glm4v_model *m, uint32_t P, glm4v_error *err)
     if (!v->absolute)
         snprintf(advice, sizeof advice, "max_pixels %.0f would fit", floor(0.9 * fits));
     return glm4v_fail(err, GLM4V_ERR_NOMEM,
-                      "a picture of %u patches takes %" PRIu64 " MiB of scratch, but %" PRIu64
+                      "an image of %u patches takes %" PRIu64 " MiB of scratch, but %" PRIu64
                       " MiB of memory are available; %s",
                       P, needed >> 20, available >> 20, advice);
 }

@@ -211,7 +211,7 @@ int glm4v_builder_start(glm4v_builder *b, const char *dir, const glm4v_model_opt
     *b = (glm4v_builder) { 0 };
     glm4v_error *err = &b->error;
     if (!dir)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "no model directory was named");
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "no model directory was given");
     int rc = take_options(b, options, err);
     if (rc)
         return rc;

@@ -56,7 +56,7 @@ static int parse_item(glm4v_quantization *q, const char *text, size_t len, glm4v
         memcpy(name, word, word_len);
     if (glm4v_form_parse(&form, name))
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "quantization: \"%.*s\" is no weight form; expected fp32, bf16, int8, "
+                          "quantization: \"%.*s\" is not a weight form; expected fp32, bf16, int8, "
                           "int4 or fp8",
                           (int)(word_len < 40 ? word_len : 40), word);
     if (!equals) {
@@ -68,7 +68,7 @@ static int parse_item(glm4v_quantization *q, const char *text, size_t len, glm4v
         if (strlen(part_names[part]) == key_len && !memcmp(part_names[part], text, key_len))
             return set_part(q, (glm4v_part)part, form, err);
     return glm4v_fail(err, GLM4V_ERR_INVALID,
-                      "quantization: \"%.*s\" is no part of a model; expected text, vision, "
+                      "quantization: \"%.*s\" is not a part of a model; expected text, vision, "
                       "embedding or lm-head",
                       (int)(key_len < 40 ? key_len : 40), text);
 }

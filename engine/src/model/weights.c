@@ -319,10 +319,9 @@ static int choose_forms(glm4v_lister *l, const glm4v_quantization *q)
             name_part(l, (glm4v_part)part);
     if (!rc && w.matrices)
         glm4v_log_line(&model->log, GLM4V_LOG_WARNING,
-                       "%" PRIu32
-                       " matrices (the first is \"%s\") are stored in a form that memory "
-                       "has not (%s): they become bf16 and take %" PRIu64
-                       " MiB; the option quantization can name a smaller form",
+                       "%" PRIu32 " matrices (the first is \"%s\") are stored in a form that "
+                       "has no kernels (%s): they are widened to bf16 and take %" PRIu64
+                       " MiB; choose a smaller form with the option quantization",
                        w.matrices, w.first, w.why, w.numbers * 2 >> 20);
     return rc;
 }

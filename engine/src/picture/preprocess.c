@@ -41,7 +41,7 @@ static int check_sides(int64_t height, int64_t width, glm4v_error *err)
     if (height >= 1 && width >= 1 && height <= MAX_SIDE && width <= MAX_SIDE)
         return 0;
     return glm4v_fail(err, GLM4V_ERR_INVALID,
-                      "a picture of %lldx%lld pixels; both sides must be in [1, %d]",
+                      "an image of %lldx%lld pixels; both sides must be in [1, %d]",
                       (long long)width, (long long)height, MAX_SIDE);
 }
 
@@ -65,7 +65,7 @@ int glm4v_smart_resize(int64_t frames, int64_t height, int64_t width, int64_t fa
     }
     if (larger(H, W) / smaller(H, W) > MAX_RATIO)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "a picture of %lldx%lld pixels is too narrow: sides may differ %.0f:1",
+                          "an image of %lldx%lld pixels is too narrow: sides may differ %.0f:1",
                           (long long)width, (long long)height, MAX_RATIO);
     double h = rint(H / f) * f, w = rint(W / f) * f, t = rint(n / 2) * 2;
     if (t * h * w > (double)max_pixels) {
@@ -139,7 +139,7 @@ int glm4v_preprocess_grid(const glm4v_preprocessor *p, const glm4v_image *image,
         return rc;
     if (image->stride < 3 * (int64_t)image->width)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "a picture of %d pixels a row, but only %lld bytes from row to row",
+                          "an image of %d pixels a row, but only %lld bytes from row to row",
                           image->width, (long long)image->stride);
     *grid_h = (uint32_t)(h / p->patch);
     *grid_w = (uint32_t)(w / p->patch);
@@ -201,7 +201,7 @@ static int run_frame(const glm4v_preprocessor *p, frame_job *job, uint32_t grid_
     if (job->scratch)
         glm4v_pool_run(pool, grid_h / (uint32_t)p->merge, cut_band, job);
     else
-        rc = glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to resize a picture of %dx%d pixels",
+        rc = glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to resize an image of %dx%d pixels",
                         job->image->width, job->image->height);
     glm4v_free(job->scratch);
     glm4v_resize_clear(&job->resize);

@@ -79,16 +79,18 @@ static int check_options(calibrator *c)
     const glm4v_calibrate_options *o = c->options;
     if (!o->n_images)
         return glm4v_fail(c->err, GLM4V_ERR_INVALID,
-                          "calibration needs pictures of the kind the model will see");
+                          "calibration needs images of the kind the model will see");
     if (o->n_images > UINT32_MAX / 64 / (o->n_prompts ? o->n_prompts : 1))
         return glm4v_fail(c->err, GLM4V_ERR_INVALID,
-                          "%" PRIu32 " pictures with %" PRIu32 " prompts each are too many",
+                          "%" PRIu32 " images with %" PRIu32 " prompts each are too many",
                           o->n_images, o->n_prompts);
     if (o->n_images < FEW_PICTURES)
-        glm4v_log_line(&c->log, GLM4V_LOG_WARNING,
-                       "%" PRIu32 " pictures are few to calibrate on: %d and more tell better "
-                       "which weights matter",
-                       o->n_images, FEW_PICTURES);
+        glm4v_log_line(
+            &c->log, GLM4V_LOG_WARNING,
+            "%" PRIu32
+            " images are few to calibrate on: with %d or more, the statistics tell better "
+            "which weights matter",
+            o->n_images, FEW_PICTURES);
     c->prompts = o->n_prompts ? o->prompts : default_prompts;
     c->n_prompts = o->n_prompts ? o->n_prompts : 2;
     c->n_sequences = o->n_images * c->n_prompts;
@@ -156,8 +158,8 @@ static int add_target(calibrator *c, glm4v_calibration *result, const glm4v_item
     const char *name = named->source[0].tensor->name;
     if (stored != GLM4V_FORM_F32 && stored != GLM4V_FORM_BF16)
         return glm4v_fail(c->err, GLM4V_ERR_UNSUPPORTED,
-                          "\"%.120s\" is stored as %s; calibration begins with unquantized weights",
-                          name, glm4v_form_name(stored));
+                          "\"%.120s\" is stored as %s; calibration needs unquantized weights", name,
+                          glm4v_form_name(stored));
     const uint32_t first = result->n;
     int rc = add_entries(result, named, trial->to.linear, c->err);
     if (!rc)
@@ -374,8 +376,8 @@ static int round_target(calibrator *c, const target *t, glm4v_listened *l)
     if (glm4v_first_not_finite(l->moments.second, K * K) < K * K ||
         glm4v_first_not_finite(l->moments.cross, K * K) < K * K)
         return glm4v_fail(c->err, GLM4V_ERR_FORMAT,
-                          "inputs of \"%.120s\" are no numbers on these pictures; the weights are "
-                          "damaged or do not bear this quantization",
+                          "inputs of \"%.120s\" are not finite on these images; the weights are "
+                          "damaged, or this quantization is too coarse for them",
                           t->name);
     r.bytes = (K * GLM4V_PANEL + K / GLM4V_GROUP * GLM4V_PANEL + glm4v_round_scratch((int32_t)K)) *
                   sizeof(float) +

@@ -251,7 +251,7 @@ static int check_finite(const glm4v_conversion *c, int32_t row, const float *row
     if (at == n)
         return 0;
     return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                      "\"%.120s\": number %zu of row %d is no number; the file is damaged",
+                      "\"%.120s\": number %zu of row %d is not finite; the file is damaged",
                       c->from->name, at % (size_t)c->n_in, row + (int32_t)(at / (size_t)c->n_in));
 }
 
@@ -488,7 +488,7 @@ static int take_options(converter *c, const glm4v_quantize_options *options, glm
         c->options.shard_bytes = SHARD_BYTES;
     if (!c->options.quantization || !*c->options.quantization)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "quantization: say what is wanted, such as \"text=int4,vision=int8\"");
+                          "quantization: name a form, such as \"text=int4,vision=int8\"");
     return glm4v_quantization_parse(&c->quantization, c->options.quantization, err);
 }
 
@@ -538,7 +538,8 @@ int glm4v_quantize(const char *src, const char *dst, const glm4v_quantize_option
     converter c = { .src = src, .caller = pthread_self() };
     glm4v_error error = { 0 };
     int rc = src && dst ? take_options(&c, options, &error)
-                        : glm4v_fail(&error, GLM4V_ERR_INVALID, "two folders must be named");
+                        : glm4v_fail(&error, GLM4V_ERR_INVALID,
+                                     "the source and the destination folder must both be named");
     pthread_mutex_init(&c.lock, NULL);
     glm4v_gemm_ops_init(&c.gemm, glm4v_cpu_flags());
     glm4v_convert_ops_init(&c.convert, glm4v_cpu_flags());

@@ -251,7 +251,7 @@ static int check_unquantized(const json_t *root, glm4v_error *err)
         return 0;
     return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
                       "config.json: \"quantization_config\" says that the checkpoint is quantized "
-                      "already (%.60s); convert the one of 16 bits that it was made from",
+                      "already (%.60s); convert the 16-bit checkpoint that it was made from",
                       method);
 }
 
