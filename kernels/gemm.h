@@ -190,6 +190,10 @@ void glm4v_unpack_codes_int8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, in
 void glm4v_unpack_codes_int4(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int32_t n, int32_t K);
 void glm4v_unpack_codes_fp8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int32_t n, int32_t K);
 
+/* n codes of int4, one a byte, to words as pack_words_int4 takes them: in place, n a multiple of
+ * 8. */
+void glm4v_join_nibbles(uint8_t *q, size_t n);
+
 /* Scales and zero points of a panel, between rows [n][groups] (int8, fp8 without blocks: one group)
  * and the panel's own order [groups][16]. Scales get there by pack_f32. Outputs from n on: zero
  * point 8. zero and panel of zeros may be NULL: 8 everywhere. */

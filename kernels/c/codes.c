@@ -4,17 +4,13 @@
 #include <assert.h>
 #include <string.h>
 
+#include "c/nibbles.h"
 #include "gemm.h"
 
-/* Byte of input k of output i in an int8 panel, and in an int4 panel its nibble. */
+/* Byte of input k of output i in an int8 panel. */
 static size_t int8_at(int32_t k, int i)
 {
     return ((size_t)(k / 4) * GLM4V_PANEL + (size_t)i) * 4 + (size_t)(k % 4);
-}
-
-static size_t int4_at(int32_t k, int i)
-{
-    return ((size_t)(k / 8) * GLM4V_PANEL + (size_t)i) * 4 + (size_t)(k % 4);
 }
 
 void glm4v_pack_codes_int8_c(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, int32_t n, int32_t K)
@@ -26,18 +22,13 @@ void glm4v_pack_codes_int8_c(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, in
             panel[int8_at(k, i)] = q[i * ldq + k] ^ 128;
 }
 
-static void set_nibble(uint8_t *byte, int32_t k, unsigned code)
-{
-    *byte = (uint8_t)(k & 4 ? (*byte & 0x0f) | code << 4 : (*byte & 0xf0) | code);
-}
-
 void glm4v_pack_codes_int4_c(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, int32_t n, int32_t K)
 {
     assert(n >= 1 && n <= GLM4V_PANEL && K % GLM4V_GROUP == 0);
     memset(panel, 0x88, glm4v_panel_bytes_int4(K));
     for (int i = 0; i < n; i++)
         for (int32_t k = 0; k < K; k++)
-            set_nibble(&panel[int4_at(k, i)], k, q[i * ldq + k] & 15u);
+            glm4v_set_nibble(panel, k, i, q[i * ldq + k] & 15u);
 }
 
 void glm4v_pack_words_int4_c(uint8_t *panel, const uint32_t *words, ptrdiff_t ldw, int32_t n,
@@ -47,7 +38,7 @@ void glm4v_pack_words_int4_c(uint8_t *panel, const uint32_t *words, ptrdiff_t ld
     memset(panel, 0x88, glm4v_panel_bytes_int4(K));
     for (int i = 0; i < n; i++)
         for (int32_t k = 0; k < K; k++)
-            set_nibble(&panel[int4_at(k, i)], k, words[i * ldw + k / 8] >> k % 8 * 4 & 15);
+            glm4v_set_nibble(panel, k, i, words[i * ldw + k / 8] >> k % 8 * 4 & 15);
 }
 
 void glm4v_pack_codes_fp8_c(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, int32_t n, int32_t K)
@@ -70,7 +61,7 @@ void glm4v_unpack_codes_int4(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, in
 {
     for (int i = 0; i < n; i++)
         for (int32_t k = 0; k < K; k++)
-            q[i * ldq + k] = panel[int4_at(k, i)] >> (k & 4) & 15;
+            q[i * ldq + k] = glm4v_get_nibble(panel, k, i);
 }
 
 void glm4v_unpack_codes_fp8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int32_t n, int32_t K)
@@ -78,6 +69,12 @@ void glm4v_unpack_codes_fp8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int
     for (int i = 0; i < n; i++)
         for (int32_t k = 0; k < K; k++)
             q[i * ldq + k] = panel[glm4v_fp8_at(k, i)];
+}
+
+void glm4v_join_nibbles(uint8_t *q, size_t n)
+{
+    for (size_t i = 0; i < n / 2; i++)
+        q[i] = (uint8_t)(q[2 * i] | q[2 * i + 1] << 4);
 }
 
 void glm4v_pack_zeros(uint8_t *panel, const uint8_t *zero, int32_t n, int32_t groups)

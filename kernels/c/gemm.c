@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "c/nibbles.h"
 #include "convert.h"
 
 /* Sums of one panel's outputs for one row; the caller turns them into y. */
@@ -139,12 +140,6 @@ void glm4v_gemm_int8_c(const glm4v_gemm_args *g)
     }
 }
 
-static int32_t nibble(const uint8_t *w, int32_t k, int i)
-{
-    uint8_t byte = w[(k / 8 * GLM4V_PANEL + i) * 4 + k % 4];
-    return k & 4 ? byte >> 4 : byte & 15;
-}
-
 void glm4v_gemm_int4_c(const glm4v_gemm_args *g)
 {
     int32_t groups = g->K / GLM4V_GROUP;
@@ -161,7 +156,7 @@ void glm4v_gemm_int4_c(const glm4v_gemm_args *g)
                 int32_t acc[GLM4V_PANEL] = { 0 };
                 for (int32_t k = n * GLM4V_GROUP; k < (n + 1) * GLM4V_GROUP; k++)
                     for (int i = 0; i < GLM4V_PANEL; i++)
-                        acc[i] += q[k] * nibble(w, k, i);
+                        acc[i] += q[k] * glm4v_get_nibble(w, k, i);
                 for (int i = 0; i < GLM4V_PANEL; i++) {
                     int32_t zero = g->w_zero ? g->w_zero[at + i] : 8;
                     sum[i] += (double)g->x_scale[t * groups + n] * g->w_scale[at + i] *

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "c/nibbles.h"
 #include "convert.h"
 #include "gemm.h"
 
@@ -89,9 +90,7 @@ static void pack_group(uint8_t *panel, float *scale, const float *w, int i)
     if (max > 0)
         *scale = best_scale(w, max, &inverse);
     for (int k = 0; k < GLM4V_GROUP; k++) {
-        uint8_t *byte = panel + ((size_t)(k / 8) * GLM4V_PANEL + i) * 4 + k % 4;
-        int nibble = max > 0 ? nibble_of(w[k], inverse) : 8;
-        *byte = (uint8_t)(k & 4 ? (*byte & 0x0f) | nibble << 4 : (*byte & 0xf0) | nibble);
+        glm4v_set_nibble(panel, k, i, max > 0 ? (unsigned)nibble_of(w[k], inverse) : 8);
     }
 }
 
@@ -160,8 +159,7 @@ void glm4v_unpack_int4(float *w, ptrdiff_t ldw, const uint8_t *panel, const floa
     for (int32_t i = 0; i < n; i++) {
         for (int32_t k = 0; k < K; k++) {
             size_t at = (size_t)(k / GLM4V_GROUP) * GLM4V_PANEL + i;
-            uint8_t byte = panel[((size_t)(k / 8) * GLM4V_PANEL + i) * 4 + k % 4];
-            int q = k & 4 ? byte >> 4 : byte & 15;
+            int q = glm4v_get_nibble(panel, k, i);
             w[i * ldw + k] = scale[at] * (float)(q - (zero ? zero[at] : 8));
         }
     }

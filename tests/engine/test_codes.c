@@ -9,15 +9,15 @@
 #include "gemm.h"
 #include "test.h"
 
-enum { N = 75, K = 384, GROUPS = K / 128 };
+enum { N = 75, K = 384, MAX_GROUPS = K / 32 };
 
 /* A quantized matrix as a checkpoint holds it. */
 typedef struct {
     glm4v_weight_kind kind;
     uint8_t q[N * K];
     uint32_t words[N * K / 8];
-    float scale[N * GROUPS];
-    uint8_t zero[N * GROUPS];
+    float scale[N * MAX_GROUPS];
+    uint8_t zero[N * MAX_GROUPS];
     glm4v_codes codes;
 } matrix;
 
@@ -42,20 +42,29 @@ static glm4v_backend *open_cpu(uint32_t threads)
 
 static int32_t groups_of(const matrix *m)
 {
-    return m->kind.form == GLM4V_FORM_INT4 || m->kind.blocks ? GROUPS : 1;
+    return glm4v_form_groups(m->kind.form, m->kind.blocks, K);
 }
 
-/* grouped: with zero points, or in blocks. */
-static void make_matrix(matrix *m, glm4v_form form, bool grouped)
+/* The next form from *form on whose matrices hold codes; false: there is none. */
+static bool next_of_codes(glm4v_form *form)
 {
-    const bool zeros = grouped && form == GLM4V_FORM_INT4;
+    while (*form < GLM4V_N_FORMS && !glm4v_form_of(*form)->codes)
+        ++*form;
+    return *form < GLM4V_N_FORMS;
+}
+
+/* full: with zero points and in blocks where the form has them. */
+static void make_matrix(matrix *m, glm4v_form form, bool full)
+{
+    const glm4v_form_traits *traits = glm4v_form_of(form);
+    const bool zeros = full && traits->zeros;
     *m = (matrix) { .kind = { .form = form, .n_out = N, .n_in = K, .zeros = zeros } };
-    m->kind.blocks = grouped && form == GLM4V_FORM_FP8;
+    m->kind.blocks = full && traits->blocks;
     for (int i = 0; i < N * K; i++)
-        m->q[i] = (uint8_t)(next_random() & (form == GLM4V_FORM_INT4 ? 15 : 255));
-    for (int i = 0; i < N * K && form == GLM4V_FORM_FP8; i++)
+        m->q[i] = (uint8_t)(next_random() & (traits->bits == 4 ? 15 : 255));
+    for (int i = 0; i < N * K && traits->floating; i++)
         m->q[i] -= (m->q[i] & 0x7f) == 0x7f; /* no NaN */
-    for (int i = 0; i < N * K && form == GLM4V_FORM_INT4; i++)
+    for (int i = 0; i < N * K && traits->cpu.pack_words; i++)
         m->words[i / 8] |= (uint32_t)m->q[i] << i % 8 * 4;
     for (int i = 0; i < N * groups_of(m); i++) {
         m->scale[i] = 0.5f + (float)(next_random() % 1000) / 1000;
@@ -67,12 +76,13 @@ static void make_matrix(matrix *m, glm4v_form form, bool grouped)
 /* What the codes stand for. */
 static double weight_at(const matrix *m, int n, int k)
 {
-    const int g = n * groups_of(m) + (groups_of(m) > 1 ? k / 128 : 0);
+    const glm4v_form_traits *form = glm4v_form_of(m->kind.form);
+    const int g = n * groups_of(m) + k / glm4v_form_group(m->kind.form, m->kind.blocks, K);
     const uint8_t q = m->q[n * K + k];
-    if (m->kind.form == GLM4V_FORM_INT8)
-        return (double)m->scale[g] * (int8_t)q;
-    if (m->kind.form == GLM4V_FORM_FP8)
+    if (form->floating)
         return (double)m->scale[g] * (double)glm4v_e4m3_to_f32(q);
+    if (form->bits == 8)
+        return (double)m->scale[g] * (int8_t)q;
     return (double)m->scale[g] * (q - (m->kind.zeros ? m->zero[g] : 8));
 }
 
@@ -145,40 +155,47 @@ static matrix m; /* too large for a stack */
 static void codes_are_taken_as_they_are(void)
 {
     glm4v_backend *b = open_cpu(2);
-    static const glm4v_form forms[] = { GLM4V_FORM_INT8, GLM4V_FORM_INT4, GLM4V_FORM_INT4,
-                                        GLM4V_FORM_FP8, GLM4V_FORM_FP8 };
-    for (int i = 0; i < 5; i++) {
-        make_matrix(&m, forms[i], i % 2 == 0);
-        glm4v_weight w = make_weight(b, &m);
-        check_weights(b, &w, &m, NULL);
-        b->ops->weight_free(b, &w);
-    }
+    for (glm4v_form form = 0; next_of_codes(&form); form++)
+        for (int full = 0; full < 2; full++) {
+            make_matrix(&m, form, full);
+            glm4v_weight w = make_weight(b, &m);
+            check_weights(b, &w, &m, NULL);
+            b->ops->weight_free(b, &w);
+        }
     glm4v_backend_close(&b);
 }
 
 static void zero_points_are_8_where_none_are_given(void)
 {
     glm4v_backend *b = open_cpu(1);
-    make_matrix(&m, GLM4V_FORM_INT4, true);
-    m.codes.zero = NULL;
-    glm4v_weight w = make_weight(b, &m);
-    m.kind.zeros = false;
-    check_weights(b, &w, &m, NULL);
-    b->ops->weight_free(b, &w);
+    for (glm4v_form form = 0; next_of_codes(&form); form++) {
+        make_matrix(&m, form, true);
+        if (!m.kind.zeros)
+            continue;
+        m.codes.zero = NULL;
+        glm4v_weight w = make_weight(b, &m);
+        m.kind.zeros = false;
+        check_weights(b, &w, &m, NULL);
+        b->ops->weight_free(b, &w);
+    }
     glm4v_backend_close(&b);
 }
 
 static void words_of_eight_are_the_same_as_codes(void)
 {
     glm4v_backend *b = open_cpu(1);
-    make_matrix(&m, GLM4V_FORM_INT4, true);
-    glm4v_weight w = make_weight(b, &m);
-    m.codes.q = NULL;
-    m.codes.words = m.words;
-    glm4v_weight v = make_weight(b, &m);
-    CHECK(!memcmp(w.data, v.data, (N + 15) / 16 * glm4v_panel_bytes_int4(K)));
-    b->ops->weight_free(b, &w);
-    b->ops->weight_free(b, &v);
+    for (glm4v_form form = 0; next_of_codes(&form); form++) {
+        if (!glm4v_form_of(form)->cpu.pack_words)
+            continue;
+        make_matrix(&m, form, true);
+        glm4v_weight w = make_weight(b, &m);
+        m.codes.q = NULL;
+        m.codes.words = m.words;
+        glm4v_weight v = make_weight(b, &m);
+        CHECK(!memcmp(w.data, v.data, (N + 15) / 16 * glm4v_form_of(form)->cpu.panel_bytes(K)));
+        b->ops->weight_free(b, &w);
+        b->ops->weight_free(b, &v);
+    }
     glm4v_backend_close(&b);
 }
 
@@ -201,12 +218,11 @@ static glm4v_weight make_in_room(glm4v_backend *b, const matrix *m, const void *
 
 static void codes_may_be_read_to_where_they_are_packed(void)
 {
-    static const glm4v_form forms[] = { GLM4V_FORM_INT8, GLM4V_FORM_INT4, GLM4V_FORM_FP8 };
     glm4v_backend *b = open_cpu(1);
-    for (int i = 0; i < 3; i++) {
-        const bool words = forms[i] == GLM4V_FORM_INT4;
+    for (glm4v_form form = 0; next_of_codes(&form); form++) {
+        const bool words = glm4v_form_of(form)->cpu.pack_words;
         const size_t row = words ? K / 2 : K;
-        make_matrix(&m, forms[i], false);
+        make_matrix(&m, form, false);
         glm4v_weight w = make_weight(b, &m);
         if (words)
             m.codes = (glm4v_codes) { .words = m.words, .scale = m.scale };
@@ -234,23 +250,17 @@ static void codes_come_back_from_panels(void)
     float *rows = glm4v_alloc((size_t)N * K, sizeof *rows);
     for (int i = 0; i < N * K; i++)
         rows[i] = (float)(int32_t)next_random();
-    static const glm4v_form forms[] = { GLM4V_FORM_INT8, GLM4V_FORM_INT4, GLM4V_FORM_FP8 };
-    void (*const unpack[])(uint8_t *, ptrdiff_t, const uint8_t *, int32_t,
-                           int32_t) = { glm4v_unpack_codes_int8, glm4v_unpack_codes_int4,
-                                        glm4v_unpack_codes_fp8 };
-    const size_t bytes[] = { glm4v_panel_bytes_int8(K), glm4v_panel_bytes_int4(K),
-                             glm4v_panel_bytes_fp8(K) };
-    for (int i = 0; i < 3; i++) {
-        make_matrix(&m, forms[i], false);
+    for (glm4v_form form = 0; next_of_codes(&form); form++) {
+        make_matrix(&m, form, false);
         glm4v_weight w = alloc_weight(b, &m);
         const int32_t groups = groups_of(&m);
-        const size_t panel = bytes[i];
+        const size_t panel = glm4v_form_of(form)->cpu.panel_bytes(K);
         CHECK_EQ(b->ops->weight_fill(b, &w, 0, N, rows), 0);
         for (int32_t row = 0; row < N; row += 16) {
             const int32_t n = N - row < 16 ? N - row : 16;
             const uint8_t *data = (const uint8_t *)w.data + (size_t)row / 16 * panel;
             const float *scale = w.scale + row * groups;
-            unpack[i](m.q + row * K, K, data, n, K);
+            glm4v_form_of(form)->cpu.unpack_codes(m.q + row * K, data, n, K);
             glm4v_unpack_scales(m.scale + row * groups, scale, n, groups);
         }
         check_weights(b, &w, &m, NULL);
@@ -267,8 +277,6 @@ static void codes_come_back_from_panels(void)
 static void an_order_of_inputs_is_followed(void)
 {
     enum { T = 530 }; /* more than a slab */
-    static const glm4v_form forms[] = { GLM4V_FORM_BF16, GLM4V_FORM_INT8, GLM4V_FORM_INT4,
-                                        GLM4V_FORM_FP8 };
     glm4v_backend *b = open_cpu(3);
     float *rows = glm4v_alloc((size_t)N * K, sizeof *rows);
     float *x = glm4v_alloc((size_t)T * K, sizeof *x), *turned = glm4v_alloc((size_t)T * K, 4);
@@ -282,8 +290,10 @@ static void an_order_of_inputs_is_followed(void)
         x[i] = (float)(int32_t)next_random();
     for (int i = 0; i < T * K; i++)
         turned[i] = x[i / K * K + order[i % K]];
-    for (int i = 0; i < 4; i++) {
-        m.kind = (glm4v_weight_kind) { .form = forms[i], .n_out = N, .n_in = K };
+    for (glm4v_form form = 0; form < GLM4V_N_FORMS; form++) {
+        if (!glm4v_form_of(form)->ordered)
+            continue;
+        m.kind = (glm4v_weight_kind) { .form = form, .n_out = N, .n_in = K };
         glm4v_weight w = alloc_weight(b, &m);
         m.kind.ordered = true;
         glm4v_weight v = alloc_weight(b, &m);

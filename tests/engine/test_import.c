@@ -322,23 +322,13 @@ static void every_matrix_has_the_values_its_format_defines(void)
 /* The f32 numbers that a matrix in memory stands for, its order undone. */
 static void unpack(float *w, const glm4v_weight *m)
 {
-    const int32_t K = m->n_in, groups = (K + GLM4V_GROUP - 1) / GLM4V_GROUP;
+    const glm4v_form_cpu *form = &glm4v_form_of(m->form)->cpu;
+    const int32_t K = m->n_in, scales = 16 * glm4v_form_groups(m->form, m->blocks, K);
     static float row[16 * HIDDEN];
-    const int32_t scales = m->form == GLM4V_FORM_INT4 || m->blocks ? 16 * groups : 16;
     for (int32_t p = 0; p < m->n_out / 16; p++) {
-        const uint8_t *data = m->data;
-        const float *scale = m->scale ? m->scale + p * scales : NULL;
-        if (m->form == GLM4V_FORM_INT8)
-            glm4v_unpack_int8(row, K, data + (size_t)p * glm4v_panel_bytes_int8(K), scale, 16, K);
-        else if (m->form == GLM4V_FORM_INT4)
-            glm4v_unpack_int4(row, K, data + (size_t)p * glm4v_panel_bytes_int4(K), scale,
-                              m->zero ? m->zero + p * scales : NULL, 16, K);
-        else if (m->form == GLM4V_FORM_FP8)
-            glm4v_unpack_fp8(row, K, data + (size_t)p * glm4v_panel_bytes_fp8(K), scale, m->blocks,
-                             16, K);
-        else
-            glm4v_unpack_bf16(row, K, (const void *)(data + (size_t)p * glm4v_panel_bytes_bf16(K)),
-                              16, K);
+        form->unpack(row, (const char *)m->data + (size_t)p * form->panel_bytes(K),
+                     m->scale ? m->scale + p * scales : NULL, m->zero ? m->zero + p * scales : NULL,
+                     m->blocks, 16, K);
         for (int32_t i = 0; i < 16; i++)
             for (int32_t k = 0; k < K; k++)
                 w[(16 * p + i) * K + (m->order ? m->order[k] : k)] = row[i * K + k];

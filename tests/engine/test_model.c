@@ -46,14 +46,12 @@ static uint64_t fingerprint(const glm4v_model *m)
         h = hash(h, &item->form, sizeof item->form);
         if (item->kind == GLM4V_ITEM_LINEAR) {
             uint64_t rows = ((uint64_t)item->n_out + 15) / 16 * 16;
-            uint64_t scales = w->form == GLM4V_FORM_INT8 || w->form == GLM4V_FORM_FP8 ? rows
-                              : w->form == GLM4V_FORM_INT4 ? rows * ((uint64_t)w->n_in / 128)
-                                                           : 0;
+            uint64_t scales = rows * (uint64_t)glm4v_form_groups(w->form, w->blocks, w->n_in);
             h = hash(h, w->data, w->bytes - scales * sizeof(float));
             h = hash(h, w->scale, scales * sizeof(float));
         } else if (item->kind == GLM4V_ITEM_TABLE) {
             const glm4v_table *t = item->to.table;
-            uint64_t scales = t->form == GLM4V_FORM_INT8 ? (uint64_t)t->n_rows : 0;
+            uint64_t scales = t->scale ? (uint64_t)t->n_rows : 0;
             h = hash(h, t->data, t->bytes - scales * sizeof(float));
             h = hash(h, t->scale, scales * sizeof(float));
         } else {

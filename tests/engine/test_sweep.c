@@ -33,7 +33,7 @@ static uint64_t hash(uint64_t h, const void *data, uint64_t n)
 
 static uint64_t hash_linear(uint64_t h, const glm4v_weight *w)
 {
-    int32_t groups = w->form == GLM4V_FORM_INT4 || w->blocks ? glm4v_group_count(w->n_in) : 1;
+    int32_t groups = glm4v_form_groups(w->form, w->blocks, w->n_in);
     uint64_t scales = w->scale ? (uint64_t)glm4v_panel_count(w->n_out) * GLM4V_PANEL *
                                      (uint64_t)groups * sizeof *w->scale
                                : 0;

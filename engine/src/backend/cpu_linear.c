@@ -16,9 +16,9 @@ typedef struct {
     const float *x;       /* f32 rows before rounding */
     int64_t ldx;
     size_t x_size; /* bytes of one value of args.x */
-    glm4v_form form;
+    glm4v_rounding rounding;
     const int32_t *order; /* of inputs, or NULL */
-    int32_t groups;
+    int32_t groups;       /* of rounded activations */
     int32_t rows_per_tile, panels_per_tile, row_tiles;
 } linear_call;
 
@@ -44,11 +44,17 @@ static void round_rows(void *user, uint32_t i, uint32_t thread)
     for (int32_t r = first; r < end; r++) {
         const float *x = in_order(l, l->x + (int64_t)r * l->ldx, thread);
         const size_t at = (size_t)r * (size_t)l->groups;
-        if (l->form == GLM4V_FORM_BF16 || l->form == GLM4V_FORM_FP8)
+        switch (l->rounding) {
+        case GLM4V_ROUND_NONE:
+            break;
+        case GLM4V_ROUND_BF16:
             l->cpu->gemm.bf16_row((uint16_t *)l->cpu->x + (int64_t)r * g->ldx, x, g->K);
-        else
+            break;
+        case GLM4V_ROUND_INT8:
             l->cpu->gemm.quantize_row((int8_t *)l->cpu->x + (int64_t)r * g->ldx,
                                       l->cpu->x_scale + at, l->cpu->x_sum + at, x, g->K);
+            break;
+        }
     }
 }
 
@@ -95,7 +101,7 @@ static void multiply(linear_call *l, size_t panel_bytes)
 /* At most a slab of rows: round, multiply. */
 static void linear_slab(linear_call *l, size_t panel_bytes)
 {
-    if (l->form != GLM4V_FORM_F32) {
+    if (l->rounding != GLM4V_ROUND_NONE) {
         const int32_t tasks = (l->args.T + ROUND_ROWS - 1) / ROUND_ROWS;
         glm4v_cpu_run(l->cpu, (uint32_t)tasks, (uint64_t)l->args.T * (uint64_t)l->args.K,
                       round_rows, l);
@@ -108,42 +114,42 @@ static size_t choose(linear_call *l, const glm4v_weight *w)
 {
     glm4v_cpu_backend *c = l->cpu;
     const int32_t K = w->n_in;
+    const glm4v_form_traits *form = glm4v_form_of(w->form);
     glm4v_gemm_args *g = &l->args;
     g->x = c->x;
-    l->groups = glm4v_group_count(K);
-    if (w->form == GLM4V_FORM_F32) {
-        l->gemm = c->gemm.f32;
-        l->x_size = sizeof(float);
-        g->ldx = l->ldx;
-        return glm4v_panel_bytes_f32(K);
-    }
     g->w_scale = w->scale;
     g->w_zero = w->zero;
     g->w_blocks = w->blocks;
-    if (w->form == GLM4V_FORM_BF16 || w->form == GLM4V_FORM_FP8) {
-        const bool fp8 = w->form == GLM4V_FORM_FP8;
-        l->gemm = fp8 ? c->gemm.fp8 : c->gemm.bf16;
+    l->gemm = form->cpu.product(&c->gemm);
+    l->rounding = form->rounding;
+    switch (form->rounding) {
+    case GLM4V_ROUND_NONE:
+        l->x_size = sizeof(float);
+        g->ldx = l->ldx;
+        break;
+    case GLM4V_ROUND_BF16:
         l->x_size = sizeof(uint16_t);
         g->ldx = ((int64_t)K + 1) / 2 * 2;
-        return fp8 ? glm4v_panel_bytes_fp8(K) : glm4v_panel_bytes_bf16(K);
+        break;
+    case GLM4V_ROUND_INT8:
+        l->x_size = 1;
+        l->groups = glm4v_group_count(K);
+        g->ldx = (int64_t)l->groups * GLM4V_GROUP;
+        g->x_scale = c->x_scale;
+        g->x_sum = c->x_sum;
+        break;
     }
-    l->x_size = 1;
-    g->ldx = (int64_t)l->groups * GLM4V_GROUP;
-    g->x_scale = c->x_scale;
-    g->x_sum = c->x_sum;
-    l->gemm = w->form == GLM4V_FORM_INT8 ? c->gemm.int8 : c->gemm.int4;
-    return w->form == GLM4V_FORM_INT8 ? glm4v_panel_bytes_int8(K) : glm4v_panel_bytes_int4(K);
+    return form->cpu.panel_bytes(K);
 }
 
 int glm4v_cpu_linear(glm4v_backend *b, void *y, int64_t ldy, const void *x, int64_t ldx,
                      const glm4v_weight *w, const float *bias, int32_t T, bool add)
 {
     glm4v_cpu_backend *c = glm4v_cpu(b);
-    const bool whole =
-        w->form == GLM4V_FORM_F32; /* nothing to round: no scratch, no lock, no slabs */
+    /* nothing to round: no scratch, no lock, no slabs */
+    const bool whole = glm4v_form_of(w->form)->rounding == GLM4V_ROUND_NONE;
     linear_call l = {
         .cpu = c,
-        .form = w->form,
         .order = w->order,
         .ldx = ldx,
         .args = { .w = w->data,

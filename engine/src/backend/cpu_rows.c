@@ -131,18 +131,13 @@ static void embed_rows(void *user, uint32_t i, uint32_t thread)
 {
     const row_task *t = user;
     const glm4v_table *table = t->table;
+    void (*read)(const glm4v_convert_ops *, float *, const void *, const float *, size_t, size_t) =
+        glm4v_form_of(table->form)->cpu.table_row;
     const size_t n = (size_t)table->n_cols;
     int32_t r, end = last_row(t, i, &r);
     for (; r < end; r++) {
-        const size_t id = (size_t)t->rows[r];
         float *y = (float *)t->y + (size_t)r * n;
-        if (table->form == GLM4V_FORM_F32)
-            memcpy(y, (const float *)table->data + id * n, n * sizeof *y);
-        else if (table->form == GLM4V_FORM_BF16)
-            t->cpu->convert.bf16_to_f32(y, (const uint16_t *)table->data + id * n, n);
-        else
-            t->cpu->convert.int8_to_f32(y, (const int8_t *)table->data + id * n, table->scale[id],
-                                        n);
+        read(&t->cpu->convert, y, table->data, table->scale, (size_t)t->rows[r], n);
     }
 }
 

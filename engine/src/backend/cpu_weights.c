@@ -48,36 +48,14 @@ typedef struct {
     int32_t groups; /* vectors of 16 scales; 0: none */
 } panel_sizes;
 
-/* False: the CPU has no such form, or none for this width, or the form lacks what is asked. */
+/* False: the form has no matrices of this width, or lacks what is asked. */
 static bool panel_sizes_of(panel_sizes *s, const glm4v_weight_kind *kind)
 {
-    const int32_t K = kind->n_in;
-    const bool int4 = kind->form == GLM4V_FORM_INT4;
-    *s = (panel_sizes) { 0 };
-    if ((kind->zeros && !int4) || (kind->blocks && kind->form != GLM4V_FORM_FP8))
-        return false;
-    switch (kind->form) {
-    case GLM4V_FORM_F32:
-        s->panel = glm4v_panel_bytes_f32(K);
-        return !kind->ordered;
-    case GLM4V_FORM_BF16:
-        s->panel = glm4v_panel_bytes_bf16(K);
-        return true;
-    case GLM4V_FORM_INT8:
-        s->panel = glm4v_panel_bytes_int8(K);
-        s->groups = 1;
-        return true;
-    case GLM4V_FORM_INT4:
-        s->panel = glm4v_panel_bytes_int4(K);
-        s->groups = glm4v_group_count(K);
-        return K % GLM4V_GROUP == 0;
-    case GLM4V_FORM_FP8:
-        s->panel = glm4v_panel_bytes_fp8(K);
-        s->groups = kind->blocks ? glm4v_group_count(K) : 1;
-        return true;
-    default:
-        return false;
-    }
+    const glm4v_form_traits *form = glm4v_form_of(kind->form);
+    *s = (panel_sizes) { .panel = form->cpu.panel_bytes(kind->n_in),
+                         .groups = glm4v_form_groups(kind->form, kind->blocks, kind->n_in) };
+    return glm4v_form_fits(kind->form, kind->n_in) && (form->zeros || !kind->zeros) &&
+           (form->blocks || !kind->blocks) && (form->ordered || !kind->ordered);
 }
 
 uint64_t glm4v_cpu_weight_bytes(glm4v_backend *b, const glm4v_weight_kind *kind)
@@ -177,45 +155,31 @@ static bool may_fill(panel_sizes *s, const glm4v_weight *w, int32_t row, int32_t
 int glm4v_cpu_weight_fill(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
                           const float *rows)
 {
-    const glm4v_gemm_ops *ops = &glm4v_cpu(b)->gemm;
-    const int32_t K = w->n_in;
+    const glm4v_form_cpu *form = &glm4v_form_of(w->form)->cpu;
     panel_sizes s;
     if (!may_fill(&s, w, row, n) || w->blocks)
         return GLM4V_ERR_INVALID;
     for (int32_t i = 0; i < n; i += GLM4V_PANEL) {
         const panel p = panel_at(w, &s, row, n, i);
-        const float *from = rows + (size_t)i * (size_t)K;
-        if (w->form == GLM4V_FORM_F32)
-            ops->pack_f32((void *)p.data, from, K, p.some, K);
-        else if (w->form == GLM4V_FORM_BF16)
-            ops->pack_bf16((void *)p.data, from, K, p.some, K);
-        else if (w->form == GLM4V_FORM_INT8)
-            ops->pack_int8((void *)p.data, p.scale, from, K, p.some, K);
-        else if (w->form == GLM4V_FORM_FP8)
-            ops->pack_fp8((void *)p.data, p.scale, from, K, p.some, K);
-        else
-            ops->pack_int4((void *)p.data, p.scale, from, K, p.some, K);
+        const float *from = rows + (size_t)i * (size_t)w->n_in;
+        form->pack(&glm4v_cpu(b)->gemm, p.data, p.scale, from, p.some, w->n_in);
         if (p.zero)
             glm4v_pack_zeros(p.zero, NULL, p.some, s.groups);
     }
     return 0;
 }
 
-/* The codes of one panel; w's form is INT8, INT4 or FP8. */
+/* The codes of one panel. */
 static void fill_panel(const glm4v_gemm_ops *ops, const glm4v_weight *w, const panel *p,
                        int32_t groups, const glm4v_codes *codes)
 {
+    const glm4v_form_cpu *form = &glm4v_form_of(w->form)->cpu;
     const int32_t K = w->n_in;
     const size_t at = (size_t)p->at;
-    uint8_t *data = (uint8_t *)p->data;
-    if (w->form == GLM4V_FORM_INT8)
-        ops->pack_codes_int8(data, codes->q + at * (size_t)K, K, p->some, K);
-    else if (w->form == GLM4V_FORM_FP8)
-        ops->pack_codes_fp8(data, codes->q + at * (size_t)K, K, p->some, K);
-    else if (codes->words)
-        ops->pack_words_int4(data, codes->words + at * (size_t)(K / 8), K / 8, p->some, K);
+    if (codes->words)
+        form->pack_words(ops, p->data, codes->words + at * (size_t)(K / 8), p->some, K);
     else
-        ops->pack_codes_int4(data, codes->q + at * (size_t)K, K, p->some, K);
+        form->pack_codes(ops, p->data, codes->q + at * (size_t)K, p->some, K);
     ops->pack_f32(p->scale, codes->scale + at * (size_t)groups, groups, p->some, groups);
     if (p->zero)
         glm4v_pack_zeros(p->zero, codes->zero ? codes->zero + at * (size_t)groups : NULL, p->some,
@@ -225,11 +189,12 @@ static void fill_panel(const glm4v_gemm_ops *ops, const glm4v_weight *w, const p
 int glm4v_cpu_weight_fill_codes(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
                                 const glm4v_codes *codes)
 {
+    const glm4v_form_traits *form = glm4v_form_of(w->form);
     panel_sizes s;
-    if (!may_fill(&s, w, row, n) || !s.groups || !codes->scale || (codes->zero && !w->zero) ||
-        (codes->words ? w->form != GLM4V_FORM_INT4 : !codes->q))
+    if (!may_fill(&s, w, row, n) || !form->codes || !codes->scale || (codes->zero && !w->zero) ||
+        (codes->words ? !form->cpu.pack_words : !codes->q))
         return GLM4V_ERR_INVALID;
-    if (w->form == GLM4V_FORM_FP8 && glm4v_has_nan_e4m3(codes->q, (size_t)n * (size_t)w->n_in))
+    if (form->floating && glm4v_has_nan_e4m3(codes->q, (size_t)n * (size_t)w->n_in))
         return GLM4V_ERR_INVALID;
     for (int32_t i = 0; i < n; i += GLM4V_PANEL) {
         const panel p = panel_at(w, &s, row, n, i);
@@ -258,13 +223,11 @@ int glm4v_cpu_weight_fill_bf16(glm4v_backend *b, glm4v_weight *w, int32_t row, i
  * the next: no byte of memory is touched for the first time by packing, which would fetch it. */
 void *glm4v_cpu_weight_room(glm4v_backend *b, const glm4v_weight *w, int32_t row, int32_t n)
 {
-    const size_t numbers = (size_t)w->n_in * GLM4V_PANEL;
-    const size_t bytes = w->form == GLM4V_FORM_INT4   ? numbers / 2
-                         : w->form == GLM4V_FORM_BF16 ? numbers * 2
-                                                      : numbers;
+    const size_t bits = (size_t)glm4v_form_of(w->form)->bits;
+    const size_t bytes = (size_t)w->n_in * GLM4V_PANEL * bits / 8;
     const int32_t after = row + GLM4V_PANEL;
     panel_sizes s;
-    if (!may_fill(&s, w, row, n) || s.panel != bytes || n % GLM4V_PANEL ||
+    if (bits > 16 || !may_fill(&s, w, row, n) || s.panel != bytes || n % GLM4V_PANEL ||
         after / GLM4V_PANEL + n / GLM4V_PANEL > glm4v_panel_count(w->n_out))
         return NULL;
     return (char *)w->data + (size_t)(after / GLM4V_PANEL) * s.panel;
@@ -294,11 +257,12 @@ int glm4v_cpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int
                           int32_t n_cols, glm4v_error *err)
 {
     glm4v_cpu_backend *c = glm4v_cpu(b);
-    const bool int8 = form == GLM4V_FORM_INT8;
+    const glm4v_form_traits *traits = glm4v_form_of(form);
+    const size_t scales = traits->codes ? (size_t)n_rows : 0;
     bool failed = false;
-    const size_t size = form == GLM4V_FORM_F32 ? 4 : form == GLM4V_FORM_BF16 ? 2 : 1;
-    const size_t bytes = (size_t)n_rows * (size_t)n_cols * size; /* int32 x int32 x 4 fits */
-    if (form != GLM4V_FORM_F32 && form != GLM4V_FORM_BF16 && form != GLM4V_FORM_INT8)
+    /* int32 x int32 x 4 fits */
+    const size_t bytes = (size_t)n_rows * (size_t)n_cols * (size_t)traits->bits / 8;
+    if (!traits->table)
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "the CPU has no %s tables",
                           glm4v_form_name(form));
     glm4v_table fresh = {
@@ -306,8 +270,8 @@ int glm4v_cpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int
         .n_rows = n_rows,
         .n_cols = n_cols,
         .data = take_if(c, true, bytes, 1, &failed),
-        .scale = take_if(c, int8, (size_t)n_rows, sizeof(float), &failed),
-        .bytes = glm4v_aligned(bytes) + (int8 ? glm4v_aligned((size_t)n_rows * sizeof(float)) : 0),
+        .scale = take_if(c, scales > 0, scales, sizeof(float), &failed),
+        .bytes = glm4v_aligned(bytes) + glm4v_aligned(scales * sizeof(float)),
     };
     if (failed) {
         glm4v_cpu_table_free(b, &fresh);
@@ -321,18 +285,10 @@ int glm4v_cpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int
 int glm4v_cpu_table_fill(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n,
                          const float *rows)
 {
-    const glm4v_convert_ops *ops = &glm4v_cpu(b)->convert;
-    const size_t cols = (size_t)t->n_cols, at = (size_t)row * cols;
     if (row < 0 || n < 0 || row > t->n_rows - n)
         return GLM4V_ERR_INVALID;
-    if (t->form == GLM4V_FORM_F32)
-        memcpy((float *)t->data + at, rows, (size_t)n * cols * sizeof(float));
-    else if (t->form == GLM4V_FORM_BF16)
-        ops->f32_to_bf16((uint16_t *)t->data + at, rows, (size_t)n * cols);
-    else
-        for (int32_t i = 0; i < n; i++)
-            ops->f32_to_int8((int8_t *)t->data + at + (size_t)i * cols, &t->scale[row + i],
-                             rows + (size_t)i * cols, cols);
+    glm4v_form_of(t->form)->cpu.table_fill(&glm4v_cpu(b)->convert, t->data, t->scale, (size_t)row,
+                                           (size_t)n, rows, (size_t)t->n_cols);
     return 0;
 }
 
@@ -340,8 +296,7 @@ int glm4v_cpu_table_fill_codes(glm4v_backend *b, glm4v_table *t, int32_t row, in
                                const glm4v_codes *codes)
 {
     const size_t cols = (size_t)t->n_cols, at = (size_t)row * cols;
-    if (row < 0 || n < 0 || row > t->n_rows - n || t->form != GLM4V_FORM_INT8 || !codes->q ||
-        !codes->scale)
+    if (row < 0 || n < 0 || row > t->n_rows - n || !t->scale || !codes->q || !codes->scale)
         return GLM4V_ERR_INVALID;
     memcpy((int8_t *)t->data + at, codes->q, (size_t)n * cols);
     memcpy(t->scale + row, codes->scale, (size_t)n * sizeof *t->scale);

@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Weight forms: how the numbers of a matrix are kept in memory, and the matrices and tables kept
- * in them. */
+/* Weight forms: how the numbers of a matrix are kept, in memory and on disk, and the matrices and
+ * tables kept in them. One table says all that is to know of a form; what differs from form to form
+ * asks that table. A new form is one enumerator, one row and its kernels. */
 #ifndef GLM4V_ENGINE_FORMS_H
 #define GLM4V_ENGINE_FORMS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+#include "convert.h"
+#include "gemm.h"
 
 /* How the numbers of a matrix are kept.
  *   F32, BF16  as they are. BF16: activations are rounded to bf16 for the product, sums are fp32.
@@ -25,8 +30,87 @@ typedef enum {
     GLM4V_N_FORMS
 } glm4v_form;
 
+/* How the activations of a product are rounded. */
+typedef enum {
+    GLM4V_ROUND_NONE,
+    GLM4V_ROUND_BF16,
+    GLM4V_ROUND_INT8, /* per row and group of 128, by quantize_row of gemm.h */
+} glm4v_rounding;
+
+/* How a matrix of the form lies in a checkpoint (compressed-tensors). */
+typedef enum {
+    GLM4V_LAYOUT_PLAIN, /* NAME.weight [n, k] */
+    GLM4V_LAYOUT_BYTES, /* codes NAME.weight [n, k], NAME.weight_scale F32 [n, groups] */
+    GLM4V_LAYOUT_WORDS, /* codes NAME.weight_packed I32 [n, k * bits / 32], low bits first,
+                         * NAME.weight_scale F32 [n, groups], NAME.weight_shape I64 [2] */
+} glm4v_layout;
+
+/* A form's kernels on the CPU: how a panel of 16 outputs is made, read and multiplied. */
+typedef struct {
+    size_t (*panel_bytes)(int32_t K);
+    glm4v_gemm_fn (*product)(const glm4v_gemm_ops *ops);
+    /* n <= 16 rows f32 [n, K] into a panel; scale [groups][16] where the form has scales */
+    void (*pack)(const glm4v_gemm_ops *ops, void *panel, float *scale, const float *rows, int32_t n,
+                 int32_t K);
+    /* codes [n, K], one a byte; NULL where the form has none */
+    void (*pack_codes)(const glm4v_gemm_ops *ops, void *panel, const uint8_t *q, int32_t n,
+                       int32_t K);
+    void (*unpack_codes)(uint8_t *q, const void *panel, int32_t n, int32_t K);
+    /* rows f32 [n, K] to codes [n, K] and scales [n][groups] as files hold them; scratch: of
+     * glm4v_form_encode_scratch() bytes. NULL where the form has no codes */
+    void (*encode)(const glm4v_gemm_ops *ops, const glm4v_convert_ops *convert, uint8_t *q,
+                   float *scale, const float *rows, int32_t n, int32_t K, void *scratch);
+    /* codes as words [n, K / 8]; NULL where the form has none */
+    void (*pack_words)(const glm4v_gemm_ops *ops, void *panel, const uint32_t *words, int32_t n,
+                       int32_t K);
+    /* n rows of a table of `cols` columns from row `row` on, and one of them back; NULL where the
+     * form has no tables */
+    void (*table_fill)(const glm4v_convert_ops *ops, void *data, float *scale, size_t row, size_t n,
+                       const float *rows, size_t cols);
+    void (*table_row)(const glm4v_convert_ops *ops, float *y, const void *data, const float *scale,
+                      size_t row, size_t cols);
+    /* the numbers that a panel stands for, f32 [n, K]; zero: NULL = 8 */
+    void (*unpack)(float *rows, const void *panel, const float *scale, const uint8_t *zero,
+                   bool blocks, int32_t n, int32_t K);
+} glm4v_form_cpu;
+
+/* All that is to know of a form: one row of the table in forms.c. */
+typedef struct {
+    const char *name;        /* as the option `quantization` spells it */
+    int32_t bits;            /* of a number or code */
+    bool codes;              /* codes and scales; else numbers as they are */
+    bool floating;           /* codes are e4m3; else integers */
+    int32_t group;           /* of codes: inputs that share a scale; 0 = all of a row */
+    bool zeros;              /* codes may have zero points */
+    bool blocks;             /* a scale for each 128 inputs instead of one a row is possible */
+    bool ordered;            /* inputs may be permuted */
+    bool table;              /* rows can be looked up (embedding) */
+    glm4v_rounding rounding; /* of activations */
+    /* What takes its place in a matrix whose inputs are not whole groups, and in those small parts
+     * of a model where it would cost most (items marked fine); itself where it suits all. */
+    glm4v_form finer;
+    glm4v_layout layout; /* on disk */
+    const char *dtype;   /* of the numbers or codes there, as safetensors spells it */
+    const char *format;  /* of codes: "format" of quantization_config */
+    glm4v_form_cpu cpu;
+} glm4v_form_traits;
+
+/* The form's row. */
+const glm4v_form_traits *glm4v_form_of(glm4v_form form);
+
 const char *glm4v_form_name(glm4v_form form); /* "fp32", "bf16", "int8", "int4", "fp8" */
 int glm4v_form_parse(glm4v_form *form, const char *name); /* 0 or GLM4V_ERR_INVALID */
+/* The names of all forms, or of those that can be tables: "fp32, bf16 or int8". */
+const char *glm4v_form_names(char *text, size_t size, bool tables);
+
+/* Scales of one output of a matrix of n_in inputs; 0: the form has none. */
+int32_t glm4v_form_groups(glm4v_form form, bool blocks, int32_t n_in);
+/* Inputs that share one of them. */
+int32_t glm4v_form_group(glm4v_form form, bool blocks, int32_t n_in);
+/* Bytes of scratch, 64-byte aligned, that encode takes. */
+size_t glm4v_form_encode_scratch(glm4v_form form, int32_t n_in);
+/* Whether a matrix of n_in inputs can be kept in it: whole groups. */
+bool glm4v_form_fits(glm4v_form form, int32_t n_in);
 
 /* What a matrix in memory has to hold. */
 typedef struct {

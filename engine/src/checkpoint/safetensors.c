@@ -69,6 +69,16 @@ static int add_tensor(glm4v_checkpoint *c, const glm4v_tensor *t, const char *na
     return 0;
 }
 
+bool glm4v_dtype_parse(glm4v_dtype *dtype, const char *name)
+{
+    for (int i = 0; i < GLM4V_N_DTYPES; i++)
+        if (!strcmp(name, dtypes[i].name)) {
+            *dtype = (glm4v_dtype)i;
+            return true;
+        }
+    return false;
+}
+
 static int parse_dtype(glm4v_dtype *dtype, const json_t *entry, const char *label, glm4v_error *err)
 {
     const char *name = NULL;
@@ -77,12 +87,10 @@ static int parse_dtype(glm4v_dtype *dtype, const json_t *entry, const char *labe
         return rc;
     if (!name)
         return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: has no \"dtype\"", label);
-    for (int i = 0; i < GLM4V_N_DTYPES; i++)
-        if (!strcmp(name, dtypes[i].name)) {
-            *dtype = (glm4v_dtype)i;
-            return 0;
-        }
-    return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "%s: dtype \"%.40s\" is not known", label, name);
+    return glm4v_dtype_parse(dtype, name)
+               ? 0
+               : glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "%s: dtype \"%.40s\" is not known", label,
+                            name);
 }
 
 /* Shape and, from it, the size in bytes. */

@@ -6,6 +6,7 @@
 #ifndef GLM4V_ENGINE_SAFETENSORS_H
 #define GLM4V_ENGINE_SAFETENSORS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,6 +34,7 @@ typedef enum {
 } glm4v_dtype;
 
 const char *glm4v_dtype_name(glm4v_dtype dtype); /* "F32", "BF16", ... as in the files */
+bool glm4v_dtype_parse(glm4v_dtype *dtype, const char *name); /* false: no such name */
 size_t glm4v_dtype_size(glm4v_dtype dtype);
 
 typedef struct {

@@ -446,82 +446,131 @@ uint64_t glm4v_source_bytes(const glm4v_source *source)
 
 glm4v_stored glm4v_source_stored(const glm4v_source *s)
 {
-    if (s->kind != GLM4V_SOURCE_PLAIN)
-        return s->floating    ? GLM4V_STORED_FP8
-               : s->bits == 4 ? GLM4V_STORED_INT4
-                              : GLM4V_STORED_INT8;
-    return s->tensor->dtype == GLM4V_DTYPE_F32   ? GLM4V_STORED_F32
-           : s->tensor->dtype == GLM4V_DTYPE_F16 ? GLM4V_STORED_F16
-                                                 : GLM4V_STORED_BF16;
+    if (s->kind != GLM4V_SOURCE_PLAIN) {
+        if (s->floating)
+            return GLM4V_STORED_FP8;
+        return s->bits == 4 ? GLM4V_STORED_INT4 : GLM4V_STORED_INT8;
+    }
+    if (s->tensor->dtype == GLM4V_DTYPE_F32)
+        return GLM4V_STORED_F32;
+    return s->tensor->dtype == GLM4V_DTYPE_F16 ? GLM4V_STORED_F16 : GLM4V_STORED_BF16;
 }
 
 const char *glm4v_stored_name(glm4v_stored stored)
 {
-    static const char *const names[GLM4V_N_STORED] = {
-        "fp32", "fp16", "bf16", "int8", "int4", "fp8"
+    static const char *const names[] = {
+        [GLM4V_STORED_F32] = "fp32",  [GLM4V_STORED_F16] = "fp16",  [GLM4V_STORED_BF16] = "bf16",
+        [GLM4V_STORED_INT8] = "int8", [GLM4V_STORED_INT4] = "int4", [GLM4V_STORED_FP8] = "fp8",
     };
+    _Static_assert(sizeof names / sizeof *names == GLM4V_N_STORED, "a stored form has no name");
     return names[stored];
 }
 
-/* The kind that holds one source. */
-static bool kind_of(glm4v_weight_kind *kind, const glm4v_source *s, char *why, size_t size)
+static bool has_zeros(const glm4v_source *s)
 {
-    const bool one = s->groups == 1, whole = one || s->group % GLM4V_GROUP == 0;
-    *kind = (glm4v_weight_kind) { .n_out = s->rows, .n_in = s->n_in };
-    if (s->group_of && !s->even) {
-        snprintf(why, size, "an order of inputs that leaves groups of unequal size");
+    return s->zero && !s->symmetric;
+}
+
+/* Whether matrices of the form hold what the source stands for, number by number. */
+static bool holds(const glm4v_form_traits *form, const glm4v_source *s)
+{
+    const bool one = s->groups == 1, bytes = s->kind == GLM4V_SOURCE_BYTES;
+    if (!form->codes || form->floating != s->floating)
         return false;
-    }
-    if (s->floating) {
-        kind->form = GLM4V_FORM_FP8;
-        kind->blocks = !one;
-    } else if (s->bits == 4 && s->kind != GLM4V_SOURCE_BYTES && s->n_in % GLM4V_GROUP == 0) {
-        kind->form = GLM4V_FORM_INT4;
-        kind->zeros = s->zero && !s->symmetric;
-    } else {
-        kind->form = GLM4V_FORM_INT8;
-        /* of a byte each, numbers of 4 bits are signed, and kept as what they lie in */
-        if ((s->bits == 8 || s->kind == GLM4V_SOURCE_BYTES) && s->zero && !s->symmetric) {
-            snprintf(why, size, "%d bits with zero points", s->bits);
+    if (s->group_of && (!s->even || !form->ordered))
+        return false;
+    if (form->group)
+        return s->bits == form->bits && !bytes && s->n_in % form->group == 0 &&
+               (one || s->group % form->group == 0) && (form->zeros || !has_zeros(s));
+    if (form->floating)
+        return one || (form->blocks && s->group % GLM4V_GROUP == 0);
+    /* signed codes: of unsigned ones with fewer bits the zero point is subtracted */
+    return one && (!has_zeros(s) || (!bytes && s->bits < form->bits));
+}
+
+/* Why no form holds the source. */
+static void explain(const glm4v_source *s, char *why, size_t size)
+{
+    if (s->group_of && !s->even)
+        snprintf(why, size, "an order of inputs that leaves groups of unequal size");
+    else if (s->groups == 1 && has_zeros(s))
+        snprintf(why, size, "%d bits with zero points", s->bits);
+    else
+        snprintf(why, size, "%d bits in groups of %d", s->bits, s->group);
+}
+
+static bool same_order(const glm4v_source *a, const glm4v_source *b)
+{
+    if (!a->group_of || !b->group_of)
+        return a->group_of == b->group_of;
+    return !memcmp(a->group_of, b->group_of, (size_t)a->n_in * sizeof *a->group_of);
+}
+
+/* All of them in one order, and each held by the form. */
+static bool holds_all(const glm4v_form_traits *form, const glm4v_source *sources, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (!holds(form, &sources[i]) || !same_order(&sources[0], &sources[i]))
             return false;
-        }
-        if (!one) {
-            snprintf(why, size, "%d bits in groups of %d", s->bits, s->group);
-            return false;
-        }
+    return true;
+}
+
+static bool is_held(const glm4v_source *s)
+{
+    for (int form = 0; form < GLM4V_N_FORMS; form++)
+        if (holds(glm4v_form_of((glm4v_form)form), s))
+            return true;
+    return false;
+}
+
+/* The kind of that form for n sources which it holds. */
+static glm4v_weight_kind kind_of(glm4v_form form, const glm4v_source *sources, int n)
+{
+    glm4v_weight_kind kind = { .form = form,
+                               .n_in = sources[0].n_in,
+                               .ordered = sources[0].group_of != NULL };
+    const glm4v_form_traits *traits = glm4v_form_of(form);
+    for (int i = 0; i < n; i++) {
+        kind.zeros |= traits->zeros && has_zeros(&sources[i]);
+        kind.blocks |= traits->blocks && sources[i].groups > 1;
+        kind.n_out += sources[i].rows;
     }
-    kind->ordered = s->group_of;
-    if (!whole)
-        snprintf(why, size, "groups of %d", s->group);
-    return whole;
+    return kind;
+}
+
+/* Bits of a row, codes and scales. */
+static int64_t row_bits(const glm4v_weight_kind *kind)
+{
+    return (int64_t)glm4v_form_of(kind->form)->bits * kind->n_in +
+           32 * (int64_t)glm4v_form_groups(kind->form, kind->blocks, kind->n_in);
 }
 
 bool glm4v_sources_kind(glm4v_weight_kind *kind, const glm4v_source *sources, int n, char *why,
                         size_t size)
 {
+    bool found = false;
     *kind = (glm4v_weight_kind) { 0 };
     for (int i = 0; i < n; i++) {
-        glm4v_weight_kind other;
         if (sources[i].kind == GLM4V_SOURCE_PLAIN) {
             snprintf(why, size, "rows that are quantized beside rows that are not");
             return false;
         }
-        if (!kind_of(&other, &sources[i], why, size))
-            return false;
-        if (i && (kind->form != other.form || kind->ordered != other.ordered ||
-                  (other.ordered && memcmp(sources[0].group_of, sources[i].group_of,
-                                           (size_t)other.n_in * sizeof(int32_t))))) {
-            snprintf(why, size, "rows quantized in two ways");
+        if (!is_held(&sources[i])) {
+            explain(&sources[i], why, size);
             return false;
         }
-        kind->form = other.form;
-        kind->ordered = other.ordered;
-        kind->zeros |= other.zeros;
-        kind->blocks |= other.blocks;
-        kind->n_out += other.n_out;
-        kind->n_in = other.n_in;
     }
-    return n > 0;
+    for (int form = 0; n && form < GLM4V_N_FORMS; form++) {
+        if (!holds_all(glm4v_form_of((glm4v_form)form), sources, n))
+            continue;
+        const glm4v_weight_kind other = kind_of((glm4v_form)form, sources, n);
+        if (!found || row_bits(&other) < row_bits(kind))
+            *kind = other;
+        found = true;
+    }
+    if (n && !found)
+        snprintf(why, size, "rows quantized in two ways");
+    return found;
 }
 
 void glm4v_source_order(const glm4v_source *source, int32_t *order)

@@ -316,15 +316,18 @@ int glm4v_source_read_codes(const glm4v_source *source, const glm4v_checkpoint *
     if (rc)
         return rc;
     switch (source->kind) {
+    case GLM4V_SOURCE_PLAIN:
+        break;
+    case GLM4V_SOURCE_BYTES:
+        return read_bytes(&j);
     case GLM4V_SOURCE_PACKED: /* last: the words may stay in scratch */
         return read_packed(&j);
     case GLM4V_SOURCE_GPTQ:
         return read_gptq(&j);
     case GLM4V_SOURCE_AWQ:
         return read_awq(&j);
-    default:
-        return read_bytes(&j);
     }
+    return glm4v_fail(err, GLM4V_ERR_INVALID, "\"%s\" is not quantized", source->tensor->name);
 }
 
 /* ---- to f32 ---- */
@@ -366,19 +369,19 @@ void glm4v_source_dequantize(const glm4v_source *s, const glm4v_source_codes *fr
 
 int32_t glm4v_kind_groups(const glm4v_weight_kind *kind)
 {
-    const bool many = kind->form == GLM4V_FORM_INT4 || kind->blocks;
-    return many ? (kind->n_in + GLM4V_GROUP - 1) / GLM4V_GROUP : 1;
+    return glm4v_form_groups(kind->form, kind->blocks, kind->n_in);
 }
 
 /* Each group of the matrix gets the scale and zero point of the source's group that it lies in:
  * from the last on, as rows have room for the larger number. */
-static void spread_groups(const glm4v_source *s, const glm4v_source_codes *c, int32_t n, bool zeros)
+static void spread_groups(const glm4v_source *s, const glm4v_source_codes *c, int32_t n,
+                          int32_t group, bool zeros)
 {
     for (int32_t r = 0; r < n; r++) {
         float *scale = c->scale + (size_t)r * (size_t)c->groups;
         uint8_t *zero = c->zero + (size_t)r * (size_t)c->groups;
         for (int32_t g = c->groups - 1; g >= 0; g--) {
-            const int32_t from = s->groups == 1 ? 0 : g * GLM4V_GROUP / s->group;
+            const int32_t from = s->groups == 1 ? 0 : g * group / s->group;
             scale[g] = scale[from];
             if (zeros)
                 zero[g] = zero[from];
@@ -392,12 +395,14 @@ void glm4v_source_convert(const glm4v_source *s, const glm4v_source_codes *c, in
     const size_t width = (size_t)s->n_in;
     const bool zeros = s->zero && !s->symmetric;
     uint8_t *row = c->scratch;
-    for (int32_t r = 0; kind->form == GLM4V_FORM_INT8 && s->kind != GLM4V_SOURCE_BYTES && r < n;
-         r++)
+    /* codes of a byte each are signed */
+    const bool subtract =
+        glm4v_form_of(kind->form)->layout == GLM4V_LAYOUT_BYTES && s->kind != GLM4V_SOURCE_BYTES;
+    for (int32_t r = 0; subtract && r < n; r++)
         for (size_t k = 0; k < width; k++)
             c->q[(size_t)r * width + k] -= zeros ? c->zero[r] : (uint8_t)s->middle;
     if (c->groups != s->groups)
-        spread_groups(s, c, n, zeros);
+        spread_groups(s, c, n, glm4v_form_group(kind->form, kind->blocks, kind->n_in), zeros);
     if (kind->zeros && !zeros)
         memset(c->zero, s->middle, (size_t)n * (size_t)c->groups);
     for (int32_t r = 0; order && r < n; r++) {

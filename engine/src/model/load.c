@@ -137,7 +137,7 @@ static int32_t groups_of(const glm4v_item *item)
 /* Words of eight int4 codes lie in memory's order already: nothing to unpack. */
 static bool takes_words(const glm4v_item *item)
 {
-    bool words = item->codes && item->form == GLM4V_FORM_INT4 && !item->order;
+    bool words = item->codes && glm4v_form_of(item->form)->cpu.pack_words && !item->order;
     for (int i = 0; i < item->n_sources; i++)
         words = words && item->source[i].kind == GLM4V_SOURCE_PACKED;
     return words;
@@ -146,7 +146,8 @@ static bool takes_words(const glm4v_item *item)
 /* Rows lie in the file as they may lie in the memory of the matrix until they are packed. */
 static bool reads_in_place(const glm4v_item *item)
 {
-    bool bytes = item->codes && item->kind == GLM4V_ITEM_LINEAR && item->form != GLM4V_FORM_INT4;
+    bool bytes = item->codes && item->kind == GLM4V_ITEM_LINEAR &&
+                 glm4v_form_of(item->form)->layout == GLM4V_LAYOUT_BYTES;
     for (int i = 0; i < item->n_sources; i++)
         bytes = bytes && item->source[i].kind == GLM4V_SOURCE_BYTES;
     return bytes || takes_words(item) || takes_bf16(item);

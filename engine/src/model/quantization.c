@@ -27,7 +27,7 @@ glm4v_form glm4v_form_of_stored(glm4v_dtype dtype)
 
 glm4v_form glm4v_form_of_linear(glm4v_form part, int32_t n_in)
 {
-    return part == GLM4V_FORM_INT4 && n_in % GLM4V_INT4_GROUP ? GLM4V_FORM_INT8 : part;
+    return glm4v_form_fits(part, n_in) ? part : glm4v_form_of(part)->finer;
 }
 
 static int set_part(glm4v_quantization *q, glm4v_part part, glm4v_form form, glm4v_error *err)
@@ -35,11 +35,11 @@ static int set_part(glm4v_quantization *q, glm4v_part part, glm4v_form form, glm
     if (q->set[part])
         return glm4v_fail(err, GLM4V_ERR_INVALID, "quantization: %s is named twice",
                           part_names[part]);
-    if (part == GLM4V_PART_EMBEDDING && (form == GLM4V_FORM_INT4 || form == GLM4V_FORM_FP8))
+    char names[96];
+    if (part == GLM4V_PART_EMBEDDING && !glm4v_form_of(form)->table)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "quantization: embedding is looked up by rows, which can be fp32, "
-                          "bf16 or int8, not %s",
-                          glm4v_form_name(form));
+                          "quantization: embedding is looked up by rows, which can be %s, not %s",
+                          glm4v_form_names(names, sizeof names, true), glm4v_form_name(form));
     q->set[part] = true;
     q->form[part] = form;
     return 0;
@@ -50,15 +50,15 @@ static int parse_item(glm4v_quantization *q, const char *text, size_t len, glm4v
 {
     const char *equals = memchr(text, '=', len), *word = equals ? equals + 1 : text;
     size_t word_len = len - (size_t)(word - text);
-    char name[8] = "";
+    char name[16] = "", names[96];
     glm4v_form form;
     if (word_len < sizeof name)
         memcpy(name, word, word_len);
     if (glm4v_form_parse(&form, name))
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "quantization: \"%.*s\" is not a weight form; expected fp32, bf16, int8, "
-                          "int4 or fp8",
-                          (int)(word_len < 40 ? word_len : 40), word);
+                          "quantization: \"%.*s\" is not a weight form; expected %s",
+                          (int)(word_len < 40 ? word_len : 40), word,
+                          glm4v_form_names(names, sizeof names, false));
     if (!equals) {
         int rc = set_part(q, GLM4V_PART_TEXT, form, err);
         return rc ? rc : set_part(q, GLM4V_PART_VISION, form, err);

@@ -15,8 +15,6 @@
 #include "backend/backend.h"
 #include "checkpoint/safetensors.h"
 
-#define GLM4V_INT4_GROUP 128
-
 typedef struct {
     bool set[GLM4V_N_PARTS];
     glm4v_form form[GLM4V_N_PARTS];
@@ -28,8 +26,8 @@ int glm4v_quantization_parse(glm4v_quantization *q, const char *text, glm4v_erro
 /* Form that keeps a stored dtype exactly. */
 glm4v_form glm4v_form_of_stored(glm4v_dtype dtype);
 
-/* Form of one matrix of a part: int4 needs whole groups of inputs, a matrix without them stays
- * int8. */
+/* Form of one matrix of a part: that of the part, or a finer one where its inputs are not whole
+ * groups. */
 glm4v_form glm4v_form_of_linear(glm4v_form part, int32_t n_in);
 
 const char *glm4v_part_name(glm4v_part part); /* as the option spells it */

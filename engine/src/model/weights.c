@@ -248,9 +248,19 @@ static bool is_quantized(const glm4v_item *item)
 static glm4v_form form_of_convolution(const glm4v_item *item, const glm4v_quantization *q)
 {
     const glm4v_form named = q->form[item->part];
-    if (q->set[item->part] && (named == GLM4V_FORM_F32 || named == GLM4V_FORM_BF16))
+    if (q->set[item->part] && !glm4v_form_of(named)->codes)
         return named;
     return item->n_sources ? glm4v_form_of_stored(item->source[0].tensor->dtype) : GLM4V_FORM_BF16;
+}
+
+/* The form of a matrix or a table of a part of that form, were it not quantized. */
+static glm4v_form form_of_item(const glm4v_item *item, const glm4v_quantization *q, glm4v_form form)
+{
+    if (item->convolution)
+        return form_of_convolution(item, q);
+    if (item->kind == GLM4V_ITEM_TABLE)
+        return form;
+    return item->fine ? glm4v_form_of(form)->finer : glm4v_form_of_linear(form, item->n_in);
 }
 
 /* The form of a matrix or a table: what the option names, else what is stored. */
@@ -260,14 +270,11 @@ static int choose_form(glm4v_lister *l, const glm4v_quantization *q, glm4v_item 
     const bool linear = item->kind == GLM4V_ITEM_LINEAR, quantized = is_quantized(item);
     glm4v_weight_kind kind;
     char why[sizeof w->why];
-    item->form = item->convolution                       ? form_of_convolution(item, q)
-                 : !linear                               ? form
-                 : item->fine && form == GLM4V_FORM_INT4 ? GLM4V_FORM_INT8
-                                                         : glm4v_form_of_linear(form, item->n_in);
+    item->form = form_of_item(item, q, form);
     if (!quantized)
         return 0;
     bool exact = glm4v_sources_kind(&kind, item->source, item->n_sources, why, sizeof why);
-    if (!linear && exact && kind.form != GLM4V_FORM_INT8) {
+    if (!linear && exact && !glm4v_form_of(kind.form)->table) {
         snprintf(why, sizeof why, "a table of %s", glm4v_form_name(kind.form));
         exact = false;
     }
@@ -369,10 +376,11 @@ void glm4v_plan_clear(glm4v_plan *plan)
 
 static uint64_t table_bytes(const glm4v_item *item)
 {
-    static const uint64_t size[GLM4V_N_FORMS] = { 4, 2, 1, 1, 1 };
+    const glm4v_form_traits *form = glm4v_form_of(item->form);
     const uint64_t numbers = (uint64_t)item->n_out * (uint64_t)item->n_in;
-    const uint64_t scales = item->form == GLM4V_FORM_INT8 ? (uint64_t)item->n_out : 0;
-    return glm4v_aligned(numbers * size[item->form]) + glm4v_aligned(scales * sizeof(float));
+    const uint64_t scales = form->codes ? (uint64_t)item->n_out : 0;
+    return glm4v_aligned(numbers * (uint64_t)form->bits / 8) +
+           glm4v_aligned(scales * sizeof(float));
 }
 
 glm4v_weight_kind glm4v_item_kind_of(const glm4v_item *item)

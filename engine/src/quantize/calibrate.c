@@ -129,7 +129,7 @@ static int open_models(calibrator *c, const char *src)
 
 static bool is_target(const glm4v_item *item)
 {
-    return item->kind == GLM4V_ITEM_LINEAR && item->to.linear->form == GLM4V_FORM_INT4;
+    return item->kind == GLM4V_ITEM_LINEAR && glm4v_form_of(item->to.linear->form)->cpu.pack_words;
 }
 
 static int add_entries(glm4v_calibration *result, const glm4v_item *named,
@@ -156,7 +156,7 @@ static int add_target(calibrator *c, glm4v_calibration *result, const glm4v_item
     const glm4v_item *original = &c->model[GLM4V_ORIGINAL]->plan.items[i];
     const glm4v_form stored = original->to.linear->form;
     const char *name = named->source[0].tensor->name;
-    if (stored != GLM4V_FORM_F32 && stored != GLM4V_FORM_BF16)
+    if (glm4v_form_of(stored)->codes)
         return glm4v_fail(c->err, GLM4V_ERR_UNSUPPORTED,
                           "\"%.120s\" is stored as %s; calibration needs unquantized weights", name,
                           glm4v_form_name(stored));
@@ -346,20 +346,14 @@ typedef struct {
 static void round_panel(void *user, uint32_t panel, uint32_t thread)
 {
     const rounding *r = user;
+    const glm4v_form_cpu *from = &glm4v_form_of(r->from->form)->cpu;
     const int32_t K = r->from->n_in, row = (int32_t)panel * GLM4V_PANEL;
     const int32_t left = r->from->n_out - row, n = left < GLM4V_PANEL ? left : GLM4V_PANEL;
     float *w = (float *)(void *)(r->scratch + thread * r->bytes);
     float *scale = w + (size_t)K * GLM4V_PANEL, *work = scale + K / GLM4V_GROUP * GLM4V_PANEL;
     uint8_t *q = (uint8_t *)(work + glm4v_round_scratch(K));
-    if (r->from->form == GLM4V_FORM_F32)
-        glm4v_unpack_f32(
-            w, K, (const float *)r->from->data + panel * (glm4v_panel_bytes_f32(K) / sizeof *w), n,
-            K);
-    else
-        glm4v_unpack_bf16(w, K,
-                          (const uint16_t *)r->from->data +
-                              panel * (glm4v_panel_bytes_bf16(K) / sizeof(uint16_t)),
-                          n, K);
+    from->unpack(w, (const char *)r->from->data + panel * from->panel_bytes(K), NULL, NULL, false,
+                 n, K);
     glm4v_round_rows(r->moments, w, n, q, scale, work);
     r->backend->ops->weight_fill_codes(r->backend, r->to, row, n,
                                        &(glm4v_codes) { .q = q, .scale = scale });
@@ -524,24 +518,22 @@ bool glm4v_calibration_has(const glm4v_calibration *calibration, const char *nam
 }
 
 void glm4v_calibration_codes(const glm4v_calibration *calibration, const char *name, int32_t row,
-                             int32_t n, uint8_t *packed, float *scale)
+                             int32_t n, uint8_t *q, float *scale, uint8_t *scratch)
 {
     const entry *e = find(calibration, name);
     if (!e)
         return;
     const glm4v_weight *w = e->weight;
-    const size_t blocks = (size_t)w->n_in / 8, groups = (size_t)w->n_in / GLM4V_GROUP;
+    const glm4v_form_cpu *form = &glm4v_form_of(w->form)->cpu;
+    const size_t K = (size_t)w->n_in;
+    const size_t groups = (size_t)glm4v_form_groups(w->form, w->blocks, w->n_in);
     for (size_t i = 0; i < (size_t)n; i++) {
         const size_t at = (size_t)(e->row + row) + i, panel = at / GLM4V_PANEL;
         const size_t lane = at % GLM4V_PANEL;
-        const uint8_t *from = (const uint8_t *)w->data + panel * glm4v_panel_bytes_int4(w->n_in);
-        for (size_t b = 0; b < blocks; b++, packed += 4) {
-            const uint8_t *four = from + (b * GLM4V_PANEL + lane) * 4; /* low: 0..3, high: 4..7 */
-            packed[0] = (uint8_t)((four[0] & 15) | (four[1] & 15) << 4);
-            packed[1] = (uint8_t)((four[2] & 15) | (four[3] & 15) << 4);
-            packed[2] = (uint8_t)(four[0] >> 4 | (four[1] & 0xf0));
-            packed[3] = (uint8_t)(four[2] >> 4 | (four[3] & 0xf0));
-        }
+        if (i == 0 || lane == 0)
+            form->unpack_codes(scratch, (const char *)w->data + panel * form->panel_bytes(w->n_in),
+                               GLM4V_PANEL, w->n_in);
+        memcpy(q + i * K, scratch + lane * K, K);
         for (size_t g = 0; g < groups; g++)
             *scale++ = w->scale[(panel * groups + g) * GLM4V_PANEL + lane];
     }

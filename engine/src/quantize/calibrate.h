@@ -42,10 +42,9 @@ void glm4v_calibration_free(glm4v_calibration **calibration);
 /* Whether the tensor `name` of src [n_out, n_in] has codes. calibration may be NULL: false. */
 bool glm4v_calibration_has(const glm4v_calibration *calibration, const char *name);
 
-/* Rows [row, row + n) of it: packed [n][n_in / 2], as in the files: input 2i in the low bits of
- * byte i, 2i + 1 in the high ones; scale [n][n_in / 128]; w = scale * (code - 8). Only where it has
- * codes. Any thread. */
+/* Rows [row, row + n) of it: codes q [n][n_in], one a byte, and scale [n][groups];
+ * w = scale * (code - 8). scratch: of 16 * n_in bytes. Only where it has codes. Any thread. */
 void glm4v_calibration_codes(const glm4v_calibration *calibration, const char *name, int32_t row,
-                             int32_t n, uint8_t *packed, float *scale);
+                             int32_t n, uint8_t *q, float *scale, uint8_t *scratch);
 
 #endif

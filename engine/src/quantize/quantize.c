@@ -111,6 +111,14 @@ static int check_plain(const converter *c, glm4v_error *err)
     return 0;
 }
 
+/* Of the numbers or codes in the file. */
+static glm4v_dtype dtype_of(glm4v_form form)
+{
+    glm4v_dtype dtype = GLM4V_DTYPE_F32;
+    glm4v_dtype_parse(&dtype, glm4v_form_of(form)->dtype);
+    return dtype;
+}
+
 static void decide(glm4v_conversion *c, const glm4v_quantization *q, const glm4v_tensor *t)
 {
     const glm4v_item *item = c->item;
@@ -127,36 +135,38 @@ static void decide(glm4v_conversion *c, const glm4v_quantization *q, const glm4v
     c->table = item->kind == GLM4V_ITEM_TABLE;
     c->n_out = (int32_t)t->shape[0];
     c->n_in = item->n_in;
-    c->copy = (c->form == GLM4V_FORM_BF16 && t->dtype == GLM4V_DTYPE_BF16) ||
-              (c->form == GLM4V_FORM_F32 && t->dtype == GLM4V_DTYPE_F32);
+    c->copy = t->dtype == dtype_of(c->form);
 }
 
 /* The tensors that stand for one of the source. */
 static int add_outputs(glm4v_outputs *o, glm4v_conversion *c, glm4v_error *err)
 {
     const glm4v_tensor *t = c->from;
-    const int64_t k = c->n_in, scale[2] = { c->n_out, 1 }, packed[2] = { c->n_out, k / 8 },
-                  groups[2] = { c->n_out, k / GLM4V_GROUP }, two[1] = { 2 };
-    int rc;
+    const int64_t words[2] = { c->n_out, c->n_in / 8 }, two[1] = { 2 };
+    int rc = 0;
     c->output = o->n;
     if (c->copy)
         return glm4v_outputs_add(o, t->name, "", t->dtype, t->rank, t->shape, err);
-    switch (c->form) {
-    case GLM4V_FORM_F32:
-        return glm4v_outputs_add(o, t->name, "", GLM4V_DTYPE_F32, t->rank, t->shape, err);
-    case GLM4V_FORM_BF16:
-        return glm4v_outputs_add(o, t->name, "", GLM4V_DTYPE_BF16, t->rank, t->shape, err);
-    case GLM4V_FORM_INT4:
-        rc = glm4v_outputs_add(o, t->name, "_packed", GLM4V_DTYPE_I32, 2, packed, err);
+    const int64_t scale[2] = { c->n_out, glm4v_form_groups(c->form, false, c->n_in) };
+    const glm4v_dtype dtype = dtype_of(c->form);
+    switch (glm4v_form_of(c->form)->layout) {
+    case GLM4V_LAYOUT_PLAIN:
+        rc = glm4v_outputs_add(o, t->name, "", dtype, t->rank, t->shape, err);
+        break;
+    case GLM4V_LAYOUT_BYTES:
+        rc = glm4v_outputs_add(o, t->name, "", dtype, 2, t->shape, err);
         if (!rc)
-            rc = glm4v_outputs_add(o, t->name, "_scale", GLM4V_DTYPE_F32, 2, groups, err);
-        return rc ? rc : glm4v_outputs_add(o, t->name, "_shape", GLM4V_DTYPE_I64, 1, two, err);
-    default:
-        rc = glm4v_outputs_add(o, t->name, "",
-                               c->form == GLM4V_FORM_FP8 ? GLM4V_DTYPE_F8_E4M3 : GLM4V_DTYPE_I8, 2,
-                               t->shape, err);
-        return rc ? rc : glm4v_outputs_add(o, t->name, "_scale", GLM4V_DTYPE_F32, 2, scale, err);
+            rc = glm4v_outputs_add(o, t->name, "_scale", GLM4V_DTYPE_F32, 2, scale, err);
+        break;
+    case GLM4V_LAYOUT_WORDS:
+        rc = glm4v_outputs_add(o, t->name, "_packed", dtype, 2, words, err);
+        if (!rc)
+            rc = glm4v_outputs_add(o, t->name, "_scale", GLM4V_DTYPE_F32, 2, scale, err);
+        if (!rc)
+            rc = glm4v_outputs_add(o, t->name, "_shape", GLM4V_DTYPE_I64, 1, two, err);
+        break;
     }
+    return rc;
 }
 
 static int plan_outputs(converter *c, glm4v_error *err)
@@ -211,37 +221,29 @@ static uint32_t count_pieces(const glm4v_conversion *c)
     return (uint32_t)((c->n_out + rows - 1) / rows);
 }
 
-/* Room that a thread needs: rows as f32, their codes, their scales, and a panel with its scales. */
+/* Room that a thread needs: rows as f32, their codes or numbers, their scales, and scratch. */
+/* Of one number, or of one code before it is packed. */
+static size_t code_bytes(const glm4v_conversion *c)
+{
+    const int32_t bits = glm4v_form_of(c->form)->bits;
+    return bits > 8 ? (size_t)bits / 8 : 1;
+}
+
+static size_t scratch_bytes(const glm4v_conversion *c)
+{
+    const size_t codes = (size_t)c->n_in * GLM4V_PANEL; /* of a panel, for calibrated ones */
+    const size_t encode = glm4v_form_encode_scratch(c->form, c->n_in);
+    return codes > encode ? codes : encode;
+}
+
 static size_t piece_bytes(const glm4v_conversion *c)
 {
     if (c->copy)
         return c->from->size < PIECE_BYTES ? (size_t)c->from->size : PIECE_BYTES;
     size_t rows = (size_t)rows_of_piece(c), n = rows * (size_t)c->n_in;
-    size_t groups = (size_t)glm4v_group_count(c->n_in);
-    return n * (sizeof(float) + sizeof(uint16_t)) + (rows + GLM4V_PANEL) * groups * sizeof(float) +
-           glm4v_panel_bytes_int8(c->n_in) + 64;
-}
-
-/* Codes of n rows, one a byte, and their scales. panel: scratch of a panel and its scales. */
-static void quantize_int4(const converter *c, uint8_t *q, float *scale, const float *rows,
-                          int32_t n, int32_t k, uint8_t *panel)
-{
-    const int32_t groups = k / GLM4V_GROUP;
-    float *panel_scale = (float *)(void *)(panel + glm4v_panel_bytes_int4(k));
-    for (int32_t row = 0; row < n; row += GLM4V_PANEL) {
-        const int32_t some = n - row < GLM4V_PANEL ? n - row : GLM4V_PANEL;
-        const size_t at = (size_t)row * (size_t)k;
-        c->gemm.pack_int4(panel, panel_scale, rows + at, k, some, k);
-        glm4v_unpack_codes_int4(q + at, k, panel, some, k);
-        glm4v_unpack_scales(scale + (size_t)row * (size_t)groups, panel_scale, some, groups);
-    }
-}
-
-/* Eight codes to a word of 32 bits, the first one lowest: in place, n codes. */
-static void pack_words(uint8_t *q, size_t n)
-{
-    for (size_t i = 0; i < n / 2; i++)
-        q[i] = (uint8_t)(q[2 * i] | q[2 * i + 1] << 4);
+    size_t groups = (size_t)glm4v_form_groups(c->form, false, c->n_in);
+    return n * (sizeof(float) + code_bytes(c)) + rows * groups * sizeof(float) + scratch_bytes(c) +
+           128;
 }
 
 static int check_finite(const glm4v_conversion *c, int32_t row, const float *rows, size_t n,
@@ -267,46 +269,33 @@ static int convert_rows(converter *q, const glm4v_conversion *c, int32_t row, in
                         char *buffer, glm4v_error *err)
 {
     const size_t k = (size_t)c->n_in, count = (size_t)n * k;
-    const size_t groups = c->form == GLM4V_FORM_INT4 ? k / GLM4V_GROUP : 1;
+    const glm4v_form_traits *form = glm4v_form_of(c->form);
+    const size_t groups = (size_t)glm4v_form_groups(c->form, false, c->n_in);
     float *rows = (float *)(void *)buffer, *scale = rows + count;
     uint8_t *codes = (uint8_t *)(scale + (size_t)n * groups);
-    uint8_t *panel = codes + glm4v_aligned(count * sizeof(uint16_t));
-    uint64_t width = k; /* bytes of a row's codes */
+    uint8_t *scratch = (uint8_t *)buffer +
+                       glm4v_aligned((uint64_t)(codes - (uint8_t *)buffer) + count * code_bytes(c));
+    const uint64_t width = k * (uint64_t)form->bits / 8; /* bytes of a row in the file */
     int rc = glm4v_checkpoint_read_f32(q->checkpoint, c->from, (uint64_t)row * k, rows, count, err);
     if (!rc)
         rc = check_finite(c, row, rows, count, err);
     if (rc)
         return rc;
-    switch (c->form) {
-    case GLM4V_FORM_F32:
-        return write_output(q, c->output, (uint64_t)row * k * sizeof *rows, rows,
-                            count * sizeof *rows, err);
-    case GLM4V_FORM_BF16:
-        q->convert.f32_to_bf16((uint16_t *)(void *)codes, rows, count);
-        return write_output(q, c->output, (uint64_t)row * k * 2, codes, count * 2, err);
-    case GLM4V_FORM_INT4:
-        if (glm4v_calibration_has(q->calibration, c->from->name)) {
-            glm4v_calibration_codes(q->calibration, c->from->name, row, n, codes, scale);
-        } else {
-            quantize_int4(q, codes, scale, rows, n, c->n_in, panel);
-            pack_words(codes, count);
-        }
-        width = k / 2;
-        break;
-    case GLM4V_FORM_FP8:
-        for (size_t i = 0; i < (size_t)n; i++)
-            q->convert.f32_to_fp8(codes + i * k, &scale[i], rows + i * k, k);
-        break;
-    default:
-        for (size_t i = 0; i < (size_t)n; i++)
-            q->convert.f32_to_int8((int8_t *)codes + i * k, &scale[i], rows + i * k, k);
-        break;
+    if (!form->codes) { /* a table's rows are numbers as files hold them */
+        form->cpu.table_fill(&q->convert, codes, NULL, 0, (size_t)n, rows, k);
+        return write_output(q, c->output, (uint64_t)row * width, codes, (size_t)n * width, err);
     }
+    if (glm4v_calibration_has(q->calibration, c->from->name))
+        glm4v_calibration_codes(q->calibration, c->from->name, row, n, codes, scale, scratch);
+    else
+        form->cpu.encode(&q->gemm, &q->convert, codes, scale, rows, n, c->n_in, scratch);
+    if (form->layout == GLM4V_LAYOUT_WORDS)
+        glm4v_join_nibbles(codes, count);
     rc = write_output(q, c->output, (uint64_t)row * width, codes, (size_t)n * width, err);
     if (!rc)
         rc = write_output(q, c->output + 1, (uint64_t)row * groups * sizeof *scale, scale,
                           (size_t)n * groups * sizeof *scale, err);
-    if (!rc && c->form == GLM4V_FORM_INT4 && row == 0)
+    if (!rc && form->layout == GLM4V_LAYOUT_WORDS && row == 0)
         rc = write_output(q, c->output + 2, 0, c->from->shape, 2 * sizeof(int64_t), err);
     return rc;
 }

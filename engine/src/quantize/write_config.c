@@ -16,31 +16,26 @@
 
 #define LAYOUT_VERSION "0.20.0" /* of the package, whose layout and words these are */
 
-/* Kinds of quantized modules: each that occurs becomes a group of the configuration. */
-typedef enum { INT4, FP8, INT8, N_KINDS, IGNORED = N_KINDS } kind;
+#define IGNORED GLM4V_N_FORMS /* in place of a form: not quantized */
 
-/* How activations are rounded is not said: that is for who runs the model. */
-static const struct {
-    const char *format, *weights;
-} words[N_KINDS] = {
-    [INT4] = { "pack-quantized",
-               "{ \"num_bits\": 4, \"type\": \"int\", \"symmetric\": true, "
-               "\"strategy\": \"group\", \"group_size\": 128, \"dynamic\": false }" },
-    [FP8] = { "float-quantized", "{ \"num_bits\": 8, \"type\": \"float\", \"symmetric\": true, "
-                                 "\"strategy\": \"channel\", \"dynamic\": false }" },
-    [INT8] = { "int-quantized", "{ \"num_bits\": 8, \"type\": \"int\", \"symmetric\": true, "
-                                "\"strategy\": \"channel\", \"dynamic\": false }" },
-};
-
-/* False: nothing would be expected of it. */
-static bool kind_of(kind *k, const glm4v_conversion *c)
+/* What becomes of the module; false: nothing would be expected of it. */
+static bool form_of(glm4v_form *form, const glm4v_conversion *c)
 {
-    if (c->copy || c->form == GLM4V_FORM_F32 || c->form == GLM4V_FORM_BF16) {
-        *k = IGNORED;
-        return c->linear;
-    }
-    *k = c->form == GLM4V_FORM_INT4 ? INT4 : c->form == GLM4V_FORM_FP8 ? FP8 : INT8;
-    return true;
+    *form = c->copy || !glm4v_form_of(c->form)->codes ? IGNORED : c->form;
+    return *form != IGNORED || c->linear;
+}
+
+/* Order of the groups: few bits first, then floating ones, then small groups last. */
+static int by_form(glm4v_form a, glm4v_form b)
+{
+    if (a == b || a == IGNORED || b == IGNORED)
+        return (a == IGNORED) - (b == IGNORED);
+    const glm4v_form_traits *x = glm4v_form_of(a), *y = glm4v_form_of(b);
+    if (x->bits != y->bits)
+        return x->bits < y->bits ? -1 : 1;
+    if (x->floating != y->floating)
+        return x->floating ? -1 : 1;
+    return x->group > y->group ? -1 : 1;
 }
 
 /* ---- names ---- */
@@ -92,21 +87,21 @@ static const char *module_name(const glm4v_conversion *c)
 }
 
 typedef struct {
-    kind kind;
+    glm4v_form form; /* or IGNORED */
     char *pattern;
 } target;
 
 typedef struct {
-    target *items; /* sorted by kind, then pattern; no two alike */
+    target *items; /* sorted by form, then pattern; no two alike */
     uint32_t n;
-    int n_kinds; /* that occur, IGNORED not counted */
+    int n_forms; /* that occur, IGNORED not counted */
     bool tables; /* not only linears are quantized */
 } targets;
 
-static int by_kind(const void *a, const void *b)
+static int by_target(const void *a, const void *b)
 {
     const target *x = a, *y = b;
-    return x->kind != y->kind ? (x->kind < y->kind ? -1 : 1) : strcmp(x->pattern, y->pattern);
+    return x->form != y->form ? by_form(x->form, y->form) : strcmp(x->pattern, y->pattern);
 }
 
 static void clear_targets(targets *t)
@@ -122,14 +117,14 @@ static void reduce_targets(targets *t)
 {
     uint32_t n = 0;
     if (t->n)
-        qsort(t->items, t->n, sizeof *t->items, by_kind);
+        qsort(t->items, t->n, sizeof *t->items, by_target);
     for (uint32_t i = 0; i < t->n; i++) {
-        if (n && !by_kind(&t->items[n - 1], &t->items[i])) {
+        if (n && !by_target(&t->items[n - 1], &t->items[i])) {
             glm4v_free(t->items[i].pattern);
             continue;
         }
-        t->n_kinds +=
-            t->items[i].kind != IGNORED && (!n || t->items[n - 1].kind != t->items[i].kind);
+        t->n_forms +=
+            t->items[i].form != IGNORED && (!n || t->items[n - 1].form != t->items[i].form);
         t->items[n++] = t->items[i];
     }
     t->n = n;
@@ -143,13 +138,13 @@ static int make_targets(targets *t, const glm4v_conversion *conversions, uint32_
     if (!t->items)
         failed = true;
     for (uint32_t i = 0; !failed && i < n; i++) {
-        kind k;
-        if (!kind_of(&k, &conversions[i]))
+        glm4v_form form;
+        if (!form_of(&form, &conversions[i]))
             continue;
         t->items[t->n] =
-            (target) { .kind = k, .pattern = pattern_of(module_name(&conversions[i])) };
+            (target) { .form = form, .pattern = pattern_of(module_name(&conversions[i])) };
         failed = !t->items[t->n].pattern;
-        t->tables |= k != IGNORED && conversions[i].table;
+        t->tables |= form != IGNORED && conversions[i].table;
         t->n += !failed;
     }
     reduce_targets(t);
@@ -158,12 +153,13 @@ static int make_targets(targets *t, const glm4v_conversion *conversions, uint32_
 
 /* ---- text ---- */
 
-static void format_patterns(glm4v_text_out *out, const targets *t, kind k, const char *indent)
+static void format_patterns(glm4v_text_out *out, const targets *t, glm4v_form form,
+                            const char *indent)
 {
     bool any = false;
     glm4v_text_format(out, "[");
     for (uint32_t i = 0; i < t->n; i++) {
-        if (t->items[i].kind != k)
+        if (t->items[i].form != form)
             continue;
         glm4v_text_format(out, "%s\n%s  ", any ? "," : "", indent);
         glm4v_text_string(out, t->items[i].pattern);
@@ -174,17 +170,21 @@ static void format_patterns(glm4v_text_out *out, const targets *t, kind k, const
     glm4v_text_format(out, "]");
 }
 
-static bool has_kind(const targets *t, kind k)
+/* How activations are rounded is not said: that is for who runs the model. */
+static void format_weights(glm4v_text_out *out, const glm4v_form_traits *form)
 {
-    for (uint32_t i = 0; i < t->n; i++)
-        if (t->items[i].kind == k)
-            return true;
-    return false;
+    glm4v_text_format(out, "{ \"num_bits\": %d, \"type\": \"%s\", \"symmetric\": true, ",
+                      (int)form->bits, form->floating ? "float" : "int");
+    if (form->group)
+        glm4v_text_format(out, "\"strategy\": \"group\", \"group_size\": %d, ", (int)form->group);
+    else
+        glm4v_text_format(out, "\"strategy\": \"channel\", ");
+    glm4v_text_format(out, "\"dynamic\": false }");
 }
 
 /* One form for linears alone is said in the way that every program knows: all of them but those to
  * ignore. */
-static void format_group(glm4v_text_out *out, const targets *t, kind k, int number)
+static void format_group(glm4v_text_out *out, const targets *t, glm4v_form form, int number)
 {
     glm4v_text_format(out,
                       "%s\n      \"group_%d\": {\n"
@@ -192,12 +192,14 @@ static void format_group(glm4v_text_out *out, const targets *t, kind k, int numb
                       "        \"input_activations\": null,\n"
                       "        \"output_activations\": null,\n"
                       "        \"targets\": ",
-                      number ? "," : "", number, words[k].format);
-    if (t->n_kinds == 1 && !t->tables)
+                      number ? "," : "", number, glm4v_form_of(form)->format);
+    if (t->n_forms == 1 && !t->tables)
         glm4v_text_format(out, "[\n          \"Linear\"\n        ]");
     else
-        format_patterns(out, t, k, "        ");
-    glm4v_text_format(out, ",\n        \"weights\": %s\n      }", words[k].weights);
+        format_patterns(out, t, form, "        ");
+    glm4v_text_format(out, ",\n        \"weights\": ");
+    format_weights(out, glm4v_form_of(form));
+    glm4v_text_format(out, "\n      }");
 }
 
 static void format_config(glm4v_text_out *out, const targets *t)
@@ -205,12 +207,14 @@ static void format_config(glm4v_text_out *out, const targets *t)
     const char *format = NULL;
     int n = 0;
     glm4v_text_format(out, "\"quantization_config\": {\n    \"config_groups\": {");
-    for (kind k = 0; k < N_KINDS; k++)
-        if (has_kind(t, k)) {
-            format_group(out, t, k, n++);
-            format =
-                !format || !strcmp(format, words[k].format) ? words[k].format : "mixed-precision";
-        }
+    for (uint32_t i = 0; i < t->n && t->items[i].form != IGNORED; i++) {
+        const glm4v_form form = t->items[i].form;
+        const char *own = glm4v_form_of(form)->format;
+        if (i && t->items[i - 1].form == form)
+            continue;
+        format_group(out, t, form, n++);
+        format = !format || !strcmp(format, own) ? own : "mixed-precision";
+    }
     glm4v_text_format(out,
                       "\n    },\n    \"format\": \"%s\",\n"
                       "    \"global_compression_ratio\": null,\n    \"ignore\": ",
@@ -292,7 +296,7 @@ int glm4v_quantize_config(glm4v_text_out *out, const char *src, const glm4v_conv
     if (!rc)
         rc = make_targets(&t, conversions, n, err);
     if (!rc) {
-        if (t.n_kinds)
+        if (t.n_forms)
             splice(out, text, size, empty, &t);
         else
             glm4v_text_add(out, text, size);
