@@ -19,6 +19,7 @@ SHARED = SOURCE.parent / "shared"
 GLM4V = BUILD / "tools" / "glm4v"
 SHIPPED = SOURCE / "models" / "surface-tiny"
 SLOW = 8 if PRELOAD else 1
+MISSING_PLUGINS = (BUILD / "tests" / "gst-plugins-missing.txt").read_text()
 
 
 class Skip(Exception):
@@ -31,7 +32,10 @@ def check(condition, *what):
 
 
 def environment(preload=False, **extra):
+    """Of the programs that a test starts: plugins as tests/meson.build names them, under the names that users know."""
     env = dict(os.environ)
+    for name in ("GST_PLUGIN_PATH", "GST_REGISTRY"):
+        env[name] = env.pop(name + "_1_0")
     if preload and PRELOAD:
         env["LD_PRELOAD"] = PRELOAD
         # Programs that are not ours keep what they allocated until they end: leaks are the business of the programs
@@ -92,6 +96,8 @@ def main(tests):
     failed = 0
     tests = [test for test in tests if not sys.argv[1:] or test.__name__ in sys.argv[1:]]
     print(f"1..{len(tests)}", flush=True)
+    if MISSING_PLUGINS:
+        print("# " + MISSING_PLUGINS.strip().replace("\n", "\n# "), flush=True)
     for number, test in enumerate(tests, 1):
         folder = pathlib.Path(tempfile.mkdtemp(prefix="glm4v-"))
         note = ""
