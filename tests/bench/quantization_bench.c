@@ -22,7 +22,7 @@
 #include "cli.h"
 #include "media.h"
 #include "pictures.h"
-#include "quantize/rehearse.h"
+#include "quantize/calibration_sample.h"
 
 #define MAX_ANSWER 192
 
@@ -39,7 +39,7 @@ typedef struct {
 } runner;
 
 typedef struct {
-    glm4v_rehearsal *list; /* [pictures][prompts] */
+    glm4v_calibration_sample *list; /* [pictures][prompts] */
     cli_pictures pictures;
     uint32_t n, longest;
 } sequences;
@@ -93,8 +93,8 @@ static bool make_sequences(sequences *s, const settings *set, glm4v_error *err)
     for (uint32_t i = 0; fine && i < s->pictures.n_images * n_prompts; i++) {
         const char *prompt = s->pictures.n_prompts ? s->pictures.prompts[i % n_prompts]
                                                    : default_prompts[i % n_prompts];
-        fine = !glm4v_rehearsal_make(&s->list[s->n++], model, &s->pictures.images[i / n_prompts],
-                                     prompt, err);
+        fine = !glm4v_calibration_sample_make(&s->list[s->n++], model,
+                                              &s->pictures.images[i / n_prompts], prompt, err);
         if (s->list[i].n_question > s->longest)
             s->longest = s->list[i].n_question;
     }
@@ -108,10 +108,10 @@ static bool see(runner *r, const sequences *s, uint32_t i, glm4v_embeddings *row
     if (i && s->list[i].image == s->list[i - 1].image)
         return true;
     glm4v_embeddings_clear(r->context, rows);
-    return !glm4v_rehearsal_see(&s->list[i], r->context, rows, NULL, err);
+    return !glm4v_calibration_sample_see(&s->list[i], r->context, rows, NULL, err);
 }
 
-static uint32_t rows_of(const glm4v_rehearsal *r)
+static uint32_t rows_of(const glm4v_calibration_sample *r)
 {
     return (uint32_t)r->prompt.n_ids - r->n_question + 1;
 }
@@ -156,14 +156,14 @@ static void compare(comparison *c, const float *a, const float *b, size_t V, dou
 static uint32_t known(const sequences *s, uint32_t i)
 {
     return i && s->list[i].image == s->list[i - 1].image
-               ? glm4v_rehearsal_common(&s->list[i - 1], &s->list[i])
+               ? glm4v_calibration_sample_common(&s->list[i - 1], &s->list[i])
                : 0;
 }
 
 static bool logits_of(runner *r, const sequences *s, uint32_t i, uint32_t start,
                       const glm4v_embeddings *rows, float *logits, glm4v_error *err)
 {
-    return !glm4v_rehearsal_run(&s->list[i], r->context, start, rows, logits, NULL, err);
+    return !glm4v_calibration_sample_run(&s->list[i], r->context, start, rows, logits, NULL, err);
 }
 
 static int ascending(const void *a, const void *b)
@@ -243,9 +243,9 @@ static bool answer_all(runner *r, sequences *s, glm4v_error *err)
     glm4v_embeddings rows = { 0 };
     bool fine = true;
     for (uint32_t i = 0; fine && i < s->n; i++)
-        fine =
-            see(r, s, i, &rows, err) &&
-            !glm4v_rehearsal_answer(&s->list[i], r->context, known(s, i), &rows, MAX_ANSWER, err);
+        fine = see(r, s, i, &rows, err) &&
+               !glm4v_calibration_sample_answer(&s->list[i], r->context, known(s, i), &rows,
+                                                MAX_ANSWER, err);
     glm4v_embeddings_clear(r->context, &rows);
     return fine;
 }
@@ -256,7 +256,7 @@ static bool print_answers(const settings *set, sequences *s, const char *test, g
     runner r = { 0 };
     const bool fine = open_test(&r, set, s, test, err) && answer_all(&r, s, err);
     for (uint32_t i = 0; fine && i < s->n; i++) {
-        const glm4v_rehearsal *one = &s->list[i];
+        const glm4v_calibration_sample *one = &s->list[i];
         printf("[");
         for (size_t t = one->n_question; t < one->prompt.n_ids; t++)
             printf("%s%d", t > one->n_question ? "," : "", one->prompt.ids[t]);
@@ -289,7 +289,7 @@ static int run(const settings *set, char **tests, int n_tests)
         fine = set->answers ? print_answers(set, &s, tests[0], &err)
                             : compare_all(set, &s, tests, n_tests, &err);
     for (uint32_t i = 0; i < s.n; i++)
-        glm4v_rehearsal_clear(&s.list[i]);
+        glm4v_calibration_sample_clear(&s.list[i]);
     free(s.list);
     cli_pictures_free(&s.pictures);
     return fine ? 0 : end(&err);

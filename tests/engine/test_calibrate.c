@@ -10,8 +10,8 @@
 #include "cpu.h"
 #include "folders.h"
 #include "model/model.h"
+#include "quantize/calibration_sample.h"
 #include "quantize/capture.h"
-#include "quantize/rehearse.h"
 #include "test.h"
 #include "tiny_model.h"
 
@@ -326,10 +326,10 @@ static void side_close(side *s)
 }
 
 /* Logits of all tokens of the sequence. */
-static void side_run(side *s, const glm4v_rehearsal *r, float *logits)
+static void side_run(side *s, const glm4v_calibration_sample *r, float *logits)
 {
-    CHECK_EQ(glm4v_rehearsal_see(r, s->context, &s->rows, NULL, &err), 0);
-    CHECK_EQ(glm4v_rehearsal_run(r, s->context, 0, &s->rows, logits, NULL, &err), 0);
+    CHECK_EQ(glm4v_calibration_sample_see(r, s->context, &s->rows, NULL, &err), 0);
+    CHECK_EQ(glm4v_calibration_sample_run(r, s->context, 0, &s->rows, logits, NULL, &err), 0);
     glm4v_embeddings_clear(s->context, &s->rows);
 }
 
@@ -346,16 +346,16 @@ static void run_all_sides(side sides[3], const glm4v_image *image, const char *p
                           double error[3])
 {
     static float logits[3][256 * TINY_VOCAB];
-    glm4v_rehearsal r = { 0 };
-    REQUIRE(!glm4v_rehearsal_make(&r, sides[0].model, image, prompt, &err));
-    CHECK_EQ(glm4v_rehearsal_see(&r, sides[0].context, &sides[0].rows, NULL, &err), 0);
-    CHECK_EQ(glm4v_rehearsal_answer(&r, sides[0].context, 0, &sides[0].rows, 32, &err), 0);
+    glm4v_calibration_sample r = { 0 };
+    REQUIRE(!glm4v_calibration_sample_make(&r, sides[0].model, image, prompt, &err));
+    CHECK_EQ(glm4v_calibration_sample_see(&r, sides[0].context, &sides[0].rows, NULL, &err), 0);
+    CHECK_EQ(glm4v_calibration_sample_answer(&r, sides[0].context, 0, &sides[0].rows, 32, &err), 0);
     glm4v_embeddings_clear(sides[0].context, &sides[0].rows);
     for (int i = 0; i < 3; i++) {
         side_run(&sides[i], &r, logits[i]);
         error[i] += squared_distance(logits[i], logits[0], r.prompt.n_ids * TINY_VOCAB);
     }
-    glm4v_rehearsal_clear(&r);
+    glm4v_calibration_sample_clear(&r);
 }
 
 /* The other family: tensors of other names, one size of picture, begin and end around it. */

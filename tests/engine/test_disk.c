@@ -2,7 +2,7 @@
 /* The converter on real disks, with nothing between it and them. D-01: killed at random times, on
  * 1 GiB of weights in the deep run. D-03: file systems of our own that are full, fill up, run out
  * of names, or are read-only; they need a mount namespace, which root and most users may
- * have. Every call failing: test_publish.c. */
+ * have. Every call failing: test_atomic_folder.c. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>

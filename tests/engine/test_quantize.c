@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The converter: what is written is what on-load quantization computes, all else is as it was, and
- * what cannot be done is refused with nothing left behind. Faults of the disk: test_publish.c. */
+ * what cannot be done is refused with nothing left behind. Faults of the disk:
+ * test_atomic_folder.c. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sys/resource.h>

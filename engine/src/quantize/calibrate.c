@@ -13,8 +13,8 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "model/examine.h"
+#include "quantize/calibration_sample.h"
 #include "quantize/capture.h"
-#include "quantize/rehearse.h"
 #include "quantize/round.h"
 
 #define DEFAULT_MEMORY ((uint64_t)2 << 30)
@@ -53,7 +53,7 @@ typedef struct {
     glm4v_model *model[GLM4V_N_SIDES];
     glm4v_context *context[GLM4V_N_SIDES];
     glm4v_embeddings *rows[GLM4V_N_SIDES]; /* [images] */
-    glm4v_rehearsal *list;                 /* [images][prompts] */
+    glm4v_calibration_sample *list;        /* [images][prompts] */
     uint32_t n_sequences;
     target *targets; /* in the order of their use */
     uint32_t n_targets;
@@ -215,9 +215,9 @@ static int make_sequences(calibrator *c, uint32_t *longest)
                               c->n_sequences);
     }
     for (uint32_t i = 0; i < c->n_sequences; i++) {
-        int rc = glm4v_rehearsal_make(&c->list[i], c->model[GLM4V_ORIGINAL],
-                                      &c->options->images[i / c->n_prompts],
-                                      c->prompts[i % c->n_prompts], c->err);
+        int rc = glm4v_calibration_sample_make(&c->list[i], c->model[GLM4V_ORIGINAL],
+                                               &c->options->images[i / c->n_prompts],
+                                               c->prompts[i % c->n_prompts], c->err);
         if (rc)
             return rc;
         if (c->list[i].n_question > *longest)
@@ -242,8 +242,8 @@ static int see_all(calibrator *c, int side)
 {
     int rc = 0;
     for (uint32_t i = 0; !rc && i < c->options->n_images; i++) {
-        rc = glm4v_rehearsal_see(&c->list[(size_t)i * c->n_prompts], c->context[side],
-                                 &c->rows[side][i], NULL, c->err);
+        rc = glm4v_calibration_sample_see(&c->list[(size_t)i * c->n_prompts], c->context[side],
+                                          &c->rows[side][i], NULL, c->err);
         if (!rc)
             rc = tell(c);
     }
@@ -253,15 +253,16 @@ static int see_all(calibrator *c, int side)
 /* Tokens of sequence i that are in the cache after the one before it, of the same picture. */
 static uint32_t known(const calibrator *c, uint32_t i)
 {
-    return i % c->n_prompts ? glm4v_rehearsal_common(&c->list[i - 1], &c->list[i]) : 0;
+    return i % c->n_prompts ? glm4v_calibration_sample_common(&c->list[i - 1], &c->list[i]) : 0;
 }
 
 static int answer_all(calibrator *c)
 {
     int rc = 0;
     for (uint32_t i = 0; !rc && i < c->n_sequences; i++) {
-        rc = glm4v_rehearsal_answer(&c->list[i], c->context[GLM4V_ORIGINAL], known(c, i),
-                                    &c->rows[GLM4V_ORIGINAL][i / c->n_prompts], MAX_ANSWER, c->err);
+        rc = glm4v_calibration_sample_answer(&c->list[i], c->context[GLM4V_ORIGINAL], known(c, i),
+                                             &c->rows[GLM4V_ORIGINAL][i / c->n_prompts], MAX_ANSWER,
+                                             c->err);
         if (!rc)
             rc = tell(c);
     }
@@ -293,17 +294,19 @@ static uint32_t pass_end(const calibrator *c, uint32_t first)
 /* Stopping early is what a pass wants: that is no error. */
 static int run_side(calibrator *c, uint32_t sequence, int side)
 {
-    const glm4v_rehearsal *r = &c->list[sequence];
+    const glm4v_calibration_sample *r = &c->list[sequence];
     const uint32_t picture = sequence / c->n_prompts;
     glm4v_embeddings unused = { 0 };
     glm4v_error error = { 0 };
     int rc;
     glm4v_listening_begin(&c->listening, side);
     if (c->rows[GLM4V_TRIAL][picture].n_rows)
-        rc = glm4v_rehearsal_run(r, c->context[side], known(c, sequence), &c->rows[side][picture],
-                                 NULL, &c->listening.enough, &error);
+        rc = glm4v_calibration_sample_run(r, c->context[side], known(c, sequence),
+                                          &c->rows[side][picture], NULL, &c->listening.enough,
+                                          &error);
     else
-        rc = glm4v_rehearsal_see(r, c->context[side], &unused, &c->listening.enough, &error);
+        rc = glm4v_calibration_sample_see(r, c->context[side], &unused, &c->listening.enough,
+                                          &error);
     glm4v_embeddings_clear(c->context[side], &unused);
     if (c->listening.error.code) {
         error = c->listening.error;
@@ -454,7 +457,7 @@ static int calibrate(calibrator *c)
 static void calibrator_clear(calibrator *c)
 {
     for (uint32_t i = 0; c->list && i < c->n_sequences; i++)
-        glm4v_rehearsal_clear(&c->list[i]);
+        glm4v_calibration_sample_clear(&c->list[i]);
     glm4v_free(c->list);
     for (int side = 0; side < GLM4V_N_SIDES; side++) {
         for (uint32_t i = 0; c->rows[side] && c->context[side] && i < c->options->n_images; i++)

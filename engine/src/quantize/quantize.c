@@ -17,8 +17,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "base/struct_size.h"
 #include "base/pool.h"
+#include "base/struct_size.h"
 #include "checkpoint/safetensors_write.h"
 #include "convert.h"
 #include "cpu.h"
@@ -41,7 +41,7 @@ typedef struct {
     glm4v_conversion *conversions;
     uint32_t n;
     glm4v_outputs outputs;
-    glm4v_publication *publication;
+    glm4v_atomic_folder *folder;
     glm4v_calibration *calibration; /* NULL: none was asked for */
     glm4v_pool *pool;
     glm4v_gemm_ops gemm;
@@ -260,8 +260,8 @@ static int check_finite(const glm4v_conversion *c, int32_t row, const float *row
 static int write_output(const converter *c, uint32_t output, uint64_t start, const void *data,
                         size_t size, glm4v_error *err)
 {
-    return glm4v_publish_write(c->publication, c->outputs.items[output].offset + start, data, size,
-                               err);
+    return glm4v_atomic_folder_write(c->folder, c->outputs.items[output].offset + start, data, size,
+                                     err);
 }
 
 /* Rows [row, row + n): read, quantized, written. */
@@ -368,10 +368,10 @@ static void run_piece(void *user, uint32_t i, uint32_t thread)
 
 static int write_text(converter *c, const char *name, const glm4v_text_out *text, glm4v_error *err)
 {
-    int rc = glm4v_publish_file(c->publication, name, err);
+    int rc = glm4v_atomic_folder_file(c->folder, name, err);
     if (!rc)
-        rc = glm4v_publish_write(c->publication, 0, text->data, text->size, err);
-    return rc ? rc : glm4v_publish_finish_file(c->publication, err);
+        rc = glm4v_atomic_folder_write(c->folder, 0, text->data, text->size, err);
+    return rc ? rc : glm4v_atomic_folder_finish_file(c->folder, err);
 }
 
 /* Conversions of the shard, which follow one another, and their pieces. */
@@ -393,9 +393,9 @@ static int write_shard(converter *c, uint32_t shard, glm4v_error *err)
     glm4v_outputs_file(&c->outputs, shard, name);
     int rc = glm4v_outputs_header(&c->outputs, shard, &header, err);
     if (!rc)
-        rc = glm4v_publish_file(c->publication, name, err);
+        rc = glm4v_atomic_folder_file(c->folder, name, err);
     if (!rc)
-        rc = glm4v_publish_write(c->publication, 0, header.data, header.size, err);
+        rc = glm4v_atomic_folder_write(c->folder, 0, header.data, header.size, err);
     glm4v_free(header.data);
     if (rc)
         return rc;
@@ -406,7 +406,7 @@ static int write_shard(converter *c, uint32_t shard, glm4v_error *err)
             *err = c->error;
         return c->error.code;
     }
-    return glm4v_publish_finish_file(c->publication, err);
+    return glm4v_atomic_folder_finish_file(c->folder, err);
 }
 
 static int write_shards(converter *c, glm4v_error *err)
@@ -441,10 +441,10 @@ static int write_all(converter *c, const char *dst, glm4v_error *err)
     if (!rc)
         rc = glm4v_file_list_make(&files, c->src, &c->log, err);
     if (!rc)
-        rc = glm4v_publish_begin(&c->publication, c->src, dst, err);
+        rc = glm4v_atomic_folder_begin(&c->folder, c->src, dst, err);
     if (!rc)
-        rc = glm4v_publish_room(c->publication,
-                                c->outputs.bytes + files.bytes + config.size + index.size, err);
+        rc = glm4v_atomic_folder_room(
+            c->folder, c->outputs.bytes + files.bytes + config.size + index.size, err);
     if (!rc)
         rc = write_shards(c, err);
     if (!rc && index.size)
@@ -452,13 +452,13 @@ static int write_all(converter *c, const char *dst, glm4v_error *err)
     if (!rc)
         rc = write_text(c, "config.json", &config, err);
     if (!rc)
-        rc = glm4v_file_list_copy(&files, c->src, c->publication, err);
+        rc = glm4v_file_list_copy(&files, c->src, c->folder, err);
     if (!rc && c->options.progress &&
         c->options.progress(c->options.progress_user, c->total, c->total))
         rc = glm4v_fail(err, GLM4V_ERR_CANCELED, "converting was canceled");
     if (!rc)
-        rc = glm4v_publish_commit(c->publication, err);
-    glm4v_publish_end(&c->publication);
+        rc = glm4v_atomic_folder_commit(c->folder, err);
+    glm4v_atomic_folder_end(&c->folder);
     glm4v_file_list_clear(&files);
     glm4v_free(index.data);
     glm4v_free(config.data);

@@ -4,7 +4,7 @@
 #ifndef GLM4V_ENGINE_QUANTIZE_H
 #define GLM4V_ENGINE_QUANTIZE_H
 
-#include "base/atomic_write.h"
+#include "base/atomic_folder.h"
 #include "base/log.h"
 #include "base/string_buffer.h"
 #include "checkpoint/safetensors.h"
@@ -45,7 +45,7 @@ typedef struct {
 int glm4v_file_list_make(glm4v_file_list *list, const char *src, const glm4v_log *log,
                          glm4v_error *err);
 /* IO: also when one changes while it is read. */
-int glm4v_file_list_copy(const glm4v_file_list *list, const char *src, glm4v_publication *to,
+int glm4v_file_list_copy(const glm4v_file_list *list, const char *src, glm4v_atomic_folder *to,
                          glm4v_error *err);
 void glm4v_file_list_clear(glm4v_file_list *list);
 

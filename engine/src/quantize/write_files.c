@@ -110,28 +110,28 @@ int glm4v_file_list_make(glm4v_file_list *list, const char *src, const glm4v_log
     return rc;
 }
 
-static int copy(const char *src, const char *name, glm4v_publication *to, char *buffer,
+static int copy(const char *src, const char *name, glm4v_atomic_folder *to, char *buffer,
                 glm4v_error *err)
 {
     glm4v_file_id id;
     int fd, rc = glm4v_file_open(&fd, &id, src, name, err);
     if (rc)
         return rc;
-    rc = glm4v_publish_file(to, name, err);
+    rc = glm4v_atomic_folder_file(to, name, err);
     for (uint64_t at = 0; !rc && at < id.size;) {
         size_t some = id.size - at < COPY_PIECE ? (size_t)(id.size - at) : COPY_PIECE;
         rc = glm4v_file_read(fd, name, at, buffer, some, err);
         if (!rc)
-            rc = glm4v_publish_write(to, at, buffer, some, err);
+            rc = glm4v_atomic_folder_write(to, at, buffer, some, err);
         at += some;
     }
     if (!rc)
         rc = glm4v_file_verify(fd, name, &id, err);
     close(fd);
-    return rc ? rc : glm4v_publish_finish_file(to, err);
+    return rc ? rc : glm4v_atomic_folder_finish_file(to, err);
 }
 
-int glm4v_file_list_copy(const glm4v_file_list *list, const char *src, glm4v_publication *to,
+int glm4v_file_list_copy(const glm4v_file_list *list, const char *src, glm4v_atomic_folder *to,
                          glm4v_error *err)
 {
     char *buffer = glm4v_alloc(COPY_PIECE, 1);

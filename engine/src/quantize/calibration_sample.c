@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* See rehearse.h. */
-#include "quantize/rehearse.h"
+/* See calibration_sample.h. */
+#include "quantize/calibration_sample.h"
 
 #include <math.h>
 #include <string.h>
@@ -12,8 +12,8 @@
 
 #define MAX_PIXELS ((uint64_t)1 << 20) /* of a picture: more would be tokens of one picture only */
 
-int glm4v_rehearsal_make(glm4v_rehearsal *r, const glm4v_model *model, const glm4v_image *image,
-                         const char *question, glm4v_error *err)
+int glm4v_calibration_sample_make(glm4v_calibration_sample *r, const glm4v_model *model,
+                                  const glm4v_image *image, const char *question, glm4v_error *err)
 {
     const glm4v_task task = { .prompt = question, .images = image, .n_images = 1 };
     r->image = image;
@@ -28,15 +28,16 @@ int glm4v_rehearsal_make(glm4v_rehearsal *r, const glm4v_model *model, const glm
     return rc;
 }
 
-void glm4v_rehearsal_clear(glm4v_rehearsal *r)
+void glm4v_calibration_sample_clear(glm4v_calibration_sample *r)
 {
     glm4v_prompt_clear(&r->prompt);
     glm4v_free(r->position);
-    *r = (glm4v_rehearsal) { 0 };
+    *r = (glm4v_calibration_sample) { 0 };
 }
 
-int glm4v_rehearsal_see(const glm4v_rehearsal *r, glm4v_context *context, glm4v_embeddings *rows,
-                        const atomic_bool *cancel, glm4v_error *err)
+int glm4v_calibration_sample_see(const glm4v_calibration_sample *r, glm4v_context *context,
+                                 glm4v_embeddings *rows, const atomic_bool *cancel,
+                                 glm4v_error *err)
 {
     const glm4v_model *m = context->model;
     const glm4v_vision_config *v = &m->config.vision;
@@ -55,7 +56,7 @@ int glm4v_rehearsal_see(const glm4v_rehearsal *r, glm4v_context *context, glm4v_
 }
 
 /* Positions of all ids that are there, and of the next one. */
-static int find_positions(glm4v_rehearsal *r, const glm4v_config *config, size_t room,
+static int find_positions(glm4v_calibration_sample *r, const glm4v_config *config, size_t room,
                           int32_t *next, glm4v_error *err)
 {
     int32_t *position = glm4v_realloc(r->position, 3 * room, sizeof *position);
@@ -88,7 +89,7 @@ static bool is_stop(int32_t id, const glm4v_config *config)
 }
 
 /* Token after token; logits [V] are those of the question's last row. */
-static int generate(glm4v_rehearsal *r, glm4v_context *context, int32_t next, size_t room,
+static int generate(glm4v_calibration_sample *r, glm4v_context *context, int32_t next, size_t room,
                     float *logits, glm4v_error *err)
 {
     const glm4v_config *config = &context->model->config;
@@ -111,8 +112,9 @@ static int generate(glm4v_rehearsal *r, glm4v_context *context, int32_t next, si
     return rc;
 }
 
-int glm4v_rehearsal_answer(glm4v_rehearsal *r, glm4v_context *context, uint32_t start,
-                           const glm4v_embeddings *rows, uint32_t max_tokens, glm4v_error *err)
+int glm4v_calibration_sample_answer(glm4v_calibration_sample *r, glm4v_context *context,
+                                    uint32_t start, const glm4v_embeddings *rows,
+                                    uint32_t max_tokens, glm4v_error *err)
 {
     const glm4v_config *config = &context->model->config;
     size_t room = (size_t)r->n_question + max_tokens;
@@ -138,15 +140,16 @@ int glm4v_rehearsal_answer(glm4v_rehearsal *r, glm4v_context *context, uint32_t 
     return rc;
 }
 
-int glm4v_rehearsal_run(const glm4v_rehearsal *r, glm4v_context *context, uint32_t start,
-                        const glm4v_embeddings *rows, float *all_logits, const atomic_bool *cancel,
-                        glm4v_error *err)
+int glm4v_calibration_sample_run(const glm4v_calibration_sample *r, glm4v_context *context,
+                                 uint32_t start, const glm4v_embeddings *rows, float *all_logits,
+                                 const atomic_bool *cancel, glm4v_error *err)
 {
     return glm4v_prefill(context, 0, &r->prompt, r->position, start,
                          (uint32_t)r->prompt.n_ids - start, rows, NULL, all_logits, cancel, err);
 }
 
-uint32_t glm4v_rehearsal_common(const glm4v_rehearsal *a, const glm4v_rehearsal *b)
+uint32_t glm4v_calibration_sample_common(const glm4v_calibration_sample *a,
+                                         const glm4v_calibration_sample *b)
 {
     uint32_t n = 0;
     while (n + 1 < a->n_question && n + 1 < b->n_question && a->prompt.ids[n] == b->prompt.ids[n])

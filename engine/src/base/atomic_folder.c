@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Writing a folder atomically, see base/atomic_write.h. Names in the parent of NAME:
+/* Writing a folder atomically, see base/atomic_folder.h. Names in the parent of NAME:
  * `.NAME.glm4v-lock`, locked with flock() while a run lasts, which holds the name of the temporary
  * folder, `.NAME.glm4v-tmp-...`, from before that is made. So a temporary folder is removed only if
  * a lock file of ours names it and nobody holds the lock. */
 #define _GNU_SOURCE
-#include "base/atomic_write.h"
+#include "base/atomic_folder.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -30,7 +30,7 @@
 #define WRITE_PIECE ((size_t)1 << 20)
 #define MAX_INTERRUPTS 1000 /* in a row, see file.c */
 
-struct glm4v_publication {
+struct glm4v_atomic_folder {
     int parent, lock, folder, file; /* descriptors, -1 = none */
     bool committed;
     char path[PATH_MAX]; /* of the parent, canonical */
@@ -86,7 +86,7 @@ static bool is_within(const char *path, const char *folder)
 }
 
 /* Split dst in the canonical path of its parent and its own name. */
-static int find_place(glm4v_publication *p, const char *dst, glm4v_error *err)
+static int find_place(glm4v_atomic_folder *p, const char *dst, glm4v_error *err)
 {
     char path[PATH_MAX];
     struct stat st;
@@ -118,7 +118,7 @@ static int find_place(glm4v_publication *p, const char *dst, glm4v_error *err)
     return 0;
 }
 
-static int check_not_within(const glm4v_publication *p, const char *src, glm4v_error *err)
+static int check_not_within(const glm4v_atomic_folder *p, const char *src, glm4v_error *err)
 {
     char folder[PATH_MAX], path[PATH_MAX + MAX_BASE + 2];
     if (!realpath(src, folder))
@@ -131,7 +131,7 @@ static int check_not_within(const glm4v_publication *p, const char *src, glm4v_e
 }
 
 /* The name must be free, or an empty folder, which rename() replaces. */
-static int check_free(const glm4v_publication *p, glm4v_error *err)
+static int check_free(const glm4v_atomic_folder *p, glm4v_error *err)
 {
     struct stat st;
     if (fstatat(p->parent, p->base, &st, AT_SYMLINK_NOFOLLOW))
@@ -172,7 +172,7 @@ static int sync_folder(int fd)
 }
 
 /* Remove folder `name` of the parent with the files in it. */
-static int remove_folder(const glm4v_publication *p, const char *name)
+static int remove_folder(const glm4v_atomic_folder *p, const char *name)
 {
     int fd = openat(p->parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
@@ -194,7 +194,7 @@ static int remove_folder(const glm4v_publication *p, const char *name)
 /* ---- lock ---- */
 
 /* Take the lock file: made if missing, and still the one that has the name once it is locked. */
-static int take_lock(glm4v_publication *p, glm4v_error *err)
+static int take_lock(glm4v_atomic_folder *p, glm4v_error *err)
 {
     struct stat mine, named;
     for (;;) {
@@ -233,7 +233,7 @@ static bool is_remnant(const char *text, const char *of, size_t n)
 }
 
 /* The temporary folder that the lock file names, or "". INVALID: it is no lock file of ours. */
-static int read_lock(const glm4v_publication *p, char *name, size_t size, glm4v_error *err)
+static int read_lock(const glm4v_atomic_folder *p, char *name, size_t size, glm4v_error *err)
 {
     char text[512] = "", prefix[MAX_BASE + 32];
     const size_t magic = sizeof LOCK_MAGIC - 1;
@@ -279,7 +279,7 @@ static int write_all(int fd, const void *data, size_t size, uint64_t offset)
 }
 
 /* Name the temporary folder in the lock file, safely on disk, then make it. */
-static int make_temporary(glm4v_publication *p, glm4v_error *err)
+static int make_temporary(glm4v_atomic_folder *p, glm4v_error *err)
 {
     char text[sizeof LOCK_MAGIC + sizeof p->temporary];
     uint64_t number = 0;
@@ -313,7 +313,7 @@ static int make_temporary(glm4v_publication *p, glm4v_error *err)
 
 /* ---- in order ---- */
 
-static int begin(glm4v_publication *p, const char *src, const char *dst, glm4v_error *err)
+static int begin(glm4v_atomic_folder *p, const char *src, const char *dst, glm4v_error *err)
 {
     char left[sizeof p->temporary];
     int rc = find_place(p, dst, err);
@@ -343,22 +343,22 @@ static int begin(glm4v_publication *p, const char *src, const char *dst, glm4v_e
     return rc ? rc : make_temporary(p, err);
 }
 
-int glm4v_publish_begin(glm4v_publication **publication, const char *src, const char *dst,
-                        glm4v_error *err)
+int glm4v_atomic_folder_begin(glm4v_atomic_folder **folder, const char *src, const char *dst,
+                              glm4v_error *err)
 {
-    glm4v_publication *p = glm4v_alloc(1, sizeof *p);
+    glm4v_atomic_folder *p = glm4v_alloc(1, sizeof *p);
     if (!p)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to write %.200s", dst);
     p->parent = p->lock = p->folder = p->file = -1;
     int rc = begin(p, src, dst, err);
     if (rc)
-        glm4v_publish_end(&p);
+        glm4v_atomic_folder_end(&p);
     else
-        *publication = p;
+        *folder = p;
     return rc;
 }
 
-int glm4v_publish_room(const glm4v_publication *p, uint64_t bytes, glm4v_error *err)
+int glm4v_atomic_folder_room(const glm4v_atomic_folder *p, uint64_t bytes, glm4v_error *err)
 {
     struct statvfs fs;
     if (fstatvfs(p->folder, &fs))
@@ -372,7 +372,7 @@ int glm4v_publish_room(const glm4v_publication *p, uint64_t bytes, glm4v_error *
                       p->path, bytes, bytes >> 20, p->base, room, room >> 20, remedy(ENOSPC));
 }
 
-int glm4v_publish_file(glm4v_publication *p, const char *name, glm4v_error *err)
+int glm4v_atomic_folder_file(glm4v_atomic_folder *p, const char *name, glm4v_error *err)
 {
     snprintf(p->file_name, sizeof p->file_name, "%s", name);
     p->file = openat(p->folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
@@ -380,8 +380,8 @@ int glm4v_publish_file(glm4v_publication *p, const char *name, glm4v_error *err)
                         : fail_disk(err, errno, "%.200s: cannot be made in %.200s", name, p->path);
 }
 
-int glm4v_publish_write(const glm4v_publication *p, uint64_t offset, const void *data, size_t size,
-                        glm4v_error *err)
+int glm4v_atomic_folder_write(const glm4v_atomic_folder *p, uint64_t offset, const void *data,
+                              size_t size, glm4v_error *err)
 {
     int error = write_all(p->file, data, size, offset);
     return error ? fail_disk(err, error, "%.200s: cannot be written in %.200s at byte %" PRIu64,
@@ -389,7 +389,7 @@ int glm4v_publish_write(const glm4v_publication *p, uint64_t offset, const void 
                  : 0;
 }
 
-int glm4v_publish_finish_file(glm4v_publication *p, glm4v_error *err)
+int glm4v_atomic_folder_finish_file(glm4v_atomic_folder *p, glm4v_error *err)
 {
     int error = fsync(p->file) ? errno : 0;
     if (close(p->file) && !error)
@@ -400,7 +400,7 @@ int glm4v_publish_finish_file(glm4v_publication *p, glm4v_error *err)
                : 0;
 }
 
-int glm4v_publish_commit(glm4v_publication *p, glm4v_error *err)
+int glm4v_atomic_folder_commit(glm4v_atomic_folder *p, glm4v_error *err)
 {
     int error = sync_folder(p->folder);
     if (error)
@@ -425,10 +425,10 @@ int glm4v_publish_commit(glm4v_publication *p, glm4v_error *err)
     return 0;
 }
 
-void glm4v_publish_end(glm4v_publication **publication)
+void glm4v_atomic_folder_end(glm4v_atomic_folder **folder)
 {
-    glm4v_publication *p = *publication;
-    *publication = NULL;
+    glm4v_atomic_folder *p = *folder;
+    *folder = NULL;
     if (!p)
         return;
     if (p->file >= 0)

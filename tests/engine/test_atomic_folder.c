@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "base/atomic_write.h"
+#include "base/atomic_folder.h"
 #include "base/mem.h"
 #include "disk_shim.h"
 #include "folders.h"
@@ -275,11 +275,11 @@ static void what_cannot_be_removed_is_removed_by_the_next_run(void)
              0);
     shim.at = 0;
     folder_remove(dst);
-    glm4v_publication *p = NULL;
-    REQUIRE(!glm4v_publish_begin(&p, src, dst, &err));
-    REQUIRE(!glm4v_publish_file(p, "one", &err));
+    glm4v_atomic_folder *p = NULL;
+    REQUIRE(!glm4v_atomic_folder_begin(&p, src, dst, &err));
+    REQUIRE(!glm4v_atomic_folder_file(p, "one", &err));
     shim.at = shim.count[UNLINK] + 1;
-    glm4v_publish_end(&p);
+    glm4v_atomic_folder_end(&p);
     shim.at = 0;
     CHECK(!folder_is("src "));
     CHECK_EQ(convert(), 0);
@@ -326,26 +326,26 @@ static void a_folder_that_may_not_be_written_is_an_error(void)
 
 static void too_little_room_is_told_beforehand(void)
 {
-    glm4v_publication *p = NULL;
+    glm4v_atomic_folder *p = NULL;
     shim_reset();
-    REQUIRE(!glm4v_publish_begin(&p, src, dst, &err));
-    CHECK_EQ(glm4v_publish_room(p, 1, &err), 0);
-    CHECK_EQ(glm4v_publish_room(p, UINT64_MAX, &err), GLM4V_ERR_IO);
+    REQUIRE(!glm4v_atomic_folder_begin(&p, src, dst, &err));
+    CHECK_EQ(glm4v_atomic_folder_room(p, 1, &err), 0);
+    CHECK_EQ(glm4v_atomic_folder_room(p, UINT64_MAX, &err), GLM4V_ERR_IO);
     CHECK_CONTAINS(err.msg, "18446744073709551615 bytes (17592186044415 MiB) are needed");
-    glm4v_publish_end(&p);
+    glm4v_atomic_folder_end(&p);
     CHECK(folder_is("src "));
 }
 
 static void a_name_taken_meanwhile_is_not_overwritten(void)
 {
-    glm4v_publication *p = NULL;
+    glm4v_atomic_folder *p = NULL;
     shim_reset();
-    REQUIRE(!glm4v_publish_begin(&p, src, dst, &err));
+    REQUIRE(!glm4v_atomic_folder_begin(&p, src, dst, &err));
     REQUIRE(!mkdir(dst, 0755));
     file_write_text(dst, "mine", "precious");
-    CHECK_EQ(glm4v_publish_commit(p, &err), GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_atomic_folder_commit(p, &err), GLM4V_ERR_INVALID);
     CHECK_CONTAINS(err.msg, "appeared");
-    glm4v_publish_end(&p);
+    glm4v_atomic_folder_end(&p);
     CHECK(folder_is("dst src "));
     unlink(file_path(dst, "mine"));
     folder_remove(dst);
@@ -394,14 +394,14 @@ static void of_two_converters_at_once_one_wins(void)
 
 static void a_second_converter_is_told_of_the_first(void)
 {
-    glm4v_publication *p = NULL;
+    glm4v_atomic_folder *p = NULL;
     shim_reset();
-    REQUIRE(!glm4v_publish_begin(&p, src, dst, &err));
+    REQUIRE(!glm4v_atomic_folder_begin(&p, src, dst, &err));
     CHECK_EQ(convert(), GLM4V_ERR_BUSY);
     CHECK_CONTAINS(err.msg, "another converter");
-    REQUIRE(!glm4v_publish_file(p, "one", &err) && !glm4v_publish_finish_file(p, &err));
-    CHECK_EQ(glm4v_publish_commit(p, &err), 0); /* it did no harm */
-    glm4v_publish_end(&p);
+    REQUIRE(!glm4v_atomic_folder_file(p, "one", &err) && !glm4v_atomic_folder_finish_file(p, &err));
+    CHECK_EQ(glm4v_atomic_folder_commit(p, &err), 0); /* it did no harm */
+    glm4v_atomic_folder_end(&p);
     CHECK(folder_is("dst src "));
     folder_remove(dst);
 }
