@@ -47,7 +47,7 @@ push_text (GstGlm4vDescribe * self, const GstGlm4vJob * job,
   gst_glm4v_text_push (&self->text, &(GstGlm4vCue) {
         .text = text,
         .result = with_meta ? job->result : NULL,
-        .pts = job->pts,
+        .pts = job->time,
         .duration = text_duration > 0 ? text_duration : job->until_next,
         .epoch = job->epoch,
         .segment_number = job->segment_number,

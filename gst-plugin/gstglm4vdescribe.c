@@ -141,7 +141,8 @@ frame_period (GstGlm4vDescribe * self)
 {
   if (!self->have_info || GST_VIDEO_INFO_FPS_N (&self->info) <= 0)
     return GST_CLOCK_TIME_NONE;
-  return gst_util_uint64_scale_int (GST_SECOND,
+  /* Rounded up: what is counted in frames must not miss a whole second. */
+  return gst_util_uint64_scale_int_ceil (GST_SECOND,
       GST_VIDEO_INFO_FPS_D (&self->info), GST_VIDEO_INFO_FPS_N (&self->info));
 }
 
@@ -160,7 +161,8 @@ is_due (GstGlm4vDescribe * self, GstBuffer * buffer, const Pass * pass,
         .duration = GST_BUFFER_DURATION (buffer),
         .period = frame_period (self),
         .arrival = (GstClockTime) g_get_monotonic_time () * 1000,
-        .discont = GST_BUFFER_IS_DISCONT (buffer),
+        .start = self->segment.format == GST_FORMAT_TIME ?
+            self->segment.start : 0,
         .usable = self->have_info && !trick
             && !(GST_BUFFER_FLAGS (buffer) & unusable)}, until_next);
 }
@@ -200,6 +202,7 @@ new_job (GstGlm4vDescribe * self, GstBuffer * buffer, gboolean exact,
   job->frame_number = self->frame_number;
   job->segment_number = self->segment_number;
   job->pts = GST_BUFFER_PTS (buffer);
+  job->time = gst_glm4v_sampler_time (&self->sampler);
   job->running_time = self->segment.format == GST_FORMAT_TIME ?
       gst_segment_to_running_time (&self->segment, GST_FORMAT_TIME,
       job->pts) : GST_CLOCK_TIME_NONE;
@@ -276,7 +279,7 @@ notice_load (GstGlm4vDescribe * self)
   if (!self->missed_loading || load_state (self) != GST_GLM4V_LOADED)
     return;
   self->missed_loading = FALSE;
-  gst_glm4v_sampler_reset (&self->sampler);
+  gst_glm4v_sampler_restart (&self->sampler);
 }
 
 static GstBuffer *
@@ -306,15 +309,15 @@ attach (GstGlm4vDescribe * self, GstBuffer * buffer, const Pass * pass,
 /* ---- time on the text pad ---- */
 
 static GstClockTime
-buffer_end (GstGlm4vDescribe * self, GstBuffer * buffer)
+length_of (GstGlm4vDescribe * self, GstClockTime duration)
 {
-  GstClockTime length = GST_BUFFER_DURATION (buffer);
+  GstClockTime length = duration;
 
   if (!GST_CLOCK_TIME_IS_VALID (length) || length == 0)
     length = frame_period (self);
   if (!GST_CLOCK_TIME_IS_VALID (length))
     length = 1;
-  return GST_BUFFER_PTS (buffer) + MIN (length, GST_SECOND);
+  return MIN (length, GST_SECOND);
 }
 
 /* How far GAPs may go: not to where the next caption may begin. */
@@ -330,28 +333,36 @@ gap_target (GstGlm4vDescribe * self, const Pass * pass, GstClockTime need)
       need + MIN (ahead, pass->gap_interval) : need;
 }
 
-/* The text pad may promise silence up to this buffer; `waiting` keeps the
- * buffer's own time open for the caption that it waits for. */
+/* The text pad may promise silence up to the frame at `time`; `waiting` keeps
+ * that frame's own time open for the caption that it waits for. */
 static void
-advance_text (GstGlm4vDescribe * self, GstBuffer * buffer, const Pass * pass,
-    gboolean waiting)
+advance_text (GstGlm4vDescribe * self, GstClockTime time,
+    GstClockTime duration, const Pass * pass, gboolean waiting)
 {
-  GstClockTime pts = GST_BUFFER_PTS (buffer), end, need;
+  GstClockTime end, need;
 
-  if (!GST_CLOCK_TIME_IS_VALID (pts) || pts > G_MAXINT64
+  if (!GST_CLOCK_TIME_IS_VALID (time) || time >= G_MAXINT64
       || self->segment.format != GST_FORMAT_TIME)
     return;
-  end = buffer_end (self, buffer);
+  end = time + length_of (self, duration);
   if (self->segment.rate < 0) {
-    gst_glm4v_text_gap (&self->text, pts, end - pts);
+    gst_glm4v_text_gap (&self->text, time, end - time);
     return;
   }
   if (pass->exact)
-    need = waiting ? pts : pts + 1;
+    need = waiting ? time : time + 1;
   else
     need = end > pass->lateness ? end - pass->lateness : 0;
   gst_glm4v_text_advance (&self->text, need,
       waiting ? need : gap_target (self, pass, need), end);
+}
+
+/* Where a frame lies on the text pad: backwards PTS are as they should be. */
+static GstClockTime
+text_time (GstGlm4vDescribe * self, GstBuffer * buffer)
+{
+  return self->segment.rate < 0 ? GST_BUFFER_PTS (buffer) :
+      gst_glm4v_sampler_time (&self->sampler);
 }
 
 static GstFlowReturn
@@ -360,7 +371,9 @@ chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
   GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (parent);
   GstClockTime until_next = 0;
   GstGlm4vJob *job = NULL;
+  GstClockTime time, duration = GST_BUFFER_DURATION (buffer);
   gchar *why = NULL;
+  gboolean due;
   Pass pass;
 
   if (has_failed (self))
@@ -368,9 +381,11 @@ chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
   learn_live (self);
   read_settings (self, &pass);
   notice_load (self);
-  if (is_due (self, buffer, &pass, &until_next)) {
+  due = is_due (self, buffer, &pass, &until_next);
+  time = text_time (self, buffer);
+  if (due) {
     if (pass.exact)
-      advance_text (self, buffer, &pass, TRUE);
+      advance_text (self, time, duration, &pass, TRUE);
     if (gst_glm4v_frame_check (buffer, &self->info, &why))
       job = submit (self, buffer, pass.exact, until_next);
     else
@@ -381,7 +396,7 @@ chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
     g_clear_pointer (&job, gst_glm4v_job_unref);        /* canceled */
   if (job)
     gst_glm4v_text_wait_room (&self->text);
-  advance_text (self, buffer, &pass, FALSE);
+  advance_text (self, time, duration, &pass, FALSE);
   buffer = attach (self, buffer, &pass, job);
   g_clear_pointer (&job, gst_glm4v_job_unref);
 
@@ -482,6 +497,7 @@ new_segment (GstGlm4vDescribe * self, GstEvent * event)
   lateness = pass.exact ? 0 : pass.lateness;
   gst_event_copy_segment (event, &self->segment);
   self->segment_number++;
+  gst_glm4v_sampler_reset (&self->sampler);
   gst_glm4v_text_segment (&self->text, &self->segment, self->segment_number,
       lateness, gst_event_get_seqnum (event));
 }
@@ -489,14 +505,14 @@ new_segment (GstGlm4vDescribe * self, GstEvent * event)
 static void
 sink_gap (GstGlm4vDescribe * self, GstEvent * event)
 {
-  GstBuffer *stand_in = gst_buffer_new ();
+  GstClockTime start, duration;
   Pass pass;
 
   read_settings (self, &pass);
-  gst_event_parse_gap (event, &GST_BUFFER_PTS (stand_in),
-      &GST_BUFFER_DURATION (stand_in));
-  advance_text (self, stand_in, &pass, FALSE);
-  gst_buffer_unref (stand_in);
+  gst_event_parse_gap (event, &start, &duration);
+  if (self->segment.rate >= 0)
+    start = gst_glm4v_sampler_time_at (&self->sampler, start);
+  advance_text (self, start, duration, &pass, FALSE);
 }
 
 static gboolean

@@ -3,12 +3,17 @@
  *
  * Interval mode keeps a grid: phase, phase + interval, ... The first frame at
  * or after a grid point is taken, so rounding of PTS never adds up. The grid
- * starts anew (and the frame is taken) at the first frame, after a flush, at
- * a DISCONT buffer, when the time jumps back and when the settings change.
+ * begins anew (and the frame is taken) at the first frame after a flush, a new
+ * segment or new settings, and when the time jumps by more than the interval,
+ * forward or back. Smaller steps back and DISCONT do not matter: behind a leaky
+ * queue every frame has DISCONT. The counting modes look at no time at all.
  *
- * Buffers without PTS: the time of the previous buffer plus its duration, or
- * plus the caps' frame period, or else plus the time that passed between the
- * two arrivals. This time is used here only, never written to a result. */
+ * The time of a frame is its PTS while that goes on. Without PTS it is the time
+ * of the previous buffer plus its duration, or plus the caps' frame period, or
+ * else plus the time that passed between the two arrivals. Where PTS jump back,
+ * or do not get further for as long as the interval, the time goes on from
+ * where it was, and all later PTS are shifted. This time is for sampling and
+ * for the text pad, never written to a result. */
 #include "gstglm4vsampler.h"
 
 /* Shown length of a caption when nothing tells how long the next will take. */
@@ -22,26 +27,116 @@ gst_glm4v_sampler_reset (GstGlm4vSampler * sampler)
   *sampler = (GstGlm4vSampler) {.config = config};
 }
 
+void
+gst_glm4v_sampler_restart (GstGlm4vSampler * sampler)
+{
+  sampler->next = 0;
+  sampler->phase = GST_CLOCK_TIME_NONE;
+  sampler->count = 0;
+}
+
 static GstClockTime
 saturated_add (GstClockTime a, GstClockTime b)
 {
   return b < G_MAXINT64 - MIN (a, G_MAXINT64) ? a + b : G_MAXINT64;
 }
 
-static GstClockTime
-time_of (const GstGlm4vSampler * sampler, const GstGlm4vTick * tick)
+static gboolean
+by_time (const GstGlm4vSampling * config)
 {
-  GstClockTime step = tick->arrival - sampler->last_arrival;
+  return config->mode == GST_GLM4V_SAMPLE_INTERVAL && config->interval > 0;
+}
 
-  if (GST_CLOCK_TIME_IS_VALID (tick->pts))
-    return tick->pts;
-  if (!sampler->started)
-    return 0;
+static guint
+frames_of (const GstGlm4vSampling * config)
+{
+  return config->mode == GST_GLM4V_SAMPLE_EVERY_NTH ? config->nth : 1;
+}
+
+GstClockTime
+gst_glm4v_sampler_time (const GstGlm4vSampler * sampler)
+{
+  return sampler->last;
+}
+
+GstClockTime
+gst_glm4v_sampler_time_at (const GstGlm4vSampler * sampler, GstClockTime pts)
+{
+  GstClockTime limited = MIN (pts, G_MAXINT64);
+
+  return sampler->shift < 0 ? limited - MIN (limited,
+      (GstClockTime) - sampler->shift) : saturated_add (limited,
+      (GstClockTime) sampler->shift);
+}
+
+/* How long the frame before this one lasted. */
+static GstClockTime
+step_of (const GstGlm4vSampler * sampler, const GstGlm4vTick * tick)
+{
   if (GST_CLOCK_TIME_IS_VALID (tick->duration) && tick->duration > 0)
-    step = tick->duration;
-  else if (GST_CLOCK_TIME_IS_VALID (tick->period))
-    step = tick->period;
-  return saturated_add (sampler->last, step);
+    return tick->duration;
+  if (GST_CLOCK_TIME_IS_VALID (tick->period))
+    return tick->period;
+  return tick->arrival - sampler->last_arrival;
+}
+
+/* A step of more than this is a jump. */
+static GstClockTime
+tolerance (const GstGlm4vSampling * config, const GstGlm4vTick * tick)
+{
+  if (by_time (config))
+    return config->interval;
+  if (GST_CLOCK_TIME_IS_VALID (tick->period))
+    return MAX (tick->period * frames_of (config), UNKNOWN_SPACING);
+  return UNKNOWN_SPACING;
+}
+
+/* A PTS that is there twice tells no more than one that is missing. */
+static gboolean
+tells_time (const GstGlm4vSampler * sampler, const GstGlm4vTick * tick)
+{
+  return GST_CLOCK_TIME_IS_VALID (tick->pts)
+      && tick->pts != sampler->last_pts;
+}
+
+/* Move last and furthest on to this frame. TRUE if the time jumped: forward,
+ * or its PTS back. */
+static gboolean
+move_time (GstGlm4vSampler * sampler, const GstGlm4vTick * tick)
+{
+  GstClockTime limit = tolerance (&sampler->config, tick);
+  GstClockTime step = step_of (sampler, tick);
+  GstClockTime before = sampler->furthest, time;
+  gboolean lost = FALSE;
+
+  time = tells_time (sampler, tick) ?
+      gst_glm4v_sampler_time_at (sampler, tick->pts) :
+      saturated_add (sampler->last, step);
+  if (time <= before) {
+    sampler->stalled = saturated_add (sampler->stalled, step);
+    lost = before - time > limit || sampler->stalled >= limit;
+  }
+  if (lost) {
+    time = saturated_add (before, MAX (sampler->stalled, 1));
+    if (tells_time (sampler, tick))
+      sampler->shift = GST_CLOCK_DIFF (MIN (tick->pts, G_MAXINT64), time);
+  }
+  if (time > before) {
+    sampler->furthest = time;
+    sampler->stalled = 0;
+  }
+  sampler->last = time;
+  return lost || (time > before && time - before > limit);
+}
+
+static void
+begin_time (GstGlm4vSampler * sampler, const GstGlm4vTick * tick)
+{
+  sampler->started = TRUE;
+  sampler->last = MIN (GST_CLOCK_TIME_IS_VALID (tick->pts) ? tick->pts :
+      tick->start, G_MAXINT64);
+  sampler->furthest = sampler->last;
+  gst_glm4v_sampler_restart (sampler);
 }
 
 static GstClockTime
@@ -68,6 +163,8 @@ take_by_time (GstGlm4vSampler * sampler, GstClockTime time)
 {
   GstClockTime interval = sampler->config.interval;
 
+  if (!GST_CLOCK_TIME_IS_VALID (sampler->phase))
+    sampler->phase = sampler->next = time;
   if (time < sampler->next)
     return FALSE;
   sampler->next = saturated_add (time, interval - (time - sampler->phase) %
@@ -80,32 +177,29 @@ gst_glm4v_sampler_take (GstGlm4vSampler * sampler,
     const GstGlm4vSampling * config, const GstGlm4vTick * tick,
     GstClockTime * until)
 {
-  gboolean by_time = config->mode == GST_GLM4V_SAMPLE_INTERVAL
-      && config->interval > 0;
-  guint frames = config->mode == GST_GLM4V_SAMPLE_EVERY_NTH ? config->nth : 1;
-  GstClockTime time = time_of (sampler, tick);
+  guint frames = frames_of (config);
   gboolean take;
 
   if (!same (&sampler->config, config)) {
     sampler->config = *config;
-    gst_glm4v_sampler_reset (sampler);
+    gst_glm4v_sampler_restart (sampler);
   }
-  if (!sampler->started || tick->discont || time < sampler->last) {
-    sampler->started = TRUE;
-    sampler->phase = sampler->next = time;
-    sampler->count = 0;
-  }
-  sampler->last = time;
+  if (!sampler->started)
+    begin_time (sampler, tick);
+  else if (move_time (sampler, tick) && by_time (config))
+    gst_glm4v_sampler_restart (sampler);
+  sampler->last_pts = tick->pts;
   sampler->last_arrival = tick->arrival;
   if (!tick->usable)
     return FALSE;
-  take = by_time ? take_by_time (sampler, time) : sampler->count % frames == 0;
+  take = by_time (config) ? take_by_time (sampler, sampler->last) :
+      sampler->count % frames == 0;
   sampler->count++;
   if (!take)
     return FALSE;
-  *until = by_time ? MAX (sampler->next - time, 1) :
-      spacing_of_frames (sampler, tick, frames, time);
-  sampler->last_taken = time;
+  *until = by_time (config) ? MAX (sampler->next - sampler->last, 1) :
+      spacing_of_frames (sampler, tick, frames, sampler->last);
+  sampler->last_taken = sampler->last;
   sampler->any_taken = TRUE;
   return TRUE;
 }
@@ -113,8 +207,7 @@ gst_glm4v_sampler_take (GstGlm4vSampler * sampler,
 GstClockTime
 gst_glm4v_sampler_ahead (const GstGlm4vSampler * sampler)
 {
-  if (!sampler->started || sampler->config.mode != GST_GLM4V_SAMPLE_INTERVAL
-      || sampler->config.interval == 0)
+  if (!sampler->started || !by_time (&sampler->config))
     return GST_CLOCK_TIME_NONE;
   return sampler->next > sampler->last ? sampler->next - sampler->last : 0;
 }

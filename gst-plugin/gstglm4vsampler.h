@@ -34,7 +34,7 @@ typedef struct
   GstClockTime duration;        /* of the buffer, or NONE */
   GstClockTime period;          /* of the caps' framerate, NONE if 0/1 */
   GstClockTime arrival;         /* monotonic clock, only differences count */
-  gboolean discont;
+  GstClockTime start;           /* of the segment: where unknown time begins */
   gboolean usable;              /* FALSE: GAP, CORRUPTED, trick mode */
 } GstGlm4vTick;
 
@@ -43,21 +43,36 @@ typedef struct
   GstGlm4vSampling config;
   gboolean started;
   GstClockTime phase, next;     /* interval: grid origin, next point due */
-  GstClockTime last;            /* time of the last buffer, extrapolated */
+  GstClockTime last;            /* time of the last buffer */
+  GstClockTime furthest;        /* the latest of all times */
+  GstClockTime stalled;         /* by frames, since furthest moved */
+  GstClockTimeDiff shift;       /* time minus PTS; 0 until PTS go back */
+  GstClockTime last_pts;        /* of the last buffer; may be NONE */
   GstClockTime last_arrival;
   GstClockTime last_taken;
   gboolean any_taken;
   guint64 count;                /* usable frames since the phase began */
 } GstGlm4vSampler;
 
-/* Begin a new phase: the next usable frame is taken. */
+/* Forget the stream: its time begins anew, the next usable frame is taken. */
 void gst_glm4v_sampler_reset (GstGlm4vSampler * sampler);
+
+/* The time goes on, the next usable frame is taken and begins a new grid. */
+void gst_glm4v_sampler_restart (GstGlm4vSampler * sampler);
 
 /* TRUE if this frame is to be described; then *until is the time to the next
  * sample as far as it can be known, always > 0. */
 gboolean gst_glm4v_sampler_take (GstGlm4vSampler * sampler,
     const GstGlm4vSampling * config, const GstGlm4vTick * tick,
     GstClockTime * until);
+
+/* The time of the tick last taken or passed over: its PTS, or counted where PTS
+ * are missing, stand still or go back. It goes back by an interval at most. */
+GstClockTime gst_glm4v_sampler_time (const GstGlm4vSampler * sampler);
+
+/* The same for a PTS that no tick had, of a GAP event. */
+GstClockTime gst_glm4v_sampler_time_at (const GstGlm4vSampler * sampler,
+    GstClockTime pts);
 
 /* Time from tick's time to the earliest possible next sample, NONE if the
  * mode counts frames and so cannot tell. Call after take(). */

@@ -72,6 +72,7 @@ typedef struct
   guint64 id, frame_number;
   guint epoch, segment_number;
   GstClockTime pts, running_time;
+  GstClockTime time;            /* on the text pad: pts where that goes on */
   GstClockTime until_next;      /* expected time to the next sample */
   gint64 captured;              /* monotonic µs when it was sampled */
   gboolean exact;               /* sync: the frame waits for its answer */

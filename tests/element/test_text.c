@@ -251,6 +251,74 @@ static void one_slow_answer_does_not_delay_all_later_captions(void)
     support_done(h);
 }
 
+/* ---- time that PTS do not tell ---- */
+
+static GstClockTime no_pts(guint i)
+{
+    return GST_CLOCK_TIME_NONE;
+}
+
+static GstClockTime always_the_same(guint i)
+{
+    return 40 * MS;
+}
+
+static GstClockTime two_seconds_again(guint i)
+{
+    return i % 50 * 40 * MS;
+}
+
+static GstClockTime back_to_0_for_good(guint i)
+{
+    return (i < 100 ? i : i - 100) * 40 * MS;
+}
+
+/* Ten seconds at 25 fps, a caption a second: each is shown for `shortest` at least. */
+static void check_lengths(const char *what, GstClockTime (*pts_of)(guint), int mode,
+                          GstClockTime shortest)
+{
+    static const char caps[] = "video/x-raw,format=RGB,width=16,height=8,framerate=25/1";
+    fake_set((fake_script) { 0 });
+    GstElement *element = support_element("mode", mode, NULL);
+    GstHarness *h = support_harness(element, mode == 1, caps);
+    GstHarness *text = listen(element);
+    for (guint i = 0; i < 250; i++) {
+        GstBuffer *frame = support_frame(caps, i, 0);
+        GST_BUFFER_PTS(frame) = pts_of(i);
+        GST_BUFFER_DURATION(frame) = GST_CLOCK_TIME_NONE;
+        gst_harness_push(h, frame);
+        CHECK(support_wait_stat(element, "inferred", support_stat(element, "sampled")));
+    }
+    gst_harness_push_event(h, gst_event_new_eos());
+    CHECK(wait_for(GST_EVENT_EOS));
+    check_timeline();
+    guint cues = 0;
+    for (int i = 0; i < n_entries; i++)
+        if (entries[i].type == GST_EVENT_UNKNOWN) {
+            GstClockTime length = entries[i].end - entries[i].start;
+            if (length < shortest || length > GST_SECOND)
+                test_fail(__FILE__, __LINE__, "%s, mode %d: cue %u is shown for %d ms", what, mode,
+                          cues, (int)(length / MS));
+            cues++;
+        }
+    CHECK_EQ(cues, 10);
+    gst_harness_teardown(text);
+    support_done(h);
+}
+
+static void cues_last_until_the_next_whatever_pts_tell(void)
+{
+    check_lengths("no PTS", no_pts, 2, GST_SECOND);
+    check_lengths("the same PTS", always_the_same, 2, GST_SECOND);
+    check_lengths("two seconds again and again", two_seconds_again, 2, GST_SECOND);
+    check_lengths("back to 0", back_to_0_for_good, 2, GST_SECOND);
+    /* A GAP may have been told up to 200 ms ahead. */
+    check_lengths("no PTS", no_pts, 1, 700 * MS);
+    check_lengths("the same PTS", always_the_same, 1, 700 * MS);
+    check_lengths("two seconds again and again", two_seconds_again, 1, 700 * MS);
+    check_lengths("back to 0", back_to_0_for_good, 1, 700 * MS);
+}
+
 static void text_duration_overrides_the_length(void)
 {
     fake_set((fake_script) { 0 });
@@ -539,6 +607,7 @@ int main(int argc, char **argv)
     TEST(late_captions_begin_where_the_text_stands);
     TEST(with_lateness_captions_keep_their_times_and_the_segment_moves);
     TEST(one_slow_answer_does_not_delay_all_later_captions);
+    TEST(cues_last_until_the_next_whatever_pts_tell);
     TEST(text_duration_overrides_the_length);
     TEST(text_is_clean_whatever_the_model_says);
     TEST(pts_jumping_back_or_missing_never_moves_text_back);

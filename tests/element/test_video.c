@@ -332,6 +332,55 @@ static void the_worker_yields_to_the_video(void)
     support_done(h);
 }
 
+/* How many of 100 frames at 10 fps are sampled, all with DISCONT as behind a leaky queue, every
+ * other one `back` ms before the one ahead of it. */
+static guint sampled_of_torn_frames(GstElement *element, GstHarness *h, guint back)
+{
+    guint64 before = support_stat(element, "sampled");
+    for (guint i = 0; i < 100; i++) {
+        GstBuffer *frame =
+            support_frame(CAPS_SMALL, i, i % 2 ? (i - 1) * 100 + 1000 - back : i * 100 + 1000);
+        GST_BUFFER_FLAG_SET(frame, GST_BUFFER_FLAG_DISCONT);
+        CHECK_EQ(gst_harness_push(h, frame), GST_FLOW_OK);
+    }
+    return (guint)(support_stat(element, "sampled") - before);
+}
+
+static void new_segment(GstHarness *h)
+{
+    GstSegment segment;
+    gst_segment_init(&segment, GST_FORMAT_TIME);
+    gst_harness_push_event(h, gst_event_new_segment(&segment));
+}
+
+static void the_grid_goes_on_over_discont_and_small_steps_back(void)
+{
+    static const struct {
+        int sample_mode;
+        guint back, expected;
+    } cases[] = { { 0, 0, 2 }, { 0, 1, 2 }, { 0, 900, 2 }, { 1, 1, 2 }, { 1, 900, 2 } };
+    fake_set((fake_script) { 0 });
+    for (guint c = 0; c < G_N_ELEMENTS(cases); c++) {
+        GstElement *element = support_element("mode", 2, "sample-mode", cases[c].sample_mode, "nth",
+                                              50, "interval", (guint64)(5 * GST_SECOND), NULL);
+        GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+        CHECK_EQ(sampled_of_torn_frames(element, h, cases[c].back), cases[c].expected);
+        new_segment(h);
+        CHECK_EQ(sampled_of_torn_frames(element, h, cases[c].back), cases[c].expected);
+        gst_harness_push_event(h, gst_event_new_flush_start());
+        gst_harness_push_event(h, gst_event_new_flush_stop(TRUE));
+        new_segment(h);
+        CHECK_EQ(sampled_of_torn_frames(element, h, cases[c].back), cases[c].expected);
+        gst_element_set_state(element, GST_STATE_READY); /* and in a second run */
+        gst_element_set_state(element, GST_STATE_PLAYING);
+        gst_harness_push_event(h, gst_event_new_stream_start("again"));
+        gst_harness_set_src_caps_str(h, CAPS_SMALL);
+        new_segment(h);
+        CHECK_EQ(sampled_of_torn_frames(element, h, cases[c].back), cases[c].expected);
+        support_done(h);
+    }
+}
+
 static void gap_corrupted_and_trick_mode_frames_are_not_described(void)
 {
     fake_set((fake_script) { 0 });
@@ -455,6 +504,7 @@ int main(int argc, char **argv)
     TEST(latency_is_zero_in_async_and_declared_in_sync);
     TEST(pictures_larger_than_the_bound_are_refused_with_one_error);
     TEST(the_worker_yields_to_the_video);
+    TEST(the_grid_goes_on_over_discont_and_small_steps_back);
     TEST(gap_corrupted_and_trick_mode_frames_are_not_described);
     TEST(frames_smaller_than_their_caps_pass_with_one_warning);
     TEST(the_manual_names_every_property_counter_key_and_format);
