@@ -282,9 +282,20 @@ notice_load (GstGlm4vDescribe * self)
   gst_glm4v_sampler_restart (&self->sampler);
 }
 
+static void
+attach_one (GstGlm4vDescribe * self, GstBuffer * buffer,
+    const GstStructure * result)
+{
+  gst_glm4v_caption_attach (buffer, result);
+  if (self->have_info)
+    gst_glm4v_region_attach (buffer, &self->info, result);
+}
+
+/* Attach what async answers wait for a frame. This comes before anyone keeps a
+ * reference of it: a frame that is shared would have to be copied for the
+ * metas, and its pool would lose the original. */
 static GstBuffer *
-attach (GstGlm4vDescribe * self, GstBuffer * buffer, const Pass * pass,
-    const GstGlm4vJob * job)
+attach_results (GstGlm4vDescribe * self, GstBuffer * buffer)
 {
   GQueue ready = G_QUEUE_INIT;
   GstStructure *result;
@@ -293,14 +304,10 @@ attach (GstGlm4vDescribe * self, GstBuffer * buffer, const Pass * pass,
   while ((result = g_queue_pop_head (&self->results)))
     g_queue_push_tail (&ready, result);
   g_mutex_unlock (&self->lock);
-  if (pass->attach_meta && job && job->result)
-    g_queue_push_tail (&ready, gst_structure_copy (job->result));
   if (!g_queue_is_empty (&ready))
     buffer = gst_buffer_make_writable (buffer);
   while ((result = g_queue_pop_head (&ready))) {
-    gst_glm4v_caption_attach (buffer, result);
-    if (self->have_info)
-      gst_glm4v_region_attach (buffer, &self->info, result);
+    attach_one (self, buffer, result);
     gst_structure_free (result);
   }
   return buffer;
@@ -383,6 +390,7 @@ chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
   notice_load (self);
   due = is_due (self, buffer, &pass, &until_next);
   time = text_time (self, buffer);
+  buffer = attach_results (self, buffer);
   if (due) {
     if (pass.exact)
       advance_text (self, time, duration, &pass, TRUE);
@@ -397,7 +405,10 @@ chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
   if (job)
     gst_glm4v_text_wait_room (&self->text);
   advance_text (self, time, duration, &pass, FALSE);
-  buffer = attach (self, buffer, &pass, job);
+  if (job && job->result && pass.attach_meta) {
+    buffer = gst_buffer_make_writable (buffer);
+    attach_one (self, buffer, job->result);
+  }
   g_clear_pointer (&job, gst_glm4v_job_unref);
 
   self->frame_number++;

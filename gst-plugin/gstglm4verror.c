@@ -4,6 +4,7 @@
 #include "gstglm4verror.h"
 
 #include <glm4v/glm4v.h>
+#include <string.h>
 
 typedef enum
 {
@@ -38,10 +39,10 @@ static const Row rows[] = {
   [GST_GLM4V_FAULT_MODEL_READ] = {RESOURCE, GST_RESOURCE_ERROR_READ,
         "A file of the model cannot be read",
         "Check the permissions and the disk, and that nothing writes there."},
-  [GST_GLM4V_FAULT_MODEL_FORMAT] = {STREAM, GST_STREAM_ERROR_FORMAT,
+  [GST_GLM4V_FAULT_MODEL_FORMAT] = {RESOURCE, GST_RESOURCE_ERROR_OPEN_READ,
         "The model's files are damaged or contradict each other",
         "Copy or download the model again."},
-  [GST_GLM4V_FAULT_MODEL_UNSUPPORTED] = {STREAM, GST_STREAM_ERROR_WRONG_TYPE,
+  [GST_GLM4V_FAULT_MODEL_UNSUPPORTED] = {LIBRARY, GST_LIBRARY_ERROR_SETTINGS,
         "The model is of a kind that this version does not support",
         "Use GLM-4.1V-9B, GLM-4.6V-Flash, AutoGLM-Phone-9B or GLM-4V-9B."},
   [GST_GLM4V_FAULT_MODEL_DEVICE] = {LIBRARY, GST_LIBRARY_ERROR_INIT,
@@ -139,15 +140,17 @@ gst_glm4v_fault_describe (GstGlm4vFault fault, GQuark * domain, gint * code,
 }
 
 void
-gst_glm4v_fault_post (GstElement * element, GstMessageType type,
-    GstGlm4vFault fault, const gchar * where, const gchar * detail)
+gst_glm4v_fault_post_from (GstElement * element, GstMessageType type,
+    GstGlm4vFault fault, const gchar * where, const gchar * detail,
+    const gchar * file, const gchar * function, gint line)
 {
   const Row *row = &rows[fault];
   const gchar *stop = g_str_has_suffix (detail, "?") ? "" : ".";
   gchar *text = g_strdup_printf ("%s%s%s: %s%s %s", row->what,
       where ? ": " : "", where ? where : "", detail, stop, row->advice);
   gchar *debug = g_strdup_printf ("fault %d", (gint) fault);
+  const gchar *slash = strrchr (file, '/');     /* where it was built */
 
   gst_element_message_full (element, type, domain_quark (row->domain),
-      row->code, text, debug, "gstglm4verror.c", GST_FUNCTION, __LINE__);
+      row->code, text, debug, slash ? slash + 1 : file, function, line);
 }

@@ -36,10 +36,16 @@ typedef enum
  * while a frame is described. */
 GstGlm4vFault gst_glm4v_fault_from_engine (gint code, gboolean loading);
 
-/* Post an error or a warning; never while holding a lock. `where` names the
- * object (a path, a pad, caps), may be NULL; `detail` says what was wrong. */
-void gst_glm4v_fault_post (GstElement * element, GstMessageType type,
-    GstGlm4vFault fault, const gchar * where, const gchar * detail);
+/* Post an error or a warning from where this is written; never while holding a
+ * lock. `where` names the object (a path, a pad, caps), may be NULL; `detail`
+ * says what was wrong. */
+#define gst_glm4v_fault_post(element, type, fault, where, detail) \
+    gst_glm4v_fault_post_from (element, type, fault, where, detail, __FILE__, \
+        GST_FUNCTION, __LINE__)
+
+void gst_glm4v_fault_post_from (GstElement * element, GstMessageType type,
+    GstGlm4vFault fault, const gchar * where, const gchar * detail,
+    const gchar * file, const gchar * function, gint line);
 
 /* Domain and code of a row, for tests. */
 void gst_glm4v_fault_describe (GstGlm4vFault fault, GQuark * domain,

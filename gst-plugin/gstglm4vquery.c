@@ -21,8 +21,10 @@ allocation_query (GstGlm4vDescribe * self, GstQuery * query)
     guint size, min, max;
 
     gst_query_parse_nth_allocation_pool (query, i, &pool, &size, &min, &max);
+    /* Not max: only the pool's owner knows what its memory allows. */
+    min += HELD_BUFFERS;
     gst_query_set_nth_allocation_pool (query, i, pool, size,
-        min + HELD_BUFFERS, max > 0 ? max + HELD_BUFFERS : 0);
+        max > 0 ? MIN (min, max) : min, max);
     gst_clear_object (&pool);
   }
   return TRUE;

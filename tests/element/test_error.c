@@ -257,17 +257,43 @@ static const Trigger triggers[] = {
       stop_while_hanging },
 };
 
+/* "FILE(LINE): FUNCTION (): ..." names a line of our sources that posts something. */
+static void check_place(const gchar *debug)
+{
+    gchar *path = NULL, *source = NULL, **lines = NULL;
+    gboolean posts = FALSE;
+    char file[64];
+    int line = 0;
+    CHECK(strstr(debug, "gstglm4verror.c") == NULL);
+    if (sscanf(debug, "%63[^(](%d)", file, &line) != 2 || strrchr(file, '/')) {
+        test_fail(__FILE__, __LINE__, "no place in \"%s\"", debug);
+        return;
+    }
+    path = g_build_filename(SOURCE_ROOT, "gst-plugin", file, NULL);
+    if (g_file_get_contents(path, &source, NULL, NULL))
+        lines = g_strsplit(source, "\n", -1);
+    /* The compiler may count to the end of the call. */
+    for (int i = MAX(line - 5, 0); lines && i < line && lines[i]; i++)
+        posts |= strstr(lines[i], "gst_glm4v_fault_post") != NULL;
+    if (!posts)
+        test_fail(__FILE__, __LINE__, "%s, line %d posts nothing", path, line);
+    g_strfreev(lines);
+    g_free(source);
+    g_free(path);
+}
+
 static void check_message(const Trigger *trigger, GstMessage *message)
 {
     GError *error = NULL;
     GQuark domain;
+    gchar *debug = NULL;
     gint code;
     const gchar *what, *advice;
     gst_glm4v_fault_describe(trigger->fault, &domain, &code, &what, &advice);
     if (trigger->type == GST_MESSAGE_ERROR)
-        gst_message_parse_error(message, &error, NULL);
+        gst_message_parse_error(message, &error, &debug);
     else
-        gst_message_parse_warning(message, &error, NULL);
+        gst_message_parse_warning(message, &error, &debug);
     printf("# %s\n", error->message);
     CHECK(error->domain == domain);
     CHECK_EQ(error->code, code);
@@ -275,6 +301,10 @@ static void check_message(const Trigger *trigger, GstMessage *message)
     CHECK_CONTAINS(error->message, advice);
     CHECK_CONTAINS(error->message, trigger->where);
     CHECK(strstr(error->message, "0x") == NULL);
+    check_place(debug);
+    if (trigger->fault <= GST_GLM4V_FAULT_MODEL_INTERNAL)
+        CHECK(domain == GST_RESOURCE_ERROR || domain == GST_LIBRARY_ERROR);
+    g_free(debug);
     g_error_free(error);
 }
 

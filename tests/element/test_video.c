@@ -332,6 +332,73 @@ static void the_worker_yields_to_the_video(void)
     support_done(h);
 }
 
+/* ---- a pool that counts what it allocates ---- */
+
+typedef struct {
+    GstBufferPool parent;
+    guint allocated;
+} CountingPool;
+typedef struct {
+    GstBufferPoolClass parent;
+} CountingPoolClass;
+GType counting_pool_get_type(void);
+G_DEFINE_TYPE(CountingPool, counting_pool, GST_TYPE_BUFFER_POOL)
+
+static GstFlowReturn count_buffer(GstBufferPool *pool, GstBuffer **buffer,
+                                  GstBufferPoolAcquireParams *params)
+{
+    ((CountingPool *)pool)->allocated++;
+    return GST_BUFFER_POOL_CLASS(counting_pool_parent_class)->alloc_buffer(pool, buffer, params);
+}
+
+static void counting_pool_class_init(CountingPoolClass *klass)
+{
+    GST_BUFFER_POOL_CLASS(klass)->alloc_buffer = count_buffer;
+}
+
+static void counting_pool_init(CountingPool *self)
+{
+}
+
+static void upstreams_pool_gets_its_frames_back_with_every_frame_due(void)
+{
+    static const struct {
+        int mode;
+        guint64 answer_ns;
+    } cases[] = { { 1, 0 }, { 1, 3 * MS }, { 2, 0 } };
+    for (guint c = 0; c < G_N_ELEMENTS(cases); c++) {
+        CountingPool *pool = g_object_new(counting_pool_get_type(), NULL);
+        GstBufferPool *base = GST_BUFFER_POOL(pool);
+        GstStructure *config = gst_buffer_pool_get_config(base);
+        fake_set((fake_script) { .answer_ns = cases[c].answer_ns });
+        GstElement *element = support_element("mode", cases[c].mode, "sample-mode", 2, NULL);
+        GstHarness *h = support_harness(element, cases[c].mode == 1, CAPS_SMALL);
+        gst_buffer_pool_config_set_params(config, NULL, 16 * 8 * 3, 0, 0);
+        gst_buffer_pool_set_config(base, config);
+        gst_buffer_pool_set_active(base, TRUE);
+        GstBuffer *shown[4] = { NULL }; /* what a queue behind the element keeps */
+        for (guint i = 0, metas = 0; i < 90; i++) {
+            GstBuffer *frame;
+            CHECK_EQ(gst_buffer_pool_acquire_buffer(base, &frame, NULL), GST_FLOW_OK);
+            GST_BUFFER_PTS(frame) = i * 33 * MS;
+            CHECK_EQ(gst_harness_push(h, frame), GST_FLOW_OK);
+            frame = gst_harness_pull(h);
+            metas += support_count_meta(frame);
+            gst_clear_buffer(&shown[i % 4]);
+            shown[i % 4] = frame;
+            g_usleep(1000);
+            CHECK(i < 89 || metas > 10);
+        }
+        for (guint i = 0; i < 4; i++)
+            gst_clear_buffer(&shown[i]);
+        printf("# mode %d: %u allocations for 90 frames\n", cases[c].mode, pool->allocated);
+        CHECK(pool->allocated <= 4 + 3); /* passing, waiting, being converted */
+        support_done(h);
+        gst_buffer_pool_set_active(base, FALSE);
+        gst_object_unref(pool);
+    }
+}
+
 /* How many of 100 frames at 10 fps are sampled, all with DISCONT as behind a leaky queue, every
  * other one `back` ms before the one ahead of it. */
 static guint sampled_of_torn_frames(GstElement *element, GstHarness *h, guint back)
@@ -504,6 +571,7 @@ int main(int argc, char **argv)
     TEST(latency_is_zero_in_async_and_declared_in_sync);
     TEST(pictures_larger_than_the_bound_are_refused_with_one_error);
     TEST(the_worker_yields_to_the_video);
+    TEST(upstreams_pool_gets_its_frames_back_with_every_frame_due);
     TEST(the_grid_goes_on_over_discont_and_small_steps_back);
     TEST(gap_corrupted_and_trick_mode_frames_are_not_described);
     TEST(frames_smaller_than_their_caps_pass_with_one_warning);
