@@ -7,11 +7,17 @@
 #   tools/bundle.sh FOLDER [BUILD]     BUILD: a finished build folder, default build/
 #
 # On the other machine: . FOLDER/env.sh; glm4v describe picture.png; gst-launch-1.0 ... ! glm4vdescribe ! ...
+# Without env.sh the programs run as well; GST_PLUGIN_PATH=FOLDER/lib/gstreamer-1.0 gives them the plugins.
+# Needs the Debian package patchelf.
 set -eu
 [ $# = 1 ] || [ $# = 2 ] || { sed -n 's/^# \{0,1\}//p' "$0" | sed 1d; exit 2; }
 target=$1
 build=$(realpath "${2:-$(dirname "$0")/../build}")
 
+if ! command -v patchelf >/dev/null; then
+    echo "patchelf is needed: install the Debian package patchelf" >&2
+    exit 1
+fi
 if [ -e "$target" ] && [ -n "$(ls -A "$target")" ]; then
     echo "$target exists and is not empty" >&2
     exit 1
@@ -55,6 +61,15 @@ find "$target/bin" "$target/libexec" "$target/lib" -type f -print0 | xargs -0 ld
         [ -e "$target/lib/$(basename "$library")" ] || cp -L "$library" "$target/lib/"
     done
 
+# Each finds its libraries beside itself, whatever the environment says (RPATH comes before LD_LIBRARY_PATH).
+find_libraries() { patchelf --force-rpath --set-rpath "$@"; }
+# shellcheck disable=SC2016
+{
+    find_libraries '$ORIGIN/../lib' "$target"/bin/* "$target"/libexec/*
+    find_libraries '$ORIGIN' "$target"/lib/*.so*
+    find_libraries '$ORIGIN/..' "$target"/lib/gstreamer-1.0/*.so
+}
+
 # The licences of what was copied, by Debian package.
 mapfile -t names < <(find "$target/lib" -maxdepth 2 -name '*.so*' -printf '*/%f\n' | sort -u)
 dpkg-query -S "${names[@]}" 2>/dev/null | cut -d: -f1 | grep -v '^lib32' | sort -u | while read -r package; do
@@ -71,7 +86,6 @@ else glm4v_bundle=${GLM4V_BUNDLE:?set GLM4V_BUNDLE to the folder of env.sh in th
 fi
 glm4v_bundle=$(cd "$(dirname "$glm4v_bundle")" && pwd)
 export PATH="$glm4v_bundle/bin:${PATH:-/usr/bin:/bin}"
-export LD_LIBRARY_PATH="$glm4v_bundle/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 export GST_PLUGIN_SYSTEM_PATH_1_0="$glm4v_bundle/lib/gstreamer-1.0"
 export GST_PLUGIN_PATH_1_0=
 export GST_PRESET_PATH="$glm4v_bundle/share/gstreamer-1.0/presets"

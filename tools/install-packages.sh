@@ -10,7 +10,8 @@ build="build-essential pkg-config meson ninja-build libjansson-dev libutf8proc-d
 # What the pipelines of README.md use: plugins-bad has webvttenc and openh264dec, x has textoverlay.
 run="gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
     gstreamer1.0-plugins-bad gstreamer1.0-libav gstreamer1.0-x libgstreamer1.0-0 fonts-wqy-microhei"
-test="libgstrtspserver-1.0-dev gstreamer1.0-plugins-ugly python3 python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0"
+test="libgstrtspserver-1.0-dev gstreamer1.0-plugins-ugly python3 python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0
+    patchelf"
 clang="clang libclang-rt-dev"
 style="clang-format python3 git"
 valgrind="valgrind"

@@ -51,7 +51,7 @@ def run(command, timeout=60, preload=False, env=None, cwd=None, stdin=subprocess
     words = ["bash", "-c", command] if shell else [str(word) for word in command]
     try:
         done = subprocess.run(words, capture_output=True, timeout=timeout * SLOW, cwd=cwd, stdin=stdin,
-                              env=env or environment(preload))
+                              env=environment(preload) if env is None else env)
     except subprocess.TimeoutExpired as late:
         raise AssertionError(f"hangs: {command}\n{(late.stdout or b'').decode(errors='replace')[-2000:]}\n"
                              f"{(late.stderr or b'').decode(errors='replace')[-2000:]}") from late

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""tools/bundle.sh: the folder runs with an empty environment, moved elsewhere, on a root without GStreamer."""
+"""tools/bundle.sh: the folder runs with an empty environment, moved elsewhere, on a root without GStreamer; its programs
+and plugins find their libraries without env.sh."""
 import os
 import pathlib
 import re
 import shutil
 import tempfile
 
-from common import BUILD, PRELOAD, SOURCE, Skip, check, good, main, make_inputs, run
+from common import BUILD, PRELOAD, SOURCE, Skip, check, environment, good, main, make_inputs, run
 
 LIMIT_MIB = 64
 LINE = ("gst-launch-1.0 -q filesrc location={clip} ! avidemux ! jpegdec ! videoconvert ! glm4vdescribe name=d ! fakesink "
@@ -31,11 +32,14 @@ def captions(done):
     return re.findall(r"--> [\d:.]+\n(.+)", good(done).stdout)
 
 
-def it_runs_moved_with_an_empty_environment(folder):
-    made = bundle(folder)
+def moved_bundle(folder):
     moved = folder / "some where" / "else"
     moved.parent.mkdir()
-    made.rename(moved)
+    return bundle(folder).rename(moved)
+
+
+def it_runs_moved_with_an_empty_environment(folder):
+    moved = moved_bundle(folder)
     make_inputs(folder)
     env = {"HOME": str(folder), "PATH": "/usr/bin:/bin"}
     script = f". '{moved}/env.sh' && " + LINE.format(clip=folder / "clip.avi")
@@ -43,6 +47,48 @@ def it_runs_moved_with_an_empty_environment(folder):
     done = good(run(f". '{moved}/env.sh' && command -v glm4v && glm4v describe {folder}/picture.png "
                     "&& gst-inspect-1.0 glm4vdescribe | grep Filename", env=env))
     check(done.stdout.count("some where/else") == 2, done.stdout)
+
+
+def programs_run_moved_without_env_sh(folder):
+    moved = moved_bundle(folder)
+    make_inputs(folder)
+    home = {"HOME": folder}  # without it GStreamer keeps its registry in the user's own cache
+    check(good(run([moved / "bin" / "glm4v", "--version"], env={})).stdout.startswith("glm4v "))
+    check(good(run([moved / "bin" / "glm4v", "inspect"], env={})).stdout.splitlines()[0].endswith("models/surface-tiny"))
+    check(good(run([moved / "bin" / "glm4v", "describe", folder / "picture.png"], env=home)).stdout.strip())
+    line = f"'{moved}/bin/'" + LINE.format(clip=folder / "clip.avi")
+    env = {**home, "PATH": "/usr/bin:/bin", "GST_PLUGIN_PATH": moved / "lib" / "gstreamer-1.0"}
+    check(len(captions(run(line, env=env))) >= 5)
+
+
+def the_plugin_loads_into_another_gstreamer_by_its_path_alone(folder):
+    moved = moved_bundle(folder)
+    make_inputs(folder)
+    env = environment(GST_PLUGIN_PATH=moved / "lib" / "gstreamer-1.0", GST_REGISTRY=folder / "registry.bin")
+    env.pop("LD_LIBRARY_PATH", None)
+    check(len(captions(run(LINE.format(clip=folder / "clip.avi"), env=env))) >= 5)
+
+
+def libraries_come_from_the_bundle_whatever_the_environment_names(folder):
+    moved = moved_bundle(folder)
+    files = [path for part in ("bin", "libexec", "lib") for path in (moved / part).rglob("*") if path.is_file()]
+    check(len(files) > 50, len(files))
+    elsewhere = folder / "elsewhere"  # the same names, as a user's LD_LIBRARY_PATH may have them
+    shutil.copytree(moved / "lib", elsewhere)
+    done = good(run(["ldd", *files], env={"PATH": "/usr/bin:/bin", "LD_LIBRARY_PATH": elsewhere}))
+    check("not found" not in done.stdout, done.stdout)
+    found = set(re.findall(r"=> (/.*) \(0x", done.stdout))
+    outside = sorted(path for path in found if not path.startswith(f"{moved}/"))
+    check(len(found) > 30 and all(re.search(r"/lib(c|m|dl|rt|pthread|resolv|util)\.so", path) for path in outside), outside)
+
+
+def it_says_which_package_lacks(folder):
+    programs = folder / "bin"
+    programs.mkdir()
+    for name in ("bash", "dirname", "realpath"):
+        (programs / name).symlink_to(shutil.which(name))
+    done = run(["bash", SOURCE / "tools" / "bundle.sh", folder / "bundle", BUILD], env={"PATH": str(programs)})
+    check(done.returncode == 1 and "package patchelf" in done.stderr and not (folder / "bundle").exists(), done.stderr)
 
 
 def it_stays_small_and_names_the_licences(folder):
@@ -81,14 +127,23 @@ def it_runs_on_a_root_that_has_only_the_c_library(folder):
     (root / "tmp").mkdir()
     (root / "dev").mkdir()
     (root / "dev" / "null").write_text("")
+    # What the dynamic loader asks for the place of a program; /proc itself could not be mounted everywhere.
+    (root / "proc" / "self").mkdir(parents=True)
+    (root / "proc" / "self" / "exe").symlink_to("/bundle/bin/gst-launch-1.0")
     done = run(["/usr/sbin/chroot", root, "/bin/bash", "-c", ". /bundle/env.sh && " + LINE.format(clip="/clip.avi")],
                env={"HOME": "/tmp", "PATH": "/usr/bin:/bin"})
+    check(len(captions(done)) >= 5, done.stdout, done.stderr)
+    done = run(["/usr/sbin/chroot", root, "/bin/bash", "-c", "/bundle/bin/" + LINE.format(clip="/clip.avi")],
+               env={"HOME": "/tmp", "PATH": "/usr/bin:/bin", "GST_PLUGIN_PATH": "/bundle/lib/gstreamer-1.0"})
     check(len(captions(done)) >= 5, done.stdout, done.stderr)
 
 
 if __name__ == "__main__":
     try:
-        main([it_runs_moved_with_an_empty_environment, it_stays_small_and_names_the_licences,
-              it_refuses_a_folder_that_holds_something, it_runs_on_a_root_that_has_only_the_c_library])
+        main([it_runs_moved_with_an_empty_environment, programs_run_moved_without_env_sh,
+              the_plugin_loads_into_another_gstreamer_by_its_path_alone,
+              libraries_come_from_the_bundle_whatever_the_environment_names, it_says_which_package_lacks,
+              it_stays_small_and_names_the_licences, it_refuses_a_folder_that_holds_something,
+              it_runs_on_a_root_that_has_only_the_c_library])
     finally:
         shutil.rmtree(MADE)
