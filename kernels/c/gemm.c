@@ -79,7 +79,9 @@ void glm4v_gemm_bf16_c(const glm4v_gemm_args *g)
 /* What panels hold: all codes are numbers. */
 static double e4m3(uint8_t code)
 {
-    return (code & 0x7f) == 0x7f ? (code & 0x80 ? -480 : 480) : (double)glm4v_e4m3_to_f32(code);
+    if ((code & 0x7f) == 0x7f)
+        return code & 0x80 ? -480 : 480;
+    return (double)glm4v_e4m3_to_f32(code);
 }
 
 void glm4v_gemm_fp8_c(const glm4v_gemm_args *g)

@@ -14,7 +14,9 @@ void glm4v_resize_pack_c(const glm4v_resize_axis *axis)
 static uint8_t clip8(int32_t sum)
 {
     sum >>= GLM4V_RESIZE_BITS;
-    return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
+    if (sum < 0)
+        return 0;
+    return (uint8_t)(sum > 255 ? 255 : sum);
 }
 
 void glm4v_resize_rows_c(uint8_t *dst, int64_t dst_stride, const uint8_t *src, int64_t src_stride,

@@ -189,7 +189,9 @@ ALWAYS_INLINE void finish_rows(const glm4v_attention_args *a, float *s, size_t l
 
 static int32_t tile_rows(int32_t left)
 {
-    return left >= TILE_ROWS ? TILE_ROWS : left >= 2 ? 2 : 1;
+    if (left >= TILE_ROWS)
+        return TILE_ROWS;
+    return left >= 2 ? 2 : 1;
 }
 
 static void score_block(const glm4v_attention_args *a, float *s, size_t lds, const float *panel,

@@ -160,7 +160,10 @@ static void scale_row(float *o, float scale, int32_t n)
 
 static int32_t tile_rows(int32_t left)
 {
-    return left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    int32_t rows = 8;
+    while (rows > left)
+        rows /= 2;
+    return rows;
 }
 
 /* Softmax and values of a tile. Keys that all its rows see together, the others row by row. */

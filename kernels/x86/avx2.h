@@ -11,8 +11,8 @@
 static inline __m256i tail_mask(ptrdiff_t n)
 {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    int32_t count = n > 8 ? 8 : n < 0 ? 0 : (int32_t)n;
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lane);
+    const ptrdiff_t below = n < 8 ? n : 8;
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(below > 0 ? (int32_t)below : 0), lane);
 }
 
 /* ((0+4)+(2+6)) + ((1+5)+(3+7)) */

@@ -13,7 +13,9 @@
 /* Lanes i < n set; n <= 0: none, n >= 16: all. */
 static inline __mmask16 tail_mask16(ptrdiff_t n)
 {
-    return n >= 16 ? 0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1);
+    if (n >= 16)
+        return 0xffff;
+    return n > 0 ? (__mmask16)((1u << n) - 1) : 0;
 }
 
 /* As exp_ps() of avx2.h; vscalefps multiplies by 2^n in one step, into denormals and infinity. */

@@ -28,11 +28,16 @@ int glm4v_fail(glm4v_error *err, int code, const char *format, ...)
     return code;
 }
 
+static int code_of(int errnum)
+{
+    if (errnum == ENOENT || errnum == ENOTDIR)
+        return GLM4V_ERR_NOT_FOUND;
+    return errnum == ENOMEM ? GLM4V_ERR_NOMEM : GLM4V_ERR_IO;
+}
+
 int glm4v_fail_errno(glm4v_error *err, int errnum, const char *format, ...)
 {
-    int code = errnum == ENOENT || errnum == ENOTDIR ? GLM4V_ERR_NOT_FOUND
-               : errnum == ENOMEM                    ? GLM4V_ERR_NOMEM
-                                                     : GLM4V_ERR_IO;
+    const int code = code_of(errnum);
     if (!err)
         return code;
     va_list args;

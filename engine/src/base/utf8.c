@@ -7,9 +7,21 @@
  * decides about overlong forms, surrogates and the upper end. 0 = no lead byte. */
 static int lead(unsigned char c, unsigned char *low, unsigned char *high)
 {
-    *low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
-    *high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
-    return c < 0x80 ? 1 : c < 0xC2 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF5 ? 4 : 0;
+    /* table 3-7: lead bytes up to and including `last` */
+    static const struct {
+        unsigned char last, length, low, high;
+    } rows[] = {
+        { 0x7F, 1, 0x80, 0xBF }, { 0xC1, 0, 0x80, 0xBF }, { 0xDF, 2, 0x80, 0xBF },
+        { 0xE0, 3, 0xA0, 0xBF }, { 0xEC, 3, 0x80, 0xBF }, { 0xED, 3, 0x80, 0x9F },
+        { 0xEF, 3, 0x80, 0xBF }, { 0xF0, 4, 0x90, 0xBF }, { 0xF3, 4, 0x80, 0xBF },
+        { 0xF4, 4, 0x80, 0x8F }, { 0xFF, 0, 0x80, 0xBF },
+    };
+    int row = 0;
+    while (c > rows[row].last)
+        row++;
+    *low = rows[row].low;
+    *high = rows[row].high;
+    return rows[row].length;
 }
 
 int glm4v_utf8_next(const unsigned char *s, size_t len, uint32_t *code)
@@ -38,7 +50,7 @@ int glm4v_utf8_put(unsigned char out[4], uint32_t code)
         out[0] = (unsigned char)code;
         return 1;
     }
-    int n = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    int n = 2 + (code >= 0x800) + (code >= 0x10000);
     for (int i = n - 1; i > 0; i--, code >>= 6)
         out[i] = (unsigned char)(0x80 | (code & 0x3F));
     out[0] = (unsigned char)(0xF00u >> n | code);

@@ -78,7 +78,16 @@ static size_t read_number(double *value, const char *s, size_t len)
 
 static char closing(char opening)
 {
-    return opening == '[' ? ']' : opening == '(' ? ')' : opening == '<' ? '>' : 0;
+    switch (opening) {
+    case '[':
+        return ']';
+    case '(':
+        return ')';
+    case '<':
+        return '>';
+    default:
+        return 0;
+    }
 }
 
 size_t glm4v_read_numbers(double *numbers, int most, int *n, const char *s, size_t len)
@@ -109,7 +118,9 @@ size_t glm4v_read_numbers(double *numbers, int most, int *n, const char *s, size
 int32_t glm4v_point_in_pixels(double value, int32_t size)
 {
     double pixel = floor(value * size / SCALE);
-    return pixel < 0 ? 0 : pixel > size - 1 ? size - 1 : (int32_t)pixel;
+    if (pixel < 0)
+        return 0;
+    return pixel > size - 1 ? size - 1 : (int32_t)pixel;
 }
 
 /* One axis: *first and *count of the pixels between a and b. */
@@ -156,16 +167,22 @@ static bool is_label_key(const char *s)
     return is_one_of(s, keys, sizeof keys / sizeof *keys);
 }
 
+/* -1: c is not a hexadecimal digit. */
+static int hex_digit(char c)
+{
+    if (is_digit(c))
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
 /* Four hexadecimal digits at s, or -1. */
 static int32_t read_hex(const char *s, size_t len)
 {
     int32_t value = 0;
     for (size_t i = 0; i < 4; i++) {
-        char c = i < len ? s[i] : 0;
-        int digit = is_digit(c)            ? c - '0'
-                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                           : -1;
+        int digit = hex_digit(i < len ? s[i] : 0);
         if (digit < 0)
             return -1;
         value = 16 * value + digit;

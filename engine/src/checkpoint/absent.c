@@ -76,7 +76,9 @@ static kind kind_of(const char *name)
         return ADAPTER;
     if (ends_with(name, ".safetensors"))
         return shard_total(name) ? SHARD : SAFETENSORS;
-    return ends_with(name, ".gguf") ? GGUF : ends_with_any(name, pytorch) ? PYTORCH : N_KINDS;
+    if (ends_with(name, ".gguf"))
+        return GGUF;
+    return ends_with_any(name, pytorch) ? PYTORCH : N_KINDS;
 }
 
 static void count(inventory *found, kind what, const char *name)

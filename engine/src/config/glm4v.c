@@ -25,7 +25,9 @@ static int read_mrope(glm4v_text_config *t, const glm4v_places *rope, glm4v_erro
                           json_array_size(list));
     for (int i = 0; i < 3; i++) {
         const json_t *v = json_array_get(list, (size_t)i);
-        int64_t n = !list ? usual[i] : json_is_integer(v) ? json_integer_value(v) : -1;
+        int64_t n = list ? -1 : usual[i];
+        if (json_is_integer(v))
+            n = json_integer_value(v);
         if (n < 0 || n > 4096)
             return glm4v_fail(err, GLM4V_ERR_FORMAT,
                               CONFIG ": value %d of \"mrope_section\" is not a number of "

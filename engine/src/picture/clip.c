@@ -69,11 +69,19 @@ static void sample_fixed(clip *c, double fps)
     }
 }
 
+/* Places a second for a clip of that many. */
+static double dynamic_rate(double seconds)
+{
+    if (seconds <= 30)
+        return 3;
+    return seconds <= 300 ? 1 : 0.5;
+}
+
 static void sample_dynamic(clip *c, int32_t temporal)
 {
     double length = duration(c),
            effective = length < DYNAMIC_MAX_SECONDS ? length : DYNAMIC_MAX_SECONDS;
-    double rate = temporal * (effective <= 30 ? 3 : effective <= 300 ? 1 : 0.5);
+    double rate = temporal * dynamic_rate(effective);
     uint32_t wanted =
         effective * rate < DYNAMIC_MAX_FRAMES ? (uint32_t)(effective * rate) : DYNAMIC_MAX_FRAMES;
     double current = 0;

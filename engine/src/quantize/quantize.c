@@ -210,7 +210,9 @@ static int plan_outputs(converter *c, glm4v_error *err)
 static int32_t rows_of_piece(const glm4v_conversion *c)
 {
     int64_t rows = PIECE_FLOATS / c->n_in / GLM4V_PANEL * GLM4V_PANEL;
-    return rows < GLM4V_PANEL ? GLM4V_PANEL : rows < c->n_out ? (int32_t)rows : c->n_out;
+    if (rows < GLM4V_PANEL)
+        return GLM4V_PANEL;
+    return rows < c->n_out ? (int32_t)rows : c->n_out;
 }
 
 static uint32_t count_pieces(const glm4v_conversion *c)

@@ -20,7 +20,9 @@ static int digit64(char c)
         return c - 'a' + 26;
     if (c >= '0' && c <= '9')
         return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
+    if (c == '+')
+        return 62;
+    return c == '/' ? 63 : -1;
 }
 
 /* Decode base64 in s [0, len) to out; -1 if it is malformed. Room for 3 * len / 4 bytes. */
