@@ -31,7 +31,7 @@ SELF = "tests/style.py"
 # files that lie in engine/src/ itself.
 ARROWS = {
     "kernels": "",
-    "base": "",
+    "base": "kernels",
     "backend": "kernels base",
     "checkpoint": "kernels base backend",
     "config": "base checkpoint",

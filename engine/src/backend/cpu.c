@@ -4,9 +4,9 @@
  * backend/cpu_linear.c and backend/cpu_attention.c. */
 #include "backend/cpu_priv.h"
 
-#include <stdlib.h>
 #include <string.h>
 
+#include "base/cpu_level.h"
 #include "base/error.h"
 #include "base/mem.h"
 #include "cpu.h"
@@ -206,16 +206,14 @@ static const glm4v_backend_ops cpu_ops = {
 int glm4v_backend_cpu_open(glm4v_backend **backend, uint32_t n_threads, const glm4v_log *log,
                            glm4v_error *err)
 {
-    unsigned flags = glm4v_cpu_flags();
-    const char *level = getenv("GLM4V_CPU");
-    if (!glm4v_cpu_mask(level, &flags))
-        return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "GLM4V_CPU=%s in the environment: expected c, avx2, avx512 or amx",
-                          level);
+    unsigned flags;
+    int rc = glm4v_cpu_choose(&flags, err);
+    if (rc)
+        return rc;
     glm4v_cpu_backend *c = glm4v_alloc(1, sizeof *c);
     if (!c)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the CPU backend");
-    int rc = glm4v_pool_open(&c->base.pool, n_threads, err);
+    rc = glm4v_pool_open(&c->base.pool, n_threads, err);
     if (!rc && pthread_mutex_init(&c->lock, NULL)) {
         glm4v_pool_close(&c->base.pool);
         rc = glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the CPU backend's lock");

@@ -6,12 +6,11 @@
 #include "picture/preprocess.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "base/cpu_level.h"
 #include "base/error.h"
 #include "base/mem.h"
-#include "cpu.h"
 #include "picture/resize.h"
 
 #define MAX_SIDE 16384
@@ -85,11 +84,10 @@ int glm4v_smart_resize(int64_t frames, int64_t height, int64_t width, int64_t fa
 int glm4v_preprocessor_open(glm4v_preprocessor **out, const glm4v_processor_config *processor,
                             const glm4v_vision_config *vision, glm4v_error *err)
 {
-    unsigned flags = glm4v_cpu_flags();
-    if (!glm4v_cpu_mask(getenv("GLM4V_CPU"), &flags))
-        return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "GLM4V_CPU=%s in the environment names no kernel level",
-                          getenv("GLM4V_CPU"));
+    unsigned flags;
+    int rc = glm4v_cpu_choose(&flags, err);
+    if (rc)
+        return rc;
     glm4v_preprocessor *p = glm4v_alloc(1, sizeof *p);
     if (!p)
         return glm4v_fail(err, GLM4V_ERR_NOMEM,

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/cpu_level.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -21,7 +22,6 @@
 #include "base/struct_size.h"
 #include "checkpoint/safetensors_write.h"
 #include "convert.h"
-#include "cpu.h"
 #include "gemm.h"
 #include "model/examine.h"
 #include "quantize/calibrate.h"
@@ -523,6 +523,17 @@ static int calibrate(converter *c, glm4v_error *err)
     return c->options.images ? glm4v_calibrate(&c->calibration, c->src, &options, err) : 0;
 }
 
+static int choose_kernels(converter *c, glm4v_error *err)
+{
+    unsigned flags;
+    int rc = glm4v_cpu_choose(&flags, err);
+    if (rc)
+        return rc;
+    glm4v_gemm_ops_init(&c->gemm, flags);
+    glm4v_convert_ops_init(&c->convert, flags);
+    return 0;
+}
+
 int glm4v_quantize(const char *src, const char *dst, const glm4v_quantize_options *options,
                    glm4v_error *err)
 {
@@ -532,8 +543,8 @@ int glm4v_quantize(const char *src, const char *dst, const glm4v_quantize_option
                         : glm4v_fail(&error, GLM4V_ERR_INVALID,
                                      "the source and the destination folder must both be named");
     pthread_mutex_init(&c.lock, NULL);
-    glm4v_gemm_ops_init(&c.gemm, glm4v_cpu_flags());
-    glm4v_convert_ops_init(&c.convert, glm4v_cpu_flags());
+    if (!rc)
+        rc = choose_kernels(&c, &error);
     if (!rc)
         rc = examine(&c, &error);
     if (!rc)
