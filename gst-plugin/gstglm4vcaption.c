@@ -49,6 +49,34 @@ gst_glm4v_caption_sanitize (const gchar * text)
   return g_strstrip (g_string_free (clean, FALSE));
 }
 
+/* Readers differ in what is an empty line: any that shows nothing. */
+static gboolean
+shows_nothing (const gchar * line)
+{
+  for (; *line; line = g_utf8_next_char (line)) {
+    gunichar c = g_utf8_get_char (line);
+
+    if (!g_unichar_isspace (c) && !g_unichar_iszerowidth (c))
+      return FALSE;
+  }
+  return TRUE;
+}
+
+gchar *
+gst_glm4v_caption_cue (const gchar * text)
+{
+  gchar **lines = g_strsplit (text, "\n", -1);
+  GString *cue = g_string_sized_new (strlen (text) + 1);
+  guint i;
+
+  for (i = 0; lines[i]; i++)
+    if (!shows_nothing (lines[i]))
+      g_string_append_printf (cue, "%s%s", cue->len > 0 ? "\n" : "", lines[i]);
+  g_strfreev (lines);
+  g_string_replace (cue, "-->", "\342\206\222", 0);      /* U+2192, an arrow */
+  return g_string_free (cue, FALSE);
+}
+
 /* ---- contract ---- */
 
 static const gchar *

@@ -29,4 +29,9 @@ void gst_glm4v_caption_attach (GstBuffer * buffer, const GstStructure * result);
  * characters and direction overrides, without blanks at its ends. */
 gchar *gst_glm4v_caption_sanitize (const gchar * text);
 
+/* Sanitized text as one cue that subtitle files can hold: without lines that
+ * look empty, which end a cue in WebVTT and SubRip, and without "-->", which
+ * begins one. Empty if nothing is left. */
+gchar *gst_glm4v_caption_cue (const gchar * text);
+
 G_END_DECLS

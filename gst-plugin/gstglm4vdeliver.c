@@ -40,18 +40,19 @@ static void
 push_text (GstGlm4vDescribe * self, const GstGlm4vJob * job,
     GstClockTime text_duration, gboolean with_meta)
 {
-  const gchar *text = gst_structure_get_string (job->result, "text");
+  gchar *cue = gst_glm4v_caption_cue (gst_structure_get_string (job->result,
+          "text"));
 
-  if (!*text)
-    return;
-  gst_glm4v_text_push (&self->text, &(GstGlm4vCue) {
-        .text = text,
+  if (*cue)
+    gst_glm4v_text_push (&self->text, &(GstGlm4vCue) {
+        .text = cue,
         .result = with_meta ? job->result : NULL,
         .pts = job->time,
         .duration = text_duration > 0 ? text_duration : job->until_next,
         .epoch = job->epoch,
         .segment_number = job->segment_number,
         .exact = job->exact});
+  g_free (cue);
 }
 
 /* Tell a pipeline that frames now wait longer than it was told. */

@@ -319,6 +319,48 @@ static void cues_last_until_the_next_whatever_pts_tell(void)
     check_lengths("back to 0", back_to_0_for_good, 1, 700 * MS);
 }
 
+static void a_cue_has_no_empty_line_and_no_arrow_and_the_result_is_as_it_was(void)
+{
+    static const struct {
+        const char *said, *cue; /* cue NULL: none */
+    } cases[] = {
+        { "plain", "plain" },
+        { "First line\n\n- point one --> two", "First line\n- point one \u2192 two" },
+        { "a\n \t\nb\n\u3000\nc\n\u00a0\u200b\n\n\nd", "a\nb\nc\nd" },
+        { "\u200b\na\n\u2060", "a" },
+        { "-->", "\u2192" },
+        { "--->  ---->", "-\u2192  --\u2192" },
+        { "00:00:01.000 --> 00:00:02.000\n\n2", "00:00:01.000 \u2192 00:00:02.000\n2" },
+        { "-- > ->", "-- > ->" },
+        { "\u200b", NULL },
+    };
+    for (guint c = 0; c < G_N_ELEMENTS(cases); c++) {
+        fake_set((fake_script) { .text = cases[c].said });
+        GstElement *element = support_element("mode", 2, NULL);
+        GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+        GstHarness *text = listen(element);
+        gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0));
+        gst_harness_push_event(h, gst_event_new_eos());
+        CHECK(wait_for(GST_EVENT_EOS));
+        const char *shown = NULL;
+        for (int i = 0; i < n_entries; i++)
+            if (entries[i].type == GST_EVENT_UNKNOWN)
+                shown = entries[i].text;
+        CHECK(!shown == !cases[c].cue);
+        if (shown && cases[c].cue)
+            CHECK_STR(shown, cases[c].cue);
+        GstStructure *message = support_result(element);
+        GstBuffer *out = gst_harness_pull(h);
+        REQUIRE(message && support_meta(out));
+        CHECK_STR(gst_structure_get_string(message, "text"), cases[c].said);
+        CHECK_STR(gst_structure_get_string(support_meta(out), "text"), cases[c].said);
+        gst_structure_free(message);
+        gst_buffer_unref(out);
+        gst_harness_teardown(text);
+        support_done(h);
+    }
+}
+
 static void text_duration_overrides_the_length(void)
 {
     fake_set((fake_script) { 0 });
@@ -608,6 +650,7 @@ int main(int argc, char **argv)
     TEST(with_lateness_captions_keep_their_times_and_the_segment_moves);
     TEST(one_slow_answer_does_not_delay_all_later_captions);
     TEST(cues_last_until_the_next_whatever_pts_tell);
+    TEST(a_cue_has_no_empty_line_and_no_arrow_and_the_result_is_as_it_was);
     TEST(text_duration_overrides_the_length);
     TEST(text_is_clean_whatever_the_model_says);
     TEST(pts_jumping_back_or_missing_never_moves_text_back);

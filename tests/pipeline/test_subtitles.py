@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Captions as WebVTT, SubRip, Matroska and QuickTime subtitles, read back by FFmpeg: whatever a model writes, a file holds
+as many cues as there were captions, each whole. Models that say a fixed text are made by tests/support/parrot.py.
+"""
+import json
+import re
+import sys
+
+from common import GLM4V, SHIPPED, SOURCE, check, good, gst_launch, main, run
+
+sys.path.insert(0, str(SOURCE / "tests" / "support"))
+import parrot  # noqa: E402
+
+ARROW = "\u2192"
+# Pieces that the model writes one after another, and the lines of the cue.
+ANSWERS = [
+    (["First line", "\n\n", "- point one", " --> two"], ["First line", f"- point one {ARROW} two"]),
+    (["a", "\n \t\n", "b", "\n\u3000\n", "c --", ">", " d", "\n", "end"], ["a", "b", f"c {ARROW} d", "end"]),
+    (["00:00:01.000", " --> ", "00:00:02.000", "\n\n", "NOTE", "\n\n\n", "STYLE"],
+     [f"00:00:01.000 {ARROW} 00:00:02.000", "NOTE", "STYLE"]),
+    (["2", "\n", "00:00:05,000 --> 00:00:06,000", "\nx"], ["2", f"00:00:05,000 {ARROW} 00:00:06,000", "x"]),
+]
+CLIP = "videotestsrc num-buffers=30 ! video/x-raw,width=64,height=64,framerate=10/1"
+WRITERS = {
+    "vtt": "{clip} ! {describe} ! fakesink d.text ! webvttenc ! filesink location={file}",
+    "srt": "{clip} ! {describe} ! fakesink d.text ! srtenc ! filesink location={file}",
+    "mkv": "{clip} ! {describe} ! jpegenc ! matroskamux name=m ! filesink location={file} d.text ! queue ! m.",
+    "mov": "{clip} ! {describe} ! jpegenc ! queue max-size-time=0 ! qtmux name=m ! filesink location={file} "
+           "d.text ! queue ! m.subtitle_0",
+}
+
+
+def blocks_of_subrip(text):
+    """(begin, end, lines) of each cue; every block must be a number, a time and text."""
+    cues = []
+    for number, block in enumerate(text.replace("\r", "").strip("\n").split("\n\n"), 1):
+        lines = block.split("\n")
+        check(lines[0] == str(number), "block", number, "begins with", lines[0], "in", repr(text))
+        times = re.fullmatch(r"(\S+) --> (\S+)", lines[1])
+        check(times and len(lines) > 2, "block", number, "is", lines)
+        cues.append((*times.groups(), lines[2:]))
+    return cues
+
+
+def check_cues(cues, lines, where):
+    check(len(cues) == 3, where, "has", len(cues), "cues, not 3:", cues)
+    for begin, end, cue in cues:
+        check(end > begin, where, cues)
+        check(cue == lines, where, "has", cue, "not", lines)
+
+
+def by_ffmpeg(path):
+    """What FFmpeg reads, without the font that QuickTime subtitles name."""
+    done = good(run(["ffmpeg", "-v", "error", "-i", path, "-map", "0:s:0", "-c:s", "srt", "-f", "srt", "-"]))
+    return blocks_of_subrip(re.sub(r"</?font[^>]*>", "", done.stdout))
+
+
+def answer_test(number, suffix):
+    pieces, lines = ANSWERS[number]
+
+    def test(folder):
+        model = parrot.make(SHIPPED, folder / "model", pieces)
+        path = folder / f"captions.{suffix}"
+        describe = f"glm4vdescribe name=d model-location={model}"
+        good(gst_launch("-q " + WRITERS[suffix].format(clip=CLIP, describe=describe, file=path)))
+        if suffix == "vtt":
+            check(path.read_text().startswith("WEBVTT"), path.read_text())
+        if suffix == "srt":
+            check_cues(blocks_of_subrip(path.read_text()), lines, path.name)
+        check_cues(by_ffmpeg(path), lines, f"{path.name} by FFmpeg")
+    test.__name__ = f"answer {number + 1} is whole in {suffix}"
+    return test
+
+
+def the_command_line_writes_what_the_model_wrote(folder):
+    good(gst_launch(f"-q {CLIP} ! pngenc snapshot=true ! filesink location={folder}/picture.png"))
+    for number, (pieces, _) in enumerate(ANSWERS):
+        model = parrot.make(SHIPPED, folder / f"model-{number}", pieces)
+        done = good(run([GLM4V, "describe", "--model", model, "--json", folder / "picture.png"], preload=True))
+        check(json.loads(done.stdout)["text"] == "".join(pieces), done.stdout)
+
+
+main([answer_test(number, suffix) for number in range(len(ANSWERS)) for suffix in WRITERS]
+     + [the_command_line_writes_what_the_model_wrote])
