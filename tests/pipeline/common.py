@@ -73,11 +73,11 @@ def good(done, status=0):
 def make_inputs(folder):
     """picture.png, picture.jpg, clip.avi (5 s at 10 frames a second, Motion JPEG), sound.wav."""
     frame = "video/x-raw,width=224,height=224"
-    lines = [f"videotestsrc pattern=ball num-buffers=1 ! {frame} ! pngenc ! filesink location={folder}/picture.png",
-             f"videotestsrc pattern=ball num-buffers=1 ! {frame} ! jpegenc ! filesink location={folder}/picture.jpg",
+    lines = [f"videotestsrc pattern=ball num-buffers=1 ! {frame} ! pngenc ! filesink location='{folder}/picture.png'",
+             f"videotestsrc pattern=ball num-buffers=1 ! {frame} ! jpegenc ! filesink location='{folder}/picture.jpg'",
              f"videotestsrc pattern=ball num-buffers=50 ! {frame},framerate=10/1 ! jpegenc ! avimux "
-             f"! filesink location={folder}/clip.avi",
-             f"audiotestsrc num-buffers=10 ! wavenc ! filesink location={folder}/sound.wav"]
+             f"! filesink location='{folder}/clip.avi'",
+             f"audiotestsrc num-buffers=10 ! wavenc ! filesink location='{folder}/sound.wav'"]
     for line in lines:
         good(gst_launch("-q " + line))
 

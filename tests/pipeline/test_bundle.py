@@ -11,7 +11,7 @@ import tempfile
 from common import BUILD, PRELOAD, SOURCE, Skip, check, environment, good, main, make_inputs, run
 
 LIMIT_MIB = 64
-LINE = ("gst-launch-1.0 -q filesrc location={clip} ! avidemux ! jpegdec ! videoconvert ! glm4vdescribe name=d ! fakesink "
+LINE = ("gst-launch-1.0 -q filesrc location='{clip}' ! avidemux ! jpegdec ! videoconvert ! glm4vdescribe name=d ! fakesink "
         "d.text ! webvttenc ! fdsink | cat")
 
 
@@ -44,7 +44,7 @@ def it_runs_moved_with_an_empty_environment(folder):
     env = {"HOME": str(folder), "PATH": "/usr/bin:/bin"}
     script = f". '{moved}/env.sh' && " + LINE.format(clip=folder / "clip.avi")
     check(len(captions(run(script, env=env))) >= 5)
-    done = good(run(f". '{moved}/env.sh' && command -v glm4v && glm4v describe {folder}/picture.png "
+    done = good(run(f". '{moved}/env.sh' && command -v glm4v && glm4v describe '{folder}/picture.png' "
                     "&& gst-inspect-1.0 glm4vdescribe | grep Filename", env=env))
     check(done.stdout.count("some where/else") == 2, done.stdout)
 

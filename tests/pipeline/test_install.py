@@ -53,15 +53,15 @@ def installed_programs_find_library_model_and_plugin(folder):
     picture = folder / "picture.png"
     result = json.loads(good(run([prefix / "bin" / "glm4v", "describe", "--json", picture], env=env)).stdout)
     check(result["model"]["name"] == "surface-tiny" and result["text"], result)
-    where = good(run([prefix / "bin" / "glm4v", "inspect"], env=env)).stdout.splitlines()[0].split()[-1]
+    where = good(run([prefix / "bin" / "glm4v", "inspect"], env=env)).stdout.splitlines()[0].split(maxsplit=1)[1]
     check(pathlib.Path(where).resolve().is_relative_to(prefix), where)
     done = good(run("gst-inspect-1.0 glm4vdescribe", env=env))
     check(str(prefix) in done.stdout, done.stdout)
-    done = good(run(f"gst-launch-1.0 -q filesrc location={picture} ! pngdec ! videoconvert ! glm4vdescribe name=d "
+    done = good(run(f"gst-launch-1.0 -q filesrc location='{picture}' ! pngdec ! videoconvert ! glm4vdescribe name=d "
                     "! fakesink d.text ! fdsink | cat", env=env))
     check(len(done.stdout) > 10, done.stdout, done.stderr)
     env["GST_PRESET_PATH"] = str(prefix / "share" / "gstreamer-1.0" / "presets")
-    done = good(run(f"gst-launch-1.0 -q filesrc location={picture} ! pngdec ! videoconvert "
+    done = good(run(f"gst-launch-1.0 -q filesrc location='{picture}' ! pngdec ! videoconvert "
                     "! glm4vdescribe name=d '@preset=inspect' ! fakesink d.text ! fdsink | cat", env=env))
     check("defects" in json.loads(done.stdout), done.stdout, done.stderr)
 
@@ -76,10 +76,10 @@ def a_program_builds_against_the_pkg_config_file(folder):
         "#include <glm4v/glm4v.h>\n#include <stdio.h>\n" + loop +
         "\nint main(int argc, char **argv)\n{\n    static unsigned char rgb[64 * 64 * 3];\n"
         "    return argc == 2 ? -caption(argv[1], rgb, 64, 64) : 99;\n}\n")
-    env = clean(prefix, libdir, PKG_CONFIG_PATH=prefix / libdir / "pkgconfig", PKG_CONFIG_SYSROOT_DIR=folder / "stage",
-                LD_LIBRARY_PATH=prefix / libdir)
+    env = clean(prefix, libdir, PKG_CONFIG_PATH=prefix / libdir / "pkgconfig", LD_LIBRARY_PATH=prefix / libdir,
+                PKG_CONFIG_SYSROOT_DIR="stage")  # from the folder: pkg-config gets spaces in a path wrong
     flags = good(run(["pkg-config", "--cflags", "--libs", "glm4v"], env=env)).stdout.split()
-    good(run(["cc", "-Wall", "-Werror", folder / "loop.c", "-o", folder / "loop", *flags], env=env))
+    good(run(["cc", "-Wall", "-Werror", folder / "loop.c", "-o", folder / "loop", *flags], env=env, cwd=folder))
     done = good(run([folder / "loop", prefix / "share/glm4v/models/surface-tiny"], env=env))
     check(done.stdout.strip(), "no caption")
     check(run([folder / "loop", folder / "nothing"], env=env).returncode == 3, "NOT_FOUND is -3")
