@@ -44,7 +44,7 @@ push_text (GstGlm4vDescribe * self, const GstGlm4vJob * job,
           "text"));
 
   if (*cue)
-    gst_glm4v_text_push (&self->text, &(GstGlm4vCue) {
+    gst_glm4v_text_push (self->text, &(GstGlm4vCue) {
         .text = cue,
         .result = with_meta ? job->result : NULL,
         .pts = job->time,
@@ -166,6 +166,6 @@ gst_glm4v_deliver_stats (GstGlm4vDescribe * self)
       "decode-time", G_TYPE_UINT64, s.decode,
       "tokens-in", G_TYPE_UINT64, s.tokens_in,
       "tokens-out", G_TYPE_UINT64, s.tokens_out, NULL);
-  gst_glm4v_text_count (&self->text, stats);
+  gst_glm4v_text_count (self->text, stats);
   return stats;
 }

@@ -4,8 +4,8 @@
  *
  * Threads: the streaming thread (chain, serialized events), the worker
  * (gstglm4vworker.c; it calls back into gstglm4vload.c and gstglm4vdeliver.c),
- * the text task (gstglm4vtext.c), and applications (properties, states,
- * flushes). Locks: the stream lock first,
+ * the text pad's task (gstglm4vtextpad.c), and applications (properties,
+ * states, flushes). Locks: the stream lock first,
  * then one of object lock, `lock`, the worker's, the text pad's; no two of
  * these are ever held together, none while pushing or posting. */
 /**
@@ -106,6 +106,17 @@ learn_live (GstGlm4vDescribe * self)
   self->live = live;
   g_mutex_unlock (&self->lock);
   GST_INFO_OBJECT (self, "the source is %slive", live ? "" : "not ");
+}
+
+GstGlm4vWorker *
+gst_glm4v_describe_ref_worker (GstGlm4vDescribe * self)
+{
+  GstGlm4vWorker *worker;
+
+  g_mutex_lock (&self->lock);
+  worker = self->worker ? gst_glm4v_worker_ref (self->worker) : NULL;
+  g_mutex_unlock (&self->lock);
+  return worker;
 }
 
 gboolean
@@ -255,21 +266,35 @@ static GstGlm4vJob *
 submit (GstGlm4vDescribe * self, GstBuffer * buffer, gboolean exact,
     GstClockTime until_next)
 {
+  GstGlm4vWorker *worker = gst_glm4v_describe_ref_worker (self);
   GstGlm4vJob *job = new_job (self, buffer, exact, until_next);
   gboolean replaced = FALSE, accepted = FALSE;
 
   if (!exact && load_state (self) != GST_GLM4V_LOADED) {
     self->missed_loading = TRUE;
     count (self, &self->stats.dropped_loading);
-  } else {
-    accepted = gst_glm4v_worker_push (self->worker, job, &replaced);
+  } else if (worker) {
+    accepted = gst_glm4v_worker_push (worker, job, &replaced);
   }
+  g_clear_pointer (&worker, gst_glm4v_worker_unref);
   if (replaced)
     count (self, &self->stats.dropped_busy);
   if (accepted && exact)
     return job;
   gst_glm4v_job_unref (job);
   return NULL;
+}
+
+/* Wait for the answer; NULL if the job was canceled instead. */
+static GstGlm4vJob *
+wait_answer (GstGlm4vDescribe * self, GstGlm4vJob * job)
+{
+  GstGlm4vWorker *worker = gst_glm4v_describe_ref_worker (self);
+
+  if (!worker || !gst_glm4v_worker_wait (worker, job))
+    g_clear_pointer (&job, gst_glm4v_job_unref);
+  g_clear_pointer (&worker, gst_glm4v_worker_unref);
+  return job;
 }
 
 /* The first frame after a late model is due, whatever the grid. */
@@ -353,14 +378,14 @@ advance_text (GstGlm4vDescribe * self, GstClockTime time,
     return;
   end = time + length_of (self, duration);
   if (self->segment.rate < 0) {
-    gst_glm4v_text_gap (&self->text, time, end - time);
+    gst_glm4v_text_gap (self->text, time, end - time);
     return;
   }
   if (pass->exact)
     need = waiting ? time : time + 1;
   else
     need = end > pass->lateness ? end - pass->lateness : 0;
-  gst_glm4v_text_advance (&self->text, need,
+  gst_glm4v_text_advance (self->text, need,
       waiting ? need : gap_target (self, pass, need), end);
 }
 
@@ -400,10 +425,10 @@ chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
       report_bad_frame (self, buffer, &pass, why);
     g_free (why);
   }
-  if (job && !gst_glm4v_worker_wait (self->worker, job))
-    g_clear_pointer (&job, gst_glm4v_job_unref);        /* canceled */
   if (job)
-    gst_glm4v_text_wait_room (&self->text);
+    job = wait_answer (self, job);
+  if (job)
+    gst_glm4v_text_wait_room (self->text);
   advance_text (self, time, duration, &pass, FALSE);
   if (job && job->result && pass.attach_meta) {
     buffer = gst_buffer_make_writable (buffer);
@@ -454,6 +479,7 @@ set_caps (GstGlm4vDescribe * self, GstCaps * caps)
 static void
 drain (GstGlm4vDescribe * self)
 {
+  GstGlm4vWorker *worker = gst_glm4v_describe_ref_worker (self);
   GstGlm4vJob *left[2];
   GstClockTime timeout;
   guint n = 0, i;
@@ -461,8 +487,9 @@ drain (GstGlm4vDescribe * self)
   GST_OBJECT_LOCK (self);
   timeout = self->settings.eos_timeout;
   GST_OBJECT_UNLOCK (self);
-  if (!gst_glm4v_worker_drain (self->worker, timeout))
-    n = gst_glm4v_worker_take_all (self->worker, left);
+  if (worker && !gst_glm4v_worker_drain (worker, timeout))
+    n = gst_glm4v_worker_take_all (worker, left);
+  g_clear_pointer (&worker, gst_glm4v_worker_unref);
   for (i = 0; i < n; i++) {
     left[i]->dropped = TRUE;
     gst_glm4v_deliver (self, left[i]);
@@ -478,12 +505,22 @@ reset_stream (GstGlm4vDescribe * self)
 }
 
 static void
+set_flushing (GstGlm4vDescribe * self, gboolean flushing)
+{
+  GstGlm4vWorker *worker = gst_glm4v_describe_ref_worker (self);
+
+  if (worker)
+    gst_glm4v_worker_set_flushing (worker, flushing);
+  g_clear_pointer (&worker, gst_glm4v_worker_unref);
+}
+
+static void
 flush_start (GstGlm4vDescribe * self, GstEvent * event)
 {
   guint epoch = begin_epoch (self);
 
-  gst_glm4v_worker_set_flushing (self->worker, TRUE);
-  gst_glm4v_text_flush_start (&self->text, event, epoch);
+  set_flushing (self, TRUE);
+  gst_glm4v_text_flush_start (self->text, event, epoch);
   gst_pad_push_event (self->srcpad, event);
 }
 
@@ -494,8 +531,8 @@ flush_stop (GstGlm4vDescribe * self, GstEvent * event)
   g_mutex_lock (&self->lock);
   self->failed = FALSE;
   g_mutex_unlock (&self->lock);
-  gst_glm4v_text_flush_stop (&self->text, event);
-  gst_glm4v_worker_set_flushing (self->worker, FALSE);
+  gst_glm4v_text_flush_stop (self->text, event);
+  set_flushing (self, FALSE);
 }
 
 static void
@@ -509,7 +546,7 @@ new_segment (GstGlm4vDescribe * self, GstEvent * event)
   gst_event_copy_segment (event, &self->segment);
   self->segment_number++;
   gst_glm4v_sampler_reset (&self->sampler);
-  gst_glm4v_text_segment (&self->text, &self->segment, self->segment_number,
+  gst_glm4v_text_segment (self->text, &self->segment, self->segment_number,
       lateness, gst_event_get_seqnum (event));
 }
 
@@ -541,7 +578,7 @@ sink_event (GstPad * pad, GstObject * parent, GstEvent * event)
       break;
     case GST_EVENT_STREAM_START:
       self->live_known = FALSE;
-      gst_glm4v_text_stream_start (&self->text, event);
+      gst_glm4v_text_stream_start (self->text, event);
       break;
     case GST_EVENT_CAPS:
       gst_event_parse_caps (event, &caps);
@@ -560,9 +597,10 @@ sink_event (GstPad * pad, GstObject * parent, GstEvent * event)
     case GST_EVENT_EOS:
     case GST_EVENT_SEGMENT_DONE:
       drain (self);
-      gst_glm4v_text_end (&self->text, event);
+      gst_glm4v_text_end (self->text, event);
       break;
     default:
+      gst_glm4v_text_event (self->text, event);
       break;
   }
   return gst_pad_push_event (self->srcpad, event);
@@ -608,19 +646,14 @@ request_new_pad (GstElement * element, GstPadTemplate * template,
     const gchar * name, const GstCaps * caps)
 {
   GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (element);
-  GstPad *pad = gst_element_get_static_pad (element, "text");
+  GstPad *pad = gst_glm4v_text_new_pad (self->text, template);
 
-  if (pad) {
-    gst_object_unref (pad);
+  if (!pad)
     return NULL;
-  }
-  pad = gst_pad_new_from_template (template, "text");
   gst_pad_set_event_function (pad, GST_DEBUG_FUNCPTR (text_event));
   gst_pad_set_query_function (pad, GST_DEBUG_FUNCPTR (gst_glm4v_query_src));
   gst_pad_set_iterate_internal_links_function (pad,
       GST_DEBUG_FUNCPTR (internal_links));
-  gst_pad_use_fixed_caps (pad);
-  gst_glm4v_text_set_pad (&self->text, pad);
   if (GST_STATE (element) > GST_STATE_READY
       || GST_STATE_NEXT (element) > GST_STATE_READY)
     gst_pad_set_active (pad, TRUE);
@@ -628,21 +661,12 @@ request_new_pad (GstElement * element, GstPadTemplate * template,
   return pad;
 }
 
+/* As tee does: what is downstream stays as it is. */
 static void
 release_pad (GstElement * element, GstPad * pad)
 {
-  GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (element);
-
-  GstPad *peer = gst_pad_get_peer (pad);
-
-  /* A push that waits downstream must return before the task can end. */
-  if (peer)
-    gst_pad_send_event (peer, gst_event_new_flush_start ());
+  gst_glm4v_text_release_pad (GST_GLM4V_DESCRIBE (element)->text, pad);
   gst_pad_set_active (pad, FALSE);
-  if (peer)
-    gst_pad_send_event (peer, gst_event_new_flush_stop (FALSE));
-  gst_clear_object (&peer);
-  gst_glm4v_text_unset_pad (&self->text);
   gst_element_remove_pad (element, pad);
 }
 
@@ -654,14 +678,23 @@ prepare_stream (GstGlm4vDescribe * self)
   self->segment_number = 0;
   self->frame_number = 0;
   self->missed_loading = FALSE;
-  gst_glm4v_text_reset (&self->text);
+  gst_glm4v_text_reset (self->text, begin_epoch (self));
   g_mutex_lock (&self->lock);
   self->failed = FALSE;
   self->live = FALSE;
   self->told_latency = 0;
   self->next_id = 0;
   g_mutex_unlock (&self->lock);
-  gst_glm4v_worker_set_flushing (self->worker, FALSE);
+  set_flushing (self, FALSE);
+}
+
+static void
+reset_counters (GstGlm4vDescribe * self)
+{
+  gst_glm4v_text_reset_counters (self->text);
+  g_mutex_lock (&self->lock);
+  memset (&self->stats, 0, sizeof self->stats);
+  g_mutex_unlock (&self->lock);
 }
 
 static GstStateChangeReturn
@@ -669,9 +702,11 @@ change_state (GstElement * element, GstStateChange transition)
 {
   GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (element);
   GstStateChangeReturn result;
+  guint epoch = 0;
 
   switch (transition) {
     case GST_STATE_CHANGE_NULL_TO_READY:
+      reset_counters (self);
       if (!gst_glm4v_load_start (self))
         return GST_STATE_CHANGE_FAILURE;
       break;
@@ -681,8 +716,8 @@ change_state (GstElement * element, GstStateChange transition)
       prepare_stream (self);
       break;
     case GST_STATE_CHANGE_PAUSED_TO_READY:
-      begin_epoch (self);
-      gst_glm4v_worker_set_flushing (self->worker, TRUE);
+      epoch = begin_epoch (self);
+      set_flushing (self, TRUE);
       break;
     default:
       break;
@@ -690,7 +725,7 @@ change_state (GstElement * element, GstStateChange transition)
   result = GST_ELEMENT_CLASS (gst_glm4v_describe_parent_class)->change_state
       (element, transition);
   if (transition == GST_STATE_CHANGE_PAUSED_TO_READY)
-    gst_glm4v_text_reset (&self->text);
+    gst_glm4v_text_reset (self->text, epoch);
   if (transition == GST_STATE_CHANGE_READY_TO_NULL)
     gst_glm4v_load_stop (self);
   return result;
@@ -743,7 +778,7 @@ finalize (GObject * object)
 {
   GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (object);
 
-  gst_glm4v_text_clear (&self->text);
+  gst_glm4v_text_unref (self->text);
   gst_glm4v_settings_clear (&self->settings);
   gst_clear_caps (&self->refused);
   g_queue_clear_full (&self->results, (GDestroyNotify) gst_structure_free);
@@ -786,7 +821,8 @@ gst_glm4v_describe_init (GstGlm4vDescribe * self)
   g_mutex_init (&self->lock);
   g_queue_init (&self->results);
   gst_glm4v_settings_init (&self->settings);
-  gst_glm4v_text_init (&self->text, element);
+  self->text = gst_glm4v_text_new ("text",
+      gst_static_pad_template_get_caps (&text_template));
   self->sinkpad = gst_pad_new_from_static_template (&sink_template, "sink");
   gst_pad_set_chain_function (self->sinkpad, GST_DEBUG_FUNCPTR (chain));
   gst_pad_set_event_function (self->sinkpad, GST_DEBUG_FUNCPTR (sink_event));

@@ -24,7 +24,7 @@ typedef enum
   GST_GLM4V_LOAD_FAILED
 } GstGlm4vLoadState;
 
-/* Counters since READY and the last figures; see docs/element.md. */
+/* Counters since NULL and the last figures; see docs/element.md. */
 typedef struct
 {
   guint64 frames_seen, sampled, inferred, errors, bad_frames, timeouts;
@@ -40,8 +40,7 @@ struct _GstGlm4vDescribe
   GstPad *sinkpad, *srcpad;
 
   GstGlm4vSettings settings;    /* object lock */
-  GstGlm4vText text;            /* has its own lock */
-  GstGlm4vWorker *worker;       /* set in READY and above */
+  GstGlm4vText *text;           /* has its own lock */
 
   /* streaming thread only */
   GstVideoInfo info;
@@ -56,6 +55,7 @@ struct _GstGlm4vDescribe
   gboolean missed_loading;      /* a due frame came before the model did */
 
   GMutex lock;                  /* guards all below; held with no other */
+  GstGlm4vWorker *worker;       /* NULL in NULL, and where loading failed */
   guint epoch;                  /* counts flushes; stale results have less */
   GQueue results;               /* of GstStructure, to be attached (async) */
   GstGlm4vLoadState load_state;
@@ -67,6 +67,9 @@ struct _GstGlm4vDescribe
   gboolean live;
   GstClockTime told_latency;    /* in the last answer to a latency query */
 };
+
+/* The worker with a reference, or NULL. Any thread. */
+GstGlm4vWorker *gst_glm4v_describe_ref_worker (GstGlm4vDescribe * self);
 
 /* A due frame waits for its own answer (sync), as things stand. Any thread. */
 gboolean gst_glm4v_describe_is_exact (GstGlm4vDescribe * self);

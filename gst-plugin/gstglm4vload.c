@@ -143,9 +143,12 @@ validate_model (GstGlm4vDescribe * self, const GstGlm4vModelConfig * config)
 void
 gst_glm4v_load_stop (GstGlm4vDescribe * self)
 {
-  GstGlm4vWorker *worker = g_steal_pointer (&self->worker);
+  GstGlm4vWorker *worker;
   GstStructure *model;
 
+  g_mutex_lock (&self->lock);
+  worker = g_steal_pointer (&self->worker);
+  g_mutex_unlock (&self->lock);
   if (worker && !gst_glm4v_worker_free (worker))
     gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_WARNING,
         GST_GLM4V_FAULT_STUCK, NULL, "it is still at work");
@@ -162,18 +165,16 @@ gst_glm4v_load_start (GstGlm4vDescribe * self)
     on_done
   };
   GstGlm4vModelConfig config = { 0 };
+  GstGlm4vWorker *worker = NULL;
   gchar *why = NULL;
-  gboolean started = FALSE;
 
   if (resolve_config (self, &config) && validate_model (self, &config)) {
     g_mutex_lock (&self->lock);
     self->load_state = GST_GLM4V_LOADING;
-    memset (&self->stats, 0, sizeof self->stats);
     g_mutex_unlock (&self->lock);
     post_progress (self, GST_PROGRESS_TYPE_START, "Loading the model");
-    self->worker = gst_glm4v_worker_new (&config, &callbacks, self, &why);
-    started = self->worker != NULL;
-    if (!started) {
+    worker = gst_glm4v_worker_new (&config, &callbacks, self, &why);
+    if (!worker) {
       post_progress (self, GST_PROGRESS_TYPE_ERROR, why);
       gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
           GST_GLM4V_FAULT_THREAD, NULL, why);
@@ -181,22 +182,28 @@ gst_glm4v_load_start (GstGlm4vDescribe * self)
     }
   }
   gst_glm4v_model_config_clear (&config);
-  return started;
+  g_mutex_lock (&self->lock);
+  self->worker = worker;
+  g_mutex_unlock (&self->lock);
+  return worker != NULL;
 }
 
 gboolean
 gst_glm4v_load_refresh (GstGlm4vDescribe * self)
 {
+  GstGlm4vWorker *worker = gst_glm4v_describe_ref_worker (self);
   GstGlm4vModelConfig config = { 0 };
-  gboolean same;
+  gboolean resolved, same;
 
-  if (!resolve_config (self, &config))
-    return FALSE;
-  same = gst_glm4v_model_config_equal (&config,
-      gst_glm4v_worker_get_config (self->worker));
+  if (!worker)                  /* an earlier refresh failed */
+    return gst_glm4v_load_start (self);
+  resolved = resolve_config (self, &config);
+  same = resolved && gst_glm4v_model_config_equal (&config,
+      gst_glm4v_worker_get_config (worker));
   gst_glm4v_model_config_clear (&config);
-  if (same)
-    return TRUE;
+  gst_glm4v_worker_unref (worker);
+  if (same || !resolved)
+    return resolved;
   gst_glm4v_load_stop (self);
   return gst_glm4v_load_start (self);
 }

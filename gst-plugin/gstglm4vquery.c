@@ -13,7 +13,6 @@ allocation_query (GstGlm4vDescribe * self, GstQuery * query)
 {
   guint i;
 
-  gst_glm4v_worker_release_buffers (self->worker);
   if (!gst_pad_peer_query (self->srcpad, query))
     return FALSE;
   for (i = 0; i < gst_query_get_n_allocation_pools (query); i++) {
@@ -30,20 +29,30 @@ allocation_query (GstGlm4vDescribe * self, GstQuery * query)
   return TRUE;
 }
 
+/* They come in order with buffers, so below PAUSED there is nothing that they
+ * could be about: refused, as by a queue. An inactive pad does not keep them
+ * out. */
+static gboolean
+serialized_query (GstGlm4vDescribe * self, GstPad * pad, GstQuery * query)
+{
+  GstGlm4vWorker *worker = gst_glm4v_describe_ref_worker (self);
+  GstQueryType type = GST_QUERY_TYPE (query);
+  gboolean open = worker && gst_pad_is_active (pad);
+
+  if (open && (type == GST_QUERY_ALLOCATION || type == GST_QUERY_DRAIN))
+    gst_glm4v_worker_release_buffers (worker);
+  g_clear_pointer (&worker, gst_glm4v_worker_unref);
+  if (!open)
+    return FALSE;
+  return type == GST_QUERY_ALLOCATION ? allocation_query (self, query)
+      : gst_pad_query_default (pad, GST_OBJECT (self), query);
+}
+
 gboolean
 gst_glm4v_query_sink (GstPad * pad, GstObject * parent, GstQuery * query)
 {
-  GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (parent);
-
-  switch (GST_QUERY_TYPE (query)) {
-    case GST_QUERY_ALLOCATION:
-      return allocation_query (self, query);
-    case GST_QUERY_DRAIN:
-      gst_glm4v_worker_release_buffers (self->worker);
-      break;
-    default:
-      break;
-  }
+  if (GST_QUERY_IS_SERIALIZED (query))
+    return serialized_query (GST_GLM4V_DESCRIBE (parent), pad, query);
   return gst_pad_query_default (pad, parent, query);
 }
 

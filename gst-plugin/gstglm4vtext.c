@@ -1,37 +1,25 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The rules, which textoverlay and the muxers depend on:
- * - STREAM_START, CAPS, SEGMENT, then at once a GAP; every buffer has PTS and
- *   duration; cues never overlap and never go back.
- * - Video never waits: whenever the video reaches the told position, a GAP
- *   moves it on. A GAP is a promise, so a caption that comes later than that
- *   starts at the position: shown late, counted, never lost silently.
- * - A cue lasts until the next answer is expected. If it came late it still
- *   ends as if it had started when it could have: lateness does not add up.
+/* Into the text stream: its events, captions and times, from the streaming
+ * thread and from the worker. gstglm4vtextpad.c takes them out.
+ *
+ * STREAM_START, CAPS and SEGMENT are the stream's own; other downstream events
+ * of the video go on as they are: serialized ones in their order, others past
+ * the queue. Sticky ones are remembered, with the pad or without one, by the
+ * rules of GstPad.
  *
  * Lock order: `lock` alone. Nothing is pushed or posted while it is held. */
 #include "gstglm4vtext.h"
 
-#include <string.h>
+#include "gstglm4vtextpad.h"
 
-#include "gstglm4vcaption.h"
-#include "gstglm4verror.h"
-
-#define MIN_CUE (10 * GST_MSECOND)
 #define MAX_CUES 256
+#define MAX_ITEMS 1024          /* captions, GAPs, forwarded events */
 
-typedef struct
+/* ---- queue, with the lock ---- */
+
+void
+gst_glm4v_text_item_free (GstGlm4vTextItem * item)
 {
-  GstEvent *event;              /* or, if NULL, a caption: */
-  gchar *text;
-  GstStructure *result;         /* or NULL */
-  GstClockTime pts, ideal, duration;
-} Item;
-
-static void
-item_free (gpointer data)
-{
-  Item *item = data;
-
   if (item->event)
     gst_event_unref (item->event);
   g_free (item->text);
@@ -39,32 +27,25 @@ item_free (gpointer data)
   g_free (item);
 }
 
-/* ---- queue, with the lock ---- */
-
-static void
-drop_items (GstGlm4vText * self)
+void
+gst_glm4v_text_drop_items (GstGlm4vText * self)
 {
-  g_queue_clear_full (&self->queue, item_free);
+  g_queue_clear_full (&self->queue, (GDestroyNotify) gst_glm4v_text_item_free);
   self->cues = 0;
   g_cond_broadcast (&self->cond);
 }
 
 static gboolean
-accepts_events (GstGlm4vText * self)
-{
-  return self->pad && self->flow == GST_FLOW_OK;
-}
-
-static gboolean
 accepts_cues (GstGlm4vText * self)
 {
-  return accepts_events (self) && self->active && !self->flushing;
+  return self->pad && self->active && !self->flushing;
 }
 
+/* Takes the event. */
 static void
 queue_event (GstGlm4vText * self, GstEvent * event)
 {
-  Item *item = g_new0 (Item, 1);
+  GstGlm4vTextItem *item = g_new0 (GstGlm4vTextItem, 1);
 
   item->event = event;
   g_queue_push_tail (&self->queue, item);
@@ -72,30 +53,10 @@ queue_event (GstGlm4vText * self, GstEvent * event)
 }
 
 static void
-queue_stream_start (GstGlm4vText * self)
+delete_item (GstGlm4vText * self, GList * link)
 {
-  gchar *id = g_strconcat (self->stream_id, "/text", NULL);
-  GstEvent *event = gst_event_new_stream_start (id);
-  GstCaps *caps = gst_caps_new_simple ("text/x-raw", "format", G_TYPE_STRING,
-      "utf8", NULL);
-
-  self->announced = FALSE;
-  gst_event_set_stream_flags (event, GST_STREAM_FLAG_SPARSE);
-  if (self->group_id != GST_GROUP_ID_INVALID)
-    gst_event_set_group_id (event, self->group_id);
-  queue_event (self, event);
-  queue_event (self, gst_event_new_caps (caps));
-  gst_caps_unref (caps);
-  g_free (id);
-}
-
-static void
-queue_segment (GstGlm4vText * self)
-{
-  GstEvent *event = gst_event_new_segment (&self->segment);
-
-  gst_event_set_seqnum (event, self->seqnum);
-  queue_event (self, event);
+  gst_glm4v_text_item_free (link->data);
+  g_queue_delete_link (&self->queue, link);
 }
 
 static void
@@ -103,10 +64,9 @@ drop_oldest_cue (GstGlm4vText * self)
 {
   GList *link = self->queue.head;
 
-  while (((Item *) link->data)->event)
+  while (((GstGlm4vTextItem *) link->data)->event)
     link = link->next;
-  item_free (link->data);
-  g_queue_delete_link (&self->queue, link);
+  delete_item (self, link);
   self->cues--;
   self->dropped++;
 }
@@ -118,294 +78,223 @@ forget_times (GstGlm4vText * self)
       GST_CLOCK_TIME_NONE;
 }
 
-/* ---- task ---- */
+/* ---- sticky events, with the lock ---- */
 
-static void
-handle_flow (GstGlm4vText * self, GstFlowReturn flow)
-{
-  if (flow == GST_FLOW_OK || flow == GST_FLOW_NOT_LINKED)
-    return;
-  g_mutex_lock (&self->lock);
-  self->flow = flow;
-  drop_items (self);
-  g_mutex_unlock (&self->lock);
-  if (flow == GST_FLOW_NOT_NEGOTIATED || flow < GST_FLOW_EOS)
-    gst_glm4v_fault_post (self->element, GST_MESSAGE_ERROR,
-        GST_GLM4V_FAULT_TEXT_FLOW, "pad text", gst_flow_get_name (flow));
-}
-
-/* Tell that nothing comes between start and end, and that what comes next will
- * not begin before end: muxers look at where things begin, so without the
- * second event they would hold the video back until there is something. */
-static void
-push_gap (GstPad * pad, GstClockTime start, GstClockTime end)
-{
-  if (end > start)
-    gst_pad_push_event (pad, gst_event_new_gap (start, end - start));
-  gst_pad_push_event (pad, gst_event_new_gap (end, 0));
-}
-
-/* Where a caption goes; FALSE if there is no room before the segment ends. */
+/* Does b take the place of a? */
 static gboolean
-place_cue (GstGlm4vText * self, const Item * item, GstClockTime * start,
-    GstClockTime * end)
+same_kind (GstEvent * a, GstEvent * b)
 {
-  GstClockTime ideal = MAX (item->ideal, self->segment.start);
+  GstEventType type = GST_EVENT_TYPE (a);
 
-  *start = MAX (ideal, self->position);
-  *end = MAX (ideal + item->duration, *start + MIN_CUE);
-  if (GST_CLOCK_TIME_IS_VALID (self->segment.stop))
-    *end = MIN (*end, self->segment.stop);
-  if (*end <= *start) {
-    self->dropped++;
+  if (!GST_EVENT_IS_STICKY (a) || type != GST_EVENT_TYPE (b))
     return FALSE;
-  }
-  self->pushed++;
-  self->late += GST_CLOCK_TIME_IS_VALID (item->pts) && *start > item->pts;
-  return TRUE;
-}
-
-static GstBuffer *
-new_cue (Item * item, GstClockTime start, GstClockTime end)
-{
-  gsize size = strlen (item->text);
-  GstBuffer *buffer = gst_buffer_new_wrapped (g_steal_pointer (&item->text),
-      size);
-
-  GST_BUFFER_PTS (buffer) = start;
-  GST_BUFFER_DURATION (buffer) = end - start;
-  if (item->result)
-    gst_glm4v_caption_attach (buffer, item->result);
-  return buffer;
-}
-
-/* The rest of a stream up to its end is silence. */
-static void
-push_final_gap (GstGlm4vText * self, GstPad * pad)
-{
-  GstClockTime start, end;
-
-  g_mutex_lock (&self->lock);
-  start = self->position;
-  end = self->segment.rate < 0 ? GST_CLOCK_TIME_NONE : self->end;
-  g_mutex_unlock (&self->lock);
-  if (GST_CLOCK_TIME_IS_VALID (start) && GST_CLOCK_TIME_IS_VALID (end)
-      && end > start)
-    push_gap (pad, start, end);
+  return !(type & GST_EVENT_TYPE_STICKY_MULTI)
+      || gst_event_has_name_id (a,
+      gst_structure_get_name_id (gst_event_get_structure (b)));
 }
 
 static void
-push_event (GstGlm4vText * self, GstPad * pad, GstEvent * event)
+remember (GstGlm4vText * self, GstEvent * event)
 {
-  GstClockTime begin = GST_CLOCK_TIME_NONE;
-  const GstSegment *segment;
+  GstEventType type = GST_EVENT_TYPE (event);
+  GList *link;
 
-  if (GST_EVENT_TYPE (event) == GST_EVENT_SEGMENT) {
-    gst_event_parse_segment (event, &segment);
-    if (segment->format == GST_FORMAT_TIME)
-      begin = segment->start;
-  } else if (GST_EVENT_TYPE (event) == GST_EVENT_EOS
-      || GST_EVENT_TYPE (event) == GST_EVENT_SEGMENT_DONE) {
-    push_final_gap (self, pad);
+  for (link = self->sticky.head; link; link = link->next) {
+    if (same_kind (link->data, event)) {
+      gst_event_replace ((GstEvent **) & link->data, event);
+      return;
+    }
+    if (GST_EVENT_TYPE (link->data) == GST_EVENT_EOS
+        || (type != GST_EVENT_EOS && GST_EVENT_TYPE (link->data) > type))
+      break;
   }
-  gst_pad_push_event (pad, event);
-  if (GST_CLOCK_TIME_IS_VALID (begin))
-    push_gap (pad, begin, begin);
+  g_queue_insert_before (&self->sticky, link, gst_event_ref (event));
 }
 
 static void
-push_item (GstGlm4vText * self, GstPad * pad, Item * item)
+forget (GstGlm4vText * self, GstEventType type)
 {
-  GstClockTime start, end;
-  GstFlowReturn flow;
+  GList *link = self->sticky.head;
 
-  if (item->event) {
-    push_event (self, pad, g_steal_pointer (&item->event));
-    return;
+  while (link) {
+    GList *next = link->next;
+
+    if (GST_EVENT_TYPE (link->data) == type) {
+      gst_event_unref (link->data);
+      g_queue_delete_link (&self->sticky, link);
+    }
+    link = next;
   }
-  g_mutex_lock (&self->lock);
-  if (!place_cue (self, item, &start, &end)) {
-    g_mutex_unlock (&self->lock);
-    return;
-  }
-  self->position = end;
-  g_mutex_unlock (&self->lock);
-  flow = gst_pad_push (pad, new_cue (item, start, end));
-  if (flow == GST_FLOW_OK)
-    push_gap (pad, end, end);
-  handle_flow (self, flow);
-}
-
-static gboolean
-gap_is_due (GstGlm4vText * self)
-{
-  return self->flow == GST_FLOW_OK && !self->ended
-      && GST_CLOCK_TIME_IS_VALID (self->position)
-      && GST_CLOCK_TIME_IS_VALID (self->need) && self->need > self->position;
-}
-
-/* How far the next GAP goes; the position moves with it. */
-static GstClockTime
-next_gap (GstGlm4vText * self)
-{
-  GstClockTime start = self->position;
-  GstClockTime end = MAX (self->need, self->target);
-
-  if (GST_CLOCK_TIME_IS_VALID (self->segment.stop))
-    end = MAX (MIN (end, self->segment.stop), start);
-  self->position = MAX (end, self->need);
-  return end;
-}
-
-/* The head of the queue; its segment, if it is one, becomes the timeline. */
-static Item *
-pop_item (GstGlm4vText * self)
-{
-  Item *item = g_queue_pop_head (&self->queue);
-  const GstSegment *segment;
-
-  if (!item->event) {
-    self->cues--;
-    g_cond_broadcast (&self->cond);
-  } else if (GST_EVENT_TYPE (item->event) == GST_EVENT_CAPS) {
-    self->announced = TRUE;
-  } else if (GST_EVENT_TYPE (item->event) == GST_EVENT_SEGMENT) {
-    gst_event_parse_segment (item->event, &segment);
-    self->position = segment->format == GST_FORMAT_TIME && segment->rate > 0 ?
-        segment->start : GST_CLOCK_TIME_NONE;
-  }
-  return item;
 }
 
 static void
-loop (gpointer user)
+forget_all (GstGlm4vText * self)
 {
-  GstGlm4vText *self = user;
-  Item *item = NULL;
-  GstClockTime start, end = 0;
-  gboolean flushing;
-  GstPad *pad;
-
-  g_mutex_lock (&self->lock);
-  while (!self->flushing && g_queue_is_empty (&self->queue)
-      && !gap_is_due (self))
-    g_cond_wait (&self->cond, &self->lock);
-  flushing = self->flushing;
-  pad = self->pad;
-  start = self->position;
-  if (!flushing && !g_queue_is_empty (&self->queue))
-    item = pop_item (self);
-  else if (!flushing)
-    end = next_gap (self);
-  g_mutex_unlock (&self->lock);
-
-  if (flushing) {
-    gst_pad_pause_task (pad);
-  } else if (item) {
-    push_item (self, pad, item);
-    item_free (item);
-  } else if (end > start) {
-    push_gap (pad, start, end);
-  }
-}
-
-/* ---- pad ---- */
-
-static gboolean
-activate_mode (GstPad * pad, GstObject * parent, GstPadMode mode,
-    gboolean active)
-{
-  GstGlm4vText *self = pad->activatemodedata;
-  gboolean done = TRUE;
-
-  if (mode != GST_PAD_MODE_PUSH)
-    return FALSE;
-  g_mutex_lock (&self->lock);
-  self->active = active;
-  self->flushing = !active;
-  self->flow = GST_FLOW_OK;
-  if (active)
-    done = gst_pad_start_task (pad, loop, self, NULL);
-  g_cond_broadcast (&self->cond);
-  g_mutex_unlock (&self->lock);
-  if (!active)
-    done = gst_pad_stop_task (pad);
-  return done;
+  g_queue_clear_full (&self->sticky, (GDestroyNotify) gst_event_unref);
 }
 
 void
-gst_glm4v_text_set_pad (GstGlm4vText * self, GstPad * pad)
+gst_glm4v_text_queue_sticky (GstGlm4vText * self)
 {
-  gst_pad_set_activatemode_function_full (pad, activate_mode, self, NULL);
+  GList *link;
+
+  for (link = self->sticky.head; link; link = link->next)
+    queue_event (self, gst_event_ref (link->data));
+}
+
+/* Remember a sticky event and have the pad push it. Takes the event. */
+static void
+tell (GstGlm4vText * self, GstEvent * event)
+{
+  if (GST_EVENT_IS_STICKY (event))
+    remember (self, event);
+  if (self->pad)
+    queue_event (self, event);
+  else
+    gst_event_unref (event);
+}
+
+/* A branch that does not go on must not make the queue grow for ever: an
+ * older event of its kind, or the oldest that no one would miss, goes. */
+static void
+make_room (GstGlm4vText * self, GstEvent * event)
+{
+  GList *link;
+
+  if (g_queue_get_length (&self->queue) < MAX_ITEMS)
+    return;
+  for (link = self->queue.head; link; link = link->next) {
+    GstEvent *older = ((GstGlm4vTextItem *) link->data)->event;
+
+    if (older && (same_kind (older, event) || (!GST_EVENT_IS_STICKY (older)
+                && GST_EVENT_TYPE (older) != GST_EVENT_SEGMENT_DONE))) {
+      delete_item (self, link);
+      return;
+    }
+  }
+}
+
+/* ---- life ---- */
+
+GstGlm4vText *
+gst_glm4v_text_new (const gchar * name, GstCaps * caps)
+{
+  GstGlm4vText *self = g_new0 (GstGlm4vText, 1);
+
+  self->refs = 1;
+  self->name = name;
+  self->caps = caps;
+  self->flushing = TRUE;
+  g_mutex_init (&self->lock);
+  g_cond_init (&self->cond);
+  g_queue_init (&self->queue);
+  g_queue_init (&self->sticky);
+  gst_glm4v_text_reset (self, 0);
+  return self;
+}
+
+GstGlm4vText *
+gst_glm4v_text_ref (GstGlm4vText * self)
+{
+  g_atomic_int_inc (&self->refs);
+  return self;
+}
+
+void
+gst_glm4v_text_unref (GstGlm4vText * self)
+{
+  if (!g_atomic_int_dec_and_test (&self->refs))
+    return;
+  gst_glm4v_text_drop_items (self);
+  forget_all (self);
+  gst_caps_unref (self->caps);
+  g_mutex_clear (&self->lock);
+  g_cond_clear (&self->cond);
+  g_free (self);
+}
+
+void
+gst_glm4v_text_reset (GstGlm4vText * self, guint epoch)
+{
   g_mutex_lock (&self->lock);
+  gst_glm4v_text_drop_items (self);
+  forget_all (self);
+  gst_segment_init (&self->segment, GST_FORMAT_TIME);
+  self->segment_number = 0;
+  self->epoch = epoch;
+  self->begun = self->ended = self->nudge = self->failed = FALSE;
+  forget_times (self);
+  g_mutex_unlock (&self->lock);
+}
+
+void
+gst_glm4v_text_reset_counters (GstGlm4vText * self)
+{
+  g_mutex_lock (&self->lock);
+  self->pushed = self->late = self->dropped = 0;
+  g_mutex_unlock (&self->lock);
+}
+
+GstPad *
+gst_glm4v_text_new_pad (GstGlm4vText * self, GstPadTemplate * template)
+{
+  GstPad *pad = gst_glm4v_text_pad_new (self, template);
+
+  g_mutex_lock (&self->lock);
+  if (self->pad) {
+    g_mutex_unlock (&self->lock);
+    gst_object_unref (gst_object_ref_sink (pad));
+    return NULL;
+  }
   self->pad = pad;
   self->flushing = TRUE;
+  self->begun = self->nudge = FALSE;
   forget_times (self);
-  if (self->stream_id)
-    queue_stream_start (self);
-  if (self->segment_number > 0)
-    queue_segment (self);
+  gst_glm4v_text_queue_sticky (self);
   g_mutex_unlock (&self->lock);
+  return pad;
 }
 
 void
-gst_glm4v_text_unset_pad (GstGlm4vText * self)
+gst_glm4v_text_release_pad (GstGlm4vText * self, GstPad * pad)
 {
   g_mutex_lock (&self->lock);
-  self->pad = NULL;
-  drop_items (self);
+  if (self->pad == pad) {
+    self->pad = NULL;
+    self->active = FALSE;
+    self->flushing = TRUE;
+    gst_glm4v_text_drop_items (self);
+  }
   g_mutex_unlock (&self->lock);
 }
 
 /* ---- stream ---- */
 
 void
-gst_glm4v_text_init (GstGlm4vText * self, GstElement * element)
-{
-  self->element = element;
-  g_mutex_init (&self->lock);
-  g_cond_init (&self->cond);
-  g_queue_init (&self->queue);
-  gst_glm4v_text_reset (self);
-}
-
-void
-gst_glm4v_text_clear (GstGlm4vText * self)
-{
-  gst_glm4v_text_reset (self);
-  g_mutex_clear (&self->lock);
-  g_cond_clear (&self->cond);
-}
-
-void
-gst_glm4v_text_reset (GstGlm4vText * self)
-{
-  g_mutex_lock (&self->lock);
-  drop_items (self);
-  g_clear_pointer (&self->stream_id, g_free);
-  self->group_id = GST_GROUP_ID_INVALID;
-  gst_segment_init (&self->segment, GST_FORMAT_TIME);
-  self->segment_number = 0;
-  self->ended = FALSE;
-  self->flow = GST_FLOW_OK;
-  forget_times (self);
-  g_mutex_unlock (&self->lock);
-}
-
-void
 gst_glm4v_text_stream_start (GstGlm4vText * self, GstEvent * event)
 {
-  const gchar *id;
+  guint group = GST_GROUP_ID_INVALID;
+  GstEvent *start, *caps;
+  const gchar *video;
+  gchar *id;
 
-  gst_event_parse_stream_start (event, &id);
+  gst_event_parse_stream_start (event, &video);
+  id = g_strconcat (video, "/", self->name, NULL);
+  start = gst_event_new_stream_start (id);
+  g_free (id);
+  gst_event_set_stream_flags (start, GST_STREAM_FLAG_SPARSE);
+  gst_event_set_seqnum (start, gst_event_get_seqnum (event));
+  if (gst_event_parse_group_id (event, &group))
+    gst_event_set_group_id (start, group);
+  caps = gst_event_new_caps (self->caps);
+  gst_event_set_seqnum (caps, gst_event_get_seqnum (event));
   g_mutex_lock (&self->lock);
-  g_free (self->stream_id);
-  self->stream_id = g_strdup (id);
-  self->group_id = GST_GROUP_ID_INVALID;
-  gst_event_parse_group_id (event, &self->group_id);
+  forget (self, GST_EVENT_EOS);
+  forget (self, GST_EVENT_STREAM_GROUP_DONE);
+  forget (self, GST_EVENT_TAG);
   self->ended = FALSE;
-  if (accepts_events (self))
-    queue_stream_start (self);
+  tell (self, start);
+  tell (self, caps);
   g_mutex_unlock (&self->lock);
 }
 
@@ -413,6 +302,8 @@ void
 gst_glm4v_text_segment (GstGlm4vText * self, const GstSegment * segment,
     guint segment_number, GstClockTime lateness, guint32 seqnum)
 {
+  GstEvent *event;
+
   g_mutex_lock (&self->lock);
   self->segment = *segment;
   if (segment->format == GST_FORMAT_TIME)
@@ -421,8 +312,9 @@ gst_glm4v_text_segment (GstGlm4vText * self, const GstSegment * segment,
   self->seqnum = seqnum;
   self->ended = FALSE;
   self->need = self->target = self->end = GST_CLOCK_TIME_NONE;
-  if (accepts_events (self))
-    queue_segment (self);
+  event = gst_event_new_segment (&self->segment);
+  gst_event_set_seqnum (event, seqnum);
+  tell (self, event);
   g_mutex_unlock (&self->lock);
 }
 
@@ -431,8 +323,7 @@ gst_glm4v_text_end (GstGlm4vText * self, GstEvent * event)
 {
   g_mutex_lock (&self->lock);
   self->ended = TRUE;
-  if (accepts_events (self))
-    queue_event (self, gst_event_ref (event));
+  tell (self, gst_event_ref (event));
   g_mutex_unlock (&self->lock);
 }
 
@@ -444,6 +335,27 @@ ref_pad (GstGlm4vText * self)
 }
 
 void
+gst_glm4v_text_event (GstGlm4vText * self, GstEvent * event)
+{
+  GstPad *pad = NULL;
+
+  g_mutex_lock (&self->lock);
+  if (GST_EVENT_IS_SERIALIZED (event) || !self->begun) {
+    make_room (self, event);
+    tell (self, gst_event_ref (event));
+  } else {
+    if (GST_EVENT_IS_STICKY (event))
+      remember (self, event);
+    pad = ref_pad (self);
+  }
+  g_mutex_unlock (&self->lock);
+  if (!pad)
+    return;
+  gst_pad_push_event (pad, gst_event_ref (event));
+  gst_object_unref (pad);
+}
+
+void
 gst_glm4v_text_flush_start (GstGlm4vText * self, GstEvent * event, guint epoch)
 {
   GstPad *pad;
@@ -451,19 +363,26 @@ gst_glm4v_text_flush_start (GstGlm4vText * self, GstEvent * event, guint epoch)
   g_mutex_lock (&self->lock);
   self->epoch = epoch;
   self->flushing = TRUE;
-  drop_items (self);
+  gst_glm4v_text_drop_items (self);
   pad = ref_pad (self);
   g_mutex_unlock (&self->lock);
   if (!pad)
     return;
   gst_pad_push_event (pad, gst_event_ref (event));
-  gst_pad_pause_task (pad);
+  gst_glm4v_text_pad_wait_idle (GST_GLM4V_TEXT_PAD (pad));
   gst_object_unref (pad);
+}
+
+static gpointer
+ref_event (gconstpointer event, gpointer user)
+{
+  return gst_event_ref ((GstEvent *) event);
 }
 
 void
 gst_glm4v_text_flush_stop (GstGlm4vText * self, GstEvent * event)
 {
+  GList *sticky, *link;
   GstPad *pad;
 
   g_mutex_lock (&self->lock);
@@ -472,17 +391,24 @@ gst_glm4v_text_flush_stop (GstGlm4vText * self, GstEvent * event)
   if (pad)
     gst_pad_push_event (pad, gst_event_ref (event));
   g_mutex_lock (&self->lock);
-  drop_items (self);
+  gst_glm4v_text_drop_items (self);
+  forget (self, GST_EVENT_EOS);
+  forget (self, GST_EVENT_STREAM_GROUP_DONE);
+  forget (self, GST_EVENT_SEGMENT);
   self->segment_number = 0;
-  self->ended = FALSE;
-  self->flow = GST_FLOW_OK;
+  self->begun = self->ended = self->failed = FALSE;
+  self->discont = TRUE;
   forget_times (self);
-  if (pad && self->stream_id && !self->announced)
-    queue_stream_start (self);  /* the flush swept the first one away */
-  if (pad && self->active && self->pad == pad) {
+  sticky = g_list_copy_deep (self->sticky.head, ref_event, NULL);
+  g_mutex_unlock (&self->lock);
+  /* The pad has those that the flush swept out of the queue as well. */
+  for (link = sticky; pad && link; link = link->next)
+    gst_pad_store_sticky_event (pad, link->data);
+  g_list_free_full (sticky, (GDestroyNotify) gst_event_unref);
+  g_mutex_lock (&self->lock);
+  if (pad && self->pad == pad && self->active)
     self->flushing = FALSE;
-    gst_pad_start_task (pad, loop, self, NULL);
-  }
+  g_cond_broadcast (&self->cond);
   g_mutex_unlock (&self->lock);
   g_clear_pointer (&pad, gst_object_unref);
 }
@@ -495,7 +421,7 @@ gst_glm4v_text_advance (GstGlm4vText * self, GstClockTime need,
   self->need = need;
   self->target = target;
   self->end = end;
-  if (gap_is_due (self))
+  if (GST_CLOCK_TIME_IS_VALID (self->position) && need > self->position)
     g_cond_broadcast (&self->cond);
   g_mutex_unlock (&self->lock);
 }
@@ -504,16 +430,21 @@ void
 gst_glm4v_text_gap (GstGlm4vText * self, GstClockTime start,
     GstClockTime duration)
 {
+  GstEvent *event = gst_event_new_gap (start, duration);
+
   g_mutex_lock (&self->lock);
-  if (accepts_cues (self) && g_queue_get_length (&self->queue) < MAX_CUES)
-    queue_event (self, gst_event_new_gap (start, duration));
+  gst_event_set_seqnum (event, self->seqnum);
+  if (accepts_cues (self) && g_queue_get_length (&self->queue) < MAX_ITEMS)
+    queue_event (self, event);
+  else
+    gst_event_unref (event);
   g_mutex_unlock (&self->lock);
 }
 
 void
 gst_glm4v_text_push (GstGlm4vText * self, const GstGlm4vCue * cue)
 {
-  Item *item;
+  GstGlm4vTextItem *item;
   GstClockTime now;
 
   g_mutex_lock (&self->lock);
@@ -525,7 +456,7 @@ gst_glm4v_text_push (GstGlm4vText * self, const GstGlm4vCue * cue)
   if (!cue->exact && self->cues >= MAX_CUES)
     drop_oldest_cue (self);
   now = GST_CLOCK_TIME_IS_VALID (self->need) ? self->need : 0;
-  item = g_new0 (Item, 1);
+  item = g_new0 (GstGlm4vTextItem, 1);
   item->text = g_strdup (cue->text);
   item->result = cue->result ? gst_structure_copy (cue->result) : NULL;
   item->pts = cue->pts;

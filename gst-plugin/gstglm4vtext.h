@@ -1,43 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The `text` pad: captions as sparse text/x-raw buffers with GAPs between
- * them, pushed by a task of its own so that nothing behind it can ever hold up
- * the video. Works, as a memory of the stream, without a pad too. */
+/* The `text` stream: captions as sparse text/x-raw buffers with GAPs between
+ * them, pushed by a task of the pad's own so that nothing behind it can ever
+ * hold up the video. It knows the stream whether or not there is a pad, so a
+ * pad that is requested late hears what it has missed. */
 #pragma once
 
 #include <gst/gst.h>
 
 G_BEGIN_DECLS
 
-typedef struct
-{
-  GstElement *element;          /* not owned: the struct lives inside it */
-
-  GMutex lock;                  /* guards all below; held with no other */
-  GCond cond;                   /* queue, flushing, need */
-  GstPad *pad;                  /* NULL while not requested */
-  GQueue queue;                 /* of Item, oldest first */
-  guint cues;                   /* captions among them */
-  guint epoch;                  /* flushes so far; older captions are stale */
-  gboolean active, flushing;
-  gboolean ended;               /* EOS is queued: nothing may follow */
-  gboolean announced;           /* STREAM_START and CAPS were pushed */
-  GstFlowReturn flow;
-
-  /* what a pad that is requested late must hear first */
-  gchar *stream_id;
-  guint group_id;               /* GST_GROUP_ID_INVALID if none */
-  GstSegment segment;           /* shifted by lateness */
-  guint segment_number;         /* 0 = none yet */
-  guint32 seqnum;
-
-  /* time, as PTS of the newest segment */
-  GstClockTime position;        /* all before this is told; task only writes */
-  GstClockTime need;            /* position must come to exceed this soon */
-  GstClockTime target;          /* and may go this far */
-  GstClockTime end;             /* where the video ends so far */
-
-  guint64 pushed, late, dropped;
-} GstGlm4vText;
+/* Counted references: the element has one, each pad it made another. */
+typedef struct _GstGlm4vText GstGlm4vText;
 
 /* A caption on its way to the pad. */
 typedef struct
@@ -50,21 +23,34 @@ typedef struct
   gboolean exact;               /* the frame still waits: no shift */
 } GstGlm4vCue;
 
-void gst_glm4v_text_init (GstGlm4vText * text, GstElement * element);
-void gst_glm4v_text_clear (GstGlm4vText * text);
+/* `name` is the pad's, and the end of the stream's id. Takes the caps. */
+GstGlm4vText *gst_glm4v_text_new (const gchar * name, GstCaps * caps);
+GstGlm4vText *gst_glm4v_text_ref (GstGlm4vText * text);
+void gst_glm4v_text_unref (GstGlm4vText * text);
 
-/* Forget the stream (PAUSED -> READY). */
-void gst_glm4v_text_reset (GstGlm4vText * text);
+/* Forget the stream (PAUSED -> READY and back). Captions of another epoch are
+ * stale. */
+void gst_glm4v_text_reset (GstGlm4vText * text, guint epoch);
 
-/* Make text the owner of the element's request pad, or take it back. */
-void gst_glm4v_text_set_pad (GstGlm4vText * text, GstPad * pad);
-void gst_glm4v_text_unset_pad (GstGlm4vText * text);
+/* The counters begin anew (NULL -> READY). */
+void gst_glm4v_text_reset_counters (GstGlm4vText * text);
+
+/* The request pad; NULL if there is one. The caller activates and adds it. */
+GstPad *gst_glm4v_text_new_pad (GstGlm4vText * text, GstPadTemplate * template);
+
+/* Take it back; then the caller deactivates and removes it. Nothing goes
+ * downstream, and nothing is waited for: a push that downstream holds up ends
+ * when downstream lets it. */
+void gst_glm4v_text_release_pad (GstGlm4vText * text, GstPad * pad);
 
 /* The stream's events, from the streaming thread. */
 void gst_glm4v_text_stream_start (GstGlm4vText * text, GstEvent * event);
 void gst_glm4v_text_segment (GstGlm4vText * text, const GstSegment * segment,
     guint segment_number, GstClockTime lateness, guint32 seqnum);
 void gst_glm4v_text_end (GstGlm4vText * text, GstEvent * event);
+
+/* Any other downstream event: goes on as it is. */
+void gst_glm4v_text_event (GstGlm4vText * text, GstEvent * event);
 
 /* From any thread; returns without waiting for the model. */
 void gst_glm4v_text_flush_start (GstGlm4vText * text, GstEvent * event,

@@ -30,7 +30,7 @@ GST_DEBUG_CATEGORY_STATIC (engine_debug);
 
 struct _GstGlm4vWorker
 {
-  gint refs;                    /* owner and thread */
+  gint refs;                    /* owner, thread, who is at work with it */
   GstGlm4vModelConfig config;
   GstGlm4vWorkerCallbacks callbacks;
   gpointer user;
@@ -143,10 +143,17 @@ gst_glm4v_job_unref (GstGlm4vJob * job)
   g_free (job);
 }
 
-/* ---- inside the thread ---- */
+/* ---- references ---- */
 
-static void
-worker_unref (GstGlm4vWorker * self)
+GstGlm4vWorker *
+gst_glm4v_worker_ref (GstGlm4vWorker * self)
+{
+  g_atomic_int_inc (&self->refs);
+  return self;
+}
+
+void
+gst_glm4v_worker_unref (GstGlm4vWorker * self)
 {
   if (!g_atomic_int_dec_and_test (&self->refs))
     return;
@@ -156,6 +163,8 @@ worker_unref (GstGlm4vWorker * self)
   g_cond_clear (&self->cond);
   g_free (self);
 }
+
+/* ---- inside the thread ---- */
 
 static void
 engine_enter (GstGlm4vWorker * self)
@@ -428,7 +437,7 @@ run (gpointer user)
   self->stopped = TRUE;
   g_cond_broadcast (&self->cond);
   g_mutex_unlock (&self->lock);
-  worker_unref (self);
+  gst_glm4v_worker_unref (self);
   return NULL;
 }
 
@@ -456,7 +465,7 @@ gst_glm4v_worker_new (GstGlm4vModelConfig * config,
   *why = g_strdup (error->message);
   g_error_free (error);
   self->refs = 1;
-  worker_unref (self);
+  gst_glm4v_worker_unref (self);
   return NULL;
 }
 
@@ -503,7 +512,7 @@ gst_glm4v_worker_free (GstGlm4vWorker * self)
     g_thread_join (self->thread);
   else
     g_thread_unref (self->thread);
-  worker_unref (self);
+  gst_glm4v_worker_unref (self);
   return joined;
 }
 

@@ -106,8 +106,13 @@ typedef struct _GstGlm4vWorker GstGlm4vWorker;
 GstGlm4vWorker *gst_glm4v_worker_new (GstGlm4vModelConfig * config,
     const GstGlm4vWorkerCallbacks * callbacks, gpointer user, gchar ** why);
 
-/* Cancel, join, free. FALSE if the engine did not let go within two seconds:
- * the thread is then left behind, calls back no more and frees itself. */
+/* Whoever may be at work with it when its owner frees it has a reference. */
+GstGlm4vWorker *gst_glm4v_worker_ref (GstGlm4vWorker * worker);
+void gst_glm4v_worker_unref (GstGlm4vWorker * worker);
+
+/* Cancel, join, drop the owner's reference; it accepts nothing more. FALSE if
+ * the engine did not let go within two seconds: the thread is then left behind,
+ * calls back no more and frees itself. */
 gboolean gst_glm4v_worker_free (GstGlm4vWorker * worker);
 
 const GstGlm4vModelConfig *gst_glm4v_worker_get_config (GstGlm4vWorker *

@@ -55,6 +55,20 @@ GstHarness *support_harness(GstElement *element, gboolean live, const char *caps
     return h;
 }
 
+gboolean support_run(GstHarness *h, guint run, const char *caps)
+{
+    if (run == 0)
+        return TRUE;
+    gst_element_set_state(h->element, run == 1 ? GST_STATE_READY : GST_STATE_NULL);
+    support_count_messages(h->element, 0);
+    gst_element_set_state(h->element, GST_STATE_PLAYING);
+    if (run == 2 && support_wait_loaded(h->element) != GST_PROGRESS_TYPE_COMPLETE)
+        test_fail(__FILE__, __LINE__, "the model did not load");
+    gst_harness_push_event(h, gst_event_new_stream_start("again"));
+    gst_harness_set_src_caps_str(h, caps);
+    return TRUE;
+}
+
 void support_free(GstElement *element)
 {
     GstBus *bus = gst_element_get_bus(element);

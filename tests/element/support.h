@@ -22,6 +22,12 @@ void support_free(GstElement *element);
 /* To NULL, out of the harness; pending messages are freed. */
 void support_done(GstHarness *h);
 
+/* For runs 0, 1, 2 of one stream, each from its beginning: before the second the element goes to
+ * READY, before the third to NULL, and back to PLAYING; the events of the stream come anew. TRUE,
+ * for the condition of a loop. */
+gboolean support_run(GstHarness *h, guint run, const char *caps);
+#define EACH_RUN(h, caps) for (guint run = 0; run < 3 && support_run(h, run, caps); run++)
+
 /* Wait until PROGRESS complete, error or canceled; its type. */
 GstProgressType support_wait_loaded(GstElement *element);
 

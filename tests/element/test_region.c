@@ -160,16 +160,19 @@ static void message_meta_and_text_carry_boxes_and_action(void)
     GstElement *element = support_element("mode", 2, NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     GstHarness *text = gst_harness_new_with_element(element, NULL, "text");
-    GstBuffer *out = pass(h, CAPS_SMALL, 0), *cue = gst_harness_pull(text);
-    GstStructure *message = support_result(element);
-    REQUIRE(message && cue && support_meta(out) && support_meta(cue));
-    check_fields(message);
-    check_fields(support_meta(out));
-    check_fields(support_meta(cue));
-    CHECK_STR(gst_structure_get_string(support_meta(cue), "text"), "do(action=\"Tap\", ...)");
-    gst_structure_free(message);
-    gst_buffer_unref(cue);
-    gst_buffer_unref(out);
+    EACH_RUN(h, CAPS_SMALL)
+    {
+        GstBuffer *out = pass(h, CAPS_SMALL, 0), *cue = gst_harness_pull(text);
+        GstStructure *message = support_result(element);
+        REQUIRE(message && cue && support_meta(out) && support_meta(cue));
+        check_fields(message);
+        check_fields(support_meta(out));
+        check_fields(support_meta(cue));
+        CHECK_STR(gst_structure_get_string(support_meta(cue), "text"), "do(action=\"Tap\", ...)");
+        gst_structure_free(message);
+        gst_buffer_unref(cue);
+        gst_buffer_unref(out);
+    }
     gst_harness_teardown(text);
     support_done(h);
 }

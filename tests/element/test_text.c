@@ -56,6 +56,18 @@ static GstPadProbeReturn record(GstPad *pad, GstPadProbeInfo *info, gpointer use
     return GST_PAD_PROBE_OK;
 }
 
+/* See support_run(); the entries begin anew with the stream. */
+static gboolean next_run(GstHarness *h, guint run)
+{
+    if (run > 0) {
+        gst_element_set_state(h->element, GST_STATE_READY);
+        g_atomic_int_set(&n_entries, 0);
+    }
+    return support_run(h, run, CAPS_SMALL);
+}
+
+#define EACH_TEXT_RUN(h) for (guint run = 0; run < 3 && next_run(h, run); run++)
+
 static GstHarness *listen(GstElement *element)
 {
     n_entries = 0;
@@ -140,23 +152,27 @@ static void sync_cues_carry_the_times_of_their_frames(void)
     GstElement *element = support_element("mode", 2, "interval", (guint64)(200 * MS), NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     GstHarness *text = listen(element);
-    for (guint i = 0; i < 100; i++)
-        gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 40));
-    gst_harness_push_event(h, gst_event_new_eos());
-    CHECK(wait_for(GST_EVENT_EOS));
-    check_timeline();
-    guint cues = 0;
-    for (int i = 0; i < n_entries; i++)
-        if (entries[i].type == GST_EVENT_UNKNOWN) {
-            CHECK_EQ(entries[i].start, cues * 200 * MS);
-            CHECK_EQ(entries[i].end, (cues + 1) * 200 * MS);
-            char expected[16];
-            snprintf(expected, sizeof expected, "#%06x", cues * 5);
-            CHECK_CONTAINS(entries[i].text, expected);
-            cues++;
-        }
-    CHECK_EQ(cues, 20);
-    CHECK_EQ(support_stat(element, "text-late"), 0);
+    EACH_TEXT_RUN(h)
+    {
+        for (guint i = 0; i < 100; i++)
+            gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 40));
+        gst_harness_push_event(h, gst_event_new_eos());
+        CHECK(wait_for(GST_EVENT_EOS));
+        check_timeline();
+        guint cues = 0;
+        for (int i = 0; i < n_entries; i++)
+            if (entries[i].type == GST_EVENT_UNKNOWN) {
+                CHECK_EQ(entries[i].start, cues * 200 * MS);
+                CHECK_EQ(entries[i].end, (cues + 1) * 200 * MS);
+                char expected[16];
+                snprintf(expected, sizeof expected, "#%06x", cues * 5);
+                CHECK_CONTAINS(entries[i].text, expected);
+                cues++;
+            }
+        CHECK_EQ(cues, 20);
+        CHECK_EQ(support_stat(element, "text-pushed"), run == 1 ? 40 : 20); /* since NULL */
+        CHECK_EQ(support_stat(element, "text-late"), 0);
+    }
     gst_harness_teardown(text);
     support_done(h);
 }
@@ -167,13 +183,16 @@ static void every_frame_in_sync_mode_has_its_cue(void)
     GstElement *element = support_element("mode", 2, "sample-mode", 2, NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     GstHarness *text = listen(element);
-    for (guint i = 0; i < 1000; i++)
-        gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 34));
-    gst_harness_push_event(h, gst_event_new_eos());
-    CHECK(wait_for(GST_EVENT_EOS));
-    check_timeline();
-    CHECK_EQ(support_stat(element, "text-pushed"), 1000);
-    CHECK_EQ(support_stat(element, "text-dropped"), 0);
+    EACH_TEXT_RUN(h)
+    {
+        for (guint i = 0; i < 1000; i++)
+            gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 34));
+        gst_harness_push_event(h, gst_event_new_eos());
+        CHECK(wait_for(GST_EVENT_EOS));
+        check_timeline();
+        CHECK_EQ(support_stat(element, "text-pushed"), run == 1 ? 2000 : 1000);
+        CHECK_EQ(support_stat(element, "text-dropped"), 0);
+    }
     gst_harness_teardown(text);
     support_done(h);
 }
@@ -184,15 +203,18 @@ static void late_captions_begin_where_the_text_stands(void)
     GstElement *element = support_element("mode", 1, "interval", (guint64)(500 * MS), NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     GstHarness *text = listen(element);
-    gst_harness_push(h, support_frame(CAPS_SMALL, 0xabc, 0));
-    for (guint i = 1; i < 10; i++)
-        gst_harness_push(h, support_frame(CAPS_SMALL, 0, i * 33));
-    const Entry *cue = wait_cue("#000abc");
-    REQUIRE(cue != NULL);
-    CHECK(cue->start >= 330 * MS && cue->start <= 330 * MS + 200 * MS);
-    CHECK(cue->end >= cue->start + 10 * MS && cue->end <= 330 * MS + 500 * MS);
-    CHECK_EQ(support_stat(element, "text-late"), 1);
-    check_timeline();
+    EACH_TEXT_RUN(h)
+    {
+        gst_harness_push(h, support_frame(CAPS_SMALL, 0xabc, 0));
+        for (guint i = 1; i < 10; i++)
+            gst_harness_push(h, support_frame(CAPS_SMALL, 0, i * 33));
+        const Entry *cue = wait_cue("#000abc");
+        REQUIRE(cue != NULL);
+        CHECK(cue->start >= 330 * MS && cue->start <= 330 * MS + 200 * MS);
+        CHECK(cue->end >= cue->start + 10 * MS && cue->end <= 330 * MS + 500 * MS);
+        CHECK_EQ(support_stat(element, "text-late"), run == 1 ? 2 : 1);
+        check_timeline();
+    }
     gst_harness_teardown(text);
     support_done(h);
 }
@@ -204,24 +226,27 @@ static void with_lateness_captions_keep_their_times_and_the_segment_moves(void)
                                           (guint64)(2 * GST_SECOND), NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     GstHarness *text = listen(element);
-    for (guint i = 0; i < 30; i++) {
-        gst_harness_push(h, support_frame(CAPS_SMALL, 0x500 + i, i * 33));
-        if (i % 10 == 0)
-            CHECK(support_wait_stat(element, "inferred", i / 10 + 1));
+    EACH_TEXT_RUN(h)
+    {
+        for (guint i = 0; i < 30; i++) {
+            gst_harness_push(h, support_frame(CAPS_SMALL, 0x500 + i, i * 33));
+            if (i % 10 == 0)
+                CHECK(support_wait_stat(element, "inferred", i / 10 + 1 + (run == 1 ? 3 : 0)));
+        }
+        for (guint i = 0; i < 30; i += 10) {
+            char name[16];
+            snprintf(name, sizeof name, "#%06x", 0x500 + i);
+            const Entry *cue = wait_cue(name);
+            REQUIRE(cue != NULL);
+            CHECK_EQ(cue->start, i * 33 * MS);
+            CHECK_EQ(cue->end, (i + 10) * 33 * MS);
+        }
+        CHECK_EQ(text_segment.base, 2 * GST_SECOND);
+        CHECK_EQ(support_stat(element, "text-late"), 0);
+        gst_harness_push_event(h, gst_event_new_eos());
+        CHECK(wait_for(GST_EVENT_EOS));
+        check_timeline();
     }
-    for (guint i = 0; i < 30; i += 10) {
-        char name[16];
-        snprintf(name, sizeof name, "#%06x", 0x500 + i);
-        const Entry *cue = wait_cue(name);
-        REQUIRE(cue != NULL);
-        CHECK_EQ(cue->start, i * 33 * MS);
-        CHECK_EQ(cue->end, (i + 10) * 33 * MS);
-    }
-    CHECK_EQ(text_segment.base, 2 * GST_SECOND);
-    CHECK_EQ(support_stat(element, "text-late"), 0);
-    gst_harness_push_event(h, gst_event_new_eos());
-    CHECK(wait_for(GST_EVENT_EOS));
-    check_timeline();
     gst_harness_teardown(text);
     support_done(h);
 }
@@ -367,10 +392,13 @@ static void text_duration_overrides_the_length(void)
     GstElement *element = support_element("mode", 2, "text-duration", (guint64)(70 * MS), NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     GstHarness *text = listen(element);
-    gst_harness_push(h, support_frame(CAPS_SMALL, 0x777, 0));
-    const Entry *cue = wait_cue("#000777");
-    REQUIRE(cue != NULL);
-    CHECK_EQ(cue->end - cue->start, 70 * MS);
+    EACH_TEXT_RUN(h)
+    {
+        gst_harness_push(h, support_frame(CAPS_SMALL, 0x777, 0));
+        const Entry *cue = wait_cue("#000777");
+        REQUIRE(cue != NULL);
+        CHECK_EQ(cue->end - cue->start, 70 * MS);
+    }
     gst_harness_teardown(text);
     support_done(h);
 }
@@ -381,19 +409,23 @@ static void text_is_clean_whatever_the_model_says(void)
                                 "a\x1b[31mb\xe2\x80\xae"
                                 "c\xff\x7f\xc2\x9b"
                                 "d \xe2\x81\xa6\n";
-    fake_set((fake_script) { .text = dirty });
     GstElement *element = support_element("mode", 2, NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     GstHarness *text = listen(element);
-    gst_harness_push(h, support_frame(CAPS_SMALL, 0, 0));
-    const Entry *cue = wait_cue("a");
-    REQUIRE(cue != NULL);
-    CHECK_STR(cue->text, "a[31mbc\xef\xbf\xbd"
-                         "d");
-    fake_set((fake_script) { .text = " \n" });
-    gst_harness_push(h, support_frame(CAPS_SMALL, 0, 1000));
-    CHECK(support_wait_stat(element, "inferred", 2));
-    CHECK_EQ(support_stat(element, "text-pushed"), 1); /* nothing to say: no cue */
+    EACH_TEXT_RUN(h)
+    {
+        fake_set((fake_script) { .text = dirty });
+        gst_harness_push(h, support_frame(CAPS_SMALL, 0, 0));
+        const Entry *cue = wait_cue("a");
+        REQUIRE(cue != NULL);
+        CHECK_STR(cue->text, "a[31mbc\xef\xbf\xbd"
+                             "d");
+        fake_set((fake_script) { .text = " \n" });
+        gst_harness_push(h, support_frame(CAPS_SMALL, 0, 1000));
+        CHECK(support_wait_stat(element, "inferred", run == 1 ? 4 : 2));
+        /* nothing to say: no cue */
+        CHECK_EQ(support_stat(element, "text-pushed"), run == 1 ? 2 : 1);
+    }
     gst_harness_teardown(text);
     support_done(h);
 }
@@ -406,17 +438,21 @@ static void pts_jumping_back_or_missing_never_moves_text_back(void)
         GstElement *element = support_element("mode", mode, "sample-mode", 2, NULL);
         GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
         GstHarness *text = listen(element);
-        for (guint i = 0; i < 2 * G_N_ELEMENTS(times); i++) {
-            GstBuffer *frame = support_frame(CAPS_SMALL, i, times[i / 2]);
-            if (i % 2)
-                GST_BUFFER_PTS(frame) = GST_CLOCK_TIME_NONE;
-            gst_harness_push(h, frame);
-            CHECK(support_wait_stat(element, "inferred", i + 1));
+        EACH_TEXT_RUN(h)
+        {
+            guint64 before = run == 1 ? 2 * G_N_ELEMENTS(times) : 0;
+            for (guint i = 0; i < 2 * G_N_ELEMENTS(times); i++) {
+                GstBuffer *frame = support_frame(CAPS_SMALL, i, times[i / 2]);
+                if (i % 2)
+                    GST_BUFFER_PTS(frame) = GST_CLOCK_TIME_NONE;
+                gst_harness_push(h, frame);
+                CHECK(support_wait_stat(element, "inferred", before + i + 1));
+            }
+            gst_harness_push_event(h, gst_event_new_eos());
+            CHECK(wait_for(GST_EVENT_EOS));
+            check_timeline();
+            CHECK_EQ(support_stat(element, "text-pushed"), before + 2 * G_N_ELEMENTS(times));
         }
-        gst_harness_push_event(h, gst_event_new_eos());
-        CHECK(wait_for(GST_EVENT_EOS));
-        check_timeline();
-        CHECK_EQ(support_stat(element, "text-pushed"), 2 * G_N_ELEMENTS(times));
         gst_harness_teardown(text);
         support_done(h);
     }
@@ -424,16 +460,11 @@ static void pts_jumping_back_or_missing_never_moves_text_back(void)
 
 /* ---- pipelines ---- */
 
-/* Run a line to its end; its wall time in ms, or -1 after 10 s or an error. */
-static int run_line(const char *line, guint *frames)
+/* Play a pipeline to its end; the wall time in ms, or -1 after 10 s or an error. */
+static int play(GstElement *pipeline, guint *frames)
 {
     GError *error = NULL;
-    GstElement *pipeline = gst_parse_launch(line, &error), *sink;
-    if (!pipeline || error) {
-        test_fail(__FILE__, __LINE__, "%s", error->message);
-        g_clear_error(&error);
-        return -1;
-    }
+    GstElement *sink;
     GstBus *bus = gst_element_get_bus(pipeline);
     gint64 start = g_get_monotonic_time();
     gst_element_set_state(pipeline, GST_STATE_PLAYING);
@@ -459,7 +490,24 @@ static int run_line(const char *line, guint *frames)
     g_clear_pointer(&message, gst_message_unref);
     gst_element_set_state(pipeline, GST_STATE_NULL);
     gst_object_unref(bus);
-    gst_object_unref(pipeline);
+    return ms;
+}
+
+static GstElement *parse(const char *line)
+{
+    GError *error = NULL;
+    GstElement *pipeline = gst_parse_launch(line, &error);
+    if (error)
+        test_fail(__FILE__, __LINE__, "%s", error->message);
+    g_clear_error(&error);
+    return pipeline;
+}
+
+static int run_line(const char *line, guint *frames)
+{
+    GstElement *pipeline = parse(line);
+    int ms = pipeline ? play(pipeline, frames) : -1;
+    g_clear_pointer(&pipeline, gst_object_unref);
     return ms;
 }
 
@@ -507,13 +555,18 @@ static void an_overlay_in_sync_mode_shows_every_caption(void)
     if (!have("textoverlay"))
         return;
     fake_set((fake_script) { .answer_ns = 5 * MS });
-    CHECK(run_line("textoverlay name=o ! fakesink name=out "
-                   "videotestsrc num-buffers=200 ! "
-                   "video/x-raw,format=I420,width=64,height=48,framerate=20/1 ! "
-                   "glm4vdescribe name=d model-location=" SOURCE_ROOT " interval=300000000 "
-                   "d.src ! queue ! o.video_sink d.text ! queue ! o.text_sink",
-                   &frames) > 0);
-    CHECK_EQ(frames, 200);
+    GstElement *pipeline =
+        parse("textoverlay name=o ! fakesink name=out "
+              "videotestsrc num-buffers=200 ! "
+              "video/x-raw,format=I420,width=64,height=48,framerate=20/1 ! "
+              "glm4vdescribe name=d model-location=" SOURCE_ROOT " interval=300000000 "
+              "d.src ! queue ! o.video_sink d.text ! queue ! o.text_sink");
+    REQUIRE(pipeline != NULL);
+    for (int run = 0; run < 2; run++) {
+        CHECK(play(pipeline, &frames) > 0);
+        CHECK_EQ(frames, 200);
+    }
+    gst_object_unref(pipeline);
 }
 
 static int cues_read;
@@ -565,7 +618,8 @@ static void read_file(const char *path, const char *demuxer)
 
 /* The element into a muxer; the file read back has the cues with their times. qtmux keeps each cue
  * until it has the next, GAPs or not: there the video needs a queue that lasts from cue to cue. */
-static void check_muxer(const char *mux, const char *pad, const char *demux, const char *queue)
+static void check_muxer(const char *mux, const char *pad, const char *demux, const char *queue,
+                        int runs)
 {
     gchar *dir = g_dir_make_tmp("glm4v-XXXXXX", NULL), *path = g_build_filename(dir, "out", NULL),
           *line;
@@ -578,15 +632,19 @@ static void check_muxer(const char *mux, const char *pad, const char *demux, con
         "model-location=" SOURCE_ROOT " interval=1000000000 text-duration=400000000 "
         "d.src ! jpegenc ! %s m.video_0 d.text ! m.%s",
         mux, path, queue, pad);
-    CHECK(run_line(line, NULL) > 0);
+    GstElement *pipeline = parse(line);
     g_free(line);
-    read_file(path, demux);
-    CHECK_EQ(cues_read, 3);
-    for (int i = 0; i < cues_read; i++) {
-        CHECK_EQ(cue_times[i] / MS, i * 1000);
-        /* rounded to ms of the file */
-        CHECK(cue_lengths[i] / MS == 400 || cue_lengths[i] / MS == 399);
+    for (int run = 0; pipeline && run < runs; run++) {
+        CHECK(play(pipeline, NULL) > 0);
+        read_file(path, demux);
+        CHECK_EQ(cues_read, 3);
+        for (int i = 0; i < cues_read; i++) {
+            CHECK_EQ(cue_times[i] / MS, i * 1000);
+            /* rounded to ms of the file */
+            CHECK(cue_lengths[i] / MS == 400 || cue_lengths[i] / MS == 399);
+        }
     }
+    g_clear_pointer(&pipeline, gst_object_unref);
     /* An element that never answers in time must not hold up the muxer. */
     fake_set((fake_script) { .answer_ns = 60000 * MS });
     line = g_strdup_printf("%s name=m ! filesink location=%s videotestsrc num-buffers=60 ! "
@@ -606,12 +664,13 @@ end:
 
 static void matroskamux_gets_the_cues_and_never_stalls(void)
 {
-    check_muxer("matroskamux", "subtitle_0", "matroskademux", "");
+    /* Played again, GStreamer's own (1.22) waits for ever once a GAP went ahead of the video. */
+    check_muxer("matroskamux", "subtitle_0", "matroskademux", "", 1);
 }
 
 static void mp4mux_gets_the_cues_and_never_stalls(void)
 {
-    check_muxer("qtmux", "subtitle_0", "qtdemux", "queue max-size-time=0 !");
+    check_muxer("qtmux", "subtitle_0", "qtdemux", "queue max-size-time=0 !", 2);
 }
 
 static void webvtt_files_have_the_captions_with_their_times(void)
@@ -627,12 +686,16 @@ static void webvtt_files_have_the_captions_with_their_times(void)
         "glm4vdescribe name=d model-location=" SOURCE_ROOT " ! fakesink "
         "d.text ! webvttenc ! filesink location=%s",
         path);
-    CHECK(run_line(line, NULL) > 0);
-    g_file_get_contents(path, &vtt, NULL, NULL);
-    CHECK_CONTAINS(vtt, "00:00:00.000 --> 00:00:01.000\na red ball");
-    CHECK_CONTAINS(vtt, "00:00:02.000 --> 00:00:03.000\na red ball");
-    g_free(vtt);
+    GstElement *pipeline = parse(line);
     g_free(line);
+    for (int run = 0; pipeline && run < 2; run++) {
+        CHECK(play(pipeline, NULL) > 0);
+        g_file_get_contents(path, &vtt, NULL, NULL);
+        CHECK_CONTAINS(vtt, "00:00:00.000 --> 00:00:01.000\na red ball");
+        CHECK_CONTAINS(vtt, "00:00:02.000 --> 00:00:03.000\na red ball");
+        g_free(vtt);
+    }
+    g_clear_pointer(&pipeline, gst_object_unref);
     g_remove(path);
 end:
     g_rmdir(dir);

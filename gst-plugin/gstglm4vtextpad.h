@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What gstglm4vtext.c, which fills the queue, and gstglm4vtextpad.c, which
+ * empties it, share. */
+#pragma once
+
+#include "gstglm4vtext.h"
+
+G_BEGIN_DECLS
+
+/* One entry of the queue. */
+typedef struct
+{
+  GstEvent *event;              /* or, if NULL, a caption: */
+  gchar *text;
+  GstStructure *result;         /* or NULL */
+  GstClockTime pts, ideal, duration;
+} GstGlm4vTextItem;
+
+struct _GstGlm4vText
+{
+  gint refs;
+  const gchar *name;
+  GstCaps *caps;
+
+  GMutex lock;                  /* guards all below; held with no other */
+  GCond cond;                   /* any change below */
+  GstPad *pad;                  /* the one that is fed, or NULL; no reference */
+  GQueue queue;                 /* of GstGlm4vTextItem, oldest first */
+  guint cues;                   /* captions among them */
+  guint epoch;                  /* captions of another are stale */
+  gboolean active, flushing;    /* the pad; flushing if not active */
+  gboolean begun;               /* the pad has this segment */
+  gboolean ended;               /* EOS is queued: nothing may follow */
+  gboolean discont;             /* the next caption follows nothing */
+  gboolean nudge;               /* a new peer has to hear something */
+  gboolean failed;              /* an error was told; no push worked since */
+
+  /* The sticky events so far, in the order of their types: what a pad that is
+   * requested late has to hear first. */
+  GQueue sticky;
+  GstSegment segment;           /* the newest, shifted by lateness */
+  guint segment_number;         /* 0 = none yet */
+  guint32 seqnum;               /* of that segment */
+
+  /* time, as PTS of the newest segment */
+  GstClockTime position;        /* all before this is told; task only writes */
+  GstClockTime need;            /* position must come to exceed this soon */
+  GstClockTime target;          /* and may go this far */
+  GstClockTime end;             /* where the video ends so far */
+
+  guint64 pushed, late, dropped;
+};
+
+#define GST_TYPE_GLM4V_TEXT_PAD (gst_glm4v_text_pad_get_type ())
+G_DECLARE_FINAL_TYPE (GstGlm4vTextPad, gst_glm4v_text_pad, GST,
+    GLM4V_TEXT_PAD, GstPad)
+
+struct _GstGlm4vTextPad
+{
+  GstPad parent;
+  GstGlm4vText *text;
+  GRecMutex task_lock;          /* the task's; the pad's own stays free */
+  GstTask *task;                /* while active; (de)activation only */
+
+  /* guarded by text->lock */
+  gboolean stop;                /* the task is to return */
+  GThread *pusher;              /* the task's thread while it pushes */
+};
+
+GstPad *gst_glm4v_text_pad_new (GstGlm4vText * text, GstPadTemplate * template);
+
+/* Wait until the task pushes nothing any more; call it while flushing. */
+void gst_glm4v_text_pad_wait_idle (GstGlm4vTextPad * pad);
+
+/* With the lock, for both. */
+void gst_glm4v_text_item_free (GstGlm4vTextItem * item);
+void gst_glm4v_text_drop_items (GstGlm4vText * text);
+void gst_glm4v_text_queue_sticky (GstGlm4vText * text);
+
+G_END_DECLS
