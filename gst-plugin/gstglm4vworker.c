@@ -398,11 +398,15 @@ lower_priority (void)
 #ifdef __linux__
   /* A conversion must not delay the video that passes meanwhile. Without
    * SCHED_BATCH the kernel lets this thread, which has slept for long, take
-   * the processor from the streaming thread at the moment that wakes it. */
+   * the processor from the streaming thread at the moment that wakes it. A
+   * process that runs at a lower priority already keeps it. */
   const struct sched_param batch = { 0 };
+  const id_t self = (id_t) gettid ();
 
-  if (setpriority (PRIO_PROCESS, (id_t) gettid (), WORKER_NICE) != 0
-      || sched_setscheduler (0, SCHED_BATCH, &batch) != 0)
+  if (sched_setscheduler (0, SCHED_BATCH, &batch) != 0)
+    GST_DEBUG ("the worker keeps its scheduling policy");
+  if (getpriority (PRIO_PROCESS, self) < WORKER_NICE
+      && setpriority (PRIO_PROCESS, self, WORKER_NICE) != 0)
     GST_DEBUG ("the worker keeps its priority");
 #endif
 }
