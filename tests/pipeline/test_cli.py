@@ -405,6 +405,25 @@ def commands_and_element_take_a_directory_of_the_other_family(folder):
     check((folder / "captions").stat().st_size > 0)
 
 
+def numbers_are_the_same_where_the_locale_has_a_decimal_comma(folder):
+    if run(["localedef", "-i", "de_DE", "-f", "UTF-8", folder / "de_DE.UTF-8"]).returncode:
+        raise Skip("the Debian package locales is not installed")
+    comma = {"LOCPATH": folder, "LC_ALL": "de_DE.UTF-8"}
+    check(good(run(["locale", "decimal_point"], env=environment(**comma))).stdout == ",\n")
+    picture, prompt = SOURCE / "tests" / "data" / "surface-tiny" / "059.png", "Report the defects as JSON."
+    drawn = ["--temperature", "0.7", "--top-p", "0.5", "--seed", "1", "--prompt", prompt]
+    told = []
+    for extra in ({}, comma):
+        env = environment(preload=True, GLM4V_MODEL=SHIPPED, **extra)
+        result = json.loads(good(run([GLM4V, "describe", "--json", *drawn, picture], env=env)).stdout)
+        memory = json.loads(good(run([GLM4V, "inspect", "--json"], env=env)).stdout)["memory"]
+        done = good(run(f"gst-launch-1.0 -q filesrc location='{picture}' ! pngdec ! videoconvert ! glm4vdescribe name=d "
+                        f"temperature=0.7 top-p=0.5 seed=1 prompt='{prompt}' ! fakesink d.text ! fdsink | cat", env=env))
+        check(json.loads(result["text"]) == json.loads(done.stdout), result["text"], done.stdout)
+        told.append((result["text"], result["boxes"], memory))
+    check(told[0] == told[1], told)
+
+
 if __name__ == "__main__":
     make_inputs(BASE)
     MODEL = tiny_model(BASE)
@@ -425,6 +444,7 @@ if __name__ == "__main__":
               a_configuration_alone_tells_sizes_and_memory,
               too_little_memory_is_said_before_loading_with_what_would_fit, inspect_refuses_a_damaged_model_and_says_where,
               bench_measures_every_stage, bench_runs_on_random_weights_with_a_configuration_alone,
-              commands_and_element_take_a_directory_of_the_other_family])
+              commands_and_element_take_a_directory_of_the_other_family,
+              numbers_are_the_same_where_the_locale_has_a_decimal_comma])
     finally:
         shutil.rmtree(BASE)
