@@ -21,7 +21,8 @@ from banks import Patterns, Strips
 from defects import KINDS
 from frames import FACTOR, GRIDS
 from make_tokenizer import MODEL
-from pictures import DEVELOPED, PictureMaker
+from negatives import Negatives
+from pictures import PictureMaker, needs_light
 
 TOKENS, ANSWERS, PATCHES, SLOTS = 256, 144, 256, 64
 GRID_LIST = list(GRIDS)
@@ -64,8 +65,9 @@ def draw(rng, maker):
     """A picture at the size the model sees before light and noise, its facts and the index of its grid."""
     index = int(rng.choice(len(GRID_LIST), p=GRID_SHARE))
     scene = None
-    if maker.strips is not None and rng.random() < 0.02:        # strips are often small
-        index, scene = GRID_LIST.index((5, 5)), "strip"
+    if maker.strips is not None and rng.random() < 0.02:        # strips are often small, and so are others
+        index = GRID_LIST.index((5, 5))
+        scene = "strip" if maker.negatives is None or rng.random() < 0.5 else "negative"
     rows, columns = GRID_LIST[index]
     height, width = FACTOR * rows, FACTOR * columns
     if rows * columns >= 50 and scene is None and rng.random() < 0.14:       # drawn larger, shrunk as the processor does
@@ -191,7 +193,7 @@ def fill(rng, maker, voc, out, count):
         picture, facts, index = mirror(picture, facts) + (index,) if i % 2 else draw(rng, maker)
         rows, columns = GRID_LIST[index]
         out["pixels"][i, :picture.size] = picture.reshape(-1)
-        out["developed"][i] = facts["scene"] not in DEVELOPED
+        out["developed"][i] = not needs_light(facts)
         out["grid"][i] = index
         out["box"][i] = 0
         helper_targets(facts, rows, columns, out["kind"][i], out["box"][i])
@@ -215,9 +217,10 @@ def views(block, count):
 class Feeder:
     """workers processes fill a ring of blocks each; batch k comes from worker k % workers, so the order is fixed."""
 
-    def __init__(self, seed, count, workers, strips, first=0, depth=3):
+    def __init__(self, seed, count, workers, strips, negatives=None, first=0, depth=3):
         self.count, self.workers, self.depth, self.k, self.first = count, workers, depth, first, first
         self.bytes = layout(count)[1]
+        self.negatives = Negatives(negatives) if negatives else None    # read once: the workers share it
         self.memory = [mmap.mmap(-1, self.bytes * depth) for _ in range(workers)]
         context = multiprocessing.get_context("fork")
         self.free = [context.Semaphore(depth) for _ in range(workers)]
@@ -232,7 +235,8 @@ class Feeder:
         libc = ctypes.CDLL("libc.so.6")         # keep freed memory: mapping it anew for every array costs more
         libc.mallopt(-3, 1 << 30)               # than the arithmetic (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD)
         libc.mallopt(-1, 1 << 30)
-        maker = PictureMaker(seed * 1000 + w, 2, Patterns(), Strips(strips, "train") if strips else None)
+        maker = PictureMaker(seed * 1000 + w, 2, Patterns(), Strips(strips, "train") if strips else None,
+                             self.negatives)
         voc = Words()
         turn = 0
         for k in range(self.first, 1 << 40):

@@ -2,6 +2,7 @@
 """Measure the exported model on new pictures, through transformers and its own preprocessing, in fp32.
 
     python training/evaluate.py --strips X-SDD [--count 500] [--seed 909] [--json out/evaluation.json]
+    python training/evaluate.py --strips X-SDD --negatives negatives-test.zip       and pictures of other things
     python training/evaluate.py --engine build/tests/bench/quantization-bench [--model DIR] [--quantization int4]
 
 With --engine the project's own engine answers, in any form of the weights (docs/quantization.md). --more-patterns shows the
@@ -29,6 +30,7 @@ import words
 from banks import Strips
 from frames import smart_resize
 from make_tokenizer import MODEL
+from negatives import unpack
 from pictures import PictureMaker
 
 SIZES = ((224, 224), (448, 448), (640, 360), (640, 480), (1280, 720), (360, 640))       # width, height
@@ -285,10 +287,50 @@ def others(reference, tally, seed, strips, sizes):
         tally.add("something else, made, en", "something other" in text)
 
 
+def honest(name, answer, lang):
+    """Whether an answer about something unknown says so and keeps its form."""
+    facts = {"scene": "other", "defects": []}
+    if name == "caption":
+        return answer == words.caption(facts, lang)
+    if name == "report":
+        return answer == words.report(facts, lang)
+    if name == "choice":
+        return answer == words.UNKNOWN[lang]
+    return answer == {"defective": {"en": "no", "zh": "否"}[lang], "count": "0",
+                      "boxes": {"en": "There is no defect.", "zh": "没有缺陷。"}[lang]}[name]
+
+
+def other_things(reference, tally, file, log):
+    """Photographs and other surfaces that no training saw, each asked everything in both languages."""
+    groups = collections.defaultdict(list)
+    for kind, source, says, picture in unpack(file):
+        groups[smart_resize(*picture.shape[:2])].append((kind, source, says, picture))
+    for rows in groups.values():
+        seen = reference.see([picture for *_, picture in rows])
+        for lang in ("en", "zh"):
+            answers = {q: reference.answer(seen, reference.prompt(text[lang])) for q, text in QUESTIONS.items()}
+            for i, (kind, source, says, _) in enumerate(rows):
+                one = {q: a[i] for q, a in answers.items()}
+                found, clean = read_caption(one["caption"], lang)
+                right_in_kind = clean if says == "none" else {k for k, _ in found} == {says}
+                log.append({"kind": kind, "source": source, "says": says, "lang": lang, "answers": one})
+                told = honest("caption", one["caption"], lang)
+                tally.add(f"{kind}: honest {lang}", told)
+                tally.add(f"{kind} of {source}: honest {lang}", told)
+                if kind == "surface":
+                    tally.add(f"surface: honest or right in kind {lang}", told or right_in_kind)
+                for question, answer in one.items():
+                    if question != "caption":
+                        tally.add(f"{kind}: {question} honest {lang}", honest(question, answer, lang))
+                tally.add(f"other things: JSON keeps its form {lang}", read_report(one["report"], lang) is not None
+                          or honest("report", one["report"], lang))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--strips", help="folder of the X-SDD pictures")
-    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--negatives", type=Path, help="negatives-test.zip of make_negatives.py")
+    parser.add_argument("--count", type=int, default=500, help="pictures to draw; 0: measure --negatives alone")
     parser.add_argument("--seed", type=int, default=909)
     parser.add_argument("--more-patterns", action="store_true")
     parser.add_argument("--json", type=Path)
@@ -300,9 +342,12 @@ def main():
         parser.error("--quantization needs --engine")
     reference = Engine(args.engine, args.model, args.quantization) if args.engine else Reference(args.model)
     tally, log, began = Tally(), [], time.time()
-    made_pictures(reference, tally, args.seed, args.count, log)
-    others(reference, tally, args.seed, args.strips,
-           make_patterns.OTHER_SIZES + (make_patterns.MORE_SIZES if args.more_patterns else ()))
+    if args.count:
+        made_pictures(reference, tally, args.seed, args.count, log)
+        others(reference, tally, args.seed, args.strips,
+               make_patterns.OTHER_SIZES + (make_patterns.MORE_SIZES if args.more_patterns else ()))
+    if args.negatives:
+        other_things(reference, tally, args.negatives, log)
     for name, (share, n) in tally.table().items():
         print(f"{share:6.2f} %  of {n:5d}  {name}")
     print(f"{time.time() - began:.0f} s")

@@ -3,9 +3,11 @@
 
     python training/export.py --weights run             writes models/surface-tiny/{model.safetensors, *.json}
     python training/export.py --weights run --check     and holds the training model against the reference, in fp32
+    python training/export.py --weights run --out DIR   writes DIR instead, with the other files of models/surface-tiny/
 """
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -16,38 +18,8 @@ from defects import KINDS
 from frames import LONGEST, SHORTEST
 from make_tokenizer import MODEL, CONTROL, VISIBLE
 from model import Config, Model
+from official import official
 from train import load
-
-
-def official(model):
-    """The weights under the names of the public checkpoints, bf16."""
-    c, out = model.c, {}
-    text, visual = "model.language_model.", "model.visual."
-    out[text + "embed_tokens.weight"] = model.embed.weight
-    out[text + "norm.weight"] = model.norm.weight
-    for i, layer in enumerate(model.layers):
-        for name, p in layer.named_parameters():
-            part = name if "layernorm" in name else f"mlp.{name}" if name.split(".")[0] in ("gate_up_proj", "down_proj") \
-                else f"self_attn.{name}"
-            out[f"{text}layers.{i}.{part}"] = p
-    v = model.visual
-    # a still image is given twice, as two frames: half the weight on each
-    half = v.patch.weight.view(c.vision_hidden, 3, 1, c.patch, c.patch) / 2
-    out[visual + "patch_embed.proj.weight"] = half.expand(-1, -1, 2, -1, -1)
-    out[visual + "patch_embed.proj.bias"] = v.patch.bias
-    out[visual + "post_conv_layernorm.weight"] = v.post_conv_layernorm.weight
-    out[visual + "embeddings.position_embedding.weight"] = v.table
-    for i, block in enumerate(v.blocks):
-        for name, p in block.named_parameters():
-            part = name if "norm" in name else f"attn.{name}" if name.split(".")[0] in ("qkv", "proj") else f"mlp.{name}"
-            out[f"{visual}blocks.{i}.{part}"] = p
-    out[visual + "post_layernorm.weight"] = v.post_layernorm.weight
-    out[visual + "downsample.weight"] = v.downsample.weight.view(c.hidden, 2, 2, c.vision_hidden).permute(0, 3, 1, 2)
-    out[visual + "downsample.bias"] = v.downsample.bias
-    for name in ("proj.weight", "post_projection_norm.weight", "post_projection_norm.bias", "gate_proj.weight",
-                 "up_proj.weight", "down_proj.weight"):
-        out[f"{visual}merger.{name}"] = v.get_parameter(name)
-    return {name: p.detach().to(torch.bfloat16).contiguous().clone() for name, p in out.items()}
 
 
 def configs(c):
@@ -85,21 +57,23 @@ def configs(c):
             "video_preprocessor_config.json": picture | {"video_processor_type": "Glm4vVideoProcessor"}}
 
 
-def write(model):
-    save_file(official(model), MODEL / "model.safetensors", metadata={"format": "pt"})
+def write(model, folder):
+    if folder.resolve() != MODEL.resolve():
+        shutil.copytree(MODEL, folder, dirs_exist_ok=True)
+    save_file(official(model), folder / "model.safetensors", metadata={"format": "pt"})
     for name, content in configs(model.c).items():
-        (MODEL / name).write_text(json.dumps(content, indent=2) + "\n")
-    size = sum(file.stat().st_size for file in MODEL.iterdir())
-    print(f"{MODEL.name}: {size} bytes in all")
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    print(f"{folder.name}: {size} bytes in all")
     assert size <= 15_000_000
 
 
-def check(model, count=12):
+def check(model, folder, count=12):
     """Largest differences to transformers, both in fp32 with the exported weights."""
     from transformers import Glm4vForConditionalGeneration
     import numpy as np
     from pictures import PictureMaker
-    reference = Glm4vForConditionalGeneration.from_pretrained(MODEL, dtype=torch.float32).eval()
+    reference = Glm4vForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     for p in model.parameters():
         p.data = p.data.bfloat16().float()
     voc, maker = data.Words(), PictureMaker(99, 1)
@@ -132,14 +106,15 @@ def check(model, count=12):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=MODEL)
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
     model = Model(Config(), data.GRID_LIST, len(KINDS))
     step = load(args.weights, model)
     print(f"weights of step {step}")
-    write(model)
+    write(model, args.out)
     if args.check:
-        check(model)
+        check(model, args.out)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ draws a contact sheet with the captions printed below. A picture comes with fact
     scene     surface | belt | empty belt | pattern | strip | other
     material  one of surfaces.MATERIALS (surface, belt)
     name      the pattern's or the strip defect's name (pattern, strip)
+    lit       True when light and noise are already as they shall be
     defects   [{kind, box}], box = x1 y1 x2 y2 as fractions of the width and height
 """
 import argparse
@@ -172,14 +173,20 @@ def lay_parts(picture, texture, parts, s):
 
 
 DEVELOPED = ("surface", "belt", "empty belt", "other")
+SCENES = {"surface": 0.58, "belt": 0.28, "other": 0.025, "pattern": 0.05, "strip": 0.11, "negative": 0.4}
+
+
+def needs_light(facts):
+    """Whether light and noise come after the drawing: develop(), or the training's on the device."""
+    return facts["scene"] in DEVELOPED and not facts.get("lit")
 
 
 class PictureMaker:
-    """Draws pictures from one seed's textures. patterns and strips: banks, or None to leave those scenes out."""
+    """Draws pictures from one seed's textures. patterns, strips, negatives: banks, or None to leave those scenes out."""
 
-    def __init__(self, seed, per_material=3, patterns=None, strips=None):
+    def __init__(self, seed, per_material=3, patterns=None, strips=None, negatives=None):
         self.bank = surfaces.Bank(seed, per_material)
-        self.patterns, self.strips = patterns, strips
+        self.patterns, self.strips, self.negatives = patterns, strips, negatives
 
     def surface(self, rng, height, width, s):
         material = int(rng.integers(0, len(surfaces.MATERIALS)))
@@ -245,18 +252,24 @@ class PictureMaker:
         return capture(rng, picture, s, False), \
             {"scene": "other", "defects": []}
 
+    def negative(self, rng, height, width, s):
+        """A photograph, a page or another surface. Some have defects drawn on: those alone make no metal either."""
+        picture, surface = self.negatives.draw(rng, height, width)
+        if surface and rng.random() < 0.15:
+            add_defects(rng, picture, int(rng.integers(1, 4)), s)
+        return picture, {"scene": "other", "defects": [], "lit": bool(rng.random() < 0.5)}
+
     def draw(self, rng, height, width, scene=None):
         """A picture u8 [height, width, 3] (RGB) and its facts."""
         picture, facts = self.scene(rng, height, width, scene)
-        return (develop(rng, picture) if facts["scene"] in DEVELOPED else picture), facts
+        return (develop(rng, picture) if needs_light(facts) else picture), facts
 
     def scene(self, rng, height, width, scene=None):
         """The same before light and noise."""
         if scene is None:
-            scenes = ["surface", "belt", "other"] + ["pattern"] * (self.patterns is not None) \
-                + ["strip"] * (self.strips is not None)
-            weight = np.array([{"surface": 0.58, "belt": 0.28, "other": 0.025, "pattern": 0.05,
-                                "strip": 0.055}[name] for name in scenes])
+            banks = {"pattern": self.patterns, "strip": self.strips, "negative": self.negatives}
+            scenes = [name for name in SCENES if banks.get(name, self) is not None]
+            weight = np.array([SCENES[name] for name in scenes])
             scene = scenes[rng.choice(len(scenes), p=weight / weight.sum())]
         return getattr(self, scene)(rng, height, width, model_scale(height, width))
 

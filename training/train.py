@@ -3,9 +3,12 @@
 
     python training/train.py --strips X-SDD --out run --steps 20000 --seconds 560
     python training/train.py --strips X-SDD --out run --steps 20000 --seconds 560 --resume run      goes on
+    python training/train.py --strips X-SDD --negatives negatives-train.zip --start models/surface-tiny --out run ...
+        trains a model that ships further, with pictures of other things
 
-Stops after --seconds with weights and optimizer state in --out (pieces of at most 15 MB), or at --steps with the
-learning rate at nought. The data never repeats: step k sees the pictures of (seed, k).
+The helper head is not exported: with --start it learns by itself first. Stops after --seconds with weights and optimizer
+state in --out (pieces of at most 15 MB), or at --steps with the learning rate at nought. The data never repeats: step k
+sees the pictures of (seed, k).
 """
 import argparse
 import json
@@ -22,10 +25,12 @@ import words
 from banks import Strips
 from defects import KINDS
 from model import Config, Model, merge_order
+from official import restore
 from pictures import LIGHT
 
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]) * 255
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]) * 255
+APART = 400         # steps that a new helper head learns by itself beside a trained model
 
 
 class Muon:
@@ -123,8 +128,9 @@ class Developer:
         return ((v - self.mean) / self.std).flatten(2).to(torch.bfloat16)
 
 
-def losses(model, developer, b, coordinates):
-    """Mean cross entropy of the answers (coordinates against a narrow bell), and of the helper head."""
+def losses(model, developer, b, coordinates, say):
+    """Mean cross entropy of the answers (coordinates against a narrow bell), and of the helper head. say: a tensor, 1, or 0
+    while the helper head is new to a trained model and must not move what is before it."""
     patches = developer(b["pixels"], b["grid"], b["developed"])
     hidden, image = model(patches, b["grid"], b["ids"], b["slot"], b["position"], b["branch"])
     at = b["at"][..., None].expand(-1, -1, hidden.shape[-1])
@@ -137,7 +143,7 @@ def losses(model, developer, b, coordinates):
     token = -(logp.gather(-1, index) * bell).sum(-1) * asked
     numbers, text = asked & is_number, asked & ~is_number
     right = (logp.argmax(-1) == b["want"]) & text
-    out = model.helper(image).float()
+    out = model.helper(image.detach() + say * (image - image.detach())).float()
     known, there = b["kind"] >= 0, b["kind"] > 0
     kind = F.cross_entropy(out[..., :len(KINDS) + 1].flatten(0, 1), b["kind"].clamp(min=0).flatten().long(),
                            reduction="none").view_as(b["kind"]) * known * (0.25 + there)
@@ -192,18 +198,27 @@ class Loader:
 
 
 def strip_check(model, developer, folder, device):
-    """Share of held-out strips whose own caption is the likeliest of the seven."""
+    """Share of held-out strips whose own caption is the likeliest of the seven and "something other"."""
     held, voc = Strips(folder, "held-out"), data.Words()
     rows = [(name, p) for name in held.names for _, p in held.by_class[name]]
-    out = data.views(bytearray(data.layout(len(rows))[1]), len(rows))
     asked = [(words.DESCRIBE["en"], words.caption({"scene": "strip", "name": name, "defects": []}, "en"), "en")
              for name in held.names]
+    asked.append((words.DESCRIBE["en"], words.caption({"scene": "other", "defects": []}, "en"), "en"))
+    scores = [caption_scores(model, developer, rows, part, voc, device) for part in (asked[:4], asked[4:])]     # four fit
+    truth = torch.tensor([held.names.index(name) for name, _ in rows], device=device)
+    return (torch.cat(scores, 1).argmax(1) == truth).float().mean().item()
+
+
+def caption_scores(model, developer, rows, asked, voc, device):
+    """Log probability of each answer in asked for each picture: [rows, asked]."""
     from PIL import Image
+    out = data.views(bytearray(data.layout(len(rows))[1]), len(rows))
     for i, (_, picture) in enumerate(rows):
         picture = np.asarray(Image.fromarray(picture).convert("RGB").resize((140, 140), Image.Resampling.BICUBIC))
         out["pixels"][i, :picture.size] = picture.reshape(-1)
         out["grid"][i] = data.GRID_LIST.index((5, 5))
         data.pack(None, voc, None, 5, 5, out, i, asked)
+        assert out["branch"][i].max() == len(asked)
     b = {k: torch.from_numpy(v.copy()).to(device) for k, v in out.items()}
     b = {k: v.long() if v.dtype == torch.int32 else v for k, v in b.items()}
     patches = developer(b["pixels"], b["grid"], None, light=False)
@@ -213,9 +228,7 @@ def strip_check(model, developer, folder, device):
     score = logp.gather(1, b["at"][..., None].expand(-1, -1, logp.shape[-1])).gather(
         -1, b["want"].clamp(min=0)[..., None])[..., 0] * (b["want"] >= 0)
     of = b["branch"].gather(1, b["at"])
-    total = torch.stack([(score * (of == k + 1)).sum(1) for k in range(len(asked))], 1)
-    truth = torch.tensor([held.names.index(name) for name, _ in rows], device=device)
-    return (total.argmax(1) == truth).float().mean().item()
+    return torch.stack([(score * (of == k + 1)).sum(1) for k in range(len(asked))], 1)
 
 
 def save(folder, model, optimizer, step, steps):
@@ -253,6 +266,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for weights, state and log")
     parser.add_argument("--strips", required=True, help="folder of the X-SDD pictures with index.tsv")
+    parser.add_argument("--negatives", type=Path, help="negatives-train.zip of make_negatives.py")
+    parser.add_argument("--start", type=Path, help="folder of an exported model to begin with")
     parser.add_argument("--steps", type=int, default=0, help="length of the whole training")
     parser.add_argument("--budget", type=float, help="instead of --steps: seconds, at the speed of the first 1200 steps")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after this time, state saved")
@@ -268,7 +283,7 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     before = json.loads((args.resume / "step.json").read_text()) if args.resume else {"step": 0}
     first, args.steps = before["step"], args.steps or before.get("steps", 0)
-    feeder = data.Feeder(args.seed, args.batch, args.workers, args.strips, first)   # forks: before CUDA starts
+    feeder = data.Feeder(args.seed, args.batch, args.workers, args.strips, args.negatives, first)   # forks: before CUDA
     torch.manual_seed(args.seed + first)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cuda.matmul.allow_tf32 = True
@@ -276,11 +291,14 @@ def main():
     optimizer = Muon(model, args.matrix_rate, args.rate, args.decay)
     if args.resume:
         load(args.resume, model, optimizer)
+    elif args.start:
+        restore(model, args.start / "model.safetensors")
     coordinates = torch.from_numpy(data.Words().coordinates).to(device)
     function = torch.compile(losses) if device.type == "cuda" else losses
     developer = Developer(device)
     loader = Loader(feeder, device)
     parameters = list(model.parameters())
+    silent, says = torch.zeros((), device=device), torch.ones((), device=device)        # the helper head's say
     total, since, waited, step, logged = torch.zeros(7, device=device), time.time(), 0.0, first, first
     print(f"{sum(p.numel() for p in parameters) / 1e6:.2f} M parameters, {device}, step {first}, "
           f"{time.time() - began:.0f} s to start", flush=True)
@@ -289,7 +307,8 @@ def main():
         batch = loader.next()
         waited += time.time() - t
         with torch.autocast(device.type, torch.bfloat16):
-            answer, helper, parts = function(model, developer, batch, coordinates)
+            answer, helper, parts = function(model, developer, batch, coordinates,
+                                             silent if args.start and step < APART else says)
         if not args.steps and step == 600:
             torch.cuda.synchronize()
             mark = time.time()
@@ -298,7 +317,7 @@ def main():
             args.steps = 100 * int((step + (args.budget - (time.time() - began)) * 600 / (time.time() - mark)) / 100)
             print(f"{args.steps} steps fit the budget", flush=True)
         progress = step / args.steps if args.steps else 0
-        (answer + (0.5 if progress < 0.5 else 0.2) * helper).backward()
+        (answer + (0.5 if progress < 0.5 and not args.start else 0.2) * helper).backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step(min(1, (step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * progress)))
         model.zero_grad(set_to_none=True)

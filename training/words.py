@@ -40,6 +40,8 @@ SEVERITY = ("minor", "moderate", "severe")
 SEVERITY_ZH = ("轻微", "中等", "严重")
 NUMBER = ("no", "one", "two", "three", "four", "five")
 NUMBER_ZH = ("零", "一", "两", "三", "四", "五")
+UNKNOWN = {"en": "unknown", "zh": "未知"}
+NONE_OF_THEM = {"en": ("none", "other", "unknown"), "zh": ("无", "其他", "未知")}     # options that are true of something else
 BOX_OPEN, BOX_CLOSE = "<|begin_of_box|>", "<|end_of_box|>"
 
 DESCRIBE = {"en": "Describe the image in one sentence.", "zh": "用一句话描述这张图片。"}
@@ -209,7 +211,7 @@ def ask_yes_no(rng, facts, lang):
         question = (pick(rng, ("有{}吗？", "图中有{}吗？", "能看到{}吗？")).format(KIND_ZH[kind]) if zh else
                     pick(rng, ("Is there a {}?", "Do you see a {}?", "Does the surface have a {}?")).format(KIND_EN[kind]))
     elif style == 1:
-        yes, where = total(facts) == 0, []
+        yes, where = total(facts) == 0 and facts["scene"] != "other", []
         question = pick(rng, ("表面干净吗？", "表面完好吗？", "没有缺陷吗？") if zh else
                         ("Is the surface clean?", "Is the surface free of defects?", "Is the part good?"))
     elif style == 2 and facts["scene"] in ("surface", "belt"):
@@ -222,7 +224,11 @@ def ask_yes_no(rng, facts, lang):
         where, yes = facts["defects"], total(facts) > 0
         question = pick(rng, ("有缺陷吗？", "表面有缺陷吗？", "图中有缺陷吗？") if zh else
                         ("Is there a defect?", "Are there any defects?", "Is the surface defective?", "Do you see a defect?"))
-    if rng.random() < 0.55:
+    if facts["scene"] == "other" and rng.random() < 0.45:
+        if zh:
+            return question, "不，" + caption(facts, lang) if style == 1 else "没有，" + caption(facts, lang)
+        return question, "No, t" + caption(facts, lang)[1:]
+    if facts["scene"] == "other" or rng.random() < 0.55:
         if zh:
             return question + pick(rng, ("请回答是或否。", "只回答是或否。")), "是" if yes else "否"
         return question + pick(rng, (" Answer yes or no.", " Yes or no?", " Answer with yes or no.")), \
@@ -259,6 +265,24 @@ CHOICE_PAIRS = {"en": (("good", "bad"), ("clean", "defective"), ("ok", "defect")
                 "zh": (("合格", "不合格"), ("完好", "有缺陷"), ("正常", "异常"), ("良品", "不良品"))}
 
 
+def unfitting_options(rng, lang):
+    """Options to a picture of something else: the one that says so, or UNKNOWN where all of them claim to know."""
+    style = rng.random()
+    if style < 0.4:
+        options = list(pick(rng, CHOICE_PAIRS[lang]))
+    else:
+        names = STRIP_ZH if style > 0.7 else KIND_ZH if lang == "zh" else KIND_EN
+        options = list(names.values() if lang == "zh" or names is KIND_EN else names.keys())
+        rng.shuffle(options)
+        options = options[:int(rng.integers(2, 8))]
+        if rng.random() < 0.3:
+            options.append(pick(rng, ("干净", "合格") if lang == "zh" else ("clean", "good", "ok")))
+    if rng.random() < 0.4:
+        options.append(pick(rng, NONE_OF_THEM[lang]))
+        return options, options[-1]
+    return options, UNKNOWN[lang]
+
+
 def ask_choice(rng, facts, lang):
     """One of a few given words."""
     zh = lang == "zh"
@@ -272,6 +296,8 @@ def ask_choice(rng, facts, lang):
             others = [n for n in names if n != answer]
             rng.shuffle(others)
             options = [answer] + others[:int(rng.integers(2, 7))]
+    elif facts["scene"] == "other":
+        options, answer = unfitting_options(rng, lang)
     elif facts["scene"] not in ("surface", "belt"):
         return None
     elif rng.random() < 0.4 or not facts["defects"]:
@@ -309,21 +335,23 @@ def ask_choice(rng, facts, lang):
 
 
 def ask_severity(rng, facts, lang):
-    if len(facts["defects"]) != 1:
+    if len(facts["defects"]) != 1 and facts["scene"] != "other":
         return None
-    level = severity(facts["defects"][0]["box"])
+    names = SEVERITY_ZH if lang == "zh" else SEVERITY
+    answer = names[severity(facts["defects"][0]["box"])] if facts["defects"] else UNKNOWN[lang]
     if lang == "zh":
-        return pick(rng, ("缺陷有多严重？", "严重程度如何？")), SEVERITY_ZH[level]
-    return pick(rng, ("How severe is the defect?", "Severity?", "How bad is it: minor, moderate or severe?")), \
-        SEVERITY[level]
+        return pick(rng, ("缺陷有多严重？", "严重程度如何？")), answer
+    return pick(rng, ("How severe is the defect?", "Severity?", "How bad is it: minor, moderate or severe?")), answer
 
 
 def ask_material(rng, facts, lang):
-    if facts["scene"] not in ("surface", "belt"):
+    if facts["scene"] not in ("surface", "belt", "other"):
         return None
+    answer = UNKNOWN[lang] if facts["scene"] == "other" else \
+        MATERIAL_ZH[facts["material"]] if lang == "zh" else facts["material"]
     if lang == "zh":
-        return pick(rng, ("这是什么材料？", "表面是什么材料？")), MATERIAL_ZH[facts["material"]]
-    return pick(rng, ("What material is it?", "Name the material.", "What is the surface made of?")), facts["material"]
+        return pick(rng, ("这是什么材料？", "表面是什么材料？")), answer
+    return pick(rng, ("What material is it?", "Name the material.", "What is the surface made of?")), answer
 
 
 QUESTIONS = ((ask_describe, 0.36), (ask_report, 0.18), (ask_box, 0.14), (ask_yes_no, 0.10), (ask_count, 0.07),
