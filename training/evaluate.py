@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from tokenizers import Tokenizer
 
 import make_patterns
@@ -34,6 +34,7 @@ from negatives import unpack
 from pictures import PictureMaker
 
 SIZES = ((224, 224), (448, 448), (640, 360), (640, 480), (1280, 720), (360, 640))       # width, height
+FRAMES = ((448, 448), (640, 480), (640, 360), (480, 640))                               # of pictures of other things
 SCENES = ["surface", "belt"]
 QUESTIONS = {
     "caption": {lang: words.DESCRIBE[lang] for lang in ("en", "zh")},
@@ -301,10 +302,13 @@ def honest(name, answer, lang):
 
 
 def other_things(reference, tally, file, log):
-    """Photographs and other surfaces that no training saw, each asked everything in both languages."""
+    """Photographs and other surfaces that no training saw, each as a frame of about its aspect and asked everything."""
     groups = collections.defaultdict(list)
     for kind, source, says, picture in unpack(file):
-        groups[smart_resize(*picture.shape[:2])].append((kind, source, says, picture))
+        aspect = picture.shape[1] / picture.shape[0]
+        frame = min(FRAMES, key=lambda f: abs(np.log(f[0] / f[1] / aspect)))
+        picture = np.asarray(ImageOps.fit(Image.fromarray(picture), frame, Image.Resampling.BICUBIC))
+        groups[frame].append((kind, source, says, picture))
     for rows in groups.values():
         seen = reference.see([picture for *_, picture in rows])
         for lang in ("en", "zh"):
