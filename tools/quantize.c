@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "cli.h"
+#include "interrupt.h"
 #include "media.h"
 #include "pictures.h"
 
@@ -18,23 +19,16 @@ typedef struct {
     bool json, verbose;
 } settings;
 
-static volatile sig_atomic_t interrupted; /* the signal that asks to stop */
-
-static void interrupt(int number)
-{
-    interrupted = number;
-}
-
 static int progress(void *user, uint64_t done, uint64_t total)
 {
     cli_progress("quantizing", (double)done / (double)total);
-    return interrupted != 0;
+    return cli_interrupted();
 }
 
 static int calibrating(void *user, uint64_t done, uint64_t total)
 {
     cli_progress("calibrating", (double)done / (double)total);
-    return interrupted != 0;
+    return cli_interrupted();
 }
 
 static void log_line(void *user, glm4v_log_level level, const char *line)
@@ -61,19 +55,6 @@ static uint64_t weight_bytes(const char *folder)
     if (dir)
         closedir(dir);
     return bytes;
-}
-
-/* Ctrl-C, or a terminal that is closed, ends the run as an error does, with nothing left behind; a
- * second one ends it at once. What is ignored (nohup) stays so. */
-static void catch_signals(void)
-{
-    static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
-    const struct sigaction stop = { .sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND };
-    struct sigaction now;
-    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
-        if (!sigaction(signals[i], NULL, &now) && now.sa_handler != SIG_IGN)
-            sigaction(signals[i], &stop, NULL);
-    signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk */
 }
 
 static int status_of(int code)
@@ -145,14 +126,13 @@ static int run(const char *src, const char *dst, settings *set)
         options.prompts = (const char *const *)pictures.prompts;
         options.n_prompts = pictures.n_prompts;
     }
-    catch_signals();
+    cli_catch_signals();      /* it ends as an error does, with nothing left behind */
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk */
     int rc = glm4v_quantize(src, dst, &options, &err);
     cli_pictures_free(&pictures);
     cli_progress_clear();
-    if (rc == GLM4V_ERR_CANCELED) { /* end as the signal says, now that all is cleaned up */
-        signal(interrupted, SIG_DFL);
-        raise(interrupted);
-    }
+    if (rc == GLM4V_ERR_CANCELED)
+        cli_end_if_interrupted();
     return rc ? refuse(dst, &err, set->json, status_of(rc)) : tell(src, dst, set);
 }
 
