@@ -5,12 +5,13 @@
 #include <string.h>
 
 #include "cli.h"
-#include "media.h"
+#include "interrupt.h"
+#include "stream.h"
 
 typedef struct {
     const char *model, *device, *quantization, *prompt, *system;
     uint64_t threads, max_tokens, top_k, seed, max_pixels;
-    double temperature, top_p, repetition_penalty, interval;
+    double temperature, top_p, repetition_penalty, interval, timeout, reconnect;
     bool thinking, json, verbose;
 } settings;
 
@@ -209,26 +210,27 @@ static int describe_frame(const session *s, const char *input, const cli_frame *
 
 static int describe_input(const session *s, const char *input)
 {
+    const cli_stream_options options = {
+        .interval = (uint64_t)llround(s->settings->interval * 1e9),
+        .timeout = s->settings->timeout,
+        .reconnect = s->settings->reconnect,
+    };
     glm4v_error err = { 0 };
     cli_frame frame;
-    int more, status = CLI_OK;
-    cli_media *media = cli_media_open(input, (uint64_t)llround(s->settings->interval * 1e9), &err);
-    if (!media) {
-        print_failure(s, input, -1, &err);
-        return CLI_INPUT;
-    }
-    while ((more = cli_media_next(media, &frame, &err)) > 0 && !ferror(stdout)) {
+    int more = -1, status = CLI_OK;
+    cli_stream *stream = cli_stream_open(input, &options, &err);
+    while (stream && (more = cli_stream_next(stream, &frame, &err)) > 0 && !ferror(stdout)) {
         if (describe_frame(s, input, &frame))
             status = CLI_INPUT;
         if (frame.fraction >= 0)
             cli_progress("describing", frame.fraction);
     }
     cli_progress_clear();
-    if (more < 0) {
+    if (more < 0 && !cli_interrupted()) {
         print_failure(s, input, -1, &err);
         status = CLI_INPUT;
     }
-    cli_media_close(&media);
+    cli_stream_close(&stream);
     return status;
 }
 
@@ -255,12 +257,15 @@ static int run(const settings *set, const char *dir, char **inputs, int n_inputs
     }
     s.info = glm4v_model_get_info(model);
     cli_media_init();
-    for (int i = 0; i < n_inputs && !ferror(stdout); i++)
+    cli_catch_signals();
+    for (int i = 0; i < n_inputs && !ferror(stdout) && !cli_interrupted(); i++)
         if (describe_input(&s, inputs[i]))
             status = CLI_INPUT;
     glm4v_engine_close(&s.engine);
     glm4v_model_close(&model);
-    return cli_finish(status);
+    status = cli_finish(status);
+    cli_end_if_interrupted();
+    return status;
 }
 
 int cli_describe(int argc, char **argv)
@@ -269,7 +274,8 @@ int cli_describe(int argc, char **argv)
                      .max_tokens = 64,
                      .top_p = 1,
                      .repetition_penalty = 1,
-                     .interval = 1 };
+                     .interval = 1,
+                     .timeout = CLI_TIMEOUT };
     const cli_option options[] = {
         { "model", "DIR", CLI_STRING, &set.model, 0, 0,
           "model directory; default: $GLM4V_MODEL, else the model that comes\nwith the program" },
@@ -285,6 +291,11 @@ int cli_describe(int argc, char **argv)
         { "system", "TEXT", CLI_STRING, &set.system, 0, 0, "system prompt; default: none" },
         { "interval", "SECONDS", CLI_NUMBER, &set.interval, 0, 86400,
           "time between described frames of a video; 0 = every frame;\ndefault 1" },
+        { "timeout", "SECONDS", CLI_NUMBER, &set.timeout, 1, 86400,
+          "a camera or stream that gives no frame for so long has failed;\ndefault 20" },
+        { "reconnect", "SECONDS", CLI_NUMBER, &set.reconnect, 0, 1e9,
+          "open a camera or stream that failed, or ended, again and again, until an\n"
+          "outage has lasted so long; default 0 = its end is an error, exit status 1" },
         { "max-tokens", "N", CLI_COUNT, &set.max_tokens, 1, 65536, "longest answer; default 64" },
         { "temperature", "T", CLI_NUMBER, &set.temperature, 0, 2,
           "0 = always the likeliest word (default); up to 2 = more variety" },
@@ -317,6 +328,7 @@ int cli_describe(int argc, char **argv)
             "glm4v describe --prompt 'Is there a defect? Answer yes or no.' *.jpg\n"
             "glm4v describe --interval 0.5 line.mp4\n"
             "glm4v describe --json --interval 10 rtsp://camera.local/stream | tee captions.jsonl\n"
+            "glm4v describe --reconnect 3600 rtsp://user:password@camera.local/stream\n"
             "glm4v describe --model ~/models/GLM-4.1V-9B-Thinking --quantization int4 photo.jpg",
         .options = options,
         .n_options = sizeof options / sizeof *options,

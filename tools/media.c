@@ -11,16 +11,21 @@
 #include <locale.h>
 #include <string.h>
 
+#include "interrupt.h"
+#include "live.h"
+
 struct cli_media {
     GstElement *pipeline;
-    GstElement *convert; /* owned by the pipeline, as is the sink */
+    GstElement *source, *convert; /* owned by the pipeline, as is the sink */
     GstAppSink *sink;
+    bool local, live; /* see live.h; live counts from the first frame on */
     uint64_t interval;
     GstSample *sample; /* of the frame handed out last */
     GstVideoFrame map;
     bool mapped;
     bool got_frame;
-    int max_silence; /* seconds without a frame that mean that none will come */
+    int max_silence; /* milliseconds without a frame that mean that none will come */
+    int silence;     /* waited so far; counted in polls, so that Ctrl-Z is no silence */
 
     GMutex lock; /* guards what follows: set on streaming threads */
     bool linked; /* a video stream was found */
@@ -31,13 +36,13 @@ struct cli_media {
     int64_t due;        /* stream time from which the next frame is wanted; -1 = the first frame */
     int64_t last_time;  /* of the frame before */
     int frozen;         /* frames since time moved forward */
-    gint64 last_seen;   /* g_get_monotonic_time() of the last frame, wanted or not */
+    bool seen;          /* a frame came since the last look, wanted or not */
 };
 
 /* A damaged or endless file may decode to frames without end that all bear the same time. And
  * decodebin 1.22 may swallow a demuxer's error when it comes while the demuxer is being added: then
  * nothing ever comes. */
-enum { MAX_FROZEN = 2000, MAX_SILENCE_S = 30, MAX_FILE_SILENCE_S = 5 };
+enum { MAX_FROZEN = 2000, MAX_FILE_SILENCE_MS = 5000, POLL_MS = 100 };
 
 void cli_media_init(void)
 {
@@ -77,7 +82,7 @@ static GstPadProbeReturn on_data(GstPad *pad, GstPadProbeInfo *info, gpointer us
     if (GST_PAD_PROBE_INFO_TYPE(info) & GST_PAD_PROBE_TYPE_BUFFER) {
         GstBuffer *buffer = GST_PAD_PROBE_INFO_BUFFER(info);
         GstClockTime time = GST_CLOCK_TIME_NONE;
-        media->last_seen = g_get_monotonic_time();
+        media->seen = true;
         if (media->segment.format == GST_FORMAT_TIME)
             time = gst_segment_to_stream_time(&media->segment, GST_FORMAT_TIME,
                                               GST_BUFFER_PTS(buffer));
@@ -188,6 +193,7 @@ static bool make_pipeline(cli_media *media, const char *uri, glm4v_error *err)
     gst_caps_unref(rgb);
     gst_bin_add_many(GST_BIN(media->pipeline), source, convert, sink, NULL);
     gst_element_link(convert, sink);
+    media->source = source;
     media->convert = convert;
     media->sink = GST_APP_SINK(sink);
     g_signal_connect(source, "pad-added", G_CALLBACK(on_pad), media);
@@ -200,7 +206,7 @@ static bool make_pipeline(cli_media *media, const char *uri, glm4v_error *err)
     return true;
 }
 
-cli_media *cli_media_open(const char *input, uint64_t interval, glm4v_error *err)
+cli_media *cli_media_open(const char *input, uint64_t interval, double timeout, glm4v_error *err)
 {
     char *uri = to_uri(input, err);
     if (!uri)
@@ -210,8 +216,8 @@ cli_media *cli_media_open(const char *input, uint64_t interval, glm4v_error *err
     gst_segment_init(&media->segment, GST_FORMAT_UNDEFINED);
     media->interval = interval;
     media->due = media->last_time = -1;
-    media->last_seen = g_get_monotonic_time();
-    media->max_silence = g_str_has_prefix(uri, "file:") ? MAX_FILE_SILENCE_S : MAX_SILENCE_S;
+    media->local = cli_is_local(uri);
+    media->max_silence = media->local ? MAX_FILE_SILENCE_MS : (int)(timeout * 1000);
     bool good = make_pipeline(media, uri, err);
     g_free(uri);
     if (!good) {
@@ -219,8 +225,7 @@ cli_media *cli_media_open(const char *input, uint64_t interval, glm4v_error *err
         return NULL;
     }
     /* A failure shows up on the bus, where cli_media_next() looks. */
-    if (gst_element_set_state(media->pipeline, GST_STATE_PLAYING) == GST_STATE_CHANGE_NO_PREROLL)
-        g_object_set(media->sink, "drop", TRUE, "max-buffers", 1, NULL);
+    gst_element_set_state(media->pipeline, GST_STATE_PLAYING);
     return media;
 }
 
@@ -232,6 +237,19 @@ static void release_frame(cli_media *media)
     g_clear_pointer(&media->sample, gst_sample_unref);
 }
 
+/* An error of a network source: its message tells little, the last line of its details what was
+ * tried. */
+static void fail_with_details(cli_media *media, const char *message, const char *debug,
+                              glm4v_error *err)
+{
+    const char *details = debug ? strrchr(debug, '\n') : NULL;
+    size_t length = strlen(message);
+    while (length && message[length - 1] == '.')
+        length--;
+    fail(err, GLM4V_ERR_IO, "%s%.*s%s%s", media->live ? "the stream broke off: " : "", (int)length,
+         message, details ? ": " : "", details ? details + 1 : "");
+}
+
 /* True if the bus holds an error, which is then in err. */
 static bool bus_failed(cli_media *media, glm4v_error *err)
 {
@@ -241,16 +259,23 @@ static bool bus_failed(cli_media *media, glm4v_error *err)
     if (!message)
         return false;
     GError *error = NULL;
-    gst_message_parse_error(message, &error, NULL);
+    char *debug = NULL;
+    gst_message_parse_error(message, &error, &debug);
     if (g_error_matches(error, GST_STREAM_ERROR, GST_STREAM_ERROR_TYPE_NOT_FOUND))
         fail(err, GLM4V_ERR_FORMAT, "neither a picture nor a video that GStreamer knows");
     else if (g_error_matches(error, GST_CORE_ERROR, GST_CORE_ERROR_MISSING_PLUGIN))
         fail(err, GLM4V_ERR_UNSUPPORTED,
              "neither a picture nor a video, or its decoder is missing: install gstreamer1.0-libav "
              "and gstreamer1.0-plugins-good, -bad and -ugly");
+    else if (g_error_matches(error, GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_NOT_AUTHORIZED))
+        fail(err, GLM4V_ERR_INVALID,
+             "the login was refused (%s): write it as scheme://user:password@host", error->message);
+    else if (!media->local)
+        fail_with_details(media, error->message, debug, err);
     else
         fail(err, GLM4V_ERR_IO, "%s", error->message);
     g_clear_error(&error);
+    g_free(debug);
     gst_message_unref(message);
     return true;
 }
@@ -264,6 +289,26 @@ static double fraction_done(cli_media *media, int64_t time)
     return (double)time / (double)duration;
 }
 
+/* What a camera sees while the caller is busy is not kept. */
+static void look_whether_live(cli_media *media)
+{
+    GstElement *source = NULL;
+    if (media->local)
+        return;
+    GstPad *pad = gst_element_get_static_pad(media->convert, "sink");
+    g_object_get(media->source, "source", &source, NULL);
+    media->live = cli_is_live(pad, source);
+    if (media->live)
+        g_object_set(media->sink, "drop", TRUE, "max-buffers", 1, NULL);
+    gst_clear_object(&source);
+    gst_object_unref(pad);
+}
+
+bool cli_media_is_live(const cli_media *media)
+{
+    return media->got_frame ? media->live : !media->local;
+}
+
 static int hand_out(cli_media *media, cli_frame *frame, glm4v_error *err)
 {
     GstBuffer *buffer = gst_sample_get_buffer(media->sample);
@@ -275,6 +320,8 @@ static int hand_out(cli_media *media, cli_frame *frame, glm4v_error *err)
         return -1;
     }
     media->mapped = true;
+    if (!media->got_frame)
+        look_whether_live(media);
     media->got_frame = true;
     g_mutex_lock(&media->lock);
     bool still = media->still;
@@ -292,19 +339,53 @@ static int hand_out(cli_media *media, cli_frame *frame, glm4v_error *err)
     return 1;
 }
 
-/* Why no frame will come although nothing failed; NULL while one may. */
-static const char *hopeless(cli_media *media)
+/* True, with the reason in err, if no frame will come although nothing failed. */
+static bool hopeless(cli_media *media, glm4v_error *err)
 {
-    const char *why = NULL;
     g_mutex_lock(&media->lock);
-    if (media->no_more_pads && !media->linked)
-        why = "there is neither a picture nor a video in it";
-    else if (media->frozen > MAX_FROZEN && media->interval)
-        why = "its frames all bear the same time";
-    else if (g_get_monotonic_time() - media->last_seen > media->max_silence * G_USEC_PER_SEC)
-        why = "it gives no frame";
+    bool empty = media->no_more_pads && !media->linked;
+    bool frozen = media->frozen > MAX_FROZEN && media->interval;
+    media->silence = media->seen ? 0 : media->silence + POLL_MS;
+    media->seen = false;
     g_mutex_unlock(&media->lock);
-    return why;
+    if (empty)
+        fail(err, GLM4V_ERR_FORMAT, "there is neither a picture nor a video in it");
+    else if (frozen)
+        fail(err, GLM4V_ERR_FORMAT, "its frames all bear the same time");
+    else if (media->silence < media->max_silence)
+        return false;
+    else if (media->local)
+        fail(err, GLM4V_ERR_FORMAT, "it gives no frame");
+    else
+        fail(err, GLM4V_ERR_IO,
+             media->got_frame ? "no frame for %g s: the camera, or the network to it, has stopped"
+                              : "no frame within %g s: is the address right, and the camera on?",
+             media->max_silence / 1000.);
+    return true;
+}
+
+static bool was_recording(cli_media *media)
+{
+    g_mutex_lock(&media->lock);
+    int64_t last = media->last_time;
+    g_mutex_unlock(&media->lock);
+    GstPad *pad = gst_element_get_static_pad(media->convert, "sink");
+    bool result = cli_was_recording(pad, last);
+    gst_object_unref(pad);
+    return result;
+}
+
+/* The end of the stream: 0, or -1 where it is a failure. */
+static int end(cli_media *media, glm4v_error *err)
+{
+    if (media->got_frame && (!media->live || was_recording(media)))
+        return 0;
+    if (media->got_frame)
+        fail(err, GLM4V_ERR_IO, "the stream was ended from the other side");
+    else
+        fail(err, media->local ? GLM4V_ERR_FORMAT : GLM4V_ERR_IO,
+             "it ended before its first frame");
+    return -1;
 }
 
 /* A picture has one frame, whatever its decoder does after it. */
@@ -318,28 +399,23 @@ static bool was_still(cli_media *media)
 
 int cli_media_next(cli_media *media, cli_frame *frame, glm4v_error *err)
 {
-    const char *why = NULL;
     release_frame(media);
     if (was_still(media))
         return 0;
-    g_mutex_lock(&media->lock);
-    media->last_seen = g_get_monotonic_time(); /* while the caller was busy, nothing could come */
-    g_mutex_unlock(&media->lock);
-    while (!why) {
-        media->sample = gst_app_sink_try_pull_sample(media->sink, 100 * GST_MSECOND);
+    media->silence = 0; /* while the caller was busy, nothing could come */
+    do {
+        if (cli_interrupted()) {
+            fail(err, GLM4V_ERR_CANCELED, "interrupted");
+            return -1;
+        }
+        media->sample = gst_app_sink_try_pull_sample(media->sink, POLL_MS * GST_MSECOND);
         if (media->sample)
             return hand_out(media, frame, err);
         if (bus_failed(media, err))
             return -1;
-        if (gst_app_sink_is_eos(media->sink)) {
-            if (media->got_frame)
-                return 0;
-            why = "it ended before its first frame";
-        } else {
-            why = hopeless(media);
-        }
-    }
-    fail(err, GLM4V_ERR_FORMAT, "%s", why);
+        if (gst_app_sink_is_eos(media->sink))
+            return end(media, err);
+    } while (!hopeless(media, err));
     return -1;
 }
 

@@ -57,7 +57,7 @@ static int decode(cli_pictures *p, const char *path, glm4v_error *err)
 {
     glm4v_error why = { 0 };
     cli_frame frame;
-    cli_media *media = cli_media_open(path, 0, &why);
+    cli_media *media = cli_media_open(path, 0, CLI_TIMEOUT, &why);
     int got = media ? cli_media_next(media, &frame, &why) : -1;
     int rc = got > 0 ? keep(p, &frame.image, err)
                      : fail(err, GLM4V_ERR_INVALID, "%.200s is no picture to calibrate on: %.200s",

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* See live.h. */
+#include "live.h"
+
+#include <string.h>
+
+bool cli_is_local(const char *uri)
+{
+    static const char *const schemes[] = { "file", "fd",   "data",    "pushfile",
+                                           "dvd",  "cdda", "resource" };
+    char *scheme = gst_uri_get_protocol(uri);
+    bool local = false;
+    for (size_t i = 0; scheme && i < G_N_ELEMENTS(schemes); i++)
+        local |= !strcmp(scheme, schemes[i]);
+    g_free(scheme);
+    return local;
+}
+
+static bool calls_itself_live(GstPad *pad)
+{
+    GstQuery *query = gst_query_new_latency();
+    gboolean live = FALSE;
+    if (gst_pad_peer_query(pad, query))
+        gst_query_parse_latency(query, &live, NULL, NULL);
+    gst_query_unref(query);
+    return live;
+}
+
+/* In nanoseconds; 0 = not known. */
+static int64_t duration_at(GstPad *pad)
+{
+    gint64 duration = 0;
+    return gst_pad_peer_query_duration(pad, GST_FORMAT_TIME, &duration) && duration > 0 ? duration
+                                                                                        : 0;
+}
+
+bool cli_is_live(GstPad *pad, GstElement *source)
+{
+    gint64 bytes;
+    if (calls_itself_live(pad))
+        return true;
+    return !duration_at(pad) &&
+           !(source && gst_element_query_duration(source, GST_FORMAT_BYTES, &bytes));
+}
+
+/* The last frames of a recording may lack: durations are rounded, and sound may be longer. */
+bool cli_was_recording(GstPad *pad, int64_t last)
+{
+    const int64_t duration = duration_at(pad);
+    return duration && last >= 0 && last + MAX(2 * (int64_t)GST_SECOND, duration / 20) >= duration;
+}
