@@ -34,13 +34,15 @@ static int64_t duration_at(GstPad *pad)
                                                                                         : 0;
 }
 
+static bool has_length(GstElement *source)
+{
+    gint64 bytes = 0;
+    return source && gst_element_query_duration(source, GST_FORMAT_BYTES, &bytes) && bytes > 0;
+}
+
 bool cli_is_live(GstPad *pad, GstElement *source)
 {
-    gint64 bytes;
-    if (calls_itself_live(pad))
-        return true;
-    return !duration_at(pad) &&
-           !(source && gst_element_query_duration(source, GST_FORMAT_BYTES, &bytes));
+    return calls_itself_live(pad) || !(duration_at(pad) || has_length(source));
 }
 
 /* The last frames of a recording may lack: durations are rounded, and sound may be longer. */

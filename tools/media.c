@@ -36,7 +36,8 @@ struct cli_media {
     int64_t due;        /* stream time from which the next frame is wanted; -1 = the first frame */
     int64_t last_time;  /* of the frame before */
     int frozen;         /* frames since time moved forward */
-    bool seen;          /* a frame came since the last look, wanted or not */
+    gint64 first_arrival; /* g_get_monotonic_time() of the first frame without a time */
+    bool seen;            /* a frame came since the last look, wanted or not */
 };
 
 /* A damaged or endless file may decode to frames without end that all bear the same time. And
@@ -74,13 +75,28 @@ static bool wanted(cli_media *media, int64_t time)
     return true;
 }
 
+/* A camera that sends pictures without times (Motion JPEG by HTTP): the time of arrival counts. */
+static GstBuffer *with_time(cli_media *media, GstBuffer *buffer)
+{
+    gint64 now = g_get_monotonic_time();
+    if (GST_BUFFER_PTS_IS_VALID(buffer) || media->local || media->segment.format != GST_FORMAT_TIME)
+        return buffer;
+    if (!media->first_arrival)
+        media->first_arrival = now;
+    buffer = gst_buffer_make_writable(buffer);
+    GST_BUFFER_PTS(buffer) =
+        media->segment.start + (GstClockTime)(now - media->first_arrival) * GST_USECOND;
+    return buffer;
+}
+
 static GstPadProbeReturn on_data(GstPad *pad, GstPadProbeInfo *info, gpointer user)
 {
     cli_media *media = user;
     GstPadProbeReturn result = GST_PAD_PROBE_OK;
     g_mutex_lock(&media->lock);
     if (GST_PAD_PROBE_INFO_TYPE(info) & GST_PAD_PROBE_TYPE_BUFFER) {
-        GstBuffer *buffer = GST_PAD_PROBE_INFO_BUFFER(info);
+        GstBuffer *buffer = with_time(media, GST_PAD_PROBE_INFO_BUFFER(info));
+        GST_PAD_PROBE_INFO_DATA(info) = buffer;
         GstClockTime time = GST_CLOCK_TIME_NONE;
         media->seen = true;
         if (media->segment.format == GST_FORMAT_TIME)
@@ -134,6 +150,15 @@ static gboolean on_type(GstElement *source, GstPad *pad, GstCaps *caps, gpointer
     media->typed = true;
     g_mutex_unlock(&media->lock);
     return TRUE;
+}
+
+/* Decodebin keeps frames back until it knows all streams; of this demuxer it would learn at the end
+ * only. */
+static void on_element(GstBin *pipeline, GstBin *bin, GstElement *element, gpointer user)
+{
+    GstElementFactory *factory = gst_element_get_factory(element);
+    if (factory && !strcmp(GST_OBJECT_NAME(factory), "multipartdemux"))
+        g_object_set(element, "single-stream", TRUE, NULL);
 }
 
 bool cli_is_utf8(const char *text)
@@ -196,6 +221,7 @@ static bool make_pipeline(cli_media *media, const char *uri, glm4v_error *err)
     media->source = source;
     media->convert = convert;
     media->sink = GST_APP_SINK(sink);
+    g_signal_connect(media->pipeline, "deep-element-added", G_CALLBACK(on_element), NULL);
     g_signal_connect(source, "pad-added", G_CALLBACK(on_pad), media);
     g_signal_connect(source, "no-more-pads", G_CALLBACK(on_no_more_pads), media);
     g_signal_connect(source, "autoplug-continue", G_CALLBACK(on_type), media);

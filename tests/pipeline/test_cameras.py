@@ -1,0 +1,422 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Cameras that break off, stall, end, send garbage and come back: glm4v describe and examples/watch-camera.c.
+
+The camera is tests/support/rtsp_server.c, a process that is killed, stopped (SIGSTOP) and started again on its port;
+by HTTP a server of this file; by UDP gst-launch-1.0. No test tells how fast something is; bounds are there so that a
+wait ends.
+"""
+import http.server
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
+from common import BUILD, GLM4V, SLOW, Skip, check, environment, good, gst_launch, main, run, tiny_model
+
+BASE = tempfile.mkdtemp(prefix="glm4v-cameras-")
+MODEL = None
+SERVER = BUILD / "tests" / "pipeline" / "rtsp-server"
+WAIT = 60 * SLOW  # longer than anything takes
+FRAME = "video/x-raw,format=I420,width=160,height=120,framerate=15/1"
+DEEP = bool(os.environ.get("GLM4V_DEEP"))
+
+
+class Program:
+    """A program in the background; its lines are kept as they come."""
+
+    def __init__(self, words, **env):
+        self.child = subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                      stderr=subprocess.PIPE, env=environment(**env))
+        self.out, self.err = [], []
+        self.readers = [threading.Thread(target=self.read, args=pair, daemon=True)
+                        for pair in ((self.child.stdout, self.out), (self.child.stderr, self.err))]
+        for reader in self.readers:
+            reader.start()
+
+    @staticmethod
+    def read(pipe, lines):
+        for line in pipe:
+            lines.append(line.decode("utf-8", "replace").rstrip("\n"))
+
+    def wait_until(self, holds, what):
+        end = time.monotonic() + WAIT
+        while not holds():
+            check(time.monotonic() < end and self.child.poll() is None, "waited for", what, "status", self.child.poll(),
+                  self.out, self.err)
+            time.sleep(0.05)
+
+    def wait_for_captions(self, more=2):
+        count = len(self.out) + more
+        self.wait_until(lambda: len(self.out) >= count, f"{more} captions")
+
+    def wait_for_word(self, text, after=0):
+        self.wait_until(lambda: any(text in line for line in self.err[after:]), text)
+
+    def end(self, status):
+        """Waits for the end."""
+        try:
+            self.child.wait(WAIT)
+        except subprocess.TimeoutExpired as late:
+            raise AssertionError(f"does not end: {self.out} {self.err}") from late
+        for reader in self.readers:
+            reader.join(WAIT)
+        check(self.child.returncode == status, "status", self.child.returncode, "not", status, self.out, self.err)
+        return self
+
+    def close(self):
+        if self.child.poll() is None:
+            self.child.send_signal(signal.SIGCONT)
+            self.child.kill()
+            self.child.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Camera:
+    """The RTSP server; started again it has the same address."""
+
+    def __init__(self, launch=None):
+        if not SERVER.exists():
+            raise Skip("libgstrtspserver-1.0-dev is not installed")
+        self.launch, self.port, self.server = launch, 0, None
+        self.start()
+
+    def start(self):
+        words = [SERVER, "--port", self.port, "--seconds", 3600]
+        self.server = Program(words + ([self.launch] if self.launch else []))
+        self.server.wait_until(lambda: self.server.out, "the server's address")
+        self.url = self.server.out[0]
+        self.port = int(re.search(r":(\d+)/", self.url)[1])
+
+    def signal(self, number):
+        self.server.child.send_signal(number)
+
+    def kill(self):
+        self.server.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+
+def describe(*words, **env):
+    return Program([GLM4V, "describe", "--model", MODEL, "--max-tokens", "2", *words], **env)
+
+
+def times(lines):
+    """Of caption lines, in seconds."""
+    found = [re.match(r"(\d\d):(\d\d):(\d\d\.\d{3})  ", line) for line in lines]
+    check(all(found), lines)
+    return [int(m[1]) * 3600 + int(m[2]) * 60 + float(m[3]) for m in found]
+
+
+def a_camera_that_is_killed_is_an_error_that_says_what_to_do(folder):
+    with Camera() as camera, describe("--json", camera.url) as program:
+        program.wait_for_captions()
+        camera.kill()
+        program.end(1)
+        check(len(program.err) == 1 and "broke off" in program.err[0] and "--reconnect SECONDS" in program.err[0],
+              program.err)
+        results = list(map(json.loads, program.out))
+        check(results[-1]["status"] == "error" and results[-1]["message"] in program.err[0], results[-1])
+        check(all(result["status"] == "ok" for result in results[:-1]), results)
+
+
+def a_camera_that_stops_without_a_word_is_an_error(folder):
+    with Camera() as camera, describe("--timeout", 3, camera.url) as program:
+        program.wait_for_captions()
+        camera.signal(signal.SIGSTOP)
+        program.end(1)
+        check(len(program.err) == 1 and "no frame for 3 s" in program.err[0] and "--reconnect" in program.err[0],
+              program.err)
+
+
+def a_camera_that_ends_its_stream_is_an_error(folder):
+    launch = f"( videotestsrc is-live=true ! identity eos-after=60 ! {FRAME} ! jpegenc ! rtpjpegpay name=pay0 )"
+    with Camera(launch) as camera, describe("--timeout", 20 * SLOW, camera.url) as program:
+        program.end(1)
+        check(len(program.err) == 1 and "ended from the other side" in program.err[0], program.err)
+        check(program.out, "no caption before the end")
+
+
+def a_recording_that_a_camera_sends_to_its_end_is_no_error(folder):
+    clip = folder / "clip.mov"
+    good(gst_launch(f"-q videotestsrc num-buffers=60 ! {FRAME} ! jpegenc ! qtmux ! filesink location={clip}"))
+    with Camera(f"( filesrc location={clip} ! qtdemux ! jpegparse ! rtpjpegpay name=pay0 )") as camera, \
+            describe("--timeout", 20 * SLOW, "--reconnect", 60, camera.url) as program:
+        program.end(0)
+        check(not program.err and program.out, program.err, program.out)
+
+
+def a_camera_that_never_was_there_is_an_error(folder):
+    with Camera() as camera:
+        camera.kill()
+        with describe("--timeout", 5, camera.url) as program:
+            program.end(1)
+            check(len(program.err) == 1 and "connect" in program.err[0] and not program.out, program.err)
+
+
+def captions_return_with_the_camera_and_times_go_on(folder):
+    with Camera() as camera, describe("--timeout", 3, "--reconnect", 3600, camera.url) as program:
+        program.wait_for_captions()
+        for way in ("killed", "stopped"):
+            told = len(program.err)
+            if way == "killed":
+                camera.kill()
+            else:
+                camera.signal(signal.SIGSTOP)
+            program.wait_for_word("attempt 2 in", told)
+            captions = len(program.out)
+            if way == "killed":
+                camera.start()
+            else:
+                camera.signal(signal.SIGCONT)
+            program.wait_for_word("frames again", told)
+            program.wait_for_captions()
+            lines = program.err[told:]
+            check(("broke off" if way == "killed" else "no frame for 3 s") in lines[0], lines)
+            attempts, pauses = zip(*[(int(m[1]), float(m[2])) for m in
+                                     (re.search(r"; attempt (\d+) in ([\d.]+) s \(giving", line) for line in lines) if m])
+            check(list(attempts) == list(range(1, len(attempts) + 1)), "each attempt is told once", lines)
+            check(list(pauses) == sorted(pauses) and max(pauses) <= 4, pauses)
+            moments = times(program.out)
+            check(moments == sorted(moments), moments)
+            gap = moments[captions] - moments[captions - 1]
+            check(gap > 2, "an outage of more than 3 s is", gap, "s of the captions' times")
+        program.child.send_signal(signal.SIGINT)
+        program.end(-signal.SIGINT)
+
+
+def after_the_given_time_it_gives_up(folder):
+    with Camera() as camera, describe("--timeout", 3, "--reconnect", 5, "--json", camera.url) as program:
+        program.wait_for_captions()
+        camera.kill()
+        lost = time.monotonic()
+        program.end(1)
+        check(time.monotonic() - lost >= 4.5, "gave up early:", program.err)
+        check(re.search(r"gave up after \d+ s and \d+ attempts$", program.err[-1]), program.err)
+        check(json.loads(program.out[-1])["message"] in program.err[-1], program.out[-1])
+
+
+def a_camera_that_is_switched_on_later_is_waited_for(folder):
+    with Camera() as camera:
+        camera.kill()
+        with describe("--timeout", 5, "--reconnect", 3600, camera.url) as program:
+            program.wait_for_word("attempt 2 in")
+            camera.start()
+            program.wait_for_captions()
+            check(times(program.out)[0] < 1, "the time begins with the first frame", program.out)
+            program.child.send_signal(signal.SIGTERM)
+            program.end(-signal.SIGTERM)
+
+
+def a_signal_ends_it_in_each_state(folder):
+    with Camera() as camera, describe("--timeout", 3600, camera.url) as program:
+        camera.signal(signal.SIGSTOP)
+        with describe("--timeout", 3600, camera.url) as waiting:  # for the first answer
+            time.sleep(1)
+            waiting.child.send_signal(signal.SIGINT)
+            waiting.end(-signal.SIGINT)
+            check(not waiting.out and not waiting.err, waiting.err)
+        camera.signal(signal.SIGCONT)
+        program.wait_for_captions()
+        camera.signal(signal.SIGSTOP)  # for the next frame
+        time.sleep(1)
+        program.child.send_signal(signal.SIGTERM)
+        program.end(-signal.SIGTERM)
+        check(not program.err and times(program.out), program.err)
+    with describe("--reconnect", 3600, camera.url) as program:
+        program.wait_for_word("attempt 4 in")  # a pause of seconds
+        program.child.send_signal(signal.SIGINT)
+        program.end(-signal.SIGINT)
+        check(not program.out, program.out)
+
+
+def growth(pid):
+    """Open files, threads and resident KiB of a process."""
+    status = open(f"/proc/{pid}/status").read()
+    return (len(os.listdir(f"/proc/{pid}/fd")), int(re.search(r"Threads:\s+(\d+)", status)[1]),
+            int(re.search(r"VmRSS:\s+(\d+)", status)[1]))
+
+
+def many_reconnects_leave_nothing_behind(folder):
+    """G-14. With one heap for all threads, what is resident tells of a leak; the sanitizer tells when the program ends."""
+    rounds = 1000 if DEEP else 20
+    with Camera() as camera, describe("--timeout", 5 * SLOW, "--reconnect", 10, "--interval", "0", camera.url,
+                                      MALLOC_ARENA_MAX=1) as program:
+        sizes = []
+        for number in range(rounds):
+            program.wait_for_captions()
+            sizes.append(growth(program.child.pid))
+            told = len(program.err)
+            camera.kill()
+            program.wait_for_word("attempt 1 in", told)
+            camera.start()
+            program.wait_for_word("frames again", told)
+        program.wait_for_captions()
+        sizes.append(growth(program.child.pid))
+        files, threads, memory = zip(*sizes)
+        check(files[-1] <= max(files[:5]) and threads[-1] <= max(threads[:5]), "files and threads grow:", sizes)
+        if SLOW == 1:
+            check(min(memory[-5:]) <= max(memory[:8]) + 512, "memory grows:", memory)
+        camera.kill()
+        program.end(1)
+
+
+def every_frame_of_a_flapping_camera_keeps_its_interval(folder):
+    with Camera() as camera, describe("--timeout", 5, "--reconnect", 60, "--interval", "3600", camera.url) as program:
+        program.wait_for_captions(1)
+        for _ in range(2):
+            told = len(program.err)
+            camera.kill()
+            program.wait_for_word("attempt 1 in", told)
+            camera.start()
+            program.wait_for_word("frames again", told)
+        time.sleep(1)
+        check(len(program.out) == 1, program.out)
+
+
+class Http:
+    """Serves /camera (Motion JPEG without an end), /short (that ends), /stall, /file (a clip), /login."""
+
+    def __init__(self, clip):
+        jpeg = run_to_bytes(f"videotestsrc num-buffers=1 ! {FRAME} ! jpegenc ! fdsink")
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                if self.path == "/login":
+                    self.send_response(401)
+                    self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+                    self.end_headers()
+                elif self.path == "/file":
+                    self.send_response(200)
+                    self.send_header("Content-Length", str(len(clip)))
+                    self.end_headers()
+                    self.wfile.write(clip)
+                else:
+                    self.send_response(200)
+                    self.send_header("Content-Type", "multipart/x-mixed-replace;boundary=frame")
+                    self.end_headers()
+                    self.frames({"/short": 30, "/stall": 30}.get(self.path, 100000))
+
+            def frames(self, count):
+                try:
+                    for _ in range(count):
+                        self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg) +
+                                         jpeg + b"\r\n")
+                        time.sleep(0.05)
+                    if self.path == "/stall":
+                        time.sleep(WAIT)
+                except OSError:  # the client has gone
+                    pass
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def run_to_bytes(line):
+    done = subprocess.run(["bash", "-c", f"gst-launch-1.0 -q {line}"], capture_output=True, timeout=WAIT,
+                          env=environment(preload=True))
+    check(done.returncode == 0 and done.stdout, done.stderr)
+    return done.stdout
+
+
+def a_camera_by_http_is_treated_alike_and_a_file_by_http_is_a_file(folder):
+    good(gst_launch(f"-q videotestsrc num-buffers=45 ! {FRAME} ! jpegenc ! avimux ! filesink location={folder}/clip.avi"))
+    with Http((folder / "clip.avi").read_bytes()) as server:
+        with describe("--timeout", 20 * SLOW, "--interval", "0", f"{server.url}/short") as program:
+            program.end(1)
+            check("ended from the other side" in program.err[0] and program.out, program.err)
+        with describe("--timeout", 3, "--interval", "0", f"{server.url}/stall") as program:
+            program.end(1)
+            check("no frame for 3 s" in program.err[0] and program.out, program.err)
+        with describe("--reconnect", 60, "--interval", "0", f"{server.url}/short") as program:
+            program.wait_for_word("frames again")
+            program.wait_for_captions()
+        with describe("--reconnect", 60, f"{server.url}/file") as program:
+            program.end(0)
+            check(len(program.out) == 3 and not program.err, program.out, program.err)
+        with describe("--reconnect", 60, f"{server.url}/login") as program:
+            program.end(1)
+            check(len(program.err) == 1 and "login was refused" in program.err[0], program.err)
+
+
+def free_udp_port():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def a_stream_by_udp_is_treated_alike(folder):
+    port = free_udp_port()
+    words = (f"gst-launch-1.0 -q videotestsrc is-live=true ! {FRAME} ! x264enc tune=zerolatency key-int-max=15 ! mpegtsmux ! "
+             f"udpsink host=127.0.0.1 port={port}").split()
+    with describe("--timeout", 3, "--reconnect", 3600, f"udp://127.0.0.1:{port}") as program:
+        for _ in range(2):
+            told = len(program.err)
+            sender = Program(words)
+            program.wait_for_captions()
+            sender.close()
+            program.wait_for_word("no frame for 3 s", told)
+        moments = times(program.out)
+        check(moments == sorted(moments), moments)
+    with describe("--timeout", 3, f"udp://127.0.0.1:{port}") as program:
+        program.end(1)
+        check("no frame within 3 s" in program.err[0], program.err)
+
+
+def a_server_that_answers_garbage_is_told_and_tried_again(folder):
+    def serve(listener):
+        while True:
+            try:
+                connection, _ = listener.accept()
+                connection.recv(4096)
+                connection.sendall(b"\x00\xff\x13RTSP garbage\r\n" * 50)
+                connection.close()
+            except OSError:
+                return
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        with describe("--timeout", 3, "--reconnect", 4, f"rtsp://127.0.0.1:{listener.getsockname()[1]}/x") as program:
+            program.end(1)
+            check(len(program.err) >= 3 and "gave up after" in program.err[-1], program.err)
+
+
+if __name__ == "__main__":
+    MODEL = tiny_model(BASE)
+    try:
+        main([a_camera_that_is_killed_is_an_error_that_says_what_to_do, a_camera_that_stops_without_a_word_is_an_error,
+              a_camera_that_ends_its_stream_is_an_error, a_recording_that_a_camera_sends_to_its_end_is_no_error,
+              a_camera_that_never_was_there_is_an_error, captions_return_with_the_camera_and_times_go_on,
+              after_the_given_time_it_gives_up, a_camera_that_is_switched_on_later_is_waited_for,
+              a_signal_ends_it_in_each_state, many_reconnects_leave_nothing_behind,
+              every_frame_of_a_flapping_camera_keeps_its_interval,
+              a_camera_by_http_is_treated_alike_and_a_file_by_http_is_a_file, a_stream_by_udp_is_treated_alike,
+              a_server_that_answers_garbage_is_told_and_tried_again])
+    finally:
+        shutil.rmtree(BASE)
