@@ -190,6 +190,25 @@ gboolean support_wait_stat(GstElement *element, const char *name, guint64 value)
     return TRUE;
 }
 
+gboolean support_finds(const char *element)
+{
+    GstElementFactory *factory = gst_element_factory_find(element);
+    gboolean there = factory != NULL;
+    if (!there) {
+        /* link_gst_plugins.py writes it beside the folder of links */
+        const char *links = g_getenv("GST_PLUGIN_SYSTEM_PATH_1_0");
+        char *path = g_strconcat(links ? links : "", "-missing.txt", NULL), *missing = NULL;
+        g_file_get_contents(path, &missing, NULL, NULL);
+        test_fail(__FILE__, __LINE__, "no element %s; %s", element,
+                  missing && *missing ? missing
+                                      : "does tests/support/gst-plugins.txt name its plugin?");
+        g_free(missing);
+        g_free(path);
+    }
+    gst_clear_object(&factory);
+    return there;
+}
+
 guint support_threads(void)
 {
     GDir *dir = g_dir_open("/proc/self/task", 0, NULL);

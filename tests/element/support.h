@@ -52,6 +52,9 @@ guint64 support_stat(GstElement *element, const char *name);
 /* Wait until a counter of stats has this value, at most 5 s. */
 gboolean support_wait_stat(GstElement *element, const char *name, guint64 value);
 
+/* Is there an element of this name? Else the test fails and says which plugins are missing. */
+gboolean support_finds(const char *element);
+
 /* Threads of this process. */
 guint support_threads(void);
 

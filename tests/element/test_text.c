@@ -511,14 +511,6 @@ static int run_line(const char *line, guint *frames)
     return ms;
 }
 
-static gboolean have(const char *name)
-{
-    GstElementFactory *factory = gst_element_factory_find(name);
-    gboolean there = test_needs("plugins", factory != NULL, "a GStreamer plugin is not installed");
-    gst_clear_object(&factory);
-    return there;
-}
-
 /* Live video at 20 fps into one overlay that waits for text: 60 frames in 3 s. */
 static void check_overlay(uint64_t answer_ns, const char *more)
 {
@@ -540,7 +532,7 @@ static void check_overlay(uint64_t answer_ns, const char *more)
 
 static void a_waiting_overlay_never_stalls_live_video(void)
 {
-    if (!have("textoverlay"))
+    if (!support_finds("textoverlay"))
         return;
     check_overlay(100 * MS, "");
     check_overlay(700 * MS, "lateness=1000000000");
@@ -552,7 +544,7 @@ static void a_waiting_overlay_never_stalls_live_video(void)
 static void an_overlay_in_sync_mode_shows_every_caption(void)
 {
     guint frames = 0;
-    if (!have("textoverlay"))
+    if (!support_finds("textoverlay"))
         return;
     fake_set((fake_script) { .answer_ns = 5 * MS });
     GstElement *pipeline =
@@ -623,7 +615,7 @@ static void check_muxer(const char *mux, const char *pad, const char *demux, con
 {
     gchar *dir = g_dir_make_tmp("glm4v-XXXXXX", NULL), *path = g_build_filename(dir, "out", NULL),
           *line;
-    if (!have(mux) || !have("jpegenc") || !have(demux))
+    if (!support_finds(mux) || !support_finds("jpegenc") || !support_finds(demux))
         goto end;
     fake_set((fake_script) { .answer_ns = 5 * MS });
     line = g_strdup_printf(
@@ -678,7 +670,7 @@ static void webvtt_files_have_the_captions_with_their_times(void)
     gchar *dir = g_dir_make_tmp("glm4v-XXXXXX", NULL),
           *path = g_build_filename(dir, "out.vtt", NULL), *line;
     gchar *vtt = NULL;
-    if (!have("webvttenc"))
+    if (!support_finds("webvttenc"))
         goto end;
     fake_set((fake_script) { .text = "a red ball" });
     line = g_strdup_printf(
