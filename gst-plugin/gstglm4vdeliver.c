@@ -73,14 +73,37 @@ tell_latency (GstGlm4vDescribe * self, const GstGlm4vJob * job,
         gst_message_new_latency (GST_OBJECT (self)));
 }
 
+/* Count a frame whose memory cannot be read. TRUE if that is to be told: once
+ * for caps, since all frames of such a source are alike. */
+static gboolean
+note_unreadable (GstGlm4vDescribe * self, const GstGlm4vJob * job)
+{
+  gchar *old, *why = g_strdup (job->outcome.message);
+  gboolean first;
+
+  g_mutex_lock (&self->lock);
+  self->stats.unreadable_frames++;
+  old = self->unreadable;
+  self->unreadable = why;
+  first = !self->told_unreadable;
+  self->told_unreadable = TRUE;
+  g_mutex_unlock (&self->lock);
+  g_free (old);
+  return first;
+}
+
 static void
 report_failure (GstGlm4vDescribe * self, const GstGlm4vJob * job,
     GstGlm4vOnError on_error)
 {
-  gchar *where = g_strdup_printf ("frame %" G_GUINT64_FORMAT " (%"
-      GST_TIME_FORMAT ")", job->frame_number, GST_TIME_ARGS (job->pts));
   gboolean fail = on_error == GST_GLM4V_ON_ERROR_FAIL;
+  gchar *where;
 
+  if (job->outcome.fault == GST_GLM4V_FAULT_FRAME_MAP
+      && !note_unreadable (self, job) && !fail)
+    return;
+  where = g_strdup_printf ("frame %" G_GUINT64_FORMAT " (%" GST_TIME_FORMAT
+      ")", job->frame_number, GST_TIME_ARGS (job->pts));
   g_mutex_lock (&self->lock);
   self->failed |= fail;
   g_mutex_unlock (&self->lock);
@@ -143,9 +166,11 @@ gst_glm4v_deliver_stats (GstGlm4vDescribe * self)
 {
   GstGlm4vStats s;
   GstStructure *stats;
+  gchar *unreadable;
 
   g_mutex_lock (&self->lock);
   s = self->stats;
+  unreadable = g_strdup (self->unreadable);
   g_mutex_unlock (&self->lock);
   stats = gst_structure_new ("glm4vdescribe-stats",
       "frames-seen", G_TYPE_UINT64, s.frames_seen,
@@ -155,6 +180,8 @@ gst_glm4v_deliver_stats (GstGlm4vDescribe * self)
       "dropped-loading", G_TYPE_UINT64, s.dropped_loading,
       "dropped-eos", G_TYPE_UINT64, s.dropped_eos,
       "bad-frames", G_TYPE_UINT64, s.bad_frames,
+      "unreadable-frames", G_TYPE_UINT64, s.unreadable_frames,
+      "unreadable-reason", G_TYPE_STRING, unreadable,
       "timeouts", G_TYPE_UINT64, s.timeouts,
       "errors", G_TYPE_UINT64, s.errors,
       "delay-last", G_TYPE_UINT64, s.delay_last,

@@ -49,8 +49,21 @@
 GST_DEBUG_CATEGORY_STATIC (glm4vdescribe_debug);
 #define GST_CAT_DEFAULT glm4vdescribe_debug
 
-#define VIDEO_CAPS "video/x-raw, format = (string) " GST_GLM4V_FORMATS ", " \
-    "width = (int) [ 1, 16384 ], height = (int) [ 1, 16384 ]"
+#define SIZES "width = (int) [ 1, 16384 ], height = (int) [ 1, 16384 ]"
+#define CAPS(features, formats) \
+    "video/x-raw" features ", format = (string) " formats ", " SIZES
+
+/* Frames pass whatever they are; these are the ones whose pixels can be read
+ * where their memory can be mapped. Sources take the first structure if they
+ * may choose, so that a test source does not make 16-bit AYUV. */
+#define VIDEO_CAPS CAPS ("", GST_GLM4V_FORMATS) ";" \
+    CAPS ("", GST_VIDEO_FORMATS_ALL) ";" \
+    CAPS ("(memory:DMABuf)", GST_VIDEO_FORMATS_ALL) ";" \
+    CAPS ("(meta:GstVideoOverlayComposition)", GST_VIDEO_FORMATS_ALL) ";" \
+    CAPS ("(memory:SystemMemory, meta:GstVideoOverlayComposition)", \
+        GST_VIDEO_FORMATS_ALL) ";" \
+    CAPS ("(memory:DMABuf, meta:GstVideoOverlayComposition)", \
+        GST_VIDEO_FORMATS_ALL)
 
 static GstStaticPadTemplate sink_template = GST_STATIC_PAD_TEMPLATE ("sink",
     GST_PAD_SINK, GST_PAD_ALWAYS, GST_STATIC_CAPS (VIDEO_CAPS));
@@ -222,6 +235,7 @@ new_job (GstGlm4vDescribe * self, GstBuffer * buffer, gboolean exact,
   job->exact = exact;
   GST_OBJECT_LOCK (self);
   gst_glm4v_question_copy (&job->question, &self->settings.question);
+  job->gray_bits = self->settings.gray_bits;
   GST_OBJECT_UNLOCK (self);
   g_mutex_lock (&self->lock);
   job->epoch = self->epoch;
@@ -460,6 +474,9 @@ set_caps (GstGlm4vDescribe * self, GstCaps * caps)
     self->info = info;
     self->have_info = TRUE;
     self->warned_frame = FALSE;
+    g_mutex_lock (&self->lock);
+    self->told_unreadable = FALSE;
+    g_mutex_unlock (&self->lock);
     gst_clear_caps (&self->refused);
     return TRUE;
   }
@@ -782,6 +799,7 @@ finalize (GObject * object)
   gst_glm4v_settings_clear (&self->settings);
   gst_clear_caps (&self->refused);
   g_queue_clear_full (&self->results, (GDestroyNotify) gst_structure_free);
+  g_free (self->unreadable);
   g_clear_pointer (&self->model, gst_structure_free);
   g_clear_pointer (&self->model_info, gst_structure_free);
   g_mutex_clear (&self->lock);

@@ -28,6 +28,7 @@ typedef enum
 typedef struct
 {
   guint64 frames_seen, sampled, inferred, errors, bad_frames, timeouts;
+  guint64 unreadable_frames;
   guint64 dropped_busy, dropped_loading, dropped_eos;
   guint64 tokens_in, tokens_out;
   GstClockTime delay_last, delay_max, delay_sum;
@@ -62,6 +63,8 @@ struct _GstGlm4vDescribe
   GstStructure *model;          /* as in results, NULL while loading */
   GstStructure *model_info;     /* the property */
   GstGlm4vStats stats;
+  gchar *unreadable;            /* why frames cannot be read, or NULL */
+  gboolean told_unreadable;     /* since CAPS */
   guint64 next_id;
   gboolean failed;              /* on-error=fail struck: end the stream */
   gboolean live;

@@ -1,173 +1,37 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* GstBuffer -> glm4v_image. Stage "pixels"; the checks and the hold run on the
- * streaming thread, the conversion on the worker.
+ * streaming thread, the conversion on the worker. The buffer is mapped whole,
+ * gstglm4vlayout.c finds the planes in it, GstVideoConverter makes RGB.
  *
- * The buffer is mapped whole and the planes are found by our own arithmetic:
- * gst_video_frame_map() trusts the offsets and strides of a GstVideoMeta, and
- * a frame that lies about them must never make us read beyond its end. */
+ * Transparent frames are put on white, pixel for pixel as Pillow's paste() with
+ * a mask does it: the reference image loaders prepare pictures so. */
 #include "gstglm4vframe.h"
 
 /* Pools with fewer buffers than this may starve while we keep two. */
 #define SMALL_POOL 8
 
-typedef struct
-{
-  GstVideoInfo info;            /* format and size of the stored frame */
-  gsize offset[GST_VIDEO_MAX_PLANES];
-  gint stride[GST_VIDEO_MAX_PLANES];
-  gsize row_bytes[GST_VIDEO_MAX_PLANES]; /* bytes of a row that hold pixels */
-  guint rows[GST_VIDEO_MAX_PLANES];
-  guint x, y, width, height;    /* the part of the frame that is shown */
-} Layout;
+/* The converters read whole machine words: bytes behind the last pixel that
+ * must be there. */
+#define SLACK 64
 
 struct _GstGlm4vConverter
 {
   GstVideoInfo in;              /* what converter was made for */
   GstVideoConverter *converter; /* NULL before the first frame */
   GstVideoInfo out;
-  guint8 *rgb;
+  guint8 *rgb;                  /* or RGBA, before it is put on white */
   gsize rgb_size;
-  guint8 *aligned;              /* a copy of frames with odd strides */
+  guint8 *aligned;              /* a copy of frames with other strides */
   gsize aligned_size;
 };
-
-/* ---- layout ---- */
-
-/* Visible bytes and rows of each plane. */
-static void
-measure_planes (Layout * layout)
-{
-  const GstVideoFormatInfo *format = layout->info.finfo;
-  guint c;
-
-  for (c = 0; c < GST_VIDEO_FORMAT_INFO_N_COMPONENTS (format); c++) {
-    guint plane = GST_VIDEO_FORMAT_INFO_PLANE (format, c);
-    gsize width = GST_VIDEO_FORMAT_INFO_SCALE_WIDTH (format, c,
-        GST_VIDEO_INFO_WIDTH (&layout->info));
-    guint height = GST_VIDEO_FORMAT_INFO_SCALE_HEIGHT (format, c,
-        GST_VIDEO_INFO_HEIGHT (&layout->info));
-    gsize bytes = width * GST_VIDEO_FORMAT_INFO_PSTRIDE (format, c);
-
-    layout->row_bytes[plane] = MAX (layout->row_bytes[plane], bytes);
-    layout->rows[plane] = MAX (layout->rows[plane], height);
-  }
-}
-
-static gboolean
-apply_crop (Layout * layout, const GstVideoCropMeta * crop, gchar ** why)
-{
-  guint width = GST_VIDEO_INFO_WIDTH (&layout->info);
-  guint height = GST_VIDEO_INFO_HEIGHT (&layout->info);
-
-  if (crop->width == 0 || crop->height == 0 || crop->x >= width
-      || crop->y >= height || crop->width > width - crop->x
-      || crop->height > height - crop->y) {
-    *why = g_strdup_printf ("its crop %ux%u at %u,%u is outside of %ux%u",
-        crop->width, crop->height, crop->x, crop->y, width, height);
-    return FALSE;
-  }
-  layout->x = crop->x;
-  layout->y = crop->y;
-  layout->width = crop->width;
-  layout->height = crop->height;
-  return TRUE;
-}
-
-/* The frame's own format and size: a GstVideoMeta may describe a larger frame
- * than the caps, but only where a GstVideoCropMeta says which part counts. */
-static gboolean
-stored_info (Layout * layout, const GstVideoInfo * info,
-    const GstVideoMeta * meta, gboolean cropped, gchar ** why)
-{
-  if (!meta) {
-    layout->info = *info;
-    return TRUE;
-  }
-  if (meta->format != GST_VIDEO_INFO_FORMAT (info)
-      || meta->n_planes != GST_VIDEO_INFO_N_PLANES (info)
-      || meta->width == 0 || meta->height == 0
-      || meta->width > GST_GLM4V_MAX_SIDE || meta->height > GST_GLM4V_MAX_SIDE
-      || (!cropped && (meta->width != (guint) GST_VIDEO_INFO_WIDTH (info)
-              || meta->height != (guint) GST_VIDEO_INFO_HEIGHT (info)))) {
-    *why = g_strdup_printf ("its GstVideoMeta says %s %ux%u, its caps %s %dx%d",
-        gst_video_format_to_string (meta->format), meta->width, meta->height,
-        gst_video_format_to_string (GST_VIDEO_INFO_FORMAT (info)),
-        GST_VIDEO_INFO_WIDTH (info), GST_VIDEO_INFO_HEIGHT (info));
-    return FALSE;
-  }
-  gst_video_info_set_interlaced_format (&layout->info, meta->format,
-      GST_VIDEO_INFO_INTERLACE_MODE (info), meta->width, meta->height);
-  layout->info.colorimetry = info->colorimetry;
-  layout->info.chroma_site = info->chroma_site;
-  layout->info.fps_n = info->fps_n;
-  layout->info.fps_d = info->fps_d;
-  return TRUE;
-}
-
-static gboolean
-planes_inside (const Layout * layout, gsize size, gchar ** why)
-{
-  guint p;
-
-  for (p = 0; p < GST_VIDEO_INFO_N_PLANES (&layout->info); p++) {
-    guint64 last_row = (guint64) (layout->rows[p] - 1)
-        * (guint64) MAX (layout->stride[p], 0);
-
-    if (layout->stride[p] < 0
-        || (gsize) layout->stride[p] < layout->row_bytes[p]
-        || layout->offset[p] > size
-        || last_row + layout->row_bytes[p] > size - layout->offset[p]) {
-      *why = g_strdup_printf ("plane %u (%u rows of %" G_GSIZE_FORMAT " bytes, "
-          "stride %d, offset %" G_GSIZE_FORMAT ") is outside of %"
-          G_GSIZE_FORMAT " bytes", p, layout->rows[p], layout->row_bytes[p],
-          layout->stride[p], layout->offset[p], size);
-      return FALSE;
-    }
-  }
-  return TRUE;
-}
-
-/* Where the planes of a buffer lie; FALSE if they do not fit in it. */
-static gboolean
-find_layout (Layout * layout, GstBuffer * buffer, const GstVideoInfo * info,
-    gchar ** why)
-{
-  const GstVideoMeta *meta = gst_buffer_get_video_meta (buffer);
-  const GstVideoCropMeta *crop = gst_buffer_get_video_crop_meta (buffer);
-  gsize size = gst_buffer_get_size (buffer);
-  guint p;
-
-  memset (layout, 0, sizeof *layout);
-  if (!stored_info (layout, info, meta, crop != NULL, why))
-    return FALSE;
-  layout->width = GST_VIDEO_INFO_WIDTH (&layout->info);
-  layout->height = GST_VIDEO_INFO_HEIGHT (&layout->info);
-  if (crop && !apply_crop (layout, crop, why))
-    return FALSE;
-  if (!meta && size < GST_VIDEO_INFO_SIZE (info)) {
-    *why = g_strdup_printf ("%" G_GSIZE_FORMAT " bytes, expected %"
-        G_GSIZE_FORMAT " for %s %dx%d", size, GST_VIDEO_INFO_SIZE (info),
-        gst_video_format_to_string (GST_VIDEO_INFO_FORMAT (info)),
-        GST_VIDEO_INFO_WIDTH (info), GST_VIDEO_INFO_HEIGHT (info));
-    return FALSE;
-  }
-  for (p = 0; p < GST_VIDEO_INFO_N_PLANES (info); p++) {
-    layout->offset[p] = meta ? meta->offset[p] :
-        GST_VIDEO_INFO_PLANE_OFFSET (info, p);
-    layout->stride[p] = meta ? meta->stride[p] :
-        GST_VIDEO_INFO_PLANE_STRIDE (info, p);
-  }
-  measure_planes (layout);
-  return planes_inside (layout, size, why);
-}
 
 gboolean
 gst_glm4v_frame_check (GstBuffer * buffer, const GstVideoInfo * info,
     gchar ** why)
 {
-  Layout layout;
+  GstGlm4vLayout layout;
 
-  return find_layout (&layout, buffer, info, why);
+  return gst_glm4v_layout_find (&layout, buffer, info, why);
 }
 
 /* ---- hold ---- */
@@ -189,12 +53,15 @@ pool_is_small (GstBufferPool * pool)
 GstBuffer *
 gst_glm4v_frame_hold (GstBuffer * buffer)
 {
-  gboolean copy = pool_is_small (buffer->pool);
+  gboolean scarce = pool_is_small (buffer->pool);
+  GstBuffer *copy = NULL;
   guint i;
 
   for (i = 0; i < gst_buffer_n_memory (buffer); i++)
-    copy |= GST_MEMORY_IS_NO_SHARE (gst_buffer_peek_memory (buffer, i));
-  return copy ? gst_buffer_copy_deep (buffer) : gst_buffer_ref (buffer);
+    scarce |= GST_MEMORY_IS_NO_SHARE (gst_buffer_peek_memory (buffer, i));
+  if (scarce)
+    copy = gst_buffer_copy_deep (buffer);
+  return copy ? copy : gst_buffer_ref (buffer);
 }
 
 /* ---- conversion ---- */
@@ -215,16 +82,25 @@ gst_glm4v_converter_free (GstGlm4vConverter * converter)
   g_free (converter);
 }
 
-/* At least size bytes in *block, old contents lost. */
+/* At least size bytes in *block; a new block is all zero. */
 static gboolean
 reserve (guint8 ** block, gsize * have, gsize size)
 {
   if (*have >= size)
     return TRUE;
   g_free (*block);
-  *block = g_try_malloc (size);
+  *block = g_try_malloc0 (size);
   *have = *block ? size : 0;
   return *block != NULL;
+}
+
+/* Not GST_VIDEO_INFO_HAS_ALPHA(): GStreamer 1.22 has formats with an alpha
+ * component and without the flag. */
+static gboolean
+has_alpha (const GstVideoInfo * info)
+{
+  return GST_VIDEO_INFO_N_COMPONENTS (info) == 4
+      || GST_VIDEO_FORMAT_INFO_HAS_PALETTE (info->finfo);
 }
 
 /* A converter for frames like in; made anew only when something changed. */
@@ -234,8 +110,11 @@ prepare (GstGlm4vConverter * self, const GstVideoInfo * in)
   if (self->converter && gst_video_info_is_equal (&self->in, in))
     return TRUE;
   g_clear_pointer (&self->converter, gst_video_converter_free);
+  g_clear_pointer (&self->aligned, g_free);     /* what pads rows is zero */
+  self->aligned_size = 0;
   self->in = *in;
-  gst_video_info_set_interlaced_format (&self->out, GST_VIDEO_FORMAT_RGB,
+  gst_video_info_set_interlaced_format (&self->out,
+      has_alpha (in) ? GST_VIDEO_FORMAT_RGBA : GST_VIDEO_FORMAT_RGB,
       GST_VIDEO_INFO_INTERLACE_MODE (in), GST_VIDEO_INFO_WIDTH (in),
       GST_VIDEO_INFO_HEIGHT (in));
   self->out.fps_n = in->fps_n;
@@ -249,38 +128,60 @@ prepare (GstGlm4vConverter * self, const GstVideoInfo * in)
   return self->converter != NULL;
 }
 
-/* The same frame in the strides that GStreamer itself chooses: its converters
- * read whole machine words, which odd strides and tight ends do not allow. */
+/* Bytes that a plane takes in the aligned copy. */
+static gsize
+aligned_bytes (const GstGlm4vLayout * layout, const GstVideoInfo * info,
+    guint plane)
+{
+  if (GST_VIDEO_FORMAT_INFO_IS_TILED (info->finfo))
+    return layout->row_bytes[plane];
+  return MAX ((gsize) layout->rows[plane]
+      * GST_VIDEO_INFO_PLANE_STRIDE (info, plane), layout->row_bytes[plane]);
+}
+
+/* The same frame in the strides that GStreamer itself chooses, with slack at
+ * its end. Tiles stay as they are, and so does their stride. */
 static gboolean
-realign (GstGlm4vConverter * self, const Layout * layout,
+realign (GstGlm4vConverter * self, const GstGlm4vLayout * layout,
     const guint8 * bytes, GstVideoFrame * frame)
 {
   const GstVideoInfo *info = &self->in;
+  gsize total = SLACK;
+  guint8 *to;
   guint p, row;
 
-  if (!reserve (&self->aligned, &self->aligned_size,
-          GST_VIDEO_INFO_SIZE (info)))
+  for (p = 0; p < GST_VIDEO_INFO_N_PLANES (info); p++)
+    total += GST_ROUND_UP_16 (aligned_bytes (layout, info, p));
+  if (!reserve (&self->aligned, &self->aligned_size, total))
     return FALSE;
+  to = self->aligned;
   frame->info = *info;
   for (p = 0; p < GST_VIDEO_INFO_N_PLANES (info); p++) {
-    guint8 *to = self->aligned + GST_VIDEO_INFO_PLANE_OFFSET (info, p);
     const guint8 *from = bytes + layout->offset[p];
+    gint stride = GST_VIDEO_INFO_PLANE_STRIDE (info, p);
 
     frame->data[p] = to;
+    if (GST_VIDEO_FORMAT_INFO_IS_TILED (info->finfo))
+      frame->info.stride[p] = layout->stride[p];
     for (row = 0; row < layout->rows[p]; row++)
-      memcpy (to + (gsize) row * GST_VIDEO_INFO_PLANE_STRIDE (info, p),
+      memcpy (to + (gsize) row * stride,
           from + (gsize) row * layout->stride[p], layout->row_bytes[p]);
+    to += GST_ROUND_UP_16 (aligned_bytes (layout, info, p));
   }
   return TRUE;
 }
 
-/* GStreamer's own layout and a buffer of full size: may be read in place. */
+/* GStreamer's own layout, a buffer of full size, and whole bytes a pixel: may
+ * be read in place. The unpackers of the other formats read beyond the end. */
 static gboolean
-is_default_layout (const Layout * layout, const GstVideoInfo * info,
+is_default_layout (const GstGlm4vLayout * layout, const GstVideoInfo * info,
     const GstMapInfo * map)
 {
   guint p;
 
+  if (GST_VIDEO_FORMAT_INFO_IS_COMPLEX (info->finfo)
+      || GST_VIDEO_FORMAT_INFO_IS_TILED (info->finfo))
+    return FALSE;
   for (p = 0; p < GST_VIDEO_INFO_N_PLANES (info); p++)
     if (layout->stride[p] != GST_VIDEO_INFO_PLANE_STRIDE (info, p)
         || layout->offset[p] != GST_VIDEO_INFO_PLANE_OFFSET (info, p))
@@ -288,6 +189,87 @@ is_default_layout (const Layout * layout, const GstVideoInfo * info,
   return map->size >= GST_VIDEO_INFO_SIZE (info)
       && GPOINTER_TO_SIZE (map->data) % 4 == 0;
 }
+
+/* ---- 16-bit grey ---- */
+
+static gboolean
+is_gray16 (const GstVideoInfo * info)
+{
+  return GST_VIDEO_INFO_FORMAT (info) == GST_VIDEO_FORMAT_GRAY16_LE
+      || GST_VIDEO_INFO_FORMAT (info) == GST_VIDEO_FORMAT_GRAY16_BE;
+}
+
+/* The highest 8 of the significant bits, as the GRAY8 frame of self->in; values
+ * that use more bits are white. */
+static gboolean
+narrow_gray (GstGlm4vConverter * self, const GstGlm4vLayout * layout,
+    const guint8 * bytes, guint bits, GstVideoFrame * frame)
+{
+  gboolean big = GST_VIDEO_INFO_FORMAT (&layout->info)
+      == GST_VIDEO_FORMAT_GRAY16_BE;
+  guint most = (1u << bits) - 1;
+  gint x, y;
+
+  if (!reserve (&self->aligned, &self->aligned_size,
+          GST_VIDEO_INFO_SIZE (&self->in) + SLACK))
+    return FALSE;
+  frame->info = self->in;
+  frame->data[0] = self->aligned;
+  for (y = 0; y < GST_VIDEO_INFO_HEIGHT (&self->in); y++) {
+    const guint8 *from = bytes + layout->offset[0]
+        + (gsize) y * layout->stride[0];
+    guint8 *to = self->aligned
+        + (gsize) y * GST_VIDEO_INFO_PLANE_STRIDE (&self->in, 0);
+
+    for (x = 0; x < GST_VIDEO_INFO_WIDTH (&self->in); x++, from += 2) {
+      guint value = big ? GST_READ_UINT16_BE (from) : GST_READ_UINT16_LE (from);
+
+      to[x] = (guint8) (MIN (value, most) >> (bits - 8));
+    }
+  }
+  return TRUE;
+}
+
+/* ---- alpha ---- */
+
+/* alpha * value + (1 - alpha) * white, rounded as Pillow does. */
+static guint8
+on_white (guint value, guint alpha)
+{
+  guint sum = value * alpha + 255 * (255 - alpha) + 128;
+
+  return (guint8) ((sum + (sum >> 8)) >> 8);
+}
+
+/* GStreamer 1.22 makes 192 of the most that two bits can say. */
+static gboolean
+has_two_bit_alpha (const GstVideoInfo * info)
+{
+  return GST_VIDEO_INFO_N_COMPONENTS (info) == 4
+      && GST_VIDEO_INFO_COMP_DEPTH (info, GST_VIDEO_COMP_A) == 2;
+}
+
+/* RGBA -> RGB in the same rows. */
+static void
+put_on_white (guint8 * pixels, const GstVideoInfo * info, gboolean two_bits)
+{
+  gint x, y;
+
+  for (y = 0; y < GST_VIDEO_INFO_HEIGHT (info); y++) {
+    guint8 *to = pixels + (gsize) y * GST_VIDEO_INFO_PLANE_STRIDE (info, 0);
+    const guint8 *from = to;
+
+    for (x = 0; x < GST_VIDEO_INFO_WIDTH (info); x++, from += 4, to += 3) {
+      guint alpha = two_bits ? (from[3] >> 6) * 85 : from[3];
+
+      to[0] = on_white (from[0], alpha);
+      to[1] = on_white (from[1], alpha);
+      to[2] = on_white (from[2], alpha);
+    }
+  }
+}
+
+/* ---- conversion ---- */
 
 static gboolean
 frame_is_interlaced (GstBuffer * buffer, const GstVideoInfo * info)
@@ -299,12 +281,15 @@ frame_is_interlaced (GstBuffer * buffer, const GstVideoInfo * info)
 
 static gboolean
 convert_mapped (GstGlm4vConverter * self, GstBuffer * buffer,
-    const Layout * layout, const GstMapInfo * map)
+    const GstGlm4vLayout * layout, const GstMapInfo * map, guint gray_bits)
 {
   GstVideoFrame in = { 0 }, out = { 0 };
   guint p;
 
-  if (is_default_layout (layout, &self->in, map)) {
+  if (is_gray16 (&layout->info)) {
+    if (!narrow_gray (self, layout, map->data, gray_bits, &in))
+      return FALSE;
+  } else if (is_default_layout (layout, &self->in, map)) {
     in.info = self->in;
     for (p = 0; p < GST_VIDEO_INFO_N_PLANES (&self->in); p++)
       in.data[p] = map->data + layout->offset[p];
@@ -319,16 +304,19 @@ convert_mapped (GstGlm4vConverter * self, GstBuffer * buffer,
   out.info = self->out;
   out.data[0] = self->rgb;
   gst_video_converter_frame (self->converter, &in, &out);
+  if (has_alpha (&self->in))
+    put_on_white (self->rgb, &self->out, has_two_bit_alpha (&self->in));
   return TRUE;
 }
 
 /* Strides and offsets of the stream do not matter to the converter. */
 static void
-default_info (const Layout * layout, GstVideoInfo * in)
+default_info (const GstGlm4vLayout * layout, GstVideoInfo * in)
 {
   const GstVideoInfo *stored = &layout->info;
 
-  gst_video_info_set_interlaced_format (in, GST_VIDEO_INFO_FORMAT (stored),
+  gst_video_info_set_interlaced_format (in, is_gray16 (stored) ?
+      GST_VIDEO_FORMAT_GRAY8 : GST_VIDEO_INFO_FORMAT (stored),
       GST_VIDEO_INFO_INTERLACE_MODE (stored), GST_VIDEO_INFO_WIDTH (stored),
       GST_VIDEO_INFO_HEIGHT (stored));
   in->colorimetry = stored->colorimetry;
@@ -337,18 +325,28 @@ default_info (const Layout * layout, GstVideoInfo * in)
   in->fps_d = stored->fps_d;
 }
 
+static const gchar *
+memory_kind (GstBuffer * buffer)
+{
+  GstMemory *memory = gst_buffer_n_memory (buffer) > 0 ?
+      gst_buffer_peek_memory (buffer, 0) : NULL;
+
+  return memory && memory->allocator && memory->allocator->mem_type ?
+      memory->allocator->mem_type : "unknown";
+}
+
 gboolean
 gst_glm4v_converter_run (GstGlm4vConverter * self, GstBuffer * buffer,
-    const GstVideoInfo * info, glm4v_image * image, GstGlm4vFault * fault,
-    gchar ** why)
+    const GstVideoInfo * info, guint gray_bits, glm4v_image * image,
+    GstGlm4vFault * fault, gchar ** why)
 {
-  Layout layout;
+  GstGlm4vLayout layout;
   GstVideoInfo in;
   GstMapInfo map;
   gboolean done;
 
   *fault = GST_GLM4V_FAULT_FRAME_SIZE;
-  if (!find_layout (&layout, buffer, info, why))
+  if (!gst_glm4v_layout_find (&layout, buffer, info, why))
     return FALSE;
   default_info (&layout, &in);
   *fault = GST_GLM4V_FAULT_CAPS;
@@ -359,12 +357,13 @@ gst_glm4v_converter_run (GstGlm4vConverter * self, GstBuffer * buffer,
   }
   *fault = GST_GLM4V_FAULT_FRAME_MAP;
   if (!gst_buffer_map (buffer, &map, GST_MAP_READ)) {
-    *why = g_strdup ("mapping for reading failed");
+    *why = g_strdup_printf ("memory of the kind %s cannot be mapped for "
+        "reading", memory_kind (buffer));
     return FALSE;
   }
   *fault = GST_GLM4V_FAULT_FRAME_MEMORY;
   done = map.size >= gst_buffer_get_size (buffer)
-      && convert_mapped (self, buffer, &layout, &map);
+      && convert_mapped (self, buffer, &layout, &map, gray_bits);
   gst_buffer_unmap (buffer, &map);
   if (!done) {
     *why = g_strdup_printf ("RGB of %dx%d pixels", GST_VIDEO_INFO_WIDTH (&in),

@@ -8,16 +8,19 @@
 #include <glm4v/glm4v.h>
 
 #include "gstglm4verror.h"
+#include "gstglm4vlayout.h"
 
 G_BEGIN_DECLS
 
-/* Every format that is accepted; one list for templates, tests, docs. */
+/* What sources choose where they may: these come first in the templates. All
+ * else that GstVideoConverter reads is accepted too. */
 #define GST_GLM4V_FORMATS "{ GRAY8, GRAY16_LE, GRAY16_BE, RGB, BGR, RGBA, " \
     "BGRA, ARGB, ABGR, RGBx, BGRx, xRGB, xBGR, NV12, NV21, I420, YV12, " \
     "YUY2, UYVY, P010_10LE }"
 
-#define GST_GLM4V_MAX_SIDE 16384
-#define GST_GLM4V_MAX_AREA (128 * 1024 * 1024)
+/* Significant bits of GRAY16: the lowest ones. */
+#define GST_GLM4V_MIN_GRAY_BITS 8
+#define GST_GLM4V_MAX_GRAY_BITS 16
 
 /* Turns frames of any accepted format into RGB; one thread. */
 typedef struct _GstGlm4vConverter GstGlm4vConverter;
@@ -28,18 +31,19 @@ gboolean gst_glm4v_frame_check (GstBuffer * buffer, const GstVideoInfo * info,
     gchar ** why);
 
 /* A reference to the buffer, or a copy where a reference would keep memory
- * that upstream cannot spare. NULL when there is no memory for the copy. */
+ * that upstream cannot spare and that can be copied. */
 GstBuffer *gst_glm4v_frame_hold (GstBuffer * buffer);
 
 GstGlm4vConverter *gst_glm4v_converter_new (void);
 
 void gst_glm4v_converter_free (GstGlm4vConverter * converter);
 
-/* Convert a buffer that gst_glm4v_frame_check() accepted. The picture belongs
- * to the converter and lives until its next call; the buffer is not needed
- * any more. FALSE with *fault and *why (g_free) when that is not possible. */
+/* Convert a buffer that gst_glm4v_frame_check() accepted; what is transparent
+ * becomes white. gray_bits is for GRAY16 alone. The picture belongs to the
+ * converter and lives until its next call; the buffer is not needed any more.
+ * FALSE with *fault and *why (g_free) when that is not possible. */
 gboolean gst_glm4v_converter_run (GstGlm4vConverter * converter,
-    GstBuffer * buffer, const GstVideoInfo * info, glm4v_image * image,
-    GstGlm4vFault * fault, gchar ** why);
+    GstBuffer * buffer, const GstVideoInfo * info, guint gray_bits,
+    glm4v_image * image, GstGlm4vFault * fault, gchar ** why);
 
 G_END_DECLS

@@ -5,6 +5,7 @@
 #include "gstglm4vproperties.h"
 
 #include "gstglm4vcaption.h"
+#include "gstglm4vframe.h"
 
 #include <dlfcn.h>
 
@@ -250,6 +251,16 @@ install_when (GObjectClass * klass)
           "frame that leaves; sync: a sampled frame waits and carries its own "
           "answer", gst_glm4v_mode_get_type (), GST_GLM4V_MODE_AUTO, PLAYING));
   /**
+   * GstGlm4vDescribe:gray-bits:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_GRAY_BITS,
+      g_param_spec_uint ("gray-bits", "Grey bits",
+          "Significant bits of GRAY16 frames, the lowest ones: 10, 12 or 14 "
+          "for cameras that do not fill the 16 bits", GST_GLM4V_MIN_GRAY_BITS,
+          GST_GLM4V_MAX_GRAY_BITS, GST_GLM4V_MAX_GRAY_BITS, PLAYING));
+  /**
    * GstGlm4vDescribe:eos-timeout:
    *
    * Since: 0.1
@@ -375,6 +386,7 @@ gst_glm4v_settings_init (GstGlm4vSettings * settings)
     .sampling = {GST_GLM4V_SAMPLE_INTERVAL, DEFAULT_INTERVAL, DEFAULT_NTH},
     .eos_timeout = DEFAULT_EOS_TIMEOUT,
     .gap_interval = DEFAULT_GAP_INTERVAL,
+    .gray_bits = GST_GLM4V_MAX_GRAY_BITS,
     .attach_meta = TRUE,
     .post_messages = TRUE,
   };
@@ -469,6 +481,9 @@ gst_glm4v_settings_set (GstGlm4vSettings * s, guint id, const GValue * value)
     case PROP_MODE:
       s->mode = g_value_get_enum (value);
       break;
+    case PROP_GRAY_BITS:
+      s->gray_bits = g_value_get_uint (value);
+      break;
     case PROP_EOS_TIMEOUT:
       s->eos_timeout = g_value_get_uint64 (value);
       break;
@@ -553,6 +568,9 @@ gst_glm4v_settings_get (const GstGlm4vSettings * s, guint id, GValue * value)
       break;
     case PROP_MODE:
       g_value_set_enum (value, s->mode);
+      break;
+    case PROP_GRAY_BITS:
+      g_value_set_uint (value, s->gray_bits);
       break;
     case PROP_EOS_TIMEOUT:
       g_value_set_uint64 (value, s->eos_timeout);

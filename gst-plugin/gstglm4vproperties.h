@@ -45,6 +45,7 @@ typedef struct
   GstGlm4vSampling sampling;
   GstGlm4vMode mode;
   GstGlm4vOnError on_error;
+  guint gray_bits;
   GstClockTime eos_timeout, gap_interval, text_duration, lateness, latency;
   gboolean attach_meta, post_messages;
 } GstGlm4vSettings;
@@ -70,6 +71,7 @@ enum
   PROP_INTERVAL,
   PROP_NTH,
   PROP_MODE,
+  PROP_GRAY_BITS,
   PROP_EOS_TIMEOUT,
   PROP_ON_ERROR,
   PROP_ATTACH_META,

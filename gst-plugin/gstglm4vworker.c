@@ -270,7 +270,7 @@ convert (GstGlm4vWorker * self, GstGlm4vJob * job, glm4v_image * image)
   fault = GST_GLM4V_FAULT_FRAME_MEMORY;
   if (job->buffer)
     converted = gst_glm4v_converter_run (self->converter, job->buffer,
-        &job->info, image, &fault, &why);
+        &job->info, job->gray_bits, image, &fault, &why);
   else
     why = g_strdup ("the frame could not be copied");
   job->outcome.convert = (guint64) (g_get_monotonic_time () - start) * 1000;

@@ -77,6 +77,7 @@ typedef struct
   gint64 captured;              /* monotonic µs when it was sampled */
   gboolean exact;               /* sync: the frame waits for its answer */
   GstVideoInfo info;
+  guint gray_bits;              /* significant ones of GRAY16 */
   GstBuffer *buffer;            /* NULL once converted */
   GstGlm4vQuestion question;
   GstGlm4vOutcome outcome;

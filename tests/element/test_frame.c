@@ -9,10 +9,19 @@
 #include "gstglm4vframe.h"
 #include "support.h"
 
-static const char *formats[] = { "GRAY8", "GRAY16_LE", "GRAY16_BE", "RGB",  "BGR",
-                                 "RGBA",  "BGRA",      "ARGB",      "ABGR", "RGBx",
-                                 "BGRx",  "xRGB",      "xBGR",      "NV12", "NV21",
-                                 "I420",  "YV12",      "YUY2",      "UYVY", "P010_10LE" };
+/* All that the element accepts. */
+static const char *formats[256];
+static guint n_formats;
+
+static void list_formats(void)
+{
+    GstCaps *caps = gst_caps_from_string("video/x-raw, format = " GST_VIDEO_FORMATS_ALL);
+    const GValue *list = gst_structure_get_value(gst_caps_get_structure(caps, 0), "format");
+    for (guint i = 0; i < gst_value_list_get_size(list) && i < G_N_ELEMENTS(formats); i++)
+        formats[n_formats++] =
+            g_intern_string(g_value_get_string(gst_value_list_get_value(list, i)));
+    gst_caps_unref(caps);
+}
 
 /* ---- frames in memory that ends at a guard page ---- */
 
@@ -45,6 +54,11 @@ static GstVideoInfo make_info(const char *format, guint width, guint height)
     return info;
 }
 
+static gboolean is_tiled(const GstVideoInfo *info)
+{
+    return GST_VIDEO_FORMAT_INFO_IS_TILED(info->finfo);
+}
+
 static void plane_extent(const GstVideoInfo *info, guint plane, gsize *row_bytes, guint *rows)
 {
     *row_bytes = 0;
@@ -53,9 +67,15 @@ static void plane_extent(const GstVideoInfo *info, guint plane, gsize *row_bytes
         if ((guint)GST_VIDEO_INFO_COMP_PLANE(info, c) == plane) {
             gsize bytes =
                 (gsize)GST_VIDEO_INFO_COMP_WIDTH(info, c) * GST_VIDEO_INFO_COMP_PSTRIDE(info, c);
+            if (GST_VIDEO_INFO_COMP_PSTRIDE(info, c) == 0)
+                bytes = (gsize)GST_VIDEO_INFO_PLANE_STRIDE(info, plane);
             *row_bytes = MAX(*row_bytes, bytes);
             *rows = MAX(*rows, (guint)GST_VIDEO_INFO_COMP_HEIGHT(info, c));
         }
+    if (GST_VIDEO_FORMAT_INFO_HAS_PALETTE(info->finfo) && plane == 1) {
+        *row_bytes = 1024;
+        *rows = 1;
+    }
 }
 
 /* The same pixels for every layout: byte i of row r of plane p. */
@@ -67,27 +87,61 @@ static guint8 pixel_byte(guint plane, guint row, gsize i)
     return (guint8)(x >> 15);
 }
 
-/* A frame whose strides are row_bytes + extra (extra < 0: GStreamer's own) and whose first plane
- * begins at lead; bytes between the pixels are poison. */
+/* The tiles of a plane that show something: where each begins, the pixels if data. Returns the
+ * plane's end. */
+static gsize lay_tiles(const GstVideoInfo *info, guint p, gint stride, gsize offset, guint8 *data)
+{
+    gint across = GST_VIDEO_TILE_X_TILES(GST_VIDEO_INFO_PLANE_STRIDE(info, p));
+    gint down = GST_VIDEO_TILE_Y_TILES(GST_VIDEO_INFO_PLANE_STRIDE(info, p));
+    gsize size = GST_VIDEO_FORMAT_INFO_TILE_SIZE(info->finfo, p), end = offset;
+    for (gint y = 0; y < down; y++)
+        for (gint x = 0; x < across; x++) {
+            gsize at = offset + size * gst_video_tile_get_index(info->finfo->tile_mode, x, y,
+                                                                GST_VIDEO_TILE_X_TILES(stride),
+                                                                GST_VIDEO_TILE_Y_TILES(stride));
+            end = MAX(end, at + size);
+            for (gsize i = 0; data && i < size; i++)
+                data[at + i] = pixel_byte(p, (guint)(y * 100 + x), i);
+        }
+    return end;
+}
+
+static void lay_rows(const GstVideoInfo *info, guint p, gint stride, gsize offset, guint8 *data)
+{
+    gsize row_bytes;
+    guint rows;
+    plane_extent(info, p, &row_bytes, &rows);
+    for (guint r = 0; r < rows; r++)
+        for (gsize i = 0; i < row_bytes; i++)
+            data[offset + (gsize)stride * r + i] = pixel_byte(p, r, i);
+}
+
+/* A frame whose strides are row_bytes + extra (extra < 0: GStreamer's own; tiles: one more across
+ * and down if extra > 0) and whose first plane begins at lead; bytes between the pixels are poison.
+ */
 static GstBuffer *make_frame(const GstVideoInfo *info, gint extra, gsize lead, Guarded *g)
 {
     gsize offset[GST_VIDEO_MAX_PLANES] = { 0 }, row_bytes, end = lead;
     gint stride[GST_VIDEO_MAX_PLANES] = { 0 };
     guint rows, n = GST_VIDEO_INFO_N_PLANES(info);
     for (guint p = 0; p < n; p++) {
+        gint usual = GST_VIDEO_INFO_PLANE_STRIDE(info, p);
         plane_extent(info, p, &row_bytes, &rows);
-        stride[p] = extra < 0 ? GST_VIDEO_INFO_PLANE_STRIDE(info, p) : (gint)row_bytes + extra;
+        if (is_tiled(info))
+            stride[p] = extra > 0 ? usual + GST_VIDEO_TILE_MAKE_STRIDE(1, 1) : usual;
+        else
+            stride[p] = extra < 0 ? usual : (gint)row_bytes + extra;
         offset[p] = extra < 0 ? GST_VIDEO_INFO_PLANE_OFFSET(info, p) + lead : end;
-        end = offset[p] + (gsize)stride[p] * (rows - 1) + row_bytes;
+        end = is_tiled(info) ? lay_tiles(info, p, stride[p], offset[p], NULL)
+                             : offset[p] + (gsize)stride[p] * (rows - 1) + row_bytes;
     }
     *g = guarded_new(extra < 0 ? lead + GST_VIDEO_INFO_SIZE(info) : end);
     memset(g->data, 0xa5, g->size);
-    for (guint p = 0; p < n; p++) {
-        plane_extent(info, p, &row_bytes, &rows);
-        for (guint r = 0; r < rows; r++)
-            for (gsize i = 0; i < row_bytes; i++)
-                g->data[offset[p] + (gsize)stride[p] * r + i] = pixel_byte(p, r, i);
-    }
+    for (guint p = 0; p < n; p++)
+        if (is_tiled(info))
+            lay_tiles(info, p, stride[p], offset[p], g->data);
+        else
+            lay_rows(info, p, stride[p], offset[p], g->data);
     GstBuffer *buffer = gst_buffer_new_wrapped_full(GST_MEMORY_FLAG_READONLY, g->data, g->size, 0,
                                                     g->size, NULL, NULL);
     if (extra >= 0 || lead > 0)
@@ -97,14 +151,15 @@ static GstBuffer *make_frame(const GstVideoInfo *info, gint extra, gsize lead, G
 }
 
 /* The picture without row padding, or NULL. */
-static guint8 *convert(GstBuffer *buffer, const GstVideoInfo *info, int *width, int *height)
+static guint8 *convert_gray(GstBuffer *buffer, const GstVideoInfo *info, guint gray_bits,
+                            int *width, int *height)
 {
     GstGlm4vConverter *converter = gst_glm4v_converter_new();
     GstGlm4vFault fault;
     glm4v_image image;
     guint8 *packed = NULL;
     gchar *why = NULL;
-    if (gst_glm4v_converter_run(converter, buffer, info, &image, &fault, &why)) {
+    if (gst_glm4v_converter_run(converter, buffer, info, gray_bits, &image, &fault, &why)) {
         packed = g_malloc((gsize)image.width * image.height * 3);
         for (int y = 0; y < image.height; y++)
             memcpy(packed + (gsize)y * image.width * 3, image.data + y * image.stride,
@@ -115,6 +170,11 @@ static guint8 *convert(GstBuffer *buffer, const GstVideoInfo *info, int *width, 
     g_free(why);
     gst_glm4v_converter_free(converter);
     return packed;
+}
+
+static guint8 *convert(GstBuffer *buffer, const GstVideoInfo *info, int *width, int *height)
+{
+    return convert_gray(buffer, info, 16, width, height);
 }
 
 static void check_layouts(const char *format, guint width, guint height)
@@ -152,7 +212,7 @@ static void check_layouts(const char *format, guint width, guint height)
 
 static void every_format_and_layout_gives_the_same_picture_and_reads_nothing_beyond(void)
 {
-    for (guint f = 0; f < G_N_ELEMENTS(formats); f++)
+    for (guint f = 0; f < n_formats; f++)
         for (guint width = 1; width <= 9; width++)
             for (guint height = 1; height <= 9; height++)
                 check_layouts(formats[f], width, height);
@@ -160,15 +220,23 @@ static void every_format_and_layout_gives_the_same_picture_and_reads_nothing_bey
 
 /* ---- values ---- */
 
-static void rgb_of_packed_formats_is_exact(void)
+/* Pillow's paste() of a value with a mask on white. */
+static int pasted(int value, int alpha)
+{
+    return (value * alpha + 255 * (255 - alpha) + 127) / 255;
+}
+
+static void rgb_of_packed_formats_is_exact_and_put_on_white(void)
 {
     static const struct {
         const char *format;
-        int r, g, b, step;
-    } orders[] = { { "RGB", 0, 1, 2, 3 },  { "BGR", 2, 1, 0, 3 },  { "RGBA", 0, 1, 2, 4 },
-                   { "BGRA", 2, 1, 0, 4 }, { "ARGB", 1, 2, 3, 4 }, { "ABGR", 3, 2, 1, 4 },
-                   { "RGBx", 0, 1, 2, 4 }, { "BGRx", 2, 1, 0, 4 }, { "xRGB", 1, 2, 3, 4 },
-                   { "xBGR", 3, 2, 1, 4 }, { "GRAY8", 0, 0, 0, 1 } };
+        int r, g, b, step, a; /* a < 0: opaque */
+    } orders[] = { { "RGB", 0, 1, 2, 3, -1 },  { "BGR", 2, 1, 0, 3, -1 },
+                   { "RGBA", 0, 1, 2, 4, 3 },  { "BGRA", 2, 1, 0, 4, 3 },
+                   { "ARGB", 1, 2, 3, 4, 0 },  { "ABGR", 3, 2, 1, 4, 0 },
+                   { "RGBx", 0, 1, 2, 4, -1 }, { "BGRx", 2, 1, 0, 4, -1 },
+                   { "xRGB", 1, 2, 3, 4, -1 }, { "xBGR", 3, 2, 1, 4, -1 },
+                   { "GRAY8", 0, 0, 0, 1, -1 } };
     for (guint f = 0; f < G_N_ELEMENTS(orders); f++) {
         GstVideoInfo info = make_info(orders[f].format, 9, 5);
         Guarded g;
@@ -179,9 +247,10 @@ static void rgb_of_packed_formats_is_exact(void)
             for (gsize x = 0; x < 9; x++) {
                 guint8 *p = rgb + (y * 9 + x) * 3;
                 gsize at = x * (gsize)orders[f].step;
-                if (p[0] != pixel_byte(0, y, at + (gsize)orders[f].r) ||
-                    p[1] != pixel_byte(0, y, at + (gsize)orders[f].g) ||
-                    p[2] != pixel_byte(0, y, at + (gsize)orders[f].b))
+                int alpha = orders[f].a < 0 ? 255 : pixel_byte(0, y, at + (gsize)orders[f].a);
+                if (p[0] != pasted(pixel_byte(0, y, at + (gsize)orders[f].r), alpha) ||
+                    p[1] != pasted(pixel_byte(0, y, at + (gsize)orders[f].g), alpha) ||
+                    p[2] != pasted(pixel_byte(0, y, at + (gsize)orders[f].b), alpha))
                     test_fail(__FILE__, __LINE__, "%s: pixel %d,%d is wrong", orders[f].format,
                               (int)x, (int)y);
             }
@@ -272,7 +341,7 @@ static void gray16_keeps_its_upper_byte(void)
         guint8 *rgb = convert(buffer, &info, &w, &h);
         for (guint y = 0; rgb && y < 3; y++)
             for (gsize x = 0; x < 7; x++)
-                CHECK(abs(rgb[(y * 7 + x) * 3] - pixel_byte(0, y, 2 * x + (big ? 0 : 1))) <= 1);
+                CHECK_EQ(rgb[(y * 7 + x) * 3], pixel_byte(0, y, 2 * x + (big ? 0 : 1)));
         CHECK(rgb != NULL);
         g_free(rgb);
         gst_buffer_unref(buffer);
@@ -280,20 +349,60 @@ static void gray16_keeps_its_upper_byte(void)
     }
 }
 
+static void grey_of_fewer_bits_fills_the_range(void)
+{
+    static const guint bits[] = { 8, 10, 12, 14, 16 };
+    for (int big = 0; big < 2; big++)
+        for (guint b = 0; b < G_N_ELEMENTS(bits); b++) {
+            const guint most = (1u << bits[b]) - 1;
+            GstVideoInfo info = make_info(big ? "GRAY16_BE" : "GRAY16_LE", 9, 3);
+            GstBuffer *buffer = gst_buffer_new_allocate(NULL, info.size, NULL);
+            guint values[9] = { 0,
+                                1,
+                                most / 4,
+                                most / 2,
+                                most / 2 + 1,
+                                most - most / 8,
+                                most,
+                                MIN(most + 1, 65535),
+                                65535 };
+            GstMapInfo map;
+            int w = 0, h = 0;
+            gst_buffer_map(buffer, &map, GST_MAP_WRITE);
+            for (guint i = 0; i < 27; i++) {
+                guint8 *p = map.data + (gsize)info.stride[0] * (i / 9) + 2 * (i % 9);
+                big ? GST_WRITE_UINT16_BE(p, values[i % 9]) : GST_WRITE_UINT16_LE(p, values[i % 9]);
+            }
+            gst_buffer_unmap(buffer, &map);
+            guint8 *rgb = convert_gray(buffer, &info, bits[b], &w, &h);
+            for (guint i = 0; rgb && i < 27; i++) {
+                int expected = (int)(MIN(values[i % 9], most) >> (bits[b] - 8));
+                if (rgb[3 * i] != expected)
+                    test_fail(__FILE__, __LINE__, "%u bits: %u is %d, not %d", bits[b],
+                              values[i % 9], rgb[3 * i], expected);
+            }
+            CHECK(rgb && rgb[3 * 6] == 255 && rgb[0] == 0);
+            g_free(rgb);
+            gst_buffer_unref(buffer);
+        }
+}
+
 static void interlaced_frames_are_taken_as_they_are_woven(void)
 {
     static const GstVideoInterlaceMode modes[] = { GST_VIDEO_INTERLACE_MODE_INTERLEAVED,
                                                    GST_VIDEO_INTERLACE_MODE_MIXED };
-    for (guint f = 0; f < G_N_ELEMENTS(formats); f++)
+    for (guint f = 0; f < n_formats; f++)
         for (guint i = 0; i < 2; i++) {
-            GstVideoInfo info = make_info(formats[f], 10, 7);
+            GstVideoInfo info;
+            gst_video_info_set_interlaced_format(&info, gst_video_format_from_string(formats[f]),
+                                                 modes[i], 10, 7);
             Guarded g;
             GstBuffer *buffer = make_frame(&info, 3, 1, &g);
             int w = 0, h = 0;
-            info.interlace_mode = modes[i];
             GST_BUFFER_FLAG_SET(buffer, GST_VIDEO_BUFFER_FLAG_INTERLACED);
             guint8 *rgb = convert(buffer, &info, &w, &h);
-            CHECK(rgb && w == 10 && h == 7);
+            if (!rgb || w != 10 || h != 7)
+                test_fail(__FILE__, __LINE__, "%s: no picture", formats[f]);
             if (rgb && g_str_equal(formats[f], "RGB"))
                 for (guint y = 0; y < 7; y++)
                     for (gsize x = 0; x < 30; x++)
@@ -321,7 +430,7 @@ static gboolean accepted(GstBuffer *buffer, const GstVideoInfo *info)
 
 static void frames_too_small_by_1_to_64_bytes_are_refused(void)
 {
-    for (guint f = 0; f < G_N_ELEMENTS(formats); f++) {
+    for (guint f = 0; f < n_formats; f++) {
         GstVideoInfo info = make_info(formats[f], 17, 9);
         for (gsize missing = 0; missing <= 64; missing++) {
             GstBuffer *plain = gst_buffer_new_allocate(NULL, info.size - missing, NULL);
@@ -385,7 +494,7 @@ static void whatever_the_metas_say_nothing_beyond_the_buffer_is_read(void)
     GRand *rand = g_rand_new_with_seed(20240607);
     guint taken = 0, rounds = support_count(20000, 1000000);
     for (guint i = 0; i < rounds; i++) {
-        const char *format = formats[g_rand_int_range(rand, 0, G_N_ELEMENTS(formats))];
+        const char *format = formats[g_rand_int_range(rand, 0, (gint)n_formats)];
         GstVideoInfo info = make_info(format, (guint)g_rand_int_range(rand, 1, 40),
                                       (guint)g_rand_int_range(rand, 1, 40));
         gsize offset[GST_VIDEO_MAX_PLANES] = { 0 };
@@ -502,10 +611,12 @@ static void frames_that_upstream_cannot_spare_are_copied(void)
 int main(int argc, char **argv)
 {
     fake_init(&argc, &argv);
+    list_formats();
     TEST(every_format_and_layout_gives_the_same_picture_and_reads_nothing_beyond);
-    TEST(rgb_of_packed_formats_is_exact);
+    TEST(rgb_of_packed_formats_is_exact_and_put_on_white);
     TEST(yuv_formats_follow_their_colorimetry);
     TEST(gray16_keeps_its_upper_byte);
+    TEST(grey_of_fewer_bits_fills_the_range);
     TEST(interlaced_frames_are_taken_as_they_are_woven);
     TEST(frames_too_small_by_1_to_64_bytes_are_refused);
     TEST(video_metas_that_lie_are_refused);

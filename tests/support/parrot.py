@@ -3,8 +3,8 @@
 """Writes a model that says the same whatever it sees: parrot.py SOURCE TARGET PIECE...
 
 SOURCE is a model directory of the layout of models/surface-tiny, TARGET a folder that is made. Each PIECE, no two alike,
-becomes a token if it is none. No layer adds to the residual stream, so that the last token alone decides the next one: token k has 1 in
-place k + 1 of its embedding, every other token in place 0, and row k of the head answers to place k.
+becomes a token if it is none. No layer adds to the residual stream, so that the last token alone decides the next one:
+token k has 1 in place k + 1 of its embedding, every other token in place 0, and row k of the head answers to place k.
 """
 import json
 import pathlib
