@@ -14,9 +14,9 @@ import numpy as np
 from banks import Strips
 from documents import drawn_page
 
-FLATTEST, SMOOTHEST = 5.0, 1.5      # standard deviation of the grey values, of all and less what is large: with less there
+FLATTEST, SMOOTHEST = 3.5, 1.0      # standard deviation of the grey values, of all and less what is large: with less there
 #                                     is nothing to see, and drawn metal can look the same
-SHARES = {"everyday": 0.46, "surface": 0.46, "page": 0.08}
+SHARES = {"everyday": 0.36, "surface": 0.57, "page": 0.07}
 
 
 def unpack(file):
@@ -88,7 +88,7 @@ def exposure(rng, picture):
     """Another brightness and contrast; now and then hardly any light."""
     out = picture.astype(np.float32)
     mean = out.mean((0, 1))
-    low = rng.uniform(0.12, 0.4) if rng.random() < 0.08 else rng.uniform(0.7, 1.3)
+    low = rng.uniform(0.08, 0.45) if rng.random() < 0.22 else rng.uniform(0.7, 1.3)
     return np.clip((mean + (out - mean) * np.exp(rng.uniform(-0.8, 0.4))) * low, 0, 255).astype(np.uint8)
 
 
@@ -127,15 +127,15 @@ class Negatives:
             if rng.random() < (0.3 if kind == "surface" else 0.03):
                 picture = np.rot90(picture, int(rng.integers(1, 4)))
             picture = window(rng, picture, height, width, 0.7 if whole else 0.22)
-        if rng.random() < (0.55 if kind == "surface" else 0.25):
+        if rng.random() < (0.68 if kind == "surface" else 0.25):
             if rng.random() < 0.5:                              # as a strip is changed, in every way
                 side = min(height, width)
                 square = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (side, side))
                 return Strips.change(rng, square, height, width)
             picture = grey(picture)
-        if kind == "surface" and rng.random() < 0.1:
+        if kind == "surface" and rng.random() < 0.2:
             picture = streaks(rng, picture)
-        if kind == "surface" and rng.random() < 0.08:
+        if kind == "surface" and rng.random() < 0.16:
             picture = edges(rng, picture)
         if rng.random() < 0.6:
             picture = exposure(rng, picture)
