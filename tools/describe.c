@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ask.h"
 #include "cli.h"
 #include "interrupt.h"
 #include "stream.h"
@@ -179,11 +180,25 @@ static void print_failure(const session *s, const char *input, int64_t pts, cons
     cli_json_end(&json);
 }
 
+typedef struct {
+    const session *session;
+    const char *input;
+    const cli_frame *frame;
+} subject;
+
+static void show(void *user, const glm4v_result *result)
+{
+    const subject *about = user;
+    const session *s = about->session;
+    cli_progress_clear();
+    (s->settings->json ? print_json : print_plain)(s, about->input, about->frame, result);
+}
+
 static int describe_frame(const session *s, const char *input, const cli_frame *frame)
 {
     const settings *set = s->settings;
+    subject about = { .session = s, .input = input, .frame = frame };
     glm4v_error err = { 0 };
-    glm4v_result *result = NULL;
     glm4v_task task = {
         .struct_size = sizeof task,
         .system = set->system,
@@ -198,14 +213,11 @@ static int describe_frame(const session *s, const char *input, const cli_frame *
         .repetition_penalty = (float)set->repetition_penalty,
         .seed = set->seed,
     };
-    if (glm4v_describe(s->engine, &task, &result, &err)) {
+    if (!cli_ask(s->engine, &task, show, &about, &err))
+        return CLI_OK;
+    if (!cli_interrupted())
         print_failure(s, input, frame->pts, &err);
-        return CLI_INPUT;
-    }
-    cli_progress_clear();
-    (set->json ? print_json : print_plain)(s, input, frame, result);
-    glm4v_result_free(&result);
-    return CLI_OK;
+    return CLI_INPUT;
 }
 
 static int describe_input(const session *s, const char *input)

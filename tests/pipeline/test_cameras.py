@@ -245,6 +245,25 @@ def a_signal_ends_it_in_each_state(folder):
         check(not program.out, program.out)
 
 
+def a_signal_ends_the_answer_under_way(folder):
+    """A model that never stops by itself: each answer takes thousands of tokens."""
+    model = shutil.copytree(MODEL, folder / "model")
+    config = (model / "config.json").read_text()
+    endless = re.sub(r'"eos_token_id": \[[^]]*\]', '"eos_token_id": [383]', config)
+    check(endless != config, config)
+    (model / "config.json").write_text(endless.replace('"max_position_embeddings": 4096',
+                                                       '"max_position_embeddings": 131072'))
+    picture = folder / "picture.png"
+    good(gst_launch(f"-q videotestsrc num-buffers=1 ! pngenc ! filesink location={picture}"))
+    words = [GLM4V, "describe", "--model", model, "--max-tokens", "65536", "--json"] + [picture] * 50
+    with Program(words) as program:
+        program.wait_for_captions(1)
+        program.child.send_signal(signal.SIGINT)
+        program.end(-signal.SIGINT)
+        check(len(program.out) == 1 and not program.err, program.out[1:], program.err)
+        check(json.loads(program.out[0])["tokens"]["out"] > 3000, program.out[0])
+
+
 def growth(pid):
     """Open files, threads and resident KiB of a process."""
     status = open(f"/proc/{pid}/status").read()
@@ -414,7 +433,7 @@ if __name__ == "__main__":
               a_camera_that_ends_its_stream_is_an_error, a_recording_that_a_camera_sends_to_its_end_is_no_error,
               a_camera_that_never_was_there_is_an_error, captions_return_with_the_camera_and_times_go_on,
               after_the_given_time_it_gives_up, a_camera_that_is_switched_on_later_is_waited_for,
-              a_signal_ends_it_in_each_state, many_reconnects_leave_nothing_behind,
+              a_signal_ends_it_in_each_state, a_signal_ends_the_answer_under_way, many_reconnects_leave_nothing_behind,
               every_frame_of_a_flapping_camera_keeps_its_interval,
               a_camera_by_http_is_treated_alike_and_a_file_by_http_is_a_file, a_stream_by_udp_is_treated_alike,
               a_server_that_answers_garbage_is_told_and_tried_again])
