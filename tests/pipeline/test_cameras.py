@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 
-from common import BUILD, GLM4V, SLOW, Skip, check, environment, good, gst_launch, main, run, tiny_model
+from common import BUILD, GLM4V, SHIPPED, SLOW, Skip, check, environment, good, gst_launch, main, run, tiny_model
 
 BASE = tempfile.mkdtemp(prefix="glm4v-cameras-")
 MODEL = None
@@ -426,6 +426,62 @@ def a_server_that_answers_garbage_is_told_and_tried_again(folder):
             check(len(program.err) >= 3 and "gave up after" in program.err[-1], program.err)
 
 
+def probe(recording, stream, entries):
+    done = good(run(["ffprobe", "-v", "error", "-select_streams", stream, "-show_entries", entries, "-of", "csv=p=0",
+                     recording]))
+    check(not done.stderr, done.stderr)
+    return [line.rstrip(",") for line in done.stdout.splitlines()]
+
+
+def caption_times(lines):
+    return [int(m[1]) * 60 + float(m[2]) for m in (re.match(r"caption 0:(\d\d):(\d\d\.\d+)  ", line) for line in lines) if m]
+
+
+def the_example_records_on_and_captions_return(folder):
+    """The model that comes with the project: black frames would not be called colour bars."""
+    recording = folder / "recording.mkv"
+    with Camera() as camera, Program([BUILD / "examples" / "watch-camera", camera.url, recording],
+                                     GLM4V_MODEL=SHIPPED) as program:
+        def wait_for(kind, count=1):
+            seen = len(program.out)
+            program.wait_until(lambda: sum(line.startswith(kind) for line in program.out[seen:]) >= count, kind)
+        wait_for("caption", 3)
+        for away, back, word in ((camera.kill, camera.start, "lost: "),
+                                 (lambda: camera.signal(signal.SIGSTOP), lambda: camera.signal(signal.SIGCONT), "no frame")):
+            before = len(program.out)
+            away()
+            program.wait_until(lambda: any(word in line for line in program.out[before:]), word)
+            lost = len(program.out)
+            wait_for("camera  lost")  # a second time, with no caption in between
+            check(not caption_times(program.out[lost:]), "captions of black frames:", program.out)
+            back()
+            wait_for("camera  there")
+            wait_for("caption", 3)
+        program.child.send_signal(signal.SIGINT)
+        program.end(0)
+        check(not program.err, program.err)
+    captions = [line for line in program.out if line.startswith("caption")]
+    check(all("SMPTE colour bars" in line for line in captions), captions)
+    moments = caption_times(captions)
+    check(moments == sorted(moments) and len(set(moments)) == len(moments), moments)
+    check(max(b - a for a, b in zip(moments, moments[1:])) > 5, "no outage in", moments)
+    frames = [float(line) for line in probe(recording, "v", "packet=pts_time")]
+    steps = [b - a for a, b in zip(frames, frames[1:])]
+    check(abs(len(frames) / 10 - frames[-1]) < 1 and max(steps) < 1, "frames are missing:", frames)
+    check(frames[-1] > moments[-1] - 0.2, "the recording ended before the last caption:", frames[-1], moments[-1])
+    cues = [float(line) for line in probe(recording, "s", "packet=pts_time")]
+    check(len(cues) >= len(moments) - 1, len(cues), "cues of", len(moments), "captions")
+
+
+def the_example_tells_what_it_cannot_do(folder):
+    program = BUILD / "examples" / "watch-camera"
+    check(run([program]).returncode == 2)
+    done = run([program, "rtsp://127.0.0.1:9/none", folder / "a.mkv"], env=environment(GLM4V_MODEL=folder / "none"))
+    check(done.returncode == 1 and "none" in done.stderr, done.stderr)
+    done = run([program, "rtsp://127.0.0.1:9/none", folder / "none" / "a.mkv"], env=environment(GLM4V_MODEL=MODEL))
+    check(done.returncode == 1 and "none/a.mkv" in done.stderr, done.stderr)
+
+
 if __name__ == "__main__":
     MODEL = tiny_model(BASE)
     try:
@@ -436,6 +492,7 @@ if __name__ == "__main__":
               a_signal_ends_it_in_each_state, a_signal_ends_the_answer_under_way, many_reconnects_leave_nothing_behind,
               every_frame_of_a_flapping_camera_keeps_its_interval,
               a_camera_by_http_is_treated_alike_and_a_file_by_http_is_a_file, a_stream_by_udp_is_treated_alike,
-              a_server_that_answers_garbage_is_told_and_tried_again])
+              a_server_that_answers_garbage_is_told_and_tried_again, the_example_records_on_and_captions_return,
+              the_example_tells_what_it_cannot_do])
     finally:
         shutil.rmtree(BASE)
