@@ -21,10 +21,12 @@ EXEMPT = {
     r"^python training/": "needs the Python packages of training/",
     r"out/(calibration|held-out)": "needs the pictures that training/make_calibration.py draws; tested by test_cli.py",
     r"quickstart\.sh": "tested by test_quickstart.py",
-    r"rtsp-server": "tested together with the line after it, below",
-    r"rtspsrc": "tested together with the line before it, below",
+    r"rtsp-server": "tested together with the lines that name its address, below",
+    r"rtsp://127\.0\.0\.1:8554/camera": "tested together with the server's line, below",
     r"glm4v bench|pipeline-bench|load-bench (8|24)": "measures; a small glm4v bench is in test_cli.py, load-bench 4 is run",
 }
+
+CAMERA = "rtsp://127.0.0.1:8554/camera"
 
 
 def shell_lines(path):
@@ -86,41 +88,49 @@ def every_exemption_is_needed(folder):
     check(not unused, "no line needs", unused)
 
 
-def the_rtsp_lines_work_together(folder):
-    """The README's camera stand-in in the background, its client until three cues have come. Any free port stands in
-    for the one that both lines name, so that two runs at once do not meet."""
-    lines = list(shell_lines(SOURCE / "README.md"))
-    server = next(line for line in lines if "rtsp-server" in line).rstrip("& ")
-    client = next(line for line in lines if "rtspsrc" in line)
-    tree = folder / "tree"
-    tree.mkdir()
-    env = prepare(tree)
-    check(" --port 8554" in server and "127.0.0.1:8554/camera" in client, server, client)
-    server = server.replace("--port 8554", "--port 0 --seconds 600")
-    background = subprocess.Popen(["bash", "-c", "exec " + server], cwd=tree, env=environment(),
-                                  stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
-    try:
-        url = background.stdout.readline().decode().strip()
-        check(re.fullmatch(r"rtsp://127\.0\.0\.1:\d+/camera", url), url)
-        client = client.replace("rtsp://127.0.0.1:8554/camera", url)
-        camera = subprocess.Popen(["bash", "-c", "exec " + client], cwd=tree, env=env, stdout=subprocess.PIPE,
-                                  stdin=subprocess.DEVNULL)
-        signal.alarm(60 * SLOW)
-        cues = 0
-        for raw in camera.stdout:
-            cues += b"-->" in raw
-            if cues == 3:
-                break
-        signal.alarm(0)
-        camera.send_signal(signal.SIGINT)
-        camera.wait(30 * SLOW)
-        check(cues == 3, "cues:", cues)
-    finally:
-        background.terminate()
-        background.wait(10)
+def camera_test(document):
+    """The camera stand-in of a document in the background; each line that names its address runs until three captions
+    have come. Any free port stands in for the one that the lines name, so that two runs at once do not meet."""
+    def test(folder):
+        lines = list(shell_lines(document))
+        (server,) = (line.rstrip("& ") for line in lines if "rtsp-server" in line)
+        clients = [line for line in lines if CAMERA in line]
+        tree = folder / "tree"
+        tree.mkdir()
+        env = prepare(tree)
+        check(" --port 8554" in server and clients, server, clients)
+        background = subprocess.Popen(["bash", "-c", "exec " + server.replace("--port 8554", "--port 0 --seconds 600")],
+                                      cwd=tree, env=environment(), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        try:
+            url = background.stdout.readline().decode().strip()
+            check(re.fullmatch(r"rtsp://127\.0\.0\.1:\d+/camera", url), url)
+            for client in clients:
+                three_captions(client.replace(CAMERA, url), tree, env)
+        finally:
+            background.terminate()
+            background.wait(10)
+    test.__name__ = f"{document.relative_to(SOURCE)}: the lines of its camera"
+    return test
+
+
+def three_captions(client, tree, env):
+    program = subprocess.Popen(["bash", "-c", "exec " + client], cwd=tree, env=env, stdout=subprocess.PIPE,
+                               stdin=subprocess.DEVNULL)
+    signal.alarm(60 * SLOW)
+    captions = 0
+    for raw in program.stdout:
+        captions += bool(re.search(rb' --> |^caption |^\d\d:\d\d:\d\d\.\d{3}  |"status": "ok"', raw))
+        if captions == 3:
+            break
+    signal.alarm(0)
+    program.send_signal(signal.SIGINT)
+    program.wait(30 * SLOW)
+    check(captions == 3, client, "gave", captions, "captions")
 
 
 if __name__ == "__main__":
     tests = [line_test(document, line) for document in documents() for line in shell_lines(document)
              if not exemption(line)]
-    main(tests + [every_exemption_is_needed, the_rtsp_lines_work_together])
+    cameras = [camera_test(document) for document in documents()
+               if any(CAMERA in line for line in shell_lines(document))]
+    main(tests + [every_exemption_is_needed] + cameras)
