@@ -39,7 +39,7 @@ ARROWS = {
     "chat": "base config tokenizer",
     "picture": "kernels base config",
     "model": "kernels base backend checkpoint config tokenizer chat picture",
-    "forward": "base chat config model",
+    "forward": "base backend chat config model",
     "quantize": "kernels base backend checkpoint model forward",
     ".": "base chat model forward",
 }

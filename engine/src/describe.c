@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* One request, from pictures and a question to text. Read this file first: the stages stand in
- * their order, each one names the file that does it. scheduler.c calls glm4v_describe_step() until
- * the request decodes, then hands it logits token by token.
+ * their order, each one names the file that does it. scheduler.c begins one piece after the other
+ * and submits it until the request decodes, then hands it what came of it token by token.
  *
  *   prompt.c, tokenizer.c  text + image slots -> ids [T]; first: too long a prompt costs nothing
  *   preprocess.c           u8 [H, W, 3] -> f32 patches [P, C]
@@ -15,6 +15,8 @@
 #include "base/mem.h"
 #include "engine.h"
 #include "forward/position.h"
+
+#include <string.h>
 
 static int build_prompt(glm4v_engine *engine, glm4v_request *r)
 {
@@ -47,65 +49,146 @@ static int build_prompt(glm4v_engine *engine, glm4v_request *r)
     return rc;
 }
 
-static int encode_picture(glm4v_engine *engine, glm4v_request *r)
+/* Patches of the picture, made here or by the device. */
+static int prepare_picture(glm4v_engine *engine, glm4v_request *r, glm4v_vision_pass *pass)
 {
-    const glm4v_vision_config *v = &engine->model->config.vision;
-    const glm4v_grid *grid = &r->grids[r->n_encoded];
+    const glm4v_model *m = engine->model;
+    const glm4v_vision_config *v = &m->config.vision;
     const glm4v_picture *picture = &r->pictures[r->n_encoded];
-    glm4v_pool *pool = engine->model->stages[0].backend->pool;
-    size_t patch = 3 * (size_t)(v->temporal * v->patch * v->patch);
-    uint64_t start = glm4v_now(), middle;
-    int rc = glm4v_engine_patches(engine, patch * grid->grid_h * grid->grid_w, &r->error);
-    if (!rc)
-        rc = glm4v_preprocess_run(picture->preprocessor, engine->patches, picture->frames,
-                                  grid->grid_h, grid->grid_w, pool, &r->error);
-    middle = glm4v_now();
-    if (!rc)
-        rc = glm4v_vision_encode(engine->context, &r->embeddings, engine->patches, grid->grid_h,
-                                 grid->grid_w, &r->cancel, &r->error);
-    r->result.timings.preprocess += middle - start;
-    r->result.timings.vision += glm4v_now() - middle;
-    if (++r->n_encoded == r->n_pictures)
-        r->stage = GLM4V_STAGE_PREFILL;
-    return rc;
+    const glm4v_processor_config *p =
+        picture->preprocessor == m->preprocessor ? &m->config.image : &m->config.video;
+    const size_t patch = (size_t)(v->channels * v->temporal * v->patch * v->patch);
+    glm4v_backend *b = m->stages[0].backend;
+    if (b->ops->takes && b->ops->takes(b, picture->frames[0]) &&
+        b->ops->takes(b, picture->frames[1])) {
+        r->pixels = (glm4v_pixels) { .frames = { picture->frames[0], picture->frames[1] },
+                                     .grid_h = pass->grid_h,
+                                     .grid_w = pass->grid_w,
+                                     .patch = v->patch,
+                                     .temporal = v->temporal,
+                                     .merge = v->merge };
+        memcpy(r->pixels.mean, p->mean, sizeof p->mean);
+        memcpy(r->pixels.std, p->std, sizeof p->std);
+        pass->pixels = &r->pixels;
+        return 0;
+    }
+    int rc = glm4v_engine_patches(engine, patch * pass->grid_h * pass->grid_w, &r->error);
+    pass->patches = engine->patches;
+    return rc ? rc
+              : glm4v_preprocess_run(picture->preprocessor, engine->patches, picture->frames,
+                                     pass->grid_h, pass->grid_w, m->pool, &r->error);
 }
 
-static int prefill_chunk(glm4v_engine *engine, glm4v_request *r)
+static int begin_picture(glm4v_engine *engine, glm4v_request *r)
 {
+    const glm4v_grid *grid = &r->grids[r->n_encoded];
+    glm4v_vision_pass pass = { .out = &r->embeddings,
+                               .grid_h = grid->grid_h,
+                               .grid_w = grid->grid_w };
     uint64_t start = glm4v_now();
+    int rc = prepare_picture(engine, r, &pass);
+    r->piece_started = glm4v_now();
+    r->result.timings.preprocess += r->piece_started - start;
+    return rc ? rc : glm4v_vision_begin(engine->context, &pass, &r->error);
+}
+
+static int begin_prefill(glm4v_engine *engine, glm4v_request *r)
+{
+    const bool samples = glm4v_context_samples(engine->context);
+    int rc = 0;
+    r->piece_started = glm4v_now();
     if (!r->length)
         r->length = r->result.cached_tokens =
             glm4v_prefix_load(&engine->prefix, engine->context, &r->prompt, r->slot);
-    uint32_t left = (uint32_t)r->prompt.n_ids - r->length;
-    uint32_t n = left < GLM4V_PREFILL_ROWS ? left : GLM4V_PREFILL_ROWS;
-    int rc = glm4v_prefill(engine->context, r->slot, &r->prompt, r->position, r->length, n,
-                           &r->embeddings, n == left ? engine->logits : NULL, NULL, &r->cancel,
-                           &r->error);
+    const uint32_t left = (uint32_t)r->prompt.n_ids - r->length;
+    const uint32_t most = engine->limits.context.max_rows, n = left < most ? left : most;
+    const glm4v_draw draw = glm4v_describe_draw(r);
+    const bool last = n == left;
+    const glm4v_prefill_pass pass = { .slot = r->slot,
+                                      .prompt = &r->prompt,
+                                      .position = r->position,
+                                      .start = r->length,
+                                      .n = n,
+                                      .vision = &r->embeddings,
+                                      .logits = last && !samples,
+                                      .draw = last && samples ? &draw : NULL };
+    if (last && samples && r->sampler.seen)
+        rc = glm4v_context_set_seen(engine->context, r->slot, r->sampler.seen, &r->error);
     r->length += n;
-    r->result.timings.prefill += glm4v_now() - start;
-    if (rc || n < left)
-        return rc;
-    glm4v_prefix_save(&engine->prefix, engine->context, &r->prompt, r->slot);
-    glm4v_embeddings_clear(engine->context, &r->embeddings);
+    return rc ? rc : glm4v_prefill_begin(engine->context, &pass, &r->error);
+}
+
+static void finish_prefill(glm4v_engine *engine, glm4v_request *r)
+{
+    glm4v_context *c = engine->context;
+    r->result.timings.prefill += glm4v_now() - r->piece_started;
+    if (r->length < r->prompt.n_ids)
+        return;
+    glm4v_prefix_save(&engine->prefix, c, &r->prompt, r->slot);
+    glm4v_embeddings_clear(c, &r->embeddings);
     r->stage = GLM4V_STAGE_DECODE;
     r->decode_started = glm4v_now();
     r->result.timings.first_token = r->decode_started - r->submitted;
-    glm4v_describe_token(engine, r, engine->logits);
-    return 0;
+    if (glm4v_context_samples(c))
+        glm4v_describe_token(engine, r, NULL, glm4v_pass_ids(c, GLM4V_QUEUE_PREFILL)[0]);
+    else
+        glm4v_describe_token(engine, r, glm4v_pass_logits(c, GLM4V_QUEUE_PREFILL), 0);
 }
 
-void glm4v_describe_step(glm4v_engine *engine, glm4v_request *r)
+void glm4v_describe_begin(glm4v_engine *engine, glm4v_request *r)
 {
-    int rc = r->stage == GLM4V_STAGE_PROMPT   ? build_prompt(engine, r)
-             : r->stage == GLM4V_STAGE_VISION ? encode_picture(engine, r)
-                                              : prefill_chunk(engine, r);
+    int rc = 0;
     r->units++;
-    bool canceled = rc == GLM4V_ERR_CANCELED;
+    switch (r->stage) {
+    case GLM4V_STAGE_PROMPT:
+        rc = build_prompt(engine, r);
+        break;
+    case GLM4V_STAGE_VISION:
+        rc = begin_picture(engine, r);
+        r->busy = !rc;
+        break;
+    case GLM4V_STAGE_PREFILL:
+        rc = begin_prefill(engine, r);
+        r->busy = !rc;
+        break;
+    case GLM4V_STAGE_DECODE:
+    case GLM4V_STAGE_DONE:
+        break;
+    }
     if (rc)
-        glm4v_describe_end(r, canceled ? GLM4V_FINISH_CANCELED : GLM4V_FINISH_ERROR, rc);
+        glm4v_describe_failed(r, rc);
 }
 
-void glm4v_describe_token(glm4v_engine *engine, glm4v_request *r, float *logits)
+void glm4v_describe_finish(glm4v_engine *engine, glm4v_request *r)
+{
+    r->busy = false;
+    if (r->stage == GLM4V_STAGE_PREFILL) {
+        finish_prefill(engine, r);
+        return;
+    }
+    r->result.timings.vision += glm4v_now() - r->piece_started;
+    if (++r->n_encoded == r->n_pictures)
+        r->stage = GLM4V_STAGE_PREFILL;
+}
+
+void glm4v_describe_failed(glm4v_request *r, int rc)
+{
+    const bool canceled = rc == GLM4V_ERR_CANCELED;
+    if (r->busy && r->stage == GLM4V_STAGE_VISION)
+        r->result.timings.vision += glm4v_now() - r->piece_started;
+    r->busy = false;
+    glm4v_describe_end(r, canceled ? GLM4V_FINISH_CANCELED : GLM4V_FINISH_ERROR, rc);
+}
+
+glm4v_draw glm4v_describe_draw(const glm4v_request *r)
+{
+    glm4v_draw draw = glm4v_sampler_draw(&r->sampler, r->task.thinking != 0);
+    if (r->forced_taken < r->n_forced) /* what is chosen does not count */
+        draw.temperature = 0;
+    return draw;
+}
+
+void glm4v_describe_token(glm4v_engine *engine, glm4v_request *r, float *logits, int32_t id)
 {
     const glm4v_config *config = &engine->model->config;
     const char *text;
@@ -113,9 +196,12 @@ void glm4v_describe_token(glm4v_engine *engine, glm4v_request *r, float *logits)
     bool forced = r->forced_taken < r->n_forced;
     bool reasoning = r->detokenizer.part == GLM4V_TEXT_REASONING;
     size_t n_masked = engine->n_masked[r->task.thinking != 0];
-    int32_t id =
-        forced ? r->forced[r->forced_taken++]
-               : glm4v_sampler_next(&r->sampler, logits, engine->masked, n_masked, engine->scratch);
+    if (forced)
+        id = r->forced[r->forced_taken++];
+    else if (logits)
+        id = glm4v_sampler_next(&r->sampler, logits, engine->masked, n_masked, engine->scratch);
+    else
+        glm4v_sampler_took(&r->sampler);
     if (id < 0) {
         glm4v_fail(&r->error, GLM4V_ERR_INTERNAL,
                    "token %u: the model gave no finite number; its "

@@ -17,14 +17,13 @@ int glm4v_engine_patches(glm4v_engine *engine, size_t n, glm4v_error *err)
 {
     if (n <= engine->patches_capacity)
         return 0;
-    glm4v_free(engine->patches);
+    glm4v_backend *b = engine->model->stages[0].backend;
+    b->ops->staging_free(b, engine->patches);
+    engine->patches = NULL;
     engine->patches_capacity = 0;
-    engine->patches = glm4v_alloc_aligned(n, sizeof *engine->patches);
-    if (!engine->patches)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM,
-                          "no memory for the patches of an image: %zu numbers", n);
-    engine->patches_capacity = n;
-    return 0;
+    int rc = b->ops->staging_alloc(b, (void **)&engine->patches, n * sizeof(float), err);
+    engine->patches_capacity = rc ? 0 : n;
+    return rc;
 }
 
 /* Ids that are never generated: rows of the head that no token belongs to, and control tokens but
@@ -63,6 +62,34 @@ static int find_masked(glm4v_engine *engine, glm4v_error *err)
     return 0;
 }
 
+/* The ids that find_masked found, for a device that samples: mask 1 of requests that reason. */
+static int set_masks(glm4v_engine *engine, glm4v_error *err)
+{
+    const size_t words = (size_t)engine->model->config.text.vocab / 64 + 1;
+    if (!glm4v_context_samples(engine->context))
+        return 0;
+    uint64_t *masks = glm4v_alloc(2 * words, sizeof *masks);
+    if (!masks)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for masks of %zu words", words);
+    for (size_t mask = 0; mask < 2; mask++)
+        for (size_t i = 0; i < engine->n_masked[mask]; i++)
+            masks[mask * words + (size_t)engine->masked[i] / 64] |= (uint64_t)1
+                                                                    << (engine->masked[i] % 64);
+    int rc = glm4v_context_set_masks(engine->context, masks, 2, err);
+    glm4v_free(masks);
+    return rc;
+}
+
+/* Where nothing is to be allocated in a request: room for the largest image. */
+static int take_patches(glm4v_engine *engine, glm4v_error *err)
+{
+    const glm4v_vision_config *v = &engine->model->config.vision;
+    const size_t patch = (size_t)(v->channels * v->temporal * v->patch * v->patch);
+    if (!engine->model->stages[0].backend->traits->all_at_open)
+        return 0;
+    return glm4v_engine_patches(engine, engine->limits.context.patches * patch, err);
+}
+
 static int allocate(glm4v_engine *engine, glm4v_error *err)
 {
     const glm4v_engine_limits *l = &engine->limits;
@@ -74,12 +101,11 @@ static int allocate(glm4v_engine *engine, glm4v_error *err)
         rc = find_masked(engine, err);
     if (rc)
         return rc;
-    engine->logits = glm4v_alloc_aligned(l->max_batch * vocab, sizeof *engine->logits);
     engine->scratch = glm4v_alloc_aligned(vocab, sizeof *engine->scratch);
-    if (!engine->logits || !engine->scratch)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the logits of %u requests",
-                          l->max_batch);
-    return 0;
+    if (!engine->scratch)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to sort %zu tokens", vocab);
+    rc = set_masks(engine, err);
+    return rc ? rc : take_patches(engine, err);
 }
 
 uint64_t glm4v_engine_host_bytes(const glm4v_model *m, const glm4v_engine_limits *l,
@@ -88,19 +114,19 @@ uint64_t glm4v_engine_host_bytes(const glm4v_model *m, const glm4v_engine_limits
     const glm4v_vision_config *v = &m->config.vision;
     const uint64_t V = (uint64_t)m->config.text.vocab;
     const uint64_t patch = (uint64_t)(v->channels * v->temporal * v->patch * v->patch);
-    return sizeof(glm4v_engine) + l->max_batch * (V * sizeof(float) + sizeof(glm4v_request)) +
+    return sizeof(glm4v_engine) + l->max_batch * sizeof(glm4v_request) +
            V * sizeof(glm4v_candidate) + (V + 3) * sizeof(int32_t) +
            l->prefix_tokens * sizeof(int32_t) + patches * patch * sizeof(float);
 }
 
 static void free_engine(glm4v_engine *engine)
 {
+    glm4v_backend *b = engine->model->stages[0].backend;
     glm4v_prefix_close(&engine->prefix);
     glm4v_context_close(&engine->context);
     glm4v_free(engine->masked);
-    glm4v_free(engine->logits);
     glm4v_free(engine->scratch);
-    glm4v_free(engine->patches);
+    b->ops->staging_free(b, engine->patches);
     glm4v_model_close(&engine->model);
     glm4v_free(engine);
 }

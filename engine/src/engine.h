@@ -52,8 +52,11 @@ struct glm4v_request {
 
     /* The scheduler thread alone. */
     glm4v_stage_name stage;
-    uint32_t slot;  /* of the KV cache */
-    uint32_t units; /* pieces of work done before decoding */
+    uint32_t slot;          /* of the KV cache */
+    uint32_t units;         /* pieces of work done before decoding */
+    bool busy;              /* part of a pass under way: it ends with the pass, not before */
+    uint64_t piece_started; /* nanoseconds */
+    glm4v_pixels pixels;    /* of the picture under way, where the device preprocesses it */
     glm4v_prompt prompt;
     int32_t *position;     /* [3][prompt.n_ids] */
     int32_t next_position; /* of the token after the last one in the cache */
@@ -98,10 +101,14 @@ struct glm4v_engine {
     bool slot_taken[64];
     uint32_t last_stream; /* admitted last */
     glm4v_prefix prefix;
-    float *logits;            /* [max_batch, V] */
     glm4v_candidate *scratch; /* [V] */
-    float *patches;           /* of one picture; grows with the largest */
+    float *patches; /* of one picture, staging memory of the first stage; grows with the largest */
     size_t patches_capacity;
+
+    glm4v_request *piece;        /* whose pass of vision or prefill is under way; or NULL */
+    bool piece_submitted;        /* all of it */
+    glm4v_request *decoding[64]; /* [n_decoding], rows of the decode step in flight */
+    uint32_t n_decoding;
 
     /* lock guards all that follows. */
     pthread_mutex_t lock;
@@ -133,11 +140,17 @@ int glm4v_request_new(glm4v_engine *engine, const glm4v_task *task, glm4v_reques
 void glm4v_request_finish(glm4v_engine *engine, glm4v_request *request);
 glm4v_result *glm4v_result_copy(const glm4v_result *result); /* NULL when memory is out */
 
-/* describe.c: one piece of the stages before decoding, or one token from its logits [V]. end: the
+/* describe.c. begin: the next piece of the stages before decoding; when it returns, its pass is
+ * under way, or there was none and the piece is done. finish: the pass is done. failed: it ended
+ * with rc, request->error is set. draw: how the device is to choose the next token, or NULL where
+ * it does not. token: one more, from its logits [V], or `id`, which the device chose. end: the
  * request is over, as finish and code say (code 0: a good end, the answer is then taken apart;
  * request->error is set otherwise). */
-void glm4v_describe_step(glm4v_engine *engine, glm4v_request *request);
-void glm4v_describe_token(glm4v_engine *engine, glm4v_request *request, float *logits);
+void glm4v_describe_begin(glm4v_engine *engine, glm4v_request *request);
+void glm4v_describe_finish(glm4v_engine *engine, glm4v_request *request);
+void glm4v_describe_failed(glm4v_request *request, int rc);
+glm4v_draw glm4v_describe_draw(const glm4v_request *request);
+void glm4v_describe_token(glm4v_engine *engine, glm4v_request *request, float *logits, int32_t id);
 void glm4v_describe_end(glm4v_request *request, glm4v_finish finish, int code);
 
 /* prefix.c. load: copy what the cache shares with the prompt into the request's slot, returns the

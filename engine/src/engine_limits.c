@@ -19,12 +19,23 @@ static int take(uint32_t *value, uint32_t wanted, uint32_t fallback, uint32_t ma
                       max);
 }
 
+/* What suits every device. */
+static uint32_t prefill_rows(const glm4v_model *model)
+{
+    int32_t rows = model->stages[0].backend->traits->prefill_rows;
+    for (int32_t i = 1; i < model->n_stages; i++)
+        if (model->stages[i].backend->traits->prefill_rows < rows)
+            rows = model->stages[i].backend->traits->prefill_rows;
+    return (uint32_t)rows;
+}
+
 int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model,
                            const glm4v_engine_options *options, glm4v_error *err)
 {
     glm4v_engine_options o;
     glm4v_engine_limits l = { 0 };
     uint32_t own = (uint32_t)model->config.text.context;
+    const uint64_t patch = (uint64_t)model->config.vision.patch, patch_pixels = patch * patch;
     int rc;
     if ((rc = glm4v_struct_read(&o, options, sizeof o, "engine options", err)) ||
         (rc = take(&l.max_batch, o.max_batch, 4, 64, "max_batch", err)) ||
@@ -41,7 +52,9 @@ int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model
         .slots = l.max_batch,
         .length = l.context_length,
         .kept = l.prefix_tokens,
-        .max_rows = l.max_batch > GLM4V_PREFILL_ROWS ? l.max_batch : GLM4V_PREFILL_ROWS,
+        .max_rows = prefill_rows(model),
+        .patches = (uint32_t)(l.max_pixels / patch_pixels < UINT32_MAX ? l.max_pixels / patch_pixels
+                                                                       : UINT32_MAX),
     };
     *limits = l;
     return 0;

@@ -6,7 +6,6 @@
 
 #include "forward/context.h"
 
-#define GLM4V_PREFILL_ROWS 512 /* prompt tokens taken through the layers at a time */
 #define GLM4V_QUANTUM 8 /* pieces of work before a request lets others of equal deadline pass */
 
 typedef struct {

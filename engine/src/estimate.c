@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/available_memory.h"
 #include "base/error.h"
 #include "forward/context_priv.h"
 
@@ -46,6 +45,13 @@ static void add(uint64_t *sum, uint64_t bytes)
         *sum = UINT64_MAX;
 }
 
+/* On the device of the first stage. */
+static uint64_t available(const glm4v_model *m)
+{
+    glm4v_backend *b = m->stages[0].backend;
+    return b->ops->available(b);
+}
+
 /* ---- parts ---- */
 
 /* What a model keeps in host memory beside its weights. */
@@ -66,7 +72,7 @@ static uint64_t requests_of(const glm4v_model *m, const glm4v_engine_limits *l, 
     glm4v_backend *b = m->stages[0].backend;
     const uint64_t tokens = p->rows + PROMPT_TOKENS;
     const uint64_t pieces = 2 + (tokens + l->context.max_rows - 1) / l->context.max_rows;
-    const uint64_t row = (uint64_t)m->config.text.hidden * b->ops->activation_size(b);
+    const uint64_t row = (uint64_t)m->config.text.hidden * b->traits->activation;
     return (pieces <= GLM4V_QUANTUM ? 1 : l->max_batch) * p->rows * row +
            l->max_batch * tokens * 4 * sizeof(int32_t); /* ids and positions */
 }
@@ -76,13 +82,18 @@ static uint64_t backend_of(const glm4v_model *m, int32_t stage, const glm4v_cont
                            uint64_t patches)
 {
     glm4v_backend *b = m->stages[stage].backend;
-    uint64_t linear[2] = { 0 }, attention[2] = { 0 };
-    b->ops->scratch_bytes(b, (int32_t)size->max_rows, glm4v_text_widest(&m->config.text),
-                          (int32_t)size->length, m->config.text.head_dim, &linear[0],
-                          &attention[0]);
+    const uint32_t decoded = size->slots * (size->span_rows ? size->span_rows : 1);
+    const glm4v_scratch_need need = {
+        .rows = (int32_t)(size->max_rows > decoded ? size->max_rows : decoded),
+        .n_in = glm4v_text_widest(&m->config.text),
+        .n_k = (int32_t)size->length,
+        .head_dim = m->config.text.head_dim,
+    };
+    uint64_t product[2] = { 0 }, attention[2] = { 0 };
+    b->ops->scratch_bytes(b, &need, &product[0], &attention[0]);
     if (!stage && patches)
-        glm4v_vision_backend_bytes(m, patches, &linear[1], &attention[1]);
-    return (linear[0] > linear[1] ? linear[0] : linear[1]) +
+        glm4v_vision_backend_bytes(m, patches, &product[1], &attention[1]);
+    return (product[0] > product[1] ? product[0] : product[1]) +
            (attention[0] > attention[1] ? attention[0] : attention[1]);
 }
 
@@ -106,9 +117,8 @@ static int resize(picture *p, const glm4v_model *m, const glm4v_engine_limits *l
         rc = glm4v_preprocess_grid(processor, &image, 1, limits->max_pixels, &h, &w, err);
     *p = (picture) { (uint64_t)h * w, glm4v_picture_rows(&m->config.vision, h, w), 0 };
     if (!rc)
-        rc = glm4v_preprocess_scratch(processor, &image, h, w,
-                                      glm4v_pool_threads(m->stages[0].backend->pool), &p->scratch,
-                                      err);
+        rc = glm4v_preprocess_scratch(processor, &image, h, w, glm4v_pool_threads(m->pool),
+                                      &p->scratch, err);
     glm4v_preprocessor_close(&processor);
     return rc;
 }
@@ -147,7 +157,7 @@ int glm4v_estimate(const glm4v_model *m, const glm4v_checkpoint *checkpoint,
 {
     glm4v_memory out = { .tables = tables_of(m),
                          .loading = glm4v_plan_loading_bytes(&m->plan, m, checkpoint),
-                         .available = glm4v_memory_available() };
+                         .available = available(m) };
     picture p = { 0 };
     int rc = resize(&p, m, limits, width, height, err);
     if (rc)
@@ -192,17 +202,17 @@ static bool peak_as(const char *quantization, glm4v_model *m, const glm4v_checkp
 
 int glm4v_estimate_check_model(glm4v_model *m, const glm4v_checkpoint *checkpoint, glm4v_error *err)
 {
-    const uint64_t available = glm4v_memory_available();
+    const uint64_t room = available(m);
     uint64_t needed = glm4v_plan_memory(&m->plan, m, -1), most = 0, least = UINT64_MAX;
     const char *largest = NULL, *smallest = NULL;
     add(&needed, glm4v_plan_loading_bytes(&m->plan, m, checkpoint));
-    if (needed <= available)
+    if (needed <= room)
         return 0;
     for (const char *const *choice = choices; *choice; choice++) {
         uint64_t peak;
         if (!peak_as(*choice, m, checkpoint, &peak))
             continue;
-        if (peak <= available && peak > most) {
+        if (peak <= room && peak > most) {
             most = peak;
             largest = *choice;
         }
@@ -226,7 +236,7 @@ int glm4v_estimate_check_model(glm4v_model *m, const glm4v_checkpoint *checkpoin
                       " MiB of memory are available; %s",
                       m->info.name, needed >> 20, m->info.form[GLM4V_PART_TEXT],
                       m->info.form[GLM4V_PART_VISION], m->info.form[GLM4V_PART_EMBEDDING],
-                      m->info.form[GLM4V_PART_LM_HEAD], available >> 20, advice);
+                      m->info.form[GLM4V_PART_LM_HEAD], room >> 20, advice);
 }
 
 /* What an engine takes before the first picture comes. */
@@ -255,8 +265,8 @@ int glm4v_estimate_check_engine(const glm4v_model *m, const glm4v_engine_limits 
                                 glm4v_error *err)
 {
     enum { LEAST_CONTEXT = 512 };
-    const uint64_t available = glm4v_memory_available(), needed = engine_needs(m, limits);
-    if (needed <= available)
+    const uint64_t room = available(m), needed = engine_needs(m, limits);
+    if (needed <= room)
         return 0;
     char advice[96] = "close other programs or choose a smaller quantization";
     for (uint32_t batch = limits->max_batch, found = 0; batch && !found; batch /= 2)
@@ -264,7 +274,7 @@ int glm4v_estimate_check_engine(const glm4v_model *m, const glm4v_engine_limits 
              length /= 2) {
             glm4v_engine_limits smaller = *limits;
             set_size(&smaller, batch, length);
-            if (engine_needs(m, &smaller) > available)
+            if (engine_needs(m, &smaller) > room)
                 continue;
             snprintf(advice, sizeof advice, "max_batch %u and context_length %u would fit", batch,
                      length);
@@ -274,5 +284,5 @@ int glm4v_estimate_check_engine(const glm4v_model *m, const glm4v_engine_limits 
                       "%s: an engine of %u requests of %u tokens takes %" PRIu64
                       " MiB, but %" PRIu64 " MiB of memory are available; %s",
                       m->info.name, limits->max_batch, limits->context_length, needed >> 20,
-                      available >> 20, advice);
+                      room >> 20, advice);
 }

@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The engine's thread: continuous batching. A step admits waiting requests to free slots, does one
- * piece of work of one request that is not decoding yet (its prompt, one picture, or one chunk of
- * prefill), and advances all decoding ones by a token in one batch. So a new picture delays running
+/* The engine's thread: continuous batching. A step admits waiting requests to free slots, advances
+ * all decoding ones by a token in one batch, then does one piece of work of one request that is not
+ * decoding yet: its prompt, one image, or one piece of prefill. So a new image delays running
  * answers by one piece of work, never by a whole prompt.
+ *
+ * Work is submitted and looked at, never waited for in a piece: on a device whose queues work side
+ * by side, decode steps go on beside the chunks of a piece, and the thread waits only where there
+ * is nothing to submit. On the CPU a call has done its work when it returns, and the same code
+ * takes decode step and piece in turns. A request that is part of a pass under way (busy) is ended
+ * from outside when the pass has come back: within a decode step, or a chunk of at most 20 ms.
  *
  * Order of waiting requests: the earliest deadline first; among equals the streams in turn; within
  * a stream as submitted (a stream moves up with its most urgent request). Of the admitted ones, the
@@ -160,7 +166,8 @@ static bool begin_step(glm4v_engine *engine)
         pthread_mutex_lock(&engine->lock);
     }
     for (uint32_t i = 0; i < engine->n_running; i++)
-        ended_from_outside(engine, engine->running[i], now);
+        if (!engine->running[i]->busy)
+            ended_from_outside(engine, engine->running[i], now);
     while (engine->queue && engine->n_running < engine->limits.max_batch)
         admit(engine, take_next(engine), now);
     bool more = engine->n_running || !engine->stop;
@@ -177,25 +184,106 @@ static bool works_before(const glm4v_request *a, const glm4v_request *b)
     return a->units / GLM4V_QUANTUM < b->units / GLM4V_QUANTUM;
 }
 
-static void work_piece(glm4v_engine *engine)
+/* ---- the piece ---- */
+
+static void piece_failed(glm4v_engine *engine, int rc)
+{
+    glm4v_describe_failed(engine->piece, rc);
+    engine->piece = NULL;
+}
+
+/* Choose who works next, and begin its piece. */
+static bool begin_piece(glm4v_engine *engine)
 {
     glm4v_request *next = NULL;
     for (uint32_t i = 0; i < engine->n_running; i++) {
         glm4v_request *r = engine->running[i];
+        if (r->stage == GLM4V_STAGE_VISION &&
+            !glm4v_embeddings_free(engine->context, &r->embeddings))
+            continue; /* until the images before it are in the cache */
         if (r->stage < GLM4V_STAGE_DECODE && (!next || works_before(r, next)))
             next = r;
     }
-    if (next)
-        glm4v_describe_step(engine, next);
+    if (!next)
+        return false;
+    glm4v_describe_begin(engine, next);
+    engine->piece = next->busy ? next : NULL;
+    engine->piece_submitted = false;
+    return true;
 }
 
-/* One token for every request that decodes. */
-static void decode_batch(glm4v_engine *engine)
+/* Chunks of the piece, as many as the device has room for: all where calls have done their work
+ * when they return. A cancel is seen before each. */
+static bool submit_piece(glm4v_engine *engine)
 {
-    glm4v_request *rows[64];
+    glm4v_request *r = engine->piece;
+    bool moved = false;
+    while (engine->piece && !engine->piece_submitted &&
+           glm4v_pass_room(engine->context, GLM4V_QUEUE_PREFILL)) {
+        int rc;
+        if (atomic_load(&r->cancel)) {
+            rc = glm4v_pass_canceled(engine->context, GLM4V_QUEUE_PREFILL, &r->error);
+            glm4v_pass_drop(engine->context, GLM4V_QUEUE_PREFILL);
+        } else {
+            rc = glm4v_pass_submit(engine->context, GLM4V_QUEUE_PREFILL, &r->error);
+            engine->piece_submitted = !rc;
+            if (rc >= 0 && !engine->piece_submitted)
+                rc = glm4v_pass_poll(engine->context, GLM4V_QUEUE_PREFILL, &r->error);
+        }
+        moved = true;
+        if (rc < 0)
+            piece_failed(engine, rc);
+    }
+    return moved;
+}
+
+/* One piece of work of one request, or what the device has room for of it. False: nothing could be
+ * done now. */
+static bool work_piece(glm4v_engine *engine)
+{
+    bool moved = !engine->piece && begin_piece(engine);
+    if (!engine->piece)
+        return moved;
+    int rc = glm4v_pass_poll(engine->context, GLM4V_QUEUE_PREFILL, &engine->piece->error);
+    if (rc >= 0) {
+        moved |= submit_piece(engine);
+        if (!engine->piece)
+            return true;
+        rc = glm4v_pass_poll(engine->context, GLM4V_QUEUE_PREFILL, &engine->piece->error);
+    }
+    if (rc < 0) {
+        piece_failed(engine, rc);
+        return true;
+    }
+    if (!rc || !engine->piece_submitted)
+        return moved;
+    glm4v_request *r = engine->piece;
+    engine->piece = NULL;
+    glm4v_describe_finish(engine, r);
+    return true;
+}
+
+/* ---- decoding ---- */
+
+static void decode_failed(glm4v_engine *engine, int rc, const glm4v_error *error)
+{
+    for (uint32_t i = 0; i < engine->n_decoding; i++) {
+        engine->decoding[i]->error = *error;
+        glm4v_describe_failed(engine->decoding[i], rc);
+    }
+    engine->n_decoding = 0;
+}
+
+/* A step of one token for every request that decodes. */
+static bool submit_decode(glm4v_engine *engine)
+{
+    const bool samples = glm4v_context_samples(engine->context);
     uint32_t slots[64], length[64], n = 0;
-    int32_t ids[64], position[64], vocab = engine->model->config.text.vocab;
+    int32_t ids[64], position[64];
+    glm4v_draw draws[64];
     glm4v_error err = { 0 };
+    if (engine->n_decoding)
+        return false;
     for (uint32_t i = 0; i < engine->n_running; i++) {
         glm4v_request *r = engine->running[i];
         if (r->stage != GLM4V_STAGE_DECODE)
@@ -204,23 +292,60 @@ static void decode_batch(glm4v_engine *engine)
         length[n] = r->length++;
         ids[n] = r->token;
         position[n] = r->next_position++;
-        rows[n++] = r;
+        draws[n] = glm4v_describe_draw(r);
+        r->busy = true;
+        engine->decoding[n++] = r;
     }
     if (!n)
-        return;
-    int rc = glm4v_decode(engine->context, slots, length, ids, position, n, engine->logits, &err);
-    for (uint32_t i = 0; i < n; i++) {
-        if (!rc) {
-            glm4v_describe_token(engine, rows[i], engine->logits + (size_t)i * (size_t)vocab);
-            continue;
-        }
-        rows[i]->error = err;
-        glm4v_describe_end(rows[i], GLM4V_FINISH_ERROR, rc);
-    }
+        return false;
+    engine->n_decoding = n;
+    const glm4v_decode_rows rows = { slots, length, ids, position, n, samples ? draws : NULL };
+    int rc = glm4v_decode_begin(engine->context, &rows, &err);
+    if (!rc)
+        rc = glm4v_pass_submit(engine->context, GLM4V_QUEUE_DECODE, &err);
+    if (rc)
+        decode_failed(engine, rc, &err);
     pthread_mutex_lock(&engine->lock);
     engine->stats.decode_steps++;
     engine->stats.decode_rows += n;
     pthread_mutex_unlock(&engine->lock);
+    return true;
+}
+
+/* The tokens of the step in flight, if it is done. */
+static bool finish_decode(glm4v_engine *engine)
+{
+    glm4v_context *c = engine->context;
+    const size_t vocab = (size_t)engine->model->config.text.vocab;
+    const uint32_t n = engine->n_decoding;
+    glm4v_error err = { 0 };
+    int rc = n ? glm4v_pass_poll(c, GLM4V_QUEUE_DECODE, &err) : 0;
+    if (!rc)
+        return false;
+    if (rc < 0) {
+        decode_failed(engine, rc, &err);
+        return true;
+    }
+    engine->n_decoding = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        glm4v_request *r = engine->decoding[i];
+        r->busy = false;
+        if (glm4v_context_samples(c))
+            glm4v_describe_token(engine, r, NULL, glm4v_pass_ids(c, GLM4V_QUEUE_DECODE)[i]);
+        else
+            glm4v_describe_token(engine, r, glm4v_pass_logits(c, GLM4V_QUEUE_DECODE) + i * vocab,
+                                 0);
+    }
+    return true;
+}
+
+/* Until the device is done with a decode step, or with a chunk. */
+static void wait_for_device(glm4v_engine *engine)
+{
+    if (engine->n_decoding)
+        glm4v_pass_wait(engine->context, GLM4V_QUEUE_DECODE);
+    else if (engine->piece)
+        glm4v_pass_wait(engine->context, GLM4V_QUEUE_PREFILL);
 }
 
 void *glm4v_scheduler_main(void *arg)
@@ -230,9 +355,12 @@ void *glm4v_scheduler_main(void *arg)
     glm4v_thread_background();
     while (begin_step(engine)) {
         retire(engine); /* ended from outside */
-        decode_batch(engine);
-        work_piece(engine);
+        bool moved = submit_decode(engine);
+        moved |= finish_decode(engine);
+        moved |= work_piece(engine);
         retire(engine);
+        if (!moved)
+            wait_for_device(engine);
     }
     return NULL;
 }

@@ -117,19 +117,31 @@ static void generate(glm4v_context *context, const glm4v_prompt *prompt, const i
     enum { STEPS = 2 };
     const uint32_t n = (uint32_t)prompt->n_ids;
     glm4v_embeddings e = { 0 };
-    CHECK_EQ(
-        glm4v_vision_encode(context, &e, patches, TINY_TABLE_SIDE, TINY_TABLE_SIDE, NULL, NULL), 0);
+    CHECK_EQ(glm4v_vision_encode(context,
+                                 &(glm4v_vision_pass) { .out = &e,
+                                                        .patches = patches,
+                                                        .grid_h = TINY_TABLE_SIDE,
+                                                        .grid_w = TINY_TABLE_SIDE },
+                                 NULL, NULL),
+             0);
     CHECK_EQ(e.n_rows, ROWS);
     for (uint32_t i = 0; i < n; i += piece) {
         const uint32_t some = n - i < piece ? n - i : piece;
-        CHECK_EQ(glm4v_prefill(context, 0, prompt, position, i, some, &e,
+        CHECK_EQ(glm4v_prefill(context,
+                               &(glm4v_prefill_pass) { .slot = 0,
+                                                       .prompt = prompt,
+                                                       .position = position,
+                                                       .start = i,
+                                                       .n = some,
+                                                       .vision = &e },
                                i + some == n ? logits : NULL, NULL, NULL, NULL),
                  0);
     }
     for (int s = 1; s <= STEPS; s++) {
         const uint32_t slot = 0, length = n + (uint32_t)s - 1;
         const int32_t id = s, at = next + s - 1;
-        CHECK_EQ(glm4v_decode(context, &slot, &length, &id, &at, 1, logits + s * TINY_VOCAB, NULL),
+        CHECK_EQ(glm4v_decode(context, &(glm4v_decode_rows) { &slot, &length, &id, &at, 1, NULL },
+                              logits + s * TINY_VOCAB, NULL),
                  0);
     }
     glm4v_embeddings_clear(context, &e);
@@ -163,7 +175,11 @@ static void pieces_that_cut_the_picture_equal_the_whole(void)
     }
     glm4v_error err = { 0 };
     glm4v_embeddings e = { 0 };
-    CHECK_EQ(glm4v_vision_encode(context, &e, patches, 2, 2, NULL, &err), GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_vision_encode(
+                 context,
+                 &(glm4v_vision_pass) { .out = &e, .patches = patches, .grid_h = 2, .grid_w = 2 },
+                 NULL, &err),
+             GLM4V_ERR_INVALID);
     CHECK_CONTAINS(err.msg, "accepts 4 x 4 only");
     glm4v_context_close(&context);
     glm4v_prompt_clear(&prompt);
@@ -274,8 +290,12 @@ static int open_and_encode(glm4v_error *err)
     if (!rc)
         rc = glm4v_context_open(&context, model, size, err);
     if (!rc)
-        rc = glm4v_vision_encode(context, &rows, patches, TINY_TABLE_SIDE, TINY_TABLE_SIDE, NULL,
-                                 err);
+        rc = glm4v_vision_encode(context,
+                                 &(glm4v_vision_pass) { .out = &rows,
+                                                        .patches = patches,
+                                                        .grid_h = TINY_TABLE_SIDE,
+                                                        .grid_w = TINY_TABLE_SIDE },
+                                 NULL, err);
     if (context)
         glm4v_embeddings_clear(context, &rows);
     glm4v_context_close(&context);

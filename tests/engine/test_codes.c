@@ -3,7 +3,7 @@
  * order of inputs as they are, and gives codes back. Levels: GLM4V_CPU. */
 #include <stdlib.h>
 
-#include "backend/backend.h"
+#include "backend_step.h"
 #include "base/mem.h"
 #include "convert.h"
 #include "gemm.h"
@@ -27,17 +27,6 @@ static uint32_t next_random(void)
 {
     state = state * 6364136223846793005u + 1442695040888963407u;
     return (uint32_t)(state >> 32);
-}
-
-static glm4v_backend *open_cpu(uint32_t threads)
-{
-    glm4v_backend *b = NULL;
-    glm4v_error err = { 0 };
-    if (glm4v_backend_open(&b, "cpu", threads, NULL, &err)) {
-        fprintf(stderr, "%s\n", err.msg);
-        exit(1);
-    }
-    return b;
 }
 
 static int32_t groups_of(const matrix *m)
@@ -124,7 +113,7 @@ static float *columns_of(glm4v_backend *b, const glm4v_weight *w)
     float *x = glm4v_alloc((size_t)K * K, sizeof *x), *y = glm4v_alloc((size_t)K * N, sizeof *y);
     for (size_t k = 0; k < K; k++)
         x[k * K + k] = 1;
-    CHECK_EQ(b->ops->linear(b, y, N, x, K, w, NULL, K, false), 0);
+    CHECK_EQ(run_product(b, y, N, x, K, w, NULL, K, false), 0);
     glm4v_free(x);
     return y;
 }
@@ -154,7 +143,7 @@ static matrix m; /* too large for a stack */
 
 static void codes_are_taken_as_they_are(void)
 {
-    glm4v_backend *b = open_cpu(2);
+    glm4v_backend *b = cpu_open(2);
     for (glm4v_form form = 0; next_of_codes(&form); form++)
         for (int full = 0; full < 2; full++) {
             make_matrix(&m, form, full);
@@ -162,12 +151,12 @@ static void codes_are_taken_as_they_are(void)
             check_weights(b, &w, &m, NULL);
             b->ops->weight_free(b, &w);
         }
-    glm4v_backend_close(&b);
+    cpu_close(&b);
 }
 
 static void zero_points_are_8_where_none_are_given(void)
 {
-    glm4v_backend *b = open_cpu(1);
+    glm4v_backend *b = cpu_open(1);
     for (glm4v_form form = 0; next_of_codes(&form); form++) {
         make_matrix(&m, form, true);
         if (!m.kind.zeros)
@@ -178,12 +167,12 @@ static void zero_points_are_8_where_none_are_given(void)
         check_weights(b, &w, &m, NULL);
         b->ops->weight_free(b, &w);
     }
-    glm4v_backend_close(&b);
+    cpu_close(&b);
 }
 
 static void words_of_eight_are_the_same_as_codes(void)
 {
-    glm4v_backend *b = open_cpu(1);
+    glm4v_backend *b = cpu_open(1);
     for (glm4v_form form = 0; next_of_codes(&form); form++) {
         if (!glm4v_form_of(form)->cpu.pack_words)
             continue;
@@ -196,7 +185,7 @@ static void words_of_eight_are_the_same_as_codes(void)
         b->ops->weight_free(b, &w);
         b->ops->weight_free(b, &v);
     }
-    glm4v_backend_close(&b);
+    cpu_close(&b);
 }
 
 /* As the loader does: each panel's codes are read to the place of the next panel. */
@@ -218,7 +207,7 @@ static glm4v_weight make_in_room(glm4v_backend *b, const matrix *m, const void *
 
 static void codes_may_be_read_to_where_they_are_packed(void)
 {
-    glm4v_backend *b = open_cpu(1);
+    glm4v_backend *b = cpu_open(1);
     for (glm4v_form form = 0; next_of_codes(&form); form++) {
         const bool words = glm4v_form_of(form)->cpu.pack_words;
         const size_t row = words ? K / 2 : K;
@@ -240,13 +229,13 @@ static void codes_may_be_read_to_where_they_are_packed(void)
     REQUIRE(!b->ops->weight_alloc(b, &plain, &f32, NULL));
     CHECK(!b->ops->weight_room(b, &plain, 0, 16));
     b->ops->weight_free(b, &plain);
-    glm4v_backend_close(&b);
+    cpu_close(&b);
 }
 
 /* What quantizing while loading computes can be written to a file and read again. */
 static void codes_come_back_from_panels(void)
 {
-    glm4v_backend *b = open_cpu(1);
+    glm4v_backend *b = cpu_open(1);
     float *rows = glm4v_alloc((size_t)N * K, sizeof *rows);
     for (int i = 0; i < N * K; i++)
         rows[i] = (float)(int32_t)next_random();
@@ -271,13 +260,13 @@ static void codes_come_back_from_panels(void)
         b->ops->weight_free(b, &w);
     }
     glm4v_free(rows);
-    glm4v_backend_close(&b);
+    cpu_close(&b);
 }
 
 static void an_order_of_inputs_is_followed(void)
 {
     enum { T = 530 }; /* more than a slab */
-    glm4v_backend *b = open_cpu(3);
+    glm4v_backend *b = cpu_open(3);
     float *rows = glm4v_alloc((size_t)N * K, sizeof *rows);
     float *x = glm4v_alloc((size_t)T * K, sizeof *x), *turned = glm4v_alloc((size_t)T * K, 4);
     float *y = glm4v_alloc((size_t)T * N, sizeof *y), *z = glm4v_alloc((size_t)T * N, sizeof *z);
@@ -300,12 +289,12 @@ static void an_order_of_inputs_is_followed(void)
         CHECK_EQ(v.bytes, w.bytes + K * sizeof(int32_t));
         CHECK_EQ(b->ops->weight_fill(b, &w, 0, N, rows), 0);
         CHECK_EQ(b->ops->weight_fill(b, &v, 0, N, rows), 0);
-        CHECK_EQ(b->ops->linear(b, y, N, x, K, &w, NULL, T, false), 0);
-        CHECK_EQ(b->ops->linear(b, z, N, x, K, &v, NULL, T, false), 0);
+        CHECK_EQ(run_product(b, y, N, x, K, &w, NULL, T, false), 0);
+        CHECK_EQ(run_product(b, z, N, x, K, &v, NULL, T, false), 0);
         CHECK(!memcmp(y, z, T * N * sizeof *y)); /* none given: as they lie */
         CHECK_EQ(b->ops->weight_order(b, &v, order), 0);
-        CHECK_EQ(b->ops->linear(b, y, N, turned, K, &w, NULL, T, false), 0);
-        CHECK_EQ(b->ops->linear(b, z, N, x, K, &v, NULL, T, false), 0);
+        CHECK_EQ(run_product(b, y, N, turned, K, &w, NULL, T, false), 0);
+        CHECK_EQ(run_product(b, z, N, x, K, &v, NULL, T, false), 0);
         CHECK(!memcmp(y, z, T * N * sizeof *y));
         b->ops->weight_free(b, &w);
         b->ops->weight_free(b, &v);
@@ -315,12 +304,12 @@ static void an_order_of_inputs_is_followed(void)
     glm4v_free(turned);
     glm4v_free(y);
     glm4v_free(z);
-    glm4v_backend_close(&b);
+    cpu_close(&b);
 }
 
 static void what_does_not_fit_is_refused(void)
 {
-    glm4v_backend *b = open_cpu(1);
+    glm4v_backend *b = cpu_open(1);
     make_matrix(&m, GLM4V_FORM_INT4, false);
     glm4v_weight w = alloc_weight(b, &m);
     const glm4v_codes all = m.codes;
@@ -370,7 +359,7 @@ static void what_does_not_fit_is_refused(void)
     w = alloc_weight(b, &m);
     CHECK_EQ(b->ops->weight_fill(b, &w, 0, N, m.scale), GLM4V_ERR_INVALID); /* by codes only */
     b->ops->weight_free(b, &w);
-    glm4v_backend_close(&b);
+    cpu_close(&b);
 }
 
 static void kinds_that_do_not_exist_are_told(void)
@@ -381,7 +370,7 @@ static void kinds_that_do_not_exist_are_told(void)
         { .form = GLM4V_FORM_F32, .n_out = N, .n_in = K, .ordered = true },
         { .form = GLM4V_FORM_INT4, .n_out = N, .n_in = K + 1 },
     };
-    glm4v_backend *b = open_cpu(1);
+    glm4v_backend *b = cpu_open(1);
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         glm4v_weight w = { 0 };
         glm4v_error err = { 0 };
@@ -401,7 +390,7 @@ static void kinds_that_do_not_exist_are_told(void)
         glm4v_mem_fail_at(0, false);
         CHECK_EQ(glm4v_mem_live(), live);
     }
-    glm4v_backend_close(&b);
+    cpu_close(&b);
 }
 
 int main(void)

@@ -76,7 +76,11 @@ static void make_request(request *r, const glm4v_model *model, uint32_t n, uint3
 static glm4v_embeddings encode(glm4v_context *context, const request *r)
 {
     glm4v_embeddings e = { 0 };
-    CHECK_EQ(glm4v_vision_encode(context, &e, r->patches, 4, 6, NULL, NULL), 0);
+    CHECK_EQ(glm4v_vision_encode(context,
+                                 &(glm4v_vision_pass) {
+                                     .out = &e, .patches = r->patches, .grid_h = 4, .grid_w = 6 },
+                                 NULL, NULL),
+             0);
     CHECK_EQ(e.n_rows, 6);
     return e;
 }
@@ -90,14 +94,22 @@ static void generate(glm4v_context *context, uint32_t slot, const request *r, ui
     glm4v_embeddings e = encode(context, r);
     for (uint32_t i = 0; i < n; i += piece) {
         const uint32_t some = n - i < piece ? n - i : piece;
-        CHECK_EQ(glm4v_prefill(context, slot, &r->prompt, r->position, i, some, &e,
+        CHECK_EQ(glm4v_prefill(context,
+                               &(glm4v_prefill_pass) { .slot = slot,
+                                                       .prompt = &r->prompt,
+                                                       .position = r->position,
+                                                       .start = i,
+                                                       .n = some,
+                                                       .vision = &e },
                                i + some == n ? logits : NULL, NULL, NULL, NULL),
                  0);
     }
     for (int s = 1; s <= steps; s++) {
         const uint32_t length = n + (uint32_t)s - 1;
         const int32_t id = s * 7 % 60, position = r->next + s - 1;
-        CHECK_EQ(glm4v_decode(context, &slot, &length, &id, &position, 1, logits + s * VOCAB, NULL),
+        CHECK_EQ(glm4v_decode(context,
+                              &(glm4v_decode_rows) { &slot, &length, &id, &position, 1, NULL },
+                              logits + s * VOCAB, NULL),
                  0);
     }
     glm4v_embeddings_clear(context, &e);
@@ -151,7 +163,10 @@ static void eight_sequences_decoded_together_equal_each_alone(void)
                 ids[j] = s * 7 % 60;
                 position[j] = r[k].next + s - 1;
             }
-            CHECK_EQ(glm4v_decode(context, slots, length, ids, position, N, together, NULL), 0);
+            CHECK_EQ(glm4v_decode(context,
+                                  &(glm4v_decode_rows) { slots, length, ids, position, N, NULL },
+                                  together, NULL),
+                     0);
             for (uint32_t j = 0; j < N; j++)
                 CHECK(same(together + j * VOCAB, alone[slots[j]] + s * VOCAB, VOCAB));
         }
@@ -251,15 +266,29 @@ static void check_copied_prefix(const char *form)
     generate(context, 2, &r, ROWS, 0, from);
     CHECK_EQ(glm4v_context_copy(context, 7, 2, 30), 0);
     glm4v_embeddings e = encode(context, &r);
-    CHECK_EQ(glm4v_prefill(context, 7, &r.prompt, r.position, 30, 60, &e, to, NULL, NULL, NULL), 0);
+    CHECK_EQ(glm4v_prefill(context,
+                           &(glm4v_prefill_pass) { .slot = 7,
+                                                   .prompt = &r.prompt,
+                                                   .position = r.position,
+                                                   .start = 30,
+                                                   .n = 60,
+                                                   .vision = &e },
+                           to, NULL, NULL, NULL),
+             0);
     CHECK(same(from, to, VOCAB));
     /* through the kept slot, whose rows lie closer together */
     CHECK_EQ(glm4v_context_copy(context, SLOTS, 2, KEPT), 0);
     CHECK_EQ(glm4v_context_copy(context, 4, SLOTS, KEPT), 0);
     memset(to, 0, sizeof to);
-    CHECK_EQ(
-        glm4v_prefill(context, 4, &r.prompt, r.position, KEPT, 90 - KEPT, &e, to, NULL, NULL, NULL),
-        0);
+    CHECK_EQ(glm4v_prefill(context,
+                           &(glm4v_prefill_pass) { .slot = 4,
+                                                   .prompt = &r.prompt,
+                                                   .position = r.position,
+                                                   .start = KEPT,
+                                                   .n = 90 - KEPT,
+                                                   .vision = &e },
+                           to, NULL, NULL, NULL),
+             0);
     CHECK(same(from, to, VOCAB));
     CHECK_EQ(glm4v_context_copy(context, SLOTS, 0, KEPT + 1), GLM4V_ERR_INVALID);
     CHECK_EQ(glm4v_context_copy(context, SLOTS + 1, 0, 1), GLM4V_ERR_INVALID);
@@ -293,9 +322,19 @@ static void a_picture_does_not_depend_on_those_before_it(void)
         const uint32_t rows = grids[i][0] * grids[i][1] / 4, before = all.n_rows;
         glm4v_context *other = open_context(model);
         glm4v_embeddings alone = { 0 };
-        CHECK_EQ(glm4v_vision_encode(context, &all, patches, grids[i][0], grids[i][1], NULL, NULL),
+        CHECK_EQ(glm4v_vision_encode(context,
+                                     &(glm4v_vision_pass) { .out = &all,
+                                                            .patches = patches,
+                                                            .grid_h = grids[i][0],
+                                                            .grid_w = grids[i][1] },
+                                     NULL, NULL),
                  0);
-        CHECK_EQ(glm4v_vision_encode(other, &alone, patches, grids[i][0], grids[i][1], NULL, NULL),
+        CHECK_EQ(glm4v_vision_encode(other,
+                                     &(glm4v_vision_pass) { .out = &alone,
+                                                            .patches = patches,
+                                                            .grid_h = grids[i][0],
+                                                            .grid_w = grids[i][1] },
+                                     NULL, NULL),
                  0);
         CHECK_EQ(all.n_rows, before + rows);
         b->ops->download(b, later, glm4v_at(b, all.rows, (size_t)before * DIM), (size_t)rows * DIM);
@@ -317,7 +356,15 @@ static void all_logits_end_in_the_last_ones(void)
     glm4v_context *context = open_context(model);
     make_request(&r, model, 37, 4);
     glm4v_embeddings e = encode(context, &r);
-    CHECK_EQ(glm4v_prefill(context, 0, &r.prompt, r.position, 0, 37, &e, last, all, NULL, NULL), 0);
+    CHECK_EQ(glm4v_prefill(context,
+                           &(glm4v_prefill_pass) { .slot = 0,
+                                                   .prompt = &r.prompt,
+                                                   .position = r.position,
+                                                   .start = 0,
+                                                   .n = 37,
+                                                   .vision = &e },
+                           last, all, NULL, NULL),
+             0);
     CHECK(same(last, all + 36 * VOCAB, VOCAB));
     CHECK(!same(last, all + 35 * VOCAB, VOCAB));
     glm4v_embeddings_clear(context, &e);
@@ -335,13 +382,22 @@ static void decode_and_prefill_allocate_nothing(void)
         make_request(&r, model, 300, 4);
         glm4v_embeddings e = encode(context, &r);
         const uint64_t calls = glm4v_mem_calls();
-        CHECK_EQ(
-            glm4v_prefill(context, 0, &r.prompt, r.position, 0, 300, &e, logits, NULL, NULL, NULL),
-            0);
+        CHECK_EQ(glm4v_prefill(context,
+                               &(glm4v_prefill_pass) { .slot = 0,
+                                                       .prompt = &r.prompt,
+                                                       .position = r.position,
+                                                       .start = 0,
+                                                       .n = 300,
+                                                       .vision = &e },
+                               logits, NULL, NULL, NULL),
+                 0);
         for (uint32_t s = 0; s < 3; s++) {
             const uint32_t slots[2] = { 0, 1 }, length[2] = { 300 + s, s };
             const int32_t ids[2] = { 1, 2 }, position[2] = { 290, 5 };
-            CHECK_EQ(glm4v_decode(context, slots, length, ids, position, 2, logits, NULL), 0);
+            CHECK_EQ(glm4v_decode(context,
+                                  &(glm4v_decode_rows) { slots, length, ids, position, 2, NULL },
+                                  logits, NULL),
+                     0);
         }
         CHECK_EQ(glm4v_mem_calls(), calls);
         glm4v_embeddings_clear(context, &e);
@@ -360,16 +416,30 @@ static void cancel_is_seen_before_a_layer(void)
     glm4v_context *context = open_context(model);
     make_request(&r, model, 30, 4);
     glm4v_embeddings e = { 0 };
-    CHECK_EQ(glm4v_vision_encode(context, &e, r.patches, 4, 6, &cancel, &err), GLM4V_ERR_CANCELED);
+    CHECK_EQ(glm4v_vision_encode(
+                 context,
+                 &(glm4v_vision_pass) { .out = &e, .patches = r.patches, .grid_h = 4, .grid_w = 6 },
+                 &cancel, &err),
+             GLM4V_ERR_CANCELED);
     CHECK_CONTAINS(err.msg, "layer 0");
     CHECK_EQ(e.n_rows, 0);
     atomic_store(&cancel, false);
-    CHECK_EQ(glm4v_vision_encode(context, &e, r.patches, 4, 6, &cancel, &err), 0);
+    CHECK_EQ(glm4v_vision_encode(
+                 context,
+                 &(glm4v_vision_pass) { .out = &e, .patches = r.patches, .grid_h = 4, .grid_w = 6 },
+                 &cancel, &err),
+             0);
     CHECK_EQ(e.n_rows, 6);
     atomic_store(&cancel, true);
-    CHECK_EQ(
-        glm4v_prefill(context, 0, &r.prompt, r.position, 0, 30, &e, logits, NULL, &cancel, &err),
-        GLM4V_ERR_CANCELED);
+    CHECK_EQ(glm4v_prefill(context,
+                           &(glm4v_prefill_pass) { .slot = 0,
+                                                   .prompt = &r.prompt,
+                                                   .position = r.position,
+                                                   .start = 0,
+                                                   .n = 30,
+                                                   .vision = &e },
+                           logits, NULL, &cancel, &err),
+             GLM4V_ERR_CANCELED);
     glm4v_embeddings_clear(context, &e);
     glm4v_context_close(&context);
     glm4v_model_close(&model);
@@ -392,8 +462,15 @@ static void what_does_not_fit_is_told(void)
     make_request(&r, model, 30, 4);
     glm4v_embeddings e = encode(context, &r);
     const glm4v_embeddings few = { .rows = e.rows, .n_rows = 5, .capacity = 5 };
-#define PREFILL(slot, start, n, vision)                                                            \
-    glm4v_prefill(context, slot, &r.prompt, r.position, start, n, vision, logits, NULL, NULL, &err)
+#define PREFILL(slot_, start_, n_, vision_)                                                        \
+    glm4v_prefill(context,                                                                         \
+                  &(glm4v_prefill_pass) { .slot = slot_,                                           \
+                                          .prompt = &r.prompt,                                     \
+                                          .position = r.position,                                  \
+                                          .start = start_,                                         \
+                                          .n = n_,                                                 \
+                                          .vision = vision_ },                                     \
+                  logits, NULL, NULL, &err)
     CHECK_EQ(PREFILL(SLOTS, 0, 30, &e), GLM4V_ERR_INVALID);
     CHECK_EQ(PREFILL(0, 0, 31, &e), GLM4V_ERR_INVALID);
     CHECK_EQ(PREFILL(0, 30, 1, &e), GLM4V_ERR_INVALID);
@@ -408,18 +485,39 @@ static void what_does_not_fit_is_told(void)
 #undef PREFILL
     const uint32_t slot = 0, full = LENGTH, length = 20, bad_slot = SLOTS;
     const int32_t id = 1, bad_id = -1, position = 20;
-    CHECK_EQ(glm4v_decode(context, &slot, &full, &id, &position, 1, logits, &err),
+    CHECK_EQ(glm4v_decode(context, &(glm4v_decode_rows) { &slot, &full, &id, &position, 1, NULL },
+                          logits, &err),
              GLM4V_ERR_INVALID);
-    CHECK_EQ(glm4v_decode(context, &bad_slot, &length, &id, &position, 1, logits, &err),
+    CHECK_EQ(glm4v_decode(context,
+                          &(glm4v_decode_rows) { &bad_slot, &length, &id, &position, 1, NULL },
+                          logits, &err),
              GLM4V_ERR_INVALID);
-    CHECK_EQ(glm4v_decode(context, &slot, &length, &bad_id, &position, 1, logits, &err),
+    CHECK_EQ(glm4v_decode(context,
+                          &(glm4v_decode_rows) { &slot, &length, &bad_id, &position, 1, NULL },
+                          logits, &err),
              GLM4V_ERR_INVALID);
-    CHECK_EQ(glm4v_decode(context, &slot, &length, &id, &position, SLOTS + 1, logits, &err),
+    CHECK_EQ(glm4v_decode(context,
+                          &(glm4v_decode_rows) { &slot, &length, &id, &position, SLOTS + 1, NULL },
+                          logits, &err),
              GLM4V_ERR_INVALID);
-    CHECK_EQ(glm4v_decode(context, &slot, &length, &id, &position, 1, logits, &err), 0);
-    CHECK_EQ(glm4v_vision_encode(context, &e, r.patches, 3, 2, NULL, &err), GLM4V_ERR_INVALID);
-    CHECK_EQ(glm4v_vision_encode(context, &e, r.patches, 0, 2, NULL, &err), GLM4V_ERR_INVALID);
-    CHECK_EQ(glm4v_vision_encode(context, &e, r.patches, 1u << 31, 1u << 31, NULL, &err),
+    CHECK_EQ(glm4v_decode(context, &(glm4v_decode_rows) { &slot, &length, &id, &position, 1, NULL },
+                          logits, &err),
+             0);
+    CHECK_EQ(glm4v_vision_encode(
+                 context,
+                 &(glm4v_vision_pass) { .out = &e, .patches = r.patches, .grid_h = 3, .grid_w = 2 },
+                 NULL, &err),
+             GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_vision_encode(
+                 context,
+                 &(glm4v_vision_pass) { .out = &e, .patches = r.patches, .grid_h = 0, .grid_w = 2 },
+                 NULL, &err),
+             GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_vision_encode(
+                 context,
+                 &(glm4v_vision_pass) {
+                     .out = &e, .patches = r.patches, .grid_h = 1u << 31, .grid_w = 1u << 31 },
+                 NULL, &err),
              GLM4V_ERR_INVALID);
     CHECK_EQ(e.n_rows, 6);
     glm4v_embeddings_clear(context, &e);
@@ -465,12 +563,20 @@ static void every_allocation_of_a_picture_may_fail(void)
         glm4v_embeddings e = { 0 };
         const size_t live = glm4v_mem_live();
         glm4v_mem_fail_at(nth, false);
-        int rc = glm4v_vision_encode(context, &e, r.patches, 4, 6, NULL, NULL);
+        int rc = glm4v_vision_encode(
+            context,
+            &(glm4v_vision_pass) { .out = &e, .patches = r.patches, .grid_h = 4, .grid_w = 6 },
+            NULL, NULL);
         glm4v_mem_fail_at(0, false);
         if (rc) {
             CHECK_EQ(rc, GLM4V_ERR_NOMEM);
             CHECK_EQ(e.n_rows, 0);
-            CHECK_EQ(glm4v_vision_encode(context, &e, r.patches, 4, 6, NULL, NULL), 0);
+            CHECK_EQ(
+                glm4v_vision_encode(context,
+                                    &(glm4v_vision_pass) {
+                                        .out = &e, .patches = r.patches, .grid_h = 4, .grid_w = 6 },
+                                    NULL, NULL),
+                0);
         }
         CHECK_EQ(e.n_rows, 6);
         glm4v_embeddings_clear(context, &e);

@@ -449,9 +449,15 @@ static void forward(glm4v_model *m, float logits[VOCAB])
     CHECK_EQ(glm4v_context_open(&context, m, size, &err), 0);
     glm4v_positions(position, &next, &prompt, &m->config);
     if (context)
-        CHECK_EQ(
-            glm4v_prefill(context, 0, &prompt, position, 0, PROMPT, NULL, logits, NULL, NULL, &err),
-            0);
+        CHECK_EQ(glm4v_prefill(context,
+                               &(glm4v_prefill_pass) { .slot = 0,
+                                                       .prompt = &prompt,
+                                                       .position = position,
+                                                       .start = 0,
+                                                       .n = PROMPT,
+                                                       .vision = NULL },
+                               logits, NULL, NULL, &err),
+                 0);
     glm4v_context_close(&context);
 }
 

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "backend_step.h"
 #include "base/mem.h"
 #include "engine_limits.h"
 #include "files.h"
@@ -87,7 +88,7 @@ static int wrong_numbers(glm4v_model *m, const glm4v_weight *w,
     float *x = calloc((size_t)w->n_in, sizeof *x), *y = calloc((size_t)w->n_out, sizeof *y);
     for (int c = 0; c < w->n_in; c++) {
         x[c] = 1;
-        b->ops->linear(b, y, w->n_out, x, w->n_in, w, NULL, 1, false);
+        run_product(b, y, w->n_out, x, w->n_in, w, NULL, 1, false);
         x[c] = 0;
         for (int r = 0; r < w->n_out; r++)
             wrong += y[r] != expected(r, c);

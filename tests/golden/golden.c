@@ -268,7 +268,11 @@ static int run_vision(engine *e, glm4v_embeddings *vision, const golden_case *c,
         const size_t n = (size_t)run->grid_h * run->grid_w * width;
         if (n > c->pixels.n - at)
             return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: pixel_values are too few", c->name);
-        rc = glm4v_vision_encode(e->context, vision, c->pixels.data + at, run->grid_h, run->grid_w,
+        rc = glm4v_vision_encode(e->context,
+                                 &(glm4v_vision_pass) { .out = vision,
+                                                        .patches = c->pixels.data + at,
+                                                        .grid_h = run->grid_h,
+                                                        .grid_w = run->grid_w },
                                  NULL, err);
         at += n;
     }
@@ -315,7 +319,13 @@ static int run_text(engine *e, const glm4v_embeddings *vision, const golden_case
         glm4v_positions(position, &next, &c->prompt, &e->model->config);
         for (size_t i = 0; i < 3 * L; i++)
             out->positions.data[i] = (float)position[i];
-        rc = glm4v_prefill(e->context, 0, &c->prompt, position, 0, (uint32_t)L, vision,
+        rc = glm4v_prefill(e->context,
+                           &(glm4v_prefill_pass) { .slot = 0,
+                                                   .prompt = &c->prompt,
+                                                   .position = position,
+                                                   .start = 0,
+                                                   .n = (uint32_t)L,
+                                                   .vision = vision },
                            out->logits.data, logits, NULL, err);
     }
     for (size_t i = 0; !rc && i < L * V; i++)
@@ -326,8 +336,10 @@ static int run_text(engine *e, const glm4v_embeddings *vision, const golden_case
     for (out->steps = 0; !rc && out->steps < c->expected.steps; out->steps++) {
         const uint32_t slot = 0, length = (uint32_t)(L + out->steps) - 1;
         if (out->steps)
-            rc = glm4v_decode(e->context, &slot, &length, &out->ids[out->steps - 1], &next, 1,
-                              logits, err);
+            rc = glm4v_decode(
+                e->context,
+                &(glm4v_decode_rows) { &slot, &length, &out->ids[out->steps - 1], &next, 1, NULL },
+                logits, err);
         next += out->steps > 0;
         out->ids[out->steps] = best_id(logits, (int32_t)V, &out->margin[out->steps]);
     }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/cpu_priv.h"
 #include "base/error.h"
 
 static shadow *of(glm4v_backend *b)
@@ -45,141 +46,137 @@ static int note(shadow *s, const char *operation, int rc, const float *got, floa
     return rc;
 }
 
-/* Runs `call` for backend b and output y twice; y0 is the output, `values` what it spans. */
+/* Runs `call` on the step for each backend, with output y; y0 is the output, `values` what it
+ * spans. A step belongs to the backend that its operations find in it. */
 #define TWICE(operation, y0, values, rows, n, ld, call)                                            \
     do {                                                                                           \
+        glm4v_backend *self = step->backend;                                                       \
         shadow *s = of(self);                                                                      \
         float *expected = copy_of(y0, values), *y = expected;                                      \
-        glm4v_backend *b = s->reference;                                                           \
+        const glm4v_backend_ops *ops = s->reference->ops;                                          \
+        step->backend = s->reference;                                                              \
         int rc = expected ? (call) : GLM4V_ERR_NOMEM;                                              \
-        b = s->tested;                                                                             \
+        ops = s->tested->ops;                                                                      \
+        step->backend = s->tested;                                                                 \
         y = y0;                                                                                    \
         if (!rc)                                                                                   \
             rc = (call);                                                                           \
+        step->backend = self;                                                                      \
         return note(s, operation, rc, y0, expected, (size_t)(rows), (size_t)(n), (size_t)(ld));    \
     } while (0)
 
-static int shadow_embed(glm4v_backend *self, void *out, const glm4v_table *t, const int32_t *ids,
-                        int32_t T)
+/* What the rows of a step with so many span. */
+static size_t span_of(int32_t rows, int64_t ld, size_t n)
 {
-    const size_t n = (size_t)t->n_cols;
-    TWICE("embed", out, (size_t)T * n, T, n, n, b->ops->embed(b, y, t, ids, T));
+    return (size_t)(rows - 1) * (size_t)ld + n;
 }
 
-static int shadow_linear(glm4v_backend *self, void *out, int64_t ldy, const void *x, int64_t ldx,
-                         const glm4v_weight *w, const float *bias, int32_t T, bool add)
+static int32_t rows_of(const glm4v_step *step)
 {
-    const size_t span = (size_t)(T - 1) * (size_t)ldy + (size_t)w->n_out;
-    TWICE("linear", out, span, T, w->n_out, ldy,
-          b->ops->linear(b, y, ldy, x, ldx, w, bias, T, add));
+    return ((const glm4v_cpu_step *)(const void *)step)->rows;
 }
 
-static int shadow_rms_norm(glm4v_backend *self, void *out, const void *x, const float *w, int32_t T,
-                           int32_t n, float eps, bool add)
+static int shadow_embed(glm4v_step *step, void *out, const glm4v_table *t)
 {
-    const size_t values = (size_t)T * (size_t)n;
-    TWICE("rms_norm", out, values, T, n, n,
-          b->ops->rms_norm(b, y, x == out ? y : x, w, T, n, eps, add));
+    const size_t n = (size_t)t->n_cols, rows = (size_t)rows_of(step);
+    TWICE("embed", out, rows * n, rows, n, n, ops->embed(step, y, t));
 }
 
-static int shadow_layer_norm(glm4v_backend *self, void *out, const void *x, const float *w,
-                             const float *bias, int32_t T, int32_t n, float eps, bool add)
+static int shadow_product(glm4v_step *step, const glm4v_product *p)
 {
-    const size_t values = (size_t)T * (size_t)n;
-    TWICE("layer_norm", out, values, T, n, n,
-          b->ops->layer_norm(b, y, x == out ? y : x, w, bias, T, n, eps, add));
+    const size_t n = (size_t)p->w->n_out;
+    glm4v_product one = *p;
+    TWICE("product", p->y, span_of(p->rows, p->ldy, n), p->rows, n, p->ldy,
+          (one.y = y, ops->product(step, &one)));
 }
 
-static int shadow_silu_mul(glm4v_backend *self, void *out, const void *x, int32_t T, int32_t n)
+static int shadow_norm(glm4v_step *step, const glm4v_norm_rows *a)
 {
-    const size_t values = (size_t)T * (size_t)n;
-    TWICE("silu_mul", out, values, T, n, n, b->ops->silu_mul(b, y, x, T, n));
+    const size_t n = (size_t)a->groups * (size_t)a->n;
+    glm4v_norm_rows one = *a;
+    TWICE("norm", a->y, span_of(a->rows, a->ldy, n), a->rows, n, a->ldy,
+          (one.y = y, one.x = a->x == a->y ? y : a->x, ops->norm(step, &one)));
 }
 
-static int shadow_gelu(glm4v_backend *self, void *out, size_t n)
+static int shadow_silu_mul(glm4v_step *step, void *out, const void *x, int32_t rows, int32_t n)
 {
-    TWICE("gelu", out, n, 1, n, n, b->ops->gelu(b, y, n));
+    TWICE("silu_mul", out, span_of(rows, n, (size_t)n), rows, n, n,
+          ops->silu_mul(step, y, x, rows, n));
 }
 
-static int shadow_add(glm4v_backend *self, void *out, const void *x, size_t n)
+static int shadow_gelu(glm4v_step *step, void *out, size_t n)
 {
-    TWICE("add", out, n, 1, n, n, b->ops->add(b, y, x, n));
+    TWICE("gelu", out, n, 1, n, n, ops->gelu(step, y, n));
 }
 
-static int shadow_scale(glm4v_backend *self, void *out, float factor, size_t n)
+static int shadow_add(glm4v_step *step, void *out, const void *x, size_t n)
 {
-    TWICE("scale", out, n, 1, n, n, b->ops->scale(b, y, factor, n));
+    TWICE("add", out, n, 1, n, n, ops->add(step, y, x, n));
 }
 
-static int shadow_rope(glm4v_backend *self, void *out, int64_t ldx, const float *cos_,
-                       const float *sin_, int32_t T, int32_t heads, int32_t head_dim,
-                       int32_t n_freq, glm4v_rope_style style)
+static int shadow_scale(glm4v_step *step, void *out, float factor, size_t n)
 {
-    const size_t n = (size_t)heads * (size_t)head_dim, span = (size_t)(T - 1) * (size_t)ldx + n;
-    TWICE("rope", out, span, T, n, ldx,
-          b->ops->rope(b, y, ldx, cos_, sin_, T, heads, head_dim, n_freq, style));
+    TWICE("scale", out, n, 1, n, n, ops->scale(step, y, factor, n));
 }
 
-/* Jobs write to places of their own: one after the other. */
-static int attention_job(glm4v_backend *self, const glm4v_attention_job *job,
-                         const glm4v_attention *shape)
+static int shadow_rope(glm4v_step *step, const glm4v_rope *r)
 {
-    const size_t n = (size_t)shape->heads * (size_t)shape->head_dim;
-    const size_t span = (size_t)(job->n_q - 1) * (size_t)shape->ldo + n;
-    glm4v_attention_job one = *job;
-    TWICE("attention", job->o, span, job->n_q, n, shape->ldo,
-          (one.o = y, b->ops->attention(b, &one, 1, shape)));
+    const size_t n = (size_t)r->heads * (size_t)r->head_dim;
+    const int32_t rows = rows_of(step);
+    glm4v_rope one = *r;
+    TWICE("rope", r->x, span_of(rows, r->ldx, n), rows, n, r->ldx,
+          (one.x = y, ops->rope(step, &one)));
 }
 
-static int shadow_attention(glm4v_backend *self, const glm4v_attention_job *jobs, int32_t n_jobs,
-                            const glm4v_attention *shape)
+static int shadow_attend(glm4v_step *step, const glm4v_attend *a)
 {
-    int rc = 0;
-    for (int32_t i = 0; !rc && i < n_jobs; i++)
-        rc = attention_job(self, &jobs[i], shape);
+    const size_t n = (size_t)a->heads * (size_t)a->kv->shape.head_dim;
+    const int32_t rows = rows_of(step);
+    glm4v_attend one = *a;
+    TWICE("attend", a->o, span_of(rows, a->ldo, n), rows, n, a->ldo,
+          (one.o = y, ops->attend(step, &one)));
+}
+
+static int shadow_attend_all(glm4v_step *step, const glm4v_attend_all *a)
+{
+    const size_t n = (size_t)a->heads * (size_t)a->head_dim;
+    glm4v_attend_all one = *a;
+    TWICE("attend_all", a->o, span_of(a->rows, a->ldo, n), a->rows, n, a->ldo,
+          (one.o = y, ops->attend_all(step, &one)));
+}
+
+/* Memory, copies, keys and values: the tested backend's alone. Its calls find themselves. */
+#define TESTED(type, name, parameters, call)                                                       \
+    static type shadow_##name parameters                                                           \
+    {                                                                                              \
+        glm4v_backend *b = of(self)->tested;                                                       \
+        return b->ops->name call;                                                                  \
+    }
+
+TESTED(int, alloc, (glm4v_backend * self, void **ptr, size_t bytes, glm4v_error *err),
+       (b, ptr, bytes, err))
+TESTED(int, reserve, (glm4v_backend * self, const glm4v_scratch_need *need, glm4v_error *err),
+       (b, need, err))
+TESTED(void, failure, (glm4v_backend * self, char *text, size_t size), (b, text, size))
+TESTED(int, kv_open,
+       (glm4v_backend * self, glm4v_kv *kv, const glm4v_kv_shape *shape, glm4v_error *err),
+       (b, kv, shape, err))
+TESTED(void, kv_close, (glm4v_backend * self, glm4v_kv *kv), (b, kv))
+
+static int shadow_append(glm4v_step *step, const glm4v_append *a)
+{
+    glm4v_backend *self = step->backend;
+    step->backend = of(self)->tested;
+    int rc = step->backend->ops->append(step, a);
+    step->backend = self;
     return rc;
-}
-
-/* Memory and copies: the tested backend's alone. */
-static int shadow_alloc(glm4v_backend *self, void **ptr, size_t bytes, glm4v_error *err)
-{
-    return of(self)->tested->ops->alloc(of(self)->tested, ptr, bytes, err);
-}
-
-static void shadow_free(glm4v_backend *self, void *ptr)
-{
-    of(self)->tested->ops->free(of(self)->tested, ptr);
-}
-
-static int shadow_kv_append(glm4v_backend *self, const glm4v_kv_job *jobs, int32_t n_jobs,
-                            int64_t ld, int32_t kv_heads, int32_t head_dim, int64_t capacity)
-{
-    glm4v_backend *b = of(self)->tested;
-    return b->ops->kv_append(b, jobs, n_jobs, ld, kv_heads, head_dim, capacity);
-}
-
-static int shadow_copy_rows(glm4v_backend *self, void *y, const int32_t *rows, const void *x,
-                            int32_t n, int32_t n_cols)
-{
-    return of(self)->tested->ops->copy_rows(of(self)->tested, y, rows, x, n, n_cols);
-}
-
-static int shadow_gather_rows(glm4v_backend *self, void *y, const void *x, const int32_t *rows,
-                              int32_t n, int32_t n_cols)
-{
-    return of(self)->tested->ops->gather_rows(of(self)->tested, y, x, rows, n, n_cols);
-}
-
-static int shadow_reserve(glm4v_backend *self, int32_t T, int32_t n_in, int32_t n_k,
-                          int32_t head_dim, glm4v_error *err)
-{
-    return of(self)->tested->ops->reserve(of(self)->tested, T, n_in, n_k, head_dim, err);
 }
 
 int shadow_open(shadow *s, glm4v_backend *tested, glm4v_error *err)
 {
     const char *level = getenv("GLM4V_CPU");
     char before[32] = "";
+    glm4v_pool *pool = NULL;
     if (strcmp(tested->ops->name, "cpu"))
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "device %s has memory of its own",
                           tested->ops->name);
@@ -187,38 +184,50 @@ int shadow_open(shadow *s, glm4v_backend *tested, glm4v_error *err)
         strncpy(before, level, sizeof before - 1);
     setenv("GLM4V_CPU", "c", 1);
     glm4v_backend *reference = NULL;
-    int rc = glm4v_backend_cpu_open(&reference, 0, NULL, err);
+    int rc = glm4v_pool_open(&pool, 0, err);
+    if (!rc)
+        rc = glm4v_backend_cpu_open(&reference, pool, NULL, err);
     if (level)
         setenv("GLM4V_CPU", before, 1);
     else
         unsetenv("GLM4V_CPU");
-    if (rc)
+    if (rc) {
+        glm4v_pool_close(&pool);
         return rc;
+    }
     *s =
         (shadow) { .base = *tested, .tested = tested, .reference = reference, .ops = *tested->ops };
     s->base.ops = &s->ops;
     s->ops.alloc = shadow_alloc;
-    s->ops.free = shadow_free;
+    s->ops.reserve = shadow_reserve;
+    s->ops.failure = shadow_failure;
+    s->ops.kv_open = shadow_kv_open;
+    s->ops.kv_close = shadow_kv_close;
     s->ops.embed = shadow_embed;
-    s->ops.linear = shadow_linear;
-    s->ops.rms_norm = shadow_rms_norm;
-    s->ops.layer_norm = shadow_layer_norm;
+    s->ops.product = shadow_product;
+    s->ops.logits = shadow_product;
+    s->ops.norm = shadow_norm;
     s->ops.silu_mul = shadow_silu_mul;
     s->ops.gelu = shadow_gelu;
     s->ops.add = shadow_add;
     s->ops.scale = shadow_scale;
     s->ops.rope = shadow_rope;
-    s->ops.attention = shadow_attention;
-    s->ops.kv_append = shadow_kv_append;
-    s->ops.copy_rows = shadow_copy_rows;
-    s->ops.gather_rows = shadow_gather_rows;
-    s->ops.reserve = shadow_reserve;
+    s->ops.append = shadow_append;
+    s->ops.attend = shadow_attend;
+    s->ops.attend_all = shadow_attend_all;
+    /* composites are made of these, so that their parts are compared */
+    s->ops.norm_product = NULL;
+    s->ops.qkv = NULL;
+    s->ops.gate_up = NULL;
+    s->ops.product_add = NULL;
     return 0;
 }
 
 void shadow_close(shadow *s)
 {
+    glm4v_pool *pool = s->reference ? s->reference->pool : NULL;
     glm4v_backend_close(&s->reference);
+    glm4v_pool_close(&pool);
     *s = (shadow) { 0 };
 }
 

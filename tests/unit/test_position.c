@@ -84,19 +84,20 @@ static void an_absolute_table_is_read_as_it_is(void)
     CHECK(out[32] == 100 && out[33] == 201);
 }
 
-static void sections_of_the_text_rotary_follow_their_axes(void)
+static void text_rotary_turns_by_its_position(void)
 {
-    const int32_t position[3] = { 7, 1000, 8000 };
-    float c[32], s[32];
-    glm4v_text_rotary(c, s, position, &config.text);
-    for (int k = 0; k < 32; k++) {
-        int axis = k < 8 ? 0 : k < 20 ? 1 : 2;
-        double angle = position[axis] * pow(10000.0, -k / 32.0);
-        /* two roundings of the frequency, one of the angle */
-        double tolerance = 2e-7 * (1 + angle);
-        if (fabs(c[k] - cos(angle)) > tolerance || fabs(s[k] - sin(angle)) > tolerance)
-            test_fail(__FILE__, __LINE__, "frequency %d: %g %g, not %g %g", k, c[k], s[k],
-                      cos(angle), sin(angle));
+    static const int32_t positions[] = { 0, 7, 1000, 8000 };
+    for (size_t i = 0; i < sizeof positions / sizeof *positions; i++) {
+        float c[3 * 32], s[3 * 32];
+        glm4v_text_rotary(c, s, positions[i], 3, &config.text);
+        for (int k = 0; k < 3 * 32; k++) {
+            const double angle = (positions[i] + k / 32) * pow(10000.0, -(k % 32) / 32.0);
+            /* two roundings of the frequency, one of the angle */
+            const double tolerance = 2e-7 * (1 + angle);
+            if (fabs(c[k] - cos(angle)) > tolerance || fabs(s[k] - sin(angle)) > tolerance)
+                test_fail(__FILE__, __LINE__, "frequency %d: %g %g, not %g %g", k % 32,
+                          (double)c[k], (double)s[k], cos(angle), sin(angle));
+        }
     }
 }
 
@@ -186,7 +187,7 @@ int main(void)
     TEST(a_prompt_may_end_in_a_picture);
     TEST(one_position_for_all_rows_of_a_picture);
     TEST(an_absolute_table_is_read_as_it_is);
-    TEST(sections_of_the_text_rotary_follow_their_axes);
+    TEST(text_rotary_turns_by_its_position);
     TEST(the_vision_rotary_turns_by_row_then_by_column);
     TEST(the_position_table_is_interpolated_bicubically);
     TEST(at_its_own_size_the_table_is_unchanged);

@@ -37,11 +37,18 @@ int glm4v_backend_check(const char *device, glm4v_error *err)
                       "device \"%s\": expected auto, cpu or cuda[:N][,cuda:M]", device);
 }
 
-int glm4v_backend_open(glm4v_backend **backend, const char *device, uint32_t n_threads,
+static glm4v_backend_open_fn open_cpu = glm4v_backend_cpu_open;
+
+void glm4v_backend_replace_cpu(glm4v_backend_open_fn open)
+{
+    open_cpu = open ? open : glm4v_backend_cpu_open;
+}
+
+int glm4v_backend_open(glm4v_backend **backend, const char *device, glm4v_pool *pool,
                        const glm4v_log *log, glm4v_error *err)
 {
     int rc = glm4v_backend_check(device, err);
-    return rc ? rc : glm4v_backend_cpu_open(backend, n_threads, log, err);
+    return rc ? rc : open_cpu(backend, pool, log, err);
 }
 
 void glm4v_backend_close(glm4v_backend **backend)

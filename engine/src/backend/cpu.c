@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The CPU backend: kernel tables by CPU flags, a thread pool, memory. Weights and tables
- * are in backend/cpu_weights.c; operations in backend/cpu_rows.c (row by row),
- * backend/cpu_linear.c and backend/cpu_attention.c. */
+/* The CPU backend: kernel tables by CPU flags, memory and copies. Every call has done its work when
+ * it returns. Weights and tables are in backend/cpu_weights.c; steps in backend/cpu_step.c;
+ * operations in backend/cpu_rows.c (row by row), backend/cpu_linear.c and
+ * backend/cpu_attention.c. */
 #include "backend/cpu_priv.h"
 
+#include <stdio.h>
 #include <string.h>
 
+#include "base/available_memory.h"
 #include "base/cpu_level.h"
 #include "base/error.h"
 #include "base/mem.h"
@@ -42,9 +45,18 @@ static void cpu_free(glm4v_backend *b, void *ptr)
     glm4v_free(ptr);
 }
 
-static size_t cpu_activation_size(glm4v_backend *b)
+static uint64_t cpu_available(glm4v_backend *b)
 {
-    return sizeof(float);
+    return glm4v_memory_available();
+}
+
+static int cpu_staging_alloc(glm4v_backend *b, void **ptr, size_t bytes, glm4v_error *err)
+{
+    void *block = glm4v_alloc_aligned(bytes, 1);
+    if (!block)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a buffer of %zu bytes", bytes);
+    *ptr = block;
+    return 0;
 }
 
 static int cpu_upload(glm4v_backend *b, void *y, const float *host, size_t n)
@@ -59,13 +71,66 @@ static int cpu_download(glm4v_backend *b, float *host, const void *x, size_t n)
     return 0;
 }
 
+static int cpu_copy(glm4v_backend *b, void *y, const void *x, size_t bytes)
+{
+    memcpy(y, x, bytes);
+    return 0;
+}
+
+static int cpu_copy_from(glm4v_backend *b, glm4v_queue q, void *y, glm4v_backend *from,
+                         const void *x, size_t n)
+{
+    return from->ops == b->ops ? cpu_copy(b, y, x, n * sizeof(float)) : GLM4V_ERR_UNSUPPORTED;
+}
+
+/* Calls have done their work when they return: every event is reached. */
+static int cpu_event_open(glm4v_backend *b, glm4v_event **event, glm4v_error *err)
+{
+    *event = (glm4v_event *)b;
+    return 0;
+}
+
+static void cpu_event_close(glm4v_backend *b, glm4v_event *event)
+{
+}
+
+static int cpu_event_record(glm4v_backend *b, glm4v_queue q, glm4v_event *event)
+{
+    return 0;
+}
+
+static int cpu_event_done(glm4v_backend *b, glm4v_event *event)
+{
+    return 1;
+}
+
+static int cpu_sync(glm4v_backend *b, glm4v_event *event)
+{
+    return 0;
+}
+
+static void cpu_failure(glm4v_backend *b, char *text, size_t size)
+{
+    glm4v_cpu_backend *c = glm4v_cpu(b);
+    pthread_mutex_lock(&c->lock);
+    snprintf(text, size, "%s", c->failure);
+    pthread_mutex_unlock(&c->lock);
+}
+
+static void cpu_observe(glm4v_backend *b, const glm4v_observer *observer)
+{
+    glm4v_cpu(b)->observer = observer;
+}
+
 /* Replace *block by one of n * size bytes; NOMEM leaves it. */
-static int grow(void **block, size_t n, size_t size, const char *what, glm4v_error *err)
+static int grow(glm4v_cpu_backend *c, void **block, size_t n, size_t size, const char *what)
 {
     void *fresh = glm4v_alloc_sparse(n, size);
-    if (!fresh)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for scratch of %s (%zu x %zu bytes)",
-                          what, n, size);
+    if (!fresh) {
+        snprintf(c->failure, sizeof c->failure, "no memory for scratch of %s (%zu x %zu bytes)",
+                 what, n, size);
+        return GLM4V_ERR_NOMEM;
+    }
     glm4v_free(*block);
     *block = fresh;
     return 0;
@@ -84,66 +149,65 @@ static size_t attention_floats(int32_t n_k, int32_t head_dim)
     return (glm4v_attention_scratch(GLM4V_CPU_ATTENTION_ROWS, n_k, head_dim) + 15) / 16 * 16;
 }
 
-static void cpu_scratch_bytes(glm4v_backend *b, int32_t T, int32_t max_n_in, int32_t n_k,
-                              int32_t head_dim, uint64_t *linear, uint64_t *attention)
+static void cpu_scratch_bytes(glm4v_backend *b, const glm4v_scratch_need *need, uint64_t *product,
+                              uint64_t *attention)
 {
-    const size_t groups = slab_groups(T, max_n_in);
-    const size_t row = (size_t)glm4v_group_count(max_n_in) * GLM4V_GROUP;
-    *linear = groups * (GLM4V_GROUP * sizeof(uint16_t) + sizeof(float) + sizeof(int32_t)) +
-              glm4v_pool_threads(b->pool) * row * sizeof(float);
-    *attention =
-        (uint64_t)glm4v_pool_threads(b->pool) * attention_floats(n_k, head_dim) * sizeof(float);
+    const size_t groups = slab_groups(need->rows, need->n_in);
+    const size_t row = (size_t)glm4v_group_count(need->n_in) * GLM4V_GROUP;
+    const uint64_t threads = glm4v_pool_threads(b->pool);
+    *product = groups * (GLM4V_GROUP * sizeof(uint16_t) + sizeof(float) + sizeof(int32_t)) +
+               threads * row * sizeof(float);
+    *attention = threads * attention_floats(need->n_k, need->head_dim) * sizeof(float);
 }
 
-int glm4v_cpu_reserve_linear(glm4v_cpu_backend *c, int32_t T, int32_t n_in, glm4v_error *err)
+int glm4v_cpu_reserve_linear(glm4v_cpu_backend *c, int32_t T, int32_t n_in)
 {
     const size_t groups = slab_groups(T, n_in);
     const size_t bytes = groups * GLM4V_GROUP * sizeof(uint16_t);
     int rc = 0;
     if (bytes > c->x_bytes) {
-        rc = grow(&c->x, bytes, 1, "rounded activations", err);
+        rc = grow(c, &c->x, bytes, 1, "rounded activations");
         if (!rc)
             c->x_bytes = bytes;
     }
     if (!rc && groups > c->x_groups) {
-        rc = grow((void **)&c->x_scale, groups, sizeof *c->x_scale, "activation scales", err);
+        rc = grow(c, (void **)&c->x_scale, groups, sizeof *c->x_scale, "activation scales");
         if (!rc)
-            rc = grow((void **)&c->x_sum, groups, sizeof *c->x_sum, "activation sums", err);
+            rc = grow(c, (void **)&c->x_sum, groups, sizeof *c->x_sum, "activation sums");
         c->x_groups =
             rc ? 0 : groups; /* one of the two may be the longer one now: grow both next time */
     }
     const size_t row = (size_t)glm4v_group_count(n_in) * GLM4V_GROUP;
     if (!rc && row > c->row_floats) {
-        rc = grow((void **)&c->row, glm4v_pool_threads(c->base.pool) * row, sizeof *c->row,
-                  "a row of activations", err);
+        rc = grow(c, (void **)&c->row, glm4v_pool_threads(c->base.pool) * row, sizeof *c->row,
+                  "a row of activations");
         if (!rc)
             c->row_floats = row;
     }
     return rc;
 }
 
-int glm4v_cpu_reserve_attention(glm4v_cpu_backend *c, int32_t n_k, int32_t head_dim,
-                                glm4v_error *err)
+int glm4v_cpu_reserve_attention(glm4v_cpu_backend *c, int32_t n_k, int32_t head_dim)
 {
     const size_t threads = glm4v_pool_threads(c->base.pool);
     const size_t floats = attention_floats(n_k, head_dim);
     if (floats <= c->attention_floats)
         return 0;
-    int rc =
-        grow((void **)&c->attention_scratch, threads * floats, sizeof(float), "attention", err);
+    int rc = grow(c, (void **)&c->attention_scratch, threads * floats, sizeof(float), "attention");
     if (!rc)
         c->attention_floats = floats;
     return rc;
 }
 
-static int cpu_reserve(glm4v_backend *b, int32_t T, int32_t max_n_in, int32_t n_k, int32_t head_dim,
-                       glm4v_error *err)
+static int cpu_reserve(glm4v_backend *b, const glm4v_scratch_need *need, glm4v_error *err)
 {
     glm4v_cpu_backend *c = glm4v_cpu(b);
     pthread_mutex_lock(&c->lock);
-    int rc = glm4v_cpu_reserve_linear(c, T, max_n_in, err);
+    int rc = glm4v_cpu_reserve_linear(c, need->rows, need->n_in);
     if (!rc)
-        rc = glm4v_cpu_reserve_attention(c, n_k, head_dim, err);
+        rc = glm4v_cpu_reserve_attention(c, need->n_k, need->head_dim);
+    if (rc)
+        glm4v_fail(err, rc, "%s", c->failure);
     pthread_mutex_unlock(&c->lock);
     return rc;
 }
@@ -153,7 +217,6 @@ static int cpu_reserve(glm4v_backend *b, int32_t T, int32_t max_n_in, int32_t n_
 static void cpu_close(glm4v_backend *b)
 {
     glm4v_cpu_backend *c = glm4v_cpu(b);
-    glm4v_pool_close(&c->base.pool);
     glm4v_free(c->x);
     glm4v_free(c->x_scale);
     glm4v_free(c->x_sum);
@@ -164,15 +227,30 @@ static void cpu_close(glm4v_backend *b)
     glm4v_free(c);
 }
 
+static void cpu_staging_free(glm4v_backend *b, void *ptr)
+{
+    glm4v_free(ptr);
+}
+
 static const glm4v_backend_ops cpu_ops = {
     .name = "cpu",
     .close = cpu_close,
+    .failure = cpu_failure,
     .alloc = cpu_alloc,
     .free = cpu_free,
-    .activation_size = cpu_activation_size,
+    .available = cpu_available,
+    .staging_alloc = cpu_staging_alloc,
+    .staging_free = cpu_staging_free,
     .upload = cpu_upload,
     .download = cpu_download,
-    .upload_f32 = cpu_upload,
+    .write = cpu_copy,
+    .copy = cpu_copy,
+    .event_open = cpu_event_open,
+    .event_close = cpu_event_close,
+    .event_record = cpu_event_record,
+    .queue_wait = cpu_event_record,
+    .event_done = cpu_event_done,
+    .sync = cpu_sync,
     .weights_reserve = glm4v_cpu_weights_reserve,
     .weight_bytes = glm4v_cpu_weight_bytes,
     .weight_alloc = glm4v_cpu_weight_alloc,
@@ -182,28 +260,54 @@ static const glm4v_backend_ops cpu_ops = {
     .weight_room = glm4v_cpu_weight_room,
     .weight_order = glm4v_cpu_weight_order,
     .weight_free = glm4v_cpu_weight_free,
+    .table_bytes = glm4v_cpu_table_bytes,
     .table_alloc = glm4v_cpu_table_alloc,
     .table_fill = glm4v_cpu_table_fill,
     .table_fill_codes = glm4v_cpu_table_fill_codes,
     .table_free = glm4v_cpu_table_free,
+    .kv_bytes = glm4v_cpu_kv_bytes,
+    .kv_open = glm4v_cpu_kv_open,
+    .kv_close = glm4v_cpu_kv_close,
+    .kv_copy = glm4v_cpu_kv_copy,
+    .reserve = cpu_reserve,
+    .scratch_bytes = cpu_scratch_bytes,
+    .attend_all_bytes = glm4v_cpu_attend_all_bytes,
+    .step_bytes = glm4v_cpu_step_bytes,
+    .step_open = glm4v_cpu_step_open,
+    .step_close = glm4v_cpu_step_close,
+    .step_begin = glm4v_cpu_step_begin,
+    .step_flush = glm4v_cpu_step_end,
+    .step_end = glm4v_cpu_step_end,
+    .step_upload = glm4v_cpu_step_upload,
+    .step_download = glm4v_cpu_step_download,
+    .step_read = glm4v_cpu_step_copy,
+    .step_copy = glm4v_cpu_step_copy,
+    .copy_from = cpu_copy_from,
     .embed = glm4v_cpu_embed,
-    .linear = glm4v_cpu_linear,
-    .rms_norm = glm4v_cpu_rms_norm,
-    .layer_norm = glm4v_cpu_layer_norm,
+    .product = glm4v_cpu_product,
+    .logits = glm4v_cpu_product,
+    .norm = glm4v_cpu_norm,
     .silu_mul = glm4v_cpu_silu_mul,
     .gelu = glm4v_cpu_gelu,
     .add = glm4v_cpu_add,
     .scale = glm4v_cpu_scale,
     .rope = glm4v_cpu_rope,
-    .kv_append = glm4v_cpu_kv_append,
-    .attention = glm4v_cpu_attention,
-    .copy_rows = glm4v_cpu_copy_rows,
-    .gather_rows = glm4v_cpu_gather_rows,
-    .reserve = cpu_reserve,
-    .scratch_bytes = cpu_scratch_bytes,
+    .append = glm4v_cpu_append,
+    .attend = glm4v_cpu_attend,
+    .attend_all = glm4v_cpu_attend_all,
+    .place_rows = glm4v_cpu_place_rows,
+    .take_rows = glm4v_cpu_take_rows,
+    .observe = cpu_observe,
 };
 
-int glm4v_backend_cpu_open(glm4v_backend **backend, uint32_t n_threads, const glm4v_log *log,
+static const glm4v_backend_traits cpu_traits = {
+    .activation = sizeof(float),
+    .kv_form = GLM4V_KV_BF16,
+    .prefill_rows = 512,
+    .tower_rows = 1024, /* products of a thousand rows are as fast as larger ones */
+};
+
+int glm4v_backend_cpu_open(glm4v_backend **backend, glm4v_pool *pool, const glm4v_log *log,
                            glm4v_error *err)
 {
     unsigned flags;
@@ -213,16 +317,13 @@ int glm4v_backend_cpu_open(glm4v_backend **backend, uint32_t n_threads, const gl
     glm4v_cpu_backend *c = glm4v_alloc(1, sizeof *c);
     if (!c)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the CPU backend");
-    rc = glm4v_pool_open(&c->base.pool, n_threads, err);
-    if (!rc && pthread_mutex_init(&c->lock, NULL)) {
-        glm4v_pool_close(&c->base.pool);
-        rc = glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the CPU backend's lock");
-    }
-    if (rc) {
+    if (pthread_mutex_init(&c->lock, NULL)) {
         glm4v_free(c);
-        return rc;
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the CPU backend's lock");
     }
     c->base.ops = &cpu_ops;
+    c->base.traits = &cpu_traits;
+    c->base.pool = pool;
     c->base.isa = glm4v_cpu_level(flags);
     c->base.log = log;
     glm4v_norm_ops_init(&c->norm, flags);

@@ -142,38 +142,44 @@ static size_t choose(linear_call *l, const glm4v_weight *w)
     return form->cpu.panel_bytes(K);
 }
 
-int glm4v_cpu_linear(glm4v_backend *b, void *y, int64_t ldy, const void *x, int64_t ldx,
-                     const glm4v_weight *w, const float *bias, int32_t T, bool add)
+int glm4v_cpu_product(glm4v_step *s, const glm4v_product *p)
 {
-    glm4v_cpu_backend *c = glm4v_cpu(b);
+    glm4v_cpu_backend *c = glm4v_cpu(s->backend);
+    const glm4v_weight *w = p->w;
+    const int32_t T = p->rows;
     /* nothing to round: no scratch, no lock, no slabs */
     const bool whole = glm4v_form_of(w->form)->rounding == GLM4V_ROUND_NONE;
     linear_call l = {
         .cpu = c,
         .order = w->order,
-        .ldx = ldx,
+        .ldx = p->ldx,
         .args = { .w = w->data,
-                  .bias = bias,
-                  .ldy = ldy,
+                  .bias = p->bias,
+                  .ldy = p->ldy,
                   .K = w->n_in,
                   .n_out = w->n_out,
                   .n_panels = glm4v_panel_count(w->n_out),
-                  .add = add },
+                  .add = p->add },
     };
+    if (c->observer) {
+        int rc = c->observer->product(c->observer->user, p);
+        if (rc)
+            return rc;
+    }
     if (!whole)
         pthread_mutex_lock(&c->lock);
-    int rc = whole ? 0 : glm4v_cpu_reserve_linear(c, T, w->n_in, NULL);
+    int rc = whole ? 0 : glm4v_cpu_reserve_linear(c, T, w->n_in);
     const size_t panel_bytes = choose(&l, w);
     const int32_t slab = whole ? T : GLM4V_CPU_SLAB;
     for (int32_t row = 0; !rc && row < T; row += slab) {
-        l.x = (const float *)x + (int64_t)row * ldx;
+        l.x = (const float *)p->x + (int64_t)row * p->ldx;
         l.args.T = T - row < slab ? T - row : slab;
-        l.args.y = (float *)y + (int64_t)row * ldy;
+        l.args.y = (float *)p->y + (int64_t)row * p->ldy;
         if (whole)
             l.args.x = l.x;
         linear_slab(&l, panel_bytes);
     }
     if (!whole)
         pthread_mutex_unlock(&c->lock);
-    return rc ? GLM4V_ERR_DEVICE : 0;
+    return rc;
 }

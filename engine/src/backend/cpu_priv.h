@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The CPU backend's insides: kernel tables, threads, scratch. Private to backend_cpu*.c.
+/* The CPU backend's insides: kernel tables, threads, scratch. Private to backend/cpu*.c and to
+ * quantize/capture.c.
  * Work is cut into tasks for the pool; a row's result is the same bytes however it is cut, so small
  * work is simply done by the caller. */
 #ifndef GLM4V_ENGINE_BACKEND_CPU_H
@@ -31,34 +32,69 @@ typedef struct {
 
     char *room; /* of the weights of a model, handed out from the front; or NULL */
     size_t room_bytes, room_used;
+    const glm4v_observer *observer; /* of products; or NULL */
 
     pthread_mutex_t lock; /* guards everything below; held for the length of one operation */
     void *x;              /* rounded activations: bf16 or int8 */
     float *x_scale;       /* [slab, groups] */
     int32_t *x_sum;       /* [slab, groups] */
     size_t x_bytes, x_groups;
-    float *row; /* [threads][row_floats]: one row with its inputs in another order */
+    float *row; /* [threads][row_floats]: one row with its inputs in another order, or normed */
     size_t row_floats;
     float *attention_scratch; /* attention_floats for each thread */
     size_t attention_floats;
+    char failure[256]; /* text of the last one */
 } glm4v_cpu_backend;
+
+/* One sequence's part of an attention call: n_q query rows against n_k keys. */
+typedef struct {
+    float *o;          /* [n_q, heads * head_dim], rows ldo apart */
+    const float *q;    /* [n_q, heads * head_dim], rows ldq apart */
+    const void *k, *v; /* key i of head h: element i * head_dim + h * k_head */
+    int32_t n_q, n_k;
+} glm4v_cpu_attention_job;
+
+/* Rows of keys and values to append to one sequence's. */
+typedef struct {
+    void *k_cache, *v_cache; /* row 0 of head 0; layout [kv_heads][capacity][head_dim] */
+    const float *k, *v;      /* [n, kv_heads * head_dim], rows ld apart */
+    int32_t position, n;     /* first row to write, rows */
+} glm4v_cpu_append_job;
+
+/* A step: what was handed over last. */
+typedef struct {
+    glm4v_step base;
+    int32_t rows, n_spans, n_places, n_outputs;
+    int32_t *ids, *places, *outputs; /* [rows] [rows] [outputs] of the size */
+    glm4v_step_span *spans;          /* [spans] */
+    float *cos, *sin;                /* [rows, n_freq] */
+    const float *row_cos, *row_sin;  /* of row 0: those, or the tables' */
+    int32_t n_freq;
+    glm4v_rope_style style;
+    glm4v_cpu_attention_job *jobs; /* [spans] */
+    glm4v_cpu_append_job *appends; /* [spans] */
+} glm4v_cpu_step;
 
 static inline glm4v_cpu_backend *glm4v_cpu(glm4v_backend *b)
 {
     return (glm4v_cpu_backend *)b;
 }
 
+static inline glm4v_cpu_step *glm4v_cpu_step_of(glm4v_step *s)
+{
+    return (glm4v_cpu_step *)s;
+}
+
 /* Run n tasks, in the pool if `work` (element operations of all of them) is worth waking it. */
 void glm4v_cpu_run(glm4v_cpu_backend *c, uint32_t n, uint64_t work,
                    void (*fn)(void *user, uint32_t i, uint32_t thread), void *user);
 
-/* Grow scratch; NOMEM leaves it as it was. Lock held. */
-int glm4v_cpu_reserve_linear(glm4v_cpu_backend *c, int32_t T, int32_t n_in, glm4v_error *err);
-int glm4v_cpu_reserve_attention(glm4v_cpu_backend *c, int32_t n_k, int32_t head_dim,
-                                glm4v_error *err);
+/* Grow scratch; NOMEM leaves it as it was, its text is in c->failure. Lock held. */
+int glm4v_cpu_reserve_linear(glm4v_cpu_backend *c, int32_t T, int32_t n_in);
+int glm4v_cpu_reserve_attention(glm4v_cpu_backend *c, int32_t n_k, int32_t head_dim);
 
-/* backend/cpu_weights.c, backend/cpu_linear.c, backend/cpu_attention.c, backend/cpu_rows.c: entries
- * of the table. */
+/* backend/cpu_weights.c, backend/cpu_step.c, backend/cpu_linear.c, backend/cpu_attention.c,
+ * backend/cpu_rows.c: entries of the table. */
 int glm4v_cpu_weights_reserve(glm4v_backend *b, uint64_t bytes, glm4v_error *err);
 uint64_t glm4v_cpu_weight_bytes(glm4v_backend *b, const glm4v_weight_kind *kind);
 int glm4v_cpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, const glm4v_weight_kind *kind,
@@ -79,27 +115,39 @@ int glm4v_cpu_table_fill(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t 
 int glm4v_cpu_table_fill_codes(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n,
                                const glm4v_codes *codes);
 void glm4v_cpu_table_free(glm4v_backend *b, glm4v_table *t);
-int glm4v_cpu_linear(glm4v_backend *b, void *y, int64_t ldy, const void *x, int64_t ldx,
-                     const glm4v_weight *w, const float *bias, int32_t T, bool add);
-int glm4v_cpu_attention(glm4v_backend *b, const glm4v_attention_job *jobs, int32_t n_jobs,
-                        const glm4v_attention *shape);
-int glm4v_cpu_kv_append(glm4v_backend *b, const glm4v_kv_job *jobs, int32_t n_jobs, int64_t ld,
-                        int32_t kv_heads, int32_t head_dim, int64_t capacity);
-int glm4v_cpu_embed(glm4v_backend *b, void *y, const glm4v_table *t, const int32_t *ids, int32_t T);
-int glm4v_cpu_rms_norm(glm4v_backend *b, void *y, const void *x, const float *w, int32_t T,
-                       int32_t n, float eps, bool add);
-int glm4v_cpu_layer_norm(glm4v_backend *b, void *y, const void *x, const float *w,
-                         const float *bias, int32_t T, int32_t n, float eps, bool add);
-int glm4v_cpu_silu_mul(glm4v_backend *b, void *y, const void *x, int32_t T, int32_t n);
-int glm4v_cpu_gelu(glm4v_backend *b, void *x, size_t n);
-int glm4v_cpu_add(glm4v_backend *b, void *y, const void *x, size_t n);
-int glm4v_cpu_scale(glm4v_backend *b, void *x, float factor, size_t n);
-int glm4v_cpu_rope(glm4v_backend *b, void *x, int64_t ldx, const float *cos, const float *sin,
-                   int32_t T, int32_t heads, int32_t head_dim, int32_t n_freq,
-                   glm4v_rope_style style);
-int glm4v_cpu_copy_rows(glm4v_backend *b, void *y, const int32_t *rows, const void *x, int32_t n,
-                        int32_t n_cols);
-int glm4v_cpu_gather_rows(glm4v_backend *b, void *y, const void *x, const int32_t *rows, int32_t n,
-                          int32_t n_cols);
+uint64_t glm4v_cpu_table_bytes(glm4v_backend *b, glm4v_form form, int64_t n_rows, int64_t n_cols);
+
+uint64_t glm4v_cpu_kv_bytes(glm4v_backend *b, const glm4v_kv_shape *shape);
+int glm4v_cpu_kv_open(glm4v_backend *b, glm4v_kv *kv, const glm4v_kv_shape *shape,
+                      glm4v_error *err);
+void glm4v_cpu_kv_close(glm4v_backend *b, glm4v_kv *kv);
+int glm4v_cpu_kv_copy(glm4v_backend *b, glm4v_queue q, glm4v_kv *kv, uint32_t to, uint32_t from,
+                      uint32_t n);
+uint64_t glm4v_cpu_attend_all_bytes(glm4v_backend *b, int64_t rows, int64_t heads,
+                                    int64_t head_dim);
+
+uint64_t glm4v_cpu_step_bytes(glm4v_backend *b, const glm4v_step_size *size);
+int glm4v_cpu_step_open(glm4v_backend *b, glm4v_step **step, const glm4v_step_size *size,
+                        glm4v_error *err);
+void glm4v_cpu_step_close(glm4v_step *step);
+int glm4v_cpu_step_begin(glm4v_step *step, const glm4v_step_rows *rows, bool *replayed);
+int glm4v_cpu_step_end(glm4v_step *step);
+int glm4v_cpu_step_upload(glm4v_step *s, void *y, const float *host, size_t n);
+int glm4v_cpu_step_download(glm4v_step *s, float *host, const void *x, size_t n);
+int glm4v_cpu_step_copy(glm4v_step *s, void *y, const void *x, size_t bytes);
+
+int glm4v_cpu_product(glm4v_step *s, const glm4v_product *p);
+int glm4v_cpu_append(glm4v_step *s, const glm4v_append *a);
+int glm4v_cpu_attend(glm4v_step *s, const glm4v_attend *a);
+int glm4v_cpu_attend_all(glm4v_step *s, const glm4v_attend_all *a);
+int glm4v_cpu_embed(glm4v_step *s, void *y, const glm4v_table *t);
+int glm4v_cpu_norm(glm4v_step *s, const glm4v_norm_rows *n);
+int glm4v_cpu_silu_mul(glm4v_step *s, void *y, const void *x, int32_t rows, int32_t n);
+int glm4v_cpu_gelu(glm4v_step *s, void *x, size_t n);
+int glm4v_cpu_add(glm4v_step *s, void *y, const void *x, size_t n);
+int glm4v_cpu_scale(glm4v_step *s, void *x, float factor, size_t n);
+int glm4v_cpu_rope(glm4v_step *s, const glm4v_rope *r);
+int glm4v_cpu_place_rows(glm4v_step *s, void *y, const void *x, int64_t n_cols);
+int glm4v_cpu_take_rows(glm4v_step *s, void *y, const void *x, int64_t n_cols);
 
 #endif

@@ -13,13 +13,14 @@ typedef struct {
     glm4v_cpu_backend *cpu;
     void *y;
     const void *x;
-    const float *a, *b; /* weights and bias, or cos and sin */
+    const glm4v_norm *norm;
+    const float *cos, *sin;
     const int32_t *rows;
     const glm4v_table *table;
-    int64_t ldx;
-    int32_t T, n, per_task, heads, head_dim;
+    int64_t ldy, ldx;
+    int32_t T, n, per_task, groups, heads, head_dim;
     size_t size; /* values of a flat array */
-    float eps, factor;
+    float factor;
     bool add;
     glm4v_rope_fn rope;
 } row_task;
@@ -44,42 +45,35 @@ static int32_t last_row(const row_task *t, uint32_t i, int32_t *first)
     return t->T - *first < t->per_task ? t->T : *first + t->per_task;
 }
 
-static void rms_norm_rows(void *user, uint32_t i, uint32_t thread)
+/* Row r of the task is group r % groups of row r / groups. */
+static void norm_rows(void *user, uint32_t i, uint32_t thread)
 {
     const row_task *t = user;
+    const glm4v_norm *norm = t->norm;
     int32_t r, end = last_row(t, i, &r);
     for (; r < end; r++) {
-        const size_t at = (size_t)r * (size_t)t->n;
-        t->cpu->norm.rms_norm((float *)t->y + at, (const float *)t->x + at, t->a, t->n, t->eps,
-                              t->add);
+        const int64_t group = (int64_t)(r % t->groups) * t->n;
+        float *y = (float *)t->y + r / t->groups * t->ldy + group;
+        const float *x = (const float *)t->x + r / t->groups * t->ldx + group;
+        if (norm->bias)
+            t->cpu->norm.layer_norm(y, x, norm->w, norm->bias, t->n, norm->eps, t->add);
+        else
+            t->cpu->norm.rms_norm(y, x, norm->w, t->n, norm->eps, t->add);
     }
 }
 
-int glm4v_cpu_rms_norm(glm4v_backend *b, void *y, const void *x, const float *w, int32_t T,
-                       int32_t n, float eps, bool add)
+int glm4v_cpu_norm(glm4v_step *s, const glm4v_norm_rows *n)
 {
-    row_task t = { .cpu = glm4v_cpu(b), .y = y, .x = x, .a = w, .n = n, .eps = eps, .add = add };
-    return run_rows(&t, T, (size_t)n, rms_norm_rows);
-}
-
-static void layer_norm_rows(void *user, uint32_t i, uint32_t thread)
-{
-    const row_task *t = user;
-    int32_t r, end = last_row(t, i, &r);
-    for (; r < end; r++) {
-        const size_t at = (size_t)r * (size_t)t->n;
-        t->cpu->norm.layer_norm((float *)t->y + at, (const float *)t->x + at, t->a, t->b, t->n,
-                                t->eps, t->add);
-    }
-}
-
-int glm4v_cpu_layer_norm(glm4v_backend *b, void *y, const void *x, const float *w,
-                         const float *bias, int32_t T, int32_t n, float eps, bool add)
-{
-    row_task t = {
-        .cpu = glm4v_cpu(b), .y = y, .x = x, .a = w, .b = bias, .n = n, .eps = eps, .add = add
-    };
-    return run_rows(&t, T, (size_t)n, layer_norm_rows);
+    row_task t = { .cpu = glm4v_cpu(s->backend),
+                   .y = n->y,
+                   .ldy = n->ldy,
+                   .x = n->x,
+                   .ldx = n->ldx,
+                   .norm = n->norm,
+                   .groups = n->groups,
+                   .n = n->n,
+                   .add = n->add };
+    return run_rows(&t, n->rows * n->groups, (size_t)n->n, norm_rows);
 }
 
 static void silu_mul_rows(void *user, uint32_t i, uint32_t thread)
@@ -93,10 +87,10 @@ static void silu_mul_rows(void *user, uint32_t i, uint32_t thread)
     }
 }
 
-int glm4v_cpu_silu_mul(glm4v_backend *b, void *y, const void *x, int32_t T, int32_t n)
+int glm4v_cpu_silu_mul(glm4v_step *s, void *y, const void *x, int32_t rows, int32_t n)
 {
-    row_task t = { .cpu = glm4v_cpu(b), .y = y, .x = x, .n = n };
-    return run_rows(&t, T, 4 * (size_t)n, silu_mul_rows);
+    row_task t = { .cpu = glm4v_cpu(s->backend), .y = y, .x = x, .n = n };
+    return run_rows(&t, rows, 4 * (size_t)n, silu_mul_rows);
 }
 
 static void rope_rows(void *user, uint32_t i, uint32_t thread)
@@ -105,26 +99,32 @@ static void rope_rows(void *user, uint32_t i, uint32_t thread)
     int32_t r, end = last_row(t, i, &r);
     for (; r < end; r++) {
         const size_t at = (size_t)r * (size_t)t->n;
-        t->rope((float *)t->y + (int64_t)r * t->ldx, t->a + at, t->b + at, t->heads, t->head_dim,
-                t->n);
+        t->rope((float *)t->y + (int64_t)r * t->ldx, t->cos + at, t->sin + at, t->heads,
+                t->head_dim, t->n);
     }
 }
 
-int glm4v_cpu_rope(glm4v_backend *b, void *x, int64_t ldx, const float *cos, const float *sin,
-                   int32_t T, int32_t heads, int32_t head_dim, int32_t n_freq,
-                   glm4v_rope_style style)
+int glm4v_cpu_rope(glm4v_step *step, const glm4v_rope *r)
 {
-    glm4v_cpu_backend *c = glm4v_cpu(b);
+    const glm4v_cpu_step *s = glm4v_cpu_step_of(step);
+    glm4v_cpu_backend *c = glm4v_cpu(step->backend);
     row_task t = { .cpu = c,
-                   .y = x,
-                   .ldx = ldx,
-                   .a = cos,
-                   .b = sin,
-                   .n = n_freq,
-                   .heads = heads,
-                   .head_dim = head_dim,
-                   .rope = style == GLM4V_ROPE_INTERLEAVED ? c->rope.interleaved : c->rope.half };
-    return run_rows(&t, T, 2 * (size_t)heads * (size_t)n_freq, rope_rows);
+                   .y = r->x,
+                   .ldx = r->ldx,
+                   .cos = s->row_cos,
+                   .sin = s->row_sin,
+                   .n = s->n_freq,
+                   .heads = r->heads,
+                   .head_dim = r->head_dim };
+    switch (s->style) {
+    case GLM4V_ROPE_INTERLEAVED:
+        t.rope = c->rope.interleaved;
+        break;
+    case GLM4V_ROPE_HALF:
+        t.rope = c->rope.half;
+        break;
+    }
+    return run_rows(&t, s->rows, 2 * (size_t)r->heads * (size_t)s->n_freq, rope_rows);
 }
 
 static void embed_rows(void *user, uint32_t i, uint32_t thread)
@@ -141,14 +141,14 @@ static void embed_rows(void *user, uint32_t i, uint32_t thread)
     }
 }
 
-int glm4v_cpu_embed(glm4v_backend *b, void *y, const glm4v_table *table, const int32_t *ids,
-                    int32_t T)
+int glm4v_cpu_embed(glm4v_step *step, void *y, const glm4v_table *table)
 {
-    row_task t = { .cpu = glm4v_cpu(b), .y = y, .table = table, .rows = ids };
-    return run_rows(&t, T, (size_t)table->n_cols, embed_rows);
+    const glm4v_cpu_step *s = glm4v_cpu_step_of(step);
+    row_task t = { .cpu = glm4v_cpu(step->backend), .y = y, .table = table, .rows = s->ids };
+    return run_rows(&t, s->rows, (size_t)table->n_cols, embed_rows);
 }
 
-static void copy_task(void *user, uint32_t i, uint32_t thread)
+static void place_task(void *user, uint32_t i, uint32_t thread)
 {
     const row_task *t = user;
     const size_t n = (size_t)t->n;
@@ -158,14 +158,16 @@ static void copy_task(void *user, uint32_t i, uint32_t thread)
                n * sizeof(float));
 }
 
-int glm4v_cpu_copy_rows(glm4v_backend *b, void *y, const int32_t *rows, const void *x, int32_t n,
-                        int32_t n_cols)
+int glm4v_cpu_place_rows(glm4v_step *step, void *y, const void *x, int64_t n_cols)
 {
-    row_task t = { .cpu = glm4v_cpu(b), .y = y, .x = x, .rows = rows, .n = n_cols };
-    return run_rows(&t, n, (size_t)n_cols, copy_task);
+    const glm4v_cpu_step *s = glm4v_cpu_step_of(step);
+    row_task t = {
+        .cpu = glm4v_cpu(step->backend), .y = y, .x = x, .rows = s->places, .n = (int32_t)n_cols
+    };
+    return run_rows(&t, s->n_places, (size_t)n_cols, place_task);
 }
 
-static void gather_task(void *user, uint32_t i, uint32_t thread)
+static void take_task(void *user, uint32_t i, uint32_t thread)
 {
     const row_task *t = user;
     const size_t n = (size_t)t->n;
@@ -175,11 +177,13 @@ static void gather_task(void *user, uint32_t i, uint32_t thread)
                n * sizeof(float));
 }
 
-int glm4v_cpu_gather_rows(glm4v_backend *b, void *y, const void *x, const int32_t *rows, int32_t n,
-                          int32_t n_cols)
+int glm4v_cpu_take_rows(glm4v_step *step, void *y, const void *x, int64_t n_cols)
 {
-    row_task t = { .cpu = glm4v_cpu(b), .y = y, .x = x, .rows = rows, .n = n_cols };
-    return run_rows(&t, n, (size_t)n_cols, gather_task);
+    const glm4v_cpu_step *s = glm4v_cpu_step_of(step);
+    row_task t = {
+        .cpu = glm4v_cpu(step->backend), .y = y, .x = x, .rows = s->outputs, .n = (int32_t)n_cols
+    };
+    return run_rows(&t, s->n_outputs, (size_t)n_cols, take_task);
 }
 
 /* Block i of a flat array. */
@@ -196,9 +200,9 @@ static void gelu_task(void *user, uint32_t i, uint32_t thread)
     t->cpu->act.gelu((float *)t->y + at, (const float *)t->y + at, n);
 }
 
-int glm4v_cpu_gelu(glm4v_backend *b, void *x, size_t n)
+int glm4v_cpu_gelu(glm4v_step *s, void *x, size_t n)
 {
-    row_task t = { .cpu = glm4v_cpu(b), .y = x, .size = n };
+    row_task t = { .cpu = glm4v_cpu(s->backend), .y = x, .size = n };
     glm4v_cpu_run(t.cpu, (uint32_t)((n + BLOCK - 1) / BLOCK), 4 * (uint64_t)n, gelu_task, &t);
     return 0;
 }
@@ -210,9 +214,9 @@ static void add_task(void *user, uint32_t i, uint32_t thread)
     t->cpu->act.add((float *)t->y + at, (const float *)t->x + at, n);
 }
 
-int glm4v_cpu_add(glm4v_backend *b, void *y, const void *x, size_t n)
+int glm4v_cpu_add(glm4v_step *s, void *y, const void *x, size_t n)
 {
-    row_task t = { .cpu = glm4v_cpu(b), .y = y, .x = x, .size = n };
+    row_task t = { .cpu = glm4v_cpu(s->backend), .y = y, .x = x, .size = n };
     glm4v_cpu_run(t.cpu, (uint32_t)((n + BLOCK - 1) / BLOCK), n, add_task, &t);
     return 0;
 }
@@ -224,9 +228,9 @@ static void scale_task(void *user, uint32_t i, uint32_t thread)
     t->cpu->act.scale((float *)t->y + at, t->factor, n);
 }
 
-int glm4v_cpu_scale(glm4v_backend *b, void *x, float factor, size_t n)
+int glm4v_cpu_scale(glm4v_step *s, void *x, float factor, size_t n)
 {
-    row_task t = { .cpu = glm4v_cpu(b), .y = x, .factor = factor, .size = n };
+    row_task t = { .cpu = glm4v_cpu(s->backend), .y = x, .factor = factor, .size = n };
     glm4v_cpu_run(t.cpu, (uint32_t)((n + BLOCK - 1) / BLOCK), n, scale_task, &t);
     return 0;
 }

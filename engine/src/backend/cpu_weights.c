@@ -246,6 +246,16 @@ int glm4v_cpu_weight_order(glm4v_backend *b, glm4v_weight *w, const int32_t *ord
 
 /* ---- tables ---- */
 
+uint64_t glm4v_cpu_table_bytes(glm4v_backend *b, glm4v_form form, int64_t n_rows, int64_t n_cols)
+{
+    const glm4v_form_traits *traits = glm4v_form_of(form);
+    const uint64_t scales = traits->codes ? (uint64_t)n_rows : 0;
+    return traits->table
+               ? glm4v_aligned((uint64_t)n_rows * (uint64_t)n_cols * (uint64_t)traits->bits / 8) +
+                     glm4v_aligned(scales * sizeof(float))
+               : 0;
+}
+
 void glm4v_cpu_table_free(glm4v_backend *b, glm4v_table *t)
 {
     give_back(glm4v_cpu(b), t->data);
@@ -271,7 +281,7 @@ int glm4v_cpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int
         .n_cols = n_cols,
         .data = take_if(c, true, bytes, 1, &failed),
         .scale = take_if(c, scales > 0, scales, sizeof(float), &failed),
-        .bytes = glm4v_aligned(bytes) + glm4v_aligned(scales * sizeof(float)),
+        .bytes = glm4v_cpu_table_bytes(b, form, n_rows, n_cols),
     };
     if (failed) {
         glm4v_cpu_table_free(b, &fresh);

@@ -1,34 +1,112 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The parts that blocks of the text model and of both vision towers have in common. What a family
- * leaves out is NULL in its weights. */
+/* What blocks of the text model and of the tower are made of. Each part is one call of a device
+ * that brings it as a composite, and is composed here of the required operations on others. Which
+ * norms and biases there are, the weights say: a family that lacks one has NULL in its weights. */
 #include "forward/context_priv.h"
 
-int glm4v_norm_rows(glm4v_backend *b, void *y, const void *x, const glm4v_norm *norm, int32_t T,
-                    int32_t n, bool add)
+static int norm_rows(glm4v_step *s, void *y, const void *x, const glm4v_norm *norm, int32_t rows,
+                     int32_t n, bool add)
 {
-    return norm->bias ? b->ops->layer_norm(b, y, x, norm->w, norm->bias, T, n, norm->eps, add)
-                      : b->ops->rms_norm(b, y, x, norm->w, T, n, norm->eps, add);
+    const glm4v_norm_rows args = { .y = y,
+                                   .ldy = n,
+                                   .x = x,
+                                   .ldx = n,
+                                   .norm = norm,
+                                   .rows = rows,
+                                   .groups = 1,
+                                   .n = n,
+                                   .add = add };
+    return s->backend->ops->norm(s, &args);
 }
 
-int glm4v_add_branch(glm4v_backend *b, void *x, void *branch, const void *in, const glm4v_weight *w,
-                     const float *bias, const glm4v_norm *norm, int32_t T)
+int glm4v_norm_all(glm4v_step *s, void *y, const void *x, const glm4v_norm *norm, int32_t rows,
+                   int32_t n)
 {
-    const int32_t n = w->n_out;
-    if (!norm->w)
-        return b->ops->linear(b, x, n, in, w->n_in, w, bias, T, true);
-    return b->ops->linear(b, branch, n, in, w->n_in, w, bias, T, false) ||
-           glm4v_norm_rows(b, x, branch, norm, T, n, true);
+    return norm_rows(s, y, x, norm, rows, n, false);
 }
 
-int glm4v_mlp_inner(glm4v_backend *b, const glm4v_mlp *mlp, const void *in, int32_t T,
-                    const void **out)
+int glm4v_run_norm_product(glm4v_step *s, const glm4v_norm_product *p)
 {
-    const glm4v_weight *w = mlp->first;
-    const int32_t ffn = mlp->second->n_in;
-    const bool gated = w->n_out == 2 * ffn;
-    *out = gated ? mlp->act : mlp->wide;
-    if (b->ops->linear(b, mlp->wide, w->n_out, in, w->n_in, w, mlp->first_bias, T, false))
-        return GLM4V_ERR_DEVICE;
-    return gated ? b->ops->silu_mul(b, mlp->act, mlp->wide, T, ffn)
-                 : b->ops->gelu(b, mlp->wide, (size_t)T * (size_t)ffn);
+    const glm4v_backend_ops *ops = s->backend->ops;
+    glm4v_product product = p->product;
+    if (!p->norm)
+        return ops->product(s, &product);
+    if (ops->norm_product)
+        return ops->norm_product(s, p);
+    int rc = norm_rows(s, p->normed, product.x, p->norm, product.rows, product.w->n_in, false);
+    product.x = p->normed;
+    return rc ? rc : ops->product(s, &product);
+}
+
+/* Each head of q or k by itself. */
+static int norm_heads(glm4v_step *s, void *x, int64_t ld, const glm4v_norm *norm, int32_t rows,
+                      int32_t heads, int32_t head_dim)
+{
+    const glm4v_norm_rows args = { .y = x,
+                                   .ldy = ld,
+                                   .x = x,
+                                   .ldx = ld,
+                                   .norm = norm,
+                                   .rows = rows,
+                                   .groups = heads,
+                                   .n = head_dim };
+    return norm->w ? s->backend->ops->norm(s, &args) : 0;
+}
+
+int glm4v_run_qkv(glm4v_step *s, const glm4v_qkv *p)
+{
+    glm4v_backend *b = s->backend;
+    const int32_t Nh = p->heads, Nk = p->kv->shape.heads, Dh = p->kv->shape.head_dim;
+    const int32_t rows = p->in.product.rows;
+    const int64_t ld = p->in.product.ldy;
+    void *q = p->in.product.y;
+    if (b->ops->qkv)
+        return b->ops->qkv(s, p);
+    void *k = glm4v_at(b, q, (size_t)Nh * (size_t)Dh);
+    const glm4v_rope rope = { .x = q, .ldx = ld, .heads = Nh + Nk, .head_dim = Dh };
+    const glm4v_append append = { .k = k,
+                                  .v = glm4v_at(b, k, (size_t)Nk * (size_t)Dh),
+                                  .ld = ld,
+                                  .kv = p->kv,
+                                  .layer = p->layer };
+    int rc = glm4v_run_norm_product(s, &p->in);
+    if (!rc)
+        rc = norm_heads(s, q, ld, &p->q_norm, rows, Nh, Dh);
+    if (!rc)
+        rc = norm_heads(s, k, ld, &p->k_norm, rows, Nk, Dh);
+    if (!rc)
+        rc = b->ops->rope(s, &rope);
+    return rc ? rc : b->ops->append(s, &append);
+}
+
+int glm4v_run_gate_up(glm4v_step *s, const glm4v_gate_up *p)
+{
+    const glm4v_backend_ops *ops = s->backend->ops;
+    const int32_t rows = p->in.product.rows, n = p->in.product.w->n_out;
+    if (ops->gate_up)
+        return ops->gate_up(s, p);
+    int rc = glm4v_run_norm_product(s, &p->in);
+    if (rc)
+        return rc;
+    return p->gelu ? ops->gelu(s, p->in.product.y, (size_t)rows * (size_t)n)
+                   : ops->silu_mul(s, p->act, p->in.product.y, rows, n / 2);
+}
+
+int glm4v_run_product_add(glm4v_step *s, const glm4v_product_add *p)
+{
+    const glm4v_backend_ops *ops = s->backend->ops;
+    const int32_t n = p->w->n_out;
+    const bool normed = p->norm->w;
+    const glm4v_product product = { .y = normed ? p->branch : p->x,
+                                    .ldy = n,
+                                    .x = p->in,
+                                    .ldx = p->w->n_in,
+                                    .w = p->w,
+                                    .bias = p->bias,
+                                    .rows = p->rows,
+                                    .add = !normed };
+    if (ops->product_add)
+        return ops->product_add(s, p);
+    int rc = ops->product(s, &product);
+    return rc || !normed ? rc : norm_rows(s, p->x, p->branch, p->norm, p->rows, n, true);
 }

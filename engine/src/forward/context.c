@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* KV cache, activation buffers and scratch of one engine, all taken here; vision scratch alone
- * grows later, with the largest picture seen. The planner's figures come from the same list of
- * sizes as the allocations. */
+/* Keys and values, working sets and scratch of one engine, all taken here; vision scratch alone
+ * grows later, with the largest picture seen, where the device lets it. The planner's figures come
+ * from the same list of sizes as the allocations. */
 #include "forward/context.h"
 
 #include "base/error.h"
 #include "base/mem.h"
 #include "forward/context_priv.h"
+#include "forward/position.h"
 
-/* Elements of each buffer of one stage. */
-typedef struct {
-    size_t x, branch, qkv, o, gate_up, act, rotary, cache, logits;
-} stage_sizes;
+#define PREFILL_OUTPUTS 4 /* rows of logits held at a time by prefill */
+#define TABLE_ROWS 256    /* of rotary tables on their way to the device */
 
-static bool multiply(size_t *r, size_t a, size_t b, size_t c)
+/* ---- sizes ---- */
+
+static glm4v_context_size with_defaults(glm4v_context_size size)
 {
-    return !glm4v_mul_overflow(a, b, r) && !glm4v_mul_overflow(*r, c, r);
+    size.span_rows = size.span_rows ? size.span_rows : 1;
+    return size;
 }
 
 static bool is_last(const glm4v_model *model, int32_t stage)
@@ -23,42 +25,73 @@ static bool is_last(const glm4v_model *model, int32_t stage)
     return stage == model->n_stages - 1;
 }
 
-/* Rows of logits held at a time. */
-static size_t logit_rows(glm4v_context_size size)
+static size_t smaller(size_t a, size_t b)
 {
-    return size.slots < size.max_rows ? size.slots : size.max_rows;
+    return a < b ? a : b;
+}
+
+static glm4v_step_size step_size_of(const glm4v_model *model, glm4v_queue q,
+                                    const glm4v_context_size *size)
+{
+    const bool decode = q == GLM4V_QUEUE_DECODE;
+    const size_t decoded = (size_t)size->slots * size->span_rows;
+    const size_t rows = decode ? decoded : size->max_rows;
+    return (glm4v_step_size) {
+        .queue = q,
+        .rows = (int32_t)rows,
+        .spans = decode ? (int32_t)size->slots : 1,
+        .outputs = (int32_t)(decode ? rows : smaller(rows, PREFILL_OUTPUTS)),
+        .n_freq = model->config.text.rotary_dim / 2,
+    };
+}
+
+/* Numbers of each buffer of a working set. */
+typedef struct {
+    size_t x, branch, qkv, o, gate_up, act, logits;
+} work_sizes;
+
+static bool multiply(size_t *r, size_t a, size_t b, size_t c)
+{
+    return !glm4v_mul_overflow(a, b, r) && !glm4v_mul_overflow(*r, c, r);
 }
 
 /* False if a size overflows. */
-static bool sizes_of(stage_sizes *s, const glm4v_model *model, int32_t stage,
-                     glm4v_context_size size)
+static bool work_sizes_of(work_sizes *s, const glm4v_model *model, int32_t stage, glm4v_queue q,
+                          const glm4v_context_size *size)
 {
     const glm4v_text_config *text = &model->config.text;
-    const size_t heads = (size_t)text->heads + 2 * (size_t)text->kv_heads, rows = size.max_rows;
-    const size_t kv_heads = (size_t)model->stages[stage].count * (size_t)text->kv_heads;
-    size_t tokens;
+    const glm4v_step_size step = step_size_of(model, q, size);
+    const size_t heads = (size_t)text->heads + 2 * (size_t)text->kv_heads;
+    const size_t rows = (size_t)step.rows;
     return multiply(&s->x, rows, (size_t)text->hidden, 1) &&
            multiply(&s->branch, rows, (size_t)text->hidden, 1) &&
            multiply(&s->qkv, rows, heads, (size_t)text->head_dim) &&
            multiply(&s->o, rows, (size_t)text->heads, (size_t)text->head_dim) &&
            multiply(&s->gate_up, rows, 2, (size_t)text->ffn) &&
            multiply(&s->act, rows, (size_t)text->ffn, 1) &&
-           multiply(&s->rotary, rows, (size_t)text->rotary_dim / 2, 1) &&
-           multiply(&s->logits, logit_rows(size), (size_t)text->vocab, is_last(model, stage)) &&
-           multiply(&tokens, size.slots, size.length, 1) &&
-           !glm4v_add_overflow(tokens, size.kept, &tokens) &&
-           multiply(&s->cache, tokens, kv_heads, (size_t)text->head_dim);
+           multiply(&s->logits, (size_t)step.outputs, (size_t)text->vocab, is_last(model, stage));
 }
 
-bool glm4v_kv_is_bf16(const glm4v_model *model, glm4v_backend *b)
+/* Keys of an odd head do not lie in pairs. */
+static glm4v_kv_shape kv_shape_of(const glm4v_model *model, int32_t stage,
+                                  const glm4v_context_size *size)
 {
-    return b->ops->activation_size(b) > sizeof(uint16_t) &&
-           model->form[GLM4V_PART_TEXT] != GLM4V_FORM_F32 && model->config.text.head_dim % 2 == 0;
+    const glm4v_text_config *text = &model->config.text;
+    const bool exact = model->form[GLM4V_PART_TEXT] == GLM4V_FORM_F32 || text->head_dim % 2;
+    return (glm4v_kv_shape) {
+        .form = exact ? GLM4V_KV_F32 : model->stages[stage].backend->traits->kv_form,
+        .layers = model->stages[stage].count,
+        .heads = text->kv_heads,
+        .head_dim = text->head_dim,
+        .slots = size->slots,
+        .length = size->length,
+        .kept = size->kept,
+    };
 }
 
-static size_t kv_size(const glm4v_model *model, glm4v_backend *b)
+static size_t rotary_floats(const glm4v_model *model, const glm4v_context_size *size)
 {
-    return glm4v_kv_is_bf16(model, b) ? sizeof(uint16_t) : b->ops->activation_size(b);
+    return (size_t)size->length * (size_t)model->config.text.rotary_dim / 2;
 }
 
 int32_t glm4v_text_widest(const glm4v_text_config *text)
@@ -67,70 +100,151 @@ int32_t glm4v_text_widest(const glm4v_text_config *text)
     return text->heads * text->head_dim > widest ? text->heads * text->head_dim : widest;
 }
 
-static size_t host_bytes(const glm4v_model *model, int32_t stage, glm4v_context_size size)
+/* Bytes of sampling on the device. */
+static uint64_t sampling_bytes(const glm4v_model *model, const glm4v_context_size *size)
 {
-    const glm4v_text_config *text = &model->config.text;
-    const size_t rows = size.max_rows, slots = size.slots;
+    const glm4v_backend *b = model->stages[model->n_stages - 1].backend;
+    const uint64_t set = glm4v_id_words(model) * sizeof(uint64_t);
+    return b->ops->sample ? (size->slots + GLM4V_MAX_MASKS) * set : 0;
+}
+
+/* Lists of the stages, logits and what goes from stage to stage. */
+static uint64_t host_bytes(const glm4v_model *model, int32_t stage, const glm4v_context_size *size)
+{
+    const uint64_t V = (uint64_t)model->config.text.vocab, D = (uint64_t)model->config.text.hidden;
+    uint64_t bytes = 0;
     if (stage)
         return 0;
-    return rows * (size_t)text->rotary_dim * sizeof(float) + rows * sizeof(int32_t) +
-           slots * (sizeof(glm4v_kv_job) + sizeof(glm4v_attention_job)) + sizeof(glm4v_context) +
-           (size_t)model->n_stages * sizeof(glm4v_stage_buffers) +
-           (model->n_stages > 1 ? rows * (size_t)text->hidden * sizeof(float) : 0);
+    for (int q = 0; q < GLM4V_N_QUEUES; q++) {
+        const glm4v_step_size step = step_size_of(model, (glm4v_queue)q, size);
+        bytes += (uint64_t)step.outputs * (V * sizeof(float) + sizeof(int32_t)) +
+                 (model->n_stages > 1 ? (uint64_t)step.rows * D * sizeof(float) : 0);
+    }
+    const uint64_t decoded = (uint64_t)size->slots * size->span_rows;
+    return bytes + decoded * (sizeof(glm4v_step_span) + 3 * sizeof(int32_t) + sizeof(glm4v_draw)) +
+           (uint64_t)size->max_rows * sizeof(int32_t) + sizeof(glm4v_context) +
+           (uint64_t)model->n_stages * sizeof(glm4v_stage_buffers);
 }
 
 glm4v_context_bytes glm4v_context_memory(const glm4v_model *model, int32_t stage,
-                                         glm4v_context_size size)
+                                         glm4v_context_size wanted)
 {
+    const glm4v_context_size size = with_defaults(wanted);
     glm4v_context_bytes out = { UINT64_MAX, UINT64_MAX, UINT64_MAX };
     glm4v_backend *b = model->stages[stage].backend;
-    stage_sizes s;
-    size_t kv;
-    if (!sizes_of(&s, model, stage, size) || !multiply(&kv, s.cache, 2, kv_size(model, b)))
-        return out;
-    out.kv_cache = kv;
-    out.activations =
-        (s.x + s.branch + s.qkv + s.o + s.gate_up + s.act + s.logits) * b->ops->activation_size(b) +
-        2 * s.rotary * sizeof(float);
-    out.host = host_bytes(model, stage, size);
+    const glm4v_kv_shape kv = kv_shape_of(model, stage, &size);
+    uint64_t bytes = 2 * rotary_floats(model, &size) * sizeof(float);
+    for (int q = 0; q < GLM4V_N_QUEUES; q++) {
+        const glm4v_step_size step = step_size_of(model, (glm4v_queue)q, &size);
+        work_sizes s;
+        if (!work_sizes_of(&s, model, stage, (glm4v_queue)q, &size))
+            return out;
+        bytes += (s.x + s.branch + s.qkv + s.o + s.gate_up + s.act) * b->traits->activation +
+                 s.logits * sizeof(float) + b->ops->step_bytes(b, &step);
+    }
+    if (is_last(model, stage))
+        bytes += sampling_bytes(model, &size);
+    out.kv_cache = b->ops->kv_bytes(b, &kv);
+    out.activations = bytes;
+    out.host = host_bytes(model, stage, &size);
     return out;
 }
 
-static int stage_open(glm4v_stage_buffers *s, void **logits, const glm4v_model *model,
-                      int32_t stage, glm4v_context_size wanted, glm4v_error *err)
+/* ---- stages ---- */
+
+static int work_open(glm4v_work *w, const glm4v_model *model, int32_t stage, glm4v_queue q,
+                     const glm4v_context_size *wanted, glm4v_error *err)
 {
-    const glm4v_text_config *text = &model->config.text;
-    glm4v_backend *b = s->backend = model->stages[stage].backend;
-    stage_sizes n;
-    const size_t size = b->ops->activation_size(b), kv = kv_size(model, b);
-    s->first = model->stages[stage].first;
-    s->count = model->stages[stage].count;
-    if (!sizes_of(&n, model, stage, wanted) || n.cache > SIZE_MAX / kv)
+    glm4v_backend *b = model->stages[stage].backend;
+    const glm4v_step_size step = step_size_of(model, q, wanted);
+    const size_t size = b->traits->activation;
+    work_sizes n;
+    if (!work_sizes_of(&n, model, stage, q, wanted))
         return glm4v_fail(err, GLM4V_ERR_NOMEM,
-                          "%u sequences of %u tokens are more than memory can hold", wanted.slots,
-                          wanted.length);
+                          "%u sequences and %u rows are more than memory can hold", wanted->slots,
+                          wanted->max_rows);
     const struct {
         void **ptr;
         size_t bytes;
     } list[] = {
-        { &s->x, n.x * size },
-        { &s->branch, n.branch * size },
-        { &s->qkv, n.qkv * size },
-        { &s->o, n.o * size },
-        { &s->gate_up, n.gate_up * size },
-        { &s->act, n.act * size },
-        { (void **)&s->cos, n.rotary * sizeof(float) },
-        { (void **)&s->sin, n.rotary * sizeof(float) },
-        { &s->keys, n.cache * kv },
-        { &s->values, n.cache * kv },
-        { logits, n.logits * size }, /* of the last stage only */
+        { &w->x, n.x * size },
+        { &w->branch, n.branch * size },
+        { &w->qkv, n.qkv * size },
+        { &w->o, n.o * size },
+        { &w->gate_up, n.gate_up * size },
+        { &w->act, n.act * size },
+        { (void **)&w->logits, n.logits * sizeof(float) }, /* of the last stage only */
     };
-    int rc = 0;
+    w->rows = step.rows;
+    w->outputs = step.outputs;
+    int rc = b->ops->step_open(b, &w->step, &step, err);
     for (size_t i = 0; !rc && i < sizeof list / sizeof *list - !is_last(model, stage); i++)
         rc = b->ops->alloc(b, list[i].ptr, list[i].bytes, err);
-    return rc ? rc
-              : b->ops->reserve(b, (int32_t)wanted.max_rows, glm4v_text_widest(text),
-                                (int32_t)wanted.length, text->head_dim, err);
+    return rc;
+}
+
+static void work_close(glm4v_work *w, glm4v_backend *b)
+{
+    void *list[] = { w->x, w->branch, w->qkv, w->o, w->gate_up, w->act, w->logits };
+    if (w->step)
+        b->ops->step_close(w->step);
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        b->ops->free(b, list[i]);
+}
+
+/* Cosines and sines of every position to the device. */
+static int rotary_open(glm4v_rotary *r, glm4v_backend *b, const glm4v_text_config *text,
+                       uint32_t length, glm4v_error *err)
+{
+    const size_t n = (size_t)text->rotary_dim / 2, bytes = (size_t)length * n * sizeof(float);
+    float *host = glm4v_alloc(2 * TABLE_ROWS * n, sizeof *host);
+    *r = (glm4v_rotary) { .n_rows = (int32_t)length,
+                          .n_freq = (int32_t)n,
+                          .section = { text->mrope[0], text->mrope[1], text->mrope[2] },
+                          .style = GLM4V_ROPE_INTERLEAVED };
+    int rc = host ? b->ops->alloc(b, (void **)&r->cos, bytes, err)
+                  : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for rotary tables");
+    if (!rc)
+        rc = b->ops->alloc(b, (void **)&r->sin, bytes, err);
+    for (uint32_t i = 0; !rc && i < length; i += TABLE_ROWS) {
+        const uint32_t rows = length - i < TABLE_ROWS ? length - i : TABLE_ROWS;
+        float *sines = host + TABLE_ROWS * n;
+        glm4v_text_rotary(host, sines, (int32_t)i, (int32_t)rows, text);
+        rc = b->ops->write(b, r->cos + i * n, host, rows * n * sizeof(float));
+        if (!rc)
+            rc = b->ops->write(b, r->sin + i * n, sines, rows * n * sizeof(float));
+        if (rc)
+            glm4v_fail_device(err, b, rc, "to take rotary tables");
+    }
+    glm4v_free(host);
+    return rc;
+}
+
+static int stage_open(glm4v_stage_buffers *s, const glm4v_model *model, int32_t stage,
+                      const glm4v_context_size *size, glm4v_error *err)
+{
+    const glm4v_text_config *text = &model->config.text;
+    glm4v_backend *b = s->backend = model->stages[stage].backend;
+    const glm4v_kv_shape kv = kv_shape_of(model, stage, size);
+    const glm4v_scratch_need need = {
+        .rows = (int32_t)(size->max_rows > size->slots * size->span_rows
+                              ? size->max_rows
+                              : size->slots * size->span_rows),
+        .n_in = glm4v_text_widest(text),
+        .n_k = (int32_t)size->length,
+        .head_dim = text->head_dim,
+    };
+    s->first = model->stages[stage].first;
+    s->count = model->stages[stage].count;
+    int rc = b->ops->kv_open(b, &s->kv, &kv, err);
+    for (int q = 0; !rc && q < GLM4V_N_QUEUES; q++) {
+        rc = work_open(&s->work[q], model, stage, (glm4v_queue)q, size, err);
+        for (int i = 0; !rc && i < GLM4V_CHUNKS; i++)
+            rc = b->ops->event_open(b, &s->event[q][i], err);
+    }
+    if (!rc)
+        rc = rotary_open(&s->rotary, b, text, size->length, err);
+    return rc ? rc : b->ops->reserve(b, &need, err);
 }
 
 static void stage_close(glm4v_stage_buffers *s)
@@ -138,57 +252,124 @@ static void stage_close(glm4v_stage_buffers *s)
     glm4v_backend *b = s->backend;
     if (!b)
         return;
-    void *list[] = { s->x,   s->branch, s->qkv, s->o,    s->gate_up,
-                     s->act, s->cos,    s->sin, s->keys, s->values };
-    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
-        b->ops->free(b, list[i]);
+    for (int q = 0; q < GLM4V_N_QUEUES; q++) {
+        work_close(&s->work[q], b);
+        for (int i = 0; i < GLM4V_CHUNKS; i++)
+            if (s->event[q][i])
+                b->ops->event_close(b, s->event[q][i]);
+    }
+    b->ops->free(b, s->rotary.cos);
+    b->ops->free(b, s->rotary.sin);
+    if (s->kv.keys)
+        b->ops->kv_close(b, &s->kv);
 }
 
-static int open_host(glm4v_context *c, glm4v_error *err)
+/* ---- the whole ---- */
+
+static int open_lists(glm4v_context *c, glm4v_error *err)
 {
-    const glm4v_text_config *text = &c->model->config.text;
-    size_t rotary = (size_t)c->max_rows * (size_t)text->rotary_dim / 2;
-    c->host_cos = glm4v_alloc(rotary, sizeof(float));
-    c->host_sin = glm4v_alloc(rotary, sizeof(float));
-    c->rows = glm4v_alloc(c->max_rows, sizeof *c->rows);
-    c->kv_jobs = glm4v_alloc(c->slots, sizeof *c->kv_jobs);
-    c->jobs = glm4v_alloc(c->slots, sizeof *c->jobs);
-    if (c->model->n_stages > 1)
-        c->host_x = glm4v_alloc((size_t)c->max_rows * (size_t)text->hidden, sizeof(float));
-    if (!c->host_cos || !c->host_sin || !c->rows || !c->kv_jobs || !c->jobs ||
-        (c->model->n_stages > 1 && !c->host_x))
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the tables of %u rows", c->max_rows);
+    const size_t decoded = (size_t)c->size.slots * c->size.span_rows;
+    c->spans = glm4v_alloc(decoded, sizeof *c->spans);
+    c->ids = glm4v_alloc(decoded, sizeof *c->ids);
+    c->position = glm4v_alloc(decoded, sizeof *c->position);
+    c->outputs = glm4v_alloc(decoded, sizeof *c->outputs);
+    c->draws = glm4v_alloc(decoded, sizeof *c->draws);
+    c->places = glm4v_alloc(c->size.max_rows, sizeof *c->places);
+    if (!c->spans || !c->ids || !c->position || !c->outputs || !c->draws || !c->places)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the lists of %zu rows", decoded);
+    return 0;
+}
+
+static int open_staging(glm4v_context *c, glm4v_error *err)
+{
+    glm4v_backend *b = glm4v_last_stage(c)->backend;
+    const size_t V = (size_t)c->model->config.text.vocab, D = (size_t)c->model->config.text.hidden;
+    int rc = 0;
+    for (int q = 0; !rc && q < GLM4V_N_QUEUES; q++) {
+        const glm4v_step_size step = step_size_of(c->model, (glm4v_queue)q, &c->size);
+        const size_t n = (size_t)step.outputs, rows = (size_t)step.rows;
+        rc = b->ops->staging_alloc(b, (void **)&c->host_logits[q], n * V * sizeof(float), err);
+        if (!rc)
+            rc = b->ops->staging_alloc(b, (void **)&c->host_ids[q], n * sizeof(int32_t), err);
+        if (!rc && c->model->n_stages > 1)
+            rc = b->ops->staging_alloc(b, (void **)&c->host_x[q], rows * D * sizeof(float), err);
+    }
+    return rc;
+}
+
+static int open_sampling(glm4v_context *c, glm4v_error *err)
+{
+    glm4v_backend *b = glm4v_last_stage(c)->backend;
+    const size_t set = glm4v_id_words(c->model) * sizeof(uint64_t);
+    if (!glm4v_context_samples(c))
+        return 0;
+    int rc = b->ops->alloc(b, (void **)&c->seen, c->size.slots * set, err);
+    return rc ? rc : b->ops->alloc(b, (void **)&c->masks, GLM4V_MAX_MASKS * set, err);
+}
+
+/* Of devices whose memory is all taken now: the tower's, and rows of one request's pictures. */
+static int open_pictures(glm4v_context *c, glm4v_error *err)
+{
+    glm4v_backend *b = c->stages[0].backend;
+    const size_t rows = (size_t)c->size.length * (size_t)c->model->config.text.hidden;
+    int rc = glm4v_vision_open(c, c->size.patches, err);
+    return rc ? rc : b->ops->alloc(b, &c->store, rows * b->traits->activation, err);
+}
+
+static int check_size(const glm4v_context_size *size, glm4v_error *err)
+{
+    if (!size->slots || !size->length || !size->max_rows || size->slots > 4096 ||
+        size->length > INT32_MAX / 2 || size->kept > size->length || size->max_rows > 65536 ||
+        size->span_rows > GLM4V_SPAN_ROWS)
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "a context of %u sequences, %u tokens, %u rows is out of range",
+                          size->slots, size->length, size->max_rows);
     return 0;
 }
 
 int glm4v_context_open(glm4v_context **context, const glm4v_model *model, glm4v_context_size size,
                        glm4v_error *err)
 {
-    if (!size.slots || !size.length || !size.max_rows || size.slots > 4096 ||
-        size.length > INT32_MAX / 2 || size.kept > size.length || size.max_rows > 65536)
-        return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "a context of %u sequences, %u tokens, %u rows is out of range",
-                          size.slots, size.length, size.max_rows);
+    size = with_defaults(size);
+    int rc = check_size(&size, err);
+    if (rc)
+        return rc;
     glm4v_context *c = glm4v_alloc(1, sizeof *c);
     if (!c)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a context");
     c->model = model;
-    c->slots = size.slots;
-    c->length = size.length;
-    c->kept = size.kept;
-    c->max_rows = size.max_rows;
-    c->logit_rows = (uint32_t)logit_rows(size);
+    c->size = size;
     c->stages = glm4v_alloc((size_t)model->n_stages, sizeof *c->stages);
-    int rc = c->stages ? 0 : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a context");
+    rc = c->stages ? 0 : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a context");
     for (int32_t i = 0; !rc && i < model->n_stages; i++)
-        rc = stage_open(&c->stages[i], &c->logits, model, i, size, err);
+        rc = stage_open(&c->stages[i], model, i, &size, err);
     if (!rc)
-        rc = open_host(c, err);
+        rc = open_lists(c, err);
+    if (!rc)
+        rc = open_staging(c, err);
+    if (!rc)
+        rc = open_sampling(c, err);
+    if (!rc && model->stages[0].backend->traits->all_at_open && size.patches)
+        rc = open_pictures(c, err);
     if (rc)
         glm4v_context_close(&c);
     else
         *context = c;
     return rc;
+}
+
+static void close_staging(glm4v_context *c)
+{
+    glm4v_backend *b = glm4v_last_stage(c)->backend;
+    if (!b)
+        return;
+    for (int q = 0; q < GLM4V_N_QUEUES; q++) {
+        b->ops->staging_free(b, c->host_logits[q]);
+        b->ops->staging_free(b, c->host_ids[q]);
+        b->ops->staging_free(b, c->host_x[q]);
+    }
+    b->ops->free(b, c->seen);
+    b->ops->free(b, c->masks);
 }
 
 void glm4v_context_close(glm4v_context **context)
@@ -197,71 +378,108 @@ void glm4v_context_close(glm4v_context **context)
     if (!c)
         return;
     glm4v_vision_buffers_free(c);
-    if (c->logits) {
-        glm4v_backend *last = c->model->stages[c->model->n_stages - 1].backend;
-        last->ops->free(last, c->logits);
-    }
+    if (c->store)
+        c->stages[0].backend->ops->free(c->stages[0].backend, c->store);
+    if (c->stages)
+        close_staging(c);
     for (int32_t i = 0; c->stages && i < c->model->n_stages; i++)
         stage_close(&c->stages[i]);
     glm4v_free(c->stages);
-    glm4v_free(c->host_cos);
-    glm4v_free(c->host_sin);
-    glm4v_free(c->host_x);
-    glm4v_free(c->rows);
-    glm4v_free(c->kv_jobs);
-    glm4v_free(c->jobs);
+    glm4v_free(c->spans);
+    glm4v_free(c->ids);
+    glm4v_free(c->position);
+    glm4v_free(c->outputs);
+    glm4v_free(c->draws);
+    glm4v_free(c->places);
     glm4v_free(c);
     *context = NULL;
 }
 
-int glm4v_check_ids(const glm4v_context *context, const int32_t *ids, size_t n, glm4v_error *err)
+/* ---- checks ---- */
+
+int glm4v_check_ids(const glm4v_context *context, const int32_t *ids, size_t n, bool sampled,
+                    glm4v_error *err)
 {
     int32_t vocab = context->model->config.text.vocab;
     for (size_t i = 0; i < n; i++)
-        if (ids[i] < 0 || ids[i] >= vocab)
+        if ((ids[i] < 0 || ids[i] >= vocab) && !(sampled && ids[i] == GLM4V_ID_SAMPLED))
             return glm4v_fail(err, GLM4V_ERR_INVALID,
                               "token %zu has id %d, but the model's vocab_size is %d", i, ids[i],
                               vocab);
     return 0;
 }
 
-/* First element of a head (of all of the stage) in a slot's cache. */
-static size_t head_at(const glm4v_context *c, const glm4v_stage_buffers *s, uint32_t slot,
-                      size_t head)
+int glm4v_check_positions(const glm4v_context *context, const int32_t *position, size_t n,
+                          glm4v_error *err)
 {
-    const glm4v_text_config *text = &c->model->config.text;
-    const size_t heads = (size_t)s->count * (size_t)text->kv_heads;
-    const size_t length = slot < c->slots ? c->length : c->kept;
-    return (slot * heads * c->length + head * length) * (size_t)text->head_dim;
+    const int32_t length = (int32_t)context->size.length;
+    for (size_t i = 0; i < n; i++)
+        if (position[i] < 0 || position[i] >= length)
+            return glm4v_fail(err, GLM4V_ERR_INVALID,
+                              "token %zu stands at position %d, the context has %d", i, position[i],
+                              length);
+    return 0;
 }
 
-static uint32_t tokens_of(const glm4v_context *c, uint32_t slot)
+/* ---- sampling ---- */
+
+bool glm4v_context_samples(const glm4v_context *context)
 {
-    return slot < c->slots ? c->length : slot == c->slots ? c->kept : 0;
+    const glm4v_backend *b = glm4v_last_stage(context)->backend;
+    /* a sampled id goes to the embedding on the same device */
+    return b->ops->sample && b == context->stages[0].backend;
 }
+
+int glm4v_context_set_masks(glm4v_context *context, const uint64_t *masks, uint32_t n,
+                            glm4v_error *err)
+{
+    glm4v_backend *b = glm4v_last_stage(context)->backend;
+    const size_t set = glm4v_id_words(context->model) * sizeof *masks;
+    if (!context->masks || n > GLM4V_MAX_MASKS)
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "%u masks: the device has room for %d", n,
+                          context->masks ? GLM4V_MAX_MASKS : 0);
+    int rc = b->ops->write(b, context->masks, masks, n * set);
+    return rc ? glm4v_fail_device(err, b, rc, "to take masks") : 0;
+}
+
+int glm4v_context_set_seen(glm4v_context *context, uint32_t slot, const uint64_t *seen,
+                           glm4v_error *err)
+{
+    glm4v_backend *b = glm4v_last_stage(context)->backend;
+    const size_t words = glm4v_id_words(context->model);
+    if (!context->seen || slot >= context->size.slots)
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "no sampling in slot %u", slot);
+    int rc = b->ops->write(b, context->seen + slot * words, seen, words * sizeof *seen);
+    return rc ? glm4v_fail_device(err, b, rc, "to take the ids of a prompt") : 0;
+}
+
+/* ---- keys and values, pictures ---- */
 
 int glm4v_context_copy(glm4v_context *context, uint32_t to, uint32_t from, uint32_t n)
 {
-    const glm4v_text_config *text = &context->model->config.text;
-    const int32_t row = 0;
-    if (n > tokens_of(context, to) || n > tokens_of(context, from) ||
-        (size_t)n * (size_t)text->head_dim > INT32_MAX)
-        return GLM4V_ERR_INVALID;
-    for (int32_t i = 0; i < context->model->n_stages; i++) {
-        const glm4v_stage_buffers *s = &context->stages[i];
-        glm4v_backend *b = s->backend;
-        /* of activations, as copy_rows counts */
-        const size_t columns = (size_t)n * (size_t)text->head_dim * kv_size(context->model, b) /
-                               b->ops->activation_size(b);
-        for (size_t j = 0; j < (size_t)s->count * (size_t)text->kv_heads; j++) {
-            size_t y = head_at(context, s, to, j), x = head_at(context, s, from, j);
-            if (b->ops->copy_rows(b, glm4v_kv_at(context, b, s->keys, y), &row,
-                                  glm4v_kv_at(context, b, s->keys, x), 1, (int32_t)columns) ||
-                b->ops->copy_rows(b, glm4v_kv_at(context, b, s->values, y), &row,
-                                  glm4v_kv_at(context, b, s->values, x), 1, (int32_t)columns))
-                return GLM4V_ERR_DEVICE;
-        }
+    int rc = 0;
+    for (int32_t i = 0; !rc && i < context->model->n_stages; i++) {
+        glm4v_stage_buffers *s = &context->stages[i];
+        rc = s->backend->ops->kv_copy(s->backend, GLM4V_QUEUE_PREFILL, &s->kv, to, from, n);
     }
+    return rc;
+}
+
+bool glm4v_embeddings_free(const glm4v_context *context, const glm4v_embeddings *e)
+{
+    return !context->store_owner || context->store_owner == e;
+}
+
+static int take_store(glm4v_context *c, glm4v_embeddings *e, uint32_t n_rows, glm4v_error *err)
+{
+    if (!glm4v_embeddings_free(c, e))
+        return glm4v_fail(err, GLM4V_ERR_BUSY, "the images of another request are in memory");
+    if (n_rows > c->size.length - e->n_rows)
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "%u image tokens: the context has room for %u",
+                          e->n_rows + n_rows, c->size.length);
+    c->store_owner = e;
+    e->rows = c->store;
+    e->capacity = c->size.length;
     return 0;
 }
 
@@ -269,10 +487,11 @@ int glm4v_embeddings_reserve(glm4v_context *context, glm4v_embeddings *e, uint32
                              glm4v_error *err)
 {
     glm4v_backend *b = context->stages[0].backend;
-    const int32_t hidden = context->model->config.text.hidden;
-    const size_t row = (size_t)hidden * b->ops->activation_size(b);
+    const size_t row = (size_t)context->model->config.text.hidden * b->traits->activation;
     if (n_rows <= e->capacity - e->n_rows)
         return 0;
+    if (context->store)
+        return take_store(context, e, n_rows, err);
     size_t wanted, bytes;
     if (glm4v_add_overflow(e->n_rows, n_rows, &wanted) || wanted > INT32_MAX ||
         glm4v_mul_overflow(wanted, row, &bytes))
@@ -280,20 +499,13 @@ int glm4v_embeddings_reserve(glm4v_context *context, glm4v_embeddings *e, uint32
                           n_rows);
     void *rows = NULL;
     int rc = b->ops->alloc(b, &rows, bytes, err);
-    for (uint32_t i = 0; !rc && i < e->n_rows; i += context->max_rows) {
-        uint32_t n = e->n_rows - i < context->max_rows ? e->n_rows - i : context->max_rows;
-        for (uint32_t j = 0; j < n; j++)
-            context->rows[j] = (int32_t)j;
-        if (b->ops->copy_rows(b, (char *)rows + i * row, context->rows, (char *)e->rows + i * row,
-                              (int32_t)n, hidden)) {
-            b->ops->free(b, rows);
-            rc = glm4v_fail(err, GLM4V_ERR_DEVICE, "copying %u image tokens failed", e->n_rows);
-        }
+    if (!rc && e->n_rows && (rc = b->ops->copy(b, rows, e->rows, e->n_rows * row))) {
+        b->ops->free(b, rows);
+        glm4v_fail_device(err, b, rc, "to copy %u image tokens", e->n_rows);
     }
     if (rc)
         return rc;
-    if (e->rows)
-        b->ops->free(b, e->rows);
+    b->ops->free(b, e->rows);
     e->rows = rows;
     e->capacity = (uint32_t)wanted;
     return 0;
@@ -302,7 +514,9 @@ int glm4v_embeddings_reserve(glm4v_context *context, glm4v_embeddings *e, uint32
 void glm4v_embeddings_clear(glm4v_context *context, glm4v_embeddings *e)
 {
     glm4v_backend *b = context->stages[0].backend;
-    if (e->rows)
+    if (!context->store)
         b->ops->free(b, e->rows);
+    if (context->store_owner == e)
+        context->store_owner = NULL;
     *e = (glm4v_embeddings) { 0 };
 }

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What an engine needs beside the immutable model: KV cache slots, activation buffers, scratch; and
- * the forward passes that use them (vision.c, prefill.c, decode.c). One thread at a time: the
- * scheduler's. */
+/* What an engine needs beside the immutable model: keys and values, activation buffers, scratch;
+ * and the forward passes that use them (vision.c, prefill.c, decode.c). One thread at a time: the
+ * scheduler's.
+ *
+ * A pass is a picture, a piece of a prompt, or one token of each of several sequences. Two can be
+ * under way at once, one a queue: begin it, submit it chunk by chunk, look whether it is done. The
+ * calls without such parts (glm4v_vision_encode, glm4v_prefill, glm4v_decode) do all of it. */
 #ifndef GLM4V_ENGINE_CONTEXT_H
 #define GLM4V_ENGINE_CONTEXT_H
 
@@ -15,15 +19,16 @@ typedef struct {
     uint32_t slots;  /* sequences that can be prefilled and decoded, numbers [0, slots) */
     uint32_t length; /* tokens of each */
     uint32_t kept; /* tokens of one more slot, number `slots`, for copies only; 0: there is none */
-    uint32_t max_rows; /* of one pass of prefill or decode */
+    uint32_t max_rows;  /* of one pass of prefill */
+    uint32_t span_rows; /* of one sequence in a decode step, [1, GLM4V_SPAN_ROWS]; 0 = 1 */
+    uint32_t patches;   /* of the largest picture, for devices whose memory is all taken at open */
 } glm4v_context_size;
 
 /* Allocate keys and values, and scratch for prefill and decode, which allocate nothing afterwards.
- * Keys and values are bf16 unless the text model is fp32. The model must outlive the context (the
- * engine holds a reference). INVALID, NOMEM. */
+ * The model must outlive the context (the engine holds a reference). INVALID, NOMEM. */
 int glm4v_context_open(glm4v_context **context, const glm4v_model *model, glm4v_context_size size,
                        glm4v_error *err);
-void glm4v_context_close(glm4v_context **context);
+void glm4v_context_close(glm4v_context **context); /* no pass may be under way */
 
 /* Bytes of one stage of an open context (planner); UINT64_MAX when they overflow. */
 typedef struct {
@@ -42,36 +47,100 @@ typedef struct {
     uint32_t n_rows, capacity;
 } glm4v_embeddings;
 
-/* Make room for n_rows more; free. */
+/* Make room for n_rows more; free. No pass that uses them is under way. Where all memory was taken
+ * when the context opened, there is room for one request: BUSY, as `free` says, while another's are
+ * there. */
+bool glm4v_embeddings_free(const glm4v_context *context, const glm4v_embeddings *e);
 int glm4v_embeddings_reserve(glm4v_context *context, glm4v_embeddings *e, uint32_t n_rows,
                              glm4v_error *err);
 void glm4v_embeddings_clear(glm4v_context *context, glm4v_embeddings *e);
 
-/* vision.c: patches [grid_h * grid_w, C] (host f32) of one picture or temporal patch through the
- * tower; appends glm4v_picture_rows() rows to out. Scratch grows here if the picture is the
- * largest so far. CANCELED as soon as *cancel is set, looked at between layers (cancel may be
- * NULL). */
-int glm4v_vision_encode(glm4v_context *context, glm4v_embeddings *out, const float *patches,
-                        uint32_t grid_h, uint32_t grid_w, const atomic_bool *cancel,
-                        glm4v_error *err);
+/* ---- passes ---- */
+
+/* vision.c: one picture or temporal patch through the tower; appends glm4v_picture_rows() rows to
+ * out. Scratch grows here if the picture is the largest so far and the device lets it grow. */
+typedef struct {
+    glm4v_embeddings *out;
+    /* [grid_h * grid_w, C] f32, stays until the pass is done; or NULL: */
+    const float *patches;
+    const glm4v_pixels *pixels; /* that the device preprocesses; stays with what it points to */
+    uint32_t grid_h, grid_w;
+} glm4v_vision_pass;
+
+int glm4v_vision_begin(glm4v_context *context, const glm4v_vision_pass *pass, glm4v_error *err);
 
 /* prefill.c: tokens [start, start + n) of a prompt into slot; the rows before start are in the
  * cache already. n <= max_rows. position: [3][prompt->n_ids] of the whole prompt. Rows of the
- * prompt's runs are taken from vision in order. logits: NULL, or [V] of the last row. all_logits:
- * NULL, or [n, V] (reference vectors). */
-int glm4v_prefill(glm4v_context *context, uint32_t slot, const glm4v_prompt *prompt,
-                  const int32_t *position, uint32_t start, uint32_t n,
-                  const glm4v_embeddings *vision, float *logits, float *all_logits,
-                  const atomic_bool *cancel, glm4v_error *err);
+ * prompt's runs are taken from vision in order. What it points to stays until the pass is done. */
+typedef struct {
+    uint32_t slot;
+    const glm4v_prompt *prompt;
+    const int32_t *position;
+    uint32_t start, n;
+    const glm4v_embeddings *vision; /* or NULL */
+    bool logits;                    /* of the last row are wanted */
+    const glm4v_draw *draw;         /* of the last row, where the device samples; NULL: do not */
+} glm4v_prefill_pass;
 
-/* decode.c: one token for each of n sequences (n <= max_rows). Row i: sequence slots[i] holds
- * length[i] tokens, takes ids[i] at position[i] (all three axes). logits [n, V] on the host. */
-int glm4v_decode(glm4v_context *context, const uint32_t *slots, const uint32_t *length,
-                 const int32_t *ids, const int32_t *position, uint32_t n, float *logits,
+int glm4v_prefill_begin(glm4v_context *context, const glm4v_prefill_pass *pass, glm4v_error *err);
+
+/* decode.c: the next token or tokens of some sequences. Row i: sequence slots[i] holds length[i]
+ * tokens, takes ids[i] at position[i] (all three axes). Rows of one sequence stand together, each
+ * one token longer than the one before, span_rows at most. Read during the call only. */
+typedef struct {
+    const uint32_t *slots, *length;
+    const int32_t *ids; /* GLM4V_ID_SAMPLED where glm4v_context_samples() */
+    const int32_t *position;
+    uint32_t n;
+    const glm4v_draw *draws; /* [n]; NULL: logits instead */
+} glm4v_decode_rows;
+
+int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *rows, glm4v_error *err);
+
+/* Hand the next chunk of the queue's pass to the device, whose chunks in flight are then at most
+ * two: glm4v_pass_room(). 1: more is to be submitted, 0: that was the last one. On failure the pass
+ * is dropped. */
+int glm4v_pass_submit(glm4v_context *context, glm4v_queue queue, glm4v_error *err);
+bool glm4v_pass_room(const glm4v_context *context, glm4v_queue queue);
+/* Look: 1 all chunks submitted so far are done, 0 not yet; on failure the pass is dropped. wait:
+ * until the oldest one in flight is done; poll tells how it ended. */
+int glm4v_pass_poll(glm4v_context *context, glm4v_queue queue, glm4v_error *err);
+void glm4v_pass_wait(glm4v_context *context, glm4v_queue queue);
+/* End the queue's pass where it is, if one is under way, and wait until the device has let go of
+ * it. What it would have written is undefined. */
+void glm4v_pass_drop(glm4v_context *context, glm4v_queue queue);
+/* CANCELED, and where the pass is. */
+int glm4v_pass_canceled(const glm4v_context *context, glm4v_queue queue, glm4v_error *err);
+
+/* Of a pass that is done, until the queue's next one begins: logits [n, V] on the host, which may
+ * be overwritten; or sampled ids [n], -1 where a logit was not finite. */
+float *glm4v_pass_logits(glm4v_context *context, glm4v_queue queue);
+const int32_t *glm4v_pass_ids(const glm4v_context *context, glm4v_queue queue);
+
+/* All of a pass. CANCELED as soon as *cancel is set, looked at between chunks (cancel may be NULL).
+ * logits: NULL, or [V] of the last row; of decode [n, V]. all_logits: NULL, or [n, V] of every row
+ * (reference vectors). */
+int glm4v_vision_encode(glm4v_context *context, const glm4v_vision_pass *pass,
+                        const atomic_bool *cancel, glm4v_error *err);
+int glm4v_prefill(glm4v_context *context, const glm4v_prefill_pass *pass, float *logits,
+                  float *all_logits, const atomic_bool *cancel, glm4v_error *err);
+int glm4v_decode(glm4v_context *context, const glm4v_decode_rows *rows, float *logits,
                  glm4v_error *err);
 
+/* ---- sampling on the device ---- */
+
+/* Does the device choose tokens itself? Else draws are not taken, and the host does. */
+bool glm4v_context_samples(const glm4v_context *context);
+/* Sets of ids that are never chosen, [n][V / 64 + 1], n <= GLM4V_MAX_MASKS; the ids that slot has
+ * seen, [V / 64 + 1], for its repetition penalty. Not while a pass that uses them is under way. */
+#define GLM4V_MAX_MASKS 2
+int glm4v_context_set_masks(glm4v_context *context, const uint64_t *masks, uint32_t n,
+                            glm4v_error *err);
+int glm4v_context_set_seen(glm4v_context *context, uint32_t slot, const uint64_t *seen,
+                           glm4v_error *err);
+
 /* Copy the first n tokens' keys and values of all layers from one slot to another, the kept one
- * included (prefix cache). */
+ * included (prefix cache), behind the passes of prefill. */
 int glm4v_context_copy(glm4v_context *context, uint32_t to, uint32_t from, uint32_t n);
 
 #endif

@@ -1,26 +1,34 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The insides of a context, and the text model's passes that prefill and decode share. Private to
- * context.c, vision*.c, text.c, block.c, prefill.c and decode.c. R: rows of one call at most; S:
- * slots; D Nh Nk Dh F V as everywhere. */
+/* The insides of a context, and what its passes share. Private to forward/. R: rows of one step at
+ * most; S: slots; D Nh Nk Dh F V as everywhere. */
 #ifndef GLM4V_ENGINE_FORWARD_H
 #define GLM4V_ENGINE_FORWARD_H
 
 #include "forward/context.h"
 
-/* Activations, rotary tables and KV cache of one stage, in memory of its device. */
+/* Working set of one queue on one stage, in memory of its device. */
+typedef struct {
+    glm4v_step *step;
+    int32_t rows, outputs; /* room for */
+    void *x;               /* [R, D] residual stream */
+    void *branch;          /* [R, D] what goes into a branch, then what comes out of it */
+    void *qkv;             /* [R, (Nh + 2 Nk) Dh] */
+    void *o;               /* [R, Nh Dh] */
+    void *gate_up;         /* [R, 2 F] */
+    void *act;             /* [R, F] */
+    float *logits;         /* f32 [outputs, V]; on the last stage */
+} glm4v_work;
+
+#define GLM4V_CHUNKS 2 /* of a pass in flight: the device does not wait for the host */
+
+/* What one stage holds. */
 typedef struct {
     glm4v_backend *backend;
     int32_t first, count; /* layers */
-    void *x;              /* [R, D] residual stream */
-    void *branch;         /* [R, D] what goes into a branch, then what comes out of it */
-    void *qkv;            /* [R, (Nh + 2 Nk) Dh] */
-    void *o;              /* [R, Nh Dh] */
-    void *gate_up;        /* [R, 2 F] */
-    void *act;            /* [R, F] */
-    float *cos, *sin;     /* [R, rotary_dim / 2] */
-    /* [S, count, Nk, length, Dh], then the kept slot [count, Nk, kept, Dh]; keys are stored
-     * rotated */
-    void *keys, *values;
+    glm4v_rotary rotary;  /* [length, rotary_dim / 2] */
+    glm4v_kv kv;          /* keys are stored rotated */
+    glm4v_work work[GLM4V_N_QUEUES];
+    glm4v_event *event[GLM4V_N_QUEUES][GLM4V_CHUNKS];
 } glm4v_stage_buffers;
 
 #define GLM4V_GRID_CACHE 4             /* grids whose tables are kept */
@@ -32,106 +40,124 @@ typedef struct {
     uint32_t grid_h, grid_w; /* 0: empty entry */
     uint64_t used;           /* time of last use */
     void *position;          /* [N, hidden] position table at this grid */
-    float *cos, *sin;        /* [P, head_dim / 2]; NULL without rotary */
+    glm4v_rotary rotary;     /* [P, head_dim / 2]; cos NULL without rotary */
 } glm4v_grid_tables;
 
-/* Vision scratch on stage 0. `work` is one block, used by one step of the tower after the other. */
+/* Vision scratch on stage 0. `work` is one block, used by one part of the tower after the other. */
 typedef struct {
     uint32_t patches; /* room for this many */
+    glm4v_step *step; /* [N] */
     void *x, *branch; /* [N, hidden] */
     void *work;
     glm4v_grid_tables grids[GLM4V_GRID_CACHE];
+    float *host; /* tables on their way to the device, where all memory is taken at open */
     uint64_t clock;
 } glm4v_vision_buffers;
 
+typedef enum { GLM4V_PASS_NONE, GLM4V_PASS_TEXT, GLM4V_PASS_VISION } glm4v_pass_kind;
+
+/* A pass under way. */
+typedef struct {
+    glm4v_pass_kind kind;
+    bool open;            /* a step was begun and has not ended */
+    bool submitted;       /* nothing is left to submit */
+    bool replayed;        /* the open step is */
+    int32_t stage, layer; /* the next one; of vision: layer, then slabs of the merger */
+    /* text */
+    glm4v_step_rows rows;
+    const void *pictures; /* rows of vision for the places of rows */
+    bool logits;          /* are read back */
+    float *all_logits;
+    /* vision */
+    glm4v_vision_pass vision;
+    glm4v_grid_tables *grid;
+    /* events of chunks in flight, the oldest first */
+    struct {
+        glm4v_backend *backend;
+        glm4v_event *event;
+    } chunk[GLM4V_CHUNKS];
+    uint32_t n_chunks, next_event;
+} glm4v_pass;
+
 struct glm4v_context {
     const glm4v_model *model; /* outlives the context */
-    uint32_t slots, length, kept, max_rows;
+    glm4v_context_size size;
     glm4v_stage_buffers *stages;
-    void *logits; /* [min(S, R), V] on the last stage */
-    uint32_t logit_rows;
-    float *host_cos, *host_sin; /* [R, rotary_dim / 2] */
-    float *host_x;              /* [R, D], with several stages: what goes from one to the next */
-    int32_t *rows;              /* [R] row indices of one copy */
-    glm4v_kv_job *kv_jobs;      /* [S] */
-    glm4v_attention_job *jobs;  /* [S] */
+    glm4v_pass pass[GLM4V_N_QUEUES];
     glm4v_vision_buffers vision;
+    void *store; /* [length, D] on stage 0: pictures of one request, where they are taken at open */
+    const glm4v_embeddings *store_owner;
+    /* Arrays of steps */
+    glm4v_step_span *spans;            /* [decode rows] */
+    int32_t *ids, *position, *outputs; /* [decode rows] */
+    glm4v_draw *draws;                 /* [decode rows] */
+    glm4v_step_span prefill_span;
+    int32_t prefill_output;
+    glm4v_draw prefill_draw;
+    int32_t *places; /* [max_rows] */
+    /* Staging memory of the last stage */
+    float *host_logits[GLM4V_N_QUEUES]; /* [outputs, V] */
+    int32_t *host_ids[GLM4V_N_QUEUES];  /* [outputs] */
+    float *host_x[GLM4V_N_QUEUES];      /* [R, D], with several stages that cannot copy */
+    /* Device memory of the last stage, where it samples */
+    uint64_t *seen;  /* [S, V / 64 + 1] */
+    uint64_t *masks; /* [GLM4V_MAX_MASKS, V / 64 + 1] */
 };
-
-/* Rows [row, row + n) of a call belong to the sequence in slot, which holds `length` tokens before
- * them. */
-typedef struct {
-    uint32_t slot, length;
-    int32_t row, n;
-} glm4v_span;
-
-/* A norm over rows: LayerNorm, or without a bias RMSNorm. w NULL: the family has none here. */
-typedef struct {
-    const float *w, *bias; /* [n] */
-    float eps;
-} glm4v_norm;
-
-/* A block's MLP: `second` of silu(gate) * up, where `first` gives gate rows, then up rows; or of
- * gelu, where it gives as many as `second` takes. */
-typedef struct {
-    const glm4v_weight *first, *second;
-    const float *first_bias; /* or NULL */
-    void *wide;              /* [T, first->n_out] */
-    void *act;               /* [T, second->n_in]; not used with gelu */
-} glm4v_mlp;
 
 /* Address of element `index` of activations. */
 static inline void *glm4v_at(glm4v_backend *b, const void *x, size_t index)
 {
-    return (char *)(uintptr_t)x + index * b->ops->activation_size(b);
+    return (char *)(uintptr_t)x + index * b->traits->activation;
+}
+
+static inline glm4v_stage_buffers *glm4v_last_stage(const glm4v_context *c)
+{
+    return &c->stages[c->model->n_stages - 1];
 }
 
 /* Inputs of the widest product of the text model. */
 int32_t glm4v_text_widest(const glm4v_text_config *text);
 
-/* Are keys and values kept as bf16 where activations of b are wider? */
-bool glm4v_kv_is_bf16(const glm4v_model *model, glm4v_backend *b);
-
-/* Address of element `index` of keys or values. */
-static inline void *glm4v_kv_at(const glm4v_context *c, glm4v_backend *b, const void *x,
-                                size_t index)
+/* Words of a set of ids. */
+static inline size_t glm4v_id_words(const glm4v_model *m)
 {
-    return glm4v_kv_is_bf16(c->model, b) ? (char *)(uintptr_t)x + index * sizeof(uint16_t)
-                                         : glm4v_at(b, x, index);
+    return (size_t)m->config.text.vocab / 64 + 1;
 }
 
-/* block.c. All return nonzero when the device failed. y = norm(x) (+ y if add); y may be x. */
-int glm4v_norm_rows(glm4v_backend *b, void *y, const void *x, const glm4v_norm *norm, int32_t T,
-                    int32_t n, bool add);
-/* x [T, n_out] += norm(in w^T + bias). branch: scratch [T, n_out] where there is a norm. */
-int glm4v_add_branch(glm4v_backend *b, void *x, void *branch, const void *in, const glm4v_weight *w,
-                     const float *bias, const glm4v_norm *norm, int32_t T);
-/* All of an MLP but its second product; *out: what that takes. */
-int glm4v_mlp_inner(glm4v_backend *b, const glm4v_mlp *mlp, const void *in, int32_t T,
-                    const void **out);
+/* block.c. Composites: the backend's own, or made of the required operations. */
+int glm4v_norm_all(glm4v_step *s, void *y, const void *x, const glm4v_norm *norm, int32_t rows,
+                   int32_t n);
+int glm4v_run_norm_product(glm4v_step *s, const glm4v_norm_product *p);
+int glm4v_run_qkv(glm4v_step *s, const glm4v_qkv *p);
+int glm4v_run_gate_up(glm4v_step *s, const glm4v_gate_up *p);
+int glm4v_run_product_add(glm4v_step *s, const glm4v_product_add *p);
 
-/* Rotary row `row` of the next glm4v_text_forward(). */
-void glm4v_text_position(glm4v_context *context, int32_t row, int32_t t, int32_t h, int32_t w);
+/* pass.c. What b said of its failure rc, after "device NAME: " and where it was. */
+int glm4v_fail_device(glm4v_error *err, glm4v_backend *b, int rc, const char *where, ...)
+    __attribute__((format(printf, 4, 5)));
+/* The queue's pass, of which nothing is left; INVALID while another one is under way. */
+int glm4v_pass_start(glm4v_context *c, glm4v_queue q, glm4v_pass_kind kind, glm4v_error *err);
+/* Submit all of it and wait. On failure it is dropped. */
+int glm4v_pass_run(glm4v_context *c, glm4v_queue q, const atomic_bool *cancel, glm4v_error *err);
+/* Layers of `work` multiply-adds each that make a chunk. */
+int32_t glm4v_chunk_layers(glm4v_backend *b, uint64_t work);
 
-/* Rows [0, T) in x of stage 0 through all layers; their keys and values are appended to the caches.
- * The result is in x of the last stage. n_spans <= S. CANCELED when *cancel was set, looked at
- * before each layer. */
-int glm4v_text_forward(glm4v_context *context, const glm4v_span *spans, int32_t n_spans, int32_t T,
-                       const atomic_bool *cancel, glm4v_error *err);
+/* text.c: the next chunk of a text pass: pass->rows through the layers, outputs. Sets submitted. */
+int glm4v_text_chunk(glm4v_context *context, glm4v_queue q, glm4v_error *err);
+/* vision.c: likewise. */
+int glm4v_vision_chunk(glm4v_context *context, glm4v_error *err);
 
-/* Final norm and head of rows [row, row + n) -> logits [n, V] on the host. Overwrites `branch` of
- * the last stage. */
-int glm4v_text_logits(glm4v_context *context, int32_t row, int32_t n, float *logits,
-                      glm4v_error *err);
+/* Ids are within the vocabulary, or INVALID. `sampled`: GLM4V_ID_SAMPLED too. */
+int glm4v_check_ids(const glm4v_context *context, const int32_t *ids, size_t n, bool sampled,
+                    glm4v_error *err);
+/* Positions are within the rotary tables, or INVALID. */
+int glm4v_check_positions(const glm4v_context *context, const int32_t *position, size_t n,
+                          glm4v_error *err);
 
-/* Ids are within the vocabulary, or INVALID. */
-int glm4v_check_ids(const glm4v_context *context, const int32_t *ids, size_t n, glm4v_error *err);
-
-/* Elements of `work` that each step of the tower lays side by side. */
+/* Elements of `work` that each part of the tower lays side by side. */
 typedef struct {
     size_t patches;        /* stem: [P, C] */
-    size_t qkv, attention; /* blocks: [N, 3 hidden] [N, hidden] */
-    size_t keys, values;   /* blocks: [heads, N, Dh] */
+    size_t qkv, o, attend; /* blocks: [N, 3 hidden] [N, hidden], scratch of attention */
     /* MLPs go slab by slab of S rows; merger: S' = S / merge^2 rows */
     int32_t slab, merger_slab;
     size_t wide, act;                  /* blocks: [S, 2 ffn] [S, ffn]; with gelu [S, ffn] [0] */
@@ -143,15 +169,17 @@ typedef struct {
 /* vision_buffers.c. P: at most GLM4V_MAX_PATCHES. reserve: room for P patches; tables: those of a
  * grid, from the cache or computed. */
 #define GLM4V_MAX_PATCHES (1u << 22)
-glm4v_vision_sizes glm4v_vision_sizes_of(const glm4v_vision_config *v, size_t P);
+glm4v_vision_sizes glm4v_vision_sizes_of(const glm4v_model *model, size_t P);
 int glm4v_vision_reserve(glm4v_context *context, uint32_t P, glm4v_error *err);
 int glm4v_vision_tables(glm4v_context *context, glm4v_grid_tables **found, uint32_t grid_h,
                         uint32_t grid_w, glm4v_error *err);
 void glm4v_vision_buffers_free(glm4v_context *context);
+/* All that a picture of so many patches takes, at open (devices that want it so). */
+int glm4v_vision_open(glm4v_context *context, uint32_t P, glm4v_error *err);
 /* Of a picture of so many patches: what reserve and tables take, and scratch of the backend
  * (planner). UINT64_MAX: more patches than there may be. */
 uint64_t glm4v_vision_scratch_bytes(const glm4v_model *model, uint64_t patches);
-void glm4v_vision_backend_bytes(const glm4v_model *model, uint64_t patches, uint64_t *linear,
+void glm4v_vision_backend_bytes(const glm4v_model *model, uint64_t patches, uint64_t *product,
                                 uint64_t *attention);
 
 #endif

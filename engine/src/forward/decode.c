@@ -1,48 +1,93 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* One token further for each of several sequences. Allocates nothing; a row's logits do not depend
- * on the others. */
+/* The next token of each of several sequences, or the next few of one: several rows of a sequence
+ * in one step are a draft that is checked. Allocates nothing; a row's logits do not depend on the
+ * others. A step's key is all that settles which operations it makes, so that a device may record
+ * it. */
+#include <string.h>
+
 #include "base/error.h"
 #include "forward/context.h"
 #include "forward/context_priv.h"
 
-#define MAX_SPANS 64 /* rows of one pass through the layers */
-
-static int decode_rows(glm4v_context *c, const uint32_t *slots, const uint32_t *length,
-                       const int32_t *ids, const int32_t *position, int32_t n, float *logits,
-                       glm4v_error *err)
+/* The rows' spans; INVALID where rows of a sequence do not follow each other. */
+static int find_spans(glm4v_context *c, const glm4v_decode_rows *a, int32_t *n_spans,
+                      glm4v_error *err)
 {
-    glm4v_backend *b = c->stages[0].backend;
-    glm4v_span spans[MAX_SPANS];
-    for (int32_t i = 0; i < n; i++) {
-        spans[i] = (glm4v_span) { .slot = slots[i], .length = length[i], .row = i, .n = 1 };
-        glm4v_text_position(c, i, position[i], position[i], position[i]);
+    int32_t n = 0;
+    for (uint32_t i = 0; i < a->n; i++) {
+        glm4v_step_span *last = n ? &c->spans[n - 1] : NULL;
+        if (a->slots[i] >= c->size.slots || a->length[i] >= c->size.length)
+            return glm4v_fail(err, GLM4V_ERR_INVALID,
+                              "sequence %u of %u tokens: the context has %u of %u", a->slots[i],
+                              a->length[i], c->size.slots, c->size.length);
+        if (!last || last->slot != a->slots[i]) {
+            c->spans[n++] = (glm4v_step_span) {
+                .slot = a->slots[i], .length = a->length[i], .row = (int32_t)i, .n = 1
+            };
+            continue;
+        }
+        if (a->length[i] != last->length + (uint32_t)last->n ||
+            last->n == (int32_t)c->size.span_rows)
+            return glm4v_fail(
+                err, GLM4V_ERR_INVALID,
+                "row %u of sequence %u holds %u tokens: rows of a sequence follow each "
+                "other, %u at most",
+                i, a->slots[i], a->length[i], c->size.span_rows);
+        last->n++;
     }
-    if (b->ops->embed(b, c->stages[0].x, &c->model->embedding, ids, n))
-        return glm4v_fail(err, GLM4V_ERR_DEVICE, "device %s failed to embed %d tokens",
-                          b->ops->name, n);
-    int rc = glm4v_text_forward(c, spans, n, n, NULL, err);
-    return rc ? rc : glm4v_text_logits(c, 0, n, logits, err);
+    *n_spans = n;
+    return 0;
 }
 
-int glm4v_decode(glm4v_context *context, const uint32_t *slots, const uint32_t *length,
-                 const int32_t *ids, const int32_t *position, uint32_t n, float *logits,
+int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *a, glm4v_error *err)
+{
+    glm4v_context *c = context;
+    glm4v_pass *p = &c->pass[GLM4V_QUEUE_DECODE];
+    const size_t n = a->n, most = (size_t)c->stages[0].work[GLM4V_QUEUE_DECODE].rows;
+    const bool samples = glm4v_context_samples(c);
+    int32_t n_spans = 0;
+    if (!n || n > most)
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "decode of %u rows; the context holds %zu of %u sequences", a->n, most,
+                          c->size.slots);
+    int rc = find_spans(c, a, &n_spans, err);
+    if (!rc)
+        rc = glm4v_check_ids(c, a->ids, n, samples, err);
+    if (!rc)
+        rc = glm4v_check_positions(c, a->position, n, err);
+    if (!rc && a->draws && !samples)
+        rc = glm4v_fail(err, GLM4V_ERR_INVALID, "the device does not sample");
+    if (!rc)
+        rc = glm4v_pass_start(c, GLM4V_QUEUE_DECODE, GLM4V_PASS_TEXT, err);
+    if (rc)
+        return rc;
+    memcpy(c->ids, a->ids, n * sizeof *c->ids);
+    memcpy(c->position, a->position, n * sizeof *c->position);
+    for (size_t i = 0; i < n; i++)
+        c->outputs[i] = (int32_t)i;
+    if (a->draws)
+        memcpy(c->draws, a->draws, n * sizeof *c->draws);
+    p->rows = (glm4v_step_rows) { .rows = (int32_t)n,
+                                  .ids = c->ids,
+                                  .position = { c->position, c->position, c->position },
+                                  .spans = c->spans,
+                                  .n_spans = n_spans,
+                                  .outputs = c->outputs,
+                                  .n_outputs = (int32_t)n,
+                                  .draws = a->draws ? c->draws : NULL,
+                                  .key = 2 * (uint64_t)n + (a->draws != NULL) };
+    p->logits = !a->draws;
+    return 0;
+}
+
+int glm4v_decode(glm4v_context *context, const glm4v_decode_rows *rows, float *logits,
                  glm4v_error *err)
 {
-    if (n > context->max_rows || n > context->slots)
-        return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "decode of %u sequences; the context holds %u of %u rows", n,
-                          context->slots, context->max_rows);
-    for (uint32_t i = 0; i < n; i++)
-        if (slots[i] >= context->slots || length[i] >= context->length)
-            return glm4v_fail(err, GLM4V_ERR_INVALID,
-                              "sequence %u of %u tokens: the context has %u of %u", slots[i],
-                              length[i], context->slots, context->length);
-    int rc = glm4v_check_ids(context, ids, n, err);
-    const size_t V = (size_t)context->model->config.text.vocab;
-    for (uint32_t i = 0; !rc && i < n; i += MAX_SPANS) {
-        uint32_t rows = n - i < MAX_SPANS ? n - i : MAX_SPANS;
-        rc = decode_rows(context, slots + i, length + i, ids + i, position + i, (int32_t)rows,
-                         logits + (size_t)i * V, err);
-    }
+    int rc = glm4v_decode_begin(context, rows, err);
+    if (!rc)
+        rc = glm4v_pass_run(context, GLM4V_QUEUE_DECODE, NULL, err);
+    if (!rc && !rows->draws)
+        memcpy(logits, context->host_logits[GLM4V_QUEUE_DECODE],
+               rows->n * (size_t)context->model->config.text.vocab * sizeof *logits);
     return rc;
 }

@@ -44,16 +44,18 @@ static float frequency(double base, int32_t k, int32_t n)
     return 1.0f / (float)pow(base, (float)(2 * k) / (float)n);
 }
 
-void glm4v_text_rotary(float *cos_, float *sin_, const int32_t position[3],
+void glm4v_text_rotary(float *cos_, float *sin_, int32_t first, int32_t n,
                        const glm4v_text_config *text)
 {
-    int32_t k = 0;
-    for (int axis = 0; axis < 3; axis++)
-        for (int32_t end = k + text->mrope[axis]; k < end; k++) {
-            float angle = (float)position[axis] * frequency(text->rope_theta, k, text->rotary_dim);
-            cos_[k] = (float)cos(angle);
-            sin_[k] = (float)sin(angle);
+    const int32_t half = text->rotary_dim / 2;
+    for (int32_t k = 0; k < half; k++) {
+        const float f = frequency(text->rope_theta, k, text->rotary_dim);
+        for (int32_t i = 0; i < n; i++) {
+            const float angle = (float)(first + i) * f;
+            cos_[(size_t)i * (size_t)half + (size_t)k] = (float)cos(angle);
+            sin_[(size_t)i * (size_t)half + (size_t)k] = (float)sin(angle);
         }
+    }
 }
 
 /* Row of patch (y, x) in merge-block-major order. */

@@ -12,9 +12,10 @@
 void glm4v_positions(int32_t *position, int32_t *next, const glm4v_prompt *prompt,
                      const glm4v_config *config);
 
-/* cos, sin [rotary_dim / 2] of one position triple of the text model. Frequencies and angles
- * are rounded to fp32 as the reference does, cosines are taken in double. */
-void glm4v_text_rotary(float *cos_, float *sin_, const int32_t position[3],
+/* cos, sin [n, rotary_dim / 2] of positions [first, first + n) of the text model: the rows that
+ * M-RoPE takes its sections from. Frequencies and angles are rounded to fp32 as the reference does,
+ * cosines are taken in double. */
+void glm4v_text_rotary(float *cos_, float *sin_, int32_t first, int32_t n,
                        const glm4v_text_config *text);
 
 /* cos, sin [P, head_dim / 2] of the vision rotary, rows in merge-block-major order. */

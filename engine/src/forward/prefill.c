@@ -2,71 +2,103 @@
 /* A piece of a prompt through the text model: embed the ids, put the pictures' rows in their
  * places, fill the KV cache, take the last row's logits. Pieces of any size give the same bytes
  * as the whole prompt at once. */
+#include <string.h>
+
 #include "base/error.h"
 #include "forward/context.h"
 #include "forward/context_priv.h"
 
 /* Rows of x in a run <- rows of vision, from the one that `start` falls on. */
-static int splice(glm4v_context *c, const glm4v_prompt *prompt, uint32_t start, uint32_t n,
-                  const glm4v_embeddings *vision, glm4v_error *err)
+static int find_places(glm4v_context *c, const glm4v_prefill_pass *a, glm4v_error *err)
 {
-    const int32_t D = c->model->config.text.hidden;
-    glm4v_backend *b = c->stages[0].backend;
+    const size_t D = (size_t)c->model->config.text.hidden;
+    glm4v_pass *p = &c->pass[GLM4V_QUEUE_PREFILL];
     uint32_t first = 0, rows = 0; /* of vision: before start, and within [start, start + n) */
-    for (size_t r = 0; r < prompt->n_runs; r++) {
-        const glm4v_image_run *run = &prompt->runs[r];
-        for (uint32_t i = run->start; i < run->start + run->n && i < start + n; i++) {
-            first += i < start;
-            if (i >= start)
-                c->rows[rows++] = (int32_t)(i - start);
+    for (size_t r = 0; r < a->prompt->n_runs; r++) {
+        const glm4v_image_run *run = &a->prompt->runs[r];
+        for (uint32_t i = run->start; i < run->start + run->n && i < a->start + a->n; i++) {
+            first += i < a->start;
+            if (i >= a->start)
+                c->places[rows++] = (int32_t)(i - a->start);
         }
     }
     if (!rows)
         return 0;
-    if (!vision || rows > vision->n_rows || first > vision->n_rows - rows)
+    if (!a->vision || rows > a->vision->n_rows || first > a->vision->n_rows - rows)
         return glm4v_fail(
             err, GLM4V_ERR_INVALID,
             "the prompt has %u image tokens before token %u, but its pictures give %u rows",
-            first + rows, start + n, vision ? vision->n_rows : 0);
-    if (b->ops->copy_rows(b, c->stages[0].x, c->rows,
-                          glm4v_at(b, vision->rows, (size_t)first * (size_t)D), (int32_t)rows, D))
-        return glm4v_fail(err, GLM4V_ERR_DEVICE, "device %s failed to place %u image tokens",
-                          b->ops->name, rows);
+            first + rows, a->start + a->n, a->vision ? a->vision->n_rows : 0);
+    p->rows.places = c->places;
+    p->rows.n_places = (int32_t)rows;
+    p->pictures = glm4v_at(c->stages[0].backend, a->vision->rows, (size_t)first * D);
     return 0;
 }
 
-int glm4v_prefill(glm4v_context *context, uint32_t slot, const glm4v_prompt *prompt,
-                  const int32_t *position, uint32_t start, uint32_t n,
-                  const glm4v_embeddings *vision, float *logits, float *all_logits,
-                  const atomic_bool *cancel, glm4v_error *err)
+static int check(const glm4v_context *c, const glm4v_prefill_pass *a, glm4v_error *err)
 {
-    const glm4v_model *m = context->model;
-    glm4v_backend *b = context->stages[0].backend;
-    const size_t L = prompt->n_ids;
-    if (slot >= context->slots || !n || n > context->max_rows || start > L || n > L - start)
+    const size_t L = a->prompt->n_ids;
+    if (a->slot >= c->size.slots || !a->n || a->n > c->size.max_rows || a->start > L ||
+        a->n > L - a->start)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "prefill of tokens %u to %u of %zu in slot %u is out of range", start,
-                          start + n, L, slot);
-    if (start + n > context->length)
+                          "prefill of tokens %u to %u of %zu in slot %u is out of range", a->start,
+                          a->start + a->n, L, a->slot);
+    if (a->start + a->n > c->size.length)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
                           "the prompt has %zu tokens, more than the context of %u", L,
-                          context->length);
-    int rc = glm4v_check_ids(context, prompt->ids + start, n, err);
+                          c->size.length);
+    int rc = glm4v_check_ids(c, a->prompt->ids + a->start, a->n, false, err);
+    for (size_t axis = 0; !rc && axis < 3; axis++)
+        rc = glm4v_check_positions(c, a->position + axis * L + a->start, a->n, err);
+    return rc;
+}
+
+static int begin(glm4v_context *c, const glm4v_prefill_pass *a, float *all_logits, glm4v_error *err)
+{
+    const size_t L = a->prompt->n_ids;
+    glm4v_pass *p = &c->pass[GLM4V_QUEUE_PREFILL];
+    int rc = check(c, a, err);
+    if (!rc)
+        rc = glm4v_pass_start(c, GLM4V_QUEUE_PREFILL, GLM4V_PASS_TEXT, err);
     if (rc)
         return rc;
-    if (b->ops->embed(b, context->stages[0].x, &m->embedding, prompt->ids + start, (int32_t)n))
-        return glm4v_fail(err, GLM4V_ERR_DEVICE, "device %s failed to embed %u tokens",
-                          b->ops->name, n);
-    for (uint32_t i = 0; i < n; i++)
-        glm4v_text_position(context, (int32_t)i, position[start + i], position[L + start + i],
-                            position[2 * L + start + i]);
-    const glm4v_span span = { .slot = slot, .length = start, .row = 0, .n = (int32_t)n };
-    rc = splice(context, prompt, start, n, vision, err);
+    c->prefill_span = (glm4v_step_span) { .slot = a->slot, .length = a->start, .n = (int32_t)a->n };
+    c->prefill_output = (int32_t)a->n - 1;
+    p->rows = (glm4v_step_rows) { .rows = (int32_t)a->n,
+                                  .ids = a->prompt->ids + a->start,
+                                  .spans = &c->prefill_span,
+                                  .n_spans = 1,
+                                  .outputs = &c->prefill_output,
+                                  .n_outputs = a->logits || a->draw };
+    for (size_t axis = 0; axis < 3; axis++)
+        p->rows.position[axis] = a->position + axis * L + a->start;
+    if (a->draw) {
+        c->prefill_draw = *a->draw;
+        p->rows.draws = &c->prefill_draw;
+    }
+    p->logits = a->logits;
+    p->all_logits = all_logits;
+    rc = find_places(c, a, err);
+    if (rc)
+        p->kind = GLM4V_PASS_NONE;
+    return rc;
+}
+
+int glm4v_prefill_begin(glm4v_context *context, const glm4v_prefill_pass *pass, glm4v_error *err)
+{
+    return begin(context, pass, NULL, err);
+}
+
+int glm4v_prefill(glm4v_context *context, const glm4v_prefill_pass *pass, float *logits,
+                  float *all_logits, const atomic_bool *cancel, glm4v_error *err)
+{
+    glm4v_prefill_pass wanted = *pass;
+    wanted.logits = logits != NULL;
+    int rc = begin(context, &wanted, all_logits, err);
     if (!rc)
-        rc = glm4v_text_forward(context, &span, 1, (int32_t)n, cancel, err);
-    if (!rc && all_logits)
-        rc = glm4v_text_logits(context, 0, (int32_t)n, all_logits, err);
+        rc = glm4v_pass_run(context, GLM4V_QUEUE_PREFILL, cancel, err);
     if (!rc && logits)
-        rc = glm4v_text_logits(context, (int32_t)n - 1, 1, logits, err);
+        memcpy(logits, context->host_logits[GLM4V_QUEUE_PREFILL],
+               (size_t)context->model->config.text.vocab * sizeof *logits);
     return rc;
 }

@@ -174,3 +174,19 @@ int32_t glm4v_sampler_next(glm4v_sampler *s, float *logits, const int32_t *maske
         logits[masked[i]] = -INFINITY;
     return s->temperature > 0 ? draw(s, logits, scratch) : largest(logits, s->vocab);
 }
+
+glm4v_draw glm4v_sampler_draw(const glm4v_sampler *s, int32_t mask)
+{
+    return (glm4v_draw) { .temperature = s->temperature,
+                          .top_k = s->top_k,
+                          .top_p = s->top_p,
+                          .penalty = s->penalty,
+                          .generator = s->state,
+                          .mask = mask };
+}
+
+void glm4v_sampler_took(glm4v_sampler *s)
+{
+    if (s->temperature > 0)
+        random_unit(&s->state);
+}

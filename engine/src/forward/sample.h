@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "backend/backend.h"
 #include "glm4v/glm4v.h"
 
 typedef struct {
@@ -37,5 +38,10 @@ void glm4v_sampler_see(glm4v_sampler *s, int32_t id);
  * [n_masked] are never chosen, at least one id must be left. scratch: V candidates. */
 int32_t glm4v_sampler_next(glm4v_sampler *s, float *logits, const int32_t *masked, size_t n_masked,
                            glm4v_candidate *scratch);
+
+/* How a device chooses the next id, with mask number `mask`; took: it did, the generator goes on.
+ * */
+glm4v_draw glm4v_sampler_draw(const glm4v_sampler *s, int32_t mask);
+void glm4v_sampler_took(glm4v_sampler *s);
 
 #endif

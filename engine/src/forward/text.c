@@ -2,159 +2,254 @@
 /* The text model: blocks with norms before and, in glm4v, after each branch ("sandwich"), and the
  * head.
  * Prefill and decode differ in which rows they send through here: rows of one sequence, or one row
- * of each of several. Source: GLM-4-0414 (Hugging Face transformers, model type glm4v_text). */
+ * or a few of each of several. Source: GLM-4-0414 (Hugging Face transformers, model type
+ * glm4v_text). */
 #include <math.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "forward/context_priv.h"
-#include "forward/position.h"
 
-void glm4v_text_position(glm4v_context *context, int32_t row, int32_t t, int32_t h, int32_t w)
+/* One block. */
+static int text_layer(glm4v_context *c, glm4v_stage_buffers *s, glm4v_work *b, int32_t layer,
+                      int32_t T)
 {
-    const glm4v_text_config *text = &context->model->config.text;
-    const size_t at = (size_t)row * (size_t)text->rotary_dim / 2;
-    glm4v_text_rotary(context->host_cos + at, context->host_sin + at,
-                      (const int32_t[3]) { t, h, w }, text);
-}
-
-/* Where keys and values of one layer and slot begin, in elements. */
-static size_t cache_at(const glm4v_context *c, const glm4v_stage_buffers *s, int32_t layer,
-                       uint32_t slot)
-{
-    const glm4v_text_config *text = &c->model->config.text;
-    return ((size_t)slot * (size_t)s->count + (size_t)(layer - s->first)) * (size_t)text->kv_heads *
-           c->length * (size_t)text->head_dim;
-}
-
-/* Rotated queries against the cache, which takes this call's keys and values first. qkv -> o. */
-static int attend(glm4v_context *c, glm4v_stage_buffers *s, int32_t layer, const glm4v_span *spans,
-                  int32_t n_spans)
-{
-    glm4v_backend *b = s->backend;
-    const glm4v_text_config *text = &c->model->config.text;
-    const int32_t Nh = text->heads, Nk = text->kv_heads, Dh = text->head_dim;
-    const int64_t ld = (int64_t)(Nh + 2 * Nk) * Dh;
-    for (int32_t i = 0; i < n_spans; i++) {
-        const glm4v_span *span = &spans[i];
-        const size_t cache = cache_at(c, s, layer, span->slot);
-        const size_t row = (size_t)span->row * (size_t)ld;
-        void *k = glm4v_kv_at(c, b, s->keys, cache), *v = glm4v_kv_at(c, b, s->values, cache);
-        c->kv_jobs[i] = (glm4v_kv_job) {
-            .k_cache = k,
-            .v_cache = v,
-            .k = glm4v_at(b, s->qkv, row + (size_t)Nh * (size_t)Dh),
-            .v = glm4v_at(b, s->qkv, row + (size_t)(Nh + Nk) * (size_t)Dh),
-            .position = (int32_t)span->length,
-            .n = span->n,
-            .bf16 = glm4v_kv_is_bf16(c->model, b),
-        };
-        c->jobs[i] = (glm4v_attention_job) {
-            .o = glm4v_at(b, s->o, (size_t)span->row * (size_t)Nh * (size_t)Dh),
-            .q = glm4v_at(b, s->qkv, row),
-            .k = k,
-            .v = v,
-            .n_q = span->n,
-            .n_k = (int32_t)span->length + span->n,
-        };
-    }
-    const glm4v_attention shape = {
-        .heads = Nh,
-        .kv_heads = Nk,
-        .head_dim = Dh,
-        .ldo = (int64_t)Nh * Dh,
-        .ldq = ld,
-        .ldk = Dh,
-        .ldv = Dh,
-        .k_head = (int64_t)c->length * Dh,
-        .v_head = (int64_t)c->length * Dh,
-        .scale = 1.0f / sqrtf((float)Dh),
-        .causal = true,
-        .bf16 = glm4v_kv_is_bf16(c->model, b),
-    };
-    return b->ops->kv_append(b, c->kv_jobs, n_spans, ld, Nk, Dh, c->length) ||
-           b->ops->attention(b, c->jobs, n_spans, &shape);
-}
-
-/* One block. Nonzero when the device failed. */
-static int text_layer(glm4v_context *c, glm4v_stage_buffers *s, int32_t layer,
-                      const glm4v_span *spans, int32_t n_spans, int32_t T)
-{
-    glm4v_backend *b = s->backend;
+    glm4v_step *step = b->step;
     const glm4v_text_config *text = &c->model->config.text;
     const glm4v_text_layer *w = &c->model->layers[layer];
-    const int32_t D = text->hidden, Dh = text->head_dim, qkv = w->qkv.n_out;
+    const int32_t D = text->hidden, Nh = text->heads, Dh = text->head_dim;
+    const int64_t qkv = w->qkv.n_out;
     const float eps = text->norm_eps;
+    const glm4v_norm before_attention = { .w = w->input_norm, .eps = eps };
     const glm4v_norm after_attention = { .w = w->post_attn_norm, .eps = eps };
+    const glm4v_norm before_mlp = { .w = w->mlp_norm, .eps = eps };
     const glm4v_norm after_mlp = { .w = w->post_mlp_norm, .eps = eps };
-    const glm4v_mlp mlp = {
-        .first = &w->gate_up, .second = &w->down, .wide = s->gate_up, .act = s->act
+    const glm4v_qkv in = { .in = { .norm = &before_attention,
+                                   .normed = b->branch,
+                                   .product = { .y = b->qkv,
+                                                .ldy = qkv,
+                                                .x = b->x,
+                                                .ldx = D,
+                                                .w = &w->qkv,
+                                                .bias = w->qkv_bias,
+                                                .rows = T } },
+                           .heads = Nh,
+                           .kv = &s->kv,
+                           .layer = layer - s->first };
+    const glm4v_attend attend = { .o = b->o,
+                                  .ldo = (int64_t)Nh * Dh,
+                                  .q = b->qkv,
+                                  .ldq = qkv,
+                                  .heads = Nh,
+                                  .scale = 1.0f / sqrtf((float)Dh),
+                                  .kv = &s->kv,
+                                  .layer = layer - s->first };
+    const glm4v_product_add out = {
+        .x = b->x, .branch = b->branch, .in = b->o, .w = &w->o, .norm = &after_attention, .rows = T
     };
-    const void *act;
-    return b->ops->rms_norm(b, s->branch, s->x, w->input_norm, T, D, eps, false) ||
-           b->ops->linear(b, s->qkv, qkv, s->branch, D, &w->qkv, w->qkv_bias, T, false) ||
-           b->ops->rope(b, s->qkv, qkv, s->cos, s->sin, T, text->heads + text->kv_heads, Dh,
-                        text->rotary_dim / 2, GLM4V_ROPE_INTERLEAVED) ||
-           attend(c, s, layer, spans, n_spans) ||
-           glm4v_add_branch(b, s->x, s->branch, s->o, &w->o, NULL, &after_attention, T) ||
-           b->ops->rms_norm(b, s->branch, s->x, w->mlp_norm, T, D, eps, false) ||
-           glm4v_mlp_inner(b, &mlp, s->branch, T, &act) ||
-           glm4v_add_branch(b, s->x, s->branch, act, &w->down, NULL, &after_mlp, T);
+    const glm4v_gate_up up = { .in = { .norm = &before_mlp,
+                                       .normed = b->branch,
+                                       .product = { .y = b->gate_up,
+                                                    .ldy = w->gate_up.n_out,
+                                                    .x = b->x,
+                                                    .ldx = D,
+                                                    .w = &w->gate_up,
+                                                    .rows = T } },
+                               .act = b->act };
+    const glm4v_product_add down = {
+        .x = b->x, .branch = b->branch, .in = b->act, .w = &w->down, .norm = &after_mlp, .rows = T
+    };
+    int rc = glm4v_run_qkv(step, &in);
+    if (!rc)
+        rc = step->backend->ops->attend(step, &attend);
+    if (!rc)
+        rc = glm4v_run_product_add(step, &out);
+    if (!rc)
+        rc = glm4v_run_gate_up(step, &up);
+    return rc ? rc : glm4v_run_product_add(step, &down);
 }
 
-/* Rotary tables to the stage, and the rows from the stage before it. */
-static int enter_stage(glm4v_context *c, int32_t index, int32_t T)
+/* ---- entering and leaving stages ---- */
+
+/* The rows of the stage before, device to device where both can. */
+static int hop(glm4v_context *c, glm4v_queue q, int32_t stage, size_t n)
+{
+    glm4v_stage_buffers *s = &c->stages[stage], *before = s - 1;
+    glm4v_backend *b = s->backend, *from = before->backend;
+    glm4v_event *event = before->event[q][0];
+    int rc = b->ops->copy_from ? b->ops->copy_from(b, q, s->work[q].x, from, before->work[q].x, n)
+                               : GLM4V_ERR_UNSUPPORTED;
+    if (rc != GLM4V_ERR_UNSUPPORTED)
+        return rc;
+    rc = from->ops->event_record(from, q, event);
+    if (!rc)
+        rc = from->ops->sync(from, event);
+    if (!rc)
+        rc = from->ops->download(from, c->host_x[q], before->work[q].x, n);
+    return rc ? rc : b->ops->upload(b, s->work[q].x, c->host_x[q], n);
+}
+
+/* Begin the stage's step with the rows that enter it. */
+static int enter_stage(glm4v_context *c, glm4v_queue q)
+{
+    glm4v_pass *p = &c->pass[q];
+    glm4v_stage_buffers *s = &c->stages[p->stage];
+    glm4v_work *w = &s->work[q];
+    const glm4v_backend_ops *ops = s->backend->ops;
+    const size_t D = (size_t)c->model->config.text.hidden;
+    int rc = p->stage ? hop(c, q, p->stage, (size_t)p->rows.rows * D) : 0;
+    p->rows.rotary = &s->rotary;
+    if (!rc)
+        rc = ops->step_begin(w->step, &p->rows, &p->replayed);
+    if (rc)
+        return rc;
+    p->open = true;
+    p->layer = s->first;
+    if (p->stage || p->replayed)
+        return 0;
+    rc = ops->embed(w->step, w->x, &c->model->embedding);
+    return rc || !p->rows.n_places ? rc : ops->place_rows(w->step, w->x, p->pictures, (int64_t)D);
+}
+
+/* Final norm and head of rows x -> w->logits. */
+static int head(glm4v_context *c, glm4v_work *w, const void *x, int32_t rows)
+{
+    const glm4v_model *m = c->model;
+    const int32_t D = m->config.text.hidden;
+    const glm4v_norm norm = { .w = m->norm, .eps = m->config.text.norm_eps };
+    const glm4v_product logits = { .y = w->logits,
+                                   .ldy = m->config.text.vocab,
+                                   .x = w->branch,
+                                   .ldx = D,
+                                   .w = &m->lm_head,
+                                   .rows = rows };
+    int rc = glm4v_norm_all(w->step, w->branch, x, &norm, rows, D);
+    return rc ? rc : w->step->backend->ops->logits(w->step, &logits);
+}
+
+static int read_logits(glm4v_context *c, glm4v_queue q, glm4v_work *w, int32_t rows)
+{
+    const size_t n = (size_t)rows * (size_t)c->model->config.text.vocab;
+    return w->step->backend->ops->step_read(w->step, c->host_logits[q], w->logits,
+                                            n * sizeof(float));
+}
+
+/* Every row's logits, for reference vectors: waits in between. */
+static int all_outputs(glm4v_context *c, glm4v_queue q, glm4v_work *w)
+{
+    const glm4v_pass *p = &c->pass[q];
+    glm4v_backend *b = w->step->backend;
+    glm4v_event *event = c->stages[p->stage].event[q][0];
+    const size_t V = (size_t)c->model->config.text.vocab, D = (size_t)c->model->config.text.hidden;
+    int rc = 0;
+    for (int32_t i = 0, n; !rc && i < p->rows.rows; i += n) {
+        n = p->rows.rows - i < w->outputs ? p->rows.rows - i : w->outputs;
+        rc = head(c, w, glm4v_at(b, w->x, (size_t)i * D), n);
+        if (!rc)
+            rc = read_logits(c, q, w, n);
+        if (!rc)
+            rc = b->ops->step_flush(w->step);
+        if (!rc)
+            rc = b->ops->event_record(b, q, event);
+        if (!rc)
+            rc = b->ops->sync(b, event);
+        if (!rc)
+            memcpy(p->all_logits + (size_t)i * V, c->host_logits[q], (size_t)n * V * sizeof(float));
+    }
+    return rc;
+}
+
+/* What is wanted of the rows after the last layer. */
+static int outputs(glm4v_context *c, glm4v_queue q, glm4v_work *w)
+{
+    const glm4v_pass *p = &c->pass[q];
+    const glm4v_backend_ops *ops = w->step->backend->ops;
+    const int32_t n = p->rows.n_outputs;
+    const glm4v_sample sample = { .logits = w->logits,
+                                  .vocab = c->model->config.text.vocab,
+                                  .seen = c->seen,
+                                  .masks = c->masks,
+                                  .ids = c->host_ids[q] };
+    const void *x = w->x;
+    int rc = p->all_logits ? all_outputs(c, q, w) : 0;
+    if (!n || rc)
+        return rc;
+    if (n != p->rows.rows) {
+        rc = ops->take_rows(w->step, w->branch, w->x, c->model->config.text.hidden);
+        x = w->branch;
+    }
+    if (!rc)
+        rc = head(c, w, x, n);
+    if (!rc && p->rows.draws)
+        rc = ops->sample(w->step, &sample);
+    return rc || !p->logits ? rc : read_logits(c, q, w, n);
+}
+
+/* ---- chunks ---- */
+
+/* Multiply-adds of a layer, about. */
+static uint64_t layer_work(const glm4v_context *c, const glm4v_pass *p)
 {
     const glm4v_text_config *text = &c->model->config.text;
-    glm4v_stage_buffers *s = &c->stages[index];
-    glm4v_backend *b = s->backend;
-    const size_t rotary = (size_t)T * (size_t)text->rotary_dim / 2,
-                 n = (size_t)T * (size_t)text->hidden;
-    if (b->ops->upload_f32(b, s->cos, c->host_cos, rotary) ||
-        b->ops->upload_f32(b, s->sin, c->host_sin, rotary))
-        return GLM4V_ERR_DEVICE;
-    if (!index)
-        return 0;
-    const glm4v_stage_buffers *before = s - 1;
-    return before->backend->ops->download(before->backend, c->host_x, before->x, n) ||
-           b->ops->upload(b, s->x, c->host_x, n);
+    const uint64_t T = (uint64_t)p->rows.rows, D = (uint64_t)text->hidden;
+    const uint64_t heads = (uint64_t)text->heads * (uint64_t)text->head_dim;
+    const uint64_t kv = (uint64_t)text->kv_heads * (uint64_t)text->head_dim;
+    uint64_t keys = 0;
+    for (int32_t i = 0; i < p->rows.n_spans; i++)
+        keys += (uint64_t)p->rows.spans[i].n * p->rows.spans[i].length;
+    return T * D * (2 * heads + 2 * kv + 3 * (uint64_t)text->ffn) + 2 * keys * heads;
 }
 
-int glm4v_text_forward(glm4v_context *context, const glm4v_span *spans, int32_t n_spans, int32_t T,
-                       const atomic_bool *cancel, glm4v_error *err)
+/* Layers of the open stage, as many as one chunk takes; decode is never cut. */
+static int run_layers(glm4v_context *c, glm4v_queue q)
 {
-    for (int32_t i = 0; i < context->model->n_stages; i++) {
-        glm4v_stage_buffers *s = &context->stages[i];
-        if (enter_stage(context, i, T))
-            return glm4v_fail(err, GLM4V_ERR_DEVICE, "copying %d rows to device %s failed", T,
-                              s->backend->ops->name);
-        for (int32_t layer = s->first; layer < s->first + s->count; layer++) {
-            if (cancel && atomic_load_explicit(cancel, memory_order_relaxed))
-                return glm4v_fail(err, GLM4V_ERR_CANCELED, "canceled before text layer %d", layer);
-            if (text_layer(context, s, layer, spans, n_spans, T))
-                return glm4v_fail(err, GLM4V_ERR_DEVICE, "device %s failed in text layer %d",
-                                  s->backend->ops->name, layer);
-        }
+    glm4v_pass *p = &c->pass[q];
+    glm4v_stage_buffers *s = &c->stages[p->stage];
+    const int32_t end = s->first + s->count;
+    int32_t n =
+        q == GLM4V_QUEUE_DECODE ? s->count : glm4v_chunk_layers(s->backend, layer_work(c, p));
+    int rc = 0;
+    if (p->replayed)
+        p->layer = end;
+    for (; !rc && p->layer < end && n > 0; n--) {
+        rc = text_layer(c, s, &s->work[q], p->layer, p->rows.rows);
+        p->layer += !rc;
     }
+    return rc;
+}
+
+/* Up to the end of the chunk or of the stage. */
+static int stage_chunk(glm4v_context *c, glm4v_queue q, glm4v_error *err)
+{
+    glm4v_pass *p = &c->pass[q];
+    glm4v_stage_buffers *s = &c->stages[p->stage];
+    glm4v_backend *b = s->backend;
+    glm4v_step *step = s->work[q].step;
+    const bool last = p->stage == c->model->n_stages - 1;
+    int rc = p->open ? 0 : enter_stage(c, q);
+    if (rc)
+        return glm4v_fail_device(err, b, rc, "to take %d rows", p->rows.rows);
+    if ((rc = run_layers(c, q)))
+        return glm4v_fail_device(err, b, rc, "in text layer %d", p->layer);
+    if (p->layer < s->first + s->count) {
+        rc = b->ops->step_flush(step);
+        return rc ? glm4v_fail_device(err, b, rc, "before text layer %d", p->layer) : 0;
+    }
+    if (last && !p->replayed && (rc = outputs(c, q, &s->work[q])))
+        return glm4v_fail_device(err, b, rc, "in the output layer");
+    p->open = false;
+    if ((rc = b->ops->step_end(step)))
+        return glm4v_fail_device(err, b, rc, "to end a step of %d rows", p->rows.rows);
+    p->stage++;
+    p->submitted = last;
     return 0;
 }
 
-int glm4v_text_logits(glm4v_context *context, int32_t row, int32_t n, float *logits,
-                      glm4v_error *err)
+int glm4v_text_chunk(glm4v_context *context, glm4v_queue q, glm4v_error *err)
 {
-    const glm4v_model *m = context->model;
-    const int32_t D = m->config.text.hidden, V = m->config.text.vocab;
-    const glm4v_stage_buffers *s = &context->stages[m->n_stages - 1];
-    glm4v_backend *b = s->backend;
-    for (int32_t i = 0; i < n; i += (int32_t)context->logit_rows) {
-        const int32_t T =
-            n - i < (int32_t)context->logit_rows ? n - i : (int32_t)context->logit_rows;
-        const void *x = glm4v_at(b, s->x, (size_t)(row + i) * (size_t)D);
-        if (b->ops->rms_norm(b, s->branch, x, m->norm, T, D, m->config.text.norm_eps, false) ||
-            b->ops->linear(b, context->logits, V, s->branch, D, &m->lm_head, NULL, T, false) ||
-            b->ops->download(b, logits + (size_t)i * (size_t)V, context->logits,
-                             (size_t)T * (size_t)V))
-            return glm4v_fail(err, GLM4V_ERR_DEVICE, "device %s failed in the output layer",
-                              b->ops->name);
-    }
-    return 0;
+    glm4v_pass *p = &context->pass[q];
+    int rc = stage_chunk(context, q, err);
+    while (!rc && q == GLM4V_QUEUE_DECODE && !p->submitted)
+        rc = stage_chunk(context, q, err);
+    return rc;
 }

@@ -19,125 +19,130 @@
 
 #define MERGER_EPS 1e-5f /* of the LayerNorm; not in any config */
 
-/* patches (host) -> x: embedding, norm, and only then the positions. The class row lies behind the
+/* patches -> x: embedding, norm, and only then the positions. The class row lies behind the
  * patches, so that their order is as without it. */
-static int stem(glm4v_context *c, const glm4v_grid_tables *grid, const float *patches, int32_t P)
+static int stem(glm4v_context *c, const glm4v_pass *p, int32_t P)
 {
     const glm4v_vision_config *v = &c->model->config.vision;
     const glm4v_vision_weights *w = &c->model->vision;
     const size_t n = (size_t)P * (size_t)v->hidden;
-    glm4v_backend *b = c->stages[0].backend;
+    glm4v_step *step = c->vision.step;
+    glm4v_backend *b = step->backend;
     void *x = c->vision.x;
-    if (b->ops->upload(b, c->vision.work, patches, (size_t)P * (size_t)w->patch.n_in) ||
-        b->ops->linear(b, x, v->hidden, c->vision.work, w->patch.n_in, &w->patch, w->patch_bias, P,
-                       false))
-        return GLM4V_ERR_DEVICE;
-    if (w->post_conv_norm &&
-        b->ops->rms_norm(b, x, x, w->post_conv_norm, P, v->hidden, v->norm_eps, false))
-        return GLM4V_ERR_DEVICE;
-    return b->ops->add(b, x, grid->position, n) ||
-           (v->class_rows &&
-            b->ops->copy_rows(b, x, &P, glm4v_at(b, grid->position, n), v->class_rows, v->hidden));
+    const glm4v_product embed = { .y = x,
+                                  .ldy = v->hidden,
+                                  .x = c->vision.work,
+                                  .ldx = w->patch.n_in,
+                                  .w = &w->patch,
+                                  .bias = w->patch_bias,
+                                  .rows = P };
+    const glm4v_norm norm = { .w = w->post_conv_norm, .eps = v->norm_eps };
+    int rc = p->vision.pixels ? b->ops->preprocess(step, c->vision.work, p->vision.pixels)
+                              : b->ops->step_upload(step, c->vision.work, p->vision.patches,
+                                                    (size_t)P * (size_t)w->patch.n_in);
+    if (!rc)
+        rc = b->ops->product(step, &embed);
+    if (!rc && norm.w)
+        rc = glm4v_norm_all(step, x, x, &norm, P, v->hidden);
+    if (!rc)
+        rc = b->ops->add(step, x, p->grid->position, n);
+    return rc || !v->class_rows
+               ? rc
+               : b->ops->step_copy(step, glm4v_at(b, x, n), glm4v_at(b, p->grid->position, n),
+                                   (size_t)v->class_rows * (size_t)v->hidden *
+                                       b->traits->activation);
 }
 
-/* qkv, rotated where positions are -> o, every row to every other. Keys and values are put head by
- * head first, as in the text model's cache: side by side in qkv, rows 3 hidden apart, they fall
- * into few cache sets, and with 4096 patches of surface-tiny the whole tower took 1.7 times as
- * long. */
-static int attend(glm4v_context *c, const glm4v_grid_tables *grid, void *o, int32_t P)
-{
-    const glm4v_vision_config *v = &c->model->config.vision;
-    const int32_t hidden = v->hidden, Dh = v->head_dim;
-    const int32_t N = P + v->class_rows;
-    const glm4v_vision_sizes size = glm4v_vision_sizes_of(v, (size_t)P);
-    glm4v_backend *b = c->stages[0].backend;
-    void *qkv = c->vision.work, *keys = glm4v_at(b, qkv, size.qkv + size.attention);
-    void *values = glm4v_at(b, keys, size.keys);
-    const glm4v_kv_job rows = {
-        .k_cache = keys,
-        .v_cache = values,
-        .k = glm4v_at(b, qkv, (size_t)hidden),
-        .v = glm4v_at(b, qkv, 2 * (size_t)hidden),
-        .n = N,
-    };
-    const glm4v_attention_job job = {
-        .o = o, .q = qkv, .k = keys, .v = values, .n_q = N, .n_k = N
-    };
-    const glm4v_attention shape = {
-        .heads = v->heads,
-        .kv_heads = v->heads,
-        .head_dim = Dh,
-        .ldo = hidden,
-        .ldq = 3 * (int64_t)hidden,
-        .ldk = Dh,
-        .ldv = Dh,
-        .k_head = (int64_t)N * Dh,
-        .v_head = (int64_t)N * Dh,
-        .scale = 1.0f / sqrtf((float)Dh),
-    };
-    if (grid->cos && b->ops->rope(b, qkv, 3 * (int64_t)hidden, grid->cos, grid->sin, P,
-                                  2 * v->heads, Dh, Dh / 2, GLM4V_ROPE_HALF))
-        return GLM4V_ERR_DEVICE;
-    return b->ops->kv_append(b, &rows, 1, 3 * (int64_t)hidden, v->heads, Dh, N) ||
-           b->ops->attention(b, &job, 1, &shape);
-}
-
-/* What a branch takes: x normed, or x itself where norms stand behind the branches. */
-static int enter_branch(glm4v_context *c, const glm4v_norm *norm, int32_t N, const void **in)
-{
-    const glm4v_vision_config *v = &c->model->config.vision;
-    *in = v->post_norm ? c->vision.x : c->vision.branch;
-    return v->post_norm ? 0
-                        : glm4v_norm_rows(c->stages[0].backend, c->vision.branch, c->vision.x, norm,
-                                          N, v->hidden, false);
-}
-
-/* x += down(mlp(in)), slab by slab. in is x, or branch where norms stand before the branches. */
-static int add_mlp(glm4v_context *c, const glm4v_vision_layer *w, const void *in,
-                   const glm4v_norm *norm, int32_t N)
-{
-    const glm4v_vision_config *v = &c->model->config.vision;
-    const glm4v_vision_sizes size = glm4v_vision_sizes_of(v, (size_t)N - (size_t)v->class_rows);
-    glm4v_backend *b = c->stages[0].backend;
-    const glm4v_mlp mlp = { .first = &w->gate_up,
-                            .second = &w->down,
-                            .first_bias = w->gate_up_bias,
-                            .wide = c->vision.work,
-                            .act = glm4v_at(b, c->vision.work, size.wide) };
-    int rc = 0;
-    for (int32_t r = 0; !rc && r < N; r += size.slab) {
-        const int32_t n = N - r < size.slab ? N - r : size.slab;
-        const size_t at = (size_t)r * (size_t)v->hidden;
-        const void *act;
-        rc = glm4v_mlp_inner(b, &mlp, glm4v_at(b, in, at), n, &act) ||
-             glm4v_add_branch(b, glm4v_at(b, c->vision.x, at), c->vision.branch, act, &w->down,
-                              w->down_bias, norm, n);
-    }
-    return rc;
-}
-
-/* One block: x += proj(attention(norm1 x)); x += down(mlp(norm2 x)), with the norms outside of the
- * branches where post_norm says so. */
-static int block(glm4v_context *c, const glm4v_grid_tables *grid, const glm4v_vision_layer *w,
-                 int32_t P)
+/* x += proj(attention(norm x)), the norm outside of the branch where post_norm says so. */
+static int add_attention(glm4v_context *c, const glm4v_grid_tables *grid,
+                         const glm4v_vision_layer *w, int32_t P)
 {
     const glm4v_vision_config *v = &c->model->config.vision;
     const int32_t hidden = v->hidden, N = P + v->class_rows;
-    const glm4v_vision_sizes size = glm4v_vision_sizes_of(v, (size_t)P);
+    const glm4v_vision_sizes size = glm4v_vision_sizes_of(c->model, (size_t)P);
+    glm4v_step *step = c->vision.step;
+    glm4v_backend *b = step->backend;
+    void *qkv = c->vision.work, *o = glm4v_at(b, qkv, size.qkv);
+    const glm4v_norm norm = { w->norm1, w->norm1_bias, v->norm_eps }, none = { 0 };
+    const glm4v_norm_product in = { .norm = v->post_norm ? NULL : &norm,
+                                    .normed = c->vision.branch,
+                                    .product = { .y = qkv,
+                                                 .ldy = 3 * (int64_t)hidden,
+                                                 .x = c->vision.x,
+                                                 .ldx = hidden,
+                                                 .w = &w->qkv,
+                                                 .bias = w->qkv_bias,
+                                                 .rows = N } };
+    const glm4v_rope rope = {
+        .x = qkv, .ldx = 3 * (int64_t)hidden, .heads = 2 * v->heads, .head_dim = v->head_dim
+    };
+    const glm4v_attend_all attend = { .o = o,
+                                      .ldo = hidden,
+                                      .q = qkv,
+                                      .k = glm4v_at(b, qkv, (size_t)hidden),
+                                      .v = glm4v_at(b, qkv, 2 * (size_t)hidden),
+                                      .ld = 3 * (int64_t)hidden,
+                                      .rows = N,
+                                      .heads = v->heads,
+                                      .head_dim = v->head_dim,
+                                      .scale = 1.0f / sqrtf((float)v->head_dim),
+                                      .scratch = glm4v_at(b, o, size.o) };
+    const glm4v_product_add out = { .x = c->vision.x,
+                                    .branch = c->vision.branch,
+                                    .in = o,
+                                    .w = &w->proj,
+                                    .bias = w->proj_bias,
+                                    .norm = v->post_norm ? &norm : &none,
+                                    .rows = N };
+    int rc = glm4v_run_norm_product(step, &in);
+    if (!rc && grid->rotary.cos)
+        rc = b->ops->rope(step, &rope);
+    if (!rc)
+        rc = b->ops->attend_all(step, &attend);
+    return rc ? rc : glm4v_run_product_add(step, &out);
+}
+
+/* x += down(mlp(norm x)), likewise, rows [first, first + n). */
+static int add_mlp(glm4v_context *c, const glm4v_vision_layer *w, const glm4v_vision_sizes *size,
+                   int32_t first, int32_t n)
+{
+    const glm4v_vision_config *v = &c->model->config.vision;
     glm4v_backend *b = c->stages[0].backend;
-    void *x = c->vision.x, *branch = c->vision.branch, *work = c->vision.work;
-    void *o = glm4v_at(b, work, size.qkv);
-    const glm4v_norm none = { 0 };
-    const glm4v_norm norm1 = { w->norm1, w->norm1_bias, v->norm_eps };
-    const glm4v_norm norm2 = { w->norm2, w->norm2_bias, v->norm_eps };
-    const void *in;
-    return enter_branch(c, &norm1, N, &in) ||
-           b->ops->linear(b, work, 3 * (int64_t)hidden, in, hidden, &w->qkv, w->qkv_bias, N,
-                          false) ||
-           attend(c, grid, o, P) ||
-           glm4v_add_branch(b, x, branch, o, &w->proj, w->proj_bias, v->post_norm ? &norm1 : &none,
-                            N) ||
-           enter_branch(c, &norm2, N, &in) || add_mlp(c, w, in, v->post_norm ? &norm2 : &none, N);
+    const size_t at = (size_t)first * (size_t)v->hidden;
+    void *x = glm4v_at(b, c->vision.x, at), *wide = c->vision.work;
+    void *act = v->gelu ? wide : glm4v_at(b, wide, size->wide);
+    const glm4v_norm norm = { w->norm2, w->norm2_bias, v->norm_eps }, none = { 0 };
+    const glm4v_gate_up up = { .in = { .norm = v->post_norm ? NULL : &norm,
+                                       .normed = c->vision.branch,
+                                       .product = { .y = wide,
+                                                    .ldy = w->gate_up.n_out,
+                                                    .x = x,
+                                                    .ldx = v->hidden,
+                                                    .w = &w->gate_up,
+                                                    .bias = w->gate_up_bias,
+                                                    .rows = n } },
+                               .gelu = v->gelu,
+                               .act = act };
+    const glm4v_product_add down = { .x = x,
+                                     .branch = c->vision.branch,
+                                     .in = act,
+                                     .w = &w->down,
+                                     .bias = w->down_bias,
+                                     .norm = v->post_norm ? &norm : &none,
+                                     .rows = n };
+    int rc = glm4v_run_gate_up(c->vision.step, &up);
+    return rc ? rc : glm4v_run_product_add(c->vision.step, &down);
+}
+
+static int block(glm4v_context *c, const glm4v_grid_tables *grid, const glm4v_vision_layer *w,
+                 int32_t P)
+{
+    const int32_t N = P + c->model->config.vision.class_rows;
+    const glm4v_vision_sizes size = glm4v_vision_sizes_of(c->model, (size_t)P);
+    int rc = add_attention(c, grid, w, P);
+    for (int32_t r = 0; !rc && r < N; r += size.slab)
+        rc = add_mlp(c, w, &size, r, N - r < size.slab ? N - r : size.slab);
+    return rc;
 }
 
 /* Merged rows [first, first + n): each block of merge x merge rows of x through the convolution,
@@ -147,38 +152,60 @@ static int merge_slab(glm4v_context *c, void *rows, const glm4v_vision_sizes *si
 {
     const glm4v_vision_weights *w = &c->model->vision;
     const int32_t out = c->model->config.vision.out_hidden;
-    glm4v_backend *b = c->stages[0].backend;
-    const void *x = glm4v_at(b, c->vision.x, (size_t)first * (size_t)w->downsample.n_in);
+    glm4v_step *step = c->vision.step;
+    glm4v_backend *b = step->backend;
     void *merged = c->vision.work, *y = glm4v_at(b, merged, size->merged);
-    void *wide = glm4v_at(b, y, size->projected);
-    const glm4v_mlp mlp = { .first = &w->merger_gate_up,
-                            .second = &w->merger_down,
-                            .wide = wide,
-                            .act = glm4v_at(b, wide, size->merger_gate_up) };
+    void *wide = glm4v_at(b, y, size->projected), *act = glm4v_at(b, wide, size->merger_gate_up);
+    const glm4v_product downsample = {
+        .y = merged,
+        .ldy = out,
+        .x = glm4v_at(b, c->vision.x, (size_t)first * (size_t)w->downsample.n_in),
+        .ldx = w->downsample.n_in,
+        .w = &w->downsample,
+        .bias = w->downsample_bias,
+        .rows = n,
+    };
+    const glm4v_product project = {
+        .y = y, .ldy = out, .x = merged, .ldx = out, .w = &w->merger_proj, .rows = n
+    };
     const glm4v_norm norm = { w->merger_norm, w->merger_norm_bias, MERGER_EPS };
-    const void *act;
-    return b->ops->linear(b, merged, out, x, w->downsample.n_in, &w->downsample, w->downsample_bias,
-                          n, false) ||
-           b->ops->linear(b, y, out, merged, out, &w->merger_proj, NULL, n, false) ||
-           glm4v_norm_rows(b, y, y, &norm, n, out, false) ||
-           b->ops->gelu(b, y, (size_t)n * (size_t)out) || glm4v_mlp_inner(b, &mlp, y, n, &act) ||
-           b->ops->linear(b, glm4v_at(b, rows, (size_t)first * (size_t)out), out, act,
-                          w->merger_down.n_in, &w->merger_down, NULL, n, false);
+    const glm4v_gate_up up = { .in = { .product = { .y = wide,
+                                                    .ldy = w->merger_gate_up.n_out,
+                                                    .x = y,
+                                                    .ldx = out,
+                                                    .w = &w->merger_gate_up,
+                                                    .rows = n } },
+                               .act = act };
+    const glm4v_product down = { .y = glm4v_at(b, rows, (size_t)first * (size_t)out),
+                                 .ldy = out,
+                                 .x = act,
+                                 .ldx = w->merger_down.n_in,
+                                 .w = &w->merger_down,
+                                 .rows = n };
+    int rc = b->ops->product(step, &downsample);
+    if (!rc)
+        rc = b->ops->product(step, &project);
+    if (!rc)
+        rc = glm4v_norm_all(step, y, y, &norm, n, out);
+    if (!rc)
+        rc = b->ops->gelu(step, y, (size_t)n * (size_t)out);
+    if (!rc)
+        rc = glm4v_run_gate_up(step, &up);
+    return rc ? rc : b->ops->product(step, &down);
 }
 
 /* x -> rows [M, out]: norm, then slab by slab. */
 static int merge(glm4v_context *c, void *rows, int32_t P)
 {
     const glm4v_vision_config *v = &c->model->config.vision;
-    const float *post_norm = c->model->vision.post_norm;
-    const glm4v_vision_sizes size = glm4v_vision_sizes_of(v, (size_t)P);
+    const glm4v_vision_sizes size = glm4v_vision_sizes_of(c->model, (size_t)P);
+    const glm4v_norm norm = { .w = c->model->vision.post_norm, .eps = v->norm_eps };
     const int32_t M = P / (v->merge * v->merge);
-    glm4v_backend *b = c->stages[0].backend;
-    int rc = post_norm && b->ops->rms_norm(b, c->vision.x, c->vision.x, post_norm, P, v->hidden,
-                                           v->norm_eps, false);
+    int rc =
+        norm.w ? glm4v_norm_all(c->vision.step, c->vision.x, c->vision.x, &norm, P, v->hidden) : 0;
     for (int32_t r = 0; !rc && r < M; r += size.merger_slab)
         rc = merge_slab(c, rows, &size, r, M - r < size.merger_slab ? M - r : size.merger_slab);
-    return rc ? GLM4V_ERR_DEVICE : 0;
+    return rc;
 }
 
 /* The learned rows around the picture's M, and the division of all of them. rows: the first. */
@@ -187,33 +214,70 @@ static int frame(glm4v_context *c, void *rows, int32_t M)
     const glm4v_vision_config *v = &c->model->config.vision;
     const glm4v_vision_weights *w = &c->model->vision;
     const size_t out = (size_t)v->out_hidden, n = (size_t)M + 2 * (size_t)v->border;
-    glm4v_backend *b = c->stages[0].backend;
-    return (v->border && (b->ops->upload(b, rows, w->begin, out) ||
-                          b->ops->upload(b, glm4v_at(b, rows, (n - 1) * out), w->end, out))) ||
-           (v->divisor != 0 && b->ops->scale(b, rows, 1 / v->divisor, n * out));
+    glm4v_step *step = c->vision.step;
+    glm4v_backend *b = step->backend;
+    int rc = v->border ? b->ops->step_upload(step, rows, w->begin, out) : 0;
+    if (!rc && v->border)
+        rc = b->ops->step_upload(step, glm4v_at(b, rows, (n - 1) * out), w->end, out);
+    return rc || v->divisor == 0 ? rc : b->ops->scale(step, rows, 1 / v->divisor, n * out);
 }
 
-/* All of it for one picture, scratch and tables being there. */
-static int encode(glm4v_context *c, const glm4v_grid_tables *grid, void *rows, const float *patches,
-                  int32_t P, const atomic_bool *cancel, glm4v_error *err)
+/* ---- chunks ---- */
+
+/* Multiply-adds of a layer, about. */
+static uint64_t layer_work(const glm4v_vision_config *v, uint64_t P)
 {
-    const glm4v_model *m = c->model;
-    const glm4v_vision_config *v = &m->config.vision;
+    const uint64_t hidden = (uint64_t)v->hidden;
+    return P * hidden * (4 * hidden + (v->gelu ? 2 : 3) * (uint64_t)v->ffn + 2 * P);
+}
+
+static int begin(glm4v_context *c, glm4v_pass *p, int32_t P)
+{
+    const glm4v_step_rows rows = { .rows = P + c->model->config.vision.class_rows,
+                                   .rotary = p->grid->rotary.cos ? &p->grid->rotary : NULL };
+    int rc = c->stages[0].backend->ops->step_begin(c->vision.step, &rows, &p->replayed);
+    p->open = !rc;
+    return rc ? rc : stem(c, p, P);
+}
+
+/* Merger and frame of a pass whose layers are through. */
+static int finish(glm4v_context *c, glm4v_pass *p, int32_t P)
+{
+    const glm4v_vision_config *v = &c->model->config.vision;
+    const int32_t M = P / (v->merge * v->merge);
     glm4v_backend *b = c->stages[0].backend;
-    const char *device = b->ops->name;
-    if (stem(c, grid, patches, P))
-        return glm4v_fail(err, GLM4V_ERR_DEVICE, "device %s failed in the patch embedding", device);
-    for (int32_t i = 0; i < v->layers; i++) {
-        if (cancel && atomic_load_explicit(cancel, memory_order_relaxed))
-            return glm4v_fail(err, GLM4V_ERR_CANCELED, "canceled before vision layer %d", i);
-        if (block(c, grid, &m->vision.layers[i], P))
-            return glm4v_fail(err, GLM4V_ERR_DEVICE, "device %s failed in vision layer %d", device,
-                              i);
+    const size_t out = (size_t)v->out_hidden;
+    void *rows = glm4v_at(b, p->vision.out->rows, p->vision.out->n_rows * out);
+    int rc = merge(c, glm4v_at(b, rows, (size_t)v->border * out), P);
+    return rc ? rc : frame(c, rows, M);
+}
+
+int glm4v_vision_chunk(glm4v_context *context, glm4v_error *err)
+{
+    glm4v_context *c = context;
+    const glm4v_vision_config *v = &c->model->config.vision;
+    glm4v_pass *p = &c->pass[GLM4V_QUEUE_PREFILL];
+    const int32_t P = (int32_t)(p->vision.grid_h * p->vision.grid_w);
+    glm4v_backend *b = c->stages[0].backend;
+    int32_t n = glm4v_chunk_layers(b, layer_work(v, (uint64_t)P));
+    int rc = p->open ? 0 : begin(c, p, P);
+    if (rc)
+        return glm4v_fail_device(err, b, rc, "in the patch embedding");
+    if (p->layer == v->layers) {
+        if ((rc = finish(c, p, P)))
+            return glm4v_fail_device(err, b, rc, "in the vision merger");
+        p->open = false;
+        p->submitted = true;
+        p->vision.out->n_rows +=
+            (uint32_t)glm4v_picture_rows(v, p->vision.grid_h, p->vision.grid_w);
+        rc = b->ops->step_end(c->vision.step);
+        return rc ? glm4v_fail_device(err, b, rc, "to end a picture") : 0;
     }
-    void *inner = glm4v_at(b, rows, (size_t)v->border * (size_t)v->out_hidden);
-    if (merge(c, inner, P) || frame(c, rows, P / (v->merge * v->merge)))
-        return glm4v_fail(err, GLM4V_ERR_DEVICE, "device %s failed in the vision merger", device);
-    return 0;
+    for (; p->layer < v->layers && n > 0; n--, p->layer++)
+        if ((rc = block(c, p->grid, &c->model->vision.layers[p->layer], P)))
+            return glm4v_fail_device(err, b, rc, "in vision layer %d", p->layer);
+    rc = b->ops->step_flush(c->vision.step);
+    return rc ? glm4v_fail_device(err, b, rc, "before vision layer %d", p->layer) : 0;
 }
 
 static int check_grid(const glm4v_vision_config *v, uint32_t grid_h, uint32_t grid_w,
@@ -232,28 +296,38 @@ static int check_grid(const glm4v_vision_config *v, uint32_t grid_h, uint32_t gr
     return 0;
 }
 
-int glm4v_vision_encode(glm4v_context *context, glm4v_embeddings *out, const float *patches,
-                        uint32_t grid_h, uint32_t grid_w, const atomic_bool *cancel,
-                        glm4v_error *err)
+int glm4v_vision_begin(glm4v_context *context, const glm4v_vision_pass *pass, glm4v_error *err)
 {
     const glm4v_vision_config *v = &context->model->config.vision;
     glm4v_grid_tables *grid = NULL;
-    int rc = check_grid(v, grid_h, grid_w, err);
+    int rc = check_grid(v, pass->grid_h, pass->grid_w, err);
+    if (!rc)
+        rc = glm4v_pass_start(context, GLM4V_QUEUE_PREFILL, GLM4V_PASS_VISION, err);
     if (rc)
         return rc;
-    const uint32_t P = grid_h * grid_w, n = (uint32_t)glm4v_picture_rows(v, grid_h, grid_w);
+    const uint32_t P = pass->grid_h * pass->grid_w;
     /* tables first: what they are computed in is gone when the larger scratch is taken */
-    rc = glm4v_vision_tables(context, &grid, grid_h, grid_w, err);
+    rc = glm4v_vision_tables(context, &grid, pass->grid_h, pass->grid_w, err);
     if (!rc)
         rc = glm4v_vision_reserve(context, P, err);
     if (!rc)
-        rc = glm4v_embeddings_reserve(context, out, n, err);
-    if (rc)
-        return rc;
-    void *rows = glm4v_at(context->stages[0].backend, out->rows,
-                          (size_t)out->n_rows * (size_t)v->out_hidden);
-    rc = encode(context, grid, rows, patches, (int32_t)P, cancel, err);
+        rc = glm4v_embeddings_reserve(
+            context, pass->out, (uint32_t)glm4v_picture_rows(v, pass->grid_h, pass->grid_w), err);
+    glm4v_pass *p = &context->pass[GLM4V_QUEUE_PREFILL];
+    p->kind = rc ? GLM4V_PASS_NONE : GLM4V_PASS_VISION;
+    p->vision = *pass;
+    p->grid = grid;
+    return rc;
+}
+
+int glm4v_vision_encode(glm4v_context *context, const glm4v_vision_pass *pass,
+                        const atomic_bool *cancel, glm4v_error *err)
+{
+    const uint32_t before = pass->out->n_rows;
+    int rc = glm4v_vision_begin(context, pass, err);
     if (!rc)
-        out->n_rows += n;
+        rc = glm4v_pass_run(context, GLM4V_QUEUE_PREFILL, cancel, err);
+    if (rc)
+        pass->out->n_rows = before;
     return rc;
 }

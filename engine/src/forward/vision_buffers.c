@@ -6,16 +6,11 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "base/available_memory.h"
 #include "base/error.h"
 #include "base/mem.h"
 #include "forward/context.h"
 #include "forward/context_priv.h"
 #include "forward/position.h"
-
-/* Rows of an MLP at a time: its width is several times the tower's, and products of a thousand rows
- * are as fast as larger ones. */
-#define SLAB 1024
 
 static size_t max_size(size_t a, size_t b)
 {
@@ -23,18 +18,21 @@ static size_t max_size(size_t a, size_t b)
 }
 
 /* Widths are bounded by the config readers and P by GLM4V_MAX_PATCHES: no product overflows. */
-glm4v_vision_sizes glm4v_vision_sizes_of(const glm4v_vision_config *v, size_t P)
+glm4v_vision_sizes glm4v_vision_sizes_of(const glm4v_model *model, size_t P)
 {
+    const glm4v_vision_config *v = &model->config.vision;
+    glm4v_backend *b = model->stages[0].backend;
+    const size_t slab = (size_t)b->traits->tower_rows;
     const size_t hidden = (size_t)v->hidden, ffn = (size_t)v->ffn, out = (size_t)v->out_hidden;
     const size_t block = (size_t)(v->merge * v->merge), merger = (size_t)v->merger_ffn;
-    const size_t N = P + (size_t)v->class_rows, most = block < SLAB ? SLAB / block : 1;
-    const size_t S = N < SLAB ? N : SLAB, M = P / block < most ? P / block : most;
+    const size_t N = P + (size_t)v->class_rows, most = block < slab ? slab / block : 1;
+    const size_t S = N < slab ? N : slab, M = P / block < most ? P / block : most;
+    const uint64_t attend = b->ops->attend_all_bytes(b, (int64_t)N, v->heads, v->head_dim);
     glm4v_vision_sizes s = {
         .patches = P * (size_t)(v->channels * v->temporal * v->patch * v->patch),
         .qkv = N * 3 * hidden,
-        .attention = N * hidden,
-        .keys = N * hidden,
-        .values = N * hidden,
+        .o = N * hidden,
+        .attend = (size_t)((attend + b->traits->activation - 1) / b->traits->activation),
         .slab = (int32_t)S,
         .merger_slab = (int32_t)M,
         .wide = S * (v->gelu ? 1 : 2) * ffn,
@@ -45,23 +43,29 @@ glm4v_vision_sizes glm4v_vision_sizes_of(const glm4v_vision_config *v, size_t P)
         .merger_act = M * merger,
     };
     s.largest = max_size(
-        max_size(s.patches, s.qkv + s.attention + s.keys + s.values),
+        max_size(s.patches, s.qkv + s.o + s.attend),
         max_size(s.wide + s.act, s.merged + s.projected + s.merger_gate_up + s.merger_act));
     return s;
+}
+
+static glm4v_step_size step_size_of(const glm4v_vision_config *v, uint64_t P)
+{
+    return (glm4v_step_size) { .queue = GLM4V_QUEUE_PREFILL, .rows = (int32_t)P + v->class_rows };
 }
 
 uint64_t glm4v_vision_scratch_bytes(const glm4v_model *model, uint64_t patches)
 {
     const glm4v_vision_config *v = &model->config.vision;
     glm4v_backend *b = model->stages[0].backend;
-    const uint64_t size = b->ops->activation_size(b);
     if (patches > GLM4V_MAX_PATCHES)
         return UINT64_MAX;
-    /* x, branch, position table of this grid; work; rotary */
+    /* x, branch, position table of this grid; work; rotary; step */
     const uint64_t rows = patches + (uint64_t)v->class_rows;
     const uint64_t rotary = v->absolute ? 0 : patches * (uint64_t)v->head_dim * sizeof(float);
-    return (3 * rows * (uint64_t)v->hidden + glm4v_vision_sizes_of(v, patches).largest) * size +
-           rotary;
+    const uint64_t work = glm4v_vision_sizes_of(model, (size_t)patches).largest;
+    const glm4v_step_size step = step_size_of(v, patches);
+    return (3 * rows * (uint64_t)v->hidden + work) * b->traits->activation + rotary +
+           b->ops->step_bytes(b, &step);
 }
 
 /* Inputs of the widest product of the tower. */
@@ -75,21 +79,28 @@ static int32_t widest_input(const glm4v_vision_config *v)
     return widest;
 }
 
-void glm4v_vision_backend_bytes(const glm4v_model *model, uint64_t patches, uint64_t *linear,
+static glm4v_scratch_need need_of(const glm4v_vision_config *v, uint32_t P)
+{
+    const int32_t N = (int32_t)P + v->class_rows;
+    return (glm4v_scratch_need) {
+        .rows = N, .n_in = widest_input(v), .n_k = N, .head_dim = v->head_dim
+    };
+}
+
+void glm4v_vision_backend_bytes(const glm4v_model *model, uint64_t patches, uint64_t *product,
                                 uint64_t *attention)
 {
-    const glm4v_vision_config *v = &model->config.vision;
-    const int32_t N =
-        (int32_t)(patches < GLM4V_MAX_PATCHES ? patches : GLM4V_MAX_PATCHES) + v->class_rows;
+    const uint32_t P = (uint32_t)(patches < GLM4V_MAX_PATCHES ? patches : GLM4V_MAX_PATCHES);
+    const glm4v_scratch_need need = need_of(&model->config.vision, P);
     glm4v_backend *b = model->stages[0].backend;
-    b->ops->scratch_bytes(b, N, widest_input(v), N, v->head_dim, linear, attention);
+    b->ops->scratch_bytes(b, &need, product, attention);
 }
 
 static void grid_clear(glm4v_backend *b, glm4v_grid_tables *grid)
 {
     b->ops->free(b, grid->position);
-    b->ops->free(b, grid->cos);
-    b->ops->free(b, grid->sin);
+    b->ops->free(b, grid->rotary.cos);
+    b->ops->free(b, grid->rotary.sin);
     *grid = (glm4v_grid_tables) { 0 };
 }
 
@@ -99,6 +110,9 @@ static void scratch_free(glm4v_context *c)
     b->ops->free(b, c->vision.x);
     b->ops->free(b, c->vision.branch);
     b->ops->free(b, c->vision.work);
+    if (c->vision.step)
+        b->ops->step_close(c->vision.step);
+    c->vision.step = NULL;
     c->vision.x = c->vision.branch = c->vision.work = NULL;
     c->vision.patches = 0;
 }
@@ -108,6 +122,7 @@ void glm4v_vision_buffers_free(glm4v_context *context)
     if (!context->stages || !context->stages[0].backend)
         return;
     scratch_free(context);
+    context->stages[0].backend->ops->staging_free(context->stages[0].backend, context->vision.host);
     for (int i = 0; i < GLM4V_GRID_CACHE; i++)
         grid_clear(context->stages[0].backend, &context->vision.grids[i]);
 }
@@ -116,7 +131,8 @@ void glm4v_vision_buffers_free(glm4v_context *context)
 static int check_memory(const glm4v_model *m, uint32_t P, glm4v_error *err)
 {
     const glm4v_vision_config *v = &m->config.vision;
-    const uint64_t needed = glm4v_vision_scratch_bytes(m, P), available = glm4v_memory_available();
+    glm4v_backend *b = m->stages[0].backend;
+    const uint64_t needed = glm4v_vision_scratch_bytes(m, P), available = b->ops->available(b);
     if (needed <= available)
         return 0;
     /* what a patch takes hardly depends on how many there are */
@@ -130,25 +146,23 @@ static int check_memory(const glm4v_model *m, uint32_t P, glm4v_error *err)
                       P, needed >> 20, available >> 20, advice);
 }
 
-/* Room for P patches. The old block goes first: the two together might not fit. */
-int glm4v_vision_reserve(glm4v_context *c, uint32_t P, glm4v_error *err)
+static int take_scratch(glm4v_context *c, uint32_t P, glm4v_error *err)
 {
     const glm4v_vision_config *v = &c->model->config.vision;
     glm4v_backend *b = c->stages[0].backend;
-    const uint32_t N = P + (uint32_t)v->class_rows;
-    if (P <= c->vision.patches)
-        return 0;
-    scratch_free(c);
-    const size_t size = b->ops->activation_size(b), rows = (size_t)N * (size_t)v->hidden * size;
-    int rc = check_memory(c->model, P, err);
+    const glm4v_step_size step = step_size_of(v, P);
+    const glm4v_scratch_need need = need_of(v, P);
+    const size_t size = b->traits->activation, rows = (size_t)step.rows * (size_t)v->hidden * size;
+    int rc = b->ops->step_open(b, &c->vision.step, &step, err);
     if (!rc)
         rc = b->ops->alloc(b, &c->vision.x, rows, err);
     if (!rc)
         rc = b->ops->alloc(b, &c->vision.branch, rows, err);
     if (!rc)
-        rc = b->ops->alloc(b, &c->vision.work, glm4v_vision_sizes_of(v, P).largest * size, err);
+        rc = b->ops->alloc(b, &c->vision.work, glm4v_vision_sizes_of(c->model, P).largest * size,
+                           err);
     if (!rc)
-        rc = b->ops->reserve(b, (int32_t)N, widest_input(v), (int32_t)N, v->head_dim, err);
+        rc = b->ops->reserve(b, &need, err);
     if (rc)
         scratch_free(c);
     else
@@ -156,70 +170,126 @@ int glm4v_vision_reserve(glm4v_context *c, uint32_t P, glm4v_error *err)
     return rc;
 }
 
-/* Cosines and sines of every patch to the device. */
-static int fill_rotary(glm4v_context *c, glm4v_grid_tables *grid, float *host, uint32_t grid_h,
-                       uint32_t grid_w, glm4v_error *err)
+/* Room for P patches. The old block goes first: the two together might not fit. */
+int glm4v_vision_reserve(glm4v_context *c, uint32_t P, glm4v_error *err)
+{
+    if (P <= c->vision.patches)
+        return 0;
+    if (c->vision.host)
+        return glm4v_fail(
+            err, GLM4V_ERR_INVALID,
+            "an image of %u patches: the device took memory for %u when it was opened", P,
+            c->vision.patches);
+    scratch_free(c);
+    int rc = check_memory(c->model, P, err);
+    return rc ? rc : take_scratch(c, P, err);
+}
+
+/* ---- tables of a grid ---- */
+
+/* Numbers that are worked out on the host at a time: the position table, or cosines and sines. */
+static size_t host_floats(const glm4v_vision_config *v, size_t P)
+{
+    return max_size((P + (size_t)v->class_rows) * (size_t)v->hidden, P * (size_t)v->head_dim);
+}
+
+/* Memory of the device for the tables of P patches. */
+static int grid_open(glm4v_context *c, glm4v_grid_tables *grid, size_t P, glm4v_error *err)
 {
     const glm4v_vision_config *v = &c->model->config.vision;
     glm4v_backend *b = c->stages[0].backend;
-    const size_t n = (size_t)grid_h * grid_w * (size_t)(v->head_dim / 2);
-    int rc = b->ops->alloc(b, (void **)&grid->cos, n * sizeof(float), err);
-    if (!rc)
-        rc = b->ops->alloc(b, (void **)&grid->sin, n * sizeof(float), err);
+    const size_t n = (P + (size_t)v->class_rows) * (size_t)v->hidden;
+    const size_t rotary = P * (size_t)(v->head_dim / 2) * sizeof(float);
+    int rc = b->ops->alloc(b, &grid->position, n * b->traits->activation, err);
+    if (!rc && !v->absolute)
+        rc = b->ops->alloc(b, (void **)&grid->rotary.cos, rotary, err);
+    if (!rc && !v->absolute)
+        rc = b->ops->alloc(b, (void **)&grid->rotary.sin, rotary, err);
     if (rc)
-        return rc;
-    glm4v_vision_rotary(host, host + n, grid_h, grid_w, v);
-    return b->ops->upload_f32(b, grid->cos, host, n) ||
-                   b->ops->upload_f32(b, grid->sin, host + n, n)
-               ? glm4v_fail(err, GLM4V_ERR_DEVICE, "device %s refused the rotary tables",
-                            b->ops->name)
-               : 0;
+        grid_clear(b, grid);
+    return rc;
 }
 
-/* Compute position table and rotary of a grid and copy them to the device. */
-static int grid_fill(glm4v_context *c, glm4v_grid_tables *grid, uint32_t grid_h, uint32_t grid_w,
-                     glm4v_error *err)
+/* Work out position table and rotary of a grid and copy them to the device. */
+static int grid_fill(glm4v_context *c, glm4v_grid_tables *grid, float *host, uint32_t grid_h,
+                     uint32_t grid_w, glm4v_error *err)
 {
     const glm4v_vision_config *v = &c->model->config.vision;
     const glm4v_vision_weights *w = &c->model->vision;
     glm4v_backend *b = c->stages[0].backend;
-    const size_t P = (size_t)grid_h * grid_w;
-    const size_t n = (P + (size_t)v->class_rows) * (size_t)v->hidden;
-    float *host = glm4v_alloc(max_size(n, P * (size_t)v->head_dim), sizeof *host);
-    if (!host)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM,
-                          "no memory for the position table of %u x %u patches", grid_h, grid_w);
-    int rc = b->ops->alloc(b, &grid->position, n * b->ops->activation_size(b), err);
-    if (!rc) {
-        if (v->absolute)
-            glm4v_vision_table(host, w->table, w->class_row, v);
-        else
-            glm4v_vision_positions(host, w->table, grid_h, grid_w, v);
-        if (b->ops->upload(b, grid->position, host, n))
-            rc = glm4v_fail(err, GLM4V_ERR_DEVICE, "device %s refused the position table",
-                            b->ops->name);
+    const size_t P = (size_t)grid_h * grid_w, n = P * (size_t)(v->head_dim / 2);
+    if (v->absolute)
+        glm4v_vision_table(host, w->table, w->class_row, v);
+    else
+        glm4v_vision_positions(host, w->table, grid_h, grid_w, v);
+    int rc =
+        b->ops->upload(b, grid->position, host, (P + (size_t)v->class_rows) * (size_t)v->hidden);
+    if (!rc && !v->absolute) {
+        glm4v_vision_rotary(host, host + n, grid_h, grid_w, v);
+        rc = b->ops->write(b, grid->rotary.cos, host, n * sizeof *host);
+        if (!rc)
+            rc = b->ops->write(b, grid->rotary.sin, host + n, n * sizeof *host);
+        grid->rotary.n_rows = (int32_t)P;
+        grid->rotary.n_freq = v->head_dim / 2;
+        grid->rotary.style = GLM4V_ROPE_HALF;
     }
-    if (!rc && !v->absolute)
-        rc = fill_rotary(c, grid, host, grid_h, grid_w, err);
-    glm4v_free(host);
-    if (rc) {
-        grid_clear(b, grid);
-        return rc;
-    }
+    if (rc)
+        return glm4v_fail_device(err, b, rc, "to take the tables of %u x %u patches", grid_h,
+                                 grid_w);
     grid->grid_h = grid_h;
     grid->grid_w = grid_w;
     return 0;
 }
 
-/* Tables of a grid: from the cache, or computed in the place of the longest unused. */
+/* A grid that is not kept yet, in the place of `grid`. */
+static int grid_make(glm4v_context *c, glm4v_grid_tables *grid, uint32_t grid_h, uint32_t grid_w,
+                     glm4v_error *err)
+{
+    const size_t P = (size_t)grid_h * grid_w;
+    if (c->vision.host) {
+        grid->grid_h = 0;
+        return P > c->vision.patches ? glm4v_vision_reserve(c, (uint32_t)P, err)
+                                     : grid_fill(c, grid, c->vision.host, grid_h, grid_w, err);
+    }
+    float *host = glm4v_alloc(host_floats(&c->model->config.vision, P), sizeof *host);
+    if (!host)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM,
+                          "no memory for the position table of %u x %u patches", grid_h, grid_w);
+    int rc = grid_open(c, grid, P, err);
+    if (!rc && (rc = grid_fill(c, grid, host, grid_h, grid_w, err)))
+        grid_clear(c->stages[0].backend, grid);
+    glm4v_free(host);
+    return rc;
+}
+
+int glm4v_vision_open(glm4v_context *c, uint32_t P, glm4v_error *err)
+{
+    glm4v_backend *b = c->stages[0].backend;
+    if (P > GLM4V_MAX_PATCHES)
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "images of %u patches: at most %u are possible",
+                          P, GLM4V_MAX_PATCHES);
+    int rc = check_memory(c->model, P, err);
+    if (!rc)
+        rc = take_scratch(c, P, err);
+    if (!rc)
+        rc = grid_open(c, &c->vision.grids[0], P, err);
+    return rc ? rc
+              : b->ops->staging_alloc(b, (void **)&c->vision.host,
+                                      host_floats(&c->model->config.vision, P) * sizeof(float),
+                                      err);
+}
+
+/* Tables of a grid: from the cache, or computed in the place of the longest unused. Where all
+ * memory was taken at open there is one place. */
 int glm4v_vision_tables(glm4v_context *c, glm4v_grid_tables **found, uint32_t grid_h,
                         uint32_t grid_w, glm4v_error *err)
 {
     glm4v_vision_buffers *vision = &c->vision;
     size_t patches = (size_t)grid_h * grid_w;
     glm4v_grid_tables *oldest = &vision->grids[0];
+    const int places = vision->host ? 1 : GLM4V_GRID_CACHE;
     *found = NULL;
-    for (int i = 0; i < GLM4V_GRID_CACHE && !*found; i++) {
+    for (int i = 0; i < places && !*found; i++) {
         glm4v_grid_tables *grid = &vision->grids[i];
         patches += (size_t)grid->grid_h * grid->grid_w;
         if (grid->grid_h == grid_h && grid->grid_w == grid_w)
@@ -228,10 +298,10 @@ int glm4v_vision_tables(glm4v_context *c, glm4v_grid_tables **found, uint32_t gr
             oldest = grid;
     }
     if (!*found) {
-        for (int i = 0; i < GLM4V_GRID_CACHE; i++)
+        for (int i = 0; i < places && !vision->host; i++)
             if (patches > GLM4V_GRID_CACHE_PATCHES || &vision->grids[i] == oldest)
                 grid_clear(c->stages[0].backend, &vision->grids[i]);
-        int rc = grid_fill(c, oldest, grid_h, grid_w, err);
+        int rc = grid_make(c, oldest, grid_h, grid_w, err);
         if (rc)
             return rc;
         *found = oldest;

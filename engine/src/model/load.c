@@ -311,7 +311,7 @@ static int store(loader *l, const glm4v_item *item, int32_t row, int32_t n, cons
         return b->ops->table_fill(b, item->to.table, row, n, rows);
     case GLM4V_ITEM_VECTOR:
         pthread_mutex_lock(&l->device);
-        rc = b->ops->upload_f32(b, *item->to.vector, rows, (size_t)n * width);
+        rc = b->ops->write(b, *item->to.vector, rows, (size_t)n * width * sizeof *rows);
         pthread_mutex_unlock(&l->device);
         return rc;
     case GLM4V_ITEM_HOST:
@@ -533,7 +533,7 @@ uint64_t glm4v_plan_loading_bytes(const glm4v_plan *plan, const glm4v_model *mod
 {
     loader l = { .plan = plan };
     number_shares(&l);
-    return (uint64_t)glm4v_pool_threads(model->stages[0].backend->pool) * buffer_bytes(&l) +
+    return (uint64_t)glm4v_pool_threads(model->pool) * buffer_bytes(&l) +
            ((uint64_t)plan->n + 1) * sizeof *l.first +
            (checkpoint ? glm4v_checkpoint_memory(checkpoint) : 0);
 }
@@ -570,7 +570,7 @@ int glm4v_plan_load(const glm4v_plan *plan, glm4v_model *model, const glm4v_chec
                     uint64_t seed, glm4v_progress_fn progress, void *progress_user,
                     glm4v_error *err)
 {
-    glm4v_pool *pool = model->stages[0].backend->pool;
+    glm4v_pool *pool = model->pool;
     loader l = { .plan = plan,
                  .model = model,
                  .checkpoint = checkpoint,

@@ -14,6 +14,7 @@ void glm4v_model_destroy(glm4v_model *m)
     for (int32_t i = 0; i < m->n_stages; i++)
         glm4v_backend_close(&m->stages[i].backend);
     glm4v_free(m->stages);
+    glm4v_pool_close(&m->pool);
     glm4v_preprocessor_close(&m->video_preprocessor);
     glm4v_preprocessor_close(&m->preprocessor);
     glm4v_tokenizer_close(&m->tokenizer);

@@ -74,6 +74,7 @@ struct glm4v_model {
     glm4v_chat chat;
     glm4v_preprocessor *preprocessor;       /* of pictures; NULL with weights_only */
     glm4v_preprocessor *video_preprocessor; /* of clips; NULL with weights_only */
+    glm4v_pool *pool; /* host threads: of the CPU's operations, loading and preprocessing */
     glm4v_stage *stages;
     int32_t n_stages;
     glm4v_vision_weights vision;

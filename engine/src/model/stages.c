@@ -54,12 +54,15 @@ int glm4v_stages_make(glm4v_model *m, const char *device, glm4v_error *err)
 int glm4v_stages_open(glm4v_model *m, const char *device, uint32_t n_threads, glm4v_error *err)
 {
     char name[MAX_DEVICE_NAME];
+    int rc = glm4v_pool_open(&m->pool, n_threads, err);
     device = device ? device : "auto";
-    for (int32_t i = 0; i < m->n_stages; i++) {
-        int rc = next_device(name, sizeof name, &device, err);
-        if (rc || (rc = glm4v_backend_open(&m->stages[i].backend, name, n_threads, &m->log, err)))
-            return rc;
+    for (int32_t i = 0; !rc && i < m->n_stages; i++) {
+        rc = next_device(name, sizeof name, &device, err);
+        if (!rc)
+            rc = glm4v_backend_open(&m->stages[i].backend, name, m->pool, &m->log, err);
     }
+    if (rc)
+        return rc;
     snprintf(m->info.isa, sizeof m->info.isa, "%s", m->stages[0].backend->isa);
     return 0;
 }

@@ -374,15 +374,6 @@ void glm4v_plan_clear(glm4v_plan *plan)
 
 /* ---- memory ---- */
 
-static uint64_t table_bytes(const glm4v_item *item)
-{
-    const glm4v_form_traits *form = glm4v_form_of(item->form);
-    const uint64_t numbers = (uint64_t)item->n_out * (uint64_t)item->n_in;
-    const uint64_t scales = form->codes ? (uint64_t)item->n_out : 0;
-    return glm4v_aligned(numbers * (uint64_t)form->bits / 8) +
-           glm4v_aligned(scales * sizeof(float));
-}
-
 glm4v_weight_kind glm4v_item_kind_of(const glm4v_item *item)
 {
     return (glm4v_weight_kind) { .form = item->form,
@@ -407,7 +398,7 @@ static void count_bytes(const glm4v_plan *plan, const glm4v_model *model, int32_
         if (item->kind == GLM4V_ITEM_LINEAR)
             *matrices += b->ops->weight_bytes(b, &kind);
         else if (item->kind == GLM4V_ITEM_TABLE)
-            *matrices += table_bytes(item);
+            *matrices += b->ops->table_bytes(b, item->form, item->n_out, item->n_in);
         else
             *others += (uint64_t)item->n_out * (uint64_t)item->n_in * sizeof(float);
     }

@@ -47,10 +47,14 @@ int glm4v_calibration_sample_see(const glm4v_calibration_sample *r, glm4v_contex
     if (!patches)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for %u x %u patches", r->grid_h,
                           r->grid_w);
-    int rc = glm4v_preprocess_run(m->preprocessor, patches, frames, r->grid_h, r->grid_w,
-                                  m->stages[0].backend->pool, err);
+    int rc =
+        glm4v_preprocess_run(m->preprocessor, patches, frames, r->grid_h, r->grid_w, m->pool, err);
     if (!rc)
-        rc = glm4v_vision_encode(context, rows, patches, r->grid_h, r->grid_w, cancel, err);
+        rc = glm4v_vision_encode(
+            context,
+            &(glm4v_vision_pass) {
+                .out = rows, .patches = patches, .grid_h = r->grid_h, .grid_w = r->grid_w },
+            cancel, err);
     glm4v_free(patches);
     return rc;
 }
@@ -106,10 +110,21 @@ static int generate(glm4v_calibration_sample *r, glm4v_context *context, int32_t
         const uint32_t length = (uint32_t)r->prompt.n_ids;
         r->prompt.ids[r->prompt.n_ids++] = id;
         if (r->prompt.n_ids < room)
-            rc = glm4v_decode(context, &slot, &length, &id, &next, 1, logits, err);
+            rc = glm4v_decode(context, &(glm4v_decode_rows) { &slot, &length, &id, &next, 1, NULL },
+                              logits, err);
         next++;
     }
     return rc;
+}
+
+static int run(const glm4v_calibration_sample *r, glm4v_context *context, uint32_t start,
+               uint32_t n, const glm4v_embeddings *rows, float *logits, float *all_logits,
+               const atomic_bool *cancel, glm4v_error *err)
+{
+    const glm4v_prefill_pass pass = {
+        .prompt = &r->prompt, .position = r->position, .start = start, .n = n, .vision = rows
+    };
+    return glm4v_prefill(context, &pass, logits, all_logits, cancel, err);
 }
 
 int glm4v_calibration_sample_answer(glm4v_calibration_sample *r, glm4v_context *context,
@@ -118,7 +133,7 @@ int glm4v_calibration_sample_answer(glm4v_calibration_sample *r, glm4v_context *
 {
     const glm4v_config *config = &context->model->config;
     size_t room = (size_t)r->n_question + max_tokens;
-    room = room < context->length ? room : context->length;
+    room = room < context->size.length ? room : context->size.length;
     if (room <= r->n_question)
         return glm4v_fail(err, GLM4V_ERR_INVALID, "a question of %u tokens leaves no answer",
                           r->n_question);
@@ -130,8 +145,7 @@ int glm4v_calibration_sample_answer(glm4v_calibration_sample *r, glm4v_context *
                  ? find_positions(r, config, room, &next, err)
                  : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a sequence of %zu tokens", room);
     if (!rc)
-        rc = glm4v_prefill(context, 0, &r->prompt, r->position, start, r->n_question - start, rows,
-                           logits, NULL, NULL, err);
+        rc = run(r, context, start, r->n_question - start, rows, logits, NULL, NULL, err);
     if (!rc)
         rc = generate(r, context, next, room, logits, err);
     if (!rc)
@@ -144,8 +158,8 @@ int glm4v_calibration_sample_run(const glm4v_calibration_sample *r, glm4v_contex
                                  uint32_t start, const glm4v_embeddings *rows, float *all_logits,
                                  const atomic_bool *cancel, glm4v_error *err)
 {
-    return glm4v_prefill(context, 0, &r->prompt, r->position, start,
-                         (uint32_t)r->prompt.n_ids - start, rows, NULL, all_logits, cancel, err);
+    return run(r, context, start, (uint32_t)r->prompt.n_ids - start, rows, NULL, all_logits, cancel,
+               err);
 }
 
 uint32_t glm4v_calibration_sample_common(const glm4v_calibration_sample *a,

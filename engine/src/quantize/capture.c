@@ -122,35 +122,34 @@ static int add(const glm4v_ear *ear, glm4v_listened *l, const float *x, int64_t 
     return 0;
 }
 
-static int linear(glm4v_backend *b, void *y, int64_t ldy, const void *x, int64_t ldx,
-                  const glm4v_weight *w, const float *bias, int32_t T, bool add_to)
+static int see_product(void *user, const glm4v_product *p)
 {
-    const glm4v_ear *ear = (const glm4v_ear *)(const void *)b->ops;
+    const glm4v_ear *ear = user;
     glm4v_listening *to = ear->to;
     int rc = 0;
     for (uint32_t i = 0; !rc && i < to->n; i++)
-        if (to->list[i].weight[ear->side] == w) {
-            rc = ear->side == GLM4V_ORIGINAL ? keep(to, &to->list[i], x, ldx, T)
-                                             : add(ear, &to->list[i], x, ldx, T);
+        if (to->list[i].weight[ear->side] == p->w) {
+            rc = ear->side == GLM4V_ORIGINAL ? keep(to, &to->list[i], p->x, p->ldx, p->rows)
+                                             : add(ear, &to->list[i], p->x, p->ldx, p->rows);
             if (i + 1 == to->n)
                 atomic_store(&to->enough, true);
         }
-    return rc ? rc : ear->inner->linear(b, y, ldy, x, ldx, w, bias, T, add_to);
+    return rc;
 }
 
 void glm4v_ear_open(glm4v_ear *ear, glm4v_backend *backend, glm4v_listening *to, int side)
 {
-    *ear = (glm4v_ear) {
-        .ops = *backend->ops, .inner = backend->ops, .backend = backend, .to = to, .side = side
-    };
-    ear->ops.linear = linear;
-    backend->ops = &ear->ops;
+    *ear = (glm4v_ear) { .observer = { .product = see_product, .user = ear },
+                         .backend = backend,
+                         .to = to,
+                         .side = side };
+    backend->ops->observe(backend, &ear->observer);
 }
 
 void glm4v_ear_close(glm4v_ear *ear)
 {
     if (ear->backend)
-        ear->backend->ops = ear->inner;
+        ear->backend->ops->observe(ear->backend, NULL);
     ear->backend = NULL;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Listening to the products of a model while it runs: the inputs of chosen matrices in the original
  * and, right after it on the same sequence, in the quantized model become second moments. The
- * forward passes know nothing of it: what is replaced is one entry of the table of operations of a
- * backend that belongs to the calibration alone. Private to calibrate*.c. */
+ * forward passes know nothing of it: the backend, which belongs to the calibration alone, tells its
+ * observer of every product. Private to calibrate*.c. */
 #ifndef GLM4V_ENGINE_CALIBRATE_CAPTURE_H
 #define GLM4V_ENGINE_CALIBRATE_CAPTURE_H
 
@@ -32,8 +32,7 @@ typedef struct {
 } glm4v_listening;
 
 typedef struct {
-    glm4v_backend_ops ops; /* first: the table while listening */
-    const glm4v_backend_ops *inner;
+    glm4v_observer observer;
     glm4v_backend *backend;
     glm4v_listening *to;
     int side;
