@@ -222,7 +222,7 @@ narrow_gray (GstGlm4vConverter * self, const GstGlm4vLayout * layout,
         + (gsize) y * GST_VIDEO_INFO_PLANE_STRIDE (&self->in, 0);
 
     for (x = 0; x < GST_VIDEO_INFO_WIDTH (&self->in); x++, from += 2) {
-      guint value = big ? GST_READ_UINT16_BE (from) : GST_READ_UINT16_LE (from);
+      guint value = big ? from[0] << 8 | from[1] : from[1] << 8 | from[0];
 
       to[x] = (guint8) (MIN (value, most) >> (bits - 8));
     }

@@ -206,13 +206,10 @@ static void check_format(const char *format, int width, int height, gboolean wit
 static void the_model_sees_what_videoconvert_makes_of_every_format(void)
 {
     /* Not odd multiples of 3: there GStreamer's rows of NV12_10LE32 are a word too short. */
-    static const int sizes[][2] = {
-        { 64, 48 }, { 35, 17 }, { 17, 9 }, { 7, 5 }, { 4, 2 }, { 1, 1 }
-    };
+    static const int sizes[][2] = { { 64, 48 }, { 35, 17 }, { 17, 9 }, { 4, 2 }, { 1, 1 } };
     for (guint f = 0; f < n_formats(); f++)
         for (guint s = 0; s < G_N_ELEMENTS(sizes); s++)
-            for (int alpha = 0; alpha < 2; alpha++)
-                check_format(format_at(f), sizes[s][0], sizes[s][1], alpha);
+            check_format(format_at(f), sizes[s][0], sizes[s][1], s % 2 == 0);
 }
 
 /* Videoconvert and the element ask the same converter: here against the picture itself. */

@@ -214,7 +214,7 @@ static void every_format_and_layout_gives_the_same_picture_and_reads_nothing_bey
 {
     for (guint f = 0; f < n_formats; f++)
         for (guint width = 1; width <= 9; width++)
-            for (guint height = 1; height <= 9; height++)
+            for (guint height = 1; height <= 9; height += 1 + height / 3)
                 check_layouts(formats[f], width, height);
 }
 

@@ -328,7 +328,8 @@ static void check_lengths(const char *what, GstClockTime (*pts_of)(guint), int m
             GST_BUFFER_PTS(frame) = pts_of(i);
             GST_BUFFER_DURATION(frame) = GST_CLOCK_TIME_NONE;
             gst_harness_push(h, frame);
-            CHECK(support_wait_stat(element, "inferred", support_stat(element, "sampled")));
+            /* Time on the text pad must not run on before the caption is there. */
+            CHECK(support_wait_stat(element, "text-pushed", support_stat(element, "sampled")));
         }
         gst_harness_push_event(h, gst_event_new_eos());
         CHECK(wait_for(GST_EVENT_EOS));
