@@ -34,7 +34,8 @@ def unpack(file):
 
 def empty(picture):
     small = cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA).mean(2, dtype=np.float32)
-    return small.std() < FLATTEST or (small - cv2.GaussianBlur(small, (0, 0), 5)).std() < SMOOTHEST
+    dark = np.clip(small.mean() / 60, 0.2, 1)       # a dark picture may be flat: drawn metal is never that dark
+    return small.std() < FLATTEST * dark or (small - cv2.GaussianBlur(small, (0, 0), 5)).std() < SMOOTHEST * dark
 
 
 def grey(picture):
@@ -84,6 +85,19 @@ def edges(rng, picture):
     return (picture * (1 - mask) + mask * rng.uniform(5, 230)).astype(np.uint8)
 
 
+def dimmed(rng, picture):
+    """In hardly any light; often the middle or a corner is lit more than the rest."""
+    out = picture.astype(np.float32) * rng.uniform(0.05, 0.4)
+    if rng.random() < 0.4:
+        height, width = picture.shape[:2]
+        lamp = np.zeros((height, width), np.float32)
+        at = int(rng.uniform(0, width)), int(rng.uniform(0, height))
+        cv2.circle(lamp, at, int(min(height, width) * rng.uniform(0.05, 0.3)), 1.0, -1)
+        lamp = cv2.GaussianBlur(lamp, (0, 0), rng.uniform(2, 0.15 * min(height, width)))[..., None]
+        out = out * (1 + rng.uniform(0.5, 4) * lamp) + rng.uniform(0, 60) * lamp
+    return np.clip(out, 0, 255).astype(np.uint8)
+
+
 def exposure(rng, picture):
     """Another brightness and contrast; now and then hardly any light."""
     out = picture.astype(np.float32)
@@ -131,13 +145,16 @@ class Negatives:
             if rng.random() < 0.5:                              # as a strip is changed, in every way
                 side = min(height, width)
                 square = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (side, side))
-                return Strips.change(rng, square, height, width)
+                picture = Strips.change(rng, square, height, width)
+                return dimmed(rng, picture) if rng.random() < 0.3 else picture
             picture = grey(picture)
         if kind == "surface" and rng.random() < 0.2:
             picture = streaks(rng, picture)
         if kind == "surface" and rng.random() < 0.16:
             picture = edges(rng, picture)
-        if rng.random() < 0.6:
+        if kind == "surface" and rng.random() < 0.15:
+            picture = dimmed(rng, picture)
+        elif rng.random() < 0.6:
             picture = exposure(rng, picture)
         if rng.random() < 0.25:
             picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 2.6))

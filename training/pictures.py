@@ -173,7 +173,7 @@ def lay_parts(picture, texture, parts, s):
 
 
 DEVELOPED = ("surface", "belt", "empty belt", "other")
-SCENES = {"surface": 0.58, "belt": 0.28, "other": 0.025, "pattern": 0.05, "strip": 0.15, "negative": 0.42}
+SCENES = {"surface": 0.58, "belt": 0.28, "other": 0.025, "pattern": 0.07, "strip": 0.15, "negative": 0.42}
 
 
 def needs_light(facts):
