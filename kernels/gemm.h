@@ -11,6 +11,8 @@
  *   int4  uint8   [panels][K/8][16][4]         low nibble: input 8b + i, high nibble: input 8b + 4
  *                                              + i; scale f32 [panels][K/128][16]; zero uint8, same
  *                                              order, or NULL: 8 everywhere. K a multiple of 128.
+ *   int4_32        as int4, in groups of 32: scale f32 [panels][K/32][16], zero in that order. K a
+ *                                              multiple of 32.
  *   fp8   uint8   [panels][ceil(K/4)][4][2][4][2]  e4m3: 4 inputs of 16 outputs are 4 times 2 pairs
  *                                              of inputs of 4 outputs; scale f32 [panels][16], or
  *                                              in blocks [panels][ceil(K/128)][16]
@@ -20,7 +22,7 @@
  *
  * Activations. f32: as they are. bf16, fp8: rounded to bf16 by bf16_row. int8 and int4: rounded to
  * int8 by quantize_row, per row and group of 128 inputs g (the last group of a row may be
- * shorter).
+ * shorter). int4_32: by quantize_row_32, per row and group of 32.
  *
  * What is computed, for every row t and output n alone:
  *   f32   y = sum_k x w, one fp32 chain in order of k
@@ -31,6 +33,7 @@
  *         such sum for each g, and y = sum_g w_scale[n][g] * sum as one fp32 chain
  *   int8  y = w_scale[n] * sum_g x_scale[g] * (sum_k q_x u - 128 sum_k q_x)
  *   int4  y = sum_g (x_scale[g] * w_scale[n][g]) * (sum_k q_x u - zero sum_k q_x)
+ *   int4_32  the same over groups of 32
  *         sums over k in int32, exact, the same at every level; sums over g one fp32 chain in order
  *         of g
  *   then y = y + bias, then y = old y + y if add.
@@ -46,7 +49,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { GLM4V_PANEL = 16, GLM4V_GROUP = 128 };
+enum { GLM4V_PANEL = 16, GLM4V_GROUP = 128, GLM4V_SMALL_GROUP = 32 };
 
 static inline int32_t glm4v_panel_count(int32_t n_out)
 {
@@ -93,13 +96,14 @@ static inline size_t glm4v_fp8_at(int32_t k, int i)
 typedef struct {
     float *y; /* [T, n_out], rows ldy apart */
     /* f32: float [T, K]. bf16, fp8: uint16 [T, K rounded up to 2]. int8, int4: int8 [T, K
-     * rounded up to 128], as the row operations below write them. Rows ldx elements apart */
+     * rounded up to 128], int4_32: int8 [T, K], as the row operations below write them. Rows ldx
+     * elements apart */
     const void *x;
-    const float *x_scale;  /* int8, int4: [T, groups], else unused */
-    const int32_t *x_sum;  /* int8, int4: [T, groups], else unused */
+    const float *x_scale;  /* int8, int4, int4_32: [T, groups], else unused */
+    const int32_t *x_sum;  /* int8, int4, int4_32: [T, groups], else unused */
     const void *w;         /* the whole matrix: panel 0 */
-    const float *w_scale;  /* int8, fp8: [panels][16], int4: [panels][groups][16] */
-    const uint8_t *w_zero; /* int4: [panels][groups][16] or NULL */
+    const float *w_scale;  /* int8, fp8: [panels][16], int4, int4_32: [panels][groups][16] */
+    const uint8_t *w_zero; /* int4, int4_32: [panels][groups][16] or NULL */
     const float *bias;     /* [n_out] or NULL */
     ptrdiff_t ldy, ldx;
     int32_t T, K, n_out; /* all >= 1 */
@@ -118,7 +122,7 @@ typedef struct {
  * sum q. q [K rounded up to 128], the rest 0; scale, sum [groups]. A group whose largest magnitude
  * is below GLM4V_QUANT_MIN (convert.h) counts as zero: scale 0, q 0. A group holding NaN or
  * infinity gets scale NaN and q 0: every output of the row becomes NaN. The same bits at every
- * level. */
+ * level. quantize_row_32: the same in groups of 32, K a multiple of 32; q [K]. */
 #define decl_quantize_row(name)                                                                    \
     void(name)(int8_t * q, float *scale, int32_t *sum, const float *x, int32_t K)
 
@@ -127,8 +131,8 @@ typedef struct {
  * int8: per output, symmetric, scale = max|w| / 127, the rules of GLM4V_QUANT_MIN and NaN as in
  * quantize_row. int4: per output and group, q - 8 = round(w / scale) cut to [-8, 7]; scale is that
  * one of max|w| / {7, 7.25, 7.5, 7.75, 8, 8.5, 9, 9.5} with the least squared error (on Gaussian
- * weights 74 % of that of max|w| / 7 alone). fp8: as int8, scale = max|w| / 448 and q = w * (448 /
- * max|w|) to the nearest e4m3. */
+ * weights 74 % of that of max|w| / 7 alone). int4_32: the same per group of 32. fp8: as int8, scale
+ * = max|w| / 448 and q = w * (448 / max|w|) to the nearest e4m3. */
 #define GLM4V_INT4_DIVISORS                                                                        \
     {                                                                                              \
         7, 7.25f, 7.5f, 7.75f, 8, 8.5f, 9, 9.5f                                                    \
@@ -141,7 +145,8 @@ typedef struct {
     void(name)(uint8_t * panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
 
 /* One panel from n <= 16 rows that are quantized already, ldq or ldw apart. codes: one a byte; int8
- * two's complement, int4 0 to 15 (upper bits do not count), fp8 e4m3. words: int4, input 8b + i in
+ * two's complement, int4 (and int4_32, whose codes lie as those) 0 to 15 (upper bits do not
+ * count), fp8 e4m3; K of int4 a multiple of 32. words: int4, input 8b + i in
  * bits 4i to 4i + 3 of word b. The rest of the panel stands for zero weights. The same bytes at all
  * levels. */
 #define decl_pack_codes(name)                                                                      \
@@ -159,14 +164,15 @@ typedef decl_pack_codes(*glm4v_pack_codes_fn);
 typedef decl_pack_words(*glm4v_pack_words_fn);
 
 typedef struct {
-    glm4v_gemm_fn f32, bf16, int8, int4, fp8;
+    glm4v_gemm_fn f32, bf16, int8, int4, int4_32, fp8;
     glm4v_bf16_row_fn bf16_row;
-    glm4v_quantize_row_fn quantize_row;
+    glm4v_quantize_row_fn quantize_row, quantize_row_32;
     glm4v_pack_f32_fn pack_f32;
     glm4v_pack_bf16_fn pack_bf16;
     glm4v_pack_quant_fn pack_int8; /* scale [16] */
     glm4v_pack_quant_fn pack_int4; /* scale [groups][16] */
-    glm4v_pack_quant_fn pack_fp8;  /* scale [16] */
+    glm4v_pack_quant_fn pack_int4_32;
+    glm4v_pack_quant_fn pack_fp8; /* scale [16] */
     glm4v_pack_codes_fn pack_codes_int8, pack_codes_int4, pack_codes_fp8;
     glm4v_pack_words_fn pack_words_int4;
 } glm4v_gemm_ops;
@@ -181,6 +187,8 @@ void glm4v_unpack_int8(float *w, ptrdiff_t ldw, const uint8_t *panel, const floa
                        int32_t K);
 void glm4v_unpack_int4(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
                        const uint8_t *zero, int32_t n, int32_t K);
+void glm4v_unpack_int4_32(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
+                          const uint8_t *zero, int32_t n, int32_t K);
 void glm4v_unpack_fp8(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
                       bool blocks, int32_t n, int32_t K);
 
@@ -217,6 +225,9 @@ decl_gemm(glm4v_gemm_int4_c);
 decl_gemm(glm4v_gemm_int4_avx2);
 decl_gemm(glm4v_gemm_int4_vnni);
 decl_gemm(glm4v_gemm_int4_amx);
+decl_gemm(glm4v_gemm_int4_32_c);
+decl_gemm(glm4v_gemm_int4_32_avx2);
+decl_gemm(glm4v_gemm_int4_32_vnni);
 decl_gemm(glm4v_gemm_fp8_c);
 decl_gemm(glm4v_gemm_fp8_avx2);
 decl_gemm(glm4v_gemm_fp8_avx512);
@@ -226,6 +237,8 @@ decl_bf16_row(glm4v_bf16_row_c);
 decl_bf16_row(glm4v_bf16_row_avx2);
 decl_quantize_row(glm4v_quantize_row_c);
 decl_quantize_row(glm4v_quantize_row_avx2);
+decl_quantize_row(glm4v_quantize_row_32_c);
+decl_quantize_row(glm4v_quantize_row_32_avx2);
 decl_pack_f32(glm4v_pack_f32_c);
 decl_pack_f32(glm4v_pack_f32_avx2);
 decl_pack_f32(glm4v_pack_f32_avx512);
@@ -236,6 +249,9 @@ decl_pack_quant(glm4v_pack_int8_avx2);
 decl_pack_quant(glm4v_pack_int4_c);
 decl_pack_quant(glm4v_pack_int4_avx2);
 decl_pack_quant(glm4v_pack_int4_avx512);
+decl_pack_quant(glm4v_pack_int4_32_c);
+decl_pack_quant(glm4v_pack_int4_32_avx2);
+decl_pack_quant(glm4v_pack_int4_32_avx512);
 decl_pack_quant(glm4v_pack_fp8_c);
 decl_pack_quant(glm4v_pack_fp8_avx2);
 decl_pack_codes(glm4v_pack_codes_int8_c);

@@ -24,7 +24,7 @@ void glm4v_pack_codes_int8_c(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, in
 
 void glm4v_pack_codes_int4_c(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, int32_t n, int32_t K)
 {
-    assert(n >= 1 && n <= GLM4V_PANEL && K % GLM4V_GROUP == 0);
+    assert(n >= 1 && n <= GLM4V_PANEL && K % GLM4V_SMALL_GROUP == 0);
     memset(panel, 0x88, glm4v_panel_bytes_int4(K));
     for (int i = 0; i < n; i++)
         for (int32_t k = 0; k < K; k++)
@@ -34,7 +34,7 @@ void glm4v_pack_codes_int4_c(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, in
 void glm4v_pack_words_int4_c(uint8_t *panel, const uint32_t *words, ptrdiff_t ldw, int32_t n,
                              int32_t K)
 {
-    assert(n >= 1 && n <= GLM4V_PANEL && K % GLM4V_GROUP == 0);
+    assert(n >= 1 && n <= GLM4V_PANEL && K % GLM4V_SMALL_GROUP == 0);
     memset(panel, 0x88, glm4v_panel_bytes_int4(K));
     for (int i = 0; i < n; i++)
         for (int32_t k = 0; k < K; k++)

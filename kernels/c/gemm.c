@@ -142,12 +142,13 @@ void glm4v_gemm_int8_c(const glm4v_gemm_args *g)
     }
 }
 
-void glm4v_gemm_int4_c(const glm4v_gemm_args *g)
+/* int4 in groups of `group` inputs. */
+static void gemm_int4(const glm4v_gemm_args *g, int32_t group)
 {
-    int32_t groups = g->K / GLM4V_GROUP;
+    int32_t groups = g->K / group;
 
     check_args(g);
-    assert(g->K % GLM4V_GROUP == 0);
+    assert(g->K % group == 0);
     for (int32_t p = g->panel; p < g->panel + g->n_panels; p++) {
         const uint8_t *w = (const uint8_t *)g->w + p * glm4v_panel_bytes_int4(g->K);
         for (int32_t t = 0; t < g->T; t++) {
@@ -156,7 +157,7 @@ void glm4v_gemm_int4_c(const glm4v_gemm_args *g)
             for (int32_t n = 0; n < groups; n++) {
                 size_t at = ((size_t)p * groups + n) * GLM4V_PANEL;
                 int32_t acc[GLM4V_PANEL] = { 0 };
-                for (int32_t k = n * GLM4V_GROUP; k < (n + 1) * GLM4V_GROUP; k++)
+                for (int32_t k = n * group; k < (n + 1) * group; k++)
                     for (int i = 0; i < GLM4V_PANEL; i++)
                         acc[i] += q[k] * glm4v_get_nibble(w, k, i);
                 for (int i = 0; i < GLM4V_PANEL; i++) {
@@ -170,6 +171,16 @@ void glm4v_gemm_int4_c(const glm4v_gemm_args *g)
     }
 }
 
+void glm4v_gemm_int4_c(const glm4v_gemm_args *g)
+{
+    gemm_int4(g, GLM4V_GROUP);
+}
+
+void glm4v_gemm_int4_32_c(const glm4v_gemm_args *g)
+{
+    gemm_int4(g, GLM4V_SMALL_GROUP);
+}
+
 void glm4v_bf16_row_c(uint16_t *y, const float *x, int32_t K)
 {
     glm4v_f32_to_bf16_c(y, x, (size_t)K);
@@ -177,14 +188,26 @@ void glm4v_bf16_row_c(uint16_t *y, const float *x, int32_t K)
         y[K] = 0;
 }
 
-void glm4v_quantize_row_c(int8_t *q, float *scale, int32_t *sum, const float *x, int32_t K)
+static void quantize_row(int8_t *q, float *scale, int32_t *sum, const float *x, int32_t K,
+                         int32_t group)
 {
-    for (int32_t n = 0; n < glm4v_group_count(K); n++) {
-        int32_t k = n * GLM4V_GROUP, count = K - k < GLM4V_GROUP ? K - k : GLM4V_GROUP;
-        memset(q + k, 0, GLM4V_GROUP);
+    for (int32_t n = 0, k = 0; k < K; n++, k += group) {
+        int32_t count = K - k < group ? K - k : group;
+        memset(q + k, 0, (size_t)group);
         glm4v_f32_to_int8_c(q + k, scale + n, x + k, (size_t)count);
         sum[n] = 0;
         for (int32_t i = 0; i < count; i++)
             sum[n] += q[k + i];
     }
+}
+
+void glm4v_quantize_row_c(int8_t *q, float *scale, int32_t *sum, const float *x, int32_t K)
+{
+    quantize_row(q, scale, sum, x, K, GLM4V_GROUP);
+}
+
+void glm4v_quantize_row_32_c(int8_t *q, float *scale, int32_t *sum, const float *x, int32_t K)
+{
+    assert(K % GLM4V_SMALL_GROUP == 0);
+    quantize_row(q, scale, sum, x, K, GLM4V_SMALL_GROUP);
 }

@@ -54,10 +54,10 @@ static int nibble_of(float w, float inverse)
 /* Squared error of a group of weights at one scale: 16 partial sums, input k in sum k % 16, then
  * folded 8, 4, 2, 1. The order is fixed because the choice of scale hangs on it, and it must be the
  * same choice at every level. */
-static float group_error(const float *w, float scale, float inverse)
+static float group_error(const float *w, int group, float scale, float inverse)
 {
     float sum[16] = { 0 };
-    for (int k = 0; k < GLM4V_GROUP; k++) {
+    for (int k = 0; k < group; k++) {
         float e = w[k] - scale * (float)(nibble_of(w[k], inverse) - 8);
         sum[k % 16] += e * e;
     }
@@ -67,13 +67,13 @@ static float group_error(const float *w, float scale, float inverse)
     return sum[0];
 }
 
-static float best_scale(const float *w, float max, float *inverse)
+static float best_scale(const float *w, int group, float max, float *inverse)
 {
     static const float divisor[] = GLM4V_INT4_DIVISORS;
     float scale = 0, least = INFINITY;
     for (size_t i = 0; i < sizeof divisor / sizeof *divisor; i++) {
         float s = max / divisor[i], inv = divisor[i] / max;
-        float error = group_error(w, s, inv);
+        float error = group_error(w, group, s, inv);
         if (i == 0 || error < least) {
             least = error;
             scale = s;
@@ -83,32 +83,44 @@ static float best_scale(const float *w, float max, float *inverse)
     return scale;
 }
 
-static void pack_group(uint8_t *panel, float *scale, const float *w, int i)
+static void pack_group(uint8_t *panel, float *scale, const float *w, int group, int i)
 {
     float max = 0, inverse = 0;
-    *scale = glm4v_row_scale(&max, w, GLM4V_GROUP);
+    *scale = glm4v_row_scale(&max, w, (size_t)group);
     if (max > 0)
-        *scale = best_scale(w, max, &inverse);
-    for (int k = 0; k < GLM4V_GROUP; k++) {
+        *scale = best_scale(w, group, max, &inverse);
+    for (int k = 0; k < group; k++) {
         glm4v_set_nibble(panel, k, i, max > 0 ? (unsigned)nibble_of(w[k], inverse) : 8);
+    }
+}
+
+static void pack_int4(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
+                      int32_t K, int group)
+{
+    const size_t group_bytes = (size_t)group / 8 * 64;
+
+    assert(n >= 1 && n <= GLM4V_PANEL && K % group == 0);
+    memset(panel, 0x88, glm4v_panel_bytes_int4(K));
+    for (int32_t g = 0; g < K / group; g++) {
+        for (int i = 0; i < GLM4V_PANEL; i++) {
+            float *s = scale + (size_t)g * GLM4V_PANEL + i;
+            *s = 0;
+            if (i < n)
+                pack_group(panel + g * group_bytes, s, w + i * ldw + (size_t)g * group, group, i);
+        }
     }
 }
 
 void glm4v_pack_int4_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
                        int32_t K)
 {
-    const size_t group_bytes = GLM4V_GROUP / 8 * 64;
+    pack_int4(panel, scale, w, ldw, n, K, GLM4V_GROUP);
+}
 
-    assert(n >= 1 && n <= GLM4V_PANEL && K % GLM4V_GROUP == 0);
-    memset(panel, 0x88, glm4v_panel_bytes_int4(K));
-    for (int32_t g = 0; g < K / GLM4V_GROUP; g++) {
-        for (int i = 0; i < GLM4V_PANEL; i++) {
-            float *s = scale + (size_t)g * GLM4V_PANEL + i;
-            *s = 0;
-            if (i < n)
-                pack_group(panel + g * group_bytes, s, w + i * ldw + (size_t)g * GLM4V_GROUP, i);
-        }
-    }
+void glm4v_pack_int4_32_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
+                          int32_t K)
+{
+    pack_int4(panel, scale, w, ldw, n, K, GLM4V_SMALL_GROUP);
 }
 
 void glm4v_pack_fp8_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
@@ -153,16 +165,28 @@ void glm4v_unpack_int8(float *w, ptrdiff_t ldw, const uint8_t *panel, const floa
                 scale[i] * (float)(panel[((size_t)(k / 4) * GLM4V_PANEL + i) * 4 + k % 4] - 128);
 }
 
-void glm4v_unpack_int4(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
-                       const uint8_t *zero, int32_t n, int32_t K)
+static void unpack_int4(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
+                        const uint8_t *zero, int32_t n, int32_t K, int32_t group)
 {
     for (int32_t i = 0; i < n; i++) {
         for (int32_t k = 0; k < K; k++) {
-            size_t at = (size_t)(k / GLM4V_GROUP) * GLM4V_PANEL + i;
+            size_t at = (size_t)(k / group) * GLM4V_PANEL + i;
             int q = glm4v_get_nibble(panel, k, i);
             w[i * ldw + k] = scale[at] * (float)(q - (zero ? zero[at] : 8));
         }
     }
+}
+
+void glm4v_unpack_int4(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
+                       const uint8_t *zero, int32_t n, int32_t K)
+{
+    unpack_int4(w, ldw, panel, scale, zero, n, K, GLM4V_GROUP);
+}
+
+void glm4v_unpack_int4_32(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
+                          const uint8_t *zero, int32_t n, int32_t K)
+{
+    unpack_int4(w, ldw, panel, scale, zero, n, K, GLM4V_SMALL_GROUP);
 }
 
 void glm4v_unpack_fp8(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,

@@ -56,7 +56,8 @@ void glm4v_pack_codes_int4_avx2(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq,
         glm4v_pack_codes_int4_c(panel, q, ldq, n, K);
         return;
     }
-    for (int32_t k = 0; k < K; k += 64) {
+    int32_t k = 0;
+    for (; k + 64 <= K; k += 64) {
         for (int half = 0; half < 16; half += 8) {
             __m256i v[8];
             for (int i = 0; i < 8; i++)
@@ -64,6 +65,8 @@ void glm4v_pack_codes_int4_avx2(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq,
             transpose_store(panel + (size_t)k * 8 + half * 4, v);
         }
     }
+    if (k < K)
+        glm4v_pack_codes_int4_c(panel + (size_t)k * 8, q + k, ldq, n, K - k);
 }
 
 /* Words of eight nibbles, in order from the low bits up, as the panel's: nibble i to the low half
@@ -92,7 +95,8 @@ void glm4v_pack_words_int4_avx2(uint8_t *panel, const uint32_t *words, ptrdiff_t
         glm4v_pack_words_int4_c(panel, words, ldw, n, K);
         return;
     }
-    for (int32_t k = 0; k < K; k += 64) {
+    int32_t k = 0;
+    for (; k + 64 <= K; k += 64) {
         for (int half = 0; half < 16; half += 8) {
             __m256i v[8];
             for (int i = 0; i < 8; i++)
@@ -100,4 +104,6 @@ void glm4v_pack_words_int4_avx2(uint8_t *panel, const uint32_t *words, ptrdiff_t
             transpose_store(panel + (size_t)k * 8 + half * 4, v);
         }
     }
+    if (k < K)
+        glm4v_pack_words_int4_c(panel + (size_t)k * 8, words + k / 8, ldw, n, K - k);
 }

@@ -329,13 +329,13 @@ ALWAYS_INLINE void int8_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, con
     }
 }
 
-/* sums [R * P * 2] of one group of an int4 panel: 16 blocks of 8 inputs, four at a time in 16 bits
- * (8 x 15 x 127 x 2 < 2^15). */
-ALWAYS_INLINE void int4_group(__m256i *sum, const int8_t *x, ptrdiff_t ldx, const uint8_t *w,
-                              size_t panel, const int R, const int P)
+/* sums [R * P * 2] of one group of an int4 panel: blocks of 8 inputs, four at a time in 16 bits (8
+ * x 15 x 127 x 2 < 2^15). */
+ALWAYS_INLINE void int4_sums(__m256i *sum, const int8_t *x, ptrdiff_t ldx, const uint8_t *w,
+                             size_t panel, const int group, const int R, const int P)
 {
     const __m256i low_nibble = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1);
-    for (int quarter = 0; quarter < 4; quarter++) {
+    for (int four = 0; four < group / 32; four++) {
         __m256i part[SUMS];
         UNROLL for (int i = 0; i < R * P * 2; i++) part[i] = _mm256_setzero_si256();
         for (int block = 0; block < 4; block++, w += 64, x += 8) {
@@ -360,10 +360,10 @@ ALWAYS_INLINE void int4_group(__m256i *sum, const int8_t *x, ptrdiff_t ldx, cons
     }
 }
 
-ALWAYS_INLINE void int4_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
-                             const int P)
+ALWAYS_INLINE void group_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int group,
+                              const int R, const int P)
 {
-    const int32_t groups = g->K / GLM4V_GROUP;
+    const int32_t groups = g->K / group;
     const size_t panel = glm4v_panel_bytes_int4(g->K), scales = (size_t)groups * GLM4V_PANEL;
     const int8_t *x = (const int8_t *)g->x + t * g->ldx;
     const uint8_t *w = (const uint8_t *)g->w + p * panel;
@@ -381,7 +381,7 @@ ALWAYS_INLINE void int4_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, con
             __m256i inputs = _mm256_set1_epi32(-g->x_sum[(t + i / (2 * P)) * groups + n]);
             sum[i] = _mm256_mullo_epi32(zero, inputs);
         }
-        int4_group(sum, x + n * GLM4V_GROUP, g->ldx, w + (size_t)n * 16 * 64, panel, R, P);
+        int4_sums(sum, x + n * group, g->ldx, w + (size_t)(n * group) * 8, panel, group, R, P);
         UNROLL for (int i = 0; i < R * P * 2; i++)
         {
             size_t at = (p + i / 2 % P) * scales + (size_t)n * GLM4V_PANEL + i % 2 * 8;
@@ -392,6 +392,18 @@ ALWAYS_INLINE void int4_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, con
     }
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int i = 0; i < P; i++)
         store_panel(g, t + r, p + i, total[(r * P + i) * 2], total[(r * P + i) * 2 + 1]);
+}
+
+ALWAYS_INLINE void int4_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+                             const int P)
+{
+    group_tile(g, t, p, GLM4V_GROUP, R, P);
+}
+
+ALWAYS_INLINE void int4_32_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+                                const int P)
+{
+    group_tile(g, t, p, GLM4V_SMALL_GROUP, R, P);
 }
 
 #define TILE(form, R, P)                                                                           \
@@ -414,6 +426,7 @@ TILES(fp8)
 TILE(fp8, 6, 1)
 TILES(int8)
 TILES(int4)
+TILES(int4_32)
 
 #define TABLE(form, size, rows, ...)                                                               \
     {                                                                                              \
@@ -430,6 +443,7 @@ static const glm4v_tiles bf16_tiles = TABLE(bf16, 2, 6, [6] = { bf16_6x1 });
 static const glm4v_tiles fp8_tiles = TABLE(fp8, 2, 6, [6] = { fp8_6x1 });
 static const glm4v_tiles int8_tiles = TABLE(int8, 1, 4);
 static const glm4v_tiles int4_tiles = TABLE(int4, 1, 4);
+static const glm4v_tiles int4_32_tiles = TABLE(int4_32, 1, 4);
 
 void glm4v_gemm_f32_avx2(const glm4v_gemm_args *g)
 {
@@ -454,4 +468,9 @@ void glm4v_gemm_int8_avx2(const glm4v_gemm_args *g)
 void glm4v_gemm_int4_avx2(const glm4v_gemm_args *g)
 {
     glm4v_gemm_walk(g, &int4_tiles);
+}
+
+void glm4v_gemm_int4_32_avx2(const glm4v_gemm_args *g)
+{
+    glm4v_gemm_walk(g, &int4_32_tiles);
 }

@@ -4,7 +4,7 @@
  * many rows pass through the stack once a group. */
 #include "avx512.h"
 
-enum { SUMS = 24, int8_ELEMENT = 1, int4_ELEMENT = 1 };
+enum { SUMS = 24, int8_ELEMENT = 1, int4_ELEMENT = 1, int4_32_ELEMENT = 1 };
 
 /* *sum += u8 w times s8 x, quad by quad. Not the intrinsic: gcc 12 gives its result another
  * register than its operand and then spills half of a large tile (int8, 256 x 1536 x 1024: 225
@@ -74,13 +74,13 @@ ALWAYS_INLINE struct nibbles split(const uint8_t *w)
                               _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low) };
 }
 
-/* 16 blocks of 8 inputs: the low nibbles of a block's 64 bytes are its first quad, the high ones
+/* Blocks of 8 inputs: the low nibbles of a block's 64 bytes are its first quad, the high ones
  * its second. What there is less of stays in registers: inputs of few rows, or weights of few
  * panels. */
-ALWAYS_INLINE void int4_group(__m512i *sum, const int8_t *x, ptrdiff_t ldx, const uint8_t *w,
-                              size_t panel, const int R, const int P)
+ALWAYS_INLINE void int4_sums(__m512i *sum, const int8_t *x, ptrdiff_t ldx, const uint8_t *w,
+                             size_t panel, const int group, const int R, const int P)
 {
-    for (int block = 0; block < 16; block++, w += 64, x += 8) {
+    for (int block = 0; block < group / 8; block++, w += 64, x += 8) {
         if (R < P) {
             __m512i v[4], u[4];
             UNROLL for (int r = 0; r < R; r++)
@@ -121,19 +121,19 @@ ALWAYS_INLINE void int4_group(__m512i *sum, const int8_t *x, ptrdiff_t ldx, cons
 }
 
 /* Where the sum of panel p's outputs starts in group n of row t: minus zero point times sum of
- * inputs. */
+ * inputs, both of 16 bits (127 * 128 < 2^15). */
 ALWAYS_INLINE __m512i int4_start(const glm4v_gemm_args *g, size_t at, int32_t inputs)
 {
     if (!g->w_zero)
         return _mm512_set1_epi32(-8 * inputs);
     __m512i zero = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(g->w_zero + at)));
-    return _mm512_mullo_epi32(zero, _mm512_set1_epi32(-inputs));
+    return _mm512_madd_epi16(zero, _mm512_set1_epi32(-inputs));
 }
 
-ALWAYS_INLINE void int4_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
-                             const int P)
+ALWAYS_INLINE void group_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int group,
+                              const int R, const int P)
 {
-    const int32_t groups = g->K / GLM4V_GROUP;
+    const int32_t groups = g->K / group;
     const size_t panel = glm4v_panel_bytes_int4(g->K), scales = (size_t)groups * GLM4V_PANEL;
     const int8_t *x = (const int8_t *)g->x + t * g->ldx;
     const uint8_t *w = (const uint8_t *)g->w + p * panel;
@@ -145,7 +145,7 @@ ALWAYS_INLINE void int4_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, con
         UNROLL for (int i = 0; i < R * P; i++) sum[i] = int4_start(
             g, (p + i % P) * scales + (size_t)n * GLM4V_PANEL, g->x_sum[(t + i / P) * groups + n]);
         keep_in_memory(total);
-        int4_group(sum, x + n * GLM4V_GROUP, g->ldx, w + (size_t)n * 16 * 64, panel, R, P);
+        int4_sums(sum, x + n * group, g->ldx, w + (size_t)(n * group) * 8, panel, group, R, P);
         UNROLL for (int i = 0; i < R * P; i++)
         {
             __m512 scale = _mm512_set1_ps(g->x_scale[(t + i / P) * groups + n]);
@@ -157,8 +157,21 @@ ALWAYS_INLINE void int4_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, con
     UNROLL for (int i = 0; i < R * P; i++) store_panel(g, t + i / P, p + i % P, total[i]);
 }
 
+ALWAYS_INLINE void int4_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+                             const int P)
+{
+    group_tile(g, t, p, GLM4V_GROUP, R, P);
+}
+
+ALWAYS_INLINE void int4_32_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+                                const int P)
+{
+    group_tile(g, t, p, GLM4V_SMALL_GROUP, R, P);
+}
+
 TILES(int8)
 TILES(int4)
+TILES(int4_32)
 
 void glm4v_gemm_int8_vnni(const glm4v_gemm_args *g)
 {
@@ -168,4 +181,9 @@ void glm4v_gemm_int8_vnni(const glm4v_gemm_args *g)
 void glm4v_gemm_int4_vnni(const glm4v_gemm_args *g)
 {
     glm4v_gemm_walk(g, &int4_tiles);
+}
+
+void glm4v_gemm_int4_32_vnni(const glm4v_gemm_args *g)
+{
+    glm4v_gemm_walk(g, &int4_32_tiles);
 }

@@ -92,11 +92,11 @@ static inline __m256 round_to_int4(__m256 w, __m256 inverse)
 }
 
 /* As group_error() of c/pack.c, in its order: input k in sum k % 16, folded 8, 4, 2, 1. */
-static inline float group_error(const float *w, float scale, float inverse)
+static inline float group_error(const float *w, int group, float scale, float inverse)
 {
     __m256 sum[2] = { _mm256_setzero_ps(), _mm256_setzero_ps() };
     __m256 s = _mm256_set1_ps(scale), inv = _mm256_set1_ps(inverse);
-    for (int k = 0; k < GLM4V_GROUP; k += 16) {
+    for (int k = 0; k < group; k += 16) {
         for (int i = 0; i < 2; i++) {
             __m256 v = _mm256_loadu_ps(w + k + 8 * i);
             __m256 e = _mm256_sub_ps(v, _mm256_mul_ps(s, round_to_int4(v, inv)));
@@ -106,13 +106,13 @@ static inline float group_error(const float *w, float scale, float inverse)
     return sum_lanes(_mm256_add_ps(sum[0], sum[1]));
 }
 
-static inline float best_scale(const float *w, float max, float *inverse)
+static inline float best_scale(const float *w, int group, float max, float *inverse)
 {
     static const float divisor[] = GLM4V_INT4_DIVISORS;
     float scale = 0, least = INFINITY;
     for (size_t i = 0; i < sizeof divisor / sizeof *divisor; i++) {
         float s = max / divisor[i], inv = divisor[i] / max;
-        float error = group_error(w, s, inv);
+        float error = group_error(w, group, s, inv);
         if (i == 0 || error < least) {
             least = error;
             scale = s;
@@ -122,52 +122,76 @@ static inline float best_scale(const float *w, float max, float *inverse)
     return scale;
 }
 
-/* 64 inputs of one row as 32 bytes: input 8b + i in the low nibble of byte 4b + i, 8b + 4 + i in
- * its high nibble. */
-static inline __m256i nibbles(const float *w, float inverse)
+/* 32 inputs of one row as bytes 0 to 15, in order. inverse 0: a group that counts as zero. */
+static inline __m256i codes_of(const float *w, float inverse)
 {
-    __m256 inv = _mm256_set1_ps(inverse);
-    __m256i bytes[2];
-    for (int h = 0; h < 2; h++) { /* 32 inputs as bytes, in order */
-        __m256i v[4];
-        for (int i = 0; i < 4; i++)
-            v[i] = _mm256_cvtps_epi32(round_to_int4(_mm256_loadu_ps(w + 32 * h + 8 * i), inv));
-        __m256i packed =
-            _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
-        packed = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-        bytes[h] = _mm256_add_epi8(packed, _mm256_set1_epi8(8));
-    }
-    return join_nibbles(bytes[0], bytes[1]);
+    const __m256i eight = _mm256_set1_epi8(8);
+    __m256i v[4];
+    if (!(inverse > 0))
+        return eight;
+    for (int i = 0; i < 4; i++)
+        v[i] =
+            _mm256_cvtps_epi32(round_to_int4(_mm256_loadu_ps(w + 8 * i), _mm256_set1_ps(inverse)));
+    __m256i packed =
+        _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
+    packed = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    return _mm256_add_epi8(packed, eight);
 }
 
-static void pack_int4_group(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n)
+/* The scales of one group of 16 rows, and one divided by each, or 0. */
+static inline void choose_scales(float *scale, float *inverse, const float *w, ptrdiff_t ldw,
+                                 int32_t n, int group)
 {
-    float inverse[GLM4V_PANEL] = { 0 };
     for (int i = 0; i < GLM4V_PANEL; i++) {
         float max = 0;
-        scale[i] = i < n ? row_scale(&max, w + i * ldw, GLM4V_GROUP) : 0;
+        inverse[i] = 0;
+        scale[i] = i < n ? row_scale(&max, w + i * ldw, (size_t)group) : 0;
         if (max > 0)
-            scale[i] = best_scale(w + i * ldw, max, &inverse[i]);
+            scale[i] = best_scale(w + i * ldw, group, max, &inverse[i]);
     }
-    for (int32_t k = 0; k < GLM4V_GROUP; k += 64) {
+}
+
+/* 64 inputs, a vector of each row, at a time: two halves of 32 inputs with the factors of the
+ * groups that they lie in. Inputs [k, K) are left over; returns k. */
+static inline int32_t pack_int4(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw,
+                                int32_t n, int32_t K, const int group)
+{
+    float inverse[2][GLM4V_PANEL] = { { 0 } };
+    int32_t k = 0;
+    for (; k + 64 <= K; k += 64) {
+        for (int h = 0; h < 2; h++) {
+            const int32_t at = k + 32 * h;
+            if (at % group == 0)
+                choose_scales(scale + at / group * GLM4V_PANEL, inverse[h], w + at, ldw, n, group);
+            else
+                memcpy(inverse[h], inverse[1 - h], sizeof inverse[h]);
+        }
         for (int half = 0; half < 16; half += 8) {
             __m256i v[8];
             for (int i = 0; i < 8; i++) {
-                v[i] = _mm256_set1_epi8((char)0x88);
-                if (inverse[half + i] > 0)
-                    v[i] = nibbles(w + (half + i) * ldw + k, inverse[half + i]);
+                const float *row = w + (half + i) * ldw + k;
+                v[i] = join_nibbles(codes_of(row, inverse[0][half + i]),
+                                    codes_of(row + 32, inverse[1][half + i]));
             }
-            transpose_store(panel + k * 8 + half * 4, v);
+            transpose_store(panel + (size_t)k * 8 + half * 4, v);
         }
     }
+    return k;
 }
 
 void glm4v_pack_int4_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
                           int32_t K)
 {
-    for (int32_t k = 0; k < K; k += GLM4V_GROUP)
-        pack_int4_group(panel + (size_t)k * 8, scale + k / GLM4V_GROUP * GLM4V_PANEL, w + k, ldw,
-                        n);
+    pack_int4(panel, scale, w, ldw, n, K, GLM4V_GROUP);
+}
+
+void glm4v_pack_int4_32_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
+                             int32_t K)
+{
+    const int32_t k = pack_int4(panel, scale, w, ldw, n, K, GLM4V_SMALL_GROUP);
+    if (k < K)
+        glm4v_pack_int4_32_c(panel + (size_t)k * 8, scale + k / GLM4V_SMALL_GROUP * GLM4V_PANEL,
+                             w + k, ldw, n, K - k);
 }
 
 void glm4v_pack_fp8_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
@@ -219,21 +243,34 @@ static inline int32_t sum_lanes_i(__m256i v)
     return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
 
-void glm4v_quantize_row_avx2(int8_t *q, float *scale, int32_t *sum, const float *x, int32_t K)
+/* The whole groups of a row; returns how many there are. */
+static inline int32_t quantize_groups(int8_t *q, float *scale, int32_t *sum, const float *x,
+                                      int32_t K, const int group)
 {
     int32_t n = 0;
-    for (; n < K / GLM4V_GROUP; n++, q += GLM4V_GROUP, x += GLM4V_GROUP) {
+    for (; n < K / group; n++, q += group, x += group) {
         float max;
-        scale[n] = row_scale(&max, x, GLM4V_GROUP);
+        scale[n] = row_scale(&max, x, (size_t)group);
         __m256 inverse = _mm256_set1_ps(max > 0 ? 127 / max : 0);
         __m256i total = _mm256_setzero_si256();
-        for (int i = 0; i < GLM4V_GROUP; i += 32) {
+        for (int i = 0; i < group; i += 32) {
             __m256i v = max > 0 ? round_to_int8(x + i, inverse) : _mm256_setzero_si256();
             _mm256_storeu_si256((__m256i *)(q + i), v);
             total = _mm256_add_epi32(total, sum_bytes(v));
         }
         sum[n] = sum_lanes_i(total);
     }
-    if (K % GLM4V_GROUP)
-        glm4v_quantize_row_c(q, scale + n, sum + n, x, K % GLM4V_GROUP);
+    return n;
+}
+
+void glm4v_quantize_row_avx2(int8_t *q, float *scale, int32_t *sum, const float *x, int32_t K)
+{
+    const int32_t n = quantize_groups(q, scale, sum, x, K, GLM4V_GROUP), k = n * GLM4V_GROUP;
+    if (k < K)
+        glm4v_quantize_row_c(q + k, scale + n, sum + n, x + k, K - k);
+}
+
+void glm4v_quantize_row_32_avx2(int8_t *q, float *scale, int32_t *sum, const float *x, int32_t K)
+{
+    quantize_groups(q, scale, sum, x, K, GLM4V_SMALL_GROUP);
 }

@@ -7,7 +7,7 @@
 
 #include "tolerance.h"
 
-enum form { F32, BF16, FP8, FP8_BLOCKS, INT8, INT4, INT4_ZERO };
+enum form { F32, BF16, FP8, FP8_BLOCKS, INT8, INT4, INT4_ZERO, INT4_32, INT4_32_ZERO };
 enum { X, X_SCALE, X_SUM, W, W_SCALE, W_ZERO, BIAS, Y_REF, Y_OPS, RAW };
 
 struct problem {
@@ -27,14 +27,27 @@ static int element(enum form form)
     return form == F32 ? 4 : form < INT8 ? 2 : 1;
 }
 
+/* Inputs of a group of activations, and of scales where there are such. */
+static int group_of(enum form form)
+{
+    return form >= INT4_32 ? 32 : 128;
+}
+
 static int unit_of(enum form form)
 {
-    return form == F32 ? 1 : form < INT8 ? 2 : 128;
+    return form == F32 ? 1 : form < INT8 ? 2 : group_of(form);
+}
+
+static int count_groups(enum form form, int K)
+{
+    return (K + group_of(form) - 1) / group_of(form);
 }
 
 static void make_activations(struct check *t, struct problem *p, enum fill kind)
 {
-    int groups = glm4v_group_count(p->K), unit = unit_of(p->form);
+    int groups = count_groups(p->form, p->K), unit = unit_of(p->form);
+    glm4v_quantize_row_fn quantize =
+        p->form >= INT4_32 ? glm4v_quantize_row_32_c : glm4v_quantize_row_c;
     int ldx = round_up(p->K, unit) + (p->form == F32 ? 5 : 0), size = element(p->form);
     size_t last = (size_t)(p->T - 1) * ldx;
     float *raw = check_buf(t, RAW, (size_t)p->K * sizeof *raw);
@@ -49,8 +62,8 @@ static void make_activations(struct check *t, struct problem *p, enum fill kind)
         else if (p->form < INT8)
             glm4v_bf16_row_c((uint16_t *)(x + (size_t)i * ldx * 2), raw, p->K);
         else
-            glm4v_quantize_row_c((int8_t *)x + (size_t)i * ldx, scale + i * groups,
-                                 sum + i * groups, raw, p->K);
+            quantize((int8_t *)x + (size_t)i * ldx, scale + i * groups, sum + i * groups, raw,
+                     p->K);
     }
     p->args.x = x;
     p->args.ldx = ldx;
@@ -77,13 +90,15 @@ static void pack_panel(enum form form, char *panel, float *scale, const float *w
         glm4v_pack_fp8_c((uint8_t *)panel, scale, w, K, n, K);
     else if (form == INT8)
         glm4v_pack_int8_c((uint8_t *)panel, scale, w, K, n, K);
-    else
+    else if (form < INT4_32)
         glm4v_pack_int4_c((uint8_t *)panel, scale, w, K, n, K);
+    else
+        glm4v_pack_int4_32_c((uint8_t *)panel, scale, w, K, n, K);
 }
 
 static void make_weights(struct check *t, struct problem *p)
 {
-    int panels = glm4v_panel_count(p->N), groups = glm4v_group_count(p->K);
+    int panels = glm4v_panel_count(p->N), groups = count_groups(p->form, p->K);
     size_t bytes = panel_bytes(p->form, p->K);
     bool per_group = p->form >= INT4 || p->form == FP8_BLOCKS;
     size_t scales = per_group ? (size_t)groups * 16 : 16;
@@ -106,7 +121,7 @@ static void make_weights(struct check *t, struct problem *p)
     }
     p->args.w = w;
     p->args.w_scale = scale;
-    p->args.w_zero = p->form == INT4_ZERO ? zero : NULL;
+    p->args.w_zero = p->form == INT4_ZERO || p->form == INT4_32_ZERO ? zero : NULL;
     p->args.w_blocks = p->form == FP8_BLOCKS;
     p->args.bias = bias;
 }
@@ -179,7 +194,7 @@ static void rows_alone_equal_rows_among_others(struct check *t, glm4v_gemm_fn op
                                                int K, int N)
 {
     enum { T = 33 };
-    int groups = glm4v_group_count(K);
+    int groups = count_groups(form, K);
     struct problem p;
     make_problem(t, &p, form, T, K, N, FILL_PEAKY);
     ops(&p.args);
@@ -207,8 +222,8 @@ static void rows_alone_equal_rows_among_others(struct check *t, glm4v_gemm_fn op
 
 static void bench_product(struct check *t, glm4v_gemm_fn ops, enum form form)
 {
-    static const enum peak peaks[] = { PEAK_F32,  PEAK_BF16, PEAK_BF16, PEAK_BF16,
-                                       PEAK_INT8, PEAK_INT8, PEAK_INT8 };
+    static const enum peak peaks[] = { PEAK_F32,  PEAK_BF16, PEAK_BF16, PEAK_BF16, PEAK_INT8,
+                                       PEAK_INT8, PEAK_INT8, PEAK_INT8, PEAK_INT8 };
     static const int shapes[][3] = { { 1, 4096, 4096 },  { 1, 1024, 256 },   { 4, 4096, 4096 },
                                      { 16, 4096, 1024 }, { 256, 256, 1024 }, { 256, 1536, 1024 },
                                      { 192, 4096, 512 } };
@@ -217,7 +232,8 @@ static void bench_product(struct check *t, glm4v_gemm_fn ops, enum form form)
         int T = shapes[i][0], K = shapes[i][1], N = shapes[i][2];
         struct problem p;
         make_problem(t, &p, form, T, K, N, FILL_NORMAL);
-        double bytes = (double)glm4v_panel_count(N) * (double)panel_bytes(form, K);
+        double scales = form >= INT4 || form == FP8_BLOCKS ? 64.0 * count_groups(form, K) : 0;
+        double bytes = (double)glm4v_panel_count(N) * ((double)panel_bytes(form, K) + scales);
         snprintf(name, sizeof name, "T %d K %d N %d", T, K, N);
         if (T == 1)
             BENCH(t, name, bytes, 0, check_read_bandwidth(t->cpu, (size_t)bytes), ops(&p.args));
@@ -236,7 +252,7 @@ static void check_product(struct check *t, glm4v_gemm_fn ref, glm4v_gemm_fn ops,
         { 7, 384, 144 }, { 1, 513, 300 },  { 31, 1000, 64 }, { 6, 4096, 24 },
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        int K = form >= INT4 ? round_up(shapes[i][1], 128) : shapes[i][1];
+        int K = form >= INT4 ? round_up(shapes[i][1], unit_of(form)) : shapes[i][1];
         for (int kind = 0; kind < FILL_KINDS; kind++) {
             struct tolerance allowed = tolerance;
             allowed.tiny = kind == FILL_DENORMAL
@@ -246,7 +262,7 @@ static void check_product(struct check *t, glm4v_gemm_fn ref, glm4v_gemm_fn ops,
         }
     }
     rows_alone_equal_rows_among_others(t, ops, form, form >= INT4 ? 384 : 333, 150);
-    rows_alone_equal_rows_among_others(t, ops, form, form >= INT4 ? 128 : 65, 17);
+    rows_alone_equal_rows_among_others(t, ops, form, form >= INT4 ? unit_of(form) : 65, 17);
     bench_product(t, ops, form);
     check_end(t);
 }
@@ -258,16 +274,17 @@ static void integers_at_their_limits(struct check *t, glm4v_gemm_fn ref, glm4v_g
 {
     struct problem p;
     make_problem(t, &p, form, 3, 256, 32, FILL_NORMAL);
+    const int groups = 3 * count_groups(form, 256);
     int8_t *x = (int8_t *)t->slot[X].data;
     uint8_t *w = (uint8_t *)t->slot[W].data;
     for (int sign = -1; sign <= 1; sign += 2) {
         memset(x, 127 * sign, t->slot[X].size);
         memset(w, 255, t->slot[W].size);
-        for (int i = 0; i < 6; i++)
-            ((int32_t *)t->slot[X_SUM].data)[i] = 127 * 128 * sign;
+        for (int i = 0; i < groups; i++)
+            ((int32_t *)t->slot[X_SUM].data)[i] = 127 * group_of(form) * sign;
         for (size_t i = 0; i < t->slot[W_SCALE].size / 4; i++)
             ((float *)t->slot[W_SCALE].data)[i] = 1;
-        for (int i = 0; i < 6; i++)
+        for (int i = 0; i < groups; i++)
             ((float *)t->slot[X_SCALE].data)[i] = 1; /* all steps exact in fp32 now */
         p.args.bias = NULL;
         ops(&p.args);
@@ -308,24 +325,25 @@ static void every_code_is_decoded(struct check *t, glm4v_gemm_fn ops)
     }
 }
 
-static void check_quantize_row(struct check *t)
+static void check_quantize_rows(struct check *t, glm4v_quantize_row_fn ref,
+                                glm4v_quantize_row_fn ops, enum form form)
 {
-    if (!check_pair(t, gemm, quantize_row, "quantize_row"))
-        return;
-    for (int K = 1; K; K = next_size(K, 2048)) {
-        int groups = glm4v_group_count(K);
+    const int unit = group_of(form);
+    for (int size = 1; size; size = next_size(size, 2048)) {
+        const int K = form == INT4_32 ? round_up(size, 32) : size;
+        int groups = count_groups(form, K);
         for (int kind = 0; kind < FILL_KINDS; kind++) {
             float *x = check_buf(t, X, K * sizeof *x);
             check_fill(t, x, K, kind);
             if (kind == FILL_PEAKY && K > 3) /* a tie: 127 / max is 1, and 2.5 must go to 2 */
                 x[0] = 127, x[1] = 2.5f, x[2] = -3.5f;
             check_input(t, X);
-            int8_t *q[2] = { check_buf(t, 1, groups * 128), check_buf(t, 2, groups * 128) };
+            int8_t *q[2] = { check_buf(t, 1, groups * unit), check_buf(t, 2, groups * unit) };
             float *scale[2] = { check_buf(t, 3, groups * 4), check_buf(t, 4, groups * 4) };
             int32_t *sum[2] = { check_buf(t, 5, groups * 4), check_buf(t, 6, groups * 4) };
-            t->ref.gemm.quantize_row(q[0], scale[0], sum[0], x, K);
-            t->ops.gemm.quantize_row(q[1], scale[1], sum[1], x, K);
-            check_bytes(t, q[1], q[0], groups * 128, "q, %s, K %d", fill_name(kind), K);
+            ref(q[0], scale[0], sum[0], x, K);
+            ops(q[1], scale[1], sum[1], x, K);
+            check_bytes(t, q[1], q[0], groups * unit, "q, %s, K %d", fill_name(kind), K);
             check_bytes(t, sum[1], sum[0], groups * 4, "sum, %s, K %d", fill_name(kind), K);
             check_close(t, scale[1], scale[0], groups, (struct tolerance) { 0 }, "scale, %s, K %d",
                         fill_name(kind), K);
@@ -334,10 +352,10 @@ static void check_quantize_row(struct check *t)
     }
     float *x = check_buf(t, X, 4096 * sizeof *x);
     int8_t *q = check_buf(t, 1, 4096);
-    float *scale = check_buf(t, 3, 32 * 4);
-    int32_t *sum = check_buf(t, 5, 32 * 4);
+    float *scale = check_buf(t, 3, 128 * 4);
+    int32_t *sum = check_buf(t, 5, 128 * 4);
     check_fill(t, x, 4096, FILL_NORMAL);
-    BENCH(t, "K 4096", 4096 * 4, 0, 0, t->ops.gemm.quantize_row(q, scale, sum, x, 4096));
+    BENCH(t, "K 4096", 4096 * 4, 0, 0, ops(q, scale, sum, x, 4096));
     check_end(t);
 }
 
@@ -387,6 +405,17 @@ void check_gemm(struct check *t)
         integers_at_their_limits(t, ref->int4, ops->int4, INT4_ZERO);
         check_product(t, ref->int4, ops->int4, INT4_ZERO, TOL_GEMM_INT);
     }
-    check_quantize_row(t);
+    if (check_pair(t, gemm, int4_32, "gemm_int4_32")) {
+        integers_at_their_limits(t, ref->int4_32, ops->int4_32, INT4_32);
+        check_product(t, ref->int4_32, ops->int4_32, INT4_32, TOL_GEMM_INT);
+    }
+    if (check_pair(t, gemm, int4_32, "gemm_int4_32_zero")) {
+        integers_at_their_limits(t, ref->int4_32, ops->int4_32, INT4_32_ZERO);
+        check_product(t, ref->int4_32, ops->int4_32, INT4_32_ZERO, TOL_GEMM_INT);
+    }
+    if (check_pair(t, gemm, quantize_row, "quantize_row"))
+        check_quantize_rows(t, ref->quantize_row, ops->quantize_row, INT4);
+    if (check_pair(t, gemm, quantize_row_32, "quantize_row_32"))
+        check_quantize_rows(t, ref->quantize_row_32, ops->quantize_row_32, INT4_32);
     check_bf16_row(t);
 }

@@ -4,7 +4,7 @@
 
 #include "tolerance.h"
 
-enum form { F32, BF16, FP8, INT8, INT4 };
+enum form { F32, BF16, FP8, INT8, INT4, INT4_32 };
 enum { W, PANEL_REF, PANEL_OPS, SCALE_REF, SCALE_OPS, BACK };
 
 static size_t panel_bytes(enum form form, int K)
@@ -27,13 +27,16 @@ static void pack(const glm4v_gemm_ops *ops, enum form form, void *panel, float *
         ops->pack_fp8(panel, scale, w, ldw, n, K);
     else if (form == INT8)
         ops->pack_int8(panel, scale, w, ldw, n, K);
-    else
+    else if (form == INT4)
         ops->pack_int4(panel, scale, w, ldw, n, K);
+    else
+        ops->pack_int4_32(panel, scale, w, ldw, n, K);
 }
 
 static void one_panel(struct check *t, enum form form, int n, int K, enum fill kind)
 {
-    size_t bytes = panel_bytes(form, K), scales = form == INT4 ? (size_t)K / 8 : 16;
+    size_t bytes = panel_bytes(form, K);
+    size_t scales = form == INT4 ? (size_t)K / 8 : form == INT4_32 ? (size_t)K / 2 : 16;
     ptrdiff_t ldw = K + 3;
     float *w = check_buf(t, W, ((size_t)(n - 1) * ldw + K) * sizeof *w);
     float *scale[2] = { check_buf(t, SCALE_REF, scales * 4), check_buf(t, SCALE_OPS, scales * 4) };
@@ -55,13 +58,14 @@ static void check_form(struct check *t, enum form form)
     static const int sizes[] = { 1,  2,  3,  7,  8,   9,   15,  16,  17, 31,
                                  33, 63, 64, 65, 127, 128, 129, 300, 640 };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        int K = form == INT4 ? (sizes[i] + 127) / 128 * 128 : sizes[i];
+        const int unit = form == INT4 ? 128 : form == INT4_32 ? 32 : 1;
+        int K = (sizes[i] + unit - 1) / unit * unit;
         for (int kind = 0; kind < FILL_KINDS; kind++) {
             one_panel(t, form, 16, K, kind);
             one_panel(t, form, 1 + (int)(check_random(t) % 15), K, kind);
         }
     }
-    float *w = check_buf(t, W, 16 * 4096 * sizeof *w), *scale = check_buf(t, SCALE_OPS, 512 * 4);
+    float *w = check_buf(t, W, 16 * 4096 * sizeof *w), *scale = check_buf(t, SCALE_OPS, 2048 * 4);
     void *panel = check_buf(t, PANEL_OPS, panel_bytes(form, 4096));
     check_fill(t, w, 16 * 4096, FILL_NORMAL);
     /* Counted as bytes of bf16 source, the unit of the target of 0.5 GB/s a core. */
@@ -143,7 +147,7 @@ static void check_codes(struct check *t, enum codes kind)
     static const int sizes[] = { 1, 3, 4, 31, 32, 33, 64, 65, 127, 128, 300, 640 };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         const bool whole = kind == CODES_INT4 || kind == WORDS;
-        const int K = whole ? (sizes[i] + 127) / 128 * 128 : sizes[i];
+        const int K = whole ? (sizes[i] + 31) / 32 * 32 : sizes[i];
         one_panel_of_codes(t, kind, 16, K);
         one_panel_of_codes(t, kind, 1 + (int)(check_random(t) % 15), K);
     }
@@ -174,4 +178,6 @@ void check_pack(struct check *t)
         check_form(t, INT8);
     if (check_pair(t, gemm, pack_int4, "pack_int4"))
         check_form(t, INT4);
+    if (check_pair(t, gemm, pack_int4_32, "pack_int4_32"))
+        check_form(t, INT4_32);
 }

@@ -31,7 +31,7 @@
 #define TOL_GEMM_F32 ((struct tolerance) { .nmse = 2e-11, .max = 2e-5 })
 /* The same chain; vdpbf16ps also drops products and sums below 2^-126. */
 #define TOL_GEMM_BF16 ((struct tolerance) { .nmse = 2e-11, .max = 2e-5 })
-/* Exact within a group; at most 32 groups in fp32, and two products. */
+/* Exact within a group; at most 128 groups (of 32 inputs) in fp32, and two products. */
 #define TOL_GEMM_INT ((struct tolerance) { .nmse = 1e-12, .max = 2e-6 })
 /* Scores: a chain of head_dim <= 256 roundings. Peaky queries give scores up to some hundreds,
  * whose error of 1e-7 relative is 3e-5 in their exponentials; the values' chain of at most 700 keys
