@@ -239,27 +239,15 @@ static double prefill_tflop(const glm4v_model_info *i, double tokens)
     return 2 * (text_products(i) * tokens + attention + head) / 1e12;
 }
 
-/* Bytes of a matrix of `products` weights with rows of `width`. */
-static double form_bytes(const char *form, double products, double width)
-{
-    if (!strcmp(form, "int8"))
-        return products + 4 * products / width;
-    if (!strcmp(form, "int4"))
-        return products / 2 + 2 * products / 128;
-    return products * (!strcmp(form, "fp32") ? 4 : 2);
-}
-
 /* Weights and cached keys and values that one decode step reads, bytes. */
 static double step_bytes(const bench *b, const run_result *r)
 {
     const glm4v_model_info *i = b->info;
-    double head = (double)i->vocab_size * i->hidden_size;
     double context = r->prompt_tokens + r->output_tokens / 2.0;
     double element = strcmp(i->form[GLM4V_PART_TEXT], "fp32") ? 2 : 4; /* of the cache */
     double kv =
         2.0 * context * i->n_kv_heads * i->head_dim * i->n_layers * element * (double)b->set->batch;
-    return form_bytes(i->form[GLM4V_PART_TEXT], text_products(i), i->hidden_size) +
-           form_bytes(i->form[GLM4V_PART_LM_HEAD], head, i->hidden_size) + kv;
+    return (double)i->step_bytes + kv;
 }
 
 /* A line "Name: value" of a file under /proc; "" if it is not there. */

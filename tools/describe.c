@@ -294,7 +294,7 @@ int cli_describe(int argc, char **argv)
         { "device", "D", CLI_STRING, &set.device, 0, 0,
           "auto (default) or cpu, which are the same: this version has no CUDA" },
         { "quantization", "Q", CLI_STRING, &set.quantization, 0, 0,
-          "form of the weights in memory: fp32, bf16, int8, int4 or fp8, or by part,\n"
+          "form of the weights in memory: fp32, bf16, int8, int4, int4-32 or fp8, or by part,\n"
           "text=int4,vision=int8; default: as stored" },
         { "threads", "N", CLI_COUNT, &set.threads, 0, 1024,
           "CPU threads; default: all cores of this process" },

@@ -16,7 +16,7 @@
 #include "test.h"
 #include "tiny_model.h"
 
-enum { K = 256, N = 24, T = 600, GROUPS = K / 128, PICTURES = 3 };
+enum { K = 256, N = 24, T = 600, MAX_GROUPS = K / 32, PICTURES = 3 };
 
 static char base[512], src[600], dst[600];
 static uint8_t pixels[PICTURES][3 * 64 * 48];
@@ -61,7 +61,7 @@ static void make_inputs(float drift)
 }
 
 /* Sum over rows and inputs of (w original - decoded quantized)^2. */
-static double error_of(const uint8_t *q, const float *scale)
+static double error_of(const uint8_t *q, const float *scale, int group)
 {
     double sum = 0;
     for (int n = 0; n < N; n++)
@@ -69,33 +69,36 @@ static double error_of(const uint8_t *q, const float *scale)
             double d = 0;
             for (int k = 0; k < K; k++)
                 d += (double)weights[n * K + k] * (double)original[t * K + k] -
-                     (double)scale[n * GROUPS + k / 128] * (q[n * K + k] - 8) *
+                     (double)scale[n * (K / group) + k / group] * (q[n * K + k] - 8) *
                          (double)quantized[t * K + k];
             sum += d * d;
         }
     return sum;
 }
 
-static double nearest_error(void)
+static double nearest_error(glm4v_form form)
 {
     static uint8_t panel[K * 8], q[N * K];
-    static float panel_scale[GROUPS * 16], scale[N * GROUPS];
+    static float panel_scale[MAX_GROUPS * 16], scale[N * MAX_GROUPS];
+    const int groups = glm4v_form_groups(form, false, K);
     glm4v_gemm_ops ops;
     glm4v_gemm_ops_init(&ops, 0);
     for (int row = 0; row < N; row += 16) {
         const int n = N - row < 16 ? N - row : 16;
-        ops.pack_int4(panel, panel_scale, weights + row * K, K, n, K);
+        glm4v_form_of(form)->cpu.pack(&ops, panel, panel_scale, weights + row * K, n, K);
         glm4v_unpack_codes_int4(q + row * K, K, panel, n, K);
-        glm4v_unpack_scales(scale + row * GROUPS, panel_scale, n, GROUPS);
+        glm4v_unpack_scales(scale + row * groups, panel_scale, n, groups);
     }
-    return error_of(q, scale);
+    return error_of(q, scale, K / groups);
 }
 
-static double calibrated_error(bool knows_original)
+static double calibrated_error(glm4v_form form, bool knows_original)
 {
-    static float second[K * K], cross[K * K], scale[N * GROUPS];
+    static float second[K * K], cross[K * K], scale[N * MAX_GROUPS];
     static uint8_t q[N * K];
-    glm4v_round_moments m = { .second = second, .cross = cross, .K = K };
+    glm4v_round_moments m = {
+        .second = second, .cross = cross, .K = K, .group = glm4v_form_group(form, false, K)
+    };
     memset(second, 0, sizeof second);
     memset(cross, 0, sizeof cross);
     for (int t = 0; t < T; t++)
@@ -109,25 +112,33 @@ static double calibrated_error(bool knows_original)
     glm4v_round_prepare(&m, NULL);
     for (int row = 0; row < N; row += 16)
         glm4v_round_rows(&m, weights + row * K, N - row < 16 ? N - row : 16, q + row * K,
-                         scale + row * GROUPS, scratch);
+                         scale + row * (K / m.group), scratch);
     free(scratch);
     for (int i = 0; i < N * K; i++)
         CHECK(q[i] <= 15);
-    return error_of(q, scale);
+    return error_of(q, scale, m.group);
 }
 
 static void rounding_by_moments_halves_the_error_of_products(void)
 {
+    static const glm4v_form forms[] = { GLM4V_FORM_INT4, GLM4V_FORM_INT4_32 };
+    double error[2];
     make_inputs(0);
-    const double nearest = nearest_error(), calibrated = calibrated_error(true);
-    printf("# nearest %.4g, calibrated %.4g\n", nearest, calibrated);
-    CHECK(calibrated < 0.5 * nearest);
+    for (int i = 0; i < 2; i++) {
+        const double nearest = nearest_error(forms[i]);
+        error[i] = calibrated_error(forms[i], true);
+        printf("# %s: nearest %.4g, calibrated %.4g\n", glm4v_form_name(forms[i]), nearest,
+               error[i]);
+        CHECK(error[i] < 0.5 * nearest);
+    }
+    CHECK(error[1] < error[0]); /* smaller groups */
 }
 
 static void errors_of_earlier_matrices_are_made_good(void)
 {
     make_inputs(0.2f);
-    const double without = calibrated_error(false), with = calibrated_error(true);
+    const double without = calibrated_error(GLM4V_FORM_INT4, false);
+    const double with = calibrated_error(GLM4V_FORM_INT4, true);
     printf("# without the original's inputs %.4g, with them %.4g\n", without, with);
     CHECK(with < 0.7 * without);
 }
@@ -136,7 +147,8 @@ static void inputs_that_are_zero_round_to_nearest(void)
 {
     make_inputs(0);
     memset(quantized, 0, sizeof quantized);
-    CHECK(isfinite(calibrated_error(false)));
+    CHECK(isfinite(calibrated_error(GLM4V_FORM_INT4, false)));
+    CHECK(isfinite(calibrated_error(GLM4V_FORM_INT4_32, false)));
 }
 
 /* ---- moments ---- */

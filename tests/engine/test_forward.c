@@ -15,7 +15,7 @@
 
 #define MODEL SOURCE_ROOT "/tests/data/golden-tiny"
 
-static const char *const quantizations[] = { "fp32", "bf16", "int8", "int4" };
+static const char *const quantizations[] = { "fp32", "bf16", "int8", "int4", "int4-32" };
 #define N_FORMS (sizeof quantizations / sizeof *quantizations)
 
 enum { SLOTS = 10, LENGTH = 400, KEPT = 60, ROWS = 320, VOCAB = 96, IMAGE_ID = 80, PATCH = 96 };

@@ -21,8 +21,9 @@
 enum { HIDDEN = 256, FFN = 16, HEADS = 16, HEAD_DIM = 16, VOCAB = 32, PROMPT = 12 };
 enum { VISION = 16, PATCH = 2, SIDE = 2, MERGER = 16 };
 
-static const char *const names[] = { "compressed", "awq",    "gptq",       "gptq-order",
-                                     "gptq-v2",    "gptq-8", "gptq-8-128", "fp8" };
+static const char *const names[] = { "compressed",    "awq",    "gptq",       "gptq-order",
+                                     "gptq-v2",       "gptq-8", "gptq-8-128", "fp8",
+                                     "compressed-32", "awq-32", "gptq-32",    "gptq-32-order" };
 #define N_NAMES (sizeof names / sizeof *names)
 
 static glm4v_error err;
@@ -193,6 +194,8 @@ static char dir[512];
 /* Layers of one of the fixtures. */
 static int layers_of(const char *name)
 {
+    if (!strcmp(name, "compressed-32"))
+        return 3;
     return strcmp(name, "compressed") ? 1 : 10;
 }
 
@@ -314,7 +317,7 @@ static void every_matrix_has_the_values_its_format_defines(void)
         glm4v_checkpoint_close(&c);
         tiny_model_remove(dir);
     }
-    CHECK_EQ(modules, 26 + 4 + 3 + 3 + 3 + 3 + 2 + 3);
+    CHECK_EQ(modules, 26 + 4 + 3 + 3 + 3 + 3 + 2 + 3 + 6 + 2 + 2 + 2);
 }
 
 /* ---- what is in memory ---- */
@@ -409,7 +412,7 @@ static void matrices_keep_their_codes_where_a_form_holds_them(void)
         { "compressed", 5, GLM4V_FORM_FP8, GLM4V_FORM_FP8, false, false, true },
         { "compressed", 6, GLM4V_FORM_INT4, GLM4V_FORM_BF16, false, true, false },
         { "compressed", 7, GLM4V_FORM_BF16, GLM4V_FORM_BF16, false, false, false },
-        { "compressed", 8, GLM4V_FORM_BF16, GLM4V_FORM_BF16, false, false, false },
+        { "compressed", 8, GLM4V_FORM_INT4_32, GLM4V_FORM_BF16, false, false, false }, /* of 64 */
         { "compressed", 9, GLM4V_FORM_FP8, GLM4V_FORM_FP8, false, false, false },
         { "fp8", 0, GLM4V_FORM_FP8, GLM4V_FORM_FP8, false, false, true },
         { "awq", 0, GLM4V_FORM_INT4, GLM4V_FORM_INT8, true, false, false },
@@ -418,6 +421,12 @@ static void matrices_keep_their_codes_where_a_form_holds_them(void)
         { "gptq-v2", 0, GLM4V_FORM_INT4, GLM4V_FORM_INT8, true, false, false },
         { "gptq-8", 0, GLM4V_FORM_INT8, GLM4V_FORM_INT8, false, false, false },
         { "gptq-8-128", 0, GLM4V_FORM_BF16, GLM4V_FORM_BF16, false, false, false },
+        { "compressed-32", 0, GLM4V_FORM_INT4_32, GLM4V_FORM_BF16, false, false, false },
+        { "compressed-32", 1, GLM4V_FORM_INT4_32, GLM4V_FORM_BF16, true, false, false },
+        { "compressed-32", 2, GLM4V_FORM_INT4_32, GLM4V_FORM_BF16, false, true, false },
+        { "awq-32", 0, GLM4V_FORM_INT4_32, GLM4V_FORM_BF16, true, false, false },
+        { "gptq-32", 0, GLM4V_FORM_INT4_32, GLM4V_FORM_BF16, false, false, false },
+        { "gptq-32-order", 0, GLM4V_FORM_INT4_32, GLM4V_FORM_BF16, true, true, false },
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         glm4v_checkpoint *c = NULL, *expected = NULL;

@@ -64,9 +64,9 @@ static written read_written(const glm4v_checkpoint *c, const char *name, glm4v_f
     const glm4v_tensor *scale = tensor(c, name, "_scale");
     CHECK_EQ(scale->dtype, GLM4V_DTYPE_F32);
     CHECK_EQ(scale->shape[0], n_out);
-    CHECK_EQ(scale->shape[1], form == GLM4V_FORM_INT4 ? n_in / 128 : 1);
+    CHECK_EQ(scale->shape[1], glm4v_form_groups(form, false, n_in));
     w.scale = contents(c, scale);
-    if (form == GLM4V_FORM_INT4) {
+    if (glm4v_form_of(form)->layout == GLM4V_LAYOUT_WORDS) {
         const glm4v_tensor *packed = tensor(c, name, "_packed"), *shape = tensor(c, name, "_shape");
         int64_t *sizes = contents(c, shape);
         CHECK_EQ(packed->dtype, GLM4V_DTYPE_I32);
@@ -88,10 +88,11 @@ static written read_written(const glm4v_checkpoint *c, const char *name, glm4v_f
 static float value(const written *w, int32_t n, int32_t k)
 {
     const size_t at = (size_t)n * (size_t)w->n_in + (size_t)k;
-    if (w->form != GLM4V_FORM_INT4)
+    if (w->q)
         return w->scale[n] * (float)w->q[at];
+    const int32_t group = w->form == GLM4V_FORM_INT4_32 ? 32 : 128;
     int q = (int)(w->packed[at / 8] >> (4 * (k % 8)) & 15) - 8;
-    return w->scale[(size_t)n * (size_t)(w->n_in / 128) + (size_t)(k / 128)] * (float)q;
+    return w->scale[(size_t)n * (size_t)(w->n_in / group) + (size_t)(k / group)] * (float)q;
 }
 
 static void free_written(written *w)
@@ -107,16 +108,12 @@ static float *unpacked(const glm4v_weight *m)
     float *w = malloc((size_t)m->n_out * (size_t)m->n_in * sizeof *w);
     for (int32_t row = 0; row < m->n_out; row += 16) {
         int32_t n = m->n_out - row < 16 ? m->n_out - row : 16;
-        size_t panel = (size_t)row / 16, groups = (size_t)glm4v_group_count(m->n_in);
-        float *to = w + (size_t)row * (size_t)m->n_in;
-        if (m->form == GLM4V_FORM_INT4)
-            glm4v_unpack_int4(to, m->n_in,
-                              (uint8_t *)m->data + panel * glm4v_panel_bytes_int4(m->n_in),
-                              m->scale + panel * groups * 16, NULL, n, m->n_in);
-        else
-            glm4v_unpack_int8(to, m->n_in,
-                              (uint8_t *)m->data + panel * glm4v_panel_bytes_int8(m->n_in),
-                              m->scale + panel * 16, n, m->n_in);
+        size_t panel = (size_t)row / 16,
+               groups = (size_t)glm4v_form_groups(m->form, false, m->n_in);
+        const glm4v_form_cpu *form = &glm4v_form_of(m->form)->cpu;
+        form->unpack(w + (size_t)row * (size_t)m->n_in,
+                     (const char *)m->data + panel * form->panel_bytes(m->n_in),
+                     m->scale + panel * groups * 16, NULL, false, n, m->n_in);
     }
     return w;
 }
@@ -139,7 +136,7 @@ static int compare_with_opening(const char *quantization)
     for (uint32_t i = 0; i < plan->plan.n; i++) {
         const glm4v_item *item = &plan->plan.items[i];
         if (item->kind != GLM4V_ITEM_LINEAR || item->source[0].tensor->rank != 2 ||
-            (item->form != GLM4V_FORM_INT8 && item->form != GLM4V_FORM_INT4))
+            !glm4v_form_of(item->form)->codes)
             continue;
         float *expected = unpacked(m->plan.items[i].to.linear);
         int32_t row = 0;
@@ -167,8 +164,12 @@ static int compare_with_opening(const char *quantization)
 
 static void written_matrices_equal_on_load_quantization(void)
 {
-    static const char *const some[] = { "int8", "int4", "text=int4,vision=int8",
-                                        "text=int8,lm-head=int4" };
+    static const char *const some[] = { "int8",
+                                        "int4",
+                                        "int4-32",
+                                        "text=int4,vision=int8",
+                                        "text=int8,lm-head=int4",
+                                        "text=int4,vision=int4-32" };
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
         CHECK_EQ(convert(some[i]), 0);
         CHECK(compare_with_opening(some[i]) > 7);
@@ -228,7 +229,7 @@ static bool same_bytes(const void *a, const void *b, size_t n)
 
 static size_t scale_bytes(const glm4v_weight *w)
 {
-    size_t groups = w->form == GLM4V_FORM_INT4 ? (size_t)glm4v_group_count(w->n_in) : 1;
+    size_t groups = (size_t)glm4v_form_groups(w->form, w->blocks, w->n_in);
     return w->scale ? (size_t)glm4v_panel_count(w->n_out) * groups * 16 * sizeof(float) : 0;
 }
 
@@ -283,6 +284,8 @@ static void compare_models(const char *quantization, const char *reopened)
 
 static const char *const forms[] = { "int8",
                                      "int4",
+                                     "int4-32",
+                                     "text=int4-32,vision=fp8,lm-head=int4",
                                      "text=int4,vision=int8",
                                      "text=int8,lm-head=int4",
                                      "embedding=int8",
@@ -365,8 +368,13 @@ static int compare_with_package(const file_text *lines, const char *form)
 /* tests/golden/make_compressed.py made the lines, one a matrix. */
 static void the_package_unpacks_the_numbers_that_the_engine_reads(void)
 {
-    static const char *const of_package[] = { "int8", "int4", "fp8", "embedding=int8",
-                                              "text=int4,vision=int8,lm-head=fp8" };
+    static const char *const of_package[] = { "int8",
+                                              "int4",
+                                              "fp8",
+                                              "embedding=int8",
+                                              "text=int4,vision=int8,lm-head=fp8",
+                                              "int4-32",
+                                              "text=int4-32,vision=int4" };
     file_text lines = file_read(SOURCE_ROOT "/tests/data", "compressed.txt");
     int n = 0, expected = 0;
     for (const char *p = lines.data; *p; p = strchr(p, '\n') + 1)

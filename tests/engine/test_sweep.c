@@ -2,7 +2,7 @@
 /* Exhaustive: every length that a header can be cut to, and every bit of it turned over, gives an
  * error or the same model. Runs by argument, so that they share the cores: `weights`, `text`, and
  * with one bit of each byte and every seventh length (all with GLM4V_DEEP=1) `chatglm4v`, the
- * second family, and the quantized checkpoints `int4` and `fp8`. */
+ * second family, and the quantized checkpoints `int4`, `int4-32` and `fp8`. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <unistd.h>
@@ -394,6 +394,12 @@ int main(int argc, char **argv)
         IN_QUANTIZED(&single, "text=int4,vision=int8", a_cut_weight_file_is_an_error);
         IN_QUANTIZED(&single, "text=int4,vision=int8", a_cut_configuration_is_an_error);
         IN_QUANTIZED(&single, "text=int4,vision=int8",
+                     a_turned_bit_of_a_quantized_model_is_an_error_or_the_same_model);
+    } else if (argc > 1 && !strcmp(argv[1], "int4-32")) {
+        sparse = !getenv("GLM4V_DEEP");
+        IN_QUANTIZED(&single, "text=int4-32,vision=int8", a_cut_weight_file_is_an_error);
+        IN_QUANTIZED(&single, "text=int4-32,vision=int8", a_cut_configuration_is_an_error);
+        IN_QUANTIZED(&single, "text=int4-32,vision=int8",
                      a_turned_bit_of_a_quantized_model_is_an_error_or_the_same_model);
     } else if (argc > 1 && !strcmp(argv[1], "fp8")) {
         sparse = !getenv("GLM4V_DEEP");

@@ -137,13 +137,13 @@ def compressed(form, w, scale_dtype, **weights):
     return full | {"weight_scale": scale}, back
 
 
-def ordered_by_group(w, seed):
+def ordered_by_group(w, seed, size=128):
     """Version 0.9.4 with actorder "group": columns stay where they are, weight_g_idx tells the group of each."""
     n, k = w.shape
-    group = torch.from_numpy(np.random.default_rng(seed).permutation(k) // 128)
+    group = torch.from_numpy(np.random.default_rng(seed).permutation(k) // size)
     order = torch.argsort(group, stable=True)
     tensors, back = compressed("pack-quantized", w[:, order], torch.float16, num_bits=4, strategy="group",
-                               group_size=128, symmetric=True)
+                               group_size=size, symmetric=True)
     from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32, unpack_from_int32
     inverse = torch.argsort(order)
     codes = unpack_from_int32(tensors["weight_packed"], 4, w.shape)[:, inverse]
@@ -261,6 +261,29 @@ def compressed_checkpoint():
                                  "kv_cache_scheme": None, "config_groups": groups}
 
 
+def compressed_32_checkpoint():
+    """Groups of 32, as llm-compressor writes them: without and with zero points, and in an order of inputs."""
+    kinds = [
+        ("int4-32", torch.bfloat16, {"num_bits": 4, "strategy": "group", "group_size": 32}),
+        ("int4-32-zeros", torch.float16, {"num_bits": 4, "strategy": "group", "group_size": 32, "symmetric": False}),
+        ("int4-32-order", torch.float16, {"num_bits": 4, "strategy": "group", "group_size": 32, "actorder": "group"}),
+    ]
+    modules, groups = {}, {}
+    for i, (name, dtype, weights) in enumerate(kinds):
+        for module in layer(i, *GATE_UP):
+            w = plain(module + ".weight", names(len(kinds))[module + ".weight"])
+            if name.endswith("order"):
+                modules[module] = ordered_by_group(w, 6, 32)
+            else:
+                modules[module] = compressed("pack-quantized", w, dtype, **weights)
+        groups[name] = {"targets": [f"re:.*layers\\.{i}\\..*(gate|up)_proj$"], "format": "pack-quantized",
+                        "input_activations": None, "output_activations": None,
+                        "weights": {"type": "int", "symmetric": True, "dynamic": False} | weights}
+    return len(kinds), modules, {"quant_method": "compressed-tensors", "format": "pack-quantized",
+                                 "quantization_status": "compressed", "ignore": ["lm_head", "re:visual.*"],
+                                 "kv_cache_scheme": None, "config_groups": groups}
+
+
 def simple(layers, which, quantize, quantization):
     modules = {}
     for i in range(layers):
@@ -270,10 +293,10 @@ def simple(layers, which, quantize, quantization):
     return layers, modules, quantization
 
 
-def orders(module):
+def orders(module, group=128):
     """Inputs that modules share have one order."""
     k = FFN if "down" in module else HIDDEN
-    return np.random.default_rng(7).permutation(k) // min(128, k)
+    return np.random.default_rng(7).permutation(k) // min(group, k)
 
 
 def fp8_block(w):
@@ -302,6 +325,16 @@ CHECKPOINTS = {
     "gptq-8-128": lambda: simple(1, GATE_UP, lambda i, m, w: gptq(w, bits=8, group=128),
                                  {"quant_method": "gptq", "bits": 8, "group_size": 128, "desc_act": False,
                                   "sym": True}),
+    "compressed-32": compressed_32_checkpoint,
+    "awq-32": lambda: simple(1, GATE_UP, lambda i, m, w: awq(w, group=32),
+                             {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True,
+                              "version": "gemm", "modules_to_not_convert": ["visual"]}),
+    "gptq-32": lambda: simple(1, GATE_UP, lambda i, m, w: gptq(w, group=32),
+                              {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False, "sym": True}),
+    "gptq-32-order": lambda: simple(1, GATE_UP,
+                                    lambda i, m, w: gptq(w, group=32, symmetric=False, order=orders(m, 32)),
+                                    {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": True,
+                                     "sym": False}),
     "fp8": lambda: simple(1, MLP, lambda i, m, w: fp8_block(w),
                           {"quant_method": "fp8", "weight_block_size": [128, 128], "activation_scheme": "dynamic"}),
 }

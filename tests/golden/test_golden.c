@@ -9,8 +9,9 @@
 #include "shadow.h"
 #include "test.h"
 
-static const char *const forms[] = { "fp32", "bf16", "int8",
-                                     "int4", "fp8",  "text=int4,vision=int8,lm-head=int8" };
+static const char *const forms[] = {
+    "fp32", "bf16", "int8", "int4", "fp8", "int4-32", "text=int4,vision=int8,lm-head=int8"
+};
 
 static struct {
     char dir[512];

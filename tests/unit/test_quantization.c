@@ -65,7 +65,9 @@ static void what_is_no_option_is_refused_by_item(void)
         { "int4,int8", "text is named twice", GLM4V_ERR_INVALID },
         { "embedding=int4", "embedding is looked up by rows", GLM4V_ERR_INVALID },
         { "embedding=fp8", "not fp8", GLM4V_ERR_INVALID },
-        { "fp16", "fp32, bf16, int8, int4 or fp8", GLM4V_ERR_INVALID },
+        { "embedding=int4-32", "not int4-32", GLM4V_ERR_INVALID },
+        { "int4-64", "\"int4-64\" is not a weight form", GLM4V_ERR_INVALID },
+        { "fp16", "fp32, bf16, int8, int4, fp8 or int4-32", GLM4V_ERR_INVALID },
         { "text=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "aaaa",
           GLM4V_ERR_INVALID },
     };
@@ -83,6 +85,8 @@ static void int4_needs_whole_groups(void)
     CHECK_EQ(glm4v_form_of_linear(GLM4V_FORM_INT4, 13696), GLM4V_FORM_INT4);
     CHECK_EQ(glm4v_form_of_linear(GLM4V_FORM_INT4, 1176), GLM4V_FORM_INT8);
     CHECK_EQ(glm4v_form_of_linear(GLM4V_FORM_INT4, 64), GLM4V_FORM_INT8);
+    CHECK_EQ(glm4v_form_of_linear(GLM4V_FORM_INT4_32, 64), GLM4V_FORM_INT4_32);
+    CHECK_EQ(glm4v_form_of_linear(GLM4V_FORM_INT4_32, 1176), GLM4V_FORM_INT8);
     CHECK_EQ(glm4v_form_of_linear(GLM4V_FORM_BF16, 1176), GLM4V_FORM_BF16);
 }
 

@@ -117,7 +117,7 @@ typedef int (*glm4v_progress_fn)(void *user, uint64_t done, uint64_t total);
 typedef struct {
     size_t struct_size; ///< sizeof(glm4v_model_options), or 0
     const char *device; ///< "auto", "cpu", "cuda[:N][,cuda:M]"; NULL = "auto"
-    /// NULL = as stored; "bf16", "fp32", "int8", "int4", "fp8" (text and vision), or
+    /// NULL = as stored; "bf16", "fp32", "int8", "int4", "int4-32", "fp8" (text and vision), or
     /// "text=F,vision=F,embedding=F,lm-head=F" with any of the four keys
     const char *quantization;
     uint32_t n_threads;   ///< CPU threads; 0 = the cores this process may use
@@ -147,7 +147,7 @@ typedef struct {
     char family[16];        ///< "glm4v" or "chatglm4v"
     char chat_template[16]; ///< "glm-4.1v", "glm-4.5", "chatglm4v" or "none" (weights only)
     char name[64];          ///< last component of the directory's path
-    /// what most weights are stored as: "bf16", "fp32", "fp16", "int8", "int4", "fp8"
+    /// what most weights are stored as: "bf16", "fp32", "fp16", "int8", "int4", "int4-32", "fp8"
     char stored_form[16];
     char form[GLM4V_N_PARTS][16]; ///< form of each part in memory, by glm4v_part
     /// CPU kernels in use: "c", "avx2", "avx512+vnni+bf16"; "" before loading
@@ -163,6 +163,7 @@ typedef struct {
     uint64_t min_pixels, max_pixels; ///< bounds of an image after resizing, pixels of one frame
     /// layout of quantized weights: "compressed-tensors", "awq gemm", "gptq", "gptq_v2", "fp8"; ""
     char stored_layout[32];
+    uint64_t step_bytes; ///< of the weights that one step of decoding reads, in their forms
 } glm4v_model_info;
 
 #define GLM4V_MAX_DEVICES 16 ///< devices that one model can be spread over
@@ -300,12 +301,12 @@ typedef struct {
  * which this library and other engines read.
  *
  * int8: `NAME.weight` I8 [n, k] and `NAME.weight_scale` F32 [n, 1]. int4: `NAME.weight_packed` I32
- * [n, k / 8], `NAME.weight_scale` F32 [n, k / 128], `NAME.weight_shape` I64 [2]. fp8: `NAME.weight`
- * F8_E4M3 [n, k] and `NAME.weight_scale` F32 [n, 1]. The numbers are those that glm4v_model_open()
- * computes from src with the same quantization; with images those of int4 are better. Norms,
- * biases and position tables are copied, as are convolutions unless vision is to be bf16 or fp32;
- * so are all files beside the weights (tokenizer, settings, licence), and config.json gets the key
- * "quantization_config".
+ * [n, k / 8], `NAME.weight_scale` F32 [n, k / 128], `NAME.weight_shape` I64 [2]. int4-32: the same,
+ * scales [n, k / 32]. fp8: `NAME.weight` F8_E4M3 [n, k] and `NAME.weight_scale` F32 [n, 1]. The
+ * numbers are those that glm4v_model_open() computes from src with the same quantization; with
+ * images those of int4 and int4-32 are better. Norms, biases and position tables are copied, as are
+ * convolutions unless vision is to be bf16 or fp32; so are all files beside the weights (tokenizer,
+ * settings, licence), and config.json gets the key "quantization_config".
  *
  * @param src      Model directory as for glm4v_model_open(), not quantized; without a tokenizer its
  *                 weights and config alone are looked at.

@@ -136,7 +136,13 @@ static int grow(glm4v_cpu_backend *c, void **block, size_t n, size_t size, const
     return 0;
 }
 
-/* Groups of rounded activations of one slab. */
+/* Scales of a group of 128 rounded activations, in whatever form's groups. */
+static size_t group_scales(void)
+{
+    return (size_t)(GLM4V_GROUP / glm4v_rounding_least_group());
+}
+
+/* Groups of 128 rounded activations of one slab. */
 static size_t slab_groups(int32_t T, int32_t n_in)
 {
     const size_t rows = T < GLM4V_CPU_SLAB ? (size_t)T : GLM4V_CPU_SLAB;
@@ -155,14 +161,15 @@ static void cpu_scratch_bytes(glm4v_backend *b, const glm4v_scratch_need *need, 
     const size_t groups = slab_groups(need->rows, need->n_in);
     const size_t row = (size_t)glm4v_group_count(need->n_in) * GLM4V_GROUP;
     const uint64_t threads = glm4v_pool_threads(b->pool);
-    *product = groups * (GLM4V_GROUP * sizeof(uint16_t) + sizeof(float) + sizeof(int32_t)) +
+    *product = groups * (GLM4V_GROUP * sizeof(uint16_t) +
+                         group_scales() * (sizeof(float) + sizeof(int32_t))) +
                threads * row * sizeof(float);
     *attention = threads * attention_floats(need->n_k, need->head_dim) * sizeof(float);
 }
 
 int glm4v_cpu_reserve_linear(glm4v_cpu_backend *c, int32_t T, int32_t n_in)
 {
-    const size_t groups = slab_groups(T, n_in);
+    const size_t groups = slab_groups(T, n_in), scales = groups * group_scales();
     const size_t bytes = groups * GLM4V_GROUP * sizeof(uint16_t);
     int rc = 0;
     if (bytes > c->x_bytes) {
@@ -170,12 +177,12 @@ int glm4v_cpu_reserve_linear(glm4v_cpu_backend *c, int32_t T, int32_t n_in)
         if (!rc)
             c->x_bytes = bytes;
     }
-    if (!rc && groups > c->x_groups) {
-        rc = grow(c, (void **)&c->x_scale, groups, sizeof *c->x_scale, "activation scales");
+    if (!rc && scales > c->x_scales) {
+        rc = grow(c, (void **)&c->x_scale, scales, sizeof *c->x_scale, "activation scales");
         if (!rc)
-            rc = grow(c, (void **)&c->x_sum, groups, sizeof *c->x_sum, "activation sums");
-        c->x_groups =
-            rc ? 0 : groups; /* one of the two may be the longer one now: grow both next time */
+            rc = grow(c, (void **)&c->x_sum, scales, sizeof *c->x_sum, "activation sums");
+        c->x_scales =
+            rc ? 0 : scales; /* one of the two may be the longer one now: grow both next time */
     }
     const size_t row = (size_t)glm4v_group_count(n_in) * GLM4V_GROUP;
     if (!rc && row > c->row_floats) {

@@ -54,6 +54,10 @@ static void round_rows(void *user, uint32_t i, uint32_t thread)
             l->cpu->gemm.quantize_row((int8_t *)l->cpu->x + (int64_t)r * g->ldx,
                                       l->cpu->x_scale + at, l->cpu->x_sum + at, x, g->K);
             break;
+        case GLM4V_ROUND_INT8_32:
+            l->cpu->gemm.quantize_row_32((int8_t *)l->cpu->x + (int64_t)r * g->ldx,
+                                         l->cpu->x_scale + at, l->cpu->x_sum + at, x, g->K);
+            break;
         }
     }
 }
@@ -115,6 +119,7 @@ static size_t choose(linear_call *l, const glm4v_weight *w)
     glm4v_cpu_backend *c = l->cpu;
     const int32_t K = w->n_in;
     const glm4v_form_traits *form = glm4v_form_of(w->form);
+    const int32_t group = glm4v_rounding_group(form->rounding);
     glm4v_gemm_args *g = &l->args;
     g->x = c->x;
     g->w_scale = w->scale;
@@ -132,9 +137,10 @@ static size_t choose(linear_call *l, const glm4v_weight *w)
         g->ldx = ((int64_t)K + 1) / 2 * 2;
         break;
     case GLM4V_ROUND_INT8:
+    case GLM4V_ROUND_INT8_32:
         l->x_size = 1;
-        l->groups = glm4v_group_count(K);
-        g->ldx = (int64_t)l->groups * GLM4V_GROUP;
+        l->groups = (K + group - 1) / group;
+        g->ldx = (int64_t)l->groups * group;
         g->x_scale = c->x_scale;
         g->x_sum = c->x_sum;
         break;

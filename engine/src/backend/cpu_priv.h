@@ -38,7 +38,7 @@ typedef struct {
     void *x;              /* rounded activations: bf16 or int8 */
     float *x_scale;       /* [slab, groups] */
     int32_t *x_sum;       /* [slab, groups] */
-    size_t x_bytes, x_groups;
+    size_t x_bytes, x_scales;
     float *row; /* [threads][row_floats]: one row with its inputs in another order, or normed */
     size_t row_floats;
     float *attention_scratch; /* attention_floats for each thread */

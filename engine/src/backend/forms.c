@@ -29,6 +29,11 @@ static glm4v_gemm_fn product_int4(const glm4v_gemm_ops *ops)
     return ops->int4;
 }
 
+static glm4v_gemm_fn product_int4_32(const glm4v_gemm_ops *ops)
+{
+    return ops->int4_32;
+}
+
 static glm4v_gemm_fn product_fp8(const glm4v_gemm_ops *ops)
 {
     return ops->fp8;
@@ -56,6 +61,12 @@ static void pack_int4(const glm4v_gemm_ops *ops, void *panel, float *scale, cons
                       int32_t n, int32_t K)
 {
     ops->pack_int4(panel, scale, rows, K, n, K);
+}
+
+static void pack_int4_32(const glm4v_gemm_ops *ops, void *panel, float *scale, const float *rows,
+                         int32_t n, int32_t K)
+{
+    ops->pack_int4_32(panel, scale, rows, K, n, K);
 }
 
 static void pack_fp8(const glm4v_gemm_ops *ops, void *panel, float *scale, const float *rows,
@@ -141,6 +152,12 @@ static void encode_int4(const glm4v_gemm_ops *ops, const glm4v_convert_ops *conv
     encode_panels(ops, q, scale, rows, n, K, scratch, GLM4V_FORM_INT4);
 }
 
+static void encode_int4_32(const glm4v_gemm_ops *ops, const glm4v_convert_ops *convert, uint8_t *q,
+                           float *scale, const float *rows, int32_t n, int32_t K, void *scratch)
+{
+    encode_panels(ops, q, scale, rows, n, K, scratch, GLM4V_FORM_INT4_32);
+}
+
 static void unpack_f32(float *rows, const void *panel, const float *scale, const uint8_t *zero,
                        bool blocks, int32_t n, int32_t K)
 {
@@ -163,6 +180,12 @@ static void unpack_int4(float *rows, const void *panel, const float *scale, cons
                         bool blocks, int32_t n, int32_t K)
 {
     glm4v_unpack_int4(rows, K, panel, scale, zero, n, K);
+}
+
+static void unpack_int4_32(float *rows, const void *panel, const float *scale, const uint8_t *zero,
+                           bool blocks, int32_t n, int32_t K)
+{
+    glm4v_unpack_int4_32(rows, K, panel, scale, zero, n, K);
 }
 
 static void unpack_fp8(float *rows, const void *panel, const float *scale, const uint8_t *zero,
@@ -304,6 +327,27 @@ static const glm4v_form_traits forms[] = {
                  .encode = encode_fp8,
                  .unpack = unpack_fp8 },
     },
+    [GLM4V_FORM_INT4_32] = {
+        .name = "int4-32",
+        .bits = 4,
+        .codes = true,
+        .group = 32,
+        .zeros = true,
+        .ordered = true,
+        .rounding = GLM4V_ROUND_INT8_32,
+        .finer = GLM4V_FORM_INT8,
+        .layout = GLM4V_LAYOUT_WORDS,
+        .dtype = "I32",
+        .format = "pack-quantized",
+        .cpu = { .panel_bytes = glm4v_panel_bytes_int4,
+                 .product = product_int4_32,
+                 .pack = pack_int4_32,
+                 .pack_codes = pack_codes_int4,
+                 .unpack_codes = unpack_codes_int4,
+                 .encode = encode_int4_32,
+                 .pack_words = pack_words_int4,
+                 .unpack = unpack_int4_32 },
+    },
 };
 
 _Static_assert(sizeof forms / sizeof *forms == GLM4V_N_FORMS, "a weight form has no row");
@@ -367,6 +411,30 @@ size_t glm4v_form_encode_scratch(glm4v_form form, int32_t n_in)
 {
     const size_t scales = (size_t)glm4v_form_groups(form, false, n_in) * GLM4V_PANEL;
     return forms[form].cpu.panel_bytes(n_in) + scales * sizeof(float);
+}
+
+int32_t glm4v_rounding_group(glm4v_rounding rounding)
+{
+    switch (rounding) {
+    case GLM4V_ROUND_NONE:
+    case GLM4V_ROUND_BF16:
+        break;
+    case GLM4V_ROUND_INT8:
+        return GLM4V_GROUP;
+    case GLM4V_ROUND_INT8_32:
+        return GLM4V_SMALL_GROUP;
+    }
+    return 0;
+}
+
+int32_t glm4v_rounding_least_group(void)
+{
+    int32_t least = GLM4V_GROUP;
+    for (int i = 0; i < GLM4V_N_FORMS; i++) {
+        const int32_t group = glm4v_rounding_group(forms[i].rounding);
+        least = group && group < least ? group : least;
+    }
+    return least;
 }
 
 bool glm4v_form_fits(glm4v_form form, int32_t n_in)

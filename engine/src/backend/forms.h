@@ -18,15 +18,17 @@
  *              -128 too).
  *   INT4       groups of 128 inputs, w = scale[n][g] * (q - zero), q in [0, 15], zero = 8 where
  *              none is stored, else in [0, 16].
+ *   INT4_32    the same in groups of 32 inputs, activations too.
  *   FP8        e4m3, w = scale[n] * q, or in blocks scale[n][g] * q. Activations as under BF16.
- * INT8, INT4: activations are rounded to int8 per row and group of 128 (scale = max|x| / 127), sums
- * are exact int32 within a group and fp32 across groups. */
+ * INT8, INT4: activations are rounded to int8 per row and group of 128 (scale = max|x| / 127;
+ * INT4_32: group of 32), sums are exact int32 within a group and fp32 across groups. */
 typedef enum {
     GLM4V_FORM_F32,
     GLM4V_FORM_BF16,
     GLM4V_FORM_INT8,
     GLM4V_FORM_INT4,
     GLM4V_FORM_FP8,
+    GLM4V_FORM_INT4_32,
     GLM4V_N_FORMS
 } glm4v_form;
 
@@ -34,7 +36,8 @@ typedef enum {
 typedef enum {
     GLM4V_ROUND_NONE,
     GLM4V_ROUND_BF16,
-    GLM4V_ROUND_INT8, /* per row and group of 128, by quantize_row of gemm.h */
+    GLM4V_ROUND_INT8,    /* per row and group of 128, by quantize_row of gemm.h */
+    GLM4V_ROUND_INT8_32, /* per row and group of 32, by quantize_row_32 */
 } glm4v_rounding;
 
 /* How a matrix of the form lies in a checkpoint (compressed-tensors). */
@@ -98,7 +101,7 @@ typedef struct {
 /* The form's row. */
 const glm4v_form_traits *glm4v_form_of(glm4v_form form);
 
-const char *glm4v_form_name(glm4v_form form); /* "fp32", "bf16", "int8", "int4", "fp8" */
+const char *glm4v_form_name(glm4v_form form);             /* "fp32", "bf16", "int8", "int4", ... */
 int glm4v_form_parse(glm4v_form *form, const char *name); /* 0 or GLM4V_ERR_INVALID */
 /* The names of all forms, or of those that can be tables: "fp32, bf16 or int8". */
 const char *glm4v_form_names(char *text, size_t size, bool tables);
@@ -109,6 +112,10 @@ int32_t glm4v_form_groups(glm4v_form form, bool blocks, int32_t n_in);
 int32_t glm4v_form_group(glm4v_form form, bool blocks, int32_t n_in);
 /* Bytes of scratch, 64-byte aligned, that encode takes. */
 size_t glm4v_form_encode_scratch(glm4v_form form, int32_t n_in);
+/* Inputs that share a scale in activations rounded so; 0: there are no scales. */
+int32_t glm4v_rounding_group(glm4v_rounding rounding);
+/* The least of them over all forms: room for its scales is enough for all. */
+int32_t glm4v_rounding_least_group(void);
 /* Whether a matrix of n_in inputs can be kept in it: whole groups. */
 bool glm4v_form_fits(glm4v_form form, int32_t n_in);
 

@@ -449,7 +449,10 @@ glm4v_stored glm4v_source_stored(const glm4v_source *s)
     if (s->kind != GLM4V_SOURCE_PLAIN) {
         if (s->floating)
             return GLM4V_STORED_FP8;
-        return s->bits == 4 ? GLM4V_STORED_INT4 : GLM4V_STORED_INT8;
+        if (s->bits != 4)
+            return GLM4V_STORED_INT8;
+        return s->group <= GLM4V_SMALL_GROUP && s->groups > 1 ? GLM4V_STORED_INT4_32
+                                                              : GLM4V_STORED_INT4;
     }
     if (s->tensor->dtype == GLM4V_DTYPE_F32)
         return GLM4V_STORED_F32;
@@ -459,8 +462,10 @@ glm4v_stored glm4v_source_stored(const glm4v_source *s)
 const char *glm4v_stored_name(glm4v_stored stored)
 {
     static const char *const names[] = {
-        [GLM4V_STORED_F32] = "fp32",  [GLM4V_STORED_F16] = "fp16",  [GLM4V_STORED_BF16] = "bf16",
-        [GLM4V_STORED_INT8] = "int8", [GLM4V_STORED_INT4] = "int4", [GLM4V_STORED_FP8] = "fp8",
+        [GLM4V_STORED_F32] = "fp32",        [GLM4V_STORED_F16] = "fp16",
+        [GLM4V_STORED_BF16] = "bf16",       [GLM4V_STORED_INT8] = "int8",
+        [GLM4V_STORED_INT4] = "int4",       [GLM4V_STORED_FP8] = "fp8",
+        [GLM4V_STORED_INT4_32] = "int4-32",
     };
     _Static_assert(sizeof names / sizeof *names == GLM4V_N_STORED, "a stored form has no name");
     return names[stored];
@@ -479,9 +484,12 @@ static bool holds(const glm4v_form_traits *form, const glm4v_source *s)
         return false;
     if (s->group_of && (!s->even || !form->ordered))
         return false;
+    /* one scale an output of several groups: in groups of 128 or, where those do not fit, as int8,
+     * both of which round activations alike */
     if (form->group)
         return s->bits == form->bits && !bytes && s->n_in % form->group == 0 &&
-               (one || s->group % form->group == 0) && (form->zeros || !has_zeros(s));
+               s->group % form->group == 0 && (form->zeros || !has_zeros(s)) &&
+               (!one || form->group == GLM4V_GROUP || form->group == s->n_in);
     if (form->floating)
         return one || (form->blocks && s->group % GLM4V_GROUP == 0);
     /* signed codes: of unsigned ones with fewer bits the zero point is subtracted */

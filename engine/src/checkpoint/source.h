@@ -27,7 +27,8 @@ typedef enum {
     GLM4V_STORED_F16,
     GLM4V_STORED_BF16,
     GLM4V_STORED_INT8,
-    GLM4V_STORED_INT4,
+    GLM4V_STORED_INT4, /* in groups of more than 32, or one */
+    GLM4V_STORED_INT4_32,
     GLM4V_STORED_FP8,
     GLM4V_N_STORED
 } glm4v_stored;

@@ -147,6 +147,7 @@ static void set_info(glm4v_builder *b, const char *dir)
     for (int part = 0; part < GLM4V_N_PARTS; part++)
         snprintf(info->form[part], sizeof info->form[part], "%s", glm4v_form_name(m->form[part]));
     info->n_parameters = m->plan.parameters;
+    info->step_bytes = glm4v_plan_step_bytes(&m->plan);
     if (b->checkpoint) {
         info->file_bytes = glm4v_checkpoint_bytes(b->checkpoint);
         info->n_shards = glm4v_checkpoint_shards(b->checkpoint);

@@ -411,6 +411,21 @@ uint64_t glm4v_plan_memory(const glm4v_plan *plan, const glm4v_model *model, int
     return matrices + others;
 }
 
+uint64_t glm4v_plan_step_bytes(const glm4v_plan *plan)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < plan->n; i++) {
+        const glm4v_item *item = &plan->items[i];
+        if (item->kind != GLM4V_ITEM_LINEAR || item->part == GLM4V_PART_VISION)
+            continue;
+        const uint64_t bits = (uint64_t)glm4v_form_of(item->form)->bits * (uint64_t)item->n_in;
+        const uint64_t scales = (uint64_t)glm4v_form_groups(item->form, item->blocks, item->n_in) *
+                                (sizeof(float) + item->zeros);
+        bytes += (uint64_t)item->n_out * (bits / 8 + scales);
+    }
+    return bytes;
+}
+
 static int allocate(const glm4v_item *item, glm4v_backend *b, glm4v_error *err)
 {
     size_t n = (size_t)item->n_out * (size_t)item->n_in;

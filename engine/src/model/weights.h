@@ -63,6 +63,9 @@ glm4v_weight_kind glm4v_item_kind_of(const glm4v_item *item);
 
 /* Bytes that the items of a stage take in memory, of all stages with -1. */
 uint64_t glm4v_plan_memory(const glm4v_plan *plan, const struct glm4v_model *model, int32_t stage);
+/* Bytes of the matrices that a step of decoding reads, codes and scales: the text model's and the
+ * head. */
+uint64_t glm4v_plan_step_bytes(const glm4v_plan *plan);
 /* Allocate all items; on failure none stays. */
 int glm4v_plan_allocate(const glm4v_plan *plan, struct glm4v_model *model, glm4v_error *err);
 void glm4v_plan_free(const glm4v_plan *plan, struct glm4v_model *model);

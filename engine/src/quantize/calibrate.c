@@ -353,7 +353,8 @@ static void round_panel(void *user, uint32_t panel, uint32_t thread)
     const int32_t K = r->from->n_in, row = (int32_t)panel * GLM4V_PANEL;
     const int32_t left = r->from->n_out - row, n = left < GLM4V_PANEL ? left : GLM4V_PANEL;
     float *w = (float *)(void *)(r->scratch + thread * r->bytes);
-    float *scale = w + (size_t)K * GLM4V_PANEL, *work = scale + K / GLM4V_GROUP * GLM4V_PANEL;
+    float *scale = w + (size_t)K * GLM4V_PANEL;
+    float *work = scale + K / r->moments->group * GLM4V_PANEL;
     uint8_t *q = (uint8_t *)(work + glm4v_round_scratch(K));
     from->unpack(w, (const char *)r->from->data + panel * from->panel_bytes(K), NULL, NULL, false,
                  n, K);
@@ -376,8 +377,8 @@ static int round_target(calibrator *c, const target *t, glm4v_listened *l)
                           "inputs of \"%.120s\" are not finite on these images; the weights are "
                           "damaged, or this quantization is too coarse for them",
                           t->name);
-    r.bytes = (K * GLM4V_PANEL + K / GLM4V_GROUP * GLM4V_PANEL + glm4v_round_scratch((int32_t)K)) *
-                  sizeof(float) +
+    const size_t groups = K / (size_t)l->moments.group;
+    r.bytes = ((K + groups) * GLM4V_PANEL + glm4v_round_scratch((int32_t)K)) * sizeof(float) +
               K * GLM4V_PANEL;
     r.bytes = glm4v_aligned(r.bytes);
     r.scratch = glm4v_alloc_aligned(glm4v_pool_threads(b->pool), r.bytes);
@@ -399,7 +400,9 @@ static int run_pass(calibrator *c, uint32_t first, uint32_t end)
     for (uint32_t i = first; !rc && i < end; i++) {
         glm4v_listened *one = &l->list[l->n++];
         memcpy(one->weight, c->targets[i].weight, sizeof one->weight);
-        rc = glm4v_listened_open(one, c->targets[i].weight[0]->n_in, c->err);
+        const glm4v_weight *trial = one->weight[GLM4V_TRIAL];
+        rc = glm4v_listened_open(one, trial->n_in, c->err);
+        one->moments.group = glm4v_form_group(trial->form, trial->blocks, trial->n_in);
     }
     if (!rc)
         rc = run_all(c, c->targets[first].part);

@@ -45,16 +45,17 @@ static void add_rows(void *user, uint32_t task, uint32_t thread)
 {
     const block *b = user;
     const int32_t K = b->m->K, first = (int32_t)task * TILE_ROWS;
+    const int32_t rows = K - first < TILE_ROWS ? K - first : TILE_ROWS;
     glm4v_gemm_args g = {
         .y = b->m->second + (size_t)first * (size_t)K,
         .x = b->xt + (size_t)first * (size_t)b->n,
         .w = b->panels,
         .ldy = K,
         .ldx = b->n,
-        .T = TILE_ROWS,
+        .T = rows,
         .K = b->n,
         .n_out = K,
-        .n_panels = (first + TILE_ROWS) / GLM4V_PANEL,
+        .n_panels = (first + rows) / GLM4V_PANEL,
         .add = true,
     };
     b->cpu->gemm.f32(&g);
@@ -116,7 +117,8 @@ static int add(const glm4v_ear *ear, glm4v_listened *l, const float *x, int64_t 
             .ft = to->scratch + 2 * K * BLOCK,
         };
         glm4v_pool_run(ear->backend->pool, (uint32_t)(K / GLM4V_PANEL), turn_columns, &b);
-        glm4v_pool_run(ear->backend->pool, (uint32_t)(K / TILE_ROWS), add_rows, &b);
+        glm4v_pool_run(ear->backend->pool, (uint32_t)((K + TILE_ROWS - 1) / TILE_ROWS), add_rows,
+                       &b);
     }
     l->n_paired += T;
     return 0;

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define LANES GLM4V_ROUND_ROWS
-#define GROUP GLM4V_GROUP
+#define MAX_GROUP GLM4V_GROUP
 #define BLOCK 64      /* columns of the factor found at a time */
 #define DAMPING 0.01f /* of the mean of H's diagonal: directions that were hardly seen */
 #define TASK_ROWS 16
@@ -61,7 +61,8 @@ static void factor_rows(void *user, uint32_t task, uint32_t thread)
 static void factor(glm4v_round_moments *m, glm4v_pool *pool)
 {
     for (int32_t first = 0; first < m->K; first += BLOCK) {
-        factor_block f = { .m = m, .first = first, .end = first + BLOCK };
+        const int32_t end = m->K - first < BLOCK ? m->K : first + BLOCK;
+        factor_block f = { .m = m, .first = first, .end = end };
         for (int32_t i = first; i < f.end; i++)
             factor_row(&f, i);
         glm4v_pool_run(pool, (uint32_t)((m->K - f.end + TASK_ROWS - 1) / TASK_ROWS), factor_rows,
@@ -96,14 +97,14 @@ void glm4v_round_prepare(glm4v_round_moments *m, glm4v_pool *pool)
 
 /* ---- the rows ---- */
 
-/* y [128][16] += sum over j in [from, K) of e[j] [16] * a[j][first + k]; four j at a time, so that
- * y is read and written a quarter as often. K and from are multiples of 128. */
+/* y [n][16] += sum over j in [from, K) of e[j] [16] * a[j][first + k]; four j at a time, so that y
+ * is read and written a quarter as often. K and from are multiples of 32. */
 static void gather(float *restrict y, const float *e, const float *a, int32_t K, int32_t from,
-                   int32_t first)
+                   int32_t first, int32_t n)
 {
     for (int32_t j = from; j < K; j += 4) {
         const float *row = a + (size_t)j * (size_t)K + first, *x = e + (size_t)j * LANES;
-        for (size_t k = 0; k < GROUP; k++) {
+        for (size_t k = 0; k < (size_t)n; k++) {
             const float r[4] = { row[k], row[k + (size_t)K], row[k + 2 * (size_t)K],
                                  row[k + 3 * (size_t)K] };
             for (int l = 0; l < LANES; l++)
@@ -116,10 +117,10 @@ static void gather(float *restrict y, const float *e, const float *a, int32_t K,
 /* w' - w, [K][16]: w (C - H) L^-T L^-1. */
 static void correction(const glm4v_round_moments *m, float *z, const float *w)
 {
-    const int32_t K = m->K;
+    const int32_t K = m->K, group = m->group;
     memset(z, 0, (size_t)K * LANES * sizeof *z);
-    for (int32_t g = 0; g < K; g += GROUP)
-        gather(z + (size_t)g * LANES, w, m->cross, K, 0, g);
+    for (int32_t g = 0; g < K; g += group)
+        gather(z + (size_t)g * LANES, w, m->cross, K, 0, g, group);
     for (int32_t k = 0; k < K; k++) { /* z L^T = v */
         const float *row = m->second + (size_t)k * (size_t)K;
         float sum[LANES] = { 0 };
@@ -129,10 +130,10 @@ static void correction(const glm4v_round_moments *m, float *z, const float *w)
         for (int l = 0; l < LANES; l++)
             z[(size_t)k * LANES + (size_t)l] = (z[(size_t)k * LANES + (size_t)l] - sum[l]) / row[k];
     }
-    for (int32_t g = K - GROUP; g >= 0; g -= GROUP) { /* z L = v */
-        float sum[GROUP * LANES] = { 0 };
-        gather(sum, z, m->second, K, g + GROUP, g);
-        for (int32_t k = g + GROUP - 1; k >= g; k--) {
+    for (int32_t g = K - group; g >= 0; g -= group) { /* z L = v */
+        float sum[MAX_GROUP * LANES] = { 0 };
+        gather(sum, z, m->second, K, g + group, g, group);
+        for (int32_t k = g + group - 1; k >= g; k--) {
             const float *row = m->second + (size_t)k * (size_t)K;
             float *x = z + (size_t)k * LANES;
             for (int l = 0; l < LANES; l++)
@@ -153,25 +154,25 @@ static inline float nearest(float x)
     return x + magic - magic;
 }
 
-/* One group as rounding goes on: wanted values and the errors made, [128][16]. */
+/* One group as rounding goes on: the errors made and the codes, [group][16]. */
 typedef struct {
-    float wanted[GROUP * LANES], error[GROUP * LANES];
-    float code[GROUP * LANES];
+    float error[MAX_GROUP * LANES];
+    float code[MAX_GROUP * LANES];
     float loss[LANES];
 } group_result;
 
-/* Round a group with the given scales [16]. sum [128][16]: what errors behind the group ask for,
+/* Round a group with the given scales [16]. sum [group][16]: what errors behind the group ask for,
  * before the division. */
 static void round_group(const glm4v_round_moments *m, int32_t g, const float *w, const float *sum,
                         const float *scale, group_result *r)
 {
-    float ask[GROUP * LANES], inverse[LANES];
-    memcpy(ask, sum, sizeof ask);
+    float ask[MAX_GROUP * LANES], inverse[LANES];
+    memcpy(ask, sum, (size_t)m->group * LANES * sizeof *ask);
     for (int l = 0; l < LANES; l++) {
         inverse[l] = scale[l] > 0 ? 1 / scale[l] : 0;
         r->loss[l] = 0;
     }
-    for (int32_t k = GROUP - 1; k >= 0; k--) {
+    for (int32_t k = m->group - 1; k >= 0; k--) {
         const float *row = m->second + (size_t)(g + k) * (size_t)m->K + g;
         const float pivot = row[k], reciprocal = 1 / pivot;
         float *code = r->code + k * LANES, *error = r->error + k * LANES;
@@ -194,7 +195,7 @@ static void choose_group(const glm4v_round_moments *m, int32_t g, const float *w
 {
     static const float divisors[] = GLM4V_INT4_DIVISORS;
     float largest[LANES] = { 0 }, tried[LANES], least[LANES] = { 0 };
-    for (int32_t k = 0; k < GROUP; k++) {
+    for (int32_t k = 0; k < m->group; k++) {
         const float reciprocal = 1 / m->second[(size_t)(g + k) * (size_t)m->K + (size_t)(g + k)];
         for (int l = 0; l < LANES; l++) {
             const float x = fabsf(w[k * LANES + l] + sum[k * LANES + l] * reciprocal);
@@ -222,7 +223,7 @@ size_t glm4v_round_scratch(int32_t K)
 void glm4v_round_rows(const glm4v_round_moments *m, const float *w, int32_t n, uint8_t *q,
                       float *scale, float *scratch)
 {
-    const int32_t K = m->K, groups = K / GROUP;
+    const int32_t K = m->K, size = m->group, groups = K / size;
     float *wanted = scratch, *error = wanted + (size_t)K * LANES;
     group_result *r = (group_result *)(void *)(error + (size_t)K * LANES);
     for (int32_t k = 0; k < K; k++)
@@ -233,14 +234,14 @@ void glm4v_round_rows(const glm4v_round_moments *m, const float *w, int32_t n, u
     for (size_t i = 0; i < (size_t)K * LANES; i++)
         wanted[i] += error[i];
     for (int32_t group = groups - 1; group >= 0; group--) {
-        const int32_t g = group * GROUP;
-        float sum[GROUP * LANES] = { 0 }, step[LANES];
-        gather(sum, error, m->second, K, g + GROUP, g);
+        const int32_t g = group * size;
+        float sum[MAX_GROUP * LANES] = { 0 }, step[LANES];
+        gather(sum, error, m->second, K, g + size, g, size);
         choose_group(m, g, wanted + (size_t)g * LANES, sum, step, r);
-        memcpy(error + (size_t)g * LANES, r->error, sizeof r->error);
+        memcpy(error + (size_t)g * LANES, r->error, (size_t)size * LANES * sizeof *error);
         for (int32_t l = 0; l < n; l++) {
             scale[(size_t)l * (size_t)groups + (size_t)group] = step[l];
-            for (int32_t k = 0; k < GROUP; k++)
+            for (int32_t k = 0; k < size; k++)
                 q[(size_t)l * (size_t)K + (size_t)(g + k)] =
                     (uint8_t)(8 + (int)r->code[k * LANES + l]);
         }
