@@ -84,7 +84,8 @@ measure_tiles (GstGlm4vLayout * layout, gchar ** why)
 /* ---- checks ---- */
 
 static gboolean
-apply_crop (GstGlm4vLayout * layout, const GstVideoCropMeta * crop, gchar ** why)
+apply_crop (GstGlm4vLayout * layout, const GstVideoCropMeta * crop,
+    gchar ** why)
 {
   guint width = GST_VIDEO_INFO_WIDTH (&layout->info);
   guint height = GST_VIDEO_INFO_HEIGHT (&layout->info);
