@@ -325,6 +325,26 @@ default_info (const GstGlm4vLayout * layout, GstVideoInfo * in)
   in->fps_d = stored->fps_d;
 }
 
+/* Draw what a sink would draw over the frame: with the caps feature
+ * meta:GstVideoOverlayComposition it is not in the pixels yet. */
+static void
+draw_overlays (GstBuffer * buffer, const glm4v_image * image, guint8 * pixels)
+{
+  GstVideoFrame frame = { 0 };
+  gpointer state = NULL;
+  GstMeta *meta;
+
+  gst_video_info_set_format (&frame.info, GST_VIDEO_FORMAT_RGB,
+      (guint) image->width, (guint) image->height);
+  frame.info.stride[0] = (gint) image->stride;
+  frame.buffer = buffer;
+  frame.data[0] = pixels;
+  while ((meta = gst_buffer_iterate_meta_filtered (buffer, &state,
+              GST_VIDEO_OVERLAY_COMPOSITION_META_API_TYPE)))
+    gst_video_overlay_composition_blend (((GstVideoOverlayCompositionMeta *)
+            meta)->overlay, &frame);
+}
+
 static const gchar *
 memory_kind (GstBuffer * buffer)
 {
@@ -343,6 +363,7 @@ gst_glm4v_converter_run (GstGlm4vConverter * self, GstBuffer * buffer,
   GstGlm4vLayout layout;
   GstVideoInfo in;
   GstMapInfo map;
+  guint8 *shown;
   gboolean done;
 
   *fault = GST_GLM4V_FAULT_FRAME_SIZE;
@@ -370,12 +391,14 @@ gst_glm4v_converter_run (GstGlm4vConverter * self, GstBuffer * buffer,
         GST_VIDEO_INFO_HEIGHT (&in));
     return FALSE;
   }
+  shown = self->rgb + (gsize) layout.y
+      * GST_VIDEO_INFO_PLANE_STRIDE (&self->out, 0) + 3 * (gsize) layout.x;
   *image = (glm4v_image) {
-    .data = self->rgb + (gsize) layout.y
-        * GST_VIDEO_INFO_PLANE_STRIDE (&self->out, 0) + 3 * (gsize) layout.x,
+    .data = shown,
     .width = (gint32) layout.width,
     .height = (gint32) layout.height,
     .stride = GST_VIDEO_INFO_PLANE_STRIDE (&self->out, 0),
   };
+  draw_overlays (buffer, image, shown);
   return TRUE;
 }

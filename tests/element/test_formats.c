@@ -371,6 +371,59 @@ static void frames_with_caps_features_are_passed_and_described_where_they_can_be
     gst_object_unref(allocator);
 }
 
+/* A red square of 8x6 on the frame's middle, as textoverlay leaves words to a sink. */
+static void add_overlay(GstBuffer *frame, guint x, guint y)
+{
+    GstBuffer *pixels = gst_buffer_new_allocate(NULL, 8 * 6 * 4, NULL);
+    gsize offset[GST_VIDEO_MAX_PLANES] = { 0 };
+    gint stride[GST_VIDEO_MAX_PLANES] = { 8 * 4 };
+    GstMapInfo map;
+    gst_buffer_map(pixels, &map, GST_MAP_WRITE);
+    for (gsize i = 0; i < map.size; i += 4)
+        GST_WRITE_UINT32_LE(map.data + i, 0xffff0000); /* BGRA */
+    gst_buffer_unmap(pixels, &map);
+    gst_buffer_add_video_meta_full(pixels, 0, GST_VIDEO_OVERLAY_COMPOSITION_FORMAT_RGB, 8, 6, 1,
+                                   offset, stride);
+    GstVideoOverlayRectangle *square = gst_video_overlay_rectangle_new_raw(
+        pixels, (gint)x, (gint)y, 8, 6, GST_VIDEO_OVERLAY_FORMAT_FLAG_NONE);
+    GstVideoOverlayComposition *all = gst_video_overlay_composition_new(square);
+    gst_buffer_add_video_overlay_composition_meta(frame, all);
+    gst_video_overlay_composition_unref(all);
+    gst_video_overlay_rectangle_unref(square);
+    gst_buffer_unref(pixels);
+}
+
+static void overlays_that_a_sink_would_draw_are_seen_and_pass(void)
+{
+    static const char *shown[] = { "GRAY8", "RGBA", "I420", "v210" };
+    fake_set((fake_script) { 0 });
+    for (guint i = 0; i < G_N_ELEMENTS(shown); i++)
+        for (int there = 0; there < 2; there++) {
+            char *caps = g_strdup_printf("video/x-raw(meta:GstVideoOverlayComposition),format=%s,"
+                                         "width=40,height=30,framerate=30/1",
+                                         shown[i]);
+            GstElement *element = support_element("mode", 2, NULL);
+            GstHarness *h = support_harness(element, FALSE, caps);
+            GstVideoInfo info;
+            info_of(&info, shown[i], 40, 30);
+            GstBuffer *frame = gst_buffer_new_allocate(NULL, info.size, NULL);
+            gst_buffer_memset(frame, 0, 0xff, info.size);
+            GST_BUFFER_PTS(frame) = 0;
+            add_overlay(frame, there ? 16 : 0, there ? 12 : 0);
+            gst_harness_push(h, frame);
+            GstStructure *result = support_result(element);
+            GstBuffer *out = gst_harness_pull(h);
+            REQUIRE(result != NULL);
+            const char *text = gst_structure_get_string(result, "text");
+            CHECK_EQ(g_strcmp0(text, "40x30 #ff0000") == 0, there);
+            CHECK(gst_buffer_get_video_overlay_composition_meta(out) != NULL);
+            gst_structure_free(result);
+            gst_buffer_unref(out);
+            support_done(h);
+            g_free(caps);
+        }
+}
+
 /* ---- memory that cannot be mapped ---- */
 
 typedef struct {
@@ -506,6 +559,7 @@ int main(int argc, char **argv)
     TEST(every_format_is_negotiated_passed_and_described_twice);
     TEST(gray_bits_makes_a_twelve_bit_camera_bright);
     TEST(frames_with_caps_features_are_passed_and_described_where_they_can_be_mapped);
+    TEST(overlays_that_a_sink_would_draw_are_seen_and_pass);
     TEST(what_cannot_be_mapped_passes_with_one_warning_and_the_reason_in_stats);
     TEST(sources_that_may_choose_still_choose_as_before);
     return test_end();
