@@ -112,6 +112,8 @@ __attribute__((unused)) static void run_task(glm4v_engine *engine, glm4v_task ta
     }
     CHECK_EQ(glm4v_request_wait(request, 60000000000u), 0);
     CHECK_EQ(atomic_load(&r->n_done), 1);
+    if (r->status)
+        printf("# ended with: %s\n", r->message);
     glm4v_request_unref(&request);
 }
 

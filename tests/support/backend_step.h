@@ -26,8 +26,9 @@ UNUSED static int cpu_try_open(glm4v_backend **b, const char *device, uint32_t t
 UNUSED static glm4v_backend *cpu_open(uint32_t threads)
 {
     glm4v_backend *b = NULL;
+    glm4v_pool *pool = NULL;
     glm4v_error err = { 0 };
-    if (cpu_try_open(&b, "cpu", threads, &err)) {
+    if (glm4v_pool_open(&pool, threads, &err) || glm4v_backend_cpu_open(&b, pool, NULL, &err)) {
         fprintf(stderr, "%s\n", err.msg);
         exit(1);
     }

@@ -96,8 +96,8 @@ static inline uint32_t glm4v_kv_room(const glm4v_kv_shape *shape, uint32_t slot)
 
 /* ---- steps ---- */
 
-#define GLM4V_SPAN_ROWS 8   /* rows of one slot in a step with a key, at most */
-#define GLM4V_ID_SAMPLED -1 /* as an id: what `sample` chose last for the row's slot */
+#define GLM4V_SPAN_ROWS 8          /* rows of one slot in a step with a key, at most */
+#define GLM4V_ID_SAMPLED INT32_MIN /* as an id: what `sample` chose last for the row's slot */
 
 typedef enum {
     GLM4V_ROPE_INTERLEAVED, /* pairs (2i, 2i+1), i < n_freq; the rest of the head passes */
@@ -154,6 +154,7 @@ typedef struct {
     const int32_t *outputs; /* [n_outputs] rows that take_rows reads */
     int32_t n_outputs;
     const glm4v_draw *draws; /* [n_outputs], or NULL: nothing is sampled */
+    const int32_t *sampled;  /* device memory, [slots]: what GLM4V_ID_SAMPLED stands for; or NULL */
     uint64_t key;            /* 0: not to be recorded */
 } glm4v_step_rows;
 
@@ -239,9 +240,10 @@ typedef struct {
     /* device memory, [slots][vocab / 64 + 1]: bit i: token i is in the slot's prompt or answer. The
      * ids of a step's rows are added before their logits are penalized */
     uint64_t *seen;
-    const uint64_t
-        *masks;   /* device memory, [masks][vocab / 64 + 1]: bit i: token i is not chosen */
-    int32_t *ids; /* host staging memory, [n_outputs] */
+    /* device memory, [masks][vocab / 64 + 1]: bit i: token i is not chosen */
+    const uint64_t *masks;
+    int32_t *sampled; /* device memory, [slots]: what was chosen last */
+    int32_t *ids;     /* host staging memory, [n_outputs] */
 } glm4v_sample;
 
 /* Composites. Scratch holds nothing of use afterwards. */

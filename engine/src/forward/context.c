@@ -105,7 +105,8 @@ static uint64_t sampling_bytes(const glm4v_model *model, const glm4v_context_siz
 {
     const glm4v_backend *b = model->stages[model->n_stages - 1].backend;
     const uint64_t set = glm4v_id_words(model) * sizeof(uint64_t);
-    return b->ops->sample ? (size->slots + GLM4V_MAX_MASKS) * set : 0;
+    return b->ops->sample ? (size->slots + GLM4V_MAX_MASKS) * set + size->slots * sizeof(int32_t)
+                          : 0;
 }
 
 /* Lists of the stages, logits and what goes from stage to stage. */
@@ -304,6 +305,8 @@ static int open_sampling(glm4v_context *c, glm4v_error *err)
     if (!glm4v_context_samples(c))
         return 0;
     int rc = b->ops->alloc(b, (void **)&c->seen, c->size.slots * set, err);
+    if (!rc)
+        rc = b->ops->alloc(b, (void **)&c->sampled, c->size.slots * sizeof *c->sampled, err);
     return rc ? rc : b->ops->alloc(b, (void **)&c->masks, GLM4V_MAX_MASKS * set, err);
 }
 
@@ -370,6 +373,19 @@ static void close_staging(glm4v_context *c)
     }
     b->ops->free(b, c->seen);
     b->ops->free(b, c->masks);
+    b->ops->free(b, c->sampled);
+}
+
+/* Copies of keys and values may still be on their way. */
+static void wait_for_all(glm4v_context *c)
+{
+    for (int32_t i = 0; i < c->model->n_stages; i++)
+        for (int q = 0; q < GLM4V_N_QUEUES; q++) {
+            const glm4v_stage_buffers *s = &c->stages[i];
+            glm4v_event *event = s->event[q][0];
+            if (event && !s->backend->ops->event_record(s->backend, (glm4v_queue)q, event))
+                s->backend->ops->sync(s->backend, event);
+        }
 }
 
 void glm4v_context_close(glm4v_context **context)
@@ -377,6 +393,8 @@ void glm4v_context_close(glm4v_context **context)
     glm4v_context *c = *context;
     if (!c)
         return;
+    if (c->stages)
+        wait_for_all(c);
     glm4v_vision_buffers_free(c);
     if (c->store)
         c->stages[0].backend->ops->free(c->stages[0].backend, c->store);

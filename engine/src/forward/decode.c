@@ -75,6 +75,7 @@ int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *a, glm4v
                                   .outputs = c->outputs,
                                   .n_outputs = (int32_t)n,
                                   .draws = a->draws ? c->draws : NULL,
+                                  .sampled = c->sampled,
                                   .key = 2 * (uint64_t)n + (a->draws != NULL) };
     p->logits = !a->draws;
     return 0;

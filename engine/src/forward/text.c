@@ -169,6 +169,7 @@ static int outputs(glm4v_context *c, glm4v_queue q, glm4v_work *w)
                                   .vocab = c->model->config.text.vocab,
                                   .seen = c->seen,
                                   .masks = c->masks,
+                                  .sampled = c->sampled,
                                   .ids = c->host_ids[q] };
     const void *x = w->x;
     int rc = p->all_logits ? all_outputs(c, q, w) : 0;
