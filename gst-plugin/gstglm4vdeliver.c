@@ -193,6 +193,7 @@ gst_glm4v_deliver_stats (GstGlm4vDescribe * self)
       "decode-time", G_TYPE_UINT64, s.decode,
       "tokens-in", G_TYPE_UINT64, s.tokens_in,
       "tokens-out", G_TYPE_UINT64, s.tokens_out, NULL);
+  g_free (unreadable);
   gst_glm4v_text_count (self->text, stats);
   return stats;
 }

@@ -711,6 +711,7 @@ reset_counters (GstGlm4vDescribe * self)
   gst_glm4v_text_reset_counters (self->text);
   g_mutex_lock (&self->lock);
   memset (&self->stats, 0, sizeof self->stats);
+  g_clear_pointer (&self->unreadable, g_free);
   g_mutex_unlock (&self->lock);
 }
 
