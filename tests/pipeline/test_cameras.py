@@ -326,7 +326,7 @@ def a_signal_ends_it_in_each_state(folder):
         check(not program.out, program.out)
 
 
-def a_signal_ends_the_answer_under_way(folder):
+def endless_model(folder):
     """A model that never stops by itself: each answer takes thousands of tokens."""
     model = shutil.copytree(MODEL, folder / "model")
     config = (model / "config.json").read_text()
@@ -334,15 +334,30 @@ def a_signal_ends_the_answer_under_way(folder):
     check(endless != config, config)
     (model / "config.json").write_text(endless.replace('"max_position_embeddings": 4096',
                                                        '"max_position_embeddings": 131072'))
+    return model
+
+
+def a_signal_ends_the_answer_under_way(folder):
     picture = folder / "picture.png"
     good(gst_launch(f"-q videotestsrc num-buffers=1 ! pngenc ! filesink location={picture}"))
-    words = [GLM4V, "describe", "--model", model, "--max-tokens", "65536", "--json"] + [picture] * 50
+    words = [GLM4V, "describe", "--model", endless_model(folder), "--max-tokens", "65536", "--json"] + [picture] * 50
     with Program(words) as program:
         program.wait_for_captions(1)
         program.child.send_signal(signal.SIGINT)
         program.end(-signal.SIGINT)
         check(len(program.out) == 1 and not program.err, program.out[1:], program.err)
         check(json.loads(program.out[0])["tokens"]["out"] > 3000, program.out[0])
+
+
+def a_slow_model_describes_what_the_camera_sees_now(folder):
+    with Camera() as camera, Program([GLM4V, "describe", "--model", endless_model(folder), "--max-tokens", "65536",
+                                      "--interval", "0", camera.url]) as program:
+        began = time.monotonic()
+        program.wait_for_captions(1)
+        first = time.monotonic()
+        program.wait_for_captions(3)
+        moments, took = times(program.out), (time.monotonic() - first) / 3
+        check(moments[3] - moments[1] > took, "frames 1/15 s apart, or nearly, are described:", moments, took, first - began)
 
 
 def growth(pid):
@@ -374,6 +389,18 @@ def many_reconnects_leave_nothing_behind(folder):
             check(min(memory[-5:]) <= max(memory[:8]) + 512, "memory grows:", memory)
         camera.kill()
         program.end(1)
+
+
+def a_camera_may_come_back_with_another_size(folder):
+    with Camera() as camera, describe("--timeout", 5 * SLOW, "--reconnect", 60, "--json", camera.url) as program:
+        program.wait_for_captions()
+        camera.kill()
+        camera.launch = f"( videotestsrc is-live=true ! {FRAME} ! jpegenc ! rtpjpegpay name=pay0 )"
+        camera.start()
+        program.wait_for_word("frames again")
+        program.wait_for_captions()
+        sizes = [(result["width"], result["height"]) for result in map(json.loads, program.out)]
+        check(sizes[0] == (320, 240) and sizes[-1] == (160, 120) and len(set(sizes)) == 2, sizes)
 
 
 def every_frame_of_a_flapping_camera_keeps_its_interval(folder):
@@ -530,6 +557,8 @@ def the_example_records_on_and_captions_return(folder):
             seen = len(program.out)
             program.wait_until(lambda: sum(line.startswith(kind) for line in program.out[seen:]) >= count, kind)
         wait_for("caption", 3)
+        # It comes back with another size, of which the recording must not know.
+        camera.launch = f"( videotestsrc is-live=true ! {FRAME} ! jpegenc ! rtpjpegpay name=pay0 )"
         for away, back, word in ((camera.kill, camera.start, "lost: "),
                                  (lambda: camera.signal(signal.SIGSTOP), lambda: camera.signal(signal.SIGCONT), "no frame")):
             before = len(program.out)
@@ -549,6 +578,7 @@ def the_example_records_on_and_captions_return(folder):
     moments = caption_times(captions)
     check(moments == sorted(moments) and len(set(moments)) == len(moments), moments)
     check(max(b - a for a, b in zip(moments, moments[1:])) > 5, "no outage in", moments)
+    check(probe(recording, "v", "stream=width,height") == ["640,360"], probe(recording, "v", "stream=width,height"))
     frames = [float(line) for line in probe(recording, "v", "packet=pts_time")]
     steps = [b - a for a, b in zip(frames, frames[1:])]
     check(abs(len(frames) / 10 - frames[-1]) < 1 and max(steps) < 1, "frames are missing:", frames)
@@ -575,8 +605,9 @@ if __name__ == "__main__":
               an_address_that_swallows_everything_is_an_error_and_a_signal_ends_it,
               a_cable_that_is_pulled_is_noticed_and_captions_return, captions_return_with_the_camera_and_times_go_on,
               after_the_given_time_it_gives_up, a_camera_that_is_switched_on_later_is_waited_for,
-              a_signal_ends_it_in_each_state, a_signal_ends_the_answer_under_way, many_reconnects_leave_nothing_behind,
-              every_frame_of_a_flapping_camera_keeps_its_interval,
+              a_signal_ends_it_in_each_state, a_signal_ends_the_answer_under_way,
+              a_slow_model_describes_what_the_camera_sees_now, many_reconnects_leave_nothing_behind,
+              a_camera_may_come_back_with_another_size, every_frame_of_a_flapping_camera_keeps_its_interval,
               a_camera_by_http_is_treated_alike_and_a_file_by_http_is_a_file, a_stream_by_udp_is_treated_alike,
               a_server_that_answers_garbage_is_told_and_tried_again, the_example_records_on_and_captions_return,
               the_example_tells_what_it_cannot_do])
