@@ -18,13 +18,16 @@ import tempfile
 import threading
 import time
 
-from common import BUILD, GLM4V, SHIPPED, SLOW, Skip, check, environment, good, gst_launch, main, run, tiny_model
+from common import BUILD, GLM4V, SHIPPED, SLOW, SOURCE, Skip, check, environment, good, gst_launch, main, run, tiny_model
 
 BASE = tempfile.mkdtemp(prefix="glm4v-cameras-")
 MODEL = None
 SERVER = BUILD / "tests" / "pipeline" / "rtsp-server"
 WAIT = 60 * SLOW  # longer than anything takes
 FRAME = "video/x-raw,format=I420,width=160,height=120,framerate=15/1"
+# Every line on stderr while a camera is away.
+MESSAGE = (r"glm4v: (rtsp|rtspt|udp|http)://\S+: ((attempt \d+: )?\S.*; attempt \d+ in [\d.]+ s \(giving up in \d+ s\)|"
+           r"frames again, after [\d.]+ s and \d+ attempts?)")
 DEEP = bool(os.environ.get("GLM4V_DEEP"))
 
 
@@ -268,6 +271,7 @@ def captions_return_with_the_camera_and_times_go_on(folder):
             program.wait_for_word("frames again", told)
             program.wait_for_captions()
             lines = program.err[told:]
+            check(all(re.fullmatch(MESSAGE, line) for line in lines), lines)
             check(("broke off" if way == "killed" else "no frame for 3 s") in lines[0], lines)
             attempts, pauses = zip(*[(int(m[1]), float(m[2])) for m in
                                      (re.search(r"; attempt (\d+) in ([\d.]+) s \(giving", line) for line in lines) if m])
@@ -537,6 +541,20 @@ def a_server_that_answers_garbage_is_told_and_tried_again(folder):
             check(len(program.err) >= 3 and "gave up after" in program.err[-1], program.err)
 
 
+def help_and_document_tell_the_same_of_cameras(folder):
+    text = re.sub(r"\s+", " ", good(run([GLM4V, "describe", "--help"])).stdout)
+    page = re.sub(r"\s+", " ", (SOURCE / "docs" / "cameras.md").read_text())
+    default = re.search(r"--timeout SECONDS .*?default (\d+)", text)[1]
+    check(f"`--timeout` seconds ({default})" in page, "the default of --timeout", default)
+    check(re.search(r"--reconnect SECONDS .*?default 0 = its end is an error, exit status 1", text), text)
+    check("--reconnect" in text[text.index("examples:"):], "no example with --reconnect")
+    for words in (["--timeout", "0"], ["--timeout", "100000"], ["--reconnect", "-1"], ["--reconnect", "always"]):
+        done = run([GLM4V, "describe", *words, "rtsp://127.0.0.1:9/none"])
+        check(done.returncode == 2 and words[0] in done.stderr, words, done.stderr)
+    for line in re.findall(r"^glm4v: rtsp.*$", (SOURCE / "docs" / "cameras.md").read_text(), flags=re.M):
+        check(re.fullmatch(MESSAGE, line), "no message of this kind is ever printed:", line)
+
+
 def probe(recording, stream, entries):
     done = good(run(["ffprobe", "-v", "error", "-select_streams", stream, "-show_entries", entries, "-of", "csv=p=0",
                      recording]))
@@ -610,6 +628,7 @@ if __name__ == "__main__":
               a_camera_may_come_back_with_another_size, every_frame_of_a_flapping_camera_keeps_its_interval,
               a_camera_by_http_is_treated_alike_and_a_file_by_http_is_a_file, a_stream_by_udp_is_treated_alike,
               a_server_that_answers_garbage_is_told_and_tried_again, the_example_records_on_and_captions_return,
-              the_example_tells_what_it_cannot_do])
+              the_example_tells_what_it_cannot_do,
+              help_and_document_tell_the_same_of_cameras])
     finally:
         shutil.rmtree(BASE)
