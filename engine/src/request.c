@@ -165,6 +165,29 @@ static void copy_task(glm4v_request *r, arena *a, const glm4v_task *task, uint32
     r->grids = take(a, NULL, n_pictures * sizeof *r->grids);
 }
 
+static bool device_takes(const glm4v_engine *engine, const glm4v_image *image)
+{
+    glm4v_backend *b = engine->model->stages[0].backend;
+    return b->ops->takes && image->data && b->ops->takes(b, image);
+}
+
+/* What of it its size comes from. Where the device reads the pixels, how they lie is its matter. */
+static glm4v_image shape_of(const glm4v_engine *engine, const glm4v_image *image)
+{
+    if (!device_takes(engine, image))
+        return *image;
+    return (glm4v_image) { .data = image->data,
+                           .width = image->width,
+                           .height = image->height,
+                           .stride = 3 * (int64_t)image->width };
+}
+
+static bool alike(const glm4v_image *a, const glm4v_image *b)
+{
+    return a->width == b->width && a->height == b->height && a->memory == b->memory &&
+           a->device == b->device && a->format == b->format;
+}
+
 /* One more picture: two frames at one size. n_frames: of the whole clip, 1 for a still. */
 static int add_picture(glm4v_engine *engine, glm4v_request *r, const glm4v_image *first,
                        const glm4v_image *second, uint32_t n_frames, glm4v_error *err)
@@ -172,7 +195,8 @@ static int add_picture(glm4v_engine *engine, glm4v_request *r, const glm4v_image
     uint32_t i = r->n_pictures;
     const glm4v_preprocessor *p =
         n_frames > 1 ? engine->model->video_preprocessor : engine->model->preprocessor;
-    int rc = glm4v_preprocess_grid(p, first, n_frames, engine->limits.max_pixels,
+    const glm4v_image shape = shape_of(engine, first);
+    int rc = glm4v_preprocess_grid(p, &shape, n_frames, engine->limits.max_pixels,
                                    &r->grids[i].grid_h, &r->grids[i].grid_w, err);
     if (rc)
         return rc;
@@ -197,8 +221,8 @@ static int add_clip(glm4v_engine *engine, glm4v_request *r, const uint32_t *samp
     const glm4v_image *frames = r->task.frames;
     int rc = 0;
     for (uint32_t i = 1; !rc && i < r->task.n_frames; i++)
-        if (!frames[i].data || frames[i].width != frames[0].width ||
-            frames[i].height != frames[0].height || frames[i].stride < 3 * (int64_t)frames[i].width)
+        if (!frames[i].data || !alike(&frames[i], &frames[0]) ||
+            (!device_takes(engine, &frames[i]) && frames[i].stride < 3 * (int64_t)frames[i].width))
             rc = glm4v_fail(err, GLM4V_ERR_INVALID,
                             "clip frame %u is %dx%d, the first is %dx%d; all must be alike", i,
                             frames[i].width, frames[i].height, frames[0].width, frames[0].height);

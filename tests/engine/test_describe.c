@@ -128,6 +128,31 @@ static void a_prompt_beyond_the_context_is_told_to_on_done(void)
     glm4v_engine_close(&small);
 }
 
+static void images_that_the_device_cannot_read_are_refused(void)
+{
+    static const struct {
+        glm4v_image_memory memory;
+        glm4v_pixel_format format;
+        int code;
+        const char *text;
+    } cases[] = {
+        { GLM4V_IMAGE_HOST, GLM4V_PIXELS_NV12, GLM4V_ERR_UNSUPPORTED, "NV12" },
+        { GLM4V_IMAGE_HOST, GLM4V_PIXELS_GRAY8, GLM4V_ERR_UNSUPPORTED, "videoconvert" },
+        { GLM4V_IMAGE_CUDA, GLM4V_PIXELS_I420, GLM4V_ERR_UNSUPPORTED, "cudadownload" },
+        { GLM4V_IMAGE_HOST, (glm4v_pixel_format)99, GLM4V_ERR_INVALID, "no such" },
+        { (glm4v_image_memory)7, GLM4V_PIXELS_RGB, GLM4V_ERR_INVALID, "no such" },
+    };
+    glm4v_error err = { 0 };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        glm4v_image image = picture(0, 64, 48);
+        image.memory = cases[i].memory;
+        image.format = cases[i].format;
+        const glm4v_task task = { .prompt = "x", .images = &image, .n_images = 1 };
+        CHECK_EQ(glm4v_engine_submit(engine, &task, NULL, &err), cases[i].code);
+        CHECK_CONTAINS(err.msg, cases[i].text);
+    }
+}
+
 static void max_pixels_bounds_every_picture(void)
 {
     glm4v_engine *small = fixture_engine(&(glm4v_engine_options) { .max_pixels = 50000 });
@@ -467,6 +492,7 @@ int main(int argc, char **argv)
     TEST(max_tokens_bounds_the_answer);
     TEST(a_full_context_ends_the_answer);
     TEST(a_prompt_beyond_the_context_is_told_to_on_done);
+    TEST(images_that_the_device_cannot_read_are_refused);
     TEST(max_pixels_bounds_every_picture);
     TEST(several_pictures_are_all_seen);
     TEST(history_and_its_pictures_count);

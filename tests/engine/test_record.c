@@ -540,6 +540,37 @@ static void a_request_allocates_nothing_on_a_device_that_takes_all_at_open(void)
     close_engine(&engine);
 }
 
+/* An image in memory of the device gives the answer that it gives from the host's. */
+static void a_picture_may_lie_in_device_memory(void)
+{
+    record_wanted = (record_options) { .composites = true, .samples = true, .polls = 1 };
+    glm4v_engine *engine = open_engine(NULL);
+    glm4v_image image = picture(3, 120, 90);
+    glm4v_task task = {
+        .prompt = "What?", .images = &image, .n_images = 1, .max_tokens = 12, .temperature = 1
+    };
+    record host, device;
+    void *pixels = NULL;
+    REQUIRE(engine);
+    run_task(engine, task, &host);
+    CHECK_EQ(host.status, 0);
+    glm4v_backend *b = fixture_model->stages[0].backend;
+    const size_t bytes = (size_t)image.stride * 90;
+    REQUIRE(!b->ops->alloc(b, &pixels, bytes, &err) &&
+            !b->ops->write(b, pixels, image.data, bytes));
+    image.data = pixels;
+    image.memory = GLM4V_IMAGE_CUDA;
+    record_count.preprocessed = 0;
+    run_task(engine, task, &device);
+    CHECK_EQ(device.status, 0);
+    CHECK_EQ(record_count.preprocessed, 1);
+    CHECK_STR(device.answer, host.answer);
+    image.format = GLM4V_PIXELS_NV12; /* which this one does not take */
+    CHECK_EQ(glm4v_engine_submit(engine, &task, NULL, &err), GLM4V_ERR_UNSUPPORTED);
+    b->ops->free(b, pixels);
+    close_engine(&engine);
+}
+
 /* Tokens of a running answer between the submission of an image and its first token. */
 typedef struct {
     record record;
@@ -619,6 +650,7 @@ int main(void)
     TEST(rows_hop_from_device_to_device);
     TEST(an_operation_out_of_memory_fails_one_request);
     TEST(a_request_allocates_nothing_on_a_device_that_takes_all_at_open);
+    TEST(a_picture_may_lie_in_device_memory);
     TEST(a_long_picture_does_not_hold_up_running_answers);
     return test_end();
 }

@@ -138,6 +138,7 @@ typedef enum {
     OP_QKV,
     OP_GATE_UP,
     OP_PRODUCT_ADD,
+    OP_PREPROCESS,
     OP_UPLOAD,
     OP_READ,
     OP_COPY,
@@ -170,6 +171,10 @@ typedef struct {
         glm4v_qkv qkv;
         glm4v_gate_up gate_up;
         glm4v_product_add product_add;
+        struct {
+            void *patches;
+            glm4v_pixels pixels;
+        } preprocess;
     } a;
 } op;
 
@@ -300,6 +305,8 @@ static uint64_t digest_of(const op *o)
         return digest(o->a.gate_up.in.product.w, sizeof(glm4v_weight), h);
     case OP_PRODUCT_ADD:
         return digest(o->a.product_add.w, sizeof(glm4v_weight), h);
+    case OP_PREPROCESS:
+        return digest(o->a.preprocess.pixels.frames[0], sizeof(glm4v_image), h);
     case OP_UPLOAD:
         return digest(o->a.plain.x, o->a.plain.n * sizeof(float), h);
     default:
@@ -440,6 +447,11 @@ static int record_product_add(glm4v_step *s, const glm4v_product_add *p)
     return note(s, (op) { .kind = OP_PRODUCT_ADD, .norm = norm_of(p->norm), .a.product_add = *p });
 }
 
+static int record_preprocess(glm4v_step *s, void *patches, const glm4v_pixels *p)
+{
+    return note(s, (op) { .kind = OP_PREPROCESS, .a.preprocess = { patches, *p } });
+}
+
 static int record_upload(glm4v_step *s, void *y, const float *host, size_t n)
 {
     return note(s, (op) { .kind = OP_UPLOAD, .a.plain = { .y = y, .x = host, .n = n } });
@@ -508,6 +520,27 @@ static int run_sample(record *r, const record_step *s, const glm4v_sample *a)
     return rc;
 }
 
+/* By the host's own preprocessing, on the device's pixels. */
+static int run_preprocess(record *r, void *patches, const glm4v_pixels *p)
+{
+    glm4v_image images[2] = { *p->frames[0], *p->frames[1] };
+    const glm4v_image *frames[2] = { &images[0], &images[1] };
+    const glm4v_vision_config vision = {
+        .patch = p->patch, .merge = p->merge, .temporal = p->temporal, .channels = 3
+    };
+    glm4v_processor_config processor = { .min_pixels = 1, .max_pixels = UINT64_MAX };
+    glm4v_preprocessor *preprocessor = NULL;
+    memcpy(processor.mean, p->mean, sizeof p->mean);
+    memcpy(processor.std, p->std, sizeof p->std);
+    int rc = glm4v_preprocessor_open(&preprocessor, &processor, &vision, NULL);
+    if (!rc)
+        rc = glm4v_preprocess_run(preprocessor, patches, frames, p->grid_h, p->grid_w,
+                                  r->inner->pool, NULL);
+    glm4v_preprocessor_close(&preprocessor);
+    record_count.preprocessed += !rc;
+    return rc;
+}
+
 /* What `operation` calls from the note o, on the step of the CPU. */
 static int run_op(record *r, record_step *s, op o)
 {
@@ -565,6 +598,8 @@ static int run_op(record *r, record_step *s, op o)
     case OP_PRODUCT_ADD:
         o.a.product_add.norm = &o.norm;
         return glm4v_run_product_add(step, &o.a.product_add);
+    case OP_PREPROCESS:
+        return run_preprocess(r, o.a.preprocess.patches, &o.a.preprocess.pixels);
     case OP_UPLOAD:
         return ops->step_upload(step, p->y, p->x, p->n);
     case OP_READ:
@@ -1105,6 +1140,12 @@ INNER(void, scratch_bytes,
       (glm4v_backend * b, const glm4v_scratch_need *need, uint64_t *product, uint64_t *attention),
       (inner, need, product, attention))
 
+static bool record_takes(glm4v_backend *b, const glm4v_image *image)
+{
+    return image->memory == GLM4V_IMAGE_CUDA && image->format == GLM4V_PIXELS_RGB &&
+           image->stride >= 3 * (int64_t)image->width;
+}
+
 /* ---- open and close ---- */
 
 static int record_step_open(glm4v_backend *b, glm4v_step **step, const glm4v_step_size *size,
@@ -1212,6 +1253,8 @@ static const glm4v_backend_ops record_ops = {
     .qkv = record_qkv,
     .gate_up = record_gate_up,
     .product_add = record_product_add,
+    .takes = record_takes,
+    .preprocess = record_preprocess,
 };
 
 /* Plain answers that need nothing of the CPU's own. */

@@ -29,6 +29,7 @@ typedef struct {
     unsigned long operations;         /* that ran */
     unsigned long allocations;        /* of device memory */
     unsigned long sampled;            /* tokens */
+    unsigned long preprocessed;       /* pictures in memory of the device: it takes RGB there */
     unsigned long fail_at; /* set by a test: the operation that runs after so many fails; 0: none */
     int failure;           /* with this code */
 } record_counts;

@@ -263,13 +263,36 @@ GLM4V_API int glm4v_model_estimate_memory(const char *dir, const glm4v_model_opt
  */
 GLM4V_API const char *const *glm4v_quantization_choices(void);
 
-/** An image: RGB, 8 bits a channel, full range, row-major. Borrowed, never copied whole. */
+/** Whose memory an image is in. */
+typedef enum {
+    GLM4V_IMAGE_HOST = 0, ///< of the process: every device reads it
+    GLM4V_IMAGE_CUDA = 1, ///< of the CUDA device number `device`: only a model on it can read it
+} glm4v_image_memory;
+
+/** How the pixels of an image lie. 8 bits a channel. */
+typedef enum {
+    GLM4V_PIXELS_RGB = 0, ///< 3 bytes a pixel, full range: every device reads it
+    GLM4V_PIXELS_GRAY8,   ///< 1 byte a pixel
+    GLM4V_PIXELS_NV12,    ///< luma, and a plane of U and V in turns at half the size
+    GLM4V_PIXELS_I420,    ///< luma, and planes of U and of V at half the size
+} glm4v_pixel_format;
+
+/**
+ * An image: row-major, borrowed, never copied whole. Zero in the fields behind timestamp is RGB in
+ * memory of the process, which every device reads. Anything else is for devices that prepare images
+ * themselves; on others it is GLM4V_ERR_UNSUPPORTED, and the message says what to convert.
+ */
 typedef struct {
-    const uint8_t *data; ///< first byte of the top row
-    int32_t width;       ///< pixels, [1, 16384]
-    int32_t height;      ///< pixels, [1, 16384]; sides at most 200:1
-    int64_t stride;      ///< bytes from one row to the next, >= 3 * width
-    double timestamp;    ///< seconds since the clip began; read for clip frames only
+    const uint8_t *data;       ///< first byte of the top row
+    int32_t width;             ///< pixels, [1, 16384]
+    int32_t height;            ///< pixels, [1, 16384]; sides at most 200:1
+    int64_t stride;            ///< bytes from one row to the next; of RGB >= 3 * width
+    double timestamp;          ///< seconds since the clip began; read for clip frames only
+    glm4v_image_memory memory; ///< of data and plane; 0 = the process
+    int32_t device;            ///< number of the device whose memory it is
+    glm4v_pixel_format format; ///< 0 = RGB
+    const uint8_t *plane[2];   ///< planes behind the first; NULL where the format has none
+    int64_t plane_stride[2];   ///< bytes from one row of them to the next
 } glm4v_image;
 
 /* ---------------------------------------------------------------- converter ------------------ */

@@ -117,6 +117,28 @@ void glm4v_preprocessor_close(glm4v_preprocessor **p)
     *p = NULL;
 }
 
+/* Pixels are read here where no device does it. */
+static int check_readable(const glm4v_image *image, glm4v_error *err)
+{
+    static const char *const formats[] = { "RGB", "GRAY8", "NV12", "I420" };
+    const unsigned format = (unsigned)image->format;
+    if (image->memory == GLM4V_IMAGE_HOST && image->format == GLM4V_PIXELS_RGB)
+        return 0;
+    if (format >= sizeof formats / sizeof *formats || (unsigned)image->memory > GLM4V_IMAGE_CUDA)
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "an image of format %u in memory of kind %u: there is no such", format,
+                          (unsigned)image->memory);
+    if (image->memory == GLM4V_IMAGE_CUDA)
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                          "an image in memory of CUDA device %d, which this model's device cannot "
+                          "read: copy it to memory of the process (GStreamer: cudadownload)",
+                          image->device);
+    return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                      "an image of format %s, which this model's device cannot read: convert it to "
+                      "RGB (GStreamer: videoconvert)",
+                      formats[format]);
+}
+
 int glm4v_preprocess_grid(const glm4v_preprocessor *p, const glm4v_image *image, uint32_t n_frames,
                           uint64_t max_pixels, uint32_t *grid_h, uint32_t *grid_w, glm4v_error *err)
 {
@@ -130,9 +152,12 @@ int glm4v_preprocess_grid(const glm4v_preprocessor *p, const glm4v_image *image,
     if (min > max)
         min = max;
     h = w = p->side;
-    int rc = p->side ? check_sides(image->height, image->width, err)
-                     : glm4v_smart_resize(frames, image->height, image->width,
-                                          (int64_t)p->patch * p->merge, min, max, &h, &w, err);
+    int rc = check_readable(image, err);
+    if (rc)
+        return rc;
+    rc = p->side ? check_sides(image->height, image->width, err)
+                 : glm4v_smart_resize(frames, image->height, image->width,
+                                      (int64_t)p->patch * p->merge, min, max, &h, &w, err);
     if (rc)
         return rc;
     if (image->stride < 3 * (int64_t)image->width)
