@@ -441,7 +441,9 @@ chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
   }
   if (job)
     job = wait_answer (self, job);
-  if (job)
+  /* Where the time is counted, what is behind the pads may wait for a time that
+   * the video never has: there the text must not hold it up. */
+  if (job && job->time == job->pts)
     gst_glm4v_text_wait_room (self->text);
   advance_text (self, time, duration, &pass, FALSE);
   if (job && job->result && pass.attach_meta) {

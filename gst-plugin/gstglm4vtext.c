@@ -453,7 +453,7 @@ gst_glm4v_text_push (GstGlm4vText * self, const GstGlm4vCue * cue)
     g_mutex_unlock (&self->lock);
     return;
   }
-  if (!cue->exact && self->cues >= MAX_CUES)
+  if (self->cues >= MAX_CUES)
     drop_oldest_cue (self);
   now = GST_CLOCK_TIME_IS_VALID (self->need) ? self->need : 0;
   item = g_new0 (GstGlm4vTextItem, 1);

@@ -69,7 +69,8 @@ void gst_glm4v_text_gap (GstGlm4vText * text, GstClockTime start,
 /* Queue a caption; stale ones are ignored. */
 void gst_glm4v_text_push (GstGlm4vText * text, const GstGlm4vCue * cue);
 
-/* Sync mode: wait until the queue is short enough, or flushing. */
+/* Sync mode: wait until the queue is short enough, or flushing; whoever does
+ * not wait may lose the oldest cue. */
 void gst_glm4v_text_wait_room (GstGlm4vText * text);
 
 void gst_glm4v_text_count (GstGlm4vText * text, GstStructure * stats);

@@ -583,6 +583,42 @@ static void an_overlay_in_sync_mode_shows_every_caption(void)
     gst_object_unref(pipeline);
 }
 
+static GstPadProbeReturn change_pts(GstPad *pad, GstPadProbeInfo *info, gpointer loop)
+{
+    GstBuffer *frame = gst_buffer_make_writable(GST_PAD_PROBE_INFO_BUFFER(info));
+    if (loop)
+        GST_BUFFER_PTS(frame) %= GST_SECOND;
+    else
+        GST_BUFFER_PTS(frame) = GST_CLOCK_TIME_NONE;
+    GST_PAD_PROBE_INFO_DATA(info) = frame;
+    return GST_PAD_PROBE_OK;
+}
+
+/* More captions than the pad and a queue behind it hold, and an overlay that is never done with one:
+ * it drops frames without PTS, and waits with the text of 2 s while the video says 0 again. */
+static void a_waiting_overlay_never_stalls_video_whose_time_is_not_told(void)
+{
+    if (!support_finds("textoverlay"))
+        return;
+    fake_set((fake_script) { 0 });
+    for (int loop = 0; loop < 2; loop++) {
+        GstElement *pipeline =
+            parse("textoverlay name=o ! fakesink name=out videotestsrc num-buffers=700 ! "
+                  "video/x-raw,format=I420,width=16,height=16,framerate=30/1 ! "
+                  "glm4vdescribe name=d model-location=" SOURCE_ROOT " sample-mode=all "
+                  "d.src ! queue ! o.video_sink d.text ! queue ! o.text_sink");
+        REQUIRE(pipeline != NULL);
+        GstElement *element = gst_bin_get_by_name(GST_BIN(pipeline), "d");
+        GstPad *pad = gst_element_get_static_pad(element, "sink");
+        gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER, change_pts, GINT_TO_POINTER(loop), NULL);
+        for (int run = 0; run < 2; run++)
+            CHECK(play(pipeline, NULL) > 0);
+        gst_object_unref(pad);
+        gst_object_unref(element);
+        gst_object_unref(pipeline);
+    }
+}
+
 static int cues_read;
 static GstClockTime cue_times[64], cue_lengths[64];
 
@@ -733,6 +769,7 @@ int main(int argc, char **argv)
     TEST(pts_jumping_back_or_missing_never_moves_text_back);
     TEST(a_waiting_overlay_never_stalls_live_video);
     TEST(an_overlay_in_sync_mode_shows_every_caption);
+    TEST(a_waiting_overlay_never_stalls_video_whose_time_is_not_told);
     TEST(matroskamux_gets_the_cues_and_never_stalls);
     TEST(mp4mux_gets_the_cues_and_never_stalls);
     TEST(webvtt_files_have_the_captions_with_their_times);
