@@ -594,8 +594,8 @@ static GstPadProbeReturn change_pts(GstPad *pad, GstPadProbeInfo *info, gpointer
     return GST_PAD_PROBE_OK;
 }
 
-/* More captions than the pad and a queue behind it hold, and an overlay that is never done with one:
- * it drops frames without PTS, and waits with the text of 2 s while the video says 0 again. */
+/* More captions than the pad and a queue behind it hold, and an overlay that never takes them: it
+ * drops frames without PTS, and waits with the text of 2 s while the video says 0 again. */
 static void a_waiting_overlay_never_stalls_video_whose_time_is_not_told(void)
 {
     if (!support_finds("textoverlay"))
