@@ -168,10 +168,11 @@ int glm4v_engine_open(glm4v_engine **out, glm4v_model *model, const glm4v_engine
         return glm4v_fail(
             err, GLM4V_ERR_INVALID,
             "the model was opened without tokenizer (weights_only): it cannot describe");
-    if (model->config.family == GLM4V_FAMILY_GLM4V && model->config.vision.temporal != 2)
+    const int32_t temporal = glm4v_family_of(model->config.family)->temporal;
+    if (model->config.vision.temporal != temporal)
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                          "config.json: temporal_patch_size is %d, expected 2",
-                          model->config.vision.temporal);
+                          "config.json: temporal_patch_size is %d, expected %d",
+                          model->config.vision.temporal, temporal);
     int rc = glm4v_engine_limits_of(&limits, model, options, err);
     if (rc)
         return rc;

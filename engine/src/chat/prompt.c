@@ -17,10 +17,53 @@
 
 #define MAX_IDS (1u << 24) /* far above every context length */
 
+/* What the templates differ in. */
+typedef struct {
+    const char *name;
+    const char *mark;      /* control token that tells it from the others of a family; NULL: none */
+    const char *needed[4]; /* control tokens beside those that all need, up to NULL */
+    bool role_apart;       /* a role line is encoded apart from the text after it */
+    bool skips_empty;      /* empty turns leave no trace */
+    bool thinks;           /* reasoning in <think>; closed beforehand where it is off */
+    bool line_thinking, line_plain; /* a new line opens the answer, with reasoning and without */
+    bool answer;                    /* <answer> opens one without reasoning */
+    bool nothink; /* /nothink ends a question without reasoning; past answers carry an empty one */
+    bool tenths;  /* frames of a clip are timed in tenths of a second */
+    bool one_image; /* a conversation has one picture and no clips */
+} style;
+
+static const style styles[] = {
+    [GLM4V_TEMPLATE_NONE] = { .name = "none" },
+    [GLM4V_TEMPLATE_GLM41V] = { .name = "glm-4.1v",
+                                .mark = "<answer>",
+                                .needed = { "<think>", "</think>", "</answer>" },
+                                .thinks = true,
+                                .line_thinking = true,
+                                .line_plain = true,
+                                .answer = true },
+    [GLM4V_TEMPLATE_GLM45] = { .name = "glm-4.5",
+                               .mark = "/nothink",
+                               .needed = { "<think>", "</think>" },
+                               .thinks = true,
+                               .line_plain = true,
+                               .nothink = true,
+                               .tenths = true },
+    [GLM4V_TEMPLATE_CHATGLM4V] = { .name = "chatglm4v",
+                                   .role_apart = true,
+                                   .skips_empty = true,
+                                   .one_image = true },
+};
+
+_Static_assert(sizeof styles / sizeof *styles == GLM4V_N_TEMPLATES, "a template has no style");
+
 const char *glm4v_template_name(glm4v_template template_)
 {
-    static const char *const names[] = { "none", "glm-4.1v", "glm-4.5", "chatglm4v" };
-    return names[template_];
+    return styles[template_].name;
+}
+
+static const style *style_of(const glm4v_chat *chat)
+{
+    return &styles[chat->format];
 }
 
 /* ---- which template ---- */
@@ -44,13 +87,29 @@ static int require_all(const glm4v_tokenizer *tokenizer, const glm4v_chat *chat,
     int rc = 0;
     for (size_t i = 0; !rc && i < sizeof all / sizeof *all; i++)
         rc = require(tokenizer, chat, all[i], err);
-    if (!rc && chat->format != GLM4V_TEMPLATE_CHATGLM4V)
-        rc = require(tokenizer, chat, "<think>", err);
-    if (!rc && chat->format != GLM4V_TEMPLATE_CHATGLM4V)
-        rc = require(tokenizer, chat, "</think>", err);
-    if (!rc && chat->format == GLM4V_TEMPLATE_GLM41V)
-        rc = require(tokenizer, chat, "</answer>", err);
+    for (const char *const *name = style_of(chat)->needed; !rc && *name; name++)
+        rc = require(tokenizer, chat, *name, err);
     return rc;
+}
+
+/* The family's template whose mark the tokenizer has. */
+static int choose_template(glm4v_template *format, const glm4v_tokenizer *tokenizer,
+                           const glm4v_family_traits *family, glm4v_error *err)
+{
+    char tried[128] = "";
+    size_t n = 0;
+    for (const glm4v_template *t = family->templates; *t != GLM4V_TEMPLATE_NONE; t++) {
+        const style *s = &styles[*t];
+        *format = *t;
+        if (!s->mark || glm4v_tokenizer_control(tokenizer, s->mark) >= 0)
+            return 0;
+        if (n < sizeof tried)
+            n += (size_t)snprintf(tried + n, sizeof tried - n, "%s\"%s\" (%s)",
+                                  n ? " nor " : "neither ", s->mark, s->name);
+    }
+    return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                      "the tokenizer has %s: no known chat template fits: it is another model's",
+                      tried);
 }
 
 /* The id that config.json gives under key must be the tokenizer's token of that name. */
@@ -76,22 +135,17 @@ static int check_ids(const glm4v_tokenizer *tokenizer, const glm4v_chat *chat,
             "the tokenizer has ids up to %d, but config.json \"vocab_size\" is %d: it is "
             "another model's; take the files of this one",
             (int)size - 1, (int)config->text.vocab);
-    const bool old = chat->format == GLM4V_TEMPLATE_CHATGLM4V;
-    int rc = check_id(tokenizer, old ? "boi_token_id" : "image_start_token_id",
-                      config->image_start_id, "<|begin_of_image|>", err);
-    if (!rc)
-        rc = check_id(tokenizer, old ? "eoi_token_id" : "image_end_token_id", config->image_end_id,
-                      "<|end_of_image|>", err);
-    if (rc || old)
-        return rc;
-    rc = check_id(tokenizer, "image_token_id", config->image_id, "<|image|>", err);
-    /* a model without clips may leave these out; building the prompt of a clip then fails */
-    if (!rc && config->video_start_id >= 0)
-        rc = check_id(tokenizer, "video_start_token_id", config->video_start_id,
-                      "<|begin_of_video|>", err);
-    if (!rc && config->video_end_id >= 0)
-        rc = check_id(tokenizer, "video_end_token_id", config->video_end_id, "<|end_of_video|>",
-                      err);
+    const glm4v_family_traits *family = glm4v_family_of(config->family);
+    glm4v_config c = *config; /* its ids are looked at by name */
+    int rc = 0;
+    for (glm4v_media media = 0; !rc && media < GLM4V_N_MEDIA; media++) {
+        const glm4v_family_token *token = &family->token[media];
+        const int32_t id = *glm4v_media_id(&c, media);
+        /* a model without clips may leave these out; building the prompt of a clip then fails */
+        const bool optional = media >= GLM4V_MEDIA_VIDEO;
+        if (token->checked && !(optional && id < 0))
+            rc = check_id(tokenizer, token->key, id, token->name, err);
+    }
     return rc;
 }
 
@@ -113,18 +167,9 @@ int glm4v_chat_init(glm4v_chat *chat, const glm4v_tokenizer *tokenizer, const gl
         .box_end = glm4v_tokenizer_control(tokenizer, "<|end_of_box|>"),
         .nothink = glm4v_tokenizer_control(tokenizer, "/nothink"),
     };
-    if (config->family == GLM4V_FAMILY_CHATGLM4V)
-        c.format = GLM4V_TEMPLATE_CHATGLM4V;
-    else if (c.nothink >= 0)
-        c.format = GLM4V_TEMPLATE_GLM45;
-    else if (c.answer >= 0)
-        c.format = GLM4V_TEMPLATE_GLM41V;
-    else
-        return glm4v_fail(
-            err, GLM4V_ERR_UNSUPPORTED,
-            "the tokenizer has neither \"<answer>\" (GLM-4.1V) nor \"/nothink\" (GLM-4.5 style): "
-            "no known chat template fits: it is another model's");
-    int rc = require_all(tokenizer, &c, err);
+    int rc = choose_template(&c.format, tokenizer, glm4v_family_of(config->family), err);
+    if (!rc)
+        rc = require_all(tokenizer, &c, err);
     if (!rc)
         rc = check_ids(tokenizer, &c, config, err);
     if (!rc)
@@ -265,7 +310,7 @@ static void add_timestamp(builder *b, double seconds)
                            seconds);
     if (b->rc)
         return;
-    if (b->chat->format == GLM4V_TEMPLATE_GLM45)
+    if (style_of(b->chat)->tenths)
         snprintf(s, sizeof s, "%d.%d seconds", (int)(tenths(seconds) / 10),
                  (int)(tenths(seconds) % 10));
     else
@@ -289,12 +334,12 @@ static void add_clip(builder *b, size_t n)
 
 /* ---- the templates ---- */
 
-/* A role line. GLM-4V-9B encodes it apart from the text after it, the others together with it. */
+/* A role line. */
 static void add_role(builder *b, int32_t role)
 {
     add_control(b, role);
     add_text(b, "\n", 1);
-    if (b->chat->format == GLM4V_TEMPLATE_CHATGLM4V)
+    if (style_of(b->chat)->role_apart)
         flush(b);
 }
 
@@ -331,8 +376,8 @@ static bool ends_in(const char *s, size_t len, const char *suffix)
 static void add_user(builder *b, const char *what, const char *s, size_t n_images, size_t n_clip)
 {
     size_t len = strlen(s);
-    bool nothink = b->chat->format == GLM4V_TEMPLATE_GLM45 && !b->thinking;
-    if (b->chat->format == GLM4V_TEMPLATE_CHATGLM4V && len == 0 && n_images == 0)
+    bool nothink = style_of(b->chat)->nothink && !b->thinking;
+    if (style_of(b->chat)->skips_empty && len == 0 && n_images == 0)
         return;
     if (nothink && ends_in(s, len, "/nothink"))
         len -= strlen("/nothink"); /* the control token takes its place */
@@ -349,10 +394,10 @@ static void add_user(builder *b, const char *what, const char *s, size_t n_image
 static void add_assistant(builder *b, const char *s)
 {
     size_t len = strlen(s);
-    if (b->chat->format == GLM4V_TEMPLATE_CHATGLM4V && len == 0)
+    if (style_of(b->chat)->skips_empty && len == 0)
         return;
     add_role(b, b->chat->assistant);
-    if (b->chat->format == GLM4V_TEMPLATE_GLM45) {
+    if (style_of(b->chat)->nothink) {
         add_control(b, b->chat->think);
         add_control(b, b->chat->think_end);
         s = strip(s, &len);
@@ -367,14 +412,14 @@ static void add_opening(builder *b)
 {
     const glm4v_chat *chat = b->chat;
     add_control(b, chat->assistant);
-    if (chat->format == GLM4V_TEMPLATE_GLM41V ||
-        (chat->format == GLM4V_TEMPLATE_GLM45 && !b->thinking))
+    const style *s = style_of(chat);
+    if (b->thinking ? s->line_thinking : s->line_plain)
         add_text(b, "\n", 1);
-    if (chat->format != GLM4V_TEMPLATE_CHATGLM4V && !b->thinking) {
+    if (s->thinks && !b->thinking) {
         add_control(b, chat->think);
         add_control(b, chat->think_end);
     }
-    if (chat->format == GLM4V_TEMPLATE_GLM41V && !b->thinking)
+    if (s->answer && !b->thinking)
         add_control(b, chat->answer);
     flush(b);
 }
@@ -409,9 +454,9 @@ int glm4v_prompt_check(const glm4v_chat *chat, const glm4v_task *task, glm4v_err
     const size_t n = count_pictures(task);
     if (!task->prompt)
         return glm4v_fail(err, GLM4V_ERR_INVALID, "the task has no prompt");
-    if (chat->format == GLM4V_TEMPLATE_CHATGLM4V && (task->n_frames || n > 1))
+    if (style_of(chat)->one_image && (task->n_frames || n > 1))
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "GLM-4V-9B takes one picture in a conversation and no clips, found %zu "
+                          "this model takes one picture in a conversation and no clips, found %zu "
                           "pictures and %u clip frames",
                           n, task->n_frames);
     if (task->n_frames && n)

@@ -12,15 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "config/config.h"
+#include "config/family.h"
 #include "tokenizer/tokenizer.h"
-
-typedef enum {
-    GLM4V_TEMPLATE_NONE,
-    GLM4V_TEMPLATE_GLM41V,
-    GLM4V_TEMPLATE_GLM45,
-    GLM4V_TEMPLATE_CHATGLM4V,
-} glm4v_template;
 
 /* as in glm4v_model_info.chat_template */
 const char *glm4v_template_name(glm4v_template template_);

@@ -3,10 +3,12 @@
  * (stop ids), and the entry points. Sizes are read by the family's own file. */
 #include "config/config.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "config/family.h"
 #include "config/identify.h"
 #include "config/keys.h"
 
@@ -46,6 +48,39 @@ static int add_stops(glm4v_config *c, const json_t *object, const char *label, g
 
 /* ---- config.json ---- */
 
+static bool has_type(const glm4v_family_traits *family, const char *type)
+{
+    for (int i = 0; i < GLM4V_MAX_TYPES && family->types[i]; i++)
+        if (!strcmp(type, family->types[i]))
+            return true;
+    return false;
+}
+
+/* A model of none of the families, by its name where that is known, and what is expected. */
+static int unknown_type(const char *type, glm4v_error *err)
+{
+    const char *other = glm4v_identify_type(type);
+    char types[128] = "", models[128] = "";
+    size_t t = 0, m = 0;
+    for (int f = 0; f < GLM4V_N_FAMILIES; f++) {
+        const glm4v_family_traits *family = glm4v_family_of((glm4v_family)f);
+        const bool last = f + 1 == GLM4V_N_FAMILIES;
+        const char *join = last ? " or " : ", ";
+        for (int i = 0; i < GLM4V_MAX_TYPES && family->types[i] && t < sizeof types; i++)
+            t += (size_t)snprintf(types + t, sizeof types - t, "%s\"%s\"",
+                                  !t  ? ""
+                                  : i ? ", "
+                                      : join,
+                                  family->types[i]);
+        if (m < sizeof models)
+            m += (size_t)snprintf(models + m, sizeof models - m, "%s%s", m ? join : "",
+                                  family->models);
+    }
+    return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                      CONFIG ": \"model_type\" is \"%.60s\"%s%s, expected %s: %s", type,
+                      other ? ", " : "", other ? other : "", types, models);
+}
+
 static int read_family(glm4v_config *c, const json_t *root, glm4v_error *err)
 {
     const char *type = NULL;
@@ -62,22 +97,18 @@ static int read_family(glm4v_config *c, const json_t *root, glm4v_error *err)
     if (!type)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           CONFIG ": \"model_type\" is missing; is it a model's configuration?");
-    const char *other = glm4v_identify_type(type);
-    bool vision = json_is_object(json_object_get(root, "vision_config"));
-    c->family = GLM4V_FAMILY_GLM4V;
-    if (!strcmp(type, "glm4v") || !strcmp(type, "glm46v"))
-        return 0;
-    if (!strcmp(type, "chatglm") && !vision)
+    const glm4v_family_traits *family = NULL;
+    for (int i = 0; i < GLM4V_N_FAMILIES && !family; i++)
+        if (has_type(glm4v_family_of((glm4v_family)i), type)) {
+            c->family = (glm4v_family)i;
+            family = glm4v_family_of(c->family);
+        }
+    if (!family)
+        return unknown_type(type, err);
+    if (family->text_only && !json_is_object(json_object_get(root, "vision_config")))
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                          CONFIG ": a text model (ChatGLM without \"vision_config\"), expected "
-                                 "one that sees, such as GLM-4V-9B");
-    if (strcmp(type, "chatglm"))
-        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                          CONFIG ": \"model_type\" is \"%.60s\"%s%s, expected \"glm4v\", "
-                                 "\"glm46v\" or \"chatglm\": GLM-4.1V-9B, GLM-4.6V-Flash or "
-                                 "GLM-4V-9B",
-                          type, other ? ", " : "", other ? other : "");
-    c->family = GLM4V_FAMILY_CHATGLM4V;
+                          CONFIG ": %s, expected one that sees, such as %s", family->text_only,
+                          family->models);
     return 0;
 }
 
@@ -89,8 +120,7 @@ static int read_config(glm4v_config *c, const json_t *root, glm4v_error *err)
         return glm4v_fail(err, GLM4V_ERR_FORMAT, CONFIG ": is not an object");
     if ((rc = read_family(c, root, err)))
         return rc;
-    rc = c->family == GLM4V_FAMILY_CHATGLM4V ? glm4v_config_read_chatglm4v(c, root, err)
-                                             : glm4v_config_read_glm4v(c, root, err);
+    rc = glm4v_family_of(c->family)->read(c, root, err);
     if (!rc)
         rc = add_stops(c, root, CONFIG, err);
     return rc ? rc
@@ -120,6 +150,27 @@ static int read_generation(glm4v_config *config, const char *dir, glm4v_error *e
     return rc;
 }
 
+int32_t *glm4v_media_id(glm4v_config *c, glm4v_media media)
+{
+    switch (media) {
+    case GLM4V_MEDIA_IMAGE:
+        return &c->image_id;
+    case GLM4V_MEDIA_IMAGE_START:
+        return &c->image_start_id;
+    case GLM4V_MEDIA_IMAGE_END:
+        return &c->image_end_id;
+    case GLM4V_MEDIA_VIDEO:
+        return &c->video_id;
+    case GLM4V_MEDIA_VIDEO_START:
+        return &c->video_start_id;
+    case GLM4V_MEDIA_VIDEO_END:
+        return &c->video_end_id;
+    case GLM4V_N_MEDIA:
+        break;
+    }
+    return NULL;
+}
+
 /* ---- entry points ---- */
 
 int glm4v_config_read(glm4v_config *config, const char *dir, bool with_processor, glm4v_error *err)
@@ -128,7 +179,7 @@ int glm4v_config_read(glm4v_config *config, const char *dir, bool with_processor
     int rc = read_main(&c, dir, CONFIG, err);
     if (!rc)
         rc = read_generation(&c, dir, err);
-    if (!rc && with_processor && c.family == GLM4V_FAMILY_GLM4V)
+    if (!rc && with_processor && glm4v_family_of(c.family)->processor_files)
         rc = glm4v_config_read_processors(&c, dir, err);
     if (!rc)
         *config = c;

@@ -12,7 +12,8 @@
 
 #define GLM4V_MAX_STOP_IDS 16
 
-typedef enum { GLM4V_FAMILY_GLM4V, GLM4V_FAMILY_CHATGLM4V } glm4v_family;
+/* config/family.h has a row for each. */
+typedef enum { GLM4V_FAMILY_GLM4V, GLM4V_FAMILY_CHATGLM4V, GLM4V_N_FAMILIES } glm4v_family;
 
 typedef struct {
     int32_t vocab;      /* V */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "config/family.h"
 
 const char *glm4v_identify_type(const char *type)
 {
@@ -41,45 +42,58 @@ const char *glm4v_identify_type(const char *type)
     return NULL;
 }
 
-enum { OTHER = -1 };
-
-/* The first tensor of this list that is there decides. */
+/* Tensors that models of no family have. The first that is there decides, after the families'. */
 static const struct {
     const char *tensor, *what;
-    int family; /* glm4v_family or OTHER */
-} marks[] = {
-    { "transformer.vision.patch_embedding.proj.weight", "GLM-4V-9B", GLM4V_FAMILY_CHATGLM4V },
-    { "model.visual.downsample.weight", "GLM-4.1V and its relatives", GLM4V_FAMILY_GLM4V },
-    { "visual.downsample.weight", "GLM-4.1V and its relatives", GLM4V_FAMILY_GLM4V },
+} others[] = {
     { "transformer.encoder.layers.0.input_layernorm.weight",
-      "a ChatGLM or GLM-4-9B without vision tower", OTHER },
-    { "visual.merger.ln_q.weight", "Qwen-VL", OTHER },
-    { "model.visual.merger.ln_q.weight", "Qwen-VL", OTHER },
-    { "vision_tower.vision_model.embeddings.patch_embedding.weight", "LLaVA", OTHER },
-    { "model.vision_tower.vision_model.embeddings.patch_embedding.weight", "LLaVA", OTHER },
-    { "vision_model.embeddings.class_embedding", "InternVL", OTHER },
-    { "model.vision.patch_embedding.cls_embedding", "CogVLM", OTHER },
-    { "model.layers.0.post_self_attn_layernorm.weight", "GLM-4-0414, which has no vision tower",
-      OTHER },
-    { "model.layers.0.input_layernorm.weight", "a text model without vision tower", OTHER },
+      "a ChatGLM or GLM-4-9B without vision tower" },
+    { "visual.merger.ln_q.weight", "Qwen-VL" },
+    { "model.visual.merger.ln_q.weight", "Qwen-VL" },
+    { "vision_tower.vision_model.embeddings.patch_embedding.weight", "LLaVA" },
+    { "model.vision_tower.vision_model.embeddings.patch_embedding.weight", "LLaVA" },
+    { "vision_model.embeddings.class_embedding", "InternVL" },
+    { "model.vision.patch_embedding.cls_embedding", "CogVLM" },
+    { "model.layers.0.post_self_attn_layernorm.weight", "GLM-4-0414, which has no vision tower" },
+    { "model.layers.0.input_layernorm.weight", "a text model without vision tower" },
 };
+
+/* The first mark of the family that is there, or NULL. */
+static const glm4v_tensor *mark_of(const glm4v_checkpoint *checkpoint,
+                                   const glm4v_family_traits *family)
+{
+    const glm4v_tensor *t = NULL;
+    for (int i = 0; !t && i < GLM4V_MAX_MARKS && family->marks[i]; i++)
+        t = glm4v_checkpoint_find(checkpoint, family->marks[i]);
+    return t;
+}
+
+static int mixed(const glm4v_checkpoint *checkpoint, const glm4v_tensor *t, const char *what,
+                 const glm4v_config *config, glm4v_error *err)
+{
+    return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                      "%.80s: holds \"%s\", so the weights are those of %s, but "
+                      "config.json says %s; files of two models are mixed: download "
+                      "config.json and weights from one place",
+                      glm4v_checkpoint_file(checkpoint, t->shard), t->name, what,
+                      glm4v_family_of(config->family)->called);
+}
 
 int glm4v_identify_check(const glm4v_checkpoint *checkpoint, const glm4v_config *config,
                          glm4v_error *err)
 {
-    const char *said = config->family == GLM4V_FAMILY_CHATGLM4V ? "GLM-4V-9B (chatglm)"
-                                                                : "GLM-4.1V or a relative (glm4v)";
-    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
-        const glm4v_tensor *t = glm4v_checkpoint_find(checkpoint, marks[i].tensor);
-        if (t && marks[i].family == (int)config->family)
-            return 0;
+    if (mark_of(checkpoint, glm4v_family_of(config->family)))
+        return 0;
+    for (int f = 0; f < GLM4V_N_FAMILIES; f++) {
+        const glm4v_family_traits *family = glm4v_family_of((glm4v_family)f);
+        const glm4v_tensor *t = mark_of(checkpoint, family);
         if (t)
-            return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                              "%.80s: holds \"%s\", so the weights are those of %s, but "
-                              "config.json says %s; files of two models are mixed: download "
-                              "config.json and weights from one place",
-                              glm4v_checkpoint_file(checkpoint, t->shard), marks[i].tensor,
-                              marks[i].what, said);
+            return mixed(checkpoint, t, family->marks_are, config, err);
+    }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        const glm4v_tensor *t = glm4v_checkpoint_find(checkpoint, others[i].tensor);
+        if (t)
+            return mixed(checkpoint, t, others[i].what, config, err);
     }
     if (glm4v_checkpoint_count(checkpoint) &&
         !strncmp(glm4v_checkpoint_at(checkpoint, 0)->name, "base_model.", 11))

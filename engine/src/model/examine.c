@@ -16,6 +16,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/struct_size.h"
+#include "config/family.h"
 #include "config/identify.h"
 #include "model/stages.h"
 
@@ -51,26 +52,15 @@ static int read_config(glm4v_builder *b, const char *dir, glm4v_error *err)
 /* Ids that config.json leaves out are those of the tokenizer's control tokens. */
 static int complete_ids(glm4v_config *c, const glm4v_tokenizer *tokenizer, glm4v_error *err)
 {
-    const bool old = c->family == GLM4V_FAMILY_CHATGLM4V;
-    const struct {
-        int32_t *id;
-        const char *name, *key;
-    } ids[] = {
-        { &c->image_id, old ? "<|endoftext|>" : "<|image|>",
-          old ? "pad_token_id" : "image_token_id" },
-        { &c->image_start_id, "<|begin_of_image|>", old ? "boi_token_id" : "image_start_token_id" },
-        { &c->image_end_id, "<|end_of_image|>", old ? "eoi_token_id" : "image_end_token_id" },
-        { &c->video_id, "<|video|>", "video_token_id" },
-        { &c->video_start_id, "<|begin_of_video|>", "video_start_token_id" },
-        { &c->video_end_id, "<|end_of_video|>", "video_end_token_id" },
-    };
-    for (size_t i = 0; i < (old ? 3 : sizeof ids / sizeof *ids); i++) {
-        if (*ids[i].id < 0 && tokenizer)
-            *ids[i].id = glm4v_tokenizer_control(tokenizer, ids[i].name);
-        if (*ids[i].id < 0)
+    for (glm4v_media media = 0; media < GLM4V_N_MEDIA; media++) {
+        const glm4v_family_token *token = &glm4v_family_of(c->family)->token[media];
+        int32_t *id = glm4v_media_id(c, media);
+        if (token->name && *id < 0 && tokenizer)
+            *id = glm4v_tokenizer_control(tokenizer, token->name);
+        if (token->name && *id < 0)
             return glm4v_fail(err, GLM4V_ERR_FORMAT,
                               "config.json: \"%s\" is missing, and the tokenizer has no %s",
-                              ids[i].key, ids[i].name);
+                              token->key, token->name);
     }
     return 0;
 }
@@ -135,8 +125,7 @@ static void set_info(glm4v_builder *b, const char *dir)
     glm4v_model_info *info = &m->info;
     const glm4v_text_config *t = &m->config.text;
     const glm4v_vision_config *v = &m->config.vision;
-    snprintf(info->family, sizeof info->family, "%s",
-             m->config.family == GLM4V_FAMILY_CHATGLM4V ? "chatglm4v" : "glm4v");
+    snprintf(info->family, sizeof info->family, "%s", glm4v_family_of(m->config.family)->name);
     snprintf(info->chat_template, sizeof info->chat_template, "%s",
              glm4v_template_name(m->chat.format));
     set_name(info->name, sizeof info->name, dir);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The plan of a model's weights: entries checked against the checkpoint's headers before anything
  * is allocated, their forms, memory and end. Which tensors there are, a family's own file says
- * (weights_glm4v.c, weights_chatglm4v.c), over weights_list.h. */
+ * (weights_glm4v.c, weights_chatglm4v.c), in the words of weights_list.h. */
 #define _GNU_SOURCE
 #include "model/weights.h"
 
@@ -12,201 +12,9 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "config/family.h"
 #include "model/model.h"
 #include "model/weights_list.h"
-
-/* ---- one item ---- */
-
-glm4v_item *glm4v_list_item(glm4v_lister *l, glm4v_item_kind kind, glm4v_part part, void *to,
-                            int32_t n_out, int32_t n_in)
-{
-    glm4v_plan *plan = l->plan;
-    if (plan->n == plan->capacity) {
-        uint32_t capacity = plan->capacity ? 2 * plan->capacity : 128;
-        glm4v_item *more = glm4v_realloc(plan->items, capacity, sizeof *more);
-        if (!more) {
-            glm4v_fail(l->err, GLM4V_ERR_NOMEM, "no memory for the list of weights");
-            return NULL;
-        }
-        plan->items = more;
-        plan->capacity = capacity;
-    }
-    glm4v_item *item = &plan->items[plan->n++];
-    *item = (glm4v_item) { .kind = kind, .part = part, .n_out = n_out, .n_in = n_in };
-    if (kind == GLM4V_ITEM_LINEAR)
-        item->to.linear = to;
-    else if (kind == GLM4V_ITEM_TABLE)
-        item->to.table = to;
-    else
-        item->to.vector = to;
-    item->random_scale = kind == GLM4V_ITEM_LINEAR ? 1 / sqrtf((float)n_in) : 0.1f;
-    plan->parameters += (uint64_t)n_out * (uint64_t)n_in;
-    return item;
-}
-
-int glm4v_list_source(glm4v_lister *l, glm4v_item *item, const char *name, const int64_t *shape,
-                      int rank)
-{
-    if (!l->checkpoint)
-        return 0;
-    glm4v_source *source = &item->source[item->n_sources];
-    int rc =
-        glm4v_source_find(source, l->checkpoint, l->model->quantized, name, shape, rank, l->err);
-    if (rc)
-        return rc;
-    l->of_stored[glm4v_source_stored(source)] += (uint64_t)source->rows * (uint64_t)source->n_in;
-    if ((item->kind == GLM4V_ITEM_LINEAR || item->kind == GLM4V_ITEM_TABLE) && !item->convolution &&
-        source->kind == GLM4V_SOURCE_PLAIN &&
-        glm4v_form_of_stored(source->tensor->dtype) == GLM4V_FORM_F32)
-        l->stored[item->part] = GLM4V_FORM_F32;
-    l->plan->bytes += glm4v_source_bytes(source);
-    item->n_sources++;
-    return 0;
-}
-
-/* ---- what the families' lists are made of ---- */
-
-static const char *full_name(char out[GLM4V_NAME_SIZE], const glm4v_module *mod, const char *name)
-{
-    if (mod->layer >= 0)
-        snprintf(out, GLM4V_NAME_SIZE, "%s%s.%d.%s", mod->prefix, mod->group, mod->layer, name);
-    else
-        snprintf(out, GLM4V_NAME_SIZE, "%s%s", mod->prefix, name);
-    return out;
-}
-
-bool glm4v_list_has(const glm4v_lister *l, const glm4v_module *mod, const char *name)
-{
-    char full[GLM4V_NAME_SIZE];
-    return l->checkpoint && glm4v_source_exists(l->checkpoint, full_name(full, mod, name));
-}
-
-/* One item from one tensor of any shape. */
-static int add_one(glm4v_lister *l, const glm4v_module *mod, glm4v_item *item, const char *name,
-                   const int64_t *shape, int rank)
-{
-    char full[GLM4V_NAME_SIZE];
-    if (!item)
-        return GLM4V_ERR_NOMEM;
-    item->stage = mod->stage;
-    return glm4v_list_source(l, item, full_name(full, mod, name), shape, rank);
-}
-
-int glm4v_list_vector(glm4v_lister *l, const glm4v_module *mod, float **to, const char *name,
-                      int32_t n, float mean)
-{
-    const int64_t shape[1] = { n };
-    glm4v_item *item = glm4v_list_item(l, GLM4V_ITEM_VECTOR, mod->part, to, n, 1);
-    if (item)
-        item->random_mean = mean;
-    return add_one(l, mod, item, name, shape, 1);
-}
-
-int glm4v_list_linear(glm4v_lister *l, const glm4v_module *mod, glm4v_weight *to, const char *name,
-                      int32_t n_out, int32_t n_in)
-{
-    const int64_t shape[2] = { n_out, n_in };
-    return add_one(l, mod, glm4v_list_item(l, GLM4V_ITEM_LINEAR, mod->part, to, n_out, n_in), name,
-                   shape, 2);
-}
-
-int glm4v_list_joined(glm4v_lister *l, const glm4v_module *mod, glm4v_item_kind kind, void *to,
-                      int32_t n_in, const glm4v_rows *from, int n)
-{
-    char full[GLM4V_NAME_SIZE];
-    int32_t n_out = 0;
-    for (int i = 0; i < n; i++)
-        n_out += from[i].n;
-    glm4v_item *item = glm4v_list_item(l, kind, mod->part, to, n_out, n_in);
-    if (!item)
-        return GLM4V_ERR_NOMEM;
-    item->stage = mod->stage;
-    int rc = 0;
-    for (int i = 0; !rc && i < n; i++) {
-        const int64_t shape[2] = { from[i].n, n_in };
-        rc = glm4v_list_source(l, item, full_name(full, mod, from[i].name), shape,
-                               kind == GLM4V_ITEM_VECTOR ? 1 : 2);
-    }
-    return rc;
-}
-
-/* What stands behind the first dimension. */
-static int64_t inputs_of(const int64_t *shape, int rank)
-{
-    int64_t n = 1;
-    for (int i = 1; i < rank; i++)
-        n *= shape[i];
-    return n;
-}
-
-int glm4v_list_convolution(glm4v_lister *l, const glm4v_module *mod, glm4v_weight *to,
-                           const char *name, const int64_t *shape, int rank, int32_t pixels)
-{
-    glm4v_item *item = glm4v_list_item(l, GLM4V_ITEM_LINEAR, mod->part, to, (int32_t)shape[0],
-                                       (int32_t)inputs_of(shape, rank));
-    if (item) {
-        item->convolution = true;
-        item->pixels = pixels;
-    }
-    return add_one(l, mod, item, name, shape, rank);
-}
-
-int glm4v_list_host(glm4v_lister *l, const glm4v_module *mod, float **to, const char *name,
-                    const int64_t *shape, int rank)
-{
-    glm4v_item *item = glm4v_list_item(l, GLM4V_ITEM_HOST, mod->part, to, (int32_t)shape[0],
-                                       (int32_t)inputs_of(shape, rank));
-    if (item)
-        item->form = GLM4V_FORM_F32;
-    return add_one(l, mod, item, name, shape, rank);
-}
-
-int glm4v_list_vocabulary(glm4v_lister *l, glm4v_item_kind kind, const glm4v_module *mod, void *to,
-                          const char *name)
-{
-    const glm4v_text_config *t = &l->model->config.text;
-    const int64_t shape[2] = { t->vocab, t->hidden };
-    glm4v_item *item = glm4v_list_item(l, kind, mod->part, to, t->vocab, t->hidden);
-    if (item && kind == GLM4V_ITEM_TABLE)
-        item->random_scale = 1;
-    return add_one(l, mod, item, name, shape, 2);
-}
-
-int glm4v_list_head(glm4v_lister *l, const char *prefix, const char *name, const char *tied_prefix,
-                    const char *tied_name)
-{
-    glm4v_model *model = l->model;
-    const glm4v_text_config *t = &model->config.text;
-    const int32_t stage = model->n_stages - 1;
-    const glm4v_module head = { prefix, "", -1, GLM4V_PART_LM_HEAD, stage };
-    const glm4v_module tie = { tied_prefix, "", -1, GLM4V_PART_LM_HEAD, stage };
-    /* a head that is missing though config.json says it is not the embedding is damage, no tie */
-    bool tied = t->tied || (t->tied_by_default && l->checkpoint && !glm4v_list_has(l, &head, name));
-    if (!tied)
-        return glm4v_list_vocabulary(l, GLM4V_ITEM_LINEAR, &head, &model->lm_head, name);
-    int rc = glm4v_list_vocabulary(l, GLM4V_ITEM_LINEAR, &tie, &model->lm_head, tied_name);
-    l->plan->parameters -= (uint64_t)t->vocab * (uint64_t)t->hidden; /* the same numbers again */
-    return rc;
-}
-
-/* All that the text model sees of a picture passes here once: 2 % of the weights, and at int4 as
- * much error as the whole rest of the tower. */
-void glm4v_list_fine(glm4v_lister *l, uint32_t first)
-{
-    for (uint32_t i = first; i < l->plan->n; i++)
-        l->plan->items[i].fine = true;
-}
-
-int glm4v_list_no_layer(const glm4v_lister *l, const glm4v_module *mod, const char *name,
-                        const char *key)
-{
-    char full[GLM4V_NAME_SIZE];
-    if (!glm4v_list_has(l, mod, name))
-        return 0;
-    return glm4v_fail(l->err, GLM4V_ERR_FORMAT,
-                      "config.json: \"%s\" is %d, but the weights hold \"%s\" too", key, mod->layer,
-                      full_name(full, mod, name));
-}
 
 /* ---- the whole plan ---- */
 
@@ -340,8 +148,7 @@ int glm4v_plan_make(glm4v_plan *plan, glm4v_model *model, const glm4v_checkpoint
     *plan = (glm4v_plan) { .stored = GLM4V_STORED_BF16 };
     for (int part = 0; part < GLM4V_N_PARTS; part++)
         l.stored[part] = GLM4V_FORM_BF16;
-    int rc = model->config.family == GLM4V_FAMILY_CHATGLM4V ? glm4v_list_chatglm4v(&l)
-                                                            : glm4v_list_glm4v(&l);
+    int rc = glm4v_family_of(model->config.family)->list(&l);
     for (int i = 0; i < GLM4V_N_STORED; i++)
         if (l.of_stored[i] > l.of_stored[plan->stored])
             plan->stored = (glm4v_stored)i;

@@ -3,8 +3,8 @@
  * and up of the text MLP; those of the adapter lie apart, and its up has the name that the text
  * model's pair has. Source: section 2 of the family's facts (docs/model.md). */
 #include "base/error.h"
+#include "model/families.h"
 #include "model/model.h"
-#include "model/weights_list.h"
 
 #define ROOT "transformer."
 #define TEXT ROOT "encoder."

@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "model/families.h"
 #include "model/model.h"
-#include "model/weights_list.h"
 
 /* Matrix whose gate rows and up rows lie in one tensor (fused) or in two. */
 static int add_gate_up(glm4v_lister *l, const glm4v_module *mod, glm4v_weight *to,

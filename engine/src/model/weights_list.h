@@ -11,7 +11,7 @@
 #define GLM4V_NAME_SIZE 128
 
 /* A plan in the making. */
-typedef struct {
+typedef struct glm4v_lister {
     glm4v_plan *plan;
     struct glm4v_model *model;
     const glm4v_checkpoint *checkpoint; /* NULL: random weights */
@@ -74,9 +74,5 @@ int glm4v_list_head(glm4v_lister *l, const char *prefix, const char *name, const
                     const char *tied_name);
 /* The items from `first` on stay int8 under int4. */
 void glm4v_list_fine(glm4v_lister *l, uint32_t first);
-
-/* The families' lists. */
-int glm4v_list_glm4v(glm4v_lister *l);
-int glm4v_list_chatglm4v(glm4v_lister *l);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "config/family.h"
 #include "tokenizer/tokenizer_priv.h"
 
 static const char here[] = "random weights without a tokenizer";
@@ -36,8 +37,7 @@ static int add_control(glm4v_tokenizer *t, const control *c, int32_t *next, glm4
 static int fill(glm4v_tokenizer *t, const glm4v_config *config, glm4v_error *err)
 {
     const control controls[] = {
-        { config->family == GLM4V_FAMILY_CHATGLM4V ? "<|endoftext|>" : "<|image|>",
-          config->image_id },
+        { glm4v_family_of(config->family)->token[GLM4V_MEDIA_IMAGE].name, config->image_id },
         { "<|video|>", config->video_id },
         { "<|begin_of_image|>", config->image_start_id },
         { "<|end_of_image|>", config->image_end_id },
