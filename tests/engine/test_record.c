@@ -457,6 +457,32 @@ static void rows_hop_from_device_to_device(void)
     CHECK_EQ(record_count.violations, 0);
 }
 
+/* ---- weights ---- */
+
+/* Fills read the loader's buffers later than they are called, and random weights are the device's. */
+static void weights_are_filled_late_and_random_ones_made_on_the_device(void)
+{
+    static const char *const forms[] = { "fp32", "bf16", "int8", "int4" };
+    record_wanted = (record_options) { 0 };
+    glm4v_backend_replace_cpu(record_open);
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        for (int random = 0; random < 2; random++) {
+            const glm4v_model_options options = { .quantization = forms[i],
+                                                  .n_threads = 3,
+                                                  .random_weights = random,
+                                                  .weights_only = 1 };
+            glm4v_model *model = NULL;
+            record_count = (record_counts) { 0 };
+            if (glm4v_model_open(&model, MODEL, &options, &err))
+                test_fail(__FILE__, __LINE__, "%s", err.msg);
+            CHECK(record_count.late_fills > 0);
+            CHECK((record_count.random > 0) == random);
+            CHECK_EQ(record_count.violations, 0);
+            glm4v_model_close(&model);
+        }
+    glm4v_backend_replace_cpu(NULL);
+}
+
 /* ---- the engine ---- */
 
 static glm4v_engine *open_engine(const glm4v_engine_options *options)
@@ -648,6 +674,7 @@ int main(void)
     TEST(decode_steps_run_beside_a_picture);
     TEST(a_pass_that_is_dropped_leaves_the_device_as_it_was);
     TEST(rows_hop_from_device_to_device);
+    TEST(weights_are_filled_late_and_random_ones_made_on_the_device);
     TEST(an_operation_out_of_memory_fails_one_request);
     TEST(a_request_allocates_nothing_on_a_device_that_takes_all_at_open);
     TEST(a_picture_may_lie_in_device_memory);

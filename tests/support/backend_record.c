@@ -1095,7 +1095,183 @@ static int record_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form,
     return 0;
 }
 
-/* Fills run at once: several threads make them, and each opens the memory for itself. */
+/* Fills that wait: they read their rows when they are asked for, or before the first step. */
+typedef struct {
+    glm4v_backend *b;
+    glm4v_weight *w;
+    glm4v_table *t;
+    int32_t row, n;
+    const void *rows; /* NULL: codes */
+    bool bf16;
+    glm4v_codes codes;
+    size_t bytes; /* of rows, or of codes' numbers */
+    uint64_t digest;
+} fill;
+
+#define MAX_FILLS 256
+
+static fill fills[MAX_FILLS];
+static size_t n_fills;
+
+static const void *fill_from(const fill *f)
+{
+    if (f->rows)
+        return f->rows;
+    return f->codes.q ? (const void *)f->codes.q : f->codes.words;
+}
+
+static int run_fill(const fill *f)
+{
+    record *r = of(f->b);
+    const glm4v_backend_ops *ops = r->inner->ops;
+    if (digest(fill_from(f), f->bytes, 1) != f->digest)
+        return violation(r, "rows of a fill changed before they were read");
+    if (f->t)
+        return f->rows ? ops->table_fill(r->inner, f->t, f->row, f->n, f->rows)
+                       : ops->table_fill_codes(r->inner, f->t, f->row, f->n, &f->codes);
+    if (f->bf16)
+        return ops->weight_fill_bf16(r->inner, f->w, f->row, f->n, f->rows);
+    return f->rows ? ops->weight_fill(r->inner, f->w, f->row, f->n, f->rows)
+                   : ops->weight_fill_codes(r->inner, f->w, f->row, f->n, &f->codes);
+}
+
+/* Lock held. Those that read from [from, from + bytes), all with from NULL. */
+static int run_fills(const void *from, size_t bytes)
+{
+    int rc = 0;
+    open_range();
+    for (size_t i = 0; i < n_fills;) {
+        const char *at = fill_from(&fills[i]);
+        if (from && (at < (const char *)from || at >= (const char *)from + bytes)) {
+            i++;
+            continue;
+        }
+        int failed = run_fill(&fills[i]);
+        rc = rc ? rc : failed;
+        fills[i] = fills[--n_fills];
+        record_count.late_fills++;
+    }
+    close_range();
+    return rc;
+}
+
+static int note_fill(fill f)
+{
+    pthread_mutex_lock(&lock);
+    int rc = n_fills == MAX_FILLS ? run_fills(NULL, 0) : 0;
+    f.digest = digest(fill_from(&f), f.bytes, 1);
+    fills[n_fills++] = f;
+    pthread_mutex_unlock(&lock);
+    return rc;
+}
+
+static int record_fills_wait(glm4v_backend *b, const void *from, size_t bytes)
+{
+    pthread_mutex_lock(&lock);
+    int rc = run_fills(from, bytes);
+    pthread_mutex_unlock(&lock);
+    return rc;
+}
+
+/* What does not fit is refused at once, as the CPU does. */
+static bool fits_rows(int32_t row, int32_t n, int32_t all)
+{
+    return row >= 0 && n >= 0 && row <= all - n;
+}
+
+static int record_weight_fill(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+                              const float *rows)
+{
+    if (!fits_rows(row, n, w->n_out) || w->blocks)
+        return GLM4V_ERR_INVALID;
+    return note_fill((fill) { .b = b,
+                              .w = w,
+                              .row = row,
+                              .n = n,
+                              .rows = rows,
+                              .bytes = (size_t)n * (size_t)w->n_in * sizeof *rows });
+}
+
+static int record_weight_fill_bf16(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+                                   const uint16_t *rows)
+{
+    if (!fits_rows(row, n, w->n_out) || w->n_in % 2)
+        return GLM4V_ERR_INVALID;
+    return note_fill((fill) { .b = b,
+                              .w = w,
+                              .row = row,
+                              .n = n,
+                              .rows = rows,
+                              .bf16 = true,
+                              .bytes = (size_t)n * (size_t)w->n_in * sizeof *rows });
+}
+
+static int record_weight_fill_codes(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+                                    const glm4v_codes *codes)
+{
+    const size_t numbers = (size_t)n * (size_t)w->n_in;
+    if (!fits_rows(row, n, w->n_out))
+        return GLM4V_ERR_INVALID;
+    return note_fill((fill) { .b = b,
+                              .w = w,
+                              .row = row,
+                              .n = n,
+                              .codes = *codes,
+                              .bytes = codes->q ? numbers : numbers / 2 });
+}
+
+static int record_table_fill(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n,
+                             const float *rows)
+{
+    if (!fits_rows(row, n, t->n_rows))
+        return GLM4V_ERR_INVALID;
+    return note_fill((fill) { .b = b,
+                              .t = t,
+                              .row = row,
+                              .n = n,
+                              .rows = rows,
+                              .bytes = (size_t)n * (size_t)t->n_cols * sizeof *rows });
+}
+
+static int record_table_fill_codes(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n,
+                                   const glm4v_codes *codes)
+{
+    if (!fits_rows(row, n, t->n_rows))
+        return GLM4V_ERR_INVALID;
+    return note_fill((fill) { .b = b,
+                              .t = t,
+                              .row = row,
+                              .n = n,
+                              .codes = *codes,
+                              .bytes = (size_t)n * (size_t)t->n_cols });
+}
+
+/* Numbers of the device's own: 16 rows at a time. */
+static int record_weight_fill_random(glm4v_backend *b, glm4v_weight *w, const glm4v_random *random)
+{
+    glm4v_backend *inner = of(b)->inner;
+    float *rows = malloc(16 * (size_t)w->n_in * sizeof *rows);
+    uint64_t state = random->seed;
+    int rc = rows ? 0 : no_memory(of(b));
+    pthread_mutex_lock(&lock);
+    open_range();
+    for (int32_t row = 0; !rc && row < w->n_out; row += 16) {
+        const int32_t n = w->n_out - row < 16 ? w->n_out - row : 16;
+        for (size_t i = 0; i < (size_t)n * (size_t)w->n_in; i++) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            rows[i] =
+                random->mean + random->scale * 1.7320508f * ((float)(state >> 40) / 8388608.0f - 1);
+        }
+        rc = inner->ops->weight_fill(inner, w, row, n, rows);
+    }
+    close_range();
+    record_count.random++;
+    pthread_mutex_unlock(&lock);
+    free(rows);
+    return rc;
+}
+
+/* Orders run at once: several threads make them, and each opens the memory for itself. */
 #define FILL(name, parameters, call)                                                               \
     static int record_##name parameters                                                            \
     {                                                                                              \
@@ -1110,20 +1286,7 @@ static int record_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form,
         return rc;                                                                                 \
     }
 
-FILL(weight_fill, (glm4v_backend * b, glm4v_weight *w, int32_t row, int32_t n, const float *rows),
-     (inner, w, row, n, rows))
-FILL(weight_fill_codes,
-     (glm4v_backend * b, glm4v_weight *w, int32_t row, int32_t n, const glm4v_codes *codes),
-     (inner, w, row, n, codes))
-FILL(weight_fill_bf16,
-     (glm4v_backend * b, glm4v_weight *w, int32_t row, int32_t n, const uint16_t *rows),
-     (inner, w, row, n, rows))
 FILL(weight_order, (glm4v_backend * b, glm4v_weight *w, const int32_t *order), (inner, w, order))
-FILL(table_fill, (glm4v_backend * b, glm4v_table *t, int32_t row, int32_t n, const float *rows),
-     (inner, t, row, n, rows))
-FILL(table_fill_codes,
-     (glm4v_backend * b, glm4v_table *t, int32_t row, int32_t n, const glm4v_codes *codes),
-     (inner, t, row, n, codes))
 
 /* What the CPU answers for itself. */
 #define INNER(type, name, parameters, call)                                                        \
@@ -1220,6 +1383,8 @@ static const glm4v_backend_ops record_ops = {
     .table_fill = record_table_fill,
     .table_fill_codes = record_table_fill_codes,
     .table_free = record_table_free,
+    .weight_fill_random = record_weight_fill_random,
+    .fills_wait = record_fills_wait,
     .kv_open = glm4v_cpu_kv_open, /* asks this table for memory */
     .kv_close = glm4v_cpu_kv_close,
     .kv_copy = record_kv_copy,

@@ -30,6 +30,8 @@ typedef struct {
     unsigned long allocations;        /* of device memory */
     unsigned long sampled;            /* tokens */
     unsigned long preprocessed;       /* pictures in memory of the device: it takes RGB there */
+    unsigned long late_fills,
+        random;            /* weights filled after the call; matrices of random numbers */
     unsigned long fail_at; /* set by a test: the operation that runs after so many fails; 0: none */
     int failure;           /* with this code */
 } record_counts;

@@ -29,16 +29,28 @@
 #define ROW_STEP 16          /* weight_fill begins at multiples of it */
 #define PROGRESS_NS 50000000 /* at most 20 calls a second */
 
+#define MAX_TURNS 2
+
+/* The buffers of one thread. */
+typedef struct {
+    uint32_t next;
+    glm4v_backend *user[MAX_TURNS]; /* whose fills may still read them; or NULL */
+} buffer_turn;
+
 /* One run of the loader; fields below `lock` are shared by the threads. */
 typedef struct {
     const glm4v_plan *plan;
     glm4v_model *model;
     const glm4v_checkpoint *checkpoint; /* NULL: random weights */
     uint64_t seed;
-    uint32_t *first; /* [items + 1]: number of the first share of each item */
-    float *buffer;   /* [threads][piece + row] */
+    uint32_t *first;        /* [items + 1]: number of the first share of each item */
+    glm4v_backend *staging; /* whose staging memory the buffers are */
+    uint32_t turns;         /* buffers of a thread: 2 where fills read them later */
+    buffer_turn *turn;      /* [threads] */
+    float *buffer;          /* [threads][turns][piece + row] */
     size_t buffer_floats, row_floats;
-    unsigned char *codes; /* [threads][q, scales, zero points, scratch]; sizes in bytes */
+    /* [threads][turns][q, scales, zero points, scratch]; sizes in bytes */
+    unsigned char *codes;
     size_t q_size, scale_size, zero_size, codes_size;
     pthread_t caller;
     glm4v_progress_fn progress;
@@ -51,6 +63,42 @@ typedef struct {
     atomic_bool stop;       /* set with it */
     atomic_uint_fast64_t done; /* bytes */
 } loader;
+
+/* ---- buffers ---- */
+
+/* The next buffers of the thread, when nobody reads them any more; their number. b: whose fills will.
+ */
+static int take_turn(loader *l, uint32_t thread, glm4v_backend *b, size_t *number)
+{
+    buffer_turn *t = &l->turn[thread];
+    const uint32_t turn = t->next;
+    glm4v_backend *user = t->user[turn];
+    const size_t at = (size_t)thread * l->turns + turn;
+    int rc = 0;
+    if (user && user->ops->fills_wait) {
+        rc = user->ops->fills_wait(user, l->buffer + at * l->buffer_floats,
+                                   l->buffer_floats * sizeof *l->buffer);
+        if (!rc)
+            rc = user->ops->fills_wait(user, l->codes + at * l->codes_size, l->codes_size);
+    }
+    t->next = (turn + 1) % l->turns;
+    t->user[turn] = b;
+    *number = at;
+    return rc;
+}
+
+/* Nothing reads the buffers any more. */
+static int wait_for_fills(loader *l, uint32_t n_threads)
+{
+    int rc = 0;
+    for (uint32_t thread = 0; thread < n_threads; thread++)
+        for (uint32_t i = 0; i < l->turns; i++) {
+            size_t unused;
+            int failed = take_turn(l, thread, NULL, &unused);
+            rc = rc ? rc : failed;
+        }
+    return rc;
+}
 
 /* ---- pieces ---- */
 
@@ -226,13 +274,18 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
+static uint64_t seed_of(const loader *l, const glm4v_item *item)
+{
+    return mix(l->seed + (uint64_t)(item - l->plan->items) * 0x9e3779b97f4a7c15u);
+}
+
 /* Four uniform numbers of variance scale^2 around mean from each 64 random bits. A row depends on
  * seed, item and row number alone, so that threads and pieces do not matter. */
 static void random_rows(const loader *l, const glm4v_item *item, int32_t row, int32_t n, float *to)
 {
     const float step = item->random_scale * 1.7320508f / 32768,
                 low = item->random_mean - 32767.5f * step;
-    uint64_t which = mix(l->seed + (uint64_t)(item - l->plan->items) * 0x9e3779b97f4a7c15u);
+    const uint64_t which = seed_of(l, item);
     for (int32_t r = row; r < row + n; r++, to += item->n_in) {
         uint64_t state = mix(which + (uint64_t)r);
         for (int32_t i = 0; i < item->n_in; i += 4) {
@@ -407,11 +460,41 @@ static uint64_t bytes_of(const loader *l, const glm4v_item *item, int32_t row, i
     return bytes;
 }
 
+/* Random numbers that the device makes itself, the whole item with its first rows. False: it does
+ * not. */
+static bool fill_random(loader *l, const glm4v_item *item, int32_t row, int *rc)
+{
+    glm4v_backend *b = l->model->stages[item->stage].backend;
+    const glm4v_random random = { .seed = seed_of(l, item),
+                                  .mean = item->random_mean,
+                                  .scale = item->random_scale };
+    const bool linear = item->kind == GLM4V_ITEM_LINEAR && b->ops->weight_fill_random;
+    const bool table = item->kind == GLM4V_ITEM_TABLE && b->ops->table_fill_random;
+    *rc = 0;
+    if (l->checkpoint || (!linear && !table))
+        return false;
+    if (!row && linear)
+        *rc = b->ops->weight_fill_random(b, item->to.linear, &random);
+    else if (!row)
+        *rc = b->ops->table_fill_random(b, item->to.table, &random);
+    return true;
+}
+
 /* room: where rows that stay as they are are read to, or NULL. */
 static int load_piece(loader *l, const glm4v_item *item, int32_t row, int32_t n, void *room,
                       uint32_t thread, glm4v_error *err)
 {
-    unsigned char *base = l->codes + thread * l->codes_size;
+    glm4v_backend *b = l->model->stages[item->stage].backend;
+    size_t number;
+    int rc;
+    if (fill_random(l, item, row, &rc)) {
+        atomic_fetch_add(&l->done, bytes_of(l, item, row, n));
+        return rc ? not_stored(item, rc, err) : 0;
+    }
+    rc = take_turn(l, thread, b, &number);
+    if (rc)
+        return not_stored(item, rc, err);
+    unsigned char *base = l->codes + number * l->codes_size;
     unsigned char *scratch = base + l->q_size + l->scale_size + l->zero_size;
     const bool words = takes_words(item);
     const glm4v_source_codes codes = { .q = words  ? NULL
@@ -422,16 +505,21 @@ static int load_piece(loader *l, const glm4v_item *item, int32_t row, int32_t n,
                                        .groups = groups_of(item),
                                        .scratch = words && room ? room : scratch };
     const int32_t step = item->kind == GLM4V_ITEM_VECTOR ? n : rows_of(item, PIECE_FLOATS);
-    float *buffer = l->buffer + thread * l->buffer_floats;
-    const bool bf16 =
-        takes_bf16(item) && l->model->stages[item->stage].backend->ops->weight_fill_bf16;
-    int rc = codes.groups ? read_codes(l, item, &codes, row, n, err) : 0;
+    float *buffer = l->buffer + number * l->buffer_floats;
+    const bool bf16 = takes_bf16(item) && b->ops->weight_fill_bf16;
+    if (codes.groups)
+        rc = read_codes(l, item, &codes, row, n, err);
     if (!rc && item->codes)
         rc = store_codes(l, item, row, n, &codes, err);
     if (bf16)
         rc = load_bf16(l, item, row, n, room ? room : buffer, err);
-    for (int32_t at = 0; !rc && !item->codes && !bf16 && at < n; at += step)
-        rc = load_rows(l, item, &codes, at, row + at, n - at < step ? n - at : step, buffer, err);
+    for (int32_t at = 0; !rc && !item->codes && !bf16 && at < n; at += step) {
+        if (at && b->ops->fills_wait) /* the rows before them are read */
+            rc = b->ops->fills_wait(b, buffer, l->buffer_floats * sizeof *buffer);
+        if (!rc)
+            rc = load_rows(l, item, &codes, at, row + at, n - at < step ? n - at : step, buffer,
+                           err);
+    }
     atomic_fetch_add(&l->done, bytes_of(l, item, row, n));
     return rc;
 }
@@ -523,17 +611,32 @@ static void number_shares(loader *l)
     l->codes_size = l->q_size + l->scale_size + l->zero_size + glm4v_aligned(scratch);
 }
 
+/* The buffers of one thread. */
 static size_t buffer_bytes(const loader *l)
 {
-    return l->buffer_floats * sizeof *l->buffer + l->codes_size;
+    return l->turns * (l->buffer_floats * sizeof *l->buffer + l->codes_size);
+}
+
+/* Whose staging memory to read into, and how many buffers a thread takes turns with. */
+static void choose_staging(loader *l)
+{
+    l->staging = l->model->stages[0].backend;
+    l->turns = 1;
+    for (int32_t i = 0; i < l->model->n_stages; i++)
+        if (l->model->stages[i].backend->ops->fills_wait) {
+            l->staging = l->model->stages[i].backend;
+            l->turns = MAX_TURNS;
+        }
 }
 
 uint64_t glm4v_plan_loading_bytes(const glm4v_plan *plan, const glm4v_model *model,
                                   const glm4v_checkpoint *checkpoint)
 {
-    loader l = { .plan = plan };
+    loader l = { .plan = plan, .model = (glm4v_model *)(uintptr_t)model };
+    choose_staging(&l);
     number_shares(&l);
     return (uint64_t)glm4v_pool_threads(model->pool) * buffer_bytes(&l) +
+           glm4v_pool_threads(model->pool) * sizeof *l.turn +
            ((uint64_t)plan->n + 1) * sizeof *l.first +
            (checkpoint ? glm4v_checkpoint_memory(checkpoint) : 0);
 }
@@ -543,14 +646,16 @@ static int prepare(loader *l, uint32_t n_threads, glm4v_error *err)
     l->first = glm4v_alloc((size_t)l->plan->n + 1, sizeof *l->first);
     if (!l->first)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to load the weights");
+    choose_staging(l);
     number_shares(l);
-    l->buffer = glm4v_alloc_aligned((size_t)n_threads * l->buffer_floats, sizeof *l->buffer);
-    l->codes = glm4v_alloc_aligned((size_t)n_threads, l->codes_size);
-    return l->buffer && l->codes
-               ? 0
-               : glm4v_fail(err, GLM4V_ERR_NOMEM,
-                            "no memory for %zu bytes read by each of %" PRIu32 " threads",
-                            buffer_bytes(l), n_threads);
+    l->turn = glm4v_alloc(n_threads, sizeof *l->turn);
+    if (!l->turn)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to load the weights");
+    const size_t n = (size_t)n_threads * l->turns;
+    const glm4v_backend_ops *ops = l->staging->ops;
+    int rc = ops->staging_alloc(l->staging, (void **)&l->buffer,
+                                n * l->buffer_floats * sizeof *l->buffer, err);
+    return rc ? rc : ops->staging_alloc(l->staging, (void **)&l->codes, n * l->codes_size, err);
 }
 
 /* Matrices whose inputs are permuted get their order before their rows. */
@@ -589,6 +694,9 @@ int glm4v_plan_load(const glm4v_plan *plan, glm4v_model *model, const glm4v_chec
     glm4v_pool_run(pool, l.first[plan->n], run_share, &l);
     pthread_mutex_destroy(&l.device);
     pthread_mutex_destroy(&l.lock);
+    const int late = wait_for_fills(&l, glm4v_pool_threads(pool));
+    if (late && !l.error.code)
+        glm4v_fail(&l.error, late, "device %s could not store the weights", l.staging->ops->name);
     rc = l.error.code;
     if (!rc && checkpoint)
         rc = glm4v_checkpoint_verify(checkpoint, &l.error);
@@ -597,8 +705,11 @@ int glm4v_plan_load(const glm4v_plan *plan, glm4v_model *model, const glm4v_chec
     if (rc && err)
         *err = l.error;
 done:
-    glm4v_free(l.codes);
-    glm4v_free(l.buffer);
+    if (l.staging) {
+        l.staging->ops->staging_free(l.staging, l.codes);
+        l.staging->ops->staging_free(l.staging, l.buffer);
+    }
+    glm4v_free(l.turn);
     glm4v_free(l.first);
     return rc;
 }
