@@ -123,6 +123,41 @@ static void strides_do_not_change_the_caption(void)
     support_done(h);
 }
 
+static int cues; /* atomic */
+
+static GstPadProbeReturn count_cue(GstPad *pad, GstPadProbeInfo *info, gpointer user)
+{
+    g_atomic_int_inc(&cues);
+    return GST_PAD_PROBE_OK;
+}
+
+static void played_again_a_pipeline_has_its_captions_again(void)
+{
+    GstElement *pipeline = gst_parse_launch(
+        "videotestsrc num-buffers=90 ! video/x-raw,width=320,height=240,framerate=30/1 ! "
+        "glm4vdescribe name=d ! fakesink d.text ! queue ! fakesink name=t",
+        NULL);
+    REQUIRE(pipeline != NULL);
+    GstElement *sink = gst_bin_get_by_name(GST_BIN(pipeline), "t");
+    GstPad *pad = gst_element_get_static_pad(sink, "sink");
+    GstBus *bus = gst_element_get_bus(pipeline);
+    gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER, count_cue, NULL, NULL);
+    for (int run = 0; run < 3; run++) {
+        g_atomic_int_set(&cues, 0);
+        gst_element_set_state(pipeline, GST_STATE_PLAYING);
+        GstMessage *message =
+            gst_bus_timed_pop_filtered(bus, 60 * GST_SECOND, GST_MESSAGE_EOS | GST_MESSAGE_ERROR);
+        CHECK(message && GST_MESSAGE_TYPE(message) == GST_MESSAGE_EOS);
+        g_clear_pointer(&message, gst_message_unref);
+        CHECK_EQ(g_atomic_int_get(&cues), 3);
+        gst_element_set_state(pipeline, run ? GST_STATE_NULL : GST_STATE_READY);
+    }
+    gst_object_unref(bus);
+    gst_object_unref(pad);
+    gst_object_unref(sink);
+    gst_object_unref(pipeline);
+}
+
 static void without_model_location_the_shipped_model_names_a_test_picture(void)
 {
     GError *error = NULL;
@@ -433,6 +468,7 @@ int main(int argc, char **argv)
     TEST(loading_the_plugin_starts_no_thread_and_is_quick);
     TEST(the_caption_is_what_the_engine_says_of_the_picture);
     TEST(strides_do_not_change_the_caption);
+    TEST(played_again_a_pipeline_has_its_captions_again);
     TEST(without_model_location_the_shipped_model_names_a_test_picture);
     TEST(glm4v_model_in_the_environment_is_used);
     TEST(broken_models_are_refused_with_the_file_that_is_wrong);
