@@ -7,20 +7,21 @@
 #include "ask.h"
 #include "cli.h"
 #include "interrupt.h"
-#include "stream.h"
+#include "folder.h"
+#include "input.h"
 
 typedef struct {
     const char *model, *device, *quantization, *prompt, *system;
-    uint64_t threads, max_tokens, top_k, seed, max_pixels;
+    uint64_t threads, max_tokens, top_k, seed, max_pixels, video_track;
     double temperature, top_p, repetition_penalty, interval, timeout, reconnect;
-    bool thinking, json, verbose;
+    bool thinking, json, verbose, recursive;
 } settings;
 
 typedef struct {
     const settings *settings;
     glm4v_engine *engine;
     const glm4v_model_info *info;
-    bool name_inputs; /* several inputs: each line tells which */
+    bool name_inputs; /* several inputs, or a folder: each line tells which */
 } session;
 
 static void print_time(FILE *out, int64_t pts)
@@ -135,6 +136,8 @@ static void print_json(const session *s, const char *input, const cli_frame *fra
     cli_json_int(&json, "width", frame->image.width);
     cli_json_int(&json, "height", frame->image.height);
     cli_json_string(&json, "status", "ok");
+    if (frame->damaged)
+        cli_json_bool(&json, "damaged", true);
     cli_json_string(&json, "text", result->text);
     if (*result->reasoning)
         cli_json_string(&json, "reasoning", result->reasoning);
@@ -220,18 +223,51 @@ static int describe_frame(const session *s, const char *input, const cli_frame *
     return CLI_INPUT;
 }
 
+/* What was wrong with a clip that was described all the same. */
+static void print_troubles(const session *s, const char *input, const cli_troubles *t)
+{
+    char text[400];
+    int n = 0;
+    if (t->damaged)
+        n = snprintf(text, sizeof text, "%u of %u frames are damaged%s%s%s", t->damaged, t->frames,
+                     *t->first ? " (the first: " : "", t->first, *t->first ? ")" : "");
+    if (t->duration)
+        snprintf(text + n, sizeof text - (size_t)n,
+                 "%sits video ends at %.1f s of %.1f s: it is cut short or damaged", n ? "; " : "",
+                 (double)t->end / 1e9, (double)t->duration / 1e9);
+    if (!t->damaged && !t->duration)
+        return;
+    cli_message("%s: warning: %s", input, text);
+    if (!s->settings->json)
+        return;
+    cli_json json = { .out = stdout };
+    cli_json_open(&json, NULL);
+    cli_json_int(&json, "version", 1);
+    cli_json_string(&json, "input", input);
+    cli_json_null(&json, "pts");
+    cli_json_string(&json, "status", "warning");
+    cli_json_int(&json, "frames", t->frames);
+    cli_json_int(&json, "damaged-frames", t->damaged);
+    cli_json_string(&json, "message", text);
+    cli_json_close(&json);
+    cli_json_end(&json);
+}
+
 static int describe_input(const session *s, const char *input)
 {
     const cli_stream_options options = {
-        .interval = (uint64_t)llround(s->settings->interval * 1e9),
-        .timeout = s->settings->timeout,
+        .media = { .interval = (uint64_t)llround(s->settings->interval * 1e9),
+                   .timeout = s->settings->timeout,
+                   .video_track = s->settings->video_track == UINT64_MAX
+                                      ? 0
+                                      : (uint32_t)s->settings->video_track + 1 },
         .reconnect = s->settings->reconnect,
     };
     glm4v_error err = { 0 };
     cli_frame frame;
     int more = -1, status = CLI_OK;
-    cli_stream *stream = cli_stream_open(input, &options, &err);
-    while (stream && (more = cli_stream_next(stream, &frame, &err)) > 0 && !ferror(stdout)) {
+    cli_input *in = cli_input_open(input, &options, &err);
+    while (in && (more = cli_input_next(in, &frame, &err)) > 0 && !ferror(stdout)) {
         if (describe_frame(s, input, &frame))
             status = CLI_INPUT;
         if (frame.fraction >= 0)
@@ -242,8 +278,46 @@ static int describe_input(const session *s, const char *input)
         print_failure(s, input, -1, &err);
         status = CLI_INPUT;
     }
-    cli_stream_close(&stream);
+    cli_troubles troubles = { 0 };
+    if (in)
+        cli_input_tell(in, &troubles);
+    print_troubles(s, input, &troubles);
+    cli_input_close(&in);
     return status;
+}
+
+static bool may_go_on(void)
+{
+    return !ferror(stdout) && !cli_interrupted();
+}
+
+/* The pictures and videos in it; what is neither, such as notes and labels, is told and passed
+ * over. */
+static int describe_folder(const session *s, const char *path)
+{
+    glm4v_error err = { 0 };
+    cli_folder folder = { 0 };
+    size_t described = 0;
+    int rc = cli_folder_list(&folder, path, s->settings->recursive, &err), status = CLI_OK;
+    for (size_t i = 0; !rc && i < folder.n && may_go_on(); i++) {
+        if (!cli_input_is_media(folder.paths[i])) {
+            cli_message("%s: skipped, neither a picture nor a video", folder.paths[i]);
+            continue;
+        }
+        described++;
+        if (describe_input(s, folder.paths[i]))
+            status = CLI_INPUT;
+    }
+    if (!rc && !described && may_go_on()) {
+        rc = err.code = GLM4V_ERR_NOT_FOUND;
+        snprintf(err.msg, sizeof err.msg, "there is neither a picture nor a video in this folder%s",
+                 s->settings->recursive ? "" : "; --recursive looks into the folders in it");
+    }
+    cli_folder_free(&folder);
+    if (!rc)
+        return status;
+    print_failure(s, path, -1, &err);
+    return CLI_INPUT;
 }
 
 static int run(const settings *set, const char *dir, char **inputs, int n_inputs)
@@ -270,8 +344,10 @@ static int run(const settings *set, const char *dir, char **inputs, int n_inputs
     s.info = glm4v_model_get_info(model);
     cli_media_init();
     cli_catch_signals();
-    for (int i = 0; i < n_inputs && !ferror(stdout) && !cli_interrupted(); i++)
-        if (describe_input(&s, inputs[i]))
+    for (int i = 0; i < n_inputs; i++)
+        s.name_inputs |= cli_is_folder(inputs[i]);
+    for (int i = 0; i < n_inputs && may_go_on(); i++)
+        if ((cli_is_folder(inputs[i]) ? describe_folder : describe_input)(&s, inputs[i]))
             status = CLI_INPUT;
     glm4v_engine_close(&s.engine);
     glm4v_model_close(&model);
@@ -287,6 +363,7 @@ int cli_describe(int argc, char **argv)
                      .top_p = 1,
                      .repetition_penalty = 1,
                      .interval = 1,
+                     .video_track = UINT64_MAX,
                      .timeout = CLI_TIMEOUT };
     const cli_option options[] = {
         { "model", "DIR", CLI_STRING, &set.model, 0, 0,
@@ -308,6 +385,11 @@ int cli_describe(int argc, char **argv)
         { "reconnect", "SECONDS", CLI_NUMBER, &set.reconnect, 0, 1e9,
           "open a camera or stream that failed, or ended, again and again, until an\n"
           "outage has lasted so long; default 0 = its end is an error, exit status 1" },
+        { "video-track", "N", CLI_COUNT, &set.video_track, 0, 1000,
+          "of a file with several video tracks, counted from 0; default: the first\n"
+          "that is not the still picture of a cover" },
+        { "recursive", NULL, CLI_FLAG, &set.recursive, 0, 0,
+          "of a folder, describe what is in the folders in it too" },
         { "max-tokens", "N", CLI_COUNT, &set.max_tokens, 1, 65536, "longest answer; default 64" },
         { "temperature", "T", CLI_NUMBER, &set.temperature, 0, 2,
           "0 = always the likeliest word (default); up to 2 = more variety" },

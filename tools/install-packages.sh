@@ -5,13 +5,14 @@
 # Does nothing when all are there, so a second run costs nothing. Works as root or through sudo.
 set -eu
 
-build="build-essential pkg-config meson ninja-build libjansson-dev libutf8proc-dev libpng-dev
+build="build-essential pkg-config meson ninja-build libjansson-dev libutf8proc-dev
+    libgdk-pixbuf-2.0-dev libgif-dev libjpeg-dev libpng-dev libtiff-dev libwebp-dev
     libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev"
 # What the pipelines of README.md use: plugins-bad has webvttenc and openh264dec, x has textoverlay.
 run="gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
     gstreamer1.0-plugins-bad gstreamer1.0-libav gstreamer1.0-x libgstreamer1.0-0 fonts-wqy-microhei"
 test="libgstrtspserver-1.0-dev gstreamer1.0-plugins-ugly python3 python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0
-    patchelf ffmpeg locales"
+    patchelf ffmpeg locales python3-pil heif-gdk-pixbuf libheif-examples"
 clang="clang libclang-rt-dev"
 style="clang-format python3 git"
 valgrind="valgrind"

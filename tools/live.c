@@ -6,8 +6,8 @@
 
 bool cli_is_local(const char *uri)
 {
-    static const char *const schemes[] = { "file", "fd",   "data",    "pushfile",
-                                           "dvd",  "cdda", "resource" };
+    static const char *const schemes[] = { "file", "fd",   "data",     "pushfile",
+                                           "dvd",  "cdda", "resource", "appsrc" };
     char *scheme = gst_uri_get_protocol(uri);
     bool local = false;
     for (size_t i = 0; scheme && i < G_N_ELEMENTS(schemes); i++)
@@ -26,8 +26,7 @@ static bool calls_itself_live(GstPad *pad)
     return live;
 }
 
-/* In nanoseconds; 0 = not known. */
-static int64_t duration_at(GstPad *pad)
+int64_t cli_duration(GstPad *pad)
 {
     gint64 duration = 0;
     return gst_pad_peer_query_duration(pad, GST_FORMAT_TIME, &duration) && duration > 0 ? duration
@@ -42,12 +41,12 @@ static bool has_length(GstElement *source)
 
 bool cli_is_live(GstPad *pad, GstElement *source)
 {
-    return calls_itself_live(pad) || !(duration_at(pad) || has_length(source));
+    return calls_itself_live(pad) || !(cli_duration(pad) || has_length(source));
 }
 
 /* The last frames of a recording may lack: durations are rounded, and sound may be longer. */
 bool cli_was_recording(GstPad *pad, int64_t last)
 {
-    const int64_t duration = duration_at(pad);
+    const int64_t duration = cli_duration(pad);
     return duration && last >= 0 && last + MAX(2 * (int64_t)GST_SECOND, duration / 20) >= duration;
 }

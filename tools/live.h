@@ -10,14 +10,17 @@
 /* Data of this machine that end where they end: a file, a pipe, a disc. */
 bool cli_is_local(const char *uri);
 
-/* The two below ask at `pad`, a sink pad that the video arrives at, once it does. */
+/* Those below ask at `pad`, a sink pad that the video arrives at, once it does. */
 
 /* Whether a source that is not local gives what it sees now: GStreamer calls it live (RTSP, UDP,
  * SRT, a camera of this machine), or it tells neither a duration nor a length (Motion JPEG by HTTP,
  * a stream by TCP). source: the element that fetches, or NULL. */
 bool cli_is_live(GstPad *pad, GstElement *source);
 
-/* Whether a live stream that ended at stream time `last` was a recording, all of which came. */
+/* In nanoseconds; 0 = not known. */
+int64_t cli_duration(GstPad *pad);
+
+/* Whether a stream that ended at stream time `last` was a recording, all of which came. */
 bool cli_was_recording(GstPad *pad, int64_t last);
 
 #endif

@@ -3,51 +3,74 @@
  * drops the frames that nobody asked for, so that only sampled frames are converted to RGB. */
 #include "media.h"
 
-#include <errno.h>
-#include <glib/gstdio.h>
 #include <gst/app/gstappsink.h>
 #include <gst/gst.h>
 #include <gst/video/video.h>
 #include <locale.h>
 #include <string.h>
 
+#include "blob.h"
+#include "damage.h"
 #include "interrupt.h"
 #include "live.h"
+#include "pace.h"
+#include "picture/canvas.h"
+#include "picture/picture.h"
+#include "timeline.h"
+#include "tracks.h"
 
 struct cli_media {
     GstElement *pipeline;
     GstElement *source, *convert; /* owned by the pipeline, as is the sink */
     GstAppSink *sink;
-    bool local, live; /* see live.h; live counts from the first frame on */
-    uint64_t interval;
+    char *uri;
+    cli_feed *feed;
+    uint32_t track;    /* see cli_media_options.video_track */
+    bool local, live;  /* see live.h; live counts from the first frame on */
     GstSample *sample; /* of the frame handed out last */
     GstVideoFrame map;
     bool mapped;
+    cli_canvas upright; /* that frame, if it had to be turned */
     bool got_frame;
     int max_silence; /* milliseconds without a frame that mean that none will come */
     int silence;     /* waited so far; counted in polls, so that Ctrl-Z is no silence */
+    cli_damage *damage;
 
-    GMutex lock; /* guards what follows: set on streaming threads */
+    cli_blob bytes; /* of a picture from elsewhere */
+    cli_picture *picture;
+
+    GMutex lock;     /* guards what follows: set on streaming threads */
+    GPtrArray *pads; /* of the video tracks of a local file, until one is chosen */
+    uint32_t n_tracks;
     bool linked; /* a video stream was found */
     bool no_more_pads;
     bool typed;         /* the first type was told */
-    bool still;         /* it is one picture, not a video */
+    bool still;         /* it is a picture from elsewhere: its bytes are fetched */
     GstSegment segment; /* of the stream before videoconvert */
-    int64_t due;        /* stream time from which the next frame is wanted; -1 = the first frame */
-    int64_t last_time;  /* of the frame before */
-    int frozen;         /* frames since time moved forward */
+    cli_pace pace;
+    cli_timeline timeline;
+    int64_t step;      /* nanoseconds: duration of the frame before */
+    int64_t frame;     /* nanoseconds: of a frame by the frame rate; 0 = not told */
+    int orientation;   /* as in EXIF */
+    int64_t last_time; /* of the frame before, as the clip tells it */
+    int64_t frozen;    /* frames since time moved forward */
+    uint32_t frames;
     gint64 first_arrival; /* g_get_monotonic_time() of the first frame without a time */
     bool seen;            /* a frame came since the last look, wanted or not */
 };
 
-/* A damaged or endless file may decode to frames without end that all bear the same time. And
- * decodebin 1.22 may swallow a demuxer's error when it comes while the demuxer is being added: then
- * nothing ever comes. */
-enum { MAX_FROZEN = 2000, MAX_FILE_SILENCE_MS = 5000, POLL_MS = 100 };
+/* A damaged file may decode to frames without end that all bear the same time: more than its bytes
+ * can hold are too many. And decodebin 1.22 may swallow a demuxer's error when it comes while the
+ * demuxer is being added: then nothing ever comes. */
+enum { MAX_FROZEN = 2000, MIN_FRAME_BYTES = 8, MAX_FILE_SILENCE_MS = 5000, POLL_MS = 100 };
+
+/* Of frames without times, durations and a rate: 25 a second. */
+#define DEFAULT_STEP (40 * (int64_t)GST_MSECOND)
 
 void cli_media_init(void)
 {
     gst_init(NULL, NULL);
+    cli_damage_init();
     setlocale(LC_NUMERIC, "C"); /* gst_init() took the user's; JSON wants a decimal point */
 }
 
@@ -59,20 +82,6 @@ __attribute__((format(printf, 3, 4))) static void fail(glm4v_error *err, int cod
     err->code = code;
     g_vsnprintf(err->msg, sizeof err->msg, format, args);
     va_end(args);
-}
-
-/* Whether the frame at stream time `time` is to be described; moves the due time on a fixed grid,
- * so that the distance does not drift with the frame rate. */
-static bool wanted(cli_media *media, int64_t time)
-{
-    if (!media->interval || time < 0)
-        return true;
-    if (media->due >= 0 && time < media->due)
-        return false;
-    int64_t interval = (int64_t)media->interval;
-    media->due = media->due < 0 ? time + interval
-                                : media->due + ((time - media->due) / interval + 1) * interval;
-    return true;
 }
 
 /* A camera that sends pictures without times (Motion JPEG by HTTP): the time of arrival counts. */
@@ -89,67 +98,155 @@ static GstBuffer *with_time(cli_media *media, GstBuffer *buffer)
     return buffer;
 }
 
+/* The time of a frame as it is handed out travels with the buffer as its offset, and whether the
+ * frame is damaged as a flag. */
+static GstPadProbeReturn on_frame(cli_media *media, GstPadProbeInfo *info)
+{
+    GstBuffer *buffer = with_time(media, GST_PAD_PROBE_INFO_BUFFER(info));
+    GstClockTime time = GST_CLOCK_TIME_NONE;
+    GST_PAD_PROBE_INFO_DATA(info) = buffer;
+    media->seen = true;
+    media->frames++;
+    if (media->segment.format == GST_FORMAT_TIME)
+        time = gst_segment_to_stream_time(&media->segment, GST_FORMAT_TIME, GST_BUFFER_PTS(buffer));
+    const int64_t t = GST_CLOCK_TIME_IS_VALID(time) ? (int64_t)time : -1;
+    media->frozen = t > media->last_time ? 0 : media->frozen + 1;
+    media->last_time = t;
+    const int64_t placed = cli_timeline_place(&media->timeline, t, media->step);
+    media->step = media->frame ? media->frame : DEFAULT_STEP;
+    if (GST_BUFFER_DURATION_IS_VALID(buffer) && GST_BUFFER_DURATION(buffer))
+        media->step = (int64_t)GST_BUFFER_DURATION(buffer);
+    const bool damaged = cli_damage_see(media->damage, buffer);
+    if (!cli_pace_wants(&media->pace, placed))
+        return GST_PAD_PROBE_DROP;
+    buffer = gst_buffer_make_writable(buffer);
+    GST_BUFFER_OFFSET(buffer) = (guint64)placed;
+    if (damaged)
+        GST_BUFFER_FLAG_SET(buffer, GST_BUFFER_FLAG_CORRUPTED);
+    GST_PAD_PROBE_INFO_DATA(info) = buffer;
+    return GST_PAD_PROBE_OK;
+}
+
+static void on_caps(cli_media *media, GstEvent *event)
+{
+    GstCaps *caps;
+    gint n = 0, d = 0;
+    gst_event_parse_caps(event, &caps);
+    gst_structure_get_fraction(gst_caps_get_structure(caps, 0), "framerate", &n, &d);
+    media->frame =
+        n > 0 && d > 0 ? (int64_t)gst_util_uint64_scale(GST_SECOND, (guint64)d, (guint64)n) : 0;
+}
+
+/* A container, or EXIF in it, says how the picture is to be turned. */
+static void on_tags(cli_media *media, GstEvent *event)
+{
+    static const char *const turns[] = { "rotate-0",        "flip-rotate-0",   "rotate-180",
+                                         "flip-rotate-180", "flip-rotate-270", "rotate-90",
+                                         "flip-rotate-90",  "rotate-270" };
+    GstTagList *tags;
+    char *turn = NULL;
+    gst_event_parse_tag(event, &tags);
+    if (!gst_tag_list_get_string(tags, GST_TAG_IMAGE_ORIENTATION, &turn))
+        return;
+    for (size_t i = 0; i < G_N_ELEMENTS(turns); i++)
+        if (!strcmp(turn, turns[i]))
+            media->orientation = (int)i + 1;
+    g_free(turn);
+}
+
 static GstPadProbeReturn on_data(GstPad *pad, GstPadProbeInfo *info, gpointer user)
 {
     cli_media *media = user;
     GstPadProbeReturn result = GST_PAD_PROBE_OK;
     g_mutex_lock(&media->lock);
     if (GST_PAD_PROBE_INFO_TYPE(info) & GST_PAD_PROBE_TYPE_BUFFER) {
-        GstBuffer *buffer = with_time(media, GST_PAD_PROBE_INFO_BUFFER(info));
-        GST_PAD_PROBE_INFO_DATA(info) = buffer;
-        GstClockTime time = GST_CLOCK_TIME_NONE;
-        media->seen = true;
-        if (media->segment.format == GST_FORMAT_TIME)
-            time = gst_segment_to_stream_time(&media->segment, GST_FORMAT_TIME,
-                                              GST_BUFFER_PTS(buffer));
-        int64_t t = GST_CLOCK_TIME_IS_VALID(time) ? (int64_t)time : -1;
-        media->frozen = t > media->last_time ? 0 : media->frozen + 1;
-        media->last_time = t;
-        if (!wanted(media, t))
-            result = GST_PAD_PROBE_DROP;
-    } else if (GST_EVENT_TYPE(GST_PAD_PROBE_INFO_EVENT(info)) == GST_EVENT_SEGMENT) {
-        gst_event_copy_segment(GST_PAD_PROBE_INFO_EVENT(info), &media->segment);
+        result = on_frame(media, info);
+    } else {
+        GstEvent *event = GST_PAD_PROBE_INFO_EVENT(info);
+        if (GST_EVENT_TYPE(event) == GST_EVENT_SEGMENT)
+            gst_event_copy_segment(event, &media->segment);
+        else if (GST_EVENT_TYPE(event) == GST_EVENT_CAPS)
+            on_caps(media, event);
+        else if (GST_EVENT_TYPE(event) == GST_EVENT_TAG)
+            on_tags(media, event);
     }
     g_mutex_unlock(&media->lock);
     return result;
 }
 
+static void link_to(cli_media *media, GstPad *pad, GstElement *element)
+{
+    GstPad *target = gst_element_get_static_pad(element, "sink");
+    bool good = GST_PAD_LINK_SUCCESSFUL(gst_pad_link(pad, target));
+    gst_object_unref(target);
+    g_mutex_lock(&media->lock);
+    media->linked |= good;
+    g_mutex_unlock(&media->lock);
+}
+
+/* Video is decoded and goes to videoconvert; what is not, because on_type() said so, goes past it.
+ */
+static void fetch_from(cli_media *media, GstPad *pad)
+{
+    gst_element_unlink(media->convert, GST_ELEMENT(media->sink));
+    g_object_set(media->sink, "caps", NULL, NULL);
+    link_to(media, pad, GST_ELEMENT(media->sink));
+}
+
 static void on_pad(GstElement *source, GstPad *pad, gpointer user)
 {
     cli_media *media = user;
-    GstPad *target = gst_element_get_static_pad(media->convert, "sink");
     g_mutex_lock(&media->lock);
-    bool first = !media->linked;
+    const bool still = media->still, first = !media->linked;
+    const uint32_t number = ++media->n_tracks;
+    if (media->local)
+        g_ptr_array_add(media->pads, gst_object_ref(pad));
     g_mutex_unlock(&media->lock);
-    /* A file with several video streams: the first counts. */
-    if (first && GST_PAD_LINK_SUCCESSFUL(gst_pad_link(pad, target))) {
-        g_mutex_lock(&media->lock);
-        media->linked = true;
-        g_mutex_unlock(&media->lock);
-    }
-    gst_object_unref(target);
+    if (still)
+        fetch_from(media, pad);
+    else if (!media->local && (media->track ? number == media->track : first))
+        link_to(media, pad, media->convert);
 }
 
+/* decodebin holds the data back until this is over. */
 static void on_no_more_pads(GstElement *source, gpointer user)
 {
     cli_media *media = user;
+    GPtrArray *pads = media->pads;
+    if (pads->len && !media->linked) {
+        cli_tracks_sort(pads);
+        guint chosen = media->track    ? media->track - 1
+                       : pads->len > 1 ? cli_tracks_choose(pads, media->feed ? NULL : media->uri)
+                                       : 0;
+        if (chosen < pads->len)
+            link_to(media, pads->pdata[chosen], media->convert);
+    }
     g_mutex_lock(&media->lock);
     media->no_more_pads = true;
     g_mutex_unlock(&media->lock);
 }
 
-/* The first type that is found tells a picture from a video: a JPEG file is a picture, Motion JPEG
- * in AVI is not. */
+/* A picture from elsewhere is not decoded by GStreamer: its bytes are. Over other protocols than
+ * HTTP a JPEG is the first of many. */
 static gboolean on_type(GstElement *source, GstPad *pad, GstCaps *caps, gpointer user)
 {
     cli_media *media = user;
     const char *name = gst_structure_get_name(gst_caps_get_structure(caps, 0));
     g_mutex_lock(&media->lock);
-    if (!media->typed)
-        media->still = g_str_has_prefix(name, "image/");
+    if (!media->typed && !media->local)
+        media->still = g_str_has_prefix(name, "image/") &&
+                       (strcmp(name, "image/jpeg") != 0 || g_str_has_prefix(media->uri, "http"));
     media->typed = true;
+    const bool still = media->still;
     g_mutex_unlock(&media->lock);
-    return TRUE;
+    return !still;
+}
+
+static void on_source(GstElement *decode, GstElement *source, gpointer user)
+{
+    cli_media *media = user;
+    if (media->feed)
+        cli_feed_connect(media->feed, GST_APP_SRC(source));
 }
 
 /* Decodebin keeps frames back until it knows all streams; of this demuxer it would learn at the end
@@ -166,32 +263,7 @@ bool cli_is_utf8(const char *text)
     return g_utf8_validate(text, -1, NULL);
 }
 
-static char *to_uri(const char *input, glm4v_error *err)
-{
-    GError *error = NULL;
-    GStatBuf st;
-    if (gst_uri_is_valid(input) && strstr(input, "://"))
-        return g_strdup(input);
-    if (!g_file_test(input, G_FILE_TEST_EXISTS)) {
-        fail(err, GLM4V_ERR_NOT_FOUND, "%s: no such file", input);
-        return NULL;
-    }
-    if (!g_file_test(input, G_FILE_TEST_IS_REGULAR)) {
-        fail(err, GLM4V_ERR_IO, "%s: not a file", input);
-        return NULL;
-    }
-    if (!g_stat(input, &st) && st.st_size == 0) {
-        fail(err, GLM4V_ERR_FORMAT, "%s: the file is empty", input);
-        return NULL;
-    }
-    char *uri = gst_filename_to_uri(input, &error);
-    if (!uri)
-        fail(err, GLM4V_ERR_IO, "%s: %s", input, error->message);
-    g_clear_error(&error);
-    return uri;
-}
-
-static bool make_pipeline(cli_media *media, const char *uri, glm4v_error *err)
+static bool make_pipeline(cli_media *media, glm4v_error *err)
 {
     GstElement *source = gst_element_factory_make("uridecodebin", NULL);
     GstElement *convert = gst_element_factory_make("videoconvert", NULL);
@@ -212,7 +284,7 @@ static bool make_pipeline(cli_media *media, const char *uri, glm4v_error *err)
      * caps. */
     GstCaps *raw = gst_caps_from_string("video/x-raw(ANY)");
     GstCaps *rgb = gst_caps_new_simple("video/x-raw", "format", G_TYPE_STRING, "RGB", NULL);
-    g_object_set(source, "uri", uri, "caps", raw, "expose-all-streams", FALSE, NULL);
+    g_object_set(source, "uri", media->uri, "caps", raw, "expose-all-streams", FALSE, NULL);
     g_object_set(sink, "caps", rgb, "sync", FALSE, "max-buffers", 2, NULL);
     gst_caps_unref(raw);
     gst_caps_unref(rgb);
@@ -225,6 +297,8 @@ static bool make_pipeline(cli_media *media, const char *uri, glm4v_error *err)
     g_signal_connect(source, "pad-added", G_CALLBACK(on_pad), media);
     g_signal_connect(source, "no-more-pads", G_CALLBACK(on_no_more_pads), media);
     g_signal_connect(source, "autoplug-continue", G_CALLBACK(on_type), media);
+    g_signal_connect(source, "source-setup", G_CALLBACK(on_source), media);
+    media->damage = cli_damage_begin(media->pipeline);
     GstPad *pad = gst_element_get_static_pad(convert, "sink");
     gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER | GST_PAD_PROBE_TYPE_EVENT_DOWNSTREAM, on_data,
                       media, NULL);
@@ -232,21 +306,24 @@ static bool make_pipeline(cli_media *media, const char *uri, glm4v_error *err)
     return true;
 }
 
-cli_media *cli_media_open(const char *input, uint64_t interval, double timeout, glm4v_error *err)
+cli_media *cli_media_open(const char *uri, const cli_media_options *options, glm4v_error *err)
 {
-    char *uri = to_uri(input, err);
-    if (!uri)
-        return NULL;
     cli_media *media = g_new0(cli_media, 1);
     g_mutex_init(&media->lock);
     gst_segment_init(&media->segment, GST_FORMAT_UNDEFINED);
-    media->interval = interval;
-    media->due = media->last_time = -1;
+    media->uri = g_strdup(uri);
+    media->feed = options->feed;
+    media->track = options->video_track;
+    media->pads = g_ptr_array_new_with_free_func(gst_object_unref);
+    media->pace = cli_pace_begin(options->interval);
+    media->timeline = cli_timeline_begin();
+    media->step = DEFAULT_STEP;
+    media->last_time = -1;
     media->local = cli_is_local(uri);
-    media->max_silence = media->local ? MAX_FILE_SILENCE_MS : (int)(timeout * 1000);
-    bool good = make_pipeline(media, uri, err);
-    g_free(uri);
-    if (!good) {
+    media->max_silence = media->local && !(media->feed && media->feed->fd >= 0)
+                             ? MAX_FILE_SILENCE_MS
+                             : (int)(options->timeout * 1000);
+    if (!make_pipeline(media, err)) {
         cli_media_close(&media);
         return NULL;
     }
@@ -276,17 +353,45 @@ static void fail_with_details(cli_media *media, const char *message, const char 
          message, details ? ": " : "", details ? details + 1 : "");
 }
 
-/* True if the bus holds an error, which is then in err. */
-static bool bus_failed(cli_media *media, glm4v_error *err)
+/* What elements say when another one has failed before them, as "Internal data stream error". */
+static bool is_consequence(const GError *error, const char *debug)
 {
-    GstBus *bus = gst_element_get_bus(media->pipeline);
-    GstMessage *message = gst_bus_pop_filtered(bus, GST_MESSAGE_ERROR);
-    gst_object_unref(bus);
-    if (!message)
-        return false;
-    GError *error = NULL;
-    char *debug = NULL;
-    gst_message_parse_error(message, &error, &debug);
+    return g_error_matches(error, GST_STREAM_ERROR, GST_STREAM_ERROR_FAILED) && debug &&
+           strstr(debug, "streaming stopped, reason ");
+}
+
+/* True if no track was linked, with the reason in err. */
+static bool lacks_track(cli_media *media, glm4v_error *err)
+{
+    g_mutex_lock(&media->lock);
+    const bool lacks = media->no_more_pads && !media->linked;
+    const uint32_t n_tracks = media->n_tracks;
+    g_mutex_unlock(&media->lock);
+    if (lacks && n_tracks && media->track)
+        fail(err, GLM4V_ERR_NOT_FOUND, "there is no video track %u in it: it has %u, from 0 on",
+             media->track - 1, n_tracks);
+    else if (lacks)
+        fail(err, GLM4V_ERR_FORMAT, "there is neither a picture nor a video in it");
+    return lacks;
+}
+
+/* No element told why: what a decoder logged, or else the way in which it stopped. */
+static void fail_without_reason(cli_media *media, const char *debug, glm4v_error *err)
+{
+    const char *reason = strstr(debug, "reason ") + strlen("reason ");
+    const cli_damage_counts counts = cli_damage_count(media->damage);
+    if (lacks_track(media, err))
+        return;
+    if (*counts.first)
+        fail(err, GLM4V_ERR_FORMAT, "it cannot be decoded: %s", counts.first);
+    else if (g_str_has_prefix(reason, "not-negotiated"))
+        fail(err, GLM4V_ERR_UNSUPPORTED, "its video is of a kind that cannot be decoded to RGB");
+    else
+        fail(err, GLM4V_ERR_FORMAT, "it cannot be decoded (%s)", reason);
+}
+
+static void fail_with(cli_media *media, const GError *error, const char *debug, glm4v_error *err)
+{
     if (g_error_matches(error, GST_STREAM_ERROR, GST_STREAM_ERROR_TYPE_NOT_FOUND))
         fail(err, GLM4V_ERR_FORMAT, "neither a picture nor a video that GStreamer knows");
     else if (g_error_matches(error, GST_CORE_ERROR, GST_CORE_ERROR_MISSING_PLUGIN))
@@ -298,12 +403,43 @@ static bool bus_failed(cli_media *media, glm4v_error *err)
              "the login was refused (%s): write it as scheme://user:password@host", error->message);
     else if (!media->local)
         fail_with_details(media, error->message, debug, err);
+    else if (is_consequence(error, debug))
+        fail_without_reason(media, debug, err);
     else
         fail(err, GLM4V_ERR_IO, "%s", error->message);
-    g_clear_error(&error);
-    g_free(debug);
-    gst_message_unref(message);
-    return true;
+}
+
+/* A demuxer whose chosen track has ended, and which finds no taker for the others. */
+static bool is_end_of_track(const GError *error, const char *debug)
+{
+    return is_consequence(error, debug) && strstr(debug, "reason not-linked");
+}
+
+/* 0 = the bus holds no error, 1 = it tells of the end of the track, -1 = there is an error, then in
+ * err: the first, unless that is the consequence of another one. */
+static int look_at_bus(cli_media *media, glm4v_error *err)
+{
+    GstBus *bus = gst_element_get_bus(media->pipeline);
+    GstMessage *message;
+    int found = 0;
+    bool told = false;
+    while (!told && (message = gst_bus_pop_filtered(bus, GST_MESSAGE_ERROR))) {
+        GError *error = NULL;
+        char *debug = NULL;
+        gst_message_parse_error(message, &error, &debug);
+        told = !is_consequence(error, debug);
+        if (media->linked && is_end_of_track(error, debug)) {
+            found = found ? found : 1;
+        } else if (told || found >= 0) {
+            fail_with(media, error, debug, err);
+            found = -1;
+        }
+        g_clear_error(&error);
+        g_free(debug);
+        gst_message_unref(message);
+    }
+    gst_object_unref(bus);
+    return found;
 }
 
 static double fraction_done(cli_media *media, int64_t time)
@@ -335,10 +471,29 @@ bool cli_media_is_live(const cli_media *media)
     return media->got_frame ? media->live : !media->local;
 }
 
+/* Turns the frame as its container says. */
+static int turn(cli_media *media, glm4v_image *image, int orientation, glm4v_error *err)
+{
+    if (orientation < 2)
+        return 0;
+    const size_t row = 3 * (size_t)image->width;
+    int rc =
+        cli_canvas_make(&media->upright, (uint64_t)image->width, (uint64_t)image->height, 3, err);
+    for (int32_t y = 0; !rc && y < image->height; y++)
+        memcpy(media->upright.pixels + (size_t)y * row, image->data + y * image->stride, row);
+    if (!rc)
+        rc = cli_canvas_orient(&media->upright, orientation, err);
+    if (!rc)
+        *image = (glm4v_image) { .data = media->upright.pixels,
+                                 .width = media->upright.width,
+                                 .height = media->upright.height,
+                                 .stride = 3 * (int64_t)media->upright.width };
+    return rc;
+}
+
 static int hand_out(cli_media *media, cli_frame *frame, glm4v_error *err)
 {
     GstBuffer *buffer = gst_sample_get_buffer(media->sample);
-    const GstSegment *segment = gst_sample_get_segment(media->sample);
     GstVideoInfo info;
     if (!gst_video_info_from_caps(&info, gst_sample_get_caps(media->sample)) ||
         !gst_video_frame_map(&media->map, &info, buffer, GST_MAP_READ)) {
@@ -350,34 +505,48 @@ static int hand_out(cli_media *media, cli_frame *frame, glm4v_error *err)
         look_whether_live(media);
     media->got_frame = true;
     g_mutex_lock(&media->lock);
-    bool still = media->still;
+    int orientation = media->orientation;
     g_mutex_unlock(&media->lock);
-    GstClockTime time =
-        gst_segment_to_stream_time(segment, GST_FORMAT_TIME, GST_BUFFER_PTS(buffer));
     *frame = (cli_frame) {
         .image = { .data = GST_VIDEO_FRAME_PLANE_DATA(&media->map, 0),
                    .width = GST_VIDEO_FRAME_WIDTH(&media->map),
                    .height = GST_VIDEO_FRAME_HEIGHT(&media->map),
                    .stride = GST_VIDEO_FRAME_PLANE_STRIDE(&media->map, 0) },
-        .pts = still || !GST_CLOCK_TIME_IS_VALID(time) ? -1 : (int64_t)time,
+        .pts = (int64_t)GST_BUFFER_OFFSET(buffer),
+        .damaged = GST_BUFFER_FLAG_IS_SET(buffer, GST_BUFFER_FLAG_CORRUPTED),
     };
     frame->fraction = fraction_done(media, frame->pts);
-    return 1;
+    return turn(media, &frame->image, orientation, err) ? -1 : 1;
+}
+
+/* More frames of the same time than a local file can hold. */
+static bool is_endless(cli_media *media)
+{
+    gint64 bytes = 0;
+    g_mutex_lock(&media->lock);
+    int64_t frozen = media->frozen;
+    g_mutex_unlock(&media->lock);
+    if (!media->local || frozen <= MAX_FROZEN)
+        return false;
+    GstElement *source = NULL;
+    g_object_get(media->source, "source", &source, NULL);
+    bool known =
+        source && gst_element_query_duration(source, GST_FORMAT_BYTES, &bytes) && bytes > 0;
+    gst_clear_object(&source);
+    return known && frozen > bytes / MIN_FRAME_BYTES;
 }
 
 /* True, with the reason in err, if no frame will come although nothing failed. */
 static bool hopeless(cli_media *media, glm4v_error *err)
 {
     g_mutex_lock(&media->lock);
-    bool empty = media->no_more_pads && !media->linked;
-    bool frozen = media->frozen > MAX_FROZEN && media->interval;
     media->silence = media->seen ? 0 : media->silence + POLL_MS;
     media->seen = false;
     g_mutex_unlock(&media->lock);
-    if (empty)
-        fail(err, GLM4V_ERR_FORMAT, "there is neither a picture nor a video in it");
-    else if (frozen)
-        fail(err, GLM4V_ERR_FORMAT, "its frames all bear the same time");
+    if (lacks_track(media, err))
+        return true;
+    if (is_endless(media))
+        fail(err, GLM4V_ERR_FORMAT, "its frames are without end, and all bear the same time");
     else if (media->silence < media->max_silence)
         return false;
     else if (media->local)
@@ -414,35 +583,83 @@ static int end(cli_media *media, glm4v_error *err)
     return -1;
 }
 
-/* A picture has one frame, whatever its decoder does after it. */
-static bool was_still(cli_media *media)
+/* Adds what came of a picture to its bytes. 2 = there may be more, -1 = failed. */
+static int take_bytes(cli_media *media, GstSample *sample, glm4v_error *err)
 {
+    GstBuffer *buffer = gst_sample_get_buffer(sample);
+    GstMapInfo map;
+    int rc = 0;
+    if (gst_buffer_map(buffer, &map, GST_MAP_READ)) {
+        rc = cli_blob_append(&media->bytes, map.data, map.size, err);
+        gst_buffer_unmap(buffer, &map);
+    }
+    media->silence = 0;
+    if (!rc && media->bytes.size > CLI_PICTURE_MAX_FILE)
+        fail(err, rc = GLM4V_ERR_UNSUPPORTED, "the picture's file is larger than %d MiB",
+             CLI_PICTURE_MAX_FILE >> 20);
+    return rc ? -1 : 2;
+}
+
+/* All bytes of a picture have come. */
+static int begin_picture(cli_media *media, cli_frame *frame, glm4v_error *err)
+{
+    media->picture = cli_picture_open(media->bytes.data, media->bytes.size, media->uri,
+                                      (uint64_t)media->pace.interval, err);
+    media->got_frame = media->picture != NULL;
+    return media->picture ? cli_picture_next(media->picture, frame, err) : -1;
+}
+
+/* 1 = a frame, 0 = the end, -1 = failed, 2 = nothing yet. */
+static int look(cli_media *media, cli_frame *frame, glm4v_error *err)
+{
+    media->sample = gst_app_sink_try_pull_sample(media->sink, POLL_MS * GST_MSECOND);
     g_mutex_lock(&media->lock);
-    bool still = media->still && media->got_frame;
+    const bool still = media->still;
     g_mutex_unlock(&media->lock);
-    return still;
+    if (media->sample)
+        return still ? take_bytes(media, media->sample, err) : hand_out(media, frame, err);
+    const int found = look_at_bus(media, err);
+    if (found < 0)
+        return -1;
+    if (!found && !gst_app_sink_is_eos(media->sink))
+        return 2;
+    return still && media->bytes.size ? begin_picture(media, frame, err) : end(media, err);
 }
 
 int cli_media_next(cli_media *media, cli_frame *frame, glm4v_error *err)
 {
-    release_frame(media);
-    if (was_still(media))
-        return 0;
+    if (media->picture)
+        return cli_picture_next(media->picture, frame, err);
     media->silence = 0; /* while the caller was busy, nothing could come */
     do {
+        release_frame(media);
         if (cli_interrupted()) {
             fail(err, GLM4V_ERR_CANCELED, "interrupted");
             return -1;
         }
-        media->sample = gst_app_sink_try_pull_sample(media->sink, POLL_MS * GST_MSECOND);
-        if (media->sample)
-            return hand_out(media, frame, err);
-        if (bus_failed(media, err))
-            return -1;
-        if (gst_app_sink_is_eos(media->sink))
-            return end(media, err);
+        int more = is_endless(media) ? 2 : look(media, frame, err);
+        if (more < 2)
+            return more;
     } while (!hopeless(media, err));
     return -1;
+}
+
+void cli_media_tell(cli_media *media, cli_troubles *troubles)
+{
+    const cli_damage_counts counts = cli_damage_count(media->damage);
+    *troubles = (cli_troubles) { .damaged = counts.damaged, .frames = counts.lost };
+    g_strlcpy(troubles->first, counts.first, sizeof troubles->first);
+    g_mutex_lock(&media->lock);
+    troubles->frames += media->frames;
+    const int64_t last = media->timeline.last;
+    g_mutex_unlock(&media->lock);
+    GstPad *pad = gst_element_get_static_pad(media->convert, "sink");
+    if (media->local && media->got_frame && gst_app_sink_is_eos(media->sink) && cli_duration(pad) &&
+        !cli_was_recording(pad, last)) {
+        troubles->end = last;
+        troubles->duration = cli_duration(pad);
+    }
+    gst_object_unref(pad);
 }
 
 void cli_media_close(cli_media **media)
@@ -450,11 +667,19 @@ void cli_media_close(cli_media **media)
     if (!*media)
         return;
     release_frame(*media);
+    if ((*media)->feed)
+        cli_feed_stop((*media)->feed);
     if ((*media)->pipeline) {
         gst_element_set_state((*media)->pipeline, GST_STATE_NULL);
+        cli_damage_end(&(*media)->damage);
         gst_object_unref((*media)->pipeline);
     }
+    cli_picture_close(&(*media)->picture);
+    cli_blob_free(&(*media)->bytes);
+    cli_canvas_free(&(*media)->upright);
+    g_ptr_array_unref((*media)->pads);
     g_mutex_clear(&(*media)->lock);
+    g_free((*media)->uri);
     g_free(*media);
     *media = NULL;
 }

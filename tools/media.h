@@ -6,28 +6,30 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "glm4v/glm4v.h"
+#include "feed.h"
+#include "frame.h"
 
 enum { CLI_TIMEOUT = 20 }; /* seconds: of cli_media_open(), unless the user says otherwise */
 
 typedef struct cli_media cli_media;
-
-typedef struct {
-    glm4v_image image; /* RGB, borrowed until the next call */
-    int64_t pts;       /* stream time in nanoseconds; -1 = a still picture, or unknown */
-    double fraction;   /* how far in a video of known length, [0, 1]; -1 = unknown */
-} cli_frame;
 
 /* Start GStreamer once per process. */
 void cli_media_init(void);
 
 bool cli_is_utf8(const char *text);
 
-/* Open a path or URI. interval: nanoseconds between the frames handed out; frames in between are
- * decoded but neither converted nor handed out; 0 = every frame. timeout: seconds without a frame
- * after which a source that is not local has failed. A live source skips what comes while the
- * caller is busy. NULL on failure, with the reason in err->msg (code NOT_FOUND or IO). */
-cli_media *cli_media_open(const char *input, uint64_t interval, double timeout, glm4v_error *err);
+typedef struct {
+    uint64_t interval;    /* nanoseconds between the frames handed out; 0 = every frame. Those in
+                          between are decoded, but neither converted nor handed out */
+    double timeout;       /* seconds without a frame after which a source has failed that is not a
+                          file */
+    uint32_t video_track; /* 1 = the first in the file; 0 = the first that is no still picture */
+    cli_feed *feed;       /* what an input called CLI_FEED_URI holds; else NULL. Borrowed */
+} cli_media_options;
+
+/* Open a URI. A live source skips what comes while the caller is busy. NULL on failure, with the
+ * reason in err->msg. */
+cli_media *cli_media_open(const char *uri, const cli_media_options *options, glm4v_error *err);
 
 /* 1 = *frame is the next one, 0 = end, -1 = failed (err->msg; code CANCELED if a signal asked to
  * end, INVALID if a login was refused). Blocks while the source has nothing new. The end of a live
@@ -37,6 +39,9 @@ int cli_media_next(cli_media *media, cli_frame *frame, glm4v_error *err);
 /* Whether the frames are those of a camera or another stream without an end; before the first
  * frame: whether they may be. */
 bool cli_media_is_live(const cli_media *media);
+
+/* What was wrong up to now; complete after the end. */
+void cli_media_tell(cli_media *media, cli_troubles *troubles);
 
 /* Accepts the address of NULL. */
 void cli_media_close(cli_media **media);

@@ -3,14 +3,14 @@
 #define _GNU_SOURCE
 #include "pictures.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
-#include "media.h"
+#include "folder.h"
+#include "input.h"
 
 #define PROMPTS "prompts.txt"
 #define MAX_LINE 4096
@@ -32,10 +32,10 @@ static int no_memory(glm4v_error *err)
     return fail(err, GLM4V_ERR_NOMEM, "no memory for a folder of pictures");
 }
 
-static int is_file(const struct dirent *entry)
+static bool is_prompts(const char *path)
 {
-    return entry->d_name[0] != '.' && strcmp(entry->d_name, PROMPTS) != 0 &&
-           entry->d_type != DT_DIR;
+    const char *slash = strrchr(path, '/');
+    return slash && !strcmp(slash + 1, PROMPTS);
 }
 
 /* A copy of the frame without gaps between its rows. */
@@ -55,14 +55,15 @@ static int keep(cli_pictures *p, const glm4v_image *from, glm4v_error *err)
 
 static int decode(cli_pictures *p, const char *path, glm4v_error *err)
 {
+    const cli_stream_options options = { .media = { .timeout = CLI_TIMEOUT } };
     glm4v_error why = { 0 };
     cli_frame frame;
-    cli_media *media = cli_media_open(path, 0, CLI_TIMEOUT, &why);
-    int got = media ? cli_media_next(media, &frame, &why) : -1;
+    cli_input *input = cli_input_open(path, &options, &why);
+    int got = input ? cli_input_next(input, &frame, &why) : -1;
     int rc = got > 0 ? keep(p, &frame.image, err)
                      : fail(err, GLM4V_ERR_INVALID, "%.200s is no picture to calibrate on: %.200s",
                             path, got ? why.msg : "it holds no frame");
-    cli_media_close(&media);
+    cli_input_close(&input);
     return rc;
 }
 
@@ -86,7 +87,7 @@ static int read_prompts(cli_pictures *p, const char *path, glm4v_error *err)
     int rc = 0;
     FILE *file = fopen(path, "re");
     if (!file)
-        return errno == ENOENT ? 0 : fail(err, GLM4V_ERR_IO, "%.200s: %m", path);
+        return fail(err, GLM4V_ERR_IO, "%.200s: %m", path);
     while (!rc && fgets(line, sizeof line, file)) {
         const size_t length = strcspn(line, "\r\n");
         if (length == sizeof line - 1)
@@ -101,39 +102,22 @@ static int read_prompts(cli_pictures *p, const char *path, glm4v_error *err)
     return rc;
 }
 
-static char *join(const char *folder, const char *name)
-{
-    char *path = NULL;
-    return asprintf(&path, "%s/%s", folder, name) < 0 ? NULL : path;
-}
-
 int cli_pictures_load(cli_pictures *pictures, const char *folder, glm4v_error *err)
 {
-    struct dirent **names = NULL;
-    int n = scandir(folder, &names, is_file, alphasort);
-    if (n < 0)
-        return fail(err, errno == ENOENT ? GLM4V_ERR_NOT_FOUND : GLM4V_ERR_IO,
-                    "%.200s: %m; expected a folder of pictures", folder);
-    int rc =
-        n ? 0
-          : fail(err, GLM4V_ERR_INVALID,
-                 "%.200s holds no file; expected pictures of the kind the model will see", folder);
-    pictures->images = cli_alloc(n ? (size_t)n : 1, sizeof *pictures->images);
+    cli_folder files = { 0 };
+    int rc = cli_folder_list(&files, folder, false, err);
+    pictures->images = cli_alloc(files.n ? files.n : 1, sizeof *pictures->images);
     if (!rc && !pictures->images)
         rc = no_memory(err);
-    for (int i = 0; i < n; i++) {
-        char *path = rc ? NULL : join(folder, names[i]->d_name);
-        if (!rc)
-            rc = path ? decode(pictures, path, err) : no_memory(err);
-        cli_progress("decoding pictures", (double)i / n);
-        free(path);
-        free(names[i]);
+    for (size_t i = 0; !rc && i < files.n; i++) {
+        rc = is_prompts(files.paths[i]) ? read_prompts(pictures, files.paths[i], err)
+                                        : decode(pictures, files.paths[i], err);
+        cli_progress("decoding pictures", (double)i / (double)files.n);
     }
-    free(names);
-    char *path = rc ? NULL : join(folder, PROMPTS);
-    if (!rc)
-        rc = path ? read_prompts(pictures, path, err) : no_memory(err);
-    free(path);
+    cli_folder_free(&files);
+    if (!rc && !pictures->n_images)
+        rc = fail(err, GLM4V_ERR_INVALID,
+                  "%.200s holds no file; expected pictures of the kind the model will see", folder);
     return rc;
 }
 

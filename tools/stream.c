@@ -26,9 +26,10 @@ struct cli_stream {
     bool live;        /* it told so then */
     bool fresh;       /* no frame of this connection was handed out */
 
-    int64_t start; /* now() at stream time 0; all times count from there */
-    int64_t shift; /* from the times of this connection to those handed out */
-    int64_t last;  /* time of the last frame handed out; -1 = none */
+    cli_troubles before; /* of earlier connections */
+    int64_t start;       /* now() at stream time 0; all times count from there */
+    int64_t shift;       /* from the times of this connection to those handed out */
+    int64_t last;        /* time of the last frame handed out; -1 = none */
 
     int64_t lost; /* now() when the outage began; -1 = none */
     int64_t back; /* now() when the last outage ended */
@@ -65,7 +66,7 @@ cli_stream *cli_stream_open(const char *input, const cli_stream_options *options
     stream->input = input;
     stream->options = *options;
     stream->last = stream->lost = -1;
-    stream->media = cli_media_open(input, options->interval, options->timeout, err);
+    stream->media = cli_media_open(input, &options->media, err);
     if (!stream->media)
         cli_stream_close(&stream);
     return stream;
@@ -78,6 +79,19 @@ void cli_stream_close(cli_stream **stream)
     cli_media_close(&(*stream)->media);
     free(*stream);
     *stream = NULL;
+}
+
+void cli_stream_tell(cli_stream *stream, cli_troubles *troubles)
+{
+    cli_troubles sum = stream->before;
+    if (stream->media) {
+        cli_media_tell(stream->media, &sum);
+        sum.frames += stream->before.frames;
+        sum.damaged += stream->before.damaged;
+        if (*stream->before.first)
+            memcpy(sum.first, stream->before.first, sizeof sum.first);
+    }
+    *troubles = sum;
 }
 
 /* Whether a later attempt may go better. A camera that worked comes back, however strange its last
@@ -123,6 +137,7 @@ static bool try_again(cli_stream *stream, glm4v_error *err)
     double pause = fmin((double)stream->pause_ms / 1000, left);
     cli_message("%s: %s%s; attempt %d in %.1f s (giving up in %.0f s)", stream->input, before,
                 err->msg, stream->attempts + 1, pause, left);
+    cli_stream_tell(stream, &stream->before);
     cli_media_close(&stream->media);
     stream->pause_ms = 2 * stream->pause_ms < MAX_PAUSE_MS ? 2 * stream->pause_ms : MAX_PAUSE_MS;
     stream->attempts++;
@@ -130,8 +145,7 @@ static bool try_again(cli_stream *stream, glm4v_error *err)
         err->code = GLM4V_ERR_CANCELED;
         return false;
     }
-    stream->media =
-        cli_media_open(stream->input, stream->options.interval, stream->options.timeout, err);
+    stream->media = cli_media_open(stream->input, &stream->options.media, err);
     return stream->media != NULL;
 }
 
@@ -163,7 +177,7 @@ static bool place(cli_stream *stream, cli_frame *frame)
     if (frame->pts < 0)
         return true;
     frame->pts += stream->shift;
-    if (stream->fresh && frame->pts < stream->last + (int64_t)stream->options.interval)
+    if (stream->fresh && frame->pts < stream->last + (int64_t)stream->options.media.interval)
         return false;
     stream->fresh = false;
     stream->last = frame->pts;

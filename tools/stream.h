@@ -8,9 +8,8 @@
 typedef struct cli_stream cli_stream;
 
 typedef struct {
-    uint64_t interval; /* nanoseconds, see cli_media_open() */
-    double timeout;    /* seconds, see cli_media_open() */
-    double reconnect;  /* seconds that one outage of a live source may last; 0 = it is a failure */
+    cli_media_options media;
+    double reconnect; /* seconds that one outage of a live source may last; 0 = it is a failure */
 } cli_stream_options;
 
 /* input is borrowed until the stream is closed. NULL on failure, with the reason in err->msg. */
@@ -19,6 +18,9 @@ cli_stream *cli_stream_open(const char *input, const cli_stream_options *options
 /* As cli_media_next(). While a live source is away, each attempt to reach it is told on stderr.
  * Times go on by the clock: after an outage of a minute they are a minute later. */
 int cli_stream_next(cli_stream *stream, cli_frame *frame, glm4v_error *err);
+
+/* As cli_media_tell(), of all connections. */
+void cli_stream_tell(cli_stream *stream, cli_troubles *troubles);
 
 /* Accepts the address of NULL. */
 void cli_stream_close(cli_stream **stream);

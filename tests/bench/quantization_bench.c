@@ -57,6 +57,10 @@ void cli_progress(const char *what, double fraction)
 {
 }
 
+void cli_message(const char *format, ...)
+{
+}
+
 static int end(const glm4v_error *err)
 {
     fprintf(stderr, "quantization-bench: %s\n", err->msg);

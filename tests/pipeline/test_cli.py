@@ -118,7 +118,7 @@ def a_bad_input_is_told_and_the_others_are_described(folder):
     (folder / "short.png").write_bytes(open(path("picture.png"), "rb").read()[:400])
     (folder / "text.png").write_text("this is no picture\n")
     (folder / "empty.mp4").touch()
-    bad = {"missing.png": "no such file", "short.png": "", "text.png": "neither a picture nor a video", "": "not a file",
+    bad = {"missing.png": "no such file", "short.png": "", "text.png": "neither a picture nor a video", "/dev/null": "not a file",
            path("sound.wav"): "neither a picture nor a video", "empty.mp4": "empty"}
     for name, said in bad.items():
         name = folder / name
