@@ -45,11 +45,30 @@ static void add(uint64_t *sum, uint64_t bytes)
         *sum = UINT64_MAX;
 }
 
-/* On the device of the first stage. */
+/* What is free on the device of the first stage. */
 static uint64_t available(const glm4v_model *m)
 {
     glm4v_backend *b = m->stages[0].backend;
     return b->ops->available(b);
+}
+
+/* Does every device hold what its stages need, [n_stages]? Else *device is the first that does not,
+ * *needed and *room its bytes. */
+static bool all_fit(const glm4v_model *m, const uint64_t *needs, const char **device,
+                    uint64_t *needed, uint64_t *room)
+{
+    for (int32_t i = 0; i < m->n_stages; i++) {
+        glm4v_backend *b = m->stages[i].backend;
+        *device = m->stages[i].device;
+        *needed = 0;
+        for (int32_t k = 0; k < m->n_stages; k++)
+            if (!strcmp(m->stages[k].device, *device))
+                add(needed, needs[k]);
+        *room = b->ops->available(b);
+        if (*needed > *room)
+            return false;
+    }
+    return true;
 }
 
 /* ---- parts ---- */
@@ -139,7 +158,7 @@ static void stage_memory(const glm4v_model *m, int32_t stage, const glm4v_engine
     }
     if (memory->n_devices < GLM4V_MAX_DEVICES) {
         glm4v_device_memory *d = &memory->device[memory->n_devices++];
-        snprintf(d->name, sizeof d->name, "%s", m->stages[stage].backend->ops->name);
+        snprintf(d->name, sizeof d->name, "%s", m->stages[stage].device);
         d->first_layer = (uint32_t)m->stages[stage].first;
         d->n_layers = (uint32_t)m->stages[stage].count;
         d->weights = weights;
@@ -202,11 +221,16 @@ static bool peak_as(const char *quantization, glm4v_model *m, const glm4v_checkp
 
 int glm4v_estimate_check_model(glm4v_model *m, const glm4v_checkpoint *checkpoint, glm4v_error *err)
 {
-    const uint64_t room = available(m);
-    uint64_t needed = glm4v_plan_memory(&m->plan, m, -1), most = 0, least = UINT64_MAX;
-    const char *largest = NULL, *smallest = NULL;
-    add(&needed, glm4v_plan_loading_bytes(&m->plan, m, checkpoint));
-    if (needed <= room)
+    uint64_t needs[GLM4V_MAX_DEVICES], needed, room, most = 0, least = UINT64_MAX;
+    const char *device, *largest = NULL, *smallest = NULL;
+    bool host = false; /* buffers of loading are counted where host memory is a device's */
+    for (int32_t i = 0; i < m->n_stages; i++) {
+        needs[i] = glm4v_plan_memory(&m->plan, m, i);
+        if (!host && !strcmp(m->stages[i].device, "cpu"))
+            add(&needs[i], glm4v_plan_loading_bytes(&m->plan, m, checkpoint));
+        host = host || !strcmp(m->stages[i].device, "cpu");
+    }
+    if (all_fit(m, needs, &device, &needed, &room))
         return 0;
     for (const char *const *choice = choices; *choice; choice++) {
         uint64_t peak;
@@ -231,26 +255,25 @@ int glm4v_estimate_check_model(glm4v_model *m, const glm4v_checkpoint *checkpoin
                  "no quantization fits: the smallest, %s, takes %" PRIu64 " MiB with an engine",
                  smallest ? smallest : "none", smallest ? least >> 20 : 0);
     return glm4v_fail(err, GLM4V_ERR_NOMEM,
-                      "%s: loading takes %" PRIu64 " MiB as "
+                      "%s: loading takes %" PRIu64 " MiB on device %s as "
                       "text=%s,vision=%s,embedding=%s,lm-head=%s, but %" PRIu64
                       " MiB of memory are available; %s",
-                      m->info.name, needed >> 20, m->info.form[GLM4V_PART_TEXT],
+                      m->info.name, needed >> 20, device, m->info.form[GLM4V_PART_TEXT],
                       m->info.form[GLM4V_PART_VISION], m->info.form[GLM4V_PART_EMBEDDING],
                       m->info.form[GLM4V_PART_LM_HEAD], room >> 20, advice);
 }
 
-/* What an engine takes before the first picture comes. */
-static uint64_t engine_needs(const glm4v_model *m, const glm4v_engine_limits *limits)
+/* What an engine takes on each stage before the first picture comes. */
+static void engine_needs(const glm4v_model *m, const glm4v_engine_limits *limits, uint64_t *needs)
 {
-    uint64_t bytes = glm4v_engine_host_bytes(m, limits, 0);
     for (int32_t i = 0; i < m->n_stages; i++) {
         const glm4v_context_bytes context = glm4v_context_memory(m, i, limits->context);
-        add(&bytes, context.kv_cache);
-        add(&bytes, context.activations);
-        add(&bytes, context.host);
-        add(&bytes, backend_of(m, i, &limits->context, 0));
+        needs[i] = i ? 0 : glm4v_engine_host_bytes(m, limits, 0);
+        add(&needs[i], context.kv_cache);
+        add(&needs[i], context.activations);
+        add(&needs[i], context.host);
+        add(&needs[i], backend_of(m, i, &limits->context, 0));
     }
-    return bytes;
 }
 
 static void set_size(glm4v_engine_limits *l, uint32_t batch, uint32_t length)
@@ -265,8 +288,10 @@ int glm4v_estimate_check_engine(const glm4v_model *m, const glm4v_engine_limits 
                                 glm4v_error *err)
 {
     enum { LEAST_CONTEXT = 512 };
-    const uint64_t room = available(m), needed = engine_needs(m, limits);
-    if (needed <= room)
+    uint64_t needs[GLM4V_MAX_DEVICES], needed, room, unused;
+    const char *device;
+    engine_needs(m, limits, needs);
+    if (all_fit(m, needs, &device, &needed, &room))
         return 0;
     char advice[96] = "close other programs or choose a smaller quantization";
     for (uint32_t batch = limits->max_batch, found = 0; batch && !found; batch /= 2)
@@ -274,7 +299,9 @@ int glm4v_estimate_check_engine(const glm4v_model *m, const glm4v_engine_limits 
              length /= 2) {
             glm4v_engine_limits smaller = *limits;
             set_size(&smaller, batch, length);
-            if (engine_needs(m, &smaller) > room)
+            const char *other;
+            engine_needs(m, &smaller, needs);
+            if (!all_fit(m, needs, &other, &unused, &unused))
                 continue;
             snprintf(advice, sizeof advice, "max_batch %u and context_length %u would fit", batch,
                      length);
@@ -282,7 +309,7 @@ int glm4v_estimate_check_engine(const glm4v_model *m, const glm4v_engine_limits 
         }
     return glm4v_fail(err, GLM4V_ERR_NOMEM,
                       "%s: an engine of %u requests of %u tokens takes %" PRIu64
-                      " MiB, but %" PRIu64 " MiB of memory are available; %s",
-                      m->info.name, limits->max_batch, limits->context_length, needed >> 20,
+                      " MiB on device %s, but %" PRIu64 " MiB of memory are available; %s",
+                      m->info.name, limits->max_batch, limits->context_length, needed >> 20, device,
                       room >> 20, advice);
 }

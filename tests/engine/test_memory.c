@@ -146,6 +146,37 @@ static void stages_add_up(void)
     tiny_model_remove(dir);
 }
 
+/* The first stage has the tower and the embedding as well: it gets fewer layers, and both devices
+ * about the same bytes. */
+static void layers_are_dealt_out_by_bytes(void)
+{
+    static const struct {
+        const char *device;
+        uint32_t n;
+    } cases[] = { { "cpu,cpu", 2 }, { "cpu,cpu,cpu,cpu", 4 } };
+    char config[512];
+    snprintf(config, sizeof config, "%s/tests/data/glm-4.1v-9b/config.json", SOURCE_ROOT);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        glm4v_memory m = { 0 };
+        const glm4v_model_options options = {
+            .device = cases[i].device, .random_weights = 1, .n_threads = 1, .quantization = "int8"
+        };
+        uint64_t least = UINT64_MAX, most = 0;
+        uint32_t layers = 0;
+        REQUIRE(!glm4v_model_estimate_memory(config, &options, NULL, 448, 448, &m, &err));
+        CHECK_EQ(m.n_devices, cases[i].n);
+        for (uint32_t k = 0; k < m.n_devices; k++) {
+            least = m.device[k].weights < least ? m.device[k].weights : least;
+            most = m.device[k].weights > most ? m.device[k].weights : most;
+            CHECK_EQ(m.device[k].first_layer, layers);
+            layers += m.device[k].n_layers;
+        }
+        CHECK_EQ(layers, 40);
+        CHECK(m.device[0].n_layers < m.device[1].n_layers);
+        CHECK(most - least < m.weights / 30); /* a layer is a fiftieth */
+    }
+}
+
 /* ---- the published models ---- */
 
 #define GIB (1024.0 * 1024 * 1024)
@@ -452,6 +483,7 @@ int main(int argc, char **argv)
     TEST(the_plan_of_a_small_model_is_what_it_takes);
     TEST(the_plan_of_the_reference_model_is_what_it_takes);
     TEST(stages_add_up);
+    TEST(layers_are_dealt_out_by_bytes);
     TEST(the_published_models_fit_where_they_should);
     if (glm4v_mem_live() != live)
         printf("Bail out! %zu bytes are still allocated\n", glm4v_mem_live() - live);

@@ -459,7 +459,7 @@ static void rows_hop_from_device_to_device(void)
 
 /* ---- weights ---- */
 
-/* Fills read the loader's buffers later than they are called, and random weights are the device's. */
+/* Fills read the loader's buffers later than they are called; random weights are the device's. */
 static void weights_are_filled_late_and_random_ones_made_on_the_device(void)
 {
     static const char *const forms[] = { "fp32", "bf16", "int8", "int4" };

@@ -66,8 +66,8 @@ typedef struct {
 
 /* ---- buffers ---- */
 
-/* The next buffers of the thread, when nobody reads them any more; their number. b: whose fills will.
- */
+/* The next buffers of the thread, when nobody reads them any more; their number. b: whose fills
+ * will. */
 static int take_turn(loader *l, uint32_t thread, glm4v_backend *b, size_t *number)
 {
     buffer_turn *t = &l->turn[thread];

@@ -59,6 +59,7 @@ typedef struct {
  * the vision tower and the embedding, the last one the head. */
 typedef struct {
     glm4v_backend *backend;
+    char device[16]; /* its name in the device string: "cpu", "cuda:1"; "auto" is what it became */
     int32_t first, count;
 } glm4v_stage;
 

@@ -6,11 +6,12 @@
 #include "model/model.h"
 
 /* Cut the device string (NULL: "auto") at its commas: one stage each in m->stages, layers dealt out
- * evenly, no backend open yet. A device that is not there is an error now, long before it is used.
+ * evenly for the time being, no backend open yet. A device that is not there is an error now, long before it is used.
  * INVALID, DEVICE, NOMEM; what was made belongs to m in either case. */
 int glm4v_stages_make(glm4v_model *m, const char *device, glm4v_error *err);
 
-/* Open the backends of the same device string. INVALID, DEVICE, NOMEM; those that are open belong
+/* Open the pool and the backends of the same device string, and deal the layers of m->plan out by
+ * their bytes and what is free on each device. INVALID, DEVICE, NOMEM; those that are open belong
  * to m in either case. */
 int glm4v_stages_open(glm4v_model *m, const char *device, uint32_t n_threads, glm4v_error *err);
 

@@ -191,6 +191,21 @@ glm4v_weight_kind glm4v_item_kind_of(const glm4v_item *item)
                                  .ordered = item->order != NULL };
 }
 
+uint64_t glm4v_item_bytes(const glm4v_item *item, glm4v_backend *b)
+{
+    const glm4v_weight_kind kind = glm4v_item_kind_of(item);
+    switch (item->kind) {
+    case GLM4V_ITEM_LINEAR:
+        return b->ops->weight_bytes(b, &kind);
+    case GLM4V_ITEM_TABLE:
+        return b->ops->table_bytes(b, item->form, item->n_out, item->n_in);
+    case GLM4V_ITEM_VECTOR:
+    case GLM4V_ITEM_HOST:
+        break;
+    }
+    return (uint64_t)item->n_out * (uint64_t)item->n_in * sizeof(float);
+}
+
 /* Of the items of a stage (-1: all): matrices and tables, vectors and what stays with the host. */
 static void count_bytes(const glm4v_plan *plan, const glm4v_model *model, int32_t stage,
                         uint64_t *matrices, uint64_t *others)
@@ -198,16 +213,10 @@ static void count_bytes(const glm4v_plan *plan, const glm4v_model *model, int32_
     *matrices = *others = 0;
     for (uint32_t i = 0; i < plan->n; i++) {
         const glm4v_item *item = &plan->items[i];
-        glm4v_backend *b = model->stages[item->stage].backend;
-        const glm4v_weight_kind kind = glm4v_item_kind_of(item);
-        if (stage >= 0 && item->stage != stage)
-            continue;
-        if (item->kind == GLM4V_ITEM_LINEAR)
-            *matrices += b->ops->weight_bytes(b, &kind);
-        else if (item->kind == GLM4V_ITEM_TABLE)
-            *matrices += b->ops->table_bytes(b, item->form, item->n_out, item->n_in);
-        else
-            *others += (uint64_t)item->n_out * (uint64_t)item->n_in * sizeof(float);
+        const bool matrix = item->kind == GLM4V_ITEM_LINEAR || item->kind == GLM4V_ITEM_TABLE;
+        if (stage < 0 || item->stage == stage)
+            *(matrix ? matrices : others) +=
+                glm4v_item_bytes(item, model->stages[item->stage].backend);
     }
 }
 

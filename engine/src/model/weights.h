@@ -61,6 +61,9 @@ void glm4v_plan_loaded(glm4v_plan *plan);
 /* What a matrix of the plan has to hold. */
 glm4v_weight_kind glm4v_item_kind_of(const glm4v_item *item);
 
+/* Bytes that an item takes in memory of b, or of the host. */
+uint64_t glm4v_item_bytes(const glm4v_item *item, glm4v_backend *b);
+
 /* Bytes that the items of a stage take in memory, of all stages with -1. */
 uint64_t glm4v_plan_memory(const glm4v_plan *plan, const struct glm4v_model *model, int32_t stage);
 /* Bytes of the matrices that a step of decoding reads, codes and scales: the text model's and the

@@ -26,8 +26,8 @@ int glm4v_preprocess_scratch(const glm4v_preprocessor *p, const glm4v_image *ima
 void glm4v_preprocessor_close(glm4v_preprocessor **p);
 
 /* Grid (patches) of a picture, or of a clip of n_frames equal-sized frames. max_pixels: further
- * bound of one frame in pixels, 0 = none; a model of one size keeps it. UNSUPPORTED: not RGB in memory
- * of the host. */
+ * bound of one frame in pixels, 0 = none; a model of one size keeps it. UNSUPPORTED: not RGB in
+ * memory of the host. */
 int glm4v_preprocess_grid(const glm4v_preprocessor *p, const glm4v_image *image, uint32_t n_frames,
                           uint64_t max_pixels, uint32_t *grid_h, uint32_t *grid_w,
                           glm4v_error *err);
