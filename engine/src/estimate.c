@@ -288,7 +288,7 @@ int glm4v_estimate_check_engine(const glm4v_model *m, const glm4v_engine_limits 
                                 glm4v_error *err)
 {
     enum { LEAST_CONTEXT = 512 };
-    uint64_t needs[GLM4V_MAX_DEVICES], needed, room, unused;
+    uint64_t needs[GLM4V_MAX_DEVICES], needed, room;
     const char *device;
     engine_needs(m, limits, needs);
     if (all_fit(m, needs, &device, &needed, &room))
@@ -300,8 +300,9 @@ int glm4v_estimate_check_engine(const glm4v_model *m, const glm4v_engine_limits 
             glm4v_engine_limits smaller = *limits;
             set_size(&smaller, batch, length);
             const char *other;
+            uint64_t less, more;
             engine_needs(m, &smaller, needs);
-            if (!all_fit(m, needs, &other, &unused, &unused))
+            if (!all_fit(m, needs, &other, &less, &more))
                 continue;
             snprintf(advice, sizeof advice, "max_batch %u and context_length %u would fit", batch,
                      length);
