@@ -21,6 +21,7 @@ static const char *const choices[] = {
     "bf16,embedding=bf16,lm-head=bf16",
     "int8",
     "int8,embedding=int8,lm-head=int8",
+    "text=int4-32,vision=int8",
     "text=int4,vision=int8",
     "text=int4,vision=int8,embedding=int8,lm-head=int4",
     "int4",
