@@ -62,14 +62,22 @@ mark_discont (GstGlm4vTextPad * self)
   g_mutex_unlock (&self->text->lock);
 }
 
+/* Nothing if a flush came meanwhile, out of the push before this one: on this
+ * thread it did not wait. */
 static void
-push_one_gap (GstGlm4vTextPad * self, GstClockTime start, GstClockTime length,
-    guint32 seqnum)
+push_one_gap (GstGlm4vTextPad * self, GstClockTime start, GstClockTime length)
 {
+  GstGlm4vText *text = self->text;
   GstEvent *event = gst_event_new_gap (start, length);
+  gboolean stale;
 
-  gst_event_set_seqnum (event, seqnum);
-  if (!gst_pad_push_event (GST_PAD (self), event))
+  g_mutex_lock (&text->lock);
+  stale = text->epoch != self->epoch;
+  gst_event_set_seqnum (event, text->seqnum);
+  g_mutex_unlock (&text->lock);
+  if (stale)
+    gst_event_unref (event);
+  else if (!gst_pad_push_event (GST_PAD (self), event))
     mark_discont (self);
 }
 
@@ -79,14 +87,9 @@ push_one_gap (GstGlm4vTextPad * self, GstClockTime start, GstClockTime length,
 static void
 push_gap (GstGlm4vTextPad * self, GstClockTime start, GstClockTime end)
 {
-  guint32 seqnum;
-
-  g_mutex_lock (&self->text->lock);
-  seqnum = self->text->seqnum;
-  g_mutex_unlock (&self->text->lock);
   if (end > start)
-    push_one_gap (self, start, end - start, seqnum);
-  push_one_gap (self, end, 0, seqnum);
+    push_one_gap (self, start, end - start);
+  push_one_gap (self, end, 0);
 }
 
 /* With the lock. FALSE if there is no room before the segment ends. */
@@ -294,6 +297,7 @@ loop (gpointer user)
     return;
   }
   self->pusher = g_thread_self ();
+  self->epoch = text->epoch;
   if (!g_queue_is_empty (&text->queue)) {
     item = pop_item (text);
   } else {

@@ -178,6 +178,32 @@ static void seek_after_the_end(Scene *s)
     expect(s, GST_MESSAGE_EOS);
 }
 
+static int seeks_left; /* atomic */
+
+static GstPadProbeReturn seek_from_here(GstPad *pad, GstPadProbeInfo *info, gpointer user)
+{
+    if (g_atomic_int_add(&seeks_left, -1) <= 0)
+        return GST_PAD_PROBE_OK;
+    CHECK(gst_pad_push_event(pad, gst_event_new_seek(1.0, GST_FORMAT_TIME, FLUSH, GST_SEEK_TYPE_SET,
+                                                     0, GST_SEEK_TYPE_SET, (gint64)LENGTH)));
+    return GST_PAD_PROBE_DROP; /* it is of before the flush */
+}
+
+/* On the thread that pushes, which a flush must not wait for. */
+static void seek_from_downstream(Scene *s)
+{
+    GstPad *pad = gst_element_get_static_pad(s->element, s->text ? "text" : "src"),
+           *peer = gst_pad_get_peer(pad);
+    g_atomic_int_set(&seeks_left, 3);
+    s->dropped = TRUE;
+    gst_pad_add_probe(peer, GST_PAD_PROBE_TYPE_BUFFER, seek_from_here, NULL, NULL);
+    gst_element_set_state(s->pipeline, GST_STATE_PLAYING); /* a flush interrupts who waits for it */
+    expect(s, GST_MESSAGE_EOS);
+    CHECK(g_atomic_int_get(&seeks_left) <= 0);
+    gst_object_unref(peer);
+    gst_object_unref(pad);
+}
+
 static void end_from_outside(Scene *s)
 {
     for (int i = 0; i < 3; i++) {
@@ -286,6 +312,7 @@ SCENARIO(rates, -1)
 SCENARIO(rate_at_once, FRAMES)
 SCENARIO(segments, -1)
 SCENARIO(seek_after_the_end, -1)
+SCENARIO(seek_from_downstream, -1)
 SCENARIO(end_from_outside, FRAMES)
 SCENARIO(stop_in_the_middle, FRAMES)
 
@@ -460,6 +487,7 @@ int main(int argc, char **argv)
     TEST(rate_at_once_holds);
     TEST(segments_holds);
     TEST(seek_after_the_end_holds);
+    TEST(seek_from_downstream_holds);
     TEST(end_from_outside_holds);
     TEST(stop_in_the_middle_holds);
     return test_end();
