@@ -26,6 +26,7 @@ mkdir -p "$target"
 target=$(realpath "$target")
 
 # Decoding: MP4, Matroska, AVI with H.264, JPEG, PNG; sources: files, cameras, RTSP, RTP; text out: WebVTT, SRT.
+# Besides, glm4v describe reads the pictures of docs/inputs.md but AVIF and HEIF.
 plugins="app avi coreelements imagefreeze isomp4 jpeg jpegformat matroska multifile openh264 playback png rawparse rtp
     rtpmanager rtsp subenc tcp typefindfunctions udp video4linux2 videoconvertscale videocrop videoparsersbad videorate
     videotestsrc"
@@ -61,6 +62,15 @@ find "$target/bin" "$target/libexec" "$target/lib" -type f -print0 | xargs -0 ld
         [ -e "$target/lib/$(basename "$library")" ] || cp -L "$library" "$target/lib/"
     done
 
+# gdk-pixbuf's loaders of BMP, ICO, PNM and TGA, found by name like libraries. AVIF and HEIF, whose decoders are larger
+# than all the rest, are left out: glm4v says so where it meets one.
+pixbuf_loaders=$(pkg-config --variable=gdk_pixbuf_moduledir gdk-pixbuf-2.0)
+for loader in bmp ico pnm tga; do
+    cp "$pixbuf_loaders/libpixbufloader-$loader.so" "$target/lib/"
+done
+"$(pkg-config --variable=gdk_pixbuf_query_loaders gdk-pixbuf-2.0)" "$target"/lib/libpixbufloader-*.so |
+    sed 's|^"/.*/|"|' >"$target/share/pixbuf-loaders.cache"
+
 # Each finds its libraries beside itself, whatever the environment says (RPATH comes before LD_LIBRARY_PATH).
 find_libraries() { patchelf --force-rpath --set-rpath "$@"; }
 # shellcheck disable=SC2016
@@ -90,6 +100,7 @@ export GST_PLUGIN_SYSTEM_PATH_1_0="$glm4v_bundle/lib/gstreamer-1.0"
 export GST_PLUGIN_PATH_1_0=
 export GST_PRESET_PATH="$glm4v_bundle/share/gstreamer-1.0/presets"
 export GST_PLUGIN_SCANNER_1_0="$glm4v_bundle/libexec/gst-plugin-scanner"
+export GDK_PIXBUF_MODULE_FILE="$glm4v_bundle/share/pixbuf-loaders.cache"
 export GST_REGISTRY_1_0="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/glm4v-bundle-registry.bin"
 unset glm4v_bundle
 END

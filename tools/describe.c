@@ -410,17 +410,22 @@ int cli_describe(int argc, char **argv)
     };
     const cli_command command = {
         .name = "describe",
-        .synopsis = "[OPTIONS] FILE|URI...",
+        .synopsis = "[OPTIONS] FILE|FOLDER|URI|-...",
         .about =
-            "Describes pictures (PNG, JPEG, ...) and videos (MP4, Matroska, RTSP, ... whatever "
-            "GStreamer\n"
-            "decodes). A picture gives one line (of an animated GIF the first frame), a video one "
-            "line per\n"
-            "--interval with its time. With several inputs each line starts with the input's name.",
+            "Describes pictures (PNG, JPEG, TIFF, WebP, BMP, ...) and videos (MP4, Matroska, RTSP, "
+            "animated\n"
+            "GIF, ... whatever GStreamer decodes); of a folder, those in it; - is standard input. "
+            "A "
+            "picture\n"
+            "gives one line, a video one line per --interval with its time. With several inputs "
+            "each line\n"
+            "starts with the input's name. docs/inputs.md tells more.",
         .examples =
             "glm4v describe part.png\n"
             "glm4v describe --prompt 'Is there a defect? Answer yes or no.' *.jpg\n"
             "glm4v describe --interval 0.5 line.mp4\n"
+            "glm4v describe --recursive --json pictures/ > captions.jsonl\n"
+            "curl -s https://camera.local/now.jpg | glm4v describe -\n"
             "glm4v describe --json --interval 10 rtsp://camera.local/stream | tee captions.jsonl\n"
             "glm4v describe --reconnect 3600 rtsp://user:password@camera.local/stream\n"
             "glm4v describe --model ~/models/GLM-4.1V-9B-Thinking --quantization int4 photo.jpg",

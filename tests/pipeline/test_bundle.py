@@ -44,6 +44,9 @@ def it_runs_moved_with_an_empty_environment(folder):
     env = {"HOME": str(folder), "PATH": "/usr/bin:/bin"}
     script = f". '{moved}/env.sh' && " + LINE.format(clip=folder / "clip.avi")
     check(len(captions(run(script, env=env))) >= 5)
+    # A format that gdk-pixbuf reads: its loaders are the bundle's.
+    (folder / "picture.ppm").write_bytes(b"P6 64 64 255\n" + bytes(64 * 64 * 3))
+    good(run(f". '{moved}/env.sh' && glm4v describe '{folder}/picture.ppm'", env=env))
     done = good(run(f". '{moved}/env.sh' && command -v glm4v && glm4v describe '{folder}/picture.png' "
                     "&& gst-inspect-1.0 glm4vdescribe | grep Filename", env=env))
     check(done.stdout.count("some where/else") == 2, done.stdout)

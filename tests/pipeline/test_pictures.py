@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import zlib
 
-from common import BUILD, GLM4V, SLOW, Skip, check, environment, good, main, run, tiny_model
+from common import BUILD, GLM4V, SLOW, SOURCE, Skip, check, environment, good, main, run, tiny_model
 
 try:
     from PIL import Image, ImageOps
@@ -492,6 +492,20 @@ def the_words_of_the_program_are_not_those_of_a_library(folder):
     check(len(texts) == 1, texts)
 
 
+def the_picture_line_of_the_readme_reads_16_bits(folder):
+    """GStreamer 1.22's pngdec mixes up their channels."""
+    line = next(line for line in (SOURCE / "README.md").read_text().splitlines() if "filesrc location=part.png" in line)
+    decoder = line.split("filesrc location=part.png ! ")[1].split(" ! glm4vdescribe")[0]
+    rows = noise(3, 16)
+    for bits, given in ((16, rows), (8, mapped(rows, lambda *pixel: tuple(v >> 8 for v in pixel)))):
+        png(folder / "part.png", given, 2, bits)
+        good(run(f"gst-launch-1.0 -q filesrc location={folder}/part.png ! {decoder} ! video/x-raw,format=RGB ! "
+                 f"filesink location={folder}/rgb", preload=True))
+        data, stride = (folder / "rgb").read_bytes(), (3 * WIDTH + 3) // 4 * 4
+        found = [[tuple(data[y * stride + 3 * x:][:3]) for x in range(WIDTH)] for y in range(HEIGHT)]
+        check(found == mapped(rows, lambda *pixel: tuple(v >> 8 for v in pixel)), bits, "bits")
+
+
 if __name__ == "__main__":
     try:
         main([png_of_every_kind_is_read_to_the_bit, other_lossless_formats_are_read_to_the_bit,
@@ -500,6 +514,7 @@ if __name__ == "__main__":
               damaged_files_end_in_an_error_or_a_picture, a_picture_of_hostile_size_is_refused_before_memory_is_taken,
               pictures_that_are_not_supported_are_named, avif_and_heif_are_read_where_their_loader_is_installed,
               animated_gif_and_webp_are_clips, gif_frames_are_put_on_each_other_as_viewers_do,
-              a_folder_is_described_in_order, data_uris_are_read, the_words_of_the_program_are_not_those_of_a_library])
+              a_folder_is_described_in_order, data_uris_are_read,
+              the_picture_line_of_the_readme_reads_16_bits, the_words_of_the_program_are_not_those_of_a_library])
     finally:
         shutil.rmtree(BASE)
