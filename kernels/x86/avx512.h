@@ -56,6 +56,19 @@ ALWAYS_INLINE __m512i broadcast4_16(const void *x)
     return _mm512_set1_epi32(value);
 }
 
+/* Two quads of inputs of 16 outputs, from 64 bytes of an int4 panel, a byte a code. */
+struct nibbles {
+    __m512i first, second;
+};
+
+ALWAYS_INLINE struct nibbles split_nibbles(const uint8_t *w)
+{
+    const __m512i low = _mm512_set1_epi8(15);
+    __m512i bytes = _mm512_loadu_si512(w);
+    return (struct nibbles) { _mm512_and_si512(bytes, low),
+                              _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low) };
+}
+
 /* Four inputs of 16 outputs, e4m3, as two pairs of bf16; gemm_avx2.c tells how. */
 ALWAYS_INLINE void decode_fp8(__m512i pair[2], __m512i code)
 {

@@ -180,12 +180,10 @@ static void int8_block(struct block *b)
 /* buffer [2 steps][16 quads][64] = a group of an int4 panel, one byte a weight. */
 static void widen_group(uint8_t *buffer, const uint8_t *w)
 {
-    const __m512i low = _mm512_set1_epi8(15);
     for (int i = 0; i < 16; i++) {
-        __m512i bytes = _mm512_loadu_si512(w + i * 64);
-        _mm512_store_si512(buffer + 128 * i, _mm512_and_si512(bytes, low));
-        _mm512_store_si512(buffer + 128 * i + 64,
-                           _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low));
+        const struct nibbles codes = split_nibbles(w + i * 64);
+        _mm512_store_si512(buffer + 128 * i, codes.first);
+        _mm512_store_si512(buffer + 128 * i + 64, codes.second);
     }
 }
 

@@ -62,18 +62,6 @@ ALWAYS_INLINE void int8_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, con
     }
 }
 
-struct nibbles {
-    __m512i first, second;
-};
-
-ALWAYS_INLINE struct nibbles split(const uint8_t *w)
-{
-    const __m512i low = _mm512_set1_epi8(15);
-    __m512i bytes = _mm512_loadu_si512(w);
-    return (struct nibbles) { _mm512_and_si512(bytes, low),
-                              _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low) };
-}
-
 /* Blocks of 8 inputs: the low nibbles of a block's 64 bytes are its first quad, the high ones
  * its second. What there is less of stays in registers: inputs of few rows, or weights of few
  * panels. */
@@ -90,7 +78,7 @@ ALWAYS_INLINE void int4_sums(__m512i *sum, const int8_t *x, ptrdiff_t ldx, const
             }
             UNROLL for (int i = 0; i < P; i++)
             {
-                struct nibbles weight = split(w + i * panel);
+                struct nibbles weight = split_nibbles(w + i * panel);
                 prefetch_panel(w + i * panel);
                 UNROLL for (int r = 0; r < R; r++)
                 {
@@ -103,7 +91,7 @@ ALWAYS_INLINE void int4_sums(__m512i *sum, const int8_t *x, ptrdiff_t ldx, const
             struct nibbles weight[4];
             UNROLL for (int i = 0; i < P; i++)
             {
-                weight[i] = split(w + i * panel);
+                weight[i] = split_nibbles(w + i * panel);
                 prefetch_panel(w + i * panel);
             }
             UNROLL for (int r = 0; r < R; r++)

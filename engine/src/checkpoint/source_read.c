@@ -57,6 +57,12 @@ static int read_block(const job *j, const glm4v_tensor *t, int32_t width, int32_
 
 /* ---- codes ---- */
 
+/* Code number i of a word, low bits first. */
+static uint8_t code_of(uint32_t word, int32_t bits, int32_t i)
+{
+    return (uint8_t)(word >> (bits * i) & ((1u << bits) - 1));
+}
+
 static int read_bytes(const job *j)
 {
     const glm4v_source *s = j->s;
@@ -73,7 +79,7 @@ static int read_packed(const job *j)
 {
     const glm4v_source *s = j->s;
     const int32_t per = per_word(s), width = words_of(s, 0, s->n_in);
-    const uint32_t *words = j->to->scratch, mask = (1u << s->bits) - 1;
+    const uint32_t *words = j->to->scratch;
     int rc = read_block(j, s->tensor, width, j->row, j->n, 0, width, j->to->scratch);
     if (rc || !j->to->q)
         return rc;
@@ -82,9 +88,9 @@ static int read_packed(const job *j)
         int32_t k = 0;
         for (int32_t w = 0; w < s->n_in / per; w++)
             for (int32_t i = 0; i < per; i++)
-                q[k++] = (uint8_t)(words[w] >> (s->bits * i) & mask);
+                q[k++] = code_of(words[w], s->bits, i);
         for (int32_t i = 0; k < s->n_in; i++)
-            q[k++] = (uint8_t)(words[width - 1] >> (s->bits * i) & mask);
+            q[k++] = code_of(words[width - 1], s->bits, i);
     }
     return 0;
 }
@@ -93,7 +99,7 @@ static int read_gptq(const job *j)
 {
     const glm4v_source *s = j->s;
     const int32_t per = per_word(s), height = s->n_in / per, step = STRIP / per;
-    const uint32_t *words = j->to->scratch, mask = (1u << s->bits) - 1;
+    const uint32_t *words = j->to->scratch;
     for (int32_t first = 0; first < height; first += step) {
         const int32_t some = height - first < step ? height - first : step;
         int rc = read_block(j, s->tensor, s->rows, first, some, j->row, j->n, j->to->scratch);
@@ -103,18 +109,17 @@ static int read_gptq(const job *j)
             uint8_t *q = j->to->q + (size_t)r * (size_t)s->n_in + (size_t)(first * per);
             for (int32_t w = 0; w < some; w++)
                 for (int32_t i = 0; i < per; i++)
-                    *q++ = (uint8_t)(words[(size_t)w * (size_t)j->n + (size_t)r] >> (s->bits * i) &
-                                     mask);
+                    *q++ = code_of(words[(size_t)w * (size_t)j->n + (size_t)r], s->bits, i);
         }
     }
     return 0;
 }
 
-/* Bits to shift for output number r of an AWQ word's eight. */
-static int awq_shift(int32_t r)
+/* Where output number r lies among an AWQ word's eight codes. */
+static int32_t awq_place(int32_t r)
 {
-    static const int place[8] = { 0, 4, 1, 5, 2, 6, 3, 7 };
-    return 4 * place[r % 8];
+    static const int32_t place[8] = { 0, 4, 1, 5, 2, 6, 3, 7 };
+    return place[r % 8];
 }
 
 static int read_awq(const job *j)
@@ -130,9 +135,9 @@ static int read_awq(const job *j)
         for (int32_t r = 0; r < j->n; r++) {
             uint8_t *q = j->to->q + (size_t)r * (size_t)s->n_in + (size_t)at;
             const uint32_t *column = words + ((j->row + r) / 8 - first);
-            const int shift = awq_shift(j->row + r);
+            const int32_t place = awq_place(j->row + r);
             for (int32_t k = 0; k < some; k++)
-                q[k] = column[(size_t)k * (size_t)width] >> shift & 15;
+                q[k] = code_of(column[(size_t)k * (size_t)width], 4, place);
         }
     }
     return 0;
@@ -212,8 +217,8 @@ static int read_column_zeros(const job *j)
             return rc;
         for (int32_t r = 0; r < j->n; r++) {
             const int32_t at = j->row + r;
-            const int shift = s->kind == GLM4V_SOURCE_AWQ ? awq_shift(at) : s->bits * (at % per);
-            set_zero(j, r, g, words[at / per - first] >> shift);
+            const int32_t i = s->kind == GLM4V_SOURCE_AWQ ? awq_place(at) : at % per;
+            set_zero(j, r, g, code_of(words[at / per - first], s->bits, i));
         }
     }
     return 0;
@@ -230,8 +235,8 @@ static int read_packed_zeros(const job *j)
         const int32_t at = j->row + r;
         for (int32_t g = 0; g < s->groups; g++)
             set_zero(j, r, g,
-                     words[(size_t)(at / per - first) * (size_t)s->groups + (size_t)g] >>
-                         (s->bits * (at % per)));
+                     code_of(words[(size_t)(at / per - first) * (size_t)s->groups + (size_t)g],
+                             s->bits, at % per));
     }
     return rc;
 }
