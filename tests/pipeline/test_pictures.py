@@ -374,6 +374,14 @@ def pictures_that_are_not_supported_are_named(folder):
     refused("a picture in the format Photoshop", folder / "a.psd")
 
 
+def a_loader_that_is_not_installed_is_named(folder):
+    (folder / "none.cache").write_text("")
+    (folder / "a.avif").write_bytes(b"\0\0\0\x20ftypavif" + bytes(200))
+    done = run([DUMP, folder / "a.avif"], env=environment(GDK_PIXBUF_MODULE_FILE=folder / "none.cache"))
+    check(done.returncode == 1 and "AVIF, whose gdk-pixbuf loader is not installed (Debian package heif-gdk-pixbuf)"
+          in done.stderr, done.stderr)
+
+
 def avif_and_heif_are_read_where_their_loader_is_installed(folder):
     if not shutil.which("heif-enc"):
         raise Skip("no heif-enc to make one (libheif-examples)")
@@ -512,7 +520,8 @@ if __name__ == "__main__":
               tiff_of_16_bits_alpha_and_planes_is_read_to_the_bit, the_orientation_in_exif_is_undone,
               jpeg_is_decoded_as_pillow_does, files_that_are_cut_short_are_refused,
               damaged_files_end_in_an_error_or_a_picture, a_picture_of_hostile_size_is_refused_before_memory_is_taken,
-              pictures_that_are_not_supported_are_named, avif_and_heif_are_read_where_their_loader_is_installed,
+              pictures_that_are_not_supported_are_named, a_loader_that_is_not_installed_is_named,
+              avif_and_heif_are_read_where_their_loader_is_installed,
               animated_gif_and_webp_are_clips, gif_frames_are_put_on_each_other_as_viewers_do,
               a_folder_is_described_in_order, data_uris_are_read,
               the_picture_line_of_the_readme_reads_16_bits, the_words_of_the_program_are_not_those_of_a_library])

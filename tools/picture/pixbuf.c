@@ -37,14 +37,11 @@ static void on_rows(GdkPixbufLoader *loader, int x, int y, int width, int height
 
 static int missing(const cli_decoding *d, glm4v_error *err)
 {
-    const char *package = strstr(d->mime_type, "heif") || strstr(d->mime_type, "avif")
-                              ? "heif-gdk-pixbuf"
-                          : strstr(d->mime_type, "jxl") ? "libjxl-gdk-pixbuf"
-                                                        : "libgdk-pixbuf-2.0-0";
+    const bool heif = strstr(d->mime_type, "heif") || strstr(d->mime_type, "avif");
     return cli_picture_fail(err, GLM4V_ERR_UNSUPPORTED,
-                            "a picture in the format %s, whose gdk-pixbuf loader is not installed "
-                            "(Debian package %s)",
-                            d->name, package);
+                            "a picture in the format %s, whose gdk-pixbuf loader is not "
+                            "installed%s",
+                            d->name, heif ? " (Debian package heif-gdk-pixbuf)" : "");
 }
 
 static int copy(cli_decoding *d, const GdkPixbuf *pixbuf, glm4v_error *err)
