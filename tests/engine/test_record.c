@@ -160,6 +160,39 @@ static void a_decode_step_is_recorded_once_a_batch_size_and_replayed(void)
     }
 }
 
+/* A step that failed half-way is not a recording: the next one of its key is whole. */
+static void a_step_that_fails_half_way_is_not_replayed(void)
+{
+    static request r;
+    static float expected[VOCAB * SLOTS], got[VOCAB * SLOTS];
+    record_wanted = (record_options) { .composites = true, .polls = 1 };
+    runner device = open_on(record_open, "cpu", 1);
+    make_request(&r, device.model);
+    for (uint32_t slot = 0; slot < SLOTS; slot++)
+        prefill(device.context, slot, &r, got);
+    rows a;
+    const glm4v_decode_rows list = make_rows(&a, &r, 4, 0);
+    for (unsigned long at = 1; at <= 8; at++) {
+        record_count.refuse_at = at;
+        CHECK_EQ(glm4v_decode(device.context, &list, got, &err), GLM4V_ERR_NOMEM);
+        record_count.refuse_at = 0;
+    }
+    record_count = (record_counts) { 0 };
+    CHECK_EQ(glm4v_decode(device.context, &list, expected, &err), 0);
+    CHECK_EQ(glm4v_decode(device.context, &list, got, &err), 0);
+    CHECK(same(expected, got, 4 * VOCAB));
+    CHECK_EQ(record_count.recorded, 1);
+    CHECK_EQ(record_count.replayed, 1);
+    CHECK_EQ(record_count.violations, 0);
+    runner_close(&device);
+    runner cpu = open_on(NULL, "cpu", 1);
+    for (uint32_t slot = 0; slot < SLOTS; slot++)
+        prefill(cpu.context, slot, &r, got);
+    CHECK_EQ(glm4v_decode(cpu.context, &list, got, &err), 0);
+    CHECK(same(expected, got, 4 * VOCAB));
+    runner_close(&cpu);
+}
+
 /* Between submission and the first look, everything that was handed over is overwritten. */
 static void step_arrays_may_change_once_they_are_handed_over(void)
 {
@@ -666,6 +699,7 @@ static void a_long_picture_does_not_hold_up_running_answers(void)
 int main(void)
 {
     TEST(a_decode_step_is_recorded_once_a_batch_size_and_replayed);
+    TEST(a_step_that_fails_half_way_is_not_replayed);
     TEST(step_arrays_may_change_once_they_are_handed_over);
     TEST(device_memory_is_out_of_reach_of_the_host);
     TEST(memory_that_changes_too_early_is_noticed);

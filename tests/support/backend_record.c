@@ -330,6 +330,8 @@ static int note(glm4v_step *step, op o)
     int rc = r->failed;
     if (!rc && (!s->open || s->replayed))
         rc = violation(r, "an operation of a step that is not open, or is replayed");
+    if (!rc && record_count.refuse_at && !--record_count.refuse_at)
+        rc = no_memory(r);
     if (!rc && p->n == p->capacity) {
         const size_t capacity = p->capacity ? 2 * p->capacity : 64;
         op *more = realloc(p->ops, capacity * sizeof *more);
@@ -869,6 +871,20 @@ static int record_end(glm4v_step *step)
     return rc;
 }
 
+/* What was not handed over yet is forgotten. */
+static void record_drop(glm4v_step *step)
+{
+    record_step *s = step_of(step);
+    pthread_mutex_lock(&lock);
+    program_clear(&s->program);
+    if (!s->data && !s->key) /* it has begun on the CPU */
+        hand_over(s, true);
+    free_data(s->data);
+    s->data = NULL;
+    s->open = false;
+    pthread_mutex_unlock(&lock);
+}
+
 /* ---- events ---- */
 
 static int record_event_open(glm4v_backend *b, glm4v_event **event, glm4v_error *err)
@@ -1395,6 +1411,7 @@ static const glm4v_backend_ops record_ops = {
     .step_begin = record_begin,
     .step_flush = record_flush,
     .step_end = record_end,
+    .step_drop = record_drop,
     .step_upload = record_upload,
     .step_download = record_download,
     .step_read = record_read,

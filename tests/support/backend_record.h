@@ -34,6 +34,7 @@ typedef struct {
         random;            /* weights filled after the call; matrices of random numbers */
     unsigned long fail_at; /* set by a test: the operation that runs after so many fails; 0: none */
     int failure;           /* with this code */
+    unsigned long refuse_at; /* set by a test: the call after so many is NOMEM; 0: none */
 } record_counts;
 
 extern record_options record_wanted; /* of backends opened from now on */

@@ -23,9 +23,8 @@
  *   - descriptors (the structs that an operation takes) may change when the call has returned;
  *     what they point to in device memory, weights, keys and values stay until the work is done;
  *   - host memory that step_upload reads or step_download and step_read write stays, unchanged and
- *     unread, until an event recorded behind it on its queue is reached. In staging memory these
- * are
- *     asynchronous; with other host memory the call may wait;
+ *     unread, until an event recorded behind it on its queue is reached. With staging memory the
+ *     call does not wait, with other host memory it may;
  *   - event_done looks without waiting, sync waits. free, close, step_close and kv_close, and the
  *     copies without a step, which have always been done when they return, may be called only when
  *     the work that uses the memory is done.
@@ -409,9 +408,10 @@ typedef struct {
 
     /* Steps. bytes: what one takes, host and device together. begin: *replayed true when the work
      * of this key is recorded already: no operation call may follow before step_end. flush: what
-     * was called so far may begin, events recorded now stand behind it; not with a key. end: hands
-     * over the rest; it is called after every begin that returned 0, also after a failure or where
-     * the rest of the step is left out. All required. */
+     * was called so far may begin, events recorded now stand behind it; not with a key. Every begin
+     * that returned 0 is followed by end or drop. end: hands over the rest. drop: the rest is left
+     * out, after a failure too: nothing is recorded, and what was called since the last flush is
+     * done or is not. All required. */
     uint64_t (*step_bytes)(glm4v_backend *b, const glm4v_step_size *size);
     int (*step_open)(glm4v_backend *b, glm4v_step **step, const glm4v_step_size *size,
                      glm4v_error *err);
@@ -419,6 +419,7 @@ typedef struct {
     int (*step_begin)(glm4v_step *step, const glm4v_step_rows *rows, bool *replayed);
     int (*step_flush)(glm4v_step *step);
     int (*step_end)(glm4v_step *step);
+    void (*step_drop)(glm4v_step *step);
 
     /* Copies of a step, in the order of its operations. read: bytes as they are. The others as
      * those without a step. All required. */

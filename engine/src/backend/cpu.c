@@ -285,6 +285,7 @@ static const glm4v_backend_ops cpu_ops = {
     .step_begin = glm4v_cpu_step_begin,
     .step_flush = glm4v_cpu_step_end,
     .step_end = glm4v_cpu_step_end,
+    .step_drop = glm4v_cpu_step_drop,
     .step_upload = glm4v_cpu_step_upload,
     .step_download = glm4v_cpu_step_download,
     .step_read = glm4v_cpu_step_copy,

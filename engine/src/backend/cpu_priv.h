@@ -132,6 +132,7 @@ int glm4v_cpu_step_open(glm4v_backend *b, glm4v_step **step, const glm4v_step_si
 void glm4v_cpu_step_close(glm4v_step *step);
 int glm4v_cpu_step_begin(glm4v_step *step, const glm4v_step_rows *rows, bool *replayed);
 int glm4v_cpu_step_end(glm4v_step *step);
+void glm4v_cpu_step_drop(glm4v_step *step);
 int glm4v_cpu_step_upload(glm4v_step *s, void *y, const float *host, size_t n);
 int glm4v_cpu_step_download(glm4v_step *s, float *host, const void *x, size_t n);
 int glm4v_cpu_step_copy(glm4v_step *s, void *y, const void *x, size_t bytes);

@@ -134,6 +134,10 @@ int glm4v_cpu_step_end(glm4v_step *step)
     return 0;
 }
 
+void glm4v_cpu_step_drop(glm4v_step *step)
+{
+}
+
 /* ---- copies ---- */
 
 int glm4v_cpu_step_upload(glm4v_step *s, void *y, const float *host, size_t n)

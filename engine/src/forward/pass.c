@@ -122,7 +122,7 @@ void glm4v_pass_drop(glm4v_context *context, glm4v_queue queue)
         glm4v_stage_buffers *s = &context->stages[p->stage];
         glm4v_step *step =
             p->kind == GLM4V_PASS_VISION ? context->vision.step : s->work[queue].step;
-        s->backend->ops->step_end(step);
+        s->backend->ops->step_drop(step);
     }
     /* failed or not: after this nobody uses the pass's memory */
     for (int32_t i = 0; i < context->model->n_stages; i++) {

@@ -6,8 +6,8 @@
 #include "model/model.h"
 
 /* Cut the device string (NULL: "auto") at its commas: one stage each in m->stages, layers dealt out
- * evenly for the time being, no backend open yet. A device that is not there is an error now, long before it is used.
- * INVALID, DEVICE, NOMEM; what was made belongs to m in either case. */
+ * evenly for the time being, no backend open yet. A device that is not there is an error now, long
+ * before it is used. INVALID, DEVICE, NOMEM; what was made belongs to m in either case. */
 int glm4v_stages_make(glm4v_model *m, const char *device, glm4v_error *err);
 
 /* Open the pool and the backends of the same device string, and deal the layers of m->plan out by
