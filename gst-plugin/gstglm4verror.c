@@ -60,7 +60,7 @@ static const Row rows[] = {
   [GST_GLM4V_FAULT_FRAME_SIZE] = {STREAM, GST_STREAM_ERROR_FAILED,
         "A video frame does not hold what its caps say",
         "Such frames pass without a caption; the element that made them is "
-        "at fault. This is told once per stream, stats counts the rest."},
+        "at fault. This is reported once per stream; stats counts the rest."},
   [GST_GLM4V_FAULT_FRAME_MAP] = {RESOURCE, GST_RESOURCE_ERROR_READ,
         "A video frame lies in memory that cannot be read",
         "Put an element that downloads frames (gldownload, cudadownload) "

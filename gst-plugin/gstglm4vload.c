@@ -126,8 +126,8 @@ validate_model (GstGlm4vDescribe * self, const GstGlm4vModelConfig * config)
   if (!g_file_test (config->dir, G_FILE_TEST_IS_DIR)) {
     gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
         GST_GLM4V_FAULT_NO_MODEL, config->dir,
-        g_file_test (config->dir, G_FILE_TEST_EXISTS) ? "this is no directory" :
-        "there is no such directory");
+        g_file_test (config->dir, G_FILE_TEST_EXISTS) ?
+        "this is not a directory" : "there is no such directory");
     return FALSE;
   }
   code = glm4v_model_inspect (config->dir, &options, &info, &error);

@@ -489,7 +489,7 @@ int cli_bench(int argc, char **argv)
           "CPU threads; default: all cores of this process" },
         { "frame", "WxH", CLI_SIZE, set.frame, 1, 16384, "size of the picture; default 448x448" },
         { "prompt-tokens", "N", CLI_COUNT, &set.prompt_tokens, 1, 100000,
-          "tokens of the prompt beside the picture's, about; default 32" },
+          "tokens of the prompt without the picture's, about; default 32" },
         { "tokens", "N", CLI_COUNT, &set.tokens, 1, 65536,
           "longest answer; default 24. A trained model may stop earlier:\nthe report says how many "
           "came" },
@@ -503,7 +503,7 @@ int cli_bench(int argc, char **argv)
         .synopsis = "[OPTIONS]",
         .about = "Measures each stage of a caption: preparing the picture, vision, prefill, "
                  "decode, first token, and\n"
-                 "the most memory the process held. Decode is also told in bytes read a second "
+                 "peak memory of the process. Decode is also reported in bytes read a second "
                  "beside the read\n"
                  "bandwidth that this machine had in the same minute.",
         .examples = "glm4v bench\n"

@@ -406,7 +406,7 @@ int cli_describe(int argc, char **argv)
         { "max-pixels", "N", CLI_COUNT, &set.max_pixels, 0, 1e9,
           "shrink pictures to this many pixels; default: the model's own bound" },
         { "json", NULL, CLI_FLAG, &set.json, 0, 0, "one JSON object per caption and line" },
-        { "verbose", NULL, CLI_FLAG, &set.verbose, 0, 0, "tell on stderr what the engine does" },
+        { "verbose", NULL, CLI_FLAG, &set.verbose, 0, 0, "print the engine's log on stderr" },
     };
     const cli_command command = {
         .name = "describe",

@@ -19,7 +19,7 @@ static const struct {
 } commands[] = {
     { "describe", "describe pictures and videos in words", cli_describe },
     { "quantize", "write a smaller copy of a model directory", cli_quantize },
-    { "inspect", "tell what a model directory holds, check it, and what memory it takes",
+    { "inspect", "check a model directory and print its contents and the memory that it takes",
       cli_inspect },
     { "bench", "measure each stage: pictures, vision, prefill, decode, memory", cli_bench },
 };

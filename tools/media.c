@@ -546,7 +546,7 @@ static bool hopeless(cli_media *media, glm4v_error *err)
     if (lacks_track(media, err))
         return true;
     if (is_endless(media))
-        fail(err, GLM4V_ERR_FORMAT, "its frames are without end, and all bear the same time");
+        fail(err, GLM4V_ERR_FORMAT, "its frames do not end, and all have the same time");
     else if (media->silence < media->max_silence)
         return false;
     else if (media->local)

@@ -61,8 +61,8 @@ static int decode(cli_pictures *p, const char *path, glm4v_error *err)
     cli_input *input = cli_input_open(path, &options, &why);
     int got = input ? cli_input_next(input, &frame, &why) : -1;
     int rc = got > 0 ? keep(p, &frame.image, err)
-                     : fail(err, GLM4V_ERR_INVALID, "%.200s is no picture to calibrate on: %.200s",
-                            path, got ? why.msg : "it holds no frame");
+                     : fail(err, GLM4V_ERR_INVALID, "%.200s cannot be used to calibrate: %.200s",
+                            path, got ? why.msg : "it contains no frame");
     cli_input_close(&input);
     return rc;
 }

@@ -154,7 +154,7 @@ int cli_quantize(int argc, char **argv)
         { "threads", "N", CLI_COUNT, &set.threads, 0, 1024,
           "CPU threads; default: all cores of this process" },
         { "json", NULL, CLI_FLAG, &set.json, 0, 0, "one JSON object with the sizes" },
-        { "verbose", NULL, CLI_FLAG, &set.verbose, 0, 0, "tell on stderr what is done" },
+        { "verbose", NULL, CLI_FLAG, &set.verbose, 0, 0, "print progress on stderr" },
     };
     const cli_command command = {
         .name = "quantize",

@@ -197,7 +197,7 @@ int cli_stream_next(cli_stream *stream, cli_frame *frame, glm4v_error *err)
             return more;
         } else if (!stream->options.reconnect) {
             if (stream->worked)
-                rewrite(err, "%.400s; --reconnect SECONDS goes on trying", err->msg);
+                rewrite(err, "%.400s; --reconnect SECONDS keeps trying", err->msg);
             return more;
         } else if (!try_again(stream, err)) {
             return -1;
