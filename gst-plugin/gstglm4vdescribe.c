@@ -49,7 +49,8 @@
 GST_DEBUG_CATEGORY_STATIC (glm4vdescribe_debug);
 #define GST_CAT_DEFAULT glm4vdescribe_debug
 
-#define SIZES "width = (int) [ 1, 16384 ], height = (int) [ 1, 16384 ]"
+#define SIDE "(int) [ 1, " G_STRINGIFY (GLM4V_MAX_SIDE) " ]"
+#define SIZES "width = " SIDE ", height = " SIDE
 #define CAPS(features, formats) \
     "video/x-raw" features ", format = (string) " formats ", " SIZES
 

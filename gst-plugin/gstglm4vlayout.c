@@ -117,7 +117,7 @@ stored_info (GstGlm4vLayout * layout, const GstVideoInfo * info,
   if (meta->format != GST_VIDEO_INFO_FORMAT (info)
       || meta->n_planes != GST_VIDEO_INFO_N_PLANES (info)
       || meta->width == 0 || meta->height == 0
-      || meta->width > GST_GLM4V_MAX_SIDE || meta->height > GST_GLM4V_MAX_SIDE
+      || meta->width > GLM4V_MAX_SIDE || meta->height > GLM4V_MAX_SIDE
       || (!cropped && (meta->width != (guint) GST_VIDEO_INFO_WIDTH (info)
               || meta->height != (guint) GST_VIDEO_INFO_HEIGHT (info)))) {
     *why = g_strdup_printf ("its GstVideoMeta says %s %ux%u, its caps %s %dx%d",

@@ -5,10 +5,11 @@
 #include <gst/gst.h>
 #include <gst/video/video.h>
 
+#include <glm4v/glm4v.h>
+
 G_BEGIN_DECLS
 
-/* Every side and the area of a picture are bounded. */
-#define GST_GLM4V_MAX_SIDE 16384
+/* Pixels of a frame, at most. */
 #define GST_GLM4V_MAX_AREA (128 * 1024 * 1024)
 
 typedef struct

@@ -160,8 +160,8 @@ install_question (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_MAX_TOKENS,
       g_param_spec_uint ("max-tokens", "Maximum tokens",
-          "Tokens of an answer, at most", 1, 65536, DEFAULT_MAX_TOKENS,
-          PLAYING));
+          "Tokens of an answer, at most", 1, GLM4V_MAX_TOKENS,
+          DEFAULT_MAX_TOKENS, PLAYING));
   /**
    * GstGlm4vDescribe:temperature:
    *

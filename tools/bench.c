@@ -63,7 +63,7 @@ static void draw(uint8_t *rgb, uint32_t width, uint32_t height, uint64_t seed)
                 state = state * 1664525u + 1013904223u;
                 uint32_t v =
                     (x * (c + 1) + y * 2) / 4 + ((x / 32 + y / 32) % 2) * 64 + (state >> 28);
-                rgb[((size_t)y * width + x) * 3 + c] = (uint8_t)v;
+                rgb[((size_t)y * width + x) * GLM4V_CHANNELS + c] = (uint8_t)v;
             }
 }
 
@@ -113,11 +113,11 @@ static void on_done(void *user, const glm4v_result *result)
 static int run_once(const bench *b, const char *prompt, uint32_t batch, uint32_t tokens,
                     run_result *out, glm4v_error *err)
 {
-    glm4v_request *requests[64] = { NULL };
+    glm4v_request *requests[GLM4V_MAX_BATCH] = { NULL };
     glm4v_image image = { .data = b->rgb,
                           .width = (int32_t)b->set->frame[0],
                           .height = (int32_t)b->set->frame[1],
-                          .stride = 3 * (int64_t)b->set->frame[0] };
+                          .stride = GLM4V_CHANNELS * (int64_t)b->set->frame[0] };
     sink s = { .result = out, .share = 1.0 / batch };
     *out = (run_result) { 0 };
     glm4v_task task = { .struct_size = sizeof task,
@@ -487,13 +487,14 @@ int cli_bench(int argc, char **argv)
         { "quantization", "Q", CLI_STRING, &set.quantization, 0, 0, "as in describe" },
         { "threads", "N", CLI_COUNT, &set.threads, 0, 1024,
           "CPU threads; default: all cores of this process" },
-        { "frame", "WxH", CLI_SIZE, set.frame, 1, 16384, "size of the picture; default 448x448" },
+        { "frame", "WxH", CLI_SIZE, set.frame, 1, GLM4V_MAX_SIDE,
+          "size of the picture; default 448x448" },
         { "prompt-tokens", "N", CLI_COUNT, &set.prompt_tokens, 1, 100000,
           "tokens of the prompt without the picture's, about; default 32" },
-        { "tokens", "N", CLI_COUNT, &set.tokens, 1, 65536,
+        { "tokens", "N", CLI_COUNT, &set.tokens, 1, GLM4V_MAX_TOKENS,
           "longest answer; default 24. A trained model may stop earlier:\nthe report says how many "
           "came" },
-        { "batch", "N", CLI_COUNT, &set.batch, 1, 64, "requests at once; default 1" },
+        { "batch", "N", CLI_COUNT, &set.batch, 1, GLM4V_MAX_BATCH, "requests at once; default 1" },
         { "runs", "N", CLI_COUNT, &set.runs, 1, 10000, "measured runs; default 10" },
         { "seed", "N", CLI_COUNT, &set.seed, 0, 9e15, "of picture and random weights; default 0" },
         { "json", NULL, CLI_FLAG, &set.json, 0, 0, "one JSON object" },

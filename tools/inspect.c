@@ -276,9 +276,10 @@ int cli_inspect(int argc, char **argv)
 {
     settings set = { .frame = { 448, 448 } };
     const cli_option options[] = {
-        { "frame", "WxH", CLI_SIZE, set.frame, 1, 16384,
+        { "frame", "WxH", CLI_SIZE, set.frame, 1, GLM4V_MAX_SIDE,
           "picture size for which memory is estimated; default 448x448" },
-        { "batch", "N", CLI_COUNT, &set.batch, 1, 64, "requests at a time; default 4" },
+        { "batch", "N", CLI_COUNT, &set.batch, 1, GLM4V_MAX_BATCH,
+          "requests at a time; default 4" },
         { "context", "N", CLI_COUNT, &set.context, 16, 1 << 24,
           "tokens of each, pictures included; default 8192, or the model's own" },
         { "max-pixels", "N", CLI_COUNT, &set.max_pixels, 1, 1 << 30,

@@ -41,7 +41,7 @@ static bool is_prompts(const char *path)
 /* A copy of the frame without gaps between its rows. */
 static int keep(cli_pictures *p, const glm4v_image *from, glm4v_error *err)
 {
-    const size_t row = 3 * (size_t)from->width;
+    const size_t row = GLM4V_CHANNELS * (size_t)from->width;
     uint8_t *data = cli_alloc((size_t)from->height, row);
     if (!data)
         return no_memory(err);

@@ -57,7 +57,7 @@ static int prepare_picture(glm4v_engine *engine, glm4v_request *r, glm4v_vision_
     const glm4v_picture *picture = &r->pictures[r->n_encoded];
     const glm4v_processor_config *p =
         picture->preprocessor == m->preprocessor ? &m->config.image : &m->config.video;
-    const size_t patch = (size_t)(v->channels * v->temporal * v->patch * v->patch);
+    const size_t patch = (size_t)glm4v_patch_values(v);
     glm4v_backend *b = m->stages[0].backend;
     if (b->ops->takes && b->ops->takes(b, picture->frames[0]) &&
         b->ops->takes(b, picture->frames[1])) {

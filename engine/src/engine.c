@@ -84,7 +84,7 @@ static int set_masks(glm4v_engine *engine, glm4v_error *err)
 static int take_patches(glm4v_engine *engine, glm4v_error *err)
 {
     const glm4v_vision_config *v = &engine->model->config.vision;
-    const size_t patch = (size_t)(v->channels * v->temporal * v->patch * v->patch);
+    const size_t patch = (size_t)glm4v_patch_values(v);
     if (!engine->model->stages[0].backend->traits->all_at_open)
         return 0;
     return glm4v_engine_patches(engine, engine->limits.context.patches * patch, err);
@@ -113,7 +113,7 @@ uint64_t glm4v_engine_host_bytes(const glm4v_model *m, const glm4v_engine_limits
 {
     const glm4v_vision_config *v = &m->config.vision;
     const uint64_t V = (uint64_t)m->config.text.vocab;
-    const uint64_t patch = (uint64_t)(v->channels * v->temporal * v->patch * v->patch);
+    const uint64_t patch = (uint64_t)glm4v_patch_values(v);
     return sizeof(glm4v_engine) + l->max_batch * sizeof(glm4v_request) +
            V * sizeof(glm4v_candidate) + (V + 3) * sizeof(int32_t) +
            l->prefix_tokens * sizeof(int32_t) + patches * patch * sizeof(float);

@@ -98,22 +98,22 @@ struct glm4v_engine {
 
     /* The scheduler thread alone. */
     glm4v_context *context;
-    bool slot_taken[64];
+    bool slot_taken[GLM4V_MAX_BATCH];
     uint32_t last_stream; /* admitted last */
     glm4v_prefix prefix;
     glm4v_candidate *scratch; /* [V] */
     float *patches; /* of one picture, staging memory of the first stage; grows with the largest */
     size_t patches_capacity;
 
-    glm4v_request *piece;        /* whose pass of vision or prefill is under way; or NULL */
-    bool piece_submitted;        /* all of it */
-    glm4v_request *decoding[64]; /* [n_decoding], rows of the decode step in flight */
+    glm4v_request *piece; /* whose pass of vision or prefill is under way; or NULL */
+    bool piece_submitted; /* all of it */
+    glm4v_request *decoding[GLM4V_MAX_BATCH]; /* [n_decoding], rows of the decode step in flight */
     uint32_t n_decoding;
 
     /* lock guards all that follows. */
     pthread_mutex_t lock;
-    pthread_cond_t wake;        /* something was queued, or stop */
-    glm4v_request *running[64]; /* [n_running], in order of admission */
+    pthread_cond_t wake;                     /* something was queued, or stop */
+    glm4v_request *running[GLM4V_MAX_BATCH]; /* [n_running], in order of admission */
     uint32_t n_running;
     glm4v_request *queue, **queue_end;
     uint64_t n_numbers;

@@ -38,8 +38,8 @@ int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model
     const uint64_t patch = (uint64_t)model->config.vision.patch, patch_pixels = patch * patch;
     int rc;
     if ((rc = glm4v_struct_read(&o, options, sizeof o, "engine options", err)) ||
-        (rc = take(&l.max_batch, o.max_batch, 4, 64, "max_batch", err)) ||
-        (rc = take(&l.max_pending, o.max_pending, 64, 65536, "max_pending", err)) ||
+        (rc = take(&l.max_batch, o.max_batch, 4, GLM4V_MAX_BATCH, "max_batch", err)) ||
+        (rc = take(&l.max_pending, o.max_pending, 64, GLM4V_MAX_PENDING, "max_pending", err)) ||
         (rc = take(&l.context_length, o.context_length,
                    own < DEFAULT_CONTEXT ? own : DEFAULT_CONTEXT, own, "context_length", err)) ||
         (rc = take(&l.prefix_tokens, o.prefix_tokens, 1024, UINT32_MAX, "prefix_tokens", err)))

@@ -131,7 +131,7 @@ static int resize(picture *p, const glm4v_model *m, const glm4v_engine_limits *l
     glm4v_image image = { .data = &pixel,
                           .width = (int32_t)width,
                           .height = (int32_t)height,
-                          .stride = 3 * (int64_t)width };
+                          .stride = GLM4V_CHANNELS * (int64_t)width };
     int rc = glm4v_preprocessor_open(&processor, &m->config.image, &m->config.vision, err);
     if (!rc)
         rc = glm4v_preprocess_grid(processor, &image, 1, limits->max_pixels, &h, &w, err);

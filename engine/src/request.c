@@ -16,10 +16,6 @@
 #include "base/utf8.h"
 #include "engine.h"
 
-#define MAX_IMAGES 64
-#define MAX_FRAMES 640
-#define MAX_TURNS 64
-#define MAX_TOKENS 65536
 #define DEFAULT_TOKENS 64
 #define DEFAULT_REASONING_TOKENS 1024
 
@@ -77,7 +73,7 @@ static int check_number(const char *name, double value, double min, double max, 
 
 static int check_history(const glm4v_task *task, glm4v_error *err)
 {
-    int rc = check_count("earlier turns", task->n_history, MAX_TURNS, task->history, err);
+    int rc = check_count("earlier turns", task->n_history, GLM4V_MAX_TURNS, task->history, err);
     for (uint32_t i = 0; !rc && i < task->n_history; i++) {
         const glm4v_turn *turn = &task->history[i];
         if (!turn->user || !turn->assistant)
@@ -87,7 +83,7 @@ static int check_history(const glm4v_task *task, glm4v_error *err)
         if (!rc)
             rc = check_text("answer of an earlier turn", turn->assistant, err);
         if (!rc)
-            rc = check_count("pictures in an earlier turn", turn->n_images, MAX_IMAGES,
+            rc = check_count("pictures in an earlier turn", turn->n_images, GLM4V_MAX_IMAGES,
                              turn->images, err);
     }
     return rc;
@@ -101,18 +97,19 @@ static int check_task(const glm4v_task *task, glm4v_error *err)
     if (!rc)
         rc = check_text("system prompt", task->system, err);
     if (!rc)
-        rc = check_count("pictures", task->n_images, MAX_IMAGES, task->images, err);
+        rc = check_count("pictures", task->n_images, GLM4V_MAX_IMAGES, task->images, err);
     if (!rc)
-        rc = check_count("clip frames", task->n_frames, MAX_FRAMES, task->frames, err);
+        rc = check_count("clip frames", task->n_frames, GLM4V_MAX_FRAMES, task->frames, err);
     if (!rc && task->n_images && task->n_frames)
         rc = glm4v_fail(err, GLM4V_ERR_INVALID,
                         "pictures and a clip in one task; give either images or frames");
     if (!rc)
         rc = check_history(task, err);
     if (!rc)
-        rc = check_number("max_tokens", task->max_tokens, 1, MAX_TOKENS, err);
+        rc = check_number("max_tokens", task->max_tokens, 1, GLM4V_MAX_TOKENS, err);
     if (!rc)
-        rc = check_number("max_reasoning_tokens", task->max_reasoning_tokens, 1, MAX_TOKENS, err);
+        rc = check_number("max_reasoning_tokens", task->max_reasoning_tokens, 1, GLM4V_MAX_TOKENS,
+                          err);
     if (!rc)
         rc = check_number("temperature", (double)task->temperature, 0, 2, err);
     if (!rc)
@@ -179,7 +176,7 @@ static glm4v_image shape_of(const glm4v_engine *engine, const glm4v_image *image
     return (glm4v_image) { .data = image->data,
                            .width = image->width,
                            .height = image->height,
-                           .stride = 3 * (int64_t)image->width };
+                           .stride = GLM4V_CHANNELS * (int64_t)image->width };
 }
 
 static bool alike(const glm4v_image *a, const glm4v_image *b)
@@ -222,7 +219,8 @@ static int add_clip(glm4v_engine *engine, glm4v_request *r, const uint32_t *samp
     int rc = 0;
     for (uint32_t i = 1; !rc && i < r->task.n_frames; i++)
         if (!frames[i].data || !alike(&frames[i], &frames[0]) ||
-            (!device_takes(engine, &frames[i]) && frames[i].stride < 3 * (int64_t)frames[i].width))
+            (!device_takes(engine, &frames[i]) &&
+             frames[i].stride < GLM4V_CHANNELS * (int64_t)frames[i].width))
             rc = glm4v_fail(err, GLM4V_ERR_INVALID,
                             "clip frame %u is %dx%d, the first is %dx%d; all must be alike", i,
                             frames[i].width, frames[i].height, frames[0].width, frames[0].height);

@@ -134,7 +134,7 @@ static void finish(glm4v_engine *engine, glm4v_request *r)
 static void retire(glm4v_engine *engine)
 {
     uint32_t kept = 0, n = engine->n_running, n_done = 0;
-    glm4v_request *done[64];
+    glm4v_request *done[GLM4V_MAX_BATCH];
     pthread_mutex_lock(&engine->lock);
     for (uint32_t i = 0; i < n; i++) {
         glm4v_request *r = engine->running[i];
@@ -278,9 +278,9 @@ static void decode_failed(glm4v_engine *engine, int rc, const glm4v_error *error
 static bool submit_decode(glm4v_engine *engine)
 {
     const bool samples = glm4v_context_samples(engine->context);
-    uint32_t slots[64], length[64], n = 0;
-    int32_t ids[64], position[64];
-    glm4v_draw draws[64];
+    uint32_t slots[GLM4V_MAX_BATCH], length[GLM4V_MAX_BATCH], n = 0;
+    int32_t ids[GLM4V_MAX_BATCH], position[GLM4V_MAX_BATCH];
+    glm4v_draw draws[GLM4V_MAX_BATCH];
     glm4v_error err = { 0 };
     if (engine->n_decoding)
         return false;

@@ -84,8 +84,7 @@ static void check_config(const glm4v_config *c)
         FUZZ_CHECK(v->table_side % v->merge == 0 && v->divisor > 0 && v->temporal == 1 &&
                    c->image.side == v->table_side * v->patch);
     FUZZ_CHECK(v->out_hidden == t->hidden && v->ffn > 0 && v->merger_ffn > 0);
-    FUZZ_CHECK(v->patch > 0 && v->temporal > 0 && v->merge > 0 && v->channels == 3 &&
-               v->table_side > 0);
+    FUZZ_CHECK(v->patch > 0 && v->temporal > 0 && v->merge > 0 && v->table_side > 0);
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
         FUZZ_CHECK(ids[i] >= -1 && ids[i] < t->vocab);
     FUZZ_CHECK(c->n_stop_ids >= 0 && c->n_stop_ids <= GLM4V_MAX_STOP_IDS);

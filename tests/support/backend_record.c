@@ -527,9 +527,9 @@ static int run_preprocess(record *r, void *patches, const glm4v_pixels *p)
 {
     glm4v_image images[2] = { *p->frames[0], *p->frames[1] };
     const glm4v_image *frames[2] = { &images[0], &images[1] };
-    const glm4v_vision_config vision = {
-        .patch = p->patch, .merge = p->merge, .temporal = p->temporal, .channels = 3
-    };
+    const glm4v_vision_config vision = { .patch = p->patch,
+                                         .merge = p->merge,
+                                         .temporal = p->temporal };
     glm4v_processor_config processor = { .min_pixels = 1, .max_pixels = UINT64_MAX };
     glm4v_preprocessor *preprocessor = NULL;
     memcpy(processor.mean, p->mean, sizeof p->mean);

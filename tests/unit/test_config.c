@@ -35,8 +35,7 @@ static void check_tiny(const glm4v_config *c)
     CHECK_EQ(v->merger_ffn, TINY_MERGER_FFN);
     CHECK_EQ(v->out_hidden, TINY_HIDDEN);
     CHECK_EQ(v->table_side, TINY_TABLE_SIDE);
-    CHECK(v->patch == 14 && v->temporal == 2 && v->merge == 2 && v->channels == 3 &&
-          v->norm_eps == 1e-5f);
+    CHECK(v->patch == 14 && v->temporal == 2 && v->merge == 2 && v->norm_eps == 1e-5f);
     CHECK_EQ(c->image_id, TINY_IMAGE_41V);
     CHECK_EQ(c->video_id, TINY_IMAGE_41V + 1);
     CHECK_EQ(c->image_start_id, TINY_BEGIN_IMAGE);

@@ -37,8 +37,8 @@ static void the_real_values_are_taken(void)
     CHECK(t->norm_eps == 1.5625e-07f && t->qkv_bias && !t->tied && !t->tied_by_default);
     CHECK(v->hidden == 1792 && v->layers == 63 && v->heads == 16 && v->head_dim == 112 &&
           v->ffn == 15360 && v->merger_ffn == 13696 && v->out_hidden == 4096);
-    CHECK(v->patch == 14 && v->temporal == 1 && v->merge == 2 && v->channels == 3 &&
-          v->table_side == 80 && v->norm_eps == 1e-6f);
+    CHECK(v->patch == 14 && v->temporal == 1 && v->merge == 2 && v->table_side == 80 &&
+          v->norm_eps == 1e-6f);
     CHECK(v->class_rows == 1 && v->border == 1 && v->absolute && v->post_norm && v->gelu &&
           v->divisor == 8);
     CHECK_EQ(glm4v_picture_rows(v, 80, 80), 1602);

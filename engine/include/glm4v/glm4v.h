@@ -82,6 +82,18 @@ typedef struct {
     char msg[512]; ///< one line, no trailing newline
 } glm4v_error;
 
+/* Bounds of the values below; what exceeds one is GLM4V_ERR_INVALID. */
+#define GLM4V_CHANNELS 3        ///< of an RGB image: red, green, blue; bytes of one pixel
+#define GLM4V_MAX_SIDE 16384    ///< of an image, pixels
+#define GLM4V_MAX_IMAGES 64     ///< of a task, and of each earlier turn
+#define GLM4V_MAX_FRAMES 640    ///< of a clip
+#define GLM4V_MAX_TURNS 64      ///< earlier turns of a task
+#define GLM4V_MAX_TOKENS 65536  ///< of an answer, and of its reasoning
+#define GLM4V_MAX_BOXES 64      ///< of a result
+#define GLM4V_MAX_BATCH 64      ///< requests that one engine advances together
+#define GLM4V_MAX_PENDING 65536 ///< requests of one stream that may wait
+#define GLM4V_MAX_DEVICES 16    ///< that one model can be spread over
+
 /** @return Version of the library, "MAJOR.MINOR.PATCH"; static storage. Any thread. */
 GLM4V_API const char *glm4v_version(void);
 
@@ -166,8 +178,6 @@ typedef struct {
     uint64_t step_bytes; ///< of the weights that one step of decoding reads, in their forms
 } glm4v_model_info;
 
-#define GLM4V_MAX_DEVICES 16 ///< devices that one model can be spread over
-
 /** What one device of a model holds, in bytes. */
 typedef struct {
     char name[16];        ///< "cpu", "cuda"
@@ -197,9 +207,10 @@ typedef struct {
 
 /** How to run an engine. All zero: every default. */
 typedef struct {
-    size_t struct_size;      ///< sizeof(glm4v_engine_options), or 0
-    uint32_t max_batch;      ///< requests advanced together, [1, 64]; 0 = 4
-    uint32_t max_pending;    ///< requests of one stream that may wait, [1, 65536]; 0 = 64
+    size_t struct_size; ///< sizeof(glm4v_engine_options), or 0
+    uint32_t max_batch; ///< requests advanced together, [1, GLM4V_MAX_BATCH]; 0 = 4
+    /// requests of one stream that may wait, [1, GLM4V_MAX_PENDING]; 0 = 64
+    uint32_t max_pending;
     uint32_t context_length; ///< tokens per request, images included; 0 = min(model's own, 8192)
     /// upper bound of an image after resizing, pixels; 0 = the model's own. A model of one image
     /// size (family chatglm4v) keeps it
@@ -284,8 +295,8 @@ typedef enum {
  */
 typedef struct {
     const uint8_t *data;       ///< first byte of the top row
-    int32_t width;             ///< pixels, [1, 16384]
-    int32_t height;            ///< pixels, [1, 16384]; sides at most 200:1
+    int32_t width;             ///< pixels, [1, GLM4V_MAX_SIDE]
+    int32_t height;            ///< pixels, [1, GLM4V_MAX_SIDE]; sides at most 200:1
     int64_t stride;            ///< bytes from one row to the next; of RGB >= 3 * width
     double timestamp;          ///< seconds since the clip began; read for clip frames only
     glm4v_image_memory memory; ///< of data and plane; 0 = the process
@@ -437,7 +448,7 @@ typedef struct {
     glm4v_timings timings;
     /// boxes of the answer, between box markers or in its JSON; those outside the image left out
     const glm4v_box *boxes;
-    uint32_t n_boxes;    ///< at most 64
+    uint32_t n_boxes;    ///< at most GLM4V_MAX_BOXES
     glm4v_action action; ///< of a phone agent; text holds it as written
 } glm4v_result;
 
@@ -447,13 +458,13 @@ typedef struct {
     const char *system;        ///< system prompt; NULL = none
     const char *prompt;        ///< the question; required
     const glm4v_image *images; ///< images, before the prompt in order
-    uint32_t n_images;         ///< [0, 64]
+    uint32_t n_images;         ///< [0, GLM4V_MAX_IMAGES]
     /// a video clip in time order instead of images; timestamps required
     const glm4v_image *frames;
-    uint32_t n_frames;             ///< [0, 640]; images and frames exclude each other
+    uint32_t n_frames;             ///< [0, GLM4V_MAX_FRAMES]; images and frames exclude each other
     const glm4v_turn *history;     ///< earlier turns, oldest first
-    uint32_t n_history;            ///< [0, 64]
-    uint32_t max_tokens;           ///< of the answer, [1, 65536]; 0 = 64
+    uint32_t n_history;            ///< [0, GLM4V_MAX_TURNS]
+    uint32_t max_tokens;           ///< of the answer, [1, GLM4V_MAX_TOKENS]; 0 = 64
     uint32_t max_reasoning_tokens; ///< with thinking, then the answer is forced; 0 = 1024
     int thinking;                  ///< 0 = answer at once (default), 1 = reason first, if it can
     float temperature;             ///< 0 = greedy; (0, 2]

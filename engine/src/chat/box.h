@@ -10,7 +10,6 @@
 
 #include "glm4v/glm4v.h"
 
-#define GLM4V_MAX_BOXES 64
 #define GLM4V_LABEL_BYTES 64
 
 /* Bytes [start, end) of an answer that stood between box markers. */

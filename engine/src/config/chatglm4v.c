@@ -105,8 +105,7 @@ static int read_vision(glm4v_config *c, const json_t *root, glm4v_error *err)
     double eps = 1e-6, divisor = 0;
     int32_t positions = 0;
     int rc;
-    *v = (glm4v_vision_config) { .channels = 3,
-                                 .temporal = 1,
+    *v = (glm4v_vision_config) { .temporal = 1,
                                  .merge = MERGE,
                                  .class_rows = 1,
                                  .border = 1,
@@ -119,11 +118,12 @@ static int read_vision(glm4v_config *c, const json_t *root, glm4v_error *err)
         (rc = glm4v_key_int(&p, "num_heads", GLM4V_REQUIRED, 1, 1024, &v->heads, err)) ||
         (rc = glm4v_key_int(&p, "intermediate_size", GLM4V_REQUIRED, 1, 1 << 18, &v->ffn, err)) ||
         (rc = glm4v_key_int(&p, "patch_size", GLM4V_REQUIRED, 1, 64, &v->patch, err)) ||
-        (rc = glm4v_key_int(&p, "image_size", GLM4V_REQUIRED, 1, 16384, &c->image.side, err)) ||
+        (rc = glm4v_key_int(&p, "image_size", GLM4V_REQUIRED, 1, GLM4V_MAX_SIDE, &c->image.side,
+                            err)) ||
         (rc = glm4v_key_int(&p, "num_positions", GLM4V_REQUIRED, 1, 1 << 17, &positions, err)) ||
         (rc = glm4v_key_double(&p, "layer_norm_eps", GLM4V_OPTIONAL, 0, 1, &eps, err)) ||
         (rc = glm4v_key_double(&p, "scaling_factor", GLM4V_REQUIRED, 1e-3, 1e6, &divisor, err)) ||
-        (rc = glm4v_key_expect_int(&p, "in_channels", v->channels, err)) ||
+        (rc = glm4v_key_expect_int(&p, "in_channels", GLM4V_CHANNELS, err)) ||
         (rc = glm4v_key_expect_string(&p, "hidden_act", "gelu", err)) ||
         (rc =
              glm4v_key_divides(v->heads, v->hidden, "num_heads", "hidden_size", p.label[0], err)) ||

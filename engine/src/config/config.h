@@ -43,7 +43,6 @@ typedef struct {
     int32_t patch;      /* pixels a side */
     int32_t temporal;   /* frames in a patch */
     int32_t merge;      /* patches a side that become one token */
-    int32_t channels;   /* 3 */
     int32_t table_side; /* position table is table_side x table_side */
     float norm_eps;
     /* Zero in glm4v. */
@@ -74,6 +73,12 @@ typedef struct {
     int32_t stop_ids[GLM4V_MAX_STOP_IDS]; /* union of all eos_token_id */
     int32_t n_stop_ids;
 } glm4v_config;
+
+/* Numbers of a patch (C): its pixels' channels, in each frame. */
+static inline int32_t glm4v_patch_values(const glm4v_vision_config *v)
+{
+    return GLM4V_CHANNELS * v->temporal * v->patch * v->patch;
+}
 
 /* Rows of the text model that a picture takes. */
 static inline uint64_t glm4v_picture_rows(const glm4v_vision_config *v, uint32_t grid_h,

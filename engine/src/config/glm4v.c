@@ -140,7 +140,7 @@ static int read_vision(glm4v_config *c, const json_t *root, glm4v_error *err)
     glm4v_key_place(&p, vision, CONFIG ": vision_config");
     double eps = 1e-5;
     int32_t image_size = 0;
-    v->channels = 3, v->temporal = 2, v->merge = 2;
+    v->temporal = 2, v->merge = 2;
     if ((rc = glm4v_key_int(&p, "hidden_size", GLM4V_REQUIRED, 1, 1 << 16, &v->hidden, err)) ||
         (rc = glm4v_key_int(&p, "depth", GLM4V_REQUIRED, 1, 1024, &v->layers, err)) ||
         (rc = glm4v_key_int(&p, "num_heads", GLM4V_REQUIRED, 1, 1024, &v->heads, err)) ||
@@ -149,11 +149,12 @@ static int read_vision(glm4v_config *c, const json_t *root, glm4v_error *err)
         (rc = glm4v_key_int(&p, "intermediate_size", GLM4V_REQUIRED, 1, 1 << 18, &v->merger_ffn,
                             err)) ||
         (rc = glm4v_key_int(&p, "patch_size", GLM4V_REQUIRED, 1, 64, &v->patch, err)) ||
-        (rc = glm4v_key_int(&p, "image_size", GLM4V_REQUIRED, 1, 16384, &image_size, err)) ||
+        (rc = glm4v_key_int(&p, "image_size", GLM4V_REQUIRED, 1, GLM4V_MAX_SIDE, &image_size,
+                            err)) ||
         (rc = glm4v_key_int(&p, "temporal_patch_size", GLM4V_OPTIONAL, 1, 8, &v->temporal, err)) ||
         (rc = glm4v_key_int(&p, "spatial_merge_size", GLM4V_OPTIONAL, 1, 8, &v->merge, err)) ||
         (rc = glm4v_key_double(&p, "rms_norm_eps", GLM4V_OPTIONAL, 0, 1, &eps, err)) ||
-        (rc = glm4v_key_expect_int(&p, "in_channels", v->channels, err)) ||
+        (rc = glm4v_key_expect_int(&p, "in_channels", GLM4V_CHANNELS, err)) ||
         (rc = glm4v_key_expect_string(&p, "hidden_act", "silu", err)) ||
         (rc =
              glm4v_key_divides(v->heads, v->hidden, "num_heads", "hidden_size", p.label[0], err)) ||

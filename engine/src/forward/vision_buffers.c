@@ -29,7 +29,7 @@ glm4v_vision_sizes glm4v_vision_sizes_of(const glm4v_model *model, size_t P)
     const size_t S = N < slab ? N : slab, M = P / block < most ? P / block : most;
     const uint64_t attend = b->ops->attend_all_bytes(b, (int64_t)N, v->heads, v->head_dim);
     glm4v_vision_sizes s = {
-        .patches = P * (size_t)(v->channels * v->temporal * v->patch * v->patch),
+        .patches = P * (size_t)glm4v_patch_values(v),
         .qkv = N * 3 * hidden,
         .o = N * hidden,
         .attend = (size_t)((attend + b->traits->activation - 1) / b->traits->activation),
@@ -71,7 +71,7 @@ uint64_t glm4v_vision_scratch_bytes(const glm4v_model *model, uint64_t patches)
 /* Inputs of the widest product of the tower. */
 static int32_t widest_input(const glm4v_vision_config *v)
 {
-    const int32_t C = v->channels * v->temporal * v->patch * v->patch;
+    const int32_t C = glm4v_patch_values(v);
     const int32_t widths[] = { C, v->ffn, v->merger_ffn, v->out_hidden };
     int32_t widest = v->merge * v->merge * v->hidden;
     for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)

@@ -9,7 +9,6 @@
 #include "base/error.h"
 #include "base/mem.h"
 
-#define MAX_STAGES 16
 #define MAX_DEVICE_NAME 64
 
 /* Cut the next name off a device string; name holds size. */
@@ -33,10 +32,11 @@ int glm4v_stages_make(glm4v_model *m, const char *device, glm4v_error *err)
     device = device ? device : "auto";
     for (const char *p = device; *p; p++)
         n += *p == ',';
-    if (n > MAX_STAGES || n > layers)
+    if (n > GLM4V_MAX_DEVICES || n > layers)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
                           "device \"%.80s\": %d devices for a model of %d layers, at most %d",
-                          device, n, layers, MAX_STAGES < layers ? MAX_STAGES : layers);
+                          device, n, layers,
+                          GLM4V_MAX_DEVICES < layers ? GLM4V_MAX_DEVICES : layers);
     m->stages = glm4v_alloc((size_t)n, sizeof *m->stages);
     if (!m->stages)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for %d stages", n);

@@ -95,7 +95,7 @@ static int add_vision_layer(glm4v_lister *l, const glm4v_module *mod, glm4v_visi
 static int add_stem(glm4v_lister *l, const glm4v_module *mod, glm4v_vision_weights *w)
 {
     const glm4v_vision_config *v = &l->model->config.vision;
-    const int64_t patch[4] = { v->hidden, v->channels, v->patch, v->patch };
+    const int64_t patch[4] = { v->hidden, GLM4V_CHANNELS, v->patch, v->patch };
     const int64_t class_row[2] = { 1, v->hidden };
     const int64_t table[2] = { (int64_t)v->table_side * v->table_side + 1, v->hidden };
     int rc;

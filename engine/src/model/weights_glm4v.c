@@ -128,7 +128,7 @@ static int add_vision(glm4v_lister *l, const char *prefix)
 {
     const glm4v_vision_config *v = &l->model->config.vision;
     glm4v_vision_weights *w = &l->model->vision;
-    const int64_t patch[5] = { v->hidden, v->channels, v->temporal, v->patch, v->patch };
+    const int64_t patch[5] = { v->hidden, GLM4V_CHANNELS, v->temporal, v->patch, v->patch };
     const int64_t table[2] = { (int64_t)v->table_side * v->table_side, v->hidden };
     const glm4v_module mod = { prefix, "", -1, GLM4V_PART_VISION, 0 };
     int rc;

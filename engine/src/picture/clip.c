@@ -11,7 +11,6 @@
 #define TIME_ERROR 1e-6       /* seconds; timestamps in whole nanoseconds are cut off */
 #define FIXED_MAX_SECONDS 300 /* longer clips are sampled at FIXED_MAX_SECONDS * fps places */
 #define DYNAMIC_MAX_SECONDS 2400
-#define DYNAMIC_MAX_FRAMES 640
 
 typedef struct {
     const double *seconds; /* [n], not decreasing */
@@ -83,7 +82,7 @@ static void sample_dynamic(clip *c, int32_t temporal)
            effective = length < DYNAMIC_MAX_SECONDS ? length : DYNAMIC_MAX_SECONDS;
     double rate = temporal * dynamic_rate(effective);
     uint32_t wanted =
-        effective * rate < DYNAMIC_MAX_FRAMES ? (uint32_t)(effective * rate) : DYNAMIC_MAX_FRAMES;
+        effective * rate < GLM4V_MAX_FRAMES ? (uint32_t)(effective * rate) : GLM4V_MAX_FRAMES;
     double current = 0;
     if (c->n < wanted) {
         take_evenly(c, 0, c->n - 1, wanted);

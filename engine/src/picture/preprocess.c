@@ -13,7 +13,6 @@
 #include "base/mem.h"
 #include "picture/resize.h"
 
-#define MAX_SIDE 16384
 #define MAX_FRAMES 65536
 #define MAX_RATIO 200.0
 
@@ -22,7 +21,7 @@ struct glm4v_preprocessor {
     int32_t patch, merge, temporal;
     int32_t side; /* of every picture; 0 = smart_resize */
     uint64_t min_pixels, max_pixels;
-    float value[3 * 256];
+    float value[GLM4V_CHANNELS * 256];
 };
 
 static double smaller(double a, double b)
@@ -37,11 +36,11 @@ static double larger(double a, double b)
 
 static int check_sides(int64_t height, int64_t width, glm4v_error *err)
 {
-    if (height >= 1 && width >= 1 && height <= MAX_SIDE && width <= MAX_SIDE)
+    if (height >= 1 && width >= 1 && height <= GLM4V_MAX_SIDE && width <= GLM4V_MAX_SIDE)
         return 0;
     return glm4v_fail(err, GLM4V_ERR_INVALID,
                       "an image of %lldx%lld pixels; both sides must be in [1, %d]",
-                      (long long)width, (long long)height, MAX_SIDE);
+                      (long long)width, (long long)height, GLM4V_MAX_SIDE);
 }
 
 /* rint is half-to-even, as is the reference's round(). */
@@ -52,7 +51,7 @@ int glm4v_smart_resize(int64_t frames, int64_t height, int64_t width, int64_t fa
     int rc = check_sides(height, width, err);
     if (rc)
         return rc;
-    if (frames < 2 || frames > MAX_FRAMES || factor < 1 || factor > MAX_SIDE)
+    if (frames < 2 || frames > MAX_FRAMES || factor < 1 || factor > GLM4V_MAX_SIDE)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
                           "%lld frames in blocks of %lld pixels cannot be resized",
                           (long long)frames, (long long)factor);
@@ -99,7 +98,7 @@ int glm4v_preprocessor_open(glm4v_preprocessor **out, const glm4v_processor_conf
     p->side = processor->side;
     p->min_pixels = processor->min_pixels;
     p->max_pixels = processor->max_pixels;
-    for (int i = 0; i < 3 * 256; i++)
+    for (int i = 0; i < GLM4V_CHANNELS * 256; i++)
         p->value[i] =
             (float)(((i % 256) / 255.0 - processor->mean[i / 256]) / processor->std[i / 256]);
     *out = p;
@@ -160,7 +159,7 @@ int glm4v_preprocess_grid(const glm4v_preprocessor *p, const glm4v_image *image,
                                       (int64_t)p->patch * p->merge, min, max, &h, &w, err);
     if (rc)
         return rc;
-    if (image->stride < 3 * (int64_t)image->width)
+    if (image->stride < GLM4V_CHANNELS * (int64_t)image->width)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
                           "an image of %d pixels a row, but only %lld bytes from row to row",
                           image->width, (long long)image->stride);
@@ -184,7 +183,7 @@ static void cut_band(void *user, uint32_t i, uint32_t thread)
     const frame_job *job = user;
     const glm4v_patch_shape *s = &job->shape;
     int32_t rows = s->patch * s->merge, columns = job->resize.x.n_out;
-    size_t values = (size_t)3 * (size_t)s->temporal * (size_t)rows * (size_t)columns;
+    size_t values = (size_t)GLM4V_CHANNELS * (size_t)s->temporal * (size_t)rows * (size_t)columns;
     int64_t stride;
     const uint8_t *band = glm4v_resize_band(&job->resize, job->image, (int32_t)i * rows, rows,
                                             job->scratch + thread * job->scratch_size, &stride);

@@ -9,7 +9,7 @@
 #include "config/config.h"
 
 /* Size that the processor resizes frames (>= 2) x height x width to. INVALID: empty, a side above
- * 16384, or a ratio above 200.
+ * GLM4V_MAX_SIDE, or a ratio above 200.
  * min_pixels, max_pixels count all frames. All in IEEE double as the reference. */
 int glm4v_smart_resize(int64_t frames, int64_t height, int64_t width, int64_t factor,
                        uint64_t min_pixels, uint64_t max_pixels, int64_t *resized_height,

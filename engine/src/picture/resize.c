@@ -127,7 +127,7 @@ static void band_rows(const glm4v_resize_axis *y, int32_t y0, int32_t n_rows, in
 
 static int64_t row_bytes(const glm4v_resize *resize)
 {
-    return 3 * (int64_t)resize->x.n_out;
+    return GLM4V_CHANNELS * (int64_t)resize->x.n_out;
 }
 
 size_t glm4v_resize_scratch(const glm4v_resize *resize, int32_t n_rows)

@@ -42,7 +42,7 @@ int glm4v_calibration_sample_see(const glm4v_calibration_sample *r, glm4v_contex
     const glm4v_model *m = context->model;
     const glm4v_vision_config *v = &m->config.vision;
     const glm4v_image *frames[2] = { r->image, r->image };
-    const size_t width = (size_t)(v->channels * v->temporal * v->patch * v->patch);
+    const size_t width = (size_t)glm4v_patch_values(v);
     float *patches = glm4v_alloc_aligned(width * r->grid_h * r->grid_w, sizeof *patches);
     if (!patches)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for %u x %u patches", r->grid_h,
