@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The shipped model, from picture file to text, in fp32: the same answers as the reference
+/* The shipped model, from picture file to text. In fp32: the same answers as the reference
  * implementation gives on the 100 pictures of tests/data/surface-tiny (its README says how they
- * were made). */
+ * were made). In the forms that people run: what it does not know it says so of, in both languages,
+ * and not of what it knows. */
 #include <jansson.h>
 #include <png.h>
 
@@ -132,6 +133,84 @@ static void answers_are_the_reference_implementations(void)
     CHECK(boxes_seen > 5);
 }
 
+/* ---- knowing what it does not know ---- */
+
+enum { ENGLISH, CHINESE, LANGUAGES };
+
+static const struct {
+    const char *prompt, *unknown;
+} questions[][LANGUAGES] = {
+    { { "Describe the image in one sentence.",
+        "The image shows something other than a surface I know." },
+      { "用一句话描述这张图片。", "图片显示的不是我认识的表面。" } },
+    { { "Report the defects as JSON.", "{\"surface\":\"unknown\",\"count\":0,\"defects\":[]}" },
+      { "用JSON报告缺陷。", "{\"surface\":\"未知\",\"count\":0,\"defects\":[]}" } },
+    { { "Choose one: good, bad.", "unknown" }, { "选择一项：合格、不合格。", "未知" } },
+};
+
+/* What the caption of a known one must name; NULL for an unknown one. */
+static const struct {
+    const char *file, *named[LANGUAGES];
+} examples[] = {
+    { "known-belt.png", { "part on a belt", "传送带上的" } },
+    { "known-sheet.png", { "copper surface", "铜表面" } },
+    { "known-strip-printing.png", { "finishing roll printing", "精轧辊印" } },
+    { "known-strip-scratch.png", { "surface scratch", "表面划伤" } },
+    { "unknown-bricks.png", { NULL } },
+    { "unknown-concrete.png", { NULL } },
+    { "unknown-page.png", { NULL } },
+    { "unknown-shoes.png", { NULL } },
+    { "unknown-sweater.png", { NULL } },
+    { "unknown-trousers.png", { NULL } },
+};
+
+static void check_example(glm4v_engine *in_form, const char *form, size_t i)
+{
+    char path[512];
+    glm4v_image image = { 0 };
+    snprintf(path, sizeof path, PICTURES "examples/%s", examples[i].file);
+    uint8_t *pixels = read_png(path, &image);
+    REQUIRE(pixels);
+    for (size_t q = 0; q < sizeof questions / sizeof *questions; q++)
+        for (int language = 0; language < LANGUAGES; language++) {
+            glm4v_error err = { 0 };
+            glm4v_result *result = NULL;
+            glm4v_task task = { .prompt = questions[q][language].prompt,
+                                .images = &image,
+                                .n_images = 1,
+                                .max_tokens = 128 };
+            const char *named = examples[i].named[language];
+            if (glm4v_describe(in_form, &task, &result, &err))
+                test_fail(__FILE__, __LINE__, "%s: %s", examples[i].file, err.msg);
+            else if (!strcmp(result->text, questions[q][language].unknown) == !!named)
+                test_fail(__FILE__, __LINE__, "%s, %s: \"%s\"", examples[i].file, form,
+                          result->text);
+            if (result && named && q == 0)
+                CHECK_CONTAINS(result->text, named);
+            glm4v_result_free(&result);
+        }
+    free(pixels);
+}
+
+static void unknown_things_alone_are_said_to_be_unknown(void)
+{
+    static const char *const forms[] = { "bf16", "int8", "int4", "text=int4,vision=int8", "fp8" };
+    for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
+        glm4v_error err = { 0 };
+        glm4v_model *formed = NULL;
+        glm4v_engine *in_form = NULL;
+        glm4v_model_options options = { .quantization = forms[f] };
+        if (glm4v_model_open(&formed, SOURCE_ROOT "/models/surface-tiny", &options, &err) ||
+            glm4v_engine_open(&in_form, formed, NULL, &err))
+            test_fail(__FILE__, __LINE__, "%s: %s", forms[f], err.msg);
+        else
+            for (size_t i = 0; i < sizeof examples / sizeof *examples; i++)
+                check_example(in_form, forms[f], i);
+        glm4v_engine_close(&in_form);
+        glm4v_model_close(&formed);
+    }
+}
+
 int main(void)
 {
     glm4v_error err = { 0 };
@@ -143,6 +222,7 @@ int main(void)
         return 1;
     }
     TEST(answers_are_the_reference_implementations);
+    TEST(unknown_things_alone_are_said_to_be_unknown);
     glm4v_engine_close(&engine);
     glm4v_model_close(&model);
     return test_end();

@@ -18,6 +18,7 @@ PRELOAD = os.environ.get("GLM4V_PRELOAD", "")
 SHARED = SOURCE.parent / "shared"
 GLM4V = BUILD / "tools" / "glm4v"
 SHIPPED = SOURCE / "models" / "surface-tiny"
+EXAMPLES = SOURCE / "tests" / "data" / "surface-tiny" / "examples"  # pictures that the shipped model knows or not
 SLOW = 8 if PRELOAD else 1
 MISSING_PLUGINS = (BUILD / "tests" / "gst-plugins-missing.txt").read_text()
 

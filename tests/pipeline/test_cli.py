@@ -13,8 +13,8 @@ import subprocess
 import tempfile
 import time
 
-from common import (GLM4V, SHIPPED, SLOW, SOURCE, Skip, check, environment, good, gst_launch, main, make_inputs, run,
-                    tiny_model)
+from common import (EXAMPLES, GLM4V, SHIPPED, SLOW, SOURCE, Skip, check, environment, good, gst_launch, main, make_inputs,
+                    run, tiny_model)
 
 BASE = tempfile.mkdtemp(prefix="glm4v-cli-")
 MODEL = None
@@ -94,7 +94,7 @@ def json_lines_hold_the_contract(folder):
 
 
 def boxes_of_the_answer_are_pixels_of_the_picture(folder):
-    picture = SOURCE / "tests" / "data" / "surface-tiny" / "059.png"  # 90x160
+    picture = EXAMPLES / "known-sheet.png"  # 168x112
     line = good(run([GLM4V, "describe", "--model", SHIPPED, "--json", "--prompt", "Report the defects as JSON.",
                      picture])).stdout
     result = json.loads(line)
@@ -102,8 +102,8 @@ def boxes_of_the_answer_are_pixels_of_the_picture(folder):
     x1, y1, x2, y2 = defect["box"]
     (box,) = result["boxes"]
     check(box["label"] == defect["type"], box, defect)
-    check((box["x"], box["y"]) == (x1 * 90 // 1000, y1 * 160 // 1000), box, defect)
-    check((box["x"] + box["width"], box["y"] + box["height"]) == (-(-x2 * 90 // 1000), -(-y2 * 160 // 1000)), box, defect)
+    check((box["x"], box["y"]) == (x1 * 168 // 1000, y1 * 112 // 1000), box, defect)
+    check((box["x"] + box["width"], box["y"] + box["height"]) == (-(-x2 * 168 // 1000), -(-y2 * 112 // 1000)), box, defect)
     check("action" not in result and "boxes" not in json.loads(describe("--json", picture).stdout))
 
 
@@ -410,7 +410,7 @@ def numbers_are_the_same_where_the_locale_has_a_decimal_comma(folder):
         raise Skip("the Debian package locales is not installed")
     comma = {"LOCPATH": folder, "LC_ALL": "de_DE.UTF-8"}
     check(good(run(["locale", "decimal_point"], env=environment(**comma))).stdout == ",\n")
-    picture, prompt = SOURCE / "tests" / "data" / "surface-tiny" / "059.png", "Report the defects as JSON."
+    picture, prompt = EXAMPLES / "known-sheet.png", "Report the defects as JSON."
     drawn = ["--temperature", "0.7", "--top-p", "0.5", "--seed", "1", "--prompt", prompt]
     told = []
     for extra in ({}, comma):

@@ -3,7 +3,7 @@
 """examples/read-captions.c and .py read the captions that the element makes."""
 import re
 
-from common import BUILD, SHIPPED, SOURCE, Skip, check, environment, good, main, make_inputs, run, tiny_model
+from common import BUILD, EXAMPLES, SHIPPED, SOURCE, Skip, check, environment, good, main, make_inputs, run, tiny_model
 
 
 def clip(folder):
@@ -39,7 +39,7 @@ def read_captions_py_shows_bus_and_text(folder):
 
 
 def both_show_the_boxes_of_the_shipped_model(folder):
-    picture, prompt = SOURCE / "tests" / "data" / "surface-tiny" / "059.png", "Report the defects as JSON."
+    picture, prompt = EXAMPLES / "known-sheet.png", "Report the defects as JSON."
     programs = [[BUILD / "examples" / "read-captions"]]
     if not run(["/usr/bin/python3", "-c", "import gi"]).returncode:
         programs.append(["/usr/bin/python3", SOURCE / "examples" / "read-captions.py"])
@@ -48,9 +48,9 @@ def both_show_the_boxes_of_the_shipped_model(folder):
         found = re.findall(r"^box .*?(\w+) at (\d+),(\d+), (\d+) x (\d+) pixels$", done.stdout, flags=re.M)
         x1, y1, x2, y2 = map(int, re.search(r'"box":\[(\d+),(\d+),(\d+),(\d+)\]', done.stdout).groups())
         check(len(found) == 1 and found[0][0] == re.search(r'"type":"(\w+)"', done.stdout)[1], done.stdout)
-        x, y, width, height = map(int, found[0][1:])  # of a picture of 90x160
-        check((x, y) == (x1 * 90 // 1000, y1 * 160 // 1000), done.stdout)
-        check((x + width, y + height) == (-(-x2 * 90 // 1000), -(-y2 * 160 // 1000)), done.stdout)
+        x, y, width, height = map(int, found[0][1:])  # of a picture of 168x112
+        check((x, y) == (x1 * 168 // 1000, y1 * 112 // 1000), done.stdout)
+        check((x + width, y + height) == (-(-x2 * 168 // 1000), -(-y2 * 112 // 1000)), done.stdout)
 
 
 def they_tell_a_missing_file_and_exit_with_1(folder):
