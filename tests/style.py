@@ -175,6 +175,51 @@ def clang_format_agrees(files):
     yield from sorted({line.split(":")[0] for line in done.stderr.splitlines() if "clang-format-violations" in line})
 
 
+# Beyond MOST_PARAMETERS: functions on rows have the signatures of kernels, pointers and sizes that one line of a loop hands
+# over, and what is inlined into them has a few more; the others wait for a struct, and the list may only become shorter.
+MOST_PARAMETERS = 6
+ROW_FUNCTIONS = {"kernels/": 10, "engine/src/backend/forms.c": 8}
+LONG_SIGNATURES = {
+    "glm4v_source_find", "read_block",
+    "norm_rows", "norm_heads",
+    "read_rows", "load_rows", "load_piece", "glm4v_plan_load",
+    "glm4v_list_joined", "glm4v_list_convolution",
+    "glm4v_model_estimate_memory",
+    "gst_glm4v_fault_post_from", "gst_glm4v_converter_run",
+    "on_log",  # GStreamer's GstLogFunction
+}
+SIGNATURE = re.compile(r"^(?:typedef )?[a-zA-Z_][\w \t*\n]*?[ *\n](\(\*?\w+\)|\w+) ?\(", re.M)
+
+
+def parameters(text, at):
+    """How many stand between the parenthesis that opens before `at` and its end."""
+    depth, n = 1, 1
+    while at < len(text) and depth:
+        depth += (text[at] in "([{") - (text[at] in ")]}")
+        n += text[at] == "," and depth == 1
+        at += 1
+    return n
+
+
+def functions_have_few_parameters(files):
+    seen = set()
+    for name in files:
+        if name.startswith(("engine/", "kernels/", "tools/", "gst-plugin/", "examples/")) and name.endswith(CODE):
+            text = strip_comments_and_strings((ROOT / name).read_text(errors="replace"))
+            text = re.sub(r"^[ \t]*#(?:\\\n|[^\n])*", lambda m: re.sub(r"[^\n]", " ", m.group(0)), text, flags=re.M)
+            most = max([MOST_PARAMETERS] + [n for place, n in ROW_FUNCTIONS.items() if name.startswith(place)])
+            for match in SIGNATURE.finditer(text):
+                n, function = parameters(text, match.end()), match.group(1)
+                if n > most and function in LONG_SIGNATURES:
+                    seen.add(function)
+                elif n > most:
+                    line = text.count("\n", 0, match.start(1)) + 1
+                    yield f"{name}:{line}: {function}() has {n} parameters, at most {most}: give it a struct"
+    if (ROOT / "engine/include/glm4v/glm4v.h").exists():
+        for function in sorted(LONG_SIGNATURES - seen):
+            yield f"{SELF}: LONG_SIGNATURES: {function}() is short now, take it out"
+
+
 def nothing_is_left_undone(files):
     for name, number, line in lines_of(files, CODE + (".py", ".sh", ".build")):
         if name != SELF and re.search(r"\b(TODO|FIXME|XXX|HACK)\b", line):
@@ -196,12 +241,12 @@ RULES = [no_banned_call_in_engine_plugin_tools, memory_only_through_the_allocato
          kernels_include_nothing_of_the_engine, engine_folders_include_only_what_the_table_allows,
          no_tab, no_trailing_space, files_end_in_one_newline,
          no_invisible_unicode, sources_name_their_licence, lines_fit_the_page, clang_format_agrees,
-         nothing_is_left_undone,
+         nothing_is_left_undone, functions_have_few_parameters,
          commit_subjects_name_component_and_effect]
 
 BAD = {
     "engine/a.c": "#include <glib.h>\nvoid f(void)\t{ strcpy(a, b); /* TODO */ free(malloc(3)); } \n\n",
-    "engine/src/base/low.c": '#include "model/high.h"\n',
+    "engine/src/base/low.c": '#include "model/high.h"\nint f(int a, int b, int c,\n      int d, int e, int g, int h)\n{\n}\n',
     "engine/src/model/high.h": "\n",
     "kernels/b.h": '#include "../engine/src/base/mem.h"\nint zero\u200bwidth;' + " " * 130 + "\n",
 }

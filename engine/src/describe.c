@@ -23,8 +23,8 @@ static int build_prompt(glm4v_engine *engine, glm4v_request *r)
     const glm4v_model *m = engine->model;
     const glm4v_task *task = &r->task;
     uint32_t most = task->max_tokens + (task->thinking ? task->max_reasoning_tokens : 0);
-    int rc = glm4v_prompt_build(&r->prompt, m->tokenizer, &m->chat, &m->config, task, r->grids,
-                                r->n_pictures, &r->error);
+    const glm4v_prompt_maker with = { m->tokenizer, &m->chat, &m->config };
+    int rc = glm4v_prompt_build(&r->prompt, &with, task, r->grids, r->n_pictures, &r->error);
     if (rc)
         return rc;
     if (r->prompt.n_ids >= engine->limits.context_length)
@@ -58,6 +58,7 @@ static int prepare_picture(glm4v_engine *engine, glm4v_request *r, glm4v_vision_
     const glm4v_processor_config *p =
         picture->preprocessor == m->preprocessor ? &m->config.image : &m->config.video;
     const size_t patch = (size_t)glm4v_patch_values(v);
+    const glm4v_patch_grid grid = { pass->grid_h, pass->grid_w };
     glm4v_backend *b = m->stages[0].backend;
     if (b->ops->takes && b->ops->takes(b, picture->frames[0]) &&
         b->ops->takes(b, picture->frames[1])) {
@@ -75,8 +76,8 @@ static int prepare_picture(glm4v_engine *engine, glm4v_request *r, glm4v_vision_
     int rc = glm4v_engine_patches(engine, patch * pass->grid_h * pass->grid_w, &r->error);
     pass->patches = engine->patches;
     return rc ? rc
-              : glm4v_preprocess_run(picture->preprocessor, engine->patches, picture->frames,
-                                     pass->grid_h, pass->grid_w, m->pool, &r->error);
+              : glm4v_preprocess_run(picture->preprocessor, engine->patches, picture->frames, grid,
+                                     m->pool, &r->error);
 }
 
 static int begin_picture(glm4v_engine *engine, glm4v_request *r)

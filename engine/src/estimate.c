@@ -120,24 +120,25 @@ static uint64_t backend_of(const glm4v_model *m, int32_t stage, const glm4v_cont
 /* ---- all of it ---- */
 
 static int resize(picture *p, const glm4v_model *m, const glm4v_engine_limits *limits,
-                  uint32_t width, uint32_t height, glm4v_error *err)
+                  glm4v_size size, glm4v_error *err)
 {
     glm4v_preprocessor *processor = NULL;
-    uint32_t h = 0, w = 0;
+    glm4v_patch_grid grid = { 0, 0 };
     const uint8_t pixel = 0; /* only the size of the picture is looked at */
-    if (width > INT32_MAX || height > INT32_MAX)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "an image of %u x %u is too large", width,
-                          height);
+    if (size.width > INT32_MAX || size.height > INT32_MAX)
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "an image of %lld x %lld is too large",
+                          (long long)size.width, (long long)size.height);
     glm4v_image image = { .data = &pixel,
-                          .width = (int32_t)width,
-                          .height = (int32_t)height,
-                          .stride = GLM4V_CHANNELS * (int64_t)width };
+                          .width = (int32_t)size.width,
+                          .height = (int32_t)size.height,
+                          .stride = GLM4V_CHANNELS * size.width };
     int rc = glm4v_preprocessor_open(&processor, &m->config.image, &m->config.vision, err);
     if (!rc)
-        rc = glm4v_preprocess_grid(processor, &image, 1, limits->max_pixels, &h, &w, err);
-    *p = (picture) { (uint64_t)h * w, glm4v_picture_rows(&m->config.vision, h, w), 0 };
+        rc = glm4v_preprocess_grid(processor, &image, 1, limits->max_pixels, &grid, err);
+    *p = (picture) { (uint64_t)grid.h * grid.w,
+                     glm4v_picture_rows(&m->config.vision, grid.h, grid.w), 0 };
     if (!rc)
-        rc = glm4v_preprocess_scratch(processor, &image, h, w, glm4v_pool_threads(m->pool),
+        rc = glm4v_preprocess_scratch(processor, &image, grid, glm4v_pool_threads(m->pool),
                                       &p->scratch, err);
     glm4v_preprocessor_close(&processor);
     return rc;
@@ -172,14 +173,14 @@ static void stage_memory(const glm4v_model *m, int32_t stage, const glm4v_engine
 }
 
 int glm4v_estimate(const glm4v_model *m, const glm4v_checkpoint *checkpoint,
-                   const glm4v_engine_limits *limits, uint32_t width, uint32_t height,
-                   glm4v_memory *memory, glm4v_error *err)
+                   const glm4v_engine_limits *limits, glm4v_size image, glm4v_memory *memory,
+                   glm4v_error *err)
 {
     glm4v_memory out = { .tables = tables_of(m),
                          .loading = glm4v_plan_loading_bytes(&m->plan, m, checkpoint),
                          .available = available(m) };
     picture p = { 0 };
-    int rc = resize(&p, m, limits, width, height, err);
+    int rc = resize(&p, m, limits, image, err);
     if (rc)
         return rc;
     for (int32_t i = 0; i < m->n_stages; i++)
@@ -202,6 +203,7 @@ int glm4v_estimate(const glm4v_model *m, const glm4v_checkpoint *checkpoint,
 static bool peak_as(const char *quantization, glm4v_model *m, const glm4v_checkpoint *checkpoint,
                     uint64_t *peak)
 {
+    const glm4v_size usual = { USUAL_SIDE, USUAL_SIDE };
     const glm4v_plan own = m->plan;
     glm4v_form forms[GLM4V_N_PARTS];
     glm4v_quantization q;
@@ -212,7 +214,7 @@ static bool peak_as(const char *quantization, glm4v_model *m, const glm4v_checkp
     bool ok = !glm4v_quantization_parse(&q, quantization, NULL) &&
               !glm4v_plan_make(&m->plan, m, checkpoint, &q, NULL) &&
               !glm4v_engine_limits_of(&limits, m, NULL, NULL) &&
-              !glm4v_estimate(m, checkpoint, &limits, USUAL_SIDE, USUAL_SIDE, &memory, NULL);
+              !glm4v_estimate(m, checkpoint, &limits, usual, &memory, NULL);
     glm4v_plan_clear(&m->plan);
     m->plan = own;
     memcpy(m->form, forms, sizeof forms);

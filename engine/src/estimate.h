@@ -7,11 +7,11 @@
 
 #include "engine_limits.h"
 
-/* All fields of *memory, for pictures of width x height. The plan of m is made, its devices are
+/* All fields of *memory, for pictures of this size. The plan of m is made, its devices are
  * open; checkpoint NULL: random weights. INVALID: the size of the picture. */
 int glm4v_estimate(const glm4v_model *m, const glm4v_checkpoint *checkpoint,
-                   const glm4v_engine_limits *limits, uint32_t width, uint32_t height,
-                   glm4v_memory *memory, glm4v_error *err);
+                   const glm4v_engine_limits *limits, glm4v_size image, glm4v_memory *memory,
+                   glm4v_error *err);
 
 /* NOMEM unless the model can be loaded into the memory there is; names the largest quantization
  * that would fit. Leaves m as it was. */

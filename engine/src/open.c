@@ -63,7 +63,8 @@ int glm4v_model_estimate_memory(const char *dir, const glm4v_model_options *opti
     if (!rc)
         rc = glm4v_engine_limits_of(&limits, b.model, engine, &b.error);
     if (!rc)
-        rc = glm4v_estimate(b.model, b.checkpoint, &limits, width, height, &out, &b.error);
+        rc = glm4v_estimate(b.model, b.checkpoint, &limits, (glm4v_size) { width, height }, &out,
+                            &b.error);
     if (!rc)
         rc = glm4v_struct_write(memory, &out, sizeof out, "memory", &b.error);
     return glm4v_builder_finish(&b, rc, err);

@@ -193,11 +193,11 @@ static int add_picture(glm4v_engine *engine, glm4v_request *r, const glm4v_image
     const glm4v_preprocessor *p =
         n_frames > 1 ? engine->model->video_preprocessor : engine->model->preprocessor;
     const glm4v_image shape = shape_of(engine, first);
-    int rc = glm4v_preprocess_grid(p, &shape, n_frames, engine->limits.max_pixels,
-                                   &r->grids[i].grid_h, &r->grids[i].grid_w, err);
+    glm4v_patch_grid grid;
+    int rc = glm4v_preprocess_grid(p, &shape, n_frames, engine->limits.max_pixels, &grid, err);
     if (rc)
         return rc;
-    r->grids[i].seconds = first->timestamp;
+    r->grids[i] = (glm4v_grid) { grid.h, grid.w, .seconds = first->timestamp };
     r->pictures[i] = (glm4v_picture) { { first, second }, p };
     r->n_pictures++;
     return 0;
@@ -229,22 +229,23 @@ static int add_clip(glm4v_engine *engine, glm4v_request *r, const uint32_t *samp
     return rc;
 }
 
-/* Frames of the clip that the model sees; *samples is freed by the caller. */
-static int sample_frames(glm4v_engine *engine, const glm4v_task *task, uint32_t **samples,
-                         uint32_t *n_samples, glm4v_error *err)
+/* Frames of the clip that the model sees; clip->indices is freed by the caller. */
+static int sample_frames(glm4v_engine *engine, const glm4v_task *task, glm4v_clip *clip,
+                         glm4v_error *err)
 {
-    uint32_t n = task->n_frames, most = n + n % 2;
+    const uint32_t n = task->n_frames;
+    const bool dynamic = engine->model->chat.format == GLM4V_TEMPLATE_GLM45;
     if (!n)
         return 0;
     double *seconds = glm4v_alloc(n, sizeof *seconds);
-    *samples = glm4v_alloc(most, sizeof **samples);
+    *clip = (glm4v_clip) { .seconds = seconds, .n = n, .room = n + n % 2 };
+    clip->indices = glm4v_alloc(clip->room, sizeof *clip->indices);
     for (uint32_t i = 0; seconds && i < n; i++)
         seconds[i] = task->frames[i].timestamp;
-    int rc = seconds && *samples
-                 ? glm4v_sample_clip(&engine->model->config,
-                                     engine->model->chat.format == GLM4V_TEMPLATE_GLM45, seconds, n,
-                                     *samples, most, n_samples, err)
+    int rc = seconds && clip->indices
+                 ? glm4v_sample_clip(clip, &engine->model->config, dynamic, err)
                  : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a clip of %u frames", n);
+    clip->seconds = NULL;
     glm4v_free(seconds);
     return rc;
 }
@@ -289,7 +290,7 @@ int glm4v_request_new(glm4v_engine *engine, const glm4v_task *given, glm4v_reque
                       glm4v_error *err)
 {
     glm4v_task task;
-    uint32_t *samples = NULL, n_samples = 0;
+    glm4v_clip clip = { .n = 0 };
     glm4v_request *r = NULL;
     int rc = read_task(&task, given, err);
     if (!rc)
@@ -297,9 +298,9 @@ int glm4v_request_new(glm4v_engine *engine, const glm4v_task *given, glm4v_reque
     if (engine->model->chat.think < 0)
         task.thinking = 0; /* a model without reasoning answers at once */
     if (!rc)
-        rc = sample_frames(engine, &task, &samples, &n_samples, err);
+        rc = sample_frames(engine, &task, &clip, err);
     if (!rc) {
-        r = copy_request(&task, count_pictures(&task, n_samples));
+        r = copy_request(&task, count_pictures(&task, clip.n_indices));
         rc = r ? 0 : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a request");
     }
     for (uint32_t i = 0; !rc && i < task.n_history; i++)
@@ -307,8 +308,8 @@ int glm4v_request_new(glm4v_engine *engine, const glm4v_task *given, glm4v_reque
     if (!rc)
         rc = add_stills(engine, r, r->task.images, r->task.n_images, err);
     if (!rc)
-        rc = add_clip(engine, r, samples, n_samples, err);
-    glm4v_free(samples);
+        rc = add_clip(engine, r, clip.indices, clip.n_indices, err);
+    glm4v_free(clip.indices);
     if (rc) {
         glm4v_request_unref(&r);
         return rc;

@@ -167,7 +167,8 @@ static uint32_t known(const sequences *s, uint32_t i)
 static bool logits_of(runner *r, const sequences *s, uint32_t i, uint32_t start,
                       const glm4v_embeddings *rows, float *logits, glm4v_error *err)
 {
-    return !glm4v_calibration_sample_run(&s->list[i], r->context, start, rows, logits, NULL, err);
+    const glm4v_prefill_pass pass = glm4v_calibration_sample_pass(&s->list[i], start, rows);
+    return !glm4v_prefill(r->context, &pass, NULL, logits, NULL, err);
 }
 
 static int ascending(const void *a, const void *b)

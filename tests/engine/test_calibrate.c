@@ -249,7 +249,8 @@ static void read_codes(const glm4v_calibration *c, uint8_t *q, float *scale)
     static uint8_t scratch[16 * TINY_HIDDEN];
     for (int i = 0; i < N_NAMES; i++) {
         CHECK(glm4v_calibration_has(c, int4_names[i]));
-        glm4v_calibration_codes(c, int4_names[i], 16, ROWS_READ, q, scale, scratch);
+        glm4v_calibration_codes(c, int4_names[i], 16, ROWS_READ,
+                                &(glm4v_code_rows) { q, scale, scratch });
         q += ROWS_READ * TINY_HIDDEN;
         scale += ROWS_READ;
     }
@@ -343,7 +344,8 @@ static void side_close(side *s)
 static void side_run(side *s, const glm4v_calibration_sample *r, float *logits)
 {
     CHECK_EQ(glm4v_calibration_sample_see(r, s->context, &s->rows, NULL, &err), 0);
-    CHECK_EQ(glm4v_calibration_sample_run(r, s->context, 0, &s->rows, logits, NULL, &err), 0);
+    const glm4v_prefill_pass pass = glm4v_calibration_sample_pass(r, 0, &s->rows);
+    CHECK_EQ(glm4v_prefill(s->context, &pass, NULL, logits, NULL, &err), 0);
     glm4v_embeddings_clear(s->context, &s->rows);
 }
 

@@ -160,8 +160,9 @@ static void pieces_that_cut_the_picture_equal_the_whole(void)
     int32_t position[3 * 64], next = 0;
     for (size_t i = 0; i < sizeof patches / sizeof *patches; i++)
         patches[i] = (float)(i * 7919 % 2001) / 1000 - 1;
-    REQUIRE(
-        !glm4v_prompt_build(&prompt, m->tokenizer, &m->chat, &m->config, &task, &grid, 1, NULL));
+    REQUIRE(!glm4v_prompt_build(&prompt,
+                                &(glm4v_prompt_maker) { m->tokenizer, &m->chat, &m->config }, &task,
+                                &grid, 1, NULL));
     REQUIRE(prompt.n_ids <= 64);
     glm4v_positions(position, &next, &prompt, &m->config);
     CHECK_EQ(next, (int32_t)prompt.n_ids - ROWS + 3); /* the picture costs three positions */

@@ -169,7 +169,8 @@ static void check_borders(const uint8_t *borders, size_t n_borders, const uint8_
     const glm4v_chat none = {
         .think = -1, .think_end = -1, .answer = -1, .answer_end = -1, .box = -1, .box_end = -1
     };
-    FUZZ_CHECK(glm4v_tokenizer_parse(&t, false, c.text, c.n_text, NULL, 0, NULL) == 0);
+    FUZZ_CHECK(
+        glm4v_tokenizer_parse(&t, &(glm4v_tokenizer_files) { false, c.text, c.n_text }, NULL) == 0);
     FUZZ_CHECK(glm4v_detokenizer_init(&d, t, &none, false, MAX_BYTES, NULL) == 0);
     for (size_t i = 0; i < c.n; i++) {
         const char *part_text;

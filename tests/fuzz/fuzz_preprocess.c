@@ -113,8 +113,9 @@ static void fuzz_picture(reader *r)
         images[1] = make_image(r, &blocks[1]);
     const glm4v_image *frames[2] = { &images[0], &images[pair] };
     float *patches = malloc((size_t)(gh * gw) * 1176 * sizeof *patches);
-    FUZZ_CHECK(patches && !glm4v_preprocess_run(preprocessor, patches, frames, (uint32_t)gh,
-                                                (uint32_t)gw, NULL, NULL));
+    FUZZ_CHECK(patches && !glm4v_preprocess_run(preprocessor, patches, frames,
+                                                (glm4v_patch_grid) { (uint32_t)gh, (uint32_t)gw },
+                                                NULL, NULL));
     check_patches(patches, frames[0], 0, gh, gw);
     check_patches(patches, frames[1], 1, gh, gw);
     free(patches);
@@ -126,27 +127,32 @@ static void fuzz_size(reader *r)
 {
     int64_t n = 2 + take(r) * 3, h = (int64_t)(take(r) << 8 | take(r)),
             w = (int64_t)(take(r) << 8 | take(r));
-    int64_t factor = 1 + take(r) % 64, rh = -1, rw = -1;
+    int64_t factor = 1 + take(r) % 64;
+    glm4v_size resized = { -1, -1 };
     uint64_t min = (uint64_t)take(r) << take(r) % 16,
              max = min + ((uint64_t)take(r) << take(r) % 24);
-    int rc = glm4v_smart_resize(n, h, w, factor, min, max, &rh, &rw, NULL);
+    int rc = glm4v_smart_resize(&resized, (glm4v_size) { .width = w, .height = h },
+                                &(glm4v_size_rule) { n, factor, min, max }, NULL);
     if (rc)
-        FUZZ_CHECK(rh == -1 && rw == -1);
+        FUZZ_CHECK(resized.width == -1 && resized.height == -1);
     else
-        FUZZ_CHECK(rh >= factor && rw >= factor && rh % factor == 0 && rw % factor == 0);
+        FUZZ_CHECK(resized.height >= factor && resized.width >= factor &&
+                   resized.height % factor == 0 && resized.width % factor == 0);
 }
 
 static void fuzz_clip(reader *r)
 {
     const glm4v_config config = { .video_fps = 0.1 + take(r) / 8.0, .vision = { .temporal = 2 } };
     bool dynamic = take(r) & 1, wild = take(r) & 1;
-    uint32_t n = 1 + take(r) % 200, most = n + n % 2, count = 0;
+    uint32_t n = 1 + take(r) % 200, most = n + n % 2;
     double *seconds = malloc(n * sizeof *seconds), at = 0;
     uint32_t *indices = malloc(most * sizeof *indices);
     FUZZ_CHECK(seconds && indices);
     for (uint32_t i = 0; i < n; i++)
         seconds[i] = wild ? take_double(r) : (at += take(r) / 16.0);
-    if (!glm4v_sample_clip(&config, dynamic, seconds, n, indices, most, &count, NULL)) {
+    glm4v_clip clip = { seconds, n, indices, most, 0 };
+    if (!glm4v_sample_clip(&clip, &config, dynamic, NULL)) {
+        const uint32_t count = clip.n_indices;
         FUZZ_CHECK(count >= 2 && count % 2 == 0 && count <= most);
         for (uint32_t i = 0; i < count; i++)
             FUZZ_CHECK(indices[i] < n && (!i || indices[i] > indices[i - 1] || i == count - 1));

@@ -21,26 +21,27 @@ static void start(void)
     file_text text = file_read(dir, "tokenizer.json");
     tiny_model_remove(dir);
     json_base_init(&base, text.data, text.len);
-    FUZZ_CHECK(!glm4v_tokenizer_parse(&t, true, text.data, text.len, NULL, 0, NULL));
+    FUZZ_CHECK(
+        !glm4v_tokenizer_parse(&t, &(glm4v_tokenizer_files) { true, text.data, text.len }, NULL));
     glm4v_tokenizer_close(&t);
 }
 
 /* Whatever was loaded must encode every text, and give it back. */
 static void check_round_trip(const glm4v_tokenizer *t, const char *text, size_t len)
 {
-    int32_t *ids = NULL;
-    size_t n = 0, capacity = 0, at = 0;
-    if (glm4v_tokenizer_encode(t, text, len, &ids, &n, &capacity, NULL) == 0) {
-        for (size_t i = 0; i < n; i++) {
+    glm4v_ids ids = { 0 };
+    size_t at = 0;
+    if (glm4v_tokenizer_encode(t, text, len, &ids, NULL) == 0) {
+        for (size_t i = 0; i < ids.n; i++) {
             size_t k;
-            const char *bytes = glm4v_tokenizer_bytes(t, ids[i], &k);
-            FUZZ_CHECK(!glm4v_tokenizer_is_control(t, ids[i]));
+            const char *bytes = glm4v_tokenizer_bytes(t, ids.ids[i], &k);
+            FUZZ_CHECK(!glm4v_tokenizer_is_control(t, ids.ids[i]));
             FUZZ_CHECK(k > 0 && k <= len - at && memcmp(bytes, text + at, k) == 0);
             at += k;
         }
         FUZZ_CHECK(at == len);
     }
-    glm4v_free(ids);
+    glm4v_free(ids.ids);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -54,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t live = glm4v_mem_live();
     char *text = json_input(&base, data, size, &len);
     uint64_t before = glm4v_mem_calls();
-    int rc = glm4v_tokenizer_parse(&t, true, text, len, NULL, 0, &err);
+    int rc = glm4v_tokenizer_parse(&t, &(glm4v_tokenizer_files) { true, text, len }, &err);
     uint64_t nth = fuzz_failing(data, size, glm4v_mem_calls() - before);
     if (rc == 0) {
         check_round_trip(t, sample, sizeof sample - 1);
@@ -63,7 +64,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         FUZZ_CHECK(t == NULL && err.code == rc && err.msg[0]);
     }
     glm4v_tokenizer_close(&t);
-    FUZZ_WITHOUT_MEMORY(nth, &err, glm4v_tokenizer_parse(&t, true, text, len, NULL, 0, &err));
+    FUZZ_WITHOUT_MEMORY(
+        nth, &err, glm4v_tokenizer_parse(&t, &(glm4v_tokenizer_files) { true, text, len }, &err));
     FUZZ_CHECK(!t);
     free(text);
     FUZZ_CHECK(glm4v_mem_live() == live);

@@ -38,21 +38,21 @@ static uint64_t budget(size_t n)
 static void check_text(const glm4v_tokenizer *t, const char *text, size_t len)
 {
     glm4v_bpe bpe = { 0 };
-    int32_t *ids = NULL;
-    size_t n = 0, capacity = 0, at = 0;
-    int rc = glm4v_encode_with(t, &bpe, text, len, &ids, &n, &capacity, NULL);
+    glm4v_ids ids = { 0 };
+    size_t at = 0;
+    int rc = glm4v_encode_with(t, &bpe, text, len, &ids, NULL);
     FUZZ_CHECK(rc == (glm4v_utf8_valid(text, len, NULL) ? 0 : GLM4V_ERR_INVALID));
     FUZZ_CHECK(bpe.steps <= budget(len));
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < ids.n; i++) {
         size_t k;
-        const char *bytes = glm4v_tokenizer_bytes(t, ids[i], &k);
-        FUZZ_CHECK(!glm4v_tokenizer_is_control(t, ids[i]));
+        const char *bytes = glm4v_tokenizer_bytes(t, ids.ids[i], &k);
+        FUZZ_CHECK(!glm4v_tokenizer_is_control(t, ids.ids[i]));
         FUZZ_CHECK(k > 0 && k <= len - at && memcmp(bytes, text + at, k) == 0);
         at += k;
     }
     FUZZ_CHECK(rc || at == len);
     glm4v_bpe_clear(&bpe);
-    glm4v_free(ids);
+    glm4v_free(ids.ids);
 }
 
 static void check_file(const char *text, size_t len, const uint8_t *data, size_t size)
@@ -60,7 +60,7 @@ static void check_file(const char *text, size_t len, const uint8_t *data, size_t
     glm4v_tokenizer *t = NULL;
     glm4v_error err = { 0 };
     uint64_t before = glm4v_mem_calls();
-    int rc = glm4v_tokenizer_parse(&t, false, text, len, NULL, 0, &err);
+    int rc = glm4v_tokenizer_parse(&t, &(glm4v_tokenizer_files) { false, text, len }, &err);
     uint64_t nth = fuzz_failing(data, size, glm4v_mem_calls() - before);
     if (rc == 0) {
         check_text(t, "the surface's \n  缺陷 123", strlen("the surface's \n  缺陷 123"));
@@ -69,7 +69,8 @@ static void check_file(const char *text, size_t len, const uint8_t *data, size_t
         FUZZ_CHECK(t == NULL && err.code == rc && err.msg[0]);
     }
     glm4v_tokenizer_close(&t);
-    FUZZ_WITHOUT_MEMORY(nth, &err, glm4v_tokenizer_parse(&t, false, text, len, NULL, 0, &err));
+    FUZZ_WITHOUT_MEMORY(
+        nth, &err, glm4v_tokenizer_parse(&t, &(glm4v_tokenizer_files) { false, text, len }, &err));
     FUZZ_CHECK(!t);
 }
 

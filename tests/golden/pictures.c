@@ -55,16 +55,19 @@ __attribute__((format(printf, 6, 7))) static void report(const check *c, const c
 
 static bool row_holds(const json_t *row)
 {
-    int64_t h = 0, w = 0;
+    glm4v_size resized = { 0, 0 };
     const json_t *expected = json_array_get(row, 3);
-    int rc = glm4v_smart_resize(json_integer_value(json_array_get(row, 0)),
-                                json_integer_value(json_array_get(row, 1)),
-                                json_integer_value(json_array_get(row, 2)), 28,
-                                processor.min_pixels, processor.max_pixels, &h, &w, NULL);
+    int rc =
+        glm4v_smart_resize(&resized,
+                           (glm4v_size) { .width = json_integer_value(json_array_get(row, 2)),
+                                          .height = json_integer_value(json_array_get(row, 1)) },
+                           &(glm4v_size_rule) { json_integer_value(json_array_get(row, 0)), 28,
+                                                processor.min_pixels, processor.max_pixels },
+                           NULL);
     if (json_is_null(expected))
         return rc != 0;
-    return !rc && h == json_integer_value(json_array_get(expected, 0)) &&
-           w == json_integer_value(json_array_get(expected, 1));
+    return !rc && resized.height == json_integer_value(json_array_get(expected, 0)) &&
+           resized.width == json_integer_value(json_array_get(expected, 1));
 }
 
 static int check_sizes(check *c)
@@ -194,21 +197,21 @@ static void compare_patches(const check *c, const char *name, const float *patch
 
 static int check_patches(check *c, const char *name, const glm4v_image *image)
 {
-    uint32_t gh, gw;
+    glm4v_patch_grid size;
     size_t n;
     const glm4v_image *frames[] = { image, image };
-    int rc = glm4v_preprocess_grid(c->preprocessor, image, 1, 0, &gh, &gw, c->err);
+    int rc = glm4v_preprocess_grid(c->preprocessor, image, 1, 0, &size, c->err);
     float *grid = rc ? NULL : read_tensor(c, name, "grid_thw", &n);
     if (!grid)
         return rc ? rc : glm4v_fail(c->err, GLM4V_ERR_FORMAT, "%s.grid_thw cannot be read", name);
-    bool same = n == 3 && grid[0] == 1 && grid[1] == (float)gh && grid[2] == (float)gw;
-    report(c, name, "grid", same, 0, "%ux%u", gh, gw);
+    bool same = n == 3 && grid[0] == 1 && grid[1] == (float)size.h && grid[2] == (float)size.w;
+    report(c, name, "grid", same, 0, "%ux%u", size.h, size.w);
     free(grid);
     if (!same)
         return 0;
-    size_t n_patches = (size_t)gh * gw * 1176;
+    size_t n_patches = (size_t)size.h * size.w * 1176;
     float *patches = malloc(n_patches * sizeof *patches);
-    rc = patches ? glm4v_preprocess_run(c->preprocessor, patches, frames, gh, gw, NULL, c->err)
+    rc = patches ? glm4v_preprocess_run(c->preprocessor, patches, frames, size, NULL, c->err)
                  : glm4v_fail(c->err, GLM4V_ERR_NOMEM, "no memory");
     if (!rc)
         compare_patches(c, name, patches, n_patches);
@@ -228,7 +231,8 @@ static int check_resize(check *c, const char *name, const glm4v_image *image)
     unsigned flags = glm4v_cpu_flags();
     glm4v_cpu_mask(getenv("GLM4V_CPU"), &flags);
     glm4v_image_ops_init(&ops, flags);
-    int rc = glm4v_resize_init(&resize, &ops, image->width, image->height, 224, 224, c->err);
+    int rc = glm4v_resize_init(&resize, &ops, (glm4v_size) { image->width, image->height },
+                               (glm4v_size) { 224, 224 }, c->err);
     uint8_t *scratch = rc ? NULL : malloc(glm4v_resize_scratch(&resize, 224));
     if (scratch) {
         int64_t stride;

@@ -29,10 +29,8 @@ static glm4v_tokenizer *open_dir(const char *dir)
 
 static void check_ids(const char *text, const int32_t *expected, size_t n)
 {
-    token_ids found = { 0 };
-    CHECK_EQ(glm4v_tokenizer_encode(ranks, text, strlen(text), &found.ids, &found.n,
-                                    &found.capacity, NULL),
-             0);
+    glm4v_ids found = { 0 };
+    CHECK_EQ(glm4v_tokenizer_encode(ranks, text, strlen(text), &found, NULL), 0);
     if (found.n != n || (n && memcmp(found.ids, expected, n * sizeof *expected) != 0))
         test_fail(__FILE__, __LINE__, "wrong ids for \"%s\"", text);
     glm4v_free(found.ids);
@@ -93,11 +91,12 @@ static void the_vocabulary_has_the_known_shape(void)
 /* Ids of token's bytes when the whole piece is not looked up. */
 static size_t merged_length(const glm4v_tokenizer *t, glm4v_bpe *bpe, int32_t id)
 {
-    int32_t ids[GLM4V_MAX_TOKEN_BYTES];
-    size_t len, n = 0;
+    int32_t room[GLM4V_MAX_TOKEN_BYTES];
+    glm4v_ids ids = { room, 0, GLM4V_MAX_TOKEN_BYTES };
+    size_t len;
     const char *bytes = glm4v_tokenizer_bytes(t, id, &len);
-    CHECK_EQ(glm4v_bpe_encode(t, bpe, (const unsigned char *)bytes, len, ids, &n, NULL), 0);
-    return n;
+    CHECK_EQ(glm4v_bpe_encode(t, bpe, (const unsigned char *)bytes, len, &ids, NULL), 0);
+    return ids.n;
 }
 
 static void some_tokens_are_found_by_the_whole_piece_alone(void)
@@ -229,15 +228,15 @@ static bool write_json(const char *path, const char *config_path, bool as_lists)
 /* Both tokenizers must give the same ids for the text of every token. */
 static void check_same_on_all_tokens(const glm4v_tokenizer *t)
 {
-    token_ids a = { 0 }, b = { 0 };
+    glm4v_ids a = { 0 }, b = { 0 };
     for (int32_t id = 0; id < N_RANKS && test_ok; id++) {
         size_t len;
         const char *bytes = glm4v_tokenizer_bytes(ranks, id, &len);
         if (!glm4v_utf8_valid(bytes, len, NULL))
             continue;
         a.n = b.n = 0;
-        CHECK_EQ(glm4v_tokenizer_encode(ranks, bytes, len, &a.ids, &a.n, &a.capacity, NULL), 0);
-        CHECK_EQ(glm4v_tokenizer_encode(t, bytes, len, &b.ids, &b.n, &b.capacity, NULL), 0);
+        CHECK_EQ(glm4v_tokenizer_encode(ranks, bytes, len, &a, NULL), 0);
+        CHECK_EQ(glm4v_tokenizer_encode(t, bytes, len, &b, NULL), 0);
         if (a.n != b.n || memcmp(a.ids, b.ids, a.n * sizeof *a.ids) != 0)
             test_fail(__FILE__, __LINE__, "the text of token %d differs", (int)id);
     }
@@ -327,7 +326,9 @@ static void check_prompt(const char *config_name, glm4v_config config, bool thin
     config.video_end_id = 151342;
     CHECK_EQ(glm4v_chat_init(&chat, t, &config, &err), 0);
     CHECK_STR(glm4v_template_name(chat.format), expected_format);
-    CHECK_EQ(glm4v_prompt_build(&prompt, t, &chat, &config, &task, &grid, 1, &err), 0);
+    CHECK_EQ(glm4v_prompt_build(&prompt, &(glm4v_prompt_maker) { t, &chat, &config }, &task, &grid,
+                                1, &err),
+             0);
     CHECK(prompt.n_ids == n && memcmp(prompt.ids, expected, n * sizeof *expected) == 0);
     glm4v_prompt_clear(&prompt);
     glm4v_tokenizer_close(&t);

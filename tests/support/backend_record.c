@@ -536,8 +536,9 @@ static int run_preprocess(record *r, void *patches, const glm4v_pixels *p)
     memcpy(processor.std, p->std, sizeof p->std);
     int rc = glm4v_preprocessor_open(&preprocessor, &processor, &vision, NULL);
     if (!rc)
-        rc = glm4v_preprocess_run(preprocessor, patches, frames, p->grid_h, p->grid_w,
-                                  r->inner->pool, NULL);
+        rc =
+            glm4v_preprocess_run(preprocessor, patches, frames,
+                                 (glm4v_patch_grid) { p->grid_h, p->grid_w }, r->inner->pool, NULL);
     glm4v_preprocessor_close(&preprocessor);
     record_count.preprocessed += !rc;
     return rc;

@@ -13,11 +13,6 @@
 #include "base/mem.h"
 #include "tokenizer/tokenizer.h"
 
-typedef struct {
-    int32_t *ids;
-    size_t n, capacity;
-} token_ids;
-
 /* Do ids [0, n) spell text [0, len)? */
 static bool token_ids_spell(const glm4v_tokenizer *t, const int32_t *ids, size_t n,
                             const char *text, size_t len)
@@ -33,7 +28,7 @@ static bool token_ids_spell(const glm4v_tokenizer *t, const int32_t *ids, size_t
     return at == len;
 }
 
-static bool token_ids_equal(const token_ids *found, const json_t *expected)
+static bool token_ids_equal(const glm4v_ids *found, const json_t *expected)
 {
     if (json_array_size(expected) != found->n)
         return false;
@@ -47,14 +42,14 @@ static bool token_ids_equal(const token_ids *found, const json_t *expected)
 static bool token_line_check(const glm4v_tokenizer *t, const char *line, size_t len, long number)
 {
     glm4v_error err = { 0 };
-    token_ids found = { 0 };
+    glm4v_ids found = { 0 };
     json_t *root = json_loadb(line, len, JSON_ALLOW_NUL, NULL);
     const json_t *text = json_object_get(root, "text"), *ids = json_object_get(root, "ids");
     bool ok = json_is_string(text) && json_is_array(ids);
     if (!ok) {
         printf("# line %ld is not {\"text\": ..., \"ids\": [...]}\n", number);
-    } else if (glm4v_tokenizer_encode(t, json_string_value(text), json_string_length(text),
-                                      &found.ids, &found.n, &found.capacity, &err)) {
+    } else if (glm4v_tokenizer_encode(t, json_string_value(text), json_string_length(text), &found,
+                                      &err)) {
         printf("# line %ld: %s\n", number, err.msg);
         ok = false;
     } else if (!token_ids_equal(&found, ids) ||

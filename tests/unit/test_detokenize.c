@@ -71,12 +71,11 @@ static void push_text(run *r, const char *text)
 {
     while (*text) {
         size_t plain = strcspn(text, "{");
-        int32_t *ids = NULL;
-        size_t n = 0, capacity = 0;
-        CHECK_EQ(glm4v_tokenizer_encode(tokenizer, text, plain, &ids, &n, &capacity, NULL), 0);
-        for (size_t i = 0; i < n; i++)
-            push(r, ids[i]);
-        glm4v_free(ids);
+        glm4v_ids ids = { 0 };
+        CHECK_EQ(glm4v_tokenizer_encode(tokenizer, text, plain, &ids, NULL), 0);
+        for (size_t i = 0; i < ids.n; i++)
+            push(r, ids.ids[i]);
+        glm4v_free(ids.ids);
         text += plain;
         if (*text != '{')
             continue;

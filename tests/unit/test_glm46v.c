@@ -46,12 +46,13 @@ static uint32_t add_images(conversation *c, const json_t *sizes)
     {
         static const uint8_t pixel[3];
         glm4v_image *image = &c->images[c->n_images++];
-        glm4v_grid *grid = &c->grids[c->n_grids++];
+        glm4v_patch_grid grid = { 0, 0 };
         *image = (glm4v_image) { .data = pixel,
                                  .width = (int32_t)json_integer_value(json_array_get(size, 0)),
                                  .height = (int32_t)json_integer_value(json_array_get(size, 1)) };
         image->stride = 3 * (int64_t)image->width;
-        CHECK_EQ(glm4v_preprocess_grid(stills, image, 1, 0, &grid->grid_h, &grid->grid_w, NULL), 0);
+        CHECK_EQ(glm4v_preprocess_grid(stills, image, 1, 0, &grid, NULL), 0);
+        c->grids[c->n_grids++] = (glm4v_grid) { grid.h, grid.w, 0 };
     }
     return (uint32_t)i;
 }
@@ -66,19 +67,19 @@ static void add_clip(conversation *c, const json_t *clip, const json_t *expected
                                 .width = (int32_t)json_integer_value(json_array_get(clip, 0)),
                                 .height = (int32_t)json_integer_value(json_array_get(clip, 1)),
                                 .stride = 3 * json_integer_value(json_array_get(clip, 0)) };
-    uint32_t taken = 0, grid_h = 0, grid_w = 0;
+    glm4v_clip sampled = { seconds, n, frames, MAX_FRAMES + 1, 0 };
+    glm4v_patch_grid grid = { 0, 0 };
     REQUIRE(n <= MAX_FRAMES);
     for (uint32_t i = 0; i < n; i++)
         seconds[i] = i / fps;
-    CHECK_EQ(glm4v_sample_clip(&config, chat.format == GLM4V_TEMPLATE_GLM45, seconds, n, frames,
-                               MAX_FRAMES + 1, &taken, NULL),
-             0);
+    CHECK_EQ(glm4v_sample_clip(&sampled, &config, chat.format == GLM4V_TEMPLATE_GLM45, NULL), 0);
+    const uint32_t taken = sampled.n_indices;
     CHECK_EQ(taken, json_array_size(expected));
     for (uint32_t i = 0; i < taken; i++)
         CHECK_EQ(frames[i], json_integer_value(json_array_get(expected, i)));
-    CHECK_EQ(glm4v_preprocess_grid(clips, &image, taken, 0, &grid_h, &grid_w, NULL), 0);
+    CHECK_EQ(glm4v_preprocess_grid(clips, &image, taken, 0, &grid, NULL), 0);
     for (uint32_t i = 0; i < taken; i += 2)
-        c->grids[c->n_grids++] = (glm4v_grid) { grid_h, grid_w, seconds[frames[i]] };
+        c->grids[c->n_grids++] = (glm4v_grid) { grid.h, grid.w, seconds[frames[i]] };
     c->task.n_frames = n;
     c->task.frames = c->images;
 }
@@ -125,7 +126,8 @@ static void check_case(const json_t *line, int number)
     if (clip)
         add_clip(&c, clip, json_object_get(line, "frames"));
     check_grids(&c, json_object_get(line, "grids"));
-    if (glm4v_prompt_build(&p, tokenizer, &chat, &config, &c.task, c.grids, c.n_grids, &err)) {
+    if (glm4v_prompt_build(&p, &(glm4v_prompt_maker) { tokenizer, &chat, &config }, &c.task,
+                           c.grids, c.n_grids, &err)) {
         test_fail(__FILE__, __LINE__, "line %d: %s", number, err.msg);
         return;
     }

@@ -231,8 +231,8 @@ static void getters_keep_the_default_when_missing_or_null(void)
     const json_t *o = root, *a = root;
     static const char *const keys[] = { "n", "none" };
     for (int k = 0; k < 2; k++) {
-        CHECK_EQ(glm4v_json_int(root, "f", keys[k], 0, 1, &i, &err), 0);
-        CHECK_EQ(glm4v_json_double(root, "f", keys[k], 0, 1, &d, &err), 0);
+        CHECK_EQ(glm4v_json_int(root, "f", keys[k], (glm4v_range) { 0, 1 }, &i, &err), 0);
+        CHECK_EQ(glm4v_json_double(root, "f", keys[k], (glm4v_interval) { 0, 1 }, &d, &err), 0);
         CHECK_EQ(glm4v_json_bool(root, "f", keys[k], &b, &err), 0);
         CHECK_EQ(glm4v_json_string(root, "f", keys[k], &s, &err), 0);
         CHECK_EQ(glm4v_json_object(root, "f", keys[k], &o, &err), 0);
@@ -250,16 +250,18 @@ static void getters_check_type_and_range(void)
     bool b = true;
     const char *s = NULL;
     const json_t *p = NULL;
-    CHECK(!glm4v_json_int(root, "f", "i", 5, 5, &i, &err) && i == 5);
-    CHECK_EQ(glm4v_json_int(root, "f", "i", 6, 9, &i, &err), GLM4V_ERR_FORMAT);
+    CHECK(!glm4v_json_int(root, "f", "i", (glm4v_range) { 5, 5 }, &i, &err) && i == 5);
+    CHECK_EQ(glm4v_json_int(root, "f", "i", (glm4v_range) { 6, 9 }, &i, &err), GLM4V_ERR_FORMAT);
     CHECK_STR(err.msg, "f: \"i\" is 5, expected 6 to 9");
-    CHECK_EQ(glm4v_json_int(root, "f", "i", 1, 4, &i, &err), GLM4V_ERR_FORMAT);
-    CHECK_EQ(glm4v_json_int(root, "f", "d", 0, 9, &i, &err), GLM4V_ERR_FORMAT);
+    CHECK_EQ(glm4v_json_int(root, "f", "i", (glm4v_range) { 1, 4 }, &i, &err), GLM4V_ERR_FORMAT);
+    CHECK_EQ(glm4v_json_int(root, "f", "d", (glm4v_range) { 0, 9 }, &i, &err), GLM4V_ERR_FORMAT);
     CHECK_STR(err.msg, "f: \"d\" is a number with a fraction, expected an integer");
-    CHECK(!glm4v_json_double(root, "f", "i", 0, 9, &d, &err) && d == 5);
-    CHECK(!glm4v_json_double(root, "f", "d", 1.5, 1.5, &d, &err) && d == 1.5);
-    CHECK_EQ(glm4v_json_double(root, "f", "d", 2, 3, &d, &err), GLM4V_ERR_FORMAT);
-    CHECK_EQ(glm4v_json_double(root, "f", "s", 2, 3, &d, &err), GLM4V_ERR_FORMAT);
+    CHECK(!glm4v_json_double(root, "f", "i", (glm4v_interval) { 0, 9 }, &d, &err) && d == 5);
+    CHECK(!glm4v_json_double(root, "f", "d", (glm4v_interval) { 1.5, 1.5 }, &d, &err) && d == 1.5);
+    CHECK_EQ(glm4v_json_double(root, "f", "d", (glm4v_interval) { 2, 3 }, &d, &err),
+             GLM4V_ERR_FORMAT);
+    CHECK_EQ(glm4v_json_double(root, "f", "s", (glm4v_interval) { 2, 3 }, &d, &err),
+             GLM4V_ERR_FORMAT);
     CHECK(!glm4v_json_bool(root, "f", "b", &b, &err) && !b);
     CHECK_EQ(glm4v_json_bool(root, "f", "i", &b, &err), GLM4V_ERR_FORMAT);
     CHECK(!glm4v_json_string(root, "f", "s", &s, &err) && !strcmp(s, "t"));

@@ -31,13 +31,16 @@ static void sizes_equal_the_reference(void)
         { 2, 1984, 20, 2772, 28 },     { 4, 2697, 3247, 1400, 1680 }, { 16, 27, 54, 28, 56 },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        int64_t h = 0, w = 0;
-        int rc = glm4v_smart_resize(rows[i][0], rows[i][1], rows[i][2], 28, processor.min_pixels,
-                                    processor.max_pixels, &h, &w, NULL);
-        if (h != rows[i][3] || w != rows[i][4] || rc != (rows[i][3] ? 0 : GLM4V_ERR_INVALID))
+        glm4v_size resized = { 0, 0 };
+        int rc = glm4v_smart_resize(
+            &resized, (glm4v_size) { .width = rows[i][2], .height = rows[i][1] },
+            &(glm4v_size_rule) { rows[i][0], 28, processor.min_pixels, processor.max_pixels },
+            NULL);
+        if (resized.height != rows[i][3] || resized.width != rows[i][4] ||
+            rc != (rows[i][3] ? 0 : GLM4V_ERR_INVALID))
             test_fail(__FILE__, __LINE__, "%d frames of %dx%d give %dx%d (%d), not %dx%d",
-                      rows[i][0], rows[i][2], rows[i][1], (int)w, (int)h, rc, rows[i][4],
-                      rows[i][3]);
+                      rows[i][0], rows[i][2], rows[i][1], (int)resized.width, (int)resized.height,
+                      rc, rows[i][4], rows[i][3]);
     }
 }
 
@@ -48,15 +51,23 @@ static void impossible_sizes_are_refused(void)
                                       { 0, 100, 100 },     { INT64_MAX, 100, 100 } };
     glm4v_error err;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        int64_t h = -1, w = -1;
-        CHECK_EQ(glm4v_smart_resize(bad[i][0], bad[i][1], bad[i][2], 28, 1, 1 << 20, &h, &w, &err),
+        glm4v_size resized = { -1, -1 };
+        CHECK_EQ(glm4v_smart_resize(&resized,
+                                    (glm4v_size) { .width = bad[i][2], .height = bad[i][1] },
+                                    &(glm4v_size_rule) { bad[i][0], 28, 1, 1 << 20 }, &err),
                  GLM4V_ERR_INVALID);
-        CHECK(h == -1 && w == -1);
+        CHECK(resized.width == -1 && resized.height == -1);
     }
-    int64_t h, w;
-    CHECK_EQ(glm4v_smart_resize(2, 16384, 16384, 28, 1, 1 << 20, &h, &w, &err), 0);
-    CHECK_EQ(glm4v_smart_resize(2, 16384, 81, 28, 1, 1 << 20, &h, &w, &err), GLM4V_ERR_INVALID);
-    CHECK_EQ(glm4v_smart_resize(2, 16384, 82, 28, 1, 1 << 20, &h, &w, &err), 0);
+    glm4v_size resized;
+    CHECK_EQ(glm4v_smart_resize(&resized, (glm4v_size) { .width = 16384, .height = 16384 },
+                                &(glm4v_size_rule) { 2, 28, 1, 1 << 20 }, &err),
+             0);
+    CHECK_EQ(glm4v_smart_resize(&resized, (glm4v_size) { .width = 81, .height = 16384 },
+                                &(glm4v_size_rule) { 2, 28, 1, 1 << 20 }, &err),
+             GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_smart_resize(&resized, (glm4v_size) { .width = 82, .height = 16384 },
+                                &(glm4v_size_rule) { 2, 28, 1, 1 << 20 }, &err),
+             0);
 }
 
 static void the_grid_obeys_the_callers_pixel_bound(void)
@@ -64,19 +75,20 @@ static void the_grid_obeys_the_callers_pixel_bound(void)
     static const uint8_t data[3];
     glm4v_image image = { .data = data, .width = 1280, .height = 720, .stride = 3840 };
     glm4v_preprocessor *p = NULL;
-    uint32_t gh = 0, gw = 0;
+    glm4v_patch_grid grid = { 0, 0 };
     REQUIRE(!glm4v_preprocessor_open(&p, &processor, &vision, NULL));
-    CHECK_EQ(glm4v_preprocess_grid(p, &image, 1, 0, &gh, &gw, NULL), 0);
-    CHECK(gh == 52 && gw == 92); /* 728 x 1288 */
+    CHECK_EQ(glm4v_preprocess_grid(p, &image, 1, 0, &grid, NULL), 0);
+    CHECK(grid.h == 52 && grid.w == 92); /* 728 x 1288 */
     for (uint64_t bound = 784; bound < 2000000; bound = bound * 3 / 2) {
-        CHECK_EQ(glm4v_preprocess_grid(p, &image, 1, bound, &gh, &gw, NULL), 0);
-        CHECK(gh * gw * 196 <= bound);
-        CHECK(gh % 2 == 0 && gw % 2 == 0 && gh && gw);
+        CHECK_EQ(glm4v_preprocess_grid(p, &image, 1, bound, &grid, NULL), 0);
+        CHECK(grid.h * grid.w * 196 <= bound);
+        CHECK(grid.h % 2 == 0 && grid.w % 2 == 0 && grid.h && grid.w);
     }
-    CHECK_EQ(glm4v_preprocess_grid(p, &image, 8, 200704, &gh, &gw, NULL), 0);
-    CHECK(gh * gw * 196 <= 200704 && gh * gw * 196 > 100000); /* a bound of one frame, clips too */
-    CHECK_EQ(glm4v_preprocess_grid(p, &image, 1, UINT64_MAX, &gh, &gw, NULL), 0);
-    CHECK(gh == 52 && gw == 92);
+    CHECK_EQ(glm4v_preprocess_grid(p, &image, 8, 200704, &grid, NULL), 0);
+    CHECK(grid.h * grid.w * 196 <= 200704 &&
+          grid.h * grid.w * 196 > 100000); /* a bound of one frame, clips too */
+    CHECK_EQ(glm4v_preprocess_grid(p, &image, 1, UINT64_MAX, &grid, NULL), 0);
+    CHECK(grid.h == 52 && grid.w == 92);
     glm4v_preprocessor_close(&p);
 }
 
@@ -95,19 +107,20 @@ static void one_size_takes_pictures_of_any_shape(void)
     const glm4v_image *frames[1] = { &image };
     glm4v_preprocessor *p = NULL;
     glm4v_pool *pool = NULL;
-    uint32_t gh = 0, gw = 0;
+    glm4v_patch_grid grid = { 0, 0 };
     for (size_t i = 0; i < sizeof pixels; i++)
         pixels[i] = (uint8_t)(i * i / 7 + i);
     REQUIRE(!glm4v_preprocessor_open(&p, &fixed, &single, NULL) &&
             !glm4v_pool_open(&pool, 2, NULL));
-    CHECK_EQ(glm4v_preprocess_grid(p, &image, 1, 1, &gh, &gw, NULL), 0); /* no bound moves it */
-    CHECK(gh == 4 && gw == 4);
-    CHECK_EQ(glm4v_preprocess_run(p, patches, frames, gh, gw, pool, NULL), 0);
+    CHECK_EQ(glm4v_preprocess_grid(p, &image, 1, 1, &grid, NULL), 0); /* no bound moves it */
+    CHECK(grid.h == 4 && grid.w == 4);
+    CHECK_EQ(glm4v_preprocess_run(p, patches, frames, grid, pool, NULL), 0);
     int64_t stride;
     glm4v_image_ops ops;
     glm4v_resize resize;
     glm4v_image_ops_init(&ops, 0);
-    REQUIRE(!glm4v_resize_init(&resize, &ops, 90, 31, SIDE, SIDE, NULL) &&
+    REQUIRE(!glm4v_resize_init(&resize, &ops, (glm4v_size) { 90, 31 }, (glm4v_size) { SIDE, SIDE },
+                               NULL) &&
             glm4v_resize_scratch(&resize, SIDE) <= sizeof scratch);
     const uint8_t *resized = glm4v_resize_band(&resize, &image, 0, SIDE, scratch, &stride);
     for (int i = 0; i < 3 * SIDE * SIDE; i++) {
@@ -120,7 +133,7 @@ static void one_size_takes_pictures_of_any_shape(void)
     glm4v_resize_clear(&resize);
     glm4v_image none = image;
     none.height = 0;
-    CHECK_EQ(glm4v_preprocess_grid(p, &none, 1, 0, &gh, &gw, NULL), GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_preprocess_grid(p, &none, 1, 0, &grid, NULL), GLM4V_ERR_INVALID);
     glm4v_pool_close(&pool);
     glm4v_preprocessor_close(&p);
 }
@@ -131,15 +144,15 @@ static void a_bad_picture_is_named(void)
     glm4v_image image = { .data = NULL, .width = 10, .height = 10, .stride = 30 };
     glm4v_preprocessor *p = NULL;
     glm4v_error err = { 0 };
-    uint32_t gh, gw;
+    glm4v_patch_grid grid;
     REQUIRE(!glm4v_preprocessor_open(&p, &processor, &vision, NULL));
-    CHECK_EQ(glm4v_preprocess_grid(p, &image, 1, 0, &gh, &gw, &err), GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_preprocess_grid(p, &image, 1, 0, &grid, &err), GLM4V_ERR_INVALID);
     image.data = data;
     image.stride = 29;
-    CHECK_EQ(glm4v_preprocess_grid(p, &image, 1, 0, &gh, &gw, &err), GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_preprocess_grid(p, &image, 1, 0, &grid, &err), GLM4V_ERR_INVALID);
     CHECK_CONTAINS(err.msg, "29 bytes");
     image = (glm4v_image) { .data = data, .width = 10000, .height = 1, .stride = 30000 };
-    CHECK_EQ(glm4v_preprocess_grid(p, &image, 1, 0, &gh, &gw, &err), GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_preprocess_grid(p, &image, 1, 0, &grid, &err), GLM4V_ERR_INVALID);
     CHECK_CONTAINS(err.msg, "too narrow");
     glm4v_preprocessor_close(&p);
 }
@@ -196,9 +209,9 @@ static void patches_stand_in_merge_block_order(void)
         images[f] = (glm4v_image) { .data = data[f], .width = W, .height = H, .stride = 3 * W };
     }
     const glm4v_image *still[] = { &images[0], &images[0] }, *pair[] = { &images[0], &images[1] };
-    REQUIRE(!glm4v_preprocess_run(p, patches, still, GH, GW, NULL, NULL));
+    REQUIRE(!glm4v_preprocess_run(p, patches, still, (glm4v_patch_grid) { GH, GW }, NULL, NULL));
     check_patches(patches, GH, GW, 0);
-    REQUIRE(!glm4v_preprocess_run(p, patches, pair, GH, GW, pool, NULL));
+    REQUIRE(!glm4v_preprocess_run(p, patches, pair, (glm4v_patch_grid) { GH, GW }, pool, NULL));
     check_patches(patches, GH, GW, 1);
     glm4v_pool_close(&pool);
     glm4v_preprocessor_close(&p);
@@ -215,8 +228,8 @@ static void threads_do_not_change_a_byte(void)
     fill_frame(data, 0, H, W);
     glm4v_image image = { .data = data, .width = W, .height = H, .stride = 3 * W };
     const glm4v_image *frames[] = { &image, &image };
-    REQUIRE(!glm4v_preprocess_run(p, one, frames, 26, 12, NULL, NULL));
-    REQUIRE(!glm4v_preprocess_run(p, many, frames, 26, 12, pool, NULL));
+    REQUIRE(!glm4v_preprocess_run(p, one, frames, (glm4v_patch_grid) { 26, 12 }, NULL, NULL));
+    REQUIRE(!glm4v_preprocess_run(p, many, frames, (glm4v_patch_grid) { 26, 12 }, pool, NULL));
     CHECK(!memcmp(one, many, sizeof one));
     glm4v_pool_close(&pool);
     glm4v_preprocessor_close(&p);
@@ -235,7 +248,7 @@ static void refused_memory_is_an_error_without_leak(void)
         glm4v_mem_fail_at(nth, false);
         int rc = glm4v_preprocessor_open(&p, &processor, &vision, &err);
         if (!rc)
-            rc = glm4v_preprocess_run(p, patches, frames, 2, 2, NULL, &err);
+            rc = glm4v_preprocess_run(p, patches, frames, (glm4v_patch_grid) { 2, 2 }, NULL, &err);
         glm4v_mem_fail_at(0, false);
         CHECK_EQ(rc, nth <= 3 ? GLM4V_ERR_NOMEM : 0);
         glm4v_preprocessor_close(&p);
@@ -250,15 +263,14 @@ static const glm4v_config config = { .video_fps = 2, .vision = { .temporal = 2 }
 static uint32_t sample(bool dynamic, uint32_t n, double fps, uint32_t *indices)
 {
     double *seconds = glm4v_alloc(n, sizeof *seconds);
-    uint32_t count = 0;
+    glm4v_clip clip = { seconds, n, indices, n + n % 2, 0 };
     for (uint32_t i = 0; seconds && i < n; i++)
         /* whole nanoseconds, as a pipeline has them */
         seconds[i] = 1000 + floor(i / fps * 1e9) / 1e9;
-    if (!seconds ||
-        glm4v_sample_clip(&config, dynamic, seconds, n, indices, n + n % 2, &count, NULL))
+    if (!seconds || glm4v_sample_clip(&clip, &config, dynamic, NULL))
         test_fail(__FILE__, __LINE__, "%u frames at %g", n, fps);
     glm4v_free(seconds);
-    return count;
+    return clip.n_indices;
 }
 
 /* The reference of GLM-4.1V, which counts frames of a constant rate. */
@@ -346,17 +358,25 @@ static void every_sampling_is_ordered_even_and_in_range(void)
 
 static void times_that_go_back_are_refused(void)
 {
-    uint32_t got[4], n = 77;
-    glm4v_error err;
-    CHECK_EQ(glm4v_sample_clip(&config, false, (double[]) { 0, 2, 1, 3 }, 4, got, 4, &n, &err),
-             GLM4V_ERR_INVALID);
-    CHECK_CONTAINS(err.msg, "frame 2");
-    CHECK_EQ(glm4v_sample_clip(&config, true, (double[]) { 0, NAN }, 2, got, 4, &n, &err),
-             GLM4V_ERR_INVALID);
-    CHECK_EQ(glm4v_sample_clip(&config, true, (double[]) { 0, 1, 2 }, 3, got, 3, &n, &err),
-             GLM4V_ERR_INVALID);
-    CHECK_EQ(glm4v_sample_clip(&config, true, NULL, 0, got, 4, &n, &err), GLM4V_ERR_INVALID);
-    CHECK_EQ(n, 77);
+    static const struct {
+        bool dynamic;
+        double seconds[4];
+        uint32_t n, room;
+        const char *said;
+    } bad[] = {
+        { false, { 0, 2, 1, 3 }, 4, 4, "frame 2 is 1, after 2" },
+        { true, { 0, NAN }, 2, 4, "frame 1 is nan" },
+        { true, { 0, 1, 2 }, 3, 3, "3 frames cannot be sampled to 3" },
+        { true, { 0 }, 0, 4, "0 frames" },
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        uint32_t got[4];
+        glm4v_clip clip = { bad[i].seconds, bad[i].n, got, bad[i].room, 77 };
+        glm4v_error err;
+        CHECK_EQ(glm4v_sample_clip(&clip, &config, bad[i].dynamic, &err), GLM4V_ERR_INVALID);
+        CHECK_CONTAINS(err.msg, bad[i].said);
+        CHECK_EQ(clip.n_indices, 77);
+    }
 }
 
 int main(void)

@@ -57,8 +57,8 @@ static bool setting_open(setting *s, const char *name)
 static int build(glm4v_prompt *prompt, const setting *s, const glm4v_task *task,
                  const glm4v_grid *grids, size_t n_grids, glm4v_error *err)
 {
-    return glm4v_prompt_build(prompt, s->tokenizer, &s->chat, &s->config, task, grids, n_grids,
-                              err);
+    const glm4v_prompt_maker with = { s->tokenizer, &s->chat, &s->config };
+    return glm4v_prompt_build(prompt, &with, task, grids, n_grids, err);
 }
 
 /* ---- prompts.jsonl ---- */
@@ -199,13 +199,11 @@ static void glm45_prompts_equal_the_template(void)
 /* ids += those of text, encoded on its own. */
 static void expect_text(const setting *s, int32_t *ids, size_t *n, const char *text)
 {
-    int32_t *part = NULL;
-    size_t k = 0, capacity = 0;
-    CHECK_EQ(glm4v_tokenizer_encode(s->tokenizer, text, strlen(text), &part, &k, &capacity, NULL),
-             0);
-    memcpy(ids + *n, part, k * sizeof *ids);
-    *n += k;
-    glm4v_free(part);
+    glm4v_ids part = { 0 };
+    CHECK_EQ(glm4v_tokenizer_encode(s->tokenizer, text, strlen(text), &part, NULL), 0);
+    memcpy(ids + *n, part.ids, part.n * sizeof *ids);
+    *n += part.n;
+    glm4v_free(part.ids);
 }
 
 static void chatglm4v_role_lines_and_texts_are_encoded_apart(void)

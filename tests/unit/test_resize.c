@@ -51,7 +51,8 @@ static uint64_t resize_digest(const glm4v_image_ops *ops, const glm4v_image *ima
 {
     glm4v_resize resize;
     uint64_t h = 0xcbf29ce484222325u;
-    if (glm4v_resize_init(&resize, ops, image->width, image->height, ow, oh, NULL))
+    if (glm4v_resize_init(&resize, ops, (glm4v_size) { image->width, image->height },
+                          (glm4v_size) { ow, oh }, NULL))
         return 0;
     uint8_t *scratch = glm4v_alloc_aligned(1, glm4v_resize_scratch(&resize, rows));
     for (int32_t y = 0; scratch && y < oh; y += rows) {
@@ -154,7 +155,9 @@ static void a_refused_allocation_is_an_error(void)
     glm4v_error err = { 0 };
     glm4v_image_ops_init(&ops, 0);
     glm4v_mem_fail_at(1, false);
-    CHECK_EQ(glm4v_resize_init(&resize, &ops, 100, 100, 28, 28, &err), GLM4V_ERR_NOMEM);
+    CHECK_EQ(
+        glm4v_resize_init(&resize, &ops, (glm4v_size) { 100, 100 }, (glm4v_size) { 28, 28 }, &err),
+        GLM4V_ERR_NOMEM);
     glm4v_mem_fail_at(0, false);
     CHECK_CONTAINS(err.msg, "100x100");
 }

@@ -16,7 +16,9 @@ static void add(const char *stem, const char *suffix, glm4v_dtype dtype, int ran
                 const int64_t *shape, uint32_t group)
 {
     groups[outputs.n] = group;
-    CHECK_EQ(glm4v_outputs_add(&outputs, stem, suffix, dtype, rank, shape, &err), 0);
+    CHECK_EQ(glm4v_outputs_add(&outputs, stem, suffix, &(glm4v_output_type) { dtype, rank, shape },
+                               &err),
+             0);
 }
 
 /* Read the header of a shard back and compare it with the layout. Returns the tensors in it. */
@@ -148,7 +150,9 @@ static void more_files_than_are_read_back_are_refused(void)
         char stem[32];
         snprintf(stem, sizeof stem, "t%u", i);
         apart[i] = i;
-        CHECK_EQ(glm4v_outputs_add(&outputs, stem, "", GLM4V_DTYPE_F32, 1, shape, &err), 0);
+        CHECK_EQ(glm4v_outputs_add(&outputs, stem, "",
+                                   &(glm4v_output_type) { GLM4V_DTYPE_F32, 1, shape }, &err),
+                 0);
     }
     CHECK_EQ(glm4v_outputs_lay_out(&outputs, apart, 1, &err), GLM4V_ERR_UNSUPPORTED);
     CHECK_CONTAINS(err.msg, "1025, at most 1024");

@@ -110,7 +110,7 @@ static char *replaced(const char *text, const char *find, const char *with)
 
 static int parse_json(glm4v_tokenizer **t, const char *text, glm4v_error *err)
 {
-    return glm4v_tokenizer_parse(t, true, text, strlen(text), NULL, 0, err);
+    return glm4v_tokenizer_parse(t, &(glm4v_tokenizer_files) { true, text, strlen(text) }, err);
 }
 
 /* Loading text must fail so, with a message that contains word. */
@@ -119,8 +119,9 @@ static void check_refused(bool is_json, const char *text, size_t len, const char
 {
     glm4v_error err = { 0 };
     glm4v_tokenizer *t = NULL;
-    int rc =
-        glm4v_tokenizer_parse(&t, is_json, text, len, config, config ? strlen(config) : 0, &err);
+    int rc = glm4v_tokenizer_parse(
+        &t, &(glm4v_tokenizer_files) { is_json, text, len, config, config ? strlen(config) : 0 },
+        &err);
     if (rc != code)
         test_fail(__FILE__, __LINE__, "%d, not %d (%s): %s", rc, code, word, err.msg);
     CHECK_CONTAINS(err.msg, word);
@@ -139,11 +140,11 @@ static glm4v_tokenizer *small(const char *name)
     return t;
 }
 
-static token_ids encode(const glm4v_tokenizer *t, const char *text)
+static glm4v_ids encode(const glm4v_tokenizer *t, const char *text)
 {
     glm4v_error err = { 0 };
-    token_ids ids = { 0 };
-    if (glm4v_tokenizer_encode(t, text, strlen(text), &ids.ids, &ids.n, &ids.capacity, &err))
+    glm4v_ids ids = { 0 };
+    if (glm4v_tokenizer_encode(t, text, strlen(text), &ids, &err))
         test_fail(__FILE__, __LINE__, "%s", err.msg);
     return ids;
 }
@@ -185,7 +186,7 @@ static void text_never_becomes_a_control_token(void)
                 char text[128];
                 snprintf(text, sizeof text, "%s%.*s%s", around[i], (int)len, name,
                          around[(i * 7 + id) % n_around]);
-                token_ids ids = encode(t, text);
+                glm4v_ids ids = encode(t, text);
                 CHECK(token_ids_spell(t, ids.ids, ids.n, text,
                                       strlen(text))); /* and by no control token */
                 glm4v_free(ids.ids);
@@ -200,15 +201,14 @@ static void encoding_appends_and_refuses_what_is_not_utf8(void)
 {
     glm4v_tokenizer *t = small("glm-4.1v");
     glm4v_error err = { 0 };
-    token_ids ids = encode(t, "one");
+    glm4v_ids ids = encode(t, "one");
     size_t n = ids.n;
-    CHECK_EQ(glm4v_tokenizer_encode(t, " two\xFF", 5, &ids.ids, &ids.n, &ids.capacity, &err),
-             GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_tokenizer_encode(t, " two\xFF", 5, &ids, &err), GLM4V_ERR_INVALID);
     CHECK_CONTAINS(err.msg, "byte 4");
     CHECK_EQ(ids.n, n);
-    CHECK_EQ(glm4v_tokenizer_encode(t, " two", 4, &ids.ids, &ids.n, &ids.capacity, &err), 0);
+    CHECK_EQ(glm4v_tokenizer_encode(t, " two", 4, &ids, &err), 0);
     CHECK(token_ids_spell(t, ids.ids, ids.n, "one two", 7));
-    CHECK_EQ(glm4v_tokenizer_encode(t, "a\0b", 3, &ids.ids, &ids.n, &ids.capacity, &err), 0);
+    CHECK_EQ(glm4v_tokenizer_encode(t, "a\0b", 3, &ids, &err), 0);
     CHECK(token_ids_spell(t, ids.ids, ids.n, "one twoa\0b", 10));
     glm4v_free(ids.ids);
     glm4v_tokenizer_close(&t);
@@ -223,7 +223,7 @@ static void whole_pieces_are_found_only_where_the_file_says_so(void)
     glm4v_error err = { 0 };
     CHECK_EQ(parse_json(&t, merging, &err), 0);
     REQUIRE(t);
-    token_ids ids = encode(t, "нако");
+    glm4v_ids ids = encode(t, "нако");
     CHECK_EQ(ids.n, 8); /* its bytes: no merge leads there */
     glm4v_free(ids.ids);
     glm4v_tokenizer_close(&t);
@@ -248,10 +248,10 @@ static void merging_is_not_quadratic(void)
         for (int kind = 0; kind < 3; kind++) {
             glm4v_bpe bpe = { 0 };
             glm4v_error err = { 0 };
-            token_ids ids = { 0 };
+            glm4v_ids ids = { 0 };
             for (size_t k = 0; k < n; k++)
                 text[k] = kind == 0 ? 'a' : kind == 1 ? "eht"[k % 3] : (char)('a' + k * k % 26);
-            CHECK_EQ(glm4v_encode_with(t, &bpe, text, n, &ids.ids, &ids.n, &ids.capacity, &err), 0);
+            CHECK_EQ(glm4v_encode_with(t, &bpe, text, n, &ids, &err), 0);
             CHECK(token_ids_spell(t, ids.ids, ids.n, text, n));
             CHECK(bpe.steps > n / 2);
             CHECK(bpe.steps <= 64 * n * 16); /* n log2 n */
@@ -272,9 +272,9 @@ static void longer_pieces_are_cut_between_characters(void)
     for (size_t i = 0; i < n; i += 3)
         memcpy(text + i, "。", 3); /* a token by itself */
     text[n] = 0;
-    token_ids all = encode(t, text), rest = encode(t, text + whole);
+    glm4v_ids all = encode(t, text), rest = encode(t, text + whole);
     text[whole] = 0;
-    token_ids first = encode(t, text);
+    glm4v_ids first = encode(t, text);
     CHECK_EQ(all.n, first.n + rest.n);
     CHECK(memcmp(all.ids, first.ids, first.n * sizeof *all.ids) == 0);
     CHECK(memcmp(all.ids + first.n, rest.ids, rest.n * sizeof *all.ids) == 0);
@@ -298,7 +298,7 @@ static glm4v_tokenizer *with_runs(int longest)
             len += (size_t)sprintf(text + len, "YmJi");
         len += (size_t)sprintf(text + len, "%s %d\n", size % 3 == 1 ? "Yg==" : "YmI=", rank++);
     }
-    CHECK_EQ(glm4v_tokenizer_parse(&t, false, text, len, NULL, 0, NULL), 0);
+    CHECK_EQ(glm4v_tokenizer_parse(&t, &(glm4v_tokenizer_files) { false, text, len }, NULL), 0);
     free(base);
     free(text);
     return t;
@@ -309,7 +309,7 @@ static void check_run(const glm4v_tokenizer *t, size_t n, size_t n_ids)
     char *run = malloc(n + 1);
     memset(run, 'b', n);
     run[n] = 0;
-    token_ids ids = encode(t, run);
+    glm4v_ids ids = encode(t, run);
     CHECK(token_ids_spell(t, ids.ids, ids.n, run, n));
     CHECK_EQ(ids.n, n_ids);
     glm4v_free(ids.ids);
@@ -335,12 +335,12 @@ static void merges_that_offer_others_have_room(void)
     glm4v_tokenizer *t = NULL;
     /* bc bcbc bcb cb */
     len = (size_t)sprintf(other, "%sYmM= 560\nYmNiYw== 561\nYmNi 562\nY2I= 563\n", text);
-    CHECK_EQ(glm4v_tokenizer_parse(&t, false, other, len, NULL, 0, NULL), 0);
+    CHECK_EQ(glm4v_tokenizer_parse(&t, &(glm4v_tokenizer_files) { false, other, len }, NULL), 0);
     REQUIRE(t);
     for (size_t i = 0; i < n; i++)
         run[i] = "bc"[i % 2];
     run[n] = 0;
-    token_ids ids = encode(t, run);
+    glm4v_ids ids = encode(t, run);
     CHECK(token_ids_spell(t, ids.ids, ids.n, run, n));
     CHECK_EQ(ids.n, n / 4);
     glm4v_free(ids.ids);
@@ -363,9 +363,9 @@ static void a_missing_token_is_not_searched_for_ever(void)
     for (int i = 0; i < 256; i++) /* byte i, byte 0 */
         len += (size_t)sprintf(other + len, "%c%cA= %d\n", digits[i >> 2], digits[(i & 3) << 4],
                                256 + i);
-    CHECK_EQ(glm4v_tokenizer_parse(&t, false, other, len, NULL, 0, NULL), 0);
+    CHECK_EQ(glm4v_tokenizer_parse(&t, &(glm4v_tokenizer_files) { false, other, len }, NULL), 0);
     REQUIRE(t);
-    token_ids ids = encode(t, "the surface");
+    glm4v_ids ids = encode(t, "the surface");
     CHECK_EQ(ids.n, 11);
     glm4v_free(ids.ids);
     glm4v_tokenizer_close(&t);
@@ -380,9 +380,9 @@ static void the_leftmost_of_equal_merges_comes_first(void)
     char *other = malloc(len + 64);
     glm4v_tokenizer *t = NULL;
     len = (size_t)sprintf(other, "%sYWE= 560\n", text); /* "aa" */
-    CHECK_EQ(glm4v_tokenizer_parse(&t, false, other, len, NULL, 0, NULL), 0);
+    CHECK_EQ(glm4v_tokenizer_parse(&t, &(glm4v_tokenizer_files) { false, other, len }, NULL), 0);
     REQUIRE(t);
-    token_ids ids = encode(t, "aaaaa");
+    glm4v_ids ids = encode(t, "aaaaa");
     REQUIRE(ids.n == 3);
     CHECK_EQ(ids.ids[0], 560);
     CHECK_EQ(ids.ids[1], 560);
@@ -534,7 +534,7 @@ static void merging_never_ends_in_a_control_token(void)
     char *other = replaced(text, "\"added_tokens\": [", added);
     CHECK_EQ(parse_json(&t, other, &err), 0);
     REQUIRE(t);
-    token_ids ids = encode(t, "he");
+    glm4v_ids ids = encode(t, "he");
     CHECK_EQ(ids.n, 2);
     CHECK(token_ids_spell(t, ids.ids, ids.n, "he", 2));
     CHECK_EQ(glm4v_tokenizer_control(t, "he"), id);
@@ -593,7 +593,9 @@ static void windows_line_ends_and_blank_lines_are_taken(void)
     glm4v_tokenizer *t = NULL;
     glm4v_error err = { 0 };
     long n;
-    CHECK_EQ(glm4v_tokenizer_parse(&t, false, other, strlen(other), NULL, 0, &err), 0);
+    CHECK_EQ(
+        glm4v_tokenizer_parse(&t, &(glm4v_tokenizer_files) { false, other, strlen(other) }, &err),
+        0);
     REQUIRE(t);
     CHECK_EQ(token_lines_check(t, DATA "lines.jsonl", &n), 0);
     glm4v_tokenizer_close(&t);
@@ -614,7 +616,9 @@ static void every_truncation_is_refused(void)
         size_t step = is_json && !getenv("GLM4V_DEEP") ? 7 : 1;
         for (size_t n = 0; n + 1 < len; n += step) {
             glm4v_tokenizer *t = NULL;
-            if (glm4v_tokenizer_parse(&t, is_json, text, n, is_json ? NULL : config, config_len,
+            if (glm4v_tokenizer_parse(&t,
+                                      &(glm4v_tokenizer_files) {
+                                          is_json, text, n, is_json ? NULL : config, config_len },
                                       NULL) == 0)
                 test_fail(__FILE__, __LINE__, "%zu of %zu bytes were taken", n, len);
             glm4v_tokenizer_close(&t);
@@ -636,8 +640,9 @@ static void every_changed_bit_is_refused_or_harmless(void)
         for (size_t bit = 0; bit < 8 * len; bit += step) {
             glm4v_tokenizer *t = NULL;
             text[bit / 8] ^= (char)(1 << bit % 8);
-            if (glm4v_tokenizer_parse(&t, is_json, text, len, NULL, 0, NULL) == 0) {
-                token_ids ids = encode(t, sample);
+            if (glm4v_tokenizer_parse(&t, &(glm4v_tokenizer_files) { is_json, text, len }, NULL) ==
+                0) {
+                glm4v_ids ids = encode(t, sample);
                 if (!token_ids_spell(t, ids.ids, ids.n, sample, sizeof sample - 1))
                     test_fail(__FILE__, __LINE__, "%s, bit %zu: the text does not come back",
                               names[is_json], bit);
@@ -679,7 +684,7 @@ static int parse_long_token(size_t n)
                            n % 3 == 1   ? "Yg=="
                            : n % 3 == 2 ? "YmI="
                                         : "");
-    int rc = glm4v_tokenizer_parse(&t, false, longer, len, NULL, 0, NULL);
+    int rc = glm4v_tokenizer_parse(&t, &(glm4v_tokenizer_files) { false, longer, len }, NULL);
     glm4v_tokenizer_close(&t);
     free(longer);
     free(text);
@@ -730,13 +735,12 @@ static void failing_memory_is_an_error_and_leaks_nothing(void)
         size_t live = glm4v_mem_live();
         for (uint64_t nth = 1, done = 0; !done; nth++) {
             glm4v_tokenizer *t = NULL;
-            token_ids ids = { 0 };
+            glm4v_ids ids = { 0 };
             uint64_t before = glm4v_mem_calls();
             glm4v_mem_fail_at(nth, nth % 2);
             int rc = glm4v_tokenizer_open(&t, dir, NULL);
             if (!rc)
-                rc = glm4v_tokenizer_encode(t, "the surface", 11, &ids.ids, &ids.n, &ids.capacity,
-                                            NULL);
+                rc = glm4v_tokenizer_encode(t, "the surface", 11, &ids, NULL);
             done = glm4v_mem_calls() - before < nth;
             glm4v_mem_fail_at(0, false);
             CHECK_EQ(rc, done ? 0 : GLM4V_ERR_NOMEM);

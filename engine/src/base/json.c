@@ -215,8 +215,8 @@ static int wrong_type(const json_t *value, const char *file, const char *key, co
                       type_name(value), expected);
 }
 
-int glm4v_json_int(const json_t *object, const char *file, const char *key, int64_t min,
-                   int64_t max, int64_t *value, glm4v_error *err)
+int glm4v_json_int(const json_t *object, const char *file, const char *key, glm4v_range range,
+                   int64_t *value, glm4v_error *err)
 {
     const json_t *v = look_up(object, key);
     if (!v)
@@ -224,16 +224,16 @@ int glm4v_json_int(const json_t *object, const char *file, const char *key, int6
     if (!json_is_integer(v))
         return wrong_type(v, file, key, "an integer", err);
     int64_t i = json_integer_value(v);
-    if (i < min || i > max)
+    if (i < range.min || i > range.max)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           "%s: \"%.80s\" is %" PRId64 ", expected %" PRId64 " to %" PRId64, file,
-                          key, i, min, max);
+                          key, i, range.min, range.max);
     *value = i;
     return 0;
 }
 
-int glm4v_json_double(const json_t *object, const char *file, const char *key, double min,
-                      double max, double *value, glm4v_error *err)
+int glm4v_json_double(const json_t *object, const char *file, const char *key, glm4v_interval range,
+                      double *value, glm4v_error *err)
 {
     const json_t *v = look_up(object, key);
     if (!v)
@@ -241,9 +241,9 @@ int glm4v_json_double(const json_t *object, const char *file, const char *key, d
     if (!json_is_number(v))
         return wrong_type(v, file, key, "a number", err);
     double d = json_number_value(v);
-    if (!isfinite(d) || d < min || d > max)
+    if (!isfinite(d) || d < range.min || d > range.max)
         return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%.80s\" is %g, expected %g to %g", file,
-                          key, d, min, max);
+                          key, d, range.min, range.max);
     *value = d;
     return 0;
 }

@@ -39,11 +39,18 @@ int glm4v_json_parse(json_t **root, const char *text, size_t len, const char *fi
 int glm4v_json_read(json_t **root, const char *dir, const char *name,
                     const glm4v_json_limits *limits, glm4v_error *err);
 
-int glm4v_json_int(const json_t *object, const char *file, const char *key, int64_t min,
-                   int64_t max, int64_t *value, glm4v_error *err);
-int glm4v_json_double(const json_t *object, const char *file, const char *key, double min,
-                      double max, double *value,
-                      glm4v_error *err); /* finite; integers are taken too */
+/* What a number may be, both ends included. */
+typedef struct {
+    int64_t min, max;
+} glm4v_range;
+typedef struct {
+    double min, max;
+} glm4v_interval;
+
+int glm4v_json_int(const json_t *object, const char *file, const char *key, glm4v_range range,
+                   int64_t *value, glm4v_error *err);
+int glm4v_json_double(const json_t *object, const char *file, const char *key, glm4v_interval range,
+                      double *value, glm4v_error *err); /* finite; integers are taken too */
 int glm4v_json_bool(const json_t *object, const char *file, const char *key, bool *value,
                     glm4v_error *err);
 int glm4v_json_string(const json_t *object, const char *file, const char *key, const char **value,

@@ -220,12 +220,22 @@ static void add_task_text(builder *b, const char *what, const char *s, size_t le
     add_text(b, s, len);
 }
 
+/* The text that waits, to the end of the prompt. */
+static int encode(const builder *b, glm4v_prompt *p)
+{
+    glm4v_ids ids = { p->ids, p->n_ids, p->capacity };
+    int rc = glm4v_tokenizer_encode(b->tokenizer, b->text ? b->text : "", b->n_text, &ids, b->err);
+    p->ids = ids.ids;
+    p->n_ids = ids.n;
+    p->capacity = ids.capacity;
+    return rc;
+}
+
 static void flush(builder *b)
 {
     glm4v_prompt *p = b->prompt;
     if (!b->rc)
-        b->rc = glm4v_tokenizer_encode(b->tokenizer, b->text ? b->text : "", b->n_text, &p->ids,
-                                       &p->n_ids, &p->capacity, b->err);
+        b->rc = encode(b, p);
     b->n_text = 0;
     if (!b->rc && p->n_ids > MAX_IDS)
         b->rc =
@@ -486,18 +496,17 @@ uint32_t glm4v_chat_end_reasoning(const glm4v_chat *chat, int32_t ids[GLM4V_MAX_
     return n;
 }
 
-int glm4v_prompt_build(glm4v_prompt *prompt, const glm4v_tokenizer *tokenizer,
-                       const glm4v_chat *chat, const glm4v_config *config, const glm4v_task *task,
+int glm4v_prompt_build(glm4v_prompt *prompt, const glm4v_prompt_maker *with, const glm4v_task *task,
                        const glm4v_grid *grids, size_t n_grids, glm4v_error *err)
 {
     builder b = { .prompt = prompt,
-                  .tokenizer = tokenizer,
-                  .chat = chat,
-                  .config = config,
+                  .tokenizer = with->tokenizer,
+                  .chat = with->chat,
+                  .config = with->config,
                   .grids = grids,
                   .thinking = task->thinking != 0,
                   .err = err };
-    int rc = check_pictures(chat, task, n_grids, err);
+    int rc = check_pictures(with->chat, task, n_grids, err);
     if (rc)
         return rc;
     prompt->runs = glm4v_alloc(n_grids, sizeof *prompt->runs);

@@ -64,10 +64,16 @@ typedef struct {
 /* May the task's pictures and clip stand in one conversation of this model? INVALID. */
 int glm4v_prompt_check(const glm4v_chat *chat, const glm4v_task *task, glm4v_error *err);
 
+/* What of a model a prompt is made with. */
+typedef struct {
+    const glm4v_tokenizer *tokenizer;
+    const glm4v_chat *chat;
+    const glm4v_config *config;
+} glm4v_prompt_maker;
+
 /* Build the prompt of a task. prompt must be zeroed; free with glm4v_prompt_clear(). INVALID,
  * NOMEM. */
-int glm4v_prompt_build(glm4v_prompt *prompt, const glm4v_tokenizer *tokenizer,
-                       const glm4v_chat *chat, const glm4v_config *config, const glm4v_task *task,
+int glm4v_prompt_build(glm4v_prompt *prompt, const glm4v_prompt_maker *with, const glm4v_task *task,
                        const glm4v_grid *grids, size_t n_grids, glm4v_error *err);
 void glm4v_prompt_clear(glm4v_prompt *prompt);
 

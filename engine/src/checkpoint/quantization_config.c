@@ -109,7 +109,8 @@ static int read_strategy(reader *r, const json_t *weights, const char *where, gl
     int64_t group = 0;
     int rc;
     if ((rc = glm4v_json_string(weights, where, "strategy", &strategy, r->err)) ||
-        (rc = glm4v_json_int(weights, where, "group_size", -1, MAX_GROUP_SIZE, &group, r->err)))
+        (rc = glm4v_json_int(weights, where, "group_size", (glm4v_range) { -1, MAX_GROUP_SIZE },
+                             &group, r->err)))
         return rc;
     if (!strategy)
         strategy = group > 0 ? "group" : group < 0 ? "channel" : "tensor";
@@ -152,7 +153,7 @@ static int read_weights(reader *r, const json_t *weights, const char *where, glm
     bool symmetric = true, dynamic = false;
     int rc;
     if ((rc = glm4v_json_string(weights, where, "type", &type, r->err)) ||
-        (rc = glm4v_json_int(weights, where, "num_bits", 1, 64, &bits, r->err)) ||
+        (rc = glm4v_json_int(weights, where, "num_bits", (glm4v_range) { 1, 64 }, &bits, r->err)) ||
         (rc = glm4v_json_bool(weights, where, "symmetric", &symmetric, r->err)) ||
         (rc = read_strategy(r, weights, where, s)))
         return rc;
@@ -287,8 +288,9 @@ static int read_compressed(reader *r)
 static int read_int(reader *r, const char *key, const char *older, int64_t min, int64_t max,
                     int64_t *value)
 {
-    int rc = glm4v_json_int(r->object, r->where, older, min, max, value, r->err);
-    return rc ? rc : glm4v_json_int(r->object, r->where, key, min, max, value, r->err);
+    int rc = glm4v_json_int(r->object, r->where, older, (glm4v_range) { min, max }, value, r->err);
+    return rc ? rc
+              : glm4v_json_int(r->object, r->where, key, (glm4v_range) { min, max }, value, r->err);
 }
 
 static void lower(char *out, size_t size, const char *text)
@@ -453,15 +455,14 @@ static int read_object(reader *r, const char *method)
                       method ? method : "an unnamed method");
 }
 
-/* object as *config. method: what it is where it does not say. */
-static int take(glm4v_quantization_config **config, const json_t *object, const char *file,
-                const char *key, const char *method, const glm4v_log *log, glm4v_error *err)
+/* r.object as *config: r has object, log and err. method: what it is where it does not say. */
+static int take(glm4v_quantization_config **config, reader r, const char *file, const char *key,
+                const char *method)
 {
-    reader r = { .object = object, .log = log, .err = err };
     snprintf(r.where, sizeof r.where, "%s%s%s", file, key ? ": " : "", key ? key : "");
     r.out = glm4v_alloc(1, sizeof *r.out);
     if (!r.out)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "%s: no memory to read it", r.where);
+        return glm4v_fail(r.err, GLM4V_ERR_NOMEM, "%s: no memory to read it", r.where);
     snprintf(r.out->file, sizeof r.out->file, "%s", file);
     int rc = read_object(&r, method);
     if (rc)
@@ -482,8 +483,8 @@ static int take_root(glm4v_quantization_config **config, const json_t *root, con
         if (rc)
             return rc;
         if (object)
-            return take(config, object, "config.json", keys[i], i ? "compressed-tensors" : NULL,
-                        log, err);
+            return take(config, (reader) { .object = object, .log = log, .err = err },
+                        "config.json", keys[i], i ? "compressed-tensors" : NULL);
     }
     return 0;
 }
@@ -518,7 +519,8 @@ int glm4v_quantization_config_read(glm4v_quantization_config **config, const cha
         if (rc == GLM4V_ERR_NOT_FOUND)
             rc = 0;
         else if (!rc)
-            rc = take(config, root, files[i].name, NULL, files[i].method, log, err);
+            rc = take(config, (reader) { .object = root, .log = log, .err = err }, files[i].name,
+                      NULL, files[i].method);
         json_decref(root);
     }
     return rc;

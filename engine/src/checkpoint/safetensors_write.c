@@ -15,8 +15,8 @@
 #define ENTRY_BYTES 256 /* of a header entry beside its name, from above */
 #define METADATA "\"__metadata__\":{\"format\":\"pt\"}"
 
-int glm4v_outputs_add(glm4v_outputs *o, const char *stem, const char *suffix, glm4v_dtype dtype,
-                      int rank, const int64_t *shape, glm4v_error *err)
+int glm4v_outputs_add(glm4v_outputs *o, const char *stem, const char *suffix,
+                      const glm4v_output_type *type, glm4v_error *err)
 {
     if (o->n == o->capacity) {
         uint32_t capacity = o->capacity ? 2 * o->capacity : 256;
@@ -29,14 +29,14 @@ int glm4v_outputs_add(glm4v_outputs *o, const char *stem, const char *suffix, gl
     }
     size_t n = strlen(stem) + strlen(suffix) + 1;
     glm4v_output *t = &o->items[o->n];
-    *t = (glm4v_output) { .name = glm4v_alloc(n, 1), .dtype = dtype, .rank = rank };
+    *t = (glm4v_output) { .name = glm4v_alloc(n, 1), .dtype = type->dtype, .rank = type->rank };
     if (!t->name)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the name of a tensor");
     snprintf(t->name, n, "%s%s", stem, suffix);
-    t->size = glm4v_dtype_size(dtype);
-    for (int i = 0; i < rank; i++) {
-        t->shape[i] = shape[i];
-        t->size *= (uint64_t)shape[i]; /* shapes come from tensors that were checked */
+    t->size = glm4v_dtype_size(type->dtype);
+    for (int i = 0; i < type->rank; i++) {
+        t->shape[i] = type->shape[i];
+        t->size *= (uint64_t)type->shape[i]; /* shapes come from tensors that were checked */
     }
     o->n++;
     return 0;

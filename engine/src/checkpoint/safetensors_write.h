@@ -26,9 +26,15 @@ typedef struct {
     uint64_t bytes;    /* by _lay_out: of all files, headers included */
 } glm4v_outputs;
 
+typedef struct {
+    glm4v_dtype dtype;
+    int rank;
+    const int64_t *shape; /* [rank] */
+} glm4v_output_type;
+
 /* Append a tensor named `stem` + `suffix`. NOMEM. */
 int glm4v_outputs_add(glm4v_outputs *outputs, const char *stem, const char *suffix,
-                      glm4v_dtype dtype, int rank, const int64_t *shape, glm4v_error *err);
+                      const glm4v_output_type *type, glm4v_error *err);
 void glm4v_outputs_clear(glm4v_outputs *outputs);
 
 /* Give tensors their places: files are filled in order of the list up to max_bytes (one tensor may

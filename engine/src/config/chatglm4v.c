@@ -34,7 +34,8 @@ static int read_groups(glm4v_text_config *t, const glm4v_places *p, glm4v_error 
     int rc = glm4v_key_bool(p, "multi_query_attention", &groups, err);
     t->kv_heads = t->heads;
     if (!rc && groups)
-        rc = glm4v_key_int(p, "multi_query_group_num", GLM4V_REQUIRED, 1, 1024, &t->kv_heads, err);
+        rc = glm4v_key_int(p, "multi_query_group_num", GLM4V_REQUIRED, (glm4v_range) { 1, 1024 },
+                           &t->kv_heads, err);
     return rc ? rc
               : glm4v_key_divides(t->kv_heads, t->heads, "multi_query_group_num",
                                   "num_attention_heads", p->label[0], err);
@@ -44,7 +45,8 @@ static int read_groups(glm4v_text_config *t, const glm4v_places *p, glm4v_error 
 static int read_rope(glm4v_text_config *t, const glm4v_places *p, glm4v_error *err)
 {
     double ratio = 1;
-    int rc = glm4v_key_double(p, "rope_ratio", GLM4V_OPTIONAL, 1e-3, 1e6, &ratio, err);
+    int rc = glm4v_key_double(p, "rope_ratio", GLM4V_OPTIONAL, (glm4v_interval) { 1e-3, 1e6 },
+                              &ratio, err);
     if (rc)
         return rc;
     if (t->head_dim % 4)
@@ -65,14 +67,22 @@ static int read_text(glm4v_config *c, const glm4v_places *p, glm4v_error *err)
     const char *layers = glm4v_key_find(p, "num_layers") < 0 ? "num_hidden_layers" : "num_layers";
     double eps = 1e-5;
     int rc;
-    if ((rc = glm4v_key_int(p, "padded_vocab_size", GLM4V_REQUIRED, 1, 1 << 21, &t->vocab, err)) ||
-        (rc = glm4v_key_int(p, "hidden_size", GLM4V_REQUIRED, 1, 1 << 16, &t->hidden, err)) ||
-        (rc = glm4v_key_int(p, "ffn_hidden_size", GLM4V_REQUIRED, 1, 1 << 18, &t->ffn, err)) ||
-        (rc = glm4v_key_int(p, layers, GLM4V_REQUIRED, 1, 1024, &t->layers, err)) ||
-        (rc = glm4v_key_int(p, "num_attention_heads", GLM4V_REQUIRED, 1, 1024, &t->heads, err)) ||
-        (rc = glm4v_key_int(p, "kv_channels", GLM4V_REQUIRED, 1, 1024, &t->head_dim, err)) ||
-        (rc = glm4v_key_int(p, "seq_length", GLM4V_REQUIRED, 1, 1 << 24, &t->context, err)) ||
-        (rc = glm4v_key_double(p, "layernorm_epsilon", GLM4V_OPTIONAL, 0, 1, &eps, err)) ||
+    if ((rc = glm4v_key_int(p, "padded_vocab_size", GLM4V_REQUIRED, (glm4v_range) { 1, 1 << 21 },
+                            &t->vocab, err)) ||
+        (rc = glm4v_key_int(p, "hidden_size", GLM4V_REQUIRED, (glm4v_range) { 1, 1 << 16 },
+                            &t->hidden, err)) ||
+        (rc = glm4v_key_int(p, "ffn_hidden_size", GLM4V_REQUIRED, (glm4v_range) { 1, 1 << 18 },
+                            &t->ffn, err)) ||
+        (rc = glm4v_key_int(p, layers, GLM4V_REQUIRED, (glm4v_range) { 1, 1024 }, &t->layers,
+                            err)) ||
+        (rc = glm4v_key_int(p, "num_attention_heads", GLM4V_REQUIRED, (glm4v_range) { 1, 1024 },
+                            &t->heads, err)) ||
+        (rc = glm4v_key_int(p, "kv_channels", GLM4V_REQUIRED, (glm4v_range) { 1, 1024 },
+                            &t->head_dim, err)) ||
+        (rc = glm4v_key_int(p, "seq_length", GLM4V_REQUIRED, (glm4v_range) { 1, 1 << 24 },
+                            &t->context, err)) ||
+        (rc = glm4v_key_double(p, "layernorm_epsilon", GLM4V_OPTIONAL, (glm4v_interval) { 0, 1 },
+                               &eps, err)) ||
         (rc = glm4v_key_bool(p, "add_qkv_bias", &t->qkv_bias, err)) ||
         (rc = glm4v_key_bool(p, "tie_word_embeddings", &t->tied, err)) ||
         (rc = check_switches(p, err)) || (rc = read_groups(t, p, err)))
@@ -113,16 +123,24 @@ static int read_vision(glm4v_config *c, const json_t *root, glm4v_error *err)
                                  .post_norm = true,
                                  .gelu = true };
     glm4v_key_place(&p, json_object_get(root, "vision_config"), CONFIG ": vision_config");
-    if ((rc = glm4v_key_int(&p, "hidden_size", GLM4V_REQUIRED, 1, 1 << 16, &v->hidden, err)) ||
-        (rc = glm4v_key_int(&p, "num_hidden_layers", GLM4V_REQUIRED, 1, 1024, &v->layers, err)) ||
-        (rc = glm4v_key_int(&p, "num_heads", GLM4V_REQUIRED, 1, 1024, &v->heads, err)) ||
-        (rc = glm4v_key_int(&p, "intermediate_size", GLM4V_REQUIRED, 1, 1 << 18, &v->ffn, err)) ||
-        (rc = glm4v_key_int(&p, "patch_size", GLM4V_REQUIRED, 1, 64, &v->patch, err)) ||
-        (rc = glm4v_key_int(&p, "image_size", GLM4V_REQUIRED, 1, GLM4V_MAX_SIDE, &c->image.side,
+    if ((rc = glm4v_key_int(&p, "hidden_size", GLM4V_REQUIRED, (glm4v_range) { 1, 1 << 16 },
+                            &v->hidden, err)) ||
+        (rc = glm4v_key_int(&p, "num_hidden_layers", GLM4V_REQUIRED, (glm4v_range) { 1, 1024 },
+                            &v->layers, err)) ||
+        (rc = glm4v_key_int(&p, "num_heads", GLM4V_REQUIRED, (glm4v_range) { 1, 1024 }, &v->heads,
                             err)) ||
-        (rc = glm4v_key_int(&p, "num_positions", GLM4V_REQUIRED, 1, 1 << 17, &positions, err)) ||
-        (rc = glm4v_key_double(&p, "layer_norm_eps", GLM4V_OPTIONAL, 0, 1, &eps, err)) ||
-        (rc = glm4v_key_double(&p, "scaling_factor", GLM4V_REQUIRED, 1e-3, 1e6, &divisor, err)) ||
+        (rc = glm4v_key_int(&p, "intermediate_size", GLM4V_REQUIRED, (glm4v_range) { 1, 1 << 18 },
+                            &v->ffn, err)) ||
+        (rc = glm4v_key_int(&p, "patch_size", GLM4V_REQUIRED, (glm4v_range) { 1, 64 }, &v->patch,
+                            err)) ||
+        (rc = glm4v_key_int(&p, "image_size", GLM4V_REQUIRED, (glm4v_range) { 1, GLM4V_MAX_SIDE },
+                            &c->image.side, err)) ||
+        (rc = glm4v_key_int(&p, "num_positions", GLM4V_REQUIRED, (glm4v_range) { 1, 1 << 17 },
+                            &positions, err)) ||
+        (rc = glm4v_key_double(&p, "layer_norm_eps", GLM4V_OPTIONAL, (glm4v_interval) { 0, 1 },
+                               &eps, err)) ||
+        (rc = glm4v_key_double(&p, "scaling_factor", GLM4V_REQUIRED, (glm4v_interval) { 1e-3, 1e6 },
+                               &divisor, err)) ||
         (rc = glm4v_key_expect_int(&p, "in_channels", GLM4V_CHANNELS, err)) ||
         (rc = glm4v_key_expect_string(&p, "hidden_act", "gelu", err)) ||
         (rc =
@@ -146,9 +164,12 @@ static int read_ids(glm4v_config *c, const glm4v_places *p, glm4v_error *err)
     int rc;
     c->image_id = c->image_start_id = c->image_end_id = -1; /* found by the tokenizer's name */
     c->video_id = c->video_start_id = c->video_end_id = -1; /* this model takes no clips */
-    if ((rc = glm4v_key_int(p, "pad_token_id", GLM4V_OPTIONAL, 0, last, &c->image_id, err)) ||
-        (rc = glm4v_key_int(p, "boi_token_id", GLM4V_OPTIONAL, 0, last, &c->image_start_id, err)) ||
-        (rc = glm4v_key_int(p, "eoi_token_id", GLM4V_OPTIONAL, 0, last, &c->image_end_id, err)))
+    if ((rc = glm4v_key_int(p, "pad_token_id", GLM4V_OPTIONAL, (glm4v_range) { 0, last },
+                            &c->image_id, err)) ||
+        (rc = glm4v_key_int(p, "boi_token_id", GLM4V_OPTIONAL, (glm4v_range) { 0, last },
+                            &c->image_start_id, err)) ||
+        (rc = glm4v_key_int(p, "eoi_token_id", GLM4V_OPTIONAL, (glm4v_range) { 0, last },
+                            &c->image_end_id, err)))
         return rc;
     return 0;
 }

@@ -70,8 +70,10 @@ static int read_rope(glm4v_text_config *t, const json_t *root, const json_t *tex
     }
     double theta = 10000, factor = 0.5;
     int rc;
-    if ((rc = glm4v_key_double(&rope, "rope_theta", GLM4V_OPTIONAL, 1, 1e12, &theta, err)) ||
-        (rc = glm4v_key_double(&rope, "partial_rotary_factor", GLM4V_OPTIONAL, 0, 1, &factor, err)))
+    if ((rc = glm4v_key_double(&rope, "rope_theta", GLM4V_OPTIONAL, (glm4v_interval) { 1, 1e12 },
+                               &theta, err)) ||
+        (rc = glm4v_key_double(&rope, "partial_rotary_factor", GLM4V_OPTIONAL,
+                               (glm4v_interval) { 0, 1 }, &factor, err)))
         return rc;
     t->rope_theta = theta;
     t->rotary_dim = (int32_t)(t->head_dim * factor);
@@ -98,17 +100,24 @@ static int read_text(glm4v_config *c, const json_t *root, glm4v_error *err)
     glm4v_key_place(&outer, root, CONFIG);
     glm4v_key_place(&outer, text, CONFIG ": text_config");
     double eps = 1e-5;
-    if ((rc = glm4v_key_int(&p, "vocab_size", GLM4V_REQUIRED, 1, 1 << 21, &t->vocab, err)) ||
-        (rc = glm4v_key_int(&p, "hidden_size", GLM4V_REQUIRED, 1, 1 << 16, &t->hidden, err)) ||
-        (rc = glm4v_key_int(&p, "intermediate_size", GLM4V_REQUIRED, 1, 1 << 18, &t->ffn, err)) ||
-        (rc = glm4v_key_int(&p, "num_hidden_layers", GLM4V_REQUIRED, 1, 1024, &t->layers, err)) ||
-        (rc = glm4v_key_int(&p, "num_attention_heads", GLM4V_REQUIRED, 1, 1024, &t->heads, err)) ||
-        (rc = glm4v_key_int(&p, "num_key_value_heads", GLM4V_REQUIRED, 1, 1024, &t->kv_heads,
+    if ((rc = glm4v_key_int(&p, "vocab_size", GLM4V_REQUIRED, (glm4v_range) { 1, 1 << 21 },
+                            &t->vocab, err)) ||
+        (rc = glm4v_key_int(&p, "hidden_size", GLM4V_REQUIRED, (glm4v_range) { 1, 1 << 16 },
+                            &t->hidden, err)) ||
+        (rc = glm4v_key_int(&p, "intermediate_size", GLM4V_REQUIRED, (glm4v_range) { 1, 1 << 18 },
+                            &t->ffn, err)) ||
+        (rc = glm4v_key_int(&p, "num_hidden_layers", GLM4V_REQUIRED, (glm4v_range) { 1, 1024 },
+                            &t->layers, err)) ||
+        (rc = glm4v_key_int(&p, "num_attention_heads", GLM4V_REQUIRED, (glm4v_range) { 1, 1024 },
+                            &t->heads, err)) ||
+        (rc = glm4v_key_int(&p, "num_key_value_heads", GLM4V_REQUIRED, (glm4v_range) { 1, 1024 },
+                            &t->kv_heads, err)) ||
+        (rc = glm4v_key_int(&p, "head_dim", GLM4V_OPTIONAL, (glm4v_range) { 1, 1024 }, &t->head_dim,
                             err)) ||
-        (rc = glm4v_key_int(&p, "head_dim", GLM4V_OPTIONAL, 1, 1024, &t->head_dim, err)) ||
-        (rc = glm4v_key_int(&p, "max_position_embeddings", GLM4V_REQUIRED, 1, 1 << 24, &t->context,
-                            err)) ||
-        (rc = glm4v_key_double(&p, "rms_norm_eps", GLM4V_OPTIONAL, 0, 1, &eps, err)) ||
+        (rc = glm4v_key_int(&p, "max_position_embeddings", GLM4V_REQUIRED,
+                            (glm4v_range) { 1, 1 << 24 }, &t->context, err)) ||
+        (rc = glm4v_key_double(&p, "rms_norm_eps", GLM4V_OPTIONAL, (glm4v_interval) { 0, 1 }, &eps,
+                               err)) ||
         (rc = glm4v_key_bool(&outer, "tie_word_embeddings", &t->tied, err)) ||
         (rc = glm4v_key_expect_string(&p, "hidden_act", "silu", err)) ||
         (rc = glm4v_key_divides(t->kv_heads, t->heads, "num_key_value_heads", "num_attention_heads",
@@ -141,19 +150,26 @@ static int read_vision(glm4v_config *c, const json_t *root, glm4v_error *err)
     double eps = 1e-5;
     int32_t image_size = 0;
     v->temporal = 2, v->merge = 2;
-    if ((rc = glm4v_key_int(&p, "hidden_size", GLM4V_REQUIRED, 1, 1 << 16, &v->hidden, err)) ||
-        (rc = glm4v_key_int(&p, "depth", GLM4V_REQUIRED, 1, 1024, &v->layers, err)) ||
-        (rc = glm4v_key_int(&p, "num_heads", GLM4V_REQUIRED, 1, 1024, &v->heads, err)) ||
-        (rc = glm4v_key_int(&p, "out_hidden_size", GLM4V_REQUIRED, 1, 1 << 16, &v->out_hidden,
+    if ((rc = glm4v_key_int(&p, "hidden_size", GLM4V_REQUIRED, (glm4v_range) { 1, 1 << 16 },
+                            &v->hidden, err)) ||
+        (rc = glm4v_key_int(&p, "depth", GLM4V_REQUIRED, (glm4v_range) { 1, 1024 }, &v->layers,
                             err)) ||
-        (rc = glm4v_key_int(&p, "intermediate_size", GLM4V_REQUIRED, 1, 1 << 18, &v->merger_ffn,
+        (rc = glm4v_key_int(&p, "num_heads", GLM4V_REQUIRED, (glm4v_range) { 1, 1024 }, &v->heads,
                             err)) ||
-        (rc = glm4v_key_int(&p, "patch_size", GLM4V_REQUIRED, 1, 64, &v->patch, err)) ||
-        (rc = glm4v_key_int(&p, "image_size", GLM4V_REQUIRED, 1, GLM4V_MAX_SIDE, &image_size,
+        (rc = glm4v_key_int(&p, "out_hidden_size", GLM4V_REQUIRED, (glm4v_range) { 1, 1 << 16 },
+                            &v->out_hidden, err)) ||
+        (rc = glm4v_key_int(&p, "intermediate_size", GLM4V_REQUIRED, (glm4v_range) { 1, 1 << 18 },
+                            &v->merger_ffn, err)) ||
+        (rc = glm4v_key_int(&p, "patch_size", GLM4V_REQUIRED, (glm4v_range) { 1, 64 }, &v->patch,
                             err)) ||
-        (rc = glm4v_key_int(&p, "temporal_patch_size", GLM4V_OPTIONAL, 1, 8, &v->temporal, err)) ||
-        (rc = glm4v_key_int(&p, "spatial_merge_size", GLM4V_OPTIONAL, 1, 8, &v->merge, err)) ||
-        (rc = glm4v_key_double(&p, "rms_norm_eps", GLM4V_OPTIONAL, 0, 1, &eps, err)) ||
+        (rc = glm4v_key_int(&p, "image_size", GLM4V_REQUIRED, (glm4v_range) { 1, GLM4V_MAX_SIDE },
+                            &image_size, err)) ||
+        (rc = glm4v_key_int(&p, "temporal_patch_size", GLM4V_OPTIONAL, (glm4v_range) { 1, 8 },
+                            &v->temporal, err)) ||
+        (rc = glm4v_key_int(&p, "spatial_merge_size", GLM4V_OPTIONAL, (glm4v_range) { 1, 8 },
+                            &v->merge, err)) ||
+        (rc = glm4v_key_double(&p, "rms_norm_eps", GLM4V_OPTIONAL, (glm4v_interval) { 0, 1 }, &eps,
+                               err)) ||
         (rc = glm4v_key_expect_int(&p, "in_channels", GLM4V_CHANNELS, err)) ||
         (rc = glm4v_key_expect_string(&p, "hidden_act", "silu", err)) ||
         (rc =
@@ -200,8 +216,8 @@ static int read_ids(glm4v_config *c, const json_t *root, glm4v_error *err)
     glm4v_key_place(&p, json_object_get(root, "text_config"), CONFIG ": text_config");
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
         *ids[i].id = -1; /* found by the tokenizer's name later */
-        int rc =
-            glm4v_key_int(&p, ids[i].key, GLM4V_OPTIONAL, 0, c->text.vocab - 1, ids[i].id, err);
+        int rc = glm4v_key_int(&p, ids[i].key, GLM4V_OPTIONAL,
+                               (glm4v_range) { 0, c->text.vocab - 1 }, ids[i].id, err);
         if (rc)
             return rc;
     }

@@ -31,26 +31,26 @@ int glm4v_key_missing(const glm4v_places *p, const char *key, glm4v_error *err)
                       key);
 }
 
-int glm4v_key_int(const glm4v_places *p, const char *key, glm4v_need needed, int32_t min,
-                  int32_t max, int32_t *value, glm4v_error *err)
+int glm4v_key_int(const glm4v_places *p, const char *key, glm4v_need needed, glm4v_range range,
+                  int32_t *value, glm4v_error *err)
 {
     int64_t v = *value;
     int at = glm4v_key_find(p, key);
     if (at < 0)
         return needed == GLM4V_REQUIRED ? glm4v_key_missing(p, key, err) : 0;
-    int rc = glm4v_json_int(p->object[at], p->label[at], key, min, max, &v, err);
+    int rc = glm4v_json_int(p->object[at], p->label[at], key, range, &v, err);
     if (!rc)
         *value = (int32_t)v;
     return rc;
 }
 
-int glm4v_key_double(const glm4v_places *p, const char *key, glm4v_need needed, double min,
-                     double max, double *value, glm4v_error *err)
+int glm4v_key_double(const glm4v_places *p, const char *key, glm4v_need needed,
+                     glm4v_interval range, double *value, glm4v_error *err)
 {
     int at = glm4v_key_find(p, key);
     if (at < 0)
         return needed == GLM4V_REQUIRED ? glm4v_key_missing(p, key, err) : 0;
-    return glm4v_json_double(p->object[at], p->label[at], key, min, max, value, err);
+    return glm4v_json_double(p->object[at], p->label[at], key, range, value, err);
 }
 
 int glm4v_key_string(const glm4v_places *p, const char *key, const char **value, glm4v_error *err)
@@ -81,7 +81,8 @@ int glm4v_key_expect_string(const glm4v_places *p, const char *key, const char *
 int glm4v_key_expect_int(const glm4v_places *p, const char *key, int32_t expected, glm4v_error *err)
 {
     int32_t value = expected;
-    int rc = glm4v_key_int(p, key, GLM4V_OPTIONAL, INT32_MIN, INT32_MAX, &value, err);
+    int rc =
+        glm4v_key_int(p, key, GLM4V_OPTIONAL, (glm4v_range) { INT32_MIN, INT32_MAX }, &value, err);
     if (!rc && value != expected)
         rc = glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "%s: \"%s\" is %d, expected %d", p->label[0],
                         key, value, expected);

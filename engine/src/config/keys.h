@@ -26,11 +26,11 @@ void glm4v_key_place(glm4v_places *p, const json_t *object, const char *label);
 int glm4v_key_find(const glm4v_places *p, const char *key);
 int glm4v_key_missing(const glm4v_places *p, const char *key, glm4v_error *err);
 
-/* An optional key that is missing leaves *value alone. */
-int glm4v_key_int(const glm4v_places *p, const char *key, glm4v_need needed, int32_t min,
-                  int32_t max, int32_t *value, glm4v_error *err);
-int glm4v_key_double(const glm4v_places *p, const char *key, glm4v_need needed, double min,
-                     double max, double *value, glm4v_error *err);
+/* An optional key that is missing leaves *value alone. range: within int32_t. */
+int glm4v_key_int(const glm4v_places *p, const char *key, glm4v_need needed, glm4v_range range,
+                  int32_t *value, glm4v_error *err);
+int glm4v_key_double(const glm4v_places *p, const char *key, glm4v_need needed,
+                     glm4v_interval range, double *value, glm4v_error *err);
 int glm4v_key_string(const glm4v_places *p, const char *key, const char **value, glm4v_error *err);
 int glm4v_key_bool(const glm4v_places *p, const char *key, bool *value, glm4v_error *err);
 

@@ -58,7 +58,8 @@ static int check_steps(const glm4v_places *p, glm4v_error *err)
                               p->label[0], keys[i]);
     }
     double factor = 1.0 / 255;
-    int rc = glm4v_key_double(p, "rescale_factor", GLM4V_OPTIONAL, 0, 1, &factor, err);
+    int rc = glm4v_key_double(p, "rescale_factor", GLM4V_OPTIONAL, (glm4v_interval) { 0, 1 },
+                              &factor, err);
     if (!rc && fabs(factor * 255 - 1) > 1e-6)
         rc = glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "%s: \"rescale_factor\" is %g, expected 1/255",
                         p->label[0], factor);
@@ -74,13 +75,17 @@ static int read_pixels(glm4v_processor_config *out, const glm4v_places *p, const
     glm4v_key_place(&size, json_object_get(object, "size"), p->label[0]);
     int rc;
     if (size.n)
-        rc = glm4v_key_double(&size, "shortest_edge", GLM4V_REQUIRED, 1, most, &min, err);
+        rc = glm4v_key_double(&size, "shortest_edge", GLM4V_REQUIRED, (glm4v_interval) { 1, most },
+                              &min, err);
     else
-        rc = glm4v_key_double(p, "min_pixels", GLM4V_REQUIRED, 1, most, &min, err);
+        rc = glm4v_key_double(p, "min_pixels", GLM4V_REQUIRED, (glm4v_interval) { 1, most }, &min,
+                              err);
     if (!rc && size.n)
-        rc = glm4v_key_double(&size, "longest_edge", GLM4V_REQUIRED, 1, most, &max, err);
+        rc = glm4v_key_double(&size, "longest_edge", GLM4V_REQUIRED, (glm4v_interval) { 1, most },
+                              &max, err);
     else if (!rc)
-        rc = glm4v_key_double(p, "max_pixels", GLM4V_REQUIRED, 1, most, &max, err);
+        rc = glm4v_key_double(p, "max_pixels", GLM4V_REQUIRED, (glm4v_interval) { 1, most }, &max,
+                              err);
     if (!rc && min > max)
         rc = glm4v_fail(err, GLM4V_ERR_FORMAT,
                         "%s: the smallest size %.0f exceeds the largest %.0f pixels", p->label[0],
@@ -110,8 +115,8 @@ static int read_processor(glm4v_config *c, glm4v_processor_config *out, const js
                  { "merge_size", c->vision.merge } };
     for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
         int32_t value = same[i].expected;
-        if ((rc =
-                 glm4v_key_int(&p, same[i].key, GLM4V_OPTIONAL, INT32_MIN, INT32_MAX, &value, err)))
+        if ((rc = glm4v_key_int(&p, same[i].key, GLM4V_OPTIONAL,
+                                (glm4v_range) { INT32_MIN, INT32_MAX }, &value, err)))
             return rc;
         if (value != same[i].expected)
             return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%s\" is %d, expected %d from " CONFIG,
@@ -160,7 +165,8 @@ int glm4v_config_read_processors(glm4v_config *c, const char *dir, glm4v_error *
     if (!rc && object)
         rc = read_processor(c, &c->video, object, label, err);
     if (!rc && object)
-        rc = glm4v_json_double(object, label, "fps", 0.01, 1000, &c->video_fps, err);
+        rc = glm4v_json_double(object, label, "fps", (glm4v_interval) { 0.01, 1000 }, &c->video_fps,
+                               err);
     json_decref(root);
     return rc;
 }

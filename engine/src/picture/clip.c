@@ -12,39 +12,32 @@
 #define FIXED_MAX_SECONDS 300 /* longer clips are sampled at FIXED_MAX_SECONDS * fps places */
 #define DYNAMIC_MAX_SECONDS 2400
 
-typedef struct {
-    const double *seconds; /* [n], not decreasing */
-    uint32_t n;
-    uint32_t *indices;
-    uint32_t n_indices;
-} clip;
-
-static double frame_time(const clip *c, uint32_t i)
+static double frame_time(const glm4v_clip *c, uint32_t i)
 {
     return c->seconds[i] - c->seconds[0];
 }
 
 /* As the references: the last frame's time rounded half to even, and one more. */
-static double duration(const clip *c)
+static double duration(const glm4v_clip *c)
 {
     return rint(frame_time(c, c->n - 1)) + 1;
 }
 
-static void take(clip *c, uint32_t i)
+static void take(glm4v_clip *c, uint32_t i)
 {
     if (!c->n_indices || c->indices[c->n_indices - 1] != i)
         c->indices[c->n_indices++] = i;
 }
 
 /* The first frame at `time` or later, from *i on; the last frame where there is none. */
-static void take_at(clip *c, double time, uint32_t *i)
+static void take_at(glm4v_clip *c, double time, uint32_t *i)
 {
     while (*i < c->n - 1 && frame_time(c, *i) < time - TIME_ERROR)
         ++*i;
     take(c, *i);
 }
 
-static void take_evenly(clip *c, uint32_t first, uint32_t last, uint32_t count)
+static void take_evenly(glm4v_clip *c, uint32_t first, uint32_t last, uint32_t count)
 {
     double step = count > 1 ? (double)(last - first) / (count - 1) : 0;
     c->n_indices = 0;
@@ -52,7 +45,7 @@ static void take_evenly(clip *c, uint32_t first, uint32_t last, uint32_t count)
         take(c, i && i == count - 1 ? last : (uint32_t)(i * step + first));
 }
 
-static void sample_fixed(clip *c, double fps)
+static void sample_fixed(glm4v_clip *c, double fps)
 {
     double length = duration(c);
     uint32_t at = 0, most = fps * FIXED_MAX_SECONDS > 2 ? (uint32_t)(fps * FIXED_MAX_SECONDS) : 2;
@@ -76,7 +69,7 @@ static double dynamic_rate(double seconds)
     return seconds <= 300 ? 1 : 0.5;
 }
 
-static void sample_dynamic(clip *c, int32_t temporal)
+static void sample_dynamic(glm4v_clip *c, int32_t temporal)
 {
     double length = duration(c),
            effective = length < DYNAMIC_MAX_SECONDS ? length : DYNAMIC_MAX_SECONDS;
@@ -99,27 +92,26 @@ static void sample_dynamic(clip *c, int32_t temporal)
         take_evenly(c, c->indices[0], c->indices[c->n_indices - 1], wanted);
 }
 
-int glm4v_sample_clip(const glm4v_config *config, bool dynamic, const double *seconds, uint32_t n,
-                      uint32_t *indices, uint32_t max_indices, uint32_t *n_indices,
-                      glm4v_error *err)
+int glm4v_sample_clip(glm4v_clip *clip, const glm4v_config *config, bool dynamic, glm4v_error *err)
 {
-    clip c = { seconds, n, indices, 0 };
-    if (n < 1 || max_indices < n || max_indices - n < n % 2)
+    const double *seconds = clip->seconds;
+    const uint32_t n = clip->n;
+    if (n < 1 || clip->room < n || clip->room - n < n % 2)
         return glm4v_fail(err, GLM4V_ERR_INVALID, "a clip of %u frames cannot be sampled to %u", n,
-                          max_indices);
+                          clip->room);
     for (uint32_t i = 0; i < n; i++)
         if (!isfinite(seconds[i]) || (i && seconds[i] < seconds[i - 1]))
             return glm4v_fail(err, GLM4V_ERR_INVALID,
                               "timestamp of clip frame %u is %g, after %g; times must not go back",
                               i, seconds[i], i ? seconds[i - 1] : 0);
+    clip->n_indices = 0;
     if (dynamic)
-        sample_dynamic(&c, config->vision.temporal);
+        sample_dynamic(clip, config->vision.temporal);
     else
-        sample_fixed(&c, config->video_fps);
-    if (c.n_indices % 2) { /* frames are seen in pairs */
-        indices[c.n_indices] = indices[c.n_indices - 1];
-        c.n_indices++;
+        sample_fixed(clip, config->video_fps);
+    if (clip->n_indices % 2) { /* frames are seen in pairs */
+        clip->indices[clip->n_indices] = clip->indices[clip->n_indices - 1];
+        clip->n_indices++;
     }
-    *n_indices = c.n_indices;
     return 0;
 }

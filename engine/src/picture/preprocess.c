@@ -11,7 +11,6 @@
 #include "base/cpu_level.h"
 #include "base/error.h"
 #include "base/mem.h"
-#include "picture/resize.h"
 
 #define MAX_FRAMES 65536
 #define MAX_RATIO 200.0
@@ -34,28 +33,31 @@ static double larger(double a, double b)
     return a > b ? a : b;
 }
 
-static int check_sides(int64_t height, int64_t width, glm4v_error *err)
+static int check_sides(glm4v_size size, glm4v_error *err)
 {
-    if (height >= 1 && width >= 1 && height <= GLM4V_MAX_SIDE && width <= GLM4V_MAX_SIDE)
+    if (size.height >= 1 && size.width >= 1 && size.height <= GLM4V_MAX_SIDE &&
+        size.width <= GLM4V_MAX_SIDE)
         return 0;
     return glm4v_fail(err, GLM4V_ERR_INVALID,
                       "an image of %lldx%lld pixels; both sides must be in [1, %d]",
-                      (long long)width, (long long)height, GLM4V_MAX_SIDE);
+                      (long long)size.width, (long long)size.height, GLM4V_MAX_SIDE);
 }
 
 /* rint is half-to-even, as is the reference's round(). */
-int glm4v_smart_resize(int64_t frames, int64_t height, int64_t width, int64_t factor,
-                       uint64_t min_pixels, uint64_t max_pixels, int64_t *resized_height,
-                       int64_t *resized_width, glm4v_error *err)
+int glm4v_smart_resize(glm4v_size *resized, glm4v_size size, const glm4v_size_rule *rule,
+                       glm4v_error *err)
 {
-    int rc = check_sides(height, width, err);
+    const double max_pixels = (double)rule->max_pixels, min_pixels = (double)rule->min_pixels;
+    int rc = check_sides(size, err);
     if (rc)
         return rc;
-    if (frames < 2 || frames > MAX_FRAMES || factor < 1 || factor > GLM4V_MAX_SIDE)
+    if (rule->frames < 2 || rule->frames > MAX_FRAMES || rule->factor < 1 ||
+        rule->factor > GLM4V_MAX_SIDE)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
                           "%lld frames in blocks of %lld pixels cannot be resized",
-                          (long long)frames, (long long)factor);
-    double n = (double)frames, f = (double)factor, H = (double)height, W = (double)width;
+                          (long long)rule->frames, (long long)rule->factor);
+    double n = (double)rule->frames, f = (double)rule->factor;
+    double H = (double)size.height, W = (double)size.width;
     if (H < f || W < f) {
         double s = larger(f / H, f / W);
         H = trunc(H * s);
@@ -64,19 +66,18 @@ int glm4v_smart_resize(int64_t frames, int64_t height, int64_t width, int64_t fa
     if (larger(H, W) / smaller(H, W) > MAX_RATIO)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
                           "an image of %lldx%lld pixels is too narrow: sides may differ %.0f:1",
-                          (long long)width, (long long)height, MAX_RATIO);
+                          (long long)size.width, (long long)size.height, MAX_RATIO);
     double h = rint(H / f) * f, w = rint(W / f) * f, t = rint(n / 2) * 2;
-    if (t * h * w > (double)max_pixels) {
-        double b = sqrt(n * H * W / (double)max_pixels);
+    if (t * h * w > max_pixels) {
+        double b = sqrt(n * H * W / max_pixels);
         h = larger(f, floor(H / b / f) * f);
         w = larger(f, floor(W / b / f) * f);
-    } else if (t * h * w < (double)min_pixels) {
-        double b = sqrt((double)min_pixels / (n * H * W));
+    } else if (t * h * w < min_pixels) {
+        double b = sqrt(min_pixels / (n * H * W));
         h = ceil(H * b / f) * f;
         w = ceil(W * b / f) * f;
     }
-    *resized_height = (int64_t)h;
-    *resized_width = (int64_t)w;
+    *resized = (glm4v_size) { .width = (int64_t)w, .height = (int64_t)h };
     return 0;
 }
 
@@ -139,32 +140,33 @@ static int check_readable(const glm4v_image *image, glm4v_error *err)
 }
 
 int glm4v_preprocess_grid(const glm4v_preprocessor *p, const glm4v_image *image, uint32_t n_frames,
-                          uint64_t max_pixels, uint32_t *grid_h, uint32_t *grid_w, glm4v_error *err)
+                          uint64_t max_pixels, glm4v_patch_grid *grid, glm4v_error *err)
 {
-    uint32_t frames = n_frames > 1 ? n_frames : (uint32_t)p->temporal;
-    uint64_t min = p->min_pixels, max = p->max_pixels;
-    int64_t h, w;
+    const glm4v_size size = { .width = image->width, .height = image->height };
+    glm4v_size resized = { p->side, p->side };
+    glm4v_size_rule rule = { .frames = n_frames > 1 ? (int64_t)n_frames : p->temporal,
+                             .factor = (int64_t)p->patch * p->merge,
+                             .min_pixels = p->min_pixels,
+                             .max_pixels = p->max_pixels };
+    const uint64_t frames = (uint64_t)rule.frames;
     if (!image->data)
         return glm4v_fail(err, GLM4V_ERR_INVALID, "a picture without data");
-    if (max_pixels && max_pixels < max / frames)
-        max = max_pixels * frames;
-    if (min > max)
-        min = max;
-    h = w = p->side;
+    if (max_pixels && max_pixels < rule.max_pixels / frames)
+        rule.max_pixels = max_pixels * frames;
+    if (rule.min_pixels > rule.max_pixels)
+        rule.min_pixels = rule.max_pixels;
     int rc = check_readable(image, err);
     if (rc)
         return rc;
-    rc = p->side ? check_sides(image->height, image->width, err)
-                 : glm4v_smart_resize(frames, image->height, image->width,
-                                      (int64_t)p->patch * p->merge, min, max, &h, &w, err);
+    rc = p->side ? check_sides(size, err) : glm4v_smart_resize(&resized, size, &rule, err);
     if (rc)
         return rc;
     if (image->stride < GLM4V_CHANNELS * (int64_t)image->width)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
                           "an image of %d pixels a row, but only %lld bytes from row to row",
                           image->width, (long long)image->stride);
-    *grid_h = (uint32_t)(h / p->patch);
-    *grid_w = (uint32_t)(w / p->patch);
+    *grid = (glm4v_patch_grid) { .h = (uint32_t)(resized.height / p->patch),
+                                 .w = (uint32_t)(resized.width / p->patch) };
     return 0;
 }
 
@@ -191,21 +193,24 @@ static void cut_band(void *user, uint32_t i, uint32_t thread)
 }
 
 /* Weights of the resize, and scratch of one thread. */
-static int resize_of(frame_job *job, const glm4v_preprocessor *p, uint32_t grid_h, uint32_t grid_w,
+static int resize_of(frame_job *job, const glm4v_preprocessor *p, glm4v_patch_grid grid,
                      glm4v_error *err)
 {
-    int rc = glm4v_resize_init(&job->resize, &p->ops, job->image->width, job->image->height,
-                               (int32_t)grid_w * p->patch, (int32_t)grid_h * p->patch, err);
+    const glm4v_size from = { .width = job->image->width, .height = job->image->height };
+    const glm4v_size to = { .width = grid.w * (int64_t)p->patch,
+                            .height = grid.h * (int64_t)p->patch };
+    int rc = glm4v_resize_init(&job->resize, &p->ops, from, to, err);
     if (!rc)
         job->scratch_size = glm4v_aligned(glm4v_resize_scratch(&job->resize, p->patch * p->merge));
     return rc;
 }
 
-int glm4v_preprocess_scratch(const glm4v_preprocessor *p, const glm4v_image *image, uint32_t grid_h,
-                             uint32_t grid_w, uint32_t threads, size_t *bytes, glm4v_error *err)
+int glm4v_preprocess_scratch(const glm4v_preprocessor *p, const glm4v_image *image,
+                             glm4v_patch_grid grid, uint32_t threads, size_t *bytes,
+                             glm4v_error *err)
 {
     frame_job job = { .image = image };
-    int rc = resize_of(&job, p, grid_h, grid_w, err);
+    int rc = resize_of(&job, p, grid, err);
     if (rc)
         return rc;
     *bytes = job.resize.n_memory * sizeof *job.resize.memory + threads * job.scratch_size;
@@ -213,15 +218,15 @@ int glm4v_preprocess_scratch(const glm4v_preprocessor *p, const glm4v_image *ima
     return 0;
 }
 
-static int run_frame(const glm4v_preprocessor *p, frame_job *job, uint32_t grid_h, uint32_t grid_w,
+static int run_frame(const glm4v_preprocessor *p, frame_job *job, glm4v_patch_grid grid,
                      glm4v_pool *pool, glm4v_error *err)
 {
-    int rc = resize_of(job, p, grid_h, grid_w, err);
+    int rc = resize_of(job, p, grid, err);
     if (rc)
         return rc;
     job->scratch = glm4v_alloc_aligned(glm4v_pool_threads(pool), job->scratch_size);
     if (job->scratch)
-        glm4v_pool_run(pool, grid_h / (uint32_t)p->merge, cut_band, job);
+        glm4v_pool_run(pool, grid.h / (uint32_t)p->merge, cut_band, job);
     else
         rc = glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to resize an image of %dx%d pixels",
                         job->image->width, job->image->height);
@@ -231,8 +236,8 @@ static int run_frame(const glm4v_preprocessor *p, frame_job *job, uint32_t grid_
 }
 
 int glm4v_preprocess_run(const glm4v_preprocessor *p, float *patches,
-                         const glm4v_image *const *frames, uint32_t grid_h, uint32_t grid_w,
-                         glm4v_pool *pool, glm4v_error *err)
+                         const glm4v_image *const *frames, glm4v_patch_grid grid, glm4v_pool *pool,
+                         glm4v_error *err)
 {
     for (int32_t slot = 0, n; slot < p->temporal; slot += n) {
         for (n = 1; slot + n < p->temporal && frames[slot + n] == frames[slot];)
@@ -242,7 +247,7 @@ int glm4v_preprocess_run(const glm4v_preprocessor *p, float *patches,
             .shape = { p->patch, p->merge, p->temporal, slot, n, p->value },
             .patches = patches,
         };
-        int rc = run_frame(p, &job, grid_h, grid_w, pool, err);
+        int rc = run_frame(p, &job, grid, pool, err);
         if (rc)
             return rc;
     }

@@ -7,13 +7,24 @@
 
 #include "base/pool.h"
 #include "config/config.h"
+#include "picture/resize.h"
 
-/* Size that the processor resizes frames (>= 2) x height x width to. INVALID: empty, a side above
- * GLM4V_MAX_SIDE, or a ratio above 200.
- * min_pixels, max_pixels count all frames. All in IEEE double as the reference. */
-int glm4v_smart_resize(int64_t frames, int64_t height, int64_t width, int64_t factor,
-                       uint64_t min_pixels, uint64_t max_pixels, int64_t *resized_height,
-                       int64_t *resized_width, glm4v_error *err);
+/* Bounds of a size: both sides are multiples of factor, and all frames (>= 2) together have
+ * [min_pixels, max_pixels]. */
+typedef struct {
+    int64_t frames, factor;
+    uint64_t min_pixels, max_pixels;
+} glm4v_size_rule;
+
+/* Size that the processor resizes each frame of this size to. INVALID: empty, a side above
+ * GLM4V_MAX_SIDE, or a ratio above 200. All in IEEE double as the reference. */
+int glm4v_smart_resize(glm4v_size *resized, glm4v_size size, const glm4v_size_rule *rule,
+                       glm4v_error *err);
+
+/* Patches of a picture, before merging. */
+typedef struct {
+    uint32_t h, w;
+} glm4v_patch_grid;
 
 typedef struct glm4v_preprocessor glm4v_preprocessor; /* look-up tables of one processor config */
 
@@ -21,29 +32,35 @@ int glm4v_preprocessor_open(glm4v_preprocessor **p, const glm4v_processor_config
                             const glm4v_vision_config *vision, glm4v_error *err);
 /* Bytes that one takes; that a run takes for a picture of this size, while it lasts (NOMEM). */
 size_t glm4v_preprocessor_memory(void);
-int glm4v_preprocess_scratch(const glm4v_preprocessor *p, const glm4v_image *image, uint32_t grid_h,
-                             uint32_t grid_w, uint32_t threads, size_t *bytes, glm4v_error *err);
+int glm4v_preprocess_scratch(const glm4v_preprocessor *p, const glm4v_image *image,
+                             glm4v_patch_grid grid, uint32_t threads, size_t *bytes,
+                             glm4v_error *err);
 void glm4v_preprocessor_close(glm4v_preprocessor **p);
 
-/* Grid (patches) of a picture, or of a clip of n_frames equal-sized frames. max_pixels: further
+/* Grid of a picture, or of a clip of n_frames equal-sized frames. max_pixels: further
  * bound of one frame in pixels, 0 = none; a model of one size keeps it. UNSUPPORTED: not RGB in
  * memory of the host. */
 int glm4v_preprocess_grid(const glm4v_preprocessor *p, const glm4v_image *image, uint32_t n_frames,
-                          uint64_t max_pixels, uint32_t *grid_h, uint32_t *grid_w,
-                          glm4v_error *err);
+                          uint64_t max_pixels, glm4v_patch_grid *grid, glm4v_error *err);
 
 /* Resize and cut the frames of one temporal patch (`temporal` pointers; a still repeats the same)
- * into patches [grid_h * grid_w, C]. Bytes of the result do not depend on the pool's threads. */
+ * into patches [grid.h * grid.w, C]. Bytes of the result do not depend on the pool's threads. */
 int glm4v_preprocess_run(const glm4v_preprocessor *p, float *patches,
-                         const glm4v_image *const *frames, uint32_t grid_h, uint32_t grid_w,
-                         glm4v_pool *pool, glm4v_error *err);
+                         const glm4v_image *const *frames, glm4v_patch_grid grid, glm4v_pool *pool,
+                         glm4v_error *err);
 
-/* Indices of the frames of a clip that the model family samples, from the frames' timestamps in
- * seconds (clip.c). dynamic: the rule of GLM-4.6V, else that of GLM-4.1V with config->video_fps.
- * indices, in order and an even number: room for n rounded up to even. INVALID: times that go
- * back. */
-int glm4v_sample_clip(const glm4v_config *config, bool dynamic, const double *seconds, uint32_t n,
-                      uint32_t *indices, uint32_t max_indices, uint32_t *n_indices,
-                      glm4v_error *err);
+/* A clip and which of its frames the model sees. */
+typedef struct {
+    const double *seconds; /* [n], timestamps of the frames, not decreasing */
+    uint32_t n;
+    uint32_t *indices;  /* [room], of the sampled frames in order */
+    uint32_t room;      /* at least n rounded up to even */
+    uint32_t n_indices; /* even */
+} glm4v_clip;
+
+/* Set clip->indices to the frames that the model family samples (clip.c). dynamic: the rule of
+ * GLM-4.6V, else that of GLM-4.1V with config->video_fps. INVALID: no frame, times that go back;
+ * clip is unchanged then. */
+int glm4v_sample_clip(glm4v_clip *clip, const glm4v_config *config, bool dynamic, glm4v_error *err);
 
 #endif

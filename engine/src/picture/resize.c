@@ -81,9 +81,11 @@ static size_t axis_size(int32_t n_in, int32_t n_out, int32_t taps)
     return n_in == n_out ? 0 : (size_t)n_out * (2 + 2 * (size_t)taps);
 }
 
-int glm4v_resize_init(glm4v_resize *resize, const glm4v_image_ops *ops, int32_t width,
-                      int32_t height, int32_t out_width, int32_t out_height, glm4v_error *err)
+int glm4v_resize_init(glm4v_resize *resize, const glm4v_image_ops *ops, glm4v_size from,
+                      glm4v_size to, glm4v_error *err)
 {
+    const int32_t width = (int32_t)from.width, height = (int32_t)from.height;
+    const int32_t out_width = (int32_t)to.width, out_height = (int32_t)to.height;
     int32_t x_taps = axis_taps(width, out_width), y_taps = axis_taps(height, out_height);
     size_t size = axis_size(width, out_width, x_taps) + axis_size(height, out_height, y_taps);
     int32_t *memory = glm4v_alloc(size, sizeof *memory);

@@ -10,6 +10,11 @@
 #include "glm4v/glm4v.h"
 #include "image.h"
 
+/* Of a picture, pixels. */
+typedef struct {
+    int64_t width, height;
+} glm4v_size;
+
 typedef struct {
     glm4v_resize_axis x, y;
     const glm4v_image_ops *ops;
@@ -17,9 +22,9 @@ typedef struct {
     size_t n_memory;
 } glm4v_resize;
 
-/* Weights for width x height -> out_width x out_height, all >= 1. ops must outlive it. NOMEM. */
-int glm4v_resize_init(glm4v_resize *resize, const glm4v_image_ops *ops, int32_t width,
-                      int32_t height, int32_t out_width, int32_t out_height, glm4v_error *err);
+/* Weights of a resize; all sides are in [1, 2^31). ops must outlive it. NOMEM. */
+int glm4v_resize_init(glm4v_resize *resize, const glm4v_image_ops *ops, glm4v_size from,
+                      glm4v_size to, glm4v_error *err);
 void glm4v_resize_clear(glm4v_resize *resize);
 
 /* Bytes of scratch that a band of at most n_rows output rows needs. */

@@ -296,14 +296,14 @@ static int run_side(calibrator *c, uint32_t sequence, int side)
 {
     const glm4v_calibration_sample *r = &c->list[sequence];
     const uint32_t picture = sequence / c->n_prompts;
+    const glm4v_prefill_pass pass =
+        glm4v_calibration_sample_pass(r, known(c, sequence), &c->rows[side][picture]);
     glm4v_embeddings unused = { 0 };
     glm4v_error error = { 0 };
     int rc;
     glm4v_listening_begin(&c->listening, side);
     if (c->rows[GLM4V_TRIAL][picture].n_rows)
-        rc = glm4v_calibration_sample_run(r, c->context[side], known(c, sequence),
-                                          &c->rows[side][picture], NULL, &c->listening.enough,
-                                          &error);
+        rc = glm4v_prefill(c->context[side], &pass, NULL, NULL, &c->listening.enough, &error);
     else
         rc = glm4v_calibration_sample_see(r, c->context[side], &unused, &c->listening.enough,
                                           &error);
@@ -524,7 +524,7 @@ bool glm4v_calibration_has(const glm4v_calibration *calibration, const char *nam
 }
 
 void glm4v_calibration_codes(const glm4v_calibration *calibration, const char *name, int32_t row,
-                             int32_t n, uint8_t *q, float *scale, uint8_t *scratch)
+                             int32_t n, const glm4v_code_rows *codes)
 {
     const entry *e = find(calibration, name);
     if (!e)
@@ -533,13 +533,15 @@ void glm4v_calibration_codes(const glm4v_calibration *calibration, const char *n
     const glm4v_form_cpu *form = &glm4v_form_of(w->form)->cpu;
     const size_t K = (size_t)w->n_in;
     const size_t groups = (size_t)glm4v_form_groups(w->form, w->blocks, w->n_in);
+    float *scale = codes->scale;
     for (size_t i = 0; i < (size_t)n; i++) {
         const size_t at = (size_t)(e->row + row) + i, panel = at / GLM4V_PANEL;
         const size_t lane = at % GLM4V_PANEL;
         if (i == 0 || lane == 0)
-            form->unpack_codes(scratch, (const char *)w->data + panel * form->panel_bytes(w->n_in),
+            form->unpack_codes(codes->scratch,
+                               (const char *)w->data + panel * form->panel_bytes(w->n_in),
                                GLM4V_PANEL, w->n_in);
-        memcpy(q + i * K, scratch + lane * K, K);
+        memcpy(codes->q + i * K, codes->scratch + lane * K, K);
         for (size_t g = 0; g < groups; g++)
             *scale++ = w->scale[(panel * groups + g) * GLM4V_PANEL + lane];
     }

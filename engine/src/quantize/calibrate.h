@@ -42,9 +42,15 @@ void glm4v_calibration_free(glm4v_calibration **calibration);
 /* Whether the tensor `name` of src [n_out, n_in] has codes. calibration may be NULL: false. */
 bool glm4v_calibration_has(const glm4v_calibration *calibration, const char *name);
 
-/* Rows [row, row + n) of it: codes q [n][n_in], one a byte, and scale [n][groups];
- * w = scale * (code - 8). scratch: of 16 * n_in bytes. Only where it has codes. Any thread. */
+/* Codes of rows, one a byte: w = scale * (code - 8). */
+typedef struct {
+    uint8_t *q;       /* [n][n_in] */
+    float *scale;     /* [n][groups] */
+    uint8_t *scratch; /* of 16 * n_in bytes */
+} glm4v_code_rows;
+
+/* Rows [row, row + n) of it. Only where it has codes. Any thread. */
 void glm4v_calibration_codes(const glm4v_calibration *calibration, const char *name, int32_t row,
-                             int32_t n, uint8_t *q, float *scale, uint8_t *scratch);
+                             int32_t n, const glm4v_code_rows *codes);
 
 #endif

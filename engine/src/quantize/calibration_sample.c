@@ -17,13 +17,12 @@ int glm4v_calibration_sample_make(glm4v_calibration_sample *r, const glm4v_model
 {
     const glm4v_task task = { .prompt = question, .images = image, .n_images = 1 };
     r->image = image;
-    int rc = glm4v_preprocess_grid(model->preprocessor, image, 1, MAX_PIXELS, &r->grid_h,
-                                   &r->grid_w, err);
+    int rc = glm4v_preprocess_grid(model->preprocessor, image, 1, MAX_PIXELS, &r->grid, err);
     if (rc)
         return rc;
-    const glm4v_grid grid = { .grid_h = r->grid_h, .grid_w = r->grid_w };
-    rc = glm4v_prompt_build(&r->prompt, model->tokenizer, &model->chat, &model->config, &task,
-                            &grid, 1, err);
+    const glm4v_grid grid = { .grid_h = r->grid.h, .grid_w = r->grid.w };
+    const glm4v_prompt_maker with = { model->tokenizer, &model->chat, &model->config };
+    rc = glm4v_prompt_build(&r->prompt, &with, &task, &grid, 1, err);
     r->n_question = (uint32_t)r->prompt.n_ids;
     return rc;
 }
@@ -43,17 +42,16 @@ int glm4v_calibration_sample_see(const glm4v_calibration_sample *r, glm4v_contex
     const glm4v_vision_config *v = &m->config.vision;
     const glm4v_image *frames[2] = { r->image, r->image };
     const size_t width = (size_t)glm4v_patch_values(v);
-    float *patches = glm4v_alloc_aligned(width * r->grid_h * r->grid_w, sizeof *patches);
+    float *patches = glm4v_alloc_aligned(width * r->grid.h * r->grid.w, sizeof *patches);
     if (!patches)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for %u x %u patches", r->grid_h,
-                          r->grid_w);
-    int rc =
-        glm4v_preprocess_run(m->preprocessor, patches, frames, r->grid_h, r->grid_w, m->pool, err);
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for %u x %u patches", r->grid.h,
+                          r->grid.w);
+    int rc = glm4v_preprocess_run(m->preprocessor, patches, frames, r->grid, m->pool, err);
     if (!rc)
         rc = glm4v_vision_encode(
             context,
             &(glm4v_vision_pass) {
-                .out = rows, .patches = patches, .grid_h = r->grid_h, .grid_w = r->grid_w },
+                .out = rows, .patches = patches, .grid_h = r->grid.h, .grid_w = r->grid.w },
             cancel, err);
     glm4v_free(patches);
     return rc;
@@ -117,14 +115,14 @@ static int generate(glm4v_calibration_sample *r, glm4v_context *context, int32_t
     return rc;
 }
 
-static int run(const glm4v_calibration_sample *r, glm4v_context *context, uint32_t start,
-               uint32_t n, const glm4v_embeddings *rows, float *logits, float *all_logits,
-               const atomic_bool *cancel, glm4v_error *err)
+glm4v_prefill_pass glm4v_calibration_sample_pass(const glm4v_calibration_sample *r, uint32_t start,
+                                                 const glm4v_embeddings *rows)
 {
-    const glm4v_prefill_pass pass = {
-        .prompt = &r->prompt, .position = r->position, .start = start, .n = n, .vision = rows
-    };
-    return glm4v_prefill(context, &pass, logits, all_logits, cancel, err);
+    return (glm4v_prefill_pass) { .prompt = &r->prompt,
+                                  .position = r->position,
+                                  .start = start,
+                                  .n = (uint32_t)r->prompt.n_ids - start,
+                                  .vision = rows };
 }
 
 int glm4v_calibration_sample_answer(glm4v_calibration_sample *r, glm4v_context *context,
@@ -139,27 +137,22 @@ int glm4v_calibration_sample_answer(glm4v_calibration_sample *r, glm4v_context *
                           r->n_question);
     int32_t next = 0, *ids = glm4v_realloc(r->prompt.ids, room, sizeof *ids);
     float *logits = glm4v_alloc((size_t)config->text.vocab, sizeof *logits);
+    glm4v_prefill_pass question;
     if (ids)
         r->prompt.ids = ids;
     int rc = ids && logits
                  ? find_positions(r, config, room, &next, err)
                  : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a sequence of %zu tokens", room);
     if (!rc)
-        rc = run(r, context, start, r->n_question - start, rows, logits, NULL, NULL, err);
+        question = glm4v_calibration_sample_pass(r, start, rows);
+    if (!rc)
+        rc = glm4v_prefill(context, &question, logits, NULL, NULL, err);
     if (!rc)
         rc = generate(r, context, next, room, logits, err);
     if (!rc)
         rc = find_positions(r, config, room, &next, err);
     glm4v_free(logits);
     return rc;
-}
-
-int glm4v_calibration_sample_run(const glm4v_calibration_sample *r, glm4v_context *context,
-                                 uint32_t start, const glm4v_embeddings *rows, float *all_logits,
-                                 const atomic_bool *cancel, glm4v_error *err)
-{
-    return run(r, context, start, (uint32_t)r->prompt.n_ids - start, rows, NULL, all_logits, cancel,
-               err);
 }
 
 uint32_t glm4v_calibration_sample_common(const glm4v_calibration_sample *a,

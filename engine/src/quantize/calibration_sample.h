@@ -9,7 +9,7 @@
 
 typedef struct {
     const glm4v_image *image; /* borrowed */
-    uint32_t grid_h, grid_w;
+    glm4v_patch_grid grid;
     glm4v_prompt prompt; /* ids of the question, then of the answer without its stop token */
     int32_t *position;   /* [3][prompt.n_ids] */
     uint32_t n_question; /* rows [n_question - 1, n_ids) of the logits tell answer and stop */
@@ -31,11 +31,10 @@ int glm4v_calibration_sample_answer(glm4v_calibration_sample *r, glm4v_context *
                                     uint32_t start, const glm4v_embeddings *rows,
                                     uint32_t max_tokens, glm4v_error *err);
 
-/* Tokens [start, n_ids) through context's model in slot 0, which holds those before. all_logits:
- * NULL, or [n_ids - start, V]. */
-int glm4v_calibration_sample_run(const glm4v_calibration_sample *r, glm4v_context *context,
-                                 uint32_t start, const glm4v_embeddings *rows, float *all_logits,
-                                 const atomic_bool *cancel, glm4v_error *err);
+/* For glm4v_prefill(): tokens [start, n_ids) in slot 0, which holds those before; rows of its
+ * picture. Good as long as both. */
+glm4v_prefill_pass glm4v_calibration_sample_pass(const glm4v_calibration_sample *r, uint32_t start,
+                                                 const glm4v_embeddings *rows);
 
 /* Tokens at the beginning of the question that both have. */
 uint32_t glm4v_calibration_sample_common(const glm4v_calibration_sample *a,

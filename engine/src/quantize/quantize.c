@@ -146,24 +146,30 @@ static int add_outputs(glm4v_outputs *o, glm4v_conversion *c, glm4v_error *err)
     int rc = 0;
     c->output = o->n;
     if (c->copy)
-        return glm4v_outputs_add(o, t->name, "", t->dtype, t->rank, t->shape, err);
+        return glm4v_outputs_add(o, t->name, "",
+                                 &(glm4v_output_type) { t->dtype, t->rank, t->shape }, err);
     const int64_t scale[2] = { c->n_out, glm4v_form_groups(c->form, false, c->n_in) };
     const glm4v_dtype dtype = dtype_of(c->form);
     switch (glm4v_form_of(c->form)->layout) {
     case GLM4V_LAYOUT_PLAIN:
-        rc = glm4v_outputs_add(o, t->name, "", dtype, t->rank, t->shape, err);
+        rc = glm4v_outputs_add(o, t->name, "", &(glm4v_output_type) { dtype, t->rank, t->shape },
+                               err);
         break;
     case GLM4V_LAYOUT_BYTES:
-        rc = glm4v_outputs_add(o, t->name, "", dtype, 2, t->shape, err);
+        rc = glm4v_outputs_add(o, t->name, "", &(glm4v_output_type) { dtype, 2, t->shape }, err);
         if (!rc)
-            rc = glm4v_outputs_add(o, t->name, "_scale", GLM4V_DTYPE_F32, 2, scale, err);
+            rc = glm4v_outputs_add(o, t->name, "_scale",
+                                   &(glm4v_output_type) { GLM4V_DTYPE_F32, 2, scale }, err);
         break;
     case GLM4V_LAYOUT_WORDS:
-        rc = glm4v_outputs_add(o, t->name, "_packed", dtype, 2, words, err);
+        rc =
+            glm4v_outputs_add(o, t->name, "_packed", &(glm4v_output_type) { dtype, 2, words }, err);
         if (!rc)
-            rc = glm4v_outputs_add(o, t->name, "_scale", GLM4V_DTYPE_F32, 2, scale, err);
+            rc = glm4v_outputs_add(o, t->name, "_scale",
+                                   &(glm4v_output_type) { GLM4V_DTYPE_F32, 2, scale }, err);
         if (!rc)
-            rc = glm4v_outputs_add(o, t->name, "_shape", GLM4V_DTYPE_I64, 1, two, err);
+            rc = glm4v_outputs_add(o, t->name, "_shape",
+                                   &(glm4v_output_type) { GLM4V_DTYPE_I64, 1, two }, err);
         break;
     }
     return rc;
@@ -288,7 +294,8 @@ static int convert_rows(converter *q, const glm4v_conversion *c, int32_t row, in
         return write_output(q, c->output, (uint64_t)row * width, codes, (size_t)n * width, err);
     }
     if (glm4v_calibration_has(q->calibration, c->from->name))
-        glm4v_calibration_codes(q->calibration, c->from->name, row, n, codes, scale, scratch);
+        glm4v_calibration_codes(q->calibration, c->from->name, row, n,
+                                &(glm4v_code_rows) { codes, scale, scratch });
     else
         form->cpu.encode(&q->gemm, &q->convert, codes, scale, rows, n, c->n_in, scratch);
     if (form->layout == GLM4V_LAYOUT_WORDS)

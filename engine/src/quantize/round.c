@@ -97,13 +97,13 @@ void glm4v_round_prepare(glm4v_round_moments *m, glm4v_pool *pool)
 
 /* ---- the rows ---- */
 
-/* y [n][16] += sum over j in [from, K) of e[j] [16] * a[j][first + k]; four j at a time, so that y
+/* y [n][16] += sum over j in [from, K) of e[j] [16] * a[j][k]; four j at a time, so that y
  * is read and written a quarter as often. K and from are multiples of 32. */
 static void gather(float *restrict y, const float *e, const float *a, int32_t K, int32_t from,
-                   int32_t first, int32_t n)
+                   int32_t n)
 {
     for (int32_t j = from; j < K; j += 4) {
-        const float *row = a + (size_t)j * (size_t)K + first, *x = e + (size_t)j * LANES;
+        const float *row = a + (size_t)j * (size_t)K, *x = e + (size_t)j * LANES;
         for (size_t k = 0; k < (size_t)n; k++) {
             const float r[4] = { row[k], row[k + (size_t)K], row[k + 2 * (size_t)K],
                                  row[k + 3 * (size_t)K] };
@@ -120,7 +120,7 @@ static void correction(const glm4v_round_moments *m, float *z, const float *w)
     const int32_t K = m->K, group = m->group;
     memset(z, 0, (size_t)K * LANES * sizeof *z);
     for (int32_t g = 0; g < K; g += group)
-        gather(z + (size_t)g * LANES, w, m->cross, K, 0, g, group);
+        gather(z + (size_t)g * LANES, w, m->cross + g, K, 0, group);
     for (int32_t k = 0; k < K; k++) { /* z L^T = v */
         const float *row = m->second + (size_t)k * (size_t)K;
         float sum[LANES] = { 0 };
@@ -132,7 +132,7 @@ static void correction(const glm4v_round_moments *m, float *z, const float *w)
     }
     for (int32_t g = K - group; g >= 0; g -= group) { /* z L = v */
         float sum[MAX_GROUP * LANES] = { 0 };
-        gather(sum, z, m->second, K, g + group, g, group);
+        gather(sum, z, m->second + g, K, g + group, group);
         for (int32_t k = g + group - 1; k >= g; k--) {
             const float *row = m->second + (size_t)k * (size_t)K;
             float *x = z + (size_t)k * LANES;
@@ -236,7 +236,7 @@ void glm4v_round_rows(const glm4v_round_moments *m, const float *w, int32_t n, u
     for (int32_t group = groups - 1; group >= 0; group--) {
         const int32_t g = group * size;
         float sum[MAX_GROUP * LANES] = { 0 }, step[LANES];
-        gather(sum, error, m->second, K, g + size, g, size);
+        gather(sum, error, m->second + g, K, g + size, size);
         choose_group(m, g, wanted + (size_t)g * LANES, sum, step, r);
         memcpy(error + (size_t)g * LANES, r->error, (size_t)size * LANES * sizeof *error);
         for (int32_t l = 0; l < n; l++) {

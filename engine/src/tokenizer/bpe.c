@@ -154,7 +154,7 @@ static void apply(const glm4v_tokenizer *t, glm4v_bpe *bpe, const unsigned char 
 }
 
 int glm4v_bpe_encode(const glm4v_tokenizer *t, glm4v_bpe *bpe, const unsigned char *piece,
-                     size_t len, int32_t *ids, size_t *n, glm4v_error *err)
+                     size_t len, glm4v_ids *ids, glm4v_error *err)
 {
     int rc = reserve(bpe, len, err);
     if (rc)
@@ -165,7 +165,7 @@ int glm4v_bpe_encode(const glm4v_tokenizer *t, glm4v_bpe *bpe, const unsigned ch
     if (t->whole_piece && len <= t->longest) {
         int32_t id = glm4v_vocab_find(t, &t->text, bpe->prefix[len], piece, len);
         if (id >= 0) {
-            ids[(*n)++] = id;
+            ids->ids[ids->n++] = id;
             return 0;
         }
     }
@@ -178,6 +178,6 @@ int glm4v_bpe_encode(const glm4v_tokenizer *t, glm4v_bpe *bpe, const unsigned ch
             apply(t, bpe, piece, &best);
     }
     for (uint32_t i = 0; i != NOWHERE; i = bpe->nodes[i].next)
-        ids[(*n)++] = bpe->nodes[i].id;
+        ids->ids[ids->n++] = bpe->nodes[i].id;
     return 0;
 }

@@ -30,8 +30,9 @@ static int add_control(glm4v_tokenizer *t, const control *c, int32_t *next, glm4
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           "%s: config.json \"vocab_size\" is %d, too small for \"%s\"", here,
                           (int)t->size, c->name);
-    return glm4v_vocab_add(t, id, (const unsigned char *)c->name, strlen(c->name),
-                           GLM4V_TOKEN_CONTROL, here, err);
+    const glm4v_new_token token = { id, GLM4V_TOKEN_CONTROL, (const unsigned char *)c->name,
+                                    strlen(c->name) };
+    return glm4v_vocab_add(t, &token, here, err);
 }
 
 static int fill(glm4v_tokenizer *t, const glm4v_config *config, glm4v_error *err)
@@ -61,7 +62,9 @@ static int fill(glm4v_tokenizer *t, const glm4v_config *config, glm4v_error *err
                         "%s: config.json \"vocab_size\" is %d, expected at least %d", here,
                         (int)t->size, 256 + N);
     for (int byte = 0; byte < 256 && !rc; byte++)
-        rc = glm4v_vocab_add(t, byte, &(unsigned char) { (unsigned char)byte }, 1, GLM4V_TOKEN_TEXT,
+        rc = glm4v_vocab_add(t,
+                             &(glm4v_new_token) { byte, GLM4V_TOKEN_TEXT,
+                                                  &(unsigned char) { (unsigned char)byte }, 1 },
                              here, err);
     for (int i = 0; i < N && !rc; i++)
         rc = add_control(t, &controls[i], &next, err);

@@ -61,8 +61,10 @@ int glm4v_load_control(glm4v_tokenizer *t, int64_t id, const char *name, size_t 
     if (token->kind == GLM4V_TOKEN_CONTROL && token->len == len &&
         memcmp(t->bytes + token->start, name, len) == 0)
         return 0; /* told by both files */
-    return glm4v_vocab_add(t, (int32_t)id, (const unsigned char *)name, len, GLM4V_TOKEN_CONTROL,
-                           file, err);
+    return glm4v_vocab_add(
+        t,
+        &(glm4v_new_token) { (int32_t)id, GLM4V_TOKEN_CONTROL, (const unsigned char *)name, len },
+        file, err);
 }
 
 int glm4v_load_controls(glm4v_tokenizer *t, const json_t *config, glm4v_error *err)

@@ -143,7 +143,8 @@ static int check_model(const json_t *model, bool *whole_piece, glm4v_error *err)
     double dropout = 0;
     int rc = check_type(model, "model", "BPE", err);
     if (!rc)
-        rc = glm4v_json_double(model, FILE_NAME, "dropout", 0, 1, &dropout, err);
+        rc = glm4v_json_double(model, FILE_NAME, "dropout", (glm4v_interval) { 0, 1 }, &dropout,
+                               err);
     if (!rc && dropout != 0)
         rc = unsupported(err, "dropout", "above 0", "null");
     if (!rc)
@@ -214,7 +215,8 @@ static int max_id(const json_t *vocab, const json_t *added, int64_t *size, glm4v
     json_array_foreach((json_t *)added, i, value)
     {
         int64_t id = -1;
-        int rc = glm4v_json_int(value, FILE_NAME, "id", 0, GLM4V_MAX_VOCAB - 1, &id, err);
+        int rc = glm4v_json_int(value, FILE_NAME, "id", (glm4v_range) { 0, GLM4V_MAX_VOCAB - 1 },
+                                &id, err);
         if (rc)
             return rc;
         if (id < 0)
@@ -234,7 +236,8 @@ static int read_added(glm4v_tokenizer *t, const json_t *added, glm4v_error *err)
     {
         int64_t id = 0;
         const char *name = NULL;
-        int rc = glm4v_json_int(value, FILE_NAME, "id", 0, GLM4V_MAX_VOCAB - 1, &id, err);
+        int rc = glm4v_json_int(value, FILE_NAME, "id", (glm4v_range) { 0, GLM4V_MAX_VOCAB - 1 },
+                                &id, err);
         if (!rc)
             rc = glm4v_json_string(value, FILE_NAME, "content", &name, err);
         if (!rc && !name)
@@ -265,7 +268,8 @@ static int read_token(glm4v_tokenizer *t, const char *key, int32_t id, glm4v_err
                           "%s: \"vocab\": token %d is empty, longer than %d bytes or not in the "
                           "byte-level alphabet",
                           FILE_NAME, (int)id, GLM4V_MAX_TOKEN_BYTES);
-    return glm4v_vocab_add(t, id, bytes, (size_t)n, GLM4V_TOKEN_TEXT, FILE_NAME, err);
+    return glm4v_vocab_add(t, &(glm4v_new_token) { id, GLM4V_TOKEN_TEXT, bytes, (size_t)n },
+                           FILE_NAME, err);
 }
 
 static int read_vocab(glm4v_tokenizer *t, const json_t *vocab, glm4v_error *err)

@@ -107,7 +107,9 @@ static int load_ranks(glm4v_tokenizer *t, const char *text, size_t len, const js
         if (n < 0)
             return glm4v_fail(err, GLM4V_ERR_FORMAT,
                               "%s: line %zu: the token is not base64, or too long", file, row);
-        rc = glm4v_vocab_add(t, (int32_t)line.rank, bytes, (size_t)n, GLM4V_TOKEN_TEXT, file, err);
+        rc = glm4v_vocab_add(
+            t, &(glm4v_new_token) { (int32_t)line.rank, GLM4V_TOKEN_TEXT, bytes, (size_t)n }, file,
+            err);
     }
     /* in this family control tokens follow the ranks and one another: a gap means that a file was
      * cut at a line's end, or that an id was damaged */
@@ -123,21 +125,21 @@ static int load_ranks(glm4v_tokenizer *t, const char *text, size_t len, const js
 
 /* ---- which file ---- */
 
-int glm4v_tokenizer_parse(glm4v_tokenizer **tokenizer, bool is_json, const char *text, size_t len,
-                          const char *config, size_t config_len, glm4v_error *err)
+int glm4v_tokenizer_parse(glm4v_tokenizer **tokenizer, const glm4v_tokenizer_files *files,
+                          glm4v_error *err)
 {
     json_t *root = NULL;
     glm4v_tokenizer *t = glm4v_alloc(1, sizeof *t);
     int rc = t ? 0 : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the tokenizer");
-    if (!rc && config)
-        rc = glm4v_json_parse(&root, config, config_len, GLM4V_TOKENIZER_CONFIG, &GLM4V_JSON_CONFIG,
-                              err);
+    if (!rc && files->config)
+        rc = glm4v_json_parse(&root, files->config, files->config_len, GLM4V_TOKENIZER_CONFIG,
+                              &GLM4V_JSON_CONFIG, err);
     if (!rc && root && !json_is_object(root))
         rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: the file is not an object",
                         GLM4V_TOKENIZER_CONFIG);
     if (!rc)
-        rc = is_json ? glm4v_load_json(t, text, len, root, err)
-                     : load_ranks(t, text, len, root, err);
+        rc = files->is_json ? glm4v_load_json(t, files->text, files->len, root, err)
+                            : load_ranks(t, files->text, files->len, root, err);
     json_decref(root);
     if (rc)
         glm4v_tokenizer_close(&t);
@@ -169,7 +171,8 @@ int glm4v_tokenizer_open(glm4v_tokenizer **tokenizer, const char *dir, glm4v_err
             rc = 0; /* tokenizer.json has its control tokens itself */
     }
     if (!rc)
-        rc = glm4v_tokenizer_parse(tokenizer, is_json, text, len, config, config_len, err);
+        rc = glm4v_tokenizer_parse(
+            tokenizer, &(glm4v_tokenizer_files) { is_json, text, len, config, config_len }, err);
     glm4v_free(config);
     glm4v_free(text);
     return rc;
@@ -187,7 +190,7 @@ int glm4v_tokenizer_open_file(glm4v_tokenizer **tokenizer, const char *path, glm
     bool is_json = n >= 5 && strcmp(name + n - 5, ".json") == 0;
     int rc = glm4v_read_file(&text, &len, dir, name, GLM4V_JSON_TOKENIZER.bytes, err);
     if (!rc)
-        rc = glm4v_tokenizer_parse(tokenizer, is_json, text, len, NULL, 0, err);
+        rc = glm4v_tokenizer_parse(tokenizer, &(glm4v_tokenizer_files) { is_json, text, len }, err);
     glm4v_free(text);
     glm4v_free(dir);
     return rc;

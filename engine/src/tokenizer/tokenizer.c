@@ -31,22 +31,22 @@ int32_t glm4v_tokenizer_size(const glm4v_tokenizer *t)
 }
 
 /* Room for `more` further ids. */
-static int reserve(int32_t **ids, size_t n, size_t *capacity, size_t more, glm4v_error *err)
+static int reserve(glm4v_ids *to, size_t more, glm4v_error *err)
 {
-    size_t wanted, room = *capacity ? *capacity : 64;
-    if (!glm4v_add_overflow(n, more, &wanted)) {
-        if (wanted <= *capacity)
+    size_t wanted, room = to->capacity ? to->capacity : 64;
+    if (!glm4v_add_overflow(to->n, more, &wanted)) {
+        if (wanted <= to->capacity)
             return 0;
         while (room < wanted && room <= SIZE_MAX / 2)
             room *= 2;
-        int32_t *fresh = room < wanted ? NULL : glm4v_realloc(*ids, room, sizeof *fresh);
+        int32_t *fresh = room < wanted ? NULL : glm4v_realloc(to->ids, room, sizeof *fresh);
         if (fresh) {
-            *ids = fresh;
-            *capacity = room;
+            to->ids = fresh;
+            to->capacity = room;
             return 0;
         }
     }
-    return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for %zu token ids", n);
+    return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for %zu token ids", to->n);
 }
 
 /* Where to cut a piece that is too long: at most GLM4V_MAX_PIECE_BYTES, between two characters. */
@@ -61,33 +61,34 @@ static size_t cut(const char *piece, size_t len)
 }
 
 int glm4v_encode_with(const glm4v_tokenizer *t, glm4v_bpe *bpe, const char *text, size_t len,
-                      int32_t **ids, size_t *n, size_t *capacity, glm4v_error *err)
+                      glm4v_ids *ids, glm4v_error *err)
 {
-    size_t bad, count = *n;
+    const size_t before = ids->n;
+    size_t bad;
     if (!glm4v_utf8_valid(text, len, &bad))
         return glm4v_fail(err, GLM4V_ERR_INVALID, "the text is not UTF-8 at byte %zu", bad);
     for (size_t i = 0; i < len;) {
         size_t end = i + glm4v_split_next(text + i, len - i);
         while (i < end) {
             size_t part = cut(text + i, end - i);
-            int rc = reserve(ids, count, capacity, part, err);
+            int rc = reserve(ids, part, err);
             if (!rc)
-                rc = glm4v_bpe_encode(t, bpe, (const unsigned char *)text + i, part, *ids, &count,
-                                      err);
-            if (rc)
+                rc = glm4v_bpe_encode(t, bpe, (const unsigned char *)text + i, part, ids, err);
+            if (rc) {
+                ids->n = before;
                 return rc;
+            }
             i += part;
         }
     }
-    *n = count;
     return 0;
 }
 
-int glm4v_tokenizer_encode(const glm4v_tokenizer *t, const char *text, size_t len, int32_t **ids,
-                           size_t *n, size_t *capacity, glm4v_error *err)
+int glm4v_tokenizer_encode(const glm4v_tokenizer *t, const char *text, size_t len, glm4v_ids *ids,
+                           glm4v_error *err)
 {
     glm4v_bpe bpe = { 0 };
-    int rc = glm4v_encode_with(t, &bpe, text, len, ids, n, capacity, err);
+    int rc = glm4v_encode_with(t, &bpe, text, len, ids, err);
     glm4v_bpe_clear(&bpe);
     return rc;
 }

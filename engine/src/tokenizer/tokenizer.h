@@ -27,17 +27,22 @@ int glm4v_tokenizer_open_bytes(glm4v_tokenizer **tokenizer, const glm4v_config *
                                glm4v_error *err);
 void glm4v_tokenizer_close(glm4v_tokenizer **tokenizer);
 
-/* One more than the largest id. */
 /* Bytes that it takes in memory. */
 size_t glm4v_tokenizer_memory(const glm4v_tokenizer *tokenizer);
 
+/* One more than the largest id. */
 int32_t glm4v_tokenizer_size(const glm4v_tokenizer *tokenizer);
 
+/* A list of ids that grows. Zeroed before first use; ids: glm4v_free(). */
+typedef struct {
+    int32_t *ids; /* [n] */
+    size_t n, capacity;
+} glm4v_ids;
+
 /* Encode UTF-8 text [0, len) as ordinary text: control tokens spelled in it become plain
- * characters. Appends to *ids (glm4v_free), *n used of *capacity, growing it. INVALID: not UTF-8;
- * NOMEM. O(len log len). */
+ * characters. Appends to *ids. INVALID: not UTF-8; NOMEM. O(len log len). */
 int glm4v_tokenizer_encode(const glm4v_tokenizer *tokenizer, const char *text, size_t len,
-                           int32_t **ids, size_t *n, size_t *capacity, glm4v_error *err);
+                           glm4v_ids *ids, glm4v_error *err);
 
 /* Id of a control token such as "<|user|>", -1 if the tokenizer has none of that name. */
 int32_t glm4v_tokenizer_control(const glm4v_tokenizer *tokenizer, const char *name);

@@ -68,9 +68,17 @@ uint64_t glm4v_hash_part(const glm4v_tokenizer *t, uint64_t before, uint64_t aft
  * size is out of range. */
 int glm4v_vocab_init(glm4v_tokenizer *t, int64_t size, size_t n_text, size_t n_control,
                      const char *file, glm4v_error *err);
-/* Add a token. FORMAT if the id or the bytes are taken or too long; NOMEM. 0 <= id < size. */
-int glm4v_vocab_add(glm4v_tokenizer *t, int32_t id, const unsigned char *s, size_t len,
-                    glm4v_token_kind kind, const char *file, glm4v_error *err);
+/* A token to add: 0 <= id < size, bytes [0, len). */
+typedef struct {
+    int32_t id;
+    glm4v_token_kind kind;
+    const unsigned char *bytes;
+    size_t len;
+} glm4v_new_token;
+
+/* Add a token. FORMAT (naming file) if the id or the bytes are taken or too long; NOMEM. */
+int glm4v_vocab_add(glm4v_tokenizer *t, const glm4v_new_token *token, const char *file,
+                    glm4v_error *err);
 /* Id of a token, -1 if there is none. */
 int32_t glm4v_vocab_find(const glm4v_tokenizer *t, const glm4v_token_table *table, uint64_t hash,
                          const unsigned char *s, size_t len);
@@ -105,23 +113,31 @@ typedef struct {
     uint64_t steps; /* work done: heap moves and table look-ups; tests bound it by n log n */
 } glm4v_bpe;
 
-/* Merge a piece (1 <= len <= GLM4V_MAX_PIECE_BYTES) and append its ids to ids[*n]; room for len of
+/* Merge a piece (1 <= len <= GLM4V_MAX_PIECE_BYTES) and append its ids; there is room for len of
  * them. NOMEM. */
 int glm4v_bpe_encode(const glm4v_tokenizer *t, glm4v_bpe *bpe, const unsigned char *piece,
-                     size_t len, int32_t *ids, size_t *n, glm4v_error *err);
+                     size_t len, glm4v_ids *ids, glm4v_error *err);
 void glm4v_bpe_clear(glm4v_bpe *bpe);
 
 /* ---- tokenizer.c ---- */
 
 /* glm4v_tokenizer_encode() with the caller's scratch. */
 int glm4v_encode_with(const glm4v_tokenizer *t, glm4v_bpe *bpe, const char *text, size_t len,
-                      int32_t **ids, size_t *n, size_t *capacity, glm4v_error *err);
+                      glm4v_ids *ids, glm4v_error *err);
 
 /* ---- tokenizer/load.c ---- */
 
-/* A tokenizer from files in memory: text is tokenizer.json's if is_json, else tokenizer.model's;
- * config is tokenizer_config.json's, or NULL. Errors as glm4v_tokenizer_open(). */
-int glm4v_tokenizer_parse(glm4v_tokenizer **tokenizer, bool is_json, const char *text, size_t len,
-                          const char *config, size_t config_len, glm4v_error *err);
+/* Files of a tokenizer in memory. */
+typedef struct {
+    bool is_json;     /* text is tokenizer.json's, else tokenizer.model's */
+    const char *text; /* [len] */
+    size_t len;
+    const char *config; /* [config_len], tokenizer_config.json's; NULL = none */
+    size_t config_len;
+} glm4v_tokenizer_files;
+
+/* Errors as glm4v_tokenizer_open(). */
+int glm4v_tokenizer_parse(glm4v_tokenizer **tokenizer, const glm4v_tokenizer_files *files,
+                          glm4v_error *err);
 
 #endif

@@ -135,26 +135,28 @@ static bool keep(glm4v_tokenizer *t, const unsigned char *s, size_t len)
     return true;
 }
 
-int glm4v_vocab_add(glm4v_tokenizer *t, int32_t id, const unsigned char *s, size_t len,
-                    glm4v_token_kind kind, const char *file, glm4v_error *err)
+int glm4v_vocab_add(glm4v_tokenizer *t, const glm4v_new_token *new, const char *file,
+                    glm4v_error *err)
 {
-    glm4v_token_table *table = kind == GLM4V_TOKEN_CONTROL ? &t->control : &t->text;
+    const int32_t id = new->id;
+    const size_t len = new->len;
+    glm4v_token_table *table = new->kind == GLM4V_TOKEN_CONTROL ? &t->control : &t->text;
     glm4v_token *token = &t->tokens[id];
     if (len < 1 || len > GLM4V_MAX_TOKEN_BYTES)
         return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: token %d has %zu bytes, expected 1 to %d",
                           file, (int)id, len, GLM4V_MAX_TOKEN_BYTES);
     if (token->kind != GLM4V_TOKEN_NONE)
         return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: two tokens have the id %d", file, (int)id);
-    uint64_t hash = glm4v_hash_bytes(t, s, len);
-    int32_t same = glm4v_vocab_find(t, table, hash, s, len);
+    uint64_t hash = glm4v_hash_bytes(t, new->bytes, len);
+    int32_t same = glm4v_vocab_find(t, table, hash, new->bytes, len);
     if (same >= 0)
         return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: tokens %d and %d are the same", file,
                           (int)same, (int)id);
-    if (t->n_bytes + len > UINT32_MAX || !keep(t, s, len))
+    if (t->n_bytes + len > UINT32_MAX || !keep(t, new->bytes, len))
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "%s: no memory for its tokens", file);
     token->start = (uint32_t)(t->n_bytes - len);
     token->len = (uint16_t)len;
-    token->kind = (uint8_t)kind;
+    token->kind = (uint8_t) new->kind;
     table_put(table, hash, id);
     return 0;
 }
