@@ -61,7 +61,7 @@ struct _GstGlm4vTextPad
   GstGlm4vText *text;
   GRecMutex task_lock;          /* the task's; the pad's own stays free */
   GstTask *task;                /* while active; (de)activation only */
-  guint epoch;                  /* task only: the text's when it began to push */
+  guint epoch;                  /* task only: the text's when it began */
 
   /* guarded by text->lock */
   gboolean stop;                /* the task is to return */

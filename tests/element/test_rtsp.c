@@ -192,9 +192,9 @@ static void each_client_gets_captions_whatever_the_suspend_mode(void)
     }
 }
 
-/* What the server does for a client, without one: that of 1.22 does not play a reused media a second
- * time, whatever is in it, and holds a stream that nobody plays after its first packet. The captions
- * are therefore not streamed here. */
+/* What the server does for a client, without one: that of 1.22 does not play a reused media a
+ * second time, whatever is in it, and holds a stream that nobody plays after its first packet. The
+ * captions are therefore not streamed here. */
 static void a_reused_media_has_captions_each_time_whatever_the_suspend_mode(void)
 {
     static const char line[] =
