@@ -181,9 +181,7 @@ MOST_PARAMETERS = 6
 ROW_FUNCTIONS = {"kernels/": 10, "engine/src/backend/forms.c": 8}
 LONG_SIGNATURES = {
     "glm4v_source_find", "read_block",
-    "norm_rows", "norm_heads",
-    "read_rows", "load_rows", "load_piece", "glm4v_plan_load",
-    "glm4v_list_joined", "glm4v_list_convolution",
+    "read_rows", "load_rows", "load_piece",
     "glm4v_model_estimate_memory",
     "gst_glm4v_fault_post_from", "gst_glm4v_converter_run",
     "on_log",  # GStreamer's GstLogFunction

@@ -30,8 +30,7 @@ static int load(glm4v_builder *b)
     if (!rc)
         rc = glm4v_plan_allocate(&m->plan, m, &b->error);
     if (!rc)
-        rc = glm4v_plan_load(&m->plan, m, b->checkpoint, b->options.random_seed,
-                             b->options.progress, b->options.progress_user, &b->error);
+        rc = glm4v_plan_load(&m->plan, m, b->checkpoint, &b->options, &b->error);
     glm4v_plan_loaded(&m->plan);
     return rc;
 }

@@ -4,25 +4,20 @@
  * norms and biases there are, the weights say: a family that lacks one has NULL in its weights. */
 #include "forward/context_priv.h"
 
-static int norm_rows(glm4v_step *s, void *y, const void *x, const glm4v_norm *norm, int32_t rows,
-                     int32_t n, bool add)
+/* Rows that follow one another, each normed as a whole. */
+static glm4v_norm_rows whole_rows(void *y, const void *x, const glm4v_norm *norm, int32_t rows,
+                                  int32_t n)
 {
-    const glm4v_norm_rows args = { .y = y,
-                                   .ldy = n,
-                                   .x = x,
-                                   .ldx = n,
-                                   .norm = norm,
-                                   .rows = rows,
-                                   .groups = 1,
-                                   .n = n,
-                                   .add = add };
-    return s->backend->ops->norm(s, &args);
+    return (glm4v_norm_rows) {
+        .y = y, .ldy = n, .x = x, .ldx = n, .norm = norm, .rows = rows, .groups = 1, .n = n
+    };
 }
 
 int glm4v_norm_all(glm4v_step *s, void *y, const void *x, const glm4v_norm *norm, int32_t rows,
                    int32_t n)
 {
-    return norm_rows(s, y, x, norm, rows, n, false);
+    const glm4v_norm_rows norms = whole_rows(y, x, norm, rows, n);
+    return s->backend->ops->norm(s, &norms);
 }
 
 int glm4v_run_norm_product(glm4v_step *s, const glm4v_norm_product *p)
@@ -33,23 +28,23 @@ int glm4v_run_norm_product(glm4v_step *s, const glm4v_norm_product *p)
         return ops->product(s, &product);
     if (ops->norm_product)
         return ops->norm_product(s, p);
-    int rc = norm_rows(s, p->normed, product.x, p->norm, product.rows, product.w->n_in, false);
+    int rc = glm4v_norm_all(s, p->normed, product.x, p->norm, product.rows, product.w->n_in);
     product.x = p->normed;
     return rc ? rc : ops->product(s, &product);
 }
 
 /* Each head of q or k by itself. */
-static int norm_heads(glm4v_step *s, void *x, int64_t ld, const glm4v_norm *norm, int32_t rows,
-                      int32_t heads, int32_t head_dim)
+static int norm_heads(glm4v_step *s, const glm4v_qkv *p, void *x, const glm4v_norm *norm,
+                      int32_t heads)
 {
     const glm4v_norm_rows args = { .y = x,
-                                   .ldy = ld,
+                                   .ldy = p->in.product.ldy,
                                    .x = x,
-                                   .ldx = ld,
+                                   .ldx = p->in.product.ldy,
                                    .norm = norm,
-                                   .rows = rows,
+                                   .rows = p->in.product.rows,
                                    .groups = heads,
-                                   .n = head_dim };
+                                   .n = p->kv->shape.head_dim };
     return norm->w ? s->backend->ops->norm(s, &args) : 0;
 }
 
@@ -57,7 +52,6 @@ int glm4v_run_qkv(glm4v_step *s, const glm4v_qkv *p)
 {
     glm4v_backend *b = s->backend;
     const int32_t Nh = p->heads, Nk = p->kv->shape.heads, Dh = p->kv->shape.head_dim;
-    const int32_t rows = p->in.product.rows;
     const int64_t ld = p->in.product.ldy;
     void *q = p->in.product.y;
     if (b->ops->qkv)
@@ -71,9 +65,9 @@ int glm4v_run_qkv(glm4v_step *s, const glm4v_qkv *p)
                                   .layer = p->layer };
     int rc = glm4v_run_norm_product(s, &p->in);
     if (!rc)
-        rc = norm_heads(s, q, ld, &p->q_norm, rows, Nh, Dh);
+        rc = norm_heads(s, p, q, &p->q_norm, Nh);
     if (!rc)
-        rc = norm_heads(s, k, ld, &p->k_norm, rows, Nk, Dh);
+        rc = norm_heads(s, p, k, &p->k_norm, Nk);
     if (!rc)
         rc = b->ops->rope(s, &rope);
     return rc ? rc : b->ops->append(s, &append);
@@ -107,6 +101,8 @@ int glm4v_run_product_add(glm4v_step *s, const glm4v_product_add *p)
                                     .add = !normed };
     if (ops->product_add)
         return ops->product_add(s, p);
+    glm4v_norm_rows norms = whole_rows(p->x, p->branch, p->norm, p->rows, n);
+    norms.add = true;
     int rc = ops->product(s, &product);
-    return rc || !normed ? rc : norm_rows(s, p->x, p->branch, p->norm, p->rows, n, true);
+    return rc || !normed ? rc : ops->norm(s, &norms);
 }

@@ -672,16 +672,15 @@ static int set_orders(const loader *l, glm4v_error *err)
 }
 
 int glm4v_plan_load(const glm4v_plan *plan, glm4v_model *model, const glm4v_checkpoint *checkpoint,
-                    uint64_t seed, glm4v_progress_fn progress, void *progress_user,
-                    glm4v_error *err)
+                    const glm4v_model_options *options, glm4v_error *err)
 {
     glm4v_pool *pool = model->pool;
     loader l = { .plan = plan,
                  .model = model,
                  .checkpoint = checkpoint,
-                 .seed = seed,
-                 .progress = progress,
-                 .progress_user = progress_user,
+                 .seed = options->random_seed,
+                 .progress = options->progress,
+                 .progress_user = options->progress_user,
                  .caller = pthread_self() };
     int rc = prepare(&l, glm4v_pool_threads(pool), err);
     if (!rc)
@@ -700,7 +699,7 @@ int glm4v_plan_load(const glm4v_plan *plan, glm4v_model *model, const glm4v_chec
     rc = l.error.code;
     if (!rc && checkpoint)
         rc = glm4v_checkpoint_verify(checkpoint, &l.error);
-    if (!rc && progress && progress(progress_user, plan->bytes, plan->bytes))
+    if (!rc && l.progress && l.progress(l.progress_user, plan->bytes, plan->bytes))
         rc = glm4v_fail(&l.error, GLM4V_ERR_CANCELED, "loading was canceled");
     if (rc && err)
         *err = l.error;

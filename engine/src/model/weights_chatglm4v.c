@@ -99,8 +99,8 @@ static int add_stem(glm4v_lister *l, const glm4v_module *mod, glm4v_vision_weigh
     const int64_t class_row[2] = { 1, v->hidden };
     const int64_t table[2] = { (int64_t)v->table_side * v->table_side + 1, v->hidden };
     int rc;
-    if ((rc = glm4v_list_convolution(l, mod, &w->patch, "patch_embedding.proj.weight", patch, 4,
-                                     0)) ||
+    if ((rc = glm4v_list_convolution(l, mod, &w->patch, "patch_embedding.proj.weight",
+                                     &(glm4v_convolution) { patch, 4, 0 })) ||
         (rc = glm4v_list_vector(l, mod, &w->patch_bias, "patch_embedding.proj.bias", v->hidden,
                                 0)) ||
         (rc = glm4v_list_host(l, mod, &w->class_row, "patch_embedding.cls_embedding", class_row,
@@ -116,18 +116,19 @@ static int add_adapter(glm4v_lister *l, const glm4v_module *mod, glm4v_vision_we
 {
     const glm4v_vision_config *v = &l->model->config.vision;
     const int32_t out = v->out_hidden, F = v->merger_ffn;
-    const int64_t conv[4] = { out, v->hidden, v->merge, v->merge }, edge[3] = { 1, 1, out };
+    const int64_t taps[4] = { out, v->hidden, v->merge, v->merge }, edge[3] = { 1, 1, out };
+    const glm4v_convolution conv = { taps, 4, v->merge * v->merge };
     const glm4v_rows gate_up[2] = { { "linear_proj.gate_proj.weight", F },
                                     { "linear_proj.dense_h_to_4h.weight", F } };
     int rc;
-    if ((rc = glm4v_list_convolution(l, mod, &w->downsample, "conv.weight", conv, 4,
-                                     v->merge * v->merge)) ||
+    if ((rc = glm4v_list_convolution(l, mod, &w->downsample, "conv.weight", &conv)) ||
         (rc = glm4v_list_vector(l, mod, &w->downsample_bias, "conv.bias", out, 0)) ||
         (rc = glm4v_list_linear(l, mod, &w->merger_proj, "linear_proj.linear_proj.weight", out,
                                 out)) ||
         (rc = glm4v_list_vector(l, mod, &w->merger_norm, "linear_proj.norm1.weight", out, 1)) ||
         (rc = glm4v_list_vector(l, mod, &w->merger_norm_bias, "linear_proj.norm1.bias", out, 0)) ||
-        (rc = glm4v_list_joined(l, mod, GLM4V_ITEM_LINEAR, &w->merger_gate_up, out, gate_up, 2)) ||
+        (rc = glm4v_list_joined(l, mod, GLM4V_ITEM_LINEAR, &w->merger_gate_up,
+                                &(glm4v_joined) { gate_up, 2, out })) ||
         (rc = glm4v_list_linear(l, mod, &w->merger_down, "linear_proj.dense_4h_to_h.weight", out,
                                 F)) ||
         (rc = glm4v_list_host(l, mod, &w->begin, "boi", edge, 3)) ||

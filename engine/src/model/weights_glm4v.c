@@ -20,8 +20,8 @@ static int add_gate_up(glm4v_lister *l, const glm4v_module *mod, glm4v_weight *t
     snprintf(up, sizeof up, "%sup_proj.weight", folder);
     if (glm4v_list_has(l, mod, fused))
         return glm4v_list_linear(l, mod, to, fused, 2 * ffn, n_in);
-    return glm4v_list_joined(l, mod, GLM4V_ITEM_LINEAR, to, n_in,
-                             (glm4v_rows[]) { { gate, ffn }, { up, ffn } }, 2);
+    const glm4v_rows rows[2] = { { gate, ffn }, { up, ffn } };
+    return glm4v_list_joined(l, mod, GLM4V_ITEM_LINEAR, to, &(glm4v_joined) { rows, 2, n_in });
 }
 
 /* q, k, v rows (or their biases) of a text layer, one below the other. */
@@ -35,9 +35,11 @@ static int add_qkv(glm4v_lister *l, const glm4v_module *mod, glm4v_text_layer *t
     const glm4v_rows bias[3] = { { "self_attn.q_proj.bias", q },
                                  { "self_attn.k_proj.bias", kv },
                                  { "self_attn.v_proj.bias", kv } };
-    int rc = glm4v_list_joined(l, mod, GLM4V_ITEM_LINEAR, &to->qkv, t->hidden, weight, 3);
+    int rc = glm4v_list_joined(l, mod, GLM4V_ITEM_LINEAR, &to->qkv,
+                               &(glm4v_joined) { weight, 3, t->hidden });
     if (!rc && t->qkv_bias)
-        rc = glm4v_list_joined(l, mod, GLM4V_ITEM_VECTOR, &to->qkv_bias, 1, bias, 3);
+        rc = glm4v_list_joined(l, mod, GLM4V_ITEM_VECTOR, &to->qkv_bias,
+                               &(glm4v_joined) { bias, 3, 1 });
     return rc;
 }
 
@@ -106,11 +108,11 @@ static int add_merger(glm4v_lister *l, const glm4v_module *mod, glm4v_vision_wei
 {
     const glm4v_vision_config *v = &l->model->config.vision;
     const int32_t out = v->out_hidden;
-    const int64_t down[4] = { out, v->hidden, v->merge, v->merge };
+    const int64_t taps[4] = { out, v->hidden, v->merge, v->merge };
+    const glm4v_convolution down = { taps, 4, v->merge * v->merge };
     int rc;
     if ((rc = glm4v_list_vector(l, mod, &w->post_norm, "post_layernorm.weight", v->hidden, 1)) ||
-        (rc = glm4v_list_convolution(l, mod, &w->downsample, "downsample.weight", down, 4,
-                                     v->merge * v->merge)) ||
+        (rc = glm4v_list_convolution(l, mod, &w->downsample, "downsample.weight", &down)) ||
         (rc = glm4v_list_vector(l, mod, &w->downsample_bias, "downsample.bias", out, 0)) ||
         (rc = glm4v_list_linear(l, mod, &w->merger_proj, "merger.proj.weight", out, out)) ||
         (rc = glm4v_list_vector(l, mod, &w->merger_norm, "merger.post_projection_norm.weight", out,
@@ -132,7 +134,8 @@ static int add_vision(glm4v_lister *l, const char *prefix)
     const int64_t table[2] = { (int64_t)v->table_side * v->table_side, v->hidden };
     const glm4v_module mod = { prefix, "", -1, GLM4V_PART_VISION, 0 };
     int rc;
-    if ((rc = glm4v_list_convolution(l, &mod, &w->patch, "patch_embed.proj.weight", patch, 5, 0)) ||
+    if ((rc = glm4v_list_convolution(l, &mod, &w->patch, "patch_embed.proj.weight",
+                                     &(glm4v_convolution) { patch, 5, 0 })) ||
         (rc = glm4v_list_vector(l, &mod, &w->patch_bias, "patch_embed.proj.bias", v->hidden, 0)) ||
         (rc = glm4v_list_vector(l, &mod, &w->post_conv_norm, "post_conv_layernorm.weight",
                                 v->hidden, 1)) ||

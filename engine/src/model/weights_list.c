@@ -106,20 +106,21 @@ int glm4v_list_linear(glm4v_lister *l, const glm4v_module *mod, glm4v_weight *to
 }
 
 int glm4v_list_joined(glm4v_lister *l, const glm4v_module *mod, glm4v_item_kind kind, void *to,
-                      int32_t n_in, const glm4v_rows *from, int n)
+                      const glm4v_joined *from)
 {
+    const glm4v_rows *rows = from->rows;
     char full[GLM4V_NAME_SIZE];
     int32_t n_out = 0;
-    for (int i = 0; i < n; i++)
-        n_out += from[i].n;
-    glm4v_item *item = glm4v_list_item(l, kind, mod->part, to, n_out, n_in);
+    for (int i = 0; i < from->n; i++)
+        n_out += rows[i].n;
+    glm4v_item *item = glm4v_list_item(l, kind, mod->part, to, n_out, from->n_in);
     if (!item)
         return GLM4V_ERR_NOMEM;
     item->stage = mod->stage;
     int rc = 0;
-    for (int i = 0; !rc && i < n; i++) {
-        const int64_t shape[2] = { from[i].n, n_in };
-        rc = glm4v_list_source(l, item, full_name(full, mod, from[i].name), shape,
+    for (int i = 0; !rc && i < from->n; i++) {
+        const int64_t shape[2] = { rows[i].n, from->n_in };
+        rc = glm4v_list_source(l, item, full_name(full, mod, rows[i].name), shape,
                                kind == GLM4V_ITEM_VECTOR ? 1 : 2);
     }
     return rc;
@@ -135,15 +136,15 @@ static int64_t inputs_of(const int64_t *shape, int rank)
 }
 
 int glm4v_list_convolution(glm4v_lister *l, const glm4v_module *mod, glm4v_weight *to,
-                           const char *name, const int64_t *shape, int rank, int32_t pixels)
+                           const char *name, const glm4v_convolution *c)
 {
-    glm4v_item *item = glm4v_list_item(l, GLM4V_ITEM_LINEAR, mod->part, to, (int32_t)shape[0],
-                                       (int32_t)inputs_of(shape, rank));
+    glm4v_item *item = glm4v_list_item(l, GLM4V_ITEM_LINEAR, mod->part, to, (int32_t)c->shape[0],
+                                       (int32_t)inputs_of(c->shape, c->rank));
     if (item) {
         item->convolution = true;
-        item->pixels = pixels;
+        item->pixels = c->pixels;
     }
-    return add_one(l, mod, item, name, shape, rank);
+    return add_one(l, mod, item, name, c->shape, c->rank);
 }
 
 int glm4v_list_host(glm4v_lister *l, const glm4v_module *mod, float **to, const char *name,

@@ -35,6 +35,20 @@ typedef struct {
     int32_t n;
 } glm4v_rows;
 
+/* Rows of n tensors, one below the other. */
+typedef struct {
+    const glm4v_rows *rows;
+    int n;
+    int32_t n_in; /* 1: a vector */
+} glm4v_joined;
+
+/* Shape [n_out, channels, ...] of a convolution's tensor; pixels: as in glm4v_item. */
+typedef struct {
+    const int64_t *shape;
+    int rank;
+    int32_t pixels;
+} glm4v_convolution;
+
 /* A new item without sources; NULL without memory. */
 glm4v_item *glm4v_list_item(glm4v_lister *l, glm4v_item_kind kind, glm4v_part part, void *to,
                             int32_t n_out, int32_t n_in);
@@ -55,13 +69,12 @@ int glm4v_list_vector(glm4v_lister *l, const glm4v_module *mod, float **to, cons
 /* Matrix [n_out, n_in]. */
 int glm4v_list_linear(glm4v_lister *l, const glm4v_module *mod, glm4v_weight *to, const char *name,
                       int32_t n_out, int32_t n_in);
-/* Matrix of n_in inputs (vector: 1) whose rows lie in n tensors, one below the other. */
+/* Matrix or vector whose rows lie in several tensors. */
 int glm4v_list_joined(glm4v_lister *l, const glm4v_module *mod, glm4v_item_kind kind, void *to,
-                      int32_t n_in, const glm4v_rows *from, int n);
-/* Convolution [n_out, channels, ...] as a matrix over its flattened taps; pixels: as in
- * glm4v_item. */
+                      const glm4v_joined *from);
+/* Convolution as a matrix over its flattened taps. */
 int glm4v_list_convolution(glm4v_lister *l, const glm4v_module *mod, glm4v_weight *to,
-                           const char *name, const int64_t *shape, int rank, int32_t pixels);
+                           const char *name, const glm4v_convolution *convolution);
 /* f32 table [rows, ...] in host memory. */
 int glm4v_list_host(glm4v_lister *l, const glm4v_module *mod, float **to, const char *name,
                     const int64_t *shape, int rank);
