@@ -168,6 +168,18 @@ def lines_fit_the_page(files):
             yield f"{name}:{number}: {len(line)} columns"
 
 
+def markdown_fits_the_page(files):
+    """120 characters, but for tables and for what a program printed (blocks without a language)."""
+    for name in files:
+        fence = printed = False
+        for number, line in enumerate((ROOT / name).read_text(errors="replace").split("\n") if name.endswith(".md") else (), 1):
+            if line.lstrip().startswith("```"):
+                fence = not fence
+                printed = fence and line.strip() == "```"
+            if len(line) > 120 and not printed and not line.lstrip().startswith("|"):
+                yield f"{name}:{number}: {len(line)} characters"
+
+
 def clang_format_agrees(files):
     """gst-plugin/ has GStreamer's layout, which clang-format cannot make."""
     code = [name for name in files if name.endswith(CODE) and not name.startswith("gst-plugin/")]
@@ -238,7 +250,8 @@ def commit_subjects_name_component_and_effect(files):
 RULES = [no_banned_call_in_engine_plugin_tools, memory_only_through_the_allocators, no_glib_below_the_plugin,
          kernels_include_nothing_of_the_engine, engine_folders_include_only_what_the_table_allows,
          no_tab, no_trailing_space, files_end_in_one_newline,
-         no_invisible_unicode, sources_name_their_licence, lines_fit_the_page, clang_format_agrees,
+         no_invisible_unicode, sources_name_their_licence, lines_fit_the_page, markdown_fits_the_page,
+         clang_format_agrees,
          nothing_is_left_undone, functions_have_few_parameters,
          commit_subjects_name_component_and_effect]
 
@@ -246,6 +259,7 @@ BAD = {
     "engine/a.c": "#include <glib.h>\nvoid f(void)\t{ strcpy(a, b); /* TODO */ free(malloc(3)); } \n\n",
     "engine/src/base/low.c": '#include "model/high.h"\nint f(int a, int b, int c,\n      int d, int e, int g, int h)\n{\n}\n',
     "engine/src/model/high.h": "\n",
+    "docs/c.md": "word " * 30 + "\n",
     "kernels/b.h": '#include "../engine/src/base/mem.h"\nint zero\u200bwidth;' + " " * 130 + "\n",
 }
 
