@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+enum { MAX_THREADS = 64 };
 enum { BYTES_A_THREAD = 192 << 20, PASSES = 6 }; /* far more than any cache share */
 
 /* a cache line; the compiler splits it as the CPU can */
@@ -48,7 +49,7 @@ static void *read_all(void *user)
 /* One pass of all threads; 0 if a thread could not start. */
 static double pass(reader *readers, int n_threads)
 {
-    pthread_t threads[64];
+    pthread_t threads[MAX_THREADS];
     int started = 0;
     double start = seconds();
     while (started < n_threads &&
@@ -68,9 +69,12 @@ int cli_cores(void)
 
 double cli_read_bandwidth(int n_threads)
 {
-    reader readers[64] = { 0 };
+    reader readers[MAX_THREADS] = { 0 };
     double best = 0;
-    n_threads = n_threads < 1 ? 1 : n_threads > 64 ? 64 : n_threads;
+    if (n_threads < 1)
+        n_threads = 1;
+    else if (n_threads > MAX_THREADS)
+        n_threads = MAX_THREADS;
     size_t n = BYTES_A_THREAD / sizeof(block), bytes = (size_t)n_threads * BYTES_A_THREAD;
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)

@@ -48,7 +48,10 @@ void cli_progress(const char *what, double fraction)
         return;
     fraction = fmin(fmax(fraction, 0), 1);
     int width = terminal_columns() - (int)strlen(what) - 10;
-    width = width > 40 ? 40 : width < 0 ? 0 : width;
+    if (width < 0)
+        width = 0;
+    else if (width > 40)
+        width = 40;
     int done = (int)(fraction * width);
     fprintf(stderr, "\r\033[K%s [%.*s%*s] %3.0f %%", what, done,
             "########################################", width - done, "", 100 * fraction);
@@ -177,7 +180,9 @@ int cli_model_open(glm4v_model **model, const char *dir, const glm4v_model_optio
     cli_progress_clear();
     if (rc)
         cli_message("%s", err.msg);
-    return rc == GLM4V_ERR_INVALID ? CLI_USAGE : rc ? CLI_MODEL : CLI_OK;
+    if (rc == GLM4V_ERR_INVALID)
+        return CLI_USAGE;
+    return rc ? CLI_MODEL : CLI_OK;
 }
 
 /* A closed standard stream's number would go to the next file that is opened, and captions into

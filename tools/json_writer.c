@@ -10,12 +10,13 @@
  * Standard. */
 static size_t utf8_length(const unsigned char *s)
 {
-    size_t n = s[0] < 0x80   ? 1
-               : s[0] < 0xc2 ? 0
-               : s[0] < 0xe0 ? 2
-               : s[0] < 0xf0 ? 3
-               : s[0] < 0xf5 ? 4
-                             : 0;
+    size_t n = 0;
+    if (s[0] < 0x80)
+        n = 1;
+    else if (s[0] >= 0xc2 && s[0] < 0xe0)
+        n = 2;
+    else if (s[0] >= 0xe0 && s[0] < 0xf5)
+        n = s[0] < 0xf0 ? 3 : 4;
     for (size_t i = 1; i < n; i++)
         if ((s[i] & 0xc0) != 0x80) /* a terminating NUL stops here too */
             return 0;

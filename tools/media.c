@@ -270,11 +270,12 @@ static bool make_pipeline(cli_media *media, glm4v_error *err)
     GstElement *sink = gst_element_factory_make("appsink", NULL);
     media->pipeline = gst_pipeline_new(NULL);
     if (!source || !convert || !sink) {
+        const char *missing = convert ? "appsink" : "videoconvert";
+        if (!source)
+            missing = "uridecodebin";
         fail(err, GLM4V_ERR_UNSUPPORTED,
              "GStreamer's basic plugins are missing (%s): install gstreamer1.0-plugins-base",
-             !source    ? "uridecodebin"
-             : !convert ? "videoconvert"
-                        : "appsink");
+             missing);
         gst_clear_object(&source);
         gst_clear_object(&convert);
         gst_clear_object(&sink);

@@ -59,9 +59,9 @@ static uint64_t weight_bytes(const char *folder)
 
 static int status_of(int code)
 {
-    return code == GLM4V_ERR_INVALID                        ? CLI_USAGE
-           : code == GLM4V_ERR_IO || code == GLM4V_ERR_BUSY ? CLI_OUTPUT
-                                                            : CLI_MODEL;
+    if (code == GLM4V_ERR_INVALID)
+        return CLI_USAGE;
+    return code == GLM4V_ERR_IO || code == GLM4V_ERR_BUSY ? CLI_OUTPUT : CLI_MODEL;
 }
 
 static int refuse(const char *dst, const glm4v_error *err, bool as_json, int status)

@@ -38,7 +38,10 @@ static tmsize_t on_write(thandle_t user, void *from, tmsize_t n)
 static toff_t on_seek(thandle_t user, toff_t to, int whence)
 {
     decoder *d = user;
-    d->at = whence == SEEK_CUR ? d->at + to : whence == SEEK_END ? d->size + to : to;
+    if (whence == SEEK_CUR)
+        d->at += to;
+    else
+        d->at = whence == SEEK_END ? d->size + to : to;
     return d->at;
 }
 

@@ -82,7 +82,9 @@ static void multiply_tile(void *user, uint32_t i, uint32_t thread)
 
 static int32_t clamp(int64_t n, int64_t low, int64_t high)
 {
-    return (int32_t)(n < low ? low : n > high ? high : n);
+    if (n < low)
+        return (int32_t)low;
+    return (int32_t)(n < high ? n : high);
 }
 
 /* Cut the call into tiles and run them. */

@@ -87,6 +87,16 @@ static void *take_if(glm4v_cpu_backend *c, bool wanted, size_t n, size_t size, b
     return block;
 }
 
+/* For messages. */
+static const char *what_is_special(const glm4v_weight_kind *kind)
+{
+    if (kind->zeros)
+        return " with zero points";
+    if (kind->blocks)
+        return " in blocks";
+    return kind->ordered ? " in an order of their own" : "";
+}
+
 int glm4v_cpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, const glm4v_weight_kind *kind,
                            glm4v_error *err)
 {
@@ -94,11 +104,7 @@ int glm4v_cpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, const glm4v_weight
     panel_sizes s;
     if (!panel_sizes_of(&s, kind))
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "the CPU has no %s matrices of %d inputs%s",
-                          glm4v_form_name(kind->form), kind->n_in,
-                          kind->zeros     ? " with zero points"
-                          : kind->blocks  ? " in blocks"
-                          : kind->ordered ? " in an order of their own"
-                                          : "");
+                          glm4v_form_name(kind->form), kind->n_in, what_is_special(kind));
     const size_t panels = (size_t)glm4v_panel_count(kind->n_out);
     const size_t scales = panels * (size_t)s.groups * GLM4V_PANEL;
     bool failed = false;

@@ -383,11 +383,9 @@ const char *glm4v_form_names(char *text, size_t size, bool tables)
     text[0] = 0;
     for (int i = 0; i < GLM4V_N_FORMS && used < size; i++)
         if (!tables || forms[i].table) {
-            left--;
+            const char *separator = --left > 1 ? ", " : " or ";
             used += (size_t)snprintf(text + used, size - used, "%s%s", forms[i].name,
-                                     left > 1 ? ", "
-                                     : left   ? " or "
-                                              : "");
+                                     left ? separator : "");
         }
     return text;
 }
@@ -396,7 +394,9 @@ const char *glm4v_form_names(char *text, size_t size, bool tables)
 
 int32_t glm4v_form_group(glm4v_form form, bool blocks, int32_t n_in)
 {
-    return blocks ? GLM4V_GROUP : forms[form].group ? forms[form].group : n_in;
+    if (blocks)
+        return GLM4V_GROUP;
+    return forms[form].group ? forms[form].group : n_in;
 }
 
 int32_t glm4v_form_groups(glm4v_form form, bool blocks, int32_t n_in)

@@ -112,8 +112,10 @@ static int read_strategy(reader *r, const json_t *weights, const char *where, gl
         (rc = glm4v_json_int(weights, where, "group_size", (glm4v_range) { -1, MAX_GROUP_SIZE },
                              &group, r->err)))
         return rc;
-    if (!strategy)
-        strategy = group > 0 ? "group" : group < 0 ? "channel" : "tensor";
+    if (!strategy && group > 0)
+        strategy = "group";
+    else if (!strategy)
+        strategy = group < 0 ? "channel" : "tensor";
     s->block = 1;
     if (!strcmp(strategy, "channel"))
         return 0;

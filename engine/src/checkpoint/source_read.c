@@ -341,9 +341,10 @@ int glm4v_source_read_codes(const glm4v_source *source, const glm4v_checkpoint *
 static void fill_values(float value[256], const glm4v_source *s)
 {
     for (int i = 0; i < 256; i++)
-        value[i] = s->floating                     ? glm4v_e4m3_to_f32((uint8_t)i)
-                   : s->kind == GLM4V_SOURCE_BYTES ? (float)(int8_t)i
-                                                   : (float)i;
+        if (s->floating)
+            value[i] = glm4v_e4m3_to_f32((uint8_t)i);
+        else
+            value[i] = s->kind == GLM4V_SOURCE_BYTES ? (float)(int8_t)i : (float)i;
 }
 
 void glm4v_source_dequantize(const glm4v_source *s, const glm4v_source_codes *from, int32_t n,

@@ -33,7 +33,9 @@ int glm4v_pass_start(glm4v_context *c, glm4v_queue q, glm4v_pass_kind kind, glm4
 int32_t glm4v_chunk_layers(glm4v_backend *b, uint64_t work)
 {
     const uint64_t layers = work ? b->traits->chunk / work : 0;
-    return layers < 1 ? 1 : layers < INT32_MAX ? (int32_t)layers : INT32_MAX;
+    if (layers < 1)
+        return 1;
+    return layers < INT32_MAX ? (int32_t)layers : INT32_MAX;
 }
 
 /* ---- chunks in flight ---- */

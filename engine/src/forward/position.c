@@ -33,7 +33,10 @@ void glm4v_positions(int32_t *position, int32_t *next, const glm4v_prompt *promp
                 h[i] = config->text.one_position ? at : at + y;
                 w[i] = config->text.one_position ? at : at + x;
             }
-        at += config->text.one_position ? 1 : rows > columns ? rows : columns;
+        if (config->text.one_position)
+            at++;
+        else
+            at += rows > columns ? rows : columns;
     }
     *next = at;
 }
@@ -97,7 +100,9 @@ static void cubic_taps(int32_t index[4], float weight[4], uint32_t i, uint32_t t
     weight[3] = (float)((((v + 1) * a - 5 * a) * (v + 1) + 8 * a) * (v + 1) - 4 * a);
     for (int32_t k = 0; k < 4; k++) {
         int32_t at = (int32_t)base + k - 1;
-        index[k] = at < 0 ? 0 : at >= from ? from - 1 : at;
+        if (at < 0)
+            at = 0;
+        index[k] = at < from ? at : from - 1;
     }
 }
 

@@ -497,9 +497,8 @@ static int load_piece(loader *l, const glm4v_item *item, int32_t row, int32_t n,
     unsigned char *base = l->codes + number * l->codes_size;
     unsigned char *scratch = base + l->q_size + l->scale_size + l->zero_size;
     const bool words = takes_words(item);
-    const glm4v_source_codes codes = { .q = words  ? NULL
-                                            : room ? room
-                                                   : base,
+    unsigned char *bytes = room ? room : base;
+    const glm4v_source_codes codes = { .q = words ? NULL : bytes,
                                        .scale = (float *)(base + l->q_size),
                                        .zero = base + l->q_size + l->scale_size,
                                        .groups = groups_of(item),

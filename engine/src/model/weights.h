@@ -73,9 +73,9 @@ uint64_t glm4v_plan_step_bytes(const glm4v_plan *plan);
 int glm4v_plan_allocate(const glm4v_plan *plan, struct glm4v_model *model, glm4v_error *err);
 void glm4v_plan_free(const glm4v_plan *plan, struct glm4v_model *model);
 
-/* load.c: fill all items from checkpoint (NULL: random numbers by options->random_seed), on the pool
- * of stage 0. The caller takes part and calls options->progress between pieces of work. IO, FORMAT
- * (a number that is not finite), NOMEM, CANCELED. */
+/* load.c: fill all items from checkpoint (NULL: random numbers by options->random_seed), on the
+ * pool of stage 0. The caller takes part and calls options->progress between pieces of work. IO,
+ * FORMAT (a number that is not finite), NOMEM, CANCELED. */
 int glm4v_plan_load(const glm4v_plan *plan, struct glm4v_model *model,
                     const glm4v_checkpoint *checkpoint, const glm4v_model_options *options,
                     glm4v_error *err);
