@@ -109,6 +109,14 @@ static GstPadProbeReturn on_camera_frame(GstPad *pad, GstPadProbeInfo *info, gpo
     return GST_PAD_PROBE_OK;
 }
 
+/* Motion JPEG by HTTP: decodebin would keep frames back until it knows of all streams. */
+static void on_element(GstBin *input, GstBin *bin, GstElement *element, gpointer user)
+{
+    GstElementFactory *factory = gst_element_get_factory(element);
+    if (factory && g_str_equal(GST_OBJECT_NAME(factory), "multipartdemux"))
+        g_object_set(element, "single-stream", TRUE, NULL);
+}
+
 /* Only video is asked for, in any memory; sound is not decoded. */
 static gboolean open_input(gpointer user)
 {
@@ -127,6 +135,7 @@ static gboolean open_input(gpointer user)
     g_object_set(source, "uri", a->uri, "caps", raw, NULL);
     gst_object_unref(source);
     gst_caps_unref(raw);
+    g_signal_connect(a->input, "deep-element-added", G_CALLBACK(on_element), NULL);
     watch_pad(a->input, "frames", "sink", on_camera_frame, a);
     watch_bus(a->input, on_input_message, a);
     a->opened = g_get_monotonic_time();

@@ -498,6 +498,11 @@ def a_camera_by_http_is_treated_alike_and_a_file_by_http_is_a_file(folder):
         with ask("--reconnect", 60, f"{server.url}/login") as program:
             program.end(1)
             check(len(program.err) == 1 and "login was refused" in program.err[0], program.err)
+        with Program([BUILD / "examples" / "watch-camera", f"{server.url}/short", folder / "recording.mkv"],
+                     GLM4V_MODEL=MODEL) as program:
+            program.wait_until(lambda: sum(line.startswith("camera  there") for line in program.out) == 2, "its return")
+            check(any("the stream ended" in line for line in program.out), program.out)
+            check(any(line.startswith("caption") for line in program.out), program.out)
 
 
 def free_udp_port():

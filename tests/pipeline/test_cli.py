@@ -266,7 +266,8 @@ def quantize_that_cannot_calibrate_exits_with_1_and_names_the_file(folder):
         place.mkdir()
     shutil.copy(path("picture.png"), bad / "a.png")
     (bad / "b.png").write_text("no picture")
-    for place, part in ((empty, "holds no file"), (bad, "b.png cannot be used to calibrate"), (folder / "none", "none: No such file")):
+    for place, part in ((empty, "holds no file"), (bad, "b.png cannot be used to calibrate"),
+                        (folder / "none", "none: No such file")):
         done = quantize(MODEL, folder / "new", "--quantization", "int4", "--calibrate", place, "--json", status=1)
         check(part in done.stderr and json.loads(done.stdout)["message"] in done.stderr, done.stderr, done.stdout)
     (bad / "b.png").unlink()
