@@ -18,7 +18,8 @@ import tempfile
 import threading
 import time
 
-from common import BUILD, GLM4V, SHIPPED, SLOW, SOURCE, Skip, check, environment, good, gst_launch, main, run, tiny_model
+from common import (BUILD, GLM4V, HTTP_LEAKS, SHIPPED, SLOW, SOURCE, Skip, check, environment, good, gst_launch, main, run,
+                    tiny_model)
 
 BASE = tempfile.mkdtemp(prefix="glm4v-cameras-")
 MODEL = None
@@ -480,9 +481,8 @@ def run_to_bytes(line):
 def a_camera_by_http_is_treated_alike_and_a_file_by_http_is_a_file(folder):
     good(gst_launch(f"-q videotestsrc num-buffers=45 ! {FRAME} ! jpegenc ! avimux ! filesink location={folder}/clip.avi"))
     with Http((folder / "clip.avi").read_bytes()) as server:
-        # GStreamer 1.22's souphttpsrc loses 48 bytes whenever it ends.
         def ask(*words):
-            return describe(*words, ASAN_OPTIONS=os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0")
+            return describe(*words, **HTTP_LEAKS)
         with ask("--timeout", 20 * SLOW, "--interval", "0", f"{server.url}/short") as program:
             program.end(1)
             check("ended from the other side" in program.err[0] and program.out, program.err)
