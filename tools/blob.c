@@ -10,14 +10,8 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "fail.h"
 #include "interrupt.h"
-
-static int fail(glm4v_error *err, int code, const char *text)
-{
-    err->code = code;
-    snprintf(err->msg, sizeof err->msg, "%s", text);
-    return code;
-}
 
 static bool make_room(cli_blob *blob, size_t room)
 {
@@ -37,7 +31,7 @@ int cli_blob_read(cli_blob *blob, int fd, size_t wanted, glm4v_error *err)
     enum { STEP = 1 << 16 };
     while (blob->size < wanted) {
         if (blob->size == blob->room && !make_room(blob, 2 * blob->room + STEP))
-            return fail(err, GLM4V_ERR_NOMEM, "no memory for the input");
+            return cli_fail(err, GLM4V_ERR_NOMEM, "no memory for the input");
         const size_t left = wanted - blob->size, room = blob->room - blob->size;
         ssize_t got = read(fd, blob->data + blob->size, left < room ? left : room);
         if (got == 0)
@@ -45,9 +39,9 @@ int cli_blob_read(cli_blob *blob, int fd, size_t wanted, glm4v_error *err)
         if (got > 0)
             blob->size += (size_t)got;
         else if (errno != EINTR)
-            return fail(err, GLM4V_ERR_IO, strerror(errno));
+            return cli_fail(err, GLM4V_ERR_IO, "%s", strerror(errno));
         else if (cli_interrupted())
-            return fail(err, GLM4V_ERR_CANCELED, "interrupted");
+            return cli_fail(err, GLM4V_ERR_CANCELED, "interrupted");
     }
     return 0;
 }
@@ -55,7 +49,7 @@ int cli_blob_read(cli_blob *blob, int fd, size_t wanted, glm4v_error *err)
 int cli_blob_append(cli_blob *blob, const void *data, size_t size, glm4v_error *err)
 {
     if (size > blob->room - blob->size && !make_room(blob, 2 * blob->room + size))
-        return fail(err, GLM4V_ERR_NOMEM, "no memory for the input");
+        return cli_fail(err, GLM4V_ERR_NOMEM, "no memory for the input");
     memcpy(blob->data + blob->size, data, size);
     blob->size += size;
     return 0;
@@ -122,18 +116,19 @@ int cli_blob_from_data_uri(cli_blob *blob, const char *uri, glm4v_error *err)
 {
     const char *comma = strchr(uri, ','), *option = "";
     if (!comma)
-        return fail(err, GLM4V_ERR_FORMAT,
-                    "a data: URI without a comma, after which the data come");
+        return cli_fail(err, GLM4V_ERR_FORMAT,
+                        "a data: URI without a comma, after which the data come");
     if (comma - uri >= 7)
         option = comma - 7;
     if (!make_room(blob, strlen(comma)))
-        return fail(err, GLM4V_ERR_NOMEM, "no memory for the input");
+        return cli_fail(err, GLM4V_ERR_NOMEM, "no memory for the input");
     if (!unescape(blob, comma + 1))
-        return fail(err, GLM4V_ERR_FORMAT, "a data: URI with a % that no two hex digits follow");
+        return cli_fail(err, GLM4V_ERR_FORMAT,
+                        "a data: URI with a %% that no two hex digits follow");
     if (!strncasecmp(option, ";base64", 7) && !decode_base64(blob))
-        return fail(err, GLM4V_ERR_FORMAT, "a data: URI whose base64 is damaged or cut short");
+        return cli_fail(err, GLM4V_ERR_FORMAT, "a data: URI whose base64 is damaged or cut short");
     if (!blob->size)
-        return fail(err, GLM4V_ERR_FORMAT, "a data: URI that holds nothing");
+        return cli_fail(err, GLM4V_ERR_FORMAT, "a data: URI that holds nothing");
     return 0;
 }
 

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "cli.h"
+#include "fail.h"
 
 enum { MAX_DEPTH = 100 };
 
@@ -22,9 +23,7 @@ bool cli_is_folder(const char *path)
 
 static int fail(glm4v_error *err, int code, const char *path, const char *why)
 {
-    err->code = code;
-    snprintf(err->msg, sizeof err->msg, "%.180s: %s", path, why);
-    return code;
+    return cli_fail(err, code, "%.180s: %s", path, why);
 }
 
 static int is_shown(const struct dirent *entry)

@@ -8,7 +8,6 @@
 #include <glib.h>
 #include <gst/base/gsttypefindhelper.h>
 #include <gst/gst.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <stdio.h>
@@ -18,6 +17,7 @@
 
 #include "blob.h"
 #include "cli.h"
+#include "fail.h"
 #include "picture/picture.h"
 
 struct cli_input {
@@ -28,17 +28,6 @@ struct cli_input {
     cli_picture *picture;
     cli_stream *stream;
 };
-
-__attribute__((format(printf, 3, 4))) static int fail(glm4v_error *err, int code,
-                                                      const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    err->code = code;
-    vsnprintf(err->msg, sizeof err->msg, format, args);
-    va_end(args);
-    return code;
-}
 
 static bool has_suffix(const char *path, const char *const *suffixes)
 {
@@ -69,15 +58,15 @@ static int open_file(int *fd, const char *path, struct stat *st, glm4v_error *er
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a device must not hang here */
     if (*fd < 0)
         return errno == ENOENT || errno == ENOTDIR
-                   ? fail(err, GLM4V_ERR_NOT_FOUND, "%s: no such file", path)
-                   : fail(err, GLM4V_ERR_IO, "%s: %s", path, strerror(errno));
+                   ? cli_fail(err, GLM4V_ERR_NOT_FOUND, "%s: no such file", path)
+                   : cli_fail(err, GLM4V_ERR_IO, "%s: %s", path, strerror(errno));
     if (fstat(*fd, st) || (!S_ISREG(st->st_mode) && !S_ISFIFO(st->st_mode)))
-        return fail(err, GLM4V_ERR_IO, "%s: not a file", path);
+        return cli_fail(err, GLM4V_ERR_IO, "%s: not a file", path);
     if (S_ISFIFO(st->st_mode) && fcntl(*fd, F_SETFL, 0))
-        return fail(err, GLM4V_ERR_IO, "%s: %s", path, strerror(errno));
+        return cli_fail(err, GLM4V_ERR_IO, "%s: %s", path, strerror(errno));
     return S_ISFIFO(st->st_mode) || st->st_size
                ? 0
-               : fail(err, GLM4V_ERR_FORMAT, "%s: the file is empty", path);
+               : cli_fail(err, GLM4V_ERR_FORMAT, "%s: the file is empty", path);
 }
 
 static int open_stream(cli_input *input, const cli_stream_options *options, glm4v_error *err)
@@ -101,8 +90,8 @@ static int open_picture(cli_input *input, const char *path, const cli_stream_opt
                         glm4v_error *err)
 {
     if (input->bytes.size > CLI_PICTURE_MAX_FILE)
-        return fail(err, GLM4V_ERR_UNSUPPORTED, "the picture's file is larger than %d MiB",
-                    CLI_PICTURE_MAX_FILE >> 20);
+        return cli_fail(err, GLM4V_ERR_UNSUPPORTED, "the picture's file is larger than %d MiB",
+                        CLI_PICTURE_MAX_FILE >> 20);
     input->picture =
         cli_picture_open(input->bytes.data, input->bytes.size, path, options->media.interval, err);
     return input->picture ? 0 : err->code;
@@ -129,7 +118,7 @@ static int open_pipe(cli_input *input, int fd, const char *path, const cli_strea
     size_t wanted = CLI_PICTURE_HEAD;
     int rc = cli_blob_read(&input->bytes, fd, wanted, err);
     if (!rc && !input->bytes.size)
-        rc = fail(err, GLM4V_ERR_FORMAT, "nothing came");
+        rc = cli_fail(err, GLM4V_ERR_FORMAT, "nothing came");
     if (rc || !is_picture(&input->bytes, path))
         return rc ? rc : open_feed(input, fd, options, err);
     while (!rc && input->bytes.size == wanted && wanted <= CLI_PICTURE_MAX_FILE) {
@@ -162,7 +151,7 @@ static int open_disk_file(cli_input *input, int fd, const char *path,
     cli_blob_free(&input->bytes);
     input->uri = gst_filename_to_uri(path, &error);
     rc = input->uri ? open_stream(input, options, err)
-                    : fail(err, GLM4V_ERR_IO, "%s: %s", path, error->message);
+                    : cli_fail(err, GLM4V_ERR_IO, "%s: %s", path, error->message);
     g_clear_error(&error);
     return rc;
 }
@@ -217,7 +206,7 @@ static int open_any(cli_input *input, const char *name, const cli_stream_options
     }
     char *path = g_filename_from_uri(name, NULL, &error);
     int rc = path ? open_path(input, path, options, err)
-                  : fail(err, GLM4V_ERR_INVALID, "%s", error->message);
+                  : cli_fail(err, GLM4V_ERR_INVALID, "%s", error->message);
     g_clear_error(&error);
     g_free(path);
     return rc;
@@ -227,7 +216,7 @@ cli_input *cli_input_open(const char *name, const cli_stream_options *options, g
 {
     cli_input *input = cli_alloc(1, sizeof *input);
     if (!input) {
-        fail(err, GLM4V_ERR_NOMEM, "no memory for an input");
+        cli_fail(err, GLM4V_ERR_NOMEM, "no memory for an input");
         return NULL;
     }
     input->fd = -1;

@@ -11,6 +11,7 @@
 
 #include "blob.h"
 #include "damage.h"
+#include "fail.h"
 #include "interrupt.h"
 #include "live.h"
 #include "pace.h"
@@ -72,16 +73,6 @@ void cli_media_init(void)
     gst_init(NULL, NULL);
     cli_damage_init();
     setlocale(LC_NUMERIC, "C"); /* gst_init() took the user's; JSON wants a decimal point */
-}
-
-__attribute__((format(printf, 3, 4))) static void fail(glm4v_error *err, int code,
-                                                       const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    err->code = code;
-    g_vsnprintf(err->msg, sizeof err->msg, format, args);
-    va_end(args);
 }
 
 /* A camera that sends pictures without times (Motion JPEG by HTTP): the time of arrival counts. */
@@ -273,9 +264,9 @@ static bool make_pipeline(cli_media *media, glm4v_error *err)
         const char *missing = convert ? "appsink" : "videoconvert";
         if (!source)
             missing = "uridecodebin";
-        fail(err, GLM4V_ERR_UNSUPPORTED,
-             "GStreamer's basic plugins are missing (%s): install gstreamer1.0-plugins-base",
-             missing);
+        cli_fail(err, GLM4V_ERR_UNSUPPORTED,
+                 "GStreamer's basic plugins are missing (%s): install gstreamer1.0-plugins-base",
+                 missing);
         gst_clear_object(&source);
         gst_clear_object(&convert);
         gst_clear_object(&sink);
@@ -350,8 +341,8 @@ static void fail_with_details(cli_media *media, const char *message, const char 
     size_t length = strlen(message);
     while (length && message[length - 1] == '.')
         length--;
-    fail(err, GLM4V_ERR_IO, "%s%.*s%s%s", media->live ? "the stream broke off: " : "", (int)length,
-         message, details ? ": " : "", details ? details + 1 : "");
+    cli_fail(err, GLM4V_ERR_IO, "%s%.*s%s%s", media->live ? "the stream broke off: " : "",
+             (int)length, message, details ? ": " : "", details ? details + 1 : "");
 }
 
 /* What elements say when another one has failed before them, as "Internal data stream error". */
@@ -369,10 +360,10 @@ static bool lacks_track(cli_media *media, glm4v_error *err)
     const uint32_t n_tracks = media->n_tracks;
     g_mutex_unlock(&media->lock);
     if (lacks && n_tracks && media->track)
-        fail(err, GLM4V_ERR_NOT_FOUND, "there is no video track %u in it: it has %u, from 0 on",
-             media->track - 1, n_tracks);
+        cli_fail(err, GLM4V_ERR_NOT_FOUND, "there is no video track %u in it: it has %u, from 0 on",
+                 media->track - 1, n_tracks);
     else if (lacks)
-        fail(err, GLM4V_ERR_FORMAT, "there is neither a picture nor a video in it");
+        cli_fail(err, GLM4V_ERR_FORMAT, "there is neither a picture nor a video in it");
     return lacks;
 }
 
@@ -384,30 +375,33 @@ static void fail_without_reason(cli_media *media, const char *debug, glm4v_error
     if (lacks_track(media, err))
         return;
     if (*counts.first)
-        fail(err, GLM4V_ERR_FORMAT, "it cannot be decoded: %s", counts.first);
+        cli_fail(err, GLM4V_ERR_FORMAT, "it cannot be decoded: %s", counts.first);
     else if (g_str_has_prefix(reason, "not-negotiated"))
-        fail(err, GLM4V_ERR_UNSUPPORTED, "its video is of a kind that cannot be decoded to RGB");
+        cli_fail(err, GLM4V_ERR_UNSUPPORTED,
+                 "its video is of a kind that cannot be decoded to RGB");
     else
-        fail(err, GLM4V_ERR_FORMAT, "it cannot be decoded (%s)", reason);
+        cli_fail(err, GLM4V_ERR_FORMAT, "it cannot be decoded (%s)", reason);
 }
 
 static void fail_with(cli_media *media, const GError *error, const char *debug, glm4v_error *err)
 {
     if (g_error_matches(error, GST_STREAM_ERROR, GST_STREAM_ERROR_TYPE_NOT_FOUND))
-        fail(err, GLM4V_ERR_FORMAT, "neither a picture nor a video that GStreamer knows");
+        cli_fail(err, GLM4V_ERR_FORMAT, "neither a picture nor a video that GStreamer knows");
     else if (g_error_matches(error, GST_CORE_ERROR, GST_CORE_ERROR_MISSING_PLUGIN))
-        fail(err, GLM4V_ERR_UNSUPPORTED,
-             "neither a picture nor a video, or its decoder is missing: install gstreamer1.0-libav "
-             "and gstreamer1.0-plugins-good, -bad and -ugly");
+        cli_fail(
+            err, GLM4V_ERR_UNSUPPORTED,
+            "neither a picture nor a video, or its decoder is missing: install gstreamer1.0-libav "
+            "and gstreamer1.0-plugins-good, -bad and -ugly");
     else if (g_error_matches(error, GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_NOT_AUTHORIZED))
-        fail(err, GLM4V_ERR_INVALID,
-             "the login was refused (%s): write it as scheme://user:password@host", error->message);
+        cli_fail(err, GLM4V_ERR_INVALID,
+                 "the login was refused (%s): write it as scheme://user:password@host",
+                 error->message);
     else if (!media->local)
         fail_with_details(media, error->message, debug, err);
     else if (is_consequence(error, debug))
         fail_without_reason(media, debug, err);
     else
-        fail(err, GLM4V_ERR_IO, "%s", error->message);
+        cli_fail(err, GLM4V_ERR_IO, "%s", error->message);
 }
 
 /* A demuxer whose chosen track has ended, and which finds no taker for the others. */
@@ -498,7 +492,7 @@ static int hand_out(cli_media *media, cli_frame *frame, glm4v_error *err)
     GstVideoInfo info;
     if (!gst_video_info_from_caps(&info, gst_sample_get_caps(media->sample)) ||
         !gst_video_frame_map(&media->map, &info, buffer, GST_MAP_READ)) {
-        fail(err, GLM4V_ERR_FORMAT, "a decoded frame could not be read");
+        cli_fail(err, GLM4V_ERR_FORMAT, "a decoded frame could not be read");
         return -1;
     }
     media->mapped = true;
@@ -547,16 +541,17 @@ static bool hopeless(cli_media *media, glm4v_error *err)
     if (lacks_track(media, err))
         return true;
     if (is_endless(media))
-        fail(err, GLM4V_ERR_FORMAT, "its frames do not end, and all have the same time");
+        cli_fail(err, GLM4V_ERR_FORMAT, "its frames do not end, and all have the same time");
     else if (media->silence < media->max_silence)
         return false;
     else if (media->local)
-        fail(err, GLM4V_ERR_FORMAT, "it gives no frame");
+        cli_fail(err, GLM4V_ERR_FORMAT, "it gives no frame");
     else
-        fail(err, GLM4V_ERR_IO,
-             media->got_frame ? "no frame for %g s: the camera, or the network to it, has stopped"
-                              : "no frame within %g s: is the address right, and the camera on?",
-             media->max_silence / 1000.);
+        cli_fail(err, GLM4V_ERR_IO,
+                 media->got_frame
+                     ? "no frame for %g s: the camera, or the network to it, has stopped"
+                     : "no frame within %g s: is the address right, and the camera on?",
+                 media->max_silence / 1000.);
     return true;
 }
 
@@ -577,10 +572,10 @@ static int end(cli_media *media, glm4v_error *err)
     if (media->got_frame && (!media->live || was_recording(media)))
         return 0;
     if (media->got_frame)
-        fail(err, GLM4V_ERR_IO, "the stream was ended from the other side");
+        cli_fail(err, GLM4V_ERR_IO, "the stream was ended from the other side");
     else
-        fail(err, media->local ? GLM4V_ERR_FORMAT : GLM4V_ERR_IO,
-             "it ended before its first frame");
+        cli_fail(err, media->local ? GLM4V_ERR_FORMAT : GLM4V_ERR_IO,
+                 "it ended before its first frame");
     return -1;
 }
 
@@ -596,8 +591,8 @@ static int take_bytes(cli_media *media, GstSample *sample, glm4v_error *err)
     }
     media->silence = 0;
     if (!rc && media->bytes.size > CLI_PICTURE_MAX_FILE)
-        fail(err, rc = GLM4V_ERR_UNSUPPORTED, "the picture's file is larger than %d MiB",
-             CLI_PICTURE_MAX_FILE >> 20);
+        cli_fail(err, rc = GLM4V_ERR_UNSUPPORTED, "the picture's file is larger than %d MiB",
+                 CLI_PICTURE_MAX_FILE >> 20);
     return rc ? -1 : 2;
 }
 
@@ -635,7 +630,7 @@ int cli_media_next(cli_media *media, cli_frame *frame, glm4v_error *err)
     do {
         release_frame(media);
         if (cli_interrupted()) {
-            fail(err, GLM4V_ERR_CANCELED, "interrupted");
+            cli_fail(err, GLM4V_ERR_CANCELED, "interrupted");
             return -1;
         }
         int more = is_endless(media) ? 2 : look(media, frame, err);

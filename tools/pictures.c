@@ -4,11 +4,11 @@
 #include "pictures.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
+#include "fail.h"
 #include "folder.h"
 #include "input.h"
 
@@ -16,20 +16,9 @@
 #define MAX_LINE 4096
 #define MAX_PROMPTS 64
 
-__attribute__((format(printf, 3, 4))) static int fail(glm4v_error *err, int code,
-                                                      const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    err->code = code;
-    vsnprintf(err->msg, sizeof err->msg, format, args);
-    va_end(args);
-    return code;
-}
-
 static int no_memory(glm4v_error *err)
 {
-    return fail(err, GLM4V_ERR_NOMEM, "no memory for a folder of pictures");
+    return cli_fail(err, GLM4V_ERR_NOMEM, "no memory for a folder of pictures");
 }
 
 static bool is_prompts(const char *path)
@@ -60,8 +49,9 @@ static int decode(cli_pictures *p, const char *path, glm4v_error *err)
     cli_frame frame;
     cli_input *input = cli_input_open(path, &options, &why);
     int got = input ? cli_input_next(input, &frame, &why) : -1;
-    int rc = got > 0 ? keep(p, &frame.image, err)
-                     : fail(err, GLM4V_ERR_INVALID, "%.200s cannot be used to calibrate: %.200s",
+    int rc = got > 0
+                 ? keep(p, &frame.image, err)
+                 : cli_fail(err, GLM4V_ERR_INVALID, "%.200s cannot be used to calibrate: %.200s",
                             path, got ? why.msg : "it contains no frame");
     cli_input_close(&input);
     return rc;
@@ -70,7 +60,7 @@ static int decode(cli_pictures *p, const char *path, glm4v_error *err)
 static int add_prompt(cli_pictures *p, const char *line, size_t length, glm4v_error *err)
 {
     if (p->n_prompts == MAX_PROMPTS)
-        return fail(err, GLM4V_ERR_INVALID, PROMPTS " has more than %d lines", MAX_PROMPTS);
+        return cli_fail(err, GLM4V_ERR_INVALID, PROMPTS " has more than %d lines", MAX_PROMPTS);
     if (!p->prompts)
         p->prompts = cli_alloc(MAX_PROMPTS, sizeof *p->prompts);
     char *copy = p->prompts ? cli_alloc(length + 1, 1) : NULL;
@@ -87,17 +77,17 @@ static int read_prompts(cli_pictures *p, const char *path, glm4v_error *err)
     int rc = 0;
     FILE *file = fopen(path, "re");
     if (!file)
-        return fail(err, GLM4V_ERR_IO, "%.200s: %m", path);
+        return cli_fail(err, GLM4V_ERR_IO, "%.200s: %m", path);
     while (!rc && fgets(line, sizeof line, file)) {
         const size_t length = strcspn(line, "\r\n");
         if (length == sizeof line - 1)
-            rc = fail(err, GLM4V_ERR_INVALID, "%.200s: a line is longer than %d bytes", path,
-                      MAX_LINE - 2);
+            rc = cli_fail(err, GLM4V_ERR_INVALID, "%.200s: a line is longer than %d bytes", path,
+                          MAX_LINE - 2);
         else if (length)
             rc = add_prompt(p, line, length, err);
     }
     if (!rc && ferror(file))
-        rc = fail(err, GLM4V_ERR_IO, "%.200s: %m", path);
+        rc = cli_fail(err, GLM4V_ERR_IO, "%.200s: %m", path);
     fclose(file);
     return rc;
 }
@@ -116,8 +106,9 @@ int cli_pictures_load(cli_pictures *pictures, const char *folder, glm4v_error *e
     }
     cli_folder_free(&files);
     if (!rc && !pictures->n_images)
-        rc = fail(err, GLM4V_ERR_INVALID,
-                  "%.200s holds no file; expected pictures of the kind the model will see", folder);
+        rc = cli_fail(err, GLM4V_ERR_INVALID,
+                      "%.200s holds no file; expected pictures of the kind the model will see",
+                      folder);
     return rc;
 }
 

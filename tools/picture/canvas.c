@@ -2,33 +2,23 @@
 /* See canvas.h. */
 #include "canvas.h"
 
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
-
-int cli_picture_fail(glm4v_error *err, int code, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    err->code = code;
-    vsnprintf(err->msg, sizeof err->msg, format, args);
-    va_end(args);
-    return code;
-}
+#include "fail.h"
 
 int cli_canvas_check(uint64_t width, uint64_t height, glm4v_error *err)
 {
     if (!width || !height)
-        return cli_picture_fail(err, GLM4V_ERR_FORMAT, "the picture has no pixels");
+        return cli_fail(err, GLM4V_ERR_FORMAT, "the picture has no pixels");
     if (width > CLI_MAX_SIDE || height > CLI_MAX_SIDE || width * height > CLI_MAX_PIXELS)
-        return cli_picture_fail(err, GLM4V_ERR_UNSUPPORTED,
-                                "the picture is %llux%llu, larger than %dx%d or %d Mpixels",
-                                (unsigned long long)width, (unsigned long long)height, CLI_MAX_SIDE,
-                                CLI_MAX_SIDE, CLI_MAX_PIXELS >> 20);
+        return cli_fail(err, GLM4V_ERR_UNSUPPORTED,
+                        "the picture is %llux%llu, larger than %dx%d or %d Mpixels",
+                        (unsigned long long)width, (unsigned long long)height, CLI_MAX_SIDE,
+                        CLI_MAX_SIDE, CLI_MAX_PIXELS >> 20);
     return 0;
 }
 
@@ -41,8 +31,8 @@ int cli_canvas_make(cli_canvas *canvas, uint64_t width, uint64_t height, int cha
         return rc;
     canvas->pixels = cli_alloc((size_t)(width * height), (size_t)channels);
     if (!canvas->pixels)
-        return cli_picture_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture of %dx%d",
-                                (int)width, (int)height);
+        return cli_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture of %dx%d", (int)width,
+                        (int)height);
     canvas->width = (int32_t)width;
     canvas->height = (int32_t)height;
     canvas->channels = channels;

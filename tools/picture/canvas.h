@@ -19,10 +19,6 @@ typedef struct {
     int channels; /* 3 = RGB, 4 = RGBA with straight alpha */
 } cli_canvas;
 
-/* Write err; returns code. */
-int cli_picture_fail(glm4v_error *err, int code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
 /* Take memory for a picture of a size that cli_canvas_check() lets pass, zeroed; what the canvas
  * had is freed. 0 or a GLM4V_ERR_*. */
 int cli_canvas_make(cli_canvas *canvas, uint64_t width, uint64_t height, int channels,

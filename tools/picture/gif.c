@@ -8,6 +8,7 @@
 
 #include "cli.h"
 #include "decoders.h"
+#include "fail.h"
 
 typedef struct {
     GifFileType *gif;
@@ -151,7 +152,7 @@ static int read_frame(cli_decoding *d, animation *a, glm4v_error *err)
     }
     uint8_t *line = cli_alloc((size_t)a->width, 1);
     if (!line) {
-        cli_picture_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture");
+        cli_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture");
         return -1;
     }
     bool good = read_lines(a, line);
@@ -189,7 +190,7 @@ int cli_decode_gif(cli_decoding *d, glm4v_error *err)
     int error = 0;
     animation *a = cli_alloc(1, sizeof *a);
     if (!a)
-        return cli_picture_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture");
+        return cli_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture");
     d->animation = a;
     a->data = d->data;
     a->size = d->size;

@@ -6,6 +6,7 @@
 
 #include "cli.h"
 #include "decoders.h"
+#include "fail.h"
 
 enum { HEAD = 6, ENTRY = 16, SIZE_AT = 8, OFFSET_AT = 12 };
 
@@ -50,7 +51,7 @@ int cli_decode_ico(cli_decoding *d, glm4v_error *err)
     }
     uint8_t *alone = cli_alloc(HEAD + ENTRY + size, 1);
     if (!alone)
-        return cli_picture_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture");
+        return cli_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture");
     memcpy(alone, "\0\0\1\0\1\0", HEAD);
     memcpy(alone + HEAD, entry, OFFSET_AT);
     alone[HEAD + OFFSET_AT] = HEAD + ENTRY;

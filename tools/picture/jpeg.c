@@ -12,6 +12,7 @@
 
 #include "cli.h"
 #include "decoders.h"
+#include "fail.h"
 #include "picture.h"
 
 /* A progressive file may ask for the whole picture to be gone over for each few bytes. */
@@ -110,7 +111,7 @@ static int read_rows(decoder *d, cli_decoding *to, glm4v_error *err)
     d->jpeg.out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
     int rc = cli_canvas_make(&to->canvas, d->jpeg.image_width, d->jpeg.image_height, 3, err);
     if (!rc && cmyk && !(d->row = cli_alloc(d->jpeg.image_width, 4)))
-        rc = cli_picture_fail(err, GLM4V_ERR_NOMEM, "no memory for a row of a picture");
+        rc = cli_fail(err, GLM4V_ERR_NOMEM, "no memory for a row of a picture");
     if (rc)
         return rc;
     jpeg_start_decompress(&d->jpeg);

@@ -10,6 +10,7 @@
 
 #include "cli.h"
 #include "decoders.h"
+#include "fail.h"
 #include "pace.h"
 
 typedef struct {
@@ -169,8 +170,8 @@ bool cli_picture_is(const uint8_t *head, size_t size, const char *name)
 int cli_decoding_damaged(const cli_decoding *d, const char *why, glm4v_error *err)
 {
     const size_t length = strcspn(why, "\n");
-    return cli_picture_fail(err, GLM4V_ERR_FORMAT, "the %s picture is damaged or cut short: %.*s",
-                            d->name, (int)(length > 150 ? 150 : length), why);
+    return cli_fail(err, GLM4V_ERR_FORMAT, "the %s picture is damaged or cut short: %.*s", d->name,
+                    (int)(length > 150 ? 150 : length), why);
 }
 
 /* What a viewer shows. */
@@ -185,15 +186,15 @@ cli_picture *cli_picture_open(const uint8_t *data, size_t size, const char *name
 {
     const format *f = recognise(data, size, name);
     if (!f || !f->decode) {
-        cli_picture_fail(err, f ? GLM4V_ERR_UNSUPPORTED : GLM4V_ERR_FORMAT,
-                         f ? "a picture in the format %s, which is not supported: convert it to PNG"
-                           : "not a picture",
-                         f ? f->name : "");
+        cli_fail(err, f ? GLM4V_ERR_UNSUPPORTED : GLM4V_ERR_FORMAT,
+                 f ? "a picture in the format %s, which is not supported: convert it to PNG"
+                   : "not a picture",
+                 f ? f->name : "");
         return NULL;
     }
     cli_picture *picture = cli_alloc(1, sizeof *picture);
     if (!picture) {
-        cli_picture_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture");
+        cli_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture");
         return NULL;
     }
     picture->format = f;

@@ -7,6 +7,7 @@
 
 #include "cli.h"
 #include "decoders.h"
+#include "fail.h"
 
 typedef struct {
     int width, height; /* as the header says */
@@ -38,10 +39,10 @@ static void on_rows(GdkPixbufLoader *loader, int x, int y, int width, int height
 static int missing(const cli_decoding *d, glm4v_error *err)
 {
     const bool heif = strstr(d->mime_type, "heif") || strstr(d->mime_type, "avif");
-    return cli_picture_fail(err, GLM4V_ERR_UNSUPPORTED,
-                            "a picture in the format %s, whose gdk-pixbuf loader is not "
-                            "installed%s",
-                            d->name, heif ? " (Debian package heif-gdk-pixbuf)" : "");
+    return cli_fail(err, GLM4V_ERR_UNSUPPORTED,
+                    "a picture in the format %s, whose gdk-pixbuf loader is not "
+                    "installed%s",
+                    d->name, heif ? " (Debian package heif-gdk-pixbuf)" : "");
 }
 
 static int copy(cli_decoding *d, const GdkPixbuf *pixbuf, glm4v_error *err)

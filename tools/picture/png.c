@@ -10,6 +10,7 @@
 
 #include "cli.h"
 #include "decoders.h"
+#include "fail.h"
 
 typedef struct {
     png_structp png;
@@ -70,7 +71,7 @@ static int read_rows(decoder *d, cli_decoding *to, glm4v_error *err)
         return cli_decoding_damaged(to, "its rows are of another length than its header says", err);
     d->rows = cli_alloc(height, sizeof *d->rows);
     if (!d->rows)
-        return cli_picture_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture");
+        return cli_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture");
     for (uint32_t y = 0; y < height; y++)
         d->rows[y] = to->canvas.pixels + y * stride;
     png_read_image(d->png, d->rows);
@@ -98,7 +99,7 @@ int cli_decode_png(cli_decoding *to, glm4v_error *err)
     if (d.info)
         rc = decode(&d, to, err);
     else
-        rc = cli_picture_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture");
+        rc = cli_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture");
     png_destroy_read_struct(&d.png, &d.info, NULL);
     free(d.rows);
     return rc;

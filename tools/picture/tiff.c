@@ -8,6 +8,7 @@
 
 #include "cli.h"
 #include "decoders.h"
+#include "fail.h"
 
 typedef struct {
     const uint8_t *data;
@@ -129,8 +130,8 @@ static int decode(decoder *d, cli_decoding *to, glm4v_error *err)
         return rc;
     if (!TIFFRGBAImageOK(d->tiff, d->why) ||
         !TIFFRGBAImageBegin(&d->rgba, d->tiff, 1 /* stop at errors */, d->why))
-        return cli_picture_fail(err, GLM4V_ERR_UNSUPPORTED,
-                                "a kind of TIFF picture that is not supported: %.150s", d->why);
+        return cli_fail(err, GLM4V_ERR_UNSUPPORTED,
+                        "a kind of TIFF picture that is not supported: %.150s", d->why);
     d->rgba_begun = true;
     /* As it is stored: picture.c turns it. */
     d->rgba.orientation = d->rgba.req_orientation = ORIENTATION_TOPLEFT;
@@ -141,8 +142,7 @@ static int decode(decoder *d, cli_decoding *to, glm4v_error *err)
         return rc;
     d->raster = cli_alloc((size_t)width * height, sizeof *d->raster);
     if (!d->raster)
-        return cli_picture_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture of %ux%u", width,
-                                height);
+        return cli_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture of %ux%u", width, height);
     if (!TIFFRGBAImageGet(&d->rgba, d->raster, width, height) || d->failed)
         return cli_decoding_damaged(to, d->why, err);
     to->multiplied = is_multiplied(d);

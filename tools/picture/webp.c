@@ -7,6 +7,7 @@
 
 #include "cli.h"
 #include "decoders.h"
+#include "fail.h"
 
 typedef struct {
     WebPAnimDecoder *decoder;
@@ -61,7 +62,7 @@ int cli_decode_webp(cli_decoding *d, glm4v_error *err)
     animation *a = cli_alloc(1, sizeof *a);
     if (!a || !WebPAnimDecoderOptionsInit(&options)) {
         free(a);
-        return cli_picture_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture");
+        return cli_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture");
     }
     d->animation = a;
     a->decoder = WebPAnimDecoderNew(&data, &options);
