@@ -10,6 +10,8 @@
 #include "gstglm4vtext.h"
 #include "gstglm4vworker.h"
 
+GST_DEBUG_CATEGORY_EXTERN (glm4vdescribe_debug);
+
 G_BEGIN_DECLS
 
 #define GST_TYPE_GLM4V_DESCRIBE (gst_glm4v_describe_get_type ())

@@ -1,21 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Declarations, defaults and storage of the properties. Values are plain data;
- * the element guards them with its object lock and takes copies. */
-#define _GNU_SOURCE
+/* Declarations of the properties; gstglm4vsettings.c keeps their values. */
 #include "gstglm4vproperties.h"
 
 #include "gstglm4vcaption.h"
 #include "gstglm4vframe.h"
-
-#include <dlfcn.h>
-
-#define DEFAULT_DEVICE "auto"
-#define DEFAULT_PROMPT "Describe the image in one sentence."
-#define DEFAULT_MAX_TOKENS 64
-#define DEFAULT_INTERVAL GST_SECOND
-#define DEFAULT_NTH 30
-#define DEFAULT_EOS_TIMEOUT (10 * GST_SECOND)
-#define DEFAULT_GAP_INTERVAL (200 * GST_MSECOND)
 
 /* ---- enums ---- */
 
@@ -101,7 +89,7 @@ install_model (GObjectClass * klass)
       g_param_spec_string ("device", "Device",
           "Where the model runs: auto or cpu; cuda[:N][,cuda:M] is an error, "
           "for this version has no CUDA",
-          DEFAULT_DEVICE, READY));
+          GST_GLM4V_DEFAULT_DEVICE, READY));
   /**
    * GstGlm4vDescribe:quantization:
    *
@@ -143,7 +131,7 @@ install_question (GObjectClass * klass)
   g_object_class_install_property (klass, PROP_PROMPT,
       g_param_spec_string ("prompt", "Prompt",
           "What is asked about each sampled frame; holds from the next one on",
-          DEFAULT_PROMPT, PLAYING));
+          GST_GLM4V_DEFAULT_PROMPT, PLAYING));
   /**
    * GstGlm4vDescribe:system-prompt:
    *
@@ -161,7 +149,7 @@ install_question (GObjectClass * klass)
   g_object_class_install_property (klass, PROP_MAX_TOKENS,
       g_param_spec_uint ("max-tokens", "Maximum tokens",
           "Tokens of an answer, at most", 1, GLM4V_MAX_TOKENS,
-          DEFAULT_MAX_TOKENS, PLAYING));
+          GST_GLM4V_DEFAULT_MAX_TOKENS, PLAYING));
   /**
    * GstGlm4vDescribe:temperature:
    *
@@ -230,7 +218,8 @@ install_when (GObjectClass * klass)
   g_object_class_install_property (klass, PROP_INTERVAL,
       g_param_spec_uint64 ("interval", "Interval",
           "sample-mode=interval: nanoseconds between samples by timestamp, "
-          "0 = every frame", 0, G_MAXINT64, DEFAULT_INTERVAL, PLAYING));
+          "0 = every frame", 0, G_MAXINT64, GST_GLM4V_DEFAULT_INTERVAL,
+          PLAYING));
   /**
    * GstGlm4vDescribe:nth:
    *
@@ -239,7 +228,7 @@ install_when (GObjectClass * klass)
   g_object_class_install_property (klass, PROP_NTH,
       g_param_spec_uint ("nth", "Nth",
           "sample-mode=every-nth: describe one frame of so many", 1,
-          G_MAXINT, DEFAULT_NTH, PLAYING));
+          G_MAXINT, GST_GLM4V_DEFAULT_NTH, PLAYING));
   /**
    * GstGlm4vDescribe:mode:
    *
@@ -269,7 +258,7 @@ install_when (GObjectClass * klass)
       g_param_spec_uint64 ("eos-timeout", "EOS timeout",
           "Nanoseconds that the end of the stream waits for answers still "
           "under way; later ones are reported as dropped", 0, G_MAXINT64,
-          DEFAULT_EOS_TIMEOUT, PLAYING));
+          GST_GLM4V_DEFAULT_EOS_TIMEOUT, PLAYING));
   /**
    * GstGlm4vDescribe:on-error:
    *
@@ -311,7 +300,7 @@ install_output (GObjectClass * klass)
       g_param_spec_uint64 ("gap-interval", "Gap interval",
           "Text pad: nanoseconds that a GAP runs ahead of the video while "
           "there is no caption, 0 = one GAP a frame", 0, GST_SECOND,
-          DEFAULT_GAP_INTERVAL, PLAYING));
+          GST_GLM4V_DEFAULT_GAP_INTERVAL, PLAYING));
   /**
    * GstGlm4vDescribe:text-duration:
    *
@@ -371,300 +360,4 @@ gst_glm4v_properties_install (GObjectClass * klass)
   gst_type_mark_as_plugin_api (gst_glm4v_sample_mode_get_type (), 0);
   gst_type_mark_as_plugin_api (gst_glm4v_mode_get_type (), 0);
   gst_type_mark_as_plugin_api (gst_glm4v_on_error_get_type (), 0);
-}
-
-/* ---- values ---- */
-
-void
-gst_glm4v_settings_init (GstGlm4vSettings * settings)
-{
-  *settings = (GstGlm4vSettings) {
-    .model.device = g_strdup (DEFAULT_DEVICE),
-    .question.prompt = g_strdup (DEFAULT_PROMPT),
-    .question.max_tokens = DEFAULT_MAX_TOKENS,
-    .question.top_p = 1.0,
-    .sampling = {GST_GLM4V_SAMPLE_INTERVAL, DEFAULT_INTERVAL, DEFAULT_NTH},
-    .eos_timeout = DEFAULT_EOS_TIMEOUT,
-    .gap_interval = DEFAULT_GAP_INTERVAL,
-    .gray_bits = GST_GLM4V_MAX_GRAY_BITS,
-    .attach_meta = TRUE,
-    .post_messages = TRUE,
-  };
-}
-
-void
-gst_glm4v_settings_clear (GstGlm4vSettings * settings)
-{
-  gst_glm4v_model_config_clear (&settings->model);
-  gst_glm4v_question_clear (&settings->question);
-}
-
-void
-gst_glm4v_model_config_copy (GstGlm4vModelConfig * to,
-    const GstGlm4vModelConfig * from)
-{
-  *to = *from;
-  to->dir = g_strdup (from->dir);
-  to->device = g_strdup (from->device);
-  to->quantization = g_strdup (from->quantization);
-}
-
-void
-gst_glm4v_question_copy (GstGlm4vQuestion * to, const GstGlm4vQuestion * from)
-{
-  *to = *from;
-  to->prompt = g_strdup (from->prompt);
-  to->system = g_strdup (from->system);
-}
-
-static void
-set_string (gchar ** field, const GValue * value, const gchar * instead)
-{
-  gchar *text = g_value_dup_string (value);
-
-  g_free (*field);
-  *field = text ? text : g_strdup (instead);
-}
-
-gboolean
-gst_glm4v_settings_set (GstGlm4vSettings * s, guint id, const GValue * value)
-{
-  switch (id) {
-    case PROP_MODEL_LOCATION:
-      set_string (&s->model.dir, value, NULL);
-      break;
-    case PROP_DEVICE:
-      set_string (&s->model.device, value, DEFAULT_DEVICE);
-      break;
-    case PROP_QUANTIZATION:
-      set_string (&s->model.quantization, value, NULL);
-      break;
-    case PROP_N_THREADS:
-      s->model.n_threads = g_value_get_uint (value);
-      break;
-    case PROP_MAX_PIXELS:
-      s->model.max_pixels = g_value_get_uint64 (value);
-      break;
-    case PROP_PROMPT:
-      set_string (&s->question.prompt, value, DEFAULT_PROMPT);
-      break;
-    case PROP_SYSTEM_PROMPT:
-      set_string (&s->question.system, value, NULL);
-      break;
-    case PROP_MAX_TOKENS:
-      s->question.max_tokens = g_value_get_uint (value);
-      break;
-    case PROP_TEMPERATURE:
-      s->question.temperature = g_value_get_double (value);
-      break;
-    case PROP_TOP_K:
-      s->question.top_k = g_value_get_uint (value);
-      break;
-    case PROP_TOP_P:
-      s->question.top_p = g_value_get_double (value);
-      break;
-    case PROP_SEED:
-      s->question.seed = g_value_get_uint64 (value);
-      break;
-    case PROP_THINKING:
-      s->question.thinking = g_value_get_boolean (value);
-      break;
-    case PROP_SAMPLE_MODE:
-      s->sampling.mode = g_value_get_enum (value);
-      break;
-    case PROP_INTERVAL:
-      s->sampling.interval = g_value_get_uint64 (value);
-      break;
-    case PROP_NTH:
-      s->sampling.nth = g_value_get_uint (value);
-      break;
-    case PROP_MODE:
-      s->mode = g_value_get_enum (value);
-      break;
-    case PROP_GRAY_BITS:
-      s->gray_bits = g_value_get_uint (value);
-      break;
-    case PROP_EOS_TIMEOUT:
-      s->eos_timeout = g_value_get_uint64 (value);
-      break;
-    case PROP_ON_ERROR:
-      s->on_error = g_value_get_enum (value);
-      break;
-    case PROP_ATTACH_META:
-      s->attach_meta = g_value_get_boolean (value);
-      break;
-    case PROP_POST_MESSAGES:
-      s->post_messages = g_value_get_boolean (value);
-      break;
-    case PROP_GAP_INTERVAL:
-      s->gap_interval = g_value_get_uint64 (value);
-      break;
-    case PROP_TEXT_DURATION:
-      s->text_duration = g_value_get_uint64 (value);
-      break;
-    case PROP_LATENESS:
-      s->lateness = g_value_get_uint64 (value);
-      break;
-    case PROP_LATENCY:
-      s->latency = g_value_get_uint64 (value);
-      break;
-    default:
-      return FALSE;
-  }
-  return TRUE;
-}
-
-gboolean
-gst_glm4v_settings_get (const GstGlm4vSettings * s, guint id, GValue * value)
-{
-  switch (id) {
-    case PROP_MODEL_LOCATION:
-      g_value_set_string (value, s->model.dir);
-      break;
-    case PROP_DEVICE:
-      g_value_set_string (value, s->model.device);
-      break;
-    case PROP_QUANTIZATION:
-      g_value_set_string (value, s->model.quantization);
-      break;
-    case PROP_N_THREADS:
-      g_value_set_uint (value, s->model.n_threads);
-      break;
-    case PROP_MAX_PIXELS:
-      g_value_set_uint64 (value, s->model.max_pixels);
-      break;
-    case PROP_PROMPT:
-      g_value_set_string (value, s->question.prompt);
-      break;
-    case PROP_SYSTEM_PROMPT:
-      g_value_set_string (value, s->question.system);
-      break;
-    case PROP_MAX_TOKENS:
-      g_value_set_uint (value, s->question.max_tokens);
-      break;
-    case PROP_TEMPERATURE:
-      g_value_set_double (value, s->question.temperature);
-      break;
-    case PROP_TOP_K:
-      g_value_set_uint (value, s->question.top_k);
-      break;
-    case PROP_TOP_P:
-      g_value_set_double (value, s->question.top_p);
-      break;
-    case PROP_SEED:
-      g_value_set_uint64 (value, s->question.seed);
-      break;
-    case PROP_THINKING:
-      g_value_set_boolean (value, s->question.thinking);
-      break;
-    case PROP_SAMPLE_MODE:
-      g_value_set_enum (value, s->sampling.mode);
-      break;
-    case PROP_INTERVAL:
-      g_value_set_uint64 (value, s->sampling.interval);
-      break;
-    case PROP_NTH:
-      g_value_set_uint (value, s->sampling.nth);
-      break;
-    case PROP_MODE:
-      g_value_set_enum (value, s->mode);
-      break;
-    case PROP_GRAY_BITS:
-      g_value_set_uint (value, s->gray_bits);
-      break;
-    case PROP_EOS_TIMEOUT:
-      g_value_set_uint64 (value, s->eos_timeout);
-      break;
-    case PROP_ON_ERROR:
-      g_value_set_enum (value, s->on_error);
-      break;
-    case PROP_ATTACH_META:
-      g_value_set_boolean (value, s->attach_meta);
-      break;
-    case PROP_POST_MESSAGES:
-      g_value_set_boolean (value, s->post_messages);
-      break;
-    case PROP_GAP_INTERVAL:
-      g_value_set_uint64 (value, s->gap_interval);
-      break;
-    case PROP_TEXT_DURATION:
-      g_value_set_uint64 (value, s->text_duration);
-      break;
-    case PROP_LATENESS:
-      g_value_set_uint64 (value, s->lateness);
-      break;
-    case PROP_LATENCY:
-      g_value_set_uint64 (value, s->latency);
-      break;
-    default:
-      return FALSE;
-  }
-  return TRUE;
-}
-
-/* ---- the shipped model ---- */
-
-/* TRUE if base/.../surface-tiny is a model; *found then owns the path. */
-static gboolean
-try_place (const gchar * base, const gchar * folder, GString * looked,
-    gchar ** found)
-{
-  gchar *dir = g_build_filename (base, folder, GST_GLM4V_SHIPPED_MODEL,
-      NULL);
-  gchar *config = g_build_filename (dir, "config.json", NULL);
-  gboolean there = g_file_test (config, G_FILE_TEST_IS_REGULAR);
-
-  g_free (config);
-  g_string_append_printf (looked, "%s%s", looked->len ? ", " : "", dir);
-  if (there)
-    *found = dir;
-  else
-    g_free (dir);
-  return there;
-}
-
-/* Beside the plugin: PREFIX/lib[/ARCH]/gstreamer-1.0/ goes with
- * PREFIX/share/glm4v/models, a bundle's lib/gstreamer-1.0/ with models/. */
-static gboolean
-try_beside_plugin (GString * looked, gchar ** found)
-{
-  Dl_info info;
-  gchar *dir;
-  gint up;
-  gboolean there = FALSE;
-
-  if (!dladdr ((void *) (gsize) gst_glm4v_find_model, &info)
-      || !info.dli_fname)
-    return FALSE;
-  dir = g_path_get_dirname (info.dli_fname);
-  for (up = 0; up < 4 && !there && strlen (dir) > 1; up++) {
-    gchar *parent = g_path_get_dirname (dir);
-
-    there = try_place (dir, "share/glm4v/models", looked, found)
-        || try_place (dir, "models", looked, found);
-    g_free (dir);
-    dir = parent;
-  }
-  g_free (dir);
-  return there;
-}
-
-gchar *
-gst_glm4v_find_model (gchar ** looked)
-{
-  const gchar *from_environment = g_getenv ("GLM4V_MODEL");
-  GString *places;
-  gchar *found = NULL;
-
-  if (from_environment && *from_environment)
-    return g_strdup (from_environment);
-  places = g_string_new (NULL);
-  if (!try_beside_plugin (places, &found)
-      && !try_place (GLM4V_INSTALLED_MODELS, "", places, &found)
-      && !try_place (GLM4V_SOURCE_MODELS, "", places, &found)) {
-    *looked = g_string_free (places, FALSE);
-    return NULL;
-  }
-  g_string_free (places, TRUE);
-  return found;
 }

@@ -38,6 +38,15 @@ GType gst_glm4v_sample_mode_get_type (void);
 GType gst_glm4v_mode_get_type (void);
 GType gst_glm4v_on_error_get_type (void);
 
+/* Defaults of properties whose default is not zero or NULL. */
+#define GST_GLM4V_DEFAULT_DEVICE "auto"
+#define GST_GLM4V_DEFAULT_PROMPT "Describe the image in one sentence."
+#define GST_GLM4V_DEFAULT_MAX_TOKENS 64
+#define GST_GLM4V_DEFAULT_INTERVAL GST_SECOND
+#define GST_GLM4V_DEFAULT_NTH 30
+#define GST_GLM4V_DEFAULT_EOS_TIMEOUT (10 * GST_SECOND)
+#define GST_GLM4V_DEFAULT_GAP_INTERVAL (200 * GST_MSECOND)
+
 typedef struct
 {
   GstGlm4vModelConfig model;    /* dir as set: NULL = look for one */
@@ -100,7 +109,8 @@ void gst_glm4v_model_config_copy (GstGlm4vModelConfig * to,
 void gst_glm4v_question_copy (GstGlm4vQuestion * to,
     const GstGlm4vQuestion * from);
 
-/* The model that comes with the plugin: a directory of this name. */
+/* gstglm4vmodelpath.c. The model that comes with the plugin: a directory of
+ * this name. */
 #define GST_GLM4V_SHIPPED_MODEL "surface-tiny"
 
 /* The directory to use when model-location is not set, or NULL with *looked

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Events between the frames, on the streaming thread, and flushes from any. */
+#include "gstglm4vstream.h"
+
+#include "gstglm4verror.h"
+#include "gstglm4vframe.h"
+
+/* Wait for no result any more and forget those on their way. */
+guint
+gst_glm4v_stream_begin_epoch (GstGlm4vDescribe * self)
+{
+  guint epoch;
+
+  g_mutex_lock (&self->lock);
+  epoch = ++self->epoch;
+  g_queue_clear_full (&self->results, (GDestroyNotify) gst_structure_free);
+  g_mutex_unlock (&self->lock);
+  return epoch;
+}
+static gboolean
+set_caps (GstGlm4vDescribe * self, GstCaps * caps)
+{
+  GstVideoInfo info;
+  gchar *text;
+
+  if (gst_video_info_from_caps (&info, caps)
+      && (guint64) GST_VIDEO_INFO_WIDTH (&info)
+      * GST_VIDEO_INFO_HEIGHT (&info) <= GST_GLM4V_MAX_AREA) {
+    self->info = info;
+    self->have_info = TRUE;
+    self->warned_frame = FALSE;
+    g_mutex_lock (&self->lock);
+    self->told_unreadable = FALSE;
+    g_mutex_unlock (&self->lock);
+    gst_clear_caps (&self->refused);
+    return TRUE;
+  }
+  self->have_info = FALSE;
+  /* The sticky event comes again with the next buffer. */
+  if (self->refused && gst_caps_is_equal (self->refused, caps))
+    return FALSE;
+  gst_caps_replace (&self->refused, caps);
+  text = gst_caps_to_string (caps);
+  gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
+      GST_GLM4V_FAULT_CAPS, text, "larger than 134217728 pixels or malformed");
+  g_free (text);
+  return FALSE;
+}
+
+/* Wait for the answers under way; what takes too long is reported dropped. */
+static void
+drain (GstGlm4vDescribe * self)
+{
+  GstGlm4vWorker *worker = gst_glm4v_describe_ref_worker (self);
+  GstGlm4vJob *left[2];
+  GstClockTime timeout;
+  guint n = 0, i;
+
+  GST_OBJECT_LOCK (self);
+  timeout = self->settings.eos_timeout;
+  GST_OBJECT_UNLOCK (self);
+  if (worker && !gst_glm4v_worker_drain (worker, timeout))
+    n = gst_glm4v_worker_take_all (worker, left);
+  g_clear_pointer (&worker, gst_glm4v_worker_unref);
+  for (i = 0; i < n; i++) {
+    left[i]->dropped = TRUE;
+    gst_glm4v_deliver (self, left[i]);
+    gst_glm4v_job_unref (left[i]);
+  }
+}
+
+static void
+reset_stream (GstGlm4vDescribe * self)
+{
+  gst_segment_init (&self->segment, GST_FORMAT_UNDEFINED);
+  gst_glm4v_sampler_reset (&self->sampler);
+}
+
+void
+gst_glm4v_stream_set_flushing (GstGlm4vDescribe * self, gboolean flushing)
+{
+  GstGlm4vWorker *worker = gst_glm4v_describe_ref_worker (self);
+
+  if (worker)
+    gst_glm4v_worker_set_flushing (worker, flushing);
+  g_clear_pointer (&worker, gst_glm4v_worker_unref);
+}
+
+static void
+flush_start (GstGlm4vDescribe * self, GstEvent * event)
+{
+  guint epoch = gst_glm4v_stream_begin_epoch (self);
+
+  gst_glm4v_stream_set_flushing (self, TRUE);
+  gst_glm4v_text_flush_start (self->text, event, epoch);
+  gst_pad_push_event (self->srcpad, event);
+}
+
+static void
+flush_stop (GstGlm4vDescribe * self, GstEvent * event)
+{
+  reset_stream (self);
+  g_mutex_lock (&self->lock);
+  self->failed = FALSE;
+  g_mutex_unlock (&self->lock);
+  gst_glm4v_text_flush_stop (self->text, event);
+  gst_glm4v_stream_set_flushing (self, FALSE);
+}
+
+static void
+new_segment (GstGlm4vDescribe * self, GstEvent * event)
+{
+  GstClockTime lateness;
+  GstGlm4vPass pass;
+
+  gst_glm4v_stream_read_settings (self, &pass);
+  lateness = pass.exact ? 0 : pass.lateness;
+  gst_event_copy_segment (event, &self->segment);
+  self->segment_number++;
+  gst_glm4v_sampler_reset (&self->sampler);
+  gst_glm4v_text_segment (self->text, &self->segment, self->segment_number,
+      lateness, gst_event_get_seqnum (event));
+}
+
+static void
+sink_gap (GstGlm4vDescribe * self, GstEvent * event)
+{
+  GstClockTime start, duration;
+  GstGlm4vPass pass;
+
+  gst_glm4v_stream_read_settings (self, &pass);
+  gst_event_parse_gap (event, &start, &duration);
+  if (self->segment.rate >= 0)
+    start = gst_glm4v_sampler_time_at (&self->sampler, start);
+  gst_glm4v_stream_advance_text (self, start, duration, &pass, FALSE);
+}
+
+gboolean
+gst_glm4v_stream_event (GstPad * pad, GstObject * parent, GstEvent * event)
+{
+  GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (parent);
+  GstCaps *caps;
+
+  switch (GST_EVENT_TYPE (event)) {
+    case GST_EVENT_FLUSH_START:
+      flush_start (self, event);
+      return TRUE;
+    case GST_EVENT_FLUSH_STOP:
+      flush_stop (self, event);
+      break;
+    case GST_EVENT_STREAM_START:
+      self->live_known = FALSE;
+      gst_glm4v_text_stream_start (self->text, event);
+      break;
+    case GST_EVENT_CAPS:
+      gst_event_parse_caps (event, &caps);
+      if (!set_caps (self, caps)) {
+        gst_event_unref (event);
+        return FALSE;
+      }
+      break;
+    case GST_EVENT_SEGMENT:
+      gst_glm4v_stream_learn_live (self);
+      new_segment (self, event);
+      break;
+    case GST_EVENT_GAP:
+      sink_gap (self, event);
+      break;
+    case GST_EVENT_EOS:
+    case GST_EVENT_SEGMENT_DONE:
+      drain (self);
+      gst_glm4v_text_end (self->text, event);
+      break;
+    default:
+      gst_glm4v_text_event (self->text, event);
+      break;
+  }
+  return gst_pad_push_event (self->srcpad, event);
+}
+void
+gst_glm4v_stream_prepare (GstGlm4vDescribe * self)
+{
+  reset_stream (self);
+  self->have_info = self->live_known = FALSE;
+  self->segment_number = 0;
+  self->frame_number = 0;
+  self->missed_loading = FALSE;
+  gst_glm4v_text_reset (self->text, gst_glm4v_stream_begin_epoch (self));
+  g_mutex_lock (&self->lock);
+  self->failed = FALSE;
+  self->live = FALSE;
+  self->told_latency = 0;
+  self->next_id = 0;
+  g_mutex_unlock (&self->lock);
+  gst_glm4v_stream_set_flushing (self, FALSE);
+}

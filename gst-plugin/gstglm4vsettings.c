@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The values of the properties: plain data, which the element guards with its
+ * object lock and takes copies of. */
+#include "gstglm4vproperties.h"
+
+#include "gstglm4vframe.h"
+
+void
+gst_glm4v_settings_init (GstGlm4vSettings * settings)
+{
+  *settings = (GstGlm4vSettings) {
+    .model.device = g_strdup (GST_GLM4V_DEFAULT_DEVICE),
+    .question.prompt = g_strdup (GST_GLM4V_DEFAULT_PROMPT),
+    .question.max_tokens = GST_GLM4V_DEFAULT_MAX_TOKENS,
+    .question.top_p = 1.0,
+    .sampling = {GST_GLM4V_SAMPLE_INTERVAL, GST_GLM4V_DEFAULT_INTERVAL,
+        GST_GLM4V_DEFAULT_NTH},
+    .eos_timeout = GST_GLM4V_DEFAULT_EOS_TIMEOUT,
+    .gap_interval = GST_GLM4V_DEFAULT_GAP_INTERVAL,
+    .gray_bits = GST_GLM4V_MAX_GRAY_BITS,
+    .attach_meta = TRUE,
+    .post_messages = TRUE,
+  };
+}
+
+void
+gst_glm4v_settings_clear (GstGlm4vSettings * settings)
+{
+  gst_glm4v_model_config_clear (&settings->model);
+  gst_glm4v_question_clear (&settings->question);
+}
+
+void
+gst_glm4v_model_config_copy (GstGlm4vModelConfig * to,
+    const GstGlm4vModelConfig * from)
+{
+  *to = *from;
+  to->dir = g_strdup (from->dir);
+  to->device = g_strdup (from->device);
+  to->quantization = g_strdup (from->quantization);
+}
+
+void
+gst_glm4v_question_copy (GstGlm4vQuestion * to, const GstGlm4vQuestion * from)
+{
+  *to = *from;
+  to->prompt = g_strdup (from->prompt);
+  to->system = g_strdup (from->system);
+}
+
+static void
+set_string (gchar ** field, const GValue * value, const gchar * instead)
+{
+  gchar *text = g_value_dup_string (value);
+
+  g_free (*field);
+  *field = text ? text : g_strdup (instead);
+}
+
+gboolean
+gst_glm4v_settings_set (GstGlm4vSettings * s, guint id, const GValue * value)
+{
+  switch (id) {
+    case PROP_MODEL_LOCATION:
+      set_string (&s->model.dir, value, NULL);
+      break;
+    case PROP_DEVICE:
+      set_string (&s->model.device, value, GST_GLM4V_DEFAULT_DEVICE);
+      break;
+    case PROP_QUANTIZATION:
+      set_string (&s->model.quantization, value, NULL);
+      break;
+    case PROP_N_THREADS:
+      s->model.n_threads = g_value_get_uint (value);
+      break;
+    case PROP_MAX_PIXELS:
+      s->model.max_pixels = g_value_get_uint64 (value);
+      break;
+    case PROP_PROMPT:
+      set_string (&s->question.prompt, value, GST_GLM4V_DEFAULT_PROMPT);
+      break;
+    case PROP_SYSTEM_PROMPT:
+      set_string (&s->question.system, value, NULL);
+      break;
+    case PROP_MAX_TOKENS:
+      s->question.max_tokens = g_value_get_uint (value);
+      break;
+    case PROP_TEMPERATURE:
+      s->question.temperature = g_value_get_double (value);
+      break;
+    case PROP_TOP_K:
+      s->question.top_k = g_value_get_uint (value);
+      break;
+    case PROP_TOP_P:
+      s->question.top_p = g_value_get_double (value);
+      break;
+    case PROP_SEED:
+      s->question.seed = g_value_get_uint64 (value);
+      break;
+    case PROP_THINKING:
+      s->question.thinking = g_value_get_boolean (value);
+      break;
+    case PROP_SAMPLE_MODE:
+      s->sampling.mode = g_value_get_enum (value);
+      break;
+    case PROP_INTERVAL:
+      s->sampling.interval = g_value_get_uint64 (value);
+      break;
+    case PROP_NTH:
+      s->sampling.nth = g_value_get_uint (value);
+      break;
+    case PROP_MODE:
+      s->mode = g_value_get_enum (value);
+      break;
+    case PROP_GRAY_BITS:
+      s->gray_bits = g_value_get_uint (value);
+      break;
+    case PROP_EOS_TIMEOUT:
+      s->eos_timeout = g_value_get_uint64 (value);
+      break;
+    case PROP_ON_ERROR:
+      s->on_error = g_value_get_enum (value);
+      break;
+    case PROP_ATTACH_META:
+      s->attach_meta = g_value_get_boolean (value);
+      break;
+    case PROP_POST_MESSAGES:
+      s->post_messages = g_value_get_boolean (value);
+      break;
+    case PROP_GAP_INTERVAL:
+      s->gap_interval = g_value_get_uint64 (value);
+      break;
+    case PROP_TEXT_DURATION:
+      s->text_duration = g_value_get_uint64 (value);
+      break;
+    case PROP_LATENESS:
+      s->lateness = g_value_get_uint64 (value);
+      break;
+    case PROP_LATENCY:
+      s->latency = g_value_get_uint64 (value);
+      break;
+    default:
+      return FALSE;
+  }
+  return TRUE;
+}
+
+gboolean
+gst_glm4v_settings_get (const GstGlm4vSettings * s, guint id, GValue * value)
+{
+  switch (id) {
+    case PROP_MODEL_LOCATION:
+      g_value_set_string (value, s->model.dir);
+      break;
+    case PROP_DEVICE:
+      g_value_set_string (value, s->model.device);
+      break;
+    case PROP_QUANTIZATION:
+      g_value_set_string (value, s->model.quantization);
+      break;
+    case PROP_N_THREADS:
+      g_value_set_uint (value, s->model.n_threads);
+      break;
+    case PROP_MAX_PIXELS:
+      g_value_set_uint64 (value, s->model.max_pixels);
+      break;
+    case PROP_PROMPT:
+      g_value_set_string (value, s->question.prompt);
+      break;
+    case PROP_SYSTEM_PROMPT:
+      g_value_set_string (value, s->question.system);
+      break;
+    case PROP_MAX_TOKENS:
+      g_value_set_uint (value, s->question.max_tokens);
+      break;
+    case PROP_TEMPERATURE:
+      g_value_set_double (value, s->question.temperature);
+      break;
+    case PROP_TOP_K:
+      g_value_set_uint (value, s->question.top_k);
+      break;
+    case PROP_TOP_P:
+      g_value_set_double (value, s->question.top_p);
+      break;
+    case PROP_SEED:
+      g_value_set_uint64 (value, s->question.seed);
+      break;
+    case PROP_THINKING:
+      g_value_set_boolean (value, s->question.thinking);
+      break;
+    case PROP_SAMPLE_MODE:
+      g_value_set_enum (value, s->sampling.mode);
+      break;
+    case PROP_INTERVAL:
+      g_value_set_uint64 (value, s->sampling.interval);
+      break;
+    case PROP_NTH:
+      g_value_set_uint (value, s->sampling.nth);
+      break;
+    case PROP_MODE:
+      g_value_set_enum (value, s->mode);
+      break;
+    case PROP_GRAY_BITS:
+      g_value_set_uint (value, s->gray_bits);
+      break;
+    case PROP_EOS_TIMEOUT:
+      g_value_set_uint64 (value, s->eos_timeout);
+      break;
+    case PROP_ON_ERROR:
+      g_value_set_enum (value, s->on_error);
+      break;
+    case PROP_ATTACH_META:
+      g_value_set_boolean (value, s->attach_meta);
+      break;
+    case PROP_POST_MESSAGES:
+      g_value_set_boolean (value, s->post_messages);
+      break;
+    case PROP_GAP_INTERVAL:
+      g_value_set_uint64 (value, s->gap_interval);
+      break;
+    case PROP_TEXT_DURATION:
+      g_value_set_uint64 (value, s->text_duration);
+      break;
+    case PROP_LATENESS:
+      g_value_set_uint64 (value, s->lateness);
+      break;
+    case PROP_LATENCY:
+      g_value_set_uint64 (value, s->latency);
+      break;
+    default:
+      return FALSE;
+  }
+  return TRUE;
+}

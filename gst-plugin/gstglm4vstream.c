@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Frames on the streaming thread: each passes, results are attached, the text
+ * pad hears how far the video is. gstglm4vsample.c decides which are described,
+ * gstglm4vevent.c has the events between them. */
+#include "gstglm4vstream.h"
+
+#include "gstglm4vcaption.h"
+#include "gstglm4vframe.h"
+#include "gstglm4vregion.h"
+
+#define GST_CAT_DEFAULT glm4vdescribe_debug
+
+/* ---- what the other files of the streaming thread use ---- */
+
+void
+gst_glm4v_stream_learn_live (GstGlm4vDescribe * self)
+{
+  GstQuery *query;
+  gboolean live = FALSE;
+
+  if (self->live_known)
+    return;
+  self->live_known = TRUE;
+  query = gst_query_new_latency ();
+  if (gst_pad_peer_query (self->sinkpad, query))
+    gst_query_parse_latency (query, &live, NULL, NULL);
+  gst_query_unref (query);
+  g_mutex_lock (&self->lock);
+  self->live = live;
+  g_mutex_unlock (&self->lock);
+  GST_INFO_OBJECT (self, "the source is %slive", live ? "" : "not ");
+}
+void
+gst_glm4v_stream_read_settings (GstGlm4vDescribe * self, GstGlm4vPass * pass)
+{
+  pass->exact = gst_glm4v_describe_is_exact (self);
+  GST_OBJECT_LOCK (self);
+  pass->sampling = self->settings.sampling;
+  pass->gap_interval = self->settings.gap_interval;
+  pass->lateness = self->settings.lateness;
+  pass->attach_meta = self->settings.attach_meta;
+  pass->on_error = self->settings.on_error;
+  GST_OBJECT_UNLOCK (self);
+}
+
+GstClockTime
+gst_glm4v_stream_frame_period (GstGlm4vDescribe * self)
+{
+  if (!self->have_info || GST_VIDEO_INFO_FPS_N (&self->info) <= 0)
+    return GST_CLOCK_TIME_NONE;
+  /* Rounded up: what is counted in frames must not miss a whole second. */
+  return gst_util_uint64_scale_int_ceil (GST_SECOND,
+      GST_VIDEO_INFO_FPS_D (&self->info), GST_VIDEO_INFO_FPS_N (&self->info));
+}
+
+gboolean
+gst_glm4v_stream_has_failed (GstGlm4vDescribe * self)
+{
+  gboolean failed;
+
+  g_mutex_lock (&self->lock);
+  failed = self->failed;
+  g_mutex_unlock (&self->lock);
+  return failed;
+}
+
+void
+gst_glm4v_stream_count (GstGlm4vDescribe * self, guint64 * counter)
+{
+  g_mutex_lock (&self->lock);
+  ++*counter;
+  g_mutex_unlock (&self->lock);
+}
+
+/* ---- results on frames ---- */
+
+static void
+attach_one (GstGlm4vDescribe * self, GstBuffer * buffer,
+    const GstStructure * result)
+{
+  gst_glm4v_caption_attach (buffer, result);
+  if (self->have_info)
+    gst_glm4v_region_attach (buffer, &self->info, result);
+}
+
+/* Attach what async answers wait for a frame. This comes before anyone keeps a
+ * reference of it: a frame that is shared would have to be copied for the
+ * metas, and its pool would lose the original. */
+static GstBuffer *
+attach_results (GstGlm4vDescribe * self, GstBuffer * buffer)
+{
+  GQueue ready = G_QUEUE_INIT;
+  GstStructure *result;
+
+  g_mutex_lock (&self->lock);
+  while ((result = g_queue_pop_head (&self->results)))
+    g_queue_push_tail (&ready, result);
+  g_mutex_unlock (&self->lock);
+  if (!g_queue_is_empty (&ready))
+    buffer = gst_buffer_make_writable (buffer);
+  while ((result = g_queue_pop_head (&ready))) {
+    attach_one (self, buffer, result);
+    gst_structure_free (result);
+  }
+  return buffer;
+}
+
+/* ---- time on the text pad ---- */
+
+static GstClockTime
+length_of (GstGlm4vDescribe * self, GstClockTime duration)
+{
+  GstClockTime length = duration;
+
+  if (!GST_CLOCK_TIME_IS_VALID (length) || length == 0)
+    length = gst_glm4v_stream_frame_period (self);
+  if (!GST_CLOCK_TIME_IS_VALID (length))
+    length = 1;
+  return MIN (length, GST_SECOND);
+}
+
+/* How far GAPs may go: not to where the next caption may begin. */
+static GstClockTime
+gap_target (GstGlm4vDescribe * self, const GstGlm4vPass * pass,
+    GstClockTime need)
+{
+  GstClockTime ahead;
+
+  if (!pass->exact)
+    return need + pass->gap_interval;
+  ahead = gst_glm4v_sampler_ahead (&self->sampler);
+  return GST_CLOCK_TIME_IS_VALID (ahead) ?
+      need + MIN (ahead, pass->gap_interval) : need;
+}
+
+/* The text pad may promise silence up to the frame at `time`; `waiting` keeps
+ * that frame's own time open for the caption that it waits for. */
+void
+gst_glm4v_stream_advance_text (GstGlm4vDescribe * self, GstClockTime time,
+    GstClockTime duration, const GstGlm4vPass * pass, gboolean waiting)
+{
+  GstClockTime end, need;
+
+  if (!GST_CLOCK_TIME_IS_VALID (time) || time >= G_MAXINT64
+      || self->segment.format != GST_FORMAT_TIME)
+    return;
+  end = time + length_of (self, duration);
+  if (self->segment.rate < 0) {
+    gst_glm4v_text_gap (self->text, time, end - time);
+    return;
+  }
+  if (pass->exact)
+    need = waiting ? time : time + 1;
+  else
+    need = end > pass->lateness ? end - pass->lateness : 0;
+  gst_glm4v_text_advance (self->text, need,
+      waiting ? need : gap_target (self, pass, need), end);
+}
+
+/* Where a frame lies on the text pad: backwards PTS are as they should be. */
+static GstClockTime
+text_time (GstGlm4vDescribe * self, GstBuffer * buffer)
+{
+  return self->segment.rate < 0 ? GST_BUFFER_PTS (buffer) :
+      gst_glm4v_sampler_time (&self->sampler);
+}
+
+GstFlowReturn
+gst_glm4v_stream_chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
+{
+  GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (parent);
+  GstClockTime until_next = 0;
+  GstGlm4vJob *job = NULL;
+  GstClockTime time, duration = GST_BUFFER_DURATION (buffer);
+  gchar *why = NULL;
+  gboolean due;
+  GstGlm4vPass pass;
+
+  if (gst_glm4v_stream_has_failed (self))
+    goto fail;
+  gst_glm4v_stream_learn_live (self);
+  gst_glm4v_stream_read_settings (self, &pass);
+  gst_glm4v_sample_notice_load (self);
+  due = gst_glm4v_sample_is_due (self, buffer, &pass, &until_next);
+  time = text_time (self, buffer);
+  buffer = attach_results (self, buffer);
+  if (due) {
+    if (pass.exact)
+      gst_glm4v_stream_advance_text (self, time, duration, &pass, TRUE);
+    if (gst_glm4v_frame_check (buffer, &self->info, &why))
+      job = gst_glm4v_sample_submit (self, buffer, pass.exact, until_next);
+    else
+      gst_glm4v_sample_bad_frame (self, buffer, &pass, why);
+    g_free (why);
+  }
+  if (job)
+    job = gst_glm4v_sample_wait (self, job);
+  /* Where the time is counted, what is behind the pads may wait for a time that
+   * the video never has: there the text must not hold it up. */
+  if (job && job->time == job->pts)
+    gst_glm4v_text_wait_room (self->text);
+  gst_glm4v_stream_advance_text (self, time, duration, &pass, FALSE);
+  if (job && job->result && pass.attach_meta) {
+    buffer = gst_buffer_make_writable (buffer);
+    attach_one (self, buffer, job->result);
+  }
+  g_clear_pointer (&job, gst_glm4v_job_unref);
+
+  self->frame_number++;
+  gst_glm4v_stream_count (self, &self->stats.frames_seen);
+  if (!gst_glm4v_stream_has_failed (self))
+    return gst_pad_push (self->srcpad, buffer);
+
+fail:
+  gst_buffer_unref (buffer);
+  return GST_FLOW_ERROR;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The streaming thread's work, split into frames (gstglm4vstream.c), due frames
+ * (gstglm4vsample.c) and events (gstglm4vevent.c). Only the functions of pads
+ * and states are called by gstglm4vdescribe.c. */
+#pragma once
+
+#include "gstglm4vdescribe.h"
+
+G_BEGIN_DECLS
+
+/* The settings that a buffer needs, copied once under the object lock. */
+typedef struct
+{
+  GstGlm4vSampling sampling;
+  GstClockTime gap_interval, lateness;
+  gboolean attach_meta, exact;
+  GstGlm4vOnError on_error;
+} GstGlm4vPass;
+
+/* The sink pad's chain and event functions. */
+GstFlowReturn gst_glm4v_stream_chain (GstPad * pad, GstObject * parent,
+    GstBuffer * buffer);
+gboolean gst_glm4v_stream_event (GstPad * pad, GstObject * parent,
+    GstEvent * event);
+
+/* A run begins (READY -> PAUSED). */
+void gst_glm4v_stream_prepare (GstGlm4vDescribe * self);
+
+/* Wait for no result any more, forget those on their way; any thread. */
+guint gst_glm4v_stream_begin_epoch (GstGlm4vDescribe * self);
+void gst_glm4v_stream_set_flushing (GstGlm4vDescribe * self, gboolean flushing);
+
+/* Ask whether the source is live, once for each stream. */
+void gst_glm4v_stream_learn_live (GstGlm4vDescribe * self);
+void gst_glm4v_stream_read_settings (GstGlm4vDescribe * self,
+    GstGlm4vPass * pass);
+GstClockTime gst_glm4v_stream_frame_period (GstGlm4vDescribe * self);
+gboolean gst_glm4v_stream_has_failed (GstGlm4vDescribe * self);
+void gst_glm4v_stream_count (GstGlm4vDescribe * self, guint64 * counter);
+
+/* The text pad may promise silence up to the frame at `time`; `waiting` keeps
+ * that frame's own time open for the caption that it waits for. */
+void gst_glm4v_stream_advance_text (GstGlm4vDescribe * self, GstClockTime time,
+    GstClockTime duration, const GstGlm4vPass * pass, gboolean waiting);
+
+/* gstglm4vsample.c: TRUE if the frame is to be described. */
+gboolean gst_glm4v_sample_is_due (GstGlm4vDescribe * self, GstBuffer * buffer,
+    const GstGlm4vPass * pass, GstClockTime * until_next);
+
+/* Tell of a frame that is not what its caps say: once per stream. */
+void gst_glm4v_sample_bad_frame (GstGlm4vDescribe * self, GstBuffer * buffer,
+    const GstGlm4vPass * pass, const gchar * why);
+
+/* Hand a frame to the worker. Returns the job only if the frame waits. */
+GstGlm4vJob *gst_glm4v_sample_submit (GstGlm4vDescribe * self,
+    GstBuffer * buffer, gboolean exact, GstClockTime until_next);
+
+/* Wait for the answer; NULL if the job was canceled instead. */
+GstGlm4vJob *gst_glm4v_sample_wait (GstGlm4vDescribe * self, GstGlm4vJob * job);
+
+/* The first frame after a late model is due, whatever the grid. */
+void gst_glm4v_sample_notice_load (GstGlm4vDescribe * self);
+
+G_END_DECLS
