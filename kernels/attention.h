@@ -29,14 +29,14 @@ typedef struct {
     const void *k, *v;      /* key j at k + j * ldk, value j at v + j * ldv; j < max of n_keys */
     bool bf16;              /* k and v are bf16, else f32 */
     ptrdiff_t ldk, ldv;     /* elements */
-    int32_t rows, head_dim; /* >= 1 */
+    int64_t rows, head_dim; /* >= 1 */
     float scale;
     /* glm4v_attention_scratch() floats, 64-byte aligned, contents undefined before and after */
     float *scratch;
 } glm4v_attention_args;
 
 /* Floats of scratch for a call of at most `rows` rows and `n_keys` keys. */
-static inline size_t glm4v_attention_scratch(int32_t rows, int32_t n_keys, int32_t head_dim)
+static inline size_t glm4v_attention_scratch(int64_t rows, int64_t n_keys, int64_t head_dim)
 {
     return (size_t)rows * (((size_t)n_keys + 31) / 32 * 32) + 32 * (size_t)head_dim;
 }

@@ -51,46 +51,46 @@
 
 enum { GLM4V_PANEL = 16, GLM4V_GROUP = 128, GLM4V_SMALL_GROUP = 32 };
 
-static inline int32_t glm4v_panel_count(int32_t n_out)
+static inline int64_t glm4v_panel_count(int64_t n_out)
 {
-    return (int32_t)(((int64_t)n_out + 15) / 16);
+    return (n_out + 15) / 16;
 }
 
-static inline int32_t glm4v_group_count(int32_t K)
+static inline int64_t glm4v_group_count(int64_t K)
 {
-    return (int32_t)(((int64_t)K + 127) / 128);
+    return (K + 127) / 128;
 }
 
 /* Bytes of one panel. */
-static inline size_t glm4v_panel_bytes_f32(int32_t K)
+static inline size_t glm4v_panel_bytes_f32(int64_t K)
 {
-    return (size_t)K * 64;
+    return K * 64;
 }
 
-static inline size_t glm4v_panel_bytes_bf16(int32_t K)
+static inline size_t glm4v_panel_bytes_bf16(int64_t K)
 {
-    return ((size_t)K + 1) / 2 * 64;
+    return (K + 1) / 2 * 64;
 }
 
-static inline size_t glm4v_panel_bytes_int8(int32_t K)
+static inline size_t glm4v_panel_bytes_int8(int64_t K)
 {
-    return ((size_t)K + 3) / 4 * 64;
+    return (K + 3) / 4 * 64;
 }
 
-static inline size_t glm4v_panel_bytes_int4(int32_t K)
+static inline size_t glm4v_panel_bytes_int4(int64_t K)
 {
-    return (size_t)K / 8 * 64;
+    return K / 8 * 64;
 }
 
-static inline size_t glm4v_panel_bytes_fp8(int32_t K)
+static inline size_t glm4v_panel_bytes_fp8(int64_t K)
 {
-    return ((size_t)K + 3) / 4 * 64;
+    return (K + 3) / 4 * 64;
 }
 
 /* Where input k of a panel's output i lies in fp8. */
-static inline size_t glm4v_fp8_at(int32_t k, int i)
+static inline size_t glm4v_fp8_at(int64_t k, int64_t i)
 {
-    return (size_t)(k / 4) * 64 + (size_t)(i / 4 * 16 + k % 4 / 2 * 8 + i % 4 * 2 + k % 2);
+    return k / 4 * 64 + i / 4 * 16 + k % 4 / 2 * 8 + i % 4 * 2 + k % 2;
 }
 
 typedef struct {
@@ -106,9 +106,9 @@ typedef struct {
     const uint8_t *w_zero; /* int4, int4_32: [panels][groups][16] or NULL */
     const float *bias;     /* [n_out] or NULL */
     ptrdiff_t ldy, ldx;
-    int32_t T, K, n_out; /* all >= 1 */
+    int64_t T, K, n_out; /* all >= 1 */
     /* which panels to compute: columns [16 panel, 16 (panel + n_panels)) of y, cut at n_out */
-    int32_t panel, n_panels;
+    int64_t panel, n_panels;
     bool add;
     bool w_blocks; /* fp8: w_scale is [panels][groups][16] */
 } glm4v_gemm_args;
@@ -116,7 +116,7 @@ typedef struct {
 #define decl_gemm(name) void(name)(const glm4v_gemm_args *g)
 
 /* y [K rounded up to 2] = x [K] as bf16, the rest 0. */
-#define decl_bf16_row(name) void(name)(uint16_t * y, const float *x, int32_t K)
+#define decl_bf16_row(name) void(name)(uint16_t * y, const float *x, int64_t K)
 
 /* Per group of 128 inputs: scale = max|x| / 127, q = round(x * (127 / max|x|)), ties to even, sum =
  * sum q. q [K rounded up to 128], the rest 0; scale, sum [groups]. A group whose largest magnitude
@@ -124,7 +124,7 @@ typedef struct {
  * infinity gets scale NaN and q 0: every output of the row becomes NaN. The same bits at every
  * level. quantize_row_32: the same in groups of 32, K a multiple of 32; q [K]. */
 #define decl_quantize_row(name)                                                                    \
-    void(name)(int8_t * q, float *scale, int32_t *sum, const float *x, int32_t K)
+    void(name)(int8_t * q, float *scale, int32_t *sum, const float *x, int64_t K)
 
 /* One panel from n <= 16 rows of weights f32 [n, K], ldw apart. Same bits at every level. Rounding
  * to nearest, ties to even.
@@ -138,11 +138,11 @@ typedef struct {
         7, 7.25f, 7.5f, 7.75f, 8, 8.5f, 9, 9.5f                                                    \
     }
 #define decl_pack_f32(name)                                                                        \
-    void(name)(float *panel, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
+    void(name)(float *panel, const float *w, ptrdiff_t ldw, int64_t n, int64_t K)
 #define decl_pack_bf16(name)                                                                       \
-    void(name)(uint16_t * panel, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
+    void(name)(uint16_t * panel, const float *w, ptrdiff_t ldw, int64_t n, int64_t K)
 #define decl_pack_quant(name)                                                                      \
-    void(name)(uint8_t * panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
+    void(name)(uint8_t * panel, float *scale, const float *w, ptrdiff_t ldw, int64_t n, int64_t K)
 
 /* One panel from n <= 16 rows that are quantized already, ldq or ldw apart. codes: one a byte; int8
  * two's complement, int4 (and int4_32, whose codes lie as those) 0 to 15 (upper bits do not
@@ -150,9 +150,9 @@ typedef struct {
  * bits 4i to 4i + 3 of word b. The rest of the panel stands for zero weights. The same bytes at all
  * levels. */
 #define decl_pack_codes(name)                                                                      \
-    void(name)(uint8_t * panel, const uint8_t *q, ptrdiff_t ldq, int32_t n, int32_t K)
+    void(name)(uint8_t * panel, const uint8_t *q, ptrdiff_t ldq, int64_t n, int64_t K)
 #define decl_pack_words(name)                                                                      \
-    void(name)(uint8_t * panel, const uint32_t *words, ptrdiff_t ldw, int32_t n, int32_t K)
+    void(name)(uint8_t * panel, const uint32_t *words, ptrdiff_t ldw, int64_t n, int64_t K)
 
 typedef decl_gemm(*glm4v_gemm_fn);
 typedef decl_bf16_row(*glm4v_bf16_row_fn);
@@ -181,22 +181,22 @@ void glm4v_gemm_ops_init(glm4v_gemm_ops *ops, unsigned cpu);
 
 /* The weights that a panel stands for, f32 [n, K], rows ldw apart: for comparison with a reference.
  * One form, C. */
-void glm4v_unpack_f32(float *w, ptrdiff_t ldw, const float *panel, int32_t n, int32_t K);
-void glm4v_unpack_bf16(float *w, ptrdiff_t ldw, const uint16_t *panel, int32_t n, int32_t K);
-void glm4v_unpack_int8(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale, int32_t n,
-                       int32_t K);
+void glm4v_unpack_f32(float *w, ptrdiff_t ldw, const float *panel, int64_t n, int64_t K);
+void glm4v_unpack_bf16(float *w, ptrdiff_t ldw, const uint16_t *panel, int64_t n, int64_t K);
+void glm4v_unpack_int8(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale, int64_t n,
+                       int64_t K);
 void glm4v_unpack_int4(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
-                       const uint8_t *zero, int32_t n, int32_t K);
+                       const uint8_t *zero, int64_t n, int64_t K);
 void glm4v_unpack_int4_32(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
-                          const uint8_t *zero, int32_t n, int32_t K);
+                          const uint8_t *zero, int64_t n, int64_t K);
 void glm4v_unpack_fp8(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
-                      bool blocks, int32_t n, int32_t K);
+                      bool blocks, int64_t n, int64_t K);
 
 /* The codes of a panel's n outputs, one a byte, rows ldq apart, as pack_codes takes them: for
  * files, and for comparison. One form, C. */
-void glm4v_unpack_codes_int8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int32_t n, int32_t K);
-void glm4v_unpack_codes_int4(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int32_t n, int32_t K);
-void glm4v_unpack_codes_fp8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int32_t n, int32_t K);
+void glm4v_unpack_codes_int8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int64_t n, int64_t K);
+void glm4v_unpack_codes_int4(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int64_t n, int64_t K);
+void glm4v_unpack_codes_fp8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int64_t n, int64_t K);
 
 /* n codes of int4, one a byte, to words as pack_words_int4 takes them: in place, n a multiple of
  * 8. */
@@ -205,9 +205,9 @@ void glm4v_join_nibbles(uint8_t *q, size_t n);
 /* Scales and zero points of a panel, between rows [n][groups] (int8, fp8 without blocks: one group)
  * and the panel's own order [groups][16]. Scales get there by pack_f32. Outputs from n on: zero
  * point 8. zero and panel of zeros may be NULL: 8 everywhere. */
-void glm4v_pack_zeros(uint8_t *panel, const uint8_t *zero, int32_t n, int32_t groups);
-void glm4v_unpack_scales(float *scale, const float *panel, int32_t n, int32_t groups);
-void glm4v_unpack_zeros(uint8_t *zero, const uint8_t *panel, int32_t n, int32_t groups);
+void glm4v_pack_zeros(uint8_t *panel, const uint8_t *zero, int64_t n, int64_t groups);
+void glm4v_unpack_scales(float *scale, const float *panel, int64_t n, int64_t groups);
+void glm4v_unpack_zeros(uint8_t *zero, const uint8_t *panel, int64_t n, int64_t groups);
 
 decl_gemm(glm4v_gemm_f32_c);
 decl_gemm(glm4v_gemm_f32_avx2);

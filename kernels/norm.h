@@ -14,9 +14,9 @@
 #include <stdint.h>
 
 #define decl_rms_norm(name)                                                                        \
-    void(name)(float *y, const float *x, const float *w, int32_t n, float eps, bool add)
+    void(name)(float *y, const float *x, const float *w, int64_t n, float eps, bool add)
 #define decl_layer_norm(name)                                                                      \
-    void(name)(float *y, const float *x, const float *w, const float *bias, int32_t n, float eps,  \
+    void(name)(float *y, const float *x, const float *w, const float *bias, int64_t n, float eps,  \
                bool add)
 
 typedef decl_rms_norm(*glm4v_rms_norm_fn);

@@ -11,8 +11,8 @@
 #include <stdint.h>
 
 #define decl_rope(name)                                                                            \
-    void(name)(float *x, const float *cos, const float *sin, int32_t heads, int32_t head_dim,      \
-               int32_t n_freq)
+    void(name)(float *x, const float *cos, const float *sin, int64_t heads, int64_t head_dim,      \
+               int64_t n_freq)
 
 typedef decl_rope(*glm4v_rope_fn);
 

@@ -278,7 +278,8 @@ static void decode_failed(glm4v_engine *engine, int rc, const glm4v_error *error
 static bool submit_decode(glm4v_engine *engine)
 {
     const bool samples = glm4v_context_samples(engine->context);
-    uint32_t slots[GLM4V_MAX_BATCH], length[GLM4V_MAX_BATCH], n = 0;
+    int32_t slots[GLM4V_MAX_BATCH], length[GLM4V_MAX_BATCH];
+    uint32_t n = 0;
     int32_t ids[GLM4V_MAX_BATCH], position[GLM4V_MAX_BATCH];
     glm4v_draw draws[GLM4V_MAX_BATCH];
     glm4v_error err = { 0 };

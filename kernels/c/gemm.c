@@ -20,10 +20,10 @@ static void check_args(const glm4v_gemm_args *g)
     (void)g;
 }
 
-static void store(const glm4v_gemm_args *g, int32_t t, int32_t p, const panel_sum sum)
+static void store(const glm4v_gemm_args *g, int64_t t, int64_t p, const panel_sum sum)
 {
-    int32_t first = p * GLM4V_PANEL;
-    for (int32_t i = 0; i < GLM4V_PANEL && first + i < g->n_out; i++) {
+    int64_t first = p * GLM4V_PANEL;
+    for (int64_t i = 0; i < GLM4V_PANEL && first + i < g->n_out; i++) {
         float *y = g->y + t * g->ldy + first + i;
         double value = sum[i] + (g->bias ? (double)g->bias[first + i] : 0);
         *y = (float)(g->add ? *y + value : value);
@@ -41,12 +41,12 @@ static float widen(uint16_t bf16)
 void glm4v_gemm_f32_c(const glm4v_gemm_args *g)
 {
     check_args(g);
-    for (int32_t p = g->panel; p < g->panel + g->n_panels; p++) {
+    for (int64_t p = g->panel; p < g->panel + g->n_panels; p++) {
         const float *w = (const float *)g->w + (size_t)p * g->K * GLM4V_PANEL;
-        for (int32_t t = 0; t < g->T; t++) {
+        for (int64_t t = 0; t < g->T; t++) {
             const float *x = (const float *)g->x + t * g->ldx;
             panel_sum sum = { 0 };
-            for (int32_t k = 0; k < g->K; k++)
+            for (int64_t k = 0; k < g->K; k++)
                 for (int i = 0; i < GLM4V_PANEL; i++)
                     sum[i] += (double)x[k] * w[k * GLM4V_PANEL + i];
             store(g, t, p, sum);
@@ -56,15 +56,15 @@ void glm4v_gemm_f32_c(const glm4v_gemm_args *g)
 
 void glm4v_gemm_bf16_c(const glm4v_gemm_args *g)
 {
-    int32_t pairs = (g->K + 1) / 2;
+    int64_t pairs = (g->K + 1) / 2;
 
     check_args(g);
-    for (int32_t p = g->panel; p < g->panel + g->n_panels; p++) {
+    for (int64_t p = g->panel; p < g->panel + g->n_panels; p++) {
         const uint16_t *w = (const uint16_t *)g->w + (size_t)p * pairs * 2 * GLM4V_PANEL;
-        for (int32_t t = 0; t < g->T; t++) {
+        for (int64_t t = 0; t < g->T; t++) {
             const uint16_t *x = (const uint16_t *)g->x + t * g->ldx;
             panel_sum sum = { 0 };
-            for (int32_t k = 0; k < pairs; k++) {
+            for (int64_t k = 0; k < pairs; k++) {
                 double x0 = widen(x[2 * k]), x1 = widen(x[2 * k + 1]);
                 for (int i = 0; i < GLM4V_PANEL; i++) {
                     const uint16_t *pair = w + (k * GLM4V_PANEL + i) * 2;
@@ -86,20 +86,20 @@ static double e4m3(uint8_t code)
 
 void glm4v_gemm_fp8_c(const glm4v_gemm_args *g)
 {
-    const int32_t groups = g->w_blocks ? glm4v_group_count(g->K) : 1;
-    const int32_t span = g->w_blocks ? GLM4V_GROUP : g->K;
+    const int64_t groups = g->w_blocks ? glm4v_group_count(g->K) : 1;
+    const int64_t span = g->w_blocks ? GLM4V_GROUP : g->K;
     double value[256];
 
     check_args(g);
     for (int i = 0; i < 256; i++)
         value[i] = e4m3((uint8_t)i);
-    for (int32_t p = g->panel; p < g->panel + g->n_panels; p++) {
+    for (int64_t p = g->panel; p < g->panel + g->n_panels; p++) {
         const uint8_t *w = (const uint8_t *)g->w + p * glm4v_panel_bytes_fp8(g->K);
         const float *scale = g->w_scale + (size_t)p * groups * GLM4V_PANEL;
-        for (int32_t t = 0; t < g->T; t++) {
+        for (int64_t t = 0; t < g->T; t++) {
             const uint16_t *x = (const uint16_t *)g->x + t * g->ldx;
             panel_sum sum = { 0 };
-            for (int32_t k = 0; k < g->K; k++) {
+            for (int64_t k = 0; k < g->K; k++) {
                 const float *s = scale + k / span * GLM4V_PANEL;
                 const double v = widen(x[k]);
                 for (int i = 0; i < GLM4V_PANEL; i++)
@@ -111,7 +111,7 @@ void glm4v_gemm_fp8_c(const glm4v_gemm_args *g)
 }
 
 /* acc[i] = sum of q u over inputs [k, end) of an int8 panel. */
-static void dot_int8(int32_t *acc, const int8_t *q, const uint8_t *w, int32_t k, int32_t end)
+static void dot_int8(int32_t *acc, const int8_t *q, const uint8_t *w, int64_t k, int64_t end)
 {
     for (; k < end; k++)
         for (int i = 0; i < GLM4V_PANEL; i++)
@@ -120,16 +120,17 @@ static void dot_int8(int32_t *acc, const int8_t *q, const uint8_t *w, int32_t k,
 
 void glm4v_gemm_int8_c(const glm4v_gemm_args *g)
 {
-    int32_t groups = glm4v_group_count(g->K);
+    int64_t groups = glm4v_group_count(g->K);
 
     check_args(g);
-    for (int32_t p = g->panel; p < g->panel + g->n_panels; p++) {
+    for (int64_t p = g->panel; p < g->panel + g->n_panels; p++) {
         const uint8_t *w = (const uint8_t *)g->w + p * glm4v_panel_bytes_int8(g->K);
-        for (int32_t t = 0; t < g->T; t++) {
+        for (int64_t t = 0; t < g->T; t++) {
             panel_sum sum = { 0 };
-            for (int32_t n = 0; n < groups; n++) {
-                int32_t acc[GLM4V_PANEL] = { 0 }, k = n * GLM4V_GROUP;
-                int32_t end = k + GLM4V_GROUP < g->K ? k + GLM4V_GROUP : g->K;
+            for (int64_t n = 0; n < groups; n++) {
+                int32_t acc[GLM4V_PANEL] = { 0 };
+                const int64_t k = n * GLM4V_GROUP;
+                const int64_t end = k + GLM4V_GROUP < g->K ? k + GLM4V_GROUP : g->K;
                 double scale = g->x_scale[t * groups + n];
                 dot_int8(acc, (const int8_t *)g->x + t * g->ldx, w, k, end);
                 for (int i = 0; i < GLM4V_PANEL; i++)
@@ -143,21 +144,21 @@ void glm4v_gemm_int8_c(const glm4v_gemm_args *g)
 }
 
 /* int4 in groups of `group` inputs. */
-static void gemm_int4(const glm4v_gemm_args *g, int32_t group)
+static void gemm_int4(const glm4v_gemm_args *g, int64_t group)
 {
-    int32_t groups = g->K / group;
+    int64_t groups = g->K / group;
 
     check_args(g);
     assert(g->K % group == 0);
-    for (int32_t p = g->panel; p < g->panel + g->n_panels; p++) {
+    for (int64_t p = g->panel; p < g->panel + g->n_panels; p++) {
         const uint8_t *w = (const uint8_t *)g->w + p * glm4v_panel_bytes_int4(g->K);
-        for (int32_t t = 0; t < g->T; t++) {
+        for (int64_t t = 0; t < g->T; t++) {
             const int8_t *q = (const int8_t *)g->x + t * g->ldx;
             panel_sum sum = { 0 };
-            for (int32_t n = 0; n < groups; n++) {
+            for (int64_t n = 0; n < groups; n++) {
                 size_t at = ((size_t)p * groups + n) * GLM4V_PANEL;
                 int32_t acc[GLM4V_PANEL] = { 0 };
-                for (int32_t k = n * group; k < (n + 1) * group; k++)
+                for (int64_t k = n * group; k < (n + 1) * group; k++)
                     for (int i = 0; i < GLM4V_PANEL; i++)
                         acc[i] += q[k] * glm4v_get_nibble(w, k, i);
                 for (int i = 0; i < GLM4V_PANEL; i++) {
@@ -181,32 +182,32 @@ void glm4v_gemm_int4_32_c(const glm4v_gemm_args *g)
     gemm_int4(g, GLM4V_SMALL_GROUP);
 }
 
-void glm4v_bf16_row_c(uint16_t *y, const float *x, int32_t K)
+void glm4v_bf16_row_c(uint16_t *y, const float *x, int64_t K)
 {
     glm4v_f32_to_bf16_c(y, x, (size_t)K);
     if (K & 1)
         y[K] = 0;
 }
 
-static void quantize_row(int8_t *q, float *scale, int32_t *sum, const float *x, int32_t K,
-                         int32_t group)
+static void quantize_row(int8_t *q, float *scale, int32_t *sum, const float *x, int64_t K,
+                         int64_t group)
 {
-    for (int32_t n = 0, k = 0; k < K; n++, k += group) {
-        int32_t count = K - k < group ? K - k : group;
+    for (int64_t n = 0, k = 0; k < K; n++, k += group) {
+        int64_t count = K - k < group ? K - k : group;
         memset(q + k, 0, (size_t)group);
         glm4v_f32_to_int8_c(q + k, scale + n, x + k, (size_t)count);
         sum[n] = 0;
-        for (int32_t i = 0; i < count; i++)
+        for (int64_t i = 0; i < count; i++)
             sum[n] += q[k + i];
     }
 }
 
-void glm4v_quantize_row_c(int8_t *q, float *scale, int32_t *sum, const float *x, int32_t K)
+void glm4v_quantize_row_c(int8_t *q, float *scale, int32_t *sum, const float *x, int64_t K)
 {
     quantize_row(q, scale, sum, x, K, GLM4V_GROUP);
 }
 
-void glm4v_quantize_row_32_c(int8_t *q, float *scale, int32_t *sum, const float *x, int32_t K)
+void glm4v_quantize_row_32_c(int8_t *q, float *scale, int32_t *sum, const float *x, int64_t K)
 {
     assert(K % GLM4V_SMALL_GROUP == 0);
     quantize_row(q, scale, sum, x, K, GLM4V_SMALL_GROUP);

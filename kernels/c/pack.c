@@ -9,26 +9,26 @@
 #include "convert.h"
 #include "gemm.h"
 
-void glm4v_pack_f32_c(float *panel, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
+void glm4v_pack_f32_c(float *panel, const float *w, ptrdiff_t ldw, int64_t n, int64_t K)
 {
     assert(n >= 1 && n <= GLM4V_PANEL);
-    for (int32_t k = 0; k < K; k++)
+    for (int64_t k = 0; k < K; k++)
         for (int i = 0; i < GLM4V_PANEL; i++)
             panel[(size_t)k * GLM4V_PANEL + i] = i < n ? w[i * ldw + k] : 0;
 }
 
-void glm4v_pack_bf16_c(uint16_t *panel, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
+void glm4v_pack_bf16_c(uint16_t *panel, const float *w, ptrdiff_t ldw, int64_t n, int64_t K)
 {
     assert(n >= 1 && n <= GLM4V_PANEL);
     memset(panel, 0, glm4v_panel_bytes_bf16(K));
-    for (int32_t k = 0; k < K; k++)
+    for (int64_t k = 0; k < K; k++)
         for (int i = 0; i < n; i++)
             glm4v_f32_to_bf16_c(&panel[((size_t)(k / 2) * GLM4V_PANEL + i) * 2 + k % 2],
                                 &w[i * ldw + k], 1);
 }
 
-void glm4v_pack_int8_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
-                       int32_t K)
+void glm4v_pack_int8_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int64_t n,
+                       int64_t K)
 {
     assert(n >= 1 && n <= GLM4V_PANEL);
     memset(panel, 128, glm4v_panel_bytes_int8(K));
@@ -38,7 +38,7 @@ void glm4v_pack_int8_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t l
         if (i >= n)
             continue;
         scale[i] = glm4v_row_scale(&max, w + i * ldw, (size_t)K);
-        for (int32_t k = 0; k < K; k++)
+        for (int64_t k = 0; k < K; k++)
             panel[((size_t)(k / 4) * GLM4V_PANEL + i) * 4 + k % 4] =
                 (uint8_t)(128 + glm4v_round_int8(w[i * ldw + k], max));
     }
@@ -94,14 +94,14 @@ static void pack_group(uint8_t *panel, float *scale, const float *w, int group, 
     }
 }
 
-static void pack_int4(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
-                      int32_t K, int group)
+static void pack_int4(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int64_t n,
+                      int64_t K, int group)
 {
     const size_t group_bytes = (size_t)group / 8 * 64;
 
     assert(n >= 1 && n <= GLM4V_PANEL && K % group == 0);
     memset(panel, 0x88, glm4v_panel_bytes_int4(K));
-    for (int32_t g = 0; g < K / group; g++) {
+    for (int64_t g = 0; g < K / group; g++) {
         for (int i = 0; i < GLM4V_PANEL; i++) {
             float *s = scale + (size_t)g * GLM4V_PANEL + i;
             *s = 0;
@@ -111,20 +111,20 @@ static void pack_int4(uint8_t *panel, float *scale, const float *w, ptrdiff_t ld
     }
 }
 
-void glm4v_pack_int4_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
-                       int32_t K)
+void glm4v_pack_int4_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int64_t n,
+                       int64_t K)
 {
     pack_int4(panel, scale, w, ldw, n, K, GLM4V_GROUP);
 }
 
-void glm4v_pack_int4_32_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
-                          int32_t K)
+void glm4v_pack_int4_32_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int64_t n,
+                          int64_t K)
 {
     pack_int4(panel, scale, w, ldw, n, K, GLM4V_SMALL_GROUP);
 }
 
-void glm4v_pack_fp8_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
-                      int32_t K)
+void glm4v_pack_fp8_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int64_t n,
+                      int64_t K)
 {
     assert(n >= 1 && n <= GLM4V_PANEL);
     memset(panel, 0, glm4v_panel_bytes_fp8(K));
@@ -136,40 +136,40 @@ void glm4v_pack_fp8_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t ld
         scale[i] = glm4v_row_scale(&max, w + i * ldw, (size_t)K);
         if (max > 0)
             scale[i] = max / 448;
-        for (int32_t k = 0; k < K && max > 0; k++)
+        for (int64_t k = 0; k < K && max > 0; k++)
             panel[glm4v_fp8_at(k, i)] = glm4v_f32_to_e4m3(w[i * ldw + k] * (448 / max));
     }
 }
 
-void glm4v_unpack_f32(float *w, ptrdiff_t ldw, const float *panel, int32_t n, int32_t K)
+void glm4v_unpack_f32(float *w, ptrdiff_t ldw, const float *panel, int64_t n, int64_t K)
 {
-    for (int32_t i = 0; i < n; i++)
-        for (int32_t k = 0; k < K; k++)
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t k = 0; k < K; k++)
             w[i * ldw + k] = panel[(size_t)k * GLM4V_PANEL + i];
 }
 
-void glm4v_unpack_bf16(float *w, ptrdiff_t ldw, const uint16_t *panel, int32_t n, int32_t K)
+void glm4v_unpack_bf16(float *w, ptrdiff_t ldw, const uint16_t *panel, int64_t n, int64_t K)
 {
-    for (int32_t i = 0; i < n; i++)
-        for (int32_t k = 0; k < K; k++)
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t k = 0; k < K; k++)
             glm4v_bf16_to_f32_c(&w[i * ldw + k],
                                 &panel[((size_t)(k / 2) * GLM4V_PANEL + i) * 2 + k % 2], 1);
 }
 
-void glm4v_unpack_int8(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale, int32_t n,
-                       int32_t K)
+void glm4v_unpack_int8(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale, int64_t n,
+                       int64_t K)
 {
-    for (int32_t i = 0; i < n; i++)
-        for (int32_t k = 0; k < K; k++)
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t k = 0; k < K; k++)
             w[i * ldw + k] =
                 scale[i] * (float)(panel[((size_t)(k / 4) * GLM4V_PANEL + i) * 4 + k % 4] - 128);
 }
 
 static void unpack_int4(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
-                        const uint8_t *zero, int32_t n, int32_t K, int32_t group)
+                        const uint8_t *zero, int64_t n, int64_t K, int64_t group)
 {
-    for (int32_t i = 0; i < n; i++) {
-        for (int32_t k = 0; k < K; k++) {
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t k = 0; k < K; k++) {
             size_t at = (size_t)(k / group) * GLM4V_PANEL + i;
             int q = glm4v_get_nibble(panel, k, i);
             w[i * ldw + k] = scale[at] * (float)(q - (zero ? zero[at] : 8));
@@ -178,22 +178,22 @@ static void unpack_int4(float *w, ptrdiff_t ldw, const uint8_t *panel, const flo
 }
 
 void glm4v_unpack_int4(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
-                       const uint8_t *zero, int32_t n, int32_t K)
+                       const uint8_t *zero, int64_t n, int64_t K)
 {
     unpack_int4(w, ldw, panel, scale, zero, n, K, GLM4V_GROUP);
 }
 
 void glm4v_unpack_int4_32(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
-                          const uint8_t *zero, int32_t n, int32_t K)
+                          const uint8_t *zero, int64_t n, int64_t K)
 {
     unpack_int4(w, ldw, panel, scale, zero, n, K, GLM4V_SMALL_GROUP);
 }
 
 void glm4v_unpack_fp8(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
-                      bool blocks, int32_t n, int32_t K)
+                      bool blocks, int64_t n, int64_t K)
 {
-    for (int32_t i = 0; i < n; i++)
-        for (int32_t k = 0; k < K; k++)
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t k = 0; k < K; k++)
             w[i * ldw + k] = scale[(blocks ? k / GLM4V_GROUP * GLM4V_PANEL : 0) + i] *
                              glm4v_e4m3_to_f32(panel[glm4v_fp8_at(k, i)]);
 }

@@ -15,10 +15,10 @@
 
 enum { KEYS = 16, TILE_ROWS = 4 };
 
-static int32_t most_keys(const int32_t *n_keys, int32_t rows)
+static int64_t most_keys(const int32_t *n_keys, int64_t rows)
 {
-    int32_t most = 0;
-    for (int32_t r = 0; r < rows; r++)
+    int64_t most = 0;
+    for (int64_t r = 0; r < rows; r++)
         most = n_keys[r] > most ? n_keys[r] : most;
     return most;
 }
@@ -33,12 +33,12 @@ ALWAYS_INLINE __m256 load(const void *x, ptrdiff_t i, const bool bf16)
 }
 
 /* The first n of them, n < 8; the others become zero and are not read. */
-ALWAYS_INLINE __m256 load_tail(const void *x, ptrdiff_t i, int32_t n, const bool bf16)
+ALWAYS_INLINE __m256 load_tail(const void *x, ptrdiff_t i, int64_t n, const bool bf16)
 {
     float lanes[8] = { 0 };
     if (!bf16)
         return _mm256_maskload_ps((const float *)x + i, tail_mask(n));
-    for (int32_t k = 0; k < n; k++)
+    for (int64_t k = 0; k < n; k++)
         lanes[k] = glm4v_attention_element(x, i + k, true);
     return _mm256_loadu_ps(lanes);
 }
@@ -46,29 +46,29 @@ ALWAYS_INLINE __m256 load_tail(const void *x, ptrdiff_t i, int32_t n, const bool
 /* panel [head_dim][16] = keys [16][head_dim] from element `at` transposed; keys beyond `count`
  * become zero. */
 ALWAYS_INLINE void transpose_keys(float *panel, const void *k, ptrdiff_t at, ptrdiff_t ldk,
-                                  int32_t count, int32_t head_dim, const bool bf16)
+                                  int64_t count, int64_t head_dim, const bool bf16)
 {
-    int32_t whole = count == KEYS ? head_dim / 8 * 8 : 0;
-    for (int32_t d = 0; d < whole; d += 8) {
-        for (int32_t half = 0; half < KEYS; half += 8) {
+    int64_t whole = count == KEYS ? head_dim / 8 * 8 : 0;
+    for (int64_t d = 0; d < whole; d += 8) {
+        for (int64_t half = 0; half < KEYS; half += 8) {
             __m256i v[8];
             for (int i = 0; i < 8; i++)
                 v[i] = _mm256_castps_si256(load(k, at + (half + i) * ldk + d, bf16));
             transpose_store((uint8_t *)(panel + d * KEYS + half), v);
         }
     }
-    for (int32_t j = 0; j < KEYS; j++)
-        for (int32_t d = whole; d < head_dim; d++)
+    for (int64_t j = 0; j < KEYS; j++)
+        for (int64_t d = whole; d < head_dim; d++)
             panel[d * KEYS + j] =
                 j < count ? glm4v_attention_element(k, at + j * ldk + d, bf16) : 0;
 }
 
 ALWAYS_INLINE void score_tile(float *s, size_t lds, const float *const *q, const float *panel,
-                              int32_t head_dim, float scale, const int R)
+                              int64_t head_dim, float scale, const int R)
 {
     __m256 sum[TILE_ROWS * 2], factor = _mm256_set1_ps(scale);
     UNROLL for (int i = 0; i < R * 2; i++) sum[i] = _mm256_setzero_ps();
-    for (int32_t d = 0; d < head_dim; d++) {
+    for (int64_t d = 0; d < head_dim; d++) {
         __m256 low = _mm256_loadu_ps(panel + d * KEYS),
                high = _mm256_loadu_ps(panel + d * KEYS + 8);
         UNROLL for (int r = 0; r < R; r++)
@@ -87,17 +87,17 @@ ALWAYS_INLINE void score_tile(float *s, size_t lds, const float *const *q, const
 
 /* s [n] = exp(s - max) in place; their sum: value j in lane j % 8. NaN anywhere makes the sum
  * NaN. */
-static float exponentials(float *s, int32_t n)
+static float exponentials(float *s, int64_t n)
 {
     __m256 max = _mm256_set1_ps(-INFINITY), sum = _mm256_setzero_ps();
-    for (int32_t j = n; j % 8; j++)
+    for (int64_t j = n; j % 8; j++)
         s[j] = -INFINITY; /* up to the next vector: no influence, exp gives 0 */
-    for (int32_t j = 0; j < n; j += 8)
+    for (int64_t j = 0; j < n; j += 8)
         max = _mm256_max_ps(_mm256_loadu_ps(s + j), max);
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(max), _mm256_extractf128_ps(max, 1));
     m = _mm_max_ps(m, _mm_movehl_ps(m, m));
     max = _mm256_broadcastss_ps(_mm_max_ss(m, _mm_shuffle_ps(m, m, 1)));
-    for (int32_t j = 0; j < n; j += 8) {
+    for (int64_t j = 0; j < n; j += 8) {
         __m256 e = exp_ps(_mm256_sub_ps(_mm256_loadu_ps(s + j), max));
         _mm256_storeu_ps(s + j, e);
         sum = _mm256_add_ps(sum, e);
@@ -107,14 +107,14 @@ static float exponentials(float *s, int32_t n)
 
 /* o [R][columns d to d + 8 C] = or += sum over keys [from, to) of p v. */
 ALWAYS_INLINE void value_tile(const glm4v_attention_args *a, float *const *o, const float *p,
-                              size_t ldp, int32_t d, int32_t from, int32_t to, const int R,
+                              size_t ldp, int64_t d, int64_t from, int64_t to, const int R,
                               const int C, const bool bf16)
 {
     __m256 sum[8];
     UNROLL for (int i = 0; i < R * C; i++) sum[i] =
         from ? _mm256_loadu_ps(o[i / C] + d + i % C * 8) : _mm256_setzero_ps();
     ptrdiff_t v = from * a->ldv + d;
-    for (int32_t j = from; j < to; j++, v += a->ldv) {
+    for (int64_t j = from; j < to; j++, v += a->ldv) {
         UNROLL for (int r = 0; r < R; r++)
         {
             __m256 weight = _mm256_broadcast_ss(p + r * ldp + j);
@@ -126,13 +126,13 @@ ALWAYS_INLINE void value_tile(const glm4v_attention_args *a, float *const *o, co
 }
 
 /* The same for the last columns, one row, fewer than 8 of them. */
-ALWAYS_INLINE void value_tail(const glm4v_attention_args *a, float *o, const float *p, int32_t d,
-                              int32_t from, int32_t to, const bool bf16)
+ALWAYS_INLINE void value_tail(const glm4v_attention_args *a, float *o, const float *p, int64_t d,
+                              int64_t from, int64_t to, const bool bf16)
 {
-    const int32_t n = a->head_dim - d;
+    const int64_t n = a->head_dim - d;
     __m256i mask = tail_mask(n);
     __m256 sum = from ? _mm256_maskload_ps(o + d, mask) : _mm256_setzero_ps();
-    for (int32_t j = from; j < to; j++)
+    for (int64_t j = from; j < to; j++)
         sum = _mm256_fmadd_ps(_mm256_broadcast_ss(p + j), load_tail(a->v, j * a->ldv + d, n, bf16),
                               sum);
     _mm256_maskstore_ps(o + d, mask, sum);
@@ -140,10 +140,10 @@ ALWAYS_INLINE void value_tail(const glm4v_attention_args *a, float *o, const flo
 
 /* All columns of R rows, keys [from, to): C vectors at a time, then one, then what is left. */
 ALWAYS_INLINE void values(const glm4v_attention_args *a, float *const *o, const float *p,
-                          size_t ldp, int32_t from, int32_t to, const int R, const int C,
+                          size_t ldp, int64_t from, int64_t to, const int R, const int C,
                           const bool bf16)
 {
-    int32_t d = 0;
+    int64_t d = 0;
     for (; d + 8 * C <= a->head_dim; d += 8 * C)
         value_tile(a, o, p, ldp, d, from, to, R, C, bf16);
     for (; d + 8 <= a->head_dim; d += 8)
@@ -152,10 +152,10 @@ ALWAYS_INLINE void values(const glm4v_attention_args *a, float *const *o, const 
         value_tail(a, o[r], p + r * ldp, d, from, to, bf16);
 }
 
-static void scale_row(float *o, float scale, int32_t n)
+static void scale_row(float *o, float scale, int64_t n)
 {
     __m256 factor = _mm256_set1_ps(scale);
-    int32_t d = 0;
+    int64_t d = 0;
     for (; d + 8 <= n; d += 8)
         _mm256_storeu_ps(o + d, _mm256_mul_ps(_mm256_loadu_ps(o + d), factor));
     for (; d < n; d++)
@@ -163,14 +163,14 @@ static void scale_row(float *o, float scale, int32_t n)
 }
 
 /* Softmax and values of `rows` rows, 1, 2 or 4. */
-ALWAYS_INLINE void finish_rows(const glm4v_attention_args *a, float *s, size_t lds, int32_t first,
-                               int32_t rows, const bool bf16)
+ALWAYS_INLINE void finish_rows(const glm4v_attention_args *a, float *s, size_t lds, int64_t first,
+                               int64_t rows, const bool bf16)
 {
     float *const *o = a->o + first;
     float sum[TILE_ROWS];
-    int32_t common = a->n_keys[first];
-    for (int32_t r = 0; r < rows; r++) {
-        int32_t n = a->n_keys[first + r];
+    int64_t common = a->n_keys[first];
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t n = a->n_keys[first + r];
         sum[r] = exponentials(s + r * lds, n);
         common = n < common ? n : common;
     }
@@ -180,14 +180,14 @@ ALWAYS_INLINE void finish_rows(const glm4v_attention_args *a, float *s, size_t l
         values(a, o, s, lds, 0, common, 2, 4, bf16);
     else
         values(a, o, s, lds, 0, common, 1, 8, bf16);
-    for (int32_t r = 0; r < rows; r++) {
+    for (int64_t r = 0; r < rows; r++) {
         if (a->n_keys[first + r] > common)
             values(a, o + r, s + r * lds, lds, common, a->n_keys[first + r], 1, 8, bf16);
         scale_row(o[r], 1 / sum[r], a->head_dim);
     }
 }
 
-static int32_t tile_rows(int32_t left)
+static int64_t tile_rows(int64_t left)
 {
     if (left >= TILE_ROWS)
         return TILE_ROWS;
@@ -195,9 +195,9 @@ static int32_t tile_rows(int32_t left)
 }
 
 static void score_block(const glm4v_attention_args *a, float *s, size_t lds, const float *panel,
-                        int32_t first_key)
+                        int64_t first_key)
 {
-    for (int32_t r = 0, rows; r < a->rows; r += rows) {
+    for (int64_t r = 0, rows; r < a->rows; r += rows) {
         float *to = s + r * lds + first_key;
         rows = tile_rows(a->rows - r);
         if (most_keys(a->n_keys + r, rows) <= first_key)
@@ -213,16 +213,16 @@ static void score_block(const glm4v_attention_args *a, float *s, size_t lds, con
 
 ALWAYS_INLINE void attend(const glm4v_attention_args *a, const bool bf16)
 {
-    int32_t keys = most_keys(a->n_keys, a->rows);
+    int64_t keys = most_keys(a->n_keys, a->rows);
     size_t lds = ((size_t)keys + 31) / 32 * 32;
     float *panel = a->scratch + a->rows * lds;
 
-    for (int32_t j = 0; j < keys; j += KEYS) {
-        int32_t count = keys - j < KEYS ? keys - j : KEYS;
+    for (int64_t j = 0; j < keys; j += KEYS) {
+        int64_t count = keys - j < KEYS ? keys - j : KEYS;
         transpose_keys(panel, a->k, j * a->ldk, a->ldk, count, a->head_dim, bf16);
         score_block(a, a->scratch, lds, panel, j);
     }
-    for (int32_t r = 0, rows; r < a->rows; r += rows) {
+    for (int64_t r = 0, rows; r < a->rows; r += rows) {
         rows = tile_rows(a->rows - r);
         finish_rows(a, a->scratch + r * lds, lds, r, rows, bf16);
     }

@@ -9,10 +9,10 @@
 
 enum { KEYS = 32, TILE_ROWS = 8 };
 
-static int32_t most_keys(const int32_t *n_keys, int32_t rows)
+static int64_t most_keys(const int32_t *n_keys, int64_t rows)
 {
-    int32_t most = 0;
-    for (int32_t r = 0; r < rows; r++)
+    int64_t most = 0;
+    for (int64_t r = 0; r < rows; r++)
         most = n_keys[r] > most ? n_keys[r] : most;
     return most;
 }
@@ -56,10 +56,10 @@ ALWAYS_INLINE __m512 load(__mmask16 mask, const void *x, ptrdiff_t i, const bool
 /* panel [head_dim][32] = keys [32][head_dim] from element `at` transposed; keys beyond `count`
  * become zero. */
 ALWAYS_INLINE void transpose_keys(float *panel, const void *k, ptrdiff_t at, ptrdiff_t ldk,
-                                  int32_t count, int32_t head_dim, const bool bf16)
+                                  int64_t count, int64_t head_dim, const bool bf16)
 {
-    for (int32_t half = 0; half < KEYS; half += 16) {
-        for (int32_t d = 0; d < head_dim; d += 16) {
+    for (int64_t half = 0; half < KEYS; half += 16) {
+        for (int64_t d = 0; d < head_dim; d += 16) {
             __mmask16 mask = tail_mask16(head_dim - d);
             __m512 v[16];
             for (int i = 0; i < 16; i++)
@@ -70,7 +70,7 @@ ALWAYS_INLINE void transpose_keys(float *panel, const void *k, ptrdiff_t at, ptr
             } else {
                 float block[16 * KEYS];
                 transpose16(block, v);
-                for (int32_t i = 0; i < head_dim - d; i++)
+                for (int64_t i = 0; i < head_dim - d; i++)
                     memcpy(panel + (d + i) * KEYS + half, block + i * KEYS, 16 * sizeof(float));
             }
         }
@@ -78,11 +78,11 @@ ALWAYS_INLINE void transpose_keys(float *panel, const void *k, ptrdiff_t at, ptr
 }
 
 ALWAYS_INLINE void score_tile(float *s, size_t lds, const float *const *q, const float *panel,
-                              int32_t head_dim, float scale, const int R)
+                              int64_t head_dim, float scale, const int R)
 {
     __m512 sum[TILE_ROWS * 2], factor = _mm512_set1_ps(scale);
     UNROLL for (int i = 0; i < R * 2; i++) sum[i] = _mm512_setzero_ps();
-    for (int32_t d = 0; d < head_dim; d++) {
+    for (int64_t d = 0; d < head_dim; d++) {
         __m512 low = _mm512_loadu_ps(panel + d * KEYS),
                high = _mm512_loadu_ps(panel + d * KEYS + 16);
         UNROLL for (int r = 0; r < R; r++)
@@ -101,13 +101,13 @@ ALWAYS_INLINE void score_tile(float *s, size_t lds, const float *const *q, const
 
 /* s [n] = exp(s - max) in place; their sum: value j in lane j % 16. NaN anywhere makes the sum
  * NaN. */
-static float exponentials(float *s, int32_t n)
+static float exponentials(float *s, int64_t n)
 {
     __m512 max = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
-    for (int32_t j = 0; j < n; j += 16)
+    for (int64_t j = 0; j < n; j += 16)
         max = _mm512_mask_max_ps(max, tail_mask16(n - j), _mm512_loadu_ps(s + j), max);
     max = _mm512_set1_ps(_mm512_reduce_max_ps(max));
-    for (int32_t j = 0; j < n; j += 16) {
+    for (int64_t j = 0; j < n; j += 16) {
         __mmask16 mask = tail_mask16(n - j);
         __m512 e = exp_ps16(_mm512_sub_ps(_mm512_loadu_ps(s + j), max));
         _mm512_mask_storeu_ps(s + j, mask, e);
@@ -118,7 +118,7 @@ static float exponentials(float *s, int32_t n)
 
 /* o [R][columns d to d + 16 C, cut at head_dim] = or += sum over keys [from, to) of p v. */
 ALWAYS_INLINE void value_tile(const glm4v_attention_args *a, float *const *o, const float *p,
-                              size_t ldp, int32_t d, int32_t from, int32_t to, const int R,
+                              size_t ldp, int64_t d, int64_t from, int64_t to, const int R,
                               const int C, const bool bf16)
 {
     __mmask16 mask[8];
@@ -127,7 +127,7 @@ ALWAYS_INLINE void value_tile(const glm4v_attention_args *a, float *const *o, co
     UNROLL for (int i = 0; i < R * C; i++) sum[i] =
         from ? _mm512_maskz_loadu_ps(mask[i % C], o[i / C] + d + i % C * 16) : _mm512_setzero_ps();
     ptrdiff_t v = from * a->ldv + d;
-    for (int32_t j = from; j < to; j++, v += a->ldv) {
+    for (int64_t j = from; j < to; j++, v += a->ldv) {
         __m512 x[8];
         UNROLL for (int c = 0; c < C; c++) x[c] = load(mask[c], a->v, v + 16 * c, bf16);
         UNROLL for (int r = 0; r < R; r++)
@@ -142,39 +142,39 @@ ALWAYS_INLINE void value_tile(const glm4v_attention_args *a, float *const *o, co
 }
 
 ALWAYS_INLINE void values(const glm4v_attention_args *a, float *const *o, const float *p,
-                          size_t ldp, int32_t from, int32_t to, const int R, const int C,
+                          size_t ldp, int64_t from, int64_t to, const int R, const int C,
                           const bool bf16)
 {
-    for (int32_t d = 0; d < a->head_dim; d += 16 * C)
+    for (int64_t d = 0; d < a->head_dim; d += 16 * C)
         value_tile(a, o, p, ldp, d, from, to, R, C, bf16);
 }
 
-static void scale_row(float *o, float scale, int32_t n)
+static void scale_row(float *o, float scale, int64_t n)
 {
-    for (int32_t d = 0; d < n; d += 16) {
+    for (int64_t d = 0; d < n; d += 16) {
         __mmask16 mask = tail_mask16(n - d);
         __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, o + d), _mm512_set1_ps(scale));
         _mm512_mask_storeu_ps(o + d, mask, v);
     }
 }
 
-static int32_t tile_rows(int32_t left)
+static int64_t tile_rows(int64_t left)
 {
-    int32_t rows = 8;
+    int64_t rows = 8;
     while (rows > left)
         rows /= 2;
     return rows;
 }
 
 /* Softmax and values of a tile. Keys that all its rows see together, the others row by row. */
-ALWAYS_INLINE void finish_rows(const glm4v_attention_args *a, float *s, size_t lds, int32_t first,
-                               int32_t rows, const bool bf16)
+ALWAYS_INLINE void finish_rows(const glm4v_attention_args *a, float *s, size_t lds, int64_t first,
+                               int64_t rows, const bool bf16)
 {
     float *const *o = a->o + first;
     float sum[TILE_ROWS];
-    int32_t common = a->n_keys[first];
-    for (int32_t r = 0; r < rows; r++) {
-        int32_t n = a->n_keys[first + r];
+    int64_t common = a->n_keys[first];
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t n = a->n_keys[first + r];
         sum[r] = exponentials(s + r * lds, n);
         common = n < common ? n : common;
     }
@@ -186,7 +186,7 @@ ALWAYS_INLINE void finish_rows(const glm4v_attention_args *a, float *s, size_t l
         values(a, o, s, lds, 0, common, 2, 4, bf16);
     else
         values(a, o, s, lds, 0, common, 1, 8, bf16);
-    for (int32_t r = 0; r < rows; r++) {
+    for (int64_t r = 0; r < rows; r++) {
         if (a->n_keys[first + r] > common)
             values(a, o + r, s + r * lds, lds, common, a->n_keys[first + r], 1, 8, bf16);
         scale_row(o[r], 1 / sum[r], a->head_dim);
@@ -194,9 +194,9 @@ ALWAYS_INLINE void finish_rows(const glm4v_attention_args *a, float *s, size_t l
 }
 
 static void score_block(const glm4v_attention_args *a, float *s, size_t lds, const float *panel,
-                        int32_t first_key)
+                        int64_t first_key)
 {
-    for (int32_t r = 0, rows; r < a->rows; r += rows) {
+    for (int64_t r = 0, rows; r < a->rows; r += rows) {
         float *to = s + r * lds + first_key;
         const float *const *q = a->q + r;
         rows = tile_rows(a->rows - r);
@@ -215,16 +215,16 @@ static void score_block(const glm4v_attention_args *a, float *s, size_t lds, con
 
 ALWAYS_INLINE void attend(const glm4v_attention_args *a, const bool bf16)
 {
-    int32_t keys = most_keys(a->n_keys, a->rows);
+    int64_t keys = most_keys(a->n_keys, a->rows);
     size_t lds = ((size_t)keys + 31) / 32 * 32;
     float *panel = a->scratch + a->rows * lds;
 
-    for (int32_t j = 0; j < keys; j += KEYS) {
-        int32_t count = keys - j < KEYS ? keys - j : KEYS;
+    for (int64_t j = 0; j < keys; j += KEYS) {
+        int64_t count = keys - j < KEYS ? keys - j : KEYS;
         transpose_keys(panel, a->k, j * a->ldk, a->ldk, count, a->head_dim, bf16);
         score_block(a, a->scratch, lds, panel, j);
     }
-    for (int32_t r = 0, rows; r < a->rows; r += rows) {
+    for (int64_t r = 0, rows; r < a->rows; r += rows) {
         rows = tile_rows(a->rows - r);
         finish_rows(a, a->scratch + r * lds, lds, r, rows, bf16);
     }

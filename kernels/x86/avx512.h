@@ -37,9 +37,9 @@ static inline __m512 exp_ps16(__m512 x)
 }
 
 /* Output of row t, panel p of a product: bias and old y are added here, in this order. */
-ALWAYS_INLINE void store_panel(const glm4v_gemm_args *g, int32_t t, int32_t p, __m512 sum)
+ALWAYS_INLINE void store_panel(const glm4v_gemm_args *g, int64_t t, int64_t p, __m512 sum)
 {
-    int32_t first = p * GLM4V_PANEL;
+    int64_t first = p * GLM4V_PANEL;
     __mmask16 mask = tail_mask16(g->n_out - first);
     float *y = g->y + t * g->ldy + first;
     if (g->bias)
@@ -91,7 +91,7 @@ ALWAYS_INLINE void decode_fp8(__m512i pair[2], __m512i code)
 /* Tile functions of one form, and their table. 24 vectors of sums at most: 12 rows of 2 panels;
  * with fewer rows more panels. */
 #define TILE(form, R, P)                                                                           \
-    static void form##_##R##x##P(const glm4v_gemm_args *g, int32_t t, int32_t p)                   \
+    static void form##_##R##x##P(const glm4v_gemm_args *g, int64_t t, int64_t p)                   \
     {                                                                                              \
         form##_tile(g, t, p, R, P);                                                                \
     }

@@ -9,11 +9,11 @@ static inline __m256i load(const void *from)
     return _mm256_loadu_si256((const __m256i *)from);
 }
 
-void glm4v_pack_codes_int8_avx2(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, int32_t n,
-                                int32_t K)
+void glm4v_pack_codes_int8_avx2(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, int64_t n,
+                                int64_t K)
 {
     const __m256i offset = _mm256_set1_epi8(-128);
-    int32_t k = 0;
+    int64_t k = 0;
     for (; n == GLM4V_PANEL && k + 32 <= K; k += 32) {
         for (int half = 0; half < 16; half += 8) {
             __m256i v[8];
@@ -26,10 +26,10 @@ void glm4v_pack_codes_int8_avx2(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq,
         glm4v_pack_codes_int8_c(panel + (size_t)k * GLM4V_PANEL, q + k, ldq, n, K - k);
 }
 
-void glm4v_pack_codes_fp8_avx2(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, int32_t n,
-                               int32_t K)
+void glm4v_pack_codes_fp8_avx2(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, int64_t n,
+                               int64_t K)
 {
-    int32_t k = 0;
+    int64_t k = 0;
     for (; n == GLM4V_PANEL && k + 32 <= K; k += 32) {
         for (int half = 0; half < 16; half += 8) {
             __m256i v[8];
@@ -49,14 +49,14 @@ static inline __m256i join(const uint8_t *q)
     return join_nibbles(_mm256_and_si256(load(q), low), _mm256_and_si256(load(q + 32), low));
 }
 
-void glm4v_pack_codes_int4_avx2(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, int32_t n,
-                                int32_t K)
+void glm4v_pack_codes_int4_avx2(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, int64_t n,
+                                int64_t K)
 {
     if (n < GLM4V_PANEL) {
         glm4v_pack_codes_int4_c(panel, q, ldq, n, K);
         return;
     }
-    int32_t k = 0;
+    int64_t k = 0;
     for (; k + 64 <= K; k += 64) {
         for (int half = 0; half < 16; half += 8) {
             __m256i v[8];
@@ -88,14 +88,14 @@ static inline __m256i reorder_nibbles(__m256i words)
     return _mm256_or_si256(low, high);
 }
 
-void glm4v_pack_words_int4_avx2(uint8_t *panel, const uint32_t *words, ptrdiff_t ldw, int32_t n,
-                                int32_t K)
+void glm4v_pack_words_int4_avx2(uint8_t *panel, const uint32_t *words, ptrdiff_t ldw, int64_t n,
+                                int64_t K)
 {
     if (n < GLM4V_PANEL) {
         glm4v_pack_words_int4_c(panel, words, ldw, n, K);
         return;
     }
-    int32_t k = 0;
+    int64_t k = 0;
     for (; k + 64 <= K; k += 64) {
         for (int half = 0; half < 16; half += 8) {
             __m256i v[8];

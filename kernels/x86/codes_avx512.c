@@ -35,9 +35,9 @@ ALWAYS_INLINE void store(uint8_t *panel, const __m512i v[WORDS])
     UNROLL for (int i = 0; i < WORDS; i++) _mm512_storeu_si512(panel + 64 * i, v[i]);
 }
 
-void glm4v_pack_f32_avx512(float *panel, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
+void glm4v_pack_f32_avx512(float *panel, const float *w, ptrdiff_t ldw, int64_t n, int64_t K)
 {
-    int32_t k = 0;
+    int64_t k = 0;
     for (; n == GLM4V_PANEL && k + WORDS <= K; k += WORDS) {
         __m512i v[WORDS];
         UNROLL for (int i = 0; i < WORDS; i++) v[i] =
@@ -62,14 +62,14 @@ ALWAYS_INLINE __m512i reorder_nibbles(__m512i words)
     return _mm512_ternarylogic_epi32(x, differ, _mm512_slli_epi16(differ, 4), 0x96); /* ^ ^ */
 }
 
-void glm4v_pack_words_int4_avx512(uint8_t *panel, const uint32_t *words, ptrdiff_t ldw, int32_t n,
-                                  int32_t K)
+void glm4v_pack_words_int4_avx512(uint8_t *panel, const uint32_t *words, ptrdiff_t ldw, int64_t n,
+                                  int64_t K)
 {
     if (n < GLM4V_PANEL) {
         glm4v_pack_words_int4_c(panel, words, ldw, n, K);
         return;
     }
-    for (int32_t b = 0; b < K / 8; b += WORDS) {
+    for (int64_t b = 0; b < K / 8; b += WORDS) {
         __m512i v[WORDS];
         UNROLL for (int i = 0; i < WORDS; i++)
         {
@@ -81,11 +81,11 @@ void glm4v_pack_words_int4_avx512(uint8_t *panel, const uint32_t *words, ptrdiff
     }
 }
 
-void glm4v_pack_codes_int8_avx512(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, int32_t n,
-                                  int32_t K)
+void glm4v_pack_codes_int8_avx512(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, int64_t n,
+                                  int64_t K)
 {
     const __m512i offset = _mm512_set1_epi8(-128);
-    int32_t k = 0;
+    int64_t k = 0;
     for (; n == GLM4V_PANEL && k + 4 * WORDS <= K; k += 4 * WORDS) {
         __m512i v[WORDS];
         UNROLL for (int i = 0; i < WORDS; i++) v[i] =
@@ -97,13 +97,13 @@ void glm4v_pack_codes_int8_avx512(uint8_t *panel, const uint8_t *q, ptrdiff_t ld
         glm4v_pack_codes_int8_c(panel + (size_t)k * GLM4V_PANEL, q + k, ldq, n, K - k);
 }
 
-void glm4v_pack_codes_fp8_avx512(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, int32_t n,
-                                 int32_t K)
+void glm4v_pack_codes_fp8_avx512(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, int64_t n,
+                                 int64_t K)
 {
     /* inputs in pairs: those of four outputs next to each other */
     const __m512i pairs =
         _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15));
-    int32_t k = 0;
+    int64_t k = 0;
     for (; n == GLM4V_PANEL && k + 4 * WORDS <= K; k += 4 * WORDS) {
         __m512i v[WORDS];
         UNROLL for (int i = 0; i < WORDS; i++) v[i] = every_fourth(q + i * ldq + k, ldq);

@@ -22,9 +22,9 @@ struct config {
 };
 
 /* Tiles for r0 + r1 rows, each at most 16. Sets all tiles to zero. */
-static void configure(int32_t r0, int32_t r1)
+static void configure(int64_t r0, int64_t r1)
 {
-    const int32_t rows[8] = { r0, r0, r1, r1, r0, r1, 16, 16 };
+    const int64_t rows[8] = { r0, r0, r1, r1, r0, r1, 16, 16 };
     struct config c = { .palette = 1 };
     for (int i = 0; i < 8; i++) {
         c.rows[i] = (uint8_t)rows[i];
@@ -57,10 +57,10 @@ ALWAYS_INLINE void store_sums(void *sums, bool both)
 
 /* sums [32][2][16] of one group: `steps` times 64 inputs. both: there are more than 16 rows. */
 ALWAYS_INLINE void group_sums(int32_t *sum, const int8_t *x, ptrdiff_t ldx, const uint8_t *w0,
-                              const uint8_t *w1, int32_t steps, bool both)
+                              const uint8_t *w1, int64_t steps, bool both)
 {
     zero_sums(both);
-    for (int32_t s = 0; s < steps; s++) {
+    for (int64_t s = 0; s < steps; s++) {
         _tile_loadd(6, w0 + s * STEP_BYTES, 64);
         _tile_loadd(7, w1 + s * STEP_BYTES, 64);
         _tile_loadd(4, x + s * STEP, ldx);
@@ -77,7 +77,7 @@ ALWAYS_INLINE void group_sums(int32_t *sum, const int8_t *x, ptrdiff_t ldx, cons
 
 struct block {
     const glm4v_gemm_args *g;
-    int32_t t, p, rows, panels; /* rows <= 32, panels 1 or 2 */
+    int64_t t, p, rows, panels; /* rows <= 32, panels 1 or 2 */
     _Alignas(64) float total[BLOCK_ROWS * 32];
     _Alignas(64) int32_t sum[2][BLOCK_ROWS * 32]; /* of group n in n % 2 */
 };
@@ -85,10 +85,10 @@ struct block {
 /* total += x_scale (sum - z times sum of inputs) of group n. zero: of each output, or NULL: z for
  * all, which saves a slow multiplication for each vector. scale: of the group's weights, or
  * NULL. */
-ALWAYS_INLINE void add_group(struct block *b, int32_t n, int32_t groups, const __m512i *zero,
+ALWAYS_INLINE void add_group(struct block *b, int64_t n, int64_t groups, const __m512i *zero,
                              int32_t z, const __m512 *scale)
 {
-    for (int32_t r = 0; r < b->rows; r++) {
+    for (int64_t r = 0; r < b->rows; r++) {
         const size_t at = (size_t)(b->t + r) * groups + n;
         const int32_t inputs = -b->g->x_sum[at];
         const __m512i start = _mm512_set1_epi32(zero ? inputs : z * inputs);
@@ -105,15 +105,15 @@ ALWAYS_INLINE void add_group(struct block *b, int32_t n, int32_t groups, const _
     }
 }
 
-static void add_int8_group(struct block *b, int32_t n)
+static void add_int8_group(struct block *b, int64_t n)
 {
     add_group(b, n, glm4v_group_count(b->g->K), NULL, 128, NULL);
 }
 
-static void add_int4_group(struct block *b, int32_t n)
+static void add_int4_group(struct block *b, int64_t n)
 {
     const glm4v_gemm_args *g = b->g;
-    const int32_t groups = g->K / GLM4V_GROUP;
+    const int64_t groups = g->K / GLM4V_GROUP;
     __m512 scale[2];
     __m512i zero[2];
 
@@ -132,7 +132,7 @@ static void add_int4_group(struct block *b, int32_t n)
 
 /* A step of fewer than 16 quads, at the end of an int8 panel, filled up: activations are zero
  * there. */
-static const uint8_t *whole_step(uint8_t *buffer, const uint8_t *w, int32_t quads)
+static const uint8_t *whole_step(uint8_t *buffer, const uint8_t *w, int64_t quads)
 {
     memset(buffer, 0, STEP_BYTES);
     memcpy(buffer, w, (size_t)quads * 64);
@@ -142,22 +142,22 @@ static const uint8_t *whole_step(uint8_t *buffer, const uint8_t *w, int32_t quad
 static void int8_block(struct block *b)
 {
     const glm4v_gemm_args *g = b->g;
-    const int32_t groups = glm4v_group_count(g->K), quads = (g->K + 3) / 4;
+    const int64_t groups = glm4v_group_count(g->K), quads = (g->K + 3) / 4;
     const size_t panel = glm4v_panel_bytes_int8(g->K);
     const uint8_t *w0 = (const uint8_t *)g->w + b->p * panel, *w1 = w0 + (b->panels - 1) * panel;
     const int8_t *x = (const int8_t *)g->x + b->t * g->ldx;
     _Alignas(64) uint8_t buffer[2][2 * STEP_BYTES];
 
     memset(b->total, 0, (size_t)b->rows * 32 * sizeof *b->total);
-    for (int32_t n = 0; n < groups; n++, x += GLM4V_GROUP) {
-        int32_t left = quads - 32 * n, steps = left > 16 ? 2 : 1;
+    for (int64_t n = 0; n < groups; n++, x += GLM4V_GROUP) {
+        int64_t left = quads - 32 * n, steps = left > 16 ? 2 : 1;
         const uint8_t *v0 = w0 + (size_t)n * 2 * STEP_BYTES, *v1 = w1 + (size_t)n * 2 * STEP_BYTES;
         if (left < 16 * steps) {
             if (steps == 2) {
                 memcpy(buffer[0], v0, STEP_BYTES);
                 memcpy(buffer[1], v1, STEP_BYTES);
             }
-            const int32_t whole = (steps - 1) * STEP_BYTES;
+            const int64_t whole = (steps - 1) * STEP_BYTES;
             whole_step(buffer[0] + whole, v0 + whole, left - 16 * (steps - 1));
             whole_step(buffer[1] + whole, v1 + whole, left - 16 * (steps - 1));
             v0 = buffer[0];
@@ -168,7 +168,7 @@ static void int8_block(struct block *b)
             add_int8_group(b, n - 1);
     }
     add_int8_group(b, groups - 1);
-    for (int32_t i = 0; i < b->rows * 2; i++) {
+    for (int64_t i = 0; i < b->rows * 2; i++) {
         if (i % 2 >= b->panels)
             continue;
         __m512 scale = _mm512_loadu_ps(g->w_scale + (b->p + i % 2) * GLM4V_PANEL);
@@ -190,15 +190,15 @@ static void widen_group(uint8_t *buffer, const uint8_t *w)
 static void int4_block(struct block *b)
 {
     const glm4v_gemm_args *g = b->g;
-    const int32_t groups = g->K / GLM4V_GROUP;
+    const int64_t groups = g->K / GLM4V_GROUP;
     const size_t panel = glm4v_panel_bytes_int4(g->K);
     const int8_t *x = (const int8_t *)g->x + b->t * g->ldx;
     _Alignas(64) uint8_t buffer[2][2 * STEP_BYTES];
 
     memset(b->total, 0, (size_t)b->rows * 32 * sizeof *b->total);
-    for (int32_t n = 0; n < groups; n++, x += GLM4V_GROUP) {
+    for (int64_t n = 0; n < groups; n++, x += GLM4V_GROUP) {
         for (int i = 0; i < 2; i++) {
-            const int32_t p = b->p + (i < b->panels ? i : 0);
+            const int64_t p = b->p + (i < b->panels ? i : 0);
             widen_group(buffer[i], (const uint8_t *)g->w + p * panel + (size_t)n * 16 * 64);
         }
         group_sums(b->sum[n % 2], x, g->ldx, buffer[0], buffer[1], 2, b->rows > 16);
@@ -206,18 +206,18 @@ static void int4_block(struct block *b)
             add_int4_group(b, n - 1);
     }
     add_int4_group(b, groups - 1);
-    for (int32_t i = 0; i < b->rows * 2; i++)
+    for (int64_t i = 0; i < b->rows * 2; i++)
         if (i % 2 < b->panels)
             store_panel(g, b->t + i / 2, b->p + i % 2, _mm512_load_ps(b->total + i * 16));
 }
 
 /* bf16 activations of the last step, fewer than 32, filled up with zeros: what lies behind them is
  * not ours. */
-static void copy_tail(uint16_t (*buffer)[STEP / 2], const uint16_t *x, ptrdiff_t ldx, int32_t rows,
-                      int32_t n)
+static void copy_tail(uint16_t (*buffer)[STEP / 2], const uint16_t *x, ptrdiff_t ldx, int64_t rows,
+                      int64_t n)
 {
     memset(buffer, 0, (size_t)rows * STEP);
-    for (int32_t r = 0; r < rows; r++)
+    for (int64_t r = 0; r < rows; r++)
         memcpy(buffer[r], x + r * ldx, (size_t)n * sizeof *x);
 }
 
@@ -247,14 +247,14 @@ ALWAYS_INLINE void bf16_step(const uint16_t *x, ptrdiff_t ldx, const void *w0, c
 ALWAYS_INLINE void bf16_sums(struct block *b, const bool both)
 {
     const glm4v_gemm_args *g = b->g;
-    const int32_t pairs = (g->K + 1) / 2, whole = pairs / 16, left = pairs % 16;
+    const int64_t pairs = (g->K + 1) / 2, whole = pairs / 16, left = pairs % 16;
     const size_t panel = glm4v_panel_bytes_bf16(g->K);
     const uint8_t *w0 = (const uint8_t *)g->w + b->p * panel, *w1 = w0 + (b->panels - 1) * panel;
     const uint16_t *x = (const uint16_t *)g->x + b->t * g->ldx;
     float *total = b->total;
 
     zero_sums(both);
-    for (int32_t s = 0; s < whole; s++, x += STEP / 2, w0 += STEP_BYTES, w1 += STEP_BYTES) {
+    for (int64_t s = 0; s < whole; s++, x += STEP / 2, w0 += STEP_BYTES, w1 += STEP_BYTES) {
         if (!both) {
             prefetch_step(w0);
             prefetch_step(w1);
@@ -278,7 +278,7 @@ static void bf16_block(struct block *b)
         bf16_sums(b, true);
     else
         bf16_sums(b, false);
-    for (int32_t i = 0; i < b->rows * 2; i++)
+    for (int64_t i = 0; i < b->rows * 2; i++)
         if (i % 2 < b->panels)
             store_panel(b->g, b->t + i / 2, b->p + i % 2, _mm512_load_ps(b->total + i * 16));
 }
@@ -289,15 +289,15 @@ enum { FP8_SPAN = 256, FP8_BLOCKS = 8 };
 
 struct fp8_blocks {
     const glm4v_gemm_args *g;
-    int32_t t, p, rows, blocks, panels; /* rows of each block; panels 1 or 2 */
+    int64_t t, p, rows, blocks, panels; /* rows of each block; panels 1 or 2 */
     _Alignas(64) float total[FP8_BLOCKS][BLOCK_ROWS * 32];
     _Alignas(64) uint8_t weights[2][FP8_SPAN * 32]; /* [pairs][16][2] bf16 */
 };
 
 /* out = a panel's inputs as bf16, filled up to whole steps with zeros. */
-static void widen_fp8(uint8_t *out, const uint8_t *w, int32_t quads, int32_t steps)
+static void widen_fp8(uint8_t *out, const uint8_t *w, int64_t quads, int64_t steps)
 {
-    for (int32_t i = 0; i < 8 * steps; i++, w += 64, out += 128) {
+    for (int64_t i = 0; i < 8 * steps; i++, w += 64, out += 128) {
         __m512i pair[2] = { _mm512_setzero_si512(), _mm512_setzero_si512() };
         if (i < quads) {
             decode_fp8(pair, _mm512_loadu_si512(w));
@@ -320,13 +320,13 @@ ALWAYS_INLINE void load_sums(const void *sums, bool both)
 }
 
 /* sum += that of `count` inputs from x, of one block. */
-ALWAYS_INLINE void fp8_sums(struct fp8_blocks *b, float *sum, const uint16_t *x, int32_t count,
+ALWAYS_INLINE void fp8_sums(struct fp8_blocks *b, float *sum, const uint16_t *x, int64_t count,
                             const bool both)
 {
-    const int32_t pairs = (count + 1) / 2, whole = pairs / 16;
+    const int64_t pairs = (count + 1) / 2, whole = pairs / 16;
     const uint8_t *w0 = b->weights[0], *w1 = b->weights[b->panels - 1];
     load_sums(sum, both);
-    for (int32_t s = 0; s < whole; s++, x += STEP / 2, w0 += STEP_BYTES, w1 += STEP_BYTES)
+    for (int64_t s = 0; s < whole; s++, x += STEP / 2, w0 += STEP_BYTES, w1 += STEP_BYTES)
         bf16_step(x, b->g->ldx, w0, w1, both);
     if (pairs % 16) {
         _Alignas(64) uint16_t inputs[BLOCK_ROWS][STEP / 2];
@@ -337,10 +337,10 @@ ALWAYS_INLINE void fp8_sums(struct fp8_blocks *b, float *sum, const uint16_t *x,
 }
 
 /* total += w_scale * sum, of group n. */
-static void scale_fp8(const struct fp8_blocks *b, float *total, const float *sum, int32_t n,
-                      int32_t groups)
+static void scale_fp8(const struct fp8_blocks *b, float *total, const float *sum, int64_t n,
+                      int64_t groups)
 {
-    for (int32_t i = 0; i < b->rows * 2; i++) {
+    for (int64_t i = 0; i < b->rows * 2; i++) {
         const size_t at = ((size_t)(b->p + (i % 2 < b->panels ? i % 2 : 0)) * groups + n);
         const __m512 scale = _mm512_loadu_ps(b->g->w_scale + at * GLM4V_PANEL);
         _mm512_store_ps(total + i * 16, _mm512_fmadd_ps(scale, _mm512_load_ps(sum + i * 16),
@@ -348,7 +348,7 @@ static void scale_fp8(const struct fp8_blocks *b, float *total, const float *sum
     }
 }
 
-static void fp8_span(struct fp8_blocks *b, int32_t k, int32_t count)
+static void fp8_span(struct fp8_blocks *b, int64_t k, int64_t count)
 {
     const glm4v_gemm_args *g = b->g;
     const size_t panel = glm4v_panel_bytes_fp8(g->K);
@@ -356,7 +356,7 @@ static void fp8_span(struct fp8_blocks *b, int32_t k, int32_t count)
         widen_fp8(b->weights[i],
                   (const uint8_t *)g->w + (size_t)(b->p + i) * panel + (size_t)k * GLM4V_PANEL,
                   (count + 3) / 4, (count + 31) / 32);
-    for (int32_t i = 0; i < b->blocks; i++) {
+    for (int64_t i = 0; i < b->blocks; i++) {
         _Alignas(64) float group[BLOCK_ROWS * 32];
         const uint16_t *x = (const uint16_t *)g->x + (b->t + i * b->rows) * g->ldx + k;
         float *sum = g->w_blocks ? group : b->total[i];
@@ -374,12 +374,12 @@ static void fp8_span(struct fp8_blocks *b, int32_t k, int32_t count)
 static void fp8_panels(struct fp8_blocks *b)
 {
     const glm4v_gemm_args *g = b->g;
-    const int32_t span = g->w_blocks ? GLM4V_GROUP : FP8_SPAN;
+    const int64_t span = g->w_blocks ? GLM4V_GROUP : FP8_SPAN;
     memset(b->total, 0, (size_t)b->blocks * sizeof *b->total);
-    for (int32_t k = 0; k < g->K; k += span)
+    for (int64_t k = 0; k < g->K; k += span)
         fp8_span(b, k, g->K - k < span ? g->K - k : span);
-    for (int32_t i = 0; i < b->blocks * b->rows * 2; i++) {
-        const int32_t row = i / 2, p = b->p + i % 2;
+    for (int64_t i = 0; i < b->blocks * b->rows * 2; i++) {
+        const int64_t row = i / 2, p = b->p + i % 2;
         if (i % 2 >= b->panels)
             continue;
         __m512 y = _mm512_load_ps(b->total[row / b->rows] + (row % b->rows * 2 + i % 2) * 16);
@@ -390,10 +390,10 @@ static void fp8_panels(struct fp8_blocks *b)
 }
 
 /* Rows [first, end): panels outside, blocks of rows inside, as in gemm_walk.h. */
-static void walk_rows(const glm4v_gemm_args *g, int32_t first, int32_t end,
+static void walk_rows(const glm4v_gemm_args *g, int64_t first, int64_t end,
                       void (*run)(struct block *b))
 {
-    int32_t configured = 0;
+    int64_t configured = 0;
     struct block b = { .g = g };
     for (b.p = g->panel; b.p < g->panel + g->n_panels; b.p += 2) {
         b.panels = g->panel + g->n_panels - b.p > 1 ? 2 : 1;
@@ -410,10 +410,10 @@ static void walk_rows(const glm4v_gemm_args *g, int32_t first, int32_t end,
 
 static void walk(const glm4v_gemm_args *g, size_t element, void (*run)(struct block *b))
 {
-    int32_t rows =
+    int64_t rows =
         (int32_t)(GLM4V_BLOCK_BYTES / (element * (size_t)g->K)) / BLOCK_ROWS * BLOCK_ROWS;
     rows = rows < 2 * BLOCK_ROWS ? 2 * BLOCK_ROWS : rows;
-    for (int32_t t = 0; t < g->T; t += rows)
+    for (int64_t t = 0; t < g->T; t += rows)
         walk_rows(g, t, g->T - t < rows ? g->T : t + rows, run);
 }
 
@@ -443,7 +443,7 @@ void glm4v_gemm_fp8_amx(const glm4v_gemm_args *g)
     struct fp8_blocks b; /* 48 KiB: not cleared */
     b.g = g;
     for (b.t = 0; b.t < g->T; b.t += b.rows * b.blocks) {
-        const int32_t left = g->T - b.t, whole = left / BLOCK_ROWS;
+        const int64_t left = g->T - b.t, whole = left / BLOCK_ROWS;
         b.rows = whole ? BLOCK_ROWS : left;
         b.blocks = whole > FP8_BLOCKS ? FP8_BLOCKS : whole ? whole : 1;
         configure(b.rows < 16 ? b.rows : 16, b.rows < 16 ? 0 : b.rows - 16);

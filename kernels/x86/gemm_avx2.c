@@ -13,7 +13,7 @@
 enum { SUMS = 12, CHUNK = 256 };
 
 /* Output of row t, panel p: bias and old y are added here, in this order. */
-ALWAYS_INLINE void store_half(const glm4v_gemm_args *g, int32_t t, int32_t first, __m256 sum)
+ALWAYS_INLINE void store_half(const glm4v_gemm_args *g, int64_t t, int64_t first, __m256 sum)
 {
     float *y = g->y + t * g->ldy + first;
     if (first + 8 <= g->n_out) {
@@ -32,14 +32,14 @@ ALWAYS_INLINE void store_half(const glm4v_gemm_args *g, int32_t t, int32_t first
     }
 }
 
-ALWAYS_INLINE void store_panel(const glm4v_gemm_args *g, int32_t t, int32_t p, __m256 low,
+ALWAYS_INLINE void store_panel(const glm4v_gemm_args *g, int64_t t, int64_t p, __m256 low,
                                __m256 high)
 {
     store_half(g, t, p * GLM4V_PANEL, low);
     store_half(g, t, p * GLM4V_PANEL + 8, high);
 }
 
-ALWAYS_INLINE void f32_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+ALWAYS_INLINE void f32_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, const int R,
                             const int P)
 {
     const float *x = (const float *)g->x + t * g->ldx;
@@ -48,7 +48,7 @@ ALWAYS_INLINE void f32_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, cons
     __m256 sum[SUMS];
 
     UNROLL for (int i = 0; i < R * P * 2; i++) sum[i] = _mm256_setzero_ps();
-    for (int32_t k = 0; k < g->K; k++, w += GLM4V_PANEL) {
+    for (int64_t k = 0; k < g->K; k++, w += GLM4V_PANEL) {
         UNROLL for (int i = 0; i < P; i++)
         {
             __m256 low = _mm256_loadu_ps(w + i * panel), high = _mm256_loadu_ps(w + i * panel + 8);
@@ -91,10 +91,10 @@ ALWAYS_INLINE __m256i broadcast4(const void *x)
 /* buffer [R][CHUNK] = inputs [0, 2 pairs) of R rows as floats: widened once here, not at every
  * broadcast. */
 ALWAYS_INLINE void widen_rows(float (*buffer)[CHUNK], const uint16_t *x, ptrdiff_t ldx,
-                              int32_t pairs, const int R)
+                              int64_t pairs, const int R)
 {
     for (int r = 0; r < R; r++) {
-        int32_t k = 0;
+        int64_t k = 0;
         for (; k + 8 <= 2 * pairs; k += 8) {
             __m256i v = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(x + r * ldx + k)));
             _mm256_storeu_si256((__m256i *)(buffer[r] + k), _mm256_slli_epi32(v, 16));
@@ -107,9 +107,9 @@ ALWAYS_INLINE void widen_rows(float (*buffer)[CHUNK], const uint16_t *x, ptrdiff
 }
 
 ALWAYS_INLINE void bf16_chunk(__m256 *sum, float (*x)[CHUNK], const uint16_t *w, size_t panel,
-                              int32_t pairs, const int R, const int P)
+                              int64_t pairs, const int R, const int P)
 {
-    for (int32_t k = 0; k < pairs; k++, w += 2 * GLM4V_PANEL) {
+    for (int64_t k = 0; k < pairs; k++, w += 2 * GLM4V_PANEL) {
         UNROLL for (int i = 0; i < P * 2; i++)
         {
             __m256i pair = load_half(w + i / 2 * panel + i % 2 * 16);
@@ -126,10 +126,10 @@ ALWAYS_INLINE void bf16_chunk(__m256 *sum, float (*x)[CHUNK], const uint16_t *w,
     }
 }
 
-ALWAYS_INLINE void bf16_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+ALWAYS_INLINE void bf16_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, const int R,
                              const int P)
 {
-    const int32_t pairs = (g->K + 1) / 2;
+    const int64_t pairs = (g->K + 1) / 2;
     const size_t panel = (size_t)pairs * 2 * GLM4V_PANEL;
     const uint16_t *x = (const uint16_t *)g->x + t * g->ldx,
                    *w = (const uint16_t *)g->w + p * panel;
@@ -137,8 +137,8 @@ ALWAYS_INLINE void bf16_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, con
     __m256 sum[SUMS];
 
     UNROLL for (int i = 0; i < R * P * 2; i++) sum[i] = _mm256_setzero_ps();
-    for (int32_t k = 0; k < pairs; k += CHUNK / 2) {
-        int32_t count = pairs - k < CHUNK / 2 ? pairs - k : CHUNK / 2;
+    for (int64_t k = 0; k < pairs; k += CHUNK / 2) {
+        int64_t count = pairs - k < CHUNK / 2 ? pairs - k : CHUNK / 2;
         widen_rows(buffer, x + 2 * k, g->ldx, count, R);
         bf16_chunk(sum, buffer, w + (size_t)k * 2 * GLM4V_PANEL, panel, count, R, P);
     }
@@ -175,9 +175,9 @@ ALWAYS_INLINE void decode_fp8(__m256i pair[2], __m256i code)
 
 /* As bf16_chunk, for `quads` times 4 inputs. */
 ALWAYS_INLINE void fp8_chunk(__m256 *sum, float (*x)[CHUNK], const uint8_t *w, size_t panel,
-                             int32_t quads, const int R, const int P)
+                             int64_t quads, const int R, const int P)
 {
-    for (int32_t k = 0; k < quads; k++, w += 64) {
+    for (int64_t k = 0; k < quads; k++, w += 64) {
         UNROLL for (int i = 0; i < P * 2; i++)
         {
             __m256i pair[2];
@@ -201,12 +201,12 @@ ALWAYS_INLINE void fp8_chunk(__m256 *sum, float (*x)[CHUNK], const uint8_t *w, s
 
 /* sum = that of inputs [from, to), from a multiple of 4. Inputs that fill up a quad are zero. */
 ALWAYS_INLINE void fp8_sum(__m256 *sum, const uint16_t *x, ptrdiff_t ldx, const uint8_t *w,
-                           size_t panel, int32_t from, int32_t to, const int R, const int P)
+                           size_t panel, int64_t from, int64_t to, const int R, const int P)
 {
     float buffer[6][CHUNK];
     UNROLL for (int i = 0; i < R * P * 2; i++) sum[i] = _mm256_setzero_ps();
-    for (int32_t k = from; k < to; k += CHUNK) {
-        int32_t pairs = ((to - k < CHUNK ? to - k : CHUNK) + 1) / 2;
+    for (int64_t k = from; k < to; k += CHUNK) {
+        int64_t pairs = ((to - k < CHUNK ? to - k : CHUNK) + 1) / 2;
         widen_rows(buffer, x + k, ldx, pairs, R);
         for (int r = 0; r < R && pairs % 2; r++)
             memset(&buffer[r][2 * pairs], 0, 2 * sizeof **buffer);
@@ -214,19 +214,19 @@ ALWAYS_INLINE void fp8_sum(__m256 *sum, const uint16_t *x, ptrdiff_t ldx, const 
     }
 }
 
-ALWAYS_INLINE void fp8_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+ALWAYS_INLINE void fp8_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, const int R,
                             const int P)
 {
-    const int32_t groups = g->w_blocks ? glm4v_group_count(g->K) : 1;
-    const int32_t span = g->w_blocks ? GLM4V_GROUP : g->K;
+    const int64_t groups = g->w_blocks ? glm4v_group_count(g->K) : 1;
+    const int64_t span = g->w_blocks ? GLM4V_GROUP : g->K;
     const size_t panel = glm4v_panel_bytes_fp8(g->K), scales = (size_t)groups * GLM4V_PANEL;
     const uint16_t *x = (const uint16_t *)g->x + t * g->ldx;
     const uint8_t *w = (const uint8_t *)g->w + p * panel;
     __m256 total[SUMS];
 
     UNROLL for (int i = 0; i < R * P * 2; i++) total[i] = _mm256_setzero_ps();
-    for (int32_t n = 0; n < groups; n++) {
-        const int32_t from = n * span, to = g->K - from < span ? g->K : from + span;
+    for (int64_t n = 0; n < groups; n++) {
+        const int64_t from = n * span, to = g->K - from < span ? g->K : from + span;
         __m256 sum[SUMS];
         keep_in_memory(total);
         fp8_sum(sum, x, g->ldx, w, panel, from, to, R, P);
@@ -268,9 +268,9 @@ ALWAYS_INLINE __m256i add_dot(__m256i sum, struct halves w, struct halves x)
 /* sums [R * P * 2] of a group of quads of an int8 panel. What is used more often is widened
  * first. */
 ALWAYS_INLINE void int8_group(__m256i *sum, const int8_t *x, ptrdiff_t ldx, const uint8_t *w,
-                              size_t panel, int32_t quads, const int R, const int P)
+                              size_t panel, int64_t quads, const int R, const int P)
 {
-    for (int32_t k = 0; k < quads; k++, w += 64, x += 4) {
+    for (int64_t k = 0; k < quads; k++, w += 64, x += 4) {
         if (P == 1) {
             struct halves low = unsigned_halves(w), high = unsigned_halves(w + 32);
             prefetch_panel(w);
@@ -295,21 +295,21 @@ ALWAYS_INLINE void int8_group(__m256i *sum, const int8_t *x, ptrdiff_t ldx, cons
     }
 }
 
-ALWAYS_INLINE void int8_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+ALWAYS_INLINE void int8_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, const int R,
                              const int P)
 {
-    const int32_t groups = glm4v_group_count(g->K), quads = (g->K + 3) / 4;
+    const int64_t groups = glm4v_group_count(g->K), quads = (g->K + 3) / 4;
     const size_t panel = glm4v_panel_bytes_int8(g->K);
     const int8_t *x = (const int8_t *)g->x + t * g->ldx;
     const uint8_t *w = (const uint8_t *)g->w + p * panel;
     __m256 total[SUMS];
 
     UNROLL for (int i = 0; i < R * P * 2; i++) total[i] = _mm256_setzero_ps();
-    for (int32_t n = 0; n < groups; n++) {
+    for (int64_t n = 0; n < groups; n++) {
         __m256i sum[SUMS];
         UNROLL for (int i = 0; i < R * P * 2; i++) sum[i] =
             _mm256_set1_epi32(-128 * g->x_sum[(t + i / (2 * P)) * groups + n]);
-        int32_t count = quads - 32 * n < 32 ? quads - 32 * n : 32;
+        int64_t count = quads - 32 * n < 32 ? quads - 32 * n : 32;
         int8_group(sum, x + n * GLM4V_GROUP, g->ldx, w + (size_t)n * 32 * 64, panel, count, R, P);
         UNROLL for (int i = 0; i < R * P * 2; i++)
         {
@@ -360,17 +360,17 @@ ALWAYS_INLINE void int4_sums(__m256i *sum, const int8_t *x, ptrdiff_t ldx, const
     }
 }
 
-ALWAYS_INLINE void group_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int group,
+ALWAYS_INLINE void group_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, const int group,
                               const int R, const int P)
 {
-    const int32_t groups = g->K / group;
+    const int64_t groups = g->K / group;
     const size_t panel = glm4v_panel_bytes_int4(g->K), scales = (size_t)groups * GLM4V_PANEL;
     const int8_t *x = (const int8_t *)g->x + t * g->ldx;
     const uint8_t *w = (const uint8_t *)g->w + p * panel;
     __m256 total[SUMS];
 
     UNROLL for (int i = 0; i < R * P * 2; i++) total[i] = _mm256_setzero_ps();
-    for (int32_t n = 0; n < groups; n++) {
+    for (int64_t n = 0; n < groups; n++) {
         __m256i sum[SUMS];
         UNROLL for (int i = 0; i < R * P * 2; i++)
         {
@@ -394,20 +394,20 @@ ALWAYS_INLINE void group_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, co
         store_panel(g, t + r, p + i, total[(r * P + i) * 2], total[(r * P + i) * 2 + 1]);
 }
 
-ALWAYS_INLINE void int4_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+ALWAYS_INLINE void int4_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, const int R,
                              const int P)
 {
     group_tile(g, t, p, GLM4V_GROUP, R, P);
 }
 
-ALWAYS_INLINE void int4_32_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+ALWAYS_INLINE void int4_32_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, const int R,
                                 const int P)
 {
     group_tile(g, t, p, GLM4V_SMALL_GROUP, R, P);
 }
 
 #define TILE(form, R, P)                                                                           \
-    static void form##_##R##x##P(const glm4v_gemm_args *g, int32_t t, int32_t p)                   \
+    static void form##_##R##x##P(const glm4v_gemm_args *g, int64_t t, int64_t p)                   \
     {                                                                                              \
         form##_tile(g, t, p, R, P);                                                                \
     }

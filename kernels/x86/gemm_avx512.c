@@ -4,7 +4,7 @@
 
 enum { SUMS = 24, CHUNK = 256, f32_ELEMENT = 4, bf16_ELEMENT = 2, fp8_ELEMENT = 2 };
 
-ALWAYS_INLINE void f32_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+ALWAYS_INLINE void f32_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, const int R,
                             const int P)
 {
     const float *x = (const float *)g->x + t * g->ldx;
@@ -13,7 +13,7 @@ ALWAYS_INLINE void f32_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, cons
     __m512 sum[SUMS];
 
     UNROLL for (int i = 0; i < R * P; i++) sum[i] = _mm512_setzero_ps();
-    for (int32_t k = 0; k < g->K; k++, w += GLM4V_PANEL) {
+    for (int64_t k = 0; k < g->K; k++, w += GLM4V_PANEL) {
         __m512 weight[8];
         UNROLL for (int i = 0; i < P; i++)
         {
@@ -34,10 +34,10 @@ ALWAYS_INLINE void f32_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, cons
 /* buffer [R][CHUNK] = inputs [from, from + 2 pairs) of R rows as floats: widened once here, not at
  * every broadcast. */
 ALWAYS_INLINE void widen_rows(float (*buffer)[CHUNK], const uint16_t *x, ptrdiff_t ldx,
-                              int32_t pairs, const int R)
+                              int64_t pairs, const int R)
 {
     for (int r = 0; r < R; r++) {
-        for (int32_t k = 0; k < 2 * pairs; k += 16) {
+        for (int64_t k = 0; k < 2 * pairs; k += 16) {
             __m256i v = _mm256_maskz_loadu_epi16(tail_mask16(2 * pairs - k), x + r * ldx + k);
             _mm512_storeu_si512(buffer[r] + k, _mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16));
         }
@@ -45,10 +45,10 @@ ALWAYS_INLINE void widen_rows(float (*buffer)[CHUNK], const uint16_t *x, ptrdiff
 }
 
 ALWAYS_INLINE void bf16_chunk(__m512 *sum, float (*x)[CHUNK], const uint16_t *w, size_t panel,
-                              int32_t pairs, const int R, const int P)
+                              int64_t pairs, const int R, const int P)
 {
     const __m512i high = _mm512_set1_epi32((int)0xffff0000);
-    for (int32_t k = 0; k < pairs; k++, w += 2 * GLM4V_PANEL) {
+    for (int64_t k = 0; k < pairs; k++, w += 2 * GLM4V_PANEL) {
         __m512 even[8], odd[8];
         UNROLL for (int i = 0; i < P; i++)
         {
@@ -69,10 +69,10 @@ ALWAYS_INLINE void bf16_chunk(__m512 *sum, float (*x)[CHUNK], const uint16_t *w,
     }
 }
 
-ALWAYS_INLINE void bf16_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+ALWAYS_INLINE void bf16_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, const int R,
                              const int P)
 {
-    const int32_t pairs = (g->K + 1) / 2;
+    const int64_t pairs = (g->K + 1) / 2;
     const size_t panel = (size_t)pairs * 2 * GLM4V_PANEL;
     const uint16_t *x = (const uint16_t *)g->x + t * g->ldx,
                    *w = (const uint16_t *)g->w + p * panel;
@@ -80,8 +80,8 @@ ALWAYS_INLINE void bf16_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, con
     __m512 sum[SUMS];
 
     UNROLL for (int i = 0; i < R * P; i++) sum[i] = _mm512_setzero_ps();
-    for (int32_t k = 0; k < pairs; k += CHUNK / 2) {
-        int32_t count = pairs - k < CHUNK / 2 ? pairs - k : CHUNK / 2;
+    for (int64_t k = 0; k < pairs; k += CHUNK / 2) {
+        int64_t count = pairs - k < CHUNK / 2 ? pairs - k : CHUNK / 2;
         widen_rows(buffer, x + 2 * k, g->ldx, count, R);
         bf16_chunk(sum, buffer, w + (size_t)k * 2 * GLM4V_PANEL, panel, count, R, P);
     }
@@ -91,10 +91,10 @@ ALWAYS_INLINE void bf16_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, con
 
 /* As bf16_chunk, for `quads` times 4 inputs. */
 ALWAYS_INLINE void fp8_chunk(__m512 *sum, float (*x)[CHUNK], const uint8_t *w, size_t panel,
-                             int32_t quads, const int R, const int P)
+                             int64_t quads, const int R, const int P)
 {
     const __m512i high = _mm512_set1_epi32((int)0xffff0000);
-    for (int32_t k = 0; k < quads; k++, w += 64) {
+    for (int64_t k = 0; k < quads; k++, w += 64) {
         UNROLL for (int i = 0; i < P; i++)
         {
             __m512i pair[2];
@@ -119,30 +119,30 @@ ALWAYS_INLINE void fp8_chunk(__m512 *sum, float (*x)[CHUNK], const uint8_t *w, s
 /* sum = that of inputs [from, to), from a multiple of 4. widen_rows writes zeros up to a multiple
  * of 16 inputs: what fills up a quad. */
 ALWAYS_INLINE void fp8_sum(__m512 *sum, const uint16_t *x, ptrdiff_t ldx, const uint8_t *w,
-                           size_t panel, int32_t from, int32_t to, const int R, const int P)
+                           size_t panel, int64_t from, int64_t to, const int R, const int P)
 {
     float buffer[12][CHUNK];
     UNROLL for (int i = 0; i < R * P; i++) sum[i] = _mm512_setzero_ps();
-    for (int32_t k = from; k < to; k += CHUNK) {
-        int32_t count = to - k < CHUNK ? to - k : CHUNK;
+    for (int64_t k = from; k < to; k += CHUNK) {
+        int64_t count = to - k < CHUNK ? to - k : CHUNK;
         widen_rows(buffer, x + k, ldx, (count + 1) / 2, R);
         fp8_chunk(sum, buffer, w + (size_t)k * GLM4V_PANEL, panel, (count + 3) / 4, R, P);
     }
 }
 
-ALWAYS_INLINE void fp8_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+ALWAYS_INLINE void fp8_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, const int R,
                             const int P)
 {
-    const int32_t groups = g->w_blocks ? glm4v_group_count(g->K) : 1;
-    const int32_t span = g->w_blocks ? GLM4V_GROUP : g->K;
+    const int64_t groups = g->w_blocks ? glm4v_group_count(g->K) : 1;
+    const int64_t span = g->w_blocks ? GLM4V_GROUP : g->K;
     const size_t panel = glm4v_panel_bytes_fp8(g->K), scales = (size_t)groups * GLM4V_PANEL;
     const uint16_t *x = (const uint16_t *)g->x + t * g->ldx;
     const uint8_t *w = (const uint8_t *)g->w + p * panel;
     __m512 total[SUMS];
 
     UNROLL for (int i = 0; i < R * P; i++) total[i] = _mm512_setzero_ps();
-    for (int32_t n = 0; n < groups; n++) {
-        const int32_t from = n * span, to = g->K - from < span ? g->K : from + span;
+    for (int64_t n = 0; n < groups; n++) {
+        const int64_t from = n * span, to = g->K - from < span ? g->K : from + span;
         __m512 sum[SUMS];
         keep_in_memory(total);
         fp8_sum(sum, x, g->ldx, w, panel, from, to, R, P);

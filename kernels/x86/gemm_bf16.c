@@ -5,17 +5,17 @@
 
 enum { SUMS = 24, bf16_ELEMENT = 2, fp8_ELEMENT = 2 };
 
-ALWAYS_INLINE void bf16_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+ALWAYS_INLINE void bf16_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, const int R,
                              const int P)
 {
-    const int32_t pairs = (g->K + 1) / 2;
+    const int64_t pairs = (g->K + 1) / 2;
     const size_t panel = (size_t)pairs * 2 * GLM4V_PANEL;
     const uint16_t *x = (const uint16_t *)g->x + t * g->ldx,
                    *w = (const uint16_t *)g->w + p * panel;
     __m512 sum[SUMS];
 
     UNROLL for (int i = 0; i < R * P; i++) sum[i] = _mm512_setzero_ps();
-    for (int32_t k = 0; k < pairs; k++, w += 2 * GLM4V_PANEL) {
+    for (int64_t k = 0; k < pairs; k++, w += 2 * GLM4V_PANEL) {
         __m512i weight[8];
         UNROLL for (int i = 0; i < P; i++)
         {
@@ -43,7 +43,7 @@ ALWAYS_INLINE void fp8_pair(__m512 *sum, const uint16_t *x, ptrdiff_t ldx, __m51
 
 /* sum = that of `pairs` times 2 inputs. */
 ALWAYS_INLINE void fp8_sum(__m512 *sum, const uint16_t *x, ptrdiff_t ldx, const uint8_t *w,
-                           size_t panel, int32_t pairs, const int R, const int P)
+                           size_t panel, int64_t pairs, const int R, const int P)
 {
     UNROLL for (int i = 0; i < R * P; i++) sum[i] = _mm512_setzero_ps();
     for (; pairs > 0; pairs -= 2, w += 64, x += 4) {
@@ -59,19 +59,19 @@ ALWAYS_INLINE void fp8_sum(__m512 *sum, const uint16_t *x, ptrdiff_t ldx, const 
     }
 }
 
-ALWAYS_INLINE void fp8_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+ALWAYS_INLINE void fp8_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, const int R,
                             const int P)
 {
-    const int32_t groups = g->w_blocks ? glm4v_group_count(g->K) : 1;
-    const int32_t span = g->w_blocks ? GLM4V_GROUP : g->K;
+    const int64_t groups = g->w_blocks ? glm4v_group_count(g->K) : 1;
+    const int64_t span = g->w_blocks ? GLM4V_GROUP : g->K;
     const size_t panel = glm4v_panel_bytes_fp8(g->K), scales = (size_t)groups * GLM4V_PANEL;
     const uint16_t *x = (const uint16_t *)g->x + t * g->ldx;
     const uint8_t *w = (const uint8_t *)g->w + p * panel;
     __m512 total[SUMS];
 
     UNROLL for (int i = 0; i < R * P; i++) total[i] = _mm512_setzero_ps();
-    for (int32_t n = 0; n < groups; n++) {
-        const int32_t from = n * span, count = g->K - from < span ? g->K - from : span;
+    for (int64_t n = 0; n < groups; n++) {
+        const int64_t from = n * span, count = g->K - from < span ? g->K - from : span;
         __m512 sum[SUMS];
         keep_in_memory(total);
         fp8_sum(sum, x + from, g->ldx, w + (size_t)from * GLM4V_PANEL, panel, (count + 1) / 2, R,

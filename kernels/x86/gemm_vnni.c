@@ -15,9 +15,9 @@ ALWAYS_INLINE void add_dot(__m512i *sum, __m512i w, __m512i x)
 }
 
 ALWAYS_INLINE void int8_group(__m512i *sum, const int8_t *x, ptrdiff_t ldx, const uint8_t *w,
-                              size_t panel, int32_t quads, const int R, const int P)
+                              size_t panel, int64_t quads, const int R, const int P)
 {
-    for (int32_t k = 0; k < quads; k++, w += 64, x += 4) {
+    for (int64_t k = 0; k < quads; k++, w += 64, x += 4) {
         __m512i weight[8];
         UNROLL for (int i = 0; i < P; i++)
         {
@@ -32,19 +32,19 @@ ALWAYS_INLINE void int8_group(__m512i *sum, const int8_t *x, ptrdiff_t ldx, cons
     }
 }
 
-ALWAYS_INLINE void int8_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+ALWAYS_INLINE void int8_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, const int R,
                              const int P)
 {
-    const int32_t groups = glm4v_group_count(g->K), quads = (g->K + 3) / 4;
+    const int64_t groups = glm4v_group_count(g->K), quads = (g->K + 3) / 4;
     const size_t panel = glm4v_panel_bytes_int8(g->K);
     const int8_t *x = (const int8_t *)g->x + t * g->ldx;
     const uint8_t *w = (const uint8_t *)g->w + p * panel;
     __m512 total[SUMS];
 
     UNROLL for (int i = 0; i < R * P; i++) total[i] = _mm512_setzero_ps();
-    for (int32_t n = 0; n < groups; n++) {
+    for (int64_t n = 0; n < groups; n++) {
         __m512i sum[SUMS];
-        int32_t count = quads - 32 * n < 32 ? quads - 32 * n : 32;
+        int64_t count = quads - 32 * n < 32 ? quads - 32 * n : 32;
         UNROLL for (int i = 0; i < R * P; i++) sum[i] =
             _mm512_set1_epi32(-128 * g->x_sum[(t + i / P) * groups + n]);
         keep_in_memory(total);
@@ -118,17 +118,17 @@ ALWAYS_INLINE __m512i int4_start(const glm4v_gemm_args *g, size_t at, int32_t in
     return _mm512_madd_epi16(zero, _mm512_set1_epi32(-inputs));
 }
 
-ALWAYS_INLINE void group_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int group,
+ALWAYS_INLINE void group_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, const int group,
                               const int R, const int P)
 {
-    const int32_t groups = g->K / group;
+    const int64_t groups = g->K / group;
     const size_t panel = glm4v_panel_bytes_int4(g->K), scales = (size_t)groups * GLM4V_PANEL;
     const int8_t *x = (const int8_t *)g->x + t * g->ldx;
     const uint8_t *w = (const uint8_t *)g->w + p * panel;
     __m512 total[SUMS];
 
     UNROLL for (int i = 0; i < R * P; i++) total[i] = _mm512_setzero_ps();
-    for (int32_t n = 0; n < groups; n++) {
+    for (int64_t n = 0; n < groups; n++) {
         __m512i sum[SUMS];
         UNROLL for (int i = 0; i < R * P; i++) sum[i] = int4_start(
             g, (p + i % P) * scales + (size_t)n * GLM4V_PANEL, g->x_sum[(t + i / P) * groups + n]);
@@ -145,13 +145,13 @@ ALWAYS_INLINE void group_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, co
     UNROLL for (int i = 0; i < R * P; i++) store_panel(g, t + i / P, p + i % P, total[i]);
 }
 
-ALWAYS_INLINE void int4_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+ALWAYS_INLINE void int4_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, const int R,
                              const int P)
 {
     group_tile(g, t, p, GLM4V_GROUP, R, P);
 }
 
-ALWAYS_INLINE void int4_32_tile(const glm4v_gemm_args *g, int32_t t, int32_t p, const int R,
+ALWAYS_INLINE void int4_32_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, const int R,
                                 const int P)
 {
     group_tile(g, t, p, GLM4V_SMALL_GROUP, R, P);

@@ -34,18 +34,18 @@ ALWAYS_INLINE void prefetch_panel(const void *w)
 }
 
 /* Computes rows [t, t + rows) of panels [p, p + panels). */
-typedef void (*glm4v_tile_fn)(const glm4v_gemm_args *g, int32_t t, int32_t p);
+typedef void (*glm4v_tile_fn)(const glm4v_gemm_args *g, int64_t t, int64_t p);
 
 typedef struct {
-    int32_t max_rows;          /* 4, 6, 12: rows of the largest tile */
-    int32_t max_panels[4];     /* of a block of 1, 2, 3 to 5, more rows: 8, 4, 2 or 1 */
+    int64_t max_rows;          /* 4, 6, 12: rows of the largest tile */
+    int64_t max_panels[4];     /* of a block of 1, 2, 3 to 5, more rows: 8, 4, 2 or 1 */
     size_t element;            /* bytes of an activation */
     glm4v_tile_fn tile[13][4]; /* [rows][log2 panels]; rows 1 2 3 4 6 8 10 12 */
 } glm4v_tiles;
 
 /* Rows of the next tile when `left` are left: the largest, but never leaving one or two rows
  * alone. */
-static inline int32_t next_rows(int32_t left, int32_t max)
+static inline int64_t next_rows(int64_t left, int64_t max)
 {
     if (left >= max + 3 || left == max)
         return max;
@@ -54,17 +54,18 @@ static inline int32_t next_rows(int32_t left, int32_t max)
     return left % 2 == 0 || left < 4 ? left : left - 3;
 }
 
-static inline void walk_block(const glm4v_gemm_args *g, const glm4v_tiles *tiles, int32_t first,
-                              int32_t end)
+static inline void walk_block(const glm4v_gemm_args *g, const glm4v_tiles *tiles, int64_t first,
+                              int64_t end)
 {
-    int32_t log2 = 0, count = end - first;
-    int32_t max_panels = tiles->max_panels[count <= 2 ? count - 1 : count <= 5 ? 2 : 3];
+    const int64_t count = end - first;
+    int log2 = 0;
+    int64_t max_panels = tiles->max_panels[count <= 2 ? count - 1 : count <= 5 ? 2 : 3];
     while (1 << (log2 + 1) <= max_panels)
         log2++;
-    for (int32_t p = g->panel, last = g->panel + g->n_panels; p < last; p += 1 << log2) {
+    for (int64_t p = g->panel, last = g->panel + g->n_panels; p < last; p += 1 << log2) {
         while (1 << log2 > last - p)
             log2--;
-        for (int32_t t = first, rows; t < end; t += rows) {
+        for (int64_t t = first, rows; t < end; t += rows) {
             rows = next_rows(end - t, tiles->max_rows);
             tiles->tile[rows][log2](g, t, p);
         }
@@ -73,10 +74,10 @@ static inline void walk_block(const glm4v_gemm_args *g, const glm4v_tiles *tiles
 
 static inline void glm4v_gemm_walk(const glm4v_gemm_args *g, const glm4v_tiles *tiles)
 {
-    int32_t block = (int32_t)(GLM4V_BLOCK_BYTES / (tiles->element * (size_t)g->K));
+    int64_t block = (int32_t)(GLM4V_BLOCK_BYTES / (tiles->element * (size_t)g->K));
     block =
         block < 4 * GLM4V_MAX_ROWS ? 4 * GLM4V_MAX_ROWS : block / GLM4V_MAX_ROWS * GLM4V_MAX_ROWS;
-    for (int32_t t = 0; t < g->T; t += block)
+    for (int64_t t = 0; t < g->T; t += block)
         walk_block(g, tiles, t, g->T - t < block ? g->T : t + block);
 }
 

@@ -7,9 +7,9 @@
 #include "gemm.h"
 #include "quant_avx2.h"
 
-void glm4v_pack_f32_avx2(float *panel, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
+void glm4v_pack_f32_avx2(float *panel, const float *w, ptrdiff_t ldw, int64_t n, int64_t K)
 {
-    int32_t k = 0;
+    int64_t k = 0;
     if (n == GLM4V_PANEL) {
         for (; k + 8 <= K; k += 8) {
             for (int half = 0; half < 16; half += 8) {
@@ -31,9 +31,9 @@ static inline __m256i bf16_pairs(const float *w)
     return _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8);
 }
 
-void glm4v_pack_bf16_avx2(uint16_t *panel, const float *w, ptrdiff_t ldw, int32_t n, int32_t K)
+void glm4v_pack_bf16_avx2(uint16_t *panel, const float *w, ptrdiff_t ldw, int64_t n, int64_t K)
 {
-    int32_t k = 0;
+    int64_t k = 0;
     if (n == GLM4V_PANEL) {
         for (; k + 16 <= K; k += 16) {
             for (int half = 0; half < 16; half += 8) {
@@ -49,23 +49,23 @@ void glm4v_pack_bf16_avx2(uint16_t *panel, const float *w, ptrdiff_t ldw, int32_
 }
 
 /* Inputs [k, K) of row i, one at a time. */
-static void int8_rest(uint8_t *panel, const float *w, float max, int i, int32_t k, int32_t K)
+static void int8_rest(uint8_t *panel, const float *w, float max, int i, int64_t k, int64_t K)
 {
     for (; k < K; k++)
         panel[((size_t)(k / 4) * GLM4V_PANEL + i) * 4 + k % 4] =
             (uint8_t)(128 + glm4v_round_int8(w[k], max));
 }
 
-void glm4v_pack_int8_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
-                          int32_t K)
+void glm4v_pack_int8_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int64_t n,
+                          int64_t K)
 {
     const __m256i offset = _mm256_set1_epi8(-128);
     float max[GLM4V_PANEL] = { 0 };
-    int32_t whole = K / 32 * 32;
+    int64_t whole = K / 32 * 32;
 
     for (int i = 0; i < GLM4V_PANEL; i++)
         scale[i] = i < n ? row_scale(&max[i], w + i * ldw, (size_t)K) : 0;
-    for (int32_t k = 0; k < whole; k += 32) {
+    for (int64_t k = 0; k < whole; k += 32) {
         for (int half = 0; half < 16; half += 8) {
             __m256i v[8];
             for (int i = 0; i < 8; i++) {
@@ -140,7 +140,7 @@ static inline __m256i codes_of(const float *w, float inverse)
 
 /* The scales of one group of 16 rows, and one divided by each, or 0. */
 static inline void choose_scales(float *scale, float *inverse, const float *w, ptrdiff_t ldw,
-                                 int32_t n, int group)
+                                 int64_t n, int group)
 {
     for (int i = 0; i < GLM4V_PANEL; i++) {
         float max = 0;
@@ -153,14 +153,14 @@ static inline void choose_scales(float *scale, float *inverse, const float *w, p
 
 /* 64 inputs, a vector of each row, at a time: two halves of 32 inputs with the factors of the
  * groups that they lie in. Inputs [k, K) are left over; returns k. */
-static inline int32_t pack_int4(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw,
-                                int32_t n, int32_t K, const int group)
+static inline int64_t pack_int4(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw,
+                                int64_t n, int64_t K, const int group)
 {
     float inverse[2][GLM4V_PANEL] = { { 0 } };
-    int32_t k = 0;
+    int64_t k = 0;
     for (; k + 64 <= K; k += 64) {
         for (int h = 0; h < 2; h++) {
-            const int32_t at = k + 32 * h;
+            const int64_t at = k + 32 * h;
             if (at % group == 0)
                 choose_scales(scale + at / group * GLM4V_PANEL, inverse[h], w + at, ldw, n, group);
             else
@@ -179,32 +179,32 @@ static inline int32_t pack_int4(uint8_t *panel, float *scale, const float *w, pt
     return k;
 }
 
-void glm4v_pack_int4_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
-                          int32_t K)
+void glm4v_pack_int4_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int64_t n,
+                          int64_t K)
 {
     pack_int4(panel, scale, w, ldw, n, K, GLM4V_GROUP);
 }
 
-void glm4v_pack_int4_32_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
-                             int32_t K)
+void glm4v_pack_int4_32_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int64_t n,
+                             int64_t K)
 {
-    const int32_t k = pack_int4(panel, scale, w, ldw, n, K, GLM4V_SMALL_GROUP);
+    const int64_t k = pack_int4(panel, scale, w, ldw, n, K, GLM4V_SMALL_GROUP);
     if (k < K)
         glm4v_pack_int4_32_c(panel + (size_t)k * 8, scale + k / GLM4V_SMALL_GROUP * GLM4V_PANEL,
                              w + k, ldw, n, K - k);
 }
 
-void glm4v_pack_fp8_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
-                         int32_t K)
+void glm4v_pack_fp8_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int64_t n,
+                         int64_t K)
 {
     float max[GLM4V_PANEL] = { 0 };
-    int32_t whole = K / 32 * 32;
+    int64_t whole = K / 32 * 32;
 
     for (int i = 0; i < GLM4V_PANEL; i++) {
         scale[i] = i < n ? row_scale(&max[i], w + i * ldw, (size_t)K) : 0;
         scale[i] = max[i] > 0 ? max[i] / 448 : scale[i];
     }
-    for (int32_t k = 0; k < whole; k += 32) {
+    for (int64_t k = 0; k < whole; k += 32) {
         for (int half = 0; half < 16; half += 8) {
             __m256i v[8];
             for (int i = 0; i < 8; i++) {
@@ -218,11 +218,11 @@ void glm4v_pack_fp8_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t
     panel += (size_t)whole * GLM4V_PANEL;
     memset(panel, 0, glm4v_panel_bytes_fp8(K - whole));
     for (int i = 0; i < n; i++)
-        for (int32_t k = whole; k < K && max[i] > 0; k++)
+        for (int64_t k = whole; k < K && max[i] > 0; k++)
             panel[glm4v_fp8_at(k - whole, i)] = glm4v_f32_to_e4m3(w[i * ldw + k] * (448 / max[i]));
 }
 
-void glm4v_bf16_row_avx2(uint16_t *y, const float *x, int32_t K)
+void glm4v_bf16_row_avx2(uint16_t *y, const float *x, int64_t K)
 {
     glm4v_f32_to_bf16_avx2(y, x, (size_t)K);
     if (K & 1)
@@ -244,10 +244,10 @@ static inline int32_t sum_lanes_i(__m256i v)
 }
 
 /* The whole groups of a row; returns how many there are. */
-static inline int32_t quantize_groups(int8_t *q, float *scale, int32_t *sum, const float *x,
-                                      int32_t K, const int group)
+static inline int64_t quantize_groups(int8_t *q, float *scale, int32_t *sum, const float *x,
+                                      int64_t K, const int group)
 {
-    int32_t n = 0;
+    int64_t n = 0;
     for (; n < K / group; n++, q += group, x += group) {
         float max;
         scale[n] = row_scale(&max, x, (size_t)group);
@@ -263,14 +263,14 @@ static inline int32_t quantize_groups(int8_t *q, float *scale, int32_t *sum, con
     return n;
 }
 
-void glm4v_quantize_row_avx2(int8_t *q, float *scale, int32_t *sum, const float *x, int32_t K)
+void glm4v_quantize_row_avx2(int8_t *q, float *scale, int32_t *sum, const float *x, int64_t K)
 {
-    const int32_t n = quantize_groups(q, scale, sum, x, K, GLM4V_GROUP), k = n * GLM4V_GROUP;
+    const int64_t n = quantize_groups(q, scale, sum, x, K, GLM4V_GROUP), k = n * GLM4V_GROUP;
     if (k < K)
         glm4v_quantize_row_c(q + k, scale + n, sum + n, x + k, K - k);
 }
 
-void glm4v_quantize_row_32_avx2(int8_t *q, float *scale, int32_t *sum, const float *x, int32_t K)
+void glm4v_quantize_row_32_avx2(int8_t *q, float *scale, int32_t *sum, const float *x, int64_t K)
 {
     quantize_groups(q, scale, sum, x, K, GLM4V_SMALL_GROUP);
 }

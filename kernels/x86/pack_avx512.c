@@ -64,10 +64,10 @@ ALWAYS_INLINE void codes(uint8_t *q, const __m512 *w, const int vectors, float i
 
 /* K inputs, a multiple of 32 and at most 128, in groups of `group`. */
 ALWAYS_INLINE void pack_groups(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw,
-                               int32_t n, int32_t K, const int group)
+                               int64_t n, int64_t K, const int group)
 {
     _Alignas(64) uint8_t q[GLM4V_PANEL][GLM4V_GROUP];
-    for (int32_t k = 0; k < K; k += group, scale += GLM4V_PANEL) {
+    for (int64_t k = 0; k < K; k += group, scale += GLM4V_PANEL) {
         for (int i = 0; i < GLM4V_PANEL; i++) {
             float max = 0, inverse = 0;
             scale[i] = i < n ? row_scale(&max, w + i * ldw + k, (size_t)group) : 0;
@@ -85,18 +85,18 @@ ALWAYS_INLINE void pack_groups(uint8_t *panel, float *scale, const float *w, ptr
     glm4v_pack_codes_int4_avx2(panel, q[0], GLM4V_GROUP, GLM4V_PANEL, K);
 }
 
-void glm4v_pack_int4_avx512(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int32_t n,
-                            int32_t K)
+void glm4v_pack_int4_avx512(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int64_t n,
+                            int64_t K)
 {
-    for (int32_t k = 0; k < K; k += GLM4V_GROUP)
+    for (int64_t k = 0; k < K; k += GLM4V_GROUP)
         pack_groups(panel + (size_t)k * 8, scale + k / GLM4V_GROUP * GLM4V_PANEL, w + k, ldw, n,
                     GLM4V_GROUP, GLM4V_GROUP);
 }
 
 void glm4v_pack_int4_32_avx512(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw,
-                               int32_t n, int32_t K)
+                               int64_t n, int64_t K)
 {
-    for (int32_t k = 0; k < K; k += GLM4V_GROUP)
+    for (int64_t k = 0; k < K; k += GLM4V_GROUP)
         pack_groups(panel + (size_t)k * 8, scale + k / GLM4V_SMALL_GROUP * GLM4V_PANEL, w + k, ldw,
                     n, K - k < GLM4V_GROUP ? K - k : GLM4V_GROUP, GLM4V_SMALL_GROUP);
 }

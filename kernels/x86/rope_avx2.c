@@ -26,31 +26,31 @@ static inline __m256 double_up(const float *v)
     return _mm256_set_m128(_mm_unpackhi_ps(x, x), _mm_unpacklo_ps(x, x));
 }
 
-void glm4v_rope_interleaved_avx2(float *x, const float *cos, const float *sin, int32_t heads,
-                                 int32_t head_dim, int32_t n_freq)
+void glm4v_rope_interleaved_avx2(float *x, const float *cos, const float *sin, int64_t heads,
+                                 int64_t head_dim, int64_t n_freq)
 {
-    int32_t i = 0;
+    int64_t i = 0;
     for (; i + 4 <= n_freq; i += 4) {
         __m256 c = double_up(cos + i), s = double_up(sin + i);
-        for (int32_t h = 0; h < heads; h++) {
+        for (int64_t h = 0; h < heads; h++) {
             float *pair = x + (ptrdiff_t)h * head_dim + 2 * i;
             _mm256_storeu_ps(pair, rotate_neighbours(_mm256_loadu_ps(pair), c, s));
         }
     }
     for (; i < n_freq; i++)
-        for (int32_t h = 0; h < heads; h++) {
+        for (int64_t h = 0; h < heads; h++) {
             float *pair = x + (ptrdiff_t)h * head_dim + 2 * i;
             rotate_pair(pair, pair + 1, cos[i], sin[i]);
         }
 }
 
-void glm4v_rope_half_avx2(float *x, const float *cos, const float *sin, int32_t heads,
-                          int32_t head_dim, int32_t n_freq)
+void glm4v_rope_half_avx2(float *x, const float *cos, const float *sin, int64_t heads,
+                          int64_t head_dim, int64_t n_freq)
 {
-    int32_t i = 0;
+    int64_t i = 0;
     for (; i + 8 <= n_freq; i += 8) {
         __m256 c = _mm256_loadu_ps(cos + i), s = _mm256_loadu_ps(sin + i);
-        for (int32_t h = 0; h < heads; h++) {
+        for (int64_t h = 0; h < heads; h++) {
             float *low = x + (ptrdiff_t)h * head_dim + i, *high = low + n_freq;
             __m256 a = _mm256_loadu_ps(low), b = _mm256_loadu_ps(high);
             _mm256_storeu_ps(low, _mm256_fmsub_ps(a, c, _mm256_mul_ps(b, s)));
@@ -58,7 +58,7 @@ void glm4v_rope_half_avx2(float *x, const float *cos, const float *sin, int32_t 
         }
     }
     for (; i < n_freq; i++)
-        for (int32_t h = 0; h < heads; h++) {
+        for (int64_t h = 0; h < heads; h++) {
             float *low = x + (ptrdiff_t)h * head_dim + i;
             rotate_pair(low, low + n_freq, cos[i], sin[i]);
         }

@@ -138,7 +138,7 @@ static void generate(glm4v_context *context, const glm4v_prompt *prompt, const i
                  0);
     }
     for (int s = 1; s <= STEPS; s++) {
-        const uint32_t slot = 0, length = n + (uint32_t)s - 1;
+        const int32_t slot = 0, length = n + (uint32_t)s - 1;
         const int32_t id = s, at = next + s - 1;
         CHECK_EQ(glm4v_decode(context, &(glm4v_decode_rows) { &slot, &length, &id, &at, 1, NULL },
                               logits + s * TINY_VOCAB, NULL),

@@ -90,7 +90,7 @@ static glm4v_embeddings encode(glm4v_context *context, const request *r)
 
 /* Prefill in pieces of at most `piece`, then `steps` tokens of decode; the logits of each in
  * `logits`. */
-static void generate(glm4v_context *context, uint32_t slot, const request *r, uint32_t piece,
+static void generate(glm4v_context *context, int32_t slot, const request *r, uint32_t piece,
                      int steps, float *logits)
 {
     const uint32_t n = (uint32_t)r->prompt.n_ids;
@@ -108,7 +108,7 @@ static void generate(glm4v_context *context, uint32_t slot, const request *r, ui
                  0);
     }
     for (int s = 1; s <= steps; s++) {
-        const uint32_t length = n + (uint32_t)s - 1;
+        const int32_t length = n + (uint32_t)s - 1;
         const int32_t id = s * 7 % 60, position = r->next + s - 1;
         CHECK_EQ(glm4v_decode(context,
                               &(glm4v_decode_rows) { &slot, &length, &id, &position, 1, NULL },
@@ -151,7 +151,7 @@ static void eight_sequences_decoded_together_equal_each_alone(void)
     for (size_t i = 0; i < N_FORMS; i++) {
         glm4v_model *model = open_model(quantizations[i], 2);
         glm4v_context *context = open_context(model);
-        uint32_t slots[N], length[N];
+        int32_t slots[N], length[N];
         int32_t ids[N], position[N];
         for (uint32_t j = 0; j < N; j++) {
             make_request(&r[j], model, 10 + 31 * j, 2 + j);
@@ -395,7 +395,7 @@ static void decode_and_prefill_allocate_nothing(void)
                                logits, NULL, NULL, NULL),
                  0);
         for (uint32_t s = 0; s < 3; s++) {
-            const uint32_t slots[2] = { 0, 1 }, length[2] = { 300 + s, s };
+            const int32_t slots[2] = { 0, 1 }, length[2] = { 300 + s, s };
             const int32_t ids[2] = { 1, 2 }, position[2] = { 290, 5 };
             CHECK_EQ(glm4v_decode(context,
                                   &(glm4v_decode_rows) { slots, length, ids, position, 2, NULL },
@@ -486,7 +486,7 @@ static void what_does_not_fit_is_told(void)
     CHECK_CONTAINS(err.msg, "vocab_size");
     CHECK_EQ(PREFILL(0, 0, 20, &e), 0);
 #undef PREFILL
-    const uint32_t slot = 0, full = LENGTH, length = 20, bad_slot = SLOTS;
+    const int32_t slot = 0, full = LENGTH, length = 20, bad_slot = SLOTS;
     const int32_t id = 1, bad_id = -1, position = 20;
     CHECK_EQ(glm4v_decode(context, &(glm4v_decode_rows) { &slot, &full, &id, &position, 1, NULL },
                           logits, &err),

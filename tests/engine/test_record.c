@@ -85,7 +85,7 @@ static glm4v_vision_pass vision_of(const request *r, glm4v_embeddings *out)
 }
 
 /* Picture and prompt into the slot; logits [V] of the last row. */
-static void prefill(glm4v_context *c, uint32_t slot, const request *r, float *logits)
+static void prefill(glm4v_context *c, int32_t slot, const request *r, float *logits)
 {
     glm4v_embeddings e = { 0 };
     const glm4v_vision_pass vision = vision_of(r, &e);
@@ -99,7 +99,7 @@ static void prefill(glm4v_context *c, uint32_t slot, const request *r, float *lo
 
 /* Rows of a decode step: token number `step` of the first n slots. */
 typedef struct {
-    uint32_t slots[SLOTS], length[SLOTS];
+    int32_t slots[SLOTS], length[SLOTS];
     int32_t ids[SLOTS], position[SLOTS];
 } rows;
 
@@ -139,7 +139,7 @@ static void a_decode_step_is_recorded_once_a_batch_size_and_replayed(void)
         record_wanted = (record_options) { .composites = variant == 1, .verify = variant == 2 };
         runner cpu = open_on(NULL, "cpu", 1), device = open_on(record_open, "cpu", 1);
         make_request(&r, cpu.model);
-        for (uint32_t slot = 0; slot < SLOTS; slot++) {
+        for (int32_t slot = 0; slot < SLOTS; slot++) {
             prefill(cpu.context, slot, &r, expected);
             prefill(device.context, slot, &r, got);
             CHECK(same(expected, got, VOCAB));
@@ -168,7 +168,7 @@ static void a_step_that_fails_half_way_is_not_replayed(void)
     record_wanted = (record_options) { .composites = true, .polls = 1 };
     runner device = open_on(record_open, "cpu", 1);
     make_request(&r, device.model);
-    for (uint32_t slot = 0; slot < SLOTS; slot++)
+    for (int32_t slot = 0; slot < SLOTS; slot++)
         prefill(device.context, slot, &r, got);
     rows a;
     const glm4v_decode_rows list = make_rows(&a, &r, 4, 0);
@@ -186,7 +186,7 @@ static void a_step_that_fails_half_way_is_not_replayed(void)
     CHECK_EQ(record_count.violations, 0);
     runner_close(&device);
     runner cpu = open_on(NULL, "cpu", 1);
-    for (uint32_t slot = 0; slot < SLOTS; slot++)
+    for (int32_t slot = 0; slot < SLOTS; slot++)
         prefill(cpu.context, slot, &r, got);
     CHECK_EQ(glm4v_decode(cpu.context, &list, got, &err), 0);
     CHECK(same(expected, got, 4 * VOCAB));
@@ -202,7 +202,7 @@ static void step_arrays_may_change_once_they_are_handed_over(void)
     runner device = open_on(record_open, "cpu", 1);
     glm4v_context *c = device.context;
     make_request(&r, device.model);
-    for (uint32_t slot = 0; slot < SLOTS; slot++)
+    for (int32_t slot = 0; slot < SLOTS; slot++)
         prefill(c, slot, &r, unused);
     for (int replay = 0; replay < 2; replay++) {
         rows a;
@@ -277,17 +277,17 @@ static void rows_of_one_sequence_equal_steps_of_one_row(void)
         record_wanted = (record_options) { .composites = true, .polls = 1 };
         runner run = open_on(on_device ? record_open : NULL, "cpu", 4);
         make_request(&r, run.model);
-        for (uint32_t slot = 0; slot < 4; slot++)
+        for (int32_t slot = 0; slot < 4; slot++)
             prefill(run.context, slot, &r, other);
         for (uint32_t i = 0; i < DRAFT; i++) {
-            const uint32_t slot = 0, length = PROMPT + i;
+            const int32_t slot = 0, length = PROMPT + i;
             const int32_t id = (int32_t)(i * 5 + 1), position = r.next + (int32_t)i;
             const glm4v_decode_rows list = { &slot, &length, &id, &position, 1, NULL };
             CHECK_EQ(glm4v_decode(run.context, &list, one + i * VOCAB, &err), 0);
         }
         /* another sequence before and behind */
-        const uint32_t slots[] = { 2, 1, 1, 1, 1, 3 };
-        const uint32_t length[] = { PROMPT, PROMPT, PROMPT + 1, PROMPT + 2, PROMPT + 3, PROMPT };
+        const int32_t slots[] = { 2, 1, 1, 1, 1, 3 };
+        const int32_t length[] = { PROMPT, PROMPT, PROMPT + 1, PROMPT + 2, PROMPT + 3, PROMPT };
         const int32_t ids[] = { 9, 1, 6, 11, 16, 9 };
         const int32_t position[] = { r.next, r.next, r.next + 1, r.next + 2, r.next + 3, r.next };
         glm4v_decode_rows list = { slots, length, ids, position, 6, NULL };
@@ -295,11 +295,11 @@ static void rows_of_one_sequence_equal_steps_of_one_row(void)
         CHECK(same(together + VOCAB, one, DRAFT * VOCAB));
         CHECK(same(together, together + 5 * VOCAB, VOCAB));
         /* rows that do not follow each other, and too many */
-        const uint32_t gap[] = { PROMPT, PROMPT, PROMPT + 2, PROMPT + 3, PROMPT + 4, PROMPT };
+        const int32_t gap[] = { PROMPT, PROMPT, PROMPT + 2, PROMPT + 3, PROMPT + 4, PROMPT };
         list.length = gap;
         CHECK_EQ(glm4v_decode(run.context, &list, together, &err), GLM4V_ERR_INVALID);
-        const uint32_t five[] = { 1, 1, 1, 1, 1 };
-        const uint32_t longer[] = { PROMPT, PROMPT + 1, PROMPT + 2, PROMPT + 3, PROMPT + 4 };
+        const int32_t five[] = { 1, 1, 1, 1, 1 };
+        const int32_t longer[] = { PROMPT, PROMPT + 1, PROMPT + 2, PROMPT + 3, PROMPT + 4 };
         list = (glm4v_decode_rows) { five, longer, ids, position, 5, NULL };
         CHECK_EQ(glm4v_decode(run.context, &list, together, &err), GLM4V_ERR_INVALID);
         runner_close(&run);
@@ -329,7 +329,7 @@ static void tokens_that_the_device_chooses_are_the_hosts(void)
     REQUIRE(glm4v_context_samples(device.context));
     CHECK_EQ(glm4v_context_set_masks(device.context, mask, 1, &err), 0);
     CHECK_EQ(glm4v_context_set_masks(cpu.context, mask, 1, &err), GLM4V_ERR_INVALID);
-    for (uint32_t slot = 0; slot < VARIANTS; slot++) {
+    for (int32_t slot = 0; slot < VARIANTS; slot++) {
         int32_t host[STEPS], id = 4;
         glm4v_candidate scratch[VOCAB];
         glm4v_sampler sampler, mirror;
@@ -340,7 +340,7 @@ static void tokens_that_the_device_chooses_are_the_hosts(void)
         if (mirror.seen)
             CHECK_EQ(glm4v_context_set_seen(device.context, slot, mirror.seen, &err), 0);
         for (int step = 0; step < STEPS; step++) {
-            const uint32_t length = PROMPT + (uint32_t)step;
+            const int32_t length = PROMPT + (uint32_t)step;
             const int32_t position = r.next + step;
             glm4v_decode_rows list = { &slot, &length, &id, &position, 1, NULL };
             glm4v_sampler_see(&sampler, id);
@@ -350,7 +350,7 @@ static void tokens_that_the_device_chooses_are_the_hosts(void)
         /* the device feeds itself: the host reads the ids, but never says them */
         id = 4;
         for (int step = 0; step < STEPS; step++) {
-            const uint32_t length = PROMPT + (uint32_t)step;
+            const int32_t length = PROMPT + (uint32_t)step;
             const int32_t position = r.next + step;
             const glm4v_draw draw = glm4v_sampler_draw(&mirror, 0);
             const glm4v_decode_rows list = { &slot, &length, &id, &position, 1, &draw };
@@ -362,7 +362,7 @@ static void tokens_that_the_device_chooses_are_the_hosts(void)
         glm4v_sampler_clear(&sampler);
         glm4v_sampler_clear(&mirror);
     }
-    const uint32_t slot = 0, length = PROMPT;
+    const int32_t slot = 0, length = PROMPT;
     const int32_t sampled = GLM4V_ID_SAMPLED, position = r.next;
     const glm4v_decode_rows list = { &slot, &length, &sampled, &position, 1, NULL };
     CHECK_EQ(glm4v_decode(cpu.context, &list, logits, &err), GLM4V_ERR_INVALID);
@@ -384,7 +384,7 @@ static void decode_steps_run_beside_a_picture(void)
     make_request(&r, device.model);
     make_request(&later, device.model);
     prefill(c, 3, &later, alone);
-    for (uint32_t slot = 0; slot < 2; slot++)
+    for (int32_t slot = 0; slot < 2; slot++)
         prefill(c, slot, &r, expected);
     const glm4v_vision_pass vision = vision_of(&later, &e);
     CHECK_EQ(glm4v_vision_begin(c, &vision, &err), 0);
@@ -472,7 +472,7 @@ static void rows_hop_from_device_to_device(void)
         CHECK_EQ(two.model->n_stages, 2);
         CHECK(!glm4v_context_samples(two.context));
         make_request(&r, cpu.model);
-        for (uint32_t slot = 0; slot < 3; slot++) {
+        for (int32_t slot = 0; slot < 3; slot++) {
             prefill(cpu.context, slot, &r, expected);
             prefill(two.context, slot, &r, got);
             CHECK(same(expected, got, VOCAB));

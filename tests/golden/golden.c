@@ -334,7 +334,7 @@ static int run_text(engine *e, const glm4v_embeddings *vision, const golden_case
     if (!rc)
         memcpy(logits, out->logits.data, V * sizeof *logits);
     for (out->steps = 0; !rc && out->steps < c->expected.steps; out->steps++) {
-        const uint32_t slot = 0, length = (uint32_t)(L + out->steps) - 1;
+        const int32_t slot = 0, length = (uint32_t)(L + out->steps) - 1;
         if (out->steps)
             rc = glm4v_decode(
                 e->context,

@@ -66,12 +66,12 @@ static int note(shadow *s, const char *operation, int rc, const float *got, floa
     } while (0)
 
 /* What the rows of a step with so many span. */
-static size_t span_of(int32_t rows, int64_t ld, size_t n)
+static size_t span_of(int64_t rows, int64_t ld, int64_t n)
 {
     return (size_t)(rows - 1) * (size_t)ld + n;
 }
 
-static int32_t rows_of(const glm4v_step *step)
+static int64_t rows_of(const glm4v_step *step)
 {
     return ((const glm4v_cpu_step *)(const void *)step)->rows;
 }
@@ -98,23 +98,23 @@ static int shadow_norm(glm4v_step *step, const glm4v_norm_rows *a)
           (one.y = y, one.x = a->x == a->y ? y : a->x, ops->norm(step, &one)));
 }
 
-static int shadow_silu_mul(glm4v_step *step, void *out, const void *x, int32_t rows, int32_t n)
+static int shadow_silu_mul(glm4v_step *step, void *out, const void *x, int64_t rows, int64_t n)
 {
     TWICE("silu_mul", out, span_of(rows, n, (size_t)n), rows, n, n,
           ops->silu_mul(step, y, x, rows, n));
 }
 
-static int shadow_gelu(glm4v_step *step, void *out, size_t n)
+static int shadow_gelu(glm4v_step *step, void *out, int64_t n)
 {
     TWICE("gelu", out, n, 1, n, n, ops->gelu(step, y, n));
 }
 
-static int shadow_add(glm4v_step *step, void *out, const void *x, size_t n)
+static int shadow_add(glm4v_step *step, void *out, const void *x, int64_t n)
 {
     TWICE("add", out, n, 1, n, n, ops->add(step, y, x, n));
 }
 
-static int shadow_scale(glm4v_step *step, void *out, float factor, size_t n)
+static int shadow_scale(glm4v_step *step, void *out, float factor, int64_t n)
 {
     TWICE("scale", out, n, 1, n, n, ops->scale(step, y, factor, n));
 }
@@ -122,7 +122,7 @@ static int shadow_scale(glm4v_step *step, void *out, float factor, size_t n)
 static int shadow_rope(glm4v_step *step, const glm4v_rope *r)
 {
     const size_t n = (size_t)r->heads * (size_t)r->head_dim;
-    const int32_t rows = rows_of(step);
+    const int64_t rows = rows_of(step);
     glm4v_rope one = *r;
     TWICE("rope", r->x, span_of(rows, r->ldx, n), rows, n, r->ldx,
           (one.x = y, ops->rope(step, &one)));
@@ -131,7 +131,7 @@ static int shadow_rope(glm4v_step *step, const glm4v_rope *r)
 static int shadow_attend(glm4v_step *step, const glm4v_attend *a)
 {
     const size_t n = (size_t)a->heads * (size_t)a->kv->shape.head_dim;
-    const int32_t rows = rows_of(step);
+    const int64_t rows = rows_of(step);
     glm4v_attend one = *a;
     TWICE("attend", a->o, span_of(rows, a->ldo, n), rows, n, a->ldo,
           (one.o = y, ops->attend(step, &one)));

@@ -90,9 +90,9 @@ static void a_file_without_cases_is_an_error(void)
 }
 
 /* The watch over single operations must see a wrong one, in the operation that is wrong. */
-static int add_too_much(glm4v_step *step, void *y, const void *x, size_t n)
+static int add_too_much(glm4v_step *step, void *y, const void *x, int64_t n)
 {
-    for (size_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++)
         ((float *)y)[i] += ((const float *)x)[i] * 1.0001f;
     return 0;
 }

@@ -7,7 +7,7 @@
 #include "tap.h"
 #include "tolerance.h"
 
-static void rms_norm_forgets_the_tail(float *y, const float *x, const float *w, int32_t n,
+static void rms_norm_forgets_the_tail(float *y, const float *x, const float *w, int64_t n,
                                       float eps, bool add)
 {
     glm4v_rms_norm_c(y, x, w, n, eps, add);
@@ -15,37 +15,37 @@ static void rms_norm_forgets_the_tail(float *y, const float *x, const float *w, 
         y[n - 1] = x[n - 1];
 }
 
-static void rms_norm_ignores_add(float *y, const float *x, const float *w, int32_t n, float eps,
+static void rms_norm_ignores_add(float *y, const float *x, const float *w, int64_t n, float eps,
                                  bool add)
 {
     glm4v_rms_norm_c(y, x, w, n, eps, false);
 }
 
-static void rms_norm_is_a_little_off(float *y, const float *x, const float *w, int32_t n, float eps,
+static void rms_norm_is_a_little_off(float *y, const float *x, const float *w, int64_t n, float eps,
                                      bool add)
 {
     glm4v_rms_norm_c(y, x, w, n, eps * 1.001f + 1e-5f, add);
 }
 
-static void rms_norm_writes_in_front(float *y, const float *x, const float *w, int32_t n, float eps,
+static void rms_norm_writes_in_front(float *y, const float *x, const float *w, int64_t n, float eps,
                                      bool add)
 {
     glm4v_rms_norm_c(y, x, w, n, eps, add);
     y[-1] = 0;
 }
 
-static void rms_norm_changes_its_input(float *y, const float *x, const float *w, int32_t n,
+static void rms_norm_changes_its_input(float *y, const float *x, const float *w, int64_t n,
                                        float eps, bool add)
 {
     glm4v_rms_norm_c(y, x, w, n, eps, add);
     ((float *)w)[0] += 1;
 }
 
-static void rms_norm_loses_nan(float *y, const float *x, const float *w, int32_t n, float eps,
+static void rms_norm_loses_nan(float *y, const float *x, const float *w, int64_t n, float eps,
                                bool add)
 {
     glm4v_rms_norm_c(y, x, w, n, eps, add);
-    for (int32_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++)
         y[i] = isnan(y[i]) ? 0 : y[i];
 }
 
@@ -53,8 +53,8 @@ static void rms_norm_loses_nan(float *y, const float *x, const float *w, int32_t
 static void gemm_depends_on_the_batch(const glm4v_gemm_args *g)
 {
     glm4v_gemm_f32_c(g);
-    for (int32_t t = 0; g->T % 2 && t < g->T; t++)
-        for (int32_t n = 16 * g->panel; n < g->n_out && n < 16 * (g->panel + g->n_panels); n++)
+    for (int64_t t = 0; g->T % 2 && t < g->T; t++)
+        for (int64_t n = 16 * g->panel; n < g->n_out && n < 16 * (g->panel + g->n_panels); n++)
             g->y[t * g->ldy + n] = nextafterf(g->y[t * g->ldy + n], 0);
 }
 
@@ -99,7 +99,7 @@ static void plant_gemm(struct check *t, glm4v_gemm_fn wrong, const char *name)
 }
 
 /* A right form under another address must pass, or the tests above would prove nothing. */
-static void rms_norm_is_right(float *y, const float *x, const float *w, int32_t n, float eps,
+static void rms_norm_is_right(float *y, const float *x, const float *w, int64_t n, float eps,
                               bool add)
 {
     glm4v_rms_norm_c(y, x, w, n, eps, add);

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include "backend_record.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -150,7 +151,7 @@ typedef struct {
     const void *x;
     const glm4v_table *table;
     size_t n;
-    int32_t rows, width;
+    int64_t rows, width;
     float factor;
 } plain;
 
@@ -222,7 +223,7 @@ typedef struct task {
     bool ends;
     /* other tasks */
     glm4v_kv *kv;
-    uint32_t to, from, n;
+    int64_t to, from, n;
     record *after; /* run its queue up to the ticket first */
     glm4v_queue after_queue;
     uint64_t ticket;
@@ -367,23 +368,23 @@ static int record_norm(glm4v_step *s, const glm4v_norm_rows *n)
     return note(s, (op) { .kind = OP_NORM, .norm = *n->norm, .a.norm = *n });
 }
 
-static int record_silu_mul(glm4v_step *s, void *y, const void *x, int32_t rows, int32_t n)
+static int record_silu_mul(glm4v_step *s, void *y, const void *x, int64_t rows, int64_t n)
 {
     return note(
         s, (op) { .kind = OP_SILU_MUL, .a.plain = { .y = y, .x = x, .rows = rows, .width = n } });
 }
 
-static int record_gelu(glm4v_step *s, void *x, size_t n)
+static int record_gelu(glm4v_step *s, void *x, int64_t n)
 {
     return note(s, (op) { .kind = OP_GELU, .a.plain = { .y = x, .n = n } });
 }
 
-static int record_add(glm4v_step *s, void *y, const void *x, size_t n)
+static int record_add(glm4v_step *s, void *y, const void *x, int64_t n)
 {
     return note(s, (op) { .kind = OP_ADD, .a.plain = { .y = y, .x = x, .n = n } });
 }
 
-static int record_scale(glm4v_step *s, void *x, float factor, size_t n)
+static int record_scale(glm4v_step *s, void *x, float factor, int64_t n)
 {
     return note(s, (op) { .kind = OP_SCALE, .a.plain = { .y = x, .n = n, .factor = factor } });
 }
@@ -454,7 +455,7 @@ static int record_preprocess(glm4v_step *s, void *patches, const glm4v_pixels *p
     return note(s, (op) { .kind = OP_PREPROCESS, .a.preprocess = { patches, *p } });
 }
 
-static int record_upload(glm4v_step *s, void *y, const float *host, size_t n)
+static int record_upload(glm4v_step *s, void *y, const float *host, int64_t n)
 {
     return note(s, (op) { .kind = OP_UPLOAD, .a.plain = { .y = y, .x = host, .n = n } });
 }
@@ -464,7 +465,7 @@ static int record_read(glm4v_step *s, void *host, const void *x, size_t bytes)
     return note(s, (op) { .kind = OP_READ, .a.plain = { .y = host, .x = x, .n = bytes } });
 }
 
-static int record_download(glm4v_step *s, float *host, const void *x, size_t n)
+static int record_download(glm4v_step *s, float *host, const void *x, int64_t n)
 {
     return record_read(s, host, x, n * sizeof *host);
 }
@@ -643,7 +644,7 @@ static void poison_inner(record_step *s)
     for (int32_t i = 0; c->base.size.spans && i < c->base.size.rows; i++)
         c->ids[i] = INT32_MAX / 2;
     for (int32_t i = 0; i < c->base.size.spans; i++)
-        c->spans[i] = (glm4v_step_span) { UINT32_MAX / 2, UINT32_MAX / 2, INT32_MAX / 2, 1 };
+        c->spans[i] = (glm4v_step_span) { INT32_MAX / 2, INT32_MAX / 2, INT32_MAX / 2, 1 };
     for (size_t i = 0; i < (size_t)c->base.size.rows * (size_t)c->base.size.n_freq; i++)
         c->cos[i] = c->sin[i] = NAN;
 }
@@ -965,19 +966,19 @@ static int record_copy(glm4v_backend *b, void *y, const void *x, size_t bytes)
     return 0;
 }
 
-static int record_copy_in(glm4v_backend *b, void *y, const float *host, size_t n)
+static int record_copy_in(glm4v_backend *b, void *y, const float *host, int64_t n)
 {
     return record_copy(b, y, host, n * sizeof *host);
 }
 
-static int record_copy_out(glm4v_backend *b, float *host, const void *x, size_t n)
+static int record_copy_out(glm4v_backend *b, float *host, const void *x, int64_t n)
 {
     return record_copy(b, host, x, n * sizeof *host);
 }
 
 /* Behind what `from` was given, and before what it is given later. */
 static int record_copy_from(glm4v_backend *b, glm4v_queue q, void *y, glm4v_backend *from,
-                            const void *x, size_t n)
+                            const void *x, int64_t n)
 {
     record *r = of(b), *other = of(from);
     if (from->ops->copy_from != record_copy_from)
@@ -996,8 +997,8 @@ static int record_copy_from(glm4v_backend *b, glm4v_queue q, void *y, glm4v_back
     return rc;
 }
 
-static int record_kv_copy(glm4v_backend *b, glm4v_queue q, glm4v_kv *kv, uint32_t to, uint32_t from,
-                          uint32_t n)
+static int record_kv_copy(glm4v_backend *b, glm4v_queue q, glm4v_kv *kv, int64_t to, int64_t from,
+                          int64_t n)
 {
     if (n > glm4v_kv_room(&kv->shape, to) || n > glm4v_kv_room(&kv->shape, from))
         return GLM4V_ERR_INVALID;
@@ -1075,7 +1076,8 @@ static int record_weight_alloc(glm4v_backend *b, glm4v_weight *w, const glm4v_we
     pthread_mutex_unlock(&lock);
     if (rc) {
         record_weight_free(b, &fresh);
-        return glm4v_fail(err, rc, "no memory for a matrix of %d x %d", kind->n_out, kind->n_in);
+        return glm4v_fail(err, rc, "no memory for a matrix of %" PRId64 " x %" PRId64, kind->n_out,
+                          kind->n_in);
     }
     *w = fresh;
     return 0;
@@ -1090,8 +1092,8 @@ static void record_table_free(glm4v_backend *b, glm4v_table *t)
     *t = (glm4v_table) { 0 };
 }
 
-static int record_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int32_t n_rows,
-                              int32_t n_cols, glm4v_error *err)
+static int record_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int64_t n_rows,
+                              int64_t n_cols, glm4v_error *err)
 {
     record *r = of(b);
     glm4v_table fresh = { 0 };
@@ -1106,7 +1108,8 @@ static int record_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form,
     pthread_mutex_unlock(&lock);
     if (rc) {
         record_table_free(b, &fresh);
-        return glm4v_fail(err, rc, "no memory for a table of %d x %d", n_rows, n_cols);
+        return glm4v_fail(err, rc, "no memory for a table of %" PRId64 " x %" PRId64, n_rows,
+                          n_cols);
     }
     *t = fresh;
     return 0;
@@ -1117,7 +1120,7 @@ typedef struct {
     glm4v_backend *b;
     glm4v_weight *w;
     glm4v_table *t;
-    int32_t row, n;
+    int64_t row, n;
     const void *rows; /* NULL: codes */
     bool bf16;
     glm4v_codes codes;
@@ -1191,12 +1194,12 @@ static int record_fills_wait(glm4v_backend *b, const void *from, size_t bytes)
 }
 
 /* What does not fit is refused at once, as the CPU does. */
-static bool fits_rows(int32_t row, int32_t n, int32_t all)
+static bool fits_rows(int64_t row, int64_t n, int64_t all)
 {
     return row >= 0 && n >= 0 && row <= all - n;
 }
 
-static int record_weight_fill(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+static int record_weight_fill(glm4v_backend *b, glm4v_weight *w, int64_t row, int64_t n,
                               const float *rows)
 {
     if (!fits_rows(row, n, w->n_out) || w->blocks)
@@ -1209,7 +1212,7 @@ static int record_weight_fill(glm4v_backend *b, glm4v_weight *w, int32_t row, in
                               .bytes = (size_t)n * (size_t)w->n_in * sizeof *rows });
 }
 
-static int record_weight_fill_bf16(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+static int record_weight_fill_bf16(glm4v_backend *b, glm4v_weight *w, int64_t row, int64_t n,
                                    const uint16_t *rows)
 {
     if (!fits_rows(row, n, w->n_out) || w->n_in % 2)
@@ -1223,7 +1226,7 @@ static int record_weight_fill_bf16(glm4v_backend *b, glm4v_weight *w, int32_t ro
                               .bytes = (size_t)n * (size_t)w->n_in * sizeof *rows });
 }
 
-static int record_weight_fill_codes(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+static int record_weight_fill_codes(glm4v_backend *b, glm4v_weight *w, int64_t row, int64_t n,
                                     const glm4v_codes *codes)
 {
     const size_t numbers = (size_t)n * (size_t)w->n_in;
@@ -1237,7 +1240,7 @@ static int record_weight_fill_codes(glm4v_backend *b, glm4v_weight *w, int32_t r
                               .bytes = codes->q ? numbers : numbers / 2 });
 }
 
-static int record_table_fill(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n,
+static int record_table_fill(glm4v_backend *b, glm4v_table *t, int64_t row, int64_t n,
                              const float *rows)
 {
     if (!fits_rows(row, n, t->n_rows))
@@ -1250,7 +1253,7 @@ static int record_table_fill(glm4v_backend *b, glm4v_table *t, int32_t row, int3
                               .bytes = (size_t)n * (size_t)t->n_cols * sizeof *rows });
 }
 
-static int record_table_fill_codes(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n,
+static int record_table_fill_codes(glm4v_backend *b, glm4v_table *t, int64_t row, int64_t n,
                                    const glm4v_codes *codes)
 {
     if (!fits_rows(row, n, t->n_rows))

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <inttypes.h>
+
 #include "backend/backend.h"
 
 #define UNUSED __attribute__((unused))
@@ -55,7 +57,7 @@ UNUSED static glm4v_step *step_of(glm4v_backend *b, const glm4v_step_rows *rows)
     bool replayed = true;
     if (b->ops->step_open(b, &step, &size, NULL) || b->ops->step_begin(step, rows, &replayed) ||
         replayed) {
-        fprintf(stderr, "a step of %d rows could not begin\n", rows->rows);
+        fprintf(stderr, "a step of %" PRId64 " rows could not begin\n", rows->rows);
         exit(1);
     }
     return step;
@@ -70,7 +72,7 @@ UNUSED static int step_over(glm4v_step *step, int rc)
 }
 
 UNUSED static int run_product(glm4v_backend *b, void *y, int64_t ldy, const void *x, int64_t ldx,
-                              const glm4v_weight *w, const float *bias, int32_t rows, bool add)
+                              const glm4v_weight *w, const float *bias, int64_t rows, bool add)
 {
     const glm4v_product p = { y, ldy, x, ldx, w, bias, rows, add };
     glm4v_step *s = step_of(b, &(glm4v_step_rows) { .rows = rows });
@@ -79,7 +81,7 @@ UNUSED static int run_product(glm4v_backend *b, void *y, int64_t ldy, const void
 
 /* bias NULL: RMSNorm */
 UNUSED static int run_norm(glm4v_backend *b, void *y, const void *x, const float *w,
-                           const float *bias, int32_t rows, int32_t n, bool add)
+                           const float *bias, int64_t rows, int64_t n, bool add)
 {
     const glm4v_norm norm = { w, bias, 1e-5f };
     const glm4v_norm_rows args = { y, n, x, n, &norm, rows, 1, n, add };
@@ -87,25 +89,25 @@ UNUSED static int run_norm(glm4v_backend *b, void *y, const void *x, const float
     return step_over(s, b->ops->norm(s, &args));
 }
 
-UNUSED static int run_silu_mul(glm4v_backend *b, void *y, const void *x, int32_t rows, int32_t n)
+UNUSED static int run_silu_mul(glm4v_backend *b, void *y, const void *x, int64_t rows, int64_t n)
 {
     glm4v_step *s = step_of(b, &(glm4v_step_rows) { .rows = rows });
     return step_over(s, b->ops->silu_mul(s, y, x, rows, n));
 }
 
-UNUSED static int run_gelu(glm4v_backend *b, void *x, size_t n)
+UNUSED static int run_gelu(glm4v_backend *b, void *x, int64_t n)
 {
     glm4v_step *s = step_of(b, &(glm4v_step_rows) { .rows = 1 });
     return step_over(s, b->ops->gelu(s, x, n));
 }
 
-UNUSED static int run_add(glm4v_backend *b, void *y, const void *x, size_t n)
+UNUSED static int run_add(glm4v_backend *b, void *y, const void *x, int64_t n)
 {
     glm4v_step *s = step_of(b, &(glm4v_step_rows) { .rows = 1 });
     return step_over(s, b->ops->add(s, y, x, n));
 }
 
-UNUSED static int run_scale(glm4v_backend *b, void *x, float factor, size_t n)
+UNUSED static int run_scale(glm4v_backend *b, void *x, float factor, int64_t n)
 {
     glm4v_step *s = step_of(b, &(glm4v_step_rows) { .rows = 1 });
     return step_over(s, b->ops->scale(s, x, factor, n));
@@ -113,7 +115,7 @@ UNUSED static int run_scale(glm4v_backend *b, void *x, float factor, size_t n)
 
 /* Row i by row i of cos, sin [rows, n_freq]. */
 UNUSED static int run_rope(glm4v_backend *b, void *x, int64_t ldx, float *cos_, float *sin_,
-                           int32_t rows, int32_t heads, int32_t head_dim, int32_t n_freq,
+                           int64_t rows, int64_t heads, int64_t head_dim, int64_t n_freq,
                            glm4v_rope_style style)
 {
     const glm4v_rotary rotary = {
@@ -125,7 +127,7 @@ UNUSED static int run_rope(glm4v_backend *b, void *x, int64_t ldx, float *cos_, 
 }
 
 UNUSED static int run_embed(glm4v_backend *b, void *y, const glm4v_table *t, const int32_t *ids,
-                            int32_t rows)
+                            int64_t rows)
 {
     glm4v_step *s = step_of(b, &(glm4v_step_rows) { .rows = rows, .ids = ids });
     return step_over(s, b->ops->embed(s, y, t));

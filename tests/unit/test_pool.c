@@ -17,7 +17,7 @@ typedef struct {
     atomic_uint worst_thread;
 } tally;
 
-static void count(void *user, uint32_t i, uint32_t thread)
+static void count(void *user, int64_t i, int64_t thread)
 {
     tally *t = user;
     atomic_fetch_add(&t->counts[i], 1);
@@ -80,7 +80,7 @@ typedef struct {
     atomic_uint *busy;
 } caller;
 
-static void alone(void *user, uint32_t i, uint32_t thread)
+static void alone(void *user, int64_t i, int64_t thread)
 {
     caller *c = user;
     count(c->t, i, thread);

@@ -4,7 +4,8 @@
  *
  * Activations are f32 or bf16 as the device likes (traits.activation), row-major, in memory of the
  * device: `void *` here. Logits and rotary tables are f32 everywhere. ld* are distances between
- * rows in elements. Every row's result is the same bytes whatever the other rows of the step hold
+ * rows in elements. Dimensions and counts are int64_t; what lies in arrays (ids, positions, rows,
+ * spans) is int32_t. Every row's result is the same bytes whatever the other rows of the step hold
  * and however many there are (batch invariance).
  *
  * Steps. Operations work on a step: rows of tokens or patches on their way through a model, a
@@ -75,8 +76,7 @@ typedef enum {
  * number `slots`, of `kept` tokens. */
 typedef struct {
     glm4v_kv_form form;
-    int32_t layers, heads, head_dim;
-    uint32_t slots, length, kept;
+    int64_t layers, heads, head_dim, slots, length, kept;
 } glm4v_kv_shape;
 
 /* The layout is the backend's. */
@@ -86,7 +86,7 @@ typedef struct {
 } glm4v_kv;
 
 /* Tokens that a slot has room for; 0: there is no such slot. */
-static inline uint32_t glm4v_kv_room(const glm4v_kv_shape *shape, uint32_t slot)
+static inline int64_t glm4v_kv_room(const glm4v_kv_shape *shape, int64_t slot)
 {
     if (slot < shape->slots)
         return shape->length;
@@ -108,16 +108,15 @@ typedef enum {
  * step takes table row i. */
 typedef struct {
     float *cos, *sin;
-    int32_t n_rows, n_freq;
-    int32_t section[3]; /* their sum is n_freq, or 0 */
+    int64_t n_rows, n_freq;
+    int64_t section[3]; /* their sum is n_freq, or 0 */
     glm4v_rope_style style;
 } glm4v_rotary;
 
 /* Rows [row, row + n) of a step belong to the sequence in slot, which holds `length` tokens before
  * them. Spans stand in the order of their rows and cover them all. */
 typedef struct {
-    uint32_t slot, length;
-    int32_t row, n;
+    int32_t slot, length, row, n;
 } glm4v_step_span;
 
 /* How to choose a token from one row of logits; see `sample`. */
@@ -133,8 +132,8 @@ typedef struct {
 /* What a step object has room for. */
 typedef struct {
     glm4v_queue queue;
-    int32_t rows, spans, outputs; /* of one step, at most; rows >= 1. spans 0: rows have no ids */
-    int32_t n_freq;               /* of the rotary tables; 0: there are none */
+    int64_t rows, spans, outputs; /* of one step, at most; rows >= 1. spans 0: rows have no ids */
+    int64_t n_freq;               /* of the rotary tables; 0: there are none */
 } glm4v_step_size;
 
 /* One step. Arrays are host memory, read during step_begin only; their elements are checked by the
@@ -142,16 +141,16 @@ typedef struct {
  * a key: the key settles rows and n_outputs, which are equal, and whether there are draws; places
  * is empty; all else changes from step to step. */
 typedef struct {
-    int32_t rows;
+    int64_t rows;
     const int32_t *ids;           /* [rows], or NULL: the rows are no tokens */
     const int32_t *position[3];   /* [rows] each: t, h, w. NULL: none, or rotary without sections */
     const glm4v_rotary *rotary;   /* NULL: the step has no rope */
     const glm4v_step_span *spans; /* [n_spans] */
-    int32_t n_spans;
+    int64_t n_spans;
     const int32_t *places; /* [n_places] rows that place_rows writes */
-    int32_t n_places;
+    int64_t n_places;
     const int32_t *outputs; /* [n_outputs] rows that take_rows reads */
-    int32_t n_outputs;
+    int64_t n_outputs;
     const glm4v_draw *draws; /* [n_outputs], or NULL: nothing is sampled */
     const int32_t *sampled;  /* device memory, [slots]: what GLM4V_ID_SAMPLED stands for; or NULL */
     uint64_t key;            /* 0: not to be recorded */
@@ -178,7 +177,7 @@ typedef struct {
     int64_t ldx;
     const glm4v_weight *w;
     const float *bias; /* [n_out], device memory; or NULL */
-    int32_t rows;
+    int64_t rows;
     bool add; /* y += */
 } glm4v_product;
 
@@ -189,7 +188,7 @@ typedef struct {
     const void *x; /* may be y */
     int64_t ldx;
     const glm4v_norm *norm;
-    int32_t rows, groups, n;
+    int64_t rows, groups, n;
     bool add; /* y += */
 } glm4v_norm_rows;
 
@@ -197,7 +196,7 @@ typedef struct {
 typedef struct {
     void *x; /* [rows, heads * head_dim], rows ldx apart */
     int64_t ldx;
-    int32_t heads, head_dim;
+    int64_t heads, head_dim;
 } glm4v_rope;
 
 /* Rows of the step and the slots of their spans. */
@@ -205,7 +204,7 @@ typedef struct {
     const void *k, *v; /* [rows, kv heads * head_dim], rows ld apart */
     int64_t ld;
     glm4v_kv *kv;
-    int32_t layer; /* of kv */
+    int64_t layer; /* of kv */
 } glm4v_append;
 
 typedef struct {
@@ -213,10 +212,10 @@ typedef struct {
     int64_t ldo;
     const void *q; /* likewise */
     int64_t ldq;
-    int32_t heads;
+    int64_t heads;
     float scale;
     const glm4v_kv *kv;
-    int32_t layer;
+    int64_t layer;
 } glm4v_attend;
 
 /* Rows [0, rows) to each other. */
@@ -225,7 +224,7 @@ typedef struct {
     int64_t ldo;
     const void *q, *k, *v; /* [rows, heads * head_dim], rows ld apart */
     int64_t ld;
-    int32_t rows, heads, head_dim;
+    int64_t rows, heads, head_dim;
     float scale;
     void *scratch; /* of attend_all_bytes */
 } glm4v_attend_all;
@@ -235,7 +234,7 @@ typedef struct {
  * request follow from its generator alone, which takes two numbers a draw. */
 typedef struct {
     const float *logits; /* [n_outputs, vocab] */
-    int32_t vocab;
+    int64_t vocab;
     /* device memory, [slots][vocab / 64 + 1]: bit i: token i is in the slot's prompt or answer. The
      * ids of a step's rows are added before their logits are penalized */
     uint64_t *seen;
@@ -258,9 +257,9 @@ typedef struct {
 typedef struct {
     glm4v_norm_product in;
     glm4v_norm q_norm, k_norm; /* of each head; w NULL: none */
-    int32_t heads;
+    int64_t heads;
     glm4v_kv *kv;
-    int32_t layer;
+    int64_t layer;
 } glm4v_qkv;
 
 /* act = silu(gate) * up where the matrix gives gate rows, then up rows, of norm(x); or gelu. */
@@ -278,21 +277,21 @@ typedef struct {
     const glm4v_weight *w;
     const float *bias;
     const glm4v_norm *norm; /* w NULL: x += in w^T + bias */
-    int32_t rows;
+    int64_t rows;
 } glm4v_product_add;
 
 /* What the frames of one temporal patch become: patches as picture/preprocess.c makes them. */
 typedef struct {
     const glm4v_image *frames[2];
-    uint32_t grid_h, grid_w; /* patches */
-    int32_t patch, temporal, merge;
+    int64_t grid_h, grid_w; /* patches */
+    int64_t patch, temporal, merge;
     double mean[3], std[3]; /* of v / 255 */
 } glm4v_pixels;
 
 /* What working memory the operations of a step need: products of `rows` rows of at most n_in
  * inputs, attention over n_k keys of head_dim. */
 typedef struct {
-    int32_t rows, n_in, n_k, head_dim;
+    int64_t rows, n_in, n_k, head_dim;
 } glm4v_scratch_need;
 
 /* Seeded random numbers, uniform, of this mean and standard deviation. */
@@ -329,8 +328,8 @@ typedef struct {
     /* Copies that are done when they return. upload: f32 of the host to activations. download:
      * activations to f32. write: bytes as they are. copy: within the device; the ranges do not
      * overlap. All required. */
-    int (*upload)(glm4v_backend *b, void *y, const float *host, size_t n);
-    int (*download)(glm4v_backend *b, float *host, const void *x, size_t n);
+    int (*upload)(glm4v_backend *b, void *y, const float *host, int64_t n);
+    int (*download)(glm4v_backend *b, float *host, const void *x, int64_t n);
     int (*write)(glm4v_backend *b, void *y, const void *host, size_t bytes);
     int (*copy)(glm4v_backend *b, void *y, const void *x, size_t bytes);
 
@@ -360,13 +359,13 @@ typedef struct {
     int (*weights_reserve)(glm4v_backend *b, uint64_t bytes, glm4v_error *err);
     int (*weight_alloc)(glm4v_backend *b, glm4v_weight *w, const glm4v_weight_kind *kind,
                         glm4v_error *err);
-    int (*weight_fill)(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+    int (*weight_fill)(glm4v_backend *b, glm4v_weight *w, int64_t row, int64_t n,
                        const float *rows);
-    int (*weight_fill_codes)(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+    int (*weight_fill_codes)(glm4v_backend *b, glm4v_weight *w, int64_t row, int64_t n,
                              const glm4v_codes *codes);
     /* Rows that are bf16 already, finite, [n, n_in]; of a BF16 matrix with an even n_in. optional:
      * if NULL, they are widened for weight_fill. */
-    int (*weight_fill_bf16)(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+    int (*weight_fill_bf16)(glm4v_backend *b, glm4v_weight *w, int64_t row, int64_t n,
                             const uint16_t *rows);
     /* The whole matrix or table from random numbers made on the device. optional: if NULL, the host
      * makes them for the fills. */
@@ -375,13 +374,13 @@ typedef struct {
     /* Host memory into which codes or bf16 of rows [row, row + n) may be read for the fills to take
      * them from there: that of rows [row + 16, row + n + 16), which are filled after them. n a
      * multiple of 16. NULL: there is none. optional: if NULL, there never is. */
-    void *(*weight_room)(glm4v_backend *b, const glm4v_weight *w, int32_t row, int32_t n);
+    void *(*weight_room)(glm4v_backend *b, const glm4v_weight *w, int64_t row, int64_t n);
     int (*weight_order)(glm4v_backend *b, glm4v_weight *w, const int32_t *order);
     void (*weight_free)(glm4v_backend *b, glm4v_weight *w);
-    int (*table_alloc)(glm4v_backend *b, glm4v_table *t, glm4v_form form, int32_t n_rows,
-                       int32_t n_cols, glm4v_error *err);
-    int (*table_fill)(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n, const float *rows);
-    int (*table_fill_codes)(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n,
+    int (*table_alloc)(glm4v_backend *b, glm4v_table *t, glm4v_form form, int64_t n_rows,
+                       int64_t n_cols, glm4v_error *err);
+    int (*table_fill)(glm4v_backend *b, glm4v_table *t, int64_t row, int64_t n, const float *rows);
+    int (*table_fill_codes)(glm4v_backend *b, glm4v_table *t, int64_t row, int64_t n,
                             const glm4v_codes *codes);
     void (*table_free)(glm4v_backend *b, glm4v_table *t);
     /* Wait until the fills that read from host memory [from, from + bytes) have done so: the memory
@@ -395,8 +394,8 @@ typedef struct {
     uint64_t (*kv_bytes)(glm4v_backend *b, const glm4v_kv_shape *shape);
     int (*kv_open)(glm4v_backend *b, glm4v_kv *kv, const glm4v_kv_shape *shape, glm4v_error *err);
     void (*kv_close)(glm4v_backend *b, glm4v_kv *kv);
-    int (*kv_copy)(glm4v_backend *b, glm4v_queue q, glm4v_kv *kv, uint32_t to, uint32_t from,
-                   uint32_t n);
+    int (*kv_copy)(glm4v_backend *b, glm4v_queue q, glm4v_kv *kv, int64_t to, int64_t from,
+                   int64_t n);
 
     /* Working memory of a queue: taken now, so that later calls allocate nothing; several calls
      * leave the largest of each of the two parts. bytes: of products and of attention. What an
@@ -423,14 +422,14 @@ typedef struct {
 
     /* Copies of a step, in the order of its operations. read: bytes as they are. The others as
      * those without a step. All required. */
-    int (*step_upload)(glm4v_step *s, void *y, const float *host, size_t n);
-    int (*step_download)(glm4v_step *s, float *host, const void *x, size_t n);
+    int (*step_upload)(glm4v_step *s, void *y, const float *host, int64_t n);
+    int (*step_download)(glm4v_step *s, float *host, const void *x, int64_t n);
     int (*step_read)(glm4v_step *s, void *host, const void *x, size_t bytes);
     int (*step_copy)(glm4v_step *s, void *y, const void *x, size_t bytes);
     /* Activations [n] from memory of another device, in the order of queue q of both. UNSUPPORTED:
      * these two devices cannot. optional: if NULL, or UNSUPPORTED, they go through host memory. */
     int (*copy_from)(glm4v_backend *b, glm4v_queue q, void *y, glm4v_backend *from, const void *x,
-                     size_t n);
+                     int64_t n);
 
     /* Operations. All required. */
     /* y [rows, n_cols] = table rows of the step's ids */
@@ -442,13 +441,13 @@ typedef struct {
     /* RMSNorm: y = w x / sqrt(mean(x^2) + eps); LayerNorm: w (x - mean) / sqrt(var + eps) + bias */
     int (*norm)(glm4v_step *s, const glm4v_norm_rows *n);
     /* y [rows, n] = silu(x [rows, 0..n)) * x [rows, n..2n): gate first, then up */
-    int (*silu_mul)(glm4v_step *s, void *y, const void *x, int32_t rows, int32_t n);
+    int (*silu_mul)(glm4v_step *s, void *y, const void *x, int64_t rows, int64_t n);
     /* x = 0.5 x (1 + erf(x / sqrt 2)), in place */
-    int (*gelu)(glm4v_step *s, void *x, size_t n);
+    int (*gelu)(glm4v_step *s, void *x, int64_t n);
     /* y += x */
-    int (*add)(glm4v_step *s, void *y, const void *x, size_t n);
+    int (*add)(glm4v_step *s, void *y, const void *x, int64_t n);
     /* x *= factor */
-    int (*scale)(glm4v_step *s, void *x, float factor, size_t n);
+    int (*scale)(glm4v_step *s, void *x, float factor, int64_t n);
     int (*rope)(glm4v_step *s, const glm4v_rope *r);
     /* keys and values of the step's rows behind those of their slots */
     int (*append)(glm4v_step *s, const glm4v_append *a);
@@ -487,8 +486,8 @@ typedef struct {
 typedef struct {
     size_t activation;     /* bytes of one */
     glm4v_kv_form kv_form; /* of models whose text weights are not fp32 */
-    int32_t prefill_rows;  /* tokens of a prompt that are best taken through the layers at a time */
-    int32_t tower_rows; /* rows of the tower's MLPs at a time: they are several times its width */
+    int64_t prefill_rows;  /* tokens of a prompt that are best taken through the layers at a time */
+    int64_t tower_rows; /* rows of the tower's MLPs at a time: they are several times its width */
     /* multiply-adds that are submitted at a time, at most 20 ms of work: between two such chunks a
      * cancel is seen. 0: one layer */
     uint64_t chunk;

@@ -18,14 +18,14 @@
  * microseconds). */
 #define WORTH_THREADS (1u << 16)
 
-void glm4v_cpu_run(glm4v_cpu_backend *c, uint32_t n, uint64_t work,
-                   void (*fn)(void *user, uint32_t i, uint32_t thread), void *user)
+void glm4v_cpu_run(glm4v_cpu_backend *c, int64_t n, uint64_t work,
+                   void (*fn)(void *user, int64_t i, int64_t thread), void *user)
 {
     if (n > 1 && work >= WORTH_THREADS) {
         glm4v_pool_run(c->base.pool, n, fn, user);
         return;
     }
-    for (uint32_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++)
         fn(user, i, 0);
 }
 
@@ -59,13 +59,13 @@ static int cpu_staging_alloc(glm4v_backend *b, void **ptr, size_t bytes, glm4v_e
     return 0;
 }
 
-static int cpu_upload(glm4v_backend *b, void *y, const float *host, size_t n)
+static int cpu_upload(glm4v_backend *b, void *y, const float *host, int64_t n)
 {
     memcpy(y, host, n * sizeof(float));
     return 0;
 }
 
-static int cpu_download(glm4v_backend *b, float *host, const void *x, size_t n)
+static int cpu_download(glm4v_backend *b, float *host, const void *x, int64_t n)
 {
     memcpy(host, x, n * sizeof(float));
     return 0;
@@ -78,7 +78,7 @@ static int cpu_copy(glm4v_backend *b, void *y, const void *x, size_t bytes)
 }
 
 static int cpu_copy_from(glm4v_backend *b, glm4v_queue q, void *y, glm4v_backend *from,
-                         const void *x, size_t n)
+                         const void *x, int64_t n)
 {
     return from->ops == b->ops ? cpu_copy(b, y, x, n * sizeof(float)) : GLM4V_ERR_UNSUPPORTED;
 }
@@ -123,7 +123,7 @@ static void cpu_observe(glm4v_backend *b, const glm4v_observer *observer)
 }
 
 /* Replace *block by one of n * size bytes; NOMEM leaves it. */
-static int grow(glm4v_cpu_backend *c, void **block, size_t n, size_t size, const char *what)
+static int grow(glm4v_cpu_backend *c, void **block, int64_t n, size_t size, const char *what)
 {
     void *fresh = glm4v_alloc_sparse(n, size);
     if (!fresh) {
@@ -137,20 +137,20 @@ static int grow(glm4v_cpu_backend *c, void **block, size_t n, size_t size, const
 }
 
 /* Scales of a group of 128 rounded activations, in whatever form's groups. */
-static size_t group_scales(void)
+static int64_t group_scales(void)
 {
-    return (size_t)(GLM4V_GROUP / glm4v_rounding_least_group());
+    return GLM4V_GROUP / glm4v_rounding_least_group();
 }
 
 /* Groups of 128 rounded activations of one slab. */
-static size_t slab_groups(int32_t T, int32_t n_in)
+static int64_t slab_groups(int64_t T, int64_t n_in)
 {
-    const size_t rows = T < GLM4V_CPU_SLAB ? (size_t)T : GLM4V_CPU_SLAB;
-    return (size_t)glm4v_group_count(n_in) * rows;
+    const int64_t rows = T < GLM4V_CPU_SLAB ? T : GLM4V_CPU_SLAB;
+    return glm4v_group_count(n_in) * rows;
 }
 
 /* Floats of one thread: whole cache lines, so that threads share none. */
-static size_t attention_floats(int32_t n_k, int32_t head_dim)
+static int64_t attention_floats(int64_t n_k, int64_t head_dim)
 {
     return (glm4v_attention_scratch(GLM4V_CPU_ATTENTION_ROWS, n_k, head_dim) + 15) / 16 * 16;
 }
@@ -158,18 +158,18 @@ static size_t attention_floats(int32_t n_k, int32_t head_dim)
 static void cpu_scratch_bytes(glm4v_backend *b, const glm4v_scratch_need *need, uint64_t *product,
                               uint64_t *attention)
 {
-    const size_t groups = slab_groups(need->rows, need->n_in);
-    const size_t row = (size_t)glm4v_group_count(need->n_in) * GLM4V_GROUP;
-    const uint64_t threads = glm4v_pool_threads(b->pool);
+    const int64_t groups = slab_groups(need->rows, need->n_in);
+    const int64_t row = glm4v_group_count(need->n_in) * GLM4V_GROUP;
+    const int64_t threads = glm4v_pool_threads(b->pool);
     *product = groups * (GLM4V_GROUP * sizeof(uint16_t) +
                          group_scales() * (sizeof(float) + sizeof(int32_t))) +
                threads * row * sizeof(float);
     *attention = threads * attention_floats(need->n_k, need->head_dim) * sizeof(float);
 }
 
-int glm4v_cpu_reserve_linear(glm4v_cpu_backend *c, int32_t T, int32_t n_in)
+int glm4v_cpu_reserve_linear(glm4v_cpu_backend *c, int64_t T, int64_t n_in)
 {
-    const size_t groups = slab_groups(T, n_in), scales = groups * group_scales();
+    const int64_t groups = slab_groups(T, n_in), scales = groups * group_scales();
     const size_t bytes = groups * GLM4V_GROUP * sizeof(uint16_t);
     int rc = 0;
     if (bytes > c->x_bytes) {
@@ -184,7 +184,7 @@ int glm4v_cpu_reserve_linear(glm4v_cpu_backend *c, int32_t T, int32_t n_in)
         c->x_scales =
             rc ? 0 : scales; /* one of the two may be the longer one now: grow both next time */
     }
-    const size_t row = (size_t)glm4v_group_count(n_in) * GLM4V_GROUP;
+    const int64_t row = glm4v_group_count(n_in) * GLM4V_GROUP;
     if (!rc && row > c->row_floats) {
         rc = grow(c, (void **)&c->row, glm4v_pool_threads(c->base.pool) * row, sizeof *c->row,
                   "a row of activations");
@@ -194,10 +194,10 @@ int glm4v_cpu_reserve_linear(glm4v_cpu_backend *c, int32_t T, int32_t n_in)
     return rc;
 }
 
-int glm4v_cpu_reserve_attention(glm4v_cpu_backend *c, int32_t n_k, int32_t head_dim)
+int glm4v_cpu_reserve_attention(glm4v_cpu_backend *c, int64_t n_k, int64_t head_dim)
 {
-    const size_t threads = glm4v_pool_threads(c->base.pool);
-    const size_t floats = attention_floats(n_k, head_dim);
+    const int64_t threads = glm4v_pool_threads(c->base.pool);
+    const int64_t floats = attention_floats(n_k, head_dim);
     if (floats <= c->attention_floats)
         return 0;
     int rc = grow(c, (void **)&c->attention_scratch, threads * floats, sizeof(float), "attention");

@@ -3,6 +3,7 @@
  * and then by query rows; the queries of all heads that share a key/value head stand together, so
  * that keys and values are read once for them. A row's result does not depend on which rows stand
  * beside it. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "backend/cpu_priv.h"
@@ -10,7 +11,7 @@
 #include "base/mem.h"
 
 typedef struct {
-    int32_t heads, kv_heads, head_dim;
+    int64_t heads, kv_heads, head_dim;
     int64_t ldo, ldq;
     int64_t k_head; /* elements from one key or value head to the next */
     float scale;
@@ -22,28 +23,28 @@ typedef struct {
     glm4v_cpu_backend *cpu;
     const glm4v_cpu_attention_job *jobs;
     const attention_shape *shape;
-    int32_t n_jobs, group, rows_per_task;
+    int64_t n_jobs, group, rows_per_task;
 } attention_call;
 
-static int32_t tasks_of(const attention_call *a, const glm4v_cpu_attention_job *job)
+static int64_t tasks_of(const attention_call *a, const glm4v_cpu_attention_job *job)
 {
-    const int32_t rows = job->n_q * a->group;
+    const int64_t rows = job->n_q * a->group;
     return (rows + a->rows_per_task - 1) / a->rows_per_task * a->shape->kv_heads;
 }
 
 /* Rows [first, first + n) of one job and key/value head: row r is query r / group, head r % group
  * of the group. */
-static void attend(const attention_call *a, const glm4v_cpu_attention_job *job, int32_t kv_head,
-                   int32_t first, int32_t n, float *scratch)
+static void attend(const attention_call *a, const glm4v_cpu_attention_job *job, int64_t kv_head,
+                   int64_t first, int64_t n, float *scratch)
 {
     const attention_shape *s = a->shape;
     const size_t size = s->bf16 ? sizeof(uint16_t) : sizeof(float);
     float *o[GLM4V_CPU_ATTENTION_ROWS];
     const float *q[GLM4V_CPU_ATTENTION_ROWS];
     int32_t n_keys[GLM4V_CPU_ATTENTION_ROWS];
-    for (int32_t i = 0; i < n; i++) {
-        const int32_t query = (first + i) / a->group;
-        const int64_t head = (int64_t)(kv_head * a->group + (first + i) % a->group) * s->head_dim;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t query = (first + i) / a->group;
+        const int64_t head = (kv_head * a->group + (first + i) % a->group) * s->head_dim;
         o[i] = job->o + query * s->ldo + head;
         q[i] = job->q + query * s->ldq + head;
         n_keys[i] = s->causal ? job->n_k - job->n_q + query + 1 : job->n_k;
@@ -52,8 +53,8 @@ static void attend(const attention_call *a, const glm4v_cpu_attention_job *job, 
         .o = o,
         .q = q,
         .n_keys = n_keys,
-        .k = (const char *)job->k + (size_t)(kv_head * s->k_head) * size,
-        .v = (const char *)job->v + (size_t)(kv_head * s->k_head) * size,
+        .k = (const char *)job->k + kv_head * s->k_head * size,
+        .v = (const char *)job->v + kv_head * s->k_head * size,
         .bf16 = s->bf16,
         .ldk = s->head_dim,
         .ldv = s->head_dim,
@@ -65,21 +66,21 @@ static void attend(const attention_call *a, const glm4v_cpu_attention_job *job, 
     a->cpu->attention.attention(&args);
 }
 
-static void attention_task(void *user, uint32_t i, uint32_t thread)
+static void attention_task(void *user, int64_t i, int64_t thread)
 {
     const attention_call *a = user;
     const glm4v_cpu_attention_job *job = a->jobs;
-    int32_t task = (int32_t)i;
-    for (int32_t tasks; task >= (tasks = tasks_of(a, job)); job++)
+    int64_t task = i;
+    for (int64_t tasks; task >= (tasks = tasks_of(a, job)); job++)
         task -= tasks;
-    const int32_t rows = job->n_q * a->group;
-    const int32_t first = task / a->shape->kv_heads * a->rows_per_task;
+    const int64_t rows = job->n_q * a->group;
+    const int64_t first = task / a->shape->kv_heads * a->rows_per_task;
     attend(a, job, task % a->shape->kv_heads, first,
            rows - first < a->rows_per_task ? rows - first : a->rows_per_task,
            a->cpu->attention_scratch + thread * a->cpu->attention_floats);
 }
 
-static int run_attention(glm4v_cpu_backend *c, const glm4v_cpu_attention_job *jobs, int32_t n_jobs,
+static int run_attention(glm4v_cpu_backend *c, const glm4v_cpu_attention_job *jobs, int64_t n_jobs,
                          const attention_shape *shape)
 {
     attention_call a = { .cpu = c,
@@ -88,22 +89,22 @@ static int run_attention(glm4v_cpu_backend *c, const glm4v_cpu_attention_job *jo
                          .n_jobs = n_jobs,
                          .group = shape->heads / shape->kv_heads };
     int64_t rows = 0, work = 0;
-    int32_t n_k = 1, tasks = 0;
-    for (int32_t i = 0; i < n_jobs; i++) {
-        rows += (int64_t)jobs[i].n_q * shape->heads;
-        work += (int64_t)jobs[i].n_q * shape->heads * jobs[i].n_k * shape->head_dim / 4;
+    int64_t n_k = 1, tasks = 0;
+    for (int64_t i = 0; i < n_jobs; i++) {
+        rows += jobs[i].n_q * shape->heads;
+        work += jobs[i].n_q * shape->heads * jobs[i].n_k * shape->head_dim / 4;
         n_k = jobs[i].n_k > n_k ? jobs[i].n_k : n_k;
     }
     const int64_t threads = glm4v_pool_threads(c->base.pool),
                   share = (rows + threads - 1) / threads;
     a.rows_per_task =
-        share < GLM4V_CPU_ATTENTION_ROWS ? (int32_t)(share ? share : 1) : GLM4V_CPU_ATTENTION_ROWS;
-    for (int32_t i = 0; i < n_jobs; i++)
+        share < GLM4V_CPU_ATTENTION_ROWS ? (share ? share : 1) : GLM4V_CPU_ATTENTION_ROWS;
+    for (int64_t i = 0; i < n_jobs; i++)
         tasks += tasks_of(&a, &jobs[i]);
     pthread_mutex_lock(&c->lock);
     int rc = glm4v_cpu_reserve_attention(c, n_k, shape->head_dim);
     if (!rc)
-        glm4v_cpu_run(c, (uint32_t)tasks, (uint64_t)work, attention_task, &a);
+        glm4v_cpu_run(c, tasks, work, attention_task, &a);
     pthread_mutex_unlock(&c->lock);
     return rc;
 }
@@ -114,14 +115,14 @@ typedef struct {
     const glm4v_cpu_backend *cpu;
     const glm4v_cpu_append_job *jobs;
     int64_t ld, capacity;
-    int32_t kv_heads, head_dim;
+    int64_t kv_heads, head_dim;
     bool bf16;
 } append_call;
 
 /* One row of one head, n values, to element `at` of a cache. */
 static void append_row(const append_call *a, void *cache, int64_t at, const float *x)
 {
-    const size_t n = (size_t)a->head_dim;
+    const int64_t n = a->head_dim;
     if (a->bf16)
         a->cpu->convert.f32_to_bf16((uint16_t *)cache + at, x, n);
     else
@@ -129,25 +130,25 @@ static void append_row(const append_call *a, void *cache, int64_t at, const floa
 }
 
 /* One job and key/value head. */
-static void append_task(void *user, uint32_t i, uint32_t thread)
+static void append_task(void *user, int64_t i, int64_t thread)
 {
     const append_call *a = user;
-    const glm4v_cpu_append_job *job = &a->jobs[i / (uint32_t)a->kv_heads];
-    const int64_t head = i % (uint32_t)a->kv_heads, Dh = a->head_dim;
+    const glm4v_cpu_append_job *job = &a->jobs[i / a->kv_heads];
+    const int64_t head = i % a->kv_heads, Dh = a->head_dim;
     const int64_t to = (head * a->capacity + job->position) * Dh;
-    for (int32_t r = 0; r < job->n; r++) {
+    for (int64_t r = 0; r < job->n; r++) {
         append_row(a, job->k_cache, to + r * Dh, job->k + r * a->ld + head * Dh);
         append_row(a, job->v_cache, to + r * Dh, job->v + r * a->ld + head * Dh);
     }
 }
 
-static void run_append(const append_call *a, int32_t n_jobs)
+static void run_append(const append_call *a, int64_t n_jobs)
 {
     uint64_t work = 0;
-    for (int32_t i = 0; i < n_jobs; i++)
-        work += (uint64_t)a->jobs[i].n * (uint64_t)a->kv_heads * (uint64_t)a->head_dim;
-    glm4v_cpu_run((glm4v_cpu_backend *)(uintptr_t)a->cpu, (uint32_t)(n_jobs * a->kv_heads), work,
-                  append_task, (void *)(uintptr_t)a);
+    for (int64_t i = 0; i < n_jobs; i++)
+        work += a->jobs[i].n * a->kv_heads * a->head_dim;
+    glm4v_cpu_run((glm4v_cpu_backend *)(uintptr_t)a->cpu, n_jobs * a->kv_heads, work, append_task,
+                  (void *)(uintptr_t)a);
 }
 
 /* ---- keys and values of sequences: [slots][layers][heads][length][head_dim], then the kept slot
@@ -159,11 +160,11 @@ static size_t number_size(const glm4v_kv_shape *s)
 }
 
 /* Element of the first token of a head in a slot. */
-static size_t head_at(const glm4v_kv_shape *s, uint32_t slot, int32_t layer, int32_t head)
+static int64_t head_at(const glm4v_kv_shape *s, int64_t slot, int64_t layer, int64_t head)
 {
-    const size_t heads = (size_t)s->layers * (size_t)s->heads;
-    const size_t number = (size_t)layer * (size_t)s->heads + (size_t)head;
-    return (slot * heads * s->length + number * glm4v_kv_room(s, slot)) * (size_t)s->head_dim;
+    const int64_t heads = s->layers * s->heads;
+    const int64_t number = layer * s->heads + head;
+    return (slot * heads * s->length + number * glm4v_kv_room(s, slot)) * s->head_dim;
 }
 
 /* Numbers of keys, and as many of values; false when they overflow. */
@@ -172,7 +173,7 @@ static bool numbers_of(const glm4v_kv_shape *s, size_t *n)
     size_t tokens, heads;
     return !glm4v_mul_overflow(s->slots, s->length, &tokens) &&
            !glm4v_add_overflow(tokens, s->kept, &tokens) &&
-           !glm4v_mul_overflow((size_t)s->layers * (size_t)s->heads, (size_t)s->head_dim, &heads) &&
+           !glm4v_mul_overflow(s->layers * s->heads, s->head_dim, &heads) &&
            !glm4v_mul_overflow(tokens, heads, n) && *n <= SIZE_MAX / (2 * sizeof(float));
 }
 
@@ -191,8 +192,9 @@ int glm4v_cpu_kv_open(glm4v_backend *b, glm4v_kv *kv, const glm4v_kv_shape *shap
                           "the CPU keeps keys and values as fp32 or bf16 only");
     if (!numbers_of(shape, &n))
         return glm4v_fail(err, GLM4V_ERR_NOMEM,
-                          "%u sequences of %u tokens are more than memory can hold", shape->slots,
-                          shape->length);
+                          "%" PRId64 " sequences of %" PRId64
+                          " tokens are more than memory can hold",
+                          shape->slots, shape->length);
     int rc = b->ops->alloc(b, &fresh.keys, n * number_size(shape), err);
     if (!rc && (rc = b->ops->alloc(b, &fresh.values, n * number_size(shape), err)))
         b->ops->free(b, fresh.keys);
@@ -208,15 +210,15 @@ void glm4v_cpu_kv_close(glm4v_backend *b, glm4v_kv *kv)
     *kv = (glm4v_kv) { 0 };
 }
 
-int glm4v_cpu_kv_copy(glm4v_backend *b, glm4v_queue q, glm4v_kv *kv, uint32_t to, uint32_t from,
-                      uint32_t n)
+int glm4v_cpu_kv_copy(glm4v_backend *b, glm4v_queue q, glm4v_kv *kv, int64_t to, int64_t from,
+                      int64_t n)
 {
     const glm4v_kv_shape *s = &kv->shape;
-    const size_t size = number_size(s), bytes = (size_t)n * (size_t)s->head_dim * size;
+    const size_t size = number_size(s), bytes = n * s->head_dim * size;
     if (n > glm4v_kv_room(s, to) || n > glm4v_kv_room(s, from))
         return GLM4V_ERR_INVALID;
-    for (int32_t layer = 0; layer < s->layers; layer++)
-        for (int32_t head = 0; head < s->heads; head++) {
+    for (int64_t layer = 0; layer < s->layers; layer++)
+        for (int64_t head = 0; head < s->heads; head++) {
             const size_t y = head_at(s, to, layer, head) * size;
             const size_t x = head_at(s, from, layer, head) * size;
             memmove((char *)kv->keys + y, (const char *)kv->keys + x, bytes);
@@ -225,7 +227,7 @@ int glm4v_cpu_kv_copy(glm4v_backend *b, glm4v_queue q, glm4v_kv *kv, uint32_t to
     return 0;
 }
 
-static void *kv_at(const glm4v_kv *kv, void *data, uint32_t slot, int32_t layer)
+static void *kv_at(const glm4v_kv *kv, void *data, int64_t slot, int64_t layer)
 {
     return (char *)data + head_at(&kv->shape, slot, layer, 0) * number_size(&kv->shape);
 }
@@ -234,14 +236,14 @@ int glm4v_cpu_append(glm4v_step *step, const glm4v_append *a)
 {
     glm4v_cpu_step *s = glm4v_cpu_step_of(step);
     const glm4v_kv_shape *shape = &a->kv->shape;
-    for (int32_t i = 0; i < s->n_spans; i++) {
+    for (int64_t i = 0; i < s->n_spans; i++) {
         const glm4v_step_span *span = &s->spans[i];
         s->appends[i] = (glm4v_cpu_append_job) {
             .k_cache = kv_at(a->kv, a->kv->keys, span->slot, a->layer),
             .v_cache = kv_at(a->kv, a->kv->values, span->slot, a->layer),
             .k = (const float *)a->k + span->row * a->ld,
             .v = (const float *)a->v + span->row * a->ld,
-            .position = (int32_t)span->length,
+            .position = span->length,
             .n = span->n,
         };
     }
@@ -260,7 +262,7 @@ int glm4v_cpu_attend(glm4v_step *step, const glm4v_attend *a)
 {
     glm4v_cpu_step *s = glm4v_cpu_step_of(step);
     const glm4v_kv_shape *kv = &a->kv->shape;
-    for (int32_t i = 0; i < s->n_spans; i++) {
+    for (int64_t i = 0; i < s->n_spans; i++) {
         const glm4v_step_span *span = &s->spans[i];
         s->jobs[i] = (glm4v_cpu_attention_job) {
             .o = (float *)a->o + span->row * a->ldo,
@@ -268,7 +270,7 @@ int glm4v_cpu_attend(glm4v_step *step, const glm4v_attend *a)
             .k = kv_at(a->kv, a->kv->keys, span->slot, a->layer),
             .v = kv_at(a->kv, a->kv->values, span->slot, a->layer),
             .n_q = span->n,
-            .n_k = (int32_t)span->length + span->n,
+            .n_k = span->length + span->n,
         };
     }
     const attention_shape shape = { .heads = a->heads,
@@ -276,7 +278,7 @@ int glm4v_cpu_attend(glm4v_step *step, const glm4v_attend *a)
                                     .head_dim = kv->head_dim,
                                     .ldo = a->ldo,
                                     .ldq = a->ldq,
-                                    .k_head = (int64_t)kv->length * kv->head_dim,
+                                    .k_head = kv->length * kv->head_dim,
                                     .scale = a->scale,
                                     .causal = true,
                                     .bf16 = kv->form == GLM4V_KV_BF16 };
@@ -287,7 +289,7 @@ int glm4v_cpu_attend(glm4v_step *step, const glm4v_attend *a)
 
 uint64_t glm4v_cpu_attend_all_bytes(glm4v_backend *b, int64_t rows, int64_t heads, int64_t head_dim)
 {
-    return 2 * (uint64_t)(rows * heads * head_dim) * sizeof(float);
+    return 2 * (rows * heads * head_dim) * sizeof(float);
 }
 
 /* Keys and values are put head by head first, as those of sequences: side by side in rows of q, k
@@ -295,7 +297,7 @@ uint64_t glm4v_cpu_attend_all_bytes(glm4v_backend *b, int64_t rows, int64_t head
  * 1.7 times as long. */
 int glm4v_cpu_attend_all(glm4v_step *step, const glm4v_attend_all *a)
 {
-    const int64_t head = (int64_t)a->rows * a->head_dim;
+    const int64_t head = a->rows * a->head_dim;
     float *keys = a->scratch, *values = keys + head * a->heads;
     const glm4v_cpu_append_job rows = {
         .k_cache = keys, .v_cache = values, .k = a->k, .v = a->v, .n = a->rows

@@ -2,6 +2,7 @@
 /* Steps of the CPU backend: a copy of what step_begin hands over, the rotary rows that its
  * positions ask for, and lists for attention. Nothing is recorded; operations are done when they
  * are called. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "backend/cpu_priv.h"
@@ -15,13 +16,13 @@ typedef struct {
 
 static step_bytes bytes_of(const glm4v_step_size *size)
 {
-    const size_t rows = (size_t)size->rows, spans = (size_t)size->spans, ids = spans ? rows : 0;
+    const int64_t rows = size->rows, spans = size->spans, ids = spans ? rows : 0;
     return (step_bytes) {
         .ids = glm4v_aligned(ids * sizeof(int32_t)),
         .places = glm4v_aligned(ids * sizeof(int32_t)),
-        .outputs = glm4v_aligned((size_t)size->outputs * sizeof(int32_t)),
+        .outputs = glm4v_aligned(size->outputs * sizeof(int32_t)),
         .spans = glm4v_aligned(spans * sizeof(glm4v_step_span)),
-        .rotary = glm4v_aligned(rows * (size_t)size->n_freq * sizeof(float)),
+        .rotary = glm4v_aligned(rows * size->n_freq * sizeof(float)),
         .jobs = glm4v_aligned(spans * sizeof(glm4v_cpu_attention_job)),
         .appends = glm4v_aligned(spans * sizeof(glm4v_cpu_append_job)),
     };
@@ -45,9 +46,10 @@ int glm4v_cpu_step_open(glm4v_backend *b, glm4v_step **step, const glm4v_step_si
                         glm4v_error *err)
 {
     const step_bytes n = bytes_of(size);
-    char *at = glm4v_alloc_sparse((size_t)glm4v_cpu_step_bytes(b, size), 1);
+    char *at = glm4v_alloc_sparse(glm4v_cpu_step_bytes(b, size), 1);
     if (!at)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a step of %d rows", size->rows);
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a step of %" PRId64 " rows",
+                          size->rows);
     glm4v_cpu_step *s = take(&at, glm4v_aligned(sizeof *s));
     *s = (glm4v_cpu_step) { .base = { .backend = b, .size = *size } };
     s->ids = take(&at, n.ids);
@@ -71,12 +73,12 @@ void glm4v_cpu_step_close(glm4v_step *step)
 static void gather_rotary(glm4v_cpu_step *s, const glm4v_step_rows *rows)
 {
     const glm4v_rotary *r = rows->rotary;
-    const size_t n = (size_t)r->n_freq;
-    size_t first = 0;
+    const int64_t n = r->n_freq;
+    int64_t first = 0;
     for (int axis = 0; axis < 3; axis++) {
-        const size_t section = (size_t)r->section[axis];
-        for (size_t i = 0; i < (size_t)rows->rows; i++) {
-            const size_t from = (size_t)rows->position[axis][i] * n + first;
+        const int64_t section = r->section[axis];
+        for (int64_t i = 0; i < rows->rows; i++) {
+            const int64_t from = rows->position[axis][i] * n + first;
             memcpy(s->cos + i * n + first, r->cos + from, section * sizeof *s->cos);
             memcpy(s->sin + i * n + first, r->sin + from, section * sizeof *s->sin);
         }
@@ -99,10 +101,10 @@ static void set_rotary(glm4v_cpu_step *s, const glm4v_step_rows *rows)
     }
 }
 
-static void copy(int32_t *to, const int32_t *from, int32_t n)
+static void copy(int32_t *to, const int32_t *from, int64_t n)
 {
     if (from && n)
-        memcpy(to, from, (size_t)n * sizeof *to);
+        memcpy(to, from, n * sizeof *to);
 }
 
 int glm4v_cpu_step_begin(glm4v_step *step, const glm4v_step_rows *rows, bool *replayed)
@@ -122,7 +124,7 @@ int glm4v_cpu_step_begin(glm4v_step *step, const glm4v_step_rows *rows, bool *re
     copy(s->places, rows->places, rows->n_places);
     copy(s->outputs, rows->outputs, rows->n_outputs);
     if (rows->n_spans)
-        memcpy(s->spans, rows->spans, (size_t)rows->n_spans * sizeof *s->spans);
+        memcpy(s->spans, rows->spans, rows->n_spans * sizeof *s->spans);
     if (rows->rotary)
         set_rotary(s, rows);
     *replayed = false;
@@ -140,13 +142,13 @@ void glm4v_cpu_step_drop(glm4v_step *step)
 
 /* ---- copies ---- */
 
-int glm4v_cpu_step_upload(glm4v_step *s, void *y, const float *host, size_t n)
+int glm4v_cpu_step_upload(glm4v_step *s, void *y, const float *host, int64_t n)
 {
     memcpy(y, host, n * sizeof *host);
     return 0;
 }
 
-int glm4v_cpu_step_download(glm4v_step *s, float *host, const void *x, size_t n)
+int glm4v_cpu_step_download(glm4v_step *s, float *host, const void *x, int64_t n)
 {
     memcpy(host, x, n * sizeof *host);
     return 0;

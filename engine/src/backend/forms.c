@@ -40,193 +40,193 @@ static glm4v_gemm_fn product_fp8(const glm4v_gemm_ops *ops)
 }
 
 static void pack_f32(const glm4v_gemm_ops *ops, void *panel, float *scale, const float *rows,
-                     int32_t n, int32_t K)
+                     int64_t n, int64_t K)
 {
     ops->pack_f32(panel, rows, K, n, K);
 }
 
 static void pack_bf16(const glm4v_gemm_ops *ops, void *panel, float *scale, const float *rows,
-                      int32_t n, int32_t K)
+                      int64_t n, int64_t K)
 {
     ops->pack_bf16(panel, rows, K, n, K);
 }
 
 static void pack_int8(const glm4v_gemm_ops *ops, void *panel, float *scale, const float *rows,
-                      int32_t n, int32_t K)
+                      int64_t n, int64_t K)
 {
     ops->pack_int8(panel, scale, rows, K, n, K);
 }
 
 static void pack_int4(const glm4v_gemm_ops *ops, void *panel, float *scale, const float *rows,
-                      int32_t n, int32_t K)
+                      int64_t n, int64_t K)
 {
     ops->pack_int4(panel, scale, rows, K, n, K);
 }
 
 static void pack_int4_32(const glm4v_gemm_ops *ops, void *panel, float *scale, const float *rows,
-                         int32_t n, int32_t K)
+                         int64_t n, int64_t K)
 {
     ops->pack_int4_32(panel, scale, rows, K, n, K);
 }
 
 static void pack_fp8(const glm4v_gemm_ops *ops, void *panel, float *scale, const float *rows,
-                     int32_t n, int32_t K)
+                     int64_t n, int64_t K)
 {
     ops->pack_fp8(panel, scale, rows, K, n, K);
 }
 
-static void pack_codes_int8(const glm4v_gemm_ops *ops, void *panel, const uint8_t *q, int32_t n,
-                            int32_t K)
+static void pack_codes_int8(const glm4v_gemm_ops *ops, void *panel, const uint8_t *q, int64_t n,
+                            int64_t K)
 {
     ops->pack_codes_int8(panel, q, K, n, K);
 }
 
-static void pack_codes_int4(const glm4v_gemm_ops *ops, void *panel, const uint8_t *q, int32_t n,
-                            int32_t K)
+static void pack_codes_int4(const glm4v_gemm_ops *ops, void *panel, const uint8_t *q, int64_t n,
+                            int64_t K)
 {
     ops->pack_codes_int4(panel, q, K, n, K);
 }
 
-static void pack_codes_fp8(const glm4v_gemm_ops *ops, void *panel, const uint8_t *q, int32_t n,
-                           int32_t K)
+static void pack_codes_fp8(const glm4v_gemm_ops *ops, void *panel, const uint8_t *q, int64_t n,
+                           int64_t K)
 {
     ops->pack_codes_fp8(panel, q, K, n, K);
 }
 
 static void pack_words_int4(const glm4v_gemm_ops *ops, void *panel, const uint32_t *words,
-                            int32_t n, int32_t K)
+                            int64_t n, int64_t K)
 {
     ops->pack_words_int4(panel, words, K / 8, n, K);
 }
 
-static void unpack_codes_int8(uint8_t *q, const void *panel, int32_t n, int32_t K)
+static void unpack_codes_int8(uint8_t *q, const void *panel, int64_t n, int64_t K)
 {
     glm4v_unpack_codes_int8(q, K, panel, n, K);
 }
 
-static void unpack_codes_int4(uint8_t *q, const void *panel, int32_t n, int32_t K)
+static void unpack_codes_int4(uint8_t *q, const void *panel, int64_t n, int64_t K)
 {
     glm4v_unpack_codes_int4(q, K, panel, n, K);
 }
 
-static void unpack_codes_fp8(uint8_t *q, const void *panel, int32_t n, int32_t K)
+static void unpack_codes_fp8(uint8_t *q, const void *panel, int64_t n, int64_t K)
 {
     glm4v_unpack_codes_fp8(q, K, panel, n, K);
 }
 
 static void encode_int8(const glm4v_gemm_ops *ops, const glm4v_convert_ops *convert, uint8_t *q,
-                        float *scale, const float *rows, int32_t n, int32_t K, void *scratch)
+                        float *scale, const float *rows, int64_t n, int64_t K, void *scratch)
 {
-    const size_t k = (size_t)K;
-    for (size_t i = 0; i < (size_t)n; i++)
+    const int64_t k = K;
+    for (int64_t i = 0; i < n; i++)
         convert->f32_to_int8((int8_t *)q + i * k, &scale[i], rows + i * k, k);
 }
 
 static void encode_fp8(const glm4v_gemm_ops *ops, const glm4v_convert_ops *convert, uint8_t *q,
-                       float *scale, const float *rows, int32_t n, int32_t K, void *scratch)
+                       float *scale, const float *rows, int64_t n, int64_t K, void *scratch)
 {
-    const size_t k = (size_t)K;
-    for (size_t i = 0; i < (size_t)n; i++)
+    const int64_t k = K;
+    for (int64_t i = 0; i < n; i++)
         convert->f32_to_fp8(q + i * k, &scale[i], rows + i * k, k);
 }
 
 /* By panels, as they are rounded while a model is loaded. */
 static void encode_panels(const glm4v_gemm_ops *ops, uint8_t *q, float *scale, const float *rows,
-                          int32_t n, int32_t K, void *scratch, glm4v_form form)
+                          int64_t n, int64_t K, void *scratch, glm4v_form form)
 {
     const glm4v_form_cpu *cpu = &glm4v_form_of(form)->cpu;
-    const int32_t groups = glm4v_form_groups(form, false, K);
+    const int64_t groups = glm4v_form_groups(form, false, K);
     float *panel_scale = (float *)(void *)((char *)scratch + cpu->panel_bytes(K));
-    for (int32_t row = 0; row < n; row += GLM4V_PANEL) {
-        const int32_t some = n - row < GLM4V_PANEL ? n - row : GLM4V_PANEL;
-        const size_t at = (size_t)row * (size_t)K;
+    for (int64_t row = 0; row < n; row += GLM4V_PANEL) {
+        const int64_t some = n - row < GLM4V_PANEL ? n - row : GLM4V_PANEL;
+        const int64_t at = row * K;
         cpu->pack(ops, scratch, panel_scale, rows + at, some, K);
         cpu->unpack_codes(q + at, scratch, some, K);
-        glm4v_unpack_scales(scale + (size_t)row * (size_t)groups, panel_scale, some, groups);
+        glm4v_unpack_scales(scale + row * groups, panel_scale, some, groups);
     }
 }
 
 static void encode_int4(const glm4v_gemm_ops *ops, const glm4v_convert_ops *convert, uint8_t *q,
-                        float *scale, const float *rows, int32_t n, int32_t K, void *scratch)
+                        float *scale, const float *rows, int64_t n, int64_t K, void *scratch)
 {
     encode_panels(ops, q, scale, rows, n, K, scratch, GLM4V_FORM_INT4);
 }
 
 static void encode_int4_32(const glm4v_gemm_ops *ops, const glm4v_convert_ops *convert, uint8_t *q,
-                           float *scale, const float *rows, int32_t n, int32_t K, void *scratch)
+                           float *scale, const float *rows, int64_t n, int64_t K, void *scratch)
 {
     encode_panels(ops, q, scale, rows, n, K, scratch, GLM4V_FORM_INT4_32);
 }
 
 static void unpack_f32(float *rows, const void *panel, const float *scale, const uint8_t *zero,
-                       bool blocks, int32_t n, int32_t K)
+                       bool blocks, int64_t n, int64_t K)
 {
     glm4v_unpack_f32(rows, K, panel, n, K);
 }
 
 static void unpack_bf16(float *rows, const void *panel, const float *scale, const uint8_t *zero,
-                        bool blocks, int32_t n, int32_t K)
+                        bool blocks, int64_t n, int64_t K)
 {
     glm4v_unpack_bf16(rows, K, panel, n, K);
 }
 
 static void unpack_int8(float *rows, const void *panel, const float *scale, const uint8_t *zero,
-                        bool blocks, int32_t n, int32_t K)
+                        bool blocks, int64_t n, int64_t K)
 {
     glm4v_unpack_int8(rows, K, panel, scale, n, K);
 }
 
 static void unpack_int4(float *rows, const void *panel, const float *scale, const uint8_t *zero,
-                        bool blocks, int32_t n, int32_t K)
+                        bool blocks, int64_t n, int64_t K)
 {
     glm4v_unpack_int4(rows, K, panel, scale, zero, n, K);
 }
 
 static void unpack_int4_32(float *rows, const void *panel, const float *scale, const uint8_t *zero,
-                           bool blocks, int32_t n, int32_t K)
+                           bool blocks, int64_t n, int64_t K)
 {
     glm4v_unpack_int4_32(rows, K, panel, scale, zero, n, K);
 }
 
 static void unpack_fp8(float *rows, const void *panel, const float *scale, const uint8_t *zero,
-                       bool blocks, int32_t n, int32_t K)
+                       bool blocks, int64_t n, int64_t K)
 {
     glm4v_unpack_fp8(rows, K, panel, scale, blocks, n, K);
 }
 
-static void table_fill_f32(const glm4v_convert_ops *ops, void *data, float *scale, size_t row,
-                           size_t n, const float *rows, size_t cols)
+static void table_fill_f32(const glm4v_convert_ops *ops, void *data, float *scale, int64_t row,
+                           int64_t n, const float *rows, int64_t cols)
 {
     memcpy((float *)data + row * cols, rows, n * cols * sizeof *rows);
 }
 
-static void table_fill_bf16(const glm4v_convert_ops *ops, void *data, float *scale, size_t row,
-                            size_t n, const float *rows, size_t cols)
+static void table_fill_bf16(const glm4v_convert_ops *ops, void *data, float *scale, int64_t row,
+                            int64_t n, const float *rows, int64_t cols)
 {
     ops->f32_to_bf16((uint16_t *)data + row * cols, rows, n * cols);
 }
 
-static void table_fill_int8(const glm4v_convert_ops *ops, void *data, float *scale, size_t row,
-                            size_t n, const float *rows, size_t cols)
+static void table_fill_int8(const glm4v_convert_ops *ops, void *data, float *scale, int64_t row,
+                            int64_t n, const float *rows, int64_t cols)
 {
-    for (size_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++)
         ops->f32_to_int8((int8_t *)data + (row + i) * cols, &scale[row + i], rows + i * cols, cols);
 }
 
 static void table_row_f32(const glm4v_convert_ops *ops, float *y, const void *data,
-                          const float *scale, size_t row, size_t cols)
+                          const float *scale, int64_t row, int64_t cols)
 {
     memcpy(y, (const float *)data + row * cols, cols * sizeof *y);
 }
 
 static void table_row_bf16(const glm4v_convert_ops *ops, float *y, const void *data,
-                           const float *scale, size_t row, size_t cols)
+                           const float *scale, int64_t row, int64_t cols)
 {
     ops->bf16_to_f32(y, (const uint16_t *)data + row * cols, cols);
 }
 
 static void table_row_int8(const glm4v_convert_ops *ops, float *y, const void *data,
-                           const float *scale, size_t row, size_t cols)
+                           const float *scale, int64_t row, int64_t cols)
 {
     ops->int8_to_f32(y, (const int8_t *)data + row * cols, scale[row], cols);
 }
@@ -384,36 +384,36 @@ const char *glm4v_form_names(char *text, size_t size, bool tables)
     for (int i = 0; i < GLM4V_N_FORMS && used < size; i++)
         if (!tables || forms[i].table) {
             const char *separator = --left > 1 ? ", " : " or ";
-            used += (size_t)snprintf(text + used, size - used, "%s%s", forms[i].name,
-                                     left ? separator : "");
+            used +=
+                snprintf(text + used, size - used, "%s%s", forms[i].name, left ? separator : "");
         }
     return text;
 }
 
 /* ---- sizes ---- */
 
-int32_t glm4v_form_group(glm4v_form form, bool blocks, int32_t n_in)
+int64_t glm4v_form_group(glm4v_form form, bool blocks, int64_t n_in)
 {
     if (blocks)
         return GLM4V_GROUP;
     return forms[form].group ? forms[form].group : n_in;
 }
 
-int32_t glm4v_form_groups(glm4v_form form, bool blocks, int32_t n_in)
+int64_t glm4v_form_groups(glm4v_form form, bool blocks, int64_t n_in)
 {
-    const int32_t group = blocks ? GLM4V_GROUP : forms[form].group;
+    const int64_t group = blocks ? GLM4V_GROUP : forms[form].group;
     if (!forms[form].codes)
         return 0;
     return group ? (n_in + group - 1) / group : 1;
 }
 
-size_t glm4v_form_encode_scratch(glm4v_form form, int32_t n_in)
+size_t glm4v_form_encode_scratch(glm4v_form form, int64_t n_in)
 {
-    const size_t scales = (size_t)glm4v_form_groups(form, false, n_in) * GLM4V_PANEL;
+    const int64_t scales = glm4v_form_groups(form, false, n_in) * GLM4V_PANEL;
     return forms[form].cpu.panel_bytes(n_in) + scales * sizeof(float);
 }
 
-int32_t glm4v_rounding_group(glm4v_rounding rounding)
+int64_t glm4v_rounding_group(glm4v_rounding rounding)
 {
     switch (rounding) {
     case GLM4V_ROUND_NONE:
@@ -427,17 +427,17 @@ int32_t glm4v_rounding_group(glm4v_rounding rounding)
     return 0;
 }
 
-int32_t glm4v_rounding_least_group(void)
+int64_t glm4v_rounding_least_group(void)
 {
-    int32_t least = GLM4V_GROUP;
+    int64_t least = GLM4V_GROUP;
     for (int i = 0; i < GLM4V_N_FORMS; i++) {
-        const int32_t group = glm4v_rounding_group(forms[i].rounding);
+        const int64_t group = glm4v_rounding_group(forms[i].rounding);
         least = group && group < least ? group : least;
     }
     return least;
 }
 
-bool glm4v_form_fits(glm4v_form form, int32_t n_in)
+bool glm4v_form_fits(glm4v_form form, int64_t n_in)
 {
     return !forms[form].group || n_in % forms[form].group == 0;
 }

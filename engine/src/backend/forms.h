@@ -50,40 +50,40 @@ typedef enum {
 
 /* A form's kernels on the CPU: how a panel of 16 outputs is made, read and multiplied. */
 typedef struct {
-    size_t (*panel_bytes)(int32_t K);
+    size_t (*panel_bytes)(int64_t K);
     glm4v_gemm_fn (*product)(const glm4v_gemm_ops *ops);
     /* n <= 16 rows f32 [n, K] into a panel; scale [groups][16] where the form has scales */
-    void (*pack)(const glm4v_gemm_ops *ops, void *panel, float *scale, const float *rows, int32_t n,
-                 int32_t K);
+    void (*pack)(const glm4v_gemm_ops *ops, void *panel, float *scale, const float *rows, int64_t n,
+                 int64_t K);
     /* codes [n, K], one a byte; NULL where the form has none */
-    void (*pack_codes)(const glm4v_gemm_ops *ops, void *panel, const uint8_t *q, int32_t n,
-                       int32_t K);
-    void (*unpack_codes)(uint8_t *q, const void *panel, int32_t n, int32_t K);
+    void (*pack_codes)(const glm4v_gemm_ops *ops, void *panel, const uint8_t *q, int64_t n,
+                       int64_t K);
+    void (*unpack_codes)(uint8_t *q, const void *panel, int64_t n, int64_t K);
     /* rows f32 [n, K] to codes [n, K] and scales [n][groups] as files hold them; scratch: of
      * glm4v_form_encode_scratch() bytes. NULL where the form has no codes */
     void (*encode)(const glm4v_gemm_ops *ops, const glm4v_convert_ops *convert, uint8_t *q,
-                   float *scale, const float *rows, int32_t n, int32_t K, void *scratch);
+                   float *scale, const float *rows, int64_t n, int64_t K, void *scratch);
     /* codes as words [n, K / 8]; NULL where the form has none */
-    void (*pack_words)(const glm4v_gemm_ops *ops, void *panel, const uint32_t *words, int32_t n,
-                       int32_t K);
+    void (*pack_words)(const glm4v_gemm_ops *ops, void *panel, const uint32_t *words, int64_t n,
+                       int64_t K);
     /* n rows of a table of `cols` columns from row `row` on, and one of them back; NULL where the
      * form has no tables */
-    void (*table_fill)(const glm4v_convert_ops *ops, void *data, float *scale, size_t row, size_t n,
-                       const float *rows, size_t cols);
+    void (*table_fill)(const glm4v_convert_ops *ops, void *data, float *scale, int64_t row,
+                       int64_t n, const float *rows, int64_t cols);
     void (*table_row)(const glm4v_convert_ops *ops, float *y, const void *data, const float *scale,
-                      size_t row, size_t cols);
+                      int64_t row, int64_t cols);
     /* the numbers that a panel stands for, f32 [n, K]; zero: NULL = 8 */
     void (*unpack)(float *rows, const void *panel, const float *scale, const uint8_t *zero,
-                   bool blocks, int32_t n, int32_t K);
+                   bool blocks, int64_t n, int64_t K);
 } glm4v_form_cpu;
 
 /* All that is to know of a form: one row of the table in forms.c. */
 typedef struct {
     const char *name;        /* as the option `quantization` spells it */
-    int32_t bits;            /* of a number or code */
+    int bits;                /* of a number or code */
     bool codes;              /* codes and scales; else numbers as they are */
     bool floating;           /* codes are e4m3; else integers */
-    int32_t group;           /* of codes: inputs that share a scale; 0 = all of a row */
+    int64_t group;           /* of codes: inputs that share a scale; 0 = all of a row */
     bool zeros;              /* codes may have zero points */
     bool blocks;             /* a scale for each 128 inputs instead of one a row is possible */
     bool ordered;            /* inputs may be permuted */
@@ -107,22 +107,22 @@ int glm4v_form_parse(glm4v_form *form, const char *name); /* 0 or GLM4V_ERR_INVA
 const char *glm4v_form_names(char *text, size_t size, bool tables);
 
 /* Scales of one output of a matrix of n_in inputs; 0: the form has none. */
-int32_t glm4v_form_groups(glm4v_form form, bool blocks, int32_t n_in);
+int64_t glm4v_form_groups(glm4v_form form, bool blocks, int64_t n_in);
 /* Inputs that share one of them. */
-int32_t glm4v_form_group(glm4v_form form, bool blocks, int32_t n_in);
+int64_t glm4v_form_group(glm4v_form form, bool blocks, int64_t n_in);
 /* Bytes of scratch, 64-byte aligned, that encode takes. */
-size_t glm4v_form_encode_scratch(glm4v_form form, int32_t n_in);
+size_t glm4v_form_encode_scratch(glm4v_form form, int64_t n_in);
 /* Inputs that share a scale in activations rounded so; 0: there are no scales. */
-int32_t glm4v_rounding_group(glm4v_rounding rounding);
+int64_t glm4v_rounding_group(glm4v_rounding rounding);
 /* The least of them over all forms: room for its scales is enough for all. */
-int32_t glm4v_rounding_least_group(void);
+int64_t glm4v_rounding_least_group(void);
 /* Whether a matrix of n_in inputs can be kept in it: whole groups. */
-bool glm4v_form_fits(glm4v_form form, int32_t n_in);
+bool glm4v_form_fits(glm4v_form form, int64_t n_in);
 
 /* What a matrix in memory has to hold. */
 typedef struct {
     glm4v_form form;
-    int32_t n_out, n_in;
+    int64_t n_out, n_in;
     bool zeros;   /* INT4: zero points, filled by codes */
     bool blocks;  /* FP8: a scale per output and 128 inputs, filled by codes */
     bool ordered; /* inputs are permuted (GPTQ by order of activation); not F32 */
@@ -131,7 +131,7 @@ typedef struct {
 /* A matrix [n_out, n_in] in the device's own layout. n_out = 0: not present. */
 typedef struct {
     glm4v_form form;
-    int32_t n_out, n_in;
+    int64_t n_out, n_in;
     void *data;     /* panels, see kernels/gemm.h */
     float *scale;   /* INT8, FP8 [n_out], INT4 and blocks [n_out][groups] in panel order, or NULL */
     uint8_t *zero;  /* INT4 with zero points, same order; NULL = 8 */
@@ -153,7 +153,7 @@ typedef struct {
 /* A table of rows for look-up (embedding), row-major. Forms F32, BF16, INT8 (scale per row). */
 typedef struct {
     glm4v_form form;
-    int32_t n_rows, n_cols;
+    int64_t n_rows, n_cols;
     void *data;
     float *scale;
     uint64_t bytes;

@@ -30,7 +30,7 @@
 typedef struct {
     glm4v_pool *pool;
     pthread_t thread;
-    uint32_t index;
+    int64_t index;
 } worker;
 
 struct glm4v_pool {
@@ -39,18 +39,18 @@ struct glm4v_pool {
     int spins;
     worker *workers; /* [n_threads - 1] */
 
-    void (*fn)(void *user, uint32_t i, uint32_t thread);
+    void (*fn)(void *user, int64_t i, int64_t thread);
     void *user;
-    uint32_t n;
+    int64_t n;
 
     pthread_mutex_t turn;
     pthread_mutex_t sleep_lock;
-    pthread_cond_t wake;                 /* a new run, or stop */
-    pthread_cond_t finished;             /* unfinished became 0 */
-    _Alignas(64) atomic_uint remaining;  /* items not yet claimed */
-    _Alignas(64) atomic_uint unfinished; /* items not yet done */
-    _Alignas(64) atomic_uint generation; /* counts runs */
-    atomic_uint sleepers;                /* workers in a wait on `wake`, or about to be */
+    pthread_cond_t wake;                     /* a new run, or stop */
+    pthread_cond_t finished;                 /* unfinished became 0 */
+    _Alignas(64) _Atomic int64_t remaining;  /* items not yet claimed */
+    _Alignas(64) _Atomic int64_t unfinished; /* items not yet done */
+    _Alignas(64) atomic_uint generation;     /* counts runs */
+    atomic_uint sleepers;                    /* workers in a wait on `wake`, or about to be */
     atomic_bool caller_sleeps;
     atomic_bool stop;
 };
@@ -74,9 +74,9 @@ void glm4v_thread_background(void)
 }
 
 /* Claim items until none is left. */
-static void work(glm4v_pool *pool, uint32_t thread)
+static void work(glm4v_pool *pool, int64_t thread)
 {
-    unsigned left = atomic_load_explicit(&pool->remaining, memory_order_acquire);
+    int64_t left = atomic_load_explicit(&pool->remaining, memory_order_acquire);
     while (left) {
         if (!atomic_compare_exchange_weak_explicit(&pool->remaining, &left, left - 1,
                                                    memory_order_acq_rel, memory_order_acquire))
@@ -138,14 +138,14 @@ static void wait_until_done(glm4v_pool *pool)
     pthread_mutex_unlock(&pool->sleep_lock);
 }
 
-void glm4v_pool_run(glm4v_pool *pool, uint32_t n,
-                    void (*fn)(void *user, uint32_t i, uint32_t thread), void *user)
+void glm4v_pool_run(glm4v_pool *pool, int64_t n, void (*fn)(void *user, int64_t i, int64_t thread),
+                    void *user)
 {
     if (!pool || pool->n_threads == 1 || n == 1) {
         /* thread 0's scratch belongs to one caller at a time, alone or not */
         if (pool)
             pthread_mutex_lock(&pool->turn);
-        for (uint32_t i = 0; i < n; i++)
+        for (int64_t i = 0; i < n; i++)
             fn(user, i, 0);
         if (pool)
             pthread_mutex_unlock(&pool->turn);
@@ -289,7 +289,7 @@ void glm4v_pool_close(glm4v_pool **pool_ptr)
     *pool_ptr = NULL;
 }
 
-uint32_t glm4v_pool_threads(const glm4v_pool *pool)
+int64_t glm4v_pool_threads(const glm4v_pool *pool)
 {
     return pool ? pool->n_threads : 1;
 }

@@ -14,13 +14,13 @@ typedef struct glm4v_pool glm4v_pool;
  * quota). */
 int glm4v_pool_open(glm4v_pool **pool, uint32_t n_threads, glm4v_error *err);
 void glm4v_pool_close(glm4v_pool **pool);
-uint32_t glm4v_pool_threads(const glm4v_pool *pool);
+int64_t glm4v_pool_threads(const glm4v_pool *pool);
 
 /* Call fn(user, i, thread) for i in [0, n), in any order and on any thread; thread in [0, threads).
  * Returns when all are done. Callers from several threads take turns. Allocates nothing. pool may
  * be NULL: the caller does all. */
-void glm4v_pool_run(glm4v_pool *pool, uint32_t n,
-                    void (*fn)(void *user, uint32_t i, uint32_t thread), void *user);
+void glm4v_pool_run(glm4v_pool *pool, int64_t n, void (*fn)(void *user, int64_t i, int64_t thread),
+                    void *user);
 
 /* Lower the calling thread to SCHED_BATCH, nice 5 (the scheduler thread does so; failures are
  * ignored). */

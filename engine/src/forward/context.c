@@ -4,6 +4,8 @@
  * from the same list of sizes as the allocations. */
 #include "forward/context.h"
 
+#include <inttypes.h>
+
 #include "base/error.h"
 #include "base/mem.h"
 #include "forward/context_priv.h"
@@ -25,7 +27,7 @@ static bool is_last(const glm4v_model *model, int32_t stage)
     return stage == model->n_stages - 1;
 }
 
-static size_t smaller(size_t a, size_t b)
+static int64_t smaller(int64_t a, int64_t b)
 {
     return a < b ? a : b;
 }
@@ -34,13 +36,12 @@ static glm4v_step_size step_size_of(const glm4v_model *model, glm4v_queue q,
                                     const glm4v_context_size *size)
 {
     const bool decode = q == GLM4V_QUEUE_DECODE;
-    const size_t decoded = (size_t)size->slots * size->span_rows;
-    const size_t rows = decode ? decoded : size->max_rows;
+    const int64_t rows = decode ? size->slots * size->span_rows : size->max_rows;
     return (glm4v_step_size) {
         .queue = q,
-        .rows = (int32_t)rows,
-        .spans = decode ? (int32_t)size->slots : 1,
-        .outputs = (int32_t)(decode ? rows : smaller(rows, PREFILL_OUTPUTS)),
+        .rows = rows,
+        .spans = decode ? size->slots : 1,
+        .outputs = decode ? rows : smaller(rows, PREFILL_OUTPUTS),
         .n_freq = model->config.text.rotary_dim / 2,
     };
 }
@@ -162,8 +163,9 @@ static int work_open(glm4v_work *w, const glm4v_model *model, int32_t stage, glm
     work_sizes n;
     if (!work_sizes_of(&n, model, stage, q, wanted))
         return glm4v_fail(err, GLM4V_ERR_NOMEM,
-                          "%u sequences and %u rows are more than memory can hold", wanted->slots,
-                          wanted->max_rows);
+                          "%" PRId64 " sequences and %" PRId64
+                          " rows are more than memory can hold",
+                          wanted->slots, wanted->max_rows);
     const struct {
         void **ptr;
         size_t bytes;
@@ -321,11 +323,12 @@ static int open_pictures(glm4v_context *c, glm4v_error *err)
 
 static int check_size(const glm4v_context_size *size, glm4v_error *err)
 {
-    if (!size->slots || !size->length || !size->max_rows || size->slots > 4096 ||
+    if (size->slots < 1 || size->length < 1 || size->max_rows < 1 || size->slots > 4096 ||
         size->length > INT32_MAX / 2 || size->kept > size->length || size->max_rows > 65536 ||
         size->span_rows > GLM4V_SPAN_ROWS)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "a context of %u sequences, %u tokens, %u rows is out of range",
+                          "a context of %" PRId64 " sequences, %" PRId64 " tokens, %" PRId64
+                          " rows is out of range",
                           size->slots, size->length, size->max_rows);
     return 0;
 }
@@ -493,8 +496,9 @@ static int take_store(glm4v_context *c, glm4v_embeddings *e, uint32_t n_rows, gl
     if (!glm4v_embeddings_free(c, e))
         return glm4v_fail(err, GLM4V_ERR_BUSY, "the images of another request are in memory");
     if (n_rows > c->size.length - e->n_rows)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "%u image tokens: the context has room for %u",
-                          e->n_rows + n_rows, c->size.length);
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "%u image tokens: the context has room for %" PRId64, e->n_rows + n_rows,
+                          c->size.length);
     c->store_owner = e;
     e->rows = c->store;
     e->capacity = c->size.length;

@@ -16,12 +16,12 @@
 typedef struct glm4v_context glm4v_context;
 
 typedef struct {
-    uint32_t slots;  /* sequences that can be prefilled and decoded, numbers [0, slots) */
-    uint32_t length; /* tokens of each */
-    uint32_t kept; /* tokens of one more slot, number `slots`, for copies only; 0: there is none */
-    uint32_t max_rows;  /* of one pass of prefill */
-    uint32_t span_rows; /* of one sequence in a decode step, [1, GLM4V_SPAN_ROWS]; 0 = 1 */
-    uint32_t patches;   /* of the largest picture, for devices whose memory is all taken at open */
+    int64_t slots;  /* sequences that can be prefilled and decoded, numbers [0, slots) */
+    int64_t length; /* tokens of each */
+    int64_t kept;   /* tokens of one more slot, number `slots`, for copies only; 0: there is none */
+    int64_t max_rows;  /* of one pass of prefill */
+    int64_t span_rows; /* of one sequence in a decode step, [1, GLM4V_SPAN_ROWS]; 0 = 1 */
+    int64_t patches;   /* of the largest picture, for devices whose memory is all taken at open */
 } glm4v_context_size;
 
 /* Allocate keys and values, and scratch for prefill and decode, which allocate nothing afterwards.
@@ -88,7 +88,7 @@ int glm4v_prefill_begin(glm4v_context *context, const glm4v_prefill_pass *pass, 
  * tokens, takes ids[i] at position[i] (all three axes). Rows of one sequence stand together, each
  * one token longer than the one before, span_rows at most. Read during the call only. */
 typedef struct {
-    const uint32_t *slots, *length;
+    const int32_t *slots, *length;
     const int32_t *ids; /* GLM4V_ID_SAMPLED where glm4v_context_samples() */
     const int32_t *position;
     uint32_t n;

@@ -3,6 +3,7 @@
  * in one step are a draft that is checked. Allocates nothing; a row's logits do not depend on the
  * others. A step's key is all that settles which operations it makes, so that a device may record
  * it. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -10,29 +11,28 @@
 #include "forward/context_priv.h"
 
 /* The rows' spans; INVALID where rows of a sequence do not follow each other. */
-static int find_spans(glm4v_context *c, const glm4v_decode_rows *a, int32_t *n_spans,
+static int find_spans(glm4v_context *c, const glm4v_decode_rows *a, int64_t *n_spans,
                       glm4v_error *err)
 {
-    int32_t n = 0;
-    for (uint32_t i = 0; i < a->n; i++) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < a->n; i++) {
         glm4v_step_span *last = n ? &c->spans[n - 1] : NULL;
-        if (a->slots[i] >= c->size.slots || a->length[i] >= c->size.length)
+        if (a->slots[i] < 0 || a->slots[i] >= c->size.slots || a->length[i] < 0 ||
+            a->length[i] >= c->size.length)
             return glm4v_fail(err, GLM4V_ERR_INVALID,
-                              "sequence %u of %u tokens: the context has %u of %u", a->slots[i],
-                              a->length[i], c->size.slots, c->size.length);
+                              "sequence %d of %d tokens: the context has %" PRId64 " of %" PRId64,
+                              a->slots[i], a->length[i], c->size.slots, c->size.length);
         if (!last || last->slot != a->slots[i]) {
-            c->spans[n++] = (glm4v_step_span) {
-                .slot = a->slots[i], .length = a->length[i], .row = (int32_t)i, .n = 1
-            };
+            c->spans[n++] =
+                (glm4v_step_span) { .slot = a->slots[i], .length = a->length[i], .row = i, .n = 1 };
             continue;
         }
-        if (a->length[i] != last->length + (uint32_t)last->n ||
-            last->n == (int32_t)c->size.span_rows)
-            return glm4v_fail(
-                err, GLM4V_ERR_INVALID,
-                "row %u of sequence %u holds %u tokens: rows of a sequence follow each "
-                "other, %u at most",
-                i, a->slots[i], a->length[i], c->size.span_rows);
+        if (a->length[i] != last->length + last->n || last->n == c->size.span_rows)
+            return glm4v_fail(err, GLM4V_ERR_INVALID,
+                              "row %" PRId64
+                              " of sequence %d holds %d tokens: rows of a sequence follow each "
+                              "other, %" PRId64 " at most",
+                              i, a->slots[i], a->length[i], c->size.span_rows);
         last->n++;
     }
     *n_spans = n;
@@ -45,11 +45,11 @@ int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *a, glm4v
     glm4v_pass *p = &c->pass[GLM4V_QUEUE_DECODE];
     const size_t n = a->n, most = (size_t)c->stages[0].work[GLM4V_QUEUE_DECODE].rows;
     const bool samples = glm4v_context_samples(c);
-    int32_t n_spans = 0;
+    int64_t n_spans = 0;
     if (!n || n > most)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "decode of %u rows; the context holds %zu of %u sequences", a->n, most,
-                          c->size.slots);
+                          "decode of %u rows; the context holds %zu of %" PRId64 " sequences", a->n,
+                          most, c->size.slots);
     int rc = find_spans(c, a, &n_spans, err);
     if (!rc)
         rc = glm4v_check_ids(c, a->ids, n, samples, err);

@@ -2,6 +2,7 @@
 /* A piece of a prompt through the text model: embed the ids, put the pictures' rows in their
  * places, fill the KV cache, take the last row's logits. Pieces of any size give the same bytes
  * as the whole prompt at once. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -45,7 +46,7 @@ static int check(const glm4v_context *c, const glm4v_prefill_pass *a, glm4v_erro
                           a->start + a->n, L, a->slot);
     if (a->start + a->n > c->size.length)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "the prompt has %zu tokens, more than the context of %u", L,
+                          "the prompt has %zu tokens, more than the context of %" PRId64, L,
                           c->size.length);
     int rc = glm4v_check_ids(c, a->prompt->ids + a->start, a->n, false, err);
     for (size_t axis = 0; !rc && axis < 3; axis++)

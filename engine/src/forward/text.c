@@ -4,6 +4,7 @@
  * Prefill and decode differ in which rows they send through here: rows of one sequence, or one row
  * or a few of each of several. Source: GLM-4-0414 (Hugging Face transformers, model type
  * glm4v_text). */
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -229,7 +230,7 @@ static int stage_chunk(glm4v_context *c, glm4v_queue q, glm4v_error *err)
     const bool last = p->stage == c->model->n_stages - 1;
     int rc = p->open ? 0 : enter_stage(c, q);
     if (rc)
-        return glm4v_fail_device(err, b, rc, "to take %d rows", p->rows.rows);
+        return glm4v_fail_device(err, b, rc, "to take %" PRId64 " rows", p->rows.rows);
     if ((rc = run_layers(c, q)))
         return glm4v_fail_device(err, b, rc, "in text layer %d", p->layer);
     if (p->layer < s->first + s->count) {
@@ -240,7 +241,7 @@ static int stage_chunk(glm4v_context *c, glm4v_queue q, glm4v_error *err)
         return glm4v_fail_device(err, b, rc, "in the output layer");
     p->open = false;
     if ((rc = b->ops->step_end(step)))
-        return glm4v_fail_device(err, b, rc, "to end a step of %d rows", p->rows.rows);
+        return glm4v_fail_device(err, b, rc, "to end a step of %" PRId64 " rows", p->rows.rows);
     p->stage++;
     p->submitted = last;
     return 0;

@@ -68,7 +68,7 @@ typedef struct {
 
 /* The next buffers of the thread, when nobody reads them any more; their number. b: whose fills
  * will. */
-static int take_turn(loader *l, uint32_t thread, glm4v_backend *b, size_t *number)
+static int take_turn(loader *l, int64_t thread, glm4v_backend *b, size_t *number)
 {
     buffer_turn *t = &l->turn[thread];
     const uint32_t turn = t->next;
@@ -91,7 +91,7 @@ static int take_turn(loader *l, uint32_t thread, glm4v_backend *b, size_t *numbe
 static int wait_for_fills(loader *l, uint32_t n_threads)
 {
     int rc = 0;
-    for (uint32_t thread = 0; thread < n_threads; thread++)
+    for (int64_t thread = 0; thread < n_threads; thread++)
         for (uint32_t i = 0; i < l->turns; i++) {
             size_t unused;
             int failed = take_turn(l, thread, NULL, &unused);
@@ -482,7 +482,7 @@ static bool fill_random(loader *l, const glm4v_item *item, int32_t row, int *rc)
 
 /* room: where rows that stay as they are are read to, or NULL. */
 static int load_piece(loader *l, const glm4v_item *item, int32_t row, int32_t n, void *room,
-                      uint32_t thread, glm4v_error *err)
+                      int64_t thread, glm4v_error *err)
 {
     glm4v_backend *b = l->model->stages[item->stage].backend;
     size_t number;
@@ -551,7 +551,7 @@ static uint32_t item_of(const loader *l, uint32_t i)
     return low;
 }
 
-static void run_share(void *user, uint32_t i, uint32_t thread)
+static void run_share(void *user, int64_t i, int64_t thread)
 {
     loader *l = user;
     const uint32_t index = item_of(l, i);

@@ -180,7 +180,7 @@ typedef struct {
     float *patches;
 } frame_job;
 
-static void cut_band(void *user, uint32_t i, uint32_t thread)
+static void cut_band(void *user, int64_t i, int64_t thread)
 {
     const frame_job *job = user;
     const glm4v_patch_shape *s = &job->shape;

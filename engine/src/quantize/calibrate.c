@@ -346,7 +346,7 @@ typedef struct {
     size_t bytes;
 } rounding;
 
-static void round_panel(void *user, uint32_t panel, uint32_t thread)
+static void round_panel(void *user, int64_t panel, int64_t thread)
 {
     const rounding *r = user;
     const glm4v_form_cpu *from = &glm4v_form_of(r->from->form)->cpu;

@@ -95,7 +95,7 @@ static int generate(glm4v_calibration_sample *r, glm4v_context *context, int32_t
                     float *logits, glm4v_error *err)
 {
     const glm4v_config *config = &context->model->config;
-    const uint32_t slot = 0;
+    const int32_t slot = 0;
     int rc = 0;
     while (!rc) {
         const int32_t id = best_id(logits, config->text.vocab);
@@ -105,7 +105,7 @@ static int generate(glm4v_calibration_sample *r, glm4v_context *context, int32_t
                               r->prompt.n_ids - r->n_question);
         if (is_stop(id, config) || r->prompt.n_ids == room)
             break;
-        const uint32_t length = (uint32_t)r->prompt.n_ids;
+        const int32_t length = (int32_t)r->prompt.n_ids;
         r->prompt.ids[r->prompt.n_ids++] = id;
         if (r->prompt.n_ids < room)
             rc = glm4v_decode(context, &(glm4v_decode_rows) { &slot, &length, &id, &next, 1, NULL },
@@ -130,7 +130,7 @@ int glm4v_calibration_sample_answer(glm4v_calibration_sample *r, glm4v_context *
                                     uint32_t max_tokens, glm4v_error *err)
 {
     const glm4v_config *config = &context->model->config;
-    size_t room = (size_t)r->n_question + max_tokens;
+    int64_t room = (int64_t)r->n_question + max_tokens;
     room = room < context->size.length ? room : context->size.length;
     if (room <= r->n_question)
         return glm4v_fail(err, GLM4V_ERR_INVALID, "a question of %u tokens leaves no answer",

@@ -24,7 +24,7 @@ typedef struct {
 } block;
 
 /* Sixteen columns: into their panel, and turned into rows. */
-static void turn_columns(void *user, uint32_t task, uint32_t thread)
+static void turn_columns(void *user, int64_t task, int64_t thread)
 {
     const block *b = user;
     const size_t n = (size_t)b->n, first = (size_t)task * GLM4V_PANEL;
@@ -41,7 +41,7 @@ static void turn_columns(void *user, uint32_t task, uint32_t thread)
 }
 
 /* Rows of H, up to their diagonal, and of C. */
-static void add_rows(void *user, uint32_t task, uint32_t thread)
+static void add_rows(void *user, int64_t task, int64_t thread)
 {
     const block *b = user;
     const int32_t K = b->m->K, first = (int32_t)task * TILE_ROWS;

@@ -339,7 +339,7 @@ static void report(converter *c)
     }
 }
 
-static void run_piece(void *user, uint32_t i, uint32_t thread)
+static void run_piece(void *user, int64_t i, int64_t thread)
 {
     converter *q = user;
     glm4v_error error = { 0 };

@@ -49,7 +49,7 @@ static void factor_row(const factor_block *f, int32_t i)
     }
 }
 
-static void factor_rows(void *user, uint32_t task, uint32_t thread)
+static void factor_rows(void *user, int64_t task, int64_t thread)
 {
     const factor_block *f = user;
     const int32_t first = f->end + (int32_t)task * TASK_ROWS;
@@ -71,7 +71,7 @@ static void factor(glm4v_round_moments *m, glm4v_pool *pool)
 }
 
 /* Rows of C -> C - H. */
-static void subtract_rows(void *user, uint32_t task, uint32_t thread)
+static void subtract_rows(void *user, int64_t task, int64_t thread)
 {
     const glm4v_round_moments *m = user;
     const size_t K = (size_t)m->K;
