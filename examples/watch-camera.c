@@ -155,7 +155,7 @@ static gboolean look(gpointer user)
     } else if (!atomic_load(&a->there) && latest > a->opened) {
         atomic_store(&a->there, TRUE);
         a->pause = FIRST_PAUSE;
-        printf("camera  there\n");
+        printf("camera  connected\n");
     }
     return G_SOURCE_CONTINUE;
 }

@@ -27,7 +27,7 @@ static const Row rows[] = {
         "Set the property model-location or the environment variable "
         "GLM4V_MODEL to a directory that holds config.json and the weights."},
   [GST_GLM4V_FAULT_MODEL_SETTINGS] = {RESOURCE, GST_RESOURCE_ERROR_SETTINGS,
-        "The engine cannot be set up like this",
+        "The engine does not accept these settings",
         "Check the properties device, quantization, n-threads and max-pixels."},
   [GST_GLM4V_FAULT_MODEL_MEMORY] = {RESOURCE, GST_RESOURCE_ERROR_NO_SPACE_LEFT,
         "Not enough memory for the model",
@@ -35,7 +35,7 @@ static const Row rows[] = {
         "or free memory."},
   [GST_GLM4V_FAULT_MODEL_MISSING] = {RESOURCE, GST_RESOURCE_ERROR_NOT_FOUND,
         "A file of the model is missing",
-        "Complete the directory or point model-location to a complete one."},
+        "Complete the directory or set model-location to a complete one."},
   [GST_GLM4V_FAULT_MODEL_READ] = {RESOURCE, GST_RESOURCE_ERROR_READ,
         "A file of the model cannot be read",
         "Check the permissions and the disk, and that nothing writes there."},
@@ -59,8 +59,8 @@ static const Row rows[] = {
         "Put videoconvert and videoscale before the element."},
   [GST_GLM4V_FAULT_FRAME_SIZE] = {STREAM, GST_STREAM_ERROR_FAILED,
         "A video frame does not hold what its caps say",
-        "Such frames pass without a caption; the element that made them is "
-        "at fault. This is reported once per stream; stats counts the rest."},
+        "Such frames pass without a caption. Check the element that produces "
+        "them. This is reported once for each caps; stats counts all."},
   [GST_GLM4V_FAULT_FRAME_MAP] = {RESOURCE, GST_RESOURCE_ERROR_READ,
         "A video frame lies in memory that cannot be read",
         "Put an element that downloads frames (gldownload, cudadownload) "
@@ -79,7 +79,7 @@ static const Row rows[] = {
         "This is a defect: please report it with GST_DEBUG=glm4v*:6 output."},
   [GST_GLM4V_FAULT_TEXT_FLOW] = {STREAM, GST_STREAM_ERROR_FAILED,
         "The captions could not be passed on",
-        "Look at the elements behind the text pad."},
+        "Check the elements downstream of the text pad."},
   [GST_GLM4V_FAULT_STUCK] = {LIBRARY, GST_LIBRARY_ERROR_SHUTDOWN,
         "The engine did not stop within two seconds and was left behind",
         "Its memory is freed when it answers; restart the process if it "

@@ -151,7 +151,7 @@ gst_glm4v_load_stop (GstGlm4vDescribe * self)
   g_mutex_unlock (&self->lock);
   if (worker && !gst_glm4v_worker_free (worker))
     gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_WARNING,
-        GST_GLM4V_FAULT_STUCK, NULL, "it is still at work");
+        GST_GLM4V_FAULT_STUCK, NULL, "it is still working");
   g_mutex_lock (&self->lock);
   model = g_steal_pointer (&self->model);
   g_mutex_unlock (&self->lock);

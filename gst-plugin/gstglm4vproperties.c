@@ -88,7 +88,7 @@ install_model (GObjectClass * klass)
   g_object_class_install_property (klass, PROP_DEVICE,
       g_param_spec_string ("device", "Device",
           "Where the model runs: auto or cpu; cuda[:N][,cuda:M] is an error, "
-          "for this version has no CUDA",
+          "because this version has no CUDA",
           GST_GLM4V_DEFAULT_DEVICE, READY));
   /**
    * GstGlm4vDescribe:quantization:
@@ -116,8 +116,9 @@ install_model (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_MAX_PIXELS,
       g_param_spec_uint64 ("max-pixels", "Maximum pixels",
-          "Pixels of a picture after resizing, at most; fewer are faster and "
-          "coarser, 0 = the model's own bound", 0, G_MAXUINT64, 0, READY));
+          "Largest number of pixels of a picture after resizing; fewer are "
+          "faster and less detailed, 0 = the limit of the model", 0,
+          G_MAXUINT64, 0, READY));
 }
 
 static void
@@ -130,7 +131,8 @@ install_question (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_PROMPT,
       g_param_spec_string ("prompt", "Prompt",
-          "What is asked about each sampled frame; holds from the next one on",
+          "Question about each sampled frame; a change applies from the next "
+          "one on",
           GST_GLM4V_DEFAULT_PROMPT, PLAYING));
   /**
    * GstGlm4vDescribe:system-prompt:
@@ -139,7 +141,7 @@ install_question (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_SYSTEM_PROMPT,
       g_param_spec_string ("system-prompt", "System prompt",
-          "Instruction that stands before the prompt, NULL = none", NULL,
+          "Instruction before the prompt, NULL = none", NULL,
           PLAYING));
   /**
    * GstGlm4vDescribe:max-tokens:
@@ -148,7 +150,7 @@ install_question (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_MAX_TOKENS,
       g_param_spec_uint ("max-tokens", "Maximum tokens",
-          "Tokens of an answer, at most", 1, GLM4V_MAX_TOKENS,
+          "Largest number of tokens of an answer", 1, GLM4V_MAX_TOKENS,
           GST_GLM4V_DEFAULT_MAX_TOKENS, PLAYING));
   /**
    * GstGlm4vDescribe:temperature:
@@ -166,7 +168,7 @@ install_question (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_TOP_K,
       g_param_spec_uint ("top-k", "Top k",
-          "Draw from this many likeliest tokens only, 0 = no bound", 0,
+          "Sample from this many of the likeliest tokens only, 0 = no limit", 0,
           G_MAXUINT, 0, PLAYING));
   /**
    * GstGlm4vDescribe:top-p:
@@ -175,8 +177,8 @@ install_question (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_TOP_P,
       g_param_spec_double ("top-p", "Top p",
-          "Draw from the likeliest tokens that make up this probability only, "
-          "1 = no bound", 0.01, 1.0, 1.0, PLAYING));
+          "Sample only from the likeliest tokens that together have this "
+          "probability, 1 = no limit", 0.01, 1.0, 1.0, PLAYING));
   /**
    * GstGlm4vDescribe:seed:
    *
@@ -184,7 +186,8 @@ install_question (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_SEED,
       g_param_spec_uint64 ("seed", "Seed",
-          "Seed of the draws: same frame, prompt and seed give the same answer",
+          "Seed of the sampling: the same frame, prompt and seed give the same "
+          "answer",
           0, G_MAXUINT64, 0, PLAYING));
   /**
    * GstGlm4vDescribe:thinking:
@@ -227,7 +230,7 @@ install_when (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_NTH,
       g_param_spec_uint ("nth", "Nth",
-          "sample-mode=every-nth: describe one frame of so many", 1,
+          "sample-mode=every-nth: describe one frame out of this many", 1,
           G_MAXINT, GST_GLM4V_DEFAULT_NTH, PLAYING));
   /**
    * GstGlm4vDescribe:mode:
@@ -256,8 +259,8 @@ install_when (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_EOS_TIMEOUT,
       g_param_spec_uint64 ("eos-timeout", "EOS timeout",
-          "Nanoseconds that the end of the stream waits for answers still "
-          "under way; later ones are reported as dropped", 0, G_MAXINT64,
+          "Nanoseconds that the end of the stream waits for pending answers; "
+          "later ones are reported as dropped", 0, G_MAXINT64,
           GST_GLM4V_DEFAULT_EOS_TIMEOUT, PLAYING));
   /**
    * GstGlm4vDescribe:on-error:
@@ -266,7 +269,7 @@ install_when (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_ON_ERROR,
       g_param_spec_enum ("on-error", "On error",
-          "What a frame that cannot be described does to the stream",
+          "What happens when a frame cannot be described",
           gst_glm4v_on_error_get_type (), GST_GLM4V_ON_ERROR_WARN, PLAYING));
 }
 
@@ -317,9 +320,10 @@ install_output (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_LATENESS,
       g_param_spec_uint64 ("lateness", "Lateness",
-          "Text pad: nanoseconds by which captions run behind the video, so "
-          "that slow answers keep their timestamps; at least the time of an "
-          "answer plus gap-interval. From the next segment on", 0,
+          "Text pad: nanoseconds by which captions are delayed against the "
+          "video, so that slow answers keep their timestamps; at least the "
+          "time of an answer plus gap-interval. A change applies from the next "
+          "segment on", 0,
           G_MAXINT64 / 2, 0, READY));
   /**
    * GstGlm4vDescribe:latency:
@@ -337,7 +341,8 @@ install_output (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_STATS,
       g_param_spec_boxed ("stats", "Statistics",
-          "Counters since READY, delays and times in nanoseconds",
+          "Counters since the element left NULL; delays and times in "
+          "nanoseconds",
           GST_TYPE_STRUCTURE, READ_ONLY));
   /**
    * GstGlm4vDescribe:model-info:
@@ -346,7 +351,8 @@ install_output (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_MODEL_INFO,
       g_param_spec_boxed ("model-info", "Model information",
-          "What the model is, from READY on; NULL before",
+          "Name, hash, forms and sizes of the model, from READY on; NULL "
+          "before",
           GST_TYPE_STRUCTURE, READ_ONLY));
 }
 

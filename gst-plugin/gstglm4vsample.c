@@ -26,7 +26,7 @@ gst_glm4v_sample_is_due (GstGlm4vDescribe * self, GstBuffer * buffer,
             && !(GST_BUFFER_FLAGS (buffer) & unusable)}, until_next);
 }
 
-/* Tell of a frame that is not what its caps say: once per stream. */
+/* Report a frame that is not what its caps say: once for each caps. */
 void
 gst_glm4v_sample_bad_frame (GstGlm4vDescribe * self, GstBuffer * buffer,
     const GstGlm4vPass * pass, const gchar * why)

@@ -47,7 +47,7 @@ void gst_glm4v_stream_advance_text (GstGlm4vDescribe * self, GstClockTime time,
 gboolean gst_glm4v_sample_is_due (GstGlm4vDescribe * self, GstBuffer * buffer,
     const GstGlm4vPass * pass, GstClockTime * until_next);
 
-/* Tell of a frame that is not what its caps say: once per stream. */
+/* Report a frame that is not what its caps say: once for each caps. */
 void gst_glm4v_sample_bad_frame (GstGlm4vDescribe * self, GstBuffer * buffer,
     const GstGlm4vPass * pass, const gchar * why);
 

@@ -492,8 +492,8 @@ int cli_bench(int argc, char **argv)
         { "prompt-tokens", "N", CLI_COUNT, &set.prompt_tokens, 1, 100000,
           "tokens of the prompt without the picture's, about; default 32" },
         { "tokens", "N", CLI_COUNT, &set.tokens, 1, GLM4V_MAX_TOKENS,
-          "longest answer; default 24. A trained model may stop earlier:\nthe report says how many "
-          "came" },
+          "longest answer; default 24. A trained model may stop earlier:\nthe report has the "
+          "number of tokens" },
         { "batch", "N", CLI_COUNT, &set.batch, 1, GLM4V_MAX_BATCH, "requests at once; default 1" },
         { "runs", "N", CLI_COUNT, &set.runs, 1, 10000, "measured runs; default 10" },
         { "seed", "N", CLI_COUNT, &set.seed, 0, 9e15, "of picture and random weights; default 0" },
@@ -518,10 +518,11 @@ int cli_bench(int argc, char **argv)
     if (!cli_parse(&command, argc, argv, &n_operands, &status))
         return status;
     if (n_operands)
-        return cli_usage_error(&command, "what is \"%s\"? The model is named with --model",
+        return cli_usage_error(&command, "unexpected argument \"%s\"; name the model with --model",
                                argv[0]);
     if (set.config && (set.model || !set.random_weights))
-        return cli_usage_error(&command, "--config goes with --random-weights and without --model");
+        return cli_usage_error(
+            &command, "--config needs --random-weights and cannot be combined with --model");
     /* the engine takes a configuration file in place of a directory when the weights are random */
     const char *model = set.config ? set.config : cli_model_dir(set.model);
     if (!model)

@@ -117,18 +117,18 @@ int cli_blob_from_data_uri(cli_blob *blob, const char *uri, glm4v_error *err)
     const char *comma = strchr(uri, ','), *option = "";
     if (!comma)
         return cli_fail(err, GLM4V_ERR_FORMAT,
-                        "a data: URI without a comma, after which the data come");
+                        "a data: URI without the comma that precedes the data");
     if (comma - uri >= 7)
         option = comma - 7;
     if (!make_room(blob, strlen(comma)))
         return cli_fail(err, GLM4V_ERR_NOMEM, "no memory for the input");
     if (!unescape(blob, comma + 1))
         return cli_fail(err, GLM4V_ERR_FORMAT,
-                        "a data: URI with a %% that no two hex digits follow");
+                        "a data: URI with a %% that is not followed by two hex digits");
     if (!strncasecmp(option, ";base64", 7) && !decode_base64(blob))
         return cli_fail(err, GLM4V_ERR_FORMAT, "a data: URI whose base64 is damaged or cut short");
     if (!blob->size)
-        return cli_fail(err, GLM4V_ERR_FORMAT, "a data: URI that holds nothing");
+        return cli_fail(err, GLM4V_ERR_FORMAT, "a data: URI without data");
     return 0;
 }
 

@@ -420,7 +420,7 @@ int cli_describe(int argc, char **argv)
             "picture\n"
             "gives one line, a video one line per --interval with its time. With several inputs "
             "each line\n"
-            "starts with the input's name. docs/inputs.md tells more.",
+            "starts with the input's name. See docs/inputs.md.",
         .examples =
             "glm4v describe part.png\n"
             "glm4v describe --prompt 'Is there a defect? Answer yes or no.' *.jpg\n"

@@ -61,7 +61,7 @@ static int list(cli_folder *folder, const char *path, bool recursive, int depth,
         return fail(err, errno == ENOENT ? GLM4V_ERR_NOT_FOUND : GLM4V_ERR_IO, path,
                     strerror(errno));
     if (depth > MAX_DEPTH)
-        rc = fail(err, GLM4V_ERR_UNSUPPORTED, path, "folders lie too deep in each other");
+        rc = fail(err, GLM4V_ERR_UNSUPPORTED, path, "folders are nested too deeply");
     const char *slash = *path && path[strlen(path) - 1] == '/' ? "" : "/";
     for (int i = 0; i < n; i++) {
         char *entry = NULL;

@@ -118,7 +118,7 @@ static int open_pipe(cli_input *input, int fd, const char *path, const cli_strea
     size_t wanted = CLI_PICTURE_HEAD;
     int rc = cli_blob_read(&input->bytes, fd, wanted, err);
     if (!rc && !input->bytes.size)
-        rc = cli_fail(err, GLM4V_ERR_FORMAT, "nothing came");
+        rc = cli_fail(err, GLM4V_ERR_FORMAT, "the input is empty");
     if (rc || !is_picture(&input->bytes, path))
         return rc ? rc : open_feed(input, fd, options, err);
     while (!rc && input->bytes.size == wanted && wanted <= CLI_PICTURE_MAX_FILE) {

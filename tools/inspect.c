@@ -72,7 +72,7 @@ static void print_advice(const estimate *estimates, int n)
     if (best || !least)
         return;
     const glm4v_memory *m = &least->memory;
-    printf("\nNone fits: the smallest, --quantization %s, lacks %s%s.\n", least->quantization,
+    printf("\nNone fits: the smallest, --quantization %s, needs %s more%s.\n", least->quantization,
            cli_bytes(text[0], m->peak - m->available),
            m->weights + m->tables + m->loading > m->available
                ? ""
@@ -112,7 +112,7 @@ static void print_plain(const char *dir, const glm4v_model_info *i, const estima
         print_row("family", "%s, chat template %s", i->family, i->chat_template);
     print_row("parameters", "%llu", (unsigned long long)i->n_parameters);
     if (set->config_only)
-        print_row("files", "not looked at: a configuration alone");
+        print_row("files", "not checked: this is a configuration without weights");
     else
         print_row("files", "%u tensors in %u file%s, %s, mostly %s%s%s", i->n_tensors, i->n_shards,
                   i->n_shards == 1 ? "" : "s", cli_bytes(text[0], i->file_bytes), i->stored_form,
@@ -289,13 +289,12 @@ int cli_inspect(int argc, char **argv)
     const cli_command command = {
         .name = "inspect",
         .synopsis = "[OPTIONS] [DIR|config.json]",
-        .about =
-            "Tells what a model directory holds and what memory it would take in each "
-            "quantization, and checks\n"
-            "every header, size and name in it without loading weights. Without DIR: "
-            "$GLM4V_MODEL, else the\n"
-            "model that comes with the program. Of a config.json alone: what the model will take "
-            "once downloaded.",
+        .about = "Prints what a model directory contains and how much memory it needs in each "
+                 "quantization, and checks\n"
+                 "every header, size and name in it without loading weights. Without DIR: "
+                 "$GLM4V_MODEL, else the\n"
+                 "model that comes with the program. For a config.json alone: the memory that the "
+                 "model will\nneed once it is downloaded.",
         .examples = "glm4v inspect\n"
                     "glm4v inspect ~/models/GLM-4.1V-9B-Thinking --frame 1280x720 --batch 1\n"
                     "glm4v inspect --json DIR | python3 -m json.tool",

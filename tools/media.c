@@ -341,7 +341,7 @@ static void fail_with_details(cli_media *media, const char *message, const char 
     size_t length = strlen(message);
     while (length && message[length - 1] == '.')
         length--;
-    cli_fail(err, GLM4V_ERR_IO, "%s%.*s%s%s", media->live ? "the stream broke off: " : "",
+    cli_fail(err, GLM4V_ERR_IO, "%s%.*s%s%s", media->live ? "the stream was interrupted: " : "",
              (int)length, message, details ? ": " : "", details ? details + 1 : "");
 }
 
@@ -541,16 +541,16 @@ static bool hopeless(cli_media *media, glm4v_error *err)
     if (lacks_track(media, err))
         return true;
     if (is_endless(media))
-        cli_fail(err, GLM4V_ERR_FORMAT, "its frames do not end, and all have the same time");
+        cli_fail(err, GLM4V_ERR_FORMAT, "it has no end, and all its frames have the same time");
     else if (media->silence < media->max_silence)
         return false;
     else if (media->local)
-        cli_fail(err, GLM4V_ERR_FORMAT, "it gives no frame");
+        cli_fail(err, GLM4V_ERR_FORMAT, "it contains no frame");
     else
         cli_fail(err, GLM4V_ERR_IO,
                  media->got_frame
                      ? "no frame for %g s: the camera, or the network to it, has stopped"
-                     : "no frame within %g s: is the address right, and the camera on?",
+                     : "no frame within %g s: check the address, and that the camera is on",
                  media->max_silence / 1000.);
     return true;
 }
@@ -572,7 +572,7 @@ static int end(cli_media *media, glm4v_error *err)
     if (media->got_frame && (!media->live || was_recording(media)))
         return 0;
     if (media->got_frame)
-        cli_fail(err, GLM4V_ERR_IO, "the stream was ended from the other side");
+        cli_fail(err, GLM4V_ERR_IO, "the stream was ended by its sender");
     else
         cli_fail(err, media->local ? GLM4V_ERR_FORMAT : GLM4V_ERR_IO,
                  "it ended before its first frame");

@@ -133,9 +133,9 @@ static bool store(const cli_option *option, const char *text)
 static int bad_value(const cli_command *command, const cli_option *option, const char *text)
 {
     if (option->kind == CLI_SIZE)
-        return cli_usage_error(command, "--%s takes WIDTHxHEIGHT, each %g to %g, not \"%s\"",
+        return cli_usage_error(command, "--%s expects WIDTHxHEIGHT, each %g to %g, not \"%s\"",
                                option->name, option->min, option->max, text);
-    return cli_usage_error(command, "--%s takes a %s from %g to %g, not \"%s\"", option->name,
+    return cli_usage_error(command, "--%s expects a %s from %g to %g, not \"%s\"", option->name,
                            option->kind == CLI_COUNT ? "whole number" : "number", option->min,
                            option->max, text);
 }

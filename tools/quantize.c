@@ -188,6 +188,6 @@ int cli_quantize(int argc, char **argv)
         return cli_usage_error(&command, "name the model directory to read and the one to write");
     if (!set.quantization)
         return cli_usage_error(
-            &command, "say what to make of it, such as --quantization text=int4,vision=int8");
+            &command, "name the form of the weights, such as --quantization text=int4,vision=int8");
     return run(argv[0], argv[1], &set);
 }

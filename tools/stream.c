@@ -163,7 +163,7 @@ static void connected(cli_stream *stream, const cli_frame *frame)
     }
     if (stream->lost >= 0) {
         stream->back = now();
-        cli_message("%s: frames again, after %.1f s and %d attempt%s", stream->input,
+        cli_message("%s: receiving frames again, after %.1f s and %d attempt%s", stream->input,
                     (double)(stream->back - stream->lost) / SECOND, stream->attempts,
                     stream->attempts == 1 ? "" : "s");
     }

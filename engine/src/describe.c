@@ -205,8 +205,8 @@ void glm4v_describe_token(glm4v_engine *engine, glm4v_request *r, float *logits,
         glm4v_sampler_took(&r->sampler);
     if (id < 0) {
         glm4v_fail(&r->error, GLM4V_ERR_INTERNAL,
-                   "token %u: the model gave no finite number; its "
-                   "weights are damaged, or this quantization is too coarse for them",
+                   "token %u: the logits are not finite; the weights of the model are damaged, or "
+                   "this quantization is too coarse for them",
                    r->n_answer + r->n_reasoning);
         glm4v_describe_end(r, GLM4V_FINISH_ERROR, GLM4V_ERR_INTERNAL);
         return;

@@ -77,8 +77,8 @@ static int check_history(const glm4v_task *task, glm4v_error *err)
     for (uint32_t i = 0; !rc && i < task->n_history; i++) {
         const glm4v_turn *turn = &task->history[i];
         if (!turn->user || !turn->assistant)
-            return glm4v_fail(err, GLM4V_ERR_INVALID, "earlier turn %u lacks %s", i,
-                              turn->user ? "its answer" : "its question");
+            return glm4v_fail(err, GLM4V_ERR_INVALID, "earlier turn %u has no %s", i,
+                              turn->user ? "answer" : "question");
         rc = check_text("question of an earlier turn", turn->user, err);
         if (!rc)
             rc = check_text("answer of an earlier turn", turn->assistant, err);
@@ -91,7 +91,7 @@ static int check_history(const glm4v_task *task, glm4v_error *err)
 
 static int check_task(const glm4v_task *task, glm4v_error *err)
 {
-    int rc = task->prompt ? 0 : glm4v_fail(err, GLM4V_ERR_INVALID, "a task without prompt");
+    int rc = task->prompt ? 0 : glm4v_fail(err, GLM4V_ERR_INVALID, "the task has no prompt");
     if (!rc)
         rc = check_text("prompt", task->prompt, err);
     if (!rc)
@@ -102,7 +102,7 @@ static int check_task(const glm4v_task *task, glm4v_error *err)
         rc = check_count("clip frames", task->n_frames, GLM4V_MAX_FRAMES, task->frames, err);
     if (!rc && task->n_images && task->n_frames)
         rc = glm4v_fail(err, GLM4V_ERR_INVALID,
-                        "pictures and a clip in one task; give either images or frames");
+                        "the task has both images and clip frames; set only one of them");
     if (!rc)
         rc = check_history(task, err);
     if (!rc)

@@ -427,7 +427,7 @@ static void what_cannot_be_calibrated_is_refused(void)
     glm4v_image empty[PICTURES] = { images[0], { .width = 64, .height = 48, .stride = 192 } };
     options = usual();
     options.images = empty;
-    refuse(options, src, GLM4V_ERR_INVALID, "picture");
+    refuse(options, src, GLM4V_ERR_INVALID, "image has no data");
     options = usual();
     refuse(options, "/nonexistent", GLM4V_ERR_NOT_FOUND, "nonexistent");
 }

@@ -139,8 +139,8 @@ static void images_that_the_device_cannot_read_are_refused(void)
         { GLM4V_IMAGE_HOST, GLM4V_PIXELS_NV12, GLM4V_ERR_UNSUPPORTED, "NV12" },
         { GLM4V_IMAGE_HOST, GLM4V_PIXELS_GRAY8, GLM4V_ERR_UNSUPPORTED, "videoconvert" },
         { GLM4V_IMAGE_CUDA, GLM4V_PIXELS_I420, GLM4V_ERR_UNSUPPORTED, "cudadownload" },
-        { GLM4V_IMAGE_HOST, (glm4v_pixel_format)99, GLM4V_ERR_INVALID, "no such" },
-        { (glm4v_image_memory)7, GLM4V_PIXELS_RGB, GLM4V_ERR_INVALID, "no such" },
+        { GLM4V_IMAGE_HOST, (glm4v_pixel_format)99, GLM4V_ERR_INVALID, "unknown format" },
+        { (glm4v_image_memory)7, GLM4V_PIXELS_RGB, GLM4V_ERR_INVALID, "unknown format" },
     };
     glm4v_error err = { 0 };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -350,10 +350,10 @@ static void bad_tasks_are_refused_at_once(void)
     glm4v_turn no_answer = { .user = "Q" }, bad_turn = { .user = "Q", .assistant = "\xff" };
     glm4v_turn bad_picture = { .user = "Q", .assistant = "A", .images = &empty, .n_images = 1 };
     const refusal cases[] = {
-        { { .images = &good, .n_images = 1 }, "without prompt" },
+        { { .images = &good, .n_images = 1 }, "has no prompt" },
         { { .prompt = "caf\xe9" }, "not UTF-8" },
         { { .prompt = "x", .system = "\xc0\x80" }, "system prompt is not UTF-8" },
-        { { .prompt = "x", .images = &none, .n_images = 1 }, "without data" },
+        { { .prompt = "x", .images = &none, .n_images = 1 }, "has no data" },
         { { .prompt = "x", .images = &empty, .n_images = 1 }, "0x2" },
         { { .prompt = "x", .images = &narrow, .n_images = 1 }, "too narrow" },
         { { .prompt = "x", .images = &short_rows, .n_images = 1 }, "5 bytes" },
@@ -361,10 +361,10 @@ static void bad_tasks_are_refused_at_once(void)
         { { .prompt = "x", .images = &good, .n_images = 65 }, "at most 64" },
         { { .prompt = "x", .frames = &good, .n_frames = 641 }, "at most 640" },
         { { .prompt = "x", .images = &good, .n_images = 1, .frames = &good, .n_frames = 1 },
-          "either" },
-        { { .prompt = "x", .frames = back, .n_frames = 2 }, "must not go back" },
+          "both images and clip frames" },
+        { { .prompt = "x", .frames = back, .n_frames = 2 }, "must not decrease" },
         { { .prompt = "x", .frames = unequal, .n_frames = 2 }, "50x51" },
-        { { .prompt = "x", .history = &no_answer, .n_history = 1 }, "lacks its answer" },
+        { { .prompt = "x", .history = &no_answer, .n_history = 1 }, "has no answer" },
         { { .prompt = "x", .history = &bad_turn, .n_history = 1 }, "not UTF-8" },
         { { .prompt = "x", .history = &bad_picture, .n_history = 1 }, "0x2" },
         { { .prompt = "x", .max_tokens = 65537 }, "max_tokens" },
@@ -451,7 +451,7 @@ static void logits_that_are_no_numbers_fail_the_request(void)
     run_task(broken, (glm4v_task) { .prompt = "x", .images = &image, .n_images = 1 }, &r);
     CHECK_EQ(r.status, GLM4V_ERR_INTERNAL);
     CHECK_EQ(r.finish, GLM4V_FINISH_ERROR);
-    CHECK_CONTAINS(r.message, "no finite number");
+    CHECK_CONTAINS(r.message, "logits are not finite");
     CHECK_STR(r.answer, "");
     glm4v_engine_close(&broken);
     glm4v_model_close(&fixture_model);

@@ -264,7 +264,7 @@ static void failed_well(int rc, int reason, const char *remedy, const char *name
         test_fail(__FILE__, __LINE__, "step %d: there is \"%s\", not \"%s\"", step, found, names);
 }
 
-static const char make_room[] = "make room there or write to another disk";
+static const char make_room[] = "free some space or write to another disk";
 
 static void a_full_disk_is_an_error(void)
 {
@@ -360,7 +360,7 @@ static void a_read_only_disk_is_an_error(void)
             REQUIRE(
                 !mount("none", disk, "none", MS_REMOUNT | MS_RDONLY | (bind ? MS_BIND : 0), NULL));
             int rc = convert_to(disk_dst, NULL, NULL);
-            failed_well(rc, EROFS, "name a folder that may be written", old ? "dst " : "", old);
+            failed_well(rc, EROFS, "name a writable folder", old ? "dst " : "", old);
             CHECK(folder_digest(disk_dst) == before);
             umount(disk);
             if (bind)

@@ -28,7 +28,7 @@ WAIT = 60 * SLOW  # longer than anything takes
 FRAME = "video/x-raw,format=I420,width=160,height=120,framerate=15/1"
 # Every line on stderr while a camera is away.
 MESSAGE = (r"glm4v: (rtsp|rtspt|udp|http)://\S+: ((attempt \d+: )?\S.*; attempt \d+ in [\d.]+ s \(giving up in \d+ s\)|"
-           r"frames again, after [\d.]+ s and \d+ attempts?)")
+           r"receiving frames again, after [\d.]+ s and \d+ attempts?)")
 DEEP = bool(os.environ.get("GLM4V_DEEP"))
 
 
@@ -133,7 +133,7 @@ def a_camera_that_is_killed_is_an_error_that_says_what_to_do(folder):
         program.wait_for_captions()
         camera.kill()
         program.end(1)
-        check(len(program.err) == 1 and "broke off" in program.err[0] and "--reconnect SECONDS" in program.err[0],
+        check(len(program.err) == 1 and "was interrupted" in program.err[0] and "--reconnect SECONDS" in program.err[0],
               program.err)
         results = list(map(json.loads, program.out))
         check(results[-1]["status"] == "error" and results[-1]["message"] in program.err[0], results[-1])
@@ -153,7 +153,7 @@ def a_camera_that_ends_its_stream_is_an_error(folder):
     launch = f"( videotestsrc is-live=true ! identity eos-after=60 ! {FRAME} ! jpegenc ! rtpjpegpay name=pay0 )"
     with Camera(launch) as camera, describe("--timeout", 20 * SLOW, camera.url) as program:
         program.end(1)
-        check(len(program.err) == 1 and "ended from the other side" in program.err[0], program.err)
+        check(len(program.err) == 1 and "ended by its sender" in program.err[0], program.err)
         check(program.out, "no caption before the end")
 
 
@@ -273,7 +273,7 @@ def captions_return_with_the_camera_and_times_go_on(folder):
             program.wait_for_captions()
             lines = program.err[told:]
             check(all(re.fullmatch(MESSAGE, line) for line in lines), lines)
-            check(("broke off" if way == "killed" else "no frame for 3 s") in lines[0], lines)
+            check(("was interrupted" if way == "killed" else "no frame for 3 s") in lines[0], lines)
             attempts, pauses = zip(*[(int(m[1]), float(m[2])) for m in
                                      (re.search(r"; attempt (\d+) in ([\d.]+) s \(giving", line) for line in lines) if m])
             check(list(attempts) == list(range(1, len(attempts) + 1)), "each attempt is told once", lines)
@@ -485,7 +485,7 @@ def a_camera_by_http_is_treated_alike_and_a_file_by_http_is_a_file(folder):
             return describe(*words, **HTTP_LEAKS)
         with ask("--timeout", 20 * SLOW, "--interval", "0", f"{server.url}/short") as program:
             program.end(1)
-            check("ended from the other side" in program.err[0] and program.out, program.err)
+            check("ended by its sender" in program.err[0] and program.out, program.err)
         with ask("--timeout", 3, "--interval", "0", f"{server.url}/stall") as program:
             program.end(1)
             check("no frame for 3 s" in program.err[0] and program.out, program.err)
@@ -500,7 +500,7 @@ def a_camera_by_http_is_treated_alike_and_a_file_by_http_is_a_file(folder):
             check(len(program.err) == 1 and "login was refused" in program.err[0], program.err)
         with Program([BUILD / "examples" / "watch-camera", f"{server.url}/short", folder / "recording.mkv"],
                      GLM4V_MODEL=MODEL) as program:
-            program.wait_until(lambda: sum(line.startswith("camera  there") for line in program.out) == 2, "its return")
+            program.wait_until(lambda: sum(line.startswith("camera  connected") for line in program.out) == 2, "its return")
             check(any("the stream ended" in line for line in program.out), program.out)
             check(any(line.startswith("caption") for line in program.out), program.out)
 
@@ -591,7 +591,7 @@ def the_example_records_on_and_captions_return(folder):
             wait_for("camera  lost")  # a second time, with no caption in between
             check(not caption_times(program.out[lost:]), "captions of black frames:", program.out)
             back()
-            wait_for("camera  there")
+            wait_for("camera  connected")
             wait_for("caption", 3)
         program.child.send_signal(signal.SIGINT)
         program.end(0)

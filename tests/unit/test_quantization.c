@@ -63,7 +63,7 @@ static void what_is_no_option_is_refused_by_item(void)
         { "text=int4,text=int4", "text is named twice", GLM4V_ERR_INVALID },
         { "int4,vision=int8", "vision is named twice", GLM4V_ERR_INVALID },
         { "int4,int8", "text is named twice", GLM4V_ERR_INVALID },
-        { "embedding=int4", "embedding is looked up by rows", GLM4V_ERR_INVALID },
+        { "embedding=int4", "the embedding can be", GLM4V_ERR_INVALID },
         { "embedding=fp8", "not fp8", GLM4V_ERR_INVALID },
         { "embedding=int4-32", "not int4-32", GLM4V_ERR_INVALID },
         { "int4-64", "\"int4-64\" is not a weight form", GLM4V_ERR_INVALID },

@@ -465,7 +465,7 @@ static void a_tokenizer_json_that_asks_for_something_else_is_refused_by_name(voi
         { "\"h e\"", "[\"h\", \"e\", \"e\"]", GLM4V_ERR_FORMAT, "merges" },
         { "\"h e\"", "[\"h\", 1]", GLM4V_ERR_FORMAT, "merges" },
         { "\"h e\"", "7", GLM4V_ERR_FORMAT, "merges" },
-        { "\"h e\"", "\"h e\", \"h e\"", GLM4V_ERR_FORMAT, "twice" },
+        { "\"h e\"", "\"h e\", \"h e\"", GLM4V_ERR_FORMAT, "duplicate" },
         { "\"merges\"", "\"merge\"", GLM4V_ERR_FORMAT, "merges" },
         { "\"vocab\"", "\"words\"", GLM4V_ERR_FORMAT, "vocab" },
         { "\"model\"", "\"other\"", GLM4V_ERR_UNSUPPORTED, "model" },

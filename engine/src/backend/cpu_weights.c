@@ -95,7 +95,7 @@ static const char *what_is_special(const glm4v_weight_kind *kind)
         return " with zero points";
     if (kind->blocks)
         return " in blocks";
-    return kind->ordered ? " in an order of their own" : "";
+    return kind->ordered ? " in a stored order" : "";
 }
 
 int glm4v_cpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, const glm4v_weight_kind *kind,
@@ -279,7 +279,7 @@ int glm4v_cpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int
     bool failed = false;
     const size_t bytes = n_rows * n_cols * (traits->bits / 8);
     if (!traits->table)
-        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "the CPU has no %s tables",
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "the CPU backend does not support %s tables",
                           glm4v_form_name(form));
     glm4v_table fresh = {
         .form = form,

@@ -47,11 +47,11 @@ static const char *remedy(int error)
     switch (error) {
     case ENOSPC:
     case EDQUOT:
-        return "; make room there or write to another disk";
+        return "; free some space or write to another disk";
     case EROFS:
     case EACCES:
     case EPERM:
-        return "; name a folder that may be written";
+        return "; name a writable folder";
     case EFBIG:
         return "; raise the limit (ulimit -f) or ask for smaller files";
     default:
@@ -201,7 +201,8 @@ static int take_lock(glm4v_atomic_folder *p, glm4v_error *err)
         p->lock = openat(p->parent, p->lock_name,
                          O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0666);
         if (p->lock < 0)
-            return fail_disk(err, errno, "%.200s: cannot be made in %.200s", p->lock_name, p->path);
+            return fail_disk(err, errno, "%.200s: cannot be created in %.200s", p->lock_name,
+                             p->path);
         if (flock(p->lock, LOCK_EX | LOCK_NB)) {
             int error = errno;
             close(p->lock);
@@ -303,7 +304,7 @@ static int make_temporary(glm4v_atomic_folder *p, glm4v_error *err)
     if (mkdirat(p->parent, p->temporary, 0777)) {
         error = errno;
         p->temporary[0] = 0;
-        return fail_disk(err, error, "a folder cannot be made in %.200s", p->path);
+        return fail_disk(err, error, "a folder cannot be created in %.200s", p->path);
     }
     p->folder = openat(p->parent, p->temporary, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     return p->folder >= 0 ? 0
@@ -376,8 +377,9 @@ int glm4v_atomic_folder_file(glm4v_atomic_folder *p, const char *name, glm4v_err
 {
     snprintf(p->file_name, sizeof p->file_name, "%s", name);
     p->file = openat(p->folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
-    return p->file >= 0 ? 0
-                        : fail_disk(err, errno, "%.200s: cannot be made in %.200s", name, p->path);
+    return p->file >= 0
+               ? 0
+               : fail_disk(err, errno, "%.200s: cannot be created in %.200s", name, p->path);
 }
 
 int glm4v_atomic_folder_write(const glm4v_atomic_folder *p, uint64_t offset, const void *data,
@@ -412,8 +414,8 @@ int glm4v_atomic_folder_commit(glm4v_atomic_folder *p, glm4v_error *err)
                               "%.200s appeared in %.200s while it was being written; nothing is "
                               "overwritten",
                               p->base, p->path);
-        return fail_disk(err, error, "%.200s: cannot be given its name in %.200s", p->base,
-                         p->path);
+        return fail_disk(err, error, "%.200s: the finished folder cannot be renamed in %.200s",
+                         p->base, p->path);
     }
     if ((error = sync_folder(p->parent))) {
         /* whether the name outlives a power failure is unknown: take it back */

@@ -92,7 +92,8 @@ static int open_link(int *fd, const char *dir, const char *path, const char *nam
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "%s: no memory to resolve the link", name);
     char *target = folder + PATH_MAX;
     if (!realpath(dir, folder) || !realpath(path, target)) {
-        rc = glm4v_fail_errno(err, errno, "%s: a symbolic link that leads nowhere", name);
+        rc =
+            glm4v_fail_errno(err, errno, "%s: a symbolic link to a file that does not exist", name);
         goto done;
     }
     if (!is_inside(target, folder) && !is_cache_blob(target, folder)) {
@@ -244,11 +245,10 @@ static int check_weights_head(const char *name, const char *head, size_t len, gl
         { "GGUF", 4, "is a GGUF file under the name of a safetensors file" },
         { "PK\3\4", 4, "is a zip archive or a PyTorch file under the name of a safetensors file" },
         { "\x80\2", 2, "is a PyTorch file under the name of a safetensors file" },
-        { "\x1f\x8b", 2, "is packed by gzip (unpack it)" },
-        { "\x28\xb5\x2f\xfd", 4, "is packed by zstd (unpack it)" },
+        { "\x1f\x8b", 2, "is compressed with gzip (unpack it)" },
+        { "\x28\xb5\x2f\xfd", 4, "is compressed with zstd (unpack it)" },
         { "\0\0\0\0\0\0\0\0", 8,
-          "begins with zeros, as when room was made for a download that did not "
-          "come" },
+          "begins with zeros, like the space reserved for a download that did not finish" },
     };
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (len >= others[i].n && !memcmp(head, others[i].bytes, others[i].n))
@@ -256,11 +256,11 @@ static int check_weights_head(const char *name, const char *head, size_t len, gl
                               others[i].what);
     size_t start = skip_space(head, len), n = text_line(head + start, len - start);
     if (n >= 8 || (start < len && head[start] == '{'))
-        return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          "%.80s: is a text that begins \"%.*s\", likely what a server answered in "
-                          "place of the weights; check the address and the access, and download "
-                          "it again",
-                          name, (int)(n < 120 ? n : 120), head + start);
+        return glm4v_fail(
+            err, GLM4V_ERR_FORMAT,
+            "%.80s: is a text that begins with \"%.*s\", probably a server's reply instead of the "
+            "weights; check the address and your access, and download it again",
+            name, (int)(n < 120 ? n : 120), head + start);
     return 0;
 }
 
@@ -276,13 +276,13 @@ int glm4v_file_check_head(const char *name, const char *head, size_t len, bool a
     const char *text = head + start;
     if (begins_with(text, len - start, "<!doctype") || begins_with(text, len - start, "<html"))
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          "%.80s: is a web page (HTML), not the file; take the address of the "
-                          "file's download, not that of the page that shows it",
+                          "%.80s: is a web page (HTML), not the file; use the download link of the "
+                          "file, not the address of the page that shows it",
                           name);
     if (begins_with(text, len - start, "<?xml"))
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          "%.80s: is a server's message (XML), not the file; check the address "
-                          "and the access, and download it again",
+                          "%.80s: is a server's message (XML), not the file; check the address and "
+                          "your access, and download it again",
                           name);
     return as_weights ? check_weights_head(name, head, len, err) : 0;
 }

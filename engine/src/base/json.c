@@ -69,8 +69,8 @@ static int scan(size_t *longest, const char *text, size_t len, const char *file,
         if (c == '}' || c == ']') {
             depth--; /* the parser finds brackets that do not match; below zero ends here */
             if (depth < 0)
-                return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: '%c' at byte %zu closes nothing",
-                                  file, c, start);
+                return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                                  "%s: '%c' at byte %zu has no opening bracket", file, c, start);
             continue;
         }
         if (++nodes > limits->nodes)

@@ -201,7 +201,7 @@ static int read_number(reader *r, json_t **value)
     json_int_t i = 0;
     size_t n = number_length(s, r->len - r->at, &whole);
     if (!n)
-        return syntax(r, "no number");
+        return syntax(r, "not a number");
     if (n > MAX_NUMBER || (whole && !whole_value(&i, s, n)))
         return syntax(r, "the number is too large");
     if (whole) {
@@ -349,7 +349,7 @@ static int read_all(reader *r)
     }
     skip_space(r);
     if (!rc && r->at < r->len)
-        rc = syntax(r, "something follows the end");
+        rc = syntax(r, "unexpected data after the end");
     return rc;
 }
 

@@ -75,8 +75,8 @@ static int require(const glm4v_tokenizer *tokenizer, const glm4v_chat *chat, con
     if (glm4v_tokenizer_control(tokenizer, name) >= 0)
         return 0;
     return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                      "the tokenizer has no \"%s\", which the chat template %s needs: it is "
-                      "another model's; take the files of this one",
+                      "the tokenizer has no \"%s\", which the chat template %s needs: the "
+                      "tokenizer belongs to another model; use the files of this one",
                       name, glm4v_template_name(chat->format));
 }
 
@@ -107,9 +107,10 @@ static int choose_template(glm4v_template *format, const glm4v_tokenizer *tokeni
             n += (size_t)snprintf(tried + n, sizeof tried - n, "%s\"%s\" (%s)",
                                   n ? " nor " : "neither ", s->mark, s->name);
     }
-    return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                      "the tokenizer has %s: no known chat template fits: it is another model's",
-                      tried);
+    return glm4v_fail(
+        err, GLM4V_ERR_UNSUPPORTED,
+        "the tokenizer has %s: no known chat template fits: the tokenizer belongs to another model",
+        tried);
 }
 
 /* The id that config.json gives under key must be the tokenizer's token of that name. */
@@ -121,7 +122,7 @@ static int check_id(const glm4v_tokenizer *tokenizer, const char *key, int32_t i
         return 0;
     return glm4v_fail(err, GLM4V_ERR_FORMAT,
                       "config.json \"%s\" is %d, but the tokenizer's \"%s\" is %d: config.json and "
-                      "tokenizer are of two models",
+                      "the tokenizer belong to different models",
                       key, (int)id, name, (int)found);
 }
 
@@ -130,11 +131,10 @@ static int check_ids(const glm4v_tokenizer *tokenizer, const glm4v_chat *chat,
 {
     int32_t size = glm4v_tokenizer_size(tokenizer);
     if (size > config->text.vocab)
-        return glm4v_fail(
-            err, GLM4V_ERR_FORMAT,
-            "the tokenizer has ids up to %d, but config.json \"vocab_size\" is %d: it is "
-            "another model's; take the files of this one",
-            (int)size - 1, (int)config->text.vocab);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "the tokenizer has ids up to %d, but config.json \"vocab_size\" is %d: "
+                          "the tokenizer belongs to another model; use the files of this one",
+                          (int)size - 1, (int)config->text.vocab);
     const glm4v_family_traits *family = glm4v_family_of(config->family);
     glm4v_config c = *config; /* its ids are looked at by name */
     int rc = 0;
@@ -466,12 +466,12 @@ int glm4v_prompt_check(const glm4v_chat *chat, const glm4v_task *task, glm4v_err
         return glm4v_fail(err, GLM4V_ERR_INVALID, "the task has no prompt");
     if (style_of(chat)->one_image && (task->n_frames || n > 1))
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "this model takes one picture in a conversation and no clips, found %zu "
-                          "pictures and %u clip frames",
+                          "this model accepts one picture in a conversation and no clips, found "
+                          "%zu pictures and %u clip frames",
                           n, task->n_frames);
     if (task->n_frames && n)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "a clip and pictures cannot stand in one conversation");
+                          "a conversation cannot contain both a clip and pictures");
     return 0;
 }
 

@@ -119,7 +119,8 @@ static const char *tell_others(char *text, size_t size, const inventory *found)
     text[0] = 0;
     if (found->n[SHARD])
         snprintf(text, size,
-                 "; %" PRIu32 " file%s of another download %s there (%.48s): two are mixed",
+                 "; %" PRIu32
+                 " file%s of another download %s there (%.48s): two downloads are mixed",
                  found->n[SHARD], found->n[SHARD] == 1 ? "" : "s",
                  found->n[SHARD] == 1 ? "is" : "are", found->first[SHARD]);
     return text;
@@ -167,16 +168,17 @@ static int tell_what_is_there(const char *dir, const inventory *found, glm4v_err
     char unfinished[160];
     tell_unfinished(unfinished, sizeof unfinished, found);
     if (found->n[SHARD])
-        return glm4v_fail(err, code,
-                          "%.80s: %s, but %" PRIu32 " of %u weight files (%s); download the index "
-                          "and what else is missing%s",
-                          dir, neither, found->n[SHARD], shard_total(found->first[SHARD]),
-                          found->first[SHARD], unfinished);
+        return glm4v_fail(
+            err, code,
+            "%.80s: %s, but %" PRIu32
+            " of %u weight files (%s); download the index and the other missing files%s",
+            dir, neither, found->n[SHARD], shard_total(found->first[SHARD]), found->first[SHARD],
+            unfinished);
     if (found->n[ADAPTER])
         return glm4v_fail(
             err, code,
-            "%.80s: %s, but a LoRA adapter (%s), which is not a model by itself; merge "
-            "it into its base model (peft: merge_and_unload) and save that",
+            "%.80s: %s, but a LoRA adapter (%s), which is not a model by itself; merge it into its "
+            "base model (peft: merge_and_unload) and save the result",
             dir, neither, found->first[ADAPTER]);
     if (found->n[SAFETENSORS])
         return glm4v_fail(err, code,
@@ -185,17 +187,17 @@ static int tell_what_is_there(const char *dir, const inventory *found, glm4v_err
                           dir, neither, found->first[SAFETENSORS], unfinished);
     if (found->n[PYTORCH])
         return glm4v_fail(err, code,
-                          "%.80s: %s, but PyTorch weights (%s), which are not read; convert them: "
-                          "load the model with transformers' from_pretrained() and write it with "
-                          "save_pretrained(), or download the safetensors",
+                          "%.80s: %s, but PyTorch weights (%s), which are not supported; convert "
+                          "them: load the model with transformers' from_pretrained() and write it "
+                          "with save_pretrained(), or download the safetensors",
                           dir, neither, found->first[PYTORCH]);
     if (found->n[GGUF])
         return glm4v_fail(err, code,
-                          "%.80s: %s, but GGUF (%s), which is not read; download the original "
+                          "%.80s: %s, but GGUF (%s), which is not supported; download the original "
                           "checkpoint in safetensors and choose a quantization here",
                           dir, neither, found->first[GGUF]);
-    return glm4v_fail(err, code, "%.80s: %s%s; is the download complete? " AGAIN, dir, neither,
-                      unfinished);
+    return glm4v_fail(err, code, "%.80s: %s%s; the download may be incomplete: " AGAIN, dir,
+                      neither, unfinished);
 }
 
 int glm4v_absent_weights(const char *dir, glm4v_error *err)

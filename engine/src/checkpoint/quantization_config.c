@@ -58,8 +58,8 @@ static int read_names(reader *r, const json_t *object, const char *where, const 
             r->expressions += strlen(name);
         if (!glm4v_pattern_valid(name) || r->expressions > MAX_EXPRESSIONS)
             return glm4v_fail(r->err, GLM4V_ERR_UNSUPPORTED,
-                              "%s: \"%s\" holds the pattern \"%.100s\"; names, and expressions of "
-                              ". * + ? \\d ^ $ and one group (a|b) are read",
+                              "%s: \"%s\" holds the pattern \"%.100s\"; supported are names, and "
+                              "expressions of . * + ? \\d ^ $ and one group (a|b)",
                               where, key, name);
         if (!((*names)[i] = glm4v_strdup(name)))
             return glm4v_fail(r->err, GLM4V_ERR_NOMEM, "%s: no memory for \"%s\"", where, key);
@@ -133,7 +133,7 @@ static int read_strategy(reader *r, const json_t *weights, const char *where, gl
     }
     if (strcmp(strategy, "block"))
         return unsupported(r, where, "strategy", strategy,
-                           "channel, tensor, group and block are read");
+                           "channel, tensor, group and block are supported");
     if ((rc = glm4v_json_array(weights, where, "block_structure", &block, r->err)))
         return rc;
     const json_int_t rows = json_integer_value(json_array_get(block, 0));
@@ -168,13 +168,14 @@ static int read_weights(reader *r, const json_t *weights, const char *where, glm
     s->ordered = json_is_true(order) ||
                  (json_is_string(order) && !strcmp(json_string_value(order), "group"));
     if (dynamic)
-        return unsupported(r, where, "dynamic", "true", "weights with stored scales are read");
+        return unsupported(r, where, "dynamic", "true",
+                           "only weights with stored scales are supported");
     if (!s->floating && strcmp(type, "int"))
-        return unsupported(r, where, "type", type, "int and float are read");
+        return unsupported(r, where, "type", type, "int and float are supported");
     if ((s->floating && bits != 8) || (bits != 4 && bits != 8))
         return glm4v_fail(
             r->err, GLM4V_ERR_UNSUPPORTED,
-            "%s: \"num_bits\" is %d of type %s; int of 4 or 8 and float of 8 are read", where,
+            "%s: \"num_bits\" is %d of type %s; int of 4 or 8 and float of 8 are supported", where,
             (int)bits, type);
     return 0;
 }
@@ -192,7 +193,7 @@ static int read_format(reader *r, const char *format, const char *where, glm4v_s
                           s->floating ? "float" : "int");
     return unsupported(
         r, where, "format", format,
-        "int-quantized, pack-quantized, float-quantized and naive-quantized are read");
+        "int-quantized, pack-quantized, float-quantized and naive-quantized are supported");
 }
 
 /* Activations are rounded as our own forms do, whatever the checkpoint was measured with. */
@@ -202,8 +203,8 @@ static int note_activations(reader *r, const json_t *group, const char *where)
     int rc = glm4v_json_object(group, where, "input_activations", &input, r->err);
     if (!rc && input && !json_is_true(json_object_get(input, "dynamic")))
         glm4v_log_line(r->log, GLM4V_LOG_INFO,
-                       "%s: static scales of activations are not used: each row is rounded by its "
-                       "own",
+                       "%s: static scales of activations are not used: each row is rounded with a "
+                       "scale of its own",
                        where);
     return rc;
 }
@@ -243,10 +244,11 @@ static int check_extras(reader *r)
         (rc = glm4v_json_object(r->object, r->where, "transform_config", &transform, r->err)))
         return rc;
     if (strcmp(format, "dense"))
-        return unsupported(r, r->where, "sparsity_config", format, "dense weights are read");
+        return unsupported(r, r->where, "sparsity_config", format,
+                           "only dense weights are supported");
     if (json_object_size(json_object_get(transform, "config_groups")))
         return unsupported(r, r->where, "transform_config", "config_groups",
-                           "weights that need no rotation at run time are read");
+                           "weights that need a rotation at run time are not supported");
     if (json_is_object(json_object_get(r->object, "kv_cache_scheme")))
         glm4v_log_line(r->log, GLM4V_LOG_INFO,
                        "%s: \"kv_cache_scheme\" is not used: keys and values are kept unquantized",
@@ -316,7 +318,8 @@ static int read_awq(reader *r)
         return rc;
     lower(name, sizeof name, version);
     if (strcmp(name, "gemm"))
-        return unsupported(r, r->where, "version", version, "the order of version gemm is read");
+        return unsupported(r, r->where, "version", version,
+                           "only the order of version gemm is supported");
     if (bits != 4)
         return glm4v_fail(r->err, GLM4V_ERR_UNSUPPORTED,
                           "%s: %d bits; awq with 4 bits is supported", r->where, (int)bits);
@@ -342,7 +345,7 @@ static int check_dynamic(reader *r)
         of = value;
         if (strncmp(pattern, "-:", 2) && json_object_size(of))
             return unsupported(r, r->where, "dynamic", pattern,
-                               "checkpoints of one bit width and group size are read");
+                               "only checkpoints with one bit width and group size are supported");
     }
     return 0;
 }
@@ -365,7 +368,8 @@ static int read_gptq(reader *r)
     if (marlin)
         format = "marlin";
     if (strcmp(format, "gptq") && strcmp(format, "gptq_v2"))
-        return unsupported(r, r->where, "checkpoint_format", format, "gptq and gptq_v2 are read");
+        return unsupported(r, r->where, "checkpoint_format", format,
+                           "gptq and gptq_v2 are supported");
     if (bits != 4 && bits != 8)
         return glm4v_fail(r->err, GLM4V_ERR_UNSUPPORTED,
                           "%s: %d bits; gptq with 4 or 8 bits is supported", r->where, (int)bits);
@@ -402,8 +406,8 @@ static int read_fp8(reader *r)
     }
     if (strcmp(activations, "dynamic"))
         glm4v_log_line(r->log, GLM4V_LOG_INFO,
-                       "%s: static scales of activations are not used: each row is rounded by its "
-                       "own",
+                       "%s: static scales of activations are not used: each row is rounded with a "
+                       "scale of its own",
                        r->where);
     snprintf(r->out->label, sizeof r->out->label, "fp8");
     return add_linear_group(r, &s);
@@ -424,7 +428,7 @@ static int auto_round_layout(reader *r, const char **method)
         *method = "awq";
     else
         return unsupported(r, r->where, "packing_format", packing,
-                           "auto_round:auto_gptq and auto_round:auto_awq are read");
+                           "auto_round:auto_gptq and auto_round:auto_awq are supported");
     return 0;
 }
 
@@ -453,8 +457,8 @@ static int read_object(reader *r, const char *method)
             return methods[i].read(r);
         }
     return glm4v_fail(r->err, GLM4V_ERR_UNSUPPORTED,
-                      "%s: weights quantized by \"%.40s\" are not read; " WHAT_IS_READ, r->where,
-                      method ? method : "an unnamed method");
+                      "%s: weights quantized by \"%.40s\" are not supported; " WHAT_IS_READ,
+                      r->where, method ? method : "an unnamed method");
 }
 
 /* r.object as *config: r has object, log and err. method: what it is where it does not say. */

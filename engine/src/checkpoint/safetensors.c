@@ -111,7 +111,7 @@ static int parse_shape(glm4v_tensor *t, const json_t *entry, const char *label, 
         int64_t size = json_is_integer(d) ? json_integer_value(d) : -1;
         if (size < 0 || __builtin_mul_overflow(n, size, &n) || n > GLM4V_MAX_ELEMENTS)
             return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                              "%s: size %d of \"shape\" is not an integer of a possible size",
+                              "%s: size %d of \"shape\" is not an integer in the possible range",
                               label, i);
         t->shape[i] = size;
     }
@@ -315,7 +315,7 @@ static int sort_tensors(glm4v_checkpoint *c, glm4v_error *err)
     qsort(c->tensors, c->n_tensors, sizeof *c->tensors, by_name);
     for (uint32_t i = 1; i < c->n_tensors; i++)
         if (!strcmp(c->tensors[i - 1].name, c->tensors[i].name))
-            return glm4v_fail(err, GLM4V_ERR_FORMAT, "\"%.120s\" lies both in %s and in %s",
+            return glm4v_fail(err, GLM4V_ERR_FORMAT, "\"%.120s\" is in both %s and %s",
                               c->tensors[i].name, c->shards[c->tensors[i - 1].shard].name,
                               c->shards[c->tensors[i].shard].name);
     return 0;
@@ -550,7 +550,7 @@ int glm4v_checkpoint_read_f32(const glm4v_checkpoint *c, const glm4v_tensor *ten
     size_t size = dtypes[tensor->dtype].size;
     if (tensor->dtype == GLM4V_DTYPE_F8_E4M3)
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                          "%s: \"%.120s\" is F8_E4M3, whose scales are not read yet",
+                          "%s: \"%.120s\" is F8_E4M3 and cannot be read without its scales",
                           c->shards[tensor->shard].name, tensor->name);
     if (start > tensor->size / size || n > tensor->size / size - start)
         return glm4v_fail(err, GLM4V_ERR_INTERNAL, "%s: elements outside \"%.120s\" were requested",

@@ -75,10 +75,10 @@ static int parse_index(shard_index *index, const char *text, size_t len, glm4v_e
     {
         if (!json_is_string(file) || !is_shard_name(json_string_value(file)))
             return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                              GLM4V_INDEX_FILE
-                              ": \"%.100s\" lies in \"%.100s\", which is not the name "
-                              "of a .safetensors file in the same folder",
-                              name, json_is_string(file) ? json_string_value(file) : "(no string)");
+                              GLM4V_INDEX_FILE ": \"%.100s\" is placed in \"%.100s\", which is not "
+                                               "the name of a .safetensors file in the same folder",
+                              name,
+                              json_is_string(file) ? json_string_value(file) : "(not a string)");
         index->map[index->n++] = (mapping) { name, json_string_value(file) };
     }
     qsort(index->map, index->n, sizeof *index->map, by_file);
@@ -137,10 +137,11 @@ static int not_placed(const shard_index *index, const char *file, const char *fo
 {
     const char *other = file_of(index, found);
     if (other)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          "%.80s: holds \"%.120s\", which " GLM4V_INDEX_FILE " places in %.80s; "
-                          "files of two downloads are mixed, or one was renamed: download it again",
-                          file, found, other);
+        return glm4v_fail(
+            err, GLM4V_ERR_FORMAT,
+            "%.80s: holds \"%.120s\", which " GLM4V_INDEX_FILE " places in %.80s; "
+            "files of two downloads are mixed, or a file was renamed: download it again",
+            file, found, other);
     if (known)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           "%.80s: holds \"%.120s\", which " GLM4V_INDEX_FILE

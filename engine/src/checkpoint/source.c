@@ -358,8 +358,8 @@ static int find_plain(search *s, const glm4v_tensor *t)
         return rc;
     if (!is_plain(t->dtype))
         return glm4v_fail(s->err, GLM4V_ERR_UNSUPPORTED,
-                          "%.80s: \"%s\" is %s, expected BF16, F16 or F32; quantized matrices are "
-                          "read of compressed-tensors, awq, gptq and fp8",
+                          "%.80s: \"%s\" is %s, expected BF16, F16 or F32; quantized matrices of "
+                          "compressed-tensors, awq, gptq and fp8 are supported",
                           file_of(s, t), t->name, glm4v_dtype_name(t->dtype));
     if (s->scheme && s->config->method == GLM4V_METHOD_COMPRESSED)
         return glm4v_fail(s->err, GLM4V_ERR_FORMAT,

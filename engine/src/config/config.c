@@ -90,13 +90,13 @@ static int read_family(glm4v_config *c, const json_t *root, glm4v_error *err)
     const json_t *message = json_object_get(root, "error");
     if (!type && json_is_string(message))
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          CONFIG
-                          ": is a server's answer in place of the file: \"%.200s\"; check the "
-                          "access and download it again",
+                          CONFIG ": is a server's reply instead of the file: \"%.200s\"; check "
+                                 "your access to the model and download it again",
                           json_string_value(message));
     if (!type)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          CONFIG ": \"model_type\" is missing; is it a model's configuration?");
+        return glm4v_fail(
+            err, GLM4V_ERR_FORMAT,
+            CONFIG ": \"model_type\" is missing; check that this is the configuration of a model");
     const glm4v_family_traits *family = NULL;
     for (int i = 0; i < GLM4V_N_FAMILIES && !family; i++)
         if (has_type(glm4v_family_of((glm4v_family)i), type)) {
@@ -107,7 +107,7 @@ static int read_family(glm4v_config *c, const json_t *root, glm4v_error *err)
         return unknown_type(type, err);
     if (family->text_only && !json_is_object(json_object_get(root, "vision_config")))
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                          CONFIG ": %s, expected one that sees, such as %s", family->text_only,
+                          CONFIG ": %s, expected a vision model such as %s", family->text_only,
                           family->models);
     return 0;
 }

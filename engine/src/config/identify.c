@@ -97,10 +97,10 @@ int glm4v_identify_check(const glm4v_checkpoint *checkpoint, const glm4v_config 
     }
     if (glm4v_checkpoint_count(checkpoint) &&
         !strncmp(glm4v_checkpoint_at(checkpoint, 0)->name, "base_model.", 11))
-        return glm4v_fail(
-            err, GLM4V_ERR_FORMAT,
-            "%.80s: holds \"%.100s\": a LoRA adapter, not a model by itself; merge it "
-            "into its base model (peft: merge_and_unload) and save that",
-            glm4v_checkpoint_file(checkpoint, 0), glm4v_checkpoint_at(checkpoint, 0)->name);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%.80s: holds \"%.100s\": a LoRA adapter, not a model by itself; merge "
+                          "it into its base model (peft: merge_and_unload) and save the result",
+                          glm4v_checkpoint_file(checkpoint, 0),
+                          glm4v_checkpoint_at(checkpoint, 0)->name);
     return 0;
 }

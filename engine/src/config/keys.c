@@ -73,8 +73,8 @@ int glm4v_key_expect_string(const glm4v_places *p, const char *key, const char *
     int rc = glm4v_key_string(p, key, &value, err);
     if (!rc && strcmp(value, expected))
         rc = glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                        "%s: \"%s\" is \"%.60s\", this architecture has \"%s\"", p->label[0], key,
-                        value, expected);
+                        "%s: \"%s\" is \"%.60s\", expected \"%s\" for this architecture",
+                        p->label[0], key, value, expected);
     return rc;
 }
 

@@ -153,7 +153,7 @@ int glm4v_config_read_processors(glm4v_config *c, const char *dir, glm4v_error *
     int rc = open_processor(&root, &object, &label, dir, false, err);
     if (!rc && !object)
         rc = glm4v_fail(err, GLM4V_ERR_NOT_FOUND,
-                        "%s: has no preprocessor_config.json; is the download complete?", dir);
+                        "%s: has no preprocessor_config.json; the download may be incomplete", dir);
     if (!rc)
         rc = read_processor(c, &c->image, object, label, err);
     json_decref(root);

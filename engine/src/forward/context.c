@@ -217,7 +217,7 @@ static int rotary_open(glm4v_rotary *r, glm4v_backend *b, const glm4v_text_confi
         if (!rc)
             rc = b->ops->write(b, r->sin + i * n, sines, rows * n * sizeof(float));
         if (rc)
-            glm4v_fail_device(err, b, rc, "to take rotary tables");
+            glm4v_fail_device(err, b, rc, "to copy rotary tables");
     }
     glm4v_free(host);
     return rc;
@@ -460,7 +460,7 @@ int glm4v_context_set_masks(glm4v_context *context, const uint64_t *masks, uint3
         return glm4v_fail(err, GLM4V_ERR_INVALID, "%u masks: the device has room for %d", n,
                           context->masks ? GLM4V_MAX_MASKS : 0);
     int rc = b->ops->write(b, context->masks, masks, n * set);
-    return rc ? glm4v_fail_device(err, b, rc, "to take masks") : 0;
+    return rc ? glm4v_fail_device(err, b, rc, "to copy masks") : 0;
 }
 
 int glm4v_context_set_seen(glm4v_context *context, uint32_t slot, const uint64_t *seen,
@@ -471,7 +471,7 @@ int glm4v_context_set_seen(glm4v_context *context, uint32_t slot, const uint64_t
     if (!context->seen || slot >= context->size.slots)
         return glm4v_fail(err, GLM4V_ERR_INVALID, "no sampling in slot %u", slot);
     int rc = b->ops->write(b, context->seen + slot * words, seen, words * sizeof *seen);
-    return rc ? glm4v_fail_device(err, b, rc, "to take the ids of a prompt") : 0;
+    return rc ? glm4v_fail_device(err, b, rc, "to copy the ids of a prompt") : 0;
 }
 
 /* ---- keys and values, pictures ---- */

@@ -62,7 +62,7 @@ static void drop_oldest(glm4v_pass *p)
 
 static int chunk_failed(glm4v_context *c, glm4v_queue q, int rc, glm4v_error *err)
 {
-    glm4v_fail_device(err, c->pass[q].chunk[0].backend, rc, "at work");
+    glm4v_fail_device(err, c->pass[q].chunk[0].backend, rc, "during a pass");
     glm4v_pass_drop(c, q);
     return rc;
 }
@@ -82,7 +82,7 @@ int glm4v_pass_submit(glm4v_context *context, glm4v_queue queue, glm4v_error *er
     if (p->kind == GLM4V_PASS_TEXT && p->stage > stage)
         stage = p->stage - 1;
     if (!rc && (rc = record_chunk(context, queue, stage)))
-        glm4v_fail_device(err, context->stages[stage].backend, rc, "at an event");
+        glm4v_fail_device(err, context->stages[stage].backend, rc, "to record an event");
     if (rc) {
         glm4v_pass_drop(context, queue);
         return rc;

@@ -234,7 +234,7 @@ static int grid_fill(glm4v_context *c, glm4v_grid_tables *grid, float *host, uin
         grid->rotary.style = GLM4V_ROPE_HALF;
     }
     if (rc)
-        return glm4v_fail_device(err, b, rc, "to take the tables of %u x %u patches", grid_h,
+        return glm4v_fail_device(err, b, rc, "to copy the tables of %u x %u patches", grid_h,
                                  grid_w);
     grid->grid_h = grid_h;
     grid->grid_w = grid_w;

@@ -43,8 +43,8 @@ static int read_config(glm4v_builder *b, const char *dir, glm4v_error *err)
                         b->options.random_weights ? " or configuration file" : "");
     else if (rc == GLM4V_ERR_NOT_FOUND && !glm4v_file_exists(dir, "config.json"))
         rc = glm4v_fail(err, rc,
-                        "config.json: is not in %.200s; is that the folder of a model, and is its "
-                        "download complete?",
+                        "config.json: is not in %.200s; check that this is the folder of a model "
+                        "and that its download is complete",
                         dir);
     return rc;
 }

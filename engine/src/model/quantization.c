@@ -38,7 +38,7 @@ static int set_part(glm4v_quantization *q, glm4v_part part, glm4v_form form, glm
     char names[96];
     if (part == GLM4V_PART_EMBEDDING && !glm4v_form_of(form)->table)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "quantization: embedding is looked up by rows, which can be %s, not %s",
+                          "quantization: the embedding can be %s, not %s: it is read row by row",
                           glm4v_form_names(names, sizeof names, true), glm4v_form_name(form));
     q->set[part] = true;
     q->form[part] = form;

@@ -21,7 +21,7 @@ static int check_qkv_bias(const glm4v_lister *l, const glm4v_module *mod)
     return glm4v_fail(
         l->err, GLM4V_ERR_FORMAT,
         "config.json: \"add_qkv_bias\" is not true, but the weights have layers.%d." QKV_BIAS
-        ": config.json is damaged or of another model; download it again",
+        ": config.json is damaged or belongs to another model; download it again",
         mod->layer);
 }
 

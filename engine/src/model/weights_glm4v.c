@@ -171,12 +171,11 @@ static int find_prefix(glm4v_lister *l, const char **prefix, const char *const *
                  i ? "..." : name);
     }
     bool any = glm4v_checkpoint_count(l->checkpoint) > 0;
-    return glm4v_fail(
-        l->err, GLM4V_ERR_FORMAT,
-        "%.80s: neither %s is there (the first tensor is \"%.80s\"); files of another "
-        "model?",
-        glm4v_checkpoint_file(l->checkpoint, 0), tried,
-        any ? glm4v_checkpoint_at(l->checkpoint, 0)->name : "none");
+    return glm4v_fail(l->err, GLM4V_ERR_FORMAT,
+                      "%.80s: neither %s is there (the first tensor is \"%.80s\"); the files "
+                      "belong to another model",
+                      glm4v_checkpoint_file(l->checkpoint, 0), tried,
+                      any ? glm4v_checkpoint_at(l->checkpoint, 0)->name : "none");
 }
 
 int glm4v_list_glm4v(glm4v_lister *l)

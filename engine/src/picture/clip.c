@@ -101,9 +101,10 @@ int glm4v_sample_clip(glm4v_clip *clip, const glm4v_config *config, bool dynamic
                           clip->room);
     for (uint32_t i = 0; i < n; i++)
         if (!isfinite(seconds[i]) || (i && seconds[i] < seconds[i - 1]))
-            return glm4v_fail(err, GLM4V_ERR_INVALID,
-                              "timestamp of clip frame %u is %g, after %g; times must not go back",
-                              i, seconds[i], i ? seconds[i - 1] : 0);
+            return glm4v_fail(
+                err, GLM4V_ERR_INVALID,
+                "timestamp of clip frame %u is %g, after %g; timestamps must not decrease", i,
+                seconds[i], i ? seconds[i - 1] : 0);
     clip->n_indices = 0;
     if (dynamic)
         sample_dynamic(clip, config->vision.temporal);

@@ -65,7 +65,8 @@ int glm4v_smart_resize(glm4v_size *resized, glm4v_size size, const glm4v_size_ru
     }
     if (larger(H, W) / smaller(H, W) > MAX_RATIO)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "an image of %lldx%lld pixels is too narrow: sides may differ %.0f:1",
+                          "an image of %lldx%lld pixels is too narrow: the ratio of its sides may "
+                          "be %.0f:1 at most",
                           (long long)size.width, (long long)size.height, MAX_RATIO);
     double h = rint(H / f) * f, w = rint(W / f) * f, t = rint(n / 2) * 2;
     if (t * h * w > max_pixels) {
@@ -125,9 +126,10 @@ static int check_readable(const glm4v_image *image, glm4v_error *err)
     if (image->memory == GLM4V_IMAGE_HOST && image->format == GLM4V_PIXELS_RGB)
         return 0;
     if (format >= sizeof formats / sizeof *formats || (unsigned)image->memory > GLM4V_IMAGE_CUDA)
-        return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "an image of format %u in memory of kind %u: there is no such", format,
-                          (unsigned)image->memory);
+        return glm4v_fail(
+            err, GLM4V_ERR_INVALID,
+            "an image of format %u in memory of kind %u: unknown format or kind of memory", format,
+            (unsigned)image->memory);
     if (image->memory == GLM4V_IMAGE_CUDA)
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
                           "an image in memory of CUDA device %d, which this model's device cannot "
@@ -150,7 +152,7 @@ int glm4v_preprocess_grid(const glm4v_preprocessor *p, const glm4v_image *image,
                              .max_pixels = p->max_pixels };
     const uint64_t frames = (uint64_t)rule.frames;
     if (!image->data)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "a picture without data");
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "an image has no data");
     if (max_pixels && max_pixels < rule.max_pixels / frames)
         rule.max_pixels = max_pixels * frames;
     if (rule.min_pixels > rule.max_pixels)
@@ -163,7 +165,7 @@ int glm4v_preprocess_grid(const glm4v_preprocessor *p, const glm4v_image *image,
         return rc;
     if (image->stride < GLM4V_CHANNELS * (int64_t)image->width)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "an image of %d pixels a row, but only %lld bytes from row to row",
+                          "an image has rows of %d pixels, but a stride of only %lld bytes",
                           image->width, (long long)image->stride);
     *grid = (glm4v_patch_grid) { .h = (uint32_t)(resized.height / p->patch),
                                  .w = (uint32_t)(resized.width / p->patch) };

@@ -195,11 +195,10 @@ static int find_targets(calibrator *c, const char *src, glm4v_calibration *resul
     glm4v_checkpoint_close(&checkpoint);
     glm4v_model_close(&examined);
     if (!rc && !c->n_targets)
-        rc =
-            glm4v_fail(c->err, GLM4V_ERR_INVALID,
-                       "quantization: \"%.80s\" makes no matrix of text or vision int4: nothing to "
-                       "calibrate",
-                       c->options->quantization ? c->options->quantization : "");
+        rc = glm4v_fail(c->err, GLM4V_ERR_INVALID,
+                        "quantization: \"%.80s\" selects int4 for no matrix of text or vision; "
+                        "calibration is for int4 matrices",
+                        c->options->quantization ? c->options->quantization : "");
     return rc;
 }
 

@@ -100,9 +100,10 @@ static int generate(glm4v_calibration_sample *r, glm4v_context *context, int32_t
     while (!rc) {
         const int32_t id = best_id(logits, config->text.vocab);
         if (id < 0)
-            return glm4v_fail(err, GLM4V_ERR_INTERNAL,
-                              "token %zu: the model gave no finite number; its weights are damaged",
-                              r->prompt.n_ids - r->n_question);
+            return glm4v_fail(
+                err, GLM4V_ERR_INTERNAL,
+                "token %zu: the logits are not finite; the weights of the model are damaged",
+                r->prompt.n_ids - r->n_question);
         if (is_stop(id, config) || r->prompt.n_ids == room)
             break;
         const int32_t length = (int32_t)r->prompt.n_ids;

@@ -333,16 +333,16 @@ static int read_merge(glm4v_tokenizer *t, const json_t *merge, size_t rank, glm4
     int32_t right = left < 0 ? -1 : any_token(t, bytes + a, b);
     int32_t merged = right < 0 || a + b > GLM4V_MAX_TOKEN_BYTES ? -1 : any_token(t, bytes, a + b);
     if (merged < 0)
-        return glm4v_fail(
-            err, GLM4V_ERR_FORMAT,
-            "%s: \"merges\"[%zu]: \"%.40s\", its other half or both together are not in \"vocab\"",
-            FILE_NAME, rank, half[0]);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "%s: \"merges\"[%zu]: \"%.40s\", its other half or the merged token is "
+                          "not in \"vocab\"",
+                          FILE_NAME, rank, half[0]);
     if (glm4v_tokenizer_is_control(t, left) || glm4v_tokenizer_is_control(t, right) ||
         glm4v_tokenizer_is_control(t, merged))
         /* an ordinary token that was made a control token later: text must not lead to it */
         return 0;
     if (!glm4v_pairs_add(t, left, right, (uint32_t)rank, merged))
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"merges\"[%zu] is there twice", FILE_NAME,
+        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"merges\"[%zu] is a duplicate", FILE_NAME,
                           rank);
     return 0;
 }

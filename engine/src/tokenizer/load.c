@@ -115,10 +115,11 @@ static int load_ranks(glm4v_tokenizer *t, const char *text, size_t len, const js
      * cut at a line's end, or that an id was damaged */
     for (int64_t id = text_size; !rc && n_controls && id < size; id++)
         if (t->tokens[id].kind == GLM4V_TOKEN_NONE)
-            return glm4v_fail(
-                err, GLM4V_ERR_FORMAT,
-                "%s: the ranks end at %lld, but no control token of %s has the id %lld: truncated?",
-                file, (long long)text_size - 1, GLM4V_TOKENIZER_CONFIG, (long long)id);
+            return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                              "%s: the ranks end at %lld, but no control token of %s has the id "
+                              "%lld; the file may be truncated",
+                              file, (long long)text_size - 1, GLM4V_TOKENIZER_CONFIG,
+                              (long long)id);
     t->whole_piece = true;
     return rc ? rc : glm4v_vocab_finish(t, file, err);
 }
@@ -159,11 +160,10 @@ int glm4v_tokenizer_open(glm4v_tokenizer **tokenizer, const char *dir, glm4v_err
         rc = glm4v_read_file(&text, &len, dir, "tokenizer.model", limit, err);
     }
     if (rc == GLM4V_ERR_NOT_FOUND)
-        return glm4v_fail(
-            err, rc,
-            "%s: neither tokenizer.json nor tokenizer.model is there; is the download "
-            "complete?",
-            dir);
+        return glm4v_fail(err, rc,
+                          "%s: neither tokenizer.json nor tokenizer.model is there; the download "
+                          "may be incomplete",
+                          dir);
     if (!rc) {
         rc = glm4v_read_file(&config, &config_len, dir, GLM4V_TOKENIZER_CONFIG,
                              GLM4V_JSON_CONFIG.bytes, err);
