@@ -105,7 +105,7 @@ int glm4v_cpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, const glm4v_weight
     panel_sizes s;
     if (!panel_sizes_of(&s, kind))
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                          "the CPU has no %s matrices of %" PRId64 " inputs%s",
+                          "the CPU backend does not support %s matrices of %" PRId64 " inputs%s",
                           glm4v_form_name(kind->form), kind->n_in, what_is_special(kind));
     const int64_t panels = glm4v_panel_count(kind->n_out);
     const int64_t scales = panels * s.groups * GLM4V_PANEL;

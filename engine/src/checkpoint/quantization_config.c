@@ -18,8 +18,8 @@
 #define MAX_EXPRESSIONS 2048 /* bytes of all "re:" patterns together */
 #define MAX_GROUP_SIZE (1 << 20)
 #define WHAT_IS_READ                                                                               \
-    "compressed-tensors, awq (gemm), gptq and fp8 are; take one of those, or the "                 \
-    "unquantized checkpoint and the option quantization"
+    "compressed-tensors, awq (gemm), gptq and fp8 are; use one of those, or the "                  \
+    "unquantized checkpoint with the option quantization"
 
 /* One run of a reader. */
 typedef struct {

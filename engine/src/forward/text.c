@@ -230,7 +230,7 @@ static int stage_chunk(glm4v_context *c, glm4v_queue q, glm4v_error *err)
     const bool last = p->stage == c->model->n_stages - 1;
     int rc = p->open ? 0 : enter_stage(c, q);
     if (rc)
-        return glm4v_fail_device(err, b, rc, "to take %" PRId64 " rows", p->rows.rows);
+        return glm4v_fail_device(err, b, rc, "to begin a step of %" PRId64 " rows", p->rows.rows);
     if ((rc = run_layers(c, q)))
         return glm4v_fail_device(err, b, rc, "in text layer %d", p->layer);
     if (p->layer < s->first + s->count) {
