@@ -220,9 +220,7 @@ get_property (GObject * object, guint id, GValue * value, GParamSpec * spec)
       g_value_take_boxed (value, gst_glm4v_deliver_stats (self));
       break;
     case PROP_MODEL_INFO:
-      g_mutex_lock (&self->lock);
-      g_value_set_boxed (value, self->model_info);
-      g_mutex_unlock (&self->lock);
+      g_value_take_boxed (value, gst_glm4v_load_model_info (self));
       break;
     default:
       GST_OBJECT_LOCK (self);

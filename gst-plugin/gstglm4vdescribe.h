@@ -93,6 +93,9 @@ gboolean gst_glm4v_load_start (GstGlm4vDescribe * self);
  * what they say now. */
 gboolean gst_glm4v_load_refresh (GstGlm4vDescribe * self);
 
+/* The property `model-info`; the caller frees it. NULL before READY. */
+GstStructure *gst_glm4v_load_model_info (GstGlm4vDescribe * self);
+
 /* To NULL: stop the worker, free the model. */
 void gst_glm4v_load_stop (GstGlm4vDescribe * self);
 

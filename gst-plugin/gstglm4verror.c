@@ -28,7 +28,8 @@ static const Row rows[] = {
         "GLM4V_MODEL to a directory that holds config.json and the weights."},
   [GST_GLM4V_FAULT_MODEL_SETTINGS] = {RESOURCE, GST_RESOURCE_ERROR_SETTINGS,
         "The engine does not accept these settings",
-        "Check the properties device, quantization, n-threads and max-pixels."},
+        "Check the properties device, quantization, n-threads, max-pixels, "
+        "max-batch and context-length."},
   [GST_GLM4V_FAULT_MODEL_MEMORY] = {RESOURCE, GST_RESOURCE_ERROR_NO_SPACE_LEFT,
         "Not enough memory for the model",
         "Choose a smaller weight form (quantization=int4), lower max-pixels "
@@ -51,6 +52,9 @@ static const Row rows[] = {
   [GST_GLM4V_FAULT_MODEL_INTERNAL] = {LIBRARY, GST_LIBRARY_ERROR_FAILED,
         "The engine failed while it opened the model",
         "This is a defect: please report it with GST_DEBUG=glm4v*:6 output."},
+  [GST_GLM4V_FAULT_SHARING] = {RESOURCE, GST_RESOURCE_ERROR_SETTINGS,
+        "Elements that share an engine want it to differ",
+        "Set equal values, or give one of them a model-key of its own."},
   [GST_GLM4V_FAULT_THREAD] = {RESOURCE, GST_RESOURCE_ERROR_FAILED,
         "No thread could be started",
         "Raise the limit of threads of this process."},

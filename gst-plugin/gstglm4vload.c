@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The model's life inside the element: found and checked on the way to READY,
- * read by the worker with PROGRESS messages, given back on the way to NULL. */
+ * read with PROGRESS messages, given back on the way to NULL. */
 #include "gstglm4vdescribe.h"
 
 #include "gstglm4vcaption.h"
@@ -116,10 +116,10 @@ resolve_config (GstGlm4vDescribe * self, GstGlm4vModelConfig * config)
 }
 
 static gboolean
-validate_model (GstGlm4vDescribe * self, const GstGlm4vModelConfig * config)
+validate_model (GstGlm4vDescribe * self, const GstGlm4vModelConfig * config,
+    glm4v_model_info * info)
 {
-  glm4v_model_options options = gst_glm4v_model_options (config);
-  glm4v_model_info info = { 0 };
+  glm4v_model_options options = gst_glm4v_model_config_options (config);
   glm4v_error error = { 0 };
   gint code;
 
@@ -130,14 +130,30 @@ validate_model (GstGlm4vDescribe * self, const GstGlm4vModelConfig * config)
         "this is not a directory" : "there is no such directory");
     return FALSE;
   }
-  code = glm4v_model_inspect (config->dir, &options, &info, &error);
+  code = glm4v_model_inspect (config->dir, &options, info, &error);
   if (code != 0) {
     gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
         gst_glm4v_fault_from_engine (code, TRUE), config->dir, error.msg);
     return FALSE;
   }
-  set_model_info (self, &info, FALSE);
+  set_model_info (self, info, FALSE);
   return TRUE;
+}
+
+GstStructure *
+gst_glm4v_load_model_info (GstGlm4vDescribe * self)
+{
+  GstGlm4vWorker *worker = gst_glm4v_describe_ref_worker (self);
+  GstStructure *info;
+
+  g_mutex_lock (&self->lock);
+  info = self->model_info ? gst_structure_copy (self->model_info) : NULL;
+  g_mutex_unlock (&self->lock);
+  if (info)
+    gst_structure_set (info, "sharers", G_TYPE_UINT,
+        worker ? gst_glm4v_worker_count_sharers (worker) : 0, NULL);
+  g_clear_pointer (&worker, gst_glm4v_worker_unref);
+  return info;
 }
 
 void
@@ -158,28 +174,47 @@ gst_glm4v_load_stop (GstGlm4vDescribe * self)
   g_clear_pointer (&model, gst_structure_free);
 }
 
-gboolean
-gst_glm4v_load_start (GstGlm4vDescribe * self)
+/* Join or begin an engine, and wait for it on a worker. NULL after an error was
+ * posted. */
+static GstGlm4vWorker *
+start_worker (GstGlm4vDescribe * self, const GstGlm4vModelConfig * config,
+    const gchar * hash)
 {
   static const GstGlm4vWorkerCallbacks callbacks = { on_progress, on_loaded,
     on_done
   };
+  gchar *name = gst_object_get_path_string (GST_OBJECT (self)), *why = NULL;
+  GstGlm4vFault fault = GST_GLM4V_FAULT_THREAD;
+  GstGlm4vSharer *sharer = gst_glm4v_sharer_new (config, hash, name, &fault,
+      &why);
+  GstGlm4vWorker *worker = NULL;
+
+  if (sharer) {
+    post_progress (self, GST_PROGRESS_TYPE_START, "Loading the model");
+    worker = gst_glm4v_worker_new (sharer, &callbacks, self, &why);
+    if (!worker)
+      post_progress (self, GST_PROGRESS_TYPE_ERROR, why);
+  }
+  if (!worker)
+    gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR, fault, name,
+        why);
+  g_free (why);
+  g_free (name);
+  return worker;
+}
+
+gboolean
+gst_glm4v_load_start (GstGlm4vDescribe * self)
+{
   GstGlm4vModelConfig config = { 0 };
   GstGlm4vWorker *worker = NULL;
-  gchar *why = NULL;
+  glm4v_model_info info = { 0 };
 
-  if (resolve_config (self, &config) && validate_model (self, &config)) {
+  if (resolve_config (self, &config) && validate_model (self, &config, &info)) {
     g_mutex_lock (&self->lock);
     self->load_state = GST_GLM4V_LOADING;
     g_mutex_unlock (&self->lock);
-    post_progress (self, GST_PROGRESS_TYPE_START, "Loading the model");
-    worker = gst_glm4v_worker_new (&config, &callbacks, self, &why);
-    if (!worker) {
-      post_progress (self, GST_PROGRESS_TYPE_ERROR, why);
-      gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
-          GST_GLM4V_FAULT_THREAD, NULL, why);
-      g_free (why);
-    }
+    worker = start_worker (self, &config, info.hash);
   }
   gst_glm4v_model_config_clear (&config);
   g_mutex_lock (&self->lock);

@@ -119,6 +119,45 @@ install_model (GObjectClass * klass)
           "Largest number of pixels of a picture after resizing; fewer are "
           "faster and less detailed, 0 = the limit of the model", 0,
           G_MAXUINT64, 0, READY));
+  /**
+   * GstGlm4vDescribe:model-key:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_MODEL_KEY,
+      g_param_spec_string ("model-key", "Model key",
+          "Elements of this process with the same key share one engine; NULL: "
+          "those with the same model, device and quantization do", NULL,
+          READY));
+  /**
+   * GstGlm4vDescribe:max-batch:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_MAX_BATCH,
+      g_param_spec_uint ("max-batch", "Maximum batch",
+          "Requests that the engine advances together, of all elements that "
+          "share it; each takes memory for context-length tokens", 1,
+          GLM4V_MAX_BATCH, GST_GLM4V_DEFAULT_MAX_BATCH, READY));
+  /**
+   * GstGlm4vDescribe:context-length:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_CONTEXT_LENGTH,
+      g_param_spec_uint ("context-length", "Context length",
+          "Tokens of a request, pictures and answer included; 0 = the model's "
+          "own, at most 8192", 0, G_MAXINT, 0, READY));
+  /**
+   * GstGlm4vDescribe:idle-unload:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_IDLE_UNLOAD,
+      g_param_spec_uint64 ("idle-unload", "Idle unload",
+          "Nanoseconds without a request after which the model's memory is "
+          "given back; the next sampled frame loads it again. 0 = never", 0,
+          G_MAXINT64, 0, READY));
 }
 
 static void

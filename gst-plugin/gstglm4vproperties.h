@@ -5,6 +5,7 @@
 
 #include <gst/gst.h>
 
+#include "gstglm4vmodelconfig.h"
 #include "gstglm4vsampler.h"
 #include "gstglm4vworker.h"
 
@@ -40,6 +41,7 @@ GType gst_glm4v_on_error_get_type (void);
 
 /* Defaults of properties whose default is not zero or NULL. */
 #define GST_GLM4V_DEFAULT_DEVICE "auto"
+#define GST_GLM4V_DEFAULT_MAX_BATCH 4
 #define GST_GLM4V_DEFAULT_PROMPT "Describe the image in one sentence."
 #define GST_GLM4V_DEFAULT_MAX_TOKENS 64
 #define GST_GLM4V_DEFAULT_INTERVAL GST_SECOND
@@ -64,10 +66,14 @@ enum
 {
   PROP_0,
   PROP_MODEL_LOCATION,
+  PROP_MODEL_KEY,
   PROP_DEVICE,
   PROP_QUANTIZATION,
   PROP_N_THREADS,
   PROP_MAX_PIXELS,
+  PROP_MAX_BATCH,
+  PROP_CONTEXT_LENGTH,
+  PROP_IDLE_UNLOAD,
   PROP_PROMPT,
   PROP_SYSTEM_PROMPT,
   PROP_MAX_TOKENS,
@@ -104,8 +110,6 @@ gboolean gst_glm4v_settings_set (GstGlm4vSettings * settings, guint id,
 gboolean gst_glm4v_settings_get (const GstGlm4vSettings * settings, guint id,
     GValue * value);
 
-void gst_glm4v_model_config_copy (GstGlm4vModelConfig * to,
-    const GstGlm4vModelConfig * from);
 void gst_glm4v_question_copy (GstGlm4vQuestion * to,
     const GstGlm4vQuestion * from);
 

@@ -10,6 +10,7 @@ gst_glm4v_settings_init (GstGlm4vSettings * settings)
 {
   *settings = (GstGlm4vSettings) {
     .model.device = g_strdup (GST_GLM4V_DEFAULT_DEVICE),
+    .model.max_batch = GST_GLM4V_DEFAULT_MAX_BATCH,
     .question.prompt = g_strdup (GST_GLM4V_DEFAULT_PROMPT),
     .question.max_tokens = GST_GLM4V_DEFAULT_MAX_TOKENS,
     .question.top_p = 1.0,
@@ -28,16 +29,6 @@ gst_glm4v_settings_clear (GstGlm4vSettings * settings)
 {
   gst_glm4v_model_config_clear (&settings->model);
   gst_glm4v_question_clear (&settings->question);
-}
-
-void
-gst_glm4v_model_config_copy (GstGlm4vModelConfig * to,
-    const GstGlm4vModelConfig * from)
-{
-  *to = *from;
-  to->dir = g_strdup (from->dir);
-  to->device = g_strdup (from->device);
-  to->quantization = g_strdup (from->quantization);
 }
 
 void
@@ -63,6 +54,18 @@ gst_glm4v_settings_set (GstGlm4vSettings * s, guint id, const GValue * value)
   switch (id) {
     case PROP_MODEL_LOCATION:
       set_string (&s->model.dir, value, NULL);
+      break;
+    case PROP_MODEL_KEY:
+      set_string (&s->model.key, value, NULL);
+      break;
+    case PROP_MAX_BATCH:
+      s->model.max_batch = g_value_get_uint (value);
+      break;
+    case PROP_CONTEXT_LENGTH:
+      s->model.context_length = g_value_get_uint (value);
+      break;
+    case PROP_IDLE_UNLOAD:
+      s->model.idle_unload = g_value_get_uint64 (value);
       break;
     case PROP_DEVICE:
       set_string (&s->model.device, value, GST_GLM4V_DEFAULT_DEVICE);
@@ -151,6 +154,18 @@ gst_glm4v_settings_get (const GstGlm4vSettings * s, guint id, GValue * value)
   switch (id) {
     case PROP_MODEL_LOCATION:
       g_value_set_string (value, s->model.dir);
+      break;
+    case PROP_MODEL_KEY:
+      g_value_set_string (value, s->model.key);
+      break;
+    case PROP_MAX_BATCH:
+      g_value_set_uint (value, s->model.max_batch);
+      break;
+    case PROP_CONTEXT_LENGTH:
+      g_value_set_uint (value, s->model.context_length);
+      break;
+    case PROP_IDLE_UNLOAD:
+      g_value_set_uint64 (value, s->model.idle_unload);
       break;
     case PROP_DEVICE:
       g_value_set_string (value, s->model.device);

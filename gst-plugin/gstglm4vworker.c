@@ -2,31 +2,22 @@
 /* Stage "hand-over": streaming thread -> this thread -> engine and back.
  *
  * There is room for one waiting frame; a newer one takes its place (newest
- * wins), so that a slow model describes what is there now. The thread owns
- * model, engine and converter from start to end.
+ * wins), so that a slow model describes what is there now. The engine is
+ * shared with other elements (gstglm4vengine.h).
  *
- * The lock guards what stands below it in the struct and is never held while
- * the engine works, while pixels are converted or while a callback runs. The
+ * The lock guards what stands below it in the struct; the one of
+ * gstglm4vengine.c may be taken inside it. It is never held while the engine
+ * works, while pixels are converted or while a callback runs. The
  * engine may hang (a device fault): gst_glm4v_worker_free() then leaves the
  * thread behind. `in_engine` is TRUE while the thread is inside the engine,
  * the only place where it can be abandoned. */
-#define _GNU_SOURCE
 #include "gstglm4vworker.h"
 
 #include "gstglm4vframe.h"
 #include "gstglm4vregion.h"
-
-#ifdef __linux__
-#include <sched.h>
-#include <sys/resource.h>
-#include <unistd.h>
-#endif
+#include "gstglm4vthread.h"
 
 #define STOP_TIMEOUT (2 * G_TIME_SPAN_SECOND)
-#define WORKER_NICE 5
-
-GST_DEBUG_CATEGORY_STATIC (engine_debug);
-#define GST_CAT_DEFAULT engine_debug
 
 struct _GstGlm4vWorker
 {
@@ -37,12 +28,11 @@ struct _GstGlm4vWorker
   GThread *thread;
 
   /* the thread only */
-  glm4v_model *model;
-  glm4v_engine *engine;
   GstGlm4vConverter *converter;
 
   GMutex lock;
   GCond cond;                   /* any change below */
+  GstGlm4vSharer *sharer;       /* only the thread frees it, at its end */
   GstGlm4vJob *waiting, *current;
   glm4v_request *request;       /* of current, while the engine has it */
   gboolean converting;          /* current still needs its buffer */
@@ -52,55 +42,6 @@ struct _GstGlm4vWorker
 };
 
 /* ---- plain data ---- */
-
-void
-gst_glm4v_model_config_clear (GstGlm4vModelConfig * config)
-{
-  g_free (config->dir);
-  g_free (config->device);
-  g_free (config->quantization);
-  memset (config, 0, sizeof *config);
-}
-
-gboolean
-gst_glm4v_model_config_equal (const GstGlm4vModelConfig * a,
-    const GstGlm4vModelConfig * b)
-{
-  return g_strcmp0 (a->dir, b->dir) == 0
-      && g_strcmp0 (a->device, b->device) == 0
-      && g_strcmp0 (a->quantization, b->quantization) == 0
-      && a->n_threads == b->n_threads && a->max_pixels == b->max_pixels;
-}
-
-static void
-on_log (void *user, glm4v_log_level level, const char *line)
-{
-  static const GstDebugLevel levels[] = { GST_LEVEL_ERROR, GST_LEVEL_ERROR,
-    GST_LEVEL_WARNING, GST_LEVEL_INFO, GST_LEVEL_DEBUG
-  };
-
-  GST_CAT_LEVEL_LOG (engine_debug, levels[MIN ((guint) level, 4)], NULL, "%s",
-      line);
-}
-
-glm4v_model_options
-gst_glm4v_model_options (const GstGlm4vModelConfig * config)
-{
-  static gsize once;
-
-  if (g_once_init_enter (&once)) {
-    GST_DEBUG_CATEGORY_INIT (engine_debug, "glm4vengine", 0,
-        "GLM-4V engine behind glm4vdescribe");
-    g_once_init_leave (&once, 1);
-  }
-  return (glm4v_model_options) {
-    .struct_size = sizeof (glm4v_model_options),
-    .device = config->device,
-    .quantization = config->quantization,
-    .n_threads = config->n_threads,
-    .log = on_log,
-  };
-}
 
 void
 gst_glm4v_question_clear (GstGlm4vQuestion * question)
@@ -157,8 +98,8 @@ gst_glm4v_worker_unref (GstGlm4vWorker * self)
 {
   if (!g_atomic_int_dec_and_test (&self->refs))
     return;
-  gst_glm4v_model_config_clear (&self->config);
   gst_glm4v_converter_free (self->converter);
+  gst_glm4v_model_config_clear (&self->config);
   g_mutex_clear (&self->lock);
   g_cond_clear (&self->cond);
   g_free (self);
@@ -187,45 +128,27 @@ engine_leave (GstGlm4vWorker * self)
   return owned;
 }
 
-static int
-on_progress (void *user, uint64_t done, uint64_t total)
-{
-  GstGlm4vWorker *self = user;
-  gboolean stop;
-
-  if (!engine_leave (self))
-    return 1;
-  self->callbacks.progress (self->user, (guint) (100.0 * done / total));
-  g_mutex_lock (&self->lock);
-  self->in_engine = TRUE;
-  stop = self->stop;
-  g_mutex_unlock (&self->lock);
-  return stop;
-}
-
-/* Model, then engine. FALSE if there is none, or nobody to tell. */
+/* Wait for the model. FALSE if there is none, or nobody to tell. */
 static gboolean
-load (GstGlm4vWorker * self)
+wait_load (GstGlm4vWorker * self)
 {
   glm4v_error error = { 0 };
-  glm4v_model_options options = gst_glm4v_model_options (&self->config);
-  gint code;
+  guint percent = 0, told = 0;
+  GstGlm4vEngineState state;
 
-  options.progress = on_progress;
-  options.progress_user = self;
-  engine_enter (self);
-  code = glm4v_model_open (&self->model, self->config.dir, &options, &error);
-  if (code == 0) {
-    glm4v_engine_options engine = {.struct_size = sizeof engine,
-      .max_batch = 1,.max_pending = 2,.max_pixels = self->config.max_pixels
-    };
-    code = glm4v_engine_open (&self->engine, self->model, &engine, &error);
-  }
-  if (!engine_leave (self))
-    return FALSE;
-  self->callbacks.loaded (self->user, self->config.dir,
-      code == 0 ? glm4v_model_get_info (self->model) : NULL, code, error.msg);
-  return code == 0;
+  do {
+    engine_enter (self);
+    state = gst_glm4v_sharer_wait_load (self->sharer, &percent, &error);
+    if (!engine_leave (self))
+      return FALSE;
+    if (percent != told)
+      self->callbacks.progress (self->user, percent);
+    told = percent;
+  } while (state == GST_GLM4V_ENGINE_LOADING);
+  self->callbacks.loaded (self->user,
+      self->config.dir, state == GST_GLM4V_ENGINE_LOADED ?
+      gst_glm4v_sharer_get_info (self->sharer) : NULL, error.code, error.msg);
+  return state == GST_GLM4V_ENGINE_LOADED;
 }
 
 static void
@@ -298,6 +221,7 @@ describe (GstGlm4vWorker * self, GstGlm4vJob * job, const glm4v_image * image)
   const GstGlm4vQuestion *question = &job->question;
   glm4v_error error = { 0 };
   glm4v_request *request = NULL;
+  glm4v_engine *engine;
   glm4v_task task = {
     .struct_size = sizeof task,
     .system = question->system,
@@ -310,13 +234,16 @@ describe (GstGlm4vWorker * self, GstGlm4vJob * job, const glm4v_image * image)
     .top_k = question->top_k,
     .top_p = (gfloat) question->top_p,
     .seed = question->seed,
+    .stream = gst_glm4v_sharer_get_stream (self->sharer),
     .on_done = on_done,
     .user = &job->outcome,
   };
   gint code;
 
   engine_enter (self);
-  code = glm4v_engine_submit (self->engine, &task, &request, &error);
+  engine = gst_glm4v_sharer_begin (self->sharer, &error);
+  code = engine ? glm4v_engine_submit (engine, &task, &request, &error) :
+      error.code;
   if (code == 0) {
     g_mutex_lock (&self->lock);
     self->request = request;
@@ -329,8 +256,11 @@ describe (GstGlm4vWorker * self, GstGlm4vJob * job, const glm4v_image * image)
     g_mutex_unlock (&self->lock);
     glm4v_request_unref (&request);
   } else {
-    fail_job (job, code, gst_glm4v_fault_from_engine (code, FALSE), error.msg);
+    fail_job (job, code, gst_glm4v_fault_from_engine (code, !engine),
+        error.msg);
   }
+  if (engine)
+    gst_glm4v_sharer_end (self->sharer);
   return engine_leave (self);
 }
 
@@ -393,22 +323,14 @@ cancel_waiting (GstGlm4vWorker * self)
 }
 
 static void
-lower_priority (void)
+leave_engine (GstGlm4vWorker * self)
 {
-#ifdef __linux__
-  /* A conversion must not delay the video that passes meanwhile. Without
-   * SCHED_BATCH the kernel lets this thread, which has slept for long, take
-   * the processor from the streaming thread at the moment that wakes it. A
-   * process that runs at a lower priority already keeps it. */
-  const struct sched_param batch = { 0 };
-  const id_t self = (id_t) gettid ();
+  GstGlm4vSharer *sharer;
 
-  if (sched_setscheduler (0, SCHED_BATCH, &batch) != 0)
-    GST_DEBUG ("the worker keeps its scheduling policy");
-  if (getpriority (PRIO_PROCESS, self) < WORKER_NICE
-      && setpriority (PRIO_PROCESS, self, WORKER_NICE) != 0)
-    GST_DEBUG ("the worker keeps its priority");
-#endif
+  g_mutex_lock (&self->lock);
+  sharer = g_steal_pointer (&self->sharer);
+  g_mutex_unlock (&self->lock);
+  gst_glm4v_sharer_free (sharer);
 }
 
 static gpointer
@@ -418,8 +340,8 @@ run (gpointer user)
   GstGlm4vJob *job;
   gboolean owned = TRUE;
 
-  lower_priority ();
-  if (!load (self)) {
+  gst_glm4v_thread_background ();
+  if (!wait_load (self)) {
     g_mutex_lock (&self->lock);
     self->failed = TRUE;
     job = cancel_waiting (self);
@@ -432,10 +354,7 @@ run (gpointer user)
     gst_glm4v_job_unref (job);
   }
   engine_enter (self);
-  if (self->engine)
-    glm4v_engine_close (&self->engine);
-  if (self->model)
-    glm4v_model_close (&self->model);
+  leave_engine (self);
   engine_leave (self);
   g_mutex_lock (&self->lock);
   self->stopped = TRUE;
@@ -448,15 +367,16 @@ run (gpointer user)
 /* ---- outside ---- */
 
 GstGlm4vWorker *
-gst_glm4v_worker_new (GstGlm4vModelConfig * config,
+gst_glm4v_worker_new (GstGlm4vSharer * sharer,
     const GstGlm4vWorkerCallbacks * callbacks, gpointer user, gchar ** why)
 {
   GstGlm4vWorker *self = g_new0 (GstGlm4vWorker, 1);
   GError *error = NULL;
 
   self->refs = 2;
-  self->config = *config;
-  memset (config, 0, sizeof *config);
+  self->sharer = sharer;
+  gst_glm4v_model_config_copy (&self->config,
+      gst_glm4v_sharer_get_config (sharer));
   self->callbacks = *callbacks;
   self->user = user;
   self->converter = gst_glm4v_converter_new ();
@@ -468,6 +388,7 @@ gst_glm4v_worker_new (GstGlm4vModelConfig * config,
     return self;
   *why = g_strdup (error->message);
   g_error_free (error);
+  gst_glm4v_sharer_free (sharer);
   self->refs = 1;
   gst_glm4v_worker_unref (self);
   return NULL;
@@ -477,6 +398,25 @@ const GstGlm4vModelConfig *
 gst_glm4v_worker_get_config (GstGlm4vWorker * self)
 {
   return &self->config;
+}
+
+guint
+gst_glm4v_worker_count_sharers (GstGlm4vWorker * self)
+{
+  guint n;
+
+  g_mutex_lock (&self->lock);
+  n = self->sharer ? gst_glm4v_sharer_count (self->sharer) : 0;
+  g_mutex_unlock (&self->lock);
+  return n;
+}
+
+/* With the lock. */
+static void
+interrupt (GstGlm4vWorker * self, GstGlm4vInterrupt interrupt)
+{
+  if (self->sharer)
+    gst_glm4v_sharer_interrupt (self->sharer, interrupt);
 }
 
 /* With the lock: whatever has not reached done() never will. Returns what
@@ -501,11 +441,15 @@ gst_glm4v_worker_free (GstGlm4vWorker * self)
 
   g_mutex_lock (&self->lock);
   self->flushing = self->stop = TRUE;
+  interrupt (self, GST_GLM4V_INTERRUPT_ALL);
   waited = cancel_all (self);
   while (!self->stopped && !self->abandoned) {
     if (!g_cond_wait_until (&self->cond, &self->lock, deadline)) {
-      if (self->in_engine)
+      if (self->in_engine) {
         self->abandoned = TRUE;
+        if (self->sharer)
+          gst_glm4v_sharer_disown (self->sharer);
+      }
       deadline = g_get_monotonic_time () + STOP_TIMEOUT;
     }
   }
@@ -527,6 +471,9 @@ gst_glm4v_worker_set_flushing (GstGlm4vWorker * self, gboolean flushing)
 
   g_mutex_lock (&self->lock);
   self->flushing = flushing;
+  if (!self->stop)
+    interrupt (self, flushing ? GST_GLM4V_INTERRUPT_USE :
+        GST_GLM4V_INTERRUPT_NONE);
   if (flushing)
     waited = cancel_all (self);
   g_mutex_unlock (&self->lock);

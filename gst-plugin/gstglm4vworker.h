@@ -1,33 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The hand-over from the streaming thread to the engine: one thread that loads
- * the model, then takes the newest waiting frame, converts it, has the engine
- * describe it and hands the outcome back. */
+/* The hand-over from the streaming thread to the engine: one thread that waits
+ * for the model, then takes the newest waiting frame, converts it, has the
+ * engine describe it and hands the outcome back. */
 #pragma once
 
 #include <gst/gst.h>
 #include <gst/video/video.h>
 #include <glm4v/glm4v.h>
 
-#include "gstglm4verror.h"
+#include "gstglm4vengine.h"
 
 G_BEGIN_DECLS
-
-/* How the engine is opened. */
-typedef struct
-{
-  gchar *dir, *device, *quantization;   /* quantization may be NULL */
-  guint n_threads;
-  guint64 max_pixels;
-} GstGlm4vModelConfig;
-
-void gst_glm4v_model_config_clear (GstGlm4vModelConfig * config);
-
-/* The options of the engine that config holds, logging set up. */
-glm4v_model_options gst_glm4v_model_options (const GstGlm4vModelConfig *
-    config);
-
-gboolean gst_glm4v_model_config_equal (const GstGlm4vModelConfig * a,
-    const GstGlm4vModelConfig * b);
 
 /* What is asked about a frame; as the properties stood when it was sampled. */
 typedef struct
@@ -102,9 +85,9 @@ typedef struct
 
 typedef struct _GstGlm4vWorker GstGlm4vWorker;
 
-/* Start the thread, which begins to load. Takes the contents of config.
- * NULL with *why when no thread could be started. */
-GstGlm4vWorker *gst_glm4v_worker_new (GstGlm4vModelConfig * config,
+/* Start the thread, which waits for the sharer's engine to be loaded. Takes the
+ * sharer. NULL with *why when no thread could be started. */
+GstGlm4vWorker *gst_glm4v_worker_new (GstGlm4vSharer * sharer,
     const GstGlm4vWorkerCallbacks * callbacks, gpointer user, gchar ** why);
 
 /* Whoever may be at work with it when its owner frees it has a reference. */
@@ -116,8 +99,10 @@ void gst_glm4v_worker_unref (GstGlm4vWorker * worker);
  * calls back no more and frees itself. */
 gboolean gst_glm4v_worker_free (GstGlm4vWorker * worker);
 
+/* The engine's config, constant; how many share the engine, 0 at the end. */
 const GstGlm4vModelConfig *gst_glm4v_worker_get_config (GstGlm4vWorker *
     worker);
+guint gst_glm4v_worker_count_sharers (GstGlm4vWorker * worker);
 
 /* While flushing nothing is accepted, everything is canceled, nobody waits.
  * Returns at once. */

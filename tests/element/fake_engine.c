@@ -70,7 +70,7 @@ void fake_set(fake_script s)
     pthread_once(&once, init);
     pthread_mutex_lock(&lock);
     script = s;
-    counts.submitted = counts.done = counts.canceled = 0;
+    counts.submitted = counts.done = counts.canceled = counts.opened = 0;
     pthread_mutex_unlock(&lock);
 }
 
@@ -150,7 +150,10 @@ int glm4v_model_open(glm4v_model **model, const char *dir, const glm4v_model_opt
                      glm4v_error *err)
 {
     pthread_mutex_lock(&lock);
+    const char *slash = strrchr(dir, '/'), *name = slash ? slash + 1 : dir;
     int code = script.open_code;
+    if (!code && script.broken && !strcmp(name, script.broken))
+        code = GLM4V_ERR_FORMAT;
     uint64_t load_ns = script.load_ns;
     counts.n_threads = options->n_threads;
     snprintf(counts.quantization, sizeof counts.quantization, "%s",
@@ -165,6 +168,7 @@ int glm4v_model_open(glm4v_model **model, const char *dir, const glm4v_model_opt
     (*model)->info = make_info(dir);
     pthread_mutex_lock(&lock);
     counts.models++;
+    counts.opened++;
     pthread_mutex_unlock(&lock);
     return 0;
 }
@@ -263,6 +267,8 @@ int glm4v_engine_open(glm4v_engine **engine, glm4v_model *model,
     pthread_mutex_lock(&lock);
     int code = script.engine_code;
     counts.max_pixels = options->max_pixels;
+    counts.max_batch = options->max_batch;
+    counts.context_length = options->context_length;
     if (!code) {
         model->refs++;
         counts.engines++;
@@ -297,6 +303,7 @@ void glm4v_engine_close(glm4v_engine **engine)
 static void remember(const glm4v_task *task)
 {
     counts.max_tokens = task->max_tokens;
+    counts.stream = task->stream;
     snprintf(counts.prompt, sizeof counts.prompt, "%s", task->prompt);
     snprintf(counts.system, sizeof counts.system, "%s", task->system ? task->system : "");
 }

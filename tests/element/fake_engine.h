@@ -10,11 +10,12 @@
 
 typedef struct {
     int inspect_code, open_code, engine_code; /* GLM4V_ERR_* of these calls, 0 = they succeed */
-    int submit_code;                          /* of every submit */
-    int result_code;                          /* of every answer */
-    uint64_t load_ns;                         /* time that opening takes, told in 20 steps */
-    uint64_t answer_ns;                       /* time that an answer takes */
-    bool hang;                                /* answers come late even if canceled */
+    const char *broken; /* name of the one model that cannot be opened, or NULL: all can */
+    int submit_code;    /* of every submit */
+    int result_code;    /* of every answer */
+    uint64_t load_ns;   /* time that opening takes, told in 20 steps */
+    uint64_t answer_ns; /* time that an answer takes */
+    bool hang;          /* answers come late even if canceled */
     /* the answer; NULL = "WxH #RRGGBB" of the middle pixel */
     const char *text;
     const glm4v_box *boxes; /* in every answer */
@@ -25,6 +26,9 @@ typedef struct {
 typedef struct {
     int submitted, done, canceled; /* requests so far */
     int models, engines, requests; /* alive now */
+    int opened;                    /* models so far */
+    uint32_t stream;               /* of the last request */
+    uint32_t max_batch, context_length;
     char prompt[128], system[128]; /* of the last request */
     char quantization[32];         /* of the last open */
     uint32_t max_tokens, n_threads;

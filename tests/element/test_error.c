@@ -102,6 +102,16 @@ static void without_threads(GstElement *element)
     no_threads = FALSE;
 }
 
+/* Beside an element that is set up otherwise. */
+static void beside_another(GstElement *element)
+{
+    GstElement *other = support_element("max-batch", 9, NULL);
+    gst_object_set_name(GST_OBJECT(other), "other-element");
+    gst_element_set_state(other, GST_STATE_READY);
+    gst_element_set_state(element, GST_STATE_READY);
+    support_free(other);
+}
+
 static void push(GstElement *element, GstBuffer *buffer, const char *caps)
 {
     GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
@@ -217,6 +227,11 @@ static const Trigger triggers[] = {
       SOURCE_ROOT,
       { .open_code = GLM4V_ERR_INTERNAL },
       to_ready },
+    { GST_GLM4V_FAULT_SHARING,
+      GST_MESSAGE_ERROR,
+      "max-batch is 4 here and 9 in /GstGlm4vDescribe:other-element",
+      { 0 },
+      beside_another },
     { GST_GLM4V_FAULT_THREAD, GST_MESSAGE_ERROR, "thread", { 0 }, without_threads },
     { GST_GLM4V_FAULT_CAPS, GST_MESSAGE_ERROR, "width=(int)16384", { 0 }, huge_caps },
     { GST_GLM4V_FAULT_FRAME_SIZE,

@@ -95,6 +95,43 @@ static void the_caption_is_what_the_engine_says_of_the_picture(void)
     }
 }
 
+/* Eight elements ask one engine at once, two times. */
+static void answers_of_a_shared_engine_are_the_same_bytes_as_alone(void)
+{
+    enum { SHARERS = 8 };
+    GstHarness *h[SHARERS];
+    char *alone[SHARERS];
+    for (guint i = 0; i < SHARERS; i++) {
+        h[i] = support_harness(tiny_element(1), TRUE, CAPS_PICTURE);
+        GstBuffer *frame = noisy_frame(i, 0);
+        alone[i] = ask_engine(frame);
+        gst_buffer_unref(frame);
+    }
+    for (guint run = 0; run < 2; run++) {
+        for (guint i = 0; run && i < SHARERS; i++)
+            support_run(h[i], 1, CAPS_PICTURE);
+        for (guint i = 0; i < SHARERS; i++)
+            gst_harness_push(h[i], noisy_frame(i, 0));
+        for (guint i = 0; i < SHARERS; i++) {
+            GstStructure *result = support_result(h[i]->element);
+            REQUIRE(result != NULL);
+            const char *text = gst_structure_get_string(result, "text");
+            CHECK(*text && strstr(alone[i], text)); /* control characters are taken out */
+            gst_structure_free(result);
+        }
+    }
+    GstStructure *info = NULL;
+    guint sharers = 0;
+    g_object_get(h[0]->element, "model-info", &info, NULL);
+    gst_structure_get_uint(info, "sharers", &sharers);
+    CHECK_EQ(sharers, SHARERS);
+    gst_structure_free(info);
+    for (guint i = 0; i < SHARERS; i++) {
+        support_done(h[i]);
+        g_free(alone[i]);
+    }
+}
+
 static void strides_do_not_change_the_caption(void)
 {
     GstElement *element = tiny_element(2);
@@ -467,6 +504,7 @@ int main(int argc, char **argv)
         return 1;
     TEST(loading_the_plugin_starts_no_thread_and_is_quick);
     TEST(the_caption_is_what_the_engine_says_of_the_picture);
+    TEST(answers_of_a_shared_engine_are_the_same_bytes_as_alone);
     TEST(strides_do_not_change_the_caption);
     TEST(played_again_a_pipeline_has_its_captions_again);
     TEST(without_model_location_the_shipped_model_names_a_test_picture);
