@@ -484,7 +484,7 @@ def data_uris_are_read(folder):
                  "data:image/png;base64," + base64.urlsafe_b64encode(raw).decode().replace("=", "%3D"),
                  "data:image/png," + "".join(f"%{byte:02X}" for byte in raw)):
         check(pixels(text) == rows, text[:60])
-    for text, said in (("data:image/png;base64", "comma"), ("data:image/png;base64,", "holds nothing"),
+    for text, said in (("data:image/png;base64", "comma"), ("data:image/png;base64,", "without data"),
                        ("data:image/png;base64,@@@", "base64"), ("data:,%4", "%"),
                        ("data:image/png;base64," + plain[:200], "cut short")):
         refused(said, text)
