@@ -16,8 +16,8 @@
  * and the last of all reaches n_in; |weight| < 1.9 * 2^22; weights of one output sum to 2^22 within
  * rounding: int32 does not overflow. */
 typedef struct {
-    int32_t n_in, n_out;
-    int32_t taps;          /* entries an output has in weight and packed, a multiple of 4 */
+    int64_t n_in, n_out;
+    int64_t taps;          /* entries an output has in weight and packed, a multiple of 4 */
     const int32_t *first;  /* [n_out] */
     const int32_t *count;  /* [n_out] */
     const int32_t *weight; /* [n_out, taps], 0 from count on */
@@ -27,8 +27,8 @@ typedef struct {
 
 /* What one row of merge * patch pixel rows is cut into. C = 3 * temporal * patch * patch. */
 typedef struct {
-    int32_t patch, merge, temporal;
-    int32_t slot, n_slots; /* frames [slot, slot + n_slots) of each patch get these pixels */
+    int64_t patch, merge, temporal;
+    int64_t slot, n_slots; /* frames [slot, slot + n_slots) of each patch get these pixels */
     const float *value;    /* [3, 256]: normalised value of a byte, by channel */
 } glm4v_patch_shape;
 
@@ -38,17 +38,17 @@ typedef struct {
  * No overlap. */
 #define decl_resize_rows(name)                                                                     \
     void(name)(uint8_t * dst, int64_t dst_stride, const uint8_t *src, int64_t src_stride,          \
-               int32_t n_rows, const glm4v_resize_axis *axis, int32_t x0)
+               int64_t n_rows, const glm4v_resize_axis *axis, int64_t x0)
 
 /* Across rows: one output row y of n bytes; src is input row first[y]. No overlap. */
 #define decl_resize_columns(name)                                                                  \
-    void(name)(uint8_t * dst, const uint8_t *src, int64_t src_stride, int32_t n,                   \
-               const glm4v_resize_axis *axis, int32_t y)
+    void(name)(uint8_t * dst, const uint8_t *src, int64_t src_stride, int64_t n,                   \
+               const glm4v_resize_axis *axis, int64_t y)
 
 /* patches f32 [merge * columns / patch, C] in merge-block-major order from src u8 [merge * patch,
  * columns, 3]; columns is a multiple of merge * patch. */
 #define decl_patches(name)                                                                         \
-    void(name)(float *patches, const uint8_t *src, int64_t src_stride, int32_t columns,            \
+    void(name)(float *patches, const uint8_t *src, int64_t src_stride, int64_t columns,            \
                const glm4v_patch_shape *shape)
 
 typedef decl_resize_pack(*glm4v_resize_pack_fn);

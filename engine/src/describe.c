@@ -16,20 +16,22 @@
 #include "engine.h"
 #include "forward/position.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 static int build_prompt(glm4v_engine *engine, glm4v_request *r)
 {
     const glm4v_model *m = engine->model;
     const glm4v_task *task = &r->task;
-    uint32_t most = task->max_tokens + (task->thinking ? task->max_reasoning_tokens : 0);
+    int64_t most = task->max_tokens + (task->thinking ? task->max_reasoning_tokens : 0);
     const glm4v_prompt_maker with = { m->tokenizer, &m->chat, &m->config };
     int rc = glm4v_prompt_build(&r->prompt, &with, task, r->grids, r->n_pictures, &r->error);
     if (rc)
         return rc;
     if (r->prompt.n_ids >= engine->limits.context_length)
         return glm4v_fail(&r->error, GLM4V_ERR_INVALID,
-                          "prompt and images are %zu tokens, the context holds %u: use a smaller "
+                          "prompt and images are %zu tokens, the context holds %" PRId64
+                          ": use a smaller "
                           "max_pixels, fewer pictures or a shorter prompt",
                           r->prompt.n_ids, engine->limits.context_length);
     r->position = glm4v_alloc(3 * r->prompt.n_ids, sizeof *r->position);
@@ -43,7 +45,7 @@ static int build_prompt(glm4v_engine *engine, glm4v_request *r)
         rc = glm4v_answer_open(&r->answer, &r->detokenizer, &r->error);
     if (!rc)
         rc = glm4v_sampler_init(&r->sampler, task, m->config.text.vocab, &r->error);
-    for (size_t i = 0; !rc && i < r->prompt.n_ids; i++)
+    for (int64_t i = 0; !rc && i < r->prompt.n_ids; i++)
         glm4v_sampler_see(&r->sampler, r->prompt.ids[i]);
     r->stage = r->n_pictures ? GLM4V_STAGE_VISION : GLM4V_STAGE_PREFILL;
     return rc;
@@ -57,7 +59,7 @@ static int prepare_picture(glm4v_engine *engine, glm4v_request *r, glm4v_vision_
     const glm4v_picture *picture = &r->pictures[r->n_encoded];
     const glm4v_processor_config *p =
         picture->preprocessor == m->preprocessor ? &m->config.image : &m->config.video;
-    const size_t patch = (size_t)glm4v_patch_values(v);
+    const size_t patch = glm4v_patch_values(v);
     const glm4v_patch_grid grid = { pass->grid_h, pass->grid_w };
     glm4v_backend *b = m->stages[0].backend;
     if (b->ops->takes && b->ops->takes(b, picture->frames[0]) &&
@@ -101,8 +103,8 @@ static int begin_prefill(glm4v_engine *engine, glm4v_request *r)
     if (!r->length)
         r->length = r->result.cached_tokens =
             glm4v_prefix_load(&engine->prefix, engine->context, &r->prompt, r->slot);
-    const uint32_t left = (uint32_t)r->prompt.n_ids - r->length;
-    const uint32_t most = engine->limits.context.max_rows, n = left < most ? left : most;
+    const int64_t left = r->prompt.n_ids - r->length;
+    const int64_t most = engine->limits.context.max_rows, n = left < most ? left : most;
     const glm4v_draw draw = glm4v_describe_draw(r);
     const bool last = n == left;
     const glm4v_prefill_pass pass = { .slot = r->slot,
@@ -205,7 +207,8 @@ void glm4v_describe_token(glm4v_engine *engine, glm4v_request *r, float *logits,
         glm4v_sampler_took(&r->sampler);
     if (id < 0) {
         glm4v_fail(&r->error, GLM4V_ERR_INTERNAL,
-                   "token %u: the logits are not finite; the weights of the model are damaged, or "
+                   "token %" PRId64
+                   ": the logits are not finite; the weights of the model are damaged, or "
                    "this quantization is too coarse for them",
                    r->n_answer + r->n_reasoning);
         glm4v_describe_end(r, GLM4V_FINISH_ERROR, GLM4V_ERR_INTERNAL);

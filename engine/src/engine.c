@@ -3,6 +3,7 @@
  * is done by scheduler.c on the engine's own thread.
  *
  * Lock: engine->lock guards queue, stop, fault and stats; request->lock may be taken inside it. */
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -37,11 +38,12 @@ static int find_masked(glm4v_engine *engine, glm4v_error *err)
     const int32_t markers[] = {
         c->think, c->think_end, c->answer, c->answer_end, c->box, c->box_end
     };
-    int32_t vocab = m->config.text.vocab;
-    size_t n = 0;
-    engine->masked = glm4v_alloc((size_t)vocab + 3, sizeof *engine->masked);
+    int64_t vocab = m->config.text.vocab;
+    int64_t n = 0;
+    engine->masked = glm4v_alloc(vocab + 3, sizeof *engine->masked);
     if (!engine->masked)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a mask of %d tokens", vocab);
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a mask of %" PRId64 " tokens",
+                          vocab);
     for (int32_t id = 0; id < vocab; id++) {
         size_t len;
         bool token = id < glm4v_tokenizer_size(m->tokenizer) &&
@@ -56,7 +58,7 @@ static int find_masked(glm4v_engine *engine, glm4v_error *err)
         if (reasoning[i] >= 0)
             engine->masked[n++] = reasoning[i];
     engine->n_masked[false] = n;
-    if (n >= (size_t)vocab)
+    if (n >= vocab)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           "the tokenizer has no token that this model can generate");
     return 0;
@@ -65,16 +67,15 @@ static int find_masked(glm4v_engine *engine, glm4v_error *err)
 /* The ids that find_masked found, for a device that samples: mask 1 of requests that reason. */
 static int set_masks(glm4v_engine *engine, glm4v_error *err)
 {
-    const size_t words = (size_t)engine->model->config.text.vocab / 64 + 1;
+    const size_t words = engine->model->config.text.vocab / 64 + 1;
     if (!glm4v_context_samples(engine->context))
         return 0;
     uint64_t *masks = glm4v_alloc(2 * words, sizeof *masks);
     if (!masks)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for masks of %zu words", words);
     for (size_t mask = 0; mask < 2; mask++)
-        for (size_t i = 0; i < engine->n_masked[mask]; i++)
-            masks[mask * words + (size_t)engine->masked[i] / 64] |= (uint64_t)1
-                                                                    << (engine->masked[i] % 64);
+        for (int64_t i = 0; i < engine->n_masked[mask]; i++)
+            masks[mask * words + engine->masked[i] / 64] |= (uint64_t)1 << (engine->masked[i] % 64);
     int rc = glm4v_context_set_masks(engine->context, masks, 2, err);
     glm4v_free(masks);
     return rc;
@@ -84,7 +85,7 @@ static int set_masks(glm4v_engine *engine, glm4v_error *err)
 static int take_patches(glm4v_engine *engine, glm4v_error *err)
 {
     const glm4v_vision_config *v = &engine->model->config.vision;
-    const size_t patch = (size_t)glm4v_patch_values(v);
+    const size_t patch = glm4v_patch_values(v);
     if (!engine->model->stages[0].backend->traits->all_at_open)
         return 0;
     return glm4v_engine_patches(engine, engine->limits.context.patches * patch, err);
@@ -93,7 +94,7 @@ static int take_patches(glm4v_engine *engine, glm4v_error *err)
 static int allocate(glm4v_engine *engine, glm4v_error *err)
 {
     const glm4v_engine_limits *l = &engine->limits;
-    size_t vocab = (size_t)engine->model->config.text.vocab;
+    size_t vocab = engine->model->config.text.vocab;
     int rc = glm4v_context_open(&engine->context, engine->model, l->context, err);
     if (!rc)
         rc = glm4v_prefix_open(&engine->prefix, l->prefix_tokens, l->max_batch, err);
@@ -112,8 +113,8 @@ uint64_t glm4v_engine_host_bytes(const glm4v_model *m, const glm4v_engine_limits
                                  uint64_t patches)
 {
     const glm4v_vision_config *v = &m->config.vision;
-    const uint64_t V = (uint64_t)m->config.text.vocab;
-    const uint64_t patch = (uint64_t)glm4v_patch_values(v);
+    const uint64_t V = m->config.text.vocab;
+    const uint64_t patch = glm4v_patch_values(v);
     return sizeof(glm4v_engine) + l->max_batch * sizeof(glm4v_request) +
            V * sizeof(glm4v_candidate) + (V + 3) * sizeof(int32_t) +
            l->prefix_tokens * sizeof(int32_t) + patches * patch * sizeof(float);
@@ -168,10 +169,10 @@ int glm4v_engine_open(glm4v_engine **out, glm4v_model *model, const glm4v_engine
         return glm4v_fail(
             err, GLM4V_ERR_INVALID,
             "the model was opened without tokenizer (weights_only): it cannot describe");
-    const int32_t temporal = glm4v_family_of(model->config.family)->temporal;
+    const int64_t temporal = glm4v_family_of(model->config.family)->temporal;
     if (model->config.vision.temporal != temporal)
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                          "config.json: temporal_patch_size is %d, expected %d",
+                          "config.json: temporal_patch_size is %" PRId64 ", expected %" PRId64,
                           model->config.vision.temporal, temporal);
     int rc = glm4v_engine_limits_of(&limits, model, options, err);
     if (rc)
@@ -205,7 +206,7 @@ void glm4v_engine_close(glm4v_engine **engine_ptr)
     engine->stop = true;
     for (glm4v_request *r = engine->queue; r; r = r->next)
         atomic_store(&r->cancel, true);
-    for (uint32_t i = 0; i < engine->n_running; i++)
+    for (int64_t i = 0; i < engine->n_running; i++)
         atomic_store(&engine->running[i]->cancel, true);
     pthread_cond_signal(&engine->wake);
     pthread_mutex_unlock(&engine->lock);
@@ -219,14 +220,14 @@ void glm4v_engine_close(glm4v_engine **engine_ptr)
 /* Lock held. */
 static int check_room(const glm4v_engine *engine, uint32_t stream, glm4v_error *err)
 {
-    uint32_t waiting = 0;
+    int64_t waiting = 0;
     if (engine->fault.code)
         return glm4v_fail(err, engine->fault.code, "%s", engine->fault.msg);
     for (const glm4v_request *r = engine->queue; r; r = r->next)
         waiting += r->task.stream == stream;
     if (waiting >= engine->limits.max_pending)
-        return glm4v_fail(err, GLM4V_ERR_BUSY, "%u requests of stream %u wait already", waiting,
-                          stream);
+        return glm4v_fail(err, GLM4V_ERR_BUSY, "%" PRId64 " requests of stream %u wait already",
+                          waiting, stream);
     return 0;
 }
 

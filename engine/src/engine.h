@@ -37,10 +37,10 @@ struct glm4v_request {
     glm4v_task task;
     glm4v_picture *pictures; /* [n_pictures], history first */
     glm4v_grid *grids;       /* [n_pictures] */
-    uint32_t n_pictures;
-    uint32_t image_width, image_height; /* of the first picture after resizing */
-    void *memory;                       /* holds all of the above */
-    uint64_t submitted;                 /* nanoseconds, CLOCK_MONOTONIC */
+    int64_t n_pictures;
+    int64_t image_width, image_height; /* of the first picture after resizing */
+    void *memory;                      /* holds all of the above */
+    uint64_t submitted;                /* nanoseconds, CLOCK_MONOTONIC */
 
     /* Any thread. */
     atomic_uint refs;
@@ -52,23 +52,23 @@ struct glm4v_request {
 
     /* The scheduler thread alone. */
     glm4v_stage_name stage;
-    uint32_t slot;          /* of the KV cache */
-    uint32_t units;         /* pieces of work done before decoding */
+    int64_t slot;           /* of the KV cache */
+    int64_t units;          /* pieces of work done before decoding */
     bool busy;              /* part of a pass under way: it ends with the pass, not before */
     uint64_t piece_started; /* nanoseconds */
     glm4v_pixels pixels;    /* of the picture under way, where the device preprocesses it */
     glm4v_prompt prompt;
     int32_t *position;     /* [3][prompt.n_ids] */
     int32_t next_position; /* of the token after the last one in the cache */
-    uint32_t length;       /* tokens in the cache */
-    uint32_t n_encoded;    /* pictures */
+    int64_t length;        /* tokens in the cache */
+    int64_t n_encoded;     /* pictures */
     glm4v_embeddings embeddings;
     glm4v_detokenizer detokenizer;
     glm4v_sampler sampler;
     int32_t token; /* sampled last, not in the cache yet */
-    uint32_t n_answer, n_reasoning;
+    int64_t n_answer, n_reasoning;
     int32_t forced[GLM4V_MAX_FORCED]; /* ids to take instead of sampling */
-    uint32_t n_forced, forced_taken;
+    int64_t n_forced, forced_taken;
     uint64_t started, decode_started; /* nanoseconds */
     glm4v_error error;                /* why the request failed */
     glm4v_result result;              /* complete when done */
@@ -84,16 +84,16 @@ struct glm4v_request {
  * scheduler thread alone. */
 typedef struct {
     int32_t *ids; /* [capacity] */
-    uint32_t n, capacity;
-    uint32_t slot;
+    int64_t n, capacity;
+    int64_t slot;
 } glm4v_prefix;
 
 struct glm4v_engine {
     /* Set by open, then only read. */
     glm4v_model *model;
     glm4v_engine_limits limits;
-    int32_t *masked;    /* ids that are never generated */
-    size_t n_masked[2]; /* how many of them, by whether the request reasons */
+    int32_t *masked;     /* ids that are never generated */
+    int64_t n_masked[2]; /* how many of them, by whether the request reasons */
     pthread_t thread;
 
     /* The scheduler thread alone. */
@@ -108,13 +108,13 @@ struct glm4v_engine {
     glm4v_request *piece; /* whose pass of vision or prefill is under way; or NULL */
     bool piece_submitted; /* all of it */
     glm4v_request *decoding[GLM4V_MAX_BATCH]; /* [n_decoding], rows of the decode step in flight */
-    uint32_t n_decoding;
+    int64_t n_decoding;
 
     /* lock guards all that follows. */
     pthread_mutex_t lock;
     pthread_cond_t wake;                     /* something was queued, or stop */
     glm4v_request *running[GLM4V_MAX_BATCH]; /* [n_running], in order of admission */
-    uint32_t n_running;
+    int64_t n_running;
     glm4v_request *queue, **queue_end;
     uint64_t n_numbers;
     bool stop;
@@ -122,9 +122,9 @@ struct glm4v_engine {
     glm4v_engine_stats stats;
 };
 
-static inline bool glm4v_is_one_of(int32_t id, const int32_t *ids, int32_t n)
+static inline bool glm4v_is_one_of(int32_t id, const int32_t *ids, int64_t n)
 {
-    for (int32_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++)
         if (id == ids[i])
             return true;
     return false;
@@ -155,12 +155,12 @@ void glm4v_describe_end(glm4v_request *request, glm4v_finish finish, int code);
 
 /* prefix.c. load: copy what the cache shares with the prompt into the request's slot, returns the
  * number of tokens. save: keep the constant part of a prompt whose tokens are in the slot. */
-int glm4v_prefix_open(glm4v_prefix *prefix, uint32_t capacity, uint32_t slot, glm4v_error *err);
+int glm4v_prefix_open(glm4v_prefix *prefix, int64_t capacity, int64_t slot, glm4v_error *err);
 void glm4v_prefix_close(glm4v_prefix *prefix);
-uint32_t glm4v_prefix_load(glm4v_prefix *prefix, glm4v_context *context, const glm4v_prompt *prompt,
-                           uint32_t slot);
+int64_t glm4v_prefix_load(glm4v_prefix *prefix, glm4v_context *context, const glm4v_prompt *prompt,
+                          int64_t slot);
 void glm4v_prefix_save(glm4v_prefix *prefix, glm4v_context *context, const glm4v_prompt *prompt,
-                       uint32_t slot);
+                       int64_t slot);
 
 /* scheduler.c */
 void *glm4v_scheduler_main(void *engine);

@@ -9,7 +9,7 @@
 #define GLM4V_QUANTUM 8 /* pieces of work before a request lets others of equal deadline pass */
 
 typedef struct {
-    uint32_t max_batch, max_pending, context_length, prefix_tokens;
+    int64_t max_batch, max_pending, context_length, prefix_tokens;
     uint64_t max_pixels;        /* of one picture or frame; never 0 */
     glm4v_context_size context; /* the batch, and one slot that keeps the constant prefix */
 } glm4v_engine_limits;

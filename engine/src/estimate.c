@@ -58,11 +58,11 @@ static uint64_t available(const glm4v_model *m)
 static bool all_fit(const glm4v_model *m, const uint64_t *needs, const char **device,
                     uint64_t *needed, uint64_t *room)
 {
-    for (int32_t i = 0; i < m->n_stages; i++) {
+    for (int64_t i = 0; i < m->n_stages; i++) {
         glm4v_backend *b = m->stages[i].backend;
         *device = m->stages[i].device;
         *needed = 0;
-        for (int32_t k = 0; k < m->n_stages; k++)
+        for (int64_t k = 0; k < m->n_stages; k++)
             if (!strcmp(m->stages[k].device, *device))
                 add(needed, needs[k]);
         *room = b->ops->available(b);
@@ -77,9 +77,8 @@ static bool all_fit(const glm4v_model *m, const uint64_t *needs, const char **de
 /* What a model keeps in host memory beside its weights. */
 static uint64_t tables_of(const glm4v_model *m)
 {
-    return sizeof *m + (size_t)m->n_stages * sizeof *m->stages +
-           (size_t)m->config.text.layers * sizeof *m->layers +
-           (size_t)m->config.vision.layers * sizeof *m->vision.layers +
+    return sizeof *m + m->n_stages * sizeof *m->stages + m->config.text.layers * sizeof *m->layers +
+           m->config.vision.layers * sizeof *m->vision.layers +
            m->plan.capacity * sizeof *m->plan.items +
            (m->tokenizer ? glm4v_tokenizer_memory(m->tokenizer) : 0) +
            (m->preprocessor ? 2 * glm4v_preprocessor_memory() : 0);
@@ -92,21 +91,21 @@ static uint64_t requests_of(const glm4v_model *m, const glm4v_engine_limits *l, 
     glm4v_backend *b = m->stages[0].backend;
     const uint64_t tokens = p->rows + PROMPT_TOKENS;
     const uint64_t pieces = 2 + (tokens + l->context.max_rows - 1) / l->context.max_rows;
-    const uint64_t row = (uint64_t)m->config.text.hidden * b->traits->activation;
+    const uint64_t row = m->config.text.hidden * b->traits->activation;
     return (pieces <= GLM4V_QUANTUM ? 1 : l->max_batch) * p->rows * row +
            l->max_batch * tokens * 4 * sizeof(int32_t); /* ids and positions */
 }
 
 /* Scratch of the backends: each grows to the largest of the text model's calls and the tower's. */
-static uint64_t backend_of(const glm4v_model *m, int32_t stage, const glm4v_context_size *size,
+static uint64_t backend_of(const glm4v_model *m, int64_t stage, const glm4v_context_size *size,
                            uint64_t patches)
 {
     glm4v_backend *b = m->stages[stage].backend;
-    const uint32_t decoded = size->slots * (size->span_rows ? size->span_rows : 1);
+    const int64_t decoded = size->slots * (size->span_rows ? size->span_rows : 1);
     const glm4v_scratch_need need = {
-        .rows = (int32_t)(size->max_rows > decoded ? size->max_rows : decoded),
+        .rows = (size->max_rows > decoded ? size->max_rows : decoded),
         .n_in = glm4v_text_widest(&m->config.text),
-        .n_k = (int32_t)size->length,
+        .n_k = size->length,
         .head_dim = m->config.text.head_dim,
     };
     uint64_t product[2] = { 0 }, attention[2] = { 0 };
@@ -129,14 +128,13 @@ static int resize(picture *p, const glm4v_model *m, const glm4v_engine_limits *l
         return glm4v_fail(err, GLM4V_ERR_INVALID, "an image of %lld x %lld is too large",
                           (long long)size.width, (long long)size.height);
     glm4v_image image = { .data = &pixel,
-                          .width = (int32_t)size.width,
-                          .height = (int32_t)size.height,
+                          .width = size.width,
+                          .height = size.height,
                           .stride = GLM4V_CHANNELS * size.width };
     int rc = glm4v_preprocessor_open(&processor, &m->config.image, &m->config.vision, err);
     if (!rc)
         rc = glm4v_preprocess_grid(processor, &image, 1, limits->max_pixels, &grid, err);
-    *p = (picture) { (uint64_t)grid.h * grid.w,
-                     glm4v_picture_rows(&m->config.vision, grid.h, grid.w), 0 };
+    *p = (picture) { grid.h * grid.w, glm4v_picture_rows(&m->config.vision, grid.h, grid.w), 0 };
     if (!rc)
         rc = glm4v_preprocess_scratch(processor, &image, grid, glm4v_pool_threads(m->pool),
                                       &p->scratch, err);
@@ -144,7 +142,7 @@ static int resize(picture *p, const glm4v_model *m, const glm4v_engine_limits *l
     return rc;
 }
 
-static void stage_memory(const glm4v_model *m, int32_t stage, const glm4v_engine_limits *limits,
+static void stage_memory(const glm4v_model *m, int64_t stage, const glm4v_engine_limits *limits,
                          const picture *p, glm4v_memory *memory)
 {
     const glm4v_context_bytes context = glm4v_context_memory(m, stage, limits->context);
@@ -161,8 +159,8 @@ static void stage_memory(const glm4v_model *m, int32_t stage, const glm4v_engine
     if (memory->n_devices < GLM4V_MAX_DEVICES) {
         glm4v_device_memory *d = &memory->device[memory->n_devices++];
         snprintf(d->name, sizeof d->name, "%s", m->stages[stage].device);
-        d->first_layer = (uint32_t)m->stages[stage].first;
-        d->n_layers = (uint32_t)m->stages[stage].count;
+        d->first_layer = m->stages[stage].first;
+        d->n_layers = m->stages[stage].count;
         d->weights = weights;
         d->kv_cache = context.kv_cache;
         d->scratch = scratch;
@@ -183,7 +181,7 @@ int glm4v_estimate(const glm4v_model *m, const glm4v_checkpoint *checkpoint,
     int rc = resize(&p, m, limits, image, err);
     if (rc)
         return rc;
-    for (int32_t i = 0; i < m->n_stages; i++)
+    for (int64_t i = 0; i < m->n_stages; i++)
         stage_memory(m, i, limits, &p, &out);
     out.total = out.weights;
     add(&out.total, out.tables);
@@ -227,7 +225,7 @@ int glm4v_estimate_check_model(glm4v_model *m, const glm4v_checkpoint *checkpoin
     uint64_t needs[GLM4V_MAX_DEVICES], needed, room, most = 0, least = UINT64_MAX;
     const char *device, *largest = NULL, *smallest = NULL;
     bool host = false; /* buffers of loading are counted where host memory is a device's */
-    for (int32_t i = 0; i < m->n_stages; i++) {
+    for (int64_t i = 0; i < m->n_stages; i++) {
         needs[i] = glm4v_plan_memory(&m->plan, m, i);
         if (!host && !strcmp(m->stages[i].device, "cpu"))
             add(&needs[i], glm4v_plan_loading_bytes(&m->plan, m, checkpoint));
@@ -269,7 +267,7 @@ int glm4v_estimate_check_model(glm4v_model *m, const glm4v_checkpoint *checkpoin
 /* What an engine takes on each stage before the first picture comes. */
 static void engine_needs(const glm4v_model *m, const glm4v_engine_limits *limits, uint64_t *needs)
 {
-    for (int32_t i = 0; i < m->n_stages; i++) {
+    for (int64_t i = 0; i < m->n_stages; i++) {
         const glm4v_context_bytes context = glm4v_context_memory(m, i, limits->context);
         needs[i] = i ? 0 : glm4v_engine_host_bytes(m, limits, 0);
         add(&needs[i], context.kv_cache);
@@ -279,7 +277,7 @@ static void engine_needs(const glm4v_model *m, const glm4v_engine_limits *limits
     }
 }
 
-static void set_size(glm4v_engine_limits *l, uint32_t batch, uint32_t length)
+static void set_size(glm4v_engine_limits *l, int64_t batch, int64_t length)
 {
     l->max_batch = l->context.slots = batch;
     l->context_length = l->context.length = length;
@@ -297,8 +295,8 @@ int glm4v_estimate_check_engine(const glm4v_model *m, const glm4v_engine_limits 
     if (all_fit(m, needs, &device, &needed, &room))
         return 0;
     char advice[96] = "close other programs or choose a smaller quantization";
-    for (uint32_t batch = limits->max_batch, found = 0; batch && !found; batch /= 2)
-        for (uint32_t length = limits->context_length; length >= LEAST_CONTEXT && !found;
+    for (int64_t batch = limits->max_batch, found = 0; batch && !found; batch /= 2)
+        for (int64_t length = limits->context_length; length >= LEAST_CONTEXT && !found;
              length /= 2) {
             glm4v_engine_limits smaller = *limits;
             set_size(&smaller, batch, length);
@@ -307,12 +305,13 @@ int glm4v_estimate_check_engine(const glm4v_model *m, const glm4v_engine_limits 
             engine_needs(m, &smaller, needs);
             if (!all_fit(m, needs, &other, &less, &more))
                 continue;
-            snprintf(advice, sizeof advice, "max_batch %u and context_length %u would fit", batch,
+            snprintf(advice, sizeof advice,
+                     "max_batch %" PRId64 " and context_length %" PRId64 " would fit", batch,
                      length);
             found = 1;
         }
     return glm4v_fail(err, GLM4V_ERR_NOMEM,
-                      "%s: an engine of %u requests of %u tokens takes %" PRIu64
+                      "%s: an engine of %" PRId64 " requests of %" PRId64 " tokens takes %" PRIu64
                       " MiB on device %s, but %" PRIu64 " MiB of memory are available; %s",
                       m->info.name, limits->max_batch, limits->context_length, needed >> 20, device,
                       room >> 20, advice);

@@ -7,15 +7,16 @@
 #include "base/mem.h"
 #include "engine.h"
 
+#include <inttypes.h>
 #include <string.h>
 
-int glm4v_prefix_open(glm4v_prefix *prefix, uint32_t capacity, uint32_t slot, glm4v_error *err)
+int glm4v_prefix_open(glm4v_prefix *prefix, int64_t capacity, int64_t slot, glm4v_error *err)
 {
     *prefix = (glm4v_prefix) { .capacity = capacity, .slot = slot };
     prefix->ids = glm4v_alloc(capacity, sizeof *prefix->ids);
-    return prefix->ids
-               ? 0
-               : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a prefix of %u tokens", capacity);
+    return prefix->ids ? 0
+                       : glm4v_fail(err, GLM4V_ERR_NOMEM,
+                                    "no memory for a prefix of %" PRId64 " tokens", capacity);
 }
 
 void glm4v_prefix_close(glm4v_prefix *prefix)
@@ -26,29 +27,28 @@ void glm4v_prefix_close(glm4v_prefix *prefix)
 
 /* Tokens that prompt and cache have in common; the prompt's last one is always computed, for its
  * logits. */
-static uint32_t shared(const glm4v_prefix *prefix, const glm4v_prompt *prompt)
+static int64_t shared(const glm4v_prefix *prefix, const glm4v_prompt *prompt)
 {
-    uint32_t n = 0;
+    int64_t n = 0;
     while (n < prefix->n && n < prompt->constant && n + 1 < prompt->n_ids &&
            prefix->ids[n] == prompt->ids[n])
         n++;
     return n;
 }
 
-uint32_t glm4v_prefix_load(glm4v_prefix *prefix, glm4v_context *context, const glm4v_prompt *prompt,
-                           uint32_t slot)
+int64_t glm4v_prefix_load(glm4v_prefix *prefix, glm4v_context *context, const glm4v_prompt *prompt,
+                          int64_t slot)
 {
-    uint32_t n = shared(prefix, prompt);
+    int64_t n = shared(prefix, prompt);
     if (n && glm4v_context_copy(context, slot, prefix->slot, n))
         return 0; /* the device will say so again in prefill */
     return n;
 }
 
 void glm4v_prefix_save(glm4v_prefix *prefix, glm4v_context *context, const glm4v_prompt *prompt,
-                       uint32_t slot)
+                       int64_t slot)
 {
-    uint32_t n =
-        prompt->constant < prefix->capacity ? (uint32_t)prompt->constant : prefix->capacity;
+    int64_t n = prompt->constant < prefix->capacity ? prompt->constant : prefix->capacity;
     if (shared(prefix, prompt) >= n)
         return;
     prefix->n = 0;

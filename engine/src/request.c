@@ -5,6 +5,7 @@
  *
  * Lock: request->lock guards `done`; it is taken alone or inside engine->lock, never the other way
  * round. */
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 #include <time.h>
@@ -74,10 +75,10 @@ static int check_number(const char *name, double value, double min, double max, 
 static int check_history(const glm4v_task *task, glm4v_error *err)
 {
     int rc = check_count("earlier turns", task->n_history, GLM4V_MAX_TURNS, task->history, err);
-    for (uint32_t i = 0; !rc && i < task->n_history; i++) {
+    for (int64_t i = 0; !rc && i < task->n_history; i++) {
         const glm4v_turn *turn = &task->history[i];
         if (!turn->user || !turn->assistant)
-            return glm4v_fail(err, GLM4V_ERR_INVALID, "earlier turn %u has no %s", i,
+            return glm4v_fail(err, GLM4V_ERR_INVALID, "earlier turn %" PRId64 " has no %s", i,
                               turn->user ? "answer" : "question");
         rc = check_text("question of an earlier turn", turn->user, err);
         if (!rc)
@@ -132,15 +133,15 @@ static int read_task(glm4v_task *task, const glm4v_task *given, glm4v_error *err
 
 /* ---- the copy ---- */
 
-static uint32_t count_pictures(const glm4v_task *task, uint32_t n_samples)
+static int64_t count_pictures(const glm4v_task *task, int64_t n_samples)
 {
-    uint32_t n = task->n_images + n_samples / 2;
-    for (uint32_t i = 0; i < task->n_history; i++)
+    int64_t n = task->n_images + n_samples / 2;
+    for (int64_t i = 0; i < task->n_history; i++)
         n += task->history[i].n_images;
     return n;
 }
 
-static void copy_task(glm4v_request *r, arena *a, const glm4v_task *task, uint32_t n_pictures)
+static void copy_task(glm4v_request *r, arena *a, const glm4v_task *task, int64_t n_pictures)
 {
     r->task = *task;
     r->task.system = take_string(a, task->system);
@@ -149,7 +150,7 @@ static void copy_task(glm4v_request *r, arena *a, const glm4v_task *task, uint32
     r->task.frames = take(a, task->frames, task->n_frames * sizeof *task->frames);
     glm4v_turn *turns = take(a, task->history, task->n_history * sizeof *turns);
     r->task.history = turns;
-    for (uint32_t i = 0; i < task->n_history; i++) {
+    for (int64_t i = 0; i < task->n_history; i++) {
         const glm4v_turn *turn = &task->history[i];
         glm4v_turn own = *turn;
         own.user = take_string(a, turn->user);
@@ -176,7 +177,7 @@ static glm4v_image shape_of(const glm4v_engine *engine, const glm4v_image *image
     return (glm4v_image) { .data = image->data,
                            .width = image->width,
                            .height = image->height,
-                           .stride = GLM4V_CHANNELS * (int64_t)image->width };
+                           .stride = GLM4V_CHANNELS * image->width };
 }
 
 static bool alike(const glm4v_image *a, const glm4v_image *b)
@@ -187,9 +188,9 @@ static bool alike(const glm4v_image *a, const glm4v_image *b)
 
 /* One more picture: two frames at one size. n_frames: of the whole clip, 1 for a still. */
 static int add_picture(glm4v_engine *engine, glm4v_request *r, const glm4v_image *first,
-                       const glm4v_image *second, uint32_t n_frames, glm4v_error *err)
+                       const glm4v_image *second, int64_t n_frames, glm4v_error *err)
 {
-    uint32_t i = r->n_pictures;
+    int64_t i = r->n_pictures;
     const glm4v_preprocessor *p =
         n_frames > 1 ? engine->model->video_preprocessor : engine->model->preprocessor;
     const glm4v_image shape = shape_of(engine, first);
@@ -203,28 +204,29 @@ static int add_picture(glm4v_engine *engine, glm4v_request *r, const glm4v_image
     return 0;
 }
 
-static int add_stills(glm4v_engine *engine, glm4v_request *r, const glm4v_image *images, uint32_t n,
+static int add_stills(glm4v_engine *engine, glm4v_request *r, const glm4v_image *images, int64_t n,
                       glm4v_error *err)
 {
     int rc = 0;
-    for (uint32_t i = 0; !rc && i < n; i++)
+    for (int64_t i = 0; !rc && i < n; i++)
         rc = add_picture(engine, r, &images[i], &images[i], 1, err);
     return rc;
 }
 
-static int add_clip(glm4v_engine *engine, glm4v_request *r, const uint32_t *samples, uint32_t n,
+static int add_clip(glm4v_engine *engine, glm4v_request *r, const uint32_t *samples, int64_t n,
                     glm4v_error *err)
 {
     const glm4v_image *frames = r->task.frames;
     int rc = 0;
-    for (uint32_t i = 1; !rc && i < r->task.n_frames; i++)
+    for (int64_t i = 1; !rc && i < r->task.n_frames; i++)
         if (!frames[i].data || !alike(&frames[i], &frames[0]) ||
             (!device_takes(engine, &frames[i]) &&
-             frames[i].stride < GLM4V_CHANNELS * (int64_t)frames[i].width))
-            rc = glm4v_fail(err, GLM4V_ERR_INVALID,
-                            "clip frame %u is %dx%d, the first is %dx%d; all must be alike", i,
-                            frames[i].width, frames[i].height, frames[0].width, frames[0].height);
-    for (uint32_t i = 0; !rc && i < n; i += 2)
+             frames[i].stride < GLM4V_CHANNELS * frames[i].width))
+            rc =
+                glm4v_fail(err, GLM4V_ERR_INVALID,
+                           "clip frame %" PRId64 " is %dx%d, the first is %dx%d; all must be alike",
+                           i, frames[i].width, frames[i].height, frames[0].width, frames[0].height);
+    for (int64_t i = 0; !rc && i < n; i += 2)
         rc = add_picture(engine, r, &frames[samples[i]], &frames[samples[i + 1]], n, err);
     return rc;
 }
@@ -233,18 +235,19 @@ static int add_clip(glm4v_engine *engine, glm4v_request *r, const uint32_t *samp
 static int sample_frames(glm4v_engine *engine, const glm4v_task *task, glm4v_clip *clip,
                          glm4v_error *err)
 {
-    const uint32_t n = task->n_frames;
+    const int64_t n = task->n_frames;
     const bool dynamic = engine->model->chat.format == GLM4V_TEMPLATE_GLM45;
     if (!n)
         return 0;
     double *seconds = glm4v_alloc(n, sizeof *seconds);
     *clip = (glm4v_clip) { .seconds = seconds, .n = n, .room = n + n % 2 };
     clip->indices = glm4v_alloc(clip->room, sizeof *clip->indices);
-    for (uint32_t i = 0; seconds && i < n; i++)
+    for (int64_t i = 0; seconds && i < n; i++)
         seconds[i] = task->frames[i].timestamp;
-    int rc = seconds && clip->indices
-                 ? glm4v_sample_clip(clip, &engine->model->config, dynamic, err)
-                 : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a clip of %u frames", n);
+    int rc =
+        seconds && clip->indices
+            ? glm4v_sample_clip(clip, &engine->model->config, dynamic, err)
+            : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a clip of %" PRId64 " frames", n);
     clip->seconds = NULL;
     glm4v_free(seconds);
     return rc;
@@ -266,7 +269,7 @@ static int init_locks(glm4v_request *r)
 }
 
 /* Allocate and copy; pictures are not looked at yet. */
-static glm4v_request *copy_request(const glm4v_task *task, uint32_t n_pictures)
+static glm4v_request *copy_request(const glm4v_task *task, int64_t n_pictures)
 {
     glm4v_request scratch = { 0 };
     arena measured = { 0 };
@@ -303,7 +306,7 @@ int glm4v_request_new(glm4v_engine *engine, const glm4v_task *given, glm4v_reque
         r = copy_request(&task, count_pictures(&task, clip.n_indices));
         rc = r ? 0 : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a request");
     }
-    for (uint32_t i = 0; !rc && i < task.n_history; i++)
+    for (int64_t i = 0; !rc && i < task.n_history; i++)
         rc = add_stills(engine, r, r->task.history[i].images, r->task.history[i].n_images, err);
     if (!rc)
         rc = add_stills(engine, r, r->task.images, r->task.n_images, err);
@@ -315,8 +318,8 @@ int glm4v_request_new(glm4v_engine *engine, const glm4v_task *given, glm4v_reque
         return rc;
     }
     if (r->n_pictures) {
-        r->image_width = r->grids[0].grid_w * (uint32_t)engine->model->config.vision.patch;
-        r->image_height = r->grids[0].grid_h * (uint32_t)engine->model->config.vision.patch;
+        r->image_width = r->grids[0].grid_w * engine->model->config.vision.patch;
+        r->image_height = r->grids[0].grid_h * engine->model->config.vision.patch;
     }
     r->submitted = glm4v_now();
     *request = r;
@@ -340,8 +343,8 @@ static void fill_result(const glm4v_engine *engine, glm4v_request *r)
     result->text = text_or_empty(&r->detokenizer.answer);
     result->reasoning = text_or_empty(&r->detokenizer.reasoning);
     result->box = text_or_empty(&r->detokenizer.box);
-    result->prompt_tokens = (uint32_t)r->prompt.n_ids;
-    for (size_t i = 0; i < r->prompt.n_runs; i++)
+    result->prompt_tokens = r->prompt.n_ids;
+    for (int64_t i = 0; i < r->prompt.n_runs; i++)
         result->vision_tokens += r->prompt.runs[i].n;
     result->image_width = r->image_width;
     result->image_height = r->image_height;
@@ -402,10 +405,10 @@ void glm4v_request_unref(glm4v_request **request)
     glm4v_free(r);
 }
 
-static const glm4v_box *take_boxes(arena *a, const glm4v_box *boxes, uint32_t n)
+static const glm4v_box *take_boxes(arena *a, const glm4v_box *boxes, int64_t n)
 {
     glm4v_box *copy = take(a, boxes, n * sizeof *boxes);
-    for (uint32_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < n; i++) {
         const char *label = take_string(a, boxes[i].label);
         if (copy)
             copy[i].label = label;

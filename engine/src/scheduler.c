@@ -99,7 +99,7 @@ static glm4v_request *take_ended(glm4v_engine *engine, uint64_t now)
 
 static void admit(glm4v_engine *engine, glm4v_request *r, uint64_t now)
 {
-    uint32_t slot = 0;
+    int64_t slot = 0;
     while (engine->slot_taken[slot])
         slot++;
     engine->slot_taken[slot] = true;
@@ -133,10 +133,10 @@ static void finish(glm4v_engine *engine, glm4v_request *r)
 /* Take what is done out of the batch; the others keep their order. */
 static void retire(glm4v_engine *engine)
 {
-    uint32_t kept = 0, n = engine->n_running, n_done = 0;
+    int64_t kept = 0, n = engine->n_running, n_done = 0;
     glm4v_request *done[GLM4V_MAX_BATCH];
     pthread_mutex_lock(&engine->lock);
-    for (uint32_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < n; i++) {
         glm4v_request *r = engine->running[i];
         if (r->stage == GLM4V_STAGE_DONE) {
             engine->slot_taken[r->slot] = false;
@@ -147,7 +147,7 @@ static void retire(glm4v_engine *engine)
     }
     engine->n_running = kept;
     pthread_mutex_unlock(&engine->lock);
-    for (uint32_t i = 0; i < n_done; i++)
+    for (int64_t i = 0; i < n_done; i++)
         finish(engine, done[i]);
 }
 
@@ -165,7 +165,7 @@ static bool begin_step(glm4v_engine *engine)
         finish(engine, ended);
         pthread_mutex_lock(&engine->lock);
     }
-    for (uint32_t i = 0; i < engine->n_running; i++)
+    for (int64_t i = 0; i < engine->n_running; i++)
         if (!engine->running[i]->busy)
             ended_from_outside(engine, engine->running[i], now);
     while (engine->queue && engine->n_running < engine->limits.max_batch)
@@ -196,7 +196,7 @@ static void piece_failed(glm4v_engine *engine, int rc)
 static bool begin_piece(glm4v_engine *engine)
 {
     glm4v_request *next = NULL;
-    for (uint32_t i = 0; i < engine->n_running; i++) {
+    for (int64_t i = 0; i < engine->n_running; i++) {
         glm4v_request *r = engine->running[i];
         if (r->stage == GLM4V_STAGE_VISION &&
             !glm4v_embeddings_free(engine->context, &r->embeddings))
@@ -267,7 +267,7 @@ static bool work_piece(glm4v_engine *engine)
 
 static void decode_failed(glm4v_engine *engine, int rc, const glm4v_error *error)
 {
-    for (uint32_t i = 0; i < engine->n_decoding; i++) {
+    for (int64_t i = 0; i < engine->n_decoding; i++) {
         engine->decoding[i]->error = *error;
         glm4v_describe_failed(engine->decoding[i], rc);
     }
@@ -279,13 +279,13 @@ static bool submit_decode(glm4v_engine *engine)
 {
     const bool samples = glm4v_context_samples(engine->context);
     int32_t slots[GLM4V_MAX_BATCH], length[GLM4V_MAX_BATCH];
-    uint32_t n = 0;
+    int64_t n = 0;
     int32_t ids[GLM4V_MAX_BATCH], position[GLM4V_MAX_BATCH];
     glm4v_draw draws[GLM4V_MAX_BATCH];
     glm4v_error err = { 0 };
     if (engine->n_decoding)
         return false;
-    for (uint32_t i = 0; i < engine->n_running; i++) {
+    for (int64_t i = 0; i < engine->n_running; i++) {
         glm4v_request *r = engine->running[i];
         if (r->stage != GLM4V_STAGE_DECODE)
             continue;
@@ -317,8 +317,8 @@ static bool submit_decode(glm4v_engine *engine)
 static bool finish_decode(glm4v_engine *engine)
 {
     glm4v_context *c = engine->context;
-    const size_t vocab = (size_t)engine->model->config.text.vocab;
-    const uint32_t n = engine->n_decoding;
+    const size_t vocab = engine->model->config.text.vocab;
+    const int64_t n = engine->n_decoding;
     glm4v_error err = { 0 };
     int rc = n ? glm4v_pass_poll(c, GLM4V_QUEUE_DECODE, &err) : 0;
     if (!rc)
@@ -328,7 +328,7 @@ static bool finish_decode(glm4v_engine *engine)
         return true;
     }
     engine->n_decoding = 0;
-    for (uint32_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < n; i++) {
         glm4v_request *r = engine->decoding[i];
         r->busy = false;
         if (glm4v_context_samples(c))

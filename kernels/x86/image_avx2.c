@@ -16,7 +16,7 @@ static uint32_t pair(int32_t a, int32_t b)
 
 void glm4v_resize_pack_avx2(const glm4v_resize_axis *axis)
 {
-    int64_t n = (int64_t)axis->n_out * axis->taps;
+    int64_t n = axis->n_out * axis->taps;
     for (int64_t i = 0; i < n; i += 4) {
         const int32_t *w = axis->weight + i;
         uint32_t *out = axis->packed + i;
@@ -40,25 +40,25 @@ static inline __m256i combine(__m256i high, __m256i low)
 }
 
 /* Outputs whose taps, read in whole loads of 16 bytes, lie inside the row whatever their count. */
-static int32_t safe_outputs(const glm4v_resize_axis *axis)
+static int64_t safe_outputs(const glm4v_resize_axis *axis)
 {
-    int32_t n = axis->n_out;
-    while (n > 0 && 3 * ((int64_t)axis->first[n - 1] + axis->taps) + 4 > 3 * (int64_t)axis->n_in)
+    int64_t n = axis->n_out;
+    while (n > 0 && 3 * (axis->first[n - 1] + axis->taps) + 4 > 3 * axis->n_in)
         n--;
     return n;
 }
 
 /* Two rows, one in each half of a register; 32-bit lanes r, g, b, 0. */
 static void resize_two_rows(uint8_t *dst0, uint8_t *dst1, const uint8_t *src0, const uint8_t *src1,
-                            const glm4v_resize_axis *axis, int32_t x0, int32_t x1)
+                            const glm4v_resize_axis *axis, int64_t x0, int64_t x1)
 {
     const __m256i taps01 = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1));
     const __m256i taps23 = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1));
-    for (int32_t x = x0; x < x1; x++) {
-        const uint32_t *w = axis->packed + (int64_t)x * axis->taps;
-        int64_t at = 3 * (int64_t)axis->first[x], end = at + 3 * (int64_t)axis->count[x];
+    for (int64_t x = x0; x < x1; x++) {
+        const uint32_t *w = axis->packed + x * axis->taps;
+        int64_t at = 3 * axis->first[x], end = at + 3 * axis->count[x];
         __m256i high = _mm256_setzero_si256(), low = high;
         for (; at < end; at += 12, w += 4) {
             __m256i p = _mm256_inserti128_si256(
@@ -81,12 +81,12 @@ static void resize_two_rows(uint8_t *dst0, uint8_t *dst1, const uint8_t *src0, c
 }
 
 void glm4v_resize_rows_avx2(uint8_t *dst, int64_t dst_stride, const uint8_t *src,
-                            int64_t src_stride, int32_t n_rows, const glm4v_resize_axis *axis,
-                            int32_t x0)
+                            int64_t src_stride, int64_t n_rows, const glm4v_resize_axis *axis,
+                            int64_t x0)
 {
     /* always below n_out: the last window ends where the row does */
-    int32_t safe = safe_outputs(axis);
-    for (int32_t row = 0; row < n_rows; row += 2) {
+    int64_t safe = safe_outputs(axis);
+    for (int64_t row = 0; row < n_rows; row += 2) {
         int64_t second = row + 1 < n_rows ? 1 : 0; /* an odd last row is done twice */
         uint8_t *d = dst + row * dst_stride;
         const uint8_t *s = src + row * src_stride;
@@ -96,14 +96,14 @@ void glm4v_resize_rows_avx2(uint8_t *dst, int64_t dst_stride, const uint8_t *src
 }
 
 /* 16 columns; taps in pairs of rows, an odd last one with a weight of 0 for its partner. */
-void glm4v_resize_columns_avx2(uint8_t *dst, const uint8_t *src, int64_t src_stride, int32_t n,
-                               const glm4v_resize_axis *axis, int32_t y)
+void glm4v_resize_columns_avx2(uint8_t *dst, const uint8_t *src, int64_t src_stride, int64_t n,
+                               const glm4v_resize_axis *axis, int64_t y)
 {
-    const uint32_t *packed = axis->packed + (int64_t)y * axis->taps;
-    int32_t count = axis->count[y], j = 0;
+    const uint32_t *packed = axis->packed + y * axis->taps;
+    int64_t count = axis->count[y], j = 0;
     for (; j + 16 <= n; j += 16) {
         __m256i high0 = _mm256_setzero_si256(), high1 = high0, low0 = high0, low1 = high0;
-        for (int32_t i = 0; i < count; i += 2) {
+        for (int64_t i = 0; i < count; i += 2) {
             const uint32_t *w = packed + (i & ~3) + (i >> 1 & 1);
             const uint8_t *p = src + i * src_stride + j;
             __m128i a = _mm_loadu_si128((const __m128i *)p);

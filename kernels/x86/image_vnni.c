@@ -10,7 +10,7 @@
 
 void glm4v_resize_pack_vnni(const glm4v_resize_axis *axis)
 {
-    int64_t n = (int64_t)axis->n_out * axis->taps;
+    int64_t n = axis->n_out * axis->taps;
     for (int64_t i = 0; i < n; i += 4) {
         uint32_t digits[3] = { 0 };
         for (int tap = 0; tap < 4; tap++) {
@@ -36,23 +36,23 @@ static inline __m512i combine(__m512i d0, __m512i d1, __m512i d2)
 }
 
 /* Outputs whose taps, read in whole loads of 16 bytes, lie inside the row whatever their count. */
-static int32_t safe_outputs(const glm4v_resize_axis *axis)
+static int64_t safe_outputs(const glm4v_resize_axis *axis)
 {
-    int32_t n = axis->n_out;
-    while (n > 0 && 3 * ((int64_t)axis->first[n - 1] + axis->taps) + 4 > 3 * (int64_t)axis->n_in)
+    int64_t n = axis->n_out;
+    while (n > 0 && 3 * (axis->first[n - 1] + axis->taps) + 4 > 3 * axis->n_in)
         n--;
     return n;
 }
 
 /* Four rows, one in each quarter of a register; 32-bit lanes r, g, b, 0. */
 static void resize_four_rows(uint8_t *const dst[4], const uint8_t *const src[4],
-                             const glm4v_resize_axis *axis, int32_t x0, int32_t x1)
+                             const glm4v_resize_axis *axis, int64_t x0, int64_t x1)
 {
     const __m512i by_channel =
         _mm512_broadcast_i32x4(_mm_setr_epi8(0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1));
-    for (int32_t x = x0; x < x1; x++) {
-        const uint32_t *w = axis->packed + (int64_t)x * axis->taps;
-        int64_t at = 3 * (int64_t)axis->first[x], end = at + 3 * (int64_t)axis->count[x];
+    for (int64_t x = x0; x < x1; x++) {
+        const uint32_t *w = axis->packed + x * axis->taps;
+        int64_t at = 3 * axis->first[x], end = at + 3 * axis->count[x];
         __m512i d0 = _mm512_setzero_si512(), d1 = d0, d2 = d0;
         for (; at < end; at += 12, w += 4) {
             __m512i p = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(src[0] + at)));
@@ -75,12 +75,12 @@ static void resize_four_rows(uint8_t *const dst[4], const uint8_t *const src[4],
 }
 
 void glm4v_resize_rows_vnni(uint8_t *dst, int64_t dst_stride, const uint8_t *src,
-                            int64_t src_stride, int32_t n_rows, const glm4v_resize_axis *axis,
-                            int32_t x0)
+                            int64_t src_stride, int64_t n_rows, const glm4v_resize_axis *axis,
+                            int64_t x0)
 {
     /* always below n_out: the last window ends where the row does */
-    int32_t safe = safe_outputs(axis);
-    for (int32_t row = 0; row < n_rows; row += 4) {
+    int64_t safe = safe_outputs(axis);
+    for (int64_t row = 0; row < n_rows; row += 4) {
         uint8_t *d[4];
         const uint8_t *s[4];
         for (int i = 0; i < 4; i++) { /* rows beyond the last repeat it */
@@ -95,17 +95,17 @@ void glm4v_resize_rows_vnni(uint8_t *dst, int64_t dst_stride, const uint8_t *src
 
 /* 64 columns, four rows at a time; rows beyond the last have weight 0 and repeat it. Interleaving
  * within quarters leaves the columns in the order that the packs below undo. */
-void glm4v_resize_columns_vnni(uint8_t *dst, const uint8_t *src, int64_t src_stride, int32_t n,
-                               const glm4v_resize_axis *axis, int32_t y)
+void glm4v_resize_columns_vnni(uint8_t *dst, const uint8_t *src, int64_t src_stride, int64_t n,
+                               const glm4v_resize_axis *axis, int64_t y)
 {
-    const uint32_t *packed = axis->packed + (int64_t)y * axis->taps;
-    int32_t count = axis->count[y];
-    for (int32_t j = 0; j < n; j += 64) {
+    const uint32_t *packed = axis->packed + y * axis->taps;
+    int64_t count = axis->count[y];
+    for (int64_t j = 0; j < n; j += 64) {
         __mmask64 mask = n - j >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (n - j)) - 1;
         __m512i sum[4][3];
         for (int k = 0; k < 12; k++)
             sum[k / 3][k % 3] = _mm512_setzero_si512();
-        for (int32_t i = 0; i < count; i += 4) {
+        for (int64_t i = 0; i < count; i += 4) {
             __m512i row[4], quad[4];
             for (int k = 0; k < 4; k++) {
                 int64_t at = i + k < count ? i + k : count - 1;

@@ -263,7 +263,7 @@ static bool print_answers(const settings *set, sequences *s, const char *test, g
     for (uint32_t i = 0; fine && i < s->n; i++) {
         const glm4v_calibration_sample *one = &s->list[i];
         printf("[");
-        for (size_t t = one->n_question; t < one->prompt.n_ids; t++)
+        for (int64_t t = one->n_question; t < one->prompt.n_ids; t++)
             printf("%s%d", t > one->n_question ? "," : "", one->prompt.ids[t]);
         printf("]\n");
     }

@@ -168,7 +168,7 @@ static bool header_may_be_good(char *data, size_t len)
 
 static bool index_may_be_good(char *data, size_t len)
 {
-    uint32_t shards;
+    int64_t shards;
     int rc = glm4v_checkpoint_check_index(data, len, &shards, &err);
     if (rc)
         check_error(rc, "index", 0);

@@ -41,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static json_base base;
     size_t len, live = glm4v_mem_live();
-    uint32_t n_shards = 0;
+    int64_t n_shards = 0;
     glm4v_error err = { 0 };
     if (!base.n) {
         json_base_init(&base, base_text, sizeof base_text - 1);

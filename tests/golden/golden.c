@@ -107,12 +107,12 @@ static int read_array(array *a, const glm4v_checkpoint *file, const char *name, 
 static int expand_ids(golden_case *c, const glm4v_config *config, glm4v_error *err)
 {
     const glm4v_vision_config *v = &config->vision;
-    const uint32_t side = (uint32_t)v->table_side, n = (uint32_t)glm4v_picture_rows(v, side, side);
+    const int64_t side = v->table_side, n = glm4v_picture_rows(v, side, side);
     glm4v_prompt *p = &c->prompt;
     int32_t *ids = calloc(p->n_ids + n, sizeof *ids);
     size_t at = 0;
     p->runs = calloc(1, sizeof *p->runs);
-    for (size_t i = 0; ids && p->runs && i < p->n_ids; i++) {
+    for (int64_t i = 0; ids && p->runs && i < p->n_ids; i++) {
         ids[at++] = p->ids[i];
         if (p->ids[i] != config->image_start_id)
             continue;
@@ -163,14 +163,15 @@ static int find_runs(golden_case *c, const glm4v_config *config, glm4v_error *er
 {
     const size_t area = (size_t)(config->vision.merge * config->vision.merge);
     glm4v_prompt *p = &c->prompt;
-    size_t total = 0, row = 0, left = 0;
+    int64_t total = 0, left = 0;
+    size_t row = 0;
     bool video = false;
     for (size_t i = 0; i < c->grid.rows; i++)
-        total += (size_t)c->grid.data[3 * i];
+        total += (int64_t)c->grid.data[3 * i];
     p->runs = calloc(total ? total : 1, sizeof *p->runs);
     if (!p->runs)
         return no_memory(err);
-    for (size_t i = 0; i < p->n_ids;) {
+    for (int64_t i = 0; i < p->n_ids;) {
         if (p->ids[i] == config->video_start_id || p->ids[i] == config->video_end_id)
             video = p->ids[i] == config->video_start_id;
         if (p->ids[i] != config->image_id) {
@@ -178,19 +179,18 @@ static int find_runs(golden_case *c, const glm4v_config *config, glm4v_error *er
             continue;
         }
         if (!left && row < c->grid.rows)
-            left = (size_t)c->grid.data[3 * row++];
+            left = (int64_t)c->grid.data[3 * row++];
         if (!left || p->n_runs == total)
             return glm4v_fail(err, GLM4V_ERR_FORMAT,
                               "%s: more pictures in the ids than in grid_thw", c->name);
         left--;
         const float *grid = c->grid.data + 3 * (row - 1);
-        p->runs[p->n_runs++] =
-            (glm4v_image_run) { .start = (uint32_t)i,
-                                .n = (uint32_t)(grid[1] * grid[2]) / (uint32_t)area,
-                                .grid_h = (uint32_t)grid[1],
-                                .grid_w = (uint32_t)grid[2],
-                                .video = video };
-        i += (size_t)grid[1] * (size_t)grid[2] / area;
+        p->runs[p->n_runs++] = (glm4v_image_run) { .start = i,
+                                                   .n = (int64_t)(grid[1] * grid[2]) / area,
+                                                   .grid_h = (int64_t)grid[1],
+                                                   .grid_w = (int64_t)grid[2],
+                                                   .video = video };
+        i += (int64_t)grid[1] * (int64_t)grid[2] / area;
     }
     return p->n_runs == total
                ? 0
@@ -263,7 +263,7 @@ static int run_vision(engine *e, glm4v_embeddings *vision, const golden_case *c,
     const size_t width = (size_t)e->model->vision.patch.n_in;
     size_t at = 0;
     int rc = 0;
-    for (size_t i = 0; !rc && i < c->prompt.n_runs; i++) {
+    for (int64_t i = 0; !rc && i < c->prompt.n_runs; i++) {
         const glm4v_image_run *run = &c->prompt.runs[i];
         const size_t n = (size_t)run->grid_h * run->grid_w * width;
         if (n > c->pixels.n - at)

@@ -2,6 +2,7 @@
 /* Comparison of preprocess.c and resize.c with the reference processor's own output. */
 #include "pictures.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
 #include <png.h>
@@ -205,7 +206,7 @@ static int check_patches(check *c, const char *name, const glm4v_image *image)
     if (!grid)
         return rc ? rc : glm4v_fail(c->err, GLM4V_ERR_FORMAT, "%s.grid_thw cannot be read", name);
     bool same = n == 3 && grid[0] == 1 && grid[1] == (float)size.h && grid[2] == (float)size.w;
-    report(c, name, "grid", same, 0, "%ux%u", size.h, size.w);
+    report(c, name, "grid", same, 0, "%" PRId64 "x%" PRId64, size.h, size.w);
     free(grid);
     if (!same)
         return 0;

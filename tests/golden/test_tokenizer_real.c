@@ -329,7 +329,7 @@ static void check_prompt(const char *config_name, glm4v_config config, bool thin
     CHECK_EQ(glm4v_prompt_build(&prompt, &(glm4v_prompt_maker) { t, &chat, &config }, &task, &grid,
                                 1, &err),
              0);
-    CHECK(prompt.n_ids == n && memcmp(prompt.ids, expected, n * sizeof *expected) == 0);
+    CHECK((size_t)prompt.n_ids == n && memcmp(prompt.ids, expected, n * sizeof *expected) == 0);
     glm4v_prompt_clear(&prompt);
     glm4v_tokenizer_close(&t);
 }

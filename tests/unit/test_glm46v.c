@@ -132,7 +132,7 @@ static void check_case(const json_t *line, int number)
         return;
     }
     CHECK_EQ(p.n_ids, json_array_size(ids));
-    for (i = 0; i < p.n_ids && i < json_array_size(ids) && test_ok; i++)
+    for (i = 0; i < (size_t)p.n_ids && i < json_array_size(ids) && test_ok; i++)
         if (p.ids[i] != json_integer_value(json_array_get(ids, i)))
             test_fail(__FILE__, __LINE__, "line %d: id %zu is %d, not %d", number, i, p.ids[i],
                       (int)json_integer_value(json_array_get(ids, i)));

@@ -81,7 +81,7 @@ static void the_grid_obeys_the_callers_pixel_bound(void)
     CHECK(grid.h == 52 && grid.w == 92); /* 728 x 1288 */
     for (uint64_t bound = 784; bound < 2000000; bound = bound * 3 / 2) {
         CHECK_EQ(glm4v_preprocess_grid(p, &image, 1, bound, &grid, NULL), 0);
-        CHECK(grid.h * grid.w * 196 <= bound);
+        CHECK((uint64_t)(grid.h * grid.w) * 196 <= bound);
         CHECK(grid.h % 2 == 0 && grid.w % 2 == 0 && grid.h && grid.w);
     }
     CHECK_EQ(glm4v_preprocess_grid(p, &image, 8, 200704, &grid, NULL), 0);

@@ -117,9 +117,9 @@ static void check_runs(const glm4v_prompt *p, const setting *s, const line_case 
 {
     size_t n_image = 0, n_run = 0;
     CHECK_EQ(p->n_runs, c->n_grids);
-    for (size_t i = 0; i < p->n_ids; i++)
+    for (int64_t i = 0; i < p->n_ids; i++)
         n_image += p->ids[i] == s->config.image_id;
-    for (size_t r = 0; r < p->n_runs; r++) {
+    for (int64_t r = 0; r < p->n_runs; r++) {
         const glm4v_image_run *run = &p->runs[r];
         CHECK(run->grid_h == c->grids[r].grid_h && run->grid_w == c->grids[r].grid_w);
         CHECK_EQ(run->video, c->task.n_frames > 0);
@@ -144,12 +144,12 @@ static void check_line(const setting *s, const json_t *line, int number)
         test_fail(__FILE__, __LINE__, "line %d: %s", number, err.msg);
         return;
     }
-    bool same = p.n_ids == json_array_size(ids);
-    for (size_t i = 0; same && i < p.n_ids; i++)
+    bool same = p.n_ids == (int64_t)json_array_size(ids);
+    for (int64_t i = 0; same && i < p.n_ids; i++)
         same = p.ids[i] == json_integer_value(json_array_get(ids, i));
     if (!same) {
         test_fail(__FILE__, __LINE__, "line %d differs", number);
-        for (size_t i = 0; i < p.n_ids; i++)
+        for (int64_t i = 0; i < p.n_ids; i++)
             printf("%s%d", i ? " " : "# ", (int)p.ids[i]);
         printf("\n");
     }
@@ -243,7 +243,7 @@ static void chatglm4v_role_lines_and_texts_are_encoded_apart(void)
     expect_text(&s, ids, &n, "\ntwo");
     ids[n++] = glm4v_tokenizer_control(s.tokenizer, "<|assistant|>");
     CHECK_EQ(p.n_ids, n);
-    CHECK(p.n_ids == n && memcmp(p.ids, ids, n * sizeof *ids) == 0);
+    CHECK((size_t)p.n_ids == n && memcmp(p.ids, ids, n * sizeof *ids) == 0);
     /* the learned rows stand for the two image tokens: these belong to the picture */
     CHECK_EQ(p.n_runs, 1);
     CHECK_EQ(p.runs[0].n, 6);
@@ -324,31 +324,43 @@ static void a_clip_needs_its_tokens(void)
     glm4v_tokenizer_close(&s.tokenizer);
 }
 
-/* chat_init with one field of the configuration changed. */
-static void check_config(setting *s, int32_t *field, int32_t value, int code, const char *word)
+static void check_init(setting *s, int code, const char *word)
 {
     glm4v_error err = { 0 };
-    int32_t kept = *field;
-    *field = value;
     CHECK_EQ(glm4v_chat_init(&s->chat, s->tokenizer, &s->config, &err), code);
     if (code)
         CHECK_CONTAINS(err.msg, word);
+}
+
+/* chat_init with one id of the configuration changed; with another size of the vocabulary. */
+static void check_id(setting *s, int32_t *field, int32_t value, const char *word)
+{
+    int32_t kept = *field;
+    *field = value;
+    check_init(s, GLM4V_ERR_FORMAT, word);
     *field = kept;
+}
+
+static void check_vocab(setting *s, int64_t size, int code)
+{
+    int64_t kept = s->config.text.vocab;
+    s->config.text.vocab = size;
+    check_init(s, code, "vocab_size");
+    s->config.text.vocab = kept;
 }
 
 static void ids_of_config_json_must_name_the_right_tokens(void)
 {
     setting s;
     REQUIRE(setting_open(&s, "glm-4.1v"));
-    check_config(&s, &s.config.image_id, 570, GLM4V_ERR_FORMAT, "image_token_id");
-    check_config(&s, &s.config.image_id, -1, GLM4V_ERR_FORMAT, "image_token_id");
-    check_config(&s, &s.config.image_start_id, 7, GLM4V_ERR_FORMAT, "image_start_token_id");
-    check_config(&s, &s.config.image_end_id, 7, GLM4V_ERR_FORMAT, "image_end_token_id");
-    check_config(&s, &s.config.video_start_id, 7, GLM4V_ERR_FORMAT, "video_start_token_id");
-    check_config(&s, &s.config.video_end_id, 7, GLM4V_ERR_FORMAT, "video_end_token_id");
-    check_config(&s, &s.config.text.vocab, glm4v_tokenizer_size(s.tokenizer) - 1, GLM4V_ERR_FORMAT,
-                 "vocab_size");
-    check_config(&s, &s.config.text.vocab, glm4v_tokenizer_size(s.tokenizer), 0, "");
+    check_id(&s, &s.config.image_id, 570, "image_token_id");
+    check_id(&s, &s.config.image_id, -1, "image_token_id");
+    check_id(&s, &s.config.image_start_id, 7, "image_start_token_id");
+    check_id(&s, &s.config.image_end_id, 7, "image_end_token_id");
+    check_id(&s, &s.config.video_start_id, 7, "video_start_token_id");
+    check_id(&s, &s.config.video_end_id, 7, "video_end_token_id");
+    check_vocab(&s, glm4v_tokenizer_size(s.tokenizer) - 1, GLM4V_ERR_FORMAT);
+    check_vocab(&s, glm4v_tokenizer_size(s.tokenizer), 0);
     glm4v_tokenizer_close(&s.tokenizer);
 }
 

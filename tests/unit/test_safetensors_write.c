@@ -3,6 +3,8 @@
  * layout put it. */
 #define _GNU_SOURCE
 #include "base/json.h"
+
+#include <inttypes.h>
 #include "base/mem.h"
 #include "checkpoint/safetensors_write.h"
 #include "test.h"
@@ -10,10 +12,10 @@
 static glm4v_error err;
 
 static glm4v_outputs outputs;
-static uint32_t groups[1024];
+static int64_t groups[1024];
 
 static void add(const char *stem, const char *suffix, glm4v_dtype dtype, int rank,
-                const int64_t *shape, uint32_t group)
+                const int64_t *shape, int64_t group)
 {
     groups[outputs.n] = group;
     CHECK_EQ(glm4v_outputs_add(&outputs, stem, suffix, &(glm4v_output_type) { dtype, rank, shape },
@@ -22,12 +24,12 @@ static void add(const char *stem, const char *suffix, glm4v_dtype dtype, int ran
 }
 
 /* Read the header of a shard back and compare it with the layout. Returns the tensors in it. */
-static uint32_t check_shard(uint32_t shard)
+static int64_t check_shard(int64_t shard)
 {
     glm4v_text_out header = { 0 };
     glm4v_checkpoint *c = NULL;
     uint64_t bytes = 0, length = 0;
-    uint32_t n = 0;
+    int64_t n = 0;
     if (glm4v_outputs_header(&outputs, shard, &header, &err)) {
         test_fail(__FILE__, __LINE__, "%s", err.msg);
         return 0;
@@ -35,14 +37,14 @@ static uint32_t check_shard(uint32_t shard)
     memcpy(&length, header.data, sizeof length);
     CHECK_EQ(header.size, 8 + length);
     CHECK_EQ(header.size % 64, 0);
-    for (uint32_t i = 0; i < outputs.n; i++)
+    for (int64_t i = 0; i < outputs.n; i++)
         if (outputs.items[i].shard == shard)
             bytes += outputs.items[i].size;
     if (glm4v_checkpoint_open_header(&c, header.data + 8, (size_t)length, bytes, &err)) {
         test_fail(__FILE__, __LINE__, "%s", err.msg);
         return 0;
     }
-    for (uint32_t i = 0; i < outputs.n; i++) {
+    for (int64_t i = 0; i < outputs.n; i++) {
         const glm4v_output *o = &outputs.items[i];
         const glm4v_tensor *t = glm4v_checkpoint_find(c, o->name);
         if (o->shard != shard) {
@@ -84,20 +86,20 @@ static void any_names_shapes_and_dtypes_are_read_back(void)
 static void files_are_filled_to_their_bound_and_groups_stay_together(void)
 {
     const int64_t small[2] = { 100, 10 }, large[2] = { 100, 1000 };
-    for (uint32_t i = 0; i < 100; i++) {
+    for (int64_t i = 0; i < 100; i++) {
         char stem[32];
-        snprintf(stem, sizeof stem, "layer.%u", i);
+        snprintf(stem, sizeof stem, "layer.%" PRId64, i);
         add(stem, ".weight", GLM4V_DTYPE_I8, 2, i == 50 ? large : small, i);
         add(stem, ".weight_scale", GLM4V_DTYPE_F32, 2, small, i);
     }
     CHECK_EQ(glm4v_outputs_lay_out(&outputs, groups, 50000, &err), 0);
     CHECK(outputs.n_shards > 10 && outputs.n_shards < 20);
     uint64_t sum = 0;
-    for (uint32_t s = 0; s < outputs.n_shards; s++) {
+    for (int64_t s = 0; s < outputs.n_shards; s++) {
         uint64_t end = 0;
         bool has_large = false;
         CHECK(check_shard(s) > 0);
-        for (uint32_t i = 0; i < outputs.n; i++) {
+        for (int64_t i = 0; i < outputs.n; i++) {
             const glm4v_output *o = &outputs.items[i];
             if (o->shard != s)
                 continue;
@@ -108,12 +110,13 @@ static void files_are_filled_to_their_bound_and_groups_stay_together(void)
         sum += end;
     }
     CHECK_EQ(outputs.bytes, sum);
-    for (uint32_t i = 0; i < outputs.n; i += 2)
+    for (int64_t i = 0; i < outputs.n; i += 2)
         CHECK_EQ(outputs.items[i].shard, outputs.items[i + 1].shard);
     char name[64];
     glm4v_outputs_file(&outputs, 2, name);
     char expected[64];
-    snprintf(expected, sizeof expected, "model-00003-of-%05u.safetensors", outputs.n_shards);
+    snprintf(expected, sizeof expected, "model-00003-of-%05" PRId64 ".safetensors",
+             outputs.n_shards);
     CHECK_STR(name, expected);
     glm4v_outputs_clear(&outputs);
 }
@@ -123,10 +126,10 @@ static void the_index_names_every_tensor_and_is_taken_by_the_reader(void)
     const int64_t shape[1] = { 1000 };
     glm4v_text_out index = { 0 };
     json_t *root = NULL;
-    uint32_t n_shards = 0;
-    for (uint32_t i = 0; i < 20; i++) {
+    int64_t n_shards = 0;
+    for (int64_t i = 0; i < 20; i++) {
         char stem[32];
-        snprintf(stem, sizeof stem, "t\"%u", i);
+        snprintf(stem, sizeof stem, "t\"%" PRId64, i);
         add(stem, "", GLM4V_DTYPE_F32, 1, shape, i);
     }
     CHECK_EQ(glm4v_outputs_lay_out(&outputs, groups, 10000, &err), 0);
@@ -144,11 +147,11 @@ static void the_index_names_every_tensor_and_is_taken_by_the_reader(void)
 
 static void more_files_than_are_read_back_are_refused(void)
 {
-    static uint32_t apart[GLM4V_MAX_SHARDS + 1];
+    static int64_t apart[GLM4V_MAX_SHARDS + 1];
     const int64_t shape[1] = { 1 };
-    for (uint32_t i = 0; i <= GLM4V_MAX_SHARDS; i++) {
+    for (int64_t i = 0; i <= GLM4V_MAX_SHARDS; i++) {
         char stem[32];
-        snprintf(stem, sizeof stem, "t%u", i);
+        snprintf(stem, sizeof stem, "t%" PRId64, i);
         apart[i] = i;
         CHECK_EQ(glm4v_outputs_add(&outputs, stem, "",
                                    &(glm4v_output_type) { GLM4V_DTYPE_F32, 1, shape }, &err),

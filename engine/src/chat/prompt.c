@@ -6,6 +6,7 @@
  * GLM-4V-9B: its tokenizer's build_single_message. */
 #include "chat/prompt.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -104,8 +105,8 @@ static int choose_template(glm4v_template *format, const glm4v_tokenizer *tokeni
         if (!s->mark || glm4v_tokenizer_control(tokenizer, s->mark) >= 0)
             return 0;
         if (n < sizeof tried)
-            n += (size_t)snprintf(tried + n, sizeof tried - n, "%s\"%s\" (%s)",
-                                  n ? " nor " : "neither ", s->mark, s->name);
+            n += snprintf(tried + n, sizeof tried - n, "%s\"%s\" (%s)", n ? " nor " : "neither ",
+                          s->mark, s->name);
     }
     return glm4v_fail(
         err, GLM4V_ERR_UNSUPPORTED,
@@ -129,7 +130,7 @@ static int check_id(const glm4v_tokenizer *tokenizer, const char *key, int32_t i
 static int check_ids(const glm4v_tokenizer *tokenizer, const glm4v_chat *chat,
                      const glm4v_config *config, glm4v_error *err)
 {
-    int32_t size = glm4v_tokenizer_size(tokenizer);
+    int64_t size = glm4v_tokenizer_size(tokenizer);
     if (size > config->text.vocab)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           "the tokenizer has ids up to %d, but config.json \"vocab_size\" is %d: "
@@ -243,7 +244,7 @@ static void flush(builder *b)
 }
 
 /* Append id n times, after the text before it. */
-static void add_ids(builder *b, int32_t id, uint64_t n)
+static void add_ids(builder *b, int32_t id, int64_t n)
 {
     glm4v_prompt *p = b->prompt;
     flush(b);
@@ -255,7 +256,7 @@ static void add_ids(builder *b, int32_t id, uint64_t n)
         return;
     }
     if (p->n_ids + n > p->capacity) {
-        size_t capacity = p->n_ids + (size_t)n + 256;
+        size_t capacity = p->n_ids + n + 256;
         int32_t *ids = glm4v_realloc(p->ids, capacity, sizeof *ids);
         if (!ids) {
             b->rc = glm4v_fail(b->err, GLM4V_ERR_NOMEM, "no memory for a prompt of %zu tokens",
@@ -279,21 +280,22 @@ static void add_picture(builder *b, bool video)
 {
     const glm4v_grid *grid = b->grids++;
     const glm4v_vision_config *v = &b->config->vision;
-    const uint32_t merge = (uint32_t)v->merge, border = (uint32_t)v->border;
+    const int64_t merge = v->merge, border = v->border;
     if (!b->rc &&
         (grid->grid_h == 0 || grid->grid_w == 0 || grid->grid_h % merge || grid->grid_w % merge))
         b->rc = glm4v_fail(b->err, GLM4V_ERR_INVALID,
-                           "an image of %u x %u patches is not a multiple of %u", grid->grid_w,
-                           grid->grid_h, merge);
+                           "an image of %" PRId64 " x %" PRId64
+                           " patches is not a multiple of %" PRId64,
+                           grid->grid_w, grid->grid_h, merge);
     add_control(b, b->config->image_start_id);
     if (b->rc)
         return;
     const uint64_t rows = glm4v_picture_rows(v, grid->grid_h, grid->grid_w);
-    const uint32_t start = (uint32_t)b->prompt->n_ids - border;
+    const int64_t start = b->prompt->n_ids - border;
     if (b->prompt->n_runs == 0)
         b->prompt->constant = start;
     b->prompt->runs[b->prompt->n_runs++] =
-        (glm4v_image_run) { start, (uint32_t)rows, grid->grid_h, grid->grid_w, video };
+        (glm4v_image_run) { start, rows, grid->grid_h, grid->grid_w, video };
     add_ids(b, b->config->image_id, rows - 2 * border);
     add_control(b, b->config->image_end_id);
 }
@@ -366,14 +368,14 @@ static const char *strip(const char *s, size_t *len)
     for (size_t i = 0; i < *len;) {
         uint32_t code = GLM4V_REPLACEMENT;
         int n = glm4v_utf8_next((const unsigned char *)s + i, *len - i, &code);
-        size_t step = n > 0 ? (size_t)n : 1;
+        size_t step = n > 0 ? n : 1;
         if (!stripped(code)) {
             first = first ? first : s + i;
             last = s + i + step;
         }
         i += step;
     }
-    *len = first ? (size_t)(last - first) : 0;
+    *len = first ? (last - first) : 0;
     return first ? first : s;
 }
 
@@ -442,7 +444,7 @@ static void add_task(builder *b, const glm4v_task *task, size_t n_clip)
         add_role(b, b->chat->system);
         add_task_text(b, "system prompt", task->system, strlen(task->system));
     }
-    for (uint32_t i = 0; i < task->n_history; i++) {
+    for (int64_t i = 0; i < task->n_history; i++) {
         const glm4v_turn *turn = &task->history[i];
         add_user(b, "history", turn->user ? turn->user : "", turn->n_images, 0);
         add_assistant(b, turn->assistant ? turn->assistant : "");
@@ -454,7 +456,7 @@ static void add_task(builder *b, const glm4v_task *task, size_t n_clip)
 static size_t count_pictures(const glm4v_task *task)
 {
     size_t n = task->n_images;
-    for (uint32_t i = 0; i < task->n_history; i++)
+    for (int64_t i = 0; i < task->n_history; i++)
         n += task->history[i].n_images;
     return n;
 }
@@ -486,9 +488,9 @@ static int check_pictures(const glm4v_chat *chat, const glm4v_task *task, size_t
     return rc;
 }
 
-uint32_t glm4v_chat_end_reasoning(const glm4v_chat *chat, int32_t ids[GLM4V_MAX_FORCED])
+int64_t glm4v_chat_end_reasoning(const glm4v_chat *chat, int32_t ids[GLM4V_MAX_FORCED])
 {
-    uint32_t n = 0;
+    int64_t n = 0;
     if (chat->think_end >= 0)
         ids[n++] = chat->think_end;
     if (chat->answer >= 0)

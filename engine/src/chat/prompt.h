@@ -35,29 +35,29 @@ int glm4v_chat_init(glm4v_chat *chat, const glm4v_tokenizer *tokenizer, const gl
 
 /* Ids that close reasoning which has used up its tokens, so that an answer follows. Returns how
  * many. */
-uint32_t glm4v_chat_end_reasoning(const glm4v_chat *chat, int32_t ids[GLM4V_MAX_FORCED]);
+int64_t glm4v_chat_end_reasoning(const glm4v_chat *chat, int32_t ids[GLM4V_MAX_FORCED]);
 
 /* A picture in a prompt: the embeddings of ids [start, start + n) are rows of the vision tower, n =
  * glm4v_picture_rows(). The ids there are the image id; where the tower has learned rows around the
  * picture's, those of image start and image end are part of the run. */
 typedef struct {
-    uint32_t start, n;
-    uint32_t grid_h, grid_w; /* patches, before merging */
-    bool video;              /* stands between video start and end */
+    int64_t start, n;
+    int64_t grid_h, grid_w; /* patches, before merging */
+    bool video;             /* stands between video start and end */
 } glm4v_image_run;
 
 typedef struct {
     int32_t *ids; /* [n_ids], image ids already repeated */
-    size_t n_ids, capacity;
+    int64_t n_ids, capacity;
     glm4v_image_run *runs; /* one per picture or temporal patch, in order */
-    size_t n_runs;
-    size_t constant; /* ids before the first picture: worth keeping in the prefix cache */
+    int64_t n_runs;
+    int64_t constant; /* ids before the first picture: worth keeping in the prefix cache */
 } glm4v_prompt;
 
 /* Patches of each picture, in the order of the prompt: history pictures, then images, or the
  * temporal patches of the clip (n_grids of them; `seconds` their timestamps). */
 typedef struct {
-    uint32_t grid_h, grid_w;
+    int64_t grid_h, grid_w;
     double seconds; /* clip frames: timestamp of the first frame of the pair */
 } glm4v_grid;
 

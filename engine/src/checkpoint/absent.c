@@ -31,7 +31,7 @@ typedef enum {
 } kind;
 
 typedef struct {
-    uint32_t n[N_KINDS];
+    int64_t n[N_KINDS];
     char first[N_KINDS][NAME_SIZE];
 } inventory;
 
@@ -108,7 +108,7 @@ static const char *tell_unfinished(char *text, size_t size, const inventory *fou
 {
     text[0] = 0;
     if (found->n[UNFINISHED])
-        snprintf(text, size, "; %" PRIu32 " unfinished download%s there (%.48s)",
+        snprintf(text, size, "; %" PRId64 " unfinished download%s there (%.48s)",
                  found->n[UNFINISHED], found->n[UNFINISHED] == 1 ? " is" : "s are",
                  found->first[UNFINISHED]);
     return text;
@@ -119,7 +119,7 @@ static const char *tell_others(char *text, size_t size, const inventory *found)
     text[0] = 0;
     if (found->n[SHARD])
         snprintf(text, size,
-                 "; %" PRIu32
+                 "; %" PRId64
                  " file%s of another download %s there (%.48s): two downloads are mixed",
                  found->n[SHARD], found->n[SHARD] == 1 ? "" : "s",
                  found->n[SHARD] == 1 ? "is" : "are", found->first[SHARD]);
@@ -130,12 +130,11 @@ static const char *tell_others(char *text, size_t size, const inventory *found)
 static const char *tell_names(char *text, size_t size, const glm4v_missing *missing)
 {
     size_t used = 0;
-    uint32_t told = missing->n < GLM4V_MISSING_NAMES ? missing->n : GLM4V_MISSING_NAMES;
-    for (uint32_t i = 0; i < told && used < size; i++)
-        used +=
-            (size_t)snprintf(text + used, size - used, "%s%.40s", i ? ", " : "", missing->name[i]);
+    int64_t told = missing->n < GLM4V_MISSING_NAMES ? missing->n : GLM4V_MISSING_NAMES;
+    for (int64_t i = 0; i < told && used < size; i++)
+        used += snprintf(text + used, size - used, "%s%.40s", i ? ", " : "", missing->name[i]);
     if (missing->n > told && used < size)
-        snprintf(text + used, size - used, " and %" PRIu32 " more", missing->n - told);
+        snprintf(text + used, size - used, " and %" PRId64 " more", missing->n - told);
     return text;
 }
 
@@ -149,12 +148,12 @@ int glm4v_absent_shards(const char *dir, const glm4v_missing *missing, glm4v_err
     tell_others(others, sizeof others, &found);
     if (missing->n == 1)
         return glm4v_fail(err, GLM4V_ERR_NOT_FOUND,
-                          "%.60s: is missing; it holds %" PRIu32 " tensors, from \"%.72s\" to "
-                          "\"%.72s\" (one of %" PRIu32 " weight files)%s%s; " AGAIN,
+                          "%.60s: is missing; it holds %" PRId64 " tensors, from \"%.72s\" to "
+                          "\"%.72s\" (one of %" PRId64 " weight files)%s%s; " AGAIN,
                           missing->name[0], missing->n_tensors, missing->first, missing->last,
                           missing->n_files, others, unfinished);
     return glm4v_fail(err, GLM4V_ERR_NOT_FOUND,
-                      "%" PRIu32 " of %" PRIu32 " weight files are missing: %s%s%s; " AGAIN,
+                      "%" PRId64 " of %" PRId64 " weight files are missing: %s%s%s; " AGAIN,
                       missing->n, missing->n_files, tell_names(names, sizeof names, missing),
                       others, unfinished);
 }
@@ -170,7 +169,7 @@ static int tell_what_is_there(const char *dir, const inventory *found, glm4v_err
     if (found->n[SHARD])
         return glm4v_fail(
             err, code,
-            "%.80s: %s, but %" PRIu32
+            "%.80s: %s, but %" PRId64
             " of %u weight files (%s); download the index and the other missing files%s",
             dir, neither, found->n[SHARD], shard_total(found->first[SHARD]), found->first[SHARD],
             unfinished);

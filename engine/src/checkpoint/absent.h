@@ -11,9 +11,9 @@
 #define GLM4V_MISSING_NAMES 4 /* are told */
 
 typedef struct {
-    uint32_t n, n_files;                   /* missing, and named by the index */
+    int64_t n, n_files;                    /* missing, and named by the index */
     const char *name[GLM4V_MISSING_NAMES]; /* the first of them */
-    uint32_t n_tensors;                    /* of the first one */
+    int64_t n_tensors;                     /* of the first one */
     const char *first, *last;
 } glm4v_missing;
 

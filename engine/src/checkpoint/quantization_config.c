@@ -35,7 +35,7 @@ typedef struct {
 
 /* The array `key` of object into *names, all matchable. Missing or null: none. */
 static int read_names(reader *r, const json_t *object, const char *where, const char *key,
-                      char ***names, uint32_t *n)
+                      char ***names, int64_t *n)
 {
     const json_t *list = NULL;
     int rc = glm4v_json_array(object, where, key, &list, r->err);
@@ -63,7 +63,7 @@ static int read_names(reader *r, const json_t *object, const char *where, const 
                               where, key, name);
         if (!((*names)[i] = glm4v_strdup(name)))
             return glm4v_fail(r->err, GLM4V_ERR_NOMEM, "%s: no memory for \"%s\"", where, key);
-        *n = (uint32_t)i + 1;
+        *n = i + 1;
     }
     return 0;
 }
@@ -73,7 +73,7 @@ static int add_groups(reader *r, size_t n)
     r->out->groups = glm4v_alloc(n, sizeof *r->out->groups);
     if (!r->out->groups)
         return glm4v_fail(r->err, GLM4V_ERR_NOMEM, "%s: no memory for its groups", r->where);
-    r->out->n_groups = (uint32_t)n;
+    r->out->n_groups = n;
     return 0;
 }
 
@@ -128,7 +128,7 @@ static int read_strategy(reader *r, const json_t *weights, const char *where, gl
             return glm4v_fail(r->err, GLM4V_ERR_FORMAT,
                               "%s: \"strategy\" is \"group\", but \"group_size\" is missing",
                               where);
-        s->group = group > 0 ? (int32_t)group : 0;
+        s->group = group > 0 ? group : 0;
         return 0;
     }
     if (strcmp(strategy, "block"))
@@ -143,8 +143,8 @@ static int read_strategy(reader *r, const json_t *weights, const char *where, gl
         return glm4v_fail(r->err, GLM4V_ERR_FORMAT,
                           "%s: \"block_structure\" is not a pair of sizes, expected [128, 128]",
                           where);
-    s->block = (int32_t)rows;
-    s->group = (int32_t)cols;
+    s->block = rows;
+    s->group = cols;
     return 0;
 }
 
@@ -164,7 +164,7 @@ static int read_weights(reader *r, const json_t *weights, const char *where, glm
     dynamic = json_is_true(when) || json_is_string(when);
     s->floating = !strcmp(type, "float");
     s->symmetric = symmetric;
-    s->bits = (int32_t)bits;
+    s->bits = bits;
     s->ordered = json_is_true(order) ||
                  (json_is_string(order) && !strcmp(json_string_value(order), "group"));
     if (dynamic)
@@ -323,8 +323,8 @@ static int read_awq(reader *r)
     if (bits != 4)
         return glm4v_fail(r->err, GLM4V_ERR_UNSUPPORTED,
                           "%s: %d bits; awq with 4 bits is supported", r->where, (int)bits);
-    s.bits = (int32_t)bits;
-    s.group = group > 0 ? (int32_t)group : 0;
+    s.bits = bits;
+    s.group = group > 0 ? group : 0;
     snprintf(r->out->label, sizeof r->out->label, "awq gemm");
     return add_linear_group(r, &s);
 }
@@ -373,8 +373,8 @@ static int read_gptq(reader *r)
     if (bits != 4 && bits != 8)
         return glm4v_fail(r->err, GLM4V_ERR_UNSUPPORTED,
                           "%s: %d bits; gptq with 4 or 8 bits is supported", r->where, (int)bits);
-    s.bits = (int32_t)bits;
-    s.group = group > 0 ? (int32_t)group : 0;
+    s.bits = bits;
+    s.group = group > 0 ? group : 0;
     s.ordered = ordered;
     s.symmetric = symmetric;
     r->out->zeros_less_one = !strcmp(format, "gptq");
@@ -401,8 +401,8 @@ static int read_fp8(reader *r)
             return glm4v_fail(
                 r->err, GLM4V_ERR_FORMAT,
                 "%s: \"weight_block_size\" is not a pair of sizes, expected [128, 128]", r->where);
-        s.block = (int32_t)rows;
-        s.group = (int32_t)cols;
+        s.block = rows;
+        s.group = cols;
     }
     if (strcmp(activations, "dynamic"))
         glm4v_log_line(r->log, GLM4V_LOG_INFO,
@@ -532,9 +532,9 @@ int glm4v_quantization_config_read(glm4v_quantization_config **config, const cha
     return rc;
 }
 
-static void free_names(char **names, uint32_t n)
+static void free_names(char **names, int64_t n)
 {
-    for (uint32_t i = 0; names && i < n; i++)
+    for (int64_t i = 0; names && i < n; i++)
         glm4v_free(names[i]);
     glm4v_free(names);
 }
@@ -544,7 +544,7 @@ void glm4v_quantization_config_free(glm4v_quantization_config **config)
     glm4v_quantization_config *c = *config;
     if (!c)
         return;
-    for (uint32_t i = 0; i < c->n_groups; i++)
+    for (int64_t i = 0; i < c->n_groups; i++)
         free_names(c->groups[i].targets, c->groups[i].n_targets);
     glm4v_free(c->groups);
     free_names(c->ignore, c->n_ignore);
@@ -555,10 +555,10 @@ void glm4v_quantization_config_free(glm4v_quantization_config **config)
 /* ---- asking ---- */
 
 /* 3: named exactly, 2: by an expression, 1: by its class, 0: not. */
-static int rank_of(char *const *names, uint32_t n, const char *module, const char *class_name)
+static int rank_of(char *const *names, int64_t n, const char *module, const char *class_name)
 {
     int best = 0;
-    for (uint32_t i = 0; i < n && best < 3; i++) {
+    for (int64_t i = 0; i < n && best < 3; i++) {
         const bool expression = !strncmp(names[i], "re:", 3);
         int rank = 0;
         if (!strcmp(names[i], class_name))
@@ -577,7 +577,7 @@ const glm4v_scheme *glm4v_quantization_config_find(const glm4v_quantization_conf
     int best = 0;
     if (rank_of(config->ignore, config->n_ignore, module, class_name))
         return NULL;
-    for (uint32_t i = 0; i < config->n_groups; i++) {
+    for (int64_t i = 0; i < config->n_groups; i++) {
         const glm4v_scheme_group *g = &config->groups[i];
         int rank = rank_of(g->targets, g->n_targets, module, class_name);
         if (rank > best) {

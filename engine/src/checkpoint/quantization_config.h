@@ -26,14 +26,14 @@ typedef struct {
     bool symmetric; /* no zero points */
     bool ordered;   /* the group of each input is stored (GPTQ desc_act, actorder) */
     int32_t bits;   /* 4, 8 */
-    int32_t group;  /* inputs that share a scale; 0 = all of a row */
-    int32_t block;  /* outputs that share one; 0 = all */
+    int64_t group;  /* inputs that share a scale; 0 = all of a row */
+    int64_t block;  /* outputs that share one; 0 = all */
 } glm4v_scheme;
 
 typedef struct {
     glm4v_scheme scheme;
     char **targets; /* [n_targets]: "Linear", "Embedding", or patterns (pattern.h) */
-    uint32_t n_targets;
+    int64_t n_targets;
 } glm4v_scheme_group;
 
 typedef struct {
@@ -43,9 +43,9 @@ typedef struct {
     /* GPTQ: zero points are stored less one (all but checkpoint_format gptq_v2) */
     bool zeros_less_one;
     glm4v_scheme_group *groups; /* AWQ, GPTQ, FP8: one, of every linear module */
-    uint32_t n_groups;
+    int64_t n_groups;
     char **ignore; /* [n_ignore] targets that are not quantized */
-    uint32_t n_ignore;
+    int64_t n_ignore;
 } glm4v_quantization_config;
 
 /* Read it from dir. *config = NULL where there is none. What is read past knowingly (how

@@ -52,10 +52,10 @@ static int add_tensor(glm4v_checkpoint *c, const glm4v_tensor *t, const char *na
         return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: more than %d tensors in all files",
                           c->shards[t->shard].name, GLM4V_MAX_TENSORS);
     if (c->n_tensors == c->capacity) {
-        uint32_t capacity = c->capacity ? 2 * c->capacity : 256;
+        int64_t capacity = c->capacity ? 2 * c->capacity : 256;
         glm4v_tensor *more = glm4v_realloc(c->tensors, capacity, sizeof *more);
         if (!more)
-            return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the list of %" PRIu32 " tensors",
+            return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the list of %" PRId64 " tensors",
                               capacity);
         c->tensors = more;
         c->capacity = capacity;
@@ -107,7 +107,7 @@ static int parse_shape(glm4v_tensor *t, const json_t *entry, const char *label, 
     int64_t n = 1;
     t->rank = (int)json_array_size(shape);
     for (int i = 0; i < t->rank; i++) {
-        const json_t *d = json_array_get(shape, (size_t)i);
+        const json_t *d = json_array_get(shape, i);
         int64_t size = json_is_integer(d) ? json_integer_value(d) : -1;
         if (size < 0 || __builtin_mul_overflow(n, size, &n) || n > GLM4V_MAX_ELEMENTS)
             return glm4v_fail(err, GLM4V_ERR_FORMAT,
@@ -115,7 +115,7 @@ static int parse_shape(glm4v_tensor *t, const json_t *entry, const char *label, 
                               label, i);
         t->shape[i] = size;
     }
-    t->size = (uint64_t)n * dtypes[t->dtype].size; /* below 2^51 */
+    t->size = n * dtypes[t->dtype].size; /* below 2^51 */
     return 0;
 }
 
@@ -145,7 +145,7 @@ static int parse_offsets(glm4v_tensor *t, const json_t *entry, const char *label
                           "%s: \"data_offsets\" span %" PRId64 " bytes, but %s and \"shape\" "
                           "give %" PRIu64,
                           label, end - begin, dtypes[t->dtype].name, t->size);
-    t->offset = data_start + (uint64_t)begin;
+    t->offset = data_start + begin;
     return 0;
 }
 
@@ -180,10 +180,10 @@ static int by_name(const void *a, const void *b)
 
 /* Tensors [0, n) of one file, in order of offset, that end at byte `expected` though the file ends
  * at `size`. */
-static int cut_short(const glm4v_tensor *t, uint32_t n, uint64_t expected, uint64_t size,
+static int cut_short(const glm4v_tensor *t, int64_t n, uint64_t expected, uint64_t size,
                      const char *file, glm4v_error *err)
 {
-    uint32_t i = 0;
+    int64_t i = 0;
     while (i + 1 < n && t[i].offset + t[i].size <= size)
         i++;
     return glm4v_fail(err, GLM4V_ERR_FORMAT,
@@ -193,17 +193,17 @@ static int cut_short(const glm4v_tensor *t, uint32_t n, uint64_t expected, uint6
 }
 
 /* Tensors [first, n_tensors) must cover [data_start, data_start + data_bytes) exactly. */
-static int check_cover(glm4v_checkpoint *c, uint32_t first, uint64_t data_start,
-                       uint64_t data_bytes, const char *file, glm4v_error *err)
+static int check_cover(glm4v_checkpoint *c, int64_t first, uint64_t data_start, uint64_t data_bytes,
+                       const char *file, glm4v_error *err)
 {
-    uint32_t n = c->n_tensors - first;
+    int64_t n = c->n_tensors - first;
     glm4v_tensor *t = n ? c->tensors + first : NULL;
     uint64_t at = data_start;
     if (n)
         qsort(t, n, sizeof *t, by_offset);
     if (n && t[n - 1].offset + t[n - 1].size > data_start + data_bytes)
         return cut_short(t, n, t[n - 1].offset + t[n - 1].size, data_start + data_bytes, file, err);
-    for (uint32_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < n; i++) {
         if (t[i].offset != at)
             return glm4v_fail(
                 err, GLM4V_ERR_FORMAT,
@@ -224,7 +224,7 @@ static int parse_header(glm4v_checkpoint *c, uint32_t index, const char *text, s
                         uint64_t data_bytes, glm4v_error *err)
 {
     const glm4v_shard *s = &c->shards[index];
-    uint32_t first = c->n_tensors;
+    int64_t first = c->n_tensors;
     json_t *root = NULL;
     const char *name;
     json_t *entry;
@@ -262,7 +262,7 @@ int glm4v_shard_read_header(glm4v_checkpoint *c, uint32_t index, glm4v_error *er
 {
     glm4v_shard *s = &c->shards[index];
     char head[GLM4V_FILE_HEAD] = { 0 };
-    size_t have = s->id.size < sizeof head ? (size_t)s->id.size : sizeof head;
+    size_t have = s->id.size < sizeof head ? s->id.size : sizeof head;
     if (!have)
         return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: is empty (0 bytes); download it again",
                           s->name);
@@ -285,14 +285,14 @@ int glm4v_shard_read_header(glm4v_checkpoint *c, uint32_t index, glm4v_error *er
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           "%s: a header of %" PRIu64 " bytes, at most %zu are accepted", s->name,
                           len, GLM4V_JSON_SAFETENSORS.bytes);
-    char *text = glm4v_alloc((size_t)len + 1, 1);
+    char *text = glm4v_alloc(len + 1, 1);
     if (!text)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "%s: no memory for its header of %" PRIu64 " bytes",
                           s->name, len);
     s->data_start = sizeof len + len;
-    rc = glm4v_file_read(s->fd, s->name, sizeof len, text, (size_t)len, err);
+    rc = glm4v_file_read(s->fd, s->name, sizeof len, text, len, err);
     if (!rc)
-        rc = parse_header(c, index, text, (size_t)len, s->id.size - s->data_start, err);
+        rc = parse_header(c, index, text, len, s->id.size - s->data_start, err);
     glm4v_free(text);
     return rc;
 }
@@ -313,7 +313,7 @@ static int sort_tensors(glm4v_checkpoint *c, glm4v_error *err)
     if (!c->n_tensors)
         return 0;
     qsort(c->tensors, c->n_tensors, sizeof *c->tensors, by_name);
-    for (uint32_t i = 1; i < c->n_tensors; i++)
+    for (int64_t i = 1; i < c->n_tensors; i++)
         if (!strcmp(c->tensors[i - 1].name, c->tensors[i].name))
             return glm4v_fail(err, GLM4V_ERR_FORMAT, "\"%.120s\" is in both %s and %s",
                               c->tensors[i].name, c->shards[c->tensors[i - 1].shard].name,
@@ -356,7 +356,7 @@ int glm4v_checkpoint_open_header(glm4v_checkpoint **checkpoint, const char *text
 
 void glm4v_checkpoint_drop_shards(glm4v_checkpoint *c)
 {
-    for (uint32_t i = 0; i < c->n_shards; i++) {
+    for (int64_t i = 0; i < c->n_shards; i++) {
         if (c->shards[i].fd >= 0)
             close(c->shards[i].fd);
         glm4v_free(c->shards[i].name);
@@ -372,7 +372,7 @@ void glm4v_checkpoint_close(glm4v_checkpoint **checkpoint)
     if (!c)
         return;
     glm4v_checkpoint_drop_shards(c);
-    for (uint32_t i = 0; i < c->n_tensors; i++)
+    for (int64_t i = 0; i < c->n_tensors; i++)
         glm4v_free((char *)c->tensors[i].name);
     glm4v_free(c->tensors);
     glm4v_free(c->dir);
@@ -382,7 +382,7 @@ void glm4v_checkpoint_close(glm4v_checkpoint **checkpoint)
 
 /* ---- looking up ---- */
 
-uint32_t glm4v_checkpoint_count(const glm4v_checkpoint *c)
+int64_t glm4v_checkpoint_count(const glm4v_checkpoint *c)
 {
     return c->n_tensors;
 }
@@ -398,12 +398,12 @@ const glm4v_tensor *glm4v_checkpoint_find(const glm4v_checkpoint *c, const char 
     return c->n_tensors ? bsearch(&key, c->tensors, c->n_tensors, sizeof key, by_name) : NULL;
 }
 
-const char *glm4v_checkpoint_file(const glm4v_checkpoint *c, uint32_t shard)
+const char *glm4v_checkpoint_file(const glm4v_checkpoint *c, int64_t shard)
 {
     return c->shards[shard].name;
 }
 
-uint32_t glm4v_checkpoint_shards(const glm4v_checkpoint *c)
+int64_t glm4v_checkpoint_shards(const glm4v_checkpoint *c)
 {
     return c->n_shards;
 }
@@ -411,9 +411,9 @@ uint32_t glm4v_checkpoint_shards(const glm4v_checkpoint *c)
 uint64_t glm4v_checkpoint_memory(const glm4v_checkpoint *c)
 {
     uint64_t bytes = sizeof *c + strlen(c->dir) + 1 + c->capacity * sizeof *c->tensors;
-    for (uint32_t i = 0; i < c->n_tensors; i++)
+    for (int64_t i = 0; i < c->n_tensors; i++)
         bytes += strlen(c->tensors[i].name) + 1;
-    for (uint32_t i = 0; i < c->n_shards; i++)
+    for (int64_t i = 0; i < c->n_shards; i++)
         bytes += sizeof *c->shards + strlen(c->shards[i].name) + 1;
     return bytes;
 }
@@ -421,7 +421,7 @@ uint64_t glm4v_checkpoint_memory(const glm4v_checkpoint *c)
 uint64_t glm4v_checkpoint_bytes(const glm4v_checkpoint *c)
 {
     uint64_t bytes = 0;
-    for (uint32_t i = 0; i < c->n_shards; i++)
+    for (int64_t i = 0; i < c->n_shards; i++)
         bytes += c->shards[i].id.size;
     return bytes;
 }
@@ -437,12 +437,12 @@ static uint64_t hash_bytes(uint64_t h, const void *data, size_t n)
 uint64_t glm4v_checkpoint_digest(const glm4v_checkpoint *c)
 {
     uint64_t h = 0xcbf29ce484222325u;
-    for (uint32_t i = 0; i < c->n_tensors; i++) {
+    for (int64_t i = 0; i < c->n_tensors; i++) {
         const glm4v_tensor *t = &c->tensors[i];
         const char *dtype = dtypes[t->dtype].name;
         h = hash_bytes(h, t->name, strlen(t->name) + 1);
         h = hash_bytes(h, dtype, strlen(dtype) + 1);
-        h = hash_bytes(h, t->shape, (size_t)t->rank * sizeof *t->shape);
+        h = hash_bytes(h, t->shape, t->rank * sizeof *t->shape);
     }
     return h;
 }
@@ -472,7 +472,7 @@ static float from_bits(uint32_t bits)
  * multiplication, which normalises subnormal halves too. */
 static float from_f16(uint16_t h)
 {
-    uint32_t magnitude = (uint32_t)(h & 0x7fff) << 13, sign = (uint32_t)(h & 0x8000) << 16;
+    uint32_t magnitude = (h & 0x7fffu) << 13, sign = (h & 0x8000u) << 16;
     if (magnitude >= 0x0f800000) /* infinity, NaN */
         return from_bits(sign | 0x7f800000 | (magnitude & 0x7fffff));
     float f = from_bits(magnitude) * 0x1p112f;
@@ -569,7 +569,7 @@ int glm4v_checkpoint_read_f32(const glm4v_checkpoint *c, const glm4v_tensor *ten
 
 int glm4v_checkpoint_verify(const glm4v_checkpoint *c, glm4v_error *err)
 {
-    for (uint32_t i = 0; i < c->n_shards; i++) {
+    for (int64_t i = 0; i < c->n_shards; i++) {
         int rc = glm4v_file_verify(c->shards[i].fd, c->shards[i].name, &c->shards[i].id, err);
         if (rc)
             return rc;

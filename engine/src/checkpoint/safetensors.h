@@ -42,7 +42,7 @@ typedef struct {
     glm4v_dtype dtype;
     int rank;                      /* 0..GLM4V_MAX_DIMS */
     int64_t shape[GLM4V_MAX_DIMS]; /* row-major, last index contiguous */
-    uint32_t shard;                /* file it lies in */
+    int64_t shard;                 /* file it lies in */
     uint64_t offset;               /* from the start of that file */
     uint64_t size;                 /* bytes */
 } glm4v_tensor;
@@ -55,13 +55,13 @@ int glm4v_checkpoint_open(glm4v_checkpoint **checkpoint, const char *dir, glm4v_
 int glm4v_checkpoint_open_file(glm4v_checkpoint **checkpoint, const char *path, glm4v_error *err);
 void glm4v_checkpoint_close(glm4v_checkpoint **checkpoint);
 
-uint32_t glm4v_checkpoint_count(const glm4v_checkpoint *checkpoint);
+int64_t glm4v_checkpoint_count(const glm4v_checkpoint *checkpoint);
 /* by name, sorted */
 const glm4v_tensor *glm4v_checkpoint_at(const glm4v_checkpoint *checkpoint, uint32_t index);
 const glm4v_tensor *glm4v_checkpoint_find(const glm4v_checkpoint *checkpoint, const char *name);
 /* name for messages */
-const char *glm4v_checkpoint_file(const glm4v_checkpoint *checkpoint, uint32_t shard);
-uint32_t glm4v_checkpoint_shards(const glm4v_checkpoint *checkpoint);
+const char *glm4v_checkpoint_file(const glm4v_checkpoint *checkpoint, int64_t shard);
+int64_t glm4v_checkpoint_shards(const glm4v_checkpoint *checkpoint);
 uint64_t glm4v_checkpoint_memory(const glm4v_checkpoint *checkpoint); /* bytes that it takes */
 uint64_t glm4v_checkpoint_bytes(const glm4v_checkpoint *checkpoint);
 
@@ -81,8 +81,7 @@ int glm4v_checkpoint_open_header(glm4v_checkpoint **checkpoint, const char *text
                                  uint64_t data_bytes, glm4v_error *err);
 /* Check a shard index, text [0, len): *n_shards = distinct files it names (fuzzing; opening does
  * the same). */
-int glm4v_checkpoint_check_index(const char *text, size_t len, uint32_t *n_shards,
-                                 glm4v_error *err);
+int glm4v_checkpoint_check_index(const char *text, size_t len, int64_t *n_shards, glm4v_error *err);
 /* The files are still the ones that were opened. */
 int glm4v_checkpoint_verify(const glm4v_checkpoint *checkpoint, glm4v_error *err);
 

@@ -5,6 +5,8 @@
 #define GLM4V_ENGINE_SAFETENSORS_PRIV_H
 
 #include "base/file.h"
+
+#include <inttypes.h>
 #include "checkpoint/safetensors.h"
 
 #define GLM4V_SINGLE_FILE "model.safetensors"
@@ -20,9 +22,9 @@ typedef struct {
 struct glm4v_checkpoint {
     char *dir;
     glm4v_shard *shards;
-    uint32_t n_shards;
+    int64_t n_shards;
     glm4v_tensor *tensors; /* sorted by name; names owned */
-    uint32_t n_tensors, capacity;
+    int64_t n_tensors, capacity;
 };
 
 /* An empty checkpoint in dir, or NULL when memory is out. */

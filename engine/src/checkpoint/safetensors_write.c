@@ -19,10 +19,10 @@ int glm4v_outputs_add(glm4v_outputs *o, const char *stem, const char *suffix,
                       const glm4v_output_type *type, glm4v_error *err)
 {
     if (o->n == o->capacity) {
-        uint32_t capacity = o->capacity ? 2 * o->capacity : 256;
+        int64_t capacity = o->capacity ? 2 * o->capacity : 256;
         glm4v_output *more = glm4v_realloc(o->items, capacity, sizeof *more);
         if (!more)
-            return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a list of %" PRIu32 " tensors",
+            return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a list of %" PRId64 " tensors",
                               capacity);
         o->items = more;
         o->capacity = capacity;
@@ -36,7 +36,7 @@ int glm4v_outputs_add(glm4v_outputs *o, const char *stem, const char *suffix,
     t->size = glm4v_dtype_size(type->dtype);
     for (int i = 0; i < type->rank; i++) {
         t->shape[i] = type->shape[i];
-        t->size *= (uint64_t)type->shape[i]; /* shapes come from tensors that were checked */
+        t->size *= type->shape[i]; /* shapes come from tensors that were checked */
     }
     o->n++;
     return 0;
@@ -44,7 +44,7 @@ int glm4v_outputs_add(glm4v_outputs *o, const char *stem, const char *suffix,
 
 void glm4v_outputs_clear(glm4v_outputs *o)
 {
-    for (uint32_t i = 0; i < o->n; i++)
+    for (int64_t i = 0; i < o->n; i++)
         glm4v_free(o->items[i].name);
     glm4v_free(o->items);
     *o = (glm4v_outputs) { 0 };
@@ -64,11 +64,11 @@ static int by_place(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-static void choose_shards(glm4v_outputs *o, const uint32_t *groups, uint64_t max_bytes)
+static void choose_shards(glm4v_outputs *o, const int64_t *groups, uint64_t max_bytes)
 {
     uint64_t used = 0;
     o->n_shards = o->n ? 1 : 0;
-    for (uint32_t first = 0, end; first < o->n; first = end) {
+    for (int64_t first = 0, end; first < o->n; first = end) {
         uint64_t size = 0;
         for (end = first; end < o->n && groups[end] == groups[first]; end++)
             size += o->items[end].size + strlen(o->items[end].name) * 6 + ENTRY_BYTES;
@@ -77,7 +77,7 @@ static void choose_shards(glm4v_outputs *o, const uint32_t *groups, uint64_t max
             used = 0;
         }
         used += size;
-        for (uint32_t i = first; i < end; i++)
+        for (int64_t i = first; i < end; i++)
             o->items[i].shard = o->n_shards - 1;
     }
 }
@@ -87,7 +87,7 @@ static glm4v_output **sorted(const glm4v_outputs *o)
 {
     glm4v_output **order = glm4v_alloc(o->n, sizeof(glm4v_output *));
     if (order) {
-        for (uint32_t i = 0; i < o->n; i++)
+        for (int64_t i = 0; i < o->n; i++)
             order[i] = &o->items[i];
         qsort(order, o->n, sizeof *order, by_place);
     }
@@ -95,11 +95,11 @@ static glm4v_output **sorted(const glm4v_outputs *o)
 }
 
 /* JSON of one file's tensors; their offsets count from the start of the data. */
-static void format_header(glm4v_text_out *json, glm4v_output *const *order, uint32_t n,
+static void format_header(glm4v_text_out *json, glm4v_output *const *order, int64_t n,
                           uint64_t data_start)
 {
     glm4v_text_format(json, "{" METADATA);
-    for (uint32_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < n; i++) {
         const glm4v_output *t = order[i];
         uint64_t begin = t->offset - data_start;
         glm4v_text_add(json, ",", 1);
@@ -115,21 +115,21 @@ static void format_header(glm4v_text_out *json, glm4v_output *const *order, uint
         glm4v_text_add(json, " ", 1);
 }
 
-int glm4v_outputs_lay_out(glm4v_outputs *o, const uint32_t *groups, uint64_t max_bytes,
+int glm4v_outputs_lay_out(glm4v_outputs *o, const int64_t *groups, uint64_t max_bytes,
                           glm4v_error *err)
 {
     choose_shards(o, groups, max_bytes);
     if (o->n_shards > GLM4V_MAX_SHARDS)
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                          "files of %" PRIu64 " bytes would be %" PRIu32
+                          "files of %" PRIu64 " bytes would be %" PRId64
                           ", at most %d are accepted",
                           max_bytes, o->n_shards, GLM4V_MAX_SHARDS);
     glm4v_output **order = sorted(o);
     if (!order)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to order %" PRIu32 " tensors", o->n);
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to order %" PRId64 " tensors", o->n);
     o->bytes = 0;
     int rc = 0;
-    for (uint32_t first = 0, end; !rc && first < o->n; first = end) {
+    for (int64_t first = 0, end; !rc && first < o->n; first = end) {
         uint64_t at = 0;
         for (end = first; end < o->n && order[end]->shard == order[first]->shard; end++) {
             order[end]->offset = at;
@@ -138,7 +138,7 @@ int glm4v_outputs_lay_out(glm4v_outputs *o, const uint32_t *groups, uint64_t max
         glm4v_text_out json = { 0 };
         format_header(&json, order + first, end - first, 0);
         const uint64_t data_start = sizeof(uint64_t) + json.size;
-        for (uint32_t i = first; i < end; i++)
+        for (int64_t i = first; i < end; i++)
             order[i]->offset += data_start;
         o->bytes += data_start + at;
         if (json.failed)
@@ -151,23 +151,23 @@ int glm4v_outputs_lay_out(glm4v_outputs *o, const uint32_t *groups, uint64_t max
 
 /* ---- texts ---- */
 
-void glm4v_outputs_file(const glm4v_outputs *o, uint32_t shard, char name[64])
+void glm4v_outputs_file(const glm4v_outputs *o, int64_t shard, char name[64])
 {
     if (o->n_shards == 1)
         snprintf(name, 64, "model.safetensors");
     else
-        snprintf(name, 64, "model-%05" PRIu32 "-of-%05" PRIu32 ".safetensors", shard + 1,
+        snprintf(name, 64, "model-%05" PRId64 "-of-%05" PRId64 ".safetensors", shard + 1,
                  o->n_shards);
 }
 
-int glm4v_outputs_header(const glm4v_outputs *o, uint32_t shard, glm4v_text_out *header,
+int glm4v_outputs_header(const glm4v_outputs *o, int64_t shard, glm4v_text_out *header,
                          glm4v_error *err)
 {
     glm4v_output **order = sorted(o);
     uint64_t data_start = UINT64_MAX, length = 0;
-    uint32_t first = 0, end;
+    int64_t first = 0, end;
     if (!order)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to order %" PRIu32 " tensors", o->n);
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to order %" PRId64 " tensors", o->n);
     while (first < o->n && order[first]->shard != shard)
         first++;
     for (end = first; end < o->n && order[end]->shard == shard; end++)
@@ -189,12 +189,12 @@ int glm4v_outputs_header(const glm4v_outputs *o, uint32_t shard, glm4v_text_out 
 int glm4v_outputs_index(const glm4v_outputs *o, glm4v_text_out *index, glm4v_error *err)
 {
     uint64_t total = 0;
-    for (uint32_t i = 0; i < o->n; i++)
+    for (int64_t i = 0; i < o->n; i++)
         total += o->items[i].size;
     glm4v_text_format(
         index, "{\n  \"metadata\": {\n    \"total_size\": %" PRIu64 "\n  },\n  \"weight_map\": {",
         total);
-    for (uint32_t i = 0; i < o->n; i++) {
+    for (int64_t i = 0; i < o->n; i++) {
         char file[64];
         glm4v_outputs_file(o, o->items[i].shard, file);
         glm4v_text_format(index, "%s\n    ", i ? "," : "");

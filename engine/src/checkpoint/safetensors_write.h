@@ -15,15 +15,15 @@ typedef struct {
     int rank;
     int64_t shape[GLM4V_MAX_DIMS];
     uint64_t size;   /* bytes */
-    uint32_t shard;  /* by _lay_out: file it lies in */
+    int64_t shard;   /* by _lay_out: file it lies in */
     uint64_t offset; /* by _lay_out: from the start of that file */
 } glm4v_output;
 
 typedef struct {
     glm4v_output *items;
-    uint32_t n, capacity;
-    uint32_t n_shards; /* by _lay_out */
-    uint64_t bytes;    /* by _lay_out: of all files, headers included */
+    int64_t n, capacity;
+    int64_t n_shards; /* by _lay_out */
+    uint64_t bytes;   /* by _lay_out: of all files, headers included */
 } glm4v_outputs;
 
 typedef struct {
@@ -41,13 +41,13 @@ void glm4v_outputs_clear(glm4v_outputs *outputs);
  * be larger), the widest dtypes first in each, so that every tensor is aligned to its elements and
  * the data to 64 bytes. groups [n]: tensors of equal numbers, which follow one another, stay in one
  * file. NOMEM; UNSUPPORTED: more files than are read back. */
-int glm4v_outputs_lay_out(glm4v_outputs *outputs, const uint32_t *groups, uint64_t max_bytes,
+int glm4v_outputs_lay_out(glm4v_outputs *outputs, const int64_t *groups, uint64_t max_bytes,
                           glm4v_error *err);
 
 /* "model.safetensors", or "model-00002-of-00005.safetensors". */
-void glm4v_outputs_file(const glm4v_outputs *outputs, uint32_t shard, char name[64]);
+void glm4v_outputs_file(const glm4v_outputs *outputs, int64_t shard, char name[64]);
 /* All of a file in front of its data. NOMEM. */
-int glm4v_outputs_header(const glm4v_outputs *outputs, uint32_t shard, glm4v_text_out *header,
+int glm4v_outputs_header(const glm4v_outputs *outputs, int64_t shard, glm4v_text_out *header,
                          glm4v_error *err);
 /* model.safetensors.index.json. NOMEM. */
 int glm4v_outputs_index(const glm4v_outputs *outputs, glm4v_text_out *index, glm4v_error *err);

@@ -25,7 +25,7 @@ typedef struct {
 typedef struct {
     json_t *root;
     mapping *map; /* sorted by file, then tensor */
-    uint32_t n;
+    int64_t n;
 } shard_index;
 
 static int by_file(const void *a, const void *b)
@@ -86,22 +86,22 @@ static int parse_index(shard_index *index, const char *text, size_t len, glm4v_e
 }
 
 /* Entries [first, return value) name the same file. */
-static uint32_t end_of_file(const shard_index *index, uint32_t first)
+static int64_t end_of_file(const shard_index *index, int64_t first)
 {
-    uint32_t i = first + 1;
+    int64_t i = first + 1;
     while (i < index->n && !strcmp(index->map[i].file, index->map[first].file))
         i++;
     return i;
 }
 
-static int count_files(const shard_index *index, uint32_t *n_shards, glm4v_error *err)
+static int count_files(const shard_index *index, int64_t *n_shards, glm4v_error *err)
 {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < index->n; i = end_of_file(index, i))
+    int64_t n = 0;
+    for (int64_t i = 0; i < index->n; i = end_of_file(index, i))
         n++;
     if (n > GLM4V_MAX_SHARDS)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          GLM4V_INDEX_FILE ": names %" PRIu32 " files, at most %d are accepted", n,
+                          GLM4V_INDEX_FILE ": names %" PRId64 " files, at most %d are accepted", n,
                           GLM4V_MAX_SHARDS);
     *n_shards = n;
     return 0;
@@ -124,7 +124,7 @@ static int compare_name(const void *a, const void *b)
 /* The file that the index places a tensor in, NULL if it does not know it. */
 static const char *file_of(const shard_index *index, const char *tensor)
 {
-    for (uint32_t i = 0; i < index->n; i++)
+    for (int64_t i = 0; i < index->n; i++)
         if (!strcmp(index->map[i].tensor, tensor))
             return index->map[i].file;
     return NULL;
@@ -132,8 +132,8 @@ static const char *file_of(const shard_index *index, const char *tensor)
 
 /* `file` holds tensor `found` that index entries [begin, end) do not list; `known` of its `n`
  * tensors are in the index, in whatever file. */
-static int not_placed(const shard_index *index, const char *file, const char *found, uint32_t known,
-                      uint32_t n, glm4v_error *err)
+static int not_placed(const shard_index *index, const char *file, const char *found, int64_t known,
+                      int64_t n, glm4v_error *err)
 {
     const char *other = file_of(index, found);
     if (other)
@@ -146,23 +146,23 @@ static int not_placed(const shard_index *index, const char *file, const char *fo
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           "%.80s: holds \"%.120s\", which " GLM4V_INDEX_FILE
                           " does not place there "
-                          "(it knows %" PRIu32 " of the file's %" PRIu32 " tensors); files of two "
+                          "(it knows %" PRId64 " of the file's %" PRId64 " tensors); files of two "
                           "downloads are mixed: download file and index again",
                           file, found, known, n);
     return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                      "%.80s: belongs to another model: it holds \"%.120s\" and %" PRIu32 " more, "
+                      "%.80s: belongs to another model: it holds \"%.120s\" and %" PRId64 " more, "
                       "none of which " GLM4V_INDEX_FILE " knows; download it again",
                       file, found, n - 1);
 }
 
 /* Tensors [first, n_tensors) came from the file that index entries [begin, end) name: the same set?
  */
-static int check_shard(const glm4v_checkpoint *c, uint32_t first, const shard_index *index,
-                       uint32_t begin, uint32_t end, glm4v_error *err)
+static int check_shard(const glm4v_checkpoint *c, int64_t first, const shard_index *index,
+                       int64_t begin, int64_t end, glm4v_error *err)
 {
     const char *file = index->map[begin].file, *stranger = NULL;
-    uint32_t n = c->n_tensors - first, known = 0;
-    for (uint32_t i = first; i < c->n_tensors; i++) {
+    int64_t n = c->n_tensors - first, known = 0;
+    for (int64_t i = first; i < c->n_tensors; i++) {
         mapping key = { .tensor = c->tensors[i].name };
         if (bsearch(&key, index->map + begin, end - begin, sizeof key, compare_name))
             known++;
@@ -176,13 +176,13 @@ static int check_shard(const glm4v_checkpoint *c, uint32_t first, const shard_in
         return 0;
     if (n)
         qsort(t, n, sizeof *t, by_name);
-    for (uint32_t i = begin; i < end; i++) {
+    for (int64_t i = begin; i < end; i++) {
         glm4v_tensor key = { .name = index->map[i].tensor };
         if (!n || !bsearch(&key, t, n, sizeof key, by_name))
             return glm4v_fail(err, GLM4V_ERR_FORMAT,
                               "%.80s: lacks \"%.120s\", which " GLM4V_INDEX_FILE
                               " places there; it "
-                              "holds %" PRIu32 " of %" PRIu32 " tensors: download it again",
+                              "holds %" PRId64 " of %" PRId64 " tensors: download it again",
                               file, key.name, n, end - begin);
     }
     return 0;
@@ -202,11 +202,11 @@ static int open_shard(glm4v_checkpoint *c, const char *name, glm4v_error *err)
 }
 
 /* Before any is read: are all files of the index there? */
-static int check_all_there(const glm4v_checkpoint *c, const shard_index *index, uint32_t n_files,
+static int check_all_there(const glm4v_checkpoint *c, const shard_index *index, int64_t n_files,
                            glm4v_error *err)
 {
     glm4v_missing missing = { .n_files = n_files };
-    for (uint32_t begin = 0, end; begin < index->n; begin = end) {
+    for (int64_t begin = 0, end; begin < index->n; begin = end) {
         const mapping *m = &index->map[begin];
         end = end_of_file(index, begin);
         if (glm4v_file_exists(c->dir, m->file))
@@ -226,7 +226,7 @@ static int open_sharded(glm4v_checkpoint *c, glm4v_error *err)
 {
     char *text = NULL;
     size_t size = 0;
-    uint32_t n = 0;
+    int64_t n = 0;
     shard_index index = { 0 };
     int rc =
         glm4v_read_file(&text, &size, c->dir, GLM4V_INDEX_FILE, GLM4V_JSON_SAFETENSORS.bytes, err);
@@ -242,10 +242,10 @@ static int open_sharded(glm4v_checkpoint *c, glm4v_error *err)
     if (!rc) {
         c->shards = glm4v_alloc(n, sizeof *c->shards);
         if (!c->shards)
-            rc = glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the list of %" PRIu32 " files", n);
+            rc = glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the list of %" PRId64 " files", n);
     }
-    for (uint32_t begin = 0, end; !rc && begin < index.n; begin = end) {
-        uint32_t first = c->n_tensors;
+    for (int64_t begin = 0, end; !rc && begin < index.n; begin = end) {
+        int64_t first = c->n_tensors;
         end = end_of_file(&index, begin);
         rc = open_shard(c, index.map[begin].file, err);
         if (!rc)
@@ -291,7 +291,7 @@ int glm4v_checkpoint_open_file(glm4v_checkpoint **checkpoint, const char *path, 
                                      err);
 }
 
-int glm4v_checkpoint_check_index(const char *text, size_t len, uint32_t *n_shards, glm4v_error *err)
+int glm4v_checkpoint_check_index(const char *text, size_t len, int64_t *n_shards, glm4v_error *err)
 {
     shard_index index = { 0 };
     int rc = parse_index(&index, text, len, err);

@@ -31,9 +31,9 @@ typedef struct {
 
 static void shape_text(char *text, size_t size, const int64_t *shape, int rank)
 {
-    size_t n = (size_t)snprintf(text, size, "[");
+    size_t n = snprintf(text, size, "[");
     for (int i = 0; i < rank && n < size; i++)
-        n += (size_t)snprintf(text + n, size - n, "%s%" PRId64, i ? ", " : "", shape[i]);
+        n += snprintf(text + n, size - n, "%s%" PRId64, i ? ", " : "", shape[i]);
     if (n < size)
         snprintf(text + n, size - n, "]");
 }
@@ -47,7 +47,7 @@ static int check_shape(const search *s, const glm4v_tensor *t, const int64_t *sh
                        const char *from)
 {
     char found[128], expected[128];
-    if (t->rank == rank && !memcmp(t->shape, shape, (size_t)rank * sizeof *shape))
+    if (t->rank == rank && !memcmp(t->shape, shape, rank * sizeof *shape))
         return 0;
     shape_text(found, sizeof found, t->shape, t->rank);
     shape_text(expected, sizeof expected, shape, rank);
@@ -134,13 +134,14 @@ static int take_column_scales(const search *s)
 }
 
 /* n must fill whole words: what else would the last one hold? */
-static int check_whole_words(const search *s, const char *what, int32_t n)
+static int check_whole_words(const search *s, const char *what, int64_t n)
 {
-    const int32_t per_word = 32 / s->out->bits;
+    const int64_t per_word = 32 / s->out->bits;
     if (n % per_word == 0)
         return 0;
     return glm4v_fail(s->err, GLM4V_ERR_FORMAT,
-                      "%.80s: \"%s\" has %d %s, which is not a multiple of the %d codes of a word",
+                      "%.80s: \"%s\" has %" PRId64 " %s, which is not a multiple of the %" PRId64
+                      " codes of a word",
                       file_of(s, s->out->tensor), s->out->tensor->name, n, what, per_word);
 }
 
@@ -151,26 +152,27 @@ static int check_whole_words(const search *s, const char *what, int32_t n)
 static int check_groups(const search *s, const glm4v_tensor *t)
 {
     glm4v_source *o = s->out;
-    int32_t *count = glm4v_alloc((size_t)o->groups, sizeof *count);
+    int64_t *count = glm4v_alloc(o->groups, sizeof *count);
     bool sorted = true, none = true;
     if (!count)
         return glm4v_fail(s->err, GLM4V_ERR_NOMEM, "no memory for the order of \"%s\"", t->name);
     int rc = 0;
-    for (int32_t k = 0; !rc && k < o->n_in; k++) {
-        const int32_t g = o->group_of[k];
+    for (int64_t k = 0; !rc && k < o->n_in; k++) {
+        const int64_t g = o->group_of[k];
         none = none && g == -1;
         sorted = sorted && g == k / o->group;
         if (none)
             continue;
         if (g < 0 || g >= o->groups)
             rc = glm4v_fail(s->err, GLM4V_ERR_FORMAT,
-                            "%.80s: \"%s\": input %d is in group %d, but there are groups 0 to %d",
+                            "%.80s: \"%s\": input %" PRId64 " is in group %" PRId64
+                            ", but there are groups 0 to %" PRId64,
                             file_of(s, t), t->name, k, g, o->groups - 1);
         else
             count[g]++;
     }
     o->even = true;
-    for (int32_t g = 0; g < o->groups; g++)
+    for (int64_t g = 0; g < o->groups; g++)
         o->even = o->even && count[g] == o->group;
     glm4v_free(count);
     if (none || sorted)
@@ -183,7 +185,7 @@ static int take_order(const search *s, const char *suffix)
     glm4v_source *o = s->out;
     const glm4v_tensor *t = part(s, suffix);
     const int64_t shape[1] = { o->n_in };
-    const size_t bytes = (size_t)o->n_in * sizeof *o->group_of;
+    const size_t bytes = o->n_in * sizeof *o->group_of;
     int rc;
     if (!t && s->scheme->ordered)
         return need(s, suffix, &t);
@@ -192,7 +194,7 @@ static int take_order(const search *s, const char *suffix)
     if ((rc = check_shape(s, t, shape, 1, "config.json")) ||
         (rc = check_dtype(s, t, GLM4V_DTYPE_I32)))
         return rc;
-    o->group_of = glm4v_alloc((size_t)o->n_in, sizeof *o->group_of);
+    o->group_of = glm4v_alloc(o->n_in, sizeof *o->group_of);
     if (!o->group_of)
         return glm4v_fail(s->err, GLM4V_ERR_NOMEM, "no memory for the order of \"%s\"", t->name);
     rc = glm4v_checkpoint_read(s->checkpoint, t, 0, o->group_of, bytes, s->err);
@@ -249,17 +251,17 @@ static int check_packed_shape(const search *s)
         return rc;
     if (found[0] == (float)s->out->rows && found[1] == (float)s->out->n_in)
         return 0;
-    return glm4v_fail(s->err, GLM4V_ERR_FORMAT,
-                      "%.80s: \"%s\" says [%.0f, %.0f], expected [%d, %d] from config.json",
-                      file_of(s, t), t->name, (double)found[0], (double)found[1], s->out->rows,
-                      s->out->n_in);
+    return glm4v_fail(
+        s->err, GLM4V_ERR_FORMAT,
+        "%.80s: \"%s\" says [%.0f, %.0f], expected [%" PRId64 ", %" PRId64 "] from config.json",
+        file_of(s, t), t->name, (double)found[0], (double)found[1], s->out->rows, s->out->n_in);
 }
 
 /* Zero points as bytes of the scales' shape, or packed along the outputs. */
 static int take_row_zeros(const search *s)
 {
     glm4v_source *o = s->out;
-    const int32_t per_word = 32 / o->bits;
+    const int64_t per_word = 32 / o->bits;
     const int64_t bytes[2] = { (o->rows - 1) / o->block + 1, o->groups };
     const int64_t words[2] = { (o->rows - 1) / per_word + 1, o->groups };
     if (o->symmetric)
@@ -328,9 +330,8 @@ static int find_module(search *s, const glm4v_tensor *t, glm4v_source_kind kind)
 {
     const glm4v_method method = s->config ? s->config->method : GLM4V_METHOD_COMPRESSED;
     const bool e4m3 = t->dtype == GLM4V_DTYPE_F8_E4M3;
-    *s->out = (glm4v_source) {
-        .kind = kind, .rows = (int32_t)s->shape[0], .n_in = (int32_t)s->shape[1], .tensor = t
-    };
+    *s->out =
+        (glm4v_source) { .kind = kind, .rows = s->shape[0], .n_in = s->shape[1], .tensor = t };
     if (kind == GLM4V_SOURCE_GPTQ) {
         if (!s->scheme || (method != GLM4V_METHOD_AWQ && method != GLM4V_METHOD_GPTQ))
             return contradiction(s, "awq or gptq");
@@ -369,7 +370,7 @@ static int find_plain(search *s, const glm4v_tensor *t)
     for (int i = 1; i < s->rank; i++)
         n_in *= s->shape[i];
     *s->out = (glm4v_source) {
-        .kind = GLM4V_SOURCE_PLAIN, .rows = (int32_t)s->shape[0], .n_in = (int32_t)n_in, .tensor = t
+        .kind = GLM4V_SOURCE_PLAIN, .rows = s->shape[0], .n_in = n_in, .tensor = t
     };
     return 0;
 }
@@ -426,7 +427,7 @@ int glm4v_source_find(glm4v_source *source, const glm4v_checkpoint *checkpoint,
         return find_plain(&s, t);
     return glm4v_fail(err, GLM4V_ERR_FORMAT,
                       "\"%s\" is missing; config.json asks for it, but it is in none of "
-                      "the %" PRIu32 " weight files",
+                      "the %" PRId64 " weight files",
                       name, glm4v_checkpoint_shards(checkpoint));
 }
 
@@ -504,14 +505,14 @@ static void explain(const glm4v_source *s, char *why, size_t size)
     else if (s->groups == 1 && has_zeros(s))
         snprintf(why, size, "%d bits with zero points", s->bits);
     else
-        snprintf(why, size, "%d bits in groups of %d", s->bits, s->group);
+        snprintf(why, size, "%d bits in groups of %" PRId64, s->bits, s->group);
 }
 
 static bool same_order(const glm4v_source *a, const glm4v_source *b)
 {
     if (!a->group_of || !b->group_of)
         return a->group_of == b->group_of;
-    return !memcmp(a->group_of, b->group_of, (size_t)a->n_in * sizeof *a->group_of);
+    return !memcmp(a->group_of, b->group_of, a->n_in * sizeof *a->group_of);
 }
 
 /* All of them in one order, and each held by the form. */
@@ -549,8 +550,8 @@ static glm4v_weight_kind kind_of(glm4v_form form, const glm4v_source *sources, i
 /* Bits of a row, codes and scales. */
 static int64_t row_bits(const glm4v_weight_kind *kind)
 {
-    return (int64_t)glm4v_form_of(kind->form)->bits * kind->n_in +
-           32 * (int64_t)glm4v_form_groups(kind->form, kind->blocks, kind->n_in);
+    return glm4v_form_of(kind->form)->bits * kind->n_in +
+           32 * glm4v_form_groups(kind->form, kind->blocks, kind->n_in);
 }
 
 bool glm4v_sources_kind(glm4v_weight_kind *kind, const glm4v_source *sources, int n, char *why,
@@ -583,9 +584,9 @@ bool glm4v_sources_kind(glm4v_weight_kind *kind, const glm4v_source *sources, in
 
 void glm4v_source_order(const glm4v_source *source, int32_t *order)
 {
-    int32_t at = 0;
-    for (int32_t g = 0; g < source->groups; g++)
-        for (int32_t k = 0; k < source->n_in; k++)
+    int64_t at = 0;
+    for (int64_t g = 0; g < source->groups; g++)
+        for (int64_t k = 0; k < source->n_in; k++)
             if (source->group_of[k] == g)
                 order[at++] = k;
 }

@@ -35,7 +35,7 @@ typedef enum {
 
 typedef struct {
     glm4v_source_kind kind;
-    int32_t rows, n_in;
+    int64_t rows, n_in;
     const glm4v_tensor *tensor; /* numbers or codes; its name and file stand for the source */
     /* of codes */
     const glm4v_tensor *scale; /* [rows / block][groups]; GPTQ, AWQ: [groups][rows] */
@@ -43,10 +43,10 @@ typedef struct {
     bool floating;             /* e4m3 */
     bool symmetric;            /* zero points, where a layout has them always, must be `middle` */
     int32_t bits;              /* 4 or 8 */
-    int32_t middle;            /* code of 0 without zero points */
-    int32_t zero_add;          /* stored zero points are that much less */
-    int32_t group, groups;     /* inputs that share a scale; how many such groups */
-    int32_t block;             /* outputs that share one */
+    int64_t middle;            /* code of 0 without zero points */
+    int64_t zero_add;          /* stored zero points are that much less */
+    int64_t group, groups;     /* inputs that share a scale; how many such groups */
+    int64_t block;             /* outputs that share one */
     int32_t *group_of;         /* [n_in], owned; NULL: k / group */
     bool even;                 /* group_of gives `group` inputs to each */
 } glm4v_source;
@@ -81,30 +81,30 @@ typedef struct {
     uint8_t *q;     /* [n][n_in]; NULL (PACKED): the words stay in scratch, [n][n_in / 8] */
     float *scale;   /* [n][groups] */
     uint8_t *zero;  /* [n][groups] */
-    int32_t groups; /* of room, at least the source's */
+    int64_t groups; /* of room, at least the source's */
     void *scratch;  /* of glm4v_source_scratch() bytes */
 } glm4v_source_codes;
 
 /* Scratch that reading n rows takes. */
-size_t glm4v_source_scratch(const glm4v_source *source, int32_t n);
+size_t glm4v_source_scratch(const glm4v_source *source, int64_t n);
 
 /* Codes, scales and zero points of rows [row, row + n). Any thread. IO; FORMAT: a scale that is not
  * finite, an e4m3 NaN, a zero point that a symmetric checkpoint cannot have. */
 int glm4v_source_read_codes(const glm4v_source *source, const glm4v_checkpoint *checkpoint,
-                            int32_t row, int32_t n, const glm4v_source_codes *to, glm4v_error *err);
+                            int64_t row, int64_t n, const glm4v_source_codes *to, glm4v_error *err);
 /* f32 [n, n_in] of the first n rows read. */
-void glm4v_source_dequantize(const glm4v_source *source, const glm4v_source_codes *from, int32_t n,
+void glm4v_source_dequantize(const glm4v_source *source, const glm4v_source_codes *from, int64_t n,
                              float *rows);
 /* Rewrite what was read of n rows as a matrix in memory of that kind takes it, in place. Its inputs
  * are then in `order` (NULL: as they are); codes->groups must be those of the kind. */
-void glm4v_source_convert(const glm4v_source *source, const glm4v_source_codes *codes, int32_t n,
+void glm4v_source_convert(const glm4v_source *source, const glm4v_source_codes *codes, int64_t n,
                           const glm4v_weight_kind *kind, const int32_t *order);
 /* Scales of one output in such a matrix. */
-int32_t glm4v_kind_groups(const glm4v_weight_kind *kind);
+int64_t glm4v_kind_groups(const glm4v_weight_kind *kind);
 
 /* Rows [row, row + n) of any source as f32 [n, n_in]. Any thread. Takes memory for the codes of as
  * many rows; NOMEM. */
 int glm4v_source_read_f32(const glm4v_source *source, const glm4v_checkpoint *checkpoint,
-                          int32_t row, int32_t n, float *rows, glm4v_error *err);
+                          int64_t row, int64_t n, float *rows, glm4v_error *err);
 
 #endif

@@ -2,6 +2,7 @@
 /* Reading quantized rows. What lies by columns in the file (AWQ, GPTQ) is read in strips of inputs:
  * of each strip the part that belongs to the wanted rows, so that memory is bounded by the rows
  * asked for, not by the matrix. */
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -17,18 +18,18 @@
 typedef struct {
     const glm4v_source *s;
     const glm4v_checkpoint *checkpoint;
-    int32_t row, n;
+    int64_t row, n;
     const glm4v_source_codes *to;
     glm4v_error *err;
 } job;
 
-static int32_t per_word(const glm4v_source *s)
+static int64_t per_word(const glm4v_source *s)
 {
     return 32 / s->bits;
 }
 
 /* Words that hold n codes of which the first is number `first` of a row of codes. */
-static int32_t words_of(const glm4v_source *s, int32_t first, int32_t n)
+static int64_t words_of(const glm4v_source *s, int64_t first, int64_t n)
 {
     return (first + n - 1) / per_word(s) - first / per_word(s) + 1;
 }
@@ -42,23 +43,21 @@ static int read_words(const job *j, const glm4v_tensor *t, uint64_t first, uint3
 
 /* Columns [first, first + n) of rows [row, row + rows) of a matrix of words, `width` a row: at once
  * where that is all of them. */
-static int read_block(const job *j, const glm4v_tensor *t, int32_t width, int32_t row, int32_t rows,
-                      int32_t first, int32_t n, uint32_t *words)
+static int read_block(const job *j, const glm4v_tensor *t, int64_t width, int64_t row, int64_t rows,
+                      int64_t first, int64_t n, uint32_t *words)
 {
     int rc = 0;
     if (n == width)
-        return read_words(j, t, (uint64_t)row * (uint64_t)width, words,
-                          (size_t)rows * (size_t)width);
-    for (int32_t r = 0; !rc && r < rows; r++)
-        rc = read_words(j, t, (uint64_t)(row + r) * (uint64_t)width + (uint64_t)first,
-                        words + (size_t)r * (size_t)n, (size_t)n);
+        return read_words(j, t, row * width, words, rows * width);
+    for (int64_t r = 0; !rc && r < rows; r++)
+        rc = read_words(j, t, (row + r) * width + first, words + r * n, n);
     return rc;
 }
 
 /* ---- codes ---- */
 
 /* Code number i of a word, low bits first. */
-static uint8_t code_of(uint32_t word, int32_t bits, int32_t i)
+static uint8_t code_of(uint32_t word, int32_t bits, int64_t i)
 {
     return (uint8_t)(word >> (bits * i) & ((1u << bits) - 1));
 }
@@ -66,9 +65,8 @@ static uint8_t code_of(uint32_t word, int32_t bits, int32_t i)
 static int read_bytes(const job *j)
 {
     const glm4v_source *s = j->s;
-    const size_t width = (size_t)s->n_in, n = (size_t)j->n * width;
-    int rc = glm4v_checkpoint_read(j->checkpoint, s->tensor, (uint64_t)j->row * width, j->to->q, n,
-                                   j->err);
+    const int64_t width = s->n_in, n = j->n * width;
+    int rc = glm4v_checkpoint_read(j->checkpoint, s->tensor, j->row * width, j->to->q, n, j->err);
     const bool nan = !rc && s->floating && glm4v_has_nan_e4m3(j->to->q, n);
     return nan ? glm4v_fail(j->err, GLM4V_ERR_FORMAT, "\"%s\" contains NaN; the file is damaged",
                             s->tensor->name)
@@ -78,18 +76,18 @@ static int read_bytes(const job *j)
 static int read_packed(const job *j)
 {
     const glm4v_source *s = j->s;
-    const int32_t per = per_word(s), width = words_of(s, 0, s->n_in);
+    const int64_t per = per_word(s), width = words_of(s, 0, s->n_in);
     const uint32_t *words = j->to->scratch;
     int rc = read_block(j, s->tensor, width, j->row, j->n, 0, width, j->to->scratch);
     if (rc || !j->to->q)
         return rc;
-    for (int32_t r = 0; r < j->n; r++, words += width) {
-        uint8_t *q = j->to->q + (size_t)r * (size_t)s->n_in;
-        int32_t k = 0;
-        for (int32_t w = 0; w < s->n_in / per; w++)
-            for (int32_t i = 0; i < per; i++)
+    for (int64_t r = 0; r < j->n; r++, words += width) {
+        uint8_t *q = j->to->q + r * s->n_in;
+        int64_t k = 0;
+        for (int64_t w = 0; w < s->n_in / per; w++)
+            for (int64_t i = 0; i < per; i++)
                 q[k++] = code_of(words[w], s->bits, i);
-        for (int32_t i = 0; k < s->n_in; i++)
+        for (int64_t i = 0; k < s->n_in; i++)
             q[k++] = code_of(words[width - 1], s->bits, i);
     }
     return 0;
@@ -98,25 +96,25 @@ static int read_packed(const job *j)
 static int read_gptq(const job *j)
 {
     const glm4v_source *s = j->s;
-    const int32_t per = per_word(s), height = s->n_in / per, step = STRIP / per;
+    const int64_t per = per_word(s), height = s->n_in / per, step = STRIP / per;
     const uint32_t *words = j->to->scratch;
-    for (int32_t first = 0; first < height; first += step) {
-        const int32_t some = height - first < step ? height - first : step;
+    for (int64_t first = 0; first < height; first += step) {
+        const int64_t some = height - first < step ? height - first : step;
         int rc = read_block(j, s->tensor, s->rows, first, some, j->row, j->n, j->to->scratch);
         if (rc)
             return rc;
-        for (int32_t r = 0; r < j->n; r++) {
-            uint8_t *q = j->to->q + (size_t)r * (size_t)s->n_in + (size_t)(first * per);
-            for (int32_t w = 0; w < some; w++)
-                for (int32_t i = 0; i < per; i++)
-                    *q++ = code_of(words[(size_t)w * (size_t)j->n + (size_t)r], s->bits, i);
+        for (int64_t r = 0; r < j->n; r++) {
+            uint8_t *q = j->to->q + r * s->n_in + (first * per);
+            for (int64_t w = 0; w < some; w++)
+                for (int64_t i = 0; i < per; i++)
+                    *q++ = code_of(words[w * j->n + r], s->bits, i);
         }
     }
     return 0;
 }
 
 /* Where output number r lies among an AWQ word's eight codes. */
-static int32_t awq_place(int32_t r)
+static int64_t awq_place(int64_t r)
 {
     static const int32_t place[8] = { 0, 4, 1, 5, 2, 6, 3, 7 };
     return place[r % 8];
@@ -126,18 +124,18 @@ static int read_awq(const job *j)
 {
     const glm4v_source *s = j->s;
     const uint32_t *words = j->to->scratch;
-    const int32_t first = j->row / 8, width = words_of(s, j->row, j->n);
-    for (int32_t at = 0; at < s->n_in; at += STRIP) {
-        const int32_t some = s->n_in - at < STRIP ? s->n_in - at : STRIP;
+    const int64_t first = j->row / 8, width = words_of(s, j->row, j->n);
+    for (int64_t at = 0; at < s->n_in; at += STRIP) {
+        const int64_t some = s->n_in - at < STRIP ? s->n_in - at : STRIP;
         int rc = read_block(j, s->tensor, s->rows / 8, at, some, first, width, j->to->scratch);
         if (rc)
             return rc;
-        for (int32_t r = 0; r < j->n; r++) {
-            uint8_t *q = j->to->q + (size_t)r * (size_t)s->n_in + (size_t)at;
+        for (int64_t r = 0; r < j->n; r++) {
+            uint8_t *q = j->to->q + r * s->n_in + at;
             const uint32_t *column = words + ((j->row + r) / 8 - first);
             const int32_t place = awq_place(j->row + r);
-            for (int32_t k = 0; k < some; k++)
-                q[k] = code_of(column[(size_t)k * (size_t)width], 4, place);
+            for (int64_t k = 0; k < some; k++)
+                q[k] = code_of(column[k * width], 4, place);
         }
     }
     return 0;
@@ -146,9 +144,9 @@ static int read_awq(const job *j)
 /* ---- scales ---- */
 
 /* The scale or zero point of row r and group g. */
-static size_t place(const job *j, int32_t r, int32_t g)
+static size_t place(const job *j, int64_t r, int64_t g)
 {
-    return (size_t)r * (size_t)j->to->groups + (size_t)g;
+    return r * j->to->groups + g;
 }
 
 /* [rows / block][groups] in the file, to the front of the room; then each output gets the row of
@@ -156,13 +154,13 @@ static size_t place(const job *j, int32_t r, int32_t g)
 static int read_row_scales(const job *j)
 {
     const glm4v_source *s = j->s;
-    const int32_t first = j->row / s->block, last = (j->row + j->n - 1) / s->block;
-    const size_t groups = (size_t)s->groups;
+    const int64_t first = j->row / s->block, last = (j->row + j->n - 1) / s->block;
+    const int64_t groups = s->groups;
     float *scale = j->to->scale;
-    int rc = glm4v_checkpoint_read_f32(j->checkpoint, s->scale, (uint64_t)first * groups, scale,
-                                       (size_t)(last - first + 1) * groups, j->err);
-    for (int32_t r = j->n - 1; !rc && r >= 0; r--)
-        memmove(scale + place(j, r, 0), scale + (size_t)((j->row + r) / s->block - first) * groups,
+    int rc = glm4v_checkpoint_read_f32(j->checkpoint, s->scale, first * groups, scale,
+                                       (last - first + 1) * groups, j->err);
+    for (int64_t r = j->n - 1; !rc && r >= 0; r--)
+        memmove(scale + place(j, r, 0), scale + ((j->row + r) / s->block - first) * groups,
                 groups * sizeof *scale);
     return rc;
 }
@@ -173,11 +171,10 @@ static int read_column_scales(const job *j)
     const glm4v_source *s = j->s;
     const float *column = j->to->scratch;
     int rc = 0;
-    for (int32_t g = 0; !rc && g < s->groups; g++) {
-        rc = glm4v_checkpoint_read_f32(j->checkpoint, s->scale,
-                                       (uint64_t)g * (uint64_t)s->rows + (uint64_t)j->row,
-                                       j->to->scratch, (size_t)j->n, j->err);
-        for (int32_t r = 0; !rc && r < j->n; r++)
+    for (int64_t g = 0; !rc && g < s->groups; g++) {
+        rc = glm4v_checkpoint_read_f32(j->checkpoint, s->scale, g * s->rows + j->row,
+                                       j->to->scratch, j->n, j->err);
+        for (int64_t r = 0; !rc && r < j->n; r++)
             j->to->scale[place(j, r, g)] = column[r];
     }
     return rc;
@@ -185,12 +182,13 @@ static int read_column_scales(const job *j)
 
 static int check_scales(const job *j)
 {
-    for (int32_t r = 0; r < j->n; r++)
-        for (int32_t g = 0; g < j->s->groups; g++) {
+    for (int64_t r = 0; r < j->n; r++)
+        for (int64_t g = 0; g < j->s->groups; g++) {
             const float scale = j->to->scale[place(j, r, g)];
             if (!(fabsf(scale) <= LARGEST_SCALE))
                 return glm4v_fail(j->err, GLM4V_ERR_FORMAT,
-                                  "\"%s\": a scale of output %d is %g; the file is damaged",
+                                  "\"%s\": a scale of output %" PRId64
+                                  " is %g; the file is damaged",
                                   j->s->scale->name, j->row + r, (double)scale);
         }
     return 0;
@@ -198,10 +196,10 @@ static int check_scales(const job *j)
 
 /* ---- zero points ---- */
 
-static void set_zero(const job *j, int32_t r, int32_t g, uint32_t stored)
+static void set_zero(const job *j, int64_t r, int64_t g, uint32_t stored)
 {
     const uint32_t mask = (1u << j->s->bits) - 1;
-    j->to->zero[place(j, r, g)] = (uint8_t)((stored + (uint32_t)j->s->zero_add) & mask);
+    j->to->zero[place(j, r, g)] = (uint8_t)((stored + j->s->zero_add) & mask);
 }
 
 /* GPTQ, AWQ: words [groups][rows / 8]. AutoGPTQ masks after adding one: what it stores for a zero
@@ -209,15 +207,15 @@ static void set_zero(const job *j, int32_t r, int32_t g, uint32_t stored)
 static int read_column_zeros(const job *j)
 {
     const glm4v_source *s = j->s;
-    const int32_t per = per_word(s), first = j->row / per, width = words_of(s, j->row, j->n);
+    const int64_t per = per_word(s), first = j->row / per, width = words_of(s, j->row, j->n);
     const uint32_t *words = j->to->scratch;
-    for (int32_t g = 0; g < s->groups; g++) {
+    for (int64_t g = 0; g < s->groups; g++) {
         int rc = read_block(j, s->zero, s->rows / per, g, 1, first, width, j->to->scratch);
         if (rc)
             return rc;
-        for (int32_t r = 0; r < j->n; r++) {
-            const int32_t at = j->row + r;
-            const int32_t i = s->kind == GLM4V_SOURCE_AWQ ? awq_place(at) : at % per;
+        for (int64_t r = 0; r < j->n; r++) {
+            const int64_t at = j->row + r;
+            const int64_t i = s->kind == GLM4V_SOURCE_AWQ ? awq_place(at) : at % per;
             set_zero(j, r, g, code_of(words[at / per - first], s->bits, i));
         }
     }
@@ -228,15 +226,14 @@ static int read_column_zeros(const job *j)
 static int read_packed_zeros(const job *j)
 {
     const glm4v_source *s = j->s;
-    const int32_t per = per_word(s), first = j->row / per, height = words_of(s, j->row, j->n);
+    const int64_t per = per_word(s), first = j->row / per, height = words_of(s, j->row, j->n);
     const uint32_t *words = j->to->scratch;
     int rc = read_block(j, s->zero, s->groups, first, height, 0, s->groups, j->to->scratch);
-    for (int32_t r = 0; !rc && r < j->n; r++) {
-        const int32_t at = j->row + r;
-        for (int32_t g = 0; g < s->groups; g++)
+    for (int64_t r = 0; !rc && r < j->n; r++) {
+        const int64_t at = j->row + r;
+        for (int64_t g = 0; g < s->groups; g++)
             set_zero(j, r, g,
-                     code_of(words[(size_t)(at / per - first) * (size_t)s->groups + (size_t)g],
-                             s->bits, at % per));
+                     code_of(words[(at / per - first) * s->groups + g], s->bits, at % per));
     }
     return rc;
 }
@@ -246,12 +243,11 @@ static int read_byte_zeros(const job *j)
 {
     const glm4v_source *s = j->s;
     int rc = 0;
-    for (int32_t r = 0; !rc && r < j->n; r++) {
+    for (int64_t r = 0; !rc && r < j->n; r++) {
         uint8_t *to = j->to->zero + place(j, r, 0);
-        rc = glm4v_checkpoint_read(j->checkpoint, s->zero,
-                                   (uint64_t)((j->row + r) / s->block) * (uint64_t)s->groups, to,
-                                   (size_t)s->groups, j->err);
-        for (int32_t g = 0; !rc && g < s->groups; g++)
+        rc = glm4v_checkpoint_read(j->checkpoint, s->zero, ((j->row + r) / s->block) * s->groups,
+                                   to, s->groups, j->err);
+        for (int64_t g = 0; !rc && g < s->groups; g++)
             to[g] = (uint8_t)(to[g] + s->middle);
     }
     return rc;
@@ -259,13 +255,14 @@ static int read_byte_zeros(const job *j)
 
 static int check_symmetric(const job *j)
 {
-    for (int32_t r = 0; r < j->n; r++)
-        for (int32_t g = 0; g < j->s->groups; g++) {
+    for (int64_t r = 0; r < j->n; r++)
+        for (int64_t g = 0; g < j->s->groups; g++) {
             const int zero = j->to->zero[place(j, r, g)];
             if (zero != j->s->middle)
                 return glm4v_fail(j->err, GLM4V_ERR_FORMAT,
-                                  "\"%s\": a zero point of output %d is %d, but the configuration "
-                                  "says that the checkpoint is symmetric (%d)",
+                                  "\"%s\": a zero point of output %" PRId64
+                                  " is %d, but the configuration "
+                                  "says that the checkpoint is symmetric (%" PRId64 ")",
                                   j->s->zero->name, j->row + r, zero, j->s->middle);
         }
     return 0;
@@ -293,12 +290,12 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-size_t glm4v_source_scratch(const glm4v_source *s, int32_t n)
+size_t glm4v_source_scratch(const glm4v_source *s, int64_t n)
 {
     if (s->kind == GLM4V_SOURCE_PLAIN)
         return 0;
-    const size_t rows = (size_t)n, width = (size_t)s->n_in, per = (size_t)per_word(s);
-    size_t words = (rows / per + 2) * (size_t)s->groups;
+    const int64_t rows = n, width = s->n_in, per = per_word(s);
+    int64_t words = (rows / per + 2) * s->groups;
     if (s->kind == GLM4V_SOURCE_PACKED)
         words = larger(words, rows * (width / per + 1));
     else if (s->kind == GLM4V_SOURCE_GPTQ)
@@ -309,7 +306,7 @@ size_t glm4v_source_scratch(const glm4v_source *s, int32_t n)
 }
 
 int glm4v_source_read_codes(const glm4v_source *source, const glm4v_checkpoint *checkpoint,
-                            int32_t row, int32_t n, const glm4v_source_codes *to, glm4v_error *err)
+                            int64_t row, int64_t n, const glm4v_source_codes *to, glm4v_error *err)
 {
     const job j = { source, checkpoint, row, n, to, err };
     const bool columns = source->kind == GLM4V_SOURCE_GPTQ || source->kind == GLM4V_SOURCE_AWQ;
@@ -347,24 +344,24 @@ static void fill_values(float value[256], const glm4v_source *s)
             value[i] = s->kind == GLM4V_SOURCE_BYTES ? (float)(int8_t)i : (float)i;
 }
 
-void glm4v_source_dequantize(const glm4v_source *s, const glm4v_source_codes *from, int32_t n,
+void glm4v_source_dequantize(const glm4v_source *s, const glm4v_source_codes *from, int64_t n,
                              float *rows)
 {
     const bool zeros = s->zero && !s->symmetric;
     float value[256];
     fill_values(value, s);
-    for (int32_t r = 0; r < n; r++, rows += s->n_in) {
-        const uint8_t *q = from->q + (size_t)r * (size_t)s->n_in;
-        const float *scale = from->scale + (size_t)r * (size_t)from->groups;
-        const uint8_t *zero = from->zero + (size_t)r * (size_t)from->groups;
-        for (int32_t g = 0, k = 0; !s->group_of && g < s->groups; g++) {
-            const int32_t end = s->n_in - k < s->group ? s->n_in : k + s->group;
+    for (int64_t r = 0; r < n; r++, rows += s->n_in) {
+        const uint8_t *q = from->q + r * s->n_in;
+        const float *scale = from->scale + r * from->groups;
+        const uint8_t *zero = from->zero + r * from->groups;
+        for (int64_t g = 0, k = 0; !s->group_of && g < s->groups; g++) {
+            const int64_t end = s->n_in - k < s->group ? s->n_in : k + s->group;
             const float z = s->floating ? 0 : value[zeros ? zero[g] : s->middle];
             for (; k < end; k++)
                 rows[k] = scale[g] * (value[q[k]] - z);
         }
-        for (int32_t k = 0; s->group_of && k < s->n_in; k++) {
-            const int32_t g = s->group_of[k];
+        for (int64_t k = 0; s->group_of && k < s->n_in; k++) {
+            const int64_t g = s->group_of[k];
             const float z = s->floating ? 0 : value[zeros ? zero[g] : s->middle];
             rows[k] = scale[g] * (value[q[k]] - z);
         }
@@ -373,21 +370,21 @@ void glm4v_source_dequantize(const glm4v_source *s, const glm4v_source_codes *fr
 
 /* ---- to the codes of a matrix in memory ---- */
 
-int32_t glm4v_kind_groups(const glm4v_weight_kind *kind)
+int64_t glm4v_kind_groups(const glm4v_weight_kind *kind)
 {
     return glm4v_form_groups(kind->form, kind->blocks, kind->n_in);
 }
 
 /* Each group of the matrix gets the scale and zero point of the source's group that it lies in:
  * from the last on, as rows have room for the larger number. */
-static void spread_groups(const glm4v_source *s, const glm4v_source_codes *c, int32_t n,
-                          int32_t group, bool zeros)
+static void spread_groups(const glm4v_source *s, const glm4v_source_codes *c, int64_t n,
+                          int64_t group, bool zeros)
 {
-    for (int32_t r = 0; r < n; r++) {
-        float *scale = c->scale + (size_t)r * (size_t)c->groups;
-        uint8_t *zero = c->zero + (size_t)r * (size_t)c->groups;
-        for (int32_t g = c->groups - 1; g >= 0; g--) {
-            const int32_t from = s->groups == 1 ? 0 : g * group / s->group;
+    for (int64_t r = 0; r < n; r++) {
+        float *scale = c->scale + r * c->groups;
+        uint8_t *zero = c->zero + r * c->groups;
+        for (int64_t g = c->groups - 1; g >= 0; g--) {
+            const int64_t from = s->groups == 1 ? 0 : g * group / s->group;
             scale[g] = scale[from];
             if (zeros)
                 zero[g] = zero[from];
@@ -395,38 +392,38 @@ static void spread_groups(const glm4v_source *s, const glm4v_source_codes *c, in
     }
 }
 
-void glm4v_source_convert(const glm4v_source *s, const glm4v_source_codes *c, int32_t n,
+void glm4v_source_convert(const glm4v_source *s, const glm4v_source_codes *c, int64_t n,
                           const glm4v_weight_kind *kind, const int32_t *order)
 {
-    const size_t width = (size_t)s->n_in;
+    const int64_t width = s->n_in;
     const bool zeros = s->zero && !s->symmetric;
     uint8_t *row = c->scratch;
     /* codes of a byte each are signed */
     const bool subtract =
         glm4v_form_of(kind->form)->layout == GLM4V_LAYOUT_BYTES && s->kind != GLM4V_SOURCE_BYTES;
-    for (int32_t r = 0; subtract && r < n; r++)
-        for (size_t k = 0; k < width; k++)
-            c->q[(size_t)r * width + k] -= zeros ? c->zero[r] : (uint8_t)s->middle;
+    for (int64_t r = 0; subtract && r < n; r++)
+        for (int64_t k = 0; k < width; k++)
+            c->q[r * width + k] -= zeros ? c->zero[r] : (uint8_t)s->middle;
     if (c->groups != s->groups)
         spread_groups(s, c, n, glm4v_form_group(kind->form, kind->blocks, kind->n_in), zeros);
     if (kind->zeros && !zeros)
-        memset(c->zero, s->middle, (size_t)n * (size_t)c->groups);
-    for (int32_t r = 0; order && r < n; r++) {
-        uint8_t *q = c->q + (size_t)r * width;
+        memset(c->zero, s->middle, n * c->groups);
+    for (int64_t r = 0; order && r < n; r++) {
+        uint8_t *q = c->q + r * width;
         memcpy(row, q, width);
-        for (size_t k = 0; k < width; k++)
+        for (int64_t k = 0; k < width; k++)
             q[k] = row[order[k]];
     }
 }
 
 /* ---- rows of any source ---- */
 
-static int read_dequantized(const glm4v_source *s, const glm4v_checkpoint *checkpoint, int32_t row,
-                            int32_t n, float *rows, glm4v_error *err)
+static int read_dequantized(const glm4v_source *s, const glm4v_checkpoint *checkpoint, int64_t row,
+                            int64_t n, float *rows, glm4v_error *err)
 {
-    const size_t count = (size_t)n, groups = count * (size_t)s->groups;
+    const int64_t count = n, groups = count * s->groups;
     const glm4v_source_codes codes = {
-        .q = glm4v_alloc(count, (size_t)s->n_in),
+        .q = glm4v_alloc(count, s->n_in),
         .scale = glm4v_alloc(groups, sizeof *codes.scale),
         .zero = glm4v_alloc(groups, 1),
         .groups = s->groups,
@@ -434,7 +431,7 @@ static int read_dequantized(const glm4v_source *s, const glm4v_checkpoint *check
     };
     int rc = codes.q && codes.scale && codes.zero && codes.scratch
                  ? glm4v_source_read_codes(s, checkpoint, row, n, &codes, err)
-                 : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for %d rows of \"%s\"", n,
+                 : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for %" PRId64 " rows of \"%s\"", n,
                               s->tensor->name);
     if (!rc)
         glm4v_source_dequantize(s, &codes, n, rows);
@@ -446,11 +443,10 @@ static int read_dequantized(const glm4v_source *s, const glm4v_checkpoint *check
 }
 
 int glm4v_source_read_f32(const glm4v_source *source, const glm4v_checkpoint *checkpoint,
-                          int32_t row, int32_t n, float *rows, glm4v_error *err)
+                          int64_t row, int64_t n, float *rows, glm4v_error *err)
 {
-    const size_t width = (size_t)source->n_in;
+    const int64_t width = source->n_in;
     if (source->kind != GLM4V_SOURCE_PLAIN)
         return read_dequantized(source, checkpoint, row, n, rows, err);
-    return glm4v_checkpoint_read_f32(checkpoint, source->tensor, (uint64_t)row * width, rows,
-                                     (size_t)n * width, err);
+    return glm4v_checkpoint_read_f32(checkpoint, source->tensor, row * width, rows, n * width, err);
 }

@@ -2,6 +2,8 @@
 /* config.json of family chatglm4v (GLM-4V-9B): the keys of its own modelling code at the top level,
  * vision_config beside them. What that code could do otherwise and this model never did is refused.
  * No default stands for a size. */
+#include <inttypes.h>
+
 #include "base/error.h"
 #include "config/keys.h"
 
@@ -51,7 +53,8 @@ static int read_rope(glm4v_text_config *t, const glm4v_places *p, glm4v_error *e
         return rc;
     if (t->head_dim % 4)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          CONFIG ": \"kv_channels\" is %d, expected a multiple of 4: pairs of half "
+                          CONFIG ": \"kv_channels\" is %" PRId64
+                                 ", expected a multiple of 4: pairs of half "
                                  "of a head are rotated",
                           t->head_dim);
     t->rope_theta = 10000 * ratio;
@@ -92,17 +95,19 @@ static int read_text(glm4v_config *c, const glm4v_places *p, glm4v_error *err)
 }
 
 /* The position table has a row for each patch of the one size, and the class row's. */
-static int check_table(const glm4v_vision_config *v, int32_t positions, glm4v_error *err)
+static int check_table(const glm4v_vision_config *v, int64_t positions, glm4v_error *err)
 {
-    const int32_t expected = v->table_side * v->table_side + 1;
+    const int64_t expected = v->table_side * v->table_side + 1;
     if (v->head_dim > 1024 || v->table_side > 256 || v->table_side % MERGE)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          CONFIG ": vision_config: a head size of %d and %d x %d patches, expected "
+                          CONFIG ": vision_config: a head size of %" PRId64 " and %" PRId64
+                                 " x %" PRId64 " patches, expected "
                                  "at most 1024, and an even number up to 256",
                           v->head_dim, v->table_side, v->table_side);
     if (positions != expected)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          CONFIG ": vision_config: \"num_positions\" is %d, expected %d: %d x %d "
+                          CONFIG ": vision_config: \"num_positions\" is %" PRId64
+                                 ", expected %" PRId64 ": %" PRId64 " x %" PRId64 " "
                                  "patches and the class row",
                           positions, expected, v->table_side, v->table_side);
     return 0;
@@ -113,7 +118,7 @@ static int read_vision(glm4v_config *c, const json_t *root, glm4v_error *err)
     glm4v_vision_config *v = &c->vision;
     glm4v_places p = { .n = 0 };
     double eps = 1e-6, divisor = 0;
-    int32_t positions = 0;
+    int64_t positions = 0;
     int rc;
     *v = (glm4v_vision_config) { .temporal = 1,
                                  .merge = MERGE,
@@ -160,18 +165,12 @@ static int read_vision(glm4v_config *c, const json_t *root, glm4v_error *err)
 /* The pad token is the placeholder between the two image tokens. */
 static int read_ids(glm4v_config *c, const glm4v_places *p, glm4v_error *err)
 {
-    const int32_t last = c->text.vocab - 1;
-    int rc;
     c->image_id = c->image_start_id = c->image_end_id = -1; /* found by the tokenizer's name */
     c->video_id = c->video_start_id = c->video_end_id = -1; /* this model takes no clips */
-    if ((rc = glm4v_key_int(p, "pad_token_id", GLM4V_OPTIONAL, (glm4v_range) { 0, last },
-                            &c->image_id, err)) ||
-        (rc = glm4v_key_int(p, "boi_token_id", GLM4V_OPTIONAL, (glm4v_range) { 0, last },
-                            &c->image_start_id, err)) ||
-        (rc = glm4v_key_int(p, "eoi_token_id", GLM4V_OPTIONAL, (glm4v_range) { 0, last },
-                            &c->image_end_id, err)))
-        return rc;
-    return 0;
+    int rc = glm4v_key_id(p, "pad_token_id", c->text.vocab, &c->image_id, err);
+    if (!rc)
+        rc = glm4v_key_id(p, "boi_token_id", c->text.vocab, &c->image_start_id, err);
+    return rc ? rc : glm4v_key_id(p, "eoi_token_id", c->text.vocab, &c->image_end_id, err);
 }
 
 int glm4v_config_read_chatglm4v(glm4v_config *c, const json_t *root, glm4v_error *err)
@@ -186,7 +185,7 @@ int glm4v_config_read_chatglm4v(glm4v_config *c, const json_t *root, glm4v_error
     if (rc)
         return rc;
     /* the model brings no file with its processor's settings: mean and std are the common ones */
-    c->image.min_pixels = c->image.max_pixels = (uint64_t)c->image.side * (uint64_t)c->image.side;
+    c->image.min_pixels = c->image.max_pixels = c->image.side * c->image.side;
     c->video = c->image;
     return 0;
 }

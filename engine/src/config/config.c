@@ -3,6 +3,7 @@
  * (stop ids), and the entry points. Sizes are read by the family's own file. */
 #include "config/config.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,8 +20,8 @@ static int add_stop(glm4v_config *c, const json_t *value, const char *label, glm
     int64_t id = json_is_integer(value) ? json_integer_value(value) : -1;
     if (id < 0 || id >= c->text.vocab)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          "%s: \"eos_token_id\" must be an id below %d or a list of such", label,
-                          c->text.vocab);
+                          "%s: \"eos_token_id\" must be an id below %" PRId64 " or a list of such",
+                          label, c->text.vocab);
     for (int i = 0; i < c->n_stop_ids; i++)
         if (c->stop_ids[i] == id)
             return 0;
@@ -28,7 +29,7 @@ static int add_stop(glm4v_config *c, const json_t *value, const char *label, glm
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           "%s: \"eos_token_id\" names more than %d different ids", label,
                           GLM4V_MAX_STOP_IDS);
-    c->stop_ids[c->n_stop_ids++] = (int32_t)id;
+    c->stop_ids[c->n_stop_ids++] = id;
     return 0;
 }
 
@@ -67,14 +68,13 @@ static int unknown_type(const char *type, glm4v_error *err)
         const bool last = f + 1 == GLM4V_N_FAMILIES;
         const char *join = last ? " or " : ", ";
         for (int i = 0; i < GLM4V_MAX_TYPES && family->types[i] && t < sizeof types; i++)
-            t += (size_t)snprintf(types + t, sizeof types - t, "%s\"%s\"",
-                                  !t  ? ""
-                                  : i ? ", "
-                                      : join,
-                                  family->types[i]);
+            t += snprintf(types + t, sizeof types - t, "%s\"%s\"",
+                          !t  ? ""
+                          : i ? ", "
+                              : join,
+                          family->types[i]);
         if (m < sizeof models)
-            m += (size_t)snprintf(models + m, sizeof models - m, "%s%s", m ? join : "",
-                                  family->models);
+            m += snprintf(models + m, sizeof models - m, "%s%s", m ? join : "", family->models);
     }
     return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
                       CONFIG ": \"model_type\" is \"%.60s\"%s%s, expected %s: %s", type,

@@ -16,16 +16,16 @@
 typedef enum { GLM4V_FAMILY_GLM4V, GLM4V_FAMILY_CHATGLM4V, GLM4V_N_FAMILIES } glm4v_family;
 
 typedef struct {
-    int32_t vocab;      /* V */
-    int32_t hidden;     /* D */
-    int32_t ffn;        /* F */
-    int32_t layers;     /* L */
-    int32_t heads;      /* Nh */
-    int32_t kv_heads;   /* Nk, divides Nh */
-    int32_t head_dim;   /* Dh */
-    int32_t rotary_dim; /* head_dim * partial_rotary_factor, even */
-    int32_t mrope[3];   /* frequencies that follow t, h, w; sum = rotary_dim / 2 */
-    int32_t context;    /* max_position_embeddings */
+    int64_t vocab;      /* V */
+    int64_t hidden;     /* D */
+    int64_t ffn;        /* F */
+    int64_t layers;     /* L */
+    int64_t heads;      /* Nh */
+    int64_t kv_heads;   /* Nk, divides Nh */
+    int64_t head_dim;   /* Dh */
+    int64_t rotary_dim; /* head_dim * partial_rotary_factor, even */
+    int64_t mrope[3];   /* frequencies that follow t, h, w; sum = rotary_dim / 2 */
+    int64_t context;    /* max_position_embeddings */
     float norm_eps;
     double rope_theta;
     bool qkv_bias;
@@ -35,19 +35,19 @@ typedef struct {
 } glm4v_text_config;
 
 typedef struct {
-    int32_t hidden; /* of the tower */
-    int32_t layers, heads, head_dim;
-    int32_t ffn;        /* width of the blocks' MLP: out_hidden_size in glm4v */
-    int32_t merger_ffn; /* width of the merger's MLP: intermediate_size in glm4v */
-    int32_t out_hidden; /* = text hidden */
-    int32_t patch;      /* pixels a side */
-    int32_t temporal;   /* frames in a patch */
-    int32_t merge;      /* patches a side that become one token */
-    int32_t table_side; /* position table is table_side x table_side */
+    int64_t hidden; /* of the tower */
+    int64_t layers, heads, head_dim;
+    int64_t ffn;        /* width of the blocks' MLP: out_hidden_size in glm4v */
+    int64_t merger_ffn; /* width of the merger's MLP: intermediate_size in glm4v */
+    int64_t out_hidden; /* = text hidden */
+    int64_t patch;      /* pixels a side */
+    int64_t temporal;   /* frames in a patch */
+    int64_t merge;      /* patches a side that become one token */
+    int64_t table_side; /* position table is table_side x table_side */
     float norm_eps;
     /* Zero in glm4v. */
-    int32_t class_rows; /* rows that attend with the patches and are dropped: 0 or 1 */
-    int32_t border;     /* learned rows before, and as many behind, those of a picture: 0 or 1 */
+    int64_t class_rows; /* rows that attend with the patches and are dropped: 0 or 1 */
+    int64_t border;     /* learned rows before, and as many behind, those of a picture: 0 or 1 */
     bool absolute;      /* all pictures have the table's grid; no interpolation, no rotary */
     bool post_norm;     /* blocks norm what a branch gives, not what it takes */
     bool gelu;          /* the blocks' MLP is gelu between two matrices, not SwiGLU */
@@ -57,7 +57,7 @@ typedef struct {
 typedef struct {
     /* of all frames together, as the files' shortest_edge, longest_edge */
     uint64_t min_pixels, max_pixels;
-    int32_t side;           /* every picture becomes side x side; 0 = smart_resize */
+    int64_t side;           /* every picture becomes side x side; 0 = smart_resize */
     double mean[3], std[3]; /* of v / 255 */
 } glm4v_processor_config;
 
@@ -71,21 +71,21 @@ typedef struct {
     int32_t image_id, video_id;
     int32_t image_start_id, image_end_id, video_start_id, video_end_id;
     int32_t stop_ids[GLM4V_MAX_STOP_IDS]; /* union of all eos_token_id */
-    int32_t n_stop_ids;
+    int64_t n_stop_ids;
 } glm4v_config;
 
 /* Numbers of a patch (C): its pixels' channels, in each frame. */
-static inline int32_t glm4v_patch_values(const glm4v_vision_config *v)
+static inline int64_t glm4v_patch_values(const glm4v_vision_config *v)
 {
     return GLM4V_CHANNELS * v->temporal * v->patch * v->patch;
 }
 
 /* Rows of the text model that a picture takes. */
-static inline uint64_t glm4v_picture_rows(const glm4v_vision_config *v, uint32_t grid_h,
-                                          uint32_t grid_w)
+static inline int64_t glm4v_picture_rows(const glm4v_vision_config *v, int64_t grid_h,
+                                         int64_t grid_w)
 {
-    const uint32_t merge = (uint32_t)v->merge;
-    return (uint64_t)(grid_h / merge) * (grid_w / merge) + 2 * (uint64_t)v->border;
+    const int64_t merge = v->merge;
+    return grid_h / merge * (grid_w / merge) + 2 * v->border;
 }
 
 /* Read and check all configuration files of dir. with_processor = false: config.json (and

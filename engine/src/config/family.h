@@ -55,7 +55,7 @@ typedef struct {
     glm4v_family_token token[GLM4V_N_MEDIA];
     glm4v_template templates[3]; /* its chat templates, the first that fits; to NONE */
     bool processor_files;        /* brings preprocessor_config.json */
-    int32_t temporal;            /* frames of a patch that the engine makes */
+    int64_t temporal;            /* frames of a patch that the engine makes */
     /* sizes and token ids of config.json, its root being an object */
     int (*read)(glm4v_config *c, const json_t *root, glm4v_error *err);
     /* the plan's items (model/weights_list.h) */

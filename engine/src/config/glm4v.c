@@ -2,6 +2,7 @@
 /* config.json of family glm4v. Two layouts (text keys at the top level, or inside text_config) and
  * several spellings of the same keys exist. No default stands for a size: what decides a tensor's
  * shape must be in the file. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -11,9 +12,10 @@
 
 static int read_mrope(glm4v_text_config *t, const glm4v_places *rope, glm4v_error *err)
 {
-    static const int32_t usual[3] = { 8, 12, 12 };
+    static const int64_t usual[3] = { 8, 12, 12 };
     const json_t *list = NULL;
-    int at = glm4v_key_find(rope, "mrope_section"), sum = 0;
+    int at = glm4v_key_find(rope, "mrope_section");
+    int64_t sum = 0;
     int rc = at < 0
                  ? 0
                  : glm4v_json_array(rope->object[at], rope->label[at], "mrope_section", &list, err);
@@ -24,7 +26,7 @@ static int read_mrope(glm4v_text_config *t, const glm4v_places *rope, glm4v_erro
                           CONFIG ": \"mrope_section\" has %zu values, expected 3",
                           json_array_size(list));
     for (int i = 0; i < 3; i++) {
-        const json_t *v = json_array_get(list, (size_t)i);
+        const json_t *v = json_array_get(list, i);
         int64_t n = list ? -1 : usual[i];
         if (json_is_integer(v))
             n = json_integer_value(v);
@@ -33,15 +35,15 @@ static int read_mrope(glm4v_text_config *t, const glm4v_places *rope, glm4v_erro
                               CONFIG ": value %d of \"mrope_section\" is not a number of "
                                      "frequencies",
                               i);
-        t->mrope[i] = (int32_t)n;
+        t->mrope[i] = n;
         sum += t->mrope[i];
     }
     if (2 * sum != t->rotary_dim)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          CONFIG ": \"mrope_section\" %s to %d frequencies, expected %d, half "
-                                 "of the rotary dimensions",
-                          list ? "adds up" : "is missing; its default adds up", sum,
-                          t->rotary_dim / 2);
+        return glm4v_fail(
+            err, GLM4V_ERR_FORMAT,
+            CONFIG ": \"mrope_section\" %s to %" PRId64 " frequencies, expected %" PRId64 ", half "
+                   "of the rotary dimensions",
+            list ? "adds up" : "is missing; its default adds up", sum, t->rotary_dim / 2);
     return 0;
 }
 
@@ -76,10 +78,11 @@ static int read_rope(glm4v_text_config *t, const json_t *root, const json_t *tex
                                (glm4v_interval) { 0, 1 }, &factor, err)))
         return rc;
     t->rope_theta = theta;
-    t->rotary_dim = (int32_t)(t->head_dim * factor);
+    t->rotary_dim = (int64_t)((double)t->head_dim * factor);
     if (t->rotary_dim < 2 || t->rotary_dim % 2)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          CONFIG ": \"partial_rotary_factor\" %g of head size %d gives %d rotary "
+                          CONFIG ": \"partial_rotary_factor\" %g of head size %" PRId64
+                                 " gives %" PRId64 " rotary "
                                  "dimensions, expected an even number",
                           factor, t->head_dim, t->rotary_dim);
     return read_mrope(t, &rope, err);
@@ -148,7 +151,7 @@ static int read_vision(glm4v_config *c, const json_t *root, glm4v_error *err)
     glm4v_places p = { .n = 0 };
     glm4v_key_place(&p, vision, CONFIG ": vision_config");
     double eps = 1e-5;
-    int32_t image_size = 0;
+    int64_t image_size = 0;
     v->temporal = 2, v->merge = 2;
     if ((rc = glm4v_key_int(&p, "hidden_size", GLM4V_REQUIRED, (glm4v_range) { 1, 1 << 16 },
                             &v->hidden, err)) ||
@@ -183,13 +186,15 @@ static int read_vision(glm4v_config *c, const json_t *root, glm4v_error *err)
     v->norm_eps = (float)eps;
     if (v->head_dim % 4 || v->head_dim > 1024 || v->table_side > 256)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          CONFIG
-                          ": vision_config: a head size of %d and a position table of "
-                          "%d x %d, expected a multiple of 4 up to 1024 and at most 256 x 256",
+                          CONFIG ": vision_config: a head size of %" PRId64
+                                 " and a position table of "
+                                 "%" PRId64 " x %" PRId64
+                                 ", expected a multiple of 4 up to 1024 and at most 256 x 256",
                           v->head_dim, v->table_side, v->table_side);
     if (v->out_hidden != c->text.hidden)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          CONFIG ": vision_config: \"out_hidden_size\" is %d, expected %d, the "
+                          CONFIG ": vision_config: \"out_hidden_size\" is %" PRId64
+                                 ", expected %" PRId64 ", the "
                                  "text model's \"hidden_size\"",
                           v->out_hidden, c->text.hidden);
     return 0;
@@ -216,8 +221,7 @@ static int read_ids(glm4v_config *c, const json_t *root, glm4v_error *err)
     glm4v_key_place(&p, json_object_get(root, "text_config"), CONFIG ": text_config");
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
         *ids[i].id = -1; /* found by the tokenizer's name later */
-        int rc = glm4v_key_int(&p, ids[i].key, GLM4V_OPTIONAL,
-                               (glm4v_range) { 0, c->text.vocab - 1 }, ids[i].id, err);
+        int rc = glm4v_key_id(&p, ids[i].key, c->text.vocab, ids[i].id, err);
         if (rc)
             return rc;
     }

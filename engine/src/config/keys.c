@@ -2,6 +2,7 @@
 /* Looking up keys of configuration files: see config/keys.h. */
 #include "config/keys.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -32,15 +33,20 @@ int glm4v_key_missing(const glm4v_places *p, const char *key, glm4v_error *err)
 }
 
 int glm4v_key_int(const glm4v_places *p, const char *key, glm4v_need needed, glm4v_range range,
-                  int32_t *value, glm4v_error *err)
+                  int64_t *value, glm4v_error *err)
 {
-    int64_t v = *value;
     int at = glm4v_key_find(p, key);
     if (at < 0)
         return needed == GLM4V_REQUIRED ? glm4v_key_missing(p, key, err) : 0;
-    int rc = glm4v_json_int(p->object[at], p->label[at], key, range, &v, err);
-    if (!rc)
-        *value = (int32_t)v;
+    return glm4v_json_int(p->object[at], p->label[at], key, range, value, err);
+}
+
+int glm4v_key_id(const glm4v_places *p, const char *key, int64_t vocab, int32_t *id,
+                 glm4v_error *err)
+{
+    int64_t value = *id;
+    int rc = glm4v_key_int(p, key, GLM4V_OPTIONAL, (glm4v_range) { 0, vocab - 1 }, &value, err);
+    *id = (int32_t)value;
     return rc;
 }
 
@@ -78,14 +84,14 @@ int glm4v_key_expect_string(const glm4v_places *p, const char *key, const char *
     return rc;
 }
 
-int glm4v_key_expect_int(const glm4v_places *p, const char *key, int32_t expected, glm4v_error *err)
+int glm4v_key_expect_int(const glm4v_places *p, const char *key, int64_t expected, glm4v_error *err)
 {
-    int32_t value = expected;
+    int64_t value = expected;
     int rc =
         glm4v_key_int(p, key, GLM4V_OPTIONAL, (glm4v_range) { INT32_MIN, INT32_MAX }, &value, err);
     if (!rc && value != expected)
-        rc = glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "%s: \"%s\" is %d, expected %d", p->label[0],
-                        key, value, expected);
+        rc = glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "%s: \"%s\" is %" PRId64 ", expected %" PRId64,
+                        p->label[0], key, value, expected);
     return rc;
 }
 
@@ -99,11 +105,12 @@ int glm4v_key_expect_bool(const glm4v_places *p, const char *key, bool expected,
     return rc;
 }
 
-int glm4v_key_divides(int32_t part, int32_t whole, const char *part_key, const char *whole_key,
+int glm4v_key_divides(int64_t part, int64_t whole, const char *part_key, const char *whole_key,
                       const char *label, glm4v_error *err)
 {
     if (whole % part == 0)
         return 0;
-    return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%s\" %d is not a multiple of \"%s\" %d", label,
+    return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                      "%s: \"%s\" %" PRId64 " is not a multiple of \"%s\" %" PRId64, label,
                       whole_key, whole, part_key, part);
 }

@@ -26,9 +26,12 @@ void glm4v_key_place(glm4v_places *p, const json_t *object, const char *label);
 int glm4v_key_find(const glm4v_places *p, const char *key);
 int glm4v_key_missing(const glm4v_places *p, const char *key, glm4v_error *err);
 
-/* An optional key that is missing leaves *value alone. range: within int32_t. */
+/* An optional key that is missing leaves *value alone. */
 int glm4v_key_int(const glm4v_places *p, const char *key, glm4v_need needed, glm4v_range range,
-                  int32_t *value, glm4v_error *err);
+                  int64_t *value, glm4v_error *err);
+/* An optional token id, in [0, vocab). */
+int glm4v_key_id(const glm4v_places *p, const char *key, int64_t vocab, int32_t *id,
+                 glm4v_error *err);
 int glm4v_key_double(const glm4v_places *p, const char *key, glm4v_need needed,
                      glm4v_interval range, double *value, glm4v_error *err);
 int glm4v_key_string(const glm4v_places *p, const char *key, const char **value, glm4v_error *err);
@@ -38,11 +41,11 @@ int glm4v_key_bool(const glm4v_places *p, const char *key, bool *value, glm4v_er
  * UNSUPPORTED. */
 int glm4v_key_expect_string(const glm4v_places *p, const char *key, const char *expected,
                             glm4v_error *err);
-int glm4v_key_expect_int(const glm4v_places *p, const char *key, int32_t expected,
+int glm4v_key_expect_int(const glm4v_places *p, const char *key, int64_t expected,
                          glm4v_error *err);
 int glm4v_key_expect_bool(const glm4v_places *p, const char *key, bool expected, glm4v_error *err);
 
-int glm4v_key_divides(int32_t part, int32_t whole, const char *part_key, const char *whole_key,
+int glm4v_key_divides(int64_t part, int64_t whole, const char *part_key, const char *whole_key,
                       const char *label, glm4v_error *err);
 
 /* The families' readers: sizes and token ids of config.json, its root being an object. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Settings of the picture and clip processors: preprocessor_config.json and
  * video_preprocessor_config.json, or processor_config.json that newer tools save. */
+#include <inttypes.h>
 #include <math.h>
 
 #include "base/error.h"
@@ -109,18 +110,19 @@ static int read_processor(glm4v_config *c, glm4v_processor_config *out, const js
         return rc;
     const struct {
         const char *key;
-        int32_t expected;
+        int64_t expected;
     } same[] = { { "patch_size", c->vision.patch },
                  { "temporal_patch_size", c->vision.temporal },
                  { "merge_size", c->vision.merge } };
     for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
-        int32_t value = same[i].expected;
+        int64_t value = same[i].expected;
         if ((rc = glm4v_key_int(&p, same[i].key, GLM4V_OPTIONAL,
                                 (glm4v_range) { INT32_MIN, INT32_MAX }, &value, err)))
             return rc;
         if (value != same[i].expected)
-            return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%s\" is %d, expected %d from " CONFIG,
-                              label, same[i].key, value, same[i].expected);
+            return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                              "%s: \"%s\" is %" PRId64 ", expected %" PRId64 " from " CONFIG, label,
+                              same[i].key, value, same[i].expected);
     }
     return 0;
 }

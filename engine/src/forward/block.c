@@ -5,16 +5,16 @@
 #include "forward/context_priv.h"
 
 /* Rows that follow one another, each normed as a whole. */
-static glm4v_norm_rows whole_rows(void *y, const void *x, const glm4v_norm *norm, int32_t rows,
-                                  int32_t n)
+static glm4v_norm_rows whole_rows(void *y, const void *x, const glm4v_norm *norm, int64_t rows,
+                                  int64_t n)
 {
     return (glm4v_norm_rows) {
         .y = y, .ldy = n, .x = x, .ldx = n, .norm = norm, .rows = rows, .groups = 1, .n = n
     };
 }
 
-int glm4v_norm_all(glm4v_step *s, void *y, const void *x, const glm4v_norm *norm, int32_t rows,
-                   int32_t n)
+int glm4v_norm_all(glm4v_step *s, void *y, const void *x, const glm4v_norm *norm, int64_t rows,
+                   int64_t n)
 {
     const glm4v_norm_rows norms = whole_rows(y, x, norm, rows, n);
     return s->backend->ops->norm(s, &norms);
@@ -35,7 +35,7 @@ int glm4v_run_norm_product(glm4v_step *s, const glm4v_norm_product *p)
 
 /* Each head of q or k by itself. */
 static int norm_heads(glm4v_step *s, const glm4v_qkv *p, void *x, const glm4v_norm *norm,
-                      int32_t heads)
+                      int64_t heads)
 {
     const glm4v_norm_rows args = { .y = x,
                                    .ldy = p->in.product.ldy,
@@ -51,18 +51,16 @@ static int norm_heads(glm4v_step *s, const glm4v_qkv *p, void *x, const glm4v_no
 int glm4v_run_qkv(glm4v_step *s, const glm4v_qkv *p)
 {
     glm4v_backend *b = s->backend;
-    const int32_t Nh = p->heads, Nk = p->kv->shape.heads, Dh = p->kv->shape.head_dim;
+    const int64_t Nh = p->heads, Nk = p->kv->shape.heads, Dh = p->kv->shape.head_dim;
     const int64_t ld = p->in.product.ldy;
     void *q = p->in.product.y;
     if (b->ops->qkv)
         return b->ops->qkv(s, p);
-    void *k = glm4v_at(b, q, (size_t)Nh * (size_t)Dh);
+    void *k = glm4v_at(b, q, Nh * Dh);
     const glm4v_rope rope = { .x = q, .ldx = ld, .heads = Nh + Nk, .head_dim = Dh };
-    const glm4v_append append = { .k = k,
-                                  .v = glm4v_at(b, k, (size_t)Nk * (size_t)Dh),
-                                  .ld = ld,
-                                  .kv = p->kv,
-                                  .layer = p->layer };
+    const glm4v_append append = {
+        .k = k, .v = glm4v_at(b, k, Nk * Dh), .ld = ld, .kv = p->kv, .layer = p->layer
+    };
     int rc = glm4v_run_norm_product(s, &p->in);
     if (!rc)
         rc = norm_heads(s, p, q, &p->q_norm, Nh);
@@ -76,20 +74,20 @@ int glm4v_run_qkv(glm4v_step *s, const glm4v_qkv *p)
 int glm4v_run_gate_up(glm4v_step *s, const glm4v_gate_up *p)
 {
     const glm4v_backend_ops *ops = s->backend->ops;
-    const int32_t rows = p->in.product.rows, n = p->in.product.w->n_out;
+    const int64_t rows = p->in.product.rows, n = p->in.product.w->n_out;
     if (ops->gate_up)
         return ops->gate_up(s, p);
     int rc = glm4v_run_norm_product(s, &p->in);
     if (rc)
         return rc;
-    return p->gelu ? ops->gelu(s, p->in.product.y, (size_t)rows * (size_t)n)
+    return p->gelu ? ops->gelu(s, p->in.product.y, rows * n)
                    : ops->silu_mul(s, p->act, p->in.product.y, rows, n / 2);
 }
 
 int glm4v_run_product_add(glm4v_step *s, const glm4v_product_add *p)
 {
     const glm4v_backend_ops *ops = s->backend->ops;
-    const int32_t n = p->w->n_out;
+    const int64_t n = p->w->n_out;
     const bool normed = p->norm->w;
     const glm4v_product product = { .y = normed ? p->branch : p->x,
                                     .ldy = n,

@@ -22,7 +22,7 @@ static glm4v_context_size with_defaults(glm4v_context_size size)
     return size;
 }
 
-static bool is_last(const glm4v_model *model, int32_t stage)
+static bool is_last(const glm4v_model *model, int64_t stage)
 {
     return stage == model->n_stages - 1;
 }
@@ -57,24 +57,22 @@ static bool multiply(size_t *r, size_t a, size_t b, size_t c)
 }
 
 /* False if a size overflows. */
-static bool work_sizes_of(work_sizes *s, const glm4v_model *model, int32_t stage, glm4v_queue q,
+static bool work_sizes_of(work_sizes *s, const glm4v_model *model, int64_t stage, glm4v_queue q,
                           const glm4v_context_size *size)
 {
     const glm4v_text_config *text = &model->config.text;
     const glm4v_step_size step = step_size_of(model, q, size);
-    const size_t heads = (size_t)text->heads + 2 * (size_t)text->kv_heads;
-    const size_t rows = (size_t)step.rows;
-    return multiply(&s->x, rows, (size_t)text->hidden, 1) &&
-           multiply(&s->branch, rows, (size_t)text->hidden, 1) &&
-           multiply(&s->qkv, rows, heads, (size_t)text->head_dim) &&
-           multiply(&s->o, rows, (size_t)text->heads, (size_t)text->head_dim) &&
-           multiply(&s->gate_up, rows, 2, (size_t)text->ffn) &&
-           multiply(&s->act, rows, (size_t)text->ffn, 1) &&
-           multiply(&s->logits, (size_t)step.outputs, (size_t)text->vocab, is_last(model, stage));
+    const int64_t heads = text->heads + 2 * text->kv_heads;
+    const int64_t rows = step.rows;
+    return multiply(&s->x, rows, text->hidden, 1) && multiply(&s->branch, rows, text->hidden, 1) &&
+           multiply(&s->qkv, rows, heads, text->head_dim) &&
+           multiply(&s->o, rows, text->heads, text->head_dim) &&
+           multiply(&s->gate_up, rows, 2, text->ffn) && multiply(&s->act, rows, text->ffn, 1) &&
+           multiply(&s->logits, step.outputs, text->vocab, is_last(model, stage));
 }
 
 /* Keys of an odd head do not lie in pairs. */
-static glm4v_kv_shape kv_shape_of(const glm4v_model *model, int32_t stage,
+static glm4v_kv_shape kv_shape_of(const glm4v_model *model, int64_t stage,
                                   const glm4v_context_size *size)
 {
     const glm4v_text_config *text = &model->config.text;
@@ -90,14 +88,14 @@ static glm4v_kv_shape kv_shape_of(const glm4v_model *model, int32_t stage,
     };
 }
 
-static size_t rotary_floats(const glm4v_model *model, const glm4v_context_size *size)
+static int64_t rotary_floats(const glm4v_model *model, const glm4v_context_size *size)
 {
-    return (size_t)size->length * (size_t)model->config.text.rotary_dim / 2;
+    return size->length * model->config.text.rotary_dim / 2;
 }
 
-int32_t glm4v_text_widest(const glm4v_text_config *text)
+int64_t glm4v_text_widest(const glm4v_text_config *text)
 {
-    int32_t widest = text->hidden > text->ffn ? text->hidden : text->ffn;
+    int64_t widest = text->hidden > text->ffn ? text->hidden : text->ffn;
     return text->heads * text->head_dim > widest ? text->heads * text->head_dim : widest;
 }
 
@@ -111,24 +109,24 @@ static uint64_t sampling_bytes(const glm4v_model *model, const glm4v_context_siz
 }
 
 /* Lists of the stages, logits and what goes from stage to stage. */
-static uint64_t host_bytes(const glm4v_model *model, int32_t stage, const glm4v_context_size *size)
+static uint64_t host_bytes(const glm4v_model *model, int64_t stage, const glm4v_context_size *size)
 {
-    const uint64_t V = (uint64_t)model->config.text.vocab, D = (uint64_t)model->config.text.hidden;
+    const uint64_t V = model->config.text.vocab, D = model->config.text.hidden;
     uint64_t bytes = 0;
     if (stage)
         return 0;
     for (int q = 0; q < GLM4V_N_QUEUES; q++) {
         const glm4v_step_size step = step_size_of(model, (glm4v_queue)q, size);
-        bytes += (uint64_t)step.outputs * (V * sizeof(float) + sizeof(int32_t)) +
-                 (model->n_stages > 1 ? (uint64_t)step.rows * D * sizeof(float) : 0);
+        bytes += step.outputs * (V * sizeof(float) + sizeof(int32_t)) +
+                 (model->n_stages > 1 ? step.rows * D * sizeof(float) : 0);
     }
-    const uint64_t decoded = (uint64_t)size->slots * size->span_rows;
+    const uint64_t decoded = size->slots * size->span_rows;
     return bytes + decoded * (sizeof(glm4v_step_span) + 3 * sizeof(int32_t) + sizeof(glm4v_draw)) +
-           (uint64_t)size->max_rows * sizeof(int32_t) + sizeof(glm4v_context) +
-           (uint64_t)model->n_stages * sizeof(glm4v_stage_buffers);
+           size->max_rows * sizeof(int32_t) + sizeof(glm4v_context) +
+           model->n_stages * sizeof(glm4v_stage_buffers);
 }
 
-glm4v_context_bytes glm4v_context_memory(const glm4v_model *model, int32_t stage,
+glm4v_context_bytes glm4v_context_memory(const glm4v_model *model, int64_t stage,
                                          glm4v_context_size wanted)
 {
     const glm4v_context_size size = with_defaults(wanted);
@@ -154,7 +152,7 @@ glm4v_context_bytes glm4v_context_memory(const glm4v_model *model, int32_t stage
 
 /* ---- stages ---- */
 
-static int work_open(glm4v_work *w, const glm4v_model *model, int32_t stage, glm4v_queue q,
+static int work_open(glm4v_work *w, const glm4v_model *model, int64_t stage, glm4v_queue q,
                      const glm4v_context_size *wanted, glm4v_error *err)
 {
     glm4v_backend *b = model->stages[stage].backend;
@@ -197,22 +195,22 @@ static void work_close(glm4v_work *w, glm4v_backend *b)
 
 /* Cosines and sines of every position to the device. */
 static int rotary_open(glm4v_rotary *r, glm4v_backend *b, const glm4v_text_config *text,
-                       uint32_t length, glm4v_error *err)
+                       int64_t length, glm4v_error *err)
 {
-    const size_t n = (size_t)text->rotary_dim / 2, bytes = (size_t)length * n * sizeof(float);
+    const int64_t n = text->rotary_dim / 2, bytes = length * n * sizeof(float);
     float *host = glm4v_alloc(2 * TABLE_ROWS * n, sizeof *host);
-    *r = (glm4v_rotary) { .n_rows = (int32_t)length,
-                          .n_freq = (int32_t)n,
+    *r = (glm4v_rotary) { .n_rows = length,
+                          .n_freq = n,
                           .section = { text->mrope[0], text->mrope[1], text->mrope[2] },
                           .style = GLM4V_ROPE_INTERLEAVED };
     int rc = host ? b->ops->alloc(b, (void **)&r->cos, bytes, err)
                   : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for rotary tables");
     if (!rc)
         rc = b->ops->alloc(b, (void **)&r->sin, bytes, err);
-    for (uint32_t i = 0; !rc && i < length; i += TABLE_ROWS) {
-        const uint32_t rows = length - i < TABLE_ROWS ? length - i : TABLE_ROWS;
+    for (int64_t i = 0; !rc && i < length; i += TABLE_ROWS) {
+        const int64_t rows = length - i < TABLE_ROWS ? length - i : TABLE_ROWS;
         float *sines = host + TABLE_ROWS * n;
-        glm4v_text_rotary(host, sines, (int32_t)i, (int32_t)rows, text);
+        glm4v_text_rotary(host, sines, i, rows, text);
         rc = b->ops->write(b, r->cos + i * n, host, rows * n * sizeof(float));
         if (!rc)
             rc = b->ops->write(b, r->sin + i * n, sines, rows * n * sizeof(float));
@@ -223,18 +221,17 @@ static int rotary_open(glm4v_rotary *r, glm4v_backend *b, const glm4v_text_confi
     return rc;
 }
 
-static int stage_open(glm4v_stage_buffers *s, const glm4v_model *model, int32_t stage,
+static int stage_open(glm4v_stage_buffers *s, const glm4v_model *model, int64_t stage,
                       const glm4v_context_size *size, glm4v_error *err)
 {
     const glm4v_text_config *text = &model->config.text;
     glm4v_backend *b = s->backend = model->stages[stage].backend;
     const glm4v_kv_shape kv = kv_shape_of(model, stage, size);
     const glm4v_scratch_need need = {
-        .rows = (int32_t)(size->max_rows > size->slots * size->span_rows
-                              ? size->max_rows
-                              : size->slots * size->span_rows),
+        .rows = (size->max_rows > size->slots * size->span_rows ? size->max_rows
+                                                                : size->slots * size->span_rows),
         .n_in = glm4v_text_widest(text),
-        .n_k = (int32_t)size->length,
+        .n_k = size->length,
         .head_dim = text->head_dim,
     };
     s->first = model->stages[stage].first;
@@ -271,7 +268,7 @@ static void stage_close(glm4v_stage_buffers *s)
 
 static int open_lists(glm4v_context *c, glm4v_error *err)
 {
-    const size_t decoded = (size_t)c->size.slots * c->size.span_rows;
+    const int64_t decoded = c->size.slots * c->size.span_rows;
     c->spans = glm4v_alloc(decoded, sizeof *c->spans);
     c->ids = glm4v_alloc(decoded, sizeof *c->ids);
     c->position = glm4v_alloc(decoded, sizeof *c->position);
@@ -286,11 +283,11 @@ static int open_lists(glm4v_context *c, glm4v_error *err)
 static int open_staging(glm4v_context *c, glm4v_error *err)
 {
     glm4v_backend *b = glm4v_last_stage(c)->backend;
-    const size_t V = (size_t)c->model->config.text.vocab, D = (size_t)c->model->config.text.hidden;
+    const int64_t V = c->model->config.text.vocab, D = c->model->config.text.hidden;
     int rc = 0;
     for (int q = 0; !rc && q < GLM4V_N_QUEUES; q++) {
         const glm4v_step_size step = step_size_of(c->model, (glm4v_queue)q, &c->size);
-        const size_t n = (size_t)step.outputs, rows = (size_t)step.rows;
+        const int64_t n = step.outputs, rows = step.rows;
         rc = b->ops->staging_alloc(b, (void **)&c->host_logits[q], n * V * sizeof(float), err);
         if (!rc)
             rc = b->ops->staging_alloc(b, (void **)&c->host_ids[q], n * sizeof(int32_t), err);
@@ -316,7 +313,7 @@ static int open_sampling(glm4v_context *c, glm4v_error *err)
 static int open_pictures(glm4v_context *c, glm4v_error *err)
 {
     glm4v_backend *b = c->stages[0].backend;
-    const size_t rows = (size_t)c->size.length * (size_t)c->model->config.text.hidden;
+    const int64_t rows = c->size.length * c->model->config.text.hidden;
     int rc = glm4v_vision_open(c, c->size.patches, err);
     return rc ? rc : b->ops->alloc(b, &c->store, rows * b->traits->activation, err);
 }
@@ -345,9 +342,9 @@ int glm4v_context_open(glm4v_context **context, const glm4v_model *model, glm4v_
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a context");
     c->model = model;
     c->size = size;
-    c->stages = glm4v_alloc((size_t)model->n_stages, sizeof *c->stages);
+    c->stages = glm4v_alloc(model->n_stages, sizeof *c->stages);
     rc = c->stages ? 0 : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a context");
-    for (int32_t i = 0; !rc && i < model->n_stages; i++)
+    for (int64_t i = 0; !rc && i < model->n_stages; i++)
         rc = stage_open(&c->stages[i], model, i, &size, err);
     if (!rc)
         rc = open_lists(c, err);
@@ -382,7 +379,7 @@ static void close_staging(glm4v_context *c)
 /* Copies of keys and values may still be on their way. */
 static void wait_for_all(glm4v_context *c)
 {
-    for (int32_t i = 0; i < c->model->n_stages; i++)
+    for (int64_t i = 0; i < c->model->n_stages; i++)
         for (int q = 0; q < GLM4V_N_QUEUES; q++) {
             const glm4v_stage_buffers *s = &c->stages[i];
             glm4v_event *event = s->event[q][0];
@@ -403,7 +400,7 @@ void glm4v_context_close(glm4v_context **context)
         c->stages[0].backend->ops->free(c->stages[0].backend, c->store);
     if (c->stages)
         close_staging(c);
-    for (int32_t i = 0; c->stages && i < c->model->n_stages; i++)
+    for (int64_t i = 0; c->stages && i < c->model->n_stages; i++)
         stage_close(&c->stages[i]);
     glm4v_free(c->stages);
     glm4v_free(c->spans);
@@ -418,27 +415,27 @@ void glm4v_context_close(glm4v_context **context)
 
 /* ---- checks ---- */
 
-int glm4v_check_ids(const glm4v_context *context, const int32_t *ids, size_t n, bool sampled,
+int glm4v_check_ids(const glm4v_context *context, const int32_t *ids, int64_t n, bool sampled,
                     glm4v_error *err)
 {
-    int32_t vocab = context->model->config.text.vocab;
-    for (size_t i = 0; i < n; i++)
+    int64_t vocab = context->model->config.text.vocab;
+    for (int64_t i = 0; i < n; i++)
         if ((ids[i] < 0 || ids[i] >= vocab) && !(sampled && ids[i] == GLM4V_ID_SAMPLED))
             return glm4v_fail(err, GLM4V_ERR_INVALID,
-                              "token %zu has id %d, but the model's vocab_size is %d", i, ids[i],
-                              vocab);
+                              "token %zu has id %d, but the model's vocab_size is %" PRId64, i,
+                              ids[i], vocab);
     return 0;
 }
 
-int glm4v_check_positions(const glm4v_context *context, const int32_t *position, size_t n,
+int glm4v_check_positions(const glm4v_context *context, const int32_t *position, int64_t n,
                           glm4v_error *err)
 {
-    const int32_t length = (int32_t)context->size.length;
-    for (size_t i = 0; i < n; i++)
+    const int64_t length = context->size.length;
+    for (int64_t i = 0; i < n; i++)
         if (position[i] < 0 || position[i] >= length)
             return glm4v_fail(err, GLM4V_ERR_INVALID,
-                              "token %zu stands at position %d, the context has %d", i, position[i],
-                              length);
+                              "token %zu stands at position %d, the context has %" PRId64, i,
+                              position[i], length);
     return 0;
 }
 
@@ -451,35 +448,35 @@ bool glm4v_context_samples(const glm4v_context *context)
     return b->ops->sample && b == context->stages[0].backend;
 }
 
-int glm4v_context_set_masks(glm4v_context *context, const uint64_t *masks, uint32_t n,
+int glm4v_context_set_masks(glm4v_context *context, const uint64_t *masks, int64_t n,
                             glm4v_error *err)
 {
     glm4v_backend *b = glm4v_last_stage(context)->backend;
     const size_t set = glm4v_id_words(context->model) * sizeof *masks;
     if (!context->masks || n > GLM4V_MAX_MASKS)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "%u masks: the device has room for %d", n,
-                          context->masks ? GLM4V_MAX_MASKS : 0);
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "%" PRId64 " masks: the device has room for %d",
+                          n, context->masks ? GLM4V_MAX_MASKS : 0);
     int rc = b->ops->write(b, context->masks, masks, n * set);
     return rc ? glm4v_fail_device(err, b, rc, "to copy masks") : 0;
 }
 
-int glm4v_context_set_seen(glm4v_context *context, uint32_t slot, const uint64_t *seen,
+int glm4v_context_set_seen(glm4v_context *context, int64_t slot, const uint64_t *seen,
                            glm4v_error *err)
 {
     glm4v_backend *b = glm4v_last_stage(context)->backend;
-    const size_t words = glm4v_id_words(context->model);
+    const int64_t words = glm4v_id_words(context->model);
     if (!context->seen || slot >= context->size.slots)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "no sampling in slot %u", slot);
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "no sampling in slot %" PRId64, slot);
     int rc = b->ops->write(b, context->seen + slot * words, seen, words * sizeof *seen);
     return rc ? glm4v_fail_device(err, b, rc, "to copy the ids of a prompt") : 0;
 }
 
 /* ---- keys and values, pictures ---- */
 
-int glm4v_context_copy(glm4v_context *context, uint32_t to, uint32_t from, uint32_t n)
+int glm4v_context_copy(glm4v_context *context, int64_t to, int64_t from, int64_t n)
 {
     int rc = 0;
-    for (int32_t i = 0; !rc && i < context->model->n_stages; i++) {
+    for (int64_t i = 0; !rc && i < context->model->n_stages; i++) {
         glm4v_stage_buffers *s = &context->stages[i];
         rc = s->backend->ops->kv_copy(s->backend, GLM4V_QUEUE_PREFILL, &s->kv, to, from, n);
     }
@@ -491,45 +488,45 @@ bool glm4v_embeddings_free(const glm4v_context *context, const glm4v_embeddings 
     return !context->store_owner || context->store_owner == e;
 }
 
-static int take_store(glm4v_context *c, glm4v_embeddings *e, uint32_t n_rows, glm4v_error *err)
+static int take_store(glm4v_context *c, glm4v_embeddings *e, int64_t n_rows, glm4v_error *err)
 {
     if (!glm4v_embeddings_free(c, e))
         return glm4v_fail(err, GLM4V_ERR_BUSY, "the images of another request are in memory");
     if (n_rows > c->size.length - e->n_rows)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "%u image tokens: the context has room for %" PRId64, e->n_rows + n_rows,
-                          c->size.length);
+                          "%" PRId64 " image tokens: the context has room for %" PRId64,
+                          e->n_rows + n_rows, c->size.length);
     c->store_owner = e;
     e->rows = c->store;
     e->capacity = c->size.length;
     return 0;
 }
 
-int glm4v_embeddings_reserve(glm4v_context *context, glm4v_embeddings *e, uint32_t n_rows,
+int glm4v_embeddings_reserve(glm4v_context *context, glm4v_embeddings *e, int64_t n_rows,
                              glm4v_error *err)
 {
     glm4v_backend *b = context->stages[0].backend;
-    const size_t row = (size_t)context->model->config.text.hidden * b->traits->activation;
+    const size_t row = context->model->config.text.hidden * b->traits->activation;
     if (n_rows <= e->capacity - e->n_rows)
         return 0;
     if (context->store)
         return take_store(context, e, n_rows, err);
-    size_t wanted, bytes;
-    if (glm4v_add_overflow(e->n_rows, n_rows, &wanted) || wanted > INT32_MAX ||
-        glm4v_mul_overflow(wanted, row, &bytes))
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "%u image tokens are more than memory can hold",
-                          n_rows);
+    const int64_t wanted = e->n_rows + n_rows;
+    size_t bytes;
+    if (wanted > INT32_MAX || glm4v_mul_overflow(wanted, row, &bytes))
+        return glm4v_fail(err, GLM4V_ERR_NOMEM,
+                          "%" PRId64 " image tokens are more than memory can hold", n_rows);
     void *rows = NULL;
     int rc = b->ops->alloc(b, &rows, bytes, err);
     if (!rc && e->n_rows && (rc = b->ops->copy(b, rows, e->rows, e->n_rows * row))) {
         b->ops->free(b, rows);
-        glm4v_fail_device(err, b, rc, "to copy %u image tokens", e->n_rows);
+        glm4v_fail_device(err, b, rc, "to copy %" PRId64 " image tokens", e->n_rows);
     }
     if (rc)
         return rc;
     b->ops->free(b, e->rows);
     e->rows = rows;
-    e->capacity = (uint32_t)wanted;
+    e->capacity = wanted;
     return 0;
 }
 

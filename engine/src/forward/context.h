@@ -37,21 +37,21 @@ typedef struct {
     uint64_t host;        /* tables and lists */
 } glm4v_context_bytes;
 
-glm4v_context_bytes glm4v_context_memory(const glm4v_model *model, int32_t stage,
+glm4v_context_bytes glm4v_context_memory(const glm4v_model *model, int64_t stage,
                                          glm4v_context_size size);
 
 /* Pictures of one request after the tower: rows of D activations on stage 0, in the prompt's
  * order. */
 typedef struct {
     void *rows; /* [n_rows, D], device memory of stage 0 */
-    uint32_t n_rows, capacity;
+    int64_t n_rows, capacity;
 } glm4v_embeddings;
 
 /* Make room for n_rows more; free. No pass that uses them is under way. Where all memory was taken
  * when the context opened, there is room for one request: BUSY, as `free` says, while another's are
  * there. */
 bool glm4v_embeddings_free(const glm4v_context *context, const glm4v_embeddings *e);
-int glm4v_embeddings_reserve(glm4v_context *context, glm4v_embeddings *e, uint32_t n_rows,
+int glm4v_embeddings_reserve(glm4v_context *context, glm4v_embeddings *e, int64_t n_rows,
                              glm4v_error *err);
 void glm4v_embeddings_clear(glm4v_context *context, glm4v_embeddings *e);
 
@@ -64,7 +64,7 @@ typedef struct {
     /* [grid_h * grid_w, C] f32, stays until the pass is done; or NULL: */
     const float *patches;
     const glm4v_pixels *pixels; /* that the device preprocesses; stays with what it points to */
-    uint32_t grid_h, grid_w;
+    int64_t grid_h, grid_w;
 } glm4v_vision_pass;
 
 int glm4v_vision_begin(glm4v_context *context, const glm4v_vision_pass *pass, glm4v_error *err);
@@ -73,10 +73,10 @@ int glm4v_vision_begin(glm4v_context *context, const glm4v_vision_pass *pass, gl
  * cache already. n <= max_rows. position: [3][prompt->n_ids] of the whole prompt. Rows of the
  * prompt's runs are taken from vision in order. What it points to stays until the pass is done. */
 typedef struct {
-    uint32_t slot;
+    int64_t slot;
     const glm4v_prompt *prompt;
     const int32_t *position;
-    uint32_t start, n;
+    int64_t start, n;
     const glm4v_embeddings *vision; /* or NULL */
     bool logits;                    /* of the last row are wanted */
     const glm4v_draw *draw;         /* of the last row, where the device samples; NULL: do not */
@@ -91,7 +91,7 @@ typedef struct {
     const int32_t *slots, *length;
     const int32_t *ids; /* GLM4V_ID_SAMPLED where glm4v_context_samples() */
     const int32_t *position;
-    uint32_t n;
+    int64_t n;
     const glm4v_draw *draws; /* [n]; NULL: logits instead */
 } glm4v_decode_rows;
 
@@ -134,13 +134,13 @@ bool glm4v_context_samples(const glm4v_context *context);
 /* Sets of ids that are never chosen, [n][V / 64 + 1], n <= GLM4V_MAX_MASKS; the ids that slot has
  * seen, [V / 64 + 1], for its repetition penalty. Not while a pass that uses them is under way. */
 #define GLM4V_MAX_MASKS 2
-int glm4v_context_set_masks(glm4v_context *context, const uint64_t *masks, uint32_t n,
+int glm4v_context_set_masks(glm4v_context *context, const uint64_t *masks, int64_t n,
                             glm4v_error *err);
-int glm4v_context_set_seen(glm4v_context *context, uint32_t slot, const uint64_t *seen,
+int glm4v_context_set_seen(glm4v_context *context, int64_t slot, const uint64_t *seen,
                            glm4v_error *err);
 
 /* Copy the first n tokens' keys and values of all layers from one slot to another, the kept one
  * included (prefix cache), behind the passes of prefill. */
-int glm4v_context_copy(glm4v_context *context, uint32_t to, uint32_t from, uint32_t n);
+int glm4v_context_copy(glm4v_context *context, int64_t to, int64_t from, int64_t n);
 
 #endif

@@ -9,7 +9,7 @@
 /* Working set of one queue on one stage, in memory of its device. */
 typedef struct {
     glm4v_step *step;
-    int32_t rows, outputs; /* room for */
+    int64_t rows, outputs; /* room for */
     void *x;               /* [R, D] residual stream */
     void *branch;          /* [R, D] what goes into a branch, then what comes out of it */
     void *qkv;             /* [R, (Nh + 2 Nk) Dh] */
@@ -24,7 +24,7 @@ typedef struct {
 /* What one stage holds. */
 typedef struct {
     glm4v_backend *backend;
-    int32_t first, count; /* layers */
+    int64_t first, count; /* layers */
     glm4v_rotary rotary;  /* [length, rotary_dim / 2] */
     glm4v_kv kv;          /* keys are stored rotated */
     glm4v_work work[GLM4V_N_QUEUES];
@@ -37,15 +37,15 @@ typedef struct {
 /* What depends on a picture's grid only. P: patches; N: these and a class row behind them, in
  * families that have one. */
 typedef struct {
-    uint32_t grid_h, grid_w; /* 0: empty entry */
-    uint64_t used;           /* time of last use */
-    void *position;          /* [N, hidden] position table at this grid */
-    glm4v_rotary rotary;     /* [P, head_dim / 2]; cos NULL without rotary */
+    int64_t grid_h, grid_w; /* 0: empty entry */
+    uint64_t used;          /* time of last use */
+    void *position;         /* [N, hidden] position table at this grid */
+    glm4v_rotary rotary;    /* [P, head_dim / 2]; cos NULL without rotary */
 } glm4v_grid_tables;
 
 /* Vision scratch on stage 0. `work` is one block, used by one part of the tower after the other. */
 typedef struct {
-    uint32_t patches; /* room for this many */
+    int64_t patches;  /* room for this many */
     glm4v_step *step; /* [N] */
     void *x, *branch; /* [N, hidden] */
     void *work;
@@ -62,7 +62,7 @@ typedef struct {
     bool open;            /* a step was begun and has not ended */
     bool submitted;       /* nothing is left to submit */
     bool replayed;        /* the open step is */
-    int32_t stage, layer; /* the next one; of vision: layer, then slabs of the merger */
+    int64_t stage, layer; /* the next one; of vision: layer, then slabs of the merger */
     /* text */
     glm4v_step_rows rows;
     const void *pictures; /* rows of vision for the places of rows */
@@ -76,7 +76,7 @@ typedef struct {
         glm4v_backend *backend;
         glm4v_event *event;
     } chunk[GLM4V_CHUNKS];
-    uint32_t n_chunks, next_event;
+    int64_t n_chunks, next_event;
 } glm4v_pass;
 
 struct glm4v_context {
@@ -106,7 +106,7 @@ struct glm4v_context {
 };
 
 /* Address of element `index` of activations. */
-static inline void *glm4v_at(glm4v_backend *b, const void *x, size_t index)
+static inline void *glm4v_at(glm4v_backend *b, const void *x, int64_t index)
 {
     return (char *)(uintptr_t)x + index * b->traits->activation;
 }
@@ -117,17 +117,17 @@ static inline glm4v_stage_buffers *glm4v_last_stage(const glm4v_context *c)
 }
 
 /* Inputs of the widest product of the text model. */
-int32_t glm4v_text_widest(const glm4v_text_config *text);
+int64_t glm4v_text_widest(const glm4v_text_config *text);
 
 /* Words of a set of ids. */
-static inline size_t glm4v_id_words(const glm4v_model *m)
+static inline int64_t glm4v_id_words(const glm4v_model *m)
 {
-    return (size_t)m->config.text.vocab / 64 + 1;
+    return m->config.text.vocab / 64 + 1;
 }
 
 /* block.c. Composites: the backend's own, or made of the required operations. */
-int glm4v_norm_all(glm4v_step *s, void *y, const void *x, const glm4v_norm *norm, int32_t rows,
-                   int32_t n);
+int glm4v_norm_all(glm4v_step *s, void *y, const void *x, const glm4v_norm *norm, int64_t rows,
+                   int64_t n);
 int glm4v_run_norm_product(glm4v_step *s, const glm4v_norm_product *p);
 int glm4v_run_qkv(glm4v_step *s, const glm4v_qkv *p);
 int glm4v_run_gate_up(glm4v_step *s, const glm4v_gate_up *p);
@@ -141,7 +141,7 @@ int glm4v_pass_start(glm4v_context *c, glm4v_queue q, glm4v_pass_kind kind, glm4
 /* Submit all of it and wait. On failure it is dropped. */
 int glm4v_pass_run(glm4v_context *c, glm4v_queue q, const atomic_bool *cancel, glm4v_error *err);
 /* Layers of `work` multiply-adds each that make a chunk. */
-int32_t glm4v_chunk_layers(glm4v_backend *b, uint64_t work);
+int64_t glm4v_chunk_layers(glm4v_backend *b, uint64_t work);
 
 /* text.c: the next chunk of a text pass: pass->rows through the layers, outputs. Sets submitted. */
 int glm4v_text_chunk(glm4v_context *context, glm4v_queue q, glm4v_error *err);
@@ -149,34 +149,34 @@ int glm4v_text_chunk(glm4v_context *context, glm4v_queue q, glm4v_error *err);
 int glm4v_vision_chunk(glm4v_context *context, glm4v_error *err);
 
 /* Ids are within the vocabulary, or INVALID. `sampled`: GLM4V_ID_SAMPLED too. */
-int glm4v_check_ids(const glm4v_context *context, const int32_t *ids, size_t n, bool sampled,
+int glm4v_check_ids(const glm4v_context *context, const int32_t *ids, int64_t n, bool sampled,
                     glm4v_error *err);
 /* Positions are within the rotary tables, or INVALID. */
-int glm4v_check_positions(const glm4v_context *context, const int32_t *position, size_t n,
+int glm4v_check_positions(const glm4v_context *context, const int32_t *position, int64_t n,
                           glm4v_error *err);
 
 /* Elements of `work` that each part of the tower lays side by side. */
 typedef struct {
-    size_t patches;        /* stem: [P, C] */
-    size_t qkv, o, attend; /* blocks: [N, 3 hidden] [N, hidden], scratch of attention */
+    int64_t patches;        /* stem: [P, C] */
+    int64_t qkv, o, attend; /* blocks: [N, 3 hidden] [N, hidden], scratch of attention */
     /* MLPs go slab by slab of S rows; merger: S' = S / merge^2 rows */
-    int32_t slab, merger_slab;
-    size_t wide, act;                  /* blocks: [S, 2 ffn] [S, ffn]; with gelu [S, ffn] [0] */
-    size_t merged, projected;          /* merger: [S', out] twice */
-    size_t merger_gate_up, merger_act; /* [S', 2 merger_ffn] [S', merger_ffn] */
-    size_t largest;                    /* of the four sums */
+    int64_t slab, merger_slab;
+    int64_t wide, act;                  /* blocks: [S, 2 ffn] [S, ffn]; with gelu [S, ffn] [0] */
+    int64_t merged, projected;          /* merger: [S', out] twice */
+    int64_t merger_gate_up, merger_act; /* [S', 2 merger_ffn] [S', merger_ffn] */
+    int64_t largest;                    /* of the four sums */
 } glm4v_vision_sizes;
 
 /* vision_buffers.c. P: at most GLM4V_MAX_PATCHES. reserve: room for P patches; tables: those of a
  * grid, from the cache or computed. */
 #define GLM4V_MAX_PATCHES (1u << 22)
-glm4v_vision_sizes glm4v_vision_sizes_of(const glm4v_model *model, size_t P);
-int glm4v_vision_reserve(glm4v_context *context, uint32_t P, glm4v_error *err);
-int glm4v_vision_tables(glm4v_context *context, glm4v_grid_tables **found, uint32_t grid_h,
-                        uint32_t grid_w, glm4v_error *err);
+glm4v_vision_sizes glm4v_vision_sizes_of(const glm4v_model *model, int64_t P);
+int glm4v_vision_reserve(glm4v_context *context, int64_t P, glm4v_error *err);
+int glm4v_vision_tables(glm4v_context *context, glm4v_grid_tables **found, int64_t grid_h,
+                        int64_t grid_w, glm4v_error *err);
 void glm4v_vision_buffers_free(glm4v_context *context);
 /* All that a picture of so many patches takes, at open (devices that want it so). */
-int glm4v_vision_open(glm4v_context *context, uint32_t P, glm4v_error *err);
+int glm4v_vision_open(glm4v_context *context, int64_t P, glm4v_error *err);
 /* Of a picture of so many patches: what reserve and tables take, and scratch of the backend
  * (planner). UINT64_MAX: more patches than there may be. */
 uint64_t glm4v_vision_scratch_bytes(const glm4v_model *model, uint64_t patches);

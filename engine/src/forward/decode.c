@@ -43,13 +43,14 @@ int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *a, glm4v
 {
     glm4v_context *c = context;
     glm4v_pass *p = &c->pass[GLM4V_QUEUE_DECODE];
-    const size_t n = a->n, most = (size_t)c->stages[0].work[GLM4V_QUEUE_DECODE].rows;
+    const int64_t n = a->n, most = c->stages[0].work[GLM4V_QUEUE_DECODE].rows;
     const bool samples = glm4v_context_samples(c);
     int64_t n_spans = 0;
     if (!n || n > most)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "decode of %u rows; the context holds %zu of %" PRId64 " sequences", a->n,
-                          most, c->size.slots);
+                          "decode of %" PRId64 " rows; the context holds %zu of %" PRId64
+                          " sequences",
+                          a->n, most, c->size.slots);
     int rc = find_spans(c, a, &n_spans, err);
     if (!rc)
         rc = glm4v_check_ids(c, a->ids, n, samples, err);
@@ -63,20 +64,20 @@ int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *a, glm4v
         return rc;
     memcpy(c->ids, a->ids, n * sizeof *c->ids);
     memcpy(c->position, a->position, n * sizeof *c->position);
-    for (size_t i = 0; i < n; i++)
-        c->outputs[i] = (int32_t)i;
+    for (int64_t i = 0; i < n; i++)
+        c->outputs[i] = i;
     if (a->draws)
         memcpy(c->draws, a->draws, n * sizeof *c->draws);
-    p->rows = (glm4v_step_rows) { .rows = (int32_t)n,
+    p->rows = (glm4v_step_rows) { .rows = n,
                                   .ids = c->ids,
                                   .position = { c->position, c->position, c->position },
                                   .spans = c->spans,
                                   .n_spans = n_spans,
                                   .outputs = c->outputs,
-                                  .n_outputs = (int32_t)n,
+                                  .n_outputs = n,
                                   .draws = a->draws ? c->draws : NULL,
                                   .sampled = c->sampled,
-                                  .key = 2 * (uint64_t)n + (a->draws != NULL) };
+                                  .key = 2 * n + (a->draws != NULL) };
     p->logits = !a->draws;
     return 0;
 }
@@ -89,6 +90,6 @@ int glm4v_decode(glm4v_context *context, const glm4v_decode_rows *rows, float *l
         rc = glm4v_pass_run(context, GLM4V_QUEUE_DECODE, NULL, err);
     if (!rc && !rows->draws)
         memcpy(logits, context->host_logits[GLM4V_QUEUE_DECODE],
-               rows->n * (size_t)context->model->config.text.vocab * sizeof *logits);
+               rows->n * context->model->config.text.vocab * sizeof *logits);
     return rc;
 }

@@ -2,6 +2,7 @@
 /* Passes under way: chunks are handed to the device, an event stands behind each, and the host
  * looks when they are reached. Vision, prefill and decode differ in what a chunk is (vision.c,
  * text.c). */
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,18 +31,18 @@ int glm4v_pass_start(glm4v_context *c, glm4v_queue q, glm4v_pass_kind kind, glm4
     return 0;
 }
 
-int32_t glm4v_chunk_layers(glm4v_backend *b, uint64_t work)
+int64_t glm4v_chunk_layers(glm4v_backend *b, uint64_t work)
 {
     const uint64_t layers = work ? b->traits->chunk / work : 0;
     if (layers < 1)
         return 1;
-    return layers < INT32_MAX ? (int32_t)layers : INT32_MAX;
+    return layers < INT32_MAX ? layers : INT32_MAX;
 }
 
 /* ---- chunks in flight ---- */
 
 /* Behind what the stage was given last. */
-static int record_chunk(glm4v_context *c, glm4v_queue q, int32_t stage)
+static int record_chunk(glm4v_context *c, glm4v_queue q, int64_t stage)
 {
     glm4v_pass *p = &c->pass[q];
     const glm4v_stage_buffers *s = &c->stages[stage];
@@ -75,7 +76,7 @@ bool glm4v_pass_room(const glm4v_context *context, glm4v_queue queue)
 int glm4v_pass_submit(glm4v_context *context, glm4v_queue queue, glm4v_error *err)
 {
     glm4v_pass *p = &context->pass[queue];
-    int32_t stage = p->stage;
+    int64_t stage = p->stage;
     int rc = p->kind == GLM4V_PASS_VISION ? glm4v_vision_chunk(context, err)
                                           : glm4v_text_chunk(context, queue, err);
     /* the stage that the chunk ended on; a pass that has ended stands behind the last one */
@@ -127,7 +128,7 @@ void glm4v_pass_drop(glm4v_context *context, glm4v_queue queue)
         s->backend->ops->step_drop(step);
     }
     /* failed or not: after this nobody uses the pass's memory */
-    for (int32_t i = 0; i < context->model->n_stages; i++) {
+    for (int64_t i = 0; i < context->model->n_stages; i++) {
         const glm4v_stage_buffers *s = &context->stages[i];
         if (!s->backend->ops->event_record(s->backend, queue, s->event[queue][0]))
             s->backend->ops->sync(s->backend, s->event[queue][0]);
@@ -138,7 +139,7 @@ void glm4v_pass_drop(glm4v_context *context, glm4v_queue queue)
 int glm4v_pass_canceled(const glm4v_context *context, glm4v_queue queue, glm4v_error *err)
 {
     const glm4v_pass *p = &context->pass[queue];
-    return glm4v_fail(err, GLM4V_ERR_CANCELED, "canceled before %s layer %d",
+    return glm4v_fail(err, GLM4V_ERR_CANCELED, "canceled before %s layer %" PRId64,
                       p->kind == GLM4V_PASS_VISION ? "vision" : "text", p->layer);
 }
 

@@ -15,16 +15,16 @@ void glm4v_positions(int32_t *position, int32_t *next, const glm4v_prompt *promp
 /* cos, sin [n, rotary_dim / 2] of positions [first, first + n) of the text model: the rows that
  * M-RoPE takes its sections from. Frequencies and angles are rounded to fp32 as the reference does,
  * cosines are taken in double. */
-void glm4v_text_rotary(float *cos_, float *sin_, int32_t first, int32_t n,
+void glm4v_text_rotary(float *cos_, float *sin_, int64_t first, int64_t n,
                        const glm4v_text_config *text);
 
 /* cos, sin [P, head_dim / 2] of the vision rotary, rows in merge-block-major order. */
-void glm4v_vision_rotary(float *cos_, float *sin_, uint32_t grid_h, uint32_t grid_w,
+void glm4v_vision_rotary(float *cos_, float *sin_, int64_t grid_h, int64_t grid_w,
                          const glm4v_vision_config *vision);
 
 /* out [P, hidden]: the position table [S * S, hidden] interpolated (bicubic, a = -0.75, border
  * clamped) to the grid, rows in merge-block-major order. */
-void glm4v_vision_positions(float *out, const float *table, uint32_t grid_h, uint32_t grid_w,
+void glm4v_vision_positions(float *out, const float *table, int64_t grid_h, int64_t grid_w,
                             const glm4v_vision_config *vision);
 
 /* out [S * S + 1, hidden]: the table [1 + S * S, hidden] of patches at its own grid, as it is, in

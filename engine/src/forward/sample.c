@@ -5,6 +5,7 @@
  * PCG-XSH-RR 64/32, https://www.pcg-random.org. */
 #include "forward/sample.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -29,7 +30,7 @@ static double random_unit(uint64_t *state)
     return (double)((high << 26) | low) * 0x1p-53;
 }
 
-int glm4v_sampler_init(glm4v_sampler *s, const glm4v_task *task, int32_t vocab, glm4v_error *err)
+int glm4v_sampler_init(glm4v_sampler *s, const glm4v_task *task, int64_t vocab, glm4v_error *err)
 {
     *s = (glm4v_sampler) {
         .temperature = task->temperature,
@@ -42,10 +43,11 @@ int glm4v_sampler_init(glm4v_sampler *s, const glm4v_task *task, int32_t vocab, 
     random_bits(&s->state); /* neighbouring seeds part here */
     if (s->penalty == 1)
         return 0;
-    s->seen = glm4v_alloc((size_t)vocab / 64 + 1, sizeof *s->seen);
-    return s->seen ? 0
-                   : glm4v_fail(err, GLM4V_ERR_NOMEM,
-                                "no memory for the repetition penalty of %d tokens", vocab);
+    s->seen = glm4v_alloc(vocab / 64 + 1, sizeof *s->seen);
+    return s->seen
+               ? 0
+               : glm4v_fail(err, GLM4V_ERR_NOMEM,
+                            "no memory for the repetition penalty of %" PRId64 " tokens", vocab);
 }
 
 void glm4v_sampler_clear(glm4v_sampler *s)
@@ -57,13 +59,13 @@ void glm4v_sampler_clear(glm4v_sampler *s)
 void glm4v_sampler_see(glm4v_sampler *s, int32_t id)
 {
     if (s->seen && id >= 0 && id < s->vocab)
-        s->seen[id / 64] |= (uint64_t)1 << (id % 64);
+        s->seen[id / 64] |= UINT64_C(1) << (id % 64);
 }
 
-static bool all_finite(const float *x, int32_t n)
+static bool all_finite(const float *x, int64_t n)
 {
     uint32_t bad = 0, bits;
-    for (int32_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < n; i++) {
         memcpy(&bits, &x[i], sizeof bits);
         bad |= (bits & 0x7f800000) == 0x7f800000;
     }
@@ -72,7 +74,7 @@ static bool all_finite(const float *x, int32_t n)
 
 static void penalize(const glm4v_sampler *s, float *logits)
 {
-    for (int32_t word = 0; word <= s->vocab / 64; word++)
+    for (int64_t word = 0; word <= s->vocab / 64; word++)
         for (uint64_t bits = s->seen[word]; bits; bits &= bits - 1) {
             float *x = &logits[word * 64 + __builtin_ctzll(bits)];
             *x = *x < 0 ? *x * s->penalty : *x / s->penalty;
@@ -80,7 +82,7 @@ static void penalize(const glm4v_sampler *s, float *logits)
 }
 
 /* The largest; the lowest id of equals. */
-static int32_t largest(const float *logits, int32_t n)
+static int32_t largest(const float *logits, int64_t n)
 {
     int32_t best = 0;
     for (int32_t i = 1; i < n; i++)
@@ -95,10 +97,10 @@ static bool before(const glm4v_candidate *a, const glm4v_candidate *b)
 }
 
 /* Let heap[i] sink among n. */
-static void sink(glm4v_candidate *heap, size_t i, size_t n)
+static void sink(glm4v_candidate *heap, int64_t i, int64_t n)
 {
     glm4v_candidate moved = heap[i];
-    for (size_t child = 2 * i + 1; child < n; i = child, child = 2 * i + 1) {
+    for (int64_t child = 2 * i + 1; child < n; i = child, child = 2 * i + 1) {
         child += child + 1 < n && before(&heap[child + 1], &heap[child]);
         if (!before(&heap[child], &moved))
             break;
@@ -109,7 +111,7 @@ static void sink(glm4v_candidate *heap, size_t i, size_t n)
 
 /* Best candidates in order, taken off the heap [*n] one by one: each goes where the heap's last
  * place becomes free. */
-static const glm4v_candidate *pop(glm4v_candidate *heap, size_t *n)
+static const glm4v_candidate *pop(glm4v_candidate *heap, int64_t *n)
 {
     glm4v_candidate best = heap[0];
     heap[0] = heap[--*n];
@@ -120,18 +122,18 @@ static const glm4v_candidate *pop(glm4v_candidate *heap, size_t *n)
 
 /* How many of the best candidates top-k and top-p leave; they stand at the end of all [n], best
  * last. */
-static size_t keep_best(const glm4v_sampler *s, glm4v_candidate *all, size_t n, float max,
-                        double *sum)
+static int64_t keep_best(const glm4v_sampler *s, glm4v_candidate *all, int64_t n, float max,
+                         double *sum)
 {
-    size_t most = s->top_k && s->top_k < n ? s->top_k : n, left = n, kept = 0;
+    int64_t most = s->top_k && s->top_k < n ? s->top_k : n, left = n, kept = 0;
     double total = 0, t = s->temperature;
-    for (size_t i = n / 2; i-- > 0;)
+    for (int64_t i = n / 2; i-- > 0;)
         sink(all, i, n);
     if (most == n)
-        for (size_t i = 0; i < n; i++)
+        for (int64_t i = 0; i < n; i++)
             total += exp((all[i].logit - max) / t);
     else
-        for (size_t i = 0; i < most; i++)
+        for (int64_t i = 0; i < most; i++)
             total += exp((pop(all, &left)->logit - max) / t);
     for (*sum = 0; kept < most && (!kept || *sum < s->top_p * total); kept++) {
         const glm4v_candidate *c = most == n ? pop(all, &left) : &all[n - 1 - kept];
@@ -142,7 +144,7 @@ static size_t keep_best(const glm4v_sampler *s, glm4v_candidate *all, size_t n, 
 
 static int32_t draw(glm4v_sampler *s, const float *logits, glm4v_candidate *all)
 {
-    size_t n = 0, kept;
+    int64_t n = 0, kept;
     float max = logits[largest(logits, s->vocab)];
     double sum = 0, t = s->temperature;
     for (int32_t i = 0; i < s->vocab; i++)
@@ -152,10 +154,10 @@ static int32_t draw(glm4v_sampler *s, const float *logits, glm4v_candidate *all)
     if (s->top_k || s->top_p < 1)
         kept = keep_best(s, all, n, max, &sum);
     else
-        for (size_t i = 0; i < n; i++)
+        for (int64_t i = 0; i < n; i++)
             sum += exp((all[i].logit - max) / t);
     double target = random_unit(&s->state) * sum;
-    for (size_t i = n; i-- > n - kept;) {
+    for (int64_t i = n; i-- > n - kept;) {
         target -= exp((all[i].logit - max) / t);
         if (target < 0)
             return all[i].id;
@@ -163,14 +165,14 @@ static int32_t draw(glm4v_sampler *s, const float *logits, glm4v_candidate *all)
     return all[n - 1].id; /* rounding left a remainder: the best one, or the last */
 }
 
-int32_t glm4v_sampler_next(glm4v_sampler *s, float *logits, const int32_t *masked, size_t n_masked,
+int32_t glm4v_sampler_next(glm4v_sampler *s, float *logits, const int32_t *masked, int64_t n_masked,
                            glm4v_candidate *scratch)
 {
     if (!all_finite(logits, s->vocab))
         return -1;
     if (s->seen)
         penalize(s, logits);
-    for (size_t i = 0; i < n_masked; i++)
+    for (int64_t i = 0; i < n_masked; i++)
         logits[masked[i]] = -INFINITY;
     return s->temperature > 0 ? draw(s, logits, scratch) : largest(logits, s->vocab);
 }

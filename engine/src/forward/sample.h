@@ -18,7 +18,7 @@ typedef struct {
     float penalty;     /* of repetition; 1 = none */
     uint64_t state;    /* of the generator */
     uint64_t *seen;    /* bit i: token i is in prompt or answer; NULL without penalty */
-    int32_t vocab;
+    int64_t vocab;
 } glm4v_sampler;
 
 /* Room for sorting, V of them. */
@@ -28,7 +28,7 @@ typedef struct {
 } glm4v_candidate;
 
 /* Options of task; NOMEM. */
-int glm4v_sampler_init(glm4v_sampler *s, const glm4v_task *task, int32_t vocab, glm4v_error *err);
+int glm4v_sampler_init(glm4v_sampler *s, const glm4v_task *task, int64_t vocab, glm4v_error *err);
 void glm4v_sampler_clear(glm4v_sampler *s);
 
 /* A token of the prompt or of the answer, for the penalty. */
@@ -36,7 +36,7 @@ void glm4v_sampler_see(glm4v_sampler *s, int32_t id);
 
 /* The next id, or -1 when a logit is NaN or infinite. logits [V] are overwritten; ids masked
  * [n_masked] are never chosen, at least one id must be left. scratch: V candidates. */
-int32_t glm4v_sampler_next(glm4v_sampler *s, float *logits, const int32_t *masked, size_t n_masked,
+int32_t glm4v_sampler_next(glm4v_sampler *s, float *logits, const int32_t *masked, int64_t n_masked,
                            glm4v_candidate *scratch);
 
 /* How a device chooses the next id, with mask number `mask`; took: it did, the generator goes on.

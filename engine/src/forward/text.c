@@ -12,13 +12,13 @@
 #include "forward/context_priv.h"
 
 /* One block. */
-static int text_layer(glm4v_context *c, glm4v_stage_buffers *s, glm4v_work *b, int32_t layer,
-                      int32_t T)
+static int text_layer(glm4v_context *c, glm4v_stage_buffers *s, glm4v_work *b, int64_t layer,
+                      int64_t T)
 {
     glm4v_step *step = b->step;
     const glm4v_text_config *text = &c->model->config.text;
     const glm4v_text_layer *w = &c->model->layers[layer];
-    const int32_t D = text->hidden, Nh = text->heads, Dh = text->head_dim;
+    const int64_t D = text->hidden, Nh = text->heads, Dh = text->head_dim;
     const int64_t qkv = w->qkv.n_out;
     const float eps = text->norm_eps;
     const glm4v_norm before_attention = { .w = w->input_norm, .eps = eps };
@@ -38,7 +38,7 @@ static int text_layer(glm4v_context *c, glm4v_stage_buffers *s, glm4v_work *b, i
                            .kv = &s->kv,
                            .layer = layer - s->first };
     const glm4v_attend attend = { .o = b->o,
-                                  .ldo = (int64_t)Nh * Dh,
+                                  .ldo = Nh * Dh,
                                   .q = b->qkv,
                                   .ldq = qkv,
                                   .heads = Nh,
@@ -73,7 +73,7 @@ static int text_layer(glm4v_context *c, glm4v_stage_buffers *s, glm4v_work *b, i
 /* ---- entering and leaving stages ---- */
 
 /* The rows of the stage before, device to device where both can. */
-static int hop(glm4v_context *c, glm4v_queue q, int32_t stage, size_t n)
+static int hop(glm4v_context *c, glm4v_queue q, int64_t stage, int64_t n)
 {
     glm4v_stage_buffers *s = &c->stages[stage], *before = s - 1;
     glm4v_backend *b = s->backend, *from = before->backend;
@@ -97,8 +97,8 @@ static int enter_stage(glm4v_context *c, glm4v_queue q)
     glm4v_stage_buffers *s = &c->stages[p->stage];
     glm4v_work *w = &s->work[q];
     const glm4v_backend_ops *ops = s->backend->ops;
-    const size_t D = (size_t)c->model->config.text.hidden;
-    int rc = p->stage ? hop(c, q, p->stage, (size_t)p->rows.rows * D) : 0;
+    const int64_t D = c->model->config.text.hidden;
+    int rc = p->stage ? hop(c, q, p->stage, p->rows.rows * D) : 0;
     p->rows.rotary = &s->rotary;
     if (!rc)
         rc = ops->step_begin(w->step, &p->rows, &p->replayed);
@@ -109,14 +109,14 @@ static int enter_stage(glm4v_context *c, glm4v_queue q)
     if (p->stage || p->replayed)
         return 0;
     rc = ops->embed(w->step, w->x, &c->model->embedding);
-    return rc || !p->rows.n_places ? rc : ops->place_rows(w->step, w->x, p->pictures, (int64_t)D);
+    return rc || !p->rows.n_places ? rc : ops->place_rows(w->step, w->x, p->pictures, D);
 }
 
 /* Final norm and head of rows x -> w->logits. */
-static int head(glm4v_context *c, glm4v_work *w, const void *x, int32_t rows)
+static int head(glm4v_context *c, glm4v_work *w, const void *x, int64_t rows)
 {
     const glm4v_model *m = c->model;
-    const int32_t D = m->config.text.hidden;
+    const int64_t D = m->config.text.hidden;
     const glm4v_norm norm = { .w = m->norm, .eps = m->config.text.norm_eps };
     const glm4v_product logits = { .y = w->logits,
                                    .ldy = m->config.text.vocab,
@@ -128,9 +128,9 @@ static int head(glm4v_context *c, glm4v_work *w, const void *x, int32_t rows)
     return rc ? rc : w->step->backend->ops->logits(w->step, &logits);
 }
 
-static int read_logits(glm4v_context *c, glm4v_queue q, glm4v_work *w, int32_t rows)
+static int read_logits(glm4v_context *c, glm4v_queue q, glm4v_work *w, int64_t rows)
 {
-    const size_t n = (size_t)rows * (size_t)c->model->config.text.vocab;
+    const int64_t n = rows * c->model->config.text.vocab;
     return w->step->backend->ops->step_read(w->step, c->host_logits[q], w->logits,
                                             n * sizeof(float));
 }
@@ -141,11 +141,11 @@ static int all_outputs(glm4v_context *c, glm4v_queue q, glm4v_work *w)
     const glm4v_pass *p = &c->pass[q];
     glm4v_backend *b = w->step->backend;
     glm4v_event *event = c->stages[p->stage].event[q][0];
-    const size_t V = (size_t)c->model->config.text.vocab, D = (size_t)c->model->config.text.hidden;
+    const int64_t V = c->model->config.text.vocab, D = c->model->config.text.hidden;
     int rc = 0;
-    for (int32_t i = 0, n; !rc && i < p->rows.rows; i += n) {
+    for (int64_t i = 0, n; !rc && i < p->rows.rows; i += n) {
         n = p->rows.rows - i < w->outputs ? p->rows.rows - i : w->outputs;
-        rc = head(c, w, glm4v_at(b, w->x, (size_t)i * D), n);
+        rc = head(c, w, glm4v_at(b, w->x, i * D), n);
         if (!rc)
             rc = read_logits(c, q, w, n);
         if (!rc)
@@ -155,7 +155,7 @@ static int all_outputs(glm4v_context *c, glm4v_queue q, glm4v_work *w)
         if (!rc)
             rc = b->ops->sync(b, event);
         if (!rc)
-            memcpy(p->all_logits + (size_t)i * V, c->host_logits[q], (size_t)n * V * sizeof(float));
+            memcpy(p->all_logits + i * V, c->host_logits[q], n * V * sizeof(float));
     }
     return rc;
 }
@@ -165,7 +165,7 @@ static int outputs(glm4v_context *c, glm4v_queue q, glm4v_work *w)
 {
     const glm4v_pass *p = &c->pass[q];
     const glm4v_backend_ops *ops = w->step->backend->ops;
-    const int32_t n = p->rows.n_outputs;
+    const int64_t n = p->rows.n_outputs;
     const glm4v_sample sample = { .logits = w->logits,
                                   .vocab = c->model->config.text.vocab,
                                   .seen = c->seen,
@@ -193,13 +193,13 @@ static int outputs(glm4v_context *c, glm4v_queue q, glm4v_work *w)
 static uint64_t layer_work(const glm4v_context *c, const glm4v_pass *p)
 {
     const glm4v_text_config *text = &c->model->config.text;
-    const uint64_t T = (uint64_t)p->rows.rows, D = (uint64_t)text->hidden;
-    const uint64_t heads = (uint64_t)text->heads * (uint64_t)text->head_dim;
-    const uint64_t kv = (uint64_t)text->kv_heads * (uint64_t)text->head_dim;
+    const uint64_t T = p->rows.rows, D = text->hidden;
+    const uint64_t heads = text->heads * text->head_dim;
+    const uint64_t kv = text->kv_heads * text->head_dim;
     uint64_t keys = 0;
-    for (int32_t i = 0; i < p->rows.n_spans; i++)
-        keys += (uint64_t)p->rows.spans[i].n * p->rows.spans[i].length;
-    return T * D * (2 * heads + 2 * kv + 3 * (uint64_t)text->ffn) + 2 * keys * heads;
+    for (int64_t i = 0; i < p->rows.n_spans; i++)
+        keys += p->rows.spans[i].n * p->rows.spans[i].length;
+    return T * D * (2 * heads + 2 * kv + 3 * text->ffn) + 2 * keys * heads;
 }
 
 /* Layers of the open stage, as many as one chunk takes; decode is never cut. */
@@ -207,8 +207,8 @@ static int run_layers(glm4v_context *c, glm4v_queue q)
 {
     glm4v_pass *p = &c->pass[q];
     glm4v_stage_buffers *s = &c->stages[p->stage];
-    const int32_t end = s->first + s->count;
-    int32_t n =
+    const int64_t end = s->first + s->count;
+    int64_t n =
         q == GLM4V_QUEUE_DECODE ? s->count : glm4v_chunk_layers(s->backend, layer_work(c, p));
     int rc = 0;
     if (p->replayed)
@@ -232,10 +232,10 @@ static int stage_chunk(glm4v_context *c, glm4v_queue q, glm4v_error *err)
     if (rc)
         return glm4v_fail_device(err, b, rc, "to begin a step of %" PRId64 " rows", p->rows.rows);
     if ((rc = run_layers(c, q)))
-        return glm4v_fail_device(err, b, rc, "in text layer %d", p->layer);
+        return glm4v_fail_device(err, b, rc, "in text layer %" PRId64, p->layer);
     if (p->layer < s->first + s->count) {
         rc = b->ops->step_flush(step);
-        return rc ? glm4v_fail_device(err, b, rc, "before text layer %d", p->layer) : 0;
+        return rc ? glm4v_fail_device(err, b, rc, "before text layer %" PRId64, p->layer) : 0;
     }
     if (last && !p->replayed && (rc = outputs(c, q, &s->work[q])))
         return glm4v_fail_device(err, b, rc, "in the output layer");

@@ -11,6 +11,7 @@
  * Rows stay in merge-block-major order throughout, so the four rows of a block lie side by side and
  * the convolution is a plain product. Source: Glm4vVisionModel of Hugging Face transformers;
  * EVA2-CLIP-E as GLM-4V-9B's modelling code has it (docs/model.md). */
+#include <inttypes.h>
 #include <math.h>
 
 #include "base/error.h"
@@ -21,11 +22,11 @@
 
 /* patches -> x: embedding, norm, and only then the positions. The class row lies behind the
  * patches, so that their order is as without it. */
-static int stem(glm4v_context *c, const glm4v_pass *p, int32_t P)
+static int stem(glm4v_context *c, const glm4v_pass *p, int64_t P)
 {
     const glm4v_vision_config *v = &c->model->config.vision;
     const glm4v_vision_weights *w = &c->model->vision;
-    const size_t n = (size_t)P * (size_t)v->hidden;
+    const int64_t n = P * v->hidden;
     glm4v_step *step = c->vision.step;
     glm4v_backend *b = step->backend;
     void *x = c->vision.x;
@@ -37,9 +38,9 @@ static int stem(glm4v_context *c, const glm4v_pass *p, int32_t P)
                                   .bias = w->patch_bias,
                                   .rows = P };
     const glm4v_norm norm = { .w = w->post_conv_norm, .eps = v->norm_eps };
-    int rc = p->vision.pixels ? b->ops->preprocess(step, c->vision.work, p->vision.pixels)
-                              : b->ops->step_upload(step, c->vision.work, p->vision.patches,
-                                                    (size_t)P * (size_t)w->patch.n_in);
+    int rc = p->vision.pixels
+                 ? b->ops->preprocess(step, c->vision.work, p->vision.pixels)
+                 : b->ops->step_upload(step, c->vision.work, p->vision.patches, P * w->patch.n_in);
     if (!rc)
         rc = b->ops->product(step, &embed);
     if (!rc && norm.w)
@@ -49,17 +50,16 @@ static int stem(glm4v_context *c, const glm4v_pass *p, int32_t P)
     return rc || !v->class_rows
                ? rc
                : b->ops->step_copy(step, glm4v_at(b, x, n), glm4v_at(b, p->grid->position, n),
-                                   (size_t)v->class_rows * (size_t)v->hidden *
-                                       b->traits->activation);
+                                   v->class_rows * v->hidden * b->traits->activation);
 }
 
 /* x += proj(attention(norm x)), the norm outside of the branch where post_norm says so. */
 static int add_attention(glm4v_context *c, const glm4v_grid_tables *grid,
-                         const glm4v_vision_layer *w, int32_t P)
+                         const glm4v_vision_layer *w, int64_t P)
 {
     const glm4v_vision_config *v = &c->model->config.vision;
-    const int32_t hidden = v->hidden, N = P + v->class_rows;
-    const glm4v_vision_sizes size = glm4v_vision_sizes_of(c->model, (size_t)P);
+    const int64_t hidden = v->hidden, N = P + v->class_rows;
+    const glm4v_vision_sizes size = glm4v_vision_sizes_of(c->model, P);
     glm4v_step *step = c->vision.step;
     glm4v_backend *b = step->backend;
     void *qkv = c->vision.work, *o = glm4v_at(b, qkv, size.qkv);
@@ -67,21 +67,21 @@ static int add_attention(glm4v_context *c, const glm4v_grid_tables *grid,
     const glm4v_norm_product in = { .norm = v->post_norm ? NULL : &norm,
                                     .normed = c->vision.branch,
                                     .product = { .y = qkv,
-                                                 .ldy = 3 * (int64_t)hidden,
+                                                 .ldy = 3 * hidden,
                                                  .x = c->vision.x,
                                                  .ldx = hidden,
                                                  .w = &w->qkv,
                                                  .bias = w->qkv_bias,
                                                  .rows = N } };
     const glm4v_rope rope = {
-        .x = qkv, .ldx = 3 * (int64_t)hidden, .heads = 2 * v->heads, .head_dim = v->head_dim
+        .x = qkv, .ldx = 3 * hidden, .heads = 2 * v->heads, .head_dim = v->head_dim
     };
     const glm4v_attend_all attend = { .o = o,
                                       .ldo = hidden,
                                       .q = qkv,
-                                      .k = glm4v_at(b, qkv, (size_t)hidden),
-                                      .v = glm4v_at(b, qkv, 2 * (size_t)hidden),
-                                      .ld = 3 * (int64_t)hidden,
+                                      .k = glm4v_at(b, qkv, hidden),
+                                      .v = glm4v_at(b, qkv, 2 * hidden),
+                                      .ld = 3 * hidden,
                                       .rows = N,
                                       .heads = v->heads,
                                       .head_dim = v->head_dim,
@@ -104,11 +104,11 @@ static int add_attention(glm4v_context *c, const glm4v_grid_tables *grid,
 
 /* x += down(mlp(norm x)), likewise, rows [first, first + n). */
 static int add_mlp(glm4v_context *c, const glm4v_vision_layer *w, const glm4v_vision_sizes *size,
-                   int32_t first, int32_t n)
+                   int64_t first, int64_t n)
 {
     const glm4v_vision_config *v = &c->model->config.vision;
     glm4v_backend *b = c->stages[0].backend;
-    const size_t at = (size_t)first * (size_t)v->hidden;
+    const int64_t at = first * v->hidden;
     void *x = glm4v_at(b, c->vision.x, at), *wide = c->vision.work;
     void *act = v->gelu ? wide : glm4v_at(b, wide, size->wide);
     const glm4v_norm norm = { w->norm2, w->norm2_bias, v->norm_eps }, none = { 0 };
@@ -135,23 +135,23 @@ static int add_mlp(glm4v_context *c, const glm4v_vision_layer *w, const glm4v_vi
 }
 
 static int block(glm4v_context *c, const glm4v_grid_tables *grid, const glm4v_vision_layer *w,
-                 int32_t P)
+                 int64_t P)
 {
-    const int32_t N = P + c->model->config.vision.class_rows;
-    const glm4v_vision_sizes size = glm4v_vision_sizes_of(c->model, (size_t)P);
+    const int64_t N = P + c->model->config.vision.class_rows;
+    const glm4v_vision_sizes size = glm4v_vision_sizes_of(c->model, P);
     int rc = add_attention(c, grid, w, P);
-    for (int32_t r = 0; !rc && r < N; r += size.slab)
+    for (int64_t r = 0; !rc && r < N; r += size.slab)
         rc = add_mlp(c, w, &size, r, N - r < size.slab ? N - r : size.slab);
     return rc;
 }
 
 /* Merged rows [first, first + n): each block of merge x merge rows of x through the convolution,
  * then the merger. */
-static int merge_slab(glm4v_context *c, void *rows, const glm4v_vision_sizes *size, int32_t first,
-                      int32_t n)
+static int merge_slab(glm4v_context *c, void *rows, const glm4v_vision_sizes *size, int64_t first,
+                      int64_t n)
 {
     const glm4v_vision_weights *w = &c->model->vision;
-    const int32_t out = c->model->config.vision.out_hidden;
+    const int64_t out = c->model->config.vision.out_hidden;
     glm4v_step *step = c->vision.step;
     glm4v_backend *b = step->backend;
     void *merged = c->vision.work, *y = glm4v_at(b, merged, size->merged);
@@ -159,7 +159,7 @@ static int merge_slab(glm4v_context *c, void *rows, const glm4v_vision_sizes *si
     const glm4v_product downsample = {
         .y = merged,
         .ldy = out,
-        .x = glm4v_at(b, c->vision.x, (size_t)first * (size_t)w->downsample.n_in),
+        .x = glm4v_at(b, c->vision.x, first * w->downsample.n_in),
         .ldx = w->downsample.n_in,
         .w = &w->downsample,
         .bias = w->downsample_bias,
@@ -176,7 +176,7 @@ static int merge_slab(glm4v_context *c, void *rows, const glm4v_vision_sizes *si
                                                     .w = &w->merger_gate_up,
                                                     .rows = n } },
                                .act = act };
-    const glm4v_product down = { .y = glm4v_at(b, rows, (size_t)first * (size_t)out),
+    const glm4v_product down = { .y = glm4v_at(b, rows, first * out),
                                  .ldy = out,
                                  .x = act,
                                  .ldx = w->merger_down.n_in,
@@ -188,32 +188,32 @@ static int merge_slab(glm4v_context *c, void *rows, const glm4v_vision_sizes *si
     if (!rc)
         rc = glm4v_norm_all(step, y, y, &norm, n, out);
     if (!rc)
-        rc = b->ops->gelu(step, y, (size_t)n * (size_t)out);
+        rc = b->ops->gelu(step, y, n * out);
     if (!rc)
         rc = glm4v_run_gate_up(step, &up);
     return rc ? rc : b->ops->product(step, &down);
 }
 
 /* x -> rows [M, out]: norm, then slab by slab. */
-static int merge(glm4v_context *c, void *rows, int32_t P)
+static int merge(glm4v_context *c, void *rows, int64_t P)
 {
     const glm4v_vision_config *v = &c->model->config.vision;
-    const glm4v_vision_sizes size = glm4v_vision_sizes_of(c->model, (size_t)P);
+    const glm4v_vision_sizes size = glm4v_vision_sizes_of(c->model, P);
     const glm4v_norm norm = { .w = c->model->vision.post_norm, .eps = v->norm_eps };
-    const int32_t M = P / (v->merge * v->merge);
+    const int64_t M = P / (v->merge * v->merge);
     int rc =
         norm.w ? glm4v_norm_all(c->vision.step, c->vision.x, c->vision.x, &norm, P, v->hidden) : 0;
-    for (int32_t r = 0; !rc && r < M; r += size.merger_slab)
+    for (int64_t r = 0; !rc && r < M; r += size.merger_slab)
         rc = merge_slab(c, rows, &size, r, M - r < size.merger_slab ? M - r : size.merger_slab);
     return rc;
 }
 
 /* The learned rows around the picture's M, and the division of all of them. rows: the first. */
-static int frame(glm4v_context *c, void *rows, int32_t M)
+static int frame(glm4v_context *c, void *rows, int64_t M)
 {
     const glm4v_vision_config *v = &c->model->config.vision;
     const glm4v_vision_weights *w = &c->model->vision;
-    const size_t out = (size_t)v->out_hidden, n = (size_t)M + 2 * (size_t)v->border;
+    const int64_t out = v->out_hidden, n = M + 2 * v->border;
     glm4v_step *step = c->vision.step;
     glm4v_backend *b = step->backend;
     int rc = v->border ? b->ops->step_upload(step, rows, w->begin, out) : 0;
@@ -227,11 +227,11 @@ static int frame(glm4v_context *c, void *rows, int32_t M)
 /* Multiply-adds of a layer, about. */
 static uint64_t layer_work(const glm4v_vision_config *v, uint64_t P)
 {
-    const uint64_t hidden = (uint64_t)v->hidden;
-    return P * hidden * (4 * hidden + (v->gelu ? 2 : 3) * (uint64_t)v->ffn + 2 * P);
+    const uint64_t hidden = v->hidden;
+    return P * hidden * (4 * hidden + (v->gelu ? 2 : 3) * v->ffn + 2 * P);
 }
 
-static int begin(glm4v_context *c, glm4v_pass *p, int32_t P)
+static int begin(glm4v_context *c, glm4v_pass *p, int64_t P)
 {
     const glm4v_step_rows rows = { .rows = P + c->model->config.vision.class_rows,
                                    .rotary = p->grid->rotary.cos ? &p->grid->rotary : NULL };
@@ -241,14 +241,14 @@ static int begin(glm4v_context *c, glm4v_pass *p, int32_t P)
 }
 
 /* Merger and frame of a pass whose layers are through. */
-static int finish(glm4v_context *c, glm4v_pass *p, int32_t P)
+static int finish(glm4v_context *c, glm4v_pass *p, int64_t P)
 {
     const glm4v_vision_config *v = &c->model->config.vision;
-    const int32_t M = P / (v->merge * v->merge);
+    const int64_t M = P / (v->merge * v->merge);
     glm4v_backend *b = c->stages[0].backend;
-    const size_t out = (size_t)v->out_hidden;
+    const int64_t out = v->out_hidden;
     void *rows = glm4v_at(b, p->vision.out->rows, p->vision.out->n_rows * out);
-    int rc = merge(c, glm4v_at(b, rows, (size_t)v->border * out), P);
+    int rc = merge(c, glm4v_at(b, rows, v->border * out), P);
     return rc ? rc : frame(c, rows, M);
 }
 
@@ -257,9 +257,9 @@ int glm4v_vision_chunk(glm4v_context *context, glm4v_error *err)
     glm4v_context *c = context;
     const glm4v_vision_config *v = &c->model->config.vision;
     glm4v_pass *p = &c->pass[GLM4V_QUEUE_PREFILL];
-    const int32_t P = (int32_t)(p->vision.grid_h * p->vision.grid_w);
+    const int64_t P = (p->vision.grid_h * p->vision.grid_w);
     glm4v_backend *b = c->stages[0].backend;
-    int32_t n = glm4v_chunk_layers(b, layer_work(v, (uint64_t)P));
+    int64_t n = glm4v_chunk_layers(b, layer_work(v, P));
     int rc = p->open ? 0 : begin(c, p, P);
     if (rc)
         return glm4v_fail_device(err, b, rc, "in the patch embedding");
@@ -268,31 +268,32 @@ int glm4v_vision_chunk(glm4v_context *context, glm4v_error *err)
             return glm4v_fail_device(err, b, rc, "in the vision merger");
         p->open = false;
         p->submitted = true;
-        p->vision.out->n_rows +=
-            (uint32_t)glm4v_picture_rows(v, p->vision.grid_h, p->vision.grid_w);
+        p->vision.out->n_rows += glm4v_picture_rows(v, p->vision.grid_h, p->vision.grid_w);
         rc = b->ops->step_end(c->vision.step);
         return rc ? glm4v_fail_device(err, b, rc, "to end a picture") : 0;
     }
     for (; p->layer < v->layers && n > 0; n--, p->layer++)
         if ((rc = block(c, p->grid, &c->model->vision.layers[p->layer], P)))
-            return glm4v_fail_device(err, b, rc, "in vision layer %d", p->layer);
+            return glm4v_fail_device(err, b, rc, "in vision layer %" PRId64, p->layer);
     rc = b->ops->step_flush(c->vision.step);
-    return rc ? glm4v_fail_device(err, b, rc, "before vision layer %d", p->layer) : 0;
+    return rc ? glm4v_fail_device(err, b, rc, "before vision layer %" PRId64, p->layer) : 0;
 }
 
-static int check_grid(const glm4v_vision_config *v, uint32_t grid_h, uint32_t grid_w,
+static int check_grid(const glm4v_vision_config *v, int64_t grid_h, int64_t grid_w,
                       glm4v_error *err)
 {
-    const uint32_t side = (uint32_t)v->merge, table = (uint32_t)v->table_side;
+    const int64_t side = v->merge, table = v->table_side;
     if (!grid_h || !grid_w || grid_h % side || grid_w % side || grid_h > GLM4V_MAX_PATCHES / grid_w)
-        return glm4v_fail(
-            err, GLM4V_ERR_INVALID,
-            "an image of %u x %u patches: both sides must be multiples of %u, %u patches at most",
-            grid_h, grid_w, side, GLM4V_MAX_PATCHES);
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "an image of %" PRId64 " x %" PRId64
+                          " patches: both sides must be multiples of %" PRId64
+                          ", %u patches at most",
+                          grid_h, grid_w, side, GLM4V_MAX_PATCHES);
     if (v->absolute && (grid_h != table || grid_w != table))
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "an image of %u x %u patches: this model accepts %u x %u only", grid_h,
-                          grid_w, table, table);
+                          "an image of %" PRId64 " x %" PRId64
+                          " patches: this model accepts %" PRId64 " x %" PRId64 " only",
+                          grid_h, grid_w, table, table);
     return 0;
 }
 
@@ -305,14 +306,14 @@ int glm4v_vision_begin(glm4v_context *context, const glm4v_vision_pass *pass, gl
         rc = glm4v_pass_start(context, GLM4V_QUEUE_PREFILL, GLM4V_PASS_VISION, err);
     if (rc)
         return rc;
-    const uint32_t P = pass->grid_h * pass->grid_w;
+    const int64_t P = pass->grid_h * pass->grid_w;
     /* tables first: what they are computed in is gone when the larger scratch is taken */
     rc = glm4v_vision_tables(context, &grid, pass->grid_h, pass->grid_w, err);
     if (!rc)
         rc = glm4v_vision_reserve(context, P, err);
     if (!rc)
-        rc = glm4v_embeddings_reserve(
-            context, pass->out, (uint32_t)glm4v_picture_rows(v, pass->grid_h, pass->grid_w), err);
+        rc = glm4v_embeddings_reserve(context, pass->out,
+                                      glm4v_picture_rows(v, pass->grid_h, pass->grid_w), err);
     glm4v_pass *p = &context->pass[GLM4V_QUEUE_PREFILL];
     p->kind = rc ? GLM4V_PASS_NONE : GLM4V_PASS_VISION;
     p->vision = *pass;
@@ -323,7 +324,7 @@ int glm4v_vision_begin(glm4v_context *context, const glm4v_vision_pass *pass, gl
 int glm4v_vision_encode(glm4v_context *context, const glm4v_vision_pass *pass,
                         const atomic_bool *cancel, glm4v_error *err)
 {
-    const uint32_t before = pass->out->n_rows;
+    const int64_t before = pass->out->n_rows;
     int rc = glm4v_vision_begin(context, pass, err);
     if (!rc)
         rc = glm4v_pass_run(context, GLM4V_QUEUE_PREFILL, cancel, err);

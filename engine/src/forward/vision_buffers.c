@@ -12,29 +12,29 @@
 #include "forward/context_priv.h"
 #include "forward/position.h"
 
-static size_t max_size(size_t a, size_t b)
+static int64_t larger(int64_t a, int64_t b)
 {
     return a > b ? a : b;
 }
 
 /* Widths are bounded by the config readers and P by GLM4V_MAX_PATCHES: no product overflows. */
-glm4v_vision_sizes glm4v_vision_sizes_of(const glm4v_model *model, size_t P)
+glm4v_vision_sizes glm4v_vision_sizes_of(const glm4v_model *model, int64_t P)
 {
     const glm4v_vision_config *v = &model->config.vision;
     glm4v_backend *b = model->stages[0].backend;
-    const size_t slab = (size_t)b->traits->tower_rows;
-    const size_t hidden = (size_t)v->hidden, ffn = (size_t)v->ffn, out = (size_t)v->out_hidden;
-    const size_t block = (size_t)(v->merge * v->merge), merger = (size_t)v->merger_ffn;
-    const size_t N = P + (size_t)v->class_rows, most = block < slab ? slab / block : 1;
-    const size_t S = N < slab ? N : slab, M = P / block < most ? P / block : most;
-    const uint64_t attend = b->ops->attend_all_bytes(b, (int64_t)N, v->heads, v->head_dim);
+    const int64_t slab = b->traits->tower_rows;
+    const int64_t hidden = v->hidden, ffn = v->ffn, out = v->out_hidden;
+    const int64_t block = (v->merge * v->merge), merger = v->merger_ffn;
+    const int64_t N = P + v->class_rows, most = block < slab ? slab / block : 1;
+    const int64_t S = N < slab ? N : slab, M = P / block < most ? P / block : most;
+    const uint64_t attend = b->ops->attend_all_bytes(b, N, v->heads, v->head_dim);
     glm4v_vision_sizes s = {
-        .patches = P * (size_t)glm4v_patch_values(v),
+        .patches = P * glm4v_patch_values(v),
         .qkv = N * 3 * hidden,
         .o = N * hidden,
-        .attend = (size_t)((attend + b->traits->activation - 1) / b->traits->activation),
-        .slab = (int32_t)S,
-        .merger_slab = (int32_t)M,
+        .attend = ((attend + b->traits->activation - 1) / b->traits->activation),
+        .slab = S,
+        .merger_slab = M,
         .wide = S * (v->gelu ? 1 : 2) * ffn,
         .act = v->gelu ? 0 : S * ffn,
         .merged = M * out,
@@ -42,15 +42,15 @@ glm4v_vision_sizes glm4v_vision_sizes_of(const glm4v_model *model, size_t P)
         .merger_gate_up = M * 2 * merger,
         .merger_act = M * merger,
     };
-    s.largest = max_size(
-        max_size(s.patches, s.qkv + s.o + s.attend),
-        max_size(s.wide + s.act, s.merged + s.projected + s.merger_gate_up + s.merger_act));
+    s.largest =
+        larger(larger(s.patches, s.qkv + s.o + s.attend),
+               larger(s.wide + s.act, s.merged + s.projected + s.merger_gate_up + s.merger_act));
     return s;
 }
 
 static glm4v_step_size step_size_of(const glm4v_vision_config *v, uint64_t P)
 {
-    return (glm4v_step_size) { .queue = GLM4V_QUEUE_PREFILL, .rows = (int32_t)P + v->class_rows };
+    return (glm4v_step_size) { .queue = GLM4V_QUEUE_PREFILL, .rows = P + v->class_rows };
 }
 
 uint64_t glm4v_vision_scratch_bytes(const glm4v_model *model, uint64_t patches)
@@ -60,28 +60,28 @@ uint64_t glm4v_vision_scratch_bytes(const glm4v_model *model, uint64_t patches)
     if (patches > GLM4V_MAX_PATCHES)
         return UINT64_MAX;
     /* x, branch, position table of this grid; work; rotary; step */
-    const uint64_t rows = patches + (uint64_t)v->class_rows;
-    const uint64_t rotary = v->absolute ? 0 : patches * (uint64_t)v->head_dim * sizeof(float);
-    const uint64_t work = glm4v_vision_sizes_of(model, (size_t)patches).largest;
+    const uint64_t rows = patches + v->class_rows;
+    const uint64_t rotary = v->absolute ? 0 : patches * v->head_dim * sizeof(float);
+    const uint64_t work = glm4v_vision_sizes_of(model, patches).largest;
     const glm4v_step_size step = step_size_of(v, patches);
-    return (3 * rows * (uint64_t)v->hidden + work) * b->traits->activation + rotary +
+    return (3 * rows * v->hidden + work) * b->traits->activation + rotary +
            b->ops->step_bytes(b, &step);
 }
 
 /* Inputs of the widest product of the tower. */
-static int32_t widest_input(const glm4v_vision_config *v)
+static int64_t widest_input(const glm4v_vision_config *v)
 {
-    const int32_t C = glm4v_patch_values(v);
-    const int32_t widths[] = { C, v->ffn, v->merger_ffn, v->out_hidden };
-    int32_t widest = v->merge * v->merge * v->hidden;
+    const int64_t C = glm4v_patch_values(v);
+    const int64_t widths[] = { C, v->ffn, v->merger_ffn, v->out_hidden };
+    int64_t widest = v->merge * v->merge * v->hidden;
     for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
         widest = widths[i] > widest ? widths[i] : widest;
     return widest;
 }
 
-static glm4v_scratch_need need_of(const glm4v_vision_config *v, uint32_t P)
+static glm4v_scratch_need need_of(const glm4v_vision_config *v, int64_t P)
 {
-    const int32_t N = (int32_t)P + v->class_rows;
+    const int64_t N = P + v->class_rows;
     return (glm4v_scratch_need) {
         .rows = N, .n_in = widest_input(v), .n_k = N, .head_dim = v->head_dim
     };
@@ -90,7 +90,7 @@ static glm4v_scratch_need need_of(const glm4v_vision_config *v, uint32_t P)
 void glm4v_vision_backend_bytes(const glm4v_model *model, uint64_t patches, uint64_t *product,
                                 uint64_t *attention)
 {
-    const uint32_t P = (uint32_t)(patches < GLM4V_MAX_PATCHES ? patches : GLM4V_MAX_PATCHES);
+    const int64_t P = (patches < GLM4V_MAX_PATCHES ? patches : GLM4V_MAX_PATCHES);
     const glm4v_scratch_need need = need_of(&model->config.vision, P);
     glm4v_backend *b = model->stages[0].backend;
     b->ops->scratch_bytes(b, &need, product, attention);
@@ -128,7 +128,7 @@ void glm4v_vision_buffers_free(glm4v_context *context)
 }
 
 /* Scratch is taken without being touched, and would drive the system out of memory later. */
-static int check_memory(const glm4v_model *m, uint32_t P, glm4v_error *err)
+static int check_memory(const glm4v_model *m, int64_t P, glm4v_error *err)
 {
     const glm4v_vision_config *v = &m->config.vision;
     glm4v_backend *b = m->stages[0].backend;
@@ -141,18 +141,18 @@ static int check_memory(const glm4v_model *m, uint32_t P, glm4v_error *err)
     if (!v->absolute)
         snprintf(advice, sizeof advice, "max_pixels %.0f would fit", floor(0.9 * fits));
     return glm4v_fail(err, GLM4V_ERR_NOMEM,
-                      "an image of %u patches takes %" PRIu64 " MiB of scratch, but %" PRIu64
-                      " MiB of memory are available; %s",
+                      "an image of %" PRId64 " patches takes %" PRIu64
+                      " MiB of scratch, but %" PRIu64 " MiB of memory are available; %s",
                       P, needed >> 20, available >> 20, advice);
 }
 
-static int take_scratch(glm4v_context *c, uint32_t P, glm4v_error *err)
+static int take_scratch(glm4v_context *c, int64_t P, glm4v_error *err)
 {
     const glm4v_vision_config *v = &c->model->config.vision;
     glm4v_backend *b = c->stages[0].backend;
     const glm4v_step_size step = step_size_of(v, P);
     const glm4v_scratch_need need = need_of(v, P);
-    const size_t size = b->traits->activation, rows = (size_t)step.rows * (size_t)v->hidden * size;
+    const size_t size = b->traits->activation, rows = step.rows * v->hidden * size;
     int rc = b->ops->step_open(b, &c->vision.step, &step, err);
     if (!rc)
         rc = b->ops->alloc(b, &c->vision.x, rows, err);
@@ -171,15 +171,15 @@ static int take_scratch(glm4v_context *c, uint32_t P, glm4v_error *err)
 }
 
 /* Room for P patches. The old block goes first: the two together might not fit. */
-int glm4v_vision_reserve(glm4v_context *c, uint32_t P, glm4v_error *err)
+int glm4v_vision_reserve(glm4v_context *c, int64_t P, glm4v_error *err)
 {
     if (P <= c->vision.patches)
         return 0;
     if (c->vision.host)
-        return glm4v_fail(
-            err, GLM4V_ERR_INVALID,
-            "an image of %u patches: the device took memory for %u when it was opened", P,
-            c->vision.patches);
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "an image of %" PRId64 " patches: the device took memory for %" PRId64
+                          " when it was opened",
+                          P, c->vision.patches);
     scratch_free(c);
     int rc = check_memory(c->model, P, err);
     return rc ? rc : take_scratch(c, P, err);
@@ -188,18 +188,18 @@ int glm4v_vision_reserve(glm4v_context *c, uint32_t P, glm4v_error *err)
 /* ---- tables of a grid ---- */
 
 /* Numbers that are worked out on the host at a time: the position table, or cosines and sines. */
-static size_t host_floats(const glm4v_vision_config *v, size_t P)
+static int64_t host_floats(const glm4v_vision_config *v, int64_t P)
 {
-    return max_size((P + (size_t)v->class_rows) * (size_t)v->hidden, P * (size_t)v->head_dim);
+    return larger((P + v->class_rows) * v->hidden, P * v->head_dim);
 }
 
 /* Memory of the device for the tables of P patches. */
-static int grid_open(glm4v_context *c, glm4v_grid_tables *grid, size_t P, glm4v_error *err)
+static int grid_open(glm4v_context *c, glm4v_grid_tables *grid, int64_t P, glm4v_error *err)
 {
     const glm4v_vision_config *v = &c->model->config.vision;
     glm4v_backend *b = c->stages[0].backend;
-    const size_t n = (P + (size_t)v->class_rows) * (size_t)v->hidden;
-    const size_t rotary = P * (size_t)(v->head_dim / 2) * sizeof(float);
+    const int64_t n = (P + v->class_rows) * v->hidden;
+    const size_t rotary = P * (v->head_dim / 2) * sizeof(float);
     int rc = b->ops->alloc(b, &grid->position, n * b->traits->activation, err);
     if (!rc && !v->absolute)
         rc = b->ops->alloc(b, (void **)&grid->rotary.cos, rotary, err);
@@ -211,50 +211,50 @@ static int grid_open(glm4v_context *c, glm4v_grid_tables *grid, size_t P, glm4v_
 }
 
 /* Work out position table and rotary of a grid and copy them to the device. */
-static int grid_fill(glm4v_context *c, glm4v_grid_tables *grid, float *host, uint32_t grid_h,
-                     uint32_t grid_w, glm4v_error *err)
+static int grid_fill(glm4v_context *c, glm4v_grid_tables *grid, float *host, int64_t grid_h,
+                     int64_t grid_w, glm4v_error *err)
 {
     const glm4v_vision_config *v = &c->model->config.vision;
     const glm4v_vision_weights *w = &c->model->vision;
     glm4v_backend *b = c->stages[0].backend;
-    const size_t P = (size_t)grid_h * grid_w, n = P * (size_t)(v->head_dim / 2);
+    const int64_t P = grid_h * grid_w, n = P * (v->head_dim / 2);
     if (v->absolute)
         glm4v_vision_table(host, w->table, w->class_row, v);
     else
         glm4v_vision_positions(host, w->table, grid_h, grid_w, v);
-    int rc =
-        b->ops->upload(b, grid->position, host, (P + (size_t)v->class_rows) * (size_t)v->hidden);
+    int rc = b->ops->upload(b, grid->position, host, (P + v->class_rows) * v->hidden);
     if (!rc && !v->absolute) {
         glm4v_vision_rotary(host, host + n, grid_h, grid_w, v);
         rc = b->ops->write(b, grid->rotary.cos, host, n * sizeof *host);
         if (!rc)
             rc = b->ops->write(b, grid->rotary.sin, host + n, n * sizeof *host);
-        grid->rotary.n_rows = (int32_t)P;
+        grid->rotary.n_rows = P;
         grid->rotary.n_freq = v->head_dim / 2;
         grid->rotary.style = GLM4V_ROPE_HALF;
     }
     if (rc)
-        return glm4v_fail_device(err, b, rc, "to copy the tables of %u x %u patches", grid_h,
-                                 grid_w);
+        return glm4v_fail_device(
+            err, b, rc, "to copy the tables of %" PRId64 " x %" PRId64 " patches", grid_h, grid_w);
     grid->grid_h = grid_h;
     grid->grid_w = grid_w;
     return 0;
 }
 
 /* A grid that is not kept yet, in the place of `grid`. */
-static int grid_make(glm4v_context *c, glm4v_grid_tables *grid, uint32_t grid_h, uint32_t grid_w,
+static int grid_make(glm4v_context *c, glm4v_grid_tables *grid, int64_t grid_h, int64_t grid_w,
                      glm4v_error *err)
 {
-    const size_t P = (size_t)grid_h * grid_w;
+    const int64_t P = grid_h * grid_w;
     if (c->vision.host) {
         grid->grid_h = 0;
-        return P > c->vision.patches ? glm4v_vision_reserve(c, (uint32_t)P, err)
+        return P > c->vision.patches ? glm4v_vision_reserve(c, P, err)
                                      : grid_fill(c, grid, c->vision.host, grid_h, grid_w, err);
     }
     float *host = glm4v_alloc(host_floats(&c->model->config.vision, P), sizeof *host);
     if (!host)
         return glm4v_fail(err, GLM4V_ERR_NOMEM,
-                          "no memory for the position table of %u x %u patches", grid_h, grid_w);
+                          "no memory for the position table of %" PRId64 " x %" PRId64 " patches",
+                          grid_h, grid_w);
     int rc = grid_open(c, grid, P, err);
     if (!rc && (rc = grid_fill(c, grid, host, grid_h, grid_w, err)))
         grid_clear(c->stages[0].backend, grid);
@@ -262,12 +262,13 @@ static int grid_make(glm4v_context *c, glm4v_grid_tables *grid, uint32_t grid_h,
     return rc;
 }
 
-int glm4v_vision_open(glm4v_context *c, uint32_t P, glm4v_error *err)
+int glm4v_vision_open(glm4v_context *c, int64_t P, glm4v_error *err)
 {
     glm4v_backend *b = c->stages[0].backend;
     if (P > GLM4V_MAX_PATCHES)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "images of %u patches: at most %u are possible",
-                          P, GLM4V_MAX_PATCHES);
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "images of %" PRId64 " patches: at most %u are possible", P,
+                          GLM4V_MAX_PATCHES);
     int rc = check_memory(c->model, P, err);
     if (!rc)
         rc = take_scratch(c, P, err);
@@ -281,17 +282,17 @@ int glm4v_vision_open(glm4v_context *c, uint32_t P, glm4v_error *err)
 
 /* Tables of a grid: from the cache, or computed in the place of the longest unused. Where all
  * memory was taken at open there is one place. */
-int glm4v_vision_tables(glm4v_context *c, glm4v_grid_tables **found, uint32_t grid_h,
-                        uint32_t grid_w, glm4v_error *err)
+int glm4v_vision_tables(glm4v_context *c, glm4v_grid_tables **found, int64_t grid_h, int64_t grid_w,
+                        glm4v_error *err)
 {
     glm4v_vision_buffers *vision = &c->vision;
-    size_t patches = (size_t)grid_h * grid_w;
+    int64_t patches = grid_h * grid_w;
     glm4v_grid_tables *oldest = &vision->grids[0];
     const int places = vision->host ? 1 : GLM4V_GRID_CACHE;
     *found = NULL;
     for (int i = 0; i < places && !*found; i++) {
         glm4v_grid_tables *grid = &vision->grids[i];
-        patches += (size_t)grid->grid_h * grid->grid_w;
+        patches += grid->grid_h * grid->grid_w;
         if (grid->grid_h == grid_h && grid->grid_w == grid_w)
             *found = grid;
         else if (grid->used < oldest->used)

@@ -142,22 +142,22 @@ static void set_info(glm4v_builder *b, const char *dir)
         info->n_shards = glm4v_checkpoint_shards(b->checkpoint);
         info->n_tensors = glm4v_checkpoint_count(b->checkpoint);
     }
-    info->vocab_size = (uint32_t)t->vocab;
-    info->hidden_size = (uint32_t)t->hidden;
-    info->n_layers = (uint32_t)t->layers;
-    info->n_heads = (uint32_t)t->heads;
-    info->n_kv_heads = (uint32_t)t->kv_heads;
-    info->head_dim = (uint32_t)t->head_dim;
-    info->ffn_size = (uint32_t)t->ffn;
-    info->vision_hidden_size = (uint32_t)v->hidden;
-    info->vision_layers = (uint32_t)v->layers;
-    info->vision_heads = (uint32_t)v->heads;
-    info->patch_size = (uint32_t)v->patch;
-    info->merge_size = (uint32_t)v->merge;
-    info->context_length = (uint32_t)t->context;
+    info->vocab_size = t->vocab;
+    info->hidden_size = t->hidden;
+    info->n_layers = t->layers;
+    info->n_heads = t->heads;
+    info->n_kv_heads = t->kv_heads;
+    info->head_dim = t->head_dim;
+    info->ffn_size = t->ffn;
+    info->vision_hidden_size = v->hidden;
+    info->vision_layers = v->layers;
+    info->vision_heads = v->heads;
+    info->patch_size = v->patch;
+    info->merge_size = v->merge;
+    info->context_length = t->context;
     /* the files count all frames of a patch */
-    info->min_pixels = m->config.image.min_pixels / (uint64_t)v->temporal;
-    info->max_pixels = m->config.image.max_pixels / (uint64_t)v->temporal;
+    info->min_pixels = m->config.image.min_pixels / v->temporal;
+    info->max_pixels = m->config.image.max_pixels / v->temporal;
 }
 
 /* ---- the whole ---- */
@@ -186,8 +186,8 @@ static int examine(glm4v_builder *b, const char *dir, glm4v_error *err)
          (rc = glm4v_checkpoint_open(&b->checkpoint, dir, err)) ||
          (rc = glm4v_identify_check(b->checkpoint, &m->config, err))))
         return rc;
-    m->layers = glm4v_alloc((size_t)m->config.text.layers, sizeof *m->layers);
-    m->vision.layers = glm4v_alloc((size_t)m->config.vision.layers, sizeof *m->vision.layers);
+    m->layers = glm4v_alloc(m->config.text.layers, sizeof *m->layers);
+    m->vision.layers = glm4v_alloc(m->config.vision.layers, sizeof *m->vision.layers);
     if (!m->layers || !m->vision.layers)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the list of layers");
     if ((rc = glm4v_plan_make(&m->plan, m, b->checkpoint, &b->quantization, err)))

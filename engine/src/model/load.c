@@ -18,14 +18,13 @@
 #include "model/model.h"
 #include "model/weights.h"
 
-#define PIECE_FLOATS                                                                               \
-    ((int64_t)1 << 18) /* 1 MiB of f32: large enough for a disk, small enough for L2 */
+#define PIECE_FLOATS (1 << 18) /* 1 MiB of f32: large enough for a disk, small enough for L2 */
 /* Codes, one a byte. By columns of the file more rows at a time: less, and shorter, reads */
-#define PIECE_CODES ((int64_t)1 << 20)
-#define PIECE_COLUMNS ((int64_t)4 << 20)
+#define PIECE_CODES (1 << 20)
+#define PIECE_COLUMNS (4 << 20)
 /* What a thread takes at a time of rows that stay as they are: as int4, the 2 MiB of a large page.
  * Two threads that touch the same fresh page at once would both clear one. */
-#define SHARE_CODES ((int64_t)4 << 20)
+#define SHARE_CODES (4 << 20)
 #define ROW_STEP 16          /* weight_fill begins at multiples of it */
 #define PROGRESS_NS 50000000 /* at most 20 calls a second */
 
@@ -33,7 +32,7 @@
 
 /* The buffers of one thread. */
 typedef struct {
-    uint32_t next;
+    int64_t next;
     glm4v_backend *user[MAX_TURNS]; /* whose fills may still read them; or NULL */
 } buffer_turn;
 
@@ -43,12 +42,12 @@ typedef struct {
     glm4v_model *model;
     const glm4v_checkpoint *checkpoint; /* NULL: random weights */
     uint64_t seed;
-    uint32_t *first;        /* [items + 1]: number of the first share of each item */
+    int64_t *first;         /* [items + 1]: number of the first share of each item */
     glm4v_backend *staging; /* whose staging memory the buffers are */
-    uint32_t turns;         /* buffers of a thread: 2 where fills read them later */
+    int64_t turns;          /* buffers of a thread: 2 where fills read them later */
     buffer_turn *turn;      /* [threads] */
     float *buffer;          /* [threads][turns][piece + row] */
-    size_t buffer_floats, row_floats;
+    int64_t buffer_floats, row_floats;
     /* [threads][turns][q, scales, zero points, scratch]; sizes in bytes */
     unsigned char *codes;
     size_t q_size, scale_size, zero_size, codes_size;
@@ -68,12 +67,12 @@ typedef struct {
 
 /* The next buffers of the thread, when nobody reads them any more; their number. b: whose fills
  * will. */
-static int take_turn(loader *l, int64_t thread, glm4v_backend *b, size_t *number)
+static int take_turn(loader *l, int64_t thread, glm4v_backend *b, int64_t *number)
 {
     buffer_turn *t = &l->turn[thread];
-    const uint32_t turn = t->next;
+    const int64_t turn = t->next;
     glm4v_backend *user = t->user[turn];
-    const size_t at = (size_t)thread * l->turns + turn;
+    const int64_t at = thread * l->turns + turn;
     int rc = 0;
     if (user && user->ops->fills_wait) {
         rc = user->ops->fills_wait(user, l->buffer + at * l->buffer_floats,
@@ -88,12 +87,12 @@ static int take_turn(loader *l, int64_t thread, glm4v_backend *b, size_t *number
 }
 
 /* Nothing reads the buffers any more. */
-static int wait_for_fills(loader *l, uint32_t n_threads)
+static int wait_for_fills(loader *l, int64_t n_threads)
 {
     int rc = 0;
     for (int64_t thread = 0; thread < n_threads; thread++)
-        for (uint32_t i = 0; i < l->turns; i++) {
-            size_t unused;
+        for (int64_t i = 0; i < l->turns; i++) {
+            int64_t unused;
             int failed = take_turn(l, thread, NULL, &unused);
             rc = rc ? rc : failed;
         }
@@ -108,16 +107,16 @@ static bool by_columns(const glm4v_source *s)
 }
 
 /* Rows whose numbers are at most `most`: a multiple of ROW_STEP, or all. */
-static int32_t rows_of(const glm4v_item *item, int64_t most)
+static int64_t rows_of(const glm4v_item *item, int64_t most)
 {
     int64_t rows = most / item->n_in / ROW_STEP * ROW_STEP;
     if (rows < ROW_STEP)
         rows = ROW_STEP;
-    return rows < item->n_out ? (int32_t)rows : item->n_out;
+    return rows < item->n_out ? rows : item->n_out;
 }
 
 /* Rows of one piece. */
-static int32_t rows_of_piece(const glm4v_item *item)
+static int64_t rows_of_piece(const glm4v_item *item)
 {
     int64_t most = PIECE_FLOATS;
     if (item->kind == GLM4V_ITEM_VECTOR)
@@ -143,24 +142,24 @@ static bool takes_bf16(const glm4v_item *item)
 }
 
 /* Rows that one thread takes: whole pieces, or all. */
-static int32_t rows_of_share(const glm4v_item *item)
+static int64_t rows_of_share(const glm4v_item *item)
 {
-    const int32_t piece = rows_of_piece(item);
+    const int64_t piece = rows_of_piece(item);
     const bool as_stored = item->codes || takes_bf16(item);
-    const int64_t pieces = as_stored ? SHARE_CODES / ((int64_t)piece * item->n_in) : 1;
+    const int64_t pieces = as_stored ? SHARE_CODES / (piece * item->n_in) : 1;
     if (pieces <= 1)
         return piece;
-    return pieces < item->n_out / piece ? piece * (int32_t)pieces : item->n_out;
+    return pieces < item->n_out / piece ? piece * pieces : item->n_out;
 }
 
 /* Rows of one source within some rows of an item. */
 typedef struct {
     const glm4v_source *source;
-    int32_t row, n; /* of the source */
+    int64_t row, n; /* of the source */
 } span;
 
 /* The first of rows [row, row + n) of item, as many as come from one source. */
-static span span_at(const glm4v_item *item, int32_t row, int32_t n)
+static span span_at(const glm4v_item *item, int64_t row, int64_t n)
 {
     const glm4v_source *s = item->source;
     while (row >= s->rows)
@@ -172,10 +171,10 @@ static span span_at(const glm4v_item *item, int32_t row, int32_t n)
 
 /* Scales of one output: of the matrix in memory where it takes codes, else as stored. 0: nothing is
  * quantized. */
-static int32_t groups_of(const glm4v_item *item)
+static int64_t groups_of(const glm4v_item *item)
 {
     const glm4v_weight_kind kind = glm4v_item_kind_of(item);
-    int32_t most = 0;
+    int64_t most = 0;
     for (int i = 0; i < item->n_sources; i++)
         if (item->source[i].groups > most)
             most = item->source[i].groups;
@@ -203,10 +202,10 @@ static bool reads_in_place(const glm4v_item *item)
 
 /* The memory of the matrix into which rows [row, row + *n) may be read, all but those of
  * the last panel before `end`; *n is then what remains. NULL: there is none. */
-static void *room_for(const loader *l, const glm4v_item *item, int32_t row, int32_t *n, int32_t end)
+static void *room_for(const loader *l, const glm4v_item *item, int64_t row, int64_t *n, int64_t end)
 {
     glm4v_backend *b = l->model->stages[item->stage].backend;
-    const int32_t most = (end - row - 1) / ROW_STEP * ROW_STEP, some = *n < most ? *n : most;
+    const int64_t most = (end - row - 1) / ROW_STEP * ROW_STEP, some = *n < most ? *n : most;
     if (!some || !b->ops->weight_room || !reads_in_place(item))
         return NULL;
     void *room = b->ops->weight_room(b, item->to.linear, row, some);
@@ -216,10 +215,10 @@ static void *room_for(const loader *l, const glm4v_item *item, int32_t row, int3
 
 /* The room for codes of rows from `at` on of a piece. */
 static glm4v_source_codes codes_at(const glm4v_source_codes *piece, const glm4v_item *item,
-                                   int32_t at)
+                                   int64_t at)
 {
-    const size_t q = (size_t)at * (size_t)item->n_in;
-    const size_t scale = (size_t)at * (size_t)piece->groups;
+    const int64_t q = at * item->n_in;
+    const int64_t scale = at * piece->groups;
     return (glm4v_source_codes) {
         .q = piece->q ? piece->q + q : NULL,
         .scale = piece->scale + scale,
@@ -231,11 +230,11 @@ static glm4v_source_codes codes_at(const glm4v_source_codes *piece, const glm4v_
 
 /* Codes of rows [row, row + n), for the sources that have them. */
 static int read_codes(const loader *l, const glm4v_item *item, const glm4v_source_codes *piece,
-                      int32_t row, int32_t n, glm4v_error *err)
+                      int64_t row, int64_t n, glm4v_error *err)
 {
     const glm4v_weight_kind kind = glm4v_item_kind_of(item);
     int rc = 0;
-    for (int32_t at = 0; !rc && at < n;) {
+    for (int64_t at = 0; !rc && at < n;) {
         const span s = span_at(item, row + at, n - at);
         const glm4v_source_codes codes = codes_at(piece, item, at);
         if (s.source->kind != GLM4V_SOURCE_PLAIN)
@@ -250,17 +249,17 @@ static int read_codes(const loader *l, const glm4v_item *item, const glm4v_sourc
 /* Rows [row, row + n) of an item as f32; the first is number `at` of the piece whose codes were
  * read. */
 static int read_rows(const loader *l, const glm4v_item *item, const glm4v_source_codes *piece,
-                     int32_t at, int32_t row, int32_t n, float *to, glm4v_error *err)
+                     int64_t at, int64_t row, int64_t n, float *to, glm4v_error *err)
 {
     int rc = 0;
-    for (int32_t end = row + n; !rc && row < end;) {
+    for (int64_t end = row + n; !rc && row < end;) {
         const span s = span_at(item, row, end - row);
         const glm4v_source_codes codes = codes_at(piece, item, at);
         if (s.source->kind == GLM4V_SOURCE_PLAIN)
             rc = glm4v_source_read_f32(s.source, l->checkpoint, s.row, s.n, to, err);
         else
             glm4v_source_dequantize(s.source, &codes, s.n, to);
-        to += (size_t)s.n * (size_t)item->n_in;
+        to += s.n * item->n_in;
         row += s.n;
         at += s.n;
     }
@@ -276,74 +275,74 @@ static uint64_t mix(uint64_t x)
 
 static uint64_t seed_of(const loader *l, const glm4v_item *item)
 {
-    return mix(l->seed + (uint64_t)(item - l->plan->items) * 0x9e3779b97f4a7c15u);
+    return mix(l->seed + (item - l->plan->items) * 0x9e3779b97f4a7c15u);
 }
 
 /* Four uniform numbers of variance scale^2 around mean from each 64 random bits. A row depends on
  * seed, item and row number alone, so that threads and pieces do not matter. */
-static void random_rows(const loader *l, const glm4v_item *item, int32_t row, int32_t n, float *to)
+static void random_rows(const loader *l, const glm4v_item *item, int64_t row, int64_t n, float *to)
 {
     const float step = item->random_scale * 1.7320508f / 32768,
                 low = item->random_mean - 32767.5f * step;
     const uint64_t which = seed_of(l, item);
-    for (int32_t r = row; r < row + n; r++, to += item->n_in) {
-        uint64_t state = mix(which + (uint64_t)r);
-        for (int32_t i = 0; i < item->n_in; i += 4) {
+    for (int64_t r = row; r < row + n; r++, to += item->n_in) {
+        uint64_t state = mix(which + r);
+        for (int64_t i = 0; i < item->n_in; i += 4) {
             uint64_t bits = mix(state += 0x9e3779b97f4a7c15u);
-            for (int32_t k = 0; k < 4 && i + k < item->n_in; k++)
+            for (int64_t k = 0; k < 4 && i + k < item->n_in; k++)
                 to[i + k] = low + step * (float)(bits >> (16 * k) & 0xffff);
         }
     }
 }
 
 /* Turn each row from [channel][pixel] to [pixel][channel]. */
-static void turn_rows(float *rows, int32_t n, int32_t n_in, int32_t pixels, float *scratch)
+static void turn_rows(float *rows, int64_t n, int64_t n_in, int64_t pixels, float *scratch)
 {
-    int32_t channels = n_in / pixels;
-    for (int32_t r = 0; r < n; r++, rows += n_in) {
-        memcpy(scratch, rows, (size_t)n_in * sizeof *rows);
-        for (int32_t p = 0; p < pixels; p++)
-            for (int32_t c = 0; c < channels; c++)
+    int64_t channels = n_in / pixels;
+    for (int64_t r = 0; r < n; r++, rows += n_in) {
+        memcpy(scratch, rows, n_in * sizeof *rows);
+        for (int64_t p = 0; p < pixels; p++)
+            for (int64_t c = 0; c < channels; c++)
                 rows[p * channels + c] = scratch[c * pixels + p];
     }
 }
 
-size_t glm4v_first_not_finite(const float *x, size_t n)
+int64_t glm4v_first_not_finite(const float *x, int64_t n)
 {
     if (glm4v_all_finite(x, n))
         return n;
-    size_t i = 0;
+    int64_t i = 0;
     while (isfinite(x[i]))
         i++;
     return i;
 }
 
 /* Number `at` from row `row` on is x, which is not finite. */
-static int damaged(const glm4v_item *item, int32_t row, size_t at, float x, glm4v_error *err)
+static int damaged(const glm4v_item *item, int64_t row, int64_t at, float x, glm4v_error *err)
 {
-    int32_t bad = row + (int32_t)(at / (size_t)item->n_in);
+    int64_t bad = row + at / item->n_in;
     int s = 0;
     while (bad >= item->source[s].rows)
         bad -= item->source[s++].rows;
     return glm4v_fail(
-        err, GLM4V_ERR_FORMAT, "\"%s\": number %zu of row %d is %s; the file is damaged",
-        item->source[s].tensor->name, at % (size_t)item->n_in, bad, isnan(x) ? "NaN" : "infinite");
+        err, GLM4V_ERR_FORMAT, "\"%s\": number %zu of row %" PRId64 " is %s; the file is damaged",
+        item->source[s].tensor->name, at % item->n_in, bad, isnan(x) ? "NaN" : "infinite");
 }
 
-static int check_finite(const glm4v_item *item, int32_t row, const float *rows, size_t n,
+static int check_finite(const glm4v_item *item, int64_t row, const float *rows, int64_t n,
                         glm4v_error *err)
 {
-    const size_t at = glm4v_first_not_finite(rows, n);
+    const int64_t at = glm4v_first_not_finite(rows, n);
     return at < n ? damaged(item, row, at, rows[at], err) : 0;
 }
 
-static int check_finite_bf16(const glm4v_item *item, int32_t row, const uint16_t *rows, size_t n,
+static int check_finite_bf16(const glm4v_item *item, int64_t row, const uint16_t *rows, int64_t n,
                              glm4v_error *err)
 {
     float x = 0;
     if (glm4v_all_finite_bf16(rows, n))
         return 0;
-    for (size_t i = 0;; i++) {
+    for (int64_t i = 0;; i++) {
         glm4v_bf16_to_f32_c(&x, rows + i, 1);
         if (!isfinite(x))
             return damaged(item, row, i, x, err);
@@ -352,10 +351,10 @@ static int check_finite_bf16(const glm4v_item *item, int32_t row, const uint16_t
 
 /* ---- where they go ---- */
 
-static int store(loader *l, const glm4v_item *item, int32_t row, int32_t n, const float *rows)
+static int store(loader *l, const glm4v_item *item, int64_t row, int64_t n, const float *rows)
 {
     glm4v_backend *b = l->model->stages[item->stage].backend;
-    size_t width = (size_t)item->n_in;
+    const int64_t width = item->n_in;
     int rc;
     switch (item->kind) {
     case GLM4V_ITEM_LINEAR:
@@ -364,11 +363,11 @@ static int store(loader *l, const glm4v_item *item, int32_t row, int32_t n, cons
         return b->ops->table_fill(b, item->to.table, row, n, rows);
     case GLM4V_ITEM_VECTOR:
         pthread_mutex_lock(&l->device);
-        rc = b->ops->write(b, *item->to.vector, rows, (size_t)n * width * sizeof *rows);
+        rc = b->ops->write(b, *item->to.vector, rows, n * width * sizeof *rows);
         pthread_mutex_unlock(&l->device);
         return rc;
     case GLM4V_ITEM_HOST:
-        memcpy(*item->to.vector + (size_t)row * width, rows, (size_t)n * width * sizeof *rows);
+        memcpy(*item->to.vector + row * width, rows, n * width * sizeof *rows);
         break;
     }
     return 0;
@@ -385,12 +384,13 @@ static void fail_with(loader *l, const glm4v_error *error)
 
 static int not_stored(const glm4v_item *item, int rc, glm4v_error *err)
 {
-    return glm4v_fail(err, rc, "a matrix of %d x %d could not be stored on the device", item->n_out,
-                      item->n_in);
+    return glm4v_fail(err, rc,
+                      "a matrix of %" PRId64 " x %" PRId64 " could not be stored on the device",
+                      item->n_out, item->n_in);
 }
 
 /* Rows that stay as they are quantized. */
-static int store_codes(loader *l, const glm4v_item *item, int32_t row, int32_t n,
+static int store_codes(loader *l, const glm4v_item *item, int64_t row, int64_t n,
                        const glm4v_source_codes *c, glm4v_error *err)
 {
     glm4v_backend *b = l->model->stages[item->stage].backend;
@@ -405,10 +405,10 @@ static int store_codes(loader *l, const glm4v_item *item, int32_t row, int32_t n
 }
 
 /* Rows that become f32 on the way. */
-static int load_rows(loader *l, const glm4v_item *item, const glm4v_source_codes *piece, int32_t at,
-                     int32_t row, int32_t n, float *rows, glm4v_error *err)
+static int load_rows(loader *l, const glm4v_item *item, const glm4v_source_codes *piece, int64_t at,
+                     int64_t row, int64_t n, float *rows, glm4v_error *err)
 {
-    size_t count = (size_t)n * (size_t)item->n_in;
+    const int64_t count = n * item->n_in;
     int rc = 0;
     if (l->checkpoint)
         rc = read_rows(l, item, piece, at, row, n, rows, err);
@@ -425,21 +425,20 @@ static int load_rows(loader *l, const glm4v_item *item, const glm4v_source_codes
 }
 
 /* Rows that stay bf16. */
-static int load_bf16(const loader *l, const glm4v_item *item, int32_t row, int32_t n,
+static int load_bf16(const loader *l, const glm4v_item *item, int64_t row, int64_t n,
                      uint16_t *rows, glm4v_error *err)
 {
     glm4v_backend *b = l->model->stages[item->stage].backend;
-    const size_t width = (size_t)item->n_in;
+    const int64_t width = item->n_in;
     int rc = 0;
-    for (int32_t at = 0; !rc && at < n;) {
+    for (int64_t at = 0; !rc && at < n;) {
         const span s = span_at(item, row + at, n - at);
-        rc = glm4v_checkpoint_read(
-            l->checkpoint, s.source->tensor, (uint64_t)s.row * width * sizeof *rows,
-            rows + (size_t)at * width, (size_t)s.n * width * sizeof *rows, err);
+        rc = glm4v_checkpoint_read(l->checkpoint, s.source->tensor, s.row * width * sizeof *rows,
+                                   rows + at * width, s.n * width * sizeof *rows, err);
         at += s.n;
     }
     if (!rc)
-        rc = check_finite_bf16(item, row, rows, (size_t)n * width, err);
+        rc = check_finite_bf16(item, row, rows, n * width, err);
     if (rc)
         return rc;
     rc = b->ops->weight_fill_bf16(b, item->to.linear, row, n, rows);
@@ -447,14 +446,14 @@ static int load_bf16(const loader *l, const glm4v_item *item, int32_t row, int32
 }
 
 /* Bytes of the files that n rows of item are. */
-static uint64_t bytes_of(const loader *l, const glm4v_item *item, int32_t row, int32_t n)
+static uint64_t bytes_of(const loader *l, const glm4v_item *item, int64_t row, int64_t n)
 {
     uint64_t bytes = 0;
     if (!l->checkpoint)
-        return (uint64_t)n * (uint64_t)item->n_in * sizeof(uint16_t);
-    for (int32_t at = 0; at < n;) {
+        return n * item->n_in * sizeof(uint16_t);
+    for (int64_t at = 0; at < n;) {
         const span s = span_at(item, row + at, n - at);
-        bytes += glm4v_source_bytes(s.source) / (uint64_t)s.source->rows * (uint64_t)s.n;
+        bytes += glm4v_source_bytes(s.source) / s.source->rows * s.n;
         at += s.n;
     }
     return bytes;
@@ -462,7 +461,7 @@ static uint64_t bytes_of(const loader *l, const glm4v_item *item, int32_t row, i
 
 /* Random numbers that the device makes itself, the whole item with its first rows. False: it does
  * not. */
-static bool fill_random(loader *l, const glm4v_item *item, int32_t row, int *rc)
+static bool fill_random(loader *l, const glm4v_item *item, int64_t row, int *rc)
 {
     glm4v_backend *b = l->model->stages[item->stage].backend;
     const glm4v_random random = { .seed = seed_of(l, item),
@@ -481,11 +480,11 @@ static bool fill_random(loader *l, const glm4v_item *item, int32_t row, int *rc)
 }
 
 /* room: where rows that stay as they are are read to, or NULL. */
-static int load_piece(loader *l, const glm4v_item *item, int32_t row, int32_t n, void *room,
+static int load_piece(loader *l, const glm4v_item *item, int64_t row, int64_t n, void *room,
                       int64_t thread, glm4v_error *err)
 {
     glm4v_backend *b = l->model->stages[item->stage].backend;
-    size_t number;
+    int64_t number;
     int rc;
     if (fill_random(l, item, row, &rc)) {
         atomic_fetch_add(&l->done, bytes_of(l, item, row, n));
@@ -503,7 +502,7 @@ static int load_piece(loader *l, const glm4v_item *item, int32_t row, int32_t n,
                                        .zero = base + l->q_size + l->scale_size,
                                        .groups = groups_of(item),
                                        .scratch = words && room ? room : scratch };
-    const int32_t step = item->kind == GLM4V_ITEM_VECTOR ? n : rows_of(item, PIECE_FLOATS);
+    const int64_t step = item->kind == GLM4V_ITEM_VECTOR ? n : rows_of(item, PIECE_FLOATS);
     float *buffer = l->buffer + number * l->buffer_floats;
     const bool bf16 = takes_bf16(item) && b->ops->weight_fill_bf16;
     if (codes.groups)
@@ -512,7 +511,7 @@ static int load_piece(loader *l, const glm4v_item *item, int32_t row, int32_t n,
         rc = store_codes(l, item, row, n, &codes, err);
     if (bf16)
         rc = load_bf16(l, item, row, n, room ? room : buffer, err);
-    for (int32_t at = 0; !rc && !item->codes && !bf16 && at < n; at += step) {
+    for (int64_t at = 0; !rc && !item->codes && !bf16 && at < n; at += step) {
         if (at && b->ops->fills_wait) /* the rows before them are read */
             rc = b->ops->fills_wait(b, buffer, l->buffer_floats * sizeof *buffer);
         if (!rc)
@@ -538,11 +537,11 @@ static void report(loader *l)
 }
 
 /* The item that share number i belongs to. */
-static uint32_t item_of(const loader *l, uint32_t i)
+static int64_t item_of(const loader *l, int64_t i)
 {
-    uint32_t low = 0, high = l->plan->n; /* first[low] <= i < first[high] */
+    int64_t low = 0, high = l->plan->n; /* first[low] <= i < first[high] */
     while (high - low > 1) {
-        uint32_t middle = low + (high - low) / 2;
+        int64_t middle = low + (high - low) / 2;
         if (l->first[middle] <= i)
             low = middle;
         else
@@ -556,11 +555,11 @@ static void run_share(void *user, int64_t i, int64_t thread)
     loader *l = user;
     const uint32_t index = item_of(l, i);
     const glm4v_item *item = &l->plan->items[index];
-    const int32_t share = rows_of_share(item), step = rows_of_piece(item);
-    const int32_t first = (int32_t)(i - l->first[index]) * share;
-    const int32_t end = share < item->n_out - first ? first + share : item->n_out;
+    const int64_t share = rows_of_share(item), step = rows_of_piece(item);
+    const int64_t first = (i - l->first[index]) * share;
+    const int64_t end = share < item->n_out - first ? first + share : item->n_out;
     glm4v_error error = { 0 };
-    for (int32_t row = first, n; row < end; row += n) {
+    for (int64_t row = first, n; row < end; row += n) {
         n = step < end - row ? step : end - row;
         void *room = room_for(l, item, row, &n, end);
         if (pthread_equal(pthread_self(), l->caller))
@@ -576,7 +575,7 @@ static void run_share(void *user, int64_t i, int64_t thread)
 
 /* ---- set-up ---- */
 
-static void at_least(size_t *most, size_t n)
+static void at_least(int64_t *most, int64_t n)
 {
     *most = n > *most ? n : *most;
 }
@@ -585,20 +584,20 @@ static void at_least(size_t *most, size_t n)
 static void number_shares(loader *l)
 {
     const glm4v_plan *plan = l->plan;
-    size_t floats = 0, q = 0, scales = 0, scratch = 0;
-    for (uint32_t i = 0; i < plan->n; i++) {
+    int64_t floats = 0, q = 0, scales = 0, scratch = 0;
+    for (int64_t i = 0; i < plan->n; i++) {
         const glm4v_item *item = &plan->items[i];
-        const int32_t rows = rows_of_piece(item), share = rows_of_share(item);
-        const int32_t groups = groups_of(item);
-        const int32_t step = item->kind == GLM4V_ITEM_VECTOR ? rows : rows_of(item, PIECE_FLOATS);
+        const int64_t rows = rows_of_piece(item), share = rows_of_share(item);
+        const int64_t groups = groups_of(item);
+        const int64_t step = item->kind == GLM4V_ITEM_VECTOR ? rows : rows_of(item, PIECE_FLOATS);
         if (l->first)
-            l->first[i + 1] = l->first[i] + (uint32_t)((item->n_out + share - 1) / share);
-        at_least(&floats, (size_t)step * (size_t)item->n_in);
+            l->first[i + 1] = l->first[i] + ((item->n_out + share - 1) / share);
+        at_least(&floats, step * item->n_in);
         if (item->pixels > 1)
-            at_least(&l->row_floats, (size_t)item->n_in);
-        at_least(&scales, (size_t)rows * (size_t)groups);
+            at_least(&l->row_floats, item->n_in);
+        at_least(&scales, rows * groups);
         if (groups && !takes_words(item))
-            at_least(&q, (size_t)rows * (size_t)item->n_in);
+            at_least(&q, rows * item->n_in);
         for (int s = 0; s < item->n_sources; s++)
             at_least(&scratch, glm4v_source_scratch(&item->source[s], rows));
     }
@@ -621,7 +620,7 @@ static void choose_staging(loader *l)
 {
     l->staging = l->model->stages[0].backend;
     l->turns = 1;
-    for (int32_t i = 0; i < l->model->n_stages; i++)
+    for (int64_t i = 0; i < l->model->n_stages; i++)
         if (l->model->stages[i].backend->ops->fills_wait) {
             l->staging = l->model->stages[i].backend;
             l->turns = MAX_TURNS;
@@ -634,15 +633,14 @@ uint64_t glm4v_plan_loading_bytes(const glm4v_plan *plan, const glm4v_model *mod
     loader l = { .plan = plan, .model = (glm4v_model *)(uintptr_t)model };
     choose_staging(&l);
     number_shares(&l);
-    return (uint64_t)glm4v_pool_threads(model->pool) * buffer_bytes(&l) +
-           glm4v_pool_threads(model->pool) * sizeof *l.turn +
-           ((uint64_t)plan->n + 1) * sizeof *l.first +
+    return glm4v_pool_threads(model->pool) * buffer_bytes(&l) +
+           glm4v_pool_threads(model->pool) * sizeof *l.turn + (plan->n + 1) * sizeof *l.first +
            (checkpoint ? glm4v_checkpoint_memory(checkpoint) : 0);
 }
 
-static int prepare(loader *l, uint32_t n_threads, glm4v_error *err)
+static int prepare(loader *l, int64_t n_threads, glm4v_error *err)
 {
-    l->first = glm4v_alloc((size_t)l->plan->n + 1, sizeof *l->first);
+    l->first = glm4v_alloc(l->plan->n + 1, sizeof *l->first);
     if (!l->first)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to load the weights");
     choose_staging(l);
@@ -650,7 +648,7 @@ static int prepare(loader *l, uint32_t n_threads, glm4v_error *err)
     l->turn = glm4v_alloc(n_threads, sizeof *l->turn);
     if (!l->turn)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to load the weights");
-    const size_t n = (size_t)n_threads * l->turns;
+    const int64_t n = n_threads * l->turns;
     const glm4v_backend_ops *ops = l->staging->ops;
     int rc = ops->staging_alloc(l->staging, (void **)&l->buffer,
                                 n * l->buffer_floats * sizeof *l->buffer, err);
@@ -661,7 +659,7 @@ static int prepare(loader *l, uint32_t n_threads, glm4v_error *err)
 static int set_orders(const loader *l, glm4v_error *err)
 {
     int rc = 0;
-    for (uint32_t i = 0; !rc && i < l->plan->n; i++) {
+    for (int64_t i = 0; !rc && i < l->plan->n; i++) {
         const glm4v_item *item = &l->plan->items[i];
         glm4v_backend *b = l->model->stages[item->stage].backend;
         if (item->order && (rc = b->ops->weight_order(b, item->to.linear, item->order)))

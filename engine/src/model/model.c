@@ -11,7 +11,7 @@ void glm4v_model_destroy(glm4v_model *m)
     glm4v_quantization_config_free(&m->quantized);
     glm4v_free(m->vision.layers);
     glm4v_free(m->layers);
-    for (int32_t i = 0; i < m->n_stages; i++)
+    for (int64_t i = 0; i < m->n_stages; i++)
         glm4v_backend_close(&m->stages[i].backend);
     glm4v_free(m->stages);
     glm4v_pool_close(&m->pool);

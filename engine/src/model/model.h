@@ -60,7 +60,7 @@ typedef struct {
 typedef struct {
     glm4v_backend *backend;
     char device[16]; /* its name in the device string: "cpu", "cuda:1"; "auto" is what it became */
-    int32_t first, count;
+    int64_t first, count;
 } glm4v_stage;
 
 struct glm4v_model {
@@ -77,7 +77,7 @@ struct glm4v_model {
     glm4v_preprocessor *video_preprocessor; /* of clips; NULL with weights_only */
     glm4v_pool *pool; /* host threads: of the CPU's operations, loading and preprocessing */
     glm4v_stage *stages;
-    int32_t n_stages;
+    int64_t n_stages;
     glm4v_vision_weights vision;
     glm4v_table embedding;
     glm4v_text_layer *layers; /* [L] */

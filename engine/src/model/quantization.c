@@ -25,7 +25,7 @@ glm4v_form glm4v_form_of_stored(glm4v_dtype dtype)
     return dtype == GLM4V_DTYPE_BF16 ? GLM4V_FORM_BF16 : GLM4V_FORM_F32;
 }
 
-glm4v_form glm4v_form_of_linear(glm4v_form part, int32_t n_in)
+glm4v_form glm4v_form_of_linear(glm4v_form part, int64_t n_in)
 {
     return glm4v_form_fits(part, n_in) ? part : glm4v_form_of(part)->finer;
 }
@@ -49,7 +49,7 @@ static int set_part(glm4v_quantization *q, glm4v_part part, glm4v_form form, glm
 static int parse_item(glm4v_quantization *q, const char *text, size_t len, glm4v_error *err)
 {
     const char *equals = memchr(text, '=', len), *word = equals ? equals + 1 : text;
-    size_t word_len = len - (size_t)(word - text);
+    size_t word_len = len - (word - text);
     char name[16] = "", names[96];
     glm4v_form form;
     if (word_len < sizeof name)
@@ -63,7 +63,7 @@ static int parse_item(glm4v_quantization *q, const char *text, size_t len, glm4v
         int rc = set_part(q, GLM4V_PART_TEXT, form, err);
         return rc ? rc : set_part(q, GLM4V_PART_VISION, form, err);
     }
-    size_t key_len = (size_t)(equals - text);
+    size_t key_len = (equals - text);
     for (int part = 0; part < GLM4V_N_PARTS; part++)
         if (strlen(part_names[part]) == key_len && !memcmp(part_names[part], text, key_len))
             return set_part(q, (glm4v_part)part, form, err);
@@ -80,7 +80,7 @@ int glm4v_quantization_parse(glm4v_quantization *q, const char *text, glm4v_erro
     if (text && *text)
         for (const char *comma; !rc; text = comma + 1) {
             comma = strchrnul(text, ',');
-            rc = parse_item(&out, text, (size_t)(comma - text), err);
+            rc = parse_item(&out, text, (comma - text), err);
             if (!*comma)
                 break;
         }

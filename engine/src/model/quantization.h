@@ -28,7 +28,7 @@ glm4v_form glm4v_form_of_stored(glm4v_dtype dtype);
 
 /* Form of one matrix of a part: that of the part, or a finer one where its inputs are not whole
  * groups. */
-glm4v_form glm4v_form_of_linear(glm4v_form part, int32_t n_in);
+glm4v_form glm4v_form_of_linear(glm4v_form part, int64_t n_in);
 
 const char *glm4v_part_name(glm4v_part part); /* as the option spells it */
 

@@ -13,6 +13,6 @@ int glm4v_stages_make(glm4v_model *m, const char *device, glm4v_error *err);
 /* Open the pool and the backends of the same device string, and deal the layers of m->plan out by
  * their bytes and what is free on each device. INVALID, DEVICE, NOMEM; those that are open belong
  * to m in either case. */
-int glm4v_stages_open(glm4v_model *m, const char *device, uint32_t n_threads, glm4v_error *err);
+int glm4v_stages_open(glm4v_model *m, const char *device, int64_t n_threads, glm4v_error *err);
 
 #endif

@@ -20,7 +20,7 @@
 
 /* What was quantized in a way that no matrix in memory has. */
 typedef struct {
-    uint32_t matrices;
+    int64_t matrices;
     uint64_t numbers;
     const char *first; /* of them, and why */
     char why[80];
@@ -35,9 +35,9 @@ static int keep_codes(glm4v_lister *l, glm4v_item *item, const glm4v_weight_kind
     item->blocks = kind->blocks;
     if (!kind->ordered)
         return 0;
-    item->order = glm4v_alloc((size_t)item->n_in, sizeof *item->order);
+    item->order = glm4v_alloc(item->n_in, sizeof *item->order);
     if (!item->order)
-        return glm4v_fail(l->err, GLM4V_ERR_NOMEM, "no memory for an order of %d inputs",
+        return glm4v_fail(l->err, GLM4V_ERR_NOMEM, "no memory for an order of %" PRId64 " inputs",
                           item->n_in);
     glm4v_source_order(&item->source[0], item->order);
     return 0;
@@ -95,7 +95,7 @@ static int choose_form(glm4v_lister *l, const glm4v_quantization *q, glm4v_item 
         w->first = item->source[0].tensor->name;
         memcpy(w->why, why, sizeof why);
     }
-    w->numbers += (uint64_t)item->n_out * (uint64_t)item->n_in;
+    w->numbers += item->n_out * item->n_in;
     return 0;
 }
 
@@ -104,13 +104,13 @@ static void name_part(glm4v_lister *l, glm4v_part part)
 {
     uint64_t numbers[GLM4V_N_FORMS] = { 0 };
     bool any = false;
-    for (uint32_t i = 0; i < l->plan->n; i++) {
+    for (int64_t i = 0; i < l->plan->n; i++) {
         const glm4v_item *item = &l->plan->items[i];
         if (item->part != part ||
             (item->kind != GLM4V_ITEM_LINEAR && item->kind != GLM4V_ITEM_TABLE))
             continue;
         any |= is_quantized(item);
-        numbers[item->form] += (uint64_t)item->n_out * (uint64_t)item->n_in;
+        numbers[item->form] += item->n_out * item->n_in;
     }
     for (int form = 0; any && form < GLM4V_N_FORMS; form++)
         if (numbers[form] > numbers[l->model->form[part]])
@@ -124,7 +124,7 @@ static int choose_forms(glm4v_lister *l, const glm4v_quantization *q)
     int rc = 0;
     for (int part = 0; part < GLM4V_N_PARTS; part++)
         model->form[part] = q->set[part] ? q->form[part] : l->stored[part];
-    for (uint32_t i = 0; !rc && i < l->plan->n; i++) {
+    for (int64_t i = 0; !rc && i < l->plan->n; i++) {
         glm4v_item *item = &l->plan->items[i];
         if (item->kind == GLM4V_ITEM_LINEAR || item->kind == GLM4V_ITEM_TABLE)
             rc = choose_form(l, q, item, &w);
@@ -134,7 +134,7 @@ static int choose_forms(glm4v_lister *l, const glm4v_quantization *q)
             name_part(l, (glm4v_part)part);
     if (!rc && w.matrices)
         glm4v_log_line(&model->log, GLM4V_LOG_WARNING,
-                       "%" PRIu32 " matrices (the first is \"%s\") are stored in a form that "
+                       "%" PRId64 " matrices (the first is \"%s\") are stored in a form that "
                        "has no kernels (%s): they are widened to bf16 and take %" PRIu64
                        " MiB; choose a smaller form with the option quantization",
                        w.matrices, w.first, w.why, w.numbers * 2 >> 20);
@@ -163,7 +163,7 @@ int glm4v_plan_make(glm4v_plan *plan, glm4v_model *model, const glm4v_checkpoint
 
 void glm4v_plan_loaded(glm4v_plan *plan)
 {
-    for (uint32_t i = 0; i < plan->n; i++) {
+    for (int64_t i = 0; i < plan->n; i++) {
         glm4v_item *item = &plan->items[i];
         for (int s = 0; s < item->n_sources; s++)
             glm4v_source_clear(&item->source[s]);
@@ -203,15 +203,15 @@ uint64_t glm4v_item_bytes(const glm4v_item *item, glm4v_backend *b)
     case GLM4V_ITEM_HOST:
         break;
     }
-    return (uint64_t)item->n_out * (uint64_t)item->n_in * sizeof(float);
+    return item->n_out * item->n_in * sizeof(float);
 }
 
 /* Of the items of a stage (-1: all): matrices and tables, vectors and what stays with the host. */
-static void count_bytes(const glm4v_plan *plan, const glm4v_model *model, int32_t stage,
+static void count_bytes(const glm4v_plan *plan, const glm4v_model *model, int64_t stage,
                         uint64_t *matrices, uint64_t *others)
 {
     *matrices = *others = 0;
-    for (uint32_t i = 0; i < plan->n; i++) {
+    for (int64_t i = 0; i < plan->n; i++) {
         const glm4v_item *item = &plan->items[i];
         const bool matrix = item->kind == GLM4V_ITEM_LINEAR || item->kind == GLM4V_ITEM_TABLE;
         if (stage < 0 || item->stage == stage)
@@ -220,7 +220,7 @@ static void count_bytes(const glm4v_plan *plan, const glm4v_model *model, int32_
     }
 }
 
-uint64_t glm4v_plan_memory(const glm4v_plan *plan, const glm4v_model *model, int32_t stage)
+uint64_t glm4v_plan_memory(const glm4v_plan *plan, const glm4v_model *model, int64_t stage)
 {
     uint64_t matrices, others;
     count_bytes(plan, model, stage, &matrices, &others);
@@ -230,21 +230,21 @@ uint64_t glm4v_plan_memory(const glm4v_plan *plan, const glm4v_model *model, int
 uint64_t glm4v_plan_step_bytes(const glm4v_plan *plan)
 {
     uint64_t bytes = 0;
-    for (uint32_t i = 0; i < plan->n; i++) {
+    for (int64_t i = 0; i < plan->n; i++) {
         const glm4v_item *item = &plan->items[i];
         if (item->kind != GLM4V_ITEM_LINEAR || item->part == GLM4V_PART_VISION)
             continue;
-        const uint64_t bits = (uint64_t)glm4v_form_of(item->form)->bits * (uint64_t)item->n_in;
-        const uint64_t scales = (uint64_t)glm4v_form_groups(item->form, item->blocks, item->n_in) *
-                                (sizeof(float) + item->zeros);
-        bytes += (uint64_t)item->n_out * (bits / 8 + scales);
+        const uint64_t bits = glm4v_form_of(item->form)->bits * item->n_in;
+        const uint64_t scales =
+            glm4v_form_groups(item->form, item->blocks, item->n_in) * (sizeof(float) + item->zeros);
+        bytes += item->n_out * (bits / 8 + scales);
     }
     return bytes;
 }
 
 static int allocate(const glm4v_item *item, glm4v_backend *b, glm4v_error *err)
 {
-    size_t n = (size_t)item->n_out * (size_t)item->n_in;
+    size_t n = item->n_out * item->n_in;
     const glm4v_weight_kind kind = glm4v_item_kind_of(item);
     void *data = NULL;
     int rc;
@@ -261,9 +261,10 @@ static int allocate(const glm4v_item *item, glm4v_backend *b, glm4v_error *err)
         break;
     }
     *item->to.vector = glm4v_alloc_aligned(n, sizeof(float));
-    return *item->to.vector ? 0
-                            : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a table of %d x %d",
-                                         item->n_out, item->n_in);
+    return *item->to.vector
+               ? 0
+               : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a table of %" PRId64 " x %" PRId64,
+                            item->n_out, item->n_in);
 }
 
 /* b is NULL where the stage's device was never opened; then nothing was allocated either. */
@@ -291,7 +292,7 @@ static void release(const glm4v_item *item, glm4v_backend *b)
 }
 
 /* One block for the matrices and tables of a stage. */
-static int reserve(const glm4v_plan *plan, const glm4v_model *model, int32_t stage,
+static int reserve(const glm4v_plan *plan, const glm4v_model *model, int64_t stage,
                    glm4v_error *err)
 {
     glm4v_backend *b = model->stages[stage].backend;
@@ -303,9 +304,9 @@ static int reserve(const glm4v_plan *plan, const glm4v_model *model, int32_t sta
 int glm4v_plan_allocate(const glm4v_plan *plan, glm4v_model *model, glm4v_error *err)
 {
     int rc = 0;
-    for (int32_t i = 0; !rc && i < model->n_stages; i++)
+    for (int64_t i = 0; !rc && i < model->n_stages; i++)
         rc = reserve(plan, model, i, err);
-    for (uint32_t i = 0; !rc && i < plan->n; i++)
+    for (int64_t i = 0; !rc && i < plan->n; i++)
         rc = allocate(&plan->items[i], model->stages[plan->items[i].stage].backend, err);
     if (rc)
         glm4v_plan_free(plan, model);
@@ -314,6 +315,6 @@ int glm4v_plan_allocate(const glm4v_plan *plan, glm4v_model *model, glm4v_error 
 
 void glm4v_plan_free(const glm4v_plan *plan, glm4v_model *model)
 {
-    for (uint32_t i = plan->n; i-- > 0;)
+    for (int64_t i = plan->n; i-- > 0;)
         release(&plan->items[i], model->stages[plan->items[i].stage].backend);
 }

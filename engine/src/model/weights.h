@@ -23,17 +23,17 @@ typedef struct {
     glm4v_item_kind kind;
     glm4v_part part;
     glm4v_form form;
-    int32_t stage; /* whose backend holds it */
+    int64_t stage; /* whose backend holds it */
     union {
         glm4v_weight *linear;
         glm4v_table *table;
         float **vector;
     } to;
-    int32_t n_out, n_in;
+    int64_t n_out, n_in;
     bool codes;         /* stays quantized as stored: the sources' codes are taken as they are */
     bool zeros, blocks; /* of such a matrix: see glm4v_weight_kind */
     int32_t *order;     /* [n_in] the order of its inputs, owned; NULL: as they are */
-    int32_t pixels;     /* > 1: rows lie as [channel][pixel] in the file and are turned around */
+    int64_t pixels;     /* > 1: rows lie as [channel][pixel] in the file and are turned around */
     bool convolution;   /* never quantized, in memory as on disk: others read linears alone */
     bool fine;          /* stays int8 under int4: a small part of the model where int4 costs much */
     float random_mean, random_scale;        /* of seeded random weights */
@@ -43,7 +43,7 @@ typedef struct {
 
 typedef struct {
     glm4v_item *items;
-    uint32_t n, capacity;
+    int64_t n, capacity;
     uint64_t bytes;      /* to read from files (of random numbers: to make) */
     uint64_t parameters; /* numbers in all items */
     glm4v_stored stored; /* what most of them are stored as */
@@ -65,7 +65,7 @@ glm4v_weight_kind glm4v_item_kind_of(const glm4v_item *item);
 uint64_t glm4v_item_bytes(const glm4v_item *item, glm4v_backend *b);
 
 /* Bytes that the items of a stage take in memory, of all stages with -1. */
-uint64_t glm4v_plan_memory(const glm4v_plan *plan, const struct glm4v_model *model, int32_t stage);
+uint64_t glm4v_plan_memory(const glm4v_plan *plan, const struct glm4v_model *model, int64_t stage);
 /* Bytes of the matrices that a step of decoding reads, codes and scales: the text model's and the
  * head. */
 uint64_t glm4v_plan_step_bytes(const glm4v_plan *plan);
@@ -86,6 +86,6 @@ uint64_t glm4v_plan_loading_bytes(const glm4v_plan *plan, const struct glm4v_mod
                                   const glm4v_checkpoint *checkpoint);
 
 /* Index of the first number of x [n] that is not finite, or n. */
-size_t glm4v_first_not_finite(const float *x, size_t n);
+int64_t glm4v_first_not_finite(const float *x, int64_t n);
 
 #endif

@@ -28,7 +28,7 @@ static int check_qkv_bias(const glm4v_lister *l, const glm4v_module *mod)
 static int add_text_layer(glm4v_lister *l, const glm4v_module *mod, glm4v_text_layer *to)
 {
     const glm4v_text_config *t = &l->model->config.text;
-    const int32_t q = t->heads * t->head_dim, qkv = q + 2 * t->kv_heads * t->head_dim;
+    const int64_t q = t->heads * t->head_dim, qkv = q + 2 * t->kv_heads * t->head_dim;
     int rc;
     if ((rc = glm4v_list_vector(l, mod, &to->input_norm, "input_layernorm.weight", t->hidden, 1)) ||
         (rc = glm4v_list_linear(l, mod, &to->qkv, "self_attention.query_key_value.weight", qkv,
@@ -48,14 +48,14 @@ static int add_text_layer(glm4v_lister *l, const glm4v_module *mod, glm4v_text_l
 static int add_text(glm4v_lister *l)
 {
     glm4v_model *model = l->model;
-    const int32_t last = model->n_stages - 1;
+    const int64_t last = model->n_stages - 1;
     const glm4v_module embedding = { ROOT, "", -1, GLM4V_PART_EMBEDDING, 0 };
     const glm4v_module end = { TEXT, "", -1, GLM4V_PART_TEXT, last };
     int rc = glm4v_list_vocabulary(l, GLM4V_ITEM_TABLE, &embedding, &model->embedding,
                                    "embedding.word_embeddings.weight");
     for (int32_t s = 0; s <= last; s++)
-        for (int32_t i = 0; !rc && i < model->stages[s].count; i++) {
-            const int32_t layer = model->stages[s].first + i;
+        for (int64_t i = 0; !rc && i < model->stages[s].count; i++) {
+            const int64_t layer = model->stages[s].first + i;
             const glm4v_module mod = { TEXT, "layers", layer, GLM4V_PART_TEXT, s };
             rc = add_text_layer(l, &mod, &model->layers[layer]);
         }
@@ -72,7 +72,7 @@ static int add_text(glm4v_lister *l)
 static int add_vision_layer(glm4v_lister *l, const glm4v_module *mod, glm4v_vision_layer *to)
 {
     const glm4v_vision_config *v = &l->model->config.vision;
-    const int32_t D = v->hidden, F = v->ffn;
+    const int64_t D = v->hidden, F = v->ffn;
     int rc;
     if ((rc = glm4v_list_vector(l, mod, &to->norm1, "input_layernorm.weight", D, 1)) ||
         (rc = glm4v_list_vector(l, mod, &to->norm1_bias, "input_layernorm.bias", D, 0)) ||
@@ -97,7 +97,7 @@ static int add_stem(glm4v_lister *l, const glm4v_module *mod, glm4v_vision_weigh
     const glm4v_vision_config *v = &l->model->config.vision;
     const int64_t patch[4] = { v->hidden, GLM4V_CHANNELS, v->patch, v->patch };
     const int64_t class_row[2] = { 1, v->hidden };
-    const int64_t table[2] = { (int64_t)v->table_side * v->table_side + 1, v->hidden };
+    const int64_t table[2] = { v->table_side * v->table_side + 1, v->hidden };
     int rc;
     if ((rc = glm4v_list_convolution(l, mod, &w->patch, "patch_embedding.proj.weight",
                                      &(glm4v_convolution) { patch, 4, 0 })) ||
@@ -115,7 +115,7 @@ static int add_stem(glm4v_lister *l, const glm4v_module *mod, glm4v_vision_weigh
 static int add_adapter(glm4v_lister *l, const glm4v_module *mod, glm4v_vision_weights *w)
 {
     const glm4v_vision_config *v = &l->model->config.vision;
-    const int32_t out = v->out_hidden, F = v->merger_ffn;
+    const int64_t out = v->out_hidden, F = v->merger_ffn;
     const int64_t taps[4] = { out, v->hidden, v->merge, v->merge }, edge[3] = { 1, 1, out };
     const glm4v_convolution conv = { taps, 4, v->merge * v->merge };
     const glm4v_rows gate_up[2] = { { "linear_proj.gate_proj.weight", F },
@@ -143,11 +143,11 @@ static int add_vision(glm4v_lister *l)
     glm4v_vision_weights *w = &l->model->vision;
     const glm4v_module mod = { VISION, "", -1, GLM4V_PART_VISION, 0 };
     int rc = add_stem(l, &mod, w);
-    for (int32_t i = 0; !rc && i < v->layers; i++) {
+    for (int64_t i = 0; !rc && i < v->layers; i++) {
         const glm4v_module layer = { VISION "transformer.", "layers", i, GLM4V_PART_VISION, 0 };
         rc = add_vision_layer(l, &layer, &w->layers[i]);
     }
-    const uint32_t adapter = l->plan->n;
+    const int64_t adapter = l->plan->n;
     if (!rc)
         rc = add_adapter(l, &mod, w);
     if (!rc)

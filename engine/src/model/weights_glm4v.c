@@ -12,7 +12,7 @@
 
 /* Matrix whose gate rows and up rows lie in one tensor (fused) or in two. */
 static int add_gate_up(glm4v_lister *l, const glm4v_module *mod, glm4v_weight *to,
-                       const char *folder, int32_t ffn, int32_t n_in)
+                       const char *folder, int64_t ffn, int64_t n_in)
 {
     char fused[64], gate[64], up[64];
     snprintf(fused, sizeof fused, "%sgate_up_proj.weight", folder);
@@ -28,7 +28,7 @@ static int add_gate_up(glm4v_lister *l, const glm4v_module *mod, glm4v_weight *t
 static int add_qkv(glm4v_lister *l, const glm4v_module *mod, glm4v_text_layer *to)
 {
     const glm4v_text_config *t = &l->model->config.text;
-    const int32_t q = t->heads * t->head_dim, kv = t->kv_heads * t->head_dim;
+    const int64_t q = t->heads * t->head_dim, kv = t->kv_heads * t->head_dim;
     const glm4v_rows weight[3] = { { "self_attn.q_proj.weight", q },
                                    { "self_attn.k_proj.weight", kv },
                                    { "self_attn.v_proj.weight", kv } };
@@ -68,14 +68,14 @@ static int add_text_layer(glm4v_lister *l, const glm4v_module *mod, glm4v_text_l
 static int add_text(glm4v_lister *l, const char *text)
 {
     glm4v_model *model = l->model;
-    const int32_t last = model->n_stages - 1;
+    const int64_t last = model->n_stages - 1;
     const glm4v_module embedding = { text, "", -1, GLM4V_PART_EMBEDDING, 0 };
     const glm4v_module end = { text, "", -1, GLM4V_PART_TEXT, last };
     int rc = glm4v_list_vocabulary(l, GLM4V_ITEM_TABLE, &embedding, &model->embedding,
                                    "embed_tokens.weight");
     for (int32_t s = 0; s <= last; s++)
-        for (int32_t i = 0; !rc && i < model->stages[s].count; i++) {
-            const int32_t layer = model->stages[s].first + i;
+        for (int64_t i = 0; !rc && i < model->stages[s].count; i++) {
+            const int64_t layer = model->stages[s].first + i;
             const glm4v_module mod = { text, "layers", layer, GLM4V_PART_TEXT, s };
             rc = add_text_layer(l, &mod, &model->layers[layer]);
         }
@@ -107,7 +107,7 @@ static int add_vision_layer(glm4v_lister *l, const glm4v_module *mod, glm4v_visi
 static int add_merger(glm4v_lister *l, const glm4v_module *mod, glm4v_vision_weights *w)
 {
     const glm4v_vision_config *v = &l->model->config.vision;
-    const int32_t out = v->out_hidden;
+    const int64_t out = v->out_hidden;
     const int64_t taps[4] = { out, v->hidden, v->merge, v->merge };
     const glm4v_convolution down = { taps, 4, v->merge * v->merge };
     int rc;
@@ -131,7 +131,7 @@ static int add_vision(glm4v_lister *l, const char *prefix)
     const glm4v_vision_config *v = &l->model->config.vision;
     glm4v_vision_weights *w = &l->model->vision;
     const int64_t patch[5] = { v->hidden, GLM4V_CHANNELS, v->temporal, v->patch, v->patch };
-    const int64_t table[2] = { (int64_t)v->table_side * v->table_side, v->hidden };
+    const int64_t table[2] = { v->table_side * v->table_side, v->hidden };
     const glm4v_module mod = { prefix, "", -1, GLM4V_PART_VISION, 0 };
     int rc;
     if ((rc = glm4v_list_convolution(l, &mod, &w->patch, "patch_embed.proj.weight",
@@ -142,12 +142,12 @@ static int add_vision(glm4v_lister *l, const char *prefix)
         (rc =
              glm4v_list_host(l, &mod, &w->table, "embeddings.position_embedding.weight", table, 2)))
         return rc;
-    for (int32_t i = 0; i < v->layers; i++) {
+    for (int64_t i = 0; i < v->layers; i++) {
         const glm4v_module layer = { prefix, "blocks", i, GLM4V_PART_VISION, 0 };
         if ((rc = add_vision_layer(l, &layer, &w->layers[i])))
             return rc;
     }
-    const uint32_t merger = l->plan->n;
+    const int64_t merger = l->plan->n;
     if ((rc = add_merger(l, &mod, w)))
         return rc;
     glm4v_list_fine(l, merger);

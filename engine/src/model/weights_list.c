@@ -13,11 +13,11 @@
 /* ---- one item ---- */
 
 glm4v_item *glm4v_list_item(glm4v_lister *l, glm4v_item_kind kind, glm4v_part part, void *to,
-                            int32_t n_out, int32_t n_in)
+                            int64_t n_out, int64_t n_in)
 {
     glm4v_plan *plan = l->plan;
     if (plan->n == plan->capacity) {
-        uint32_t capacity = plan->capacity ? 2 * plan->capacity : 128;
+        int64_t capacity = plan->capacity ? 2 * plan->capacity : 128;
         glm4v_item *more = glm4v_realloc(plan->items, capacity, sizeof *more);
         if (!more) {
             glm4v_fail(l->err, GLM4V_ERR_NOMEM, "no memory for the list of weights");
@@ -35,7 +35,7 @@ glm4v_item *glm4v_list_item(glm4v_lister *l, glm4v_item_kind kind, glm4v_part pa
     else
         item->to.vector = to;
     item->random_scale = kind == GLM4V_ITEM_LINEAR ? 1 / sqrtf((float)n_in) : 0.1f;
-    plan->parameters += (uint64_t)n_out * (uint64_t)n_in;
+    plan->parameters += n_out * n_in;
     return item;
 }
 
@@ -49,7 +49,7 @@ int glm4v_list_source(glm4v_lister *l, glm4v_item *item, const char *name, const
         glm4v_source_find(source, l->checkpoint, l->model->quantized, name, shape, rank, l->err);
     if (rc)
         return rc;
-    l->of_stored[glm4v_source_stored(source)] += (uint64_t)source->rows * (uint64_t)source->n_in;
+    l->of_stored[glm4v_source_stored(source)] += source->rows * source->n_in;
     if ((item->kind == GLM4V_ITEM_LINEAR || item->kind == GLM4V_ITEM_TABLE) && !item->convolution &&
         source->kind == GLM4V_SOURCE_PLAIN &&
         glm4v_form_of_stored(source->tensor->dtype) == GLM4V_FORM_F32)
@@ -88,7 +88,7 @@ static int add_one(glm4v_lister *l, const glm4v_module *mod, glm4v_item *item, c
 }
 
 int glm4v_list_vector(glm4v_lister *l, const glm4v_module *mod, float **to, const char *name,
-                      int32_t n, float mean)
+                      int64_t n, float mean)
 {
     const int64_t shape[1] = { n };
     glm4v_item *item = glm4v_list_item(l, GLM4V_ITEM_VECTOR, mod->part, to, n, 1);
@@ -98,7 +98,7 @@ int glm4v_list_vector(glm4v_lister *l, const glm4v_module *mod, float **to, cons
 }
 
 int glm4v_list_linear(glm4v_lister *l, const glm4v_module *mod, glm4v_weight *to, const char *name,
-                      int32_t n_out, int32_t n_in)
+                      int64_t n_out, int64_t n_in)
 {
     const int64_t shape[2] = { n_out, n_in };
     return add_one(l, mod, glm4v_list_item(l, GLM4V_ITEM_LINEAR, mod->part, to, n_out, n_in), name,
@@ -110,7 +110,7 @@ int glm4v_list_joined(glm4v_lister *l, const glm4v_module *mod, glm4v_item_kind 
 {
     const glm4v_rows *rows = from->rows;
     char full[GLM4V_NAME_SIZE];
-    int32_t n_out = 0;
+    int64_t n_out = 0;
     for (int i = 0; i < from->n; i++)
         n_out += rows[i].n;
     glm4v_item *item = glm4v_list_item(l, kind, mod->part, to, n_out, from->n_in);
@@ -138,8 +138,8 @@ static int64_t inputs_of(const int64_t *shape, int rank)
 int glm4v_list_convolution(glm4v_lister *l, const glm4v_module *mod, glm4v_weight *to,
                            const char *name, const glm4v_convolution *c)
 {
-    glm4v_item *item = glm4v_list_item(l, GLM4V_ITEM_LINEAR, mod->part, to, (int32_t)c->shape[0],
-                                       (int32_t)inputs_of(c->shape, c->rank));
+    glm4v_item *item = glm4v_list_item(l, GLM4V_ITEM_LINEAR, mod->part, to, c->shape[0],
+                                       inputs_of(c->shape, c->rank));
     if (item) {
         item->convolution = true;
         item->pixels = c->pixels;
@@ -150,8 +150,8 @@ int glm4v_list_convolution(glm4v_lister *l, const glm4v_module *mod, glm4v_weigh
 int glm4v_list_host(glm4v_lister *l, const glm4v_module *mod, float **to, const char *name,
                     const int64_t *shape, int rank)
 {
-    glm4v_item *item = glm4v_list_item(l, GLM4V_ITEM_HOST, mod->part, to, (int32_t)shape[0],
-                                       (int32_t)inputs_of(shape, rank));
+    glm4v_item *item =
+        glm4v_list_item(l, GLM4V_ITEM_HOST, mod->part, to, shape[0], inputs_of(shape, rank));
     if (item)
         item->form = GLM4V_FORM_F32;
     return add_one(l, mod, item, name, shape, rank);
@@ -173,7 +173,7 @@ int glm4v_list_head(glm4v_lister *l, const char *prefix, const char *name, const
 {
     glm4v_model *model = l->model;
     const glm4v_text_config *t = &model->config.text;
-    const int32_t stage = model->n_stages - 1;
+    const int64_t stage = model->n_stages - 1;
     const glm4v_module head = { prefix, "", -1, GLM4V_PART_LM_HEAD, stage };
     const glm4v_module tie = { tied_prefix, "", -1, GLM4V_PART_LM_HEAD, stage };
     /* a head that is missing though config.json says it is not the embedding is damage, no tie */
@@ -181,15 +181,15 @@ int glm4v_list_head(glm4v_lister *l, const char *prefix, const char *name, const
     if (!tied)
         return glm4v_list_vocabulary(l, GLM4V_ITEM_LINEAR, &head, &model->lm_head, name);
     int rc = glm4v_list_vocabulary(l, GLM4V_ITEM_LINEAR, &tie, &model->lm_head, tied_name);
-    l->plan->parameters -= (uint64_t)t->vocab * (uint64_t)t->hidden; /* the same numbers again */
+    l->plan->parameters -= t->vocab * t->hidden; /* the same numbers again */
     return rc;
 }
 
 /* All that the text model sees of a picture passes here once: 2 % of the weights, and at int4 as
  * much error as the whole rest of the tower. */
-void glm4v_list_fine(glm4v_lister *l, uint32_t first)
+void glm4v_list_fine(glm4v_lister *l, int64_t first)
 {
-    for (uint32_t i = first; i < l->plan->n; i++)
+    for (int64_t i = first; i < l->plan->n; i++)
         l->plan->items[i].fine = true;
 }
 

@@ -26,32 +26,32 @@ typedef struct {
     const char *prefix, *group;
     int layer; /* -1: outside the layers, "PREFIXname" */
     glm4v_part part;
-    int32_t stage;
+    int64_t stage;
 } glm4v_module;
 
 /* Rows of a joined item that one tensor gives. */
 typedef struct {
     const char *name;
-    int32_t n;
+    int64_t n;
 } glm4v_rows;
 
 /* Rows of n tensors, one below the other. */
 typedef struct {
     const glm4v_rows *rows;
     int n;
-    int32_t n_in; /* 1: a vector */
+    int64_t n_in; /* 1: a vector */
 } glm4v_joined;
 
 /* Shape [n_out, channels, ...] of a convolution's tensor; pixels: as in glm4v_item. */
 typedef struct {
     const int64_t *shape;
     int rank;
-    int32_t pixels;
+    int64_t pixels;
 } glm4v_convolution;
 
 /* A new item without sources; NULL without memory. */
 glm4v_item *glm4v_list_item(glm4v_lister *l, glm4v_item_kind kind, glm4v_part part, void *to,
-                            int32_t n_out, int32_t n_in);
+                            int64_t n_out, int64_t n_in);
 /* Take the tensor of that full name and shape as the next rows of item. */
 int glm4v_list_source(glm4v_lister *l, glm4v_item *item, const char *name, const int64_t *shape,
                       int rank);
@@ -65,10 +65,10 @@ int glm4v_list_no_layer(const glm4v_lister *l, const glm4v_module *mod, const ch
 
 /* f32 vector [n]. mean: of random weights, 1 for the factors of norms. */
 int glm4v_list_vector(glm4v_lister *l, const glm4v_module *mod, float **to, const char *name,
-                      int32_t n, float mean);
+                      int64_t n, float mean);
 /* Matrix [n_out, n_in]. */
 int glm4v_list_linear(glm4v_lister *l, const glm4v_module *mod, glm4v_weight *to, const char *name,
-                      int32_t n_out, int32_t n_in);
+                      int64_t n_out, int64_t n_in);
 /* Matrix or vector whose rows lie in several tensors. */
 int glm4v_list_joined(glm4v_lister *l, const glm4v_module *mod, glm4v_item_kind kind, void *to,
                       const glm4v_joined *from);
@@ -86,6 +86,6 @@ int glm4v_list_vocabulary(glm4v_lister *l, glm4v_item_kind kind, const glm4v_mod
 int glm4v_list_head(glm4v_lister *l, const char *prefix, const char *name, const char *tied_prefix,
                     const char *tied_name);
 /* The items from `first` on stay int8 under int4. */
-void glm4v_list_fine(glm4v_lister *l, uint32_t first);
+void glm4v_list_fine(glm4v_lister *l, int64_t first);
 
 #endif

@@ -3,6 +3,7 @@
  * the frames' own times decide, which is the same for a constant rate. Called before preprocess.c.
  * Source: the video processors of GLM-4.1V (fixed rate) and GLM-4.6V (rate by duration), see
  * docs/model.md. */
+#include <inttypes.h>
 #include <math.h>
 
 #include "base/error.h"
@@ -12,7 +13,7 @@
 #define FIXED_MAX_SECONDS 300 /* longer clips are sampled at FIXED_MAX_SECONDS * fps places */
 #define DYNAMIC_MAX_SECONDS 2400
 
-static double frame_time(const glm4v_clip *c, uint32_t i)
+static double frame_time(const glm4v_clip *c, int64_t i)
 {
     return c->seconds[i] - c->seconds[0];
 }
@@ -23,40 +24,40 @@ static double duration(const glm4v_clip *c)
     return rint(frame_time(c, c->n - 1)) + 1;
 }
 
-static void take(glm4v_clip *c, uint32_t i)
+static void take(glm4v_clip *c, int64_t i)
 {
     if (!c->n_indices || c->indices[c->n_indices - 1] != i)
         c->indices[c->n_indices++] = i;
 }
 
 /* The first frame at `time` or later, from *i on; the last frame where there is none. */
-static void take_at(glm4v_clip *c, double time, uint32_t *i)
+static void take_at(glm4v_clip *c, double time, int64_t *i)
 {
     while (*i < c->n - 1 && frame_time(c, *i) < time - TIME_ERROR)
         ++*i;
     take(c, *i);
 }
 
-static void take_evenly(glm4v_clip *c, uint32_t first, uint32_t last, uint32_t count)
+static void take_evenly(glm4v_clip *c, int64_t first, int64_t last, int64_t count)
 {
     double step = count > 1 ? (double)(last - first) / (count - 1) : 0;
     c->n_indices = 0;
-    for (uint32_t i = 0; i < count; i++)
-        take(c, i && i == count - 1 ? last : (uint32_t)(i * step + first));
+    for (int64_t i = 0; i < count; i++)
+        take(c, i && i == count - 1 ? last : (int64_t)((double)i * step + (double)first));
 }
 
 static void sample_fixed(glm4v_clip *c, double fps)
 {
     double length = duration(c);
-    uint32_t at = 0, most = fps * FIXED_MAX_SECONDS > 2 ? (uint32_t)(fps * FIXED_MAX_SECONDS) : 2;
+    int64_t at = 0, most = fps * FIXED_MAX_SECONDS > 2 ? (int64_t)(fps * FIXED_MAX_SECONDS) : 2;
     if (length <= FIXED_MAX_SECONDS) {
-        uint32_t count = (uint32_t)floor(length * fps);
-        for (uint32_t i = 0; i < (count ? count : 1); i++)
+        int64_t count = (int64_t)floor(length * fps);
+        for (int64_t i = 0; i < (count ? count : 1); i++)
             take_at(c, i / fps, &at);
     } else if (most >= c->n) {
         take_evenly(c, 0, c->n - 1, c->n);
     } else {
-        for (uint32_t i = 0; i < most; i++)
+        for (int64_t i = 0; i < most; i++)
             take_at(c, i * (length / (most - 1)), &at);
     }
 }
@@ -69,19 +70,19 @@ static double dynamic_rate(double seconds)
     return seconds <= 300 ? 1 : 0.5;
 }
 
-static void sample_dynamic(glm4v_clip *c, int32_t temporal)
+static void sample_dynamic(glm4v_clip *c, int64_t temporal)
 {
     double length = duration(c),
            effective = length < DYNAMIC_MAX_SECONDS ? length : DYNAMIC_MAX_SECONDS;
     double rate = temporal * dynamic_rate(effective);
-    uint32_t wanted =
-        effective * rate < GLM4V_MAX_FRAMES ? (uint32_t)(effective * rate) : GLM4V_MAX_FRAMES;
+    int64_t wanted =
+        effective * rate < GLM4V_MAX_FRAMES ? (int64_t)(effective * rate) : GLM4V_MAX_FRAMES;
     double current = 0;
     if (c->n < wanted) {
         take_evenly(c, 0, c->n - 1, wanted);
         return;
     }
-    for (uint32_t i = 0; i < c->n && current < length; i++)
+    for (int64_t i = 0; i < c->n && current < length; i++)
         if (frame_time(c, i) >= current - TIME_ERROR) {
             take(c, i);
             current += 1 / rate;
@@ -95,16 +96,17 @@ static void sample_dynamic(glm4v_clip *c, int32_t temporal)
 int glm4v_sample_clip(glm4v_clip *clip, const glm4v_config *config, bool dynamic, glm4v_error *err)
 {
     const double *seconds = clip->seconds;
-    const uint32_t n = clip->n;
+    const int64_t n = clip->n;
     if (n < 1 || clip->room < n || clip->room - n < n % 2)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "a clip of %u frames cannot be sampled to %u", n,
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "a clip of %" PRId64 " frames cannot be sampled to %" PRId64, n,
                           clip->room);
-    for (uint32_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++)
         if (!isfinite(seconds[i]) || (i && seconds[i] < seconds[i - 1]))
-            return glm4v_fail(
-                err, GLM4V_ERR_INVALID,
-                "timestamp of clip frame %u is %g, after %g; timestamps must not decrease", i,
-                seconds[i], i ? seconds[i - 1] : 0);
+            return glm4v_fail(err, GLM4V_ERR_INVALID,
+                              "timestamp of clip frame %" PRId64
+                              " is %g, after %g; timestamps must not decrease",
+                              i, seconds[i], i ? seconds[i - 1] : 0);
     clip->n_indices = 0;
     if (dynamic)
         sample_dynamic(clip, config->vision.temporal);

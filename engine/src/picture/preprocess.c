@@ -5,6 +5,7 @@
  * docs/model.md. */
 #include "picture/preprocess.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -17,8 +18,8 @@
 
 struct glm4v_preprocessor {
     glm4v_image_ops ops;
-    int32_t patch, merge, temporal;
-    int32_t side; /* of every picture; 0 = smart_resize */
+    int64_t patch, merge, temporal;
+    int64_t side; /* of every picture; 0 = smart_resize */
     uint64_t min_pixels, max_pixels;
     float value[GLM4V_CHANNELS * 256];
 };
@@ -39,8 +40,8 @@ static int check_sides(glm4v_size size, glm4v_error *err)
         size.width <= GLM4V_MAX_SIDE)
         return 0;
     return glm4v_fail(err, GLM4V_ERR_INVALID,
-                      "an image of %lldx%lld pixels; both sides must be in [1, %d]",
-                      (long long)size.width, (long long)size.height, GLM4V_MAX_SIDE);
+                      "an image of %" PRId64 "x%" PRId64 " pixels; both sides must be in [1, %d]",
+                      size.width, size.height, GLM4V_MAX_SIDE);
 }
 
 /* rint is half-to-even, as is the reference's round(). */
@@ -54,8 +55,8 @@ int glm4v_smart_resize(glm4v_size *resized, glm4v_size size, const glm4v_size_ru
     if (rule->frames < 2 || rule->frames > MAX_FRAMES || rule->factor < 1 ||
         rule->factor > GLM4V_MAX_SIDE)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "%lld frames in blocks of %lld pixels cannot be resized",
-                          (long long)rule->frames, (long long)rule->factor);
+                          "%" PRId64 " frames in blocks of %" PRId64 " pixels cannot be resized",
+                          rule->frames, rule->factor);
     double n = (double)rule->frames, f = (double)rule->factor;
     double H = (double)size.height, W = (double)size.width;
     if (H < f || W < f) {
@@ -65,9 +66,10 @@ int glm4v_smart_resize(glm4v_size *resized, glm4v_size size, const glm4v_size_ru
     }
     if (larger(H, W) / smaller(H, W) > MAX_RATIO)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "an image of %lldx%lld pixels is too narrow: the ratio of its sides may "
+                          "an image of %" PRId64 "x%" PRId64
+                          " pixels is too narrow: the ratio of its sides may "
                           "be %.0f:1 at most",
-                          (long long)size.width, (long long)size.height, MAX_RATIO);
+                          size.width, size.height, MAX_RATIO);
     double h = rint(H / f) * f, w = rint(W / f) * f, t = rint(n / 2) * 2;
     if (t * h * w > max_pixels) {
         double b = sqrt(n * H * W / max_pixels);
@@ -141,16 +143,16 @@ static int check_readable(const glm4v_image *image, glm4v_error *err)
                       formats[format]);
 }
 
-int glm4v_preprocess_grid(const glm4v_preprocessor *p, const glm4v_image *image, uint32_t n_frames,
+int glm4v_preprocess_grid(const glm4v_preprocessor *p, const glm4v_image *image, int64_t n_frames,
                           uint64_t max_pixels, glm4v_patch_grid *grid, glm4v_error *err)
 {
     const glm4v_size size = { .width = image->width, .height = image->height };
     glm4v_size resized = { p->side, p->side };
-    glm4v_size_rule rule = { .frames = n_frames > 1 ? (int64_t)n_frames : p->temporal,
-                             .factor = (int64_t)p->patch * p->merge,
+    glm4v_size_rule rule = { .frames = n_frames > 1 ? n_frames : p->temporal,
+                             .factor = p->patch * p->merge,
                              .min_pixels = p->min_pixels,
                              .max_pixels = p->max_pixels };
-    const uint64_t frames = (uint64_t)rule.frames;
+    const uint64_t frames = rule.frames;
     if (!image->data)
         return glm4v_fail(err, GLM4V_ERR_INVALID, "an image has no data");
     if (max_pixels && max_pixels < rule.max_pixels / frames)
@@ -163,12 +165,11 @@ int glm4v_preprocess_grid(const glm4v_preprocessor *p, const glm4v_image *image,
     rc = p->side ? check_sides(size, err) : glm4v_smart_resize(&resized, size, &rule, err);
     if (rc)
         return rc;
-    if (image->stride < GLM4V_CHANNELS * (int64_t)image->width)
+    if (image->stride < GLM4V_CHANNELS * size.width)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "an image has rows of %d pixels, but a stride of only %lld bytes",
-                          image->width, (long long)image->stride);
-    *grid = (glm4v_patch_grid) { .h = (uint32_t)(resized.height / p->patch),
-                                 .w = (uint32_t)(resized.width / p->patch) };
+                          "an image has rows of %d pixels, but a stride of only %" PRId64 " bytes",
+                          image->width, image->stride);
+    *grid = (glm4v_patch_grid) { .h = resized.height / p->patch, .w = resized.width / p->patch };
     return 0;
 }
 
@@ -186,10 +187,10 @@ static void cut_band(void *user, int64_t i, int64_t thread)
 {
     const frame_job *job = user;
     const glm4v_patch_shape *s = &job->shape;
-    int32_t rows = s->patch * s->merge, columns = job->resize.x.n_out;
-    size_t values = (size_t)GLM4V_CHANNELS * (size_t)s->temporal * (size_t)rows * (size_t)columns;
+    int64_t rows = s->patch * s->merge, columns = job->resize.x.n_out;
+    const int64_t values = GLM4V_CHANNELS * s->temporal * rows * columns;
     int64_t stride;
-    const uint8_t *band = glm4v_resize_band(&job->resize, job->image, (int32_t)i * rows, rows,
+    const uint8_t *band = glm4v_resize_band(&job->resize, job->image, i * rows, rows,
                                             job->scratch + thread * job->scratch_size, &stride);
     job->resize.ops->patches(job->patches + i * values, band, stride, columns, s);
 }
@@ -199,8 +200,7 @@ static int resize_of(frame_job *job, const glm4v_preprocessor *p, glm4v_patch_gr
                      glm4v_error *err)
 {
     const glm4v_size from = { .width = job->image->width, .height = job->image->height };
-    const glm4v_size to = { .width = grid.w * (int64_t)p->patch,
-                            .height = grid.h * (int64_t)p->patch };
+    const glm4v_size to = { .width = grid.w * p->patch, .height = grid.h * p->patch };
     int rc = glm4v_resize_init(&job->resize, &p->ops, from, to, err);
     if (!rc)
         job->scratch_size = glm4v_aligned(glm4v_resize_scratch(&job->resize, p->patch * p->merge));
@@ -208,7 +208,7 @@ static int resize_of(frame_job *job, const glm4v_preprocessor *p, glm4v_patch_gr
 }
 
 int glm4v_preprocess_scratch(const glm4v_preprocessor *p, const glm4v_image *image,
-                             glm4v_patch_grid grid, uint32_t threads, size_t *bytes,
+                             glm4v_patch_grid grid, int64_t threads, size_t *bytes,
                              glm4v_error *err)
 {
     frame_job job = { .image = image };
@@ -228,7 +228,7 @@ static int run_frame(const glm4v_preprocessor *p, frame_job *job, glm4v_patch_gr
         return rc;
     job->scratch = glm4v_alloc_aligned(glm4v_pool_threads(pool), job->scratch_size);
     if (job->scratch)
-        glm4v_pool_run(pool, grid.h / (uint32_t)p->merge, cut_band, job);
+        glm4v_pool_run(pool, grid.h / p->merge, cut_band, job);
     else
         rc = glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to resize an image of %dx%d pixels",
                         job->image->width, job->image->height);
@@ -241,7 +241,7 @@ int glm4v_preprocess_run(const glm4v_preprocessor *p, float *patches,
                          const glm4v_image *const *frames, glm4v_patch_grid grid, glm4v_pool *pool,
                          glm4v_error *err)
 {
-    for (int32_t slot = 0, n; slot < p->temporal; slot += n) {
+    for (int64_t slot = 0, n; slot < p->temporal; slot += n) {
         for (n = 1; slot + n < p->temporal && frames[slot + n] == frames[slot];)
             n++;
         frame_job job = {

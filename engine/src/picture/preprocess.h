@@ -23,7 +23,7 @@ int glm4v_smart_resize(glm4v_size *resized, glm4v_size size, const glm4v_size_ru
 
 /* Patches of a picture, before merging. */
 typedef struct {
-    uint32_t h, w;
+    int64_t h, w;
 } glm4v_patch_grid;
 
 typedef struct glm4v_preprocessor glm4v_preprocessor; /* look-up tables of one processor config */
@@ -33,14 +33,14 @@ int glm4v_preprocessor_open(glm4v_preprocessor **p, const glm4v_processor_config
 /* Bytes that one takes; that a run takes for a picture of this size, while it lasts (NOMEM). */
 size_t glm4v_preprocessor_memory(void);
 int glm4v_preprocess_scratch(const glm4v_preprocessor *p, const glm4v_image *image,
-                             glm4v_patch_grid grid, uint32_t threads, size_t *bytes,
+                             glm4v_patch_grid grid, int64_t threads, size_t *bytes,
                              glm4v_error *err);
 void glm4v_preprocessor_close(glm4v_preprocessor **p);
 
 /* Grid of a picture, or of a clip of n_frames equal-sized frames. max_pixels: further
  * bound of one frame in pixels, 0 = none; a model of one size keeps it. UNSUPPORTED: not RGB in
  * memory of the host. */
-int glm4v_preprocess_grid(const glm4v_preprocessor *p, const glm4v_image *image, uint32_t n_frames,
+int glm4v_preprocess_grid(const glm4v_preprocessor *p, const glm4v_image *image, int64_t n_frames,
                           uint64_t max_pixels, glm4v_patch_grid *grid, glm4v_error *err);
 
 /* Resize and cut the frames of one temporal patch (`temporal` pointers; a still repeats the same)
@@ -52,10 +52,10 @@ int glm4v_preprocess_run(const glm4v_preprocessor *p, float *patches,
 /* A clip and which of its frames the model sees. */
 typedef struct {
     const double *seconds; /* [n], timestamps of the frames, not decreasing */
-    uint32_t n;
-    uint32_t *indices;  /* [room], of the sampled frames in order */
-    uint32_t room;      /* at least n rounded up to even */
-    uint32_t n_indices; /* even */
+    int64_t n;
+    uint32_t *indices; /* [room], of the sampled frames in order */
+    int64_t room;      /* at least n rounded up to even */
+    int64_t n_indices; /* even */
 } glm4v_clip;
 
 /* Set clip->indices to the frames that the model family samples (clip.c). dynamic: the rule of

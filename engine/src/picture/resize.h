@@ -28,11 +28,11 @@ int glm4v_resize_init(glm4v_resize *resize, const glm4v_image_ops *ops, glm4v_si
 void glm4v_resize_clear(glm4v_resize *resize);
 
 /* Bytes of scratch that a band of at most n_rows output rows needs. */
-size_t glm4v_resize_scratch(const glm4v_resize *resize, int32_t n_rows);
+size_t glm4v_resize_scratch(const glm4v_resize *resize, int64_t n_rows);
 
 /* Output rows [y0, y0 + n_rows), packed, rows of out_width * 3 bytes. Returns where they are: in
  * scratch, or in the picture itself when nothing changes; *stride is theirs. */
-const uint8_t *glm4v_resize_band(const glm4v_resize *resize, const glm4v_image *image, int32_t y0,
-                                 int32_t n_rows, uint8_t *scratch, int64_t *stride);
+const uint8_t *glm4v_resize_band(const glm4v_resize *resize, const glm4v_image *image, int64_t y0,
+                                 int64_t n_rows, uint8_t *scratch, int64_t *stride);
 
 #endif

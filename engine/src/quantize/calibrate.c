@@ -29,13 +29,13 @@ static const char *const default_prompts[] = { "Describe the image in one senten
 typedef struct {
     char *name;
     const glm4v_weight *weight;
-    int32_t row, n_out;
+    int64_t row, n_out;
 } entry;
 
 struct glm4v_calibration {
     glm4v_model *model; /* quantized; holds the codes */
     entry *entries;
-    uint32_t n;
+    int64_t n;
 };
 
 /* A matrix to calibrate. */
@@ -49,14 +49,14 @@ typedef struct {
     const glm4v_calibrate_options *options;
     glm4v_log log;
     const char *const *prompts;
-    uint32_t n_prompts;
+    int64_t n_prompts;
     glm4v_model *model[GLM4V_N_SIDES];
     glm4v_context *context[GLM4V_N_SIDES];
     glm4v_embeddings *rows[GLM4V_N_SIDES]; /* [images] */
     glm4v_calibration_sample *list;        /* [images][prompts] */
-    uint32_t n_sequences;
+    int64_t n_sequences;
     target *targets; /* in the order of their use */
-    uint32_t n_targets;
+    int64_t n_targets;
     glm4v_listening listening;
     uint64_t done, total; /* runs of a sequence, and steps that take about as long */
     glm4v_error *err;
@@ -82,12 +82,12 @@ static int check_options(calibrator *c)
                           "calibration needs images of the kind the model will see");
     if (o->n_images > UINT32_MAX / 64 / (o->n_prompts ? o->n_prompts : 1))
         return glm4v_fail(c->err, GLM4V_ERR_INVALID,
-                          "%" PRIu32 " images with %" PRIu32 " prompts each are too many",
+                          "%" PRId64 " images with %" PRId64 " prompts each are too many",
                           o->n_images, o->n_prompts);
     if (o->n_images < FEW_PICTURES)
         glm4v_log_line(
             &c->log, GLM4V_LOG_WARNING,
-            "%" PRIu32
+            "%" PRId64
             " images are few to calibrate on: with %d or more, the statistics tell better "
             "which weights matter",
             o->n_images, FEW_PICTURES);
@@ -135,7 +135,7 @@ static bool is_target(const glm4v_item *item)
 static int add_entries(glm4v_calibration *result, const glm4v_item *named,
                        const glm4v_weight *weight, glm4v_error *err)
 {
-    int32_t row = 0;
+    int64_t row = 0;
     for (int s = 0; s < named->n_sources; row += named->source[s++].rows) {
         entry *e = &result->entries[result->n];
         *e = (entry) { .name = glm4v_strdup(named->source[s].tensor->name),
@@ -150,7 +150,7 @@ static int add_entries(glm4v_calibration *result, const glm4v_item *named,
 }
 
 /* One item of the plan, where it is of the part: the vision tower runs first. */
-static int add_target(calibrator *c, glm4v_calibration *result, const glm4v_item *named, uint32_t i)
+static int add_target(calibrator *c, glm4v_calibration *result, const glm4v_item *named, int64_t i)
 {
     const glm4v_item *trial = &c->model[GLM4V_TRIAL]->plan.items[i];
     const glm4v_item *original = &c->model[GLM4V_ORIGINAL]->plan.items[i];
@@ -160,7 +160,7 @@ static int add_target(calibrator *c, glm4v_calibration *result, const glm4v_item
         return glm4v_fail(c->err, GLM4V_ERR_UNSUPPORTED,
                           "\"%.120s\" is stored as %s; calibration needs unquantized weights", name,
                           glm4v_form_name(stored));
-    const uint32_t first = result->n;
+    const int64_t first = result->n;
     int rc = add_entries(result, named, trial->to.linear, c->err);
     if (!rc)
         c->targets[c->n_targets++] = (target) { .name = result->entries[first].name,
@@ -180,14 +180,14 @@ static int find_targets(calibrator *c, const char *src, glm4v_calibration *resul
     if (rc)
         return rc;
     c->targets = glm4v_alloc(plan->n, sizeof *c->targets);
-    result->entries = glm4v_alloc((size_t)plan->n * GLM4V_MAX_SOURCES, sizeof *result->entries);
+    result->entries = glm4v_alloc(plan->n * GLM4V_MAX_SOURCES, sizeof *result->entries);
     if (!c->targets || !result->entries)
-        rc = glm4v_fail(c->err, GLM4V_ERR_NOMEM, "no memory for a list of %" PRIu32 " matrices",
+        rc = glm4v_fail(c->err, GLM4V_ERR_NOMEM, "no memory for a list of %" PRId64 " matrices",
                         plan->n);
     else if (examined->plan.n != plan->n)
         rc = glm4v_fail(c->err, GLM4V_ERR_IO, "%.200s changed while it was read", src);
     for (int vision = 1; vision >= 0; vision--)
-        for (uint32_t i = 0; !rc && i < plan->n; i++)
+        for (int64_t i = 0; !rc && i < plan->n; i++)
             if (is_target(&plan->items[i]) &&
                 (plan->items[i].part == GLM4V_PART_VISION) == (vision == 1) &&
                 plan->items[i].part != GLM4V_PART_LM_HEAD)
@@ -204,16 +204,16 @@ static int find_targets(calibrator *c, const char *src, glm4v_calibration *resul
 
 /* ---- the sequences ---- */
 
-static int make_sequences(calibrator *c, uint32_t *longest)
+static int make_sequences(calibrator *c, int64_t *longest)
 {
     c->list = glm4v_alloc(c->n_sequences, sizeof *c->list);
     for (int side = 0; side < GLM4V_N_SIDES; side++) {
         c->rows[side] = glm4v_alloc(c->options->n_images, sizeof *c->rows[side]);
         if (!c->list || !c->rows[side])
-            return glm4v_fail(c->err, GLM4V_ERR_NOMEM, "no memory for %" PRIu32 " sequences",
+            return glm4v_fail(c->err, GLM4V_ERR_NOMEM, "no memory for %" PRId64 " sequences",
                               c->n_sequences);
     }
-    for (uint32_t i = 0; i < c->n_sequences; i++) {
+    for (int64_t i = 0; i < c->n_sequences; i++) {
         int rc = glm4v_calibration_sample_make(&c->list[i], c->model[GLM4V_ORIGINAL],
                                                &c->options->images[i / c->n_prompts],
                                                c->prompts[i % c->n_prompts], c->err);
@@ -225,7 +225,7 @@ static int make_sequences(calibrator *c, uint32_t *longest)
     return 0;
 }
 
-static int open_contexts(calibrator *c, uint32_t longest)
+static int open_contexts(calibrator *c, int64_t longest)
 {
     const glm4v_context_size size = { .slots = 1,
                                       .length = longest + MAX_ANSWER,
@@ -240,8 +240,8 @@ static int open_contexts(calibrator *c, uint32_t longest)
 static int see_all(calibrator *c, int side)
 {
     int rc = 0;
-    for (uint32_t i = 0; !rc && i < c->options->n_images; i++) {
-        rc = glm4v_calibration_sample_see(&c->list[(size_t)i * c->n_prompts], c->context[side],
+    for (int64_t i = 0; !rc && i < c->options->n_images; i++) {
+        rc = glm4v_calibration_sample_see(&c->list[i * c->n_prompts], c->context[side],
                                           &c->rows[side][i], NULL, c->err);
         if (!rc)
             rc = tell(c);
@@ -250,7 +250,7 @@ static int see_all(calibrator *c, int side)
 }
 
 /* Tokens of sequence i that are in the cache after the one before it, of the same picture. */
-static uint32_t known(const calibrator *c, uint32_t i)
+static int64_t known(const calibrator *c, int64_t i)
 {
     return i % c->n_prompts ? glm4v_calibration_sample_common(&c->list[i - 1], &c->list[i]) : 0;
 }
@@ -258,7 +258,7 @@ static uint32_t known(const calibrator *c, uint32_t i)
 static int answer_all(calibrator *c)
 {
     int rc = 0;
-    for (uint32_t i = 0; !rc && i < c->n_sequences; i++) {
+    for (int64_t i = 0; !rc && i < c->n_sequences; i++) {
         rc = glm4v_calibration_sample_answer(&c->list[i], c->context[GLM4V_ORIGINAL], known(c, i),
                                              &c->rows[GLM4V_ORIGINAL][i / c->n_prompts], MAX_ANSWER,
                                              c->err);
@@ -272,13 +272,13 @@ static int answer_all(calibrator *c)
 
 /* Matrices from `first` on that share the next pass: what memory holds, of one part, and few enough
  * that most see what became of those before them. */
-static uint32_t pass_end(const calibrator *c, uint32_t first)
+static int64_t pass_end(const calibrator *c, int64_t first)
 {
     const uint64_t memory = c->options->memory ? c->options->memory : DEFAULT_MEMORY;
     const glm4v_part part = c->targets[first].part;
     uint64_t bytes = 0;
-    uint32_t end = first, n_part = 0;
-    for (uint32_t i = 0; i < c->n_targets; i++)
+    int64_t end = first, n_part = 0;
+    for (int64_t i = 0; i < c->n_targets; i++)
         n_part += c->targets[i].part == part;
     while (end < c->n_targets && c->targets[end].part == part &&
            end - first < (n_part + MAX_PASSES - 1) / MAX_PASSES) {
@@ -291,10 +291,10 @@ static uint32_t pass_end(const calibrator *c, uint32_t first)
 }
 
 /* Stopping early is what a pass wants: that is no error. */
-static int run_side(calibrator *c, uint32_t sequence, int side)
+static int run_side(calibrator *c, int64_t sequence, int side)
 {
     const glm4v_calibration_sample *r = &c->list[sequence];
-    const uint32_t picture = sequence / c->n_prompts;
+    const int64_t picture = sequence / c->n_prompts;
     const glm4v_prefill_pass pass =
         glm4v_calibration_sample_pass(r, known(c, sequence), &c->rows[side][picture]);
     glm4v_embeddings unused = { 0 };
@@ -321,12 +321,12 @@ static int run_side(calibrator *c, uint32_t sequence, int side)
 /* Every picture (the tower), or every sequence (the text model), through both models. */
 static int run_all(calibrator *c, glm4v_part part)
 {
-    const uint32_t step = part == GLM4V_PART_VISION ? c->n_prompts : 1;
+    const int64_t step = part == GLM4V_PART_VISION ? c->n_prompts : 1;
     glm4v_ear ears[GLM4V_N_SIDES] = { 0 };
     int rc = 0;
     for (int side = 0; side < GLM4V_N_SIDES; side++)
         glm4v_ear_open(&ears[side], c->model[side]->stages[0].backend, &c->listening, side);
-    for (uint32_t i = 0; !rc && i < c->n_sequences; i += step)
+    for (int64_t i = 0; !rc && i < c->n_sequences; i += step)
         for (int side = 0; !rc && side < GLM4V_N_SIDES; side++)
             rc = run_side(c, i, side);
     for (int side = 0; side < GLM4V_N_SIDES; side++)
@@ -349,10 +349,10 @@ static void round_panel(void *user, int64_t panel, int64_t thread)
 {
     const rounding *r = user;
     const glm4v_form_cpu *from = &glm4v_form_of(r->from->form)->cpu;
-    const int32_t K = r->from->n_in, row = (int32_t)panel * GLM4V_PANEL;
-    const int32_t left = r->from->n_out - row, n = left < GLM4V_PANEL ? left : GLM4V_PANEL;
+    const int64_t K = r->from->n_in, row = panel * GLM4V_PANEL;
+    const int64_t left = r->from->n_out - row, n = left < GLM4V_PANEL ? left : GLM4V_PANEL;
     float *w = (float *)(void *)(r->scratch + thread * r->bytes);
-    float *scale = w + (size_t)K * GLM4V_PANEL;
+    float *scale = w + K * GLM4V_PANEL;
     float *work = scale + K / r->moments->group * GLM4V_PANEL;
     uint8_t *q = (uint8_t *)(work + glm4v_round_scratch(K));
     from->unpack(w, (const char *)r->from->data + panel * from->panel_bytes(K), NULL, NULL, false,
@@ -365,7 +365,7 @@ static void round_panel(void *user, int64_t panel, int64_t thread)
 static int round_target(calibrator *c, const target *t, glm4v_listened *l)
 {
     glm4v_backend *b = c->model[GLM4V_TRIAL]->stages[0].backend;
-    const size_t K = (size_t)l->moments.K;
+    const int64_t K = l->moments.K;
     rounding r = { .moments = &l->moments,
                    .from = t->weight[GLM4V_ORIGINAL],
                    .to = t->weight[GLM4V_TRIAL],
@@ -376,27 +376,27 @@ static int round_target(calibrator *c, const target *t, glm4v_listened *l)
                           "inputs of \"%.120s\" are not finite on these images; the weights are "
                           "damaged, or this quantization is too coarse for them",
                           t->name);
-    const size_t groups = K / (size_t)l->moments.group;
-    r.bytes = ((K + groups) * GLM4V_PANEL + glm4v_round_scratch((int32_t)K)) * sizeof(float) +
-              K * GLM4V_PANEL;
+    const int64_t groups = K / l->moments.group;
+    r.bytes =
+        ((K + groups) * GLM4V_PANEL + glm4v_round_scratch(K)) * sizeof(float) + K * GLM4V_PANEL;
     r.bytes = glm4v_aligned(r.bytes);
     r.scratch = glm4v_alloc_aligned(glm4v_pool_threads(b->pool), r.bytes);
     if (!r.scratch)
         return glm4v_fail(c->err, GLM4V_ERR_NOMEM, "no memory to round a matrix of %zu inputs", K);
     glm4v_round_prepare(&l->moments, b->pool);
-    glm4v_pool_run(b->pool, (uint32_t)glm4v_panel_count(r.from->n_out), round_panel, &r);
+    glm4v_pool_run(b->pool, glm4v_panel_count(r.from->n_out), round_panel, &r);
     glm4v_free(r.scratch);
     return tell(c);
 }
 
-static int run_pass(calibrator *c, uint32_t first, uint32_t end)
+static int run_pass(calibrator *c, int64_t first, int64_t end)
 {
     glm4v_listening *l = &c->listening;
     int rc = 0;
     l->list = glm4v_alloc(end - first, sizeof *l->list);
     if (!l->list)
         return glm4v_fail(c->err, GLM4V_ERR_NOMEM, "no memory for the matrices of a pass");
-    for (uint32_t i = first; !rc && i < end; i++) {
+    for (int64_t i = first; !rc && i < end; i++) {
         glm4v_listened *one = &l->list[l->n++];
         memcpy(one->weight, c->targets[i].weight, sizeof one->weight);
         const glm4v_weight *trial = one->weight[GLM4V_TRIAL];
@@ -405,7 +405,7 @@ static int run_pass(calibrator *c, uint32_t first, uint32_t end)
     }
     if (!rc)
         rc = run_all(c, c->targets[first].part);
-    for (uint32_t i = first; !rc && i < end; i++)
+    for (int64_t i = first; !rc && i < end; i++)
         rc = round_target(c, &c->targets[i], &l->list[i - first]);
     glm4v_listening_clear(l);
     return rc;
@@ -415,8 +415,8 @@ static int run_pass(calibrator *c, uint32_t first, uint32_t end)
 
 static uint64_t count_work(const calibrator *c)
 {
-    uint64_t work = 2 * (uint64_t)c->options->n_images + c->n_sequences;
-    for (uint32_t i = 0, end; i < c->n_targets; i = end) {
+    uint64_t work = 2 * c->options->n_images + c->n_sequences;
+    for (int64_t i = 0, end; i < c->n_targets; i = end) {
         end = pass_end(c, i);
         work +=
             end - i +
@@ -427,13 +427,13 @@ static uint64_t count_work(const calibrator *c)
 
 static int calibrate(calibrator *c)
 {
-    uint32_t i = 0, longest = 0;
+    int64_t i = 0, longest = 0;
     c->total = count_work(c);
     int rc = make_sequences(c, &longest);
     if (!rc)
         rc = open_contexts(c, longest);
     for (; !rc && i < c->n_targets && c->targets[i].part == GLM4V_PART_VISION;) {
-        const uint32_t end = pass_end(c, i);
+        const int64_t end = pass_end(c, i);
         rc = run_pass(c, i, end);
         i = end;
     }
@@ -444,13 +444,13 @@ static int calibrate(calibrator *c)
     if (!rc)
         rc = see_all(c, GLM4V_TRIAL);
     while (!rc && i < c->n_targets) {
-        const uint32_t end = pass_end(c, i);
+        const int64_t end = pass_end(c, i);
         rc = run_pass(c, i, end);
         i = end;
     }
     if (!rc)
         glm4v_log_line(&c->log, GLM4V_LOG_INFO,
-                       "%" PRIu32 " matrices calibrated on %" PRIu32 " pictures, %" PRIu32
+                       "%" PRId64 " matrices calibrated on %" PRId64 " pictures, %" PRId64
                        " sequences",
                        c->n_targets, c->options->n_images, c->n_sequences);
     return rc;
@@ -458,11 +458,11 @@ static int calibrate(calibrator *c)
 
 static void calibrator_clear(calibrator *c)
 {
-    for (uint32_t i = 0; c->list && i < c->n_sequences; i++)
+    for (int64_t i = 0; c->list && i < c->n_sequences; i++)
         glm4v_calibration_sample_clear(&c->list[i]);
     glm4v_free(c->list);
     for (int side = 0; side < GLM4V_N_SIDES; side++) {
-        for (uint32_t i = 0; c->rows[side] && c->context[side] && i < c->options->n_images; i++)
+        for (int64_t i = 0; c->rows[side] && c->context[side] && i < c->options->n_images; i++)
             glm4v_embeddings_clear(c->context[side], &c->rows[side][i]);
         glm4v_free(c->rows[side]);
         glm4v_context_close(&c->context[side]);
@@ -499,7 +499,7 @@ void glm4v_calibration_free(glm4v_calibration **calibration)
     glm4v_calibration *c = *calibration;
     if (!c)
         return;
-    for (uint32_t i = 0; i < c->n; i++)
+    for (int64_t i = 0; i < c->n; i++)
         glm4v_free(c->entries[i].name);
     glm4v_free(c->entries);
     glm4v_model_close(&c->model);
@@ -511,7 +511,7 @@ void glm4v_calibration_free(glm4v_calibration **calibration)
 
 static const entry *find(const glm4v_calibration *c, const char *name)
 {
-    for (uint32_t i = 0; c && i < c->n; i++)
+    for (int64_t i = 0; c && i < c->n; i++)
         if (!strcmp(c->entries[i].name, name))
             return &c->entries[i];
     return NULL;
@@ -522,26 +522,26 @@ bool glm4v_calibration_has(const glm4v_calibration *calibration, const char *nam
     return find(calibration, name) != NULL;
 }
 
-void glm4v_calibration_codes(const glm4v_calibration *calibration, const char *name, int32_t row,
-                             int32_t n, const glm4v_code_rows *codes)
+void glm4v_calibration_codes(const glm4v_calibration *calibration, const char *name, int64_t row,
+                             int64_t n, const glm4v_code_rows *codes)
 {
     const entry *e = find(calibration, name);
     if (!e)
         return;
     const glm4v_weight *w = e->weight;
     const glm4v_form_cpu *form = &glm4v_form_of(w->form)->cpu;
-    const size_t K = (size_t)w->n_in;
-    const size_t groups = (size_t)glm4v_form_groups(w->form, w->blocks, w->n_in);
+    const int64_t K = w->n_in;
+    const int64_t groups = glm4v_form_groups(w->form, w->blocks, w->n_in);
     float *scale = codes->scale;
-    for (size_t i = 0; i < (size_t)n; i++) {
-        const size_t at = (size_t)(e->row + row) + i, panel = at / GLM4V_PANEL;
-        const size_t lane = at % GLM4V_PANEL;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t at = (e->row + row) + i, panel = at / GLM4V_PANEL;
+        const int64_t lane = at % GLM4V_PANEL;
         if (i == 0 || lane == 0)
             form->unpack_codes(codes->scratch,
                                (const char *)w->data + panel * form->panel_bytes(w->n_in),
                                GLM4V_PANEL, w->n_in);
         memcpy(codes->q + i * K, codes->scratch + lane * K, K);
-        for (size_t g = 0; g < groups; g++)
+        for (int64_t g = 0; g < groups; g++)
             *scale++ = w->scale[(panel * groups + g) * GLM4V_PANEL + lane];
     }
 }

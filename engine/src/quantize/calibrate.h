@@ -19,10 +19,10 @@ typedef struct glm4v_calibration glm4v_calibration;
 typedef struct {
     const char *quantization;   /* of the model to be written; its int4 matrices are calibrated */
     const glm4v_image *images;  /* [n_images], read during the call only */
-    uint32_t n_images;          /* >= 1 */
+    int64_t n_images;           /* >= 1 */
     const char *const *prompts; /* [n_prompts]; none: the two default prompts */
-    uint32_t n_prompts;
-    uint32_t n_threads; /* 0 = the cores this process may use */
+    int64_t n_prompts;
+    int64_t n_threads; /* 0 = the cores this process may use */
     /* bytes for second moments at a time, 0 = 2 GiB: with less, more passes */
     uint64_t memory;
     glm4v_progress_fn progress; /* done and total in units of its own */
@@ -50,7 +50,7 @@ typedef struct {
 } glm4v_code_rows;
 
 /* Rows [row, row + n) of it. Only where it has codes. Any thread. */
-void glm4v_calibration_codes(const glm4v_calibration *calibration, const char *name, int32_t row,
-                             int32_t n, const glm4v_code_rows *codes);
+void glm4v_calibration_codes(const glm4v_calibration *calibration, const char *name, int64_t row,
+                             int64_t n, const glm4v_code_rows *codes);
 
 #endif

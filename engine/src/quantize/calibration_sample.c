@@ -2,6 +2,7 @@
 /* See calibration_sample.h. */
 #include "quantize/calibration_sample.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -23,7 +24,7 @@ int glm4v_calibration_sample_make(glm4v_calibration_sample *r, const glm4v_model
     const glm4v_grid grid = { .grid_h = r->grid.h, .grid_w = r->grid.w };
     const glm4v_prompt_maker with = { model->tokenizer, &model->chat, &model->config };
     rc = glm4v_prompt_build(&r->prompt, &with, &task, &grid, 1, err);
-    r->n_question = (uint32_t)r->prompt.n_ids;
+    r->n_question = r->prompt.n_ids;
     return rc;
 }
 
@@ -41,11 +42,11 @@ int glm4v_calibration_sample_see(const glm4v_calibration_sample *r, glm4v_contex
     const glm4v_model *m = context->model;
     const glm4v_vision_config *v = &m->config.vision;
     const glm4v_image *frames[2] = { r->image, r->image };
-    const size_t width = (size_t)glm4v_patch_values(v);
+    const int64_t width = glm4v_patch_values(v);
     float *patches = glm4v_alloc_aligned(width * r->grid.h * r->grid.w, sizeof *patches);
     if (!patches)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for %u x %u patches", r->grid.h,
-                          r->grid.w);
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for %" PRId64 " x %" PRId64 " patches",
+                          r->grid.h, r->grid.w);
     int rc = glm4v_preprocess_run(m->preprocessor, patches, frames, r->grid, m->pool, err);
     if (!rc)
         rc = glm4v_vision_encode(
@@ -70,10 +71,10 @@ static int find_positions(glm4v_calibration_sample *r, const glm4v_config *confi
 }
 
 /* The largest logit's id; -1 when one is no number. */
-static int32_t best_id(const float *logits, int32_t V)
+static int32_t best_id(const float *logits, int64_t V)
 {
     int32_t best = 0;
-    for (int32_t i = 0; i < V; i++) {
+    for (int64_t i = 0; i < V; i++) {
         if (!isfinite(logits[i]))
             return -1;
         if (logits[i] > logits[best])
@@ -84,14 +85,14 @@ static int32_t best_id(const float *logits, int32_t V)
 
 static bool is_stop(int32_t id, const glm4v_config *config)
 {
-    for (int32_t i = 0; i < config->n_stop_ids; i++)
+    for (int64_t i = 0; i < config->n_stop_ids; i++)
         if (id == config->stop_ids[i])
             return true;
     return false;
 }
 
 /* Token after token; logits [V] are those of the question's last row. */
-static int generate(glm4v_calibration_sample *r, glm4v_context *context, int32_t next, size_t room,
+static int generate(glm4v_calibration_sample *r, glm4v_context *context, int32_t next, int64_t room,
                     float *logits, glm4v_error *err)
 {
     const glm4v_config *config = &context->model->config;
@@ -116,28 +117,28 @@ static int generate(glm4v_calibration_sample *r, glm4v_context *context, int32_t
     return rc;
 }
 
-glm4v_prefill_pass glm4v_calibration_sample_pass(const glm4v_calibration_sample *r, uint32_t start,
+glm4v_prefill_pass glm4v_calibration_sample_pass(const glm4v_calibration_sample *r, int64_t start,
                                                  const glm4v_embeddings *rows)
 {
     return (glm4v_prefill_pass) { .prompt = &r->prompt,
                                   .position = r->position,
                                   .start = start,
-                                  .n = (uint32_t)r->prompt.n_ids - start,
+                                  .n = r->prompt.n_ids - start,
                                   .vision = rows };
 }
 
 int glm4v_calibration_sample_answer(glm4v_calibration_sample *r, glm4v_context *context,
-                                    uint32_t start, const glm4v_embeddings *rows,
-                                    uint32_t max_tokens, glm4v_error *err)
+                                    int64_t start, const glm4v_embeddings *rows, int64_t max_tokens,
+                                    glm4v_error *err)
 {
     const glm4v_config *config = &context->model->config;
-    int64_t room = (int64_t)r->n_question + max_tokens;
+    int64_t room = r->n_question + max_tokens;
     room = room < context->size.length ? room : context->size.length;
     if (room <= r->n_question)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "a question of %u tokens leaves no answer",
-                          r->n_question);
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "a question of %" PRId64 " tokens leaves no answer", r->n_question);
     int32_t next = 0, *ids = glm4v_realloc(r->prompt.ids, room, sizeof *ids);
-    float *logits = glm4v_alloc((size_t)config->text.vocab, sizeof *logits);
+    float *logits = glm4v_alloc(config->text.vocab, sizeof *logits);
     glm4v_prefill_pass question;
     if (ids)
         r->prompt.ids = ids;
@@ -156,10 +157,10 @@ int glm4v_calibration_sample_answer(glm4v_calibration_sample *r, glm4v_context *
     return rc;
 }
 
-uint32_t glm4v_calibration_sample_common(const glm4v_calibration_sample *a,
-                                         const glm4v_calibration_sample *b)
+int64_t glm4v_calibration_sample_common(const glm4v_calibration_sample *a,
+                                        const glm4v_calibration_sample *b)
 {
-    uint32_t n = 0;
+    int64_t n = 0;
     while (n + 1 < a->n_question && n + 1 < b->n_question && a->prompt.ids[n] == b->prompt.ids[n])
         n++;
     return n;

@@ -12,7 +12,7 @@ typedef struct {
     glm4v_patch_grid grid;
     glm4v_prompt prompt; /* ids of the question, then of the answer without its stop token */
     int32_t *position;   /* [3][prompt.n_ids] */
-    uint32_t n_question; /* rows [n_question - 1, n_ids) of the logits tell answer and stop */
+    int64_t n_question;  /* rows [n_question - 1, n_ids) of the logits tell answer and stop */
 } glm4v_calibration_sample;
 
 /* The question alone. r must be zeroed; clear it whatever is returned. INVALID, NOMEM. */
@@ -28,16 +28,16 @@ int glm4v_calibration_sample_see(const glm4v_calibration_sample *r, glm4v_contex
 /* Append the greedy answer of context's model, at most max_tokens and what the context holds. Slot
  * 0 holds the first `start` tokens already. INTERNAL: a logit is no number. */
 int glm4v_calibration_sample_answer(glm4v_calibration_sample *r, glm4v_context *context,
-                                    uint32_t start, const glm4v_embeddings *rows,
-                                    uint32_t max_tokens, glm4v_error *err);
+                                    int64_t start, const glm4v_embeddings *rows, int64_t max_tokens,
+                                    glm4v_error *err);
 
 /* For glm4v_prefill(): tokens [start, n_ids) in slot 0, which holds those before; rows of its
  * picture. Good as long as both. */
-glm4v_prefill_pass glm4v_calibration_sample_pass(const glm4v_calibration_sample *r, uint32_t start,
+glm4v_prefill_pass glm4v_calibration_sample_pass(const glm4v_calibration_sample *r, int64_t start,
                                                  const glm4v_embeddings *rows);
 
 /* Tokens at the beginning of the question that both have. */
-uint32_t glm4v_calibration_sample_common(const glm4v_calibration_sample *a,
-                                         const glm4v_calibration_sample *b);
+int64_t glm4v_calibration_sample_common(const glm4v_calibration_sample *a,
+                                        const glm4v_calibration_sample *b);
 
 #endif

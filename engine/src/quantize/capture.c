@@ -3,6 +3,7 @@
  * the kernel of fp32 matrices, with the rows as its "weights" and their transpose as its rows. */
 #include "quantize/capture.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #include "backend/cpu_priv.h"
@@ -18,7 +19,7 @@ typedef struct {
     glm4v_round_moments *m;
     const float *x, *f; /* [n, K] of the quantized and the original model */
     int64_t ldx;
-    int32_t n;
+    int64_t n;
     float *panels;  /* [K / 16][n][16] of x */
     float *xt, *ft; /* [K, n] */
 } block;
@@ -27,13 +28,13 @@ typedef struct {
 static void turn_columns(void *user, int64_t task, int64_t thread)
 {
     const block *b = user;
-    const size_t n = (size_t)b->n, first = (size_t)task * GLM4V_PANEL;
+    const int64_t n = b->n, first = task * GLM4V_PANEL;
     float *panel = b->panels + first * n;
-    for (size_t t = 0; t < n; t++) {
-        const float *x = b->x + (int64_t)t * b->ldx + first;
-        const float *f = b->f + t * (size_t)b->m->K + first;
+    for (int64_t t = 0; t < n; t++) {
+        const float *x = b->x + t * b->ldx + first;
+        const float *f = b->f + t * b->m->K + first;
         memcpy(panel + t * GLM4V_PANEL, x, GLM4V_PANEL * sizeof *x);
-        for (size_t i = 0; i < GLM4V_PANEL; i++) {
+        for (int64_t i = 0; i < GLM4V_PANEL; i++) {
             b->xt[(first + i) * n + t] = x[i];
             b->ft[(first + i) * n + t] = f[i];
         }
@@ -44,11 +45,11 @@ static void turn_columns(void *user, int64_t task, int64_t thread)
 static void add_rows(void *user, int64_t task, int64_t thread)
 {
     const block *b = user;
-    const int32_t K = b->m->K, first = (int32_t)task * TILE_ROWS;
-    const int32_t rows = K - first < TILE_ROWS ? K - first : TILE_ROWS;
+    const int64_t K = b->m->K, first = task * TILE_ROWS;
+    const int64_t rows = K - first < TILE_ROWS ? K - first : TILE_ROWS;
     glm4v_gemm_args g = {
-        .y = b->m->second + (size_t)first * (size_t)K,
-        .x = b->xt + (size_t)first * (size_t)b->n,
+        .y = b->m->second + first * K,
+        .x = b->xt + first * b->n,
         .w = b->panels,
         .ldy = K,
         .ldx = b->n,
@@ -59,13 +60,13 @@ static void add_rows(void *user, int64_t task, int64_t thread)
         .add = true,
     };
     b->cpu->gemm.f32(&g);
-    g.y = b->m->cross + (size_t)first * (size_t)K;
-    g.x = b->ft + (size_t)first * (size_t)b->n;
+    g.y = b->m->cross + first * K;
+    g.x = b->ft + first * b->n;
     g.n_panels = K / GLM4V_PANEL;
     b->cpu->gemm.f32(&g);
 }
 
-static int grow(float **data, size_t n, glm4v_listening *l)
+static int grow(float **data, int64_t n, glm4v_listening *l)
 {
     float *more = glm4v_realloc(*data, n, sizeof *more);
     if (!more)
@@ -76,49 +77,49 @@ static int grow(float **data, size_t n, glm4v_listening *l)
 }
 
 /* The original's rows wait for the quantized model's. */
-static int keep(glm4v_listening *to, glm4v_listened *l, const float *x, int64_t ldx, int32_t T)
+static int keep(glm4v_listening *to, glm4v_listened *l, const float *x, int64_t ldx, int64_t T)
 {
-    const size_t K = (size_t)l->moments.K;
+    const int64_t K = l->moments.K;
     if (T > l->capacity - l->n_seen) {
-        if (T > INT32_MAX / 2 - l->n_seen || grow(&l->seen, (size_t)(l->n_seen + T) * K, to))
+        if (T > INT32_MAX / 2 - l->n_seen || grow(&l->seen, (l->n_seen + T) * K, to))
             return GLM4V_ERR_NOMEM;
         l->capacity = l->n_seen + T;
     }
-    for (int32_t t = 0; t < T; t++)
-        memcpy(l->seen + (size_t)(l->n_seen + t) * K, x + t * ldx, K * sizeof *x);
+    for (int64_t t = 0; t < T; t++)
+        memcpy(l->seen + (l->n_seen + t) * K, x + t * ldx, K * sizeof *x);
     l->n_seen += T;
     return 0;
 }
 
 /* Rows of the quantized model and the original's that belong to them. */
-static int add(const glm4v_ear *ear, glm4v_listened *l, const float *x, int64_t ldx, int32_t T)
+static int add(const glm4v_ear *ear, glm4v_listened *l, const float *x, int64_t ldx, int64_t T)
 {
     glm4v_listening *to = ear->to;
-    const size_t K = (size_t)l->moments.K;
+    const int64_t K = l->moments.K;
     if (T > l->n_seen - l->n_paired)
         return glm4v_fail(&to->error, GLM4V_ERR_INTERNAL,
-                          "calibration: %d rows in the quantized model, %d in the original",
+                          "calibration: %" PRId64 " rows in the quantized model, %" PRId64
+                          " in the original",
                           l->n_paired + T, l->n_seen);
     if (to->scratch_floats < 3 * K * BLOCK) {
         if (grow(&to->scratch, 3 * K * BLOCK, to))
             return GLM4V_ERR_NOMEM;
         to->scratch_floats = 3 * K * BLOCK;
     }
-    for (int32_t t = 0; t < T; t += BLOCK) {
+    for (int64_t t = 0; t < T; t += BLOCK) {
         block b = {
             .cpu = glm4v_cpu(ear->backend),
             .m = &l->moments,
             .x = x + t * ldx,
-            .f = l->seen + (size_t)(l->n_paired + t) * K,
+            .f = l->seen + (l->n_paired + t) * K,
             .ldx = ldx,
             .n = T - t < BLOCK ? T - t : BLOCK,
             .panels = to->scratch,
             .xt = to->scratch + K * BLOCK,
             .ft = to->scratch + 2 * K * BLOCK,
         };
-        glm4v_pool_run(ear->backend->pool, (uint32_t)(K / GLM4V_PANEL), turn_columns, &b);
-        glm4v_pool_run(ear->backend->pool, (uint32_t)((K + TILE_ROWS - 1) / TILE_ROWS), add_rows,
-                       &b);
+        glm4v_pool_run(ear->backend->pool, (K / GLM4V_PANEL), turn_columns, &b);
+        glm4v_pool_run(ear->backend->pool, ((K + TILE_ROWS - 1) / TILE_ROWS), add_rows, &b);
     }
     l->n_paired += T;
     return 0;
@@ -129,7 +130,7 @@ static int see_product(void *user, const glm4v_product *p)
     const glm4v_ear *ear = user;
     glm4v_listening *to = ear->to;
     int rc = 0;
-    for (uint32_t i = 0; !rc && i < to->n; i++)
+    for (int64_t i = 0; !rc && i < to->n; i++)
         if (to->list[i].weight[ear->side] == p->w) {
             rc = ear->side == GLM4V_ORIGINAL ? keep(to, &to->list[i], p->x, p->ldx, p->rows)
                                              : add(ear, &to->list[i], p->x, p->ldx, p->rows);
@@ -155,26 +156,26 @@ void glm4v_ear_close(glm4v_ear *ear)
     ear->backend = NULL;
 }
 
-uint64_t glm4v_listened_bytes(int32_t K)
+uint64_t glm4v_listened_bytes(int64_t K)
 {
-    return 2 * (uint64_t)K * (uint64_t)K * sizeof(float);
+    return 2 * K * K * sizeof(float);
 }
 
-int glm4v_listened_open(glm4v_listened *l, int32_t K, glm4v_error *err)
+int glm4v_listened_open(glm4v_listened *l, int64_t K, glm4v_error *err)
 {
     l->moments.K = K;
-    l->moments.second = glm4v_alloc((size_t)K * (size_t)K, sizeof(float));
-    l->moments.cross = glm4v_alloc((size_t)K * (size_t)K, sizeof(float));
+    l->moments.second = glm4v_alloc(K * K, sizeof(float));
+    l->moments.cross = glm4v_alloc(K * K, sizeof(float));
     return l->moments.second && l->moments.cross
                ? 0
                : glm4v_fail(err, GLM4V_ERR_NOMEM,
-                            "no memory for the moments of %d inputs (%llu MiB)", K,
+                            "no memory for the moments of %" PRId64 " inputs (%llu MiB)", K,
                             (unsigned long long)(glm4v_listened_bytes(K) >> 20));
 }
 
 void glm4v_listening_clear(glm4v_listening *l)
 {
-    for (uint32_t i = 0; i < l->n; i++) {
+    for (int64_t i = 0; i < l->n; i++) {
         glm4v_free(l->list[i].moments.second);
         glm4v_free(l->list[i].moments.cross);
         glm4v_free(l->list[i].seen);
@@ -187,7 +188,7 @@ void glm4v_listening_clear(glm4v_listening *l)
 void glm4v_listening_begin(glm4v_listening *l, int side)
 {
     atomic_store(&l->enough, false);
-    for (uint32_t i = 0; i < l->n; i++) {
+    for (int64_t i = 0; i < l->n; i++) {
         if (side == GLM4V_ORIGINAL)
             l->list[i].n_seen = 0;
         l->list[i].n_paired = 0;

@@ -18,16 +18,16 @@ typedef struct {
     const glm4v_weight *weight[GLM4V_N_SIDES];
     glm4v_round_moments moments;
     float *seen; /* [capacity, K]: inputs in the original, of the sequence that runs */
-    int32_t n_seen, n_paired, capacity;
+    int64_t n_seen, n_paired, capacity;
 } glm4v_listened;
 
 /* The matrices of one pass over the sequences. */
 typedef struct {
     glm4v_listened *list; /* [n], in the order in which the model uses them */
-    uint32_t n;
+    int64_t n;
     atomic_bool enough; /* the last one was used: the rest of the sequence may be left out */
     float *scratch;
-    size_t scratch_floats;
+    int64_t scratch_floats;
     glm4v_error error; /* code 0: none */
 } glm4v_listening;
 
@@ -43,8 +43,8 @@ void glm4v_ear_open(glm4v_ear *ear, glm4v_backend *backend, glm4v_listening *to,
 void glm4v_ear_close(glm4v_ear *ear);
 
 /* Memory for the moments of one matrix of K inputs; NOMEM. Cleared by clear. */
-uint64_t glm4v_listened_bytes(int32_t K);
-int glm4v_listened_open(glm4v_listened *l, int32_t K, glm4v_error *err);
+uint64_t glm4v_listened_bytes(int64_t K);
+int glm4v_listened_open(glm4v_listened *l, int64_t K, glm4v_error *err);
 void glm4v_listening_clear(glm4v_listening *l);
 
 /* The next sequence begins: in the original, then in the quantized model. */

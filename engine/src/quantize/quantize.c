@@ -39,7 +39,7 @@ typedef struct {
     glm4v_model *model;           /* examined, not loaded */
     glm4v_checkpoint *checkpoint; /* src */
     glm4v_conversion *conversions;
-    uint32_t n;
+    int64_t n;
     glm4v_outputs outputs;
     glm4v_atomic_folder *folder;
     glm4v_calibration *calibration; /* NULL: none was asked for */
@@ -49,9 +49,9 @@ typedef struct {
     uint64_t total; /* bytes to read */
 
     /* one shard at a time */
-    uint32_t first, end; /* conversions of the shard */
-    uint32_t *pieces;    /* [end - first + 1]: number of the first piece of each */
-    char *buffer;        /* [threads][buffer_bytes] */
+    int64_t first, end; /* conversions of the shard */
+    int64_t *pieces;    /* [end - first + 1]: number of the first piece of each */
+    char *buffer;       /* [threads][buffer_bytes] */
     size_t buffer_bytes;
     pthread_t caller;
     uint64_t last_progress; /* ns; the caller's alone */
@@ -73,7 +73,7 @@ static bool ends_with_weight(const char *name)
 static void match_items(converter *c)
 {
     const glm4v_tensor *first = glm4v_checkpoint_at(c->checkpoint, 0); /* one array, in order */
-    for (uint32_t i = 0; i < c->model->plan.n; i++) {
+    for (int64_t i = 0; i < c->model->plan.n; i++) {
         const glm4v_item *item = &c->model->plan.items[i];
         for (int s = 0; s < item->n_sources; s++) {
             glm4v_conversion *to = &c->conversions[item->source[s].tensor - first];
@@ -98,7 +98,7 @@ static int check_tied(const glm4v_conversion *c, const glm4v_quantization *q, gl
 /* Files beside config.json may say it too: what counts is what the tensors are. */
 static int check_plain(const converter *c, glm4v_error *err)
 {
-    for (uint32_t i = 0; i < c->model->plan.n; i++) {
+    for (int64_t i = 0; i < c->model->plan.n; i++) {
         const glm4v_item *item = &c->model->plan.items[i];
         for (int s = 0; s < item->n_sources; s++)
             if (item->source[s].kind != GLM4V_SOURCE_PLAIN)
@@ -133,7 +133,7 @@ static void decide(glm4v_conversion *c, const glm4v_quantization *q, const glm4v
         return;
     c->form = item->form;
     c->table = item->kind == GLM4V_ITEM_TABLE;
-    c->n_out = (int32_t)t->shape[0];
+    c->n_out = t->shape[0];
     c->n_in = item->n_in;
     c->copy = t->dtype == dtype_of(c->form);
 }
@@ -183,10 +183,10 @@ static int plan_outputs(converter *c, glm4v_error *err)
     c->n = glm4v_checkpoint_count(c->checkpoint);
     c->conversions = glm4v_alloc(c->n, sizeof *c->conversions);
     if (!c->conversions)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a list of %" PRIu32 " tensors",
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a list of %" PRId64 " tensors",
                           c->n);
     match_items(c);
-    for (uint32_t i = 0; !rc && i < c->n; i++) {
+    for (int64_t i = 0; !rc && i < c->n; i++) {
         const glm4v_tensor *t = glm4v_checkpoint_at(c->checkpoint, i);
         decide(&c->conversions[i], &c->quantization, t);
         rc = check_tied(&c->conversions[i], &c->quantization, err);
@@ -196,12 +196,12 @@ static int plan_outputs(converter *c, glm4v_error *err)
     }
     if (rc)
         return rc;
-    uint32_t *groups = glm4v_alloc(c->outputs.n, sizeof *groups);
+    int64_t *groups = glm4v_alloc(c->outputs.n, sizeof *groups);
     if (!groups)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a list of %" PRIu32 " tensors",
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a list of %" PRId64 " tensors",
                           c->outputs.n);
-    for (uint32_t i = 0, o = 0; i < c->n; i++) {
-        uint32_t end = i + 1 < c->n ? c->conversions[i + 1].output : c->outputs.n;
+    for (int64_t i = 0, o = 0; i < c->n; i++) {
+        int64_t end = i + 1 < c->n ? c->conversions[i + 1].output : c->outputs.n;
         while (o < end)
             groups[o++] = i;
     }
@@ -213,20 +213,20 @@ static int plan_outputs(converter *c, glm4v_error *err)
 /* ---- pieces ---- */
 
 /* Rows of a piece: a multiple of the panels' 16. */
-static int32_t rows_of_piece(const glm4v_conversion *c)
+static int64_t rows_of_piece(const glm4v_conversion *c)
 {
     int64_t rows = PIECE_FLOATS / c->n_in / GLM4V_PANEL * GLM4V_PANEL;
     if (rows < GLM4V_PANEL)
         return GLM4V_PANEL;
-    return rows < c->n_out ? (int32_t)rows : c->n_out;
+    return rows < c->n_out ? rows : c->n_out;
 }
 
-static uint32_t count_pieces(const glm4v_conversion *c)
+static int64_t count_pieces(const glm4v_conversion *c)
 {
     if (c->copy)
-        return (uint32_t)((c->from->size + PIECE_BYTES - 1) / PIECE_BYTES);
-    int32_t rows = rows_of_piece(c);
-    return (uint32_t)((c->n_out + rows - 1) / rows);
+        return ((c->from->size + PIECE_BYTES - 1) / PIECE_BYTES);
+    int64_t rows = rows_of_piece(c);
+    return ((c->n_out + rows - 1) / rows);
 }
 
 /* Room that a thread needs: rows as f32, their codes or numbers, their scales, and scratch. */
@@ -234,12 +234,12 @@ static uint32_t count_pieces(const glm4v_conversion *c)
 static size_t code_bytes(const glm4v_conversion *c)
 {
     const int32_t bits = glm4v_form_of(c->form)->bits;
-    return bits > 8 ? (size_t)bits / 8 : 1;
+    return bits > 8 ? bits / 8 : 1;
 }
 
 static size_t scratch_bytes(const glm4v_conversion *c)
 {
-    const size_t codes = (size_t)c->n_in * GLM4V_PANEL; /* of a panel, for calibrated ones */
+    const size_t codes = c->n_in * GLM4V_PANEL; /* of a panel, for calibrated ones */
     const size_t encode = glm4v_form_encode_scratch(c->form, c->n_in);
     return codes > encode ? codes : encode;
 }
@@ -247,25 +247,26 @@ static size_t scratch_bytes(const glm4v_conversion *c)
 static size_t piece_bytes(const glm4v_conversion *c)
 {
     if (c->copy)
-        return c->from->size < PIECE_BYTES ? (size_t)c->from->size : PIECE_BYTES;
-    size_t rows = (size_t)rows_of_piece(c), n = rows * (size_t)c->n_in;
-    size_t groups = (size_t)glm4v_form_groups(c->form, false, c->n_in);
+        return c->from->size < PIECE_BYTES ? c->from->size : PIECE_BYTES;
+    int64_t rows = rows_of_piece(c), n = rows * c->n_in;
+    int64_t groups = glm4v_form_groups(c->form, false, c->n_in);
     return n * (sizeof(float) + code_bytes(c)) + rows * groups * sizeof(float) + scratch_bytes(c) +
            128;
 }
 
-static int check_finite(const glm4v_conversion *c, int32_t row, const float *rows, size_t n,
+static int check_finite(const glm4v_conversion *c, int64_t row, const float *rows, int64_t n,
                         glm4v_error *err)
 {
-    size_t at = glm4v_first_not_finite(rows, n);
+    const int64_t at = glm4v_first_not_finite(rows, n);
     if (at == n)
         return 0;
     return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                      "\"%.120s\": number %zu of row %d is not finite; the file is damaged",
-                      c->from->name, at % (size_t)c->n_in, row + (int32_t)(at / (size_t)c->n_in));
+                      "\"%.120s\": number %" PRId64 " of row %" PRId64
+                      " is not finite; the file is damaged",
+                      c->from->name, at % c->n_in, row + at / c->n_in);
 }
 
-static int write_output(const converter *c, uint32_t output, uint64_t start, const void *data,
+static int write_output(const converter *c, int64_t output, uint64_t start, const void *data,
                         size_t size, glm4v_error *err)
 {
     return glm4v_atomic_folder_write(c->folder, c->outputs.items[output].offset + start, data, size,
@@ -273,25 +274,25 @@ static int write_output(const converter *c, uint32_t output, uint64_t start, con
 }
 
 /* Rows [row, row + n): read, quantized, written. */
-static int convert_rows(converter *q, const glm4v_conversion *c, int32_t row, int32_t n,
+static int convert_rows(converter *q, const glm4v_conversion *c, int64_t row, int64_t n,
                         char *buffer, glm4v_error *err)
 {
-    const size_t k = (size_t)c->n_in, count = (size_t)n * k;
+    const int64_t k = c->n_in, count = n * k;
     const glm4v_form_traits *form = glm4v_form_of(c->form);
-    const size_t groups = (size_t)glm4v_form_groups(c->form, false, c->n_in);
+    const int64_t groups = glm4v_form_groups(c->form, false, c->n_in);
     float *rows = (float *)(void *)buffer, *scale = rows + count;
-    uint8_t *codes = (uint8_t *)(scale + (size_t)n * groups);
-    uint8_t *scratch = (uint8_t *)buffer +
-                       glm4v_aligned((uint64_t)(codes - (uint8_t *)buffer) + count * code_bytes(c));
-    const uint64_t width = k * (uint64_t)form->bits / 8; /* bytes of a row in the file */
-    int rc = glm4v_checkpoint_read_f32(q->checkpoint, c->from, (uint64_t)row * k, rows, count, err);
+    uint8_t *codes = (uint8_t *)(scale + n * groups);
+    uint8_t *scratch =
+        (uint8_t *)buffer + glm4v_aligned((codes - (uint8_t *)buffer) + count * code_bytes(c));
+    const uint64_t width = k * form->bits / 8; /* bytes of a row in the file */
+    int rc = glm4v_checkpoint_read_f32(q->checkpoint, c->from, row * k, rows, count, err);
     if (!rc)
         rc = check_finite(c, row, rows, count, err);
     if (rc)
         return rc;
     if (!form->codes) { /* a table's rows are numbers as files hold them */
-        form->cpu.table_fill(&q->convert, codes, NULL, 0, (size_t)n, rows, k);
-        return write_output(q, c->output, (uint64_t)row * width, codes, (size_t)n * width, err);
+        form->cpu.table_fill(&q->convert, codes, NULL, 0, n, rows, k);
+        return write_output(q, c->output, row * width, codes, n * width, err);
     }
     if (glm4v_calibration_has(q->calibration, c->from->name))
         glm4v_calibration_codes(q->calibration, c->from->name, row, n,
@@ -300,10 +301,10 @@ static int convert_rows(converter *q, const glm4v_conversion *c, int32_t row, in
         form->cpu.encode(&q->gemm, &q->convert, codes, scale, rows, n, c->n_in, scratch);
     if (form->layout == GLM4V_LAYOUT_WORDS)
         glm4v_join_nibbles(codes, count);
-    rc = write_output(q, c->output, (uint64_t)row * width, codes, (size_t)n * width, err);
+    rc = write_output(q, c->output, row * width, codes, n * width, err);
     if (!rc)
-        rc = write_output(q, c->output + 1, (uint64_t)row * groups * sizeof *scale, scale,
-                          (size_t)n * groups * sizeof *scale, err);
+        rc = write_output(q, c->output + 1, row * groups * sizeof *scale, scale,
+                          n * groups * sizeof *scale, err);
     if (!rc && form->layout == GLM4V_LAYOUT_WORDS && row == 0)
         rc = write_output(q, c->output + 2, 0, c->from->shape, 2 * sizeof(int64_t), err);
     return rc;
@@ -344,27 +345,27 @@ static void run_piece(void *user, int64_t i, int64_t thread)
     converter *q = user;
     glm4v_error error = { 0 };
     char *buffer = q->buffer + thread * q->buffer_bytes;
-    uint32_t low = 0, high = q->end - q->first; /* pieces[low] <= i < pieces[high] */
+    int64_t low = 0, high = q->end - q->first; /* pieces[low] <= i < pieces[high] */
     if (pthread_equal(pthread_self(), q->caller))
         report(q);
     if (atomic_load(&q->stop))
         return;
     while (high - low > 1) {
-        uint32_t middle = low + (high - low) / 2;
+        int64_t middle = low + (high - low) / 2;
         *(q->pieces[middle] <= i ? &low : &high) = middle;
     }
     const glm4v_conversion *c = &q->conversions[q->first + low];
-    const uint32_t number = i - q->pieces[low];
+    const int64_t number = i - q->pieces[low];
     uint64_t bytes;
     int rc;
     if (c->copy) {
         uint64_t start = number * PIECE_BYTES;
         bytes = c->from->size - start < PIECE_BYTES ? c->from->size - start : PIECE_BYTES;
-        rc = copy_bytes(q, c, start, (size_t)bytes, buffer, &error);
+        rc = copy_bytes(q, c, start, bytes, buffer, &error);
     } else {
-        int32_t step = rows_of_piece(c), row = (int32_t)number * step;
-        int32_t n = step < c->n_out - row ? step : c->n_out - row;
-        bytes = (uint64_t)n * (uint64_t)c->n_in * glm4v_dtype_size(c->from->dtype);
+        int64_t step = rows_of_piece(c), row = number * step;
+        int64_t n = step < c->n_out - row ? step : c->n_out - row;
+        bytes = n * c->n_in * glm4v_dtype_size(c->from->dtype);
         rc = convert_rows(q, c, row, n, buffer, &error);
     }
     if (rc)
@@ -384,18 +385,18 @@ static int write_text(converter *c, const char *name, const glm4v_text_out *text
 }
 
 /* Conversions of the shard, which follow one another, and their pieces. */
-static void number_pieces(converter *c, uint32_t shard)
+static void number_pieces(converter *c, int64_t shard)
 {
     c->first = c->end;
     c->pieces[0] = 0;
     while (c->end < c->n && c->outputs.items[c->conversions[c->end].output].shard == shard) {
-        uint32_t *piece = &c->pieces[c->end - c->first];
+        int64_t *piece = &c->pieces[c->end - c->first];
         piece[1] = piece[0] + count_pieces(&c->conversions[c->end]);
         c->end++;
     }
 }
 
-static int write_shard(converter *c, uint32_t shard, glm4v_error *err)
+static int write_shard(converter *c, int64_t shard, glm4v_error *err)
 {
     char name[64];
     glm4v_text_out header = { 0 };
@@ -420,20 +421,20 @@ static int write_shard(converter *c, uint32_t shard, glm4v_error *err)
 
 static int write_shards(converter *c, glm4v_error *err)
 {
-    uint32_t n_threads = glm4v_pool_threads(c->pool);
-    for (uint32_t i = 0; i < c->n; i++) {
+    int64_t n_threads = glm4v_pool_threads(c->pool);
+    for (int64_t i = 0; i < c->n; i++) {
         size_t bytes = piece_bytes(&c->conversions[i]);
         c->buffer_bytes = bytes > c->buffer_bytes ? bytes : c->buffer_bytes;
     }
     c->buffer_bytes = (c->buffer_bytes + 127) / 64 * 64;
     c->buffer = glm4v_alloc_aligned(n_threads, c->buffer_bytes);
-    c->pieces = glm4v_alloc((size_t)c->n + 1, sizeof *c->pieces);
+    c->pieces = glm4v_alloc(c->n + 1, sizeof *c->pieces);
     if (!c->buffer || !c->pieces)
         return glm4v_fail(err, GLM4V_ERR_NOMEM,
-                          "no memory for %zu bytes of weights in each of %" PRIu32 " threads",
+                          "no memory for %zu bytes of weights in each of %" PRId64 " threads",
                           c->buffer_bytes, n_threads);
     int rc = 0;
-    for (uint32_t shard = 0; !rc && shard < c->outputs.n_shards; shard++)
+    for (int64_t shard = 0; !rc && shard < c->outputs.n_shards; shard++)
         rc = write_shard(c, shard, err);
     return rc ? rc : glm4v_checkpoint_verify(c->checkpoint, err);
 }
@@ -564,7 +565,7 @@ int glm4v_quantize(const char *src, const char *dst, const glm4v_quantize_option
         rc = write_all(&c, dst, &error);
     if (!rc)
         glm4v_log_line(&c.log, GLM4V_LOG_INFO,
-                       "%.200s: %" PRIu32 " tensors in %" PRIu32 " files, %" PRIu64 " MiB", dst,
+                       "%.200s: %" PRId64 " tensors in %" PRId64 " files, %" PRIu64 " MiB", dst,
                        c.outputs.n, c.outputs.n_shards, c.outputs.bytes >> 20);
     glm4v_pool_close(&c.pool);
     glm4v_calibration_free(&c.calibration);

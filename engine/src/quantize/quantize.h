@@ -20,8 +20,8 @@ typedef struct {
     bool table;             /* looked up by rows */
     bool tied;              /* both embedding and head */
     bool linear;            /* a matrix that a quantized checkpoint would be expected to quantize */
-    int32_t n_out, n_in;    /* of matrices */
-    uint32_t output;        /* index of its first tensor in the list of outputs */
+    int64_t n_out, n_in;    /* of matrices */
+    int64_t output;         /* index of its first tensor in the list of outputs */
     uint32_t pieces;        /* how many times rows or bytes are read for it */
 } glm4v_conversion;
 
@@ -31,12 +31,12 @@ int glm4v_quantize_check_source(const char *src, glm4v_error *err);
 /* Make of src/config.json the text to write: "quantization_config" is added, all else stays as it
  * is, byte for byte. Errors as above. */
 int glm4v_quantize_config(glm4v_text_out *out, const char *src, const glm4v_conversion *conversions,
-                          uint32_t n, glm4v_error *err);
+                          int64_t n, glm4v_error *err);
 
 /* Files of src to copy: regular, in the folder itself, no weights, not config.json, not hidden. */
 typedef struct {
     char **names;
-    uint32_t n, capacity;
+    int64_t n, capacity;
     uint64_t bytes;
 } glm4v_file_list;
 

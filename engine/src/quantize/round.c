@@ -15,10 +15,10 @@
 /* ---- the factor ---- */
 
 /* Sum of a b over n: sixteen chains, added in a fixed order. */
-static float dot(const float *a, const float *b, int32_t n)
+static float dot(const float *a, const float *b, int64_t n)
 {
     float chain[LANES] = { 0 }, sum = 0;
-    int32_t i = 0;
+    int64_t i = 0;
     for (; i + LANES <= n; i += LANES)
         for (int l = 0; l < LANES; l++)
             chain[l] += a[i + l] * b[i + l];
@@ -31,16 +31,16 @@ static float dot(const float *a, const float *b, int32_t n)
 
 typedef struct {
     glm4v_round_moments *m;
-    int32_t first, end; /* columns of the factor; rows of other tasks from end on */
+    int64_t first, end; /* columns of the factor; rows of other tasks from end on */
 } factor_block;
 
 /* L[i][j] of one row, columns of the block below j. */
-static void factor_row(const factor_block *f, int32_t i)
+static void factor_row(const factor_block *f, int64_t i)
 {
-    const int32_t K = f->m->K, end = i < f->end ? i + 1 : f->end;
-    float *row = f->m->second + (size_t)i * (size_t)K;
-    for (int32_t j = f->first; j < end; j++) {
-        const float *other = f->m->second + (size_t)j * (size_t)K;
+    const int64_t K = f->m->K, end = i < f->end ? i + 1 : f->end;
+    float *row = f->m->second + i * K;
+    for (int64_t j = f->first; j < end; j++) {
+        const float *other = f->m->second + j * K;
         const float rest = row[j] - dot(row, other, j);
         if (j < i)
             row[j] = rest / other[j];
@@ -52,21 +52,20 @@ static void factor_row(const factor_block *f, int32_t i)
 static void factor_rows(void *user, int64_t task, int64_t thread)
 {
     const factor_block *f = user;
-    const int32_t first = f->end + (int32_t)task * TASK_ROWS;
-    for (int32_t i = first; i < first + TASK_ROWS && i < f->m->K; i++)
+    const int64_t first = f->end + task * TASK_ROWS;
+    for (int64_t i = first; i < first + TASK_ROWS && i < f->m->K; i++)
         factor_row(f, i);
 }
 
 /* H -> L in place, lower triangle: block by block of columns, what is left of them done. */
 static void factor(glm4v_round_moments *m, glm4v_pool *pool)
 {
-    for (int32_t first = 0; first < m->K; first += BLOCK) {
-        const int32_t end = m->K - first < BLOCK ? m->K : first + BLOCK;
+    for (int64_t first = 0; first < m->K; first += BLOCK) {
+        const int64_t end = m->K - first < BLOCK ? m->K : first + BLOCK;
         factor_block f = { .m = m, .first = first, .end = end };
-        for (int32_t i = first; i < f.end; i++)
+        for (int64_t i = first; i < f.end; i++)
             factor_row(&f, i);
-        glm4v_pool_run(pool, (uint32_t)((m->K - f.end + TASK_ROWS - 1) / TASK_ROWS), factor_rows,
-                       &f);
+        glm4v_pool_run(pool, ((m->K - f.end + TASK_ROWS - 1) / TASK_ROWS), factor_rows, &f);
     }
 }
 
@@ -74,23 +73,23 @@ static void factor(glm4v_round_moments *m, glm4v_pool *pool)
 static void subtract_rows(void *user, int64_t task, int64_t thread)
 {
     const glm4v_round_moments *m = user;
-    const size_t K = (size_t)m->K;
-    for (size_t i = (size_t)task * TASK_ROWS; i < (size_t)(task + 1) * TASK_ROWS; i++)
-        for (size_t j = 0; j < K; j++)
+    const int64_t K = m->K;
+    for (int64_t i = task * TASK_ROWS; i < (task + 1) * TASK_ROWS; i++)
+        for (int64_t j = 0; j < K; j++)
             m->cross[i * K + j] -= j <= i ? m->second[i * K + j] : m->second[j * K + i];
 }
 
 void glm4v_round_prepare(glm4v_round_moments *m, glm4v_pool *pool)
 {
-    const size_t K = (size_t)m->K;
+    const int64_t K = m->K;
     double sum = 0;
-    for (size_t i = 0; i < K; i++)
+    for (int64_t i = 0; i < K; i++)
         sum += (double)m->second[i * K + i];
     m->damping = DAMPING * (float)(sum / (double)K);
     if (!(m->damping > 1e-20f)) /* inputs that are all zero: as rounding to nearest */
         m->damping = 1e-20f;
-    glm4v_pool_run(pool, (uint32_t)(m->K / TASK_ROWS), subtract_rows, m);
-    for (size_t i = 0; i < K; i++)
+    glm4v_pool_run(pool, (m->K / TASK_ROWS), subtract_rows, m);
+    for (int64_t i = 0; i < K; i++)
         m->second[i * K + i] += m->damping;
     factor(m, pool);
 }
@@ -99,17 +98,16 @@ void glm4v_round_prepare(glm4v_round_moments *m, glm4v_pool *pool)
 
 /* y [n][16] += sum over j in [from, K) of e[j] [16] * a[j][k]; four j at a time, so that y
  * is read and written a quarter as often. K and from are multiples of 32. */
-static void gather(float *restrict y, const float *e, const float *a, int32_t K, int32_t from,
-                   int32_t n)
+static void gather(float *restrict y, const float *e, const float *a, int64_t K, int64_t from,
+                   int64_t n)
 {
-    for (int32_t j = from; j < K; j += 4) {
-        const float *row = a + (size_t)j * (size_t)K, *x = e + (size_t)j * LANES;
-        for (size_t k = 0; k < (size_t)n; k++) {
-            const float r[4] = { row[k], row[k + (size_t)K], row[k + 2 * (size_t)K],
-                                 row[k + 3 * (size_t)K] };
+    for (int64_t j = from; j < K; j += 4) {
+        const float *row = a + j * K, *x = e + j * LANES;
+        for (int64_t k = 0; k < n; k++) {
+            const float r[4] = { row[k], row[k + K], row[k + 2 * K], row[k + 3 * K] };
             for (int l = 0; l < LANES; l++)
-                y[k * LANES + (size_t)l] += (x[l] * r[0] + x[LANES + l] * r[1]) +
-                                            (x[2 * LANES + l] * r[2] + x[3 * LANES + l] * r[3]);
+                y[k * LANES + l] += (x[l] * r[0] + x[LANES + l] * r[1]) +
+                                    (x[2 * LANES + l] * r[2] + x[3 * LANES + l] * r[3]);
         }
     }
 }
@@ -117,28 +115,28 @@ static void gather(float *restrict y, const float *e, const float *a, int32_t K,
 /* w' - w, [K][16]: w (C - H) L^-T L^-1. */
 static void correction(const glm4v_round_moments *m, float *z, const float *w)
 {
-    const int32_t K = m->K, group = m->group;
-    memset(z, 0, (size_t)K * LANES * sizeof *z);
-    for (int32_t g = 0; g < K; g += group)
-        gather(z + (size_t)g * LANES, w, m->cross + g, K, 0, group);
-    for (int32_t k = 0; k < K; k++) { /* z L^T = v */
-        const float *row = m->second + (size_t)k * (size_t)K;
+    const int64_t K = m->K, group = m->group;
+    memset(z, 0, K * LANES * sizeof *z);
+    for (int64_t g = 0; g < K; g += group)
+        gather(z + g * LANES, w, m->cross + g, K, 0, group);
+    for (int64_t k = 0; k < K; k++) { /* z L^T = v */
+        const float *row = m->second + k * K;
         float sum[LANES] = { 0 };
-        for (int32_t j = 0; j < k; j++)
+        for (int64_t j = 0; j < k; j++)
             for (int l = 0; l < LANES; l++)
-                sum[l] += z[(size_t)j * LANES + (size_t)l] * row[j];
+                sum[l] += z[j * LANES + l] * row[j];
         for (int l = 0; l < LANES; l++)
-            z[(size_t)k * LANES + (size_t)l] = (z[(size_t)k * LANES + (size_t)l] - sum[l]) / row[k];
+            z[k * LANES + l] = (z[k * LANES + l] - sum[l]) / row[k];
     }
-    for (int32_t g = K - group; g >= 0; g -= group) { /* z L = v */
+    for (int64_t g = K - group; g >= 0; g -= group) { /* z L = v */
         float sum[MAX_GROUP * LANES] = { 0 };
         gather(sum, z, m->second + g, K, g + group, group);
-        for (int32_t k = g + group - 1; k >= g; k--) {
-            const float *row = m->second + (size_t)k * (size_t)K;
-            float *x = z + (size_t)k * LANES;
+        for (int64_t k = g + group - 1; k >= g; k--) {
+            const float *row = m->second + k * K;
+            float *x = z + k * LANES;
             for (int l = 0; l < LANES; l++)
                 x[l] = (x[l] - sum[(k - g) * LANES + l]) / row[k];
-            for (int32_t j = g; j < k; j++)
+            for (int64_t j = g; j < k; j++)
                 for (int l = 0; l < LANES; l++)
                     sum[(j - g) * LANES + l] += x[l] * row[j];
         }
@@ -163,17 +161,17 @@ typedef struct {
 
 /* Round a group with the given scales [16]. sum [group][16]: what errors behind the group ask for,
  * before the division. */
-static void round_group(const glm4v_round_moments *m, int32_t g, const float *w, const float *sum,
+static void round_group(const glm4v_round_moments *m, int64_t g, const float *w, const float *sum,
                         const float *scale, group_result *r)
 {
     float ask[MAX_GROUP * LANES], inverse[LANES];
-    memcpy(ask, sum, (size_t)m->group * LANES * sizeof *ask);
+    memcpy(ask, sum, m->group * LANES * sizeof *ask);
     for (int l = 0; l < LANES; l++) {
         inverse[l] = scale[l] > 0 ? 1 / scale[l] : 0;
         r->loss[l] = 0;
     }
-    for (int32_t k = m->group - 1; k >= 0; k--) {
-        const float *row = m->second + (size_t)(g + k) * (size_t)m->K + g;
+    for (int64_t k = m->group - 1; k >= 0; k--) {
+        const float *row = m->second + (g + k) * m->K + g;
         const float pivot = row[k], reciprocal = 1 / pivot;
         float *code = r->code + k * LANES, *error = r->error + k * LANES;
         for (int l = 0; l < LANES; l++) {
@@ -183,20 +181,20 @@ static void round_group(const glm4v_round_moments *m, int32_t g, const float *w,
             r->loss[l] += left * left;
             error[l] = w[k * LANES + l] - code[l] * scale[l];
         }
-        for (int32_t j = 0; j < k; j++)
+        for (int64_t j = 0; j < k; j++)
             for (int l = 0; l < LANES; l++)
                 ask[j * LANES + l] += error[l] * row[j];
     }
 }
 
 /* The best scales of a group, and its codes and errors with them. */
-static void choose_group(const glm4v_round_moments *m, int32_t g, const float *w, const float *sum,
+static void choose_group(const glm4v_round_moments *m, int64_t g, const float *w, const float *sum,
                          float *scale, group_result *r)
 {
     static const float divisors[] = GLM4V_INT4_DIVISORS;
     float largest[LANES] = { 0 }, tried[LANES], least[LANES] = { 0 };
-    for (int32_t k = 0; k < m->group; k++) {
-        const float reciprocal = 1 / m->second[(size_t)(g + k) * (size_t)m->K + (size_t)(g + k)];
+    for (int64_t k = 0; k < m->group; k++) {
+        const float reciprocal = 1 / m->second[(g + k) * m->K + (g + k)];
         for (int l = 0; l < LANES; l++) {
             const float x = fabsf(w[k * LANES + l] + sum[k * LANES + l] * reciprocal);
             largest[l] = x > largest[l] ? x : largest[l];
@@ -215,35 +213,33 @@ static void choose_group(const glm4v_round_moments *m, int32_t g, const float *w
     round_group(m, g, w, sum, scale, r);
 }
 
-size_t glm4v_round_scratch(int32_t K)
+size_t glm4v_round_scratch(int64_t K)
 {
-    return 2 * (size_t)K * LANES + (sizeof(group_result) + 63) / 64 * 16;
+    return 2 * K * LANES + (sizeof(group_result) + 63) / 64 * 16;
 }
 
-void glm4v_round_rows(const glm4v_round_moments *m, const float *w, int32_t n, uint8_t *q,
+void glm4v_round_rows(const glm4v_round_moments *m, const float *w, int64_t n, uint8_t *q,
                       float *scale, float *scratch)
 {
-    const int32_t K = m->K, size = m->group, groups = K / size;
-    float *wanted = scratch, *error = wanted + (size_t)K * LANES;
-    group_result *r = (group_result *)(void *)(error + (size_t)K * LANES);
-    for (int32_t k = 0; k < K; k++)
-        for (int32_t l = 0; l < LANES; l++)
-            wanted[(size_t)k * LANES + (size_t)l] =
-                l < n ? w[(size_t)l * (size_t)K + (size_t)k] : 0;
+    const int64_t K = m->K, size = m->group, groups = K / size;
+    float *wanted = scratch, *error = wanted + K * LANES;
+    group_result *r = (group_result *)(void *)(error + K * LANES);
+    for (int64_t k = 0; k < K; k++)
+        for (int64_t l = 0; l < LANES; l++)
+            wanted[k * LANES + l] = l < n ? w[l * K + k] : 0;
     correction(m, error, wanted);
-    for (size_t i = 0; i < (size_t)K * LANES; i++)
+    for (int64_t i = 0; i < K * LANES; i++)
         wanted[i] += error[i];
-    for (int32_t group = groups - 1; group >= 0; group--) {
-        const int32_t g = group * size;
+    for (int64_t group = groups - 1; group >= 0; group--) {
+        const int64_t g = group * size;
         float sum[MAX_GROUP * LANES] = { 0 }, step[LANES];
         gather(sum, error, m->second + g, K, g + size, size);
-        choose_group(m, g, wanted + (size_t)g * LANES, sum, step, r);
-        memcpy(error + (size_t)g * LANES, r->error, (size_t)size * LANES * sizeof *error);
-        for (int32_t l = 0; l < n; l++) {
-            scale[(size_t)l * (size_t)groups + (size_t)group] = step[l];
-            for (int32_t k = 0; k < size; k++)
-                q[(size_t)l * (size_t)K + (size_t)(g + k)] =
-                    (uint8_t)(8 + (int)r->code[k * LANES + l]);
+        choose_group(m, g, wanted + g * LANES, sum, step, r);
+        memcpy(error + g * LANES, r->error, size * LANES * sizeof *error);
+        for (int64_t l = 0; l < n; l++) {
+            scale[l * groups + group] = step[l];
+            for (int64_t k = 0; k < size; k++)
+                q[l * K + (g + k)] = (uint8_t)(8 + (int)r->code[k * LANES + l]);
         }
     }
 }

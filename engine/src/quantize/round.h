@@ -24,8 +24,8 @@
 typedef struct {
     float *second; /* H: [i][j], j <= i; then L */
     float *cross;  /* C; then C - H */
-    int32_t K;
-    int32_t group; /* inputs that share a scale: 32 or 128 */
+    int64_t K;
+    int64_t group; /* inputs that share a scale: 32 or 128 */
     float damping; /* added to H's diagonal, from prepare on */
 } glm4v_round_moments;
 
@@ -33,10 +33,10 @@ typedef struct {
 void glm4v_round_prepare(glm4v_round_moments *m, glm4v_pool *pool);
 
 /* Floats of scratch that a call of glm4v_round_rows() needs. */
-size_t glm4v_round_scratch(int32_t K);
+size_t glm4v_round_scratch(int64_t K);
 
 /* n <= 16 rows w [n, K] to codes q [n, K] (0..15, zero 8) and scale [n, K / group]. */
-void glm4v_round_rows(const glm4v_round_moments *m, const float *w, int32_t n, uint8_t *q,
+void glm4v_round_rows(const glm4v_round_moments *m, const float *w, int64_t n, uint8_t *q,
                       float *scale, float *scratch);
 
 #endif

@@ -62,7 +62,7 @@ static char *pattern_of(const char *name)
             if (p == end || *p == '.')
                 glm4v_text_format(&text, "\\d+");
             else
-                glm4v_text_add(&text, digits, (size_t)(p - digits));
+                glm4v_text_add(&text, digits, (p - digits));
         } else {
             if (*p != '_' && (unsigned char)*p < 0x80 && !isalnum((unsigned char)*p))
                 glm4v_text_add(&text, "\\", 1);
@@ -93,7 +93,7 @@ typedef struct {
 
 typedef struct {
     target *items; /* sorted by form, then pattern; no two alike */
-    uint32_t n;
+    int64_t n;
     int n_forms; /* that occur, IGNORED not counted */
     bool tables; /* not only linears are quantized */
 } targets;
@@ -106,7 +106,7 @@ static int by_target(const void *a, const void *b)
 
 static void clear_targets(targets *t)
 {
-    for (uint32_t i = 0; i < t->n; i++)
+    for (int64_t i = 0; i < t->n; i++)
         glm4v_free(t->items[i].pattern);
     glm4v_free(t->items);
     *t = (targets) { 0 };
@@ -115,10 +115,10 @@ static void clear_targets(targets *t)
 /* Sort, and drop what is there twice: layers have the same modules. */
 static void reduce_targets(targets *t)
 {
-    uint32_t n = 0;
+    int64_t n = 0;
     if (t->n)
         qsort(t->items, t->n, sizeof *t->items, by_target);
-    for (uint32_t i = 0; i < t->n; i++) {
+    for (int64_t i = 0; i < t->n; i++) {
         if (n && !by_target(&t->items[n - 1], &t->items[i])) {
             glm4v_free(t->items[i].pattern);
             continue;
@@ -130,14 +130,14 @@ static void reduce_targets(targets *t)
     t->n = n;
 }
 
-static int make_targets(targets *t, const glm4v_conversion *conversions, uint32_t n,
+static int make_targets(targets *t, const glm4v_conversion *conversions, int64_t n,
                         glm4v_error *err)
 {
     bool failed = false;
     *t = (targets) { .items = glm4v_alloc(n, sizeof *t->items) };
     if (!t->items)
         failed = true;
-    for (uint32_t i = 0; !failed && i < n; i++) {
+    for (int64_t i = 0; !failed && i < n; i++) {
         glm4v_form form;
         if (!form_of(&form, &conversions[i]))
             continue;
@@ -158,7 +158,7 @@ static void format_patterns(glm4v_text_out *out, const targets *t, glm4v_form fo
 {
     bool any = false;
     glm4v_text_format(out, "[");
-    for (uint32_t i = 0; i < t->n; i++) {
+    for (int64_t i = 0; i < t->n; i++) {
         if (t->items[i].form != form)
             continue;
         glm4v_text_format(out, "%s\n%s  ", any ? "," : "", indent);
@@ -207,7 +207,7 @@ static void format_config(glm4v_text_out *out, const targets *t)
     const char *format = NULL;
     int n = 0;
     glm4v_text_format(out, "\"quantization_config\": {\n    \"config_groups\": {");
-    for (uint32_t i = 0; i < t->n && t->items[i].form != IGNORED; i++) {
+    for (int64_t i = 0; i < t->n && t->items[i].form != IGNORED; i++) {
         const glm4v_form form = t->items[i].form;
         const char *own = glm4v_form_of(form)->format;
         if (i && t->items[i - 1].form == form)
@@ -286,7 +286,7 @@ int glm4v_quantize_check_source(const char *src, glm4v_error *err)
 }
 
 int glm4v_quantize_config(glm4v_text_out *out, const char *src, const glm4v_conversion *conversions,
-                          uint32_t n, glm4v_error *err)
+                          int64_t n, glm4v_error *err)
 {
     char *text = NULL;
     size_t size = 0;

@@ -46,7 +46,7 @@ static int add_name(glm4v_file_list *list, const char *name, glm4v_error *err)
                           "more than %d files lie beside the weights; is this a model directory?",
                           MAX_FILES);
     if (list->n == list->capacity) {
-        uint32_t capacity = list->capacity ? 2 * list->capacity : 32;
+        int64_t capacity = list->capacity ? 2 * list->capacity : 32;
         char **more = glm4v_realloc(list->names, capacity, sizeof *more);
         if (!more)
             return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a list of files");
@@ -119,7 +119,7 @@ static int copy(const char *src, const char *name, glm4v_atomic_folder *to, char
         return rc;
     rc = glm4v_atomic_folder_file(to, name, err);
     for (uint64_t at = 0; !rc && at < id.size;) {
-        size_t some = id.size - at < COPY_PIECE ? (size_t)(id.size - at) : COPY_PIECE;
+        size_t some = id.size - at < COPY_PIECE ? (id.size - at) : COPY_PIECE;
         rc = glm4v_file_read(fd, name, at, buffer, some, err);
         if (!rc)
             rc = glm4v_atomic_folder_write(to, at, buffer, some, err);
@@ -138,7 +138,7 @@ int glm4v_file_list_copy(const glm4v_file_list *list, const char *src, glm4v_ato
     if (!buffer)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to copy files");
     int rc = 0;
-    for (uint32_t i = 0; !rc && i < list->n; i++)
+    for (int64_t i = 0; !rc && i < list->n; i++)
         rc = copy(src, list->names[i], to, buffer, err);
     glm4v_free(buffer);
     return rc;
@@ -146,7 +146,7 @@ int glm4v_file_list_copy(const glm4v_file_list *list, const char *src, glm4v_ato
 
 void glm4v_file_list_clear(glm4v_file_list *list)
 {
-    for (uint32_t i = 0; i < list->n; i++)
+    for (int64_t i = 0; i < list->n; i++)
         glm4v_free(list->names[i]);
     glm4v_free(list->names);
     *list = (glm4v_file_list) { 0 };
