@@ -153,17 +153,17 @@ static void inputs_that_are_zero_round_to_nearest(void)
 
 /* ---- moments ---- */
 
-/* Rows through a backend that is listened to, in pieces, with a gap between rows. */
+/* Rows through a backend whose inputs are captured, in pieces, with a gap between rows. */
 static void moments_are_sums_over_all_rows_that_pass(void)
 {
     enum { LD = K + 8, ROWS = 300 };
     glm4v_backend *b = NULL;
     glm4v_weight w[2] = { 0 };
-    glm4v_listening l = { .list = glm4v_alloc(1, sizeof *l.list), .n = 1 };
+    glm4v_capture l = { .list = glm4v_alloc(1, sizeof *l.list), .n = 1 };
     static float x[2][ROWS * LD], y[ROWS * 16];
     const glm4v_weight_kind kind = { .form = GLM4V_FORM_F32, .n_out = 16, .n_in = K };
     REQUIRE(b = cpu_open(2));
-    REQUIRE(!glm4v_listened_open(&l.list[0], K, &err));
+    REQUIRE(!glm4v_captured_open(&l.list[0], K, &err));
     for (int side = 0; side < 2; side++) {
         REQUIRE(!b->ops->weight_alloc(b, &w[side], &kind, &err));
         l.list[0].weight[side] = &w[side];
@@ -171,15 +171,15 @@ static void moments_are_sums_over_all_rows_that_pass(void)
             x[side][i] = noise();
     }
     for (int side = 0; side < 2; side++) {
-        glm4v_ear ear;
-        glm4v_ear_open(&ear, b, &l, side);
-        glm4v_listening_begin(&l, side);
+        glm4v_capture_hook hook;
+        glm4v_capture_hook_open(&hook, b, &l, side);
+        glm4v_capture_begin(&l, side);
         for (int t = 0; t < ROWS; t += 280) /* 280 and 20 rows */
             CHECK_EQ(run_product(b, y, 16, x[side] + t * LD, LD, &w[side], NULL,
                                  ROWS - t < 280 ? ROWS - t : 280, false),
                      0);
         CHECK(atomic_load(&l.enough));
-        glm4v_ear_close(&ear);
+        glm4v_capture_hook_close(&hook);
         /* nobody is told any more */
         const int32_t seen = l.list[0].n_seen;
         CHECK_EQ(run_product(b, y, 16, x[side], LD, &w[side], NULL, 1, false), 0);
@@ -199,7 +199,7 @@ static void moments_are_sums_over_all_rows_that_pass(void)
             worst = fmax(worst, fmax(d, e));
         }
     CHECK(worst < 1e-3);
-    glm4v_listening_clear(&l);
+    glm4v_capture_clear(&l);
     for (int side = 0; side < 2; side++)
         b->ops->weight_free(b, &w[side]);
     cpu_close(&b);

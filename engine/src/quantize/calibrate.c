@@ -57,7 +57,7 @@ typedef struct {
     int64_t n_sequences;
     target *targets; /* in the order of their use */
     int64_t n_targets;
-    glm4v_listening listening;
+    glm4v_capture capture;
     uint64_t done, total; /* runs of a sequence, and steps that take about as long */
     glm4v_error *err;
 } calibrator;
@@ -282,7 +282,7 @@ static int64_t pass_end(const calibrator *c, int64_t first)
         n_part += c->targets[i].part == part;
     while (end < c->n_targets && c->targets[end].part == part &&
            end - first < (n_part + MAX_PASSES - 1) / MAX_PASSES) {
-        bytes += glm4v_listened_bytes(c->targets[end].weight[0]->n_in);
+        bytes += glm4v_captured_bytes(c->targets[end].weight[0]->n_in);
         if (end > first && bytes > memory)
             break;
         end++;
@@ -300,15 +300,14 @@ static int run_side(calibrator *c, int64_t sequence, int side)
     glm4v_embeddings unused = { 0 };
     glm4v_error error = { 0 };
     int rc;
-    glm4v_listening_begin(&c->listening, side);
+    glm4v_capture_begin(&c->capture, side);
     if (c->rows[GLM4V_TRIAL][picture].n_rows)
-        rc = glm4v_prefill(c->context[side], &pass, NULL, NULL, &c->listening.enough, &error);
+        rc = glm4v_prefill(c->context[side], &pass, NULL, NULL, &c->capture.enough, &error);
     else
-        rc = glm4v_calibration_sample_see(r, c->context[side], &unused, &c->listening.enough,
-                                          &error);
+        rc = glm4v_calibration_sample_see(r, c->context[side], &unused, &c->capture.enough, &error);
     glm4v_embeddings_clear(c->context[side], &unused);
-    if (c->listening.error.code) {
-        error = c->listening.error;
+    if (c->capture.error.code) {
+        error = c->capture.error;
         rc = error.code;
     } else if (rc == GLM4V_ERR_CANCELED) {
         rc = 0;
@@ -322,15 +321,15 @@ static int run_side(calibrator *c, int64_t sequence, int side)
 static int run_all(calibrator *c, glm4v_part part)
 {
     const int64_t step = part == GLM4V_PART_VISION ? c->n_prompts : 1;
-    glm4v_ear ears[GLM4V_N_SIDES] = { 0 };
+    glm4v_capture_hook hooks[GLM4V_N_SIDES] = { 0 };
     int rc = 0;
     for (int side = 0; side < GLM4V_N_SIDES; side++)
-        glm4v_ear_open(&ears[side], c->model[side]->stages[0].backend, &c->listening, side);
+        glm4v_capture_hook_open(&hooks[side], c->model[side]->stages[0].backend, &c->capture, side);
     for (int64_t i = 0; !rc && i < c->n_sequences; i += step)
         for (int side = 0; !rc && side < GLM4V_N_SIDES; side++)
             rc = run_side(c, i, side);
     for (int side = 0; side < GLM4V_N_SIDES; side++)
-        glm4v_ear_close(&ears[side]);
+        glm4v_capture_hook_close(&hooks[side]);
     return rc;
 }
 
@@ -362,7 +361,7 @@ static void round_panel(void *user, int64_t panel, int64_t thread)
                                        &(glm4v_codes) { .q = q, .scale = scale });
 }
 
-static int round_target(calibrator *c, const target *t, glm4v_listened *l)
+static int round_target(calibrator *c, const target *t, glm4v_captured *l)
 {
     glm4v_backend *b = c->model[GLM4V_TRIAL]->stages[0].backend;
     const int64_t K = l->moments.K;
@@ -391,23 +390,23 @@ static int round_target(calibrator *c, const target *t, glm4v_listened *l)
 
 static int run_pass(calibrator *c, int64_t first, int64_t end)
 {
-    glm4v_listening *l = &c->listening;
+    glm4v_capture *l = &c->capture;
     int rc = 0;
     l->list = glm4v_alloc(end - first, sizeof *l->list);
     if (!l->list)
         return glm4v_fail(c->err, GLM4V_ERR_NOMEM, "no memory for the matrices of a pass");
     for (int64_t i = first; !rc && i < end; i++) {
-        glm4v_listened *one = &l->list[l->n++];
+        glm4v_captured *one = &l->list[l->n++];
         memcpy(one->weight, c->targets[i].weight, sizeof one->weight);
         const glm4v_weight *trial = one->weight[GLM4V_TRIAL];
-        rc = glm4v_listened_open(one, trial->n_in, c->err);
+        rc = glm4v_captured_open(one, trial->n_in, c->err);
         one->moments.group = glm4v_form_group(trial->form, trial->blocks, trial->n_in);
     }
     if (!rc)
         rc = run_all(c, c->targets[first].part);
     for (int64_t i = first; !rc && i < end; i++)
         rc = round_target(c, &c->targets[i], &l->list[i - first]);
-    glm4v_listening_clear(l);
+    glm4v_capture_clear(l);
     return rc;
 }
 

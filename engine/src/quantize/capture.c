@@ -66,7 +66,7 @@ static void add_rows(void *user, int64_t task, int64_t thread)
     b->cpu->gemm.f32(&g);
 }
 
-static int grow(float **data, int64_t n, glm4v_listening *l)
+static int grow(float **data, int64_t n, glm4v_capture *l)
 {
     float *more = glm4v_realloc(*data, n, sizeof *more);
     if (!more)
@@ -77,7 +77,7 @@ static int grow(float **data, int64_t n, glm4v_listening *l)
 }
 
 /* The original's rows wait for the quantized model's. */
-static int keep(glm4v_listening *to, glm4v_listened *l, const float *x, int64_t ldx, int64_t T)
+static int keep(glm4v_capture *to, glm4v_captured *l, const float *x, int64_t ldx, int64_t T)
 {
     const int64_t K = l->moments.K;
     if (T > l->capacity - l->n_seen) {
@@ -92,9 +92,10 @@ static int keep(glm4v_listening *to, glm4v_listened *l, const float *x, int64_t 
 }
 
 /* Rows of the quantized model and the original's that belong to them. */
-static int add(const glm4v_ear *ear, glm4v_listened *l, const float *x, int64_t ldx, int64_t T)
+static int add(const glm4v_capture_hook *hook, glm4v_captured *l, const float *x, int64_t ldx,
+               int64_t T)
 {
-    glm4v_listening *to = ear->to;
+    glm4v_capture *to = hook->to;
     const int64_t K = l->moments.K;
     if (T > l->n_seen - l->n_paired)
         return glm4v_fail(&to->error, GLM4V_ERR_INTERNAL,
@@ -108,7 +109,7 @@ static int add(const glm4v_ear *ear, glm4v_listened *l, const float *x, int64_t 
     }
     for (int64_t t = 0; t < T; t += BLOCK) {
         block b = {
-            .cpu = glm4v_cpu(ear->backend),
+            .cpu = glm4v_cpu(hook->backend),
             .m = &l->moments,
             .x = x + t * ldx,
             .f = l->seen + (l->n_paired + t) * K,
@@ -118,8 +119,8 @@ static int add(const glm4v_ear *ear, glm4v_listened *l, const float *x, int64_t 
             .xt = to->scratch + K * BLOCK,
             .ft = to->scratch + 2 * K * BLOCK,
         };
-        glm4v_pool_run(ear->backend->pool, (K / GLM4V_PANEL), turn_columns, &b);
-        glm4v_pool_run(ear->backend->pool, ((K + TILE_ROWS - 1) / TILE_ROWS), add_rows, &b);
+        glm4v_pool_run(hook->backend->pool, (K / GLM4V_PANEL), turn_columns, &b);
+        glm4v_pool_run(hook->backend->pool, ((K + TILE_ROWS - 1) / TILE_ROWS), add_rows, &b);
     }
     l->n_paired += T;
     return 0;
@@ -127,41 +128,42 @@ static int add(const glm4v_ear *ear, glm4v_listened *l, const float *x, int64_t 
 
 static int see_product(void *user, const glm4v_product *p)
 {
-    const glm4v_ear *ear = user;
-    glm4v_listening *to = ear->to;
+    const glm4v_capture_hook *hook = user;
+    glm4v_capture *to = hook->to;
     int rc = 0;
     for (int64_t i = 0; !rc && i < to->n; i++)
-        if (to->list[i].weight[ear->side] == p->w) {
-            rc = ear->side == GLM4V_ORIGINAL ? keep(to, &to->list[i], p->x, p->ldx, p->rows)
-                                             : add(ear, &to->list[i], p->x, p->ldx, p->rows);
+        if (to->list[i].weight[hook->side] == p->w) {
+            rc = hook->side == GLM4V_ORIGINAL ? keep(to, &to->list[i], p->x, p->ldx, p->rows)
+                                              : add(hook, &to->list[i], p->x, p->ldx, p->rows);
             if (i + 1 == to->n)
                 atomic_store(&to->enough, true);
         }
     return rc;
 }
 
-void glm4v_ear_open(glm4v_ear *ear, glm4v_backend *backend, glm4v_listening *to, int side)
+void glm4v_capture_hook_open(glm4v_capture_hook *hook, glm4v_backend *backend, glm4v_capture *to,
+                             int side)
 {
-    *ear = (glm4v_ear) { .observer = { .product = see_product, .user = ear },
-                         .backend = backend,
-                         .to = to,
-                         .side = side };
-    backend->ops->observe(backend, &ear->observer);
+    *hook = (glm4v_capture_hook) { .observer = { .product = see_product, .user = hook },
+                                   .backend = backend,
+                                   .to = to,
+                                   .side = side };
+    backend->ops->observe(backend, &hook->observer);
 }
 
-void glm4v_ear_close(glm4v_ear *ear)
+void glm4v_capture_hook_close(glm4v_capture_hook *hook)
 {
-    if (ear->backend)
-        ear->backend->ops->observe(ear->backend, NULL);
-    ear->backend = NULL;
+    if (hook->backend)
+        hook->backend->ops->observe(hook->backend, NULL);
+    hook->backend = NULL;
 }
 
-uint64_t glm4v_listened_bytes(int64_t K)
+uint64_t glm4v_captured_bytes(int64_t K)
 {
     return 2 * K * K * sizeof(float);
 }
 
-int glm4v_listened_open(glm4v_listened *l, int64_t K, glm4v_error *err)
+int glm4v_captured_open(glm4v_captured *l, int64_t K, glm4v_error *err)
 {
     l->moments.K = K;
     l->moments.second = glm4v_alloc(K * K, sizeof(float));
@@ -170,10 +172,10 @@ int glm4v_listened_open(glm4v_listened *l, int64_t K, glm4v_error *err)
                ? 0
                : glm4v_fail(err, GLM4V_ERR_NOMEM,
                             "no memory for the moments of %" PRId64 " inputs (%llu MiB)", K,
-                            (unsigned long long)(glm4v_listened_bytes(K) >> 20));
+                            (unsigned long long)(glm4v_captured_bytes(K) >> 20));
 }
 
-void glm4v_listening_clear(glm4v_listening *l)
+void glm4v_capture_clear(glm4v_capture *l)
 {
     for (int64_t i = 0; i < l->n; i++) {
         glm4v_free(l->list[i].moments.second);
@@ -182,10 +184,10 @@ void glm4v_listening_clear(glm4v_listening *l)
     }
     glm4v_free(l->list);
     glm4v_free(l->scratch);
-    *l = (glm4v_listening) { 0 };
+    *l = (glm4v_capture) { 0 };
 }
 
-void glm4v_listening_begin(glm4v_listening *l, int side)
+void glm4v_capture_begin(glm4v_capture *l, int side)
 {
     atomic_store(&l->enough, false);
     for (int64_t i = 0; i < l->n; i++) {
