@@ -30,6 +30,11 @@ static int64_t prefill_rows(const glm4v_model *model)
     return rows;
 }
 
+int64_t glm4v_decode_rows_of(int64_t max_batch)
+{
+    return max_batch > GLM4V_SPAN_ROWS ? max_batch : GLM4V_SPAN_ROWS;
+}
+
 int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model,
                            const glm4v_engine_options *options, glm4v_error *err)
 {
@@ -54,6 +59,8 @@ int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model
         .length = l.context_length,
         .kept = l.prefix_tokens,
         .max_rows = prefill_rows(model),
+        .span_rows = GLM4V_SPAN_ROWS,
+        .decode_rows = glm4v_decode_rows_of(l.max_batch),
         .patches =
             l.max_pixels / patch_pixels < UINT32_MAX ? l.max_pixels / patch_pixels : UINT32_MAX,
     };

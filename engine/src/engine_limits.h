@@ -14,6 +14,9 @@ typedef struct {
     glm4v_context_size context; /* the batch, and one slot that keeps the constant prefix */
 } glm4v_engine_limits;
 
+/* Rows of a decode step: one for each request of the batch; one alone may take several. */
+int64_t glm4v_decode_rows_of(int64_t max_batch);
+
 /* options may be NULL. INVALID names the option and its range. */
 int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model,
                            const glm4v_engine_options *options, glm4v_error *err);

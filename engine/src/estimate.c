@@ -101,9 +101,8 @@ static uint64_t backend_of(const glm4v_model *m, int64_t stage, const glm4v_cont
                            uint64_t patches)
 {
     glm4v_backend *b = m->stages[stage].backend;
-    const int64_t decoded = size->slots * (size->span_rows ? size->span_rows : 1);
     const glm4v_scratch_need need = {
-        .rows = (size->max_rows > decoded ? size->max_rows : decoded),
+        .rows = glm4v_most_rows(size),
         .n_in = glm4v_text_widest(&m->config.text),
         .n_k = size->length,
         .head_dim = m->config.text.head_dim,
@@ -279,7 +278,9 @@ static void engine_needs(const glm4v_model *m, const glm4v_engine_limits *limits
 
 static void set_size(glm4v_engine_limits *l, int64_t batch, int64_t length)
 {
-    l->max_batch = l->context.slots = batch;
+    l->max_batch = batch;
+    l->context.slots = batch;
+    l->context.decode_rows = glm4v_decode_rows_of(batch);
     l->context_length = l->context.length = length;
     if (l->prefix_tokens > length)
         l->prefix_tokens = l->context.kept = length;

@@ -19,6 +19,7 @@
 static glm4v_context_size with_defaults(glm4v_context_size size)
 {
     size.span_rows = size.span_rows ? size.span_rows : 1;
+    size.decode_rows = size.decode_rows ? size.decode_rows : size.slots * size.span_rows;
     return size;
 }
 
@@ -36,7 +37,7 @@ static glm4v_step_size step_size_of(const glm4v_model *model, glm4v_queue q,
                                     const glm4v_context_size *size)
 {
     const bool decode = q == GLM4V_QUEUE_DECODE;
-    const int64_t rows = decode ? size->slots * size->span_rows : size->max_rows;
+    const int64_t rows = decode ? size->decode_rows : size->max_rows;
     return (glm4v_step_size) {
         .queue = q,
         .rows = rows,
@@ -120,7 +121,7 @@ static uint64_t host_bytes(const glm4v_model *model, int64_t stage, const glm4v_
         bytes += step.outputs * (V * sizeof(float) + sizeof(int32_t)) +
                  (model->n_stages > 1 ? step.rows * D * sizeof(float) : 0);
     }
-    const uint64_t decoded = size->slots * size->span_rows;
+    const uint64_t decoded = size->decode_rows;
     return bytes + decoded * (sizeof(glm4v_step_span) + 3 * sizeof(int32_t) + sizeof(glm4v_draw)) +
            size->max_rows * sizeof(int32_t) + sizeof(glm4v_context) +
            model->n_stages * sizeof(glm4v_stage_buffers);
@@ -228,8 +229,7 @@ static int stage_open(glm4v_stage_buffers *s, const glm4v_model *model, int64_t 
     glm4v_backend *b = s->backend = model->stages[stage].backend;
     const glm4v_kv_shape kv = kv_shape_of(model, stage, size);
     const glm4v_scratch_need need = {
-        .rows = (size->max_rows > size->slots * size->span_rows ? size->max_rows
-                                                                : size->slots * size->span_rows),
+        .rows = glm4v_most_rows(size),
         .n_in = glm4v_text_widest(text),
         .n_k = size->length,
         .head_dim = text->head_dim,
@@ -268,7 +268,7 @@ static void stage_close(glm4v_stage_buffers *s)
 
 static int open_lists(glm4v_context *c, glm4v_error *err)
 {
-    const int64_t decoded = c->size.slots * c->size.span_rows;
+    const int64_t decoded = c->size.decode_rows;
     c->spans = glm4v_alloc(decoded, sizeof *c->spans);
     c->ids = glm4v_alloc(decoded, sizeof *c->ids);
     c->position = glm4v_alloc(decoded, sizeof *c->position);
@@ -322,7 +322,8 @@ static int check_size(const glm4v_context_size *size, glm4v_error *err)
 {
     if (size->slots < 1 || size->length < 1 || size->max_rows < 1 || size->slots > 4096 ||
         size->length > INT32_MAX / 2 || size->kept > size->length || size->max_rows > 65536 ||
-        size->span_rows > GLM4V_SPAN_ROWS)
+        size->span_rows > GLM4V_SPAN_ROWS || size->decode_rows < size->slots ||
+        size->decode_rows > size->slots * size->span_rows)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
                           "a context of %" PRId64 " sequences, %" PRId64 " tokens, %" PRId64
                           " rows is out of range",

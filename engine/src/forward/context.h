@@ -19,10 +19,19 @@ typedef struct {
     int64_t slots;  /* sequences that can be prefilled and decoded, numbers [0, slots) */
     int64_t length; /* tokens of each */
     int64_t kept;   /* tokens of one more slot, number `slots`, for copies only; 0: there is none */
-    int64_t max_rows;  /* of one pass of prefill */
-    int64_t span_rows; /* of one sequence in a decode step, [1, GLM4V_SPAN_ROWS]; 0 = 1 */
-    int64_t patches;   /* of the largest picture, for devices whose memory is all taken at open */
+    int64_t max_rows;    /* of one pass of prefill */
+    int64_t span_rows;   /* of one sequence in a decode step, [1, GLM4V_SPAN_ROWS]; 0 = 1 */
+    int64_t decode_rows; /* of a decode step, [slots, slots * span_rows]; 0 = the most */
+    int64_t patches;     /* of the largest picture, for devices whose memory is all taken at open */
 } glm4v_context_size;
+
+/* Rows of the largest step. */
+static inline int64_t glm4v_most_rows(const glm4v_context_size *size)
+{
+    const int64_t span = size->span_rows ? size->span_rows : 1;
+    const int64_t decode = size->decode_rows ? size->decode_rows : size->slots * span;
+    return size->max_rows > decode ? size->max_rows : decode;
+}
 
 /* Allocate keys and values, and scratch for prefill and decode, which allocate nothing afterwards.
  * The model must outlive the context (the engine holds a reference). INVALID, NOMEM. */
@@ -86,13 +95,15 @@ int glm4v_prefill_begin(glm4v_context *context, const glm4v_prefill_pass *pass, 
 
 /* decode.c: the next token or tokens of some sequences. Row i: sequence slots[i] holds length[i]
  * tokens, takes ids[i] at position[i] (all three axes). Rows of one sequence stand together, each
- * one token longer than the one before, span_rows at most. Read during the call only. */
+ * one token longer than the one before, span_rows at most. A length may be less than what the
+ * sequence held: the tokens behind it are then replaced. Read during the call only. */
 typedef struct {
     const int32_t *slots, *length;
     const int32_t *ids; /* GLM4V_ID_SAMPLED where glm4v_context_samples() */
     const int32_t *position;
     int64_t n;
     const glm4v_draw *draws; /* [n]; NULL: logits instead */
+    bool logits;             /* with draws: logits too */
 } glm4v_decode_rows;
 
 int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *rows, glm4v_error *err);

@@ -44,7 +44,7 @@ int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *a, glm4v
     glm4v_context *c = context;
     glm4v_pass *p = &c->pass[GLM4V_QUEUE_DECODE];
     const int64_t n = a->n, most = c->stages[0].work[GLM4V_QUEUE_DECODE].rows;
-    const bool samples = glm4v_context_samples(c);
+    const bool samples = glm4v_context_samples(c), logits = !a->draws || a->logits;
     int64_t n_spans = 0;
     if (!n || n > most)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
@@ -77,8 +77,8 @@ int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *a, glm4v
                                   .n_outputs = n,
                                   .draws = a->draws ? c->draws : NULL,
                                   .sampled = c->sampled,
-                                  .key = 2 * n + (a->draws != NULL) };
-    p->logits = !a->draws;
+                                  .key = 4 * n + 2 * (a->draws != NULL) + logits };
+    p->logits = logits;
     return 0;
 }
 
@@ -88,7 +88,7 @@ int glm4v_decode(glm4v_context *context, const glm4v_decode_rows *rows, float *l
     int rc = glm4v_decode_begin(context, rows, err);
     if (!rc)
         rc = glm4v_pass_run(context, GLM4V_QUEUE_DECODE, NULL, err);
-    if (!rc && !rows->draws)
+    if (!rc && context->pass[GLM4V_QUEUE_DECODE].logits)
         memcpy(logits, context->host_logits[GLM4V_QUEUE_DECODE],
                rows->n * context->model->config.text.vocab * sizeof *logits);
     return rc;
