@@ -36,12 +36,13 @@ ARROWS = {
     "checkpoint": "kernels base backend",
     "config": "base checkpoint",
     "tokenizer": "base config",
+    "shape": "base config tokenizer",
     "chat": "base config tokenizer",
     "picture": "kernels base config",
     "model": "kernels base backend checkpoint config tokenizer chat picture",
     "forward": "base backend chat config model",
     "quantize": "kernels base backend checkpoint model forward",
-    ".": "base chat model forward",
+    ".": "base shape chat model forward",
 }
 
 

@@ -7,7 +7,7 @@
  *   preprocess.c           u8 [H, W, 3] -> f32 patches [P, C]
  *   vision.c               [P, C] -> image embeddings [M, D]
  *   prefill.c              ids + embeddings -> KV cache, first logits [V]
- *   decode.c, sample.c     logits [V] -> next id, until stop
+ *   token.c, sample.c      logits [V] -> next id, until stop; or score.c: choices by their logits
  *   detokenize.c           ids -> UTF-8
  *   answer.c               text -> boxes, action */
 #include "base/clock.h"
@@ -19,6 +19,46 @@
 #include <inttypes.h>
 #include <string.h>
 
+/* What stands between the opening of an answer and its text: the choices are compared behind it. Of
+ * a request that reasons it comes later, see token.c. */
+static int add_lead(const glm4v_engine *engine, glm4v_request *r)
+{
+    const glm4v_model *m = engine->model;
+    const char *lead = glm4v_chat_lead(&m->chat);
+    glm4v_ids ids = { 0 }, prompt = { r->prompt.ids, r->prompt.n_ids, r->prompt.capacity };
+    int rc = glm4v_tokenizer_encode(m->tokenizer, lead, strlen(lead), &ids, &r->error);
+    r->n_lead = ids.n < GLM4V_MAX_LEAD ? (int64_t)ids.n : GLM4V_MAX_LEAD;
+    if (r->n_lead)
+        memcpy(r->lead, ids.ids, r->n_lead * sizeof *r->lead);
+    glm4v_free(ids.ids);
+    r->shaped = !r->task.thinking;
+    if (rc || !r->shaped)
+        return rc;
+    rc = glm4v_tokenizer_encode(m->tokenizer, lead, strlen(lead), &prompt, &r->error);
+    r->prompt.ids = prompt.ids;
+    r->prompt.n_ids = prompt.n;
+    r->prompt.capacity = prompt.capacity;
+    return rc;
+}
+
+/* Prompt and answer must fit the context: of a free answer one token. */
+static int check_length(const glm4v_engine *engine, glm4v_request *r)
+{
+    const int64_t answer = glm4v_token_reserve(r), context = engine->limits.context_length;
+    if (r->prompt.n_ids + answer <= context)
+        return 0;
+    if (!r->choices)
+        return glm4v_fail(&r->error, GLM4V_ERR_INVALID,
+                          "prompt and images are %zu tokens, the context holds %" PRId64
+                          ": use a smaller max_pixels, fewer pictures or a shorter prompt",
+                          r->prompt.n_ids, context);
+    return glm4v_fail(
+        &r->error, GLM4V_ERR_INVALID,
+        "prompt and images are %zu tokens and the longest choice %" PRId64 ", the context "
+        "holds %" PRId64 ": use a smaller max_pixels, fewer pictures or shorter choices",
+        r->prompt.n_ids, r->choices->longest, context);
+}
+
 static int build_prompt(glm4v_engine *engine, glm4v_request *r)
 {
     const glm4v_model *m = engine->model;
@@ -26,14 +66,12 @@ static int build_prompt(glm4v_engine *engine, glm4v_request *r)
     int64_t most = task->max_tokens + (task->thinking ? task->max_reasoning_tokens : 0);
     const glm4v_prompt_maker with = { m->tokenizer, &m->chat, &m->config };
     int rc = glm4v_prompt_build(&r->prompt, &with, task, r->grids, r->n_pictures, &r->error);
+    if (!rc && r->choices)
+        rc = add_lead(engine, r);
+    if (!rc)
+        rc = check_length(engine, r);
     if (rc)
         return rc;
-    if (r->prompt.n_ids >= engine->limits.context_length)
-        return glm4v_fail(&r->error, GLM4V_ERR_INVALID,
-                          "prompt and images are %zu tokens, the context holds %" PRId64
-                          ": use a smaller "
-                          "max_pixels, fewer pictures or a shorter prompt",
-                          r->prompt.n_ids, engine->limits.context_length);
     r->position = glm4v_alloc(3 * r->prompt.n_ids, sizeof *r->position);
     if (!r->position)
         return glm4v_fail(&r->error, GLM4V_ERR_NOMEM, "no memory for a prompt of %zu tokens",
@@ -105,16 +143,16 @@ static int begin_prefill(glm4v_engine *engine, glm4v_request *r)
             glm4v_prefix_load(&engine->prefix, engine->context, &r->prompt, r->slot);
     const int64_t left = r->prompt.n_ids - r->length;
     const int64_t most = engine->limits.context.max_rows, n = left < most ? left : most;
-    const glm4v_draw draw = glm4v_describe_draw(r);
-    const bool last = n == left;
+    const glm4v_draw draw = glm4v_token_draw(r);
+    const bool last = n == left, read = !samples || glm4v_score_wanted(r);
     const glm4v_prefill_pass pass = { .slot = r->slot,
                                       .prompt = &r->prompt,
                                       .position = r->position,
                                       .start = r->length,
                                       .n = n,
                                       .vision = &r->embeddings,
-                                      .logits = last && !samples,
-                                      .draw = last && samples ? &draw : NULL };
+                                      .logits = last && read,
+                                      .draw = last && !read ? &draw : NULL };
     if (last && samples && r->sampler.seen)
         rc = glm4v_context_set_seen(engine->context, r->slot, r->sampler.seen, &r->error);
     r->length += n;
@@ -132,10 +170,12 @@ static void finish_prefill(glm4v_engine *engine, glm4v_request *r)
     r->stage = GLM4V_STAGE_DECODE;
     r->decode_started = glm4v_now();
     r->result.timings.first_token = r->decode_started - r->submitted;
-    if (glm4v_context_samples(c))
-        glm4v_describe_token(engine, r, NULL, glm4v_pass_ids(c, GLM4V_QUEUE_PREFILL)[0]);
+    if (glm4v_score_wanted(r))
+        glm4v_score_begin(engine, r, glm4v_pass_logits(c, GLM4V_QUEUE_PREFILL));
+    else if (glm4v_context_samples(c))
+        glm4v_token_next(engine, r, NULL, glm4v_pass_ids(c, GLM4V_QUEUE_PREFILL)[0]);
     else
-        glm4v_describe_token(engine, r, glm4v_pass_logits(c, GLM4V_QUEUE_PREFILL), 0);
+        glm4v_token_next(engine, r, glm4v_pass_logits(c, GLM4V_QUEUE_PREFILL), 0);
 }
 
 void glm4v_describe_begin(glm4v_engine *engine, glm4v_request *r)
@@ -155,6 +195,7 @@ void glm4v_describe_begin(glm4v_engine *engine, glm4v_request *r)
         r->busy = !rc;
         break;
     case GLM4V_STAGE_DECODE:
+    case GLM4V_STAGE_SCORE:
     case GLM4V_STAGE_DONE:
         break;
     }
@@ -183,56 +224,6 @@ void glm4v_describe_failed(glm4v_request *r, int rc)
     glm4v_describe_end(r, canceled ? GLM4V_FINISH_CANCELED : GLM4V_FINISH_ERROR, rc);
 }
 
-glm4v_draw glm4v_describe_draw(const glm4v_request *r)
-{
-    glm4v_draw draw = glm4v_sampler_draw(&r->sampler, r->task.thinking != 0);
-    if (r->forced_taken < r->n_forced) /* what is chosen does not count */
-        draw.temperature = 0;
-    return draw;
-}
-
-void glm4v_describe_token(glm4v_engine *engine, glm4v_request *r, float *logits, int32_t id)
-{
-    const glm4v_config *config = &engine->model->config;
-    const char *text;
-    glm4v_text_part part;
-    bool forced = r->forced_taken < r->n_forced;
-    bool reasoning = r->detokenizer.part == GLM4V_TEXT_REASONING;
-    size_t n_masked = engine->n_masked[r->task.thinking != 0];
-    if (forced)
-        id = r->forced[r->forced_taken++];
-    else if (logits)
-        id = glm4v_sampler_next(&r->sampler, logits, engine->masked, n_masked, engine->scratch);
-    else
-        glm4v_sampler_took(&r->sampler);
-    if (id < 0) {
-        glm4v_fail(&r->error, GLM4V_ERR_INTERNAL,
-                   "token %" PRId64
-                   ": the logits are not finite; the weights of the model are damaged, or "
-                   "this quantization is too coarse for them",
-                   r->n_answer + r->n_reasoning);
-        glm4v_describe_end(r, GLM4V_FINISH_ERROR, GLM4V_ERR_INTERNAL);
-        return;
-    }
-    if (!forced && glm4v_is_one_of(id, config->stop_ids, config->n_stop_ids)) {
-        glm4v_describe_end(r, GLM4V_FINISH_STOP, 0);
-        return;
-    }
-    glm4v_sampler_see(&r->sampler, id);
-    r->token = id;
-    r->result.output_tokens += !forced;
-    r->n_reasoning += reasoning && !forced;
-    r->n_answer += !reasoning && !forced;
-    bool room = glm4v_detokenizer_push(&r->detokenizer, id, &text, &part);
-    if (*text && r->task.on_text)
-        r->task.on_text(r->task.user, part, text);
-    if (!room || r->n_answer >= r->task.max_tokens || r->length >= engine->limits.context_length)
-        glm4v_describe_end(r, GLM4V_FINISH_LENGTH, 0);
-    else if (r->detokenizer.part == GLM4V_TEXT_REASONING && !r->n_forced &&
-             r->n_reasoning >= r->task.max_reasoning_tokens)
-        r->n_forced = glm4v_chat_end_reasoning(&engine->model->chat, r->forced);
-}
-
 void glm4v_describe_end(glm4v_request *r, glm4v_finish finish, int code)
 {
     if (!code)
@@ -240,4 +231,14 @@ void glm4v_describe_end(glm4v_request *r, glm4v_finish finish, int code)
     r->result.finish = finish;
     r->result.status = code;
     r->stage = GLM4V_STAGE_DONE;
+}
+
+void glm4v_describe_broken(glm4v_request *r)
+{
+    glm4v_fail(&r->error, GLM4V_ERR_INTERNAL,
+               "token %" PRId64
+               ": the logits are not finite; the weights of the model are damaged, or "
+               "this quantization is too coarse for them",
+               r->n_answer + r->n_reasoning);
+    glm4v_describe_end(r, GLM4V_FINISH_ERROR, GLM4V_ERR_INTERNAL);
 }

@@ -14,6 +14,7 @@
 #include "forward/context.h"
 #include "forward/sample.h"
 #include "model/model.h"
+#include "shape/choices.h"
 
 typedef enum {
     GLM4V_STAGE_PROMPT, /* text and image slots -> ids */
@@ -21,8 +22,12 @@ typedef enum {
     /* ids and embeddings -> KV cache, a chunk a step; the last chunk gives the first token */
     GLM4V_STAGE_PREFILL,
     GLM4V_STAGE_DECODE, /* a token a step, batched with the others */
+    GLM4V_STAGE_SCORE,  /* likewise rows of the tree of choices */
     GLM4V_STAGE_DONE,
 } glm4v_stage_name;
+
+#define GLM4V_MAX_AHEAD 64 /* tokens that wait for their place in the cache */
+#define GLM4V_MAX_LEAD 4   /* tokens between the opening of an answer and its text */
 
 /* What the vision tower sees at once: a still picture (twice the same frame) or two frames of a
  * clip. */
@@ -40,6 +45,7 @@ struct glm4v_request {
     int64_t n_pictures;
     int64_t image_width, image_height; /* of the first picture after resizing */
     void *memory;                      /* holds all of the above */
+    glm4v_choices *choices;            /* the tree of task.choices, or NULL; scored by the engine */
     uint64_t submitted;                /* nanoseconds, CLOCK_MONOTONIC */
 
     /* Any thread. */
@@ -65,10 +71,14 @@ struct glm4v_request {
     glm4v_embeddings embeddings;
     glm4v_detokenizer detokenizer;
     glm4v_sampler sampler;
-    int32_t token; /* sampled last, not in the cache yet */
+    int32_t ahead[GLM4V_MAX_AHEAD]; /* [n_ahead] tokens of the answer, not in the cache yet */
+    int64_t n_ahead;
+    int64_t n_rows; /* of the decode step under way */
     int64_t n_answer, n_reasoning;
-    int32_t forced[GLM4V_MAX_FORCED]; /* ids to take instead of sampling */
-    int64_t n_forced, forced_taken;
+    int32_t lead[GLM4V_MAX_LEAD]; /* [n_lead], before an answer whose shape is given */
+    int64_t n_lead;
+    bool reasoned;                    /* the end of reasoning was forced */
+    bool shaped;                      /* the answer whose shape is given has begun */
     uint64_t started, decode_started; /* nanoseconds */
     glm4v_error error;                /* why the request failed */
     glm4v_result result;              /* complete when done */
@@ -142,16 +152,44 @@ glm4v_result *glm4v_result_copy(const glm4v_result *result); /* NULL when memory
 
 /* describe.c. begin: the next piece of the stages before decoding; when it returns, its pass is
  * under way, or there was none and the piece is done. finish: the pass is done. failed: it ended
- * with rc, request->error is set. draw: how the device is to choose the next token, or NULL where
- * it does not. token: one more, from its logits [V], or `id`, which the device chose. end: the
- * request is over, as finish and code say (code 0: a good end, the answer is then taken apart;
- * request->error is set otherwise). */
+ * with rc, request->error is set. end: the request is over, as finish and code say (code 0: a good
+ * end, the answer is then taken apart; request->error is set otherwise). broken: it ends because
+ * logits are not finite. */
 void glm4v_describe_begin(glm4v_engine *engine, glm4v_request *request);
 void glm4v_describe_finish(glm4v_engine *engine, glm4v_request *request);
 void glm4v_describe_failed(glm4v_request *request, int rc);
-glm4v_draw glm4v_describe_draw(const glm4v_request *request);
-void glm4v_describe_token(glm4v_engine *engine, glm4v_request *request, float *logits, int32_t id);
 void glm4v_describe_end(glm4v_request *request, glm4v_finish finish, int code);
+void glm4v_describe_broken(glm4v_request *request);
+
+/* One row of a decode step: takes id at position behind `length` tokens. */
+typedef struct {
+    int64_t length, position;
+    int32_t id;
+    glm4v_draw draw; /* where the device samples */
+} glm4v_row;
+
+/* token.c. draw: how the device is to choose the next token. next: one more, from its logits [V],
+ * or `id`, which the device chose. show: append a token's text to the answer and tell who listens;
+ * false when it is full. rows: how many rows of the next decode step the request takes, `most` at
+ * most. row: one of them. stepped: the step is done, whose rows of the request begin at `first`.
+ * reserve: places in the cache that an answer takes at least, with what ends reasoning. */
+int64_t glm4v_token_reserve(const glm4v_request *request);
+glm4v_draw glm4v_token_draw(const glm4v_request *request);
+void glm4v_token_next(glm4v_engine *engine, glm4v_request *request, float *logits, int32_t id);
+bool glm4v_token_show(glm4v_request *request, int32_t id);
+int64_t glm4v_token_rows(glm4v_request *request, int64_t most);
+glm4v_row glm4v_token_row(const glm4v_request *request, int64_t i);
+void glm4v_token_stepped(glm4v_engine *engine, glm4v_request *request, int64_t first);
+
+/* score.c. wanted: the logits that come next are for choices, not for a token. begin: logits [V]
+ * before the answer. row: a node of the tree. stepped: logits of the request's n_rows rows. */
+static inline bool glm4v_score_wanted(const glm4v_request *request)
+{
+    return request->choices && request->shaped;
+}
+void glm4v_score_begin(glm4v_engine *engine, glm4v_request *request, const float *logits);
+glm4v_row glm4v_score_row(const glm4v_request *request, int64_t i);
+void glm4v_score_stepped(glm4v_engine *engine, glm4v_request *request, const float *logits);
 
 /* prefix.c. load: copy what the cache shares with the prompt into the request's slot, returns the
  * number of tokens. save: keep the constant part of a prompt whose tokens are in the slot. */

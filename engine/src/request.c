@@ -107,6 +107,8 @@ static int check_task(const glm4v_task *task, glm4v_error *err)
     if (!rc)
         rc = check_history(task, err);
     if (!rc)
+        rc = check_count("choices", task->n_choices, GLM4V_MAX_CHOICES, task->choices, err);
+    if (!rc)
         rc = check_number("max_tokens", task->max_tokens, 1, GLM4V_MAX_TOKENS, err);
     if (!rc)
         rc = check_number("max_reasoning_tokens", task->max_reasoning_tokens, 1, GLM4V_MAX_TOKENS,
@@ -158,6 +160,13 @@ static void copy_task(glm4v_request *r, arena *a, const glm4v_task *task, int64_
         own.images = take(a, turn->images, turn->n_images * sizeof *turn->images);
         if (turns)
             turns[i] = own;
+    }
+    const char **choices = take(a, NULL, task->n_choices * sizeof *choices);
+    r->task.choices = choices;
+    for (uint32_t i = 0; i < task->n_choices; i++) {
+        const char *own = take_string(a, task->choices[i]);
+        if (choices)
+            choices[i] = own;
     }
     r->pictures = take(a, NULL, n_pictures * sizeof *r->pictures);
     r->grids = take(a, NULL, n_pictures * sizeof *r->grids);
@@ -285,8 +294,21 @@ static glm4v_request *copy_request(const glm4v_task *task, int64_t n_pictures)
     copy_task(r, &a, task, n_pictures);
     r->memory = memory;
     r->result.action = GLM4V_NO_ACTION;
+    r->result.choice = "";
     atomic_init(&r->refs, 1);
     return r;
+}
+
+/* The tree of the choices, whose longest takes the place of max_tokens. */
+static int add_choices(const glm4v_engine *engine, glm4v_request *r, glm4v_error *err)
+{
+    if (!r->task.n_choices)
+        return 0;
+    int rc = glm4v_choices_open(&r->choices, engine->model->tokenizer, r->task.choices,
+                                r->task.n_choices, err);
+    if (!rc)
+        r->task.max_tokens = r->choices->longest;
+    return rc;
 }
 
 int glm4v_request_new(glm4v_engine *engine, const glm4v_task *given, glm4v_request **request,
@@ -312,6 +334,8 @@ int glm4v_request_new(glm4v_engine *engine, const glm4v_task *given, glm4v_reque
         rc = add_stills(engine, r, r->task.images, r->task.n_images, err);
     if (!rc)
         rc = add_clip(engine, r, clip.indices, clip.n_indices, err);
+    if (!rc)
+        rc = add_choices(engine, r, err);
     glm4v_free(clip.indices);
     if (rc) {
         glm4v_request_unref(&r);
@@ -401,6 +425,7 @@ void glm4v_request_unref(glm4v_request **request)
     pthread_cond_destroy(&r->done_changed);
     pthread_mutex_destroy(&r->lock);
     glm4v_free(r->answer);
+    glm4v_free(r->choices);
     glm4v_free(r->memory);
     glm4v_free(r);
 }
@@ -431,6 +456,10 @@ glm4v_result *glm4v_result_copy(const glm4v_result *result)
         own.action.text = take_string(&a, result->action.text);
         own.action.message = take_string(&a, result->action.message);
         own.boxes = take_boxes(&a, result->boxes, result->n_boxes);
+        own.choice = take_string(&a, result->choice);
+        if (result->probabilities)
+            own.probabilities = take(&a, result->probabilities,
+                                     result->n_probabilities * sizeof *own.probabilities);
         if (pass == 0) {
             a = (arena) { .base = glm4v_alloc(1, a.used) };
             if (!a.base)

@@ -274,33 +274,61 @@ static void decode_failed(glm4v_engine *engine, int rc, const glm4v_error *error
     engine->n_decoding = 0;
 }
 
-/* A step of one token for every request that decodes. */
+/* Rows of a decode step while it is made up. */
+typedef struct {
+    int32_t slots[GLM4V_MAX_BATCH], length[GLM4V_MAX_BATCH];
+    int32_t ids[GLM4V_MAX_BATCH], position[GLM4V_MAX_BATCH];
+    glm4v_draw draws[GLM4V_MAX_BATCH];
+    int64_t n;
+    bool logits; /* are wanted, whoever chooses tokens */
+} step_rows;
+
+static void add_rows(step_rows *step, glm4v_request *r, int64_t most)
+{
+    const int64_t n = glm4v_token_rows(r, most);
+    for (int64_t i = 0; i < n; i++, step->n++) {
+        const glm4v_row row = glm4v_token_row(r, i);
+        step->slots[step->n] = r->slot;
+        step->length[step->n] = row.length;
+        step->ids[step->n] = row.id;
+        step->position[step->n] = row.position;
+        step->draws[step->n] = row.draw;
+    }
+    step->logits |= glm4v_score_wanted(r);
+}
+
+/* Who decodes, in order of admission. */
+static void find_decoding(glm4v_engine *engine)
+{
+    for (int64_t i = 0; i < engine->n_running; i++) {
+        glm4v_request *r = engine->running[i];
+        if (r->stage == GLM4V_STAGE_DECODE || r->stage == GLM4V_STAGE_SCORE)
+            engine->decoding[engine->n_decoding++] = r;
+    }
+}
+
+/* A step of a row for every request that decodes; those that have several tokens to go on with
+ * share the rows that are left. */
 static bool submit_decode(glm4v_engine *engine)
 {
     const bool samples = glm4v_context_samples(engine->context);
-    int32_t slots[GLM4V_MAX_BATCH], length[GLM4V_MAX_BATCH];
-    int64_t n = 0;
-    int32_t ids[GLM4V_MAX_BATCH], position[GLM4V_MAX_BATCH];
-    glm4v_draw draws[GLM4V_MAX_BATCH];
+    step_rows step = { .n = 0 };
     glm4v_error err = { 0 };
     if (engine->n_decoding)
         return false;
-    for (int64_t i = 0; i < engine->n_running; i++) {
-        glm4v_request *r = engine->running[i];
-        if (r->stage != GLM4V_STAGE_DECODE)
-            continue;
-        slots[n] = r->slot;
-        length[n] = r->length++;
-        ids[n] = r->token;
-        position[n] = r->next_position++;
-        draws[n] = glm4v_describe_draw(r);
-        r->busy = true;
-        engine->decoding[n++] = r;
-    }
+    find_decoding(engine);
+    const int64_t n = engine->n_decoding;
     if (!n)
         return false;
-    engine->n_decoding = n;
-    const glm4v_decode_rows rows = { slots, length, ids, position, n, samples ? draws : NULL };
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t others = n - 1 - i;
+        const int64_t left = engine->limits.context.decode_rows - step.n - others;
+        add_rows(&step, engine->decoding[i], left < GLM4V_SPAN_ROWS ? left : GLM4V_SPAN_ROWS);
+        engine->decoding[i]->busy = true;
+    }
+    const glm4v_decode_rows rows = { step.slots,    step.length, step.ids,
+                                     step.position, step.n,      samples ? step.draws : NULL,
+                                     step.logits };
     int rc = glm4v_decode_begin(engine->context, &rows, &err);
     if (!rc)
         rc = glm4v_pass_submit(engine->context, GLM4V_QUEUE_DECODE, &err);
@@ -308,19 +336,17 @@ static bool submit_decode(glm4v_engine *engine)
         decode_failed(engine, rc, &err);
     pthread_mutex_lock(&engine->lock);
     engine->stats.decode_steps++;
-    engine->stats.decode_rows += n;
+    engine->stats.decode_rows += step.n;
     pthread_mutex_unlock(&engine->lock);
     return true;
 }
 
-/* The tokens of the step in flight, if it is done. */
+/* What came of the step in flight, if it is done. */
 static bool finish_decode(glm4v_engine *engine)
 {
-    glm4v_context *c = engine->context;
-    const size_t vocab = engine->model->config.text.vocab;
     const int64_t n = engine->n_decoding;
     glm4v_error err = { 0 };
-    int rc = n ? glm4v_pass_poll(c, GLM4V_QUEUE_DECODE, &err) : 0;
+    int rc = n ? glm4v_pass_poll(engine->context, GLM4V_QUEUE_DECODE, &err) : 0;
     if (!rc)
         return false;
     if (rc < 0) {
@@ -328,14 +354,12 @@ static bool finish_decode(glm4v_engine *engine)
         return true;
     }
     engine->n_decoding = 0;
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0, first = 0; i < n; i++) {
         glm4v_request *r = engine->decoding[i];
+        const int64_t rows = r->n_rows;
         r->busy = false;
-        if (glm4v_context_samples(c))
-            glm4v_describe_token(engine, r, NULL, glm4v_pass_ids(c, GLM4V_QUEUE_DECODE)[i]);
-        else
-            glm4v_describe_token(engine, r, glm4v_pass_logits(c, GLM4V_QUEUE_DECODE) + i * vocab,
-                                 0);
+        glm4v_token_stepped(engine, r, first);
+        first += rows;
     }
     return true;
 }

@@ -83,16 +83,18 @@ typedef struct {
 } glm4v_error;
 
 /* Bounds of the values below; what exceeds one is GLM4V_ERR_INVALID. */
-#define GLM4V_CHANNELS 3        ///< of an RGB image: red, green, blue; bytes of one pixel
-#define GLM4V_MAX_SIDE 16384    ///< of an image, pixels
-#define GLM4V_MAX_IMAGES 64     ///< of a task, and of each earlier turn
-#define GLM4V_MAX_FRAMES 640    ///< of a clip
-#define GLM4V_MAX_TURNS 64      ///< earlier turns of a task
-#define GLM4V_MAX_TOKENS 65536  ///< of an answer, and of its reasoning
-#define GLM4V_MAX_BOXES 64      ///< of a result
-#define GLM4V_MAX_BATCH 64      ///< requests that one engine advances together
-#define GLM4V_MAX_PENDING 65536 ///< requests of one stream that may wait
-#define GLM4V_MAX_DEVICES 16    ///< that one model can be spread over
+#define GLM4V_CHANNELS 3            ///< of an RGB image: red, green, blue; bytes of one pixel
+#define GLM4V_MAX_SIDE 16384        ///< of an image, pixels
+#define GLM4V_MAX_IMAGES 64         ///< of a task, and of each earlier turn
+#define GLM4V_MAX_FRAMES 640        ///< of a clip
+#define GLM4V_MAX_TURNS 64          ///< earlier turns of a task
+#define GLM4V_MAX_TOKENS 65536      ///< of an answer, and of its reasoning
+#define GLM4V_MAX_BOXES 64          ///< of a result
+#define GLM4V_MAX_BATCH 64          ///< requests that one engine advances together
+#define GLM4V_MAX_PENDING 65536     ///< requests of one stream that may wait
+#define GLM4V_MAX_DEVICES 16        ///< that one model can be spread over
+#define GLM4V_MAX_CHOICES 256       ///< of a task
+#define GLM4V_MAX_CHOICE_BYTES 1024 ///< of one choice
 
 /** @return Version of the library, "MAJOR.MINOR.PATCH"; static storage. Any thread. */
 GLM4V_API const char *glm4v_version(void);
@@ -450,6 +452,14 @@ typedef struct {
     const glm4v_box *boxes;
     uint32_t n_boxes;    ///< at most GLM4V_MAX_BOXES
     glm4v_action action; ///< of a phone agent; text holds it as written
+    /// the most probable of task->choices, the first of equals, as given there; "" without choices,
+    /// and where the request did not end well
+    const char *choice;
+    uint32_t choice_index; ///< its place in task->choices
+    double probability;    ///< its share among the choices, (0, 1]; 0 without choices
+    /// shares of all choices in their order, with the sum 1; NULL without choices
+    const double *probabilities;
+    uint32_t n_probabilities;
 } glm4v_result;
 
 /** What to describe and how. All zero apart from prompt and images: every default. */
@@ -479,6 +489,11 @@ typedef struct {
     /// once for each queued request
     void (*on_done)(void *user, const glm4v_result *result);
     void *user; ///< passed to both callbacks
+    /// the answer is one of these texts; NULL = any text. The tokens of each and the end of the
+    /// answer are scored by the model at temperature 1: max_tokens and the options of sampling do
+    /// not count. With thinking it reasons first
+    const char *const *choices;
+    uint32_t n_choices; ///< [0, GLM4V_MAX_CHOICES]; 0 = any text
 } glm4v_task;
 
 /** Counters since the engine was opened, and gauges. */
@@ -518,9 +533,10 @@ GLM4V_API void glm4v_engine_close(glm4v_engine **engine);
  *
  * @return 0. On failure nothing was queued, no callback will run and *req is untouched:
  *         GLM4V_ERR_INVALID (an image is empty or too narrow, an option is out of range, the
- *         prompt is not UTF-8), _BUSY (max_pending of this stream wait already), _NOMEM, _DEVICE
- *         (the engine stopped after a device fault). A prompt that exceeds the context length is
- *         found later and told to on_done as GLM4V_ERR_INVALID.
+ *         prompt is not UTF-8, a choice is empty, twice there or not UTF-8), _BUSY (max_pending of
+ *         this stream wait already), _NOMEM, _DEVICE (the engine stopped after a device fault). A
+ *         prompt that exceeds the context length, together with the longest choice, is found later
+ *         and told to on_done as GLM4V_ERR_INVALID.
  *
  * Thread-safety: any thread. Callbacks run on the scheduler thread and must not block nor call
  * glm4v_engine_close(), glm4v_request_wait() or glm4v_describe().
@@ -559,6 +575,32 @@ GLM4V_API int glm4v_request_wait(glm4v_request *req, uint64_t timeout_ns);
 
 /** Drop the reference and set *req NULL. The request itself goes on. Any thread. */
 GLM4V_API void glm4v_request_unref(glm4v_request **req);
+
+/* ---------------------------------------------------------------- verdict -------------------- */
+
+/** What the probabilities of an inspection's choices mean. */
+typedef enum {
+    GLM4V_VERDICT_UNKNOWN, ///< uncertain
+    GLM4V_VERDICT_PASS,    ///< OK
+    GLM4V_VERDICT_FAIL,    ///< NG
+} glm4v_verdict;
+
+/**
+ * The verdict of one result: FAIL if any choice that fails has at least its threshold, chosen or
+ * not; PASS if the chosen one, the most probable and first of equals, does not fail and has at
+ * least its own; else UNKNOWN.
+ *
+ * @param probabilities  [n] as in glm4v_result; each in [0, 1].
+ * @param fails          [n] nonzero: this choice is a defect.
+ * @param thresholds     [n] each in (0, 1]; NULL = 0.5 each.
+ *
+ * Without choices (n = 0) it is UNKNOWN. Any thread; pure.
+ */
+GLM4V_API glm4v_verdict glm4v_decide(const double *probabilities, const unsigned char *fails,
+                                     const double *thresholds, uint32_t n);
+
+/** @return "unknown", "pass" or "fail"; "unknown" for other values. Static. Any thread. */
+GLM4V_API const char *glm4v_verdict_name(glm4v_verdict verdict);
 
 #ifdef __cplusplus
 }

@@ -28,6 +28,7 @@ typedef struct {
     bool thinks;           /* reasoning in <think>; closed beforehand where it is off */
     bool line_thinking, line_plain; /* a new line opens the answer, with reasoning and without */
     bool answer;                    /* <answer> opens one without reasoning */
+    bool line_first;                /* the model begins its answer with a new line */
     bool nothink; /* /nothink ends a question without reasoning; past answers carry an empty one */
     bool tenths;  /* frames of a clip are timed in tenths of a second */
     bool one_image; /* a conversation has one picture and no clips */
@@ -48,10 +49,12 @@ static const style styles[] = {
                                .thinks = true,
                                .line_plain = true,
                                .nothink = true,
+                               .line_first = true,
                                .tenths = true },
     [GLM4V_TEMPLATE_CHATGLM4V] = { .name = "chatglm4v",
                                    .role_apart = true,
                                    .skips_empty = true,
+                                   .line_first = true,
                                    .one_image = true },
 };
 
@@ -496,6 +499,11 @@ int64_t glm4v_chat_end_reasoning(const glm4v_chat *chat, int32_t ids[GLM4V_MAX_F
     if (chat->answer >= 0)
         ids[n++] = chat->answer;
     return n;
+}
+
+const char *glm4v_chat_lead(const glm4v_chat *chat)
+{
+    return style_of(chat)->line_first ? "\n" : "";
 }
 
 int glm4v_prompt_build(glm4v_prompt *prompt, const glm4v_prompt_maker *with, const glm4v_task *task,

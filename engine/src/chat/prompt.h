@@ -37,6 +37,10 @@ int glm4v_chat_init(glm4v_chat *chat, const glm4v_tokenizer *tokenizer, const gl
  * many. */
 int64_t glm4v_chat_end_reasoning(const glm4v_chat *chat, int32_t ids[GLM4V_MAX_FORCED]);
 
+/* Text that a model of this template writes between the opening of an answer and the answer, as
+ * past answers of its training have it; "" if none. Static. */
+const char *glm4v_chat_lead(const glm4v_chat *chat);
+
 /* A picture in a prompt: the embeddings of ids [start, start + n) are rows of the vision tower, n =
  * glm4v_picture_rows(). The ids there are the image id; where the tower has learned rows around the
  * picture's, those of image start and image end are part of the run. */

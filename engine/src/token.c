@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* From logits to the tokens of an answer: what is sampled, what is forced, what ends it, and which
+ * rows it takes in the next decode step. Called by describe.c after prefill and by scheduler.c. */
+#include "engine.h"
+
+#include <string.h>
+
+#include "base/error.h"
+
+/* ---- tokens ---- */
+
+glm4v_draw glm4v_token_draw(const glm4v_request *r)
+{
+    return glm4v_sampler_draw(&r->sampler, r->task.thinking != 0);
+}
+
+int64_t glm4v_token_reserve(const glm4v_request *r)
+{
+    const int64_t end = r->task.thinking ? GLM4V_MAX_FORCED : 0;
+    return r->choices ? end + r->n_lead + r->choices->longest : 1;
+}
+
+bool glm4v_token_show(glm4v_request *r, int32_t id)
+{
+    const char *text;
+    glm4v_text_part part;
+    bool room = glm4v_detokenizer_push(&r->detokenizer, id, &text, &part);
+    if (*text && r->task.on_text)
+        r->task.on_text(r->task.user, part, text);
+    return room;
+}
+
+/* A token that the request goes on with. False when the answer has no room for it. */
+static bool take(glm4v_request *r, int32_t id)
+{
+    glm4v_sampler_see(&r->sampler, id);
+    r->ahead[r->n_ahead++] = id;
+    return glm4v_token_show(r, id);
+}
+
+static void take_all(glm4v_request *r, const int32_t *ids, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        take(r, ids[i]);
+}
+
+/* ---- reasoning, and the answer behind it ---- */
+
+static bool reasons(const glm4v_request *r)
+{
+    return r->detokenizer.part == GLM4V_TEXT_REASONING;
+}
+
+/* Must what follows be the answer? */
+static bool must_answer(const glm4v_engine *engine, const glm4v_request *r, bool room)
+{
+    if (!reasons(r) || r->reasoned)
+        return false;
+    const int64_t left = engine->limits.context_length - r->length - r->n_ahead;
+    return r->n_reasoning >= r->task.max_reasoning_tokens ||
+           (r->choices && (!room || left <= glm4v_token_reserve(r)));
+}
+
+static void end_reasoning(const glm4v_engine *engine, glm4v_request *r)
+{
+    int32_t ids[GLM4V_MAX_FORCED];
+    take_all(r, ids, glm4v_chat_end_reasoning(&engine->model->chat, ids));
+    r->reasoned = true;
+}
+
+/* Reasoning has ended, by the model's own token `last` or by force: go on to where the answer
+ * begins. */
+static void begin_shape(const glm4v_engine *engine, glm4v_request *r, int32_t last)
+{
+    const glm4v_chat *chat = &engine->model->chat;
+    if (!r->reasoned && last == chat->think_end && chat->answer >= 0)
+        take(r, chat->answer);
+    take_all(r, r->lead, r->n_lead);
+    r->shaped = true;
+}
+
+/* ---- the next one ---- */
+
+void glm4v_token_next(glm4v_engine *engine, glm4v_request *r, float *logits, int32_t id)
+{
+    const glm4v_config *config = &engine->model->config;
+    const bool reasoning = reasons(r);
+    const size_t n_masked = engine->n_masked[r->task.thinking != 0];
+    bool room = true;
+    if (logits)
+        id = glm4v_sampler_next(&r->sampler, logits, engine->masked, n_masked, engine->scratch);
+    else
+        glm4v_sampler_took(&r->sampler);
+    if (id < 0) {
+        glm4v_describe_broken(r);
+        return;
+    }
+    const bool stop = glm4v_is_one_of(id, config->stop_ids, config->n_stop_ids);
+    if (stop && !r->choices) {
+        glm4v_describe_end(r, GLM4V_FINISH_STOP, 0);
+        return;
+    }
+    if (!stop) {
+        r->result.output_tokens++;
+        r->n_reasoning += reasoning;
+        r->n_answer += !reasoning;
+        room = take(r, id);
+    }
+    if (stop || must_answer(engine, r, room))
+        end_reasoning(engine, r);
+    if (r->choices && !reasons(r))
+        begin_shape(engine, r, id);
+    else if (!r->choices && (!room || r->n_answer >= r->task.max_tokens ||
+                             r->length + r->n_ahead > engine->limits.context_length))
+        glm4v_describe_end(r, GLM4V_FINISH_LENGTH, 0);
+}
+
+/* ---- rows ---- */
+
+int64_t glm4v_token_rows(glm4v_request *r, int64_t most)
+{
+    if (r->stage == GLM4V_STAGE_SCORE)
+        r->n_rows = glm4v_choices_chain(r->choices, most);
+    else
+        r->n_rows = r->n_ahead < most ? r->n_ahead : most;
+    return r->n_rows;
+}
+
+glm4v_row glm4v_token_row(const glm4v_request *r, int64_t i)
+{
+    if (r->stage == GLM4V_STAGE_SCORE)
+        return glm4v_score_row(r, i);
+    glm4v_row row = { .length = r->length + i,
+                      .id = r->ahead[i],
+                      .position = r->next_position + i,
+                      .draw = glm4v_token_draw(r) };
+    if (i + 1 < r->n_ahead) /* what is chosen does not count */
+        row.draw.temperature = 0;
+    return row;
+}
+
+void glm4v_token_stepped(glm4v_engine *engine, glm4v_request *r, int64_t first)
+{
+    glm4v_context *c = engine->context;
+    const int64_t vocab = engine->model->config.text.vocab;
+    const int64_t last = first + r->n_rows - 1;
+    float *logits = glm4v_pass_logits(c, GLM4V_QUEUE_DECODE);
+    if (r->stage == GLM4V_STAGE_SCORE) {
+        glm4v_score_stepped(engine, r, logits + first * vocab);
+        return;
+    }
+    r->length += r->n_rows;
+    r->next_position += r->n_rows;
+    r->n_ahead -= r->n_rows;
+    memmove(r->ahead, r->ahead + r->n_rows, r->n_ahead * sizeof *r->ahead);
+    if (r->n_ahead)
+        return;
+    if (glm4v_score_wanted(r))
+        glm4v_score_begin(engine, r, logits + last * vocab);
+    else if (glm4v_context_samples(c))
+        glm4v_token_next(engine, r, NULL, glm4v_pass_ids(c, GLM4V_QUEUE_DECODE)[last]);
+    else
+        glm4v_token_next(engine, r, logits + last * vocab, 0);
+}
