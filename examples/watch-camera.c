@@ -178,9 +178,12 @@ static GstPadProbeReturn on_output_frame(GstPad *pad, GstPadProbeInfo *info, gpo
 static void print_result(const GstStructure *result)
 {
     guint64 time = GST_CLOCK_TIME_NONE;
-    const char *text = gst_structure_get_string(result, "text");
+    const char *status = gst_structure_get_string(result, "status");
+    gboolean ok = g_strcmp0(status, "ok") == 0;
+    const char *text = gst_structure_get_string(result, ok ? "text" : "message");
     gst_structure_get_uint64(result, "running-time", &time);
-    printf("caption %" GST_TIME_FORMAT "  %s\n", GST_TIME_ARGS(time), text ? text : "");
+    printf("%s %" GST_TIME_FORMAT "  %s\n", ok ? "caption" : status, GST_TIME_ARGS(time),
+           text ? text : "");
 }
 
 static gboolean on_output_message(GstBus *bus, GstMessage *message, gpointer user)

@@ -79,38 +79,6 @@ gst_glm4v_caption_cue (const gchar * text)
 
 /* ---- contract ---- */
 
-static const gchar *
-status_name (const GstGlm4vOutcome * outcome)
-{
-  switch (outcome->status) {
-    case GLM4V_OK:
-      return "ok";
-    case GLM4V_ERR_DEADLINE:
-      return "timeout";
-    case GLM4V_ERR_CANCELED:
-      return "dropped";
-    default:
-      return "error";
-  }
-}
-
-static const gchar *
-finish_name (glm4v_finish finish)
-{
-  switch (finish) {
-    case GLM4V_FINISH_STOP:
-      return "stop";
-    case GLM4V_FINISH_LENGTH:
-      return "length";
-    case GLM4V_FINISH_DEADLINE:
-      return "deadline";
-    case GLM4V_FINISH_CANCELED:
-      return "flush";
-    default:
-      return "error";
-  }
-}
-
 GstStructure *
 gst_glm4v_caption_model (const glm4v_model_info * info)
 {
@@ -202,9 +170,6 @@ add_outcome (GstStructure * result, const GstGlm4vOutcome * outcome)
   if (outcome->width > 0)
     gst_structure_set (result, "width", G_TYPE_UINT, outcome->width,
         "height", G_TYPE_UINT, outcome->height, NULL);
-  if (outcome->status != 0 && outcome->message)
-    take_string (result, "message",
-        gst_glm4v_caption_sanitize (outcome->message));
   take_structure (result, "timings", timings_of (outcome));
   take_structure (result, "tokens", gst_structure_new ("tokens",
           "in", G_TYPE_UINT, outcome->prompt_tokens,
@@ -215,7 +180,7 @@ add_outcome (GstStructure * result, const GstGlm4vOutcome * outcome)
 GstStructure *
 gst_glm4v_caption_build (const GstGlm4vJob * job, const GstStructure * model)
 {
-  const GstGlm4vOutcome *outcome = &job->outcome;
+  const gchar *message = gst_glm4v_job_message (job);
   guint64 delay = (guint64) (g_get_monotonic_time () - job->captured) * 1000;
   GstStructure *result = gst_structure_new (GST_GLM4V_RESULT_NAME,
       "version", G_TYPE_UINT, RESULT_VERSION,
@@ -223,17 +188,18 @@ gst_glm4v_caption_build (const GstGlm4vJob * job, const GstStructure * model)
       "pts", G_TYPE_UINT64, job->pts,
       "running-time", G_TYPE_UINT64, job->running_time,
       "frame-number", G_TYPE_UINT64, job->frame_number,
-      "status", G_TYPE_STRING, job->dropped ? "dropped" :
-      status_name (outcome),
-      "finish-reason", G_TYPE_STRING, job->dropped ? "deadline" :
-      finish_name (outcome->finish),
+      "status", G_TYPE_STRING,
+      gst_glm4v_status_name (gst_glm4v_job_status (job)),
+      "finish-reason", G_TYPE_STRING, gst_glm4v_job_finish_reason (job),
       "delay", G_TYPE_UINT64, delay,
       "seed", G_TYPE_UINT64, job->question.seed, NULL);
 
-  if (job->dropped)
-    gst_structure_set (result, "text", G_TYPE_STRING, "", NULL);
+  if (job->end == GST_GLM4V_END_OUTCOME)
+    add_outcome (result, &job->outcome);
   else
-    add_outcome (result, outcome);
+    gst_structure_set (result, "text", G_TYPE_STRING, "", NULL);
+  if (message)
+    take_string (result, "message", gst_glm4v_caption_sanitize (message));
   if (model)
     take_structure (result, "model", gst_structure_copy (model));
   take_string (result, "prompt-hash", prompt_hash (&job->question));

@@ -5,7 +5,7 @@
 
 #include <gst/gst.h>
 
-#include "gstglm4vworker.h"
+#include "gstglm4vjob.h"
 
 G_BEGIN_DECLS
 

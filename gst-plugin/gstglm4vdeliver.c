@@ -7,6 +7,37 @@
 #include "gstglm4vcaption.h"
 #include "gstglm4verror.h"
 
+/* With the lock. */
+static void
+count_end (GstGlm4vStats * stats, const GstGlm4vJob * job)
+{
+  switch (job->end) {
+    case GST_GLM4V_END_REPLACED:
+    case GST_GLM4V_END_FULL:
+      stats->dropped_busy++;
+      break;
+    case GST_GLM4V_END_LOADING:
+      stats->dropped_loading++;
+      break;
+    case GST_GLM4V_END_EOS:
+      stats->dropped_eos++;
+      break;
+    default:
+      break;
+  }
+  switch (gst_glm4v_job_status (job)) {
+    case GST_GLM4V_STATUS_TIMEOUT:
+      stats->timeouts++;
+      break;
+    case GST_GLM4V_STATUS_ERROR:
+      stats->errors++;
+      break;
+    default:
+      break;
+  }
+}
+
+/* With the lock. */
 static void
 count_result (GstGlm4vDescribe * self, const GstGlm4vJob * job,
     GstClockTime delay)
@@ -14,15 +45,9 @@ count_result (GstGlm4vDescribe * self, const GstGlm4vJob * job,
   const GstGlm4vOutcome *outcome = &job->outcome;
   GstGlm4vStats *stats = &self->stats;
 
-  if (job->dropped) {
-    stats->dropped_eos++;
-    return;
-  }
-  if (outcome->status == GLM4V_ERR_DEADLINE)
-    stats->timeouts++;
-  else if (outcome->status != 0)
-    stats->errors++;
-  if (outcome->status != 0)
+  stats->results++;
+  count_end (stats, job);
+  if (gst_glm4v_job_status (job) != GST_GLM4V_STATUS_OK)
     return;
   stats->inferred++;
   stats->tokens_in += outcome->prompt_tokens;
@@ -55,24 +80,6 @@ push_text (GstGlm4vDescribe * self, const GstGlm4vJob * job,
   g_free (cue);
 }
 
-/* Tell a pipeline that frames now wait longer than it was told. */
-static void
-tell_latency (GstGlm4vDescribe * self, const GstGlm4vJob * job,
-    GstClockTime delay)
-{
-  gboolean grown;
-
-  GST_OBJECT_LOCK (self);
-  grown = self->settings.latency == 0;
-  GST_OBJECT_UNLOCK (self);
-  g_mutex_lock (&self->lock);
-  grown = grown && job->exact && self->live && delay > self->told_latency;
-  g_mutex_unlock (&self->lock);
-  if (grown)
-    gst_element_post_message (GST_ELEMENT (self),
-        gst_message_new_latency (GST_OBJECT (self)));
-}
-
 /* Count a frame whose memory cannot be read. TRUE if that is to be told: once
  * for caps, since all frames of such a source are alike. */
 static gboolean
@@ -92,15 +99,33 @@ note_unreadable (GstGlm4vDescribe * self, const GstGlm4vJob * job)
   return first;
 }
 
+/* The fault of a job whose status is error, or N_FAULTS if it was told. */
+static GstGlm4vFault
+fault_of (const GstGlm4vJob * job)
+{
+  switch (job->end) {
+    case GST_GLM4V_END_OUTCOME:
+      return job->outcome.fault;
+    case GST_GLM4V_END_STALLED:
+      return GST_GLM4V_FAULT_STALLED;
+    default:
+      return GST_GLM4V_N_FAULTS;
+  }
+}
+
 static void
 report_failure (GstGlm4vDescribe * self, const GstGlm4vJob * job,
     GstGlm4vOnError on_error)
 {
   gboolean fail = on_error == GST_GLM4V_ON_ERROR_FAIL;
+  GstGlm4vFault fault = fault_of (job);
+  const gchar *message = gst_glm4v_job_message (job);
   gchar *where;
 
-  if (job->outcome.fault == GST_GLM4V_FAULT_FRAME_MAP
-      && !note_unreadable (self, job) && !fail)
+  if (fault == GST_GLM4V_N_FAULTS)
+    return;
+  if (fault == GST_GLM4V_FAULT_FRAME_MAP && !note_unreadable (self, job)
+      && !fail)
     return;
   where = g_strdup_printf ("frame %" G_GUINT64_FORMAT " (%" GST_TIME_FORMAT
       ")", job->frame_number, GST_TIME_ARGS (job->pts));
@@ -108,14 +133,15 @@ report_failure (GstGlm4vDescribe * self, const GstGlm4vJob * job,
   self->failed |= fail;
   g_mutex_unlock (&self->lock);
   gst_glm4v_fault_post (GST_ELEMENT (self),
-      fail ? GST_MESSAGE_ERROR : GST_MESSAGE_WARNING, job->outcome.fault,
-      where, job->outcome.message ? job->outcome.message : "no reason given");
+      fail ? GST_MESSAGE_ERROR : GST_MESSAGE_WARNING, fault, where,
+      message ? message : "no reason given");
   g_free (where);
 }
 
 void
 gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
 {
+  GstGlm4vStatus status = gst_glm4v_job_status (job);
   GstClockTime text_duration, delay = 0;
   GstGlm4vOnError on_error;
   gboolean post, meta, attach;
@@ -124,7 +150,7 @@ gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
   GST_OBJECT_LOCK (self);
   post = self->settings.post_messages;
   meta = self->settings.attach_meta;
-  attach = meta && !job->dropped && !job->exact;
+  attach = meta && job->end != GST_GLM4V_END_EOS && !job->exact;
   text_duration = self->settings.text_duration;
   on_error = self->settings.on_error;
   GST_OBJECT_UNLOCK (self);
@@ -149,16 +175,15 @@ gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
     g_queue_push_tail (&self->results, copy);
   g_mutex_unlock (&self->lock);
 
-  if (!job->dropped)
+  if (status == GST_GLM4V_STATUS_OK)
     push_text (self, job, text_duration, meta);
   if (post)
     gst_element_post_message (GST_ELEMENT (self),
         gst_message_new_element (GST_OBJECT (self),
             gst_structure_copy (job->result)));
-  if (!job->dropped && job->outcome.status != 0)
+  if (status == GST_GLM4V_STATUS_ERROR)
     report_failure (self, job, on_error);
-  else
-    tell_latency (self, job, delay);
+  gst_glm4v_watch_result (self, job, delay);
 }
 
 GstStructure *
@@ -175,6 +200,7 @@ gst_glm4v_deliver_stats (GstGlm4vDescribe * self)
   stats = gst_structure_new ("glm4vdescribe-stats",
       "frames-seen", G_TYPE_UINT64, s.frames_seen,
       "sampled", G_TYPE_UINT64, s.sampled,
+      "results", G_TYPE_UINT64, s.results,
       "inferred", G_TYPE_UINT64, s.inferred,
       "dropped-busy", G_TYPE_UINT64, s.dropped_busy,
       "dropped-loading", G_TYPE_UINT64, s.dropped_loading,

@@ -219,6 +219,11 @@ get_property (GObject * object, guint id, GValue * value, GParamSpec * spec)
     case PROP_STATS:
       g_value_take_boxed (value, gst_glm4v_deliver_stats (self));
       break;
+    case PROP_MAX_OBSERVED_DELAY:
+      g_mutex_lock (&self->lock);
+      g_value_set_uint64 (value, self->stats.delay_max);
+      g_mutex_unlock (&self->lock);
+      break;
     case PROP_MODEL_INFO:
       g_value_take_boxed (value, gst_glm4v_load_model_info (self));
       break;

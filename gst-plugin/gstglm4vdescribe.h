@@ -8,6 +8,7 @@
 #include "gstglm4vproperties.h"
 #include "gstglm4vsampler.h"
 #include "gstglm4vtext.h"
+#include "gstglm4vwatch.h"
 #include "gstglm4vworker.h"
 
 GST_DEBUG_CATEGORY_EXTERN (glm4vdescribe_debug);
@@ -29,7 +30,7 @@ typedef enum
 /* Counters since NULL and the last figures; see docs/element.md. */
 typedef struct
 {
-  guint64 frames_seen, sampled, inferred, errors, bad_frames, timeouts;
+  guint64 frames_seen, sampled, results, inferred, errors, bad_frames, timeouts;
   guint64 unreadable_frames;
   guint64 dropped_busy, dropped_loading, dropped_eos;
   guint64 tokens_in, tokens_out;
@@ -67,6 +68,7 @@ struct _GstGlm4vDescribe
   GstGlm4vStats stats;
   gchar *unreadable;            /* why frames cannot be read, or NULL */
   gboolean told_unreadable;     /* since CAPS */
+  GstGlm4vWatch watch;
   guint64 next_id;
   gboolean failed;              /* on-error=fail struck: end the stream */
   gboolean live;

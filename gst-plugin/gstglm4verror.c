@@ -84,6 +84,14 @@ static const Row rows[] = {
   [GST_GLM4V_FAULT_TEXT_FLOW] = {STREAM, GST_STREAM_ERROR_FAILED,
         "The captions could not be passed on",
         "Check the elements downstream of the text pad."},
+  [GST_GLM4V_FAULT_DELAY] = {RESOURCE, GST_RESOURCE_ERROR_SETTINGS,
+        "An answer took longer than was declared",
+        "Raise this property, or make answers quicker (max-tokens, "
+        "max-pixels, interval)."},
+  [GST_GLM4V_FAULT_STALLED] = {RESOURCE, GST_RESOURCE_ERROR_BUSY,
+        "A frame was given up",
+        "If the model is only slow, raise stall-timeout; else set the element "
+        "to NULL and back."},
   [GST_GLM4V_FAULT_STUCK] = {LIBRARY, GST_LIBRARY_ERROR_SHUTDOWN,
         "The engine did not stop within two seconds and was left behind",
         "Its memory is freed when it answers; restart the process if it "

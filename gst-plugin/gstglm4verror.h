@@ -29,6 +29,8 @@ typedef enum
   GST_GLM4V_FAULT_FRAME_DEVICE,      /* the compute device failed */
   GST_GLM4V_FAULT_FRAME_INTERNAL,    /* a defect of the engine */
   GST_GLM4V_FAULT_TEXT_FLOW,         /* the branch behind `text` failed */
+  GST_GLM4V_FAULT_DELAY,             /* answers take longer than declared */
+  GST_GLM4V_FAULT_STALLED,           /* the engine makes no progress */
   GST_GLM4V_FAULT_STUCK,             /* the engine did not stop in time */
   GST_GLM4V_N_FAULTS
 } GstGlm4vFault;

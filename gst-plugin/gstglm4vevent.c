@@ -47,25 +47,24 @@ set_caps (GstGlm4vDescribe * self, GstCaps * caps)
   return FALSE;
 }
 
-/* Wait for the answers under way; what takes too long is reported dropped. */
+/* Wait for pending answers; what takes too long is reported as dropped. */
 static void
 drain (GstGlm4vDescribe * self)
 {
   GstGlm4vWorker *worker = gst_glm4v_describe_ref_worker (self);
-  GstGlm4vJob *left[2];
+  GQueue left = G_QUEUE_INIT;
   GstClockTime timeout;
-  guint n = 0, i;
+  GstGlm4vJob *job;
 
   GST_OBJECT_LOCK (self);
   timeout = self->settings.eos_timeout;
   GST_OBJECT_UNLOCK (self);
   if (worker && !gst_glm4v_worker_drain (worker, timeout))
-    n = gst_glm4v_worker_take_all (worker, left);
+    gst_glm4v_worker_take_all (worker, &left, GST_GLM4V_END_EOS);
   g_clear_pointer (&worker, gst_glm4v_worker_unref);
-  for (i = 0; i < n; i++) {
-    left[i]->dropped = TRUE;
-    gst_glm4v_deliver (self, left[i]);
-    gst_glm4v_job_unref (left[i]);
+  while ((job = g_queue_pop_head (&left))) {
+    gst_glm4v_deliver (self, job);
+    gst_glm4v_job_unref (job);
   }
 }
 
@@ -190,6 +189,7 @@ gst_glm4v_stream_prepare (GstGlm4vDescribe * self)
   self->failed = FALSE;
   self->live = FALSE;
   self->told_latency = 0;
+  self->watch = (GstGlm4vWatch) { 0 };
   self->next_id = 0;
   g_mutex_unlock (&self->lock);
   gst_glm4v_stream_set_flushing (self, FALSE);

@@ -313,6 +313,41 @@ install_when (GObjectClass * klass)
 }
 
 static void
+install_in_time (GObjectClass * klass)
+{
+  /**
+   * GstGlm4vDescribe:max-pending:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_MAX_PENDING,
+      g_param_spec_uint ("max-pending", "Maximum pending",
+          "Frames that may wait for the model while it is busy. Of samples the "
+          "newest stay; triggers that do not fit are dropped. 0 = 16 triggers, "
+          "one sample", 0, GST_GLM4V_MAX_PENDING, 0, PLAYING));
+  /**
+   * GstGlm4vDescribe:deadline:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_DEADLINE,
+      g_param_spec_uint64 ("deadline", "Deadline",
+          "Nanoseconds from the running time of a live frame, else from its "
+          "arrival, until its result is a timeout; 0 = none", 0, G_MAXINT64, 0,
+          PLAYING));
+  /**
+   * GstGlm4vDescribe:stall-timeout:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_STALL_TIMEOUT,
+      g_param_spec_uint64 ("stall-timeout", "Stall timeout",
+          "Nanoseconds without a step of the engine after which a frame is "
+          "given up and a message posted; 0 = never", 0, G_MAXINT64,
+          GST_GLM4V_DEFAULT_STALL_TIMEOUT, PLAYING));
+}
+
+static void
 install_output (GObjectClass * klass)
 {
   /**
@@ -384,6 +419,15 @@ install_output (GObjectClass * klass)
           "nanoseconds",
           GST_TYPE_STRUCTURE, READ_ONLY));
   /**
+   * GstGlm4vDescribe:max-observed-delay:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_MAX_OBSERVED_DELAY,
+      g_param_spec_uint64 ("max-observed-delay", "Maximum observed delay",
+          "Nanoseconds from sampling a frame to its answer, the longest since "
+          "READY", 0, G_MAXUINT64, 0, READ_ONLY));
+  /**
    * GstGlm4vDescribe:model-info:
    *
    * Since: 0.1
@@ -401,6 +445,7 @@ gst_glm4v_properties_install (GObjectClass * klass)
   install_model (klass);
   install_question (klass);
   install_when (klass);
+  install_in_time (klass);
   install_output (klass);
   gst_type_mark_as_plugin_api (gst_glm4v_sample_mode_get_type (), 0);
   gst_type_mark_as_plugin_api (gst_glm4v_mode_get_type (), 0);

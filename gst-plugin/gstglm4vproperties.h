@@ -7,7 +7,7 @@
 
 #include "gstglm4vmodelconfig.h"
 #include "gstglm4vsampler.h"
-#include "gstglm4vworker.h"
+#include "gstglm4vjob.h"
 
 G_BEGIN_DECLS
 
@@ -42,10 +42,12 @@ GType gst_glm4v_on_error_get_type (void);
 /* Defaults of properties whose default is not zero or NULL. */
 #define GST_GLM4V_DEFAULT_DEVICE "auto"
 #define GST_GLM4V_DEFAULT_MAX_BATCH 4
+#define GST_GLM4V_MAX_PENDING 4096
 #define GST_GLM4V_DEFAULT_PROMPT "Describe the image in one sentence."
 #define GST_GLM4V_DEFAULT_MAX_TOKENS 64
 #define GST_GLM4V_DEFAULT_INTERVAL GST_SECOND
 #define GST_GLM4V_DEFAULT_NTH 30
+#define GST_GLM4V_DEFAULT_STALL_TIMEOUT (60 * GST_SECOND)
 #define GST_GLM4V_DEFAULT_EOS_TIMEOUT (10 * GST_SECOND)
 #define GST_GLM4V_DEFAULT_GAP_INTERVAL (200 * GST_MSECOND)
 
@@ -56,12 +58,13 @@ typedef struct
   GstGlm4vSampling sampling;
   GstGlm4vMode mode;
   GstGlm4vOnError on_error;
-  guint gray_bits;
+  guint gray_bits, max_pending;
+  GstClockTime deadline, stall_timeout;
   GstClockTime eos_timeout, gap_interval, text_duration, lateness, latency;
   gboolean attach_meta, post_messages;
 } GstGlm4vSettings;
 
-/* Property ids; the last two are answered by the element itself. */
+/* Property ids; the last three are answered by the element itself. */
 enum
 {
   PROP_0,
@@ -86,6 +89,9 @@ enum
   PROP_INTERVAL,
   PROP_NTH,
   PROP_MODE,
+  PROP_MAX_PENDING,
+  PROP_DEADLINE,
+  PROP_STALL_TIMEOUT,
   PROP_GRAY_BITS,
   PROP_EOS_TIMEOUT,
   PROP_ON_ERROR,
@@ -96,6 +102,7 @@ enum
   PROP_LATENESS,
   PROP_LATENCY,
   PROP_STATS,
+  PROP_MAX_OBSERVED_DELAY,
   PROP_MODEL_INFO
 };
 
@@ -110,8 +117,6 @@ gboolean gst_glm4v_settings_set (GstGlm4vSettings * settings, guint id,
 gboolean gst_glm4v_settings_get (const GstGlm4vSettings * settings, guint id,
     GValue * value);
 
-void gst_glm4v_question_copy (GstGlm4vQuestion * to,
-    const GstGlm4vQuestion * from);
 
 /* gstglm4vmodelpath.c. The model that comes with the plugin: a directory of
  * this name. */

@@ -5,6 +5,9 @@
 #include "gstglm4verror.h"
 #include "gstglm4vframe.h"
 
+#define DEFAULT_PENDING_TRIGGERS 16
+#define DEFAULT_PENDING_SAMPLES 1
+
 gboolean
 gst_glm4v_sample_is_due (GstGlm4vDescribe * self, GstBuffer * buffer,
     const GstGlm4vPass * pass, GstClockTime * until_next)
@@ -27,8 +30,8 @@ gst_glm4v_sample_is_due (GstGlm4vDescribe * self, GstBuffer * buffer,
 }
 
 /* Report a frame that is not what its caps say: once for each caps. */
-void
-gst_glm4v_sample_bad_frame (GstGlm4vDescribe * self, GstBuffer * buffer,
+static void
+report_bad_frame (GstGlm4vDescribe * self, GstBuffer * buffer,
     const GstGlm4vPass * pass, const gchar * why)
 {
   gboolean fail = pass->on_error == GST_GLM4V_ON_ERROR_FAIL;
@@ -50,28 +53,77 @@ gst_glm4v_sample_bad_frame (GstGlm4vDescribe * self, GstBuffer * buffer,
   g_free (where);
 }
 
-static GstGlm4vJob *
-new_job (GstGlm4vDescribe * self, GstBuffer * buffer, gboolean exact,
-    GstClockTime until_next)
-{
-  GstGlm4vJob *job = gst_glm4v_job_new ();
+/* ---- jobs ---- */
 
-  job->buffer = gst_glm4v_frame_hold (buffer);
-  job->info = self->info;
+/* How old a frame of a live source is by the pipeline's clock; 0 where that
+ * tells nothing. */
+static GstClockTime
+age_of (GstGlm4vDescribe * self, GstClockTime running_time)
+{
+  GstClock *clock;
+  GstClockTime now = 0;
+  gboolean live;
+
+  g_mutex_lock (&self->lock);
+  live = self->live;
+  g_mutex_unlock (&self->lock);
+  if (!live || !GST_CLOCK_TIME_IS_VALID (running_time)
+      || GST_STATE (self) != GST_STATE_PLAYING)
+    return 0;
+  clock = gst_element_get_clock (GST_ELEMENT (self));
+  if (clock)
+    now = gst_clock_get_time (clock);
+  gst_clear_object (&clock);
+  running_time += gst_element_get_base_time (GST_ELEMENT (self));
+  return now > running_time ? now - running_time : 0;
+}
+
+/* When an answer is worth nothing any more: monotonic ns, 0 = never. */
+static guint64
+deadline_of (GstGlm4vDescribe * self, const GstGlm4vJob * job,
+    GstClockTime deadline)
+{
+  GstClockTime age;
+
+  if (deadline == 0)
+    return 0;
+  age = age_of (self, job->running_time);
+  return (guint64) job->captured * 1000 + deadline - MIN (age, deadline);
+}
+
+static void
+place_job (GstGlm4vDescribe * self, GstGlm4vJob * job, GstClockTime pts)
+{
+  gboolean timed = self->segment.format == GST_FORMAT_TIME;
+
   job->frame_number = self->frame_number;
   job->segment_number = self->segment_number;
-  job->pts = GST_BUFFER_PTS (buffer);
+  job->pts = pts;
   job->time = gst_glm4v_sampler_time (&self->sampler);
-  job->running_time = self->segment.format == GST_FORMAT_TIME ?
-      gst_segment_to_running_time (&self->segment, GST_FORMAT_TIME,
-      job->pts) : GST_CLOCK_TIME_NONE;
-  job->until_next = until_next;
+  job->running_time = timed ? gst_segment_to_running_time (&self->segment,
+      GST_FORMAT_TIME, pts) : GST_CLOCK_TIME_NONE;
+  job->stream_time = timed ? gst_segment_to_stream_time (&self->segment,
+      GST_FORMAT_TIME, pts) : GST_CLOCK_TIME_NONE;
+}
+
+static GstGlm4vJob *
+new_job (GstGlm4vDescribe * self, const GstGlm4vDue * due)
+{
+  GstGlm4vJob *job = gst_glm4v_job_new ();
+  GstClockTime deadline;
+
+  place_job (self, job, GST_BUFFER_PTS (due->buffer));
+  job->info = self->info;
+  job->until_next = due->until_next;
   job->captured = g_get_monotonic_time ();
-  job->exact = exact;
+  job->exact = due->exact;
   GST_OBJECT_LOCK (self);
   gst_glm4v_question_copy (&job->question, &self->settings.question);
   job->gray_bits = self->settings.gray_bits;
+  job->stall_timeout = self->settings.stall_timeout;
+  deadline = self->settings.deadline;
   GST_OBJECT_UNLOCK (self);
+  job->deadline = deadline_of (self, job, deadline);
   g_mutex_lock (&self->lock);
   job->epoch = self->epoch;
   job->id = self->next_id++;
@@ -91,43 +143,73 @@ load_state (GstGlm4vDescribe * self)
   return state;
 }
 
-/* Hand a frame to the worker. Returns the job only if the frame waits. */
-GstGlm4vJob *
-gst_glm4v_sample_submit (GstGlm4vDescribe * self, GstBuffer * buffer,
-    gboolean exact, GstClockTime until_next)
+static guint
+max_pending (GstGlm4vDescribe * self, const GstGlm4vJob * job)
 {
-  GstGlm4vWorker *worker = gst_glm4v_describe_ref_worker (self);
-  GstGlm4vJob *job = new_job (self, buffer, exact, until_next);
-  gboolean replaced = FALSE, accepted = FALSE;
+  guint n;
 
-  if (!exact && load_state (self) != GST_GLM4V_LOADED) {
-    self->missed_loading = TRUE;
-    gst_glm4v_stream_count (self, &self->stats.dropped_loading);
-  } else if (worker) {
-    accepted = gst_glm4v_worker_push (worker, job, &replaced);
-  }
-  g_clear_pointer (&worker, gst_glm4v_worker_unref);
-  if (replaced)
-    gst_glm4v_stream_count (self, &self->stats.dropped_busy);
-  if (accepted && exact)
-    return job;
-  gst_glm4v_job_unref (job);
-  return NULL;
+  GST_OBJECT_LOCK (self);
+  n = self->settings.max_pending;
+  GST_OBJECT_UNLOCK (self);
+  if (n > 0)
+    return n;
+  return job->trigger ? DEFAULT_PENDING_TRIGGERS : DEFAULT_PENDING_SAMPLES;
 }
 
-/* Wait for the answer; NULL if the job was canceled instead. */
-GstGlm4vJob *
+/* The worker delivers in order; while it loads nothing waits there that is not
+ * waited for here, so that results need not be kept until it is done. FALSE if
+ * the job was not taken: a flush. */
+static gboolean
+send_job (GstGlm4vDescribe * self, GstGlm4vJob * job)
+{
+  GstGlm4vWorker *worker;
+  gboolean taken = FALSE;
+
+  if (load_state (self) == GST_GLM4V_LOADING) {
+    if (!job->exact && job->end == GST_GLM4V_END_OUTCOME)
+      job->end = GST_GLM4V_END_LOADING;
+    self->missed_loading |= job->end == GST_GLM4V_END_LOADING;
+    if (job->end != GST_GLM4V_END_OUTCOME) {
+      gst_glm4v_deliver (self, job);
+      job->state = GST_GLM4V_JOB_FINISHED;
+      return TRUE;
+    }
+  }
+  worker = gst_glm4v_describe_ref_worker (self);
+  if (worker)
+    taken = gst_glm4v_worker_push (worker, job, max_pending (self, job));
+  g_clear_pointer (&worker, gst_glm4v_worker_unref);
+  return taken;
+}
+
+void
+gst_glm4v_sample_submit (GstGlm4vDescribe * self, const GstGlm4vDue * due,
+    const GstGlm4vPass * pass, GQueue * waiting)
+{
+  GstGlm4vJob *job = new_job (self, due);
+
+  if (gst_glm4v_frame_check (due->buffer, &self->info, &job->end_detail)) {
+    job->buffer = gst_glm4v_frame_hold (due->buffer);
+  } else {
+    job->end = GST_GLM4V_END_BAD_FRAME;
+    report_bad_frame (self, due->buffer, pass, job->end_detail);
+  }
+  if (send_job (self, job) && due->exact)
+    g_queue_push_tail (waiting, job);
+  else
+    gst_glm4v_job_unref (job);
+}
+
+gboolean
 gst_glm4v_sample_wait (GstGlm4vDescribe * self, GstGlm4vJob * job)
 {
   GstGlm4vWorker *worker = gst_glm4v_describe_ref_worker (self);
+  gboolean finished = worker && gst_glm4v_worker_wait (worker, job);
 
-  if (!worker || !gst_glm4v_worker_wait (worker, job))
-    g_clear_pointer (&job, gst_glm4v_job_unref);
   g_clear_pointer (&worker, gst_glm4v_worker_unref);
-  return job;
+  return finished;
 }
 
-/* The first frame after a late model is due, whatever the grid. */
 void
 gst_glm4v_sample_notice_load (GstGlm4vDescribe * self)
 {

@@ -16,6 +16,7 @@ gst_glm4v_settings_init (GstGlm4vSettings * settings)
     .question.top_p = 1.0,
     .sampling = {GST_GLM4V_SAMPLE_INTERVAL, GST_GLM4V_DEFAULT_INTERVAL,
         GST_GLM4V_DEFAULT_NTH},
+    .stall_timeout = GST_GLM4V_DEFAULT_STALL_TIMEOUT,
     .eos_timeout = GST_GLM4V_DEFAULT_EOS_TIMEOUT,
     .gap_interval = GST_GLM4V_DEFAULT_GAP_INTERVAL,
     .gray_bits = GST_GLM4V_MAX_GRAY_BITS,
@@ -29,14 +30,6 @@ gst_glm4v_settings_clear (GstGlm4vSettings * settings)
 {
   gst_glm4v_model_config_clear (&settings->model);
   gst_glm4v_question_clear (&settings->question);
-}
-
-void
-gst_glm4v_question_copy (GstGlm4vQuestion * to, const GstGlm4vQuestion * from)
-{
-  *to = *from;
-  to->prompt = g_strdup (from->prompt);
-  to->system = g_strdup (from->system);
 }
 
 static void
@@ -114,6 +107,15 @@ gst_glm4v_settings_set (GstGlm4vSettings * s, guint id, const GValue * value)
       break;
     case PROP_MODE:
       s->mode = g_value_get_enum (value);
+      break;
+    case PROP_MAX_PENDING:
+      s->max_pending = g_value_get_uint (value);
+      break;
+    case PROP_DEADLINE:
+      s->deadline = g_value_get_uint64 (value);
+      break;
+    case PROP_STALL_TIMEOUT:
+      s->stall_timeout = g_value_get_uint64 (value);
       break;
     case PROP_GRAY_BITS:
       s->gray_bits = g_value_get_uint (value);
@@ -214,6 +216,15 @@ gst_glm4v_settings_get (const GstGlm4vSettings * s, guint id, GValue * value)
       break;
     case PROP_MODE:
       g_value_set_enum (value, s->mode);
+      break;
+    case PROP_MAX_PENDING:
+      g_value_set_uint (value, s->max_pending);
+      break;
+    case PROP_DEADLINE:
+      g_value_set_uint64 (value, s->deadline);
+      break;
+    case PROP_STALL_TIMEOUT:
+      g_value_set_uint64 (value, s->stall_timeout);
       break;
     case PROP_GRAY_BITS:
       g_value_set_uint (value, s->gray_bits);

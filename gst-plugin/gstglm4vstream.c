@@ -5,7 +5,6 @@
 #include "gstglm4vstream.h"
 
 #include "gstglm4vcaption.h"
-#include "gstglm4vframe.h"
 #include "gstglm4vregion.h"
 
 #define GST_CAT_DEFAULT glm4vdescribe_debug
@@ -165,14 +164,47 @@ text_time (GstGlm4vDescribe * self, GstBuffer * buffer)
       gst_glm4v_sampler_time (&self->sampler);
 }
 
+/* Have the frame described and, if it is exact, wait. Its results go to results
+ * (of GstGlm4vJob). */
+static void
+describe_frame (GstGlm4vDescribe * self, const GstGlm4vDue * due,
+    const GstGlm4vPass * pass, GQueue * results)
+{
+  GQueue waiting = G_QUEUE_INIT;
+  GstGlm4vJob *job;
+
+  gst_glm4v_sample_submit (self, due, pass, &waiting);
+  while ((job = g_queue_pop_head (&waiting))) {
+    if (gst_glm4v_sample_wait (self, job))
+      g_queue_push_tail (results, job);
+    else
+      gst_glm4v_job_unref (job);
+  }
+}
+
+/* What exact frames waited for lies on them. */
+static GstBuffer *
+attach_own (GstGlm4vDescribe * self, GstBuffer * buffer, GQueue * results,
+    const GstGlm4vPass * pass)
+{
+  GstGlm4vJob *job;
+
+  if (pass->attach_meta && !g_queue_is_empty (results))
+    buffer = gst_buffer_make_writable (buffer);
+  while ((job = g_queue_pop_head (results))) {
+    if (pass->attach_meta && job->result)
+      attach_one (self, buffer, job->result);
+    gst_glm4v_job_unref (job);
+  }
+  return buffer;
+}
+
 GstFlowReturn
 gst_glm4v_stream_chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
 {
   GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (parent);
-  GstClockTime until_next = 0;
-  GstGlm4vJob *job = NULL;
-  GstClockTime time, duration = GST_BUFFER_DURATION (buffer);
-  gchar *why = NULL;
+  GstClockTime until_next = 0, time, duration = GST_BUFFER_DURATION (buffer);
+  GQueue results = G_QUEUE_INIT;
   gboolean due;
   GstGlm4vPass pass;
 
@@ -184,27 +216,17 @@ gst_glm4v_stream_chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
   due = gst_glm4v_sample_is_due (self, buffer, &pass, &until_next);
   time = text_time (self, buffer);
   buffer = attach_results (self, buffer);
-  if (due) {
-    if (pass.exact)
-      gst_glm4v_stream_advance_text (self, time, duration, &pass, TRUE);
-    if (gst_glm4v_frame_check (buffer, &self->info, &why))
-      job = gst_glm4v_sample_submit (self, buffer, pass.exact, until_next);
-    else
-      gst_glm4v_sample_bad_frame (self, buffer, &pass, why);
-    g_free (why);
-  }
-  if (job)
-    job = gst_glm4v_sample_wait (self, job);
+  if (due && pass.exact)
+    gst_glm4v_stream_advance_text (self, time, duration, &pass, TRUE);
+  if (due)
+    describe_frame (self, &(GstGlm4vDue) {buffer, until_next, pass.exact},
+        &pass, &results);
   /* Where the time is counted, what is behind the pads may wait for a time that
    * the video never has: there the text must not hold it up. */
-  if (job && job->time == job->pts)
+  if (!g_queue_is_empty (&results) && time == GST_BUFFER_PTS (buffer))
     gst_glm4v_text_wait_room (self->text);
   gst_glm4v_stream_advance_text (self, time, duration, &pass, FALSE);
-  if (job && job->result && pass.attach_meta) {
-    buffer = gst_buffer_make_writable (buffer);
-    attach_one (self, buffer, job->result);
-  }
-  g_clear_pointer (&job, gst_glm4v_job_unref);
+  buffer = attach_own (self, buffer, &results, &pass);
 
   self->frame_number++;
   gst_glm4v_stream_count (self, &self->stats.frames_seen);

@@ -47,16 +47,21 @@ void gst_glm4v_stream_advance_text (GstGlm4vDescribe * self, GstClockTime time,
 gboolean gst_glm4v_sample_is_due (GstGlm4vDescribe * self, GstBuffer * buffer,
     const GstGlm4vPass * pass, GstClockTime * until_next);
 
-/* Report a frame that is not what its caps say: once for each caps. */
-void gst_glm4v_sample_bad_frame (GstGlm4vDescribe * self, GstBuffer * buffer,
-    const GstGlm4vPass * pass, const gchar * why);
+/* A frame that is to be described. */
+typedef struct
+{
+  GstBuffer *buffer;
+  GstClockTime until_next;      /* expected time to the next sample */
+  gboolean exact;               /* it waits for its result */
+} GstGlm4vDue;
 
-/* Hand a frame to the worker. Returns the job only if the frame waits. */
-GstGlm4vJob *gst_glm4v_sample_submit (GstGlm4vDescribe * self,
-    GstBuffer * buffer, gboolean exact, GstClockTime until_next);
+/* Have it described. What it has to wait for goes to waiting (of GstGlm4vJob,
+ * with references). */
+void gst_glm4v_sample_submit (GstGlm4vDescribe * self, const GstGlm4vDue * due,
+    const GstGlm4vPass * pass, GQueue * waiting);
 
-/* Wait for the answer; NULL if the job was canceled instead. */
-GstGlm4vJob *gst_glm4v_sample_wait (GstGlm4vDescribe * self, GstGlm4vJob * job);
+/* Wait for the result; FALSE if the job was canceled instead. */
+gboolean gst_glm4v_sample_wait (GstGlm4vDescribe * self, GstGlm4vJob * job);
 
 /* The first frame after a late model is due, whatever the grid. */
 void gst_glm4v_sample_notice_load (GstGlm4vDescribe * self);

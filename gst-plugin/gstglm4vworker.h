@@ -1,77 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The hand-over from the streaming thread to the engine: one thread that waits
- * for the model, then takes the newest waiting frame, converts it, has the
+ * for the model, then takes the waiting frames in order, converts each, has the
  * engine describe it and hands the outcome back. */
 #pragma once
 
 #include <gst/gst.h>
-#include <gst/video/video.h>
-#include <glm4v/glm4v.h>
 
 #include "gstglm4vengine.h"
+#include "gstglm4vjob.h"
 
 G_BEGIN_DECLS
-
-/* What is asked about a frame; as the properties stood when it was sampled. */
-typedef struct
-{
-  gchar *prompt, *system;       /* system may be NULL */
-  guint max_tokens, top_k;
-  gdouble temperature, top_p;
-  guint64 seed;
-  gboolean thinking;
-} GstGlm4vQuestion;
-
-void gst_glm4v_question_clear (GstGlm4vQuestion * question);
-
-/* What came back; status 0 or a GLM4V_ERR_*. Strings are owned. */
-typedef struct
-{
-  gint status;
-  GstGlm4vFault fault;          /* if status != 0 */
-  gchar *message, *text, *reasoning, *box;
-  glm4v_finish finish;
-  guint prompt_tokens, vision_tokens, output_tokens;
-  guint64 convert;              /* ns, RGB conversion */
-  glm4v_timings timings;
-  guint width, height;          /* of the frame, as the model saw it */
-  GstStructure *fields;         /* gstglm4vregion.h; may be NULL */
-} GstGlm4vOutcome;
-
-/* How far a job is; guarded by the worker's lock. Forward only. */
-typedef enum
-{
-  GST_GLM4V_JOB_WAITING,        /* queued, or with the engine */
-  GST_GLM4V_JOB_DELIVERING,     /* done() runs */
-  GST_GLM4V_JOB_FINISHED,       /* done() has returned */
-  GST_GLM4V_JOB_CANCELED        /* instead: done() is never called */
-} GstGlm4vJobState;
-
-/* A sampled frame on its way. The streaming thread fills it, then only the
- * worker touches buffer and outcome; the rest is constant. */
-typedef struct
-{
-  gint refs;
-  guint64 id, frame_number;
-  guint epoch, segment_number;
-  GstClockTime pts, running_time;
-  GstClockTime time;            /* on the text pad: pts where that goes on */
-  GstClockTime until_next;      /* expected time to the next sample */
-  gint64 captured;              /* monotonic µs when it was sampled */
-  gboolean exact;               /* sync: the frame waits for its answer */
-  GstVideoInfo info;
-  guint gray_bits;              /* significant ones of GRAY16 */
-  GstBuffer *buffer;            /* NULL once converted */
-  GstGlm4vQuestion question;
-  GstGlm4vOutcome outcome;
-  gboolean dropped;             /* given up at EOS; outcome not to be read */
-  GstStructure *result;         /* the element's, set by done() */
-  GstGlm4vJobState state;
-} GstGlm4vJob;
-
-GstGlm4vJob *gst_glm4v_job_new (void);
-GstGlm4vJob *gst_glm4v_job_ref (GstGlm4vJob * job);
-void gst_glm4v_job_unref (GstGlm4vJob * job);
 
 /* Called on the worker thread, without any lock. */
 typedef struct
@@ -80,7 +18,11 @@ typedef struct
   /* info is NULL on failure; then code and message tell why. */
   void (*loaded) (gpointer user, const gchar * dir,
       const glm4v_model_info * info, gint code, const gchar * message);
+  /* Its outcome or end is known; in the order of push(). */
   void (*done) (gpointer user, GstGlm4vJob * job);
+  /* The engine has made no progress for so long; or, with stalled FALSE, it
+   * makes some again. */
+  void (*stalled) (gpointer user, gboolean stalled, GstClockTime since);
 } GstGlm4vWorkerCallbacks;
 
 typedef struct _GstGlm4vWorker GstGlm4vWorker;
@@ -108,10 +50,12 @@ guint gst_glm4v_worker_count_sharers (GstGlm4vWorker * worker);
  * Returns at once. */
 void gst_glm4v_worker_set_flushing (GstGlm4vWorker * worker, gboolean flushing);
 
-/* Queue a frame (takes no reference). FALSE if not accepted. *replaced tells
- * that an older waiting frame was dropped for it: newest wins. */
+/* Queue a job, which may have an end already (takes no reference). FALSE while
+ * flushing. At most max_pending frames wait to be asked about: of samples the
+ * oldest then ends as replaced; a trigger that does not fit ends as full.
+ * Frames that wait for their answer (exact) are not counted. */
 gboolean gst_glm4v_worker_push (GstGlm4vWorker * worker, GstGlm4vJob * job,
-    gboolean * replaced);
+    guint max_pending);
 
 /* Wait until job is finished; FALSE if it was canceled instead. */
 gboolean gst_glm4v_worker_wait (GstGlm4vWorker * worker, GstGlm4vJob * job);
@@ -119,10 +63,10 @@ gboolean gst_glm4v_worker_wait (GstGlm4vWorker * worker, GstGlm4vJob * job);
 /* Wait until nothing is left, at most timeout. FALSE if something is left. */
 gboolean gst_glm4v_worker_drain (GstGlm4vWorker * worker, GstClockTime timeout);
 
-/* Cancel all that is left and return it: references to at most two jobs whose
- * done() will not be called. */
-guint gst_glm4v_worker_take_all (GstGlm4vWorker * worker,
-    GstGlm4vJob * jobs[2]);
+/* Cancel all that is left and move it to jobs, in order, with references: their
+ * done() will not be called. Those that have no end get this one. */
+void gst_glm4v_worker_take_all (GstGlm4vWorker * worker, GQueue * jobs,
+    GstGlm4vEnd end);
 
 /* Let go of every buffer of the stream: waiting frames are copied. */
 void gst_glm4v_worker_release_buffers (GstGlm4vWorker * worker);

@@ -19,8 +19,8 @@ struct glm4v_model {
 struct glm4v_request {
     int refs;
     bool canceled, done;
-    uint64_t answer_ns;
-    bool hang;
+    uint64_t answer_ns, deadline;
+    bool hang, late;
     int result_code;
     char text[256];
     const glm4v_box *boxes;
@@ -35,6 +35,7 @@ struct glm4v_engine {
     glm4v_model *model;
     pthread_t thread;
     glm4v_request *queue;
+    uint64_t steps;
     bool stop;
 };
 
@@ -193,19 +194,29 @@ const glm4v_model_info *glm4v_model_get_info(const glm4v_model *model)
 
 /* ---- engine ---- */
 
-/* With the lock: wait for the scripted time, the request's cancel or the engine's end. */
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* With the lock: wait for the scripted time, its deadline, the request's cancel or the
+ * engine's end. */
 static void work(glm4v_engine *engine, glm4v_request *req)
 {
-    struct timespec end;
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    uint64_t ns = (uint64_t)end.tv_nsec + req->answer_ns;
-    end.tv_sec += (time_t)(ns / 1000000000u);
-    end.tv_nsec = (long)(ns % 1000000000u);
+    uint64_t ns = now_ns() + req->answer_ns;
+    if (req->deadline && req->deadline < ns && !req->hang) {
+        req->late = true;
+        ns = req->deadline;
+    }
+    struct timespec end = { (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
     while (req->hang || !(req->canceled || engine->stop))
         if (pthread_cond_timedwait(&cond, &lock, &end) == ETIMEDOUT)
             break;
     if (engine->stop)
         req->canceled = true;
+    engine->steps++;
 }
 
 static void finish(glm4v_request *req, bool canceled)
@@ -229,6 +240,11 @@ static void finish(glm4v_request *req, bool canceled)
         result.text = "";
         result.n_boxes = 0;
         result.action = no_action;
+    } else if (req->late) {
+        result.status = GLM4V_ERR_DEADLINE;
+        result.finish = GLM4V_FINISH_DEADLINE;
+        result.message = "scripted deadline";
+        result.text = "half an ans";
     }
     req->on_done(req->user, &result);
 }
@@ -304,6 +320,7 @@ static void remember(const glm4v_task *task)
 {
     counts.max_tokens = task->max_tokens;
     counts.stream = task->stream;
+    counts.deadline = task->deadline;
     snprintf(counts.prompt, sizeof counts.prompt, "%s", task->prompt);
     snprintf(counts.system, sizeof counts.system, "%s", task->system ? task->system : "");
 }
@@ -332,6 +349,7 @@ int glm4v_engine_submit(glm4v_engine *engine, const glm4v_task *task, glm4v_requ
     req->refs = 2;
     req->answer_ns = script.answer_ns;
     req->hang = script.hang;
+    req->deadline = task->deadline;
     req->result_code = script.result_code;
     req->boxes = script.boxes;
     req->n_boxes = script.n_boxes;
@@ -350,6 +368,14 @@ int glm4v_engine_submit(glm4v_engine *engine, const glm4v_task *task, glm4v_requ
     return 0;
 }
 
+int glm4v_engine_get_stats(glm4v_engine *engine, glm4v_engine_stats *stats, glm4v_error *err)
+{
+    pthread_mutex_lock(&lock);
+    *stats = (glm4v_engine_stats) { .struct_size = sizeof *stats, .steps = engine->steps };
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
 void glm4v_request_cancel(glm4v_request *req)
 {
     pthread_mutex_lock(&lock);
@@ -360,11 +386,15 @@ void glm4v_request_cancel(glm4v_request *req)
 
 int glm4v_request_wait(glm4v_request *req, uint64_t timeout_ns)
 {
+    uint64_t now = now_ns(), ns = timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
+    struct timespec end = { (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
+    int rc = 0;
     pthread_mutex_lock(&lock);
-    while (!req->done)
-        pthread_cond_wait(&cond, &lock);
+    while (!req->done && rc != ETIMEDOUT)
+        rc = pthread_cond_timedwait(&cond, &lock, &end);
+    bool done = req->done;
     pthread_mutex_unlock(&lock);
-    return 0;
+    return done ? 0 : GLM4V_ERR_DEADLINE;
 }
 
 void glm4v_request_unref(glm4v_request **req)

@@ -175,6 +175,25 @@ static void stop_while_hanging(GstElement *element)
     gst_harness_teardown(h);
 }
 
+static void with_a_declared_delay(GstElement *element)
+{
+    g_object_set(element, "mode", 1, "lateness", (guint64)MS, NULL);
+    GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
+    gst_harness_set_src_caps_str(h, CAPS_SMALL);
+    support_wait_loaded(element);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0));
+    support_wait_stat(element, "results", 1);
+    g_usleep(50000);
+    gst_harness_teardown(h);
+}
+
+static void with_a_short_stall_timeout(GstElement *element)
+{
+    g_object_set(element, "stall-timeout", (guint64)(50 * MS), NULL);
+    one_frame(element);
+    g_usleep(400 * 1000); /* until the engine lets go */
+}
+
 /* ---- the table ---- */
 
 typedef struct {
@@ -265,6 +284,16 @@ static const Trigger triggers[] = {
       "pad text: not-negotiated",
       { 0 },
       bad_text_branch },
+    { GST_GLM4V_FAULT_DELAY,
+      GST_MESSAGE_WARNING,
+      "lateness",
+      { .answer_ns = 30 * MS },
+      with_a_declared_delay },
+    { GST_GLM4V_FAULT_STALLED,
+      GST_MESSAGE_WARNING,
+      "frame 0",
+      { .answer_ns = 300 * MS, .hang = true },
+      with_a_short_stall_timeout },
     { GST_GLM4V_FAULT_STUCK,
       GST_MESSAGE_WARNING,
       "two seconds",

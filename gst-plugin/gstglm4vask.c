@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One job and the engine: convert, submit, wait; on the worker thread.
+ *
+ * A request is given up when its job is canceled, late, or the engine stalls.
+ * The job then has its end at once, and the worker goes on with jobs that need
+ * no engine; one that does waits until the engine has let go of the request
+ * before it, for that still borrows the converter's pixels. */
+#include "gstglm4vworkerpriv.h"
+
+#include "gstglm4vregion.h"
+
+/* The engine itself ends a late request; it may be within a step. */
+#define GRACE (50 * GST_MSECOND)
+#define LOOK_AGAIN (250 * GST_MSECOND)
+
+static guint64
+now_ns (void)
+{
+  return (guint64) g_get_monotonic_time () * 1000;
+}
+
+/* ---- the engine's thread ---- */
+
+static void
+fill_outcome (GstGlm4vOutcome * outcome, const glm4v_result * result)
+{
+  outcome->status = result->status;
+  outcome->fault = gst_glm4v_fault_from_engine (result->status, FALSE);
+  outcome->finish = result->finish;
+  outcome->message = g_strdup (result->message);
+  outcome->text = g_strdup (result->text);
+  outcome->reasoning = g_strdup (result->reasoning);
+  outcome->box = g_strdup (result->box);
+  outcome->fields = gst_glm4v_region_fields (result);
+  outcome->prompt_tokens = result->prompt_tokens;
+  outcome->vision_tokens = result->vision_tokens;
+  outcome->output_tokens = result->output_tokens;
+  outcome->timings = result->timings;
+}
+
+/* Keeps what is valid during the call only. */
+static void
+on_done (void *user, const glm4v_result * result)
+{
+  GstGlm4vWorker *self = user;
+
+  g_mutex_lock (&self->lock);
+  if (self->asked)
+    fill_outcome (&self->asked->outcome, result);
+  self->asked = NULL;
+  g_mutex_unlock (&self->lock);
+}
+
+/* ---- waiting ---- */
+
+static gboolean
+is_canceled (GstGlm4vWorker * self, const GstGlm4vJob * job)
+{
+  gboolean canceled;
+
+  g_mutex_lock (&self->lock);
+  canceled = job->state == GST_GLM4V_JOB_CANCELED;
+  g_mutex_unlock (&self->lock);
+  return canceled;
+}
+
+/* Call back about a change. FALSE if the owner has gone. */
+static gboolean
+tell_stalled (GstGlm4vWorker * self, gboolean stalled, GstClockTime since)
+{
+  if (stalled == self->stalled)
+    return TRUE;
+  if (!gst_glm4v_worker_leave (self))
+    return FALSE;
+  self->stalled = stalled;
+  self->callbacks.stalled (self->user, stalled, since);
+  gst_glm4v_worker_enter (self);
+  return TRUE;
+}
+
+/* Has the engine done nothing for as long as the job allows? */
+static gboolean
+is_stalled (GstGlm4vWorker * self, const GstGlm4vJob * job)
+{
+  glm4v_engine_stats stats = {.struct_size = sizeof stats };
+  gint64 now = g_get_monotonic_time ();
+  GstClockTime since;
+
+  if (glm4v_engine_get_stats (self->engine, &stats, NULL) == 0
+      && stats.steps != self->steps) {
+    self->steps = stats.steps;
+    self->progress = now;
+  }
+  since = (GstClockTime) (now - self->progress) * 1000;
+  if (since < job->stall_timeout || job->stall_timeout == 0)
+    return FALSE;
+  tell_stalled (self, TRUE, since);
+  return TRUE;
+}
+
+static guint64
+time_to_look (const GstGlm4vJob * job)
+{
+  guint64 wait = LOOK_AGAIN, now = now_ns ();
+
+  if (job->stall_timeout > 0)
+    wait = MIN (wait, job->stall_timeout / 2 + GST_MSECOND);
+  if (job->deadline > 0)
+    wait = MIN (wait, (job->deadline > now ? job->deadline - now : 0) + GRACE);
+  return wait;
+}
+
+/* Wait until the engine has let go of the request, or the job's time is over:
+ * OUTCOME or why. */
+static GstGlm4vEnd
+wait_request (GstGlm4vWorker * self, const GstGlm4vJob * job)
+{
+  while (glm4v_request_wait (self->request, time_to_look (job)) != 0) {
+    if (is_canceled (self, job) || (job->deadline > 0
+            && now_ns () >= job->deadline + GRACE))
+      return GST_GLM4V_END_LATE;
+    if (is_stalled (self, job))
+      return GST_GLM4V_END_STALLED;
+  }
+  tell_stalled (self, FALSE, 0);
+  return GST_GLM4V_END_OUTCOME;
+}
+
+/* The engine has let go of the request. */
+static void
+drop_request (GstGlm4vWorker * self)
+{
+  glm4v_request *request;
+
+  g_mutex_lock (&self->lock);
+  request = g_steal_pointer (&self->request);
+  g_mutex_unlock (&self->lock);
+  glm4v_request_unref (&request);
+  gst_glm4v_sharer_end (self->sharer);
+  self->engine = NULL;
+}
+
+void
+gst_glm4v_worker_finish_request (GstGlm4vWorker * self)
+{
+  if (!self->request)
+    return;
+  glm4v_request_wait (self->request, UINT64_MAX);
+  drop_request (self);
+}
+
+/* With what came too late nothing happens. */
+static void
+give_up (GstGlm4vWorker * self, GstGlm4vJob * job, GstGlm4vEnd end)
+{
+  g_mutex_lock (&self->lock);
+  if (self->asked == job) {
+    self->asked = NULL;
+    if (job->end == GST_GLM4V_END_OUTCOME)
+      job->end = end;
+    glm4v_request_cancel (self->request);
+  }
+  g_mutex_unlock (&self->lock);
+}
+
+/* ---- asking ---- */
+
+/* FALSE if there is nothing to ask: the frame failed or is not wanted. */
+static gboolean
+convert (GstGlm4vWorker * self, GstGlm4vJob * job, glm4v_image * image)
+{
+  GstGlm4vFault fault;
+  gchar *why = NULL;
+  gint64 start = g_get_monotonic_time ();
+  gboolean converted = FALSE;
+
+  g_mutex_lock (&self->lock);
+  self->converting = TRUE;      /* from now on the buffer is not replaced */
+  g_mutex_unlock (&self->lock);
+  fault = GST_GLM4V_FAULT_FRAME_MEMORY;
+  if (job->buffer)
+    converted = gst_glm4v_converter_run (self->converter, job->buffer,
+        &job->info, job->gray_bits, image, &fault, &why);
+  else
+    why = g_strdup ("the frame could not be copied");
+  job->outcome.convert = (guint64) (g_get_monotonic_time () - start) * 1000;
+  if (converted) {
+    job->outcome.width = (guint) image->width;
+    job->outcome.height = (guint) image->height;
+  } else {
+    gst_glm4v_job_fail (job, fault == GST_GLM4V_FAULT_FRAME_MEMORY ?
+        GLM4V_ERR_NOMEM : GLM4V_ERR_INVALID, fault, why);
+  }
+  g_free (why);
+  gst_clear_buffer (&job->buffer);      /* upstream may have it back */
+  g_mutex_lock (&self->lock);
+  self->converting = FALSE;
+  converted = converted && job->state != GST_GLM4V_JOB_CANCELED;
+  g_cond_broadcast (&self->cond);
+  g_mutex_unlock (&self->lock);
+  return converted;
+}
+
+static glm4v_task
+make_task (GstGlm4vWorker * self, GstGlm4vJob * job, const glm4v_image * image)
+{
+  const GstGlm4vQuestion *question = &job->question;
+
+  return (glm4v_task) {
+    .struct_size = sizeof (glm4v_task),
+    .system = question->system,
+    .prompt = question->prompt,
+    .images = image,
+    .n_images = 1,
+    .max_tokens = question->max_tokens,
+    .thinking = question->thinking,
+    .temperature = (gfloat) question->temperature,
+    .top_k = question->top_k,
+    .top_p = (gfloat) question->top_p,
+    .seed = question->seed,
+    .stream = gst_glm4v_sharer_get_stream (self->sharer),
+    .deadline = job->deadline,
+    .on_done = on_done,
+    .user = self,
+  };
+}
+
+/* Have the engine begin. FALSE if it did not; the outcome then tells. */
+static gboolean
+submit (GstGlm4vWorker * self, GstGlm4vJob * job, const glm4v_image * image)
+{
+  glm4v_task task = make_task (self, job, image);
+  glm4v_request *request = NULL;
+  glm4v_error error = { 0 };
+  glm4v_engine *engine = gst_glm4v_sharer_begin (self->sharer, &error);
+  gint code = error.code;
+
+  if (engine) {
+    g_mutex_lock (&self->lock);
+    self->asked = job;          /* before on_done() can come */
+    g_mutex_unlock (&self->lock);
+    code = glm4v_engine_submit (engine, &task, &request, &error);
+  }
+  g_mutex_lock (&self->lock);
+  self->request = request;
+  if (!request)
+    self->asked = NULL;
+  if (request && job->state == GST_GLM4V_JOB_CANCELED)
+    glm4v_request_cancel (request);
+  g_mutex_unlock (&self->lock);
+  self->engine = request ? engine : NULL;
+  self->progress = g_get_monotonic_time ();
+  if (request)
+    return TRUE;
+  if (engine)
+    gst_glm4v_sharer_end (self->sharer);
+  gst_glm4v_job_fail (job, code, gst_glm4v_fault_from_engine (code, !engine),
+      error.msg);
+  return FALSE;
+}
+
+/* The request before this one, given up, may still be under way. FALSE if there
+ * is no time to wait for it. */
+static gboolean
+wait_turn (GstGlm4vWorker * self, GstGlm4vJob * job)
+{
+  GstGlm4vEnd end;
+
+  if (!self->request)
+    return TRUE;
+  if (!self->stalled)
+    self->progress = g_get_monotonic_time ();
+  end = wait_request (self, job);
+  if (end == GST_GLM4V_END_OUTCOME) {
+    drop_request (self);
+    return TRUE;
+  }
+  g_mutex_lock (&self->lock);
+  if (job->end == GST_GLM4V_END_OUTCOME)
+    job->end = end;
+  g_mutex_unlock (&self->lock);
+  return FALSE;
+}
+
+static void
+describe (GstGlm4vWorker * self, GstGlm4vJob * job)
+{
+  glm4v_image image;
+  GstGlm4vEnd end;
+
+  if (!wait_turn (self, job) || !convert (self, job, &image)
+      || !submit (self, job, &image))
+    return;
+  end = wait_request (self, job);
+  if (end == GST_GLM4V_END_OUTCOME)
+    drop_request (self);
+  else
+    give_up (self, job, end);
+}
+
+gboolean
+gst_glm4v_worker_ask (GstGlm4vWorker * self, GstGlm4vJob * job)
+{
+  gboolean wanted;
+
+  g_mutex_lock (&self->lock);
+  if (job->end == GST_GLM4V_END_OUTCOME && job->deadline > 0
+      && now_ns () >= job->deadline)
+    job->end = GST_GLM4V_END_LATE;
+  wanted = job->end == GST_GLM4V_END_OUTCOME;
+  g_mutex_unlock (&self->lock);
+  gst_glm4v_worker_enter (self);
+  if (wanted)
+    describe (self, job);
+  return gst_glm4v_worker_leave (self);
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gstglm4vjob.h"
+
+#include <string.h>
+
+typedef struct
+{
+  GstGlm4vStatus status;
+  const gchar *finish_reason, *message;
+} End;
+
+/* END_OUTCOME has no row: the outcome tells. */
+static const End ends[GST_GLM4V_N_ENDS] = {
+  [GST_GLM4V_END_REPLACED] = {GST_GLM4V_STATUS_DROPPED, "busy",
+        "a newer frame took its place while the model was busy"},
+  [GST_GLM4V_END_FULL] = {GST_GLM4V_STATUS_DROPPED, "busy",
+        "max-pending triggers waited already"},
+  [GST_GLM4V_END_LOADING] = {GST_GLM4V_STATUS_DROPPED, "loading",
+        "the model was not loaded yet"},
+  [GST_GLM4V_END_NO_MODEL] = {GST_GLM4V_STATUS_ERROR, "error",
+        "the model could not be loaded"},
+  [GST_GLM4V_END_EOS] = {GST_GLM4V_STATUS_DROPPED, "end",
+        "the stream ended and eos-timeout passed"},
+  [GST_GLM4V_END_BAD_FRAME] = {GST_GLM4V_STATUS_ERROR, "error",
+        "the frame does not hold what its caps say"},
+  [GST_GLM4V_END_LATE] = {GST_GLM4V_STATUS_TIMEOUT, "deadline",
+        "the deadline passed"},
+  [GST_GLM4V_END_STALLED] = {GST_GLM4V_STATUS_ERROR, "error",
+        "the engine made no progress for stall-timeout"},
+};
+
+void
+gst_glm4v_question_copy (GstGlm4vQuestion * to, const GstGlm4vQuestion * from)
+{
+  *to = *from;
+  to->prompt = g_strdup (from->prompt);
+  to->system = g_strdup (from->system);
+}
+
+void
+gst_glm4v_question_clear (GstGlm4vQuestion * question)
+{
+  g_free (question->prompt);
+  g_free (question->system);
+  memset (question, 0, sizeof *question);
+}
+
+GstGlm4vJob *
+gst_glm4v_job_new (void)
+{
+  GstGlm4vJob *job = g_new0 (GstGlm4vJob, 1);
+
+  job->refs = 1;
+  return job;
+}
+
+GstGlm4vJob *
+gst_glm4v_job_ref (GstGlm4vJob * job)
+{
+  g_atomic_int_inc (&job->refs);
+  return job;
+}
+
+void
+gst_glm4v_job_unref (GstGlm4vJob * job)
+{
+  if (!g_atomic_int_dec_and_test (&job->refs))
+    return;
+  gst_clear_buffer (&job->buffer);
+  gst_glm4v_question_clear (&job->question);
+  g_free (job->outcome.message);
+  g_free (job->outcome.text);
+  g_free (job->outcome.reasoning);
+  g_free (job->outcome.box);
+  g_clear_pointer (&job->outcome.fields, gst_structure_free);
+  g_free (job->end_detail);
+  if (job->result)
+    gst_structure_free (job->result);
+  g_free (job);
+}
+
+GstGlm4vStatus
+gst_glm4v_job_status (const GstGlm4vJob * job)
+{
+  if (job->end != GST_GLM4V_END_OUTCOME)
+    return ends[job->end].status;
+  switch (job->outcome.status) {
+    case GLM4V_OK:
+      return GST_GLM4V_STATUS_OK;
+    case GLM4V_ERR_DEADLINE:
+      return GST_GLM4V_STATUS_TIMEOUT;
+    default:
+      return GST_GLM4V_STATUS_ERROR;
+  }
+}
+
+const gchar *
+gst_glm4v_status_name (GstGlm4vStatus status)
+{
+  static const gchar *const names[] = { "ok", "timeout", "dropped", "error" };
+
+  G_STATIC_ASSERT (G_N_ELEMENTS (names) == GST_GLM4V_N_STATUSES);
+  return names[status];
+}
+
+const gchar *
+gst_glm4v_job_finish_reason (const GstGlm4vJob * job)
+{
+  if (job->end != GST_GLM4V_END_OUTCOME)
+    return ends[job->end].finish_reason;
+  switch (job->outcome.finish) {
+    case GLM4V_FINISH_STOP:
+      return "stop";
+    case GLM4V_FINISH_LENGTH:
+      return "length";
+    case GLM4V_FINISH_DEADLINE:
+      return "deadline";
+    default:
+      return "error";
+  }
+}
+
+const gchar *
+gst_glm4v_job_message (const GstGlm4vJob * job)
+{
+  if (job->end == GST_GLM4V_END_OUTCOME)
+    return job->outcome.status != 0 ? job->outcome.message : NULL;
+  return job->end_detail ? job->end_detail : ends[job->end].message;
+}
+
+void
+gst_glm4v_job_fail (GstGlm4vJob * job, gint status, GstGlm4vFault fault,
+    const gchar * message)
+{
+  job->outcome.status = status;
+  job->outcome.fault = fault;
+  job->outcome.finish = status == GLM4V_ERR_DEADLINE ? GLM4V_FINISH_DEADLINE :
+      GLM4V_FINISH_ERROR;
+  job->outcome.message = g_strdup (message);
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A sampled frame on its way through the element, and the results that it
+ * owes: exactly one for each question about it. */
+#pragma once
+
+#include <gst/gst.h>
+#include <gst/video/video.h>
+#include <glm4v/glm4v.h>
+
+#include "gstglm4verror.h"
+
+G_BEGIN_DECLS
+
+/* What is asked about a frame; as the properties stood when it was sampled. */
+typedef struct
+{
+  gchar *prompt, *system;       /* system may be NULL */
+  guint max_tokens, top_k;
+  gdouble temperature, top_p;
+  guint64 seed;
+  gboolean thinking;
+} GstGlm4vQuestion;
+
+void gst_glm4v_question_copy (GstGlm4vQuestion * to,
+    const GstGlm4vQuestion * from);
+void gst_glm4v_question_clear (GstGlm4vQuestion * question);
+
+/* `status` of a result. What judges results looks at this first: there is an
+ * answer with OK only. */
+typedef enum
+{
+  GST_GLM4V_STATUS_OK,
+  GST_GLM4V_STATUS_TIMEOUT,
+  GST_GLM4V_STATUS_DROPPED,
+  GST_GLM4V_STATUS_ERROR,
+  GST_GLM4V_N_STATUSES
+} GstGlm4vStatus;
+
+/* Why the engine was not asked, or not waited for. Its first value means that
+ * the outcome tells. */
+typedef enum
+{
+  GST_GLM4V_END_OUTCOME,
+  GST_GLM4V_END_REPLACED,       /* by a newer frame */
+  GST_GLM4V_END_FULL,           /* max-pending triggers waited already */
+  GST_GLM4V_END_LOADING,        /* the model was not there yet */
+  GST_GLM4V_END_NO_MODEL,       /* and never will be */
+  GST_GLM4V_END_EOS,            /* the stream ended, eos-timeout passed */
+  GST_GLM4V_END_BAD_FRAME,      /* it is not what its caps say */
+  GST_GLM4V_END_LATE,           /* its deadline passed */
+  GST_GLM4V_END_STALLED,        /* the engine made no progress */
+  GST_GLM4V_N_ENDS
+} GstGlm4vEnd;
+
+/* What came back; status 0 or a GLM4V_ERR_*. Strings are owned. */
+typedef struct
+{
+  gint status;
+  GstGlm4vFault fault;          /* if status != 0 */
+  gchar *message, *text, *reasoning, *box;
+  glm4v_finish finish;
+  guint prompt_tokens, vision_tokens, output_tokens;
+  guint64 convert;              /* ns, RGB conversion */
+  glm4v_timings timings;
+  guint width, height;          /* of the frame, as the model saw it */
+  GstStructure *fields;         /* gstglm4vregion.h; may be NULL */
+} GstGlm4vOutcome;
+
+/* How far a job is; guarded by the worker's lock. Forward only. */
+typedef enum
+{
+  GST_GLM4V_JOB_WAITING,        /* queued, or with the engine */
+  GST_GLM4V_JOB_DELIVERING,     /* done() runs */
+  GST_GLM4V_JOB_FINISHED,       /* done() has returned */
+  GST_GLM4V_JOB_CANCELED        /* instead: done() is never called */
+} GstGlm4vJobState;
+
+/* The streaming thread fills it, then only the worker touches buffer and
+ * outcome; end and state are guarded by the worker's lock; the rest is
+ * constant. */
+typedef struct
+{
+  gint refs;
+  guint64 id, frame_number;
+  guint epoch, segment_number;
+  GstClockTime pts, running_time, stream_time;
+  GstClockTime time;            /* on the text pad: pts where that goes on */
+  GstClockTime until_next;      /* expected time to the next sample */
+  gint64 captured;              /* monotonic µs when it was sampled */
+  guint64 deadline;             /* monotonic ns, 0 = none */
+  GstClockTime stall_timeout;   /* 0 = none */
+  gboolean exact;               /* sync: the frame waits for its answer */
+  gboolean trigger;             /* somebody waits for this very result */
+  GstVideoInfo info;
+  guint gray_bits;              /* significant ones of GRAY16 */
+  GstBuffer *buffer;            /* NULL once converted */
+  GstGlm4vQuestion question;
+  GstGlm4vOutcome outcome;
+  GstGlm4vEnd end;
+  gchar *end_detail;            /* of END_BAD_FRAME, or NULL */
+  GstStructure *result;         /* the element's, set by done() */
+  GstGlm4vJobState state;
+} GstGlm4vJob;
+
+GstGlm4vJob *gst_glm4v_job_new (void);
+GstGlm4vJob *gst_glm4v_job_ref (GstGlm4vJob * job);
+void gst_glm4v_job_unref (GstGlm4vJob * job);
+
+/* Of a job whose outcome or end is known. */
+GstGlm4vStatus gst_glm4v_job_status (const GstGlm4vJob * job);
+
+/* As they stand in a result; message may be NULL. */
+const gchar *gst_glm4v_status_name (GstGlm4vStatus status);
+const gchar *gst_glm4v_job_finish_reason (const GstGlm4vJob * job);
+const gchar *gst_glm4v_job_message (const GstGlm4vJob * job);
+
+/* The engine refused or could not be asked. */
+void gst_glm4v_job_fail (GstGlm4vJob * job, gint status, GstGlm4vFault fault,
+    const gchar * message);
+
+G_END_DECLS

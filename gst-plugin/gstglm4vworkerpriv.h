@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What gstglm4vworker.c (thread and queue) and gstglm4vask.c (one job and the
+ * engine) share. */
+#pragma once
+
+#include "gstglm4vframe.h"
+#include "gstglm4vworker.h"
+
+G_BEGIN_DECLS
+
+struct _GstGlm4vWorker
+{
+  gint refs;                    /* owner, thread, who is at work with it */
+  GstGlm4vModelConfig config;
+  GstGlm4vWorkerCallbacks callbacks;
+  gpointer user;
+  GThread *thread;
+
+  /* the thread only */
+  GstGlm4vConverter *converter;
+  glm4v_engine *engine;         /* while a request may be under way */
+  guint64 steps;                /* of the engine, when last looked at */
+  gint64 progress;              /* monotonic µs when they last changed */
+  gboolean stalled;             /* told so */
+
+  GMutex lock;
+  GCond cond;                   /* any change below */
+  GstGlm4vSharer *sharer;       /* only the thread frees it, at its end */
+  GQueue waiting;               /* of GstGlm4vJob, oldest first */
+  GstGlm4vJob *current;
+  glm4v_request *request;       /* while the engine has one of ours */
+  GstGlm4vJob *asked;           /* whose outcome it fills; NULL: nobody's */
+  gboolean converting;          /* the buffer of current is being read */
+  gboolean flushing, failed;    /* failed: there is no model */
+  gboolean stop, stopped;
+  gboolean in_engine, abandoned;
+};
+
+/* Around calls that may hang. leave is FALSE if the owner has gone: no callback
+ * may run any more. */
+void gst_glm4v_worker_enter (GstGlm4vWorker * worker);
+gboolean gst_glm4v_worker_leave (GstGlm4vWorker * worker);
+
+/* Find the outcome or the end of a job, or see it canceled. FALSE if the owner
+ * has gone. */
+gboolean gst_glm4v_worker_ask (GstGlm4vWorker * worker, GstGlm4vJob * job);
+
+/* Wait for a request that was given up: before the thread ends. */
+void gst_glm4v_worker_finish_request (GstGlm4vWorker * worker);
+
+G_END_DECLS
