@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* One request, from pictures and a question to text. Read this file first: the stages stand in
- * their order, each one names the file that does it. scheduler.c begins one piece after the other
- * and submits it until the request decodes, then hands it what came of it token by token.
+/* One request, from pictures and a question to text. Read this file first: it has the stages in
+ * their order, each with the name of its file. scheduler.c begins and submits one piece after the
+ * other until the request decodes, then passes it the results token by token.
  *
- *   prompt.c, tokenizer.c  text + image slots -> ids [T]; first: too long a prompt costs nothing
+ *   prompt.c, tokenizer.c  text + image slots -> ids [T]; first: a long prompt fails early
  *   preprocess.c           u8 [H, W, 3] -> f32 patches [P, C]
  *   vision.c               [P, C] -> image embeddings [M, D]
  *   prefill.c              ids + embeddings -> KV cache, first logits [V]
@@ -19,8 +19,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* What stands between the opening of an answer and its text: the choices are compared behind it. Of
- * a request that reasons it comes later, see token.c. */
+/* The text between the opening of an answer and its choices, which are compared after it. In a
+ * request that reasons it comes later, see token.c. */
 static int add_lead(const glm4v_engine *engine, glm4v_request *r)
 {
     const glm4v_model *m = engine->model;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Insides of engine and request, shared by engine.c (public calls), request.c (a request's own
- * data), scheduler.c (the thread), describe.c (stages of one request) and prefix.c. Who may touch
- * what stands beside each field. */
+ * data), scheduler.c (the thread), describe.c (stages of one request) and prefix.c. Beside each
+ * field is who may use it. */
 #ifndef GLM4V_ENGINE_ENGINE_H
 #define GLM4V_ENGINE_ENGINE_H
 
@@ -152,8 +152,8 @@ glm4v_result *glm4v_result_copy(const glm4v_result *result); /* NULL when memory
 
 /* describe.c. begin: the next piece of the stages before decoding; when it returns, its pass is
  * under way, or there was none and the piece is done. finish: the pass is done. failed: it ended
- * with rc, request->error is set. end: the request is over, as finish and code say (code 0: a good
- * end, the answer is then taken apart; request->error is set otherwise). broken: it ends because
+ * with rc, request->error is set. end: the request is over; finish and code have the reason (code
+ * 0: success, the answer is then parsed; otherwise request->error is set). broken: it ends because
  * logits are not finite. */
 void glm4v_describe_begin(glm4v_engine *engine, glm4v_request *request);
 void glm4v_describe_finish(glm4v_engine *engine, glm4v_request *request);
@@ -168,9 +168,9 @@ typedef struct {
     glm4v_draw draw; /* where the device samples */
 } glm4v_row;
 
-/* token.c. draw: how the device is to choose the next token. next: one more, from its logits [V],
- * or `id`, which the device chose. show: append a token's text to the answer and tell who listens;
- * false when it is full. rows: how many rows of the next decode step the request takes, `most` at
+/* token.c. draw: how the device has to choose the next token. next: one more, from its logits [V],
+ * or `id`, which the device chose. show: append a token's text to the answer and call on_text;
+ * false when it is full. rows: how many rows of the next decode step the request uses, `most` at
  * most. row: one of them. stepped: the step is done, whose rows of the request begin at `first`.
  * reserve: places in the cache that an answer takes at least, with what ends reasoning. */
 int64_t glm4v_token_reserve(const glm4v_request *request);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Engine options after checking, every default filled in: the one place that knows them, for the
- * engine that runs and for the planner that tells its memory beforehand. */
+/* Engine options after checking, every default filled in: used by the engine and by the planner
+ * that estimates its memory. */
 #ifndef GLM4V_ENGINE_LIMITS_H
 #define GLM4V_ENGINE_LIMITS_H
 

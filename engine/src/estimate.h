@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The memory planner: what a model and one engine on it take, told from headers before anything is
- * allocated, by the same functions that the allocations use; and what to say when it is too much.
- * tests/engine/test_memory.c holds it against the allocator's own count. */
+/* The memory planner: the memory that a model and one engine on it need, computed from headers
+ * before anything is allocated, by the same functions that the allocations use; and the errors when
+ * it is too much. tests/engine/test_memory.c compares it with the count of the allocator. */
 #ifndef GLM4V_ENGINE_ESTIMATE_H
 #define GLM4V_ENGINE_ESTIMATE_H
 

@@ -41,7 +41,7 @@ int64_t glm4v_prefix_load(glm4v_prefix *prefix, glm4v_context *context, const gl
 {
     int64_t n = shared(prefix, prompt);
     if (n && glm4v_context_copy(context, slot, prefix->slot, n))
-        return 0; /* the device will say so again in prefill */
+        return 0; /* prefill will report the failure again */
     return n;
 }
 

@@ -4,11 +4,12 @@
  * decoding yet: its prompt, one image, or one piece of prefill. So a new image delays running
  * answers by one piece of work, never by a whole prompt.
  *
- * Work is submitted and looked at, never waited for in a piece: on a device whose queues work side
- * by side, decode steps go on beside the chunks of a piece, and the thread waits only where there
- * is nothing to submit. On the CPU a call has done its work when it returns, and the same code
- * takes decode step and piece in turns. A request that is part of a pass under way (busy) is ended
- * from outside when the pass has come back: within a decode step, or a chunk of at most 20 ms.
+ * Work is submitted and polled; the thread never waits for a whole piece. On a device whose queues
+ * run in parallel, decode steps continue beside the chunks of a piece, and the thread waits only if
+ * there is nothing to submit. On the CPU a call has done its work when it returns, and the same
+ * code alternates between a decode step and a piece. A request that is part of a pass under way
+ * (busy) is ended from outside when the pass has come back: within a decode step, or a chunk of at
+ * most 20 ms.
  *
  * Order of waiting requests: the earliest deadline first; among equals the streams in turn; within
  * a stream as submitted (a stream moves up with its most urgent request). Of the admitted ones, the

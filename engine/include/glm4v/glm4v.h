@@ -202,7 +202,7 @@ typedef struct {
     uint64_t tables;    ///< tokenizer, and lists of the model
     uint64_t loading;   ///< buffers while the weights are read; gone before an engine is opened
     uint64_t peak;      ///< the larger of total, and weights, tables and loading together
-    uint64_t available; ///< that this process can still take now; UINT64_MAX where nothing tells
+    uint64_t available; ///< that this process can still allocate; UINT64_MAX if unknown
     uint32_t n_devices; ///< entries of device
     glm4v_device_memory device[GLM4V_MAX_DEVICES];
 } glm4v_memory;
@@ -252,18 +252,18 @@ GLM4V_API void glm4v_model_close(glm4v_model **model);
 GLM4V_API const glm4v_model_info *glm4v_model_get_info(const glm4v_model *model);
 
 /**
- * Validate a model directory and tell what it holds, without loading weights (tens of ms).
+ * Validate a model directory and describe its contents, without loading weights (tens of ms).
  * Checks all that glm4v_model_open() checks before it allocates. Errors as there.
  */
 GLM4V_API int glm4v_model_inspect(const char *dir, const glm4v_model_options *options,
                                   glm4v_model_info *info, glm4v_error *err);
 
 /**
- * Memory that opening dir with these options takes, told from headers alone.
+ * Memory that opening dir with these options needs, computed from headers alone.
  *
  * @param engine         NULL = engine defaults.
- * @param width, height  Image size in pixels that the engine will see; each other size that comes
- *                       adds tables of its own, at most 4 sizes together.
+ * @param width, height Image size in pixels that the engine will see; each other size adds tables
+ *                       of its own, for at most 4 sizes.
  */
 GLM4V_API int glm4v_model_estimate_memory(const char *dir, const glm4v_model_options *options,
                                           const glm4v_engine_options *engine, uint32_t width,
@@ -383,7 +383,7 @@ typedef struct glm4v_request glm4v_request;
 
 /** An earlier exchange of the conversation. Strings and images are borrowed like the task's. */
 typedef struct {
-    const char *user;          ///< what was asked
+    const char *user;          ///< the question
     const char *assistant;     ///< what was answered, without reasoning
     const glm4v_image *images; ///< images that stood before the question
     uint32_t n_images;
@@ -416,16 +416,17 @@ typedef struct {
     uint64_t total;       ///< submit to the end
 } glm4v_timings;
 
-/** A box that the answer names, in pixels of the image that was asked about: the first of the
+/** A box that the answer names, in pixels of the image that the question is about: the first of the
  *  task's images or frames, else the last of its history. Lies inside it. */
 typedef struct {
     int32_t x, y;          ///< left upper corner
     int32_t width, height; ///< at least 1
-    const char *label;     ///< what the answer calls it, at most 63 bytes; "" if it does not say
+    const char *label;     ///< its label in the answer, at most 63 bytes; "" if there is none
 } glm4v_box;
 
-/** What a phone agent's answer asks for: do(action="Tap", element=[500, 210]) or
- *  finish(message="..."). The model's word, never carried out here: check before you do. */
+/** The action in an answer of a phone agent: do(action="Tap", element=[500, 210]) or
+ *  finish(message="..."). The library never executes it, and it is the output of a model: check it
+ *  before you execute it. */
 typedef struct {
     const char *action;  ///< "Tap", "Swipe", ... as the model wrote it; "finish"; "" = no action
     const char *text;    ///< what to type, start, ask for or wait; "" if none
@@ -533,10 +534,10 @@ GLM4V_API void glm4v_engine_close(glm4v_engine **engine);
  *
  * @return 0. On failure nothing was queued, no callback will run and *req is untouched:
  *         GLM4V_ERR_INVALID (an image is empty or too narrow, an option is out of range, the
- *         prompt is not UTF-8, a choice is empty, twice there or not UTF-8), _BUSY (max_pending of
+ *         prompt is not UTF-8, a choice is empty, a duplicate or not UTF-8), _BUSY (max_pending of
  *         this stream wait already), _NOMEM, _DEVICE (the engine stopped after a device fault). A
- *         prompt that exceeds the context length, together with the longest choice, is found later
- *         and told to on_done as GLM4V_ERR_INVALID.
+ *         prompt that exceeds the context length, together with the longest choice, is detected
+ *         later and reported to on_done as GLM4V_ERR_INVALID.
  *
  * Thread-safety: any thread. Callbacks run on the scheduler thread and must not block nor call
  * glm4v_engine_close(), glm4v_request_wait() or glm4v_describe().

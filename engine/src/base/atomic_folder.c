@@ -2,7 +2,7 @@
 /* Writing a folder atomically, see base/atomic_folder.h. Names in the parent of NAME:
  * `.NAME.glm4v-lock`, locked with flock() while a run lasts, which holds the name of the temporary
  * folder, `.NAME.glm4v-tmp-...`, from before that is made. So a temporary folder is removed only if
- * a lock file of ours names it and nobody holds the lock. */
+ * a lock file of ours names it and no process holds the lock. */
 #define _GNU_SOURCE
 #include "base/atomic_folder.h"
 
@@ -165,7 +165,7 @@ static int check_free(const glm4v_atomic_folder *p, glm4v_error *err)
 
 /* ---- syncing and removing ---- */
 
-/* A file system that cannot sync folders says EINVAL; it has nothing to be waited for then. */
+/* A file system that cannot sync folders returns EINVAL; there is nothing to wait for then. */
 static int sync_folder(int fd)
 {
     return fsync(fd) && errno != EINVAL ? errno : 0;
@@ -211,7 +211,7 @@ static int take_lock(glm4v_atomic_folder *p, glm4v_error *err)
                 return glm4v_fail(err, GLM4V_ERR_BUSY,
                                   "%.200s in %.200s is being written by another converter", p->base,
                                   p->path);
-            unlinkat(p->parent, p->lock_name, 0); /* locks do not work here: it keeps nobody out */
+            unlinkat(p->parent, p->lock_name, 0); /* locks have no effect here */
             return glm4v_fail_errno(err, error, "%.200s: cannot be locked in %.200s", p->lock_name,
                                     p->path);
         }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Writing a folder so that it is there as a whole or not at all: files are made in a temporary
+/* Writing a folder so that it is there completely or not at all: files are created in a temporary
  * folder beside it, each is synced, then the folder, then it is renamed, then its parent is synced.
  * A lock file beside both keeps a second writer out and names the temporary folder, so that the
- * next run after a crash knows what it may remove. Folders hold files only, no folders. */
+ * next run after a crash can remove it. Folders hold files only, no folders. */
 #ifndef GLM4V_ENGINE_ATOMIC_FOLDER_H
 #define GLM4V_ENGINE_ATOMIC_FOLDER_H
 

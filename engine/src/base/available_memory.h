@@ -5,8 +5,8 @@
 
 #include <stdint.h>
 
-/* Bytes that can be taken before the system, the control group or RLIMIT_AS says no; UINT64_MAX
- * where none tells. */
+/* Bytes that can be allocated within the limits of the system, the control group and RLIMIT_AS;
+ * UINT64_MAX if none is known. */
 uint64_t glm4v_memory_available(void);
 
 #endif

@@ -7,7 +7,7 @@
 
 /* Fill err (may be NULL) with code and the formatted message (cut to fit, always terminated;
  * control characters from file contents are replaced by '?'). Returns code, so that `return
- * glm4v_fail(...)` reads well. The message says what, where, and why it was expected. */
+ * glm4v_fail(...)` is readable. The message states what failed, where, and what was expected. */
 int glm4v_fail(glm4v_error *err, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

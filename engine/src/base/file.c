@@ -22,7 +22,8 @@
 /* One pread at most; a thread on slow storage comes back to look for a cancel in between. */
 #define READ_PIECE ((size_t)1 << 20)
 /* Interrupted calls in a row before the call counts as failed: a regular file is hardly ever
- * interrupted at all, and a file system that always says so must not hold a load for ever. */
+ * interrupted at all, and a file system that always returns EINTR must not block loading
+ * forever. */
 #define MAX_INTERRUPTS 1000
 
 char *glm4v_path_join(const char *dir, const char *name)

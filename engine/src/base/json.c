@@ -2,7 +2,7 @@
 /* Bounded JSON. The pre-scan walks the text once, allocates nothing and counts: jansson takes some
  * hundred bytes for a value of two, so a hostile file of the permitted size must be refused before
  * it is parsed. The scan only knows strings, brackets and runs of other characters; json_parse.c
- * judges the grammar. */
+ * checks the grammar. */
 #define _GNU_SOURCE
 #include "base/json.h"
 

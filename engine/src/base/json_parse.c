@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A JSON reader without recursion: containers that are open stand on a stack of fixed depth.
- * Strings are decoded into one buffer that is as large as the longest of them and is taken before
- * reading begins. */
+/* A JSON reader without recursion: open containers are on a stack of fixed depth. Strings are
+ * decoded into one buffer that is as large as the longest of them and is allocated before reading
+ * begins. */
 #define _GNU_SOURCE
 #include "base/json_parse.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The engine's allocator. A header in front of each block keeps its size, so that live bytes can be
- * told. */
+ * counted. */
 #define _GNU_SOURCE
 #include "base/mem.h"
 
@@ -24,7 +24,7 @@ static bool refused(void)
     return at && (call == at || (call > at && atomic_load(&fail_on)));
 }
 
-/* The size stands at the start of the block; the block ends where the caller's bytes end, so that
+/* The size is at the start of the block; the block ends where the caller's bytes end, so that
  * AddressSanitizer sees the first byte beyond. */
 static size_t *size_of(void *ptr)
 {

@@ -21,7 +21,7 @@ static inline uint64_t glm4v_aligned(uint64_t bytes)
     return (bytes + 63) / 64 * 64;
 }
 
-/* n objects, not zeroed, aligned to 64 bytes; from 4 MiB on, huge pages are asked for. Not for
+/* n objects, not zeroed, aligned to 64 bytes; from 4 MiB on, huge pages are requested. Not for
  * glm4v_realloc. */
 void *glm4v_alloc_aligned(size_t n, size_t size) __attribute__((warn_unused_result));
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The thread pool. One run at a time; its items are claimed by counting `remaining` down, so a
- * worker that wakes late finds nothing to claim and nobody has to wait for it.
+ * worker that wakes late finds nothing to claim and no thread has to wait for it.
  *
  * Locks, in this order: `turn` (a run is under way; guards nothing else), `sleep_lock` (guards the
  * waits on `wake` and `finished`; never held while an item runs). fn, user and n are written before

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Text that grows: headers, indexes and configurations that are written, JSON strings escaped. A
- * failed allocation is remembered, so that callers ask once, at the end. */
+ * failed allocation is remembered, so that callers check once, at the end. */
 #ifndef GLM4V_ENGINE_TEXT_OUT_H
 #define GLM4V_ENGINE_TEXT_OUT_H
 

@@ -11,8 +11,8 @@
 
 #define GLM4V_MAX_STRUCT_SIZE 4096
 
-/* Read a caller's struct into the library's own of size bytes; what the caller's lacks is zero.
- * from NULL: all zero. INVALID where struct_size is less than its own size or above
+/* Read a caller's struct into the library's own of size bytes; fields that the caller's does not
+ * have are zero. from NULL: all zero. INVALID where struct_size is less than its own size or above
  * GLM4V_MAX_STRUCT_SIZE; name is for the message. */
 int glm4v_struct_read(void *to, const void *from, size_t size, const char *name, glm4v_error *err);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A reader for one form of call: name(key=value, key=value), where a value is a string, a list of
  * numbers or a word. Models do not always escape quotes inside strings, so a quote ends its string
- * only where an argument can end. A call that is not complete is none: half an order must not look
- * like a whole one. */
+ * only where an argument can end. An incomplete call is ignored: part of an action must not be
+ * taken for a complete one. */
 #include "chat/action.h"
 
 #include <string.h>

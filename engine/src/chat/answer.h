@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What an answer's text says besides words: boxes and an action, in pixels of the picture that was
- * asked about. Last stage of a request, after detokenize.c. */
+/* The structured parts of an answer's text: boxes and an action, in pixels of the picture that the
+ * question is about. Last stage of a request, after detokenize.c. */
 #ifndef GLM4V_ENGINE_ANSWER_H
 #define GLM4V_ENGINE_ANSWER_H
 
@@ -18,8 +18,8 @@ typedef struct {
  * open. glm4v_free(). NOMEM. */
 int glm4v_answer_open(glm4v_answer **answer, const glm4v_detokenizer *d, glm4v_error *err);
 
-/* Finish d, take apart what it holds and set result's boxes and action, which point into answer.
- * task: what was asked. */
+/* Finish d, parse its text and set result's boxes and action, which point into answer. task: the
+ * question. */
 void glm4v_answer_read(glm4v_answer *answer, glm4v_result *result, glm4v_detokenizer *d,
                        const glm4v_task *task);
 

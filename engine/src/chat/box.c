@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* One pass over an answer that finds boxes wherever models put them: between box markers in
- * brackets of any kind, or in JSON, whole or cut off, fenced or in the middle of prose. So it is a
- * scanner for braces, keys, strings and brackets, not a JSON parser: what it does not know it steps
- * over. Answers are untrusted: memory is fixed, every number is bounded.
+/* One pass over an answer that finds boxes wherever models put them: between box markers in [ ], (
+ * ) or < >, or in JSON, whole or cut off, fenced or in the middle of prose. So it is a scanner for
+ * braces, keys, strings and brackets, not a JSON parser: it skips what it does not know. Answers
+ * are untrusted: memory is fixed, every number is bounded.
  * Source: "Grounding and actions" in docs/model.md. */
 #include "chat/box.h"
 

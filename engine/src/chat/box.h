@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Boxes in an answer, on the models' scale of 0 to 1000 of width and height, and what they are in
- * pixels. Follows detokenize.c, which tells where box markers stood. */
+ * pixels. Follows detokenize.c, which has the positions of box markers. */
 #ifndef GLM4V_ENGINE_BOX_H
 #define GLM4V_ENGINE_BOX_H
 
@@ -23,10 +23,10 @@ typedef struct {
     char label[GLM4V_LABEL_BYTES]; /* UTF-8; "" if the answer gives none */
 } glm4v_found_box;
 
-/* Find the boxes of text [0, len), which is valid UTF-8: brackets of any kind around four numbers,
+/* Find the boxes of text [0, len), which is valid UTF-8: [ ], ( ) or < > around four numbers,
  * inside a span or behind a key such as "bbox_2d". The label is the value of "label", "type", ...
  * in the same object. Returns how many; those beyond GLM4V_MAX_BOXES are left out. Reads each byte
- * a bounded number of times, whatever they are. */
+ * a bounded number of times. */
 uint32_t glm4v_find_boxes(glm4v_found_box boxes[GLM4V_MAX_BOXES], const char *text, size_t len,
                           const glm4v_span *spans, size_t n_spans);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The last stage of a request: token ids to text, while they come. Bytes are taken one at a time
  * through a window of at most four, so that it makes no difference where tokens cut a character;
- * what leaves is always whole, clean UTF-8. Control tokens switch between reasoning, answer and box
- * and never show. */
+ * the output is always complete, valid UTF-8. Control tokens switch between reasoning, answer and
+ * box and never show. */
 #include "chat/detokenize.h"
 
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Token ids to UTF-8 while they come: holds back half characters, and tells reasoning, answer and
- * box apart. Invalid bytes become U+FFFD by the WHATWG rule; NUL, C0/C1 controls but \n and \t, ESC
- * sequences' ESC and bidirectional overrides are dropped; control tokens never show. */
+/* Token ids to UTF-8 while they come: holds back incomplete characters, and separates reasoning,
+ * answer and box. Invalid bytes become U+FFFD by the WHATWG rule; NUL, C0/C1 controls but \n and
+ * \t, ESC sequences' ESC and bidirectional overrides are dropped; control tokens never show. */
 #ifndef GLM4V_ENGINE_DETOKENIZE_H
 #define GLM4V_ENGINE_DETOKENIZE_H
 
@@ -27,15 +27,15 @@ typedef struct {
     bool thought;                      /* <think>, </think> or <answer> has come */
 } glm4v_detokenizer;
 
-/* Memory for the largest answer is taken here, so that a decode step allocates nothing. max_tokens:
- * of reasoning and answer together. thinking: the model was asked to reason, so what comes first is
- * reasoning; else the answer. */
+/* Memory for the largest answer is allocated here, so that a decode step allocates nothing.
+ * max_tokens: of reasoning and answer together. thinking: the model was asked to reason, so what
+ * comes first is reasoning; else the answer. */
 int glm4v_detokenizer_init(glm4v_detokenizer *d, const glm4v_tokenizer *tokenizer,
                            const glm4v_chat *chat, bool thinking, uint32_t max_tokens,
                            glm4v_error *err);
 
-/* Take one token. *text (valid until the next call, "" if nothing is complete) and *part say what
- * is new; white space in front of a part's first character is left out. Returns false when the
+/* Take one token. *text (valid until the next call, "" if nothing is complete) and *part return
+ * what is new; white space in front of a part's first character is left out. Returns false when the
  * part's byte limit is reached. */
 bool glm4v_detokenizer_push(glm4v_detokenizer *d, int32_t id, const char **text,
                             glm4v_text_part *part);

@@ -21,11 +21,11 @@
 /* What the templates differ in. */
 typedef struct {
     const char *name;
-    const char *mark;      /* control token that tells it from the others of a family; NULL: none */
-    const char *needed[4]; /* control tokens beside those that all need, up to NULL */
-    bool role_apart;       /* a role line is encoded apart from the text after it */
-    bool skips_empty;      /* empty turns leave no trace */
-    bool thinks;           /* reasoning in <think>; closed beforehand where it is off */
+    const char *mark;               /* its control token among those of a family; NULL: none */
+    const char *needed[4];          /* control tokens beside those that all need, up to NULL */
+    bool role_apart;                /* a role line is encoded apart from the text after it */
+    bool skips_empty;               /* empty turns leave no trace */
+    bool thinks;                    /* reasoning in <think>; closed beforehand where it is off */
     bool line_thinking, line_plain; /* a new line opens the answer, with reasoning and without */
     bool answer;                    /* <answer> opens one without reasoning */
     bool line_first;                /* the model begins its answer with a new line */
@@ -480,7 +480,7 @@ int glm4v_prompt_check(const glm4v_chat *chat, const glm4v_task *task, glm4v_err
     return 0;
 }
 
-/* Pictures that the task asks for must be those that grids describes. */
+/* The pictures of the task must be those that grids describes. */
 static int check_pictures(const glm4v_chat *chat, const glm4v_task *task, size_t n_grids,
                           glm4v_error *err)
 {

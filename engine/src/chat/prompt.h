@@ -65,7 +65,7 @@ typedef struct {
     double seconds; /* clip frames: timestamp of the first frame of the pair */
 } glm4v_grid;
 
-/* May the task's pictures and clip stand in one conversation of this model? INVALID. */
+/* Whether this model accepts the task's pictures and clip in one conversation; else INVALID. */
 int glm4v_prompt_check(const glm4v_chat *chat, const glm4v_task *task, glm4v_error *err);
 
 /* What of a model a prompt is made with. */

@@ -16,7 +16,7 @@
 #include "base/mem.h"
 
 #define MAX_ENTRIES 100000
-#define NAME_SIZE 96 /* of a name that is told */
+#define NAME_SIZE 96 /* of a name in a message */
 #define AGAIN "run its download again (\"hf download\" and \"git lfs pull\" fetch what is missing)"
 
 /* What lies there, by count and the first name of each kind. */
@@ -158,7 +158,7 @@ int glm4v_absent_shards(const char *dir, const glm4v_missing *missing, glm4v_err
                       others, unfinished);
 }
 
-/* In the order of what tells most. */
+/* The most specific finding comes first. */
 static int tell_what_is_there(const char *dir, const inventory *found, glm4v_error *err)
 {
     static const char neither[] =

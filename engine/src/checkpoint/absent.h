@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What to say when weight files are not there: what lies in the directory in their place, and what
- * to do. */
+/* The error when weight files are missing: what is in the directory instead, and what to do. */
 #ifndef GLM4V_ENGINE_ABSENT_H
 #define GLM4V_ENGINE_ABSENT_H
 
@@ -8,7 +7,7 @@
 
 #include "glm4v/glm4v.h"
 
-#define GLM4V_MISSING_NAMES 4 /* are told */
+#define GLM4V_MISSING_NAMES 4 /* are in the message */
 
 typedef struct {
     int64_t n, n_files;                    /* missing, and named by the index */

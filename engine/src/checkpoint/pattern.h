@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Patterns by which quantization_config names modules: a name, or "re:" and a small part of
  * Python's re.match(): characters, '.', \d, [0-9], escaped punctuation, each with *, + or ? after
- * it, '^' at the front, '$' at the end, one group of alternatives (a|b|c). No engine for more runs
- * on a model's file: what is beyond is refused by name. Time is pattern times name, whatever they
- * are. */
+ * it, '^' at the front, '$' at the end, one group of alternatives (a|b|c). No full regular
+ * expression engine runs on a model's file: other patterns are refused, with their text. Time is at
+ * most proportional to pattern times name. */
 #ifndef GLM4V_ENGINE_PATTERN_H
 #define GLM4V_ENGINE_PATTERN_H
 

@@ -180,7 +180,7 @@ static int read_weights(reader *r, const json_t *weights, const char *where, glm
     return 0;
 }
 
-/* The `format` of a group (or of all) and what its weights say must agree. */
+/* The `format` of a group (or of all) and its weights must agree. */
 static int read_format(reader *r, const char *format, const char *where, glm4v_scheme *s)
 {
     s->packed = !strcmp(format, "pack-quantized");
@@ -331,7 +331,7 @@ static int read_awq(reader *r)
 
 /* ---- gptq ---- */
 
-/* GPTQModel's exceptions, by pattern: "-:PATTERN" leaves modules out, which their tensors tell too;
+/* GPTQModel's exceptions, by pattern: "-:PATTERN" leaves modules out, which their tensors show too;
  * "PATTERN" with other settings is refused. */
 static int check_dynamic(reader *r)
 {
@@ -461,7 +461,7 @@ static int read_object(reader *r, const char *method)
                       r->where, method ? method : "an unnamed method");
 }
 
-/* r.object as *config: r has object, log and err. method: what it is where it does not say. */
+/* r.object as *config: r has object, log and err. method: the one to assume if it is not given. */
 static int take(glm4v_quantization_config **config, reader r, const char *file, const char *key,
                 const char *method)
 {

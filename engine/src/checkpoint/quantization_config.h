@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a checkpoint says about its quantized matrices: `quantization_config` of config.json (older
- * compressed-tensors: `compression_config`), or quantize_config.json and quant_config.json beside
- * it (AutoGPTQ, AutoAWQ). Which module is quantized how is read off its tensors (source.c) and
- * compared with this. */
+/* The description of quantized matrices in a checkpoint: `quantization_config` of config.json
+ * (older compressed-tensors: `compression_config`), or quantize_config.json and quant_config.json
+ * beside it (AutoGPTQ, AutoAWQ). How each module is quantized follows from its tensors (source.c)
+ * and is compared with this. */
 #ifndef GLM4V_ENGINE_QUANTIZATION_CONFIG_H
 #define GLM4V_ENGINE_QUANTIZATION_CONFIG_H
 
@@ -48,9 +48,9 @@ typedef struct {
     int64_t n_ignore;
 } glm4v_quantization_config;
 
-/* Read it from dir. *config = NULL where there is none. What is read past knowingly (how
- * activations were quantized, scales of a KV cache) is told in a log line. FORMAT names file and
- * key, UNSUPPORTED the method or setting and what is read instead. */
+/* Read it from dir. *config = NULL where there is none. What is ignored (how activations were
+ * quantized, scales of a KV cache) is reported in a log line. FORMAT names file and key,
+ * UNSUPPORTED the method or setting and what is supported. */
 int glm4v_quantization_config_read(glm4v_quantization_config **config, const char *dir,
                                    const glm4v_log *log, glm4v_error *err);
 /* The same for the text [0, len) of a config.json (fuzzing). */

@@ -2,7 +2,7 @@
 /* Writing safetensors: a list of tensors, cut into files of bounded size, gives every tensor its
  * place before a byte of data is there, so that data can be written piece by piece, in any order
  * and by several threads. Format: https://github.com/huggingface/safetensors; metadata "format" =
- * "pt", which the reference implementation asks for. */
+ * "pt", which the reference implementation requires. */
 #ifndef GLM4V_ENGINE_SAFETENSORS_WRITE_H
 #define GLM4V_ENGINE_SAFETENSORS_WRITE_H
 

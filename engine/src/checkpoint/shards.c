@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Opening the weights of a directory: one file, or the shards that an index names. All of them must
- * be there and hold the very tensors that the index places in them, so that files of two models or
- * downloads are told apart before a number is read. What is said when files are missing is in
+ * be there and hold the very tensors that the index places in them, so that mixed files of two
+ * models or downloads are detected before a number is read. Errors for missing files are in
  * absent.c. */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -121,7 +121,7 @@ static int compare_name(const void *a, const void *b)
 
 /* ---- do index and shard agree? ---- */
 
-/* The file that the index places a tensor in, NULL if it does not know it. */
+/* The file that the index places a tensor in, NULL if it does not list it. */
 static const char *file_of(const shard_index *index, const char *tensor)
 {
     for (int64_t i = 0; i < index->n; i++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Finding the tensors that a matrix is made of. Every shape and dtype is checked against
- * config.json and against each other before anything is allocated; what quantization_config says of
- * a module must be what its tensors are. */
+ * config.json and against each other before anything is allocated; the tensors of a module must
+ * agree with quantization_config. */
 #include "checkpoint/source.h"
 
 #include <inttypes.h>
@@ -89,7 +89,7 @@ static int need(const search *s, const char *suffix, const glm4v_tensor **t)
 
 /* ---- what a quantized module has ---- */
 
-/* The scheme tells how many inputs and outputs share a scale. */
+/* The scheme determines how many inputs and outputs share a scale. */
 static void set_groups(const search *s)
 {
     glm4v_source *o = s->out;
@@ -477,7 +477,7 @@ static bool has_zeros(const glm4v_source *s)
     return s->zero && !s->symmetric;
 }
 
-/* Whether matrices of the form hold what the source stands for, number by number. */
+/* Whether matrices of the form represent every number of the source exactly. */
 static bool holds(const glm4v_form_traits *form, const glm4v_source *s)
 {
     const bool one = s->groups == 1, bytes = s->kind == GLM4V_SOURCE_BYTES;

@@ -69,8 +69,8 @@ glm4v_stored glm4v_source_stored(const glm4v_source *source);
 const char *glm4v_stored_name(glm4v_stored stored); /* "fp32", ..., "int4", "fp8" */
 
 /* The smallest matrix in memory that holds n sources below one another exactly as they are
- * quantized. False: there is none, and why [size] says so for a log line ("8 bits in groups of
- * 64"). */
+ * quantized. False: there is none, and why [size] has the reason for a log line ("8 bits in groups
+ * of 64"). */
 bool glm4v_sources_kind(glm4v_weight_kind *kind, const glm4v_source *sources, int n, char *why,
                         size_t size);
 /* Inputs sorted by group: order [n_in] as weight_order takes it. Of an even group_of. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Reading quantized rows. What lies by columns in the file (AWQ, GPTQ) is read in strips of inputs:
- * of each strip the part that belongs to the wanted rows, so that memory is bounded by the rows
- * asked for, not by the matrix. */
+ * of each strip the part that belongs to the wanted rows, so that memory is bounded by the
+ * requested rows, not by the matrix. */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -334,7 +334,7 @@ int glm4v_source_read_codes(const glm4v_source *source, const glm4v_checkpoint *
 
 /* ---- to f32 ---- */
 
-/* What each code and each zero point stands for before it is scaled. */
+/* The value of each code and each zero point before it is scaled. */
 static void fill_values(float value[256], const glm4v_source *s)
 {
     for (int i = 0; i < 256; i++)

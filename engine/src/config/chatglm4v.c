@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* config.json of family chatglm4v (GLM-4V-9B): the keys of its own modelling code at the top level,
- * vision_config beside them. What that code could do otherwise and this model never did is refused.
- * No default stands for a size. */
+ * vision_config beside them. Settings of that code that this model does not use are refused. There
+ * is no default for a size. */
 #include <inttypes.h>
 
 #include "base/error.h"
@@ -9,7 +9,7 @@
 
 #define MERGE 2 /* of the convolution behind the tower; not in the file */
 
-/* Switches that stand as the model was made. */
+/* Switches with the values of this model. */
 static int check_switches(const glm4v_places *p, glm4v_error *err)
 {
     static const struct {
@@ -29,7 +29,7 @@ static int check_switches(const glm4v_places *p, glm4v_error *err)
     return rc ? rc : glm4v_key_expect_int(p, "pre_seq_len", 0, err);
 }
 
-/* Key and value heads: as many as query heads unless the file says groups. */
+/* Key and value heads: as many as query heads unless the file has groups. */
 static int read_groups(glm4v_text_config *t, const glm4v_places *p, glm4v_error *err)
 {
     bool groups = false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What config.json, generation_config.json, preprocessor_config.json and
- * video_preprocessor_config.json say, after checking: a plain struct, the same for every layout and
- * family. */
+ * video_preprocessor_config.json contain, after checking: a plain struct, the same for every layout
+ * and family. */
 #ifndef GLM4V_ENGINE_CONFIG_H
 #define GLM4V_ENGINE_CONFIG_H
 
@@ -31,7 +31,7 @@ typedef struct {
     bool qkv_bias;
     bool one_position;    /* all rows of a picture stand at one position; else M-RoPE */
     bool tied;            /* lm_head is the embedding */
-    bool tied_by_default; /* config.json does not say: tied where there is no lm_head */
+    bool tied_by_default; /* not in config.json: tied if there is no lm_head */
 } glm4v_text_config;
 
 typedef struct {
@@ -67,7 +67,7 @@ typedef struct {
     glm4v_vision_config vision;
     glm4v_processor_config image, video;
     double video_fps; /* frames wanted a second of clip */
-    /* placeholder tokens; -1 where config.json has none: model.c asks the tokenizer */
+    /* placeholder tokens; -1 where config.json has none: model.c looks in the tokenizer */
     int32_t image_id, video_id;
     int32_t image_start_id, image_end_id, video_start_id, video_end_id;
     int32_t stop_ids[GLM4V_MAX_STOP_IDS]; /* union of all eos_token_id */

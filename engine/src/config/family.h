@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Model families: models of one architecture. All that is to know of one is a row of the table in
- * model/families.c, which lies above because a row names functions of many folders; who needs to
- * know asks the row. A new family is one enumerator, one row and its files: a reader of its
- * config.json and a list of its weights. */
+/* Model families: models of one architecture. Everything that differs between families is in a row
+ * of the table in model/families.c, which is in a higher folder because a row names functions of
+ * many folders; other code reads the row. A new family is one enumerator, one row and its files: a
+ * reader of its config.json and a list of its weights. */
 #ifndef GLM4V_ENGINE_FAMILY_H
 #define GLM4V_ENGINE_FAMILY_H
 

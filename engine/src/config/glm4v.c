@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* config.json of family glm4v. Two layouts (text keys at the top level, or inside text_config) and
- * several spellings of the same keys exist. No default stands for a size: what decides a tensor's
- * shape must be in the file. */
+ * several spellings of the same keys exist. There is no default for a size: what determines a
+ * tensor's shape must be in the file. */
 #include <inttypes.h>
 #include <string.h>
 

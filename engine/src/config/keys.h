@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Keys of configuration files, for config.c and the families' readers. One key may stand in several
- * places; the first that has it with a value other than null wins. All return 0, or FORMAT with
- * file, key, expected and found. */
+/* Keys of configuration files, for config.c and the families' readers. A key may be in several
+ * places; the first place that has it with a value other than null is used. All return 0, or FORMAT
+ * with file, key, expected and found. */
 #ifndef GLM4V_ENGINE_CONFIG_KEYS_H
 #define GLM4V_ENGINE_CONFIG_KEYS_H
 
@@ -11,7 +11,7 @@
 #define CONFIG "config.json"
 #define GLM4V_MAX_PLACES 6
 
-/* Where a key may stand, most significant first. */
+/* Where a key may be, highest priority first. */
 typedef struct {
     const json_t *object[GLM4V_MAX_PLACES];
     const char *label[GLM4V_MAX_PLACES]; /* for messages */

@@ -127,7 +127,7 @@ static int read_processor(glm4v_config *c, glm4v_processor_config *out, const js
     return 0;
 }
 
-/* A processor's settings stand in a file of their own, or (saved by newer tools) inside
+/* A processor's settings are in a file of their own, or (saved by newer tools) inside
  * processor_config.json. *root stays NULL where there is neither. */
 static int open_processor(json_t **root, const json_t **object, const char **label, const char *dir,
                           bool video, glm4v_error *err)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What blocks of the text model and of the tower are made of. Each part is one call of a device
- * that brings it as a composite, and is composed here of the required operations on others. Which
- * norms and biases there are, the weights say: a family that lacks one has NULL in its weights. */
+/* What blocks of the text model and of the tower are made of. Each part is one call if the device
+ * has it as a composite; for other devices it is composed here of the required operations. The
+ * weights determine which norms and biases there are: for a family without one, its pointer is
+ * NULL. */
 #include "forward/context_priv.h"
 
 /* Rows that follow one another, each normed as a whole. */

@@ -56,9 +56,9 @@ typedef struct {
     int64_t n_rows, capacity;
 } glm4v_embeddings;
 
-/* Make room for n_rows more; free. No pass that uses them is under way. Where all memory was taken
- * when the context opened, there is room for one request: BUSY, as `free` says, while another's are
- * there. */
+/* Make room for n_rows more; free. No pass that uses them is under way. If all memory was allocated
+ * when the context opened, there is room for one request: BUSY while the rows of another one are
+ * there, until they are freed (`free`). */
 bool glm4v_embeddings_free(const glm4v_context *context, const glm4v_embeddings *e);
 int glm4v_embeddings_reserve(glm4v_context *context, glm4v_embeddings *e, int64_t n_rows,
                              glm4v_error *err);
@@ -80,7 +80,7 @@ int glm4v_vision_begin(glm4v_context *context, const glm4v_vision_pass *pass, gl
 
 /* prefill.c: tokens [start, start + n) of a prompt into slot; the rows before start are in the
  * cache already. n <= max_rows. position: [3][prompt->n_ids] of the whole prompt. Rows of the
- * prompt's runs are taken from vision in order. What it points to stays until the pass is done. */
+ * prompt's runs come from vision in order. What it points to must stay until the pass is done. */
 typedef struct {
     int64_t slot;
     const glm4v_prompt *prompt;
@@ -94,7 +94,7 @@ typedef struct {
 int glm4v_prefill_begin(glm4v_context *context, const glm4v_prefill_pass *pass, glm4v_error *err);
 
 /* decode.c: the next token or tokens of some sequences. Row i: sequence slots[i] holds length[i]
- * tokens, takes ids[i] at position[i] (all three axes). Rows of one sequence stand together, each
+ * tokens and gets ids[i] at position[i] (all three axes). Rows of one sequence are adjacent, each
  * one token longer than the one before, span_rows at most. A length may be less than what the
  * sequence held: the tokens behind it are then replaced. Read during the call only. */
 typedef struct {
@@ -113,8 +113,8 @@ int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *rows, gl
  * is dropped. */
 int glm4v_pass_submit(glm4v_context *context, glm4v_queue queue, glm4v_error *err);
 bool glm4v_pass_room(const glm4v_context *context, glm4v_queue queue);
-/* Look: 1 all chunks submitted so far are done, 0 not yet; on failure the pass is dropped. wait:
- * until the oldest one in flight is done; poll tells how it ended. */
+/* poll: 1 if all chunks submitted so far are done, 0 if not; on failure the pass is dropped. wait:
+ * until the oldest chunk in flight is done; poll returns how it ended. */
 int glm4v_pass_poll(glm4v_context *context, glm4v_queue queue, glm4v_error *err);
 void glm4v_pass_wait(glm4v_context *context, glm4v_queue queue);
 /* End the queue's pass where it is, if one is under way, and wait until the device has let go of

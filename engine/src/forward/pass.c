@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Passes under way: chunks are handed to the device, an event stands behind each, and the host
- * looks when they are reached. Vision, prefill and decode differ in what a chunk is (vision.c,
+/* Passes in progress: chunks are submitted to the device, an event is recorded after each, and the
+ * host polls the events. Vision, prefill and decode differ in what a chunk is (vision.c,
  * text.c). */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -79,7 +79,7 @@ int glm4v_pass_submit(glm4v_context *context, glm4v_queue queue, glm4v_error *er
     int64_t stage = p->stage;
     int rc = p->kind == GLM4V_PASS_VISION ? glm4v_vision_chunk(context, err)
                                           : glm4v_text_chunk(context, queue, err);
-    /* the stage that the chunk ended on; a pass that has ended stands behind the last one */
+    /* the stage of the end of the chunk; for a finished pass p->stage is one more than the last */
     if (p->kind == GLM4V_PASS_TEXT && p->stage > stage)
         stage = p->stage - 1;
     if (!rc && (rc = record_chunk(context, queue, stage)))
@@ -127,7 +127,7 @@ void glm4v_pass_drop(glm4v_context *context, glm4v_queue queue)
             p->kind == GLM4V_PASS_VISION ? context->vision.step : s->work[queue].step;
         s->backend->ops->step_drop(step);
     }
-    /* failed or not: after this nobody uses the pass's memory */
+    /* failed or not: after this the pass's memory is not used */
     for (int64_t i = 0; i < context->model->n_stages; i++) {
         const glm4v_stage_buffers *s = &context->stages[i];
         if (!s->backend->ops->event_record(s->backend, queue, s->event[queue][0]))

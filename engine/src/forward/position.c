@@ -10,8 +10,8 @@
 
 #define CUBIC_A (-0.75)
 
-/* Text runs count up. M-RoPE: a picture of H' x W' merged tokens stands at one t and takes max(H',
- * W') positions. One position: its rows share one; learned rows around them are text. */
+/* Text runs count up. M-RoPE: a picture of H' x W' merged tokens has one t and uses max(H', W')
+ * positions. One position: its rows share one; learned rows around them are text. */
 void glm4v_positions(int32_t *position, int32_t *next, const glm4v_prompt *prompt,
                      const glm4v_config *config)
 {

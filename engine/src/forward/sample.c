@@ -120,7 +120,7 @@ static const glm4v_candidate *pop(glm4v_candidate *heap, int64_t *n)
     return &heap[*n];
 }
 
-/* How many of the best candidates top-k and top-p leave; they stand at the end of all [n], best
+/* The number of best candidates that top-k and top-p keep; they are at the end of all [n], best
  * last. */
 static int64_t keep_best(const glm4v_sampler *s, glm4v_candidate *all, int64_t n, float max,
                          double *sum)

@@ -5,8 +5,8 @@
  *   patch embedding, position table | blocks | 2x2 merge by convolution | merger MLP
  *
  * glm4v: norms before each branch of a block, rotary positions, SwiGLU. chatglm4v: norms behind
- * each branch, a class row among the patches, gelu, learned rows around the picture's. Which of
- * these there is, config and weights say.
+ * each branch, a class row among the patches, gelu, learned rows around the picture's. Config and
+ * weights determine which of these there are.
  *
  * Rows stay in merge-block-major order throughout, so the four rows of a block lie side by side and
  * the convolution is a plain product. Source: Glm4vVisionModel of Hugging Face transformers;
@@ -53,7 +53,7 @@ static int stem(glm4v_context *c, const glm4v_pass *p, int64_t P)
                                    v->class_rows * v->hidden * b->traits->activation);
 }
 
-/* x += proj(attention(norm x)), the norm outside of the branch where post_norm says so. */
+/* x += proj(attention(norm x)), with post_norm the norm follows the branch. */
 static int add_attention(glm4v_context *c, const glm4v_grid_tables *grid,
                          const glm4v_vision_layer *w, int64_t P)
 {

@@ -65,8 +65,8 @@ typedef struct {
 
 /* ---- buffers ---- */
 
-/* The next buffers of the thread, when nobody reads them any more; their number. b: whose fills
- * will. */
+/* The next buffers of the thread, once no fill reads them any more; returns their number. b: the
+ * backend whose fills will read them. */
 static int take_turn(loader *l, int64_t thread, glm4v_backend *b, int64_t *number)
 {
     buffer_turn *t = &l->turn[thread];
@@ -141,7 +141,7 @@ static bool takes_bf16(const glm4v_item *item)
     return bf16;
 }
 
-/* Rows that one thread takes: whole pieces, or all. */
+/* Rows of one thread: whole pieces, or all. */
 static int64_t rows_of_share(const glm4v_item *item)
 {
     const int64_t piece = rows_of_piece(item);
@@ -522,7 +522,7 @@ static int load_piece(loader *l, const glm4v_item *item, int64_t row, int64_t n,
     return rc;
 }
 
-/* Of the caller's thread only: tell how far it is, unless that was said just now. */
+/* On the caller's thread only: report progress, unless it was reported just before. */
 static void report(loader *l)
 {
     const uint64_t now = glm4v_now();

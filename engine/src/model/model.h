@@ -87,7 +87,7 @@ struct glm4v_model {
     glm4v_plan plan;
 };
 
-/* Free m and what it holds, whoever refers to it: model.c, and builders that failed. */
+/* Free m and its contents without regard to references: for model.c, and builders that failed. */
 void glm4v_model_destroy(glm4v_model *m);
 
 #endif

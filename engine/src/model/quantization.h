@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Which form each part of a model takes in memory: the `quantization` option, and what holds where
- * it says nothing.
+/* Which form each part of a model takes in memory: the `quantization` option, and the defaults for
+ * parts that it does not name.
  *
  *   quantization = item ("," item)*      item = FORM | KEY "=" FORM
- *   KEY  = text | vision | embedding | lm-head       FORM = fp32 | bf16 | int8 | int4 | fp8
+ *   KEY = text | vision | embedding | lm-head FORM = fp32 | bf16 | int8 | int4 | int4-32 | fp8
  * A bare FORM means text and vision. Each part may be named once. Parts that are not named stay as
  * stored: bf16 where all matrices of the part are bf16, else fp32 (fp16 is widened, as no form
  * keeps it exactly in fewer bits). */

@@ -24,7 +24,7 @@ static int next_device(char *name, size_t size, const char **device, glm4v_error
     return 0;
 }
 
-/* Layers are dealt out evenly until the weights are known. A device that is not there is an error
+/* Layers are distributed evenly until the weights are known. A device that is not there is an error
  * now, long before it is used. */
 int glm4v_stages_make(glm4v_model *m, const char *device, glm4v_error *err)
 {
@@ -86,7 +86,7 @@ static uint64_t layer_bytes(const glm4v_model *m, int64_t layer)
     return bytes;
 }
 
-/* Bytes of a stage that stay there whatever layers it has. */
+/* Bytes of a stage that do not depend on its layers. */
 static uint64_t fixed_bytes(const glm4v_model *m, int64_t stage)
 {
     uint64_t bytes = 0;

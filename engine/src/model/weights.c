@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The plan of a model's weights: entries checked against the checkpoint's headers before anything
- * is allocated, their forms, memory and end. Which tensors there are, a family's own file says
- * (weights_glm4v.c, weights_chatglm4v.c), in the words of weights_list.h. */
+ * is allocated, their forms, memory and end. The tensors of a family are listed in its own file
+ * (weights_glm4v.c, weights_chatglm4v.c) with the functions of weights_list.h. */
 #define _GNU_SOURCE
 #include "model/weights.h"
 
@@ -51,8 +51,8 @@ static bool is_quantized(const glm4v_item *item)
     return false;
 }
 
-/* A convolution's form: its own tensor's, whatever becomes of the linears, unless it is told to be
- * bf16 or fp32. */
+/* The form of a convolution: that of its own tensor, independent of the linears, unless the option
+ * names bf16 or fp32. */
 static glm4v_form form_of_convolution(const glm4v_item *item, const glm4v_quantization *q)
 {
     const glm4v_form named = q->form[item->part];

@@ -13,7 +13,8 @@
 
 /* ---- text model ---- */
 
-/* The file has no bias by default: one that lost the key would load, and say something else. */
+/* Without the key there is no bias by default: a file that lost it would load and give other
+ * answers. */
 static int check_qkv_bias(const glm4v_lister *l, const glm4v_module *mod)
 {
     if (l->model->config.text.qkv_bias || !glm4v_list_has(l, mod, QKV_BIAS))

@@ -126,7 +126,7 @@ int glm4v_list_joined(glm4v_lister *l, const glm4v_module *mod, glm4v_item_kind 
     return rc;
 }
 
-/* What stands behind the first dimension. */
+/* The dimensions after the first. */
 static int64_t inputs_of(const int64_t *shape, int rank)
 {
     int64_t n = 1;
@@ -176,7 +176,7 @@ int glm4v_list_head(glm4v_lister *l, const char *prefix, const char *name, const
     const int64_t stage = model->n_stages - 1;
     const glm4v_module head = { prefix, "", -1, GLM4V_PART_LM_HEAD, stage };
     const glm4v_module tie = { tied_prefix, "", -1, GLM4V_PART_LM_HEAD, stage };
-    /* a head that is missing though config.json says it is not the embedding is damage, no tie */
+    /* a missing head is damage if config.json declares that it is not the embedding */
     bool tied = t->tied || (t->tied_by_default && l->checkpoint && !glm4v_list_has(l, &head, name));
     if (!tied)
         return glm4v_list_vocabulary(l, GLM4V_ITEM_LINEAR, &head, &model->lm_head, name);
@@ -185,7 +185,7 @@ int glm4v_list_head(glm4v_lister *l, const char *prefix, const char *name, const
     return rc;
 }
 
-/* All that the text model sees of a picture passes here once: 2 % of the weights, and at int4 as
+/* All data of a picture for the text model passes through here: 2 % of the weights, and at int4 as
  * much error as the whole rest of the tower. */
 void glm4v_list_fine(glm4v_lister *l, int64_t first)
 {

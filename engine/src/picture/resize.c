@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Bicubic resize, horizontal pass first, each pass rounded to 8 bits; a pass whose size does not
- * change is skipped. Called by preprocess.c. Every expression stands in the order in which Pillow's
- * resampling evaluates it in double: one changed last bit of a weight can change a pixel. Compiled
+ * change is skipped. Called by preprocess.c. Every expression is evaluated in double in the same
+ * order as in Pillow's resampling: one changed last bit of a weight can change a pixel. Compiled
  * without contraction to FMA. */
 #include "picture/resize.h"
 

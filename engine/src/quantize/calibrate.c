@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Calibration, from pictures to codes. Two models stand side by side: the original as it is stored,
- * and the quantized one, whose int4 matrices are replaced by better ones in the order in which they
- * are used, so that each can make good what those before it did wrong. In each pass every sequence
- * runs through both, as far as the pass's matrices (quantize/capture.c); then these are rounded
- * (quantize/round.c) and the next pass begins. */
+/* Calibration, from pictures to codes. Two models are in memory: the original as it is stored, and
+ * the quantized one. The int4 matrices of the latter are replaced by better ones in the order in
+ * which they are used, so that each can correct the errors of those before it. In each pass every
+ * sequence runs through both, as far as the pass's matrices (quantize/capture.c); then these are
+ * rounded (quantize/round.c) and the next pass begins. */
 #define _GNU_SOURCE
 #include "quantize/calibrate.h"
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Codes of int4 matrices that are better than rounding each weight to the nearest: the model
  * describes pictures of the kind it will see, the second moments of every matrix's inputs are
- * collected, and each weight is rounded so that the error the weights before it have made is made
- * good where the pictures tell that inputs go together. Source: GPTQ, arXiv:2210.17323.
+ * collected, and each weight is rounded so that it corrects the errors of the weights before it
+ * where inputs are correlated on the pictures. Source: GPTQ, arXiv:2210.17323.
  *
  * For the converter (quantize.c): what has codes here is written with them, all else as without
- * calibration. Nothing but codes changes: no factor moves into a neighbour, no order of inputs. */
+ * calibration. Only codes change: no factor moves into a neighbour, no order of inputs is added. */
 #ifndef GLM4V_ENGINE_CALIBRATE_H
 #define GLM4V_ENGINE_CALIBRATE_H
 

@@ -12,10 +12,10 @@ typedef struct {
     glm4v_patch_grid grid;
     glm4v_prompt prompt; /* ids of the question, then of the answer without its stop token */
     int32_t *position;   /* [3][prompt.n_ids] */
-    int64_t n_question;  /* rows [n_question - 1, n_ids) of the logits tell answer and stop */
+    int64_t n_question;  /* rows [n_question - 1, n_ids) of the logits predict the answer */
 } glm4v_calibration_sample;
 
-/* The question alone. r must be zeroed; clear it whatever is returned. INVALID, NOMEM. */
+/* The question alone. r must be zeroed; clear it also after a failure. INVALID, NOMEM. */
 int glm4v_calibration_sample_make(glm4v_calibration_sample *r, const glm4v_model *model,
                                   const glm4v_image *image, const char *question, glm4v_error *err);
 void glm4v_calibration_sample_clear(glm4v_calibration_sample *r);

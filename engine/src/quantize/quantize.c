@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The converter: a checkpoint in, a quantized one out. The plan of the model's weights says which
- * form each matrix takes, as when it is quantized while it is loaded; every other tensor is copied.
- * Pieces of rows are read, quantized and written by all threads of a pool, so that it takes a piece
- * of memory a thread, whatever the size of the checkpoint. Bytes do not depend on threads. */
+/* The converter: a checkpoint in, a quantized one out. The plan of the model's weights has the form
+ * of each matrix, as when it is quantized while it is loaded; every other tensor is copied. Pieces
+ * of rows are read, quantized and written by all threads of a pool, so that memory is one piece per
+ * thread for any size of the checkpoint. Bytes do not depend on threads. */
 #define _GNU_SOURCE
 #include "quantize/quantize.h"
 
@@ -42,7 +42,7 @@ typedef struct {
     int64_t n;
     glm4v_outputs outputs;
     glm4v_atomic_folder *folder;
-    glm4v_calibration *calibration; /* NULL: none was asked for */
+    glm4v_calibration *calibration; /* NULL: none */
     glm4v_pool *pool;
     glm4v_gemm_ops gemm;
     glm4v_convert_ops convert;
@@ -95,7 +95,7 @@ static int check_tied(const glm4v_conversion *c, const glm4v_quantization *q, gl
         c->from->name);
 }
 
-/* Files beside config.json may say it too: what counts is what the tensors are. */
+/* Files beside config.json may declare it too: the tensors decide. */
 static int check_plain(const converter *c, glm4v_error *err)
 {
     for (int64_t i = 0; i < c->model->plan.n; i++) {
@@ -138,7 +138,7 @@ static void decide(glm4v_conversion *c, const glm4v_quantization *q, const glm4v
     c->copy = t->dtype == dtype_of(c->form);
 }
 
-/* The tensors that stand for one of the source. */
+/* The tensors that represent one of the source. */
 static int add_outputs(glm4v_outputs *o, glm4v_conversion *c, glm4v_error *err)
 {
     const glm4v_tensor *t = c->from;
@@ -512,7 +512,7 @@ static int examine(converter *c, glm4v_error *err)
     return rc ? rc : glm4v_model_examine(&c->model, &c->checkpoint, c->src, &options, err);
 }
 
-/* Pictures, where there are any, tell how to round. */
+/* If there are pictures, calibrate on them. */
 static int calibrate(converter *c, glm4v_error *err)
 {
     const glm4v_calibrate_options options = {

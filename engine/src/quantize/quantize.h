@@ -25,8 +25,7 @@ typedef struct {
     uint32_t pieces;        /* how many times rows or bytes are read for it */
 } glm4v_conversion;
 
-/* UNSUPPORTED: src/config.json says that the checkpoint is quantized. NOT_FOUND, IO, FORMAT,
- * NOMEM. */
+/* UNSUPPORTED: by src/config.json the checkpoint is quantized. NOT_FOUND, IO, FORMAT, NOMEM. */
 int glm4v_quantize_check_source(const char *src, glm4v_error *err);
 /* Make of src/config.json the text to write: "quantization_config" is added, all else stays as it
  * is, byte for byte. Errors as above. */

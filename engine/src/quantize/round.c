@@ -159,8 +159,8 @@ typedef struct {
     float loss[LANES];
 } group_result;
 
-/* Round a group with the given scales [16]. sum [group][16]: what errors behind the group ask for,
- * before the division. */
+/* Round a group with the given scales [16]. sum [group][16]: the corrections for errors behind the
+ * group, before the division. */
 static void round_group(const glm4v_round_moments *m, int64_t g, const float *w, const float *sum,
                         const float *scale, group_result *r)
 {

@@ -4,10 +4,10 @@
  *
  * With H = sum x x^T over the inputs x of the quantized model, and C = sum f x^T with f the inputs
  * that the same rows have in the original model, row w is to become w^ with least
- * sum (w f - w^ x)^2. Without rounding the best is w' = w + w (C - H) H^-1: it also makes good what
- * the matrices before it did. Then with H = L L^T the rest is sum_k (sum_{j >= k} e_j L_jk)^2 of
- * e = w' - w^: from the last input to the first, each weight is rounded after adding what the
- * errors behind it ask for, sum_{j > k} e_j L_jk / L_kk. The scale of a group is the one of
+ * sum (w f - w^ x)^2. Without rounding the best is w' = w + w (C - H) H^-1, which also corrects the
+ * errors of earlier matrices. Then with H = L L^T the rest is sum_k (sum_{j >= k} e_j L_jk)^2 of e
+ * = w' - w^: from the last input to the first, each weight is rounded after adding the correction
+ * for the errors behind it, sum_{j > k} e_j L_jk / L_kk. The scale of a group is the one of
  * GLM4V_INT4_DIVISORS whose rounding, done in this way, leaves the least of that sum.
  *
  * Sources: GPTQ, arXiv:2210.17323; as a Cholesky factor without inverse, QuIP, arXiv:2307.13304;
@@ -29,7 +29,7 @@ typedef struct {
     float damping; /* added to H's diagonal, from prepare on */
 } glm4v_round_moments;
 
-/* Turn H and C into what rounding needs. Same bytes whatever the pool. */
+/* Turn H and C into what rounding needs. The bytes do not depend on the pool. */
 void glm4v_round_prepare(glm4v_round_moments *m, glm4v_pool *pool);
 
 /* Floats of scratch that a call of glm4v_round_rows() needs. */

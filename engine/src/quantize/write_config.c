@@ -182,8 +182,8 @@ static void format_weights(glm4v_text_out *out, const glm4v_form_traits *form)
     glm4v_text_format(out, "\"dynamic\": false }");
 }
 
-/* One form for linears alone is said in the way that every program knows: all of them but those to
- * ignore. */
+/* One form for linears only is written in the way that every program supports: all of them except
+ * those to ignore. */
 static void format_group(glm4v_text_out *out, const targets *t, glm4v_form form, int number)
 {
     glm4v_text_format(out,

@@ -22,7 +22,7 @@ static bool ends_with(const char *name, const char *end)
     return n > m && !strcmp(name + n - m, end);
 }
 
-/* Weights of any kind, and what is written anew. */
+/* Weights of any kind, and files that the converter writes itself. */
 static bool is_left_out(const char *name)
 {
     static const char *const ends[] = {

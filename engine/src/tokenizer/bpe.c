@@ -23,7 +23,7 @@ typedef struct glm4v_bpe_node {
 typedef struct glm4v_bpe_merge {
     uint32_t rank;
     uint32_t at;
-    /* of both together: lengths only grow, so this tells whether either has changed since */
+    /* of both together: lengths only grow, so this shows whether either has changed since */
     uint32_t len;
     int32_t id; /* of the result */
 } merge;

@@ -60,7 +60,7 @@ int glm4v_load_control(glm4v_tokenizer *t, int64_t id, const char *name, size_t 
     const glm4v_token *token = &t->tokens[id];
     if (token->kind == GLM4V_TOKEN_CONTROL && token->len == len &&
         memcmp(t->bytes + token->start, name, len) == 0)
-        return 0; /* told by both files */
+        return 0; /* in both files */
     return glm4v_vocab_add(
         t,
         &(glm4v_new_token) { (int32_t)id, GLM4V_TOKEN_CONTROL, (const unsigned char *)name, len },

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* tokenizer.json, the layout of the Hugging Face tokenizers library, to the tokenizer's tables.
- * Byte-level BPE with the family's own split pattern only: whatever else the file asks for is
- * refused by name, since ignoring it would give wrong ids without a sign. */
+ * Byte-level BPE with the family's own split pattern only: any other setting of the file is refused
+ * with its name, since ignoring it would silently give wrong ids. */
 #include <string.h>
 
 #include "base/error.h"
@@ -92,7 +92,7 @@ static int check_pattern(const json_t *split, glm4v_error *err)
 }
 
 /* What does not match is cut out ("Isolated"), or what matches is kept ("Removed", inverted): since
- * the pattern matches everything, both say the same. */
+ * the pattern matches everything, both mean the same. */
 static int check_split(const json_t *split, glm4v_error *err)
 {
     const char *behavior = "Isolated";
@@ -165,7 +165,7 @@ static bool printable(int byte)
     return (byte > 0x20 && byte < 0x7F) || (byte > 0xA0 && byte != 0xAD);
 }
 
-/* Byte that a character stands for, -1 if none. */
+/* The byte that a character represents, -1 if none. */
 static int byte_of(uint32_t code)
 {
     if (code < 0x100)

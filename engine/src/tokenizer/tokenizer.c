@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The tokenizer's public side: text to ids, ids to bytes, control tokens by name. Stands between
- * prompt.c, which builds prompts from its ids, and detokenize.c, which turns answers back into
- * text. */
+/* The tokenizer's public side: text to ids, ids to bytes, control tokens by name. Used by prompt.c,
+ * which builds prompts from its ids, and by detokenize.c, which turns answers back into text. */
 #include "tokenizer/tokenizer.h"
 
 #include <string.h>

@@ -21,8 +21,8 @@ int glm4v_tokenizer_open(glm4v_tokenizer **tokenizer, const char *dir, glm4v_err
 /* Open one file alone (tests): tokenizer.json's syntax if the name ends in .json, else
  * tokenizer.model's, which then has no control tokens. */
 int glm4v_tokenizer_open_file(glm4v_tokenizer **tokenizer, const char *path, glm4v_error *err);
-/* One token a byte, control tokens where config says: for random weights without a tokenizer file.
- * FORMAT: the vocabulary is too small; NOMEM. */
+/* One token a byte, control tokens with the ids of config: for random weights without a tokenizer
+ * file. FORMAT: the vocabulary is too small; NOMEM. */
 int glm4v_tokenizer_open_bytes(glm4v_tokenizer **tokenizer, const glm4v_config *config,
                                glm4v_error *err);
 void glm4v_tokenizer_close(glm4v_tokenizer **tokenizer);

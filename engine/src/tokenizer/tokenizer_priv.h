@@ -57,7 +57,7 @@ struct glm4v_tokenizer {
 /* ---- tokenizer/vocab.c ---- */
 
 /* Hash of bytes: a polynomial modulo 2^61 - 1 at a random point, so that the hash of any part of a
- * piece follows from two prefix hashes, and nobody can make keys that collide. */
+ * piece follows from two prefix hashes, and keys that collide cannot be constructed. */
 uint64_t glm4v_hash_step(uint64_t hash, uint64_t base, unsigned char byte);
 uint64_t glm4v_hash_bytes(const glm4v_tokenizer *t, const unsigned char *s, size_t len);
 /* Hash of the last len bytes of a text, from the prefix hashes before and after them; len <=
