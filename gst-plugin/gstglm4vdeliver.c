@@ -80,8 +80,8 @@ push_text (GstGlm4vDescribe * self, const GstGlm4vJob * job,
   g_free (cue);
 }
 
-/* Count a frame whose memory cannot be read. TRUE if that is to be told: once
- * for caps, since all frames of such a source are alike. */
+/* Count a frame whose memory cannot be read. TRUE if it is to be reported: once
+ * for each caps, since all frames of such a source are alike. */
 static gboolean
 note_unreadable (GstGlm4vDescribe * self, const GstGlm4vJob * job)
 {

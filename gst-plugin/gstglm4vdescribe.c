@@ -53,8 +53,8 @@ GST_DEBUG_CATEGORY (glm4vdescribe_debug);
     "video/x-raw" features ", format = (string) " formats ", " SIZES
 
 /* Frames pass whatever they are; these are the ones whose pixels can be read
- * where their memory can be mapped. Sources take the first structure if they
- * may choose, so that a test source does not make 16-bit AYUV. */
+ * where their memory can be mapped. Sources choose the first structure if they
+ * can, so that a test source does not use 16-bit AYUV. */
 #define VIDEO_CAPS CAPS ("", GST_GLM4V_FORMATS) ";" \
     CAPS ("", GST_VIDEO_FORMATS_ALL) ";" \
     CAPS ("(memory:DMABuf)", GST_VIDEO_FORMATS_ALL) ";" \
@@ -118,8 +118,8 @@ text_event (GstPad * pad, GstObject * parent, GstEvent * event)
 
 /* ---- links ---- */
 
-/* Default handling forwards along these links; the text pad gets nothing that
- * way, its task pushes whatever it is to have. */
+/* Default handling forwards along these links; nothing reaches the text pad
+ * that way, its task pushes everything. */
 static GstIterator *
 internal_links (GstPad * pad, GstObject * parent)
 {

@@ -53,9 +53,9 @@ struct _GstGlm4vDescribe
   guint segment_number;
   GstGlm4vSampler sampler;
   guint64 frame_number;
-  gboolean live_known;          /* live was asked since the stream began */
-  GstCaps *refused;             /* told already, or NULL */
-  gboolean warned_frame;        /* a bad frame was told since CAPS */
+  gboolean live_known;          /* live was queried since the stream began */
+  GstCaps *refused;             /* reported already, or NULL */
+  gboolean warned_frame;        /* a bad frame was reported since CAPS */
   gboolean missed_loading;      /* a due frame came before the model did */
 
   GMutex lock;                  /* guards all below; held with no other */
@@ -78,7 +78,8 @@ struct _GstGlm4vDescribe
 /* The worker with a reference, or NULL. Any thread. */
 GstGlm4vWorker *gst_glm4v_describe_ref_worker (GstGlm4vDescribe * self);
 
-/* A due frame waits for its own answer (sync), as things stand. Any thread. */
+/* A due frame waits for its own answer (sync), with the present settings. Any
+ * thread. */
 gboolean gst_glm4v_describe_is_exact (GstGlm4vDescribe * self);
 
 /* gstglm4vquery.c. The query functions of the sink pad and the source pads. */
@@ -91,8 +92,8 @@ gboolean gst_glm4v_query_src (GstPad * pad, GstObject * parent,
  * an error was posted. */
 gboolean gst_glm4v_load_start (GstGlm4vDescribe * self);
 
-/* To PAUSED: in READY the model's properties may have changed; if so, load
- * what they say now. */
+/* To PAUSED: in READY the model's properties may have changed; if so, load with
+ * the new values. */
 gboolean gst_glm4v_load_refresh (GstGlm4vDescribe * self);
 
 /* The property `model-info`; the caller frees it. NULL before READY. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Everything that can go wrong in the element, and the one place that tells
- * the bus about it: what happened, where, and what to do. */
+/* Everything that can go wrong in the element, and the one place that posts it
+ * on the bus: what happened, where, and what to do. */
 #pragma once
 
 #include <gst/gst.h>
@@ -22,7 +22,7 @@ typedef enum
   GST_GLM4V_FAULT_SHARING,           /* differs from who shares the engine */
   GST_GLM4V_FAULT_THREAD,            /* a thread could not be started */
   GST_GLM4V_FAULT_CAPS,              /* a picture size we refuse */
-  GST_GLM4V_FAULT_FRAME_SIZE,        /* buffer smaller than its caps say */
+  GST_GLM4V_FAULT_FRAME_SIZE,        /* buffer smaller than its caps require */
   GST_GLM4V_FAULT_FRAME_MAP,         /* memory the CPU cannot read */
   GST_GLM4V_FAULT_FRAME_MEMORY,      /* no memory for one picture */
   GST_GLM4V_FAULT_FRAME_REFUSED,     /* the engine refuses this picture */
@@ -41,7 +41,7 @@ GstGlm4vFault gst_glm4v_fault_from_engine (gint code, gboolean loading);
 
 /* Post an error or a warning from where this is written; never while holding a
  * lock. `where` names the object (a path, a pad, caps), may be NULL; `detail`
- * says what was wrong. */
+ * is the reason. */
 #define gst_glm4v_fault_post(element, type, fault, where, detail) \
     gst_glm4v_fault_post_from (element, type, fault, where, detail, __FILE__, \
         GST_FUNCTION, __LINE__)

@@ -3,8 +3,9 @@
  * streaming thread, the conversion on the worker. The buffer is mapped whole,
  * gstglm4vlayout.c finds the planes in it, GstVideoConverter makes RGB.
  *
- * Transparent frames are put on white, pixel for pixel as Pillow's paste() with
- * a mask does it: the reference image loaders prepare pictures so. */
+ * Transparent frames are composited on white, pixel for pixel like Pillow's
+ * paste() with a mask: the reference image loaders prepare pictures in this
+ * way. */
 #include "gstglm4vframe.h"
 
 /* Pools with fewer buffers than this may starve while we keep two. */
@@ -103,7 +104,7 @@ has_alpha (const GstVideoInfo * info)
       || GST_VIDEO_FORMAT_INFO_HAS_PALETTE (info->finfo);
 }
 
-/* A converter for frames like in; made anew only when something changed. */
+/* A converter for frames like in; created again only when something changed. */
 static gboolean
 prepare (GstGlm4vConverter * self, const GstVideoInfo * in)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Frames: is a buffer what its caps say, how is it kept until the worker has
- * time, and how does it become the RGB picture that the engine wants. */
+/* Frames: checking a buffer against its caps, keeping it until the worker has
+ * time, and converting it to the RGB picture that the engine needs. */
 #pragma once
 
 #include <gst/gst.h>
@@ -25,8 +25,8 @@ G_BEGIN_DECLS
 /* Turns frames of any accepted format into RGB; one thread. */
 typedef struct _GstGlm4vConverter GstGlm4vConverter;
 
-/* TRUE if every byte that caps (info) and GstVideoMeta promise is inside the
- * buffer. Reads no pixel. On FALSE *why tells what is wrong (g_free). */
+/* TRUE if every byte that caps (info) and GstVideoMeta describe is inside the
+ * buffer. Reads no pixel. On FALSE *why is the reason (g_free). */
 gboolean gst_glm4v_frame_check (GstBuffer * buffer, const GstVideoInfo * info,
     gchar ** why);
 

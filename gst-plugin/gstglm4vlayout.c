@@ -105,7 +105,7 @@ apply_crop (GstGlm4vLayout * layout, const GstVideoCropMeta * crop,
 }
 
 /* The frame's own format and size: a GstVideoMeta may describe a larger frame
- * than the caps, but only where a GstVideoCropMeta says which part counts. */
+ * than the caps, but only if a GstVideoCropMeta selects a part. */
 static gboolean
 stored_info (GstGlm4vLayout * layout, const GstVideoInfo * info,
     const GstVideoMeta * meta, gboolean cropped, gchar ** why)

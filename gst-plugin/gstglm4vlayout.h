@@ -22,8 +22,8 @@ typedef struct
   guint x, y, width, height;    /* the part of the frame that is shown */
 } GstGlm4vLayout;
 
-/* FALSE if what caps (info) and metas promise does not lie inside the buffer;
- * *why (g_free) then tells. Reads no pixel. */
+/* FALSE if data that caps (info) and metas describe is not inside the buffer;
+ * then *why (g_free) is the reason. Reads no pixel. */
 gboolean gst_glm4v_layout_find (GstGlm4vLayout * layout, GstBuffer * buffer,
     const GstVideoInfo * info, gchar ** why);
 

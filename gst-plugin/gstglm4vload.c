@@ -6,7 +6,7 @@
 #include "gstglm4vcaption.h"
 #include "gstglm4verror.h"
 
-/* What a user of the shipped model has to know. */
+/* A note for users of the shipped model. */
 #define SMALL_MODEL ": a small model for metal surfaces with defects and for " \
     "test pictures; for anything else set model-location"
 

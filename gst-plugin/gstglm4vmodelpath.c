@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Where the model lies when nobody says so. */
+/* The default place of the model. */
 #define _GNU_SOURCE
 #include "gstglm4vproperties.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The element's properties: one struct of values, their declarations, and
- * where the model lies when nobody says so. */
+/* The element's properties: one struct of values, their declarations, and the
+ * default place of the model. */
 #pragma once
 
 #include <gst/gst.h>

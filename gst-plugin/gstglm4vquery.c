@@ -3,7 +3,7 @@
  * From any thread. */
 #include "gstglm4vdescribe.h"
 
-/* Buffers that sampling may keep; asked for in the allocation query. */
+/* Buffers that sampling may keep; requested in the allocation query. */
 #define HELD_BUFFERS 2
 
 /* Downstream decides about pools and metas: buffers go there unchanged. Only

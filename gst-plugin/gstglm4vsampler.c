@@ -16,7 +16,7 @@
  * for the text pad, never written to a result. */
 #include "gstglm4vsampler.h"
 
-/* Shown length of a caption when nothing tells how long the next will take. */
+/* Duration of a caption if the time to the next one is unknown. */
 #define UNKNOWN_SPACING GST_SECOND
 
 void
@@ -91,7 +91,7 @@ tolerance (const GstGlm4vSampling * config, const GstGlm4vTick * tick)
   return UNKNOWN_SPACING;
 }
 
-/* A PTS that is there twice tells no more than one that is missing. */
+/* A PTS that occurs twice is as useless as a missing one. */
 static gboolean
 tells_time (const GstGlm4vSampler * sampler, const GstGlm4vTick * tick)
 {

@@ -67,15 +67,16 @@ gboolean gst_glm4v_sampler_take (GstGlm4vSampler * sampler,
     GstClockTime * until);
 
 /* The time of the tick last taken or passed over: its PTS, or counted where PTS
- * are missing, stand still or go back. It goes back by an interval at most. */
+ * are missing, do not advance or go back. It goes back by an interval at
+ * most. */
 GstClockTime gst_glm4v_sampler_time (const GstGlm4vSampler * sampler);
 
 /* The same for a PTS that no tick had, of a GAP event. */
 GstClockTime gst_glm4v_sampler_time_at (const GstGlm4vSampler * sampler,
     GstClockTime pts);
 
-/* Time from tick's time to the earliest possible next sample, NONE if the
- * mode counts frames and so cannot tell. Call after take(). */
+/* Time from tick's time to the earliest possible next sample, NONE if the mode
+ * counts frames, so that it is unknown. Call after take(). */
 GstClockTime gst_glm4v_sampler_ahead (const GstGlm4vSampler * sampler);
 
 G_END_DECLS

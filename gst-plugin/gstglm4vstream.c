@@ -132,8 +132,8 @@ gap_target (GstGlm4vDescribe * self, const GstGlm4vPass * pass,
       need + MIN (ahead, pass->gap_interval) : need;
 }
 
-/* The text pad may promise silence up to the frame at `time`; `waiting` keeps
- * that frame's own time open for the caption that it waits for. */
+/* The text pad may push GAPs up to the frame at `time`; `waiting` keeps that
+ * frame's own time open for the caption that it waits for. */
 void
 gst_glm4v_stream_advance_text (GstGlm4vDescribe * self, GstClockTime time,
     GstClockTime duration, const GstGlm4vPass * pass, gboolean waiting)

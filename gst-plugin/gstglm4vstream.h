@@ -30,7 +30,7 @@ void gst_glm4v_stream_prepare (GstGlm4vDescribe * self);
 guint gst_glm4v_stream_begin_epoch (GstGlm4vDescribe * self);
 void gst_glm4v_stream_set_flushing (GstGlm4vDescribe * self, gboolean flushing);
 
-/* Ask whether the source is live, once for each stream. */
+/* Query whether the source is live, once for each stream. */
 void gst_glm4v_stream_learn_live (GstGlm4vDescribe * self);
 void gst_glm4v_stream_read_settings (GstGlm4vDescribe * self,
     GstGlm4vPass * pass);
@@ -38,8 +38,8 @@ GstClockTime gst_glm4v_stream_frame_period (GstGlm4vDescribe * self);
 gboolean gst_glm4v_stream_has_failed (GstGlm4vDescribe * self);
 void gst_glm4v_stream_count (GstGlm4vDescribe * self, guint64 * counter);
 
-/* The text pad may promise silence up to the frame at `time`; `waiting` keeps
- * that frame's own time open for the caption that it waits for. */
+/* The text pad may push GAPs up to the frame at `time`; `waiting` keeps that
+ * frame's own time open for the caption that it waits for. */
 void gst_glm4v_stream_advance_text (GstGlm4vDescribe * self, GstClockTime time,
     GstClockTime duration, const GstGlm4vPass * pass, gboolean waiting);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The `text` stream: captions as sparse text/x-raw buffers with GAPs between
- * them, pushed by a task of the pad's own so that nothing behind it can ever
- * hold up the video. It knows the stream whether or not there is a pad, so a
- * pad that is requested late hears what it has missed. */
+ * them, pushed by the pad's own task so that nothing downstream of it can delay
+ * the video. It keeps the state of the stream also without a pad, so a pad that
+ * is requested late receives what it has missed. */
 #pragma once
 
 #include <gst/gst.h>
@@ -32,7 +32,7 @@ void gst_glm4v_text_unref (GstGlm4vText * text);
  * stale. */
 void gst_glm4v_text_reset (GstGlm4vText * text, guint epoch);
 
-/* The counters begin anew (NULL -> READY). */
+/* Reset the counters (NULL -> READY). */
 void gst_glm4v_text_reset_counters (GstGlm4vText * text);
 
 /* The request pad; NULL if there is one. The caller activates and adds it. */
@@ -69,8 +69,8 @@ void gst_glm4v_text_gap (GstGlm4vText * text, GstClockTime start,
 /* Queue a caption; stale ones are ignored. */
 void gst_glm4v_text_push (GstGlm4vText * text, const GstGlm4vCue * cue);
 
-/* Sync mode: wait until the queue is short enough, or flushing; whoever does
- * not wait may lose the oldest cue. */
+/* Sync mode: wait until the queue is short enough, or flushing; without
+ * waiting, the oldest cue may be lost. */
 void gst_glm4v_text_wait_room (GstGlm4vText * text);
 
 void gst_glm4v_text_count (GstGlm4vText * text, GstStructure * stats);

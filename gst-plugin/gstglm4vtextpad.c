@@ -81,9 +81,9 @@ push_one_gap (GstGlm4vTextPad * self, GstClockTime start, GstClockTime length)
     mark_discont (self);
 }
 
-/* Tell that nothing comes between start and end, and that what comes next will
- * not begin before end: muxers look at where things begin, so without the
- * second event they would hold the video back until there is something. */
+/* Push that there is nothing between start and end, and that the next cue will
+ * not begin before end: muxers use the start times, so without the second event
+ * they would hold the video back until there is a cue. */
 static void
 push_gap (GstGlm4vTextPad * self, GstClockTime start, GstClockTime end)
 {
@@ -131,7 +131,7 @@ new_cue (GstGlm4vTextItem * item, const Place * place)
   return buffer;
 }
 
-/* A cue that nobody took was not shown after all. */
+/* A cue that could not be pushed was not shown. */
 static void
 count_lost (GstGlm4vTextPad * self, const Place * place)
 {
@@ -208,7 +208,7 @@ push_event (GstGlm4vTextPad * self, GstEvent * event)
     push_gap (self, begin, begin);
   if (taken && type == GST_EVENT_EOS) {
     g_mutex_lock (&self->text->lock);
-    self->text->nudge = FALSE;  /* the peer knows all there was */
+    self->text->nudge = FALSE;  /* the peer has received all events */
     g_mutex_unlock (&self->text->lock);
   }
 }
@@ -264,9 +264,9 @@ pop_item (GstGlm4vText * text)
   return item;
 }
 
-/* A new peer hears the sticky events with the next push of anything. If there
- * will be none after EOS, they are told again with it; else a GAP tells where
- * the stream stands. */
+/* A new peer receives the sticky events with the next push. If there will be
+ * none after EOS, EOS is pushed again and they with it; else a GAP shows the
+ * position of the stream. */
 static gboolean
 answer_nudge (GstGlm4vText * text)
 {

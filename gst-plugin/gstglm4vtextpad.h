@@ -33,7 +33,7 @@ struct _GstGlm4vText
   gboolean ended;               /* EOS is queued: nothing may follow */
   gboolean discont;             /* the next caption follows nothing */
   gboolean nudge;               /* a new peer has to hear something */
-  gboolean failed;              /* an error was told; no push worked since */
+  gboolean failed;              /* an error was posted, no push worked since */
 
   /* The sticky events so far, in the order of their types: what a pad that is
    * requested late has to hear first. */
@@ -43,7 +43,7 @@ struct _GstGlm4vText
   guint32 seqnum;               /* of that segment */
 
   /* time, as PTS of the newest segment */
-  GstClockTime position;        /* all before this is told; task only writes */
+  GstClockTime position;        /* text before is pushed; task only writes */
   GstClockTime need;            /* position must come to exceed this soon */
   GstClockTime target;          /* and may go this far */
   GstClockTime end;             /* where the video ends so far */

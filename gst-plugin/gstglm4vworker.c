@@ -62,7 +62,7 @@ gst_glm4v_worker_leave (GstGlm4vWorker * self)
   return owned;
 }
 
-/* Wait for the model. FALSE if there is none, or nobody to tell. */
+/* Wait for the model. FALSE if there is none, or no receiver. */
 static gboolean
 wait_load (GstGlm4vWorker * self)
 {
@@ -236,7 +236,7 @@ interrupt (GstGlm4vWorker * self, GstGlm4vInterrupt interrupt)
     gst_glm4v_sharer_interrupt (self->sharer, interrupt);
 }
 
-/* With the lock: whatever has not reached done() never will. Moves it to
+/* With the lock: jobs that have not reached done() never will. Moves them to
  * canceled, for the caller to unref after unlocking: the last reference of a
  * buffer may run code of other elements. */
 static void

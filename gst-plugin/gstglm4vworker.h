@@ -15,7 +15,7 @@ G_BEGIN_DECLS
 typedef struct
 {
   void (*progress) (gpointer user, guint percent);
-  /* info is NULL on failure; then code and message tell why. */
+  /* info is NULL on failure; then code and message are the reason. */
   void (*loaded) (gpointer user, const gchar * dir,
       const glm4v_model_info * info, gint code, const gchar * message);
   /* Its outcome or end is known; in the order of push(). */
@@ -32,7 +32,7 @@ typedef struct _GstGlm4vWorker GstGlm4vWorker;
 GstGlm4vWorker *gst_glm4v_worker_new (GstGlm4vSharer * sharer,
     const GstGlm4vWorkerCallbacks * callbacks, gpointer user, gchar ** why);
 
-/* Whoever may be at work with it when its owner frees it has a reference. */
+/* Code that may still use it when its owner frees it has a reference. */
 GstGlm4vWorker *gst_glm4v_worker_ref (GstGlm4vWorker * worker);
 void gst_glm4v_worker_unref (GstGlm4vWorker * worker);
 
@@ -46,7 +46,7 @@ const GstGlm4vModelConfig *gst_glm4v_worker_get_config (GstGlm4vWorker *
     worker);
 guint gst_glm4v_worker_count_sharers (GstGlm4vWorker * worker);
 
-/* While flushing nothing is accepted, everything is canceled, nobody waits.
+/* While flushing nothing is accepted, everything is canceled, no call waits.
  * Returns at once. */
 void gst_glm4v_worker_set_flushing (GstGlm4vWorker * worker, gboolean flushing);
 

@@ -3,8 +3,8 @@
  *   o[r] = sum_j p[j] v[j],  p = softmax_j(scale * q[r] . k[j]),  j < n_keys[r]    arXiv:1706.03762
  *
  * The rows may be several queries of one head, the heads that share this key/value head (GQA), or
- * both: keys and values are loaded once for all of them, so hand over as many as there are (12 to
- * 48 keep the scores in the second-level cache). All scores of a row are kept, and the maximum is
+ * both: keys and values are loaded once for all of them, so pass as many as there are (12 to 48
+ * keep the scores in the second-level cache). All scores of a row are kept, and the maximum is
  * taken before the first exponential. A row's result is the same bytes whatever the other rows of
  * the call are: products sum in order of d, values in order of j, the sum of exponentials in an
  * order that depends on n_keys[r] alone. Keys at or beyond n_keys[r] have no influence on row r,

@@ -14,7 +14,7 @@
 #include <unistd.h>
 #endif
 
-/* XCR0: bits of register state that the system saves. Only callable when cpuid says OSXSAVE. */
+/* XCR0: bits of register state that the system saves. Only callable if cpuid reports OSXSAVE. */
 static uint64_t saved_state(void)
 {
     uint32_t low, high;
@@ -22,8 +22,8 @@ static uint64_t saved_state(void)
     return (uint64_t)high << 32 | low;
 }
 
-/* Linux gives a process tile registers only when it asks (arch_prctl(2), ARCH_REQ_XCOMP_PERM): they
- * enlarge the frame of every signal. Asking again is harmless. */
+/* Linux grants a process tile registers only on request (arch_prctl(2), ARCH_REQ_XCOMP_PERM): they
+ * enlarge the frame of every signal. Repeated requests are harmless. */
 static bool amx_permitted(void)
 {
 #if defined(__linux__) && defined(SYS_arch_prctl)
@@ -68,7 +68,7 @@ unsigned glm4v_cpu_flags(void)
     if (sub >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && has(a, bf16))
         flags |= GLM4V_CPU_BF16;
     /* Intel's cores with AMX run vdpbf16ps every second cycle, half as fast as the fused
-     * multiply-adds it stands for (Sapphire Rapids: 109 against 217 GFLOP/s a core); Zen 4 and 5
+     * multiply-adds that it replaces (Sapphire Rapids: 109 against 217 GFLOP/s a core); Zen 4 and 5
      * run it twice as fast. */
     if ((flags & GLM4V_CPU_BF16) && has(edx7, amx_bf16))
         flags |= GLM4V_CPU_SLOW_BF16;

@@ -12,16 +12,16 @@
 #define GLM4V_CPU_AVX512 2u /* AVX-512 F, BW, DQ, VL */
 #define GLM4V_CPU_VNNI 4u   /* AVX-512 VNNI: int8 dot products */
 #define GLM4V_CPU_BF16 8u   /* AVX-512 BF16: bf16 dot products */
-/* They are slower here than the fused multiply-adds they stand for, and are not used. Only together
- * with BF16. */
+/* They are slower here than the fused multiply-adds that they replace, and are not used. Only
+ * together with BF16. */
 #define GLM4V_CPU_SLOW_BF16 16u
 
 /* AMX tiles, int8 and bf16, and the system lets this process use them. Only together with VNNI,
  * whose results the int8 tiles repeat. */
 #define GLM4V_CPU_AMX 32u
 
-/* Flags of this machine; asks cpuid, and XGETBV whether the system saves the registers; asks Linux
- * for the permission that AMX needs. Cheap, not cached. */
+/* Flags of this machine, from cpuid, and from XGETBV whether the system saves the registers;
+ * requests the permission of Linux that AMX needs. Cheap, not cached. */
 unsigned glm4v_cpu_flags(void);
 
 /* Lower *flags to a named level: "c", "avx2", "avx512" (with whatever VNNI and BF16 are in *flags),

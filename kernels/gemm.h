@@ -147,7 +147,7 @@ typedef struct {
 /* One panel from n <= 16 rows that are quantized already, ldq or ldw apart. codes: one a byte; int8
  * two's complement, int4 (and int4_32, whose codes lie as those) 0 to 15 (upper bits do not
  * count), fp8 e4m3; K of int4 a multiple of 32. words: int4, input 8b + i in
- * bits 4i to 4i + 3 of word b. The rest of the panel stands for zero weights. The same bytes at all
+ * bits 4i to 4i + 3 of word b. The rest of the panel represents zero weights. The same bytes at all
  * levels. */
 #define decl_pack_codes(name)                                                                      \
     void(name)(uint8_t * panel, const uint8_t *q, ptrdiff_t ldq, int64_t n, int64_t K)
@@ -179,7 +179,7 @@ typedef struct {
 
 void glm4v_gemm_ops_init(glm4v_gemm_ops *ops, unsigned cpu);
 
-/* The weights that a panel stands for, f32 [n, K], rows ldw apart: for comparison with a reference.
+/* The weights that a panel represents, f32 [n, K], rows ldw apart: for comparison with a reference.
  * One form, C. */
 void glm4v_unpack_f32(float *w, ptrdiff_t ldw, const float *panel, int64_t n, int64_t K);
 void glm4v_unpack_bf16(float *w, ptrdiff_t ldw, const uint16_t *panel, int64_t n, int64_t K);

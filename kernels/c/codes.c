@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Weights that are quantized already into panels and back, the reference. While a model is loaded
- * or written; gemm.h tells the layouts. */
+/* Weights that are quantized already into panels and back, the reference. Used while a model is
+ * loaded or written; gemm.h has the layouts. */
 #include <assert.h>
 #include <string.h>
 

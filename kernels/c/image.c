@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Resize and patches, the reference: the formulas of image.h as they stand. */
+/* Resize and patches, the reference: the formulas of image.h, unchanged. */
 #include "image.h"
 
 #include <assert.h>

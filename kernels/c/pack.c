@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Weights into panels and back, the reference. While a model is loaded; gemm.h tells the
+/* Weights into panels and back, the reference. Used while a model is loaded; gemm.h has the
  * layouts. */
 #include <assert.h>
 #include <math.h>

@@ -69,7 +69,7 @@ ALWAYS_INLINE struct nibbles split_nibbles(const uint8_t *w)
                               _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low) };
 }
 
-/* Four inputs of 16 outputs, e4m3, as two pairs of bf16; gemm_avx2.c tells how. */
+/* Four inputs of 16 outputs, e4m3, as two pairs of bf16; see gemm_avx2.c. */
 ALWAYS_INLINE void decode_fp8(__m512i pair[2], __m512i code)
 {
     const __m512i upper = _mm512_broadcast_i32x4(

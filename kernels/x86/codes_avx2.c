@@ -80,7 +80,7 @@ static inline __m256i reorder_nibbles(__m256i words)
     const __m256i even = _mm256_set1_epi16(0x000f), odd = _mm256_set1_epi16((short)0xf000);
     __m256i low = _mm256_shuffle_epi8(words, spread);
     __m256i high = _mm256_shuffle_epi8(words, _mm256_add_epi8(spread, two));
-    /* bytes 0, 2 of a word want the low nibble of their byte, bytes 1, 3 the high one */
+    /* bytes 0, 2 of a word get the low nibble of their byte, bytes 1, 3 the high one */
     low = _mm256_or_si256(_mm256_and_si256(low, even),
                           _mm256_srli_epi16(_mm256_and_si256(low, odd), 4));
     high = _mm256_or_si256(_mm256_slli_epi16(_mm256_and_si256(high, even), 4),

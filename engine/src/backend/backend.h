@@ -2,8 +2,8 @@
 /* Tensor operations of one device. Forward passes are written once, against this table; cpu.c fills
  * it with the kernels of kernels/ and threads, a CUDA module fills it with launches.
  *
- * Activations are f32 or bf16 as the device likes (traits.activation), row-major, in memory of the
- * device: `void *` here. Logits and rotary tables are f32 everywhere. ld* are distances between
+ * Activations are f32 or bf16, as the device chooses (traits.activation), row-major, in memory of
+ * the device: `void *` here. Logits and rotary tables are f32 everywhere. ld* are distances between
  * rows in elements. Dimensions and counts are int64_t; what lies in arrays (ids, positions, rows,
  * spans) is int32_t. Every row's result is the same bytes whatever the other rows of the step hold
  * and however many there are (batch invariance).
@@ -114,7 +114,7 @@ typedef struct {
 } glm4v_rotary;
 
 /* Rows [row, row + n) of a step belong to the sequence in slot, which holds `length` tokens before
- * them. Spans stand in the order of their rows and cover them all. */
+ * them. Spans are in the order of their rows and cover them all. */
 typedef struct {
     int32_t slot, length, row, n;
 } glm4v_step_span;
@@ -300,8 +300,8 @@ typedef struct {
     float mean, scale;
 } glm4v_random;
 
-/* Is told of each product before it is made: x [rows, n_in] as on the device, rows ldx apart. A
- * nonzero return is that of the product. */
+/* Called before each product: x [rows, n_in] as on the device, rows ldx apart. The product returns
+ * a nonzero return value. */
 typedef struct {
     int (*product)(void *user, const glm4v_product *p);
     void *user;
@@ -316,9 +316,9 @@ typedef struct {
     void (*failure)(glm4v_backend *b, char *text, size_t size);
 
     /* Memory of the device. alloc: 64-byte aligned, contents undefined; free: NULL is allowed.
-     * available: bytes that can still be taken; UINT64_MAX where nothing tells. staging: host
-     * memory that copies read and write asynchronously, 64-byte aligned, contents undefined; the
-     * caller reads and writes it as any other. All required. */
+     * available: bytes that can still be allocated; UINT64_MAX if unknown. staging: host memory
+     * that copies read and write asynchronously, 64-byte aligned, contents undefined; the caller
+     * reads and writes it as any other. All required. */
     int (*alloc)(glm4v_backend *b, void **ptr, size_t bytes, glm4v_error *err);
     void (*free)(glm4v_backend *b, void *ptr);
     uint64_t (*available)(glm4v_backend *b);
@@ -346,16 +346,16 @@ typedef struct {
 
     /* Weights, while a model is opened. The fills may be called from several threads for disjoint
      * rows; row is a multiple of 16. weight_fill: rows are f32 [n, n_in] in host memory; quantizes
-     * as the form says (zero points 8; kinds with blocks are INVALID). weight_fill_codes: for
-     * INT8, INT4, FP8 (tables: INT8), takes numbers as they are. weight_order: of a kind that is
-     * ordered, [n_in], each in [0, n_in). INVALID and nothing done where the arguments do not fit
-     * the matrix. weight_bytes, table_bytes: what alloc takes; 0 where the device has none such.
-     * All required. */
+     * to the form (zero points 8; kinds with blocks are INVALID). weight_fill_codes: for INT8,
+     * INT4, FP8 (tables: INT8), takes numbers as they are. weight_order: of a kind that is ordered,
+     * [n_in], each in [0, n_in). INVALID and nothing done if the arguments do not fit the matrix.
+     * weight_bytes, table_bytes: the bytes that alloc allocates; 0 if the device does not support
+     * the kind. All required. */
     uint64_t (*weight_bytes)(glm4v_backend *b, const glm4v_weight_kind *kind);
     uint64_t (*table_bytes)(glm4v_backend *b, glm4v_form form, int64_t n_rows, int64_t n_cols);
-    /* Take one block that the weights and tables allocated from now on share while it lasts, as
-     * neighbours on large pages; bytes: the sum of what they take. close gives it back, not the
-     * frees. Once; NOMEM. optional: if NULL, each takes memory of its own. */
+    /* Allocate one block on large pages for the weights and tables that are allocated from now on,
+     * as long as there is room; bytes: the sum of their sizes. close frees it, the single frees do
+     * not. Once; NOMEM. optional: if NULL, each is allocated separately. */
     int (*weights_reserve)(glm4v_backend *b, uint64_t bytes, glm4v_error *err);
     int (*weight_alloc)(glm4v_backend *b, glm4v_weight *w, const glm4v_weight_kind *kind,
                         glm4v_error *err);
@@ -368,11 +368,11 @@ typedef struct {
     int (*weight_fill_bf16)(glm4v_backend *b, glm4v_weight *w, int64_t row, int64_t n,
                             const uint16_t *rows);
     /* The whole matrix or table from random numbers made on the device. optional: if NULL, the host
-     * makes them for the fills. */
+     * generates them and calls the fills. */
     int (*weight_fill_random)(glm4v_backend *b, glm4v_weight *w, const glm4v_random *random);
     int (*table_fill_random)(glm4v_backend *b, glm4v_table *t, const glm4v_random *random);
-    /* Host memory into which codes or bf16 of rows [row, row + n) may be read for the fills to take
-     * them from there: that of rows [row + 16, row + n + 16), which are filled after them. n a
+    /* Host memory into which codes or bf16 of rows [row, row + n) may be read, so that the fills
+     * read them there: that of rows [row + 16, row + n + 16), which are filled after them. n a
      * multiple of 16. NULL: there is none. optional: if NULL, there never is. */
     void *(*weight_room)(glm4v_backend *b, const glm4v_weight *w, int64_t row, int64_t n);
     int (*weight_order)(glm4v_backend *b, glm4v_weight *w, const int32_t *order);
@@ -397,20 +397,20 @@ typedef struct {
     int (*kv_copy)(glm4v_backend *b, glm4v_queue q, glm4v_kv *kv, int64_t to, int64_t from,
                    int64_t n);
 
-    /* Working memory of a queue: taken now, so that later calls allocate nothing; several calls
-     * leave the largest of each of the two parts. bytes: of products and of attention. What an
-     * operation finds too small it takes itself, or is NOMEM. All required. */
+    /* Working memory of a queue: allocated now, so that later calls allocate nothing; after several
+     * calls each of the two parts has the largest size. bytes: of products and of attention. An
+     * operation that needs more allocates it itself, or returns NOMEM. All required. */
     int (*reserve)(glm4v_backend *b, const glm4v_scratch_need *need, glm4v_error *err);
     void (*scratch_bytes)(glm4v_backend *b, const glm4v_scratch_need *need, uint64_t *product,
                           uint64_t *attention);
     uint64_t (*attend_all_bytes)(glm4v_backend *b, int64_t rows, int64_t heads, int64_t head_dim);
 
-    /* Steps. bytes: what one takes, host and device together. begin: *replayed true when the work
-     * of this key is recorded already: no operation call may follow before step_end. flush: what
-     * was called so far may begin, events recorded now stand behind it; not with a key. Every begin
-     * that returned 0 is followed by end or drop. end: hands over the rest. drop: the rest is left
-     * out, after a failure too: nothing is recorded, and what was called since the last flush is
-     * done or is not. All required. */
+    /* Steps. bytes: the size of one, host and device together. begin: *replayed is true if the work
+     * of this key is recorded already: then no operation may be called before step_end. flush: the
+     * operations called so far may begin, and events recorded now are behind them; not with a key.
+     * Every begin that returned 0 is followed by end or drop. end: submits the rest. drop: the rest
+     * is discarded, also after a failure: nothing is recorded, and operations called since the last
+     * flush may or may not be executed. All required. */
     uint64_t (*step_bytes)(glm4v_backend *b, const glm4v_step_size *size);
     int (*step_open)(glm4v_backend *b, glm4v_step **step, const glm4v_step_size *size,
                      glm4v_error *err);
@@ -460,8 +460,8 @@ typedef struct {
     /* y row i = x row outputs[i], i < n_outputs */
     int (*take_rows)(glm4v_step *s, void *y, const void *x, int64_t n_cols);
 
-    /* Sampling, which leaves a handful of bytes to be read back. optional: if NULL, logits are read
-     * and forward/sample.c chooses on the host; ids are never GLM4V_ID_SAMPLED then. */
+    /* Sampling on the device, so that only some bytes are read back. optional: if NULL, logits are
+     * read back and forward/sample.c samples on the host; ids are never GLM4V_ID_SAMPLED then. */
     int (*sample)(glm4v_step *s, const glm4v_sample *a);
     /* Composites. optional: if NULL, block.c composes them from the operations above. */
     int (*norm_product)(glm4v_step *s, const glm4v_norm_product *p);
@@ -469,20 +469,21 @@ typedef struct {
     int (*gate_up)(glm4v_step *s, const glm4v_gate_up *p);
     int (*product_add)(glm4v_step *s, const glm4v_product_add *p);
 
-    /* Pictures in memory or of a format that the host cannot read. takes: can preprocess read this
-     * one? preprocess: patches as activations [grid_h * grid_w, 3 * temporal * patch^2], in merge-
-     * block-major order; pixels stay until an event behind it is reached. optional, both or none:
-     * if NULL, pictures are RGB in host memory and picture/preprocess.c makes the patches; so it
-     * does for pictures that `takes` refuses and that are such. */
+    /* Pictures in memory or of a format that the host cannot read. takes: whether preprocess can
+     * read this one. preprocess: patches as activations [grid_h * grid_w, 3 * temporal * patch^2],
+     * in merge- block-major order; pixels stay until an event behind it is reached. optional, both
+     * or none: if NULL, pictures must be RGB in host memory and picture/preprocess.c makes the
+     * patches; it also does so for pictures in RGB in host memory that `takes` refuses. */
     bool (*takes)(glm4v_backend *b, const glm4v_image *image);
     int (*preprocess)(glm4v_step *s, void *patches, const glm4v_pixels *p);
 
-    /* Tell `observer` of every product from now on, NULL: no more; before any other thread uses the
-     * backend. It must stay. optional: if NULL, calibration is not possible on this device. */
+    /* Call `observer` before every product from now on; NULL: no more. Only before any other thread
+     * uses the backend. The observer must stay valid. optional: if NULL, calibration is not
+     * possible on this device. */
     void (*observe)(glm4v_backend *b, const glm4v_observer *observer);
 } glm4v_backend_ops;
 
-/* What forward passes and the scheduler ask before they decide. */
+/* Properties on which forward passes and the scheduler depend. */
 typedef struct {
     size_t activation;     /* bytes of one */
     glm4v_kv_form kv_form; /* of models whose text weights are not fp32 */

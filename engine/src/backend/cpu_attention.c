@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Attention of the CPU backend, and its keys and values. A job's work is cut by key/value head
- * and then by query rows; the queries of all heads that share a key/value head stand together, so
- * that keys and values are read once for them. A row's result does not depend on which rows stand
- * beside it. */
+ * and then by query rows; the queries of all heads that share a key/value head are processed
+ * together, so that keys and values are read once for them. The result of a row does not depend on
+ * the other rows. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -292,9 +292,9 @@ uint64_t glm4v_cpu_attend_all_bytes(glm4v_backend *b, int64_t rows, int64_t head
     return 2 * (rows * heads * head_dim) * sizeof(float);
 }
 
-/* Keys and values are put head by head first, as those of sequences: side by side in rows of q, k
- * and v, they fall into few cache sets, and with 4096 patches of surface-tiny the whole tower took
- * 1.7 times as long. */
+/* Keys and values are copied head by head first, like those of sequences: in rows of q, k and v
+ * they use only few cache sets, and with 4096 patches of surface-tiny the whole tower needed 1.7
+ * times as long. */
 int glm4v_cpu_attend_all(glm4v_step *step, const glm4v_attend_all *a)
 {
     const int64_t head = a->rows * a->head_dim;

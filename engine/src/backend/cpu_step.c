@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Steps of the CPU backend: a copy of what step_begin hands over, the rotary rows that its
- * positions ask for, and lists for attention. Nothing is recorded; operations are done when they
- * are called. */
+/* Steps of the CPU backend: a copy of the arguments of step_begin, the rotary rows of its
+ * positions, and lists for attention. Nothing is recorded; operations are done when they are
+ * called. */
 #include <inttypes.h>
 #include <string.h>
 

@@ -49,7 +49,7 @@ typedef struct {
     int64_t groups; /* vectors of 16 scales; 0: none */
 } panel_sizes;
 
-/* False: the form has no matrices of this width, or lacks what is asked. */
+/* False: the form has no matrices of this width, or no such kind. */
 static bool panel_sizes_of(panel_sizes *s, const glm4v_weight_kind *kind)
 {
     const glm4v_form_traits *form = glm4v_form_of(kind->form);
@@ -211,7 +211,7 @@ int glm4v_cpu_weight_fill_codes(glm4v_backend *b, glm4v_weight *w, int64_t row, 
     return 0;
 }
 
-/* A pair of inputs is a word, and words lie in a panel as f32 do. */
+/* A pair of inputs is a word, and words are stored in a panel like f32. */
 int glm4v_cpu_weight_fill_bf16(glm4v_backend *b, glm4v_weight *w, int64_t row, int64_t n,
                                const uint16_t *rows)
 {

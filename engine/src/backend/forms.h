@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Weight forms: how the numbers of a matrix are kept, in memory and on disk, and the matrices and
- * tables kept in them. One table says all that is to know of a form; what differs from form to form
- * asks that table. A new form is one enumerator, one row and its kernels. */
+ * tables kept in them. One table has everything that differs between forms; other code reads that
+ * table. A new form is one enumerator, one row and its kernels. */
 #ifndef GLM4V_ENGINE_FORMS_H
 #define GLM4V_ENGINE_FORMS_H
 
@@ -77,7 +77,7 @@ typedef struct {
                    bool blocks, int64_t n, int64_t K);
 } glm4v_form_cpu;
 
-/* All that is to know of a form: one row of the table in forms.c. */
+/* The traits of a form: one row of the table in forms.c. */
 typedef struct {
     const char *name;        /* as the option `quantization` spells it */
     int bits;                /* of a number or code */
@@ -89,8 +89,9 @@ typedef struct {
     bool ordered;            /* inputs may be permuted */
     bool table;              /* rows can be looked up (embedding) */
     glm4v_rounding rounding; /* of activations */
-    /* What takes its place in a matrix whose inputs are not whole groups, and in those small parts
-     * of a model where it would cost most (items marked fine); itself where it suits all. */
+    /* The form used instead for a matrix whose inputs are not whole groups, and for small parts of
+     * a model where this form would lose the most (items marked fine); the form itself if it is
+     * never replaced. */
     glm4v_form finer;
     glm4v_layout layout; /* on disk */
     const char *dtype;   /* of the numbers or codes there, as safetensors spells it */
