@@ -20,6 +20,7 @@ count_end (GstGlm4vStats * stats, const GstGlm4vJob * job)
       stats->dropped_loading++;
       break;
     case GST_GLM4V_END_EOS:
+    case GST_GLM4V_END_NO_FRAME:
       stats->dropped_eos++;
       break;
     default:
@@ -150,7 +151,8 @@ gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
   GST_OBJECT_LOCK (self);
   post = self->settings.post_messages;
   meta = self->settings.attach_meta;
-  attach = meta && job->end != GST_GLM4V_END_EOS && !job->exact;
+  attach = meta && !job->exact && job->end != GST_GLM4V_END_EOS
+      && job->end != GST_GLM4V_END_NO_FRAME;
   text_duration = self->settings.text_duration;
   on_error = self->settings.on_error;
   GST_OBJECT_UNLOCK (self);

@@ -263,6 +263,8 @@ finalize (GObject * object)
   gst_glm4v_settings_clear (&self->settings);
   gst_clear_caps (&self->refused);
   g_queue_clear_full (&self->results, (GDestroyNotify) gst_structure_free);
+  g_queue_clear_full (&self->triggers,
+      (GDestroyNotify) gst_glm4v_trigger_free);
   g_free (self->unreadable);
   g_clear_pointer (&self->model, gst_structure_free);
   g_clear_pointer (&self->model_info, gst_structure_free);
@@ -282,6 +284,20 @@ gst_glm4v_describe_class_init (GstGlm4vDescribeClass * klass)
   object_class->get_property = get_property;
   object_class->finalize = finalize;
   gst_glm4v_properties_install (object_class);
+  /**
+   * GstGlm4vDescribe::describe:
+   * @prompt: (nullable): what to ask, or %NULL for the property
+   *
+   * Describe the next frame that can be.
+   *
+   * Returns: the `trigger-id` of its result, or 0 below PAUSED
+   *
+   * Since: 0.1
+   */
+  g_signal_new_class_handler ("describe", G_TYPE_FROM_CLASS (klass),
+      G_SIGNAL_RUN_LAST | G_SIGNAL_ACTION,
+      G_CALLBACK (gst_glm4v_stream_describe), NULL, NULL, NULL, G_TYPE_UINT64,
+      1, G_TYPE_STRING);
   element_class->change_state = GST_DEBUG_FUNCPTR (change_state);
   element_class->request_new_pad = GST_DEBUG_FUNCPTR (request_new_pad);
   element_class->release_pad = GST_DEBUG_FUNCPTR (release_pad);
@@ -302,6 +318,7 @@ gst_glm4v_describe_init (GstGlm4vDescribe * self)
 
   g_mutex_init (&self->lock);
   g_queue_init (&self->results);
+  g_queue_init (&self->triggers);
   gst_glm4v_settings_init (&self->settings);
   self->text = gst_glm4v_text_new ("text",
       gst_static_pad_template_get_caps (&text_template));

@@ -8,6 +8,7 @@
 #include "gstglm4vproperties.h"
 #include "gstglm4vsampler.h"
 #include "gstglm4vtext.h"
+#include "gstglm4vtrigger.h"
 #include "gstglm4vwatch.h"
 #include "gstglm4vworker.h"
 
@@ -69,6 +70,8 @@ struct _GstGlm4vDescribe
   gchar *unreadable;            /* why frames cannot be read, or NULL */
   gboolean told_unreadable;     /* since CAPS */
   GstGlm4vWatch watch;
+  GQueue triggers;              /* of GstGlm4vTrigger: for the next frame */
+  guint64 calls;                /* of the action signal */
   guint64 next_id;
   gboolean failed;              /* on-error=fail struck: end the stream */
   gboolean live;

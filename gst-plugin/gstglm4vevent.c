@@ -5,6 +5,15 @@
 #include "gstglm4verror.h"
 #include "gstglm4vframe.h"
 
+static void
+forget_triggers (GstGlm4vDescribe * self)
+{
+  g_mutex_lock (&self->lock);
+  g_queue_clear_full (&self->triggers,
+      (GDestroyNotify) gst_glm4v_trigger_free);
+  g_mutex_unlock (&self->lock);
+}
+
 /* Wait for no result any more and forget those on their way. */
 guint
 gst_glm4v_stream_begin_epoch (GstGlm4vDescribe * self)
@@ -99,6 +108,7 @@ static void
 flush_stop (GstGlm4vDescribe * self, GstEvent * event)
 {
   reset_stream (self);
+  forget_triggers (self);
   g_mutex_lock (&self->lock);
   self->failed = FALSE;
   g_mutex_unlock (&self->lock);
@@ -134,6 +144,28 @@ sink_gap (GstGlm4vDescribe * self, GstEvent * event)
   gst_glm4v_stream_advance_text (self, start, duration, &pass, FALSE);
 }
 
+static void
+add_trigger (GstGlm4vDescribe * self, GstGlm4vTrigger * trigger)
+{
+  g_mutex_lock (&self->lock);
+  g_queue_push_tail (&self->triggers, trigger);
+  g_mutex_unlock (&self->lock);
+}
+
+guint64
+gst_glm4v_stream_describe (GstGlm4vDescribe * self, const gchar * prompt)
+{
+  guint64 id = 0;
+
+  if (GST_STATE (self) < GST_STATE_PAUSED)
+    return 0;
+  g_mutex_lock (&self->lock);
+  id = ++self->calls;
+  g_mutex_unlock (&self->lock);
+  add_trigger (self, gst_glm4v_trigger_new_call (id, prompt));
+  return id;
+}
+
 gboolean
 gst_glm4v_stream_event (GstPad * pad, GstObject * parent, GstEvent * event)
 {
@@ -167,10 +199,14 @@ gst_glm4v_stream_event (GstPad * pad, GstObject * parent, GstEvent * event)
       break;
     case GST_EVENT_EOS:
     case GST_EVENT_SEGMENT_DONE:
+      gst_glm4v_sample_end_triggers (self);
       drain (self);
       gst_glm4v_text_end (self->text, event);
       break;
     default:
+      if (gst_glm4v_trigger_is_event (event))
+        add_trigger (self, gst_glm4v_trigger_new (gst_event_get_structure
+                (event)));
       gst_glm4v_text_event (self->text, event);
       break;
   }
@@ -180,6 +216,7 @@ void
 gst_glm4v_stream_prepare (GstGlm4vDescribe * self)
 {
   reset_stream (self);
+  forget_triggers (self);
   self->have_info = self->live_known = FALSE;
   self->segment_number = 0;
   self->frame_number = 0;
@@ -191,6 +228,7 @@ gst_glm4v_stream_prepare (GstGlm4vDescribe * self)
   self->told_latency = 0;
   self->watch = (GstGlm4vWatch) { 0 };
   self->next_id = 0;
+  self->calls = 0;
   g_mutex_unlock (&self->lock);
   gst_glm4v_stream_set_flushing (self, FALSE);
 }

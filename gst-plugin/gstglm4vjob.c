@@ -21,6 +21,8 @@ static const End ends[GST_GLM4V_N_ENDS] = {
         "the model could not be loaded"},
   [GST_GLM4V_END_EOS] = {GST_GLM4V_STATUS_DROPPED, "end",
         "the stream ended and eos-timeout passed"},
+  [GST_GLM4V_END_NO_FRAME] = {GST_GLM4V_STATUS_DROPPED, "end",
+        "the stream ended before there was a frame"},
   [GST_GLM4V_END_BAD_FRAME] = {GST_GLM4V_STATUS_ERROR, "error",
         "the frame does not hold what its caps say"},
   [GST_GLM4V_END_LATE] = {GST_GLM4V_STATUS_TIMEOUT, "deadline",
@@ -73,6 +75,8 @@ gst_glm4v_job_unref (GstGlm4vJob * job)
   g_free (job->outcome.reasoning);
   g_free (job->outcome.box);
   g_clear_pointer (&job->outcome.fields, gst_structure_free);
+  if (G_IS_VALUE (&job->trigger_id))
+    g_value_unset (&job->trigger_id);
   g_free (job->end_detail);
   if (job->result)
     gst_structure_free (job->result);

@@ -46,6 +46,7 @@ typedef enum
   GST_GLM4V_END_LOADING,        /* the model was not there yet */
   GST_GLM4V_END_NO_MODEL,       /* and never will be */
   GST_GLM4V_END_EOS,            /* the stream ended, eos-timeout passed */
+  GST_GLM4V_END_NO_FRAME,       /* and before there was a frame */
   GST_GLM4V_END_BAD_FRAME,      /* it is not what its caps say */
   GST_GLM4V_END_LATE,           /* its deadline passed */
   GST_GLM4V_END_STALLED,        /* the engine made no progress */
@@ -91,6 +92,7 @@ typedef struct
   GstClockTime stall_timeout;   /* 0 = none */
   gboolean exact;               /* sync: the frame waits for its answer */
   gboolean trigger;             /* somebody waits for this very result */
+  GValue trigger_id;            /* as it was given, or unset */
   GstVideoInfo info;
   guint gray_bits;              /* significant ones of GRAY16 */
   GstBuffer *buffer;            /* NULL once converted */

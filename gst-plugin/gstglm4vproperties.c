@@ -17,6 +17,7 @@ gst_glm4v_sample_mode_get_type (void)
     {GST_GLM4V_SAMPLE_EVERY_NTH, "The first frame, then every nth",
         "every-nth"},
     {GST_GLM4V_SAMPLE_ALL, "Every frame", "all"},
+    {GST_GLM4V_SAMPLE_TRIGGER, "None but those that are asked for", "trigger"},
     {0, NULL, NULL}
   };
 

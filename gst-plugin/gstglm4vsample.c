@@ -9,14 +9,20 @@
 #define DEFAULT_PENDING_SAMPLES 1
 
 gboolean
-gst_glm4v_sample_is_due (GstGlm4vDescribe * self, GstBuffer * buffer,
-    const GstGlm4vPass * pass, GstClockTime * until_next)
+gst_glm4v_sample_is_usable (GstGlm4vDescribe * self, GstBuffer * buffer)
 {
   const GstBufferFlags unusable = GST_BUFFER_FLAG_GAP
       | GST_BUFFER_FLAG_CORRUPTED;
   gboolean trick = self->segment.rate < 0
       || (self->segment.flags & GST_SEGMENT_FLAG_TRICKMODE);
 
+  return self->have_info && !trick && !(GST_BUFFER_FLAGS (buffer) & unusable);
+}
+
+gboolean
+gst_glm4v_sample_is_due (GstGlm4vDescribe * self, GstBuffer * buffer,
+    const GstGlm4vPass * pass, GstClockTime * until_next)
+{
   return gst_glm4v_sampler_take (&self->sampler, &pass->sampling,
       &(GstGlm4vTick) {
         .pts = GST_BUFFER_PTS (buffer),
@@ -25,8 +31,24 @@ gst_glm4v_sample_is_due (GstGlm4vDescribe * self, GstBuffer * buffer,
         .arrival = (GstClockTime) g_get_monotonic_time () * 1000,
         .start = self->segment.format == GST_FORMAT_TIME ?
             self->segment.start : 0,
-        .usable = self->have_info && !trick
-            && !(GST_BUFFER_FLAGS (buffer) & unusable)}, until_next);
+        .usable = gst_glm4v_sample_is_usable (self, buffer)}, until_next);
+}
+
+void
+gst_glm4v_sample_take_triggers (GstGlm4vDescribe * self, GstBuffer * buffer,
+    GQueue * triggers)
+{
+  GQueue on_buffer = G_QUEUE_INIT;
+  GstGlm4vTrigger *trigger;
+
+  gst_glm4v_trigger_take_metas (buffer, &on_buffer);
+  g_mutex_lock (&self->lock);
+  while ((trigger = g_queue_pop_head (&on_buffer)))
+    g_queue_push_tail (&self->triggers, trigger);
+  if (gst_glm4v_sample_is_usable (self, buffer))
+    while ((trigger = g_queue_pop_head (&self->triggers)))
+      g_queue_push_tail (triggers, trigger);
+  g_mutex_unlock (&self->lock);
 }
 
 /* Report a frame that is not what its caps say: once for each caps. */
@@ -106,13 +128,28 @@ place_job (GstGlm4vDescribe * self, GstGlm4vJob * job, GstClockTime pts)
       GST_FORMAT_TIME, pts) : GST_CLOCK_TIME_NONE;
 }
 
+static void
+take_trigger (GstGlm4vJob * job, const GstGlm4vTrigger * trigger)
+{
+  job->trigger = TRUE;
+  if (G_IS_VALUE (&trigger->id)) {
+    g_value_init (&job->trigger_id, G_VALUE_TYPE (&trigger->id));
+    g_value_copy (&trigger->id, &job->trigger_id);
+  }
+  if (trigger->prompt) {
+    g_free (job->question.prompt);
+    job->question.prompt = g_strdup (trigger->prompt);
+  }
+}
+
 static GstGlm4vJob *
 new_job (GstGlm4vDescribe * self, const GstGlm4vDue * due)
 {
   GstGlm4vJob *job = gst_glm4v_job_new ();
   GstClockTime deadline;
 
-  place_job (self, job, GST_BUFFER_PTS (due->buffer));
+  place_job (self, job, due->buffer ? GST_BUFFER_PTS (due->buffer) :
+      GST_CLOCK_TIME_NONE);
   job->info = self->info;
   job->until_next = due->until_next;
   job->captured = g_get_monotonic_time ();
@@ -123,6 +160,8 @@ new_job (GstGlm4vDescribe * self, const GstGlm4vDue * due)
   job->stall_timeout = self->settings.stall_timeout;
   deadline = self->settings.deadline;
   GST_OBJECT_UNLOCK (self);
+  if (due->trigger)
+    take_trigger (job, due->trigger);
   job->deadline = deadline_of (self, job, deadline);
   g_mutex_lock (&self->lock);
   job->epoch = self->epoch;
@@ -198,6 +237,26 @@ gst_glm4v_sample_submit (GstGlm4vDescribe * self, const GstGlm4vDue * due,
     g_queue_push_tail (waiting, job);
   else
     gst_glm4v_job_unref (job);
+}
+
+void
+gst_glm4v_sample_end_triggers (GstGlm4vDescribe * self)
+{
+  GQueue triggers = G_QUEUE_INIT;
+  GstGlm4vTrigger *trigger;
+
+  g_mutex_lock (&self->lock);
+  while ((trigger = g_queue_pop_head (&self->triggers)))
+    g_queue_push_tail (&triggers, trigger);
+  g_mutex_unlock (&self->lock);
+  while ((trigger = g_queue_pop_head (&triggers))) {
+    GstGlm4vJob *job = new_job (self, &(GstGlm4vDue) {.trigger = trigger});
+
+    job->end = GST_GLM4V_END_NO_FRAME;
+    send_job (self, job);
+    gst_glm4v_job_unref (job);
+    gst_glm4v_trigger_free (trigger);
+  }
 }
 
 gboolean

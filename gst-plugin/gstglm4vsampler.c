@@ -190,7 +190,7 @@ gst_glm4v_sampler_take (GstGlm4vSampler * sampler,
     gst_glm4v_sampler_restart (sampler);
   sampler->last_pts = tick->pts;
   sampler->last_arrival = tick->arrival;
-  if (!tick->usable)
+  if (!tick->usable || config->mode == GST_GLM4V_SAMPLE_TRIGGER)
     return FALSE;
   take = by_time (config) ? take_by_time (sampler, sampler->last) :
       sampler->count % frames == 0;

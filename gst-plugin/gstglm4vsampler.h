@@ -12,12 +12,14 @@ G_BEGIN_DECLS
  * @GST_GLM4V_SAMPLE_INTERVAL: the first frame, then one per interval
  * @GST_GLM4V_SAMPLE_EVERY_NTH: the first frame, then every nth
  * @GST_GLM4V_SAMPLE_ALL: every frame
+ * @GST_GLM4V_SAMPLE_TRIGGER: none but those that are asked for
  */
 typedef enum
 {
   GST_GLM4V_SAMPLE_INTERVAL,
   GST_GLM4V_SAMPLE_EVERY_NTH,
-  GST_GLM4V_SAMPLE_ALL
+  GST_GLM4V_SAMPLE_ALL,
+  GST_GLM4V_SAMPLE_TRIGGER
 } GstGlm4vSampleMode;
 
 typedef struct

@@ -23,6 +23,11 @@ GstFlowReturn gst_glm4v_stream_chain (GstPad * pad, GstObject * parent,
 gboolean gst_glm4v_stream_event (GstPad * pad, GstObject * parent,
     GstEvent * event);
 
+/* The action signal `describe`: a trigger for the next frame. Its id, which the
+ * result has as `trigger-id`; 0 below PAUSED. Any thread. */
+guint64 gst_glm4v_stream_describe (GstGlm4vDescribe * self,
+    const gchar * prompt);
+
 /* A run begins (READY -> PAUSED). */
 void gst_glm4v_stream_prepare (GstGlm4vDescribe * self);
 
@@ -43,7 +48,20 @@ void gst_glm4v_stream_count (GstGlm4vDescribe * self, guint64 * counter);
 void gst_glm4v_stream_advance_text (GstGlm4vDescribe * self, GstClockTime time,
     GstClockTime duration, const GstGlm4vPass * pass, gboolean waiting);
 
-/* gstglm4vsample.c: TRUE if the frame is to be described. */
+/* gstglm4vsample.c: FALSE for what cannot be described: GAP, CORRUPTED, trick
+ * modes. */
+gboolean gst_glm4v_sample_is_usable (GstGlm4vDescribe * self,
+    GstBuffer * buffer);
+
+/* The triggers for this frame go to triggers (of GstGlm4vTrigger); they wait
+ * for the next one if it is not usable. */
+void gst_glm4v_sample_take_triggers (GstGlm4vDescribe * self,
+    GstBuffer * buffer, GQueue * triggers);
+
+/* At the end of the stream: those that no frame came for. */
+void gst_glm4v_sample_end_triggers (GstGlm4vDescribe * self);
+
+/* TRUE if the frame is to be described by sample-mode. */
 gboolean gst_glm4v_sample_is_due (GstGlm4vDescribe * self, GstBuffer * buffer,
     const GstGlm4vPass * pass, GstClockTime * until_next);
 
@@ -53,6 +71,7 @@ typedef struct
   GstBuffer *buffer;
   GstClockTime until_next;      /* expected time to the next sample */
   gboolean exact;               /* it waits for its result */
+  const GstGlm4vTrigger *trigger;       /* who wants to know, or NULL */
 } GstGlm4vDue;
 
 /* Have it described. What it has to wait for goes to waiting (of GstGlm4vJob,

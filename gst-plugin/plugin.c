@@ -5,11 +5,13 @@
 
 #include "gstglm4vcaption.h"
 #include "gstglm4vdescribe.h"
+#include "gstglm4vtrigger.h"
 
 static gboolean
 plugin_init (GstPlugin * plugin)
 {
   gst_glm4v_caption_register_meta ();
+  gst_glm4v_trigger_register_meta ();
   return GST_ELEMENT_REGISTER (glm4vdescribe, plugin);
 }
 

@@ -2,49 +2,7 @@
 /* Exactly one result for each sampled frame, in order, whatever happens to it; in time or marked as
  * late; and the messages about time. With a scripted engine. */
 #include "fake_engine.h"
-#include "support.h"
-
-#define ALL 2 /* sample-mode */
-
-/* The next message of this kind, or NULL after 5 s; others are passed over. */
-static GstStructure *next_named(GstElement *element, const char *name)
-{
-    GstStructure *structure;
-    while ((structure = support_result(element)) && !gst_structure_has_name(structure, name))
-        gst_structure_free(structure);
-    return structure;
-}
-
-static GstStructure *next_result(GstElement *element)
-{
-    return next_named(element, "glm4vdescribe-result");
-}
-
-static void check_next(GstElement *element, guint64 id, const char *status, const char *reason)
-{
-    GstStructure *result = next_result(element);
-    guint64 got = G_MAXUINT64;
-    REQUIRE(result != NULL);
-    gst_structure_get_uint64(result, "id", &got);
-    CHECK_EQ(got, id);
-    CHECK_STR(gst_structure_get_string(result, "status"), status);
-    CHECK_STR(gst_structure_get_string(result, "finish-reason"), reason);
-    CHECK_EQ(gst_structure_has_field(result, "message"), strcmp(status, "ok") != 0);
-    gst_structure_free(result);
-}
-
-static guint count_messages_named(GstElement *element, const char *name)
-{
-    GstBus *bus = gst_element_get_bus(element);
-    GstMessage *message;
-    guint n = 0;
-    while ((message = gst_bus_pop_filtered(bus, GST_MESSAGE_ELEMENT))) {
-        n += gst_message_has_name(message, name);
-        gst_message_unref(message);
-    }
-    gst_object_unref(bus);
-    return n;
-}
+#include "results.h"
 
 /* ---- exactly one ---- */
 
@@ -61,7 +19,7 @@ static void each_sampled_frame_has_one_result_in_order(void)
     enum { FRAMES = 300 };
     for (int mode = 1; mode <= 2; mode++) {
         fake_set((fake_script) { .answer_ns = mode == 1 ? 7 * MS : MS / 2 });
-        GstElement *element = support_element("mode", mode, "sample-mode", ALL, NULL);
+        GstElement *element = support_element("mode", mode, "sample-mode", SAMPLE_ALL, NULL);
         GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
         GstPad *pad = gst_element_get_static_pad(element, "src");
         gst_harness_set_drop_buffers(h, TRUE);
@@ -79,7 +37,7 @@ static void each_sampled_frame_has_one_result_in_order(void)
             CHECK(gst_harness_push_event(h, gst_event_new_eos()));
             CHECK_EQ(support_stat(element, "results") - before, FRAMES);
             for (guint i = 0; i < FRAMES; i++) {
-                GstStructure *result = next_result(element);
+                GstStructure *result = results_next(element);
                 guint64 id = 0, frame = 0;
                 REQUIRE(result != NULL);
                 gst_structure_get(result, "id", G_TYPE_UINT64, &id, "frame-number", G_TYPE_UINT64,
@@ -89,7 +47,7 @@ static void each_sampled_frame_has_one_result_in_order(void)
                 answered += !strcmp(gst_structure_get_string(result, "status"), "ok");
                 gst_structure_free(result);
             }
-            CHECK_EQ(count_messages_named(element, "glm4vdescribe-result"), 0);
+            CHECK_EQ(results_count_named(element, "glm4vdescribe-result"), 0);
             CHECK(answered > 10);
             /* all lie on frames, apart from those that come after the last one */
             CHECK(g_atomic_int_get(&metas) >= FRAMES - (mode == 1 ? 40 : 0));
@@ -103,7 +61,7 @@ static void each_sampled_frame_has_one_result_in_order(void)
 static void so_many_samples_wait_as_max_pending_says(void)
 {
     fake_set((fake_script) { .answer_ns = 60 * MS });
-    GstElement *element = support_element("sample-mode", ALL, "max-pending", 3, NULL);
+    GstElement *element = support_element("sample-mode", SAMPLE_ALL, "max-pending", 3, NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     EACH_RUN(h, CAPS_SMALL)
     {
@@ -111,11 +69,11 @@ static void so_many_samples_wait_as_max_pending_says(void)
         g_usleep(20000); /* the first is with the engine */
         for (guint i = 1; i <= 6; i++)
             gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 33));
-        check_next(element, 0, "ok", "stop");
+        results_check(element, 0, "ok", "stop");
         for (guint i = 1; i <= 3; i++)
-            check_next(element, i, "dropped", "busy");
+            results_check(element, i, "dropped", "busy");
         for (guint i = 4; i <= 6; i++)
-            check_next(element, i, "ok", "stop");
+            results_check(element, i, "ok", "stop");
     }
     support_done(h);
 }
@@ -123,20 +81,20 @@ static void so_many_samples_wait_as_max_pending_says(void)
 static void frames_before_the_model_have_their_results_at_once(void)
 {
     fake_set((fake_script) { .load_ns = 300 * MS });
-    GstElement *element = support_element("mode", 1, "sample-mode", ALL, NULL);
+    GstElement *element = support_element("mode", 1, "sample-mode", SAMPLE_ALL, NULL);
     GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
     gst_object_unref(element);
     gst_harness_set_src_caps_str(h, CAPS_SMALL);
     gint64 start = g_get_monotonic_time();
     for (guint i = 0; i < 3; i++) {
         gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 33));
-        check_next(element, i, "dropped", "loading");
+        results_check(element, i, "dropped", "loading");
     }
     CHECK(g_get_monotonic_time() - start < 300 * 1000);
     CHECK_EQ(support_stat(element, "dropped-loading"), 3);
     CHECK_EQ(support_wait_loaded(element), GST_PROGRESS_TYPE_COMPLETE);
     gst_harness_push(h, support_frame(CAPS_SMALL, 9, 99));
-    check_next(element, 3, "ok", "stop");
+    results_check(element, 3, "ok", "stop");
     support_done(h);
 }
 
@@ -144,7 +102,7 @@ static void without_a_model_each_frame_has_an_error(void)
 {
     fake_set((fake_script) { .open_code = GLM4V_ERR_NOMEM, .load_ns = 50 * MS });
     for (int mode = 1; mode <= 2; mode++) {
-        GstElement *element = support_element("mode", mode, "sample-mode", ALL, NULL);
+        GstElement *element = support_element("mode", mode, "sample-mode", SAMPLE_ALL, NULL);
         GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
         gst_object_unref(element);
         gst_harness_set_src_caps_str(h, CAPS_SMALL);
@@ -152,7 +110,7 @@ static void without_a_model_each_frame_has_an_error(void)
             CHECK_EQ(support_wait_loaded(element), GST_PROGRESS_TYPE_ERROR);
         for (guint i = 0; i < 3; i++) {
             CHECK_EQ(gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 33)), GST_FLOW_OK);
-            check_next(element, i, "error", "error");
+            results_check(element, i, "error", "error");
         }
         CHECK_EQ(support_stat(element, "errors"), 3);
         support_done(h);
@@ -162,7 +120,8 @@ static void without_a_model_each_frame_has_an_error(void)
 static void frames_that_lie_have_an_error_in_their_place(void)
 {
     fake_set((fake_script) { .answer_ns = 5 * MS });
-    GstElement *element = support_element("mode", 1, "sample-mode", ALL, "max-pending", 9, NULL);
+    GstElement *element =
+        support_element("mode", 1, "sample-mode", SAMPLE_ALL, "max-pending", 9, NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     EACH_RUN(h, CAPS_SMALL)
     {
@@ -173,7 +132,7 @@ static void frames_that_lie_have_an_error_in_their_place(void)
             gst_harness_push(h, frame);
         }
         for (guint i = 0; i < 6; i++)
-            check_next(element, i, i % 2 ? "error" : "ok", i % 2 ? "error" : "stop");
+            results_check(element, i, i % 2 ? "error" : "ok", i % 2 ? "error" : "stop");
     }
     support_done(h);
 }
@@ -184,14 +143,14 @@ static void after_its_deadline_a_frame_has_a_timeout(void)
 {
     fake_set((fake_script) { .answer_ns = 10000 * MS });
     for (int mode = 1; mode <= 2; mode++) {
-        GstElement *element =
-            support_element("mode", mode, "sample-mode", ALL, "deadline", (guint64)(40 * MS), NULL);
+        GstElement *element = support_element("mode", mode, "sample-mode", SAMPLE_ALL, "deadline",
+                                              (guint64)(40 * MS), NULL);
         GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
         EACH_RUN(h, CAPS_SMALL)
         {
             gint64 start = g_get_monotonic_time();
             gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0));
-            check_next(element, 0, "timeout", "deadline");
+            results_check(element, 0, "timeout", "deadline");
             CHECK(g_get_monotonic_time() - start >= 40 * 1000);
             CHECK(g_get_monotonic_time() - start < NOT_AT_ALL);
         }
@@ -218,18 +177,18 @@ static void an_engine_that_hangs_does_not_keep_results_back(void)
 {
     fake_set((fake_script) { .answer_ns = 700 * MS, .hang = true });
     GstElement *element =
-        support_element("mode", 1, "sample-mode", ALL, "deadline", (guint64)(50 * MS), NULL);
+        support_element("mode", 1, "sample-mode", SAMPLE_ALL, "deadline", (guint64)(50 * MS), NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     gint64 start = g_get_monotonic_time();
     for (guint i = 0; i < 3; i++) {
         gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 33));
-        check_next(element, i, "timeout", "deadline");
+        results_check(element, i, "timeout", "deadline");
     }
     CHECK(g_get_monotonic_time() - start < 700 * 1000);
     fake_set((fake_script) { 0 });
     g_usleep(800 * 1000); /* it lets go of the first at last */
     gst_harness_push(h, support_frame(CAPS_SMALL, 7, 200));
-    check_next(element, 3, "ok", "stop");
+    results_check(element, 3, "ok", "stop");
     CHECK_EQ(fake_get().submitted, 1); /* since fake_set(): those that were late were not asked */
     support_done(h);
 }
@@ -237,8 +196,8 @@ static void an_engine_that_hangs_does_not_keep_results_back(void)
 static void the_deadline_counts_from_the_running_time_of_live_frames(void)
 {
     fake_set((fake_script) { .answer_ns = 10 * MS });
-    GstElement *element =
-        support_element("mode", 1, "sample-mode", ALL, "deadline", (guint64)(2000 * MS), NULL);
+    GstElement *element = support_element("mode", 1, "sample-mode", SAMPLE_ALL, "deadline",
+                                          (guint64)(2000 * MS), NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     gst_harness_use_systemclock(h);
     EACH_RUN(h, CAPS_SMALL)
@@ -250,9 +209,9 @@ static void the_deadline_counts_from_the_running_time_of_live_frames(void)
         GST_BUFFER_PTS(old) = now - 3 * GST_SECOND;
         GST_BUFFER_PTS(fresh) = now;
         gst_harness_push(h, old);
-        check_next(element, 0, "timeout", "deadline");
+        results_check(element, 0, "timeout", "deadline");
         gst_harness_push(h, fresh);
-        check_next(element, 1, "ok", "stop");
+        results_check(element, 1, "ok", "stop");
         CHECK_EQ(fake_get().submitted, run + 1);
     }
     support_done(h);
@@ -262,22 +221,22 @@ static void three_timeouts_in_a_row_are_told_once(void)
 {
     fake_set((fake_script) { .answer_ns = 10000 * MS });
     GstElement *element =
-        support_element("mode", 2, "sample-mode", ALL, "deadline", (guint64)(5 * MS), NULL);
+        support_element("mode", 2, "sample-mode", SAMPLE_ALL, "deadline", (guint64)(5 * MS), NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     EACH_RUN(h, CAPS_SMALL)
     {
         for (guint i = 0; i < 2; i++)
             gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 33));
-        CHECK_EQ(count_messages_named(element, "glm4vdescribe-late"), 0);
+        CHECK_EQ(results_count_named(element, "glm4vdescribe-late"), 0);
         for (guint i = 2; i < 6; i++)
             gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 33));
-        GstStructure *late = next_named(element, "glm4vdescribe-late");
+        GstStructure *late = results_next_named(element, "glm4vdescribe-late");
         guint64 id = 0;
         REQUIRE(late != NULL);
         gst_structure_get_uint64(late, "id", &id);
         CHECK_EQ(id, 2);
         gst_structure_free(late);
-        CHECK_EQ(count_messages_named(element, "glm4vdescribe-late"), 0);
+        CHECK_EQ(results_count_named(element, "glm4vdescribe-late"), 0);
         fake_set((fake_script) { 0 }); /* one in time, and they are counted anew */
         g_object_set(element, "deadline", (guint64)(5000 * MS), NULL);
         gst_harness_push(h, support_frame(CAPS_SMALL, 6, 200));
@@ -285,7 +244,7 @@ static void three_timeouts_in_a_row_are_told_once(void)
         g_object_set(element, "deadline", (guint64)(5 * MS), NULL);
         for (guint i = 7; i < 10; i++)
             gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 33));
-        CHECK_EQ(count_messages_named(element, "glm4vdescribe-late"), 1);
+        CHECK_EQ(results_count_named(element, "glm4vdescribe-late"), 1);
     }
     support_done(h);
 }
@@ -295,31 +254,31 @@ static void three_timeouts_in_a_row_are_told_once(void)
 static void a_stalled_engine_is_told_and_so_is_its_recovery(void)
 {
     fake_set((fake_script) { .answer_ns = 600 * MS, .hang = true });
-    GstElement *element =
-        support_element("mode", 1, "sample-mode", ALL, "stall-timeout", (guint64)(100 * MS), NULL);
+    GstElement *element = support_element("mode", 1, "sample-mode", SAMPLE_ALL, "stall-timeout",
+                                          (guint64)(100 * MS), NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     GstStructure *told;
     gboolean stalled = FALSE;
     gst_harness_push(h, support_frame(CAPS_SMALL, 0, 0));
-    told = next_named(element, "glm4vdescribe-stalled");
+    told = results_next_named(element, "glm4vdescribe-stalled");
     REQUIRE(told != NULL);
     gst_structure_get_boolean(told, "stalled", &stalled);
     CHECK(stalled);
     gst_structure_free(told);
-    check_next(element, 0, "error", "error");
+    results_check(element, 0, "error", "error");
     GstMessage *warning = support_message(element, GST_MESSAGE_WARNING);
     CHECK(warning != NULL);
     g_clear_pointer(&warning, gst_message_unref);
     fake_set((fake_script) { 0 });
     g_usleep(700 * 1000);
     gst_harness_push(h, support_frame(CAPS_SMALL, 1, 33));
-    told = next_named(element, "glm4vdescribe-stalled");
+    told = results_next_named(element, "glm4vdescribe-stalled");
     REQUIRE(told != NULL);
     gst_structure_get_boolean(told, "stalled", &stalled);
     CHECK(!stalled);
     gst_structure_free(told);
-    check_next(element, 1, "ok", "stop");
-    CHECK_EQ(count_messages_named(element, "glm4vdescribe-stalled"), 0);
+    results_check(element, 1, "ok", "stop");
+    CHECK_EQ(results_count_named(element, "glm4vdescribe-stalled"), 0);
     support_done(h);
 }
 
@@ -328,7 +287,7 @@ static void a_stalled_engine_is_told_and_so_is_its_recovery(void)
 static void dropped_frames_are_told_by_qos_once_a_second(void)
 {
     fake_set((fake_script) { .answer_ns = 2 * MS });
-    GstElement *element = support_element("mode", 1, "sample-mode", ALL, NULL);
+    GstElement *element = support_element("mode", 1, "sample-mode", SAMPLE_ALL, NULL);
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     gst_harness_set_drop_buffers(h, TRUE);
     EACH_RUN(h, CAPS_SMALL)
@@ -373,7 +332,7 @@ static void a_delay_beyond_the_declared_one_is_a_warning(void)
     {
         for (guint i = 0; i < 3; i++) {
             gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 33));
-            check_next(element, i, "ok", "stop");
+            results_check(element, i, "ok", "stop");
         }
         CHECK(support_wait_stat(element, "results", run == 1 ? 6 : 3));
         g_usleep(20000);
@@ -384,7 +343,7 @@ static void a_delay_beyond_the_declared_one_is_a_warning(void)
     }
     g_object_set(element, "lateness", (guint64)(60000 * MS), NULL);
     gst_harness_push(h, support_frame(CAPS_SMALL, 9, 200));
-    check_next(element, 3, "ok", "stop");
+    results_check(element, 3, "ok", "stop");
     g_usleep(20000);
     CHECK_EQ(support_count_messages(element, GST_MESSAGE_WARNING), 0);
     support_done(h);
