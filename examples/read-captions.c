@@ -32,7 +32,7 @@ static void print_region(const GstVideoRegionOfInterestMeta *region)
            region->y, region->w, region->h);
 }
 
-/* Several results may sit on one buffer, so look at every meta of that kind. Runs on a streaming
+/* A buffer can have several results, so look at every meta of that kind. Runs on a streaming
  * thread. */
 static GstFlowReturn on_frame(GstAppSink *sink, gpointer user)
 {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* How an application keeps captions and a recording going over a camera that disappears and
  * returns. There are two pipelines:
- *   input   uridecodebin ! videoconvert ! videoscale ! intervideosink, made anew whenever the
+ *   input uridecodebin ! videoconvert ! videoscale ! intervideosink, created again whenever the
  *           camera fails: an error, an end, or no frame for TIMEOUT
  *   output  intervideosrc ! glm4vdescribe ! ... ! filesink, which runs all the time. While there
  *           is no camera it gets black frames, flagged GAP: the element describes none of those.
- * The model is loaded once, the recording is one file, and its times go on.
- * Usage: watch-camera URI RECORDING.mkv      Ctrl-C ends it and closes the recording.
- * Build: cc watch-camera.c $(pkg-config --cflags --libs gstreamer-1.0) */
+ * The model is loaded once, the recording is one file, and its times continue. Usage: watch-camera
+ * URI RECORDING.mkv Ctrl-C ends it and closes the recording. Build: cc watch-camera.c $(pkg-config
+ * --cflags --libs gstreamer-1.0) */
 #include <glib-unix.h>
 #include <gst/gst.h>
 #include <stdatomic.h>
@@ -117,7 +117,7 @@ static void on_element(GstBin *input, GstBin *bin, GstElement *element, gpointer
         g_object_set(element, "single-stream", TRUE, NULL);
 }
 
-/* Only video is asked for, in any memory; sound is not decoded. */
+/* Only video is requested, in any memory; sound is not decoded. */
 static gboolean open_input(gpointer user)
 {
     app *a = user;
@@ -139,11 +139,11 @@ static gboolean open_input(gpointer user)
     watch_pad(a->input, "frames", "sink", on_camera_frame, a);
     watch_bus(a->input, on_input_message, a);
     a->opened = g_get_monotonic_time();
-    gst_element_set_state(a->input, GST_STATE_PLAYING); /* a failure is told on the bus */
+    gst_element_set_state(a->input, GST_STATE_PLAYING); /* a failure is posted on the bus */
     return G_SOURCE_REMOVE;
 }
 
-/* Runs five times a second: nobody tells of a camera that just stops sending. */
+/* Runs five times a second: no element reports a camera that just stops sending. */
 static gboolean look(gpointer user)
 {
     app *a = user;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Memory read bandwidth of this minute, measured beside every decode figure: on shared machines it
- * moves by a factor of two within minutes, so a tokens/s figure alone says little. */
+ * changes by a factor of two within minutes, so a tokens/s figure alone is not meaningful. */
 #define _GNU_SOURCE
 #include "bandwidth.h"
 

@@ -15,7 +15,7 @@ typedef struct {
 } cli_blob;
 
 /* Read on until `wanted` bytes are there or the descriptor ends. 0 or a GLM4V_ERR_*: NOMEM, IO, or
- * CANCELED when a signal asks to end. */
+ * CANCELED after a signal to end. */
 int cli_blob_read(cli_blob *blob, int fd, size_t wanted, glm4v_error *err);
 
 /* 0 or GLM4V_ERR_NOMEM. */

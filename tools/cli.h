@@ -46,7 +46,7 @@ typedef struct {
     size_t n_options;
 } cli_command;
 
-/* Read options; operands are moved to the front of argv in order. *n_operands tells how many.
+/* Read options; operands are moved to the front of argv in order. *n_operands is their number.
  * Prints help or an error itself. Returns true to go on, else *status is the exit status. "--" ends
  * the options. */
 bool cli_parse(const cli_command *command, int argc, char **argv, int *n_operands, int *status);
@@ -68,7 +68,7 @@ const char *cli_model_dir(const char *given);
 int cli_model_open(glm4v_model **model, const char *dir, const glm4v_model_options *options,
                    glm4v_log_level level);
 
-/* Flush stdout: a reader sees each line at once. Failures are told by cli_finish(). */
+/* Flush stdout: a reader sees each line at once. Failures are reported by cli_finish(). */
 void cli_flush(void);
 
 /* Flush stdout; returns status, or CLI_OUTPUT with a message when something was not written. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* See damage.h. GStreamer's decoders conceal what is damaged, or give a frame up, and tell so in
- * the debug log alone: a log function takes it from there. jpegdec says nothing of what libjpeg
- * filled with grey, so JPEG frames are checked on their way into it. */
+/* See damage.h. GStreamer's decoders conceal damage, or drop a frame, and report it only in the
+ * debug log: a log function reads it there. jpegdec does not report what libjpeg filled with grey,
+ * so JPEG frames are checked before they reach it. */
 #include "damage.h"
 
 #include <string.h>
@@ -69,7 +69,7 @@ static void on_log(GstDebugCategory *category, GstDebugLevel level, const char *
 
 void cli_damage_init(void)
 {
-    if (!g_getenv("GST_DEBUG")) /* nobody asked for the log */
+    if (!g_getenv("GST_DEBUG")) /* the log was not requested */
         gst_debug_remove_log_function(gst_debug_log_default);
     gst_debug_add_log_function(on_log, NULL, NULL);
     gst_debug_set_threshold_for_name("libav", GST_LEVEL_ERROR);

@@ -9,7 +9,7 @@
 
 typedef struct cli_damage cli_damage;
 
-/* Have decoders tell of their errors from now on. Once per process, after gst_init(). */
+/* Collect the errors of decoders from now on. Once per process, after gst_init(). */
 void cli_damage_init(void);
 
 /* Watch the decoders of a pipeline, those that come later too. One pipeline at a time. */

@@ -21,7 +21,7 @@ typedef struct {
     const settings *settings;
     glm4v_engine *engine;
     const glm4v_model_info *info;
-    bool name_inputs; /* several inputs, or a folder: each line tells which */
+    bool name_inputs; /* several inputs, or a folder: each line names its input */
 } session;
 
 static void print_time(FILE *out, int64_t pts)
@@ -160,7 +160,7 @@ static void print_json(const session *s, const char *input, const cli_frame *fra
     cli_json_end(&json);
 }
 
-/* A failed input is told on stderr, and in the JSON too, so that its lines account for every
+/* A failed input is reported on stderr, and in the JSON too, so that there is a line for every
  * input. */
 static void print_failure(const session *s, const char *input, int64_t pts, const glm4v_error *err)
 {
@@ -291,8 +291,8 @@ static bool may_go_on(void)
     return !ferror(stdout) && !cli_interrupted();
 }
 
-/* The pictures and videos in it; what is neither, such as notes and labels, is told and passed
- * over. */
+/* The pictures and videos in it; other files, such as notes and labels, are reported and
+ * skipped. */
 static int describe_folder(const session *s, const char *path)
 {
     glm4v_error err = { 0 };

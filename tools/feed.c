@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Small chunks, as fdsrc has them: avidemux 1.22 goes one step on with each, whatever it holds. */
+/* Small chunks, as fdsrc has them: avidemux 1.22 does one step per chunk, whatever its size. */
 enum { CHUNK = 4096, POLL_MS = 50 };
 
 /* Bytes read, 0 at the end, -1 on an error. Looks up now and then whether it is to stop. */

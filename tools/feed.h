@@ -17,7 +17,8 @@ typedef struct {
     gint stopped; /* atomic */
 } cli_feed;
 
-/* Give the appsrc what it asks for, on its thread. feed is borrowed until the appsrc is gone. */
+/* Push to the appsrc the data that it requests, on its thread. feed is borrowed until the appsrc is
+ * gone. */
 void cli_feed_connect(cli_feed *feed, GstAppSrc *source);
 
 /* To be called before the appsrc is stopped: waiting for the descriptor ends. */

@@ -16,9 +16,9 @@ typedef struct {
 bool cli_is_folder(const char *path);
 
 /* List a folder's files in the order of the bytes of their names, without those whose names begin
- * with a dot; recursive: and those of the folders in it, a folder where its name stands. Links to
- * files are files, links to folders are passed over. 0, or a GLM4V_ERR_* with the reason in
- * err->msg. Free whatever is returned. */
+ * with a dot; recursive: also those of its subfolders, at the place of the name of each. Links to
+ * files are files, links to folders are skipped. 0, or a GLM4V_ERR_* with the reason in err->msg.
+ * Free it also after a failure. */
 int cli_folder_list(cli_folder *folder, const char *path, bool recursive, glm4v_error *err);
 void cli_folder_free(cli_folder *folder);
 

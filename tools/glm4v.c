@@ -119,7 +119,7 @@ static bool is_model(const char *dir)
            access(path, R_OK) == 0;
 }
 
-/* Folder of this program, without a trailing slash; false if the system does not tell. */
+/* Folder of this program, without a trailing slash; false if the system does not provide it. */
 static bool program_dir(char *dir, size_t size)
 {
     ssize_t n = readlink("/proc/self/exe", dir, size - 1);

@@ -21,7 +21,7 @@
 #include "picture/picture.h"
 
 struct cli_input {
-    cli_blob bytes; /* of a picture, or the beginning of what stands in a pipe */
+    cli_blob bytes; /* of a picture, or the beginning of the data of a pipe */
     int fd;         /* of that pipe, or of a file; -1 = none */
     cli_feed feed;
     char *uri; /* what GStreamer reads */
@@ -39,7 +39,8 @@ static bool has_suffix(const char *path, const char *const *suffixes)
     return false;
 }
 
-/* One JPEG after the other: too long, maybe, to be read whole for a look at what follows the first.
+/* One JPEG after the other: possibly too long to be read completely only to see what follows the
+ * first.
  */
 static bool is_named_motion_jpeg(const char *path)
 {

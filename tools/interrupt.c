@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <time.h>
 
-static volatile sig_atomic_t interrupted; /* the signal that asks to end */
+static volatile sig_atomic_t interrupted; /* the signal to end */
 
 static void interrupt(int number)
 {

@@ -7,16 +7,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* From now on SIGINT, SIGTERM and SIGHUP only ask to end: cli_interrupted() tells so. A second
- * signal of the kind ends the process at once. What is ignored (nohup) stays so. */
+/* From now on SIGINT, SIGTERM and SIGHUP only set cli_interrupted(). A second signal of the kind
+ * ends the process at once. Ignored signals (nohup) stay ignored. */
 void cli_catch_signals(void);
 
 bool cli_interrupted(void);
 
-/* Sleep; returns early, and false, when a signal asks to end. */
+/* Sleep; returns early, and false, after a signal to end. */
 bool cli_sleep(int64_t milliseconds);
 
-/* End the process as the signal says, if one asked; to be called when all is cleaned up. */
+/* End the process by the signal that was received, if any; call it after all cleanup. */
 void cli_end_if_interrupted(void);
 
 #endif

@@ -44,7 +44,7 @@ bool cli_is_live(GstPad *pad, GstElement *source)
     return calls_itself_live(pad) || !(cli_duration(pad) || has_length(source));
 }
 
-/* The last frames of a recording may lack: durations are rounded, and sound may be longer. */
+/* The last frames of a recording may be missing: durations are rounded, and sound may be longer. */
 bool cli_was_recording(GstPad *pad, int64_t last)
 {
     const int64_t duration = cli_duration(pad);

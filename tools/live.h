@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What tells a camera from a file, and its failure from an end. */
+/* Distinguishing a camera from a file, and its failure from a regular end. */
 #ifndef GLM4V_TOOLS_LIVE_H
 #define GLM4V_TOOLS_LIVE_H
 
@@ -10,11 +10,11 @@
 /* Data of this machine that end where they end: a file, a pipe, a disc. */
 bool cli_is_local(const char *uri);
 
-/* Those below ask at `pad`, a sink pad that the video arrives at, once it does. */
+/* The functions below query `pad`, a sink pad at which video has arrived. */
 
-/* Whether a source that is not local gives what it sees now: GStreamer calls it live (RTSP, UDP,
- * SRT, a camera of this machine), or it tells neither a duration nor a length (Motion JPEG by HTTP,
- * a stream by TCP). source: the element that fetches, or NULL. */
+/* Whether a source that is not local is live: GStreamer reports it as live (RTSP, UDP, SRT, a
+ * camera of this machine), or it reports neither a duration nor a length (Motion JPEG by HTTP, a
+ * stream by TCP). source: the element that fetches, or NULL. */
 bool cli_is_live(GstPad *pad, GstElement *source);
 
 /* In nanoseconds; 0 = not known. */

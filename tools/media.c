@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Pictures out of a file or URI: uridecodebin ! videoconvert ! appsink. A probe before videoconvert
- * drops the frames that nobody asked for, so that only sampled frames are converted to RGB. */
+ * drops frames that are not sampled, so that only sampled frames are converted to RGB. */
 #include "media.h"
 
 #include <gst/app/gstappsink.h>
@@ -45,24 +45,24 @@ struct cli_media {
     uint32_t n_tracks;
     bool linked; /* a video stream was found */
     bool no_more_pads;
-    bool typed;         /* the first type was told */
+    bool typed;         /* the first type is known */
     bool still;         /* it is a picture from elsewhere: its bytes are fetched */
     GstSegment segment; /* of the stream before videoconvert */
     cli_pace pace;
     cli_timeline timeline;
     int64_t step;      /* nanoseconds: duration of the frame before */
-    int64_t frame;     /* nanoseconds: of a frame by the frame rate; 0 = not told */
+    int64_t frame;     /* nanoseconds: of a frame by the frame rate; 0 = unknown */
     int orientation;   /* as in EXIF */
-    int64_t last_time; /* of the frame before, as the clip tells it */
+    int64_t last_time; /* of the frame before, by the clip */
     int64_t frozen;    /* frames since time moved forward */
     uint32_t frames;
     gint64 first_arrival; /* g_get_monotonic_time() of the first frame without a time */
     bool seen;            /* a frame came since the last look, wanted or not */
 };
 
-/* A damaged file may decode to frames without end that all bear the same time: more than its bytes
- * can hold are too many. And decodebin 1.22 may swallow a demuxer's error when it comes while the
- * demuxer is being added: then nothing ever comes. */
+/* A damaged file may decode to endless frames that all have the same time: more than its bytes can
+ * contain are too many. And decodebin 1.22 may lose an error that a demuxer posts while it is being
+ * added: then no frame arrives. */
 enum { MAX_FROZEN = 2000, MIN_FRAME_BYTES = 8, MAX_FILE_SILENCE_MS = 5000, POLL_MS = 100 };
 
 /* Of frames without times, durations and a rate: 25 a second. */
@@ -128,7 +128,7 @@ static void on_caps(cli_media *media, GstEvent *event)
         n > 0 && d > 0 ? (int64_t)gst_util_uint64_scale(GST_SECOND, (guint64)d, (guint64)n) : 0;
 }
 
-/* A container, or EXIF in it, says how the picture is to be turned. */
+/* The orientation in a container, or in EXIF in it. */
 static void on_tags(cli_media *media, GstEvent *event)
 {
     static const char *const turns[] = { "rotate-0",        "flip-rotate-0",   "rotate-180",
@@ -240,8 +240,8 @@ static void on_source(GstElement *decode, GstElement *source, gpointer user)
         cli_feed_connect(media->feed, GST_APP_SRC(source));
 }
 
-/* Decodebin keeps frames back until it knows all streams; of this demuxer it would learn at the end
- * only. */
+/* Decodebin holds frames back until it knows all streams; with this demuxer that is only at the
+ * end. */
 static void on_element(GstBin *pipeline, GstBin *bin, GstElement *element, gpointer user)
 {
     GstElementFactory *factory = gst_element_get_factory(element);
@@ -272,8 +272,7 @@ static bool make_pipeline(cli_media *media, glm4v_error *err)
         gst_clear_object(&sink);
         return false;
     }
-    /* Any memory feature: decodebin passes over decoders whose template says more than these
-     * caps. */
+    /* Any memory feature: decodebin skips decoders whose template has more than these caps. */
     GstCaps *raw = gst_caps_from_string("video/x-raw(ANY)");
     GstCaps *rgb = gst_caps_new_simple("video/x-raw", "format", G_TYPE_STRING, "RGB", NULL);
     g_object_set(source, "uri", media->uri, "caps", raw, "expose-all-streams", FALSE, NULL);
@@ -332,8 +331,8 @@ static void release_frame(cli_media *media)
     g_clear_pointer(&media->sample, gst_sample_unref);
 }
 
-/* An error of a network source: its message tells little, the last line of its details what was
- * tried. */
+/* An error of a network source: its message has little information, the last line of its details
+ * has what was tried. */
 static void fail_with_details(cli_media *media, const char *message, const char *debug,
                               glm4v_error *err)
 {
@@ -345,7 +344,8 @@ static void fail_with_details(cli_media *media, const char *message, const char 
              (int)length, message, details ? ": " : "", details ? details + 1 : "");
 }
 
-/* What elements say when another one has failed before them, as "Internal data stream error". */
+/* An error that follows from the failure of another element, such as "Internal data stream
+ * error". */
 static bool is_consequence(const GError *error, const char *debug)
 {
     return g_error_matches(error, GST_STREAM_ERROR, GST_STREAM_ERROR_FAILED) && debug &&
@@ -367,7 +367,8 @@ static bool lacks_track(cli_media *media, glm4v_error *err)
     return lacks;
 }
 
-/* No element told why: what a decoder logged, or else the way in which it stopped. */
+/* No element reported the reason: use what a decoder logged, or else the way in which it
+ * stopped. */
 static void fail_without_reason(cli_media *media, const char *debug, glm4v_error *err)
 {
     const char *reason = strstr(debug, "reason ") + strlen("reason ");
@@ -410,8 +411,8 @@ static bool is_end_of_track(const GError *error, const char *debug)
     return is_consequence(error, debug) && strstr(debug, "reason not-linked");
 }
 
-/* 0 = the bus holds no error, 1 = it tells of the end of the track, -1 = there is an error, then in
- * err: the first, unless that is the consequence of another one. */
+/* 0 = no error on the bus, 1 = the end of the track, -1 = an error, which is in err: the first one,
+ * unless that is the consequence of another one. */
 static int look_at_bus(cli_media *media, glm4v_error *err)
 {
     GstBus *bus = gst_element_get_bus(media->pipeline);
@@ -466,7 +467,7 @@ bool cli_media_is_live(const cli_media *media)
     return media->got_frame ? media->live : !media->local;
 }
 
-/* Turns the frame as its container says. */
+/* Rotates the frame as its container specifies. */
 static int turn(cli_media *media, glm4v_image *image, int orientation, glm4v_error *err)
 {
     if (orientation < 2)

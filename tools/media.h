@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Pictures out of a file or URI, through whatever GStreamer can decode. */
+/* Pictures from a file or URI in any format that GStreamer can decode. */
 #ifndef GLM4V_TOOLS_MEDIA_H
 #define GLM4V_TOOLS_MEDIA_H
 
@@ -9,7 +9,7 @@
 #include "feed.h"
 #include "frame.h"
 
-enum { CLI_TIMEOUT = 20 }; /* seconds: of cli_media_open(), unless the user says otherwise */
+enum { CLI_TIMEOUT = 20 }; /* seconds: default of cli_media_open() */
 
 typedef struct cli_media cli_media;
 
@@ -31,8 +31,8 @@ typedef struct {
  * reason in err->msg. */
 cli_media *cli_media_open(const char *uri, const cli_media_options *options, glm4v_error *err);
 
-/* 1 = *frame is the next one, 0 = end, -1 = failed (err->msg; code CANCELED if a signal asked to
- * end, INVALID if a login was refused). Blocks while the source has nothing new. The end of a live
+/* 1 = *frame is the next one, 0 = end, -1 = failed (err->msg; code CANCELED after a signal to end,
+ * INVALID if a login was refused). Blocks while the source has nothing new. The end of a live
  * source is a failure. */
 int cli_media_next(cli_media *media, cli_frame *frame, glm4v_error *err);
 

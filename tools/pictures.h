@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A folder of pictures, decoded, and what is to be asked about them. */
+/* A folder of pictures, decoded, and the questions about them. */
 #ifndef GLM4V_TOOLS_PICTURES_H
 #define GLM4V_TOOLS_PICTURES_H
 
@@ -13,7 +13,8 @@ typedef struct {
 } cli_pictures;
 
 /* Decode every file of the folder, hidden ones and prompts.txt apart; of a video the first frame.
- * 0, or a GLM4V_ERR_* and in err->msg the file that is no picture. Free whatever is returned. */
+ * 0, or a GLM4V_ERR_* and in err->msg the file that is not a picture. Free it also after a
+ * failure. */
 int cli_pictures_load(cli_pictures *pictures, const char *folder, glm4v_error *err);
 void cli_pictures_free(cli_pictures *pictures);
 

@@ -23,7 +23,7 @@ struct cli_stream {
     cli_stream_options options;
     cli_media *media; /* NULL while there is none, in an outage */
     bool worked;      /* a frame came at some time */
-    bool live;        /* it told so then */
+    bool live;        /* it was live then */
     bool fresh;       /* no frame of this connection was handed out */
 
     cli_troubles before; /* of earlier connections */
@@ -120,7 +120,7 @@ static void begin_outage(cli_stream *stream)
         stream->pause_ms = FIRST_PAUSE_MS;
 }
 
-/* Waits and opens the input again; false, with err, when there is no more patience. */
+/* Waits and opens the input again; false, with err, when the time of --reconnect is over. */
 static bool try_again(cli_stream *stream, glm4v_error *err)
 {
     char before[64] = "";

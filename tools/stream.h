@@ -15,8 +15,8 @@ typedef struct {
 /* input is borrowed until the stream is closed. NULL on failure, with the reason in err->msg. */
 cli_stream *cli_stream_open(const char *input, const cli_stream_options *options, glm4v_error *err);
 
-/* As cli_media_next(). While a live source is away, each attempt to reach it is told on stderr.
- * Times go on by the clock: after an outage of a minute they are a minute later. */
+/* As cli_media_next(). While a live source is away, each attempt to reach it is reported on stderr.
+ * Times continue by the clock: after an outage of a minute they are a minute later. */
 int cli_stream_next(cli_stream *stream, cli_frame *frame, glm4v_error *err);
 
 /* As cli_media_tell(), of all connections. */

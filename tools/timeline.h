@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The times of a clip's frames as they are handed out: those of the clip, as long as they move on.
- * Where time stands still, goes back or is unknown, it goes on by the frame's duration. A recording
- * that begins anew in the middle therefore goes on behind its first part. */
+/* The times of a clip's frames as they are returned: those of the clip, as long as they advance.
+ * Where time does not advance, goes back or is unknown, it advances by the frame's duration. So a
+ * recording whose time restarts in the middle continues after its first part. */
 #ifndef GLM4V_TOOLS_TIMELINE_H
 #define GLM4V_TOOLS_TIMELINE_H
 

@@ -153,7 +153,7 @@ static void look_at_file(GPtrArray *pads, bool *still, const char *uri)
     g_mutex_clear(&l.lock);
 }
 
-/* Demuxers tell a frame rate of nothing for a track of one frame. */
+/* Demuxers report a frame rate of 0 for a track of one frame. */
 static bool has_no_rate(GstPad *pad)
 {
     GstCaps *caps = gst_pad_get_current_caps(pad);

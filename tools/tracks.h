@@ -9,8 +9,8 @@
 void cli_tracks_sort(GPtrArray *pads);
 
 /* The first track that is not a still picture, else the first; n >= 1 pads in their order. uri: of
- * a file that may be read a second time, without decoding, until each track has shown a second
- * frame or lacks one for so long that it has none; NULL if it cannot be. */
+ * a file that may be read a second time, without decoding, until each track has had a second frame,
+ * or none for so long that there is none; NULL if it cannot be. */
 guint cli_tracks_choose(GPtrArray *pads, const char *uri);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What picture.c asks of the file of each format. */
+/* The functions that the file of each format provides for picture.c. */
 #ifndef GLM4V_TOOLS_PICTURE_DECODERS_H
 #define GLM4V_TOOLS_PICTURE_DECODERS_H
 
@@ -9,12 +9,12 @@
 
 typedef struct {
     const char *name;      /* of the format, for messages */
-    const char *mime_type; /* what gdk-pixbuf knows it by */
+    const char *mime_type; /* its name in gdk-pixbuf */
     const uint8_t *data;   /* the whole file */
     size_t size;
     cli_canvas canvas; /* RGB or RGBA, the orientation not undone yet */
     bool multiplied;   /* alpha is multiplied into the colours already */
-    int orientation;   /* 0 = none is told */
+    int orientation;   /* 0 = unknown */
     bool motion_jpeg;  /* another JPEG of the same size follows */
     void *animation;   /* of the decoder, if it has several frames */
     int64_t pts;       /* nanoseconds; of an animation's frame */

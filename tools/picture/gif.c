@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* GIF by giflib, which hands over the lines of each frame; they are put on the canvas here, as GIF
- * 89a says. What no frame has painted is transparent. */
+/* GIF by giflib, which returns the lines of each frame; they are drawn on the canvas here, as GIF
+ * 89a specifies. Areas that no frame has drawn are transparent. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,8 +57,8 @@ static bool read_extension(animation *a)
     return true;
 }
 
-/* Go on to the next frame: 1 = its description was read, 0 = there is none, -1 = damaged. A file
- * that ends where a frame could begin lacks nothing but its end mark. */
+/* Go on to the next frame: 1 = its description was read, 0 = there is none, -1 = damaged. In a file
+ * that ends where a frame could begin only the end marker is missing. */
 static int find_frame(animation *a)
 {
     GifRecordType type = UNDEFINED_RECORD_TYPE;

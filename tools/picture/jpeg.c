@@ -15,7 +15,7 @@
 #include "fail.h"
 #include "picture.h"
 
-/* A progressive file may ask for the whole picture to be gone over for each few bytes. */
+/* A progressive file can require a pass over the whole picture for every few bytes. */
 enum { MAX_SCANS = 500 };
 
 typedef struct {
@@ -177,7 +177,8 @@ bool cli_picture_is_whole_jpeg(const uint8_t *data, size_t size, char *why, size
     return whole;
 }
 
-/* Whether bytes after a picture begin another one of its size. Fill bytes may stand between. */
+/* Whether bytes after a picture begin another one of its size. There may be fill bytes between
+ * them. */
 static bool another_follows(const decoder *first)
 {
     const struct jpeg_source_mgr *rest = first->jpeg.src;

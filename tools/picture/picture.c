@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* See picture.h. This file tells formats apart and makes of what a decoder gives what a viewer
+/* See picture.h. This file detects the format and converts the output of a decoder to what a viewer
  * shows. */
 #define _GNU_SOURCE
 #include "picture.h"
@@ -134,7 +134,8 @@ static bool has_suffix(const char *name, const char *suffix)
     return n > m && !strcasecmp(name + n - m, suffix);
 }
 
-/* Targa has no mark: a header that can be one, in a file that is named so or is as long as it says.
+/* Targa has no signature: a header that can be one, in a file with such a name or with the size
+ * that the header requires.
  */
 static bool is_tga(const uint8_t *head, size_t size, const char *name)
 {

@@ -18,7 +18,7 @@
 typedef struct cli_picture cli_picture;
 
 enum {
-    CLI_PICTURE_HEAD = 1024,       /* bytes of a file that tell what it is */
+    CLI_PICTURE_HEAD = 1024,       /* bytes of a file that determine its format */
     CLI_PICTURE_MAX_FILE = 1 << 30 /* bytes */
 };
 
@@ -27,9 +27,9 @@ enum {
 bool cli_picture_is(const uint8_t *head, size_t size, const char *name);
 
 /* Open a whole file; data is borrowed until the picture is closed. interval: nanoseconds between
- * the frames of an animation that are handed out, 0 = each. NULL on failure, with the reason in
- * err: FORMAT if it is damaged or no picture, UNSUPPORTED if it is of a kind that is not read here
- * (named) or too large, NOMEM. */
+ * the returned frames of an animation, 0 = every frame. NULL on failure, with the reason in err:
+ * FORMAT if it is damaged or no picture, UNSUPPORTED if its format is not supported (err names it)
+ * or it is too large, NOMEM. */
 cli_picture *cli_picture_open(const uint8_t *data, size_t size, const char *name, uint64_t interval,
                               glm4v_error *err);
 

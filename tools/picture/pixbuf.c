@@ -10,7 +10,7 @@
 #include "fail.h"
 
 typedef struct {
-    int width, height; /* as the header says */
+    int width, height; /* from the header */
     bool refused;      /* too large */
     int top, bottom;   /* of the rows that were decoded */
 } progress;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* TIFF and BigTIFF by libtiff: whatever it can turn into RGBA. Of several pages the first. */
+/* TIFF and BigTIFF by libtiff: whatever it can convert to RGBA. The first of several pages. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
