@@ -138,9 +138,10 @@ static int begin_prefill(glm4v_engine *engine, glm4v_request *r)
     const bool samples = glm4v_context_samples(engine->context);
     int rc = 0;
     r->piece_started = glm4v_now();
-    if (!r->length)
-        r->length = r->result.cached_tokens =
-            glm4v_prefix_load(&engine->prefix, engine->context, &r->prompt, r->slot);
+    if (!r->length) {
+        r->length = glm4v_prefix_load(&engine->prefix, engine->context, &r->prompt, r->slot);
+        r->result.cached_tokens = (uint32_t)r->length;
+    }
     const int64_t left = r->prompt.n_ids - r->length;
     const int64_t most = engine->limits.context.max_rows, n = left < most ? left : most;
     const glm4v_draw draw = glm4v_token_draw(r);

@@ -124,11 +124,12 @@ static int resize(picture *p, const glm4v_model *m, const glm4v_engine_limits *l
     glm4v_patch_grid grid = { 0, 0 };
     const uint8_t pixel = 0; /* only the size of the picture is looked at */
     if (size.width > INT32_MAX || size.height > INT32_MAX)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "an image of %lld x %lld is too large",
-                          (long long)size.width, (long long)size.height);
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "an image of %" PRId64 " x %" PRId64 " is too large", size.width,
+                          size.height);
     glm4v_image image = { .data = &pixel,
-                          .width = size.width,
-                          .height = size.height,
+                          .width = (int)size.width,
+                          .height = (int)size.height,
                           .stride = GLM4V_CHANNELS * size.width };
     int rc = glm4v_preprocessor_open(&processor, &m->config.image, &m->config.vision, err);
     if (!rc)
@@ -158,8 +159,8 @@ static void stage_memory(const glm4v_model *m, int64_t stage, const glm4v_engine
     if (memory->n_devices < GLM4V_MAX_DEVICES) {
         glm4v_device_memory *d = &memory->device[memory->n_devices++];
         snprintf(d->name, sizeof d->name, "%s", m->stages[stage].device);
-        d->first_layer = m->stages[stage].first;
-        d->n_layers = m->stages[stage].count;
+        d->first_layer = (uint32_t)m->stages[stage].first;
+        d->n_layers = (uint32_t)m->stages[stage].count;
         d->weights = weights;
         d->kv_cache = context.kv_cache;
         d->scratch = scratch;

@@ -57,11 +57,11 @@ static int check_count(const char *what, uint64_t n, uint64_t max, const void *a
                        glm4v_error *err)
 {
     if (n > max)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "%llu %s, at most %llu are accepted",
-                          (unsigned long long)n, what, (unsigned long long)max);
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "%" PRIu64 " %s, at most %" PRIu64 " are accepted", n, what, max);
     if (n && !array)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "%llu %s announced, but the pointer is NULL",
-                          (unsigned long long)n, what);
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "%" PRIu64 " %s announced, but the pointer is NULL", n, what);
     return 0;
 }
 
@@ -186,7 +186,7 @@ static glm4v_image shape_of(const glm4v_engine *engine, const glm4v_image *image
     return (glm4v_image) { .data = image->data,
                            .width = image->width,
                            .height = image->height,
-                           .stride = GLM4V_CHANNELS * image->width };
+                           .stride = GLM4V_CHANNELS * (int64_t)image->width };
 }
 
 static bool alike(const glm4v_image *a, const glm4v_image *b)
@@ -230,7 +230,7 @@ static int add_clip(glm4v_engine *engine, glm4v_request *r, const uint32_t *samp
     for (int64_t i = 1; !rc && i < r->task.n_frames; i++)
         if (!frames[i].data || !alike(&frames[i], &frames[0]) ||
             (!device_takes(engine, &frames[i]) &&
-             frames[i].stride < GLM4V_CHANNELS * frames[i].width))
+             frames[i].stride < GLM4V_CHANNELS * (int64_t)frames[i].width))
             rc =
                 glm4v_fail(err, GLM4V_ERR_INVALID,
                            "clip frame %" PRId64 " is %dx%d, the first is %dx%d; all must be alike",
@@ -307,7 +307,7 @@ static int add_choices(const glm4v_engine *engine, glm4v_request *r, glm4v_error
     int rc = glm4v_choices_open(&r->choices, engine->model->tokenizer, r->task.choices,
                                 r->task.n_choices, err);
     if (!rc)
-        r->task.max_tokens = r->choices->longest;
+        r->task.max_tokens = (uint32_t)r->choices->longest;
     return rc;
 }
 
@@ -367,11 +367,11 @@ static void fill_result(const glm4v_engine *engine, glm4v_request *r)
     result->text = text_or_empty(&r->detokenizer.answer);
     result->reasoning = text_or_empty(&r->detokenizer.reasoning);
     result->box = text_or_empty(&r->detokenizer.box);
-    result->prompt_tokens = r->prompt.n_ids;
+    result->prompt_tokens = (uint32_t)r->prompt.n_ids;
     for (int64_t i = 0; i < r->prompt.n_runs; i++)
-        result->vision_tokens += r->prompt.runs[i].n;
-    result->image_width = r->image_width;
-    result->image_height = r->image_height;
+        result->vision_tokens += (uint32_t)r->prompt.runs[i].n;
+    result->image_width = (uint32_t)r->image_width;
+    result->image_height = (uint32_t)r->image_height;
     result->timings.queued = (r->started ? r->started : now) - r->submitted;
     result->timings.decode = r->decode_started ? now - r->decode_started : 0;
     result->timings.total = now - r->submitted;

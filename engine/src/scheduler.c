@@ -118,7 +118,7 @@ static void count_end(glm4v_engine *engine, const glm4v_request *r)
         r->result.finish == GLM4V_FINISH_ERROR || r->result.finish == GLM4V_FINISH_DEADLINE;
     s->completed += r->result.status == 0;
     s->prefix_hits += r->result.cached_tokens > 0;
-    s->running = engine->n_running;
+    s->running = (uint32_t)engine->n_running;
     if (r->result.status == GLM4V_ERR_DEVICE && !engine->fault.code)
         engine->fault = r->error;
     pthread_mutex_unlock(&engine->lock);
@@ -172,7 +172,7 @@ static bool begin_step(glm4v_engine *engine)
     while (engine->queue && engine->n_running < engine->limits.max_batch)
         admit(engine, take_next(engine), now);
     bool more = engine->n_running || !engine->stop;
-    engine->stats.running = engine->n_running;
+    engine->stats.running = (uint32_t)engine->n_running;
     engine->stats.steps++;
     pthread_mutex_unlock(&engine->lock);
     return more;
@@ -289,10 +289,10 @@ static void add_rows(step_rows *step, glm4v_request *r, int64_t most)
     const int64_t n = glm4v_token_rows(r, most);
     for (int64_t i = 0; i < n; i++, step->n++) {
         const glm4v_row row = glm4v_token_row(r, i);
-        step->slots[step->n] = r->slot;
-        step->length[step->n] = row.length;
+        step->slots[step->n] = (int32_t)r->slot;
+        step->length[step->n] = (int32_t)row.length;
         step->ids[step->n] = row.id;
-        step->position[step->n] = row.position;
+        step->position[step->n] = (int32_t)row.position;
         step->draws[step->n] = row.draw;
     }
     step->logits |= glm4v_score_wanted(r);

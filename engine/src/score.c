@@ -27,7 +27,7 @@ static void show(glm4v_request *r, int64_t choice)
     for (int64_t i = 0; i < n; i++)
         glm4v_token_show(r, ids[i]);
     r->n_answer += n;
-    r->result.output_tokens += n;
+    r->result.output_tokens += (uint32_t)n;
 }
 
 static void choose(glm4v_request *r)
@@ -35,10 +35,10 @@ static void choose(glm4v_request *r)
     const int64_t best = glm4v_choices_finish(r->choices);
     show(r, best);
     r->result.choice = r->task.choices[best];
-    r->result.choice_index = best;
+    r->result.choice_index = (uint32_t)best;
     r->result.probability = r->choices->score[best];
     r->result.probabilities = r->choices->score;
-    r->result.n_probabilities = r->choices->n_choices;
+    r->result.n_probabilities = (uint32_t)r->choices->n_choices;
     glm4v_describe_end(r, GLM4V_FINISH_STOP, 0);
 }
 

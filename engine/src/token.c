@@ -150,7 +150,7 @@ void glm4v_token_stepped(glm4v_engine *engine, glm4v_request *r, int64_t first)
         return;
     }
     r->length += r->n_rows;
-    r->next_position += r->n_rows;
+    r->next_position += (int32_t)r->n_rows;
     r->n_ahead -= r->n_rows;
     memmove(r->ahead, r->ahead + r->n_rows, r->n_ahead * sizeof *r->ahead);
     if (r->n_ahead)

@@ -26,7 +26,7 @@ void glm4v_resize_rows_c(uint8_t *dst, int64_t dst_stride, const uint8_t *src, i
     for (int64_t row = 0; row < n_rows; row++, dst += dst_stride, src += src_stride)
         for (int64_t x = x0; x < axis->n_out; x++) {
             const int32_t *w = axis->weight + x * axis->taps;
-            const uint8_t *p = src + 3 * axis->first[x];
+            const uint8_t *p = src + 3 * (int64_t)axis->first[x];
             int32_t sum[3] = { 1 << 21, 1 << 21, 1 << 21 };
             for (int64_t i = 0; i < axis->count[x]; i++)
                 for (int c = 0; c < 3; c++)

@@ -12,7 +12,7 @@ void glm4v_rms_norm_c(float *y, const float *x, const float *w, int64_t n, float
     assert(n >= 1);
     for (int64_t i = 0; i < n; i++)
         sum += (double)x[i] * x[i];
-    double scale = 1 / sqrt(sum / n + eps);
+    double scale = 1 / sqrt(sum / (double)n + eps);
     for (int64_t i = 0; i < n; i++)
         y[i] = (float)(x[i] * scale * w[i] + (add ? y[i] : 0));
 }
@@ -25,10 +25,10 @@ void glm4v_layer_norm_c(float *y, const float *x, const float *w, const float *b
     assert(n >= 1);
     for (int64_t i = 0; i < n; i++)
         mean += x[i];
-    mean /= n;
+    mean /= (double)n;
     for (int64_t i = 0; i < n; i++)
         var += (x[i] - mean) * (x[i] - mean);
-    double scale = 1 / sqrt(var / n + eps);
+    double scale = 1 / sqrt(var / (double)n + eps);
     for (int64_t i = 0; i < n; i++)
         y[i] = (float)((x[i] - mean) * scale * w[i] + bias[i] + (add ? y[i] : 0));
 }

@@ -58,7 +58,7 @@ static void resize_two_rows(uint8_t *dst0, uint8_t *dst1, const uint8_t *src0, c
         _mm_setr_epi8(6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1));
     for (int64_t x = x0; x < x1; x++) {
         const uint32_t *w = axis->packed + x * axis->taps;
-        int64_t at = 3 * axis->first[x], end = at + 3 * axis->count[x];
+        int64_t at = 3 * (int64_t)axis->first[x], end = at + 3 * (int64_t)axis->count[x];
         __m256i high = _mm256_setzero_si256(), low = high;
         for (; at < end; at += 12, w += 4) {
             __m256i p = _mm256_inserti128_si256(

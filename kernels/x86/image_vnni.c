@@ -52,7 +52,7 @@ static void resize_four_rows(uint8_t *const dst[4], const uint8_t *const src[4],
         _mm512_broadcast_i32x4(_mm_setr_epi8(0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1));
     for (int64_t x = x0; x < x1; x++) {
         const uint32_t *w = axis->packed + x * axis->taps;
-        int64_t at = 3 * axis->first[x], end = at + 3 * axis->count[x];
+        int64_t at = 3 * (int64_t)axis->first[x], end = at + 3 * (int64_t)axis->count[x];
         __m512i d0 = _mm512_setzero_si512(), d1 = d0, d2 = d0;
         for (; at < end; at += 12, w += 4) {
             __m512i p = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(src[0] + at)));

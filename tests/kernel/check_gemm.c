@@ -98,7 +98,7 @@ static void pack_panel(enum form form, char *panel, float *scale, const float *w
 
 static void make_weights(struct check *t, struct problem *p)
 {
-    int panels = glm4v_panel_count(p->N), groups = count_groups(p->form, p->K);
+    int64_t panels = glm4v_panel_count(p->N), groups = count_groups(p->form, p->K);
     size_t bytes = panel_bytes(p->form, p->K);
     bool per_group = p->form >= INT4 || p->form == FP8_BLOCKS;
     size_t scales = per_group ? (size_t)groups * 16 : 16;
@@ -210,7 +210,7 @@ static void rows_alone_equal_rows_among_others(struct check *t, glm4v_gemm_fn op
         args.ldy = N;
         int step = 1 + (int)(check_random(t) % 9);
         for (args.panel = 0; args.panel < p.args.n_panels; args.panel += args.n_panels) {
-            int left = p.args.n_panels - args.panel;
+            int64_t left = p.args.n_panels - args.panel;
             args.n_panels = step < left ? step : left;
             ops(&args);
         }

@@ -47,7 +47,7 @@ static void attend(const attention_call *a, const glm4v_cpu_attention_job *job, 
         const int64_t head = (kv_head * a->group + (first + i) % a->group) * s->head_dim;
         o[i] = job->o + query * s->ldo + head;
         q[i] = job->q + query * s->ldq + head;
-        n_keys[i] = s->causal ? job->n_k - job->n_q + query + 1 : job->n_k;
+        n_keys[i] = (int32_t)(s->causal ? job->n_k - job->n_q + query + 1 : job->n_k);
     }
     const glm4v_attention_args args = {
         .o = o,

@@ -127,7 +127,7 @@ int glm4v_cpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, const glm4v_weight
                           "no memory for a matrix of %" PRId64 " x %" PRId64 " as %s", kind->n_out,
                           kind->n_in, glm4v_form_name(kind->form));
     }
-    for (int64_t k = 0; fresh.order && k < kind->n_in; k++)
+    for (int32_t k = 0; fresh.order && k < kind->n_in; k++)
         fresh.order[k] = k;
     *w = fresh;
     return 0;

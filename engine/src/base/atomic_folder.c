@@ -246,12 +246,13 @@ static int read_lock(const glm4v_atomic_folder *p, char *name, size_t size, glm4
     if (n < 0)
         return glm4v_fail_errno(err, errno, "%.200s: cannot be read in %.200s", p->lock_name,
                                 p->path);
-    if (!is_remnant(text, LOCK_MAGIC, (size_t)n < magic ? (size_t)n : magic))
+    char *line = text + ((size_t)n < magic ? (size_t)n : magic), *end;
+    if (!is_remnant(text, LOCK_MAGIC, line - text))
         return glm4v_fail(err, GLM4V_ERR_INVALID,
                           "%.200s in %.200s is not a lock file of this program; remove it",
                           p->lock_name, p->path);
-    char *line = text + ((size_t)n < magic ? (size_t)n : magic), *end = strchr(line, '\n');
-    size_t n_prefix = (size_t)snprintf(prefix, sizeof prefix, ".%s.glm4v-tmp-", p->base);
+    end = strchr(line, '\n');
+    size_t n_prefix = snprintf(prefix, sizeof prefix, ".%s.glm4v-tmp-", p->base);
     if (!end) /* cut short or zeros: it is synced before the folder is made */
         return 0;
     *end = 0;
@@ -273,8 +274,8 @@ static int write_all(int fd, const void *data, size_t size, uint64_t offset)
             return done ? errno : EIO;
         interrupts = 0;
         from += done;
-        offset += (uint64_t)done;
-        size -= (size_t)done;
+        offset += done;
+        size -= done;
     }
     return 0;
 }
@@ -286,13 +287,13 @@ static int make_temporary(glm4v_atomic_folder *p, glm4v_error *err)
     uint64_t number = 0;
     int error = 0;
     if (getrandom(&number, sizeof number, 0) != sizeof number)
-        number = (uint64_t)getpid();
+        number = getpid();
     snprintf(p->temporary, sizeof p->temporary, ".%s.glm4v-tmp-%016" PRIx64, p->base, number);
     int n = snprintf(text, sizeof text, LOCK_MAGIC "%s\n", p->temporary);
     if (ftruncate(p->lock, 0))
         error = errno;
     if (!error)
-        error = write_all(p->lock, text, (size_t)n, 0);
+        error = write_all(p->lock, text, n, 0);
     if (!error && fsync(p->lock))
         error = errno;
     if (!error)
@@ -364,7 +365,7 @@ int glm4v_atomic_folder_room(const glm4v_atomic_folder *p, uint64_t bytes, glm4v
     struct statvfs fs;
     if (fstatvfs(p->folder, &fs))
         return glm4v_fail_errno(err, errno, "%.200s: its free space cannot be read", p->path);
-    uint64_t room = (uint64_t)fs.f_bavail * fs.f_frsize;
+    uint64_t room = fs.f_bavail * fs.f_frsize;
     if (bytes <= room)
         return 0;
     return glm4v_fail(err, GLM4V_ERR_IO,

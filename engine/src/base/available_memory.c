@@ -69,7 +69,7 @@ static uint64_t address_space_available(void)
         return UINT64_MAX;
     read_text(text, sizeof text, "/proc/self/statm");
     number_after(&pages, text, "");
-    uint64_t used = pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t used = pages * sysconf(_SC_PAGESIZE);
     return limit.rlim_cur > used ? limit.rlim_cur - used : 0;
 }
 

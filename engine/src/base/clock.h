@@ -11,7 +11,7 @@ static inline uint64_t glm4v_now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    return t.tv_sec * 1000000000u + t.tv_nsec;
 }
 
 #endif

@@ -45,11 +45,11 @@ int glm4v_fail_errno(glm4v_error *err, int errnum, const char *format, ...)
     err->code = code;
     int n = vsnprintf(err->msg, sizeof err->msg, format, args);
     va_end(args);
-    if (n >= 0 && (size_t)n < sizeof err->msg) {
+    if (n >= 0 && n < (int)sizeof err->msg) {
         char text[128] = "";
         /* the GNU form may return a static string instead of filling text */
         const char *reason = strerror_r(errnum, text, sizeof text);
-        snprintf(err->msg + n, sizeof err->msg - (size_t)n, ": %s", reason);
+        snprintf(err->msg + n, sizeof err->msg - n, ": %s", reason);
     }
     clean(err->msg);
     return code;

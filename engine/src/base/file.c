@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -120,7 +121,7 @@ static int identify(int fd, glm4v_file_id *id, bool *regular)
     *regular = S_ISREG(st.st_mode);
     *id = (glm4v_file_id) { .device = st.st_dev,
                             .inode = st.st_ino,
-                            .size = (uint64_t)st.st_size,
+                            .size = st.st_size,
                             .mtime_s = st.st_mtim.tv_sec,
                             .mtime_ns = st.st_mtim.tv_nsec };
     return 0;
@@ -166,17 +167,18 @@ int glm4v_file_read(int fd, const char *name, uint64_t offset, void *data, size_
         if (got < 0 && errno == EINTR && ++interrupts < MAX_INTERRUPTS)
             continue;
         if (got < 0)
-            return glm4v_fail_errno(err, errno, "%s: cannot be read at byte %llu", name,
-                                    (unsigned long long)offset);
+            return glm4v_fail_errno(err, errno, "%s: cannot be read at byte %" PRIu64, name,
+                                    offset);
         if (got == 0)
             return glm4v_fail(err, GLM4V_ERR_IO,
-                              "%s: ends at byte %llu, %zu bytes early: it was cut short while "
+                              "%s: ends at byte %" PRIu64
+                              ", %zu bytes early: it was cut short while "
                               "being read",
-                              name, (unsigned long long)offset, len);
+                              name, offset, len);
         interrupts = 0;
         to += got;
-        offset += (uint64_t)got;
-        len -= (size_t)got;
+        offset += got;
+        len -= got;
     }
     return 0;
 }
@@ -189,8 +191,9 @@ int glm4v_file_verify(int fd, const char *name, const glm4v_file_id *id, glm4v_e
     if (error)
         return glm4v_fail_errno(err, error, "%s: cannot be examined again", name);
     if (now.size != id->size)
-        return glm4v_fail(err, GLM4V_ERR_IO, "%s: changed from %llu to %llu bytes while being read",
-                          name, (unsigned long long)id->size, (unsigned long long)now.size);
+        return glm4v_fail(err, GLM4V_ERR_IO,
+                          "%s: changed from %" PRIu64 " to %" PRIu64 " bytes while being read",
+                          name, id->size, now.size);
     if (now.mtime_s != id->mtime_s || now.mtime_ns != id->mtime_ns || now.inode != id->inode ||
         now.device != id->device)
         return glm4v_fail(err, GLM4V_ERR_IO,
@@ -222,7 +225,7 @@ static uint64_t lfs_size(const char *text, size_t len)
     uint64_t size = 0;
     for (at = at ? at + sizeof key - 1 : end; at < end && *at >= '0' && *at <= '9'; at++)
         if (__builtin_mul_overflow(size, 10, &size) ||
-            __builtin_add_overflow(size, (uint64_t)(*at - '0'), &size))
+            __builtin_add_overflow(size, (*at - '0'), &size))
             return 0;
     return size;
 }
@@ -270,9 +273,10 @@ int glm4v_file_check_head(const char *name, const char *head, size_t len, bool a
 {
     if (begins_with(head, len, "version https://git-lfs.github.com/spec/"))
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          "%.80s: is a Git LFS pointer that stands for %llu bytes, not the file "
+                          "%.80s: is a Git LFS pointer that stands for %" PRIu64
+                          " bytes, not the file "
                           "itself; run \"git lfs pull\" in its folder, or download the file",
-                          name, (unsigned long long)lfs_size(head, len));
+                          name, lfs_size(head, len));
     size_t start = skip_space(head, len);
     const char *text = head + start;
     if (begins_with(text, len - start, "<!doctype") || begins_with(text, len - start, "<html"))

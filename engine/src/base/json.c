@@ -145,13 +145,13 @@ int glm4v_read_file(char **data, size_t *size, const char *dir, const char *name
                         name, id.size, limit);
         goto done;
     }
-    text = glm4v_alloc((size_t)id.size + 1, 1);
+    text = glm4v_alloc(id.size + 1, 1);
     if (!text) {
         rc = glm4v_fail(err, GLM4V_ERR_NOMEM, "%s: no memory for its %" PRIu64 " bytes", name,
                         id.size);
         goto done;
     }
-    rc = glm4v_file_read(fd, name, 0, text, (size_t)id.size, err);
+    rc = glm4v_file_read(fd, name, 0, text, id.size, err);
     if (!rc)
         rc = glm4v_file_verify(fd, name, &id, err);
 done:
@@ -161,7 +161,7 @@ done:
         return rc;
     }
     *data = text;
-    *size = (size_t)id.size;
+    *size = id.size;
     return 0;
 }
 

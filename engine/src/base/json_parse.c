@@ -72,7 +72,7 @@ static int32_t read_hex(reader *r)
     if (r->len - r->at < 4)
         return -1;
     for (int i = 0; i < 4; i++) {
-        int digit = hex_digit(r->text[r->at + (size_t)i]);
+        int digit = hex_digit(r->text[r->at + i]);
         if (digit < 0)
             return -1;
         code = code << 4 | digit;
@@ -94,8 +94,7 @@ static int read_code(reader *r)
     }
     if (code <= 0 || (code >= 0xd800 && code < 0xe000))
         return syntax(r, "the \\u escape is not a character");
-    r->buffer_len +=
-        (size_t)glm4v_utf8_put((unsigned char *)r->buffer + r->buffer_len, (uint32_t)code);
+    r->buffer_len += glm4v_utf8_put((unsigned char *)r->buffer + r->buffer_len, code);
     return 0;
 }
 

@@ -9,6 +9,7 @@
 #include "base/pool.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -34,8 +35,8 @@ typedef struct {
 } worker;
 
 struct glm4v_pool {
-    uint32_t n_threads;
-    uint32_t n_started; /* workers to join */
+    int64_t n_threads;
+    int64_t n_started; /* workers to join */
     int spins;
     worker *workers; /* [n_threads - 1] */
 
@@ -180,16 +181,16 @@ static bool read_two(const char *path, const char *format, long long *a, long lo
     return n == 2;
 }
 
-static uint32_t lower(uint32_t cpus, long long quota, long long period)
+static int64_t lower(int64_t cpus, long long quota, long long period)
 {
     if (quota <= 0 || period <= 0)
         return cpus;
     long long whole = (quota + period - 1) / period;
-    return whole < cpus ? (uint32_t)whole : cpus;
+    return whole < cpus ? whole : cpus;
 }
 
 /* CPU quotas of this process's control group (version 2) and of all above it. */
-static uint32_t cgroup_limit(uint32_t cpus)
+static int64_t cgroup_limit(int64_t cpus)
 {
     char line[1024], path[1200], group[1024] = "";
     long long quota, period;
@@ -211,14 +212,14 @@ static uint32_t cgroup_limit(uint32_t cpus)
     return cpus;
 }
 
-static uint32_t usable_cpus(void)
+static int64_t usable_cpus(void)
 {
     cpu_set_t set;
-    uint32_t cpus = 1;
+    int64_t cpus = 1;
     if (!sched_getaffinity(0, sizeof set, &set))
-        cpus = (uint32_t)CPU_COUNT(&set);
+        cpus = CPU_COUNT(&set);
     else if (sysconf(_SC_NPROCESSORS_ONLN) > 0)
-        cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+        cpus = sysconf(_SC_NPROCESSORS_ONLN);
     return cgroup_limit(cpus ? cpus : 1);
 }
 
@@ -239,17 +240,19 @@ static int start_workers(glm4v_pool *pool)
     return rc;
 }
 
-int glm4v_pool_open(glm4v_pool **out, uint32_t n_threads, glm4v_error *err)
+int glm4v_pool_open(glm4v_pool **out, int64_t n_threads, glm4v_error *err)
 {
-    uint32_t cpus = usable_cpus();
+    int64_t cpus = usable_cpus();
     if (!n_threads)
         n_threads = cpus < MAX_THREADS ? cpus : MAX_THREADS;
     if (n_threads > MAX_THREADS)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "n_threads is %u, at most %d are possible",
-                          n_threads, MAX_THREADS);
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "n_threads is %" PRId64 ", at most %d are possible", n_threads,
+                          MAX_THREADS);
     glm4v_pool *pool = glm4v_alloc_aligned(1, sizeof *pool);
     if (!pool)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a pool of %u threads", n_threads);
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a pool of %" PRId64 " threads",
+                          n_threads);
     memset(pool, 0, sizeof *pool);
     pool->n_threads = n_threads;
     /* more threads than cores: spinning only delays the others */
@@ -262,8 +265,9 @@ int glm4v_pool_open(glm4v_pool **out, uint32_t n_threads, glm4v_error *err)
     int rc = pool->workers ? start_workers(pool) : ENOMEM;
     if (rc) {
         glm4v_pool_close(&pool);
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "thread pool: %u threads could not be started: %s",
-                          n_threads, strerror(rc));
+        return glm4v_fail(err, GLM4V_ERR_NOMEM,
+                          "thread pool: %" PRId64 " threads could not be started: %s", n_threads,
+                          strerror(rc));
     }
     *out = pool;
     return 0;
@@ -278,7 +282,7 @@ void glm4v_pool_close(glm4v_pool **pool_ptr)
     atomic_store(&pool->stop, true);
     pthread_cond_broadcast(&pool->wake);
     pthread_mutex_unlock(&pool->sleep_lock);
-    for (uint32_t i = 0; i < pool->n_started; i++)
+    for (int64_t i = 0; i < pool->n_started; i++)
         pthread_join(pool->workers[i].thread, NULL);
     pthread_cond_destroy(&pool->finished);
     pthread_cond_destroy(&pool->wake);

@@ -12,7 +12,7 @@ typedef struct glm4v_pool glm4v_pool;
 
 /* n_threads: the caller's included; 0 = the cores this process may use (sched_getaffinity, cgroup
  * quota). */
-int glm4v_pool_open(glm4v_pool **pool, uint32_t n_threads, glm4v_error *err);
+int glm4v_pool_open(glm4v_pool **pool, int64_t n_threads, glm4v_error *err);
 void glm4v_pool_close(glm4v_pool **pool);
 int64_t glm4v_pool_threads(const glm4v_pool *pool);
 

@@ -39,10 +39,10 @@ void glm4v_text_format(glm4v_text_out *out, const char *format, ...)
     va_start(args, format);
     int n = vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    if (n < 0 || (size_t)n >= sizeof line)
+    if (n < 0 || n >= (int)sizeof line)
         out->failed = true;
     else
-        glm4v_text_add(out, line, (size_t)n);
+        glm4v_text_add(out, line, n);
 }
 
 void glm4v_text_string(glm4v_text_out *out, const char *value)

@@ -67,7 +67,7 @@ bool glm4v_utf8_valid(const char *s, size_t len, size_t *bad)
                 *bad = i;
             return false;
         }
-        i += (size_t)n;
+        i += n;
     }
     return true;
 }

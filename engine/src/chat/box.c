@@ -196,7 +196,7 @@ static void append(char label[GLM4V_LABEL_BYTES], size_t *used, uint32_t code)
     unsigned char bytes[4];
     if (code < 0x20 || (code >= 0x7F && code < 0xA0) || (code >= 0xD800 && code < 0xE000))
         return;
-    size_t n = (size_t)glm4v_utf8_put(bytes, code);
+    size_t n = glm4v_utf8_put(bytes, code);
     if (*used + n >= GLM4V_LABEL_BYTES) {
         *used = GLM4V_LABEL_BYTES; /* cut: nothing more, shorter characters neither */
         return;
@@ -219,10 +219,10 @@ static bool take_string(scanner *s)
     while (i < s->len && s->text[i] != quote && s->text[i] != '\n') {
         uint32_t code = 0;
         int n = glm4v_utf8_next((const unsigned char *)s->text + i, s->len - i, &code);
-        i += n > 0 ? (size_t)n : 1;
+        i += n > 0 ? n : 1;
         if (code == '\\' && i < s->len) {
             int32_t hex = s->text[i] == 'u' ? read_hex(s->text + i + 1, s->len - i - 1) : -1;
-            code = hex >= 0 ? (uint32_t)hex : (unsigned char)s->text[i];
+            code = hex >= 0 ? hex : (unsigned char)s->text[i];
             if (hex < 0 && code >= 0x80)
                 continue; /* a backslash before a long character, which comes next */
             i += hex >= 0 ? 5 : 1;

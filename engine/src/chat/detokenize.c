@@ -27,10 +27,10 @@ static bool append(glm4v_text *text, uint32_t code)
     if (text->len == 0 && glm4v_is_space(code))
         return true;
     int n = glm4v_utf8_put(s, code);
-    if (text->len + (size_t)n >= text->capacity)
+    if (text->len + n >= text->capacity)
         return false;
-    memcpy(text->data + text->len, s, (size_t)n);
-    text->len += (size_t)n;
+    memcpy(text->data + text->len, s, n);
+    text->len += n;
     text->data[text->len] = 0;
     return true;
 }
@@ -58,12 +58,12 @@ static bool take_byte(glm4v_detokenizer *d, unsigned char byte)
     d->held[d->n_held++] = byte;
     while (d->n_held && fits) {
         uint32_t code = GLM4V_REPLACEMENT;
-        int n = glm4v_utf8_next(d->held, (size_t)d->n_held, &code);
+        int n = glm4v_utf8_next(d->held, d->n_held, &code);
         if (n == 0)
             break;
         n = n < 0 ? -n : n;
         d->n_held -= n;
-        memmove(d->held, d->held + n, (size_t)d->n_held);
+        memmove(d->held, d->held + n, d->n_held);
         fits = emit(d, code);
     }
     return fits;
@@ -154,7 +154,7 @@ static void trim(glm4v_text *text)
     for (size_t i = 0; i < text->len;) {
         uint32_t code = 0;
         int n = glm4v_utf8_next((unsigned char *)text->data + i, text->len - i, &code);
-        i += (size_t)n;
+        i += n;
         if (!glm4v_is_space(code))
             end = i;
     }
@@ -184,14 +184,13 @@ static bool text_init(glm4v_text *text, size_t capacity)
 }
 
 int glm4v_detokenizer_init(glm4v_detokenizer *d, const glm4v_tokenizer *tokenizer,
-                           const glm4v_chat *chat, bool thinking, uint32_t max_tokens,
+                           const glm4v_chat *chat, bool thinking, int64_t max_tokens,
                            glm4v_error *err)
 {
     /* a byte may become U+FFFD, three bytes; one more for a character held at the start, one to end
      * the string */
-    uint64_t largest = 3 * ((uint64_t)max_tokens * tokenizer->longest + 1) + 1;
-    size_t capacity =
-        largest < GLM4V_MAX_OUTPUT_BYTES ? (size_t)largest : GLM4V_MAX_OUTPUT_BYTES + 1;
+    uint64_t largest = 3 * (max_tokens * tokenizer->longest + 1) + 1;
+    size_t capacity = largest < GLM4V_MAX_OUTPUT_BYTES ? largest : GLM4V_MAX_OUTPUT_BYTES + 1;
     *d = (glm4v_detokenizer) { .tokenizer = tokenizer,
                                .chat = chat,
                                .part = thinking ? GLM4V_TEXT_REASONING : GLM4V_TEXT_ANSWER };

@@ -31,7 +31,7 @@ typedef struct {
  * max_tokens: of reasoning and answer together. thinking: the model was asked to reason, so what
  * comes first is reasoning; else the answer. */
 int glm4v_detokenizer_init(glm4v_detokenizer *d, const glm4v_tokenizer *tokenizer,
-                           const glm4v_chat *chat, bool thinking, uint32_t max_tokens,
+                           const glm4v_chat *chat, bool thinking, int64_t max_tokens,
                            glm4v_error *err);
 
 /* Take one token. *text (valid until the next call, "" if nothing is complete) and *part return

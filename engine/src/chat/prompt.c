@@ -127,7 +127,7 @@ static int check_id(const glm4v_tokenizer *tokenizer, const char *key, int32_t i
     return glm4v_fail(err, GLM4V_ERR_FORMAT,
                       "config.json \"%s\" is %d, but the tokenizer's \"%s\" is %d: config.json and "
                       "the tokenizer belong to different models",
-                      key, (int)id, name, (int)found);
+                      key, id, name, found);
 }
 
 static int check_ids(const glm4v_tokenizer *tokenizer, const glm4v_chat *chat,
@@ -136,9 +136,10 @@ static int check_ids(const glm4v_tokenizer *tokenizer, const glm4v_chat *chat,
     int64_t size = glm4v_tokenizer_size(tokenizer);
     if (size > config->text.vocab)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          "the tokenizer has ids up to %d, but config.json \"vocab_size\" is %d: "
+                          "the tokenizer has ids up to %" PRId64
+                          ", but config.json \"vocab_size\" is %" PRId64 ": "
                           "the tokenizer belongs to another model; use the files of this one",
-                          (int)size - 1, (int)config->text.vocab);
+                          size - 1, config->text.vocab);
     const glm4v_family_traits *family = glm4v_family_of(config->family);
     glm4v_config c = *config; /* its ids are looked at by name */
     int rc = 0;

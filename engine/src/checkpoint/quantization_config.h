@@ -25,7 +25,7 @@ typedef struct {
     bool packed;    /* several integers in an I32; else one a byte */
     bool symmetric; /* no zero points */
     bool ordered;   /* the group of each input is stored (GPTQ desc_act, actorder) */
-    int32_t bits;   /* 4, 8 */
+    int64_t bits;   /* 4, 8 */
     int64_t group;  /* inputs that share a scale; 0 = all of a row */
     int64_t block;  /* outputs that share one; 0 = all */
 } glm4v_scheme;

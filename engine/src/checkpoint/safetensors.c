@@ -220,7 +220,7 @@ static int check_cover(glm4v_checkpoint *c, int64_t first, uint64_t data_start, 
 }
 
 /* Parse the header of shard number `index` and append its tensors. */
-static int parse_header(glm4v_checkpoint *c, uint32_t index, const char *text, size_t len,
+static int parse_header(glm4v_checkpoint *c, int64_t index, const char *text, size_t len,
                         uint64_t data_bytes, glm4v_error *err)
 {
     const glm4v_shard *s = &c->shards[index];
@@ -258,7 +258,7 @@ static int parse_header(glm4v_checkpoint *c, uint32_t index, const char *text, s
     return rc ? rc : check_cover(c, first, s->data_start, data_bytes, s->name, err);
 }
 
-int glm4v_shard_read_header(glm4v_checkpoint *c, uint32_t index, glm4v_error *err)
+int glm4v_shard_read_header(glm4v_checkpoint *c, int64_t index, glm4v_error *err)
 {
     glm4v_shard *s = &c->shards[index];
     char head[GLM4V_FILE_HEAD] = { 0 };
@@ -387,7 +387,7 @@ int64_t glm4v_checkpoint_count(const glm4v_checkpoint *c)
     return c->n_tensors;
 }
 
-const glm4v_tensor *glm4v_checkpoint_at(const glm4v_checkpoint *c, uint32_t index)
+const glm4v_tensor *glm4v_checkpoint_at(const glm4v_checkpoint *c, int64_t index)
 {
     return &c->tensors[index];
 }

@@ -57,7 +57,7 @@ void glm4v_checkpoint_close(glm4v_checkpoint **checkpoint);
 
 int64_t glm4v_checkpoint_count(const glm4v_checkpoint *checkpoint);
 /* by name, sorted */
-const glm4v_tensor *glm4v_checkpoint_at(const glm4v_checkpoint *checkpoint, uint32_t index);
+const glm4v_tensor *glm4v_checkpoint_at(const glm4v_checkpoint *checkpoint, int64_t index);
 const glm4v_tensor *glm4v_checkpoint_find(const glm4v_checkpoint *checkpoint, const char *name);
 /* name for messages */
 const char *glm4v_checkpoint_file(const glm4v_checkpoint *checkpoint, int64_t shard);

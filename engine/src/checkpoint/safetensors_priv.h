@@ -32,7 +32,7 @@ glm4v_checkpoint *glm4v_checkpoint_new(const char *dir);
 /* Close and forget all files; tensors stay. */
 void glm4v_checkpoint_drop_shards(glm4v_checkpoint *c);
 /* Check the header of shards[index], whose file is open, and append its tensors. */
-int glm4v_shard_read_header(glm4v_checkpoint *c, uint32_t index, glm4v_error *err);
+int glm4v_shard_read_header(glm4v_checkpoint *c, int64_t index, glm4v_error *err);
 /* rc 0: sort the tensors for look-ups and hand c out; else close it. */
 int glm4v_checkpoint_hand_out(glm4v_checkpoint **checkpoint, glm4v_checkpoint *c, int rc,
                               glm4v_error *err);

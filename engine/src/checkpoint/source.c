@@ -503,9 +503,9 @@ static void explain(const glm4v_source *s, char *why, size_t size)
     if (s->group_of && !s->even)
         snprintf(why, size, "an order of inputs that leaves groups of unequal size");
     else if (s->groups == 1 && has_zeros(s))
-        snprintf(why, size, "%d bits with zero points", s->bits);
+        snprintf(why, size, "%" PRId64 " bits with zero points", s->bits);
     else
-        snprintf(why, size, "%d bits in groups of %" PRId64, s->bits, s->group);
+        snprintf(why, size, "%" PRId64 " bits in groups of %" PRId64, s->bits, s->group);
 }
 
 static bool same_order(const glm4v_source *a, const glm4v_source *b)
@@ -586,7 +586,7 @@ void glm4v_source_order(const glm4v_source *source, int32_t *order)
 {
     int64_t at = 0;
     for (int64_t g = 0; g < source->groups; g++)
-        for (int64_t k = 0; k < source->n_in; k++)
+        for (int32_t k = 0; k < source->n_in; k++)
             if (source->group_of[k] == g)
                 order[at++] = k;
 }

@@ -42,7 +42,7 @@ typedef struct {
     const glm4v_tensor *zero;  /* zero points, NULL = `middle` everywhere */
     bool floating;             /* e4m3 */
     bool symmetric;            /* zero points, where a layout has them always, must be `middle` */
-    int32_t bits;              /* 4 or 8 */
+    int64_t bits;              /* 4 or 8 */
     int64_t middle;            /* code of 0 without zero points */
     int64_t zero_add;          /* stored zero points are that much less */
     int64_t group, groups;     /* inputs that share a scale; how many such groups */

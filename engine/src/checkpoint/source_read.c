@@ -57,7 +57,7 @@ static int read_block(const job *j, const glm4v_tensor *t, int64_t width, int64_
 /* ---- codes ---- */
 
 /* Code number i of a word, low bits first. */
-static uint8_t code_of(uint32_t word, int32_t bits, int64_t i)
+static uint8_t code_of(uint32_t word, int64_t bits, int64_t i)
 {
     return (uint8_t)(word >> (bits * i) & ((1u << bits) - 1));
 }
@@ -133,7 +133,7 @@ static int read_awq(const job *j)
         for (int64_t r = 0; r < j->n; r++) {
             uint8_t *q = j->to->q + r * s->n_in + at;
             const uint32_t *column = words + ((j->row + r) / 8 - first);
-            const int32_t place = awq_place(j->row + r);
+            const int64_t place = awq_place(j->row + r);
             for (int64_t k = 0; k < some; k++)
                 q[k] = code_of(column[k * width], 4, place);
         }
@@ -403,11 +403,11 @@ void glm4v_source_convert(const glm4v_source *s, const glm4v_source_codes *c, in
         glm4v_form_of(kind->form)->layout == GLM4V_LAYOUT_BYTES && s->kind != GLM4V_SOURCE_BYTES;
     for (int64_t r = 0; subtract && r < n; r++)
         for (int64_t k = 0; k < width; k++)
-            c->q[r * width + k] -= zeros ? c->zero[r] : (uint8_t)s->middle;
+            c->q[r * width + k] = (uint8_t)(c->q[r * width + k] - (zeros ? c->zero[r] : s->middle));
     if (c->groups != s->groups)
         spread_groups(s, c, n, glm4v_form_group(kind->form, kind->blocks, kind->n_in), zeros);
     if (kind->zeros && !zeros)
-        memset(c->zero, s->middle, n * c->groups);
+        memset(c->zero, (int)s->middle, n * c->groups);
     for (int64_t r = 0; order && r < n; r++) {
         uint8_t *q = c->q + r * width;
         memcpy(row, q, width);

@@ -29,7 +29,7 @@ static int add_stop(glm4v_config *c, const json_t *value, const char *label, glm
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           "%s: \"eos_token_id\" names more than %d different ids", label,
                           GLM4V_MAX_STOP_IDS);
-    c->stop_ids[c->n_stop_ids++] = id;
+    c->stop_ids[c->n_stop_ids++] = (int32_t)id;
     return 0;
 }
 

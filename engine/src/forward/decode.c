@@ -15,7 +15,7 @@ static int find_spans(glm4v_context *c, const glm4v_decode_rows *a, int64_t *n_s
                       glm4v_error *err)
 {
     int64_t n = 0;
-    for (int64_t i = 0; i < a->n; i++) {
+    for (int32_t i = 0; i < a->n; i++) {
         glm4v_step_span *last = n ? &c->spans[n - 1] : NULL;
         if (a->slots[i] < 0 || a->slots[i] >= c->size.slots || a->length[i] < 0 ||
             a->length[i] >= c->size.length)
@@ -29,7 +29,7 @@ static int find_spans(glm4v_context *c, const glm4v_decode_rows *a, int64_t *n_s
         }
         if (a->length[i] != last->length + last->n || last->n == c->size.span_rows)
             return glm4v_fail(err, GLM4V_ERR_INVALID,
-                              "row %" PRId64
+                              "row %d"
                               " of sequence %d holds %d tokens: rows of a sequence follow each "
                               "other, %" PRId64 " at most",
                               i, a->slots[i], a->length[i], c->size.span_rows);
@@ -64,7 +64,7 @@ int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *a, glm4v
         return rc;
     memcpy(c->ids, a->ids, n * sizeof *c->ids);
     memcpy(c->position, a->position, n * sizeof *c->position);
-    for (int64_t i = 0; i < n; i++)
+    for (int32_t i = 0; i < n; i++)
         c->outputs[i] = i;
     if (a->draws)
         memcpy(c->draws, a->draws, n * sizeof *c->draws);

@@ -16,7 +16,8 @@ void glm4v_positions(int32_t *position, int32_t *next, const glm4v_prompt *promp
                      const glm4v_config *config)
 {
     const int64_t border = config->vision.border;
-    int64_t merge = config->vision.merge, at = 0;
+    const int64_t merge = config->vision.merge;
+    int32_t at = 0;
     int32_t *t = position, *h = t + prompt->n_ids, *w = h + prompt->n_ids;
     int64_t i = 0;
     for (int64_t r = 0; r <= prompt->n_runs; r++) {
@@ -25,10 +26,10 @@ void glm4v_positions(int32_t *position, int32_t *next, const glm4v_prompt *promp
             t[i] = h[i] = w[i] = at;
         if (r == prompt->n_runs)
             break;
-        int64_t rows = prompt->runs[r].grid_h / merge;
-        int64_t columns = prompt->runs[r].grid_w / merge;
-        for (int64_t y = 0; y < rows; y++)
-            for (int64_t x = 0; x < columns; x++, i++) {
+        const int32_t rows = (int32_t)(prompt->runs[r].grid_h / merge);
+        const int32_t columns = (int32_t)(prompt->runs[r].grid_w / merge);
+        for (int32_t y = 0; y < rows; y++)
+            for (int32_t x = 0; x < columns; x++, i++) {
                 t[i] = at;
                 h[i] = config->text.one_position ? at : at + y;
                 w[i] = config->text.one_position ? at : at + x;
@@ -91,9 +92,9 @@ void glm4v_vision_rotary(float *cos_, float *sin_, int64_t grid_h, int64_t grid_
 }
 
 /* The four taps of the cubic convolution around sample i of `to`, in a table of `from` samples. */
-static void cubic_taps(int32_t index[4], float weight[4], int64_t i, int64_t to, int64_t from)
+static void cubic_taps(int64_t index[4], float weight[4], int64_t i, int64_t to, int64_t from)
 {
-    double s = (i + 0.5) * from / to - 0.5;
+    double s = ((double)i + 0.5) * (double)from / (double)to - 0.5;
     double base = floor(s), u = s - base, v = 1 - u, a = CUBIC_A;
     weight[0] = (float)((((u + 1) * a - 5 * a) * (u + 1) + 8 * a) * (u + 1) - 4 * a);
     weight[1] = (float)(((a + 2) * u - (a + 3)) * u * u + 1);
@@ -122,7 +123,7 @@ void glm4v_vision_positions(float *out, const float *table, int64_t grid_h, int6
 {
     int64_t side = vision->table_side, n = vision->hidden;
     for (int64_t y = 0; y < grid_h; y++) {
-        int32_t iy[4], ix[4];
+        int64_t iy[4], ix[4];
         float wy[4], wx[4];
         cubic_taps(iy, wy, y, grid_h, side);
         for (int64_t x = 0; x < grid_w; x++) {

@@ -20,7 +20,7 @@ static int find_places(glm4v_context *c, const glm4v_prefill_pass *a, glm4v_erro
         for (int64_t i = run->start; i < run->start + run->n && i < a->start + a->n; i++) {
             first += i < a->start;
             if (i >= a->start)
-                c->places[rows++] = (i - a->start);
+                c->places[rows++] = (int32_t)(i - a->start);
         }
     }
     if (!rows)
@@ -64,8 +64,10 @@ static int begin(glm4v_context *c, const glm4v_prefill_pass *a, float *all_logit
         rc = glm4v_pass_start(c, GLM4V_QUEUE_PREFILL, GLM4V_PASS_TEXT, err);
     if (rc)
         return rc;
-    c->prefill_span = (glm4v_step_span) { .slot = a->slot, .length = a->start, .n = a->n };
-    c->prefill_output = a->n - 1;
+    c->prefill_span = (glm4v_step_span) { .slot = (int32_t)a->slot,
+                                          .length = (int32_t)a->start,
+                                          .n = (int32_t)a->n };
+    c->prefill_output = c->prefill_span.n - 1;
     p->rows = (glm4v_step_rows) { .rows = a->n,
                                   .ids = a->prompt->ids + a->start,
                                   .spans = &c->prefill_span,

@@ -198,7 +198,7 @@ static uint64_t layer_work(const glm4v_context *c, const glm4v_pass *p)
     const uint64_t kv = text->kv_heads * text->head_dim;
     uint64_t keys = 0;
     for (int64_t i = 0; i < p->rows.n_spans; i++)
-        keys += p->rows.spans[i].n * p->rows.spans[i].length;
+        keys += (int64_t)p->rows.spans[i].n * p->rows.spans[i].length;
     return T * D * (2 * heads + 2 * kv + 3 * text->ffn) + 2 * keys * heads;
 }
 

@@ -136,7 +136,8 @@ static int check_memory(const glm4v_model *m, int64_t P, glm4v_error *err)
     if (needed <= available)
         return 0;
     /* what a patch takes hardly depends on how many there are */
-    const double fits = (double)available / (double)needed * P * (double)v->patch * v->patch;
+    const double fits =
+        (double)available / (double)needed * (double)P * (double)v->patch * (double)v->patch;
     char advice[64] = "a smaller quantization leaves more";
     if (!v->absolute)
         snprintf(advice, sizeof advice, "max_pixels %.0f would fit", floor(0.9 * fits));

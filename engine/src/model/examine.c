@@ -139,22 +139,23 @@ static void set_info(glm4v_builder *b, const char *dir)
     info->step_bytes = glm4v_plan_step_bytes(&m->plan);
     if (b->checkpoint) {
         info->file_bytes = glm4v_checkpoint_bytes(b->checkpoint);
-        info->n_shards = glm4v_checkpoint_shards(b->checkpoint);
-        info->n_tensors = glm4v_checkpoint_count(b->checkpoint);
+        info->n_shards = (uint32_t)glm4v_checkpoint_shards(b->checkpoint);
+        info->n_tensors = (uint32_t)glm4v_checkpoint_count(b->checkpoint);
     }
-    info->vocab_size = t->vocab;
-    info->hidden_size = t->hidden;
-    info->n_layers = t->layers;
-    info->n_heads = t->heads;
-    info->n_kv_heads = t->kv_heads;
-    info->head_dim = t->head_dim;
-    info->ffn_size = t->ffn;
-    info->vision_hidden_size = v->hidden;
-    info->vision_layers = v->layers;
-    info->vision_heads = v->heads;
-    info->patch_size = v->patch;
-    info->merge_size = v->merge;
-    info->context_length = t->context;
+    const struct {
+        uint32_t *to;
+        int64_t size;
+    } sizes[] = {
+        { &info->vocab_size, t->vocab },       { &info->hidden_size, t->hidden },
+        { &info->n_layers, t->layers },        { &info->n_heads, t->heads },
+        { &info->n_kv_heads, t->kv_heads },    { &info->head_dim, t->head_dim },
+        { &info->ffn_size, t->ffn },           { &info->vision_hidden_size, v->hidden },
+        { &info->vision_layers, v->layers },   { &info->vision_heads, v->heads },
+        { &info->patch_size, v->patch },       { &info->merge_size, v->merge },
+        { &info->context_length, t->context },
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        *sizes[i].to = (uint32_t)sizes[i].size;
     /* the files count all frames of a patch */
     info->min_pixels = m->config.image.min_pixels / v->temporal;
     info->max_pixels = m->config.image.max_pixels / v->temporal;

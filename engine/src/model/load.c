@@ -553,7 +553,7 @@ static int64_t item_of(const loader *l, int64_t i)
 static void run_share(void *user, int64_t i, int64_t thread)
 {
     loader *l = user;
-    const uint32_t index = item_of(l, i);
+    const int64_t index = item_of(l, i);
     const glm4v_item *item = &l->plan->items[index];
     const int64_t share = rows_of_share(item), step = rows_of_piece(item);
     const int64_t first = (i - l->first[index]) * share;

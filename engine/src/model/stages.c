@@ -73,7 +73,7 @@ static double share_of(const glm4v_model *m, int64_t stage)
     for (int64_t i = 0; i < m->n_stages; i++)
         n += !strcmp(m->stages[i].device, s->device);
     const uint64_t available = s->backend->ops->available(s->backend);
-    return available ? (double)available / n : 1;
+    return available ? (double)available / (double)n : 1;
 }
 
 /* Bytes of a layer, as its present stage would keep it. */

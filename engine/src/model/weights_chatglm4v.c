@@ -3,6 +3,8 @@
  * and up of the text MLP; those of the adapter lie apart, and its up has the name that the text
  * model's pair has. Source: section 2 of the family's facts (docs/model.md). */
 #include "base/error.h"
+
+#include <inttypes.h>
 #include "model/families.h"
 #include "model/model.h"
 
@@ -21,8 +23,8 @@ static int check_qkv_bias(const glm4v_lister *l, const glm4v_module *mod)
         return 0;
     return glm4v_fail(
         l->err, GLM4V_ERR_FORMAT,
-        "config.json: \"add_qkv_bias\" is not true, but the weights have layers.%d." QKV_BIAS
-        ": config.json is damaged or belongs to another model; download it again",
+        "config.json: \"add_qkv_bias\" is not true, but the weights have layers.%" PRId64
+        "." QKV_BIAS ": config.json is damaged or belongs to another model; download it again",
         mod->layer);
 }
 

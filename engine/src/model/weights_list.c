@@ -3,6 +3,7 @@
  * checkpoint's headers and appends one item to the plan. */
 #include "model/weights_list.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -64,7 +65,8 @@ int glm4v_list_source(glm4v_lister *l, glm4v_item *item, const char *name, const
 static const char *full_name(char out[GLM4V_NAME_SIZE], const glm4v_module *mod, const char *name)
 {
     if (mod->layer >= 0)
-        snprintf(out, GLM4V_NAME_SIZE, "%s%s.%d.%s", mod->prefix, mod->group, mod->layer, name);
+        snprintf(out, GLM4V_NAME_SIZE, "%s%s.%" PRId64 ".%s", mod->prefix, mod->group, mod->layer,
+                 name);
     else
         snprintf(out, GLM4V_NAME_SIZE, "%s%s", mod->prefix, name);
     return out;
@@ -200,6 +202,6 @@ int glm4v_list_no_layer(const glm4v_lister *l, const glm4v_module *mod, const ch
     if (!glm4v_list_has(l, mod, name))
         return 0;
     return glm4v_fail(l->err, GLM4V_ERR_FORMAT,
-                      "config.json: \"%s\" is %d, but the weights hold \"%s\" too", key, mod->layer,
-                      full_name(full, mod, name));
+                      "config.json: \"%s\" is %" PRId64 ", but the weights hold \"%s\" too", key,
+                      mod->layer, full_name(full, mod, name));
 }

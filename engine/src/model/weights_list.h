@@ -24,7 +24,7 @@ typedef struct glm4v_lister {
  * and a number: "PREFIXgroup.N.name". */
 typedef struct {
     const char *prefix, *group;
-    int layer; /* -1: outside the layers, "PREFIXname" */
+    int64_t layer; /* -1: outside the layers, "PREFIXname" */
     glm4v_part part;
     int64_t stage;
 } glm4v_module;

@@ -27,7 +27,7 @@ static double duration(const glm4v_clip *c)
 static void take(glm4v_clip *c, int64_t i)
 {
     if (!c->n_indices || c->indices[c->n_indices - 1] != i)
-        c->indices[c->n_indices++] = i;
+        c->indices[c->n_indices++] = (uint32_t)i;
 }
 
 /* The first frame at `time` or later, from *i on; the last frame where there is none. */
@@ -40,7 +40,7 @@ static void take_at(glm4v_clip *c, double time, int64_t *i)
 
 static void take_evenly(glm4v_clip *c, int64_t first, int64_t last, int64_t count)
 {
-    double step = count > 1 ? (double)(last - first) / (count - 1) : 0;
+    double step = count > 1 ? (double)(last - first) / (double)(count - 1) : 0;
     c->n_indices = 0;
     for (int64_t i = 0; i < count; i++)
         take(c, i && i == count - 1 ? last : (int64_t)((double)i * step + (double)first));
@@ -53,12 +53,12 @@ static void sample_fixed(glm4v_clip *c, double fps)
     if (length <= FIXED_MAX_SECONDS) {
         int64_t count = (int64_t)floor(length * fps);
         for (int64_t i = 0; i < (count ? count : 1); i++)
-            take_at(c, i / fps, &at);
+            take_at(c, (double)i / fps, &at);
     } else if (most >= c->n) {
         take_evenly(c, 0, c->n - 1, c->n);
     } else {
         for (int64_t i = 0; i < most; i++)
-            take_at(c, i * (length / (most - 1)), &at);
+            take_at(c, (double)i * (length / (double)(most - 1)), &at);
     }
 }
 
@@ -74,7 +74,7 @@ static void sample_dynamic(glm4v_clip *c, int64_t temporal)
 {
     double length = duration(c),
            effective = length < DYNAMIC_MAX_SECONDS ? length : DYNAMIC_MAX_SECONDS;
-    double rate = temporal * dynamic_rate(effective);
+    double rate = (double)temporal * dynamic_rate(effective);
     int64_t wanted =
         effective * rate < GLM4V_MAX_FRAMES ? (int64_t)(effective * rate) : GLM4V_MAX_FRAMES;
     double current = 0;

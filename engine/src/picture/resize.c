@@ -25,9 +25,14 @@ static double cubic(double x)
     return 0;
 }
 
+static double scale_of(int64_t n_in, int64_t n_out)
+{
+    return (double)n_in / (double)n_out;
+}
+
 static double filter_scale(int64_t n_in, int64_t n_out)
 {
-    double scale = (double)n_in / n_out;
+    const double scale = scale_of(n_in, n_out);
     return scale > 1 ? scale : 1;
 }
 
@@ -49,19 +54,19 @@ static int32_t to_fixed(double w)
 static void tap_window(int32_t *first, int32_t *count, int32_t *weight, int64_t x, int64_t n_in,
                        int64_t n_out)
 {
-    double scale = (double)n_in / n_out, fs = filter_scale(n_in, n_out);
-    double support = 2 * fs, reciprocal = 1 / fs, center = (x + 0.5) * scale, sum = 0;
+    double scale = scale_of(n_in, n_out), fs = filter_scale(n_in, n_out);
+    double support = 2 * fs, reciprocal = 1 / fs, center = ((double)x + 0.5) * scale, sum = 0;
     int64_t lo = (int64_t)(center - support + 0.5), hi = (int64_t)(center + support + 0.5);
     lo = lo > 0 ? lo : 0;
     hi = hi < n_in ? hi : n_in;
     for (int64_t i = 0; i < hi - lo; i++)
-        sum += cubic(((i + lo) - center + 0.5) * reciprocal);
+        sum += cubic(((double)(i + lo) - center + 0.5) * reciprocal);
     for (int64_t i = 0; i < hi - lo; i++) {
-        double w = cubic(((i + lo) - center + 0.5) * reciprocal);
+        double w = cubic(((double)(i + lo) - center + 0.5) * reciprocal);
         weight[i] = to_fixed(sum != 0 ? w / sum : w);
     }
-    *first = lo;
-    *count = (hi - lo);
+    *first = (int32_t)lo;
+    *count = (int32_t)(hi - lo);
 }
 
 /* Fill axis; its arrays are taken from *memory, which advances. */

@@ -22,7 +22,7 @@ typedef struct {
     int64_t n_images;           /* >= 1 */
     const char *const *prompts; /* [n_prompts]; none: the two default prompts */
     int64_t n_prompts;
-    int64_t n_threads; /* 0 = the cores this process may use */
+    uint32_t n_threads; /* 0 = the cores this process may use */
     /* bytes for second moments at a time, 0 = 2 GiB: with less, more passes */
     uint64_t memory;
     glm4v_progress_fn progress; /* done and total in units of its own */

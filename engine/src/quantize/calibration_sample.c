@@ -74,7 +74,7 @@ static int find_positions(glm4v_calibration_sample *r, const glm4v_config *confi
 static int32_t best_id(const float *logits, int64_t V)
 {
     int32_t best = 0;
-    for (int64_t i = 0; i < V; i++) {
+    for (int32_t i = 0; i < V; i++) {
         if (!isfinite(logits[i]))
             return -1;
         if (logits[i] > logits[best])

@@ -171,8 +171,8 @@ int glm4v_captured_open(glm4v_captured *l, int64_t K, glm4v_error *err)
     return l->moments.second && l->moments.cross
                ? 0
                : glm4v_fail(err, GLM4V_ERR_NOMEM,
-                            "no memory for the moments of %" PRId64 " inputs (%llu MiB)", K,
-                            (unsigned long long)(glm4v_captured_bytes(K) >> 20));
+                            "no memory for the moments of %" PRId64 " inputs (%" PRIu64 " MiB)", K,
+                            glm4v_captured_bytes(K) >> 20);
 }
 
 void glm4v_capture_clear(glm4v_capture *l)

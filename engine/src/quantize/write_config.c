@@ -5,6 +5,7 @@
  * prefixes they give the same modules. */
 #define _GNU_SOURCE
 #include <ctype.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -174,9 +175,10 @@ static void format_patterns(glm4v_text_out *out, const targets *t, glm4v_form fo
 static void format_weights(glm4v_text_out *out, const glm4v_form_traits *form)
 {
     glm4v_text_format(out, "{ \"num_bits\": %d, \"type\": \"%s\", \"symmetric\": true, ",
-                      (int)form->bits, form->floating ? "float" : "int");
+                      form->bits, form->floating ? "float" : "int");
     if (form->group)
-        glm4v_text_format(out, "\"strategy\": \"group\", \"group_size\": %d, ", (int)form->group);
+        glm4v_text_format(out, "\"strategy\": \"group\", \"group_size\": %" PRId64 ", ",
+                          form->group);
     else
         glm4v_text_format(out, "\"strategy\": \"channel\", ");
     glm4v_text_format(out, "\"dynamic\": false }");

@@ -83,12 +83,12 @@ static bool find_merge(const glm4v_tokenizer *t, glm4v_bpe *bpe, const unsigned 
         const glm4v_pair *pair = glm4v_pairs_find(t, left->id, right->id);
         if (!pair)
             return false;
-        *found = (merge) { pair->rank, i, len, (int32_t)pair->merged };
+        *found = (merge) { pair->rank, i, len, pair->merged };
         return true;
     }
     uint64_t hash = glm4v_hash_part(t, bpe->prefix[i], bpe->prefix[i + len], len);
     int32_t id = glm4v_vocab_find(t, &t->text, hash, piece + i, len);
-    *found = (merge) { (uint32_t)id, i, len, id };
+    *found = (merge) { id, i, len, id };
     return id >= 0;
 }
 

@@ -3,6 +3,7 @@
  * tokens have the ids of config.json and otherwise the next free ids. Text has no meaning for such
  * a model, but prompts get a length and the whole path of a request runs, as a measurement
  * requires. Called by model.c. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -28,8 +29,8 @@ static int add_control(glm4v_tokenizer *t, const control *c, int32_t *next, glm4
     }
     if (id >= t->size)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          "%s: config.json \"vocab_size\" is %d, too small for \"%s\"", here,
-                          (int)t->size, c->name);
+                          "%s: config.json \"vocab_size\" is %" PRId64 ", too small for \"%s\"",
+                          here, t->size, c->name);
     const glm4v_new_token token = { id, GLM4V_TOKEN_CONTROL, (const unsigned char *)c->name,
                                     strlen(c->name) };
     return glm4v_vocab_add(t, &token, here, err);
@@ -59,8 +60,8 @@ static int fill(glm4v_tokenizer *t, const glm4v_config *config, glm4v_error *err
     int rc = glm4v_vocab_init(t, config->text.vocab, 256, N, here, err);
     if (!rc && t->size < 256 + N)
         rc = glm4v_fail(err, GLM4V_ERR_FORMAT,
-                        "%s: config.json \"vocab_size\" is %d, expected at least %d", here,
-                        (int)t->size, 256 + N);
+                        "%s: config.json \"vocab_size\" is %" PRId64 ", expected at least %d", here,
+                        t->size, 256 + N);
     for (int byte = 0; byte < 256 && !rc; byte++)
         rc = glm4v_vocab_add(t,
                              &(glm4v_new_token) { byte, GLM4V_TOKEN_TEXT,

@@ -190,7 +190,7 @@ static int decode_token(unsigned char *out, const char *s, size_t len)
         if (byte < 0 || n == GLM4V_MAX_TOKEN_BYTES)
             return -1;
         out[n++] = (unsigned char)byte;
-        i += (size_t)k;
+        i += k;
     }
     return n ? n : -1;
 }
@@ -204,7 +204,7 @@ static int max_id(const json_t *vocab, const json_t *added, int64_t *size, glm4v
     size_t i;
     json_object_foreach((json_t *)vocab, key, value)
     {
-        int64_t id = json_is_integer(value) ? (int64_t)json_integer_value(value) : -1;
+        int64_t id = json_is_integer(value) ? json_integer_value(value) : -1;
         if (id < 0 || id >= GLM4V_MAX_VOCAB)
             return glm4v_fail(err, GLM4V_ERR_FORMAT,
                               "%s: \"vocab\": \"%.40s\" has no id in 0 to %d", FILE_NAME, key,
@@ -261,15 +261,15 @@ static int read_token(glm4v_tokenizer *t, const char *key, int32_t id, glm4v_err
         return 0;
     if (control >= 0)
         return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"%.40s\" has the ids %d and %d", FILE_NAME,
-                          key, (int)control, (int)id);
+                          key, control, id);
     int n = decode_token(bytes, key, len);
     if (n < 0)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           "%s: \"vocab\": token %d is empty, longer than %d bytes or not in the "
                           "byte-level alphabet",
-                          FILE_NAME, (int)id, GLM4V_MAX_TOKEN_BYTES);
-    return glm4v_vocab_add(t, &(glm4v_new_token) { id, GLM4V_TOKEN_TEXT, bytes, (size_t)n },
-                           FILE_NAME, err);
+                          FILE_NAME, id, GLM4V_MAX_TOKEN_BYTES);
+    return glm4v_vocab_add(t, &(glm4v_new_token) { id, GLM4V_TOKEN_TEXT, bytes, n }, FILE_NAME,
+                           err);
 }
 
 static int read_vocab(glm4v_tokenizer *t, const json_t *vocab, glm4v_error *err)
@@ -295,14 +295,14 @@ static bool halves(const json_t *merge, const char *half[2], size_t len[2])
         if (!space)
             return false;
         half[1] = space + 1;
-        len[0] = (size_t)(space - half[0]);
+        len[0] = space - half[0];
         len[1] = whole - len[0] - 1;
         return true;
     }
     if (!json_is_array(merge) || json_array_size(merge) != 2)
         return false;
     for (int i = 0; i < 2; i++) {
-        const json_t *part = json_array_get(merge, (size_t)i);
+        const json_t *part = json_array_get(merge, i);
         if (!json_is_string(part))
             return false;
         half[i] = json_string_value(part);
@@ -314,9 +314,9 @@ static bool halves(const json_t *merge, const char *half[2], size_t len[2])
 /* Id of a token of either kind, -1 if there is none. */
 static int32_t any_token(const glm4v_tokenizer *t, const unsigned char *s, int len)
 {
-    uint64_t hash = glm4v_hash_bytes(t, s, (size_t)len);
-    int32_t id = glm4v_vocab_find(t, &t->text, hash, s, (size_t)len);
-    return id >= 0 ? id : glm4v_vocab_find(t, &t->control, hash, s, (size_t)len);
+    uint64_t hash = glm4v_hash_bytes(t, s, len);
+    int32_t id = glm4v_vocab_find(t, &t->text, hash, s, len);
+    return id >= 0 ? id : glm4v_vocab_find(t, &t->control, hash, s, len);
 }
 
 static int read_merge(glm4v_tokenizer *t, const json_t *merge, size_t rank, glm4v_error *err)

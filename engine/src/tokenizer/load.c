@@ -2,6 +2,7 @@
 /* The tokenizer's files to its tables: which file there is, and tokenizer.model,
  * tiktoken's text format (one "base64 rank" a line). json.c reads tokenizer.json, controls.c the
  * control tokens of tokenizer_config.json. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -39,12 +40,12 @@ static int64_t decode64(unsigned char *out, const char *s, size_t len)
             int digit = i + k < len - padding ? digit64(s[i + k]) : 0;
             if (digit < 0)
                 return -1;
-            group = group << 6 | (uint32_t)digit;
+            group = group << 6 | digit;
         }
         for (int k = 16; k >= 0; k -= 8)
             out[n++] = (unsigned char)(group >> k);
     }
-    return (int64_t)(n - padding);
+    return n - padding;
 }
 
 /* One line of tokenizer.model. */
@@ -108,18 +109,17 @@ static int load_ranks(glm4v_tokenizer *t, const char *text, size_t len, const js
             return glm4v_fail(err, GLM4V_ERR_FORMAT,
                               "%s: line %zu: the token is not base64, or too long", file, row);
         rc = glm4v_vocab_add(
-            t, &(glm4v_new_token) { (int32_t)line.rank, GLM4V_TOKEN_TEXT, bytes, (size_t)n }, file,
-            err);
+            t, &(glm4v_new_token) { (int32_t)line.rank, GLM4V_TOKEN_TEXT, bytes, n }, file, err);
     }
     /* in this family control tokens follow the ranks and one another: a gap means that a file was
      * cut at a line's end, or that an id was damaged */
     for (int64_t id = text_size; !rc && n_controls && id < size; id++)
         if (t->tokens[id].kind == GLM4V_TOKEN_NONE)
             return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                              "%s: the ranks end at %lld, but no control token of %s has the id "
-                              "%lld; the file may be truncated",
-                              file, (long long)text_size - 1, GLM4V_TOKENIZER_CONFIG,
-                              (long long)id);
+                              "%s: the ranks end at %" PRId64
+                              ", but no control token of %s has the id "
+                              "%" PRId64 "; the file may be truncated",
+                              file, text_size - 1, GLM4V_TOKENIZER_CONFIG, id);
     t->whole_piece = true;
     return rc ? rc : glm4v_vocab_finish(t, file, err);
 }

@@ -62,7 +62,7 @@ static character at(const char *text, size_t len, size_t i)
         int n = glm4v_utf8_next((const unsigned char *)text + i, len - i, &c.code);
         if (n > 0) {
             c.kind = kind_of(c.code);
-            c.end = i + (size_t)n;
+            c.end = i + n;
         }
     }
     return c;

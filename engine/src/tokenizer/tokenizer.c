@@ -24,7 +24,7 @@ void glm4v_tokenizer_close(glm4v_tokenizer **tokenizer)
     *tokenizer = NULL;
 }
 
-int32_t glm4v_tokenizer_size(const glm4v_tokenizer *t)
+int64_t glm4v_tokenizer_size(const glm4v_tokenizer *t)
 {
     return t->size;
 }

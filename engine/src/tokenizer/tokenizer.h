@@ -31,7 +31,7 @@ void glm4v_tokenizer_close(glm4v_tokenizer **tokenizer);
 size_t glm4v_tokenizer_memory(const glm4v_tokenizer *tokenizer);
 
 /* One more than the largest id. */
-int32_t glm4v_tokenizer_size(const glm4v_tokenizer *tokenizer);
+int64_t glm4v_tokenizer_size(const glm4v_tokenizer *tokenizer);
 
 /* A list of ids that grows. Zeroed before first use; ids: glm4v_free(). */
 typedef struct {

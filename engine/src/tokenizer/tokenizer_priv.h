@@ -32,17 +32,16 @@ typedef struct {
 
 /* What two neighbours become. Likewise open addressing. */
 typedef struct {
-    uint32_t left, right; /* ids */
-    uint32_t rank;        /* lower merges first; + 1; 0 = free */
-    uint32_t merged;      /* id */
+    int32_t left, right, merged; /* ids */
+    uint32_t rank;               /* lower merges first; + 1; 0 = free */
 } glm4v_pair;
 
 struct glm4v_tokenizer {
     glm4v_token *tokens;  /* [size], by id */
-    int32_t size;         /* one more than the largest id */
+    int64_t size;         /* one more than the largest id */
     unsigned char *bytes; /* of all tokens */
     size_t n_bytes, bytes_capacity;
-    uint32_t longest;          /* bytes of the longest text token */
+    size_t longest;            /* bytes of the longest text token */
     glm4v_token_table text;    /* ordinary tokens */
     glm4v_token_table control; /* control tokens: never found by encoding */
     /* tokenizer.json's merges; NULL: the id of the joined bytes is the rank */

@@ -2,6 +2,7 @@
 /* The tokenizer's tables: tokens by id, ids by bytes, merges by pair. Filled once while loading,
  * then read-only. */
 #define _GNU_SOURCE
+#include <inttypes.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
@@ -68,25 +69,25 @@ int32_t glm4v_vocab_find(const glm4v_tokenizer *t, const glm4v_token_table *tabl
     uint64_t h = spread(hash);
     if (table->n_slots == 0)
         return -1;
-    for (size_t i = (size_t)(h >> 32);; i++) {
+    for (size_t i = h >> 32;; i++) {
         i &= table->n_slots - 1;
         if (table->slots[i].id == 0)
             return -1;
         const glm4v_token *token = &t->tokens[table->slots[i].id - 1];
         if (table->slots[i].tag == (uint32_t)h && token->len == len &&
             memcmp(t->bytes + token->start, s, len) == 0)
-            return (int32_t)(table->slots[i].id - 1);
+            return (int32_t)table->slots[i].id - 1;
     }
 }
 
 static void table_put(glm4v_token_table *table, uint64_t hash, int32_t id)
 {
     uint64_t h = spread(hash);
-    size_t i = (size_t)(h >> 32) & (table->n_slots - 1);
+    size_t i = (h >> 32) & (table->n_slots - 1);
     while (table->slots[i].id != 0)
         i = (i + 1) & (table->n_slots - 1);
     table->slots[i].tag = (uint32_t)h;
-    table->slots[i].id = (uint32_t)id + 1;
+    table->slots[i].id = id + 1;
 }
 
 static uint64_t random_base(void)
@@ -95,7 +96,7 @@ static uint64_t random_base(void)
     if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t)sizeof seed) {
         struct timespec now = { 0 }; /* early boot, or refused: harder to guess than a constant */
         clock_gettime(CLOCK_MONOTONIC, &now);
-        seed = ((uint64_t)now.tv_nsec << 32 ^ (uint64_t)now.tv_sec) + (uint64_t)(uintptr_t)&seed;
+        seed = ((uint64_t)now.tv_nsec << 32 ^ now.tv_sec) + (uintptr_t)&seed;
     }
     return seed % (PRIME - 1024) + 512;
 }
@@ -104,16 +105,16 @@ int glm4v_vocab_init(glm4v_tokenizer *t, int64_t size, size_t n_text, size_t n_c
                      const char *file, glm4v_error *err)
 {
     if (size < 1 || size > GLM4V_MAX_VOCAB)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: %lld token ids, expected 1 to %d", file,
-                          (long long)size, GLM4V_MAX_VOCAB);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: %" PRId64 " token ids, expected 1 to %d",
+                          file, size, GLM4V_MAX_VOCAB);
     t->base = random_base();
     t->power[0] = 1;
     for (int i = 1; i <= GLM4V_MAX_TOKEN_BYTES; i++)
         t->power[i] = multiply(t->power[i - 1], t->base);
-    t->size = (int32_t)size;
-    t->tokens = glm4v_alloc((size_t)size, sizeof *t->tokens);
+    t->size = size;
+    t->tokens = glm4v_alloc(size, sizeof *t->tokens);
     if (!t->tokens || !table_init(&t->text, n_text) || !table_init(&t->control, n_control))
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "%s: no memory for %d tokens", file, (int)t->size);
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "%s: no memory for %" PRId64 " tokens", file, size);
     return 0;
 }
 
@@ -144,14 +145,14 @@ int glm4v_vocab_add(glm4v_tokenizer *t, const glm4v_new_token *new, const char *
     glm4v_token *token = &t->tokens[id];
     if (len < 1 || len > GLM4V_MAX_TOKEN_BYTES)
         return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: token %d has %zu bytes, expected 1 to %d",
-                          file, (int)id, len, GLM4V_MAX_TOKEN_BYTES);
+                          file, id, len, GLM4V_MAX_TOKEN_BYTES);
     if (token->kind != GLM4V_TOKEN_NONE)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: two tokens have the id %d", file, (int)id);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: two tokens have the id %d", file, id);
     uint64_t hash = glm4v_hash_bytes(t, new->bytes, len);
     int32_t same = glm4v_vocab_find(t, table, hash, new->bytes, len);
     if (same >= 0)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: tokens %d and %d are the same", file,
-                          (int)same, (int)id);
+        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: tokens %d and %d are the same", file, same,
+                          id);
     if (t->n_bytes + len > UINT32_MAX || !keep(t, new->bytes, len))
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "%s: no memory for its tokens", file);
     token->start = (uint32_t)(t->n_bytes - len);
@@ -177,7 +178,7 @@ int glm4v_vocab_finish(glm4v_tokenizer *t, const char *file, glm4v_error *err)
         if (t->tokens[id].kind == GLM4V_TOKEN_NONE)
             return glm4v_fail(err, GLM4V_ERR_FORMAT,
                               "%s: no token has the id %d, though the vocabulary goes up to %d",
-                              file, (int)id, (int)last);
+                              file, id, last);
     for (int byte = 0; byte < 256; byte++) {
         unsigned char c = (unsigned char)byte;
         t->byte_id[byte] = glm4v_vocab_find(t, &t->text, glm4v_hash_bytes(t, &c, 1), &c, 1);
@@ -193,12 +194,12 @@ int glm4v_vocab_finish(glm4v_tokenizer *t, const char *file, glm4v_error *err)
     return 0;
 }
 
-static size_t pair_slot(const glm4v_tokenizer *t, uint32_t left, uint32_t right)
+static size_t pair_slot(const glm4v_tokenizer *t, int32_t left, int32_t right)
 {
-    uint64_t h = ((uint64_t)left << 32 | right) ^ t->base;
+    uint64_t h = ((uint64_t)left << 32 | (uint32_t)right) ^ t->base;
     h = (h ^ h >> 33) * UINT64_C(0xFF51AFD7ED558CCD);
     h = (h ^ h >> 33) * UINT64_C(0xC4CEB9FE1A85EC53);
-    return (size_t)(h ^ h >> 33) & (t->n_pairs - 1);
+    return (h ^ h >> 33) & (t->n_pairs - 1);
 }
 
 int glm4v_pairs_init(glm4v_tokenizer *t, size_t n, glm4v_error *err)
@@ -213,26 +214,26 @@ int glm4v_pairs_init(glm4v_tokenizer *t, size_t n, glm4v_error *err)
 
 bool glm4v_pairs_add(glm4v_tokenizer *t, int32_t left, int32_t right, uint32_t rank, int32_t merged)
 {
-    size_t i = pair_slot(t, (uint32_t)left, (uint32_t)right);
+    size_t i = pair_slot(t, left, right);
     for (; t->pairs[i].rank; i = (i + 1) & (t->n_pairs - 1))
-        if (t->pairs[i].left == (uint32_t)left && t->pairs[i].right == (uint32_t)right)
+        if (t->pairs[i].left == left && t->pairs[i].right == right)
             return false;
-    t->pairs[i] = (glm4v_pair) { (uint32_t)left, (uint32_t)right, rank + 1, (uint32_t)merged };
+    t->pairs[i] = (glm4v_pair) { left, right, merged, rank + 1 };
     return true;
 }
 
 const glm4v_pair *glm4v_pairs_find(const glm4v_tokenizer *t, int32_t left, int32_t right)
 {
-    size_t i = pair_slot(t, (uint32_t)left, (uint32_t)right);
+    size_t i = pair_slot(t, left, right);
     for (; t->pairs[i].rank; i = (i + 1) & (t->n_pairs - 1))
-        if (t->pairs[i].left == (uint32_t)left && t->pairs[i].right == (uint32_t)right)
+        if (t->pairs[i].left == left && t->pairs[i].right == right)
             return &t->pairs[i];
     return NULL;
 }
 
 size_t glm4v_tokenizer_memory(const glm4v_tokenizer *t)
 {
-    return sizeof *t + (size_t)t->size * sizeof *t->tokens + t->bytes_capacity +
+    return sizeof *t + t->size * sizeof *t->tokens + t->bytes_capacity +
            (t->text.n_slots + t->control.n_slots) * sizeof *t->text.slots +
            t->n_pairs * sizeof *t->pairs;
 }
