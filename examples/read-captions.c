@@ -114,7 +114,7 @@ int main(int argc, char **argv)
 {
     GError *error = NULL;
     gst_init(&argc, &argv);
-    if (argc < 2 || argc > 3) {
+    if (argc < 2 || argc > 3 || argv[1][0] == '-') {
         fprintf(stderr, "usage: %s FILE [PROMPT]\n", argv[0]);
         return 2;
     }

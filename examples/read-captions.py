@@ -53,7 +53,7 @@ def on_frame(pad, info):
 
 def main():
     Gst.init(None)
-    if len(sys.argv) not in (2, 3):
+    if len(sys.argv) not in (2, 3) or sys.argv[1].startswith("-"):
         sys.exit(f"usage: {sys.argv[0]} FILE [PROMPT]")
     pipeline = Gst.parse_launch(
         "filesrc name=file ! decodebin ! videoconvert ! glm4vdescribe name=d "

@@ -1,16 +1,21 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# Makes a folder that runs on another machine of the same kind without GStreamer or anything else installed:
-# plugin, library, command line, model, the GStreamer tools and plugins that reading files, cameras and network
-# streams needs, and the shared libraries of all these (the C library apart: glibc as new as here is needed).
+# Creates a folder that runs on another machine of the same kind without GStreamer or other packages: plugin,
+# library, command line, model, the GStreamer tools and plugins for files, cameras and network streams, and the
+# shared libraries of all these (except the C library: glibc of at least this version is needed).
 #
 #   tools/bundle.sh FOLDER [BUILD]     BUILD: a finished build folder, default build/
 #
 # On the other machine: . FOLDER/env.sh; glm4v describe picture.png; gst-launch-1.0 ... ! glm4vdescribe ! ...
-# Without env.sh the programs run as well; GST_PLUGIN_PATH=FOLDER/lib/gstreamer-1.0 gives them the plugins.
+# The programs also run without env.sh; GST_PLUGIN_PATH=FOLDER/lib/gstreamer-1.0 makes the plugins available.
 # Needs the Debian package patchelf.
 set -eu
-[ $# = 1 ] || [ $# = 2 ] || { sed -n 's/^# \{0,1\}//p' "$0" | sed 1d; exit 2; }
+help() { sed -n '3,/^set/s/^# \{0,1\}//p' "$0"; }
+case ${1-} in
+--help) help; exit ;;
+-*) set -- ;;
+esac
+[ $# = 1 ] || [ $# = 2 ] || { help >&2; exit 2; }
 target=$1
 build=$(realpath "${2:-$(dirname "$0")/../build}")
 

@@ -264,8 +264,10 @@ int main(int argc, char **argv)
             measure_first(argv[0]);
         else if (!strcmp(argv[i], "once"))
             caption_once();
-        else
+        else {
+            fprintf(stderr, "usage: pipeline-bench [captions|live|first]...\n");
             return 2;
+        }
     }
     return 0;
 }

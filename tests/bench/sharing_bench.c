@@ -95,6 +95,10 @@ static void print_range(const char *what, const guint64 *values, guint n, double
 int main(int argc, char **argv)
 {
     gst_init(&argc, &argv);
+    if (argc > 1 && argv[1][0] == '-') {
+        fprintf(stderr, "usage: sharing-bench [ELEMENTS [SECONDS [PROPERTIES]]]\n");
+        return 2;
+    }
     guint n = CLAMP(argc > 1 ? (guint)strtoul(argv[1], NULL, 10) : 16, 1, MAX_ELEMENTS);
     double seconds = argc > 2 ? strtod(argv[2], NULL) : 10;
     GstElement *pipeline = make(n, argc > 3 ? argv[3] : "");

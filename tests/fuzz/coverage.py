@@ -112,6 +112,8 @@ def row(name, lines, branch, others):
 
 
 def main():
+    if sys.argv[1:2] == ["--help"] or set(sys.argv[2:]) - {"--lines"} or len(sys.argv) < 2:
+        sys.exit(__doc__)
     build = pathlib.Path(sys.argv[1], "tests").resolve()
     programs = sorted(path for path in build.glob("fuzz/replay-*") if path.is_file())
     with tempfile.TemporaryDirectory() as folder:

@@ -354,6 +354,8 @@ def reference_logits(settings, layers, modules):
 
 
 def main():
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
     folder = pathlib.Path(sys.argv[1])
     for name, make in CHECKPOINTS.items():
         layers, modules, quantization = make()

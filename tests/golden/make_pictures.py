@@ -123,7 +123,9 @@ def verify(path):
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--verify":
+    if sys.argv[1:-1] == ["--verify"]:
         verify(pathlib.Path(sys.argv[2]))
+    elif len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
     else:
         make(pathlib.Path(sys.argv[1]))

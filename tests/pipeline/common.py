@@ -99,6 +99,9 @@ def tiny_model(folder, *words):
 def main(tests):
     """Runs functions that take a fresh folder; prints TAP. A name on the command line picks tests."""
     failed = 0
+    unknown = set(sys.argv[1:]) - {test.__name__ for test in tests}
+    if unknown:
+        sys.exit(f"unknown test: {', '.join(sorted(unknown))}; known: {', '.join(test.__name__ for test in tests)}")
     tests = [test for test in tests if not sys.argv[1:] or test.__name__ in sys.argv[1:]]
     print(f"1..{len(tests)}", flush=True)
     if MISSING_PLUGINS:

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 
-from common import (EXAMPLES, GLM4V, SHIPPED, SLOW, SOURCE, Skip, check, environment, good, gst_launch, main, make_inputs,
+from common import (BUILD, EXAMPLES, GLM4V, SHIPPED, SLOW, SOURCE, Skip, check, environment, good, gst_launch, main, make_inputs,
                     run, tiny_model)
 
 BASE = tempfile.mkdtemp(prefix="glm4v-cli-")
@@ -57,6 +57,15 @@ def wrong_command_lines_exit_with_2_and_do_nothing(folder):
                   ["bench", "--random-weights", "--config", "a.json", "--model", "b"]):
         done = good(run([GLM4V, *words]), 2)
         check(done.stderr and not done.stdout, words, "printed", done.stdout)
+
+
+def tools_refuse_an_option_where_a_folder_is_expected(folder):
+    for tool in ([BUILD / "tests" / "support" / "make-tiny-model"], ["bash", SOURCE / "tools" / "bundle.sh"]):
+        help = good(run([*tool, "--help"], cwd=folder))
+        check(tool[-1].name in help.stdout and not help.stderr, help)
+        wrong = good(run([*tool, "--verbose"], cwd=folder), 2)
+        check(tool[-1].name in wrong.stderr and not wrong.stdout, wrong)
+    check(not os.listdir(folder), os.listdir(folder))
 
 
 def a_picture_gives_one_line(folder):
@@ -429,7 +438,8 @@ if __name__ == "__main__":
     make_inputs(BASE)
     MODEL = tiny_model(BASE)
     try:
-        main([help_teaches_each_command, wrong_command_lines_exit_with_2_and_do_nothing, a_picture_gives_one_line,
+        main([help_teaches_each_command, wrong_command_lines_exit_with_2_and_do_nothing,
+              tools_refuse_an_option_where_a_folder_is_expected, a_picture_gives_one_line,
               several_inputs_are_named, a_video_gives_a_line_per_interval_with_its_time,
               interval_0_describes_every_frame, json_lines_hold_the_contract, boxes_of_the_answer_are_pixels_of_the_picture,
               the_same_seed_gives_the_same_text_and_another_seed_another,

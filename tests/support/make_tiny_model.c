@@ -35,14 +35,17 @@ static bool word(tiny_model_options *o, const char *s)
 
 int main(int argc, char **argv)
 {
+    static const char usage[] = "usage: make-tiny-model DIR [WORD...]\n";
     tiny_model_options options = { 0 };
-    if (argc < 2) {
-        fprintf(stderr, "usage: make-tiny-model DIR [WORD...]\n");
+    if (argc == 2 && !strcmp(argv[1], "--help"))
+        return fputs(usage, stdout) < 0;
+    if (argc < 2 || argv[1][0] == '-') {
+        fputs(usage, stderr);
         return 2;
     }
     for (int i = 2; i < argc; i++)
         if (!word(&options, argv[i])) {
-            fprintf(stderr, "make-tiny-model: %s is no option\n", argv[i]);
+            fprintf(stderr, "make-tiny-model: unknown word %s\n", argv[i]);
             return 2;
         }
     return tiny_model_write(argv[1], &options) ? 1 : 0;

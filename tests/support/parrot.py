@@ -102,6 +102,6 @@ def make(source, target, pieces):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 4:
+    if len(sys.argv) < 4 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
     make(sys.argv[1], sys.argv[2], sys.argv[3:])
