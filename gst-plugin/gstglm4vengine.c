@@ -236,8 +236,8 @@ new_engine (const GstGlm4vModelConfig * config, gchar * key, gchar ** why)
   return NULL;
 }
 
-/* The paths of one directory may differ, so they count under a model-key only,
- * which may hold two directories apart. */
+/* The paths of one directory may differ, so they are compared only with a
+ * model-key, which two directories may have. */
 static gchar *
 find_conflict (const Engine * self, const GstGlm4vModelConfig * config)
 {
@@ -250,7 +250,7 @@ find_conflict (const Engine * self, const GstGlm4vModelConfig * config)
   conflict = gst_glm4v_model_config_conflict (config, &there);
   if (!conflict)
     return NULL;
-  text = g_strdup_printf ("%s in %s, which has the same engine", conflict,
+  text = g_strdup_printf ("%s in %s, which shares the engine", conflict,
       other->name);
   g_free (conflict);
   return text;

@@ -53,7 +53,7 @@ static const Row rows[] = {
         "The engine failed while it opened the model",
         "This is a defect: please report it with GST_DEBUG=glm4v*:6 output."},
   [GST_GLM4V_FAULT_SHARING] = {RESOURCE, GST_RESOURCE_ERROR_SETTINGS,
-        "Elements that share an engine want it to differ",
+        "Elements that share an engine have different settings",
         "Set equal values, or give one of them a model-key of its own."},
   [GST_GLM4V_FAULT_THREAD] = {RESOURCE, GST_RESOURCE_ERROR_FAILED,
         "No thread could be started",
@@ -62,7 +62,7 @@ static const Row rows[] = {
         "This video cannot be described",
         "Put videoconvert and videoscale before the element."},
   [GST_GLM4V_FAULT_FRAME_SIZE] = {STREAM, GST_STREAM_ERROR_FAILED,
-        "A video frame does not hold what its caps say",
+        "A video frame does not match its caps",
         "Such frames pass without a caption. Check the element that produces "
         "them. This is reported once for each caps; stats counts all."},
   [GST_GLM4V_FAULT_FRAME_MAP] = {RESOURCE, GST_RESOURCE_ERROR_READ,
@@ -82,14 +82,14 @@ static const Row rows[] = {
         "The engine failed on a frame",
         "This is a defect: please report it with GST_DEBUG=glm4v*:6 output."},
   [GST_GLM4V_FAULT_TEXT_FLOW] = {STREAM, GST_STREAM_ERROR_FAILED,
-        "The captions could not be passed on",
+        "The captions could not be pushed downstream",
         "Check the elements downstream of the text pad."},
   [GST_GLM4V_FAULT_DELAY] = {RESOURCE, GST_RESOURCE_ERROR_SETTINGS,
-        "An answer took longer than was declared",
-        "Raise this property, or make answers quicker (max-tokens, "
+        "An answer took longer than the declared latency",
+        "Raise this property, or make answers faster (max-tokens, "
         "max-pixels, interval)."},
   [GST_GLM4V_FAULT_STALLED] = {RESOURCE, GST_RESOURCE_ERROR_BUSY,
-        "A frame was given up",
+        "A frame was abandoned",
         "If the model is only slow, raise stall-timeout; else set the element "
         "to NULL and back."},
   [GST_GLM4V_FAULT_STUCK] = {LIBRARY, GST_LIBRARY_ERROR_SHUTDOWN,

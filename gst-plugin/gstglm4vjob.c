@@ -9,12 +9,12 @@ typedef struct
   const gchar *finish_reason, *message;
 } End;
 
-/* END_OUTCOME has no row: the outcome tells. */
+/* END_OUTCOME has no row: the outcome has the text. */
 static const End ends[GST_GLM4V_N_ENDS] = {
   [GST_GLM4V_END_REPLACED] = {GST_GLM4V_STATUS_DROPPED, "busy",
-        "a newer frame took its place while the model was busy"},
+        "a newer frame replaced it while the model was busy"},
   [GST_GLM4V_END_FULL] = {GST_GLM4V_STATUS_DROPPED, "busy",
-        "max-pending triggers waited already"},
+        "max-pending triggers are waiting already"},
   [GST_GLM4V_END_LOADING] = {GST_GLM4V_STATUS_DROPPED, "loading",
         "the model was not loaded yet"},
   [GST_GLM4V_END_NO_MODEL] = {GST_GLM4V_STATUS_ERROR, "error",
@@ -24,7 +24,7 @@ static const End ends[GST_GLM4V_N_ENDS] = {
   [GST_GLM4V_END_NO_FRAME] = {GST_GLM4V_STATUS_DROPPED, "end",
         "the stream ended before there was a frame"},
   [GST_GLM4V_END_BAD_FRAME] = {GST_GLM4V_STATUS_ERROR, "error",
-        "the frame does not hold what its caps say"},
+        "the frame does not match its caps"},
   [GST_GLM4V_END_LATE] = {GST_GLM4V_STATUS_TIMEOUT, "deadline",
         "the deadline passed"},
   [GST_GLM4V_END_STALLED] = {GST_GLM4V_STATUS_ERROR, "error",

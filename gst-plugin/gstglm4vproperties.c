@@ -17,7 +17,7 @@ gst_glm4v_sample_mode_get_type (void)
     {GST_GLM4V_SAMPLE_EVERY_NTH, "The first frame, then every nth",
         "every-nth"},
     {GST_GLM4V_SAMPLE_ALL, "Every frame", "all"},
-    {GST_GLM4V_SAMPLE_TRIGGER, "None but those that are asked for", "trigger"},
+    {GST_GLM4V_SAMPLE_TRIGGER, "Only frames with a trigger", "trigger"},
     {0, NULL, NULL}
   };
 
@@ -138,7 +138,7 @@ install_model (GObjectClass * klass)
   g_object_class_install_property (klass, PROP_MAX_BATCH,
       g_param_spec_uint ("max-batch", "Maximum batch",
           "Requests that the engine advances together, of all elements that "
-          "share it; each takes memory for context-length tokens", 1,
+          "share it; each needs memory for context-length tokens", 1,
           GLM4V_MAX_BATCH, GST_GLM4V_DEFAULT_MAX_BATCH, READY));
   /**
    * GstGlm4vDescribe:context-length:
@@ -344,7 +344,7 @@ install_in_time (GObjectClass * klass)
   g_object_class_install_property (klass, PROP_STALL_TIMEOUT,
       g_param_spec_uint64 ("stall-timeout", "Stall timeout",
           "Nanoseconds without a step of the engine after which a frame is "
-          "given up and a message posted; 0 = never", 0, G_MAXINT64,
+          "abandoned and a message posted; 0 = never", 0, G_MAXINT64,
           GST_GLM4V_DEFAULT_STALL_TIMEOUT, PLAYING));
 }
 

@@ -136,7 +136,8 @@ int glm4v_calibration_sample_answer(glm4v_calibration_sample *r, glm4v_context *
     room = room < context->size.length ? room : context->size.length;
     if (room <= r->n_question)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "a question of %" PRId64 " tokens leaves no answer", r->n_question);
+                          "a question of %" PRId64 " tokens leaves no room for an answer",
+                          r->n_question);
     int32_t next = 0, *ids = glm4v_realloc(r->prompt.ids, room, sizeof *ids);
     float *logits = glm4v_alloc(config->text.vocab, sizeof *logits);
     glm4v_prefill_pass question;
