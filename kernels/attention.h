@@ -38,7 +38,7 @@ typedef struct {
 /* Floats of scratch for a call of at most `rows` rows and `n_keys` keys. */
 static inline size_t glm4v_attention_scratch(int64_t rows, int64_t n_keys, int64_t head_dim)
 {
-    return (size_t)rows * (((size_t)n_keys + 31) / 32 * 32) + 32 * (size_t)head_dim;
+    return rows * ((n_keys + 31) / 32 * 32) + 32 * head_dim;
 }
 
 /* Element i of keys or values. */

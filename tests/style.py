@@ -231,6 +231,32 @@ def functions_have_few_parameters(files):
             yield f"{SELF}: LONG_SIGNATURES: {function}() is short now, take it out"
 
 
+def nested_conditionals(text):
+    """Where a `?` stands inside an operand of another one; text is without comments and strings."""
+    open_at = [False]  # for each bracket around the place: whether a `?` was seen since the last comma or semicolon
+    for at, char in enumerate(text):
+        if char in "([{":
+            open_at.append(False)
+        elif char in ")]}" and len(open_at) > 1:
+            open_at.pop()
+        if char in ",;}":
+            open_at[-1] = False
+        elif char == "?":
+            if any(open_at):
+                yield at
+            open_at[-1] = True
+
+
+def no_conditional_operator_inside_another(files):
+    """What chooses among more than two is a statement or a table."""
+    for name in files:
+        if name.startswith(("engine/", "kernels/", "tools/", "gst-plugin/", "examples/")) and name.endswith(CODE):
+            text = strip_comments_and_strings((ROOT / name).read_text(errors="replace"))
+            text = re.sub(r"^[ \t]*#(?:\\\n|[^\n])*", r"\g<0>;", text, flags=re.M)  # a directive ends with its line
+            for at in nested_conditionals(text):
+                yield f"{name}:{text.count(chr(10), 0, at) + 1}: ?: inside ?:"
+
+
 def nothing_is_left_undone(files):
     for name, number, line in lines_of(files, CODE + (".py", ".sh", ".build")):
         if name != SELF and re.search(r"\b(TODO|FIXME|XXX|HACK)\b", line):
@@ -253,12 +279,13 @@ RULES = [no_banned_call_in_engine_plugin_tools, memory_only_through_the_allocato
          no_tab, no_trailing_space, files_end_in_one_newline,
          no_invisible_unicode, sources_name_their_licence, lines_fit_the_page, markdown_fits_the_page,
          clang_format_agrees,
-         nothing_is_left_undone, functions_have_few_parameters,
+         nothing_is_left_undone, functions_have_few_parameters, no_conditional_operator_inside_another,
          commit_subjects_name_component_and_effect]
 
 BAD = {
     "engine/a.c": "#include <glib.h>\nvoid f(void)\t{ strcpy(a, b); /* TODO */ free(malloc(3)); } \n\n",
-    "engine/src/base/low.c": '#include "model/high.h"\nint f(int a, int b, int c,\n      int d, int e, int g, int h)\n{\n}\n',
+    "engine/src/base/low.c": '#include "model/high.h"\nint f(int a, int b, int c,\n      int d, int e, int g, int h)\n{\n'
+                             "    return a ? b : (c ? d : e);\n}\n",
     "engine/src/model/high.h": "\n",
     "docs/c.md": "word " * 30 + "\n",
     "kernels/b.h": '#include "../engine/src/base/mem.h"\nint zero\u200bwidth;' + " " * 130 + "\n",

@@ -199,6 +199,16 @@ static void on_pad(GstElement *source, GstPad *pad, gpointer user)
         link_to(media, pad, media->convert);
 }
 
+/* Index of the track to decode, which may not exist. */
+static guint chosen_track(const cli_media *media)
+{
+    if (media->track)
+        return media->track - 1;
+    if (media->pads->len == 1)
+        return 0;
+    return cli_tracks_choose(media->pads, media->feed ? NULL : media->uri);
+}
+
 /* decodebin holds the data back until this is over. */
 static void on_no_more_pads(GstElement *source, gpointer user)
 {
@@ -206,9 +216,7 @@ static void on_no_more_pads(GstElement *source, gpointer user)
     GPtrArray *pads = media->pads;
     if (pads->len && !media->linked) {
         cli_tracks_sort(pads);
-        guint chosen = media->track    ? media->track - 1
-                       : pads->len > 1 ? cli_tracks_choose(pads, media->feed ? NULL : media->uri)
-                                       : 0;
+        const guint chosen = chosen_track(media);
         if (chosen < pads->len)
             link_to(media, pads->pdata[chosen], media->convert);
     }

@@ -165,7 +165,9 @@ static int take_option(const cli_command *command, int argc, char **argv, int *i
         store(option, NULL);
         return CLI_OK;
     }
-    const char *value = equals ? equals + 1 : *i + 1 < argc ? argv[++*i] : NULL;
+    const char *value = equals ? equals + 1 : NULL;
+    if (!equals && *i + 1 < argc)
+        value = argv[++*i];
     if (!value)
         return cli_usage_error(command, "--%s needs a value: %s", option->name, option->argument);
     return store(option, value) ? CLI_OK : bad_value(command, option, value);

@@ -48,11 +48,12 @@ static int decode(cli_pictures *p, const char *path, glm4v_error *err)
     glm4v_error why = { 0 };
     cli_frame frame;
     cli_input *input = cli_input_open(path, &options, &why);
-    int got = input ? cli_input_next(input, &frame, &why) : -1;
-    int rc = got > 0
-                 ? keep(p, &frame.image, err)
-                 : cli_fail(err, GLM4V_ERR_INVALID, "%.200s cannot be used to calibrate: %.200s",
-                            path, got ? why.msg : "it contains no frame");
+    int rc, got = input ? cli_input_next(input, &frame, &why) : -1;
+    if (got > 0)
+        rc = keep(p, &frame.image, err);
+    else
+        rc = cli_fail(err, GLM4V_ERR_INVALID, "%.200s cannot be used to calibrate: %.200s", path,
+                      got ? why.msg : "it contains no frame");
     cli_input_close(&input);
     return rc;
 }

@@ -10,7 +10,7 @@
 /* Byte of input k of output i in an int8 panel. */
 static size_t int8_at(int64_t k, int i)
 {
-    return ((size_t)(k / 4) * GLM4V_PANEL + (size_t)i) * 4 + (size_t)(k % 4);
+    return (k / 4 * GLM4V_PANEL + i) * 4 + k % 4;
 }
 
 void glm4v_pack_codes_int8_c(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, int64_t n, int64_t K)
@@ -81,19 +81,19 @@ void glm4v_pack_zeros(uint8_t *panel, const uint8_t *zero, int64_t n, int64_t gr
 {
     for (int64_t g = 0; g < groups; g++)
         for (int i = 0; i < GLM4V_PANEL; i++)
-            panel[(size_t)g * GLM4V_PANEL + i] = zero && i < n ? zero[(size_t)i * groups + g] : 8;
+            panel[g * GLM4V_PANEL + i] = zero && i < n ? zero[i * groups + g] : 8;
 }
 
 void glm4v_unpack_scales(float *scale, const float *panel, int64_t n, int64_t groups)
 {
     for (int i = 0; i < n; i++)
         for (int64_t g = 0; g < groups; g++)
-            scale[(size_t)i * groups + g] = panel[(size_t)g * GLM4V_PANEL + i];
+            scale[i * groups + g] = panel[g * GLM4V_PANEL + i];
 }
 
 void glm4v_unpack_zeros(uint8_t *zero, const uint8_t *panel, int64_t n, int64_t groups)
 {
     for (int i = 0; i < n; i++)
         for (int64_t g = 0; g < groups; g++)
-            zero[(size_t)i * groups + g] = panel ? panel[(size_t)g * GLM4V_PANEL + i] : 8;
+            zero[i * groups + g] = panel ? panel[g * GLM4V_PANEL + i] : 8;
 }

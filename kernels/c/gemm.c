@@ -42,7 +42,7 @@ void glm4v_gemm_f32_c(const glm4v_gemm_args *g)
 {
     check_args(g);
     for (int64_t p = g->panel; p < g->panel + g->n_panels; p++) {
-        const float *w = (const float *)g->w + (size_t)p * g->K * GLM4V_PANEL;
+        const float *w = (const float *)g->w + p * g->K * GLM4V_PANEL;
         for (int64_t t = 0; t < g->T; t++) {
             const float *x = (const float *)g->x + t * g->ldx;
             panel_sum sum = { 0 };
@@ -60,7 +60,7 @@ void glm4v_gemm_bf16_c(const glm4v_gemm_args *g)
 
     check_args(g);
     for (int64_t p = g->panel; p < g->panel + g->n_panels; p++) {
-        const uint16_t *w = (const uint16_t *)g->w + (size_t)p * pairs * 2 * GLM4V_PANEL;
+        const uint16_t *w = (const uint16_t *)g->w + p * pairs * 2 * GLM4V_PANEL;
         for (int64_t t = 0; t < g->T; t++) {
             const uint16_t *x = (const uint16_t *)g->x + t * g->ldx;
             panel_sum sum = { 0 };
@@ -95,7 +95,7 @@ void glm4v_gemm_fp8_c(const glm4v_gemm_args *g)
         value[i] = e4m3((uint8_t)i);
     for (int64_t p = g->panel; p < g->panel + g->n_panels; p++) {
         const uint8_t *w = (const uint8_t *)g->w + p * glm4v_panel_bytes_fp8(g->K);
-        const float *scale = g->w_scale + (size_t)p * groups * GLM4V_PANEL;
+        const float *scale = g->w_scale + p * groups * GLM4V_PANEL;
         for (int64_t t = 0; t < g->T; t++) {
             const uint16_t *x = (const uint16_t *)g->x + t * g->ldx;
             panel_sum sum = { 0 };
@@ -156,7 +156,7 @@ static void gemm_int4(const glm4v_gemm_args *g, int64_t group)
             const int8_t *q = (const int8_t *)g->x + t * g->ldx;
             panel_sum sum = { 0 };
             for (int64_t n = 0; n < groups; n++) {
-                size_t at = ((size_t)p * groups + n) * GLM4V_PANEL;
+                size_t at = (p * groups + n) * GLM4V_PANEL;
                 int32_t acc[GLM4V_PANEL] = { 0 };
                 for (int64_t k = n * group; k < (n + 1) * group; k++)
                     for (int i = 0; i < GLM4V_PANEL; i++)
@@ -184,7 +184,7 @@ void glm4v_gemm_int4_32_c(const glm4v_gemm_args *g)
 
 void glm4v_bf16_row_c(uint16_t *y, const float *x, int64_t K)
 {
-    glm4v_f32_to_bf16_c(y, x, (size_t)K);
+    glm4v_f32_to_bf16_c(y, x, K);
     if (K & 1)
         y[K] = 0;
 }
@@ -194,8 +194,8 @@ static void quantize_row(int8_t *q, float *scale, int32_t *sum, const float *x, 
 {
     for (int64_t n = 0, k = 0; k < K; n++, k += group) {
         int64_t count = K - k < group ? K - k : group;
-        memset(q + k, 0, (size_t)group);
-        glm4v_f32_to_int8_c(q + k, scale + n, x + k, (size_t)count);
+        memset(q + k, 0, group);
+        glm4v_f32_to_int8_c(q + k, scale + n, x + k, count);
         sum[n] = 0;
         for (int64_t i = 0; i < count; i++)
             sum[n] += q[k + i];

@@ -14,7 +14,7 @@ void glm4v_pack_f32_c(float *panel, const float *w, ptrdiff_t ldw, int64_t n, in
     assert(n >= 1 && n <= GLM4V_PANEL);
     for (int64_t k = 0; k < K; k++)
         for (int i = 0; i < GLM4V_PANEL; i++)
-            panel[(size_t)k * GLM4V_PANEL + i] = i < n ? w[i * ldw + k] : 0;
+            panel[k * GLM4V_PANEL + i] = i < n ? w[i * ldw + k] : 0;
 }
 
 void glm4v_pack_bf16_c(uint16_t *panel, const float *w, ptrdiff_t ldw, int64_t n, int64_t K)
@@ -23,8 +23,7 @@ void glm4v_pack_bf16_c(uint16_t *panel, const float *w, ptrdiff_t ldw, int64_t n
     memset(panel, 0, glm4v_panel_bytes_bf16(K));
     for (int64_t k = 0; k < K; k++)
         for (int i = 0; i < n; i++)
-            glm4v_f32_to_bf16_c(&panel[((size_t)(k / 2) * GLM4V_PANEL + i) * 2 + k % 2],
-                                &w[i * ldw + k], 1);
+            glm4v_f32_to_bf16_c(&panel[(k / 2 * GLM4V_PANEL + i) * 2 + k % 2], &w[i * ldw + k], 1);
 }
 
 void glm4v_pack_int8_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int64_t n,
@@ -37,9 +36,9 @@ void glm4v_pack_int8_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t l
         scale[i] = 0;
         if (i >= n)
             continue;
-        scale[i] = glm4v_row_scale(&max, w + i * ldw, (size_t)K);
+        scale[i] = glm4v_row_scale(&max, w + i * ldw, K);
         for (int64_t k = 0; k < K; k++)
-            panel[((size_t)(k / 4) * GLM4V_PANEL + i) * 4 + k % 4] =
+            panel[(k / 4 * GLM4V_PANEL + i) * 4 + k % 4] =
                 (uint8_t)(128 + glm4v_round_int8(w[i * ldw + k], max));
     }
 }
@@ -48,7 +47,9 @@ void glm4v_pack_int8_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t l
 static int nibble_of(float w, float inverse)
 {
     float q = rintf(w * inverse);
-    return 8 + (int)(q < -8 ? -8 : q > 7 ? 7 : q);
+    if (q < -8)
+        return 0;
+    return 8 + (int)(q > 7 ? 7 : q);
 }
 
 /* Squared error of a group of weights at one scale: 16 partial sums, input k in sum k % 16, then
@@ -86,7 +87,7 @@ static float best_scale(const float *w, int group, float max, float *inverse)
 static void pack_group(uint8_t *panel, float *scale, const float *w, int group, int i)
 {
     float max = 0, inverse = 0;
-    *scale = glm4v_row_scale(&max, w, (size_t)group);
+    *scale = glm4v_row_scale(&max, w, group);
     if (max > 0)
         *scale = best_scale(w, group, max, &inverse);
     for (int k = 0; k < group; k++) {
@@ -97,16 +98,16 @@ static void pack_group(uint8_t *panel, float *scale, const float *w, int group, 
 static void pack_int4(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int64_t n,
                       int64_t K, int group)
 {
-    const size_t group_bytes = (size_t)group / 8 * 64;
+    const size_t group_bytes = group / 8 * 64;
 
     assert(n >= 1 && n <= GLM4V_PANEL && K % group == 0);
     memset(panel, 0x88, glm4v_panel_bytes_int4(K));
     for (int64_t g = 0; g < K / group; g++) {
         for (int i = 0; i < GLM4V_PANEL; i++) {
-            float *s = scale + (size_t)g * GLM4V_PANEL + i;
+            float *s = scale + g * GLM4V_PANEL + i;
             *s = 0;
             if (i < n)
-                pack_group(panel + g * group_bytes, s, w + i * ldw + (size_t)g * group, group, i);
+                pack_group(panel + g * group_bytes, s, w + i * ldw + g * group, group, i);
         }
     }
 }
@@ -133,7 +134,7 @@ void glm4v_pack_fp8_c(uint8_t *panel, float *scale, const float *w, ptrdiff_t ld
         scale[i] = 0;
         if (i >= n)
             continue;
-        scale[i] = glm4v_row_scale(&max, w + i * ldw, (size_t)K);
+        scale[i] = glm4v_row_scale(&max, w + i * ldw, K);
         if (max > 0)
             scale[i] = max / 448;
         for (int64_t k = 0; k < K && max > 0; k++)
@@ -145,15 +146,14 @@ void glm4v_unpack_f32(float *w, ptrdiff_t ldw, const float *panel, int64_t n, in
 {
     for (int64_t i = 0; i < n; i++)
         for (int64_t k = 0; k < K; k++)
-            w[i * ldw + k] = panel[(size_t)k * GLM4V_PANEL + i];
+            w[i * ldw + k] = panel[k * GLM4V_PANEL + i];
 }
 
 void glm4v_unpack_bf16(float *w, ptrdiff_t ldw, const uint16_t *panel, int64_t n, int64_t K)
 {
     for (int64_t i = 0; i < n; i++)
         for (int64_t k = 0; k < K; k++)
-            glm4v_bf16_to_f32_c(&w[i * ldw + k],
-                                &panel[((size_t)(k / 2) * GLM4V_PANEL + i) * 2 + k % 2], 1);
+            glm4v_bf16_to_f32_c(&w[i * ldw + k], &panel[(k / 2 * GLM4V_PANEL + i) * 2 + k % 2], 1);
 }
 
 void glm4v_unpack_int8(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale, int64_t n,
@@ -161,8 +161,7 @@ void glm4v_unpack_int8(float *w, ptrdiff_t ldw, const uint8_t *panel, const floa
 {
     for (int64_t i = 0; i < n; i++)
         for (int64_t k = 0; k < K; k++)
-            w[i * ldw + k] =
-                scale[i] * (float)(panel[((size_t)(k / 4) * GLM4V_PANEL + i) * 4 + k % 4] - 128);
+            w[i * ldw + k] = scale[i] * (float)(panel[(k / 4 * GLM4V_PANEL + i) * 4 + k % 4] - 128);
 }
 
 static void unpack_int4(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
@@ -170,7 +169,7 @@ static void unpack_int4(float *w, ptrdiff_t ldw, const uint8_t *panel, const flo
 {
     for (int64_t i = 0; i < n; i++) {
         for (int64_t k = 0; k < K; k++) {
-            size_t at = (size_t)(k / group) * GLM4V_PANEL + i;
+            size_t at = k / group * GLM4V_PANEL + i;
             int q = glm4v_get_nibble(panel, k, i);
             w[i * ldw + k] = scale[at] * (float)(q - (zero ? zero[at] : 8));
         }

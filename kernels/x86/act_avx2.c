@@ -58,7 +58,7 @@ void glm4v_silu_mul_avx2(float *y, const float *gate, const float *up, size_t n)
     for (; i + 8 <= n; i += 8)
         _mm256_storeu_ps(y + i, silu_mul(_mm256_loadu_ps(gate + i), _mm256_loadu_ps(up + i)));
     if (i < n) {
-        __m256i mask = tail_mask((ptrdiff_t)(n - i));
+        __m256i mask = tail_mask(n - i);
         __m256 v = silu_mul(_mm256_maskload_ps(gate + i, mask), _mm256_maskload_ps(up + i, mask));
         _mm256_maskstore_ps(y + i, mask, v);
     }
@@ -70,7 +70,7 @@ void glm4v_gelu_avx2(float *y, const float *x, size_t n)
     for (; i + 8 <= n; i += 8)
         _mm256_storeu_ps(y + i, gelu(_mm256_loadu_ps(x + i)));
     if (i < n) {
-        __m256i mask = tail_mask((ptrdiff_t)(n - i));
+        __m256i mask = tail_mask(n - i);
         _mm256_maskstore_ps(y + i, mask, gelu(_mm256_maskload_ps(x + i, mask)));
     }
 }

@@ -54,7 +54,7 @@ static inline __m512 gelu(__m512 x)
 void glm4v_silu_mul_avx512(float *y, const float *gate, const float *up, size_t n)
 {
     for (size_t i = 0; i < n; i += 16) {
-        __mmask16 mask = tail_mask16((ptrdiff_t)(n - i));
+        __mmask16 mask = tail_mask16(n - i);
         __m512 v =
             silu_mul(_mm512_maskz_loadu_ps(mask, gate + i), _mm512_maskz_loadu_ps(mask, up + i));
         _mm512_mask_storeu_ps(y + i, mask, v);
@@ -64,7 +64,7 @@ void glm4v_silu_mul_avx512(float *y, const float *gate, const float *up, size_t 
 void glm4v_gelu_avx512(float *y, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i += 16) {
-        __mmask16 mask = tail_mask16((ptrdiff_t)(n - i));
+        __mmask16 mask = tail_mask16(n - i);
         _mm512_mask_storeu_ps(y + i, mask, gelu(_mm512_maskz_loadu_ps(mask, x + i)));
     }
 }

@@ -214,7 +214,7 @@ static void score_block(const glm4v_attention_args *a, float *s, size_t lds, con
 ALWAYS_INLINE void attend(const glm4v_attention_args *a, const bool bf16)
 {
     int64_t keys = most_keys(a->n_keys, a->rows);
-    size_t lds = ((size_t)keys + 31) / 32 * 32;
+    size_t lds = (keys + 31) / 32 * 32;
     float *panel = a->scratch + a->rows * lds;
 
     for (int64_t j = 0; j < keys; j += KEYS) {

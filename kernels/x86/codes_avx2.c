@@ -19,11 +19,11 @@ void glm4v_pack_codes_int8_avx2(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq,
             __m256i v[8];
             for (int i = 0; i < 8; i++)
                 v[i] = _mm256_xor_si256(offset, load(q + (half + i) * ldq + k));
-            transpose_store(panel + (size_t)k * GLM4V_PANEL + half * 4, v);
+            transpose_store(panel + k * GLM4V_PANEL + half * 4, v);
         }
     }
     if (k < K)
-        glm4v_pack_codes_int8_c(panel + (size_t)k * GLM4V_PANEL, q + k, ldq, n, K - k);
+        glm4v_pack_codes_int8_c(panel + k * GLM4V_PANEL, q + k, ldq, n, K - k);
 }
 
 void glm4v_pack_codes_fp8_avx2(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, int64_t n,
@@ -35,11 +35,11 @@ void glm4v_pack_codes_fp8_avx2(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, 
             __m256i v[8];
             for (int i = 0; i < 8; i++)
                 v[i] = load(q + (half + i) * ldq + k);
-            transpose_store_fp8(panel + (size_t)k * GLM4V_PANEL + half * 4, v);
+            transpose_store_fp8(panel + k * GLM4V_PANEL + half * 4, v);
         }
     }
     if (k < K)
-        glm4v_pack_codes_fp8_c(panel + (size_t)k * GLM4V_PANEL, q + k, ldq, n, K - k);
+        glm4v_pack_codes_fp8_c(panel + k * GLM4V_PANEL, q + k, ldq, n, K - k);
 }
 
 /* 64 codes in order, 0 to 15, as 32 bytes of the panel. */
@@ -62,11 +62,11 @@ void glm4v_pack_codes_int4_avx2(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq,
             __m256i v[8];
             for (int i = 0; i < 8; i++)
                 v[i] = join(q + (half + i) * ldq + k);
-            transpose_store(panel + (size_t)k * 8 + half * 4, v);
+            transpose_store(panel + k * 8 + half * 4, v);
         }
     }
     if (k < K)
-        glm4v_pack_codes_int4_c(panel + (size_t)k * 8, q + k, ldq, n, K - k);
+        glm4v_pack_codes_int4_c(panel + k * 8, q + k, ldq, n, K - k);
 }
 
 /* Words of eight nibbles, in order from the low bits up, as the panel's: nibble i to the low half
@@ -101,9 +101,9 @@ void glm4v_pack_words_int4_avx2(uint8_t *panel, const uint32_t *words, ptrdiff_t
             __m256i v[8];
             for (int i = 0; i < 8; i++)
                 v[i] = reorder_nibbles(load(words + (half + i) * ldw + k / 8));
-            transpose_store(panel + (size_t)k * 8 + half * 4, v);
+            transpose_store(panel + k * 8 + half * 4, v);
         }
     }
     if (k < K)
-        glm4v_pack_words_int4_c(panel + (size_t)k * 8, words + k / 8, ldw, n, K - k);
+        glm4v_pack_words_int4_c(panel + k * 8, words + k / 8, ldw, n, K - k);
 }

@@ -43,10 +43,10 @@ void glm4v_pack_f32_avx512(float *panel, const float *w, ptrdiff_t ldw, int64_t 
         UNROLL for (int i = 0; i < WORDS; i++) v[i] =
             every_fourth((const uint8_t *)(w + i * ldw + k), ldw * 4);
         turn(v);
-        store((uint8_t *)(panel + (size_t)k * GLM4V_PANEL), v);
+        store((uint8_t *)(panel + k * GLM4V_PANEL), v);
     }
     if (k < K)
-        glm4v_pack_f32_c(panel + (size_t)k * GLM4V_PANEL, w + k, ldw, n, K - k);
+        glm4v_pack_f32_c(panel + k * GLM4V_PANEL, w + k, ldw, n, K - k);
 }
 
 /* Words of eight nibbles, in order from the low bits up, as the panel's: nibbles i and 4 + i in
@@ -77,7 +77,7 @@ void glm4v_pack_words_int4_avx512(uint8_t *panel, const uint32_t *words, ptrdiff
             v[i] = reorder_nibbles(every_fourth((const uint8_t *)row, ldw * 4));
         }
         turn(v);
-        store(panel + (size_t)b * 64, v);
+        store(panel + b * 64, v);
     }
 }
 
@@ -91,10 +91,10 @@ void glm4v_pack_codes_int8_avx512(uint8_t *panel, const uint8_t *q, ptrdiff_t ld
         UNROLL for (int i = 0; i < WORDS; i++) v[i] =
             _mm512_xor_si512(offset, every_fourth(q + i * ldq + k, ldq));
         turn(v);
-        store(panel + (size_t)k * GLM4V_PANEL, v);
+        store(panel + k * GLM4V_PANEL, v);
     }
     if (k < K)
-        glm4v_pack_codes_int8_c(panel + (size_t)k * GLM4V_PANEL, q + k, ldq, n, K - k);
+        glm4v_pack_codes_int8_c(panel + k * GLM4V_PANEL, q + k, ldq, n, K - k);
 }
 
 void glm4v_pack_codes_fp8_avx512(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq, int64_t n,
@@ -109,8 +109,8 @@ void glm4v_pack_codes_fp8_avx512(uint8_t *panel, const uint8_t *q, ptrdiff_t ldq
         UNROLL for (int i = 0; i < WORDS; i++) v[i] = every_fourth(q + i * ldq + k, ldq);
         turn(v);
         UNROLL for (int i = 0; i < WORDS; i++) v[i] = _mm512_shuffle_epi8(v[i], pairs);
-        store(panel + (size_t)k * GLM4V_PANEL, v);
+        store(panel + k * GLM4V_PANEL, v);
     }
     if (k < K)
-        glm4v_pack_codes_fp8_c(panel + (size_t)k * GLM4V_PANEL, q + k, ldq, n, K - k);
+        glm4v_pack_codes_fp8_c(panel + k * GLM4V_PANEL, q + k, ldq, n, K - k);
 }

@@ -89,7 +89,7 @@ ALWAYS_INLINE void add_group(struct block *b, int64_t n, int64_t groups, const _
                              int32_t z, const __m512 *scale)
 {
     for (int64_t r = 0; r < b->rows; r++) {
-        const size_t at = (size_t)(b->t + r) * groups + n;
+        const size_t at = (b->t + r) * groups + n;
         const int32_t inputs = -b->g->x_sum[at];
         const __m512i start = _mm512_set1_epi32(zero ? inputs : z * inputs);
         const __m512 x_scale = _mm512_set1_ps(b->g->x_scale[at]);
@@ -118,7 +118,7 @@ static void add_int4_group(struct block *b, int64_t n)
     __m512i zero[2];
 
     for (int i = 0; i < 2; i++) {
-        const size_t at = ((size_t)(b->p + (i < b->panels ? i : 0)) * groups + n) * GLM4V_PANEL;
+        const size_t at = ((b->p + (i < b->panels ? i : 0)) * groups + n) * GLM4V_PANEL;
         scale[i] = _mm512_loadu_ps(g->w_scale + at);
         zero[i] = _mm512_setzero_si512();
         if (g->w_zero)
@@ -135,7 +135,7 @@ static void add_int4_group(struct block *b, int64_t n)
 static const uint8_t *whole_step(uint8_t *buffer, const uint8_t *w, int64_t quads)
 {
     memset(buffer, 0, STEP_BYTES);
-    memcpy(buffer, w, (size_t)quads * 64);
+    memcpy(buffer, w, quads * 64);
     return buffer;
 }
 
@@ -148,10 +148,10 @@ static void int8_block(struct block *b)
     const int8_t *x = (const int8_t *)g->x + b->t * g->ldx;
     _Alignas(64) uint8_t buffer[2][2 * STEP_BYTES];
 
-    memset(b->total, 0, (size_t)b->rows * 32 * sizeof *b->total);
+    memset(b->total, 0, b->rows * 32 * sizeof *b->total);
     for (int64_t n = 0; n < groups; n++, x += GLM4V_GROUP) {
         int64_t left = quads - 32 * n, steps = left > 16 ? 2 : 1;
-        const uint8_t *v0 = w0 + (size_t)n * 2 * STEP_BYTES, *v1 = w1 + (size_t)n * 2 * STEP_BYTES;
+        const uint8_t *v0 = w0 + n * 2 * STEP_BYTES, *v1 = w1 + n * 2 * STEP_BYTES;
         if (left < 16 * steps) {
             if (steps == 2) {
                 memcpy(buffer[0], v0, STEP_BYTES);
@@ -195,11 +195,11 @@ static void int4_block(struct block *b)
     const int8_t *x = (const int8_t *)g->x + b->t * g->ldx;
     _Alignas(64) uint8_t buffer[2][2 * STEP_BYTES];
 
-    memset(b->total, 0, (size_t)b->rows * 32 * sizeof *b->total);
+    memset(b->total, 0, b->rows * 32 * sizeof *b->total);
     for (int64_t n = 0; n < groups; n++, x += GLM4V_GROUP) {
         for (int i = 0; i < 2; i++) {
             const int64_t p = b->p + (i < b->panels ? i : 0);
-            widen_group(buffer[i], (const uint8_t *)g->w + p * panel + (size_t)n * 16 * 64);
+            widen_group(buffer[i], (const uint8_t *)g->w + p * panel + n * 16 * 64);
         }
         group_sums(b->sum[n % 2], x, g->ldx, buffer[0], buffer[1], 2, b->rows > 16);
         if (n)
@@ -216,9 +216,9 @@ static void int4_block(struct block *b)
 static void copy_tail(uint16_t (*buffer)[STEP / 2], const uint16_t *x, ptrdiff_t ldx, int64_t rows,
                       int64_t n)
 {
-    memset(buffer, 0, (size_t)rows * STEP);
+    memset(buffer, 0, rows * STEP);
     for (int64_t r = 0; r < rows; r++)
-        memcpy(buffer[r], x + r * ldx, (size_t)n * sizeof *x);
+        memcpy(buffer[r], x + r * ldx, n * sizeof *x);
 }
 
 /* With few rows the weights come from memory, and tile loads do not make the hardware fetch
@@ -341,7 +341,7 @@ static void scale_fp8(const struct fp8_blocks *b, float *total, const float *sum
                       int64_t groups)
 {
     for (int64_t i = 0; i < b->rows * 2; i++) {
-        const size_t at = ((size_t)(b->p + (i % 2 < b->panels ? i % 2 : 0)) * groups + n);
+        const size_t at = ((b->p + (i % 2 < b->panels ? i % 2 : 0)) * groups + n);
         const __m512 scale = _mm512_loadu_ps(b->g->w_scale + at * GLM4V_PANEL);
         _mm512_store_ps(total + i * 16, _mm512_fmadd_ps(scale, _mm512_load_ps(sum + i * 16),
                                                         _mm512_load_ps(total + i * 16)));
@@ -353,8 +353,7 @@ static void fp8_span(struct fp8_blocks *b, int64_t k, int64_t count)
     const glm4v_gemm_args *g = b->g;
     const size_t panel = glm4v_panel_bytes_fp8(g->K);
     for (int i = 0; i < b->panels; i++)
-        widen_fp8(b->weights[i],
-                  (const uint8_t *)g->w + (size_t)(b->p + i) * panel + (size_t)k * GLM4V_PANEL,
+        widen_fp8(b->weights[i], (const uint8_t *)g->w + (b->p + i) * panel + k * GLM4V_PANEL,
                   (count + 3) / 4, (count + 31) / 32);
     for (int64_t i = 0; i < b->blocks; i++) {
         _Alignas(64) float group[BLOCK_ROWS * 32];
@@ -375,7 +374,7 @@ static void fp8_panels(struct fp8_blocks *b)
 {
     const glm4v_gemm_args *g = b->g;
     const int64_t span = g->w_blocks ? GLM4V_GROUP : FP8_SPAN;
-    memset(b->total, 0, (size_t)b->blocks * sizeof *b->total);
+    memset(b->total, 0, b->blocks * sizeof *b->total);
     for (int64_t k = 0; k < g->K; k += span)
         fp8_span(b, k, g->K - k < span ? g->K - k : span);
     for (int64_t i = 0; i < b->blocks * b->rows * 2; i++) {
@@ -384,7 +383,7 @@ static void fp8_panels(struct fp8_blocks *b)
             continue;
         __m512 y = _mm512_load_ps(b->total[row / b->rows] + (row % b->rows * 2 + i % 2) * 16);
         if (!g->w_blocks)
-            y = _mm512_mul_ps(y, _mm512_loadu_ps(g->w_scale + (size_t)p * GLM4V_PANEL));
+            y = _mm512_mul_ps(y, _mm512_loadu_ps(g->w_scale + p * GLM4V_PANEL));
         store_panel(g, b->t + row, p, y);
     }
 }
@@ -410,8 +409,7 @@ static void walk_rows(const glm4v_gemm_args *g, int64_t first, int64_t end,
 
 static void walk(const glm4v_gemm_args *g, size_t element, void (*run)(struct block *b))
 {
-    int64_t rows =
-        (int32_t)(GLM4V_BLOCK_BYTES / (element * (size_t)g->K)) / BLOCK_ROWS * BLOCK_ROWS;
+    int64_t rows = GLM4V_BLOCK_BYTES / (element * g->K) / BLOCK_ROWS * BLOCK_ROWS;
     rows = rows < 2 * BLOCK_ROWS ? 2 * BLOCK_ROWS : rows;
     for (int64_t t = 0; t < g->T; t += rows)
         walk_rows(g, t, g->T - t < rows ? g->T : t + rows, run);
@@ -445,7 +443,9 @@ void glm4v_gemm_fp8_amx(const glm4v_gemm_args *g)
     for (b.t = 0; b.t < g->T; b.t += b.rows * b.blocks) {
         const int64_t left = g->T - b.t, whole = left / BLOCK_ROWS;
         b.rows = whole ? BLOCK_ROWS : left;
-        b.blocks = whole > FP8_BLOCKS ? FP8_BLOCKS : whole ? whole : 1;
+        b.blocks = whole < FP8_BLOCKS ? whole : FP8_BLOCKS;
+        if (!whole)
+            b.blocks = 1;
         configure(b.rows < 16 ? b.rows : 16, b.rows < 16 ? 0 : b.rows - 16);
         for (b.p = g->panel; b.p < g->panel + g->n_panels; b.p += 2) {
             b.panels = g->panel + g->n_panels - b.p > 1 ? 2 : 1;

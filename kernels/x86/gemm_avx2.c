@@ -43,8 +43,8 @@ ALWAYS_INLINE void f32_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, cons
                             const int P)
 {
     const float *x = (const float *)g->x + t * g->ldx;
-    const float *w = (const float *)g->w + (size_t)p * g->K * GLM4V_PANEL;
-    const size_t panel = (size_t)g->K * GLM4V_PANEL;
+    const float *w = (const float *)g->w + p * g->K * GLM4V_PANEL;
+    const size_t panel = g->K * GLM4V_PANEL;
     __m256 sum[SUMS];
 
     UNROLL for (int i = 0; i < R * P * 2; i++) sum[i] = _mm256_setzero_ps();
@@ -130,7 +130,7 @@ ALWAYS_INLINE void bf16_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, con
                              const int P)
 {
     const int64_t pairs = (g->K + 1) / 2;
-    const size_t panel = (size_t)pairs * 2 * GLM4V_PANEL;
+    const size_t panel = pairs * 2 * GLM4V_PANEL;
     const uint16_t *x = (const uint16_t *)g->x + t * g->ldx,
                    *w = (const uint16_t *)g->w + p * panel;
     float buffer[6][CHUNK];
@@ -140,7 +140,7 @@ ALWAYS_INLINE void bf16_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, con
     for (int64_t k = 0; k < pairs; k += CHUNK / 2) {
         int64_t count = pairs - k < CHUNK / 2 ? pairs - k : CHUNK / 2;
         widen_rows(buffer, x + 2 * k, g->ldx, count, R);
-        bf16_chunk(sum, buffer, w + (size_t)k * 2 * GLM4V_PANEL, panel, count, R, P);
+        bf16_chunk(sum, buffer, w + k * 2 * GLM4V_PANEL, panel, count, R, P);
     }
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int i = 0; i < P; i++)
         store_panel(g, t + r, p + i, sum[(r * P + i) * 2], sum[(r * P + i) * 2 + 1]);
@@ -210,7 +210,7 @@ ALWAYS_INLINE void fp8_sum(__m256 *sum, const uint16_t *x, ptrdiff_t ldx, const 
         widen_rows(buffer, x + k, ldx, pairs, R);
         for (int r = 0; r < R && pairs % 2; r++)
             memset(&buffer[r][2 * pairs], 0, 2 * sizeof **buffer);
-        fp8_chunk(sum, buffer, w + (size_t)k * GLM4V_PANEL, panel, (pairs + 1) / 2, R, P);
+        fp8_chunk(sum, buffer, w + k * GLM4V_PANEL, panel, (pairs + 1) / 2, R, P);
     }
 }
 
@@ -219,7 +219,7 @@ ALWAYS_INLINE void fp8_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, cons
 {
     const int64_t groups = g->w_blocks ? glm4v_group_count(g->K) : 1;
     const int64_t span = g->w_blocks ? GLM4V_GROUP : g->K;
-    const size_t panel = glm4v_panel_bytes_fp8(g->K), scales = (size_t)groups * GLM4V_PANEL;
+    const size_t panel = glm4v_panel_bytes_fp8(g->K), scales = groups * GLM4V_PANEL;
     const uint16_t *x = (const uint16_t *)g->x + t * g->ldx;
     const uint8_t *w = (const uint8_t *)g->w + p * panel;
     __m256 total[SUMS];
@@ -232,7 +232,7 @@ ALWAYS_INLINE void fp8_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, cons
         fp8_sum(sum, x, g->ldx, w, panel, from, to, R, P);
         UNROLL for (int i = 0; i < R * P * 2; i++)
         {
-            size_t at = (p + i / 2 % P) * scales + (size_t)n * GLM4V_PANEL + i % 2 * 8;
+            size_t at = (p + i / 2 % P) * scales + n * GLM4V_PANEL + i % 2 * 8;
             total[i] = _mm256_fmadd_ps(_mm256_loadu_ps(g->w_scale + at), sum[i], total[i]);
         }
     }
@@ -310,7 +310,7 @@ ALWAYS_INLINE void int8_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, con
         UNROLL for (int i = 0; i < R * P * 2; i++) sum[i] =
             _mm256_set1_epi32(-128 * g->x_sum[(t + i / (2 * P)) * groups + n]);
         int64_t count = quads - 32 * n < 32 ? quads - 32 * n : 32;
-        int8_group(sum, x + n * GLM4V_GROUP, g->ldx, w + (size_t)n * 32 * 64, panel, count, R, P);
+        int8_group(sum, x + n * GLM4V_GROUP, g->ldx, w + n * 32 * 64, panel, count, R, P);
         UNROLL for (int i = 0; i < R * P * 2; i++)
         {
             __m256 scale = _mm256_broadcast_ss(g->x_scale + (t + i / (2 * P)) * groups + n);
@@ -364,7 +364,7 @@ ALWAYS_INLINE void group_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, co
                               const int R, const int P)
 {
     const int64_t groups = g->K / group;
-    const size_t panel = glm4v_panel_bytes_int4(g->K), scales = (size_t)groups * GLM4V_PANEL;
+    const size_t panel = glm4v_panel_bytes_int4(g->K), scales = groups * GLM4V_PANEL;
     const int8_t *x = (const int8_t *)g->x + t * g->ldx;
     const uint8_t *w = (const uint8_t *)g->w + p * panel;
     __m256 total[SUMS];
@@ -374,17 +374,17 @@ ALWAYS_INLINE void group_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, co
         __m256i sum[SUMS];
         UNROLL for (int i = 0; i < R * P * 2; i++)
         {
-            size_t at = (p + i / 2 % P) * scales + (size_t)n * GLM4V_PANEL + i % 2 * 8;
+            size_t at = (p + i / 2 % P) * scales + n * GLM4V_PANEL + i % 2 * 8;
             __m256i zero = _mm256_set1_epi32(8);
             if (g->w_zero)
                 zero = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(g->w_zero + at)));
             __m256i inputs = _mm256_set1_epi32(-g->x_sum[(t + i / (2 * P)) * groups + n]);
             sum[i] = _mm256_mullo_epi32(zero, inputs);
         }
-        int4_sums(sum, x + n * group, g->ldx, w + (size_t)(n * group) * 8, panel, group, R, P);
+        int4_sums(sum, x + n * group, g->ldx, w + n * group * 8, panel, group, R, P);
         UNROLL for (int i = 0; i < R * P * 2; i++)
         {
-            size_t at = (p + i / 2 % P) * scales + (size_t)n * GLM4V_PANEL + i % 2 * 8;
+            size_t at = (p + i / 2 % P) * scales + n * GLM4V_PANEL + i % 2 * 8;
             __m256 scale = _mm256_broadcast_ss(g->x_scale + (t + i / (2 * P)) * groups + n);
             scale = _mm256_mul_ps(scale, _mm256_loadu_ps(g->w_scale + at));
             total[i] = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(sum[i]), total[i]);

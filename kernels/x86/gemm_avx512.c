@@ -8,8 +8,8 @@ ALWAYS_INLINE void f32_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, cons
                             const int P)
 {
     const float *x = (const float *)g->x + t * g->ldx;
-    const float *w = (const float *)g->w + (size_t)p * g->K * GLM4V_PANEL;
-    const size_t panel = (size_t)g->K * GLM4V_PANEL;
+    const float *w = (const float *)g->w + p * g->K * GLM4V_PANEL;
+    const size_t panel = g->K * GLM4V_PANEL;
     __m512 sum[SUMS];
 
     UNROLL for (int i = 0; i < R * P; i++) sum[i] = _mm512_setzero_ps();
@@ -73,7 +73,7 @@ ALWAYS_INLINE void bf16_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, con
                              const int P)
 {
     const int64_t pairs = (g->K + 1) / 2;
-    const size_t panel = (size_t)pairs * 2 * GLM4V_PANEL;
+    const size_t panel = pairs * 2 * GLM4V_PANEL;
     const uint16_t *x = (const uint16_t *)g->x + t * g->ldx,
                    *w = (const uint16_t *)g->w + p * panel;
     float buffer[12][CHUNK];
@@ -83,7 +83,7 @@ ALWAYS_INLINE void bf16_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, con
     for (int64_t k = 0; k < pairs; k += CHUNK / 2) {
         int64_t count = pairs - k < CHUNK / 2 ? pairs - k : CHUNK / 2;
         widen_rows(buffer, x + 2 * k, g->ldx, count, R);
-        bf16_chunk(sum, buffer, w + (size_t)k * 2 * GLM4V_PANEL, panel, count, R, P);
+        bf16_chunk(sum, buffer, w + k * 2 * GLM4V_PANEL, panel, count, R, P);
     }
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int i = 0; i < P; i++)
         store_panel(g, t + r, p + i, sum[r * P + i]);
@@ -126,7 +126,7 @@ ALWAYS_INLINE void fp8_sum(__m512 *sum, const uint16_t *x, ptrdiff_t ldx, const 
     for (int64_t k = from; k < to; k += CHUNK) {
         int64_t count = to - k < CHUNK ? to - k : CHUNK;
         widen_rows(buffer, x + k, ldx, (count + 1) / 2, R);
-        fp8_chunk(sum, buffer, w + (size_t)k * GLM4V_PANEL, panel, (count + 3) / 4, R, P);
+        fp8_chunk(sum, buffer, w + k * GLM4V_PANEL, panel, (count + 3) / 4, R, P);
     }
 }
 
@@ -135,7 +135,7 @@ ALWAYS_INLINE void fp8_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, cons
 {
     const int64_t groups = g->w_blocks ? glm4v_group_count(g->K) : 1;
     const int64_t span = g->w_blocks ? GLM4V_GROUP : g->K;
-    const size_t panel = glm4v_panel_bytes_fp8(g->K), scales = (size_t)groups * GLM4V_PANEL;
+    const size_t panel = glm4v_panel_bytes_fp8(g->K), scales = groups * GLM4V_PANEL;
     const uint16_t *x = (const uint16_t *)g->x + t * g->ldx;
     const uint8_t *w = (const uint8_t *)g->w + p * panel;
     __m512 total[SUMS];
@@ -148,7 +148,7 @@ ALWAYS_INLINE void fp8_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, cons
         fp8_sum(sum, x, g->ldx, w, panel, from, to, R, P);
         UNROLL for (int i = 0; i < R * P; i++)
         {
-            size_t at = (p + i % P) * scales + (size_t)n * GLM4V_PANEL;
+            size_t at = (p + i % P) * scales + n * GLM4V_PANEL;
             total[i] = _mm512_fmadd_ps(_mm512_loadu_ps(g->w_scale + at), sum[i], total[i]);
         }
     }

@@ -9,7 +9,7 @@ ALWAYS_INLINE void bf16_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, con
                              const int P)
 {
     const int64_t pairs = (g->K + 1) / 2;
-    const size_t panel = (size_t)pairs * 2 * GLM4V_PANEL;
+    const size_t panel = pairs * 2 * GLM4V_PANEL;
     const uint16_t *x = (const uint16_t *)g->x + t * g->ldx,
                    *w = (const uint16_t *)g->w + p * panel;
     __m512 sum[SUMS];
@@ -64,7 +64,7 @@ ALWAYS_INLINE void fp8_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, cons
 {
     const int64_t groups = g->w_blocks ? glm4v_group_count(g->K) : 1;
     const int64_t span = g->w_blocks ? GLM4V_GROUP : g->K;
-    const size_t panel = glm4v_panel_bytes_fp8(g->K), scales = (size_t)groups * GLM4V_PANEL;
+    const size_t panel = glm4v_panel_bytes_fp8(g->K), scales = groups * GLM4V_PANEL;
     const uint16_t *x = (const uint16_t *)g->x + t * g->ldx;
     const uint8_t *w = (const uint8_t *)g->w + p * panel;
     __m512 total[SUMS];
@@ -74,11 +74,10 @@ ALWAYS_INLINE void fp8_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, cons
         const int64_t from = n * span, count = g->K - from < span ? g->K - from : span;
         __m512 sum[SUMS];
         keep_in_memory(total);
-        fp8_sum(sum, x + from, g->ldx, w + (size_t)from * GLM4V_PANEL, panel, (count + 1) / 2, R,
-                P);
+        fp8_sum(sum, x + from, g->ldx, w + from * GLM4V_PANEL, panel, (count + 1) / 2, R, P);
         UNROLL for (int i = 0; i < R * P; i++)
         {
-            size_t at = (p + i % P) * scales + (size_t)n * GLM4V_PANEL;
+            size_t at = (p + i % P) * scales + n * GLM4V_PANEL;
             total[i] = _mm512_fmadd_ps(_mm512_loadu_ps(g->w_scale + at), sum[i], total[i]);
         }
     }

@@ -48,7 +48,7 @@ ALWAYS_INLINE void int8_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, con
         UNROLL for (int i = 0; i < R * P; i++) sum[i] =
             _mm512_set1_epi32(-128 * g->x_sum[(t + i / P) * groups + n]);
         keep_in_memory(total);
-        int8_group(sum, x + n * GLM4V_GROUP, g->ldx, w + (size_t)n * 32 * 64, panel, count, R, P);
+        int8_group(sum, x + n * GLM4V_GROUP, g->ldx, w + n * 32 * 64, panel, count, R, P);
         UNROLL for (int i = 0; i < R * P; i++)
         {
             __m512 scale = _mm512_set1_ps(g->x_scale[(t + i / P) * groups + n]);
@@ -122,7 +122,7 @@ ALWAYS_INLINE void group_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, co
                               const int R, const int P)
 {
     const int64_t groups = g->K / group;
-    const size_t panel = glm4v_panel_bytes_int4(g->K), scales = (size_t)groups * GLM4V_PANEL;
+    const size_t panel = glm4v_panel_bytes_int4(g->K), scales = groups * GLM4V_PANEL;
     const int8_t *x = (const int8_t *)g->x + t * g->ldx;
     const uint8_t *w = (const uint8_t *)g->w + p * panel;
     __m512 total[SUMS];
@@ -131,14 +131,14 @@ ALWAYS_INLINE void group_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, co
     for (int64_t n = 0; n < groups; n++) {
         __m512i sum[SUMS];
         UNROLL for (int i = 0; i < R * P; i++) sum[i] = int4_start(
-            g, (p + i % P) * scales + (size_t)n * GLM4V_PANEL, g->x_sum[(t + i / P) * groups + n]);
+            g, (p + i % P) * scales + n * GLM4V_PANEL, g->x_sum[(t + i / P) * groups + n]);
         keep_in_memory(total);
-        int4_sums(sum, x + n * group, g->ldx, w + (size_t)(n * group) * 8, panel, group, R, P);
+        int4_sums(sum, x + n * group, g->ldx, w + n * group * 8, panel, group, R, P);
         UNROLL for (int i = 0; i < R * P; i++)
         {
             __m512 scale = _mm512_set1_ps(g->x_scale[(t + i / P) * groups + n]);
-            scale = _mm512_mul_ps(scale, _mm512_loadu_ps(g->w_scale + (p + i % P) * scales +
-                                                         (size_t)n * GLM4V_PANEL));
+            scale = _mm512_mul_ps(
+                scale, _mm512_loadu_ps(g->w_scale + (p + i % P) * scales + n * GLM4V_PANEL));
             total[i] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(sum[i]), total[i]);
         }
     }

@@ -54,12 +54,19 @@ static inline int64_t next_rows(int64_t left, int64_t max)
     return left % 2 == 0 || left < 4 ? left : left - 3;
 }
 
+/* Which of max_panels is for a block of so many rows. */
+static inline int64_t block_class(int64_t rows)
+{
+    if (rows <= 2)
+        return rows - 1;
+    return rows <= 5 ? 2 : 3;
+}
+
 static inline void walk_block(const glm4v_gemm_args *g, const glm4v_tiles *tiles, int64_t first,
                               int64_t end)
 {
-    const int64_t count = end - first;
+    const int64_t max_panels = tiles->max_panels[block_class(end - first)];
     int log2 = 0;
-    int64_t max_panels = tiles->max_panels[count <= 2 ? count - 1 : count <= 5 ? 2 : 3];
     while (1 << (log2 + 1) <= max_panels)
         log2++;
     for (int64_t p = g->panel, last = g->panel + g->n_panels; p < last; p += 1 << log2) {
@@ -74,7 +81,7 @@ static inline void walk_block(const glm4v_gemm_args *g, const glm4v_tiles *tiles
 
 static inline void glm4v_gemm_walk(const glm4v_gemm_args *g, const glm4v_tiles *tiles)
 {
-    int64_t block = (int32_t)(GLM4V_BLOCK_BYTES / (tiles->element * (size_t)g->K));
+    int64_t block = GLM4V_BLOCK_BYTES / (tiles->element * g->K);
     block =
         block < 4 * GLM4V_MAX_ROWS ? 4 * GLM4V_MAX_ROWS : block / GLM4V_MAX_ROWS * GLM4V_MAX_ROWS;
     for (int64_t t = 0; t < g->T; t += block)

@@ -16,12 +16,12 @@ void glm4v_pack_f32_avx2(float *panel, const float *w, ptrdiff_t ldw, int64_t n,
                 __m256i v[8];
                 for (int i = 0; i < 8; i++)
                     v[i] = _mm256_loadu_si256((const __m256i *)(w + (half + i) * ldw + k));
-                transpose_store((uint8_t *)(panel + (size_t)k * GLM4V_PANEL + half), v);
+                transpose_store((uint8_t *)(panel + k * GLM4V_PANEL + half), v);
             }
         }
     }
     if (k < K)
-        glm4v_pack_f32_c(panel + (size_t)k * GLM4V_PANEL, w + k, ldw, n, K - k);
+        glm4v_pack_f32_c(panel + k * GLM4V_PANEL, w + k, ldw, n, K - k);
 }
 
 /* 16 floats as 8 pairs of bf16. */
@@ -40,20 +40,19 @@ void glm4v_pack_bf16_avx2(uint16_t *panel, const float *w, ptrdiff_t ldw, int64_
                 __m256i v[8];
                 for (int i = 0; i < 8; i++)
                     v[i] = bf16_pairs(w + (half + i) * ldw + k);
-                transpose_store((uint8_t *)(panel + (size_t)k * GLM4V_PANEL + half * 2), v);
+                transpose_store((uint8_t *)(panel + k * GLM4V_PANEL + half * 2), v);
             }
         }
     }
     if (k < K)
-        glm4v_pack_bf16_c(panel + (size_t)k * GLM4V_PANEL, w + k, ldw, n, K - k);
+        glm4v_pack_bf16_c(panel + k * GLM4V_PANEL, w + k, ldw, n, K - k);
 }
 
 /* Inputs [k, K) of row i, one at a time. */
 static void int8_rest(uint8_t *panel, const float *w, float max, int i, int64_t k, int64_t K)
 {
     for (; k < K; k++)
-        panel[((size_t)(k / 4) * GLM4V_PANEL + i) * 4 + k % 4] =
-            (uint8_t)(128 + glm4v_round_int8(w[k], max));
+        panel[(k / 4 * GLM4V_PANEL + i) * 4 + k % 4] = (uint8_t)(128 + glm4v_round_int8(w[k], max));
 }
 
 void glm4v_pack_int8_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int64_t n,
@@ -64,7 +63,7 @@ void glm4v_pack_int8_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_
     int64_t whole = K / 32 * 32;
 
     for (int i = 0; i < GLM4V_PANEL; i++)
-        scale[i] = i < n ? row_scale(&max[i], w + i * ldw, (size_t)K) : 0;
+        scale[i] = i < n ? row_scale(&max[i], w + i * ldw, K) : 0;
     for (int64_t k = 0; k < whole; k += 32) {
         for (int half = 0; half < 16; half += 8) {
             __m256i v[8];
@@ -75,10 +74,10 @@ void glm4v_pack_int8_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_
                                             round_to_int8(w + (half + i) * ldw + k,
                                                           _mm256_set1_ps(127 / max[half + i])));
             }
-            transpose_store(panel + (size_t)k * GLM4V_PANEL + half * 4, v);
+            transpose_store(panel + k * GLM4V_PANEL + half * 4, v);
         }
     }
-    memset(panel + (size_t)whole * GLM4V_PANEL, 128, glm4v_panel_bytes_int8(K - whole));
+    memset(panel + whole * GLM4V_PANEL, 128, glm4v_panel_bytes_int8(K - whole));
     for (int i = 0; i < n; i++)
         int8_rest(panel, w + i * ldw, max[i], i, whole, K);
 }
@@ -145,7 +144,7 @@ static inline void choose_scales(float *scale, float *inverse, const float *w, p
     for (int i = 0; i < GLM4V_PANEL; i++) {
         float max = 0;
         inverse[i] = 0;
-        scale[i] = i < n ? row_scale(&max, w + i * ldw, (size_t)group) : 0;
+        scale[i] = i < n ? row_scale(&max, w + i * ldw, group) : 0;
         if (max > 0)
             scale[i] = best_scale(w + i * ldw, group, max, &inverse[i]);
     }
@@ -173,7 +172,7 @@ static inline int64_t pack_int4(uint8_t *panel, float *scale, const float *w, pt
                 v[i] = join_nibbles(codes_of(row, inverse[0][half + i]),
                                     codes_of(row + 32, inverse[1][half + i]));
             }
-            transpose_store(panel + (size_t)k * 8 + half * 4, v);
+            transpose_store(panel + k * 8 + half * 4, v);
         }
     }
     return k;
@@ -190,8 +189,8 @@ void glm4v_pack_int4_32_avx2(uint8_t *panel, float *scale, const float *w, ptrdi
 {
     const int64_t k = pack_int4(panel, scale, w, ldw, n, K, GLM4V_SMALL_GROUP);
     if (k < K)
-        glm4v_pack_int4_32_c(panel + (size_t)k * 8, scale + k / GLM4V_SMALL_GROUP * GLM4V_PANEL,
-                             w + k, ldw, n, K - k);
+        glm4v_pack_int4_32_c(panel + k * 8, scale + k / GLM4V_SMALL_GROUP * GLM4V_PANEL, w + k, ldw,
+                             n, K - k);
 }
 
 void glm4v_pack_fp8_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t ldw, int64_t n,
@@ -201,7 +200,7 @@ void glm4v_pack_fp8_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t
     int64_t whole = K / 32 * 32;
 
     for (int i = 0; i < GLM4V_PANEL; i++) {
-        scale[i] = i < n ? row_scale(&max[i], w + i * ldw, (size_t)K) : 0;
+        scale[i] = i < n ? row_scale(&max[i], w + i * ldw, K) : 0;
         scale[i] = max[i] > 0 ? max[i] / 448 : scale[i];
     }
     for (int64_t k = 0; k < whole; k += 32) {
@@ -212,10 +211,10 @@ void glm4v_pack_fp8_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t
                 v[i] = top > 0 ? round_to_e4m3(w + (half + i) * ldw + k, _mm256_set1_ps(448 / top))
                                : _mm256_setzero_si256();
             }
-            transpose_store_fp8(panel + (size_t)k * GLM4V_PANEL + half * 4, v);
+            transpose_store_fp8(panel + k * GLM4V_PANEL + half * 4, v);
         }
     }
-    panel += (size_t)whole * GLM4V_PANEL;
+    panel += whole * GLM4V_PANEL;
     memset(panel, 0, glm4v_panel_bytes_fp8(K - whole));
     for (int i = 0; i < n; i++)
         for (int64_t k = whole; k < K && max[i] > 0; k++)
@@ -224,7 +223,7 @@ void glm4v_pack_fp8_avx2(uint8_t *panel, float *scale, const float *w, ptrdiff_t
 
 void glm4v_bf16_row_avx2(uint16_t *y, const float *x, int64_t K)
 {
-    glm4v_f32_to_bf16_avx2(y, x, (size_t)K);
+    glm4v_f32_to_bf16_avx2(y, x, K);
     if (K & 1)
         y[K] = 0;
 }
@@ -250,7 +249,7 @@ static inline int64_t quantize_groups(int8_t *q, float *scale, int32_t *sum, con
     int64_t n = 0;
     for (; n < K / group; n++, q += group, x += group) {
         float max;
-        scale[n] = row_scale(&max, x, (size_t)group);
+        scale[n] = row_scale(&max, x, group);
         __m256 inverse = _mm256_set1_ps(max > 0 ? 127 / max : 0);
         __m256i total = _mm256_setzero_si256();
         for (int i = 0; i < group; i += 32) {

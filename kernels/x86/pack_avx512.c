@@ -70,7 +70,7 @@ ALWAYS_INLINE void pack_groups(uint8_t *panel, float *scale, const float *w, ptr
     for (int64_t k = 0; k < K; k += group, scale += GLM4V_PANEL) {
         for (int i = 0; i < GLM4V_PANEL; i++) {
             float max = 0, inverse = 0;
-            scale[i] = i < n ? row_scale(&max, w + i * ldw + k, (size_t)group) : 0;
+            scale[i] = i < n ? row_scale(&max, w + i * ldw + k, group) : 0;
             if (max > 0) {
                 __m512 v[MAX_VECTORS];
                 UNROLL for (int j = 0; j < group / 16; j++) v[j] =
@@ -78,7 +78,7 @@ ALWAYS_INLINE void pack_groups(uint8_t *panel, float *scale, const float *w, ptr
                 scale[i] = best_scale(v, group / 16, max, &inverse);
                 codes(q[i] + k, v, group / 16, inverse);
             } else {
-                memset(q[i] + k, 8, (size_t)group);
+                memset(q[i] + k, 8, group);
             }
         }
     }
@@ -89,7 +89,7 @@ void glm4v_pack_int4_avx512(uint8_t *panel, float *scale, const float *w, ptrdif
                             int64_t K)
 {
     for (int64_t k = 0; k < K; k += GLM4V_GROUP)
-        pack_groups(panel + (size_t)k * 8, scale + k / GLM4V_GROUP * GLM4V_PANEL, w + k, ldw, n,
+        pack_groups(panel + k * 8, scale + k / GLM4V_GROUP * GLM4V_PANEL, w + k, ldw, n,
                     GLM4V_GROUP, GLM4V_GROUP);
 }
 
@@ -97,6 +97,6 @@ void glm4v_pack_int4_32_avx512(uint8_t *panel, float *scale, const float *w, ptr
                                int64_t n, int64_t K)
 {
     for (int64_t k = 0; k < K; k += GLM4V_GROUP)
-        pack_groups(panel + (size_t)k * 8, scale + k / GLM4V_SMALL_GROUP * GLM4V_PANEL, w + k, ldw,
-                    n, K - k < GLM4V_GROUP ? K - k : GLM4V_GROUP, GLM4V_SMALL_GROUP);
+        pack_groups(panel + k * 8, scale + k / GLM4V_SMALL_GROUP * GLM4V_PANEL, w + k, ldw, n,
+                    K - k < GLM4V_GROUP ? K - k : GLM4V_GROUP, GLM4V_SMALL_GROUP);
 }

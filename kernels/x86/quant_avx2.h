@@ -31,7 +31,7 @@ static inline float row_scale(float *max, const float *x, size_t n)
         top = _mm256_max_epi32(
             top, _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(x + i)), magnitude));
     if (i < n) {
-        __m256i tail = _mm256_maskload_epi32((const int *)(x + i), tail_mask((ptrdiff_t)(n - i)));
+        __m256i tail = _mm256_maskload_epi32((const int *)(x + i), tail_mask(n - i));
         top = _mm256_max_epi32(top, _mm256_and_si256(tail, magnitude));
     }
     __m128i m = _mm_max_epi32(_mm256_castsi256_si128(top), _mm256_extracti128_si256(top, 1));

@@ -33,13 +33,13 @@ void glm4v_rope_interleaved_avx2(float *x, const float *cos, const float *sin, i
     for (; i + 4 <= n_freq; i += 4) {
         __m256 c = double_up(cos + i), s = double_up(sin + i);
         for (int64_t h = 0; h < heads; h++) {
-            float *pair = x + (ptrdiff_t)h * head_dim + 2 * i;
+            float *pair = x + h * head_dim + 2 * i;
             _mm256_storeu_ps(pair, rotate_neighbours(_mm256_loadu_ps(pair), c, s));
         }
     }
     for (; i < n_freq; i++)
         for (int64_t h = 0; h < heads; h++) {
-            float *pair = x + (ptrdiff_t)h * head_dim + 2 * i;
+            float *pair = x + h * head_dim + 2 * i;
             rotate_pair(pair, pair + 1, cos[i], sin[i]);
         }
 }
@@ -51,7 +51,7 @@ void glm4v_rope_half_avx2(float *x, const float *cos, const float *sin, int64_t 
     for (; i + 8 <= n_freq; i += 8) {
         __m256 c = _mm256_loadu_ps(cos + i), s = _mm256_loadu_ps(sin + i);
         for (int64_t h = 0; h < heads; h++) {
-            float *low = x + (ptrdiff_t)h * head_dim + i, *high = low + n_freq;
+            float *low = x + h * head_dim + i, *high = low + n_freq;
             __m256 a = _mm256_loadu_ps(low), b = _mm256_loadu_ps(high);
             _mm256_storeu_ps(low, _mm256_fmsub_ps(a, c, _mm256_mul_ps(b, s)));
             _mm256_storeu_ps(high, _mm256_fmadd_ps(b, c, _mm256_mul_ps(a, s)));
@@ -59,7 +59,7 @@ void glm4v_rope_half_avx2(float *x, const float *cos, const float *sin, int64_t 
     }
     for (; i < n_freq; i++)
         for (int64_t h = 0; h < heads; h++) {
-            float *low = x + (ptrdiff_t)h * head_dim + i;
+            float *low = x + h * head_dim + i;
             rotate_pair(low, low + n_freq, cos[i], sin[i]);
         }
 }

@@ -95,10 +95,12 @@ static int run_attention(glm4v_cpu_backend *c, const glm4v_cpu_attention_job *jo
         work += jobs[i].n_q * shape->heads * jobs[i].n_k * shape->head_dim / 4;
         n_k = jobs[i].n_k > n_k ? jobs[i].n_k : n_k;
     }
-    const int64_t threads = glm4v_pool_threads(c->base.pool),
-                  share = (rows + threads - 1) / threads;
-    a.rows_per_task =
-        share < GLM4V_CPU_ATTENTION_ROWS ? (share ? share : 1) : GLM4V_CPU_ATTENTION_ROWS;
+    const int64_t threads = glm4v_pool_threads(c->base.pool);
+    a.rows_per_task = (rows + threads - 1) / threads;
+    if (a.rows_per_task < 1)
+        a.rows_per_task = 1;
+    if (a.rows_per_task > GLM4V_CPU_ATTENTION_ROWS)
+        a.rows_per_task = GLM4V_CPU_ATTENTION_ROWS;
     for (int64_t i = 0; i < n_jobs; i++)
         tasks += tasks_of(&a, &jobs[i]);
     pthread_mutex_lock(&c->lock);

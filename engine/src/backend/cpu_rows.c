@@ -29,7 +29,9 @@ typedef struct {
 static int run_rows(row_task *t, int64_t T, int64_t cost,
                     void (*fn)(void *user, int64_t i, int64_t thread))
 {
-    const int64_t per_task = cost >= BLOCK ? 1 : BLOCK / (cost ? cost : 1);
+    int64_t per_task = cost > 0 ? BLOCK / cost : BLOCK;
+    if (per_task < 1)
+        per_task = 1;
     t->T = T;
     t->per_task = per_task < T ? per_task : T;
     if (T > 0)

@@ -344,10 +344,17 @@ static void fill_values(float value[256], const glm4v_source *s)
             value[i] = s->kind == GLM4V_SOURCE_BYTES ? (float)(int8_t)i : (float)i;
 }
 
+/* What a group's zero point stands for. */
+static float zero_value(const glm4v_source *s, const float value[256], uint8_t zero)
+{
+    if (s->floating)
+        return 0;
+    return value[s->zero && !s->symmetric ? zero : s->middle];
+}
+
 void glm4v_source_dequantize(const glm4v_source *s, const glm4v_source_codes *from, int64_t n,
                              float *rows)
 {
-    const bool zeros = s->zero && !s->symmetric;
     float value[256];
     fill_values(value, s);
     for (int64_t r = 0; r < n; r++, rows += s->n_in) {
@@ -356,13 +363,13 @@ void glm4v_source_dequantize(const glm4v_source *s, const glm4v_source_codes *fr
         const uint8_t *zero = from->zero + r * from->groups;
         for (int64_t g = 0, k = 0; !s->group_of && g < s->groups; g++) {
             const int64_t end = s->n_in - k < s->group ? s->n_in : k + s->group;
-            const float z = s->floating ? 0 : value[zeros ? zero[g] : s->middle];
+            const float z = zero_value(s, value, zero[g]);
             for (; k < end; k++)
                 rows[k] = scale[g] * (value[q[k]] - z);
         }
         for (int64_t k = 0; s->group_of && k < s->n_in; k++) {
             const int64_t g = s->group_of[k];
-            const float z = s->floating ? 0 : value[zeros ? zero[g] : s->middle];
+            const float z = zero_value(s, value, zero[g]);
             rows[k] = scale[g] * (value[q[k]] - z);
         }
     }

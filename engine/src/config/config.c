@@ -67,12 +67,11 @@ static int unknown_type(const char *type, glm4v_error *err)
         const glm4v_family_traits *family = glm4v_family_of((glm4v_family)f);
         const bool last = f + 1 == GLM4V_N_FAMILIES;
         const char *join = last ? " or " : ", ";
-        for (int i = 0; i < GLM4V_MAX_TYPES && family->types[i] && t < sizeof types; i++)
-            t += snprintf(types + t, sizeof types - t, "%s\"%s\"",
-                          !t  ? ""
-                          : i ? ", "
-                              : join,
+        for (int i = 0; i < GLM4V_MAX_TYPES && family->types[i] && t < sizeof types; i++) {
+            const char *separator = i ? ", " : join;
+            t += snprintf(types + t, sizeof types - t, "%s\"%s\"", t ? separator : "",
                           family->types[i]);
+        }
         if (m < sizeof models)
             m += snprintf(models + m, sizeof models - m, "%s%s", m ? join : "", family->models);
     }

@@ -101,9 +101,9 @@ static int check_options(calibrator *c)
 static int while_loading(void *user, uint64_t done, uint64_t total)
 {
     const calibrator *c = user;
-    return c->options->progress
-               ? c->options->progress(c->options->progress_user, 0, c->total ? c->total : 1)
-               : 0;
+    if (!c->options->progress)
+        return 0;
+    return c->options->progress(c->options->progress_user, 0, c->total ? c->total : 1);
 }
 
 static int open_models(calibrator *c, const char *src)

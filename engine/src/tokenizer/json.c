@@ -40,15 +40,18 @@ static int check_type(const json_t *object, const char *key, const char *expecte
     return type && strcmp(type, expected) == 0 ? 0 : unsupported(err, key, type, expected);
 }
 
+static const char *bool_name(bool value)
+{
+    return value ? "true" : "false";
+}
+
 static int check_bool(const json_t *object, const char *key, bool value, bool expected,
                       glm4v_error *err)
 {
     int rc = glm4v_json_bool(object, FILE_NAME, key, &value, err);
-    if (rc)
+    if (rc || value == expected)
         return rc;
-    return value == expected
-               ? 0
-               : unsupported(err, key, value ? "true" : "false", expected ? "true" : "false");
+    return unsupported(err, key, bool_name(value), bool_name(expected));
 }
 
 static int check_empty(const json_t *object, const char *key, glm4v_error *err)
