@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* One job and the engine: convert, submit, wait; on the worker thread.
  *
- * A request is given up when its job is canceled, late, or the engine stalls.
- * The job then has its end at once, and the worker goes on with jobs that need
- * no engine; one that does waits until the engine has let go of the request
- * before it, for that still borrows the converter's pixels. */
+ * A request is abandoned when its job is canceled, late, or the engine stalls.
+ * Then the job ends at once, and the worker continues with jobs that need no
+ * engine; a job that needs it waits until the engine has finished the abandoned
+ * request, which still uses the converter's pixels. */
 #include "gstglm4vworkerpriv.h"
 
 #include "gstglm4vregion.h"
@@ -225,7 +225,8 @@ make_task (GstGlm4vWorker * self, GstGlm4vJob * job, const glm4v_image * image)
   };
 }
 
-/* Have the engine begin. FALSE if it did not; the outcome then tells. */
+/* Let the engine begin. FALSE if it did not; then the outcome has the
+ * reason. */
 static gboolean
 submit (GstGlm4vWorker * self, GstGlm4vJob * job, const glm4v_image * image)
 {
@@ -259,8 +260,8 @@ submit (GstGlm4vWorker * self, GstGlm4vJob * job, const glm4v_image * image)
   return FALSE;
 }
 
-/* The request before this one, given up, may still be under way. FALSE if there
- * is no time to wait for it. */
+/* The abandoned request before this one may still be in progress. FALSE if
+ * there is no time to wait for it. */
 static gboolean
 wait_turn (GstGlm4vWorker * self, GstGlm4vJob * job)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A finished job's result goes to all who want it: text pad, meta queue, bus.
- * On the worker thread, or on the streaming thread for what EOS gives up.
- * Each lock is taken alone; nothing is posted while one is held. */
+/* The result of a finished job goes to its receivers: text pad, meta queue,
+ * bus. On the worker thread, or on the streaming thread for jobs that EOS
+ * abandons. Each lock is taken alone; nothing is posted while one is held. */
 #include "gstglm4vdescribe.h"
 
 #include "gstglm4vcaption.h"
@@ -100,7 +100,7 @@ note_unreadable (GstGlm4vDescribe * self, const GstGlm4vJob * job)
   return first;
 }
 
-/* The fault of a job whose status is error, or N_FAULTS if it was told. */
+/* The fault of a job whose status is error, or N_FAULTS if it was reported. */
 static GstGlm4vFault
 fault_of (const GstGlm4vJob * job)
 {

@@ -105,7 +105,7 @@ GstStructure *gst_glm4v_load_model_info (GstGlm4vDescribe * self);
 /* To NULL: stop the worker, free the model. */
 void gst_glm4v_load_stop (GstGlm4vDescribe * self);
 
-/* gstglm4vdeliver.c. Give a job's result to all who want it: the text pad
+/* gstglm4vdeliver.c. Deliver the result of a job to its receivers: the text pad
  * first, so that an overlay has the caption before the frame. */
 void gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job);
 

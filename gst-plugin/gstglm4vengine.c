@@ -2,7 +2,7 @@
 /* Each engine has a thread, its keeper, that loads it, unloads it when nobody
  * used it for idle-unload, loads it again, and closes it. So an engine belongs
  * to none of its sharers: they come and go in any order. An engine whose first
- * load failed is not joined any more; its sharers keep it to say so.
+ * load failed is not joined any more; its sharers keep it for the error.
  *
  * One lock for the whole file guards all that is not constant. It is never held
  * while a model is opened or closed. */

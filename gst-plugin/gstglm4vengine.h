@@ -32,7 +32,7 @@ typedef enum
 } GstGlm4vInterrupt;
 
 /* Join the engine of this config, or begin to load one on a thread of its own.
- * hash tells the model's files apart from others that lay in the same place;
+ * hash distinguishes the model's files from others that were in the same place;
  * name is the element's, for messages. NULL with *fault and *why (g_free) if
  * properties differ from those of another sharer, who is named, or if there is
  * no thread. */
@@ -44,7 +44,7 @@ GstGlm4vSharer *gst_glm4v_sharer_new (const GstGlm4vModelConfig * config,
  * end. */
 void gst_glm4v_sharer_free (GstGlm4vSharer * sharer);
 
-/* The engine hangs: whoever comes later gets another one. */
+/* The engine hangs: later sharers get another one. */
 void gst_glm4v_sharer_disown (GstGlm4vSharer * sharer);
 
 /* As it was given; constant. */
@@ -72,7 +72,7 @@ glm4v_engine *gst_glm4v_sharer_begin (GstGlm4vSharer * sharer,
     glm4v_error * error);
 void gst_glm4v_sharer_end (GstGlm4vSharer * sharer);
 
-/* Returns at once; whoever waits in wait_load or begin returns soon. */
+/* Returns at once; calls that wait in wait_load or begin return soon. */
 void gst_glm4v_sharer_interrupt (GstGlm4vSharer * sharer,
     GstGlm4vInterrupt interrupt);
 

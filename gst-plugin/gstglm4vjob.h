@@ -36,8 +36,8 @@ typedef enum
   GST_GLM4V_N_STATUSES
 } GstGlm4vStatus;
 
-/* Why the engine was not asked, or not waited for. Its first value means that
- * the outcome tells. */
+/* Why the engine was not asked, or not waited for. With the first value, the
+ * outcome has the reason. */
 typedef enum
 {
   GST_GLM4V_END_OUTCOME,
@@ -47,7 +47,7 @@ typedef enum
   GST_GLM4V_END_NO_MODEL,       /* and never will be */
   GST_GLM4V_END_EOS,            /* the stream ended, eos-timeout passed */
   GST_GLM4V_END_NO_FRAME,       /* and before there was a frame */
-  GST_GLM4V_END_BAD_FRAME,      /* it is not what its caps say */
+  GST_GLM4V_END_BAD_FRAME,      /* it does not match its caps */
   GST_GLM4V_END_LATE,           /* its deadline passed */
   GST_GLM4V_END_STALLED,        /* the engine made no progress */
   GST_GLM4V_N_ENDS

@@ -51,7 +51,7 @@ gst_glm4v_sample_take_triggers (GstGlm4vDescribe * self, GstBuffer * buffer,
   g_mutex_unlock (&self->lock);
 }
 
-/* Report a frame that is not what its caps say: once for each caps. */
+/* Report a frame that does not match its caps: once for each caps. */
 static void
 report_bad_frame (GstGlm4vDescribe * self, GstBuffer * buffer,
     const GstGlm4vPass * pass, const gchar * why)
@@ -77,8 +77,8 @@ report_bad_frame (GstGlm4vDescribe * self, GstBuffer * buffer,
 
 /* ---- jobs ---- */
 
-/* How old a frame of a live source is by the pipeline's clock; 0 where that
- * tells nothing. */
+/* How old a frame of a live source is by the pipeline's clock; 0 where that is
+ * unknown. */
 static GstClockTime
 age_of (GstGlm4vDescribe * self, GstClockTime running_time)
 {

@@ -12,7 +12,7 @@ G_BEGIN_DECLS
  * @GST_GLM4V_SAMPLE_INTERVAL: the first frame, then one per interval
  * @GST_GLM4V_SAMPLE_EVERY_NTH: the first frame, then every nth
  * @GST_GLM4V_SAMPLE_ALL: every frame
- * @GST_GLM4V_SAMPLE_TRIGGER: none but those that are asked for
+ * @GST_GLM4V_SAMPLE_TRIGGER: only frames with a trigger
  */
 typedef enum
 {
@@ -56,7 +56,7 @@ typedef struct
   guint64 count;                /* usable frames since the phase began */
 } GstGlm4vSampler;
 
-/* Forget the stream: its time begins anew, the next usable frame is taken. */
+/* Forget the stream: its time restarts, the next usable frame is sampled. */
 void gst_glm4v_sampler_reset (GstGlm4vSampler * sampler);
 
 /* The time goes on, the next usable frame is taken and begins a new grid. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Frames on the streaming thread: each passes, results are attached, the text
- * pad hears how far the video is. gstglm4vsample.c decides which are described,
- * gstglm4vevent.c has the events between them. */
+ * pad gets the position of the video. gstglm4vsample.c decides which are
+ * described, gstglm4vevent.c has the events between them. */
 #include "gstglm4vstream.h"
 
 #include "gstglm4vcaption.h"

@@ -71,7 +71,7 @@ typedef struct
   GstBuffer *buffer;
   GstClockTime until_next;      /* expected time to the next sample */
   gboolean exact;               /* it waits for its result */
-  const GstGlm4vTrigger *trigger;       /* who wants to know, or NULL */
+  const GstGlm4vTrigger *trigger;       /* the receiver, or NULL */
 } GstGlm4vDue;
 
 /* Have it described. What it has to wait for goes to waiting (of GstGlm4vJob,

@@ -80,7 +80,7 @@ forget_times (GstGlm4vText * self)
 
 /* ---- sticky events, with the lock ---- */
 
-/* Does b take the place of a? */
+/* Does b replace a? */
 static gboolean
 same_kind (GstEvent * a, GstEvent * b)
 {
@@ -154,8 +154,8 @@ tell (GstGlm4vText * self, GstEvent * event)
     gst_event_unref (event);
 }
 
-/* A branch that does not go on must not make the queue grow for ever: an
- * older event of its kind, or the oldest that no one would miss, goes. */
+/* A blocked branch must not make the queue grow forever: an older event of its
+ * kind, or the oldest that is not sticky, is dropped. */
 static void
 make_room (GstGlm4vText * self, GstEvent * event)
 {

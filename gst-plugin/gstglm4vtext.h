@@ -38,9 +38,9 @@ void gst_glm4v_text_reset_counters (GstGlm4vText * text);
 /* The request pad; NULL if there is one. The caller activates and adds it. */
 GstPad *gst_glm4v_text_new_pad (GstGlm4vText * text, GstPadTemplate * template);
 
-/* Take it back; then the caller deactivates and removes it. Nothing goes
- * downstream, and nothing is waited for: a push that downstream holds up ends
- * when downstream lets it. */
+/* Release it; then the caller deactivates and removes it. Nothing is pushed,
+ * and nothing is waited for: a push that downstream blocks ends when downstream
+ * returns. */
 void gst_glm4v_text_release_pad (GstGlm4vText * text, GstPad * pad);
 
 /* The stream's events, from the streaming thread. */

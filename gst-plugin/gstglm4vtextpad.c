@@ -4,8 +4,8 @@
  * - STREAM_START, CAPS, SEGMENT, then at once a GAP; every buffer has PTS and
  *   duration; cues never overlap and never go back. DISCONT is set on the
  *   first cue of a segment and on one that follows a cue which was lost.
- * - Video never waits: whenever the video reaches the told position, a GAP
- *   moves it on. A GAP is a promise, so a caption that comes later than that
+ * - Video never waits: whenever the video reaches the text position, a GAP
+ *   advances it. A GAP cannot be revoked, so a caption for an earlier time
  *   starts at the position: shown late, counted, never lost silently.
  * - A cue lasts until the next answer is expected. If it came late it still
  *   ends as if it had started when it could have: lateness does not add up.

@@ -32,11 +32,11 @@ struct _GstGlm4vText
   gboolean begun;               /* the pad has this segment */
   gboolean ended;               /* EOS is queued: nothing may follow */
   gboolean discont;             /* the next caption follows nothing */
-  gboolean nudge;               /* a new peer has to hear something */
+  gboolean nudge;               /* a new peer needs the sticky events */
   gboolean failed;              /* an error was posted, no push worked since */
 
   /* The sticky events so far, in the order of their types: what a pad that is
-   * requested late has to hear first. */
+   * requested late pushes first. */
   GQueue sticky;
   GstSegment segment;           /* the newest, shifted by lateness */
   guint segment_number;         /* 0 = none yet */

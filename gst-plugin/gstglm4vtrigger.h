@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Somebody wants to know about the next frame: by event, by action signal, or
- * by a meta on that frame. Triggers wait here for a frame that can be
- * described; each becomes a job of its own. */
+/* Requests for the description of one frame: by event, by action signal, or by
+ * a meta on that frame. Triggers wait here for a frame that can be described;
+ * each becomes a job of its own. */
 #pragma once
 
 #include <gst/gst.h>
@@ -22,7 +22,7 @@ typedef struct
 /* Register the custom meta once in this process. */
 void gst_glm4v_trigger_register_meta (void);
 
-/* What a structure asks for. */
+/* The request in a structure. */
 GstGlm4vTrigger *gst_glm4v_trigger_new (const GstStructure * structure);
 
 /* The same from an application's call; prompt may be NULL. */

@@ -6,7 +6,7 @@
 #define QOS_INTERVAL G_TIME_SPAN_SECOND
 #define LATE_IN_A_ROW 3
 
-/* Tell a pipeline that frames now wait longer than it was told. */
+/* Post a LATENCY message if frames wait longer than reported. */
 static void
 tell_latency (GstGlm4vDescribe * self, const GstGlm4vJob * job,
     GstClockTime delay)

@@ -16,7 +16,7 @@ G_BEGIN_DECLS
 typedef struct
 {
   guint late_in_a_row;          /* results with status timeout */
-  GstClockTime told_delay;      /* the largest that a warning told of */
+  GstClockTime told_delay;      /* the largest that a warning reported */
   gint64 last_qos;              /* monotonic µs of the last QOS message, or 0 */
   guint64 processed, dropped;   /* results of this run */
 } GstGlm4vWatch;

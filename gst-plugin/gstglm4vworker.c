@@ -2,10 +2,10 @@
 /* Stage "hand-over": streaming thread -> this thread -> engine and back.
  *
  * Jobs are taken and delivered in the order in which they came; one that has an
- * end already keeps its place, so results are in order whatever they say. At
- * most max-pending frames wait to be asked about: of samples the newest stay,
- * so that a slow model describes what is there now; triggers keep their places.
- * The engine is shared with other elements (gstglm4vengine.h).
+ * end already keeps its place, so results are always in order. At most
+ * max-pending frames wait for the model: of samples the newest stay, so that a
+ * slow model describes recent frames; triggers keep their places. The engine is
+ * shared with other elements (gstglm4vengine.h).
  *
  * The lock guards what stands below it in the struct; the one of
  * gstglm4vengine.c may be taken inside it. It is never held while the engine
@@ -312,7 +312,7 @@ gst_glm4v_worker_set_flushing (GstGlm4vWorker * self, gboolean flushing)
 }
 
 /* With the lock: the oldest of the waiting frames that count like job does;
- * *n tells how many there are. */
+ * *n is their number. */
 static GstGlm4vJob *
 oldest_like (GstGlm4vWorker * self, const GstGlm4vJob * job, guint * n)
 {
@@ -333,8 +333,9 @@ oldest_like (GstGlm4vWorker * self, const GstGlm4vJob * job, guint * n)
   return oldest;
 }
 
-/* With the lock: who goes for lack of room keeps the place of its result. The
- * buffer of a frame that is not needed any more goes to *unneeded. */
+/* With the lock: a job that is dropped for lack of room keeps the place of its
+ * result. The buffer of a frame that is not needed any more goes to
+ * *unneeded. */
 static void
 make_room (GstGlm4vWorker * self, GstGlm4vJob * job, guint max_pending,
     GstBuffer ** unneeded)

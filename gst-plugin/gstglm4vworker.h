@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The hand-over from the streaming thread to the engine: one thread that waits
- * for the model, then takes the waiting frames in order, converts each, has the
- * engine describe it and hands the outcome back. */
+ * for the model, then takes the waiting frames in order, converts each, lets
+ * the engine describe it and returns the outcome. */
 #pragma once
 
 #include <gst/gst.h>
@@ -51,7 +51,7 @@ guint gst_glm4v_worker_count_sharers (GstGlm4vWorker * worker);
 void gst_glm4v_worker_set_flushing (GstGlm4vWorker * worker, gboolean flushing);
 
 /* Queue a job, which may have an end already (takes no reference). FALSE while
- * flushing. At most max_pending frames wait to be asked about: of samples the
+ * flushing. At most max_pending frames wait for the model: of samples the
  * oldest then ends as replaced; a trigger that does not fit ends as full.
  * Frames that wait for their answer (exact) are not counted. */
 gboolean gst_glm4v_worker_push (GstGlm4vWorker * worker, GstGlm4vJob * job,

@@ -21,7 +21,7 @@ struct _GstGlm4vWorker
   glm4v_engine *engine;         /* while a request may be under way */
   guint64 steps;                /* of the engine, when last looked at */
   gint64 progress;              /* monotonic µs when they last changed */
-  gboolean stalled;             /* told so */
+  gboolean stalled;             /* as last reported */
 
   GMutex lock;
   GCond cond;                   /* any change below */
@@ -45,7 +45,7 @@ gboolean gst_glm4v_worker_leave (GstGlm4vWorker * worker);
  * has gone. */
 gboolean gst_glm4v_worker_ask (GstGlm4vWorker * worker, GstGlm4vJob * job);
 
-/* Wait for a request that was given up: before the thread ends. */
+/* Wait for an abandoned request: before the thread ends. */
 void gst_glm4v_worker_finish_request (GstGlm4vWorker * worker);
 
 G_END_DECLS

@@ -192,13 +192,13 @@ void glm4v_unpack_int4_32(float *w, ptrdiff_t ldw, const uint8_t *panel, const f
 void glm4v_unpack_fp8(float *w, ptrdiff_t ldw, const uint8_t *panel, const float *scale,
                       bool blocks, int64_t n, int64_t K);
 
-/* The codes of a panel's n outputs, one a byte, rows ldq apart, as pack_codes takes them: for
+/* The codes of a panel's n outputs, one a byte, rows ldq apart, as the input of pack_codes: for
  * files, and for comparison. One form, C. */
 void glm4v_unpack_codes_int8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int64_t n, int64_t K);
 void glm4v_unpack_codes_int4(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int64_t n, int64_t K);
 void glm4v_unpack_codes_fp8(uint8_t *q, ptrdiff_t ldq, const uint8_t *panel, int64_t n, int64_t K);
 
-/* n codes of int4, one a byte, to words as pack_words_int4 takes them: in place, n a multiple of
+/* n codes of int4, one a byte, to words as the input of pack_words_int4: in place, n a multiple of
  * 8. */
 void glm4v_join_nibbles(uint8_t *q, size_t n);
 

@@ -523,7 +523,7 @@ int cli_bench(int argc, char **argv)
     if (set.config && (set.model || !set.random_weights))
         return cli_usage_error(
             &command, "--config needs --random-weights and cannot be combined with --model");
-    /* the engine takes a configuration file in place of a directory when the weights are random */
+    /* the engine accepts a configuration file instead of a directory when the weights are random */
     const char *model = set.config ? set.config : cli_model_dir(set.model);
     if (!model)
         return cli_usage_error(&command,

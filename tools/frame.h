@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What pictures, clips and cameras hand out. */
+/* A frame of a picture, clip or camera. */
 #ifndef GLM4V_TOOLS_FRAME_H
 #define GLM4V_TOOLS_FRAME_H
 

@@ -253,7 +253,7 @@ void cli_input_close(cli_input **input)
     *input = NULL;
 }
 
-/* What GStreamer takes the bytes for is a video, or a container that may hold one. */
+/* The type that GStreamer finds is a video, or a container that may contain one. */
 static bool is_video(const cli_blob *bytes)
 {
     static const char *const containers[] = { "video/", "multipart/", "application/ogg",

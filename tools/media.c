@@ -28,7 +28,7 @@ struct cli_media {
     cli_feed *feed;
     uint32_t track;    /* see cli_media_options.video_track */
     bool local, live;  /* see live.h; live counts from the first frame on */
-    GstSample *sample; /* of the frame handed out last */
+    GstSample *sample; /* of the last returned frame */
     GstVideoFrame map;
     bool mapped;
     cli_canvas upright; /* that frame, if it had to be turned */
@@ -89,8 +89,8 @@ static GstBuffer *with_time(cli_media *media, GstBuffer *buffer)
     return buffer;
 }
 
-/* The time of a frame as it is handed out travels with the buffer as its offset, and whether the
- * frame is damaged as a flag. */
+/* The returned time of a frame is stored in the offset of its buffer, and whether the frame is
+ * damaged in a flag. */
 static GstPadProbeReturn on_frame(cli_media *media, GstPadProbeInfo *info)
 {
     GstBuffer *buffer = with_time(media, GST_PAD_PROBE_INFO_BUFFER(info));

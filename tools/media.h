@@ -19,8 +19,9 @@ void cli_media_init(void);
 bool cli_is_utf8(const char *text);
 
 typedef struct {
-    uint64_t interval;    /* nanoseconds between the frames handed out; 0 = every frame. Those in
-                          between are decoded, but neither converted nor handed out */
+    /* nanoseconds between the returned frames; 0 = every frame. Those in between are decoded, but
+     * neither converted nor returned */
+    uint64_t interval;
     double timeout;       /* seconds without a frame after which a source has failed that is not a
                           file */
     uint32_t video_track; /* 1 = the first in the file; 0 = the first that is no still picture */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Which frames of a clip are handed out: the first at or after each point of a fixed grid, so that
+/* Which frames of a clip are returned: the first at or after each point of a fixed grid, so that
  * the distance does not drift with the frame rate. */
 #ifndef GLM4V_TOOLS_PACE_H
 #define GLM4V_TOOLS_PACE_H

@@ -24,12 +24,12 @@ struct cli_stream {
     cli_media *media; /* NULL while there is none, in an outage */
     bool worked;      /* a frame came at some time */
     bool live;        /* it was live then */
-    bool fresh;       /* no frame of this connection was handed out */
+    bool fresh;       /* no frame of this connection was returned */
 
     cli_troubles before; /* of earlier connections */
     int64_t start;       /* now() at stream time 0; all times count from there */
-    int64_t shift;       /* from the times of this connection to those handed out */
-    int64_t last;        /* time of the last frame handed out; -1 = none */
+    int64_t shift;       /* from the times of this connection to those returned */
+    int64_t last;        /* time of the last returned frame; -1 = none */
 
     int64_t lost; /* now() when the outage began; -1 = none */
     int64_t back; /* now() when the last outage ended */

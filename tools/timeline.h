@@ -8,8 +8,8 @@
 #include <stdint.h>
 
 typedef struct {
-    int64_t shift; /* from the clip's times to those handed out; all in nanoseconds */
-    int64_t last;  /* handed out; -1 = none */
+    int64_t shift; /* from the clip's times to those returned; all in nanoseconds */
+    int64_t last;  /* returned; -1 = none */
 } cli_timeline;
 
 static inline cli_timeline cli_timeline_begin(void)

@@ -299,7 +299,7 @@ static glm4v_request *copy_request(const glm4v_task *task, int64_t n_pictures)
     return r;
 }
 
-/* The tree of the choices, whose longest takes the place of max_tokens. */
+/* The tree of the choices; the longest replaces max_tokens. */
 static int add_choices(const glm4v_engine *engine, glm4v_request *r, glm4v_error *err)
 {
     if (!r->task.n_choices)

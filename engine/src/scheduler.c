@@ -281,7 +281,7 @@ typedef struct {
     int32_t ids[GLM4V_MAX_BATCH], position[GLM4V_MAX_BATCH];
     glm4v_draw draws[GLM4V_MAX_BATCH];
     int64_t n;
-    bool logits; /* are wanted, whoever chooses tokens */
+    bool logits; /* are wanted, on the device or the host */
 } step_rows;
 
 static void add_rows(step_rows *step, glm4v_request *r, int64_t most)

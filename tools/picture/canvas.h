@@ -19,8 +19,8 @@ typedef struct {
     int channels; /* 3 = RGB, 4 = RGBA with straight alpha */
 } cli_canvas;
 
-/* Take memory for a picture of a size that cli_canvas_check() lets pass, zeroed; what the canvas
- * had is freed. 0 or a GLM4V_ERR_*. */
+/* Allocate memory for a picture of a size that cli_canvas_check() accepts, zeroed; the former
+ * memory of the canvas is freed. 0 or a GLM4V_ERR_*. */
 int cli_canvas_make(cli_canvas *canvas, uint64_t width, uint64_t height, int channels,
                     glm4v_error *err);
 

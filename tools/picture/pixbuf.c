@@ -15,7 +15,7 @@ typedef struct {
     int top, bottom;   /* of the rows that were decoded */
 } progress;
 
-/* Called before the loader takes memory. A size of nothing makes it end. */
+/* Called before the loader allocates memory. A size of 0 makes it end. */
 static void on_size(GdkPixbufLoader *loader, int width, int height, gpointer user)
 {
     progress *p = user;
@@ -27,8 +27,8 @@ static void on_size(GdkPixbufLoader *loader, int width, int height, gpointer use
         gdk_pixbuf_loader_set_size(loader, 0, 0);
 }
 
-/* Loaders decode from the top down or from the bottom up, and most take the end of the data for the
- * end of the picture. */
+/* Loaders decode from the top down or from the bottom up, and most of them treat the end of the
+ * data as the end of the picture. */
 static void on_rows(GdkPixbufLoader *loader, int x, int y, int width, int height, gpointer user)
 {
     progress *p = user;

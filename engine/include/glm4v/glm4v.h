@@ -291,9 +291,9 @@ typedef enum {
 } glm4v_pixel_format;
 
 /**
- * An image: row-major, borrowed, never copied whole. Zero in the fields behind timestamp is RGB in
+ * An image: row-major, borrowed, never copied whole. Zero in the fields after timestamp is RGB in
  * memory of the process, which every device reads. Anything else is for devices that prepare images
- * themselves; on others it is GLM4V_ERR_UNSUPPORTED, and the message says what to convert.
+ * themselves; on others it is GLM4V_ERR_UNSUPPORTED, and the message names the conversion.
  */
 typedef struct {
     const uint8_t *data;       ///< first byte of the top row
@@ -429,7 +429,7 @@ typedef struct {
  *  before you execute it. */
 typedef struct {
     const char *action;  ///< "Tap", "Swipe", ... as the model wrote it; "finish"; "" = no action
-    const char *text;    ///< what to type, start, ask for or wait; "" if none
+    const char *text;    ///< text to type, app to start, instruction or duration; "" if none
     const char *message; ///< "" if none
     int32_t element[2];  ///< x, y in pixels, as for boxes; of a swipe its start; -1, -1 = none
     int32_t to[2];       ///< x, y where a swipe ends; -1, -1 = none
@@ -547,13 +547,12 @@ GLM4V_API void glm4v_engine_close(glm4v_engine **engine);
 GLM4V_API int glm4v_engine_submit(glm4v_engine *engine, const glm4v_task *task, glm4v_request **req,
                                   glm4v_error *err);
 
-/** Describe and wait: submit, wait, hand out a copy of the result (glm4v_result_free()). Any thread
+/** Describe and wait: submit, wait, return a copy of the result (glm4v_result_free()). Any thread
  *  but the callbacks'. task->on_done, if set, runs as well. @return 0 or the result's status. */
 GLM4V_API int glm4v_describe(glm4v_engine *engine, const glm4v_task *task, glm4v_result **result,
                              glm4v_error *err);
 
-/** Free a result that glm4v_describe() handed out and set *result NULL. Accepts the address of
- * NULL. */
+/** Free a result of glm4v_describe() and set *result NULL. Accepts the address of NULL. */
 GLM4V_API void glm4v_result_free(glm4v_result **result);
 
 /** Fill stats. Any thread. @return 0 or GLM4V_ERR_INVALID (struct_size). */
@@ -569,7 +568,7 @@ GLM4V_API void glm4v_request_cancel(glm4v_request *req);
 
 /**
  * Wait until on_done has returned.
- * @param timeout_ns  Nanoseconds; UINT64_MAX = for ever; 0 = only look.
+ * @param timeout_ns Nanoseconds; UINT64_MAX = forever; 0 = only check.
  * @return 0 when done, GLM4V_ERR_DEADLINE after timeout_ns. Any thread but the callbacks'.
  */
 GLM4V_API int glm4v_request_wait(glm4v_request *req, uint64_t timeout_ns);

@@ -181,7 +181,7 @@ typedef struct {
     bool add; /* y += */
 } glm4v_product;
 
-/* `groups` neighbouring groups of n values of each of `rows` rows, each group by itself. */
+/* `groups` neighbouring groups of n values of each of `rows` rows, each group separately. */
 typedef struct {
     void *y;
     int64_t ldy;

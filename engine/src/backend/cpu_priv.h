@@ -30,7 +30,7 @@ typedef struct {
     glm4v_act_ops act;
     glm4v_convert_ops convert;
 
-    char *room; /* of the weights of a model, handed out from the front; or NULL */
+    char *room; /* for the weights of a model, allocated from the front; or NULL */
     size_t room_bytes, room_used;
     const glm4v_observer *observer; /* of products; or NULL */
 
@@ -62,7 +62,7 @@ typedef struct {
     int64_t position, n;     /* first row to write, rows */
 } glm4v_cpu_append_job;
 
-/* A step: what was handed over last. */
+/* A step: a copy of the last step_begin. */
 typedef struct {
     glm4v_step base;
     int64_t rows, n_spans, n_places, n_outputs;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Operations of the CPU backend that treat each row, or each value, by itself. Rows are distributed
- * in blocks; flat arrays are cut at multiples of BLOCK values, so that the tails of the vector
- * kernels are always the same values. */
+/* Operations of the CPU backend that process each row, or each value, separately. Rows are
+ * distributed in blocks; flat arrays are cut at multiples of BLOCK values, so that the tails of the
+ * vector kernels are always the same values. */
 #include <string.h>
 
 #include "backend/cpu_priv.h"

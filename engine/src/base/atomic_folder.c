@@ -419,7 +419,7 @@ int glm4v_atomic_folder_commit(glm4v_atomic_folder *p, glm4v_error *err)
                          p->base, p->path);
     }
     if ((error = sync_folder(p->parent))) {
-        /* whether the name outlives a power failure is unknown: take it back */
+        /* whether the name survives a power failure is unknown: undo it */
         if (renameat(p->parent, p->base, p->parent, p->temporary))
             p->temporary[0] = 0;
         return fail_disk(err, error, "%.200s: its folder cannot be synced", p->path);

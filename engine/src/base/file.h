@@ -37,7 +37,7 @@ bool glm4v_file_exists(const char *dir, const char *name);
 /* "dir/name", or NULL when memory is out. */
 char *glm4v_path_join(const char *dir, const char *name);
 
-/* Bytes of a file's beginning that glm4v_file_check_head() wants to see, if there are as many. */
+/* Bytes of a file's beginning that glm4v_file_check_head() needs, if there are as many. */
 #define GLM4V_FILE_HEAD 256
 
 /* FORMAT when head [0, len), the beginning of file `name`, shows that something else was saved in

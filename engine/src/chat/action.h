@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The call that a phone agent's answer ends in, taken apart:
- *   do(action="Tap", element=[500, 210])    do(action="Type", text="...")    finish(message="...")
- * Only read, never carried out. Follows detokenize.c.
+/* The call at the end of a phone agent's answer, parsed: do(action="Tap", element=[500, 210])
+ *   do(action="Type", text="...") finish(message="...")
+ * Only parsed, never executed. Follows detokenize.c.
  * Source: "Grounding and actions" in docs/model.md. */
 #ifndef GLM4V_ENGINE_ACTION_H
 #define GLM4V_ENGINE_ACTION_H

@@ -270,7 +270,7 @@ static int read_compressed(reader *r)
         (rc = read_names(r, r->object, r->where, "ignore", &r->out->ignore, &r->out->n_ignore)))
         return rc;
     if (format && !strcmp(format, "mixed-precision"))
-        format = NULL; /* each group tells its own */
+        format = NULL; /* each group has its own */
     const size_t n = json_object_size(groups);
     if (!n || n > MAX_GROUPS)
         return glm4v_fail(r->err, GLM4V_ERR_FORMAT,

@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 
-#define ALIGNMENT 64    /* of the data in its file: a cache line; the format asks for 8 */
+#define ALIGNMENT 64    /* of the data in its file: a cache line; the format requires 8 */
 #define ENTRY_BYTES 256 /* of a header entry beside its name, from above */
 #define METADATA "\"__metadata__\":{\"format\":\"pt\"}"
 

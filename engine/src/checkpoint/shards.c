@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Opening the weights of a directory: one file, or the shards that an index names. All of them must
- * be there and hold the very tensors that the index places in them, so that mixed files of two
- * models or downloads are detected before a number is read. Errors for missing files are in
+ * be there and contain exactly the tensors that the index places in them, so that mixed files of
+ * two models or downloads are detected before a number is read. Errors for missing files are in
  * absent.c. */
 #define _GNU_SOURCE
 #include <inttypes.h>

@@ -166,7 +166,7 @@ static int read_vision(glm4v_config *c, const json_t *root, glm4v_error *err)
 static int read_ids(glm4v_config *c, const glm4v_places *p, glm4v_error *err)
 {
     c->image_id = c->image_start_id = c->image_end_id = -1; /* found by the tokenizer's name */
-    c->video_id = c->video_start_id = c->video_end_id = -1; /* this model takes no clips */
+    c->video_id = c->video_start_id = c->video_end_id = -1; /* this model accepts no clips */
     int rc = glm4v_key_id(p, "pad_token_id", c->text.vocab, &c->image_id, err);
     if (!rc)
         rc = glm4v_key_id(p, "boi_token_id", c->text.vocab, &c->image_start_id, err);

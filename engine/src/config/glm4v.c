@@ -134,7 +134,7 @@ static int read_text(glm4v_config *c, const json_t *root, glm4v_error *err)
     }
     t->norm_eps = (float)eps;
     t->tied_by_default = glm4v_key_find(&outer, "tie_word_embeddings") < 0;
-    t->qkv_bias = true; /* of the architecture, whatever attention_bias says */
+    t->qkv_bias = true; /* by the architecture; attention_bias is ignored */
     return read_rope(t, root, text, err);
 }
 

@@ -10,7 +10,7 @@
 /* What models with this "model_type" are, or NULL if that is not known. */
 const char *glm4v_identify_type(const char *type);
 
-/* FORMAT when the tensors are those of another model than the configuration says. */
+/* FORMAT when the tensors belong to another model than the configuration. */
 int glm4v_identify_check(const glm4v_checkpoint *checkpoint, const glm4v_config *config,
                          glm4v_error *err);
 

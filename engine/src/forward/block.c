@@ -34,7 +34,7 @@ int glm4v_run_norm_product(glm4v_step *s, const glm4v_norm_product *p)
     return rc ? rc : ops->product(s, &product);
 }
 
-/* Each head of q or k by itself. */
+/* Each head of q or k separately. */
 static int norm_heads(glm4v_step *s, const glm4v_qkv *p, void *x, const glm4v_norm *norm,
                       int64_t heads)
 {

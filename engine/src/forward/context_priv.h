@@ -175,7 +175,7 @@ int glm4v_vision_reserve(glm4v_context *context, int64_t P, glm4v_error *err);
 int glm4v_vision_tables(glm4v_context *context, glm4v_grid_tables **found, int64_t grid_h,
                         int64_t grid_w, glm4v_error *err);
 void glm4v_vision_buffers_free(glm4v_context *context);
-/* All that a picture of so many patches takes, at open (devices that want it so). */
+/* All memory for a picture of so many patches, at open (for devices that require it). */
 int glm4v_vision_open(glm4v_context *context, int64_t P, glm4v_error *err);
 /* Of a picture of so many patches: what reserve and tables take, and scratch of the backend
  * (planner). UINT64_MAX: more patches than there may be. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Positions of the text model and of the vision tower. Between prompt.c and prefill.c; vision.c
- * takes the tables. Frequencies and angles are rounded to fp32 where the reference rounds them,
- * cosines are taken in double: at position 8000 one rounding of the angle is 5e-4 rad, more than
- * anything else here. Source: docs/model.md. */
+/* Positions of the text model and of the vision tower. Called between prompt.c and prefill.c;
+ * vision.c uses the tables. Frequencies and angles are rounded to fp32 where the reference rounds
+ * them, cosines are computed in double: at position 8000 one rounding of the angle is 5e-4 rad,
+ * more than anything else here. Source: docs/model.md. */
 #include "forward/position.h"
 
 #include <math.h>

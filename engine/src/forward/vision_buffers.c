@@ -241,7 +241,7 @@ static int grid_fill(glm4v_context *c, glm4v_grid_tables *grid, float *host, int
     return 0;
 }
 
-/* A grid that is not kept yet, in the place of `grid`. */
+/* A grid that is not kept yet, replacing `grid`. */
 static int grid_make(glm4v_context *c, glm4v_grid_tables *grid, int64_t grid_h, int64_t grid_w,
                      glm4v_error *err)
 {
@@ -281,8 +281,8 @@ int glm4v_vision_open(glm4v_context *c, int64_t P, glm4v_error *err)
                                       err);
 }
 
-/* Tables of a grid: from the cache, or computed in the place of the longest unused. Where all
- * memory was taken at open there is one place. */
+/* Tables of a grid: from the cache, or computed in place of the least recently used ones. If all
+ * memory was allocated at open, there is one place. */
 int glm4v_vision_tables(glm4v_context *c, glm4v_grid_tables **found, int64_t grid_h, int64_t grid_w,
                         glm4v_error *err)
 {

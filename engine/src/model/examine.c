@@ -163,7 +163,7 @@ static void set_info(glm4v_builder *b, const char *dir)
 
 /* ---- the whole ---- */
 
-/* Drop what is left and hand out the error, if there is one. Returns rc. */
+/* Drop what is left and return the error, if there is one. Returns rc. */
 int glm4v_builder_finish(glm4v_builder *b, int rc, glm4v_error *err)
 {
     glm4v_checkpoint_close(&b->checkpoint);

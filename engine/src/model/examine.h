@@ -18,7 +18,7 @@ typedef struct {
  * case. INVALID, NOT_FOUND, IO, FORMAT, UNSUPPORTED, DEVICE, NOMEM: b->error has the text. */
 int glm4v_builder_start(glm4v_builder *b, const char *dir, const glm4v_model_options *options);
 
-/* Close what is left in b, and hand out its error if rc is not 0. Returns rc. */
+/* Close what is left in b, and copy out its error if rc is not 0. Returns rc. */
 int glm4v_builder_finish(glm4v_builder *b, int rc, glm4v_error *err);
 
 /* Read, check and plan dir as glm4v_model_open() does, without a byte of weights: *model is of use

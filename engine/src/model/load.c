@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Filling a plan: pieces of rows are read, widened to f32, checked and handed to the backend, which
+/* Filling a plan: pieces of rows are read, widened to f32, checked and passed to the backend, which
  * quantizes and repacks them, by all threads of the pool at once. Rows that are quantized already
- * are handed over as they are, or dequantized first where another form is wanted. What a model
- * costs while it loads is its weights and one piece a thread. The caller works too, and calls
- * progress between its pieces. */
+ * are passed unchanged, or dequantized first if another form is wanted. While a model loads it
+ * needs memory for its weights and one piece per thread. The caller works too, and calls progress
+ * between its pieces. */
 #define _GNU_SOURCE
 #include <inttypes.h>
 #include <math.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A model's life after it was built: shared by reference, taken apart with the last one. */
+/* A model after it was built: shared by reference, freed with the last one. */
 #include "model/model.h"
 
 #include "base/mem.h"

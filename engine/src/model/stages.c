@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Which device holds which layers: the device string taken apart, and the backends opened. */
+/* Which device holds which layers: the device string is parsed, and the backends are opened. */
 #define _GNU_SOURCE
 #include "model/stages.h"
 

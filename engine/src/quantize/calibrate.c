@@ -62,7 +62,7 @@ typedef struct {
     glm4v_error *err;
 } calibrator;
 
-/* ---- what is asked for ---- */
+/* ---- options ---- */
 
 static int tell(calibrator *c)
 {

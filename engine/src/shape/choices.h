@@ -46,8 +46,8 @@ typedef struct {
     int64_t n, vocab;
 } glm4v_stop_ids;
 
-/* Logits [vocab] behind a node: what they say of the nodes below it and of a choice that ends
- * there. False where one is not finite. */
+/* Logits [vocab] behind a node: scores of the nodes below it and of a choice that ends there. False
+ * where one is not finite. */
 bool glm4v_choices_score(glm4v_choices *choices, int64_t node, const float *logits,
                          const glm4v_stop_ids *stop);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A tokenizer for random weights, where no tokenizer file is at hand: ids 0..255 are bytes; control
- * tokens have the ids of config.json and otherwise the next free ids. Text has no meaning for such
- * a model, but prompts get a length and the whole path of a request runs, as a measurement
- * requires. Called by model.c. */
+/* A tokenizer for random weights, without a tokenizer file: ids 0..255 are bytes; control tokens
+ * have the ids of config.json and otherwise the next free ids. Text has no meaning for such a
+ * model, but prompts get a length and the whole path of a request runs, as a measurement requires.
+ * Called by model.c. */
 #include <inttypes.h>
 #include <string.h>
 
