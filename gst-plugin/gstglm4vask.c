@@ -310,6 +310,13 @@ gst_glm4v_worker_ask (GstGlm4vWorker * self, GstGlm4vJob * job)
     job->end = GST_GLM4V_END_LATE;
   wanted = job->end == GST_GLM4V_END_OUTCOME;
   g_mutex_unlock (&self->lock);
+  if (wanted && !self->callbacks.needed (self->user, job)) {
+    g_mutex_lock (&self->lock);
+    if (job->end == GST_GLM4V_END_OUTCOME)
+      job->end = GST_GLM4V_END_UNCHANGED;
+    g_mutex_unlock (&self->lock);
+    return TRUE;
+  }
   gst_glm4v_worker_enter (self);
   if (wanted)
     describe (self, job);

@@ -194,6 +194,9 @@ gst_glm4v_caption_build (const GstGlm4vJob * job, const GstStructure * model)
       "delay", G_TYPE_UINT64, delay,
       "seed", G_TYPE_UINT64, job->question.seed, NULL);
 
+  if (job->end == GST_GLM4V_END_UNCHANGED)
+    gst_structure_set (result, "refers-to", G_TYPE_UINT64, job->refers_to,
+        NULL);
   if (G_IS_VALUE (&job->trigger_id))
     gst_structure_set_value (result, "trigger-id", &job->trigger_id);
   if (job->end == GST_GLM4V_END_OUTCOME)

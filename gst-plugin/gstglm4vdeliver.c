@@ -27,6 +27,9 @@ count_end (GstGlm4vStats * stats, const GstGlm4vJob * job)
       break;
   }
   switch (gst_glm4v_job_status (job)) {
+    case GST_GLM4V_STATUS_UNCHANGED:
+      stats->unchanged++;
+      break;
     case GST_GLM4V_STATUS_TIMEOUT:
       stats->timeouts++;
       break;
@@ -139,6 +142,52 @@ report_failure (GstGlm4vDescribe * self, const GstGlm4vJob * job,
   g_free (where);
 }
 
+/* ---- answers that hold ---- */
+
+/* What judges an answer holds as long as it does. */
+static const gchar *const verdict_keys[] = { "choice", "probability",
+  "verdict"
+};
+
+gboolean
+gst_glm4v_deliver_holds (GstGlm4vDescribe * self, GstGlm4vJob * job)
+{
+  gboolean holds;
+
+  if (!job->similar)
+    return FALSE;
+  g_mutex_lock (&self->lock);
+  holds = self->answer
+      && gst_structure_get_uint64 (self->answer, "id", &job->refers_to)
+      && job->refers_to >= job->like;
+  g_mutex_unlock (&self->lock);
+  return holds;
+}
+
+/* With the lock. */
+static void
+repeat_verdict (GstStructure * result, const GstStructure * answer)
+{
+  guint i;
+
+  for (i = 0; answer && i < G_N_ELEMENTS (verdict_keys); i++)
+    if (gst_structure_has_field (answer, verdict_keys[i]))
+      gst_structure_set_value (result, verdict_keys[i],
+          gst_structure_get_value (answer, verdict_keys[i]));
+}
+
+/* With the lock. Triggers may have asked something else. */
+static void
+remember_answer (GstGlm4vDescribe * self, const GstGlm4vJob * job)
+{
+  GstGlm4vStatus status = gst_glm4v_job_status (job);
+
+  if (status == GST_GLM4V_STATUS_OK && !job->trigger) {
+    g_clear_pointer (&self->answer, gst_structure_free);
+    self->answer = gst_structure_copy (job->result);
+  }
+}
+
 void
 gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
 {
@@ -161,6 +210,11 @@ gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
   model = self->model ? gst_structure_copy (self->model) : NULL;
   g_mutex_unlock (&self->lock);
   job->result = gst_glm4v_caption_build (job, model);
+  if (status == GST_GLM4V_STATUS_UNCHANGED) {
+    g_mutex_lock (&self->lock);
+    repeat_verdict (job->result, self->answer);
+    g_mutex_unlock (&self->lock);
+  }
   g_clear_pointer (&model, gst_structure_free);
   gst_structure_get_uint64 (job->result, "delay", &delay);
   if (attach)                   /* not under the lock: video may wait for it */
@@ -173,6 +227,7 @@ gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
     return;
   }
   count_result (self, job, delay);
+  remember_answer (self, job);
   if (copy)
     g_queue_push_tail (&self->results, copy);
   g_mutex_unlock (&self->lock);
@@ -210,6 +265,7 @@ gst_glm4v_deliver_stats (GstGlm4vDescribe * self)
       "bad-frames", G_TYPE_UINT64, s.bad_frames,
       "unreadable-frames", G_TYPE_UINT64, s.unreadable_frames,
       "unreadable-reason", G_TYPE_STRING, unreadable,
+      "unchanged", G_TYPE_UINT64, s.unchanged,
       "timeouts", G_TYPE_UINT64, s.timeouts,
       "errors", G_TYPE_UINT64, s.errors,
       "delay-last", G_TYPE_UINT64, s.delay_last,

@@ -41,6 +41,7 @@
  */
 #include "gstglm4vdescribe.h"
 
+#include "gstglm4verror.h"
 #include "gstglm4vframe.h"
 #include "gstglm4vstream.h"
 
@@ -175,6 +176,22 @@ reset_counters (GstGlm4vDescribe * self)
   g_mutex_unlock (&self->lock);
 }
 
+/* FALSE after an error was posted. */
+static gboolean
+check_settings (GstGlm4vDescribe * self)
+{
+  const gchar *conflict;
+
+  GST_OBJECT_LOCK (self);
+  conflict = gst_glm4v_settings_conflict (&self->settings);
+  GST_OBJECT_UNLOCK (self);
+  if (!conflict)
+    return TRUE;
+  gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
+      GST_GLM4V_FAULT_CONFLICT, NULL, conflict);
+  return FALSE;
+}
+
 static GstStateChangeReturn
 change_state (GstElement * element, GstStateChange transition)
 {
@@ -189,7 +206,7 @@ change_state (GstElement * element, GstStateChange transition)
         return GST_STATE_CHANGE_FAILURE;
       break;
     case GST_STATE_CHANGE_READY_TO_PAUSED:
-      if (!gst_glm4v_load_refresh (self))
+      if (!check_settings (self) || !gst_glm4v_load_refresh (self))
         return GST_STATE_CHANGE_FAILURE;
       gst_glm4v_stream_prepare (self);
       break;
@@ -266,6 +283,8 @@ finalize (GObject * object)
   g_queue_clear_full (&self->triggers,
       (GDestroyNotify) gst_glm4v_trigger_free);
   g_free (self->unreadable);
+  gst_glm4v_look_clear (&self->look);
+  g_clear_pointer (&self->answer, gst_structure_free);
   g_clear_pointer (&self->model, gst_structure_free);
   g_clear_pointer (&self->model_info, gst_structure_free);
   g_mutex_clear (&self->lock);

@@ -6,6 +6,7 @@
 #include <gst/video/video.h>
 
 #include "gstglm4vproperties.h"
+#include "gstglm4vlook.h"
 #include "gstglm4vsampler.h"
 #include "gstglm4vtext.h"
 #include "gstglm4vtrigger.h"
@@ -33,7 +34,7 @@ typedef struct
 {
   guint64 frames_seen, sampled, results, inferred, errors, bad_frames, timeouts;
   guint64 unreadable_frames;
-  guint64 dropped_busy, dropped_loading, dropped_eos;
+  guint64 dropped_busy, dropped_loading, dropped_eos, unchanged;
   guint64 tokens_in, tokens_out;
   GstClockTime delay_last, delay_max, delay_sum;
   GstClockTime vision, prefill, first_token, decode;    /* of the last */
@@ -53,6 +54,7 @@ struct _GstGlm4vDescribe
   GstSegment segment;
   guint segment_number;
   GstGlm4vSampler sampler;
+  GstGlm4vLook look;
   guint64 frame_number;
   gboolean live_known;          /* live was queried since the stream began */
   GstCaps *refused;             /* reported already, or NULL */
@@ -69,6 +71,7 @@ struct _GstGlm4vDescribe
   GstGlm4vStats stats;
   gchar *unreadable;            /* why frames cannot be read, or NULL */
   gboolean told_unreadable;     /* since CAPS */
+  GstStructure *answer;         /* the last result that is ok, or NULL */
   GstGlm4vWatch watch;
   GQueue triggers;              /* of GstGlm4vTrigger: for the next frame */
   guint64 calls;                /* of the action signal */
@@ -108,6 +111,10 @@ void gst_glm4v_load_stop (GstGlm4vDescribe * self);
 /* gstglm4vdeliver.c. Deliver the result of a job to its receivers: the text pad
  * first, so that an overlay has the caption before the frame. */
 void gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job);
+
+/* Does an earlier answer hold for a job that looks alike? It then refers to it.
+ * Worker thread. */
+gboolean gst_glm4v_deliver_holds (GstGlm4vDescribe * self, GstGlm4vJob * job);
 
 /* The property `stats`; the caller frees it. */
 GstStructure *gst_glm4v_deliver_stats (GstGlm4vDescribe * self);

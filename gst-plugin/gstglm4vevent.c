@@ -23,6 +23,7 @@ gst_glm4v_stream_begin_epoch (GstGlm4vDescribe * self)
   g_mutex_lock (&self->lock);
   epoch = ++self->epoch;
   g_queue_clear_full (&self->results, (GDestroyNotify) gst_structure_free);
+  g_clear_pointer (&self->answer, gst_structure_free);
   g_mutex_unlock (&self->lock);
   return epoch;
 }
@@ -82,6 +83,7 @@ reset_stream (GstGlm4vDescribe * self)
 {
   gst_segment_init (&self->segment, GST_FORMAT_UNDEFINED);
   gst_glm4v_sampler_reset (&self->sampler);
+  gst_glm4v_look_reset (&self->look);
 }
 
 void

@@ -27,6 +27,7 @@ static const End ends[GST_GLM4V_N_ENDS] = {
         "the frame does not match its caps"},
   [GST_GLM4V_END_LATE] = {GST_GLM4V_STATUS_TIMEOUT, "deadline",
         "the deadline passed"},
+  [GST_GLM4V_END_UNCHANGED] = {GST_GLM4V_STATUS_UNCHANGED, "unchanged", NULL},
   [GST_GLM4V_END_STALLED] = {GST_GLM4V_STATUS_ERROR, "error",
         "the engine made no progress for stall-timeout"},
 };
@@ -101,7 +102,9 @@ gst_glm4v_job_status (const GstGlm4vJob * job)
 const gchar *
 gst_glm4v_status_name (GstGlm4vStatus status)
 {
-  static const gchar *const names[] = { "ok", "timeout", "dropped", "error" };
+  static const gchar *const names[] = { "ok", "unchanged", "timeout", "dropped",
+    "error"
+  };
 
   G_STATIC_ASSERT (G_N_ELEMENTS (names) == GST_GLM4V_N_STATUSES);
   return names[status];

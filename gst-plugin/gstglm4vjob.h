@@ -26,10 +26,11 @@ void gst_glm4v_question_copy (GstGlm4vQuestion * to,
 void gst_glm4v_question_clear (GstGlm4vQuestion * question);
 
 /* `status` of a result. What judges results looks at this first: there is an
- * answer with OK only. */
+ * answer of its own with OK only. */
 typedef enum
 {
   GST_GLM4V_STATUS_OK,
+  GST_GLM4V_STATUS_UNCHANGED,   /* the last answer holds */
   GST_GLM4V_STATUS_TIMEOUT,
   GST_GLM4V_STATUS_DROPPED,
   GST_GLM4V_STATUS_ERROR,
@@ -50,6 +51,7 @@ typedef enum
   GST_GLM4V_END_BAD_FRAME,      /* it does not match its caps */
   GST_GLM4V_END_LATE,           /* its deadline passed */
   GST_GLM4V_END_STALLED,        /* the engine made no progress */
+  GST_GLM4V_END_UNCHANGED,      /* it looks as the last one described */
   GST_GLM4V_N_ENDS
 } GstGlm4vEnd;
 
@@ -91,6 +93,9 @@ typedef struct
   guint64 deadline;             /* monotonic ns, 0 = none */
   GstClockTime stall_timeout;   /* 0 = none */
   gboolean exact;               /* sync: the frame waits for its answer */
+  gboolean similar;             /* it looks as that of job like did */
+  guint64 like;
+  guint64 refers_to;            /* id of the answer that holds (UNCHANGED) */
   gboolean trigger;             /* somebody waits for this very result */
   GValue trigger_id;            /* as it was given, or unset */
   GstVideoInfo info;

@@ -95,6 +95,12 @@ on_done (gpointer user, GstGlm4vJob * job)
   gst_glm4v_deliver (GST_GLM4V_DESCRIBE (user), job);
 }
 
+static gboolean
+on_needed (gpointer user, GstGlm4vJob * job)
+{
+  return !gst_glm4v_deliver_holds (user, job);
+}
+
 static void
 on_stalled (gpointer user, gboolean stalled, GstClockTime since)
 {
@@ -187,7 +193,7 @@ start_worker (GstGlm4vDescribe * self, const GstGlm4vModelConfig * config,
     const gchar * hash)
 {
   static const GstGlm4vWorkerCallbacks callbacks = { on_progress, on_loaded,
-    on_done, on_stalled
+    on_needed, on_done, on_stalled
   };
   gchar *name = gst_object_get_path_string (GST_OBJECT (self)), *why = NULL;
   GstGlm4vFault fault = GST_GLM4V_FAULT_THREAD;

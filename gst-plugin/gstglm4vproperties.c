@@ -18,6 +18,8 @@ gst_glm4v_sample_mode_get_type (void)
         "every-nth"},
     {GST_GLM4V_SAMPLE_ALL, "Every frame", "all"},
     {GST_GLM4V_SAMPLE_TRIGGER, "Only frames with a trigger", "trigger"},
+    {GST_GLM4V_SAMPLE_SCENE_CHANGE,
+        "The first frame, then the first of each scene", "scene-change"},
     {0, NULL, NULL}
   };
 
@@ -261,7 +263,8 @@ install_when (GObjectClass * klass)
   g_object_class_install_property (klass, PROP_INTERVAL,
       g_param_spec_uint64 ("interval", "Interval",
           "sample-mode=interval: nanoseconds between samples by timestamp, "
-          "0 = every frame", 0, G_MAXINT64, GST_GLM4V_DEFAULT_INTERVAL,
+          "0 = every frame; scene-change: at least so many", 0, G_MAXINT64,
+          GST_GLM4V_DEFAULT_INTERVAL,
           PLAYING));
   /**
    * GstGlm4vDescribe:nth:
@@ -272,6 +275,28 @@ install_when (GObjectClass * klass)
       g_param_spec_uint ("nth", "Nth",
           "sample-mode=every-nth: describe one frame out of this many", 1,
           G_MAXINT, GST_GLM4V_DEFAULT_NTH, PLAYING));
+  /**
+   * GstGlm4vDescribe:scene-threshold:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_SCENE_THRESHOLD,
+      g_param_spec_double ("scene-threshold", "Scene threshold",
+          "sample-mode=scene-change: share of the brightness range by which a "
+          "frame must differ from the one before it, beyond what frames have "
+          "differed of late", 0.0, 1.0, GST_GLM4V_DEFAULT_SCENE_THRESHOLD,
+          PLAYING));
+  /**
+   * GstGlm4vDescribe:change-threshold:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_CHANGE_THRESHOLD,
+      g_param_spec_double ("change-threshold", "Change threshold",
+          "A sampled frame that differs from the last described one by a "
+          "smaller share of the brightness range is not described: its result "
+          "is unchanged. 0 = describe all; not with sample-mode=trigger", 0.0,
+          1.0, 0.0, PLAYING));
   /**
    * GstGlm4vDescribe:mode:
    *

@@ -47,6 +47,7 @@ GType gst_glm4v_on_error_get_type (void);
 #define GST_GLM4V_DEFAULT_MAX_TOKENS 64
 #define GST_GLM4V_DEFAULT_INTERVAL GST_SECOND
 #define GST_GLM4V_DEFAULT_NTH 30
+#define GST_GLM4V_DEFAULT_SCENE_THRESHOLD 0.08
 #define GST_GLM4V_DEFAULT_STALL_TIMEOUT (60 * GST_SECOND)
 #define GST_GLM4V_DEFAULT_EOS_TIMEOUT (10 * GST_SECOND)
 #define GST_GLM4V_DEFAULT_GAP_INTERVAL (200 * GST_MSECOND)
@@ -56,6 +57,8 @@ typedef struct
   GstGlm4vModelConfig model;    /* dir as set: NULL = look for one */
   GstGlm4vQuestion question;
   GstGlm4vSampling sampling;
+  gdouble scene_threshold, change_threshold;
+  guint serial;                 /* counts changes of any property */
   GstGlm4vMode mode;
   GstGlm4vOnError on_error;
   guint gray_bits, max_pending;
@@ -88,6 +91,8 @@ enum
   PROP_SAMPLE_MODE,
   PROP_INTERVAL,
   PROP_NTH,
+  PROP_SCENE_THRESHOLD,
+  PROP_CHANGE_THRESHOLD,
   PROP_MODE,
   PROP_MAX_PENDING,
   PROP_DEADLINE,
@@ -114,6 +119,8 @@ void gst_glm4v_settings_clear (GstGlm4vSettings * settings);
 /* FALSE if id is none of the settings. The caller holds the object lock. */
 gboolean gst_glm4v_settings_set (GstGlm4vSettings * settings, guint id,
     const GValue * value);
+/* What two of them do not allow together, or NULL; static. */
+const gchar *gst_glm4v_settings_conflict (const GstGlm4vSettings * settings);
 gboolean gst_glm4v_settings_get (const GstGlm4vSettings * settings, guint id,
     GValue * value);
 

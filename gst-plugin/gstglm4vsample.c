@@ -19,10 +19,29 @@ gst_glm4v_sample_is_usable (GstGlm4vDescribe * self, GstBuffer * buffer)
   return self->have_info && !trick && !(GST_BUFFER_FLAGS (buffer) & unusable);
 }
 
+static GstGlm4vSight
+sight_of (GstGlm4vDescribe * self, GstBuffer * buffer,
+    const GstGlm4vPass * pass)
+{
+  return (GstGlm4vSight) {buffer, &self->info, pass->gray_bits};
+}
+
+static gboolean
+is_cut (GstGlm4vDescribe * self, GstBuffer * buffer, const GstGlm4vPass * pass)
+{
+  GstGlm4vSight sight = sight_of (self, buffer, pass);
+
+  return pass->sampling.mode == GST_GLM4V_SAMPLE_SCENE_CHANGE
+      && gst_glm4v_look_is_cut (&self->look, &sight, pass->scene_threshold);
+}
+
 gboolean
 gst_glm4v_sample_is_due (GstGlm4vDescribe * self, GstBuffer * buffer,
     const GstGlm4vPass * pass, GstClockTime * until_next)
 {
+  gboolean usable = gst_glm4v_sample_is_usable (self, buffer);
+
+  gst_glm4v_look_next (&self->look);
   return gst_glm4v_sampler_take (&self->sampler, &pass->sampling,
       &(GstGlm4vTick) {
         .pts = GST_BUFFER_PTS (buffer),
@@ -31,7 +50,8 @@ gst_glm4v_sample_is_due (GstGlm4vDescribe * self, GstBuffer * buffer,
         .arrival = (GstClockTime) g_get_monotonic_time () * 1000,
         .start = self->segment.format == GST_FORMAT_TIME ?
             self->segment.start : 0,
-        .usable = gst_glm4v_sample_is_usable (self, buffer)}, until_next);
+        .usable = usable,
+        .cut = usable && is_cut (self, buffer, pass)}, until_next);
 }
 
 void
@@ -221,6 +241,22 @@ send_job (GstGlm4vDescribe * self, GstGlm4vJob * job)
   return taken;
 }
 
+/* A sample that looks as the one described last may do without an answer. */
+static void
+compare (GstGlm4vDescribe * self, const GstGlm4vDue * due,
+    const GstGlm4vPass * pass, GstGlm4vJob * job)
+{
+  GstGlm4vSight sight = sight_of (self, due->buffer, pass);
+
+  if (job->trigger)
+    return;
+  job->similar = pass->change_threshold > 0
+      && gst_glm4v_look_is_similar (&self->look, &sight,
+      pass->change_threshold, pass->serial, &job->like);
+  if (!job->similar)
+    gst_glm4v_look_described (&self->look, job->id, pass->serial);
+}
+
 void
 gst_glm4v_sample_submit (GstGlm4vDescribe * self, const GstGlm4vDue * due,
     const GstGlm4vPass * pass, GQueue * waiting)
@@ -228,6 +264,7 @@ gst_glm4v_sample_submit (GstGlm4vDescribe * self, const GstGlm4vDue * due,
   GstGlm4vJob *job = new_job (self, due);
 
   if (gst_glm4v_frame_check (due->buffer, &self->info, &job->end_detail)) {
+    compare (self, due, pass, job);
     job->buffer = gst_glm4v_frame_hold (due->buffer);
   } else {
     job->end = GST_GLM4V_END_BAD_FRAME;

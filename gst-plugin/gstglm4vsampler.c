@@ -6,7 +6,8 @@
  * begins anew (and the frame is taken) at the first frame after a flush, a new
  * segment or new settings, and when the time jumps by more than the interval,
  * forward or back. Smaller steps back and DISCONT do not matter: behind a leaky
- * queue every frame has DISCONT. The counting modes look at no time at all.
+ * queue every frame has DISCONT. The counting modes look at no time at all. A
+ * scene that begins too soon after a sample is taken when interval has passed.
  *
  * The time of a frame is its PTS while that goes on. Without PTS it is the time
  * of the previous buffer plus its duration, or plus the caps' frame period, or
@@ -33,6 +34,7 @@ gst_glm4v_sampler_restart (GstGlm4vSampler * sampler)
   sampler->next = 0;
   sampler->phase = GST_CLOCK_TIME_NONE;
   sampler->count = 0;
+  sampler->new_scene = FALSE;
 }
 
 static GstClockTime
@@ -159,6 +161,20 @@ same (const GstGlm4vSampling * a, const GstGlm4vSampling * b)
 }
 
 static gboolean
+take_by_scene (GstGlm4vSampler * sampler, gboolean cut, GstClockTime time)
+{
+  GstClockTime since = time > sampler->last_taken ?
+      time - sampler->last_taken : 0;
+
+  sampler->new_scene |= cut || sampler->count == 0;
+  if (!sampler->new_scene || (sampler->any_taken && sampler->count > 0
+          && since < sampler->config.interval))
+    return FALSE;
+  sampler->new_scene = FALSE;
+  return TRUE;
+}
+
+static gboolean
 take_by_time (GstGlm4vSampler * sampler, GstClockTime time)
 {
   GstClockTime interval = sampler->config.interval;
@@ -192,13 +208,19 @@ gst_glm4v_sampler_take (GstGlm4vSampler * sampler,
   sampler->last_arrival = tick->arrival;
   if (!tick->usable || config->mode == GST_GLM4V_SAMPLE_TRIGGER)
     return FALSE;
-  take = by_time (config) ? take_by_time (sampler, sampler->last) :
-      sampler->count % frames == 0;
+  if (config->mode == GST_GLM4V_SAMPLE_SCENE_CHANGE)
+    take = take_by_scene (sampler, tick->cut, sampler->last);
+  else
+    take = by_time (config) ? take_by_time (sampler, sampler->last) :
+        sampler->count % frames == 0;
   sampler->count++;
   if (!take)
     return FALSE;
-  *until = by_time (config) ? MAX (sampler->next - sampler->last, 1) :
-      spacing_of_frames (sampler, tick, frames, sampler->last);
+  if (config->mode == GST_GLM4V_SAMPLE_SCENE_CHANGE)
+    *until = MAX (config->interval, UNKNOWN_SPACING);
+  else
+    *until = by_time (config) ? MAX (sampler->next - sampler->last, 1) :
+        spacing_of_frames (sampler, tick, frames, sampler->last);
   sampler->last_taken = sampler->last;
   sampler->any_taken = TRUE;
   return TRUE;

@@ -13,19 +13,23 @@ G_BEGIN_DECLS
  * @GST_GLM4V_SAMPLE_EVERY_NTH: the first frame, then every nth
  * @GST_GLM4V_SAMPLE_ALL: every frame
  * @GST_GLM4V_SAMPLE_TRIGGER: only frames with a trigger
+ * @GST_GLM4V_SAMPLE_SCENE_CHANGE: the first frame, then the first of each
+ *     scene
  */
 typedef enum
 {
   GST_GLM4V_SAMPLE_INTERVAL,
   GST_GLM4V_SAMPLE_EVERY_NTH,
   GST_GLM4V_SAMPLE_ALL,
-  GST_GLM4V_SAMPLE_TRIGGER
+  GST_GLM4V_SAMPLE_TRIGGER,
+  GST_GLM4V_SAMPLE_SCENE_CHANGE
 } GstGlm4vSampleMode;
 
 typedef struct
 {
   GstGlm4vSampleMode mode;
-  GstClockTime interval;        /* between samples; 0 = every frame */
+  GstClockTime interval;        /* between samples; 0 = every frame; of scenes:
+                                 * at least */
   guint nth;                    /* >= 1 */
 } GstGlm4vSampling;
 
@@ -38,6 +42,7 @@ typedef struct
   GstClockTime arrival;         /* monotonic clock, only differences count */
   GstClockTime start;           /* of the segment: where unknown time begins */
   gboolean usable;              /* FALSE: GAP, CORRUPTED, trick mode */
+  gboolean cut;                 /* a scene begins here */
 } GstGlm4vTick;
 
 typedef struct
@@ -53,6 +58,7 @@ typedef struct
   GstClockTime last_arrival;
   GstClockTime last_taken;
   gboolean any_taken;
+  gboolean new_scene;           /* not taken yet */
   guint64 count;                /* usable frames since the phase began */
 } GstGlm4vSampler;
 

@@ -16,6 +16,7 @@ gst_glm4v_settings_init (GstGlm4vSettings * settings)
     .question.top_p = 1.0,
     .sampling = {GST_GLM4V_SAMPLE_INTERVAL, GST_GLM4V_DEFAULT_INTERVAL,
         GST_GLM4V_DEFAULT_NTH},
+    .scene_threshold = GST_GLM4V_DEFAULT_SCENE_THRESHOLD,
     .stall_timeout = GST_GLM4V_DEFAULT_STALL_TIMEOUT,
     .eos_timeout = GST_GLM4V_DEFAULT_EOS_TIMEOUT,
     .gap_interval = GST_GLM4V_DEFAULT_GAP_INTERVAL,
@@ -44,6 +45,7 @@ set_string (gchar ** field, const GValue * value, const gchar * instead)
 gboolean
 gst_glm4v_settings_set (GstGlm4vSettings * s, guint id, const GValue * value)
 {
+  s->serial++;
   switch (id) {
     case PROP_MODEL_LOCATION:
       set_string (&s->model.dir, value, NULL);
@@ -104,6 +106,12 @@ gst_glm4v_settings_set (GstGlm4vSettings * s, guint id, const GValue * value)
       break;
     case PROP_NTH:
       s->sampling.nth = g_value_get_uint (value);
+      break;
+    case PROP_SCENE_THRESHOLD:
+      s->scene_threshold = g_value_get_double (value);
+      break;
+    case PROP_CHANGE_THRESHOLD:
+      s->change_threshold = g_value_get_double (value);
       break;
     case PROP_MODE:
       s->mode = g_value_get_enum (value);
@@ -214,6 +222,12 @@ gst_glm4v_settings_get (const GstGlm4vSettings * s, guint id, GValue * value)
     case PROP_NTH:
       g_value_set_uint (value, s->sampling.nth);
       break;
+    case PROP_SCENE_THRESHOLD:
+      g_value_set_double (value, s->scene_threshold);
+      break;
+    case PROP_CHANGE_THRESHOLD:
+      g_value_set_double (value, s->change_threshold);
+      break;
     case PROP_MODE:
       g_value_set_enum (value, s->mode);
       break;
@@ -257,4 +271,13 @@ gst_glm4v_settings_get (const GstGlm4vSettings * s, guint id, GValue * value)
       return FALSE;
   }
   return TRUE;
+}
+
+const gchar *
+gst_glm4v_settings_conflict (const GstGlm4vSettings * s)
+{
+  if (s->change_threshold > 0 && s->sampling.mode == GST_GLM4V_SAMPLE_TRIGGER)
+    return "change-threshold is set and sample-mode is trigger: each trigger "
+        "has an answer of its own";
+  return NULL;
 }

@@ -29,12 +29,17 @@ gst_glm4v_stream_learn_live (GstGlm4vDescribe * self)
   g_mutex_unlock (&self->lock);
   GST_INFO_OBJECT (self, "the source is %slive", live ? "" : "not ");
 }
+
 void
 gst_glm4v_stream_read_settings (GstGlm4vDescribe * self, GstGlm4vPass * pass)
 {
   pass->exact = gst_glm4v_describe_is_exact (self);
   GST_OBJECT_LOCK (self);
   pass->sampling = self->settings.sampling;
+  pass->scene_threshold = self->settings.scene_threshold;
+  pass->change_threshold = self->settings.change_threshold;
+  pass->gray_bits = self->settings.gray_bits;
+  pass->serial = self->settings.serial;
   pass->gap_interval = self->settings.gap_interval;
   pass->lateness = self->settings.lateness;
   pass->attach_meta = self->settings.attach_meta;

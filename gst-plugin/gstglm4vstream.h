@@ -12,6 +12,8 @@ G_BEGIN_DECLS
 typedef struct
 {
   GstGlm4vSampling sampling;
+  gdouble scene_threshold, change_threshold;
+  guint gray_bits, serial;
   GstClockTime gap_interval, lateness;
   gboolean attach_meta, exact;
   GstGlm4vOnError on_error;

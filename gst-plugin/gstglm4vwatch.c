@@ -73,7 +73,7 @@ tell_late (GstGlm4vDescribe * self, const GstGlm4vJob * job,
   g_mutex_lock (&self->lock);
   if (status == GST_GLM4V_STATUS_TIMEOUT)
     self->watch.late_in_a_row++;
-  else if (status == GST_GLM4V_STATUS_OK)
+  else if (status <= GST_GLM4V_STATUS_UNCHANGED)
     self->watch.late_in_a_row = 0;
   late = self->watch.late_in_a_row;
   g_mutex_unlock (&self->lock);

@@ -18,6 +18,8 @@ typedef struct
   /* info is NULL on failure; then code and message are the reason. */
   void (*loaded) (gpointer user, const gchar * dir,
       const glm4v_model_info * info, gint code, const gchar * message);
+  /* FALSE if the job need not be asked about: it then ends as unchanged. */
+  gboolean (*needed) (gpointer user, GstGlm4vJob * job);
   /* Its outcome or end is known; in the order of push(). */
   void (*done) (gpointer user, GstGlm4vJob * job);
   /* The engine has made no progress for so long; or, with stalled FALSE, it

@@ -112,6 +112,12 @@ static void beside_another(GstElement *element)
     support_free(other);
 }
 
+static void with_what_excludes_each_other(GstElement *element)
+{
+    g_object_set(element, "sample-mode", 3, "change-threshold", 0.1, NULL);
+    gst_element_set_state(element, GST_STATE_PAUSED);
+}
+
 static void push(GstElement *element, GstBuffer *buffer, const char *caps)
 {
     GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
@@ -251,6 +257,11 @@ static const Trigger triggers[] = {
       "max-batch is 4 here and 9 in /GstGlm4vDescribe:other-element",
       { 0 },
       beside_another },
+    { GST_GLM4V_FAULT_CONFLICT,
+      GST_MESSAGE_ERROR,
+      "change-threshold",
+      { 0 },
+      with_what_excludes_each_other },
     { GST_GLM4V_FAULT_THREAD, GST_MESSAGE_ERROR, "thread", { 0 }, without_threads },
     { GST_GLM4V_FAULT_CAPS, GST_MESSAGE_ERROR, "width=(int)16384", { 0 }, huge_caps },
     { GST_GLM4V_FAULT_FRAME_SIZE,
