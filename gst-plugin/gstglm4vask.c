@@ -22,8 +22,11 @@ now_ns (void)
 /* ---- the engine's thread ---- */
 
 static void
-fill_outcome (GstGlm4vOutcome * outcome, const glm4v_result * result)
+fill_outcome (GstGlm4vJob * job, const glm4v_result * result)
 {
+  GstGlm4vOutcome *outcome = &job->outcome;
+  const GstGlm4vRoi *roi = job->roi;
+
   outcome->status = result->status;
   outcome->fault = gst_glm4v_fault_from_engine (result->status, FALSE);
   outcome->finish = result->finish;
@@ -31,7 +34,8 @@ fill_outcome (GstGlm4vOutcome * outcome, const glm4v_result * result)
   outcome->text = g_strdup (result->text);
   outcome->reasoning = g_strdup (result->reasoning);
   outcome->box = g_strdup (result->box);
-  outcome->fields = gst_glm4v_region_fields (result);
+  outcome->fields = gst_glm4v_region_fields (result, roi ? roi->x : 0,
+      roi ? roi->y : 0);
   outcome->prompt_tokens = result->prompt_tokens;
   outcome->vision_tokens = result->vision_tokens;
   outcome->output_tokens = result->output_tokens;
@@ -46,7 +50,7 @@ on_done (void *user, const glm4v_result * result)
 
   g_mutex_lock (&self->lock);
   if (self->asked)
-    fill_outcome (&self->asked->outcome, result);
+    fill_outcome (self->asked, result);
   self->asked = NULL;
   g_mutex_unlock (&self->lock);
 }
@@ -163,35 +167,69 @@ give_up (GstGlm4vWorker * self, GstGlm4vJob * job, GstGlm4vEnd end)
   g_mutex_unlock (&self->lock);
 }
 
-/* ---- asking ---- */
+/* ---- pixels ---- */
+
+/* The picture of the frame: the one at hand if it was asked about just now. */
+static gboolean
+convert_frame (GstGlm4vWorker * self, GstGlm4vJob * job)
+{
+  GstGlm4vPicture *picture = &self->picture;
+  GstGlm4vFault fault = GST_GLM4V_FAULT_FRAME_MEMORY;
+  gchar *why = NULL;
+
+  if (picture->known && picture->epoch == job->epoch
+      && picture->frame_number == job->frame_number)
+    return TRUE;
+  picture->known = FALSE;
+  if (job->buffer)
+    picture->known = gst_glm4v_converter_run (self->converter, job->buffer,
+        &job->info, job->gray_bits, &picture->image, &fault, &why);
+  else
+    why = g_strdup ("the frame could not be copied");
+  picture->epoch = job->epoch;
+  picture->frame_number = job->frame_number;
+  if (!picture->known)
+    gst_glm4v_job_fail (job, fault == GST_GLM4V_FAULT_FRAME_MEMORY ?
+        GLM4V_ERR_NOMEM : GLM4V_ERR_INVALID, fault, why);
+  g_free (why);
+  return picture->known;
+}
+
+/* The part of the picture that is asked about. */
+static gboolean
+crop (GstGlm4vJob * job, glm4v_image * image)
+{
+  GstGlm4vRoi *roi = job->roi;
+
+  job->outcome.width = (guint) image->width;
+  job->outcome.height = (guint) image->height;
+  if (!roi)
+    return TRUE;
+  if (!gst_glm4v_roi_clip (roi, image->width, image->height)) {
+    gst_glm4v_job_fail (job, GLM4V_ERR_INVALID, GST_GLM4V_FAULT_FRAME_REFUSED,
+        "the region lies outside the frame");
+    return FALSE;
+  }
+  image->data += roi->y * image->stride + GLM4V_CHANNELS * (gsize) roi->x;
+  image->width = roi->width;
+  image->height = roi->height;
+  return TRUE;
+}
 
 /* FALSE if there is nothing to ask: the frame failed or is not wanted. */
 static gboolean
 convert (GstGlm4vWorker * self, GstGlm4vJob * job, glm4v_image * image)
 {
-  GstGlm4vFault fault;
-  gchar *why = NULL;
   gint64 start = g_get_monotonic_time ();
-  gboolean converted = FALSE;
+  gboolean converted;
 
   g_mutex_lock (&self->lock);
   self->converting = TRUE;      /* from now on the buffer is not replaced */
   g_mutex_unlock (&self->lock);
-  fault = GST_GLM4V_FAULT_FRAME_MEMORY;
-  if (job->buffer)
-    converted = gst_glm4v_converter_run (self->converter, job->buffer,
-        &job->info, job->gray_bits, image, &fault, &why);
-  else
-    why = g_strdup ("the frame could not be copied");
+  converted = convert_frame (self, job);
+  *image = self->picture.image;
+  converted = converted && crop (job, image);
   job->outcome.convert = (guint64) (g_get_monotonic_time () - start) * 1000;
-  if (converted) {
-    job->outcome.width = (guint) image->width;
-    job->outcome.height = (guint) image->height;
-  } else {
-    gst_glm4v_job_fail (job, fault == GST_GLM4V_FAULT_FRAME_MEMORY ?
-        GLM4V_ERR_NOMEM : GLM4V_ERR_INVALID, fault, why);
-  }
-  g_free (why);
   gst_clear_buffer (&job->buffer);      /* upstream may have it back */
   g_mutex_lock (&self->lock);
   self->converting = FALSE;
@@ -200,6 +238,8 @@ convert (GstGlm4vWorker * self, GstGlm4vJob * job, glm4v_image * image)
   g_mutex_unlock (&self->lock);
   return converted;
 }
+
+/* ---- asking ---- */
 
 static glm4v_task
 make_task (GstGlm4vWorker * self, GstGlm4vJob * job, const glm4v_image * image)
@@ -299,6 +339,20 @@ describe (GstGlm4vWorker * self, GstGlm4vJob * job)
     give_up (self, job, end);
 }
 
+/* FALSE if the job has an end now. */
+static gboolean
+prepare (GstGlm4vWorker * self, GstGlm4vJob * job)
+{
+  GstGlm4vEnd end = self->callbacks.prepare (self->user, job);
+
+  g_mutex_lock (&self->lock);
+  if (job->end == GST_GLM4V_END_OUTCOME)
+    job->end = end;
+  end = job->end;
+  g_mutex_unlock (&self->lock);
+  return end == GST_GLM4V_END_OUTCOME;
+}
+
 gboolean
 gst_glm4v_worker_ask (GstGlm4vWorker * self, GstGlm4vJob * job)
 {
@@ -310,13 +364,8 @@ gst_glm4v_worker_ask (GstGlm4vWorker * self, GstGlm4vJob * job)
     job->end = GST_GLM4V_END_LATE;
   wanted = job->end == GST_GLM4V_END_OUTCOME;
   g_mutex_unlock (&self->lock);
-  if (wanted && !self->callbacks.needed (self->user, job)) {
-    g_mutex_lock (&self->lock);
-    if (job->end == GST_GLM4V_END_OUTCOME)
-      job->end = GST_GLM4V_END_UNCHANGED;
-    g_mutex_unlock (&self->lock);
+  if (wanted && !prepare (self, job))
     return TRUE;
-  }
   gst_glm4v_worker_enter (self);
   if (wanted)
     describe (self, job);

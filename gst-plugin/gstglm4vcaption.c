@@ -177,6 +177,19 @@ add_outcome (GstStructure * result, const GstGlm4vOutcome * outcome)
           "vision", G_TYPE_UINT, outcome->vision_tokens, NULL));
 }
 
+static GstStructure *
+describe_roi (const GstGlm4vRoi * roi)
+{
+  GstStructure *one = gst_structure_new ("roi",
+      "x", G_TYPE_INT, roi->x, "y", G_TYPE_INT, roi->y,
+      "width", G_TYPE_INT, roi->width, "height", G_TYPE_INT, roi->height,
+      NULL);
+
+  if (roi->label)
+    take_string (one, "label", gst_glm4v_caption_sanitize (roi->label));
+  return one;
+}
+
 GstStructure *
 gst_glm4v_caption_build (const GstGlm4vJob * job, const GstStructure * model)
 {
@@ -194,6 +207,11 @@ gst_glm4v_caption_build (const GstGlm4vJob * job, const GstStructure * model)
       "delay", G_TYPE_UINT64, delay,
       "seed", G_TYPE_UINT64, job->question.seed, NULL);
 
+  if (job->n_prompts > 1)
+    gst_structure_set (result, "prompt-number", G_TYPE_UINT,
+        job->prompt_number, NULL);
+  if (job->roi)
+    take_structure (result, "roi", describe_roi (job->roi));
   if (job->end == GST_GLM4V_END_UNCHANGED)
     gst_structure_set (result, "refers-to", G_TYPE_UINT64, job->refers_to,
         NULL);

@@ -71,13 +71,17 @@ push_text (GstGlm4vDescribe * self, const GstGlm4vJob * job,
 {
   gchar *cue = gst_glm4v_caption_cue (gst_structure_get_string (job->result,
           "text"));
+  GstClockTime shown = text_duration > 0 ? text_duration : job->until_next;
+  /* Answers about one frame follow each other in the time that it has. */
+  GstClockTime share = MAX (shown / MAX (job->n_parts, 1), 1);
 
   if (*cue)
     gst_glm4v_text_push (self->text, &(GstGlm4vCue) {
         .text = cue,
         .result = with_meta ? job->result : NULL,
-        .pts = job->time,
-        .duration = text_duration > 0 ? text_duration : job->until_next,
+        .pts = GST_CLOCK_TIME_IS_VALID (job->time) ?
+            job->time + job->part * share : job->time,
+        .duration = share,
         .epoch = job->epoch,
         .segment_number = job->segment_number,
         .exact = job->exact});
@@ -149,16 +153,25 @@ static const gchar *const verdict_keys[] = { "choice", "probability",
   "verdict"
 };
 
+/* With the lock: the last answer to this question of a frame, or NULL. */
+static const GstStructure *
+answer_of (GstGlm4vDescribe * self, const GstGlm4vJob * job)
+{
+  return job->part < self->answers->len ? g_ptr_array_index (self->answers,
+      job->part) : NULL;
+}
+
 gboolean
 gst_glm4v_deliver_holds (GstGlm4vDescribe * self, GstGlm4vJob * job)
 {
+  const GstStructure *answer;
   gboolean holds;
 
   if (!job->similar)
     return FALSE;
   g_mutex_lock (&self->lock);
-  holds = self->answer
-      && gst_structure_get_uint64 (self->answer, "id", &job->refers_to)
+  answer = answer_of (self, job);
+  holds = answer && gst_structure_get_uint64 (answer, "id", &job->refers_to)
       && job->refers_to >= job->like;
   g_mutex_unlock (&self->lock);
   return holds;
@@ -182,10 +195,16 @@ remember_answer (GstGlm4vDescribe * self, const GstGlm4vJob * job)
 {
   GstGlm4vStatus status = gst_glm4v_job_status (job);
 
-  if (status == GST_GLM4V_STATUS_OK && !job->trigger) {
-    g_clear_pointer (&self->answer, gst_structure_free);
-    self->answer = gst_structure_copy (job->result);
-  }
+  GstStructure *old;
+
+  if (status != GST_GLM4V_STATUS_OK || job->trigger)
+    return;
+  if (self->answers->len <= job->part)
+    g_ptr_array_set_size (self->answers, (gint) job->part + 1);
+  old = g_ptr_array_index (self->answers, job->part);
+  g_clear_pointer (&old, gst_structure_free);
+  g_ptr_array_index (self->answers, job->part) =
+      gst_structure_copy (job->result);
 }
 
 void
@@ -212,7 +231,7 @@ gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
   job->result = gst_glm4v_caption_build (job, model);
   if (status == GST_GLM4V_STATUS_UNCHANGED) {
     g_mutex_lock (&self->lock);
-    repeat_verdict (job->result, self->answer);
+    repeat_verdict (job->result, answer_of (self, job));
     g_mutex_unlock (&self->lock);
   }
   g_clear_pointer (&model, gst_structure_free);
@@ -266,6 +285,7 @@ gst_glm4v_deliver_stats (GstGlm4vDescribe * self)
       "unreadable-frames", G_TYPE_UINT64, s.unreadable_frames,
       "unreadable-reason", G_TYPE_STRING, unreadable,
       "unchanged", G_TYPE_UINT64, s.unchanged,
+      "gated", G_TYPE_UINT64, s.gated,
       "timeouts", G_TYPE_UINT64, s.timeouts,
       "errors", G_TYPE_UINT64, s.errors,
       "delay-last", G_TYPE_UINT64, s.delay_last,

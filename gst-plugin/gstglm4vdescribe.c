@@ -272,6 +272,12 @@ set_property (GObject * object, guint id, const GValue * value,
 }
 
 static void
+free_answer (gpointer answer)
+{
+  g_clear_pointer (&answer, gst_structure_free);
+}
+
+static void
 finalize (GObject * object)
 {
   GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (object);
@@ -284,7 +290,8 @@ finalize (GObject * object)
       (GDestroyNotify) gst_glm4v_trigger_free);
   g_free (self->unreadable);
   gst_glm4v_look_clear (&self->look);
-  g_clear_pointer (&self->answer, gst_structure_free);
+  g_ptr_array_unref (self->answers);
+  gst_glm4v_prompt_file_free (self->prompt_file);
   g_clear_pointer (&self->model, gst_structure_free);
   g_clear_pointer (&self->model_info, gst_structure_free);
   g_mutex_clear (&self->lock);
@@ -338,6 +345,8 @@ gst_glm4v_describe_init (GstGlm4vDescribe * self)
   g_mutex_init (&self->lock);
   g_queue_init (&self->results);
   g_queue_init (&self->triggers);
+  self->answers = g_ptr_array_new_with_free_func (free_answer);
+  self->prompt_file = gst_glm4v_prompt_file_new ();
   gst_glm4v_settings_init (&self->settings);
   self->text = gst_glm4v_text_new ("text",
       gst_static_pad_template_get_caps (&text_template));

@@ -5,6 +5,7 @@
 #include <gst/gst.h>
 #include <gst/video/video.h>
 
+#include "gstglm4vprompt.h"
 #include "gstglm4vproperties.h"
 #include "gstglm4vlook.h"
 #include "gstglm4vsampler.h"
@@ -34,7 +35,7 @@ typedef struct
 {
   guint64 frames_seen, sampled, results, inferred, errors, bad_frames, timeouts;
   guint64 unreadable_frames;
-  guint64 dropped_busy, dropped_loading, dropped_eos, unchanged;
+  guint64 dropped_busy, dropped_loading, dropped_eos, unchanged, gated;
   guint64 tokens_in, tokens_out;
   GstClockTime delay_last, delay_max, delay_sum;
   GstClockTime vision, prefill, first_token, decode;    /* of the last */
@@ -46,6 +47,7 @@ struct _GstGlm4vDescribe
   GstPad *sinkpad, *srcpad;
 
   GstGlm4vSettings settings;    /* object lock */
+  GstGlm4vPromptFile *prompt_file;      /* has its own lock */
   GstGlm4vText *text;           /* has its own lock */
 
   /* streaming thread only */
@@ -71,7 +73,8 @@ struct _GstGlm4vDescribe
   GstGlm4vStats stats;
   gchar *unreadable;            /* why frames cannot be read, or NULL */
   gboolean told_unreadable;     /* since CAPS */
-  GstStructure *answer;         /* the last result that is ok, or NULL */
+  GPtrArray *answers;           /* of GstStructure or NULL: the last of each
+                                 * question about a frame that are ok */
   GstGlm4vWatch watch;
   GQueue triggers;              /* of GstGlm4vTrigger: for the next frame */
   guint64 calls;                /* of the action signal */

@@ -58,6 +58,10 @@ static const Row rows[] = {
   [GST_GLM4V_FAULT_CONFLICT] = {RESOURCE, GST_RESOURCE_ERROR_SETTINGS,
         "Two properties exclude each other",
         "Set one of them to its default."},
+  [GST_GLM4V_FAULT_PROMPT_FILE] = {RESOURCE, GST_RESOURCE_ERROR_READ,
+        "The file of prompt-location cannot be used",
+        "Write a prompt in UTF-8 into it; until then the one that was read "
+        "last is used, if there is one."},
   [GST_GLM4V_FAULT_THREAD] = {RESOURCE, GST_RESOURCE_ERROR_FAILED,
         "No thread could be started",
         "Raise the limit of threads of this process."},

@@ -23,7 +23,7 @@ gst_glm4v_stream_begin_epoch (GstGlm4vDescribe * self)
   g_mutex_lock (&self->lock);
   epoch = ++self->epoch;
   g_queue_clear_full (&self->results, (GDestroyNotify) gst_structure_free);
-  g_clear_pointer (&self->answer, gst_structure_free);
+  g_ptr_array_set_size (self->answers, 0);
   g_mutex_unlock (&self->lock);
   return epoch;
 }

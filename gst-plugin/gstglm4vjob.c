@@ -23,6 +23,10 @@ static const End ends[GST_GLM4V_N_ENDS] = {
         "the stream ended and eos-timeout passed"},
   [GST_GLM4V_END_NO_FRAME] = {GST_GLM4V_STATUS_DROPPED, "end",
         "the stream ended before there was a frame"},
+  [GST_GLM4V_END_NO_REGION] = {GST_GLM4V_STATUS_ERROR, "error",
+        "the frame carries no region to ask about"},
+  [GST_GLM4V_END_NO_PROMPT] = {GST_GLM4V_STATUS_ERROR, "error",
+        "the file of prompt-location cannot be used"},
   [GST_GLM4V_END_BAD_FRAME] = {GST_GLM4V_STATUS_ERROR, "error",
         "the frame does not match its caps"},
   [GST_GLM4V_END_LATE] = {GST_GLM4V_STATUS_TIMEOUT, "deadline",
@@ -37,14 +41,20 @@ gst_glm4v_question_copy (GstGlm4vQuestion * to, const GstGlm4vQuestion * from)
 {
   *to = *from;
   to->prompt = g_strdup (from->prompt);
+  to->prompt_file = g_strdup (from->prompt_file);
+  to->camera = g_strdup (from->camera);
   to->system = g_strdup (from->system);
+  to->context = g_strdup (from->context);
 }
 
 void
 gst_glm4v_question_clear (GstGlm4vQuestion * question)
 {
   g_free (question->prompt);
+  g_free (question->prompt_file);
+  g_free (question->camera);
   g_free (question->system);
+  g_free (question->context);
   memset (question, 0, sizeof *question);
 }
 
@@ -78,6 +88,7 @@ gst_glm4v_job_unref (GstGlm4vJob * job)
   g_clear_pointer (&job->outcome.fields, gst_structure_free);
   if (G_IS_VALUE (&job->trigger_id))
     g_value_unset (&job->trigger_id);
+  g_clear_pointer (&job->roi, gst_glm4v_roi_free);
   g_free (job->end_detail);
   if (job->result)
     gst_structure_free (job->result);

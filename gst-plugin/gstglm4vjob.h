@@ -8,13 +8,17 @@
 #include <glm4v/glm4v.h>
 
 #include "gstglm4verror.h"
+#include "gstglm4vroi.h"
 
 G_BEGIN_DECLS
 
 /* What is asked about a frame; as the properties stood when it was sampled. */
 typedef struct
 {
-  gchar *prompt, *system;       /* system may be NULL */
+  gchar *prompt;                /* with placeholders until it is asked */
+  gchar *prompt_file;           /* instead of it, or NULL */
+  gchar *camera;                /* for placeholders, or NULL */
+  gchar *system, *context;      /* NULL = none */
   guint max_tokens, top_k;
   gdouble temperature, top_p;
   guint64 seed;
@@ -48,6 +52,8 @@ typedef enum
   GST_GLM4V_END_NO_MODEL,       /* and never will be */
   GST_GLM4V_END_EOS,            /* the stream ended, eos-timeout passed */
   GST_GLM4V_END_NO_FRAME,       /* and before there was a frame */
+  GST_GLM4V_END_NO_REGION,      /* a trigger; no region lies on the frame */
+  GST_GLM4V_END_NO_PROMPT,      /* prompt-location cannot be read */
   GST_GLM4V_END_BAD_FRAME,      /* it does not match its caps */
   GST_GLM4V_END_LATE,           /* its deadline passed */
   GST_GLM4V_END_STALLED,        /* the engine made no progress */
@@ -78,13 +84,16 @@ typedef enum
   GST_GLM4V_JOB_CANCELED        /* instead: done() is never called */
 } GstGlm4vJobState;
 
-/* The streaming thread fills it, then only the worker touches buffer and
- * outcome; end and state are guarded by the worker's lock; the rest is
- * constant. */
+/* One question about a sampled frame. The streaming thread fills it, then only
+ * the worker touches question, roi, buffer and outcome; end and state are
+ * guarded by the worker's lock; the rest is constant. */
 typedef struct
 {
   gint refs;
   guint64 id, frame_number;
+  guint part, n_parts;          /* of the questions about one frame */
+  guint prompt_number, n_prompts;       /* of them one for each prompt */
+  GstGlm4vRoi *roi;             /* asked about; NULL = the whole frame */
   guint epoch, segment_number;
   GstClockTime pts, running_time, stream_time;
   GstClockTime time;            /* on the text pad: pts where that goes on */

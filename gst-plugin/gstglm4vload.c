@@ -95,10 +95,45 @@ on_done (gpointer user, GstGlm4vJob * job)
   gst_glm4v_deliver (GST_GLM4V_DESCRIBE (user), job);
 }
 
-static gboolean
-on_needed (gpointer user, GstGlm4vJob * job)
+/* The text of the prompt file, or NULL; what is wrong with it is reported. */
+static gchar *
+read_prompt (GstGlm4vDescribe * self, const gchar * path)
 {
-  return !gst_glm4v_deliver_holds (user, job);
+  gchar *why = NULL;
+  gchar *text = gst_glm4v_prompt_file_read (self->prompt_file, path, &why);
+
+  if (why)
+    gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_WARNING,
+        GST_GLM4V_FAULT_PROMPT_FILE, path, why);
+  g_free (why);
+  return text;
+}
+
+static GstGlm4vEnd
+on_prepare (gpointer user, GstGlm4vJob * job)
+{
+  GstGlm4vDescribe *self = user;
+  GstGlm4vQuestion *question = &job->question;
+  gchar *template = NULL;
+
+  if (gst_glm4v_deliver_holds (self, job))
+    return GST_GLM4V_END_UNCHANGED;
+  if (question->prompt_file) {
+    template = read_prompt (self, question->prompt_file);
+    if (!template)
+      return GST_GLM4V_END_NO_PROMPT;
+    g_free (question->prompt);
+    question->prompt = template;
+  }
+  template = question->prompt;
+  question->prompt = gst_glm4v_prompt_expand (template,
+      &(GstGlm4vPlaceholders) {
+        .time = job->running_time,
+        .label = job->roi ? job->roi->label : NULL,
+        .frame = job->frame_number,
+        .camera = question->camera});
+  g_free (template);
+  return GST_GLM4V_END_OUTCOME;
 }
 
 static void
@@ -193,7 +228,7 @@ start_worker (GstGlm4vDescribe * self, const GstGlm4vModelConfig * config,
     const gchar * hash)
 {
   static const GstGlm4vWorkerCallbacks callbacks = { on_progress, on_loaded,
-    on_needed, on_done, on_stalled
+    on_prepare, on_done, on_stalled
   };
   gchar *name = gst_object_get_path_string (GST_OBJECT (self)), *why = NULL;
   GstGlm4vFault fault = GST_GLM4V_FAULT_THREAD;

@@ -45,21 +45,23 @@ gst_glm4v_look_is_cut (GstGlm4vLook * look, const GstGlm4vSight * sight,
 
 gboolean
 gst_glm4v_look_is_similar (GstGlm4vLook * look, const GstGlm4vSight * sight,
-    gdouble threshold, guint serial, guint64 * id)
+    gdouble threshold, guint n_jobs, guint64 * id)
 {
   look_at (look, sight);
   *id = look->id;
-  return look->serial == serial
+  return look->serial == sight->serial && look->n_jobs == n_jobs
       && gst_glm4v_plane_difference (&look->plane, &look->described)
       < threshold;
 }
 
 void
-gst_glm4v_look_described (GstGlm4vLook * look, guint64 id, guint serial)
+gst_glm4v_look_described (GstGlm4vLook * look, guint64 id, guint n_jobs,
+    guint serial)
 {
   if (look->read)
     look->described = look->plane;
   look->described.known &= look->read;
   look->id = id;
+  look->n_jobs = n_jobs;
   look->serial = serial;
 }

@@ -14,7 +14,8 @@ typedef struct
   GstGlm4vPlane plane;          /* of the frame at hand; may be unknown */
   gboolean read;                /* it was tried */
   GstGlm4vPlane described;      /* of the frame described last */
-  guint64 id;                   /* of its job */
+  guint64 id;                   /* of its first job */
+  guint n_jobs;
   guint serial;                 /* of the settings then */
 } GstGlm4vLook;
 
@@ -24,6 +25,7 @@ typedef struct
   GstBuffer *buffer;
   const GstVideoInfo *info;
   guint gray_bits;
+  guint serial;                 /* of the settings */
 } GstGlm4vSight;
 
 void gst_glm4v_look_reset (GstGlm4vLook * look);
@@ -37,12 +39,13 @@ gboolean gst_glm4v_look_is_cut (GstGlm4vLook * look,
     const GstGlm4vSight * sight, gdouble threshold);
 
 /* Does it differ by less than threshold from the frame described last, with the
- * same settings? *id is then that of its job. */
+ * same settings and as many jobs? *id is then that of the first of those. */
 gboolean gst_glm4v_look_is_similar (GstGlm4vLook * look,
-    const GstGlm4vSight * sight, gdouble threshold, guint serial,
+    const GstGlm4vSight * sight, gdouble threshold, guint n_jobs,
     guint64 * id);
 
-/* It is described, by this job. */
-void gst_glm4v_look_described (GstGlm4vLook * look, guint64 id, guint serial);
+/* It is described, by so many jobs from this one on. */
+void gst_glm4v_look_described (GstGlm4vLook * look, guint64 id, guint n_jobs,
+    guint serial);
 
 G_END_DECLS

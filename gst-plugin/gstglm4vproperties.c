@@ -47,6 +47,24 @@ gst_glm4v_mode_get_type (void)
 }
 
 GType
+gst_glm4v_roi_mode_get_type (void)
+{
+  static GType type;
+  static const GEnumValue values[] = {
+    {GST_GLM4V_ROI_PROPERTY, "The region of roi, or the whole frame",
+        "property"},
+    {GST_GLM4V_ROI_META, "Each region of interest that the frame carries",
+        "meta"},
+    {0, NULL, NULL}
+  };
+
+  if (g_once_init_enter (&type))
+    g_once_init_leave (&type, g_enum_register_static ("GstGlm4vRoiMode",
+            values));
+  return type;
+}
+
+GType
 gst_glm4v_on_error_get_type (void)
 {
   static GType type;
@@ -177,6 +195,26 @@ install_question (GObjectClass * klass)
           "one on",
           GST_GLM4V_DEFAULT_PROMPT, PLAYING));
   /**
+   * GstGlm4vDescribe:prompts:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_PROMPTS,
+      gst_param_spec_array ("prompts", "Prompts",
+          "Several questions about each sampled frame, with a result each; "
+          "instead of prompt",
+          g_param_spec_string ("prompt", "Prompt", "A question", NULL,
+              G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS), PLAYING));
+  /**
+   * GstGlm4vDescribe:prompt-location:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_PROMPT_LOCATION,
+      g_param_spec_string ("prompt-location", "Prompt location",
+          "File that holds the prompt, read again when it changes; instead of "
+          "prompt", NULL, PLAYING));
+  /**
    * GstGlm4vDescribe:system-prompt:
    *
    * Since: 0.1
@@ -185,6 +223,23 @@ install_question (GObjectClass * klass)
       g_param_spec_string ("system-prompt", "System prompt",
           "Instruction before the prompt, NULL = none", NULL,
           PLAYING));
+  /**
+   * GstGlm4vDescribe:context-prompt:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_CONTEXT_PROMPT,
+      g_param_spec_string ("context-prompt", "Context prompt",
+          "What is normal here, for the model to compare with; stands behind "
+          "the system prompt", NULL, PLAYING));
+  /**
+   * GstGlm4vDescribe:camera:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_CAMERA,
+      g_param_spec_string ("camera", "Camera",
+          "Name that stands for {camera} in prompts", NULL, PLAYING));
   /**
    * GstGlm4vDescribe:max-tokens:
    *
@@ -339,6 +394,41 @@ install_when (GObjectClass * klass)
 }
 
 static void
+install_where (GObjectClass * klass)
+{
+  /**
+   * GstGlm4vDescribe:only-on:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_ONLY_ON,
+      g_param_spec_string ("only-on", "Only on",
+          "Labels, with commas between: describe only frames that carry a "
+          "region of interest with one of them. NULL = all", NULL, PLAYING));
+  /**
+   * GstGlm4vDescribe:roi:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_ROI,
+      gst_param_spec_array ("roi", "Region of interest",
+          "x, y, width, height in pixels: ask about this part of frames only; "
+          "empty = the whole frame",
+          g_param_spec_int ("number", "Number", "Pixels", 0, GLM4V_MAX_SIDE, 0,
+              G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS), PLAYING));
+  /**
+   * GstGlm4vDescribe:roi-mode:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_ROI_MODE,
+      g_param_spec_enum ("roi-mode", "Region mode",
+          "Whether roi, or the regions that elements upstream have found, are "
+          "asked about", gst_glm4v_roi_mode_get_type (),
+          GST_GLM4V_ROI_PROPERTY, PLAYING));
+}
+
+static void
 install_in_time (GObjectClass * klass)
 {
   /**
@@ -471,9 +561,11 @@ gst_glm4v_properties_install (GObjectClass * klass)
   install_model (klass);
   install_question (klass);
   install_when (klass);
+  install_where (klass);
   install_in_time (klass);
   install_output (klass);
   gst_type_mark_as_plugin_api (gst_glm4v_sample_mode_get_type (), 0);
   gst_type_mark_as_plugin_api (gst_glm4v_mode_get_type (), 0);
+  gst_type_mark_as_plugin_api (gst_glm4v_roi_mode_get_type (), 0);
   gst_type_mark_as_plugin_api (gst_glm4v_on_error_get_type (), 0);
 }

@@ -37,6 +37,7 @@ typedef enum
 
 GType gst_glm4v_sample_mode_get_type (void);
 GType gst_glm4v_mode_get_type (void);
+GType gst_glm4v_roi_mode_get_type (void);
 GType gst_glm4v_on_error_get_type (void);
 
 /* Defaults of properties whose default is not zero or NULL. */
@@ -56,7 +57,10 @@ typedef struct
 {
   GstGlm4vModelConfig model;    /* dir as set: NULL = look for one */
   GstGlm4vQuestion question;
+  gchar **prompts;              /* instead of question.prompt; or NULL */
   GstGlm4vSampling sampling;
+  GstGlm4vRoiSettings roi;
+  gboolean bad_roi;             /* it was not four numbers */
   gdouble scene_threshold, change_threshold;
   guint serial;                 /* counts changes of any property */
   GstGlm4vMode mode;
@@ -81,7 +85,11 @@ enum
   PROP_CONTEXT_LENGTH,
   PROP_IDLE_UNLOAD,
   PROP_PROMPT,
+  PROP_PROMPTS,
+  PROP_PROMPT_LOCATION,
   PROP_SYSTEM_PROMPT,
+  PROP_CONTEXT_PROMPT,
+  PROP_CAMERA,
   PROP_MAX_TOKENS,
   PROP_TEMPERATURE,
   PROP_TOP_K,
@@ -93,6 +101,9 @@ enum
   PROP_NTH,
   PROP_SCENE_THRESHOLD,
   PROP_CHANGE_THRESHOLD,
+  PROP_ONLY_ON,
+  PROP_ROI,
+  PROP_ROI_MODE,
   PROP_MODE,
   PROP_MAX_PENDING,
   PROP_DEADLINE,

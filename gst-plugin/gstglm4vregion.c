@@ -9,6 +9,12 @@
 #define REGION_TYPE "object"    /* of a box without a label */
 #define MAX_TYPES 256           /* labels that become region types */
 
+/* Of what was asked about, in the frame. */
+typedef struct
+{
+  gint x, y;
+} Corner;
+
 /* ---- fields of the result ---- */
 
 static void
@@ -32,20 +38,22 @@ append_int (GValue * array, gint number)
 }
 
 static void
-set_point (GstStructure * fields, const gchar * key, const int32_t point[2])
+set_point (GstStructure * fields, const gchar * key, const int32_t point[2],
+    const Corner * corner)
 {
   GValue array = G_VALUE_INIT;
 
   if (point[0] < 0)
     return;
   gst_value_array_init (&array, 2);
-  append_int (&array, point[0]);
-  append_int (&array, point[1]);
+  append_int (&array, corner->x + point[0]);
+  append_int (&array, corner->y + point[1]);
   gst_structure_take_value (fields, key, &array);
 }
 
 static void
-set_boxes (GstStructure * fields, const glm4v_result * answer)
+set_boxes (GstStructure * fields, const glm4v_result * answer,
+    const Corner * corner)
 {
   GValue array = G_VALUE_INIT;
   guint i;
@@ -55,7 +63,8 @@ set_boxes (GstStructure * fields, const glm4v_result * answer)
     const glm4v_box *box = &answer->boxes[i];
     GValue value = G_VALUE_INIT;
     GstStructure *one = gst_structure_new ("box",
-        "x", G_TYPE_INT, box->x, "y", G_TYPE_INT, box->y,
+        "x", G_TYPE_INT, corner->x + box->x,
+        "y", G_TYPE_INT, corner->y + box->y,
         "width", G_TYPE_INT, box->width,
         "height", G_TYPE_INT, box->height, NULL);
 
@@ -68,13 +77,14 @@ set_boxes (GstStructure * fields, const glm4v_result * answer)
 }
 
 static void
-set_action (GstStructure * fields, const glm4v_action * action)
+set_action (GstStructure * fields, const glm4v_action * action,
+    const Corner * corner)
 {
   GstStructure *one = gst_structure_new_empty ("action");
 
   set_text (one, "action", action->action);
-  set_point (one, "element", action->element);
-  set_point (one, "to", action->to);
+  set_point (one, "element", action->element, corner);
+  set_point (one, "to", action->to, corner);
   set_text (one, "text", action->text);
   set_text (one, "message", action->message);
   gst_structure_set (fields, "action", GST_TYPE_STRUCTURE, one, NULL);
@@ -82,17 +92,18 @@ set_action (GstStructure * fields, const glm4v_action * action)
 }
 
 GstStructure *
-gst_glm4v_region_fields (const glm4v_result * answer)
+gst_glm4v_region_fields (const glm4v_result * answer, gint x, gint y)
 {
+  const Corner corner = { x, y };
   GstStructure *fields;
 
   if (answer->n_boxes == 0 && !*answer->action.action)
     return NULL;
   fields = gst_structure_new_empty ("fields");
   if (answer->n_boxes > 0)
-    set_boxes (fields, answer);
+    set_boxes (fields, answer, &corner);
   if (*answer->action.action)
-    set_action (fields, &answer->action);
+    set_action (fields, &answer->action, &corner);
   return fields;
 }
 

@@ -9,9 +9,11 @@
 
 G_BEGIN_DECLS
 
-/* Fields `boxes` and `action` of a result, as far as the answer has them; a
- * structure of that name to be freed, or NULL. */
-GstStructure *gst_glm4v_region_fields (const glm4v_result * answer);
+/* Fields `boxes` and `action` of a result, as far as the answer has them; x, y
+ * is the corner of what was asked about in its frame. A structure of that name
+ * to be freed, or NULL. */
+GstStructure *gst_glm4v_region_fields (const glm4v_result * answer, gint x,
+    gint y);
 
 /* Add a GstVideoRegionOfInterestMeta for each box of a result to a writable
  * buffer whose caps are info. If these differ in size from the frame that was

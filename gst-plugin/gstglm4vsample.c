@@ -8,8 +8,9 @@
 #define DEFAULT_PENDING_TRIGGERS 16
 #define DEFAULT_PENDING_SAMPLES 1
 
-gboolean
-gst_glm4v_sample_is_usable (GstGlm4vDescribe * self, GstBuffer * buffer)
+/* FALSE for what cannot be described. */
+static gboolean
+is_usable (GstGlm4vDescribe * self, GstBuffer * buffer)
 {
   const GstBufferFlags unusable = GST_BUFFER_FLAG_GAP
       | GST_BUFFER_FLAG_CORRUPTED;
@@ -19,11 +20,26 @@ gst_glm4v_sample_is_usable (GstGlm4vDescribe * self, GstBuffer * buffer)
   return self->have_info && !trick && !(GST_BUFFER_FLAGS (buffer) & unusable);
 }
 
+/* FALSE if the frame lacks the regions that it has to have (only-on,
+ * roi-mode). */
+static gboolean
+passes_gate (GstGlm4vDescribe * self, GstBuffer * buffer)
+{
+  gboolean passes;
+
+  GST_OBJECT_LOCK (self);
+  passes = gst_glm4v_roi_is_wanted (&self->settings.roi, buffer);
+  GST_OBJECT_UNLOCK (self);
+  if (!passes)
+    gst_glm4v_stream_count (self, &self->stats.gated);
+  return passes;
+}
+
 static GstGlm4vSight
 sight_of (GstGlm4vDescribe * self, GstBuffer * buffer,
     const GstGlm4vPass * pass)
 {
-  return (GstGlm4vSight) {buffer, &self->info, pass->gray_bits};
+  return (GstGlm4vSight) {buffer, &self->info, pass->gray_bits, pass->serial};
 }
 
 static gboolean
@@ -35,11 +51,12 @@ is_cut (GstGlm4vDescribe * self, GstBuffer * buffer, const GstGlm4vPass * pass)
       && gst_glm4v_look_is_cut (&self->look, &sight, pass->scene_threshold);
 }
 
-gboolean
-gst_glm4v_sample_is_due (GstGlm4vDescribe * self, GstBuffer * buffer,
-    const GstGlm4vPass * pass, GstClockTime * until_next)
+/* TRUE if the frame is to be described by sample-mode. */
+static gboolean
+is_due (GstGlm4vDescribe * self, GstBuffer * buffer, const GstGlm4vPass * pass,
+    GstClockTime * until_next)
 {
-  gboolean usable = gst_glm4v_sample_is_usable (self, buffer);
+  gboolean usable = is_usable (self, buffer);
 
   gst_glm4v_look_next (&self->look);
   return gst_glm4v_sampler_take (&self->sampler, &pass->sampling,
@@ -50,13 +67,14 @@ gst_glm4v_sample_is_due (GstGlm4vDescribe * self, GstBuffer * buffer,
         .arrival = (GstClockTime) g_get_monotonic_time () * 1000,
         .start = self->segment.format == GST_FORMAT_TIME ?
             self->segment.start : 0,
-        .usable = usable,
-        .cut = usable && is_cut (self, buffer, pass)}, until_next);
+        .cut = usable && is_cut (self, buffer, pass),
+        .usable = usable && passes_gate (self, buffer)}, until_next);
 }
 
-void
-gst_glm4v_sample_take_triggers (GstGlm4vDescribe * self, GstBuffer * buffer,
-    GQueue * triggers)
+/* The triggers for this frame go to triggers; they wait for the next one if it
+ * is not usable. */
+static void
+take_triggers (GstGlm4vDescribe * self, GstBuffer * buffer, GQueue * triggers)
 {
   GQueue on_buffer = G_QUEUE_INIT;
   GstGlm4vTrigger *trigger;
@@ -65,10 +83,26 @@ gst_glm4v_sample_take_triggers (GstGlm4vDescribe * self, GstBuffer * buffer,
   g_mutex_lock (&self->lock);
   while ((trigger = g_queue_pop_head (&on_buffer)))
     g_queue_push_tail (&self->triggers, trigger);
-  if (gst_glm4v_sample_is_usable (self, buffer))
+  if (is_usable (self, buffer))
     while ((trigger = g_queue_pop_head (&self->triggers)))
       g_queue_push_tail (triggers, trigger);
   g_mutex_unlock (&self->lock);
+}
+
+gboolean
+gst_glm4v_sample_want (GstGlm4vDescribe * self, GstBuffer * buffer,
+    const GstGlm4vPass * pass, GstGlm4vWanted * wanted)
+{
+  wanted->due = is_due (self, buffer, pass, &wanted->until_next);
+  take_triggers (self, buffer, &wanted->triggers);
+  if (!wanted->due && g_queue_is_empty (&wanted->triggers))
+    return FALSE;
+  GST_OBJECT_LOCK (self);
+  wanted->regions = gst_glm4v_roi_collect (&self->settings.roi, buffer);
+  wanted->no_region = self->settings.roi.mode == GST_GLM4V_ROI_META
+      && wanted->regions->len == 0;
+  GST_OBJECT_UNLOCK (self);
+  return TRUE;
 }
 
 /* Report a frame that does not match its caps: once for each caps. */
@@ -156,32 +190,60 @@ take_trigger (GstGlm4vJob * job, const GstGlm4vTrigger * trigger)
     g_value_init (&job->trigger_id, G_VALUE_TYPE (&trigger->id));
     g_value_copy (&trigger->id, &job->trigger_id);
   }
-  if (trigger->prompt) {
-    g_free (job->question.prompt);
-    job->question.prompt = g_strdup (trigger->prompt);
+}
+
+/* What is asked as the properties stand now; prompt is instead of them. */
+static void
+take_question (GstGlm4vQuestion * question, const GstGlm4vSettings * settings,
+    const gchar * prompt)
+{
+  gst_glm4v_question_copy (question, &settings->question);
+  if (prompt) {
+    g_free (question->prompt);
+    question->prompt = g_strdup (prompt);
+    g_clear_pointer (&question->prompt_file, g_free);
+  }
+  if (question->context) {
+    gchar *system = question->system;
+
+    question->system = system ? g_strjoin ("\n", system, question->context,
+        NULL) : g_strdup (question->context);
+    g_free (system);
   }
 }
 
+/* A question about a frame; without a frame buffer is NULL. */
+typedef struct
+{
+  GstBuffer *buffer;
+  const GstGlm4vPass *pass;
+  GstClockTime until_next;
+  const GstGlm4vTrigger *trigger;       /* or NULL */
+  const GstGlm4vRoi *roi;       /* or NULL */
+  const gchar *prompt;          /* or NULL: the property's */
+} Asked;
+
 static GstGlm4vJob *
-new_job (GstGlm4vDescribe * self, const GstGlm4vDue * due)
+new_job (GstGlm4vDescribe * self, const Asked * asked)
 {
   GstGlm4vJob *job = gst_glm4v_job_new ();
   GstClockTime deadline;
 
-  place_job (self, job, due->buffer ? GST_BUFFER_PTS (due->buffer) :
+  place_job (self, job, asked->buffer ? GST_BUFFER_PTS (asked->buffer) :
       GST_CLOCK_TIME_NONE);
   job->info = self->info;
-  job->until_next = due->until_next;
+  job->until_next = asked->until_next;
   job->captured = g_get_monotonic_time ();
-  job->exact = due->exact;
+  job->exact = asked->pass && asked->pass->exact;
+  job->roi = asked->roi ? gst_glm4v_roi_copy (asked->roi) : NULL;
   GST_OBJECT_LOCK (self);
-  gst_glm4v_question_copy (&job->question, &self->settings.question);
+  take_question (&job->question, &self->settings, asked->prompt);
   job->gray_bits = self->settings.gray_bits;
   job->stall_timeout = self->settings.stall_timeout;
   deadline = self->settings.deadline;
   GST_OBJECT_UNLOCK (self);
-  if (due->trigger)
-    take_trigger (job, due->trigger);
+  if (asked->trigger)
+    take_trigger (job, asked->trigger);
   job->deadline = deadline_of (self, job, deadline);
   g_mutex_lock (&self->lock);
   job->epoch = self->epoch;
@@ -189,6 +251,57 @@ new_job (GstGlm4vDescribe * self, const GstGlm4vDue * due)
   self->stats.sampled++;
   g_mutex_unlock (&self->lock);
   return job;
+}
+
+/* ---- frames: a job for each question ---- */
+
+/* One for each prompt: the trigger's, those of prompts, or that of prompt. */
+static void
+add_jobs (GstGlm4vDescribe * self, Asked asked, GQueue * jobs)
+{
+  gchar **prompts = NULL;
+  guint n = 0, i;
+
+  if (asked.trigger && asked.trigger->prompt) {
+    asked.prompt = asked.trigger->prompt;
+  } else {
+    GST_OBJECT_LOCK (self);
+    prompts = g_strdupv (self->settings.prompts);
+    GST_OBJECT_UNLOCK (self);
+    n = prompts ? g_strv_length (prompts) : 0;
+  }
+  for (i = 0; i < MAX (n, 1); i++) {
+    GstGlm4vJob *job;
+
+    if (n > 0)
+      asked.prompt = prompts[i];
+    job = new_job (self, &asked);
+    job->prompt_number = i;
+    job->n_prompts = n;
+    g_queue_push_tail (jobs, job);
+  }
+  g_strfreev (prompts);
+}
+
+/* For each region, or for the whole frame, its prompts. */
+static void
+make_jobs (GstGlm4vDescribe * self, Asked asked, const GPtrArray * regions,
+    GQueue * jobs)
+{
+  guint i, n;
+  GList *link;
+
+  for (i = 0; i < MAX (regions->len, 1); i++) {
+    asked.roi = i < regions->len ? g_ptr_array_index (regions, i) : NULL;
+    add_jobs (self, asked, jobs);
+  }
+  n = g_queue_get_length (jobs);
+  for (link = jobs->head, i = 0; link; link = link->next, i++) {
+    GstGlm4vJob *job = link->data;
+
+    job->part = i;
+    job->n_parts = n;
+  }
 }
 
 static GstGlm4vLoadState
@@ -215,71 +328,135 @@ max_pending (GstGlm4vDescribe * self, const GstGlm4vJob * job)
   return job->trigger ? DEFAULT_PENDING_TRIGGERS : DEFAULT_PENDING_SAMPLES;
 }
 
-/* The worker delivers in order; while it loads nothing waits there that is not
- * waited for here, so that results need not be kept until it is done. FALSE if
- * the job was not taken: a flush. */
+/* While the model is loaded nothing waits in the worker that is not waited for
+ * here: what cannot wait is delivered at once. */
 static gboolean
-send_job (GstGlm4vDescribe * self, GstGlm4vJob * job)
+deliver_at_once (GstGlm4vDescribe * self, GQueue * jobs)
 {
-  GstGlm4vWorker *worker;
-  gboolean taken = FALSE;
+  GstGlm4vJob *job = jobs->head->data;
+  GList *link;
 
-  if (load_state (self) == GST_GLM4V_LOADING) {
-    if (!job->exact && job->end == GST_GLM4V_END_OUTCOME)
+  if (job->exact && job->end == GST_GLM4V_END_OUTCOME)
+    return FALSE;
+  for (link = jobs->head; link; link = link->next) {
+    job = link->data;
+    if (job->end == GST_GLM4V_END_OUTCOME)
       job->end = GST_GLM4V_END_LOADING;
     self->missed_loading |= job->end == GST_GLM4V_END_LOADING;
-    if (job->end != GST_GLM4V_END_OUTCOME) {
-      gst_glm4v_deliver (self, job);
-      job->state = GST_GLM4V_JOB_FINISHED;
-      return TRUE;
-    }
+    gst_glm4v_deliver (self, job);
+    job->state = GST_GLM4V_JOB_FINISHED;
   }
-  worker = gst_glm4v_describe_ref_worker (self);
-  if (worker)
-    taken = gst_glm4v_worker_push (worker, job, max_pending (self, job));
-  g_clear_pointer (&worker, gst_glm4v_worker_unref);
-  return taken;
+  return TRUE;
 }
 
-/* A sample that looks as the one described last may do without an answer. */
+/* Hand the jobs of a frame over. Those that it has to wait for go to waiting,
+ * if that is not NULL. */
 static void
-compare (GstGlm4vDescribe * self, const GstGlm4vDue * due,
-    const GstGlm4vPass * pass, GstGlm4vJob * job)
+send_jobs (GstGlm4vDescribe * self, GQueue * jobs, GQueue * waiting)
 {
-  GstGlm4vSight sight = sight_of (self, due->buffer, pass);
+  GstGlm4vWorker *worker = gst_glm4v_describe_ref_worker (self);
+  gboolean sent;
+  GstGlm4vJob *job;
 
-  if (job->trigger)
+  sent = (load_state (self) == GST_GLM4V_LOADING
+      && deliver_at_once (self, jobs)) || (worker
+      && gst_glm4v_worker_push (worker, jobs, max_pending (self,
+              jobs->head->data)));
+  g_clear_pointer (&worker, gst_glm4v_worker_unref);
+  while ((job = g_queue_pop_head (jobs))) {
+    if (sent && waiting && job->exact)
+      g_queue_push_tail (waiting, job);
+    else
+      gst_glm4v_job_unref (job);
+  }
+}
+
+/* A sample that looks as the one described last may do without answers. */
+static void
+compare (GstGlm4vDescribe * self, const Asked * asked, GQueue * jobs)
+{
+  const GstGlm4vPass *pass = asked->pass;
+  GstGlm4vSight sight = sight_of (self, asked->buffer, pass);
+  guint n = g_queue_get_length (jobs);
+  guint64 like = 0;
+  GList *link;
+
+  if (asked->trigger)
     return;
-  job->similar = pass->change_threshold > 0
-      && gst_glm4v_look_is_similar (&self->look, &sight,
-      pass->change_threshold, pass->serial, &job->like);
-  if (!job->similar)
-    gst_glm4v_look_described (&self->look, job->id, pass->serial);
+  if (pass->change_threshold == 0 || !gst_glm4v_look_is_similar (&self->look,
+          &sight, pass->change_threshold, n, &like)) {
+    gst_glm4v_look_described (&self->look,
+        ((GstGlm4vJob *) jobs->head->data)->id, n, pass->serial);
+    return;
+  }
+  for (link = jobs->head; link; link = link->next) {
+    GstGlm4vJob *job = link->data;
+
+    job->similar = TRUE;
+    job->like = like++;
+  }
+}
+
+static void
+end_all (GQueue * jobs, GstGlm4vEnd end, const gchar * detail)
+{
+  GList *link;
+
+  for (link = jobs->head; link; link = link->next) {
+    GstGlm4vJob *job = link->data;
+
+    job->end = end;
+    job->end_detail = g_strdup (detail);
+  }
+}
+
+static void
+submit (GstGlm4vDescribe * self, const Asked * asked,
+    const GstGlm4vWanted * wanted, GQueue * waiting)
+{
+  GQueue jobs = G_QUEUE_INIT;
+  gchar *why = NULL;
+  GList *link;
+
+  make_jobs (self, *asked, wanted->regions, &jobs);
+  if (!gst_glm4v_frame_check (asked->buffer, &self->info, &why)) {
+    end_all (&jobs, GST_GLM4V_END_BAD_FRAME, why);
+    report_bad_frame (self, asked->buffer, asked->pass, why);
+  } else if (wanted->no_region) {
+    end_all (&jobs, GST_GLM4V_END_NO_REGION, NULL);
+  } else {
+    compare (self, asked, &jobs);
+    for (link = jobs.head; link; link = link->next)
+      ((GstGlm4vJob *) link->data)->buffer =
+          gst_glm4v_frame_hold (asked->buffer);
+  }
+  g_free (why);
+  send_jobs (self, &jobs, waiting);
 }
 
 void
-gst_glm4v_sample_submit (GstGlm4vDescribe * self, const GstGlm4vDue * due,
-    const GstGlm4vPass * pass, GQueue * waiting)
+gst_glm4v_sample_submit (GstGlm4vDescribe * self, GstBuffer * buffer,
+    const GstGlm4vPass * pass, GstGlm4vWanted * wanted, GQueue * waiting)
 {
-  GstGlm4vJob *job = new_job (self, due);
+  GstGlm4vTrigger *trigger;
 
-  if (gst_glm4v_frame_check (due->buffer, &self->info, &job->end_detail)) {
-    compare (self, due, pass, job);
-    job->buffer = gst_glm4v_frame_hold (due->buffer);
-  } else {
-    job->end = GST_GLM4V_END_BAD_FRAME;
-    report_bad_frame (self, due->buffer, pass, job->end_detail);
+  while ((trigger = g_queue_pop_head (&wanted->triggers))) {
+    submit (self, &(Asked) {
+        .buffer = buffer,.pass = pass,.until_next = GST_SECOND,
+        .trigger = trigger}, wanted, waiting);
+    gst_glm4v_trigger_free (trigger);
   }
-  if (send_job (self, job) && due->exact)
-    g_queue_push_tail (waiting, job);
-  else
-    gst_glm4v_job_unref (job);
+  if (wanted->due)
+    submit (self, &(Asked) {
+        .buffer = buffer,.pass = pass,.until_next = wanted->until_next},
+        wanted, waiting);
+  g_clear_pointer (&wanted->regions, g_ptr_array_unref);
 }
 
 void
 gst_glm4v_sample_end_triggers (GstGlm4vDescribe * self)
 {
-  GQueue triggers = G_QUEUE_INIT;
+  GQueue triggers = G_QUEUE_INIT, jobs = G_QUEUE_INIT;
   GstGlm4vTrigger *trigger;
 
   g_mutex_lock (&self->lock);
@@ -287,11 +464,9 @@ gst_glm4v_sample_end_triggers (GstGlm4vDescribe * self)
     g_queue_push_tail (&triggers, trigger);
   g_mutex_unlock (&self->lock);
   while ((trigger = g_queue_pop_head (&triggers))) {
-    GstGlm4vJob *job = new_job (self, &(GstGlm4vDue) {.trigger = trigger});
-
-    job->end = GST_GLM4V_END_NO_FRAME;
-    send_job (self, job);
-    gst_glm4v_job_unref (job);
+    add_jobs (self, (Asked) {.trigger = trigger}, &jobs);
+    end_all (&jobs, GST_GLM4V_END_NO_FRAME, NULL);
+    send_jobs (self, &jobs, NULL);
     gst_glm4v_trigger_free (trigger);
   }
 }

@@ -31,6 +31,8 @@ gst_glm4v_settings_clear (GstGlm4vSettings * settings)
 {
   gst_glm4v_model_config_clear (&settings->model);
   gst_glm4v_question_clear (&settings->question);
+  g_strfreev (settings->prompts);
+  g_free (settings->roi.only_on);
 }
 
 static void
@@ -40,6 +42,60 @@ set_string (gchar ** field, const GValue * value, const gchar * instead)
 
   g_free (*field);
   *field = text ? text : g_strdup (instead);
+}
+
+/* Texts of a GstValueArray; NULL if there are none. */
+static void
+set_strings (gchar *** field, const GValue * value)
+{
+  guint n = gst_value_array_get_size (value), i;
+
+  g_strfreev (*field);
+  *field = n > 0 ? g_new0 (gchar *, n + 1) : NULL;
+  for (i = 0; i < n; i++) {
+    const gchar *text =
+        g_value_get_string (gst_value_array_get_value (value, i));
+
+    (*field)[i] = g_strdup (text ? text : "");
+  }
+}
+
+static void
+get_strings (gchar ** strings, GValue * value)
+{
+  for (; strings && *strings; strings++) {
+    GValue text = G_VALUE_INIT;
+
+    g_value_init (&text, G_TYPE_STRING);
+    g_value_set_string (&text, *strings);
+    gst_value_array_append_and_take_value (value, &text);
+  }
+}
+
+/* Four numbers, or none. */
+static void
+set_roi (GstGlm4vSettings * s, const GValue * value)
+{
+  guint n = gst_value_array_get_size (value), i;
+
+  s->bad_roi = n != 0 && n != 4;
+  for (i = 0; i < 4; i++)
+    s->roi.rect[i] = n == 4 ?
+        g_value_get_int (gst_value_array_get_value (value, i)) : 0;
+}
+
+static void
+get_roi (const GstGlm4vSettings * s, GValue * value)
+{
+  guint i;
+
+  for (i = 0; s->roi.rect[2] > 0 && i < 4; i++) {
+    GValue number = G_VALUE_INIT;
+
+    g_value_init (&number, G_TYPE_INT);
+    g_value_set_int (&number, s->roi.rect[i]);
+    gst_value_array_append_and_take_value (value, &number);
+  }
 }
 
 gboolean
@@ -76,6 +132,27 @@ gst_glm4v_settings_set (GstGlm4vSettings * s, guint id, const GValue * value)
       break;
     case PROP_PROMPT:
       set_string (&s->question.prompt, value, GST_GLM4V_DEFAULT_PROMPT);
+      break;
+    case PROP_PROMPTS:
+      set_strings (&s->prompts, value);
+      break;
+    case PROP_PROMPT_LOCATION:
+      set_string (&s->question.prompt_file, value, NULL);
+      break;
+    case PROP_CONTEXT_PROMPT:
+      set_string (&s->question.context, value, NULL);
+      break;
+    case PROP_CAMERA:
+      set_string (&s->question.camera, value, NULL);
+      break;
+    case PROP_ONLY_ON:
+      set_string (&s->roi.only_on, value, NULL);
+      break;
+    case PROP_ROI:
+      set_roi (s, value);
+      break;
+    case PROP_ROI_MODE:
+      s->roi.mode = g_value_get_enum (value);
       break;
     case PROP_SYSTEM_PROMPT:
       set_string (&s->question.system, value, NULL);
@@ -192,6 +269,27 @@ gst_glm4v_settings_get (const GstGlm4vSettings * s, guint id, GValue * value)
     case PROP_PROMPT:
       g_value_set_string (value, s->question.prompt);
       break;
+    case PROP_PROMPTS:
+      get_strings (s->prompts, value);
+      break;
+    case PROP_PROMPT_LOCATION:
+      g_value_set_string (value, s->question.prompt_file);
+      break;
+    case PROP_CONTEXT_PROMPT:
+      g_value_set_string (value, s->question.context);
+      break;
+    case PROP_CAMERA:
+      g_value_set_string (value, s->question.camera);
+      break;
+    case PROP_ONLY_ON:
+      g_value_set_string (value, s->roi.only_on);
+      break;
+    case PROP_ROI:
+      get_roi (s, value);
+      break;
+    case PROP_ROI_MODE:
+      g_value_set_enum (value, s->roi.mode);
+      break;
     case PROP_SYSTEM_PROMPT:
       g_value_set_string (value, s->question.system);
       break;
@@ -279,5 +377,10 @@ gst_glm4v_settings_conflict (const GstGlm4vSettings * s)
   if (s->change_threshold > 0 && s->sampling.mode == GST_GLM4V_SAMPLE_TRIGGER)
     return "change-threshold is set and sample-mode is trigger: each trigger "
         "has an answer of its own";
+  if (s->question.prompt_file && (s->prompts
+          || !g_str_equal (s->question.prompt, GST_GLM4V_DEFAULT_PROMPT)))
+    return "prompt-location is set and so is prompt or prompts";
+  if (s->bad_roi)
+    return "roi is not four numbers: x, y, width, height";
   return NULL;
 }

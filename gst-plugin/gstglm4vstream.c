@@ -169,32 +169,16 @@ text_time (GstGlm4vDescribe * self, GstBuffer * buffer)
       gst_glm4v_sampler_time (&self->sampler);
 }
 
-/* What a frame is described for. */
-typedef struct
-{
-  GQueue triggers;              /* of GstGlm4vTrigger */
-  gboolean due;                 /* by sample-mode */
-  GstClockTime until_next;      /* if due */
-} Wanted;
-
 /* Have the frame described and, if it is exact, wait. Its results go to results
  * (of GstGlm4vJob). */
 static void
-describe_frame (GstGlm4vDescribe * self, GstBuffer * buffer, Wanted * wanted,
-    const GstGlm4vPass * pass, GQueue * results)
+describe_frame (GstGlm4vDescribe * self, GstBuffer * buffer,
+    const GstGlm4vPass * pass, GstGlm4vWanted * wanted, GQueue * results)
 {
   GQueue waiting = G_QUEUE_INIT;
-  GstGlm4vTrigger *trigger;
   GstGlm4vJob *job;
 
-  while ((trigger = g_queue_pop_head (&wanted->triggers))) {
-    gst_glm4v_sample_submit (self, &(GstGlm4vDue) {buffer, GST_SECOND,
-            pass->exact, trigger}, pass, &waiting);
-    gst_glm4v_trigger_free (trigger);
-  }
-  if (wanted->due)
-    gst_glm4v_sample_submit (self, &(GstGlm4vDue) {buffer, wanted->until_next,
-            pass->exact, NULL}, pass, &waiting);
+  gst_glm4v_sample_submit (self, buffer, pass, wanted, &waiting);
   while ((job = g_queue_pop_head (&waiting))) {
     if (gst_glm4v_sample_wait (self, job))
       g_queue_push_tail (results, job);
@@ -225,7 +209,7 @@ gst_glm4v_stream_chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
 {
   GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (parent);
   GstClockTime time, duration = GST_BUFFER_DURATION (buffer);
-  Wanted wanted = {.triggers = G_QUEUE_INIT };
+  GstGlm4vWanted wanted = {.triggers = G_QUEUE_INIT };
   GQueue results = G_QUEUE_INIT;
   gboolean any;
   GstGlm4vPass pass;
@@ -235,16 +219,13 @@ gst_glm4v_stream_chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
   gst_glm4v_stream_learn_live (self);
   gst_glm4v_stream_read_settings (self, &pass);
   gst_glm4v_sample_notice_load (self);
-  wanted.due = gst_glm4v_sample_is_due (self, buffer, &pass,
-      &wanted.until_next);
-  gst_glm4v_sample_take_triggers (self, buffer, &wanted.triggers);
-  any = wanted.due || !g_queue_is_empty (&wanted.triggers);
+  any = gst_glm4v_sample_want (self, buffer, &pass, &wanted);
   time = text_time (self, buffer);
   buffer = attach_results (self, buffer);
   if (any && pass.exact)
     gst_glm4v_stream_advance_text (self, time, duration, &pass, TRUE);
   if (any)
-    describe_frame (self, buffer, &wanted, &pass, &results);
+    describe_frame (self, buffer, &pass, &wanted, &results);
   /* Where the time is counted, what is behind the pads may wait for a time that
    * the video never has: there the text must not hold it up. */
   if (!g_queue_is_empty (&results) && time == GST_BUFFER_PTS (buffer))

@@ -50,36 +50,28 @@ void gst_glm4v_stream_count (GstGlm4vDescribe * self, guint64 * counter);
 void gst_glm4v_stream_advance_text (GstGlm4vDescribe * self, GstClockTime time,
     GstClockTime duration, const GstGlm4vPass * pass, gboolean waiting);
 
-/* gstglm4vsample.c: FALSE for what cannot be described: GAP, CORRUPTED, trick
- * modes. */
-gboolean gst_glm4v_sample_is_usable (GstGlm4vDescribe * self,
-    GstBuffer * buffer);
-
-/* The triggers for this frame go to triggers (of GstGlm4vTrigger); they wait
- * for the next one if it is not usable. */
-void gst_glm4v_sample_take_triggers (GstGlm4vDescribe * self,
-    GstBuffer * buffer, GQueue * triggers);
-
-/* At the end of the stream: those that no frame came for. */
-void gst_glm4v_sample_end_triggers (GstGlm4vDescribe * self);
-
-/* TRUE if the frame is to be described by sample-mode. */
-gboolean gst_glm4v_sample_is_due (GstGlm4vDescribe * self, GstBuffer * buffer,
-    const GstGlm4vPass * pass, GstClockTime * until_next);
-
-/* A frame that is to be described. */
+/* What a frame is described for. */
 typedef struct
 {
-  GstBuffer *buffer;
-  GstClockTime until_next;      /* expected time to the next sample */
-  gboolean exact;               /* it waits for its result */
-  const GstGlm4vTrigger *trigger;       /* the receiver, or NULL */
-} GstGlm4vDue;
+  GQueue triggers;              /* of GstGlm4vTrigger */
+  gboolean due;                 /* by sample-mode */
+  GstClockTime until_next;      /* if due */
+  GPtrArray *regions;           /* of GstGlm4vRoi; empty: the whole frame */
+  gboolean no_region;           /* there had to be one */
+} GstGlm4vWanted;
 
-/* Have it described. What it has to wait for goes to waiting (of GstGlm4vJob,
- * with references). */
-void gst_glm4v_sample_submit (GstGlm4vDescribe * self, const GstGlm4vDue * due,
-    const GstGlm4vPass * pass, GQueue * waiting);
+/* gstglm4vsample.c: look at a frame as it came, before results are attached to
+ * it. TRUE if it is to be described: submit then. */
+gboolean gst_glm4v_sample_want (GstGlm4vDescribe * self, GstBuffer * buffer,
+    const GstGlm4vPass * pass, GstGlm4vWanted * wanted);
+
+/* Have it described; clears wanted. The jobs that an exact frame has to wait
+ * for go to waiting (of GstGlm4vJob, with references). */
+void gst_glm4v_sample_submit (GstGlm4vDescribe * self, GstBuffer * buffer,
+    const GstGlm4vPass * pass, GstGlm4vWanted * wanted, GQueue * waiting);
+
+/* At the end of the stream: results for triggers that no frame came for. */
+void gst_glm4v_sample_end_triggers (GstGlm4vDescribe * self);
 
 /* Wait for the result; FALSE if the job was canceled instead. */
 gboolean gst_glm4v_sample_wait (GstGlm4vDescribe * self, GstGlm4vJob * job);

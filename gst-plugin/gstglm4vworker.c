@@ -311,68 +311,80 @@ gst_glm4v_worker_set_flushing (GstGlm4vWorker * self, gboolean flushing)
   unref_all (&canceled);
 }
 
-/* With the lock: the oldest of the waiting frames that count like job does;
- * *n is their number. */
-static GstGlm4vJob *
+/* With the lock: the first job of the oldest of the waiting frames that count
+ * as job does; *n is the number of such frames. */
+static GList *
 oldest_like (GstGlm4vWorker * self, const GstGlm4vJob * job, guint * n)
 {
-  GstGlm4vJob *oldest = NULL;
-  GList *link;
+  GList *oldest = NULL, *link;
 
   *n = 0;
   for (link = self->waiting.head; link; link = link->next) {
-    GstGlm4vJob *other = link->data;
+    const GstGlm4vJob *other = link->data;
 
-    if (other->end != GST_GLM4V_END_OUTCOME || other->exact
-        || other->trigger != job->trigger)
+    if (other->part > 0 || other->end != GST_GLM4V_END_OUTCOME
+        || other->exact || other->trigger != job->trigger)
       continue;
     if (!oldest)
-      oldest = other;
+      oldest = link;
     ++*n;
   }
   return oldest;
 }
 
-/* With the lock: a job that is dropped for lack of room keeps the place of its
- * result. The buffer of a frame that is not needed any more goes to
- * *unneeded. */
+/* With the lock: a frame's jobs, which begin at link, have no answers, but keep
+ * the places of their results. Buffers go to unneeded. */
 static void
-make_room (GstGlm4vWorker * self, GstGlm4vJob * job, guint max_pending,
-    GstBuffer ** unneeded)
+end_frame (GList * link, GstGlm4vEnd end, GQueue * unneeded)
 {
-  GstGlm4vJob *oldest;
+  guint n = ((GstGlm4vJob *) link->data)->n_parts;
+
+  for (; link && n > 0; link = link->next, n--) {
+    GstGlm4vJob *job = link->data;
+
+    end_job (job, end);
+    if (job->buffer)
+      g_queue_push_tail (unneeded, g_steal_pointer (&job->buffer));
+  }
+}
+
+/* With the lock. */
+static void
+make_room (GstGlm4vWorker * self, GQueue * frame, guint max_pending,
+    GQueue * unneeded)
+{
+  const GstGlm4vJob *job = frame->head->data;
+  GList *oldest;
   guint n;
 
   if (job->exact || job->end != GST_GLM4V_END_OUTCOME)
     return;
   oldest = oldest_like (self, job, &n);
-  if (n < max_pending)
-    return;
-  if (job->trigger) {
-    job->end = GST_GLM4V_END_FULL;
-    *unneeded = g_steal_pointer (&job->buffer);
-  } else {
-    oldest->end = GST_GLM4V_END_REPLACED;
-    *unneeded = g_steal_pointer (&oldest->buffer);
+  if (job->trigger && n >= max_pending)
+    end_frame (frame->head, GST_GLM4V_END_FULL, unneeded);
+  while (!job->trigger && n >= max_pending) {
+    end_frame (oldest, GST_GLM4V_END_REPLACED, unneeded);
+    oldest = oldest_like (self, job, &n);
   }
 }
 
 gboolean
-gst_glm4v_worker_push (GstGlm4vWorker * self, GstGlm4vJob * job,
-    guint max_pending)
+gst_glm4v_worker_push (GstGlm4vWorker * self, GQueue * frame, guint max_pending)
 {
-  GstBuffer *unneeded = NULL;
+  GQueue unneeded = G_QUEUE_INIT;
   gboolean accepted;
+  GList *link;
 
   g_mutex_lock (&self->lock);
   accepted = !self->flushing;
   if (accepted) {
-    make_room (self, job, max_pending, &unneeded);
-    g_queue_push_tail (&self->waiting, gst_glm4v_job_ref (job));
+    make_room (self, frame, max_pending, &unneeded);
+    for (link = frame->head; link; link = link->next)
+      g_queue_push_tail (&self->waiting, gst_glm4v_job_ref (link->data));
     g_cond_broadcast (&self->cond);
   }
   g_mutex_unlock (&self->lock);
-  gst_clear_buffer (&unneeded);
+  g_queue_clear_full (&unneeded, (GDestroyNotify) gst_buffer_unref);
   return accepted;
 }
 

@@ -18,8 +18,8 @@ typedef struct
   /* info is NULL on failure; then code and message are the reason. */
   void (*loaded) (gpointer user, const gchar * dir,
       const glm4v_model_info * info, gint code, const gchar * message);
-  /* FALSE if the job need not be asked about: it then ends as unchanged. */
-  gboolean (*needed) (gpointer user, GstGlm4vJob * job);
+  /* Complete the question. OUTCOME if it is to be asked, else how it ends. */
+    GstGlm4vEnd (*prepare) (gpointer user, GstGlm4vJob * job);
   /* Its outcome or end is known; in the order of push(). */
   void (*done) (gpointer user, GstGlm4vJob * job);
   /* The engine has made no progress for so long; or, with stalled FALSE, it
@@ -52,11 +52,12 @@ guint gst_glm4v_worker_count_sharers (GstGlm4vWorker * worker);
  * Returns at once. */
 void gst_glm4v_worker_set_flushing (GstGlm4vWorker * worker, gboolean flushing);
 
-/* Queue a job, which may have an end already (takes no reference). FALSE while
- * flushing. At most max_pending frames wait for the model: of samples the
- * oldest then ends as replaced; a trigger that does not fit ends as full.
- * Frames that wait for their answer (exact) are not counted. */
-gboolean gst_glm4v_worker_push (GstGlm4vWorker * worker, GstGlm4vJob * job,
+/* Queue the jobs of one frame, which may have an end already (takes no
+ * references). FALSE while flushing. At most max_pending frames wait for the
+ * model: if there is one more sample, the oldest ends as replaced; a trigger
+ * that does not fit ends as full. Frames that wait for their answer (exact) are
+ * not counted. */
+gboolean gst_glm4v_worker_push (GstGlm4vWorker * worker, GQueue * frame,
     guint max_pending);
 
 /* Wait until job is finished; FALSE if it was canceled instead. */

@@ -8,6 +8,15 @@
 
 G_BEGIN_DECLS
 
+/* A frame in RGB, in the converter's memory. */
+typedef struct
+{
+  gboolean known;
+  guint epoch;
+  guint64 frame_number;
+  glm4v_image image;
+} GstGlm4vPicture;
+
 struct _GstGlm4vWorker
 {
   gint refs;                    /* owner, thread, who is at work with it */
@@ -18,6 +27,7 @@ struct _GstGlm4vWorker
 
   /* the thread only */
   GstGlm4vConverter *converter;
+  GstGlm4vPicture picture;      /* converted last */
   glm4v_engine *engine;         /* while a request may be under way */
   guint64 steps;                /* of the engine, when last looked at */
   gint64 progress;              /* monotonic µs when they last changed */

@@ -325,10 +325,13 @@ static void remember(const glm4v_task *task)
     snprintf(counts.system, sizeof counts.system, "%s", task->system ? task->system : "");
 }
 
-static void write_answer(glm4v_request *req, const glm4v_image *image)
+static void write_answer(glm4v_request *req, const glm4v_task *task)
 {
+    const glm4v_image *image = &task->images[0];
     const uint8_t *p = image->data + image->height / 2 * image->stride + image->width / 2 * 3;
-    if (script.text)
+    if (script.echo)
+        snprintf(req->text, sizeof req->text, "%s", task->prompt);
+    else if (script.text)
         snprintf(req->text, sizeof req->text, "%s", script.text);
     else
         snprintf(req->text, sizeof req->text, "%dx%d #%02x%02x%02x", image->width, image->height,
@@ -357,7 +360,7 @@ int glm4v_engine_submit(glm4v_engine *engine, const glm4v_task *task, glm4v_requ
     req->on_done = task->on_done;
     req->user = task->user;
     remember(task);
-    write_answer(req, &task->images[0]);
+    write_answer(req, task);
     while (*tail)
         tail = &(*tail)->next;
     *tail = req;

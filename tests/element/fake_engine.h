@@ -18,6 +18,7 @@ typedef struct {
     bool hang;          /* answers come late even if canceled */
     /* the answer; NULL = "WxH #RRGGBB" of the middle pixel */
     const char *text;
+    bool echo;              /* the answer is the question */
     const glm4v_box *boxes; /* in every answer */
     uint32_t n_boxes;
     const glm4v_action *action; /* NULL = none */

@@ -118,6 +118,15 @@ static void with_what_excludes_each_other(GstElement *element)
     gst_element_set_state(element, GST_STATE_PAUSED);
 }
 
+static void with_a_missing_prompt(GstElement *element)
+{
+    g_object_set(element, "prompt-location", "/nonexistent/prompt", NULL);
+    GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
+    gst_harness_set_src_caps_str(h, CAPS_SMALL);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0));
+    gst_harness_teardown(h);
+}
+
 static void push(GstElement *element, GstBuffer *buffer, const char *caps)
 {
     GstHarness *h = gst_harness_new_with_element(element, "sink", "src");
@@ -262,6 +271,11 @@ static const Trigger triggers[] = {
       "change-threshold",
       { 0 },
       with_what_excludes_each_other },
+    { GST_GLM4V_FAULT_PROMPT_FILE,
+      GST_MESSAGE_WARNING,
+      "/nonexistent/prompt",
+      { 0 },
+      with_a_missing_prompt },
     { GST_GLM4V_FAULT_THREAD, GST_MESSAGE_ERROR, "thread", { 0 }, without_threads },
     { GST_GLM4V_FAULT_CAPS, GST_MESSAGE_ERROR, "width=(int)16384", { 0 }, huge_caps },
     { GST_GLM4V_FAULT_FRAME_SIZE,
