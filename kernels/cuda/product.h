@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* y [rows, n_out] = x [rows, n_in] w [n_out, n_in]^T: weights in device memory, how they are packed,
+ * how activations are rounded for them, and products for decode and for prefill.
+ *
+ * Matrices are row-major in all forms, so that one copy serves both kinds of products:
+ *   F32   float    [n_out][n_in]
+ *   BF16  uint16   [n_out][ld]   ld = n_in rounded up to 8
+ *   INT8  int8     [n_out][ld]   ld = n_in rounded up to 16; scale f32 [n_out]
+ *   FP8   e4m3     [n_out][ld]   ld = n_in rounded up to 16; scale f32 [n_out], or with `blocks`
+ *                                [n_out][ceil(n_in / 128)]. No NaN codes
+ *   INT4  nibbles  [n_out][n_in / 2], in the order that product_*.cu unpacks cheaply (pack.cu says
+ *                  which); scale f32 [n_out][n_in / 128], zero uint8 likewise or NULL = 8
+ *   INT4_32        the same in groups of 32
+ * Elements between n_in and ld are 0. Rows begin at multiples of 16 bytes, the matrix at 256.
+ *
+ * Activations: for INT8, INT4 and INT4_32 rounded to int8 per row and group exactly as
+ * kernels/gemm.h quantize_row and quantize_row_32 do (same codes, same scales from the same bf16
+ * inputs); int32 sums in a group, exact; f32 over groups. BF16 and FP8: bf16 as they are, f32 sums.
+ * F32: inputs bf16, weights f32, f32 sums. Then y = sum (* scale) + bias, then + old y if add, once
+ * rounded to bf16 (or f32 as asked).
+ *
+ * Decode products read each weight once and serve up to 64 rows; the order of their sums depends on
+ * n_in and the form only. Prefill products serve any number of rows; their order depends on n_in,
+ * n_out and the form only. Which of the two serves a row depends on its queue, never on how many
+ * rows there are. Logits always take the decode product. */
+#ifndef GLM4V_CUDA_PRODUCT_H
+#define GLM4V_CUDA_PRODUCT_H
+
+#include "launch.h"
+
+enum { GLM4V_CUDA_DECODE_ROWS = 64 };
+
+typedef enum {
+    GLM4V_CUDA_F32,
+    GLM4V_CUDA_BF16,
+    GLM4V_CUDA_INT8,
+    GLM4V_CUDA_INT4,
+    GLM4V_CUDA_FP8,
+    GLM4V_CUDA_INT4_32,
+} glm4v_cuda_form; /* in the order of glm4v_form */
+
+typedef struct {
+    glm4v_cuda_form form;
+    int32_t n_out, n_in;
+    bool blocks;
+    void *data;
+    float *scale;   /* or NULL */
+    uint8_t *zero;  /* or NULL */
+    int32_t *order; /* [n_in]: input k of the matrix is input order[k] of x; NULL = k */
+} glm4v_cuda_matrix;
+
+/* Bytes of data, scale, zero and order, each rounded up to 256. */
+typedef struct {
+    size_t data, scale, zero, order;
+} glm4v_cuda_matrix_bytes;
+GLM4V_CUDA_API glm4v_cuda_matrix_bytes glm4v_cuda_matrix_size(glm4v_cuda_form form, int32_t n_out,
+                                                              int32_t n_in, bool blocks, bool zeros,
+                                                              bool ordered);
+
+/* ---- packing: rows [row, row + n) of a matrix from rows in device memory ---- */
+
+/* From f32 [n, n_in]: quantizes as the CPU's pack functions of kernels/gemm.h do, same codes and
+ * scales (zero points 8). */
+GLM4V_CUDA_API cudaError_t glm4v_cuda_pack_f32(cudaStream_t stream, const glm4v_cuda_matrix *w,
+                                               int32_t row, int32_t n, const float *rows);
+/* BF16 from bf16 [n, n_in]. */
+GLM4V_CUDA_API cudaError_t glm4v_cuda_pack_bf16(cudaStream_t stream, const glm4v_cuda_matrix *w,
+                                                int32_t row, int32_t n, const glm4v_bf16 *rows);
+/* Codes one a byte, [n, n_in]: INT8 two's complement, FP8 e4m3, INT4 and INT4_32 0..15. Scales and
+ * zeros are copied by the caller: they lie as files have them. */
+GLM4V_CUDA_API cudaError_t glm4v_cuda_pack_codes(cudaStream_t stream, const glm4v_cuda_matrix *w,
+                                                 int32_t row, int32_t n, const uint8_t *codes);
+/* INT4 and INT4_32 from words [n, n_in / 8], input 8b + i in bits 4i of word b. */
+GLM4V_CUDA_API cudaError_t glm4v_cuda_pack_words(cudaStream_t stream, const glm4v_cuda_matrix *w,
+                                                 int32_t row, int32_t n, const uint32_t *words);
+/* All rows from seeded random numbers, uniform with this mean and standard deviation, then packed as
+ * pack_f32 does. scratch: f32 [rows_at_a_time, n_in]. */
+GLM4V_CUDA_API cudaError_t glm4v_cuda_random_f32(cudaStream_t stream, float *rows, size_t n,
+                                                 uint64_t seed, uint64_t first, float mean,
+                                                 float deviation);
+
+/* ---- activations ---- */
+
+/* Rounded activations: q int8 [rows][n_in rounded up to 128, the rest 0] and scale f32
+ * [rows][groups]; for BF16, FP8 and F32 only with an order: bf16 [rows][n_in rounded up to 8]. */
+typedef struct {
+    void *q;
+    float *scale;
+    int64_t ldq, ldscale; /* elements between rows */
+} glm4v_cuda_rounded;
+/* Bytes of q and of scale for any form of n_in inputs. */
+GLM4V_CUDA_API void glm4v_cuda_rounded_size(int32_t rows, int32_t n_in, size_t *q, size_t *scale);
+/* Does a product with w need rounded activations? Otherwise it takes x itself. */
+GLM4V_CUDA_API bool glm4v_cuda_rounds(const glm4v_cuda_matrix *w);
+/* x [rows, n_in] -> out, as w wants it. Sets out's ldq and ldscale; q and scale are the caller's. */
+GLM4V_CUDA_API cudaError_t glm4v_cuda_round(cudaStream_t stream, glm4v_cuda_rounded *out,
+                                            const glm4v_cuda_matrix *w, const glm4v_bf16 *x,
+                                            int64_t ldx, int32_t rows);
+
+/* ---- products ---- */
+
+typedef enum {
+    GLM4V_CUDA_PLAIN,
+    GLM4V_CUDA_GELU,     /* y = gelu(sum), erf form */
+    GLM4V_CUDA_SILU_MUL, /* y [rows, n_out / 2] = silu(gate) * up: w's first half of rows is gate */
+} glm4v_cuda_epilogue;
+
+typedef struct {
+    void *y;       /* bf16, or f32 with y_f32 */
+    int64_t ldy;
+    const glm4v_cuda_matrix *w;
+    const float *bias;    /* [n_out] or NULL */
+    const glm4v_bf16 *x;  /* where glm4v_cuda_rounds(w) is false */
+    int64_t ldx;
+    glm4v_cuda_rounded rounded; /* else */
+    int32_t rows;
+    glm4v_cuda_epilogue epilogue;
+    bool add, y_f32;
+} glm4v_cuda_product;
+
+/* rows <= GLM4V_CUDA_DECODE_ROWS. All forms, all epilogues. */
+GLM4V_CUDA_API cudaError_t glm4v_cuda_decode_product(cudaStream_t stream,
+                                                     const glm4v_cuda_product *p);
+
+/* What prefill products need: a cuBLASLt handle and its workspace, scratch for weights unpacked to
+ * int8 or bf16, sums. One object a stream; opened and closed by the host side. */
+typedef struct glm4v_cuda_prefill glm4v_cuda_prefill;
+/* unpacked: elements (n_out * n_in) of the largest matrix. Allocates device memory; *bytes counts
+ * it. */
+GLM4V_CUDA_API cudaError_t glm4v_cuda_prefill_open(glm4v_cuda_prefill **prefill, size_t unpacked,
+                                                   size_t *bytes);
+GLM4V_CUDA_API void glm4v_cuda_prefill_close(glm4v_cuda_prefill *prefill);
+GLM4V_CUDA_API cudaError_t glm4v_cuda_prefill_product(cudaStream_t stream,
+                                                      glm4v_cuda_prefill *prefill,
+                                                      const glm4v_cuda_product *p);
+
+#endif
