@@ -67,8 +67,8 @@ GLM4V_CUDA_API cudaError_t glm4v_cuda_append_kv(cudaStream_t stream, const glm4v
                                                 const glm4v_cuda_append *a);
 
 /* After the qkv product of a text layer, in one kernel: RMSNorm of each head of q and k where
- * q_norm, k_norm [head_dim] are not NULL, rotation of q and k, append of k and v. x holds q, then k,
- * then v heads. */
+ * q_norm, k_norm [head_dim] are not NULL, rotation of q and k, append of k and v. x holds q, then
+ * k, then v heads. */
 typedef struct {
     glm4v_cuda_rope rope; /* heads: those of q */
     const float *q_norm, *k_norm;
@@ -94,8 +94,9 @@ typedef struct {
     int32_t layer, rows;
 } glm4v_cuda_attend;
 
-/* Decode: each row of the step by itself, over keys [0, position]. Keys are cut in pieces of a fixed
- * number, whose partial results are combined in order. scratch: glm4v_cuda_decode_scratch bytes. */
+/* Decode: each row of the step by itself, over keys [0, position]. Keys are cut in pieces of a
+ * fixed number, whose partial results are combined in order. scratch: glm4v_cuda_decode_scratch
+ * bytes. */
 GLM4V_CUDA_API size_t glm4v_cuda_decode_scratch(const glm4v_cuda_kv *kv, int32_t heads,
                                                 int32_t rows);
 GLM4V_CUDA_API cudaError_t glm4v_cuda_attend_decode(cudaStream_t stream, const glm4v_cuda_kv *kv,

@@ -7,8 +7,15 @@
 #include "launch.h"
 
 typedef enum {
-    GLM4V_CUDA_RGB, GLM4V_CUDA_BGR, GLM4V_CUDA_RGBX, GLM4V_CUDA_BGRX, GLM4V_CUDA_GRAY8,
-    GLM4V_CUDA_NV12, GLM4V_CUDA_I420, GLM4V_CUDA_P010, GLM4V_CUDA_YUY2,
+    GLM4V_CUDA_RGB,
+    GLM4V_CUDA_BGR,
+    GLM4V_CUDA_RGBX,
+    GLM4V_CUDA_BGRX,
+    GLM4V_CUDA_GRAY8,
+    GLM4V_CUDA_NV12,
+    GLM4V_CUDA_I420,
+    GLM4V_CUDA_P010,
+    GLM4V_CUDA_YUY2,
 } glm4v_cuda_format;
 
 /* One image. plane, stride (bytes): as many as the format has. matrix: YUV to RGB, row-major 3x4 on

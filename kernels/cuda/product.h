@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* y [rows, n_out] = x [rows, n_in] w [n_out, n_in]^T: weights in device memory, how they are packed,
- * how activations are rounded for them, and products for decode and for prefill.
+/* y [rows, n_out] = x [rows, n_in] w [n_out, n_in]^T: weights in device memory, how they are
+ * packed, how activations are rounded for them, and products for decode and for prefill.
  *
  * Matrices are row-major in all forms, so that one copy serves both kinds of products:
  *   F32   float    [n_out][n_in]
@@ -73,8 +73,8 @@ GLM4V_CUDA_API cudaError_t glm4v_cuda_pack_codes(cudaStream_t stream, const glm4
 /* INT4 and INT4_32 from words [n, n_in / 8], input 8b + i in bits 4i of word b. */
 GLM4V_CUDA_API cudaError_t glm4v_cuda_pack_words(cudaStream_t stream, const glm4v_cuda_matrix *w,
                                                  int32_t row, int32_t n, const uint32_t *words);
-/* All rows from seeded random numbers, uniform with this mean and standard deviation, then packed as
- * pack_f32 does. scratch: f32 [rows_at_a_time, n_in]. */
+/* n seeded random numbers, uniform with this mean and standard deviation: numbers [first, first +
+ * n) of the seed's sequence. For pack_f32 and table_fill. */
 GLM4V_CUDA_API cudaError_t glm4v_cuda_random_f32(cudaStream_t stream, float *rows, size_t n,
                                                  uint64_t seed, uint64_t first, float mean,
                                                  float deviation);
@@ -92,7 +92,8 @@ typedef struct {
 GLM4V_CUDA_API void glm4v_cuda_rounded_size(int32_t rows, int32_t n_in, size_t *q, size_t *scale);
 /* Does a product with w need rounded activations? Otherwise it takes x itself. */
 GLM4V_CUDA_API bool glm4v_cuda_rounds(const glm4v_cuda_matrix *w);
-/* x [rows, n_in] -> out, as w wants it. Sets out's ldq and ldscale; q and scale are the caller's. */
+/* x [rows, n_in] -> out, as w wants it. Sets out's ldq and ldscale; q and scale are the
+ * caller's. */
 GLM4V_CUDA_API cudaError_t glm4v_cuda_round(cudaStream_t stream, glm4v_cuda_rounded *out,
                                             const glm4v_cuda_matrix *w, const glm4v_bf16 *x,
                                             int64_t ldx, int32_t rows);
@@ -106,11 +107,11 @@ typedef enum {
 } glm4v_cuda_epilogue;
 
 typedef struct {
-    void *y;       /* bf16, or f32 with y_f32 */
+    void *y; /* bf16, or f32 with y_f32 */
     int64_t ldy;
     const glm4v_cuda_matrix *w;
-    const float *bias;    /* [n_out] or NULL */
-    const glm4v_bf16 *x;  /* where glm4v_cuda_rounds(w) is false */
+    const float *bias;   /* [n_out] or NULL */
+    const glm4v_bf16 *x; /* where glm4v_cuda_rounds(w) is false */
     int64_t ldx;
     glm4v_cuda_rounded rounded; /* else */
     int32_t rows;

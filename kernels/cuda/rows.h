@@ -21,9 +21,8 @@ typedef struct {
 } glm4v_cuda_norm;
 GLM4V_CUDA_API cudaError_t glm4v_cuda_norm_rows(cudaStream_t stream, const glm4v_cuda_norm *n);
 
-/* norm(x) rounded to bf16, then rounded as w wants it (glm4v_cuda_round), in one kernel; n = n_in of
- * w, groups 1. With n->add_x: x = x + x_add first (the residual of the branch before, x_add already
- * normed or plain), stored to x. y unused. */
+/* norm(x) rounded to bf16, then rounded as w wants it (glm4v_cuda_round), in one kernel; n = n_in
+ * of w, groups 1. y: where the bf16 norm goes, NULL: nowhere. */
 typedef struct {
     glm4v_cuda_norm norm;
     glm4v_cuda_rounded *out;

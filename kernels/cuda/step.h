@@ -25,7 +25,7 @@ typedef struct {
     int32_t *places;   /* [n_places] */
     int32_t *outputs;  /* [n_outputs] */
     glm4v_cuda_draw *draws; /* [n_outputs] */
-    float *cos, *sin;  /* [rows, n_freq], written by glm4v_cuda_gather_rotary */
+    float *cos, *sin;       /* [rows, n_freq], written by glm4v_cuda_gather_rotary */
 } glm4v_cuda_step_data;
 
 #endif
