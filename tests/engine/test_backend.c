@@ -621,8 +621,8 @@ static void what_cannot_be_had_is_told(void)
     glm4v_error err = { 0 };
     glm4v_weight w = { 0 };
     CHECK_EQ(cpu_try_open(&b, "cuda:1", 1, &err), GLM4V_ERR_DEVICE);
-    CHECK_CONTAINS(err.msg, "CUDA");
-    CHECK_EQ(cpu_try_open(&b, "cuda:0,cuda:1", 1, &err), GLM4V_ERR_DEVICE);
+    CHECK_CONTAINS(err.msg, "device \"cuda:1\": ");
+    CHECK_EQ(cpu_try_open(&b, "cuda:0,cuda:1", 1, &err), GLM4V_ERR_INVALID);
     CHECK_EQ(cpu_try_open(&b, "cuda:", 1, &err), GLM4V_ERR_INVALID);
     CHECK_EQ(cpu_try_open(&b, "cuda,", 1, &err), GLM4V_ERR_INVALID);
     CHECK_EQ(cpu_try_open(&b, "gpu", 1, &err), GLM4V_ERR_INVALID);

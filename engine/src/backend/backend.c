@@ -2,39 +2,54 @@
 /* Which backend a device string means. */
 #include "backend/backend.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
+#include "backend/cuda_module.h"
 #include "base/error.h"
 
-/* "cuda[:N][,cuda:M]..." with N of one to three digits. */
-static bool names_cuda(const char *device)
+#define NO_GPU (-1)
+
+/* GPU number of "cuda" or "cuda:N", N of one to three digits; NO_GPU: another name. */
+static int32_t gpu_of(const char *device)
 {
-    for (;;) {
-        if (strncmp(device, "cuda", 4))
-            return false;
-        device += 4;
-        if (*device == ':') {
-            size_t digits = strspn(++device, "0123456789");
-            if (!digits || digits > 3)
-                return false;
-            device += digits;
-        }
-        if (*device != ',')
-            return !*device;
-        device++;
+    int32_t gpu = 0, digits = 0;
+    if (strncmp(device, "cuda", 4))
+        return NO_GPU;
+    if (!device[4])
+        return 0;
+    if (device[4] != ':')
+        return NO_GPU;
+    for (const char *c = device + 5; *c; c++, digits++) {
+        if (*c < '0' || *c > '9' || digits == 3)
+            return NO_GPU;
+        gpu = 10 * gpu + (*c - '0');
     }
+    return digits ? gpu : NO_GPU;
+}
+
+/* Can this GPU be used? */
+static int check_gpu(int32_t gpu, glm4v_error *err)
+{
+    const glm4v_cuda_module *module;
+    glm4v_cuda_device device;
+    int rc = glm4v_cuda_module_open(&module, err);
+    return rc ? rc : module->examine(&device, gpu, false, err);
 }
 
 int glm4v_backend_check(const char *device, glm4v_error *err)
 {
+    glm4v_error why = { 0 };
     if (!device || !strcmp(device, "auto") || !strcmp(device, "cpu"))
         return 0;
-    if (names_cuda(device))
-        return glm4v_fail(
-            err, GLM4V_ERR_DEVICE,
-            "device \"%s\": this version has no CUDA backend; use \"cpu\" or \"auto\"", device);
-    return glm4v_fail(err, GLM4V_ERR_INVALID,
-                      "device \"%s\": expected auto, cpu or cuda[:N][,cuda:M]", device);
+    const int32_t gpu = gpu_of(device);
+    if (gpu == NO_GPU)
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "device \"%s\": expected auto, cpu or cuda[:N][,cuda:M][,cpu]", device);
+    return check_gpu(gpu, &why)
+               ? glm4v_fail(err, GLM4V_ERR_DEVICE,
+                            "device \"%s\": %s; \"cpu\" and \"auto\" work without", device, why.msg)
+               : 0;
 }
 
 static glm4v_backend_open_fn open_cpu = glm4v_backend_cpu_open;
@@ -44,11 +59,38 @@ void glm4v_backend_replace_cpu(glm4v_backend_open_fn open)
     open_cpu = open ? open : glm4v_backend_cpu_open;
 }
 
+static int open_gpu(glm4v_backend **backend, int32_t gpu, glm4v_pool *pool, const glm4v_log *log,
+                    glm4v_error *err)
+{
+    const glm4v_cuda_module *module;
+    int rc = glm4v_cuda_module_open(&module, err);
+    return rc ? rc : module->open(backend, gpu, pool, log, err);
+}
+
+/* Once a process: a machine with a card that is not used deserves a warning, one without a card
+ * has nothing to fall back from. */
+static void report_fallback(const glm4v_log *log, const char *why)
+{
+    static atomic_flag reported = ATOMIC_FLAG_INIT;
+    if (!atomic_flag_test_and_set(&reported))
+        glm4v_log_line(log, glm4v_cuda_card_present("") ? GLM4V_LOG_WARNING : GLM4V_LOG_INFO,
+                       "device \"auto\" is the CPU: %s", why);
+}
+
 int glm4v_backend_open(glm4v_backend **backend, const char *device, glm4v_pool *pool,
                        const glm4v_log *log, glm4v_error *err)
 {
+    const bool automatic = !device || !strcmp(device, "auto");
+    glm4v_error why = { 0 };
+    if (automatic && open_cpu == glm4v_backend_cpu_open) {
+        if (!check_gpu(0, &why) && !open_gpu(backend, 0, pool, log, &why))
+            return 0;
+        report_fallback(log, why.msg);
+    }
+    if (automatic || !strcmp(device, "cpu"))
+        return open_cpu(backend, pool, log, err);
     int rc = glm4v_backend_check(device, err);
-    return rc ? rc : open_cpu(backend, pool, log, err);
+    return rc ? rc : open_gpu(backend, gpu_of(device), pool, log, err);
 }
 
 void glm4v_backend_close(glm4v_backend **backend)

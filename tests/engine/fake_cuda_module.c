@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A module in the place of libglm4v-cuda.so, for tests of how one is found and chosen. With
+ * OTHER_VERSION it is one of another build. Else it shows GPU 0, which is the CPU backend, and
+ * fails in examine or open where FAKE_CUDA in the environment says so. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cuda_module.h"
+#include "base/error.h"
+
+static bool fails(const char *where)
+{
+    const char *wanted = getenv("FAKE_CUDA");
+    return wanted && !strcmp(wanted, where);
+}
+
+static int count(int32_t *n, glm4v_error *err)
+{
+    *n = 1;
+    return 0;
+}
+
+static int examine(glm4v_cuda_device *out, int32_t device, bool full, glm4v_error *err)
+{
+    *out = (glm4v_cuda_device) { .name = "Fake", .major = 9, .memory = 1 << 20 };
+    if (device)
+        return glm4v_fail(err, GLM4V_ERR_DEVICE, "there is no cuda:%d", device);
+    return fails("examine") ? glm4v_fail(err, GLM4V_ERR_DEVICE, "examine failed as asked") : 0;
+}
+
+static int open_device(glm4v_backend **backend, int32_t device, glm4v_pool *pool,
+                       const glm4v_log *log, glm4v_error *err)
+{
+    if (fails("open"))
+        return glm4v_fail(err, GLM4V_ERR_DEVICE, "open failed as asked");
+    int rc = glm4v_backend_cpu_open(backend, pool, log, err);
+    if (!rc)
+        (*backend)->isa = "fake";
+    return rc;
+}
+
+__attribute__((visibility("default"))) const glm4v_cuda_module glm4v_cuda_exports = {
+#ifdef OTHER_VERSION
+    .version = GLM4V_CUDA_MODULE_VERSION + 1,
+#else
+    .version = GLM4V_CUDA_MODULE_VERSION,
+#endif
+    .library = GLM4V_VERSION,
+    .count = count,
+    .examine = examine,
+    .open = open_device,
+};
