@@ -4,15 +4,23 @@
 # library, command line, model, the GStreamer tools and plugins for files, cameras and network streams, and the
 # shared libraries of all these (except the C library: glibc of at least this version is needed).
 #
-#   tools/bundle.sh FOLDER [BUILD]     BUILD: a finished build folder, default build/
+#   tools/bundle.sh [--cuda] FOLDER [BUILD]     BUILD: a finished build folder, default build/
 #
+# --cuda adds the module for NVIDIA GPUs and GStreamer's elements that decode and copy there. Neither the driver nor
+# cuBLASLt (libcublasLt.so.13, 540 MB) is part of the folder: the machine has them from the driver's installer and from
+# CUDA 13 or "pip install nvidia-cublas".
 # On the other machine: . FOLDER/env.sh; glm4v describe picture.png; gst-launch-1.0 ... ! glm4vdescribe ! ...
 # The programs also run without env.sh; GST_PLUGIN_PATH=FOLDER/lib/gstreamer-1.0 makes the plugins available.
 # Needs the Debian package patchelf.
 set -eu
 help() { sed -n '3,/^set/s/^# \{0,1\}//p' "$0"; }
+cuda=
 case ${1-} in
 --help) help; exit ;;
+--cuda)
+    cuda=yes
+    shift
+    ;;
 -*) set -- ;;
 esac
 [ $# = 1 ] || [ $# = 2 ] || { help >&2; exit 2; }
@@ -21,6 +29,10 @@ build=$(realpath "${2:-$(dirname "$0")/../build}")
 
 if ! command -v patchelf >/dev/null; then
     echo "patchelf is needed: install the Debian package patchelf" >&2
+    exit 1
+fi
+if [ -n "$cuda" ] && [ ! -e "$build/engine/libglm4v-cuda.so" ]; then
+    echo "$build has no CUDA module: configure it with -Dcuda=enabled" >&2
     exit 1
 fi
 if [ -e "$target" ] && [ -n "$(ls -A "$target")" ]; then
@@ -50,6 +62,11 @@ cp "$(ours glm4v /bin/)" "$target/bin/"
 cp "$(ours libgstglm4vdescribe.so /gstreamer-1.0/)" "$target/lib/gstreamer-1.0/"
 cp -L "$(ours 'libglm4v.so.0' /lib)" "$target/lib/"
 cp -r "$(ours glm4v /share/)" "$(ours gstreamer-1.0 /share/)" "$target/share/"
+if [ -n "$cuda" ]; then
+    mkdir "$target/lib/glm4v"
+    cp "$(ours libglm4v-cuda.so /lib)" "$target/lib/glm4v/"
+    plugins="$plugins nvcodec"
+fi
 
 for program in $programs; do
     cp "$(command -v "$program")" "$target/bin/"
@@ -62,7 +79,7 @@ done
 # What all of it links to, but the C library and the dynamic loader, which belong to the machine.
 find "$target/bin" "$target/libexec" "$target/lib" -type f -print0 | xargs -0 ldd 2>/dev/null |
     sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' | sort -u |
-    grep -vE '/(ld-linux[^/]*|lib(c|m|dl|rt|pthread|resolv|nss_[a-z]*|util))\.so[^/]*$' |
+    grep -vE '/(libcublasLt|ld-linux[^/]*|lib(c|m|dl|rt|pthread|resolv|nss_[a-z]*|util))\.so[^/]*$' |
     while read -r library; do
         [ -e "$target/lib/$(basename "$library")" ] || cp -L "$library" "$target/lib/"
     done
@@ -83,6 +100,7 @@ find_libraries() { patchelf --force-rpath --set-rpath "$@"; }
     find_libraries '$ORIGIN/../lib' "$target"/bin/* "$target"/libexec/*
     find_libraries '$ORIGIN' "$target"/lib/*.so*
     find_libraries '$ORIGIN/..' "$target"/lib/gstreamer-1.0/*.so
+    [ -z "$cuda" ] || find_libraries '$ORIGIN/..' "$target"/lib/glm4v/*.so
 }
 
 # The licences of what was copied, by Debian package.
