@@ -282,13 +282,26 @@ typedef enum {
     GLM4V_IMAGE_CUDA = 1, ///< of the CUDA device number `device`: only a model on it can read it
 } glm4v_image_memory;
 
-/** How the pixels of an image lie. 8 bits a channel. */
+/** How the pixels of an image lie. 8 bits a channel, P010 10. Half sizes are rounded up. */
 typedef enum {
     GLM4V_PIXELS_RGB = 0, ///< 3 bytes a pixel, full range: every device reads it
-    GLM4V_PIXELS_GRAY8,   ///< 1 byte a pixel
+    GLM4V_PIXELS_GRAY8,   ///< 1 byte a pixel, full range
     GLM4V_PIXELS_NV12,    ///< luma, and a plane of U and V in turns at half the size
     GLM4V_PIXELS_I420,    ///< luma, and planes of U and of V at half the size
+    GLM4V_PIXELS_BGR,     ///< as RGB, blue first
+    GLM4V_PIXELS_RGBX,    ///< 4 bytes a pixel: RGB and one that is not read (RGBA too)
+    GLM4V_PIXELS_BGRX,    ///< as RGBX, blue first (BGRA too)
+    GLM4V_PIXELS_P010,    ///< as NV12, 2 bytes a value (little-endian), of which the upper 10 bits
+    GLM4V_PIXELS_YUY2,    ///< 4 bytes for two pixels of a row: Y U Y V
 } glm4v_pixel_format;
+
+/** How luma and chroma become RGB. */
+typedef enum {
+    GLM4V_YUV_DEFAULT = 0, ///< BT.601 up to 576 rows, above BT.709, as GStreamer does
+    GLM4V_YUV_BT601,
+    GLM4V_YUV_BT709,
+    GLM4V_YUV_BT2020,
+} glm4v_yuv_matrix;
 
 /**
  * An image: row-major, borrowed, never copied whole. Zero in the fields after timestamp is RGB in
@@ -306,6 +319,8 @@ typedef struct {
     glm4v_pixel_format format; ///< 0 = RGB
     const uint8_t *plane[2];   ///< planes behind the first; NULL where the format has none
     int64_t plane_stride[2];   ///< bytes from one row of them to the next
+    glm4v_yuv_matrix matrix;   ///< of formats with luma and chroma
+    int32_t full_range;        ///< their values: nonzero: [0, 255]; 0: luma [16, 235]
 } glm4v_image;
 
 /* ---------------------------------------------------------------- converter ------------------ */

@@ -123,7 +123,8 @@ void glm4v_preprocessor_close(glm4v_preprocessor **p)
 /* Pixels are read here where no device does it. */
 static int check_readable(const glm4v_image *image, glm4v_error *err)
 {
-    static const char *const formats[] = { "RGB", "GRAY8", "NV12", "I420" };
+    static const char *const formats[] = { "RGB",  "GRAY8", "NV12", "I420", "BGR",
+                                           "RGBX", "BGRX",  "P010", "YUY2" };
     const unsigned format = (unsigned)image->format;
     if (image->memory == GLM4V_IMAGE_HOST && image->format == GLM4V_PIXELS_RGB)
         return 0;

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Rotary positions and attention of the CUDA backend. Rows of decode attend each by itself, so that
+ * a captured step serves later ones whose sequences are longer; rows of prefill span by span. */
+#include "backend/cuda_priv.h"
+
+static glm4v_cuda_rope rope_of(const glm4v_gpu_step *s, const glm4v_rope *r)
+{
+    return (glm4v_cuda_rope) { .x = r->x,
+                               .ldx = r->ldx,
+                               .cos = s->cos,
+                               .sin = s->sin,
+                               .rows = s->rows,
+                               .heads = r->heads,
+                               .head_dim = r->head_dim,
+                               .n_freq = s->n_freq,
+                               .half = s->half };
+}
+
+int glm4v_gpu_rope(glm4v_step *step, const glm4v_rope *r)
+{
+    glm4v_gpu_step *s = glm4v_gpu_step_of(step);
+    glm4v_gpu_backend *g = glm4v_gpu(step->backend);
+    const glm4v_cuda_rope rope = rope_of(s, r);
+    int rc = glm4v_gpu_usable(g);
+    if (rc)
+        return rc;
+    GLM4V_CUDA_ENTER(&g->context);
+    return GLM4V_GPU_LAUNCH(g, "rotate", glm4v_cuda_rotate(s->stream, &rope));
+}
+
+int glm4v_gpu_append(glm4v_step *step, const glm4v_append *a)
+{
+    glm4v_gpu_step *s = glm4v_gpu_step_of(step);
+    glm4v_gpu_backend *g = glm4v_gpu(step->backend);
+    const glm4v_cuda_kv kv = glm4v_gpu_kv_of(a->kv);
+    const glm4v_cuda_append append = {
+        .k = a->k, .v = a->v, .ld = a->ld, .layer = a->layer, .rows = s->rows
+    };
+    int rc = glm4v_gpu_usable(g);
+    if (rc)
+        return rc;
+    GLM4V_CUDA_ENTER(&g->context);
+    return GLM4V_GPU_LAUNCH(g, "append_kv",
+                            glm4v_cuda_append_kv(s->stream, &kv, &s->data, &append));
+}
+
+int glm4v_gpu_qkv(glm4v_step *step, const glm4v_qkv *p)
+{
+    glm4v_gpu_step *s = glm4v_gpu_step_of(step);
+    glm4v_gpu_backend *g = glm4v_gpu(step->backend);
+    const glm4v_cuda_kv kv = glm4v_gpu_kv_of(p->kv);
+    const glm4v_rope rope = { .x = p->in.product.y,
+                              .ldx = p->in.product.ldy,
+                              .heads = p->heads,
+                              .head_dim = p->kv->shape.head_dim };
+    const glm4v_cuda_qkv qkv = { .rope = rope_of(s, &rope),
+                                 .q_norm = p->q_norm.w,
+                                 .k_norm = p->k_norm.w,
+                                 .eps = p->q_norm.w ? p->q_norm.eps : p->k_norm.eps,
+                                 .layer = p->layer };
+    int rc = glm4v_gpu_norm_product(step, &p->in);
+    if (rc)
+        return rc;
+    GLM4V_CUDA_ENTER(&g->context);
+    return GLM4V_GPU_LAUNCH(g, "rotate_append",
+                            glm4v_cuda_rotate_append(s->stream, &kv, &s->data, &qkv));
+}
+
+static int attend_rows(glm4v_gpu_step *s, const glm4v_cuda_kv *kv, const glm4v_cuda_attend *a)
+{
+    glm4v_gpu_backend *g = glm4v_gpu(s->base.backend);
+    void *scratch = NULL;
+    pthread_mutex_lock(&s->queue->lock);
+    int rc = glm4v_gpu_scratch_of(g, s->queue, GLM4V_GPU_ATTENTION,
+                                  glm4v_cuda_decode_scratch(kv, a->heads, a->rows), &scratch);
+    if (!rc)
+        rc = GLM4V_GPU_LAUNCH(g, "attend_decode",
+                              glm4v_cuda_attend_decode(s->stream, kv, &s->data, a, scratch));
+    pthread_mutex_unlock(&s->queue->lock);
+    return rc;
+}
+
+static int attend_spans(glm4v_gpu_step *s, const glm4v_cuda_kv *kv, const glm4v_cuda_attend *a)
+{
+    glm4v_gpu_backend *g = glm4v_gpu(s->base.backend);
+    int rc = 0;
+    for (int32_t i = 0; !rc && i < s->n_spans; i++) {
+        const glm4v_cuda_span span = { .slot = (int32_t)s->spans[i].slot,
+                                       .length = (int32_t)s->spans[i].length,
+                                       .row = s->spans[i].row,
+                                       .n = s->spans[i].n };
+        rc = GLM4V_GPU_LAUNCH(g, "attend_prefill",
+                              glm4v_cuda_attend_prefill(s->stream, kv, a, &span));
+    }
+    return rc;
+}
+
+int glm4v_gpu_attend(glm4v_step *step, const glm4v_attend *a)
+{
+    glm4v_gpu_step *s = glm4v_gpu_step_of(step);
+    glm4v_gpu_backend *g = glm4v_gpu(step->backend);
+    const glm4v_cuda_kv kv = glm4v_gpu_kv_of(a->kv);
+    const glm4v_cuda_attend attend = { .o = a->o,
+                                       .ldo = a->ldo,
+                                       .q = a->q,
+                                       .ldq = a->ldq,
+                                       .heads = a->heads,
+                                       .scale = a->scale,
+                                       .layer = a->layer,
+                                       .rows = s->rows };
+    int rc = glm4v_gpu_usable(g);
+    if (rc)
+        return rc;
+    GLM4V_CUDA_ENTER(&g->context);
+    return step->size.queue == GLM4V_QUEUE_DECODE ? attend_rows(s, &kv, &attend)
+                                                  : attend_spans(s, &kv, &attend);
+}
+
+int glm4v_gpu_attend_all(glm4v_step *step, const glm4v_attend_all *a)
+{
+    glm4v_gpu_step *s = glm4v_gpu_step_of(step);
+    glm4v_gpu_backend *g = glm4v_gpu(step->backend);
+    const glm4v_cuda_attend_all attend = { .a = { .o = a->o,
+                                                  .ldo = a->ldo,
+                                                  .q = a->q,
+                                                  .ldq = a->ld,
+                                                  .heads = a->heads,
+                                                  .scale = a->scale,
+                                                  .rows = a->rows },
+                                           .k = a->k,
+                                           .v = a->v,
+                                           .head_dim = a->head_dim };
+    int rc = glm4v_gpu_usable(g);
+    if (rc)
+        return rc;
+    GLM4V_CUDA_ENTER(&g->context);
+    return GLM4V_GPU_LAUNCH(g, "attend_rows", glm4v_cuda_attend_rows(s->stream, &attend));
+}

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Matrix products of the CUDA backend, alone and with what stands around them. Activations are
+ * rounded, if the matrix wants it, by the norm before the product or by a kernel of their own, as
+ * many rows at a time as the products of the queue take. Which product serves a row depends on its
+ * queue alone; logits are always those of decode. */
+#include "backend/cuda_priv.h"
+
+typedef struct {
+    glm4v_cuda_product k;
+    const glm4v_weight *w;
+    const void *x;
+    int64_t ldx;
+    const glm4v_norm *norm; /* of x, before; or NULL */
+    void *normed;           /* [rows, n_in], where the product takes norms as they are */
+    bool decode;
+} multiplication;
+
+static multiplication multiplication_of(const glm4v_gpu_step *s, const glm4v_product *p)
+{
+    return (multiplication) {
+        .k = { .y = p->y, .ldy = p->ldy, .bias = p->bias, .rows = p->rows, .add = p->add },
+        .w = p->w,
+        .x = p->x,
+        .ldx = p->ldx,
+        .decode = s->base.size.queue == GLM4V_QUEUE_DECODE,
+    };
+}
+
+/* Scratch for rounded activations. */
+static int take_rounded(glm4v_gpu_backend *g, glm4v_gpu_queue *q, int32_t rows, int32_t n_in,
+                        glm4v_cuda_rounded *rounded)
+{
+    size_t numbers = 0, scales = 0;
+    void *scale = NULL;
+    glm4v_cuda_rounded_size(rows, n_in, &numbers, &scales);
+    int rc = glm4v_gpu_scratch_of(g, q, GLM4V_GPU_ROUNDED_Q, numbers, &rounded->q);
+    if (!rc)
+        rc = glm4v_gpu_scratch_of(g, q, GLM4V_GPU_ROUNDED_SCALE, scales, &scale);
+    rounded->scale = scale;
+    return rc;
+}
+
+/* Norm and rounding of rows m->k.rows of m->x, as far as there are: sets what the product reads. */
+static int prepare(glm4v_gpu_step *s, multiplication *m, const glm4v_cuda_matrix *w)
+{
+    glm4v_gpu_backend *g = glm4v_gpu(s->base.backend);
+    const bool rounds = glm4v_cuda_rounds(w);
+    m->k.x = m->x;
+    m->k.ldx = m->ldx;
+    if (m->norm) {
+        const glm4v_cuda_norm norm = { .y = rounds ? NULL : m->normed,
+                                       .ldy = w->n_in,
+                                       .x = m->x,
+                                       .ldx = m->ldx,
+                                       .w = m->norm->w,
+                                       .bias = m->norm->bias,
+                                       .eps = m->norm->eps,
+                                       .rows = m->k.rows,
+                                       .groups = 1,
+                                       .n = w->n_in };
+        const glm4v_cuda_norm_round round = { .norm = norm, .out = &m->k.rounded, .w = w };
+        if (rounds)
+            return GLM4V_GPU_LAUNCH(g, "norm_rounded", glm4v_cuda_norm_rounded(s->stream, &round));
+        m->k.x = m->normed;
+        m->k.ldx = w->n_in;
+        return GLM4V_GPU_LAUNCH(g, "norm_rows", glm4v_cuda_norm_rows(s->stream, &norm));
+    }
+    return rounds ? GLM4V_GPU_LAUNCH(
+                        g, "round",
+                        glm4v_cuda_round(s->stream, &m->k.rounded, w, m->x, m->ldx, m->k.rows))
+                  : 0;
+}
+
+/* Some rows, at most what a product takes at a time. */
+static int multiply_rows(glm4v_gpu_step *s, multiplication *m, const glm4v_cuda_matrix *w)
+{
+    glm4v_gpu_backend *g = glm4v_gpu(s->base.backend);
+    int rc = prepare(s, m, w);
+    if (rc)
+        return rc;
+    return m->decode
+               ? GLM4V_GPU_LAUNCH(g, "decode_product", glm4v_cuda_decode_product(s->stream, &m->k))
+               : GLM4V_GPU_LAUNCH(g, "prefill_product",
+                                  glm4v_cuda_prefill_product(s->stream, s->queue->prefill, &m->k));
+}
+
+/* Rows go on by n. */
+static void step_rows(multiplication *m, int32_t n)
+{
+    const size_t size = m->k.y_f32 ? sizeof(float) : sizeof(glm4v_bf16);
+    m->k.y = (char *)m->k.y + (size_t)n * (size_t)m->k.ldy * size;
+    m->x = (const glm4v_bf16 *)m->x + n * m->ldx;
+    if (m->normed)
+        m->normed = (glm4v_bf16 *)m->normed + (int64_t)n * m->w->n_in;
+}
+
+static int multiply(glm4v_gpu_step *s, multiplication m)
+{
+    glm4v_gpu_backend *g = glm4v_gpu(s->base.backend);
+    glm4v_gpu_queue *q = s->queue;
+    const glm4v_cuda_matrix w = glm4v_gpu_matrix(m.w);
+    const int32_t rows = m.k.rows, most = m.decode ? GLM4V_CUDA_DECODE_ROWS : GLM4V_GPU_SLAB;
+    m.k.w = &w;
+    int rc = glm4v_gpu_usable(g);
+    if (rc)
+        return rc;
+    GLM4V_CUDA_ENTER(&g->context);
+    pthread_mutex_lock(&q->lock);
+    if (glm4v_cuda_rounds(&w))
+        rc = take_rounded(g, q, rows < most ? rows : most, w.n_in, &m.k.rounded);
+    if (!rc && !m.decode)
+        rc = glm4v_gpu_prefill_of(g, q, (size_t)w.n_out * (size_t)w.n_in);
+    for (int32_t row = 0; !rc && row < rows; row += most) {
+        m.k.rows = rows - row < most ? rows - row : most;
+        rc = multiply_rows(s, &m, &w);
+        step_rows(&m, m.k.rows);
+    }
+    pthread_mutex_unlock(&q->lock);
+    return rc;
+}
+
+int glm4v_gpu_product(glm4v_step *step, const glm4v_product *p)
+{
+    glm4v_gpu_step *s = glm4v_gpu_step_of(step);
+    return multiply(s, multiplication_of(s, p));
+}
+
+int glm4v_gpu_logits(glm4v_step *step, const glm4v_product *p)
+{
+    glm4v_gpu_step *s = glm4v_gpu_step_of(step);
+    multiplication m = multiplication_of(s, p);
+    m.k.y_f32 = true;
+    m.decode = true;
+    return multiply(s, m);
+}
+
+static multiplication normed_of(const glm4v_gpu_step *s, const glm4v_norm_product *p)
+{
+    multiplication m = multiplication_of(s, &p->product);
+    m.norm = p->norm;
+    m.normed = p->norm ? p->normed : NULL;
+    return m;
+}
+
+int glm4v_gpu_norm_product(glm4v_step *step, const glm4v_norm_product *p)
+{
+    glm4v_gpu_step *s = glm4v_gpu_step_of(step);
+    return multiply(s, normed_of(s, p));
+}
+
+int glm4v_gpu_gate_up(glm4v_step *step, const glm4v_gate_up *p)
+{
+    glm4v_gpu_step *s = glm4v_gpu_step_of(step);
+    multiplication m = normed_of(s, &p->in);
+    m.k.epilogue = p->gelu ? GLM4V_CUDA_GELU : GLM4V_CUDA_SILU_MUL;
+    if (!p->gelu) {
+        m.k.y = p->act;
+        m.k.ldy = p->in.product.w->n_out / 2;
+    }
+    return multiply(s, m);
+}
+
+int glm4v_gpu_product_add(glm4v_step *step, const glm4v_product_add *p)
+{
+    glm4v_gpu_step *s = glm4v_gpu_step_of(step);
+    const int32_t n = p->w->n_out;
+    const bool normed = p->norm->w;
+    const glm4v_product product = { .y = normed ? p->branch : p->x,
+                                    .ldy = n,
+                                    .x = p->in,
+                                    .ldx = p->w->n_in,
+                                    .w = p->w,
+                                    .bias = p->bias,
+                                    .rows = p->rows,
+                                    .add = !normed };
+    const glm4v_norm_rows norm = { .y = p->x,
+                                   .ldy = n,
+                                   .x = p->branch,
+                                   .ldx = n,
+                                   .norm = p->norm,
+                                   .rows = p->rows,
+                                   .groups = 1,
+                                   .n = n,
+                                   .add = true };
+    int rc = multiply(s, multiplication_of(s, &product));
+    return rc || !normed ? rc : glm4v_gpu_norm(step, &norm);
+}

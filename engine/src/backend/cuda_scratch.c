@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Working memory of the CUDA backend's queues. Captured steps of decode hold its addresses, so what
+ * decode outgrows stays; what prefill outgrows goes when its work is done. */
+#include "backend/cuda_priv.h"
+#include "base/error.h"
+#include "base/mem.h"
+
+/* The captured stream of the calling thread forbids calls that may wait; taking memory does not. */
+static int take_while_captured(glm4v_gpu_backend *g, void **ptr, size_t bytes)
+{
+    enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    int rc = glm4v_gpu_check(g, cudaThreadExchangeStreamCaptureMode(&mode),
+                             "cudaThreadExchangeStreamCaptureMode");
+    if (rc)
+        return rc;
+    rc = glm4v_gpu_take(g, ptr, bytes);
+    int back = glm4v_gpu_check(g, cudaThreadExchangeStreamCaptureMode(&mode),
+                               "cudaThreadExchangeStreamCaptureMode");
+    return rc ? rc : back;
+}
+
+/* Nothing of the queue uses its scratch any more, or the old block is kept. */
+static int let_go(glm4v_gpu_backend *g, glm4v_gpu_queue *q, void *ptr)
+{
+    if (!ptr)
+        return 0;
+    if (q == &g->queue[GLM4V_QUEUE_PREFILL]) {
+        int rc = glm4v_gpu_check(g, cudaStreamSynchronize(q->stream), "cudaStreamSynchronize");
+        if (!rc)
+            glm4v_gpu_give(g, ptr);
+        return rc;
+    }
+    glm4v_gpu_old *old = glm4v_alloc(1, sizeof *old);
+    if (!old)
+        return glm4v_gpu_refuse(g, GLM4V_ERR_NOMEM, "no memory to note scratch");
+    *old = (glm4v_gpu_old) { .ptr = ptr, .next = q->old };
+    q->old = old;
+    return 0;
+}
+
+int glm4v_gpu_scratch_of(glm4v_gpu_backend *g, glm4v_gpu_queue *q, glm4v_gpu_scratch which,
+                         size_t bytes, void **ptr)
+{
+    void *fresh = NULL;
+    if (bytes > q->scratch[which].bytes) {
+        bytes = glm4v_gpu_round_up(bytes);
+        int rc = take_while_captured(g, &fresh, bytes);
+        if (!rc && (rc = let_go(g, q, q->scratch[which].ptr)))
+            glm4v_gpu_give(g, fresh);
+        if (rc)
+            return rc;
+        q->scratch[which].ptr = fresh;
+        q->scratch[which].bytes = bytes;
+    }
+    *ptr = q->scratch[which].ptr;
+    return 0;
+}
+
+int glm4v_gpu_prefill_of(glm4v_gpu_backend *g, glm4v_gpu_queue *q, size_t numbers)
+{
+    glm4v_cuda_prefill *fresh = NULL;
+    size_t bytes = 0;
+    if (q->prefill && numbers <= q->unpacked)
+        return 0;
+    int rc = glm4v_gpu_check(g,
+                             glm4v_cuda_injected(GLM4V_CUDA_AT_ALLOC)
+                                 ?: glm4v_cuda_prefill_open(&fresh, numbers, &bytes),
+                             "memory of prefill products");
+    if (!rc && q->prefill &&
+        (rc = glm4v_gpu_check(g, cudaStreamSynchronize(q->stream), "cudaStreamSynchronize")))
+        glm4v_cuda_prefill_close(fresh);
+    if (rc)
+        return rc;
+    if (q->prefill)
+        glm4v_cuda_prefill_close(q->prefill);
+    q->prefill = fresh;
+    q->unpacked = numbers;
+    return 0;
+}
+
+void glm4v_gpu_scratch_close(glm4v_gpu_backend *g, glm4v_gpu_queue *q)
+{
+    for (int i = 0; i < GLM4V_GPU_N_SCRATCH; i++)
+        glm4v_gpu_give(g, q->scratch[i].ptr);
+    while (q->old) {
+        glm4v_gpu_old *old = q->old;
+        q->old = old->next;
+        glm4v_gpu_give(g, old->ptr);
+        glm4v_free(old);
+    }
+    if (q->prefill)
+        glm4v_cuda_prefill_close(q->prefill);
+    q->prefill = NULL;
+}
+
+/* ---- planned ---- */
+
+/* Rows that are rounded at a time. */
+static int32_t rounded_rows(glm4v_queue q, int32_t rows)
+{
+    const int32_t most = q == GLM4V_QUEUE_DECODE ? GLM4V_CUDA_DECODE_ROWS : GLM4V_GPU_SLAB;
+    return rows < most ? rows : most;
+}
+
+void glm4v_gpu_scratch_bytes(glm4v_backend *b, const glm4v_scratch_need *need, uint64_t *product,
+                             uint64_t *attention)
+{
+    *product = *attention = 0;
+    for (int q = 0; q < GLM4V_N_QUEUES; q++) {
+        size_t numbers = 0, scales = 0;
+        glm4v_cuda_rounded_size(rounded_rows((glm4v_queue)q, need->rows), need->n_in, &numbers,
+                                &scales);
+        *product += numbers + scales;
+    }
+}
+
+static int reserve_queue(glm4v_gpu_backend *g, glm4v_queue which, const glm4v_scratch_need *need)
+{
+    glm4v_gpu_queue *q = &g->queue[which];
+    size_t numbers = 0, scales = 0;
+    void *unused;
+    glm4v_cuda_rounded_size(rounded_rows(which, need->rows), need->n_in, &numbers, &scales);
+    pthread_mutex_lock(&q->lock);
+    int rc = glm4v_gpu_scratch_of(g, q, GLM4V_GPU_ROUNDED_Q, numbers, &unused);
+    if (!rc)
+        rc = glm4v_gpu_scratch_of(g, q, GLM4V_GPU_ROUNDED_SCALE, scales, &unused);
+    pthread_mutex_unlock(&q->lock);
+    return rc;
+}
+
+int glm4v_gpu_reserve(glm4v_backend *b, const glm4v_scratch_need *need, glm4v_error *err)
+{
+    glm4v_gpu_backend *g = glm4v_gpu(b);
+    int rc = glm4v_gpu_usable(g);
+    GLM4V_CUDA_ENTER(&g->context);
+    for (int q = 0; !rc && q < GLM4V_N_QUEUES; q++)
+        rc = reserve_queue(g, (glm4v_queue)q, need);
+    return rc ? glm4v_gpu_fail(g, err, rc, "no scratch for %d rows", need->rows) : 0;
+}
+
+uint64_t glm4v_gpu_attend_all_bytes(glm4v_backend *b, int64_t rows, int64_t heads, int64_t head_dim)
+{
+    return 0;
+}
