@@ -84,9 +84,9 @@ static int attend_spans(glm4v_gpu_step *s, const glm4v_cuda_kv *kv, const glm4v_
 {
     glm4v_gpu_backend *g = glm4v_gpu(s->base.backend);
     int rc = 0;
-    for (int32_t i = 0; !rc && i < s->n_spans; i++) {
-        const glm4v_cuda_span span = { .slot = (int32_t)s->spans[i].slot,
-                                       .length = (int32_t)s->spans[i].length,
+    for (int64_t i = 0; !rc && i < s->n_spans; i++) {
+        const glm4v_cuda_span span = { .slot = s->spans[i].slot,
+                                       .length = s->spans[i].length,
                                        .row = s->spans[i].row,
                                        .n = s->spans[i].n };
         rc = GLM4V_GPU_LAUNCH(g, "attend_prefill",

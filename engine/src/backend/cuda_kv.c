@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Keys and values of the CUDA backend: one block, keys, then values, then scales. F32 is kept as
  * bf16: keys and values come as activations, which are bf16, so nothing is lost. */
+#include <inttypes.h>
+
 #include "backend/cuda_priv.h"
 #include "base/error.h"
 #include "base/mem.h"
@@ -9,15 +11,15 @@ glm4v_cuda_kv glm4v_gpu_kv_of(const glm4v_kv *kv)
 {
     const glm4v_kv_shape *s = &kv->shape;
     const bool codes = s->form == GLM4V_KV_INT8;
-    const size_t tokens = (size_t)s->slots * s->length + s->kept;
+    const size_t tokens = (size_t)(s->slots * s->length + s->kept);
     return (glm4v_cuda_kv) {
         .form = codes ? GLM4V_CUDA_KV_INT8 : GLM4V_CUDA_KV_BF16,
         .layers = s->layers,
         .heads = s->heads,
         .head_dim = s->head_dim,
-        .slots = (int32_t)s->slots,
-        .length = (int32_t)s->length,
-        .kept = (int32_t)s->kept,
+        .slots = s->slots,
+        .length = s->length,
+        .kept = s->kept,
         .keys = kv->keys,
         .values = kv->values,
         .k_scale = codes ? kv->scales : NULL,
@@ -30,8 +32,8 @@ static bool sizes_of(const glm4v_kv_shape *s, size_t *numbers, size_t *scales)
 {
     const bool codes = s->form == GLM4V_KV_INT8;
     size_t tokens, rows;
-    if (glm4v_mul_overflow(s->slots, s->length, &tokens) ||
-        glm4v_add_overflow(tokens, s->kept, &tokens) ||
+    if (glm4v_mul_overflow((size_t)s->slots, (size_t)s->length, &tokens) ||
+        glm4v_add_overflow(tokens, (size_t)s->kept, &tokens) ||
         glm4v_mul_overflow((size_t)s->layers * (size_t)s->heads, tokens, &rows) ||
         glm4v_mul_overflow(rows, (size_t)s->head_dim * (codes ? 1 : sizeof(glm4v_bf16)), numbers) ||
         *numbers > SIZE_MAX / 4)
@@ -56,16 +58,18 @@ int glm4v_gpu_kv_open(glm4v_backend *b, glm4v_kv *kv, const glm4v_kv_shape *shap
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "CUDA keeps keys and values as bf16 or int8");
     if (shape->head_dim % 8 || shape->head_dim > 128)
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                          "heads of %d numbers: CUDA takes multiples of 8 up to 128",
+                          "heads of %" PRId64 " numbers: CUDA takes multiples of 8 up to 128",
                           shape->head_dim);
     if (!sizes_of(shape, &numbers, &scales))
         return glm4v_fail(err, GLM4V_ERR_NOMEM,
-                          "%u sequences of %u tokens are more than memory can hold", shape->slots,
-                          shape->length);
+                          "%" PRId64 " sequences of %" PRId64
+                          " tokens are more than memory can hold",
+                          shape->slots, shape->length);
     GLM4V_CUDA_ENTER(&g->context);
     int rc = glm4v_gpu_take(g, &block, 2 * numbers + scales);
     if (rc)
-        return glm4v_gpu_fail(g, err, rc, "no memory for keys and values of %u sequences of %u",
+        return glm4v_gpu_fail(g, err, rc,
+                              "no memory for keys and values of %" PRId64 " sequences of %" PRId64,
                               shape->slots, shape->length);
     *kv = (glm4v_kv) { .shape = *shape,
                        .keys = block,
@@ -82,8 +86,8 @@ void glm4v_gpu_kv_close(glm4v_backend *b, glm4v_kv *kv)
     *kv = (glm4v_kv) { 0 };
 }
 
-int glm4v_gpu_kv_copy(glm4v_backend *b, glm4v_queue q, glm4v_kv *kv, uint32_t to, uint32_t from,
-                      uint32_t n)
+int glm4v_gpu_kv_copy(glm4v_backend *b, glm4v_queue q, glm4v_kv *kv, int64_t to, int64_t from,
+                      int64_t n)
 {
     glm4v_gpu_backend *g = glm4v_gpu(b);
     const glm4v_cuda_kv view = glm4v_gpu_kv_of(kv);
@@ -93,7 +97,6 @@ int glm4v_gpu_kv_copy(glm4v_backend *b, glm4v_queue q, glm4v_kv *kv, uint32_t to
     if (rc || !n)
         return rc;
     GLM4V_CUDA_ENTER(&g->context);
-    return GLM4V_GPU_LAUNCH(
-        g, "copy_kv",
-        glm4v_cuda_copy_kv(g->queue[q].stream, &view, (int32_t)to, (int32_t)from, (int32_t)n));
+    return GLM4V_GPU_LAUNCH(g, "copy_kv",
+                            glm4v_cuda_copy_kv(g->queue[q].stream, &view, to, from, n));
 }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Memory of the CUDA backend, copies and events. Every call of the runtime that takes memory, copies
- * or orders streams stands here, so that a test can make it fail. */
+/* Memory of the CUDA backend, copies and events. */
 #include <string.h>
 
 #include "backend/cuda_priv.h"
@@ -126,14 +125,14 @@ static size_t piece_of(size_t n, size_t at, size_t size)
     return n - at < most ? n - at : most;
 }
 
-int glm4v_gpu_upload(glm4v_backend *b, void *y, const float *host, size_t n)
+int glm4v_gpu_upload(glm4v_backend *b, void *y, const float *host, int64_t n)
 {
     glm4v_gpu_backend *g = glm4v_gpu(b);
     int rc = 0;
     GLM4V_CUDA_ENTER(&g->context);
     pthread_mutex_lock(&g->copies);
-    for (size_t at = 0, some; !rc && at < n; at += some) {
-        some = piece_of(n, at, sizeof(glm4v_bf16));
+    for (size_t at = 0, some; !rc && at < (size_t)n; at += some) {
+        some = piece_of((size_t)n, at, sizeof(glm4v_bf16));
         glm4v_f32_to_bf16_c(g->pinned, host + at, some);
         rc = copy_now(g, (glm4v_bf16 *)y + at, g->pinned, some * sizeof(glm4v_bf16));
     }
@@ -141,14 +140,14 @@ int glm4v_gpu_upload(glm4v_backend *b, void *y, const float *host, size_t n)
     return rc;
 }
 
-int glm4v_gpu_download(glm4v_backend *b, float *host, const void *x, size_t n)
+int glm4v_gpu_download(glm4v_backend *b, float *host, const void *x, int64_t n)
 {
     glm4v_gpu_backend *g = glm4v_gpu(b);
     int rc = 0;
     GLM4V_CUDA_ENTER(&g->context);
     pthread_mutex_lock(&g->copies);
-    for (size_t at = 0, some; !rc && at < n; at += some) {
-        some = piece_of(n, at, sizeof(glm4v_bf16));
+    for (size_t at = 0, some; !rc && at < (size_t)n; at += some) {
+        some = piece_of((size_t)n, at, sizeof(glm4v_bf16));
         rc = copy_now(g, g->pinned, (const glm4v_bf16 *)x + at, some * sizeof(glm4v_bf16));
         if (!rc)
             glm4v_bf16_to_f32_c(host + at, g->pinned, some);
@@ -285,10 +284,10 @@ int glm4v_gpu_sync(glm4v_backend *b, glm4v_event *event)
 
 /* Behind what `from` was given, and before what it is given later. */
 int glm4v_gpu_copy_from(glm4v_backend *b, glm4v_queue q, void *y, glm4v_backend *from,
-                        const void *x, size_t n)
+                        const void *x, int64_t n)
 {
     glm4v_gpu_backend *g = glm4v_gpu(b), *other = glm4v_gpu(from);
-    const size_t bytes = n * sizeof(glm4v_bf16);
+    const size_t bytes = (size_t)n * sizeof(glm4v_bf16);
     cudaStream_t to = g->queue[q].stream, source = other->queue[q].stream;
     if (from->ops->copy_from != glm4v_gpu_copy_from)
         return GLM4V_ERR_UNSUPPORTED;

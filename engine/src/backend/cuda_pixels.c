@@ -196,8 +196,8 @@ int glm4v_gpu_preprocess(glm4v_step *step, void *patches, const glm4v_pixels *p)
     glm4v_gpu_step *s = glm4v_gpu_step_of(step);
     glm4v_gpu_backend *g = glm4v_gpu(step->backend);
     glm4v_cuda_pixels pixels = { .frame = { image_of(p->frames[0]), image_of(p->frames[1]) },
-                                 .grid_h = (int32_t)p->grid_h,
-                                 .grid_w = (int32_t)p->grid_w,
+                                 .grid_h = p->grid_h,
+                                 .grid_w = p->grid_w,
                                  .patch = p->patch,
                                  .temporal = p->temporal,
                                  .merge = p->merge };

@@ -2,9 +2,10 @@
 /* The insides of the CUDA backend. Private to backend/cuda*.c. glm4v_gpu_* are the host's,
  * glm4v_cuda_* those of kernels/cuda and of cuda_check.h and cuda_context.h.
  *
- * Streams: one a queue; one for fills of weights; one for the copies that are done when they return;
- * one a step object of decode, on which its steps are captured, so that what other threads put on the
- * queue meanwhile is not.
+ * Streams: one a queue; one for fills of weights; one for the copies that are done when they
+ * return;
+ * one a step object of decode, on which its steps are captured, so that what other threads put on
+ * the queue meanwhile is not.
  *
  * Scratch of a queue belongs to one operation after the other, as its stream has them in order. It
  * grows when an operation needs more; what decode had before stays until close, because captured
@@ -119,7 +120,7 @@ typedef struct {
     cudaGraphExec_t graph; /* NULL: not captured yet */
     const int32_t *sampled;
     glm4v_rotary rotary;
-    int32_t rows, n_outputs;
+    int64_t rows, n_outputs;
     bool draws;
     bool refused; /* could not be captured: run as they are called */
 } glm4v_gpu_key;
@@ -144,10 +145,10 @@ typedef struct {
     /* of the step that is open */
     glm4v_cuda_step_data data; /* in device */
     int32_t *ids_out;          /* in device: [outputs] */
-    int32_t rows, n_spans, n_places, n_outputs;
+    int64_t rows, n_spans, n_places, n_outputs;
     glm4v_step_span *spans; /* [size.spans], host */
     const float *cos, *sin; /* of row 0: data's, or the tables' */
-    int32_t n_freq;
+    int64_t n_freq;
     bool half;
     const int32_t *sampled;
 } glm4v_gpu_step;
@@ -214,12 +215,12 @@ int glm4v_gpu_alloc(glm4v_backend *b, void **ptr, size_t bytes, glm4v_error *err
 void glm4v_gpu_free(glm4v_backend *b, void *ptr);
 int glm4v_gpu_staging_alloc(glm4v_backend *b, void **ptr, size_t bytes, glm4v_error *err);
 void glm4v_gpu_staging_free(glm4v_backend *b, void *ptr);
-int glm4v_gpu_upload(glm4v_backend *b, void *y, const float *host, size_t n);
-int glm4v_gpu_download(glm4v_backend *b, float *host, const void *x, size_t n);
+int glm4v_gpu_upload(glm4v_backend *b, void *y, const float *host, int64_t n);
+int glm4v_gpu_download(glm4v_backend *b, float *host, const void *x, int64_t n);
 int glm4v_gpu_write(glm4v_backend *b, void *y, const void *host, size_t bytes);
 int glm4v_gpu_copy(glm4v_backend *b, void *y, const void *x, size_t bytes);
 int glm4v_gpu_copy_from(glm4v_backend *b, glm4v_queue q, void *y, glm4v_backend *from,
-                        const void *x, size_t n);
+                        const void *x, int64_t n);
 int glm4v_gpu_event_open(glm4v_backend *b, glm4v_event **event, glm4v_error *err);
 void glm4v_gpu_event_close(glm4v_backend *b, glm4v_event *event);
 int glm4v_gpu_event_record(glm4v_backend *b, glm4v_queue q, glm4v_event *event);
@@ -231,21 +232,21 @@ int glm4v_gpu_weights_reserve(glm4v_backend *b, uint64_t bytes, glm4v_error *err
 uint64_t glm4v_gpu_weight_bytes(glm4v_backend *b, const glm4v_weight_kind *kind);
 int glm4v_gpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, const glm4v_weight_kind *kind,
                            glm4v_error *err);
-int glm4v_gpu_weight_fill(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+int glm4v_gpu_weight_fill(glm4v_backend *b, glm4v_weight *w, int64_t row, int64_t n,
                           const float *rows);
-int glm4v_gpu_weight_fill_codes(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+int glm4v_gpu_weight_fill_codes(glm4v_backend *b, glm4v_weight *w, int64_t row, int64_t n,
                                 const glm4v_codes *codes);
-int glm4v_gpu_weight_fill_bf16(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+int glm4v_gpu_weight_fill_bf16(glm4v_backend *b, glm4v_weight *w, int64_t row, int64_t n,
                                const uint16_t *rows);
 int glm4v_gpu_weight_fill_random(glm4v_backend *b, glm4v_weight *w, const glm4v_random *random);
 int glm4v_gpu_weight_order(glm4v_backend *b, glm4v_weight *w, const int32_t *order);
 void glm4v_gpu_weight_free(glm4v_backend *b, glm4v_weight *w);
 uint64_t glm4v_gpu_table_bytes(glm4v_backend *b, glm4v_form form, int64_t n_rows, int64_t n_cols);
-int glm4v_gpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int32_t n_rows,
-                          int32_t n_cols, glm4v_error *err);
-int glm4v_gpu_table_fill(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n,
+int glm4v_gpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int64_t n_rows,
+                          int64_t n_cols, glm4v_error *err);
+int glm4v_gpu_table_fill(glm4v_backend *b, glm4v_table *t, int64_t row, int64_t n,
                          const float *rows);
-int glm4v_gpu_table_fill_codes(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n,
+int glm4v_gpu_table_fill_codes(glm4v_backend *b, glm4v_table *t, int64_t row, int64_t n,
                                const glm4v_codes *codes);
 int glm4v_gpu_table_fill_random(glm4v_backend *b, glm4v_table *t, const glm4v_random *random);
 void glm4v_gpu_table_free(glm4v_backend *b, glm4v_table *t);
@@ -255,8 +256,8 @@ uint64_t glm4v_gpu_kv_bytes(glm4v_backend *b, const glm4v_kv_shape *shape);
 int glm4v_gpu_kv_open(glm4v_backend *b, glm4v_kv *kv, const glm4v_kv_shape *shape,
                       glm4v_error *err);
 void glm4v_gpu_kv_close(glm4v_backend *b, glm4v_kv *kv);
-int glm4v_gpu_kv_copy(glm4v_backend *b, glm4v_queue q, glm4v_kv *kv, uint32_t to, uint32_t from,
-                      uint32_t n);
+int glm4v_gpu_kv_copy(glm4v_backend *b, glm4v_queue q, glm4v_kv *kv, int64_t to, int64_t from,
+                      int64_t n);
 /* As the kernels see it. */
 glm4v_cuda_kv glm4v_gpu_kv_of(const glm4v_kv *kv);
 
@@ -275,17 +276,17 @@ int glm4v_gpu_step_flush(glm4v_step *step);
 int glm4v_gpu_step_end(glm4v_step *step);
 void glm4v_gpu_step_drop(glm4v_step *step);
 
-int glm4v_gpu_step_upload(glm4v_step *s, void *y, const float *host, size_t n);
-int glm4v_gpu_step_download(glm4v_step *s, float *host, const void *x, size_t n);
+int glm4v_gpu_step_upload(glm4v_step *s, void *y, const float *host, int64_t n);
+int glm4v_gpu_step_download(glm4v_step *s, float *host, const void *x, int64_t n);
 int glm4v_gpu_step_copy(glm4v_step *s, void *y, const void *x, size_t bytes);
 int glm4v_gpu_embed(glm4v_step *s, void *y, const glm4v_table *t);
 int glm4v_gpu_product(glm4v_step *s, const glm4v_product *p);
 int glm4v_gpu_logits(glm4v_step *s, const glm4v_product *p);
 int glm4v_gpu_norm(glm4v_step *s, const glm4v_norm_rows *n);
-int glm4v_gpu_silu_mul(glm4v_step *s, void *y, const void *x, int32_t rows, int32_t n);
-int glm4v_gpu_gelu(glm4v_step *s, void *x, size_t n);
-int glm4v_gpu_add(glm4v_step *s, void *y, const void *x, size_t n);
-int glm4v_gpu_scale(glm4v_step *s, void *x, float factor, size_t n);
+int glm4v_gpu_silu_mul(glm4v_step *s, void *y, const void *x, int64_t rows, int64_t n);
+int glm4v_gpu_gelu(glm4v_step *s, void *x, int64_t n);
+int glm4v_gpu_add(glm4v_step *s, void *y, const void *x, int64_t n);
+int glm4v_gpu_scale(glm4v_step *s, void *x, float factor, int64_t n);
 int glm4v_gpu_rope(glm4v_step *s, const glm4v_rope *r);
 int glm4v_gpu_append(glm4v_step *s, const glm4v_append *a);
 int glm4v_gpu_attend(glm4v_step *s, const glm4v_attend *a);

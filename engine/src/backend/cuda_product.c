@@ -27,7 +27,7 @@ static multiplication multiplication_of(const glm4v_gpu_step *s, const glm4v_pro
 }
 
 /* Scratch for rounded activations. */
-static int take_rounded(glm4v_gpu_backend *g, glm4v_gpu_queue *q, int32_t rows, int32_t n_in,
+static int take_rounded(glm4v_gpu_backend *g, glm4v_gpu_queue *q, int64_t rows, int64_t n_in,
                         glm4v_cuda_rounded *rounded)
 {
     size_t numbers = 0, scales = 0;
@@ -85,13 +85,13 @@ static int multiply_rows(glm4v_gpu_step *s, multiplication *m, const glm4v_cuda_
 }
 
 /* Rows go on by n. */
-static void step_rows(multiplication *m, int32_t n)
+static void step_rows(multiplication *m, int64_t n)
 {
     const size_t size = m->k.y_f32 ? sizeof(float) : sizeof(glm4v_bf16);
     m->k.y = (char *)m->k.y + (size_t)n * (size_t)m->k.ldy * size;
     m->x = (const glm4v_bf16 *)m->x + n * m->ldx;
     if (m->normed)
-        m->normed = (glm4v_bf16 *)m->normed + (int64_t)n * m->w->n_in;
+        m->normed = (glm4v_bf16 *)m->normed + n * m->w->n_in;
 }
 
 static int multiply(glm4v_gpu_step *s, multiplication m)
@@ -99,7 +99,7 @@ static int multiply(glm4v_gpu_step *s, multiplication m)
     glm4v_gpu_backend *g = glm4v_gpu(s->base.backend);
     glm4v_gpu_queue *q = s->queue;
     const glm4v_cuda_matrix w = glm4v_gpu_matrix(m.w);
-    const int32_t rows = m.k.rows, most = m.decode ? GLM4V_CUDA_DECODE_ROWS : GLM4V_GPU_SLAB;
+    const int64_t rows = m.k.rows, most = m.decode ? GLM4V_CUDA_DECODE_ROWS : GLM4V_GPU_SLAB;
     m.k.w = &w;
     int rc = glm4v_gpu_usable(g);
     if (rc)
@@ -110,7 +110,7 @@ static int multiply(glm4v_gpu_step *s, multiplication m)
         rc = take_rounded(g, q, rows < most ? rows : most, w.n_in, &m.k.rounded);
     if (!rc && !m.decode)
         rc = glm4v_gpu_prefill_of(g, q, (size_t)w.n_out * (size_t)w.n_in);
-    for (int32_t row = 0; !rc && row < rows; row += most) {
+    for (int64_t row = 0; !rc && row < rows; row += most) {
         m.k.rows = rows - row < most ? rows - row : most;
         rc = multiply_rows(s, &m, &w);
         step_rows(&m, m.k.rows);
@@ -163,7 +163,7 @@ int glm4v_gpu_gate_up(glm4v_step *step, const glm4v_gate_up *p)
 int glm4v_gpu_product_add(glm4v_step *step, const glm4v_product_add *p)
 {
     glm4v_gpu_step *s = glm4v_gpu_step_of(step);
-    const int32_t n = p->w->n_out;
+    const int64_t n = p->w->n_out;
     const bool normed = p->norm->w;
     const glm4v_product product = { .y = normed ? p->branch : p->x,
                                     .ldy = n,

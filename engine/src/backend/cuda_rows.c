@@ -41,28 +41,28 @@ int glm4v_gpu_norm(glm4v_step *step, const glm4v_norm_rows *n)
     return GLM4V_GPU_LAUNCH(g, "norm_rows", glm4v_cuda_norm_rows(s->stream, &norm));
 }
 
-int glm4v_gpu_silu_mul(glm4v_step *step, void *y, const void *x, int32_t rows, int32_t n)
+int glm4v_gpu_silu_mul(glm4v_step *step, void *y, const void *x, int64_t rows, int64_t n)
 {
     BEGIN(step);
     return GLM4V_GPU_LAUNCH(g, "silu_mul", glm4v_cuda_silu_mul(s->stream, y, x, rows, n));
 }
 
-int glm4v_gpu_gelu(glm4v_step *step, void *x, size_t n)
+int glm4v_gpu_gelu(glm4v_step *step, void *x, int64_t n)
 {
     BEGIN(step);
-    return GLM4V_GPU_LAUNCH(g, "gelu", glm4v_cuda_gelu(s->stream, x, n));
+    return GLM4V_GPU_LAUNCH(g, "gelu", glm4v_cuda_gelu(s->stream, x, (size_t)n));
 }
 
-int glm4v_gpu_add(glm4v_step *step, void *y, const void *x, size_t n)
+int glm4v_gpu_add(glm4v_step *step, void *y, const void *x, int64_t n)
 {
     BEGIN(step);
-    return GLM4V_GPU_LAUNCH(g, "add", glm4v_cuda_add(s->stream, y, x, n));
+    return GLM4V_GPU_LAUNCH(g, "add", glm4v_cuda_add(s->stream, y, x, (size_t)n));
 }
 
-int glm4v_gpu_scale(glm4v_step *step, void *x, float factor, size_t n)
+int glm4v_gpu_scale(glm4v_step *step, void *x, float factor, int64_t n)
 {
     BEGIN(step);
-    return GLM4V_GPU_LAUNCH(g, "scale", glm4v_cuda_scale(s->stream, x, factor, n));
+    return GLM4V_GPU_LAUNCH(g, "scale", glm4v_cuda_scale(s->stream, x, factor, (size_t)n));
 }
 
 int glm4v_gpu_place_rows(glm4v_step *step, void *y, const void *x, int64_t n_cols)
@@ -116,43 +116,45 @@ int glm4v_gpu_step_copy(glm4v_step *step, void *y, const void *x, size_t bytes)
 }
 
 /* Numbers of f32 that scratch holds at a time, at most. */
-static size_t numbers_of(size_t n, size_t at)
+static int64_t numbers_of(int64_t n, int64_t at)
 {
-    const size_t most = GLM4V_GPU_STAGING / sizeof(float);
+    const int64_t most = (int64_t)(GLM4V_GPU_STAGING / sizeof(float));
     return n - at < most ? n - at : most;
 }
 
-int glm4v_gpu_step_upload(glm4v_step *step, void *y, const float *host, size_t n)
+int glm4v_gpu_step_upload(glm4v_step *step, void *y, const float *host, int64_t n)
 {
     void *wide = NULL;
     BEGIN(step);
     pthread_mutex_lock(&s->queue->lock);
     if (n)
         rc = glm4v_gpu_scratch_of(g, s->queue, GLM4V_GPU_CONVERT, GLM4V_GPU_STAGING, &wide);
-    for (size_t at = 0, some; !rc && at < n; at += some) {
+    for (int64_t at = 0, some; !rc && at < n; at += some) {
         some = numbers_of(n, at);
-        rc = glm4v_gpu_copy_async(g, wide, host + at, some * sizeof *host, s->stream);
+        rc = glm4v_gpu_copy_async(g, wide, host + at, (size_t)some * sizeof *host, s->stream);
         if (!rc)
-            rc = GLM4V_GPU_LAUNCH(g, "narrow",
-                                  glm4v_cuda_narrow(s->stream, (glm4v_bf16 *)y + at, wide, some));
+            rc = GLM4V_GPU_LAUNCH(
+                g, "narrow",
+                glm4v_cuda_narrow(s->stream, (glm4v_bf16 *)y + at, wide, (size_t)some));
     }
     pthread_mutex_unlock(&s->queue->lock);
     return rc;
 }
 
-int glm4v_gpu_step_download(glm4v_step *step, float *host, const void *x, size_t n)
+int glm4v_gpu_step_download(glm4v_step *step, float *host, const void *x, int64_t n)
 {
     void *wide = NULL;
     BEGIN(step);
     pthread_mutex_lock(&s->queue->lock);
     if (n)
         rc = glm4v_gpu_scratch_of(g, s->queue, GLM4V_GPU_CONVERT, GLM4V_GPU_STAGING, &wide);
-    for (size_t at = 0, some; !rc && at < n; at += some) {
+    for (int64_t at = 0, some; !rc && at < n; at += some) {
         some = numbers_of(n, at);
-        rc = GLM4V_GPU_LAUNCH(g, "widen",
-                              glm4v_cuda_widen(s->stream, wide, (const glm4v_bf16 *)x + at, some));
+        rc = GLM4V_GPU_LAUNCH(
+            g, "widen",
+            glm4v_cuda_widen(s->stream, wide, (const glm4v_bf16 *)x + at, (size_t)some));
         if (!rc)
-            rc = glm4v_gpu_copy_async(g, host + at, wide, some * sizeof *host, s->stream);
+            rc = glm4v_gpu_copy_async(g, host + at, wide, (size_t)some * sizeof *host, s->stream);
     }
     pthread_mutex_unlock(&s->queue->lock);
     return rc;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Working memory of the CUDA backend's queues. Captured steps of decode hold its addresses, so what
  * decode outgrows stays; what prefill outgrows goes when its work is done. */
+#include <inttypes.h>
+
 #include "backend/cuda_priv.h"
 #include "base/error.h"
 #include "base/mem.h"
@@ -96,9 +98,9 @@ void glm4v_gpu_scratch_close(glm4v_gpu_backend *g, glm4v_gpu_queue *q)
 /* ---- planned ---- */
 
 /* Rows that are rounded at a time. */
-static int32_t rounded_rows(glm4v_queue q, int32_t rows)
+static int64_t rounded_rows(glm4v_queue q, int64_t rows)
 {
-    const int32_t most = q == GLM4V_QUEUE_DECODE ? GLM4V_CUDA_DECODE_ROWS : GLM4V_GPU_SLAB;
+    const int64_t most = q == GLM4V_QUEUE_DECODE ? GLM4V_CUDA_DECODE_ROWS : GLM4V_GPU_SLAB;
     return rows < most ? rows : most;
 }
 
@@ -135,7 +137,7 @@ int glm4v_gpu_reserve(glm4v_backend *b, const glm4v_scratch_need *need, glm4v_er
     GLM4V_CUDA_ENTER(&g->context);
     for (int q = 0; !rc && q < GLM4V_N_QUEUES; q++)
         rc = reserve_queue(g, (glm4v_queue)q, need);
-    return rc ? glm4v_gpu_fail(g, err, rc, "no scratch for %d rows", need->rows) : 0;
+    return rc ? glm4v_gpu_fail(g, err, rc, "no scratch for %" PRId64 " rows", need->rows) : 0;
 }
 
 uint64_t glm4v_gpu_attend_all_bytes(glm4v_backend *b, int64_t rows, int64_t heads, int64_t head_dim)

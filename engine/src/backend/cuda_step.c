@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Steps of the CUDA backend. What step_begin hands over goes through page-locked memory, of which
- * there is enough for several steps, into one block of the device: one copy, behind which the step's
- * kernels read it. Steps of decode with a key are captured the second time and replayed from then
- * on; what changes from step to step is in that block alone. */
+ * there is enough for several steps, into one block of the device: one copy, behind which the
+ * step's kernels read it. Steps of decode with a key are captured the second time and replayed from
+ * then on; what changes from step to step is in that block alone. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "backend/cuda_priv.h"
@@ -122,7 +123,8 @@ int glm4v_gpu_step_open(glm4v_backend *b, glm4v_step **step, const glm4v_step_si
         s->spans = glm4v_alloc(size->spans ? (size_t)size->spans : 1, sizeof *s->spans);
     if (!s || !s->spans) {
         glm4v_free(s);
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a step of %d rows", size->rows);
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a step of %" PRId64 " rows",
+                          size->rows);
     }
     GLM4V_CUDA_ENTER(&g->context);
     s->base = (glm4v_step) { .backend = b, .size = *size };
@@ -130,7 +132,7 @@ int glm4v_gpu_step_open(glm4v_backend *b, glm4v_step **step, const glm4v_step_si
     s->stream = s->queue->stream;
     int rc = open_blocks(g, s);
     if (rc) {
-        glm4v_gpu_fail(g, err, rc, "no memory for a step of %d rows", size->rows);
+        glm4v_gpu_fail(g, err, rc, "no memory for a step of %" PRId64 " rows", size->rows);
         glm4v_gpu_step_close(&s->base);
         return rc;
     }
@@ -140,7 +142,7 @@ int glm4v_gpu_step_open(glm4v_backend *b, glm4v_step **step, const glm4v_step_si
 
 /* ---- handing over ---- */
 
-static void copy_ints(int32_t *to, const int32_t *from, int32_t n)
+static void copy_ints(int32_t *to, const int32_t *from, int64_t n)
 {
     if (from && n)
         memcpy(to, from, (size_t)n * sizeof *to);
@@ -149,18 +151,18 @@ static void copy_ints(int32_t *to, const int32_t *from, int32_t n)
 /* Slots and positions of the rows, which the spans say together. */
 static void spread_spans(const glm4v_cuda_step_data *host, const glm4v_step_rows *rows)
 {
-    for (int32_t i = 0; i < rows->n_spans; i++) {
+    for (int64_t i = 0; i < rows->n_spans; i++) {
         const glm4v_step_span *span = &rows->spans[i];
         for (int32_t k = 0; k < span->n; k++) {
-            host->slot[span->row + k] = (int32_t)span->slot;
-            host->position[span->row + k] = (int32_t)span->length + k;
+            host->slot[span->row + k] = span->slot;
+            host->position[span->row + k] = span->length + k;
         }
     }
 }
 
 static void copy_draws(const glm4v_cuda_step_data *host, const glm4v_step_rows *rows)
 {
-    for (int32_t i = 0; rows->draws && i < rows->n_outputs; i++) {
+    for (int64_t i = 0; rows->draws && i < rows->n_outputs; i++) {
         const glm4v_draw *draw = &rows->draws[i];
         host->draws[i] = (glm4v_cuda_draw) { .temperature = draw->temperature,
                                              .top_k = draw->top_k,
@@ -231,11 +233,11 @@ static int set_rotary(glm4v_gpu_backend *g, glm4v_gpu_step *s, const glm4v_step_
     const glm4v_rotary *r = rows->rotary;
     if (!r)
         return 0;
-    const glm4v_cuda_rotary gather = { .cos = r->cos,
-                                       .sin = r->sin,
-                                       .rows = rows->rows,
-                                       .n_freq = r->n_freq,
-                                       .section = { r->section[0], r->section[1], r->section[2] } };
+    glm4v_cuda_rotary gather = {
+        .cos = r->cos, .sin = r->sin, .rows = rows->rows, .n_freq = r->n_freq
+    };
+    for (int i = 0; i < 3; i++)
+        gather.section[i] = r->section[i];
     s->n_freq = r->n_freq;
     s->half = r->style == GLM4V_ROPE_HALF;
     s->cos = rows->position[0] ? s->data.cos : r->cos;
@@ -344,7 +346,8 @@ int glm4v_gpu_step_begin(glm4v_step *step, const glm4v_step_rows *rows, bool *re
     if (rc)
         return rc;
     if (!fits(&step->size, rows))
-        return glm4v_gpu_refuse(g, GLM4V_ERR_INVALID, "a step of %d rows does not fit", rows->rows);
+        return glm4v_gpu_refuse(g, GLM4V_ERR_INVALID, "a step of %" PRId64 " rows does not fit",
+                                rows->rows);
     GLM4V_CUDA_ENTER(&g->context);
     rc = glm4v_gpu_behind_fills(g, s->queue);
     if (!rc)

@@ -3,8 +3,7 @@
  * kernels quantize and pack them; all fills share one stream, so that the memory serves one after
  * the other, and a lock, held while a fill is handed over. A matrix is one block: numbers, scales,
  * zero points, order. */
-#include <stdlib.h>
-#include <string.h>
+#include <inttypes.h>
 
 #include "backend/cuda_priv.h"
 #include "base/error.h"
@@ -109,13 +108,13 @@ void glm4v_gpu_weight_free(glm4v_backend *b, glm4v_weight *w)
 }
 
 /* Inputs as they are, until weight_order says otherwise. */
-static int set_identity(glm4v_backend *b, int32_t *order, int32_t n)
+static int set_identity(glm4v_backend *b, int32_t *order, int64_t n)
 {
     int32_t *host = glm4v_alloc((size_t)n, sizeof *host);
     if (!host)
         return glm4v_gpu_refuse(glm4v_gpu(b), GLM4V_ERR_NOMEM, "no memory for an order");
-    for (int32_t k = 0; k < n; k++)
-        host[k] = k;
+    for (int64_t k = 0; k < n; k++)
+        host[k] = (int32_t)k;
     int rc = glm4v_gpu_write(b, order, host, (size_t)n * sizeof *host);
     glm4v_free(host);
     return rc;
@@ -127,7 +126,8 @@ int glm4v_gpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, const glm4v_weight
     glm4v_gpu_backend *g = glm4v_gpu(b);
     glm4v_cuda_matrix_bytes s;
     if (!sizes_of(&s, kind))
-        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "CUDA has no %s matrices of %d inputs",
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                          "CUDA has no %s matrices of %" PRId64 " inputs",
                           glm4v_form_name(kind->form), kind->n_in);
     void *block = NULL;
     GLM4V_CUDA_ENTER(&g->context);
@@ -135,8 +135,9 @@ int glm4v_gpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, const glm4v_weight
     if (!rc && (rc = clear(g, block, (size_t)sum_of(&s) - s.order)))
         give_back(g, block);
     if (rc)
-        return glm4v_gpu_fail(g, err, rc, "no memory for a matrix of %d x %d as %s", kind->n_out,
-                              kind->n_in, glm4v_form_name(kind->form));
+        return glm4v_gpu_fail(g, err, rc,
+                              "no memory for a matrix of %" PRId64 " x %" PRId64 " as %s",
+                              kind->n_out, kind->n_in, glm4v_form_name(kind->form));
     char *scale = (char *)block + s.data, *zero = scale + s.scale, *order = zero + s.zero;
     glm4v_weight fresh = { .form = kind->form,
                            .n_out = kind->n_out,
@@ -149,7 +150,7 @@ int glm4v_gpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, const glm4v_weight
                            .bytes = sum_of(&s) };
     if (fresh.order && (rc = set_identity(b, fresh.order, kind->n_in))) {
         glm4v_gpu_weight_free(b, &fresh);
-        return glm4v_gpu_fail(g, err, rc, "no order of %d inputs", kind->n_in);
+        return glm4v_gpu_fail(g, err, rc, "no order of %" PRId64 " inputs", kind->n_in);
     }
     *w = fresh;
     return 0;
@@ -253,7 +254,7 @@ static glm4v_cuda_table table_of(const glm4v_table *t)
 }
 
 /* Rows [row, row + n) from staging. */
-static int pack(glm4v_gpu_backend *g, const filling *f, int32_t row, int32_t n)
+static int pack(glm4v_gpu_backend *g, const filling *f, int64_t row, int64_t n)
 {
     const cudaStream_t stream = g->fills.stream;
     void *rows = g->fills.staging;
@@ -276,7 +277,7 @@ static int pack(glm4v_gpu_backend *g, const filling *f, int32_t row, int32_t n)
 }
 
 /* Rows [at, at + n) of what is filled into staging. */
-static int stage(glm4v_gpu_backend *g, const filling *f, int32_t at, int32_t n)
+static int stage(glm4v_gpu_backend *g, const filling *f, int64_t at, int64_t n)
 {
     const size_t bytes = (size_t)n * f->row_bytes, first = (size_t)at * f->row_bytes;
     if (f->rows)
@@ -290,16 +291,16 @@ static int stage(glm4v_gpu_backend *g, const filling *f, int32_t at, int32_t n)
 }
 
 /* Rows [row, row + n), as many at a time as staging holds. Lock held. */
-static int fill_rows(glm4v_gpu_backend *g, const filling *f, int32_t row, int32_t n)
+static int fill_rows(glm4v_gpu_backend *g, const filling *f, int64_t row, int64_t n)
 {
-    const size_t fit = GLM4V_GPU_STAGING / f->row_bytes / ROW_STEP * ROW_STEP;
-    int32_t some = fit < (size_t)n ? (int32_t)fit : n;
+    const int64_t fit = (int64_t)(GLM4V_GPU_STAGING / f->row_bytes) / ROW_STEP * ROW_STEP;
+    int64_t some = fit < n ? fit : n;
     if (some < ROW_STEP)
         some = n < ROW_STEP ? n : ROW_STEP;
     int rc = glm4v_gpu_usable(g);
     if (!rc && n > 0)
         rc = staging_of(g, (size_t)some * f->row_bytes);
-    for (int32_t at = 0; !rc && at < n; at += some) {
+    for (int64_t at = 0; !rc && at < n; at += some) {
         some = n - at < some ? n - at : some;
         rc = stage(g, f, at, some);
         if (!rc)
@@ -309,7 +310,7 @@ static int fill_rows(glm4v_gpu_backend *g, const filling *f, int32_t row, int32_
 }
 
 /* Zero points of rows [row, row + n): given, or 8. */
-static int fill_zeros(glm4v_gpu_backend *g, const glm4v_weight *w, int32_t row, int32_t n,
+static int fill_zeros(glm4v_gpu_backend *g, const glm4v_weight *w, int64_t row, int64_t n,
                       const uint8_t *zeros)
 {
     const size_t groups = (size_t)glm4v_form_groups(w->form, w->blocks, w->n_in);
@@ -320,12 +321,12 @@ static int fill_zeros(glm4v_gpu_backend *g, const glm4v_weight *w, int32_t row, 
                            "cudaMemsetAsync");
 }
 
-static bool may_fill(const glm4v_weight *w, int32_t row, int32_t n)
+static bool may_fill(const glm4v_weight *w, int64_t row, int64_t n)
 {
     return row >= 0 && row % ROW_STEP == 0 && n >= 0 && row <= w->n_out - n;
 }
 
-static int fill_numbers(glm4v_backend *b, const filling *f, int32_t row, int32_t n)
+static int fill_numbers(glm4v_backend *b, const filling *f, int64_t row, int64_t n)
 {
     glm4v_gpu_backend *g = glm4v_gpu(b);
     GLM4V_CUDA_ENTER(&g->context);
@@ -338,14 +339,14 @@ static int fill_numbers(glm4v_backend *b, const filling *f, int32_t row, int32_t
     return rc ? rc : end;
 }
 
-int glm4v_gpu_weight_fill(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+int glm4v_gpu_weight_fill(glm4v_backend *b, glm4v_weight *w, int64_t row, int64_t n,
                           const float *rows)
 {
     const filling f = { .rows = rows, .row_bytes = (size_t)w->n_in * sizeof *rows, .w = w };
     return may_fill(w, row, n) && !w->blocks ? fill_numbers(b, &f, row, n) : GLM4V_ERR_INVALID;
 }
 
-int glm4v_gpu_weight_fill_bf16(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+int glm4v_gpu_weight_fill_bf16(glm4v_backend *b, glm4v_weight *w, int64_t row, int64_t n,
                                const uint16_t *rows)
 {
     const filling f = {
@@ -363,7 +364,7 @@ int glm4v_gpu_weight_fill_random(glm4v_backend *b, glm4v_weight *w, const glm4v_
 }
 
 /* Codes, scales and zero points. Lock held. */
-static int fill_codes(glm4v_gpu_backend *g, const filling *f, int32_t row, int32_t n,
+static int fill_codes(glm4v_gpu_backend *g, const filling *f, int64_t row, int64_t n,
                       const glm4v_codes *codes)
 {
     const glm4v_weight *w = f->w;
@@ -376,7 +377,7 @@ static int fill_codes(glm4v_gpu_backend *g, const filling *f, int32_t row, int32
 }
 
 /* Scales and zero points may lie elsewhere than the codes: all three are remembered. */
-static int end_codes(glm4v_gpu_backend *g, const filling *f, int32_t n, const glm4v_codes *codes)
+static int end_codes(glm4v_gpu_backend *g, const filling *f, int64_t n, const glm4v_codes *codes)
 {
     const size_t groups =
         (size_t)n * (size_t)glm4v_form_groups(f->w->form, f->w->blocks, f->w->n_in);
@@ -386,7 +387,7 @@ static int end_codes(glm4v_gpu_backend *g, const filling *f, int32_t n, const gl
     return rc || !codes->zero ? rc : end_fill(g, codes->zero, groups);
 }
 
-int glm4v_gpu_weight_fill_codes(glm4v_backend *b, glm4v_weight *w, int32_t row, int32_t n,
+int glm4v_gpu_weight_fill_codes(glm4v_backend *b, glm4v_weight *w, int64_t row, int64_t n,
                                 const glm4v_codes *codes)
 {
     glm4v_gpu_backend *g = glm4v_gpu(b);
@@ -411,7 +412,7 @@ int glm4v_gpu_weight_order(glm4v_backend *b, glm4v_weight *w, const int32_t *ord
 {
     if (!w->order)
         return GLM4V_ERR_INVALID;
-    for (int32_t k = 0; k < w->n_in; k++)
+    for (int64_t k = 0; k < w->n_in; k++)
         if (order[k] < 0 || order[k] >= w->n_in)
             return GLM4V_ERR_INVALID;
     return glm4v_gpu_write(b, w->order, order, (size_t)w->n_in * sizeof *order);
@@ -431,8 +432,8 @@ uint64_t glm4v_gpu_table_bytes(glm4v_backend *b, glm4v_form form, int64_t n_rows
     return traits->table ? numbers_of(traits, n_rows, n_cols) + glm4v_gpu_round_up(scales) : 0;
 }
 
-int glm4v_gpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int32_t n_rows,
-                          int32_t n_cols, glm4v_error *err)
+int glm4v_gpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int64_t n_rows,
+                          int64_t n_cols, glm4v_error *err)
 {
     glm4v_gpu_backend *g = glm4v_gpu(b);
     const glm4v_form_traits *traits = glm4v_form_of(form);
@@ -444,8 +445,9 @@ int glm4v_gpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int
     GLM4V_CUDA_ENTER(&g->context);
     int rc = take(g, &block, (size_t)bytes);
     if (rc)
-        return glm4v_gpu_fail(g, err, rc, "no memory for a table of %d x %d as %s", n_rows, n_cols,
-                              glm4v_form_name(form));
+        return glm4v_gpu_fail(g, err, rc,
+                              "no memory for a table of %" PRId64 " x %" PRId64 " as %s", n_rows,
+                              n_cols, glm4v_form_name(form));
     char *scale = (char *)block + numbers_of(traits, n_rows, n_cols);
     *t = (glm4v_table) { .form = form,
                          .n_rows = n_rows,
@@ -456,12 +458,12 @@ int glm4v_gpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int
     return 0;
 }
 
-static bool may_fill_table(const glm4v_table *t, int32_t row, int32_t n)
+static bool may_fill_table(const glm4v_table *t, int64_t row, int64_t n)
 {
     return row >= 0 && n >= 0 && row <= t->n_rows - n;
 }
 
-int glm4v_gpu_table_fill(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n,
+int glm4v_gpu_table_fill(glm4v_backend *b, glm4v_table *t, int64_t row, int64_t n,
                          const float *rows)
 {
     const filling f = { .rows = rows, .row_bytes = (size_t)t->n_cols * sizeof *rows, .t = t };
@@ -474,7 +476,7 @@ int glm4v_gpu_table_fill_random(glm4v_backend *b, glm4v_table *t, const glm4v_ra
     return fill_numbers(b, &f, 0, t->n_rows);
 }
 
-int glm4v_gpu_table_fill_codes(glm4v_backend *b, glm4v_table *t, int32_t row, int32_t n,
+int glm4v_gpu_table_fill_codes(glm4v_backend *b, glm4v_table *t, int64_t row, int64_t n,
                                const glm4v_codes *codes)
 {
     glm4v_gpu_backend *g = glm4v_gpu(b);
