@@ -21,12 +21,16 @@ typedef struct {
 } glm4v_cuda_norm;
 GLM4V_CUDA_API cudaError_t glm4v_cuda_norm_rows(cudaStream_t stream, const glm4v_cuda_norm *n);
 
-/* norm(x) rounded to bf16, then rounded as w wants it (glm4v_cuda_round), in one kernel; n = n_in
- * of w, groups 1. y: where the bf16 norm goes, NULL: nowhere. */
+/* What stands between two products of a block, in one kernel: x += branch, or x += RMSNorm(branch),
+ * then norm(x), rounded to bf16 and then as glm4v_cuda_round does for w. */
 typedef struct {
-    glm4v_cuda_norm norm;
-    glm4v_cuda_rounded *out;
-    const glm4v_cuda_matrix *w;
+    glm4v_cuda_norm norm;     /* groups 1, no add. y: where rounds(w) is false; else unused */
+    const glm4v_bf16 *branch; /* [rows, n], or NULL: x stays. Else x is written, rounded to bf16 */
+    int64_t ldbranch;
+    const float *branch_norm; /* [n], with the eps of branch_eps; or NULL: branch as it is */
+    float branch_eps;
+    const glm4v_cuda_matrix *w; /* of n inputs */
+    glm4v_cuda_rounded *out;    /* where rounds(w) is true; sets ldq and ldscale */
 } glm4v_cuda_norm_round;
 GLM4V_CUDA_API cudaError_t glm4v_cuda_norm_rounded(cudaStream_t stream,
                                                    const glm4v_cuda_norm_round *n);
@@ -56,7 +60,8 @@ typedef struct {
 /* Rows [row, row + n) of a table from f32 [n, n_cols], INT8 quantized as the CPU does. */
 GLM4V_CUDA_API cudaError_t glm4v_cuda_table_fill(cudaStream_t stream, const glm4v_cuda_table *t,
                                                  int32_t row, int32_t n, const float *rows);
-/* y [rows, n_cols] = rows of the step's ids; an id of INT32_MIN is sampled[slot of the row]. */
+/* y [rows, n_cols] = rows of the step's ids; an id of INT32_MIN is sampled[slot of the row]. An id
+ * out of range (-1, where choosing failed) reads row 0. */
 GLM4V_CUDA_API cudaError_t glm4v_cuda_embed(cudaStream_t stream, glm4v_bf16 *y,
                                             const glm4v_cuda_table *t,
                                             const glm4v_cuda_step_data *step,

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Decode attention: one query row, its heads in packs of 16 that share a key/value head, so that
+ * keys and values are read once for a pack.
+ *
+ * Keys [0, position] of a row are cut in pieces of PIECE; SPLITS blocks take runs of pieces, whose
+ * length follows from the number of keys alone, and leave sums, maxima and weights in scratch; the
+ * second kernel combines them in order. A block of 4 warps takes a piece at a time: each warp makes
+ * the scores of a quarter of the keys; then, with the weights in shared memory, the output of a
+ * quarter of the head for all keys of the piece. Keys and values go from memory straight to the
+ * registers of mma.sync: the contraction runs over head elements in an order in which a lane's part
+ * is contiguous (element 8t + i of a block of 32 stands where step i / 4 has 2t + i % 2 and, for
+ * i % 4 > 1, 8 more), and columns of the output likewise. Reads each key and value once a pack,
+ * writes SPLITS f32 rows a head at most. Sums in f32; weights of values are rounded to bf16. */
+#include "attend.cuh"
+
+constexpr int PIECE = 64, SPLITS = 32, WARPS = 4, PACK = 16, THREADS = WARPS * 32;
+
+/* Scratch: sums [rows][heads][SPLITS][head_dim], then maximum and weight of each. */
+struct partial_results {
+    float *sum;
+    float2 *weight;
+};
+
+struct decode {
+    glm4v_cuda_kv kv;
+    const int32_t *slot, *position;
+    glm4v_cuda_attend a;
+    partial_results to;
+    int32_t packs; /* of a key/value head */
+};
+
+/* Pieces a block takes, and how many blocks have any. */
+static __device__ int32_t pieces_each(int32_t n_keys)
+{
+    const int32_t pieces = (n_keys + PIECE - 1) / PIECE;
+    return (pieces + SPLITS - 1) / SPLITS;
+}
+
+static __device__ int32_t splits_of(int32_t n_keys)
+{
+    const int32_t keys = pieces_each(n_keys) * PIECE;
+    return (n_keys + keys - 1) / keys;
+}
+
+/* Elements that a lane takes of a key or a value: 4 words of bf16, or 2 of int8. */
+template <bool INT8> struct element {
+    using type = glm4v_bf16;
+};
+template <> struct element<true> {
+    using type = int8_t;
+};
+
+/* 8 neighbouring elements as bf16; zeros where there are none. */
+static __device__ __forceinline__ uint4 load_part(const glm4v_bf16 *p, bool there)
+{
+    return there ? __ldcg(reinterpret_cast<const uint4 *>(p)) : make_uint4(0, 0, 0, 0);
+}
+
+static __device__ __forceinline__ uint4 load_part(const int8_t *p, bool there)
+{
+    const uint2 x = there ? __ldcg(reinterpret_cast<const uint2 *>(p)) : make_uint2(0, 0);
+    return make_uint4(widen_codes(x.x, 0), widen_codes(x.x, 2), widen_codes(x.y, 0),
+                      widen_codes(x.y, 2));
+}
+
+/* WIDTH (2 or 4) neighbouring elements as bf16. */
+template <int WIDTH>
+static __device__ __forceinline__ void load_few(uint32_t (&x)[WIDTH / 2], const glm4v_bf16 *p,
+                                                bool there)
+{
+#pragma unroll
+    for (int i = 0; i < WIDTH / 2; i++)
+        x[i] = 0;
+    if (!there)
+        return;
+    if (WIDTH == 4) {
+        const uint2 both = __ldcg(reinterpret_cast<const uint2 *>(p));
+        x[0] = both.x;
+        x[WIDTH / 2 - 1] = both.y;
+    } else {
+        x[0] = __ldcg(reinterpret_cast<const uint32_t *>(p));
+    }
+}
+
+template <int WIDTH>
+static __device__ __forceinline__ void load_few(uint32_t (&x)[WIDTH / 2], const int8_t *p,
+                                                bool there)
+{
+    uint32_t codes = 0;
+    if (there && WIDTH == 4)
+        codes = __ldcg(reinterpret_cast<const uint32_t *>(p));
+    else if (there)
+        codes = __ldcg(reinterpret_cast<const uint16_t *>(p));
+#pragma unroll
+    for (int i = 0; i < WIDTH / 2; i++)
+        x[i] = widen_codes(codes, 2 * i);
+}
+
+/* The halves of two words that column j asks for, as one operand. */
+template <int WIDTH>
+static __device__ __forceinline__ uint32_t join(const uint32_t (&low)[WIDTH / 2],
+                                                const uint32_t (&high)[WIDTH / 2], int j)
+{
+    return __byte_perm(low[j / 2], high[j / 2], j % 2 ? 0x7632 : 0x5410);
+}
+
+/* One block's work: a row, a pack of heads, a run of pieces. */
+template <int D, bool INT8> struct worker {
+    using type = typename element<INT8>::type;
+    static constexpr int BLOCKS = D / 32;           /* of 32 head elements */
+    static constexpr int TILES = PIECE / 8 / WARPS; /* of 8 keys, for scores */
+    static constexpr int WIDTH = D / WARPS / 8;     /* head elements of a lane, for the output */
+    static constexpr int STEPS = PIECE / 16;
+    static constexpr int LD = PIECE + 8;
+
+    struct memory {
+        float maximum[WARPS][PACK], weight[WARPS][PACK];
+        __nv_bfloat16 p[PACK * LD];
+    };
+
+    const type *k, *v;
+    const float *k_scale, *v_scale;
+    int32_t head_dim, n_keys;
+    int warp, g, t;
+    mma_a q[BLOCKS][2];
+    float o[WIDTH][4], maximum[2], weight[2];
+
+    __device__ void load_queries(const glm4v_bf16 *row, int32_t heads)
+    {
+#pragma unroll
+        for (int b = 0; b < BLOCKS; b++) {
+            const int32_t d = 32 * b + 8 * t;
+            const uint4 low = load_part(row + g * head_dim + d, g < heads && d < head_dim);
+            const uint4 high =
+                load_part(row + (g + 8) * head_dim + d, g + 8 < heads && d < head_dim);
+            q[b][0].w[0] = low.x, q[b][0].w[1] = high.x, q[b][0].w[2] = low.y,
+            q[b][0].w[3] = high.y;
+            q[b][1].w[0] = low.z, q[b][1].w[1] = high.z, q[b][1].w[2] = low.w,
+            q[b][1].w[3] = high.w;
+        }
+    }
+
+    __device__ void load_keys(uint4 (&keys)[TILES][BLOCKS], int32_t first) const
+    {
+#pragma unroll
+        for (int i = 0; i < TILES; i++)
+#pragma unroll
+            for (int b = 0; b < BLOCKS; b++) {
+                const int32_t key = first + (warp * TILES + i) * 8 + g, d = 32 * b + 8 * t;
+                keys[i][b] =
+                    load_part(k + (int64_t)key * head_dim + d, key < n_keys && d < head_dim);
+            }
+    }
+
+    /* Values of keys 16 s + {2t, 2t + 1, 2t + 8, 2t + 9}. */
+    __device__ void load_values(uint32_t (&values)[STEPS][4][WIDTH / 2], int32_t first) const
+    {
+        const int32_t d = (warp * 8 + g) * WIDTH;
+#pragma unroll
+        for (int s = 0; s < STEPS; s++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int32_t key = first + 16 * s + 2 * t + i % 2 + 8 * (i / 2);
+                load_few<WIDTH>(values[s][i], v + (int64_t)key * head_dim + d,
+                                key < n_keys && d < head_dim);
+            }
+    }
+
+    /* Scores of the warp's keys, in powers of two; -inf where there is no key. */
+    __device__ void score(float (&s)[TILES][4], const uint4 (&keys)[TILES][BLOCKS], int32_t first,
+                          float scale) const
+    {
+#pragma unroll
+        for (int i = 0; i < TILES; i++) {
+            float sum[4] = {};
+#pragma unroll
+            for (int b = 0; b < BLOCKS; b++) {
+                mma_bf16(sum, q[b][0], keys[i][b].x, keys[i][b].y);
+                mma_bf16(sum, q[b][1], keys[i][b].z, keys[i][b].w);
+            }
+#pragma unroll
+            for (int c = 0; c < 4; c++) {
+                const int32_t key = first + (warp * TILES + i) * 8 + 2 * t + c % 2;
+                if (INT8 && key < n_keys)
+                    sum[c] *= k_scale[key];
+                s[i][c] = key < n_keys ? sum[c] * scale : -INFINITY;
+            }
+        }
+    }
+
+    /* A quantity of rows g, g + 8 over the lanes that share them, then over the warps. */
+    __device__ void share_maximum(memory &m, const float (&s)[TILES][4], float (&scale)[2])
+    {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float most = -INFINITY;
+#pragma unroll
+            for (int i = 0; i < TILES; i++)
+                most = fmaxf(most, fmaxf(s[i][2 * half], s[i][2 * half + 1]));
+            most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+            most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+            if (t == 0)
+                m.maximum[warp][g + 8 * half] = most;
+        }
+        __syncthreads();
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float most = maximum[half];
+#pragma unroll
+            for (int w = 0; w < WARPS; w++)
+                most = fmaxf(most, m.maximum[w][g + 8 * half]);
+            scale[half] = power_of_two(maximum[half] - most);
+            maximum[half] = most;
+        }
+    }
+
+    __device__ void share_weights(memory &m, const float (&s)[TILES][4], int32_t first)
+    {
+        float sum[2] = {};
+#pragma unroll
+        for (int i = 0; i < TILES; i++) {
+            const int32_t column = (warp * TILES + i) * 8 + 2 * t;
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                float p[2];
+#pragma unroll
+                for (int c = 0; c < 2; c++) {
+                    p[c] = power_of_two(s[i][2 * half + c] - maximum[half]);
+                    sum[half] += p[c];
+                    if (INT8 && first + column + c < n_keys)
+                        p[c] *= v_scale[first + column + c];
+                }
+                *reinterpret_cast<uint32_t *>(&m.p[(g + 8 * half) * LD + column]) =
+                    narrow2(p[0], p[1]);
+            }
+        }
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            sum[half] += __shfl_xor_sync(~0u, sum[half], 1);
+            sum[half] += __shfl_xor_sync(~0u, sum[half], 2);
+            if (t == 0)
+                m.weight[warp][g + 8 * half] = sum[half];
+        }
+        __syncthreads();
+    }
+
+    __device__ void accumulate(const memory &m, const uint32_t (&values)[STEPS][4][WIDTH / 2],
+                               const float (&scale)[2])
+    {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            weight[half] *= scale[half];
+#pragma unroll
+            for (int w = 0; w < WARPS; w++)
+                weight[half] += m.weight[w][g + 8 * half];
+        }
+#pragma unroll
+        for (int j = 0; j < WIDTH; j++)
+#pragma unroll
+            for (int c = 0; c < 4; c++)
+                o[j][c] *= scale[c / 2];
+#pragma unroll
+        for (int s = 0; s < STEPS; s++) {
+            mma_a p;
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                p.w[i] = *reinterpret_cast<const uint32_t *>(
+                    &m.p[(g + 8 * (i % 2)) * LD + 16 * s + 2 * t + 8 * (i / 2)]);
+#pragma unroll
+            for (int j = 0; j < WIDTH; j++)
+                mma_bf16(o[j], p, join<WIDTH>(values[s][0], values[s][1], j),
+                         join<WIDTH>(values[s][2], values[s][3], j));
+        }
+    }
+
+    __device__ void take_piece(memory &m, int32_t first, float scale)
+    {
+        uint4 keys[TILES][BLOCKS];
+        uint32_t values[STEPS][4][WIDTH / 2];
+        float s[TILES][4], shrink[2];
+        load_keys(keys, first);
+        load_values(values, first);
+        score(s, keys, first, scale);
+        share_maximum(m, s, shrink);
+        share_weights(m, s, first);
+        accumulate(m, values, shrink);
+    }
+};
+
+template <int D, bool INT8>
+static __device__ void store(const worker<D, INT8> &w, const decode &args, int64_t first_row,
+                             int32_t heads)
+{
+    constexpr int WIDTH = worker<D, INT8>::WIDTH;
+    const int32_t split = (int32_t)blockIdx.x, head_dim = w.head_dim;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int32_t head = w.g + 8 * half;
+        if (head >= heads)
+            continue;
+        const int64_t at = (first_row + head) * SPLITS + split;
+#pragma unroll
+        for (int c = 0; c < 2; c++) {
+            const int32_t d = (w.warp * 8 + 2 * w.t + c) * WIDTH;
+#pragma unroll
+            for (int j = 0; j < WIDTH; j++)
+                if (d < head_dim)
+                    args.to.sum[at * head_dim + d + j] = w.o[j][2 * half + c];
+        }
+        if (w.warp == 0 && w.t == 0)
+            args.to.weight[at] = make_float2(w.maximum[half], w.weight[half]);
+    }
+}
+
+/* Block (split, pack of a key/value head, row). */
+template <int D, bool INT8>
+static __global__ void __launch_bounds__(THREADS) decode_kernel(const decode args)
+{
+    using work = worker<D, INT8>;
+    __shared__ typename work::memory memory;
+    let_next_begin();
+    const int32_t row = (int32_t)blockIdx.z, kv_head = (int32_t)blockIdx.y / args.packs;
+    const int32_t group = args.a.heads / args.kv.heads;
+    const int32_t first_head = (int32_t)blockIdx.y % args.packs * PACK;
+    const int32_t heads = min(PACK, group - first_head), head = kv_head * group + first_head;
+    work w;
+    wait_for_earlier();
+    const size_t at = glm4v_cuda_kv_at(&args.kv, args.a.layer, args.slot[row], kv_head, 0);
+    w.n_keys = args.position[row] + 1;
+    w.head_dim = args.kv.head_dim;
+    const int32_t keys = pieces_each(w.n_keys) * PIECE, begin = (int32_t)blockIdx.x * keys;
+    if (begin >= w.n_keys)
+        return;
+    w.k = (const typename work::type *)args.kv.keys + at;
+    w.v = (const typename work::type *)args.kv.values + at;
+    if (INT8) {
+        w.k_scale = args.kv.k_scale + at / (size_t)w.head_dim;
+        w.v_scale = args.kv.v_scale + at / (size_t)w.head_dim;
+    }
+    w.warp = threadIdx.x / 32, w.g = threadIdx.x % 32 / 4, w.t = threadIdx.x % 4;
+    w.load_queries(args.a.q + row * args.a.ldq + (int64_t)head * w.head_dim, heads);
+#pragma unroll
+    for (int i = 0; i < work::WIDTH * 4; i++)
+        w.o[i / 4][i % 4] = 0;
+    w.maximum[0] = w.maximum[1] = -INFINITY;
+    w.weight[0] = w.weight[1] = 0;
+    for (int32_t first = begin; first < min(begin + keys, w.n_keys); first += PIECE)
+        w.take_piece(memory, first, args.a.scale * LOG2E);
+    store(w, args, (int64_t)row * args.a.heads + head, heads);
+}
+
+/* Block (head, row): o = sum of the splits' sums, each by 2^(its maximum - the largest), over the
+ * sum of their weights likewise. */
+static __global__ void __launch_bounds__(THREADS) combine_kernel(const decode args)
+{
+    let_next_begin();
+    const int32_t head = (int32_t)blockIdx.x, row = (int32_t)blockIdx.y, d = (int32_t)threadIdx.x;
+    const int32_t head_dim = args.kv.head_dim;
+    const int64_t at = ((int64_t)row * args.a.heads + head) * SPLITS;
+    float most = -INFINITY, weight = 0, sum = 0;
+    wait_for_earlier();
+    const int32_t splits = splits_of(args.position[row] + 1);
+    for (int32_t i = 0; i < splits; i++)
+        most = fmaxf(most, args.to.weight[at + i].x);
+    for (int32_t i = 0; i < splits; i++) {
+        const float2 part = args.to.weight[at + i];
+        const float scale = power_of_two(part.x - most);
+        weight += scale * part.y;
+        if (d < head_dim)
+            sum += scale * args.to.sum[(at + i) * head_dim + d];
+    }
+    if (d < head_dim)
+        args.a.o[row * args.a.ldo + (int64_t)head * head_dim + d] = narrow(sum / weight);
+}
+
+size_t glm4v_cuda_decode_scratch(const glm4v_cuda_kv *kv, int32_t heads, int32_t rows)
+{
+    const size_t results = (size_t)rows * (size_t)heads * SPLITS;
+    return results * ((size_t)kv->head_dim * sizeof(float) + sizeof(float2));
+}
+
+cudaError_t glm4v_cuda_attend_decode(cudaStream_t stream, const glm4v_cuda_kv *kv,
+                                     const glm4v_cuda_step_data *step, const glm4v_cuda_attend *a,
+                                     void *scratch)
+{
+    const size_t results = (size_t)a->rows * (size_t)a->heads * SPLITS;
+    const int32_t packs = (a->heads / kv->heads + PACK - 1) / PACK;
+    float *sum = (float *)scratch;
+    const decode args = { *kv,
+                          step->slot,
+                          step->position,
+                          *a,
+                          { sum, (float2 *)(sum + results * (size_t)kv->head_dim) },
+                          packs };
+    const dim3 grid(SPLITS, (unsigned)(kv->heads * packs), (unsigned)a->rows);
+    const bool int8 = kv->form == GLM4V_CUDA_KV_INT8, small = kv->head_dim <= 64;
+    void (*kernel)(decode) = int8 ? decode_kernel<128, true> : decode_kernel<128, false>;
+    if (small)
+        kernel = int8 ? decode_kernel<64, true> : decode_kernel<64, false>;
+    const cudaError_t error = launch(kernel, grid, THREADS, 0, stream, args);
+    if (error != cudaSuccess)
+        return error;
+    return launch(combine_kernel, dim3((unsigned)a->heads, (unsigned)a->rows), THREADS, 0, stream,
+                  args);
+}

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Norms of rows. A team of 32, 128, 512 or 1,024 threads, chosen by the length alone, holds one row
+ * in registers: it is read once. Weights are loaded before the kernel ahead has ended. Vector v of
+ * thread t is 8 values from 8 (t + v * TEAM) on, so that 16 neighbouring lanes hold a group of 128
+ * and 4 a group of 32 when the result is rounded to int8. */
+#include "rows.h"
+#include "round.cuh"
+#include "vector.cuh"
+
+constexpr int GROUP = 128, SMALL_GROUP = 32; /* inputs */
+
+/* How one row is cut: values from `at(v)` on, `left(v)` of them. */
+template <int TEAM> struct cut {
+    int32_t n, lane;
+    bool aligned;
+    __device__ cut(int32_t length) : n(length), lane(threadIdx.x % TEAM), aligned(length % 8 == 0)
+    {
+    }
+    __device__ int32_t at(int v) const
+    {
+        return (lane + v * TEAM) * VECTOR;
+    }
+    __device__ int32_t left(int v) const
+    {
+        return n - at(v);
+    }
+};
+
+template <int TEAM, int VECTORS, typename T>
+static __device__ void load_row(float (&x)[VECTORS][VECTOR], const T *row, const cut<TEAM> &c)
+{
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++)
+        load8(x[v], row + c.at(v), c.left(v), c.aligned);
+}
+
+template <int TEAM, int VECTORS>
+static __device__ void store_row(glm4v_bf16 *row, const float (&x)[VECTORS][VECTOR],
+                                 const cut<TEAM> &c)
+{
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++)
+        store8(row + c.at(v), x[v], c.left(v), c.aligned);
+}
+
+/* sum (x - mean)^2 over the row. */
+template <int TEAM, int VECTORS>
+static __device__ float squares(const float (&x)[VECTORS][VECTOR], float mean, const cut<TEAM> &c,
+                                float *partial)
+{
+    float sum = 0;
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++)
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++) {
+            const float d = i < c.left(v) ? x[v][i] - mean : 0;
+            sum += d * d;
+        }
+    return block_sum<TEAM>(sum, partial);
+}
+
+/* x = (x - mean) / sqrt(var + eps) * w + bias, or x / sqrt(mean(x^2) + eps) * w. */
+template <int TEAM, int VECTORS>
+static __device__ void normalize(float (&x)[VECTORS][VECTOR], const float (&w)[VECTORS][VECTOR],
+                                 const float *bias, float eps, const cut<TEAM> &c)
+{
+    __shared__ float partial[2][32];
+    float mean = 0;
+    if (bias) {
+#pragma unroll
+        for (int v = 0; v < VECTORS; v++)
+#pragma unroll
+            for (int i = 0; i < VECTOR; i++)
+                mean += x[v][i];
+        mean = block_sum<TEAM>(mean, partial[0]) / (float)c.n;
+    }
+    const float scale = 1 / sqrtf(squares(x, mean, c, partial[1]) / (float)c.n + eps);
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++) {
+        float b[VECTOR] = {};
+        if (bias)
+            load8(b, bias + c.at(v), c.left(v), c.aligned);
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++)
+            x[v][i] = (x[v][i] - mean) * scale * w[v][i] + b[i];
+    }
+}
+
+template <int TEAM, int VECTORS>
+static __device__ void add_row(float (&x)[VECTORS][VECTOR], const glm4v_bf16 *row,
+                               const cut<TEAM> &c)
+{
+    float old[VECTORS][VECTOR];
+    load_row(old, row, c);
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++)
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++)
+            x[v][i] += old[v][i];
+}
+
+/* Block: blockDim / TEAM groups. */
+template <int TEAM, int VECTORS>
+static __global__ void __launch_bounds__(TEAM < 128 ? 128 : TEAM)
+    norm_kernel(const glm4v_cuda_norm n)
+{
+    let_next_begin();
+    const cut<TEAM> c(n.n);
+    const int64_t group = (int64_t)blockIdx.x * (blockDim.x / TEAM) + threadIdx.x / TEAM;
+    const int64_t row = group / n.groups, first = group % n.groups * n.n;
+    float x[VECTORS][VECTOR], w[VECTORS][VECTOR];
+    load_row(w, n.w, c);
+    wait_for_earlier();
+    if (row >= n.rows)
+        return;
+    load_row(x, n.x + row * n.ldx + first, c);
+    normalize(x, w, n.bias, n.eps, c);
+    glm4v_bf16 *y = n.y + row * n.ldy + first;
+    if (n.add)
+        add_row(x, y, c);
+    store_row(y, x, c);
+}
+
+cudaError_t glm4v_cuda_norm_rows(cudaStream_t stream, const glm4v_cuda_norm *n)
+{
+    const size_t groups = (size_t)n->rows * (size_t)n->groups;
+    if (n->n <= 256)
+        return launch(norm_kernel<32, 1>, blocks_for(groups, 4), 128, 0, stream, *n);
+    if (n->n <= 1024)
+        return launch(norm_kernel<128, 1>, (unsigned)groups, 128, 0, stream, *n);
+    if (n->n <= 4096)
+        return launch(norm_kernel<512, 1>, (unsigned)groups, 512, 0, stream, *n);
+    if (n->n <= 8192)
+        return launch(norm_kernel<1024, 1>, (unsigned)groups, 1024, 0, stream, *n);
+    return launch(norm_kernel<1024, 2>, (unsigned)groups, 1024, 0, stream, *n);
+}
+
+/* What the rounding kernel gets of a glm4v_cuda_norm_round. */
+struct rounding {
+    glm4v_cuda_norm norm;
+    const glm4v_bf16 *branch;
+    int64_t ldbranch;
+    const float *branch_norm;
+    float branch_eps;
+    glm4v_cuda_rounded out;
+    const int32_t *order;
+    int group; /* 0: bf16 */
+};
+
+/* x += branch, in bf16, in memory too. */
+template <int TEAM, int VECTORS>
+static __device__ void add_branch(float (&x)[VECTORS][VECTOR], const rounding &a,
+                                  const float (&w)[VECTORS][VECTOR], const cut<TEAM> &c)
+{
+    const int64_t row = blockIdx.x;
+    float branch[VECTORS][VECTOR];
+    load_row(branch, a.branch + row * a.ldbranch, c);
+    if (a.branch_norm)
+        normalize(branch, w, nullptr, a.branch_eps, c);
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++)
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++)
+            x[v][i] = widen(narrow(x[v][i] + branch[v][i]));
+    store_row(const_cast<glm4v_bf16 *>(a.norm.x) + row * a.norm.ldx, x, c);
+    __syncthreads(); /* normalize uses its shared memory again */
+}
+
+/* x in the order of the matrix's inputs; shared: bf16 [n]. */
+template <int TEAM, int VECTORS>
+static __device__ void reorder(float (&x)[VECTORS][VECTOR], const int32_t *order,
+                               const cut<TEAM> &c)
+{
+    extern __shared__ uint4 shared[];
+    glm4v_bf16 *row = reinterpret_cast<glm4v_bf16 *>(shared);
+    store_row(row, x, c);
+    __syncthreads();
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++)
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++)
+            x[v][i] = i < c.left(v) ? widen(row[order[c.at(v) + i]]) : 0;
+}
+
+/* Codes of 8 values, and the scale of their group, which group / 8 neighbouring lanes hold. All
+ * lanes of the warp call this. */
+static __device__ __forceinline__ uint2 round8(float *scale, const float (&x)[VECTOR], int group)
+{
+    uint32_t most = 0;
+    float inverse;
+#pragma unroll
+    for (int i = 0; i < VECTOR; i++)
+        most = max(most, magnitude_bits(x[i]));
+    for (int distance = group / VECTOR / 2; distance; distance /= 2)
+        most = max(most, __shfl_xor_sync(~0u, most, distance));
+    *scale = group_scale(&inverse, most, 127);
+    int code[VECTOR];
+#pragma unroll
+    for (int i = 0; i < VECTOR; i++)
+        code[i] = round_code(x[i], inverse);
+    return make_uint2(pack_bytes(code[0], code[1], code[2], code[3]),
+                      pack_bytes(code[4], code[5], code[6], code[7]));
+}
+
+template <int TEAM, int VECTORS>
+static __device__ void store_rounded(const rounding &a, const float (&x)[VECTORS][VECTOR],
+                                     const cut<TEAM> &c)
+{
+    const int64_t row = blockIdx.x;
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++) {
+        float scale;
+        const uint2 codes = round8(&scale, x[v], a.group);
+        const int32_t at = c.at(v);
+        if (at < a.out.ldq)
+            *reinterpret_cast<uint2 *>((int8_t *)a.out.q + row * a.out.ldq + at) = codes;
+        if (at < c.n && at % a.group == 0)
+            a.out.scale[row * a.out.ldscale + at / a.group] = scale;
+    }
+}
+
+/* bf16, up to the end of the padded row. */
+template <int TEAM, int VECTORS>
+static __device__ void store_plain(glm4v_bf16 *row, int64_t ld, const float (&x)[VECTORS][VECTOR],
+                                   const cut<TEAM> &c)
+{
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++)
+        if (c.at(v) < ld)
+            *reinterpret_cast<uint4 *>(row + c.at(v)) = narrow8(x[v]);
+}
+
+/* Block: one row. */
+template <int TEAM, int VECTORS>
+static __global__ void __launch_bounds__(TEAM) norm_round_kernel(const rounding a)
+{
+    let_next_begin();
+    const cut<TEAM> c(a.norm.n);
+    const int64_t row = blockIdx.x;
+    float x[VECTORS][VECTOR], w[VECTORS][VECTOR], branch_w[VECTORS][VECTOR];
+    load_row(w, a.norm.w, c);
+    if (a.branch_norm)
+        load_row(branch_w, a.branch_norm, c);
+    wait_for_earlier();
+    load_row(x, a.norm.x + row * a.norm.ldx, c);
+    if (a.branch)
+        add_branch(x, a, branch_w, c);
+    normalize(x, w, a.norm.bias, a.norm.eps, c);
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++)
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++)
+            x[v][i] = i < c.left(v) ? widen(narrow(x[v][i])) : 0;
+    if (a.order)
+        reorder(x, a.order, c);
+    if (a.group)
+        store_rounded(a, x, c);
+    else if (a.order)
+        store_plain((glm4v_bf16 *)a.out.q + row * a.out.ldq, a.out.ldq, x, c);
+    else
+        store_row(a.norm.y + row * a.norm.ldy, x, c);
+}
+
+/* Inputs that share a scale; 0: not rounded to int8. */
+static int group_of(glm4v_cuda_form form)
+{
+    switch (form) {
+    case GLM4V_CUDA_INT8:
+    case GLM4V_CUDA_INT4:
+        return GROUP;
+    case GLM4V_CUDA_INT4_32:
+        return SMALL_GROUP;
+    case GLM4V_CUDA_F32:
+    case GLM4V_CUDA_BF16:
+    case GLM4V_CUDA_FP8:
+        break;
+    }
+    return 0;
+}
+
+/* As glm4v_cuda_round sets them. */
+static void set_layout(glm4v_cuda_rounded *out, int group, int32_t n_in)
+{
+    const int64_t step = group ? GROUP : VECTOR, n = n_in;
+    out->ldq = (n + step - 1) / step * step;
+    out->ldscale = group ? (n + group - 1) / group : 0;
+}
+
+cudaError_t glm4v_cuda_norm_rounded(cudaStream_t stream, const glm4v_cuda_norm_round *n)
+{
+    const unsigned rows = (unsigned)n->norm.rows;
+    const int32_t length = n->norm.n;
+    rounding a = { n->norm,       n->branch, n->ldbranch, n->branch_norm,
+                   n->branch_eps, {},        n->w->order, group_of(n->w->form) };
+    if (a.group || a.order) {
+        set_layout(n->out, a.group, length);
+        a.out = *n->out;
+    }
+    const size_t shared = a.order ? (size_t)length * sizeof(glm4v_bf16) + 16 : 0;
+    if (length <= 1024)
+        return launch(norm_round_kernel<128, 1>, rows, 128, shared, stream, a);
+    if (length <= 4096)
+        return launch(norm_round_kernel<512, 1>, rows, 512, shared, stream, a);
+    if (length <= 8192)
+        return launch(norm_round_kernel<1024, 1>, rows, 1024, shared, stream, a);
+    return launch(norm_round_kernel<1024, 2>, rows, 1024, shared, stream, a);
+}

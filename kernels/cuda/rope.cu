@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Rotary positions: the rows of the tables that a step needs, and rotation in place. */
+#include "head.cuh"
+
+constexpr int THREADS = 128;
+
+/* Block: a row. */
+static __global__ void gather_kernel(const glm4v_cuda_step_data step, const glm4v_cuda_rotary r)
+{
+    let_next_begin();
+    const int64_t row = blockIdx.x;
+    const bool sections = r.section[0] + r.section[1] + r.section[2] > 0;
+    wait_for_earlier();
+    for (int32_t k = threadIdx.x; k < r.n_freq; k += THREADS) {
+        const int32_t *axis = step.axis[0];
+        if (k >= r.section[0])
+            axis = k < r.section[0] + r.section[1] ? step.axis[1] : step.axis[2];
+        const int64_t from = (sections ? axis[row] : row) * (int64_t)r.n_freq + k;
+        step.cos[row * r.n_freq + k] = r.cos[from];
+        step.sin[row * r.n_freq + k] = r.sin[from];
+    }
+}
+
+cudaError_t glm4v_cuda_gather_rotary(cudaStream_t stream, const glm4v_cuda_step_data *step,
+                                     const glm4v_cuda_rotary *r)
+{
+    return launch(gather_kernel, (unsigned)r->rows, THREADS, 0, stream, *step, *r);
+}
+
+/* Block (row, 8 heads). */
+static __global__ void rotate_kernel(const glm4v_cuda_rope r)
+{
+    let_next_begin();
+    const int32_t head = head_of_thread();
+    const int64_t row = blockIdx.x;
+    const bool inside = head < r.heads;
+    glm4v_bf16 *at = r.x + row * r.ldx + (int64_t)(inside ? head : 0) * r.head_dim;
+    float x[VECTOR];
+    wait_for_earlier();
+    load_head(x, at, r.head_dim);
+    rotate_head(x, r, row);
+    if (inside)
+        store_head(at, x, r.head_dim);
+}
+
+cudaError_t glm4v_cuda_rotate(cudaStream_t stream, const glm4v_cuda_rope *r)
+{
+    const dim3 grid((unsigned)r->rows, blocks_for((size_t)r->heads, HEADS_A_BLOCK));
+    return launch(rotate_kernel, grid, HEAD_THREADS, 0, stream, *r);
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Rounding of values to int8 in groups, as glm4v_quantize_row does it, for kernels that have the
+ * values in registers. */
+#ifndef GLM4V_CUDA_ROUND_CUH
+#define GLM4V_CUDA_ROUND_CUH
+
+#include <math_constants.h>
+
+#include "launch.cuh"
+
+/* Largest magnitude of a group: bits of non-negative floats are in the order of their values, and
+ * infinity and NaN lie above. */
+static __device__ __forceinline__ uint32_t magnitude_bits(float x)
+{
+    return __float_as_uint(x) & 0x7fffffff;
+}
+
+/* max: the group's largest magnitude_bits. Scale = max / divisor, or NaN. *inverse = divisor / max,
+ * 0 where all codes are 0. */
+static __device__ __forceinline__ float group_scale(float *inverse, uint32_t max, float divisor)
+{
+    const float m = __uint_as_float(max);
+    *inverse = 0;
+    if (max >= 0x7f800000)
+        return CUDART_NAN_F;
+    if (m < 0x1p-100f)
+        return 0;
+    *inverse = __fdiv_rn(divisor, m);
+    return __fdiv_rn(m, divisor);
+}
+
+/* inverse 0: the group may hold NaN, its codes are 0. */
+static __device__ __forceinline__ int round_code(float x, float inverse)
+{
+    return inverse == 0 ? 0 : __float2int_rn(__fmul_rn(x, inverse));
+}
+
+static __device__ __forceinline__ uint32_t pack_bytes(int a, int b, int c, int d)
+{
+    return (uint32_t)(a & 0xff) | (uint32_t)(b & 0xff) << 8 | (uint32_t)(c & 0xff) << 16 |
+           (uint32_t)d << 24;
+}
+
+/* 4 neighbouring values a lane, 128 a warp, in groups of `group` (32 or 128): codes of the lane and
+ * the scale of its group. All lanes of the warp take part. */
+static __device__ __forceinline__ uint32_t round_four(float *scale, const float x[4], int group)
+{
+    uint32_t max = 0;
+    float inverse;
+    for (int i = 0; i < 4; i++)
+        max = ::max(max, magnitude_bits(x[i]));
+    for (int step = group / 8; step; step /= 2)
+        max = ::max(max, __shfl_xor_sync(~0u, max, step));
+    *scale = group_scale(&inverse, max, 127);
+    return pack_bytes(round_code(x[0], inverse), round_code(x[1], inverse),
+                      round_code(x[2], inverse), round_code(x[3], inverse));
+}
+
+static __device__ __forceinline__ float widen_bf16(glm4v_bf16 x)
+{
+    return __uint_as_float((uint32_t)x << 16);
+}
+
+/* To nearest, ties to even; NaN stays a quiet NaN. */
+static __device__ __forceinline__ glm4v_bf16 narrow_bf16(float x)
+{
+    const uint32_t bits = __float_as_uint(x);
+    if ((bits & 0x7fffffff) > 0x7f800000)
+        return (glm4v_bf16)(bits >> 16 | 0x40);
+    return (glm4v_bf16)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+#endif
