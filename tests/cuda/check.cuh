@@ -21,7 +21,8 @@
 namespace check
 {
 constexpr size_t GUARD = 256;
-constexpr double TOLERANCE = 1e-5; /* of the normalised error */
+constexpr size_t MANY = (size_t)1 << 22; /* numbers: larger buffers repeat them */
+constexpr double TOLERANCE = 1e-5;       /* of the normalised error */
 
 inline cudaStream_t stream;
 inline int count, failed, shown;
@@ -178,6 +179,13 @@ template <typename T> struct buffer {
     void put(const std::vector<T> &from)
     {
         cudaMemcpy(data, from.data(), from.size() * sizeof(T), cudaMemcpyHostToDevice);
+    }
+    /* All of it, from as many numbers as there are. */
+    void repeat(const std::vector<T> &from)
+    {
+        for (size_t i = 0; i < n; i += from.size())
+            cudaMemcpy(data + i, from.data(), std::min(from.size(), n - i) * sizeof(T),
+                       cudaMemcpyHostToDevice);
     }
     std::vector<T> get() const
     {
