@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* bf16 matrix products by cuBLASLt: one algorithm for each shape, the same for all row counts. */
+#ifndef GLM4V_CUDA_PREFILL_LT_H
+#define GLM4V_CUDA_PREFILL_LT_H
+
+#include <cublasLt.h>
+
+#include "launch.h"
+
+enum { LT_SHAPES = 64 };
+
+/* y [rows, n_out] = x [rows, n_in] w [n_out, n_in]^T (+ y if add); y bf16 or f32. */
+typedef struct {
+    void *y;
+    int64_t ldy;
+    const void *x, *w;
+    int64_t ldx, ldw;
+    int32_t rows, n_out, n_in;
+    bool add, y_f32;
+} lt_product;
+
+typedef struct {
+    int32_t n_out, n_in;
+    int64_t ldw;
+    bool y_f32, none; /* none: the library has no algorithm */
+    cublasLtMatmulAlgo_t algorithm;
+} lt_shape;
+
+typedef struct {
+    cublasLtHandle_t handle;
+    void *workspace;
+    size_t workspace_bytes;
+    lt_shape shape[LT_SHAPES];
+    int n_shapes;
+} lt_library;
+
+cudaError_t lt_open(lt_library *lt);
+void lt_close(lt_library *lt);
+/* cudaErrorNotSupported where the library has no algorithm: for all row counts of the shape. */
+cudaError_t lt_multiply(lt_library *lt, cudaStream_t stream, const lt_product *p);
+
+#endif

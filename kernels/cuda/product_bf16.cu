@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* BF16: f32 sums in the tensor cores. */
+#include "product_stream.cuh"
+
+namespace
+{
+struct bf16_form {
+    enum {
+        CHUNK_X = 64,
+        PAD = 64,
+        X_GROUP = 1,
+        CHUNK_X_SCALES = 0,
+        X_SCALE_CHUNKS = 1,
+        CHUNK_SCALES = 0,
+        CHUNKS = 2,
+        FEW_CHUNKS = 2,
+        BLOCKS = 3,
+        ROW_SCALE = 0,
+    };
+
+    static __device__ int scale_index(int, int)
+    {
+        return 0;
+    }
+
+    template <class Tile>
+    static __device__ __forceinline__ void
+    multiply(float (&sum)[Tile::MT][Tile::NT][4], const stage_weights<bf16_form, Tile> &w,
+             const stage_x<bf16_form, Tile> &x, const product_args &)
+    {
+#pragma unroll
+        for (int c = 0; c < Tile::CHUNKS; c++) {
+#pragma unroll
+            for (int nt = 0; nt < Tile::NT; nt++) {
+                const uint4 b = x.template words<uint4>(nt, c * CHUNK_X + threadIdx.x % 4 * 16);
+#pragma unroll
+                for (int mt = 0; mt < Tile::MT; mt++) {
+                    const uint4 &top = w.a[c][mt][0], &low = w.a[c][mt][1];
+                    mma_bf16(sum[mt][nt], { top.x, low.x, top.y, low.y }, b.x, b.y);
+                    mma_bf16(sum[mt][nt], { top.z, low.z, top.w, low.w }, b.z, b.w);
+                }
+            }
+        }
+    }
+};
+} // namespace
+
+cudaError_t product_bf16(cudaStream_t stream, const product_args &p)
+{
+    return launch_stream<bf16_form>(stream, p);
+}
