@@ -4,12 +4,12 @@
  * A multiplying lane reads 16 bytes of a row; the 4 lanes that share a row read 64 bytes, a chunk.
  * INT8 and BF16: in order of k. Bits of FP8 and INT4 are mixed so that a few instructions turn a
  * word into operands of mma.sync:
- *   INT4, INT4_32  rows in blocks of 128 inputs, 64 bytes. Word 4 t + i of a block holds inputs k =
- *                  32 i + 8 t + [0, 8): nibbles 0, 2, 4, 6 are inputs k to k + 3, nibbles 1, 3, 5, 7
- *                  inputs k + 4 to k + 7. A nibble is code - 8 in two's complement. Lane t's word i
- *                  is its part of group i of an INT4_32 block
+ *   INT4, INT4_32  rows in blocks of 128 inputs, 64 bytes. Word 4 t + i of a block holds inputs
+ *                  k = 32 i + 8 t + [0, 8): nibbles 0, 2, 4, 6 are inputs k to k + 3, nibbles 1, 3,
+ *                  5, 7 inputs k + 4 to k + 7. A nibble is code - 8 in two's complement. Lane t's
+ *                  word i is its part of group i of an INT4_32 block
  *   FP8            4 inputs a word, s sign, m the other 7 bits. Each 16 bits hold two inputs: bits
- *                  15 and 10..4 are s and m of input 0 (low half) or 1, bit 11, bits 14..12 and
+ *                  15 and 10..4 are s and m of input 0 (low half) or 1; bit 11, bits 14..12 and
  *                  3..0 are s, m's upper 3 and lower 4 bits of input 2 or 3 */
 #ifndef GLM4V_CUDA_MATRIX_CUH
 #define GLM4V_CUDA_MATRIX_CUH

@@ -57,7 +57,7 @@ static inline product_args arguments_of(const glm4v_cuda_product *p)
 
 static __device__ __forceinline__ float gelu(float x)
 {
-    return 0.5f * x * (1 + erff(x * 0.70710678f));
+    return 0.5f * x * erfcf(-x * 0.70710678f);
 }
 
 static __device__ __forceinline__ float silu(float x)

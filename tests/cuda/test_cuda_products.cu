@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* kernels/cuda/product.h against the C forms of kernels/gemm.h, on the same bf16 inputs: packing and
- * rounding bit for bit, products within 1e-5 of the squared norm, rows alone against rows in company
- * byte for byte. With --bench: times (bench_cuda_products.cuh). */
+/* kernels/cuda/product.h against the C forms of kernels/gemm.h, on the same bf16 inputs: packing
+ * and rounding bit for bit, products within 1e-5 of the squared norm, rows alone against rows in
+ * company byte for byte. With --bench: times (bench_cuda_products.cuh). */
 #include "cuda_test.h"
 
 extern "C" {
