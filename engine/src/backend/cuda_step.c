@@ -58,11 +58,17 @@ static glm4v_cuda_step_data data_at(const layout *l, void *block)
     return data;
 }
 
+/* Keys of decode are few: how many tokens there are, and whether they are sampled. */
+static size_t keys_of(const glm4v_step_size *size)
+{
+    return size->queue == GLM4V_QUEUE_DECODE ? 2 * (size_t)size->rows + 2 : 0;
+}
+
 uint64_t glm4v_gpu_step_bytes(glm4v_backend *b, const glm4v_step_size *size)
 {
     const layout l = layout_of(size);
     return l.all + GLM4V_GPU_RING * l.copied + sizeof(glm4v_gpu_step) +
-           (uint64_t)size->spans * sizeof(glm4v_step_span);
+           (uint64_t)size->spans * sizeof(glm4v_step_span) + keys_of(size) * sizeof(glm4v_gpu_key);
 }
 
 /* ---- open and close ---- */
@@ -119,9 +125,16 @@ int glm4v_gpu_step_open(glm4v_backend *b, glm4v_step **step, const glm4v_step_si
 {
     glm4v_gpu_backend *g = glm4v_gpu(b);
     glm4v_gpu_step *s = glm4v_alloc(1, sizeof *s);
-    if (s)
-        s->spans = glm4v_alloc(size->spans ? (size_t)size->spans : 1, sizeof *s->spans);
-    if (!s || !s->spans) {
+    if (s) {
+        s->spans = glm4v_alloc((size_t)size->spans, sizeof *s->spans);
+        s->key_room = keys_of(size);
+        s->keys = glm4v_alloc(s->key_room, sizeof *s->keys);
+    }
+    if (!s || !s->spans || !s->keys) {
+        if (s) {
+            glm4v_free(s->spans);
+            glm4v_free(s->keys);
+        }
         glm4v_free(s);
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a step of %" PRId64 " rows",
                           size->rows);
@@ -267,7 +280,7 @@ static bool same_key(const glm4v_gpu_key *a, const glm4v_gpu_key *b)
 /* Room for one key more. */
 static int grow_keys(glm4v_gpu_backend *g, glm4v_gpu_step *s)
 {
-    const size_t room = s->key_room ? 2 * s->key_room : 16;
+    const size_t room = 2 * s->key_room + 2;
     if (s->n_keys < s->key_room)
         return 0;
     glm4v_gpu_key *more = glm4v_realloc(s->keys, room, sizeof *more);
