@@ -10,10 +10,12 @@
 
 typedef struct {
     float *logits; /* [n, vocab]; changed by penalty and mask */
-    int32_t vocab, n, rows;
-    uint64_t *seen;        /* [slots][vocab / 64 + 1]; the ids of the step's rows are added first */
-    const uint64_t *masks; /* [masks][vocab / 64 + 1] */
-    int32_t *sampled;      /* [slots] */
+    int32_t vocab, n;
+    /* [slots][vocab / 64 + 1]: where an output row has a penalty, the ids of its slot's rows up to
+     * it are added first; not read otherwise, and may be NULL if no row ever has one */
+    uint64_t *seen;
+    const uint64_t *masks; /* [masks][vocab / 64 + 1]; NULL if no row ever has one */
+    int32_t *sampled;      /* [slots]; of several output rows of a slot, what the last one chose */
     int32_t *ids;          /* [n], device memory: the caller copies them to the host */
 } glm4v_cuda_sample;
 GLM4V_CUDA_API size_t glm4v_cuda_sample_scratch(int32_t vocab, int32_t n);

@@ -90,7 +90,6 @@ int glm4v_gpu_sample_tokens(glm4v_step *step, const glm4v_sample *a)
     const glm4v_cuda_sample sample = { .logits = (float *)(uintptr_t)a->logits,
                                        .vocab = a->vocab,
                                        .n = s->n_outputs,
-                                       .rows = s->rows,
                                        .seen = a->seen,
                                        .masks = a->masks,
                                        .sampled = a->sampled,
