@@ -18,8 +18,9 @@ typedef enum {
     GLM4V_CUDA_YUY2,
 } glm4v_cuda_format;
 
-/* One image. plane, stride (bytes): as many as the format has. matrix: YUV to RGB, row-major 3x4 on
- * values in [0, 1] (offset last). */
+/* One image. plane, stride (bytes; of P010 even): as many as the format has. matrix: YUV to RGB,
+ * row-major 3x4 on values in [0, 1], code / (2^bits - 1), offset last. Chroma is that of the
+ * nearest sample; RGB is rounded to 8 bits before the resize. GRAY8 is full range. */
 typedef struct {
     const void *plane[3];
     int64_t stride[3];
@@ -29,7 +30,8 @@ typedef struct {
 } glm4v_cuda_image;
 
 /* Patches of one temporal patch: two images (the same twice for a still), resized to
- * (grid_w * patch) x (grid_h * patch). y bf16 [grid_h * grid_w, 3 * temporal * patch^2]. */
+ * (grid_w * patch) x (grid_h * patch), both multiples of merge * patch. temporal: 1 (the first
+ * image alone) or 2. y bf16 [grid_h * grid_w, 3 * temporal * patch^2]. */
 typedef struct {
     glm4v_cuda_image frame[2];
     int32_t grid_h, grid_w, patch, temporal, merge;
