@@ -5,18 +5,20 @@
  * INT8 and BF16: in order of k. Bits of FP8 and INT4 are mixed so that a few instructions turn a
  * word into operands of mma.sync:
  *   INT4, INT4_32  rows in blocks of 128 inputs, 64 bytes. Word 4 t + i of a block holds inputs
- *                  k = 32 i + 8 t + [0, 8): nibbles 0, 2, 4, 6 are inputs k to k + 3, nibbles 1, 3,
- *                  5, 7 inputs k + 4 to k + 7. A nibble is code - 8 in two's complement. Lane t's
- *                  word i is its part of group i of an INT4_32 block
- *   FP8            4 inputs a word, s sign, m the other 7 bits. Each 16 bits hold two inputs: bits
- *                  15 and 10..4 are s and m of input 0 (low half) or 1; bit 11, bits 14..12 and
- *                  3..0 are s, m's upper 3 and lower 4 bits of input 2 or 3 */
+ *                  k = 32 i + 4 t + [0, 4) in nibbles 0, 2, 4, 6 and k + 16 in nibbles 1, 3, 5, 7.
+ *                  A nibble is code - 8 in two's complement. So lane t's word i is its part of A of
+ *                  step i of 32 inputs, which is group i of an INT4_32 block
+ *   FP8            rows in blocks of 64 inputs. Word 4 t + i of a block holds inputs
+ *                  k = 16 i + 2 t, k + 1, k + 8, k + 9: lane t's part of A of step i. Bits of a
+ *                  code are s, sign, and m, the other 7. Each half of a word holds two codes: bits
+ *                  15 and 10..4 are s and m of input k (low half) or k + 1; bit 11, bits 14..12 and
+ *                  3..0 are s, m's upper 3 and lower 4 bits of input k + 8 or k + 9 */
 #ifndef GLM4V_CUDA_MATRIX_CUH
 #define GLM4V_CUDA_MATRIX_CUH
 
 #include "product.h"
 
-enum { CHUNK_BYTES = 64, INT4_BLOCK = 128 };
+enum { CHUNK_BYTES = 64, INT4_BLOCK = 128, FP8_BLOCK = 64 };
 
 static inline __host__ __device__ bool is_int4(glm4v_cuda_form form)
 {
@@ -53,16 +55,24 @@ static inline __host__ __device__ int64_t row_bytes(glm4v_cuda_form form, int32_
         return (int64_t)n_in * 4;
     if (form == GLM4V_CUDA_BF16)
         return round_up(n_in, 8) * 2;
+    if (form == GLM4V_CUDA_FP8)
+        return round_up(n_in, FP8_BLOCK);
     return is_int4(form) ? round_up(n_in, INT4_BLOCK) / 2 : round_up(n_in, 16);
 }
 
-/* Word of its block that holds inputs [8 eighth, 8 eighth + 8) of the block. */
-static inline __host__ __device__ int int4_word(int eighth)
+/* First input of a row's word; its upper nibbles are the inputs from 16 on after it. */
+static inline __host__ __device__ int64_t int4_input(int64_t word)
 {
-    return eighth % 4 * 4 + eighth / 4;
+    return word / 16 * INT4_BLOCK + word % 4 * 32 + word % 16 / 4 * 4;
 }
 
-/* Codes 0..15, the first in the lowest bits, to a word of a block. */
+/* First input of a row's word; with it are the next and the 8th and 9th after it. */
+static inline __host__ __device__ int64_t fp8_input(int64_t word)
+{
+    return word / 16 * FP8_BLOCK + word % 4 * 16 + word % 16 / 4 * 2;
+}
+
+/* Codes 0..15, the first in the lowest bits: lower and upper nibbles of a word. */
 static inline __host__ __device__ uint32_t int4_from_codes(uint32_t first, uint32_t last)
 {
     return ((first & 0x0f0f0f0f) | (last & 0x0f0f0f0f) << 4) ^ 0x88888888;
@@ -80,7 +90,7 @@ static inline __host__ __device__ uint32_t fp8_from_codes(uint32_t codes)
     return word;
 }
 
-/* 2^-120 of inputs 0, 1 and of inputs 2, 3 as bf16. */
+/* 2^-120 of the first two codes and of the last two as bf16. */
 static inline __host__ __device__ uint32_t fp8_first(uint32_t word)
 {
     return word & 0x87f087f0;

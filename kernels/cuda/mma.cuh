@@ -47,6 +47,18 @@ static __device__ __forceinline__ uint32_t shared_address(const void *p)
     return (uint32_t)__cvta_generic_to_shared(p);
 }
 
+/* Four 8 x 16 bytes of shared memory: lane l gives where row l % 8 of part l / 8 begins, and gets
+ * bytes 4 t to 4 t + 3 of row g of each part. */
+static __device__ __forceinline__ uint4 load_matrices(const void *row)
+{
+    uint4 v;
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(shared_address(row))
+                 : "memory");
+    return v;
+}
+
 /* 16 bytes to shared memory: n from memory, the rest 0. */
 static __device__ __forceinline__ void copy_16(void *to, const void *from, int n)
 {

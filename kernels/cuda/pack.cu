@@ -58,71 +58,69 @@ template <typename T> __global__ void __launch_bounds__(THREADS) copy_bf16(const
     ((glm4v_bf16 *)(a.data + row * a.bytes))[k] = value;
 }
 
-/* Four codes of a row from input k on, 0 beyond the end. */
-__device__ uint32_t four_codes(const pack_args &a, const uint8_t *codes, int64_t k)
+/* n codes (at most 4) of a row from input k on, 0 beyond the end. */
+__device__ uint32_t codes_at(const pack_args &a, int64_t k, int n)
 {
+    const uint8_t *codes = (const uint8_t *)a.source + blockIdx.x * (int64_t)a.n_in;
     uint32_t word = 0;
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < n; i++)
         if (k + i < a.n_in)
             word |= (uint32_t)codes[k + i] << 8 * i;
     return word;
 }
 
-/* A thread 4 codes. */
-template <glm4v_cuda_form FORM>
-__global__ void __launch_bounds__(THREADS) pack_bytes_of(const pack_args a)
+__device__ uint32_t *row_words(const pack_args &a)
 {
-    const int64_t row = blockIdx.x, word = element();
-    const uint8_t *codes = (const uint8_t *)a.source + row * a.n_in;
+    return (uint32_t *)(a.data + blockIdx.x * a.bytes);
+}
+
+/* A thread a word, of 4 codes. */
+__global__ void __launch_bounds__(THREADS) pack_int8(const pack_args a)
+{
+    const int64_t word = element();
 
     wait_for_earlier();
-    if (word >= a.bytes / 4)
-        return;
-    const uint32_t four = four_codes(a, codes, 4 * word);
-    ((uint32_t *)(a.data + row * a.bytes))[word] =
-        FORM == GLM4V_CUDA_FP8 ? fp8_from_codes(four) : four;
+    if (word < a.bytes / 4)
+        row_words(a)[word] = codes_at(a, 4 * word, 4);
 }
 
-/* Where the word of inputs [8 eighth, 8 eighth + 8) of a row lies. */
-__device__ uint32_t *word_at(const pack_args &a, int64_t row, int64_t eighth)
+__global__ void __launch_bounds__(THREADS) pack_fp8(const pack_args a)
 {
-    uint32_t *words = (uint32_t *)(a.data + row * a.bytes);
-    return words + eighth / 16 * 16 + int4_word((int)(eighth % 16));
+    const int64_t word = element(), k = fp8_input(word);
+
+    wait_for_earlier();
+    if (word < a.bytes / 4)
+        row_words(a)[word] = fp8_from_codes(codes_at(a, k, 2) | codes_at(a, k + 8, 2) << 16);
 }
 
-/* A thread 8 codes; beyond n_in the code is 8. */
+/* A thread a word, of 8 codes; beyond n_in the code is 8. */
 __global__ void __launch_bounds__(THREADS) pack_nibbles(const pack_args a)
 {
-    const int64_t row = blockIdx.x, eighth = element(), k = 8 * eighth;
-    const uint8_t *codes = (const uint8_t *)a.source + row * a.n_in;
+    const int64_t word = element(), k = int4_input(word);
 
     wait_for_earlier();
-    if (k >= 2 * a.bytes)
-        return;
-    const bool inside = k < a.n_in;
-    *word_at(a, row, eighth) =
-        inside ? int4_from_codes(four_codes(a, codes, k), four_codes(a, codes, k + 4)) : 0;
+    if (word < a.bytes / 4)
+        row_words(a)[word] =
+            k < a.n_in ? int4_from_codes(codes_at(a, k, 4), codes_at(a, k + 16, 4)) : 0;
 }
 
-/* Four nibbles to four bytes. */
-__device__ uint32_t spread(uint32_t nibbles)
+/* Four nibbles of a row's words from input k on, one a byte. */
+__device__ uint32_t nibbles_at(const pack_args &a, int64_t k)
 {
+    const uint32_t *words = (const uint32_t *)a.source + blockIdx.x * (int64_t)(a.n_in / 8);
+    const uint32_t nibbles = words[k / 8] >> k % 8 * 4;
     return (nibbles & 0xf) | (nibbles & 0xf0) << 4 | (nibbles & 0xf00) << 8 |
            (nibbles & 0xf000) << 12;
 }
 
 __global__ void __launch_bounds__(THREADS) pack_words(const pack_args a)
 {
-    const int64_t row = blockIdx.x, eighth = element();
-    const uint32_t *words = (const uint32_t *)a.source + row * (a.n_in / 8);
+    const int64_t word = element(), k = int4_input(word);
 
     wait_for_earlier();
-    if (eighth >= a.bytes / 4)
-        return;
-    uint32_t word = 0;
-    if (eighth < a.n_in / 8)
-        word = int4_from_codes(spread(words[eighth]), spread(words[eighth] >> 16));
-    *word_at(a, row, eighth) = word;
+    if (word < a.bytes / 4)
+        row_words(a)[word] =
+            k < a.n_in ? int4_from_codes(nibbles_at(a, k), nibbles_at(a, k + 16)) : 0;
 }
 
 /* The largest of a block's values, to all its threads. */
@@ -157,30 +155,41 @@ template <glm4v_cuda_form FORM> __device__ uint32_t code_of(float x, float inver
     return (uint32_t)round_code(x, inverse) & 0xff;
 }
 
-/* A block: the part of row blockIdx.x that has scale blockIdx.y; span inputs (a multiple of 4). */
+/* Codes of n values (at most 4) of a row from input k on, 0 beyond `end`. */
+template <glm4v_cuda_form FORM>
+__device__ uint32_t quantized(const float *x, int64_t k, int64_t end, int n, float inverse)
+{
+    uint32_t codes = 0;
+    for (int i = 0; i < n; i++)
+        if (k + i < end)
+            codes |= code_of<FORM>(x[k + i], inverse) << 8 * i;
+    return codes;
+}
+
+/* A block: the part of row blockIdx.x that has scale blockIdx.y; span inputs, whole words. */
 template <glm4v_cuda_form FORM>
 __global__ void __launch_bounds__(THREADS) quantize_bytes(const pack_args a, int64_t span)
 {
-    const int64_t row = blockIdx.x, first = blockIdx.y * span;
-    const int64_t end = min(first + span, a.bytes), end_in = min(first + span, (int64_t)a.n_in);
-    const float *x = (const float *)a.source + row * a.n_in;
+    const int64_t first = blockIdx.y * span, end = min(first + span, a.bytes);
+    const int64_t n_in = a.n_in;
+    const float *x = (const float *)a.source + blockIdx.x * n_in;
     uint32_t max = 0;
     float inverse;
 
     wait_for_earlier();
-    for (int64_t k = first + threadIdx.x; k < end_in; k += THREADS)
+    for (int64_t k = first + threadIdx.x; k < min(end, n_in); k += THREADS)
         max = ::max(max, magnitude_bits(x[k]));
     max = block_max(max);
-    float scale = group_scale(&inverse, max, FORM == GLM4V_CUDA_FP8 ? 448.0f : 127.0f);
+    const float scale = group_scale(&inverse, max, FORM == GLM4V_CUDA_FP8 ? 448.0f : 127.0f);
     if (threadIdx.x == 0)
-        a.scale[row * a.scales + blockIdx.y] = scale;
-    for (int64_t k = first + 4 * threadIdx.x; k < end; k += 4 * THREADS) {
-        uint32_t codes = 0;
-        for (int i = 0; i < 4; i++)
-            if (k + i < end_in)
-                codes |= code_of<FORM>(x[k + i], inverse) << 8 * i;
-        *(uint32_t *)(a.data + row * a.bytes + k) =
-            FORM == GLM4V_CUDA_FP8 ? fp8_from_codes(codes) : codes;
+        a.scale[blockIdx.x * (int64_t)a.scales + blockIdx.y] = scale;
+    for (int64_t word = first / 4 + threadIdx.x; word < end / 4; word += THREADS) {
+        const int64_t k = FORM == GLM4V_CUDA_FP8 ? fp8_input(word) : 4 * word;
+        if (FORM == GLM4V_CUDA_FP8)
+            row_words(a)[word] = fp8_from_codes(quantized<FORM>(x, k, n_in, 2, inverse) |
+                                                quantized<FORM>(x, k + 8, n_in, 2, inverse) << 16);
+        else
+            row_words(a)[word] = quantized<FORM>(x, k, n_in, 4, inverse);
     }
 }
 
@@ -251,19 +260,22 @@ template <int N> __global__ void __launch_bounds__(THREADS) quantize_int4(const 
     __syncwarp();
     if (inside && j == 0)
         a.scale[row * a.scales + group] = scale;
-    if (inside && j < 2 * N)
-        *word_at(a, row, group * 2 * N + j) =
-            int4_from_codes(codes[part][2 * j], codes[part][2 * j + 1]);
+    if (inside && j < 2 * N) {
+        const int step = N == 8 ? j % 4 : 0, t = N == 8 ? j / 4 : j;
+        const int64_t word = N == 8 ? group * 16 + j : group / 4 * 16 + 4 * t + group % 4;
+        row_words(a)[word] =
+            int4_from_codes(codes[part][8 * step + t], codes[part][8 * step + 4 + t]);
+    }
 }
 
-/* Words of the last block that no group fills. */
-__global__ void __launch_bounds__(THREADS) clear_rest(const pack_args a)
+/* Words of the last block that no group fills; a thread a word of it. */
+__global__ void __launch_bounds__(32) clear_rest(const pack_args a)
 {
-    const int64_t row = blockIdx.x, eighth = a.n_in / 8 + threadIdx.x;
+    const int64_t word = a.bytes / 4 - 16 + threadIdx.x;
 
     wait_for_earlier();
-    if (eighth < a.bytes / 4)
-        *word_at(a, row, eighth) = 0;
+    if (threadIdx.x < 16 && int4_input(word) >= a.n_in)
+        row_words(a)[word] = 0;
 }
 
 unsigned pieces(int64_t n, int64_t piece)
@@ -292,7 +304,7 @@ template <int N> cudaError_t launch_int4(cudaStream_t stream, const pack_args &a
     cudaError_t error =
         launch(quantize_int4<N>, dim3((unsigned)rows, parts), dim3(THREADS), 0, stream, a);
     if (error == cudaSuccess && a.n_in < 2 * a.bytes)
-        error = launch(clear_rest, dim3((unsigned)rows), dim3(THREADS), 0, stream, a);
+        error = launch(clear_rest, dim3((unsigned)rows), dim3(32), 0, stream, a);
     return error;
 }
 } // namespace
@@ -345,9 +357,9 @@ cudaError_t glm4v_cuda_pack_codes(cudaStream_t stream, const glm4v_cuda_matrix *
 {
     const pack_args a = arguments(w, row, codes);
     if (w->form == GLM4V_CUDA_INT8)
-        return launch_rows(stream, pack_bytes_of<GLM4V_CUDA_INT8>, a, n, a.bytes / 4);
+        return launch_rows(stream, pack_int8, a, n, a.bytes / 4);
     if (w->form == GLM4V_CUDA_FP8)
-        return launch_rows(stream, pack_bytes_of<GLM4V_CUDA_FP8>, a, n, a.bytes / 4);
+        return launch_rows(stream, pack_fp8, a, n, a.bytes / 4);
     return launch_rows(stream, pack_nibbles, a, n, a.bytes / 4);
 }
 

@@ -21,8 +21,8 @@ enum { THREADS = 256, SUMS_BYTES = 64 << 20 };
 /* ---- FP8 to bf16 ---- */
 
 struct widen_args {
-    uint2 *to;
-    int64_t to_words; /* of 4 inputs, a row */
+    uint32_t *to; /* pairs of inputs */
+    int64_t ld;
     const uint32_t *codes;
     int64_t words;      /* of codes, a row */
     const float *scale; /* of blocks, or NULL */
@@ -36,37 +36,38 @@ __device__ uint32_t scaled_pair(uint32_t pair, float scale)
     return narrow_bf16(low * scale) | (uint32_t)narrow_bf16(high * scale) << 16;
 }
 
-/* A thread 4 inputs; exact where there are no blocks. */
+/* A thread a word of codes; exact where there are no blocks. */
 __global__ void __launch_bounds__(THREADS) widen_fp8(const widen_args a)
 {
     const int64_t i = blockIdx.x * (int64_t)THREADS + threadIdx.x;
-    const int64_t row = i / a.to_words, word = i % a.to_words;
+    const int64_t row = i / a.words, word = i % a.words, k = fp8_input(word);
 
     let_next_begin();
-    if (row >= a.n_out) {
-        wait_for_earlier();
-        return;
-    }
-    const uint32_t codes = a.codes[row * a.words + word];
-    const float scale = a.scale ? a.scale[row * a.scales + word / 32] : 1;
+    const bool inside = row < a.n_out;
+    const uint32_t codes = inside ? a.codes[i] : 0;
+    const float scale = inside && a.scale ? a.scale[row * a.scales + word / 32] : 1;
     wait_for_earlier();
-    a.to[i] = make_uint2(scaled_pair(fp8_first(codes), scale), scaled_pair(fp8_last(codes), scale));
+    if (inside && k < a.ld) /* in steps of 8 inputs, and ld is a multiple of 8 */
+        a.to[(row * a.ld + k) / 2] = scaled_pair(fp8_first(codes), scale);
+    if (inside && k + 8 < a.ld)
+        a.to[(row * a.ld + k + 8) / 2] = scaled_pair(fp8_last(codes), scale);
 }
 
 /* n_in rounded up to 8: elements between rows. */
 cudaError_t widen_matrix(cudaStream_t stream, glm4v_cuda_prefill *prefill,
                          const glm4v_cuda_matrix *w)
 {
-    const int64_t to_words = round_up(w->n_in, 8) / 4, n = w->n_out * to_words;
+    const int64_t ld = round_up(w->n_in, 8), words = row_bytes(w->form, w->n_in) / 4;
+    const int64_t n = w->n_out * words;
     const float *scale = w->blocks ? w->scale : NULL;
-    const widen_args a = { (uint2 *)prefill->unpacked,
-                           to_words,
+    const widen_args a = { (uint32_t *)prefill->unpacked,
+                           ld,
                            (const uint32_t *)w->data,
-                           row_bytes(w->form, w->n_in) / 4,
+                           words,
                            scale,
                            scales_of(w),
                            w->n_out };
-    if (n * 8 > (int64_t)prefill->unpacked_bytes)
+    if (w->n_out * ld * 2 > (int64_t)prefill->unpacked_bytes)
         return cudaErrorInvalidValue;
     return launch(widen_fp8, dim3((unsigned)((n + THREADS - 1) / THREADS)), dim3(THREADS), 0,
                   stream, a);

@@ -6,11 +6,11 @@
  *   F32   float    [n_out][n_in]
  *   BF16  uint16   [n_out][ld]   ld = n_in rounded up to 8
  *   INT8  int8     [n_out][ld]   ld = n_in rounded up to 16; scale f32 [n_out]
- *   FP8   e4m3     [n_out][ld]   ld = n_in rounded up to 16; scale f32 [n_out], or with `blocks`
- *                                [n_out][ceil(n_in / 128)]. No NaN codes
- *   INT4  nibbles  [n_out][n_in / 2], in the order that product_*.cu unpacks cheaply (pack.cu says
- *                  which); scale f32 [n_out][n_in / 128], zero uint8 likewise or NULL = 8
- *   INT4_32        the same in groups of 32
+ *   FP8   e4m3     [n_out][ld]   ld = n_in rounded up to 64, bits as matrix.cuh says; scale f32
+ *                                [n_out], or with `blocks` [n_out][ceil(n_in / 128)]. No NaN codes
+ *   INT4  nibbles  [n_out][n_in / 2], in the order of matrix.cuh; scale f32 [n_out][n_in / 128],
+ *                  zero uint8 likewise or NULL = 8
+ *   INT4_32        the same in groups of 32; n_in here rounded up to 128
  * Elements between n_in and ld are 0. Rows begin at multiples of 16 bytes, the matrix at 256.
  *
  * Activations: for INT8, INT4 and INT4_32 rounded to int8 per row and group exactly as

@@ -25,7 +25,7 @@ struct bf16_form {
 
     template <class Tile>
     static __device__ __forceinline__ void
-    multiply(float (&sum)[Tile::MT][Tile::NT][4], const stage_weights<bf16_form, Tile> &w,
+    multiply(float (&sum)[Tile::NT][Tile::MT][4], const stage_weights<bf16_form, Tile> &w,
              const stage_x<bf16_form, Tile> &x, const product_args &)
     {
 #pragma unroll
@@ -36,8 +36,8 @@ struct bf16_form {
 #pragma unroll
                 for (int mt = 0; mt < Tile::MT; mt++) {
                     const uint4 &top = w.a[c][mt][0], &low = w.a[c][mt][1];
-                    mma_bf16(sum[mt][nt], { top.x, low.x, top.y, low.y }, b.x, b.y);
-                    mma_bf16(sum[mt][nt], { top.z, low.z, top.w, low.w }, b.z, b.w);
+                    mma_bf16(sum[nt][mt], { top.x, low.x, top.y, low.y }, b.x, b.y);
+                    mma_bf16(sum[nt][mt], { top.z, low.z, top.w, low.w }, b.z, b.w);
                 }
             }
         }

@@ -5,7 +5,7 @@
 
 namespace
 {
-/* 16 codes as pairs of bf16: words 2 j, 2 j + 1 are inputs 4 j to 4 j + 3. */
+/* 16 codes as pairs of bf16: words 2 j, 2 j + 1 are the lane's of step j. */
 struct fp8_values {
     uint32_t pair[8];
 };
@@ -53,7 +53,7 @@ struct fp8_form {
 
     template <class Tile>
     static __device__ __forceinline__ void
-    multiply(float (&sum)[Tile::MT][Tile::NT][4], const stage_weights<fp8_form, Tile> &w,
+    multiply(float (&sum)[Tile::NT][Tile::MT][4], const stage_weights<fp8_form, Tile> &w,
              const stage_x<fp8_form, Tile> &x, const product_args &p)
     {
         const bool blocks = p.scales > 1;
@@ -65,9 +65,7 @@ struct fp8_form {
             const float scale_low = blocks ? w.scale[c][0][mt][1] : 1;
 #pragma unroll
             for (int nt = 0; nt < Tile::NT; nt++) {
-                const int at = c * CHUNK_X + threadIdx.x % 4 * 32;
-                const uint4 b0 = x.template words<uint4>(nt, at);
-                const uint4 b1 = x.template words<uint4>(nt, at + 16);
+                const uint4 b0 = x.steps(nt, c * CHUNK_X), b1 = x.steps(nt, c * CHUNK_X + 64);
                 const uint32_t b[8] = { b0.x, b0.y, b0.z, b0.w, b1.x, b1.y, b1.z, b1.w };
                 float part[4] = {};
 #pragma unroll
@@ -76,7 +74,7 @@ struct fp8_form {
                              b[j], b[j + 1]);
 #pragma unroll
                 for (int j = 0; j < 4; j++)
-                    sum[mt][nt][j] += (j < 2 ? scale_top : scale_low) * part[j];
+                    sum[nt][mt][j] += (j < 2 ? scale_top : scale_low) * part[j];
             }
         }
     }

@@ -23,7 +23,7 @@ static __device__ __forceinline__ uint32_t word_of(const uint4 &v, int i)
 template <int GROUPS> struct int4_form {
     enum {
         CHUNK_X = 128,
-        PAD = 32,
+        PAD = 16,
         X_GROUP = 128 / GROUPS,
         CHUNK_X_SCALES = GROUPS,
         X_SCALE_CHUNKS = 1,
@@ -40,66 +40,49 @@ template <int GROUPS> struct int4_form {
         return chunk * GROUPS + s;
     }
 
-    /* Sums of a group's inputs for the lane's columns: the rows of A are ones. */
+    /* Group s of chunk c; b: of the chunk. */
     template <class Tile>
     static __device__ __forceinline__ void
-    input_sums(int (&total)[4], const stage_x<int4_form, Tile> &x, int nt, int at)
+    multiply_group(float (&sum)[Tile::MT][4], const stage_weights<int4_form, Tile> &w,
+                   const uint32_t (&b)[8], float2 scale, bool zeros, int c, int s)
     {
-        const uint32_t ones = 0x01010101;
-        for (int i = 0; i < GROUP_STEPS; i++) {
-            const uint2 b = x.template words<uint2>(nt, at + 32 * i);
-            mma_int8(total, { ones, ones, ones, ones }, b.x, b.y);
-        }
-    }
-
-    /* Group s of chunk c. */
-    template <class Tile>
-    static __device__ __forceinline__ void
-    multiply_group(float (&sum)[Tile::MT][Tile::NT][4], const stage_weights<int4_form, Tile> &w,
-                   const stage_x<int4_form, Tile> &x, bool zeros, int c, int s)
-    {
-        const int at = c * CHUNK_X + s * X_GROUP + threadIdx.x % 4 * 8;
-        mma_a a[Tile::MT][GROUP_STEPS];
+        const mma_a ones = { 0x01010101, 0x01010101, 0x01010101, 0x01010101 };
+        int part[Tile::MT][4] = {}, total[4] = {};
 #pragma unroll
-        for (int i = 0; i < Tile::MT * GROUP_STEPS; i++) {
-            const int mt = i / GROUP_STEPS, step = i % GROUP_STEPS, word = s * GROUP_STEPS + step;
-            a[mt][step] =
-                spread_nibbles(word_of(w.a[c][mt][0], word), word_of(w.a[c][mt][1], word));
+        for (int i = s * GROUP_STEPS; i < (s + 1) * GROUP_STEPS; i++) {
+#pragma unroll
+            for (int mt = 0; mt < Tile::MT; mt++) {
+                const uint4 *a = w.a[c][mt];
+                mma_int8(part[mt], spread_nibbles(word_of(a[0], i), word_of(a[1], i)), b[2 * i],
+                         b[2 * i + 1]);
+            }
+            if (zeros) /* sums of the inputs for the lane's columns */
+                mma_int8(total, ones, b[2 * i], b[2 * i + 1]);
         }
 #pragma unroll
-        for (int nt = 0; nt < Tile::NT; nt++) {
-            const float2 scale = x.scales(nt, c * GROUPS + s);
-            int part[Tile::MT][4] = {}, total[4] = {};
-#pragma unroll
-            for (int i = 0; i < GROUP_STEPS; i++) {
-                const uint2 b = x.template words<uint2>(nt, at + 32 * i);
-#pragma unroll
-                for (int mt = 0; mt < Tile::MT; mt++)
-                    mma_int8(part[mt], a[mt][i], b.x, b.y);
-            }
-            if (zeros)
-                input_sums<Tile>(total, x, nt, at);
-#pragma unroll
-            for (int i = 0; i < Tile::MT * 4; i++) {
-                const int mt = i / 4, j = i % 4;
-                const int less = 16 * (w.zero[c][s][mt][j / 2] - 8) * total[j];
-                const float both = (j % 2 ? scale.y : scale.x) * w.scale[c][s][mt][j / 2];
-                sum[mt][nt][j] += both * ((float)(part[mt][j] - less) * 0.0625f);
-            }
+        for (int i = 0; i < Tile::MT * 4; i++) {
+            const int mt = i / 4, j = i % 4;
+            const int less = 16 * (w.zero[c][s][mt][j / 2] - 8) * total[j];
+            const float both = (j % 2 ? scale.y : scale.x) * w.scale[c][s][mt][j / 2];
+            sum[mt][j] += both * ((float)(part[mt][j] - less) * 0.0625f);
         }
     }
 
     template <class Tile>
     static __device__ __forceinline__ void
-    multiply(float (&sum)[Tile::MT][Tile::NT][4], const stage_weights<int4_form, Tile> &w,
+    multiply(float (&sum)[Tile::NT][Tile::MT][4], const stage_weights<int4_form, Tile> &w,
              const stage_x<int4_form, Tile> &x, const product_args &p)
     {
         const bool zeros = p.w_zero;
 #pragma unroll
-        for (int c = 0; c < Tile::CHUNKS; c++)
+        for (int i = 0; i < Tile::CHUNKS * Tile::NT; i++) {
+            const int c = i / Tile::NT, nt = i % Tile::NT;
+            const uint4 b0 = x.steps(nt, c * CHUNK_X), b1 = x.steps(nt, c * CHUNK_X + 64);
+            const uint32_t b[8] = { b0.x, b0.y, b0.z, b0.w, b1.x, b1.y, b1.z, b1.w };
 #pragma unroll
             for (int s = 0; s < GROUPS; s++)
-                multiply_group<Tile>(sum, w, x, zeros, c, s);
+                multiply_group<Tile>(sum[nt], w, b, x.scales(nt, c * GROUPS + s), zeros, c, s);
+        }
     }
 };
 

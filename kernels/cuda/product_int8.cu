@@ -32,7 +32,7 @@ struct int8_form {
 
     template <class Tile>
     static __device__ __forceinline__ void
-    multiply(float (&sum)[Tile::MT][Tile::NT][4], const stage_weights<int8_form, Tile> &w,
+    multiply(float (&sum)[Tile::NT][Tile::MT][4], const stage_weights<int8_form, Tile> &w,
              const stage_x<int8_form, Tile> &x, const product_args &)
     {
         const int at = threadIdx.x % 4 * 16;
@@ -48,7 +48,7 @@ struct int8_form {
                 multiply_chunk(c, w.a[1][mt], b1);
 #pragma unroll
                 for (int j = 0; j < 4; j++)
-                    sum[mt][nt][j] += (j % 2 ? scale.y : scale.x) * (float)c[j];
+                    sum[nt][mt][j] += (j % 2 ? scale.y : scale.x) * (float)c[j];
             }
         }
     }

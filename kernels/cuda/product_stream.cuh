@@ -153,6 +153,14 @@ template <class Form, class Tile> struct stage_x {
         return *(const T *)(data + row * layout::ROW_BYTES + at);
     }
 
+    /* B of two steps from bytes `at` of the rows in tile nt: words x, y of the first, z, w of the
+     * second. */
+    __device__ __forceinline__ uint4 steps(int nt, int at) const
+    {
+        const int lane = threadIdx.x % 32;
+        return load_matrices(data + (8 * nt + lane % 8) * layout::ROW_BYTES + at + lane / 8 * 16);
+    }
+
     /* Scales of the lane's columns of C. */
     __device__ __forceinline__ float2 scales(int nt, int group) const
     {
@@ -167,7 +175,7 @@ template <class Form, class Tile> struct stream_result {
     const product_args &p;
     float *partial; /* [warp][output][PARTIAL_ROW] */
 
-    __device__ void put(const float (&sum)[Tile::MT][Tile::NT][4])
+    __device__ void put(const float (&sum)[Tile::NT][Tile::MT][4])
     {
         const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
         float *mine = partial + warp * Tile::OUTPUTS * layout::PARTIAL_ROW;
@@ -175,7 +183,7 @@ template <class Form, class Tile> struct stream_result {
         for (int i = 0; i < Tile::MT * Tile::NT * 4; i++) {
             const int mt = i / (Tile::NT * 4), nt = i / 4 % Tile::NT, j = i % 4;
             const int output = 16 * mt + g + j / 2 * 8, row = 8 * nt + 2 * t + j % 2;
-            mine[output * layout::PARTIAL_ROW + row] = sum[mt][nt][j];
+            mine[output * layout::PARTIAL_ROW + row] = sum[nt][mt][j];
         }
     }
 
@@ -219,7 +227,7 @@ __global__ void __launch_bounds__(STREAM_THREADS, Tile::NT == 1 ? Form::BLOCKS :
     extern __shared__ __align__(16) uint8_t shared[];
     const stream_walk<Form, Tile> walk(p, shared);
     stage_weights<Form, Tile> w[STAGES];
-    float sum[Tile::MT][Tile::NT][4] = {};
+    float sum[Tile::NT][Tile::MT][4] = {};
 
     let_next_begin();
 #pragma unroll
