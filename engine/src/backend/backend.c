@@ -54,9 +54,11 @@ int glm4v_backend_check(const char *device, glm4v_error *err)
 
 static glm4v_backend_open_fn open_cpu = glm4v_backend_cpu_open;
 
-void glm4v_backend_replace_cpu(glm4v_backend_open_fn open)
+glm4v_backend_open_fn glm4v_backend_replace_cpu(glm4v_backend_open_fn open)
 {
+    const glm4v_backend_open_fn before = open_cpu;
     open_cpu = open ? open : glm4v_backend_cpu_open;
+    return before;
 }
 
 static int open_gpu(glm4v_backend **backend, int32_t gpu, glm4v_pool *pool, const glm4v_log *log,

@@ -520,9 +520,10 @@ int glm4v_backend_open(glm4v_backend **backend, const char *device, glm4v_pool *
                        const glm4v_log *log, glm4v_error *err);
 void glm4v_backend_close(glm4v_backend **backend);
 
-/* For tests. What glm4v_backend_open() calls for "cpu" and "auto" from now on; NULL: the CPU. */
+/* For tests. What glm4v_backend_open() calls for "cpu" and "auto" from now on; NULL: the CPU.
+ * Returns what it called before. */
 typedef int (*glm4v_backend_open_fn)(glm4v_backend **backend, glm4v_pool *pool,
                                      const glm4v_log *log, glm4v_error *err);
-void glm4v_backend_replace_cpu(glm4v_backend_open_fn open);
+glm4v_backend_open_fn glm4v_backend_replace_cpu(glm4v_backend_open_fn open);
 
 #endif
