@@ -279,10 +279,11 @@ bool glm4v_cuda_inject_text(const char *text)
     wanted.nth = strtoull(text + length + 1, &end, 10);
     if (*end != ':' || !wanted.nth)
         return false;
-    wanted.status = (cudaError_t)strtoll(end + 1, &end, 10);
+    const long long status = strtoll(end + 1, &end, 10);
     wanted.always = !strcmp(end, ":always");
-    if ((*end && !wanted.always) || wanted.status <= cudaSuccess)
+    if ((*end && !wanted.always) || status <= 0 || status > INT32_MAX)
         return false;
+    wanted.status = (cudaError_t)status;
     glm4v_cuda_inject(&wanted);
     return true;
 }
