@@ -209,6 +209,12 @@ int glm4v_gpu_wait(glm4v_gpu_backend *g, cudaStream_t stream, cudaEvent_t event)
         "cudaStreamWaitEvent");
 }
 
+void glm4v_gpu_settle(cudaStream_t stream)
+{
+    if (cudaStreamSynchronize(stream) != cudaSuccess)
+        cudaGetLastError(); /* the failure is known */
+}
+
 int glm4v_gpu_event_open(glm4v_backend *b, glm4v_event **event, glm4v_error *err)
 {
     glm4v_gpu_backend *g = glm4v_gpu(b);
@@ -237,9 +243,11 @@ int glm4v_gpu_event_record(glm4v_backend *b, glm4v_queue q, glm4v_event *event)
 {
     glm4v_gpu_backend *g = glm4v_gpu(b);
     int rc = glm4v_gpu_usable(g);
-    if (rc)
-        return rc;
     GLM4V_CUDA_ENTER(&g->context);
+    if (rc) {
+        glm4v_gpu_settle(g->queue[q].stream);
+        return rc;
+    }
     return glm4v_gpu_record(g, event->event, g->queue[q].stream);
 }
 
@@ -272,9 +280,11 @@ int glm4v_gpu_sync(glm4v_backend *b, glm4v_event *event)
 {
     glm4v_gpu_backend *g = glm4v_gpu(b);
     int rc = glm4v_gpu_usable(g);
+    GLM4V_CUDA_ENTER(&g->context);
+    for (int q = 0; rc && q < GLM4V_N_QUEUES; q++)
+        glm4v_gpu_settle(g->queue[q].stream);
     if (rc)
         return rc;
-    GLM4V_CUDA_ENTER(&g->context);
     return glm4v_gpu_check(
         g, glm4v_cuda_injected(GLM4V_CUDA_AT_EVENT) ?: cudaEventSynchronize(event->event),
         "work of the device, seen by cudaEventSynchronize");

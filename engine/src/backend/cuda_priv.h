@@ -190,6 +190,8 @@ void glm4v_gpu_give_pinned(glm4v_gpu_backend *g, void *ptr);
 int glm4v_gpu_copy_async(glm4v_gpu_backend *g, void *y, const void *x, size_t bytes,
                          cudaStream_t stream);
 int glm4v_gpu_event_open_raw(glm4v_gpu_backend *g, cudaEvent_t *event);
+/* Of a device that failed: wait for what may still read or write memory that is about to go. */
+void glm4v_gpu_settle(cudaStream_t stream);
 int glm4v_gpu_record(glm4v_gpu_backend *g, cudaEvent_t event, cudaStream_t stream);
 int glm4v_gpu_wait(glm4v_gpu_backend *g, cudaStream_t stream, cudaEvent_t event);
 

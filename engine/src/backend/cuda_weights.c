@@ -204,14 +204,16 @@ int glm4v_gpu_fills_wait(glm4v_backend *b, const void *from, size_t bytes)
     glm4v_gpu_backend *g = glm4v_gpu(b);
     glm4v_gpu_fills *f = &g->fills;
     int rc = glm4v_gpu_usable(g);
-    if (rc)
+    GLM4V_CUDA_ENTER(&g->context);
+    if (rc) {
+        glm4v_gpu_settle(f->stream);
         return rc;
+    }
     pthread_mutex_lock(&f->lock);
     const uint64_t fill = last_fill_of(f, (uintptr_t)from, (uintptr_t)from + bytes);
     pthread_mutex_unlock(&f->lock);
     if (!fill)
         return 0;
-    GLM4V_CUDA_ENTER(&g->context);
     /* a mark that a later fill has taken meanwhile is reached no sooner */
     return glm4v_gpu_check(g,
                            glm4v_cuda_injected(GLM4V_CUDA_AT_EVENT)
