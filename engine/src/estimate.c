@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "forward/context_priv.h"
+#include "model/stages.h"
 
 /* Tokens of a prompt beside its picture, for the lists that grow with it. */
 #define PROMPT_TOKENS 64
@@ -59,13 +60,12 @@ static bool all_fit(const glm4v_model *m, const uint64_t *needs, const char **de
                     uint64_t *needed, uint64_t *room)
 {
     for (int64_t i = 0; i < m->n_stages; i++) {
-        glm4v_backend *b = m->stages[i].backend;
         *device = m->stages[i].device;
         *needed = 0;
         for (int64_t k = 0; k < m->n_stages; k++)
             if (!strcmp(m->stages[k].device, *device))
                 add(needed, needs[k]);
-        *room = b->ops->available(b);
+        *room = glm4v_device_room(m, i);
         if (*needed > *room)
             return false;
     }
@@ -92,6 +92,8 @@ static uint64_t requests_of(const glm4v_model *m, const glm4v_engine_limits *l, 
     const uint64_t tokens = p->rows + PROMPT_TOKENS;
     const uint64_t pieces = 2 + (tokens + l->context.max_rows - 1) / l->context.max_rows;
     const uint64_t row = m->config.text.hidden * b->traits->activation;
+    if (b->traits->all_at_open) /* rows of one request's pictures, whatever their size */
+        return l->context.length * row + l->max_batch * tokens * 4 * sizeof(int32_t);
     return (pieces <= GLM4V_QUANTUM ? 1 : l->max_batch) * p->rows * row +
            l->max_batch * tokens * 4 * sizeof(int32_t); /* ids and positions */
 }
@@ -143,31 +145,37 @@ static int resize(picture *p, const glm4v_model *m, const glm4v_engine_limits *l
 }
 
 static void stage_memory(const glm4v_model *m, int64_t stage, const glm4v_engine_limits *limits,
-                         const picture *p, glm4v_memory *memory)
+                         const picture *p, glm4v_device_memory *d)
 {
+    const glm4v_backend *b = m->stages[stage].backend;
     const glm4v_context_bytes context = glm4v_context_memory(m, stage, limits->context);
-    uint64_t scratch = context.activations;
-    const uint64_t weights = glm4v_plan_memory(&m->plan, m, stage);
-    add(&scratch, context.host);
-    add(&scratch, backend_of(m, stage, &limits->context, p->patches));
+    const uint64_t patches = b->traits->all_at_open && limits->context.patches > (int64_t)p->patches
+                                 ? (uint64_t)limits->context.patches
+                                 : p->patches;
+    snprintf(d->name, sizeof d->name, "%s", m->stages[stage].device);
+    d->first_layer = (uint32_t)m->stages[stage].first;
+    d->n_layers = (uint32_t)m->stages[stage].count;
+    d->weights = glm4v_plan_memory(&m->plan, m, stage);
+    d->kv_cache = context.kv_cache;
+    d->scratch = context.activations;
+    add(&d->scratch, context.host);
+    add(&d->scratch, backend_of(m, stage, &limits->context, patches));
     if (!stage) {
-        add(&scratch, glm4v_vision_scratch_bytes(m, p->patches));
-        add(&scratch, p->scratch);
-        add(&scratch, requests_of(m, limits, p));
-        add(&scratch, glm4v_engine_host_bytes(m, limits, p->patches));
+        add(&d->scratch, glm4v_vision_scratch_bytes(m, patches));
+        add(&d->scratch, p->scratch);
+        add(&d->scratch, requests_of(m, limits, p));
+        add(&d->scratch, glm4v_engine_host_bytes(m, limits, p->patches));
     }
-    if (memory->n_devices < GLM4V_MAX_DEVICES) {
-        glm4v_device_memory *d = &memory->device[memory->n_devices++];
-        snprintf(d->name, sizeof d->name, "%s", m->stages[stage].device);
-        d->first_layer = (uint32_t)m->stages[stage].first;
-        d->n_layers = (uint32_t)m->stages[stage].count;
-        d->weights = weights;
-        d->kv_cache = context.kv_cache;
-        d->scratch = scratch;
-    }
-    add(&memory->weights, weights);
-    add(&memory->kv_cache, context.kv_cache);
-    add(&memory->scratch, scratch);
+}
+
+int glm4v_estimate_stage(const glm4v_model *m, int64_t stage, const glm4v_engine_limits *limits,
+                         glm4v_device_memory *memory, glm4v_error *err)
+{
+    picture p = { 0 };
+    int rc = resize(&p, m, limits, (glm4v_size) { USUAL_SIDE, USUAL_SIDE }, err);
+    if (!rc)
+        stage_memory(m, stage, limits, &p, memory);
+    return rc;
 }
 
 int glm4v_estimate(const glm4v_model *m, const glm4v_checkpoint *checkpoint,
@@ -181,8 +189,13 @@ int glm4v_estimate(const glm4v_model *m, const glm4v_checkpoint *checkpoint,
     int rc = resize(&p, m, limits, image, err);
     if (rc)
         return rc;
-    for (int64_t i = 0; i < m->n_stages; i++)
-        stage_memory(m, i, limits, &p, &out);
+    for (int64_t i = 0; i < m->n_stages; i++) {
+        glm4v_device_memory *d = &out.device[out.n_devices++];
+        stage_memory(m, i, limits, &p, d);
+        add(&out.weights, d->weights);
+        add(&out.kv_cache, d->kv_cache);
+        add(&out.scratch, d->scratch);
+    }
     out.total = out.weights;
     add(&out.total, out.tables);
     out.peak = out.total;

@@ -3,6 +3,7 @@
  * then allocated, then loaded. What comes out does not change any more and is shared by
  * reference. */
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -10,14 +11,18 @@
 #include "estimate.h"
 #include "model/examine.h"
 #include "model/stages.h"
+#include "placement.h"
 
 static int load(glm4v_builder *b)
 {
     glm4v_model *m = b->model;
     const glm4v_model_info *info = &m->info;
-    int rc = glm4v_stages_open(m, b->options.device, b->options.n_threads, &b->error);
+    int rc = glm4v_stages_open(m, &b->options, &b->error);
+    if (!rc)
+        rc = glm4v_place(m, &b->options, NULL, &b->error);
     if (rc)
         return rc;
+    snprintf(m->info.isa, sizeof m->info.isa, "%s", m->stages[0].backend->isa);
     uint64_t bytes = glm4v_plan_memory(&m->plan, m, -1);
     glm4v_log_line(&m->log, GLM4V_LOG_INFO,
                    "%s: %" PRIu64 " parameters in %" PRIu64 " MiB, "
@@ -58,7 +63,9 @@ int glm4v_model_estimate_memory(const char *dir, const glm4v_model_options *opti
     glm4v_memory out;
     int rc = glm4v_builder_start(&b, dir, options);
     if (!rc)
-        rc = glm4v_stages_open(b.model, b.options.device, b.options.n_threads, &b.error);
+        rc = glm4v_stages_open(b.model, &b.options, &b.error);
+    if (!rc)
+        rc = glm4v_place(b.model, &b.options, NULL, &b.error);
     if (!rc)
         rc = glm4v_engine_limits_of(&limits, b.model, engine, &b.error);
     if (!rc)

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A module in the place of libglm4v-cuda.so, for tests of how one is found and chosen. With
- * OTHER_VERSION it is one of another build. Else it shows GPU 0, which is the CPU backend, and
- * fails in examine or open where FAKE_CUDA in the environment says so. */
+ * OTHER_VERSION it is one of another build. Else it shows two GPUs, which are CPU backends with the
+ * memory that FAKE_CUDA_MIB in the environment says, and fails in examine or open where FAKE_CUDA
+ * says so. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "backend/cuda_module.h"
 #include "base/error.h"
+
+enum { GPUS = 2 };
 
 static bool fails(const char *where)
 {
@@ -16,16 +19,24 @@ static bool fails(const char *where)
 
 static int count(int32_t *n, glm4v_error *err)
 {
-    *n = 1;
+    *n = GPUS;
     return 0;
 }
 
 static int examine(glm4v_cuda_device *out, int32_t device, bool full, glm4v_error *err)
 {
     *out = (glm4v_cuda_device) { .name = "Fake", .major = 9, .memory = 1 << 20 };
-    if (device)
+    if (device >= GPUS)
         return glm4v_fail(err, GLM4V_ERR_DEVICE, "there is no cuda:%d", device);
     return fails("examine") ? glm4v_fail(err, GLM4V_ERR_DEVICE, "examine failed as asked") : 0;
+}
+
+static glm4v_backend_ops ops; /* the CPU's, but for the next two */
+
+static uint64_t available(glm4v_backend *b)
+{
+    const char *mib = getenv("FAKE_CUDA_MIB");
+    return mib && *mib ? strtoull(mib, NULL, 10) << 20 : UINT64_MAX;
 }
 
 static int open_device(glm4v_backend **backend, int32_t device, glm4v_pool *pool,
@@ -34,9 +45,14 @@ static int open_device(glm4v_backend **backend, int32_t device, glm4v_pool *pool
     if (fails("open"))
         return glm4v_fail(err, GLM4V_ERR_DEVICE, "open failed as asked");
     int rc = glm4v_backend_cpu_open(backend, pool, log, err);
-    if (!rc)
-        (*backend)->isa = "fake";
-    return rc;
+    if (rc)
+        return rc;
+    ops = *(*backend)->ops;
+    ops.name = "cuda";
+    ops.available = available;
+    (*backend)->ops = &ops;
+    (*backend)->isa = "fake";
+    return 0;
 }
 
 __attribute__((visibility("default"))) const glm4v_cuda_module glm4v_cuda_exports = {

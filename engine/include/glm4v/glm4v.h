@@ -130,7 +130,10 @@ typedef int (*glm4v_progress_fn)(void *user, uint64_t done, uint64_t total);
 /** How to open a model. All zero: every default. */
 typedef struct {
     size_t struct_size; ///< sizeof(glm4v_model_options), or 0
-    const char *device; ///< "auto", "cpu", "cuda[:N][,cuda:M]"; NULL = "auto"
+    /// "auto", or devices of stages: "cpu", "cuda[:N]", as "cuda:0,cuda:1,cpu"; NULL = "auto":
+    /// the first GPU where there is one that can be used, and the CPU for what it has no room for.
+    /// GPUs share layers by free memory; beside them a CPU gets those that do not fit
+    const char *device;
     /// NULL = as stored; "bf16", "fp32", "int8", "int4", "int4-32", "fp8" (text and vision), or
     /// "text=F,vision=F,embedding=F,lm-head=F" with any of the four keys
     const char *quantization;
@@ -144,6 +147,9 @@ typedef struct {
     void *progress_user;        ///< passed to progress
     glm4v_log_fn log;           ///< NULL = silent
     void *log_user;             ///< passed to log; must stay valid until the model is freed
+    /// text layers by hand, "cuda:0=0-19,cuda:1=20-38,cpu=39", instead of device; NULL = dealt out
+    const char *layers;
+    uint64_t gpu_memory_limit; ///< bytes of each GPU to use at most; 0 = what is free
 } glm4v_model_options;
 
 /** Parts of a model whose weight form is chosen separately. */

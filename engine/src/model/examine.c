@@ -180,7 +180,7 @@ static int examine(glm4v_builder *b, const char *dir, glm4v_error *err)
     glm4v_model *m = b->model;
     int rc;
     if ((rc = read_config(b, dir, err)) || (rc = open_tokenizer(b, dir, err)) ||
-        (rc = open_preprocessors(b, err)) || (rc = glm4v_stages_make(m, b->options.device, err)))
+        (rc = open_preprocessors(b, err)) || (rc = glm4v_stages_make(m, &b->options, err)))
         return rc;
     if (!b->options.random_weights &&
         ((rc = glm4v_quantization_config_read(&m->quantized, dir, &m->log, err)) ||

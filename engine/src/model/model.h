@@ -61,6 +61,7 @@ typedef struct {
     glm4v_backend *backend;
     char device[16]; /* its name in the device string: "cpu", "cuda:1"; "auto" is what it became */
     int64_t first, count;
+    uint64_t limit; /* of device memory that is used, bytes; 0: none */
 } glm4v_stage;
 
 struct glm4v_model {

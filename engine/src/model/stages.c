@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Which device holds which layers: the device string is parsed, and the backends are opened. */
+/* Which device holds which layers: the device string or the map by hand taken apart, and the
+ * backends opened. */
 #define _GNU_SOURCE
 #include "model/stages.h"
 
@@ -10,50 +11,182 @@
 #include "base/error.h"
 #include "base/mem.h"
 
-#define MAX_DEVICE_NAME 64
+#define EXPECTED "expected auto, cpu or cuda[:N], several with commas between them"
+
+/* ---- the device string ---- */
 
 /* Cut the next name off a device string; name holds size. */
 static int next_device(char *name, size_t size, const char **device, glm4v_error *err)
 {
     const char *comma = strchrnul(*device, ',');
-    if (comma - *device >= MAX_DEVICE_NAME)
-        return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "device \"%.80s\": expected auto, cpu or cuda[:N][,cuda:M]", *device);
+    if ((size_t)(comma - *device) >= size)
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "device \"%.80s\": " EXPECTED, *device);
     snprintf(name, size, "%.*s", (int)(comma - *device), *device);
     *device = comma + (*comma != 0);
     return 0;
 }
 
-/* Layers are distributed evenly until the weights are known. A device that is not there is an error
- * now, long before it is used. */
-int glm4v_stages_make(glm4v_model *m, const char *device, glm4v_error *err)
+static int take_names(glm4v_model *m, const char *device, glm4v_error *err)
 {
-    int64_t n = 1, layers = m->config.text.layers;
-    char name[MAX_DEVICE_NAME];
-    device = device ? device : "auto";
-    for (const char *p = device; *p; p++)
-        n += *p == ',';
-    if (n > GLM4V_MAX_DEVICES || n > layers)
-        return glm4v_fail(err, GLM4V_ERR_INVALID,
-                          "device \"%.80s\": %" PRId64 " devices for a model of %" PRId64
-                          " layers, at most %" PRId64,
-                          device, n, layers,
-                          GLM4V_MAX_DEVICES < layers ? GLM4V_MAX_DEVICES : layers);
-    m->stages = glm4v_alloc(n, sizeof *m->stages);
-    if (!m->stages)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for %" PRId64 " stages", n);
-    m->n_stages = n;
-    for (int64_t i = 0; i < n; i++) {
-        m->stages[i].first = (layers * i / n);
-        m->stages[i].count = (layers * (i + 1) / n) - m->stages[i].first;
-        int rc = next_device(name, sizeof name, &device, err);
-        if (rc || (rc = glm4v_backend_check(name, err)))
+    const char *whole = device;
+    for (int64_t i = 0; i < m->n_stages; i++) {
+        glm4v_stage *s = &m->stages[i];
+        int rc = next_device(s->device, sizeof s->device, &device, err);
+        if (!rc && m->n_stages > 1 && !strcmp(s->device, "auto"))
+            rc = glm4v_fail(err, GLM4V_ERR_INVALID,
+                            "device \"%.80s\": \"auto\" stands alone; " EXPECTED, whole);
+        if (rc || (rc = glm4v_backend_check(s->device, err)))
             return rc;
     }
     return 0;
 }
 
-/* ---- dealing out ---- */
+/* "auto" has a second stage, for what the GPU has no room for. */
+static void add_cpu(glm4v_model *m)
+{
+    if (strcmp(m->stages[0].device, "auto") || m->config.text.layers < 2)
+        return;
+    snprintf(m->stages[1].device, sizeof m->stages[1].device, "cpu");
+    m->n_stages = 2;
+}
+
+static void deal_evenly(glm4v_model *m)
+{
+    const int64_t layers = m->config.text.layers, n = m->n_stages;
+    for (int64_t i = 0; i < n; i++) {
+        m->stages[i].first = layers * i / n;
+        m->stages[i].count = layers * (i + 1) / n - m->stages[i].first;
+    }
+}
+
+/* ---- the map by hand ---- */
+
+/* One entry, "NAME=FIRST" or "NAME=FIRST-LAST", of stage i. */
+static int take_range(glm4v_model *m, int64_t i, const char *entry, glm4v_error *err)
+{
+    glm4v_stage *s = &m->stages[i];
+    const int64_t layers = m->config.text.layers, wanted = i ? s[-1].first + s[-1].count : 0;
+    int64_t first = 0, last = 0;
+    int name = 0, end = 0;
+    if (sscanf(entry, "%*15[^=]%n=%" SCNd64 "%n", &name, &first, &end) == 1)
+        last = first;
+    if (end && entry[end] == '-' && sscanf(entry + end, "-%" SCNd64 "%n", &last, &name) == 1)
+        end += name;
+    if (!end || entry[end])
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "layers \"%.40s\": expected DEVICE=FIRST-LAST, as cuda:0=0-19", entry);
+    if (first != wanted || last < first || last >= layers)
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "layers \"%.40s\": expected a range from layer %" PRId64 " to %" PRId64
+                          " at most; each layer stands in one range, in order",
+                          entry, wanted, layers - 1);
+    snprintf(s->device, sizeof s->device, "%.*s", (int)(strchr(entry, '=') - entry), entry);
+    s->first = first;
+    s->count = last - first + 1;
+    return glm4v_backend_check(s->device, err);
+}
+
+static int take_map(glm4v_model *m, const char *map, glm4v_error *err)
+{
+    char entry[64];
+    for (int64_t i = 0; i < m->n_stages; i++) {
+        int rc = next_device(entry, sizeof entry, &map, err);
+        if (rc || (rc = take_range(m, i, entry, err)))
+            return rc;
+    }
+    const glm4v_stage *last = &m->stages[m->n_stages - 1];
+    if (last->first + last->count == m->config.text.layers)
+        return 0;
+    return glm4v_fail(err, GLM4V_ERR_INVALID,
+                      "layers: the map ends with layer %" PRId64 ", the model with layer %" PRId64,
+                      last->first + last->count - 1, m->config.text.layers - 1);
+}
+
+int glm4v_stages_make(glm4v_model *m, const glm4v_model_options *options, glm4v_error *err)
+{
+    const char *device = options->device ? options->device : "auto";
+    const char *text = options->layers ? options->layers : device;
+    const int64_t layers = m->config.text.layers;
+    const int64_t most = GLM4V_MAX_DEVICES < layers ? GLM4V_MAX_DEVICES : layers;
+    int64_t n = 1;
+    if (options->layers && strcmp(device, "auto"))
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "device \"%.40s\" and layers \"%.40s\": layers name their devices, "
+                          "leave device out",
+                          device, options->layers);
+    for (const char *p = text; *p; p++)
+        n += *p == ',';
+    if (n > most)
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "device \"%.80s\": %" PRId64 " devices for a model of %" PRId64
+                          " layers, at most %" PRId64,
+                          text, n, layers, most);
+    m->stages = glm4v_alloc(n + 1, sizeof *m->stages);
+    if (!m->stages)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for %" PRId64 " stages", n);
+    m->n_stages = n;
+    if (options->layers)
+        return take_map(m, options->layers, err);
+    int rc = take_names(m, device, err);
+    if (rc)
+        return rc;
+    add_cpu(m);
+    deal_evenly(m);
+    return 0;
+}
+
+/* ---- devices ---- */
+
+bool glm4v_stage_is_host(const glm4v_stage *stage)
+{
+    return !strcmp(stage->device, "cpu");
+}
+
+static int open_stage(glm4v_model *m, int64_t i, const glm4v_model_options *options,
+                      glm4v_error *err)
+{
+    glm4v_stage *s = &m->stages[i];
+    int rc = glm4v_backend_open(&s->backend, s->device, m->pool, &m->log, err);
+    if (rc)
+        return rc;
+    if (!strcmp(s->device, "auto"))
+        snprintf(s->device, sizeof s->device, "%s",
+                 strcmp(s->backend->ops->name, "cuda") ? "cpu" : "cuda:0");
+    if (!glm4v_stage_is_host(s))
+        s->limit = options->gpu_memory_limit;
+    return 0;
+}
+
+int glm4v_stages_open(glm4v_model *m, const glm4v_model_options *options, glm4v_error *err)
+{
+    const bool automatic = !strcmp(m->stages[0].device, "auto");
+    int rc = glm4v_pool_open(&m->pool, options->n_threads, err);
+    for (int64_t i = 0; !rc && i < m->n_stages; i++) {
+        rc = open_stage(m, i, options, err);
+        if (!rc && automatic && glm4v_stage_is_host(&m->stages[0]))
+            glm4v_stages_set(m, 0, 1, &m->config.text.layers);
+    }
+    return rc;
+}
+
+uint64_t glm4v_device_room(const glm4v_model *m, int64_t stage)
+{
+    const glm4v_stage *s = &m->stages[stage];
+    const uint64_t room = s->backend->ops->available(s->backend);
+    return s->limit && s->limit < room ? s->limit : room;
+}
+
+uint64_t glm4v_stage_room(const glm4v_model *m, int64_t stage)
+{
+    const glm4v_stage *s = &m->stages[stage];
+    const uint64_t room = glm4v_device_room(m, stage);
+    uint64_t n = 0;
+    for (int64_t i = 0; i < m->n_stages; i++)
+        n += !strcmp(m->stages[i].device, s->device);
+    return room == UINT64_MAX ? room : room / n;
+}
+
+/* ---- items ---- */
 
 /* The layer whose weights an item is part of; -1: none. */
 static int64_t layer_of(const glm4v_model *m, const glm4v_item *item)
@@ -62,91 +195,59 @@ static int64_t layer_of(const glm4v_model *m, const glm4v_item *item)
     const size_t layers = m->config.text.layers;
     if (at < first || at >= first + layers * sizeof *m->layers)
         return -1;
-    return ((at - first) / sizeof *m->layers);
+    return (at - first) / sizeof *m->layers;
 }
 
-/* What is free on the stage's device, in equal parts for the stages on it. */
-static double share_of(const glm4v_model *m, int64_t stage)
+uint64_t glm4v_largest_layer(const glm4v_model *m, glm4v_backend *b)
 {
-    const glm4v_stage *s = &m->stages[stage];
-    int64_t n = 0;
-    for (int64_t i = 0; i < m->n_stages; i++)
-        n += !strcmp(m->stages[i].device, s->device);
-    const uint64_t available = s->backend->ops->available(s->backend);
-    return available ? (double)available / (double)n : 1;
+    uint64_t largest = 0;
+    for (int64_t layer = 0; layer < m->config.text.layers; layer++) {
+        uint64_t bytes = 0;
+        for (int64_t i = 0; i < m->plan.n; i++)
+            if (layer_of(m, &m->plan.items[i]) == layer)
+                bytes += glm4v_item_bytes(&m->plan.items[i], b);
+        if (bytes > largest)
+            largest = bytes;
+    }
+    return largest;
 }
 
-/* Bytes of a layer, as its present stage would keep it. */
-static uint64_t layer_bytes(const glm4v_model *m, int64_t layer)
+uint64_t glm4v_outer_bytes(const glm4v_model *m, glm4v_backend *b, bool first, bool last)
 {
     uint64_t bytes = 0;
-    for (int64_t i = 0; i < m->plan.n; i++)
-        if (layer_of(m, &m->plan.items[i]) == layer)
-            bytes += glm4v_item_bytes(&m->plan.items[i], m->stages[m->plan.items[i].stage].backend);
-    return bytes;
-}
-
-/* Bytes of a stage that do not depend on its layers. */
-static uint64_t fixed_bytes(const glm4v_model *m, int64_t stage)
-{
-    uint64_t bytes = 0;
-    for (int64_t i = 0; i < m->plan.n; i++)
-        if (m->plan.items[i].stage == stage && layer_of(m, &m->plan.items[i]) < 0)
-            bytes += glm4v_item_bytes(&m->plan.items[i], m->stages[stage].backend);
-    return bytes;
-}
-
-/* Cut the layers so that each stage's weights are its device's share of all bytes. The first stage
- * has the tower and the embedding, the last one the head. Each has one layer at least. */
-static void deal(glm4v_model *m)
-{
-    const int64_t n = m->n_stages, layers = m->config.text.layers;
-    double total = 0, shares = 0, wanted = 0, sum = 0;
-    int64_t layer = 0;
-    if (n == 1)
-        return;
-    for (int64_t i = 0; i < n; i++) {
-        total += (double)fixed_bytes(m, i);
-        shares += share_of(m, i);
-    }
-    for (int64_t i = 0; i < layers; i++)
-        total += (double)layer_bytes(m, i);
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t first = layer, most = layers - (n - 1 - i);
-        wanted += total * share_of(m, i) / shares;
-        sum += (double)fixed_bytes(m, i);
-        for (double bytes; layer < most; sum += bytes, layer++) {
-            bytes = (double)layer_bytes(m, layer);
-            if (layer > first && i < n - 1 && sum + bytes / 2 > wanted)
-                break;
-        }
-        m->stages[i].first = first;
-        m->stages[i].count = layer - first;
-    }
     for (int64_t i = 0; i < m->plan.n; i++) {
-        const int64_t of = layer_of(m, &m->plan.items[i]);
-        for (int32_t s = 0; of >= 0 && s < n; s++)
-            if (of >= m->stages[s].first && of < m->stages[s].first + m->stages[s].count)
-                m->plan.items[i].stage = s;
+        const glm4v_item *item = &m->plan.items[i];
+        if (layer_of(m, item) < 0 && (item->stage ? last : first))
+            bytes += glm4v_item_bytes(item, b);
     }
+    return bytes;
 }
 
-int glm4v_stages_open(glm4v_model *m, const char *device, int64_t n_threads, glm4v_error *err)
+/* The stage that an item goes to, of those that are kept. */
+static int64_t stage_of(const glm4v_model *m, const glm4v_item *item)
 {
-    char name[MAX_DEVICE_NAME];
-    int rc = glm4v_pool_open(&m->pool, n_threads, err);
-    device = device ? device : "auto";
-    for (int64_t i = 0; !rc && i < m->n_stages; i++) {
-        rc = next_device(name, sizeof name, &device, err);
-        if (!rc)
-            rc = glm4v_backend_open(&m->stages[i].backend, name, m->pool, &m->log, err);
-        if (!rc)
-            snprintf(m->stages[i].device, sizeof m->stages[i].device, "%.15s",
-                     strcmp(name, "auto") ? name : m->stages[i].backend->ops->name);
+    const int64_t layer = layer_of(m, item);
+    int64_t stage = 0;
+    if (layer < 0)
+        return item->stage ? m->n_stages - 1 : 0;
+    while (layer >= m->stages[stage].first + m->stages[stage].count)
+        stage++;
+    return stage;
+}
+
+void glm4v_stages_set(glm4v_model *m, int64_t first, int64_t n, const int64_t *count)
+{
+    int64_t layer = 0;
+    for (int64_t i = 0; i < m->n_stages; i++)
+        if (i < first || i >= first + n)
+            glm4v_backend_close(&m->stages[i].backend);
+    memmove(m->stages, m->stages + first, n * sizeof *m->stages);
+    m->n_stages = n;
+    for (int64_t i = 0; i < n; i++) {
+        m->stages[i].first = layer;
+        m->stages[i].count = count[i];
+        layer += count[i];
     }
-    if (rc)
-        return rc;
-    deal(m);
-    snprintf(m->info.isa, sizeof m->info.isa, "%s", m->stages[0].backend->isa);
-    return 0;
+    for (int64_t i = 0; i < m->plan.n; i++)
+        m->plan.items[i].stage = stage_of(m, &m->plan.items[i]);
 }
