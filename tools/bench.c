@@ -483,7 +483,7 @@ int cli_bench(int argc, char **argv)
         { "random-weights", NULL, CLI_FLAG, &set.random_weights, 0, 0,
           "fill memory with seeded random weights: speed at full size" },
         { "device", "D", CLI_STRING, &set.device, 0, 0,
-          "auto (default) or cpu, which are the same: this version has no CUDA" },
+          "auto (default), cpu, cuda[:N], several with commas between them" },
         { "quantization", "Q", CLI_STRING, &set.quantization, 0, 0, "as in describe" },
         { "threads", "N", CLI_COUNT, &set.threads, 0, 1024,
           "CPU threads; default: all cores of this process" },

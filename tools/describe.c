@@ -369,7 +369,7 @@ int cli_describe(int argc, char **argv)
         { "model", "DIR", CLI_STRING, &set.model, 0, 0,
           "model directory; default: $GLM4V_MODEL, else the model that comes\nwith the program" },
         { "device", "D", CLI_STRING, &set.device, 0, 0,
-          "auto (default) or cpu, which are the same: this version has no CUDA" },
+          "auto (default), cpu, cuda[:N], several with commas between them" },
         { "quantization", "Q", CLI_STRING, &set.quantization, 0, 0,
           "form of the weights in memory: fp32, bf16, int8, int4, int4-32 or fp8, or by part,\n"
           "text=int4,vision=int8; default: as stored" },
