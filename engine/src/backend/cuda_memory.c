@@ -16,14 +16,34 @@ struct glm4v_event {
 
 /* ---- memory ---- */
 
+/* CUDA's calls that allocate, which a test can make fail. */
+static cudaError_t take_device(void **block, size_t bytes)
+{
+    const cudaError_t injected = glm4v_cuda_injected(GLM4V_CUDA_AT_ALLOC);
+    return injected ? injected : cudaMalloc(block, bytes + !bytes);
+}
+
+static cudaError_t take_host(void **block, size_t bytes)
+{
+    const cudaError_t injected = glm4v_cuda_injected(GLM4V_CUDA_AT_ALLOC);
+    return injected ? injected : cudaHostAlloc(block, bytes + !bytes, cudaHostAllocPortable);
+}
+
+/* Who waits for it sleeps: the host has other work while the device does its own. */
+static cudaError_t take_event(cudaEvent_t *event)
+{
+    const cudaError_t injected = glm4v_cuda_injected(GLM4V_CUDA_AT_ALLOC);
+    return injected
+               ? injected
+               : cudaEventCreateWithFlags(event, cudaEventDisableTiming | cudaEventBlockingSync);
+}
+
 int glm4v_gpu_take(glm4v_gpu_backend *g, void **ptr, size_t bytes)
 {
     void *block = NULL;
     int rc = glm4v_gpu_usable(g);
     if (!rc)
-        rc = glm4v_gpu_check(
-            g, glm4v_cuda_injected(GLM4V_CUDA_AT_ALLOC) ?: cudaMalloc(&block, bytes ? bytes : 1),
-            "cudaMalloc");
+        rc = glm4v_gpu_check(g, take_device(&block, bytes), "cudaMalloc");
     if (!rc)
         *ptr = block;
     return rc;
@@ -41,10 +61,7 @@ int glm4v_gpu_take_pinned(glm4v_gpu_backend *g, void **ptr, size_t bytes)
     void *block = NULL;
     int rc = glm4v_gpu_usable(g);
     if (!rc)
-        rc = glm4v_gpu_check(g,
-                             glm4v_cuda_injected(GLM4V_CUDA_AT_ALLOC)
-                                 ?: cudaHostAlloc(&block, bytes ? bytes : 1, cudaHostAllocPortable),
-                             "cudaHostAlloc");
+        rc = glm4v_gpu_check(g, take_host(&block, bytes), "cudaHostAlloc");
     if (!rc)
         *ptr = block;
     return rc;
@@ -186,13 +203,7 @@ int glm4v_gpu_copy(glm4v_backend *b, void *y, const void *x, size_t bytes)
 int glm4v_gpu_event_open_raw(glm4v_gpu_backend *g, cudaEvent_t *event)
 {
     int rc = glm4v_gpu_usable(g);
-    /* who waits sleeps: the host has other work while the device does its own */
-    return rc ? rc
-              : glm4v_gpu_check(g,
-                                glm4v_cuda_injected(GLM4V_CUDA_AT_ALLOC)
-                                    ?: cudaEventCreateWithFlags(event, cudaEventDisableTiming |
-                                                                           cudaEventBlockingSync),
-                                "cudaEventCreateWithFlags");
+    return rc ? rc : glm4v_gpu_check(g, take_event(event), "cudaEventCreateWithFlags");
 }
 
 int glm4v_gpu_record(glm4v_gpu_backend *g, cudaEvent_t event, cudaStream_t stream)
