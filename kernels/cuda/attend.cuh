@@ -9,6 +9,26 @@
 
 constexpr float LOG2E = 1.44269504f;
 
+/* Attention of many query rows. */
+struct flash {
+    glm4v_bf16 *o;
+    int64_t ldo;
+    const glm4v_bf16 *q;
+    int64_t ldq;
+    const void *k, *v; /* of key/value head 0: bf16, or int8 with scales */
+    const float *k_scale, *v_scale;
+    int64_t ldk, head_step; /* elements between keys, and between heads of them */
+    int32_t n_queries, n_keys, head_dim, group; /* query heads a key/value head */
+    int32_t first; /* query row i sees keys [0, first + i] if causal, else all */
+    bool causal;
+    float scale; /* of scores, in powers of two */
+};
+
+/* Attention with wgmma (attention_wgmma.cu): has it code for the current device? bf16 keys and
+ * values only. */
+bool has_wgmma_attention();
+cudaError_t run_wgmma_attention(cudaStream_t stream, const flash &a, int heads);
+
 /* Four 8x8 matrices of 16 bits; lanes 8i to 8i + 7 give the rows of matrix i. */
 static __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t address)
 {

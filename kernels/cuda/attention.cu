@@ -16,37 +16,13 @@
 constexpr int QUERIES = 128, KEYS = 64, WARPS = 4, THREADS = WARPS * 32,
               ROWS = QUERIES / WARPS / 16;
 
-struct flash {
-    glm4v_bf16 *o;
-    int64_t ldo;
-    const glm4v_bf16 *q;
-    int64_t ldq;
-    const void *k, *v; /* of key/value head 0: bf16, or int8 with scales */
-    const float *k_scale, *v_scale;
-    int64_t ldk, head_step; /* elements between keys, and between heads of them */
-    int32_t n_queries, n_keys, head_dim, group; /* query heads a key/value head */
-    int32_t first; /* query row i sees keys [0, first + i] if causal, else all */
-    bool causal;
-    float scale; /* of scores, in powers of two */
-};
-
-/* 16 bytes from row `row` of an int8 tile, widened. */
-static __device__ __forceinline__ uint4 widen_part(const int8_t *p, float scale)
-{
-    const uint2 codes = __ldcg(reinterpret_cast<const uint2 *>(p));
-    float x[VECTOR];
-#pragma unroll
-    for (int i = 0; i < VECTOR; i++)
-        x[i] = scale * (float)(int8_t)((i < 4 ? codes.x : codes.y) >> 8 * (i % 4));
-    return narrow8(x);
-}
-
 template <int D, bool INT8> struct attention {
     static constexpr int LD = D <= 64 ? 64 : 128, PARTS = D / VECTOR;
     static constexpr int STEPS = D / 16; /* of the first product; pairs of columns of the second */
     static constexpr int TILES = KEYS / 8;
     static constexpr int TILE_BYTES = KEYS * LD * 2;
-    static constexpr int SHARED = QUERIES * LD * 2 + 4 * TILE_BYTES;
+    static constexpr int SCALES = QUERIES * LD * 2 + 4 * TILE_BYTES; /* [4][KEYS] of int8 */
+    static constexpr int SHARED = SCALES + (INT8 ? 4 * KEYS * (int)sizeof(float) : 0);
 
     char *shared;
     int32_t row, head; /* the warp's first query row, and its head */
@@ -73,16 +49,27 @@ template <int D, bool INT8> struct attention {
         }
     }
 
-    static __device__ void widen_rows(char *to, const int8_t *from, const float *scale,
-                                      int32_t there, int32_t head_dim)
+    __device__ float *scales(int block, bool value) const
+    {
+        return reinterpret_cast<float *>(shared + SCALES) + (block % 2 * 2 + value) * KEYS;
+    }
+
+    /* Codes as bf16, which is exact, and their scales. */
+    static __device__ void widen_rows(char *to, float *scales, const int8_t *from,
+                                      const float *scale, int32_t there, int32_t head_dim)
     {
         for (int i = threadIdx.x; i < KEYS * PARTS; i += THREADS) {
             const int r = i / PARTS, part = i % PARTS;
-            const bool in = r < there && part * VECTOR < head_dim;
+            uint2 codes = make_uint2(0, 0);
+            if (r < there && part * VECTOR < head_dim)
+                codes = __ldcg(
+                    reinterpret_cast<const uint2 *>(from + (int64_t)r * head_dim + part * VECTOR));
             *reinterpret_cast<uint4 *>(to + part_at(r, part)) =
-                in ? widen_part(from + (int64_t)r * head_dim + part * VECTOR, scale[r])
-                   : make_uint4(0, 0, 0, 0);
+                make_uint4(widen_codes(codes.x, 0), widen_codes(codes.x, 2),
+                           widen_codes(codes.y, 0), widen_codes(codes.y, 2));
         }
+        for (int r = threadIdx.x; r < KEYS; r += THREADS)
+            scales[r] = r < there ? scale[r] : 0;
     }
 
     __device__ void copy_block(const flash &a, int block) const
@@ -91,10 +78,10 @@ template <int D, bool INT8> struct attention {
         const int64_t at = head / a.group * a.head_step + first * a.ldk;
         if (INT8) {
             const int64_t token = at / a.head_dim;
-            widen_rows(buffer(block, false), (const int8_t *)a.k + at, a.k_scale + token, there,
-                       a.head_dim);
-            widen_rows(buffer(block, true), (const int8_t *)a.v + at, a.v_scale + token, there,
-                       a.head_dim);
+            widen_rows(buffer(block, false), scales(block, false), (const int8_t *)a.k + at,
+                       a.k_scale + token, there, a.head_dim);
+            widen_rows(buffer(block, true), scales(block, true), (const int8_t *)a.v + at,
+                       a.v_scale + token, there, a.head_dim);
         } else {
             copy_rows(buffer(block, false), (const glm4v_bf16 *)a.k + at, a.ldk, KEYS, there,
                       a.head_dim);
@@ -130,6 +117,21 @@ template <int D, bool INT8> struct attention {
                     mma_bf16(s[m][j], q[m], b[0], b[1]);
                     mma_bf16(s[m][j + 1], q[m], b[2], b[3]);
                 }
+            }
+        }
+    }
+
+    /* By the scales of keys or of values. */
+    __device__ void scale_columns(float (&s)[ROWS][TILES][4], const float *scales) const
+    {
+        const int t = threadIdx.x % 4;
+#pragma unroll
+        for (int j = 0; j < TILES; j++) {
+            const float2 scale = *reinterpret_cast<const float2 *>(scales + 8 * j + 2 * t);
+#pragma unroll
+            for (int m = 0; m < ROWS; m++) {
+                s[m][j][0] *= scale.x, s[m][j][2] *= scale.x;
+                s[m][j][1] *= scale.y, s[m][j][3] *= scale.y;
             }
         }
     }
@@ -247,9 +249,13 @@ template <int D, bool INT8> struct attention {
             if (block + 1 < n_blocks)
                 copy_block(a, block + 1);
             score(s, block);
+            if (INT8)
+                scale_columns(s, scales(block, false));
             if (block >= n_whole)
                 mask(s, a, block);
             weigh(s, a.scale);
+            if (INT8)
+                scale_columns(s, scales(block, true));
             accumulate(s, block);
         }
         store(a);
@@ -292,6 +298,8 @@ template <int D, bool INT8> static cudaError_t run(cudaStream_t stream, const fl
 
 template <bool INT8> static cudaError_t run_size(cudaStream_t stream, const flash &a, int heads)
 {
+    if (!INT8 && has_wgmma_attention())
+        return run_wgmma_attention(stream, a, heads);
     if (a.head_dim <= 64)
         return run<64, INT8>(stream, a, heads);
     if (a.head_dim <= 80)

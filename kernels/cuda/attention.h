@@ -5,6 +5,7 @@
 #define GLM4V_CUDA_ATTENTION_H
 
 #include "launch.h"
+#include "product.h"
 #include "step.h"
 
 typedef enum { GLM4V_CUDA_KV_BF16, GLM4V_CUDA_KV_INT8 } glm4v_cuda_kv_form;
@@ -92,11 +93,16 @@ typedef struct {
     int32_t heads; /* a multiple of kv heads */
     float scale;
     int32_t layer, rows;
+    /* decode: o also as glm4v_cuda_round makes it for an INT8 or INT4 matrix without an order, of
+     * heads * head_dim inputs; sets ldq and ldscale. NULL: not */
+    glm4v_cuda_rounded *rounded;
 } glm4v_cuda_attend;
 
 /* Decode: each row of the step by itself, over keys [0, position]. Keys are cut in pieces of a
  * fixed number, whose partial results are combined in order. scratch: glm4v_cuda_decode_scratch
- * bytes. */
+ * bytes. A slot has at most GLM4V_CUDA_SPAN_ROWS rows in a step: older keys are read, as the step's
+ * slots and positions are, before the kernels ahead have ended. */
+enum { GLM4V_CUDA_SPAN_ROWS = 8 };
 GLM4V_CUDA_API size_t glm4v_cuda_decode_scratch(const glm4v_cuda_kv *kv, int32_t heads,
                                                 int32_t rows);
 GLM4V_CUDA_API cudaError_t glm4v_cuda_attend_decode(cudaStream_t stream, const glm4v_cuda_kv *kv,

@@ -12,8 +12,10 @@
  * i % 4 > 1, 8 more), and columns of the output likewise. Reads each key and value once a pack,
  * writes SPLITS f32 rows a head at most. Sums in f32; weights of values are rounded to bf16. */
 #include "attend.cuh"
+#include "round.cuh"
 
 constexpr int PIECE = 64, SPLITS = 32, WARPS = 4, PACK = 16, THREADS = WARPS * 32;
+constexpr int HEAD = 128; /* of outputs that are rounded as they are combined: a group of int8 */
 
 /* Scratch: sums [rows][heads][SPLITS][head_dim], then maximum and weight of each. */
 struct partial_results {
@@ -26,14 +28,16 @@ struct decode {
     const int32_t *slot, *position;
     glm4v_cuda_attend a;
     partial_results to;
-    int32_t packs; /* of a key/value head */
+    int32_t packs;              /* of a key/value head */
+    glm4v_cuda_rounded rounded; /* q NULL: not by the combining kernel */
 };
 
-/* Pieces a block takes, and how many blocks have any. */
+/* Pieces a block takes, and how many blocks have any. From 16 pieces on a block takes two, so that
+ * loads of the second go on while the first is worked on, and fewer results are combined. */
 static __device__ int32_t pieces_each(int32_t n_keys)
 {
-    const int32_t pieces = (n_keys + PIECE - 1) / PIECE;
-    return (pieces + SPLITS - 1) / SPLITS;
+    const int32_t pieces = (n_keys + PIECE - 1) / PIECE, each = (pieces + SPLITS - 1) / SPLITS;
+    return pieces > SPLITS / 2 ? max(each, 2) : each;
 }
 
 static __device__ int32_t splits_of(int32_t n_keys)
@@ -273,17 +277,36 @@ template <int D, bool INT8> struct worker {
         }
     }
 
-    __device__ void take_piece(memory &m, int32_t first, float scale)
+    /* Keys [begin, end). Those below `old` were there before the step's first kernel: they are
+     * loaded while the kernels before this one still run. query: called when these have ended. */
+    template <typename F>
+    __device__ void run(memory &m, int32_t begin, int32_t end, int32_t old, float scale, F query)
     {
         uint4 keys[TILES][BLOCKS];
         uint32_t values[STEPS][4][WIDTH / 2];
-        float s[TILES][4], shrink[2];
-        load_keys(keys, first);
-        load_values(values, first);
-        score(s, keys, first, scale);
-        share_maximum(m, s, shrink);
-        share_weights(m, s, first);
-        accumulate(m, values, shrink);
+        const bool early = begin + PIECE <= old;
+        if (early) {
+            load_keys(keys, begin);
+            load_values(values, begin);
+        }
+        wait_for_earlier();
+        query();
+        if (!early) {
+            load_keys(keys, begin);
+            load_values(values, begin);
+        }
+        for (int32_t first = begin; first < end; first += PIECE) {
+            const int32_t next = first + PIECE;
+            float s[TILES][4], shrink[2];
+            score(s, keys, first, scale);
+            if (next < end)
+                load_keys(keys, next);
+            share_maximum(m, s, shrink);
+            share_weights(m, s, first);
+            accumulate(m, values, shrink);
+            if (next < end)
+                load_values(values, next);
+        }
     }
 };
 
@@ -314,7 +337,7 @@ static __device__ void store(const worker<D, INT8> &w, const decode &args, int64
 
 /* Block (split, pack of a key/value head, row). */
 template <int D, bool INT8>
-static __global__ void __launch_bounds__(THREADS) decode_kernel(const decode args)
+static __global__ void __launch_bounds__(THREADS, 3) decode_kernel(const decode args)
 {
     using work = worker<D, INT8>;
     __shared__ typename work::memory memory;
@@ -324,7 +347,6 @@ static __global__ void __launch_bounds__(THREADS) decode_kernel(const decode arg
     const int32_t first_head = (int32_t)blockIdx.y % args.packs * PACK;
     const int32_t heads = min(PACK, group - first_head), head = kv_head * group + first_head;
     work w;
-    wait_for_earlier();
     const size_t at = glm4v_cuda_kv_at(&args.kv, args.a.layer, args.slot[row], kv_head, 0);
     w.n_keys = args.position[row] + 1;
     w.head_dim = args.kv.head_dim;
@@ -338,39 +360,63 @@ static __global__ void __launch_bounds__(THREADS) decode_kernel(const decode arg
         w.v_scale = args.kv.v_scale + at / (size_t)w.head_dim;
     }
     w.warp = threadIdx.x / 32, w.g = threadIdx.x % 32 / 4, w.t = threadIdx.x % 4;
-    w.load_queries(args.a.q + row * args.a.ldq + (int64_t)head * w.head_dim, heads);
 #pragma unroll
     for (int i = 0; i < work::WIDTH * 4; i++)
         w.o[i / 4][i % 4] = 0;
     w.maximum[0] = w.maximum[1] = -INFINITY;
     w.weight[0] = w.weight[1] = 0;
-    for (int32_t first = begin; first < min(begin + keys, w.n_keys); first += PIECE)
-        w.take_piece(memory, first, args.a.scale * LOG2E);
+    const glm4v_bf16 *query = args.a.q + row * args.a.ldq + (int64_t)head * w.head_dim;
+    w.run(memory, begin, min(begin + keys, w.n_keys), w.n_keys - GLM4V_CUDA_SPAN_ROWS,
+          args.a.scale * LOG2E, [&] { w.load_queries(query, heads); });
     store(w, args, (int64_t)row * args.a.heads + head, heads);
 }
 
-/* Block (head, row): o = sum of the splits' sums, each by 2^(its maximum - the largest), over the
- * sum of their weights likewise. */
-static __global__ void __launch_bounds__(THREADS) combine_kernel(const decode args)
+/* 4 neighbouring outputs of a head of 128, as bf16 and rounded to int8 as a group. */
+static __device__ void store_rounded(const glm4v_cuda_rounded &to, const float (&x)[4], int32_t row,
+                                     int32_t head)
+{
+    const int lane = threadIdx.x;
+    float scale;
+    const uint32_t codes = round_four(&scale, x, HEAD);
+    *reinterpret_cast<uint32_t *>((int8_t *)to.q + row * to.ldq + head * HEAD + 4 * lane) = codes;
+    if (lane == 0)
+        to.scale[row * to.ldscale + head] = scale;
+}
+
+/* Warp (head, row): o = sum of the splits' sums, each by 2^(its maximum - the largest), over the
+ * sum of their weights likewise. Lane i has the weight of split i and outputs [4i, 4i + 4). */
+static __global__ void __launch_bounds__(32) combine_kernel(const decode args)
 {
     let_next_begin();
-    const int32_t head = (int32_t)blockIdx.x, row = (int32_t)blockIdx.y, d = (int32_t)threadIdx.x;
-    const int32_t head_dim = args.kv.head_dim;
+    const int32_t head = (int32_t)blockIdx.x, row = (int32_t)blockIdx.y, lane = threadIdx.x;
+    const int32_t head_dim = args.kv.head_dim, d = 4 * lane;
     const int64_t at = ((int64_t)row * args.a.heads + head) * SPLITS;
-    float most = -INFINITY, weight = 0, sum = 0;
+    const float *sums = args.to.sum + at * head_dim + (d < head_dim ? d : 0);
+    float o[4] = {};
     wait_for_earlier();
     const int32_t splits = splits_of(args.position[row] + 1);
-    for (int32_t i = 0; i < splits; i++)
-        most = fmaxf(most, args.to.weight[at + i].x);
+    const float2 part = lane < splits ? args.to.weight[at + lane] : make_float2(-INFINITY, 0);
+    float most = part.x;
+#pragma unroll
+    for (int distance = 16; distance; distance /= 2)
+        most = fmaxf(most, __shfl_xor_sync(~0u, most, distance));
+    const float shrink = power_of_two(part.x - most);
+    const float inverse = 1 / warp_sum(shrink * part.y);
+#pragma unroll 8
     for (int32_t i = 0; i < splits; i++) {
-        const float2 part = args.to.weight[at + i];
-        const float scale = power_of_two(part.x - most);
-        weight += scale * part.y;
-        if (d < head_dim)
-            sum += scale * args.to.sum[(at + i) * head_dim + d];
+        const float4 sum = *reinterpret_cast<const float4 *>(sums + (int64_t)i * head_dim);
+        const float scale = __shfl_sync(~0u, shrink, i);
+        o[0] += scale * sum.x, o[1] += scale * sum.y, o[2] += scale * sum.z, o[3] += scale * sum.w;
     }
+    const uint2 words = make_uint2(narrow2(o[0] * inverse, o[1] * inverse),
+                                   narrow2(o[2] * inverse, o[3] * inverse));
     if (d < head_dim)
-        args.a.o[row * args.a.ldo + (int64_t)head * head_dim + d] = narrow(sum / weight);
+        *reinterpret_cast<uint2 *>(args.a.o + row * args.a.ldo + (int64_t)head * head_dim + d) =
+            words;
+    o[0] = __uint_as_float(words.x << 16), o[1] = __uint_as_float(words.x & 0xffff0000u);
+    o[2] = __uint_as_float(words.y << 16), o[3] = __uint_as_float(words.y & 0xffff0000u);
+    if (args.rounded.q)
+        store_rounded(args.rounded, o, row, head);
 }
 
 size_t glm4v_cuda_decode_scratch(const glm4v_cuda_kv *kv, int32_t heads, int32_t rows)
@@ -379,27 +425,46 @@ size_t glm4v_cuda_decode_scratch(const glm4v_cuda_kv *kv, int32_t heads, int32_t
     return results * ((size_t)kv->head_dim * sizeof(float) + sizeof(float2));
 }
 
+/* o to int8: for heads of 128 the combining kernel does it. */
+static cudaError_t round_after(cudaStream_t stream, const glm4v_cuda_kv *kv,
+                               const glm4v_cuda_attend *a)
+{
+    const int32_t width = a->heads * kv->head_dim;
+    glm4v_cuda_matrix w = {};
+    w.form = GLM4V_CUDA_INT8;
+    w.n_in = width;
+    return a->rounded && kv->head_dim != HEAD
+               ? glm4v_cuda_round(stream, a->rounded, &w, a->o, a->ldo, a->rows)
+               : cudaSuccess;
+}
+
 cudaError_t glm4v_cuda_attend_decode(cudaStream_t stream, const glm4v_cuda_kv *kv,
                                      const glm4v_cuda_step_data *step, const glm4v_cuda_attend *a,
                                      void *scratch)
 {
     const size_t results = (size_t)a->rows * (size_t)a->heads * SPLITS;
     const int32_t packs = (a->heads / kv->heads + PACK - 1) / PACK;
-    float *sum = (float *)scratch;
-    const decode args = { *kv,
-                          step->slot,
-                          step->position,
-                          *a,
-                          { sum, (float2 *)(sum + results * (size_t)kv->head_dim) },
-                          packs };
-    const dim3 grid(SPLITS, (unsigned)(kv->heads * packs), (unsigned)a->rows);
     const bool int8 = kv->form == GLM4V_CUDA_KV_INT8, small = kv->head_dim <= 64;
+    float *sum = (float *)scratch;
+    decode args = { *kv,
+                    step->slot,
+                    step->position,
+                    *a,
+                    { sum, (float2 *)(sum + results * (size_t)kv->head_dim) },
+                    packs,
+                    {} };
+    if (a->rounded && kv->head_dim == HEAD) {
+        a->rounded->ldq = (int64_t)a->heads * HEAD;
+        a->rounded->ldscale = a->heads;
+        args.rounded = *a->rounded;
+    }
+    const dim3 grid(SPLITS, (unsigned)(kv->heads * packs), (unsigned)a->rows);
     void (*kernel)(decode) = int8 ? decode_kernel<128, true> : decode_kernel<128, false>;
     if (small)
         kernel = int8 ? decode_kernel<64, true> : decode_kernel<64, false>;
-    const cudaError_t error = launch(kernel, grid, THREADS, 0, stream, args);
-    if (error != cudaSuccess)
-        return error;
-    return launch(combine_kernel, dim3((unsigned)a->heads, (unsigned)a->rows), THREADS, 0, stream,
-                  args);
+    cudaError_t error = launch(kernel, grid, THREADS, 0, stream, args);
+    if (error == cudaSuccess)
+        error = launch(combine_kernel, dim3((unsigned)a->heads, (unsigned)a->rows), 32, 0, stream,
+                       args);
+    return error == cudaSuccess ? round_after(stream, kv, a) : error;
 }

@@ -12,7 +12,8 @@
  * Order of kernels. Launches use programmatic dependent launch where the device has it (compute
  * capability 9.0 and later): a kernel may begin while the one before it ends. So every kernel calls
  * wait_for_earlier() of launch.cuh before it reads what a kernel wrote or writes anything; before
- * that it may only read weights and its arguments. */
+ * that it may only read weights, its arguments, and what was complete before the step's first
+ * kernel: a step begins with copies, which no kernel overtakes. */
 #ifndef GLM4V_CUDA_LAUNCH_H
 #define GLM4V_CUDA_LAUNCH_H
 

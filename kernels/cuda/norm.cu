@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Norms of rows. A team of 32, 128, 512 or 1,024 threads, chosen by the length alone, holds one row
+/* Norms of rows. A team of 32 to 1,024 threads, chosen by the length alone, holds one row
  * in registers: it is read once. Weights are loaded before the kernel ahead has ended. Vector v of
  * thread t is 8 values from 8 (t + v * TEAM) on, so that 16 neighbouring lanes hold a group of 128
  * and 4 a group of 32 when the result is rounded to int8. */
@@ -59,12 +59,13 @@ static __device__ float squares(const float (&x)[VECTORS][VECTOR], float mean, c
     return block_sum<TEAM>(sum, partial);
 }
 
-/* x = (x - mean) / sqrt(var + eps) * w + bias, or x / sqrt(mean(x^2) + eps) * w. */
+/* x = (x - mean) / sqrt(var + eps) * w + bias, or x / sqrt(mean(x^2) + eps) * w.
+ * partial: two, shared, used once. */
 template <int TEAM, int VECTORS>
 static __device__ void normalize(float (&x)[VECTORS][VECTOR], const float (&w)[VECTORS][VECTOR],
-                                 const float *bias, float eps, const cut<TEAM> &c)
+                                 const float *bias, float eps, const cut<TEAM> &c,
+                                 float (*partial)[32])
 {
-    __shared__ float partial[2][32];
     float mean = 0;
     if (bias) {
 #pragma unroll
@@ -104,6 +105,7 @@ template <int TEAM, int VECTORS>
 static __global__ void __launch_bounds__(TEAM < 128 ? 128 : TEAM)
     norm_kernel(const glm4v_cuda_norm n)
 {
+    __shared__ float partial[2][32];
     let_next_begin();
     const cut<TEAM> c(n.n);
     const int64_t group = (int64_t)blockIdx.x * (blockDim.x / TEAM) + threadIdx.x / TEAM;
@@ -114,7 +116,7 @@ static __global__ void __launch_bounds__(TEAM < 128 ? 128 : TEAM)
     if (row >= n.rows)
         return;
     load_row(x, n.x + row * n.ldx + first, c);
-    normalize(x, w, n.bias, n.eps, c);
+    normalize(x, w, n.bias, n.eps, c, partial);
     glm4v_bf16 *y = n.y + row * n.ldy + first;
     if (n.add)
         add_row(x, y, c);
@@ -128,6 +130,8 @@ cudaError_t glm4v_cuda_norm_rows(cudaStream_t stream, const glm4v_cuda_norm *n)
         return launch(norm_kernel<32, 1>, blocks_for(groups, 4), 128, 0, stream, *n);
     if (n->n <= 1024)
         return launch(norm_kernel<128, 1>, (unsigned)groups, 128, 0, stream, *n);
+    if (n->n <= 2048)
+        return launch(norm_kernel<256, 1>, (unsigned)groups, 256, 0, stream, *n);
     if (n->n <= 4096)
         return launch(norm_kernel<512, 1>, (unsigned)groups, 512, 0, stream, *n);
     if (n->n <= 8192)
@@ -150,20 +154,20 @@ struct rounding {
 /* x += branch, in bf16, in memory too. */
 template <int TEAM, int VECTORS>
 static __device__ void add_branch(float (&x)[VECTORS][VECTOR], const rounding &a,
-                                  const float (&w)[VECTORS][VECTOR], const cut<TEAM> &c)
+                                  const float (&w)[VECTORS][VECTOR], const cut<TEAM> &c,
+                                  float (*partial)[32])
 {
     const int64_t row = blockIdx.x;
     float branch[VECTORS][VECTOR];
     load_row(branch, a.branch + row * a.ldbranch, c);
     if (a.branch_norm)
-        normalize(branch, w, nullptr, a.branch_eps, c);
+        normalize(branch, w, nullptr, a.branch_eps, c, partial);
 #pragma unroll
     for (int v = 0; v < VECTORS; v++)
 #pragma unroll
         for (int i = 0; i < VECTOR; i++)
             x[v][i] = widen(narrow(x[v][i] + branch[v][i]));
     store_row(const_cast<glm4v_bf16 *>(a.norm.x) + row * a.norm.ldx, x, c);
-    __syncthreads(); /* normalize uses its shared memory again */
 }
 
 /* x in the order of the matrix's inputs; shared: bf16 [n]. */
@@ -234,6 +238,7 @@ static __device__ void store_plain(glm4v_bf16 *row, int64_t ld, const float (&x)
 template <int TEAM, int VECTORS>
 static __global__ void __launch_bounds__(TEAM) norm_round_kernel(const rounding a)
 {
+    __shared__ float partial[4][32];
     let_next_begin();
     const cut<TEAM> c(a.norm.n);
     const int64_t row = blockIdx.x;
@@ -244,8 +249,8 @@ static __global__ void __launch_bounds__(TEAM) norm_round_kernel(const rounding 
     wait_for_earlier();
     load_row(x, a.norm.x + row * a.norm.ldx, c);
     if (a.branch)
-        add_branch(x, a, branch_w, c);
-    normalize(x, w, a.norm.bias, a.norm.eps, c);
+        add_branch(x, a, branch_w, c, partial + 2);
+    normalize(x, w, a.norm.bias, a.norm.eps, c, partial);
 #pragma unroll
     for (int v = 0; v < VECTORS; v++)
 #pragma unroll
@@ -299,6 +304,8 @@ cudaError_t glm4v_cuda_norm_rounded(cudaStream_t stream, const glm4v_cuda_norm_r
     const size_t shared = a.order ? (size_t)length * sizeof(glm4v_bf16) + 16 : 0;
     if (length <= 1024)
         return launch(norm_round_kernel<128, 1>, rows, 128, shared, stream, a);
+    if (length <= 2048)
+        return launch(norm_round_kernel<256, 1>, rows, 256, shared, stream, a);
     if (length <= 4096)
         return launch(norm_round_kernel<512, 1>, rows, 512, shared, stream, a);
     if (length <= 8192)

@@ -12,6 +12,7 @@
 
 constexpr int CHUNKS = 32, PART_THREADS = 256, THREADS = 1024, BATCH = 1024, ENOUGH = 128;
 constexpr int DIGITS = 2048, DIGIT_BITS = 11;
+constexpr int AHEAD = 8;        /* logits that a thread loads at a time */
 constexpr uint64_t BAD = ~0ull; /* no key of a finite logit */
 
 struct sampling {
@@ -66,6 +67,15 @@ template <int N> static __device__ uint64_t block_largest(uint64_t key)
         partial[threadIdx.x / 32] = key;
     __syncthreads();
     return warp_largest(threadIdx.x % 32 < N / 32 ? partial[threadIdx.x % 32] : 0);
+}
+
+/* Logits of ids first, first + step, ... below end; -inf beyond. */
+static __device__ __forceinline__ void load_ahead(float (&x)[AHEAD], const float *logits,
+                                                  int32_t first, int32_t end, int32_t step)
+{
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++)
+        x[i] = first + i * step < end ? __ldcg(logits + first + i * step) : -INFINITY;
 }
 
 /* ---- first kernel ---- */
@@ -140,14 +150,20 @@ static __global__ void __launch_bounds__(PART_THREADS) prepare_kernel(const samp
     const uint64_t *masks = a.s.masks + (mask ? (int64_t)draw.mask * words_of(a.s.vocab) : 0);
     if (penalize)
         load_seen(seen, a, draw, p);
-    for (int32_t id = p.first + (int32_t)threadIdx.x; id < p.end; id += PART_THREADS) {
-        const float x = logits[id];
-        const int32_t i = id - p.first;
-        const float y = adjusted(x, penalize && seen[i / 32] >> (i % 32) & 1,
-                                 mask && masks[id / 64] >> (id % 64) & 1, draw.penalty);
-        best = max(best, isfinite(x) ? key_of(y, id) : BAD);
-        if (penalize || mask)
-            logits[id] = y;
+    for (int32_t at = p.first + (int32_t)threadIdx.x; at < p.end; at += AHEAD * PART_THREADS) {
+        float x[AHEAD];
+        load_ahead(x, logits, at, p.end, PART_THREADS);
+#pragma unroll
+        for (int k = 0; k < AHEAD; k++) {
+            const int32_t id = at + k * PART_THREADS, i = id - p.first;
+            if (id >= p.end)
+                break;
+            const float y = adjusted(x[k], penalize && seen[i / 32] >> (i % 32) & 1,
+                                     mask && masks[id / 64] >> (id % 64) & 1, draw.penalty);
+            best = max(best, isfinite(x[k]) ? key_of(y, id) : BAD);
+            if (penalize || mask)
+                logits[id] = y;
+        }
     }
     best = block_largest<PART_THREADS>(best);
     if (threadIdx.x == 0)
@@ -203,9 +219,14 @@ static __global__ void __launch_bounds__(PART_THREADS) weigh_kernel(const sampli
         keep_seen(a, a.step.draws[row].slot, a.step.outputs[row]);
     if (!(temperature > 0) || best == BAD)
         return;
-    for (int32_t id = p.first + (int32_t)threadIdx.x; id < p.end; id += PART_THREADS)
-        if (logits[id] > -INFINITY)
-            sum += weight_of(logits[id], logit_of(best), temperature);
+    for (int32_t at = p.first + (int32_t)threadIdx.x; at < p.end; at += AHEAD * PART_THREADS) {
+        float x[AHEAD];
+        load_ahead(x, logits, at, p.end, PART_THREADS);
+#pragma unroll
+        for (int k = 0; k < AHEAD; k++)
+            if (x[k] > -INFINITY)
+                sum += weight_of(x[k], logit_of(best), temperature);
+    }
     sum = warp_sum(sum);
     if (threadIdx.x % 32 == 0)
         partial[threadIdx.x / 32] = sum;
@@ -338,6 +359,14 @@ static __device__ bool is_left(const drawing &d, uint64_t number)
     return d.index < 0 || number > d.last;
 }
 
+/* Lanes with the same digit count together. */
+static __device__ __forceinline__ void count_digit(drawing &d, bool here, uint32_t digit)
+{
+    const uint32_t peers = __match_any_sync(~0u, here ? digit : DIGITS);
+    if (here && (int)threadIdx.x % 32 == __ffs((int)peers) - 1)
+        atomicAdd(&d.digit[digit], (uint32_t)__popc(peers));
+}
+
 /* Count the digit at bits [shift, shift + width) of candidates that are left and whose bits above
  * are those of prefix. */
 static __device__ void count_digits(drawing &d, uint64_t prefix, int shift, int width)
@@ -346,16 +375,17 @@ static __device__ void count_digits(drawing &d, uint64_t prefix, int shift, int 
     for (int i = threadIdx.x; i < DIGITS; i += THREADS)
         d.digit[i] = 0;
     __syncthreads();
-    for (int32_t first = 0; first < d.vocab; first += THREADS) {
-        const int32_t id = first + (int32_t)threadIdx.x;
-        const bool candidate = is_candidate(d, id);
-        const uint64_t number = candidate ? ~key_of(d.logits[id], id) : 0;
-        const bool here =
-            candidate && is_left(d, number) && (above == 64 || number >> above == prefix >> above);
-        const uint32_t digit = here ? (uint32_t)(number >> shift) & ((1u << width) - 1) : DIGITS;
-        const uint32_t peers = __match_any_sync(~0u, digit);
-        if (here && (int)threadIdx.x % 32 == __ffs((int)peers) - 1)
-            atomicAdd(&d.digit[digit], (uint32_t)__popc(peers));
+    for (int32_t first = threadIdx.x; first - (int32_t)threadIdx.x < d.vocab;
+         first += AHEAD * THREADS) {
+        float x[AHEAD];
+        load_ahead(x, d.logits, first, d.vocab, THREADS);
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++) {
+            const uint64_t number = ~key_of(x[i], first + i * THREADS);
+            const bool here = x[i] > -INFINITY && is_left(d, number) &&
+                              (above == 64 || number >> above == prefix >> above);
+            count_digit(d, here, (uint32_t)(number >> shift) & ((1u << width) - 1));
+        }
     }
     __syncthreads();
 }
@@ -421,10 +451,15 @@ static __device__ void next_batch(drawing &d)
     if (threadIdx.x == 0)
         d.count = 0;
     __syncthreads();
-    for (int32_t id = threadIdx.x; id < d.vocab; id += THREADS) {
-        const uint64_t number = ~key_of(d.logits[id], id);
-        if (is_candidate(d, id) && is_left(d, number) && number <= end)
-            d.batch[atomicAdd(&d.count, 1u)] = number;
+    for (int32_t first = threadIdx.x; first < d.vocab; first += AHEAD * THREADS) {
+        float x[AHEAD];
+        load_ahead(x, d.logits, first, d.vocab, THREADS);
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++) {
+            const uint64_t number = ~key_of(x[i], first + i * THREADS);
+            if (x[i] > -INFINITY && is_left(d, number) && number <= end)
+                d.batch[atomicAdd(&d.count, 1u)] = number;
+        }
     }
     sort_batch(d);
     const bool here = threadIdx.x < d.count;

@@ -8,6 +8,7 @@ namespace c
 extern "C" {
 #include "../../kernels/attention.h"
 #include "convert.h"
+#include "gemm.h"
 #include "norm.h"
 #include "rope.h"
 }
@@ -321,6 +322,31 @@ static floats_of decode_reference(const decode_case &t, const cache &store, cons
     return o;
 }
 
+/* o rounded beside the kernels: as quantize_row does it. */
+static bool rounded_matches(const std::vector<uint16_t> &o, int rows, int width,
+                            const glm4v_cuda_rounded &out, const std::vector<int8_t> &q,
+                            const floats_of &scale)
+{
+    const size_t padded = ((size_t)width + 127) / 128 * 128, groups = padded / 128;
+    bool ok = out.ldq == (int64_t)padded && out.ldscale == (int64_t)groups;
+    const floats_of x = floats(o);
+    std::vector<int32_t> sum(groups);
+    for (int r = 0; r < rows && ok; r++) {
+        std::vector<int8_t> codes(padded, 0);
+        floats_of scales(groups);
+        c::glm4v_quantize_row_c(codes.data(), scales.data(), sum.data(), &x[(size_t)r * width],
+                                width);
+        ok = same(std::vector<int8_t>(q.begin() + (ptrdiff_t)(r * padded),
+                                      q.begin() + (ptrdiff_t)((r + 1) * padded)),
+                  codes, padded);
+        ok = same(floats_of(scale.begin() + (ptrdiff_t)(r * groups),
+                            scale.begin() + (ptrdiff_t)((r + 1) * groups)),
+                  scales, groups) &&
+             ok;
+    }
+    return ok;
+}
+
 static void test_decode(const decode_case &t)
 {
     const int rows = (int)t.slots.size(), width = t.heads * t.head_dim;
@@ -331,10 +357,15 @@ static void test_decode(const decode_case &t)
     buffer<uint16_t> dq(bf16(q)), o((size_t)rows * width);
     buffer<char> scratch(glm4v_cuda_decode_scratch(&store.kv, t.heads, rows));
     step_buffers step(t.slots, t.positions);
-    glm4v_cuda_attend a = { o.data, width, dq.data, width, t.heads, scale, 1, rows };
+    buffer<int8_t> codes((size_t)rows * (((size_t)width + 127) / 128 * 128));
+    buffer<float> scales(codes.n / 128);
+    glm4v_cuda_rounded rounded = { codes.data, scales.data, 0, 0 };
+    glm4v_cuda_attend a = { o.data, width, dq.data, width, t.heads, scale, 1, rows, &rounded };
     bool ok = done(glm4v_cuda_attend_decode(stream, &store.kv, &step.data, &a, scratch.data));
     const std::vector<uint16_t> got = o.get();
     ok = close_to(floats(got), decode_reference(t, store, q, scale), (size_t)width) && ok;
+    ok = rounded_matches(got, rows, width, rounded, codes.get(), scales.get()) && ok;
+    a.rounded = nullptr;
     for (int r = 0; r < rows && rows > 1; r++) { /* each row alone */
         a.o = o.data + r * width, a.q = dq.data + r * width, a.rows = 1;
         step.data.slot = step.slot.data + r, step.data.position = step.position.data + r;
@@ -343,7 +374,7 @@ static void test_decode(const decode_case &t)
         ok = done(glm4v_cuda_attend_decode(stream, &store.kv, &step.data, &a, scratch.data)) && ok;
     }
     ok = same(o.get(), got, (size_t)width) && ok;
-    result(o.guarded() && scratch.guarded() && ok,
+    result(o.guarded() && scratch.guarded() && codes.guarded() && scales.guarded() && ok,
            text("decode %s, heads %d / %d of %d, rows %d, first position %d",
                 t.form ? "int8" : "bf16", t.heads, t.kv_heads, t.head_dim, rows, t.positions[0]));
 }
@@ -364,7 +395,8 @@ static void test_prefill(const prefill_case &t)
     const floats_of keys = store.read(false), values = store.read(true);
     const floats_of q = normals_bf16((size_t)(t.n + before) * width);
     buffer<uint16_t> dq(bf16(q)), o((size_t)(t.n + before) * width);
-    const glm4v_cuda_attend a = { o.data, width, dq.data, width, t.heads, scale, 1, t.n + before };
+    const glm4v_cuda_attend a = { o.data, width, dq.data,      width,  t.heads,
+                                  scale,  1,     t.n + before, nullptr };
     const glm4v_cuda_span span = { t.slot, t.length, before, t.n };
     bool ok = done(glm4v_cuda_attend_prefill(stream, &store.kv, &a, &span));
     const std::vector<uint16_t> got = o.get();
@@ -406,7 +438,8 @@ static void test_rows(int rows, int heads, int head_dim)
     const float scale = 1 / sqrtf((float)head_dim);
     const floats_of x = normals_bf16((size_t)rows * ld, 1.3f);
     buffer<uint16_t> dx(bf16(x)), o((size_t)rows * width);
-    const glm4v_cuda_attend_all a = { { o.data, width, dx.data, ld, heads, scale, 0, rows },
+    const glm4v_cuda_attend_all a = { { o.data, width, dx.data, ld, heads, scale, 0, rows,
+                                        nullptr },
                                       dx.data + width,
                                       dx.data + 2 * width,
                                       head_dim };
@@ -440,7 +473,7 @@ static void bench_rows(int rows, int heads, int head_dim)
     const double us = microseconds(sets, [&](int i) {
         uint16_t *q = x.data + each * (size_t)i;
         const glm4v_cuda_attend_all a = { { o.data + (size_t)rows * width * i, width, q, 3 * width,
-                                            heads, 1 / sqrtf((float)head_dim), 0, rows },
+                                            heads, 1 / sqrtf((float)head_dim), 0, rows, nullptr },
                                           q + width,
                                           q + 2 * width,
                                           head_dim };
@@ -457,11 +490,13 @@ static void bench_prefill(int length, int n)
     cache store(kv);
     store.fill();
     buffer<uint16_t> q(bf16(normals((size_t)n * width))), o((size_t)n * width);
-    const double us = microseconds(4, [&](int i) {
-        const glm4v_cuda_attend a = { o.data, width, q.data, width, heads, 0.088f, i % 2, n };
-        const glm4v_cuda_span span = { 0, length, 0, n };
-        return glm4v_cuda_attend_prefill(stream, &store.kv, &a, &span);
-    });
+    const double us =
+        microseconds(4, [&](int i) {
+            const glm4v_cuda_attend a = { o.data, width, q.data, width,  heads,
+                                          0.088f, i % 2, n,      nullptr };
+            const glm4v_cuda_span span = { 0, length, 0, n };
+            return glm4v_cuda_attend_prefill(stream, &store.kv, &a, &span);
+        });
     report(text("prefill 32 / 2 x 128, %d tokens behind %d", n, length), us, 0,
            4.0 * ((double)n * length + 0.5 * n * n) * width);
 }
@@ -479,10 +514,12 @@ static void bench_decode(glm4v_cuda_kv_form form, int rows, int context)
     for (int r = 0; r < rows; r++)
         slots.push_back(r);
     const step_buffers step(slots, positions);
-    const double us = microseconds(layers, [&](int i) {
-        const glm4v_cuda_attend a = { o.data, width, q.data, width, heads, 0.088f, i, rows };
-        return glm4v_cuda_attend_decode(stream, &store.kv, &step.data, &a, scratch.data);
-    });
+    const double us =
+        microseconds(layers, [&](int i) {
+            const glm4v_cuda_attend a = { o.data, width, q.data, width,  heads,
+                                          0.088f, i,     rows,   nullptr };
+            return glm4v_cuda_attend_decode(stream, &store.kv, &step.data, &a, scratch.data);
+        });
     report(text("decode %s, rows %d, context %d", form ? "int8" : "bf16", rows, context), us,
            (double)rows * context * 2 * 2 * head_dim * (form ? 1 : 2), 0);
 }

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Attention of many query rows on compute capability 9.0: what attention.cu computes, with wgmma.
+ * The pipeline follows FlashAttention-3, arXiv:2407.08608.
+ *
+ * A block takes QUERIES rows of one head. Its first warpgroup copies queries, then keys and values
+ * in turns, KEYS at a time, into a ring of STAGES buffers of each; the two others take 64 rows
+ * each.
+ * While one tile of weights multiplies values, the scores of the next keys are made and turned into
+ * weights. Keys run from 0 upward; those that a row does not see have weight 0 and change nothing.
+ *
+ * Shared memory: queries, STAGES tiles of keys, STAGES of values, barriers. A tile is one or two
+ * blocks of 64 columns, KEYS rows of 128 bytes, as wgmma.cuh says; the second is filled only as far
+ * as the head goes. */
+#include "attend.cuh"
+#include "wgmma.cuh"
+
+constexpr int QUERIES = 128, KEYS = 128, CONSUMERS = 2, GROUP = 128;
+constexpr int THREADS = (1 + CONSUMERS) * GROUP, STAGES = 3;
+constexpr int BLOCK_BYTES = KEYS * 128; /* of 64 columns */
+
+struct barriers {
+    uint64_t keys_there[STAGES], keys_free[STAGES], values_there[STAGES], values_free[STAGES];
+};
+
+template <int D> struct tiles {
+    static constexpr int COLUMNS = D <= 64 ? 1 : 2;
+    static constexpr int BYTES = COLUMNS * BLOCK_BYTES;
+    static constexpr int SHARED = 1024 + (1 + 2 * STAGES) * BYTES + (int)sizeof(barriers);
+
+    char *first;
+    __device__ explicit tiles(void *shared)
+        : first((char *)shared + (1024 - shared_address(shared) % 1024) % 1024)
+    {
+    }
+    __device__ char *queries() const
+    {
+        return first;
+    }
+    __device__ char *keys(int stage) const
+    {
+        return first + (1 + stage) * BYTES;
+    }
+    __device__ char *values(int stage) const
+    {
+        return first + (1 + STAGES + stage) * BYTES;
+    }
+    __device__ barriers *ends() const
+    {
+        return reinterpret_cast<barriers *>(first + (1 + 2 * STAGES) * BYTES);
+    }
+};
+
+#ifdef HAVE_WGMMA
+/* Blocks of keys that some row of the block of queries sees. */
+static __device__ int count_blocks(const flash &a, int32_t first_row)
+{
+    const int32_t last = a.first + min(first_row + QUERIES, a.n_queries);
+    return ((a.causal ? min(last, a.n_keys) : a.n_keys) + KEYS - 1) / KEYS;
+}
+
+/* ---- the warpgroup that copies ---- */
+
+/* KEYS rows of a tile; zeros from row `there` and head element head_dim on. */
+template <int D>
+static __device__ void copy_tile(char *to, const glm4v_bf16 *from, int64_t ld, int32_t there,
+                                 int32_t head_dim)
+{
+    constexpr int PARTS = D / VECTOR;
+#pragma unroll 4
+    for (int i = threadIdx.x; i < KEYS * PARTS; i += GROUP) {
+        const int row = i / PARTS, part = i % PARTS;
+        const bool in = row < there && part * VECTOR < head_dim;
+        char *at = to + part / 8 * BLOCK_BYTES + row * 128 + (((part ^ row) & 7) << 4);
+        copy_16(at, in ? from + row * ld + part * VECTOR : from, in ? 16 : 0);
+    }
+    end_copies();
+}
+
+/* What this thread copied of a tile is there. */
+static __device__ void announce(uint64_t *barrier)
+{
+    show_shared();
+    barrier_arrive(barrier);
+}
+
+template <int D>
+static __device__ void produce(const flash &a, const tiles<D> &t, int32_t first_row, int head)
+{
+    const int n = count_blocks(a, first_row);
+    const int64_t kv = head / a.group * a.head_step;
+    const glm4v_bf16 *k = (const glm4v_bf16 *)a.k + kv, *v = (const glm4v_bf16 *)a.v + kv;
+    barriers *b = t.ends();
+    copy_tile<D>(t.queries(), a.q + first_row * a.ldq + (int64_t)head * a.head_dim, a.ldq,
+                 a.n_queries - first_row, a.head_dim);
+    for (int j = 0; j < n; j++) {
+        const int stage = j % STAGES, before = (j + STAGES - 1) % STAGES;
+        const int32_t first = j * KEYS, there = a.n_keys - first;
+        if (j >= STAGES)
+            barrier_wait(&b->keys_free[stage], j / STAGES % 2 ^ 1);
+        copy_tile<D>(t.keys(stage), k + first * a.ldk, a.ldk, there, a.head_dim);
+        if (j > 0) {
+            wait_for_copies<1>();
+            announce(&b->values_there[before]);
+        }
+        if (j >= STAGES)
+            barrier_wait(&b->values_free[stage], j / STAGES % 2 ^ 1);
+        copy_tile<D>(t.values(stage), v + first * a.ldk, a.ldk, there, a.head_dim);
+        wait_for_copies<1>();
+        announce(&b->keys_there[stage]);
+    }
+    wait_for_copies<0>();
+    announce(&b->values_there[(n - 1) % STAGES]);
+}
+
+/* ---- the warpgroups that multiply ---- */
+
+template <int D> struct consumer {
+    static constexpr int STEPS = D / 16, SCORES = KEYS / 2, OUTPUTS = D / 2;
+
+    uint32_t queries, keys, values; /* shared addresses of the first tiles */
+    int32_t row;                    /* of the thread's first row; the second is 8 behind it */
+    float o[OUTPUTS], maximum[2], weight[2];
+    uint32_t p[KEYS / 16][4];
+
+    /* s = q k^T, begun. */
+    __device__ void score(float (&s)[SCORES], int stage) const
+    {
+        const uint32_t k = keys + stage * tiles<D>::BYTES;
+        wgmma_begin();
+#pragma unroll
+        for (int i = 0; i < STEPS; i++) {
+            const uint32_t at = i / 4 * BLOCK_BYTES + i % 4 * 32;
+            wgmma_shared(s, wgmma_operand(queries + at, 0), wgmma_operand(k + at, 0), i > 0);
+        }
+        wgmma_end();
+    }
+
+    /* o += p v, begun. */
+    __device__ void accumulate(int stage)
+    {
+        const uint32_t v = values + stage * tiles<D>::BYTES;
+        wgmma_begin();
+#pragma unroll
+        for (int i = 0; i < KEYS / 16; i++)
+            wgmma_registers<D>(o, p[i], wgmma_operand(v + i * 16 * 128, BLOCK_BYTES));
+        wgmma_end();
+    }
+
+    /* -inf where a row does not see a key. */
+    __device__ void mask(float (&s)[SCORES], const flash &a, int block) const
+    {
+        const int t = threadIdx.x % 4;
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int32_t last = a.first + row + 8 * half;
+            const int32_t seen = (a.causal ? min(last + 1, a.n_keys) : a.n_keys) - block * KEYS;
+#pragma unroll
+            for (int i = 0; i < SCORES; i++)
+                if (i / 2 % 2 == half && i / 4 * 8 + 2 * t + i % 2 >= seen)
+                    s[i] = -INFINITY;
+        }
+    }
+
+    /* Scores to weights in place; shrink: what sums before are to be multiplied by. */
+    __device__ void weigh(float (&s)[SCORES], float (&shrink)[2], float scale)
+    {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float most = maximum[half], sum = 0;
+#pragma unroll
+            for (int i = 2 * half; i < SCORES; i += 4)
+                most = fmaxf(most, fmaxf(s[i], s[i + 1]));
+            most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+            most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+            shrink[half] = power_of_two((maximum[half] - most) * scale);
+            maximum[half] = most;
+            most *= scale;
+#pragma unroll
+            for (int i = 2 * half; i < SCORES; i += 4) {
+                s[i] = power_of_two(s[i] * scale - most);
+                s[i + 1] = power_of_two(s[i + 1] * scale - most);
+                sum += s[i] + s[i + 1];
+            }
+            weight[half] = weight[half] * shrink[half] + sum;
+        }
+    }
+
+    __device__ void keep_weights(const float (&s)[SCORES])
+    {
+#pragma unroll
+        for (int i = 0; i < SCORES / 2; i++)
+            p[i / 4][i % 4] = narrow2(s[2 * i], s[2 * i + 1]);
+    }
+
+    __device__ void shrink_sums(const float (&shrink)[2])
+    {
+#pragma unroll
+        for (int i = 0; i < OUTPUTS; i++)
+            o[i] *= shrink[i / 2 % 2];
+    }
+
+    __device__ void store(const flash &a, int head)
+    {
+        const int t = threadIdx.x % 4;
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int32_t r = row + 8 * half;
+            float sum = weight[half];
+            sum += __shfl_xor_sync(~0u, sum, 1);
+            sum += __shfl_xor_sync(~0u, sum, 2);
+            const float inverse = 1 / sum;
+            glm4v_bf16 *to = a.o + r * a.ldo + (int64_t)head * a.head_dim + 2 * t;
+#pragma unroll
+            for (int j = 0; j < D / 8; j++)
+                if (r < a.n_queries && 8 * j < a.head_dim)
+                    *reinterpret_cast<uint32_t *>(to + 8 * j) =
+                        narrow2(o[4 * j + 2 * half] * inverse, o[4 * j + 2 * half + 1] * inverse);
+        }
+    }
+};
+
+/* A warp is done with a tile. */
+static __device__ void release(uint64_t *barrier)
+{
+    if (threadIdx.x % 32 == 0)
+        barrier_arrive(barrier);
+}
+
+template <int D>
+static __device__ void consume(const flash &a, const tiles<D> &t, int32_t first_row, int head)
+{
+    const int index = threadIdx.x / GROUP - 1, warp = threadIdx.x / 32 % 4;
+    const int n = count_blocks(a, first_row);
+    /* blocks that all rows see whole */
+    const int n_whole = (a.causal ? a.first + first_row + 1 : a.n_keys) / KEYS;
+    barriers *b = t.ends();
+    consumer<D> c;
+    float s[KEYS / 2], shrink[2];
+    c.queries = shared_address(t.queries()) + index * 64 * 128;
+    c.keys = shared_address(t.keys(0));
+    c.values = shared_address(t.values(0));
+    c.row = first_row + index * 64 + warp * 16 + threadIdx.x % 32 / 4;
+    c.maximum[0] = c.maximum[1] = -INFINITY;
+    c.weight[0] = c.weight[1] = 0;
+#pragma unroll
+    for (int i = 0; i < D / 2; i++)
+        c.o[i] = 0;
+    barrier_wait(&b->keys_there[0], 0);
+    c.score(s, 0);
+    wgmma_wait<0>(s);
+    release(&b->keys_free[0]);
+    if (n_whole < 1)
+        c.mask(s, a, 0);
+    c.weigh(s, shrink, a.scale);
+    c.keep_weights(s);
+    for (int j = 1; j < n; j++) {
+        const int stage = j % STAGES, before = (j + STAGES - 1) % STAGES;
+        barrier_wait(&b->keys_there[stage], j / STAGES % 2);
+        c.score(s, stage);
+        barrier_wait(&b->values_there[before], (j - 1) / STAGES % 2);
+        c.accumulate(before);
+        wgmma_wait<1>(s);
+        release(&b->keys_free[stage]);
+        if (j >= n_whole)
+            c.mask(s, a, j);
+        c.weigh(s, shrink, a.scale);
+        wgmma_wait<0>(c.o);
+        release(&b->values_free[before]);
+        c.shrink_sums(shrink);
+        c.keep_weights(s);
+    }
+    barrier_wait(&b->values_there[(n - 1) % STAGES], (n - 1) / STAGES % 2);
+    c.accumulate((n - 1) % STAGES);
+    wgmma_wait<0>(c.o);
+    c.store(a, head);
+}
+#endif
+
+/* Block (head, rows); causal: the longest rows first. */
+template <int D> static __global__ void __launch_bounds__(THREADS, 1) wgmma_kernel(const flash a)
+{
+#ifdef HAVE_WGMMA
+    extern __shared__ uint4 shared[];
+    const tiles<D> t(shared);
+    barriers *b = t.ends();
+    const int32_t part = (int32_t)(a.causal ? gridDim.y - 1 - blockIdx.y : blockIdx.y);
+    const int head = (int)blockIdx.x;
+    let_next_begin();
+    if (threadIdx.x < STAGES) {
+        barrier_set(&b->keys_there[threadIdx.x], GROUP);
+        barrier_set(&b->values_there[threadIdx.x], GROUP);
+        barrier_set(&b->keys_free[threadIdx.x], CONSUMERS * 4);
+        barrier_set(&b->values_free[threadIdx.x], CONSUMERS * 4);
+    }
+    show_shared();
+    __syncthreads();
+    wait_for_earlier();
+    if (threadIdx.x < GROUP) {
+        give_registers<72>();
+        produce<D>(a, t, part * QUERIES, head);
+    } else {
+        take_registers<216>();
+        consume<D>(a, t, part * QUERIES, head);
+    }
+#endif
+}
+
+template <int D> static cudaError_t run(cudaStream_t stream, const flash &a, int heads)
+{
+    const dim3 grid((unsigned)heads, blocks_for((size_t)a.n_queries, QUERIES));
+    const cudaError_t error = cudaFuncSetAttribute(
+        wgmma_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, tiles<D>::SHARED);
+    if (error != cudaSuccess)
+        return error;
+    return launch(wgmma_kernel<D>, grid, THREADS, tiles<D>::SHARED, stream, a);
+}
+
+/* The code for other targets is empty: it needs hardly a register. */
+bool has_wgmma_attention()
+{
+    cudaFuncAttributes code;
+    return cudaFuncGetAttributes(&code, wgmma_kernel<128>) == cudaSuccess && code.numRegs > 100;
+}
+
+cudaError_t run_wgmma_attention(cudaStream_t stream, const flash &a, int heads)
+{
+    if (a.head_dim <= 64)
+        return run<64>(stream, a, heads);
+    if (a.head_dim <= 80)
+        return run<80>(stream, a, heads);
+    if (a.head_dim <= 112)
+        return run<112>(stream, a, heads);
+    return run<128>(stream, a, heads);
+}
