@@ -151,6 +151,12 @@ typedef struct {
     int64_t n_freq;
     bool half;
     const int32_t *sampled;
+    struct {     /* x += norm(branch), which waits for the norm of x that follows */
+        void *x; /* NULL: nothing waits */
+        const void *branch;
+        glm4v_norm norm;
+        int64_t rows, n;
+    } residual;
 } glm4v_gpu_step;
 
 static inline glm4v_gpu_backend *glm4v_gpu(glm4v_backend *b)
@@ -205,6 +211,9 @@ void glm4v_gpu_scratch_close(glm4v_gpu_backend *g, glm4v_gpu_queue *q);
 /* cuda_weights.c. The queue's later work stands behind the fills so far. */
 int glm4v_gpu_behind_fills(glm4v_gpu_backend *g, glm4v_gpu_queue *q);
 glm4v_cuda_matrix glm4v_gpu_matrix(const glm4v_weight *w);
+
+/* cuda_product.c. Add the branch that waits, if one does: before an operation that may see it. */
+int glm4v_gpu_add_branch(glm4v_gpu_step *s);
 
 /* The code of a launcher's status. `call` is not made where a fault is injected. */
 #define GLM4V_GPU_LAUNCH(g, what, call)                                                            \

@@ -2,7 +2,10 @@
 /* Matrix products of the CUDA backend, alone and with what stands around them. Activations are
  * rounded, if the matrix wants it, by the norm before the product or by a kernel of their own, as
  * many rows at a time as the products of the queue take. Which product serves a row depends on its
- * queue alone; logits are always those of decode. */
+ * queue alone; logits are always those of decode.
+ *
+ * x += norm(branch) is followed by a norm of x nearly always: product_add leaves it undone, and one
+ * kernel makes both norms. Any other operation first does what was left. */
 #include "backend/cuda_priv.h"
 
 typedef struct {
@@ -12,6 +15,8 @@ typedef struct {
     int64_t ldx;
     const glm4v_norm *norm; /* of x, before; or NULL */
     void *normed;           /* [rows, n_in], where the product takes norms as they are */
+    const void *branch;     /* x += norm(branch) before that, [rows, n_in]; or NULL */
+    glm4v_norm branch_norm;
     bool decode;
 } multiplication;
 
@@ -40,6 +45,38 @@ static int take_rounded(glm4v_gpu_backend *g, glm4v_gpu_queue *q, int64_t rows, 
     return rc;
 }
 
+int glm4v_gpu_add_branch(glm4v_gpu_step *s)
+{
+    glm4v_gpu_backend *g = glm4v_gpu(s->base.backend);
+    const glm4v_cuda_norm norm = { .y = s->residual.x,
+                                   .ldy = s->residual.n,
+                                   .x = s->residual.branch,
+                                   .ldx = s->residual.n,
+                                   .w = s->residual.norm.w,
+                                   .bias = s->residual.norm.bias,
+                                   .eps = s->residual.norm.eps,
+                                   .rows = s->residual.rows,
+                                   .groups = 1,
+                                   .n = s->residual.n,
+                                   .add = true };
+    if (!s->residual.x)
+        return 0;
+    s->residual.x = NULL;
+    return GLM4V_GPU_LAUNCH(g, "norm_rows", glm4v_cuda_norm_rows(s->stream, &norm));
+}
+
+/* The branch that waits goes to this norm, if it is the one of x, else to x at once. */
+static int take_branch(glm4v_gpu_step *s, multiplication *m, int64_t n_in)
+{
+    if (!m->norm || s->residual.x != m->x || s->residual.rows != m->k.rows ||
+        s->residual.n != n_in || m->ldx != n_in || s->residual.norm.bias)
+        return glm4v_gpu_add_branch(s);
+    m->branch = s->residual.branch;
+    m->branch_norm = s->residual.norm;
+    s->residual.x = NULL;
+    return 0;
+}
+
 /* Norm and rounding of rows m->k.rows of m->x, as far as there are: sets what the product reads. */
 static int prepare(glm4v_gpu_step *s, multiplication *m, const glm4v_cuda_matrix *w)
 {
@@ -58,11 +95,19 @@ static int prepare(glm4v_gpu_step *s, multiplication *m, const glm4v_cuda_matrix
                                        .rows = m->k.rows,
                                        .groups = 1,
                                        .n = w->n_in };
-        const glm4v_cuda_norm_round round = { .norm = norm, .out = &m->k.rounded, .w = w };
-        if (rounds)
+        const glm4v_cuda_norm_round round = { .norm = norm,
+                                              .branch = m->branch,
+                                              .ldbranch = w->n_in,
+                                              .branch_norm = m->branch_norm.w,
+                                              .branch_eps = m->branch_norm.eps,
+                                              .out = &m->k.rounded,
+                                              .w = w };
+        if (!rounds) {
+            m->k.x = m->normed;
+            m->k.ldx = w->n_in;
+        }
+        if (rounds || m->branch)
             return GLM4V_GPU_LAUNCH(g, "norm_rounded", glm4v_cuda_norm_rounded(s->stream, &round));
-        m->k.x = m->normed;
-        m->k.ldx = w->n_in;
         return GLM4V_GPU_LAUNCH(g, "norm_rows", glm4v_cuda_norm_rows(s->stream, &norm));
     }
     return rounds ? GLM4V_GPU_LAUNCH(
@@ -92,6 +137,8 @@ static void step_rows(multiplication *m, int64_t n)
     m->x = (const glm4v_bf16 *)m->x + n * m->ldx;
     if (m->normed)
         m->normed = (glm4v_bf16 *)m->normed + n * m->w->n_in;
+    if (m->branch)
+        m->branch = (const glm4v_bf16 *)m->branch + n * m->w->n_in;
 }
 
 static int multiply(glm4v_gpu_step *s, multiplication m)
@@ -106,7 +153,8 @@ static int multiply(glm4v_gpu_step *s, multiplication m)
         return rc;
     GLM4V_CUDA_ENTER(&g->context);
     pthread_mutex_lock(&q->lock);
-    if (glm4v_cuda_rounds(&w))
+    rc = take_branch(s, &m, w.n_in);
+    if (!rc && glm4v_cuda_rounds(&w))
         rc = take_rounded(g, q, rows < most ? rows : most, w.n_in, &m.k.rounded);
     if (!rc && !m.decode)
         rc = glm4v_gpu_prefill_of(g, q, (size_t)w.n_out * (size_t)w.n_in);
@@ -173,15 +221,13 @@ int glm4v_gpu_product_add(glm4v_step *step, const glm4v_product_add *p)
                                     .bias = p->bias,
                                     .rows = p->rows,
                                     .add = !normed };
-    const glm4v_norm_rows norm = { .y = p->x,
-                                   .ldy = n,
-                                   .x = p->branch,
-                                   .ldx = n,
-                                   .norm = p->norm,
-                                   .rows = p->rows,
-                                   .groups = 1,
-                                   .n = n,
-                                   .add = true };
     int rc = multiply(s, multiplication_of(s, &product));
-    return rc || !normed ? rc : glm4v_gpu_norm(step, &norm);
+    if (rc || !normed)
+        return rc;
+    s->residual.x = p->x;
+    s->residual.branch = p->branch;
+    s->residual.norm = *p->norm;
+    s->residual.rows = p->rows;
+    s->residual.n = n;
+    return 0;
 }

@@ -349,6 +349,7 @@ static void idle(glm4v_gpu_step *s)
 {
     s->mode = GLM4V_GPU_AT_ONCE;
     s->stream = s->queue->stream;
+    s->residual.x = NULL;
 }
 
 int glm4v_gpu_step_begin(glm4v_step *step, const glm4v_step_rows *rows, bool *replayed)
@@ -382,10 +383,13 @@ int glm4v_gpu_step_begin(glm4v_step *step, const glm4v_step_rows *rows, bool *re
     return 0;
 }
 
-/* Nothing is held back but what is captured, which has a key. */
+/* Nothing is held back but what is captured, which has a key, and a branch that is to be added. */
 int glm4v_gpu_step_flush(glm4v_step *step)
 {
-    return glm4v_gpu_usable(glm4v_gpu(step->backend));
+    glm4v_gpu_backend *g = glm4v_gpu(step->backend);
+    int rc = glm4v_gpu_usable(g);
+    GLM4V_CUDA_ENTER(&g->context);
+    return rc ? rc : glm4v_gpu_add_branch(glm4v_gpu_step_of(step));
 }
 
 static int end_capture(glm4v_gpu_backend *g, glm4v_gpu_step *s)
@@ -411,7 +415,9 @@ int glm4v_gpu_step_end(glm4v_step *step)
     glm4v_gpu_step *s = glm4v_gpu_step_of(step);
     glm4v_gpu_backend *g = glm4v_gpu(step->backend);
     GLM4V_CUDA_ENTER(&g->context);
+    int left = glm4v_gpu_add_branch(s);
     int rc = s->mode == GLM4V_GPU_CAPTURE ? end_capture(g, s) : 0;
+    rc = rc ? rc : left;
     if (!rc)
         rc = glm4v_gpu_usable(g);
     if (!rc && s->mode != GLM4V_GPU_AT_ONCE)
