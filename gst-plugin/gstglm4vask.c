@@ -142,6 +142,7 @@ drop_request (GstGlm4vWorker * self)
   glm4v_request_unref (&request);
   gst_glm4v_sharer_end (self->sharer);
   self->engine = NULL;
+  gst_glm4v_worker_drop_images (self);
 }
 
 void
@@ -167,91 +168,23 @@ give_up (GstGlm4vWorker * self, GstGlm4vJob * job, GstGlm4vEnd end)
   g_mutex_unlock (&self->lock);
 }
 
-/* ---- pixels ---- */
-
-/* The picture of the frame: the one at hand if it was asked about just now. */
-static gboolean
-convert_frame (GstGlm4vWorker * self, GstGlm4vJob * job)
-{
-  GstGlm4vPicture *picture = &self->picture;
-  GstGlm4vFault fault = GST_GLM4V_FAULT_FRAME_MEMORY;
-  gchar *why = NULL;
-
-  if (picture->known && picture->epoch == job->epoch
-      && picture->frame_number == job->frame_number)
-    return TRUE;
-  picture->known = FALSE;
-  if (job->buffer)
-    picture->known = gst_glm4v_converter_run (self->converter, job->buffer,
-        &job->info, job->gray_bits, &picture->image, &fault, &why);
-  else
-    why = g_strdup ("the frame could not be copied");
-  picture->epoch = job->epoch;
-  picture->frame_number = job->frame_number;
-  if (!picture->known)
-    gst_glm4v_job_fail (job, fault == GST_GLM4V_FAULT_FRAME_MEMORY ?
-        GLM4V_ERR_NOMEM : GLM4V_ERR_INVALID, fault, why);
-  g_free (why);
-  return picture->known;
-}
-
-/* The part of the picture that is asked about. */
-static gboolean
-crop (GstGlm4vJob * job, glm4v_image * image)
-{
-  GstGlm4vRoi *roi = job->roi;
-
-  job->outcome.width = (guint) image->width;
-  job->outcome.height = (guint) image->height;
-  if (!roi)
-    return TRUE;
-  if (!gst_glm4v_roi_clip (roi, image->width, image->height)) {
-    gst_glm4v_job_fail (job, GLM4V_ERR_INVALID, GST_GLM4V_FAULT_FRAME_REFUSED,
-        "the region lies outside the frame");
-    return FALSE;
-  }
-  image->data += roi->y * image->stride + GLM4V_CHANNELS * (gsize) roi->x;
-  image->width = roi->width;
-  image->height = roi->height;
-  return TRUE;
-}
-
-/* FALSE if there is nothing to ask: the frame failed or is not wanted. */
-static gboolean
-convert (GstGlm4vWorker * self, GstGlm4vJob * job, glm4v_image * image)
-{
-  gint64 start = g_get_monotonic_time ();
-  gboolean converted;
-
-  g_mutex_lock (&self->lock);
-  self->converting = TRUE;      /* from now on the buffer is not replaced */
-  g_mutex_unlock (&self->lock);
-  converted = convert_frame (self, job);
-  *image = self->picture.image;
-  converted = converted && crop (job, image);
-  job->outcome.convert = (guint64) (g_get_monotonic_time () - start) * 1000;
-  gst_clear_buffer (&job->buffer);      /* upstream may have it back */
-  g_mutex_lock (&self->lock);
-  self->converting = FALSE;
-  converted = converted && job->state != GST_GLM4V_JOB_CANCELED;
-  g_cond_broadcast (&self->cond);
-  g_mutex_unlock (&self->lock);
-  return converted;
-}
-
 /* ---- asking ---- */
 
 static glm4v_task
-make_task (GstGlm4vWorker * self, GstGlm4vJob * job, const glm4v_image * image)
+make_task (GstGlm4vWorker * self, GstGlm4vJob * job)
 {
   const GstGlm4vQuestion *question = &job->question;
+  const glm4v_image *images = (const glm4v_image *) self->images->data;
+  gboolean clip = job->clip_frames > 0;
 
   return (glm4v_task) {
     .struct_size = sizeof (glm4v_task),
     .system = question->system,
     .prompt = question->prompt,
-    .images = image,
-    .n_images = 1,
+    .images = clip ? NULL : images,
+    .n_images = clip ? 0 : 1,
+    .frames = clip ? images : NULL,
+    .n_frames = clip ? self->images->len : 0,
     .max_tokens = question->max_tokens,
     .thinking = question->thinking,
     .temperature = (gfloat) question->temperature,
@@ -268,9 +201,9 @@ make_task (GstGlm4vWorker * self, GstGlm4vJob * job, const glm4v_image * image)
 /* Let the engine begin. FALSE if it did not; then the outcome has the
  * reason. */
 static gboolean
-submit (GstGlm4vWorker * self, GstGlm4vJob * job, const glm4v_image * image)
+submit (GstGlm4vWorker * self, GstGlm4vJob * job)
 {
-  glm4v_task task = make_task (self, job, image);
+  glm4v_task task = make_task (self, job);
   glm4v_request *request = NULL;
   glm4v_error error = { 0 };
   glm4v_engine *engine = gst_glm4v_sharer_begin (self->sharer, &error);
@@ -326,11 +259,10 @@ wait_turn (GstGlm4vWorker * self, GstGlm4vJob * job)
 static void
 describe (GstGlm4vWorker * self, GstGlm4vJob * job)
 {
-  glm4v_image image;
   GstGlm4vEnd end;
 
-  if (!wait_turn (self, job) || !convert (self, job, &image)
-      || !submit (self, job, &image))
+  if (!wait_turn (self, job) || !gst_glm4v_worker_convert (self, job)
+      || !submit (self, job))
     return;
   end = wait_request (self, job);
   if (end == GST_GLM4V_END_OUTCOME)

@@ -210,6 +210,10 @@ gst_glm4v_caption_build (const GstGlm4vJob * job, const GstStructure * model)
   if (job->n_prompts > 1)
     gst_structure_set (result, "prompt-number", G_TYPE_UINT,
         job->prompt_number, NULL);
+  if (job->clip_frames > 0)
+    take_structure (result, "clip", gst_structure_new ("clip",
+            "frames", G_TYPE_UINT, job->clip_frames,
+            "length", G_TYPE_UINT64, job->clip_length, NULL));
   if (job->roi)
     take_structure (result, "roi", describe_roi (job->roi));
   if (job->end == GST_GLM4V_END_UNCHANGED)

@@ -290,6 +290,7 @@ finalize (GObject * object)
       (GDestroyNotify) gst_glm4v_trigger_free);
   g_free (self->unreadable);
   gst_glm4v_look_clear (&self->look);
+  gst_glm4v_clip_clear (&self->clip);
   g_ptr_array_unref (self->answers);
   gst_glm4v_prompt_file_free (self->prompt_file);
   g_clear_pointer (&self->model, gst_structure_free);
@@ -345,6 +346,7 @@ gst_glm4v_describe_init (GstGlm4vDescribe * self)
   g_mutex_init (&self->lock);
   g_queue_init (&self->results);
   g_queue_init (&self->triggers);
+  g_queue_init (&self->clip.frames);
   self->answers = g_ptr_array_new_with_free_func (free_answer);
   self->prompt_file = gst_glm4v_prompt_file_new ();
   gst_glm4v_settings_init (&self->settings);

@@ -57,6 +57,7 @@ struct _GstGlm4vDescribe
   guint segment_number;
   GstGlm4vSampler sampler;
   GstGlm4vLook look;
+  GstGlm4vClip clip;
   guint64 frame_number;
   gboolean live_known;          /* live was queried since the stream began */
   GstCaps *refused;             /* reported already, or NULL */

@@ -38,6 +38,7 @@ set_caps (GstGlm4vDescribe * self, GstCaps * caps)
       * GST_VIDEO_INFO_HEIGHT (&info) <= GST_GLM4V_MAX_AREA) {
     self->info = info;
     self->have_info = TRUE;
+    gst_glm4v_clip_clear (&self->clip);
     self->warned_frame = FALSE;
     g_mutex_lock (&self->lock);
     self->told_unreadable = FALSE;
@@ -84,6 +85,7 @@ reset_stream (GstGlm4vDescribe * self)
   gst_segment_init (&self->segment, GST_FORMAT_UNDEFINED);
   gst_glm4v_sampler_reset (&self->sampler);
   gst_glm4v_look_reset (&self->look);
+  gst_glm4v_clip_clear (&self->clip);
 }
 
 void
@@ -129,6 +131,7 @@ new_segment (GstGlm4vDescribe * self, GstEvent * event)
   gst_event_copy_segment (event, &self->segment);
   self->segment_number++;
   gst_glm4v_sampler_reset (&self->sampler);
+  gst_glm4v_clip_clear (&self->clip);
   gst_glm4v_text_segment (self->text, &self->segment, self->segment_number,
       lateness, gst_event_get_seqnum (event));
 }
@@ -201,6 +204,7 @@ gst_glm4v_stream_event (GstPad * pad, GstObject * parent, GstEvent * event)
       break;
     case GST_EVENT_EOS:
     case GST_EVENT_SEGMENT_DONE:
+      gst_glm4v_sample_end_clip (self);
       gst_glm4v_sample_end_triggers (self);
       drain (self);
       gst_glm4v_text_end (self->text, event);

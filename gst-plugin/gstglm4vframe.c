@@ -38,7 +38,7 @@ gst_glm4v_frame_check (GstBuffer * buffer, const GstVideoInfo * info,
 /* ---- hold ---- */
 
 static gboolean
-pool_is_small (GstBufferPool * pool)
+pool_is_small (GstBufferPool * pool, guint held)
 {
   GstStructure *config;
   guint max = 0;
@@ -48,13 +48,13 @@ pool_is_small (GstBufferPool * pool)
   config = gst_buffer_pool_get_config (pool);
   gst_buffer_pool_config_get_params (config, NULL, NULL, NULL, &max);
   gst_structure_free (config);
-  return max > 0 && max < SMALL_POOL;
+  return max > 0 && max < SMALL_POOL + held - 1;
 }
 
 GstBuffer *
-gst_glm4v_frame_hold (GstBuffer * buffer)
+gst_glm4v_frame_hold (GstBuffer * buffer, guint held)
 {
-  gboolean scarce = pool_is_small (buffer->pool);
+  gboolean scarce = pool_is_small (buffer->pool, held);
   GstBuffer *copy = NULL;
   guint i;
 

@@ -31,8 +31,8 @@ gboolean gst_glm4v_frame_check (GstBuffer * buffer, const GstVideoInfo * info,
     gchar ** why);
 
 /* A reference to the buffer, or a copy where a reference would keep memory
- * that upstream cannot spare and that can be copied. */
-GstBuffer *gst_glm4v_frame_hold (GstBuffer * buffer);
+ * that upstream cannot spare, with so many held, and that can be copied. */
+GstBuffer *gst_glm4v_frame_hold (GstBuffer * buffer, guint held);
 
 GstGlm4vConverter *gst_glm4v_converter_new (void);
 

@@ -80,6 +80,7 @@ gst_glm4v_job_unref (GstGlm4vJob * job)
   if (!g_atomic_int_dec_and_test (&job->refs))
     return;
   gst_clear_buffer (&job->buffer);
+  g_clear_pointer (&job->clip, g_ptr_array_unref);
   gst_glm4v_question_clear (&job->question);
   g_free (job->outcome.message);
   g_free (job->outcome.text);

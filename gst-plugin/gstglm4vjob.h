@@ -7,6 +7,7 @@
 #include <gst/video/video.h>
 #include <glm4v/glm4v.h>
 
+#include "gstglm4vclip.h"
 #include "gstglm4verror.h"
 #include "gstglm4vroi.h"
 
@@ -110,6 +111,9 @@ typedef struct
   GstVideoInfo info;
   guint gray_bits;              /* significant ones of GRAY16 */
   GstBuffer *buffer;            /* NULL once converted */
+  GPtrArray *clip;              /* of GstGlm4vClipFrame, instead; or NULL */
+  guint clip_frames;            /* in it, 0 = no clip */
+  GstClockTime clip_length;     /* from the first to the last */
   GstGlm4vQuestion question;
   GstGlm4vOutcome outcome;
   GstGlm4vEnd end;

@@ -397,6 +397,26 @@ static void
 install_where (GObjectClass * klass)
 {
   /**
+   * GstGlm4vDescribe:frames-per-request:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_FRAMES_PER_REQUEST,
+      g_param_spec_uint ("frames-per-request", "Frames per request",
+          "More than 1: ask about a clip, so many frames of the last window "
+          "evenly spaced, that ends with the sampled frame", 1,
+          GST_GLM4V_MAX_CLIP, 1, PLAYING));
+  /**
+   * GstGlm4vDescribe:window:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_WINDOW,
+      g_param_spec_uint64 ("window", "Window",
+          "frames-per-request: nanoseconds that a clip covers; clips overlap "
+          "where it is longer than interval", 1, G_MAXINT64 / 2,
+          GST_GLM4V_DEFAULT_WINDOW, PLAYING));
+  /**
    * GstGlm4vDescribe:only-on:
    *
    * Since: 0.1

@@ -48,6 +48,8 @@ GType gst_glm4v_on_error_get_type (void);
 #define GST_GLM4V_DEFAULT_MAX_TOKENS 64
 #define GST_GLM4V_DEFAULT_INTERVAL GST_SECOND
 #define GST_GLM4V_DEFAULT_NTH 30
+#define GST_GLM4V_DEFAULT_WINDOW GST_SECOND
+#define GST_GLM4V_MAX_CLIP 64
 #define GST_GLM4V_DEFAULT_SCENE_THRESHOLD 0.08
 #define GST_GLM4V_DEFAULT_STALL_TIMEOUT (60 * GST_SECOND)
 #define GST_GLM4V_DEFAULT_EOS_TIMEOUT (10 * GST_SECOND)
@@ -60,6 +62,7 @@ typedef struct
   gchar **prompts;              /* instead of question.prompt; or NULL */
   GstGlm4vSampling sampling;
   GstGlm4vRoiSettings roi;
+  GstGlm4vClipSize clip;
   gboolean bad_roi;             /* it was not four numbers */
   gdouble scene_threshold, change_threshold;
   guint serial;                 /* counts changes of any property */
@@ -101,6 +104,8 @@ enum
   PROP_NTH,
   PROP_SCENE_THRESHOLD,
   PROP_CHANGE_THRESHOLD,
+  PROP_FRAMES_PER_REQUEST,
+  PROP_WINDOW,
   PROP_ONLY_ON,
   PROP_ROI,
   PROP_ROI_MODE,

@@ -39,8 +39,10 @@ serialized_query (GstGlm4vDescribe * self, GstPad * pad, GstQuery * query)
   GstQueryType type = GST_QUERY_TYPE (query);
   gboolean open = worker && gst_pad_is_active (pad);
 
-  if (open && (type == GST_QUERY_ALLOCATION || type == GST_QUERY_DRAIN))
+  if (open && (type == GST_QUERY_ALLOCATION || type == GST_QUERY_DRAIN)) {
+    gst_glm4v_clip_release (&self->clip);
     gst_glm4v_worker_release_buffers (worker);
+  }
   g_clear_pointer (&worker, gst_glm4v_worker_unref);
   if (!open)
     return FALSE;

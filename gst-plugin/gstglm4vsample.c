@@ -93,9 +93,15 @@ gboolean
 gst_glm4v_sample_want (GstGlm4vDescribe * self, GstBuffer * buffer,
     const GstGlm4vPass * pass, GstGlm4vWanted * wanted)
 {
+  gboolean any;
+
   wanted->due = is_due (self, buffer, pass, &wanted->until_next);
   take_triggers (self, buffer, &wanted->triggers);
-  if (!wanted->due && g_queue_is_empty (&wanted->triggers))
+  any = wanted->due || !g_queue_is_empty (&wanted->triggers);
+  if (pass->clip.n > 1 && is_usable (self, buffer))
+    gst_glm4v_clip_add (&self->clip, pass->clip, &(GstGlm4vClipFrame) {buffer,
+            gst_glm4v_sampler_time (&self->sampler), self->frame_number}, any);
+  if (!any)
     return FALSE;
   GST_OBJECT_LOCK (self);
   wanted->regions = gst_glm4v_roi_collect (&self->settings.roi, buffer);
@@ -410,6 +416,25 @@ end_all (GQueue * jobs, GstGlm4vEnd end, const gchar * detail)
   }
 }
 
+/* The frame, or the clip that ends with it. */
+static void
+hold_frames (GstGlm4vDescribe * self, GstGlm4vJob * job, const Asked * asked)
+{
+  const GstGlm4vClipFrame *first, *last;
+
+  if (asked->pass->clip.n <= 1) {
+    job->buffer = gst_glm4v_frame_hold (asked->buffer, 1);
+    return;
+  }
+  job->clip = gst_glm4v_clip_take (&self->clip);
+  first = g_ptr_array_index (job->clip, 0);
+  last = g_ptr_array_index (job->clip, job->clip->len - 1);
+  job->clip_frames = job->clip->len;
+  job->clip_length = last->time - first->time;
+  job->frame_number = last->frame_number;
+  job->time = last->time;
+}
+
 static void
 submit (GstGlm4vDescribe * self, const Asked * asked,
     const GstGlm4vWanted * wanted, GQueue * waiting)
@@ -427,8 +452,7 @@ submit (GstGlm4vDescribe * self, const Asked * asked,
   } else {
     compare (self, asked, &jobs);
     for (link = jobs.head; link; link = link->next)
-      ((GstGlm4vJob *) link->data)->buffer =
-          gst_glm4v_frame_hold (asked->buffer);
+      hold_frames (self, link->data, asked);
   }
   g_free (why);
   send_jobs (self, &jobs, waiting);
@@ -451,6 +475,27 @@ gst_glm4v_sample_submit (GstGlm4vDescribe * self, GstBuffer * buffer,
         .buffer = buffer,.pass = pass,.until_next = wanted->until_next},
         wanted, waiting);
   g_clear_pointer (&wanted->regions, g_ptr_array_unref);
+}
+
+void
+gst_glm4v_sample_end_clip (GstGlm4vDescribe * self)
+{
+  GstGlm4vWanted wanted = {.triggers = G_QUEUE_INIT };
+  const GstGlm4vClipFrame *last = g_queue_peek_tail (&self->clip.frames);
+  GstGlm4vPass pass;
+
+  gst_glm4v_stream_read_settings (self, &pass);
+  if (!self->clip.fresh || pass.clip.n <= 1
+      || pass.sampling.mode == GST_GLM4V_SAMPLE_TRIGGER)
+    return;
+  pass.exact = FALSE;           /* the frame has gone */
+  wanted.due = TRUE;
+  wanted.until_next = GST_SECOND;
+  GST_OBJECT_LOCK (self);
+  wanted.regions = gst_glm4v_roi_collect (&self->settings.roi, last->buffer);
+  GST_OBJECT_UNLOCK (self);
+  gst_glm4v_sample_submit (self, last->buffer, &pass, &wanted, NULL);
+  gst_glm4v_clip_clear (&self->clip);
 }
 
 void

@@ -157,7 +157,8 @@ spacing_of_frames (const GstGlm4vSampler * sampler, const GstGlm4vTick * tick,
 static gboolean
 same (const GstGlm4vSampling * a, const GstGlm4vSampling * b)
 {
-  return a->mode == b->mode && a->interval == b->interval && a->nth == b->nth;
+  return a->mode == b->mode && a->interval == b->interval && a->nth == b->nth
+      && a->fill == b->fill;
 }
 
 static gboolean
@@ -180,7 +181,8 @@ take_by_time (GstGlm4vSampler * sampler, GstClockTime time)
   GstClockTime interval = sampler->config.interval;
 
   if (!GST_CLOCK_TIME_IS_VALID (sampler->phase))
-    sampler->phase = sampler->next = time;
+    sampler->phase = sampler->next = saturated_add (time,
+        sampler->config.fill);
   if (time < sampler->next)
     return FALSE;
   sampler->next = saturated_add (time, interval - (time - sampler->phase) %

@@ -31,6 +31,7 @@ typedef struct
   GstClockTime interval;        /* between samples; 0 = every frame; of scenes:
                                  * at least */
   guint nth;                    /* >= 1 */
+  GstClockTime fill;            /* interval: before the first sample */
 } GstGlm4vSampling;
 
 /* What the sampler needs to know about one buffer. */

@@ -16,6 +16,7 @@ gst_glm4v_settings_init (GstGlm4vSettings * settings)
     .question.top_p = 1.0,
     .sampling = {GST_GLM4V_SAMPLE_INTERVAL, GST_GLM4V_DEFAULT_INTERVAL,
         GST_GLM4V_DEFAULT_NTH},
+    .clip = {1, GST_GLM4V_DEFAULT_WINDOW},
     .scene_threshold = GST_GLM4V_DEFAULT_SCENE_THRESHOLD,
     .stall_timeout = GST_GLM4V_DEFAULT_STALL_TIMEOUT,
     .eos_timeout = GST_GLM4V_DEFAULT_EOS_TIMEOUT,
@@ -144,6 +145,12 @@ gst_glm4v_settings_set (GstGlm4vSettings * s, guint id, const GValue * value)
       break;
     case PROP_CAMERA:
       set_string (&s->question.camera, value, NULL);
+      break;
+    case PROP_FRAMES_PER_REQUEST:
+      s->clip.n = g_value_get_uint (value);
+      break;
+    case PROP_WINDOW:
+      s->clip.window = g_value_get_uint64 (value);
       break;
     case PROP_ONLY_ON:
       set_string (&s->roi.only_on, value, NULL);
@@ -281,6 +288,12 @@ gst_glm4v_settings_get (const GstGlm4vSettings * s, guint id, GValue * value)
     case PROP_CAMERA:
       g_value_set_string (value, s->question.camera);
       break;
+    case PROP_FRAMES_PER_REQUEST:
+      g_value_set_uint (value, s->clip.n);
+      break;
+    case PROP_WINDOW:
+      g_value_set_uint64 (value, s->clip.window);
+      break;
     case PROP_ONLY_ON:
       g_value_set_string (value, s->roi.only_on);
       break;
@@ -380,6 +393,10 @@ gst_glm4v_settings_conflict (const GstGlm4vSettings * s)
   if (s->question.prompt_file && (s->prompts
           || !g_str_equal (s->question.prompt, GST_GLM4V_DEFAULT_PROMPT)))
     return "prompt-location is set and so is prompt or prompts";
+  if (s->clip.n > 1 && (s->roi.mode == GST_GLM4V_ROI_META
+          || s->sampling.mode == GST_GLM4V_SAMPLE_SCENE_CHANGE))
+    return "frames-per-request is more than 1 and roi-mode is meta or "
+        "sample-mode is scene-change: frames of a clip belong together";
   if (s->bad_roi)
     return "roi is not four numbers: x, y, width, height";
   return NULL;

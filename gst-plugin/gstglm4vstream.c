@@ -40,6 +40,9 @@ gst_glm4v_stream_read_settings (GstGlm4vDescribe * self, GstGlm4vPass * pass)
   pass->change_threshold = self->settings.change_threshold;
   pass->gray_bits = self->settings.gray_bits;
   pass->serial = self->settings.serial;
+  pass->clip = self->settings.clip;
+  if (pass->clip.n > 1)
+    pass->sampling.fill = pass->clip.window;
   pass->gap_interval = self->settings.gap_interval;
   pass->lateness = self->settings.lateness;
   pass->attach_meta = self->settings.attach_meta;

@@ -14,6 +14,7 @@ typedef struct
   GstGlm4vSampling sampling;
   gdouble scene_threshold, change_threshold;
   guint gray_bits, serial;
+  GstGlm4vClipSize clip;
   GstClockTime gap_interval, lateness;
   gboolean attach_meta, exact;
   GstGlm4vOnError on_error;
@@ -69,6 +70,9 @@ gboolean gst_glm4v_sample_want (GstGlm4vDescribe * self, GstBuffer * buffer,
  * for go to waiting (of GstGlm4vJob, with references). */
 void gst_glm4v_sample_submit (GstGlm4vDescribe * self, GstBuffer * buffer,
     const GstGlm4vPass * pass, GstGlm4vWanted * wanted, GQueue * waiting);
+
+/* At the end of the stream: a clip of what no clip had yet. */
+void gst_glm4v_sample_end_clip (GstGlm4vDescribe * self);
 
 /* At the end of the stream: results for triggers that no frame came for. */
 void gst_glm4v_sample_end_triggers (GstGlm4vDescribe * self);

@@ -34,6 +34,8 @@ gst_glm4v_worker_unref (GstGlm4vWorker * self)
   if (!g_atomic_int_dec_and_test (&self->refs))
     return;
   gst_glm4v_converter_free (self->converter);
+  g_array_unref (self->images);
+  g_ptr_array_unref (self->blocks);
   gst_glm4v_model_config_clear (&self->config);
   g_mutex_clear (&self->lock);
   g_cond_clear (&self->cond);
@@ -196,6 +198,8 @@ gst_glm4v_worker_new (GstGlm4vSharer * sharer,
   self->callbacks = *callbacks;
   self->user = user;
   self->converter = gst_glm4v_converter_new ();
+  self->images = g_array_new (FALSE, FALSE, sizeof (glm4v_image));
+  self->blocks = g_ptr_array_new_with_free_func (g_free);
   self->flushing = TRUE;
   g_queue_init (&self->waiting);
   g_mutex_init (&self->lock);
@@ -332,6 +336,19 @@ oldest_like (GstGlm4vWorker * self, const GstGlm4vJob * job, guint * n)
   return oldest;
 }
 
+static void
+take_clip (GstGlm4vJob * job, GQueue * unneeded)
+{
+  guint i;
+
+  for (i = 0; job->clip && i < job->clip->len; i++) {
+    GstGlm4vClipFrame *frame = g_ptr_array_index (job->clip, i);
+
+    g_queue_push_tail (unneeded, g_steal_pointer (&frame->buffer));
+  }
+  g_clear_pointer (&job->clip, g_ptr_array_unref);
+}
+
 /* With the lock: a frame's jobs, which begin at link, have no answers, but keep
  * the places of their results. Buffers go to unneeded. */
 static void
@@ -345,6 +362,7 @@ end_frame (GList * link, GstGlm4vEnd end, GQueue * unneeded)
     end_job (job, end);
     if (job->buffer)
       g_queue_push_tail (unneeded, g_steal_pointer (&job->buffer));
+    take_clip (job, unneeded);
   }
 }
 
@@ -440,12 +458,26 @@ gst_glm4v_worker_take_all (GstGlm4vWorker * self, GQueue * jobs,
 
 /* With the lock: the job keeps a copy, the buffer goes to held. */
 static void
+copy_one (GstBuffer ** buffer, GQueue * held)
+{
+  if (!*buffer)
+    return;
+  g_queue_push_tail (held, *buffer);
+  *buffer = gst_buffer_copy_deep (*buffer);
+}
+
+/* With the lock. */
+static void
 copy_buffer (GstGlm4vJob * job, GQueue * held)
 {
-  if (!job->buffer)
-    return;
-  g_queue_push_tail (held, job->buffer);
-  job->buffer = gst_buffer_copy_deep (job->buffer);
+  guint i;
+
+  copy_one (&job->buffer, held);
+  for (i = 0; job->clip && i < job->clip->len; i++) {
+    GstGlm4vClipFrame *frame = g_ptr_array_index (job->clip, i);
+
+    copy_one (&frame->buffer, held);
+  }
 }
 
 void

@@ -28,6 +28,8 @@ struct _GstGlm4vWorker
   /* the thread only */
   GstGlm4vConverter *converter;
   GstGlm4vPicture picture;      /* converted last */
+  GArray *images;               /* of glm4v_image: what is asked about */
+  GPtrArray *blocks;            /* their pixels, if they are a clip's */
   glm4v_engine *engine;         /* while a request may be under way */
   guint64 steps;                /* of the engine, when last looked at */
   gint64 progress;              /* monotonic µs when they last changed */
@@ -50,6 +52,13 @@ struct _GstGlm4vWorker
  * may run any more. */
 void gst_glm4v_worker_enter (GstGlm4vWorker * worker);
 gboolean gst_glm4v_worker_leave (GstGlm4vWorker * worker);
+
+/* gstglm4vpixels.c: fill images with what the job asks about. FALSE if there is
+ * nothing to ask: the frame failed, as the outcome tells, or is not wanted. */
+gboolean gst_glm4v_worker_convert (GstGlm4vWorker * worker, GstGlm4vJob * job);
+
+/* Nobody looks at them any more. */
+void gst_glm4v_worker_drop_images (GstGlm4vWorker * worker);
 
 /* Find the outcome or the end of a job, or see it canceled. FALSE if the owner
  * has gone. */

@@ -321,13 +321,17 @@ static void remember(const glm4v_task *task)
     counts.max_tokens = task->max_tokens;
     counts.stream = task->stream;
     counts.deadline = task->deadline;
+    counts.n_images = task->n_images;
+    counts.n_frames = task->n_frames;
+    if (task->n_frames)
+        counts.last_timestamp = task->frames[task->n_frames - 1].timestamp;
     snprintf(counts.prompt, sizeof counts.prompt, "%s", task->prompt);
     snprintf(counts.system, sizeof counts.system, "%s", task->system ? task->system : "");
 }
 
 static void write_answer(glm4v_request *req, const glm4v_task *task)
 {
-    const glm4v_image *image = &task->images[0];
+    const glm4v_image *image = task->n_frames ? &task->frames[0] : &task->images[0];
     const uint8_t *p = image->data + image->height / 2 * image->stride + image->width / 2 * 3;
     if (script.echo)
         snprintf(req->text, sizeof req->text, "%s", task->prompt);

@@ -30,6 +30,8 @@ typedef struct {
     int opened;                    /* models so far */
     uint32_t stream;               /* of the last request */
     uint64_t deadline;
+    uint32_t n_images, n_frames;
+    double last_timestamp; /* of the frames */
     uint32_t max_batch, context_length;
     char prompt[128], system[128]; /* of the last request */
     char quantization[32];         /* of the last open */

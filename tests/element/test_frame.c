@@ -578,7 +578,7 @@ static void frames_in_several_memories_are_read_whole(void)
 static void frames_are_held_by_reference(void)
 {
     GstBuffer *buffer = gst_buffer_new_allocate(NULL, 100, NULL),
-              *held = gst_glm4v_frame_hold(buffer);
+              *held = gst_glm4v_frame_hold(buffer, 1);
     CHECK(held == buffer);
     gst_buffer_unref(held);
     gst_buffer_unref(buffer);
@@ -593,7 +593,7 @@ static void frames_that_upstream_cannot_spare_are_copied(void)
     gst_buffer_pool_set_config(pool, config);
     gst_buffer_pool_set_active(pool, TRUE);
     gst_buffer_pool_acquire_buffer(pool, &buffer, NULL);
-    held = gst_glm4v_frame_hold(buffer);
+    held = gst_glm4v_frame_hold(buffer, 1);
     CHECK(held != buffer && gst_buffer_peek_memory(held, 0) != gst_buffer_peek_memory(buffer, 0));
     gst_buffer_unref(held);
     gst_buffer_unref(buffer);
@@ -602,7 +602,7 @@ static void frames_that_upstream_cannot_spare_are_copied(void)
 
     buffer = gst_buffer_new_allocate(NULL, 100, NULL);
     GST_MINI_OBJECT_FLAG_SET(gst_buffer_peek_memory(buffer, 0), GST_MEMORY_FLAG_NO_SHARE);
-    held = gst_glm4v_frame_hold(buffer);
+    held = gst_glm4v_frame_hold(buffer, 1);
     CHECK(held != buffer);
     gst_buffer_unref(held);
     gst_buffer_unref(buffer);

@@ -95,6 +95,50 @@ static void the_caption_is_what_the_engine_says_of_the_picture(void)
     }
 }
 
+/* Four frames, 100 ms apart, and what the engine says of them itself. */
+static void a_clip_s_caption_is_what_the_engine_says_of_its_frames(void)
+{
+    enum { FRAMES = 4 };
+    GstElement *element = tiny_element(2);
+    glm4v_image images[FRAMES];
+    GstMapInfo maps[FRAMES];
+    GstBuffer *frames[FRAMES];
+    glm4v_error err = { 0 };
+    glm4v_model *model = NULL;
+    glm4v_engine *engine = NULL;
+    glm4v_result *result = NULL;
+    g_object_set(element, "frames-per-request", FRAMES, "window", (guint64)(300 * MS), "interval",
+                 (guint64)(300 * MS), NULL);
+    GstHarness *h = support_harness(element, FALSE, CAPS_PICTURE);
+    for (guint i = 0; i < FRAMES; i++) {
+        frames[i] = noisy_frame(i, i * 100);
+        gst_buffer_map(frames[i], &maps[i], GST_MAP_READ);
+        images[i] = (glm4v_image) {
+            .data = maps[i].data, .width = 112, .height = 84, .stride = 336, .timestamp = i * 0.1
+        };
+        gst_harness_push(h, gst_buffer_ref(frames[i]));
+    }
+    REQUIRE(glm4v_model_open(&model, tiny, &(glm4v_model_options) { 0 }, &err) == 0);
+    REQUIRE(glm4v_engine_open(&engine, model, &(glm4v_engine_options) { 0 }, &err) == 0);
+    const glm4v_task task = {
+        .prompt = PROMPT, .frames = images, .n_frames = FRAMES, .max_tokens = 8
+    };
+    CHECK_EQ(glm4v_describe(engine, &task, &result, &err), 0);
+    GstStructure *said = support_result(element);
+    REQUIRE(said && result);
+    const char *text = gst_structure_get_string(said, "text");
+    CHECK(*text && strstr(result->text, text));
+    gst_structure_free(said);
+    glm4v_result_free(&result);
+    glm4v_engine_close(&engine);
+    glm4v_model_close(&model);
+    for (guint i = 0; i < FRAMES; i++) {
+        gst_buffer_unmap(frames[i], &maps[i]);
+        gst_buffer_unref(frames[i]);
+    }
+    support_done(h);
+}
+
 /* Eight elements ask one engine at once, two times. */
 static void answers_of_a_shared_engine_are_the_same_bytes_as_alone(void)
 {
@@ -504,6 +548,7 @@ int main(int argc, char **argv)
         return 1;
     TEST(loading_the_plugin_starts_no_thread_and_is_quick);
     TEST(the_caption_is_what_the_engine_says_of_the_picture);
+    TEST(a_clip_s_caption_is_what_the_engine_says_of_its_frames);
     TEST(answers_of_a_shared_engine_are_the_same_bytes_as_alone);
     TEST(strides_do_not_change_the_caption);
     TEST(played_again_a_pipeline_has_its_captions_again);

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Stage "pixels" of the worker: from the buffers of a job to the images that
+ * the engine sees. */
+#include "gstglm4vworkerpriv.h"
+
+#include <string.h>
+
+/* The picture of the frame: the one at hand if it was asked about just now. */
+static gboolean
+convert_frame (GstGlm4vWorker * self, GstGlm4vJob * job)
+{
+  GstGlm4vPicture *picture = &self->picture;
+  GstGlm4vFault fault = GST_GLM4V_FAULT_FRAME_MEMORY;
+  gchar *why = NULL;
+
+  if (picture->known && picture->epoch == job->epoch
+      && picture->frame_number == job->frame_number)
+    return TRUE;
+  picture->known = FALSE;
+  if (job->buffer)
+    picture->known = gst_glm4v_converter_run (self->converter, job->buffer,
+        &job->info, job->gray_bits, &picture->image, &fault, &why);
+  else
+    why = g_strdup ("the frame could not be copied");
+  picture->epoch = job->epoch;
+  picture->frame_number = job->frame_number;
+  if (!picture->known)
+    gst_glm4v_job_fail (job, fault == GST_GLM4V_FAULT_FRAME_MEMORY ?
+        GLM4V_ERR_NOMEM : GLM4V_ERR_INVALID, fault, why);
+  g_free (why);
+  return picture->known;
+}
+
+/* The part of the picture that is asked about. */
+static gboolean
+crop (GstGlm4vJob * job, glm4v_image * image)
+{
+  GstGlm4vRoi *roi = job->roi;
+
+  job->outcome.width = (guint) image->width;
+  job->outcome.height = (guint) image->height;
+  if (!roi)
+    return TRUE;
+  if (!gst_glm4v_roi_clip (roi, image->width, image->height)) {
+    gst_glm4v_job_fail (job, GLM4V_ERR_INVALID, GST_GLM4V_FAULT_FRAME_REFUSED,
+        "the region lies outside the frame");
+    return FALSE;
+  }
+  image->data += roi->y * image->stride + GLM4V_CHANNELS * (gsize) roi->x;
+  image->width = roi->width;
+  image->height = roi->height;
+  return TRUE;
+}
+
+static gboolean
+convert_picture (GstGlm4vWorker * self, GstGlm4vJob * job)
+{
+  glm4v_image image;
+
+  if (!convert_frame (self, job))
+    return FALSE;
+  image = self->picture.image;
+  if (!crop (job, &image))
+    return FALSE;
+  g_array_append_val (self->images, image);
+  return TRUE;
+}
+
+/* ---- clips ---- */
+
+/* The converter has one picture only, so each frame of a clip is copied. */
+static gboolean
+keep_image (GstGlm4vWorker * self, glm4v_image image)
+{
+  gsize row = GLM4V_CHANNELS * (gsize) image.width;
+  guint8 *block = g_try_malloc0 (row * (gsize) image.height);
+  gint y;
+
+  if (!block)
+    return FALSE;
+  for (y = 0; y < image.height; y++)
+    memcpy (block + (gsize) y * row, image.data + y * image.stride, row);
+  image.data = block;
+  image.stride = (gint64) row;
+  g_ptr_array_add (self->blocks, block);
+  g_array_append_val (self->images, image);
+  return TRUE;
+}
+
+static gboolean
+convert_clip (GstGlm4vWorker * self, GstGlm4vJob * job)
+{
+  GstClockTime start = ((GstGlm4vClipFrame *)
+      g_ptr_array_index (job->clip, 0))->time;
+  GstGlm4vFault fault = GST_GLM4V_FAULT_FRAME_MEMORY;
+  gboolean converted = TRUE;
+  guint i;
+
+  self->picture.known = FALSE;
+  for (i = 0; i < job->clip->len && converted; i++) {
+    const GstGlm4vClipFrame *frame = g_ptr_array_index (job->clip, i);
+    glm4v_image image;
+    gchar *why = NULL;
+
+    converted = frame->buffer && gst_glm4v_converter_run (self->converter,
+        frame->buffer, &job->info, job->gray_bits, &image, &fault, &why);
+    if (!converted)
+      gst_glm4v_job_fail (job, GLM4V_ERR_INVALID, fault, why ? why :
+          "the frame could not be copied");
+    g_free (why);
+    if (!converted || !crop (job, &image))
+      return FALSE;
+    image.timestamp = (gdouble) (frame->time - start) / GST_SECOND;
+    converted = keep_image (self, image);
+    if (!converted)
+      gst_glm4v_job_fail (job, GLM4V_ERR_NOMEM, GST_GLM4V_FAULT_FRAME_MEMORY,
+          "a clip");
+  }
+  return converted;
+}
+
+/* ---- both ---- */
+
+void
+gst_glm4v_worker_drop_images (GstGlm4vWorker * self)
+{
+  g_array_set_size (self->images, 0);
+  g_ptr_array_set_size (self->blocks, 0);
+}
+
+gboolean
+gst_glm4v_worker_convert (GstGlm4vWorker * self, GstGlm4vJob * job)
+{
+  gint64 start = g_get_monotonic_time ();
+  GPtrArray *clip;
+  gboolean converted;
+
+  gst_glm4v_worker_drop_images (self);
+  g_mutex_lock (&self->lock);
+  self->converting = TRUE;      /* from now on buffers are not replaced */
+  g_mutex_unlock (&self->lock);
+  converted = job->clip ? convert_clip (self, job) :
+      convert_picture (self, job);
+  job->outcome.convert = (guint64) (g_get_monotonic_time () - start) * 1000;
+  gst_clear_buffer (&job->buffer);      /* upstream may have it back */
+  g_mutex_lock (&self->lock);
+  clip = g_steal_pointer (&job->clip);
+  self->converting = FALSE;
+  converted = converted && job->state != GST_GLM4V_JOB_CANCELED;
+  g_cond_broadcast (&self->cond);
+  g_mutex_unlock (&self->lock);
+  g_clear_pointer (&clip, g_ptr_array_unref);
+  return converted;
+}
