@@ -9,10 +9,10 @@
  * weights. Keys run from 0 upward; those that a row does not see have weight 0 and change nothing.
  *
  * Shared memory: queries, STAGES tiles of keys, STAGES of values, barriers. A tile is one or two
- * blocks of 64 columns, KEYS rows of 128 bytes, as wgmma.cuh says; the second is filled only as far
- * as the head goes. */
+ * blocks of 64 columns, KEYS rows of 128 bytes, as attend_wgmma.cuh says; the second is filled only
+ * as far as the head goes. */
 #include "attend.cuh"
-#include "wgmma.cuh"
+#include "attend_wgmma.cuh"
 
 constexpr int QUERIES = 128, KEYS = 128, CONSUMERS = 2, GROUP = 128;
 constexpr int THREADS = (1 + CONSUMERS) * GROUP, STAGES = 3;

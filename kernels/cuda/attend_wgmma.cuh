@@ -5,8 +5,8 @@
  * Operands in shared memory are rows of 64 bf16, 128 bytes, in 8-row blocks of 1,024 bytes whose
  * 16-byte parts are permuted by the row: part ^ row % 8. Accumulators lie in registers as those of
  * mma.sync m16n8k16, warp w of the four with rows 16 w on, tiles of 8 columns in order. */
-#ifndef GLM4V_CUDA_WGMMA_CUH
-#define GLM4V_CUDA_WGMMA_CUH
+#ifndef GLM4V_CUDA_ATTEND_WGMMA_CUH
+#define GLM4V_CUDA_ATTEND_WGMMA_CUH
 
 #include "mma.cuh"
 
