@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* An answer on its way through a schema: which tokens may come next, and which ones must. Whatever
+ * is chosen among them, the answer is complete within its tokens: near their end only those are let
+ * through from which the shortest completion still fits. One thread at a time. */
+#ifndef GLM4V_ENGINE_CONSTRAINT_H
+#define GLM4V_ENGINE_CONSTRAINT_H
+
+#include "shape/automaton.h"
+#include "shape/token_trie.h"
+
+#define GLM4V_MAX_ANSWER_BYTES (64 * 1024 - 4) /* chat/detokenize.h has room for so many */
+
+typedef struct glm4v_constraint glm4v_constraint;
+
+/* Compile the schema for answers of at most max_tokens. tokenizer and tries outlive it. Errors of
+ * glm4v_schema_open(); INVALID: the shortest answer does not fit. */
+int glm4v_constraint_open(glm4v_constraint **constraint, const char *schema,
+                          const glm4v_tokenizer *tokenizer, const glm4v_token_tries *tries,
+                          int64_t max_tokens, glm4v_error *err);
+void glm4v_constraint_close(glm4v_constraint **constraint);
+
+/* Tokens of the shortest answer. */
+int64_t glm4v_constraint_shortest(const glm4v_constraint *c);
+
+/* The ids that may not come next, [n_ids / 64 + 1] as bits, valid until the next call, when `left`
+ * tokens may still come. At least one id is left. The ids that end an answer are let through where
+ * it may end. */
+const uint64_t *glm4v_constraint_never(glm4v_constraint *c, int64_t left, const int32_t *stop_ids,
+                                       int64_t n_stop_ids);
+
+/* Ids that must come next, at most `most`; written as the tokenizer writes them, without those that
+ * may melt into what follows. Returns how many. */
+int64_t glm4v_constraint_forced(glm4v_constraint *c, int64_t left, int32_t *ids, int64_t most);
+
+/* An allowed or forced token was chosen. */
+void glm4v_constraint_take(glm4v_constraint *c, int32_t id);
+
+/* Is the answer complete, so that nothing can follow? Might it end here? */
+bool glm4v_constraint_done(const glm4v_constraint *c);
+bool glm4v_constraint_may_end(const glm4v_constraint *c);
+
+#endif
