@@ -27,58 +27,53 @@ int glm4v_engine_patches(glm4v_engine *engine, size_t n, glm4v_error *err)
     return rc;
 }
 
-/* Ids that are never generated: rows of the head that no token belongs to, and control tokens but
- * for stop ids and the markers that answers are made of. Behind them those of reasoning, for
- * requests that are to answer at once. */
-static int find_masked(glm4v_engine *engine, glm4v_error *err)
+static void forbid(uint64_t *mask, int32_t id)
 {
-    const glm4v_model *m = engine->model;
+    if (id >= 0)
+        mask[id / 64] |= (uint64_t)1 << (id % 64);
+}
+
+/* May the model write this token? Not rows of the head that no token belongs to, and of the control
+ * tokens only stop ids and the markers that answers are made of. */
+static bool is_written(const glm4v_model *m, int32_t id)
+{
     const glm4v_chat *c = &m->chat;
-    const int32_t reasoning[] = { c->think, c->think_end, c->answer };
     const int32_t markers[] = {
         c->think, c->think_end, c->answer, c->answer_end, c->box, c->box_end
     };
-    int64_t vocab = m->config.text.vocab;
-    int64_t n = 0;
-    engine->masked = glm4v_alloc(vocab + 3, sizeof *engine->masked);
-    if (!engine->masked)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a mask of %" PRId64 " tokens",
-                          vocab);
-    for (int32_t id = 0; id < vocab; id++) {
-        size_t len;
-        bool token = id < glm4v_tokenizer_size(m->tokenizer) &&
-                     glm4v_tokenizer_bytes(m->tokenizer, id, &len);
-        bool control = token && glm4v_tokenizer_is_control(m->tokenizer, id);
-        if (!token || (control && !glm4v_is_one_of(id, markers, 6) &&
-                       !glm4v_is_one_of(id, m->config.stop_ids, m->config.n_stop_ids)))
-            engine->masked[n++] = id;
-    }
-    engine->n_masked[true] = n;
-    for (size_t i = 0; i < 3; i++)
-        if (reasoning[i] >= 0)
-            engine->masked[n++] = reasoning[i];
-    engine->n_masked[false] = n;
-    if (n >= vocab)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                          "the tokenizer has no token that this model can generate");
-    return 0;
+    size_t len;
+    if (id >= glm4v_tokenizer_size(m->tokenizer) || !glm4v_tokenizer_bytes(m->tokenizer, id, &len))
+        return false;
+    return !glm4v_tokenizer_is_control(m->tokenizer, id) || glm4v_is_one_of(id, markers, 6) ||
+           glm4v_is_one_of(id, m->config.stop_ids, m->config.n_stop_ids);
 }
 
-/* The ids that find_masked found, for a device that samples: mask 1 of requests that reason. */
-static int set_masks(glm4v_engine *engine, glm4v_error *err)
+/* Ids that are never generated, by whether a request reasons: without it the markers of reasoning
+ * too. */
+static int make_masks(glm4v_engine *engine, glm4v_error *err)
 {
-    const size_t words = engine->model->config.text.vocab / 64 + 1;
-    if (!glm4v_context_samples(engine->context))
-        return 0;
-    uint64_t *masks = glm4v_alloc(2 * words, sizeof *masks);
+    const glm4v_model *m = engine->model;
+    const int64_t vocab = m->config.text.vocab, words = vocab / 64 + 1;
+    int64_t n = 0;
+    uint64_t *masks = engine->masks = glm4v_alloc(GLM4V_FIXED_MASKS * words, sizeof *masks);
     if (!masks)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for masks of %zu words", words);
-    for (size_t mask = 0; mask < 2; mask++)
-        for (int64_t i = 0; i < engine->n_masked[mask]; i++)
-            masks[mask * words + engine->masked[i] / 64] |= (uint64_t)1 << (engine->masked[i] % 64);
-    int rc = glm4v_context_set_masks(engine->context, masks, 2, err);
-    glm4v_free(masks);
-    return rc;
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a mask of %" PRId64 " tokens",
+                          vocab);
+    for (int32_t id = 0; id < vocab; id++)
+        if (is_written(m, id))
+            n++;
+        else
+            forbid(masks, id);
+    memcpy(masks + words, masks, words * sizeof *masks);
+    forbid(masks, m->chat.think);
+    forbid(masks, m->chat.think_end);
+    forbid(masks, m->chat.answer);
+    if (n <= 3)
+        return glm4v_fail(err, GLM4V_ERR_FORMAT,
+                          "the tokenizer has no token that this model can generate");
+    return glm4v_context_samples(engine->context)
+               ? glm4v_context_set_masks(engine->context, 0, masks, GLM4V_FIXED_MASKS, err)
+               : 0;
 }
 
 /* Where nothing is to be allocated in a request: room for the largest image. */
@@ -99,14 +94,13 @@ static int allocate(glm4v_engine *engine, glm4v_error *err)
     if (!rc)
         rc = glm4v_prefix_open(&engine->prefix, l->prefix_tokens, l->max_batch, err);
     if (!rc)
-        rc = find_masked(engine, err);
+        rc = make_masks(engine, err);
     if (rc)
         return rc;
     engine->scratch = glm4v_alloc_aligned(vocab, sizeof *engine->scratch);
     if (!engine->scratch)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to sort %zu tokens", vocab);
-    rc = set_masks(engine, err);
-    return rc ? rc : take_patches(engine, err);
+    return take_patches(engine, err);
 }
 
 uint64_t glm4v_engine_host_bytes(const glm4v_model *m, const glm4v_engine_limits *l,
@@ -116,7 +110,7 @@ uint64_t glm4v_engine_host_bytes(const glm4v_model *m, const glm4v_engine_limits
     const uint64_t V = m->config.text.vocab;
     const uint64_t patch = glm4v_patch_values(v);
     return sizeof(glm4v_engine) + l->max_batch * sizeof(glm4v_request) +
-           V * sizeof(glm4v_candidate) + (V + 3) * sizeof(int32_t) +
+           V * sizeof(glm4v_candidate) + GLM4V_FIXED_MASKS * (V / 64 + 1) * sizeof(uint64_t) +
            l->prefix_tokens * sizeof(int32_t) + patches * patch * sizeof(float);
 }
 
@@ -125,7 +119,7 @@ static void free_engine(glm4v_engine *engine)
     glm4v_backend *b = engine->model->stages[0].backend;
     glm4v_prefix_close(&engine->prefix);
     glm4v_context_close(&engine->context);
-    glm4v_free(engine->masked);
+    glm4v_free(engine->masks);
     glm4v_free(engine->scratch);
     b->ops->staging_free(b, engine->patches);
     glm4v_model_close(&engine->model);

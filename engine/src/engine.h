@@ -102,8 +102,8 @@ struct glm4v_engine {
     /* Set by open, then only read. */
     glm4v_model *model;
     glm4v_engine_limits limits;
-    int32_t *masked;     /* ids that are never generated */
-    int64_t n_masked[2]; /* how many of them, by whether the request reasons */
+    /* [GLM4V_FIXED_MASKS, V / 64 + 1] ids that are never generated, by whether a request reasons */
+    uint64_t *masks;
     pthread_t thread;
 
     /* The scheduler thread alone. */

@@ -14,6 +14,12 @@ glm4v_draw glm4v_token_draw(const glm4v_request *r)
     return glm4v_sampler_draw(&r->sampler, r->task.thinking != 0);
 }
 
+static const uint64_t *mask_of(const glm4v_engine *engine, const glm4v_request *r)
+{
+    const int64_t words = engine->model->config.text.vocab / 64 + 1;
+    return engine->masks + (r->task.thinking != 0) * words;
+}
+
 int64_t glm4v_token_reserve(const glm4v_request *r)
 {
     const int64_t end = r->task.thinking ? GLM4V_MAX_FORCED : 0;
@@ -85,10 +91,9 @@ void glm4v_token_next(glm4v_engine *engine, glm4v_request *r, float *logits, int
 {
     const glm4v_config *config = &engine->model->config;
     const bool reasoning = reasons(r);
-    const size_t n_masked = engine->n_masked[r->task.thinking != 0];
     bool room = true;
     if (logits)
-        id = glm4v_sampler_next(&r->sampler, logits, engine->masked, n_masked, engine->scratch);
+        id = glm4v_sampler_next(&r->sampler, logits, mask_of(engine, r), engine->scratch);
     else
         glm4v_sampler_took(&r->sampler);
     if (id < 0) {

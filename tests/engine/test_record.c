@@ -327,8 +327,10 @@ static void tokens_that_the_device_chooses_are_the_hosts(void)
     make_request(&r, cpu.model);
     CHECK(!glm4v_context_samples(cpu.context));
     REQUIRE(glm4v_context_samples(device.context));
-    CHECK_EQ(glm4v_context_set_masks(device.context, mask, 1, &err), 0);
-    CHECK_EQ(glm4v_context_set_masks(cpu.context, mask, 1, &err), GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_context_set_masks(device.context, 0, mask, 1, &err), 0);
+    CHECK_EQ(glm4v_context_set_masks(cpu.context, 0, mask, 1, &err), GLM4V_ERR_INVALID);
+    CHECK_EQ(glm4v_context_set_masks(device.context, GLM4V_FIXED_MASKS + SLOTS, mask, 1, &err),
+             GLM4V_ERR_INVALID);
     for (int32_t slot = 0; slot < VARIANTS; slot++) {
         int32_t host[STEPS], id = 4;
         glm4v_candidate scratch[VOCAB];
@@ -345,7 +347,7 @@ static void tokens_that_the_device_chooses_are_the_hosts(void)
             glm4v_decode_rows list = { &slot, &length, &id, &position, 1, NULL };
             glm4v_sampler_see(&sampler, id);
             CHECK_EQ(glm4v_decode(cpu.context, &list, logits, &err), 0);
-            host[step] = id = glm4v_sampler_next(&sampler, logits, masked, 3, scratch);
+            host[step] = id = glm4v_sampler_next(&sampler, logits, mask, scratch);
         }
         /* the device feeds itself: the host reads the ids, but never says them */
         id = 4;

@@ -479,21 +479,18 @@ static int record_step_copy(glm4v_step *s, void *y, const void *x, size_t bytes)
 
 /* Choose with the host's own sampler, which is the reference. */
 static int sample_row(record *r, const record_step *s, const glm4v_sample *a, int32_t i, float *row,
-                      int32_t *masked, glm4v_candidate *scratch)
+                      glm4v_candidate *scratch)
 {
     const glm4v_step_rows *rows = &s->running->rows;
     const size_t words = (size_t)a->vocab / 64 + 1;
     const glm4v_draw *draw = &rows->draws[i];
     const glm4v_step_span *span = rows->spans;
-    size_t n_masked = 0;
     while (rows->outputs[i] >= span->row + span->n)
         span++;
     uint64_t *seen = a->seen + span->slot * words;
     for (int32_t k = span->row; draw->penalty != 1 && k <= rows->outputs[i]; k++)
         seen[rows->ids[k] / 64] |= (uint64_t)1 << (rows->ids[k] % 64);
-    for (int32_t id = 0; draw->mask >= 0 && id < a->vocab; id++)
-        if (a->masks[(size_t)draw->mask * words + (size_t)id / 64] >> (id % 64) & 1)
-            masked[n_masked++] = id;
+    const uint64_t *never = draw->mask < 0 ? NULL : a->masks + (size_t)draw->mask * words;
     glm4v_sampler sampler = { .temperature = draw->temperature,
                               .top_k = draw->top_k,
                               .top_p = draw->top_p,
@@ -502,7 +499,7 @@ static int sample_row(record *r, const record_step *s, const glm4v_sample *a, in
                               .seen = draw->penalty != 1 ? seen : NULL,
                               .vocab = a->vocab };
     memcpy(row, a->logits + (size_t)i * (size_t)a->vocab, (size_t)a->vocab * sizeof *row);
-    a->ids[i] = glm4v_sampler_next(&sampler, row, masked, n_masked, scratch);
+    a->ids[i] = glm4v_sampler_next(&sampler, row, never, scratch);
     a->sampled[span->slot] = a->ids[i];
     record_count.sampled++;
     return 0;
@@ -512,13 +509,11 @@ static int run_sample(record *r, const record_step *s, const glm4v_sample *a)
 {
     const size_t V = (size_t)a->vocab;
     float *row = malloc(V * sizeof *row);
-    int32_t *masked = malloc(V * sizeof *masked);
     glm4v_candidate *scratch = malloc(V * sizeof *scratch);
-    int rc = row && masked && scratch ? 0 : no_memory(r);
+    int rc = row && scratch ? 0 : no_memory(r);
     for (int32_t i = 0; !rc && i < s->running->rows.n_outputs; i++)
-        rc = sample_row(r, s, a, i, row, masked, scratch);
+        rc = sample_row(r, s, a, i, row, scratch);
     free(row);
-    free(masked);
     free(scratch);
     return rc;
 }

@@ -13,8 +13,11 @@ static unsigned counts[V];
 
 static int32_t next(glm4v_sampler *s, const int32_t *masked, size_t n_masked)
 {
+    uint64_t never[V / 64 + 1] = { 0 };
+    for (size_t i = 0; i < n_masked; i++)
+        never[masked[i] / 64] |= (uint64_t)1 << (masked[i] % 64);
     memcpy(work, logits, sizeof work);
-    return glm4v_sampler_next(s, work, masked, n_masked, scratch);
+    return glm4v_sampler_next(s, work, n_masked ? never : NULL, scratch);
 }
 
 static glm4v_sampler sampler(const glm4v_task *task)
@@ -79,6 +82,19 @@ static void masked_ids_are_never_chosen(void)
     for (int i = 0; i < 2000; i++) {
         int32_t id = next(&s, masked, 3);
         CHECK(id != 5 && id != 7 && id != 199 && id >= 0);
+    }
+}
+
+static void whole_words_of_a_mask_are_never_chosen(void)
+{
+    uint64_t never[V / 64 + 1];
+    glm4v_sampler greedy = sampler(&(glm4v_task) { 0 });
+    for (int32_t left = 0; left < V; left++) {
+        for (int32_t i = 0; i < V; i++)
+            work[i] = (float)((i * 37) % V);
+        memset(never, 0xFF, sizeof never); /* beyond the vocabulary too */
+        never[left / 64] &= ~((uint64_t)1 << (left % 64));
+        CHECK_EQ(glm4v_sampler_next(&greedy, work, never, scratch), left);
     }
 }
 
@@ -207,6 +223,7 @@ int main(void)
 {
     TEST(greedy_takes_the_largest_and_the_lowest_id_of_equals);
     TEST(masked_ids_are_never_chosen);
+    TEST(whole_words_of_a_mask_are_never_chosen);
     TEST(numbers_that_are_none_are_found_anywhere);
     TEST(a_seed_decides_the_draws);
     TEST(draws_follow_the_probabilities);

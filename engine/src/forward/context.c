@@ -100,12 +100,17 @@ int64_t glm4v_text_widest(const glm4v_text_config *text)
     return text->heads * text->head_dim > widest ? text->heads * text->head_dim : widest;
 }
 
+static int64_t masks_of(const glm4v_context_size *size)
+{
+    return GLM4V_FIXED_MASKS + size->slots;
+}
+
 /* Bytes of sampling on the device. */
 static uint64_t sampling_bytes(const glm4v_model *model, const glm4v_context_size *size)
 {
     const glm4v_backend *b = model->stages[model->n_stages - 1].backend;
     const uint64_t set = glm4v_id_words(model) * sizeof(uint64_t);
-    return b->ops->sample ? (size->slots + GLM4V_MAX_MASKS) * set + size->slots * sizeof(int32_t)
+    return b->ops->sample ? (size->slots + masks_of(size)) * set + size->slots * sizeof(int32_t)
                           : 0;
 }
 
@@ -306,7 +311,7 @@ static int open_sampling(glm4v_context *c, glm4v_error *err)
     int rc = b->ops->alloc(b, (void **)&c->seen, c->size.slots * set, err);
     if (!rc)
         rc = b->ops->alloc(b, (void **)&c->sampled, c->size.slots * sizeof *c->sampled, err);
-    return rc ? rc : b->ops->alloc(b, (void **)&c->masks, GLM4V_MAX_MASKS * set, err);
+    return rc ? rc : b->ops->alloc(b, (void **)&c->masks, masks_of(&c->size) * set, err);
 }
 
 /* Of devices whose memory is all taken now: the tower's, and rows of one request's pictures. */
@@ -449,15 +454,16 @@ bool glm4v_context_samples(const glm4v_context *context)
     return b->ops->sample && b == context->stages[0].backend;
 }
 
-int glm4v_context_set_masks(glm4v_context *context, const uint64_t *masks, int64_t n,
+int glm4v_context_set_masks(glm4v_context *context, int64_t first, const uint64_t *masks, int64_t n,
                             glm4v_error *err)
 {
     glm4v_backend *b = glm4v_last_stage(context)->backend;
-    const size_t set = glm4v_id_words(context->model) * sizeof *masks;
-    if (!context->masks || n > GLM4V_MAX_MASKS)
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "%" PRId64 " masks: the device has room for %d",
-                          n, context->masks ? GLM4V_MAX_MASKS : 0);
-    int rc = b->ops->write(b, context->masks, masks, n * set);
+    const int64_t words = glm4v_id_words(context->model), room = masks_of(&context->size);
+    if (!context->masks || first < 0 || n < 0 || n > room || first > room - n)
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "masks %" PRId64 " to %" PRId64 ": the device has room for %" PRId64,
+                          first, first + n, context->masks ? room : 0);
+    int rc = b->ops->write(b, context->masks + first * words, masks, n * words * sizeof *masks);
     return rc ? glm4v_fail_device(err, b, rc, "to copy masks") : 0;
 }
 

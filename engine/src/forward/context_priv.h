@@ -101,7 +101,7 @@ struct glm4v_context {
     float *host_x[GLM4V_N_QUEUES];      /* [R, D], with several stages that cannot copy */
     /* Device memory of the last stage, where it samples */
     uint64_t *seen;   /* [S, V / 64 + 1] */
-    uint64_t *masks;  /* [GLM4V_MAX_MASKS, V / 64 + 1] */
+    uint64_t *masks;  /* [GLM4V_FIXED_MASKS + S, V / 64 + 1] */
     int32_t *sampled; /* [S] */
 };
 

@@ -165,15 +165,29 @@ static int32_t draw(glm4v_sampler *s, const float *logits, glm4v_candidate *all)
     return all[n - 1].id; /* rounding left a remainder: the best one, or the last */
 }
 
-int32_t glm4v_sampler_next(glm4v_sampler *s, float *logits, const int32_t *masked, int64_t n_masked,
+/* Words of bits that are all set, most of a schema's, are done at once. */
+static void mask(float *logits, const uint64_t *never, int64_t vocab)
+{
+    for (int64_t first = 0; first < vocab; first += 64) {
+        uint64_t bits = never[first / 64];
+        const int64_t n = vocab - first < 64 ? vocab - first : 64;
+        for (int64_t i = 0; bits == UINT64_MAX && i < n; i++)
+            logits[first + i] = -INFINITY;
+        for (bits = bits == UINT64_MAX ? 0 : bits; bits; bits &= bits - 1)
+            if (__builtin_ctzll(bits) < n)
+                logits[first + __builtin_ctzll(bits)] = -INFINITY;
+    }
+}
+
+int32_t glm4v_sampler_next(glm4v_sampler *s, float *logits, const uint64_t *never,
                            glm4v_candidate *scratch)
 {
     if (!all_finite(logits, s->vocab))
         return -1;
     if (s->seen)
         penalize(s, logits);
-    for (int64_t i = 0; i < n_masked; i++)
-        logits[masked[i]] = -INFINITY;
+    if (never)
+        mask(logits, never, s->vocab);
     return s->temperature > 0 ? draw(s, logits, scratch) : largest(logits, s->vocab);
 }
 

@@ -34,9 +34,10 @@ void glm4v_sampler_clear(glm4v_sampler *s);
 /* A token of the prompt or of the answer, for the penalty. */
 void glm4v_sampler_see(glm4v_sampler *s, int32_t id);
 
-/* The next id, or -1 when a logit is NaN or infinite. logits [V] are overwritten; ids masked
- * [n_masked] are never chosen, at least one id must be left. scratch: V candidates. */
-int32_t glm4v_sampler_next(glm4v_sampler *s, float *logits, const int32_t *masked, int64_t n_masked,
+/* The next id, or -1 when a logit is NaN or infinite. logits [V] are overwritten; ids in the set
+ * `never`, bits [V / 64 + 1] or NULL, are not chosen, at least one id must be left. scratch: V
+ * candidates. */
+int32_t glm4v_sampler_next(glm4v_sampler *s, float *logits, const uint64_t *never,
                            glm4v_candidate *scratch);
 
 /* How a device chooses the next id, with mask number `mask`; took: it did, the generator goes on.

@@ -336,12 +336,8 @@ static void choose(const sample_args *a, int32_t i)
     const size_t V = (size_t)a->s.vocab, words = V / 64 + 1;
     const glm4v_cuda_draw *draw = &a->step.draws[i];
     uint64_t *seen = a->s.seen + (size_t)draw->slot * words;
-    int32_t *masked = fake_room(V * sizeof *masked);
+    const uint64_t *never = draw->mask < 0 ? NULL : a->s.masks + (size_t)draw->mask * words;
     glm4v_candidate *scratch = fake_room(V * sizeof *scratch);
-    size_t n = 0;
-    for (size_t id = 0; draw->mask >= 0 && id < V; id++)
-        if (a->s.masks[(size_t)draw->mask * words + id / 64] >> (id % 64) & 1)
-            masked[n++] = (int32_t)id;
     if (draw->penalty != 1)
         see(a, seen, a->step.outputs[i]);
     glm4v_sampler sampler = { .temperature = draw->temperature,
@@ -351,9 +347,8 @@ static void choose(const sample_args *a, int32_t i)
                               .state = draw->generator,
                               .seen = draw->penalty != 1 ? seen : NULL,
                               .vocab = a->s.vocab };
-    a->s.ids[i] = glm4v_sampler_next(&sampler, a->s.logits + (size_t)i * V, masked, n, scratch);
+    a->s.ids[i] = glm4v_sampler_next(&sampler, a->s.logits + (size_t)i * V, never, scratch);
     free(scratch);
-    free(masked);
 }
 
 static void run_sample(void *args)
