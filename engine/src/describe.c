@@ -47,16 +47,17 @@ static int check_length(const glm4v_engine *engine, glm4v_request *r)
     const int64_t answer = glm4v_token_reserve(r), context = engine->limits.context_length;
     if (r->prompt.n_ids + answer <= context)
         return 0;
-    if (!r->choices)
+    if (!glm4v_has_shape(r))
         return glm4v_fail(&r->error, GLM4V_ERR_INVALID,
                           "prompt and images are %zu tokens, the context holds %" PRId64
                           ": use a smaller max_pixels, fewer pictures or a shorter prompt",
                           r->prompt.n_ids, context);
     return glm4v_fail(
         &r->error, GLM4V_ERR_INVALID,
-        "prompt and images are %zu tokens and the longest choice %" PRId64 ", the context "
-        "holds %" PRId64 ": use a smaller max_pixels, fewer pictures or shorter choices",
-        r->prompt.n_ids, r->choices->longest, context);
+        "prompt and images are %zu tokens and the %s %" PRId64 ", the context holds %" PRId64
+        ": use a smaller max_pixels, fewer pictures or a shorter prompt",
+        r->prompt.n_ids, r->choices ? "longest choice" : "shortest answer of the json_schema",
+        answer, context);
 }
 
 static int build_prompt(glm4v_engine *engine, glm4v_request *r)
@@ -66,7 +67,7 @@ static int build_prompt(glm4v_engine *engine, glm4v_request *r)
     int64_t most = task->max_tokens + (task->thinking ? task->max_reasoning_tokens : 0);
     const glm4v_prompt_maker with = { m->tokenizer, &m->chat, &m->config };
     int rc = glm4v_prompt_build(&r->prompt, &with, task, r->grids, r->n_pictures, &r->error);
-    if (!rc && r->choices)
+    if (!rc && glm4v_has_shape(r))
         rc = add_lead(engine, r);
     if (!rc)
         rc = check_length(engine, r);
@@ -144,8 +145,11 @@ static int begin_prefill(glm4v_engine *engine, glm4v_request *r)
     }
     const int64_t left = r->prompt.n_ids - r->length;
     const int64_t most = engine->limits.context.max_rows, n = left < most ? left : most;
+    const bool last = n == left;
+    if (last && (rc = glm4v_token_prepare(engine, r, &r->error)))
+        return rc;
     const glm4v_draw draw = glm4v_token_draw(r);
-    const bool last = n == left, read = !samples || glm4v_score_wanted(r);
+    const bool read = !samples || glm4v_score_wanted(r);
     const glm4v_prefill_pass pass = { .slot = r->slot,
                                       .prompt = &r->prompt,
                                       .position = r->position,

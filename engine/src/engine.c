@@ -120,10 +120,23 @@ static void free_engine(glm4v_engine *engine)
     glm4v_prefix_close(&engine->prefix);
     glm4v_context_close(&engine->context);
     glm4v_free(engine->masks);
+    glm4v_token_tries_close(&engine->tries);
     glm4v_free(engine->scratch);
     b->ops->staging_free(b, engine->patches);
     glm4v_model_close(&engine->model);
     glm4v_free(engine);
+}
+
+int glm4v_engine_tries(glm4v_engine *engine, const glm4v_token_tries **tries, glm4v_error *err)
+{
+    const glm4v_model *m = engine->model;
+    int rc = 0;
+    pthread_mutex_lock(&engine->tries_lock);
+    if (!engine->tries)
+        rc = glm4v_token_tries_open(&engine->tries, m->tokenizer, m->config.text.vocab, err);
+    *tries = engine->tries;
+    pthread_mutex_unlock(&engine->tries_lock);
+    return rc;
 }
 
 /* Signals belong to the host process: none is delivered to the engine's thread. */
@@ -139,19 +152,34 @@ static int start_thread(glm4v_engine *engine, glm4v_error *err)
               : 0;
 }
 
-static int start(glm4v_engine *engine, glm4v_error *err)
+static void destroy_locks(glm4v_engine *engine)
+{
+    pthread_cond_destroy(&engine->wake);
+    pthread_mutex_destroy(&engine->lock);
+    pthread_mutex_destroy(&engine->tries_lock);
+}
+
+static int init_locks(glm4v_engine *engine, glm4v_error *err)
 {
     if (pthread_mutex_init(&engine->lock, NULL))
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the engine's lock");
-    if (pthread_cond_init(&engine->wake, NULL)) {
-        pthread_mutex_destroy(&engine->lock);
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the engine's lock");
+    if (!pthread_mutex_init(&engine->tries_lock, NULL)) {
+        if (!pthread_cond_init(&engine->wake, NULL))
+            return 0;
+        pthread_mutex_destroy(&engine->tries_lock);
     }
-    int rc = start_thread(engine, err);
-    if (rc) {
-        pthread_cond_destroy(&engine->wake);
-        pthread_mutex_destroy(&engine->lock);
-    }
+    pthread_mutex_destroy(&engine->lock);
+    return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the engine's lock");
+}
+
+static int start(glm4v_engine *engine, glm4v_error *err)
+{
+    int rc = init_locks(engine, err);
+    if (rc)
+        return rc;
+    rc = start_thread(engine, err);
+    if (rc)
+        destroy_locks(engine);
     return rc;
 }
 
@@ -205,8 +233,7 @@ void glm4v_engine_close(glm4v_engine **engine_ptr)
     pthread_cond_signal(&engine->wake);
     pthread_mutex_unlock(&engine->lock);
     pthread_join(engine->thread, NULL);
-    pthread_cond_destroy(&engine->wake);
-    pthread_mutex_destroy(&engine->lock);
+    destroy_locks(engine);
     free_engine(engine);
     *engine_ptr = NULL;
 }
@@ -268,6 +295,25 @@ int glm4v_describe(glm4v_engine *engine, const glm4v_task *task, glm4v_result **
     else if (result)
         *result = copy;
     glm4v_request_unref(&r);
+    return rc;
+}
+
+int glm4v_engine_check(glm4v_engine *engine, const glm4v_task *task, glm4v_error *err)
+{
+    glm4v_request *r = NULL;
+    int rc = glm4v_request_new(engine, task, &r, err);
+    if (!rc)
+        glm4v_request_unref(&r);
+    return rc;
+}
+
+int glm4v_json_schema_check(const char *json_schema, glm4v_error *err)
+{
+    glm4v_schema *schema = NULL;
+    if (!json_schema)
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "no JSON schema");
+    int rc = glm4v_schema_open(&schema, json_schema, err);
+    glm4v_schema_close(&schema);
     return rc;
 }
 

@@ -15,6 +15,7 @@
 #include "forward/sample.h"
 #include "model/model.h"
 #include "shape/choices.h"
+#include "shape/constraint.h"
 
 typedef enum {
     GLM4V_STAGE_PROMPT, /* text and image slots -> ids */
@@ -46,6 +47,7 @@ struct glm4v_request {
     int64_t image_width, image_height; /* of the first picture after resizing */
     void *memory;                      /* holds all of the above */
     glm4v_choices *choices;            /* the tree of task.choices, or NULL; scored by the engine */
+    glm4v_constraint *constraint;      /* of task.json_schema, or NULL; followed by the engine */
     uint64_t submitted;                /* nanoseconds, CLOCK_MONOTONIC */
 
     /* Any thread. */
@@ -77,8 +79,9 @@ struct glm4v_request {
     int64_t n_answer, n_reasoning;
     int32_t lead[GLM4V_MAX_LEAD]; /* [n_lead], before an answer whose shape is given */
     int64_t n_lead;
-    bool reasoned;                    /* the end of reasoning was forced */
-    bool shaped;                      /* the answer whose shape is given has begun */
+    const uint64_t *never; /* ids that the schema forbids next, made by glm4v_token_prepare() */
+    bool reasoned;         /* the end of reasoning was forced */
+    bool shaped;           /* the answer whose shape is given has begun */
     uint64_t started, decode_started; /* nanoseconds */
     glm4v_error error;                /* why the request failed */
     glm4v_result result;              /* complete when done */
@@ -105,6 +108,9 @@ struct glm4v_engine {
     /* [GLM4V_FIXED_MASKS, V / 64 + 1] ids that are never generated, by whether a request reasons */
     uint64_t *masks;
     pthread_t thread;
+
+    pthread_mutex_t tries_lock; /* guards tries, made for the first request with a schema */
+    glm4v_token_tries *tries;
 
     /* The scheduler thread alone. */
     glm4v_context *context;
@@ -143,6 +149,9 @@ static inline bool glm4v_is_one_of(int32_t id, const int32_t *ids, int64_t n)
 /* engine.c: room for n numbers in engine->patches; what was there is lost. NOMEM. */
 int glm4v_engine_patches(glm4v_engine *engine, size_t n, glm4v_error *err);
 
+/* engine.c: the vocabulary as tries. Any thread. NOMEM. */
+int glm4v_engine_tries(glm4v_engine *engine, const glm4v_token_tries **tries, glm4v_error *err);
+
 /* request.c. new: check and copy a task; INVALID, NOMEM. finish: fill the result, call on_done,
  * wake who waits. */
 int glm4v_request_new(glm4v_engine *engine, const glm4v_task *task, glm4v_request **request,
@@ -168,18 +177,27 @@ typedef struct {
     glm4v_draw draw; /* where the device samples */
 } glm4v_row;
 
-/* token.c. draw: how the device has to choose the next token. next: one more, from its logits [V],
- * or `id`, which the device chose. show: append a token's text to the answer and call on_text;
- * false when it is full. rows: how many rows of the next decode step the request uses, `most` at
- * most. row: one of them. stepped: the step is done, whose rows of the request begin at `first`.
- * reserve: places in the cache that an answer takes at least, with what ends reasoning. */
+/* token.c. prepare: the mask of the next token, before the pass that gives its logits; a device
+ * that samples gets a copy. draw: how the device has to choose the next token. next: one more, from
+ * its logits [V], or `id`, which the device chose. show: append a token's text to the answer and
+ * call on_text; false when it is full. rows: how many rows of the next decode step the request
+ * uses, `most` at most. row: one of them. stepped: the step is done, whose rows of the request
+ * begin at `first`. reserve: places in the cache that an answer takes at least, with what ends
+ * reasoning. */
 int64_t glm4v_token_reserve(const glm4v_request *request);
 glm4v_draw glm4v_token_draw(const glm4v_request *request);
+int glm4v_token_prepare(glm4v_engine *engine, glm4v_request *request, glm4v_error *err);
 void glm4v_token_next(glm4v_engine *engine, glm4v_request *request, float *logits, int32_t id);
 bool glm4v_token_show(glm4v_request *request, int32_t id);
 int64_t glm4v_token_rows(glm4v_request *request, int64_t most);
 glm4v_row glm4v_token_row(const glm4v_request *request, int64_t i);
 void glm4v_token_stepped(glm4v_engine *engine, glm4v_request *request, int64_t first);
+
+/* Is the shape of the answer given? */
+static inline bool glm4v_has_shape(const glm4v_request *request)
+{
+    return request->choices || request->constraint;
+}
 
 /* score.c. wanted: the logits that come next are for choices, not for a token. begin: logits [V]
  * before the answer. row: a node of the tree. stepped: logits of the request's n_rows rows. */

@@ -106,6 +106,9 @@ static int check_task(const glm4v_task *task, glm4v_error *err)
                         "the task has both images and clip frames; set only one of them");
     if (!rc)
         rc = check_history(task, err);
+    if (!rc && task->n_choices && task->json_schema)
+        rc = glm4v_fail(err, GLM4V_ERR_INVALID,
+                        "choices and a json_schema in one task; give one of them");
     if (!rc)
         rc = check_count("choices", task->n_choices, GLM4V_MAX_CHOICES, task->choices, err);
     if (!rc)
@@ -161,6 +164,7 @@ static void copy_task(glm4v_request *r, arena *a, const glm4v_task *task, int64_
         if (turns)
             turns[i] = own;
     }
+    r->task.json_schema = take_string(a, task->json_schema);
     const char **choices = take(a, NULL, task->n_choices * sizeof *choices);
     r->task.choices = choices;
     for (uint32_t i = 0; i < task->n_choices; i++) {
@@ -294,9 +298,20 @@ static glm4v_request *copy_request(const glm4v_task *task, int64_t n_pictures)
     copy_task(r, &a, task, n_pictures);
     r->memory = memory;
     r->result.action = GLM4V_NO_ACTION;
-    r->result.choice = "";
+    r->result.choice = r->result.json = "";
     atomic_init(&r->refs, 1);
     return r;
+}
+
+static int add_constraint(glm4v_engine *engine, glm4v_request *r, glm4v_error *err)
+{
+    const glm4v_token_tries *tries;
+    if (!r->task.json_schema)
+        return 0;
+    int rc = glm4v_engine_tries(engine, &tries, err);
+    return rc ? rc
+              : glm4v_constraint_open(&r->constraint, r->task.json_schema, engine->model->tokenizer,
+                                      tries, r->task.max_tokens, err);
 }
 
 /* The tree of the choices; the longest replaces max_tokens. */
@@ -336,6 +351,8 @@ int glm4v_request_new(glm4v_engine *engine, const glm4v_task *given, glm4v_reque
         rc = add_clip(engine, r, clip.indices, clip.n_indices, err);
     if (!rc)
         rc = add_choices(engine, r, err);
+    if (!rc)
+        rc = add_constraint(engine, r, err);
     glm4v_free(clip.indices);
     if (rc) {
         glm4v_request_unref(&r);
@@ -367,6 +384,8 @@ static void fill_result(const glm4v_engine *engine, glm4v_request *r)
     result->text = text_or_empty(&r->detokenizer.answer);
     result->reasoning = text_or_empty(&r->detokenizer.reasoning);
     result->box = text_or_empty(&r->detokenizer.box);
+    if (r->constraint && !result->status)
+        result->json = result->text;
     result->prompt_tokens = (uint32_t)r->prompt.n_ids;
     for (int64_t i = 0; i < r->prompt.n_runs; i++)
         result->vision_tokens += (uint32_t)r->prompt.runs[i].n;
@@ -383,6 +402,7 @@ void glm4v_request_finish(glm4v_engine *engine, glm4v_request *r)
     glm4v_embeddings_clear(engine->context, &r->embeddings);
     glm4v_prompt_clear(&r->prompt);
     glm4v_sampler_clear(&r->sampler);
+    glm4v_constraint_close(&r->constraint);
     glm4v_free(r->position);
     r->position = NULL;
     if (r->task.on_done)
@@ -426,6 +446,7 @@ void glm4v_request_unref(glm4v_request **request)
     pthread_mutex_destroy(&r->lock);
     glm4v_free(r->answer);
     glm4v_free(r->choices);
+    glm4v_constraint_close(&r->constraint);
     glm4v_free(r->memory);
     glm4v_free(r);
 }
@@ -457,6 +478,7 @@ glm4v_result *glm4v_result_copy(const glm4v_result *result)
         own.action.message = take_string(&a, result->action.message);
         own.boxes = take_boxes(&a, result->boxes, result->n_boxes);
         own.choice = take_string(&a, result->choice);
+        own.json = take_string(&a, result->json);
         if (result->probabilities)
             own.probabilities = take(&a, result->probabilities,
                                      result->n_probabilities * sizeof *own.probabilities);

@@ -284,9 +284,12 @@ typedef struct {
     bool logits; /* are wanted, on the device or the host */
 } step_rows;
 
-static void add_rows(step_rows *step, glm4v_request *r, int64_t most)
+static int add_rows(glm4v_engine *engine, step_rows *step, glm4v_request *r, int64_t most)
 {
     const int64_t n = glm4v_token_rows(r, most);
+    int rc = glm4v_token_prepare(engine, r, &r->error);
+    if (rc)
+        return rc;
     for (int64_t i = 0; i < n; i++, step->n++) {
         const glm4v_row row = glm4v_token_row(r, i);
         step->slots[step->n] = (int32_t)r->slot;
@@ -296,6 +299,7 @@ static void add_rows(step_rows *step, glm4v_request *r, int64_t most)
         step->draws[step->n] = row.draw;
     }
     step->logits |= glm4v_score_wanted(r);
+    return 0;
 }
 
 /* Who decodes, in order of admission. */
@@ -308,8 +312,25 @@ static void find_decoding(glm4v_engine *engine)
     }
 }
 
-/* A step of a row for every request that decodes; those that have several tokens to go on with
- * share the rows that are left. */
+/* A row for every request that decodes; those that have several tokens to go on with share the rows
+ * that are left. */
+static int make_step(glm4v_engine *engine, step_rows *step, glm4v_error *err)
+{
+    const int64_t n = engine->n_decoding;
+    for (int64_t i = 0; i < n; i++) {
+        glm4v_request *r = engine->decoding[i];
+        const int64_t others = n - 1 - i;
+        const int64_t left = engine->limits.context.decode_rows - step->n - others;
+        int rc = add_rows(engine, step, r, left < GLM4V_SPAN_ROWS ? left : GLM4V_SPAN_ROWS);
+        if (rc) {
+            *err = r->error;
+            return rc;
+        }
+        r->busy = true;
+    }
+    return 0;
+}
+
 static bool submit_decode(glm4v_engine *engine)
 {
     const bool samples = glm4v_context_samples(engine->context);
@@ -318,19 +339,14 @@ static bool submit_decode(glm4v_engine *engine)
     if (engine->n_decoding)
         return false;
     find_decoding(engine);
-    const int64_t n = engine->n_decoding;
-    if (!n)
+    if (!engine->n_decoding)
         return false;
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t others = n - 1 - i;
-        const int64_t left = engine->limits.context.decode_rows - step.n - others;
-        add_rows(&step, engine->decoding[i], left < GLM4V_SPAN_ROWS ? left : GLM4V_SPAN_ROWS);
-        engine->decoding[i]->busy = true;
-    }
+    int rc = make_step(engine, &step, &err);
     const glm4v_decode_rows rows = { step.slots,    step.length, step.ids,
                                      step.position, step.n,      samples ? step.draws : NULL,
                                      step.logits };
-    int rc = glm4v_decode_begin(engine->context, &rows, &err);
+    if (!rc)
+        rc = glm4v_decode_begin(engine->context, &rows, &err);
     if (!rc)
         rc = glm4v_pass_submit(engine->context, GLM4V_QUEUE_DECODE, &err);
     if (rc)

@@ -9,13 +9,22 @@
 
 /* ---- tokens ---- */
 
+/* Does a schema say what comes next? */
+static bool follows(const glm4v_request *r)
+{
+    return r->constraint && r->shaped;
+}
+
 glm4v_draw glm4v_token_draw(const glm4v_request *r)
 {
-    return glm4v_sampler_draw(&r->sampler, r->task.thinking != 0);
+    const int64_t mask = follows(r) ? GLM4V_FIXED_MASKS + r->slot : r->task.thinking != 0;
+    return glm4v_sampler_draw(&r->sampler, (int32_t)mask);
 }
 
 static const uint64_t *mask_of(const glm4v_engine *engine, const glm4v_request *r)
 {
+    if (follows(r))
+        return r->never;
     const int64_t words = engine->model->config.text.vocab / 64 + 1;
     return engine->masks + (r->task.thinking != 0) * words;
 }
@@ -23,7 +32,10 @@ static const uint64_t *mask_of(const glm4v_engine *engine, const glm4v_request *
 int64_t glm4v_token_reserve(const glm4v_request *r)
 {
     const int64_t end = r->task.thinking ? GLM4V_MAX_FORCED : 0;
-    return r->choices ? end + r->n_lead + r->choices->longest : 1;
+    if (!glm4v_has_shape(r))
+        return 1;
+    return end + r->n_lead +
+           (r->choices ? r->choices->longest : glm4v_constraint_shortest(r->constraint));
 }
 
 bool glm4v_token_show(glm4v_request *r, int32_t id)
@@ -64,7 +76,7 @@ static bool must_answer(const glm4v_engine *engine, const glm4v_request *r, bool
         return false;
     const int64_t left = engine->limits.context_length - r->length - r->n_ahead;
     return r->n_reasoning >= r->task.max_reasoning_tokens ||
-           (r->choices && (!room || left <= glm4v_token_reserve(r)));
+           (glm4v_has_shape(r) && (!room || left <= glm4v_token_reserve(r)));
 }
 
 static void end_reasoning(const glm4v_engine *engine, glm4v_request *r)
@@ -85,6 +97,64 @@ static void begin_shape(const glm4v_engine *engine, glm4v_request *r, int32_t la
     r->shaped = true;
 }
 
+/* ---- an answer that follows a schema ---- */
+
+/* Tokens that may still come. */
+static int64_t tokens_left(const glm4v_engine *engine, const glm4v_request *r)
+{
+    const int64_t answer = r->task.max_tokens - r->n_answer;
+    const int64_t context = engine->limits.context_length - r->length - r->n_ahead;
+    return answer < context ? answer : context;
+}
+
+int glm4v_token_prepare(glm4v_engine *engine, glm4v_request *r, glm4v_error *err)
+{
+    const glm4v_config *config = &engine->model->config;
+    if (!follows(r) || r->n_rows < r->n_ahead)
+        return 0;
+    r->never = glm4v_constraint_never(r->constraint, tokens_left(engine, r), config->stop_ids,
+                                      config->n_stop_ids);
+    return glm4v_context_samples(engine->context)
+               ? glm4v_context_set_masks(engine->context, GLM4V_FIXED_MASKS + r->slot, r->never, 1,
+                                         err)
+               : 0;
+}
+
+/* The answer goes on with a token. */
+static bool follow(glm4v_request *r, int32_t id)
+{
+    glm4v_constraint_take(r->constraint, id);
+    r->result.output_tokens++;
+    r->n_answer++;
+    return take(r, id);
+}
+
+/* Take what must come next, without asking the model. False: nothing must, and the answer is not
+ * complete. */
+static bool force(const glm4v_engine *engine, glm4v_request *r)
+{
+    int32_t ids[GLM4V_MAX_AHEAD];
+    const int64_t n = glm4v_constraint_forced(r->constraint, tokens_left(engine, r), ids,
+                                              GLM4V_MAX_AHEAD - r->n_ahead);
+    for (int64_t i = 0; i < n; i++)
+        follow(r, ids[i]);
+    if (!glm4v_constraint_done(r->constraint) && tokens_left(engine, r) > 0)
+        return n > 0;
+    glm4v_describe_end(r, GLM4V_FINISH_STOP, 0);
+    return true;
+}
+
+/* The token that was chosen among those that the schema lets through. */
+static void go_on(const glm4v_engine *engine, glm4v_request *r, int32_t id, bool stop)
+{
+    if (stop) {
+        glm4v_describe_end(r, GLM4V_FINISH_STOP, 0);
+        return;
+    }
+    follow(r, id);
+    force(engine, r);
+}
+
 /* ---- the next one ---- */
 
 void glm4v_token_next(glm4v_engine *engine, glm4v_request *r, float *logits, int32_t id)
@@ -92,6 +162,8 @@ void glm4v_token_next(glm4v_engine *engine, glm4v_request *r, float *logits, int
     const glm4v_config *config = &engine->model->config;
     const bool reasoning = reasons(r);
     bool room = true;
+    if (follows(r) && force(engine, r))
+        return;
     if (logits)
         id = glm4v_sampler_next(&r->sampler, logits, mask_of(engine, r), engine->scratch);
     else
@@ -101,7 +173,11 @@ void glm4v_token_next(glm4v_engine *engine, glm4v_request *r, float *logits, int
         return;
     }
     const bool stop = glm4v_is_one_of(id, config->stop_ids, config->n_stop_ids);
-    if (stop && !r->choices) {
+    if (follows(r)) {
+        go_on(engine, r, id, stop);
+        return;
+    }
+    if (stop && !glm4v_has_shape(r)) {
         glm4v_describe_end(r, GLM4V_FINISH_STOP, 0);
         return;
     }
@@ -113,10 +189,10 @@ void glm4v_token_next(glm4v_engine *engine, glm4v_request *r, float *logits, int
     }
     if (stop || must_answer(engine, r, room))
         end_reasoning(engine, r);
-    if (r->choices && !reasons(r))
+    if (glm4v_has_shape(r) && !reasons(r))
         begin_shape(engine, r, id);
-    else if (!r->choices && (!room || r->n_answer >= r->task.max_tokens ||
-                             r->length + r->n_ahead > engine->limits.context_length))
+    else if (!glm4v_has_shape(r) && (!room || r->n_answer >= r->task.max_tokens ||
+                                     r->length + r->n_ahead > engine->limits.context_length))
         glm4v_describe_end(r, GLM4V_FINISH_LENGTH, 0);
 }
 

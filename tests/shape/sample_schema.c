@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Answers through a schema from logits that mean nothing: sample-schema TOKENIZER SCHEMA COUNT SEED
  * [MAX_TOKENS]. One line an answer, "CHOOSER TOKENS STATE TEXT": who chose the tokens, how many
- * there were, and "whole", or "cut" where the answer is not complete. The choosers take turns: random
- * logits, logits that like short tokens, and four that always want the worst: the highest id, the
- * lowest, the longest token, the shortest. */
+ * there were, and "whole", or "cut" where the answer is not complete. The choosers take turns:
+ * random logits, logits that like short tokens, and four that always want the worst: the highest
+ * id, the lowest, the longest token, the shortest. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -482,6 +482,9 @@ typedef struct {
     /// shares of all choices in their order, with the sum 1; NULL without choices
     const double *probabilities;
     uint32_t n_probabilities;
+    /// the answer as one line of JSON that matches task->json_schema, the same as text; "" without
+    /// a schema, and where the request did not end well
+    const char *json;
 } glm4v_result;
 
 /** What to describe and how. All zero apart from prompt and images: every default. */
@@ -516,6 +519,14 @@ typedef struct {
     /// not count. With thinking it reasons first
     const char *const *choices;
     uint32_t n_choices; ///< [0, GLM4V_MAX_CHOICES]; 0 = any text
+    /// a JSON Schema that the answer must match; NULL = any text. The answer has no white space,
+    /// the properties in the order of the schema, and no others. max_tokens must have room for the
+    /// shortest answer; near its end only tokens are allowed from which the answer can still be
+    /// completed. Supported are type (one or several), enum, const, properties, required,
+    /// additionalProperties (true or false), items, minItems, maxItems, minLength, maxLength,
+    /// minimum, maximum, exclusiveMinimum, exclusiveMaximum; annotations such as title and
+    /// description have no effect. Excludes choices
+    const char *json_schema;
 } glm4v_task;
 
 /** Counters since the engine was opened, and gauges. */
@@ -556,13 +567,15 @@ GLM4V_API void glm4v_engine_close(glm4v_engine **engine);
  * @return 0. On failure nothing was queued, no callback will run and *req is untouched:
  *         GLM4V_ERR_INVALID (an image is empty or too narrow, an option is out of range, the
  *         prompt is not UTF-8, a choice is empty, a duplicate or not UTF-8), _BUSY (max_pending of
- *         this stream wait already), _NOMEM, _DEVICE (the engine stopped after a device fault). A
- *         prompt that exceeds the context length, together with the longest choice, is detected
+ *         this stream wait already), _UNSUPPORTED (a keyword of the schema is not supported),
+ *         _NOMEM, _DEVICE (the engine stopped after a device fault). A prompt that exceeds the
+ *         context length, together with the longest choice or the shortest answer, is detected
  *         later and reported to on_done as GLM4V_ERR_INVALID.
  *
  * Thread-safety: any thread. Callbacks run on the scheduler thread and must not block nor call
  * glm4v_engine_close(), glm4v_request_wait() or glm4v_describe().
- * Cost: copies the prompt, not the images; returns within 0.1 ms.
+ * Cost: copies the prompt, not the images; returns within 0.1 ms. With a schema the first call of
+ * an engine takes some 100 ms for a vocabulary of 150,000 tokens, each later one less than 1 ms.
  * Source: continuous batching, Orca, OSDI 2022.
  */
 GLM4V_API int glm4v_engine_submit(glm4v_engine *engine, const glm4v_task *task, glm4v_request **req,
@@ -572,6 +585,19 @@ GLM4V_API int glm4v_engine_submit(glm4v_engine *engine, const glm4v_task *task, 
  *  but the callbacks'. task->on_done, if set, runs as well. @return 0 or the result's status. */
 GLM4V_API int glm4v_describe(glm4v_engine *engine, const glm4v_task *task, glm4v_result **result,
                              glm4v_error *err);
+
+/**
+ * Check a task as glm4v_engine_submit() does, and queue nothing. Any thread.
+ * @return 0, or what glm4v_engine_submit() would return, except _BUSY and _DEVICE.
+ */
+GLM4V_API int glm4v_engine_check(glm4v_engine *engine, const glm4v_task *task, glm4v_error *err);
+
+/**
+ * Check a JSON Schema without a model: see glm4v_task.json_schema. Any thread.
+ * @return 0, GLM4V_ERR_INVALID, _UNSUPPORTED or _NOMEM; the message names the keyword and its
+ * place.
+ */
+GLM4V_API int glm4v_json_schema_check(const char *json_schema, glm4v_error *err);
 
 /** Free a result of glm4v_describe() and set *result NULL. Accepts the address of NULL. */
 GLM4V_API void glm4v_result_free(glm4v_result **result);

@@ -238,7 +238,8 @@ typedef struct {
     /* device memory, [slots][vocab / 64 + 1]: bit i: token i is in the slot's prompt or answer. The
      * ids of a step's rows are added before their logits are penalized */
     uint64_t *seen;
-    /* device memory, [masks][vocab / 64 + 1]: bit i: token i is not chosen. Written between steps */
+    /* device memory, [masks][vocab / 64 + 1]: bit i: token i is not chosen. Written between steps
+     * */
     const uint64_t *masks;
     int32_t *sampled; /* device memory, [slots]: what was chosen last */
     int32_t *ids;     /* host staging memory, [n_outputs] */

@@ -71,3 +71,9 @@ bool glm4v_utf8_valid(const char *s, size_t len, size_t *bad)
     }
     return true;
 }
+
+bool glm4v_utf8_hidden(uint32_t code)
+{
+    return code < 0x20 || (code >= 0x7F && code <= 0x9F) || (code >= 0x202A && code <= 0x202E) ||
+           (code >= 0x2066 && code <= 0x2069);
+}

@@ -19,6 +19,10 @@ int glm4v_utf8_next(const unsigned char *s, size_t len, uint32_t *code);
 /* Bytes of a code point written to out: 1..4. code must be a Unicode scalar value. */
 int glm4v_utf8_put(unsigned char out[4], uint32_t code);
 
+/* NUL and other controls, which no text of a model shows, so that no escape sequence works, and
+ * what overrides the direction of the text around it. \n and \t are controls too. */
+bool glm4v_utf8_hidden(uint32_t code);
+
 /* Is s [0, len) UTF-8 throughout? If not, *bad (may be NULL) is the offset of the first wrong
  * byte. */
 bool glm4v_utf8_valid(const char *s, size_t len, size_t *bad);

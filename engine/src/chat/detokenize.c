@@ -12,12 +12,10 @@
 #include "base/utf8.h"
 #include "tokenizer/tokenizer_priv.h"
 
-/* Text that has no business in a caption: NUL and controls but \n and \t, so no escape sequence
- * works, and what overrides the direction of the text around it. */
+/* Text that has no business in a caption. */
 static bool dropped(uint32_t c)
 {
-    return (c < 0x20 && c != '\n' && c != '\t') || (c >= 0x7F && c <= 0x9F) ||
-           (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
+    return glm4v_utf8_hidden(c) && c != '\n' && c != '\t';
 }
 
 /* Append one character. Leading white space is left out. False when it does not fit. */

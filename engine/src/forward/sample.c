@@ -171,9 +171,12 @@ static void mask(float *logits, const uint64_t *never, int64_t vocab)
     for (int64_t first = 0; first < vocab; first += 64) {
         uint64_t bits = never[first / 64];
         const int64_t n = vocab - first < 64 ? vocab - first : 64;
-        for (int64_t i = 0; bits == UINT64_MAX && i < n; i++)
-            logits[first + i] = -INFINITY;
-        for (bits = bits == UINT64_MAX ? 0 : bits; bits; bits &= bits - 1)
+        if (bits == UINT64_MAX) {
+            for (int64_t i = 0; i < n; i++)
+                logits[first + i] = -INFINITY;
+            continue;
+        }
+        for (; bits; bits &= bits - 1)
             if (__builtin_ctzll(bits) < n)
                 logits[first + __builtin_ctzll(bits)] = -INFINITY;
     }

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "base/utf8.h"
+
 /* Phases. */
 enum { BEFORE = 0 };
 enum { STRING_INSIDE = 1, STRING_ESCAPE };
@@ -46,7 +48,6 @@ static void behind(const glm4v_schema *s, glm4v_open_value *v)
 
 static void pop(const glm4v_schema *s, glm4v_automaton *a)
 {
-    *top(a) = (glm4v_open_value) { 0 };
     if (--a->n)
         behind(s, top(a));
 }
@@ -200,10 +201,18 @@ static bool begin_character(glm4v_automaton *a, unsigned char byte)
 {
     if (byte < 0xC2 || byte > 0xF4)
         return false;
-    a->missing = byte < 0xE0 ? 1 : byte < 0xF0 ? 2 : 3;
+    a->missing = (uint8_t)(1 + (byte >= 0xE0) + (byte >= 0xF0));
     a->code = byte & (0x3Fu >> a->missing);
-    a->low = byte == 0xC2 || byte == 0xE0 ? 0xA0 : byte == 0xF0 ? 0x90 : 0x80;
-    a->high = byte == 0xED ? 0x9F : byte == 0xF4 ? 0x8F : 0xBF;
+    a->low = 0x80;
+    a->high = 0xBF;
+    if (byte == 0xC2 || byte == 0xE0)
+        a->low = 0xA0;
+    else if (byte == 0xED)
+        a->high = 0x9F;
+    else if (byte == 0xF0)
+        a->low = 0x90;
+    else if (byte == 0xF4)
+        a->high = 0x8F;
     return true;
 }
 
@@ -218,7 +227,7 @@ static bool go_on_character(glm4v_automaton *a, unsigned char byte)
     a->high = 0xBF;
     if (a->missing)
         return true;
-    const bool shown = !glm4v_json_hidden(a->code);
+    const bool shown = !glm4v_utf8_hidden(a->code);
     a->code = a->low = a->high = 0;
     return shown;
 }
@@ -634,9 +643,13 @@ static int forced_array(const glm4v_schema *s, const glm4v_open_value *v)
     case BEFORE:
         return '[';
     case ARRAY_OPENED:
-        return !has_room(s, v) ? ']' : enough ? -1 : forced_first(s, n->first);
+        if (!has_room(s, v))
+            return ']';
+        return enough ? -1 : forced_first(s, n->first);
     case ARRAY_BEHIND_ITEM:
-        return !has_room(s, v) ? ']' : enough ? -1 : ',';
+        if (!has_room(s, v))
+            return ']';
+        return enough ? -1 : ',';
     default:
         return forced_first(s, n->first);
     }
@@ -663,9 +676,13 @@ static int forced_object(const glm4v_schema *s, const glm4v_open_value *v)
     case BEFORE:
         return '{';
     case OBJECT_OPENED:
-        return !more ? '}' : lacks_some(s, v) ? '"' : -1;
+        if (!more)
+            return '}';
+        return lacks_some(s, v) ? '"' : -1;
     case OBJECT_BEHIND_VALUE:
-        return !more ? '}' : lacks_some(s, v) ? ',' : -1;
+        if (!more)
+            return '}';
+        return lacks_some(s, v) ? ',' : -1;
     case OBJECT_COMMA:
         return '"';
     default:

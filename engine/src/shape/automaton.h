@@ -22,8 +22,14 @@ typedef struct {
     uint8_t missing;                       /* bytes of it */
     uint8_t low, high;                     /* the next one of them lies in [low, high] */
     uint8_t unused;                        /* zero: states are compared by their bytes */
-    glm4v_open_value open[GLM4V_MAX_OPEN]; /* the innermost last; zero beyond n */
+    glm4v_open_value open[GLM4V_MAX_OPEN]; /* [n], the innermost last */
 } glm4v_automaton;
+
+/* Bytes that count of a state. */
+static inline size_t glm4v_automaton_size(const glm4v_automaton *a)
+{
+    return offsetof(glm4v_automaton, open) + (size_t)a->n * sizeof *a->open;
+}
 
 glm4v_automaton glm4v_automaton_start(const glm4v_schema *schema);
 
@@ -40,8 +46,8 @@ int64_t glm4v_automaton_rest(const glm4v_schema *schema, const glm4v_automaton *
 /* The only byte that may come; -1: there are several, or it may end. */
 int glm4v_automaton_forced(const glm4v_schema *schema, const glm4v_automaton *a);
 
-/* Inside a string, between two characters: how many more it has room for (INT64_MAX: any number) and
- * how many it lacks. False: anywhere else. */
+/* Inside a string, between two characters: how many more it has room for (INT64_MAX: any number)
+ * and how many it lacks. False: anywhere else. */
 bool glm4v_automaton_in_string(const glm4v_schema *schema, const glm4v_automaton *a, int64_t *room,
                                int64_t *lacks);
 /* Take n characters there, n <= room. */

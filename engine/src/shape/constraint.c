@@ -3,8 +3,8 @@
  * together with the automaton, which cuts it off early, but in a string: there the tokens of whole
  * plain characters are set from a list, and only the others are walked through.
  *
- * How many tokens a completion takes is found for the one with the fewest bytes, cut into the fewest
- * tokens; where its bytes alone fit, that is enough to know. Used by token.c. */
+ * How many tokens a completion takes is found for the one with the fewest bytes, cut into the
+ * fewest tokens; where its bytes alone fit, that is enough to know. Used by token.c. */
 #include "shape/constraint.h"
 
 #include <inttypes.h>
@@ -83,7 +83,7 @@ static bool complete(const glm4v_constraint *c, completion *out, const glm4v_aut
 static int64_t tokens_to_end(glm4v_constraint *c, const glm4v_automaton *a)
 {
     for (int32_t i = 0; i < c->n_memos; i++)
-        if (!memcmp(&c->memos[i].state, a, sizeof *a))
+        if (!memcmp(&c->memos[i].state, a, glm4v_automaton_size(a)))
             return c->memos[i].tokens;
     memo *m = &c->memos[c->next_memo];
     m->state = *a;
@@ -123,7 +123,7 @@ static bool fits(glm4v_constraint *c, const budget *b, const glm4v_automaton *a,
 static void walk(glm4v_constraint *c, const glm4v_trie *trie, const budget *b)
 {
     int32_t depth = 0;
-    c->path[0] = c->state;
+    memcpy(&c->path[0], &c->state, glm4v_automaton_size(&c->state));
     c->ends[0] = trie->n;
     c->planned[0] = 0;
     for (int32_t i = 1; i < trie->n;) {
@@ -131,7 +131,7 @@ static void walk(glm4v_constraint *c, const glm4v_trie *trie, const budget *b)
         while (i >= c->ends[depth])
             depth--;
         glm4v_automaton *a = &c->path[depth + 1];
-        *a = c->path[depth];
+        memcpy(a, &c->path[depth], glm4v_automaton_size(&c->path[depth]));
         if (!glm4v_automaton_step(c->schema, a, node->byte)) {
             i = node->end;
             continue;

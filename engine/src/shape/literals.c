@@ -85,12 +85,6 @@ void glm4v_literals_free(glm4v_literals *l)
 
 /* ---- text ---- */
 
-bool glm4v_json_hidden(uint32_t code)
-{
-    return code < 0x20 || (code >= 0x7F && code <= 0x9F) || (code >= 0x202A && code <= 0x202E) ||
-           (code >= 0x2066 && code <= 0x2069);
-}
-
 void glm4v_json_write_string(glm4v_text_out *out, const char *s, size_t len)
 {
     glm4v_text_add(out, "\"", 1);
@@ -100,7 +94,7 @@ void glm4v_json_write_string(glm4v_text_out *out, const char *s, size_t len)
         n = n > 0 ? n : 1; /* jansson's strings are UTF-8 */
         if (code == '"' || code == '\\')
             glm4v_text_add(out, "\\", 1);
-        if (glm4v_json_hidden(code))
+        if (glm4v_utf8_hidden(code))
             glm4v_text_format(out, "\\u%04x", code);
         else
             glm4v_text_add(out, s + i, (size_t)n);

@@ -44,7 +44,4 @@ int glm4v_json_write(glm4v_text_out *out, const json_t *value, glm4v_error *err)
 /* A string [0, len) with its quotes. */
 void glm4v_json_write_string(glm4v_text_out *out, const char *s, size_t len);
 
-/* Characters that no answer holds as they are: see chat/detokenize.c. */
-bool glm4v_json_hidden(uint32_t code);
-
 #endif

@@ -80,7 +80,8 @@ static int32_t whole_digits(const glm4v_bound *b)
 
 typedef enum { START, SIGN, WHOLE, DOT, FRACTION } phase;
 
-/* compare[0], [1]: what was written against as many digits of the low and the high end, -1, 0, 1. */
+/* compare[0], [1]: what was written against as many digits of the low and the high end: -1, 0,
+ * 1. */
 typedef struct {
     phase phase;
     bool negative;

@@ -46,7 +46,9 @@ static inline int glm4v_number_symbol(unsigned char c)
 {
     if (c >= '0' && c <= '9')
         return c - '0';
-    return c == '.' ? 10 : c == '-' ? 11 : -1;
+    if (c == '.')
+        return 10;
+    return c == '-' ? 11 : -1;
 }
 
 #endif

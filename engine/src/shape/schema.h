@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A JSON Schema, checked and compiled to what shape/automaton.c follows byte by byte. The answers
- * that it lets through are compact JSON: no white space, the properties of an object in the order of
- * the schema, no others. Understood are type (one or several), enum, const, properties, required,
+ * that it allows are compact JSON: no white space, the properties of an object in the order of the
+ * schema, and no others. Supported are type (one or several), enum, const, properties, required,
  * additionalProperties (true or false), items, minItems, maxItems, minLength, maxLength, minimum,
- * maximum, exclusiveMinimum and exclusiveMaximum; notes such as title and description are passed
- * over; anything else is refused by its name and place. */
+ * maximum, exclusiveMinimum and exclusiveMaximum; annotations such as title and description have no
+ * effect; anything else is refused by its name and place. */
 #ifndef GLM4V_ENGINE_SCHEMA_H
 #define GLM4V_ENGINE_SCHEMA_H
 

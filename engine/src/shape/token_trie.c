@@ -9,7 +9,6 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/utf8.h"
-#include "shape/literals.h"
 
 typedef struct {
     const unsigned char *bytes;
@@ -31,7 +30,7 @@ static int32_t characters_of(const token *t)
     for (int32_t i = 0; i < t->len; n++) {
         uint32_t code = 0;
         const int bytes = glm4v_utf8_next(t->bytes + i, (size_t)(t->len - i), &code);
-        if (bytes <= 0 || code == '"' || code == '\\' || glm4v_json_hidden(code))
+        if (bytes <= 0 || code == '"' || code == '\\' || glm4v_utf8_hidden(code))
             return 0;
         i += bytes;
     }
@@ -40,7 +39,7 @@ static int32_t characters_of(const token *t)
 
 static int32_t collect(token *tokens, const glm4v_tokenizer *tokenizer, int64_t n_ids)
 {
-    const int32_t size = glm4v_tokenizer_size(tokenizer);
+    const int64_t size = glm4v_tokenizer_size(tokenizer);
     int32_t n = 0;
     for (int32_t id = 0; id < size && id < n_ids; id++) {
         size_t len;
@@ -106,6 +105,8 @@ static int build(glm4v_trie *trie, const token *tokens, int32_t n, bool all, int
         before = t;
     }
     trie->nodes[0].end = trie->n;
+    for (int32_t child = 1; child < trie->n; child = trie->nodes[child].end)
+        trie->first[trie->nodes[child].byte] = child;
     return 0;
 }
 
@@ -224,6 +225,8 @@ void glm4v_token_tries_close(glm4v_token_tries **tries)
 
 int32_t glm4v_trie_next(const glm4v_trie *trie, int32_t node, unsigned char byte)
 {
+    if (!node)
+        return trie->first[byte];
     for (int32_t child = node + 1; child < trie->nodes[node].end; child = trie->nodes[child].end)
         if (trie->nodes[child].byte == byte)
             return child;

@@ -20,6 +20,7 @@ typedef struct {
 typedef struct {
     glm4v_trie_node *nodes; /* [n]; 0 is the root */
     int32_t n;
+    int32_t first[256]; /* the root's child for a byte; 0: none */
 } glm4v_trie;
 
 typedef struct {
