@@ -314,16 +314,25 @@ static float gelu(float x)
     return 0.5f * x * (1 + erff(x * 0.70710678f));
 }
 
-/* Sums of a row with all outputs. */
-static float *sums_of(const product_args *a, const float *x)
+/* Sums of all rows [rows, n_out], each row of the matrix unpacked once. */
+static float *sums_of(const product_args *a)
 {
-    float *sums = fake_room((size_t)a->w.n_out * sizeof *sums);
-    float *weights = fake_room((size_t)a->w.n_in * sizeof *weights);
-    for (int64_t o = 0; o < a->w.n_out; o++) {
+    const int64_t rows = a->p.rows, K = a->w.n_in, N = a->w.n_out;
+    float *x = fake_room((size_t)(rows * K) * sizeof *x);
+    float *sums = fake_room((size_t)(rows * N) * sizeof *sums);
+    float *weights = fake_room((size_t)K * sizeof *weights);
+    for (int64_t r = 0; r < rows; r++) {
+        float *row = inputs_of(a, r);
+        memcpy(x + r * K, row, (size_t)K * sizeof *x);
+        free(row);
+    }
+    for (int64_t o = 0; o < N; o++) {
         weights_of(weights, &a->w, o);
-        sums[o] = (float)sum_of(x, weights, a->w.n_in) + (a->p.bias ? a->p.bias[o] : 0);
+        for (int64_t r = 0; r < rows; r++)
+            sums[r * N + o] = (float)sum_of(x + r * K, weights, K) + (a->p.bias ? a->p.bias[o] : 0);
     }
     free(weights);
+    free(x);
     return sums;
 }
 
@@ -333,22 +342,21 @@ static void run_product(void *args)
     const glm4v_cuda_product *p = &a->p;
     const int64_t half = a->w.n_out / 2;
     const int64_t n = p->epilogue == GLM4V_CUDA_SILU_MUL ? half : a->w.n_out;
-    for (int64_t r = 0; r < p->rows; r++) {
-        float *x = inputs_of(a, r), *sums = sums_of(a, x);
-        for (int64_t o = 0; o < n; o++) {
-            float y = sums[o];
-            if (p->epilogue == GLM4V_CUDA_GELU)
-                y = gelu(y);
-            else if (p->epilogue == GLM4V_CUDA_SILU_MUL)
-                y = y / (1 + expf(-y)) * sums[half + o];
-            if (p->y_f32)
-                ((float *)p->y)[r * p->ldy + o] = y;
-            else
-                fake_put((glm4v_bf16 *)p->y + r * p->ldy + o, y, p->add);
-        }
-        free(sums);
-        free(x);
+    float *sums = sums_of(a);
+    for (int64_t i = 0; i < p->rows * n; i++) {
+        const int64_t r = i / n, o = i % n;
+        const float *row = sums + r * a->w.n_out;
+        float y = row[o];
+        if (p->epilogue == GLM4V_CUDA_GELU)
+            y = gelu(y);
+        else if (p->epilogue == GLM4V_CUDA_SILU_MUL)
+            y = y / (1 + expf(-y)) * row[half + o];
+        if (p->y_f32)
+            ((float *)p->y)[r * p->ldy + o] = y;
+        else
+            fake_put((glm4v_bf16 *)p->y + r * p->ldy + o, y, p->add);
     }
+    free(sums);
 }
 
 cudaError_t glm4v_cuda_decode_product(cudaStream_t stream, const glm4v_cuda_product *p)
