@@ -63,12 +63,29 @@ UNUSED static glm4v_step *step_of(glm4v_backend *b, const glm4v_step_rows *rows)
     return step;
 }
 
+/* Wait for the queue. */
+UNUSED static int queue_over(glm4v_backend *b, glm4v_queue q)
+{
+    glm4v_event *event = NULL;
+    int rc = b->ops->event_open(b, &event, NULL);
+    if (rc)
+        return rc;
+    rc = b->ops->event_record(b, q, event);
+    if (!rc)
+        rc = b->ops->sync(b, event);
+    b->ops->event_close(b, event);
+    return rc;
+}
+
 UNUSED static int step_over(glm4v_step *step, int rc)
 {
     glm4v_backend *b = step->backend;
     int end = b->ops->step_end(step);
+    int done = queue_over(b, step->size.queue);
     b->ops->step_close(step);
-    return rc ? rc : end;
+    if (rc)
+        return rc;
+    return end ? end : done;
 }
 
 UNUSED static int run_product(glm4v_backend *b, void *y, int64_t ldy, const void *x, int64_t ldx,
