@@ -589,7 +589,8 @@ static int engine_open(engine *e, const golden_options *o, uint32_t length, glm4
     int rc = model_open(e, o, o->device, err);
     if (rc)
         return rc;
-    if (!strcmp(e->backend->ops->name, "cpu") && strcmp(e->backend->isa, "c")) {
+    if (!o->no_operations && !strcmp(e->backend->ops->name, "cpu") &&
+        strcmp(e->backend->isa, "c")) {
         rc = shadow_open(&e->shadow, e->backend, err);
         if (!rc)
             e->model->stages[0].backend = &e->shadow.base;

@@ -24,6 +24,7 @@ typedef struct {
     const char *device;       /* NULL = "auto" */
     const char *quantization; /* NULL = as stored; "fp32" means all four parts */
     double tolerance;         /* normalised error against the float vectors; 0 = by form */
+    bool no_operations;       /* do not compare each operation with the C kernels */
 } golden_options;
 
 typedef struct {

@@ -10,7 +10,7 @@
 
 static const char usage[] =
     "usage: golden-check MODEL_DIR GOLDEN.safetensors [--device D] [--quantization Q]\n"
-    "                    [--tolerance T] [--json]\n"
+    "                    [--tolerance T] [--no-operations] [--json]\n"
     "\n"
     "Runs every case of a file of reference vectors and prints one line for each case and stage:\n"
     "largest absolute error, normalised error (||a-b||^2 / ||b||^2), and whether the generated "
@@ -22,6 +22,7 @@ static const char usage[] =
     "  --tolerance T     largest normalised error against the float vectors; default by form:\n"
     "                    fp32 1e-8, bf16 2e-3, int8 3e-2, fp8 2e-1, int4 5e-1,\n"
     "                    int4-32 1.5\n"
+    "  --no-operations   no comparison with the C kernels, which takes hours at full size\n"
     "  --json            one object a line: case, stage, max_abs, nmse, equal, first_diff, margin\n"
     "At levels above C every operation is compared with the C kernels on the same weights and\n"
     "inputs as well (stages vision/c, prefill/c, decode/c: the worst operation, limit 1e-9).\n"
@@ -79,6 +80,8 @@ static bool parse(golden_options *options, output *out, int argc, char **argv)
         char *end = NULL;
         if (!strcmp(argv[i], "--json")) {
             out->json = true;
+        } else if (!strcmp(argv[i], "--no-operations")) {
+            options->no_operations = true;
         } else if (!strcmp(argv[i], "--device") && value) {
             options->device = argv[++i];
         } else if (!strcmp(argv[i], "--quantization") && value) {
