@@ -161,15 +161,16 @@ gst_glm4v_fault_describe (GstGlm4vFault fault, GQuark * domain, gint * code,
 void
 gst_glm4v_fault_post_from (GstElement * element, GstMessageType type,
     GstGlm4vFault fault, const gchar * where, const gchar * detail,
-    const gchar * file, const gchar * function, gint line)
+    const GstGlm4vPlace * from)
 {
   const Row *row = &rows[fault];
   const gchar *stop = g_str_has_suffix (detail, "?") ? "" : ".";
   gchar *text = g_strdup_printf ("%s%s%s: %s%s %s", row->what,
       where ? ": " : "", where ? where : "", detail, stop, row->advice);
   gchar *debug = g_strdup_printf ("fault %d", (gint) fault);
-  const gchar *slash = strrchr (file, '/');     /* where it was built */
+  const gchar *slash = strrchr (from->file, '/');     /* where it was built */
 
   gst_element_message_full (element, type, domain_quark (row->domain),
-      row->code, text, debug, slash ? slash + 1 : file, function, line);
+      row->code, text, debug, slash ? slash + 1 : from->file, from->function,
+      from->line);
 }

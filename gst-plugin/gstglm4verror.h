@@ -45,12 +45,20 @@ GstGlm4vFault gst_glm4v_fault_from_engine (gint code, gboolean loading);
  * lock. `where` names the object (a path, a pad, caps), may be NULL; `detail`
  * is the reason. */
 #define gst_glm4v_fault_post(element, type, fault, where, detail) \
-    gst_glm4v_fault_post_from (element, type, fault, where, detail, __FILE__, \
-        GST_FUNCTION, __LINE__)
+    gst_glm4v_fault_post_from (element, type, fault, where, detail, \
+        &(GstGlm4vPlace) { __FILE__, GST_FUNCTION, __LINE__ })
+
+/* Of a source. */
+typedef struct
+{
+  const gchar *file;
+  const gchar *function;
+  gint line;
+} GstGlm4vPlace;
 
 void gst_glm4v_fault_post_from (GstElement * element, GstMessageType type,
     GstGlm4vFault fault, const gchar * where, const gchar * detail,
-    const gchar * file, const gchar * function, gint line);
+    const GstGlm4vPlace * from);
 
 /* Domain and code of a row, for tests. */
 void gst_glm4v_fault_describe (GstGlm4vFault fault, GQuark * domain,

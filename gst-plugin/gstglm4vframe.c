@@ -357,10 +357,10 @@ memory_kind (GstBuffer * buffer)
 }
 
 gboolean
-gst_glm4v_converter_run (GstGlm4vConverter * self, GstBuffer * buffer,
-    const GstVideoInfo * info, guint gray_bits, glm4v_image * image,
-    GstGlm4vFault * fault, gchar ** why)
+gst_glm4v_converter_run (GstGlm4vConverter * self, const GstGlm4vFrame * frame,
+    glm4v_image * image, GstGlm4vFault * fault, gchar ** why)
 {
+  GstBuffer *buffer = frame->buffer;
   GstGlm4vLayout layout;
   GstVideoInfo in;
   GstMapInfo map;
@@ -368,7 +368,7 @@ gst_glm4v_converter_run (GstGlm4vConverter * self, GstBuffer * buffer,
   gboolean done;
 
   *fault = GST_GLM4V_FAULT_FRAME_SIZE;
-  if (!gst_glm4v_layout_find (&layout, buffer, info, why))
+  if (!gst_glm4v_layout_find (&layout, buffer, frame->info, why))
     return FALSE;
   default_info (&layout, &in);
   *fault = GST_GLM4V_FAULT_CAPS;
@@ -385,7 +385,7 @@ gst_glm4v_converter_run (GstGlm4vConverter * self, GstBuffer * buffer,
   }
   *fault = GST_GLM4V_FAULT_FRAME_MEMORY;
   done = map.size >= gst_buffer_get_size (buffer)
-      && convert_mapped (self, buffer, &layout, &map, gray_bits);
+      && convert_mapped (self, buffer, &layout, &map, frame->gray_bits);
   gst_buffer_unmap (buffer, &map);
   if (!done) {
     *why = g_strdup_printf ("RGB of %dx%d pixels", GST_VIDEO_INFO_WIDTH (&in),

@@ -38,12 +38,20 @@ GstGlm4vConverter *gst_glm4v_converter_new (void);
 
 void gst_glm4v_converter_free (GstGlm4vConverter * converter);
 
-/* Convert a buffer that gst_glm4v_frame_check() accepted; what is transparent
- * becomes white. gray_bits is for GRAY16 alone. The picture belongs to the
+/* A frame as it came. */
+typedef struct
+{
+  GstBuffer *buffer;
+  const GstVideoInfo *info;
+  guint gray_bits;              /* of GRAY16 */
+} GstGlm4vFrame;
+
+/* Convert a frame that gst_glm4v_frame_check() accepted; what is transparent
+ * becomes white. The picture belongs to the
  * converter and lives until its next call; the buffer is not needed any more.
  * FALSE with *fault and *why (g_free) when that is not possible. */
 gboolean gst_glm4v_converter_run (GstGlm4vConverter * converter,
-    GstBuffer * buffer, const GstVideoInfo * info, guint gray_bits,
-    glm4v_image * image, GstGlm4vFault * fault, gchar ** why);
+    const GstGlm4vFrame * frame, glm4v_image * image, GstGlm4vFault * fault,
+    gchar ** why);
 
 G_END_DECLS

@@ -10,6 +10,7 @@ static gboolean
 convert_frame (GstGlm4vWorker * self, GstGlm4vJob * job)
 {
   GstGlm4vPicture *picture = &self->picture;
+  const GstGlm4vFrame frame = { job->buffer, &job->info, job->gray_bits };
   GstGlm4vFault fault = GST_GLM4V_FAULT_FRAME_MEMORY;
   gchar *why = NULL;
 
@@ -17,9 +18,9 @@ convert_frame (GstGlm4vWorker * self, GstGlm4vJob * job)
       && picture->frame_number == job->frame_number)
     return TRUE;
   picture->known = FALSE;
-  if (job->buffer)
-    picture->known = gst_glm4v_converter_run (self->converter, job->buffer,
-        &job->info, job->gray_bits, &picture->image, &fault, &why);
+  if (frame.buffer)
+    picture->known = gst_glm4v_converter_run (self->converter, &frame,
+        &picture->image, &fault, &why);
   else
     why = g_strdup ("the frame could not be copied");
   picture->epoch = job->epoch;
@@ -98,19 +99,20 @@ convert_clip (GstGlm4vWorker * self, GstGlm4vJob * job)
 
   self->picture.known = FALSE;
   for (i = 0; i < job->clip->len && converted; i++) {
-    const GstGlm4vClipFrame *frame = g_ptr_array_index (job->clip, i);
+    const GstGlm4vClipFrame *clip = g_ptr_array_index (job->clip, i);
+    const GstGlm4vFrame frame = { clip->buffer, &job->info, job->gray_bits };
     glm4v_image image;
     gchar *why = NULL;
 
-    converted = frame->buffer && gst_glm4v_converter_run (self->converter,
-        frame->buffer, &job->info, job->gray_bits, &image, &fault, &why);
+    converted = frame.buffer && gst_glm4v_converter_run (self->converter,
+        &frame, &image, &fault, &why);
     if (!converted)
       gst_glm4v_job_fail (job, GLM4V_ERR_INVALID, fault, why ? why :
           "the frame could not be copied");
     g_free (why);
     if (!converted || !crop (job, &image))
       return FALSE;
-    image.timestamp = (gdouble) (frame->time - start) / GST_SECOND;
+    image.timestamp = (gdouble) (clip->time - start) / GST_SECOND;
     converted = keep_image (self, image);
     if (!converted)
       gst_glm4v_job_fail (job, GLM4V_ERR_NOMEM, GST_GLM4V_FAULT_FRAME_MEMORY,

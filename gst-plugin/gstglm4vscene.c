@@ -130,14 +130,14 @@ static void
 read_converted (GstGlm4vPlane * plane, GstBuffer * buffer,
     const GstVideoInfo * info, GstGlm4vConverter * converter)
 {
+  const GstGlm4vFrame frame = { buffer, info, GST_GLM4V_MAX_GRAY_BITS };
   GstGlm4vFault fault;
   gchar *why = NULL;
   glm4v_image image;
   Component c[3];
   guint i;
 
-  if (gst_glm4v_converter_run (converter, buffer, info,
-          GST_GLM4V_MAX_GRAY_BITS, &image, &fault, &why)) {
+  if (gst_glm4v_converter_run (converter, &frame, &image, &fault, &why)) {
     for (i = 0; i < 3; i++)
       c[i] = (Component) {.data = image.data + i,.stride = (gint) image.stride,
         .pixel = 3,.depth = 8

@@ -242,8 +242,11 @@ static void add_row(estimate *e, const char *quantization, const char *dir, cons
                                           .context_length = (uint32_t)set->context,
                                           .max_pixels = set->max_pixels };
     e->quantization = quantization;
-    e->rc = glm4v_model_estimate_memory(dir, &options, &engine, set->frame[0], set->frame[1],
-                                        &e->memory, &e->err);
+    e->rc = glm4v_model_estimate_memory(
+        dir,
+        &(glm4v_estimate_options) {
+            .model = &options, .engine = &engine, .width = set->frame[0], .height = set->frame[1] },
+        &e->memory, &e->err);
 }
 
 static bool is_file(const char *path)

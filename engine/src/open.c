@@ -54,23 +54,26 @@ int glm4v_model_open(glm4v_model **model, const char *dir, const glm4v_model_opt
     return glm4v_builder_finish(&b, rc, err);
 }
 
-int glm4v_model_estimate_memory(const char *dir, const glm4v_model_options *options,
-                                const glm4v_engine_options *engine, uint32_t width, uint32_t height,
+int glm4v_model_estimate_memory(const char *dir, const glm4v_estimate_options *options,
                                 glm4v_memory *memory, glm4v_error *err)
 {
+    glm4v_estimate_options o;
     glm4v_builder b;
     glm4v_engine_limits limits;
     glm4v_memory out;
-    int rc = glm4v_builder_start(&b, dir, options);
+    int rc = glm4v_struct_read(&o, options, sizeof o, "estimate options", err);
+    if (rc)
+        return rc;
+    rc = glm4v_builder_start(&b, dir, o.model);
     if (!rc)
         rc = glm4v_stages_open(b.model, &b.options, &b.error);
     if (!rc)
         rc = glm4v_place(b.model, &b.options, NULL, &b.error);
     if (!rc)
-        rc = glm4v_engine_limits_of(&limits, b.model, engine, &b.error);
+        rc = glm4v_engine_limits_of(&limits, b.model, o.engine, &b.error);
     if (!rc)
-        rc = glm4v_estimate(b.model, b.checkpoint, &limits, (glm4v_size) { width, height }, &out,
-                            &b.error);
+        rc = glm4v_estimate(b.model, b.checkpoint, &limits, (glm4v_size) { o.width, o.height },
+                            &out, &b.error);
     if (!rc)
         rc = glm4v_struct_write(memory, &out, sizeof out, "memory", &b.error);
     return glm4v_builder_finish(&b, rc, err);

@@ -153,7 +153,8 @@ static int largest_difference(GstBuffer *frame, const GstVideoInfo *info, const 
     glm4v_image image;
     gchar *why = NULL;
     int largest = -1;
-    if (gst_glm4v_converter_run(converter, frame, info, 16, &image, &fault, &why)) {
+    if (gst_glm4v_converter_run(converter, &(GstGlm4vFrame) { frame, info, 16 }, &image, &fault,
+                                &why)) {
         largest = 0;
         for (int y = 0; y < image.height; y++)
             for (int x = 0; x < image.width; x++)

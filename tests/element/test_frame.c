@@ -155,11 +155,12 @@ static guint8 *convert_gray(GstBuffer *buffer, const GstVideoInfo *info, guint g
                             int *width, int *height)
 {
     GstGlm4vConverter *converter = gst_glm4v_converter_new();
+    const GstGlm4vFrame frame = { buffer, info, gray_bits };
     GstGlm4vFault fault;
     glm4v_image image;
     guint8 *packed = NULL;
     gchar *why = NULL;
-    if (gst_glm4v_converter_run(converter, buffer, info, gray_bits, &image, &fault, &why)) {
+    if (gst_glm4v_converter_run(converter, &frame, &image, &fault, &why)) {
         packed = g_malloc((gsize)image.width * image.height * 3);
         for (int y = 0; y < image.height; y++)
             memcpy(packed + (gsize)y * image.width * 3, image.data + y * image.stride,

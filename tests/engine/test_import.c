@@ -279,7 +279,7 @@ static void check_module(const char *name, const glm4v_checkpoint *c,
     const size_t n = (size_t)(shape[0] * shape[1]), width = (size_t)shape[1];
     int rc = glm4v_checkpoint_read(expected, sum, 0, &want, sizeof want, &err);
     if (!rc)
-        rc = glm4v_source_find(&s, c, q, weight, shape, 2, &err);
+        rc = glm4v_source_find(&s, c, q, &(glm4v_tensor_need) { weight, shape, 2 }, &err);
     if (rc) {
         test_fail(__FILE__, __LINE__, "%s: %s", name, err.msg);
         return;
@@ -376,7 +376,7 @@ static bool read_module(float *to, const glm4v_checkpoint *c, const glm4v_quanti
     glm4v_source s;
     snprintf(weight, sizeof weight, LAYER "%d.mlp.%s.weight", layer, name);
     shape_of(shape, weight);
-    int rc = glm4v_source_find(&s, c, q, weight, shape, 2, &err);
+    int rc = glm4v_source_find(&s, c, q, &(glm4v_tensor_need) { weight, shape, 2 }, &err);
     if (!rc)
         rc = glm4v_source_read_f32(&s, c, 0, s.rows, to, &err);
     glm4v_source_clear(&s);

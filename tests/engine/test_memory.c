@@ -74,8 +74,13 @@ static void check_case(const char *dir, bool random, const memory_case *c)
     glm4v_model *model = NULL;
     glm4v_engine *engine = NULL;
     picture(0, 1, 1); /* its pixels are drawn outside of the count */
-    REQUIRE(!glm4v_model_estimate_memory(dir, &options, &limits, (uint32_t)c->width,
-                                         (uint32_t)c->height, &told, &err));
+    REQUIRE(
+        !glm4v_model_estimate_memory(dir,
+                                     &(glm4v_estimate_options) { .model = &options,
+                                                                 .engine = &limits,
+                                                                 .width = (uint32_t)c->width,
+                                                                 .height = (uint32_t)c->height },
+                                     &told, &err));
     CHECK_EQ(told.total, told.weights + told.tables + told.kv_cache + told.scratch);
     CHECK(told.peak >= told.total && told.peak >= told.weights + told.tables + told.loading);
     printf("# %s, %dx%d, %u x %u tokens\n", c->quantization ? c->quantization : "as stored",
@@ -133,8 +138,12 @@ static void stages_add_up(void)
     REQUIRE(!tiny_model_make(dir, sizeof dir, NULL));
     const glm4v_model_options whole = { .device = "cpu", .n_threads = 1 },
                               halves = { .device = "cpu,cpu", .n_threads = 1 };
-    REQUIRE(!glm4v_model_estimate_memory(dir, &whole, NULL, 448, 448, &one, &err));
-    REQUIRE(!glm4v_model_estimate_memory(dir, &halves, NULL, 448, 448, &two, &err));
+    REQUIRE(!glm4v_model_estimate_memory(
+        dir, &(glm4v_estimate_options) { .model = &whole, .width = 448, .height = 448 }, &one,
+        &err));
+    REQUIRE(!glm4v_model_estimate_memory(
+        dir, &(glm4v_estimate_options) { .model = &halves, .width = 448, .height = 448 }, &two,
+        &err));
     CHECK(one.n_devices == 1 && two.n_devices == 2);
     CHECK_STR(two.device[1].name, "cpu");
     CHECK(two.device[1].first_layer == 1 && two.device[1].n_layers == 1);
@@ -163,7 +172,9 @@ static void layers_are_dealt_out_by_bytes(void)
         };
         uint64_t least = UINT64_MAX, most = 0;
         uint32_t layers = 0;
-        REQUIRE(!glm4v_model_estimate_memory(config, &options, NULL, 448, 448, &m, &err));
+        REQUIRE(!glm4v_model_estimate_memory(
+            config, &(glm4v_estimate_options) { .model = &options, .width = 448, .height = 448 },
+            &m, &err));
         CHECK_EQ(m.n_devices, cases[i].n);
         for (uint32_t k = 0; k < m.n_devices; k++) {
             least = m.device[k].weights < least ? m.device[k].weights : least;
@@ -209,8 +220,13 @@ static void the_published_models_fit_where_they_should(void)
                                               .n_threads = 8,
                                               .quantization = cases[i].quantization };
         snprintf(config, sizeof config, "%s/tests/data/%s", SOURCE_ROOT, cases[i].config);
-        REQUIRE(!glm4v_model_estimate_memory(config, &options, &engine, cases[i].width,
-                                             cases[i].height, &m, &err));
+        REQUIRE(
+            !glm4v_model_estimate_memory(config,
+                                         &(glm4v_estimate_options) { .model = &options,
+                                                                     .engine = &engine,
+                                                                     .width = cases[i].width,
+                                                                     .height = cases[i].height },
+                                         &m, &err));
         printf("# %-23s %-50s %5.2f GiB: weights %.2f, cache %.2f, scratch %.2f; of %.1f\n",
                cases[i].config, cases[i].quantization, (double)m.total / GIB,
                (double)m.weights / GIB, (double)m.kv_cache / GIB, (double)m.scratch / GIB,
@@ -261,8 +277,13 @@ static void check_resident(const char *config, const memory_case *c)
     glm4v_memory told = { 0 };
     glm4v_model *model = NULL;
     glm4v_engine *engine = NULL;
-    REQUIRE(!glm4v_model_estimate_memory(config, &options, &limits, (uint32_t)c->width,
-                                         (uint32_t)c->height, &told, &err));
+    REQUIRE(
+        !glm4v_model_estimate_memory(config,
+                                     &(glm4v_estimate_options) { .model = &options,
+                                                                 .engine = &limits,
+                                                                 .width = (uint32_t)c->width,
+                                                                 .height = (uint32_t)c->height },
+                                     &told, &err));
     picture(0, 1, 1);
     malloc_trim(0);
     const uint64_t before = status_value("VmRSS");
@@ -344,7 +365,11 @@ static uint64_t peak_of(const char *config, const char *quantization)
     const glm4v_model_options options = { .quantization = quantization,
                                           .n_threads = 1,
                                           .random_weights = 1 };
-    CHECK_EQ(glm4v_model_estimate_memory(config, &options, NULL, 448, 448, &m, &err), 0);
+    CHECK_EQ(glm4v_model_estimate_memory(
+                 config,
+                 &(glm4v_estimate_options) { .model = &options, .width = 448, .height = 448 }, &m,
+                 &err),
+             0);
     return m.peak;
 }
 

@@ -362,15 +362,27 @@ static void engine_options_have_ranges(void)
     glm4v_model_options options = { .weights_only = 1, .n_threads = 1 };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         CHECK_EQ(
-            glm4v_model_estimate_memory(dir, &options, &cases[i].options, 64, 64, &memory, &err),
+            glm4v_model_estimate_memory(
+                dir,
+                &(glm4v_estimate_options) {
+                    .model = &options, .engine = &cases[i].options, .width = 64, .height = 64 },
+                &memory, &err),
             GLM4V_ERR_INVALID);
         CHECK_CONTAINS(err.msg, cases[i].said);
     }
-    CHECK_EQ(glm4v_model_estimate_memory(dir, &options, NULL, 0, 64, &memory, &err),
+    CHECK_EQ(glm4v_model_estimate_memory(
+                 dir, &(glm4v_estimate_options) { .model = &options, .width = 0, .height = 64 },
+                 &memory, &err),
              GLM4V_ERR_INVALID);
-    CHECK_EQ(glm4v_model_estimate_memory(dir, &options, NULL, UINT32_MAX, 64, &memory, &err),
+    CHECK_EQ(glm4v_model_estimate_memory(
+                 dir,
+                 &(glm4v_estimate_options) { .model = &options, .width = UINT32_MAX, .height = 64 },
+                 &memory, &err),
              GLM4V_ERR_INVALID);
-    CHECK_EQ(glm4v_model_estimate_memory(dir, &options, NULL, 64, 64, &memory, &err), 0);
+    CHECK_EQ(glm4v_model_estimate_memory(
+                 dir, &(glm4v_estimate_options) { .model = &options, .width = 64, .height = 64 },
+                 &memory, &err),
+             0);
     tiny_model_remove(dir);
 }
 
@@ -433,7 +445,8 @@ static void structs_to_fill_keep_to_their_size(void)
     CHECK(strstr(err.msg, "struct_size is 3"));
     CHECK_EQ(bad.info.n_parameters, 0x5a5a5a5a5a5a5a5au);
     glm4v_memory memory = { .struct_size = 5000 };
-    CHECK_EQ(glm4v_model_estimate_memory(dir, NULL, NULL, 56, 56, &memory, &err),
+    CHECK_EQ(glm4v_model_estimate_memory(
+                 dir, &(glm4v_estimate_options) { .width = 56, .height = 56 }, &memory, &err),
              GLM4V_ERR_INVALID);
     CHECK_EQ(memory.total, 0);
     tiny_model_remove(dir);

@@ -107,7 +107,7 @@ static void check_matrix(const glm4v_checkpoint *c, const glm4v_quantization_con
     const int64_t shape[2] = { n, k };
     glm4v_error err = { 0 };
     glm4v_source s;
-    int rc = glm4v_source_find(&s, c, q, name, shape, 2, &err);
+    int rc = glm4v_source_find(&s, c, q, &(glm4v_tensor_need) { name, shape, 2 }, &err);
     if (rc) {
         check_error(rc, &err);
         return;

@@ -144,9 +144,14 @@ static void the_full_model_has_its_13_906_320_896_parameters(void)
     CHECK_STR(info.chat_template, "chatglm4v");
     CHECK_EQ(info.n_parameters, 13906320896u);
     CHECK(info.min_pixels == 1254400 && info.max_pixels == 1254400);
-    CHECK_EQ(glm4v_model_estimate_memory(REAL, &options,
-                                         &(glm4v_engine_options) { .context_length = 2048 }, 640,
-                                         480, &memory, &err),
+    CHECK_EQ(glm4v_model_estimate_memory(
+                 REAL,
+                 &(glm4v_estimate_options) { .model = &options,
+                                             .engine =
+                                                 &(glm4v_engine_options) { .context_length = 2048 },
+                                             .width = 640,
+                                             .height = 480 },
+                 &memory, &err),
              0);
     CHECK(memory.weights > 27812000000u && memory.weights < 27900000000u); /* bf16; vectors fp32 */
 }

@@ -264,16 +264,20 @@ GLM4V_API const glm4v_model_info *glm4v_model_get_info(const glm4v_model *model)
 GLM4V_API int glm4v_model_inspect(const char *dir, const glm4v_model_options *options,
                                   glm4v_model_info *info, glm4v_error *err);
 
+/** For which options and images glm4v_model_estimate_memory() computes. */
+typedef struct {
+    size_t struct_size;                 ///< sizeof(glm4v_estimate_options), or 0
+    const glm4v_model_options *model;   ///< NULL = model defaults
+    const glm4v_engine_options *engine; ///< NULL = engine defaults
+    uint32_t width, height; ///< image size in pixels that the engine will see; each other size adds
+                            ///< tables of its own, for at most 4 sizes
+} glm4v_estimate_options;
+
 /**
  * Memory that opening dir with these options needs, computed from headers alone.
- *
- * @param engine         NULL = engine defaults.
- * @param width, height Image size in pixels that the engine will see; each other size adds tables
- *                       of its own, for at most 4 sizes.
  */
-GLM4V_API int glm4v_model_estimate_memory(const char *dir, const glm4v_model_options *options,
-                                          const glm4v_engine_options *engine, uint32_t width,
-                                          uint32_t height, glm4v_memory *memory, glm4v_error *err);
+GLM4V_API int glm4v_model_estimate_memory(const char *dir, const glm4v_estimate_options *options,
+                                          glm4v_memory *memory, glm4v_error *err);
 
 /**
  * @return Values of glm4v_model_options.quantization that are worth comparing, the largest first;

@@ -402,18 +402,18 @@ bool glm4v_source_exists(const glm4v_checkpoint *checkpoint, const char *name)
 }
 
 int glm4v_source_find(glm4v_source *source, const glm4v_checkpoint *checkpoint,
-                      const glm4v_quantization_config *config, const char *name,
-                      const int64_t *shape, int rank, glm4v_error *err)
+                      const glm4v_quantization_config *config, const glm4v_tensor_need *need,
+                      glm4v_error *err)
 {
     search s = { .out = source,
                  .checkpoint = checkpoint,
                  .config = config,
-                 .shape = shape,
-                 .rank = rank,
+                 .shape = need->shape,
+                 .rank = need->rank,
                  .err = err };
-    const glm4v_tensor *t = glm4v_checkpoint_find(checkpoint, name), *codes;
+    const glm4v_tensor *t = glm4v_checkpoint_find(checkpoint, need->name), *codes;
     *source = (glm4v_source) { 0 };
-    if (rank == 2 && module_of(s.module, name)) {
+    if (need->rank == 2 && module_of(s.module, need->name)) {
         if (config)
             s.scheme = glm4v_quantization_config_find(config, s.module, class_of(s.module));
         if (!t && (codes = part(&s, "qweight")))
@@ -428,7 +428,7 @@ int glm4v_source_find(glm4v_source *source, const glm4v_checkpoint *checkpoint,
     return glm4v_fail(err, GLM4V_ERR_FORMAT,
                       "\"%s\" is missing; config.json asks for it, but it is in none of "
                       "the %" PRId64 " weight files",
-                      name, glm4v_checkpoint_shards(checkpoint));
+                      need->name, glm4v_checkpoint_shards(checkpoint));
 }
 
 void glm4v_source_clear(glm4v_source *source)

@@ -54,12 +54,19 @@ typedef struct {
 /* Whether `name` ("....weight") is there as a tensor or as a quantized module. */
 bool glm4v_source_exists(const glm4v_checkpoint *checkpoint, const char *name);
 
-/* The matrix or vector `name` of the given shape, as a source of shape[0] rows. config may be NULL.
+/* A matrix or vector that a model needs. */
+typedef struct {
+    const char *name;
+    const int64_t *shape; /* [rank] */
+    int rank;
+} glm4v_tensor_need;
+
+/* What is needed, as a source of shape[0] rows. config may be NULL.
  * FORMAT names what is missing, found and expected shape, or where the tensors contradict config;
  * UNSUPPORTED a dtype; IO, NOMEM. */
 int glm4v_source_find(glm4v_source *source, const glm4v_checkpoint *checkpoint,
-                      const glm4v_quantization_config *config, const char *name,
-                      const int64_t *shape, int rank, glm4v_error *err);
+                      const glm4v_quantization_config *config, const glm4v_tensor_need *need,
+                      glm4v_error *err);
 void glm4v_source_clear(glm4v_source *source);
 
 /* Bytes that it takes in the files. */

@@ -41,16 +41,21 @@ static int read_words(const job *j, const glm4v_tensor *t, uint64_t first, uint3
                                  j->err);
 }
 
-/* Columns [first, first + n) of rows [row, row + rows) of a matrix of words, `width` a row: at once
- * where that is all of them. */
-static int read_block(const job *j, const glm4v_tensor *t, int64_t width, int64_t row, int64_t rows,
-                      int64_t first, int64_t n, uint32_t *words)
+/* Columns [first, first + n) of rows [row, row + rows) of a matrix of words, `width` a row. */
+typedef struct {
+    const glm4v_tensor *tensor;
+    int64_t width, row, rows, first, n;
+} word_block;
+
+/* To the scratch of the room: at once where the rows follow each other. */
+static int read_block(const job *j, const word_block *b)
 {
+    uint32_t *words = j->to->scratch;
     int rc = 0;
-    if (n == width)
-        return read_words(j, t, row * width, words, rows * width);
-    for (int64_t r = 0; !rc && r < rows; r++)
-        rc = read_words(j, t, (row + r) * width + first, words + r * n, n);
+    if (b->n == b->width)
+        return read_words(j, b->tensor, b->row * b->width, words, b->rows * b->width);
+    for (int64_t r = 0; !rc && r < b->rows; r++)
+        rc = read_words(j, b->tensor, (b->row + r) * b->width + b->first, words + r * b->n, b->n);
     return rc;
 }
 
@@ -78,7 +83,7 @@ static int read_packed(const job *j)
     const glm4v_source *s = j->s;
     const int64_t per = per_word(s), width = words_of(s, 0, s->n_in);
     const uint32_t *words = j->to->scratch;
-    int rc = read_block(j, s->tensor, width, j->row, j->n, 0, width, j->to->scratch);
+    int rc = read_block(j, &(word_block) { s->tensor, width, j->row, j->n, 0, width });
     if (rc || !j->to->q)
         return rc;
     for (int64_t r = 0; r < j->n; r++, words += width) {
@@ -100,7 +105,7 @@ static int read_gptq(const job *j)
     const uint32_t *words = j->to->scratch;
     for (int64_t first = 0; first < height; first += step) {
         const int64_t some = height - first < step ? height - first : step;
-        int rc = read_block(j, s->tensor, s->rows, first, some, j->row, j->n, j->to->scratch);
+        int rc = read_block(j, &(word_block) { s->tensor, s->rows, first, some, j->row, j->n });
         if (rc)
             return rc;
         for (int64_t r = 0; r < j->n; r++) {
@@ -127,7 +132,7 @@ static int read_awq(const job *j)
     const int64_t first = j->row / 8, width = words_of(s, j->row, j->n);
     for (int64_t at = 0; at < s->n_in; at += STRIP) {
         const int64_t some = s->n_in - at < STRIP ? s->n_in - at : STRIP;
-        int rc = read_block(j, s->tensor, s->rows / 8, at, some, first, width, j->to->scratch);
+        int rc = read_block(j, &(word_block) { s->tensor, s->rows / 8, at, some, first, width });
         if (rc)
             return rc;
         for (int64_t r = 0; r < j->n; r++) {
@@ -210,7 +215,7 @@ static int read_column_zeros(const job *j)
     const int64_t per = per_word(s), first = j->row / per, width = words_of(s, j->row, j->n);
     const uint32_t *words = j->to->scratch;
     for (int64_t g = 0; g < s->groups; g++) {
-        int rc = read_block(j, s->zero, s->rows / per, g, 1, first, width, j->to->scratch);
+        int rc = read_block(j, &(word_block) { s->zero, s->rows / per, g, 1, first, width });
         if (rc)
             return rc;
         for (int64_t r = 0; r < j->n; r++) {
@@ -228,7 +233,7 @@ static int read_packed_zeros(const job *j)
     const glm4v_source *s = j->s;
     const int64_t per = per_word(s), first = j->row / per, height = words_of(s, j->row, j->n);
     const uint32_t *words = j->to->scratch;
-    int rc = read_block(j, s->zero, s->groups, first, height, 0, s->groups, j->to->scratch);
+    int rc = read_block(j, &(word_block) { s->zero, s->groups, first, height, 0, s->groups });
     for (int64_t r = 0; !rc && r < j->n; r++) {
         const int64_t at = j->row + r;
         for (int64_t g = 0; g < s->groups; g++)

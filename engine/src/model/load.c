@@ -246,21 +246,31 @@ static int read_codes(const loader *l, const glm4v_item *item, const glm4v_sourc
     return rc;
 }
 
-/* Rows [row, row + n) of an item as f32; the first is number `at` of the piece whose codes were
- * read. */
-static int read_rows(const loader *l, const glm4v_item *item, const glm4v_source_codes *piece,
-                     int64_t at, int64_t row, int64_t n, float *to, glm4v_error *err)
+/* Rows of an item that one thread loads at a time. */
+typedef struct {
+    const glm4v_item *item;
+    int64_t row, n;
+    void *room;     /* where rows that stay as they are are read to; or NULL */
+    int64_t thread; /* that loads them */
+    /* the thread's buffers, in turn */
+    glm4v_source_codes codes;
+    float *buffer;
+} piece_of_rows;
+
+/* Rows [at, at + n) of the piece, whose codes were read, as f32. */
+static int read_rows(const loader *l, const piece_of_rows *p, int64_t at, int64_t n,
+                     glm4v_error *err)
 {
+    float *to = p->buffer;
     int rc = 0;
-    for (int64_t end = row + n; !rc && row < end;) {
-        const span s = span_at(item, row, end - row);
-        const glm4v_source_codes codes = codes_at(piece, item, at);
+    for (const int64_t end = at + n; !rc && at < end;) {
+        const span s = span_at(p->item, p->row + at, end - at);
+        const glm4v_source_codes codes = codes_at(&p->codes, p->item, at);
         if (s.source->kind == GLM4V_SOURCE_PLAIN)
             rc = glm4v_source_read_f32(s.source, l->checkpoint, s.row, s.n, to, err);
         else
             glm4v_source_dequantize(s.source, &codes, s.n, to);
-        to += s.n * item->n_in;
-        row += s.n;
+        to += s.n * p->item->n_in;
         at += s.n;
     }
     return rc;
@@ -404,18 +414,19 @@ static int store_codes(loader *l, const glm4v_item *item, int64_t row, int64_t n
     return rc ? not_stored(item, rc, err) : 0;
 }
 
-/* Rows that become f32 on the way. */
-static int load_rows(loader *l, const glm4v_item *item, const glm4v_source_codes *piece, int64_t at,
-                     int64_t row, int64_t n, float *rows, glm4v_error *err)
+/* Rows [at, at + n) of the piece, which become f32 on the way. */
+static int load_rows(loader *l, const piece_of_rows *p, int64_t at, int64_t n, glm4v_error *err)
 {
-    const int64_t count = n * item->n_in;
+    const glm4v_item *item = p->item;
+    const int64_t row = p->row + at;
+    float *rows = p->buffer;
     int rc = 0;
     if (l->checkpoint)
-        rc = read_rows(l, item, piece, at, row, n, rows, err);
+        rc = read_rows(l, p, at, n, err);
     else
         random_rows(l, item, row, n, rows);
     if (!rc && l->checkpoint)
-        rc = check_finite(item, row, rows, count, err);
+        rc = check_finite(item, row, rows, n * item->n_in, err);
     if (rc)
         return rc;
     if (item->pixels > 1)
@@ -479,46 +490,63 @@ static bool fill_random(loader *l, const glm4v_item *item, int64_t row, int *rc)
     return true;
 }
 
-/* room: where rows that stay as they are are read to, or NULL. */
-static int load_piece(loader *l, const glm4v_item *item, int64_t row, int64_t n, void *room,
-                      int64_t thread, glm4v_error *err)
+/* The thread's next buffers. */
+static int take_buffers(loader *l, piece_of_rows *p)
 {
-    glm4v_backend *b = l->model->stages[item->stage].backend;
+    glm4v_backend *b = l->model->stages[p->item->stage].backend;
     int64_t number;
-    int rc;
-    if (fill_random(l, item, row, &rc)) {
-        atomic_fetch_add(&l->done, bytes_of(l, item, row, n));
-        return rc ? not_stored(item, rc, err) : 0;
-    }
-    rc = take_turn(l, thread, b, &number);
-    if (rc)
-        return not_stored(item, rc, err);
+    int rc = take_turn(l, p->thread, b, &number);
     unsigned char *base = l->codes + number * l->codes_size;
     unsigned char *scratch = base + l->q_size + l->scale_size + l->zero_size;
-    const bool words = takes_words(item);
-    unsigned char *bytes = room ? room : base;
-    const glm4v_source_codes codes = { .q = words ? NULL : bytes,
-                                       .scale = (float *)(base + l->q_size),
-                                       .zero = base + l->q_size + l->scale_size,
-                                       .groups = groups_of(item),
-                                       .scratch = words && room ? room : scratch };
-    const int64_t step = item->kind == GLM4V_ITEM_VECTOR ? n : rows_of(item, PIECE_FLOATS);
-    float *buffer = l->buffer + number * l->buffer_floats;
-    const bool bf16 = takes_bf16(item) && b->ops->weight_fill_bf16;
-    if (codes.groups)
-        rc = read_codes(l, item, &codes, row, n, err);
-    if (!rc && item->codes)
-        rc = store_codes(l, item, row, n, &codes, err);
-    if (bf16)
-        rc = load_bf16(l, item, row, n, room ? room : buffer, err);
-    for (int64_t at = 0; !rc && !item->codes && !bf16 && at < n; at += step) {
+    const bool words = takes_words(p->item);
+    p->codes = (glm4v_source_codes) { .q = p->room ? p->room : base,
+                                      .scale = (float *)(base + l->q_size),
+                                      .zero = base + l->q_size + l->scale_size,
+                                      .groups = groups_of(p->item),
+                                      .scratch = words && p->room ? p->room : scratch };
+    if (words)
+        p->codes.q = NULL;
+    p->buffer = l->buffer + number * l->buffer_floats;
+    return rc;
+}
+
+/* All rows of the piece, some at a time, as f32. */
+static int load_floats(loader *l, const piece_of_rows *p, glm4v_error *err)
+{
+    glm4v_backend *b = l->model->stages[p->item->stage].backend;
+    const bool vector = p->item->kind == GLM4V_ITEM_VECTOR;
+    const int64_t step = vector ? p->n : rows_of(p->item, PIECE_FLOATS);
+    int rc = 0;
+    for (int64_t at = 0; !rc && at < p->n; at += step) {
         if (at && b->ops->fills_wait) /* the rows before them are read */
-            rc = b->ops->fills_wait(b, buffer, l->buffer_floats * sizeof *buffer);
+            rc = b->ops->fills_wait(b, p->buffer, l->buffer_floats * sizeof *p->buffer);
         if (!rc)
-            rc = load_rows(l, item, &codes, at, row + at, n - at < step ? n - at : step, buffer,
-                           err);
+            rc = load_rows(l, p, at, p->n - at < step ? p->n - at : step, err);
     }
-    atomic_fetch_add(&l->done, bytes_of(l, item, row, n));
+    return rc;
+}
+
+static int load_piece(loader *l, piece_of_rows *p, glm4v_error *err)
+{
+    const glm4v_item *item = p->item;
+    glm4v_backend *b = l->model->stages[item->stage].backend;
+    int rc;
+    if (fill_random(l, item, p->row, &rc)) {
+        atomic_fetch_add(&l->done, bytes_of(l, item, p->row, p->n));
+        return rc ? not_stored(item, rc, err) : 0;
+    }
+    rc = take_buffers(l, p);
+    if (rc)
+        return not_stored(item, rc, err);
+    if (p->codes.groups)
+        rc = read_codes(l, item, &p->codes, p->row, p->n, err);
+    if (!rc && item->codes)
+        rc = store_codes(l, item, p->row, p->n, &p->codes, err);
+    else if (!rc && takes_bf16(item) && b->ops->weight_fill_bf16)
+        rc = load_bf16(l, item, p->row, p->n, p->room ? p->room : p->buffer, err);
+    else if (!rc)
+        rc = load_floats(l, p, err);
+    atomic_fetch_add(&l->done, bytes_of(l, item, p->row, p->n));
     return rc;
 }
 
@@ -559,14 +587,15 @@ static void run_share(void *user, int64_t i, int64_t thread)
     const int64_t first = (i - l->first[index]) * share;
     const int64_t end = share < item->n_out - first ? first + share : item->n_out;
     glm4v_error error = { 0 };
-    for (int64_t row = first, n; row < end; row += n) {
-        n = step < end - row ? step : end - row;
-        void *room = room_for(l, item, row, &n, end);
+    piece_of_rows p = { .item = item, .row = first, .thread = thread };
+    for (; p.row < end; p.row += p.n) {
+        p.n = step < end - p.row ? step : end - p.row;
+        p.room = room_for(l, item, p.row, &p.n, end);
         if (pthread_equal(pthread_self(), l->caller))
             report(l);
         if (atomic_load(&l->stop))
             return;
-        if (load_piece(l, item, row, n, room, thread, &error)) {
+        if (load_piece(l, &p, &error)) {
             fail_with(l, &error);
             return;
         }

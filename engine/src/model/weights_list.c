@@ -46,8 +46,8 @@ int glm4v_list_source(glm4v_lister *l, glm4v_item *item, const char *name, const
     if (!l->checkpoint)
         return 0;
     glm4v_source *source = &item->source[item->n_sources];
-    int rc =
-        glm4v_source_find(source, l->checkpoint, l->model->quantized, name, shape, rank, l->err);
+    const glm4v_tensor_need need = { name, shape, rank };
+    int rc = glm4v_source_find(source, l->checkpoint, l->model->quantized, &need, l->err);
     if (rc)
         return rc;
     l->of_stored[glm4v_source_stored(source)] += source->rows * source->n_in;
