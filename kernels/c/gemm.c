@@ -66,10 +66,9 @@ void glm4v_gemm_bf16_c(const glm4v_gemm_args *g)
             panel_sum sum = { 0 };
             for (int64_t k = 0; k < pairs; k++) {
                 double x0 = widen(x[2 * k]), x1 = widen(x[2 * k + 1]);
-                for (int i = 0; i < GLM4V_PANEL; i++) {
-                    const uint16_t *pair = w + (k * GLM4V_PANEL + i) * 2;
-                    sum[i] += x1 * widen(pair[1]) + x0 * widen(pair[0]);
-                }
+                const uint16_t *pair = w + 2 * k * GLM4V_PANEL;
+                for (int i = 0; i < GLM4V_PANEL; i++)
+                    sum[i] += x1 * widen(pair[2 * i + 1]) + x0 * widen(pair[2 * i]);
             }
             store(g, t, p, sum);
         }
@@ -113,9 +112,11 @@ void glm4v_gemm_fp8_c(const glm4v_gemm_args *g)
 /* acc[i] = sum of q u over inputs [k, end) of an int8 panel. */
 static void dot_int8(int32_t *acc, const int8_t *q, const uint8_t *w, int64_t k, int64_t end)
 {
-    for (; k < end; k++)
+    for (; k < end; k++) {
+        const uint8_t *column = w + k / 4 * 4 * GLM4V_PANEL + k % 4;
         for (int i = 0; i < GLM4V_PANEL; i++)
-            acc[i] += q[k] * w[(k / 4 * GLM4V_PANEL + i) * 4 + k % 4];
+            acc[i] += q[k] * column[4 * i];
+    }
 }
 
 void glm4v_gemm_int8_c(const glm4v_gemm_args *g)
