@@ -23,7 +23,7 @@
  * bf16 is at most 1.2 times as large, over all cases together; nmse are of squares. The logits of
  * one case alone are few numbers, whose errors are a matter of luck. */
 #define BF16_RATIO (1.2 * 1.2)
-#define BF16_RATIO_OF_CASE 4
+#define BF16_RATIO_OF_CASE 9
 #define FORM_LIMIT                                                                                 \
     1e-4 /* C kernels beside vectors of the same form: the same rounding throughout */
 
