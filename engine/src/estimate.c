@@ -103,12 +103,7 @@ static uint64_t backend_of(const glm4v_model *m, int64_t stage, const glm4v_cont
                            uint64_t patches)
 {
     glm4v_backend *b = m->stages[stage].backend;
-    const glm4v_scratch_need need = {
-        .rows = glm4v_most_rows(size),
-        .n_in = glm4v_text_widest(&m->config.text),
-        .n_k = size->length,
-        .head_dim = m->config.text.head_dim,
-    };
+    const glm4v_scratch_need need = glm4v_text_need(m, size);
     uint64_t product[2] = { 0 }, attention[2] = { 0 };
     b->ops->scratch_bytes(b, &need, &product[0], &attention[0]);
     if (!stage && patches)

@@ -290,9 +290,10 @@ typedef struct {
 } glm4v_pixels;
 
 /* What working memory the operations of a step need: products of `rows` rows of at most n_in
- * inputs, attention over n_k keys of head_dim. */
+ * inputs, attention of heads of head_dim over n_k keys. */
 typedef struct {
     int64_t rows, n_in, n_k, head_dim;
+    int64_t heads; /* that attend to keys and values of slots; 0: rows attend to each other only */
 } glm4v_scratch_need;
 
 /* Seeded random numbers, uniform, of this mean and standard deviation. */

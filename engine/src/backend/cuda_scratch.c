@@ -97,20 +97,36 @@ void glm4v_gpu_scratch_close(glm4v_gpu_backend *g, glm4v_gpu_queue *q)
 
 /* ---- planned ---- */
 
-/* Rows that are rounded at a time. */
-static int64_t rounded_rows(glm4v_queue q, int64_t rows)
+/* Rows of the queue's products at a time. */
+static int64_t rows_at_a_time(glm4v_queue q, int64_t rows)
 {
     const int64_t most = q == GLM4V_QUEUE_DECODE ? GLM4V_CUDA_DECODE_ROWS : GLM4V_GPU_SLAB;
     return rows < most ? rows : most;
 }
 
+/* Partial results of decode. Steps of more rows than its products take are rare: their attention
+ * takes what it lacks itself. */
+static size_t attention_bytes(const glm4v_scratch_need *need)
+{
+    const glm4v_cuda_kv kv = { .form = GLM4V_CUDA_KV_BF16,
+                               .layers = 1,
+                               .heads = 1,
+                               .head_dim = need->head_dim,
+                               .slots = 1,
+                               .length = need->n_k };
+    return need->heads ? glm4v_cuda_decode_scratch(&kv, need->heads,
+                                                   rows_at_a_time(GLM4V_QUEUE_DECODE, need->rows))
+                       : 0;
+}
+
 void glm4v_gpu_scratch_bytes(glm4v_backend *b, const glm4v_scratch_need *need, uint64_t *product,
                              uint64_t *attention)
 {
-    *product = *attention = 0;
+    *product = 0;
+    *attention = attention_bytes(need);
     for (int q = 0; q < GLM4V_N_QUEUES; q++) {
         size_t numbers = 0, scales = 0;
-        glm4v_cuda_rounded_size(rounded_rows((glm4v_queue)q, need->rows), need->n_in, &numbers,
+        glm4v_cuda_rounded_size(rows_at_a_time((glm4v_queue)q, need->rows), need->n_in, &numbers,
                                 &scales);
         *product += numbers + scales;
     }
@@ -121,11 +137,13 @@ static int reserve_queue(glm4v_gpu_backend *g, glm4v_queue which, const glm4v_sc
     glm4v_gpu_queue *q = &g->queue[which];
     size_t numbers = 0, scales = 0;
     void *unused;
-    glm4v_cuda_rounded_size(rounded_rows(which, need->rows), need->n_in, &numbers, &scales);
+    glm4v_cuda_rounded_size(rows_at_a_time(which, need->rows), need->n_in, &numbers, &scales);
     pthread_mutex_lock(&q->lock);
     int rc = glm4v_gpu_scratch_of(g, q, GLM4V_GPU_ROUNDED_Q, numbers, &unused);
     if (!rc)
         rc = glm4v_gpu_scratch_of(g, q, GLM4V_GPU_ROUNDED_SCALE, scales, &unused);
+    if (!rc && which == GLM4V_QUEUE_DECODE && need->heads)
+        rc = glm4v_gpu_scratch_of(g, q, GLM4V_GPU_ATTENTION, attention_bytes(need), &unused);
     pthread_mutex_unlock(&q->lock);
     return rc;
 }

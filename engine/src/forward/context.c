@@ -227,18 +227,23 @@ static int rotary_open(glm4v_rotary *r, glm4v_backend *b, const glm4v_text_confi
     return rc;
 }
 
+glm4v_scratch_need glm4v_text_need(const glm4v_model *model, const glm4v_context_size *size)
+{
+    const glm4v_text_config *text = &model->config.text;
+    return (glm4v_scratch_need) { .rows = glm4v_most_rows(size),
+                                  .n_in = glm4v_text_widest(text),
+                                  .n_k = size->length,
+                                  .head_dim = text->head_dim,
+                                  .heads = text->heads };
+}
+
 static int stage_open(glm4v_stage_buffers *s, const glm4v_model *model, int64_t stage,
                       const glm4v_context_size *size, glm4v_error *err)
 {
     const glm4v_text_config *text = &model->config.text;
     glm4v_backend *b = s->backend = model->stages[stage].backend;
     const glm4v_kv_shape kv = kv_shape_of(model, stage, size);
-    const glm4v_scratch_need need = {
-        .rows = glm4v_most_rows(size),
-        .n_in = glm4v_text_widest(text),
-        .n_k = size->length,
-        .head_dim = text->head_dim,
-    };
+    const glm4v_scratch_need need = glm4v_text_need(model, size);
     s->first = model->stages[stage].first;
     s->count = model->stages[stage].count;
     int rc = b->ops->kv_open(b, &s->kv, &kv, err);

@@ -116,6 +116,8 @@ static inline glm4v_stage_buffers *glm4v_last_stage(const glm4v_context *c)
     return &c->stages[c->model->n_stages - 1];
 }
 
+/* Scratch of the text model's steps. */
+glm4v_scratch_need glm4v_text_need(const glm4v_model *model, const glm4v_context_size *size);
 /* Inputs of the widest product of the text model. */
 int64_t glm4v_text_widest(const glm4v_text_config *text);
 
