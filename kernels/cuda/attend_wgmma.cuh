@@ -8,6 +8,8 @@
 #ifndef GLM4V_CUDA_ATTEND_WGMMA_CUH
 #define GLM4V_CUDA_ATTEND_WGMMA_CUH
 
+#include <cuda.h>
+
 #include "mma.cuh"
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -179,6 +181,14 @@ static __device__ __forceinline__ void barrier_set(uint64_t *barrier, int count)
                  : "memory");
 }
 
+/* An arrival, and `bytes` that copies are to bring before the phase is over. */
+static __device__ __forceinline__ void barrier_expect(uint64_t *barrier, uint32_t bytes)
+{
+    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(shared_address(barrier)),
+                 "r"(bytes)
+                 : "memory");
+}
+
 static __device__ __forceinline__ void barrier_arrive(uint64_t *barrier)
 {
     asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
@@ -203,10 +213,20 @@ static __device__ __forceinline__ void barrier_wait(uint64_t *barrier, int parit
                      : "memory");
 }
 
-/* What this thread wrote to shared memory may be read by wgmma behind the next barrier. */
-static __device__ __forceinline__ void show_shared()
+/* What this thread did to barriers is seen by the copy engine behind the next barrier. */
+static __device__ __forceinline__ void show_barriers()
 {
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+/* The box at (x, y, z) of a tensor, by the copy engine. */
+static __device__ __forceinline__ void copy_box(void *to, const CUtensorMap *map, int x, int y,
+                                                int z, uint64_t *barrier)
+{
+    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%3, %4, %5}], [%2];" ::"r"(shared_address(to)),
+                 "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z)
+                 : "memory");
 }
 #endif
 

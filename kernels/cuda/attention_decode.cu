@@ -46,75 +46,84 @@ static __device__ int32_t splits_of(int32_t n_keys)
     return (n_keys + keys - 1) / keys;
 }
 
-/* Elements that a lane takes of a key or a value: 4 words of bf16, or 2 of int8. */
-template <bool INT8> struct element {
+/* Keys and values as they lie in memory: 8 neighbouring elements of a key, WIDTH (2 or 4) of a
+ * value; and as bf16. */
+template <bool INT8, int WIDTH> struct element {
     using type = glm4v_bf16;
-};
-template <> struct element<true> {
-    using type = int8_t;
+    using key = uint4;
+    struct value {
+        uint32_t words[WIDTH / 2];
+    };
+    static __device__ uint4 widen(const key &x)
+    {
+        return x;
+    }
+    static __device__ const value &widen(const value &x)
+    {
+        return x;
+    }
+    static __device__ void load(value &x, const type *p)
+    {
+        if (WIDTH == 4) {
+            const uint2 both = __ldcg(reinterpret_cast<const uint2 *>(p));
+            x.words[0] = both.x;
+            x.words[WIDTH / 2 - 1] = both.y;
+        } else {
+            x.words[0] = __ldcg(reinterpret_cast<const uint32_t *>(p));
+        }
+    }
 };
 
-/* 8 neighbouring elements as bf16; zeros where there are none. */
+template <int WIDTH> struct element<true, WIDTH> {
+    using type = int8_t;
+    using key = uint2;
+    using wide = typename element<false, WIDTH>::value;
+    struct value {
+        uint32_t codes;
+    };
+    static __device__ uint4 widen(const key &x)
+    {
+        return make_uint4(widen_codes(x.x, 0), widen_codes(x.x, 2), widen_codes(x.y, 0),
+                          widen_codes(x.y, 2));
+    }
+    static __device__ wide widen(const value &x)
+    {
+        wide y;
+#pragma unroll
+        for (int i = 0; i < WIDTH / 2; i++)
+            y.words[i] = widen_codes(x.codes, 2 * i);
+        return y;
+    }
+    static __device__ void load(value &x, const type *p)
+    {
+        x.codes = WIDTH == 4 ? __ldcg(reinterpret_cast<const uint32_t *>(p))
+                             : __ldcg(reinterpret_cast<const uint16_t *>(p));
+    }
+};
+
+/* 8 neighbouring elements of a query; zeros where there are none. */
 static __device__ __forceinline__ uint4 load_part(const glm4v_bf16 *p, bool there)
 {
     return there ? __ldcg(reinterpret_cast<const uint4 *>(p)) : make_uint4(0, 0, 0, 0);
 }
 
-static __device__ __forceinline__ uint4 load_part(const int8_t *p, bool there)
+/* The halves of two values that column j asks for, as one operand. */
+template <typename V>
+static __device__ __forceinline__ uint32_t join(const V &low, const V &high, int j)
 {
-    const uint2 x = there ? __ldcg(reinterpret_cast<const uint2 *>(p)) : make_uint2(0, 0);
-    return make_uint4(widen_codes(x.x, 0), widen_codes(x.x, 2), widen_codes(x.y, 0),
-                      widen_codes(x.y, 2));
-}
-
-/* WIDTH (2 or 4) neighbouring elements as bf16. */
-template <int WIDTH>
-static __device__ __forceinline__ void load_few(uint32_t (&x)[WIDTH / 2], const glm4v_bf16 *p,
-                                                bool there)
-{
-#pragma unroll
-    for (int i = 0; i < WIDTH / 2; i++)
-        x[i] = 0;
-    if (!there)
-        return;
-    if (WIDTH == 4) {
-        const uint2 both = __ldcg(reinterpret_cast<const uint2 *>(p));
-        x[0] = both.x;
-        x[WIDTH / 2 - 1] = both.y;
-    } else {
-        x[0] = __ldcg(reinterpret_cast<const uint32_t *>(p));
-    }
-}
-
-template <int WIDTH>
-static __device__ __forceinline__ void load_few(uint32_t (&x)[WIDTH / 2], const int8_t *p,
-                                                bool there)
-{
-    uint32_t codes = 0;
-    if (there && WIDTH == 4)
-        codes = __ldcg(reinterpret_cast<const uint32_t *>(p));
-    else if (there)
-        codes = __ldcg(reinterpret_cast<const uint16_t *>(p));
-#pragma unroll
-    for (int i = 0; i < WIDTH / 2; i++)
-        x[i] = widen_codes(codes, 2 * i);
-}
-
-/* The halves of two words that column j asks for, as one operand. */
-template <int WIDTH>
-static __device__ __forceinline__ uint32_t join(const uint32_t (&low)[WIDTH / 2],
-                                                const uint32_t (&high)[WIDTH / 2], int j)
-{
-    return __byte_perm(low[j / 2], high[j / 2], j % 2 ? 0x7632 : 0x5410);
+    return __byte_perm(low.words[j / 2], high.words[j / 2], j % 2 ? 0x7632 : 0x5410);
 }
 
 /* One block's work: a row, a pack of heads, a run of pieces. */
 template <int D, bool INT8> struct worker {
-    using type = typename element<INT8>::type;
     static constexpr int BLOCKS = D / 32;           /* of 32 head elements */
     static constexpr int TILES = PIECE / 8 / WARPS; /* of 8 keys, for scores */
     static constexpr int WIDTH = D / WARPS / 8;     /* head elements of a lane, for the output */
     static constexpr int STEPS = PIECE / 16;
+    using stored = element<INT8, WIDTH>;
+    using type = typename stored::type;
+    using key_parts = typename stored::key[TILES][BLOCKS];
+    using value_parts = typename stored::value[STEPS][4];
     static constexpr int LD = PIECE + 8;
 
     struct memory {
@@ -144,20 +153,22 @@ template <int D, bool INT8> struct worker {
         }
     }
 
-    __device__ void load_keys(uint4 (&keys)[TILES][BLOCKS], int32_t first) const
+    /* Those of keys [from, to) of the piece; others stay as they are. */
+    __device__ void load_keys(key_parts &keys, int32_t first, int32_t from, int32_t to) const
     {
 #pragma unroll
         for (int i = 0; i < TILES; i++)
 #pragma unroll
             for (int b = 0; b < BLOCKS; b++) {
                 const int32_t key = first + (warp * TILES + i) * 8 + g, d = 32 * b + 8 * t;
-                keys[i][b] =
-                    load_part(k + (int64_t)key * head_dim + d, key < n_keys && d < head_dim);
+                if (key >= from && key < to && d < head_dim)
+                    keys[i][b] = __ldcg(reinterpret_cast<const typename stored::key *>(
+                        k + (int64_t)key * head_dim + d));
             }
     }
 
-    /* Values of keys 16 s + {2t, 2t + 1, 2t + 8, 2t + 9}. */
-    __device__ void load_values(uint32_t (&values)[STEPS][4][WIDTH / 2], int32_t first) const
+    /* Likewise values of keys 16 s + {2t, 2t + 1, 2t + 8, 2t + 9}. */
+    __device__ void load_values(value_parts &values, int32_t first, int32_t from, int32_t to) const
     {
         const int32_t d = (warp * 8 + g) * WIDTH;
 #pragma unroll
@@ -165,13 +176,13 @@ template <int D, bool INT8> struct worker {
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 const int32_t key = first + 16 * s + 2 * t + i % 2 + 8 * (i / 2);
-                load_few<WIDTH>(values[s][i], v + (int64_t)key * head_dim + d,
-                                key < n_keys && d < head_dim);
+                if (key >= from && key < to && d < head_dim)
+                    stored::load(values[s][i], v + (int64_t)key * head_dim + d);
             }
     }
 
     /* Scores of the warp's keys, in powers of two; -inf where there is no key. */
-    __device__ void score(float (&s)[TILES][4], const uint4 (&keys)[TILES][BLOCKS], int32_t first,
+    __device__ void score(float (&s)[TILES][4], const key_parts &keys, int32_t first,
                           float scale) const
     {
 #pragma unroll
@@ -179,8 +190,9 @@ template <int D, bool INT8> struct worker {
             float sum[4] = {};
 #pragma unroll
             for (int b = 0; b < BLOCKS; b++) {
-                mma_bf16(sum, q[b][0], keys[i][b].x, keys[i][b].y);
-                mma_bf16(sum, q[b][1], keys[i][b].z, keys[i][b].w);
+                const uint4 part = stored::widen(keys[i][b]);
+                mma_bf16(sum, q[b][0], part.x, part.y);
+                mma_bf16(sum, q[b][1], part.z, part.w);
             }
 #pragma unroll
             for (int c = 0; c < 4; c++) {
@@ -248,8 +260,7 @@ template <int D, bool INT8> struct worker {
         __syncthreads();
     }
 
-    __device__ void accumulate(const memory &m, const uint32_t (&values)[STEPS][4][WIDTH / 2],
-                               const float (&scale)[2])
+    __device__ void accumulate(const memory &m, const value_parts &values, const float (&scale)[2])
     {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
@@ -270,11 +281,26 @@ template <int D, bool INT8> struct worker {
             for (int i = 0; i < 4; i++)
                 p.w[i] = *reinterpret_cast<const uint32_t *>(
                     &m.p[(g + 8 * (i % 2)) * LD + 16 * s + 2 * t + 8 * (i / 2)]);
+            const auto first = stored::widen(values[s][0]), second = stored::widen(values[s][1]);
+            const auto third = stored::widen(values[s][2]), fourth = stored::widen(values[s][3]);
 #pragma unroll
             for (int j = 0; j < WIDTH; j++)
-                mma_bf16(o[j], p, join<WIDTH>(values[s][0], values[s][1], j),
-                         join<WIDTH>(values[s][2], values[s][3], j));
+                mma_bf16(o[j], p, join(first, second, j), join(third, fourth, j));
         }
+    }
+
+    static __device__ void clear(key_parts &keys)
+    {
+#pragma unroll
+        for (int i = 0; i < TILES * BLOCKS; i++)
+            keys[i / BLOCKS][i % BLOCKS] = {};
+    }
+
+    static __device__ void clear(value_parts &values)
+    {
+#pragma unroll
+        for (int i = 0; i < STEPS * 4; i++)
+            values[i / 4][i % 4] = {};
     }
 
     /* Keys [begin, end). Those below `old` were there before the step's first kernel: they are
@@ -282,30 +308,25 @@ template <int D, bool INT8> struct worker {
     template <typename F>
     __device__ void run(memory &m, int32_t begin, int32_t end, int32_t old, float scale, F query)
     {
-        uint4 keys[TILES][BLOCKS];
-        uint32_t values[STEPS][4][WIDTH / 2];
-        const bool early = begin + PIECE <= old;
-        if (early) {
-            load_keys(keys, begin);
-            load_values(values, begin);
-        }
+        key_parts keys = {};
+        value_parts values = {};
+        load_keys(keys, begin, begin, min(old, end));
+        load_values(values, begin, begin, min(old, end));
         wait_for_earlier();
         query();
-        if (!early) {
-            load_keys(keys, begin);
-            load_values(values, begin);
-        }
+        load_keys(keys, begin, old, end);
+        load_values(values, begin, old, end);
         for (int32_t first = begin; first < end; first += PIECE) {
             const int32_t next = first + PIECE;
             float s[TILES][4], shrink[2];
             score(s, keys, first, scale);
-            if (next < end)
-                load_keys(keys, next);
+            clear(keys);
+            load_keys(keys, next, next, end);
             share_maximum(m, s, shrink);
             share_weights(m, s, first);
             accumulate(m, values, shrink);
-            if (next < end)
-                load_values(values, next);
+            clear(values);
+            load_values(values, next, next, end);
         }
     }
 };

@@ -2,21 +2,27 @@
 /* Attention of many query rows on compute capability 9.0: what attention.cu computes, with wgmma.
  * The pipeline follows FlashAttention-3, arXiv:2407.08608.
  *
- * A block takes QUERIES rows of one head. Its first warpgroup copies queries, then keys and values
- * in turns, KEYS at a time, into a ring of STAGES buffers of each; the two others take 64 rows
- * each.
+ * A block takes QUERIES rows of one head. A thread of its first warpgroup has queries, then keys
+ * and values in turns, KEYS at a time, copied into a ring of STAGES buffers of each by the copy
+ * engine; the two other warpgroups take 64 rows each.
  * While one tile of weights multiplies values, the scores of the next keys are made and turned into
  * weights. Keys run from 0 upward; those that a row does not see have weight 0 and change nothing.
  *
  * Shared memory: queries, STAGES tiles of keys, STAGES of values, barriers. A tile is one or two
- * blocks of 64 columns, KEYS rows of 128 bytes, as attend_wgmma.cuh says; the second is filled only
- * as far as the head goes. */
+ * blocks of 64 columns, KEYS rows of 128 bytes, as attend_wgmma.cuh says, with zeros beyond the
+ * head. */
 #include "attend.cuh"
 #include "attend_wgmma.cuh"
 
 constexpr int QUERIES = 128, KEYS = 128, CONSUMERS = 2, GROUP = 128;
 constexpr int THREADS = (1 + CONSUMERS) * GROUP, STAGES = 3;
 constexpr int BLOCK_BYTES = KEYS * 128; /* of 64 columns */
+static_assert(QUERIES == KEYS, "one shape of tiles");
+
+/* Queries, keys and values as tensors of head elements, heads and rows. */
+struct maps {
+    CUtensorMap q, k, v;
+};
 
 struct barriers {
     uint64_t keys_there[STAGES], keys_free[STAGES], values_there[STAGES], values_free[STAGES];
@@ -58,58 +64,38 @@ static __device__ int count_blocks(const flash &a, int32_t first_row)
     return ((a.causal ? min(last, a.n_keys) : a.n_keys) + KEYS - 1) / KEYS;
 }
 
-/* ---- the warpgroup that copies ---- */
+/* ---- the thread that has tiles copied ---- */
 
-/* KEYS rows of a tile; zeros from row `there` and head element head_dim on. */
+/* Rows from `first` on of a head. */
 template <int D>
-static __device__ void copy_tile(char *to, const glm4v_bf16 *from, int64_t ld, int32_t there,
-                                 int32_t head_dim)
+static __device__ void copy_tile(char *to, const CUtensorMap *map, int head, int32_t first,
+                                 uint64_t *barrier)
 {
-    constexpr int PARTS = D / VECTOR;
-#pragma unroll 4
-    for (int i = threadIdx.x; i < KEYS * PARTS; i += GROUP) {
-        const int row = i / PARTS, part = i % PARTS;
-        const bool in = row < there && part * VECTOR < head_dim;
-        char *at = to + part / 8 * BLOCK_BYTES + row * 128 + (((part ^ row) & 7) << 4);
-        copy_16(at, in ? from + row * ld + part * VECTOR : from, in ? 16 : 0);
-    }
-    end_copies();
-}
-
-/* What this thread copied of a tile is there. */
-static __device__ void announce(uint64_t *barrier)
-{
-    show_shared();
-    barrier_arrive(barrier);
+#pragma unroll
+    for (int i = 0; i < tiles<D>::COLUMNS; i++)
+        copy_box(to + i * BLOCK_BYTES, map, 64 * i, head, first, barrier);
 }
 
 template <int D>
-static __device__ void produce(const flash &a, const tiles<D> &t, int32_t first_row, int head)
+static __device__ void produce(const flash &a, const maps &m, const tiles<D> &t, int32_t first_row,
+                               int head)
 {
-    const int n = count_blocks(a, first_row);
-    const int64_t kv = head / a.group * a.head_step;
-    const glm4v_bf16 *k = (const glm4v_bf16 *)a.k + kv, *v = (const glm4v_bf16 *)a.v + kv;
+    constexpr int BYTES = tiles<D>::BYTES;
+    const int n = count_blocks(a, first_row), kv_head = head / a.group;
     barriers *b = t.ends();
-    copy_tile<D>(t.queries(), a.q + first_row * a.ldq + (int64_t)head * a.head_dim, a.ldq,
-                 a.n_queries - first_row, a.head_dim);
     for (int j = 0; j < n; j++) {
-        const int stage = j % STAGES, before = (j + STAGES - 1) % STAGES;
-        const int32_t first = j * KEYS, there = a.n_keys - first;
+        const int stage = j % STAGES;
         if (j >= STAGES)
             barrier_wait(&b->keys_free[stage], j / STAGES % 2 ^ 1);
-        copy_tile<D>(t.keys(stage), k + first * a.ldk, a.ldk, there, a.head_dim);
-        if (j > 0) {
-            wait_for_copies<1>();
-            announce(&b->values_there[before]);
-        }
+        barrier_expect(&b->keys_there[stage], j ? BYTES : 2 * BYTES);
+        if (j == 0)
+            copy_tile<D>(t.queries(), &m.q, head, first_row, &b->keys_there[0]);
+        copy_tile<D>(t.keys(stage), &m.k, kv_head, j * KEYS, &b->keys_there[stage]);
         if (j >= STAGES)
             barrier_wait(&b->values_free[stage], j / STAGES % 2 ^ 1);
-        copy_tile<D>(t.values(stage), v + first * a.ldk, a.ldk, there, a.head_dim);
-        wait_for_copies<1>();
-        announce(&b->keys_there[stage]);
+        barrier_expect(&b->values_there[stage], BYTES);
+        copy_tile<D>(t.values(stage), &m.v, kv_head, j * KEYS, &b->values_there[stage]);
     }
-    wait_for_copies<0>();
-    announce(&b->values_there[(n - 1) % STAGES]);
 }
 
 /* ---- the warpgroups that multiply ---- */
@@ -277,7 +263,9 @@ static __device__ void consume(const flash &a, const tiles<D> &t, int32_t first_
 #endif
 
 /* Block (head, rows); causal: the longest rows first. */
-template <int D> static __global__ void __launch_bounds__(THREADS, 1) wgmma_kernel(const flash a)
+template <int D>
+static __global__ void __launch_bounds__(THREADS, 1)
+    wgmma_kernel(const flash a, const __grid_constant__ maps m)
 {
 #ifdef HAVE_WGMMA
     extern __shared__ uint4 shared[];
@@ -287,39 +275,88 @@ template <int D> static __global__ void __launch_bounds__(THREADS, 1) wgmma_kern
     const int head = (int)blockIdx.x;
     let_next_begin();
     if (threadIdx.x < STAGES) {
-        barrier_set(&b->keys_there[threadIdx.x], GROUP);
-        barrier_set(&b->values_there[threadIdx.x], GROUP);
+        barrier_set(&b->keys_there[threadIdx.x], 1);
+        barrier_set(&b->values_there[threadIdx.x], 1);
         barrier_set(&b->keys_free[threadIdx.x], CONSUMERS * 4);
         barrier_set(&b->values_free[threadIdx.x], CONSUMERS * 4);
     }
-    show_shared();
+    show_barriers();
     __syncthreads();
     wait_for_earlier();
     if (threadIdx.x < GROUP) {
-        give_registers<72>();
-        produce<D>(a, t, part * QUERIES, head);
+        give_registers<24>();
+        if (threadIdx.x == 0)
+            produce<D>(a, m, t, part * QUERIES, head);
     } else {
-        take_registers<216>();
+        take_registers<240>();
         consume<D>(a, t, part * QUERIES, head);
     }
 #endif
 }
 
+using encode_function = decltype(&cuTensorMapEncodeTiled);
+
+/* The driver's function; NULL: it has none. */
+static encode_function find_encode()
+{
+    static encode_function known;
+    encode_function encode = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    cudaDriverEntryPointQueryResult found;
+    if (!encode &&
+        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", (void **)&encode, 12000,
+                                         cudaEnableDefault, &found) == cudaSuccess)
+        __atomic_store_n(&known, encode, __ATOMIC_RELAXED);
+    return encode;
+}
+
+/* bf16 [rows, heads, head_dim], rows ld and heads step elements apart, in boxes of 64 elements of
+ * KEYS rows. */
+struct tensor {
+    const void *data;
+    int32_t rows, heads, head_dim;
+    int64_t ld, step;
+};
+
+static cudaError_t set_map(CUtensorMap *map, const tensor &t)
+{
+    const encode_function encode = find_encode();
+    const cuuint64_t sizes[3] = { (cuuint64_t)t.head_dim, (cuuint64_t)t.heads, (cuuint64_t)t.rows };
+    const cuuint64_t strides[2] = { (cuuint64_t)t.step * 2, (cuuint64_t)t.ld * 2 };
+    const cuuint32_t box[3] = { 64, 1, KEYS }, every[3] = { 1, 1, 1 };
+    if (!encode)
+        return cudaErrorNotSupported;
+    return encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, (void *)t.data, sizes, strides, box,
+                  every, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS
+               ? cudaSuccess
+               : cudaErrorInvalidValue;
+}
+
 template <int D> static cudaError_t run(cudaStream_t stream, const flash &a, int heads)
 {
     const dim3 grid((unsigned)heads, blocks_for((size_t)a.n_queries, QUERIES));
-    const cudaError_t error = cudaFuncSetAttribute(
-        wgmma_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, tiles<D>::SHARED);
+    const int32_t kv_heads = heads / a.group;
+    maps m;
+    cudaError_t error = set_map(&m.q, { a.q, a.n_queries, heads, a.head_dim, a.ldq, a.head_dim });
+    if (error == cudaSuccess)
+        error = set_map(&m.k, { a.k, a.n_keys, kv_heads, a.head_dim, a.ldk, a.head_step });
+    if (error == cudaSuccess)
+        error = set_map(&m.v, { a.v, a.n_keys, kv_heads, a.head_dim, a.ldk, a.head_step });
+    if (error == cudaSuccess)
+        error = cudaFuncSetAttribute(wgmma_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     tiles<D>::SHARED);
     if (error != cudaSuccess)
         return error;
-    return launch(wgmma_kernel<D>, grid, THREADS, tiles<D>::SHARED, stream, a);
+    return launch(wgmma_kernel<D>, grid, THREADS, tiles<D>::SHARED, stream, a, m);
 }
 
 /* The code for other targets is empty: it needs hardly a register. */
 bool has_wgmma_attention()
 {
     cudaFuncAttributes code;
-    return cudaFuncGetAttributes(&code, wgmma_kernel<128>) == cudaSuccess && code.numRegs > 100;
+    return cudaFuncGetAttributes(&code, wgmma_kernel<128>) == cudaSuccess && code.numRegs > 100 &&
+           find_encode();
 }
 
 cudaError_t run_wgmma_attention(cudaStream_t stream, const flash &a, int heads)

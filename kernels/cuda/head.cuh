@@ -36,7 +36,7 @@ static __device__ __forceinline__ void norm_head(float (&x)[VECTOR], const float
 #pragma unroll
     for (int distance = HEAD_LANES / 2; distance; distance /= 2)
         sum += __shfl_xor_sync(~0u, sum, distance);
-    const float scale = 1 / sqrtf(sum / (float)head_dim + eps);
+    const float scale = rsqrtf(sum / (float)head_dim + eps);
 #pragma unroll
     for (int i = 0; i < VECTOR; i++)
         if (w && at < head_dim)

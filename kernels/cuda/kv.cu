@@ -91,9 +91,9 @@ static __global__ void rotate_append_kernel(const glm4v_cuda_kv kv, const glm4v_
     const bool query = head < a.rope.heads, value = head >= a.rope.heads + kv.heads;
     const float *w = query ? a.q_norm : a.k_norm;
     glm4v_bf16 *from = a.rope.x + row * a.rope.ldx + (int64_t)head * kv.head_dim;
+    const int32_t slot = step.slot[row], position = step.position[row];
     float x[VECTOR], turned[VECTOR];
     wait_for_earlier();
-    const int32_t slot = step.slot[row], position = step.position[row];
     load_head(x, from, kv.head_dim);
 #pragma unroll
     for (int i = 0; i < VECTOR; i++)

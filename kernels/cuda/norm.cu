@@ -34,6 +34,23 @@ static __device__ void load_row(float (&x)[VECTORS][VECTOR], const T *row, const
         load8(x[v], row + c.at(v), c.left(v), c.aligned);
 }
 
+/* A row before it is widened: of two rows both loads are under way at once. */
+template <int TEAM, int VECTORS>
+static __device__ void load_row_bits(uint4 (&x)[VECTORS], const glm4v_bf16 *row, const cut<TEAM> &c)
+{
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++)
+        x[v] = load_bits(row + c.at(v), c.left(v), c.aligned);
+}
+
+template <int VECTORS>
+static __device__ void widen_row(float (&x)[VECTORS][VECTOR], const uint4 (&bits)[VECTORS])
+{
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++)
+        widen8(x[v], bits[v]);
+}
+
 template <int TEAM, int VECTORS>
 static __device__ void store_row(glm4v_bf16 *row, const float (&x)[VECTORS][VECTOR],
                                  const cut<TEAM> &c)
@@ -75,7 +92,7 @@ static __device__ void normalize(float (&x)[VECTORS][VECTOR], const float (&w)[V
                 mean += x[v][i];
         mean = block_sum<TEAM>(mean, partial[0]) / (float)c.n;
     }
-    const float scale = 1 / sqrtf(squares(x, mean, c, partial[1]) / (float)c.n + eps);
+    const float scale = rsqrtf(squares(x, mean, c, partial[1]) / (float)c.n + eps);
 #pragma unroll
     for (int v = 0; v < VECTORS; v++) {
         float b[VECTOR] = {};
@@ -153,13 +170,10 @@ struct rounding {
 
 /* x += branch, in bf16, in memory too. */
 template <int TEAM, int VECTORS>
-static __device__ void add_branch(float (&x)[VECTORS][VECTOR], const rounding &a,
-                                  const float (&w)[VECTORS][VECTOR], const cut<TEAM> &c,
-                                  float (*partial)[32])
+static __device__ void add_branch(float (&x)[VECTORS][VECTOR], float (&branch)[VECTORS][VECTOR],
+                                  const float (&w)[VECTORS][VECTOR], const rounding &a,
+                                  const cut<TEAM> &c, float (*partial)[32])
 {
-    const int64_t row = blockIdx.x;
-    float branch[VECTORS][VECTOR];
-    load_row(branch, a.branch + row * a.ldbranch, c);
     if (a.branch_norm)
         normalize(branch, w, nullptr, a.branch_eps, c, partial);
 #pragma unroll
@@ -167,7 +181,7 @@ static __device__ void add_branch(float (&x)[VECTORS][VECTOR], const rounding &a
 #pragma unroll
         for (int i = 0; i < VECTOR; i++)
             x[v][i] = widen(narrow(x[v][i] + branch[v][i]));
-    store_row(const_cast<glm4v_bf16 *>(a.norm.x) + row * a.norm.ldx, x, c);
+    store_row(const_cast<glm4v_bf16 *>(a.norm.x) + blockIdx.x * a.norm.ldx, x, c);
 }
 
 /* x in the order of the matrix's inputs; shared: bf16 [n]. */
@@ -242,14 +256,20 @@ static __global__ void __launch_bounds__(TEAM) norm_round_kernel(const rounding 
     let_next_begin();
     const cut<TEAM> c(a.norm.n);
     const int64_t row = blockIdx.x;
-    float x[VECTORS][VECTOR], w[VECTORS][VECTOR], branch_w[VECTORS][VECTOR];
+    float x[VECTORS][VECTOR], branch[VECTORS][VECTOR], w[VECTORS][VECTOR];
+    float branch_w[VECTORS][VECTOR] = {};
+    uint4 bits[2][VECTORS] = {};
     load_row(w, a.norm.w, c);
     if (a.branch_norm)
         load_row(branch_w, a.branch_norm, c);
     wait_for_earlier();
-    load_row(x, a.norm.x + row * a.norm.ldx, c);
+    load_row_bits(bits[0], a.norm.x + row * a.norm.ldx, c);
     if (a.branch)
-        add_branch(x, a, branch_w, c, partial + 2);
+        load_row_bits(bits[1], a.branch + row * a.ldbranch, c);
+    widen_row(x, bits[0]);
+    widen_row(branch, bits[1]);
+    if (a.branch)
+        add_branch(x, branch, branch_w, a, c, partial + 2);
     normalize(x, w, a.norm.bias, a.norm.eps, c, partial);
 #pragma unroll
     for (int v = 0; v < VECTORS; v++)

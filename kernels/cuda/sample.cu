@@ -4,9 +4,11 @@
  * row chooses. Greedy rows are done with the first and a few instructions of the third.
  *
  * Bounded draws (top-k, top-p) take the best candidates in order, a batch of at most BATCH at a
- * time: candidates are numbered by logit, descending, then id; a search by digits of that number,
- * from the highest, finds how far a batch goes; the batch is sorted in shared memory. Most draws
- * need one batch. Sums are double, in an order that depends on the vocabulary only. */
+ * time, which is sorted in shared memory: candidates are numbered by logit, descending, then id.
+ * How far the first batch goes, the second kernel's counts by distance from the largest logit say;
+ * how far later ones go, or the first of very even logits, a search by digits of that number, from
+ * the highest. Most draws need one batch. Sums are double, in an order that depends on the
+ * vocabulary only. */
 #include "sample.h"
 #include "vector.cuh"
 
@@ -20,6 +22,7 @@ struct sampling {
     glm4v_cuda_sample s;
     uint64_t *best; /* [n][CHUNKS] largest key of a part, or BAD */
     double *sum;    /* [n][CHUNKS] */
+    uint32_t *bins; /* [n][DIGITS] candidates by distance from the largest logit */
 };
 
 /* Order of floats as that of unsigned numbers; -0 is 0. */
@@ -168,6 +171,8 @@ static __global__ void __launch_bounds__(PART_THREADS) prepare_kernel(const samp
     best = block_largest<PART_THREADS>(best);
     if (threadIdx.x == 0)
         a.best[row * CHUNKS + blockIdx.x] = best;
+    if (threadIdx.x < DIGITS / CHUNKS)
+        a.bins[row * DIGITS + blockIdx.x * (DIGITS / CHUNKS) + threadIdx.x] = 0;
 }
 
 /* ---- second kernel ---- */
@@ -195,6 +200,12 @@ static __device__ double weight_of(float logit, float largest, double temperatur
     return exp((double)(logit - largest) / temperature);
 }
 
+/* 32 bins for 1; the last one, of all beyond, is not counted. */
+static __device__ int bin_of(float logit, float largest)
+{
+    return (int)fminf((largest - logit) * 32, DIGITS - 1);
+}
+
 static __device__ double warp_sum(double x)
 {
 #pragma unroll
@@ -207,6 +218,7 @@ static __device__ double warp_sum(double x)
 static __global__ void __launch_bounds__(PART_THREADS) weigh_kernel(const sampling a)
 {
     __shared__ double partial[PART_THREADS / 32];
+    __shared__ uint32_t bins[DIGITS];
     let_next_begin();
     const part p(a.s.vocab);
     const int64_t row = blockIdx.y;
@@ -214,18 +226,26 @@ static __global__ void __launch_bounds__(PART_THREADS) weigh_kernel(const sampli
     double sum = 0;
     wait_for_earlier();
     const double temperature = a.step.draws[row].temperature;
+    const bool bounded = a.step.draws[row].top_k || a.step.draws[row].top_p < 1;
     const uint64_t best = row_best(a, row);
+    const float largest = logit_of(best);
     if (blockIdx.x == 0 && a.step.draws[row].penalty != 1)
         keep_seen(a, a.step.draws[row].slot, a.step.outputs[row]);
     if (!(temperature > 0) || best == BAD)
         return;
+    for (int i = threadIdx.x; i < DIGITS; i += PART_THREADS)
+        bins[i] = 0;
+    __syncthreads();
     for (int32_t at = p.first + (int32_t)threadIdx.x; at < p.end; at += AHEAD * PART_THREADS) {
         float x[AHEAD];
         load_ahead(x, logits, at, p.end, PART_THREADS);
 #pragma unroll
-        for (int k = 0; k < AHEAD; k++)
+        for (int k = 0; k < AHEAD; k++) {
             if (x[k] > -INFINITY)
-                sum += weight_of(x[k], logit_of(best), temperature);
+                sum += weight_of(x[k], largest, temperature);
+            if (bounded && bin_of(x[k], largest) < DIGITS - 1)
+                atomicAdd(&bins[bin_of(x[k], largest)], 1u);
+        }
     }
     sum = warp_sum(sum);
     if (threadIdx.x % 32 == 0)
@@ -236,6 +256,9 @@ static __global__ void __launch_bounds__(PART_THREADS) weigh_kernel(const sampli
         sum += partial[i];
     if (threadIdx.x == 0)
         a.sum[row * CHUNKS + blockIdx.x] = sum;
+    for (int i = threadIdx.x; bounded && i < DIGITS; i += PART_THREADS)
+        if (bins[i])
+            atomicAdd(&a.bins[row * DIGITS + i], bins[i]);
 }
 
 /* ---- third kernel ---- */
@@ -258,6 +281,7 @@ static __device__ double random_unit(uint64_t state)
 /* What a block needs to draw; in shared memory. */
 struct drawing {
     const float *logits;
+    const uint32_t *bins;
     int32_t vocab;
     float largest;
     double temperature;
@@ -268,7 +292,7 @@ struct drawing {
     double warp[THREADS / 32];
     uint64_t last;    /* all candidates up to this number were in batches */
     int32_t n, index; /* candidates of the batch; its place among batches, -1: none yet */
-    uint32_t found, before, count;
+    uint32_t found, before, cut, count;
 };
 
 /* Sum of x up to this thread, over the block; warp: sums of the warps. */
@@ -400,10 +424,10 @@ static __device__ int crossing(drawing &d, uint32_t taken)
     if ((int)threadIdx.x == at) {
         const bool second = sum - high <= BATCH;
         d.before = second ? sum - high : sum - high - low;
-        d.count = 2 * threadIdx.x + second;
+        d.cut = 2 * threadIdx.x + second;
     }
     __syncthreads();
-    return at < THREADS ? (int)d.count : DIGITS;
+    return at < THREADS ? (int)d.cut : DIGITS;
 }
 
 /* The number up to which the next batch goes: at most BATCH candidates, and ENOUGH of them or all
@@ -444,30 +468,57 @@ static __device__ void sort_batch(drawing &d)
     __syncthreads();
 }
 
-static __device__ void next_batch(drawing &d)
+/* How many bins the first batch takes; 0: that would be too few candidates or too many. */
+static __device__ int first_bins(drawing &d)
 {
-    const uint64_t end = batch_end(d);
-    d.batch[threadIdx.x] = ~0ull;
-    if (threadIdx.x == 0)
-        d.count = 0;
+    for (int i = threadIdx.x; i < DIGITS; i += THREADS)
+        d.digit[i] = d.bins[i];
     __syncthreads();
+    const int bin = crossing(d, 0);
+    if (bin == DIGITS)
+        return DIGITS - 1;
+    return d.before >= ENOUGH ? bin : 0;
+}
+
+/* What belongs to a batch. */
+struct bounds {
+    int bins;     /* candidates of so many bins, if not 0 */
+    uint64_t end; /* else what is left up to this number */
+};
+
+static __device__ void collect(drawing &d, const bounds &b)
+{
     for (int32_t first = threadIdx.x; first < d.vocab; first += AHEAD * THREADS) {
         float x[AHEAD];
         load_ahead(x, d.logits, first, d.vocab, THREADS);
 #pragma unroll
         for (int i = 0; i < AHEAD; i++) {
             const uint64_t number = ~key_of(x[i], first + i * THREADS);
-            if (x[i] > -INFINITY && is_left(d, number) && number <= end)
+            const bool here =
+                b.bins ? bin_of(x[i], d.largest) < b.bins : is_left(d, number) && number <= b.end;
+            if (x[i] > -INFINITY && here)
                 d.batch[atomicAdd(&d.count, 1u)] = number;
         }
     }
+}
+
+static __device__ void next_batch(drawing &d)
+{
+    bounds b = { d.index < 0 ? first_bins(d) : 0, 0 };
+    if (!b.bins)
+        b.end = batch_end(d);
+    d.batch[threadIdx.x] = ~0ull;
+    if (threadIdx.x == 0)
+        d.count = 0;
+    __syncthreads();
+    collect(d, b);
     sort_batch(d);
     const bool here = threadIdx.x < d.count;
     const float logit = logit_of(~d.batch[threadIdx.x]);
     const double weight = here ? weight_of(logit, d.largest, d.temperature) : 0;
     d.sum[threadIdx.x] = running_sum(d, weight);
     if (threadIdx.x == 0) {
-        d.last = end;
+        d.last = b.bins ? d.batch[max(d.count, 1u) - 1] : b.end;
         d.n = (int32_t)d.count;
         d.index++;
     }
@@ -545,6 +596,7 @@ static __device__ int32_t choose(drawing &d, const sampling &a, int64_t row, uin
     const double unit = random_unit(draw.generator), *sums = a.sum + row * CHUNKS;
     if (threadIdx.x == 0) {
         d.logits = a.s.logits + row * a.s.vocab;
+        d.bins = a.bins + row * DIGITS;
         d.vocab = a.s.vocab;
         d.largest = logit_of(best);
         d.temperature = draw.temperature;
@@ -574,14 +626,15 @@ static __global__ void __launch_bounds__(THREADS, 1) choose_kernel(const samplin
 size_t glm4v_cuda_sample_scratch(int32_t vocab, int32_t n)
 {
     (void)vocab;
-    return (size_t)n * CHUNKS * (sizeof(uint64_t) + sizeof(double));
+    return (size_t)n * (CHUNKS * (sizeof(uint64_t) + sizeof(double)) + DIGITS * sizeof(uint32_t));
 }
 
 cudaError_t glm4v_cuda_sample_tokens(cudaStream_t stream, const glm4v_cuda_step_data *step,
                                      const glm4v_cuda_sample *s, void *scratch)
 {
     uint64_t *best = (uint64_t *)scratch;
-    const sampling a = { *step, *s, best, (double *)(best + (size_t)s->n * CHUNKS) };
+    double *sum = (double *)(best + (size_t)s->n * CHUNKS);
+    const sampling a = { *step, *s, best, sum, (uint32_t *)(sum + (size_t)s->n * CHUNKS) };
     const dim3 parts(CHUNKS, (unsigned)s->n);
     const size_t shared = (size_t)part_words(s->vocab) * sizeof(uint64_t);
     cudaError_t error = launch(prepare_kernel, parts, PART_THREADS, shared, stream, a);

@@ -40,17 +40,29 @@ static __device__ __forceinline__ uint4 narrow8(const float (&x)[VECTOR])
                       narrow2(x[6], x[7]));
 }
 
-/* Values [0, count) of p, the rest 0; all 8 in one access where p is aligned to 16 bytes. */
+/* Values [0, count) of p as they are, the rest 0; all 8 in one access where p is aligned to 16
+ * bytes. Several of these can be under way before the first is used. */
+static __device__ __forceinline__ uint4 load_bits(const glm4v_bf16 *p, int count, bool aligned)
+{
+    uint4 bits = make_uint4(0, 0, 0, 0);
+    if (aligned && count >= VECTOR)
+        bits = *reinterpret_cast<const uint4 *>(p);
+    else if (count > 0) {
+        uint32_t half[VECTOR];
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++)
+            half[i] = i < count ? p[i] : 0;
+        bits = make_uint4(half[0] | half[1] << 16, half[2] | half[3] << 16, half[4] | half[5] << 16,
+                          half[6] | half[7] << 16);
+    }
+    return bits;
+}
+
+/* The same, widened. */
 static __device__ __forceinline__ void load8(float (&x)[VECTOR], const glm4v_bf16 *p, int count,
                                              bool aligned)
 {
-    if (aligned && count >= VECTOR) {
-        widen8(x, *reinterpret_cast<const uint4 *>(p));
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < VECTOR; i++)
-        x[i] = i < count ? widen(p[i]) : 0;
+    widen8(x, load_bits(p, count, aligned));
 }
 
 static __device__ __forceinline__ void load8(float (&x)[VECTOR], const float *p, int count,
