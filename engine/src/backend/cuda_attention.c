@@ -70,17 +70,32 @@ int glm4v_gpu_qkv(glm4v_step *step, const glm4v_qkv *p)
                             glm4v_cuda_rotate_append(s->stream, &kv, &s->data, &qkv));
 }
 
+/* o is rounded in the same kernels, for the product that follows. */
 static int attend_rows(glm4v_gpu_step *s, const glm4v_cuda_kv *kv, const glm4v_cuda_attend *a)
 {
     glm4v_gpu_backend *g = glm4v_gpu(s->base.backend);
+    glm4v_gpu_queue *q = s->queue;
+    const int64_t n = (int64_t)a->heads * kv->head_dim;
+    glm4v_cuda_attend attend = *a;
+    glm4v_cuda_rounded rounded = { 0 };
     void *scratch = NULL;
-    pthread_mutex_lock(&s->queue->lock);
-    int rc = glm4v_gpu_scratch_of(g, s->queue, GLM4V_GPU_ATTENTION,
+    attend.rounded = &rounded;
+    pthread_mutex_lock(&q->lock);
+    int rc = glm4v_gpu_scratch_of(g, q, GLM4V_GPU_ATTENTION,
                                   glm4v_cuda_decode_scratch(kv, a->heads, a->rows), &scratch);
     if (!rc)
+        rc = glm4v_gpu_take_rounded(g, q, a->rows, n, &rounded);
+    if (!rc)
         rc = GLM4V_GPU_LAUNCH(g, "attend_decode",
-                              glm4v_cuda_attend_decode(s->stream, kv, &s->data, a, scratch));
-    pthread_mutex_unlock(&s->queue->lock);
+                              glm4v_cuda_attend_decode(s->stream, kv, &s->data, &attend, scratch));
+    if (!rc && a->ldo == n) {
+        q->attended.o = a->o;
+        q->attended.step = s;
+        q->attended.rows = a->rows;
+        q->attended.n = n;
+        q->attended.rounded = rounded;
+    }
+    pthread_mutex_unlock(&q->lock);
     return rc;
 }
 

@@ -57,8 +57,14 @@ typedef struct {
     } scratch[GLM4V_GPU_N_SCRATCH];
     glm4v_gpu_old *old; /* scratch of decode that was too small */
     glm4v_cuda_prefill *prefill;
-    size_t unpacked; /* of prefill; SIZE_MAX: none was opened */
-    uint64_t fills;  /* the queue is behind so many */
+    size_t unpacked;   /* of prefill; SIZE_MAX: none was opened */
+    uint64_t fills;    /* the queue is behind so many */
+    struct {           /* what scratch for rounded activations holds, if it is an attention's o */
+        const void *o; /* NULL: it is not */
+        const void *step;
+        int64_t rows, n;
+        glm4v_cuda_rounded rounded;
+    } attended;
 } glm4v_gpu_queue;
 
 #define GLM4V_GPU_RANGES 512 /* of host memory that fills read, remembered */
@@ -212,7 +218,10 @@ void glm4v_gpu_scratch_close(glm4v_gpu_backend *g, glm4v_gpu_queue *q);
 int glm4v_gpu_behind_fills(glm4v_gpu_backend *g, glm4v_gpu_queue *q);
 glm4v_cuda_matrix glm4v_gpu_matrix(const glm4v_weight *w);
 
-/* cuda_product.c. Add the branch that waits, if one does: before an operation that may see it. */
+/* cuda_product.c. Queue's lock held: scratch for rounded activations. */
+int glm4v_gpu_take_rounded(glm4v_gpu_backend *g, glm4v_gpu_queue *q, int64_t rows, int64_t n_in,
+                           glm4v_cuda_rounded *rounded);
+/* Add the branch that waits, if one does: before an operation that may see it. */
 int glm4v_gpu_add_branch(glm4v_gpu_step *s);
 
 /* The code of a launcher's status. `call` is not made where a fault is injected. */

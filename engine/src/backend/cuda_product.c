@@ -17,7 +17,7 @@ typedef struct {
     void *normed;           /* [rows, n_in], where the product takes norms as they are */
     const void *branch;     /* x += norm(branch) before that, [rows, n_in]; or NULL */
     glm4v_norm branch_norm;
-    bool decode;
+    bool decode, attended; /* attended: x is rounded already */
 } multiplication;
 
 static multiplication multiplication_of(const glm4v_gpu_step *s, const glm4v_product *p)
@@ -31,12 +31,12 @@ static multiplication multiplication_of(const glm4v_gpu_step *s, const glm4v_pro
     };
 }
 
-/* Scratch for rounded activations. */
-static int take_rounded(glm4v_gpu_backend *g, glm4v_gpu_queue *q, int64_t rows, int64_t n_in,
-                        glm4v_cuda_rounded *rounded)
+int glm4v_gpu_take_rounded(glm4v_gpu_backend *g, glm4v_gpu_queue *q, int64_t rows, int64_t n_in,
+                           glm4v_cuda_rounded *rounded)
 {
     size_t numbers = 0, scales = 0;
     void *scale = NULL;
+    q->attended.o = NULL;
     glm4v_cuda_rounded_size(rows, n_in, &numbers, &scales);
     int rc = glm4v_gpu_scratch_of(g, q, GLM4V_GPU_ROUNDED_Q, numbers, &rounded->q);
     if (!rc)
@@ -77,6 +77,17 @@ static int take_branch(glm4v_gpu_step *s, multiplication *m, int64_t n_in)
     return 0;
 }
 
+/* Has attention rounded x, and as this matrix wants it? */
+static bool is_attended(const glm4v_gpu_step *s, const multiplication *m,
+                        const glm4v_cuda_matrix *w)
+{
+    const glm4v_gpu_queue *q = s->queue;
+    return (w->form == GLM4V_CUDA_INT8 || w->form == GLM4V_CUDA_INT4) && !w->order && !m->norm &&
+           q->attended.o && q->attended.o == m->x && q->attended.step == s &&
+           q->attended.rows == m->k.rows && m->k.rows <= GLM4V_CUDA_DECODE_ROWS &&
+           q->attended.n == w->n_in && m->ldx == w->n_in;
+}
+
 /* Norm and rounding of rows m->k.rows of m->x, as far as there are: sets what the product reads. */
 static int prepare(glm4v_gpu_step *s, multiplication *m, const glm4v_cuda_matrix *w)
 {
@@ -84,6 +95,8 @@ static int prepare(glm4v_gpu_step *s, multiplication *m, const glm4v_cuda_matrix
     const bool rounds = glm4v_cuda_rounds(w);
     m->k.x = m->x;
     m->k.ldx = m->ldx;
+    if (m->attended)
+        return 0;
     if (m->norm) {
         const glm4v_cuda_norm norm = { .y = rounds ? NULL : m->normed,
                                        .ldy = w->n_in,
@@ -154,8 +167,11 @@ static int multiply(glm4v_gpu_step *s, multiplication m)
     GLM4V_CUDA_ENTER(&g->context);
     pthread_mutex_lock(&q->lock);
     rc = take_branch(s, &m, w.n_in);
-    if (!rc && glm4v_cuda_rounds(&w))
-        rc = take_rounded(g, q, rows < most ? rows : most, w.n_in, &m.k.rounded);
+    m.attended = is_attended(s, &m, &w);
+    if (m.attended)
+        m.k.rounded = q->attended.rounded;
+    else if (!rc && glm4v_cuda_rounds(&w))
+        rc = glm4v_gpu_take_rounded(g, q, rows < most ? rows : most, w.n_in, &m.k.rounded);
     if (!rc && !m.decode)
         rc = glm4v_gpu_prefill_of(g, q, (size_t)w.n_out * (size_t)w.n_in);
     for (int64_t row = 0; !rc && row < rows; row += most) {
@@ -163,6 +179,7 @@ static int multiply(glm4v_gpu_step *s, multiplication m)
         rc = multiply_rows(s, &m, &w);
         step_rows(&m, m.k.rows);
     }
+    q->attended.o = NULL;
     pthread_mutex_unlock(&q->lock);
     return rc;
 }

@@ -423,6 +423,7 @@ int glm4v_gpu_step_end(glm4v_step *step)
     if (!rc && s->mode != GLM4V_GPU_AT_ONCE) {
         /* not between two kernels of another thread's operation, which share scratch */
         pthread_mutex_lock(&s->queue->lock);
+        s->queue->attended.o = NULL;
         rc = GLM4V_GPU_LAUNCH(g, "cudaGraphLaunch",
                               cudaGraphLaunch(s->keys[s->key].graph, s->queue->stream));
         pthread_mutex_unlock(&s->queue->lock);

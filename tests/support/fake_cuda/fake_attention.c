@@ -260,13 +260,21 @@ typedef struct {
     glm4v_cuda_step_data step;
     glm4v_cuda_attend a;
     glm4v_cuda_span span;
+    glm4v_cuda_matrix w; /* that o is rounded for */
+    glm4v_cuda_rounded rounded;
 } attend_args;
 
 static void run_decode(void *args)
 {
     const attend_args *b = args;
-    for (int32_t r = 0; r < b->a.rows; r++)
+    for (int32_t r = 0; r < b->a.rows; r++) {
         attend_row(&b->kv, &b->a, r, b->step.slot[r], b->step.position[r] + 1);
+        if (!b->rounded.q)
+            continue;
+        float *o = fake_wide(b->a.o + r * b->a.ldo, b->w.n_in);
+        fake_round_row(&b->rounded, &b->w, r, o);
+        free(o);
+    }
 }
 
 static void run_prefill(void *args)
@@ -285,7 +293,12 @@ cudaError_t glm4v_cuda_attend_decode(cudaStream_t stream, const glm4v_cuda_kv *k
                                      const glm4v_cuda_step_data *step, const glm4v_cuda_attend *a,
                                      void *scratch)
 {
-    const attend_args b = { .kv = *kv, .step = *step, .a = *a };
+    attend_args b = { .kv = *kv, .step = *step, .a = *a };
+    if (a->rounded) {
+        b.w = (glm4v_cuda_matrix) { .form = GLM4V_CUDA_INT8, .n_in = a->heads * kv->head_dim };
+        fake_set_rounded(a->rounded, &b.w);
+        b.rounded = *a->rounded;
+    }
     return fake_cuda_launch(stream, run_decode, &b, sizeof b);
 }
 
