@@ -193,6 +193,7 @@ make_task (GstGlm4vWorker * self, GstGlm4vJob * job)
     .seed = question->seed,
     .stream = gst_glm4v_sharer_get_stream (self->sharer),
     .deadline = job->deadline,
+    .pictures_id = job->pictures_id,
     .on_done = on_done,
     .user = self,
   };

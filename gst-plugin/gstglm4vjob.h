@@ -93,6 +93,7 @@ typedef struct
   gint refs;
   guint64 id, frame_number;
   guint part, n_parts;          /* of the questions about one frame */
+  guint64 pictures_id;          /* the same for all prompts; 0 with one only */
   guint prompt_number, n_prompts;       /* of them one for each prompt */
   GstGlm4vRoi *roi;             /* asked about; NULL = the whole frame */
   guint epoch, segment_number;

@@ -265,6 +265,8 @@ new_job (GstGlm4vDescribe * self, const Asked * asked)
 static void
 add_jobs (GstGlm4vDescribe * self, Asked asked, GQueue * jobs)
 {
+  static gsize next_id;         /* of all elements: they share engines */
+  guint64 id = (guint64) g_atomic_pointer_add (&next_id, 1) + 1;
   gchar **prompts = NULL;
   guint n = 0, i;
 
@@ -284,6 +286,7 @@ add_jobs (GstGlm4vDescribe * self, Asked asked, GQueue * jobs)
     job = new_job (self, &asked);
     job->prompt_number = i;
     job->n_prompts = n;
+    job->pictures_id = n > 1 ? id : 0;
     g_queue_push_tail (jobs, job);
   }
   g_strfreev (prompts);

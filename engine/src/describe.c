@@ -140,7 +140,7 @@ static int begin_prefill(glm4v_engine *engine, glm4v_request *r)
     int rc = 0;
     r->piece_started = glm4v_now();
     if (!r->length) {
-        r->length = glm4v_prefix_load(&engine->prefix, engine->context, &r->prompt, r->slot);
+        r->length = glm4v_prefix_load(&engine->prefix, engine->context, r);
         r->result.cached_tokens = (uint32_t)r->length;
     }
     const int64_t left = r->prompt.n_ids - r->length;
@@ -164,13 +164,23 @@ static int begin_prefill(glm4v_engine *engine, glm4v_request *r)
     return rc ? rc : glm4v_prefill_begin(engine->context, &pass, &r->error);
 }
 
+/* Pictures that the request before this one was about need not be encoded again. */
+static int begin_vision(glm4v_engine *engine, glm4v_request *r)
+{
+    if (r->n_encoded || !glm4v_prefix_has_pictures(&engine->prefix, r))
+        return begin_picture(engine, r);
+    r->n_encoded = r->n_pictures;
+    r->stage = GLM4V_STAGE_PREFILL;
+    return begin_prefill(engine, r);
+}
+
 static void finish_prefill(glm4v_engine *engine, glm4v_request *r)
 {
     glm4v_context *c = engine->context;
     r->result.timings.prefill += glm4v_now() - r->piece_started;
     if (r->length < r->prompt.n_ids)
         return;
-    glm4v_prefix_save(&engine->prefix, c, &r->prompt, r->slot);
+    glm4v_prefix_save(&engine->prefix, c, r);
     glm4v_embeddings_clear(c, &r->embeddings);
     r->stage = GLM4V_STAGE_DECODE;
     r->decode_started = glm4v_now();
@@ -192,7 +202,7 @@ void glm4v_describe_begin(glm4v_engine *engine, glm4v_request *r)
         rc = build_prompt(engine, r);
         break;
     case GLM4V_STAGE_VISION:
-        rc = begin_picture(engine, r);
+        rc = begin_vision(engine, r);
         r->busy = !rc;
         break;
     case GLM4V_STAGE_PREFILL:

@@ -99,6 +99,7 @@ typedef struct {
     int32_t *ids; /* [capacity] */
     int64_t n, capacity;
     int64_t slot;
+    uint64_t pictures_id; /* of the prompt; 0 = its pictures are unknown */
 } glm4v_prefix;
 
 struct glm4v_engine {
@@ -209,14 +210,16 @@ void glm4v_score_begin(glm4v_engine *engine, glm4v_request *request, const float
 glm4v_row glm4v_score_row(const glm4v_request *request, int64_t i);
 void glm4v_score_stepped(glm4v_engine *engine, glm4v_request *request, const float *logits);
 
-/* prefix.c. load: copy what the cache shares with the prompt into the request's slot, returns the
- * number of tokens. save: keep the constant part of a prompt whose tokens are in the slot. */
+/* prefix.c. has_pictures: the request's pictures are in the cache, nothing is left to encode. load:
+ * copy what the cache shares with the prompt into the request's slot, returns the number of tokens.
+ * save: keep what may come again of a prompt whose tokens are in the slot: the constant part, or
+ * all of it if its pictures have a number. */
 int glm4v_prefix_open(glm4v_prefix *prefix, int64_t capacity, int64_t slot, glm4v_error *err);
 void glm4v_prefix_close(glm4v_prefix *prefix);
-int64_t glm4v_prefix_load(glm4v_prefix *prefix, glm4v_context *context, const glm4v_prompt *prompt,
-                          int64_t slot);
-void glm4v_prefix_save(glm4v_prefix *prefix, glm4v_context *context, const glm4v_prompt *prompt,
-                       int64_t slot);
+bool glm4v_prefix_has_pictures(const glm4v_prefix *prefix, const glm4v_request *request);
+int64_t glm4v_prefix_load(glm4v_prefix *prefix, glm4v_context *context,
+                          const glm4v_request *request);
+void glm4v_prefix_save(glm4v_prefix *prefix, glm4v_context *context, const glm4v_request *request);
 
 /* scheduler.c */
 void *glm4v_scheduler_main(void *engine);

@@ -321,6 +321,7 @@ static void remember(const glm4v_task *task)
     counts.max_tokens = task->max_tokens;
     counts.stream = task->stream;
     counts.deadline = task->deadline;
+    counts.pictures_id = task->pictures_id;
     counts.n_images = task->n_images;
     counts.n_frames = task->n_frames;
     if (task->n_frames)

@@ -30,6 +30,7 @@ typedef struct {
     int opened;                    /* models so far */
     uint32_t stream;               /* of the last request */
     uint64_t deadline;
+    uint64_t pictures_id;
     uint32_t n_images, n_frames;
     double last_timestamp; /* of the frames */
     uint32_t max_batch, context_length;

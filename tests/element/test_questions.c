@@ -102,6 +102,23 @@ static void each_prompt_has_a_result_in_order(void)
     }
 }
 
+static void the_engine_hears_that_questions_are_about_the_same_picture(void)
+{
+    fake_set((fake_script) { .echo = true });
+    GstElement *element = support_element("mode", 2, "sample-mode", SAMPLE_ALL, NULL);
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    guint64 last = 0;
+    gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0));
+    CHECK_EQ(fake_get().pictures_id, 0); /* one question: nothing to keep it for */
+    set_array(element, "prompts", "<a, b>");
+    for (guint i = 1; i < 4; i++) {
+        gst_harness_push(h, support_frame(CAPS_SMALL, 1, i * 33));
+        CHECK(fake_get().pictures_id > last); /* another picture, another number */
+        last = fake_get().pictures_id;
+    }
+    support_done(h);
+}
+
 static void captions_share_the_time_of_the_frame(void)
 {
     fake_set((fake_script) { .echo = true });
@@ -291,6 +308,7 @@ int main(int argc, char **argv)
     TEST(placeholders_are_replaced_and_other_braces_stay);
     TEST(placeholders_stand_for_the_frame);
     TEST(each_prompt_has_a_result_in_order);
+    TEST(the_engine_hears_that_questions_are_about_the_same_picture);
     TEST(captions_share_the_time_of_the_frame);
     TEST(a_frame_is_dropped_with_all_its_questions);
     TEST(unchanged_frames_refer_to_the_answer_to_each_question);

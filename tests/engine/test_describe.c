@@ -269,6 +269,47 @@ static void without_thinking_there_is_no_reasoning(void)
     }
 }
 
+static void questions_about_the_same_pictures_share_their_encoding(void)
+{
+    glm4v_engine *fresh = fixture_engine(NULL), *alone = fixture_engine(NULL);
+    const glm4v_image image = picture(8, 100, 100), other = picture(9, 100, 100);
+    const char *prompts[] = { "Is it whole?", "Which color has it, and which shape?", "Well?" };
+    glm4v_task task = { .system = "Be brief.", .n_images = 1, .max_tokens = 24 };
+    record shared, apart;
+    REQUIRE(fresh && alone);
+    for (uint32_t i = 0; i < 9; i++) { /* three questions about each of three pictures */
+        task.prompt = prompts[i % 3];
+        task.images = i / 3 == 1 ? &other : &image;
+        task.pictures_id = 100 + i / 3;
+        run_task(fresh, task, &shared);
+        task.pictures_id = 0;
+        run_task(alone, task, &apart);
+        CHECK_STR(shared.answer, apart.answer);
+        CHECK_EQ(shared.numbers.prompt_tokens, apart.numbers.prompt_tokens);
+        CHECK_EQ(shared.numbers.timings.vision > 0, i % 3 == 0);
+        CHECK_EQ(shared.numbers.cached_tokens > apart.numbers.vision_tokens, i % 3 > 0);
+    }
+    glm4v_engine_close(&fresh);
+    glm4v_engine_close(&alone);
+}
+
+static void pictures_that_do_not_fit_the_prefix_are_encoded_again(void)
+{
+    glm4v_engine *small = fixture_engine(&(glm4v_engine_options) { .prefix_tokens = 12 });
+    const glm4v_image image = picture(8, 100, 100);
+    glm4v_task task = {
+        .prompt = "Is it whole?", .images = &image, .n_images = 1, .max_tokens = 8, .pictures_id = 5
+    };
+    record first, second;
+    REQUIRE(small);
+    run_task(small, task, &first);
+    run_task(small, task, &second);
+    CHECK_STR(second.answer, first.answer);
+    CHECK(second.numbers.timings.vision > 0);
+    CHECK(second.numbers.cached_tokens < second.numbers.vision_tokens + 12);
+    glm4v_engine_close(&small);
+}
+
 static void the_constant_prefix_is_computed_once(void)
 {
     glm4v_engine *fresh = fixture_engine(NULL);
@@ -499,6 +540,8 @@ int main(int argc, char **argv)
     TEST(a_clip_is_seen_in_pairs_of_frames);
     TEST(reasoning_is_told_apart_and_bounded);
     TEST(without_thinking_there_is_no_reasoning);
+    TEST(questions_about_the_same_pictures_share_their_encoding);
+    TEST(pictures_that_do_not_fit_the_prefix_are_encoded_again);
     TEST(the_constant_prefix_is_computed_once);
     TEST(describe_hands_out_a_copy);
     TEST(short_structs_of_older_versions_are_taken);

@@ -531,6 +531,10 @@ typedef struct {
     /// minimum, maximum, exclusiveMinimum, exclusiveMaximum; annotations such as title and
     /// description have no effect. Excludes choices
     const char *json_schema;
+    /// not 0: a number for the pictures of this task, history included. A task with the same number
+    /// as the one before it, and the same system prompt and history, is about the same pictures:
+    /// they are not encoded again if they fit into prefix_tokens
+    uint64_t pictures_id;
 } glm4v_task;
 
 /** Counters since the engine was opened, and gauges. */
