@@ -35,7 +35,9 @@ static glm4v_memory plan(const char *config, glm4v_model_options options)
     options.n_threads = 1;
     options.log = on_line;
     lines[0] = 0;
-    if (glm4v_model_estimate_memory(config, &options, NULL, 448, 448, &m, &err))
+    if (glm4v_model_estimate_memory(
+            config, &(glm4v_estimate_options) { .model = &options, .width = 448, .height = 448 },
+            &m, &err))
         test_fail(__FILE__, __LINE__, "%s", err.msg);
     for (uint32_t i = 0; i < m.n_devices; i++) {
         printf("#   %-8s layers %2u + %2u, %6.2f GiB\n", m.device[i].name, m.device[i].first_layer,
@@ -167,7 +169,10 @@ static void maps_that_do_not_fit_are_refused(void)
                                               .layers = cases[i].layers,
                                               .random_weights = 1,
                                               .n_threads = 1 };
-        CHECK_EQ(glm4v_model_estimate_memory(CONFIG_41V, &options, NULL, 448, 448, &m, &err),
+        CHECK_EQ(glm4v_model_estimate_memory(
+                     CONFIG_41V,
+                     &(glm4v_estimate_options) { .model = &options, .width = 448, .height = 448 },
+                     &m, &err),
                  cases[i].code);
         CHECK_CONTAINS(err.msg, cases[i].text);
     }
@@ -180,7 +185,10 @@ static void a_gpu_that_is_named_and_too_small_is_an_error(void)
         .device = "cuda:0,cpu", .quantization = "int4", .random_weights = 1, .n_threads = 1
     };
     set_gpu("512");
-    CHECK_EQ(glm4v_model_estimate_memory(CONFIG_41V, &options, NULL, 448, 448, &m, &err),
+    CHECK_EQ(glm4v_model_estimate_memory(
+                 CONFIG_41V,
+                 &(glm4v_estimate_options) { .model = &options, .width = 448, .height = 448 }, &m,
+                 &err),
              GLM4V_ERR_NOMEM);
     CHECK_CONTAINS(err.msg, "device cuda:0 has room for 512 MiB");
 }
