@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Single operations of the CUDA backend, through the table, beside those of the CPU backend's C
  * kernels on the same numbers, which are bf16 in both. On a GPU, and on the fake runtime. */
+#include <cuda_runtime_api.h>
 #include <math.h>
 #include <string.h>
 
@@ -408,6 +409,45 @@ static void copies_round_to_bf16(void)
     gpu->ops->free(gpu, y);
 }
 
+/* Rows of GPU 1 on GPU 0 and back, in the order of both queues: what is overwritten behind the copy
+ * has been read. */
+static void rows_are_copied_between_gpus(void)
+{
+    enum { N = 100000 };
+    glm4v_backend *other = NULL;
+    void *here = NULL, *there = NULL, *zeros = NULL;
+    int n = 0;
+    if (cudaGetDeviceCount(&n) != cudaSuccess || n < 2)
+        SKIP("one GPU");
+    REQUIRE(!glm4v_backend_cuda_open(&other, 1, NULL, NULL, &err));
+    for (int q = 0; q < GLM4V_N_QUEUES; q++) {
+        const glm4v_queue queue = (glm4v_queue)q;
+        const glm4v_step_size size = { .queue = queue, .rows = 1 };
+        glm4v_step *step = NULL;
+        bool replayed;
+        fill(a_host, N);
+        here = send(gpu, a_host, N);
+        memset(b_host, 0, N * sizeof *b_host);
+        there = send(other, b_host, N);
+        zeros = send(gpu, b_host, N);
+        CHECK_EQ(other->ops->copy_from(other, queue, there, gpu, here, N), 0);
+        CHECK_EQ(gpu->ops->step_open(gpu, &step, &size, &err), 0);
+        CHECK_EQ(gpu->ops->step_begin(step, &(glm4v_step_rows) { .rows = 1 }, &replayed), 0);
+        CHECK_EQ(step_over(step, gpu->ops->step_copy(step, here, zeros, 2 * N)), 0);
+        CHECK_EQ(gpu->ops->copy_from(gpu, queue, zeros, other, there, N), 0);
+        CHECK_EQ(queue_over(gpu, queue), 0);
+        CHECK_EQ(queue_over(other, queue), 0);
+        take_back(gpu, got, zeros, N);
+        memcpy(expected, a_host, sizeof expected);
+        compare("copy", 1, N, 0);
+        take_back(gpu, got, here, N);
+        memset(expected, 0, sizeof expected);
+        compare("copy", 1, N, 0);
+        other->ops->free(other, there);
+    }
+    glm4v_backend_close(&other);
+}
+
 int main(void)
 {
     setenv("GLM4V_CPU", "c", 1);
@@ -427,6 +467,7 @@ int main(void)
     TEST(products_are_equal_in_every_form_and_queue);
     TEST(attention_is_equal_on_both_queues);
     TEST(attention_of_all_rows_is_equal);
+    TEST(rows_are_copied_between_gpus);
     cpu_close(&gpu);
     cpu_close(&cpu);
     return test_end();
