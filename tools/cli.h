@@ -103,6 +103,7 @@ void cli_json_int(cli_json *json, const char *key, int64_t value);
 void cli_json_number(cli_json *json, const char *key, double value);
 void cli_json_bool(cli_json *json, const char *key, bool value);
 void cli_json_null(cli_json *json, const char *key);
+void cli_json_raw(cli_json *json, const char *key, const char *value); /* JSON as it is */
 
 int cli_describe(int argc, char **argv);
 int cli_quantize(int argc, char **argv);

@@ -9,12 +9,15 @@
 #include "interrupt.h"
 #include "folder.h"
 #include "input.h"
+#include "shape.h"
 
 typedef struct {
     const char *model, *device, *quantization, *prompt, *system;
     uint64_t threads, max_tokens, top_k, seed, max_pixels, video_track;
     double temperature, top_p, repetition_penalty, interval, timeout, reconnect;
     bool thinking, json, verbose, recursive;
+    cli_shape_options asked;
+    cli_shape shape;
 } settings;
 
 typedef struct {
@@ -40,8 +43,12 @@ static void print_plain(const session *s, const char *input, const cli_frame *fr
         print_time(stdout, frame->pts);
         printf("  ");
     }
+    if (s->settings->shape.verdict)
+        printf("%s: ", glm4v_verdict_name(cli_shape_verdict(&s->settings->shape, result)));
     for (const char *c = result->text; *c; c++) /* one caption, one line */
         putchar(*c == '\n' || *c == '\r' ? ' ' : *c);
+    if (result->n_probabilities)
+        printf(" (%.1f %%)", 100 * result->probability);
     putchar('\n');
     cli_flush();
 }
@@ -147,6 +154,7 @@ static void print_json(const session *s, const char *input, const cli_frame *fra
         json_boxes(&json, result);
     if (*result->action.action)
         json_action(&json, &result->action);
+    cli_shape_json(&json, &s->settings->shape, result);
     cli_json_string(&json, "finish-reason", finish_name(result->finish));
     json_timings(&json, &result->timings);
     cli_json_open(&json, "tokens");
@@ -197,17 +205,12 @@ static void show(void *user, const glm4v_result *result)
     (s->settings->json ? print_json : print_plain)(s, about->input, about->frame, result);
 }
 
-static int describe_frame(const session *s, const char *input, const cli_frame *frame)
+static glm4v_task task_of(const settings *set)
 {
-    const settings *set = s->settings;
-    subject about = { .session = s, .input = input, .frame = frame };
-    glm4v_error err = { 0 };
-    glm4v_task task = {
-        .struct_size = sizeof task,
+    return (glm4v_task) {
+        .struct_size = sizeof(glm4v_task),
         .system = set->system,
         .prompt = set->prompt,
-        .images = &frame->image,
-        .n_images = 1,
         .max_tokens = (uint32_t)set->max_tokens,
         .thinking = set->thinking,
         .temperature = (float)set->temperature,
@@ -215,7 +218,19 @@ static int describe_frame(const session *s, const char *input, const cli_frame *
         .top_p = (float)set->top_p,
         .repetition_penalty = (float)set->repetition_penalty,
         .seed = set->seed,
+        .choices = set->shape.choices,
+        .n_choices = set->shape.n,
+        .json_schema = set->shape.json_schema,
     };
+}
+
+static int describe_frame(const session *s, const char *input, const cli_frame *frame)
+{
+    subject about = { .session = s, .input = input, .frame = frame };
+    glm4v_error err = { 0 };
+    glm4v_task task = task_of(s->settings);
+    task.images = &frame->image;
+    task.n_images = 1;
     if (!cli_ask(s->engine, &task, show, &about, &err))
         return CLI_OK;
     if (!cli_interrupted())
@@ -344,6 +359,12 @@ static int run(const settings *set, const char *dir, char **inputs, int n_inputs
     s.info = glm4v_model_get_info(model);
     cli_media_init();
     cli_catch_signals();
+    const glm4v_task task = task_of(set);
+    if (glm4v_engine_check(s.engine, &task, &err)) { /* what holds for every input, told once */
+        cli_message("%s", err.msg);
+        status = CLI_USAGE;
+        n_inputs = 0;
+    }
     for (int i = 0; i < n_inputs; i++)
         s.name_inputs |= cli_is_folder(inputs[i]);
     for (int i = 0; i < n_inputs && may_go_on(); i++)
@@ -359,7 +380,6 @@ static int run(const settings *set, const char *dir, char **inputs, int n_inputs
 int cli_describe(int argc, char **argv)
 {
     settings set = { .prompt = "Describe the image in one sentence.",
-                     .max_tokens = 64,
                      .top_p = 1,
                      .repetition_penalty = 1,
                      .interval = 1,
@@ -391,7 +411,18 @@ int cli_describe(int argc, char **argv)
         { "recursive", NULL, CLI_FLAG, &set.recursive, 0, 0,
           "of a folder, describe what is in the folders in it too" },
         { "max-tokens", "N", CLI_COUNT, &set.max_tokens, 1, GLM4V_MAX_TOKENS,
-          "longest answer; default 64" },
+          "longest answer; default 64, with --json-schema 256" },
+        { "choices", "A,B,...", CLI_STRING, &set.asked.choices, 0, 0,
+          "the answer is one of these, with the probability of each; a choice with a\n"
+          "comma stands in double quotes, a quote in it is doubled" },
+        { "fail-choices", "A,...", CLI_STRING, &set.asked.fail_choices, 0, 0,
+          "those of the choices that are defects: the verdict is fail if one of them\n"
+          "reaches its threshold, pass if another one does and is chosen, else unknown" },
+        { "thresholds", "P,...", CLI_STRING, &set.asked.thresholds, 0, 0,
+          "of each choice, in (0, 1]; default 0.5 each" },
+        { "json-schema", "FILE", CLI_STRING, &set.asked.json_schema, 0, 0,
+          "the answer is JSON that matches this JSON Schema; docs/answers.md tells which\n"
+          "keywords are supported" },
         { "temperature", "T", CLI_NUMBER, &set.temperature, 0, 2,
           "0 = always the likeliest word (default); up to 2 = more variety" },
         { "top-k", "N", CLI_COUNT, &set.top_k, 0, 1000000,
@@ -424,6 +455,11 @@ int cli_describe(int argc, char **argv)
         .examples =
             "glm4v describe part.png\n"
             "glm4v describe --prompt 'Is there a defect? Answer yes or no.' *.jpg\n"
+            "glm4v describe --prompt 'Choose one: good, bad.' --choices good,bad --fail-choices "
+            "bad "
+            "*.jpg\n"
+            "glm4v describe --prompt 'Report the defects as JSON.' --json-schema report.json "
+            "part.png\n"
             "glm4v describe --interval 0.5 line.mp4\n"
             "glm4v describe --recursive --json pictures/ > captions.jsonl\n"
             "curl -s https://camera.local/now.jpg | glm4v describe -\n"
@@ -448,5 +484,11 @@ int cli_describe(int argc, char **argv)
     if (!dir)
         return cli_usage_error(&command,
                                "no model was found: name one with --model or GLM4V_MODEL");
-    return run(&set, dir, argv, n_inputs);
+    if (!set.max_tokens)
+        set.max_tokens = set.asked.json_schema ? 256 : 64;
+    status = cli_shape_open(&set.shape, &command, &set.asked);
+    if (!status)
+        status = run(&set, dir, argv, n_inputs);
+    cli_shape_close(&set.shape);
+    return status;
 }

@@ -128,3 +128,9 @@ void cli_json_null(cli_json *json, const char *key)
     begin(json, key);
     fputs("null", json->out);
 }
+
+void cli_json_raw(cli_json *json, const char *key, const char *value)
+{
+    begin(json, key);
+    fputs(value, json->out);
+}

@@ -16,6 +16,7 @@ import time
 from common import (BUILD, EXAMPLES, GLM4V, SHIPPED, SLOW, SOURCE, Skip, check, environment, good, gst_launch, main, make_inputs,
                     run, tiny_model)
 
+SCHEMA = str(SOURCE / "examples" / "inspection.schema.json")
 BASE = tempfile.mkdtemp(prefix="glm4v-cli-")
 MODEL = None
 
@@ -41,7 +42,17 @@ def help_teaches_each_command(folder):
 def wrong_command_lines_exit_with_2_and_do_nothing(folder):
     picture = path("picture.png")
     for words in ([], ["nonsense"], ["describe"], ["describe", "--nonsense", picture],
-                  ["describe", "--choices", "a,b", picture], ["describe", "--json-schema", "x.json", picture],
+                  ["describe", "--choices", "a,,b", picture], ["describe", "--choices", "a,a", picture],
+                  ["describe", "--choices", 'a,"b', picture], ["describe", "--choices", '"a"b', picture],
+                  ["describe", "--choices", "", picture], ["describe", "--fail-choices", "a", picture],
+                  ["describe", "--choices", ",".join(map(str, range(257))), picture],
+                  ["describe", "--choices", "a,b", "--fail-choices", "c", picture],
+                  ["describe", "--choices", "a,b", "--thresholds", "0.5", picture],
+                  ["describe", "--choices", "a,b", "--thresholds", "0.5,0", picture],
+                  ["describe", "--choices", "a,b", "--thresholds", "0.5,x", picture],
+                  ["describe", "--choices", "a", "--json-schema", SCHEMA, picture],
+                  ["describe", "--json-schema", __file__, picture],
+                  ["describe", "--json-schema", SCHEMA, "--max-tokens", "3", picture],
                   ["describe", "--max-tokens", "0", picture], ["describe", "--max-tokens", "-3", picture],
                   ["describe", "--max-tokens", "99999999999999999999", picture], ["describe", "--max-tokens"],
                   ["describe", "--temperature", "nan", picture], ["describe", "--temperature", "3", picture],
@@ -114,6 +125,40 @@ def boxes_of_the_answer_are_pixels_of_the_picture(folder):
     check((box["x"], box["y"]) == (x1 * 168 // 1000, y1 * 112 // 1000), box, defect)
     check((box["x"] + box["width"], box["y"] + box["height"]) == (-(-x2 * 168 // 1000), -(-y2 * 112 // 1000)), box, defect)
     check("action" not in result and "boxes" not in json.loads(describe("--json", picture).stdout))
+
+
+def choices_come_with_probabilities_and_a_verdict(folder):
+    pictures = [SOURCE / "tests" / "data" / "surface-tiny" / f"{i:03}.png" for i in (0, 1, 2)]
+    words = [GLM4V, "describe", "--prompt", "Choose one: good, bad.", "--choices", ' good , "bad"']
+    plain = good(run(words + ["--fail-choices", "bad", *pictures])).stdout
+    check(re.fullmatch(r"\S+: pass: good \(\d+\.\d %\)(\n\S+: fail: bad \(\d+\.\d %\)){2}\n", plain), plain)
+    for line in good(run(words + ["--json", *pictures])).stdout.splitlines():
+        result = json.loads(line)
+        shares = result["probabilities"]
+        check(result["text"] == result["choice"] == ("good", "bad")[shares[1] > shares[0]], line)
+        check(result["probability"] == max(shares) and abs(sum(shares) - 1) < 1e-5 and "verdict" not in result, line)
+    strict = good(run(words + ["--thresholds", "1,1", "--json", "--temperature", "2", pictures[1]])).stdout
+    check(json.loads(strict)["verdict"] == "unknown", strict)
+    quoted = good(run([GLM4V, "describe", "--choices", '"a, ""b""",c,"c "', "--json", pictures[0]])).stdout
+    check(len(json.loads(quoted)["probabilities"]) == 3, quoted)
+
+
+def answers_match_a_json_schema(folder):
+    pictures = [SOURCE / "tests" / "data" / "surface-tiny" / f"{i:03}.png" for i in (0, 1, 2)]
+    words = [GLM4V, "describe", "--prompt", "Report the defects as JSON.", "--json-schema", SCHEMA]
+    kinds = [[], ["scratch"], ["dent"]]
+    for line, kind in zip(good(run(words + ["--json", *pictures])).stdout.splitlines(), kinds):
+        result = json.loads(line)
+        check(json.loads(result["text"]) == result["json"], line)
+        check([defect["type"] for defect in result["json"]["defects"]] == kind, line)
+    # of a model that knows nothing of it too
+    done = describe("--max-tokens", "60", "--temperature", "1", "--json-schema", SCHEMA, "--json", path("picture.png"))
+    check(set(json.loads(done.stdout)["json"]) == {"surface", "count", "defects"}, done.stdout)
+
+
+def a_schema_that_cannot_be_read_exits_with_1(folder):
+    done = good(run([GLM4V, "describe", "--json-schema", f"{folder}/none.json", path("picture.png")]), 1)
+    check("none.json cannot be read" in done.stderr and not done.stdout, done.stderr)
 
 
 def the_same_seed_gives_the_same_text_and_another_seed_another(folder):
@@ -442,6 +487,8 @@ if __name__ == "__main__":
               tools_refuse_an_option_where_a_folder_is_expected, a_picture_gives_one_line,
               several_inputs_are_named, a_video_gives_a_line_per_interval_with_its_time,
               interval_0_describes_every_frame, json_lines_hold_the_contract, boxes_of_the_answer_are_pixels_of_the_picture,
+              choices_come_with_probabilities_and_a_verdict, answers_match_a_json_schema,
+              a_schema_that_cannot_be_read_exits_with_1,
               the_same_seed_gives_the_same_text_and_another_seed_another,
               a_bad_input_is_told_and_the_others_are_described, names_with_spaces_percent_and_no_utf8_are_read,
               a_missing_model_exits_with_3_and_names_it, output_that_cannot_be_written_exits_with_4_and_says_why,
