@@ -24,6 +24,9 @@ PLANTS = {
     "no-space": ("tokenizer/json.c", "        if (!space)\n            return false;\n", ""),
     # What is no number, or a negative one, is the id of a token.
     "negative-id": ("config/config.c", "if (id < 0 || id >= c->text.vocab)", "if (id >= c->text.vocab)"),
+    # A string or array of a schema has room for one more than it says.
+    "room-for-one": ("shape/automaton.c", "return node_of(s, v)->most < 0 || v->count < node_of(s, v)->most;",
+                     "return node_of(s, v)->most < 0 || v->count <= node_of(s, v)->most;"),
     # The text of an index is kept.
     "kept-index": ("checkpoint/shards.c", "    glm4v_free(text);\n    if (!rc)\n        rc = count_files",
                    "    if (!rc)\n        rc = count_files"),
