@@ -1,38 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Pictures that are not drawn: test patterns of videotestsrc and the X-SDD steel strips."""
+"""The X-SDD steel strips: pictures that are not drawn."""
 import csv
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-HERE = Path(__file__).parent
-PATTERN_FOLDER = HERE / "cache" / "patterns"
-HELD_OUT = HERE / "x-sdd-held-out.txt"
+HELD_OUT = Path(__file__).parent / "x-sdd-held-out.txt"
 SPLIT_SEED = 20
-
-
-class Patterns:
-    """Renderings of make_patterns.py."""
-
-    def __init__(self, folder=PATTERN_FOLDER):
-        self.by_name = {}
-        for file in sorted(Path(folder).glob("*.png")):
-            name = file.name.split("_")[0]
-            self.by_name.setdefault(name, []).append(cv2.imread(str(file))[..., ::-1].copy())
-        self.names = sorted(self.by_name)
-        if not self.names:
-            raise SystemExit(f"{folder}: no patterns; run make_patterns.py first")
-
-    def pick(self, rng, height, width):
-        """A pattern at the asked size; a rendering of just that size when there is one."""
-        name = self.names[rng.integers(0, len(self.names))]
-        exact = [p for p in self.by_name[name] if p.shape[:2] == (height, width)]
-        choice = exact or self.by_name[name]
-        picture = choice[rng.integers(0, len(choice))]
-        if picture.shape[:2] != (height, width):
-            picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-        return name, picture
 
 
 def split(index):

@@ -17,11 +17,12 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 import words
-from banks import Patterns, Strips
+from banks import Strips
 from defects import KINDS
 from frames import FACTOR, GRIDS
 from make_tokenizer import MODEL
 from negatives import Negatives
+from patterns import Patterns
 from pictures import PictureMaker, needs_light
 
 TOKENS, ANSWERS, PATCHES, SLOTS = 256, 144, 256, 64

@@ -31,6 +31,7 @@ from banks import Strips
 from frames import smart_resize
 from make_tokenizer import MODEL
 from negatives import unpack
+from patterns import seen_as
 from pictures import PictureMaker
 
 SIZES = ((224, 224), (448, 448), (640, 360), (640, 480), (1280, 720), (360, 640))       # width, height
@@ -278,7 +279,8 @@ def others(reference, tally, seed, strips, sizes):
         for lang in ("en", "zh"):
             for pattern, text in zip(make_patterns.PATTERNS, reference.answer(
                     seen, reference.prompt(words.DESCRIBE[lang]))):
-                same = text == words.caption({"scene": "pattern", "name": pattern, "defects": []}, lang)
+                facts = {"scene": "pattern", "name": seen_as(pattern, width, height), "defects": []}
+                same = text == words.caption(facts, lang)
                 tally.add(f"test pattern {lang}", same)
                 if not same:
                     print(f"{pattern} at {width}x{height}: {text}")

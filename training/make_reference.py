@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 import words
-from banks import Patterns
 from evaluate import QUESTIONS, Reference
 from frames import smart_resize
 from make_tokenizer import MODEL
+from patterns import Patterns
 from pictures import PictureMaker
 
 FOLDER = MODEL.parent.parent / "tests" / "data" / "surface-tiny"

@@ -173,7 +173,7 @@ def lay_parts(picture, texture, parts, s):
 
 
 DEVELOPED = ("surface", "belt", "empty belt", "other")
-SCENES = {"surface": 0.58, "belt": 0.28, "other": 0.025, "pattern": 0.07, "strip": 0.15, "negative": 0.42}
+SCENES = {"surface": 0.58, "belt": 0.28, "other": 0.025, "pattern": 0.13, "strip": 0.18, "negative": 0.44}
 
 
 def needs_light(facts):
@@ -276,7 +276,8 @@ class PictureMaker:
 
 def main():
     import words
-    from banks import Patterns, Strips
+    from banks import Strips
+    from patterns import Patterns
     parser = argparse.ArgumentParser(description="Draw a contact sheet of made pictures.")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--count", type=int, default=24)

@@ -269,7 +269,7 @@ def main():
     parser.add_argument("--negatives", type=Path, help="negatives-train.zip of make_negatives.py")
     parser.add_argument("--start", type=Path, help="folder of an exported model to begin with")
     parser.add_argument("--steps", type=int, default=0, help="length of the whole training")
-    parser.add_argument("--budget", type=float, help="instead of --steps: seconds, at the speed of the first 1200 steps")
+    parser.add_argument("--budget", type=float, help="instead of --steps: seconds, at the speed of steps 300 to 600")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after this time, state saved")
     parser.add_argument("--resume", type=Path, help="folder of an earlier part")
     parser.add_argument("--batch", type=int, default=256)
@@ -309,12 +309,12 @@ def main():
         with torch.autocast(device.type, torch.bfloat16):
             answer, helper, parts = function(model, developer, batch, coordinates,
                                              silent if args.start and step < APART else says)
-        if not args.steps and step == 600:
+        if not args.steps and step == 300:
             torch.cuda.synchronize()
             mark = time.time()
-        if not args.steps and step == 1200:
+        if not args.steps and step == 600:
             torch.cuda.synchronize()
-            args.steps = 100 * int((step + (args.budget - (time.time() - began)) * 600 / (time.time() - mark)) / 100)
+            args.steps = 100 * int((step + (args.budget - (time.time() - began)) * 300 / (time.time() - mark)) / 100)
             print(f"{args.steps} steps fit the budget", flush=True)
         progress = step / args.steps if args.steps else 0
         (answer + (0.5 if progress < 0.5 and not args.start else 0.2) * helper).backward()
