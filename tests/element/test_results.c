@@ -137,6 +137,117 @@ static void frames_that_lie_have_an_error_in_their_place(void)
     support_done(h);
 }
 
+/* ---- G-12: while all changes ---- */
+
+static void set_something(GstElement *element, GRand *random)
+{
+    static const char *const values[][2] = {
+        { "sample-mode", "all" },
+        { "sample-mode", "interval" },
+        { "sample-mode", "trigger" },
+        { "sample-mode", "every-nth" },
+        { "sample-mode", "scene-change" },
+        { "interval", "50000000" },
+        { "interval", "0" },
+        { "nth", "3" },
+        { "prompts", "<a, b, c>" },
+        { "prompts", "<>" },
+        { "roi", "<2, 2, 8, 4>" },
+        { "roi", "<>" },
+        { "roi", "<90, 0, 4, 4>" },
+        { "only-on", "nobody" },
+        { "roi-mode", "meta" },
+        { "roi-mode", "property" },
+        { "max-pending", "5" },
+        { "max-pending", "0" },
+        { "deadline", "3000000" },
+        { "deadline", "0" },
+        { "change-threshold", "0.1" },
+        { "change-threshold", "0" },
+        { "frames-per-request", "4" },
+        { "frames-per-request", "1" },
+        { "window", "200000000" },
+        { "mode", "sync" },
+        { "mode", "async" },
+        { "stall-timeout", "1000000" },
+        { "stall-timeout", "0" },
+        { "prompt", "{time}?" },
+    };
+    guint i = (guint)g_rand_int_range(random, 0, G_N_ELEMENTS(values));
+    if (i == 13)
+        g_object_set(element, "only-on", g_rand_boolean(random) ? "nobody" : NULL, NULL);
+    else
+        gst_util_set_object_arg(G_OBJECT(element), values[i][0], values[i][1]);
+}
+
+static gint stop_storm;
+
+static gpointer storm(gpointer user)
+{
+    GRand *random = g_rand_new_with_seed(7);
+    guint64 id;
+    while (!g_atomic_int_get(&stop_storm)) {
+        set_something(user, random);
+        if (g_rand_int_range(random, 0, 8) == 0)
+            g_signal_emit_by_name(user, "describe", g_rand_boolean(random) ? "x" : NULL, &id);
+        g_usleep((gulong)g_rand_int_range(random, 0, 1500));
+    }
+    g_rand_free(random);
+    return NULL;
+}
+
+static void each_due_frame_has_its_result_while_properties_change(void)
+{
+    fake_set((fake_script) { .answer_ns = MS });
+    GstElement *element = support_element("mode", 1, "sample-mode", SAMPLE_ALL, NULL);
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    gst_harness_set_drop_buffers(h, TRUE);
+    EACH_RUN(h, CAPS_SMALL)
+    {
+        g_atomic_int_set(&stop_storm, 0);
+        GThread *thread = g_thread_new("storm", storm, element);
+        for (guint i = 0; i < support_count(1000, 20000); i++) {
+            GstBuffer *frame = support_frame(CAPS_SMALL, i / 5 * 0x111111, i * 33);
+            if (i % 7 == 0)
+                gst_buffer_add_video_region_of_interest_meta(frame, "bolt", i % 16, 0, 4, 4);
+            CHECK_EQ(gst_harness_push(h, frame), GST_FLOW_OK);
+            g_usleep(i % 11 * 100);
+        }
+        g_atomic_int_set(&stop_storm, 1);
+        g_thread_join(thread);
+        CHECK(gst_harness_push_event(h, gst_event_new_eos()));
+        guint64 sampled = support_stat(element, "sampled");
+        CHECK_EQ(support_stat(element, "results"), sampled);
+        CHECK_EQ(support_stat(element, "inferred") + support_stat(element, "unchanged") +
+                     support_stat(element, "timeouts") + support_stat(element, "errors") +
+                     support_stat(element, "dropped-busy") +
+                     support_stat(element, "dropped-loading") +
+                     support_stat(element, "dropped-eos"),
+                 sampled);
+        printf("# %u results, %u answers, %u unchanged, %u late, %u errors\n", (guint)sampled,
+               (guint)support_stat(element, "inferred"), (guint)support_stat(element, "unchanged"),
+               (guint)support_stat(element, "timeouts"), (guint)support_stat(element, "errors"));
+        CHECK(support_stat(element, "inferred") > 50);
+        /* ready for the next run, whatever was set last */
+        g_object_set(element, "change-threshold", 0.0, "frames-per-request", 1, "sample-mode",
+                     SAMPLE_ALL, "roi-mode", 0, NULL);
+        guint64 next = 0;
+        GstStructure *result;
+        GstBus *bus = gst_element_get_bus(element);
+        GstMessage *message;
+        while ((message = gst_bus_pop_filtered(bus, GST_MESSAGE_ELEMENT))) {
+            result = gst_structure_copy(gst_message_get_structure(message));
+            if (gst_structure_has_name(result, "glm4vdescribe-result"))
+                CHECK_EQ(results_uint64(result, "id"), next++);
+            gst_structure_free(result);
+            gst_message_unref(message);
+        }
+        gst_object_unref(bus);
+        CHECK(next > 0);
+    }
+    support_done(h);
+}
+
 /* ---- deadline ---- */
 
 static void after_its_deadline_a_frame_has_a_timeout(void)
@@ -357,6 +468,7 @@ int main(int argc, char **argv)
     TEST(frames_before_the_model_have_their_results_at_once);
     TEST(without_a_model_each_frame_has_an_error);
     TEST(frames_that_lie_have_an_error_in_their_place);
+    TEST(each_due_frame_has_its_result_while_properties_change);
     TEST(after_its_deadline_a_frame_has_a_timeout);
     TEST(the_engine_hears_of_the_deadline);
     TEST(an_engine_that_hangs_does_not_keep_results_back);
