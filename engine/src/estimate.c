@@ -139,6 +139,18 @@ static int resize(picture *p, const glm4v_model *m, const glm4v_engine_limits *l
     return rc;
 }
 
+/* Which parts of the model a stage holds, and the room it has. */
+static void stage_place(const glm4v_model *m, int64_t stage, glm4v_device_memory *d)
+{
+    snprintf(d->name, sizeof d->name, "%s", m->stages[stage].device);
+    d->first_layer = (uint32_t)m->stages[stage].first;
+    d->n_layers = (uint32_t)m->stages[stage].count;
+    d->room = glm4v_device_room(m, stage);
+    for (int64_t i = 0; i < m->plan.n; i++)
+        if (m->plan.items[i].stage == stage)
+            d->holds[m->plan.items[i].part] = 1;
+}
+
 static void stage_memory(const glm4v_model *m, int64_t stage, const glm4v_engine_limits *limits,
                          const picture *p, glm4v_device_memory *d)
 {
@@ -147,9 +159,7 @@ static void stage_memory(const glm4v_model *m, int64_t stage, const glm4v_engine
     const uint64_t patches = b->traits->all_at_open && limits->context.patches > (int64_t)p->patches
                                  ? (uint64_t)limits->context.patches
                                  : p->patches;
-    snprintf(d->name, sizeof d->name, "%s", m->stages[stage].device);
-    d->first_layer = (uint32_t)m->stages[stage].first;
-    d->n_layers = (uint32_t)m->stages[stage].count;
+    stage_place(m, stage, d);
     d->weights = glm4v_plan_memory(&m->plan, m, stage);
     d->kv_cache = context.kv_cache;
     d->scratch = context.activations;

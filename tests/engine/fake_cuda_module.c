@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A module in the place of libglm4v-cuda.so, for tests of how one is found and chosen. With
  * OTHER_VERSION it is one of another build. Else it shows two GPUs, which are CPU backends with the
- * memory that FAKE_CUDA_MIB in the environment says, and fails in examine or open where FAKE_CUDA
- * says so. */
+ * memory that FAKE_CUDA_MIB in the environment says; examine says a MiB less for each that was
+ * opened. It fails in examine, open or measure where FAKE_CUDA says so. */
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@
 #include "base/error.h"
 
 enum { GPUS = 2 };
+#define READ_RATE 2e12 /* of the measurement, bytes a second */
 
 static bool fails(const char *where)
 {
@@ -23,20 +25,38 @@ static int count(int32_t *n, glm4v_error *err)
     return 0;
 }
 
+static atomic_uint opened; /* GPUs, so far */
+
+static uint64_t free_bytes(void)
+{
+    const char *mib = getenv("FAKE_CUDA_MIB");
+    return mib && *mib ? strtoull(mib, NULL, 10) << 20 : UINT64_MAX;
+}
+
 static int examine(glm4v_cuda_device *out, int32_t device, bool full, glm4v_error *err)
 {
-    *out = (glm4v_cuda_device) { .name = "Fake", .major = 9, .memory = 1 << 20 };
+    *out = (glm4v_cuda_device) { .name = "Fake GPU",
+                                 .major = 9,
+                                 .memory = (uint64_t)96 << 30,
+                                 .available = free_bytes() - ((uint64_t)opened << 20) };
     if (device >= GPUS)
         return glm4v_fail(err, GLM4V_ERR_DEVICE, "there is no cuda:%d", device);
     return fails("examine") ? glm4v_fail(err, GLM4V_ERR_DEVICE, "examine failed as asked") : 0;
+}
+
+static int measure(double *read_rate, int32_t device, glm4v_error *err)
+{
+    if (fails("measure"))
+        return glm4v_fail(err, GLM4V_ERR_DEVICE, "measure failed as asked");
+    *read_rate = READ_RATE;
+    return 0;
 }
 
 static glm4v_backend_ops ops; /* the CPU's, but for the next two */
 
 static uint64_t available(glm4v_backend *b)
 {
-    const char *mib = getenv("FAKE_CUDA_MIB");
-    return mib && *mib ? strtoull(mib, NULL, 10) << 20 : UINT64_MAX;
+    return free_bytes();
 }
 
 static int open_device(glm4v_backend **backend, int32_t device, glm4v_pool *pool,
@@ -47,6 +67,7 @@ static int open_device(glm4v_backend **backend, int32_t device, glm4v_pool *pool
     int rc = glm4v_backend_cpu_open(backend, pool, log, err);
     if (rc)
         return rc;
+    opened++;
     ops = *(*backend)->ops;
     ops.name = "cuda";
     ops.available = available;
@@ -65,4 +86,5 @@ __attribute__((visibility("default"))) const glm4v_cuda_module glm4v_cuda_export
     .count = count,
     .examine = examine,
     .open = open_device,
+    .measure = measure,
 };

@@ -67,7 +67,7 @@ static void check_full(const glm4v_memory *m, uint64_t limit)
 static void a_limit_leaves_the_rest_to_the_cpu(void)
 {
     set_gpu("81920");
-    const glm4v_model_options options = { .device = "cuda:0,cpu",
+    const glm4v_model_options options = { .device = "cuda,cpu",
                                           .quantization = "int4,embedding=int8,lm-head=int4",
                                           .gpu_memory_limit = 6 * GIB };
     const glm4v_memory m = plan(CONFIG_4V, options);

@@ -170,7 +170,7 @@ typedef struct {
     /// what most weights are stored as: "bf16", "fp32", "fp16", "int8", "int4", "int4-32", "fp8"
     char stored_form[16];
     char form[GLM4V_N_PARTS][16]; ///< form of each part in memory, by glm4v_part
-    /// CPU kernels in use: "c", "avx2", "avx512+vnni+bf16"; "" before loading
+    /// kernels in use: "c", "avx2", "avx512+vnni+bf16", "sm_90, NVIDIA H200"; "" before loading
     char isa[32];
     char hash[17];         ///< 64-bit digest of config and tensor headers, hexadecimal
     uint64_t n_parameters; ///< numbers in all tensors used
@@ -184,14 +184,28 @@ typedef struct {
     /// layout of quantized weights: "compressed-tensors", "awq gemm", "gptq", "gptq_v2", "fp8"; ""
     char stored_layout[32];
     uint64_t step_bytes; ///< of the weights that one step of decoding reads, in their forms
+    /// multiply-adds of the vision tower's matrices for one image token; attention comes on top
+    uint64_t vision_products;
 } glm4v_model_info;
+
+/** A compute device, and what is free on it. */
+typedef struct {
+    char name[16];                         ///< as in a device string: "cpu", "cuda:0"
+    char gpu[64];                          ///< name of the card; "" for the CPU
+    uint32_t compute_major, compute_minor; ///< compute capability of the card; 0 for the CPU
+    uint64_t memory;                       ///< bytes in all; 0 if unknown
+    uint64_t available;                    ///< bytes that are free now; UINT64_MAX if unknown
+} glm4v_device;
 
 /** What one device of a model holds, in bytes. */
 typedef struct {
-    char name[16];        ///< "cpu", "cuda"
+    char name[16];        ///< "cpu", "cuda:0"
     uint32_t first_layer; ///< text layers [first_layer, first_layer + n_layers) are there
     uint32_t n_layers;    ///< the first device also holds the vision tower
     uint64_t weights, kv_cache, scratch; ///< as in glm4v_memory
+    /// by glm4v_part: nonzero where that part, or layers of it, lie there
+    uint8_t holds[GLM4V_N_PARTS];
+    uint64_t room; ///< bytes that may be used there, gpu_memory_limit included; UINT64_MAX: unknown
 } glm4v_device_memory;
 
 /**
@@ -278,6 +292,28 @@ typedef struct {
  */
 GLM4V_API int glm4v_model_estimate_memory(const char *dir, const glm4v_estimate_options *options,
                                           glm4v_memory *memory, glm4v_error *err);
+
+/**
+ * Look at a device: what it is and how much memory is free on it. A GPU is initialised by this.
+ *
+ * @param name  "cpu", or "cuda[:N]".
+ * @return 0. GLM4V_ERR_INVALID (another name), _DEVICE (no such GPU, no driver: err->msg has the
+ *         reason).
+ *
+ * Thread-safety: any thread.
+ */
+GLM4V_API int glm4v_device_examine(const char *name, glm4v_device *device, glm4v_error *err);
+
+/**
+ * Measure how fast a GPU reads its memory now: the best of several passes over up to 1 GiB of it,
+ * which is given back. Takes about 0.1 s.
+ *
+ * @param[out] read_rate  Bytes a second.
+ * @return 0. GLM4V_ERR_UNSUPPORTED ("cpu"), _INVALID, _DEVICE, _NOMEM (32 MiB are not free).
+ *
+ * Thread-safety: any thread; work of other threads on that device makes it slower.
+ */
+GLM4V_API int glm4v_device_measure(const char *name, double *read_rate, glm4v_error *err);
 
 /**
  * @return Values of glm4v_model_options.quantization that are worth comparing, the largest first;

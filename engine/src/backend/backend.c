@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Which backend a device string means. */
+/* Which backend a device string means, and what its device is. */
 #include "backend/backend.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "backend/cuda_module.h"
+#include "base/available_memory.h"
 #include "base/error.h"
 
 #define NO_GPU (-1)
@@ -100,4 +103,56 @@ void glm4v_backend_close(glm4v_backend **backend)
     if (*backend)
         (*backend)->ops->close(*backend);
     *backend = NULL;
+}
+
+/* ---- what a device is ---- */
+
+static int no_such_name(const char *name, glm4v_error *err)
+{
+    return glm4v_fail(err, GLM4V_ERR_INVALID, "device \"%s\": expected cpu or cuda[:N]",
+                      name ? name : "");
+}
+
+static int examine_cpu(glm4v_device *device)
+{
+    const long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    *device = (glm4v_device) { .name = "cpu",
+                               .memory = pages > 0 && size > 0 ? (uint64_t)pages * size : 0,
+                               .available = glm4v_memory_available() };
+    return 0;
+}
+
+int glm4v_device_examine(const char *name, glm4v_device *device, glm4v_error *err)
+{
+    const glm4v_cuda_module *module;
+    glm4v_cuda_device card = { .name = "" };
+    const int32_t gpu = name ? gpu_of(name) : NO_GPU;
+    if (name && !strcmp(name, "cpu"))
+        return examine_cpu(device);
+    if (gpu == NO_GPU)
+        return no_such_name(name, err);
+    int rc = glm4v_cuda_module_open(&module, err);
+    if (!rc)
+        rc = module->examine(&card, gpu, true, err);
+    if (rc)
+        return rc;
+    *device = (glm4v_device) { .compute_major = (uint32_t)card.major,
+                               .compute_minor = (uint32_t)card.minor,
+                               .memory = card.memory,
+                               .available = card.available };
+    snprintf(device->name, sizeof device->name, "cuda:%d", gpu);
+    snprintf(device->gpu, sizeof device->gpu, "%.63s", card.name);
+    return 0;
+}
+
+int glm4v_device_measure(const char *name, double *read_rate, glm4v_error *err)
+{
+    const glm4v_cuda_module *module;
+    const int32_t gpu = name ? gpu_of(name) : NO_GPU;
+    if (name && !strcmp(name, "cpu"))
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "device \"cpu\": only GPUs are measured");
+    if (gpu == NO_GPU)
+        return no_such_name(name, err);
+    int rc = glm4v_cuda_module_open(&module, err);
+    return rc ? rc : module->measure(read_rate, gpu, err);
 }

@@ -95,10 +95,18 @@ static int examine(glm4v_cuda_device *out, int32_t device, bool full, glm4v_erro
     return full ? available(&out->available, device, out->name, err) : 0;
 }
 
+static int measure(double *read_rate, int32_t device, glm4v_error *err)
+{
+    glm4v_cuda_device unused;
+    int rc = examine(&unused, device, false, err);
+    return rc ? rc : glm4v_cuda_measure(read_rate, device, err);
+}
+
 __attribute__((visibility("default"))) const glm4v_cuda_module glm4v_cuda_exports = {
     .version = GLM4V_CUDA_MODULE_VERSION,
     .library = GLM4V_VERSION,
     .count = count,
     .examine = examine,
     .open = glm4v_backend_cuda_open,
+    .measure = measure,
 };

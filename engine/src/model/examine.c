@@ -137,6 +137,7 @@ static void set_info(glm4v_builder *b, const char *dir)
         snprintf(info->form[part], sizeof info->form[part], "%s", glm4v_form_name(m->form[part]));
     info->n_parameters = m->plan.parameters;
     info->step_bytes = glm4v_plan_step_bytes(&m->plan);
+    info->vision_products = glm4v_plan_vision_products(&m->plan, m);
     if (b->checkpoint) {
         info->file_bytes = glm4v_checkpoint_bytes(b->checkpoint);
         info->n_shards = (uint32_t)glm4v_checkpoint_shards(b->checkpoint);

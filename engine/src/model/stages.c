@@ -26,6 +26,19 @@ static int next_device(char *name, size_t size, const char **device, glm4v_error
     return 0;
 }
 
+/* One name a GPU, so that stages on the same one are seen to be: "cuda" is "cuda:0". */
+static int check_device(glm4v_stage *s, glm4v_error *err)
+{
+    int gpu = 0;
+    int rc = glm4v_backend_check(s->device, err);
+    if (rc || strncmp(s->device, "cuda", 4))
+        return rc;
+    if (sscanf(s->device, "cuda:%d", &gpu) != 1)
+        gpu = 0;
+    snprintf(s->device, sizeof s->device, "cuda:%d", gpu);
+    return 0;
+}
+
 static int take_names(glm4v_model *m, const char *device, glm4v_error *err)
 {
     const char *whole = device;
@@ -35,7 +48,7 @@ static int take_names(glm4v_model *m, const char *device, glm4v_error *err)
         if (!rc && m->n_stages > 1 && !strcmp(s->device, "auto"))
             rc = glm4v_fail(err, GLM4V_ERR_INVALID,
                             "device \"%.80s\": \"auto\" stands alone; " EXPECTED, whole);
-        if (rc || (rc = glm4v_backend_check(s->device, err)))
+        if (rc || (rc = check_device(s, err)))
             return rc;
     }
     return 0;
@@ -83,7 +96,7 @@ static int take_range(glm4v_model *m, int64_t i, const char *entry, glm4v_error 
     snprintf(s->device, sizeof s->device, "%.*s", (int)(strchr(entry, '=') - entry), entry);
     s->first = first;
     s->count = last - first + 1;
-    return glm4v_backend_check(s->device, err);
+    return check_device(s, err);
 }
 
 static int take_map(glm4v_model *m, const char *map, glm4v_error *err)

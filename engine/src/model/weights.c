@@ -242,6 +242,26 @@ uint64_t glm4v_plan_step_bytes(const glm4v_plan *plan)
     return bytes;
 }
 
+/* Are its rows patches, or merged patches? */
+static bool is_of_patches(const glm4v_item *item, const glm4v_model *model)
+{
+    const uintptr_t at = (uintptr_t)item->to.linear, first = (uintptr_t)model->vision.layers;
+    const size_t bytes = model->config.vision.layers * sizeof *model->vision.layers;
+    return item->to.linear == &model->vision.patch || (at >= first && at < first + bytes);
+}
+
+uint64_t glm4v_plan_vision_products(const glm4v_plan *plan, const glm4v_model *model)
+{
+    const int64_t merge = model->config.vision.merge;
+    uint64_t products = 0;
+    for (int64_t i = 0; i < plan->n; i++) {
+        const glm4v_item *item = &plan->items[i];
+        if (item->kind == GLM4V_ITEM_LINEAR && item->part == GLM4V_PART_VISION)
+            products += item->n_out * item->n_in * (is_of_patches(item, model) ? merge * merge : 1);
+    }
+    return products;
+}
+
 static int allocate(const glm4v_item *item, glm4v_backend *b, glm4v_error *err)
 {
     size_t n = item->n_out * item->n_in;

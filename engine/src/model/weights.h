@@ -69,6 +69,8 @@ uint64_t glm4v_plan_memory(const glm4v_plan *plan, const struct glm4v_model *mod
 /* Bytes of the matrices that a step of decoding reads, codes and scales: the text model's and the
  * head. */
 uint64_t glm4v_plan_step_bytes(const glm4v_plan *plan);
+/* Multiply-adds of the tower's matrices for one merged patch. */
+uint64_t glm4v_plan_vision_products(const glm4v_plan *plan, const struct glm4v_model *model);
 /* Allocate all items; on failure none stays. */
 int glm4v_plan_allocate(const glm4v_plan *plan, struct glm4v_model *model, glm4v_error *err);
 void glm4v_plan_free(const glm4v_plan *plan, struct glm4v_model *model);
