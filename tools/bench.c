@@ -9,9 +9,11 @@
 
 #include "bandwidth.h"
 #include "cli.h"
+#include "place.h"
 
 typedef struct {
-    const char *model, *config, *device, *quantization;
+    const char *model, *config, *quantization;
+    cli_place place;
     uint64_t threads, prompt_tokens, tokens, batch, runs, seed;
     uint32_t frame[2];
     bool random_weights, json;
@@ -38,6 +40,8 @@ typedef struct {
     const settings *set;
     const char *dir;
     const glm4v_model_info *info;
+    glm4v_device before[GLM4V_MAX_DEVICES]; /* those of the plan, before loading */
+    uint32_t n_before;
     glm4v_engine *engine;
     uint8_t *rgb;
     char *prompt;
@@ -239,6 +243,14 @@ static double prefill_tflop(const glm4v_model_info *i, double tokens)
     return 2 * (text_products(i) * tokens + attention + head) / 1e12;
 }
 
+/* Multiply-adds of the tower, twice. Its attention looks at all patches of the picture. */
+static double vision_tflop(const glm4v_model_info *i, double tokens)
+{
+    double patches = tokens * i->merge_size * i->merge_size;
+    double attention = 2 * patches * patches * i->vision_hidden_size * i->vision_layers;
+    return 2 * ((double)i->vision_products * tokens + attention) / 1e12;
+}
+
 /* Weights and cached keys and values that one decode step reads, bytes. */
 static double step_bytes(const bench *b, const run_result *r)
 {
@@ -279,30 +291,99 @@ static uint64_t peak_memory(void)
 
 /* ------------------------------------------------------------------ report -------------------- */
 
+/* One device of the plan, after the runs. */
+typedef struct {
+    glm4v_device device;
+    double bandwidth; /* bytes a second */
+    uint64_t taken;   /* memory that was free before; of a GPU */
+} device_report;
+
 typedef struct {
     char cpu[256];
-    double bandwidth; /* bytes a second */
+    device_report device[GLM4V_MAX_DEVICES];
+    uint32_t n_devices;
+    double bandwidth; /* of the device, bytes a second; 0: there are several */
     double step_rate; /* bytes a second that decode reads */
-    double prefill_tflops;
+    double vision_tflops, prefill_tflops;
     uint64_t peak_memory;
     spread stage[N_STAGES], step, rate;
     const run_result *last;
 } report;
 
-static void make_report(const bench *b, report *r, double bandwidth, uint64_t peak)
+/* A GPU's memory is taken when the engine opens and kept: what it has less free than before is the
+ * most that was taken. */
+static int look_at_device(device_report *d, const glm4v_device *before, uint64_t threads,
+                          glm4v_error *err)
+{
+    int rc = glm4v_device_examine(before->name, &d->device, err);
+    if (rc)
+        return rc;
+    if (!*d->device.gpu) {
+        d->bandwidth = cli_read_bandwidth(threads ? (int)threads : cli_cores());
+        return 0;
+    }
+    if (before->available > d->device.available)
+        d->taken = before->available - d->device.available;
+    return glm4v_device_measure(before->name, &d->bandwidth, err);
+}
+
+static int look_at_devices(const bench *b, report *r, glm4v_error *err)
+{
+    int rc = 0;
+    for (uint32_t i = 0; !rc && i < b->n_before; i++)
+        rc = look_at_device(&r->device[r->n_devices++], &b->before[i], b->set->threads, err);
+    r->bandwidth = r->n_devices == 1 ? r->device[0].bandwidth : 0;
+    return rc;
+}
+
+static double rate_of(double work, double ms)
+{
+    return ms > 0 ? work / (ms / 1e3) : 0;
+}
+
+static void make_report(const bench *b, report *r)
 {
     proc_value(r->cpu, sizeof r->cpu, "/proc/cpuinfo", "model name");
-    r->bandwidth = bandwidth;
-    r->peak_memory = peak;
     for (int s = 0; s < N_STAGES; s++)
         r->stage[s] = stage_spread(b, s);
     r->step = step_spread(b);
     r->rate = rate_spread(b);
     r->last = &b->runs[b->set->runs - 1];
-    double prefill = r->stage[PREFILL].median;
     double tokens = (double)r->last->prompt_tokens - r->last->cached_tokens;
-    r->prefill_tflops = prefill > 0 ? prefill_tflop(b->info, tokens) / (prefill / 1e3) : 0;
-    r->step_rate = r->step.median > 0 ? step_bytes(b, r->last) / (r->step.median / 1e3) : 0;
+    r->prefill_tflops = rate_of(prefill_tflop(b->info, tokens), r->stage[PREFILL].median);
+    r->vision_tflops =
+        rate_of(vision_tflop(b->info, r->last->vision_tokens), r->stage[VISION].median);
+    r->step_rate = rate_of(step_bytes(b, r->last), r->step.median);
+}
+
+static double percent_of_measured(const report *r)
+{
+    return r->bandwidth > 0 ? 100 * r->step_rate / r->bandwidth : 0;
+}
+
+static void print_device(const device_report *d)
+{
+    char text[2][32];
+    if (!*d->device.gpu)
+        return;
+    printf("device      %s, %s, compute capability %u.%u, %s, of which %s were taken at most\n",
+           d->device.name, d->device.gpu, d->device.compute_major, d->device.compute_minor,
+           cli_bytes(text[0], d->device.memory), cli_bytes(text[1], d->taken));
+}
+
+static void print_rates(const report *r)
+{
+    printf("\nvision      %.3f TFLOP/s\n", r->vision_tflops);
+    printf("prefill     %.3f TFLOP/s\n", r->prefill_tflops);
+    printf("decode      %.3f ms a token, %.1f tokens/s in all\n", r->step.median, r->rate.median);
+    printf("            reads %.2f GB/s", r->step_rate / 1e9);
+    if (r->n_devices == 1)
+        printf(", %.0f %% of %.2f GB/s measured in this run", percent_of_measured(r),
+               r->bandwidth / 1e9);
+    putchar('\n');
+    for (uint32_t i = 0; r->n_devices > 1 && i < r->n_devices; i++)
+        printf("            %s: %.2f GB/s measured in this run\n", r->device[i].device.name,
+               r->device[i].bandwidth / 1e9);
 }
 
 static void print_plain(const bench *b, const report *r)
@@ -312,6 +393,8 @@ static void print_plain(const bench *b, const report *r)
            b->info->form[GLM4V_PART_TEXT], b->info->form[GLM4V_PART_VISION], b->info->isa,
            b->set->random_weights ? ", random weights" : "");
     printf("machine     %s, %d cores, glm4v %s\n", r->cpu, cli_cores(), glm4v_version());
+    for (uint32_t i = 0; i < r->n_devices; i++)
+        print_device(&r->device[i]);
     printf("picture     %ux%u -> %ux%u, %u tokens; prompt %u tokens in all, %u cached; answer %u; "
            "batch %llu\n\n",
            b->set->frame[0], b->set->frame[1], r->last->image_width, r->last->image_height,
@@ -322,13 +405,8 @@ static void print_plain(const bench *b, const report *r)
     for (int s = 0; s < N_STAGES; s++)
         printf("%-11s %12.2f %10.2f %10.2f\n", stage_names[s], r->stage[s].median, r->stage[s].min,
                r->stage[s].max);
-    printf("\nprefill     %.3f TFLOP/s\n", r->prefill_tflops);
-    printf("decode      %.3f ms a token, %.1f tokens/s in all\n", r->step.median, r->rate.median);
-    printf("            reads %.2f GB/s, %.0f %% of %.2f GB/s measured in this run\n",
-           r->step_rate / 1e9, r->bandwidth > 0 ? 100 * r->step_rate / r->bandwidth : 0,
-           r->bandwidth / 1e9);
-    printf("captions    %.2f a second\n",
-           r->stage[TOTAL].median > 0 ? 1e3 * (double)b->set->batch / r->stage[TOTAL].median : 0);
+    print_rates(r);
+    printf("captions    %.2f a second\n", rate_of((double)b->set->batch, r->stage[TOTAL].median));
     printf("memory      %s at most (host), weights %s in files\n",
            cli_bytes(text[0], r->peak_memory), cli_bytes(text[1], b->info->file_bytes));
 }
@@ -340,6 +418,39 @@ static void json_spread(cli_json *json, const char *key, const spread *s)
     cli_json_number(json, "min", s->min);
     cli_json_number(json, "max", s->max);
     cli_json_close(json);
+}
+
+static void json_devices(cli_json *json, const report *r)
+{
+    cli_json_array(json, "devices");
+    for (uint32_t i = 0; i < r->n_devices; i++) {
+        const device_report *d = &r->device[i];
+        cli_json_open(json, NULL);
+        cli_json_string(json, "device", d->device.name);
+        if (*d->device.gpu) {
+            cli_place_json_gpu(json, &d->device);
+            cli_json_int(json, "peak", (int64_t)d->taken);
+        }
+        cli_json_int(json, "memory", (int64_t)d->device.memory);
+        cli_json_number(json, "measured_gb_per_s", d->bandwidth / 1e9);
+        cli_json_close(json);
+    }
+    cli_json_array_close(json);
+}
+
+/* Of all GPUs together; null without one. */
+static void json_device_peak(cli_json *json, const report *r)
+{
+    uint64_t taken = 0;
+    bool any = false;
+    for (uint32_t i = 0; i < r->n_devices; i++) {
+        any |= *r->device[i].device.gpu != 0;
+        taken += r->device[i].taken;
+    }
+    if (any)
+        cli_json_int(json, "device_peak", (int64_t)taken);
+    else
+        cli_json_null(json, "device_peak");
 }
 
 static void json_setup(cli_json *json, const bench *b, const report *r)
@@ -359,6 +470,7 @@ static void json_setup(cli_json *json, const bench *b, const report *r)
     cli_json_string(json, "isa", b->info->isa);
     cli_json_string(json, "glm4v", glm4v_version());
     cli_json_close(json);
+    json_devices(json, r);
     cli_json_open(json, "work");
     cli_json_int(json, "frame_width", b->set->frame[0]);
     cli_json_int(json, "frame_height", b->set->frame[1]);
@@ -384,18 +496,20 @@ static void print_json(const bench *b, const report *r)
     for (int s = 0; s < N_STAGES; s++)
         json_spread(&json, stage_names[s], &r->stage[s]);
     cli_json_close(&json);
+    cli_json_number(&json, "vision_tflops", r->vision_tflops);
     cli_json_number(&json, "prefill_tflops", r->prefill_tflops);
     cli_json_open(&json, "decode");
     json_spread(&json, "ms_per_token", &r->step);
     json_spread(&json, "tokens_per_s", &r->rate);
     cli_json_number(&json, "read_gb_per_s", r->step_rate / 1e9);
-    cli_json_number(&json, "measured_gb_per_s", r->bandwidth / 1e9);
-    cli_json_number(&json, "percent_of_measured",
-                    r->bandwidth > 0 ? 100 * r->step_rate / r->bandwidth : 0);
+    if (r->n_devices == 1) {
+        cli_json_number(&json, "measured_gb_per_s", r->bandwidth / 1e9);
+        cli_json_number(&json, "percent_of_measured", percent_of_measured(r));
+    }
     cli_json_close(&json);
     cli_json_open(&json, "memory");
     cli_json_int(&json, "host_peak", (int64_t)r->peak_memory);
-    cli_json_null(&json, "device_peak"); /* nothing is measured on a device here */
+    json_device_peak(&json, r);
     cli_json_close(&json);
     cli_json_close(&json);
     cli_json_end(&json);
@@ -426,21 +540,39 @@ static int run(bench *b, glm4v_model *model)
     int rc = glm4v_engine_open(&b->engine, model, &options, &err);
     if (!rc)
         rc = measure(b, &err);
+    r.peak_memory = peak_memory(); /* before the bandwidth test takes its own */
+    if (!rc)
+        rc = look_at_devices(b, &r, &err);
     if (rc) {
         cli_message("%s", err.msg);
         return CLI_MODEL;
     }
-    uint64_t peak = peak_memory(); /* before the bandwidth test takes its own */
-    make_report(b, &r, cli_read_bandwidth(set->threads ? (int)set->threads : cli_cores()), peak);
+    make_report(b, &r);
     (set->json ? print_json : print_plain)(b, &r);
     return CLI_OK;
+}
+
+/* Which devices the plan names, and what is free there. A plan that cannot be made is reported by
+ * opening the model. */
+static void look_before(bench *b, const glm4v_model_options *options)
+{
+    const glm4v_estimate_options estimate = { .struct_size = sizeof estimate,
+                                              .model = options,
+                                              .width = b->set->frame[0],
+                                              .height = b->set->frame[1] };
+    glm4v_memory plan = { 0 };
+    if (glm4v_model_estimate_memory(b->dir, &estimate, &plan, NULL))
+        return;
+    for (uint32_t i = 0; i < plan.n_devices; i++)
+        if (cli_place_first(&plan, i) &&
+            !glm4v_device_examine(plan.device[i].name, &b->before[b->n_before], NULL))
+            b->n_before++;
 }
 
 static int open_and_run(const settings *set, const char *dir)
 {
     bench b = { .set = set, .dir = dir };
     glm4v_model_options options = { .struct_size = sizeof options,
-                                    .device = set->device,
                                     .quantization = set->quantization,
                                     .n_threads = (uint32_t)set->threads,
                                     .random_weights = set->random_weights,
@@ -449,8 +581,10 @@ static int open_and_run(const settings *set, const char *dir)
     b.runs = cli_alloc(set->runs, sizeof *b.runs);
     b.column = cli_alloc(set->runs, sizeof *b.column);
     int status = CLI_MODEL;
-    double start = now_ms();
     glm4v_model *model = NULL;
+    cli_place_set(&options, &set->place);
+    look_before(&b, &options);
+    double start = now_ms();
     if (!b.rgb || !b.runs || !b.column)
         cli_message("no memory for an image of %ux%u", set->frame[0], set->frame[1]);
     else
@@ -482,8 +616,7 @@ int cli_bench(int argc, char **argv)
           "a config.json, with --random-weights: no checkpoint needed" },
         { "random-weights", NULL, CLI_FLAG, &set.random_weights, 0, 0,
           "fill memory with seeded random weights: speed at full size" },
-        { "device", "D", CLI_STRING, &set.device, 0, 0,
-          "auto (default), cpu, cuda[:N], several with commas between them" },
+        CLI_PLACE_OPTIONS(set.place),
         { "quantization", "Q", CLI_STRING, &set.quantization, 0, 0, "as in describe" },
         { "threads", "N", CLI_COUNT, &set.threads, 0, 1024,
           "CPU threads; default: all cores of this process" },
@@ -506,7 +639,7 @@ int cli_bench(int argc, char **argv)
                  "decode, first token, and\n"
                  "peak memory of the process. Decode is also reported in bytes read a second "
                  "beside the read\n"
-                 "bandwidth that this machine had in the same minute.",
+                 "bandwidth that the device had in the same minute.",
         .examples = "glm4v bench\n"
                     "glm4v bench --frame 1280x720 --tokens 64 --batch 4 --json\n"
                     "glm4v bench --config GLM-4.1V-9B-Thinking/config.json --random-weights "

@@ -25,6 +25,7 @@ typedef enum {
     CLI_STRING, /* const char ** */
     CLI_COUNT,  /* uint64_t *, decimal digits */
     CLI_NUMBER, /* double * */
+    CLI_BYTES,  /* uint64_t *: digits, and KiB, MiB, GiB, KB, MB, GB or nothing behind them */
     CLI_SIZE,   /* uint32_t [2]: "WxH", each in [min, max] */
 } cli_kind;
 
@@ -33,7 +34,7 @@ typedef struct {
     const char *argument; /* word for it in the help; NULL for flags */
     cli_kind kind;
     void *value;      /* holds the default, receives what was given */
-    double min, max;  /* bounds of CLI_COUNT, CLI_NUMBER and CLI_SIZE, both allowed */
+    double min, max;  /* bounds of CLI_COUNT, CLI_NUMBER, CLI_BYTES and CLI_SIZE, both allowed */
     const char *help; /* one or more lines, '\n' between them */
 } cli_option;
 

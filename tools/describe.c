@@ -9,15 +9,17 @@
 #include "interrupt.h"
 #include "folder.h"
 #include "input.h"
+#include "place.h"
 #include "shape.h"
 
 typedef struct {
-    const char *model, *device, *quantization, *prompt, *system;
+    const char *model, *quantization, *prompt, *system;
     uint64_t threads, max_tokens, top_k, seed, max_pixels, video_track;
     double temperature, top_p, repetition_penalty, interval, timeout, reconnect;
     bool thinking, json, verbose, recursive;
     cli_shape_options asked;
     cli_shape shape;
+    cli_place place;
 } settings;
 
 typedef struct {
@@ -340,13 +342,13 @@ static int run(const settings *set, const char *dir, char **inputs, int n_inputs
     glm4v_error err = { 0 };
     session s = { .settings = set, .name_inputs = n_inputs > 1 };
     glm4v_model_options options = { .struct_size = sizeof options,
-                                    .device = set->device,
                                     .quantization = set->quantization,
                                     .n_threads = (uint32_t)set->threads };
     glm4v_engine_options engine = { .struct_size = sizeof engine,
                                     .max_pixels = set->max_pixels,
                                     .max_batch = 1 };
     glm4v_model *model = NULL;
+    cli_place_set(&options, &set->place);
     int status =
         cli_model_open(&model, dir, &options, set->verbose ? GLM4V_LOG_DEBUG : GLM4V_LOG_WARNING);
     if (status)
@@ -388,8 +390,7 @@ int cli_describe(int argc, char **argv)
     const cli_option options[] = {
         { "model", "DIR", CLI_STRING, &set.model, 0, 0,
           "model directory; default: $GLM4V_MODEL, else the model that comes\nwith the program" },
-        { "device", "D", CLI_STRING, &set.device, 0, 0,
-          "auto (default), cpu, cuda[:N], several with commas between them" },
+        CLI_PLACE_OPTIONS(set.place),
         { "quantization", "Q", CLI_STRING, &set.quantization, 0, 0,
           "form of the weights in memory: fp32, bf16, int8, int4, int4-32 or fp8, or by part,\n"
           "text=int4,vision=int8; default: as stored" },

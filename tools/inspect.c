@@ -6,9 +6,11 @@
 #include <sys/stat.h>
 
 #include "cli.h"
+#include "place.h"
 
 typedef struct {
-    const char *model;
+    cli_place place;
+    const char *quantization; /* of the plan; NULL: as stored */
     uint32_t frame[2];
     uint64_t batch, context, max_pixels; /* 0 = the engine's default */
     bool json;
@@ -44,7 +46,7 @@ static void print_row(const char *name, const char *format, ...)
 
 static bool fits(const estimate *e)
 {
-    return !e->rc && e->memory.peak <= e->memory.available;
+    return !e->rc && !cli_place_missing(&e->memory);
 }
 
 /* The most memory-hungry row that fits; NULL if none does. */
@@ -73,8 +75,8 @@ static void print_advice(const estimate *estimates, int n)
         return;
     const glm4v_memory *m = &least->memory;
     printf("\nNone fits: the smallest, --quantization %s, needs %s more%s.\n", least->quantization,
-           cli_bytes(text[0], m->peak - m->available),
-           m->weights + m->tables + m->loading > m->available
+           cli_bytes(text[0], cli_place_missing(m)),
+           cli_place_missing(m) > m->kv_cache + m->scratch
                ? ""
                : "; a smaller --batch, --context or --max-pixels makes it fit");
     printf("KV cache and scratch are %s of it.\n", cli_bytes(text[1], m->kv_cache + m->scratch));
@@ -83,11 +85,12 @@ static void print_advice(const estimate *estimates, int n)
 static void print_memory(const estimate *estimates, int n, const settings *set)
 {
     char text[5][32];
-    const uint64_t available = estimates[0].memory.available;
-    printf("\nmemory for %ux%u frames, %s available\n%-50s %10s %10s %10s %10s  fits\n",
-           set->frame[0], set->frame[1],
-           available == UINT64_MAX ? "unknown" : cli_bytes(text[0], available), "quantization",
-           "weights", "kv cache", "scratch", "total");
+    const glm4v_memory *first = &estimates[0].memory;
+    const uint64_t room = first->n_devices ? first->device[0].room : UINT64_MAX;
+    printf("\nmemory for %ux%u frames, %s available on %s\n%-50s %10s %10s %10s %10s  fits\n",
+           set->frame[0], set->frame[1], room == UINT64_MAX ? "unknown" : cli_bytes(text[0], room),
+           first->n_devices ? first->device[0].name : "the device", "quantization", "weights",
+           "kv cache", "scratch", "total");
     for (int i = 0; i < n; i++) {
         const glm4v_memory *m = &estimates[i].memory;
         if (estimates[i].rc)
@@ -99,6 +102,16 @@ static void print_memory(const estimate *estimates, int n, const settings *set)
                    fits(&estimates[i]) ? "yes" : "no");
     }
     print_advice(estimates, n);
+}
+
+/* Of the form that was asked for: the row behind the table. */
+static void print_plan(const estimate *plan)
+{
+    printf("\nplan, %s\n", plan->quantization);
+    if (plan->rc)
+        printf("%s\n", plan->err.msg);
+    else
+        cli_place_print(&plan->memory);
 }
 
 static void print_plain(const char *dir, const glm4v_model_info *i, const estimate *estimates,
@@ -131,6 +144,7 @@ static void print_plain(const char *dir, const glm4v_model_info *i, const estima
     print_row("context", "%u tokens", i->context_length);
     if (!set->config_only)
         print_row("hash", "%s", i->hash);
+    print_plan(&estimates[n]);
     print_memory(estimates, n, set);
     if (!set->config_only)
         printf("\nThe model directory is valid.\n");
@@ -181,6 +195,17 @@ static void json_memory(cli_json *json, const estimate *e, const settings *set)
     cli_json_close(json);
 }
 
+static void json_plan(cli_json *json, const estimate *plan)
+{
+    cli_json_open(json, "plan");
+    cli_json_string(json, "quantization", plan->quantization);
+    if (plan->rc)
+        cli_json_string(json, "message", plan->err.msg);
+    else
+        cli_place_json(json, &plan->memory);
+    cli_json_close(json);
+}
+
 static void print_json(const char *dir, const glm4v_model_info *i, const estimate *estimates, int n,
                        const settings *set)
 {
@@ -208,6 +233,7 @@ static void print_json(const char *dir, const glm4v_model_info *i, const estimat
     for (int f = 0; f < n; f++)
         json_memory(&json, &estimates[f], set);
     cli_json_array_close(&json);
+    json_plan(&json, &estimates[n]);
     cli_json_close(&json);
     cli_json_end(&json);
 }
@@ -226,14 +252,13 @@ static int refuse(const char *dir, const glm4v_error *err, bool as_json)
         cli_json_close(&json);
         cli_json_end(&json);
     }
-    return cli_finish(CLI_MODEL);
+    return cli_finish(err->code == GLM4V_ERR_INVALID ? CLI_USAGE : CLI_MODEL);
 }
 
 static void add_row(estimate *e, const char *quantization, const char *dir, const settings *set)
 {
-    const glm4v_model_options options = {
+    glm4v_model_options options = {
         .struct_size = sizeof options,
-        .device = "cpu",
         .quantization = strcmp(quantization, AS_STORED) ? quantization : NULL,
         .random_weights = set->config_only,
     };
@@ -241,6 +266,7 @@ static void add_row(estimate *e, const char *quantization, const char *dir, cons
                                           .max_batch = (uint32_t)set->batch,
                                           .context_length = (uint32_t)set->context,
                                           .max_pixels = set->max_pixels };
+    cli_place_set(&options, &set->place);
     e->quantization = quantization;
     e->rc = glm4v_model_estimate_memory(
         dir,
@@ -259,18 +285,21 @@ static int run(const char *dir, settings *set)
 {
     glm4v_model_info info = { 0 };
     glm4v_error err = { 0 };
-    estimate estimates[MAX_ROWS] = { 0 };
+    estimate estimates[MAX_ROWS + 1] = { 0 }; /* behind the table: the plan */
     set->config_only = is_file(dir);
-    const glm4v_model_options options = { .struct_size = sizeof options,
-                                          .device = "cpu",
-                                          .random_weights = set->config_only };
+    glm4v_model_options options = { .struct_size = sizeof options,
+                                    .random_weights = set->config_only };
     int n = 0;
+    cli_place_set(&options, &set->place);
     if (glm4v_model_inspect(dir, &options, &info, &err))
         return refuse(dir, &err, set->json);
     for (; n < N_MORE; n++)
         add_row(&estimates[n], more[n], dir, set);
     for (const char *const *q = glm4v_quantization_choices(); *q && n < MAX_ROWS; q++, n++)
         add_row(&estimates[n], *q, dir, set);
+    add_row(&estimates[n], set->quantization ? set->quantization : AS_STORED, dir, set);
+    if (estimates[n].rc == GLM4V_ERR_INVALID)
+        return refuse(dir, &estimates[n].err, set->json);
     (set->json ? print_json : print_plain)(dir, &info, estimates, n, set);
     return cli_finish(CLI_OK);
 }
@@ -287,19 +316,25 @@ int cli_inspect(int argc, char **argv)
           "tokens of each, pictures included; default 8192, or the model's own" },
         { "max-pixels", "N", CLI_COUNT, &set.max_pixels, 1, 1 << 30,
           "upper bound of a picture after resizing; default the model's own" },
+        CLI_PLACE_OPTIONS(set.place),
+        { "quantization", "Q", CLI_STRING, &set.quantization, 0, 0,
+          "form of the weights for which the plan is made; default as stored" },
         { "json", NULL, CLI_FLAG, &set.json, 0, 0, "one JSON object" },
     };
     const cli_command command = {
         .name = "inspect",
         .synopsis = "[OPTIONS] [DIR|config.json]",
         .about = "Prints what a model directory contains and how much memory it needs in each "
-                 "quantization, and checks\n"
-                 "every header, size and name in it without loading weights. Without DIR: "
-                 "$GLM4V_MODEL, else the\n"
-                 "model that comes with the program. For a config.json alone: the memory that the "
-                 "model will\nneed once it is downloaded.",
+                 "quantization, the plan\n"
+                 "of what would lie on which device, and checks every header, size and name in it "
+                 "without loading\n"
+                 "weights. Without DIR: $GLM4V_MODEL, else the model that comes with the program. "
+                 "For a config.json\n"
+                 "alone: the memory that the model will need once it is downloaded.",
         .examples = "glm4v inspect\n"
                     "glm4v inspect ~/models/GLM-4.1V-9B-Thinking --frame 1280x720 --batch 1\n"
+                    "glm4v inspect --device cuda:0,cpu --gpu-memory-limit 6GiB --quantization int4 "
+                    "DIR\n"
                     "glm4v inspect --json DIR | python3 -m json.tool",
         .options = options,
         .n_options = sizeof options / sizeof *options,

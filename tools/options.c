@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "cli.h"
 
@@ -73,6 +74,28 @@ static bool parse_count(const char *text, uint64_t *value)
     return true;
 }
 
+/* "6GiB", "6144 MiB", "1.5GB": a number and one of the units. */
+static bool parse_bytes(const char *text, double *value)
+{
+    static const struct {
+        const char *name;
+        double bytes;
+    } units[] = { { "", 1 },      { "KiB", 1024 }, { "MiB", 1 << 20 }, { "GiB", 1 << 30 },
+                  { "KB", 1000 }, { "MB", 1e6 },   { "GB", 1e9 } };
+    char *end = NULL;
+    errno = 0;
+    if (*text < '0' || *text > '9')
+        return false;
+    *value = strtod(text, &end);
+    end += strspn(end, " ");
+    for (size_t i = 0; !errno && i < sizeof units / sizeof *units; i++)
+        if (!strcasecmp(end, units[i].name)) {
+            *value *= units[i].bytes;
+            return isfinite(*value);
+        }
+    return false;
+}
+
 /* Called before GStreamer sets the locale, so the decimal point is a point. */
 static bool parse_number(const char *text, double *value)
 {
@@ -119,6 +142,11 @@ static bool store(const cli_option *option, const char *text)
             return false;
         *(double *)option->value = number;
         return true;
+    case CLI_BYTES:
+        if (!parse_bytes(text, &number) || !within(option, number))
+            return false;
+        *(uint64_t *)option->value = (uint64_t)number;
+        return true;
     case CLI_SIZE:
         if (!parse_size(text, size) || !within(option, (double)size[0]) ||
             !within(option, (double)size[1]))
@@ -135,6 +163,9 @@ static int bad_value(const cli_command *command, const cli_option *option, const
     if (option->kind == CLI_SIZE)
         return cli_usage_error(command, "--%s expects WIDTHxHEIGHT, each %g to %g, not \"%s\"",
                                option->name, option->min, option->max, text);
+    if (option->kind == CLI_BYTES)
+        return cli_usage_error(command, "--%s expects a size such as 6GiB or 800MiB, not \"%s\"",
+                               option->name, text);
     return cli_usage_error(command, "--%s expects a %s from %g to %g, not \"%s\"", option->name,
                            option->kind == CLI_COUNT ? "whole number" : "number", option->min,
                            option->max, text);
