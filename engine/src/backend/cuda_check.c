@@ -160,25 +160,6 @@ glm4v_cuda_class glm4v_cuda_classify(cudaError_t status)
     return GLM4V_CUDA_STICKY;
 }
 
-glm4v_cuda_class glm4v_cuda_classify_cublas(int status)
-{
-    switch (status) {
-    case 0: /* success */
-        return GLM4V_CUDA_OK;
-    case 3: /* allocation failed */
-        return GLM4V_CUDA_NO_MEMORY;
-    case 7:  /* invalid value */
-    case 15: /* not supported */
-        return GLM4V_CUDA_RETRYABLE;
-    case 1:  /* not initialized */
-    case 8:  /* architecture mismatch */
-    case 16: /* license */
-        return GLM4V_CUDA_SETUP;
-    default: /* 11 mapping, 13 execution failed, 14 internal error */
-        return GLM4V_CUDA_STICKY;
-    }
-}
-
 int glm4v_cuda_code(glm4v_cuda_class class_)
 {
     switch (class_) {

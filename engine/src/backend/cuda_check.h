@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a status of CUDA or cuBLASLt means, and faults that a test injects. */
+/* What a status of CUDA means, and faults that a test injects. Launchers turn those of cuBLASLt
+ * into statuses of CUDA (kernels/cuda/prefill_lt.cu). */
 #ifndef GLM4V_ENGINE_BACKEND_CUDA_CHECK_H
 #define GLM4V_ENGINE_BACKEND_CUDA_CHECK_H
 
@@ -18,8 +19,6 @@ typedef enum {
 
 /* Any number; those that CUDA 13 does not know are STICKY: nothing is known of the device then. */
 glm4v_cuda_class glm4v_cuda_classify(cudaError_t status);
-/* Of a cublasStatus_t. */
-glm4v_cuda_class glm4v_cuda_classify_cublas(int status);
 /* GLM4V_ERR_* of a class; 0 for OK. */
 int glm4v_cuda_code(glm4v_cuda_class class_);
 /* What a person can do about a SETUP status, or "". */
