@@ -3,18 +3,28 @@
  * keys and values are read once for a pack.
  *
  * Keys [0, position] of a row are cut in pieces of PIECE; SPLITS blocks take runs of pieces, whose
- * length follows from the number of keys alone, and leave sums, maxima and weights in scratch; the
- * second kernel combines them in order. A block of 4 warps takes a piece at a time: each warp makes
- * the scores of a quarter of the keys; then, with the weights in shared memory, the output of a
- * quarter of the head for all keys of the piece. Keys and values go from memory straight to the
- * registers of mma.sync: the contraction runs over head elements in an order in which a lane's part
- * is contiguous (element 8t + i of a block of 32 stands where step i / 4 has 2t + i % 2 and, for
- * i % 4 > 1, 8 more), and columns of the output likewise. Reads each key and value once a pack,
- * writes SPLITS f32 rows a head at most. Sums in f32; weights of values are rounded to bf16. */
+ * length follows from the number of keys alone, and leave sums, maxima and weights in scratch; a
+ * second kernel combines them in order. For few rows, on devices that have clusters of blocks, one
+ * kernel does both, with results in shared memory: the same numbers. A block of 4 warps takes a
+ * piece at a time: each warp makes the scores of a quarter of the keys; then, with the weights in
+ * shared memory, the output of a quarter of the head for all keys of the piece. Keys and values go
+ * from memory straight to the registers of mma.sync: the contraction runs over head elements in an
+ * order in which a lane's part is contiguous (element 8t + i of a block of 32 stands where step
+ * i / 4 has 2t + i % 2 and, for i % 4 > 1, 8 more), and columns of the output likewise. Reads each
+ * key and value once a pack, writes SPLITS f32 rows a head at most. Sums in f32; weights of values
+ * are rounded to bf16.
+ *
+ * Measured on an H200, 32 / 2 heads of 128: 4.6 us at context 640, 5.9 at 2048; 18.5 us for 16 rows
+ * at 2048, 20.1 for 64 at 640. Slower: reading no keys before the kernels ahead have ended (7.5 us
+ * at 640); 32 splits of one piece (64 rows 27 us); two kernels for one row (4.9 us). */
+#include <cooperative_groups.h>
+
 #include "attend.cuh"
 #include "round.cuh"
 
-constexpr int PIECE = 64, SPLITS = 32, WARPS = 4, PACK = 16, THREADS = WARPS * 32;
+constexpr int CLUSTER_ROWS = 4; /* more rows keep the device busy without clusters */
+constexpr int AHEAD = 10;       /* results that the combining kernel loads at a time, at first */
+constexpr int PIECE = 64, SPLITS = 16, WARPS = 4, PACK = 16, THREADS = WARPS * 32;
 constexpr int HEAD = 128; /* of outputs that are rounded as they are combined: a group of int8 */
 
 /* Scratch: sums [rows][heads][SPLITS][head_dim], then maximum and weight of each. */
@@ -32,8 +42,9 @@ struct decode {
     glm4v_cuda_rounded rounded; /* q NULL: not by the combining kernel */
 };
 
-/* Pieces a block takes, and how many blocks have any. From 16 pieces on a block takes two, so that
- * loads of the second go on while the first is worked on, and fewer results are combined. */
+/* Pieces a block takes, and how many blocks have any. Of more than 8 pieces a block takes two at
+ * least, so that loads of the second go on while the first is worked on, and fewer results are
+ * combined. */
 static __device__ int32_t pieces_each(int32_t n_keys)
 {
     const int32_t pieces = (n_keys + PIECE - 1) / PIECE, each = (pieces + SPLITS - 1) / SPLITS;
@@ -187,16 +198,17 @@ template <int D, bool INT8> struct worker {
     {
 #pragma unroll
         for (int i = 0; i < TILES; i++) {
-            float sum[4] = {};
+            float sum[4] = {}, other[4] = {}; /* two chains of half the length */
 #pragma unroll
             for (int b = 0; b < BLOCKS; b++) {
                 const uint4 part = stored::widen(keys[i][b]);
                 mma_bf16(sum, q[b][0], part.x, part.y);
-                mma_bf16(sum, q[b][1], part.z, part.w);
+                mma_bf16(other, q[b][1], part.z, part.w);
             }
 #pragma unroll
             for (int c = 0; c < 4; c++) {
                 const int32_t key = first + (warp * TILES + i) * 8 + 2 * t + c % 2;
+                sum[c] += other[c];
                 if (INT8 && key < n_keys)
                     sum[c] *= k_scale[key];
                 s[i][c] = key < n_keys ? sum[c] * scale : -INFINITY;
@@ -314,8 +326,10 @@ template <int D, bool INT8> struct worker {
         load_values(values, begin, begin, min(old, end));
         wait_for_earlier();
         query();
-        load_keys(keys, begin, old, end);
-        load_values(values, begin, old, end);
+        if (old < min(begin + PIECE, end)) {
+            load_keys(keys, begin, old, end);
+            load_values(values, begin, old, end);
+        }
         for (int32_t first = begin; first < end; first += PIECE) {
             const int32_t next = first + PIECE;
             float s[TILES][4], shrink[2];
@@ -331,49 +345,31 @@ template <int D, bool INT8> struct worker {
     }
 };
 
-template <int D, bool INT8>
-static __device__ void store(const worker<D, INT8> &w, const decode &args, int64_t first_row,
-                             int32_t heads)
-{
-    constexpr int WIDTH = worker<D, INT8>::WIDTH;
-    const int32_t split = (int32_t)blockIdx.x, head_dim = w.head_dim;
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const int32_t head = w.g + 8 * half;
-        if (head >= heads)
-            continue;
-        const int64_t at = (first_row + head) * SPLITS + split;
-#pragma unroll
-        for (int c = 0; c < 2; c++) {
-            const int32_t d = (w.warp * 8 + 2 * w.t + c) * WIDTH;
-#pragma unroll
-            for (int j = 0; j < WIDTH; j++)
-                if (d < head_dim)
-                    args.to.sum[at * head_dim + d + j] = w.o[j][2 * half + c];
-        }
-        if (w.warp == 0 && w.t == 0)
-            args.to.weight[at] = make_float2(w.maximum[half], w.weight[half]);
+/* What blockIdx (split, pack of a key/value head, row) stands for. */
+struct job {
+    int32_t row, kv_head, head, heads; /* heads [head, head + heads) of q */
+    __device__ explicit job(const decode &args)
+        : row((int32_t)blockIdx.z), kv_head((int32_t)blockIdx.y / args.packs)
+    {
+        const int32_t group = args.a.heads / args.kv.heads;
+        const int32_t first = (int32_t)blockIdx.y % args.packs * PACK;
+        head = kv_head * group + first;
+        heads = min(PACK, group - first);
     }
-}
+};
 
-/* Block (split, pack of a key/value head, row). */
+/* The sums of a block's keys; false: it has none. */
 template <int D, bool INT8>
-static __global__ void __launch_bounds__(THREADS, 3) decode_kernel(const decode args)
+static __device__ bool attend_keys(worker<D, INT8> &w, const decode &args, const job &j,
+                                   typename worker<D, INT8>::memory &memory)
 {
     using work = worker<D, INT8>;
-    __shared__ typename work::memory memory;
-    let_next_begin();
-    const int32_t row = (int32_t)blockIdx.z, kv_head = (int32_t)blockIdx.y / args.packs;
-    const int32_t group = args.a.heads / args.kv.heads;
-    const int32_t first_head = (int32_t)blockIdx.y % args.packs * PACK;
-    const int32_t heads = min(PACK, group - first_head), head = kv_head * group + first_head;
-    work w;
-    const size_t at = glm4v_cuda_kv_at(&args.kv, args.a.layer, args.slot[row], kv_head, 0);
-    w.n_keys = args.position[row] + 1;
+    const size_t at = glm4v_cuda_kv_at(&args.kv, args.a.layer, args.slot[j.row], j.kv_head, 0);
+    w.n_keys = args.position[j.row] + 1;
     w.head_dim = args.kv.head_dim;
     const int32_t keys = pieces_each(w.n_keys) * PIECE, begin = (int32_t)blockIdx.x * keys;
     if (begin >= w.n_keys)
-        return;
+        return false;
     w.k = (const typename work::type *)args.kv.keys + at;
     w.v = (const typename work::type *)args.kv.values + at;
     if (INT8) {
@@ -386,10 +382,35 @@ static __global__ void __launch_bounds__(THREADS, 3) decode_kernel(const decode 
         w.o[i / 4][i % 4] = 0;
     w.maximum[0] = w.maximum[1] = -INFINITY;
     w.weight[0] = w.weight[1] = 0;
-    const glm4v_bf16 *query = args.a.q + row * args.a.ldq + (int64_t)head * w.head_dim;
+    const glm4v_bf16 *query = args.a.q + j.row * args.a.ldq + (int64_t)j.head * w.head_dim;
     w.run(memory, begin, min(begin + keys, w.n_keys), w.n_keys - GLM4V_CUDA_SPAN_ROWS,
-          args.a.scale * LOG2E, [&] { w.load_queries(query, heads); });
-    store(w, args, (int64_t)row * args.a.heads + head, heads);
+          args.a.scale * LOG2E, [&] { w.load_queries(query, j.heads); });
+    return true;
+}
+
+/* Head h of the pack to sums + h * ld and weights + h * step. */
+template <int D, bool INT8>
+static __device__ void store(const worker<D, INT8> &w, int32_t heads, float *sums, int64_t ld,
+                             float2 *weights, int64_t step)
+{
+    constexpr int WIDTH = worker<D, INT8>::WIDTH;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int32_t head = w.g + 8 * half;
+        if (head >= heads)
+            continue;
+#pragma unroll
+        for (int c = 0; c < 2; c++) {
+            const int32_t d = (w.warp * 8 + 2 * w.t + c) * WIDTH;
+#pragma unroll
+            for (int j = 0; j < WIDTH; j += 2)
+                if (d < w.head_dim)
+                    *reinterpret_cast<float2 *>(sums + head * ld + d + j) =
+                        make_float2(w.o[j][2 * half + c], w.o[j + 1][2 * half + c]);
+        }
+        if (w.warp == 0 && w.t == 0)
+            weights[head * step] = make_float2(w.maximum[half], w.weight[half]);
+    }
 }
 
 /* 4 neighbouring outputs of a head of 128, as bf16 and rounded to int8 as a group. */
@@ -404,31 +425,37 @@ static __device__ void store_rounded(const glm4v_cuda_rounded &to, const float (
         to.scale[row * to.ldscale + head] = scale;
 }
 
-/* Warp (head, row): o = sum of the splits' sums, each by 2^(its maximum - the largest), over the
- * sum of their weights likewise. Lane i has the weight of split i and outputs [4i, 4i + 4). */
-static __global__ void __launch_bounds__(32) combine_kernel(const decode args)
+static __device__ __forceinline__ void add_sums(float (&o)[4], const float4 &sum, float scale)
 {
-    let_next_begin();
-    const int32_t head = (int32_t)blockIdx.x, row = (int32_t)blockIdx.y, lane = threadIdx.x;
-    const int32_t head_dim = args.kv.head_dim, d = 4 * lane;
-    const int64_t at = ((int64_t)row * args.a.heads + head) * SPLITS;
-    const float *sums = args.to.sum + at * head_dim + (d < head_dim ? d : 0);
+    o[0] += scale * sum.x, o[1] += scale * sum.y, o[2] += scale * sum.z, o[3] += scale * sum.w;
+}
+
+/* By one warp: o of a head = sum of the splits' sums, each by 2^(its maximum - the largest), over
+ * the sum of their weights likewise. Lane i has the weight of split i and outputs [4i, 4i + 4):
+ * weight() and sums(split) give them. */
+template <typename W, typename S>
+static __device__ void combine(const decode &args, int32_t row, int32_t head, int32_t splits,
+                               W weight, S sums)
+{
+    const int32_t lane = threadIdx.x, head_dim = args.kv.head_dim, d = 4 * lane;
     float o[4] = {};
-    wait_for_earlier();
-    const int32_t splits = splits_of(args.position[row] + 1);
-    const float2 part = lane < splits ? args.to.weight[at + lane] : make_float2(-INFINITY, 0);
+    float4 first[AHEAD];
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++)
+        first[i] = i < splits ? sums(i) : make_float4(0, 0, 0, 0);
+    const float2 part = lane < splits ? weight() : make_float2(-INFINITY, 0);
     float most = part.x;
 #pragma unroll
     for (int distance = 16; distance; distance /= 2)
         most = fmaxf(most, __shfl_xor_sync(~0u, most, distance));
     const float shrink = power_of_two(part.x - most);
     const float inverse = 1 / warp_sum(shrink * part.y);
-#pragma unroll 8
-    for (int32_t i = 0; i < splits; i++) {
-        const float4 sum = *reinterpret_cast<const float4 *>(sums + (int64_t)i * head_dim);
-        const float scale = __shfl_sync(~0u, shrink, i);
-        o[0] += scale * sum.x, o[1] += scale * sum.y, o[2] += scale * sum.z, o[3] += scale * sum.w;
-    }
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++)
+        add_sums(o, first[i], __shfl_sync(~0u, shrink, i));
+#pragma unroll 1
+    for (int32_t i = AHEAD; i < splits; i++)
+        add_sums(o, sums(i), __shfl_sync(~0u, shrink, i));
     const uint2 words = make_uint2(narrow2(o[0] * inverse, o[1] * inverse),
                                    narrow2(o[2] * inverse, o[3] * inverse));
     if (d < head_dim)
@@ -439,6 +466,110 @@ static __global__ void __launch_bounds__(32) combine_kernel(const decode args)
     if (args.rounded.q)
         store_rounded(args.rounded, o, row, head);
 }
+
+/* ---- two kernels ---- */
+
+template <int D, bool INT8>
+static __global__ void __launch_bounds__(THREADS, 3) decode_kernel(const decode args)
+{
+    __shared__ typename worker<D, INT8>::memory memory;
+    let_next_begin();
+    const job j(args);
+    worker<D, INT8> w;
+    if (!attend_keys(w, args, j, memory))
+        return;
+    const int64_t at = ((int64_t)j.row * args.a.heads + j.head) * SPLITS + blockIdx.x;
+    store(w, j.heads, args.to.sum + at * w.head_dim, (int64_t)SPLITS * w.head_dim,
+          args.to.weight + at, SPLITS);
+}
+
+/* Warp (head, row). */
+static __global__ void __launch_bounds__(32) combine_kernel(const decode args)
+{
+    let_next_begin();
+    const int32_t head = (int32_t)blockIdx.x, row = (int32_t)blockIdx.y, d = 4 * threadIdx.x;
+    const int32_t head_dim = args.kv.head_dim, splits = splits_of(args.position[row] + 1);
+    const int64_t at = ((int64_t)row * args.a.heads + head) * SPLITS;
+    const float *from = args.to.sum + at * head_dim + (d < head_dim ? d : 0);
+    wait_for_earlier();
+    combine(
+        args, row, head, splits, [&] { return __ldcg(args.to.weight + at + threadIdx.x); },
+        [&](int32_t i) {
+            return __ldcg(reinterpret_cast<const float4 *>(from + (int64_t)i * head_dim));
+        });
+}
+
+/* ---- one kernel ---- */
+
+/* The blocks of a row and pack are a cluster: block i combines head i of the pack from the shared
+ * memory of all. */
+template <int D, bool INT8>
+static __global__ void __launch_bounds__(THREADS, 3) cluster_kernel(const decode args)
+{
+#if __CUDA_ARCH__ >= 900
+    struct results {
+        alignas(16) float sum[PACK][D];
+        float2 weight[PACK];
+    };
+    __shared__ typename worker<D, INT8>::memory memory;
+    __shared__ results mine;
+    const cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
+    let_next_begin();
+    const job j(args);
+    const int32_t rank = (int32_t)blockIdx.x, d = 4 * ((int32_t)threadIdx.x % 32);
+    const int32_t splits = splits_of(args.position[j.row] + 1);
+    worker<D, INT8> w;
+    if (attend_keys(w, args, j, memory))
+        store(w, j.heads, mine.sum[0], D, mine.weight, 1);
+    wait_for_earlier();
+    cluster.sync();
+    if (rank < j.heads && threadIdx.x < 32)
+        combine(
+            args, j.row, j.head + rank, splits,
+            [&] { return cluster.map_shared_rank(&mine, threadIdx.x)->weight[rank]; },
+            [&](int32_t i) {
+                const float *from = cluster.map_shared_rank(&mine, i)->sum[rank];
+                return *reinterpret_cast<const float4 *>(from + (d < D ? d : 0));
+            });
+    cluster.sync();
+#endif
+}
+
+/* How cluster_kernel is launched. */
+struct cluster_launch {
+    cudaLaunchAttribute attributes[2] = {};
+    cudaLaunchConfig_t config = {};
+    cluster_launch(cudaStream_t stream, const dim3 &grid)
+    {
+        attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attributes[0].val.programmaticStreamSerializationAllowed = 1;
+        attributes[1].id = cudaLaunchAttributeClusterDimension;
+        attributes[1].val.clusterDim = { SPLITS, 1, 1 };
+        config.gridDim = grid;
+        config.blockDim = THREADS;
+        config.stream = stream;
+        config.attrs = attributes;
+        config.numAttrs = 2;
+    }
+};
+
+/* Has the current device clusters of SPLITS blocks, and code for them? The code for devices without
+ * clusters is empty: it needs hardly a register. */
+static bool has_clusters(const cluster_launch &l)
+{
+    const auto kernel = cluster_kernel<128, false>;
+    cudaFuncAttributes code;
+    int n = 0;
+    if (cudaFuncGetAttributes(&code, kernel) == cudaSuccess && code.numRegs > 64 &&
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1) ==
+            cudaSuccess &&
+        cudaOccupancyMaxActiveClusters(&n, kernel, &l.config) == cudaSuccess && n > 0)
+        return true;
+    cudaGetLastError(); /* a device that refuses is no failure */
+    return false;
+}
+
+/* ---- */
 
 size_t glm4v_cuda_decode_scratch(const glm4v_cuda_kv *kv, int32_t heads, int32_t rows)
 {
@@ -457,6 +588,17 @@ static cudaError_t round_after(cudaStream_t stream, const glm4v_cuda_kv *kv,
     return a->rounded && kv->head_dim != HEAD
                ? glm4v_cuda_round(stream, a->rounded, &w, a->o, a->ldo, a->rows)
                : cudaSuccess;
+}
+
+static cudaError_t launch_both(cudaStream_t stream, const dim3 &grid, const decode &args)
+{
+    const bool int8 = args.kv.form == GLM4V_CUDA_KV_INT8;
+    const dim3 heads((unsigned)args.a.heads, (unsigned)args.a.rows);
+    void (*kernel)(decode) = int8 ? decode_kernel<128, true> : decode_kernel<128, false>;
+    if (args.kv.head_dim <= 64)
+        kernel = int8 ? decode_kernel<64, true> : decode_kernel<64, false>;
+    const cudaError_t error = launch(kernel, grid, THREADS, 0, stream, args);
+    return error == cudaSuccess ? launch(combine_kernel, heads, 32, 0, stream, args) : error;
 }
 
 cudaError_t glm4v_cuda_attend_decode(cudaStream_t stream, const glm4v_cuda_kv *kv,
@@ -480,12 +622,10 @@ cudaError_t glm4v_cuda_attend_decode(cudaStream_t stream, const glm4v_cuda_kv *k
         args.rounded = *a->rounded;
     }
     const dim3 grid(SPLITS, (unsigned)(kv->heads * packs), (unsigned)a->rows);
-    void (*kernel)(decode) = int8 ? decode_kernel<128, true> : decode_kernel<128, false>;
-    if (small)
-        kernel = int8 ? decode_kernel<64, true> : decode_kernel<64, false>;
-    cudaError_t error = launch(kernel, grid, THREADS, 0, stream, args);
-    if (error == cudaSuccess)
-        error = launch(combine_kernel, dim3((unsigned)a->heads, (unsigned)a->rows), 32, 0, stream,
-                       args);
+    const cluster_launch cluster(stream, grid);
+    const bool one = a->rows <= CLUSTER_ROWS && !int8 && !small && has_clusters(cluster);
+    const cudaError_t error =
+        one ? cudaLaunchKernelEx(&cluster.config, cluster_kernel<128, false>, args)
+            : launch_both(stream, grid, args);
     return error == cudaSuccess ? round_after(stream, kv, a) : error;
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What all launchers of kernels/cuda share. A launcher puts work on a stream and returns: it
- * allocates nothing, never waits, makes no CUDA call but launches and copies on that stream, and
- * may be called while the stream is captured. Its grid depends only on what the descriptor says, so
- * a captured launch serves every later step of the same key: what changes from step to step is in
- * device memory. It returns the first error of its launches; arguments are the caller's promise.
+ * allocates nothing, never waits, makes no CUDA call but launches and copies on that stream and
+ * those about attributes of its kernels, and may be called while the stream is captured. Its grid
+ * depends only on what the descriptor says, so a captured launch serves every later step of the
+ * same key: what changes from step to step is in device memory. It returns the first error of its
+ * launches; arguments are the caller's promise.
  *
  * Activations are bf16 (uint16_t here), row-major; rows start at multiples of 16 bytes, and ld
  * (distance of rows in elements) is a multiple of 8. Sums are f32. A row's result is the same bytes

@@ -122,7 +122,7 @@ template <int TEAM, int VECTORS>
 static __global__ void __launch_bounds__(TEAM < 128 ? 128 : TEAM)
     norm_kernel(const glm4v_cuda_norm n)
 {
-    __shared__ float partial[2][32];
+    __shared__ alignas(16) float partial[2][32];
     let_next_begin();
     const cut<TEAM> c(n.n);
     const int64_t group = (int64_t)blockIdx.x * (blockDim.x / TEAM) + threadIdx.x / TEAM;
@@ -252,7 +252,7 @@ static __device__ void store_plain(glm4v_bf16 *row, int64_t ld, const float (&x)
 template <int TEAM, int VECTORS>
 static __global__ void __launch_bounds__(TEAM) norm_round_kernel(const rounding a)
 {
-    __shared__ float partial[4][32];
+    __shared__ alignas(16) float partial[4][32];
     let_next_begin();
     const cut<TEAM> c(a.norm.n);
     const int64_t row = blockIdx.x;

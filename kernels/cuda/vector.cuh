@@ -102,17 +102,24 @@ static __device__ __forceinline__ float warp_sum(float x)
     return x;
 }
 
-/* The sum over a block of THREADS threads, in every thread; partial [32] shared, which the caller
- * uses again only behind a barrier. */
+/* The sum over a block of THREADS threads, 32 or a multiple of 128, in every thread; partial [32]
+ * shared, aligned to 16 bytes, which the caller uses again only behind a barrier. */
 template <int THREADS> static __device__ __forceinline__ float block_sum(float x, float *partial)
 {
+    constexpr int WARPS = THREADS / 32;
     x = warp_sum(x);
     if (THREADS == 32)
         return x;
     if (threadIdx.x % 32 == 0)
         partial[threadIdx.x / 32] = x;
     __syncthreads();
-    return warp_sum(threadIdx.x % 32 < THREADS / 32 ? partial[threadIdx.x % 32] : 0);
+    float4 sum = make_float4(0, 0, 0, 0);
+#pragma unroll
+    for (int i = 0; i < WARPS / 4; i++) {
+        const float4 part = reinterpret_cast<const float4 *>(partial)[i];
+        sum.x += part.x, sum.y += part.y, sum.z += part.z, sum.w += part.w;
+    }
+    return (sum.x + sum.y) + (sum.z + sum.w);
 }
 
 /* Blocks of `threads` that cover n. */

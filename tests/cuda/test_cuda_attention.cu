@@ -559,6 +559,7 @@ static void bench()
     for (glm4v_cuda_kv_form form : { GLM4V_CUDA_KV_BF16, GLM4V_CUDA_KV_INT8 }) {
         bench_decode(form, 1, 640);
         bench_decode(form, 1, 2048);
+        bench_decode(form, 4, 1024);
         bench_decode(form, 16, 2048);
         bench_decode(form, 64, 640);
     }
@@ -571,6 +572,8 @@ static void test_all_decode(glm4v_cuda_kv_form form)
     test_decode({ form, 2, 1, 64, { 0 }, { 0 } });
     test_decode({ form, 32, 2, 128, { 0 }, { 70 } });
     test_decode({ form, 32, 2, 128, { 1, 3, 0, 1, 1 }, { 2247, 69, 0, 63, 64 } });
+    test_decode({ form, 32, 2, 128, { 0, 1, 2, 0, 1, 2 }, { 2299, 640, 1024, 1023, 1087, 5 } });
+    test_decode({ form, 6, 2, 128, { 0, 1 }, { 700, 1300 } });
     test_decode({ form, 2, 2, 64, { 2, 0 }, { 129, 2299 } });
     test_decode({ form, 20, 1, 80, { 2, 0 }, { 1, 500 } });
     test_decode({ form, 3, 1, 8, { 0 }, { 300 } });
