@@ -28,12 +28,12 @@ static const Row rows[] = {
         "GLM4V_MODEL to a directory that holds config.json and the weights."},
   [GST_GLM4V_FAULT_MODEL_SETTINGS] = {RESOURCE, GST_RESOURCE_ERROR_SETTINGS,
         "The engine does not accept these settings",
-        "Check the properties device, quantization, n-threads, max-pixels, "
-        "max-batch and context-length."},
+        "Check the properties device, layers, gpu-memory-limit, quantization, "
+        "n-threads, max-pixels, max-batch and context-length."},
   [GST_GLM4V_FAULT_MODEL_MEMORY] = {RESOURCE, GST_RESOURCE_ERROR_NO_SPACE_LEFT,
         "Not enough memory for the model",
-        "Choose a smaller weight form (quantization=int4), lower max-pixels "
-        "or free memory."},
+        "Choose a smaller weight form (quantization=int4), lower max-pixels, "
+        "free memory, or add a device (device=cuda:0,cpu)."},
   [GST_GLM4V_FAULT_MODEL_MISSING] = {RESOURCE, GST_RESOURCE_ERROR_NOT_FOUND,
         "A file of the model is missing",
         "Complete the directory or set model-location to a complete one."},

@@ -11,6 +11,7 @@ gst_glm4v_model_config_clear (GstGlm4vModelConfig * config)
 {
   g_free (config->dir);
   g_free (config->device);
+  g_free (config->layers);
   g_free (config->quantization);
   g_free (config->key);
   memset (config, 0, sizeof *config);
@@ -23,6 +24,7 @@ gst_glm4v_model_config_copy (GstGlm4vModelConfig * to,
   *to = *from;
   to->dir = g_strdup (from->dir);
   to->device = g_strdup (from->device);
+  to->layers = g_strdup (from->layers);
   to->quantization = g_strdup (from->quantization);
   to->key = g_strdup (from->key);
 }
@@ -65,6 +67,11 @@ gst_glm4v_model_config_conflict (const GstGlm4vModelConfig * here,
 
   if (!found)
     found = string_conflict ("device", here->device, there->device);
+  if (!found)
+    found = string_conflict ("layers", here->layers, there->layers);
+  if (!found)
+    found = number_conflict ("gpu-memory-limit", here->gpu_memory_limit,
+        there->gpu_memory_limit);
   if (!found)
     found = string_conflict ("quantization", here->quantization,
         there->quantization);
@@ -110,6 +117,8 @@ gst_glm4v_model_config_options (const GstGlm4vModelConfig * config)
   return (glm4v_model_options) {
     .struct_size = sizeof (glm4v_model_options),
     .device = config->device,
+    .layers = config->layers,
+    .gpu_memory_limit = config->gpu_memory_limit,
     .quantization = config->quantization,
     .n_threads = config->n_threads,
     .log = on_log,

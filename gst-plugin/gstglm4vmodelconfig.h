@@ -10,10 +10,11 @@ G_BEGIN_DECLS
 typedef struct
 {
   gchar *dir, *device;
+  gchar *layers;                /* NULL = dealt out */
   gchar *quantization;          /* NULL = as stored */
   gchar *key;                   /* NULL = shared by the three above */
   guint n_threads, max_batch, context_length;
-  guint64 max_pixels;
+  guint64 max_pixels, gpu_memory_limit;
   GstClockTime idle_unload;     /* 0 = never */
 } GstGlm4vModelConfig;
 

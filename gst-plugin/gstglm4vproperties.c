@@ -108,9 +108,28 @@ install_model (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_DEVICE,
       g_param_spec_string ("device", "Device",
-          "Where the model runs: auto or cpu; cuda[:N][,cuda:M] is an error, "
-          "because this version has no CUDA",
+          "Where the model runs: cpu, cuda[:N], or several with commas between "
+          "them; auto: the first GPU where there is one that can be used, and "
+          "the CPU for what it has no room for",
           GST_GLM4V_DEFAULT_DEVICE, READY));
+  /**
+   * GstGlm4vDescribe:layers:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_LAYERS,
+      g_param_spec_string ("layers", "Layers",
+          "Text layers of each device by hand, as cuda:0=0-19,cpu=20-39, "
+          "instead of device. NULL: dealt out by free memory", NULL, READY));
+  /**
+   * GstGlm4vDescribe:gpu-memory-limit:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_GPU_MEMORY_LIMIT,
+      g_param_spec_uint64 ("gpu-memory-limit", "GPU memory limit",
+          "Most memory of each GPU to use, bytes, 0 = what is free", 0,
+          G_MAXUINT64, 0, READY));
   /**
    * GstGlm4vDescribe:quantization:
    *

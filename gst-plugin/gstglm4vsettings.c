@@ -122,6 +122,12 @@ gst_glm4v_settings_set (GstGlm4vSettings * s, guint id, const GValue * value)
     case PROP_DEVICE:
       set_string (&s->model.device, value, GST_GLM4V_DEFAULT_DEVICE);
       break;
+    case PROP_LAYERS:
+      set_string (&s->model.layers, value, NULL);
+      break;
+    case PROP_GPU_MEMORY_LIMIT:
+      s->model.gpu_memory_limit = g_value_get_uint64 (value);
+      break;
     case PROP_QUANTIZATION:
       set_string (&s->model.quantization, value, NULL);
       break;
@@ -263,6 +269,12 @@ gst_glm4v_settings_get (const GstGlm4vSettings * s, guint id, GValue * value)
       break;
     case PROP_DEVICE:
       g_value_set_string (value, s->model.device);
+      break;
+    case PROP_LAYERS:
+      g_value_set_string (value, s->model.layers);
+      break;
+    case PROP_GPU_MEMORY_LIMIT:
+      g_value_set_uint64 (value, s->model.gpu_memory_limit);
       break;
     case PROP_QUANTIZATION:
       g_value_set_string (value, s->model.quantization);
