@@ -63,6 +63,24 @@ static void other_files_are_refused(void)
     expect_refused("/proc/self/maps", "cannot be opened: /proc/self/maps");
 }
 
+#ifdef REAL_MODULE
+/* The module lacks nothing in a process of C alone; the driver is another matter. */
+static void the_real_one_opens(void)
+{
+    const glm4v_cuda_module *m = NULL;
+    glm4v_error err = { 0 };
+    int32_t n = 0;
+    use(REAL_MODULE, "");
+    if (glm4v_cuda_module_open(&m, &err))
+        test_fail(__FILE__, __LINE__, "%s", err.msg);
+    REQUIRE(m);
+    const int rc = m->count(&n, &err);
+    CHECK(rc == 0 || rc == GLM4V_ERR_DEVICE);
+    printf("# %d GPUs; %s\n", n, err.msg);
+    CHECK(rc == 0 || strstr(err.msg, "driver"));
+}
+#endif
+
 static void auto_takes_a_gpu(void)
 {
     glm4v_backend *b = NULL;
@@ -145,6 +163,15 @@ static void a_file_that_is_not_the_module_is_refused(void)
     apart(other_files_are_refused);
 }
 
+static void the_module_opens(void)
+{
+#ifdef REAL_MODULE
+    apart(the_real_one_opens);
+#else
+    SKIP("the build has no CUDA module");
+#endif
+}
+
 static void auto_and_cuda_open_the_gpu(void)
 {
     apart(auto_takes_a_gpu);
@@ -159,6 +186,7 @@ static void auto_falls_back_with_one_line(void)
 int main(void)
 {
     TEST(a_file_that_is_not_the_module_is_refused);
+    TEST(the_module_opens);
     TEST(auto_and_cuda_open_the_gpu);
     TEST(auto_falls_back_with_one_line);
     TEST(a_card_is_seen);
