@@ -5,6 +5,8 @@
 #include "gstglm4verror.h"
 #include "gstglm4vframe.h"
 
+#define GST_CAT_DEFAULT glm4vdescribe_debug
+
 static void
 forget_triggers (GstGlm4vDescribe * self)
 {
@@ -149,12 +151,23 @@ sink_gap (GstGlm4vDescribe * self, GstEvent * event)
   gst_glm4v_stream_advance_text (self, start, duration, &pass, FALSE);
 }
 
-static void
+/* Takes the trigger. FALSE if too many wait for a frame already. */
+static gboolean
 add_trigger (GstGlm4vDescribe * self, GstGlm4vTrigger * trigger)
 {
+  gboolean fits;
+
   g_mutex_lock (&self->lock);
-  g_queue_push_tail (&self->triggers, trigger);
+  fits = g_queue_get_length (&self->triggers) < GST_GLM4V_MAX_TRIGGERS;
+  if (fits)
+    g_queue_push_tail (&self->triggers, trigger);
   g_mutex_unlock (&self->lock);
+  if (!fits) {
+    GST_WARNING_OBJECT (self, "%d triggers wait for a frame: one is refused",
+        GST_GLM4V_MAX_TRIGGERS);
+    gst_glm4v_trigger_free (trigger);
+  }
+  return fits;
 }
 
 guint64
@@ -167,8 +180,7 @@ gst_glm4v_stream_describe (GstGlm4vDescribe * self, const gchar * prompt)
   g_mutex_lock (&self->lock);
   id = ++self->calls;
   g_mutex_unlock (&self->lock);
-  add_trigger (self, gst_glm4v_trigger_new_call (id, prompt));
-  return id;
+  return add_trigger (self, gst_glm4v_trigger_new_call (id, prompt)) ? id : 0;
 }
 
 gboolean
@@ -218,6 +230,7 @@ gst_glm4v_stream_event (GstPad * pad, GstObject * parent, GstEvent * event)
   }
   return gst_pad_push_event (self->srcpad, event);
 }
+
 void
 gst_glm4v_stream_prepare (GstGlm4vDescribe * self)
 {

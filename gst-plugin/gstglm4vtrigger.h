@@ -13,6 +13,9 @@ G_BEGIN_DECLS
 #define GST_GLM4V_TRIGGER_EVENT "glm4vdescribe/trigger"
 #define GST_GLM4V_TRIGGER_META "Glm4vDescribeTrigger"
 
+/* So many can wait for a frame. */
+#define GST_GLM4V_MAX_TRIGGERS 4096
+
 typedef struct
 {
   GValue id;                    /* unset if it has none */

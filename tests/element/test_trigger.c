@@ -233,6 +233,23 @@ static void a_trigger_that_no_frame_comes_for_is_dropped_at_the_end(void)
     support_done(h);
 }
 
+static void only_so_many_triggers_wait_for_a_frame(void)
+{
+    fake_set((fake_script) { 0 });
+    GstHarness *h = trigger_harness(1);
+    guint64 id = 0;
+    for (guint i = 1; i <= 4096; i++) {
+        g_signal_emit_by_name(h->element, "describe", NULL, &id);
+        CHECK_EQ(id, i);
+    }
+    g_signal_emit_by_name(h->element, "describe", NULL, &id);
+    CHECK_EQ(id, 0);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0));
+    CHECK(support_wait_stat(h->element, "results", 4096));
+    CHECK_EQ(support_stat(h->element, "inferred") + support_stat(h->element, "dropped-busy"), 4096);
+    support_done(h);
+}
+
 static void a_flush_forgets_triggers(void)
 {
     fake_set((fake_script) { 0 });
@@ -276,6 +293,7 @@ int main(int argc, char **argv)
     TEST(triggers_and_samples_have_results_of_their_own);
     TEST(a_trigger_waits_for_a_frame_that_can_be_described);
     TEST(a_trigger_that_no_frame_comes_for_is_dropped_at_the_end);
+    TEST(only_so_many_triggers_wait_for_a_frame);
     TEST(a_flush_forgets_triggers);
     TEST(triggers_before_the_model_have_a_result_at_once);
     return test_end();
