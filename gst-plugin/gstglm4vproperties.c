@@ -178,7 +178,7 @@ install_model (GObjectClass * klass)
       g_param_spec_uint ("max-batch", "Maximum batch",
           "Requests that the engine advances together, of all elements that "
           "share it; each needs memory for context-length tokens", 1,
-          GLM4V_MAX_BATCH, GST_GLM4V_DEFAULT_MAX_BATCH, READY));
+          GLM4V_MAX_BATCH, GLM4V_DEFAULT_BATCH, READY));
   /**
    * GstGlm4vDescribe:context-length:
    *
@@ -267,7 +267,7 @@ install_question (GObjectClass * klass)
   g_object_class_install_property (klass, PROP_MAX_TOKENS,
       g_param_spec_uint ("max-tokens", "Maximum tokens",
           "Largest number of tokens of an answer", 1, GLM4V_MAX_TOKENS,
-          GST_GLM4V_DEFAULT_MAX_TOKENS, PLAYING));
+          GLM4V_DEFAULT_TOKENS, PLAYING));
   /**
    * GstGlm4vDescribe:temperature:
    *

@@ -42,10 +42,8 @@ GType gst_glm4v_on_error_get_type (void);
 
 /* Defaults of properties whose default is not zero or NULL. */
 #define GST_GLM4V_DEFAULT_DEVICE "auto"
-#define GST_GLM4V_DEFAULT_MAX_BATCH 4
 #define GST_GLM4V_MAX_PENDING 4096
 #define GST_GLM4V_DEFAULT_PROMPT "Describe the image in one sentence."
-#define GST_GLM4V_DEFAULT_MAX_TOKENS 64
 #define GST_GLM4V_DEFAULT_INTERVAL GST_SECOND
 #define GST_GLM4V_DEFAULT_NTH 30
 #define GST_GLM4V_DEFAULT_WINDOW GST_SECOND

@@ -10,9 +10,9 @@ gst_glm4v_settings_init (GstGlm4vSettings * settings)
 {
   *settings = (GstGlm4vSettings) {
     .model.device = g_strdup (GST_GLM4V_DEFAULT_DEVICE),
-    .model.max_batch = GST_GLM4V_DEFAULT_MAX_BATCH,
+    .model.max_batch = GLM4V_DEFAULT_BATCH,
     .question.prompt = g_strdup (GST_GLM4V_DEFAULT_PROMPT),
-    .question.max_tokens = GST_GLM4V_DEFAULT_MAX_TOKENS,
+    .question.max_tokens = GLM4V_DEFAULT_TOKENS,
     .question.top_p = 1.0,
     .sampling = {GST_GLM4V_SAMPLE_INTERVAL, GST_GLM4V_DEFAULT_INTERVAL,
         GST_GLM4V_DEFAULT_NTH},

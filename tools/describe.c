@@ -412,7 +412,7 @@ int cli_describe(int argc, char **argv)
         { "recursive", NULL, CLI_FLAG, &set.recursive, 0, 0,
           "of a folder, describe what is in the folders in it too" },
         { "max-tokens", "N", CLI_COUNT, &set.max_tokens, 1, GLM4V_MAX_TOKENS,
-          "longest answer; default 64, with --json-schema 256" },
+          "longest answer; default " G_STRINGIFY(GLM4V_DEFAULT_TOKENS) ", with --json-schema 256" },
         { "choices", "A,B,...", CLI_STRING, &set.asked.choices, 0, 0,
           "the answer is one of these, with the probability of each; a choice with a\n"
           "comma stands in double quotes, a quote in it is doubled" },
@@ -486,7 +486,7 @@ int cli_describe(int argc, char **argv)
         return cli_usage_error(&command,
                                "no model was found: name one with --model or GLM4V_MODEL");
     if (!set.max_tokens)
-        set.max_tokens = set.asked.json_schema ? 256 : 64;
+        set.max_tokens = set.asked.json_schema ? 256 : GLM4V_DEFAULT_TOKENS;
     status = cli_shape_open(&set.shape, &command, &set.asked);
     if (!status)
         status = run(&set, dir, argv, n_inputs);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* glm4v inspect: what a model directory holds, whether it is sound, what memory it takes. Loads no
  * weights. */
+#include <glib.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -311,9 +312,10 @@ int cli_inspect(int argc, char **argv)
         { "frame", "WxH", CLI_SIZE, set.frame, 1, GLM4V_MAX_SIDE,
           "picture size for which memory is estimated; default 448x448" },
         { "batch", "N", CLI_COUNT, &set.batch, 1, GLM4V_MAX_BATCH,
-          "requests at a time; default 4" },
+          "requests at a time; default " G_STRINGIFY(GLM4V_DEFAULT_BATCH) },
         { "context", "N", CLI_COUNT, &set.context, 16, 1 << 24,
-          "tokens of each, pictures included; default 8192, or the model's own" },
+          "tokens of each, pictures included; default " G_STRINGIFY(
+              GLM4V_DEFAULT_CONTEXT) ", or the model's own" },
         { "max-pixels", "N", CLI_COUNT, &set.max_pixels, 1, 1 << 30,
           "upper bound of a picture after resizing; default the model's own" },
         CLI_PLACE_OPTIONS(set.place),

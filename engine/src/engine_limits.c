@@ -8,8 +8,6 @@
 #include "base/error.h"
 #include "base/struct_size.h"
 
-#define DEFAULT_CONTEXT 8192
-
 static int take(int64_t *value, int64_t wanted, int64_t fallback, int64_t max, const char *name,
                 glm4v_error *err)
 {
@@ -44,11 +42,15 @@ int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model
     const uint64_t patch = model->config.vision.patch, patch_pixels = patch * patch;
     int rc;
     if ((rc = glm4v_struct_read(&o, options, sizeof o, "engine options", err)) ||
-        (rc = take(&l.max_batch, o.max_batch, 4, GLM4V_MAX_BATCH, "max_batch", err)) ||
-        (rc = take(&l.max_pending, o.max_pending, 64, GLM4V_MAX_PENDING, "max_pending", err)) ||
+        (rc = take(&l.max_batch, o.max_batch, GLM4V_DEFAULT_BATCH, GLM4V_MAX_BATCH, "max_batch",
+                   err)) ||
+        (rc = take(&l.max_pending, o.max_pending, GLM4V_DEFAULT_PENDING, GLM4V_MAX_PENDING,
+                   "max_pending", err)) ||
         (rc = take(&l.context_length, o.context_length,
-                   own < DEFAULT_CONTEXT ? own : DEFAULT_CONTEXT, own, "context_length", err)) ||
-        (rc = take(&l.prefix_tokens, o.prefix_tokens, 1024, UINT32_MAX, "prefix_tokens", err)))
+                   own < GLM4V_DEFAULT_CONTEXT ? own : GLM4V_DEFAULT_CONTEXT, own, "context_length",
+                   err)) ||
+        (rc = take(&l.prefix_tokens, o.prefix_tokens, GLM4V_DEFAULT_PREFIX_TOKENS, UINT32_MAX,
+                   "prefix_tokens", err)))
         return rc;
     if (l.prefix_tokens > l.context_length)
         l.prefix_tokens = l.context_length;

@@ -17,9 +17,6 @@
 #include "base/utf8.h"
 #include "engine.h"
 
-#define DEFAULT_TOKENS 64
-#define DEFAULT_REASONING_TOKENS 1024
-
 /* The block is laid out twice by the same code: with base NULL to measure it, then for good. */
 typedef struct {
     char *base;
@@ -130,9 +127,9 @@ static int read_task(glm4v_task *task, const glm4v_task *given, glm4v_error *err
     int rc = glm4v_struct_read(task, given, sizeof *task, "task", err);
     if (rc)
         return rc;
-    task->max_tokens = task->max_tokens ? task->max_tokens : DEFAULT_TOKENS;
+    task->max_tokens = task->max_tokens ? task->max_tokens : GLM4V_DEFAULT_TOKENS;
     task->max_reasoning_tokens =
-        task->max_reasoning_tokens ? task->max_reasoning_tokens : DEFAULT_REASONING_TOKENS;
+        task->max_reasoning_tokens ? task->max_reasoning_tokens : GLM4V_DEFAULT_REASONING_TOKENS;
     return check_task(task, err);
 }
 

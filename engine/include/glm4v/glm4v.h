@@ -96,6 +96,14 @@ typedef struct {
 #define GLM4V_MAX_CHOICES 256       ///< of a task
 #define GLM4V_MAX_CHOICE_BYTES 1024 ///< of one choice
 
+/* What 0 means in the options below. */
+#define GLM4V_DEFAULT_BATCH 4
+#define GLM4V_DEFAULT_PENDING 64
+#define GLM4V_DEFAULT_CONTEXT 8192 ///< or the model's own length, if that is less
+#define GLM4V_DEFAULT_PREFIX_TOKENS 1024
+#define GLM4V_DEFAULT_TOKENS 64
+#define GLM4V_DEFAULT_REASONING_TOKENS 1024
+
 /** @return Version of the library, "MAJOR.MINOR.PATCH"; static storage. Any thread. */
 GLM4V_API const char *glm4v_version(void);
 
@@ -230,14 +238,16 @@ typedef struct {
 /** How to run an engine. All zero: every default. */
 typedef struct {
     size_t struct_size; ///< sizeof(glm4v_engine_options), or 0
-    uint32_t max_batch; ///< requests advanced together, [1, GLM4V_MAX_BATCH]; 0 = 4
-    /// requests of one stream that may wait, [1, GLM4V_MAX_PENDING]; 0 = 64
+    /// requests advanced together, [1, GLM4V_MAX_BATCH]; 0 = GLM4V_DEFAULT_BATCH
+    uint32_t max_batch;
+    /// requests of one stream that may wait, [1, GLM4V_MAX_PENDING]; 0 = GLM4V_DEFAULT_PENDING
     uint32_t max_pending;
-    uint32_t context_length; ///< tokens per request, images included; 0 = min(model's own, 8192)
+    uint32_t context_length; ///< tokens per request, images included; 0 = GLM4V_DEFAULT_CONTEXT
     /// upper bound of an image after resizing, pixels; 0 = the model's own. A model of one image
     /// size (family chatglm4v) keeps it
     uint64_t max_pixels;
-    uint32_t prefix_tokens; ///< constant prompt tokens kept between requests; 0 = 1024
+    /// constant prompt tokens kept between requests; 0 = GLM4V_DEFAULT_PREFIX_TOKENS
+    uint32_t prefix_tokens;
 } glm4v_engine_options;
 
 /**
@@ -536,19 +546,20 @@ typedef struct {
     uint32_t n_images;         ///< [0, GLM4V_MAX_IMAGES]
     /// a video clip in time order instead of images; timestamps required
     const glm4v_image *frames;
-    uint32_t n_frames;             ///< [0, GLM4V_MAX_FRAMES]; images and frames exclude each other
-    const glm4v_turn *history;     ///< earlier turns, oldest first
-    uint32_t n_history;            ///< [0, GLM4V_MAX_TURNS]
-    uint32_t max_tokens;           ///< of the answer, [1, GLM4V_MAX_TOKENS]; 0 = 64
-    uint32_t max_reasoning_tokens; ///< with thinking, then the answer is forced; 0 = 1024
-    int thinking;                  ///< 0 = answer at once (default), 1 = reason first, if it can
-    float temperature;             ///< 0 = greedy; (0, 2]
-    uint32_t top_k;                ///< most likely tokens to draw from; 0 = no bound
-    float top_p;                   ///< nucleus in (0, 1]; 0 = 1 = no bound
-    float repetition_penalty;      ///< [1, 2]; 0 = 1 = none
-    uint64_t seed;                 ///< of the draws; same seed, same text
-    uint32_t stream;               ///< requests of one stream are served in order, streams in turn
-    uint64_t deadline;             ///< CLOCK_MONOTONIC nanoseconds; 0 = none. Earliest first
+    uint32_t n_frames;         ///< [0, GLM4V_MAX_FRAMES]; images and frames exclude each other
+    const glm4v_turn *history; ///< earlier turns, oldest first
+    uint32_t n_history;        ///< [0, GLM4V_MAX_TURNS]
+    uint32_t max_tokens;       ///< of the answer, [1, GLM4V_MAX_TOKENS]; 0 = GLM4V_DEFAULT_TOKENS
+    /// with thinking, then the answer is forced; 0 = GLM4V_DEFAULT_REASONING_TOKENS
+    uint32_t max_reasoning_tokens;
+    int thinking;             ///< 0 = answer at once (default), 1 = reason first, if it can
+    float temperature;        ///< 0 = greedy; (0, 2]
+    uint32_t top_k;           ///< most likely tokens to draw from; 0 = no bound
+    float top_p;              ///< nucleus in (0, 1]; 0 = 1 = no bound
+    float repetition_penalty; ///< [1, 2]; 0 = 1 = none
+    uint64_t seed;            ///< of the draws; same seed, same text
+    uint32_t stream;          ///< requests of one stream are served in order, streams in turn
+    uint64_t deadline;        ///< CLOCK_MONOTONIC nanoseconds; 0 = none. Earliest first
     /// new text, whole characters
     void (*on_text)(void *user, glm4v_text_part part, const char *text);
     /// once for each queued request
