@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Decode products: each form to its kernel. */
+/* Each form to its kernel. */
 #include "product.cuh"
 
 cudaError_t glm4v_cuda_decode_product(cudaStream_t stream, const glm4v_cuda_product *p)
@@ -18,6 +18,26 @@ cudaError_t glm4v_cuda_decode_product(cudaStream_t stream, const glm4v_cuda_prod
         return product_fp8(stream, a);
     case GLM4V_CUDA_INT4_32:
         return product_int4_32(stream, a);
+    }
+    return cudaErrorInvalidValue;
+}
+
+cudaError_t blocks_multiply(cudaStream_t stream, const glm4v_cuda_product *p)
+{
+    const product_args a = arguments_of(p);
+    switch (p->w->form) {
+    case GLM4V_CUDA_F32:
+        return product_f32(stream, a);
+    case GLM4V_CUDA_BF16:
+        return blocks_bf16(stream, a);
+    case GLM4V_CUDA_INT8:
+        return blocks_int8(stream, a);
+    case GLM4V_CUDA_INT4:
+        return blocks_int4(stream, a);
+    case GLM4V_CUDA_FP8:
+        return blocks_fp8(stream, a);
+    case GLM4V_CUDA_INT4_32:
+        return blocks_int4_32(stream, a);
     }
     return cudaErrorInvalidValue;
 }

@@ -99,13 +99,21 @@ static __device__ __forceinline__ void finish_pair(const product_args &p, int64_
     store(p, t, n, silu(with_bias(p, gate, n)) * with_bias(p, up, p.n_out / 2 + n));
 }
 
-/* The kernels of one form, for decode and for prefill without a kernel of its own: same sums. Any
- * number of rows. */
+/* The kernels of one form that read each weight once. Any number of rows; F32: also
+ * in prefill. */
 cudaError_t product_f32(cudaStream_t stream, const product_args &p);
 cudaError_t product_bf16(cudaStream_t stream, const product_args &p);
 cudaError_t product_int8(cudaStream_t stream, const product_args &p);
 cudaError_t product_int4(cudaStream_t stream, const product_args &p);
 cudaError_t product_int4_32(cudaStream_t stream, const product_args &p);
 cudaError_t product_fp8(cudaStream_t stream, const product_args &p);
+
+/* The kernels of one form for many rows, on any device (product_blocks.cuh). */
+cudaError_t blocks_bf16(cudaStream_t stream, const product_args &p);
+cudaError_t blocks_int8(cudaStream_t stream, const product_args &p);
+cudaError_t blocks_int4(cudaStream_t stream, const product_args &p);
+cudaError_t blocks_int4_32(cudaStream_t stream, const product_args &p);
+cudaError_t blocks_fp8(cudaStream_t stream, const product_args &p);
+cudaError_t blocks_multiply(cudaStream_t stream, const glm4v_cuda_product *p);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* BF16: f32 sums in the tensor cores. */
+#include "product_blocks.cuh"
 #include "product_stream.cuh"
 
 namespace
@@ -15,6 +16,8 @@ struct bf16_form {
         CHUNKS = 2,
         FEW_CHUNKS = 2,
         BLOCKS = 3,
+        RING_STAGES = 3,
+        PIECE_SCALES = 0, /* of a row of weights */
         ROW_SCALE = 0,
     };
 
@@ -24,15 +27,15 @@ struct bf16_form {
     }
 
     template <class Tile>
-    static __device__ __forceinline__ void
-    multiply(float (&sum)[Tile::NT][Tile::MT][4], const stage_weights<bf16_form, Tile> &w,
-             const stage_x<bf16_form, Tile> &x, const product_args &)
+    static __device__ __forceinline__ void multiply(float (&sum)[Tile::NT][Tile::MT][4],
+                                                    const stage_weights<bf16_form, Tile> &w,
+                                                    const stage_x &x, const product_args &)
     {
 #pragma unroll
         for (int c = 0; c < Tile::CHUNKS; c++) {
 #pragma unroll
             for (int nt = 0; nt < Tile::NT; nt++) {
-                const uint4 b = x.template words<uint4>(nt, c * CHUNK_X + threadIdx.x % 4 * 16);
+                const uint4 b = x.words(nt, c * CHUNK_X + threadIdx.x % 4 * 16);
 #pragma unroll
                 for (int mt = 0; mt < Tile::MT; mt++) {
                     const uint4 &top = w.a[c][mt][0], &low = w.a[c][mt][1];
@@ -48,4 +51,9 @@ struct bf16_form {
 cudaError_t product_bf16(cudaStream_t stream, const product_args &p)
 {
     return launch_stream<bf16_form>(stream, p);
+}
+
+cudaError_t blocks_bf16(cudaStream_t stream, const product_args &p)
+{
+    return launch_blocks<bf16_form>(stream, p);
 }

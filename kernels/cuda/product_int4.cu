@@ -6,3 +6,8 @@ cudaError_t product_int4(cudaStream_t stream, const product_args &p)
 {
     return launch_stream<int4_form<1>>(stream, p);
 }
+
+cudaError_t blocks_int4(cudaStream_t stream, const product_args &p)
+{
+    return launch_blocks<int4_form<1>>(stream, p);
+}

@@ -5,6 +5,7 @@
 #ifndef GLM4V_CUDA_PRODUCT_INT4_CUH
 #define GLM4V_CUDA_PRODUCT_INT4_CUH
 
+#include "product_blocks.cuh"
 #include "product_stream.cuh"
 
 /* 8 nibbles of two rows to operands, 16 times their values. */
@@ -30,7 +31,9 @@ template <int GROUPS> struct int4_form {
         CHUNK_SCALES = GROUPS,
         CHUNKS = GROUPS == 1 ? 2 : 1,
         FEW_CHUNKS = 1,
-        BLOCKS = 2,
+        BLOCKS = GROUPS == 1 ? 3 : 2,
+        RING_STAGES = 3,
+        PIECE_SCALES = 2 * GROUPS, /* of a row of weights */
         ROW_SCALE = 0,
         GROUP_STEPS = 4 / GROUPS, /* multiplications */
     };
@@ -69,9 +72,9 @@ template <int GROUPS> struct int4_form {
     }
 
     template <class Tile>
-    static __device__ __forceinline__ void
-    multiply(float (&sum)[Tile::NT][Tile::MT][4], const stage_weights<int4_form, Tile> &w,
-             const stage_x<int4_form, Tile> &x, const product_args &p)
+    static __device__ __forceinline__ void multiply(float (&sum)[Tile::NT][Tile::MT][4],
+                                                    const stage_weights<int4_form, Tile> &w,
+                                                    const stage_x &x, const product_args &p)
     {
         const bool zeros = p.w_zero;
 #pragma unroll

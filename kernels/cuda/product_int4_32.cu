@@ -6,3 +6,8 @@ cudaError_t product_int4_32(cudaStream_t stream, const product_args &p)
 {
     return launch_stream<int4_form<4>>(stream, p);
 }
+
+cudaError_t blocks_int4_32(cudaStream_t stream, const product_args &p)
+{
+    return launch_blocks<int4_form<4>>(stream, p);
+}

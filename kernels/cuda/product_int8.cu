@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* INT8: int32 sums in groups of 128 inputs, two chunks; times the group's scale of the row, added
  * up in f32; times the scale of the output. */
+#include "product_blocks.cuh"
 #include "product_stream.cuh"
 
 namespace
@@ -16,6 +17,8 @@ struct int8_form {
         CHUNKS = 2,       /* of a stage with few rows */
         FEW_CHUNKS = 2,   /* chunks of a stage with many rows */
         BLOCKS = 3,       /* at least, a multiprocessor, with few rows */
+        RING_STAGES = 3,
+        PIECE_SCALES = 0, /* of a row of weights */
         ROW_SCALE = 1,
     };
 
@@ -31,15 +34,15 @@ struct int8_form {
     }
 
     template <class Tile>
-    static __device__ __forceinline__ void
-    multiply(float (&sum)[Tile::NT][Tile::MT][4], const stage_weights<int8_form, Tile> &w,
-             const stage_x<int8_form, Tile> &x, const product_args &)
+    static __device__ __forceinline__ void multiply(float (&sum)[Tile::NT][Tile::MT][4],
+                                                    const stage_weights<int8_form, Tile> &w,
+                                                    const stage_x &x, const product_args &)
     {
         const int at = threadIdx.x % 4 * 16;
 #pragma unroll
         for (int nt = 0; nt < Tile::NT; nt++) {
-            const uint4 b0 = x.template words<uint4>(nt, at);
-            const uint4 b1 = x.template words<uint4>(nt, at + CHUNK_X);
+            const uint4 b0 = x.words(nt, at);
+            const uint4 b1 = x.words(nt, at + CHUNK_X);
             const float2 scale = x.scales(nt, 0);
 #pragma unroll
             for (int mt = 0; mt < Tile::MT; mt++) {
@@ -58,4 +61,9 @@ struct int8_form {
 cudaError_t product_int8(cudaStream_t stream, const product_args &p)
 {
     return launch_stream<int8_form>(stream, p);
+}
+
+cudaError_t blocks_int8(cudaStream_t stream, const product_args &p)
+{
+    return launch_blocks<int8_form>(stream, p);
 }

@@ -7,8 +7,17 @@
 #include <algorithm>
 #include <functional>
 
-#include "cuda/product.h"
-#include "cuda_test.h"
+#include "cuda/tile.h"
+#include "check.cuh"
+
+/* An error of the device ends the program: nothing after it means anything. */
+#define CUDA(call)                                                                                 \
+    do {                                                                                           \
+        if (!check::done(call)) {                                                                  \
+            printf("Bail out! %s:%d: %s\n", __FILE__, __LINE__, #call);                            \
+            exit(1);                                                                               \
+        }                                                                                          \
+    } while (0)
 
 namespace bench
 {
@@ -83,6 +92,8 @@ struct room {
     glm4v_cuda_rounded rounded;
     float *rows, *bias;
     glm4v_cuda_prefill *prefill;
+    tile_device tiles;
+    bool in_tiles; /* prefill, also where another way is taken by default */
     cudaStream_t stream;
 };
 
@@ -128,7 +139,9 @@ inline void multiply(const room &r, const matrix &m, const place &s, int rows, b
     p.y_f32 = logits;
     if (glm4v_cuda_rounds(&m.w))
         CUDA(glm4v_cuda_round(r.stream, &p.rounded, &m.w, r.x, s.n_in, rows));
-    if (prefill)
+    if (prefill && r.in_tiles)
+        CUDA(tile_multiply(r.stream, &r.tiles, &p));
+    else if (prefill)
         CUDA(glm4v_cuda_prefill_product(r.stream, r.prefill, &p));
     else
         CUDA(glm4v_cuda_decode_product(r.stream, &p));
@@ -272,11 +285,14 @@ inline bool wanted(const char *which, const char *name)
 }
 } // namespace bench
 
-/* which: names of forms, of "single", "model", "prefill", "many"; empty: all. */
+/* which: names of forms, and of "single", "prefill", "tower", "decode", "layers"; empty: all.
+ * "tiles": prefill in tiles also where another way is taken by default. */
 static inline int bench_products(const char *which)
 {
     bench::room r;
     bench::open_room(&r, 640);
+    CUDA(tile_device_open(&r.tiles));
+    r.in_tiles = strstr(which, "tiles");
     bench::bench_read(r);
     for (const bench::named_form &f : bench::forms) {
         if (strstr(which, f.name) == NULL && *which && strstr(which, "all") == NULL)
@@ -293,8 +309,10 @@ static inline int bench_products(const char *which)
         if (bench::wanted(which, "tower"))
             for (const bench::place &s : bench::tower)
                 bench::bench_place(r, f, s, 640, true);
-        if (bench::wanted(which, "model"))
-            bench::bench_model(r, f, { 1, 4, 16, 32, 64 }, { 606 });
+        if (bench::wanted(which, "decode"))
+            bench::bench_model(r, f, { 1, 4, 16, 32, 64 }, {});
+        if (bench::wanted(which, "layers"))
+            bench::bench_model(r, f, {}, { 606 });
     }
     return 0;
 }

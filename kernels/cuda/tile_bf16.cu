@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* BF16 in tiles. */
+#include "tile.cuh"
+
+namespace
+{
+struct bf16_tile {
+    enum { STEP = 64, A_ROW = 128, GROUP = 1, X_SCALES = 0, ROW_SCALE = 0, MOST_ROWS = 208 };
+
+    template <int N>
+    static __device__ __forceinline__ void add_stage(float (&sum)[N / 2], const tile_stage &stage,
+                                                     const tile_rows &, const product_args &)
+    {
+        const uint64_t a = tile_descriptor(tile_a<bf16_tile>(stage));
+        const uint64_t b = tile_descriptor(stage.b);
+        keep_in_place(sum);
+        wgmma_begin();
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            wgmma<N>::bf16(sum, a + 2 * i, b + 2 * i, 1);
+        wgmma_end();
+        wgmma_wait<0>();
+        keep_in_place(sum);
+    }
+};
+} // namespace
+
+cudaError_t tile_bf16(cudaStream_t stream, const tile_device *device, const product_args &p)
+{
+    return launch_tile_product<bf16_tile>(stream, device, p);
+}
