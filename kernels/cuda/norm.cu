@@ -320,6 +320,10 @@ cudaError_t glm4v_cuda_norm_rounded(cudaStream_t stream, const glm4v_cuda_norm_r
     if (a.group || a.order) {
         set_layout(n->out, a.group, length);
         a.out = *n->out;
+    } else if (glm4v_cuda_rounds(n->w)) { /* only for rows in step with 16 bytes */
+        set_layout(n->out, 0, length);
+        a.norm.y = (glm4v_bf16 *)n->out->q;
+        a.norm.ldy = n->out->ldq;
     }
     const size_t shared = a.order ? (size_t)length * sizeof(glm4v_bf16) + 16 : 0;
     if (length <= 1024)

@@ -11,32 +11,27 @@
 struct glm4v_cuda_prefill {
     tile_device tiles;
     lt_library lt;
-    uint8_t *sums; /* rows of sums on their way to y */
+    float *sums; /* rows of sums on their way to y */
 };
 
 namespace
 {
 enum { THREADS = 256, SUMS_BYTES = 64 << 20 };
 
-__device__ float sum_at(const product_args &p, const void *sums, int64_t t, int64_t n)
-{
-    const int64_t at = t * p.n_out + n;
-    return p.y_f32 ? ((const float *)sums)[at] : widen_bf16(((const glm4v_bf16 *)sums)[at]);
-}
-
-/* sums [rows, n_out], in the type of y. */
-__global__ void __launch_bounds__(THREADS) finish_sums(const product_args p, const void *sums)
+/* sums [rows, n_out] */
+__global__ void __launch_bounds__(THREADS) finish_sums(const product_args p, const float *sums)
 {
     const int64_t t = blockIdx.x;
     const int32_t n = (int32_t)(blockIdx.y * THREADS + threadIdx.x), half = p.n_out / 2;
+    const float *sum = sums + t * p.n_out;
 
     let_next_begin();
     wait_for_earlier();
     if (p.epilogue == GLM4V_CUDA_SILU_MUL) {
         if (n < half)
-            finish_pair(p, t, n, sum_at(p, sums, t, n), sum_at(p, sums, t, half + n));
+            finish_pair(p, t, n, sum[n], sum[half + n]);
     } else if (n < p.n_out) {
-        finish(p, t, n, sum_at(p, sums, t, n));
+        finish(p, t, n, sum[n]);
     }
 }
 
@@ -53,18 +48,19 @@ cudaError_t multiply_rows(cudaStream_t stream, glm4v_cuda_prefill *prefill, cons
     q.y = prefill->sums;
     q.ldy = p.n_out;
     q.add = false;
+    q.y_f32 = true; /* rounded once, behind the epilogue */
     const cudaError_t error = lt_multiply(&prefill->lt, stream, &q);
     if (error != cudaSuccess)
         return error;
     return launch(finish_sums, dim3((unsigned)p.rows, (width + THREADS - 1) / THREADS),
-                  dim3(THREADS), 0, stream, p, (const void *)prefill->sums);
+                  dim3(THREADS), 0, stream, p, (const float *)prefill->sums);
 }
 
 /* As many rows at a time as there is room for their sums. */
 cudaError_t multiply_lt(cudaStream_t stream, glm4v_cuda_prefill *prefill, const product_args &p)
 {
     const lt_product q = lt_arguments(p);
-    const int64_t element = p.y_f32 ? 4 : 2, most = SUMS_BYTES / (p.n_out * element);
+    const int64_t element = p.y_f32 ? 4 : 2, most = SUMS_BYTES / (p.n_out * (int64_t)sizeof(float));
     cudaError_t error = cudaSuccess;
 
     if (!p.bias && p.epilogue == GLM4V_CUDA_PLAIN)

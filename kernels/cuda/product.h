@@ -82,7 +82,8 @@ GLM4V_CUDA_API cudaError_t glm4v_cuda_random_f32(cudaStream_t stream, float *row
 /* ---- activations ---- */
 
 /* Rounded activations: q int8 [rows][n_in rounded up to 128, the rest 0] and scale f32
- * [rows][groups]; for BF16, FP8 and F32 only with an order: bf16 [rows][n_in rounded up to 8]. */
+ * [rows][groups]; for BF16, FP8 and F32 only with an order, or where n_in is not a multiple of 8:
+ * bf16 [rows][n_in rounded up to 8]. */
 typedef struct {
     void *q;
     float *scale;
@@ -92,8 +93,8 @@ typedef struct {
 GLM4V_CUDA_API void glm4v_cuda_rounded_size(int32_t rows, int32_t n_in, size_t *q, size_t *scale);
 /* Does a product with w need rounded activations? Otherwise it takes x itself. */
 GLM4V_CUDA_API bool glm4v_cuda_rounds(const glm4v_cuda_matrix *w);
-/* x [rows, n_in] -> out, as w wants it. Sets out's ldq and ldscale; q and scale are the
- * caller's. */
+/* x [rows, n_in] -> out, as w wants it; rows of x may begin anywhere. Sets out's ldq and ldscale; q
+ * and scale are the caller's. */
 GLM4V_CUDA_API cudaError_t glm4v_cuda_round(cudaStream_t stream, glm4v_cuda_rounded *out,
                                             const glm4v_cuda_matrix *w, const glm4v_bf16 *x,
                                             int64_t ldx, int32_t rows);
@@ -123,8 +124,8 @@ typedef struct {
 GLM4V_CUDA_API cudaError_t glm4v_cuda_decode_product(cudaStream_t stream,
                                                      const glm4v_cuda_product *p);
 
-/* What prefill products need: a cuBLASLt handle and its workspace, scratch for weights unpacked to
- * int8 or bf16, sums. One object a stream; opened and closed by the host side. */
+/* What prefill products need: a cuBLASLt handle and its workspace, room for sums, what is known of
+ * the device. One object a stream; opened and closed by the host side. */
 typedef struct glm4v_cuda_prefill glm4v_cuda_prefill;
 /* unpacked: elements (n_out * n_in) of the largest matrix. Allocates device memory; *bytes counts
  * it. */

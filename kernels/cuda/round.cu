@@ -45,16 +45,19 @@ __global__ void __launch_bounds__(THREADS) round_int8(const round_args a)
         a.scale[row * a.ldscale + k / a.group] = scale;
 }
 
-/* bf16 in the order of the matrix; a thread an input. */
+/* bf16 in the order of the matrix, rows filled up; a thread an input. */
 __global__ void __launch_bounds__(THREADS) reorder(const round_args a)
 {
     const int64_t row = blockIdx.x, k = blockIdx.y * (int64_t)THREADS + threadIdx.x;
 
     let_next_begin();
     wait_for_earlier();
-    if (k < a.ldq)
-        ((glm4v_bf16 *)a.q)[row * a.ldq + k] =
-            k < a.n_in ? a.x[row * a.ldx + a.order[k]] : (glm4v_bf16)0;
+    if (k >= a.ldq)
+        return;
+    glm4v_bf16 value = 0;
+    if (k < a.n_in)
+        value = a.x[row * a.ldx + (a.order ? a.order[k] : k)];
+    ((glm4v_bf16 *)a.q)[row * a.ldq + k] = value;
 }
 
 bool has_int8_inputs(glm4v_cuda_form form)
@@ -71,7 +74,7 @@ void glm4v_cuda_rounded_size(int32_t rows, int32_t n_in, size_t *q, size_t *scal
 
 bool glm4v_cuda_rounds(const glm4v_cuda_matrix *w)
 {
-    return has_int8_inputs(w->form) || w->order;
+    return has_int8_inputs(w->form) || w->order || w->n_in % 8;
 }
 
 cudaError_t glm4v_cuda_round(cudaStream_t stream, glm4v_cuda_rounded *out,

@@ -264,7 +264,7 @@ template <class Form, int N> struct tile_result {
 
     __device__ void store_eight(int64_t t, int64_t n, int64_t width, const float (&v)[8]) const
     {
-        if (n + 8 > width || p.y_f32) {
+        if (n + 8 > width || p.y_f32 || p.ldy % 8) {
 #pragma unroll
             for (int i = 0; i < 8; i++)
                 if (n + i < width)

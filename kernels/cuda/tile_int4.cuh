@@ -22,11 +22,14 @@ static __device__ __forceinline__ int4_rows load_rows(const product_args &p, con
                                                       int group)
 {
     int4_rows r = {};
-    const bool inside = group < p.scales;
+    const float unit = p.w_zero ? 1 : 0.0625f;
+    if (group >= p.scales)
+        return r;
     for (int half = 0; half < 2; half++) {
         const int64_t at = (int64_t)rows.n[half] * p.scales + group;
-        r.scale[half] = inside ? __ldg(p.w_scale + at) * (p.w_zero ? 1 : 0.0625f) : 0;
-        r.zero[half] = inside && p.w_zero ? __ldg(p.w_zero + at) * 0x01010101u : 0;
+        r.scale[half] = __ldg(p.w_scale + at) * unit;
+        if (p.w_zero)
+            r.zero[half] = __ldg(p.w_zero + at) * 0x01010101u;
     }
     return r;
 }

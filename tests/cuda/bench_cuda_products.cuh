@@ -13,8 +13,10 @@
 /* An error of the device ends the program: nothing after it means anything. */
 #define CUDA(call)                                                                                 \
     do {                                                                                           \
-        if (!check::done(call)) {                                                                  \
-            printf("Bail out! %s:%d: %s\n", __FILE__, __LINE__, #call);                            \
+        const cudaError_t cuda_error = (call);                                                     \
+        if (cuda_error != cudaSuccess) {                                                           \
+            printf("Bail out! %s:%d: %s: %s\n", __FILE__, __LINE__, #call,                         \
+                   cudaGetErrorString(cuda_error));                                                \
             exit(1);                                                                               \
         }                                                                                          \
     } while (0)

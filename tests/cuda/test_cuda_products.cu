@@ -38,11 +38,13 @@ class device_buffer : public check::buffer<uint8_t>
     void poison()
     {
         CUDA(cudaMemset(data, 0xdb, n));
+        CUDA(cudaDeviceSynchronize()); /* other streams do not wait for it */
     }
 
     template <class T> void put(const std::vector<T> &v)
     {
         CUDA(cudaMemcpy(data, v.data(), v.size() * sizeof(T), cudaMemcpyHostToDevice));
+        CUDA(cudaDeviceSynchronize());
     }
 
     template <class T> std::vector<T> get() const
@@ -234,7 +236,7 @@ std::vector<uint8_t> packed_from_f32(problem &p)
         CUDA(glm4v_cuda_pack_f32(stream, &p.w, 0, first, rows.as<float>()));
     CUDA(glm4v_cuda_pack_f32(stream, &p.w, first, p.s.n_out - first,
                              rows.as<float>() + (size_t)first * p.s.n_in));
-    CUDA(cudaSuccess);
+    CUDA(cudaDeviceSynchronize());
     return p.data->get<uint8_t>();
 }
 
@@ -253,7 +255,7 @@ std::vector<uint8_t> packed_from_codes(problem &p)
         rows.put(p.codes);
         CUDA(glm4v_cuda_pack_codes(stream, &p.w, 0, p.s.n_out, rows.as<uint8_t>()));
     }
-    CUDA(cudaSuccess);
+    CUDA(cudaDeviceSynchronize());
     return p.data->get<uint8_t>();
 }
 
@@ -266,7 +268,7 @@ std::vector<uint8_t> packed_from_words(problem &p)
     rows.put(words);
     p.data->poison();
     CUDA(glm4v_cuda_pack_words(stream, &p.w, 0, p.s.n_out, rows.as<uint32_t>()));
-    CUDA(cudaSuccess);
+    CUDA(cudaDeviceSynchronize());
     return p.data->get<uint8_t>();
 }
 
@@ -298,7 +300,7 @@ void test_packing(problem &p)
         ok &= matches(packed_from_words(p), from_f32, used, "word byte");
     if (p.scale)
         p.scale->put(p.scales);
-    CUDA(cudaSuccess);
+    CUDA(cudaDeviceSynchronize());
     ok &= p.data->guarded() && (!p.scale || p.scale->guarded());
     check::result(ok, text("packing %s%s %d x %d", form_names[p.k.form],
                            p.k.blocks ? " blocks" : "", p.s.n_in, p.s.n_out));
@@ -324,8 +326,8 @@ struct inputs {
     void make(const problem &p, int n)
     {
         rows = n;
-        ldx = up(p.s.n_in, 8) + 8;
-        bf16.assign((size_t)rows * ldx, 0x7fc0); /* NaN where nothing may be read */
+        ldx = p.s.n_in % 8 ? p.s.n_in + 1 : p.s.n_in + 8; /* the first are copied, so may be odd */
+        bf16.assign((size_t)rows * ldx, 0x7fc0);          /* NaN where nothing may be read */
         f32.resize((size_t)rows * p.s.n_in);
         for (int t = 0; t < rows; t++)
             for (int i = 0; i < p.s.n_in; i++)
@@ -367,7 +369,7 @@ struct inputs {
         if (!glm4v_cuda_rounds(&p.w))
             return true;
         CUDA(glm4v_cuda_round(stream, &out, &p.w, x->as<uint16_t>(), ldx, rows));
-        CUDA(cudaSuccess);
+        CUDA(cudaDeviceSynchronize());
         if (has_int8_inputs(p.k.form)) {
             ok = matches(rounded->get<int8_t>(), q, q.size(), "rounded");
             ok &= matches(rounded_scale->get<float>(), scale, scale.size(), "scale of rows");
@@ -521,7 +523,7 @@ run_result run_product(const problem &p, const inputs &x, const use &u, int rows
     q.add = u.add;
     q.y_f32 = u.f32;
     CUDA(multiply(how, prefill, &q));
-    CUDA(cudaSuccess);
+    CUDA(cudaDeviceSynchronize());
     r.bytes = y.get<uint8_t>();
     r.ok = y.guarded();
     const size_t row = r.ldy * r.element(), used = r.width * r.element();
@@ -643,7 +645,7 @@ void test_odd_values()
     x.out.q = q.as();
     x.out.scale = scale.as<float>();
     CUDA(glm4v_cuda_round(stream, &x.out, &p.w, x.x->as<uint16_t>(), x.ldx, 4));
-    CUDA(cudaSuccess);
+    CUDA(cudaDeviceSynchronize());
     std::vector<float> got = scale.get<float>();
     for (float &s : got)
         s = isnan(s) ? NAN : s;
@@ -659,7 +661,7 @@ void test_random()
     double sum = 0, squares = 0;
     CUDA(glm4v_cuda_random_f32(stream, a.as<float>(), n, 5, 0, 1, 0.25f));
     CUDA(glm4v_cuda_random_f32(stream, b.as<float>(), n / 2, 5, n / 2, 1, 0.25f));
-    CUDA(cudaSuccess);
+    CUDA(cudaDeviceSynchronize());
     const std::vector<float> x = a.get<float>(), y = b.get<float>();
     for (float v : x) {
         sum += v;
