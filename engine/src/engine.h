@@ -171,6 +171,9 @@ void glm4v_describe_failed(glm4v_request *request, int rc);
 void glm4v_describe_end(glm4v_request *request, glm4v_finish finish, int code);
 void glm4v_describe_broken(glm4v_request *request);
 
+/* Of a row whose logits are read: the largest, without changing any. */
+#define GLM4V_NO_DRAW ((glm4v_draw) { .top_p = 1, .penalty = 1, .mask = -1 })
+
 /* One row of a decode step: takes id at position behind `length` tokens. */
 typedef struct {
     int64_t length, position;

@@ -58,7 +58,7 @@ glm4v_row glm4v_score_row(const glm4v_request *r, int64_t i)
     return (glm4v_row) { .length = r->length + before,
                          .id = node->id,
                          .position = r->next_position + before,
-                         .draw = { .top_p = 1, .penalty = 1, .mask = -1 } };
+                         .draw = GLM4V_NO_DRAW };
 }
 
 void glm4v_score_stepped(glm4v_engine *engine, glm4v_request *r, const float *logits)

@@ -217,6 +217,8 @@ glm4v_row glm4v_token_row(const glm4v_request *r, int64_t i)
                       .draw = glm4v_token_draw(r) };
     if (i + 1 < r->n_ahead) /* what is chosen does not count */
         row.draw.temperature = 0;
+    if (glm4v_score_wanted(r)) /* its logits do, and the device may mask them in place */
+        row.draw = GLM4V_NO_DRAW;
     return row;
 }
 

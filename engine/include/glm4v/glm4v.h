@@ -588,8 +588,10 @@ typedef struct {
 typedef struct {
     size_t struct_size; ///< set by the caller: sizeof(glm4v_engine_stats), or 0
     uint64_t submitted, completed, canceled, failed;
-    uint64_t steps;       ///< scheduler steps
-    uint64_t decode_rows; ///< rows of all decode steps: / decode_steps = mean batch
+    uint64_t steps; ///< scheduler steps
+    /// rows of all decode steps: / decode_steps = mean batch, where no request has choices or a
+    /// schema, which may take several rows of a step
+    uint64_t decode_rows;
     uint64_t decode_steps;
     uint64_t prefix_hits;     ///< requests that found their prefix in the cache
     uint32_t queued, running; ///< now

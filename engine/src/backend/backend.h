@@ -233,7 +233,8 @@ typedef struct {
  * -1 where a logit is not finite; then penalty, mask, and the largest logit or a draw. Draws of one
  * request follow from its generator alone, which takes two numbers a draw. */
 typedef struct {
-    const float *logits; /* [n_outputs, vocab] */
+    /* [n_outputs, vocab]; those of a row with a penalty or a mask may be overwritten */
+    const float *logits;
     int64_t vocab;
     /* device memory, [slots][vocab / 64 + 1]: bit i: token i is in the slot's prompt or answer. The
      * ids of a step's rows are added before their logits are penalized */
