@@ -85,7 +85,7 @@ bool lt_takes(const glm4v_cuda_product *p)
 }
 } // namespace
 
-cudaError_t glm4v_cuda_prefill_open(glm4v_cuda_prefill **prefill, size_t unpacked, size_t *bytes)
+cudaError_t glm4v_cuda_prefill_open(glm4v_cuda_prefill **prefill, size_t *bytes)
 {
     glm4v_cuda_prefill *q = (glm4v_cuda_prefill *)calloc(1, sizeof *q);
     *prefill = q;

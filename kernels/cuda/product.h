@@ -127,10 +127,8 @@ GLM4V_CUDA_API cudaError_t glm4v_cuda_decode_product(cudaStream_t stream,
 /* What prefill products need: a cuBLASLt handle and its workspace, room for sums, what is known of
  * the device. One object a stream; opened and closed by the host side. */
 typedef struct glm4v_cuda_prefill glm4v_cuda_prefill;
-/* unpacked: elements (n_out * n_in) of the largest matrix. Allocates device memory; *bytes counts
- * it. */
-GLM4V_CUDA_API cudaError_t glm4v_cuda_prefill_open(glm4v_cuda_prefill **prefill, size_t unpacked,
-                                                   size_t *bytes);
+/* Allocates device memory; *bytes counts it. On an error *prefill is NULL. */
+GLM4V_CUDA_API cudaError_t glm4v_cuda_prefill_open(glm4v_cuda_prefill **prefill, size_t *bytes);
 GLM4V_CUDA_API void glm4v_cuda_prefill_close(glm4v_cuda_prefill *prefill);
 GLM4V_CUDA_API cudaError_t glm4v_cuda_prefill_product(cudaStream_t stream,
                                                       glm4v_cuda_prefill *prefill,

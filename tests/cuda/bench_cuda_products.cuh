@@ -119,7 +119,7 @@ inline void open_room(room *r, int rows)
     copy.n_in = 13696;
     copy.data = r->x;
     CUDA(glm4v_cuda_pack_f32(0, &copy, 0, rows, r->rows));
-    CUDA(glm4v_cuda_prefill_open(&r->prefill, (size_t)4096 * 27392, &bytes));
+    CUDA(glm4v_cuda_prefill_open(&r->prefill, &bytes));
     CUDA(cudaDeviceSynchronize());
 }
 

@@ -684,7 +684,7 @@ int main(int argc, char **argv)
     int left = argc > 1 ? atoi(argv[1]) : (int)(sizeof shapes / sizeof *shapes);
     glm4v_cuda_prefill *prefill;
     size_t bytes;
-    CUDA(glm4v_cuda_prefill_open(&prefill, 13696 * 130, &bytes));
+    CUDA(glm4v_cuda_prefill_open(&prefill, &bytes));
     test_random();
     test_odd_values();
     for (const shape &s : shapes) {

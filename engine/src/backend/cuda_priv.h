@@ -55,10 +55,9 @@ typedef struct {
         void *ptr;
         size_t bytes;
     } scratch[GLM4V_GPU_N_SCRATCH];
-    glm4v_gpu_old *old; /* scratch of decode that was too small */
-    glm4v_cuda_prefill *prefill;
-    size_t unpacked;   /* of prefill; SIZE_MAX: none was opened */
-    uint64_t fills;    /* the queue is behind so many */
+    glm4v_gpu_old *old;          /* scratch of decode that was too small */
+    glm4v_cuda_prefill *prefill; /* NULL until the first product of a prefill */
+    uint64_t fills;              /* the queue is behind so many */
     struct {           /* what scratch for rounded activations holds, if it is an attention's o */
         const void *o; /* NULL: it is not */
         const void *step;
@@ -210,8 +209,8 @@ int glm4v_gpu_wait(glm4v_gpu_backend *g, cudaStream_t stream, cudaEvent_t event)
 /* cuda_scratch.c. Queue's lock held: `bytes` of scratch. */
 int glm4v_gpu_scratch_of(glm4v_gpu_backend *g, glm4v_gpu_queue *q, glm4v_gpu_scratch which,
                          size_t bytes, void **ptr);
-/* Likewise: what products of prefill with a matrix of so many numbers need. */
-int glm4v_gpu_prefill_of(glm4v_gpu_backend *g, glm4v_gpu_queue *q, size_t numbers);
+/* Likewise: what products of prefill need. */
+int glm4v_gpu_prefill_of(glm4v_gpu_backend *g, glm4v_gpu_queue *q);
 void glm4v_gpu_scratch_close(glm4v_gpu_backend *g, glm4v_gpu_queue *q);
 
 /* cuda_weights.c. The queue's later work stands behind the fills so far. */

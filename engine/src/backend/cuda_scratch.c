@@ -58,26 +58,14 @@ int glm4v_gpu_scratch_of(glm4v_gpu_backend *g, glm4v_gpu_queue *q, glm4v_gpu_scr
     return 0;
 }
 
-int glm4v_gpu_prefill_of(glm4v_gpu_backend *g, glm4v_gpu_queue *q, size_t numbers)
+int glm4v_gpu_prefill_of(glm4v_gpu_backend *g, glm4v_gpu_queue *q)
 {
-    glm4v_cuda_prefill *fresh = NULL;
     size_t bytes = 0;
-    if (q->prefill && numbers <= q->unpacked)
-        return 0;
-    int rc = glm4v_gpu_check(g,
-                             glm4v_cuda_injected(GLM4V_CUDA_AT_ALLOC)
-                                 ?: glm4v_cuda_prefill_open(&fresh, numbers, &bytes),
-                             "memory of prefill products");
-    if (!rc && q->prefill &&
-        (rc = glm4v_gpu_check(g, cudaStreamSynchronize(q->stream), "cudaStreamSynchronize")))
-        glm4v_cuda_prefill_close(fresh);
-    if (rc)
-        return rc;
     if (q->prefill)
-        glm4v_cuda_prefill_close(q->prefill);
-    q->prefill = fresh;
-    q->unpacked = numbers;
-    return 0;
+        return 0;
+    return glm4v_gpu_check(
+        g, glm4v_cuda_injected(GLM4V_CUDA_AT_ALLOC) ?: glm4v_cuda_prefill_open(&q->prefill, &bytes),
+        "memory of prefill products");
 }
 
 void glm4v_gpu_scratch_close(glm4v_gpu_backend *g, glm4v_gpu_queue *q)
