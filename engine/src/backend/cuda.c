@@ -254,6 +254,8 @@ static int open_objects(glm4v_gpu_backend *g, int32_t number, glm4v_error *err)
         rc = open_queue(g, GLM4V_QUEUE_DECODE, greatest);
     if (!rc)
         rc = open_queue(g, GLM4V_QUEUE_PREFILL, least);
+    if (!rc) /* now, so that what is available then is what a model can have */
+        rc = glm4v_gpu_prefill_open(g, &g->queue[GLM4V_QUEUE_PREFILL]);
     if (!rc)
         rc = open_fills(g, least);
     if (!rc)

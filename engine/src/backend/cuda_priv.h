@@ -209,8 +209,8 @@ int glm4v_gpu_wait(glm4v_gpu_backend *g, cudaStream_t stream, cudaEvent_t event)
 /* cuda_scratch.c. Queue's lock held: `bytes` of scratch. */
 int glm4v_gpu_scratch_of(glm4v_gpu_backend *g, glm4v_gpu_queue *q, glm4v_gpu_scratch which,
                          size_t bytes, void **ptr);
-/* Likewise: what products of prefill need. */
-int glm4v_gpu_prefill_of(glm4v_gpu_backend *g, glm4v_gpu_queue *q);
+/* What products of prefill need; once, when the backend is opened. */
+int glm4v_gpu_prefill_open(glm4v_gpu_backend *g, glm4v_gpu_queue *q);
 void glm4v_gpu_scratch_close(glm4v_gpu_backend *g, glm4v_gpu_queue *q);
 
 /* cuda_weights.c. The queue's later work stands behind the fills so far. */

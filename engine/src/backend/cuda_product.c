@@ -172,8 +172,6 @@ static int multiply(glm4v_gpu_step *s, multiplication m)
         m.k.rounded = q->attended.rounded;
     else if (!rc && glm4v_cuda_rounds(&w))
         rc = glm4v_gpu_take_rounded(g, q, rows < most ? rows : most, w.n_in, &m.k.rounded);
-    if (!rc && !m.decode)
-        rc = glm4v_gpu_prefill_of(g, q);
     for (int64_t row = 0; !rc && row < rows; row += most) {
         m.k.rows = rows - row < most ? rows - row : most;
         rc = multiply_rows(s, &m, &w);

@@ -58,11 +58,9 @@ int glm4v_gpu_scratch_of(glm4v_gpu_backend *g, glm4v_gpu_queue *q, glm4v_gpu_scr
     return 0;
 }
 
-int glm4v_gpu_prefill_of(glm4v_gpu_backend *g, glm4v_gpu_queue *q)
+int glm4v_gpu_prefill_open(glm4v_gpu_backend *g, glm4v_gpu_queue *q)
 {
     size_t bytes = 0;
-    if (q->prefill)
-        return 0;
     return glm4v_gpu_check(
         g, glm4v_cuda_injected(GLM4V_CUDA_AT_ALLOC) ?: glm4v_cuda_prefill_open(&q->prefill, &bytes),
         "memory of prefill products");
