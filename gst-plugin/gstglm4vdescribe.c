@@ -59,6 +59,7 @@ GST_DEBUG_CATEGORY (glm4vdescribe_debug);
 #define VIDEO_CAPS CAPS ("", GST_GLM4V_FORMATS) ";" \
     CAPS ("", GST_VIDEO_FORMATS_ALL) ";" \
     CAPS ("(memory:DMABuf)", GST_VIDEO_FORMATS_ALL) ";" \
+    CAPS ("(memory:CUDAMemory)", GST_VIDEO_FORMATS_ALL) ";" \
     CAPS ("(meta:GstVideoOverlayComposition)", GST_VIDEO_FORMATS_ALL) ";" \
     CAPS ("(memory:SystemMemory, meta:GstVideoOverlayComposition)", \
         GST_VIDEO_FORMATS_ALL) ";" \
