@@ -237,6 +237,8 @@ static int try_kernel(glm4v_gpu_backend *g)
     void *block = NULL;
     int rc = glm4v_gpu_take(g, &block, 16);
     if (!rc)
+        rc = glm4v_gpu_check(g, cudaMemsetAsync(block, 0, 16, g->copy), "cudaMemsetAsync");
+    if (!rc)
         rc = GLM4V_GPU_LAUNCH(g, "a first kernel", glm4v_cuda_scale(g->copy, block, 1, 1));
     if (!rc)
         rc = glm4v_gpu_check(g, cudaStreamSynchronize(g->copy), "cudaStreamSynchronize");
