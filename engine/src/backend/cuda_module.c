@@ -86,12 +86,7 @@ static void own_folder(char *folder, size_t size)
 static void module_path(char *path, size_t size)
 {
     static const char *const beside[] = { "%s/" MODULE, "%s/glm4v/" MODULE };
-    const char *given = getenv("GLM4V_CUDA_MODULE");
     char folder[MAX_PATH];
-    if (given && *given) {
-        snprintf(path, size, "%s", given);
-        return;
-    }
     own_folder(folder, sizeof folder);
     for (size_t i = 0; *folder && i < sizeof beside / sizeof *beside; i++)
         if (snprintf(path, size, beside[i], folder) < (int)size && !access(path, R_OK))
@@ -99,10 +94,27 @@ static void module_path(char *path, size_t size)
     snprintf(path, size, MODULE);
 }
 
+/* Without it cuBLASLt is not opened, which takes 150 MB of memory. */
+static bool driver_present(void)
+{
+    void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+    if (driver)
+        dlclose(driver);
+    return driver != NULL;
+}
+
 static int open_module(const glm4v_cuda_module **module, glm4v_error *err)
 {
+    const char *given = getenv("GLM4V_CUDA_MODULE"); /* it may need no driver */
     char path[MAX_PATH];
-    module_path(path, sizeof path);
+    if (given && *given)
+        snprintf(path, sizeof path, "%s", given);
+    else
+        module_path(path, sizeof path);
+    if (!(given && *given) && !driver_present())
+        return glm4v_fail(err, GLM4V_ERR_DEVICE,
+                          "no NVIDIA driver: libcuda.so.1 is not installed; install driver 580 or "
+                          "later");
     if (strchr(path, '/') && access(path, R_OK))
         return glm4v_fail(err, GLM4V_ERR_DEVICE,
                           "no CUDA module: %s cannot be read; it is GLM4V_CUDA_MODULE", path);

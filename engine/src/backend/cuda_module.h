@@ -42,10 +42,10 @@ int glm4v_cuda_measure(double *read_rate, int32_t device, glm4v_error *err);
 int glm4v_backend_cuda_open(glm4v_backend **backend, int32_t device, glm4v_pool *pool,
                             const glm4v_log *log, glm4v_error *err);
 
-/* Open the module, once a process: $GLM4V_CUDA_MODULE if set, else beside the library, in its
- * folder glm4v, and where the loader looks. cuBLASLt, which is not part of the module, is searched
- * where the loader looks, in installations of CUDA 13 and in Python's nvidia packages. DEVICE, with
- * what was looked for and what to install. */
+/* Open the module, once a process: $GLM4V_CUDA_MODULE if set, else, where there is a driver, beside
+ * the library, in its folder glm4v, and where the loader looks. cuBLASLt, which is not part of the
+ * module, is searched where the loader looks, in installations of CUDA 13 and in Python's nvidia
+ * packages. DEVICE, with what was looked for and what to install. */
 int glm4v_cuda_module_open(const glm4v_cuda_module **module, glm4v_error *err);
 
 /* Is there an NVIDIA card in this machine, usable or not? root: "" or, in tests, a folder in place
