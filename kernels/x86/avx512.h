@@ -15,7 +15,7 @@ static inline __mmask16 tail_mask16(ptrdiff_t n)
 {
     if (n >= 16)
         return 0xffff;
-    return n > 0 ? (__mmask16)((1u << n) - 1) : 0;
+    return (__mmask16)(n > 0 ? (1u << n) - 1 : 0);
 }
 
 /* As exp_ps() of avx2.h; vscalefps multiplies by 2^n in one step, into denormals and infinity. */
