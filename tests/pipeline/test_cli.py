@@ -146,7 +146,7 @@ def choices_come_with_probabilities_and_a_verdict(folder):
 def answers_match_a_json_schema(folder):
     pictures = [SOURCE / "tests" / "data" / "surface-tiny" / f"{i:03}.png" for i in (0, 1, 2)]
     words = [GLM4V, "describe", "--prompt", "Report the defects as JSON.", "--json-schema", SCHEMA]
-    kinds = [[], ["scratch"], ["dent"]]
+    kinds = [[], ["scratch"], ["hole"]]
     for line, kind in zip(good(run(words + ["--json", *pictures])).stdout.splitlines(), kinds):
         result = json.loads(line)
         check(json.loads(result["text"]) == result["json"], line)
