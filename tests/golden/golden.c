@@ -694,6 +694,7 @@ int golden_run(const golden_options *options, golden_report report, void *user, 
     glm4v_config config;
     uint32_t length = 0;
     int rc = glm4v_checkpoint_open_file(&file, options->file, err);
+    static char name[96];
     session s = { .options = options,
                   .file = file,
                   .comparison = { .report = report, .user = user, .suffix = "" } };
@@ -708,7 +709,7 @@ int golden_run(const golden_options *options, golden_report report, void *user, 
     if (!rc && options->tolerance == 0 && s.engine.backend->traits->activation != sizeof(float))
         rc = measure_open(&s.measure, options, length, err);
     if (!rc && isa)
-        *isa = s.engine.backend->isa;
+        *isa = memccpy(name, s.engine.backend->isa, 0, sizeof name) ? name : "";
     if (!rc)
         rc = each_case(&s, &config, check_case, &length, err);
     if (!rc && s.measure.model) {
