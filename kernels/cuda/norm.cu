@@ -280,7 +280,7 @@ static __global__ void __launch_bounds__(TEAM) norm_round_kernel(const rounding 
         reorder(x, a.order, c);
     if (a.group)
         store_rounded(a, x, c);
-    else if (a.order)
+    else if (a.out.q)
         store_plain((glm4v_bf16 *)a.out.q + row * a.out.ldq, a.out.ldq, x, c);
     else
         store_row(a.norm.y + row * a.norm.ldy, x, c);
@@ -317,13 +317,9 @@ cudaError_t glm4v_cuda_norm_rounded(cudaStream_t stream, const glm4v_cuda_norm_r
     const int32_t length = n->norm.n;
     rounding a = { n->norm,       n->branch, n->ldbranch, n->branch_norm,
                    n->branch_eps, {},        n->w->order, group_of(n->w->form) };
-    if (a.group || a.order) {
+    if (glm4v_cuda_rounds(n->w)) {
         set_layout(n->out, a.group, length);
         a.out = *n->out;
-    } else if (glm4v_cuda_rounds(n->w)) { /* only for rows in step with 16 bytes */
-        set_layout(n->out, 0, length);
-        a.norm.y = (glm4v_bf16 *)n->out->q;
-        a.norm.ldy = n->out->ldq;
     }
     const size_t shared = a.order ? (size_t)length * sizeof(glm4v_bf16) + 16 : 0;
     if (length <= 1024)

@@ -3,22 +3,8 @@
 #include "check.cuh"
 #include "sample.h"
 
-/* engine/src/forward/sample.h, whose own headers are C: the same declarations. */
 extern "C" {
-struct sampler {
-    float temperature;
-    uint32_t top_k;
-    float top_p, penalty;
-    uint64_t state;
-    uint64_t *seen;
-    int32_t vocab;
-};
-struct candidate {
-    float logit;
-    int32_t id;
-};
-int32_t glm4v_sampler_next(sampler *s, float *logits, const int32_t *masked, size_t n_masked,
-                           candidate *scratch);
+#include "forward/sample.h"
 }
 
 using namespace check;
@@ -43,6 +29,8 @@ struct world {
             seen[(size_t)(slot + 1) * words - 1] &= (1ull << (vocab % 64)) - 1;
         for (uint64_t &x : masks)
             x = (uint64_t)(bits() & bits()) << 32 | (bits() & bits());
+        for (int mask = 0; mask < MASKS; mask++)
+            masks[(size_t)(mask + 1) * words - 1] &= (1ull << (vocab % 64)) - 1;
         for (int32_t &x : sampled)
             x = below(vocab);
     }
@@ -64,29 +52,26 @@ struct world {
 static std::vector<int32_t> expected(world &w)
 {
     const std::vector<int32_t> before = w.sampled;
-    std::vector<candidate> scratch((size_t)w.vocab);
+    std::vector<glm4v_candidate> scratch((size_t)w.vocab);
     std::vector<int32_t> chosen;
     for (size_t i = 0; i < w.draws.size(); i++) {
         const glm4v_cuda_draw &draw = w.draws[i];
         uint64_t *seen = &w.seen[(size_t)draw.slot * w.words];
-        std::vector<int32_t> masked;
         for (int32_t row = 0; draw.penalty != 1 && row <= w.outputs[i]; row++) {
             const int32_t id =
                 w.ids[row] == INT32_MIN ? before[(size_t)w.slots[row]] : w.ids[(size_t)row];
             if (w.slots[(size_t)row] == draw.slot)
                 seen[id / 64] |= 1ull << (id % 64);
         }
-        for (int32_t id = 0; draw.mask >= 0 && id < w.vocab; id++)
-            if (w.masks[(size_t)(draw.mask * w.words + id / 64)] >> (id % 64) & 1)
-                masked.push_back(id);
-        sampler s = { draw.temperature, draw.top_k, draw.top_p, draw.penalty,
-                      draw.generator,   nullptr,    w.vocab };
+        const uint64_t *never = draw.mask < 0 ? nullptr : &w.masks[(size_t)draw.mask * w.words];
+        glm4v_sampler s = {};
+        s.temperature = draw.temperature, s.top_k = draw.top_k, s.top_p = draw.top_p;
+        s.penalty = draw.penalty, s.state = draw.generator, s.vocab = w.vocab;
         if (draw.penalty != 1)
             s.seen = seen;
         std::vector<float> row(w.logits.begin() + (ptrdiff_t)i * w.vocab,
                                w.logits.begin() + (ptrdiff_t)(i + 1) * w.vocab);
-        chosen.push_back(
-            glm4v_sampler_next(&s, row.data(), masked.data(), masked.size(), scratch.data()));
+        chosen.push_back(glm4v_sampler_next(&s, row.data(), never, scratch.data()));
         w.sampled[(size_t)draw.slot] = chosen.back();
     }
     return chosen;
