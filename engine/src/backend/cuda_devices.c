@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "backend/cuda_context.h"
 #include "backend/cuda_module.h"
 #include "base/error.h"
 
@@ -44,16 +45,24 @@ static int count(int32_t *n, glm4v_error *err)
                       cudaGetErrorString(status), cudaGetErrorName(status));
 }
 
+static cudaError_t free_in(const glm4v_cuda_context *context, size_t *bytes)
+{
+    size_t total = 0;
+    GLM4V_CUDA_ENTER(context);
+    return cudaMemGetInfo(bytes, &total);
+}
+
 /* Memory of the device that is free: opens its context. */
 static int available(uint64_t *bytes, int32_t device, const char *name, glm4v_error *err)
 {
-    int before = 0;
-    size_t free_bytes = 0, total = 0;
-    cudaGetDevice(&before);
-    cudaError_t status = cudaSetDevice(device);
-    if (status == cudaSuccess)
-        status = cudaMemGetInfo(&free_bytes, &total);
-    cudaSetDevice(before);
+    glm4v_cuda_context context;
+    const char *call;
+    size_t free_bytes = 0;
+    cudaError_t status = glm4v_cuda_context_open(&context, device, &call);
+    if (status == cudaSuccess) {
+        status = free_in(&context, &free_bytes);
+        glm4v_cuda_context_close(&context);
+    }
     *bytes = free_bytes;
     if (status == cudaSuccess)
         return 0;
