@@ -627,7 +627,7 @@ static void options_out_of_range_are_refused(void)
         { { .device = "gpu" }, "device \"gpu\"", GLM4V_ERR_INVALID },
         { { .device = "" }, "device", GLM4V_ERR_INVALID },
         { { .device = "cpu," }, "device", GLM4V_ERR_INVALID },
-        { { .device = "cuda" }, "CUDA", GLM4V_ERR_DEVICE },
+        { { .device = "cuda" }, "device \"cuda\": ", GLM4V_ERR_DEVICE },
         { { .quantization = "int5" }, "int5", GLM4V_ERR_INVALID },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -18,6 +18,7 @@ EXEMPT = {
     r"^cd ": "the tests stand in the source tree",
     r"v4l2src": "needs a camera",
     r"GLM-4\.1V-9B-Thinking": "needs the published checkpoint",
+    r"golden-check .*--device cuda": "needs a GPU and a checkpoint of full size",
     r"^python training/": "needs the Python packages of training/",
     r"out/(calibration|held-out)": "needs the pictures that training/make_calibration.py draws; tested by test_cli.py",
     r"quickstart\.sh": "tested by test_quickstart.py",
