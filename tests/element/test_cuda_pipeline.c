@@ -71,11 +71,11 @@ int main(int argc, char **argv)
 {
     glm4v_device device;
     glm4v_error err = { 0 };
-    gst_init(&argc, &argv);
     if (glm4v_device_examine("cuda", &device, &err)) {
         printf("1..0 # SKIP %s\n", err.msg);
         return 77;
     }
+    gst_init(&argc, &argv); /* loads plugins of the system, some of which leak */
     if (!has("cudaupload") || !has("cudadownload")) {
         printf("1..0 # SKIP no cudaupload and cudadownload\n");
         return 77;
