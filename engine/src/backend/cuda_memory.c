@@ -38,15 +38,27 @@ static cudaError_t take_event(cudaEvent_t *event)
                : cudaEventCreateWithFlags(event, cudaEventDisableTiming | cudaEventBlockingSync);
 }
 
-int glm4v_gpu_take(glm4v_gpu_backend *g, void **ptr, size_t bytes)
+typedef struct {
+    cudaError_t (*take)(void **block, size_t bytes);
+    const char *call;
+} allocator;
+
+/* *ptr stays as it is on failure. */
+static int take(glm4v_gpu_backend *g, const allocator *from, void **ptr, size_t bytes)
 {
     void *block = NULL;
     int rc = glm4v_gpu_usable(g);
     if (!rc)
-        rc = glm4v_gpu_check(g, take_device(&block, bytes), "cudaMalloc");
+        rc = glm4v_gpu_check(g, from->take(&block, bytes), from->call);
     if (!rc)
         *ptr = block;
     return rc;
+}
+
+int glm4v_gpu_take(glm4v_gpu_backend *g, void **ptr, size_t bytes)
+{
+    static const allocator device = { take_device, "cudaMalloc" };
+    return take(g, &device, ptr, bytes);
 }
 
 /* Waits for the device, says the manual; what uses the memory is done anyway. */
@@ -58,13 +70,8 @@ void glm4v_gpu_give(glm4v_gpu_backend *g, void *ptr)
 
 int glm4v_gpu_take_pinned(glm4v_gpu_backend *g, void **ptr, size_t bytes)
 {
-    void *block = NULL;
-    int rc = glm4v_gpu_usable(g);
-    if (!rc)
-        rc = glm4v_gpu_check(g, take_host(&block, bytes), "cudaHostAlloc");
-    if (!rc)
-        *ptr = block;
-    return rc;
+    static const allocator host = { take_host, "cudaHostAlloc" };
+    return take(g, &host, ptr, bytes);
 }
 
 void glm4v_gpu_give_pinned(glm4v_gpu_backend *g, void *ptr)
