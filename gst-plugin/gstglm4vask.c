@@ -36,6 +36,12 @@ fill_outcome (GstGlm4vJob * job, const glm4v_result * result)
   outcome->box = g_strdup (result->box);
   outcome->fields = gst_glm4v_region_fields (result, roi ? roi->x : 0,
       roi ? roi->y : 0);
+  outcome->choice = g_strdup (result->choice);
+  outcome->json = g_strdup (result->json);
+  outcome->probability = result->probability;
+  outcome->n_probabilities = result->n_probabilities;
+  outcome->probabilities = g_memdup2 (result->probabilities,
+      result->n_probabilities * sizeof (gdouble));
   outcome->prompt_tokens = result->prompt_tokens;
   outcome->vision_tokens = result->vision_tokens;
   outcome->output_tokens = result->output_tokens;
@@ -176,8 +182,7 @@ make_task (GstGlm4vWorker * self, GstGlm4vJob * job)
   const GstGlm4vQuestion *question = &job->question;
   const glm4v_image *images = (const glm4v_image *) self->images->data;
   gboolean clip = job->clip_frames > 0;
-
-  return (glm4v_task) {
+  glm4v_task task = {
     .struct_size = sizeof (glm4v_task),
     .system = question->system,
     .prompt = question->prompt,
@@ -197,6 +202,9 @@ make_task (GstGlm4vWorker * self, GstGlm4vJob * job)
     .on_done = on_done,
     .user = self,
   };
+
+  gst_glm4v_shape_fill (question->shape, &task);
+  return task;
 }
 
 /* Let the engine begin. FALSE if it did not; then the outcome has the

@@ -4,6 +4,7 @@
 #include "gstglm4vcaption.h"
 
 #include "gstglm4vregion.h"
+#include "gstglm4vverdict.h"
 
 #include <string.h>
 
@@ -225,6 +226,7 @@ gst_glm4v_caption_build (const GstGlm4vJob * job, const GstStructure * model)
     add_outcome (result, &job->outcome);
   else
     gst_structure_set (result, "text", G_TYPE_STRING, "", NULL);
+  gst_glm4v_verdict_add (result, job);
   if (message)
     take_string (result, "message", gst_glm4v_caption_sanitize (message));
   if (model)

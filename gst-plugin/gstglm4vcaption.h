@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The result contract: one structure, the same in the custom meta, in the bus
- * message and (later) as JSON. */
+ * message, the signal and the event. */
 #pragma once
 
 #include <gst/gst.h>
@@ -11,6 +11,7 @@ G_BEGIN_DECLS
 
 #define GST_GLM4V_META_NAME "Glm4vDescribeMeta"
 #define GST_GLM4V_RESULT_NAME "glm4vdescribe-result"
+#define GST_GLM4V_RESULT_EVENT "glm4vdescribe/result"
 
 /* Register the custom meta once in this process. */
 void gst_glm4v_caption_register_meta (void);

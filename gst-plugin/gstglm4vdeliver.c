@@ -1,69 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The result of a finished job goes to its receivers: text pad, meta queue,
- * bus. On the worker thread, or on the streaming thread for jobs that EOS
- * abandons. Each lock is taken alone; nothing is posted while one is held. */
+ * bus, signal. On the worker thread, or on the streaming thread for jobs that
+ * EOS abandons. Each lock is taken alone; nothing is posted while one is
+ * held. */
 #include "gstglm4vdescribe.h"
 
 #include "gstglm4vcaption.h"
 #include "gstglm4verror.h"
-
-/* With the lock. */
-static void
-count_end (GstGlm4vStats * stats, const GstGlm4vJob * job)
-{
-  switch (job->end) {
-    case GST_GLM4V_END_REPLACED:
-    case GST_GLM4V_END_FULL:
-      stats->dropped_busy++;
-      break;
-    case GST_GLM4V_END_LOADING:
-      stats->dropped_loading++;
-      break;
-    case GST_GLM4V_END_EOS:
-    case GST_GLM4V_END_NO_FRAME:
-      stats->dropped_eos++;
-      break;
-    default:
-      break;
-  }
-  switch (gst_glm4v_job_status (job)) {
-    case GST_GLM4V_STATUS_UNCHANGED:
-      stats->unchanged++;
-      break;
-    case GST_GLM4V_STATUS_TIMEOUT:
-      stats->timeouts++;
-      break;
-    case GST_GLM4V_STATUS_ERROR:
-      stats->errors++;
-      break;
-    default:
-      break;
-  }
-}
-
-/* With the lock. */
-static void
-count_result (GstGlm4vDescribe * self, const GstGlm4vJob * job,
-    GstClockTime delay)
-{
-  const GstGlm4vOutcome *outcome = &job->outcome;
-  GstGlm4vStats *stats = &self->stats;
-
-  stats->results++;
-  count_end (stats, job);
-  if (gst_glm4v_job_status (job) != GST_GLM4V_STATUS_OK)
-    return;
-  stats->inferred++;
-  stats->tokens_in += outcome->prompt_tokens;
-  stats->tokens_out += outcome->output_tokens;
-  stats->delay_last = delay;
-  stats->delay_max = MAX (stats->delay_max, delay);
-  stats->delay_sum += delay;
-  stats->vision = outcome->timings.vision;
-  stats->prefill = outcome->timings.prefill;
-  stats->first_token = outcome->timings.first_token;
-  stats->decode = outcome->timings.decode;
-}
+#include "gstglm4vverdict.h"
 
 static void
 push_text (GstGlm4vDescribe * self, const GstGlm4vJob * job,
@@ -148,11 +92,6 @@ report_failure (GstGlm4vDescribe * self, const GstGlm4vJob * job,
 
 /* ---- answers that hold ---- */
 
-/* What judges an answer holds as long as it does. */
-static const gchar *const verdict_keys[] = { "choice", "probability",
-  "verdict"
-};
-
 /* With the lock: the last answer to this question of a frame, or NULL. */
 static const GstStructure *
 answer_of (GstGlm4vDescribe * self, const GstGlm4vJob * job)
@@ -177,18 +116,6 @@ gst_glm4v_deliver_holds (GstGlm4vDescribe * self, GstGlm4vJob * job)
   return holds;
 }
 
-/* With the lock. */
-static void
-repeat_verdict (GstStructure * result, const GstStructure * answer)
-{
-  guint i;
-
-  for (i = 0; answer && i < G_N_ELEMENTS (verdict_keys); i++)
-    if (gst_structure_has_field (answer, verdict_keys[i]))
-      gst_structure_set_value (result, verdict_keys[i],
-          gst_structure_get_value (answer, verdict_keys[i]));
-}
-
 /* With the lock. Triggers may have asked something else. */
 static void
 remember_answer (GstGlm4vDescribe * self, const GstGlm4vJob * job)
@@ -207,97 +134,145 @@ remember_answer (GstGlm4vDescribe * self, const GstGlm4vJob * job)
       gst_structure_copy (job->result);
 }
 
-void
-gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
+/* ---- judging ---- */
+
+/* What a failing result fails for: its own choice, or that of the answer that
+ * holds. */
+static const gchar *
+defect_of (const GstGlm4vJob * job, const GstStructure * answer)
 {
-  GstGlm4vStatus status = gst_glm4v_job_status (job);
-  GstClockTime text_duration, delay = 0;
+  const GValue *value;
+
+  if (!answer)
+    return gst_glm4v_verdict_defect (job);
+  value = gst_structure_get_value (answer, "incident");
+  return value ? gst_structure_get_string (gst_value_get_structure (value),
+      "choice") : NULL;
+}
+
+/* With the lock: add what the results before this one mean for it. */
+static void
+judge (GstGlm4vDescribe * self, const GstGlm4vJob * job,
+    const GstGlm4vHistorySettings * settings)
+{
+  const GstStructure *answer = NULL;
+  glm4v_verdict verdict;
+
+  if (gst_glm4v_job_status (job) == GST_GLM4V_STATUS_UNCHANGED)
+    answer = answer_of (self, job);
+  if (answer)
+    gst_glm4v_verdict_repeat (job->result, answer);
+  if (!gst_glm4v_verdict_of (job->result, &verdict))
+    return;
+  self->stats.verdicts[verdict]++;
+  self->stats.incidents += gst_glm4v_history_add (self->history, settings,
+      &(GstGlm4vJudged) {
+        .series = job->series ? job->series : "",
+        .verdict = verdict,
+        .defect = defect_of (job, answer),
+        .id = job->id,
+        .time = GST_CLOCK_TIME_IS_VALID (job->running_time) ?
+            job->running_time : (GstClockTime) job->captured * 1000},
+      job->result);
+}
+
+/* ---- receivers ---- */
+
+typedef struct
+{
+  gboolean post, meta, queue;
+  GstClockTime text_duration;
   GstGlm4vOnError on_error;
-  gboolean post, meta, attach;
-  GstStructure *model, *copy = NULL;
+  GstGlm4vHistorySettings history;
+} Receivers;
+
+static Receivers
+read_settings (GstGlm4vDescribe * self, const GstGlm4vJob * job)
+{
+  const GstGlm4vSettings *settings = &self->settings;
+  gboolean last = job->end == GST_GLM4V_END_EOS
+      || job->end == GST_GLM4V_END_NO_FRAME;
+  Receivers to;
 
   GST_OBJECT_LOCK (self);
-  post = self->settings.post_messages;
-  meta = self->settings.attach_meta;
-  attach = meta && !job->exact && job->end != GST_GLM4V_END_EOS
-      && job->end != GST_GLM4V_END_NO_FRAME;
-  text_duration = self->settings.text_duration;
-  on_error = self->settings.on_error;
+  to.post = settings->post_messages;
+  to.meta = settings->attach_meta;
+  to.queue = !job->exact && ((to.meta && !last) || settings->send_events);
+  to.text_duration = settings->text_duration;
+  to.on_error = settings->on_error;
+  to.history = settings->history;
   GST_OBJECT_UNLOCK (self);
+  return to;
+}
+
+static void
+build_result (GstGlm4vDescribe * self, GstGlm4vJob * job)
+{
+  GstStructure *model;
 
   g_mutex_lock (&self->lock);
   model = self->model ? gst_structure_copy (self->model) : NULL;
   g_mutex_unlock (&self->lock);
   job->result = gst_glm4v_caption_build (job, model);
-  if (status == GST_GLM4V_STATUS_UNCHANGED) {
-    g_mutex_lock (&self->lock);
-    repeat_verdict (job->result, answer_of (self, job));
-    g_mutex_unlock (&self->lock);
-  }
   g_clear_pointer (&model, gst_structure_free);
-  gst_structure_get_uint64 (job->result, "delay", &delay);
-  if (attach)                   /* not under the lock: video may wait for it */
-    copy = gst_structure_copy (job->result);
+}
+
+/* Judge and count it. FALSE if it is of a stream before a flush. */
+static gboolean
+take_result (GstGlm4vDescribe * self, GstGlm4vJob * job, const Receivers * to,
+    GstClockTime delay)
+{
+  gboolean fresh;
 
   g_mutex_lock (&self->lock);
-  if (job->epoch != self->epoch) {
-    g_mutex_unlock (&self->lock);
-    g_clear_pointer (&copy, gst_structure_free);
-    return;
+  fresh = job->epoch == self->epoch;
+  if (fresh) {
+    judge (self, job, &to->history);
+    gst_glm4v_stats_count (&self->stats, job, delay);
+    if (gst_glm4v_job_status (job) == GST_GLM4V_STATUS_OK)
+      self->delay_max = MAX (self->delay_max, delay);
+    remember_answer (self, job);
   }
-  count_result (self, job, delay);
-  remember_answer (self, job);
-  if (copy)
-    g_queue_push_tail (&self->results, copy);
   g_mutex_unlock (&self->lock);
+  return fresh;
+}
 
+/* A frame will take it. The copy is not made under the lock: video may wait for
+ * that. */
+static void
+queue_result (GstGlm4vDescribe * self, const GstGlm4vJob * job)
+{
+  GstStructure *copy = gst_structure_copy (job->result);
+
+  g_mutex_lock (&self->lock);
+  if (job->epoch == self->epoch)
+    g_queue_push_tail (&self->results, g_steal_pointer (&copy));
+  g_mutex_unlock (&self->lock);
+  g_clear_pointer (&copy, gst_structure_free);
+}
+
+void
+gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
+{
+  GstGlm4vStatus status = gst_glm4v_job_status (job);
+  Receivers to = read_settings (self, job);
+  GstClockTime delay = 0;
+
+  build_result (self, job);
+  gst_structure_get_uint64 (job->result, "delay", &delay);
+  if (!take_result (self, job, &to, delay))
+    return;
+  if (to.queue)
+    queue_result (self, job);
   if (status == GST_GLM4V_STATUS_OK)
-    push_text (self, job, text_duration, meta);
-  if (post)
+    push_text (self, job, to.text_duration, to.meta);
+  if (to.post)
     gst_element_post_message (GST_ELEMENT (self),
         gst_message_new_element (GST_OBJECT (self),
             gst_structure_copy (job->result)));
+  g_signal_emit_by_name (self, "result", job->result);
   if (status == GST_GLM4V_STATUS_ERROR)
-    report_failure (self, job, on_error);
+    report_failure (self, job, to.on_error);
   gst_glm4v_watch_result (self, job, delay);
-}
-
-GstStructure *
-gst_glm4v_deliver_stats (GstGlm4vDescribe * self)
-{
-  GstGlm4vStats s;
-  GstStructure *stats;
-  gchar *unreadable;
-
-  g_mutex_lock (&self->lock);
-  s = self->stats;
-  unreadable = g_strdup (self->unreadable);
-  g_mutex_unlock (&self->lock);
-  stats = gst_structure_new ("glm4vdescribe-stats",
-      "frames-seen", G_TYPE_UINT64, s.frames_seen,
-      "sampled", G_TYPE_UINT64, s.sampled,
-      "results", G_TYPE_UINT64, s.results,
-      "inferred", G_TYPE_UINT64, s.inferred,
-      "dropped-busy", G_TYPE_UINT64, s.dropped_busy,
-      "dropped-loading", G_TYPE_UINT64, s.dropped_loading,
-      "dropped-eos", G_TYPE_UINT64, s.dropped_eos,
-      "bad-frames", G_TYPE_UINT64, s.bad_frames,
-      "unreadable-frames", G_TYPE_UINT64, s.unreadable_frames,
-      "unreadable-reason", G_TYPE_STRING, unreadable,
-      "unchanged", G_TYPE_UINT64, s.unchanged,
-      "gated", G_TYPE_UINT64, s.gated,
-      "timeouts", G_TYPE_UINT64, s.timeouts,
-      "errors", G_TYPE_UINT64, s.errors,
-      "delay-last", G_TYPE_UINT64, s.delay_last,
-      "delay-mean", G_TYPE_UINT64, s.delay_sum / MAX (s.inferred, 1),
-      "delay-max", G_TYPE_UINT64, s.delay_max,
-      "vision-time", G_TYPE_UINT64, s.vision,
-      "prefill-time", G_TYPE_UINT64, s.prefill,
-      "first-token-time", G_TYPE_UINT64, s.first_token,
-      "decode-time", G_TYPE_UINT64, s.decode,
-      "tokens-in", G_TYPE_UINT64, s.tokens_in,
-      "tokens-out", G_TYPE_UINT64, s.tokens_out, NULL);
-  g_free (unreadable);
-  gst_glm4v_text_count (self->text, stats);
-  return stats;
+  gst_glm4v_statistics_tick (self, FALSE);
 }

@@ -170,26 +170,58 @@ release_pad (GstElement * element, GstPad * pad)
 static void
 reset_counters (GstGlm4vDescribe * self)
 {
-  gst_glm4v_text_reset_counters (self->text);
+  gst_glm4v_statistics_reset (self);
   g_mutex_lock (&self->lock);
-  memset (&self->stats, 0, sizeof self->stats);
-  g_clear_pointer (&self->unreadable, g_free);
+  self->delay_max = 0;
   g_mutex_unlock (&self->lock);
+}
+
+/* Check the shape of answers as the properties stand now; may read a file. */
+static void
+apply_shape (GstGlm4vDescribe * self)
+{
+  GstGlm4vShapeSettings settings;
+  GstGlm4vShape *shape;
+  guint serial;
+
+  GST_OBJECT_LOCK (self);
+  serial = self->settings.shape_serial;
+  gst_glm4v_shape_settings_copy (&settings, &self->settings.shape);
+  GST_OBJECT_UNLOCK (self);
+  shape = gst_glm4v_shape_new (&settings);
+  gst_glm4v_shape_settings_clear (&settings);
+  GST_OBJECT_LOCK (self);
+  /* If they have changed meanwhile, who did it comes here as well. */
+  if (serial == self->settings.shape_serial) {
+    GstGlm4vShape *old = self->settings.question.shape;
+
+    self->settings.question.shape = shape;
+    shape = old;
+  }
+  GST_OBJECT_UNLOCK (self);
+  g_clear_pointer (&shape, gst_glm4v_shape_unref);
 }
 
 /* FALSE after an error was posted. */
 static gboolean
 check_settings (GstGlm4vDescribe * self)
 {
-  const gchar *conflict;
+  GstGlm4vFault fault = GST_GLM4V_FAULT_CONFLICT;
+  const gchar *why;
+  gchar *conflict;
 
+  apply_shape (self);
   GST_OBJECT_LOCK (self);
-  conflict = gst_glm4v_settings_conflict (&self->settings);
+  why = gst_glm4v_shape_settings_unused (&self->settings.shape);
+  if (!why)
+    why = gst_glm4v_settings_conflict (&self->settings, &fault);
+  conflict = g_strdup (why);
   GST_OBJECT_UNLOCK (self);
   if (!conflict)
     return TRUE;
-  gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
-      GST_GLM4V_FAULT_CONFLICT, NULL, conflict);
+  gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR, fault, NULL,
+      conflict);
+  g_free (conflict);
   return FALSE;
 }
 
@@ -235,11 +267,11 @@ get_property (GObject * object, guint id, GValue * value, GParamSpec * spec)
 
   switch (id) {
     case PROP_STATS:
-      g_value_take_boxed (value, gst_glm4v_deliver_stats (self));
+      g_value_take_boxed (value, gst_glm4v_statistics_describe (self));
       break;
     case PROP_MAX_OBSERVED_DELAY:
       g_mutex_lock (&self->lock);
-      g_value_set_uint64 (value, self->stats.delay_max);
+      g_value_set_uint64 (value, self->delay_max);
       g_mutex_unlock (&self->lock);
       break;
     case PROP_MODEL_INFO:
@@ -260,11 +292,16 @@ set_property (GObject * object, guint id, const GValue * value,
     GParamSpec * spec)
 {
   GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (object);
-  gboolean known;
+  gboolean known, shape;
+  guint serial;
 
   GST_OBJECT_LOCK (self);
+  serial = self->settings.shape_serial;
   known = gst_glm4v_settings_set (&self->settings, id, value);
+  shape = self->settings.shape_serial != serial;
   GST_OBJECT_UNLOCK (self);
+  if (shape)
+    apply_shape (self);
   if (!known)
     G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
   else if (id == PROP_LATENCY || id == PROP_MODE)
@@ -294,6 +331,7 @@ finalize (GObject * object)
   gst_glm4v_clip_clear (&self->clip);
   g_ptr_array_unref (self->answers);
   gst_glm4v_prompt_file_free (self->prompt_file);
+  gst_glm4v_history_free (self->history);
   g_clear_pointer (&self->model, gst_structure_free);
   g_clear_pointer (&self->model_info, gst_structure_free);
   g_mutex_clear (&self->lock);
@@ -326,6 +364,29 @@ gst_glm4v_describe_class_init (GstGlm4vDescribeClass * klass)
       G_SIGNAL_RUN_LAST | G_SIGNAL_ACTION,
       G_CALLBACK (gst_glm4v_stream_describe), NULL, NULL, NULL, G_TYPE_UINT64,
       1, G_TYPE_STRING);
+  /**
+   * GstGlm4vDescribe::reset-stats:
+   *
+   * Let the property stats begin anew.
+   *
+   * Since: 0.1
+   */
+  g_signal_new_class_handler ("reset-stats", G_TYPE_FROM_CLASS (klass),
+      G_SIGNAL_RUN_LAST | G_SIGNAL_ACTION,
+      G_CALLBACK (gst_glm4v_statistics_reset), NULL, NULL, NULL, G_TYPE_NONE,
+      0);
+  /**
+   * GstGlm4vDescribe::result:
+   * @result: a #GstStructure, during the call only
+   *
+   * A result, in the order of results, on the thread that delivers it: the
+   * handler must not block.
+   *
+   * Since: 0.1
+   */
+  g_signal_new ("result", G_TYPE_FROM_CLASS (klass), G_SIGNAL_RUN_LAST, 0,
+      NULL, NULL, NULL, G_TYPE_NONE, 1,
+      GST_TYPE_STRUCTURE | G_SIGNAL_TYPE_STATIC_SCOPE);
   element_class->change_state = GST_DEBUG_FUNCPTR (change_state);
   element_class->request_new_pad = GST_DEBUG_FUNCPTR (request_new_pad);
   element_class->release_pad = GST_DEBUG_FUNCPTR (release_pad);
@@ -350,7 +411,9 @@ gst_glm4v_describe_init (GstGlm4vDescribe * self)
   g_queue_init (&self->clip.frames);
   self->answers = g_ptr_array_new_with_free_func (free_answer);
   self->prompt_file = gst_glm4v_prompt_file_new ();
+  self->history = gst_glm4v_history_new ();
   gst_glm4v_settings_init (&self->settings);
+  apply_shape (self);
   self->text = gst_glm4v_text_new ("text",
       gst_static_pad_template_get_caps (&text_template));
   self->sinkpad = gst_pad_new_from_static_template (&sink_template, "sink");

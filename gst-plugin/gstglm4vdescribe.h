@@ -5,10 +5,12 @@
 #include <gst/gst.h>
 #include <gst/video/video.h>
 
+#include "gstglm4vhistory.h"
 #include "gstglm4vprompt.h"
 #include "gstglm4vproperties.h"
 #include "gstglm4vlook.h"
 #include "gstglm4vsampler.h"
+#include "gstglm4vstatistics.h"
 #include "gstglm4vtext.h"
 #include "gstglm4vtrigger.h"
 #include "gstglm4vwatch.h"
@@ -29,17 +31,6 @@ typedef enum
   GST_GLM4V_LOADED,
   GST_GLM4V_LOAD_FAILED
 } GstGlm4vLoadState;
-
-/* Counters since NULL and the last figures; see docs/element.md. */
-typedef struct
-{
-  guint64 frames_seen, sampled, results, inferred, errors, bad_frames, timeouts;
-  guint64 unreadable_frames;
-  guint64 dropped_busy, dropped_loading, dropped_eos, unchanged, gated;
-  guint64 tokens_in, tokens_out;
-  GstClockTime delay_last, delay_max, delay_sum;
-  GstClockTime vision, prefill, first_token, decode;    /* of the last */
-} GstGlm4vStats;
 
 struct _GstGlm4vDescribe
 {
@@ -62,6 +53,7 @@ struct _GstGlm4vDescribe
   gboolean live_known;          /* live was queried since the stream began */
   GstCaps *refused;             /* reported already, or NULL */
   gboolean warned_frame;        /* a bad frame was reported since CAPS */
+  guint told_conflict;          /* serial of settings that were reported */
   gboolean missed_loading;      /* a due frame came before the model did */
 
   GMutex lock;                  /* guards all below; held with no other */
@@ -72,6 +64,9 @@ struct _GstGlm4vDescribe
   GstStructure *model;          /* as in results, NULL while loading */
   GstStructure *model_info;     /* the property */
   GstGlm4vStats stats;
+  gint64 last_stats;            /* monotonic µs of their last message */
+  GstClockTime delay_max;       /* of answers since READY */
+  GstGlm4vHistory *history;
   gchar *unreadable;            /* why frames cannot be read, or NULL */
   gboolean told_unreadable;     /* since CAPS */
   GPtrArray *answers;           /* of GstStructure or NULL: the last of each
@@ -119,8 +114,4 @@ void gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job);
 /* Does an earlier answer hold for a job that looks alike? It then refers to it.
  * Worker thread. */
 gboolean gst_glm4v_deliver_holds (GstGlm4vDescribe * self, GstGlm4vJob * job);
-
-/* The property `stats`; the caller frees it. */
-GstStructure *gst_glm4v_deliver_stats (GstGlm4vDescribe * self);
-
 G_END_DECLS

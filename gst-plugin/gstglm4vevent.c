@@ -26,6 +26,7 @@ gst_glm4v_stream_begin_epoch (GstGlm4vDescribe * self)
   epoch = ++self->epoch;
   g_queue_clear_full (&self->results, (GDestroyNotify) gst_structure_free);
   g_ptr_array_set_size (self->answers, 0);
+  gst_glm4v_history_clear (self->history);
   g_mutex_unlock (&self->lock);
   return epoch;
 }
@@ -219,6 +220,8 @@ gst_glm4v_stream_event (GstPad * pad, GstObject * parent, GstEvent * event)
       gst_glm4v_sample_end_clip (self);
       gst_glm4v_sample_end_triggers (self);
       drain (self);
+      gst_glm4v_stream_send_rest (self);
+      gst_glm4v_statistics_tick (self, TRUE);
       gst_glm4v_text_end (self->text, event);
       break;
     default:
@@ -240,12 +243,14 @@ gst_glm4v_stream_prepare (GstGlm4vDescribe * self)
   self->segment_number = 0;
   self->frame_number = 0;
   self->missed_loading = FALSE;
+  self->told_conflict = 0;
   gst_glm4v_text_reset (self->text, gst_glm4v_stream_begin_epoch (self));
   g_mutex_lock (&self->lock);
   self->failed = FALSE;
   self->live = FALSE;
   self->told_latency = 0;
   self->watch = (GstGlm4vWatch) { 0 };
+  self->last_stats = g_get_monotonic_time ();
   self->next_id = 0;
   self->calls = 0;
   g_mutex_unlock (&self->lock);

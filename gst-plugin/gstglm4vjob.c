@@ -14,7 +14,7 @@ static const End ends[GST_GLM4V_N_ENDS] = {
   [GST_GLM4V_END_REPLACED] = {GST_GLM4V_STATUS_DROPPED, "busy",
         "a newer frame replaced it while the model was busy"},
   [GST_GLM4V_END_FULL] = {GST_GLM4V_STATUS_DROPPED, "busy",
-        "max-pending triggers are waiting already"},
+        "max-pending frames are waiting already"},
   [GST_GLM4V_END_LOADING] = {GST_GLM4V_STATUS_DROPPED, "loading",
         "the model was not loaded yet"},
   [GST_GLM4V_END_NO_MODEL] = {GST_GLM4V_STATUS_ERROR, "error",
@@ -27,6 +27,8 @@ static const End ends[GST_GLM4V_N_ENDS] = {
         "the frame carries no region to ask about"},
   [GST_GLM4V_END_NO_PROMPT] = {GST_GLM4V_STATUS_ERROR, "error",
         "the file of prompt-location cannot be used"},
+  [GST_GLM4V_END_SETTINGS] = {GST_GLM4V_STATUS_ERROR, "error",
+        "the properties contradict each other"},
   [GST_GLM4V_END_BAD_FRAME] = {GST_GLM4V_STATUS_ERROR, "error",
         "the frame does not match its caps"},
   [GST_GLM4V_END_LATE] = {GST_GLM4V_STATUS_TIMEOUT, "deadline",
@@ -45,6 +47,7 @@ gst_glm4v_question_copy (GstGlm4vQuestion * to, const GstGlm4vQuestion * from)
   to->camera = g_strdup (from->camera);
   to->system = g_strdup (from->system);
   to->context = g_strdup (from->context);
+  to->shape = from->shape ? gst_glm4v_shape_ref (from->shape) : NULL;
 }
 
 void
@@ -55,6 +58,7 @@ gst_glm4v_question_clear (GstGlm4vQuestion * question)
   g_free (question->camera);
   g_free (question->system);
   g_free (question->context);
+  g_clear_pointer (&question->shape, gst_glm4v_shape_unref);
   memset (question, 0, sizeof *question);
 }
 
@@ -74,6 +78,19 @@ gst_glm4v_job_ref (GstGlm4vJob * job)
   return job;
 }
 
+static void
+clear_outcome (GstGlm4vOutcome * outcome)
+{
+  g_free (outcome->message);
+  g_free (outcome->text);
+  g_free (outcome->reasoning);
+  g_free (outcome->box);
+  g_free (outcome->choice);
+  g_free (outcome->json);
+  g_free (outcome->probabilities);
+  g_clear_pointer (&outcome->fields, gst_structure_free);
+}
+
 void
 gst_glm4v_job_unref (GstGlm4vJob * job)
 {
@@ -82,15 +99,12 @@ gst_glm4v_job_unref (GstGlm4vJob * job)
   gst_clear_buffer (&job->buffer);
   g_clear_pointer (&job->clip, g_ptr_array_unref);
   gst_glm4v_question_clear (&job->question);
-  g_free (job->outcome.message);
-  g_free (job->outcome.text);
-  g_free (job->outcome.reasoning);
-  g_free (job->outcome.box);
-  g_clear_pointer (&job->outcome.fields, gst_structure_free);
+  clear_outcome (&job->outcome);
   if (G_IS_VALUE (&job->trigger_id))
     g_value_unset (&job->trigger_id);
   g_clear_pointer (&job->roi, gst_glm4v_roi_free);
   g_free (job->end_detail);
+  g_free (job->series);
   if (job->result)
     gst_structure_free (job->result);
   g_free (job);

@@ -10,6 +10,7 @@
 #include "gstglm4vclip.h"
 #include "gstglm4verror.h"
 #include "gstglm4vroi.h"
+#include "gstglm4vshape.h"
 
 G_BEGIN_DECLS
 
@@ -24,6 +25,7 @@ typedef struct
   gdouble temperature, top_p;
   guint64 seed;
   gboolean thinking;
+  GstGlm4vShape *shape;         /* of the answer */
 } GstGlm4vQuestion;
 
 void gst_glm4v_question_copy (GstGlm4vQuestion * to,
@@ -48,13 +50,14 @@ typedef enum
 {
   GST_GLM4V_END_OUTCOME,
   GST_GLM4V_END_REPLACED,       /* by a newer frame */
-  GST_GLM4V_END_FULL,           /* max-pending triggers waited already */
+  GST_GLM4V_END_FULL,           /* max-pending frames waited already */
   GST_GLM4V_END_LOADING,        /* the model was not there yet */
   GST_GLM4V_END_NO_MODEL,       /* and never will be */
   GST_GLM4V_END_EOS,            /* the stream ended, eos-timeout passed */
   GST_GLM4V_END_NO_FRAME,       /* and before there was a frame */
   GST_GLM4V_END_NO_REGION,      /* a trigger; no region lies on the frame */
   GST_GLM4V_END_NO_PROMPT,      /* prompt-location cannot be read */
+  GST_GLM4V_END_SETTINGS,       /* the properties contradict each other */
   GST_GLM4V_END_BAD_FRAME,      /* it does not match its caps */
   GST_GLM4V_END_LATE,           /* its deadline passed */
   GST_GLM4V_END_STALLED,        /* the engine made no progress */
@@ -74,6 +77,10 @@ typedef struct
   glm4v_timings timings;
   guint width, height;          /* of the frame, as the model saw it */
   GstStructure *fields;         /* gstglm4vregion.h; may be NULL */
+  gchar *choice, *json;         /* "" if there is none */
+  gdouble probability;          /* of choice */
+  gdouble *probabilities;       /* [n_probabilities] of all choices */
+  guint n_probabilities;
 } GstGlm4vOutcome;
 
 /* How far a job is; guarded by the worker's lock. Forward only. */
@@ -118,7 +125,8 @@ typedef struct
   GstGlm4vQuestion question;
   GstGlm4vOutcome outcome;
   GstGlm4vEnd end;
-  gchar *end_detail;            /* of END_BAD_FRAME, or NULL */
+  gchar *end_detail;            /* of some ends, or NULL */
+  gchar *series;                /* question and region: gstglm4vhistory.h */
   GstStructure *result;         /* the element's, set by done() */
   GstGlm4vJobState state;
 } GstGlm4vJob;

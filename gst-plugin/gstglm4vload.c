@@ -136,6 +136,30 @@ on_prepare (gpointer user, GstGlm4vJob * job)
   return GST_GLM4V_END_OUTCOME;
 }
 
+/* Will the engine take what is to be asked? Told once, before any frame. */
+static void
+on_check (gpointer user, glm4v_engine * engine)
+{
+  GstGlm4vDescribe *self = user;
+  GstGlm4vQuestion question = { 0 };
+  glm4v_task task = {.struct_size = sizeof task,.prompt = "?" };
+  glm4v_error error = { 0 };
+  gint code = 0;
+
+  GST_OBJECT_LOCK (self);
+  gst_glm4v_question_copy (&question, &self->settings.question);
+  GST_OBJECT_UNLOCK (self);
+  task.max_tokens = question.max_tokens;
+  gst_glm4v_shape_fill (question.shape, &task);
+  if (question.shape->output != GST_GLM4V_OUTPUT_TEXT
+      && !question.shape->error)
+    code = glm4v_engine_check (engine, &task, &error);
+  gst_glm4v_question_clear (&question);
+  if (code == GLM4V_ERR_INVALID || code == GLM4V_ERR_UNSUPPORTED)
+    gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
+        GST_GLM4V_FAULT_SHAPE, NULL, error.msg);
+}
+
 static void
 on_stalled (gpointer user, gboolean stalled, GstClockTime since)
 {
@@ -228,7 +252,7 @@ start_worker (GstGlm4vDescribe * self, const GstGlm4vModelConfig * config,
     const gchar * hash)
 {
   static const GstGlm4vWorkerCallbacks callbacks = { on_progress, on_loaded,
-    on_prepare, on_done, on_stalled
+    on_check, on_prepare, on_done, on_stalled
   };
   gchar *name = gst_object_get_path_string (GST_OBJECT (self)), *why = NULL;
   GstGlm4vFault fault = GST_GLM4V_FAULT_THREAD;

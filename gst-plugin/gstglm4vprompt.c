@@ -4,6 +4,8 @@
 #include <glib/gstdio.h>
 #include <string.h>
 
+#include "gstglm4vtextfile.h"
+
 struct _GstGlm4vPromptFile
 {
   GMutex lock;
@@ -94,30 +96,6 @@ gst_glm4v_prompt_file_free (GstGlm4vPromptFile * file)
   g_free (file);
 }
 
-static gchar *
-read_text (const gchar * path, const GStatBuf * status, gchar ** why)
-{
-  GError *error = NULL;
-  gchar *text = NULL;
-  gsize length = 0;
-
-  if (!S_ISREG (status->st_mode) || status->st_size > GST_GLM4V_MAX_PROMPT) {
-    *why = g_strdup_printf ("it is no file of at most %d bytes",
-        GST_GLM4V_MAX_PROMPT);
-    return NULL;
-  }
-  if (!g_file_get_contents (path, &text, &length, &error)) {
-    *why = g_strdup (error->message);
-    g_error_free (error);
-    return NULL;
-  }
-  if (g_utf8_validate (text, (gssize) length, NULL) && *g_strstrip (text))
-    return text;
-  *why = g_strdup ("it is empty or not UTF-8");
-  g_free (text);
-  return NULL;
-}
-
 static gboolean
 same_file (const GStatBuf * a, const GStatBuf * b)
 {
@@ -132,9 +110,9 @@ static void
 refresh (GstGlm4vPromptFile * file, const gchar * path, gchar ** why)
 {
   GStatBuf status = { 0 };
-  gboolean there = g_stat (path, &status) == 0;
-  gchar *text = NULL;
+  gchar *text;
 
+  g_stat (path, &status);
   if (g_strcmp0 (file->path, path) != 0) {
     g_free (file->path);
     file->path = g_strdup (path);
@@ -145,10 +123,7 @@ refresh (GstGlm4vPromptFile * file, const gchar * path, gchar ** why)
     return;
   file->looked = TRUE;
   file->status = status;
-  if (there)
-    text = read_text (path, &status, why);
-  else
-    *why = g_strdup ("there is no such file");
+  text = gst_glm4v_text_file_read (path, GST_GLM4V_MAX_PROMPT, why);
   if (text) {
     g_free (file->text);
     file->text = text;

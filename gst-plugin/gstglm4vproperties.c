@@ -1,86 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Declarations of the properties; gstglm4vsettings.c keeps their values. */
+/* Declarations of the properties; gstglm4vsettings.c and gstglm4vshape.c keep
+ * their values, gstglm4venums.c has the types of some. */
 #include "gstglm4vproperties.h"
 
 #include "gstglm4vcaption.h"
 #include "gstglm4vframe.h"
-
-/* ---- enums ---- */
-
-GType
-gst_glm4v_sample_mode_get_type (void)
-{
-  static GType type;
-  static const GEnumValue values[] = {
-    {GST_GLM4V_SAMPLE_INTERVAL, "The first frame, then one per interval",
-        "interval"},
-    {GST_GLM4V_SAMPLE_EVERY_NTH, "The first frame, then every nth",
-        "every-nth"},
-    {GST_GLM4V_SAMPLE_ALL, "Every frame", "all"},
-    {GST_GLM4V_SAMPLE_TRIGGER, "Only frames with a trigger", "trigger"},
-    {GST_GLM4V_SAMPLE_SCENE_CHANGE,
-        "The first frame, then the first of each scene", "scene-change"},
-    {0, NULL, NULL}
-  };
-
-  if (g_once_init_enter (&type))
-    g_once_init_leave (&type, g_enum_register_static ("GstGlm4vSampleMode",
-            values));
-  return type;
-}
-
-GType
-gst_glm4v_mode_get_type (void)
-{
-  static GType type;
-  static const GEnumValue values[] = {
-    {GST_GLM4V_MODE_AUTO, "async if the source is live, else sync", "auto"},
-    {GST_GLM4V_MODE_ASYNC, "Video passes at once, answers follow", "async"},
-    {GST_GLM4V_MODE_SYNC, "A sampled frame waits for its answer", "sync"},
-    {0, NULL, NULL}
-  };
-
-  if (g_once_init_enter (&type))
-    g_once_init_leave (&type, g_enum_register_static ("GstGlm4vMode",
-            values));
-  return type;
-}
-
-GType
-gst_glm4v_roi_mode_get_type (void)
-{
-  static GType type;
-  static const GEnumValue values[] = {
-    {GST_GLM4V_ROI_PROPERTY, "The region of roi, or the whole frame",
-        "property"},
-    {GST_GLM4V_ROI_META, "Each region of interest that the frame carries",
-        "meta"},
-    {0, NULL, NULL}
-  };
-
-  if (g_once_init_enter (&type))
-    g_once_init_leave (&type, g_enum_register_static ("GstGlm4vRoiMode",
-            values));
-  return type;
-}
-
-GType
-gst_glm4v_on_error_get_type (void)
-{
-  static GType type;
-  static const GEnumValue values[] = {
-    {GST_GLM4V_ON_ERROR_WARN, "Post a warning, let the video pass", "warn"},
-    {GST_GLM4V_ON_ERROR_FAIL, "Post an error, end the stream", "fail"},
-    {0, NULL, NULL}
-  };
-
-  if (g_once_init_enter (&type))
-    g_once_init_leave (&type, g_enum_register_static ("GstGlm4vOnError",
-            values));
-  return type;
-}
-
-/* ---- declarations ---- */
+#include "gstglm4vstatistics.h"
 
 #define READY (G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS \
     | GST_PARAM_MUTABLE_READY)
@@ -468,6 +393,97 @@ install_where (GObjectClass * klass)
 }
 
 static void
+install_shape (GObjectClass * klass)
+{
+  /**
+   * GstGlm4vDescribe:output:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_OUTPUT,
+      g_param_spec_enum ("output", "Output",
+          "Shape of answers: text, choice or JSON",
+          gst_glm4v_output_get_type (), GST_GLM4V_OUTPUT_TEXT, PLAYING));
+  /**
+   * GstGlm4vDescribe:choices:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_CHOICES,
+      gst_param_spec_array ("choices", "Choices",
+          "output=choice: the answer is one of these, at most 256",
+          g_param_spec_string ("choice", "Choice", "An answer", NULL,
+              G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS), PLAYING));
+  /**
+   * GstGlm4vDescribe:fail-choices:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_FAIL_CHOICES,
+      gst_param_spec_array ("fail-choices", "Fail choices",
+          "Those of choices that are defects: the verdict is fail if one has "
+          "at least its threshold",
+          g_param_spec_string ("choice", "Choice", "One of choices", NULL,
+              G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS), PLAYING));
+  /**
+   * GstGlm4vDescribe:thresholds:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_THRESHOLDS,
+      gst_param_spec_array ("thresholds", "Thresholds",
+          "For each of choices the probability, above 0 and at most 1, from "
+          "which it counts for the verdict; 0.5 for those left out",
+          NULL, PLAYING));      /* any numbers: presets write 1 for 1.0 */
+  /**
+   * GstGlm4vDescribe:timeout-verdict:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_TIMEOUT_VERDICT,
+      g_param_spec_enum ("timeout-verdict", "Timeout verdict",
+          "output=choice: verdict of results without an answer: timeout, "
+          "dropped and error", gst_glm4v_verdict_get_type (),
+          GST_GLM4V_DEFAULT_TIMEOUT_VERDICT, PLAYING));
+  /**
+   * GstGlm4vDescribe:json-schema:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_JSON_SCHEMA,
+      g_param_spec_string ("json-schema", "JSON schema",
+          "output=json: the JSON Schema that answers match", NULL, PLAYING));
+  /**
+   * GstGlm4vDescribe:json-schema-location:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_JSON_SCHEMA_LOCATION,
+      g_param_spec_string ("json-schema-location", "JSON schema location",
+          "File that holds the schema, read when this is set and on the way to "
+          "PAUSED; instead of json-schema", NULL, PLAYING));
+  /**
+   * GstGlm4vDescribe:hysteresis:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_HYSTERESIS,
+      g_param_spec_uint ("hysteresis", "Hysteresis",
+          "Equal verdicts in a row after which state changes", 1,
+          GST_GLM4V_MAX_HYSTERESIS, 1, PLAYING));
+  /**
+   * GstGlm4vDescribe:cooldown:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_COOLDOWN,
+      g_param_spec_uint64 ("cooldown", "Cooldown",
+          "Nanoseconds between two results that fail for the same choice from "
+          "which the second begins a new incident", 0, G_MAXINT64,
+          GST_GLM4V_DEFAULT_COOLDOWN, PLAYING));
+}
+
+static void
 install_in_time (GObjectClass * klass)
 {
   /**
@@ -480,6 +496,16 @@ install_in_time (GObjectClass * klass)
           "Frames that may wait for the model while it is busy. Of samples the "
           "newest stay; triggers that do not fit are dropped. 0 = 16 triggers, "
           "one sample", 0, GST_GLM4V_MAX_PENDING, 0, PLAYING));
+  /**
+   * GstGlm4vDescribe:leaky:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_LEAKY,
+      g_param_spec_enum ("leaky", "Leaky",
+          "Which sample is dropped where max-pending of them wait; no: none, "
+          "with mode=sync only", gst_glm4v_leaky_get_type (),
+          GST_GLM4V_LEAKY_DOWNSTREAM, PLAYING));
   /**
    * GstGlm4vDescribe:deadline:
    *
@@ -523,6 +549,26 @@ install_output (GObjectClass * klass)
       g_param_spec_boolean ("post-messages", "Post messages",
           "Post each result as element message " GST_GLM4V_RESULT_NAME, TRUE,
           PLAYING));
+  /**
+   * GstGlm4vDescribe:send-events:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_SEND_EVENTS,
+      g_param_spec_boolean ("send-events", "Send events",
+          "Send each result downstream as custom event "
+          GST_GLM4V_RESULT_EVENT ", before the frame that it is attached to",
+          FALSE, PLAYING));
+  /**
+   * GstGlm4vDescribe:stats-interval:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_STATS_INTERVAL,
+      g_param_spec_uint64 ("stats-interval", "Statistics interval",
+          "Nanoseconds after which stats are posted as element message "
+          GST_GLM4V_STATS_NAME ", with the next frame or result; 0 = never", 0,
+          G_MAXINT64, 0, PLAYING));
   /**
    * GstGlm4vDescribe:gap-interval:
    *
@@ -570,8 +616,8 @@ install_output (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_STATS,
       g_param_spec_boxed ("stats", "Statistics",
-          "Counters since the element left NULL; delays and times in "
-          "nanoseconds",
+          "Counters since the element left NULL, or since reset-stats; delays "
+          "and times in nanoseconds",
           GST_TYPE_STRUCTURE, READ_ONLY));
   /**
    * GstGlm4vDescribe:max-observed-delay:
@@ -601,10 +647,14 @@ gst_glm4v_properties_install (GObjectClass * klass)
   install_question (klass);
   install_when (klass);
   install_where (klass);
+  install_shape (klass);
   install_in_time (klass);
   install_output (klass);
   gst_type_mark_as_plugin_api (gst_glm4v_sample_mode_get_type (), 0);
   gst_type_mark_as_plugin_api (gst_glm4v_mode_get_type (), 0);
   gst_type_mark_as_plugin_api (gst_glm4v_roi_mode_get_type (), 0);
   gst_type_mark_as_plugin_api (gst_glm4v_on_error_get_type (), 0);
+  gst_type_mark_as_plugin_api (gst_glm4v_output_get_type (), 0);
+  gst_type_mark_as_plugin_api (gst_glm4v_verdict_get_type (), 0);
+  gst_type_mark_as_plugin_api (gst_glm4v_leaky_get_type (), 0);
 }

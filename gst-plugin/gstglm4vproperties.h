@@ -5,6 +5,8 @@
 
 #include <gst/gst.h>
 
+#include "gstglm4verror.h"
+#include "gstglm4vhistory.h"
 #include "gstglm4vmodelconfig.h"
 #include "gstglm4vsampler.h"
 #include "gstglm4vjob.h"
@@ -35,10 +37,29 @@ typedef enum
   GST_GLM4V_ON_ERROR_FAIL
 } GstGlm4vOnError;
 
+/**
+ * GstGlm4vLeaky:
+ * @GST_GLM4V_LEAKY_NO: the video waits instead; in mode sync only
+ * @GST_GLM4V_LEAKY_UPSTREAM: the new frame
+ * @GST_GLM4V_LEAKY_DOWNSTREAM: the one that has waited longest
+ *
+ * Which frame goes where max-pending samples wait for the model already.
+ */
+typedef enum
+{
+  GST_GLM4V_LEAKY_NO,
+  GST_GLM4V_LEAKY_UPSTREAM,
+  GST_GLM4V_LEAKY_DOWNSTREAM
+} GstGlm4vLeaky;
+
+/* gstglm4venums.c */
 GType gst_glm4v_sample_mode_get_type (void);
 GType gst_glm4v_mode_get_type (void);
 GType gst_glm4v_roi_mode_get_type (void);
 GType gst_glm4v_on_error_get_type (void);
+GType gst_glm4v_output_get_type (void);
+GType gst_glm4v_verdict_get_type (void);
+GType gst_glm4v_leaky_get_type (void);
 
 /* Defaults of properties whose default is not zero or NULL. */
 #define GST_GLM4V_DEFAULT_DEVICE "auto"
@@ -52,11 +73,17 @@ GType gst_glm4v_on_error_get_type (void);
 #define GST_GLM4V_DEFAULT_STALL_TIMEOUT (60 * GST_SECOND)
 #define GST_GLM4V_DEFAULT_EOS_TIMEOUT (10 * GST_SECOND)
 #define GST_GLM4V_DEFAULT_GAP_INTERVAL (200 * GST_MSECOND)
+#define GST_GLM4V_DEFAULT_TIMEOUT_VERDICT GLM4V_VERDICT_FAIL
+#define GST_GLM4V_DEFAULT_THRESHOLD 0.5
+#define GST_GLM4V_DEFAULT_COOLDOWN (2 * GST_SECOND)
+#define GST_GLM4V_MAX_HYSTERESIS 1000
 
 typedef struct
 {
   GstGlm4vModelConfig model;    /* dir as set: NULL = look for one */
-  GstGlm4vQuestion question;
+  GstGlm4vQuestion question;    /* its shape is that of `shape`, checked */
+  GstGlm4vShapeSettings shape;
+  guint shape_serial;           /* counts changes of it */
   gchar **prompts;              /* instead of question.prompt; or NULL */
   GstGlm4vSampling sampling;
   GstGlm4vRoiSettings roi;
@@ -69,7 +96,10 @@ typedef struct
   guint gray_bits, max_pending;
   GstClockTime deadline, stall_timeout;
   GstClockTime eos_timeout, gap_interval, text_duration, lateness, latency;
-  gboolean attach_meta, post_messages;
+  GstGlm4vLeaky leaky;
+  GstGlm4vHistorySettings history;
+  GstClockTime stats_interval;
+  gboolean attach_meta, post_messages, send_events;
 } GstGlm4vSettings;
 
 /* Property ids; the last three are answered by the element itself. */
@@ -122,6 +152,18 @@ enum
   PROP_TEXT_DURATION,
   PROP_LATENESS,
   PROP_LATENCY,
+  PROP_OUTPUT,
+  PROP_CHOICES,
+  PROP_FAIL_CHOICES,
+  PROP_THRESHOLDS,
+  PROP_TIMEOUT_VERDICT,
+  PROP_JSON_SCHEMA,
+  PROP_JSON_SCHEMA_LOCATION,
+  PROP_HYSTERESIS,
+  PROP_COOLDOWN,
+  PROP_LEAKY,
+  PROP_STATS_INTERVAL,
+  PROP_SEND_EVENTS,
   PROP_STATS,
   PROP_MAX_OBSERVED_DELAY,
   PROP_MODEL_INFO
@@ -135,8 +177,10 @@ void gst_glm4v_settings_clear (GstGlm4vSettings * settings);
 /* FALSE if id is none of the settings. The caller holds the object lock. */
 gboolean gst_glm4v_settings_set (GstGlm4vSettings * settings, guint id,
     const GValue * value);
-/* What two of them do not allow together, or NULL; static. */
-const gchar *gst_glm4v_settings_conflict (const GstGlm4vSettings * settings);
+/* What they do not allow together and its fault, or NULL; lives as long as they
+ * do not change. */
+const gchar *gst_glm4v_settings_conflict (const GstGlm4vSettings * settings,
+    GstGlm4vFault * fault);
 gboolean gst_glm4v_settings_get (const GstGlm4vSettings * settings, guint id,
     GValue * value);
 

@@ -73,7 +73,7 @@ latency_query (GstGlm4vDescribe * self, GstQuery * query)
   g_mutex_lock (&self->lock);
   self->live = live;
   if (own == 0)
-    own = self->stats.delay_max;
+    own = self->delay_max;
   self->told_latency = own;
   g_mutex_unlock (&self->lock);
   if (!live || !gst_glm4v_describe_is_exact (self))

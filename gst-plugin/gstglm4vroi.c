@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "gstglm4vroi.h"
 
-#include <string.h>
+#include "gstglm4vanalytics.h"
 
 void
 gst_glm4v_roi_free (GstGlm4vRoi * roi)
@@ -35,49 +35,79 @@ is_listed (const gchar * list, const gchar * label)
 }
 
 static gboolean
-is_wanted (const GstGlm4vRoiSettings * settings,
-    const GstVideoRegionOfInterestMeta * meta)
+has_listed (const GstGlm4vRoiSettings * settings, const GstGlm4vRoi * roi)
 {
-  const gchar *label = g_quark_to_string (meta->roi_type);
-
-  return !settings->only_on || (label && is_listed (settings->only_on, label));
+  return !settings->only_on || (roi->label
+      && is_listed (settings->only_on, roi->label));
 }
 
-static GstVideoRegionOfInterestMeta *
-next_meta (GstBuffer * buffer, gpointer * state)
+static GstGlm4vRoi *
+new_from_meta (const GstVideoRegionOfInterestMeta * meta)
 {
-  return (GstVideoRegionOfInterestMeta *) gst_buffer_iterate_meta_filtered
-      (buffer, state, GST_VIDEO_REGION_OF_INTEREST_META_API_TYPE);
+  GstGlm4vRoi *roi = g_new0 (GstGlm4vRoi, 1);
+
+  roi->x = (gint) MIN (meta->x, G_MAXINT / 4);
+  roi->y = (gint) MIN (meta->y, G_MAXINT / 4);
+  roi->width = (gint) MIN (meta->w, G_MAXINT / 4);
+  roi->height = (gint) MIN (meta->h, G_MAXINT / 4);
+  roi->label = g_strdup (g_quark_to_string (meta->roi_type));
+  return roi;
+}
+
+/* What elements upstream have found: regions of interest, or else detections
+ * of GstAnalytics. Both count from the corner of the stored frame. */
+static GPtrArray *
+find_all (GstBuffer * buffer)
+{
+  GPtrArray *regions =
+      g_ptr_array_new_with_free_func ((GDestroyNotify) gst_glm4v_roi_free);
+  GstVideoCropMeta *crop = gst_buffer_get_video_crop_meta (buffer);
+  gpointer state = NULL;
+  GstMeta *meta;
+  guint i;
+
+  while ((meta = gst_buffer_iterate_meta_filtered (buffer, &state,
+              GST_VIDEO_REGION_OF_INTEREST_META_API_TYPE)))
+    g_ptr_array_add (regions,
+        new_from_meta ((GstVideoRegionOfInterestMeta *) meta));
+  if (regions->len == 0)
+    gst_glm4v_analytics_collect (buffer, regions);
+  for (i = 0; crop && i < regions->len; i++) {
+    GstGlm4vRoi *roi = g_ptr_array_index (regions, i);
+
+    roi->x -= (gint) crop->x;
+    roi->y -= (gint) crop->y;
+  }
+  return regions;
 }
 
 gboolean
 gst_glm4v_roi_is_wanted (const GstGlm4vRoiSettings * settings,
     GstBuffer * buffer)
 {
-  GstVideoRegionOfInterestMeta *meta;
-  gpointer state = NULL;
+  GPtrArray *all;
+  gboolean wanted = FALSE;
+  guint i;
 
   if (!settings->only_on && settings->mode == GST_GLM4V_ROI_PROPERTY)
     return TRUE;
-  while ((meta = next_meta (buffer, &state)))
-    if (is_wanted (settings, meta))
-      return TRUE;
-  return FALSE;
+  all = find_all (buffer);
+  for (i = 0; i < all->len && !wanted; i++)
+    wanted = has_listed (settings, g_ptr_array_index (all, i));
+  g_ptr_array_unref (all);
+  return wanted;
 }
 
-/* Metas count from the corner of the stored frame. */
-static GstGlm4vRoi *
-new_from_meta (GstBuffer * buffer, const GstVideoRegionOfInterestMeta * meta)
+/* The fixed region, if there is one. */
+static void
+add_fixed (const GstGlm4vRoiSettings * settings, GPtrArray * regions)
 {
-  GstVideoCropMeta *crop = gst_buffer_get_video_crop_meta (buffer);
-  GstGlm4vRoi *roi = g_new0 (GstGlm4vRoi, 1);
+  GstGlm4vRoi fixed = {.x = settings->rect[0],.y = settings->rect[1],
+    .width = settings->rect[2],.height = settings->rect[3]
+  };
 
-  roi->x = (gint) MIN (meta->x, G_MAXINT / 4) - (crop ? (gint) crop->x : 0);
-  roi->y = (gint) MIN (meta->y, G_MAXINT / 4) - (crop ? (gint) crop->y : 0);
-  roi->width = (gint) MIN (meta->w, G_MAXINT / 4);
-  roi->height = (gint) MIN (meta->h, G_MAXINT / 4);
-  roi->label = g_strdup (g_quark_to_string (meta->roi_type));
-  return roi;
+  if (fixed.width > 0 && fixed.height > 0)
+    g_ptr_array_add (regions, gst_glm4v_roi_copy (&fixed));
 }
 
 GPtrArray *
@@ -86,23 +116,19 @@ gst_glm4v_roi_collect (const GstGlm4vRoiSettings * settings,
 {
   GPtrArray *regions =
       g_ptr_array_new_with_free_func ((GDestroyNotify) gst_glm4v_roi_free);
-  GstVideoRegionOfInterestMeta *meta;
-  gpointer state = NULL;
-  GstGlm4vRoi whole = { 0 };
+  GPtrArray *all;
+  guint i;
 
   if (settings->mode == GST_GLM4V_ROI_PROPERTY) {
-    whole.x = settings->rect[0];
-    whole.y = settings->rect[1];
-    whole.width = settings->rect[2];
-    whole.height = settings->rect[3];
-    if (whole.width > 0 && whole.height > 0)
-      g_ptr_array_add (regions, gst_glm4v_roi_copy (&whole));
+    add_fixed (settings, regions);
     return regions;
   }
-  while (regions->len < GST_GLM4V_MAX_REGIONS
-      && (meta = next_meta (buffer, &state)))
-    if (is_wanted (settings, meta))
-      g_ptr_array_add (regions, new_from_meta (buffer, meta));
+  all = find_all (buffer);
+  for (i = 0; i < all->len && regions->len < GST_GLM4V_MAX_REGIONS; i++)
+    if (has_listed (settings, g_ptr_array_index (all, i)))
+      g_ptr_array_add (regions,
+          gst_glm4v_roi_copy (g_ptr_array_index (all, i)));
+  g_ptr_array_unref (all);
   return regions;
 }
 

@@ -44,8 +44,8 @@ GstGlm4vRoi *gst_glm4v_roi_copy (const GstGlm4vRoi * roi);
 gboolean gst_glm4v_roi_is_wanted (const GstGlm4vRoiSettings * settings,
     GstBuffer * buffer);
 
-/* The regions to ask about, in the order of the metas; none with ROI_PROPERTY
- * is the whole frame. */
+/* The regions to ask about, in the order in which they were found; none with
+ * ROI_PROPERTY is the whole frame. */
 GPtrArray *gst_glm4v_roi_collect (const GstGlm4vRoiSettings * settings,
     GstBuffer * buffer);
 

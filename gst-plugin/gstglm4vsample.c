@@ -226,6 +226,7 @@ typedef struct
   GstClockTime until_next;
   const GstGlm4vTrigger *trigger;       /* or NULL */
   const GstGlm4vRoi *roi;       /* or NULL */
+  guint place;                  /* of roi, among those of its label */
   const gchar *prompt;          /* or NULL: the property's */
 } Asked;
 
@@ -261,6 +262,29 @@ new_job (GstGlm4vDescribe * self, const Asked * asked)
 
 /* ---- frames: a job for each question ---- */
 
+/* Which region of those with its label on the frame it is. */
+static guint
+place_among (const GstGlm4vRoi * roi, const GPtrArray * regions)
+{
+  guint place = 0, i;
+
+  for (i = 0; i < regions->len && g_ptr_array_index (regions, i) != roi; i++)
+    place += g_strcmp0 (((GstGlm4vRoi *) g_ptr_array_index (regions,
+                    i))->label, roi->label) == 0;
+  return place;
+}
+
+/* Equal for jobs whose verdicts follow one another. */
+static gchar *
+series_of (const Asked * asked, guint prompt_number)
+{
+  const gchar *own = asked->trigger ? asked->trigger->prompt : NULL;
+  const gchar *label = asked->roi ? asked->roi->label : NULL;
+
+  return g_strdup_printf ("%u\n%u\n%s\n%s", prompt_number, asked->place,
+      label ? label : "", own ? own : "");
+}
+
 /* One for each prompt: the trigger's, those of prompts, or that of prompt. */
 static void
 add_jobs (GstGlm4vDescribe * self, Asked asked, GQueue * jobs)
@@ -287,6 +311,7 @@ add_jobs (GstGlm4vDescribe * self, Asked asked, GQueue * jobs)
     job->prompt_number = i;
     job->n_prompts = n;
     job->pictures_id = n > 1 ? id : 0;
+    job->series = series_of (&asked, i);
     g_queue_push_tail (jobs, job);
   }
   g_strfreev (prompts);
@@ -302,6 +327,7 @@ make_jobs (GstGlm4vDescribe * self, Asked asked, const GPtrArray * regions,
 
   for (i = 0; i < MAX (regions->len, 1); i++) {
     asked.roi = i < regions->len ? g_ptr_array_index (regions, i) : NULL;
+    asked.place = asked.roi ? place_among (asked.roi, regions) : 0;
     add_jobs (self, asked, jobs);
   }
   n = g_queue_get_length (jobs);
@@ -324,17 +350,19 @@ load_state (GstGlm4vDescribe * self)
   return state;
 }
 
-static guint
-max_pending (GstGlm4vDescribe * self, const GstGlm4vJob * job)
+static GstGlm4vRoom
+room_for (GstGlm4vDescribe * self, const GstGlm4vJob * job)
 {
-  guint n;
+  GstGlm4vRoom room;
 
   GST_OBJECT_LOCK (self);
-  n = self->settings.max_pending;
+  room.max_pending = self->settings.max_pending;
+  room.keep_waiting = self->settings.leaky == GST_GLM4V_LEAKY_UPSTREAM;
   GST_OBJECT_UNLOCK (self);
-  if (n > 0)
-    return n;
-  return job->trigger ? DEFAULT_PENDING_TRIGGERS : DEFAULT_PENDING_SAMPLES;
+  if (room.max_pending == 0)
+    room.max_pending = job->trigger ? DEFAULT_PENDING_TRIGGERS :
+        DEFAULT_PENDING_SAMPLES;
+  return room;
 }
 
 /* While the model is loaded nothing waits in the worker that is not waited for
@@ -364,13 +392,13 @@ static void
 send_jobs (GstGlm4vDescribe * self, GQueue * jobs, GQueue * waiting)
 {
   GstGlm4vWorker *worker = gst_glm4v_describe_ref_worker (self);
+  GstGlm4vRoom room = room_for (self, jobs->head->data);
   gboolean sent;
   GstGlm4vJob *job;
 
   sent = (load_state (self) == GST_GLM4V_LOADING
       && deliver_at_once (self, jobs)) || (worker
-      && gst_glm4v_worker_push (worker, jobs, max_pending (self,
-              jobs->head->data)));
+      && gst_glm4v_worker_push (worker, jobs, &room));
   g_clear_pointer (&worker, gst_glm4v_worker_unref);
   while ((job = g_queue_pop_head (jobs))) {
     if (sent && waiting && job->exact)
@@ -419,6 +447,31 @@ end_all (GQueue * jobs, GstGlm4vEnd end, const gchar * detail)
   }
 }
 
+/* What the properties do not allow together now (g_free), or NULL; reported
+ * once for each change of them. */
+static gchar *
+find_conflict (GstGlm4vDescribe * self, const GstGlm4vPass * pass)
+{
+  gboolean fail = pass->on_error == GST_GLM4V_ON_ERROR_FAIL, first;
+  GstGlm4vFault fault = GST_GLM4V_N_FAULTS;
+  gchar *why;
+
+  GST_OBJECT_LOCK (self);
+  why = g_strdup (gst_glm4v_settings_conflict (&self->settings, &fault));
+  GST_OBJECT_UNLOCK (self);
+  if (!why)
+    return NULL;
+  first = self->told_conflict != pass->serial;
+  self->told_conflict = pass->serial;
+  g_mutex_lock (&self->lock);
+  self->failed |= fail;
+  g_mutex_unlock (&self->lock);
+  if (first)
+    gst_glm4v_fault_post (GST_ELEMENT (self),
+        fail ? GST_MESSAGE_ERROR : GST_MESSAGE_WARNING, fault, NULL, why);
+  return why;
+}
+
 /* The frame, or the clip that ends with it. */
 static void
 hold_frames (GstGlm4vDescribe * self, GstGlm4vJob * job, const Asked * asked)
@@ -447,7 +500,10 @@ submit (GstGlm4vDescribe * self, const Asked * asked,
   GList *link;
 
   make_jobs (self, *asked, wanted->regions, &jobs);
-  if (!gst_glm4v_frame_check (asked->buffer, &self->info, &why)) {
+  why = find_conflict (self, asked->pass);
+  if (why) {
+    end_all (&jobs, GST_GLM4V_END_SETTINGS, why);
+  } else if (!gst_glm4v_frame_check (asked->buffer, &self->info, &why)) {
     end_all (&jobs, GST_GLM4V_END_BAD_FRAME, why);
     report_bad_frame (self, asked->buffer, asked->pass, why);
   } else if (wanted->no_region) {

@@ -3,6 +3,7 @@
  * object lock and takes copies of. */
 #include "gstglm4vproperties.h"
 
+#include "gstglm4varray.h"
 #include "gstglm4vframe.h"
 
 void
@@ -24,7 +25,10 @@ gst_glm4v_settings_init (GstGlm4vSettings * settings)
     .gray_bits = GST_GLM4V_MAX_GRAY_BITS,
     .attach_meta = TRUE,
     .post_messages = TRUE,
+    .leaky = GST_GLM4V_LEAKY_DOWNSTREAM,
+    .history = {1, GST_GLM4V_DEFAULT_COOLDOWN},
   };
+  gst_glm4v_shape_settings_init (&settings->shape);
 }
 
 void
@@ -34,6 +38,7 @@ gst_glm4v_settings_clear (GstGlm4vSettings * settings)
   gst_glm4v_question_clear (&settings->question);
   g_strfreev (settings->prompts);
   g_free (settings->roi.only_on);
+  gst_glm4v_shape_settings_clear (&settings->shape);
 }
 
 static void
@@ -43,34 +48,6 @@ set_string (gchar ** field, const GValue * value, const gchar * instead)
 
   g_free (*field);
   *field = text ? text : g_strdup (instead);
-}
-
-/* Texts of a GstValueArray; NULL if there are none. */
-static void
-set_strings (gchar *** field, const GValue * value)
-{
-  guint n = gst_value_array_get_size (value), i;
-
-  g_strfreev (*field);
-  *field = n > 0 ? g_new0 (gchar *, n + 1) : NULL;
-  for (i = 0; i < n; i++) {
-    const gchar *text =
-        g_value_get_string (gst_value_array_get_value (value, i));
-
-    (*field)[i] = g_strdup (text ? text : "");
-  }
-}
-
-static void
-get_strings (gchar ** strings, GValue * value)
-{
-  for (; strings && *strings; strings++) {
-    GValue text = G_VALUE_INIT;
-
-    g_value_init (&text, G_TYPE_STRING);
-    g_value_set_string (&text, *strings);
-    gst_value_array_append_and_take_value (value, &text);
-  }
 }
 
 /* Four numbers, or none. */
@@ -141,7 +118,7 @@ gst_glm4v_settings_set (GstGlm4vSettings * s, guint id, const GValue * value)
       set_string (&s->question.prompt, value, GST_GLM4V_DEFAULT_PROMPT);
       break;
     case PROP_PROMPTS:
-      set_strings (&s->prompts, value);
+      gst_glm4v_array_to_strings (value, &s->prompts);
       break;
     case PROP_PROMPT_LOCATION:
       set_string (&s->question.prompt_file, value, NULL);
@@ -242,8 +219,24 @@ gst_glm4v_settings_set (GstGlm4vSettings * s, guint id, const GValue * value)
     case PROP_LATENCY:
       s->latency = g_value_get_uint64 (value);
       break;
+    case PROP_LEAKY:
+      s->leaky = g_value_get_enum (value);
+      break;
+    case PROP_HYSTERESIS:
+      s->history.hysteresis = g_value_get_uint (value);
+      break;
+    case PROP_COOLDOWN:
+      s->history.cooldown = g_value_get_uint64 (value);
+      break;
+    case PROP_STATS_INTERVAL:
+      s->stats_interval = g_value_get_uint64 (value);
+      break;
+    case PROP_SEND_EVENTS:
+      s->send_events = g_value_get_boolean (value);
+      break;
     default:
-      return FALSE;
+      s->shape_serial++;
+      return gst_glm4v_shape_settings_set (&s->shape, id, value);
   }
   return TRUE;
 }
@@ -289,7 +282,7 @@ gst_glm4v_settings_get (const GstGlm4vSettings * s, guint id, GValue * value)
       g_value_set_string (value, s->question.prompt);
       break;
     case PROP_PROMPTS:
-      get_strings (s->prompts, value);
+      gst_glm4v_array_from_strings (value, s->prompts);
       break;
     case PROP_PROMPT_LOCATION:
       g_value_set_string (value, s->question.prompt_file);
@@ -390,15 +383,31 @@ gst_glm4v_settings_get (const GstGlm4vSettings * s, guint id, GValue * value)
     case PROP_LATENCY:
       g_value_set_uint64 (value, s->latency);
       break;
+    case PROP_LEAKY:
+      g_value_set_enum (value, s->leaky);
+      break;
+    case PROP_HYSTERESIS:
+      g_value_set_uint (value, s->history.hysteresis);
+      break;
+    case PROP_COOLDOWN:
+      g_value_set_uint64 (value, s->history.cooldown);
+      break;
+    case PROP_STATS_INTERVAL:
+      g_value_set_uint64 (value, s->stats_interval);
+      break;
+    case PROP_SEND_EVENTS:
+      g_value_set_boolean (value, s->send_events);
+      break;
     default:
-      return FALSE;
+      return gst_glm4v_shape_settings_get (&s->shape, id, value);
   }
   return TRUE;
 }
 
 const gchar *
-gst_glm4v_settings_conflict (const GstGlm4vSettings * s)
+gst_glm4v_settings_conflict (const GstGlm4vSettings * s, GstGlm4vFault * fault)
 {
+  *fault = GST_GLM4V_FAULT_CONFLICT;
   if (s->change_threshold > 0 && s->sampling.mode == GST_GLM4V_SAMPLE_TRIGGER)
     return "change-threshold is set and sample-mode is trigger: each trigger "
         "has an answer of its own";
@@ -411,5 +420,8 @@ gst_glm4v_settings_conflict (const GstGlm4vSettings * s)
         "sample-mode is scene-change: frames of a clip belong together";
   if (s->bad_roi)
     return "roi is not four numbers: x, y, width, height";
-  return NULL;
+  if (s->leaky == GST_GLM4V_LEAKY_NO && s->mode != GST_GLM4V_MODE_SYNC)
+    return "leaky is no and mode is not sync: only there can video wait";
+  *fault = GST_GLM4V_FAULT_SHAPE;
+  return s->question.shape->error;
 }

@@ -46,6 +46,7 @@ gst_glm4v_stream_read_settings (GstGlm4vDescribe * self, GstGlm4vPass * pass)
   pass->gap_interval = self->settings.gap_interval;
   pass->lateness = self->settings.lateness;
   pass->attach_meta = self->settings.attach_meta;
+  pass->send_events = self->settings.send_events;
   pass->on_error = self->settings.on_error;
   GST_OBJECT_UNLOCK (self);
 }
@@ -90,26 +91,66 @@ attach_one (GstGlm4vDescribe * self, GstBuffer * buffer,
     gst_glm4v_region_attach (buffer, &self->info, result);
 }
 
-/* Attach what async answers wait for a frame. This comes before anyone keeps a
- * reference of it: a frame that is shared would have to be copied for the
- * metas, and its pool would lose the original. */
-static GstBuffer *
-attach_results (GstGlm4vDescribe * self, GstBuffer * buffer)
+/* For elements downstream in the same branch. */
+static void
+send_event (GstGlm4vDescribe * self, const GstStructure * result)
 {
-  GQueue ready = G_QUEUE_INIT;
+  GstStructure *structure = gst_structure_copy (result);
+
+  gst_structure_set_name (structure, GST_GLM4V_RESULT_EVENT);
+  gst_pad_push_event (self->srcpad,
+      gst_event_new_custom (GST_EVENT_CUSTOM_DOWNSTREAM, structure));
+}
+
+static void
+take_results (GstGlm4vDescribe * self, GQueue * results)
+{
   GstStructure *result;
 
   g_mutex_lock (&self->lock);
   while ((result = g_queue_pop_head (&self->results)))
-    g_queue_push_tail (&ready, result);
+    g_queue_push_tail (results, result);
   g_mutex_unlock (&self->lock);
-  if (!g_queue_is_empty (&ready))
+}
+
+/* Attach what async answers wait for a frame. This comes before anyone keeps a
+ * reference of it: a frame that is shared would have to be copied for the
+ * metas, and its pool would lose the original. */
+static GstBuffer *
+attach_results (GstGlm4vDescribe * self, GstBuffer * buffer,
+    const GstGlm4vPass * pass)
+{
+  GQueue ready = G_QUEUE_INIT;
+  GstStructure *result;
+
+  take_results (self, &ready);
+  if (!g_queue_is_empty (&ready) && pass->attach_meta)
     buffer = gst_buffer_make_writable (buffer);
   while ((result = g_queue_pop_head (&ready))) {
-    attach_one (self, buffer, result);
+    if (pass->attach_meta)
+      attach_one (self, buffer, result);
+    if (pass->send_events)
+      send_event (self, result);
     gst_structure_free (result);
   }
   return buffer;
+}
+
+void
+gst_glm4v_stream_send_rest (GstGlm4vDescribe * self)
+{
+  GQueue rest = G_QUEUE_INIT;
+  GstStructure *result;
+  GstGlm4vPass pass;
+
+  gst_glm4v_stream_read_settings (self, &pass);
+  if (!pass.send_events)
+    return;
+  take_results (self, &rest);
+  while ((result = g_queue_pop_head (&rest))) {
+    send_event (self, result);
+    gst_structure_free (result);
+  }
 }
 
 /* ---- time on the text pad ---- */
@@ -202,6 +243,8 @@ attach_own (GstGlm4vDescribe * self, GstBuffer * buffer, GQueue * results,
   while ((job = g_queue_pop_head (results))) {
     if (pass->attach_meta && job->result)
       attach_one (self, buffer, job->result);
+    if (pass->send_events && job->result)
+      send_event (self, job->result);
     gst_glm4v_job_unref (job);
   }
   return buffer;
@@ -224,7 +267,7 @@ gst_glm4v_stream_chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
   gst_glm4v_sample_notice_load (self);
   any = gst_glm4v_sample_want (self, buffer, &pass, &wanted);
   time = text_time (self, buffer);
-  buffer = attach_results (self, buffer);
+  buffer = attach_results (self, buffer, &pass);
   if (any && pass.exact)
     gst_glm4v_stream_advance_text (self, time, duration, &pass, TRUE);
   if (any)
@@ -238,6 +281,7 @@ gst_glm4v_stream_chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
 
   self->frame_number++;
   gst_glm4v_stream_count (self, &self->stats.frames_seen);
+  gst_glm4v_statistics_tick (self, FALSE);
   if (!gst_glm4v_stream_has_failed (self))
     return gst_pad_push (self->srcpad, buffer);
 

@@ -16,7 +16,7 @@ typedef struct
   guint gray_bits, serial;
   GstGlm4vClipSize clip;
   GstClockTime gap_interval, lateness;
-  gboolean attach_meta, exact;
+  gboolean attach_meta, send_events, exact;
   GstGlm4vOnError on_error;
 } GstGlm4vPass;
 
@@ -45,6 +45,9 @@ void gst_glm4v_stream_read_settings (GstGlm4vDescribe * self,
 GstClockTime gst_glm4v_stream_frame_period (GstGlm4vDescribe * self);
 gboolean gst_glm4v_stream_has_failed (GstGlm4vDescribe * self);
 void gst_glm4v_stream_count (GstGlm4vDescribe * self, guint64 * counter);
+
+/* At the end of the stream: events for results that no frame came for. */
+void gst_glm4v_stream_send_rest (GstGlm4vDescribe * self);
 
 /* The text pad may push GAPs up to the frame at `time`; `waiting` keeps that
  * frame's own time open for the caption that it waits for. */

@@ -64,6 +64,24 @@ gst_glm4v_worker_leave (GstGlm4vWorker * self)
   return owned;
 }
 
+/* Let the owner ask the engine whether it takes what will be asked. */
+static gboolean
+check (GstGlm4vWorker * self)
+{
+  glm4v_error error = { 0 };
+  glm4v_engine *engine;
+  gboolean owned;
+
+  gst_glm4v_worker_enter (self);
+  engine = gst_glm4v_sharer_begin (self->sharer, &error);
+  owned = gst_glm4v_worker_leave (self);
+  if (engine && owned)
+    self->callbacks.check (self->user, engine);
+  if (engine)
+    gst_glm4v_sharer_end (self->sharer);
+  return owned;
+}
+
 /* Wait for the model. FALSE if there is none, or no receiver. */
 static gboolean
 wait_load (GstGlm4vWorker * self)
@@ -84,7 +102,7 @@ wait_load (GstGlm4vWorker * self)
   self->callbacks.loaded (self->user,
       self->config.dir, state == GST_GLM4V_ENGINE_LOADED ?
       gst_glm4v_sharer_get_info (self->sharer) : NULL, error.code, error.msg);
-  return state == GST_GLM4V_ENGINE_LOADED;
+  return state == GST_GLM4V_ENGINE_LOADED && check (self);
 }
 
 static gboolean
@@ -368,26 +386,28 @@ end_frame (GList * link, GstGlm4vEnd end, GQueue * unneeded)
 
 /* With the lock. */
 static void
-make_room (GstGlm4vWorker * self, GQueue * frame, guint max_pending,
+make_room (GstGlm4vWorker * self, GQueue * frame, const GstGlm4vRoom * room,
     GQueue * unneeded)
 {
   const GstGlm4vJob *job = frame->head->data;
+  gboolean keep = job->trigger || room->keep_waiting;
   GList *oldest;
   guint n;
 
   if (job->exact || job->end != GST_GLM4V_END_OUTCOME)
     return;
   oldest = oldest_like (self, job, &n);
-  if (job->trigger && n >= max_pending)
+  if (keep && n >= room->max_pending)
     end_frame (frame->head, GST_GLM4V_END_FULL, unneeded);
-  while (!job->trigger && n >= max_pending) {
+  while (!keep && n >= room->max_pending) {
     end_frame (oldest, GST_GLM4V_END_REPLACED, unneeded);
     oldest = oldest_like (self, job, &n);
   }
 }
 
 gboolean
-gst_glm4v_worker_push (GstGlm4vWorker * self, GQueue * frame, guint max_pending)
+gst_glm4v_worker_push (GstGlm4vWorker * self, GQueue * frame,
+    const GstGlm4vRoom * room)
 {
   GQueue unneeded = G_QUEUE_INIT;
   gboolean accepted;
@@ -396,7 +416,7 @@ gst_glm4v_worker_push (GstGlm4vWorker * self, GQueue * frame, guint max_pending)
   g_mutex_lock (&self->lock);
   accepted = !self->flushing;
   if (accepted) {
-    make_room (self, frame, max_pending, &unneeded);
+    make_room (self, frame, room, &unneeded);
     for (link = frame->head; link; link = link->next)
       g_queue_push_tail (&self->waiting, gst_glm4v_job_ref (link->data));
     g_cond_broadcast (&self->cond);

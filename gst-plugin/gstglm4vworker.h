@@ -18,6 +18,8 @@ typedef struct
   /* info is NULL on failure; then code and message are the reason. */
   void (*loaded) (gpointer user, const gchar * dir,
       const glm4v_model_info * info, gint code, const gchar * message);
+  /* After a load that succeeded: the engine, during the call. */
+  void (*check) (gpointer user, glm4v_engine * engine);
   /* Complete the question. OUTCOME if it is to be asked, else how it ends. */
     GstGlm4vEnd (*prepare) (gpointer user, GstGlm4vJob * job);
   /* Its outcome or end is known; in the order of push(). */
@@ -26,6 +28,13 @@ typedef struct
    * makes some again. */
   void (*stalled) (gpointer user, gboolean stalled, GstClockTime since);
 } GstGlm4vWorkerCallbacks;
+
+/* For frames that wait for the model. */
+typedef struct
+{
+  guint max_pending;            /* so many */
+  gboolean keep_waiting;        /* a new sample goes, not the oldest */
+} GstGlm4vRoom;
 
 typedef struct _GstGlm4vWorker GstGlm4vWorker;
 
@@ -53,12 +62,12 @@ guint gst_glm4v_worker_count_sharers (GstGlm4vWorker * worker);
 void gst_glm4v_worker_set_flushing (GstGlm4vWorker * worker, gboolean flushing);
 
 /* Queue the jobs of one frame, which may have an end already (takes no
- * references). FALSE while flushing. At most max_pending frames wait for the
- * model: if there is one more sample, the oldest ends as replaced; a trigger
- * that does not fit ends as full. Frames that wait for their answer (exact) are
- * not counted. */
+ * references). FALSE while flushing. If there is no room for one more sample,
+ * the oldest ends as replaced, or the new one as full; a trigger that does not
+ * fit ends as full. Frames that wait for their answer (exact) are not
+ * counted. */
 gboolean gst_glm4v_worker_push (GstGlm4vWorker * worker, GQueue * frame,
-    guint max_pending);
+    const GstGlm4vRoom * room);
 
 /* Wait until job is finished; FALSE if it was canceled instead. */
 gboolean gst_glm4v_worker_wait (GstGlm4vWorker * worker, GstGlm4vJob * job);

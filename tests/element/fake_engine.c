@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* One thread per engine answers requests in order, after the scripted time or when canceled. */
+/* One thread per engine answers requests in order, after the scripted time or when canceled. The
+ * rule of verdicts is the library's own. */
 #define _GNU_SOURCE
 #include "fake_engine.h"
 
@@ -26,6 +27,9 @@ struct glm4v_request {
     const glm4v_box *boxes;
     uint32_t n_boxes;
     glm4v_action action;
+    char choice[64], json[256];
+    double shares[GLM4V_MAX_CHOICES];
+    uint32_t n_shares, chosen;
     void (*on_done)(void *user, const glm4v_result *result);
     void *user;
     struct glm4v_request *next;
@@ -221,6 +225,8 @@ static void work(glm4v_engine *engine, glm4v_request *req)
 
 static void finish(glm4v_request *req, bool canceled)
 {
+    const bool well = !canceled && !req->result_code && !req->late;
+    const uint32_t n = well ? req->n_shares : 0;
     glm4v_result result = { .message = "",
                             .text = req->text,
                             .reasoning = "",
@@ -229,6 +235,12 @@ static void finish(glm4v_request *req, bool canceled)
                             .boxes = req->boxes,
                             .n_boxes = req->n_boxes,
                             .action = req->action,
+                            .choice = n ? req->choice : "",
+                            .choice_index = n ? req->chosen : 0,
+                            .probability = n ? req->shares[req->chosen] : 0,
+                            .probabilities = n ? req->shares : NULL,
+                            .n_probabilities = n,
+                            .json = well ? req->json : "",
                             .prompt_tokens = 12,
                             .vision_tokens = 4,
                             .output_tokens = 3,
@@ -330,17 +342,49 @@ static void remember(const glm4v_task *task)
     snprintf(counts.system, sizeof counts.system, "%s", task->system ? task->system : "");
 }
 
+static void write_choice(glm4v_request *req, const glm4v_task *task, const uint8_t *p)
+{
+    const int sum = p[0] + p[1] + p[2];
+    req->n_shares = task->n_choices;
+    for (uint32_t i = 0; i < 3 && i < task->n_choices; i++)
+        req->shares[i] = sum ? (double)p[i] / sum : i == 0;
+    for (uint32_t i = 0; i < task->n_choices; i++)
+        req->chosen = req->shares[i] > req->shares[req->chosen] ? i : req->chosen;
+    snprintf(req->choice, sizeof req->choice, "%s", task->choices[req->chosen]);
+    snprintf(req->text, sizeof req->text, "%s", req->choice);
+}
+
 static void write_answer(glm4v_request *req, const glm4v_task *task)
 {
     const glm4v_image *image = task->n_frames ? &task->frames[0] : &task->images[0];
     const uint8_t *p = image->data + image->height / 2 * image->stride + image->width / 2 * 3;
-    if (script.echo)
+    if (task->n_choices)
+        write_choice(req, task, p);
+    else if (task->json_schema)
+        snprintf(req->text, sizeof req->text, "{\"red\":%d}", p[0]);
+    else if (script.echo)
         snprintf(req->text, sizeof req->text, "%s", task->prompt);
     else if (script.text)
         snprintf(req->text, sizeof req->text, "%s", script.text);
     else
         snprintf(req->text, sizeof req->text, "%dx%d #%02x%02x%02x", image->width, image->height,
                  p[0], p[1], p[2]);
+    snprintf(req->json, sizeof req->json, "%s", task->json_schema ? req->text : "");
+}
+
+int glm4v_engine_check(glm4v_engine *engine, const glm4v_task *task, glm4v_error *err)
+{
+    pthread_mutex_lock(&lock);
+    int code = script.check_code;
+    pthread_mutex_unlock(&lock);
+    return code ? fail(code, err, "engine_check") : 0;
+}
+
+int glm4v_json_schema_check(const char *json_schema, glm4v_error *err)
+{
+    if (!strstr(json_schema, "\"pattern\""))
+        return 0;
+    return fail(GLM4V_ERR_UNSUPPORTED, err, "\"pattern\"");
 }
 
 int glm4v_engine_submit(glm4v_engine *engine, const glm4v_task *task, glm4v_request **out,

@@ -22,7 +22,12 @@ typedef struct {
     const glm4v_box *boxes; /* in every answer */
     uint32_t n_boxes;
     const glm4v_action *action; /* NULL = none */
+    int check_code;             /* of glm4v_engine_check() */
 } fake_script;
+
+/* With choices the shares of the first three are in the ratio of red, green and blue of the middle
+ * pixel; black is the first for certain. With a schema the answer is {"red":R}. A schema that holds
+ * "pattern" is refused. */
 
 typedef struct {
     int submitted, done, canceled; /* requests so far */

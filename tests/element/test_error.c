@@ -118,6 +118,12 @@ static void with_what_excludes_each_other(GstElement *element)
     gst_element_set_state(element, GST_STATE_PAUSED);
 }
 
+static void with_no_choices(GstElement *element)
+{
+    gst_util_set_object_arg(G_OBJECT(element), "output", "choice");
+    gst_element_set_state(element, GST_STATE_PAUSED);
+}
+
 static void with_a_missing_prompt(GstElement *element)
 {
     g_object_set(element, "prompt-location", "/nonexistent/prompt", NULL);
@@ -271,6 +277,7 @@ static const Trigger triggers[] = {
       "change-threshold",
       { 0 },
       with_what_excludes_each_other },
+    { GST_GLM4V_FAULT_SHAPE, GST_MESSAGE_ERROR, "choices is empty", { 0 }, with_no_choices },
     { GST_GLM4V_FAULT_PROMPT_FILE,
       GST_MESSAGE_WARNING,
       "/nonexistent/prompt",

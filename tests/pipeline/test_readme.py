@@ -78,8 +78,25 @@ def line_test(document, line):
         check("WARNING: erroneous pipeline" not in done.stderr, done.stderr)
         if "glm4vdescribe" in line and "fdsink" in line:
             check(re.search(r"\d\d:\d\d\.\d{3} --> [\d:.]+\n\S+", done.stdout), "no caption:", done.stdout, done.stderr)
+        if "output=choice" in line:
+            check_verdicts(done.stdout)
     test.__name__ = f"{document.relative_to(SOURCE)}: {line[:90]}".replace("#", "number ")
     return test
+
+
+def check_verdicts(output):
+    """Each result has an id, in order, and a verdict; each answer a choice and its probability."""
+    results = [line for line in output.splitlines() if "glm4vdescribe-result" in line]
+    ids = [int(re.search(r" id=\(guint64\)(\d+)", line).group(1)) for line in results]
+    check(ids and ids == list(range(len(ids))), "ids:", ids, output[:2000])
+    answers = [line for line in results if "status=(string)ok" in line]
+    check(answers, "no answer:", output[:2000])
+    for line in results:
+        check(re.search(r" verdict=\(string\)(pass|fail|unknown)", line), line)
+        check(re.search(r" state=\(string\)(pass|fail|unknown)", line), line)
+    for line in answers:
+        check(re.search(r" choice=\(string\)\S", line), line)
+        check(0 < float(re.search(r" probability=\(double\)([\d.e-]+)", line).group(1)) <= 1, line)
 
 
 def every_exemption_is_needed(folder):

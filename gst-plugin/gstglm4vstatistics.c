@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "gstglm4vstatistics.h"
+
+#include <string.h>
+
+#include "gstglm4vdescribe.h"
+
+#define UNIT 10                 /* 2^10 ns */
+#define PER_OCTAVE 32
+#define OCTAVE_BITS 6           /* of PER_OCTAVE to 2 * PER_OCTAVE - 1 */
+
+/* ---- delays ---- */
+
+static guint
+bucket_of (GstClockTime delay)
+{
+  guint64 units = MIN (delay >> UNIT, G_MAXUINT64 >> 24);
+  guint shift = 0;
+
+  if (units < PER_OCTAVE)
+    return (guint) units;
+  shift = g_bit_storage ((gulong) units) - OCTAVE_BITS;
+  return shift * PER_OCTAVE + (guint) (units >> shift);
+}
+
+static GstClockTime
+end_of (guint bucket)
+{
+  guint shift = bucket < PER_OCTAVE ? 0 : bucket / PER_OCTAVE - 1;
+
+  return (guint64) (bucket - shift * PER_OCTAVE + 1) << shift << UNIT;
+}
+
+GstClockTime
+gst_glm4v_stats_p99 (const GstGlm4vStats * stats)
+{
+  guint64 below = 0, wanted = stats->inferred - stats->inferred / 100;
+  guint i;
+
+  if (stats->inferred == 0)
+    return 0;
+  for (i = 0; i + 1 < GST_GLM4V_DELAY_BUCKETS; i++) {
+    below += stats->delays[i];
+    if (below >= wanted)
+      break;
+  }
+  return MIN (end_of (i), stats->delay_max);
+}
+
+/* ---- counting ---- */
+
+void
+gst_glm4v_stats_reset (GstGlm4vStats * stats)
+{
+  memset (stats, 0, sizeof *stats);
+  stats->since = g_get_real_time ();
+}
+
+static void
+count_end (GstGlm4vStats * stats, const GstGlm4vJob * job)
+{
+  switch (job->end) {
+    case GST_GLM4V_END_REPLACED:
+    case GST_GLM4V_END_FULL:
+      stats->dropped_busy++;
+      break;
+    case GST_GLM4V_END_LOADING:
+      stats->dropped_loading++;
+      break;
+    case GST_GLM4V_END_EOS:
+    case GST_GLM4V_END_NO_FRAME:
+      stats->dropped_eos++;
+      break;
+    default:
+      break;
+  }
+  switch (gst_glm4v_job_status (job)) {
+    case GST_GLM4V_STATUS_UNCHANGED:
+      stats->unchanged++;
+      break;
+    case GST_GLM4V_STATUS_TIMEOUT:
+      stats->timeouts++;
+      break;
+    case GST_GLM4V_STATUS_ERROR:
+      stats->errors++;
+      break;
+    default:
+      break;
+  }
+}
+
+void
+gst_glm4v_stats_count (GstGlm4vStats * stats, const GstGlm4vJob * job,
+    GstClockTime delay)
+{
+  const GstGlm4vOutcome *outcome = &job->outcome;
+  guint bucket = MIN (bucket_of (delay), GST_GLM4V_DELAY_BUCKETS - 1);
+
+  stats->results++;
+  count_end (stats, job);
+  if (gst_glm4v_job_status (job) != GST_GLM4V_STATUS_OK)
+    return;
+  stats->inferred++;
+  stats->tokens_in += outcome->prompt_tokens;
+  stats->tokens_out += outcome->output_tokens;
+  stats->delay_last = delay;
+  stats->delay_max = MAX (stats->delay_max, delay);
+  stats->delay_sum += delay;
+  stats->delays[bucket]++;
+  stats->vision = outcome->timings.vision;
+  stats->prefill = outcome->timings.prefill;
+  stats->first_token = outcome->timings.first_token;
+  stats->decode = outcome->timings.decode;
+}
+
+/* ---- the element's ---- */
+
+static gchar *
+format_time (gint64 utc)
+{
+  GDateTime *time = g_date_time_new_from_unix_utc (utc / G_USEC_PER_SEC);
+  gchar *text = g_date_time_format (time, "%Y-%m-%dT%H:%M:%SZ");
+
+  g_date_time_unref (time);
+  return text;
+}
+
+GstStructure *
+gst_glm4v_statistics_describe (GstGlm4vDescribe * self)
+{
+  GstGlm4vStats s;
+  GstStructure *stats;
+  gchar *unreadable, *since;
+
+  g_mutex_lock (&self->lock);
+  s = self->stats;
+  unreadable = g_strdup (self->unreadable);
+  g_mutex_unlock (&self->lock);
+  since = format_time (s.since);
+  stats = gst_structure_new (GST_GLM4V_STATS_NAME,
+      "since", G_TYPE_STRING, since,
+      "frames-seen", G_TYPE_UINT64, s.frames_seen,
+      "sampled", G_TYPE_UINT64, s.sampled,
+      "results", G_TYPE_UINT64, s.results,
+      "inferred", G_TYPE_UINT64, s.inferred,
+      "pass", G_TYPE_UINT64, s.verdicts[GLM4V_VERDICT_PASS],
+      "fail", G_TYPE_UINT64, s.verdicts[GLM4V_VERDICT_FAIL],
+      "unknown", G_TYPE_UINT64, s.verdicts[GLM4V_VERDICT_UNKNOWN],
+      "incidents", G_TYPE_UINT64, s.incidents,
+      "dropped-busy", G_TYPE_UINT64, s.dropped_busy,
+      "dropped-loading", G_TYPE_UINT64, s.dropped_loading,
+      "dropped-eos", G_TYPE_UINT64, s.dropped_eos,
+      "bad-frames", G_TYPE_UINT64, s.bad_frames,
+      "unreadable-frames", G_TYPE_UINT64, s.unreadable_frames,
+      "unreadable-reason", G_TYPE_STRING, unreadable,
+      "unchanged", G_TYPE_UINT64, s.unchanged,
+      "gated", G_TYPE_UINT64, s.gated,
+      "timeouts", G_TYPE_UINT64, s.timeouts,
+      "errors", G_TYPE_UINT64, s.errors,
+      "delay-last", G_TYPE_UINT64, s.delay_last,
+      "delay-mean", G_TYPE_UINT64, s.delay_sum / MAX (s.inferred, 1),
+      "delay-p99", G_TYPE_UINT64, gst_glm4v_stats_p99 (&s),
+      "delay-max", G_TYPE_UINT64, s.delay_max,
+      "vision-time", G_TYPE_UINT64, s.vision,
+      "prefill-time", G_TYPE_UINT64, s.prefill,
+      "first-token-time", G_TYPE_UINT64, s.first_token,
+      "decode-time", G_TYPE_UINT64, s.decode,
+      "tokens-in", G_TYPE_UINT64, s.tokens_in,
+      "tokens-out", G_TYPE_UINT64, s.tokens_out, NULL);
+  g_free (since);
+  g_free (unreadable);
+  gst_glm4v_text_count (self->text, stats);
+  return stats;
+}
+
+void
+gst_glm4v_statistics_reset (GstGlm4vDescribe * self)
+{
+  gst_glm4v_text_reset_counters (self->text);
+  g_mutex_lock (&self->lock);
+  gst_glm4v_stats_reset (&self->stats);
+  g_clear_pointer (&self->unreadable, g_free);
+  g_mutex_unlock (&self->lock);
+}
+
+void
+gst_glm4v_statistics_tick (GstGlm4vDescribe * self, gboolean end)
+{
+  gint64 now = g_get_monotonic_time ();
+  GstClockTime interval;
+  gboolean due;
+
+  GST_OBJECT_LOCK (self);
+  interval = self->settings.stats_interval;
+  GST_OBJECT_UNLOCK (self);
+  if (interval == 0)
+    return;
+  g_mutex_lock (&self->lock);
+  due = end || (GstClockTime) (now - self->last_stats) * 1000 >= interval;
+  if (due)
+    self->last_stats = now;
+  g_mutex_unlock (&self->lock);
+  if (due)
+    gst_element_post_message (GST_ELEMENT (self),
+        gst_message_new_element (GST_OBJECT (self),
+            gst_glm4v_statistics_describe (self)));
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Running statistics: counts of verdicts and statuses, the 99th percentile of delays, the message
+ * every so often, and a beginning anew. With a scripted engine. */
+#include "fake_engine.h"
+#include "gstglm4vstatistics.h"
+#include "results.h"
+
+#define STATS "glm4vdescribe-stats"
+#define OK 0xff0000u
+#define SCRATCH 0x00ff00u
+
+static GstElement *inspector(void)
+{
+    GstElement *element = support_element("mode", 2, "sample-mode", SAMPLE_ALL, NULL);
+    gst_util_set_object_arg(G_OBJECT(element), "output", "choice");
+    gst_util_set_object_arg(G_OBJECT(element), "choices", "<ok, scratch>");
+    gst_util_set_object_arg(G_OBJECT(element), "fail-choices", "<scratch>");
+    gst_util_set_object_arg(G_OBJECT(element), "thresholds", "<0.9, 0.9>");
+    return element;
+}
+
+static void push(GstHarness *h, guint32 rgb, guint n)
+{
+    static guint pts;
+    for (guint i = 0; i < n; i++)
+        gst_harness_push(h, support_frame(CAPS_SMALL, rgb, pts++ * 33));
+}
+
+static void check_counts(GstElement *element, const guint64 counts[4])
+{
+    static const char *const names[] = { "pass", "fail", "unknown", "results" };
+    for (guint i = 0; i < 4; i++)
+        CHECK_EQ(support_stat(element, names[i]), counts[i]);
+}
+
+static void verdicts_are_counted_until_the_counters_begin_anew(void)
+{
+    fake_set((fake_script) { 0 });
+    GstElement *element = inspector();
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    for (guint run = 1; run < 3; run++) {
+        push(h, OK, 5);
+        push(h, SCRATCH, 3);
+        push(h, 0x808000, 2);
+        check_counts(element, (const guint64[]) { 5, 3, 2, 10 });
+        fake_set((fake_script) { .result_code = GLM4V_ERR_INTERNAL });
+        push(h, OK, 1); /* no answer: timeout-verdict */
+        fake_set((fake_script) { 0 });
+        check_counts(element, (const guint64[]) { 5, 4, 2, 11 });
+        CHECK_EQ(support_stat(element, "errors"), 1);
+        CHECK_EQ(support_stat(element, "inferred"), 10);
+        g_signal_emit_by_name(element, "reset-stats");
+        check_counts(element, (const guint64[]) { 0, 0, 0, 0 });
+        CHECK_EQ(support_stat(element, "frames-seen"), 0);
+        CHECK_EQ(support_stat(element, "delay-p99"), 0);
+    }
+    support_done(h);
+}
+
+static char *since(GstElement *element)
+{
+    GstStructure *stats = NULL;
+    g_object_get(element, "stats", &stats, NULL);
+    char *text = g_strdup(gst_structure_get_string(stats, "since"));
+    gst_structure_free(stats);
+    return text;
+}
+
+static void statistics_tell_since_when_they_count(void)
+{
+    fake_set((fake_script) { 0 });
+    GDateTime *before = g_date_time_new_now_utc();
+    GstElement *element = inspector();
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    char *text = since(element);
+    GDateTime *at = g_date_time_new_from_iso8601(text, NULL);
+    REQUIRE(at != NULL);
+    CHECK(g_date_time_difference(at, before) > -G_TIME_SPAN_SECOND);
+    CHECK(g_date_time_difference(at, before) < G_TIME_SPAN_MINUTE);
+    g_usleep(1100 * 1000);
+    g_signal_emit_by_name(element, "reset-stats");
+    char *later = since(element);
+    CHECK(strcmp(later, text) > 0);
+    g_free(later);
+    g_free(text);
+    g_date_time_unref(at);
+    g_date_time_unref(before);
+    support_done(h);
+}
+
+/* ---- delays ---- */
+
+static int by_length(const void *a, const void *b)
+{
+    const guint64 x = *(const guint64 *)a, y = *(const guint64 *)b;
+    return (x > y) - (x < y);
+}
+
+/* Against the sorted delays themselves. */
+static void check_p99(guint n, guint octaves)
+{
+    GstGlm4vJob *job = gst_glm4v_job_new();
+    GstGlm4vStats *stats = g_new0(GstGlm4vStats, 1);
+    guint64 *delays = g_new(guint64, n), state = 88172645463325252u;
+    for (guint i = 0; i < n; i++) {
+        state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+        delays[i] = state >> (64 - 10 - state % octaves);
+        gst_glm4v_stats_count(stats, job, delays[i]);
+    }
+    qsort(delays, n, sizeof *delays, by_length);
+    const guint64 exact = delays[n - n / 100 - 1], found = gst_glm4v_stats_p99(stats);
+    CHECK(found >= exact);
+    CHECK((double)found <= (double)exact * 33 / 32 + 1024);
+    g_free(delays);
+    g_free(stats);
+    gst_glm4v_job_unref(job);
+}
+
+static void the_99th_percentile_is_right_within_a_32nd(void)
+{
+    for (guint octaves = 1; octaves <= 40; octaves++)
+        for (guint n = 1; n <= 1000; n += n < 10 ? 1 : 99)
+            check_p99(n, octaves);
+}
+
+static void delays_are_those_of_answers(void)
+{
+    fake_set((fake_script) { .answer_ns = 10 * MS });
+    GstElement *element = inspector();
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    push(h, OK, 5);
+    CHECK(support_stat(element, "delay-p99") >= 10 * MS);
+    CHECK(support_stat(element, "delay-p99") <= support_stat(element, "delay-max"));
+    CHECK(support_stat(element, "delay-mean") >= 10 * MS);
+    support_done(h);
+}
+
+/* ---- message ---- */
+
+static void statistics_are_posted_every_interval_and_at_the_end(void)
+{
+    fake_set((fake_script) { 0 });
+    GstElement *element = inspector();
+    g_object_set(element, "stats-interval", (guint64)(50 * MS), NULL);
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    gst_harness_set_drop_buffers(h, TRUE);
+    EACH_RUN(h, CAPS_SMALL)
+    {
+        gint64 start = g_get_monotonic_time();
+        for (guint i = 0; i < 40; i++) {
+            push(h, OK, 1);
+            g_usleep(5000);
+        }
+        guint most = (guint)((g_get_monotonic_time() - start) / 50000) + 1;
+        guint n = results_count_named(element, STATS);
+        CHECK(n >= 2);
+        CHECK(n <= most);
+        push(h, OK, 1);
+        results_count_named(element, STATS);
+        gst_harness_push_event(h, gst_event_new_eos());
+        GstStructure *last = results_next_named(element, STATS);
+        REQUIRE(last != NULL);
+        CHECK_EQ(results_uint64(last, "pass"), run == 1 ? 82 : 41); /* on from NULL */
+        gst_structure_free(last);
+        CHECK_EQ(results_count_named(element, STATS), 0);
+    }
+    support_done(h);
+}
+
+static void statistics_are_not_posted_unless_wanted(void)
+{
+    fake_set((fake_script) { 0 });
+    GstElement *element = inspector();
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    push(h, OK, 5);
+    gst_harness_push_event(h, gst_event_new_eos());
+    CHECK_EQ(results_count_named(element, STATS), 0);
+    support_done(h);
+}
+
+int main(int argc, char **argv)
+{
+    fake_init(&argc, &argv);
+    TEST(verdicts_are_counted_until_the_counters_begin_anew);
+    TEST(statistics_tell_since_when_they_count);
+    TEST(the_99th_percentile_is_right_within_a_32nd);
+    TEST(delays_are_those_of_answers);
+    TEST(statistics_are_posted_every_interval_and_at_the_end);
+    TEST(statistics_are_not_posted_unless_wanted);
+    return test_end();
+}
