@@ -41,7 +41,7 @@ ARROWS = {
     "picture": "kernels base config",
     "model": "kernels base backend checkpoint config tokenizer chat picture",
     "forward": "base backend chat config model",
-    "quantize": "kernels base backend checkpoint model forward",
+    "quantize": "kernels base backend checkpoint config model forward",
     ".": "base shape chat model forward",
 }
 

@@ -246,7 +246,7 @@ static int sample_frames(glm4v_engine *engine, const glm4v_task *task, glm4v_cli
                          glm4v_error *err)
 {
     const int64_t n = task->n_frames;
-    const bool dynamic = engine->model->chat.format == GLM4V_TEMPLATE_GLM45;
+    const bool dynamic = glm4v_chat_dynamic_clips(&engine->model->chat);
     if (!n)
         return 0;
     double *seconds = glm4v_alloc(n, sizeof *seconds);
@@ -332,7 +332,7 @@ int glm4v_request_new(glm4v_engine *engine, const glm4v_task *given, glm4v_reque
     int rc = read_task(&task, given, err);
     if (!rc)
         rc = glm4v_prompt_check(&engine->model->chat, &task, err);
-    if (engine->model->chat.think < 0)
+    if (!glm4v_chat_reasons(&engine->model->chat))
         task.thinking = 0; /* a model without reasoning answers at once */
     if (!rc)
         rc = sample_frames(engine, &task, &clip, err);

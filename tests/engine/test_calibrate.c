@@ -374,14 +374,13 @@ static void run_all_sides(side sides[3], const glm4v_image *image, const char *p
     glm4v_calibration_sample_clear(&r);
 }
 
-/* The other family: tensors of other names, one size of picture, begin and end around it. */
-static void family_chatglm4v_is_calibrated_too(void)
+static void check_family(const tiny_model_options *family)
 {
     char folder[600];
     side sides[3] = { 0 }; /* original, to nearest, calibrated */
     double error[3] = { 0 };
-    snprintf(folder, sizeof folder, "%s/chatglm4v", base);
-    REQUIRE(!tiny_model_write(folder, &(tiny_model_options) { .chatglm4v = true }));
+    snprintf(folder, sizeof folder, "%s/family", base);
+    REQUIRE(!tiny_model_write(folder, family));
     REQUIRE(!glm4v_quantize(folder, dst,
                             &(glm4v_quantize_options) { .quantization = "int4",
                                                         .images = images,
@@ -400,6 +399,17 @@ static void family_chatglm4v_is_calibrated_too(void)
         side_close(&sides[i]);
     folder_remove(dst);
     folder_remove(folder);
+}
+
+/* The other family: tensors of other names, one size of picture, begin and end around it. */
+static void family_chatglm4v_is_calibrated_too(void)
+{
+    check_family(&(tiny_model_options) { .chatglm4v = true });
+}
+
+static void family_glm_ocr_is_calibrated_too(void)
+{
+    check_family(&(tiny_model_options) { .glm_ocr = true });
 }
 
 static void refuse(glm4v_calibrate_options options, const char *folder, int code, const char *text)
@@ -515,6 +525,7 @@ int main(void)
     TEST(codes_do_not_depend_on_threads_or_memory);
     TEST(the_converter_writes_the_codes);
     TEST(family_chatglm4v_is_calibrated_too);
+    TEST(family_glm_ocr_is_calibrated_too);
     TEST(what_cannot_be_calibrated_is_refused);
     TEST(cancel_ends_it_wherever_it_is);
     TEST(numbers_that_overflow_are_told);

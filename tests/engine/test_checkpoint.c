@@ -498,6 +498,12 @@ static void glm4v_config_on_chatglm_weights(void)
                       &(tiny_model_options) { .chatglm4v = true });
 }
 
+static void glm4v_config_on_ocr_weights(void)
+{
+    take_from_another("model.safetensors", "model.safetensors",
+                      &(tiny_model_options) { .glm_ocr = true });
+}
+
 static void chatglm_model_with_glm4v_weights(void)
 {
     tiny_model_remove(dir);
@@ -610,8 +616,14 @@ static void files_of_two_models_are_told_by_name(void)
           GLM4V_ERR_FORMAT,
           0,
           chatglm_model_with_glm4v_weights,
-          { "model.safetensors: holds \"model.visual.downsample.weight\"",
+          { "model.safetensors: holds \"model.visual.post_conv_layernorm.weight\"",
             "those of GLM-4.1V and its relatives", "config.json says GLM-4V-9B (chatglm)" } },
+        { "glm4v, glm_ocr",
+          GLM4V_ERR_FORMAT,
+          0,
+          glm4v_config_on_ocr_weights,
+          { "model.safetensors: holds \"model.visual.blocks.0.attn.q_norm.weight\"",
+            "those of GLM-OCR", "config.json says GLM-4.1V or a relative (glm4v)" } },
         { "ChatGLM",
           GLM4V_ERR_FORMAT,
           0,

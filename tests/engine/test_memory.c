@@ -108,10 +108,12 @@ static void the_plan_of_a_small_model_is_what_it_takes(void)
         { "fp32,embedding=fp32,lm-head=fp32", 700, 8, 100, 448, 448 },
         { "text=int4,vision=int8,lm-head=int8", 4096, 1, 1, 56, 56 },
     };
-    for (int family = 0; family < 2; family++) {
+    static const tiny_model_options families[] = { { .shards = 3 },
+                                                   { .chatglm4v = true, .shards = 3 },
+                                                   { .glm_ocr = true, .shards = 3 } };
+    for (size_t family = 0; family < sizeof families / sizeof *families; family++) {
         char dir[512];
-        REQUIRE(!tiny_model_make(dir, sizeof dir,
-                                 &(tiny_model_options) { .chatglm4v = family, .shards = 3 }));
+        REQUIRE(!tiny_model_make(dir, sizeof dir, &families[family]));
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
             check_case(dir, false, &cases[i]);
         tiny_model_remove(dir);

@@ -322,6 +322,31 @@ static void family_chatglm4v_is_converted_too(void)
         compare_models_of(&(tiny_model_options) { .dtype = dtype, .chatglm4v = true });
 }
 
+static void family_glm_ocr_is_converted_too(void)
+{
+    for (tiny_dtype dtype = TINY_BF16; dtype <= TINY_F16; dtype++)
+        compare_models_of(&(tiny_model_options) {
+            .dtype = dtype, .glm_ocr = true, .resaved = dtype == TINY_F32 });
+}
+
+/* Its number is kept: as any number, the layer would exempt all others. */
+static void the_layer_for_speculation_is_exempted_by_its_number(void)
+{
+    char folder[512];
+    REQUIRE(!tiny_model_make(folder, sizeof folder, &(tiny_model_options) { .glm_ocr = true }));
+    CHECK_EQ(
+        glm4v_quantize(folder, dst, &(glm4v_quantize_options) { .quantization = "int4" }, &err), 0);
+    file_text text = file_read(dst, "config.json");
+    const char *ignored = strstr(text.data, "\"ignore\"");
+    REQUIRE(ignored);
+    CHECK_CONTAINS(ignored, "layers\\\\.2\\\\.eh_proj$");
+    CHECK_CONTAINS(ignored, "layers\\\\.2\\\\.self_attn\\\\.q_proj$");
+    CHECK(!strstr(ignored, "\\\\d+\\\\.self_attn"));
+    free(text.data);
+    folder_remove(dst);
+    tiny_model_remove(folder);
+}
+
 /* FNV-1a over the numbers of a source as the engine reads them. */
 static uint64_t digest_of(const glm4v_source *source, const glm4v_checkpoint *c)
 {
@@ -784,6 +809,8 @@ int main(void)
     TEST(a_written_embedding_equals_on_load_quantization);
     TEST(what_is_written_opens_to_the_same_model);
     TEST(family_chatglm4v_is_converted_too);
+    TEST(family_glm_ocr_is_converted_too);
+    TEST(the_layer_for_speculation_is_exempted_by_its_number);
     TEST(the_package_unpacks_the_numbers_that_the_engine_reads);
     TEST(what_is_not_quantized_keeps_its_bytes);
     TEST(narrow_inputs_stay_int8_under_int4);

@@ -80,11 +80,15 @@ static void check_config(const glm4v_config *c)
                v->hidden == v->heads * v->head_dim);
     if (c->family == GLM4V_FAMILY_GLM4V)
         FUZZ_CHECK(v->head_dim % 4 == 0 && v->ffn == v->out_hidden && v->temporal > 0);
+    else if (c->family == GLM4V_FAMILY_GLM_OCR)
+        FUZZ_CHECK(v->head_dim % 4 == 0 && v->table_side == 0 && v->temporal > 0 &&
+                   v->merger_ffn == 3 * v->out_hidden);
     else
-        FUZZ_CHECK(v->table_side % v->merge == 0 && v->divisor > 0 && v->temporal == 1 &&
-                   c->image.side == v->table_side * v->patch);
+        FUZZ_CHECK(v->table_side > 0 && v->table_side % v->merge == 0 && v->divisor > 0 &&
+                   v->temporal == 1 && c->image.side == v->table_side * v->patch);
     FUZZ_CHECK(v->out_hidden == t->hidden && v->ffn > 0 && v->merger_ffn > 0);
-    FUZZ_CHECK(v->patch > 0 && v->temporal > 0 && v->merge > 0 && v->table_side > 0);
+    FUZZ_CHECK(v->patch > 0 && v->temporal > 0 && v->merge > 0 && v->table_side >= 0);
+    FUZZ_CHECK(!v->rope_theta || (isfinite(v->rope_theta) && v->rope_theta >= 1));
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
         FUZZ_CHECK(ids[i] >= -1 && ids[i] < t->vocab);
     FUZZ_CHECK(c->n_stop_ids >= 0 && c->n_stop_ids <= GLM4V_MAX_STOP_IDS);

@@ -199,10 +199,26 @@ def cubic_taps(s, side):
 
 
 class Model:
+    CONFIG, SEED = CONFIG, SEED
+
     def __init__(self, config, weights, form="fp32"):
         self.config, self.weights = config, weights
         self.text, self.vision = config.get("text_config", config), config["vision_config"]
         self.form, self.linears = form, {}
+
+    @staticmethod
+    def shapes(config):
+        t, v, P = config["text_config"], config["vision_config"], "model.visual."
+        shapes = shapes_around(config, v["intermediate_size"])
+        shapes[P + "post_conv_layernorm.weight"] = (v["hidden_size"],)
+        shapes[P + "embeddings.position_embedding.weight"] = ((v["image_size"] // v["patch_size"]) ** 2,
+                                                              v["hidden_size"])
+        for i in range(t["num_hidden_layers"]):
+            layer = text_layer_shapes(t, i)
+            shapes |= layer | biases_of(layer, ("q_proj", "k_proj", "v_proj"))
+        for i in range(v["depth"]):
+            shapes |= block_shapes(v, i, v["out_hidden_size"])
+        return shapes
 
     def vector(self, name):
         return self.weights[name].astype(np.float64)
@@ -224,14 +240,22 @@ class Model:
             rows.append(np.einsum("i,j,ijd->d", wy, wx, table[iy[:, None] * side + ix[None, :]]))
         return np.array(rows)
 
+    def place(self, x, grid_h, grid_w):
+        """Behind the patch embedding: norm, then positions."""
+        x = rms_norm(x, self.vector("model.visual.post_conv_layernorm.weight"), self.vision["rms_norm_eps"])
+        return x + self.positions_of_grid(grid_h, grid_w)
+
+    def norm_heads(self, block, q, k):
+        """Before the rotation."""
+        return q, k
+
     def encode(self, patches, grid_h, grid_w):
         """The vision tower on one picture or temporal patch."""
         v, P, eps = self.vision, "model.visual.", self.vision["rms_norm_eps"]
         heads, merge = v["num_heads"], v["spatial_merge_size"]
         size = v["hidden_size"] // heads
         x = self.linear(P + "patch_embed.proj", stored(self.form))(patches.astype(np.float64))
-        x = rms_norm(x, self.vector(P + "post_conv_layernorm.weight"), eps)
-        x = x + self.positions_of_grid(grid_h, grid_w)
+        x = self.place(x, grid_h, grid_w)
         f = frequencies(10000, size // 2)
         angle = np.array([np.concatenate([y * f, x_ * f]) for y, x_ in patch_places(grid_h, grid_w, merge)])
         cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
@@ -244,6 +268,7 @@ class Model:
             B = f"{P}blocks.{i}."
             y = self.linear(B + "attn.qkv")(rms_norm(x, self.vector(B + "norm1.weight"), eps))
             q, k, val = y.reshape(len(x), 3, heads, size).transpose(1, 0, 2, 3)
+            q, k = self.norm_heads(B, q, k)
             p = softmax(np.einsum("qhd,khd->hqk", rotate(q), rotate(k)) / np.sqrt(size))
             x = x + self.linear(B + "attn.proj")(np.einsum("hqk,khd->qhd", p, val).reshape(len(x), -1))
             y = rms_norm(x, self.vector(B + "norm2.weight"), eps)
@@ -347,22 +372,45 @@ class Model:
 
 # ---- making ----
 
-def random_weights(config, random):
-    """Values that keep every part of the model at work: branches, norms and positions all matter."""
-    t, v = config["text_config"], config["vision_config"]
+def text_layer_shapes(t, layer):
+    """Of one text layer, without biases."""
     D, F = t["hidden_size"], t["intermediate_size"]
-    Dh = D // t["num_attention_heads"]
+    Dh = t.get("head_dim") or D // t["num_attention_heads"]
     q, kv = t["num_attention_heads"] * Dh, t["num_key_value_heads"] * Dh
-    H, out, merger = v["hidden_size"], v["out_hidden_size"], v["intermediate_size"]
+    B = f"model.language_model.layers.{layer}."
+    shapes = {B + name + "_layernorm.weight": (D,) for name in ("input", "post_self_attn", "post_attention", "post_mlp")}
+    for name, n in (("q", q), ("k", kv), ("v", kv)):
+        shapes[B + f"self_attn.{name}_proj.weight"] = (n, D)
+    shapes[B + "self_attn.o_proj.weight"] = (D, q)
+    shapes[B + "mlp.gate_up_proj.weight"], shapes[B + "mlp.down_proj.weight"] = (2 * F, D), (D, F)
+    return shapes
+
+
+def block_shapes(v, block, ffn):
+    """Of one block of the tower, without biases."""
+    H, B = v["hidden_size"], f"model.visual.blocks.{block}."
+    return {B + "norm1.weight": (H,), B + "norm2.weight": (H,),
+            B + "attn.qkv.weight": (3 * H, H), B + "attn.proj.weight": (H, H),
+            B + "mlp.gate_proj.weight": (ffn, H), B + "mlp.up_proj.weight": (ffn, H), B + "mlp.down_proj.weight": (H, ffn)}
+
+
+def biases_of(shapes, names):
+    """Of the matrices that end in one of the names."""
+    return {name[:-len("weight")] + "bias": shape[:1] for name, shape in shapes.items()
+            if name.removesuffix(".weight").endswith(names)}
+
+
+def shapes_around(config, merger):
+    """Of all that is no layer and common to the families."""
+    t, v = config["text_config"], config["vision_config"]
+    D, H, out = t["hidden_size"], v["hidden_size"], v["out_hidden_size"]
     P, p = "model.visual.", v["patch_size"]
-    shapes = {
+    return {
         "model.language_model.embed_tokens.weight": (t["vocab_size"], D),
         "model.language_model.norm.weight": (D,),
         "lm_head.weight": (t["vocab_size"], D),
         P + "patch_embed.proj.weight": (H, v["in_channels"], v["temporal_patch_size"], p, p),
         P + "patch_embed.proj.bias": (H,),
-        P + "post_conv_layernorm.weight": (H,),
-        P + "embeddings.position_embedding.weight": ((v["image_size"] // p) ** 2, H),
         P + "post_layernorm.weight": (H,),
         P + "downsample.weight": (out, H, v["spatial_merge_size"], v["spatial_merge_size"]),
         P + "downsample.bias": (out,),
@@ -371,20 +419,10 @@ def random_weights(config, random):
         P + "merger.gate_proj.weight": (merger, out), P + "merger.up_proj.weight": (merger, out),
         P + "merger.down_proj.weight": (out, merger),
     }
-    for i in range(t["num_hidden_layers"]):
-        B = f"model.language_model.layers.{i}."
-        for name in ("input", "post_self_attn", "post_attention", "post_mlp"):
-            shapes[B + name + "_layernorm.weight"] = (D,)
-        for name, n in (("q", q), ("k", kv), ("v", kv)):
-            shapes[B + f"self_attn.{name}_proj.weight"], shapes[B + f"self_attn.{name}_proj.bias"] = (n, D), (n,)
-        shapes[B + "self_attn.o_proj.weight"] = (D, q)
-        shapes[B + "mlp.gate_up_proj.weight"], shapes[B + "mlp.down_proj.weight"] = (2 * F, D), (D, F)
-    for i in range(v["depth"]):
-        B = f"{P}blocks.{i}."
-        shapes[B + "norm1.weight"] = shapes[B + "norm2.weight"] = (H,)
-        shapes[B + "attn.qkv.weight"], shapes[B + "attn.proj.weight"] = (3 * H, H), (H, H)
-        shapes[B + "mlp.gate_proj.weight"] = shapes[B + "mlp.up_proj.weight"] = (out, H)
-        shapes[B + "mlp.down_proj.weight"] = (H, out)
+
+
+def random_weights(shapes, random):
+    """Values that keep every part of the model at work: branches, norms and positions all matter."""
     weights = {}
     for name in sorted(shapes):
         x = random.standard_normal(shapes[name])
@@ -423,16 +461,17 @@ def pixels(config, grid_thw, random):
     return x.reshape(n, -1).astype(np.float32)
 
 
-def make(directory):
-    random = np.random.Generator(np.random.PCG64(SEED))
-    weights, golden = random_weights(CONFIG, random), {}
-    model = Model(CONFIG, weights)
-    rounded = {form: Model(CONFIG, weights, form) for form in FORMS}
-    for name, ids, grid in cases(CONFIG, random):
+def make(directory, kind):
+    """Of a class of models, its configuration and seed."""
+    config, random = kind.CONFIG, np.random.Generator(np.random.PCG64(kind.SEED))
+    weights, golden = random_weights(kind.shapes(config), random), {}
+    model = kind(config, weights)
+    rounded = {form: kind(config, weights, form) for form in FORMS}
+    for name, ids, grid in cases(config, random):
         vision, vision_of = None, dict.fromkeys(FORMS)
         put = lambda key, value, dtype="F32": golden.__setitem__(f"{name}.{key}", (dtype, value))
         if grid:
-            values = pixels(CONFIG, grid, random)
+            values = pixels(config, grid, random)
             vision = model.encode_all(values, grid)
             vision_of = {form: rounded[form].encode_all(values, grid) for form in FORMS}
             put("pixel_values", values)
@@ -458,7 +497,7 @@ def make(directory):
             put("logits_last@" + form, rounded_logits)
     out = pathlib.Path(directory)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(CONFIG, indent=1) + "\n")
+    (out / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     write_safetensors(out / "model.safetensors", {name: ("BF16", w) for name, w in weights.items()})
     write_safetensors(out / "golden.safetensors", golden)
 
@@ -469,11 +508,11 @@ def nmse(a, b):
     return float(((a - b) ** 2).sum() / (b.astype(np.float64) ** 2).sum())
 
 
-def verify(directory):
+def verify(directory, kind):
     directory = pathlib.Path(directory)
     golden = read_safetensors(directory / "golden.safetensors")
-    model = Model(json.loads((directory / "config.json").read_text()),
-                  read_safetensors(directory / "model.safetensors"))
+    model = kind(json.loads((directory / "config.json").read_text()),
+                 read_safetensors(directory / "model.safetensors"))
     worst = 0.0
     for name in sorted({key.split(".")[0] for key in golden}):
         get = lambda key: golden.get(f"{name}.{key}")
@@ -493,13 +532,13 @@ def verify(directory):
     return 0 if worst < 1e-9 else 1
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def main(kind, description):
+    parser = argparse.ArgumentParser(description=description.split("\n")[0])
     parser.add_argument("--verify", action="store_true", help="compare, write nothing")
     parser.add_argument("directory")
     args = parser.parse_args()
-    return verify(args.directory) if args.verify else make(args.directory)
+    return verify(args.directory, kind) if args.verify else make(args.directory, kind)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Model, __doc__))

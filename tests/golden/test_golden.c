@@ -129,10 +129,13 @@ int main(void)
     char dir[512];
     run_set("golden_tiny", SOURCE_ROOT "/tests/data/golden-tiny", 20);
     run_set("golden_tiny_chatglm4v", SOURCE_ROOT "/tests/data/golden-tiny-chatglm4v", 14);
+    run_set("golden_tiny_glm_ocr", SOURCE_ROOT "/tests/data/golden-tiny-glm-ocr", 20);
     snprintf(dir, sizeof dir, "%s/glm4v", test_golden_dir());
     run_set("glm4v", dir, 29);
     snprintf(dir, sizeof dir, "%s/glm-4v-9b", test_golden_dir());
     run_set("glm_4v_9b", dir, 14);
+    snprintf(dir, sizeof dir, "%s/glm-ocr", test_golden_dir());
+    run_set("glm_ocr", dir, 29);
     TEST(a_stage_beyond_tolerance_is_told);
     TEST(a_file_without_cases_is_an_error);
     TEST(a_wrong_operation_is_noticed);

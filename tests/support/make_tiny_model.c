@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* make-tiny-model DIR [WORD...]: the tiny model for shell tests. Words: shards=N seed=N f32 f16
- * flat glm45 short outer split tied tiktoken chatglm4v weights-only. */
+ * flat glm45 short outer split tied tiktoken chatglm4v glm_ocr resaved weights-only. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +17,7 @@ static bool word(tiny_model_options *o, const char *s)
         { "short", &o->short_prefix },        { "outer", &o->outer_prefix },
         { "split", &o->split_gate_up },       { "tied", &o->tied },
         { "tiktoken", &o->tiktoken },         { "chatglm4v", &o->chatglm4v },
+        { "glm_ocr", &o->glm_ocr },           { "resaved", &o->resaved },
         { "weights-only", &o->weights_only },
     };
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)

@@ -167,19 +167,22 @@ static tensor *add(tensor_list *list, const char *name, ...)
 static void add_text_layer(tensor_list *list, int layer)
 {
     char name[96];
-    int D = TINY_HIDDEN, F = TINY_FFN, q = TINY_HEADS * TINY_HEAD_DIM,
-        kv = TINY_KV_HEADS * TINY_HEAD_DIM;
+    const bool ocr = list->options->glm_ocr;
+    int D = TINY_HIDDEN, F = TINY_FFN, q = (ocr ? TINY_OCR_HEADS : TINY_HEADS) * TINY_HEAD_DIM,
+        kv = (ocr ? TINY_OCR_KV_HEADS : TINY_KV_HEADS) * TINY_HEAD_DIM;
 #define NAME(s)                                                                                    \
     (snprintf(name, sizeof name, "model.language_model.layers.%d." s ".weight", layer), name)
 #define BIAS(s)                                                                                    \
     (snprintf(name, sizeof name, "model.language_model.layers.%d." s ".bias", layer), name)
     add(list, NAME("input_layernorm"), D, 0);
     add(list, NAME("self_attn.q_proj"), q, D, 0);
-    add(list, BIAS("self_attn.q_proj"), q, 0);
     add(list, NAME("self_attn.k_proj"), kv, D, 0);
-    add(list, BIAS("self_attn.k_proj"), kv, 0);
     add(list, NAME("self_attn.v_proj"), kv, D, 0);
-    add(list, BIAS("self_attn.v_proj"), kv, 0);
+    if (!ocr) {
+        add(list, BIAS("self_attn.q_proj"), q, 0);
+        add(list, BIAS("self_attn.k_proj"), kv, 0);
+        add(list, BIAS("self_attn.v_proj"), kv, 0);
+    }
     add(list, NAME("self_attn.o_proj"), D, q, 0);
     add(list, NAME("post_self_attn_layernorm"), D, 0);
     add(list, NAME("post_attention_layernorm"), D, 0);
@@ -198,24 +201,63 @@ static void add_text_layer(tensor_list *list, int layer)
 #undef BIAS
 }
 
+/* What a block of glm_ocr has beside those of glm4v. */
+static void add_ocr_block(tensor_list *list, int layer)
+{
+    char name[96];
+    int H = TINY_VISION_HIDDEN, F = TINY_VISION_FFN, size = H / TINY_VISION_HEADS;
+#define NAME(s) (snprintf(name, sizeof name, "model.visual.blocks.%d." s, layer), name)
+    add(list, NAME("attn.qkv.bias"), 3 * H, 0);
+    add(list, NAME("attn.proj.bias"), H, 0);
+    add(list, NAME("attn.q_norm.weight"), size, 0);
+    add(list, NAME("attn.k_norm.weight"), size, 0);
+    add(list, NAME("mlp.gate_proj.bias"), F, 0);
+    add(list, NAME("mlp.up_proj.bias"), F, 0);
+    add(list, NAME("mlp.down_proj.bias"), H, 0);
+#undef NAME
+}
+
+/* The layer for speculation: a text layer, and what is around it. */
+static void add_next_layer(tensor_list *list)
+{
+    char name[96];
+    int D = TINY_HIDDEN;
+#define NAME(s)                                                                                    \
+    (snprintf(name, sizeof name, "model.language_model.layers.%d." s ".weight", TINY_LAYERS), name)
+    add_text_layer(list, TINY_LAYERS);
+    add(list, NAME("enorm"), D, 0);
+    add(list, NAME("hnorm"), D, 0);
+    add(list, NAME("eh_proj"), D, 2 * D, 0);
+    add(list, NAME("shared_head.norm"), D, 0);
+    add(list, NAME("shared_head.head"), TINY_VOCAB, D, 0);
+    add(list, NAME("embed_tokens"), TINY_VOCAB, D, 0);
+#undef NAME
+}
+
 static void add_vision(tensor_list *list)
 {
     char name[96];
-    int H = TINY_VISION_HIDDEN, D = TINY_HIDDEN, F = TINY_MERGER_FFN;
+    const bool ocr = list->options->glm_ocr;
+    int H = TINY_VISION_HIDDEN, D = TINY_HIDDEN, F = ocr ? 3 * D : TINY_MERGER_FFN,
+        B = ocr ? TINY_VISION_FFN : D;
 #define NAME(s) (snprintf(name, sizeof name, "model.visual.blocks.%d." s ".weight", layer), name)
     add(list, "model.visual.patch_embed.proj.weight", H, 3, 2, TINY_PATCH, TINY_PATCH, 0);
     add(list, "model.visual.patch_embed.proj.bias", H, 0);
-    add(list, "model.visual.post_conv_layernorm.weight", H, 0);
-    add(list, "model.visual.embeddings.position_embedding.weight",
-        TINY_TABLE_SIDE * TINY_TABLE_SIDE, H, 0);
+    if (!ocr) {
+        add(list, "model.visual.post_conv_layernorm.weight", H, 0);
+        add(list, "model.visual.embeddings.position_embedding.weight",
+            TINY_TABLE_SIDE * TINY_TABLE_SIDE, H, 0);
+    }
     for (int layer = 0; layer < TINY_VISION_LAYERS; layer++) {
         add(list, NAME("norm1"), H, 0);
         add(list, NAME("norm2"), H, 0);
         add(list, NAME("attn.qkv"), 3 * H, H, 0);
         add(list, NAME("attn.proj"), H, H, 0);
-        add(list, NAME("mlp.gate_proj"), D, H, 0);
-        add(list, NAME("mlp.up_proj"), D, H, 0);
-        add(list, NAME("mlp.down_proj"), H, D, 0);
+        add(list, NAME("mlp.gate_proj"), B, H, 0);
+        add(list, NAME("mlp.up_proj"), B, H, 0);
+        add(list, NAME("mlp.down_proj"), H, B, 0);
+        if (ocr)
+            add_ocr_block(list, layer);
     }
     add(list, "model.visual.post_layernorm.weight", H, 0);
     add(list, "model.visual.downsample.weight", D, H, 2, 2, 0);
@@ -304,6 +346,8 @@ static void list_tensors(tensor_list *list)
     add(list, "model.language_model.embed_tokens.weight", TINY_VOCAB, TINY_HIDDEN, 0);
     for (int i = 0; i < TINY_LAYERS; i++)
         add_text_layer(list, i);
+    if (list->options->glm_ocr && !list->options->resaved)
+        add_next_layer(list);
     add(list, "model.language_model.norm.weight", TINY_HIDDEN, 0);
     if (!list->options->tied)
         add(list, "lm_head.weight", TINY_VOCAB, TINY_HIDDEN, 0);
@@ -473,6 +517,48 @@ static int write_config(const char *dir, const tiny_model_options *o)
     return tiny_finish(f, "config.json");
 }
 
+static int write_ocr_config(const char *dir, const tiny_model_options *o)
+{
+    static const char *const dtypes[] = { "bfloat16", "float32", "float16" };
+    FILE *f = tiny_create(dir, "config.json");
+    if (!f)
+        return -1;
+    fprintf(f,
+            "{\n  \"architectures\": [\"GlmOcrForConditionalGeneration\"],\n"
+            "  \"model_type\": \"glm_ocr\",\n  \"image_start_token_id\": %d,\n"
+            "  \"image_end_token_id\": %d,\n  \"image_token_id\": %d,\n"
+            "  \"video_start_token_id\": %d,\n  \"video_end_token_id\": %d,\n"
+            "  \"video_token_id\": %d,\n  \"tie_word_embeddings\": %s,\n",
+            TINY_BEGIN_IMAGE, TINY_END_IMAGE, TINY_IMAGE_45, TINY_BEGIN_VIDEO, TINY_END_VIDEO,
+            TINY_IMAGE_45 + 1, o->tied ? "true" : "false");
+    fprintf(f,
+            "  \"text_config\": {\n    \"model_type\": \"glm_ocr_text\",\n"
+            "    \"attention_bias\": false,\n    \"dtype\": \"%s\",\n"
+            "    \"eos_token_id\": [%d, %d],\n    \"head_dim\": %d,\n"
+            "    \"hidden_act\": \"silu\",\n    \"hidden_size\": %d,\n"
+            "    \"intermediate_size\": %d,\n    \"max_position_embeddings\": 4096,\n"
+            "    \"num_attention_heads\": %d,\n    \"num_hidden_layers\": %d,\n"
+            "    \"num_key_value_heads\": %d,\n    \"num_nextn_predict_layers\": 1,\n"
+            "    \"pad_token_id\": %d,\n    \"rms_norm_eps\": 1e-05,\n    \"vocab_size\": %d,\n"
+            "    \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000,\n"
+            "      \"partial_rotary_factor\": 1.0, \"mrope_section\": [8, 12, 12]}\n  },\n",
+            dtypes[o->dtype], TINY_ENDOFTEXT, TINY_USER, TINY_HEAD_DIM, TINY_HIDDEN, TINY_FFN,
+            TINY_OCR_HEADS, TINY_LAYERS, TINY_OCR_KV_HEADS, TINY_ENDOFTEXT, TINY_VOCAB);
+    fprintf(f,
+            "  \"vision_config\": {\n    \"model_type\": \"glm_ocr_vision\",\n"
+            "    \"attention_bias\": true,\n    \"depth\": %d,\n    \"hidden_act\": \"silu\",\n"
+            "    \"hidden_size\": %d,\n    \"image_size\": 336,\n    \"in_channels\": 3,\n"
+            "    \"intermediate_size\": %d,\n    \"num_heads\": %d,\n"
+            "    \"out_hidden_size\": %d,\n    \"patch_size\": %d,\n"
+            "    \"rms_norm_eps\": 1e-05,\n    \"spatial_merge_size\": 2,\n"
+            "    \"temporal_patch_size\": 2,\n"
+            "    \"rope_parameters\": {\"rope_type\": \"axial\", \"rope_theta\": 10000.0}\n"
+            "  }\n}\n",
+            TINY_VISION_LAYERS, TINY_VISION_HIDDEN, TINY_VISION_FFN, TINY_VISION_HEADS, TINY_HIDDEN,
+            TINY_PATCH);
+    return tiny_finish(f, "config.json");
+}
+
 static int write_chatglm_config(const char *dir, const tiny_model_options *o)
 {
     static const char *const dtypes[] = { "bfloat16", "float32", "float16" };
@@ -532,9 +618,14 @@ static int write_processor(const char *dir, const tiny_model_options *o, bool vi
 int tiny_model_write(const char *dir, const tiny_model_options *options)
 {
     tiny_model_options o = options ? *options : (tiny_model_options) { 0 };
+    int (*config)(const char *, const tiny_model_options *) = write_config;
     mkdir(dir, 0777); /* there already, or create() tells why not */
-    if ((o.chatglm4v ? write_chatglm_config(dir, &o) : write_config(dir, &o)) ||
-        write_weights(dir, &o))
+    if (o.chatglm4v)
+        config = write_chatglm_config;
+    else if (o.glm_ocr)
+        config = write_ocr_config;
+    o.glm45 |= o.glm_ocr;
+    if (config(dir, &o) || write_weights(dir, &o))
         return -1;
     if (o.weights_only)
         return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A GLM-4V-shaped model (glm4v, or chatglm4v) of about 900 kB, written to disk by a program of
- * ours: the real layout (config.json, safetensors, tokenizer, processor files), seeded random
+/* A GLM-4V-shaped model (glm4v, chatglm4v or glm_ocr) of about 900 kB, written to disk by a program
+ * of ours: the real layout (config.json, safetensors, tokenizer, processor files), seeded random
  * weights, the same bytes on every machine. It says nothing sensible; it lets every path run. No
  * dependency on the engine, so that a defect there cannot hide here. */
 #ifndef GLM4V_TINY_MODEL_H
@@ -25,7 +25,9 @@ enum {
     TINY_PATCH = 14,
     TINY_TABLE_SIDE = 4,
     TINY_MERGER_FFN = 144,
-    TINY_VISION_FFN = 80, /* chatglm4v: of the blocks */
+    TINY_VISION_FFN = 80, /* chatglm4v, glm_ocr: of the blocks */
+    TINY_OCR_HEADS = 4,   /* glm_ocr: with head_dim twice as wide as hidden */
+    TINY_OCR_KV_HEADS = 2,
 };
 
 /* Ids of the control tokens that all families share. */
@@ -62,6 +64,8 @@ typedef struct {
     /* family chatglm4v: its names, config.json and tokenizer.model; no processor files. Only seed,
      * shards, dtype, tied and weights_only count then. */
     bool chatglm4v;
+    bool glm_ocr;      /* family glm_ocr, with control tokens of the GLM-4.5 family */
+    bool resaved;      /* of glm_ocr: no layer for speculation, which config.json still announces */
     bool weights_only; /* config.json and weights alone */
 } tiny_model_options;
 

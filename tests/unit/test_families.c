@@ -10,7 +10,7 @@ static void each_row_is_whole(void)
         const glm4v_family_traits *t = glm4v_family_of(f);
         REQUIRE(t->name && t->types[0] && t->marks[0] && t->models && t->called && t->marks_are);
         CHECK(strlen(t->name) < sizeof((glm4v_model_info) { 0 }.family));
-        CHECK(t->read && t->list);
+        CHECK(t->read && t->list && t->prompts[0] && t->prompts[1]);
         CHECK(t->temporal >= 1);
         CHECK(t->templates[0] != GLM4V_TEMPLATE_NONE);
         for (glm4v_media m = 0; m < GLM4V_N_MEDIA; m++) {

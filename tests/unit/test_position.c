@@ -8,7 +8,7 @@
 
 static const glm4v_config config = {
     .text = { .rotary_dim = 64, .mrope = { 8, 12, 12 }, .rope_theta = 10000.0 },
-    .vision = { .hidden = 3, .head_dim = 64, .merge = 2, .table_side = 4 },
+    .vision = { .hidden = 3, .head_dim = 64, .merge = 2, .table_side = 4, .rope_theta = 10000 },
 };
 
 static void text_counts_up_on_all_axes(void)

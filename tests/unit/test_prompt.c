@@ -39,14 +39,16 @@ static bool setting_open(setting *s, const char *name)
 {
     glm4v_error err = { 0 };
     char dir[512];
-    bool old = strcmp(name, "chatglm4v") == 0;
-    snprintf(dir, sizeof dir, DATA "%s", name);
+    bool old = strcmp(name, "chatglm4v") == 0, ocr = strcmp(name, "glm-ocr") == 0;
+    snprintf(dir, sizeof dir, DATA "%s", ocr ? "glm-4.5" : name); /* the same control tokens */
     memset(s, 0, sizeof *s);
     if (glm4v_tokenizer_open(&s->tokenizer, dir, &err)) {
         test_fail(__FILE__, __LINE__, "%s", err.msg);
         return false;
     }
-    s->config = config_for(s->tokenizer, old ? GLM4V_FAMILY_CHATGLM4V : GLM4V_FAMILY_GLM4V);
+    s->config = config_for(s->tokenizer, GLM4V_FAMILY_GLM4V);
+    if (old || ocr)
+        s->config = config_for(s->tokenizer, old ? GLM4V_FAMILY_CHATGLM4V : GLM4V_FAMILY_GLM_OCR);
     if (glm4v_chat_init(&s->chat, s->tokenizer, &s->config, &err)) {
         test_fail(__FILE__, __LINE__, "%s", err.msg);
         return false;
@@ -192,6 +194,11 @@ static void glm41v_prompts_equal_the_template(void)
 static void glm45_prompts_equal_the_template(void)
 {
     check_style("glm-4.5", 24);
+}
+
+static void glm_ocr_prompts_equal_the_template(void)
+{
+    check_style("glm-ocr", 24);
 }
 
 /* ---- GLM-4V-9B, which has no template file ---- */
@@ -490,6 +497,7 @@ int main(void)
 {
     TEST(glm41v_prompts_equal_the_template);
     TEST(glm45_prompts_equal_the_template);
+    TEST(glm_ocr_prompts_equal_the_template);
     TEST(chatglm4v_role_lines_and_texts_are_encoded_apart);
     TEST(wrong_tasks_are_refused);
     TEST(a_clip_needs_its_tokens);

@@ -396,7 +396,7 @@ typedef struct {
     /// nearest. Borrowed during the call; an image of more than 2^20 pixels is seen smaller
     const glm4v_image *images;
     uint32_t n_images;
-    const char *const *prompts;  ///< asked about each image; NULL = a caption in two languages
+    const char *const *prompts;  ///< asked about each image; NULL = two of the model family
     uint32_t n_prompts;          ///< 0 without prompts
     uint64_t calibration_memory; ///< bytes for statistics at a time; 0 = 2 GiB
     /// of calibrating, in units of its own, before progress begins; NULL = none

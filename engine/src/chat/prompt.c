@@ -26,11 +26,14 @@ typedef struct {
     bool role_apart;                /* a role line is encoded apart from the text after it */
     bool skips_empty;               /* empty turns leave no trace */
     bool thinks;                    /* reasoning in <think>; closed beforehand where it is off */
+    bool rarely;                    /* it does not reason by itself: closed only on request */
     bool line_thinking, line_plain; /* a new line opens the answer, with reasoning and without */
+    bool line_closed;               /* another one follows the closed reasoning */
     bool answer;                    /* <answer> opens one without reasoning */
     bool line_first;                /* the model begins its answer with a new line */
     bool nothink; /* /nothink ends a question without reasoning; past answers carry an empty one */
     bool tenths;  /* frames of a clip are timed in tenths of a second */
+    bool dynamic; /* and chosen by its length */
     bool one_image; /* a conversation has one picture and no clips */
 } style;
 
@@ -50,12 +53,23 @@ static const style styles[] = {
                                .line_plain = true,
                                .nothink = true,
                                .line_first = true,
-                               .tenths = true },
+                               .tenths = true,
+                               .dynamic = true },
     [GLM4V_TEMPLATE_CHATGLM4V] = { .name = "chatglm4v",
                                    .role_apart = true,
                                    .skips_empty = true,
                                    .line_first = true,
                                    .one_image = true },
+    [GLM4V_TEMPLATE_GLM_OCR] = { .name = "glm-ocr",
+                                 .needed = { "<think>", "</think>" },
+                                 .thinks = true,
+                                 .rarely = true,
+                                 .line_thinking = true,
+                                 .line_plain = true,
+                                 .line_closed = true,
+                                 .nothink = true,
+                                 .tenths = true,
+                                 .dynamic = true },
 };
 
 _Static_assert(sizeof styles / sizeof *styles == GLM4V_N_TEMPLATES, "a template has no style");
@@ -192,8 +206,8 @@ typedef struct {
     const glm4v_grid *grids; /* of the pictures to come */
     char *text;              /* [n_text], waits for the next control token */
     size_t n_text, capacity;
-    bool thinking;
-    int rc; /* the first failure; everything after it does nothing */
+    bool closed; /* reasoning is, beforehand */
+    int rc;      /* the first failure; everything after it does nothing */
     glm4v_error *err;
 } builder;
 
@@ -392,7 +406,7 @@ static bool ends_in(const char *s, size_t len, const char *suffix)
 static void add_user(builder *b, const char *what, const char *s, size_t n_images, size_t n_clip)
 {
     size_t len = strlen(s);
-    bool nothink = style_of(b->chat)->nothink && !b->thinking;
+    bool nothink = style_of(b->chat)->nothink && b->closed;
     if (style_of(b->chat)->skips_empty && len == 0 && n_images == 0)
         return;
     if (nothink && ends_in(s, len, "/nothink"))
@@ -429,13 +443,14 @@ static void add_opening(builder *b)
     const glm4v_chat *chat = b->chat;
     add_control(b, chat->assistant);
     const style *s = style_of(chat);
-    if (b->thinking ? s->line_thinking : s->line_plain)
+    if (b->closed ? s->line_plain : s->line_thinking)
         add_text(b, "\n", 1);
-    if (s->thinks && !b->thinking) {
+    if (b->closed) {
         add_control(b, chat->think);
         add_control(b, chat->think_end);
+        add_text(b, "\n", s->line_closed);
     }
-    if (s->answer && !b->thinking)
+    if (s->answer && b->closed)
         add_control(b, chat->answer);
     flush(b);
 }
@@ -492,6 +507,25 @@ static int check_pictures(const glm4v_chat *chat, const glm4v_task *task, size_t
     return rc;
 }
 
+bool glm4v_chat_reasons(const glm4v_chat *chat)
+{
+    return style_of(chat)->thinks && !style_of(chat)->rarely;
+}
+
+bool glm4v_chat_dynamic_clips(const glm4v_chat *chat)
+{
+    return style_of(chat)->dynamic;
+}
+
+/* Whether the prompt says that no reasoning follows. */
+static bool closes(const glm4v_chat *chat, const glm4v_task *task)
+{
+    const style *s = style_of(chat);
+    if (s->rarely)
+        return chat->nothink >= 0 && ends_in(task->prompt, strlen(task->prompt), "/nothink");
+    return s->thinks && !task->thinking;
+}
+
 int64_t glm4v_chat_end_reasoning(const glm4v_chat *chat, int32_t ids[GLM4V_MAX_FORCED])
 {
     int64_t n = 0;
@@ -515,11 +549,11 @@ int glm4v_prompt_build(glm4v_prompt *prompt, const glm4v_prompt_maker *with, con
                   .chat = with->chat,
                   .config = with->config,
                   .grids = grids,
-                  .thinking = task->thinking != 0,
                   .err = err };
     int rc = check_pictures(with->chat, task, n_grids, err);
     if (rc)
         return rc;
+    b.closed = closes(with->chat, task);
     prompt->runs = glm4v_alloc(n_grids, sizeof *prompt->runs);
     if (!prompt->runs)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a prompt with %zu pictures",

@@ -5,6 +5,8 @@
  *   T<|assistant|>\n[<think></think><answer>]
  *   glm-4.5:  [gMASK]<sop>[<|system|>\nS]<|user|>\n IMAGES
  *             T[/nothink]<|assistant|>[\n<think></think>]
+ *   glm-ocr:  [gMASK]<sop>[<|system|>\nS]<|user|>\n IMAGES
+ *             T[/nothink]<|assistant|>\n[<think></think>\n]
  * Source: the models' own chat_template.jinja. */
 #ifndef GLM4V_ENGINE_PROMPT_H
 #define GLM4V_ENGINE_PROMPT_H
@@ -30,6 +32,12 @@ typedef struct {
  * enough. */
 int glm4v_chat_init(glm4v_chat *chat, const glm4v_tokenizer *tokenizer, const glm4v_config *config,
                     glm4v_error *err);
+
+/* Whether it reasons before an answer where it is asked to. */
+bool glm4v_chat_reasons(const glm4v_chat *chat);
+
+/* Whether the length of a clip decides how many of its frames are seen. */
+bool glm4v_chat_dynamic_clips(const glm4v_chat *chat);
 
 #define GLM4V_MAX_FORCED 2
 

@@ -13,7 +13,12 @@
 #define GLM4V_MAX_STOP_IDS 16
 
 /* config/family.h has a row for each. */
-typedef enum { GLM4V_FAMILY_GLM4V, GLM4V_FAMILY_CHATGLM4V, GLM4V_N_FAMILIES } glm4v_family;
+typedef enum {
+    GLM4V_FAMILY_GLM4V,
+    GLM4V_FAMILY_CHATGLM4V,
+    GLM4V_FAMILY_GLM_OCR,
+    GLM4V_N_FAMILIES
+} glm4v_family;
 
 typedef struct {
     int64_t vocab;      /* V */
@@ -43,8 +48,12 @@ typedef struct {
     int64_t patch;      /* pixels a side */
     int64_t temporal;   /* frames in a patch */
     int64_t merge;      /* patches a side that become one token */
-    int64_t table_side; /* position table is table_side x table_side */
+    int64_t table_side; /* position table is table_side x table_side; 0 = none */
     float norm_eps;
+    double rope_theta; /* of the rotary positions of patches */
+    bool bias;         /* blocks' products have biases */
+    bool head_norms;   /* heads of q and k are normed before the rotation */
+    bool conv_norm;    /* rows are normed behind the patch embedding */
     /* Zero in glm4v. */
     int64_t class_rows; /* rows that attend with the patches and are dropped: 0 or 1 */
     int64_t border;     /* learned rows before, and as many behind, those of a picture: 0 or 1 */

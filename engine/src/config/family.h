@@ -18,6 +18,7 @@ typedef enum {
     GLM4V_TEMPLATE_GLM41V,
     GLM4V_TEMPLATE_GLM45,
     GLM4V_TEMPLATE_CHATGLM4V,
+    GLM4V_TEMPLATE_GLM_OCR,
     GLM4V_N_TEMPLATES
 } glm4v_template;
 
@@ -41,6 +42,7 @@ typedef struct {
 struct glm4v_lister;
 
 #define GLM4V_MAX_MARKS 4
+#define GLM4V_MAX_PROMPTS 2
 #define GLM4V_MAX_TYPES 4
 
 typedef struct {
@@ -53,9 +55,10 @@ typedef struct {
     const char *marks[GLM4V_MAX_MARKS]; /* tensors that its checkpoints alone have, to NULL */
     const char *marks_are;              /* whose they are, in messages */
     glm4v_family_token token[GLM4V_N_MEDIA];
-    glm4v_template templates[3]; /* its chat templates, the first that fits; to NONE */
-    bool processor_files;        /* brings preprocessor_config.json */
-    int64_t temporal;            /* frames of a patch that the engine makes */
+    glm4v_template templates[3];            /* its chat templates, the first that fits; to NONE */
+    const char *prompts[GLM4V_MAX_PROMPTS]; /* of calibration, unless others are given */
+    bool processor_files;                   /* brings preprocessor_config.json */
+    int64_t temporal;                       /* frames of a patch that the engine makes */
     /* sizes and token ids of config.json, its root being an object */
     int (*read)(glm4v_config *c, const json_t *root, glm4v_error *err);
     /* the plan's items (model/weights_list.h) */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* config.json of family glm4v. Two layouts (text keys at the top level, or inside text_config) and
- * several spellings of the same keys exist. There is no default for a size: what determines a
- * tensor's shape must be in the file. */
+/* config.json of family glm4v and its relatives. Two layouts (text keys at the top level, or inside
+ * text_config) and several spellings of the same keys exist. There is no default for a size: what
+ * determines a tensor's shape must be in the file. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -47,7 +47,9 @@ static int read_mrope(glm4v_text_config *t, const glm4v_places *rope, glm4v_erro
     return 0;
 }
 
-static int read_rope(glm4v_text_config *t, const json_t *root, const json_t *text, glm4v_error *err)
+/* Of text: text_config, or NULL. factor: rotary part of a head where the file names none. */
+static int read_rope(glm4v_text_config *t, const json_t *root, const json_t *text, double factor,
+                     glm4v_error *err)
 {
     glm4v_places rope = { .n = 0 };
     glm4v_key_place(&rope, json_object_get(text, "rope_parameters"),
@@ -70,7 +72,7 @@ static int read_rope(glm4v_text_config *t, const json_t *root, const json_t *tex
                                      "\"default\"",
                               type);
     }
-    double theta = 10000, factor = 0.5;
+    double theta = 10000;
     int rc;
     if ((rc = glm4v_key_double(&rope, "rope_theta", GLM4V_OPTIONAL, (glm4v_interval) { 1, 1e12 },
                                &theta, err)) ||
@@ -90,18 +92,35 @@ static int read_rope(glm4v_text_config *t, const json_t *root, const json_t *tex
 
 /* ---- text and vision ---- */
 
-static int read_text(glm4v_config *c, const json_t *root, glm4v_error *err)
+/* Current transformers ties the head where either place says so. */
+static int read_tied(glm4v_text_config *t, const json_t *root, const json_t *text, glm4v_error *err)
+{
+    static const char key[] = "tie_word_embeddings";
+    glm4v_places outer = { .n = 0 }, inner = { .n = 0 }, both = { .n = 0 };
+    bool inside = false;
+    glm4v_key_place(&outer, root, CONFIG);
+    glm4v_key_place(&inner, text, CONFIG ": text_config");
+    glm4v_key_place(&both, root, CONFIG);
+    glm4v_key_place(&both, text, CONFIG ": text_config");
+    int rc = glm4v_key_bool(&outer, key, &t->tied, err);
+    if (!rc)
+        rc = glm4v_key_bool(&inner, key, &inside, err);
+    t->tied |= inside;
+    t->tied_by_default = glm4v_key_find(&both, key) < 0;
+    return rc;
+}
+
+static int read_text(glm4v_config *c, const json_t *root, const glm4v_relative *relative,
+                     glm4v_error *err)
 {
     glm4v_text_config *t = &c->text;
     const json_t *text = NULL;
     int rc = glm4v_json_object(root, CONFIG, "text_config", &text, err);
     if (rc)
         return rc;
-    glm4v_places p = { .n = 0 }, outer = { .n = 0 };
+    glm4v_places p = { .n = 0 };
     glm4v_key_place(&p, text, CONFIG ": text_config");
     glm4v_key_place(&p, root, CONFIG);
-    glm4v_key_place(&outer, root, CONFIG);
-    glm4v_key_place(&outer, text, CONFIG ": text_config");
     double eps = 1e-5;
     if ((rc = glm4v_key_int(&p, "vocab_size", GLM4V_REQUIRED, (glm4v_range) { 1, 1 << 21 },
                             &t->vocab, err)) ||
@@ -121,7 +140,7 @@ static int read_text(glm4v_config *c, const json_t *root, glm4v_error *err)
                             (glm4v_range) { 1, 1 << 24 }, &t->context, err)) ||
         (rc = glm4v_key_double(&p, "rms_norm_eps", GLM4V_OPTIONAL, (glm4v_interval) { 0, 1 }, &eps,
                                err)) ||
-        (rc = glm4v_key_bool(&outer, "tie_word_embeddings", &t->tied, err)) ||
+        (rc = read_tied(t, root, text, err)) ||
         (rc = glm4v_key_expect_string(&p, "hidden_act", "silu", err)) ||
         (rc = glm4v_key_divides(t->kv_heads, t->heads, "num_key_value_heads", "num_attention_heads",
                                 p.label[0], err)))
@@ -133,12 +152,22 @@ static int read_text(glm4v_config *c, const json_t *root, glm4v_error *err)
         t->head_dim = t->hidden / t->heads;
     }
     t->norm_eps = (float)eps;
-    t->tied_by_default = glm4v_key_find(&outer, "tie_word_embeddings") < 0;
-    t->qkv_bias = true; /* by the architecture; attention_bias is ignored */
-    return read_rope(t, root, text, err);
+    t->qkv_bias = relative->qkv_bias; /* by the architecture; attention_bias is ignored */
+    return read_rope(t, root, text, relative->rotary_factor, err);
 }
 
-static int read_vision(glm4v_config *c, const json_t *root, glm4v_error *err)
+static int read_vision_theta(glm4v_vision_config *v, const json_t *vision, glm4v_error *err)
+{
+    glm4v_places rope = { .n = 0 };
+    v->rope_theta = 10000;
+    glm4v_key_place(&rope, json_object_get(vision, "rope_parameters"),
+                    CONFIG ": vision_config.rope_parameters");
+    return glm4v_key_double(&rope, "rope_theta", GLM4V_OPTIONAL, (glm4v_interval) { 1, 1e12 },
+                            &v->rope_theta, err);
+}
+
+static int read_vision(glm4v_config *c, const json_t *root, const glm4v_relative *relative,
+                       glm4v_error *err)
 {
     glm4v_vision_config *v = &c->vision;
     const json_t *vision = NULL;
@@ -151,7 +180,6 @@ static int read_vision(glm4v_config *c, const json_t *root, glm4v_error *err)
     glm4v_places p = { .n = 0 };
     glm4v_key_place(&p, vision, CONFIG ": vision_config");
     double eps = 1e-5;
-    int64_t image_size = 0;
     v->temporal = 2, v->merge = 2;
     if ((rc = glm4v_key_int(&p, "hidden_size", GLM4V_REQUIRED, (glm4v_range) { 1, 1 << 16 },
                             &v->hidden, err)) ||
@@ -161,12 +189,8 @@ static int read_vision(glm4v_config *c, const json_t *root, glm4v_error *err)
                             err)) ||
         (rc = glm4v_key_int(&p, "out_hidden_size", GLM4V_REQUIRED, (glm4v_range) { 1, 1 << 16 },
                             &v->out_hidden, err)) ||
-        (rc = glm4v_key_int(&p, "intermediate_size", GLM4V_REQUIRED, (glm4v_range) { 1, 1 << 18 },
-                            &v->merger_ffn, err)) ||
         (rc = glm4v_key_int(&p, "patch_size", GLM4V_REQUIRED, (glm4v_range) { 1, 64 }, &v->patch,
                             err)) ||
-        (rc = glm4v_key_int(&p, "image_size", GLM4V_REQUIRED, (glm4v_range) { 1, GLM4V_MAX_SIDE },
-                            &image_size, err)) ||
         (rc = glm4v_key_int(&p, "temporal_patch_size", GLM4V_OPTIONAL, (glm4v_range) { 1, 8 },
                             &v->temporal, err)) ||
         (rc = glm4v_key_int(&p, "spatial_merge_size", GLM4V_OPTIONAL, (glm4v_range) { 1, 8 },
@@ -177,12 +201,9 @@ static int read_vision(glm4v_config *c, const json_t *root, glm4v_error *err)
         (rc = glm4v_key_expect_string(&p, "hidden_act", "silu", err)) ||
         (rc =
              glm4v_key_divides(v->heads, v->hidden, "num_heads", "hidden_size", p.label[0], err)) ||
-        (rc = glm4v_key_divides(v->patch, image_size, "patch_size", "image_size", p.label[0], err)))
+        (rc = read_vision_theta(v, vision, err)) || (rc = relative->tower(v, &p, err)))
         return rc;
     v->head_dim = v->hidden / v->heads;
-    v->table_side = image_size / v->patch;
-    v->ffn =
-        v->out_hidden; /* the name trap of this architecture: intermediate_size is the merger's */
     v->norm_eps = (float)eps;
     if (v->head_dim % 4 || v->head_dim > 1024 || v->table_side > 256)
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
@@ -228,10 +249,35 @@ static int read_ids(glm4v_config *c, const json_t *root, glm4v_error *err)
     return 0;
 }
 
+int glm4v_config_read_relative(glm4v_config *c, const json_t *root, const glm4v_relative *relative,
+                               glm4v_error *err)
+{
+    int rc = read_text(c, root, relative, err);
+    if (!rc)
+        rc = read_vision(c, root, relative, err);
+    return rc ? rc : read_ids(c, root, err);
+}
+
+/* The name trap of this architecture: intermediate_size is the merger's width. */
+static int read_glm4v_tower(glm4v_vision_config *v, const glm4v_places *p, glm4v_error *err)
+{
+    int64_t image_size = 0;
+    int rc;
+    if ((rc = glm4v_key_int(p, "intermediate_size", GLM4V_REQUIRED, (glm4v_range) { 1, 1 << 18 },
+                            &v->merger_ffn, err)) ||
+        (rc = glm4v_key_int(p, "image_size", GLM4V_REQUIRED, (glm4v_range) { 1, GLM4V_MAX_SIDE },
+                            &image_size, err)) ||
+        (rc =
+             glm4v_key_divides(v->patch, image_size, "patch_size", "image_size", p->label[0], err)))
+        return rc;
+    v->table_side = image_size / v->patch;
+    v->ffn = v->out_hidden;
+    v->conv_norm = true;
+    return 0;
+}
+
 int glm4v_config_read_glm4v(glm4v_config *c, const json_t *root, glm4v_error *err)
 {
-    int rc = read_text(c, root, err);
-    if (!rc)
-        rc = read_vision(c, root, err);
-    return rc ? rc : read_ids(c, root, err);
+    static const glm4v_relative glm4v = { true, 0.5, read_glm4v_tower };
+    return glm4v_config_read_relative(c, root, &glm4v, err);
 }

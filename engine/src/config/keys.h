@@ -50,7 +50,18 @@ int glm4v_key_divides(int64_t part, int64_t whole, const char *part_key, const c
 
 /* The families' readers: sizes and token ids of config.json, its root being an object. */
 int glm4v_config_read_glm4v(glm4v_config *c, const json_t *root, glm4v_error *err);
+int glm4v_config_read_glm_ocr(glm4v_config *c, const json_t *root, glm4v_error *err);
 int glm4v_config_read_chatglm4v(glm4v_config *c, const json_t *root, glm4v_error *err);
+
+/* What glm4v and its relatives, whose config.json has the same layout, differ in. */
+typedef struct {
+    bool qkv_bias;        /* of the text model */
+    double rotary_factor; /* "partial_rotary_factor" where it is missing */
+    /* The tower's sizes whose keys differ; p: vision_config, of which all else was read. */
+    int (*tower)(glm4v_vision_config *v, const glm4v_places *p, glm4v_error *err);
+} glm4v_relative;
+int glm4v_config_read_relative(glm4v_config *c, const json_t *root, const glm4v_relative *relative,
+                               glm4v_error *err);
 
 /* Processor files of a directory, for the families that bring them. */
 void glm4v_config_default_processors(glm4v_config *c);

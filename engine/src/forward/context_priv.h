@@ -39,7 +39,7 @@ typedef struct {
 typedef struct {
     int64_t grid_h, grid_w; /* 0: empty entry */
     uint64_t used;          /* time of last use */
-    void *position;         /* [N, hidden] position table at this grid */
+    void *position;         /* [N, hidden] position table at this grid; NULL without a table */
     glm4v_rotary rotary;    /* [P, head_dim / 2]; cos NULL without rotary */
 } glm4v_grid_tables;
 

@@ -77,7 +77,7 @@ void glm4v_vision_rotary(float *cos_, float *sin_, int64_t grid_h, int64_t grid_
     int64_t half = vision->head_dim / 2, quarter = vision->head_dim / 4;
     for (int64_t k = 0; k < 2 * quarter; k++) {
         bool is_y = k < quarter;
-        float f = frequency(10000.0, k % quarter, half);
+        float f = frequency(vision->rope_theta, k % quarter, half);
         for (int64_t i = 0; i < (is_y ? grid_h : grid_w); i++) {
             float angle = (float)i * f;
             float c = (float)cos(angle), s = (float)sin(angle);

@@ -4,9 +4,10 @@
  *
  *   patch embedding, position table | blocks | 2x2 merge by convolution | merger MLP
  *
- * glm4v: norms before each branch of a block, rotary positions, SwiGLU. chatglm4v: norms behind
- * each branch, a class row among the patches, gelu, learned rows around the picture's. Config and
- * weights determine which of these there are.
+ * glm4v: norms before each branch of a block, rotary positions, SwiGLU. glm_ocr: likewise, with
+ * norms of each head of q and k, biases, no position table. chatglm4v: norms behind each branch, a
+ * class row among the patches, gelu, learned rows around the picture's. Config and weights
+ * determine which of these there are.
  *
  * Rows stay in merge-block-major order throughout, so the four rows of a block lie side by side and
  * the convolution is a plain product. Source: Glm4vVisionModel of Hugging Face transformers;
@@ -45,12 +46,28 @@ static int stem(glm4v_context *c, const glm4v_pass *p, int64_t P)
         rc = b->ops->product(step, &embed);
     if (!rc && norm.w)
         rc = glm4v_norm_all(step, x, x, &norm, P, v->hidden);
-    if (!rc)
+    if (!rc && v->table_side)
         rc = b->ops->add(step, x, p->grid->position, n);
     return rc || !v->class_rows
                ? rc
                : b->ops->step_copy(step, glm4v_at(b, x, n), glm4v_at(b, p->grid->position, n),
                                    v->class_rows * v->hidden * b->traits->activation);
+}
+
+/* Each head of q or k by itself, in place. w NULL: there is no norm. */
+static int norm_heads(glm4v_step *step, const glm4v_vision_config *v, void *x, const float *w,
+                      int64_t rows)
+{
+    const glm4v_norm norm = { .w = w, .eps = v->norm_eps };
+    const glm4v_norm_rows args = { .y = x,
+                                   .ldy = 3 * v->hidden,
+                                   .x = x,
+                                   .ldx = 3 * v->hidden,
+                                   .norm = &norm,
+                                   .rows = rows,
+                                   .groups = v->heads,
+                                   .n = v->head_dim };
+    return w ? step->backend->ops->norm(step, &args) : 0;
 }
 
 /* x += proj(attention(norm x)), with post_norm the norm follows the branch. */
@@ -95,6 +112,10 @@ static int add_attention(glm4v_context *c, const glm4v_grid_tables *grid,
                                     .norm = v->post_norm ? &norm : &none,
                                     .rows = N };
     int rc = glm4v_run_norm_product(step, &in);
+    if (!rc)
+        rc = norm_heads(step, v, qkv, w->q_norm, N);
+    if (!rc)
+        rc = norm_heads(step, v, glm4v_at(b, qkv, hidden), w->k_norm, N);
     if (!rc && grid->rotary.cos)
         rc = b->ops->rope(step, &rope);
     if (!rc)

@@ -60,11 +60,11 @@ uint64_t glm4v_vision_scratch_bytes(const glm4v_model *model, uint64_t patches)
     if (patches > GLM4V_MAX_PATCHES)
         return UINT64_MAX;
     /* x, branch, position table of this grid; work; rotary; step */
-    const uint64_t rows = patches + v->class_rows;
+    const uint64_t rows = patches + v->class_rows, arrays = v->table_side ? 3 : 2;
     const uint64_t rotary = v->absolute ? 0 : patches * v->head_dim * sizeof(float);
     const uint64_t work = glm4v_vision_sizes_of(model, patches).largest;
     const glm4v_step_size step = step_size_of(v, patches);
-    return (3 * rows * v->hidden + work) * b->traits->activation + rotary +
+    return (arrays * rows * v->hidden + work) * b->traits->activation + rotary +
            b->ops->step_bytes(b, &step);
 }
 
@@ -188,10 +188,16 @@ int glm4v_vision_reserve(glm4v_context *c, int64_t P, glm4v_error *err)
 
 /* ---- tables of a grid ---- */
 
+/* Numbers of the position table of P patches. */
+static int64_t position_floats(const glm4v_vision_config *v, int64_t P)
+{
+    return v->table_side ? (P + v->class_rows) * v->hidden : 0;
+}
+
 /* Numbers that are worked out on the host at a time: the position table, or cosines and sines. */
 static int64_t host_floats(const glm4v_vision_config *v, int64_t P)
 {
-    return larger((P + v->class_rows) * v->hidden, P * v->head_dim);
+    return larger(position_floats(v, P), P * v->head_dim);
 }
 
 /* Memory of the device for the tables of P patches. */
@@ -199,9 +205,9 @@ static int grid_open(glm4v_context *c, glm4v_grid_tables *grid, int64_t P, glm4v
 {
     const glm4v_vision_config *v = &c->model->config.vision;
     glm4v_backend *b = c->stages[0].backend;
-    const int64_t n = (P + v->class_rows) * v->hidden;
+    const int64_t n = position_floats(v, P);
     const size_t rotary = P * (v->head_dim / 2) * sizeof(float);
-    int rc = b->ops->alloc(b, &grid->position, n * b->traits->activation, err);
+    int rc = n ? b->ops->alloc(b, &grid->position, n * b->traits->activation, err) : 0;
     if (!rc && !v->absolute)
         rc = b->ops->alloc(b, (void **)&grid->rotary.cos, rotary, err);
     if (!rc && !v->absolute)
@@ -221,9 +227,9 @@ static int grid_fill(glm4v_context *c, glm4v_grid_tables *grid, float *host, int
     const int64_t P = grid_h * grid_w, n = P * (v->head_dim / 2);
     if (v->absolute)
         glm4v_vision_table(host, w->table, w->class_row, v);
-    else
+    else if (v->table_side)
         glm4v_vision_positions(host, w->table, grid_h, grid_w, v);
-    int rc = b->ops->upload(b, grid->position, host, (P + v->class_rows) * v->hidden);
+    int rc = v->table_side ? b->ops->upload(b, grid->position, host, position_floats(v, P)) : 0;
     if (!rc && !v->absolute) {
         glm4v_vision_rotary(host, host + n, grid_h, grid_w, v);
         rc = b->ops->write(b, grid->rotary.cos, host, n * sizeof *host);

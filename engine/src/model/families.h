@@ -5,7 +5,7 @@
 
 #include "model/weights_list.h"
 
-int glm4v_list_glm4v(glm4v_lister *l);
+int glm4v_list_glm4v(glm4v_lister *l); /* and its relatives */
 int glm4v_list_chatglm4v(glm4v_lister *l);
 
 #endif

@@ -22,6 +22,7 @@ typedef struct {
     glm4v_weight proj;              /* [hidden, hidden] */
     glm4v_weight gate_up;           /* [2 * ffn, hidden]: gate rows, then up rows; gelu: [ffn, ] */
     glm4v_weight down;              /* [hidden, ffn] */
+    float *q_norm, *k_norm;         /* [head_dim]: of each head */
     float *qkv_bias, *proj_bias, *gate_up_bias, *down_bias;
 } glm4v_vision_layer;
 
@@ -29,8 +30,9 @@ typedef struct {
     glm4v_weight patch;    /* [hidden, C] */
     float *patch_bias;     /* [hidden] */
     float *post_conv_norm; /* [hidden]; NULL = none */
-    float *table;          /* [S * S, hidden], host memory; a class row's position before them */
-    float *class_row;      /* [hidden], host memory: attends with the patches; NULL = none */
+    /* [S * S, hidden], host memory; a class row's position before them; NULL = none */
+    float *table;
+    float *class_row; /* [hidden], host memory: attends with the patches; NULL = none */
     glm4v_vision_layer *layers;
     float *post_norm; /* [hidden]; NULL = none */
     /* [out, merge * merge * hidden]: inputs in the order (my, mx, channel) */

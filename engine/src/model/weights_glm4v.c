@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Names and shapes of every tensor of family glm4v. Several prefixes are met in checkpoints, and
- * gate and up of an MLP either fused or apart. Source: section 2 of the family's facts
- * (docs/model.md). */
+/* Names and shapes of every tensor of families glm4v and glm_ocr: their config says which of them
+ * there are. Several prefixes are met in checkpoints, and gate and up of an MLP either fused or
+ * apart. Source: docs/model.md. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <string.h>
@@ -89,6 +89,32 @@ static int add_text(glm4v_lister *l, const char *text)
 
 /* ---- vision tower ---- */
 
+/* Of a family that has them. */
+static int add_biases(glm4v_lister *l, const glm4v_module *mod, glm4v_vision_layer *to)
+{
+    const glm4v_vision_config *v = &l->model->config.vision;
+    const glm4v_rows gate_up[2] = { { "mlp.gate_proj.bias", v->ffn },
+                                    { "mlp.up_proj.bias", v->ffn } };
+    int rc;
+    if (!v->bias)
+        return 0;
+    if ((rc = glm4v_list_vector(l, mod, &to->qkv_bias, "attn.qkv.bias", 3 * v->hidden, 0)) ||
+        (rc = glm4v_list_vector(l, mod, &to->proj_bias, "attn.proj.bias", v->hidden, 0)) ||
+        (rc = glm4v_list_joined(l, mod, GLM4V_ITEM_VECTOR, &to->gate_up_bias,
+                                &(glm4v_joined) { gate_up, 2, 1 })))
+        return rc;
+    return glm4v_list_vector(l, mod, &to->down_bias, "mlp.down_proj.bias", v->hidden, 0);
+}
+
+static int add_head_norms(glm4v_lister *l, const glm4v_module *mod, glm4v_vision_layer *to)
+{
+    const glm4v_vision_config *v = &l->model->config.vision;
+    if (!v->head_norms)
+        return 0;
+    int rc = glm4v_list_vector(l, mod, &to->q_norm, "attn.q_norm.weight", v->head_dim, 1);
+    return rc ? rc : glm4v_list_vector(l, mod, &to->k_norm, "attn.k_norm.weight", v->head_dim, 1);
+}
+
 static int add_vision_layer(glm4v_lister *l, const glm4v_module *mod, glm4v_vision_layer *to)
 {
     const glm4v_vision_config *v = &l->model->config.vision;
@@ -98,9 +124,10 @@ static int add_vision_layer(glm4v_lister *l, const glm4v_module *mod, glm4v_visi
         (rc = glm4v_list_linear(l, mod, &to->proj, "attn.proj.weight", v->hidden, v->hidden)) ||
         (rc = glm4v_list_vector(l, mod, &to->norm2, "norm2.weight", v->hidden, 1)) ||
         (rc = add_gate_up(l, mod, &to->gate_up, "mlp.", v->ffn, v->hidden)) ||
-        (rc = glm4v_list_linear(l, mod, &to->down, "mlp.down_proj.weight", v->hidden, v->ffn)))
+        (rc = glm4v_list_linear(l, mod, &to->down, "mlp.down_proj.weight", v->hidden, v->ffn)) ||
+        (rc = add_head_norms(l, mod, to)))
         return rc;
-    return 0;
+    return add_biases(l, mod, to);
 }
 
 /* From the convolution that joins patches to the rows that the text model sees. */
@@ -136,11 +163,13 @@ static int add_vision(glm4v_lister *l, const char *prefix)
     int rc;
     if ((rc = glm4v_list_convolution(l, &mod, &w->patch, "patch_embed.proj.weight",
                                      &(glm4v_convolution) { patch, 5, 0 })) ||
-        (rc = glm4v_list_vector(l, &mod, &w->patch_bias, "patch_embed.proj.bias", v->hidden, 0)) ||
-        (rc = glm4v_list_vector(l, &mod, &w->post_conv_norm, "post_conv_layernorm.weight",
-                                v->hidden, 1)) ||
-        (rc =
-             glm4v_list_host(l, &mod, &w->table, "embeddings.position_embedding.weight", table, 2)))
+        (rc = glm4v_list_vector(l, &mod, &w->patch_bias, "patch_embed.proj.bias", v->hidden, 0)))
+        return rc;
+    if (v->conv_norm && (rc = glm4v_list_vector(l, &mod, &w->post_conv_norm,
+                                                "post_conv_layernorm.weight", v->hidden, 1)))
+        return rc;
+    if (v->table_side && (rc = glm4v_list_host(l, &mod, &w->table,
+                                               "embeddings.position_embedding.weight", table, 2)))
         return rc;
     for (int64_t i = 0; i < v->layers; i++) {
         const glm4v_module layer = { prefix, "blocks", i, GLM4V_PART_VISION, 0 };
@@ -178,6 +207,16 @@ static int find_prefix(glm4v_lister *l, const char **prefix, const char *const *
                       any ? glm4v_checkpoint_at(l->checkpoint, 0)->name : "none");
 }
 
+/* The first layer that may not be there. Behind the text layers a checkpoint may hold layers for
+ * speculation, which are not read; what transformers saved lacks them. */
+static glm4v_module first_unknown(const glm4v_lister *l, const char *text)
+{
+    glm4v_module layer = { text, "layers", l->model->config.text.layers, GLM4V_PART_TEXT, 0 };
+    while (glm4v_list_has(l, &layer, "eh_proj.weight"))
+        layer.layer++;
+    return layer;
+}
+
 int glm4v_list_glm4v(glm4v_lister *l)
 {
     const glm4v_config *c = &l->model->config;
@@ -189,7 +228,7 @@ int glm4v_list_glm4v(glm4v_lister *l)
     if ((rc = find_prefix(l, &text, texts, 4, "embed_tokens.weight")) ||
         (rc = find_prefix(l, &vision, visions, 2, "patch_embed.proj.weight")))
         return rc;
-    const glm4v_module layer = { text, "layers", c->text.layers, GLM4V_PART_TEXT, 0 };
+    const glm4v_module layer = first_unknown(l, text);
     const glm4v_module block = { vision, "blocks", c->vision.layers, GLM4V_PART_VISION, 0 };
     if ((rc = glm4v_list_no_layer(l, &layer, "input_layernorm.weight", "num_hidden_layers")) ||
         (rc = glm4v_list_no_layer(l, &block, "norm1.weight", "depth")) || (rc = add_text(l, text)))

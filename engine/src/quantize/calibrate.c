@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "config/family.h"
 #include "model/examine.h"
 #include "quantize/calibration_sample.h"
 #include "quantize/capture.h"
@@ -21,9 +22,6 @@
 #define MAX_ANSWER 192 /* tokens */
 #define MAX_PASSES 32  /* of a part: more would cost more than they gain */
 #define FEW_PICTURES 16
-
-static const char *const default_prompts[] = { "Describe the image in one sentence.",
-                                               "用一句话描述这张图片。" };
 
 /* Rows of one tensor of the source within a matrix of the quantized model. */
 typedef struct {
@@ -91,8 +89,7 @@ static int check_options(calibrator *c)
             " images are few to calibrate on: with %d or more, the statistics tell better "
             "which weights matter",
             o->n_images, FEW_PICTURES);
-    c->prompts = o->n_prompts ? o->prompts : default_prompts;
-    c->n_prompts = o->n_prompts ? o->n_prompts : 2;
+    c->n_prompts = o->n_prompts ? o->n_prompts : GLM4V_MAX_PROMPTS;
     c->n_sequences = o->n_images * c->n_prompts;
     return 0;
 }
@@ -122,6 +119,8 @@ static int open_models(calibrator *c, const char *src)
         if (rc)
             return rc;
     }
+    const glm4v_family_traits *family = glm4v_family_of(c->model[0]->config.family);
+    c->prompts = c->options->n_prompts ? c->options->prompts : family->prompts;
     return 0;
 }
 

@@ -42,8 +42,9 @@ static int by_form(glm4v_form a, glm4v_form b)
 /* ---- names ---- */
 
 /* "re:.*layers\.\d+\.mlp\.down_proj$" of "model.layers.3.mlp.down_proj.weight": the prefix that
- * programs differ in cut off, numbers for any number. Returns NULL without memory. */
-static char *pattern_of(const char *name)
+ * programs differ in cut off, numbers for any number, or themselves with `exact`. Returns NULL
+ * without memory. */
+static char *pattern_of(const char *name, bool exact)
 {
     static const char *const prefixes[] = { "model.", "language_model." };
     glm4v_text_out text = { 0 };
@@ -56,7 +57,7 @@ static char *pattern_of(const char *name)
             p += strlen(prefixes[i]);
     glm4v_text_format(&text, "re:.*");
     for (bool first = true; p < end; first = false) {
-        if ((first || p[-1] == '.') && isdigit((unsigned char)*p)) {
+        if (!exact && (first || p[-1] == '.') && isdigit((unsigned char)*p)) {
             const char *digits = p;
             while (p < end && isdigit((unsigned char)*p))
                 p++;
@@ -142,8 +143,10 @@ static int make_targets(targets *t, const glm4v_conversion *conversions, int64_t
         glm4v_form form;
         if (!form_of(&form, &conversions[i]))
             continue;
+        /* a layer for speculation is none of the model's: its modules stay as they are */
+        const bool exact = !conversions[i].item;
         t->items[t->n] =
-            (target) { .form = form, .pattern = pattern_of(module_name(&conversions[i])) };
+            (target) { .form = form, .pattern = pattern_of(module_name(&conversions[i]), exact) };
         failed = !t->items[t->n].pattern;
         t->tables |= form != IGNORED && conversions[i].table;
         t->n += !failed;

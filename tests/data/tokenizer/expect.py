@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Write lines.jsonl and prompts.jsonl: what other implementations make of the small tokenizers beside this file.
 
-    expect.py GLM41V_TEMPLATE GLM45_TEMPLATE      the chat_template.jinja files of the two model families
+    expect.py GLM41V_TEMPLATE GLM45_TEMPLATE GLM_OCR_TEMPLATE      the chat_template.jinja files of the models
 
 Needs the packages tokenizers (0.23.3 was used), tiktoken (0.14.0) and jinja2 (3.1.6). Both tokenizers must agree
 on every line. A prompt's ids come from the rendered template: names of control tokens in it become their ids, but
-text of the conversation is put in afterwards, so that it stays plain text whatever it spells.
+text of the conversation is put in afterwards, so that it stays plain text whatever it spells. GLM-OCR has the control
+tokens of glm-4.5; whether its prompt closes the reasoning is said by /nothink at the end of the question, and nothing else.
 """
 import base64
 import json
@@ -123,18 +124,19 @@ def render(environment, template, case, style, thinking):
         stamp = (lambda s: f"{int(s)}") if style == "glm-4.1v" else (lambda s: f"{s:.1f} seconds")
         clip = "<|begin_of_video|>" + "".join(picture(g) + stamp(g[2]) for g in case["clip"]) + "<|end_of_video|>"
     messages, texts = conversation(case, clip)
-    if style == "glm-4.5":
+    closed = case["prompt"]["user"].endswith("/nothink") if style == "glm-ocr" else not thinking
+    if style != "glm-4.1v":
         # the template looks at the texts themselves: at their ends, and it strips answers
         for message in messages:
             index = ord(message["content"][-1]) - 0xE000
             if message["role"] == "assistant":
                 texts[index] = texts[index].strip()
                 message["content"] = message["content"] if texts[index] else ""
-            elif message["role"] == "user" and not thinking and texts[index].endswith("/nothink"):
+            elif message["role"] == "user" and closed and texts[index].endswith("/nothink"):
                 texts[index] = texts[index][:-len("/nothink")]
                 message["content"] += "/nothink"
-    out = environment.from_string(template).render(messages=messages, add_generation_prompt=True,
-                                                   enable_thinking=thinking)
+    said = {} if style == "glm-ocr" and not closed else {"enable_thinking": not closed}
+    out = environment.from_string(template).render(messages=messages, add_generation_prompt=True, **said)
     if style == "glm-4.1v" and not thinking:
         out += "<think></think><answer>"
     return out, texts
@@ -146,7 +148,8 @@ def write_prompts(templates):
     with open(HERE / "prompts.jsonl", "w") as out:
         for style, path in templates.items():
             template = pathlib.Path(path).read_text()
-            tokenizer = tokenizers.Tokenizer.from_file(str(HERE / style / "tokenizer.json"))
+            folder = "glm-4.5" if style == "glm-ocr" else style
+            tokenizer = tokenizers.Tokenizer.from_file(str(HERE / folder / "tokenizer.json"))
             control = {t.content: i for i, t in tokenizer.get_added_tokens_decoder().items()}
             for case in CASES:
                 for thinking in (False, True):
@@ -157,4 +160,4 @@ def write_prompts(templates):
 
 if __name__ == "__main__":
     write_lines()
-    write_prompts({"glm-4.1v": sys.argv[1], "glm-4.5": sys.argv[2]})
+    write_prompts({"glm-4.1v": sys.argv[1], "glm-4.5": sys.argv[2], "glm-ocr": sys.argv[3]})
