@@ -395,7 +395,7 @@ static void a_form_or_device_that_does_not_exist_is_refused_at_once(void)
 
 /* ---- boxes ---- */
 
-/* A brushed sheet, streaked from left to right, with one dark elliptic hole. */
+/* A brushed sheet, streaked from left to right, with one dark elliptic hole, or without. */
 static GstBuffer *sheet_with_hole(const char *caps, int width, int height, const int hole[4])
 {
     GstBuffer *frame = support_frame(caps, 0, 0);
@@ -407,9 +407,9 @@ static GstBuffer *sheet_with_hole(const char *caps, int width, int height, const
         int streak = 140 + (int)(state >> 27);
         for (int x = 0; x < width; x++) {
             state = state * 1664525u + 1013904223u;
-            double dx = (2.0 * x - 2 * hole[0] - hole[2]) / hole[2];
-            double dy = (2.0 * y - 2 * hole[1] - hole[3]) / hole[3];
-            int grey = dx * dx + dy * dy < 1 ? 36 : streak;
+            double dx = (2.0 * x - 2 * hole[0] - hole[2]) / MAX(hole[2], 1);
+            double dy = (2.0 * y - 2 * hole[1] - hole[3]) / MAX(hole[3], 1);
+            int grey = hole[2] && dx * dx + dy * dy < 1 ? 36 : streak;
             memset(map.data + 3 * (y * width + x), grey + (int)(state >> 29), 3);
         }
     }
@@ -454,6 +454,152 @@ static void the_shipped_model_s_boxes_are_regions_around_the_defect(void)
         gst_buffer_unref(out);
         support_done(h);
     }
+}
+
+/* ---- answers of a given shape ---- */
+
+static const char *const choices[] = { "good", "bad", "a bit bad" };
+#define SCHEMA                                                                                     \
+    "{\"type\":\"object\",\"properties\":{\"n\":{\"type\":\"integer\",\"minimum\":0,"              \
+    "\"maximum\":99},\"of\":{\"enum\":[\"a\",\"b\"]}},\"required\":[\"n\",\"of\"]}"
+
+/* The engine's own answer about a frame; glm4v_result_free(). */
+static glm4v_result *ask_in_shape(GstBuffer *frame, gboolean json)
+{
+    glm4v_error err = { 0 };
+    glm4v_model *model = NULL;
+    glm4v_engine *engine = NULL;
+    glm4v_result *result = NULL;
+    GstMapInfo map;
+    gst_buffer_map(frame, &map, GST_MAP_READ);
+    glm4v_image image = { .data = map.data, .width = 112, .height = 84, .stride = 3 * 112 };
+    glm4v_task task = { .prompt = PROMPT, .images = &image, .n_images = 1, .max_tokens = 64 };
+    if (json)
+        task.json_schema = SCHEMA;
+    else
+        task.choices = choices, task.n_choices = G_N_ELEMENTS(choices);
+    int rc = glm4v_model_open(&model, tiny, &(glm4v_model_options) { 0 }, &err);
+    if (!rc)
+        rc = glm4v_engine_open(&engine, model, &(glm4v_engine_options) { 0 }, &err);
+    if (!rc)
+        rc = glm4v_describe(engine, &task, &result, &err);
+    if (rc)
+        test_fail(__FILE__, __LINE__, "%s", err.msg);
+    glm4v_engine_close(&engine);
+    glm4v_model_close(&model);
+    gst_buffer_unmap(frame, &map);
+    return result;
+}
+
+static GstElement *shaped_element(const char *output)
+{
+    GstElement *element = tiny_element(2);
+    g_object_set(element, "max-tokens", 64, NULL);
+    gst_util_set_object_arg(G_OBJECT(element), "output", output);
+    if (g_str_equal(output, "choice")) {
+        gst_util_set_object_arg(G_OBJECT(element), "choices", "<good, bad, \"a bit bad\">");
+        gst_util_set_object_arg(G_OBJECT(element), "fail-choices", "<bad, \"a bit bad\">");
+        gst_util_set_object_arg(G_OBJECT(element), "thresholds", "<0.4, 0.3, 0.3>");
+    } else {
+        g_object_set(element, "json-schema", SCHEMA, NULL);
+    }
+    return element;
+}
+
+static void check_shares(const GstStructure *result, const glm4v_result *expected)
+{
+    const GValue *shares = gst_structure_get_value(result, "probabilities");
+    const char *verdict = glm4v_verdict_name(glm4v_decide(expected->probabilities,
+                                                          (const unsigned char[]) { 0, 1, 1 },
+                                                          (const double[]) { 0.4, 0.3, 0.3 }, 3));
+    double probability = 0;
+    REQUIRE(shares && gst_value_array_get_size(shares) == 3);
+    for (guint i = 0; i < 3; i++)
+        CHECK(g_value_get_double(gst_value_array_get_value(shares, i)) ==
+              expected->probabilities[i]);
+    gst_structure_get_double(result, "probability", &probability);
+    CHECK(probability == expected->probability);
+    CHECK_STR(gst_structure_get_string(result, "choice"), expected->choice);
+    CHECK_STR(gst_structure_get_string(result, "verdict"), verdict);
+}
+
+static void choices_and_json_are_what_the_engine_says_of_the_picture(void)
+{
+    for (int json = 0; json < 2; json++) {
+        GstElement *element = shaped_element(json ? "json" : "choice");
+        GstHarness *h = support_harness(element, FALSE, CAPS_PICTURE);
+        for (guint i = 0; i < 4; i++) {
+            if (i == 2)
+                support_run(h, 1, CAPS_PICTURE);
+            GstBuffer *frame = noisy_frame(i, i * 1000);
+            glm4v_result *expected = ask_in_shape(frame, json);
+            gst_harness_push(h, frame);
+            GstStructure *result = support_result(element);
+            REQUIRE(result && expected);
+            if (json)
+                CHECK_STR(gst_structure_get_string(result, "json"), expected->json);
+            else
+                check_shares(result, expected);
+            gst_structure_free(result);
+            glm4v_result_free(&expected);
+        }
+        support_done(h);
+    }
+}
+
+static void check_schema_refused(GstElement *element, const char *schema, const char *says)
+{
+    GstMessage *message;
+    GError *error = NULL;
+    g_object_set(element, "json-schema", schema, NULL);
+    gst_element_set_state(element, GST_STATE_PAUSED);
+    message = support_message(element, GST_MESSAGE_ERROR);
+    REQUIRE(message != NULL);
+    gst_message_parse_error(message, &error, NULL);
+    CHECK(g_error_matches(error, GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_SETTINGS));
+    CHECK_CONTAINS(error->message, says);
+    g_error_free(error);
+    gst_message_unref(message);
+    gst_element_set_state(element, GST_STATE_NULL);
+}
+
+static void schemas_that_cannot_be_are_refused(void)
+{
+    GstElement *element = shaped_element("json");
+    check_schema_refused(element, "{\"type\":\"string\",\"pattern\":\"a\"}", "\"pattern\"");
+    check_schema_refused(element, "{\"type\":\"string\",\"minLength\":600,\"maxLength\":700}",
+                         "max_tokens");
+    check_schema_refused(element, "{\"type\":", "json_schema");
+    support_free(element);
+}
+
+static void the_shipped_model_fails_a_part_with_a_hole_and_passes_one_without(void)
+{
+    static const char caps[] = "video/x-raw,format=RGB,width=640,height=480,framerate=30/1";
+    static const int holes[][4] = { { 280, 60, 80, 60 }, { 0 }, { 440, 330, 120, 40 }, { 0 } };
+    GstElement *element =
+        support_element("model-location", SOURCE_ROOT "/models/surface-tiny", "mode", 2, "interval",
+                        (guint64)0, "prompt", "Choose one: good, bad.", NULL);
+    gst_util_set_object_arg(G_OBJECT(element), "output", "choice");
+    gst_util_set_object_arg(G_OBJECT(element), "choices", "<good, bad>");
+    gst_util_set_object_arg(G_OBJECT(element), "fail-choices", "<bad>");
+    GstHarness *h = support_harness(element, FALSE, caps);
+    for (guint run = 0; run < 2; run++) {
+        for (guint i = 0; i < G_N_ELEMENTS(holes); i++) {
+            gst_harness_push(h, sheet_with_hole(caps, 640, 480, holes[i]));
+            GstStructure *result = support_result(element);
+            double probability = 0;
+            REQUIRE(result != NULL);
+            gst_structure_get_double(result, "probability", &probability);
+            printf("# %s: %.3f\n", gst_structure_get_string(result, "choice"), probability);
+            CHECK_STR(gst_structure_get_string(result, "choice"), holes[i][2] ? "bad" : "good");
+            CHECK_STR(gst_structure_get_string(result, "verdict"), holes[i][2] ? "fail" : "pass");
+            gst_structure_free(result);
+        }
+        if (run == 0)
+            support_run(h, 1, caps);
+    }
+    support_done(h);
 }
 
 /* ---- states and flushes around real work ---- */
@@ -557,6 +703,9 @@ int main(int argc, char **argv)
     TEST(broken_models_are_refused_with_the_file_that_is_wrong);
     TEST(a_form_or_device_that_does_not_exist_is_refused_at_once);
     TEST(the_shipped_model_s_boxes_are_regions_around_the_defect);
+    TEST(choices_and_json_are_what_the_engine_says_of_the_picture);
+    TEST(schemas_that_cannot_be_are_refused);
+    TEST(the_shipped_model_fails_a_part_with_a_hole_and_passes_one_without);
     TEST(real_loads_and_answers_leave_no_object_behind);
     TEST(flushes_and_stops_during_real_work_are_quick);
     tiny_model_remove(tiny);

@@ -1,16 +1,24 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Plants a bug in a copy of an engine source: plant.py NAME SOURCE OUTPUT.
+"""Plants a bug in a copy of a source: plant.py NAME SOURCE OUTPUT.
 
 A fuzz target that is built with the copy must find the bug within the runs that it has for the real source: a fuzzer
-that finds none of these finds nothing else either. A plant whose place is gone from the source is an error: say it anew
-for the code that there is.
+that finds none of these finds nothing else either. So must ThreadSanitizer. A plant whose place is gone from the source
+is an error: say it anew for the code that there is.
 """
 import pathlib
 import sys
 
-# name: (source, what is there, what stands there with the bug)
+# name: (source, in engine/src/ if no other folder is named; what is there; what stands there with the bug)
 PLANTS = {
+    # The counters are read without the lock that guards them.
+    "no-lock": ("gst-plugin/gstglm4vstatistics.c", """  g_mutex_lock (&self->lock);
+  s = self->stats;
+  unreadable = g_strdup (self->unreadable);
+  g_mutex_unlock (&self->lock);
+""", """  s = self->stats;
+  unreadable = g_strdup (self->unreadable);
+"""),
     # A shape of nine sizes is written over the end of the eight that a tensor has room for.
     "missing-bound": ("checkpoint/safetensors.c", "if (!shape || json_array_size(shape) > GLM4V_MAX_DIMS)", "if (!shape)"),
     # The buffer of the longest string has no room for the byte that ends it.
@@ -48,7 +56,8 @@ def main():
     name, source, output = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
     file, old, new = PLANTS[name]
     text = source.read_text()
-    if not source.as_posix().endswith(f"engine/src/{file}") or text.count(old) != 1:
+    path = file if file.startswith("gst-plugin/") else f"engine/src/{file}"
+    if not source.as_posix().endswith(path) or text.count(old) != 1:
         sys.exit(f"plant.py: {name}: {source} has {text.count(old)} places (want 1 in {file}) that read\n{old}")
     output.write_text(text.replace(old, new))
 

@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* G-05 to G-08, G-11 and C-03: order over many frames, pads that are unlinked and elements that go
+ * while the model is at work, whatever downstream answers, and everything at once. With a scripted
+ * engine. */
+#include "fake_engine.h"
+#include "results.h"
+
+#define SYNC 2
+#define ASYNC 1
+
+/* ---- G-05 ---- */
+
+typedef struct {
+    guint64 frames, marks;
+    gboolean wrong;
+} Order;
+
+/* A mark comes before each tenth frame; each frame has its own result. */
+static GstPadProbeReturn follow(GstPad *pad, GstPadProbeInfo *info, gpointer user)
+{
+    Order *order = user;
+    if (GST_PAD_PROBE_INFO_TYPE(info) & GST_PAD_PROBE_TYPE_BUFFER) {
+        GstBuffer *buffer = GST_PAD_PROBE_INFO_BUFFER(info);
+        const GstStructure *meta = support_meta(buffer);
+        guint64 id = G_MAXUINT64, pts = 0;
+        if (meta)
+            gst_structure_get(meta, "id", G_TYPE_UINT64, &id, "pts", G_TYPE_UINT64, &pts, NULL);
+        order->wrong |= id != order->frames || pts != GST_BUFFER_PTS(buffer) ||
+                        order->marks != order->frames / 10 + 1;
+        order->frames++;
+    } else if (gst_event_has_name(GST_PAD_PROBE_INFO_EVENT(info), "mark")) {
+        order->wrong |= order->frames != order->marks * 10;
+        order->marks++;
+    }
+    return GST_PAD_PROBE_OK;
+}
+
+static void frames_results_and_events_keep_their_order(void)
+{
+    const guint frames = support_count(4000, 100000);
+    Order order = { 0 };
+    fake_set((fake_script) { 0 });
+    GstElement *element =
+        support_element("mode", SYNC, "sample-mode", SAMPLE_ALL, "post-messages", FALSE, NULL);
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    GstPad *pad = gst_element_get_static_pad(element, "src");
+    gst_harness_set_drop_buffers(h, TRUE);
+    gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER | GST_PAD_PROBE_TYPE_EVENT_DOWNSTREAM, follow,
+                      &order, NULL);
+    gst_object_unref(pad);
+    for (guint i = 0; i < frames; i++) {
+        if (i % 10 == 0)
+            gst_harness_push_event(h, gst_event_new_custom(GST_EVENT_CUSTOM_DOWNSTREAM,
+                                                           gst_structure_new_empty("mark")));
+        gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 33));
+    }
+    CHECK_EQ(order.frames, frames);
+    CHECK_EQ(order.marks, frames / 10);
+    CHECK(!order.wrong);
+    support_done(h);
+}
+
+/* ---- C-03 ---- */
+
+static void caps_that_change_with_every_frame_are_those_of_their_results(void)
+{
+    const guint frames = support_count(500, 10000);
+    for (int mode = ASYNC; mode <= SYNC; mode++) {
+        fake_set((fake_script) { .answer_ns = 20 * 1000 });
+        GstElement *element =
+            support_element("mode", mode, "sample-mode", SAMPLE_ALL, "max-pending", 4096, NULL);
+        GstHarness *h = support_harness(element, mode == ASYNC, NULL);
+        gst_harness_set_drop_buffers(h, TRUE);
+        for (guint i = 0; i < frames; i++) {
+            gchar *caps = g_strdup_printf("video/x-raw,format=%s,width=%u,height=%u,framerate=30/1",
+                                          i % 3 ? "RGB" : "GRAY8", 8 + i * 7 % 60, 8 + i * 5 % 40);
+            gst_harness_set_src_caps_str(h, caps);
+            gst_harness_push(h, support_frame(caps, i, i * 33));
+            g_free(caps);
+            if (i % 1000 == 999) /* not more than can wait */
+                CHECK(support_wait_stat(element, "results", i + 1));
+        }
+        for (guint i = 0; i < frames; i++) {
+            GstStructure *result = results_next(element);
+            guint width = 0, height = 0, text_width = 0, text_height = 0;
+            REQUIRE(result != NULL);
+            gst_structure_get(result, "width", G_TYPE_UINT, &width, "height", G_TYPE_UINT, &height,
+                              NULL);
+            sscanf(gst_structure_get_string(result, "text"), "%ux%u", &text_width, &text_height);
+            CHECK_EQ(width, 8 + i * 7 % 60);
+            CHECK_EQ(height, 8 + i * 5 % 40);
+            CHECK_EQ(text_width, width);
+            CHECK_EQ(text_height, height);
+            gst_structure_free(result);
+        }
+        support_done(h);
+    }
+}
+
+/* ---- G-06 ---- */
+
+typedef struct {
+    GstHarness *h;
+    int stop; /* atomic */
+    guint pushed;
+} Pusher;
+
+static gpointer keep_pushing(gpointer user)
+{
+    Pusher *pusher = user;
+    for (; !g_atomic_int_get(&pusher->stop); pusher->pushed++) {
+        gst_harness_push(pusher->h, support_frame(CAPS_SMALL, pusher->pushed, pusher->pushed * 33));
+        g_usleep(50);
+    }
+    return NULL;
+}
+
+static void pads_may_be_unlinked_and_linked_while_frames_come(void)
+{
+    fake_set((fake_script) { .answer_ns = MS / 5 });
+    for (int mode = ASYNC; mode <= SYNC; mode++) {
+        GstElement *element =
+            support_element("mode", mode, "sample-mode", SAMPLE_ALL, "post-messages", FALSE, NULL);
+        GstHarness *h = support_harness(element, mode == ASYNC, CAPS_SMALL);
+        GstPad *sink = gst_element_get_static_pad(element, "sink");
+        GstPad *src = gst_element_get_static_pad(element, "src");
+        Pusher pusher = { .h = h };
+        gst_harness_set_drop_buffers(h, TRUE);
+        GThread *thread = g_thread_new("pusher", keep_pushing, &pusher);
+        for (guint i = 0; i < support_count(150, 5000); i++) {
+            CHECK(gst_pad_unlink(h->srcpad, sink));
+            g_usleep(i % 7 * 30);
+            CHECK_EQ(gst_pad_link(h->srcpad, sink), GST_PAD_LINK_OK);
+            CHECK(gst_pad_unlink(src, h->sinkpad));
+            g_usleep(i % 5 * 30);
+            CHECK_EQ(gst_pad_link(src, h->sinkpad), GST_PAD_LINK_OK);
+        }
+        g_atomic_int_set(&pusher.stop, 1);
+        g_thread_join(thread);
+        CHECK(pusher.pushed > 100);
+        g_object_set(element, "post-messages", TRUE, NULL);
+        support_count_messages(element, 0);
+        CHECK_EQ(gst_harness_push(h, support_frame(CAPS_SMALL, 7, 1000000)), GST_FLOW_OK);
+        GstStructure *result = results_next(element);
+        REQUIRE(result != NULL);
+        CHECK_STR(gst_structure_get_string(result, "status"), "ok");
+        gst_structure_free(result);
+        CHECK(gst_harness_push_event(h, gst_event_new_eos()));
+        CHECK_EQ(support_stat(element, "results"), support_stat(element, "sampled"));
+        gst_object_unref(sink);
+        gst_object_unref(src);
+        support_done(h);
+    }
+}
+
+/* Frames by hand, so that nothing but the bin holds the element. */
+static void begin_stream(GstPad *sink)
+{
+    GstCaps *caps = gst_caps_from_string(CAPS_SMALL);
+    GstSegment segment;
+    gst_segment_init(&segment, GST_FORMAT_TIME);
+    gst_pad_send_event(sink, gst_event_new_stream_start("bin"));
+    gst_pad_send_event(sink, gst_event_new_caps(caps));
+    gst_pad_send_event(sink, gst_event_new_segment(&segment));
+    gst_caps_unref(caps);
+}
+
+static void elements_may_leave_their_bin_while_the_model_works(void)
+{
+    fake_set((fake_script) { .answer_ns = 10000 * MS });
+    GstElement *bin = gst_bin_new(NULL);
+    gst_element_set_state(bin, GST_STATE_PLAYING);
+    for (guint i = 0; i < support_count(60, 5000); i++) {
+        GstElement *element = support_element("mode", ASYNC, "sample-mode", SAMPLE_ALL, NULL);
+        GstPad *sink = gst_element_get_static_pad(element, "sink");
+        gboolean gone = FALSE;
+        g_object_weak_ref(G_OBJECT(element), (GWeakNotify)(void (*)(void))g_atomic_int_inc, &gone);
+        gst_object_ref(element);
+        gst_element_set_state(element, GST_STATE_PLAYING);
+        CHECK_EQ(support_wait_loaded(element), GST_PROGRESS_TYPE_COMPLETE);
+        gst_bin_add(GST_BIN(bin), element);
+        begin_stream(sink);
+        for (guint frame = 0; frame < i % 4; frame++)
+            gst_pad_chain(sink, support_frame(CAPS_SMALL, frame, frame * 33));
+        while (i % 4 == 3 && fake_get().requests == 0) /* it is with the engine */
+            g_usleep(100);
+        gst_object_unref(sink);
+        gst_bin_remove(GST_BIN(bin), element); /* it plays on, without a bus */
+        gst_element_set_state(element, GST_STATE_NULL);
+        gst_object_unref(element);
+        CHECK(gone);
+    }
+    gst_element_set_state(bin, GST_STATE_NULL);
+    gst_object_unref(bin);
+    fake_counts c = fake_get();
+    CHECK_EQ(c.models, 0);
+    CHECK_EQ(c.engines, 0);
+    CHECK_EQ(c.requests, 0);
+    CHECK(c.canceled > 0);
+}
+
+/* ---- G-07 ---- */
+
+static GstFlowReturn answer; /* of the sink below */
+
+static GstFlowReturn answering_chain(GstPad *pad, GstObject *parent, GstBuffer *buffer)
+{
+    gst_buffer_unref(buffer);
+    return answer;
+}
+
+static void whatever_downstream_returns_upstream_gets(void)
+{
+    static const GstFlowReturn answers[] = { GST_FLOW_OK,
+                                             GST_FLOW_NOT_LINKED,
+                                             GST_FLOW_FLUSHING,
+                                             GST_FLOW_EOS,
+                                             GST_FLOW_NOT_NEGOTIATED,
+                                             GST_FLOW_ERROR,
+                                             GST_FLOW_NOT_SUPPORTED,
+                                             GST_FLOW_CUSTOM_SUCCESS,
+                                             GST_FLOW_CUSTOM_ERROR };
+    for (int mode = ASYNC; mode <= SYNC; mode++) {
+        fake_set((fake_script) { 0 });
+        GstElement *element =
+            support_element("mode", mode, "sample-mode", SAMPLE_ALL, "post-messages", FALSE, NULL);
+        GstHarness *h = support_harness(element, mode == ASYNC, CAPS_SMALL);
+        guint random = 1;
+        gst_pad_set_chain_function(h->sinkpad, answering_chain);
+        for (guint i = 0; i < support_count(2000, 10000); i++) {
+            random = random * 1103515245 + 12345;
+            answer = answers[(random >> 16) % G_N_ELEMENTS(answers)];
+            CHECK_EQ(gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 33)), answer);
+        }
+        answer = GST_FLOW_OK;
+        gst_harness_push_event(h, gst_event_new_eos());
+        CHECK_EQ(support_stat(element, "results"), support_stat(element, "sampled"));
+        support_done(h);
+    }
+}
+
+/* ---- G-08 ---- */
+
+static GMutex gate;
+
+static GstPadProbeReturn wait_at_gate(GstPad *pad, GstPadProbeInfo *info, gpointer user)
+{
+    g_mutex_lock(&gate);
+    g_mutex_unlock(&gate);
+    return GST_PAD_PROBE_OK;
+}
+
+static void a_branch_that_blocks_holds_nothing_but_its_own_frames(void)
+{
+    fake_set((fake_script) { 0 });
+    GstElement *element = support_element("mode", ASYNC, "sample-mode", SAMPLE_ALL, NULL);
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    GstPad *pad = gst_element_get_static_pad(element, "src");
+    Pusher pusher = { .h = h };
+    gst_harness_set_drop_buffers(h, TRUE);
+    gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER, wait_at_gate, NULL, NULL);
+    gst_object_unref(pad);
+    g_mutex_lock(&gate);
+    GThread *thread = g_thread_new("pusher", keep_pushing, &pusher);
+    CHECK(support_wait_stat(element, "results", 1)); /* the first frame hangs at the gate */
+    gint64 end = g_get_monotonic_time() + (gint64)support_count(2, 60) * G_USEC_PER_SEC;
+    while (g_get_monotonic_time() < end) { /* all that does not push goes on */
+        GstStructure *info = NULL;
+        CHECK_EQ(support_stat(element, "frames-seen"), 1);
+        CHECK_EQ(support_stat(element, "sampled"), 1);
+        g_object_get(element, "model-info", &info, NULL);
+        CHECK(info != NULL);
+        g_clear_pointer(&info, gst_structure_free);
+        g_object_set(element, "prompt", "What now?", NULL);
+        g_usleep(50000);
+    }
+    g_mutex_unlock(&gate);
+    while (support_stat(element, "frames-seen") < 20)
+        g_usleep(1000);
+    g_atomic_int_set(&pusher.stop, 1);
+    g_thread_join(thread);
+    gst_harness_push_event(h, gst_event_new_eos());
+    CHECK_EQ(support_stat(element, "results"), pusher.pushed);
+    support_done(h);
+}
+
+static int alive; /* atomic */
+
+static void forget(gpointer user, GstMiniObject *buffer)
+{
+    g_atomic_int_add(&alive, -1);
+}
+
+static void a_model_a_hundred_times_slower_holds_two_frames(void)
+{
+    fake_set((fake_script) { .answer_ns = 100 * MS });
+    GstElement *element = support_element("mode", ASYNC, "sample-mode", SAMPLE_ALL, NULL);
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    int most = 0;
+    gst_harness_set_drop_buffers(h, TRUE);
+    for (guint i = 0; i < 1000; i++) {
+        GstBuffer *frame = support_frame(CAPS_SMALL, i, i * 33);
+        gst_mini_object_weak_ref(GST_MINI_OBJECT(frame), forget, NULL);
+        g_atomic_int_inc(&alive);
+        gst_harness_push(h, frame);
+        most = MAX(most, g_atomic_int_get(&alive));
+        g_usleep(1000);
+    }
+    gst_harness_push_event(h, gst_event_new_eos());
+    CHECK(most <= 3); /* asked about, waiting, and just replaced */
+    CHECK_EQ(support_stat(element, "results"), 1000);
+    CHECK(support_stat(element, "dropped-busy") > 900);
+    support_done(h);
+    CHECK_EQ(alive, 0);
+}
+
+/* ---- G-11 ---- */
+
+typedef struct {
+    GstHarness *h;
+    GstElement *element;
+    int stop; /* atomic */
+} Storm;
+
+#define STORM(storm, i) for (guint i = 0; !g_atomic_int_get(&(storm)->stop); i++)
+
+static gpointer push_frames(gpointer user)
+{
+    Storm *storm = user;
+    STORM(storm, i)
+    {
+        gst_harness_push(storm->h, support_frame(CAPS_SMALL, i, i * 33));
+        g_usleep(100);
+    }
+    return NULL;
+}
+
+static gpointer send_events(gpointer user)
+{
+    Storm *storm = user;
+    STORM(storm, i)
+    {
+        GstSegment segment;
+        gst_segment_init(&segment, GST_FORMAT_TIME);
+        gst_harness_push_event(storm->h, gst_event_new_flush_start());
+        gst_harness_push_event(storm->h, gst_event_new_flush_stop(TRUE));
+        gst_harness_push_event(storm->h, gst_event_new_segment(&segment));
+        gst_harness_push_event(storm->h, gst_event_new_tag(gst_tag_list_new_empty()));
+        gst_harness_push_event(storm->h, gst_event_new_gap(i * MS, MS));
+        gst_harness_push_upstream_event(storm->h,
+                                        gst_event_new_qos(GST_QOS_TYPE_OVERFLOW, 2.0, MS, i * MS));
+        g_usleep(i % 13 * 200);
+    }
+    return NULL;
+}
+
+static gpointer change_states(gpointer user)
+{
+    static const GstState states[] = { GST_STATE_PAUSED,  GST_STATE_PLAYING, GST_STATE_READY,
+                                       GST_STATE_PLAYING, GST_STATE_NULL,    GST_STATE_PLAYING };
+    Storm *storm = user;
+    STORM(storm, i)
+    {
+        gst_element_set_state(storm->element, states[i % G_N_ELEMENTS(states)]);
+        support_count_messages(storm->element, 0);
+        g_usleep(i % 7 * 500);
+    }
+    return NULL;
+}
+
+static gpointer set_properties(gpointer user)
+{
+    static const char *const shapes[][4] = {
+        { "choice", "<a, b>", "<b>", "<0.5>" },
+        { "choice", "<a>", "<b>", "<0.5, 1>" }, /* contradictory */
+        { "text", "<>", "<>", "<>" },
+    };
+    Storm *storm = user;
+    STORM(storm, i)
+    {
+        const char *const *shape = shapes[i % G_N_ELEMENTS(shapes)];
+        gchar *long_prompt = g_strnfill(i % 100 ? 10 : 1 << 20, 'x');
+        g_object_set(storm->element, "prompt", long_prompt, "mode", i % 3, "sample-mode", i % 5,
+                     "interval", (guint64)(i % 4 * 10 * MS), "deadline", (guint64)(i % 3 * MS),
+                     "change-threshold", i % 2 * 0.1, "max-pending", i % 9, "hysteresis", 1 + i % 5,
+                     "stats-interval", (guint64)(i % 2 * MS), "send-events", i % 2,
+                     "prompt-location", i % 11 ? NULL : "/nonexistent", NULL);
+        gst_util_set_object_arg(G_OBJECT(storm->element), "choices", shape[1]);
+        gst_util_set_object_arg(G_OBJECT(storm->element), "fail-choices", shape[2]);
+        gst_util_set_object_arg(G_OBJECT(storm->element), "thresholds", shape[3]);
+        gst_util_set_object_arg(G_OBJECT(storm->element), "output", shape[0]);
+        g_free(long_prompt);
+        g_usleep(200);
+    }
+    return NULL;
+}
+
+static gpointer ask(gpointer user)
+{
+    Storm *storm = user;
+    STORM(storm, i)
+    {
+        GstStructure *stats = NULL;
+        GstQuery *query = gst_query_new_latency();
+        guint64 id;
+        g_object_get(storm->element, "stats", &stats, NULL);
+        gst_structure_free(stats);
+        g_signal_emit_by_name(storm->element, "describe", i % 2 ? "Now?" : NULL, &id);
+        if (i % 50 == 0)
+            g_signal_emit_by_name(storm->element, "reset-stats");
+        gst_element_query(storm->element, query);
+        gst_query_unref(query);
+        g_usleep(300);
+    }
+    return NULL;
+}
+
+static gpointer request_pads(gpointer user)
+{
+    Storm *storm = user;
+    STORM(storm, i)
+    {
+        GstPad *pad = gst_element_request_pad_simple(storm->element, "text");
+        g_usleep(i % 5 * 300);
+        if (pad) {
+            gst_element_release_request_pad(storm->element, pad);
+            gst_object_unref(pad);
+        }
+    }
+    return NULL;
+}
+
+static void everything_at_once_ends_in_an_orderly_run(void)
+{
+    static const GThreadFunc functions[] = { push_frames,    send_events, change_states,
+                                             set_properties, ask,         request_pads };
+    GThread *threads[G_N_ELEMENTS(functions)];
+    fake_set((fake_script) { .answer_ns = MS / 2 });
+    GstElement *element = support_element("mode", ASYNC, NULL);
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    Storm storm = { .h = h, .element = element };
+    gst_harness_set_drop_buffers(h, TRUE);
+    for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
+        threads[i] = g_thread_new("storm", functions[i], &storm);
+    g_usleep((gulong)support_count(3, 60) * G_USEC_PER_SEC);
+    g_atomic_int_set(&storm.stop, 1);
+    for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
+        g_thread_join(threads[i]);
+    gst_element_set_state(element, GST_STATE_NULL);
+    support_count_messages(element, 0);
+    g_object_set(element, "prompt", NULL, "prompt-location", NULL, "mode", SYNC, "sample-mode",
+                 SAMPLE_ALL, "deadline", (guint64)0, "change-threshold", 0.0, NULL);
+    gst_util_set_object_arg(G_OBJECT(element), "output", "text");
+    gst_util_set_object_arg(G_OBJECT(element), "choices", "<>");
+    gst_util_set_object_arg(G_OBJECT(element), "fail-choices", "<>");
+    gst_util_set_object_arg(G_OBJECT(element), "thresholds", "<>");
+    gst_element_set_state(element, GST_STATE_PLAYING);
+    CHECK_EQ(support_wait_loaded(element), GST_PROGRESS_TYPE_COMPLETE);
+    gst_harness_push_event(h, gst_event_new_stream_start("after"));
+    gst_harness_set_src_caps_str(h, CAPS_SMALL);
+    for (guint i = 0; i < 5; i++) {
+        gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 33));
+        results_check(element, i, "ok", "stop");
+    }
+    support_done(h);
+    CHECK_EQ(fake_get().requests, 0);
+    CHECK_EQ(fake_get().engines, 0);
+}
+
+int main(int argc, char **argv)
+{
+    fake_init(&argc, &argv);
+    TEST(frames_results_and_events_keep_their_order);
+    TEST(caps_that_change_with_every_frame_are_those_of_their_results);
+    TEST(pads_may_be_unlinked_and_linked_while_frames_come);
+    TEST(elements_may_leave_their_bin_while_the_model_works);
+    TEST(whatever_downstream_returns_upstream_gets);
+    TEST(a_branch_that_blocks_holds_nothing_but_its_own_frames);
+    TEST(a_model_a_hundred_times_slower_holds_two_frames);
+    TEST(everything_at_once_ends_in_an_orderly_run);
+    return test_end();
+}
