@@ -11,6 +11,12 @@ import sys
 
 # name: (source, in engine/src/ if no other folder is named; what is there; what stands there with the bug)
 PLANTS = {
+    # A frame that properties forbid has no result.
+    "no-result": ("gst-plugin/gstglm4vsample.c", "    end_all (&jobs, GST_GLM4V_END_SETTINGS, why);\n", """\
+    g_queue_clear_full (&jobs, (GDestroyNotify) gst_glm4v_job_unref);
+    g_free (why);
+    return;
+"""),
     # The counters are read without the lock that guards them.
     "no-lock": ("gst-plugin/gstglm4vstatistics.c", """  g_mutex_lock (&self->lock);
   s = self->stats;
