@@ -7,9 +7,11 @@
  *   live       1280x720 at 30 a second from a live source while describing without pause
  *              (mode=async): delay that the element adds to each buffer, time between frames at the
  *              sink, captions, peak memory
+ *   large      the same at 1920x1080 NV12 with a question of two choices, so that every frame has
+ *              its answer
  *   first      time from starting the process to its first caption
- * Usage: pipeline-bench [captions|live|first]...   default: all. Environment: BENCH_SECONDS (live,
- *                                                  default 20). */
+ * Usage: pipeline-bench [captions|live|large|first]...   default: all. Environment: BENCH_SECONDS
+ *                                                  (live and large, default 20). */
 #define _GNU_SOURCE
 #include <gst/gst.h>
 #include <stdbool.h>
@@ -17,48 +19,15 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { MAX_SAMPLES = 100000, FIRST_RUNS = 10, CAPTIONS = 200, WARM_UP = 5 };
+#include "samples.h"
 
-typedef struct {
-    gint64 *values; /* nanoseconds */
-    guint n;
-} samples;
+enum { FIRST_RUNS = 10, CAPTIONS = 200, WARM_UP = 5 };
 
 typedef struct {
     samples added;    /* src pad minus sink pad, for each buffer */
     samples interval; /* between buffers at the src pad */
     gint64 entered, left, first;
 } video_clock;
-
-static gint64 now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (gint64)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-static void samples_add(samples *s, gint64 value)
-{
-    if (!s->values)
-        s->values = g_new(gint64, MAX_SAMPLES);
-    if (s->n < MAX_SAMPLES)
-        s->values[s->n++] = value;
-}
-
-static int compare(const void *a, const void *b)
-{
-    gint64 x = *(const gint64 *)a, y = *(const gint64 *)b;
-    return (x > y) - (x < y);
-}
-
-/* Milliseconds below which the fraction p of the samples lies. */
-static double percentile(samples *s, double p)
-{
-    if (!s->n)
-        return 0;
-    qsort(s->values, s->n, sizeof *s->values, compare);
-    return (double)s->values[(guint)(p * (s->n - 1) + 0.5)] / 1e6;
-}
 
 static double peak_mib(void)
 {
@@ -76,7 +45,7 @@ static GstElement *launch(const char *line)
     return pipeline;
 }
 
-/* Wait for the next result: its number of tokens, or -1 at the end of the stream; ends the program
+/* Wait for the next answer: its number of tokens, or -1 at the end of the stream; ends the program
  * on an error. */
 static int next_caption(GstBus *bus)
 {
@@ -171,15 +140,14 @@ static void add_probe(GstElement *element, const char *name, GstPadProbeCallback
 }
 
 /* interval=0 samples every frame, the newest waits: the engine is never idle. */
-static void measure_live(int seconds)
+static void measure_live(const char *name, const char *frame, const char *question, int seconds)
 {
     char line[512];
     g_snprintf(line, sizeof line,
                "videotestsrc is-live=true pattern=ball num-buffers=%d ! "
-               "video/x-raw,format=I420,width=1280,height=720,"
-               "framerate=30/1 ! queue ! glm4vdescribe name=d mode=async interval=0 max-tokens=24 "
-               "! fakesink sync=true",
-               30 * seconds);
+               "video/x-raw,%s,framerate=30/1 ! queue ! glm4vdescribe name=d mode=async interval=0 "
+               "%s ! fakesink sync=true",
+               30 * seconds, frame, question);
     GstElement *pipeline = launch(line), *element = gst_bin_get_by_name(GST_BIN(pipeline), "d");
     GstBus *bus = gst_element_get_bus(pipeline);
     video_clock v = { 0 };
@@ -193,17 +161,17 @@ static void measure_live(int seconds)
     double taken = (double)(now_ns() - start) / 1e9;
     gst_object_unref(element);
     stop(pipeline, bus);
-    printf("{\"measure\": \"live\", \"frame\": \"1280x720@30\", \"seconds\": %.1f, \"frames\": %u, "
+    printf("{\"measure\": \"%s\", \"frame\": \"%s@30\", \"seconds\": %.1f, \"frames\": %u, "
            "\"fps\": %.2f, "
            "\"added_ms\": {\"p50\": %.3f, \"p99\": %.3f, \"max\": %.3f}, "
            "\"frame_interval_ms\": {\"p50\": %.2f, \"p99\": %.2f, \"max\": %.2f}, "
            "\"captions\": %d, \"captions_per_s\": %.2f, \"peak_mib\": %.1f}\n",
-           taken, v.added.n, v.interval.n * 1e9 / (double)MAX(v.left - v.first, 1),
+           name, frame, taken, v.added.n, v.interval.n * 1e9 / (double)MAX(v.left - v.first, 1),
            percentile(&v.added, 0.5), percentile(&v.added, 0.99), percentile(&v.added, 1),
            percentile(&v.interval, 0.5), percentile(&v.interval, 0.99), percentile(&v.interval, 1),
            n, n / taken, peak_mib());
-    g_free(v.added.values);
-    g_free(v.interval.values);
+    samples_clear(&v.added);
+    samples_clear(&v.interval);
 }
 
 /* In a process of its own: its first caption, then the time, for the parent to subtract. */
@@ -239,13 +207,14 @@ static void measure_first(const char *self)
     printf("{\"measure\": \"first\", \"runs\": %u, \"first_caption_ms\": {\"p50\": %.1f, \"max\": "
            "%.1f}}\n",
            s.n, percentile(&s, 0.5), percentile(&s, 1));
-    g_free(s.values);
+    samples_clear(&s);
 }
 
 int main(int argc, char **argv)
 {
-    static const char *const all[] = { "captions", "live", "first" };
-    const char *seconds = g_getenv("BENCH_SECONDS");
+    static const char *const all[] = { "captions", "live", "large", "first" };
+    const char *wanted = g_getenv("BENCH_SECONDS");
+    const int seconds = wanted ? (int)g_ascii_strtoll(wanted, NULL, 10) : 20;
     gst_init(&argc, &argv);
     for (guint i = 0; argc == 1 && i < G_N_ELEMENTS(all); i++) {
         const char *words[] = { argv[0], all[i], NULL };
@@ -259,13 +228,17 @@ int main(int argc, char **argv)
         if (!strcmp(argv[i], "captions"))
             measure_captions();
         else if (!strcmp(argv[i], "live"))
-            measure_live(seconds ? (int)g_ascii_strtoll(seconds, NULL, 10) : 20);
+            measure_live("live", "format=I420,width=1280,height=720", "max-tokens=24", seconds);
+        else if (!strcmp(argv[i], "large"))
+            measure_live("large", "format=NV12,width=1920,height=1080",
+                         "prompt=\"Choose one: good, bad.\" output=choice choices=\"<good, bad>\"",
+                         seconds);
         else if (!strcmp(argv[i], "first"))
             measure_first(argv[0]);
         else if (!strcmp(argv[i], "once"))
             caption_once();
         else {
-            fprintf(stderr, "usage: pipeline-bench [captions|live|first]...\n");
+            fprintf(stderr, "usage: pipeline-bench [captions|live|large|first]...\n");
             return 2;
         }
     }

@@ -24,7 +24,8 @@ EXEMPT = {
     r"quickstart\.sh": "tested by test_quickstart.py",
     r"rtsp-server": "tested together with the lines that name its address, below",
     r"rtsp://127\.0\.0\.1:8554/camera": "tested together with the server's line, below",
-    r"glm4v bench|pipeline-bench|load-bench (8|24)": "measures; a small glm4v bench is in test_cli.py, load-bench 4 is run",
+    r"glm4v bench|(pipeline|inspection)-bench|load-bench (8|24)":
+        "measures; a small glm4v bench is in test_cli.py, load-bench 4 is run",
 }
 
 CAMERA = "rtsp://127.0.0.1:8554/camera"
