@@ -276,6 +276,17 @@ static void add_row(estimate *e, const char *quantization, const char *dir, cons
         &e->memory, &e->err);
 }
 
+/* The largest first; what no model can be held in last. */
+static int by_size(const void *a, const void *b)
+{
+    const estimate *x = a, *y = b;
+    if (!x->rc != !y->rc)
+        return x->rc ? 1 : -1;
+    if (x->memory.total == y->memory.total)
+        return strcmp(x->quantization, y->quantization);
+    return x->memory.total < y->memory.total ? 1 : -1;
+}
+
 static bool is_file(const char *path)
 {
     struct stat st;
@@ -298,6 +309,7 @@ static int run(const char *dir, settings *set)
         add_row(&estimates[n], more[n], dir, set);
     for (const char *const *q = glm4v_quantization_choices(); *q && n < MAX_ROWS; q++, n++)
         add_row(&estimates[n], *q, dir, set);
+    qsort(estimates + 1, n - 1, sizeof *estimates, by_size); /* as stored stands before all */
     add_row(&estimates[n], set->quantization ? set->quantization : AS_STORED, dir, set);
     if (estimates[n].rc == GLM4V_ERR_INVALID)
         return refuse(dir, &estimates[n].err, set->json);

@@ -34,7 +34,8 @@ static void forbid(uint64_t *mask, int32_t id)
 }
 
 /* May the model write this token? Not rows of the head that no token belongs to, and of the control
- * tokens only stop ids and the markers that answers are made of. */
+ * tokens only stop ids and the markers that answers are made of. Added tokens that are not special
+ * are text. */
 static bool is_written(const glm4v_model *m, int32_t id)
 {
     const glm4v_chat *c = &m->chat;
@@ -44,7 +45,7 @@ static bool is_written(const glm4v_model *m, int32_t id)
     size_t len;
     if (id >= glm4v_tokenizer_size(m->tokenizer) || !glm4v_tokenizer_bytes(m->tokenizer, id, &len))
         return false;
-    return !glm4v_tokenizer_is_control(m->tokenizer, id) || glm4v_is_one_of(id, markers, 6) ||
+    return glm4v_tokenizer_is_text(m->tokenizer, id) || glm4v_is_one_of(id, markers, 6) ||
            glm4v_is_one_of(id, m->config.stop_ids, m->config.n_stop_ids);
 }
 

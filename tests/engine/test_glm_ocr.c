@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "engine.h"
 #include "files.h"
 #include "fixture.h"
 #include "model/model.h"
@@ -158,6 +159,27 @@ static void the_published_configuration_has_its_size(void)
     CHECK(memory.weights > 2200000000u && memory.weights < 2230000000u); /* bf16 */
 }
 
+/* Of the control tokens what answers are made of, and those that are text. */
+static void added_tokens_that_are_not_special_can_be_generated(void)
+{
+    static const char *const written[] = { "<tool_call>", "<arg_value>", "<|endoftext|>",
+                                           "<|begin_of_box|>", "<|user|>" };
+    static const char *const never[] = { "<think>", "/nothink",      "<|image|>",
+                                         "<sop>",   "<|assistant|>", "<|begin_of_image|>" };
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .context_length = 64 });
+    const glm4v_tokenizer *t = fixture_model->tokenizer;
+    REQUIRE(engine);
+    for (size_t i = 0; i < sizeof written / sizeof *written; i++) {
+        const int32_t id = glm4v_tokenizer_control(t, written[i]);
+        CHECK(id >= 0 && !(engine->masks[id / 64] >> (id % 64) & 1));
+    }
+    for (size_t i = 0; i < sizeof never / sizeof *never; i++) {
+        const int32_t id = glm4v_tokenizer_control(t, never[i]);
+        CHECK(id >= 0 && (engine->masks[id / 64] >> (id % 64) & 1));
+    }
+    glm4v_engine_close(&engine);
+}
+
 /* A model and an engine on it; whatever is refused is given back. */
 static int open_both(glm4v_error *error)
 {
@@ -201,6 +223,7 @@ int main(void)
     TEST(a_tower_without_biases_is_opened);
     TEST(a_size_that_is_missing_is_an_error);
     TEST(the_published_configuration_has_its_size);
+    TEST(added_tokens_that_are_not_special_can_be_generated);
     TEST(every_allocation_may_fail);
     fixture_close();
     return test_end();

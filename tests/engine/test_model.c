@@ -177,6 +177,56 @@ static void matrices_hold_the_files_numbers(void)
     glm4v_model_close(&m);
 }
 
+/* Where the data of a tensor begin in a file. */
+static size_t data_of(file_text t, const char *name)
+{
+    static const char key[] = "\"data_offsets\":[";
+    const char *end = t.data + 8 + file_header_len(t);
+    const char *at = memmem(t.data + 8, (size_t)(end - t.data - 8), name, strlen(name));
+    at = at ? memmem(at, (size_t)(end - at), key, sizeof key - 1) : NULL;
+    return at ? 8 + file_header_len(t) + strtoul(at + sizeof key - 1, NULL, 10) : 0;
+}
+
+static int warnings;
+
+static void count_warnings(void *user, glm4v_log_level level, const char *text)
+{
+    if (level == GLM4V_LOG_WARNING) {
+        warnings++;
+        CHECK_CONTAINS(text, "lm_head.weight\": it is used");
+        CHECK_CONTAINS(text, "tie_word_embeddings");
+    }
+}
+
+/* The head of the file counts, and it is told where it is not the embedding. */
+static void a_head_beside_a_tie_is_used_and_told(void)
+{
+    char dir[512];
+    const glm4v_model_options options = { .quantization = "lm-head=fp32", .log = count_warnings };
+    for (int same = 0; same < 2; same++) {
+        REQUIRE(!tiny_model_make(dir, sizeof dir, NULL));
+        file_replace(dir, "config.json", "\"tie_word_embeddings\": false",
+                     "\"tie_word_embeddings\": true");
+        if (same) { /* the head's data are the embedding's */
+            file_text t = file_read(dir, "model.safetensors");
+            const size_t bytes = TINY_VOCAB * TINY_HIDDEN * 2;
+            const size_t head = data_of(t, "\"lm_head.weight\""),
+                         embedding = data_of(t, "embed_tokens.weight\"");
+            memmove(t.data + head, t.data + embedding, bytes);
+            file_write(dir, "model.safetensors", t.data, t.len);
+            free(t.data);
+        }
+        warnings = 0;
+        glm4v_model *m = open_with(dir, options);
+        REQUIRE(m);
+        CHECK_EQ(warnings, !same);
+        CHECK_EQ(wrong_numbers(m, &m->lm_head, same ? embedding : head), 0);
+        CHECK_EQ(m->info.n_parameters, 468448);
+        glm4v_model_close(&m);
+        tiny_model_remove(dir);
+    }
+}
+
 static void tied_models_use_the_embedding_as_head(void)
 {
     char dir[512];
@@ -580,16 +630,6 @@ static void damaged_headers_name_the_tensor(void)
     CHECK_CONTAINS(err.msg, "is [128, 384], expected [384, 128] from config.json");
 }
 
-/* Where the data of a tensor begin in a file. */
-static size_t data_of(file_text t, const char *name)
-{
-    static const char key[] = "\"data_offsets\":[";
-    const char *end = t.data + 8 + file_header_len(t);
-    const char *at = memmem(t.data + 8, (size_t)(end - t.data - 8), name, strlen(name));
-    at = at ? memmem(at, (size_t)(end - at), key, sizeof key - 1) : NULL;
-    return at ? 8 + file_header_len(t) + strtoul(at + sizeof key - 1, NULL, 10) : 0;
-}
-
 static void numbers_that_are_not_finite_are_refused_by_place(void)
 {
     static const uint16_t bad[] = { 0x7f80, 0xff80, 0x7fc0, 0xffff };
@@ -849,6 +889,7 @@ int main(void)
     size_t live = glm4v_mem_live();
     TEST(matrices_hold_the_files_numbers);
     TEST(tied_models_use_the_embedding_as_head);
+    TEST(a_head_beside_a_tie_is_used_and_told);
     TEST(names_and_files_do_not_change_what_is_loaded);
     TEST(threads_do_not_change_what_is_loaded);
     TEST(forms_are_as_asked_and_int4_needs_whole_groups);

@@ -380,6 +380,8 @@ def inspect_tells_sizes_forms_and_memory(folder):
     check(all(row["total"] == sum(row[part] for part in parts) <= row["peak"] for row in totals.values()), totals)
     check(all(row["fits"] for row in totals.values()), totals)
     check(totals["as stored"]["weights"] == totals["bf16"]["weights"], totals)
+    sizes = [row["total"] for row in result["memory"][1:]]
+    check(result["memory"][0]["quantization"] == "as stored" and sizes == sorted(sizes, reverse=True), sizes)
     one = json.loads(good(run([GLM4V, "inspect", "--json", "--batch", "1", "--context", "256", MODEL])).stdout)
     check(one["memory"][0]["kv_cache"] < totals["as stored"]["kv_cache"] / 4, one["memory"][0])
     text = good(run([GLM4V, "inspect", MODEL])).stdout

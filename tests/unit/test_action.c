@@ -58,7 +58,7 @@ static void spacing_quotes_and_surroundings_do_not_matter(void)
     CHECK_STR(parsed("do(action=Back)"), "Back|||-1,-1|-1,-1");
     CHECK_STR(parsed("do(action=\"Tap\", element=(500, 210))"), "Tap|||540,504|-1,-1");
     CHECK_STR(parsed("do(element=[500,210], action=\"Tap\")"), ""); /* action comes first */
-    CHECK_STR(parsed("do(action=\"Back\") do(action=\"Home\")"), "Back|||-1,-1|-1,-1");
+    CHECK_STR(parsed("do(action=\"Back\") do(action=\"Home\")"), "Home|||-1,-1|-1,-1");
     CHECK_STR(parsed("do(action=\"Tap\" element=[1,2]) do(action=\"Home\")"), "Home|||-1,-1|-1,-1");
     CHECK_STR(parsed("do(action=\"Tap\", action=\"Back\")"), "Tap|||-1,-1|-1,-1");
 }
@@ -113,7 +113,13 @@ static void text_without_a_call_is_left_alone(void)
         "Do(action=\"Tap\")",
         "do(action=\"Tap\", element)",
         "do(action=\"Tap\", =3)",
-        "do(action=\"Tap\",)",
+        "do(action=\"Tap\",,)",
+        "do(,)",
+        "do(action=\"Tap\", element=[500])",
+        "do(action=\"Tap\", element=\"[500,210]\")",
+        "do(action=\"Tap\", element='500,210')",
+        "do(action=\"Tap\", element=button)",
+        "do(action=\"Swipe\", start=[1,2], end=\"below\")",
         "do(action=\"Tap\", element=[500,])",
         "do(action=\"Tap\", element=[a,b])",
         "do(action=[1,2])",
@@ -134,6 +140,39 @@ static void points_need_a_picture_and_two_numbers(void)
     CHECK_STR(a.action, "Tap");
     CHECK_STR(parsed("do(action=\"Tap\", element=[1,2,3])"), "Tap|||-1,-1|-1,-1");
     CHECK_STR(parsed("do(action=\"Tap\", element=[-5,99999])"), "Tap|||0,2399|-1,-1");
+}
+
+static void of_several_calls_the_last_complete_one_counts(void)
+{
+    CHECK_STR(parsed("First do(action=\"Type\", text=\"one\") then finish(message=\"two\")"),
+              "finish||two|-1,-1|-1,-1");
+    CHECK_STR(parsed("do(action=\"Type\", text=\"one\"), do(action=\"Back\")"),
+              "Back|||-1,-1|-1,-1");
+    CHECK_STR(parsed("do(action=\"Type\", text=\"f(\"x\"), y\")"), "Type|f(\"x\"), y||-1,-1|-1,-1");
+    CHECK_STR(parsed("do(action=\"Type\", text=\"one\")\ndo(action=\"Type\", text=\"two"),
+              "Type|one||-1,-1|-1,-1"); /* cut off */
+    CHECK_STR(parsed("do(action=\"Type\", text=\"one\") do(action=\"Tap\", element=\"here\")"),
+              "Type|one||-1,-1|-1,-1");
+    CHECK_STR(parsed("do(action=\"Type\", text=\"do(action=\"Back\")\")"),
+              "Type|do(action=\"Back\")||-1,-1|-1,-1"); /* inside of a string: none */
+    CHECK_STR(parsed("do(action=\"Back\") The end."), "Back|||-1,-1|-1,-1");
+}
+
+static void a_trailing_comma_does_no_harm(void)
+{
+    CHECK_STR(parsed("do(action=\"Tap\",)"), "Tap|||-1,-1|-1,-1");
+    CHECK_STR(parsed("do(action=\"Tap\", element=[500,210],)"), "Tap|||540,504|-1,-1");
+    CHECK_STR(parsed("do(action=\"Tap\", element=[500,210,], )"), "Tap|||540,504|-1,-1");
+    CHECK_STR(parsed("do(action=\"Type\", text=\"a\", )"), "Type|a||-1,-1|-1,-1");
+    CHECK_STR(parsed("finish(message=\"done\",)"), "finish||done|-1,-1|-1,-1");
+}
+
+static void points_in_parts_of_the_sides_are_scaled(void)
+{
+    CHECK_STR(parsed("do(action=\"Tap\", element=[0.5,0.21])"), "Tap|||540,504|-1,-1");
+    CHECK_STR(parsed("do(action=\"Tap\", element=[0.0,1.0])"), "Tap|||0,2|-1,-1");
+    CHECK_STR(parsed("do(action=\"Tap\", element=[1,0.5])"), "Tap|||1079,1200|-1,-1");
+    CHECK_STR(parsed("do(action=\"Tap\", element=[1.5,0.5])"), "Tap|||1,1|-1,-1");
 }
 
 static uint32_t next(uint32_t *seed)
@@ -189,6 +228,9 @@ int main(void)
     TEST(a_call_that_is_cut_off_is_none);
     TEST(text_without_a_call_is_left_alone);
     TEST(points_need_a_picture_and_two_numbers);
+    TEST(of_several_calls_the_last_complete_one_counts);
+    TEST(a_trailing_comma_does_no_harm);
+    TEST(points_in_parts_of_the_sides_are_scaled);
     TEST(any_text_stays_within_its_memory);
     TEST(the_largest_answers_end_soon);
     return test_end();

@@ -142,6 +142,10 @@ static void thousandths_become_pixels_inside_the_picture(void)
     CHECK_STR(pixels(1000, 0, 1200, 500, 640, 480), "none");
     CHECK_STR(pixels(-20, -20, -1, 500, 640, 480), "none");
     CHECK_STR(pixels(333, 333, 667, 667, 3, 3), "0 0 3 3");
+    CHECK_STR(pixels(0.1, 0.2, 0.5, 0.75, 640, 480), pixels(100, 200, 500, 750, 640, 480));
+    CHECK_STR(pixels(0, 0, 1, 1, 640, 480), "0 0 640 480"); /* parts of the sides */
+    CHECK_STR(pixels(0, 0, 1, 2, 640, 480), "0 0 1 1");     /* thousandths */
+    CHECK_STR(pixels(-0.1, 0, 1, 1, 640, 480), "0 0 1 1");
     CHECK_EQ(glm4v_point_in_pixels(500, 1280), 640);
     CHECK_EQ(glm4v_point_in_pixels(999, 1280), 1278);
     CHECK_EQ(glm4v_point_in_pixels(1000, 1280), 1279);

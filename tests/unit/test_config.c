@@ -312,6 +312,98 @@ static void newer_processor_files_are_read(void)
     tiny_model_remove(model);
 }
 
+/* Two places say different things: the newer file counts, and the other one is named. */
+static void the_newer_processor_file_goes_before_the_older(void)
+{
+    char model[512], text[2048];
+    glm4v_config c;
+    REQUIRE(!tiny_model_make(model, sizeof model, NULL));
+    file_text image = file_read(model, PROCESSOR), video = file_read(model, "video_" PROCESSOR);
+    snprintf(text, sizeof text, "{\"image_processor\": %s, \"video_processor\": %s}", image.data,
+             video.data);
+    file_write_text(model, "processor_config.json", text);
+    CHECK_EQ(glm4v_config_read(&c, model, true, &err), 0);
+    CHECK(!c.replaced[0] && !c.replaced[1]); /* they agree */
+    file_replace(model, "processor_config.json", "9633792", "4816896");
+    file_replace(model, "processor_config.json", "47040000", "23520000");
+    CHECK_EQ(glm4v_config_read(&c, model, true, &err), 0);
+    CHECK(c.image.max_pixels == 4816896 && c.video.max_pixels == 23520000);
+    CHECK_STR(c.replaced[0], PROCESSOR);
+    CHECK_STR(c.replaced[1], "video_" PROCESSOR);
+    file_write_text(model, PROCESSOR, "{}"); /* does not count, whatever is in it */
+    CHECK_EQ(glm4v_config_read(&c, model, true, &err), 0);
+    CHECK_STR(c.replaced[0], PROCESSOR);
+    file_write_text(model, "processor_config.json", "{\"processor_class\": \"Glm4vProcessor\"}");
+    CHECK_EQ(glm4v_config_read(&c, model, true, &err), GLM4V_ERR_FORMAT); /* now it does */
+    file_write_text(model, PROCESSOR, image.data);
+    CHECK_EQ(glm4v_config_read(&c, model, true, &err), 0);
+    CHECK(c.image.max_pixels == 9633792 && c.video.max_pixels == 47040000 && !c.replaced[0]);
+    unlink(file_path(model, "video_" PROCESSOR)); /* clips are then as pictures */
+    CHECK_EQ(glm4v_config_read(&c, model, true, &err), 0);
+    CHECK_EQ(c.video.max_pixels, 9633792);
+    file_write_text(model, "processor_config.json", "[");
+    CHECK_EQ(glm4v_config_read(&c, model, true, &err), GLM4V_ERR_FORMAT);
+    CHECK_CONTAINS(err.msg, "processor_config.json");
+    free(image.data);
+    free(video.data);
+    tiny_model_remove(model);
+}
+
+static void glm_ga_is_glm46v_with_steady_clips(void)
+{
+    char model[512];
+    glm4v_config c;
+    REQUIRE(!tiny_model_make(model, sizeof model, &(tiny_model_options) { .glm45 = true }));
+    CHECK_EQ(glm4v_config_read(&c, model, true, &err), 0);
+    CHECK(!c.steady_clips);
+    file_replace(model, "config.json", "\"model_type\": \"glm4v\"", "\"model_type\": \"glmga\"");
+    CHECK_EQ(glm4v_config_read(&c, model, true, &err), 0);
+    CHECK(c.family == GLM4V_FAMILY_GLM4V && c.steady_clips && c.video_most == 640);
+    file_replace(model, "video_" PROCESSOR, "\"merge_size\"",
+                 "\"fps\": 4, \"max_frames\": 100, \"merge_size\"");
+    CHECK_EQ(glm4v_config_read(&c, model, true, &err), 0);
+    CHECK(c.video_fps == 4 && c.video_most == 100);
+    unlink(file_path(model, "video_" PROCESSOR));
+    file_write_text(model, "processor_config.json", "{}");
+    CHECK_EQ(glm4v_config_read(&c, model, true, &err), 0);
+    file_replace(model, PROCESSOR, "\"merge_size\"", "\"patch_expand_factor\": 2, \"merge_size\"");
+    CHECK_EQ(glm4v_config_read(&c, model, true, &err), GLM4V_ERR_UNSUPPORTED);
+    CHECK_CONTAINS(err.msg, "patch_expand_factor");
+    tiny_model_remove(model);
+}
+
+static void either_place_ties_the_head(void)
+{
+    static const struct {
+        const char *outer, *inner;
+        bool tied, by_default;
+    } cases[] = { { "false", "true", true, false },
+                  { "true", "false", true, false },
+                  { "false", "false", false, false },
+                  { "null", "true", true, false },
+                  { "null", "null", false, true } };
+    char model[512], text[8192];
+    glm4v_config c;
+    REQUIRE(!tiny_model_make(model, sizeof model, &(tiny_model_options) { .weights_only = true }));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        file_text whole = file_read(model, "config.json");
+        char *at = strstr(whole.data, "\"tie_word_embeddings\": false");
+        REQUIRE(at);
+        snprintf(text, sizeof text, "%.*s\"tie_word_embeddings\": %s%s", (int)(at - whole.data),
+                 whole.data, cases[i].outer, at + strlen("\"tie_word_embeddings\": false"));
+        char *inner = strstr(text, "\"glm4v_text\",");
+        REQUIRE(inner);
+        char rest[8192];
+        snprintf(rest, sizeof rest, "\"glm4v_text\", \"tie_word_embeddings\": %s,%s",
+                 cases[i].inner, inner + strlen("\"glm4v_text\","));
+        memcpy(inner, rest, strlen(rest) + 1);
+        CHECK_EQ(glm4v_config_parse(&c, text, strlen(text), &err), 0);
+        CHECK(c.text.tied == cases[i].tied && c.text.tied_by_default == cases[i].by_default);
+        free(whole.data);
+    }
+    tiny_model_remove(model);
+}
+
 /* ---- real files ---- */
 
 static void the_real_configuration_reads(void)
@@ -351,6 +443,9 @@ int main(void)
     TEST(bad_configurations_are_refused_by_key);
     TEST(bad_processors_are_refused_by_key);
     TEST(newer_processor_files_are_read);
+    TEST(the_newer_processor_file_goes_before_the_older);
+    TEST(glm_ga_is_glm46v_with_steady_clips);
+    TEST(either_place_ties_the_head);
     TEST(the_real_configuration_reads);
     if (glm4v_mem_live() != live)
         printf("Bail out! %zu bytes are still allocated\n", glm4v_mem_live() - live);

@@ -116,6 +116,14 @@ static void check(bool thinking, const char *output, const char *answer, const c
     glm4v_detokenizer_clear(&r.d);
 }
 
+static void added_tokens_that_are_not_special_are_shown(void)
+{
+    open_tokenizer("glm-4.5");
+    check(false, "a {tool_call}b{/tool_call}", "a <tool_call>b</tool_call>", "", "");
+    check(true, "{think}{tool_call}{/think}{tool_call}", "<tool_call>", "<tool_call>", "");
+    glm4v_tokenizer_close(&tokenizer);
+}
+
 static void parts_are_told_apart(void)
 {
     for (int i = 0; i < 2; i++) {
@@ -427,6 +435,7 @@ static void failing_memory_is_an_error_and_leaks_nothing(void)
 
 int main(void)
 {
+    TEST(added_tokens_that_are_not_special_are_shown);
     TEST(parts_are_told_apart);
     TEST(the_stream_is_the_text_before_trimming);
     TEST(boxes_and_actions_are_read_from_the_answer_alone);

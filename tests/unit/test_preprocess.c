@@ -258,7 +258,7 @@ static void refused_memory_is_an_error_without_leak(void)
 
 /* ---- clips ---- */
 
-static const glm4v_config config = { .video_fps = 2, .vision = { .temporal = 2 } };
+static glm4v_config config = { .video_fps = 2, .video_most = 640, .vision = { .temporal = 2 } };
 
 static uint32_t sample(bool dynamic, uint32_t n, double fps, uint32_t *indices)
 {
@@ -307,6 +307,67 @@ static void fixed_sampling_equals_the_reference(void)
                 return;
             }
         }
+}
+
+/* w values from first to last, truncated, each once. */
+static uint32_t spread(uint32_t *indices, double first, double last, int64_t w)
+{
+    uint32_t count = 0;
+    for (int64_t i = 0; i < w; i++) {
+        const double step = w > 1 ? (last - first) / (double)(w - 1) : 0;
+        const uint32_t at = (uint32_t)(i && i == w - 1 ? last : first + (double)i * step);
+        if (!count || indices[count - 1] != at)
+            indices[count++] = at;
+    }
+    return count;
+}
+
+/* The reference of GLM-GA, which counts frames of a constant rate. */
+static uint32_t reference_steady(uint32_t n, double fps, uint32_t *indices)
+{
+    const double length = rint((n - 1) / fps) + 1;
+    const int64_t wanted = length * 2 < 640 ? (int64_t)(length * 2) : 640;
+    uint32_t count = 0;
+    double current = 0;
+    if (n < wanted)
+        for (int64_t i = 0; i < wanted; i++) {
+            const uint32_t at = (uint32_t)floor((double)(i * n) / (double)wanted);
+            if (!count || indices[count - 1] != at)
+                indices[count++] = at;
+        }
+    for (uint32_t i = 0; n >= wanted && i < n; i++)
+        if (i / fps >= current - 1e-9) {
+            indices[count++] = i;
+            current += 0.5;
+            if (current >= length - 0.5)
+                break;
+        }
+    if (n >= wanted && count < wanted)
+        count = spread(indices, indices[0], indices[count - 1], wanted);
+    else if (n >= wanted && count > wanted)
+        count = spread(indices, 0, n - 1, wanted);
+    if (count % 2) {
+        indices[count] = indices[count - 1];
+        count++;
+    }
+    return count;
+}
+
+static void steady_sampling_equals_the_reference(void)
+{
+    static const double rates[] = { 0.5, 1, 2, 5, 10, 24, 25, 30, 50, 60, 120 };
+    static uint32_t got[42000], expected[42000];
+    config.steady_clips = true;
+    for (size_t r = 0; test_ok && r < sizeof rates / sizeof *rates; r++)
+        for (uint32_t n = 1; n <= 40000; n = n < 70 ? n + 1 : n * 5 / 4) {
+            const uint32_t a = sample(false, n, rates[r], got),
+                           b = reference_steady(n, rates[r], expected);
+            if (a != b || memcmp(got, expected, a * sizeof *got))
+                test_fail(__FILE__, __LINE__, "%u frames at %g fps: %u samples, not %u", n,
+                          rates[r], a, b);
+        }
+    CHECK_EQ(sample(true, 40000, 30, got), 640);
+    config.steady_clips = false;
 }
 
 static void check_samples(bool dynamic, uint32_t n, double fps, uint32_t count,
@@ -390,6 +451,7 @@ int main(void)
     TEST(threads_do_not_change_a_byte);
     TEST(refused_memory_is_an_error_without_leak);
     TEST(fixed_sampling_equals_the_reference);
+    TEST(steady_sampling_equals_the_reference);
     TEST(fixed_sampling_takes_two_frames_a_second);
     TEST(dynamic_sampling_takes_more_of_short_clips);
     TEST(every_sampling_is_ordered_even_and_in_range);

@@ -395,6 +395,32 @@ static void the_leftmost_of_equal_merges_comes_first(void)
 
 /* ---- files ---- */
 
+/* "special": false makes text of an added token, unless prompts and answers are made of it. */
+static void added_tokens_that_are_not_special_are_text_that_no_text_becomes(void)
+{
+    static const struct {
+        const char *name;
+        bool text;
+    } cases[] = { { "<tool_call>", true }, { "</tool_call>", true },    { "<think>", false },
+                  { "<sop>", false },      { "/nothink", false },       { "<|user|>", false },
+                  { "<|image|>", false },  { "<|code_prefix|>", false } };
+    glm4v_tokenizer *t = small("glm-4.5");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const int32_t id = glm4v_tokenizer_control(t, cases[i].name);
+        glm4v_ids ids = { 0 };
+        CHECK(id >= 0 && glm4v_tokenizer_is_control(t, id));
+        CHECK_EQ(glm4v_tokenizer_is_text(t, id), cases[i].text);
+        CHECK_EQ(glm4v_tokenizer_encode(t, cases[i].name, strlen(cases[i].name), &ids, NULL), 0);
+        CHECK(ids.n > 1);
+        for (size_t k = 0; k < ids.n; k++)
+            CHECK(ids.ids[k] != id && !glm4v_tokenizer_is_control(t, ids.ids[k]));
+        glm4v_free(ids.ids);
+    }
+    CHECK(glm4v_tokenizer_is_text(t, 97) && !glm4v_tokenizer_is_text(t, -1));
+    CHECK(!glm4v_tokenizer_is_text(t, (int32_t)glm4v_tokenizer_size(t)));
+    glm4v_tokenizer_close(&t);
+}
+
 static void control_tokens_are_found_by_name(void)
 {
     glm4v_tokenizer *t = small("glm-4.1v");
@@ -770,6 +796,7 @@ int main(void)
     TEST(merges_that_offer_others_have_room);
     TEST(a_missing_token_is_not_searched_for_ever);
     TEST(the_leftmost_of_equal_merges_comes_first);
+    TEST(added_tokens_that_are_not_special_are_text_that_no_text_becomes);
     TEST(control_tokens_are_found_by_name);
     TEST(a_tokenizer_json_that_asks_for_something_else_is_refused_by_name);
     TEST(other_spellings_of_the_same_are_taken);

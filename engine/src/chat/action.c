@@ -10,7 +10,7 @@
 #include "chat/box.h"
 
 #define MAX_ARGUMENTS 16
-#define MAX_CALLS 16 /* beginnings that are looked at: bounds the time that one answer takes */
+#define MAX_FAILED 64 /* beginnings that are no call: bounds the time that one answer takes */
 
 const glm4v_action GLM4V_NO_ACTION = {
     .action = "", .text = "", .message = "", .element = { -1, -1 }, .to = { -1, -1 }
@@ -84,14 +84,26 @@ static const char *take_word(reader *r, bool value)
     return word;
 }
 
+/* Does a call begin here, as far as its first key? */
+static bool begins_call(const char *text, size_t len, size_t at)
+{
+    reader r = { .text = text, .len = len, .at = at };
+    if (at > 0 && is_name(text[at - 1]))
+        return false;
+    if (skip_word(&r, "finish"))
+        return skip(&r, '(') && skip_word(&r, "message");
+    return skip_word(&r, "do") && skip(&r, '(') && skip_word(&r, "action");
+}
+
 /* ---- strings ---- */
 
 /* Does an argument end here: before the next key, or with the call itself? */
 static bool argument_ends(const reader *at)
 {
     reader r = *at;
-    if (skip(&r, ',')) {
-        skip_blanks(&r);
+    const bool comma = skip(&r, ',');
+    skip_blanks(&r);
+    if (comma && peek(&r) != ')') {
         size_t first = r.at;
         while (is_name(peek(&r)))
             r.at++;
@@ -100,6 +112,11 @@ static bool argument_ends(const reader *at)
     if (!skip(&r, ')'))
         return false;
     const char c = peek(&r), full_stop[] = "\u3002";
+    if (c == ',') { /* of a sentence: another call must follow */
+        r.at++;
+        skip_blanks(&r);
+        return begins_call(r.text, r.len, r.at);
+    }
     return !c || is_blank(c) || strchr("<`.;", c) ||
            (r.len - r.at >= 3 && memcmp(r.text + r.at, full_stop, 3) == 0);
 }
@@ -136,7 +153,7 @@ static const char *take_string(reader *r)
 
 /* ---- arguments ---- */
 
-/* "[x, y]" to a pixel. A list of another length is no point: it is stepped over. */
+/* "[x, y]" to a pixel. A longer list is no point: it is stepped over. */
 static bool take_point(reader *r, int32_t point[2])
 {
     double numbers[4];
@@ -144,10 +161,11 @@ static bool take_point(reader *r, int32_t point[2])
     size_t size = glm4v_read_numbers(numbers, 4, &n, r->text + r->at, r->len - r->at);
     r->at += size;
     if (n == 2 && size && point && r->width > 0) {
+        glm4v_point_scale(numbers);
         point[0] = glm4v_point_in_pixels(numbers[0], r->width);
         point[1] = glm4v_point_in_pixels(numbers[1], r->height);
     }
-    return size > 0;
+    return size > 0 && (n > 1 || !point);
 }
 
 /* Where the value of a key goes; NULL for keys that are of no use here. */
@@ -179,6 +197,8 @@ static bool take_argument(reader *r, glm4v_action *a)
     skip_blanks(r);
     if (peek(r) == '[' || peek(r) == '(')
         return take_point(r, point_of(a, key));
+    if (point_of(a, key))
+        return false; /* a place in words is none */
     value = peek(r) == '"' || peek(r) == '\'' ? take_string(r) : take_word(r, true);
     const char **to = string_of(a, key);
     if (to && value && !**to) /* said twice, the first counts */
@@ -191,7 +211,6 @@ static bool take_call(reader *r, glm4v_action *a)
 {
     const bool finish = skip_word(r, "finish");
     *a = GLM4V_NO_ACTION;
-    r->used = 0;
     if (!finish && !skip_word(r, "do"))
         return false;
     if (!skip(r, '('))
@@ -199,41 +218,41 @@ static bool take_call(reader *r, glm4v_action *a)
     for (int i = 0; i < MAX_ARGUMENTS; i++) {
         if (!take_argument(r, a))
             return false;
+        const bool comma = skip(r, ',');
         if (skip(r, ')')) {
             a->action = finish ? "finish" : a->action;
             return *a->action && !strpbrk(a->action, "\"'()[]=,\n");
         }
-        if (!skip(r, ','))
+        if (!comma)
             return false;
     }
     return false;
 }
 
-/* Does a call begin here, as far as its first key? */
-static bool begins_call(const char *text, size_t len, size_t at)
-{
-    reader r = { .text = text, .len = len, .at = at };
-    if (at > 0 && is_name(text[at - 1]))
-        return false;
-    if (skip_word(&r, "finish"))
-        return skip(&r, '(') && skip_word(&r, "message");
-    return skip_word(&r, "do") && skip(&r, '(') && skip_word(&r, "action");
-}
-
 bool glm4v_action_parse(glm4v_action *action, char *memory, const char *text, size_t len,
                         int32_t width, int32_t height)
 {
-    int tried = 0;
-    for (size_t i = 0; i < len && tried < MAX_CALLS; i++) {
+    int failed = 0;
+    size_t used = 0;
+    *action = GLM4V_NO_ACTION;
+    for (size_t i = 0; i < len && failed < MAX_FAILED; i++) {
         if ((text[i] != 'd' && text[i] != 'f') || !begins_call(text, len, i))
             continue;
-        reader r = {
-            .text = text, .len = len, .at = i, .memory = memory, .width = width, .height = height
-        };
-        if (take_call(&r, action))
-            return true;
-        tried++;
+        /* the strings of the call before stay until this one is whole */
+        reader r = { .text = text,
+                     .len = len,
+                     .at = i,
+                     .memory = memory + used,
+                     .width = width,
+                     .height = height };
+        glm4v_action next;
+        if (!take_call(&r, &next)) {
+            failed++;
+            continue;
+        }
+        *action = next;
+        used += r.used;
+        i = r.at - 1;
     }
-    *action = GLM4V_NO_ACTION;
-    return false;
+    return action->action[0] != 0;
 }

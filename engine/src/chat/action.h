@@ -12,7 +12,7 @@
 
 #include "glm4v/glm4v.h"
 
-/* Find the first complete call in text [0, len). Points become pixels of a picture of width x
+/* Find the last complete call in text [0, len). Points become pixels of a picture of width x
  * height; with width 0 there is none, and no points. The strings of *action are written to memory,
  * len + 1 bytes. False, with *action empty, if there is no such call: cut off, malformed, or
  * without an action. */

@@ -103,6 +103,8 @@ size_t glm4v_read_numbers(double *numbers, int most, int *n, const char *s, size
             return i + 1;
         if (i < len && s[i] == ',' && *n > 0)
             i = skip_blanks(s, len, i + 1);
+        if (i < len && s[i] == close && *n > 0)
+            return i + 1;
         if (*n == most || i >= len)
             return 0;
         size_t size = read_number(&numbers[*n], s + i, len - i);
@@ -114,6 +116,23 @@ size_t glm4v_read_numbers(double *numbers, int most, int *n, const char *s, size
 }
 
 /* ---- pixels ---- */
+
+/* Some models write parts of a side, 0 to 1, in place of thousandths. */
+static bool are_parts(const double *numbers, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (numbers[i] < 0 || numbers[i] > 1)
+            return false;
+    return true;
+}
+
+void glm4v_point_scale(double point[2])
+{
+    const bool whole = point[0] == floor(point[0]) && point[1] == floor(point[1]);
+    const double scale = are_parts(point, 2) && !whole ? SCALE : 1; /* 0 and 1: the first pixels */
+    point[0] *= scale;
+    point[1] *= scale;
+}
 
 int32_t glm4v_point_in_pixels(double value, int32_t size)
 {
@@ -139,8 +158,9 @@ static bool side_in_pixels(int32_t *first, int32_t *count, double a, double b, i
 
 bool glm4v_box_in_pixels(glm4v_box *box, const double corner[4], int32_t width, int32_t height)
 {
-    return side_in_pixels(&box->x, &box->width, corner[0], corner[2], width) &&
-           side_in_pixels(&box->y, &box->height, corner[1], corner[3], height);
+    const double scale = are_parts(corner, 4) ? SCALE : 1;
+    return side_in_pixels(&box->x, &box->width, scale * corner[0], scale * corner[2], width) &&
+           side_in_pixels(&box->y, &box->height, scale * corner[1], scale * corner[3], height);
 }
 
 /* ---- strings and keys ---- */

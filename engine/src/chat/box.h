@@ -30,9 +30,13 @@ typedef struct {
 uint32_t glm4v_find_boxes(glm4v_found_box boxes[GLM4V_MAX_BOXES], const char *text, size_t len,
                           const glm4v_span *spans, size_t n_spans);
 
-/* The pixels of a width x height picture that a box touches; sets all of *box but its label. False
- * if it lies outside. */
+/* The pixels of a width x height picture that a box touches; sets all of *box but its label.
+ * Corners are in thousandths or, if none is above 1, in parts of the sides. False if it lies
+ * outside. */
 bool glm4v_box_in_pixels(glm4v_box *box, const double corner[4], int32_t width, int32_t height);
+
+/* A point in parts of the sides, 0 to 1 and not both whole, to thousandths; others stay. */
+void glm4v_point_scale(double point[2]);
 
 /* The pixel at value of 0 to 1000 along a side of `size` pixels, inside the picture. */
 int32_t glm4v_point_in_pixels(double value, int32_t size);

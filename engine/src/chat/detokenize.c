@@ -131,7 +131,7 @@ bool glm4v_detokenizer_push(glm4v_detokenizer *d, int32_t id, const char **text,
     const char *bytes = glm4v_tokenizer_bytes(d->tokenizer, id, &len);
     glm4v_text *target = text_of(d, d->part);
     char *start = target->data + target->len;
-    bool fits = true, control = glm4v_tokenizer_is_control(d->tokenizer, id);
+    bool fits = true, control = !glm4v_tokenizer_is_text(d->tokenizer, id);
     *part = d->part;
     if (control && d->n_held) { /* no character goes on behind a control token */
         d->n_held = 0;

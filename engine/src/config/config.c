@@ -104,6 +104,7 @@ static int read_family(glm4v_config *c, const json_t *root, glm4v_error *err)
         }
     if (!family)
         return unknown_type(type, err);
+    c->steady_clips = family->steady && !strcmp(type, family->steady);
     if (family->text_only && !json_is_object(json_object_get(root, "vision_config")))
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
                           CONFIG ": %s, expected a vision model such as %s", family->text_only,

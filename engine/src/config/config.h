@@ -75,7 +75,12 @@ typedef struct {
     glm4v_text_config text;
     glm4v_vision_config vision;
     glm4v_processor_config image, video;
-    double video_fps; /* frames wanted a second of clip */
+    double video_fps;   /* frames wanted a second of clip */
+    int64_t video_most; /* frames of a clip that are seen, at most */
+    bool steady_clips;  /* at that rate whatever their length, as GLM-GA */
+    /* files whose settings of pictures and of clips processor_config.json replaced by others; NULL:
+     * none. Static */
+    const char *replaced[2];
     /* placeholder tokens; -1 where config.json has none: model.c looks in the tokenizer */
     int32_t image_id, video_id;
     int32_t image_start_id, image_end_id, video_start_id, video_end_id;

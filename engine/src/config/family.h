@@ -48,6 +48,8 @@ struct glm4v_lister;
 typedef struct {
     const char *name;                   /* "glm4v" */
     const char *types[GLM4V_MAX_TYPES]; /* "model_type" of its config.json, up to NULL */
+    const char *steady;                 /* the one of them whose clips are seen at a steady
+                                               * rate; NULL: none */
     const char *models;                 /* a user knows: "GLM-4.1V-9B, GLM-4.6V-Flash" */
     const char *called;                 /* in messages about mixed files */
     const char *text_only;              /* what its type without "vision_config" is; NULL: the

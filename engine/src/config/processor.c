@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Settings of the picture and clip processors: preprocessor_config.json and
- * video_preprocessor_config.json, or processor_config.json that newer tools save. */
+/* Settings of the picture and clip processors. processor_config.json, which newer programs save,
+ * goes before preprocessor_config.json and video_preprocessor_config.json, and of clips the latter
+ * before the former, as in transformers 5. */
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "config/keys.h"
@@ -16,12 +18,14 @@ static const glm4v_processor_config default_image = {
 };
 #define DEFAULT_VIDEO_PIXELS 47040000
 #define DEFAULT_VIDEO_FPS 2
+#define STEADY_VIDEO_PIXELS 87478720 /* of GLM-GA */
 
 void glm4v_config_default_processors(glm4v_config *c)
 {
     c->image = c->video = default_image;
     c->video.max_pixels = DEFAULT_VIDEO_PIXELS;
     c->video_fps = DEFAULT_VIDEO_FPS;
+    c->video_most = GLM4V_MAX_FRAMES;
 }
 
 static int read_three(const glm4v_places *p, const char *key, double min, double max,
@@ -64,7 +68,9 @@ static int check_steps(const glm4v_places *p, glm4v_error *err)
     if (!rc && fabs(factor * 255 - 1) > 1e-6)
         rc = glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "%s: \"rescale_factor\" is %g, expected 1/255",
                         p->label[0], factor);
-    return rc ? rc : glm4v_key_expect_int(p, "resample", 3, err); /* 3: bicubic */
+    if (!rc)
+        rc = glm4v_key_expect_int(p, "resample", 3, err); /* 3: bicubic */
+    return rc ? rc : glm4v_key_expect_int(p, "patch_expand_factor", 1, err);
 }
 
 static int read_pixels(glm4v_processor_config *out, const glm4v_places *p, const json_t *object,
@@ -96,7 +102,7 @@ static int read_pixels(glm4v_processor_config *out, const glm4v_places *p, const
     return rc;
 }
 
-static int read_processor(glm4v_config *c, glm4v_processor_config *out, const json_t *object,
+static int read_processor(const glm4v_config *c, glm4v_processor_config *out, const json_t *object,
                           const char *label, glm4v_error *err)
 {
     glm4v_places p = { .n = 0 };
@@ -127,48 +133,114 @@ static int read_processor(glm4v_config *c, glm4v_processor_config *out, const js
     return 0;
 }
 
-/* A processor's settings are in a file of their own, or (saved by newer tools) inside
- * processor_config.json. *root stays NULL where there is neither. */
-static int open_processor(json_t **root, const json_t **object, const char **label, const char *dir,
-                          bool video, glm4v_error *err)
+/* What one place says. */
+typedef struct {
+    glm4v_processor_config processor;
+    double fps;
+    int64_t most;
+} settings;
+
+static int read_settings(const glm4v_config *c, settings *s, bool video, const json_t *object,
+                         const char *label, glm4v_error *err)
 {
-    *label = video ? "video_preprocessor_config.json" : "preprocessor_config.json";
-    int rc = glm4v_json_read(root, dir, *label, &GLM4V_JSON_CONFIG, err);
-    if (rc != GLM4V_ERR_NOT_FOUND) {
-        *object = *root;
-        return rc;
-    }
-    *label = "processor_config.json";
-    const char *key = video ? "video_processor" : "image_processor";
-    rc = glm4v_json_read(root, dir, *label, &GLM4V_JSON_CONFIG, err);
-    if (rc == GLM4V_ERR_NOT_FOUND)
-        return 0;
-    *object = NULL;
-    return rc ? rc : glm4v_json_object(*root, *label, key, object, err);
+    int rc = read_processor(c, &s->processor, object, label, err);
+    if (!rc && video)
+        rc = glm4v_json_double(object, label, "fps", (glm4v_interval) { 0.01, 1000 }, &s->fps, err);
+    if (!rc && video && c->steady_clips)
+        rc = glm4v_json_int(object, label, "max_frames", (glm4v_range) { 1, INT32_MAX }, &s->most,
+                            err);
+    if (s->most > GLM4V_MAX_FRAMES)
+        s->most = GLM4V_MAX_FRAMES;
+    return rc;
+}
+
+static bool are_equal(const settings *a, const settings *b)
+{
+    const glm4v_processor_config *x = &a->processor, *y = &b->processor;
+    return x->min_pixels == y->min_pixels && x->max_pixels == y->max_pixels &&
+           !memcmp(x->mean, y->mean, sizeof x->mean) && !memcmp(x->std, y->std, sizeof x->std) &&
+           a->fps == b->fps && a->most == b->most;
+}
+
+#define OF_PICTURES "preprocessor_config.json"
+#define OF_CLIPS "video_preprocessor_config.json"
+
+/* A file of its own: `name` is one of the two above. */
+static int read_own(const glm4v_config *c, settings *s, const char *dir, bool video,
+                    const char *name, glm4v_error *err)
+{
+    json_t *root = NULL;
+    int rc = glm4v_json_read(&root, dir, name, &GLM4V_JSON_CONFIG, err);
+    if (!rc)
+        rc = read_settings(c, s, video, root, name, err);
+    json_decref(root);
+    return rc;
+}
+
+/* *replaced: the file of its own, if it says anything else than s, or nothing that can be read. */
+static int compare_own(const glm4v_config *c, const settings *s, const char *dir, bool video,
+                       const char **replaced, glm4v_error *err)
+{
+    const char *name = video ? OF_CLIPS : OF_PICTURES;
+    settings own = *s;
+    glm4v_error why = { 0 };
+    const int rc = read_own(c, &own, dir, video, name, &why);
+    if (rc == GLM4V_ERR_NOMEM && err)
+        *err = why;
+    else if (rc != GLM4V_ERR_NOT_FOUND && (rc || !are_equal(s, &own)))
+        *replaced = name;
+    return rc == GLM4V_ERR_NOMEM ? rc : 0;
+}
+
+/* Out of processor_config.json; NOT_FOUND: it has none. */
+static int read_newer(const glm4v_config *c, settings *s, const char *dir, bool video,
+                      glm4v_error *err)
+{
+    static const char name[] = "processor_config.json";
+    const json_t *object = NULL;
+    json_t *root = NULL;
+    int rc = glm4v_json_read(&root, dir, name, &GLM4V_JSON_CONFIG, err);
+    if (!rc)
+        rc = glm4v_json_object(root, name, video ? "video_processor" : "image_processor", &object,
+                               err);
+    if (!rc)
+        rc = object ? read_settings(c, s, video, object, name, err) : GLM4V_ERR_NOT_FOUND;
+    json_decref(root);
+    return rc;
+}
+
+/* The first place that has them; NOT_FOUND: none has, *s is unchanged. *replaced: the file that
+ * says otherwise and does not count, or NULL. */
+static int read_first(const glm4v_config *c, settings *s, const char *dir, bool video,
+                      const char **replaced, glm4v_error *err)
+{
+    *replaced = NULL;
+    int rc = read_newer(c, s, dir, video, err);
+    if (!rc)
+        return compare_own(c, s, dir, video, replaced, err);
+    if (rc == GLM4V_ERR_NOT_FOUND && video)
+        rc = read_own(c, s, dir, video, OF_CLIPS, err);
+    return rc == GLM4V_ERR_NOT_FOUND ? read_own(c, s, dir, video, OF_PICTURES, err) : rc;
 }
 
 int glm4v_config_read_processors(glm4v_config *c, const char *dir, glm4v_error *err)
 {
-    json_t *root = NULL;
-    const json_t *object = NULL;
-    const char *label = NULL;
-    int rc = open_processor(&root, &object, &label, dir, false, err);
-    if (!rc && !object)
-        rc = glm4v_fail(err, GLM4V_ERR_NOT_FOUND,
-                        "%s: has no preprocessor_config.json; the download may be incomplete", dir);
-    if (!rc)
-        rc = read_processor(c, &c->image, object, label, err);
-    json_decref(root);
-    root = NULL, object = NULL;
-    c->video = c->image; /* where the model brings no settings for clips */
-    c->video.max_pixels = DEFAULT_VIDEO_PIXELS;
-    if (!rc)
-        rc = open_processor(&root, &object, &label, dir, true, err);
-    if (!rc && object)
-        rc = read_processor(c, &c->video, object, label, err);
-    if (!rc && object)
-        rc = glm4v_json_double(object, label, "fps", (glm4v_interval) { 0.01, 1000 }, &c->video_fps,
-                               err);
-    json_decref(root);
-    return rc;
+    settings image = { c->image, c->video_fps, c->video_most };
+    int rc = read_first(c, &image, dir, false, &c->replaced[0], err);
+    if (rc == GLM4V_ERR_NOT_FOUND)
+        return glm4v_fail(
+            err, rc, "%s: has no preprocessor_config.json; the download may be incomplete", dir);
+    if (rc)
+        return rc;
+    c->image = image.processor;
+    /* where the model brings no settings for clips */
+    settings video = image;
+    video.processor.max_pixels = c->steady_clips ? STEADY_VIDEO_PIXELS : DEFAULT_VIDEO_PIXELS;
+    rc = read_first(c, &video, dir, true, &c->replaced[1], err);
+    if (rc && rc != GLM4V_ERR_NOT_FOUND)
+        return rc;
+    c->video = video.processor;
+    c->video_fps = video.fps;
+    c->video_most = video.most;
+    return 0;
 }

@@ -30,6 +30,18 @@ static int take_options(glm4v_builder *b, const glm4v_model_options *options, gl
 
 /* ---- files but the weights ---- */
 
+/* Which of two files that differ counts. */
+static void tell_replaced(const glm4v_builder *b)
+{
+    static const char *const what[] = { "pictures", "clips" };
+    for (int i = 0; i < 2; i++)
+        if (b->model->config.replaced[i])
+            glm4v_log_line(&b->model->log, GLM4V_LOG_WARNING,
+                           "%s and processor_config.json say different things of %s: "
+                           "processor_config.json counts, as in transformers 5",
+                           b->model->config.replaced[i], what[i]);
+}
+
 /* With random weights `dir` may be a configuration file itself. */
 static int read_config(glm4v_builder *b, const char *dir, glm4v_error *err)
 {
@@ -180,8 +192,11 @@ static int examine(glm4v_builder *b, const char *dir, glm4v_error *err)
 {
     glm4v_model *m = b->model;
     int rc;
-    if ((rc = read_config(b, dir, err)) || (rc = open_tokenizer(b, dir, err)) ||
-        (rc = open_preprocessors(b, err)) || (rc = glm4v_stages_make(m, &b->options, err)))
+    if ((rc = read_config(b, dir, err)))
+        return rc;
+    tell_replaced(b);
+    if ((rc = open_tokenizer(b, dir, err)) || (rc = open_preprocessors(b, err)) ||
+        (rc = glm4v_stages_make(m, &b->options, err)))
         return rc;
     if (!b->options.random_weights &&
         ((rc = glm4v_quantization_config_read(&m->quantized, dir, &m->log, err)) ||

@@ -8,7 +8,8 @@
 static const glm4v_family_traits families[] = {
     [GLM4V_FAMILY_GLM4V] = {
         .name = "glm4v",
-        .types = { "glm4v", "glm46v" },
+        .types = { "glm4v", "glm46v", "glmga" },
+        .steady = "glmga",
         .models = "GLM-4.1V-9B, GLM-4.6V-Flash",
         .called = "GLM-4.1V or a relative (glm4v)",
         .marks = { "model.visual.post_conv_layernorm.weight",

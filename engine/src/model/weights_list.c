@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "base/mem.h"
@@ -170,6 +171,48 @@ int glm4v_list_vocabulary(glm4v_lister *l, glm4v_item_kind kind, const glm4v_mod
     return add_one(l, mod, item, name, shape, 2);
 }
 
+#define COMPARED ((int64_t)1 << 16) /* numbers at a time */
+
+/* Are the plain tensors a and b of one shape different numbers? Up to the first that differs. */
+static int compare_tensors(const glm4v_lister *l, const glm4v_tensor *a, const glm4v_tensor *b,
+                           bool *differ)
+{
+    const int64_t n = a->shape[0] * a->shape[1];
+    float *x = glm4v_alloc(2 * COMPARED, sizeof *x);
+    int rc = x ? 0 : glm4v_fail(l->err, GLM4V_ERR_NOMEM, "no memory to compare two tensors");
+    for (int64_t at = 0; !rc && !*differ && at < n; at += COMPARED) {
+        const int64_t some = n - at < COMPARED ? n - at : COMPARED;
+        rc = glm4v_checkpoint_read_f32(l->checkpoint, a, at, x, some, l->err);
+        if (!rc)
+            rc = glm4v_checkpoint_read_f32(l->checkpoint, b, at, x + COMPARED, some, l->err);
+        *differ = !rc && memcmp(x, x + COMPARED, some * sizeof *x) != 0;
+    }
+    glm4v_free(x);
+    return rc;
+}
+
+/* config.json says that the head is the embedding, but the checkpoint has a head: the head is used,
+ * as in current transformers, and it is told where the two differ. */
+static int check_untied(const glm4v_lister *l, const char *name, const char *tied_name)
+{
+    const glm4v_text_config *t = &l->model->config.text;
+    const glm4v_tensor *head = glm4v_checkpoint_find(l->checkpoint, name);
+    const glm4v_tensor *embedding = glm4v_checkpoint_find(l->checkpoint, tied_name);
+    bool differ = !head || !embedding || head->rank != 2 || embedding->rank != 2;
+    for (int i = 0; !differ && i < 2; i++) {
+        const int64_t size = i ? t->hidden : t->vocab;
+        differ = head->shape[i] != size || embedding->shape[i] != size;
+    }
+    int rc = differ ? 0 : compare_tensors(l, head, embedding, &differ);
+    if (!rc && differ)
+        glm4v_log_line(&l->model->log, GLM4V_LOG_WARNING,
+                       "config.json says that the head is the embedding (\"tie_word_embeddings\" "
+                       "is true), but the weights hold another head, \"%.100s\": it is used; "
+                       "set \"tie_word_embeddings\" to false to silence this",
+                       name);
+    return rc;
+}
+
 int glm4v_list_head(glm4v_lister *l, const char *prefix, const char *name, const char *tied_prefix,
                     const char *tied_name)
 {
@@ -178,8 +221,16 @@ int glm4v_list_head(glm4v_lister *l, const char *prefix, const char *name, const
     const int64_t stage = model->n_stages - 1;
     const glm4v_module head = { prefix, "", -1, GLM4V_PART_LM_HEAD, stage };
     const glm4v_module tie = { tied_prefix, "", -1, GLM4V_PART_LM_HEAD, stage };
+    const bool present = glm4v_list_has(l, &head, name);
+    char full[GLM4V_NAME_SIZE], tied_full[GLM4V_NAME_SIZE];
     /* a missing head is damage if config.json declares that it is not the embedding */
-    bool tied = t->tied || (t->tied_by_default && l->checkpoint && !glm4v_list_has(l, &head, name));
+    bool tied = !present && (t->tied || (t->tied_by_default && l->checkpoint));
+    if (present && t->tied) {
+        int rc =
+            check_untied(l, full_name(full, &head, name), full_name(tied_full, &tie, tied_name));
+        if (rc)
+            return rc;
+    }
     if (!tied)
         return glm4v_list_vocabulary(l, GLM4V_ITEM_LINEAR, &head, &model->lm_head, name);
     int rc = glm4v_list_vocabulary(l, GLM4V_ITEM_LINEAR, &tie, &model->lm_head, tied_name);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Which frames of a clip the model sees. The references count in frames of a constant rate; here
  * the frames' own times decide, which is the same for a constant rate. Called before preprocess.c.
- * Source: the video processors of GLM-4.1V (fixed rate) and GLM-4.6V (rate by duration), see
- * docs/model.md. */
+ * Source: the video processors of GLM-4.1V (fixed rate), GLM-4.6V (rate by duration) and GLM-GA
+ * (one rate), see docs/model.md. */
 #include <inttypes.h>
 #include <math.h>
 
@@ -93,6 +93,31 @@ static void sample_dynamic(glm4v_clip *c, int64_t temporal)
         take_evenly(c, c->indices[0], c->indices[c->n_indices - 1], wanted);
 }
 
+/* fps frames a second, at most `most` of them. */
+static void sample_steady(glm4v_clip *c, double fps, int64_t most)
+{
+    const double length = duration(c), step = 1 / fps;
+    const int64_t wanted = length * fps < (double)most ? (int64_t)(length * fps) : most;
+    double current = 0;
+    if (c->n < wanted) {
+        for (int64_t i = 0; i < wanted; i++)
+            take(c, i * c->n / wanted);
+        return;
+    }
+    for (int64_t i = 0; i < c->n; i++) {
+        if (frame_time(c, i) < current - TIME_ERROR)
+            continue;
+        take(c, i);
+        current += step;
+        if (current >= length - step - TIME_ERROR)
+            break;
+    }
+    if (c->n_indices < wanted)
+        take_evenly(c, c->indices[0], c->indices[c->n_indices - 1], wanted);
+    else if (c->n_indices > wanted)
+        take_evenly(c, 0, c->n - 1, wanted > 0 ? wanted : 1);
+}
+
 int glm4v_sample_clip(glm4v_clip *clip, const glm4v_config *config, bool dynamic, glm4v_error *err)
 {
     const double *seconds = clip->seconds;
@@ -108,7 +133,9 @@ int glm4v_sample_clip(glm4v_clip *clip, const glm4v_config *config, bool dynamic
                               " is %g, after %g; timestamps must not decrease",
                               i, seconds[i], i ? seconds[i - 1] : 0);
     clip->n_indices = 0;
-    if (dynamic)
+    if (config->steady_clips)
+        sample_steady(clip, config->video_fps, config->video_most);
+    else if (dynamic)
         sample_dynamic(clip, config->vision.temporal);
     else
         sample_fixed(clip, config->video_fps);

@@ -59,7 +59,8 @@ typedef struct {
 } glm4v_clip;
 
 /* Set clip->indices to the frames that the model family samples (clip.c). dynamic: the rule of
- * GLM-4.6V, else that of GLM-4.1V with config->video_fps. INVALID: no frame, times that go back;
+ * GLM-4.6V, else that of GLM-4.1V with config->video_fps; config->steady_clips: that of GLM-GA
+ * whatever dynamic is. INVALID: no frame, times that go back;
  * clip is unchanged then. */
 int glm4v_sample_clip(glm4v_clip *clip, const glm4v_config *config, bool dynamic, glm4v_error *err);
 

@@ -247,7 +247,7 @@ static int read_added(glm4v_tokenizer *t, const json_t *added, glm4v_error *err)
             rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: \"added_tokens\"[%zu] has no \"content\"",
                             FILE_NAME, i);
         if (!rc)
-            rc = glm4v_load_control(t, id, name, strlen(name), FILE_NAME, err);
+            rc = glm4v_load_control(t, id, value, FILE_NAME, err);
         if (rc)
             return rc;
     }

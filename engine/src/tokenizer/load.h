@@ -21,9 +21,10 @@ int glm4v_load_json(glm4v_tokenizer *t, const char *text, size_t len, const json
  * number. */
 int glm4v_load_control_size(const json_t *config, int64_t *size, size_t *n, glm4v_error *err);
 
-/* Add one control token; the same id and name once more is no error. 0 <= id < size. */
-int glm4v_load_control(glm4v_tokenizer *t, int64_t id, const char *name, size_t len,
-                       const char *file, glm4v_error *err);
+/* Add the added token that entry describes, whose "content" is a string; the same id and name once
+ * more is no error. 0 <= id < size. */
+int glm4v_load_control(glm4v_tokenizer *t, int64_t id, const json_t *entry, const char *file,
+                       glm4v_error *err);
 
 /* Add those of config's added_tokens_decoder. */
 int glm4v_load_controls(glm4v_tokenizer *t, const json_t *config, glm4v_error *err);

@@ -103,7 +103,14 @@ int32_t glm4v_tokenizer_control(const glm4v_tokenizer *t, const char *name)
 
 bool glm4v_tokenizer_is_control(const glm4v_tokenizer *t, int32_t id)
 {
-    return id >= 0 && id < t->size && t->tokens[id].kind == GLM4V_TOKEN_CONTROL;
+    return id >= 0 && id < t->size &&
+           (t->tokens[id].kind == GLM4V_TOKEN_CONTROL || t->tokens[id].kind == GLM4V_TOKEN_ADDED);
+}
+
+bool glm4v_tokenizer_is_text(const glm4v_tokenizer *t, int32_t id)
+{
+    return id >= 0 && id < t->size &&
+           (t->tokens[id].kind == GLM4V_TOKEN_TEXT || t->tokens[id].kind == GLM4V_TOKEN_ADDED);
 }
 
 const char *glm4v_tokenizer_bytes(const glm4v_tokenizer *t, int32_t id, size_t *len)

@@ -47,8 +47,12 @@ int glm4v_tokenizer_encode(const glm4v_tokenizer *tokenizer, const char *text, s
 /* Id of a control token such as "<|user|>", -1 if the tokenizer has none of that name. */
 int32_t glm4v_tokenizer_control(const glm4v_tokenizer *tokenizer, const char *name);
 
-/* Is id a control token (added token, special or not)? */
+/* Is id an added token, special or not? Text is never encoded as one. */
 bool glm4v_tokenizer_is_control(const glm4v_tokenizer *tokenizer, int32_t id);
+
+/* Are its bytes text of an answer: those of an ordinary token, or the name of an added one that is
+ * not special and has no meaning here? */
+bool glm4v_tokenizer_is_text(const glm4v_tokenizer *tokenizer, int32_t id);
 
 /* Bytes of a token (not terminated, not always whole characters); control tokens give their names.
  * NULL and *len = 0 for an id without a token. */

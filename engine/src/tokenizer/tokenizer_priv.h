@@ -12,7 +12,12 @@
 #define GLM4V_MAX_TOKEN_BYTES 4096       /* of one token */
 #define GLM4V_MAX_PIECE_BYTES (64 << 10) /* longer pieces are cut before merging */
 
-typedef enum { GLM4V_TOKEN_NONE, GLM4V_TOKEN_TEXT, GLM4V_TOKEN_CONTROL } glm4v_token_kind;
+typedef enum {
+    GLM4V_TOKEN_NONE,
+    GLM4V_TOKEN_TEXT,
+    GLM4V_TOKEN_CONTROL,
+    GLM4V_TOKEN_ADDED, /* text of an answer, but text never becomes it */
+} glm4v_token_kind;
 
 typedef struct {
     uint32_t start; /* in glm4v_tokenizer.bytes */
@@ -41,9 +46,9 @@ struct glm4v_tokenizer {
     int64_t size;         /* one more than the largest id */
     unsigned char *bytes; /* of all tokens */
     size_t n_bytes, bytes_capacity;
-    size_t longest;            /* bytes of the longest text token */
+    size_t longest;            /* bytes of the longest token that is text of an answer */
     glm4v_token_table text;    /* ordinary tokens */
-    glm4v_token_table control; /* control tokens: never found by encoding */
+    glm4v_token_table control; /* control tokens and added ones: never found by encoding */
     /* tokenizer.json's merges; NULL: the id of the joined bytes is the rank */
     glm4v_pair *pairs;
     size_t n_pairs;                            /* slots, a power of two */

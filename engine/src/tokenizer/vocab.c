@@ -141,7 +141,7 @@ int glm4v_vocab_add(glm4v_tokenizer *t, const glm4v_new_token *new, const char *
 {
     const int32_t id = new->id;
     const size_t len = new->len;
-    glm4v_token_table *table = new->kind == GLM4V_TOKEN_CONTROL ? &t->control : &t->text;
+    glm4v_token_table *table = new->kind == GLM4V_TOKEN_TEXT ? &t->text : &t->control;
     glm4v_token *token = &t->tokens[id];
     if (len < 1 || len > GLM4V_MAX_TOKEN_BYTES)
         return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: token %d has %zu bytes, expected 1 to %d",
@@ -188,8 +188,8 @@ int glm4v_vocab_finish(glm4v_tokenizer *t, const char *file, glm4v_error *err)
                 "%s: no token for the byte 0x%02x, so some texts could not be encoded", file,
                 (unsigned)byte);
     }
-    for (int32_t id = 0; id <= last; id++)
-        if (t->tokens[id].kind == GLM4V_TOKEN_TEXT && t->tokens[id].len > t->longest)
+    for (int32_t id = 0; id < t->size; id++)
+        if (glm4v_tokenizer_is_text(t, id) && t->tokens[id].len > t->longest)
             t->longest = t->tokens[id].len;
     return 0;
 }
