@@ -24,10 +24,10 @@ void shim_reset(void)
     memset(&shim, 0, sizeof shim);
 }
 
-/* Count the call. True: it is to fail. */
+/* Count the call: threads that read a checkpoint count side by side. True: it is to fail. */
 static bool fails(call what)
 {
-    int n = ++shim.count[what];
+    int n = __atomic_add_fetch(&shim.count[what], 1, __ATOMIC_RELAXED);
     if (!shim.at || shim.which != what || (n != shim.at && (!shim.from_then_on || n < shim.at)))
         return false;
     errno = shim.error;

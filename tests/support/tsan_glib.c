@@ -22,6 +22,12 @@ EXPORT const char *__tsan_default_options(void)
     return "detect_deadlocks=0";
 }
 
+/* References are counted atomically where it is not seen, so the free of an object of GStreamer and
+ * of its locks would be a race with all that was done before other references were dropped: it does
+ * not count as a write. */
+void AnnotateIgnoreWritesBegin(const char *file, int line);
+void AnnotateIgnoreWritesEnd(const char *file, int line);
+
 /* ---- locks: made of pthread's, which it knows ---- */
 
 /* What *slot, 0 in a static one, points to; made on first use. */
@@ -73,9 +79,11 @@ static void *new_cond(void)
     }                                                                                              \
     EXPORT void prefix##_clear(type *lock)                                                         \
     {                                                                                              \
+        AnnotateIgnoreWritesBegin(__FILE__, __LINE__);                                             \
         if (lock->p)                                                                               \
             pthread_mutex_destroy(lock->p);                                                        \
         free(lock->p);                                                                             \
+        AnnotateIgnoreWritesEnd(__FILE__, __LINE__);                                               \
     }                                                                                              \
     EXPORT void prefix##_lock(type *lock)                                                          \
     {                                                                                              \
@@ -100,9 +108,11 @@ EXPORT void g_cond_init(GCond *cond)
 
 EXPORT void g_cond_clear(GCond *cond)
 {
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
     if (cond->p)
         pthread_cond_destroy(cond->p);
     free(cond->p);
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
 }
 
 EXPORT void g_cond_signal(GCond *cond)
@@ -179,12 +189,6 @@ EXPORT gpointer g_async_queue_try_pop(GAsyncQueue *queue)
     __tsan_acquire(queue);
     return data;
 }
-
-/* References are counted atomically where it is not seen, so the free of an object of GStreamer
- * would be a race with all that was done before other references were dropped: it does not count as
- * a write. */
-void AnnotateIgnoreWritesBegin(const char *file, int line);
-void AnnotateIgnoreWritesEnd(const char *file, int line);
 
 EXPORT void g_slice_free1(gsize size, gpointer memory)
 {
