@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Error texts, and the library's version. */
+/* Error texts. */
 #define _GNU_SOURCE
 #include "base/error.h"
 
@@ -53,18 +53,4 @@ int glm4v_fail_errno(glm4v_error *err, int errnum, const char *format, ...)
     }
     clean(err->msg);
     return code;
-}
-
-const char *glm4v_error_name(int code)
-{
-    static const char *const names[] = {
-        "ok",          "invalid", "no-memory", "not-found", "io",     "format",
-        "unsupported", "busy",    "canceled",  "deadline",  "device", "internal",
-    };
-    return code <= 0 && -code < (int)(sizeof names / sizeof *names) ? names[-code] : "unknown";
-}
-
-const char *glm4v_version(void)
-{
-    return GLM4V_VERSION;
 }

@@ -112,27 +112,36 @@ static int read_escape(reader *r)
     return 0;
 }
 
+/* Length of what stands for itself from r->at on. */
+static size_t plain_length(const reader *r)
+{
+    const char *s = r->text + r->at;
+    const size_t left = r->len - r->at;
+    size_t n = 0;
+    while (n < left && (unsigned char)s[n] >= 0x20 && s[n] != '"' && s[n] != '\\')
+        n++;
+    return n;
+}
+
 /* A string, from its quote on, into buffer. Decoded it is never longer than written. */
 static int read_string(reader *r)
 {
     size_t bad = 0, start = r->at++;
     r->buffer_len = 0;
     for (;;) {
-        char c = peek(r);
+        const size_t n = plain_length(r);
+        memcpy(r->buffer + r->buffer_len, r->text + r->at, n);
+        r->buffer_len += n;
+        r->at += n;
         if (r->at >= r->len)
             return syntax(r, "the text ends in a string");
-        if ((unsigned char)c < 0x20)
+        if ((unsigned char)peek(r) < 0x20)
             return syntax(r, "a control character in a string");
-        r->at++;
-        if (c == '"')
+        if (r->text[r->at++] == '"')
             break;
-        if (c == '\\') {
-            int rc = read_escape(r);
-            if (rc)
-                return rc;
-        } else {
-            r->buffer[r->buffer_len++] = c;
-        }
+        int rc = read_escape(r);
+        if (rc)
+            return rc;
     }
     r->buffer[r->buffer_len] = 0;
     if (!glm4v_utf8_valid(r->buffer, r->buffer_len, &bad)) {

@@ -3,6 +3,8 @@
  * Source: Unicode 15, table 3-7 (well-formed byte sequences); WHATWG Encoding, "UTF-8 decoder". */
 #include "base/utf8.h"
 
+#include <string.h>
+
 /* Length that a lead byte announces, and the range of the byte after it: the second byte alone
  * decides about overlong forms, surrogates and the upper end. 0 = no lead byte. */
 static int lead(unsigned char c, unsigned char *low, unsigned char *high)
@@ -57,10 +59,23 @@ int glm4v_utf8_put(unsigned char out[4], uint32_t code)
     return n;
 }
 
+/* Of s [0, len), how many bytes from the first on are ASCII, in whole words. */
+static size_t ascii_length(const char *s, size_t len)
+{
+    uint64_t word;
+    size_t n = 0;
+    for (; len - n >= sizeof word; n += sizeof word) {
+        memcpy(&word, s + n, sizeof word);
+        if (word & UINT64_C(0x8080808080808080))
+            break;
+    }
+    return n;
+}
+
 bool glm4v_utf8_valid(const char *s, size_t len, size_t *bad)
 {
     uint32_t code;
-    for (size_t i = 0; i < len;) {
+    for (size_t i = ascii_length(s, len); i < len; i += ascii_length(s + i, len - i)) {
         int n = glm4v_utf8_next((const unsigned char *)s + i, len - i, &code);
         if (n <= 0) {
             if (bad)
