@@ -23,11 +23,18 @@ enum {
 typedef enum {
     CLI_FLAG,   /* bool *, no argument */
     CLI_STRING, /* const char ** */
+    CLI_LIST,   /* cli_list *: an option that may be given several times */
     CLI_COUNT,  /* uint64_t *, decimal digits */
     CLI_NUMBER, /* double * */
     CLI_BYTES,  /* uint64_t *: digits, and KiB, MiB, GiB, KB, MB, GB or nothing behind them */
     CLI_SIZE,   /* uint32_t [2]: "WxH", each in [min, max] */
 } cli_kind;
+
+/* What a CLI_LIST receives. */
+typedef struct {
+    const char **items; /* [most], of which n are set */
+    size_t n, most;
+} cli_list;
 
 typedef struct {
     const char *name;     /* without the two dashes */
@@ -110,5 +117,6 @@ int cli_describe(int argc, char **argv);
 int cli_quantize(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
 int cli_bench(int argc, char **argv);
+int cli_serve(int argc, char **argv);
 
 #endif

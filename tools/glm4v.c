@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The command line: glm4v describe | quantize | inspect | bench. This file picks the subcommand and
+/* The command line: glm4v describe | quantize | inspect | bench | serve. This file picks the subcommand and
  * holds what all share: the default model, opening it, messages and the progress bar. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -22,6 +22,9 @@ static const struct {
     { "inspect", "check a model directory and print its contents and the memory that it takes",
       cli_inspect },
     { "bench", "measure each stage: pictures, vision, prefill, decode, memory", cli_bench },
+#if HAVE_SERVE
+    { "serve", "answer chat completions over HTTP, as OpenAI's API", cli_serve },
+#endif
 };
 
 static bool bar_shown;

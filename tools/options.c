@@ -121,6 +121,14 @@ static bool within(const cli_option *option, double value)
     return value >= option->min && value <= option->max;
 }
 
+static bool add_item(cli_list *list, const char *text)
+{
+    if (list->n == list->most)
+        return false;
+    list->items[list->n++] = text;
+    return true;
+}
+
 static bool store(const cli_option *option, const char *text)
 {
     uint64_t count, size[2];
@@ -132,6 +140,8 @@ static bool store(const cli_option *option, const char *text)
     case CLI_STRING:
         *(const char **)option->value = text;
         return true;
+    case CLI_LIST:
+        return add_item(option->value, text);
     case CLI_COUNT:
         if (!parse_count(text, &count) || !within(option, (double)count))
             return false;
@@ -163,6 +173,8 @@ static int bad_value(const cli_command *command, const cli_option *option, const
     if (option->kind == CLI_SIZE)
         return cli_usage_error(command, "--%s expects WIDTHxHEIGHT, each %g to %g, not \"%s\"",
                                option->name, option->min, option->max, text);
+    if (option->kind == CLI_LIST)
+        return cli_usage_error(command, "--%s is given too often, at \"%s\"", option->name, text);
     if (option->kind == CLI_BYTES)
         return cli_usage_error(command, "--%s expects a size such as 6GiB or 800MiB, not \"%s\"",
                                option->name, text);

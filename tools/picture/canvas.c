@@ -10,15 +10,22 @@
 #include "cli.h"
 #include "fail.h"
 
+static _Thread_local uint64_t most_pixels = CLI_MAX_PIXELS;
+
+void cli_canvas_bound(uint64_t pixels)
+{
+    most_pixels = pixels < CLI_MAX_PIXELS ? pixels : CLI_MAX_PIXELS;
+}
+
 int cli_canvas_check(uint64_t width, uint64_t height, glm4v_error *err)
 {
     if (!width || !height)
         return cli_fail(err, GLM4V_ERR_FORMAT, "the picture has no pixels");
-    if (width > CLI_MAX_SIDE || height > CLI_MAX_SIDE || width * height > CLI_MAX_PIXELS)
+    if (width > CLI_MAX_SIDE || height > CLI_MAX_SIDE || width * height > most_pixels)
         return cli_fail(err, GLM4V_ERR_UNSUPPORTED,
-                        "the picture is %llux%llu, larger than %dx%d or %d Mpixels",
+                        "the picture is %llux%llu, larger than %dx%d or %.3g Mpixels",
                         (unsigned long long)width, (unsigned long long)height, CLI_MAX_SIDE,
-                        CLI_MAX_SIDE, CLI_MAX_PIXELS >> 20);
+                        CLI_MAX_SIDE, (double)most_pixels / (1 << 20));
     return 0;
 }
 

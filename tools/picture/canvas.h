@@ -24,6 +24,10 @@ typedef struct {
 int cli_canvas_make(cli_canvas *canvas, uint64_t width, uint64_t height, int channels,
                     glm4v_error *err);
 
+/* From now on pictures that the calling thread decodes have at most so many pixels; at most, and at
+ * first, CLI_MAX_PIXELS. */
+void cli_canvas_bound(uint64_t pixels);
+
 /* Refuse sizes that are zero or beyond the bounds. 0 or a GLM4V_ERR_*. */
 int cli_canvas_check(uint64_t width, uint64_t height, glm4v_error *err);
 
