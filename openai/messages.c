@@ -47,7 +47,8 @@ static void end_text(conversation *c)
     c->open = false;
 }
 
-/* Begin a text at *place, or go on with the one that is there and still open, after a line's end. */
+/* Begin a text at *place, or go on with the one that is there and still open, after a line's
+ * end. */
 static void begin_text(conversation *c, size_t *place)
 {
     if (*place != NO_TEXT && c->open) {

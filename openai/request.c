@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The options of a request, see request.h. What is unknown is passed over, as other servers do; what
- * is known and would change the answer, but cannot be done, is refused by its name; what only colours
- * it is listed as ignored. */
+/* The options of a request, see request.h. What is unknown is passed over, as other servers do;
+ * what is known and would change the answer, but cannot be done, is refused by its name; what
+ * only colours it is listed as ignored. */
 #include "openai/request.h"
 
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Results and errors of OpenAI's chat completions as JSON. Here the server's are written: one object
- * for a whole answer, or the objects of a stream's events. All functions append to `out`, which
- * remembers when memory was out. */
+/* Results and errors of OpenAI's chat completions as JSON. Here the server's are written: one
+ * object for a whole answer, or the objects of a stream's events. All functions append to `out`,
+ * which remembers when memory was out. */
 #ifndef GLM4V_OPENAI_RESULT_H
 #define GLM4V_OPENAI_RESULT_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the shape of the answer may be given by: response_format (OpenAI), structured_outputs (vLLM),
- * guided_choice and guided_json (vLLM before it). One of them at most. */
+/* What the shape of the answer may be given by: response_format (OpenAI), structured_outputs
+ * (vLLM), guided_choice and guided_json (vLLM before it). One of them at most. */
 #include <stdlib.h>
 #include <string.h>
 

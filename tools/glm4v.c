@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The command line: glm4v describe | quantize | inspect | bench | serve. This file picks the subcommand and
- * holds what all share: the default model, opening it, messages and the progress bar. */
+/* The command line: glm4v describe | quantize | inspect | bench | serve. This file picks the
+ * subcommand and holds what all share: the default model, opening it, messages and the progress
+ * bar. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>

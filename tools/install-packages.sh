@@ -6,7 +6,7 @@
 set -eu
 
 build="build-essential pkg-config meson ninja-build libjansson-dev libutf8proc-dev
-    libmicrohttpd-dev libcurl4-openssl-dev libgdk-pixbuf-2.0-dev libgif-dev libjpeg-dev libpng-dev libtiff-dev libwebp-dev
+    libmicrohttpd-dev libcurl4-gnutls-dev libgdk-pixbuf-2.0-dev libgif-dev libjpeg-dev libpng-dev libtiff-dev libwebp-dev
     libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev"
 # What the pipelines of README.md use: plugins-bad has webvttenc and openh264dec, x has textoverlay.
 run="gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good

@@ -6,6 +6,7 @@ A block marked ```sh is run line by line (a backslash continues a line). Lines t
 EXEMPT with the reason; a line that matches nothing there and fails is a failure, and so is an exemption that no line
 needs any more.
 """
+import json
 import os
 import re
 import signal
@@ -23,12 +24,15 @@ EXEMPT = {
     r"out/(calibration|held-out)": "needs the pictures that training/make_calibration.py draws; tested by test_cli.py",
     r"quickstart\.sh": "tested by test_quickstart.py",
     r"rtsp-server": "tested together with the lines that name its address, below",
+    r"glm4v serve .*&$": "tested together with the lines that name its address, below",
+    r"http://127\.0\.0\.1:8080": "tested together with the server's line, below",
     r"rtsp://127\.0\.0\.1:8554/camera": "tested together with the server's line, below",
     r"glm4v bench|(pipeline|inspection)-bench|load-bench (8|24)":
         "measures; a small glm4v bench is in test_cli.py, load-bench 4 is run",
 }
 
 CAMERA = "rtsp://127.0.0.1:8554/camera"
+SERVICE = "http://127.0.0.1:8080"
 
 
 def shell_lines(path):
@@ -132,6 +136,31 @@ def camera_test(document):
     return test
 
 
+def service_test(document):
+    """The service of a document, at any free port; each line that names its address gets an answer."""
+    def test(folder):
+        if "serve" not in run([BUILD / "tools" / "glm4v", "--help"]).stdout:
+            raise Skip("glm4v serve is not built")
+        lines = list(shell_lines(document))
+        (server,) = (line.rstrip("& ") for line in lines if "glm4v serve" in line)
+        tree = folder / "tree"
+        tree.mkdir()
+        env = prepare(tree)
+        check("--listen 127.0.0.1:8080" in server, server)
+        background = subprocess.Popen(["bash", "-c", "exec " + server.replace(":8080", ":0")], cwd=tree, env=env,
+                                      stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        try:
+            url = background.stderr.readline().decode().split(" answers at ")[1].strip()
+            for client in (line for line in lines if SERVICE in line):
+                answer = json.loads(good(run(client.replace(SERVICE, url), cwd=tree, env=environment())).stdout)
+                check(answer.get("status") == "ok" or answer["choices"][0]["message"]["content"], client, answer)
+        finally:
+            background.terminate()
+            background.communicate(timeout=30 * SLOW)
+    test.__name__ = f"{document.relative_to(SOURCE)}: the lines of its service"
+    return test
+
+
 def three_captions(client, tree, env):
     program = subprocess.Popen(["bash", "-c", "exec " + client], cwd=tree, env=env, stdout=subprocess.PIPE,
                                stdin=subprocess.DEVNULL)
@@ -152,4 +181,6 @@ if __name__ == "__main__":
              if not exemption(line)]
     cameras = [camera_test(document) for document in documents()
                if any(CAMERA in line for line in shell_lines(document))]
-    main(tests + [every_exemption_is_needed] + cameras)
+    services = [service_test(document) for document in documents()
+                if any(SERVICE in line for line in shell_lines(document))]
+    main(tests + [every_exemption_is_needed] + cameras + services)

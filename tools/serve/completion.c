@@ -21,8 +21,8 @@ static uint64_t now_ns(void)
 
 /* ---- errors ---- */
 
-/* How an engine's error is told. What is the client's own doing is told in full; of what is not, only
- * that it happened: the reason goes to the log. */
+/* How an engine's error is told. What is the client's own doing is told in full; of what is not,
+ * only that it happened: the reason goes to the log. */
 typedef struct {
     unsigned status;
     const char *type, *code;

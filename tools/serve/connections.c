@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* See connections.h. A connection is ended by shutting down its socket: libmicrohttpd then closes it.
- * The number of a socket is the connection's own until serve_connections_remove() returns, so no
- * other one is ever shut down.
+/* See connections.h. A connection is ended by shutting down its socket: libmicrohttpd then
+ * closes it. The number of a socket is the connection's own until serve_connections_remove()
+ * returns, so no other one is ever shut down.
  *
  * Lock: connections->lock guards all places; left() is called under it. */
 #define _GNU_SOURCE

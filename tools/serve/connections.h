@@ -22,9 +22,9 @@ typedef enum {
     SERVE_PHASE_SEND,   /* the answer is complete, the client takes it */
 } serve_phase;
 
-/* left(user): the client of a connection in phase ANSWER has left; called on the thread that watches,
- * while nothing else happens to the connection's user. requests: that may be answered at a time.
- * NOMEM. */
+/* left(user): the client of a connection in phase ANSWER has left; called on the thread that
+ * watches, while nothing else happens to the connection's user. requests: that may be answered
+ * at a time. NOMEM. */
 int serve_connections_open(serve_connections **connections, uint32_t requests,
                            void (*left)(void *user), glm4v_error *err);
 
@@ -34,8 +34,8 @@ uint32_t serve_connections_most(uint32_t requests);
 /* After all of them are closed. */
 void serve_connections_close(serve_connections **connections);
 
-/* A connection came: one more, in phase IDLE. The one that waits longest is shut down when there are
- * more than SERVE_MAX_WAITING. NULL: there is no room, shut it down. */
+/* A connection came: one more, in phase IDLE. The one that waits longest is shut down when there
+ * are more than SERVE_MAX_WAITING. NULL: there is no room, shut it down. */
 serve_connection *serve_connections_add(serve_connections *connections, int fd);
 /* It is about to be closed. */
 void serve_connections_remove(serve_connections *connections, serve_connection *connection);

@@ -56,8 +56,8 @@ void serve_exchange_unref(serve_exchange *x);
 /* Let libmicrohttpd go on. Lock held. */
 void serve_exchange_wake(serve_exchange *x);
 
-/* The answer is an error; an event where the response has begun. parameter and code may be "". Takes
- * the lock. */
+/* The answer is an error; an event where the response has begun. parameter and code may be "".
+ * Takes the lock. */
 void serve_exchange_fail(serve_exchange *x, unsigned status, const openai_error *error);
 
 /* The client has left, or must go: cancel what is under way. Takes the lock. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* See fetch.h. A name that is allowed is trusted with where it leads: an answer that sends the server
- * on to another host is an error. */
+/* See fetch.h. A name that is allowed is trusted with where it leads: an answer that sends the
+ * server on to another host is an error. */
 #include "fetch.h"
 
 #include <curl/curl.h>

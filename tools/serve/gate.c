@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* See gate.h. libmicrohttpd joins folded lines and takes a line feed alone as the end of a line, both
- * as RFC 9112 allows; what is left of a head that others might read differently is refused here: two
- * lengths, a length and chunks, codings, control characters. */
+/* See gate.h. libmicrohttpd joins folded lines and takes a line feed alone as the end of a line,
+ * both as RFC 9112 allows; what is left of a head that others might read differently is refused
+ * here: two lengths, a length and chunks, codings, control characters. */
 #define _GNU_SOURCE
 #include "gate.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Bounds of the server: what a client may send, and how long it may take. docs/serve.md has them. */
+/* Bounds of the server: what a client may send, and how long it may take. docs/serve.md has
+ * them. */
 #ifndef GLM4V_SERVE_LIMITS_H
 #define GLM4V_SERVE_LIMITS_H
 

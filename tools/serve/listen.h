@@ -14,9 +14,9 @@ typedef struct {
     char name[256]; /* "127.0.0.1:8080", "[::1]:8080", "unix:/run/glm4v.sock" */
 } serve_listener;
 
-/* Bind "HOST:PORT", "[IPv6]:PORT" or "unix:PATH". Port 0: a free one, which name then has. HOST is an
- * address or a name of this machine. A socket file that nobody listens on any more is replaced. 0,
- * GLM4V_ERR_INVALID (it is no address), _IO (it cannot be used). */
+/* Bind "HOST:PORT", "[IPv6]:PORT" or "unix:PATH". Port 0: a free one, which name then has. HOST
+ * is an address or a name of this machine. A socket file that nobody listens on any more is
+ * replaced. 0, GLM4V_ERR_INVALID (it is no address), _IO (it cannot be used). */
 int serve_listen(serve_listener *listener, const char *address, glm4v_error *err);
 
 /* Close it, and remove the file of a UNIX socket. */

@@ -14,8 +14,8 @@ typedef struct {
     unsigned (*answer)(serve_server *server, const char *rest, glm4v_text_out *out);
 } serve_route;
 
-/* The row for a path and method; NULL, and *allowed is the method that the path has, or NULL if there
- * is no such path. HEAD is GET. */
+/* The row for a path and method; NULL, and *allowed is the method that the path has, or NULL if
+ * there is no such path. HEAD is GET. */
 const serve_route *serve_route_find(const char *method, const char *path, const char **allowed);
 
 /* What of a path its route leaves open. */

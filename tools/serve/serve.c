@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* glm4v serve: chat completions over HTTP. This file reads the options, starts the server, loads the
- * model while it answers already, and stops it in good order. */
+/* glm4v serve: chat completions over HTTP. This file reads the options, starts the server, loads
+ * the model while it answers already, and stops it in good order. */
 #define _GNU_SOURCE
 #include <curl/curl.h>
 #include <stdlib.h>

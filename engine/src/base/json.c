@@ -29,8 +29,8 @@ const glm4v_json_limits GLM4V_JSON_TOKENIZER = LIMITS(64, 4000000);
 
 /* ---- pre-scan ---- */
 
-/* Offset after the string that begins (behind its quote) at i, or 0 when it does not end. Quotes and
- * backslashes are searched for apart, so that long strings take little time. */
+/* Offset after the string that begins (behind its quote) at i, or 0 when it does not end. Quotes
+ * and backslashes are searched for apart, so that long strings take little time. */
 static size_t skip_string(const char *text, size_t len, size_t i)
 {
     const char *quote = NULL;
