@@ -11,7 +11,8 @@ import jsonschema
 from PIL import Image
 
 from common_serve import (EXAMPLES, GLM4V, PICTURE, PROMPT, SHIPPED, SLOW, SOURCE, Server, Skip, check, data_url, good,
-                          long_question, main, no_response_tells_of_the_inside, picture, question, run, start_stream, tiny_model, user)
+                          long_question, main, no_response_tells_of_the_inside, picture, question, run, start_stream,
+                          tiny_model, user)
 
 SERVER = None
 
