@@ -180,7 +180,7 @@ def heads():
         yield f"length {length}", post + b"Content-Length: %s\r\n\r\n" % length + SMALL
     for name in (b"Content-Length ", b"Content-Length\t", b"Content Length", b"Content-Length\x00", b"\x0bContent-Length"):
         yield f"name {name}", post + name + b": %d\r\n\r\n" % n + SMALL
-    for field in (b"X: a\rContent-Length: 3", b"X: a\x00b", b"X: a\x01b", b"X: \x7f", b"X\r: a", b"X@: a", b"X(: a", b": a",
+    for field in (b"X: a\rContent-Length: 3", b"X: a\x01b", b"X: \x7f", b"X\r: a", b"X@: a", b"X(: a", b": a",
                   b"=: a", b"X: a\r\r", b"X: \x1b[31m", b"no colon"):
         yield f"field {field}", get + field + b"\r\n\r\n"
     yield "two hosts", get + b"Host: localhost\r\n\r\n"
@@ -297,7 +297,7 @@ def h06_pictures_of_all_kinds_are_answered_or_refused(folder):
         got, _, answer = SERVER.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
         check(got in ((200, 400) if status is None else (status,)), name, got, answer[:300])
     check(SERVER.memory() - before < (300 if SLOW > 1 else 200) * MIB, (SERVER.memory() - before) >> 20, "MiB more")
-    check(SERVER.metric("glm4v_decoded_pixels_bytes") == 0)
+    SERVER.until(lambda: SERVER.metric("glm4v_decoded_pixels_bytes") == 0, "pixels are freed")
 
 
 def h06_pixels_count_over_all_pictures(folder):
@@ -362,7 +362,7 @@ def h08_clients_that_leave_cancel_their_requests(folder):
             sock.close()
         server.until(lambda: server.metric("glm4v_requests_in_progress") == 0, "all are canceled")
         check(server.metric("glm4v_engine_canceled_total") == n, server.metric("glm4v_engine_canceled_total"), "canceled")
-        check(server.metric("glm4v_decoded_pixels_bytes") == 0)
+        server.until(lambda: server.metric("glm4v_decoded_pixels_bytes") == 0, "pixels are freed")
         # One that waits for a whole answer leaves too.
         sock = server.connect()
         body = json.dumps(long_question(1900)).encode()

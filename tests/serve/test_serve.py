@@ -216,7 +216,7 @@ def metrics_count(folder):
     check(SERVER.metric("process_resident_memory_bytes") > 1 << 20)
     check(SERVER.metric("glm4v_engine_running") == 0 and SERVER.metric("glm4v_requests_in_progress") == 0)
     check(SERVER.metric('glm4v_http_requests_total{path="other",code="404"}') > 0)
-    check(SERVER.metric("glm4v_decoded_pixels_bytes") == 0, "pixels are kept")
+    SERVER.until(lambda: SERVER.metric("glm4v_decoded_pixels_bytes") == 0, "pixels are freed")
     for line in SERVER.get("/metrics").decode().splitlines():
         check(line.startswith("# ") or len(line.split(" ")) == 2, line)
 

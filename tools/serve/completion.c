@@ -193,17 +193,18 @@ static void on_done(void *user, const glm4v_result *result)
     serve_exchange *x = user;
     serve_server *server = x->server;
     glm4v_error err = { .code = result->status };
+    atomic_fetch_sub(&server->requests, 1); /* before the client knows that it is over */
     if (!result->status || x->text.stopped) {
-        succeed(x, result);
         serve_metrics_described(&server->metrics, result, x->n_pictures,
                                 x->submitted - x->received);
+        succeed(x, result);
     } else {
         snprintf(err.msg, sizeof err.msg, "%s", result->message);
         fail(x, &err, "");
     }
     x->job.run = release;
     serve_workers_push(server->workers, &x->job);
-    atomic_fetch_sub(&server->requests, 1); /* last: the workers may end then */
+    atomic_fetch_sub(&server->held, 1); /* last: the workers may end then */
 }
 
 /* ---- the beginning ---- */
@@ -276,9 +277,11 @@ static int submit(serve_exchange *x, glm4v_engine *engine, glm4v_error *err)
     x->n_pictures = x->images.n;
     x->submitted = now_ns();
     serve_exchange_ref(x); /* the engine's */
+    atomic_fetch_add(&x->server->held, 1);
     int rc = glm4v_engine_submit(engine, &task, &request, err);
     glm4v_free(history);
     if (rc) {
+        atomic_fetch_sub(&x->server->held, 1);
         serve_exchange_unref(x);
         return rc;
     }
@@ -298,19 +301,19 @@ static bool is_canceled(serve_exchange *x)
     return cancel;
 }
 
-static int refuse_model(serve_exchange *x)
+static void refuse_model(serve_exchange *x)
 {
     char message[256];
     snprintf(message, sizeof message, "there is no model \"%.100s\"; this server has \"%.100s\"",
              x->ask.model, x->server->set->names[0]);
+    atomic_fetch_sub(&x->server->requests, 1);
     serve_exchange_fail(
         x, MHD_HTTP_NOT_FOUND,
         &(openai_error) { message, "invalid_request_error", "model", "model_not_found" });
-    return GLM4V_ERR_NOT_FOUND;
 }
 
-/* From the body to the engine. Not 0: the exchange has failed. */
-static int complete(serve_exchange *x)
+/* From the body to the engine. */
+static void complete(serve_exchange *x)
 {
     const serve_settings *set = x->server->set;
     const openai_limits limits = { .bytes = set->max_body,
@@ -323,8 +326,10 @@ static int complete(serve_exchange *x)
     glm4v_error err = { 0 };
     int rc = openai_request_read(&x->ask, x->body.data ? x->body.data : "", x->body.size, &limits,
                                  parameter, &err);
-    if (!rc && x->ask.model && !serve_is_model(set, x->ask.model))
-        return refuse_model(x);
+    if (!rc && x->ask.model && !serve_is_model(set, x->ask.model)) {
+        refuse_model(x);
+        return;
+    }
     x->stream = x->ask.stream;
     if (!rc) {
         rc = serve_images_decode(&x->images, &x->ask, &set->sources, &x->server->pixels, &err);
@@ -332,21 +337,20 @@ static int complete(serve_exchange *x)
         openai_request_drop_messages(&x->ask);
     }
     serve_exchange_release_body(x);
-    if (!rc && is_canceled(x)) {
+    if (!rc && is_canceled(x))
         rc = err.code = GLM4V_ERR_CANCELED;
-    }
     if (!rc)
         rc = submit(x, atomic_load(&x->server->engine), &err);
-    if (rc)
+    if (rc) {
+        atomic_fetch_sub(&x->server->requests, 1);
         fail(x, &err, parameter);
-    return rc;
+    }
 }
 
 static void work(serve_job *job)
 {
     serve_exchange *x = (serve_exchange *)job;
-    if (complete(x))
-        atomic_fetch_sub(&x->server->requests, 1);
+    complete(x);
     serve_exchange_unref(x);
 }
 

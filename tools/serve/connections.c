@@ -20,7 +20,7 @@
 
 #include "../cli.h"
 #include "../fail.h"
-#include "limits.h"
+#include "bounds.h"
 
 enum { TICK_MS = 100, EVENTS = 64 };
 

@@ -9,7 +9,7 @@
 #include <strings.h>
 
 #include "../fail.h"
-#include "limits.h"
+#include "bounds.h"
 
 static bool has(CURLU *parts, CURLUPart part)
 {

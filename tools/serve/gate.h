@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "glm4v/glm4v.h"
-#include "limits.h"
+#include "bounds.h"
 
 typedef struct {
     const char *hosts[SERVE_MAX_NAMES]; /* [n_hosts] names beside localhost and addresses */

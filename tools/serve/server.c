@@ -419,7 +419,7 @@ void serve_server_stop(serve_server *server, double seconds)
     atomic_store(&server->state, SERVE_STOPPING);
     for (double waited = 0; waited < seconds && atomic_load(&server->requests); waited += 0.02)
         nanosleep(&(struct timespec) { .tv_nsec = STEP_MS * 1000000 }, NULL);
-    while (atomic_load(&server->requests)) {
+    while (atomic_load(&server->requests) || atomic_load(&server->held)) {
         serve_connections_leave_all(server->connections);
         nanosleep(&(struct timespec) { .tv_nsec = STEP_MS * 1000000 }, NULL);
     }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Bounds of the server: what a client may send, and how long it may take. docs/serve.md has
  * them. */
-#ifndef GLM4V_SERVE_LIMITS_H
-#define GLM4V_SERVE_LIMITS_H
+#ifndef GLM4V_SERVE_BOUNDS_H
+#define GLM4V_SERVE_BOUNDS_H
 
 enum {
     SERVE_MAX_WAITING = 64,       /* connections without a request that is answered now */
