@@ -180,7 +180,7 @@ def heads():
         yield f"length {length}", post + b"Content-Length: %s\r\n\r\n" % length + SMALL
     for name in (b"Content-Length ", b"Content-Length\t", b"Content Length", b"Content-Length\x00", b"\x0bContent-Length"):
         yield f"name {name}", post + name + b": %d\r\n\r\n" % n + SMALL
-    for field in (b"X: a\rContent-Length: 3", b"X: a\x01b", b"X: \x7f", b"X\r: a", b"X@: a", b"X(: a", b": a",
+    for field in (b"X: a\rContent-Length: 3", b"X: a\x01b", b"X: \x7f", b"X\r: a", b"X@: a", b"X(: a",
                   b"=: a", b"X: a\r\r", b"X: \x1b[31m", b"no colon"):
         yield f"field {field}", get + field + b"\r\n\r\n"
     yield "two hosts", get + b"Host: localhost\r\n\r\n"
@@ -190,6 +190,7 @@ def heads():
         yield f"host {host}", b"GET /health HTTP/1.1\r\nHost: %s\r\n\r\n" % host
     for line in (b"GET /health", b"GET  HTTP/1.1", b"/health", b"\x16\x03\x01\x02\x00\x01\x00", b"GET /health HTTP/9.9",
                  b"GET /health HTTP/1.1 x", b"GET /he\x00alth HTTP/1.1", b"POST", b"GET /health HTTP/2.0", b"G\x01T / HTTP/1.1",
+                 b"GET /health\tHTTP/1.1", b"GET /health HTTP/1.1\r", b"get /health HTTP/1.1",
                  b"GET http://evil.example/health HTTP/1.1", b"CONNECT evil.example:80 HTTP/1.1", b"PRI * HTTP/2.0"):
         yield f"line {line}", line + b"\r\nHost: localhost\r\n\r\n"
     for expect in (b"200-ok", b"100-continue, x", b"x"):
@@ -208,11 +209,14 @@ def heads():
 def h04_heads_that_others_may_read_differently_are_refused(folder):
     cases = list(heads())
     check(len(cases) >= 100, "cases:", len(cases))
+    served = []
     for name, data in cases:
         answer = SERVER.raw(data)
         statuses = [line.split()[1] for line in answer.split(b"\r\n") if line.startswith(b"HTTP/1.")]
         # Nothing is served. (libmicrohttpd 0.9.75 sends the head of its own refusal of a wrong length twice.)
-        check(all(status[:1] in b"45" for status in statuses) and b"glm4v_" not in answer, name, answer[:400])
+        if not all(status[:1] in b"45" for status in statuses) or b"glm4v_" in answer:
+            served.append((name, answer[:200]))
+    check(not served, served)
     works()
 
 
