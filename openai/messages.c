@@ -206,8 +206,11 @@ static int read_user(conversation *c, const json_t *content)
 static void drop_reasoning(conversation *c, size_t begin)
 {
     static const char opening[] = "<answer>", closing[] = "</answer>";
-    char *text = c->texts.data + begin, *end = NULL;
-    if (c->texts.failed || strncmp(text, "<think>", 7) || !(end = strstr(text, "</think>")))
+    if (c->texts.failed || !c->texts.data)
+        return;
+    char *text = c->texts.data + begin;
+    char *end = strncmp(text, "<think>", 7) ? NULL : strstr(text, "</think>");
+    if (!end)
         return;
     end += strlen("</think>");
     end += strspn(end, " \n");
@@ -295,5 +298,5 @@ int openai_read_messages(const openai_reader *r)
         rc = openai_refuse(r, MESSAGES, GLM4V_ERR_INVALID,
                            "the last message is not one of the user");
     const int finished = finish(&c); /* the texts are the request's in any case */
-    return rc ? rc : finished;
+    return finished ? finished : rc;
 }

@@ -44,6 +44,9 @@ PLANTS = {
     # The text of an index is kept.
     "kept-index": ("checkpoint/shards.c", "    glm4v_free(text);\n    if (!rc)\n        rc = count_files",
                    "    if (!rc)\n        rc = count_files"),
+    # What is no text is the first choice of an answer.
+    "choice-without-text": ("openai/shape.c", "        if (!text)\n            rc = openai_refuse",
+                            "        if (!text && i)\n            rc = openai_refuse"),
     # A run of letters takes a call for each, and 64 of them the stack.
     "recursion": ("tokenizer/split.c", """    for (; most && c.kind == kind; most--) {
         i = c.end;
@@ -62,7 +65,7 @@ def main():
     name, source, output = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
     file, old, new = PLANTS[name]
     text = source.read_text()
-    path = file if file.startswith("gst-plugin/") else f"engine/src/{file}"
+    path = file if file.startswith(("gst-plugin/", "openai/")) else f"engine/src/{file}"
     if not source.as_posix().endswith(path) or text.count(old) != 1:
         sys.exit(f"plant.py: {name}: {source} has {text.count(old)} places (want 1 in {file}) that read\n{old}")
     output.write_text(text.replace(old, new))
