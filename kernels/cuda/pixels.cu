@@ -115,6 +115,18 @@ static __device__ color from_yuv(const float *m, float y, float u, float v, floa
     return rgb;
 }
 
+/* A color and its alpha on white, rounded as GstGlm4vConverter does. */
+static __device__ color on_white(int32_t r, int32_t g, int32_t b, int32_t alpha)
+{
+    color rgb = { { r, g, b } };
+#pragma unroll
+    for (int i = 0; i < 3; i++) {
+        const int32_t sum = rgb.c[i] * alpha + 255 * (255 - alpha) + 128;
+        rgb.c[i] = (sum + (sum >> 8)) >> 8;
+    }
+    return rgb;
+}
+
 /* Pixel x of row y. */
 template <glm4v_cuda_format FORMAT>
 static __device__ color pixel(const glm4v_cuda_image &image, int32_t x, int32_t y)
@@ -147,6 +159,10 @@ static __device__ color pixel(const glm4v_cuda_image &image, int32_t x, int32_t 
         const uint8_t *pair = row + x / 2 * 4;
         return from_yuv(image.matrix, pair[x % 2 * 2], pair[1], pair[3], 255);
     }
+    case GLM4V_CUDA_RGBA:
+        return on_white(row[4 * x], row[4 * x + 1], row[4 * x + 2], row[4 * x + 3]);
+    case GLM4V_CUDA_BGRA:
+        return on_white(row[4 * x + 2], row[4 * x + 1], row[4 * x], row[4 * x + 3]);
     }
     return {};
 }
@@ -171,7 +187,7 @@ static __global__ void __launch_bounds__(THREADS) rows_kernel(const frame f)
     const int32_t first = f.x.first[x], count = f.x.count[x];
     int32_t sum[3] = { 1 << (RESIZE_BITS - 1), 1 << (RESIZE_BITS - 1), 1 << (RESIZE_BITS - 1) };
     for (int32_t i = 0; i < count; i++) {
-        const color p = pixel<FORMAT>(f.image, first + i, y);
+        const color p = pixel<FORMAT>(f.image, f.image.left + first + i, f.image.top + y);
 #pragma unroll
         for (int c = 0; c < 3; c++)
             sum[c] += weight[i] * p.c[c];
@@ -249,7 +265,8 @@ static size_t axis_bytes(int32_t n_in, int32_t n_out)
 
 static bool same_image(const glm4v_cuda_image *a, const glm4v_cuda_image *b)
 {
-    bool same = a->format == b->format && a->width == b->width && a->height == b->height;
+    bool same = a->format == b->format && a->width == b->width && a->height == b->height &&
+                a->left == b->left && a->top == b->top;
     for (int i = 0; i < 3; i++)
         same = same && a->plane[i] == b->plane[i] && a->stride[i] == b->stride[i];
     return same;
@@ -298,6 +315,10 @@ static void (*rows_kernel_of(glm4v_cuda_format format))(frame)
         return rows_kernel<GLM4V_CUDA_P010>;
     case GLM4V_CUDA_YUY2:
         return rows_kernel<GLM4V_CUDA_YUY2>;
+    case GLM4V_CUDA_RGBA:
+        return rows_kernel<GLM4V_CUDA_RGBA>;
+    case GLM4V_CUDA_BGRA:
+        return rows_kernel<GLM4V_CUDA_BGRA>;
     }
     return nullptr;
 }

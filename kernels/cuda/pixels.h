@@ -16,15 +16,18 @@ typedef enum {
     GLM4V_CUDA_I420,
     GLM4V_CUDA_P010,
     GLM4V_CUDA_YUY2,
+    GLM4V_CUDA_RGBA,
+    GLM4V_CUDA_BGRA,
 } glm4v_cuda_format;
 
-/* One image. plane, stride (bytes; of P010 even): as many as the format has. matrix: YUV to RGB,
- * row-major 3x4 on values in [0, 1], code / (2^bits - 1), offset last. Chroma is that of the
- * nearest sample; RGB is rounded to 8 bits before the resize. GRAY8 is full range. */
+/* One image: width x height pixels of the planes, the first one at (left, top). plane, stride
+ * (bytes; of P010 even): as many as the format has. matrix: YUV to RGB, row-major 3x4 on values in
+ * [0, 1], code / (2^bits - 1), offset last. Chroma is that of the nearest sample; RGB is rounded to
+ * 8 bits before the resize. GRAY8 is full range; RGBA and BGRA are laid on white. */
 typedef struct {
     const void *plane[3];
     int64_t stride[3];
-    int32_t width, height;
+    int32_t width, height, left, top;
     glm4v_cuda_format format;
     float matrix[12];
 } glm4v_cuda_image;

@@ -10,8 +10,8 @@ extern "C" {
 
 using namespace check;
 
-static const char *const names[] = { "RGB",  "BGR",  "RGBX", "BGRX", "GRAY8",
-                                     "NV12", "I420", "P010", "YUY2" };
+static const char *const names[] = { "RGB",  "BGR",  "RGBX", "BGRX", "GRAY8", "NV12",
+                                     "I420", "P010", "YUY2", "RGBA", "BGRA" };
 /* Narrow-range BT.601 for 8 bits; P010's differs in the last digits only. */
 static const float matrix[12] = { 1.16438f,  0,         1.59603f, -0.87420f, 1.16438f, -0.39176f,
                                   -0.81297f, 0.531668f, 1.16438f, 2.01723f,  0,        -1.08563f };
@@ -37,7 +37,9 @@ struct picture {
                                      { w, 2 * half_w },
                                      { w, half_w, half_w },
                                      { 2 * w, 4 * half_w },
-                                     { 4 * half_w } };
+                                     { 4 * half_w },
+                                     { 4 * w },
+                                     { 4 * w } };
         for (int i = 0; i < 3; i++) {
             stride[i] = bytes[f][i] ? bytes[f][i] + pad : 0;
             plane[i].resize((size_t)(stride[i] * rows[i]));
@@ -68,6 +70,10 @@ struct picture {
         const double rgb = 255 * (m[0] * y / most + m[1] * u / most + m[2] * v / most + m[3]);
         return (uint8_t)std::min(std::max(rint(rgb), 0.0), 255.0);
     }
+    static uint8_t on_white(int value, int alpha)
+    {
+        return (uint8_t)rint((value * alpha + 255 * (255 - alpha)) / 255.0);
+    }
     /* Channel c of a pixel in RGB. */
     uint8_t value(int x, int y, int c) const
     {
@@ -93,6 +99,10 @@ struct picture {
         case GLM4V_CUDA_YUY2:
             return from_yuv(c, at(0, y, x / 2 * 4 + x % 2 * 2), at(0, y, x / 2 * 4 + 1),
                             at(0, y, x / 2 * 4 + 3), 255);
+        case GLM4V_CUDA_RGBA:
+            return on_white(at(0, y, 4 * x + c), at(0, y, 4 * x + 3));
+        case GLM4V_CUDA_BGRA:
+            return on_white(at(0, y, 4 * x + 2 - c), at(0, y, 4 * x + 3));
         }
         return 0;
     }
@@ -215,7 +225,7 @@ int main(int argc, char **argv)
     const int rc = open();
     if (rc)
         return rc;
-    for (int f = GLM4V_CUDA_RGB; f <= GLM4V_CUDA_YUY2; f++) {
+    for (int f = GLM4V_CUDA_RGB; f <= GLM4V_CUDA_BGRA; f++) {
         const glm4v_cuda_format format = (glm4v_cuda_format)f;
         test_pixels({ format, 160, 120, 8, 6, 2, true });
         test_pixels({ format, 97, 75, 4, 6, 2, false });

@@ -52,6 +52,16 @@ static int measure(double *read_rate, int32_t device, glm4v_error *err)
     return 0;
 }
 
+static int retain(void **context, int32_t device, glm4v_error *err)
+{
+    *context = NULL;
+    return fails("retain") ? glm4v_fail(err, GLM4V_ERR_DEVICE, "retain failed as asked") : 0;
+}
+
+static void release(int32_t device)
+{
+}
+
 static glm4v_backend_ops ops; /* the CPU's, but for the next two */
 
 static uint64_t available(glm4v_backend *b)
@@ -87,4 +97,6 @@ __attribute__((visibility("default"))) const glm4v_cuda_module glm4v_cuda_export
     .examine = examine,
     .open = open_device,
     .measure = measure,
+    .retain = retain,
+    .release = release,
 };

@@ -609,6 +609,8 @@ static void only_images_that_can_be_read_are_taken(void)
         { GLM4V_IMAGE_CUDA, 1, GLM4V_PIXELS_P010, 200, 200, true },
         { GLM4V_IMAGE_CUDA, 1, GLM4V_PIXELS_YUY2, 200, 0, true },
         { GLM4V_IMAGE_CUDA, 1, GLM4V_PIXELS_GRAY8, 100, 0, true },
+        { GLM4V_IMAGE_CUDA, 1, GLM4V_PIXELS_RGBA, 400, 0, true },
+        { GLM4V_IMAGE_CUDA, 1, GLM4V_PIXELS_BGRA, 396, 0, false },
         { GLM4V_IMAGE_CUDA, 1, (glm4v_pixel_format)99, 400, 400, false },
         { (glm4v_image_memory)7, 1, GLM4V_PIXELS_RGB, 300, 0, false },
     };
@@ -629,95 +631,177 @@ static void only_images_that_can_be_read_are_taken(void)
         if (b->ops->takes(b, &image) != list[i].taken)
             test_fail(__FILE__, __LINE__, "image %zu", i);
     }
+    for (int32_t left = -1; left < 3; left++) { /* 100 pixels of a row of 101 */
+        const glm4v_image image = { .data = picture_pixels,
+                                    .width = 100,
+                                    .height = 50,
+                                    .stride = 303,
+                                    .memory = GLM4V_IMAGE_CUDA,
+                                    .device = 1,
+                                    .left = left };
+        CHECK(b->ops->takes(b, &image) == (left == 0 || left == 1));
+    }
     glm4v_backend_close(&b);
 }
 
-/* Colour bars in each format are near the same RGB. */
-static void formats_of_luma_and_chroma_become_the_same_patches(void)
+/* ---- formats ---- */
+
+enum { BAR_SIDE = 16, BAR_N = BAR_SIDE * BAR_SIDE };
+
+/* Two colour bars in each format. */
+static uint8_t bar_rgb[3 * BAR_N], bar_rgba[4 * BAR_N], bar_nv12[BAR_N + BAR_N / 2],
+    bar_i420[BAR_N + BAR_N / 2], bar_yuy2[2 * BAR_N];
+static uint16_t bar_p010[BAR_N + BAR_N / 2];
+
+static void draw_bars(void)
 {
-    enum { SIDE = 16, N = SIDE * SIDE };
     static const uint8_t bar[2][3] = { { 200, 60, 40 }, { 30, 90, 180 } };
-    static uint8_t rgb[3 * N], nv12[N + N / 2], i420[N + N / 2], yuy2[2 * N];
-    static uint16_t p010[N + N / 2];
-    static float patches[6][N * 3];
-    for (int i = 0; i < N; i++) {
-        const int x = i % SIDE, y = i / SIDE;
-        const uint8_t *c = bar[x >= SIDE / 2];
+    for (int i = 0; i < BAR_N; i++) {
+        const int x = i % BAR_SIDE, y = i / BAR_SIDE;
+        const uint8_t *c = bar[x >= BAR_SIDE / 2];
         const double R = c[0] / 255.0, G = c[1] / 255.0, B = c[2] / 255.0;
         const double Y = 0.299 * R + 0.587 * G + 0.114 * B;
         const double U = (B - Y) / 1.772, V = (R - Y) / 1.402;
         const uint8_t luma = (uint8_t)(16.5 + 219 * Y), u = (uint8_t)(128.5 + 224 * U),
                       v = (uint8_t)(128.5 + 224 * V);
-        memcpy(rgb + 3 * i, c, 3);
-        nv12[i] = i420[i] = yuy2[2 * i] = luma;
-        yuy2[2 * i + 1] = x % 2 ? v : u;
-        p010[i] = (uint16_t)((int)(64.5 + 876 * Y) << 6);
+        memcpy(bar_rgb + 3 * i, c, 3);
+        memcpy(bar_rgba + 4 * i, c, 3);
+        bar_rgba[4 * i + 3] = 153;
+        bar_nv12[i] = bar_i420[i] = bar_yuy2[2 * i] = luma;
+        bar_yuy2[2 * i + 1] = x % 2 ? v : u;
+        bar_p010[i] = (uint16_t)((int)(64.5 + 876 * Y) << 6);
         if (x % 2 || y % 2)
             continue;
-        const int at = y / 2 * SIDE + x;
-        nv12[N + at] = u;
-        nv12[N + at + 1] = v;
-        i420[N + at / 2] = u;
-        i420[N + N / 4 + at / 2] = v;
-        p010[N + at] = (uint16_t)((int)(512.5 + 896 * U) << 6);
-        p010[N + at + 1] = (uint16_t)((int)(512.5 + 896 * V) << 6);
+        const int at = y / 2 * BAR_SIDE + x;
+        bar_nv12[BAR_N + at] = u;
+        bar_nv12[BAR_N + at + 1] = v;
+        bar_i420[BAR_N + at / 2] = u;
+        bar_i420[BAR_N + BAR_N / 4 + at / 2] = v;
+        bar_p010[BAR_N + at] = (uint16_t)((int)(512.5 + 896 * U) << 6);
+        bar_p010[BAR_N + at + 1] = (uint16_t)((int)(512.5 + 896 * V) << 6);
     }
+}
+
+/* Patches of an image whose pointers are offsets into data, which goes to the device. */
+static void patches_of(float *patches, glm4v_backend *b, glm4v_image image, const void *data,
+                       size_t bytes)
+{
+    char *device = NULL;
+    void *out = NULL;
+    glm4v_step *step = NULL;
+    bool replayed;
+    const glm4v_step_size size = { .queue = GLM4V_QUEUE_PREFILL, .rows = 16 };
+    REQUIRE(!b->ops->alloc(b, (void **)&device, bytes, &err) &&
+            !b->ops->alloc(b, &out, 3 * BAR_N * sizeof *patches, &err) &&
+            !b->ops->step_open(b, &step, &size, &err));
+    CHECK_EQ(b->ops->write(b, device, data, bytes), 0);
+    image.data = (const uint8_t *)device + (uintptr_t)image.data;
+    for (int i = 0; i < 2; i++)
+        image.plane[i] = (const uint8_t *)device + (uintptr_t)image.plane[i];
+    const glm4v_pixels pixels = { .frames = { &image, &image },
+                                  .grid_h = 4,
+                                  .grid_w = 4,
+                                  .patch = 4,
+                                  .temporal = 1,
+                                  .merge = 2,
+                                  .std = { 1, 1, 1 } };
+    CHECK(b->ops->takes(b, &image));
+    CHECK_EQ(b->ops->step_begin(step, &(glm4v_step_rows) { .rows = 16 }, &replayed), 0);
+    CHECK_EQ(b->ops->preprocess(step, out, &pixels), 0);
+    CHECK_EQ(b->ops->step_download(step, patches, out, BAR_N * 3), 0);
+    CHECK_EQ(b->ops->step_end(step), 0);
+    b->ops->step_close(step);
+    b->ops->free(b, device);
+    b->ops->free(b, out);
+}
+
+static void check_near(const float *got, const float *want, float most, int format)
+{
+    for (int k = 0; k < 3 * BAR_N; k++)
+        if (!(fabsf(got[k] - want[k]) <= most)) {
+            test_fail(__FILE__, __LINE__, "format %d, number %d: %g, not %g", format, k,
+                      (double)got[k], (double)want[k]);
+            return;
+        }
+}
+
+/* All of the bars, or a part of them, in each format: near the same RGB. Transparent ones are laid
+ * on white. */
+static void formats_become_the_same_patches(void)
+{
     const struct {
         glm4v_pixel_format format;
         const void *data;
         size_t bytes;
         int64_t stride, plane[2], plane_stride[2];
     } list[] = {
-        { GLM4V_PIXELS_RGB, rgb, sizeof rgb, 3 * SIDE, { 0 }, { 0 } },
-        { GLM4V_PIXELS_NV12, nv12, sizeof nv12, SIDE, { N }, { SIDE } },
-        { GLM4V_PIXELS_I420, i420, sizeof i420, SIDE, { N, N + N / 4 }, { SIDE / 2, SIDE / 2 } },
-        { GLM4V_PIXELS_YUY2, yuy2, sizeof yuy2, 2 * SIDE, { 0 }, { 0 } },
-        { GLM4V_PIXELS_P010, p010, sizeof p010, 2 * SIDE, { 2 * N }, { 2 * SIDE } },
+        { GLM4V_PIXELS_RGB, bar_rgb, sizeof bar_rgb, 3 * BAR_SIDE, { 0 }, { 0 } },
+        { GLM4V_PIXELS_NV12, bar_nv12, sizeof bar_nv12, BAR_SIDE, { BAR_N }, { BAR_SIDE } },
+        { GLM4V_PIXELS_I420,
+          bar_i420,
+          sizeof bar_i420,
+          BAR_SIDE,
+          { BAR_N, BAR_N + BAR_N / 4 },
+          { BAR_SIDE / 2, BAR_SIDE / 2 } },
+        { GLM4V_PIXELS_YUY2, bar_yuy2, sizeof bar_yuy2, 2 * BAR_SIDE, { 0 }, { 0 } },
+        { GLM4V_PIXELS_P010,
+          bar_p010,
+          sizeof bar_p010,
+          2 * BAR_SIDE,
+          { 2 * BAR_N },
+          { 2 * BAR_SIDE } },
     };
+    static const struct {
+        int32_t left, top, width, height;
+    } parts[] = { { 0, 0, BAR_SIDE, BAR_SIDE }, { 5, 3, 8, 12 } };
+    static float want[BAR_N * 3], got[BAR_N * 3];
     glm4v_backend *b = NULL;
+    draw_bars();
     REQUIRE(!glm4v_backend_cuda_open(&b, 0, NULL, NULL, &err));
-    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
-        char *device = NULL;
-        void *out = NULL;
-        glm4v_step *step = NULL;
-        bool replayed;
-        const glm4v_step_size size = { .queue = GLM4V_QUEUE_PREFILL, .rows = 16 };
-        REQUIRE(!b->ops->alloc(b, (void **)&device, list[i].bytes, &err) &&
-                !b->ops->alloc(b, &out, sizeof *patches, &err) &&
-                !b->ops->step_open(b, &step, &size, &err));
-        CHECK_EQ(b->ops->write(b, device, list[i].data, list[i].bytes), 0);
-        const glm4v_image image = {
-            .data = (const uint8_t *)device,
-            .width = SIDE,
-            .height = SIDE,
-            .stride = list[i].stride,
-            .memory = GLM4V_IMAGE_CUDA,
-            .format = list[i].format,
-            .plane = { (const uint8_t *)device + list[i].plane[0],
-                       (const uint8_t *)device + list[i].plane[1] },
-            .plane_stride = { list[i].plane_stride[0], list[i].plane_stride[1] },
-        };
-        const glm4v_pixels pixels = { .frames = { &image, &image },
-                                      .grid_h = 4,
-                                      .grid_w = 4,
-                                      .patch = 4,
-                                      .temporal = 1,
-                                      .merge = 2,
-                                      .std = { 1, 1, 1 } };
-        CHECK(b->ops->takes(b, &image));
-        CHECK_EQ(b->ops->step_begin(step, &(glm4v_step_rows) { .rows = 16 }, &replayed), 0);
-        CHECK_EQ(b->ops->preprocess(step, out, &pixels), 0);
-        CHECK_EQ(b->ops->step_download(step, patches[i], out, N * 3), 0);
-        CHECK_EQ(b->ops->step_end(step), 0);
-        b->ops->step_close(step);
-        b->ops->free(b, device);
-        b->ops->free(b, out);
-        for (int k = 0; k < N * 3; k++)
-            if (fabsf(patches[i][k] - patches[0][k]) > 3 / 255.0f) {
-                test_fail(__FILE__, __LINE__, "format %d, number %d: %g, not %g",
-                          (int)list[i].format, k, (double)patches[i][k], (double)patches[0][k]);
-                break;
+    for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) {
+        glm4v_image image = { .width = parts[k].width,
+                              .height = parts[k].height,
+                              .stride = 3 * BAR_SIDE,
+                              .memory = GLM4V_IMAGE_CUDA };
+        const int first = parts[k].top * BAR_SIDE + parts[k].left;
+        image.data = (const uint8_t *)(uintptr_t)(3 * first);
+        patches_of(want, b, image, bar_rgb, sizeof bar_rgb);
+        image.left = parts[k].left;
+        image.top = parts[k].top;
+        for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+            image.data = NULL;
+            image.format = list[i].format;
+            image.stride = list[i].stride;
+            for (int p = 0; p < 2; p++) {
+                image.plane[p] = (const uint8_t *)(uintptr_t)list[i].plane[p];
+                image.plane_stride[p] = list[i].plane_stride[p];
             }
+            patches_of(got, b, image, list[i].data, list[i].bytes);
+            check_near(got, want, i ? 3 / 255.0f : 0, (int)list[i].format);
+        }
+    }
+    glm4v_backend_close(&b);
+    CHECK(nothing_is_left());
+}
+
+static void transparent_pixels_are_laid_on_white(void)
+{
+    static float got[BAR_N * 3];
+    glm4v_backend *b = NULL;
+    draw_bars();
+    REQUIRE(!glm4v_backend_cuda_open(&b, 0, NULL, NULL, &err));
+    for (int blue_first = 0; blue_first < 2; blue_first++) {
+        const glm4v_image image = { .width = BAR_SIDE,
+                                    .height = BAR_SIDE,
+                                    .stride = 4 * BAR_SIDE,
+                                    .memory = GLM4V_IMAGE_CUDA,
+                                    .format = blue_first ? GLM4V_PIXELS_BGRA : GLM4V_PIXELS_RGBA };
+        patches_of(got, b, image, bar_rgba, sizeof bar_rgba);
+        for (int c = 0; c < 3; c++) { /* channels of the first patch, whose pixels are alike */
+            const int color = bar_rgba[blue_first ? 2 - c : c];
+            const float want = (float)(color * 153 + 255 * 102) / 255 / 255;
+            CHECK(fabsf(got[16 * c] - want) < 3 / 255.0f);
+        }
     }
     glm4v_backend_close(&b);
     CHECK(nothing_is_left());
@@ -743,6 +827,7 @@ int main(void)
     TEST(two_stages_equal_one);
     TEST(keys_and_values_may_be_int8);
     TEST(only_images_that_can_be_read_are_taken);
-    TEST(formats_of_luma_and_chroma_become_the_same_patches);
+    TEST(formats_become_the_same_patches);
+    TEST(transparent_pixels_are_laid_on_white);
     return test_end();
 }

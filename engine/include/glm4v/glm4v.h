@@ -194,6 +194,7 @@ typedef struct {
     uint64_t step_bytes; ///< of the weights that one step of decoding reads, in their forms
     /// multiply-adds of the vision tower's matrices for one image token; attention comes on top
     uint64_t vision_products;
+    char image_device[16]; ///< the device that prepares images: "cpu", "cuda:0"; "" before loading
 } glm4v_model_info;
 
 /** A compute device, and what is free on it. */
@@ -326,6 +327,20 @@ GLM4V_API int glm4v_device_examine(const char *name, glm4v_device *device, glm4v
 GLM4V_API int glm4v_device_measure(const char *name, double *read_rate, glm4v_error *err);
 
 /**
+ * The CUDA context in which models on a GPU work, the primary one of the device, for programs that
+ * hand over images in its memory. It exists until each call has met a glm4v_device_release() and
+ * the models on that GPU are closed.
+ *
+ * @param name          "cuda[:N]".
+ * @param[out] context  A CUcontext.
+ * @return 0. GLM4V_ERR_UNSUPPORTED ("cpu"), _INVALID, _DEVICE. Thread-safety: any thread.
+ */
+GLM4V_API int glm4v_device_retain(const char *name, void **context, glm4v_error *err);
+
+/** Undo one glm4v_device_retain() of the same name. Any thread. */
+GLM4V_API void glm4v_device_release(const char *name);
+
+/**
  * @return Values of glm4v_model_options.quantization that are worth comparing, the largest first;
  * NULL ends the list. Static. When memory is too small for a model, glm4v_model_open() names one of
  * these. Any thread.
@@ -345,10 +360,12 @@ typedef enum {
     GLM4V_PIXELS_NV12,    ///< luma, and a plane of U and V in turns at half the size
     GLM4V_PIXELS_I420,    ///< luma, and planes of U and of V at half the size
     GLM4V_PIXELS_BGR,     ///< as RGB, blue first
-    GLM4V_PIXELS_RGBX,    ///< 4 bytes a pixel: RGB and one that is not read (RGBA too)
-    GLM4V_PIXELS_BGRX,    ///< as RGBX, blue first (BGRA too)
+    GLM4V_PIXELS_RGBX,    ///< 4 bytes a pixel: RGB and one that is not read
+    GLM4V_PIXELS_BGRX,    ///< as RGBX, blue first
     GLM4V_PIXELS_P010,    ///< as NV12, 2 bytes a value (little-endian), of which the upper 10 bits
     GLM4V_PIXELS_YUY2,    ///< 4 bytes for two pixels of a row: Y U Y V
+    GLM4V_PIXELS_RGBA,    ///< 4 bytes a pixel: RGB and alpha; what is transparent becomes white
+    GLM4V_PIXELS_BGRA,    ///< as RGBA, blue first
 } glm4v_pixel_format;
 
 /** How luma and chroma become RGB. */
@@ -377,6 +394,7 @@ typedef struct {
     int64_t plane_stride[2];   ///< bytes from one row of them to the next
     glm4v_yuv_matrix matrix;   ///< of formats with luma and chroma
     int32_t full_range;        ///< their values: nonzero: [0, 255]; 0: luma [16, 235]
+    int32_t left, top;         ///< >= 0: where in the planes the image's first pixel is
 } glm4v_image;
 
 /* ---------------------------------------------------------------- converter ------------------ */

@@ -156,3 +156,23 @@ int glm4v_device_measure(const char *name, double *read_rate, glm4v_error *err)
     int rc = glm4v_cuda_module_open(&module, err);
     return rc ? rc : module->measure(read_rate, gpu, err);
 }
+
+int glm4v_device_retain(const char *name, void **context, glm4v_error *err)
+{
+    const glm4v_cuda_module *module;
+    const int32_t gpu = name ? gpu_of(name) : NO_GPU;
+    if (name && !strcmp(name, "cpu"))
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "device \"cpu\" has no CUDA context");
+    if (gpu == NO_GPU)
+        return no_such_name(name, err);
+    int rc = glm4v_cuda_module_open(&module, err);
+    return rc ? rc : module->retain(context, gpu, err);
+}
+
+void glm4v_device_release(const char *name)
+{
+    const glm4v_cuda_module *module;
+    const int32_t gpu = name ? gpu_of(name) : NO_GPU;
+    if (gpu != NO_GPU && !glm4v_cuda_module_open(&module, NULL))
+        module->release(gpu);
+}

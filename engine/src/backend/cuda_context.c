@@ -75,6 +75,13 @@ void glm4v_cuda_context_close(glm4v_cuda_context *context)
     *context = (glm4v_cuda_context) { 0 };
 }
 
+void glm4v_cuda_context_release(int device)
+{
+    int driver_device = 0; /* the driver's number of it */
+    if (driver.release && !driver.device(&driver_device, device))
+        driver.release(driver_device);
+}
+
 glm4v_cuda_scope glm4v_cuda_enter(const glm4v_cuda_context *context)
 {
     glm4v_cuda_scope scope = { 0 };

@@ -19,6 +19,9 @@ typedef struct {
 cudaError_t glm4v_cuda_context_open(glm4v_cuda_context *context, int device, const char **call);
 void glm4v_cuda_context_close(glm4v_cuda_context *context);
 
+/* Undo one opening of a device's context. */
+void glm4v_cuda_context_release(int device);
+
 /* What was current before a call of the backend. */
 typedef struct {
     glm4v_driver_context before;

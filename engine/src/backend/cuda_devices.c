@@ -52,6 +52,20 @@ static cudaError_t free_in(const glm4v_cuda_context *context, size_t *bytes)
     return cudaMemGetInfo(bytes, &total);
 }
 
+/* Why the context of a device cannot be used; 0 after success. */
+static int context_failure(cudaError_t status, int32_t device, const char *name, glm4v_error *err)
+{
+    if (status == cudaSuccess)
+        return 0;
+    cudaGetLastError();
+    if (status == cudaErrorDevicesUnavailable)
+        return glm4v_fail(err, GLM4V_ERR_DEVICE,
+                          "cuda:%d (%s) is in use by another process that has it for itself",
+                          device, name);
+    return glm4v_fail(err, GLM4V_ERR_DEVICE, "cuda:%d (%s) cannot be used: %s (%s)", device, name,
+                      cudaGetErrorString(status), cudaGetErrorName(status));
+}
+
 /* Memory of the device that is free: opens its context. */
 static int available(uint64_t *bytes, int32_t device, const char *name, glm4v_error *err)
 {
@@ -64,15 +78,7 @@ static int available(uint64_t *bytes, int32_t device, const char *name, glm4v_er
         glm4v_cuda_context_close(&context);
     }
     *bytes = free_bytes;
-    if (status == cudaSuccess)
-        return 0;
-    cudaGetLastError();
-    if (status == cudaErrorDevicesUnavailable)
-        return glm4v_fail(err, GLM4V_ERR_DEVICE,
-                          "cuda:%d (%s) is in use by another process that has it for itself",
-                          device, name);
-    return glm4v_fail(err, GLM4V_ERR_DEVICE, "cuda:%d (%s) cannot be used: %s (%s)", device, name,
-                      cudaGetErrorString(status), cudaGetErrorName(status));
+    return context_failure(status, device, name, err);
 }
 
 static int examine(glm4v_cuda_device *out, int32_t device, bool full, glm4v_error *err)
@@ -111,6 +117,25 @@ static int measure(double *read_rate, int32_t device, glm4v_error *err)
     return rc ? rc : glm4v_cuda_measure(read_rate, device, err);
 }
 
+static int retain(void **context, int32_t device, glm4v_error *err)
+{
+    glm4v_cuda_device card;
+    glm4v_cuda_context opened;
+    const char *call;
+    int rc = examine(&card, device, false, err);
+    if (!rc)
+        rc = context_failure(glm4v_cuda_context_open(&opened, device, &call), device, card.name,
+                             err);
+    if (!rc)
+        *context = opened.primary;
+    return rc;
+}
+
+static void release(int32_t device)
+{
+    glm4v_cuda_context_release(device);
+}
+
 __attribute__((visibility("default"))) const glm4v_cuda_module glm4v_cuda_exports = {
     .version = GLM4V_CUDA_MODULE_VERSION,
     .library = GLM4V_VERSION,
@@ -118,4 +143,6 @@ __attribute__((visibility("default"))) const glm4v_cuda_module glm4v_cuda_export
     .examine = examine,
     .open = glm4v_backend_cuda_open,
     .measure = measure,
+    .retain = retain,
+    .release = release,
 };

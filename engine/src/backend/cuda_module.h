@@ -9,7 +9,7 @@
 
 #define GLM4V_CUDA_MODULE_SYMBOL "glm4v_cuda_exports"
 /* Of the structs of this header and of backend.h: a module of another build is refused. */
-#define GLM4V_CUDA_MODULE_VERSION 2
+#define GLM4V_CUDA_MODULE_VERSION 3
 
 /* One GPU, for people and for checks. */
 typedef struct {
@@ -33,6 +33,9 @@ typedef struct {
                 glm4v_error *err);
     /* Bytes a second that GPU number `device` reads from its memory. DEVICE, NOMEM */
     int (*measure)(double *read_rate, int32_t device, glm4v_error *err);
+    /* As glm4v_device_retain() and _release(). */
+    int (*retain)(void **context, int32_t device, glm4v_error *err);
+    void (*release)(int32_t device);
 } glm4v_cuda_module;
 
 /* backend/cuda_measure.c, in the module: as `measure`, of a GPU that can be used. */

@@ -17,7 +17,7 @@ typedef struct {
 
 static bool lying_of(lying *l, const glm4v_image *image)
 {
-    const int64_t w = image->width, half = (w + 1) / 2;
+    const int64_t w = (int64_t)image->left + image->width, half = (w + 1) / 2;
     switch (image->format) {
     case GLM4V_PIXELS_RGB:
         *l = (lying) { GLM4V_CUDA_RGB, { 3 * w }, false, 8 };
@@ -46,6 +46,12 @@ static bool lying_of(lying *l, const glm4v_image *image)
     case GLM4V_PIXELS_YUY2:
         *l = (lying) { GLM4V_CUDA_YUY2, { 4 * half }, true, 8 };
         return true;
+    case GLM4V_PIXELS_RGBA:
+        *l = (lying) { GLM4V_CUDA_RGBA, { 4 * w }, false, 8 };
+        return true;
+    case GLM4V_PIXELS_BGRA:
+        *l = (lying) { GLM4V_CUDA_BGRA, { 4 * w }, false, 8 };
+        return true;
     }
     return false;
 }
@@ -63,10 +69,12 @@ static int64_t stride_of(const glm4v_image *image, int i)
 bool glm4v_gpu_takes(glm4v_backend *b, const glm4v_image *image)
 {
     lying l;
-    if (!lying_of(&l, image) || (unsigned)image->matrix > GLM4V_YUV_BT2020)
+    if (!lying_of(&l, image) || (unsigned)image->matrix > GLM4V_YUV_BT2020 || image->left < 0 ||
+        image->top < 0)
         return false;
     if (image->memory == GLM4V_IMAGE_HOST)
-        return image->format == GLM4V_PIXELS_RGB && image->stride >= l.row[0];
+        return image->format == GLM4V_PIXELS_RGB && !image->left && !image->top &&
+               image->stride >= l.row[0];
     if (image->memory != GLM4V_IMAGE_CUDA || image->device != glm4v_gpu(b)->context.device)
         return false;
     for (int i = 0; i < 3; i++)
@@ -115,7 +123,9 @@ static void set_matrix(float matrix[12], const glm4v_image *image, int bits)
 static glm4v_cuda_image image_of(const glm4v_image *image)
 {
     lying l;
-    glm4v_cuda_image out = { .width = image->width, .height = image->height };
+    glm4v_cuda_image out = {
+        .width = image->width, .height = image->height, .left = image->left, .top = image->top
+    };
     if (!lying_of(&l, image)) /* glm4v_gpu_takes() has seen it */
         return out;
     out.format = l.format;

@@ -123,10 +123,11 @@ void glm4v_preprocessor_close(glm4v_preprocessor **p)
 /* Pixels are read here where no device does it. */
 static int check_readable(const glm4v_image *image, glm4v_error *err)
 {
-    static const char *const formats[] = { "RGB",  "GRAY8", "NV12", "I420", "BGR",
-                                           "RGBX", "BGRX",  "P010", "YUY2" };
+    static const char *const formats[] = { "RGB",  "GRAY8", "NV12", "I420", "BGR", "RGBX",
+                                           "BGRX", "P010",  "YUY2", "RGBA", "BGRA" };
     const unsigned format = (unsigned)image->format;
-    if (image->memory == GLM4V_IMAGE_HOST && image->format == GLM4V_PIXELS_RGB)
+    if (image->memory == GLM4V_IMAGE_HOST && image->format == GLM4V_PIXELS_RGB && !image->left &&
+        !image->top)
         return 0;
     if (format >= sizeof formats / sizeof *formats || (unsigned)image->memory > GLM4V_IMAGE_CUDA)
         return glm4v_fail(

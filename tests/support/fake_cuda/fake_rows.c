@@ -384,6 +384,12 @@ static uint8_t byte_of(float x)
     return (uint8_t)fminf(fmaxf(x * 255 + 0.5f, 0), 255);
 }
 
+static void on_white(uint8_t *rgb, uint8_t alpha)
+{
+    for (int i = 0; i < 3; i++)
+        rgb[i] = (uint8_t)((rgb[i] * alpha + 255 * (255 - alpha) + 127) / 255);
+}
+
 /* One pixel as RGB. */
 static void pixel_of(uint8_t *rgb, const glm4v_cuda_image *image, int32_t x, int32_t y)
 {
@@ -401,6 +407,12 @@ static void pixel_of(uint8_t *rgb, const glm4v_cuda_image *image, int32_t x, int
         for (int i = 0; i < 3; i++)
             rgb[i] = at[0][(image->format == GLM4V_CUDA_BGR ? 3 : 4) * x +
                            (image->format == GLM4V_CUDA_RGBX ? i : 2 - i)];
+        return;
+    case GLM4V_CUDA_RGBA:
+    case GLM4V_CUDA_BGRA:
+        for (int i = 0; i < 3; i++)
+            rgb[i] = at[0][4 * x + (image->format == GLM4V_CUDA_RGBA ? i : 2 - i)];
+        on_white(rgb, at[0][4 * x + 3]);
         return;
     case GLM4V_CUDA_GRAY8:
         memset(rgb, at[0][x], 3);
@@ -436,7 +448,7 @@ static glm4v_image rgb_of(const glm4v_cuda_image *image)
     const int64_t w = image->width, h = image->height;
     uint8_t *rgb = fake_room((size_t)(3 * w * h));
     for (int64_t i = 0; i < w * h; i++)
-        pixel_of(rgb + 3 * i, image, (int32_t)(i % w), (int32_t)(i / w));
+        pixel_of(rgb + 3 * i, image, image->left + (int32_t)(i % w), image->top + (int32_t)(i / w));
     return (glm4v_image) {
         .data = rgb, .width = image->width, .height = image->height, .stride = 3 * w
     };
