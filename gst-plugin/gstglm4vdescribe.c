@@ -327,6 +327,7 @@ finalize (GObject * object)
   g_queue_clear_full (&self->triggers,
       (GDestroyNotify) gst_glm4v_trigger_free);
   g_free (self->unreadable);
+  gst_glm4v_device_forget (self);
   gst_glm4v_look_clear (&self->look);
   gst_glm4v_clip_clear (&self->clip);
   g_ptr_array_unref (self->answers);

@@ -73,6 +73,10 @@ struct _GstGlm4vDescribe
                                  * question about a frame that are ok */
   GstGlm4vWatch watch;
   GQueue triggers;              /* of GstGlm4vTrigger: for the next frame */
+  GstObject *cuda;              /* GstCudaContext of cuda_number, or NULL */
+  gint cuda_number;
+  gchar image_device[16];       /* that looks at frames; "" while loading */
+  gboolean told_cuda;           /* that CUDA memory is refused */
   guint64 calls;                /* of the action signal */
   guint64 next_id;
   gboolean failed;              /* on-error=fail struck: end the stream */
@@ -92,6 +96,21 @@ gboolean gst_glm4v_query_sink (GstPad * pad, GstObject * parent,
     GstQuery * query);
 gboolean gst_glm4v_query_src (GstPad * pad, GstObject * parent,
     GstQuery * query);
+
+/* gstglm4vdevice.c. Answer a query for the context of the GPU that the model is
+ * on, or will be. FALSE if that is none, or the query is for another kind. */
+gboolean gst_glm4v_device_answer_context (GstGlm4vDescribe * self,
+    GstQuery * query);
+
+/* From READY on: no memory:CUDAMemory in the result of a CAPS or ACCEPT_CAPS
+ * query where the model is not on a GPU. Where upstream has nothing else, a
+ * warning says what to insert. */
+void gst_glm4v_device_filter_caps (GstGlm4vDescribe * self, GstQuery * query);
+
+/* The model is loaded; to NULL: it is not, and no context is kept. */
+void gst_glm4v_device_set_loaded (GstGlm4vDescribe * self,
+    const glm4v_model_info * info);
+void gst_glm4v_device_forget (GstGlm4vDescribe * self);
 
 /* gstglm4vload.c. To READY: check the model and begin to load it. FALSE after
  * an error was posted. */

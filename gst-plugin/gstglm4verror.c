@@ -72,6 +72,9 @@ static const Row rows[] = {
   [GST_GLM4V_FAULT_CAPS] = {STREAM, GST_STREAM_ERROR_WRONG_TYPE,
         "This video cannot be described",
         "Put videoconvert and videoscale before the element."},
+  [GST_GLM4V_FAULT_CUDA_MEMORY] = {STREAM, GST_STREAM_ERROR_WRONG_TYPE,
+        "Frames in memory of a GPU cannot be described",
+        "Put cudadownload before the element, or set device=cuda."},
   [GST_GLM4V_FAULT_FRAME_SIZE] = {STREAM, GST_STREAM_ERROR_FAILED,
         "A video frame does not match its caps",
         "Such frames pass without a caption. Check the element that produces "

@@ -25,6 +25,7 @@ typedef enum
   GST_GLM4V_FAULT_PROMPT_FILE,       /* it cannot be used */
   GST_GLM4V_FAULT_THREAD,            /* a thread could not be started */
   GST_GLM4V_FAULT_CAPS,              /* a picture size we refuse */
+  GST_GLM4V_FAULT_CUDA_MEMORY,       /* frames on a GPU, a model that is not */
   GST_GLM4V_FAULT_FRAME_SIZE,        /* buffer smaller than its caps require */
   GST_GLM4V_FAULT_FRAME_MAP,         /* memory the CPU cannot read */
   GST_GLM4V_FAULT_FRAME_MEMORY,      /* no memory for one picture */

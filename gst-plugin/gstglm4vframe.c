@@ -272,8 +272,8 @@ put_on_white (guint8 * pixels, const GstVideoInfo * info, gboolean two_bits)
 
 /* ---- conversion ---- */
 
-static gboolean
-frame_is_interlaced (GstBuffer * buffer, const GstVideoInfo * info)
+gboolean
+gst_glm4v_frame_is_interlaced (GstBuffer * buffer, const GstVideoInfo * info)
 {
   if (GST_VIDEO_INFO_INTERLACE_MODE (info) == GST_VIDEO_INTERLACE_MODE_MIXED)
     return GST_BUFFER_FLAG_IS_SET (buffer, GST_VIDEO_BUFFER_FLAG_INTERLACED);
@@ -300,7 +300,7 @@ convert_mapped (GstGlm4vConverter * self, GstBuffer * buffer,
   if (!reserve (&self->rgb, &self->rgb_size, GST_VIDEO_INFO_SIZE (&self->out)))
     return FALSE;
   in.buffer = out.buffer = buffer;
-  if (frame_is_interlaced (buffer, &self->in))
+  if (gst_glm4v_frame_is_interlaced (buffer, &self->in))
     in.flags = out.flags = GST_VIDEO_FRAME_FLAG_INTERLACED;
   out.info = self->out;
   out.data[0] = self->rgb;

@@ -30,6 +30,10 @@ typedef struct _GstGlm4vConverter GstGlm4vConverter;
 gboolean gst_glm4v_frame_check (GstBuffer * buffer, const GstVideoInfo * info,
     gchar ** why);
 
+/* Do its lines belong to two moments? */
+gboolean gst_glm4v_frame_is_interlaced (GstBuffer * buffer,
+    const GstVideoInfo * info);
+
 /* A reference to the buffer, or a copy where a reference would keep memory
  * that upstream cannot spare, with so many held, and that can be copied. */
 GstBuffer *gst_glm4v_frame_hold (GstBuffer * buffer, guint held);

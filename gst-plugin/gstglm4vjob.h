@@ -74,6 +74,7 @@ typedef struct
   glm4v_finish finish;
   guint prompt_tokens, vision_tokens, output_tokens;
   guint64 convert;              /* ns, RGB conversion */
+  gboolean downloaded;          /* from a GPU for it */
   glm4v_timings timings;
   guint width, height;          /* of the frame, as the model saw it */
   GstStructure *fields;         /* gstglm4vregion.h; may be NULL */

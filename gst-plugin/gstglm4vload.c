@@ -70,8 +70,10 @@ on_loaded (gpointer user, const gchar * dir, const glm4v_model_info * info,
   GstGlm4vDescribe *self = user;
   gchar *text;
 
-  if (info)
+  if (info) {
     set_model_info (self, info, TRUE);
+    gst_glm4v_device_set_loaded (self, info);
+  }
   g_mutex_lock (&self->lock);
   self->load_state = info ? GST_GLM4V_LOADED : GST_GLM4V_LOAD_FAILED;
   g_mutex_unlock (&self->lock);
@@ -243,6 +245,7 @@ gst_glm4v_load_stop (GstGlm4vDescribe * self)
   model = g_steal_pointer (&self->model);
   g_mutex_unlock (&self->lock);
   g_clear_pointer (&model, gst_structure_free);
+  gst_glm4v_device_forget (self);
 }
 
 /* Join or begin an engine, and wait for it on a worker. NULL after an error was

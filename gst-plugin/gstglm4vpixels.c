@@ -5,12 +5,66 @@
 
 #include <string.h>
 
+/* Memory on the GPU that the model is on; FALSE if it cannot be had. */
+static gboolean
+open_copies (GstGlm4vWorker * self, gint number)
+{
+  if (!self->copies)
+    self->copies = gst_glm4v_cuda_copies_new (number);
+  return self->copies != NULL;
+}
+
+/* The picture of one frame, wherever that lies. Frames on the GPU of the model
+ * stay there, unless their format is not one that is read there. */
+static gboolean
+read_frame (GstGlm4vWorker * self, GstGlm4vJob * job, GstBuffer * buffer,
+    glm4v_image * image, GstGlm4vFault * fault, gchar ** why)
+{
+  const GstGlm4vFrame frame = { buffer, &job->info, job->gray_bits };
+  const glm4v_model_info *info;
+  gint number;
+
+  if (!gst_glm4v_cuda_has (buffer))
+    return gst_glm4v_converter_run (self->converter, &frame, image, fault, why);
+  info = gst_glm4v_sharer_get_info (self->sharer);
+  number = gst_glm4v_cuda_number (info->image_device);
+  if (number < 0) {
+    *fault = GST_GLM4V_FAULT_FRAME_MAP;
+    *why = g_strdup ("it is memory of a GPU, and the model is not on one");
+    return FALSE;
+  }
+  if (gst_glm4v_cuda_reads (&frame) && open_copies (self, number))
+    return gst_glm4v_cuda_copy (self->copies, &frame, image, fault, why);
+  job->outcome.downloaded = TRUE;
+  return gst_glm4v_converter_run (self->converter, &frame, image, fault, why);
+}
+
+/* Those of earlier frames. */
+static void
+drop_copies (GstGlm4vWorker * self)
+{
+  if (self->copies)
+    gst_glm4v_cuda_copies_reset (self->copies);
+}
+
+static gint
+code_of (GstGlm4vFault fault)
+{
+  switch (fault) {
+    case GST_GLM4V_FAULT_FRAME_MEMORY:
+      return GLM4V_ERR_NOMEM;
+    case GST_GLM4V_FAULT_FRAME_DEVICE:
+      return GLM4V_ERR_DEVICE;
+    default:
+      return GLM4V_ERR_INVALID;
+  }
+}
+
 /* The picture of the frame: the one at hand if it was asked about just now. */
 static gboolean
 convert_frame (GstGlm4vWorker * self, GstGlm4vJob * job)
 {
   GstGlm4vPicture *picture = &self->picture;
-  const GstGlm4vFrame frame = { job->buffer, &job->info, job->gray_bits };
   GstGlm4vFault fault = GST_GLM4V_FAULT_FRAME_MEMORY;
   gchar *why = NULL;
 
@@ -18,16 +72,16 @@ convert_frame (GstGlm4vWorker * self, GstGlm4vJob * job)
       && picture->frame_number == job->frame_number)
     return TRUE;
   picture->known = FALSE;
-  if (frame.buffer)
-    picture->known = gst_glm4v_converter_run (self->converter, &frame,
-        &picture->image, &fault, &why);
+  drop_copies (self);
+  if (job->buffer)
+    picture->known = read_frame (self, job, job->buffer, &picture->image,
+        &fault, &why);
   else
     why = g_strdup ("the frame could not be copied");
   picture->epoch = job->epoch;
   picture->frame_number = job->frame_number;
   if (!picture->known)
-    gst_glm4v_job_fail (job, fault == GST_GLM4V_FAULT_FRAME_MEMORY ?
-        GLM4V_ERR_NOMEM : GLM4V_ERR_INVALID, fault, why);
+    gst_glm4v_job_fail (job, code_of (fault), fault, why);
   g_free (why);
   return picture->known;
 }
@@ -47,7 +101,12 @@ crop (GstGlm4vJob * job, glm4v_image * image)
         "the region lies outside the frame");
     return FALSE;
   }
-  image->data += roi->y * image->stride + GLM4V_CHANNELS * (gsize) roi->x;
+  if (image->memory == GLM4V_IMAGE_HOST) {
+    image->data += roi->y * image->stride + GLM4V_CHANNELS * (gsize) roi->x;
+  } else {
+    image->left += roi->x;
+    image->top += roi->y;
+  }
   image->width = roi->width;
   image->height = roi->height;
   return TRUE;
@@ -69,14 +128,20 @@ convert_picture (GstGlm4vWorker * self, GstGlm4vJob * job)
 
 /* ---- clips ---- */
 
-/* The converter has one picture only, so each frame of a clip is copied. */
+/* The converter has one picture only, so each frame of a clip is copied; on the
+ * GPU it has a copy of its own already. */
 static gboolean
 keep_image (GstGlm4vWorker * self, glm4v_image image)
 {
   gsize row = GLM4V_CHANNELS * (gsize) image.width;
-  guint8 *block = g_try_malloc0 (row * (gsize) image.height);
+  guint8 *block;
   gint y;
 
+  if (image.memory != GLM4V_IMAGE_HOST) {
+    g_array_append_val (self->images, image);
+    return TRUE;
+  }
+  block = g_try_malloc0 (row * (gsize) image.height);
   if (!block)
     return FALSE;
   for (y = 0; y < image.height; y++)
@@ -98,17 +163,17 @@ convert_clip (GstGlm4vWorker * self, GstGlm4vJob * job)
   guint i;
 
   self->picture.known = FALSE;
+  drop_copies (self);
   for (i = 0; i < job->clip->len && converted; i++) {
     const GstGlm4vClipFrame *clip = g_ptr_array_index (job->clip, i);
-    const GstGlm4vFrame frame = { clip->buffer, &job->info, job->gray_bits };
     glm4v_image image;
     gchar *why = NULL;
 
-    converted = frame.buffer && gst_glm4v_converter_run (self->converter,
-        &frame, &image, &fault, &why);
+    converted = clip->buffer && read_frame (self, job, clip->buffer, &image,
+        &fault, &why);
     if (!converted)
-      gst_glm4v_job_fail (job, GLM4V_ERR_INVALID, fault, why ? why :
-          "the frame could not be copied");
+      gst_glm4v_job_fail (job, clip->buffer ? code_of (fault) :
+          GLM4V_ERR_NOMEM, fault, why ? why : "the frame could not be copied");
     g_free (why);
     if (!converted || !crop (job, &image))
       return FALSE;

@@ -50,12 +50,29 @@ serialized_query (GstGlm4vDescribe * self, GstPad * pad, GstQuery * query)
       : gst_pad_query_default (pad, GST_OBJECT (self), query);
 }
 
+/* Queries of the sink pad and of `src` that are not about order or time. */
+static gboolean
+common_query (GstGlm4vDescribe * self, GstPad * pad, GstQuery * query)
+{
+  gboolean answered;
+
+  if (GST_QUERY_TYPE (query) == GST_QUERY_CONTEXT
+      && gst_glm4v_device_answer_context (self, query))
+    return TRUE;
+  answered = gst_pad_query_default (pad, GST_OBJECT (self), query);
+  if (answered)
+    gst_glm4v_device_filter_caps (self, query);
+  return answered;
+}
+
 gboolean
 gst_glm4v_query_sink (GstPad * pad, GstObject * parent, GstQuery * query)
 {
+  GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (parent);
+
   if (GST_QUERY_IS_SERIALIZED (query))
-    return serialized_query (GST_GLM4V_DESCRIBE (parent), pad, query);
-  return gst_pad_query_default (pad, parent, query);
+    return serialized_query (self, pad, query);
+  return common_query (self, pad, query);
 }
 
 static gboolean
@@ -88,5 +105,5 @@ gst_glm4v_query_src (GstPad * pad, GstObject * parent, GstQuery * query)
 {
   if (GST_QUERY_TYPE (query) == GST_QUERY_LATENCY)
     return latency_query (GST_GLM4V_DESCRIBE (parent), query);
-  return gst_pad_query_default (pad, parent, query);
+  return common_query (GST_GLM4V_DESCRIBE (parent), pad, query);
 }

@@ -97,6 +97,7 @@ gst_glm4v_stats_count (GstGlm4vStats * stats, const GstGlm4vJob * job,
   guint bucket = MIN (bucket_of (delay), GST_GLM4V_DELAY_BUCKETS - 1);
 
   stats->results++;
+  stats->downloaded_frames += outcome->downloaded;
   count_end (stats, job);
   if (gst_glm4v_job_status (job) != GST_GLM4V_STATUS_OK)
     return;
@@ -153,6 +154,7 @@ gst_glm4v_statistics_describe (GstGlm4vDescribe * self)
       "bad-frames", G_TYPE_UINT64, s.bad_frames,
       "unreadable-frames", G_TYPE_UINT64, s.unreadable_frames,
       "unreadable-reason", G_TYPE_STRING, unreadable,
+      "downloaded-frames", G_TYPE_UINT64, s.downloaded_frames,
       "unchanged", G_TYPE_UINT64, s.unchanged,
       "gated", G_TYPE_UINT64, s.gated,
       "timeouts", G_TYPE_UINT64, s.timeouts,

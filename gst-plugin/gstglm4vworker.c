@@ -34,6 +34,7 @@ gst_glm4v_worker_unref (GstGlm4vWorker * self)
   if (!g_atomic_int_dec_and_test (&self->refs))
     return;
   gst_glm4v_converter_free (self->converter);
+  g_clear_pointer (&self->copies, gst_glm4v_cuda_copies_free);
   g_array_unref (self->images);
   g_ptr_array_unref (self->blocks);
   gst_glm4v_model_config_clear (&self->config);

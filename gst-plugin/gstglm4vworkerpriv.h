@@ -3,12 +3,14 @@
  * engine) share. */
 #pragma once
 
+#include "gstglm4vcuda.h"
 #include "gstglm4vframe.h"
 #include "gstglm4vworker.h"
 
 G_BEGIN_DECLS
 
-/* A frame in RGB, in the converter's memory. */
+/* A frame as the engine sees it: RGB in the converter's memory, or a copy on
+ * the GPU. */
 typedef struct
 {
   gboolean known;
@@ -27,6 +29,7 @@ struct _GstGlm4vWorker
 
   /* the thread only */
   GstGlm4vConverter *converter;
+  GstGlm4vCudaCopies *copies;   /* NULL: there was no frame on a GPU */
   GstGlm4vPicture picture;      /* converted last */
   GArray *images;               /* of glm4v_image: what is asked about */
   GPtrArray *blocks;            /* their pixels, if they are a clip's */

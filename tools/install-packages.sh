@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Installs the Debian packages that a job of this project needs, those that are missing and no others,
-# after saying which: tools/install-packages.sh build|run|test|clang|style...
+# after saying which: tools/install-packages.sh build|run|test|clang|cuda|style...
 # Does nothing when all are there, so a second run costs nothing. Works as root or through sudo.
 set -eu
 
@@ -14,6 +14,8 @@ run="gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
 test="libgstrtspserver-1.0-dev gstreamer1.0-plugins-ugly python3 python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0
     patchelf ffmpeg locales curl python3-venv python3-pil python3-jsonschema heif-gdk-pixbuf libheif-examples"
 clang="clang libclang-rt-dev"
+# Frames in memory of a GPU; CUDA itself comes from its own packages.
+cuda="libgstreamer-plugins-bad1.0-dev"
 style="clang-format python3 git"
 valgrind="valgrind"
 coverage="llvm"
@@ -21,9 +23,9 @@ coverage="llvm"
 wanted=
 for set in "$@"; do
     case $set in
-    build | run | test | clang | style | valgrind | coverage) wanted="$wanted ${!set}" ;;
+    build | run | test | clang | cuda | style | valgrind | coverage) wanted="$wanted ${!set}" ;;
     *)
-        echo "usage: $0 build|run|test|clang|style|valgrind|coverage..." >&2
+        echo "usage: $0 build|run|test|clang|cuda|style|valgrind|coverage..." >&2
         exit 2
         ;;
     esac

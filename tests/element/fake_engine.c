@@ -110,6 +110,17 @@ const char *glm4v_error_name(int code)
     return code <= 0 && code > -12 ? names[-code] : "unknown";
 }
 
+/* ---- devices ---- */
+
+int glm4v_device_retain(const char *name, void **context, glm4v_error *err)
+{
+    return fail(GLM4V_ERR_DEVICE, err, "device_retain");
+}
+
+void glm4v_device_release(const char *name)
+{
+}
+
 /* ---- model ---- */
 
 static glm4v_model_info make_info(const char *dir)
@@ -123,6 +134,10 @@ static glm4v_model_info make_info(const char *dir)
                               .n_layers = 2 };
     const char *slash = strrchr(dir, '/');
     snprintf(info.name, sizeof info.name, "%s", slash ? slash + 1 : dir);
+    pthread_mutex_lock(&lock);
+    snprintf(info.image_device, sizeof info.image_device, "%s",
+             script.image_device ? script.image_device : "cpu");
+    pthread_mutex_unlock(&lock);
     return info;
 }
 

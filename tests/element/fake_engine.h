@@ -10,6 +10,7 @@
 
 typedef struct {
     int inspect_code, open_code, engine_code; /* GLM4V_ERR_* of these calls, 0 = they succeed */
+    const char *image_device;                 /* where the model looks at frames; NULL = "cpu" */
     const char *broken; /* name of the one model that cannot be opened, or NULL: all can */
     int submit_code;    /* of every submit */
     int result_code;    /* of every answer */

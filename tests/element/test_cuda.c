@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Frames with caps memory:CUDAMemory, in memory of that kind which is ours: what passes, what is
- * mapped, what is said when it cannot be; queries for the CUDA context. On a GPU:
+/* Frames in memory of a GPU, which is memory of ours that says so, where no GPU can be used: which
+ * caps are offered, what is said, what is mapped; queries for the CUDA context. On a GPU:
  * test_cuda_pipeline.c. */
 #include "fake_engine.h"
 #include "support.h"
 
-#define CAPS_CUDA "video/x-raw(memory:CUDAMemory),format=GRAY8,width=16,height=8,framerate=30/1"
+#define CAPS "format=GRAY8,width=16,height=8,framerate=30/1"
+#define CAPS_CUDA "video/x-raw(memory:CUDAMemory)," CAPS
+#define CAPS_HOST "video/x-raw," CAPS
 enum { SIZE = 16 * 8 };
 
 /* ---- memory ---- */
@@ -69,12 +71,107 @@ static GstBuffer *cuda_frame(guint8 grey, guint pts_ms)
 
 /* ---- tests ---- */
 
-static void frames_pass_as_they_are_and_sampled_ones_are_mapped(void)
+static gboolean offers_cuda(GstPad *pad, const char *filter)
+{
+    GstCaps *asked = filter ? gst_caps_from_string(filter) : NULL;
+    GstCaps *caps = gst_pad_query_caps(pad, asked);
+    gboolean offers = FALSE;
+    for (guint i = 0; i < gst_caps_get_size(caps); i++)
+        offers |= gst_caps_features_contains(gst_caps_get_features(caps, i), "memory:CUDAMemory");
+    gst_caps_unref(caps);
+    gst_clear_caps(&asked);
+    return offers;
+}
+
+/* In NULL the device may still change, so pads can be linked; from READY on it is known. */
+static void cuda_memory_is_offered_until_the_device_is_known_to_be_the_cpu(void)
+{
+    static const char *const devices[] = { "cpu", "auto", "cuda" }; /* no GPU can be used here */
+    for (guint i = 0; i < G_N_ELEMENTS(devices); i++) {
+        fake_set((fake_script) { 0 });
+        GstElement *element = support_element("device", devices[i], NULL);
+        GstPad *sink = gst_element_get_static_pad(element, "sink");
+        GstPad *src = gst_element_get_static_pad(element, "src");
+        for (int run = 0; run < 2; run++) {
+            CHECK(offers_cuda(sink, NULL));
+            CHECK(offers_cuda(src, NULL));
+            CHECK(gst_element_set_state(element, GST_STATE_READY) == GST_STATE_CHANGE_SUCCESS);
+            CHECK(!offers_cuda(sink, NULL));
+            CHECK(!offers_cuda(src, NULL));
+            CHECK(!offers_cuda(sink, CAPS_CUDA));
+            CHECK(gst_element_set_state(element, GST_STATE_NULL) == GST_STATE_CHANGE_SUCCESS);
+        }
+        gst_object_unref(sink);
+        gst_object_unref(src);
+        support_free(element);
+    }
+}
+
+/* The text of the next warning, g_free(); NULL: there is none. */
+static char *next_warning(GstElement *element)
+{
+    GstMessage *message = support_message(element, GST_MESSAGE_WARNING);
+    GError *error = NULL;
+    if (!message)
+        return NULL;
+    gst_message_parse_warning(message, &error, NULL);
+    char *text = g_strdup(error->message);
+    g_error_free(error);
+    gst_message_unref(message);
+    return text;
+}
+
+static void who_has_nothing_else_is_told_to_insert_cudadownload(void)
 {
     fake_set((fake_script) { 0 });
+    GstElement *element = support_element("mode", 2, "device", "cpu", NULL);
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    GstPad *sink = gst_element_get_static_pad(element, "sink");
+    GstCaps *caps = gst_caps_from_string(CAPS_CUDA);
+    CHECK(!gst_pad_query_accept_caps(sink, caps));
+    CHECK(!gst_pad_query_accept_caps(sink, caps));
+    char *text = next_warning(element);
+    REQUIRE(text != NULL);
+    printf("# %s\n", text);
+    CHECK_CONTAINS(text, "memory:CUDAMemory");
+    CHECK_CONTAINS(text, "cudadownload");
+    CHECK_EQ(support_count_messages(element, GST_MESSAGE_WARNING | GST_MESSAGE_ERROR), 0);
+    g_free(text);
+    CHECK(offers_cuda(sink, NULL) == FALSE);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 0x10, 0));
+    CHECK_EQ(gst_harness_buffers_in_queue(h), 1);
+    gst_caps_unref(caps);
+    gst_object_unref(sink);
+    support_done(h);
+}
+
+/* Caps and memory that do not belong together: the memory is what is looked at. */
+static void a_frame_on_a_gpu_is_not_mapped_where_the_model_is_on_the_cpu(void)
+{
+    fake_set((fake_script) { 0 });
+    GstElement *element = support_element("mode", 2, NULL);
+    GstHarness *h = support_harness(element, FALSE, CAPS_HOST);
+    maps = 0;
+    gst_harness_push(h, cuda_frame(0x40, 0));
+    char *text = next_warning(element);
+    REQUIRE(text != NULL);
+    CHECK_CONTAINS(text, "memory of a GPU");
+    CHECK_CONTAINS(text, "cudadownload");
+    CHECK_EQ(maps, 0);
+    CHECK_EQ(support_stat(element, "unreadable-frames"), 1);
+    CHECK_EQ(support_stat(element, "downloaded-frames"), 0);
+    CHECK_EQ(gst_harness_buffers_in_queue(h), 1);
+    g_free(text);
+    support_done(h);
+}
+
+/* Here none is read on the GPU: there is no context. */
+static void frames_that_the_gpu_does_not_read_are_downloaded_and_counted(void)
+{
+    fake_set((fake_script) { .image_device = "cuda:0" });
     maps_fail = FALSE;
     GstElement *element = support_element("mode", 2, NULL); /* one frame a second */
-    GstHarness *h = support_harness(element, FALSE, CAPS_CUDA);
+    GstHarness *h = support_harness(element, FALSE, CAPS_HOST);
     maps = 0;
     for (guint i = 0; i < 10; i++) {
         GstBuffer *frame = cuda_frame(0x40, 33 * i);
@@ -89,24 +186,22 @@ static void frames_pass_as_they_are_and_sampled_ones_are_mapped(void)
     CHECK_STR(gst_structure_get_string(result, "text"), "16x8 #404040");
     gst_structure_free(result);
     CHECK_EQ(maps, 1);
+    CHECK_EQ(support_stat(element, "downloaded-frames"), 1);
     support_done(h);
 }
 
 static void memory_that_cannot_be_mapped_names_cudadownload(void)
 {
-    fake_set((fake_script) { 0 });
+    fake_set((fake_script) { .image_device = "cuda:0" });
     maps_fail = TRUE;
     GstElement *element = support_element("mode", 2, NULL);
-    GstHarness *h = support_harness(element, FALSE, CAPS_CUDA);
-    GError *error = NULL;
+    GstHarness *h = support_harness(element, FALSE, CAPS_HOST);
     gst_harness_push(h, cuda_frame(0x40, 0));
-    GstMessage *message = support_message(element, GST_MESSAGE_WARNING);
-    REQUIRE(message != NULL);
-    gst_message_parse_warning(message, &error, NULL);
-    CHECK_CONTAINS(error->message, "gst.cuda.memory");
-    CHECK_CONTAINS(error->message, "cudadownload");
-    g_error_free(error);
-    gst_message_unref(message);
+    char *text = next_warning(element);
+    REQUIRE(text != NULL);
+    CHECK_CONTAINS(text, "gst.cuda.memory");
+    CHECK_CONTAINS(text, "cudadownload");
+    g_free(text);
     CHECK_EQ(gst_harness_buffers_in_queue(h), 1);
     support_done(h);
 }
@@ -128,7 +223,7 @@ static void queries_for_the_cuda_context_go_through_both_ways(void)
 {
     fake_set((fake_script) { 0 });
     GstElement *element = support_element("mode", 2, NULL);
-    GstHarness *h = support_harness(element, FALSE, CAPS_CUDA);
+    GstHarness *h = support_harness(element, FALSE, CAPS_HOST);
     GstPad *pads[] = { h->srcpad, h->sinkpad };
     for (int i = 0; i < 2; i++) {
         GstQuery *query = gst_query_new_context("gst.cuda.context");
@@ -146,7 +241,10 @@ static void queries_for_the_cuda_context_go_through_both_ways(void)
 int main(int argc, char **argv)
 {
     fake_init(&argc, &argv);
-    TEST(frames_pass_as_they_are_and_sampled_ones_are_mapped);
+    TEST(cuda_memory_is_offered_until_the_device_is_known_to_be_the_cpu);
+    TEST(who_has_nothing_else_is_told_to_insert_cudadownload);
+    TEST(a_frame_on_a_gpu_is_not_mapped_where_the_model_is_on_the_cpu);
+    TEST(frames_that_the_gpu_does_not_read_are_downloaded_and_counted);
     TEST(memory_that_cannot_be_mapped_names_cudadownload);
     TEST(queries_for_the_cuda_context_go_through_both_ways);
     return test_end();

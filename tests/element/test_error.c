@@ -156,6 +156,19 @@ static void unmappable_frame(GstElement *element)
     push(element, blind_frame(), CAPS_SMALL);
 }
 
+/* Frames on a GPU, and nothing else. */
+static void cuda_caps(GstElement *element)
+{
+    GstPad *pad = gst_element_get_static_pad(element, "sink");
+    GstCaps *caps = gst_caps_from_string("video/x-raw(memory:CUDAMemory),format=NV12");
+    gst_element_set_state(element, GST_STATE_READY);
+    GstCaps *both = gst_pad_query_caps(pad, caps);
+    CHECK(gst_caps_is_empty(both));
+    gst_caps_unref(both);
+    gst_caps_unref(caps);
+    gst_object_unref(pad);
+}
+
 static void huge_caps(GstElement *element)
 {
     push(element, gst_buffer_new(),
@@ -285,6 +298,7 @@ static const Trigger triggers[] = {
       with_a_missing_prompt },
     { GST_GLM4V_FAULT_THREAD, GST_MESSAGE_ERROR, "thread", { 0 }, without_threads },
     { GST_GLM4V_FAULT_CAPS, GST_MESSAGE_ERROR, "width=(int)16384", { 0 }, huge_caps },
+    { GST_GLM4V_FAULT_CUDA_MEMORY, GST_MESSAGE_WARNING, "memory:CUDAMemory", { 0 }, cuda_caps },
     { GST_GLM4V_FAULT_FRAME_SIZE,
       GST_MESSAGE_WARNING,
       "10 bytes, expected 384",
