@@ -41,6 +41,7 @@ typedef struct {
     const char *dir;
     const glm4v_model_info *info;
     glm4v_device before[GLM4V_MAX_DEVICES]; /* those of the plan, before loading */
+    uint64_t planned[GLM4V_MAX_DEVICES];    /* what it gives each of them, bytes */
     uint32_t n_before;
     glm4v_engine *engine;
     uint8_t *rgb;
@@ -296,6 +297,7 @@ typedef struct {
     glm4v_device device;
     double bandwidth; /* bytes a second */
     uint64_t taken;   /* memory that was free before; of a GPU */
+    uint64_t planned; /* of it, by the plan */
 } device_report;
 
 typedef struct {
@@ -330,8 +332,10 @@ static int look_at_device(device_report *d, const glm4v_device *before, uint64_t
 static int look_at_devices(const bench *b, report *r, glm4v_error *err)
 {
     int rc = 0;
-    for (uint32_t i = 0; !rc && i < b->n_before; i++)
+    for (uint32_t i = 0; !rc && i < b->n_before; i++) {
+        r->device[i].planned = b->planned[i];
         rc = look_at_device(&r->device[r->n_devices++], &b->before[i], b->set->threads, err);
+    }
     r->bandwidth = r->n_devices == 1 ? r->device[0].bandwidth : 0;
     return rc;
 }
@@ -363,12 +367,15 @@ static double percent_of_measured(const report *r)
 
 static void print_device(const device_report *d)
 {
-    char text[2][32];
+    char text[3][32];
     if (!*d->device.gpu)
         return;
-    printf("device      %s, %s, compute capability %u.%u, %s, of which %s were taken at most\n",
-           d->device.name, d->device.gpu, d->device.compute_major, d->device.compute_minor,
-           cli_bytes(text[0], d->device.memory), cli_bytes(text[1], d->taken));
+    printf(
+        "device      %s, %s, compute capability %u.%u, %s, of which %s were taken at most, %s by "
+        "the plan\n",
+        d->device.name, d->device.gpu, d->device.compute_major, d->device.compute_minor,
+        cli_bytes(text[0], d->device.memory), cli_bytes(text[1], d->taken),
+        cli_bytes(text[2], d->planned));
 }
 
 static void print_rates(const report *r)
@@ -430,6 +437,7 @@ static void json_devices(cli_json *json, const report *r)
         if (*d->device.gpu) {
             cli_place_json_gpu(json, &d->device);
             cli_json_int(json, "peak", (int64_t)d->taken);
+            cli_json_int(json, "planned", (int64_t)d->planned);
         }
         cli_json_int(json, "memory", (int64_t)d->device.memory);
         cli_json_number(json, "measured_gb_per_s", d->bandwidth / 1e9);
@@ -530,13 +538,18 @@ static int measure(bench *b, glm4v_error *err)
     return rc;
 }
 
+static glm4v_engine_options engine_options(const settings *set)
+{
+    return (glm4v_engine_options) { .struct_size = sizeof(glm4v_engine_options),
+                                    .max_batch = (uint32_t)set->batch };
+}
+
 static int run(bench *b, glm4v_model *model)
 {
     const settings *set = b->set;
     glm4v_error err = { 0 };
     report r = { .cpu = "" };
-    glm4v_engine_options options = { .struct_size = sizeof options,
-                                     .max_batch = (uint32_t)set->batch };
+    const glm4v_engine_options options = engine_options(set);
     int rc = glm4v_engine_open(&b->engine, model, &options, &err);
     if (!rc)
         rc = measure(b, &err);
@@ -556,8 +569,10 @@ static int run(bench *b, glm4v_model *model)
  * opening the model. */
 static void look_before(bench *b, const glm4v_model_options *options)
 {
+    const glm4v_engine_options engine = engine_options(b->set);
     const glm4v_estimate_options estimate = { .struct_size = sizeof estimate,
                                               .model = options,
+                                              .engine = &engine,
                                               .width = b->set->frame[0],
                                               .height = b->set->frame[1] };
     glm4v_memory plan = { 0 };
@@ -566,7 +581,7 @@ static void look_before(bench *b, const glm4v_model_options *options)
     for (uint32_t i = 0; i < plan.n_devices; i++)
         if (cli_place_first(&plan, i) &&
             !glm4v_device_examine(plan.device[i].name, &b->before[b->n_before], NULL))
-            b->n_before++;
+            b->planned[b->n_before++] = cli_place_bytes(&plan, i);
 }
 
 static int open_and_run(const settings *set, const char *dir)
