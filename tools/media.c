@@ -68,8 +68,23 @@ enum { MAX_FROZEN = 2000, MIN_FRAME_BYTES = 8, MAX_FILE_SILENCE_MS = 5000, POLL_
 /* Of frames without times, durations and a rate: 25 a second. */
 #define DEFAULT_STEP (40 * (int64_t)GST_MSECOND)
 
+/* A bundle (tools/bundle.sh) has the helper that GStreamer looks at plugins with; without one it
+ * would warn on a machine that has no GStreamer. */
+static void use_scanner_of_bundle(void)
+{
+    char *program = g_file_read_link("/proc/self/exe", NULL);
+    char *folder = program ? g_path_get_dirname(program) : g_strdup(".");
+    char *scanner = g_build_filename(folder, "..", "libexec", "gst-plugin-scanner", NULL);
+    if (!g_getenv("GST_PLUGIN_SCANNER") && g_file_test(scanner, G_FILE_TEST_IS_EXECUTABLE))
+        g_setenv("GST_PLUGIN_SCANNER_1_0", scanner, FALSE);
+    g_free(scanner);
+    g_free(folder);
+    g_free(program);
+}
+
 void cli_media_init(void)
 {
+    use_scanner_of_bundle();
     gst_init(NULL, NULL);
     cli_damage_init();
     setlocale(LC_NUMERIC, "C"); /* gst_init() took the user's; JSON wants a decimal point */

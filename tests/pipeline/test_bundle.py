@@ -58,7 +58,8 @@ def programs_run_moved_without_env_sh(folder):
     home = {"HOME": folder}  # without it GStreamer keeps its registry in the user's own cache
     check(good(run([moved / "bin" / "glm4v", "--version"], env={})).stdout.startswith("glm4v "))
     check(good(run([moved / "bin" / "glm4v", "inspect"], env={})).stdout.splitlines()[0].endswith("models/surface-tiny"))
-    check(good(run([moved / "bin" / "glm4v", "describe", folder / "picture.png"], env=home)).stdout.strip())
+    done = good(run([moved / "bin" / "glm4v", "describe", folder / "picture.png"], env=home))
+    check(done.stdout.strip() and "External plugin loader" not in done.stderr, done.stderr)
     line = f"'{moved}/bin/'" + LINE.format(clip=folder / "clip.avi")
     env = {**home, "PATH": "/usr/bin:/bin", "GST_PLUGIN_PATH": moved / "lib" / "gstreamer-1.0"}
     check(len(captions(run(line, env=env))) >= 5)
