@@ -13,14 +13,52 @@
 #include "shape.h"
 
 typedef struct {
-    const char *model, *quantization, *prompt, *system;
+    const char *model, *quantization, *prompt, *system, *preset, *pattern;
     uint64_t threads, max_tokens, top_k, seed, max_pixels, video_track;
     double temperature, top_p, repetition_penalty, interval, timeout, reconnect;
     bool thinking, json, verbose, recursive;
     cli_shape_options asked;
     cli_shape shape;
     cli_place place;
+    glm4v_matcher *matcher; /* of --pattern; NULL: none */
 } settings;
+
+#define DEFAULT_PROMPT "Describe the image in one sentence."
+
+/* What GLM-OCR was trained to be asked, and how long an answer may get. */
+static const struct {
+    const char *name, *prompt;
+    uint64_t max_tokens;
+} presets[] = { { "ocr", "Text Recognition:", 512 },
+                { "table", "Table Recognition:", 2048 },
+                { "formula", "Formula Recognition:", 512 } };
+
+/* Fills in what was not said. False: there is no preset of that name. */
+static bool take_preset(settings *set)
+{
+    size_t i = 0;
+    while (set->preset && i < G_N_ELEMENTS(presets) && strcmp(set->preset, presets[i].name))
+        i++;
+    if (i == G_N_ELEMENTS(presets))
+        return false;
+    if (!set->prompt)
+        set->prompt = set->preset ? presets[i].prompt : DEFAULT_PROMPT;
+    if (set->preset && !set->max_tokens)
+        set->max_tokens = presets[i].max_tokens;
+    return true;
+}
+
+/* Of --pattern, --choices or neither: then there is none. */
+static bool has_verdict(const settings *set)
+{
+    return set->matcher || set->shape.verdict;
+}
+
+static const char *verdict_of(const settings *set, const glm4v_result *result)
+{
+    return glm4v_verdict_name(set->matcher ? glm4v_matcher_check(set->matcher, result->text)
+                                           : cli_shape_verdict(&set->shape, result));
+}
 
 typedef struct {
     const settings *settings;
@@ -45,8 +83,8 @@ static void print_plain(const session *s, const char *input, const cli_frame *fr
         print_time(stdout, frame->pts);
         printf("  ");
     }
-    if (s->settings->shape.verdict)
-        printf("%s: ", glm4v_verdict_name(cli_shape_verdict(&s->settings->shape, result)));
+    if (has_verdict(s->settings))
+        printf("%s: ", verdict_of(s->settings, result));
     for (const char *c = result->text; *c; c++) /* one caption, one line */
         putchar(*c == '\n' || *c == '\r' ? ' ' : *c);
     if (result->n_probabilities)
@@ -157,6 +195,8 @@ static void print_json(const session *s, const char *input, const cli_frame *fra
     if (*result->action.action)
         json_action(&json, &result->action);
     cli_shape_json(&json, &s->settings->shape, result);
+    if (s->settings->matcher)
+        cli_json_string(&json, "verdict", verdict_of(s->settings, result));
     cli_json_string(&json, "finish-reason", finish_name(result->finish));
     json_timings(&json, &result->timings);
     cli_json_open(&json, "tokens");
@@ -381,8 +421,7 @@ static int run(const settings *set, const char *dir, char **inputs, int n_inputs
 
 int cli_describe(int argc, char **argv)
 {
-    settings set = { .prompt = "Describe the image in one sentence.",
-                     .top_p = 1,
+    settings set = { .top_p = 1,
                      .repetition_penalty = 1,
                      .interval = 1,
                      .video_track = UINT64_MAX,
@@ -397,7 +436,10 @@ int cli_describe(int argc, char **argv)
         { "threads", "N", CLI_COUNT, &set.threads, 0, 1024,
           "CPU threads; default: all cores of this process" },
         { "prompt", "TEXT", CLI_STRING, &set.prompt, 0, 0,
-          "what to ask; default \"Describe the image in one sentence.\"" },
+          "what to ask; default \"" DEFAULT_PROMPT "\"" },
+        { "preset", "NAME", CLI_STRING, &set.preset, 0, 0,
+          "ocr, table or formula: the prompt with which GLM-OCR reads text, a table (HTML)\n"
+          "or a formula (LaTeX), and room for the answer" },
         { "system", "TEXT", CLI_STRING, &set.system, 0, 0, "system prompt; default: none" },
         { "interval", "SECONDS", CLI_NUMBER, &set.interval, 0, 86400,
           "time between described frames of a video; 0 = every frame;\ndefault 1" },
@@ -421,6 +463,9 @@ int cli_describe(int argc, char **argv)
           "reaches its threshold, pass if another one does and is chosen, else unknown" },
         { "thresholds", "P,...", CLI_STRING, &set.asked.thresholds, 0, 0,
           "of each choice, in (0, 1]; default 0.5 each" },
+        { "pattern", "PATTERN", CLI_STRING, &set.pattern, 0, 0,
+          "verdict pass if this is in the text, else fail: a small part of regular\n"
+          "expressions, such as LOT[0-9]{6}; docs/answers.md has the rules" },
         { "json-schema", "FILE", CLI_STRING, &set.asked.json_schema, 0, 0,
           "the answer is JSON that matches this JSON Schema; docs/answers.md tells which\n"
           "keywords are supported" },
@@ -461,6 +506,8 @@ int cli_describe(int argc, char **argv)
             "*.jpg\n"
             "glm4v describe --prompt 'Report the defects as JSON.' --json-schema report.json "
             "part.png\n"
+            "glm4v describe --model ~/models/GLM-OCR --preset ocr --pattern 'LOT[0-9]{6}' "
+            "label.png\n"
             "glm4v describe --interval 0.5 line.mp4\n"
             "glm4v describe --recursive --json pictures/ > captions.jsonl\n"
             "curl -s https://camera.local/now.jpg | glm4v describe -\n"
@@ -481,15 +528,23 @@ int cli_describe(int argc, char **argv)
         return cli_usage_error(&command, "--system is not UTF-8");
     if (set.temperature == 0 && (set.top_k || set.top_p < 1))
         return cli_usage_error(&command, "--top-k and --top-p need a --temperature above 0");
+    if (set.pattern && set.asked.choices)
+        return cli_usage_error(&command, "--pattern and --choices give one verdict each");
+    if (!take_preset(&set))
+        return cli_usage_error(&command, "--preset is ocr, table or formula");
     const char *dir = cli_model_dir(set.model);
     if (!dir)
         return cli_usage_error(&command,
                                "no model was found: name one with --model or GLM4V_MODEL");
     if (!set.max_tokens)
         set.max_tokens = set.asked.json_schema ? 256 : GLM4V_DEFAULT_TOKENS;
+    glm4v_error err = { 0 };
+    if (set.pattern && glm4v_matcher_open(&set.matcher, set.pattern, &err))
+        return cli_usage_error(&command, "%s", err.msg);
     status = cli_shape_open(&set.shape, &command, &set.asked);
     if (!status)
         status = run(&set, dir, argv, n_inputs);
     cli_shape_close(&set.shape);
+    glm4v_matcher_close(&set.matcher);
     return status;
 }

@@ -51,6 +51,9 @@ def wrong_command_lines_exit_with_2_and_do_nothing(folder):
                   ["describe", "--choices", "a,b", "--thresholds", "0.5,0", picture],
                   ["describe", "--choices", "a,b", "--thresholds", "0.5,x", picture],
                   ["describe", "--choices", "a", "--json-schema", SCHEMA, picture],
+                  ["describe", "--choices", "a", "--pattern", "b", picture],
+                  ["describe", "--pattern", "LOT[0-9", picture], ["describe", "--pattern", "", picture],
+                  ["describe", "--pattern", "%s(", picture], ["describe", "--preset", "read", picture],
                   ["describe", "--json-schema", __file__, picture],
                   ["describe", "--json-schema", SCHEMA, "--max-tokens", "3", picture],
                   ["describe", "--max-tokens", "0", picture], ["describe", "--max-tokens", "-3", picture],
@@ -141,6 +144,20 @@ def choices_come_with_probabilities_and_a_verdict(folder):
     check(json.loads(strict)["verdict"] == "unknown", strict)
     quoted = good(run([GLM4V, "describe", "--choices", '"a, ""b""",c,"c "', "--json", pictures[0]])).stdout
     check(len(json.loads(quoted)["probabilities"]) == 3, quoted)
+
+
+def a_pattern_makes_a_verdict_of_the_text(folder):
+    picture = SOURCE / "tests" / "data" / "surface-tiny" / "001.png"
+    text = good(run([GLM4V, "describe", picture])).stdout.strip()
+    word = max(re.findall("[a-z]+", text), key=len)
+    for pattern, verdict in ((word, "pass"), (word[1:], "fail"), (f"{word}|LOT[0-9]{{6}}", "pass"),
+                             ("LOT[0-9]{6}", "fail"), (r"\w+\.$", "pass")):
+        words = [GLM4V, "describe", "--pattern", pattern, picture]
+        check(good(run(words)).stdout == f"{verdict}: {text}\n", pattern, text)
+        check(json.loads(good(run([*words, "--json"])).stdout)["verdict"] == verdict, pattern)
+    read = good(run([GLM4V, "describe", "--preset", "ocr", "--json", picture])).stdout
+    said = good(run([GLM4V, "describe", "--prompt", "Text Recognition:", "--json", picture])).stdout
+    check(json.loads(read)["text"] == json.loads(said)["text"] and "verdict" not in json.loads(read), read, said)
 
 
 def answers_match_a_json_schema(folder):
@@ -489,7 +506,8 @@ if __name__ == "__main__":
               tools_refuse_an_option_where_a_folder_is_expected, a_picture_gives_one_line,
               several_inputs_are_named, a_video_gives_a_line_per_interval_with_its_time,
               interval_0_describes_every_frame, json_lines_hold_the_contract, boxes_of_the_answer_are_pixels_of_the_picture,
-              choices_come_with_probabilities_and_a_verdict, answers_match_a_json_schema,
+              choices_come_with_probabilities_and_a_verdict, a_pattern_makes_a_verdict_of_the_text,
+              answers_match_a_json_schema,
               a_schema_that_cannot_be_read_exits_with_1,
               the_same_seed_gives_the_same_text_and_another_seed_another,
               a_bad_input_is_told_and_the_others_are_described, names_with_spaces_percent_and_no_utf8_are_read,

@@ -724,6 +724,36 @@ GLM4V_API glm4v_verdict glm4v_decide(const double *probabilities, const unsigned
 /** @return "unknown", "pass" or "fail"; "unknown" for other values. Static. Any thread. */
 GLM4V_API const char *glm4v_verdict_name(glm4v_verdict verdict);
 
+/** What a text that was read must contain, such as a lot code or a date. Immutable. */
+typedef struct glm4v_matcher glm4v_matcher;
+
+/**
+ * Compile a pattern: a small part of regular expressions, whose matching takes time proportional to
+ * the text. Characters as they are; . is any but a new line; [0-9A-F] and [^x]; \d \w \s, of ASCII;
+ * a backslash before a sign; ( ) and (?: ) for groups, | for alternatives; ? * + {N} {N,} {N,M} up
+ * to 255; ^ and $ for the ends of a line.
+ *
+ * @param[out] matcher  Closed by the caller. Unchanged on failure.
+ * @param pattern       UTF-8, not empty, e.g. "LOT[0-9]{6}".
+ *
+ * @return 0, GLM4V_ERR_INVALID (err->msg has the place: not of this part, too long, or it would
+ *         match a text without characters), GLM4V_ERR_NOMEM. Any thread.
+ */
+GLM4V_API int glm4v_matcher_open(glm4v_matcher **matcher, const char *pattern, glm4v_error *err);
+
+/**
+ * @param text  UTF-8.
+ *
+ * @return PASS if the pattern matches somewhere in text, but neither begins nor ends inside of a
+ *         word of ASCII letters, digits and _: "LOT[0-9]{6}" is not in "LOT1234567". Else FAIL.
+ *
+ * Any thread, several at once; allocates nothing.
+ */
+GLM4V_API glm4v_verdict glm4v_matcher_check(const glm4v_matcher *matcher, const char *text);
+
+/** Set *matcher NULL. NULL and a pointer to NULL are allowed. */
+GLM4V_API void glm4v_matcher_close(glm4v_matcher **matcher);
+
 #ifdef __cplusplus
 }
 #endif
