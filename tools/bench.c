@@ -14,7 +14,7 @@
 typedef struct {
     const char *model, *config, *quantization;
     cli_place place;
-    uint64_t threads, prompt_tokens, tokens, batch, runs, seed;
+    uint64_t threads, prompt_tokens, tokens, batch, in_flight, runs, seed;
     uint32_t frame[2];
     bool random_weights, json;
 } settings;
@@ -43,7 +43,9 @@ typedef struct {
     glm4v_device before[GLM4V_MAX_DEVICES]; /* those of the plan, before loading */
     uint64_t planned[GLM4V_MAX_DEVICES];    /* what it gives each of them, bytes */
     uint32_t n_before;
+    glm4v_memory plan; /* devices in the order of the layers */
     glm4v_engine *engine;
+    glm4v_engine_stats start; /* of the measured runs */
     uint8_t *rgb;
     char *prompt;
     double load_ms;
@@ -298,6 +300,7 @@ typedef struct {
     double bandwidth; /* bytes a second */
     uint64_t taken;   /* memory that was free before; of a GPU */
     uint64_t planned; /* of it, by the plan */
+    double busy;      /* share of the time in which decode steps were under way; 0: unknown */
 } device_report;
 
 typedef struct {
@@ -329,6 +332,19 @@ static int look_at_device(device_report *d, const glm4v_device *before, uint64_t
     return glm4v_device_measure(before->name, &d->bandwidth, err);
 }
 
+/* Stages may share a device. */
+static void look_at_busy(const bench *b, report *r)
+{
+    glm4v_engine_stats now = { .struct_size = sizeof now };
+    if (glm4v_engine_get_stats(b->engine, &now, NULL) || now.decode_time <= b->start.decode_time)
+        return;
+    const double time = (double)(now.decode_time - b->start.decode_time);
+    for (uint32_t i = 0; i < b->plan.n_devices; i++)
+        for (uint32_t k = 0; k < r->n_devices; k++)
+            if (!strcmp(b->plan.device[i].name, r->device[k].device.name))
+                r->device[k].busy += (double)(now.stage_busy[i] - b->start.stage_busy[i]) / time;
+}
+
 static int look_at_devices(const bench *b, report *r, glm4v_error *err)
 {
     int rc = 0;
@@ -337,6 +353,8 @@ static int look_at_devices(const bench *b, report *r, glm4v_error *err)
         rc = look_at_device(&r->device[r->n_devices++], &b->before[i], b->set->threads, err);
     }
     r->bandwidth = r->n_devices == 1 ? r->device[0].bandwidth : 0;
+    if (!rc)
+        look_at_busy(b, r);
     return rc;
 }
 
@@ -378,6 +396,14 @@ static void print_device(const device_report *d)
         cli_bytes(text[2], d->planned));
 }
 
+static void print_one_of_several(const device_report *d)
+{
+    printf("            %s: %.2f GB/s measured in this run", d->device.name, d->bandwidth / 1e9);
+    if (d->busy > 0)
+        printf(", busy %.0f %% of the time of decode", 100 * d->busy);
+    putchar('\n');
+}
+
 static void print_rates(const report *r)
 {
     printf("\nvision      %.3f TFLOP/s\n", r->vision_tflops);
@@ -389,8 +415,7 @@ static void print_rates(const report *r)
                r->bandwidth / 1e9);
     putchar('\n');
     for (uint32_t i = 0; r->n_devices > 1 && i < r->n_devices; i++)
-        printf("            %s: %.2f GB/s measured in this run\n", r->device[i].device.name,
-               r->device[i].bandwidth / 1e9);
+        print_one_of_several(&r->device[i]);
 }
 
 static void print_plain(const bench *b, const report *r)
@@ -441,6 +466,8 @@ static void json_devices(cli_json *json, const report *r)
         }
         cli_json_int(json, "memory", (int64_t)d->device.memory);
         cli_json_number(json, "measured_gb_per_s", d->bandwidth / 1e9);
+        if (d->busy > 0)
+            cli_json_number(json, "decode_busy", d->busy);
         cli_json_close(json);
     }
     cli_json_array_close(json);
@@ -530,6 +557,11 @@ static int measure(bench *b, glm4v_error *err)
     int rc = make_prompt(b, err);
     for (uint64_t i = 0; i <= b->set->runs && !rc; i++) {
         cli_progress("measuring", (double)i / ((double)b->set->runs + 1));
+        b->start.struct_size = sizeof b->start;
+        if (!rc && i == 1)
+            rc = glm4v_engine_get_stats(b->engine, &b->start, err);
+        if (rc)
+            break;
         /* the first run warms up and is overwritten */
         rc = run_once(b, b->prompt, (uint32_t)b->set->batch, (uint32_t)b->set->tokens,
                       &b->runs[i ? i - 1 : 0], err);
@@ -541,7 +573,8 @@ static int measure(bench *b, glm4v_error *err)
 static glm4v_engine_options engine_options(const settings *set)
 {
     return (glm4v_engine_options) { .struct_size = sizeof(glm4v_engine_options),
-                                    .max_batch = (uint32_t)set->batch };
+                                    .max_batch = (uint32_t)set->batch,
+                                    .batches_in_flight = (uint32_t)set->in_flight };
 }
 
 static int run(bench *b, glm4v_model *model)
@@ -575,13 +608,13 @@ static void look_before(bench *b, const glm4v_model_options *options)
                                               .engine = &engine,
                                               .width = b->set->frame[0],
                                               .height = b->set->frame[1] };
-    glm4v_memory plan = { 0 };
-    if (glm4v_model_estimate_memory(b->dir, &estimate, &plan, NULL))
+    glm4v_memory *plan = &b->plan;
+    if (glm4v_model_estimate_memory(b->dir, &estimate, plan, NULL))
         return;
-    for (uint32_t i = 0; i < plan.n_devices; i++)
-        if (cli_place_first(&plan, i) &&
-            !glm4v_device_examine(plan.device[i].name, &b->before[b->n_before], NULL))
-            b->planned[b->n_before++] = cli_place_bytes(&plan, i);
+    for (uint32_t i = 0; i < plan->n_devices; i++)
+        if (cli_place_first(plan, i) &&
+            !glm4v_device_examine(plan->device[i].name, &b->before[b->n_before], NULL))
+            b->planned[b->n_before++] = cli_place_bytes(plan, i);
 }
 
 static int open_and_run(const settings *set, const char *dir)
@@ -643,6 +676,9 @@ int cli_bench(int argc, char **argv)
           "longest answer; default 24. A trained model may stop earlier:\nthe report has the "
           "number of tokens" },
         { "batch", "N", CLI_COUNT, &set.batch, 1, GLM4V_MAX_BATCH, "requests at once; default 1" },
+        { "batches-in-flight", "N", CLI_COUNT, &set.in_flight, 0, 4,
+          "decode steps at once that share the requests, on several GPUs;\ndefault: one a GPU, if "
+          "they have about as many layers each" },
         { "runs", "N", CLI_COUNT, &set.runs, 1, 10000, "measured runs; default 10" },
         { "seed", "N", CLI_COUNT, &set.seed, 0, 9e15, "of picture and random weights; default 0" },
         { "json", NULL, CLI_FLAG, &set.json, 0, 0, "one JSON object" },

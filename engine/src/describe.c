@@ -186,11 +186,11 @@ static void finish_prefill(glm4v_engine *engine, glm4v_request *r)
     r->decode_started = glm4v_now();
     r->result.timings.first_token = r->decode_started - r->submitted;
     if (glm4v_score_wanted(r))
-        glm4v_score_begin(engine, r, glm4v_pass_logits(c, GLM4V_QUEUE_PREFILL));
+        glm4v_score_begin(engine, r, glm4v_pass_logits(c, GLM4V_LANE_PREFILL));
     else if (glm4v_context_samples(c))
-        glm4v_token_next(engine, r, NULL, glm4v_pass_ids(c, GLM4V_QUEUE_PREFILL)[0]);
+        glm4v_token_next(engine, r, NULL, glm4v_pass_ids(c, GLM4V_LANE_PREFILL)[0]);
     else
-        glm4v_token_next(engine, r, glm4v_pass_logits(c, GLM4V_QUEUE_PREFILL), 0);
+        glm4v_token_next(engine, r, glm4v_pass_logits(c, GLM4V_LANE_PREFILL), 0);
 }
 
 void glm4v_describe_begin(glm4v_engine *engine, glm4v_request *r)

@@ -102,6 +102,14 @@ typedef struct {
     uint64_t pictures_id; /* of the prompt; 0 = its pictures are unknown */
 } glm4v_prefix;
 
+/* Requests whose rows are a decode step in flight; n 0: none is. */
+typedef struct {
+    glm4v_request *request[GLM4V_MAX_BATCH]; /* [n] */
+    int64_t n;
+    uint64_t number;    /* of submission */
+    uint64_t submitted; /* nanoseconds */
+} glm4v_batch;
+
 struct glm4v_engine {
     /* Set by open, then only read. */
     glm4v_model *model;
@@ -124,8 +132,9 @@ struct glm4v_engine {
 
     glm4v_request *piece; /* whose pass of vision or prefill is under way; or NULL */
     bool piece_submitted; /* all of it */
-    glm4v_request *decoding[GLM4V_MAX_BATCH]; /* [n_decoding], rows of the decode step in flight */
-    int64_t n_decoding;
+    glm4v_batch batch[GLM4V_MAX_IN_FLIGHT]; /* [limits.context.in_flight] */
+    uint64_t n_batches;                     /* submitted */
+    uint64_t last_finished;                 /* nanoseconds: of a batch */
 
     /* lock guards all that follows. */
     pthread_mutex_t lock;
@@ -185,9 +194,9 @@ typedef struct {
  * that samples gets a copy. draw: how the device has to choose the next token. next: one more, from
  * its logits [V], or `id`, which the device chose. show: append a token's text to the answer and
  * call on_text; false when it is full. rows: how many rows of the next decode step the request
- * uses, `most` at most. row: one of them. stepped: the step is done, whose rows of the request
- * begin at `first`. reserve: places in the cache that an answer takes at least, with what ends
- * reasoning. */
+ * uses, `most` at most. row: one of them. stepped: the step of a lane is done, whose rows of the
+ * request begin at `first`. reserve: places in the cache that an answer takes at least, with what
+ * ends reasoning. */
 int64_t glm4v_token_reserve(const glm4v_request *request);
 glm4v_draw glm4v_token_draw(const glm4v_request *request);
 int glm4v_token_prepare(glm4v_engine *engine, glm4v_request *request, glm4v_error *err);
@@ -195,7 +204,8 @@ void glm4v_token_next(glm4v_engine *engine, glm4v_request *request, float *logit
 bool glm4v_token_show(glm4v_request *request, int32_t id);
 int64_t glm4v_token_rows(glm4v_request *request, int64_t most);
 glm4v_row glm4v_token_row(const glm4v_request *request, int64_t i);
-void glm4v_token_stepped(glm4v_engine *engine, glm4v_request *request, int64_t first);
+void glm4v_token_stepped(glm4v_engine *engine, glm4v_request *request, glm4v_lane lane,
+                         int64_t first);
 
 /* Is the shape of the answer given? */
 static inline bool glm4v_has_shape(const glm4v_request *request)

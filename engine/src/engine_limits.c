@@ -28,9 +28,24 @@ static int64_t prefill_rows(const glm4v_model *model)
     return rows;
 }
 
-int64_t glm4v_decode_rows_of(int64_t max_batch)
+int64_t glm4v_decode_rows_of(int64_t max_batch, int64_t in_flight)
 {
-    return max_batch > GLM4V_SPAN_ROWS ? max_batch : GLM4V_SPAN_ROWS;
+    const int64_t share = (max_batch + in_flight - 1) / in_flight;
+    return share > GLM4V_SPAN_ROWS ? share : GLM4V_SPAN_ROWS;
+}
+
+/* Batches that keep all stages busy at once: one a stage, where all of them work beside the host
+ * and no stage has more than 1.2 times its share of the layers. Else the others wait for it, and
+ * one batch of all requests is faster. */
+static int64_t batches(const glm4v_model *model)
+{
+    const int64_t n = model->n_stages, layers = model->config.text.layers;
+    for (int64_t i = 0; i < n; i++) {
+        const glm4v_stage *s = &model->stages[i];
+        if (!s->backend->traits->asynchronous || 5 * n * s->count > 6 * layers)
+            return 1;
+    }
+    return n < GLM4V_MAX_IN_FLIGHT ? n : GLM4V_MAX_IN_FLIGHT;
 }
 
 int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model,
@@ -38,7 +53,7 @@ int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model
 {
     glm4v_engine_options o;
     glm4v_engine_limits l = { 0 };
-    int64_t own = model->config.text.context;
+    int64_t own = model->config.text.context, in_flight;
     const uint64_t patch = model->config.vision.patch, patch_pixels = patch * patch;
     int rc;
     if ((rc = glm4v_struct_read(&o, options, sizeof o, "engine options", err)) ||
@@ -50,7 +65,9 @@ int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model
                    own < GLM4V_DEFAULT_CONTEXT ? own : GLM4V_DEFAULT_CONTEXT, own, "context_length",
                    err)) ||
         (rc = take(&l.prefix_tokens, o.prefix_tokens, GLM4V_DEFAULT_PREFIX_TOKENS, UINT32_MAX,
-                   "prefix_tokens", err)))
+                   "prefix_tokens", err)) ||
+        (rc = take(&in_flight, o.batches_in_flight, batches(model), GLM4V_MAX_IN_FLIGHT,
+                   "batches_in_flight", err)))
         return rc;
     if (l.prefix_tokens > l.context_length)
         l.prefix_tokens = l.context_length;
@@ -62,7 +79,8 @@ int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model
         .kept = l.prefix_tokens,
         .max_rows = prefill_rows(model),
         .span_rows = GLM4V_SPAN_ROWS,
-        .decode_rows = glm4v_decode_rows_of(l.max_batch),
+        .in_flight = in_flight,
+        .decode_rows = glm4v_decode_rows_of(l.max_batch, in_flight),
         .patches =
             l.max_pixels / patch_pixels < UINT32_MAX ? l.max_pixels / patch_pixels : UINT32_MAX,
     };

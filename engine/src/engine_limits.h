@@ -14,8 +14,9 @@ typedef struct {
     glm4v_context_size context; /* the batch, and one slot that keeps the constant prefix */
 } glm4v_engine_limits;
 
-/* Rows of a decode step: one for each request of the batch; one alone may take several. */
-int64_t glm4v_decode_rows_of(int64_t max_batch);
+/* Rows of a decode step of one of several batches in flight, which max_batch requests share: one
+ * for each request; one alone may take several. */
+int64_t glm4v_decode_rows_of(int64_t max_batch, int64_t in_flight);
 
 /* options may be NULL. INVALID names the option and its range. */
 int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model,

@@ -299,7 +299,7 @@ static void set_size(glm4v_engine_limits *l, int64_t batch, int64_t length)
 {
     l->max_batch = batch;
     l->context.slots = batch;
-    l->context.decode_rows = glm4v_decode_rows_of(batch);
+    l->context.decode_rows = glm4v_decode_rows_of(batch, l->context.in_flight);
     l->context_length = l->context.length = length;
     if (l->prefix_tokens > length)
         l->prefix_tokens = l->context.kept = length;

@@ -20,6 +20,8 @@ static int load(glm4v_builder *b)
     int rc = glm4v_stages_open(m, &b->options, &b->error);
     if (!rc)
         rc = glm4v_place(m, &b->options, NULL, &b->error);
+    if (!rc)
+        rc = glm4v_stages_link(m, &b->error);
     if (rc)
         return rc;
     snprintf(m->info.isa, sizeof m->info.isa, "%s", m->stages[0].backend->isa);

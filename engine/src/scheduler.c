@@ -6,7 +6,9 @@
  *
  * Work is submitted and polled; the thread never waits for a whole piece. On a device whose queues
  * run in parallel, decode steps continue beside the chunks of a piece, and the thread waits only if
- * there is nothing to submit. On the CPU a call has done its work when it returns, and the same
+ * there is nothing to submit. Where a model is spread over several devices, as many batches are in
+ * flight as there are stages, so that each device has one: while one works on a batch, the one
+ * before works on the next. On the CPU a call has done its work when it returns, and the same
  * code alternates between a decode step and a piece. A request that is part of a pass under way
  * (busy) is ended from outside when the pass has come back: within a decode step, or a chunk of at
  * most 20 ms.
@@ -220,16 +222,16 @@ static bool submit_piece(glm4v_engine *engine)
     glm4v_request *r = engine->piece;
     bool moved = false;
     while (engine->piece && !engine->piece_submitted &&
-           glm4v_pass_room(engine->context, GLM4V_QUEUE_PREFILL)) {
+           glm4v_pass_room(engine->context, GLM4V_LANE_PREFILL)) {
         int rc;
         if (atomic_load(&r->cancel)) {
-            rc = glm4v_pass_canceled(engine->context, GLM4V_QUEUE_PREFILL, &r->error);
-            glm4v_pass_drop(engine->context, GLM4V_QUEUE_PREFILL);
+            rc = glm4v_pass_canceled(engine->context, GLM4V_LANE_PREFILL, &r->error);
+            glm4v_pass_drop(engine->context, GLM4V_LANE_PREFILL);
         } else {
-            rc = glm4v_pass_submit(engine->context, GLM4V_QUEUE_PREFILL, &r->error);
+            rc = glm4v_pass_submit(engine->context, GLM4V_LANE_PREFILL, &r->error);
             engine->piece_submitted = !rc;
             if (rc >= 0 && !engine->piece_submitted)
-                rc = glm4v_pass_poll(engine->context, GLM4V_QUEUE_PREFILL, &r->error);
+                rc = glm4v_pass_poll(engine->context, GLM4V_LANE_PREFILL, &r->error);
         }
         moved = true;
         if (rc < 0)
@@ -245,12 +247,12 @@ static bool work_piece(glm4v_engine *engine)
     bool moved = !engine->piece && begin_piece(engine);
     if (!engine->piece)
         return moved;
-    int rc = glm4v_pass_poll(engine->context, GLM4V_QUEUE_PREFILL, &engine->piece->error);
+    int rc = glm4v_pass_poll(engine->context, GLM4V_LANE_PREFILL, &engine->piece->error);
     if (rc >= 0) {
         moved |= submit_piece(engine);
         if (!engine->piece)
             return true;
-        rc = glm4v_pass_poll(engine->context, GLM4V_QUEUE_PREFILL, &engine->piece->error);
+        rc = glm4v_pass_poll(engine->context, GLM4V_LANE_PREFILL, &engine->piece->error);
     }
     if (rc < 0) {
         piece_failed(engine, rc);
@@ -266,13 +268,18 @@ static bool work_piece(glm4v_engine *engine)
 
 /* ---- decoding ---- */
 
-static void decode_failed(glm4v_engine *engine, int rc, const glm4v_error *error)
+static glm4v_lane lane_of(const glm4v_engine *engine, const glm4v_batch *batch)
 {
-    for (int64_t i = 0; i < engine->n_decoding; i++) {
-        engine->decoding[i]->error = *error;
-        glm4v_describe_failed(engine->decoding[i], rc);
+    return GLM4V_LANE_DECODE + (glm4v_lane)(batch - engine->batch);
+}
+
+static void decode_failed(glm4v_batch *batch, int rc, const glm4v_error *error)
+{
+    for (int64_t i = 0; i < batch->n; i++) {
+        batch->request[i]->error = *error;
+        glm4v_describe_failed(batch->request[i], rc);
     }
-    engine->n_decoding = 0;
+    batch->n = 0;
 }
 
 /* Rows of a decode step while it is made up. */
@@ -302,24 +309,35 @@ static int add_rows(glm4v_engine *engine, step_rows *step, glm4v_request *r, int
     return 0;
 }
 
-/* Who decodes, in order of admission. */
-static void find_decoding(glm4v_engine *engine)
+static bool decodes(const glm4v_request *r)
 {
-    for (int64_t i = 0; i < engine->n_running; i++) {
+    return r->stage == GLM4V_STAGE_DECODE || r->stage == GLM4V_STAGE_SCORE;
+}
+
+/* Who decodes and is in no batch, in order of admission; no more than an even share, so that those
+ * who come back next find a batch as large. */
+static void find_decoding(const glm4v_engine *engine, glm4v_batch *batch)
+{
+    const int64_t batches = engine->limits.context.in_flight;
+    int64_t all = 0;
+    for (int64_t i = 0; i < engine->n_running; i++)
+        all += decodes(engine->running[i]);
+    const int64_t share = (all + batches - 1) / batches;
+    for (int64_t i = 0; i < engine->n_running && batch->n < share; i++) {
         glm4v_request *r = engine->running[i];
-        if (r->stage == GLM4V_STAGE_DECODE || r->stage == GLM4V_STAGE_SCORE)
-            engine->decoding[engine->n_decoding++] = r;
+        if (decodes(r) && !r->busy)
+            batch->request[batch->n++] = r;
     }
 }
 
 /* A row for every request that decodes; those that have several tokens to go on with share the rows
  * that are left. */
-static int make_step(glm4v_engine *engine, step_rows *step, glm4v_error *err)
+static int make_step(glm4v_engine *engine, const glm4v_batch *batch, step_rows *step,
+                     glm4v_error *err)
 {
-    const int64_t n = engine->n_decoding;
-    for (int64_t i = 0; i < n; i++) {
-        glm4v_request *r = engine->decoding[i];
-        const int64_t others = n - 1 - i;
+    for (int64_t i = 0; i < batch->n; i++) {
+        glm4v_request *r = batch->request[i];
+        const int64_t others = batch->n - 1 - i;
         const int64_t left = engine->limits.context.decode_rows - step->n - others;
         int rc = add_rows(engine, step, r, left < GLM4V_SPAN_ROWS ? left : GLM4V_SPAN_ROWS);
         if (rc) {
@@ -331,63 +349,110 @@ static int make_step(glm4v_engine *engine, step_rows *step, glm4v_error *err)
     return 0;
 }
 
-static bool submit_decode(glm4v_engine *engine)
+static void submit_batch(glm4v_engine *engine, glm4v_batch *batch)
 {
     const bool samples = glm4v_context_samples(engine->context);
+    const glm4v_lane lane = lane_of(engine, batch);
     step_rows step = { .n = 0 };
     glm4v_error err = { 0 };
-    if (engine->n_decoding)
-        return false;
-    find_decoding(engine);
-    if (!engine->n_decoding)
-        return false;
-    int rc = make_step(engine, &step, &err);
-    const glm4v_decode_rows rows = { step.slots,    step.length, step.ids,
-                                     step.position, step.n,      samples ? step.draws : NULL,
-                                     step.logits };
+    int rc = make_step(engine, batch, &step, &err);
+    const glm4v_decode_rows rows = { .slots = step.slots,
+                                     .length = step.length,
+                                     .ids = step.ids,
+                                     .position = step.position,
+                                     .n = step.n,
+                                     .draws = samples ? step.draws : NULL,
+                                     .logits = step.logits,
+                                     .batch = lane - GLM4V_LANE_DECODE };
     if (!rc)
         rc = glm4v_decode_begin(engine->context, &rows, &err);
     if (!rc)
-        rc = glm4v_pass_submit(engine->context, GLM4V_QUEUE_DECODE, &err);
+        rc = glm4v_pass_submit(engine->context, lane, &err);
     if (rc)
-        decode_failed(engine, rc, &err);
+        decode_failed(batch, rc, &err);
+    batch->number = ++engine->n_batches;
+    batch->submitted = glm4v_now();
     pthread_mutex_lock(&engine->lock);
     engine->stats.decode_steps++;
     engine->stats.decode_rows += step.n;
     pthread_mutex_unlock(&engine->lock);
-    return true;
 }
 
-/* What came of the step in flight, if it is done. */
-static bool finish_decode(glm4v_engine *engine)
+/* A step for every batch that is not in flight. */
+static bool submit_decode(glm4v_engine *engine)
 {
-    const int64_t n = engine->n_decoding;
+    bool moved = false;
+    for (int64_t i = 0; i < engine->limits.context.in_flight; i++) {
+        glm4v_batch *batch = &engine->batch[i];
+        if (batch->n)
+            continue;
+        find_decoding(engine, batch);
+        if (!batch->n)
+            continue;
+        submit_batch(engine, batch);
+        moved = true;
+    }
+    return moved;
+}
+
+/* For the statistics, which other threads read. */
+static void note_time(glm4v_engine *engine, const glm4v_batch *batch)
+{
+    const uint64_t now = glm4v_now(), last = engine->last_finished;
+    pthread_mutex_lock(&engine->lock);
+    engine->stats.decode_time += now - (batch->submitted > last ? batch->submitted : last);
+    for (int64_t i = 0; i < engine->model->n_stages; i++)
+        engine->stats.stage_busy[i] = glm4v_context_busy(engine->context, i);
+    pthread_mutex_unlock(&engine->lock);
+    engine->last_finished = now;
+}
+
+/* What came of a step in flight, if it is done. */
+static bool finish_batch(glm4v_engine *engine, glm4v_batch *batch)
+{
+    const glm4v_lane lane = lane_of(engine, batch);
+    const int64_t n = batch->n;
     glm4v_error err = { 0 };
-    int rc = n ? glm4v_pass_poll(engine->context, GLM4V_QUEUE_DECODE, &err) : 0;
+    int rc = n ? glm4v_pass_poll(engine->context, lane, &err) : 0;
     if (!rc)
         return false;
     if (rc < 0) {
-        decode_failed(engine, rc, &err);
+        decode_failed(batch, rc, &err);
         return true;
     }
-    engine->n_decoding = 0;
+    note_time(engine, batch);
+    batch->n = 0;
     for (int64_t i = 0, first = 0; i < n; i++) {
-        glm4v_request *r = engine->decoding[i];
+        glm4v_request *r = batch->request[i];
         const int64_t rows = r->n_rows;
         r->busy = false;
-        glm4v_token_stepped(engine, r, first);
+        glm4v_token_stepped(engine, r, lane, first);
         first += rows;
     }
     return true;
 }
 
-/* Until the device is done with a decode step, or with a chunk. */
+static bool finish_decode(glm4v_engine *engine)
+{
+    bool moved = false;
+    for (int64_t i = 0; i < engine->limits.context.in_flight; i++)
+        moved |= finish_batch(engine, &engine->batch[i]);
+    return moved;
+}
+
+/* Until the device is done with the batch that was submitted first, or with a chunk. */
 static void wait_for_device(glm4v_engine *engine)
 {
-    if (engine->n_decoding)
-        glm4v_pass_wait(engine->context, GLM4V_QUEUE_DECODE);
+    const glm4v_batch *oldest = NULL;
+    for (int64_t i = 0; i < engine->limits.context.in_flight; i++) {
+        const glm4v_batch *batch = &engine->batch[i];
+        if (batch->n && (!oldest || batch->number < oldest->number))
+            oldest = batch;
+    }
+    if (oldest)
+        glm4v_pass_wait(engine->context, lane_of(engine, oldest));
     else if (engine->piece)
-        glm4v_pass_wait(engine->context, GLM4V_QUEUE_PREFILL);
+        glm4v_pass_wait(engine->context, GLM4V_LANE_PREFILL);
 }
 
 void *glm4v_scheduler_main(void *arg)

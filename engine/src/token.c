@@ -222,12 +222,12 @@ glm4v_row glm4v_token_row(const glm4v_request *r, int64_t i)
     return row;
 }
 
-void glm4v_token_stepped(glm4v_engine *engine, glm4v_request *r, int64_t first)
+void glm4v_token_stepped(glm4v_engine *engine, glm4v_request *r, glm4v_lane lane, int64_t first)
 {
     glm4v_context *c = engine->context;
     const int64_t vocab = engine->model->config.text.vocab;
     const int64_t last = first + r->n_rows - 1;
-    float *logits = glm4v_pass_logits(c, GLM4V_QUEUE_DECODE);
+    float *logits = glm4v_pass_logits(c, lane);
     if (r->stage == GLM4V_STAGE_SCORE) {
         glm4v_score_stepped(engine, r, logits + first * vocab);
         return;
@@ -241,7 +241,7 @@ void glm4v_token_stepped(glm4v_engine *engine, glm4v_request *r, int64_t first)
     if (glm4v_score_wanted(r))
         glm4v_score_begin(engine, r, logits + last * vocab);
     else if (glm4v_context_samples(c))
-        glm4v_token_next(engine, r, NULL, glm4v_pass_ids(c, GLM4V_QUEUE_DECODE)[last]);
+        glm4v_token_next(engine, r, NULL, glm4v_pass_ids(c, lane)[last]);
     else
         glm4v_token_next(engine, r, logits + last * vocab, 0);
 }

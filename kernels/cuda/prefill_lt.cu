@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "lt_status.h"
+
 namespace
 {
 /* An algorithm is chosen for this many rows, and serves all. */
@@ -15,20 +17,16 @@ struct problem {
     cublasLtMatrixLayout_t w, x, y;
 };
 
-cudaError_t error_of(cublasStatus_t status)
-{
-    switch (status) {
-    case CUBLAS_STATUS_SUCCESS:
-        return cudaSuccess;
-    case CUBLAS_STATUS_ALLOC_FAILED:
-        return cudaErrorMemoryAllocation;
-    case CUBLAS_STATUS_NOT_SUPPORTED:
-    case CUBLAS_STATUS_ARCH_MISMATCH:
-        return cudaErrorNotSupported;
-    default:
-        return cudaErrorUnknown;
-    }
-}
+static_assert(LT_NOT_INITIALIZED == (int)CUBLAS_STATUS_NOT_INITIALIZED &&
+                  LT_ALLOC_FAILED == (int)CUBLAS_STATUS_ALLOC_FAILED &&
+                  LT_INVALID_VALUE == (int)CUBLAS_STATUS_INVALID_VALUE &&
+                  LT_ARCH_MISMATCH == (int)CUBLAS_STATUS_ARCH_MISMATCH &&
+                  LT_MAPPING_ERROR == (int)CUBLAS_STATUS_MAPPING_ERROR &&
+                  LT_EXECUTION_FAILED == (int)CUBLAS_STATUS_EXECUTION_FAILED &&
+                  LT_INTERNAL_ERROR == (int)CUBLAS_STATUS_INTERNAL_ERROR &&
+                  LT_NOT_SUPPORTED == (int)CUBLAS_STATUS_NOT_SUPPORTED &&
+                  LT_LICENSE_ERROR == (int)CUBLAS_STATUS_LICENSE_ERROR,
+              "lt_status.h");
 
 void close_problem(problem *q)
 {
@@ -114,7 +112,7 @@ cudaError_t lt_open(lt_library *lt)
 {
     cublasStatus_t status = cublasLtCreate(&lt->handle);
     if (status != CUBLAS_STATUS_SUCCESS)
-        return error_of(status);
+        return lt_error_of(status);
     lt->workspace_bytes = WORKSPACE;
     return cudaMalloc(&lt->workspace, lt->workspace_bytes);
 }
@@ -133,12 +131,12 @@ cudaError_t lt_multiply(lt_library *lt, cudaStream_t stream, const lt_product *p
     cublasStatus_t status;
     const lt_shape *shape = find_shape(lt, p, &status);
     if (!shape || shape->none)
-        return shape ? cudaErrorNotSupported : error_of(status);
+        return shape ? cudaErrorNotSupported : lt_error_of(status);
     status = open_problem(&q, p, p->rows);
     if (status == CUBLAS_STATUS_SUCCESS)
         status = cublasLtMatmul(lt->handle, q.operation, &one, p->w, q.w, p->x, q.x, &beta, p->y,
                                 q.y, p->y, q.y, &shape->algorithm, lt->workspace,
                                 lt->workspace_bytes, stream);
     close_problem(&q);
-    return error_of(status);
+    return lt_error_of(status);
 }

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -59,6 +60,15 @@ inline int close()
 {
     printf("1..%d\n", count);
     return failed ? 1 : 0;
+}
+
+/* Is this one of the part that is run (GLM4V_PART, as in tests/support/test.h)? */
+inline bool wanted(int number)
+{
+    const char *part = getenv("GLM4V_PART");
+    int which, parts;
+    return !part || sscanf(part, "%d/%d", &which, &parts) != 2 || parts < 1 ||
+           number % parts == which;
 }
 
 /* What a launcher returned, and what its kernels did. */

@@ -83,6 +83,7 @@ static int open_device(glm4v_backend **backend, int32_t device, glm4v_pool *pool
     ops.available = available;
     (*backend)->ops = &ops;
     (*backend)->isa = "fake";
+    (*backend)->device = device ? "cuda:1" : "cuda:0";
     return 0;
 }
 

@@ -12,7 +12,8 @@
 #include "tiny_model.h"
 
 static char fixture_dir[256];
-static const char *fixture_form; /* quantization; NULL = as stored */
+static const char *fixture_form;                           /* quantization; NULL = as stored */
+__attribute__((unused)) static const char *fixture_device; /* NULL = the default */
 static glm4v_model *fixture_model;
 
 /* Write the tiny model and open it. False after a message. */
@@ -22,6 +23,7 @@ __attribute__((unused)) static bool fixture_open(const tiny_model_options *tiny)
     if (tiny_model_make(fixture_dir, sizeof fixture_dir, tiny))
         return false;
     glm4v_model_options options = { .n_threads = 2, .quantization = fixture_form };
+    options.device = fixture_device;
     if (!glm4v_model_open(&fixture_model, fixture_dir, &options, &err))
         return true;
     printf("# %s\n", err.msg);

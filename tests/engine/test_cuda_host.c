@@ -7,6 +7,7 @@
 #include "backend/cuda_check.h"
 #include "backend/cuda_module.h"
 #include "base/mem.h"
+#include "cuda/lt_status.h"
 #include "fake_cuda.h"
 #include "fixture.h"
 #include "forward/context_priv.h"
@@ -185,11 +186,33 @@ static void every_status_has_a_class(void)
     CHECK_EQ(glm4v_cuda_code(GLM4V_CUDA_LOST), GLM4V_ERR_DEVICE);
 }
 
+static void every_status_of_cublaslt_has_a_class(void)
+{
+    static const struct {
+        int status, code;
+    } list[] = { { LT_SUCCESS, 0 },
+                 { LT_NOT_INITIALIZED, GLM4V_ERR_DEVICE },
+                 { LT_ALLOC_FAILED, GLM4V_ERR_NOMEM },
+                 { LT_INVALID_VALUE, GLM4V_ERR_INVALID },
+                 { LT_ARCH_MISMATCH, GLM4V_ERR_INVALID },
+                 { LT_MAPPING_ERROR, GLM4V_ERR_DEVICE },
+                 { LT_EXECUTION_FAILED, GLM4V_ERR_DEVICE },
+                 { LT_INTERNAL_ERROR, GLM4V_ERR_DEVICE },
+                 { LT_NOT_SUPPORTED, GLM4V_ERR_INVALID },
+                 { LT_LICENSE_ERROR, GLM4V_ERR_INVALID },
+                 { 2, GLM4V_ERR_DEVICE },
+                 { 17, GLM4V_ERR_DEVICE },
+                 { -1, GLM4V_ERR_DEVICE } };
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        CHECK_EQ(glm4v_cuda_code(glm4v_cuda_classify(lt_error_of(list[i].status))), list[i].code);
+}
+
 static void faults_are_read_from_text(void)
 {
-    static const char *const wrong[] = { "",        "alloc",     "alloc:",      "alloc:x:2",
-                                         "alloc:1", "alloc:0:2", "where:1:2",   "alloc:1:2:ever",
-                                         "copy:1:", "copy:1:0",  "launch:1:-3", "al:1:2" };
+    static const char *const wrong[] = { "",          "alloc",     "alloc:",      "alloc:x:2",
+                                         "alloc:1",   "alloc:0:2", "where:1:2",   "alloc:1:2:ever",
+                                         "copy:1:",   "copy:1:0",  "launch:1:-3", "al:1:2",
+                                         "copy@:1:2", "copy@1",    "copy@-1:1:2", "copy@x:1:2" };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         CHECK(!glm4v_cuda_inject_text(wrong[i]));
     CHECK(glm4v_cuda_inject_text("copy:2:719:always"));
@@ -197,6 +220,8 @@ static void faults_are_read_from_text(void)
     CHECK_EQ(glm4v_cuda_injected(GLM4V_CUDA_AT_LAUNCH), cudaSuccess);
     CHECK_EQ(glm4v_cuda_injected(GLM4V_CUDA_AT_COPY), cudaErrorLaunchFailure);
     CHECK_EQ(glm4v_cuda_injected(GLM4V_CUDA_AT_COPY), cudaErrorLaunchFailure);
+    CHECK(glm4v_cuda_inject_text("event@1:1:700:always")); /* no thread has entered device 1 */
+    CHECK_EQ(glm4v_cuda_injected(GLM4V_CUDA_AT_EVENT), cudaSuccess);
     CHECK(glm4v_cuda_inject_text("alloc:1:2"));
     CHECK_EQ(glm4v_cuda_injected(GLM4V_CUDA_AT_ALLOC), cudaErrorMemoryAllocation);
     CHECK_EQ(glm4v_cuda_injected(GLM4V_CUDA_AT_ALLOC), cudaSuccess);
@@ -422,7 +447,7 @@ static void the_host_may_be_several_steps_ahead(void)
         runner r;
         REQUIRE(!runner_open(&r, "int8", "cpu", open_first));
         glm4v_stage_buffers *stage = &r.context->stages[0];
-        glm4v_work *work = &stage->work[GLM4V_QUEUE_DECODE];
+        glm4v_work *work = &stage->work[GLM4V_LANE_DECODE];
         glm4v_backend *b = stage->backend;
         make_request(&q, r.model);
         CHECK_EQ(prefill(r.context, 0, &q, got), 0);
@@ -510,6 +535,101 @@ static void two_stages_equal_one(void)
         CHECK_EQ(r.model->n_stages, 2);
         CHECK_EQ(run_all(&r, got), 0);
         CHECK(same(expected, got, (size_t)2 * VOCAB));
+        runner_close(&r);
+    }
+    CHECK(nothing_is_left());
+}
+
+static char lines[2000]; /* of the log */
+
+static void keep_line(void *user, glm4v_log_level level, const char *line)
+{
+    snprintf(lines + strlen(lines), sizeof lines - strlen(lines), "%s\n", line);
+}
+
+static int open_logged(glm4v_model **model)
+{
+    const glm4v_model_options options = { .device = "cpu,cpu",
+                                          .quantization = "int8",
+                                          .n_threads = 2,
+                                          .weights_only = 1,
+                                          .log = keep_line };
+    opened = 0;
+    lines[0] = 0;
+    glm4v_backend_replace_cpu(open_gpu);
+    int rc = glm4v_model_open(model, MODEL, &options, &err);
+    glm4v_backend_replace_cpu(NULL);
+    return rc;
+}
+
+static void the_log_says_how_activations_go_from_gpu_to_gpu(void)
+{
+    for (int peers = 0; peers < 2; peers++) {
+        glm4v_model *model = NULL;
+        fake_cuda_set_peers(peers);
+        CHECK_EQ(open_logged(&model), 0);
+        CHECK_CONTAINS(lines, peers ? "activations go from cuda:0 to cuda:1 by peer copy"
+                                    : "activations go from cuda:0 to cuda:1 by page-locked memory");
+        glm4v_model_close(&model);
+    }
+    CHECK(nothing_is_left());
+}
+
+/* Between the submission of a step and the first look at it nobody waits, and each stage's time is
+ * measured. */
+static void a_step_of_two_gpus_is_submitted_without_waiting(void)
+{
+    static request q;
+    static float expected[SLOTS * VOCAB], got[SLOTS * VOCAB];
+    runner one, two;
+    opened = 0;
+    REQUIRE(!runner_open(&one, "int8", "cpu", open_first));
+    REQUIRE(!runner_open(&two, "int8", "cpu,cpu", open_gpu));
+    make_request(&q, one.model);
+    for (int32_t slot = 0; slot < 2; slot++) {
+        CHECK_EQ(prefill(one.context, slot, &q, got), 0);
+        CHECK_EQ(prefill(two.context, slot, &q, got), 0);
+    }
+    CHECK_EQ(glm4v_context_busy(two.context, 0), 0);
+    for (int32_t step = 0; step < 4; step++) { /* as many as the host may be ahead */
+        rows a;
+        const glm4v_decode_rows list = make_rows(&a, &q, 2, step);
+        const uint64_t busy[2] = { glm4v_context_busy(two.context, 0),
+                                   glm4v_context_busy(two.context, 1) };
+        CHECK_EQ(glm4v_decode(one.context, &list, expected, &err), 0);
+        CHECK_EQ(glm4v_decode_begin(two.context, &list, &err), 0);
+        const unsigned long waits = fake_cuda_count().waits;
+        CHECK_EQ(glm4v_pass_submit(two.context, GLM4V_LANE_DECODE, &err), 0);
+        CHECK_EQ(fake_cuda_count().waits, waits);
+        while (!glm4v_pass_poll(two.context, GLM4V_LANE_DECODE, &err))
+            glm4v_pass_wait(two.context, GLM4V_LANE_DECODE);
+        CHECK(same(expected, glm4v_pass_logits(two.context, GLM4V_LANE_DECODE), 2 * VOCAB));
+        for (int i = 0; i < 2; i++)
+            CHECK(glm4v_context_busy(two.context, i) > busy[i]);
+    }
+    CHECK_EQ(glm4v_context_busy(one.context, 0), 0);
+    runner_close(&two);
+    runner_close(&one);
+    CHECK(nothing_is_left());
+}
+
+/* A fault of one device only: its name is in the message. */
+static void the_message_names_the_gpu_that_failed(void)
+{
+    static float logits[SLOTS * VOCAB];
+    for (int device = 0; device < 2; device++) {
+        runner r;
+        char text[64];
+        opened = 0;
+        REQUIRE(!runner_open(&r, "int8", "cpu,cpu", open_gpu));
+        CHECK_EQ(run_all(&r, logits), 0);
+        snprintf(text, sizeof text, "launch@%d:7:700:always", device);
+        CHECK(glm4v_cuda_inject_text(text));
+        CHECK_EQ(run_all(&r, logits), GLM4V_ERR_DEVICE);
+        glm4v_cuda_inject(NULL);
+        CHECK_CONTAINS(err.msg, device ? "device cuda:1 failed" : "device cuda:0 failed");
+        CHECK_CONTAINS(err.msg, "cudaErrorIllegalAddress");
+        CHECK_EQ(run_all(&r, logits), GLM4V_ERR_DEVICE);
         runner_close(&r);
     }
     CHECK(nothing_is_left());
@@ -810,6 +930,7 @@ static void transparent_pixels_are_laid_on_white(void)
 int main(void)
 {
     TEST(every_status_has_a_class);
+    TEST(every_status_of_cublaslt_has_a_class);
     TEST(faults_are_read_from_text);
     TEST(a_device_that_cannot_be_opened_says_why);
     TEST(the_threads_context_is_what_it_was);
@@ -825,6 +946,9 @@ int main(void)
     TEST(nothing_is_taken_after_the_first_requests);
     TEST(what_is_planned_is_what_is_taken);
     TEST(two_stages_equal_one);
+    TEST(the_log_says_how_activations_go_from_gpu_to_gpu);
+    TEST(a_step_of_two_gpus_is_submitted_without_waiting);
+    TEST(the_message_names_the_gpu_that_failed);
     TEST(keys_and_values_may_be_int8);
     TEST(only_images_that_can_be_read_are_taken);
     TEST(formats_become_the_same_patches);

@@ -409,17 +409,21 @@ static void copies_round_to_bf16(void)
     gpu->ops->free(gpu, y);
 }
 
-/* Rows of GPU 1 on GPU 0 and back, in the order of both queues: what is overwritten behind the copy
- * has been read. */
+/* Rows of GPU 0 on GPU 1 and back, in the order of both queues: what is overwritten behind the copy
+ * back has been read. */
 static void rows_are_copied_between_gpus(void)
 {
     enum { N = 100000 };
     glm4v_backend *other = NULL;
-    void *here = NULL, *there = NULL, *zeros = NULL;
+    void *here = NULL, *there = NULL, *zeros = NULL, *back = NULL;
+    const char *how = "";
     int n = 0;
     if (cudaGetDeviceCount(&n) != cudaSuccess || n < 2)
         SKIP("one GPU");
     REQUIRE(!glm4v_backend_cuda_open(&other, 1, NULL, NULL, &err));
+    CHECK_EQ(other->ops->link(other, gpu, &how), 0);
+    CHECK_EQ(gpu->ops->link(gpu, other, &how), 0); /* once more */
+    printf("# %s\n", how);
     for (int q = 0; q < GLM4V_N_QUEUES; q++) {
         const glm4v_queue queue = (glm4v_queue)q;
         const glm4v_step_size size = { .queue = queue, .rows = 1 };
@@ -430,20 +434,22 @@ static void rows_are_copied_between_gpus(void)
         memset(b_host, 0, N * sizeof *b_host);
         there = send(other, b_host, N);
         zeros = send(gpu, b_host, N);
+        back = send(gpu, b_host, N);
         CHECK_EQ(other->ops->copy_from(other, queue, there, gpu, here, N), 0);
+        CHECK_EQ(gpu->ops->copy_from(gpu, queue, back, other, there, N), 0);
         CHECK_EQ(gpu->ops->step_open(gpu, &step, &size, &err), 0);
         CHECK_EQ(gpu->ops->step_begin(step, &(glm4v_step_rows) { .rows = 1 }, &replayed), 0);
         CHECK_EQ(step_over(step, gpu->ops->step_copy(step, here, zeros, 2 * N)), 0);
-        CHECK_EQ(gpu->ops->copy_from(gpu, queue, zeros, other, there, N), 0);
         CHECK_EQ(queue_over(gpu, queue), 0);
         CHECK_EQ(queue_over(other, queue), 0);
-        take_back(gpu, got, zeros, N);
+        take_back(gpu, got, back, N);
         memcpy(expected, a_host, sizeof expected);
         compare("copy", 1, N, 0);
         take_back(gpu, got, here, N);
         memset(expected, 0, sizeof expected);
         compare("copy", 1, N, 0);
         other->ops->free(other, there);
+        gpu->ops->free(gpu, zeros);
     }
     glm4v_backend_close(&other);
 }

@@ -10,6 +10,7 @@
 
 #include "backend_record.h"
 #include "base/mem.h"
+#include "engine.h"
 #include "fixture.h"
 #include "forward/context_priv.h"
 #include "forward/position.h"
@@ -27,15 +28,20 @@ typedef struct {
     glm4v_context *context;
 } runner;
 
+static int64_t in_flight = 1; /* batches of the contexts that are opened */
+
 static runner open_on(glm4v_backend_open_fn open, const char *device, uint32_t span_rows)
 {
     runner r = { 0 };
     const glm4v_model_options options = {
         .device = device, .quantization = "int8", .n_threads = 2, .weights_only = 1
     };
-    const glm4v_context_size size = {
-        .slots = SLOTS, .length = LENGTH, .kept = 20, .max_rows = ROWS, .span_rows = span_rows
-    };
+    const glm4v_context_size size = { .slots = SLOTS,
+                                      .length = LENGTH,
+                                      .kept = 20,
+                                      .max_rows = ROWS,
+                                      .span_rows = span_rows,
+                                      .in_flight = in_flight };
     glm4v_backend_replace_cpu(open);
     if (glm4v_model_open(&r.model, MODEL, &options, &err) ||
         glm4v_context_open(&r.context, r.model, size, &err)) {
@@ -115,11 +121,11 @@ static glm4v_decode_rows make_rows(rows *a, const request *r, uint32_t n, uint32
 }
 
 /* Wait for a pass by looking, as the scheduler does. */
-static int finish(glm4v_context *c, glm4v_queue q)
+static int finish(glm4v_context *c, glm4v_lane lane)
 {
     int rc = 0;
     for (int polls = 0; !rc && polls < 10000; polls++)
-        rc = glm4v_pass_poll(c, q, &err);
+        rc = glm4v_pass_poll(c, lane, &err);
     return rc;
 }
 
@@ -210,15 +216,16 @@ static void step_arrays_may_change_once_they_are_handed_over(void)
         CHECK_EQ(glm4v_decode(c, &list, expected, &err), 0);
         CHECK_EQ(glm4v_decode_begin(c, &list, &err), 0);
         memset(&a, 0x5a, sizeof a);
-        CHECK_EQ(glm4v_pass_submit(c, GLM4V_QUEUE_DECODE, &err), 0);
-        memset(c->ids, 0x5a, 3 * sizeof *c->ids);
-        memset(c->position, 0x5a, 3 * sizeof *c->position);
-        memset(c->spans, 0x5a, 3 * sizeof *c->spans);
-        memset(c->outputs, 0x5a, 3 * sizeof *c->outputs);
-        CHECK(isnan(glm4v_pass_logits(c, GLM4V_QUEUE_DECODE)[0])); /* not run yet */
-        CHECK_EQ(glm4v_pass_poll(c, GLM4V_QUEUE_DECODE, &err), 0);
-        CHECK_EQ(finish(c, GLM4V_QUEUE_DECODE), 1);
-        CHECK(same(expected, glm4v_pass_logits(c, GLM4V_QUEUE_DECODE), 3 * VOCAB));
+        CHECK_EQ(glm4v_pass_submit(c, GLM4V_LANE_DECODE, &err), 0);
+        const glm4v_lane_state *lane = &c->lane[GLM4V_LANE_DECODE];
+        memset(lane->ids, 0x5a, 3 * sizeof *lane->ids);
+        memset(lane->position, 0x5a, 3 * sizeof *lane->position);
+        memset(lane->spans, 0x5a, 3 * sizeof *lane->spans);
+        memset(lane->outputs, 0x5a, 3 * sizeof *lane->outputs);
+        CHECK(isnan(glm4v_pass_logits(c, GLM4V_LANE_DECODE)[0])); /* not run yet */
+        CHECK_EQ(glm4v_pass_poll(c, GLM4V_LANE_DECODE, &err), 0);
+        CHECK_EQ(finish(c, GLM4V_LANE_DECODE), 1);
+        CHECK(same(expected, glm4v_pass_logits(c, GLM4V_LANE_DECODE), 3 * VOCAB));
     }
     CHECK(record_count.replayed > 0);
     runner_close(&device);
@@ -257,9 +264,9 @@ static void memory_that_changes_too_early_is_noticed(void)
     const glm4v_vision_pass vision = vision_of(&r, &e);
     record_count = (record_counts) { 0 };
     CHECK_EQ(glm4v_vision_begin(device.context, &vision, &err), 0);
-    CHECK_EQ(glm4v_pass_submit(device.context, GLM4V_QUEUE_PREFILL, &err), 1);
+    CHECK_EQ(glm4v_pass_submit(device.context, GLM4V_LANE_PREFILL, &err), 1);
     r.patches[17] += 1;
-    CHECK_EQ(finish(device.context, GLM4V_QUEUE_PREFILL), GLM4V_ERR_DEVICE);
+    CHECK_EQ(finish(device.context, GLM4V_LANE_PREFILL), GLM4V_ERR_DEVICE);
     CHECK_CONTAINS(err.msg, "changed before it ran");
     CHECK_EQ(record_count.violations, 1);
     glm4v_embeddings_clear(device.context, &e);
@@ -357,7 +364,7 @@ static void tokens_that_the_device_chooses_are_the_hosts(void)
             const glm4v_draw draw = glm4v_sampler_draw(&mirror, 0);
             const glm4v_decode_rows list = { &slot, &length, &id, &position, 1, &draw };
             CHECK_EQ(glm4v_decode(device.context, &list, NULL, &err), 0);
-            CHECK_EQ(glm4v_pass_ids(device.context, GLM4V_QUEUE_DECODE)[0], host[step]);
+            CHECK_EQ(glm4v_pass_ids(device.context, GLM4V_LANE_DECODE)[0], host[step]);
             glm4v_sampler_took(&mirror);
             id = GLM4V_ID_SAMPLED;
         }
@@ -393,16 +400,16 @@ static void decode_steps_run_beside_a_picture(void)
     for (int more = 1; more; chunks++) {
         rows a;
         const glm4v_decode_rows list = make_rows(&a, &r, 2, (uint32_t)steps++);
-        CHECK(glm4v_pass_room(c, GLM4V_QUEUE_PREFILL));
-        more = glm4v_pass_submit(c, GLM4V_QUEUE_PREFILL, &err);
+        CHECK(glm4v_pass_room(c, GLM4V_LANE_PREFILL));
+        more = glm4v_pass_submit(c, GLM4V_LANE_PREFILL, &err);
         REQUIRE(more >= 0);
         CHECK_EQ(glm4v_decode(c, &list, got, &err), 0); /* done before the chunk is looked at */
-        CHECK_EQ(glm4v_pass_poll(c, GLM4V_QUEUE_PREFILL, &err), 0);
-        glm4v_pass_wait(c, GLM4V_QUEUE_PREFILL);
-        CHECK(glm4v_pass_poll(c, GLM4V_QUEUE_PREFILL, &err) >= 0);
+        CHECK_EQ(glm4v_pass_poll(c, GLM4V_LANE_PREFILL, &err), 0);
+        glm4v_pass_wait(c, GLM4V_LANE_PREFILL);
+        CHECK(glm4v_pass_poll(c, GLM4V_LANE_PREFILL, &err) >= 0);
     }
     CHECK(chunks > 1);
-    CHECK_EQ(finish(c, GLM4V_QUEUE_PREFILL), 1);
+    CHECK_EQ(finish(c, GLM4V_LANE_PREFILL), 1);
     /* the same as one after the other */
     const glm4v_prefill_pass pass = {
         .slot = 4, .prompt = &later.prompt, .position = later.position, .n = PROMPT, .vision = &e
@@ -437,10 +444,10 @@ static void a_pass_that_is_dropped_leaves_the_device_as_it_was(void)
     const glm4v_vision_pass vision = vision_of(&r, &e);
     CHECK_EQ(glm4v_vision_begin(c, &vision, &err), 0);
     CHECK_EQ(glm4v_vision_begin(c, &vision, &err), GLM4V_ERR_INTERNAL); /* one at a time */
-    CHECK_EQ(glm4v_pass_submit(c, GLM4V_QUEUE_PREFILL, &err), 1);
-    CHECK_EQ(glm4v_pass_canceled(c, GLM4V_QUEUE_PREFILL, &err), GLM4V_ERR_CANCELED);
+    CHECK_EQ(glm4v_pass_submit(c, GLM4V_LANE_PREFILL, &err), 1);
+    CHECK_EQ(glm4v_pass_canceled(c, GLM4V_LANE_PREFILL, &err), GLM4V_ERR_CANCELED);
     CHECK_CONTAINS(err.msg, "vision layer");
-    glm4v_pass_drop(c, GLM4V_QUEUE_PREFILL);
+    glm4v_pass_drop(c, GLM4V_LANE_PREFILL);
     memset(r.patches, 0, sizeof r.patches); /* nobody reads them any more */
     glm4v_embeddings_clear(c, &e);
     CHECK_EQ(record_count.violations, 0);
@@ -490,6 +497,100 @@ static void rows_hop_from_device_to_device(void)
         runner_close(&cpu);
     }
     CHECK_EQ(record_count.violations, 0);
+}
+
+/* Two batches of different sequences: both are handed over before either has run, and each has the
+ * bytes that it has alone. */
+static void two_batches_are_in_flight_at_once(void)
+{
+    enum { STEPS = 4, HALF = 3 };
+    static request r;
+    static float expected[VOCAB * SLOTS], got[VOCAB * HALF];
+    record_wanted = (record_options) { .composites = true, .polls = 2 };
+    runner cpu = open_on(NULL, "cpu", 1);
+    in_flight = 2;
+    runner two = open_on(record_open, "cpu,cpu", 1);
+    in_flight = 1;
+    glm4v_context *c = two.context;
+    make_request(&r, cpu.model);
+    for (int32_t slot = 0; slot < SLOTS; slot++) {
+        prefill(cpu.context, slot, &r, expected);
+        prefill(c, slot, &r, got);
+    }
+    record_count = (record_counts) { 0 };
+    for (uint32_t step = 0; step < STEPS; step++) {
+        rows a;
+        glm4v_decode_rows list = make_rows(&a, &r, SLOTS, step);
+        CHECK_EQ(glm4v_decode(cpu.context, &list, expected, &err), 0);
+        for (int32_t batch = 0; batch < 2; batch++) {
+            const glm4v_decode_rows half = { .slots = a.slots + HALF * batch,
+                                             .length = a.length + HALF * batch,
+                                             .ids = a.ids + HALF * batch,
+                                             .position = a.position + HALF * batch,
+                                             .n = HALF,
+                                             .batch = batch };
+            CHECK_EQ(glm4v_decode_begin(c, &half, &err), 0);
+            CHECK_EQ(glm4v_decode_begin(c, &half, &err), GLM4V_ERR_INTERNAL);
+            CHECK_EQ(glm4v_pass_submit(c, GLM4V_LANE_DECODE + batch, &err), 0);
+        }
+        memset(&a, 0x5a, sizeof a);
+        for (int32_t i = 1; i >= 0; i--) /* the later one first */
+            CHECK(isnan(glm4v_pass_logits(c, GLM4V_LANE_DECODE + i)[0]));
+        for (int32_t i = 0; i < 2; i++) {
+            const glm4v_lane lane = GLM4V_LANE_DECODE + (step % 2 ? i : 1 - i);
+            const float *half = expected + (size_t)HALF * VOCAB * (lane - GLM4V_LANE_DECODE);
+            CHECK_EQ(glm4v_pass_poll(c, lane, &err), 0);
+            CHECK_EQ(finish(c, lane), 1);
+            CHECK(same(half, glm4v_pass_logits(c, lane), (size_t)HALF * VOCAB));
+        }
+    }
+    CHECK_EQ(record_count.recorded, 4); /* a batch on a stage */
+    CHECK_EQ(record_count.replayed, 4 * (STEPS - 1));
+    CHECK_EQ(record_count.violations, 0);
+    rows a;
+    glm4v_decode_rows list = make_rows(&a, &r, 1, STEPS);
+    list.batch = 2;
+    CHECK_EQ(glm4v_decode_begin(c, &list, &err), GLM4V_ERR_INVALID);
+    CHECK_CONTAINS(err.msg, "batch 2 in flight");
+    list = make_rows(&a, &r, HALF + 1, STEPS); /* more than its share */
+    CHECK_EQ(glm4v_decode_begin(c, &list, &err), 0);
+    glm4v_pass_drop(c, GLM4V_LANE_DECODE);
+    runner_close(&two);
+    runner_close(&cpu);
+}
+
+/* Tokens are chosen by the last device, which does not embed them. */
+static void the_last_of_several_devices_chooses(void)
+{
+    static request r;
+    static float logits[VOCAB];
+    record_wanted = (record_options) { .samples = true, .composites = true, .polls = 1 };
+    runner one = open_on(record_open, "cpu", 1), two = open_on(record_open, "cpu,cpu", 1);
+    CHECK(glm4v_context_samples(two.context) && !glm4v_context_feeds_itself(two.context));
+    CHECK(glm4v_context_feeds_itself(one.context));
+    make_request(&r, one.model);
+    prefill(one.context, 0, &r, logits);
+    prefill(two.context, 0, &r, logits);
+    const glm4v_draw draw = {
+        .temperature = 1, .top_p = 1, .penalty = 1, .generator = 5, .mask = -1
+    };
+    int32_t ids[2] = { 4, 4 };
+    for (int32_t step = 0; step < 6; step++) {
+        const int32_t slot = 0, length = PROMPT + step, position = r.next + step;
+        for (int i = 0; i < 2; i++) {
+            glm4v_context *c = i ? two.context : one.context;
+            const glm4v_decode_rows list = { &slot, &length, &ids[i], &position, 1, &draw };
+            CHECK_EQ(glm4v_decode(c, &list, NULL, &err), 0);
+            ids[i] = glm4v_pass_ids(c, GLM4V_LANE_DECODE)[0];
+        }
+        CHECK_EQ(ids[0], ids[1]);
+    }
+    const int32_t slot = 0, length = PROMPT + 6, id = GLM4V_ID_SAMPLED, position = r.next + 6;
+    const glm4v_decode_rows list = { &slot, &length, &id, &position, 1, &draw };
+    CHECK_EQ(glm4v_decode(two.context, &list, NULL, &err), GLM4V_ERR_INVALID);
+    CHECK_EQ(record_count.violations, 0);
+    runner_close(&two);
+    runner_close(&one);
 }
 
 /* ---- weights ---- */
@@ -698,6 +799,51 @@ static void a_long_picture_does_not_hold_up_running_answers(void)
     close_engine(&engine);
 }
 
+/* Two stages of recording devices: requests go in two batches, with the answers of one. */
+static void batches_in_flight_give_the_answers_of_one(void)
+{
+    enum { N = 7 };
+    static record records[2][N];
+    glm4v_image images[N];
+    record_wanted = (record_options) { .composites = true, .samples = true, .polls = 2 };
+    glm4v_engine_stats stats = { 0 };
+    for (uint32_t batches = 1; batches <= 2; batches++) {
+        fixture_device = "cpu,cpu";
+        glm4v_engine *engine = open_engine(&(glm4v_engine_options) {
+            .context_length = 400, .max_batch = N, .batches_in_flight = batches % 2 });
+        fixture_device = NULL;
+        glm4v_request *requests[N] = { 0 };
+        REQUIRE(engine);
+        CHECK_EQ(engine->limits.context.in_flight, batches == 1 ? 1 : 2);
+        record_count.violations = 0;
+        for (uint32_t i = 0; i < N; i++) {
+            images[i] = picture(i, 60 + 30 * (int32_t)i, 90);
+            const glm4v_task task = { .prompt = i % 2 ? "What?" : "Go on.",
+                                      .images = &images[i],
+                                      .n_images = i % 2,
+                                      .max_tokens = 20 + 5 * i,
+                                      .temperature = 1.5f,
+                                      .repetition_penalty = i % 3 ? 1.0f : 1.3f,
+                                      .seed = i,
+                                      .on_done = record_done,
+                                      .user = memset(&records[batches - 1][i], 0, sizeof(record)) };
+            CHECK_EQ(glm4v_engine_submit(engine, &task, &requests[i], &err), 0);
+        }
+        for (uint32_t i = 0; i < N; i++) {
+            CHECK_EQ(glm4v_request_wait(requests[i], 60000000000u), 0);
+            CHECK_EQ(records[batches - 1][i].status, 0);
+            glm4v_request_unref(&requests[i]);
+        }
+        CHECK_EQ(glm4v_engine_get_stats(engine, &stats, &err), 0);
+        printf("# %d in flight: %llu rows in %llu steps\n", (int)batches,
+               (unsigned long long)stats.decode_rows, (unsigned long long)stats.decode_steps);
+        CHECK_EQ(record_count.violations, 0);
+        close_engine(&engine);
+    }
+    for (uint32_t i = 0; i < N; i++)
+        CHECK_STR(records[0][i].answer, records[1][i].answer);
+}
+
 int main(void)
 {
     TEST(a_decode_step_is_recorded_once_a_batch_size_and_replayed);
@@ -710,10 +856,13 @@ int main(void)
     TEST(decode_steps_run_beside_a_picture);
     TEST(a_pass_that_is_dropped_leaves_the_device_as_it_was);
     TEST(rows_hop_from_device_to_device);
+    TEST(two_batches_are_in_flight_at_once);
+    TEST(the_last_of_several_devices_chooses);
     TEST(weights_are_filled_late_and_random_ones_made_on_the_device);
     TEST(an_operation_out_of_memory_fails_one_request);
     TEST(a_request_allocates_nothing_on_a_device_that_takes_all_at_open);
     TEST(a_picture_may_lie_in_device_memory);
     TEST(a_long_picture_does_not_hold_up_running_answers);
+    TEST(batches_in_flight_give_the_answers_of_one);
     return test_end();
 }

@@ -971,7 +971,7 @@ static int record_copy_out(glm4v_backend *b, float *host, const void *x, int64_t
     return record_copy(b, host, x, n * sizeof *host);
 }
 
-/* Behind what `from` was given, and before what it is given later. */
+/* Behind what `from` was given. */
 static int record_copy_from(glm4v_backend *b, glm4v_queue q, void *y, glm4v_backend *from,
                             const void *x, int64_t n)
 {
@@ -986,8 +986,6 @@ static int record_copy_from(glm4v_backend *b, glm4v_queue q, void *y, glm4v_back
                            .y = y,
                            .x = x,
                            .bytes = n * sizeof(float) });
-    if (!rc && other != r)
-        rc = push(other, q, (task) { .after = r, .after_queue = q, .ticket = r->submitted[q] });
     pthread_mutex_unlock(&lock);
     return rc;
 }
@@ -1479,9 +1477,12 @@ int record_open(glm4v_backend **backend, glm4v_pool *pool, const glm4v_log *log,
     r->traits.all_at_open = r->options.all_at_open;
     for (int q = 0; q < GLM4V_N_QUEUES; q++)
         r->last[q] = &r->first[q];
-    r->base = (glm4v_backend) {
-        .ops = &r->ops, .traits = &r->traits, .pool = pool, .isa = r->inner->isa, .log = log
-    };
+    r->base = (glm4v_backend) { .ops = &r->ops,
+                                .traits = &r->traits,
+                                .pool = pool,
+                                .isa = r->inner->isa,
+                                .device = "cpu",
+                                .log = log };
     *backend = &r->base;
     return 0;
 }

@@ -6,7 +6,8 @@
  *
  * A test's name says what holds. SKIP("reason") ends a test that cannot run here; GLM4V_REQUIRE
  * (comma-separated words: gpu, golden, model) turns the skips that test_needs() makes into
- * failures. */
+ * failures. GLM4V_PART=I/N runs every N-th test only, from number I on (0 the first): for slow
+ * tools a program is run N times side by side. */
 #ifndef GLM4V_TEST_H
 #define GLM4V_TEST_H
 
@@ -50,11 +51,23 @@ __attribute__((format(printf, 3, 4), unused)) static void test_fail(const char *
     test_ok = false;
 }
 
+/* Is test `number` (0 the first) of the part that is run? */
+__attribute__((unused)) static bool test_wanted(int number)
+{
+    const char *part = getenv("GLM4V_PART");
+    int which, parts;
+    return !part || sscanf(part, "%d/%d", &which, &parts) != 2 || parts < 1 ||
+           number % parts == which;
+}
+
 __attribute__((unused)) static void test_run(const char *name, void (*fn)(void))
 {
     test_ok = true;
     test_skip[0] = 0;
-    fn();
+    if (test_wanted(test_count))
+        fn();
+    else
+        snprintf(test_skip, sizeof test_skip, "of another part");
     test_failed += !test_ok;
     printf("%sok %d - %s%s%s\n", test_ok ? "" : "not ", ++test_count, name,
            test_ok && test_skip[0] ? " # SKIP " : "", test_ok ? test_skip : "");

@@ -249,6 +249,10 @@ typedef struct {
     uint64_t max_pixels;
     /// constant prompt tokens kept between requests; 0 = GLM4V_DEFAULT_PREFIX_TOKENS
     uint32_t prefix_tokens;
+    /// decode steps under way at once on a model that is spread over several GPUs, [1, 4]; the
+    /// requests are dealt to them evenly. 0 = one for each GPU if they have about as many layers
+    /// each, else 1. Answers do not depend on it
+    uint32_t batches_in_flight;
 } glm4v_engine_options;
 
 /**
@@ -613,6 +617,10 @@ typedef struct {
     uint64_t decode_steps;
     uint64_t prefix_hits;     ///< requests that found their prefix in the cache
     uint32_t queued, running; ///< now
+    uint64_t decode_time;     ///< nanoseconds during which a decode step was under way
+    /// nanoseconds that each device worked on decode steps, in the order of the layers; 0 where the
+    /// model is on one device, and of a CPU
+    uint64_t stage_busy[GLM4V_MAX_DEVICES];
 } glm4v_engine_stats;
 
 /**

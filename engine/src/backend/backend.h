@@ -134,6 +134,7 @@ typedef struct {
     glm4v_queue queue;
     int64_t rows, spans, outputs; /* of one step, at most; rows >= 1. spans 0: rows have no ids */
     int64_t n_freq;               /* of the rotary tables; 0: there are none */
+    bool timed;                   /* step_time will be called */
 } glm4v_step_size;
 
 /* One step. Arrays are host memory, read during step_begin only; their elements are checked by the
@@ -422,6 +423,9 @@ typedef struct {
     int (*step_flush)(glm4v_step *step);
     int (*step_end)(glm4v_step *step);
     void (*step_drop)(glm4v_step *step);
+    /* Nanoseconds that the device worked on the last step that ended, of a step object that is
+     * timed. An event behind it has been reached. 0: unknown. optional: if NULL, it is unknown. */
+    uint64_t (*step_time)(glm4v_step *step);
 
     /* Copies of a step, in the order of its operations. read: bytes as they are. The others as
      * those without a step. All required. */
@@ -429,8 +433,13 @@ typedef struct {
     int (*step_download)(glm4v_step *s, float *host, const void *x, int64_t n);
     int (*step_read)(glm4v_step *s, void *host, const void *x, size_t bytes);
     int (*step_copy)(glm4v_step *s, void *y, const void *x, size_t bytes);
-    /* Activations [n] from memory of another device, in the order of queue q of both. UNSUPPORTED:
-     * these two devices cannot. optional: if NULL, or UNSUPPORTED, they go through host memory. */
+    /* How copy_from gets activations of `from` here, for people ("peer copy"), prepared now. Called
+     * for devices that will copy; UNSUPPORTED: these two cannot. optional, with copy_from. */
+    int (*link)(glm4v_backend *b, glm4v_backend *from, const char **how);
+    /* Activations [n] from memory of another device: behind what queue q of `from` was given, and
+     * before what queue q of b is given later. x stays until an event behind it on queue q of b is
+     * reached. UNSUPPORTED: these two devices cannot. optional: if NULL, or UNSUPPORTED, they go
+     * through host memory. */
     int (*copy_from)(glm4v_backend *b, glm4v_queue q, void *y, glm4v_backend *from, const void *x,
                      int64_t n);
 
@@ -506,6 +515,7 @@ struct glm4v_backend {
     const glm4v_backend_traits *traits;
     glm4v_pool *pool; /* host threads, the model's; outlives the backend; NULL: the caller alone */
     const char *isa;  /* kernels in use, for people */
+    const char *device; /* as it is asked for, "cuda:1"; for people */
     const glm4v_log *log;
 };
 

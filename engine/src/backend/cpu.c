@@ -333,6 +333,7 @@ int glm4v_backend_cpu_open(glm4v_backend **backend, glm4v_pool *pool, const glm4
     c->base.traits = &cpu_traits;
     c->base.pool = pool;
     c->base.isa = glm4v_cpu_level(flags);
+    c->base.device = "cpu";
     c->base.log = log;
     glm4v_norm_ops_init(&c->norm, flags);
     glm4v_rope_ops_init(&c->rope, flags);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The CUDA backend: opening a device, and the table. Memory, copies and events are in
- * backend/cuda_memory.c, weights in cuda_weights.c, keys and values in cuda_kv.c, steps in
- * cuda_step.c, operations in cuda_product.c, cuda_attention.c, cuda_rows.c and cuda_pixels.c, what
- * a status means in cuda_check.c. */
+ * backend/cuda_memory.c, copies between GPUs in cuda_link.c, weights in cuda_weights.c, keys and
+ * values in cuda_kv.c, steps in cuda_step.c and cuda_time.c, operations in cuda_product.c,
+ * cuda_attention.c, cuda_rows.c and cuda_pixels.c, what a status means in cuda_check.c. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -30,8 +30,8 @@ static const glm4v_backend_traits gpu_traits = {
 static void close_queue(glm4v_gpu_backend *g, glm4v_gpu_queue *q)
 {
     glm4v_gpu_scratch_close(g, q);
-    if (q->hop)
-        glm4v_gpu_check(g, cudaEventDestroy(q->hop), "cudaEventDestroy");
+    if (q->sent)
+        glm4v_gpu_check(g, cudaEventDestroy(q->sent), "cudaEventDestroy");
     if (q->stream)
         glm4v_gpu_check(g, cudaStreamDestroy(q->stream), "cudaStreamDestroy");
 }
@@ -137,10 +137,12 @@ static const glm4v_backend_ops gpu_ops = {
     .step_flush = glm4v_gpu_step_flush,
     .step_end = glm4v_gpu_step_end,
     .step_drop = glm4v_gpu_step_drop,
+    .step_time = glm4v_gpu_step_time,
     .step_upload = glm4v_gpu_step_upload,
     .step_download = glm4v_gpu_step_download,
     .step_read = glm4v_gpu_step_copy,
     .step_copy = glm4v_gpu_step_copy,
+    .link = glm4v_gpu_link,
     .copy_from = glm4v_gpu_copy_from,
     .embed = glm4v_gpu_embed,
     .product = glm4v_gpu_product,
@@ -219,7 +221,7 @@ static int open_queue(glm4v_gpu_backend *g, glm4v_queue which, int priority)
 {
     glm4v_gpu_queue *q = &g->queue[which];
     int rc = open_stream(g, &q->stream, priority);
-    return rc ? rc : glm4v_gpu_event_open_raw(g, &q->hop);
+    return rc ? rc : glm4v_gpu_event_open_raw(g, &q->sent);
 }
 
 static int open_fills(glm4v_gpu_backend *g, int priority)
@@ -298,9 +300,13 @@ int glm4v_backend_cuda_open(glm4v_backend **backend, int32_t number, glm4v_pool 
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the CUDA backend");
     }
     g->traits = gpu_traits;
-    g->base = (glm4v_backend) {
-        .ops = &gpu_ops, .traits = &g->traits, .pool = pool, .isa = g->isa, .log = log
-    };
+    g->base = (glm4v_backend) { .ops = &gpu_ops,
+                                .traits = &g->traits,
+                                .pool = pool,
+                                .isa = g->isa,
+                                .device = g->device,
+                                .log = log };
+    snprintf(g->device, sizeof g->device, "cuda:%d", number);
     int rc = open_context(g, number, err);
     if (!rc)
         rc = describe(g, number, err);

@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/cuda_context.h"
 #include "glm4v/glm4v.h"
+
+#define MOST_DEVICES 1000 /* as a fault names them */
 
 /* ---- classes ---- */
 
@@ -225,7 +228,8 @@ cudaError_t glm4v_cuda_injected(glm4v_cuda_site site)
     cudaError_t status = cudaSuccess;
     atomic_fetch_add(&calls[site], 1);
     pthread_mutex_lock(&lock);
-    if (fault.nth && fault.site == site) {
+    if (fault.nth && fault.site == site &&
+        (!fault.only || fault.only == glm4v_cuda_device_entered() + 1)) {
         if (fault.nth > 1) {
             fault.nth--;
         } else {
@@ -248,16 +252,23 @@ bool glm4v_cuda_inject_text(const char *text)
     glm4v_cuda_fault wanted = { 0 };
     if (!text)
         return true;
-    const size_t length = strcspn(text, ":");
+    const size_t length = strcspn(text, ":@");
     size_t site = 0;
     while (site < GLM4V_CUDA_N_SITES &&
            (strlen(names[site]) != length || strncmp(names[site], text, length)))
         site++;
     if (site == GLM4V_CUDA_N_SITES || !text[length])
         return false;
-    char *end;
+    char *end = (char *)(uintptr_t)text + length;
     wanted.site = (glm4v_cuda_site)site;
-    wanted.nth = strtoull(text + length + 1, &end, 10);
+    if (*end == '@') {
+        const char *digits = end + 1;
+        const unsigned long long device = strtoull(digits, &end, 10);
+        if (end == digits || *end != ':' || device > MOST_DEVICES)
+            return false;
+        wanted.only = (int32_t)device + 1;
+    }
+    wanted.nth = strtoull(end + 1, &end, 10);
     if (*end != ':' || !wanted.nth)
         return false;
     const long long status = strtoll(end + 1, &end, 10);

@@ -41,12 +41,13 @@ typedef struct {
     uint64_t nth; /* 0: none */
     cudaError_t status;
     bool always;
+    int32_t only; /* calls of device number only - 1 count; 0: those of all devices */
 } glm4v_cuda_fault;
 
 /* For tests; NULL: no fault any more. */
 void glm4v_cuda_inject(const glm4v_cuda_fault *fault);
-/* From GLM4V_CUDA_FAULT=SITE:NTH:STATUS[:always] with SITE alloc, launch, copy or event: for
- * tests of whole pipelines. False: the text is wrong. NULL: nothing is injected. */
+/* From GLM4V_CUDA_FAULT=SITE[@DEVICE]:NTH:STATUS[:always] with SITE alloc, launch, copy or event:
+ * for tests of whole pipelines. False: the text is wrong. NULL: nothing is injected. */
 bool glm4v_cuda_inject_text(const char *text);
 /* Every call of a site asks before it is made: cudaSuccess, or the status that it must have
  * without being made. */

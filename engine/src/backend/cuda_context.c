@@ -16,6 +16,8 @@ static struct {
     int (*release)(int device);
 } driver;
 
+static _Thread_local int entered = -1; /* the device */
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* held while driver is filled */
 
 static cudaError_t find(const char *name, void **function)
@@ -84,8 +86,9 @@ void glm4v_cuda_context_release(int device)
 
 glm4v_cuda_scope glm4v_cuda_enter(const glm4v_cuda_context *context)
 {
-    glm4v_cuda_scope scope = { 0 };
+    glm4v_cuda_scope scope = { .device_before = entered };
     driver.get(&scope.before);
+    entered = context->device;
     scope.changed = scope.before != context->primary;
     if (scope.changed)
         driver.set(context->primary);
@@ -96,4 +99,10 @@ void glm4v_cuda_leave(glm4v_cuda_scope *scope)
 {
     if (scope->changed)
         driver.set(scope->before);
+    entered = scope->device_before;
+}
+
+int glm4v_cuda_device_entered(void)
+{
+    return entered;
 }

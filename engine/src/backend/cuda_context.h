@@ -25,11 +25,13 @@ void glm4v_cuda_context_release(int device);
 /* What was current before a call of the backend. */
 typedef struct {
     glm4v_driver_context before;
-    int changed;
+    int changed, device_before;
 } glm4v_cuda_scope;
 
 glm4v_cuda_scope glm4v_cuda_enter(const glm4v_cuda_context *context);
 void glm4v_cuda_leave(glm4v_cuda_scope *scope);
+/* The device whose context the calling thread has entered; -1: none. */
+int glm4v_cuda_device_entered(void);
 
 /* The context is current until the end of the block. */
 #define GLM4V_CUDA_ENTER(context)                                                                  \

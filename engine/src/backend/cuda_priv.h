@@ -48,7 +48,7 @@ typedef struct glm4v_gpu_old {
 
 typedef struct {
     cudaStream_t stream;
-    cudaEvent_t hop; /* behind what another device reads or has written */
+    cudaEvent_t sent; /* behind what another device reads */
     pthread_mutex_t
         lock; /* guards the rest; held while an operation that uses scratch is launched */
     struct {
@@ -88,7 +88,7 @@ typedef struct {
     glm4v_backend base;
     glm4v_backend_traits traits;
     glm4v_cuda_context context;
-    char isa[96];
+    char isa[96], device[16];
     glm4v_gpu_queue queue[GLM4V_N_QUEUES];
     glm4v_gpu_fills fills;
 
@@ -146,6 +146,7 @@ typedef struct {
         bool used;
     } ring[GLM4V_GPU_RING];
     uint32_t next;
+    cudaEvent_t begun, ended; /* around the last step, if it is timed; else NULL */
 
     /* of the step that is open */
     glm4v_cuda_step_data data; /* in device */
@@ -206,6 +207,13 @@ void glm4v_gpu_settle(cudaStream_t stream);
 int glm4v_gpu_record(glm4v_gpu_backend *g, cudaEvent_t event, cudaStream_t stream);
 int glm4v_gpu_wait(glm4v_gpu_backend *g, cudaStream_t stream, cudaEvent_t event);
 
+/* cuda_time.c. Events around the work of a step that is timed; nothing of one that is not. The
+ * time of a step that ended is known when both are reached. */
+int glm4v_gpu_time_open(glm4v_gpu_step *s);
+void glm4v_gpu_time_close(glm4v_gpu_step *s);
+int glm4v_gpu_time_begin(glm4v_gpu_step *s);
+int glm4v_gpu_time_end(glm4v_gpu_step *s);
+
 /* cuda_scratch.c. Queue's lock held: `bytes` of scratch. */
 int glm4v_gpu_scratch_of(glm4v_gpu_backend *g, glm4v_gpu_queue *q, glm4v_gpu_scratch which,
                          size_t bytes, void **ptr);
@@ -238,6 +246,7 @@ int glm4v_gpu_upload(glm4v_backend *b, void *y, const float *host, int64_t n);
 int glm4v_gpu_download(glm4v_backend *b, float *host, const void *x, int64_t n);
 int glm4v_gpu_write(glm4v_backend *b, void *y, const void *host, size_t bytes);
 int glm4v_gpu_copy(glm4v_backend *b, void *y, const void *x, size_t bytes);
+int glm4v_gpu_link(glm4v_backend *b, glm4v_backend *from, const char **how);
 int glm4v_gpu_copy_from(glm4v_backend *b, glm4v_queue q, void *y, glm4v_backend *from,
                         const void *x, int64_t n);
 int glm4v_gpu_event_open(glm4v_backend *b, glm4v_event **event, glm4v_error *err);
@@ -294,6 +303,7 @@ int glm4v_gpu_step_begin(glm4v_step *step, const glm4v_step_rows *rows, bool *re
 int glm4v_gpu_step_flush(glm4v_step *step);
 int glm4v_gpu_step_end(glm4v_step *step);
 void glm4v_gpu_step_drop(glm4v_step *step);
+uint64_t glm4v_gpu_step_time(glm4v_step *step);
 
 int glm4v_gpu_step_upload(glm4v_step *s, void *y, const float *host, int64_t n);
 int glm4v_gpu_step_download(glm4v_step *s, float *host, const void *x, int64_t n);

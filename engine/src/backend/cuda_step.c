@@ -92,6 +92,7 @@ void glm4v_gpu_step_close(glm4v_step *step)
             glm4v_gpu_check(g, cudaEventDestroy(s->ring[i].read), "cudaEventDestroy");
     if (s->capture)
         glm4v_gpu_check(g, cudaStreamDestroy(s->capture), "cudaStreamDestroy");
+    glm4v_gpu_time_close(s);
     glm4v_gpu_give(g, s->device);
     glm4v_gpu_give_pinned(g, s->pinned);
     glm4v_free(s->keys);
@@ -117,7 +118,7 @@ static int open_blocks(glm4v_gpu_backend *g, glm4v_gpu_step *s)
                              glm4v_cuda_injected(GLM4V_CUDA_AT_ALLOC)
                                  ?: cudaStreamCreateWithFlags(&s->capture, cudaStreamNonBlocking),
                              "cudaStreamCreateWithFlags");
-    return rc;
+    return rc ? rc : glm4v_gpu_time_open(s);
 }
 
 int glm4v_gpu_step_open(glm4v_backend *b, glm4v_step **step, const glm4v_step_size *size,
@@ -367,6 +368,8 @@ int glm4v_gpu_step_begin(glm4v_step *step, const glm4v_step_rows *rows, bool *re
     if (!rc)
         rc = choose_mode(g, s, rows);
     if (!rc)
+        rc = glm4v_gpu_time_begin(s);
+    if (!rc)
         rc = hand_over(g, s, rows);
     if (!rc && s->mode == GLM4V_GPU_CAPTURE)
         rc = begin_capture(g, s);
@@ -428,6 +431,8 @@ int glm4v_gpu_step_end(glm4v_step *step)
                               cudaGraphLaunch(s->keys[s->key].graph, s->queue->stream));
         pthread_mutex_unlock(&s->queue->lock);
     }
+    if (!rc)
+        rc = glm4v_gpu_time_end(s);
     idle(s);
     return rc;
 }

@@ -19,6 +19,7 @@
 static glm4v_context_size with_defaults(glm4v_context_size size)
 {
     size.span_rows = size.span_rows ? size.span_rows : 1;
+    size.in_flight = size.in_flight ? size.in_flight : 1;
     size.decode_rows = size.decode_rows ? size.decode_rows : size.slots * size.span_rows;
     return size;
 }
@@ -33,17 +34,23 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static glm4v_step_size step_size_of(const glm4v_model *model, glm4v_queue q,
+static int32_t lanes_of(const glm4v_context_size *size)
+{
+    return GLM4V_LANE_DECODE + (int32_t)size->in_flight;
+}
+
+static glm4v_step_size step_size_of(const glm4v_model *model, glm4v_lane lane,
                                     const glm4v_context_size *size)
 {
-    const bool decode = q == GLM4V_QUEUE_DECODE;
+    const bool decode = lane >= GLM4V_LANE_DECODE;
     const int64_t rows = decode ? size->decode_rows : size->max_rows;
     return (glm4v_step_size) {
-        .queue = q,
+        .queue = glm4v_queue_of(lane),
         .rows = rows,
-        .spans = decode ? size->slots : 1,
+        .spans = decode ? smaller(rows, size->slots) : 1,
         .outputs = decode ? rows : smaller(rows, PREFILL_OUTPUTS),
         .n_freq = model->config.text.rotary_dim / 2,
+        .timed = decode && model->n_stages > 1,
     };
 }
 
@@ -58,11 +65,11 @@ static bool multiply(size_t *r, size_t a, size_t b, size_t c)
 }
 
 /* False if a size overflows. */
-static bool work_sizes_of(work_sizes *s, const glm4v_model *model, int64_t stage, glm4v_queue q,
+static bool work_sizes_of(work_sizes *s, const glm4v_model *model, int64_t stage, glm4v_lane lane,
                           const glm4v_context_size *size)
 {
     const glm4v_text_config *text = &model->config.text;
-    const glm4v_step_size step = step_size_of(model, q, size);
+    const glm4v_step_size step = step_size_of(model, lane, size);
     const int64_t heads = text->heads + 2 * text->kv_heads;
     const int64_t rows = step.rows;
     return multiply(&s->x, rows, text->hidden, 1) && multiply(&s->branch, rows, text->hidden, 1) &&
@@ -118,15 +125,15 @@ static uint64_t sampling_bytes(const glm4v_model *model, const glm4v_context_siz
 static uint64_t host_bytes(const glm4v_model *model, int64_t stage, const glm4v_context_size *size)
 {
     const uint64_t V = model->config.text.vocab, D = model->config.text.hidden;
+    const uint64_t decoded = size->in_flight * size->decode_rows;
     uint64_t bytes = 0;
     if (stage)
         return 0;
-    for (int q = 0; q < GLM4V_N_QUEUES; q++) {
-        const glm4v_step_size step = step_size_of(model, (glm4v_queue)q, size);
+    for (glm4v_lane lane = 0; lane < lanes_of(size); lane++) {
+        const glm4v_step_size step = step_size_of(model, lane, size);
         bytes += step.outputs * (V * sizeof(float) + sizeof(int32_t)) +
                  (model->n_stages > 1 ? step.rows * D * sizeof(float) : 0);
     }
-    const uint64_t decoded = size->decode_rows;
     return bytes + decoded * (sizeof(glm4v_step_span) + 3 * sizeof(int32_t) + sizeof(glm4v_draw)) +
            size->max_rows * sizeof(int32_t) + sizeof(glm4v_context) +
            model->n_stages * sizeof(glm4v_stage_buffers);
@@ -140,10 +147,10 @@ glm4v_context_bytes glm4v_context_memory(const glm4v_model *model, int64_t stage
     glm4v_backend *b = model->stages[stage].backend;
     const glm4v_kv_shape kv = kv_shape_of(model, stage, &size);
     uint64_t bytes = 2 * rotary_floats(model, &size) * sizeof(float);
-    for (int q = 0; q < GLM4V_N_QUEUES; q++) {
-        const glm4v_step_size step = step_size_of(model, (glm4v_queue)q, &size);
+    for (glm4v_lane lane = 0; lane < lanes_of(&size); lane++) {
+        const glm4v_step_size step = step_size_of(model, lane, &size);
         work_sizes s;
-        if (!work_sizes_of(&s, model, stage, (glm4v_queue)q, &size))
+        if (!work_sizes_of(&s, model, stage, lane, &size))
             return out;
         bytes += (s.x + s.branch + s.qkv + s.o + s.gate_up + s.act) * b->traits->activation +
                  s.logits * sizeof(float) + b->ops->step_bytes(b, &step);
@@ -158,14 +165,14 @@ glm4v_context_bytes glm4v_context_memory(const glm4v_model *model, int64_t stage
 
 /* ---- stages ---- */
 
-static int work_open(glm4v_work *w, const glm4v_model *model, int64_t stage, glm4v_queue q,
+static int work_open(glm4v_work *w, const glm4v_model *model, int64_t stage, glm4v_lane lane,
                      const glm4v_context_size *wanted, glm4v_error *err)
 {
     glm4v_backend *b = model->stages[stage].backend;
-    const glm4v_step_size step = step_size_of(model, q, wanted);
+    const glm4v_step_size step = step_size_of(model, lane, wanted);
     const size_t size = b->traits->activation;
     work_sizes n;
-    if (!work_sizes_of(&n, model, stage, q, wanted))
+    if (!work_sizes_of(&n, model, stage, lane, wanted))
         return glm4v_fail(err, GLM4V_ERR_NOMEM,
                           "%" PRId64 " sequences and %" PRId64
                           " rows are more than memory can hold",
@@ -247,10 +254,10 @@ static int stage_open(glm4v_stage_buffers *s, const glm4v_model *model, int64_t 
     s->first = model->stages[stage].first;
     s->count = model->stages[stage].count;
     int rc = b->ops->kv_open(b, &s->kv, &kv, err);
-    for (int q = 0; !rc && q < GLM4V_N_QUEUES; q++) {
-        rc = work_open(&s->work[q], model, stage, (glm4v_queue)q, size, err);
+    for (glm4v_lane lane = 0; !rc && lane < lanes_of(size); lane++) {
+        rc = work_open(&s->work[lane], model, stage, lane, size, err);
         for (int i = 0; !rc && i < GLM4V_CHUNKS; i++)
-            rc = b->ops->event_open(b, &s->event[q][i], err);
+            rc = b->ops->event_open(b, &s->event[lane][i], err);
     }
     if (!rc)
         rc = rotary_open(&s->rotary, b, text, size->length, err);
@@ -262,11 +269,11 @@ static void stage_close(glm4v_stage_buffers *s)
     glm4v_backend *b = s->backend;
     if (!b)
         return;
-    for (int q = 0; q < GLM4V_N_QUEUES; q++) {
-        work_close(&s->work[q], b);
+    for (glm4v_lane lane = 0; lane < GLM4V_MAX_LANES; lane++) {
+        work_close(&s->work[lane], b);
         for (int i = 0; i < GLM4V_CHUNKS; i++)
-            if (s->event[q][i])
-                b->ops->event_close(b, s->event[q][i]);
+            if (s->event[lane][i])
+                b->ops->event_close(b, s->event[lane][i]);
     }
     b->ops->free(b, s->rotary.cos);
     b->ops->free(b, s->rotary.sin);
@@ -276,17 +283,27 @@ static void stage_close(glm4v_stage_buffers *s)
 
 /* ---- the whole ---- */
 
+/* False: no memory. */
+static bool open_lists_of(glm4v_lane_state *s, int64_t rows)
+{
+    s->spans = glm4v_alloc(rows, sizeof *s->spans);
+    s->ids = glm4v_alloc(rows, sizeof *s->ids);
+    s->position = glm4v_alloc(rows, sizeof *s->position);
+    s->outputs = glm4v_alloc(rows, sizeof *s->outputs);
+    s->draws = glm4v_alloc(rows, sizeof *s->draws);
+    return s->spans && s->ids && s->position && s->outputs && s->draws;
+}
+
 static int open_lists(glm4v_context *c, glm4v_error *err)
 {
     const int64_t decoded = c->size.decode_rows;
-    c->spans = glm4v_alloc(decoded, sizeof *c->spans);
-    c->ids = glm4v_alloc(decoded, sizeof *c->ids);
-    c->position = glm4v_alloc(decoded, sizeof *c->position);
-    c->outputs = glm4v_alloc(decoded, sizeof *c->outputs);
-    c->draws = glm4v_alloc(decoded, sizeof *c->draws);
     c->places = glm4v_alloc(c->size.max_rows, sizeof *c->places);
-    if (!c->spans || !c->ids || !c->position || !c->outputs || !c->draws || !c->places)
-        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the lists of %zu rows", decoded);
+    bool room = c->places != NULL;
+    for (glm4v_lane lane = GLM4V_LANE_DECODE; room && lane < c->n_lanes; lane++)
+        room = open_lists_of(&c->lane[lane], decoded);
+    if (!room)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the lists of %" PRId64 " rows",
+                          decoded);
     return 0;
 }
 
@@ -295,14 +312,15 @@ static int open_staging(glm4v_context *c, glm4v_error *err)
     glm4v_backend *b = glm4v_last_stage(c)->backend;
     const int64_t V = c->model->config.text.vocab, D = c->model->config.text.hidden;
     int rc = 0;
-    for (int q = 0; !rc && q < GLM4V_N_QUEUES; q++) {
-        const glm4v_step_size step = step_size_of(c->model, (glm4v_queue)q, &c->size);
+    for (glm4v_lane lane = 0; !rc && lane < c->n_lanes; lane++) {
+        const glm4v_step_size step = step_size_of(c->model, lane, &c->size);
         const int64_t n = step.outputs, rows = step.rows;
-        rc = b->ops->staging_alloc(b, (void **)&c->host_logits[q], n * V * sizeof(float), err);
+        glm4v_lane_state *s = &c->lane[lane];
+        rc = b->ops->staging_alloc(b, (void **)&s->host_logits, n * V * sizeof(float), err);
         if (!rc)
-            rc = b->ops->staging_alloc(b, (void **)&c->host_ids[q], n * sizeof(int32_t), err);
+            rc = b->ops->staging_alloc(b, (void **)&s->host_ids, n * sizeof(int32_t), err);
         if (!rc && c->model->n_stages > 1)
-            rc = b->ops->staging_alloc(b, (void **)&c->host_x[q], rows * D * sizeof(float), err);
+            rc = b->ops->staging_alloc(b, (void **)&s->host_x, rows * D * sizeof(float), err);
     }
     return rc;
 }
@@ -330,9 +348,13 @@ static int open_pictures(glm4v_context *c, glm4v_error *err)
 
 static int check_size(const glm4v_context_size *size, glm4v_error *err)
 {
+    if (size->in_flight < 1 || size->in_flight > GLM4V_MAX_IN_FLIGHT)
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "%" PRId64 " batches in flight: between 1 and %d are possible",
+                          size->in_flight, GLM4V_MAX_IN_FLIGHT);
     if (size->slots < 1 || size->length < 1 || size->max_rows < 1 || size->slots > 4096 ||
         size->length > INT32_MAX / 2 || size->kept > size->length || size->max_rows > 65536 ||
-        size->span_rows > GLM4V_SPAN_ROWS || size->decode_rows < size->slots ||
+        size->span_rows > GLM4V_SPAN_ROWS || size->decode_rows * size->in_flight < size->slots ||
         size->decode_rows > size->slots * size->span_rows)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
                           "a context of %" PRId64 " sequences, %" PRId64 " tokens, %" PRId64
@@ -353,6 +375,7 @@ int glm4v_context_open(glm4v_context **context, const glm4v_model *model, glm4v_
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a context");
     c->model = model;
     c->size = size;
+    c->n_lanes = lanes_of(&size);
     c->stages = glm4v_alloc(model->n_stages, sizeof *c->stages);
     rc = c->stages ? 0 : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a context");
     for (int64_t i = 0; !rc && i < model->n_stages; i++)
@@ -377,24 +400,33 @@ static void close_staging(glm4v_context *c)
     glm4v_backend *b = glm4v_last_stage(c)->backend;
     if (!b)
         return;
-    for (int q = 0; q < GLM4V_N_QUEUES; q++) {
-        b->ops->staging_free(b, c->host_logits[q]);
-        b->ops->staging_free(b, c->host_ids[q]);
-        b->ops->staging_free(b, c->host_x[q]);
+    for (glm4v_lane lane = 0; lane < c->n_lanes; lane++) {
+        b->ops->staging_free(b, c->lane[lane].host_logits);
+        b->ops->staging_free(b, c->lane[lane].host_ids);
+        b->ops->staging_free(b, c->lane[lane].host_x);
     }
     b->ops->free(b, c->seen);
     b->ops->free(b, c->masks);
     b->ops->free(b, c->sampled);
 }
 
+static void close_lists(glm4v_lane_state *s)
+{
+    glm4v_free(s->spans);
+    glm4v_free(s->ids);
+    glm4v_free(s->position);
+    glm4v_free(s->outputs);
+    glm4v_free(s->draws);
+}
+
 /* Copies of keys and values may still be on their way. */
 static void wait_for_all(glm4v_context *c)
 {
     for (int64_t i = 0; i < c->model->n_stages; i++)
-        for (int q = 0; q < GLM4V_N_QUEUES; q++) {
+        for (glm4v_lane lane = 0; lane < c->n_lanes; lane++) {
             const glm4v_stage_buffers *s = &c->stages[i];
-            glm4v_event *event = s->event[q][0];
-            if (event && !s->backend->ops->event_record(s->backend, (glm4v_queue)q, event))
+            glm4v_event *event = s->event[lane][0];
+            if (event && !s->backend->ops->event_record(s->backend, glm4v_queue_of(lane), event))
                 s->backend->ops->sync(s->backend, event);
         }
 }
@@ -413,12 +445,9 @@ void glm4v_context_close(glm4v_context **context)
         close_staging(c);
     for (int64_t i = 0; c->stages && i < c->model->n_stages; i++)
         stage_close(&c->stages[i]);
+    for (glm4v_lane lane = 0; lane < c->n_lanes; lane++)
+        close_lists(&c->lane[lane]);
     glm4v_free(c->stages);
-    glm4v_free(c->spans);
-    glm4v_free(c->ids);
-    glm4v_free(c->position);
-    glm4v_free(c->outputs);
-    glm4v_free(c->draws);
     glm4v_free(c->places);
     glm4v_free(c);
     *context = NULL;
@@ -454,9 +483,13 @@ int glm4v_check_positions(const glm4v_context *context, const int32_t *position,
 
 bool glm4v_context_samples(const glm4v_context *context)
 {
-    const glm4v_backend *b = glm4v_last_stage(context)->backend;
-    /* a sampled id goes to the embedding on the same device */
-    return b->ops->sample && b == context->stages[0].backend;
+    return glm4v_last_stage(context)->backend->ops->sample != NULL;
+}
+
+bool glm4v_context_feeds_itself(const glm4v_context *context)
+{
+    return glm4v_context_samples(context) &&
+           glm4v_last_stage(context)->backend == context->stages[0].backend;
 }
 
 int glm4v_context_set_masks(glm4v_context *context, int64_t first, const uint64_t *masks, int64_t n,

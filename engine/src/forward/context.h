@@ -3,9 +3,10 @@
  * and the forward passes that use them (vision.c, prefill.c, decode.c). One thread at a time: the
  * scheduler's.
  *
- * A pass is a picture, a piece of a prompt, or one token of each of several sequences. Two can be
- * under way at once, one a queue: begin it, submit it chunk by chunk, look whether it is done. The
- * calls without such parts (glm4v_vision_encode, glm4v_prefill, glm4v_decode) do all of it. */
+ * A pass is a picture, a piece of a prompt, or one token of each of several sequences (a batch). It
+ * is under way in a lane: one lane takes pictures and prompts, the others a batch each. Begin it,
+ * submit it chunk by chunk, look whether it is done. The calls without such parts
+ * (glm4v_vision_encode, glm4v_prefill, glm4v_decode) do all of it. */
 #ifndef GLM4V_ENGINE_CONTEXT_H
 #define GLM4V_ENGINE_CONTEXT_H
 
@@ -15,14 +16,26 @@
 
 typedef struct glm4v_context glm4v_context;
 
+/* Lanes have a pass each, all at once. Lane GLM4V_LANE_DECODE + i: batch i in flight, whose device
+ * work is behind that of the batches before it on each stage. */
+typedef int32_t glm4v_lane;
+
+#define GLM4V_MAX_IN_FLIGHT 4
+#define GLM4V_LANE_PREFILL 0
+#define GLM4V_LANE_DECODE 1
+#define GLM4V_MAX_LANES (GLM4V_LANE_DECODE + GLM4V_MAX_IN_FLIGHT)
+
 typedef struct {
     int64_t slots;  /* sequences that can be prefilled and decoded, numbers [0, slots) */
     int64_t length; /* tokens of each */
     int64_t kept;   /* tokens of one more slot, number `slots`, for copies only; 0: there is none */
-    int64_t max_rows;    /* of one pass of prefill */
-    int64_t span_rows;   /* of one sequence in a decode step, [1, GLM4V_SPAN_ROWS]; 0 = 1 */
-    int64_t decode_rows; /* of a decode step, [slots, slots * span_rows]; 0 = the most */
-    int64_t patches;     /* of the largest picture, for devices whose memory is all taken at open */
+    int64_t max_rows;  /* of one pass of prefill */
+    int64_t span_rows; /* of one sequence in a decode step, [1, GLM4V_SPAN_ROWS]; 0 = 1 */
+    int64_t in_flight; /* batches of decode at once, [1, GLM4V_MAX_IN_FLIGHT]; 0 = 1 */
+    /* of the decode step of one batch, [slots / in_flight rounded up, slots * span_rows]; 0 = the
+     * most */
+    int64_t decode_rows;
+    int64_t patches; /* of the largest picture, for devices whose memory is all taken at open */
 } glm4v_context_size;
 
 /* Rows of the largest step. */
@@ -99,34 +112,39 @@ int glm4v_prefill_begin(glm4v_context *context, const glm4v_prefill_pass *pass, 
  * sequence held: the tokens behind it are then replaced. Read during the call only. */
 typedef struct {
     const int32_t *slots, *length;
-    const int32_t *ids; /* GLM4V_ID_SAMPLED where glm4v_context_samples() */
+    const int32_t *ids; /* GLM4V_ID_SAMPLED where glm4v_context_feeds_itself() */
     const int32_t *position;
     int64_t n;
     const glm4v_draw *draws; /* [n]; NULL: logits instead */
     bool logits;             /* with draws: logits too */
+    int32_t batch;           /* [0, in_flight); slots of batches in flight differ */
 } glm4v_decode_rows;
 
 int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *rows, glm4v_error *err);
 
-/* Hand the next chunk of the queue's pass to the device, whose chunks in flight are then at most
+/* Hand the next chunk of the lane's pass to the device, whose chunks in flight are then at most
  * two: glm4v_pass_room(). 1: more is to be submitted, 0: that was the last one. On failure the pass
  * is dropped. */
-int glm4v_pass_submit(glm4v_context *context, glm4v_queue queue, glm4v_error *err);
-bool glm4v_pass_room(const glm4v_context *context, glm4v_queue queue);
+int glm4v_pass_submit(glm4v_context *context, glm4v_lane lane, glm4v_error *err);
+bool glm4v_pass_room(const glm4v_context *context, glm4v_lane lane);
 /* poll: 1 if all chunks submitted so far are done, 0 if not; on failure the pass is dropped. wait:
  * until the oldest chunk in flight is done; poll returns how it ended. */
-int glm4v_pass_poll(glm4v_context *context, glm4v_queue queue, glm4v_error *err);
-void glm4v_pass_wait(glm4v_context *context, glm4v_queue queue);
-/* End the queue's pass where it is, if one is under way, and wait until the device has let go of
+int glm4v_pass_poll(glm4v_context *context, glm4v_lane lane, glm4v_error *err);
+void glm4v_pass_wait(glm4v_context *context, glm4v_lane lane);
+/* End the lane's pass where it is, if one is under way, and wait until the device has let go of
  * it. What it would have written is undefined. */
-void glm4v_pass_drop(glm4v_context *context, glm4v_queue queue);
+void glm4v_pass_drop(glm4v_context *context, glm4v_lane lane);
 /* CANCELED, and where the pass is. */
-int glm4v_pass_canceled(const glm4v_context *context, glm4v_queue queue, glm4v_error *err);
+int glm4v_pass_canceled(const glm4v_context *context, glm4v_lane lane, glm4v_error *err);
 
-/* Of a pass that is done, until the queue's next one begins: logits [n, V] on the host, which may
+/* Of a pass that is done, until the lane's next one begins: logits [n, V] on the host, which may
  * be overwritten; or sampled ids [n], -1 where a logit was not finite. */
-float *glm4v_pass_logits(glm4v_context *context, glm4v_queue queue);
-const int32_t *glm4v_pass_ids(const glm4v_context *context, glm4v_queue queue);
+float *glm4v_pass_logits(glm4v_context *context, glm4v_lane lane);
+const int32_t *glm4v_pass_ids(const glm4v_context *context, glm4v_lane lane);
+
+/* Nanoseconds that a stage has worked on the decode steps that are done; 0 where there is one stage
+ * or its device does not measure them. */
+uint64_t glm4v_context_busy(const glm4v_context *context, int64_t stage);
 
 /* All of a pass. CANCELED as soon as *cancel is set, looked at between chunks (cancel may be NULL).
  * logits: NULL, or [V] of the last row; of decode [n, V]. all_logits: NULL, or [n, V] of every row
@@ -140,8 +158,10 @@ int glm4v_decode(glm4v_context *context, const glm4v_decode_rows *rows, float *l
 
 /* ---- sampling on the device ---- */
 
-/* Does the device choose tokens itself? Else draws are not taken, and the host does. */
+/* Does the device of the last stage choose tokens itself? Else draws are not taken, and the host
+ * does. feeds_itself: they are also embedded there. */
 bool glm4v_context_samples(const glm4v_context *context);
+bool glm4v_context_feeds_itself(const glm4v_context *context);
 /* Sets of ids that are never chosen, [n][V / 64 + 1], as numbers [first, first + n) of draws. There
  * are GLM4V_FIXED_MASKS that all requests share, and behind them one for each slot, which changes
  * from step to step. The ids that slot has seen, [V / 64 + 1], for its repetition penalty. Not

@@ -6,7 +6,7 @@
 
 #include "forward/context.h"
 
-/* Working set of one queue on one stage, in memory of its device. */
+/* Working set of one lane on one stage, in memory of its device. */
 typedef struct {
     glm4v_step *step;
     int64_t rows, outputs; /* room for */
@@ -27,8 +27,9 @@ typedef struct {
     int64_t first, count; /* layers */
     glm4v_rotary rotary;  /* [length, rotary_dim / 2] */
     glm4v_kv kv;          /* keys are stored rotated */
-    glm4v_work work[GLM4V_N_QUEUES];
-    glm4v_event *event[GLM4V_N_QUEUES][GLM4V_CHUNKS];
+    glm4v_work work[GLM4V_MAX_LANES];
+    glm4v_event *event[GLM4V_MAX_LANES][GLM4V_CHUNKS];
+    uint64_t busy; /* nanoseconds of decode steps */
 } glm4v_stage_buffers;
 
 #define GLM4V_GRID_CACHE 4             /* grids whose tables are kept */
@@ -79,26 +80,33 @@ typedef struct {
     int64_t n_chunks, next_event;
 } glm4v_pass;
 
+/* What a lane has beside the working sets of the stages. */
+typedef struct {
+    glm4v_pass pass;
+    /* Staging memory of the last stage */
+    float *host_logits; /* [outputs, V] */
+    int32_t *host_ids;  /* [outputs] */
+    float *host_x;      /* [R, D], with several stages that cannot copy */
+    /* Arrays of the steps of a lane of decode */
+    glm4v_step_span *spans;            /* [decode rows] */
+    int32_t *ids, *position, *outputs; /* [decode rows] */
+    glm4v_draw *draws;                 /* [decode rows] */
+} glm4v_lane_state;
+
 struct glm4v_context {
     const glm4v_model *model; /* outlives the context */
     glm4v_context_size size;
     glm4v_stage_buffers *stages;
-    glm4v_pass pass[GLM4V_N_QUEUES];
+    glm4v_lane_state lane[GLM4V_MAX_LANES];
+    int32_t n_lanes;
     glm4v_vision_buffers vision;
     void *store; /* [length, D] on stage 0: pictures of one request, where they are taken at open */
     const glm4v_embeddings *store_owner;
-    /* Arrays of steps */
-    glm4v_step_span *spans;            /* [decode rows] */
-    int32_t *ids, *position, *outputs; /* [decode rows] */
-    glm4v_draw *draws;                 /* [decode rows] */
+    /* Arrays of a step of prefill */
     glm4v_step_span prefill_span;
     int32_t prefill_output;
     glm4v_draw prefill_draw;
     int32_t *places; /* [max_rows] */
-    /* Staging memory of the last stage */
-    float *host_logits[GLM4V_N_QUEUES]; /* [outputs, V] */
-    int32_t *host_ids[GLM4V_N_QUEUES];  /* [outputs] */
-    float *host_x[GLM4V_N_QUEUES];      /* [R, D], with several stages that cannot copy */
     /* Device memory of the last stage, where it samples */
     uint64_t *seen;   /* [S, V / 64 + 1] */
     uint64_t *masks;  /* [GLM4V_FIXED_MASKS + S, V / 64 + 1] */
@@ -109,6 +117,11 @@ struct glm4v_context {
 static inline void *glm4v_at(glm4v_backend *b, const void *x, int64_t index)
 {
     return (char *)(uintptr_t)x + index * b->traits->activation;
+}
+
+static inline glm4v_queue glm4v_queue_of(glm4v_lane lane)
+{
+    return lane == GLM4V_LANE_PREFILL ? GLM4V_QUEUE_PREFILL : GLM4V_QUEUE_DECODE;
 }
 
 static inline glm4v_stage_buffers *glm4v_last_stage(const glm4v_context *c)
@@ -138,15 +151,15 @@ int glm4v_run_product_add(glm4v_step *s, const glm4v_product_add *p);
 /* pass.c. What b said of its failure rc, after "device NAME: " and where it was. */
 int glm4v_fail_device(glm4v_error *err, glm4v_backend *b, int rc, const char *where, ...)
     __attribute__((format(printf, 4, 5)));
-/* The queue's pass, of which nothing is left; INVALID while another one is under way. */
-int glm4v_pass_start(glm4v_context *c, glm4v_queue q, glm4v_pass_kind kind, glm4v_error *err);
+/* The lane's pass, of which nothing is left; INTERNAL while another one is under way. */
+int glm4v_pass_start(glm4v_context *c, glm4v_lane lane, glm4v_pass_kind kind, glm4v_error *err);
 /* Submit all of it and wait. On failure it is dropped. */
-int glm4v_pass_run(glm4v_context *c, glm4v_queue q, const atomic_bool *cancel, glm4v_error *err);
+int glm4v_pass_run(glm4v_context *c, glm4v_lane lane, const atomic_bool *cancel, glm4v_error *err);
 /* Layers of `work` multiply-adds each that make a chunk. */
 int64_t glm4v_chunk_layers(glm4v_backend *b, uint64_t work);
 
 /* text.c: the next chunk of a text pass: pass->rows through the layers, outputs. Sets submitted. */
-int glm4v_text_chunk(glm4v_context *context, glm4v_queue q, glm4v_error *err);
+int glm4v_text_chunk(glm4v_context *context, glm4v_lane lane, glm4v_error *err);
 /* vision.c: likewise. */
 int glm4v_vision_chunk(glm4v_context *context, glm4v_error *err);
 

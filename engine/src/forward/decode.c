@@ -14,16 +14,17 @@
 static int find_spans(glm4v_context *c, const glm4v_decode_rows *a, int64_t *n_spans,
                       glm4v_error *err)
 {
+    glm4v_step_span *spans = c->lane[GLM4V_LANE_DECODE + a->batch].spans;
     int64_t n = 0;
     for (int32_t i = 0; i < a->n; i++) {
-        glm4v_step_span *last = n ? &c->spans[n - 1] : NULL;
+        glm4v_step_span *last = n ? &spans[n - 1] : NULL;
         if (a->slots[i] < 0 || a->slots[i] >= c->size.slots || a->length[i] < 0 ||
             a->length[i] >= c->size.length)
             return glm4v_fail(err, GLM4V_ERR_INVALID,
                               "sequence %d of %d tokens: the context has %" PRId64 " of %" PRId64,
                               a->slots[i], a->length[i], c->size.slots, c->size.length);
         if (!last || last->slot != a->slots[i]) {
-            c->spans[n++] =
+            spans[n++] =
                 (glm4v_step_span) { .slot = a->slots[i], .length = a->length[i], .row = i, .n = 1 };
             continue;
         }
@@ -42,10 +43,14 @@ static int find_spans(glm4v_context *c, const glm4v_decode_rows *a, int64_t *n_s
 int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *a, glm4v_error *err)
 {
     glm4v_context *c = context;
-    glm4v_pass *p = &c->pass[GLM4V_QUEUE_DECODE];
-    const int64_t n = a->n, most = c->stages[0].work[GLM4V_QUEUE_DECODE].rows;
+    const glm4v_lane lane = GLM4V_LANE_DECODE + a->batch;
+    const int64_t n = a->n, most = c->size.decode_rows;
     const bool samples = glm4v_context_samples(c), logits = !a->draws || a->logits;
     int64_t n_spans = 0;
+    if (a->batch < 0 || lane >= c->n_lanes)
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "batch %d in flight: the context has %" PRId64,
+                          a->batch, c->size.in_flight);
+    glm4v_lane_state *s = &c->lane[lane];
     if (!n || n > most)
         return glm4v_fail(err, GLM4V_ERR_INVALID,
                           "decode of %" PRId64 " rows; the context holds %zu of %" PRId64
@@ -53,43 +58,44 @@ int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *a, glm4v
                           a->n, most, c->size.slots);
     int rc = find_spans(c, a, &n_spans, err);
     if (!rc)
-        rc = glm4v_check_ids(c, a->ids, n, samples, err);
+        rc = glm4v_check_ids(c, a->ids, n, glm4v_context_feeds_itself(c), err);
     if (!rc)
         rc = glm4v_check_positions(c, a->position, n, err);
     if (!rc && a->draws && !samples)
         rc = glm4v_fail(err, GLM4V_ERR_INVALID, "the device does not sample");
     if (!rc)
-        rc = glm4v_pass_start(c, GLM4V_QUEUE_DECODE, GLM4V_PASS_TEXT, err);
+        rc = glm4v_pass_start(c, lane, GLM4V_PASS_TEXT, err);
     if (rc)
         return rc;
-    memcpy(c->ids, a->ids, n * sizeof *c->ids);
-    memcpy(c->position, a->position, n * sizeof *c->position);
+    memcpy(s->ids, a->ids, n * sizeof *s->ids);
+    memcpy(s->position, a->position, n * sizeof *s->position);
     for (int32_t i = 0; i < n; i++)
-        c->outputs[i] = i;
+        s->outputs[i] = i;
     if (a->draws)
-        memcpy(c->draws, a->draws, n * sizeof *c->draws);
-    p->rows = (glm4v_step_rows) { .rows = n,
-                                  .ids = c->ids,
-                                  .position = { c->position, c->position, c->position },
-                                  .spans = c->spans,
-                                  .n_spans = n_spans,
-                                  .outputs = c->outputs,
-                                  .n_outputs = n,
-                                  .draws = a->draws ? c->draws : NULL,
-                                  .sampled = c->sampled,
-                                  .key = 4 * n + 2 * (a->draws != NULL) + logits };
-    p->logits = logits;
+        memcpy(s->draws, a->draws, n * sizeof *s->draws);
+    s->pass.rows = (glm4v_step_rows) { .rows = n,
+                                       .ids = s->ids,
+                                       .position = { s->position, s->position, s->position },
+                                       .spans = s->spans,
+                                       .n_spans = n_spans,
+                                       .outputs = s->outputs,
+                                       .n_outputs = n,
+                                       .draws = a->draws ? s->draws : NULL,
+                                       .sampled = c->sampled,
+                                       .key = 4 * n + 2 * (a->draws != NULL) + logits };
+    s->pass.logits = logits;
     return 0;
 }
 
 int glm4v_decode(glm4v_context *context, const glm4v_decode_rows *rows, float *logits,
                  glm4v_error *err)
 {
+    const glm4v_lane lane = GLM4V_LANE_DECODE + rows->batch;
     int rc = glm4v_decode_begin(context, rows, err);
     if (!rc)
-        rc = glm4v_pass_run(context, GLM4V_QUEUE_DECODE, NULL, err);
-    if (!rc && context->pass[GLM4V_QUEUE_DECODE].logits)
-        memcpy(logits, context->host_logits[GLM4V_QUEUE_DECODE],
+        rc = glm4v_pass_run(context, lane, NULL, err);
+    if (!rc && context->lane[lane].pass.logits)
+        memcpy(logits, context->lane[lane].host_logits,
                rows->n * context->model->config.text.vocab * sizeof *logits);
     return rc;
 }

@@ -13,7 +13,7 @@
 static int find_places(glm4v_context *c, const glm4v_prefill_pass *a, glm4v_error *err)
 {
     const int64_t D = c->model->config.text.hidden;
-    glm4v_pass *p = &c->pass[GLM4V_QUEUE_PREFILL];
+    glm4v_pass *p = &c->lane[GLM4V_LANE_PREFILL].pass;
     int64_t first = 0, rows = 0; /* of vision: before start, and within [start, start + n) */
     for (int64_t r = 0; r < a->prompt->n_runs; r++) {
         const glm4v_image_run *run = &a->prompt->runs[r];
@@ -58,10 +58,10 @@ static int check(const glm4v_context *c, const glm4v_prefill_pass *a, glm4v_erro
 static int begin(glm4v_context *c, const glm4v_prefill_pass *a, float *all_logits, glm4v_error *err)
 {
     const int64_t L = a->prompt->n_ids;
-    glm4v_pass *p = &c->pass[GLM4V_QUEUE_PREFILL];
+    glm4v_pass *p = &c->lane[GLM4V_LANE_PREFILL].pass;
     int rc = check(c, a, err);
     if (!rc)
-        rc = glm4v_pass_start(c, GLM4V_QUEUE_PREFILL, GLM4V_PASS_TEXT, err);
+        rc = glm4v_pass_start(c, GLM4V_LANE_PREFILL, GLM4V_PASS_TEXT, err);
     if (rc)
         return rc;
     c->prefill_span = (glm4v_step_span) { .slot = (int32_t)a->slot,
@@ -100,9 +100,9 @@ int glm4v_prefill(glm4v_context *context, const glm4v_prefill_pass *pass, float 
     wanted.logits = logits != NULL;
     int rc = begin(context, &wanted, all_logits, err);
     if (!rc)
-        rc = glm4v_pass_run(context, GLM4V_QUEUE_PREFILL, cancel, err);
+        rc = glm4v_pass_run(context, GLM4V_LANE_PREFILL, cancel, err);
     if (!rc && logits)
-        memcpy(logits, context->host_logits[GLM4V_QUEUE_PREFILL],
+        memcpy(logits, context->lane[GLM4V_LANE_PREFILL].host_logits,
                context->model->config.text.vocab * sizeof *logits);
     return rc;
 }

@@ -72,36 +72,50 @@ static int text_layer(glm4v_context *c, glm4v_stage_buffers *s, glm4v_work *b, i
 
 /* ---- entering and leaving stages ---- */
 
-/* The rows of the stage before, device to device where both can. */
-static int hop(glm4v_context *c, glm4v_queue q, int64_t stage, int64_t n)
+/* The rows of the stage before, device to device where both can: then nobody waits. The rows stay
+ * until the lane's next pass. */
+static int hop(glm4v_context *c, glm4v_lane lane, int64_t stage, int64_t n)
 {
     glm4v_stage_buffers *s = &c->stages[stage], *before = s - 1;
     glm4v_backend *b = s->backend, *from = before->backend;
-    glm4v_event *event = before->event[q][0];
-    int rc = b->ops->copy_from ? b->ops->copy_from(b, q, s->work[q].x, from, before->work[q].x, n)
-                               : GLM4V_ERR_UNSUPPORTED;
+    glm4v_event *event = before->event[lane][0];
+    const glm4v_queue q = glm4v_queue_of(lane);
+    void *y = s->work[lane].x, *x = before->work[lane].x;
+    int rc = b->ops->copy_from ? b->ops->copy_from(b, q, y, from, x, n) : GLM4V_ERR_UNSUPPORTED;
     if (rc != GLM4V_ERR_UNSUPPORTED)
         return rc;
     rc = from->ops->event_record(from, q, event);
     if (!rc)
         rc = from->ops->sync(from, event);
     if (!rc)
-        rc = from->ops->download(from, c->host_x[q], before->work[q].x, n);
-    return rc ? rc : b->ops->upload(b, s->work[q].x, c->host_x[q], n);
+        rc = from->ops->download(from, c->lane[lane].host_x, x, n);
+    return rc ? rc : b->ops->upload(b, y, c->lane[lane].host_x, n);
+}
+
+/* The step of a stage: the last one chooses tokens, and feeds itself only if it also embeds. */
+static glm4v_step_rows rows_of(const glm4v_context *c, const glm4v_pass *p)
+{
+    glm4v_step_rows rows = p->rows;
+    rows.rotary = &c->stages[p->stage].rotary;
+    if (p->stage != c->model->n_stages - 1)
+        rows.draws = NULL;
+    if (!glm4v_context_feeds_itself(c))
+        rows.sampled = NULL;
+    return rows;
 }
 
 /* Begin the stage's step with the rows that enter it. */
-static int enter_stage(glm4v_context *c, glm4v_queue q)
+static int enter_stage(glm4v_context *c, glm4v_lane lane)
 {
-    glm4v_pass *p = &c->pass[q];
+    glm4v_pass *p = &c->lane[lane].pass;
     glm4v_stage_buffers *s = &c->stages[p->stage];
-    glm4v_work *w = &s->work[q];
+    glm4v_work *w = &s->work[lane];
     const glm4v_backend_ops *ops = s->backend->ops;
     const int64_t D = c->model->config.text.hidden;
-    int rc = p->stage ? hop(c, q, p->stage, p->rows.rows * D) : 0;
-    p->rows.rotary = &s->rotary;
+    int rc = p->stage ? hop(c, lane, p->stage, p->rows.rows * D) : 0;
+    const glm4v_step_rows rows = rows_of(c, p);
     if (!rc)
-        rc = ops->step_begin(w->step, &p->rows, &p->replayed);
+        rc = ops->step_begin(w->step, &rows, &p->replayed);
     if (rc)
         return rc;
     p->open = true;
@@ -128,42 +142,42 @@ static int head(glm4v_context *c, glm4v_work *w, const void *x, int64_t rows)
     return rc ? rc : w->step->backend->ops->logits(w->step, &logits);
 }
 
-static int read_logits(glm4v_context *c, glm4v_queue q, glm4v_work *w, int64_t rows)
+static int read_logits(glm4v_context *c, glm4v_lane lane, glm4v_work *w, int64_t rows)
 {
     const int64_t n = rows * c->model->config.text.vocab;
-    return w->step->backend->ops->step_read(w->step, c->host_logits[q], w->logits,
+    return w->step->backend->ops->step_read(w->step, c->lane[lane].host_logits, w->logits,
                                             n * sizeof(float));
 }
 
 /* Every row's logits, for reference vectors: waits in between. */
-static int all_outputs(glm4v_context *c, glm4v_queue q, glm4v_work *w)
+static int all_outputs(glm4v_context *c, glm4v_lane lane, glm4v_work *w)
 {
-    const glm4v_pass *p = &c->pass[q];
+    const glm4v_pass *p = &c->lane[lane].pass;
     glm4v_backend *b = w->step->backend;
-    glm4v_event *event = c->stages[p->stage].event[q][0];
+    glm4v_event *event = c->stages[p->stage].event[lane][0];
     const int64_t V = c->model->config.text.vocab, D = c->model->config.text.hidden;
     int rc = 0;
     for (int64_t i = 0, n; !rc && i < p->rows.rows; i += n) {
         n = p->rows.rows - i < w->outputs ? p->rows.rows - i : w->outputs;
         rc = head(c, w, glm4v_at(b, w->x, i * D), n);
         if (!rc)
-            rc = read_logits(c, q, w, n);
+            rc = read_logits(c, lane, w, n);
         if (!rc)
             rc = b->ops->step_flush(w->step);
         if (!rc)
-            rc = b->ops->event_record(b, q, event);
+            rc = b->ops->event_record(b, glm4v_queue_of(lane), event);
         if (!rc)
             rc = b->ops->sync(b, event);
         if (!rc)
-            memcpy(p->all_logits + i * V, c->host_logits[q], n * V * sizeof(float));
+            memcpy(p->all_logits + i * V, c->lane[lane].host_logits, n * V * sizeof(float));
     }
     return rc;
 }
 
 /* What is wanted of the rows after the last layer. */
-static int outputs(glm4v_context *c, glm4v_queue q, glm4v_work *w)
+static int outputs(glm4v_context *c, glm4v_lane lane, glm4v_work *w)
 {
-    const glm4v_pass *p = &c->pass[q];
+    const glm4v_pass *p = &c->lane[lane].pass;
     const glm4v_backend_ops *ops = w->step->backend->ops;
     const int64_t n = p->rows.n_outputs;
     const glm4v_sample sample = { .logits = w->logits,
@@ -171,9 +185,9 @@ static int outputs(glm4v_context *c, glm4v_queue q, glm4v_work *w)
                                   .seen = c->seen,
                                   .masks = c->masks,
                                   .sampled = c->sampled,
-                                  .ids = c->host_ids[q] };
+                                  .ids = c->lane[lane].host_ids };
     const void *x = w->x;
-    int rc = p->all_logits ? all_outputs(c, q, w) : 0;
+    int rc = p->all_logits ? all_outputs(c, lane, w) : 0;
     if (!n || rc)
         return rc;
     if (n != p->rows.rows) {
@@ -184,7 +198,7 @@ static int outputs(glm4v_context *c, glm4v_queue q, glm4v_work *w)
         rc = head(c, w, x, n);
     if (!rc && p->rows.draws)
         rc = ops->sample(w->step, &sample);
-    return rc || !p->logits ? rc : read_logits(c, q, w, n);
+    return rc || !p->logits ? rc : read_logits(c, lane, w, n);
 }
 
 /* ---- chunks ---- */
@@ -203,41 +217,41 @@ static uint64_t layer_work(const glm4v_context *c, const glm4v_pass *p)
 }
 
 /* Layers of the open stage, as many as one chunk takes; decode is never cut. */
-static int run_layers(glm4v_context *c, glm4v_queue q)
+static int run_layers(glm4v_context *c, glm4v_lane lane)
 {
-    glm4v_pass *p = &c->pass[q];
+    glm4v_pass *p = &c->lane[lane].pass;
     glm4v_stage_buffers *s = &c->stages[p->stage];
     const int64_t end = s->first + s->count;
     int64_t n =
-        q == GLM4V_QUEUE_DECODE ? s->count : glm4v_chunk_layers(s->backend, layer_work(c, p));
+        lane >= GLM4V_LANE_DECODE ? s->count : glm4v_chunk_layers(s->backend, layer_work(c, p));
     int rc = 0;
     if (p->replayed)
         p->layer = end;
     for (; !rc && p->layer < end && n > 0; n--) {
-        rc = text_layer(c, s, &s->work[q], p->layer, p->rows.rows);
+        rc = text_layer(c, s, &s->work[lane], p->layer, p->rows.rows);
         p->layer += !rc;
     }
     return rc;
 }
 
 /* Up to the end of the chunk or of the stage. */
-static int stage_chunk(glm4v_context *c, glm4v_queue q, glm4v_error *err)
+static int stage_chunk(glm4v_context *c, glm4v_lane lane, glm4v_error *err)
 {
-    glm4v_pass *p = &c->pass[q];
+    glm4v_pass *p = &c->lane[lane].pass;
     glm4v_stage_buffers *s = &c->stages[p->stage];
     glm4v_backend *b = s->backend;
-    glm4v_step *step = s->work[q].step;
+    glm4v_step *step = s->work[lane].step;
     const bool last = p->stage == c->model->n_stages - 1;
-    int rc = p->open ? 0 : enter_stage(c, q);
+    int rc = p->open ? 0 : enter_stage(c, lane);
     if (rc)
         return glm4v_fail_device(err, b, rc, "to begin a step of %" PRId64 " rows", p->rows.rows);
-    if ((rc = run_layers(c, q)))
+    if ((rc = run_layers(c, lane)))
         return glm4v_fail_device(err, b, rc, "in text layer %" PRId64, p->layer);
     if (p->layer < s->first + s->count) {
         rc = b->ops->step_flush(step);
         return rc ? glm4v_fail_device(err, b, rc, "before text layer %" PRId64, p->layer) : 0;
     }
-    if (last && !p->replayed && (rc = outputs(c, q, &s->work[q])))
+    if (last && !p->replayed && (rc = outputs(c, lane, &s->work[lane])))
         return glm4v_fail_device(err, b, rc, "in the output layer");
     p->open = false;
     if ((rc = b->ops->step_end(step)))
@@ -247,11 +261,11 @@ static int stage_chunk(glm4v_context *c, glm4v_queue q, glm4v_error *err)
     return 0;
 }
 
-int glm4v_text_chunk(glm4v_context *context, glm4v_queue q, glm4v_error *err)
+int glm4v_text_chunk(glm4v_context *context, glm4v_lane lane, glm4v_error *err)
 {
-    glm4v_pass *p = &context->pass[q];
-    int rc = stage_chunk(context, q, err);
-    while (!rc && q == GLM4V_QUEUE_DECODE && !p->submitted)
-        rc = stage_chunk(context, q, err);
+    glm4v_pass *p = &context->lane[lane].pass;
+    int rc = stage_chunk(context, lane, err);
+    while (!rc && lane >= GLM4V_LANE_DECODE && !p->submitted)
+        rc = stage_chunk(context, lane, err);
     return rc;
 }

@@ -277,7 +277,7 @@ int glm4v_vision_chunk(glm4v_context *context, glm4v_error *err)
 {
     glm4v_context *c = context;
     const glm4v_vision_config *v = &c->model->config.vision;
-    glm4v_pass *p = &c->pass[GLM4V_QUEUE_PREFILL];
+    glm4v_pass *p = &c->lane[GLM4V_LANE_PREFILL].pass;
     const int64_t P = (p->vision.grid_h * p->vision.grid_w);
     glm4v_backend *b = c->stages[0].backend;
     int64_t n = glm4v_chunk_layers(b, layer_work(v, P));
@@ -324,7 +324,7 @@ int glm4v_vision_begin(glm4v_context *context, const glm4v_vision_pass *pass, gl
     glm4v_grid_tables *grid = NULL;
     int rc = check_grid(v, pass->grid_h, pass->grid_w, err);
     if (!rc)
-        rc = glm4v_pass_start(context, GLM4V_QUEUE_PREFILL, GLM4V_PASS_VISION, err);
+        rc = glm4v_pass_start(context, GLM4V_LANE_PREFILL, GLM4V_PASS_VISION, err);
     if (rc)
         return rc;
     const int64_t P = pass->grid_h * pass->grid_w;
@@ -335,7 +335,7 @@ int glm4v_vision_begin(glm4v_context *context, const glm4v_vision_pass *pass, gl
     if (!rc)
         rc = glm4v_embeddings_reserve(context, pass->out,
                                       glm4v_picture_rows(v, pass->grid_h, pass->grid_w), err);
-    glm4v_pass *p = &context->pass[GLM4V_QUEUE_PREFILL];
+    glm4v_pass *p = &context->lane[GLM4V_LANE_PREFILL].pass;
     p->kind = rc ? GLM4V_PASS_NONE : GLM4V_PASS_VISION;
     p->vision = *pass;
     p->grid = grid;
@@ -348,7 +348,7 @@ int glm4v_vision_encode(glm4v_context *context, const glm4v_vision_pass *pass,
     const int64_t before = pass->out->n_rows;
     int rc = glm4v_vision_begin(context, pass, err);
     if (!rc)
-        rc = glm4v_pass_run(context, GLM4V_QUEUE_PREFILL, cancel, err);
+        rc = glm4v_pass_run(context, GLM4V_LANE_PREFILL, cancel, err);
     if (rc)
         pass->out->n_rows = before;
     return rc;

@@ -721,7 +721,7 @@ int glm4v_plan_load(const glm4v_plan *plan, glm4v_model *model, const glm4v_chec
     pthread_mutex_destroy(&l.lock);
     const int late = wait_for_fills(&l, glm4v_pool_threads(pool));
     if (late && !l.error.code)
-        glm4v_fail(&l.error, late, "device %s could not store the weights", l.staging->ops->name);
+        glm4v_fail(&l.error, late, "device %s could not store the weights", l.staging->device);
     rc = l.error.code;
     if (!rc && checkpoint)
         rc = glm4v_checkpoint_verify(checkpoint, &l.error);

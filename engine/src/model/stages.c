@@ -182,6 +182,31 @@ int glm4v_stages_open(glm4v_model *m, const glm4v_model_options *options, glm4v_
     return rc;
 }
 
+/* How stage i gets its rows. */
+static int link_stage(const glm4v_model *m, int64_t i, glm4v_error *err)
+{
+    glm4v_backend *b = m->stages[i].backend, *from = m->stages[i - 1].backend;
+    const char *how = "memory of the host";
+    char failure[256] = "";
+    int rc = b->ops->link ? b->ops->link(b, from, &how) : 0;
+    if (rc && rc != GLM4V_ERR_UNSUPPORTED) {
+        b->ops->failure(b, failure, sizeof failure);
+        return glm4v_fail(err, rc, "device %s cannot be reached from %s: %s", b->device,
+                          from->device, failure);
+    }
+    glm4v_log_line(&m->log, GLM4V_LOG_INFO, "activations go from %s to %s by %s", from->device,
+                   b->device, how);
+    return 0;
+}
+
+int glm4v_stages_link(const glm4v_model *m, glm4v_error *err)
+{
+    int rc = 0;
+    for (int64_t i = 1; !rc && i < m->n_stages; i++)
+        rc = link_stage(m, i, err);
+    return rc;
+}
+
 uint64_t glm4v_device_room(const glm4v_model *m, int64_t stage)
 {
     const glm4v_stage *s = &m->stages[stage];

@@ -26,6 +26,7 @@ typedef struct {
 
 struct CUctx_st {
     int device, retained;
+    bool reaches; /* the other device's memory */
 };
 
 struct CUstream_st {
@@ -65,6 +66,7 @@ static fake_cuda_counts counts;
 static size_t memory = (size_t)4 << 30;
 static cudaError_t count_status;
 static int n_devices = FAKE_CUDA_DEVICES;
+static bool peers = true;
 
 static _Thread_local struct CUctx_st *current;
 static _Thread_local int capturing; /* streams that this thread captures */
@@ -99,6 +101,13 @@ void fake_cuda_set_devices(cudaError_t status, int n)
     pthread_mutex_lock(&lock);
     count_status = status;
     n_devices = n;
+    pthread_mutex_unlock(&lock);
+}
+
+void fake_cuda_set_peers(bool possible)
+{
+    pthread_mutex_lock(&lock);
+    peers = possible;
     pthread_mutex_unlock(&lock);
 }
 
@@ -145,6 +154,7 @@ static int release(int device)
 {
     pthread_mutex_lock(&lock);
     counts.contexts -= !--contexts[device].retained;
+    contexts[device].reaches &= contexts[device].retained > 0;
     pthread_mutex_unlock(&lock);
     return 0;
 }
@@ -218,6 +228,24 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
 {
     *least = 0;
     *greatest = -5;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceCanAccessPeer(int *possible, int device, int peer)
+{
+    pthread_mutex_lock(&lock);
+    *possible = peers && device != peer;
+    pthread_mutex_unlock(&lock);
+    return cudaSuccess;
+}
+
+static cudaError_t enable_peer(int peer)
+{
+    if (!current || current->device == peer || !peers)
+        return violation("access to a peer that there is none of", cudaErrorInvalidDevice);
+    if (current->reaches)
+        return cudaErrorPeerAccessAlreadyEnabled;
+    current->reaches = true;
     return cudaSuccess;
 }
 
@@ -381,6 +409,7 @@ static cudaError_t give(void *ptr, bool pinned)
         return status;                                                                             \
     }
 
+LOCKED(cudaDeviceEnablePeerAccess, (int peer, unsigned int flags), enable_peer(peer))
 LOCKED(cudaMalloc, (void **ptr, size_t bytes), take(ptr, bytes, false))
 LOCKED(cudaFree, (void *ptr), give(ptr, false))
 LOCKED(cudaHostAlloc, (void **ptr, size_t bytes, unsigned int flags), take(ptr, bytes, true))
@@ -519,6 +548,7 @@ static cudaError_t wait_for(cudaStream_t stream)
     cudaError_t status = check_waiting();
     if (status == cudaSuccess)
         status = check_stream(stream);
+    counts.waits++;
     if (status == cudaSuccess)
         run_until(stream, stream->submitted);
     return status;
@@ -554,6 +584,7 @@ static cudaError_t open_event(cudaEvent_t *event)
 }
 
 LOCKED(cudaEventCreateWithFlags, (cudaEvent_t * event, unsigned int flags), open_event(event))
+LOCKED(cudaEventCreate, (cudaEvent_t * event), open_event(event))
 
 static cudaError_t close_event(cudaEvent_t event)
 {
@@ -583,6 +614,7 @@ LOCKED(cudaEventRecord, (cudaEvent_t event, cudaStream_t stream), record(event, 
 static cudaError_t look(cudaEvent_t event, bool wait)
 {
     const cudaError_t status = check_waiting();
+    counts.waits += wait;
     if (status != cudaSuccess || !event->stream)
         return status;
     if (!wait && event->polls) {
@@ -593,6 +625,18 @@ static cudaError_t look(cudaEvent_t event, bool wait)
     return cudaSuccess;
 }
 
+/* A millisecond for every task between the two. */
+static cudaError_t elapsed(float *ms, const struct CUevent_st *from, const struct CUevent_st *to)
+{
+    if (!from->stream || from->stream != to->stream)
+        return violation("time between events of different streams", cudaErrorInvalidValue);
+    if (to->stream->done < to->ticket)
+        return cudaErrorNotReady;
+    *ms = (float)(to->ticket - from->ticket);
+    return cudaSuccess;
+}
+
+LOCKED(cudaEventElapsedTime, (float *ms, cudaEvent_t from, cudaEvent_t to), elapsed(ms, from, to))
 LOCKED(cudaEventQuery, (cudaEvent_t event), look(event, false))
 LOCKED(cudaEventSynchronize, (cudaEvent_t event), look(event, true))
 

@@ -13,6 +13,7 @@
 #define GLM4V_FAKE_CUDA_H
 
 #include <cuda_runtime_api.h>
+#include <stdbool.h>
 
 enum { FAKE_CUDA_DEVICES = 2 };
 
@@ -21,6 +22,7 @@ typedef struct {
     size_t bytes;                                                    /* of blocks */
     unsigned long allocations; /* of device and page-locked memory, since the start */
     unsigned long launches, graph_launches, violations;
+    unsigned long waits; /* for a stream or an event, by the host */
 } fake_cuda_counts;
 
 fake_cuda_counts fake_cuda_count(void);
@@ -28,6 +30,8 @@ fake_cuda_counts fake_cuda_count(void);
 void fake_cuda_set_memory(size_t bytes);
 /* What cudaGetDeviceCount answers from now on. */
 void fake_cuda_set_devices(cudaError_t status, int n);
+/* Whether one device can read the memory of another, from now on. */
+void fake_cuda_set_peers(bool possible);
 /* The calling thread's current context, as an application sets it: 0: none. */
 void fake_cuda_set_current(void *context);
 void *fake_cuda_current(void);
