@@ -8,6 +8,10 @@
 #include "base/error.h"
 #include "base/struct_size.h"
 
+/* Up to so many requests, a decode step takes about as long as one of half of them: two batches
+ * would not be faster than one, and leave the devices less time for pictures and prompts. */
+#define LEAST_BATCH 16
+
 static int take(int64_t *value, int64_t wanted, int64_t fallback, int64_t max, const char *name,
                 glm4v_error *err)
 {
@@ -28,10 +32,21 @@ static int64_t prefill_rows(const glm4v_model *model)
     return rows;
 }
 
-int64_t glm4v_decode_rows_of(int64_t max_batch, int64_t in_flight)
+static int64_t larger(int64_t a, int64_t b)
 {
-    const int64_t share = (max_batch + in_flight - 1) / in_flight;
-    return share > GLM4V_SPAN_ROWS ? share : GLM4V_SPAN_ROWS;
+    return a > b ? a : b;
+}
+
+void glm4v_engine_limits_batch(glm4v_engine_limits *limits, int64_t max_batch)
+{
+    glm4v_context_size *c = &limits->context;
+    const int64_t needed = (max_batch + limits->least_batch - 1) / limits->least_batch;
+    c->in_flight = c->in_flight < needed ? c->in_flight : needed;
+    const int64_t share = (max_batch + c->in_flight - 1) / c->in_flight;
+    limits->max_batch = c->slots = max_batch;
+    c->decode_rows = larger(larger(share, limits->least_batch), GLM4V_SPAN_ROWS);
+    c->decode_rows =
+        c->decode_rows < max_batch ? c->decode_rows : larger(max_batch, GLM4V_SPAN_ROWS);
 }
 
 /* Batches that keep all stages busy at once: one a stage, where all of them work beside the host
@@ -74,16 +89,16 @@ int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model
     l.max_pixels = o.max_pixels && o.max_pixels < model->info.max_pixels ? o.max_pixels
                                                                          : model->info.max_pixels;
     l.context = (glm4v_context_size) {
-        .slots = l.max_batch,
         .length = l.context_length,
         .kept = l.prefix_tokens,
         .max_rows = prefill_rows(model),
         .span_rows = GLM4V_SPAN_ROWS,
         .in_flight = in_flight,
-        .decode_rows = glm4v_decode_rows_of(l.max_batch, in_flight),
         .patches =
             l.max_pixels / patch_pixels < UINT32_MAX ? l.max_pixels / patch_pixels : UINT32_MAX,
     };
+    l.least_batch = o.batches_in_flight ? 1 : LEAST_BATCH;
+    glm4v_engine_limits_batch(&l, l.max_batch);
     *limits = l;
     return 0;
 }

@@ -10,13 +10,14 @@
 
 typedef struct {
     int64_t max_batch, max_pending, context_length, prefix_tokens;
+    int64_t least_batch;        /* requests of a batch before a second one is made up */
     uint64_t max_pixels;        /* of one picture or frame; never 0 */
     glm4v_context_size context; /* the batch, and one slot that keeps the constant prefix */
 } glm4v_engine_limits;
 
-/* Rows of a decode step of one of several batches in flight, which max_batch requests share: one
- * for each request; one alone may take several. */
-int64_t glm4v_decode_rows_of(int64_t max_batch, int64_t in_flight);
+/* max_batch requests share the batches in flight, of whose decode steps each has a row for each of
+ * its requests; one alone may take several. */
+void glm4v_engine_limits_batch(glm4v_engine_limits *limits, int64_t max_batch);
 
 /* options may be NULL. INVALID names the option and its range. */
 int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model,

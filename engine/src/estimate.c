@@ -297,9 +297,7 @@ static void engine_needs(const glm4v_model *m, const glm4v_engine_limits *limits
 
 static void set_size(glm4v_engine_limits *l, int64_t batch, int64_t length)
 {
-    l->max_batch = batch;
-    l->context.slots = batch;
-    l->context.decode_rows = glm4v_decode_rows_of(batch, l->context.in_flight);
+    glm4v_engine_limits_batch(l, batch);
     l->context_length = l->context.length = length;
     if (l->prefix_tokens > length)
         l->prefix_tokens = l->context.kept = length;

@@ -314,15 +314,25 @@ static bool decodes(const glm4v_request *r)
     return r->stage == GLM4V_STAGE_DECODE || r->stage == GLM4V_STAGE_SCORE;
 }
 
-/* Who decodes and is in no batch, in order of admission; no more than an even share, so that those
- * who come back next find a batch as large. */
-static void find_decoding(const glm4v_engine *engine, glm4v_batch *batch)
+/* Requests of a batch: an even share of those that decode, but as many as a batch has at least.
+ * 0: the batches in flight are enough for them. */
+static int64_t share_of(const glm4v_engine *engine)
 {
-    const int64_t batches = engine->limits.context.in_flight;
-    int64_t all = 0;
+    const int64_t batches = engine->limits.context.in_flight, least = engine->limits.least_batch;
+    int64_t all = 0, under_way = 0;
     for (int64_t i = 0; i < engine->n_running; i++)
         all += decodes(engine->running[i]);
-    const int64_t share = (all + batches - 1) / batches;
+    for (int64_t i = 0; i < batches; i++)
+        under_way += engine->batch[i].n > 0;
+    const int64_t even = (all + batches - 1) / batches, share = even > least ? even : least;
+    return under_way * share < all ? share : 0;
+}
+
+/* Who decodes and is in no batch, in order of admission; no more than the share, so that those who
+ * come back next find a batch as large. */
+static void find_decoding(const glm4v_engine *engine, glm4v_batch *batch)
+{
+    const int64_t share = share_of(engine);
     for (int64_t i = 0; i < engine->n_running && batch->n < share; i++) {
         glm4v_request *r = engine->running[i];
         if (decodes(r) && !r->busy)

@@ -799,6 +799,25 @@ static void a_long_picture_does_not_hold_up_running_answers(void)
     close_engine(&engine);
 }
 
+/* Of an engine for so many requests on two devices that nobody asked for a number of batches. */
+static void a_second_batch_is_for_more_than_sixteen_requests(void)
+{
+    static const struct {
+        uint32_t max_batch, in_flight, rows;
+    } list[] = { { 1, 1, 8 }, { 16, 1, 16 }, { 17, 2, 16 }, { 40, 2, 20 } };
+    record_wanted = (record_options) { .samples = true };
+    fixture_device = "cpu,cpu";
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        glm4v_engine *engine = open_engine(
+            &(glm4v_engine_options) { .context_length = 64, .max_batch = list[i].max_batch });
+        REQUIRE(engine);
+        CHECK_EQ(engine->limits.context.in_flight, list[i].in_flight);
+        CHECK_EQ(engine->limits.context.decode_rows, list[i].rows);
+        close_engine(&engine);
+    }
+    fixture_device = NULL;
+}
+
 /* Two stages of recording devices: requests go in two batches, with the answers of one. */
 static void batches_in_flight_give_the_answers_of_one(void)
 {
@@ -810,11 +829,11 @@ static void batches_in_flight_give_the_answers_of_one(void)
     for (uint32_t batches = 1; batches <= 2; batches++) {
         fixture_device = "cpu,cpu";
         glm4v_engine *engine = open_engine(&(glm4v_engine_options) {
-            .context_length = 400, .max_batch = N, .batches_in_flight = batches % 2 });
+            .context_length = 400, .max_batch = N, .batches_in_flight = batches });
         fixture_device = NULL;
         glm4v_request *requests[N] = { 0 };
         REQUIRE(engine);
-        CHECK_EQ(engine->limits.context.in_flight, batches == 1 ? 1 : 2);
+        CHECK_EQ(engine->limits.context.in_flight, batches);
         record_count.violations = 0;
         for (uint32_t i = 0; i < N; i++) {
             images[i] = picture(i, 60 + 30 * (int32_t)i, 90);
@@ -863,6 +882,7 @@ int main(void)
     TEST(a_request_allocates_nothing_on_a_device_that_takes_all_at_open);
     TEST(a_picture_may_lie_in_device_memory);
     TEST(a_long_picture_does_not_hold_up_running_answers);
+    TEST(a_second_batch_is_for_more_than_sixteen_requests);
     TEST(batches_in_flight_give_the_answers_of_one);
     return test_end();
 }

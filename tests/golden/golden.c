@@ -36,6 +36,7 @@ typedef struct {
 /* What comes out of one case. */
 typedef struct {
     array positions, vision, logits, mean;
+    array all; /* [L, V] logits of every position; not in the file */
     int32_t ids[MAX_STEPS];
     double margin[MAX_STEPS];
     size_t steps;
@@ -73,6 +74,7 @@ static int array_make(array *a, size_t n, glm4v_error *err)
 static void outcome_clear(outcome *o)
 {
     free(o->positions.data);
+    free(o->all.data);
     free(o->vision.data);
     free(o->logits.data);
     free(o->mean.data);
@@ -313,8 +315,10 @@ static int run_text(engine *e, const glm4v_embeddings *vision, const golden_case
 {
     const size_t L = c->prompt.n_ids, V = (size_t)e->model->config.text.vocab;
     int32_t *position = calloc(3 * L, sizeof *position), next = 0;
-    float *logits = calloc(L * V, sizeof *logits);
+    float *logits = calloc(V, sizeof *logits);
     int rc = position && logits ? 0 : no_memory(err);
+    if (!rc)
+        rc = array_make(&out->all, L * V, err);
     if (!rc)
         rc = array_make(&out->positions, 3 * L, err);
     if (!rc)
@@ -332,10 +336,10 @@ static int run_text(engine *e, const glm4v_embeddings *vision, const golden_case
                                                    .start = 0,
                                                    .n = (uint32_t)L,
                                                    .vision = vision },
-                           out->logits.data, logits, NULL, err);
+                           out->logits.data, out->all.data, NULL, err);
     }
     for (size_t i = 0; !rc && i < L * V; i++)
-        out->mean.data[i / V] += fabsf(logits[i]) / (float)V;
+        out->mean.data[i / V] += fabsf(out->all.data[i]) / (float)V;
     out->shadow[1] = shadow_take(&e->shadow);
     if (!rc)
         memcpy(logits, out->logits.data, V * sizeof *logits);
@@ -504,7 +508,7 @@ static int compare_form(comparison c, const golden_case *case_, const glm4v_chec
     return rc;
 }
 
-/* ---- all cases together ---- */
+/* ---- all cases together: logits of every position, beside the CPU in fp32 ---- */
 
 static void add_squares(double *error, double *power, const array *got, const array *expected)
 {
@@ -517,15 +521,12 @@ static void add_squares(double *error, double *power, const array *got, const ar
     }
 }
 
-static void add_case(totals *t, const outcome *got, const outcome *measured,
-                     const outcome *expected)
+static void add_case(totals *t, const outcome *got, const outcome *measured, const outcome *exact)
 {
-#define ADD_STAGE(stage)                                                                           \
-    add_squares(&t->stage.error, &t->stage.power, &got->stage, &expected->stage);                  \
-    add_squares(&t->stage.measured, NULL, &measured->stage, &expected->stage)
-    ADD_STAGE(vision);
-    ADD_STAGE(logits);
-#undef ADD_STAGE
+    add_squares(&t->vision.error, &t->vision.power, &got->vision, &exact->vision);
+    add_squares(&t->vision.measured, NULL, &measured->vision, &exact->vision);
+    add_squares(&t->logits.error, &t->logits.power, &got->all, &exact->all);
+    add_squares(&t->logits.measured, NULL, &measured->all, &exact->all);
 }
 
 static void tell_totals(const comparison *c, const totals *t)
@@ -583,6 +584,15 @@ static int measure_open(engine *e, const golden_options *o, uint32_t length, glm
     return rc ? rc : context_open(e, length, err);
 }
 
+static int exact_open(engine *e, const golden_options *o, uint32_t length, glm4v_error *err)
+{
+    const golden_options exact = { .model = o->model, .quantization = "fp32" };
+    const glm4v_backend_open_fn before = glm4v_backend_replace_cpu(NULL);
+    int rc = model_open(e, &exact, "cpu", err);
+    glm4v_backend_replace_cpu(before);
+    return rc ? rc : context_open(e, length, err);
+}
+
 /* Kernels above the C level are watched by a shadow. */
 static int engine_open(engine *e, const golden_options *o, uint32_t length, glm4v_error *err)
 {
@@ -628,7 +638,8 @@ static double float_limit(const glm4v_model *m)
 typedef struct {
     const golden_options *options;
     const glm4v_checkpoint *file;
-    engine engine, measure; /* measure: model NULL where activations are f32 */
+    /* measure, and exact (the CPU in fp32): model NULL where activations are f32 */
+    engine engine, measure, exact;
     comparison comparison;
     totals totals; /* where there is a measure */
 } session;
@@ -637,7 +648,7 @@ static int check_case(session *s, golden_case *c, glm4v_error *err)
 {
     const glm4v_model *m = s->engine.model;
     const double by_form = float_limit(m);
-    outcome got = { 0 }, measured = { 0 };
+    outcome got = { 0 }, measured = { 0 }, exact = { 0 };
     comparison floats = s->comparison, kernels = s->comparison, form = s->comparison;
     floats.case_name = kernels.case_name = form.case_name = c->name;
     floats.limit = s->options->tolerance > 0 ? s->options->tolerance : by_form;
@@ -649,9 +660,11 @@ static int check_case(session *s, golden_case *c, glm4v_error *err)
     int rc = run_case(&s->engine, c, &got, err);
     if (!rc && s->measure.model) {
         rc = run_case(&s->measure, c, &measured, err);
+        if (!rc)
+            rc = run_case(&s->exact, c, &exact, err);
         floats.measure = form.measure = &measured;
         if (!rc)
-            add_case(&s->totals, &got, &measured, &c->expected);
+            add_case(&s->totals, &got, &measured, &exact);
     }
     if (!rc) {
         compare(&floats, &got, &c->expected, by_form > 1e-8 || s->measure.model);
@@ -660,6 +673,7 @@ static int check_case(session *s, golden_case *c, glm4v_error *err)
             m->form[GLM4V_PART_LM_HEAD] == GLM4V_FORM_BF16)
             rc = compare_form(form, c, s->file, m->form[GLM4V_PART_TEXT], &got, err);
     }
+    outcome_clear(&exact);
     outcome_clear(&measured);
     outcome_clear(&got);
     return rc;
@@ -708,6 +722,8 @@ int golden_run(const golden_options *options, golden_report report, void *user, 
         rc = engine_open(&s.engine, options, length, err);
     if (!rc && options->tolerance == 0 && s.engine.backend->traits->activation != sizeof(float))
         rc = measure_open(&s.measure, options, length, err);
+    if (!rc && s.measure.model)
+        rc = exact_open(&s.exact, options, length, err);
     if (!rc && isa)
         *isa = memccpy(name, s.engine.backend->isa, 0, sizeof name) ? name : "";
     if (!rc)
@@ -716,6 +732,7 @@ int golden_run(const golden_options *options, golden_report report, void *user, 
         s.comparison.case_name = "all";
         tell_totals(&s.comparison, &s.totals);
     }
+    engine_close(&s.exact);
     engine_close(&s.measure);
     engine_close(&s.engine);
     glm4v_checkpoint_close(&file);

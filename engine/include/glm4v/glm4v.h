@@ -251,7 +251,8 @@ typedef struct {
     uint32_t prefix_tokens;
     /// decode steps under way at once on a model that is spread over several GPUs, [1, 4]; the
     /// requests are dealt to them evenly. 0 = one for each GPU if they have about as many layers
-    /// each, else 1. Answers do not depend on it
+    /// each and there are more than 16 requests for each but the last, else fewer. Answers do not
+    /// depend on it
     uint32_t batches_in_flight;
 } glm4v_engine_options;
 
