@@ -287,6 +287,15 @@ get_property (GObject * object, guint id, GValue * value, GParamSpec * spec)
   }
 }
 
+/* Values of the engine's properties are kept until it is opened again. */
+static void
+warn_later (GstGlm4vDescribe * self, guint id, const GParamSpec * spec)
+{
+  if (id <= PROP_LAST_OF_ENGINE && GST_STATE (self) > GST_STATE_READY)
+    gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_WARNING,
+        GST_GLM4V_FAULT_LATER, spec->name, "the engine keeps the old value");
+}
+
 static void
 set_property (GObject * object, guint id, const GValue * value,
     GParamSpec * spec)
@@ -302,6 +311,7 @@ set_property (GObject * object, guint id, const GValue * value,
   GST_OBJECT_UNLOCK (self);
   if (shape)
     apply_shape (self);
+  warn_later (self, id, spec);
   if (!known)
     G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
   else if (id == PROP_LATENCY || id == PROP_MODE)

@@ -55,6 +55,10 @@ static const Row rows[] = {
   [GST_GLM4V_FAULT_SHARING] = {RESOURCE, GST_RESOURCE_ERROR_SETTINGS,
         "Elements that share an engine have different settings",
         "Set equal values, or give one of them a model-key of its own."},
+  [GST_GLM4V_FAULT_LATER] = {RESOURCE, GST_RESOURCE_ERROR_SETTINGS,
+        "A property of the engine was set while it is used",
+        "It applies from the next change to PAUSED on, which fails if it "
+        "differs from that of an element that shares the engine."},
   [GST_GLM4V_FAULT_CONFLICT] = {RESOURCE, GST_RESOURCE_ERROR_SETTINGS,
         "Two properties exclude each other",
         "Set one of them to its default."},

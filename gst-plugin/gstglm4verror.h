@@ -20,6 +20,7 @@ typedef enum
   GST_GLM4V_FAULT_MODEL_DEVICE,      /* no such compute device */
   GST_GLM4V_FAULT_MODEL_INTERNAL,    /* a defect of the engine */
   GST_GLM4V_FAULT_SHARING,           /* differs from who shares the engine */
+  GST_GLM4V_FAULT_LATER,             /* of the engine, set while it is used */
   GST_GLM4V_FAULT_CONFLICT,          /* properties that exclude each other */
   GST_GLM4V_FAULT_SHAPE,             /* the shape of answers is unusable */
   GST_GLM4V_FAULT_PROMPT_FILE,       /* it cannot be used */

@@ -112,6 +112,12 @@ static void beside_another(GstElement *element)
     support_free(other);
 }
 
+static void with_a_property_of_the_engine_while_playing(GstElement *element)
+{
+    gst_element_set_state(element, GST_STATE_PAUSED);
+    g_object_set(element, "max-batch", 9, NULL);
+}
+
 static void with_what_excludes_each_other(GstElement *element)
 {
     g_object_set(element, "sample-mode", 3, "change-threshold", 0.1, NULL);
@@ -285,6 +291,11 @@ static const Trigger triggers[] = {
       "max-batch is 4 here and 9 in /GstGlm4vDescribe:other-element",
       { 0 },
       beside_another },
+    { GST_GLM4V_FAULT_LATER,
+      GST_MESSAGE_WARNING,
+      "max-batch: the engine keeps the old value",
+      { 0 },
+      with_a_property_of_the_engine_while_playing },
     { GST_GLM4V_FAULT_CONFLICT,
       GST_MESSAGE_ERROR,
       "change-threshold",

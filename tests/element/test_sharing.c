@@ -169,6 +169,37 @@ static void properties_that_conflict_are_refused_naming_both(void)
     CHECK_EQ(fake_get().models, 0);
 }
 
+/* A property of the engine, set while two elements use it. */
+static void what_is_set_while_playing_waits_and_does_not_disturb_the_other(void)
+{
+    fake_set((fake_script) { 0 });
+    GstHarness *h[2];
+    for (guint i = 0; i < 2; i++)
+        h[i] = support_harness(support_element("mode", 1, NULL), TRUE, CAPS_SMALL);
+    GstElement *element = h[1]->element;
+    for (guint run = 0; run < 2; run++) {
+        g_object_set(element, "max-batch", 9, NULL);
+        GstMessage *warning = support_message(element, GST_MESSAGE_WARNING);
+        CHECK(warning != NULL);
+        g_clear_pointer(&warning, gst_message_unref);
+        check_answer(h[0], run, run * 4000);
+        check_answer(h[1], 7 + run, 0);
+        CHECK_EQ(fake_get().engines, 1);
+        gst_element_set_state(element, GST_STATE_READY);
+        CHECK_EQ(gst_element_set_state(element, GST_STATE_PLAYING), GST_STATE_CHANGE_FAILURE);
+        CHECK_EQ(support_count_messages(element, GST_MESSAGE_ERROR), 1);
+        check_answer(h[0], 20 + run, 2000 + run * 4000);
+        gst_element_set_state(element, GST_STATE_READY);
+        g_object_set(element, "max-batch", GLM4V_DEFAULT_BATCH, NULL);
+        CHECK_EQ(gst_element_set_state(element, GST_STATE_PLAYING), GST_STATE_CHANGE_SUCCESS);
+        CHECK_EQ(support_wait_loaded(element), GST_PROGRESS_TYPE_COMPLETE);
+        gst_harness_push_event(h[1], gst_event_new_stream_start("again"));
+        gst_harness_set_src_caps_str(h[1], CAPS_SMALL);
+    }
+    for (guint i = 0; i < 2; i++)
+        support_done(h[i]);
+}
+
 static void limits_reach_the_engine(void)
 {
     fake_set((fake_script) { 0 });
@@ -408,6 +439,7 @@ int main(int argc, char **argv)
     TEST(another_form_or_model_or_key_is_another_engine);
     TEST(a_link_to_the_directory_is_the_same_model);
     TEST(properties_that_conflict_are_refused_naming_both);
+    TEST(what_is_set_while_playing_waits_and_does_not_disturb_the_other);
     TEST(limits_reach_the_engine);
     TEST(who_leaves_during_the_load_does_not_cancel_it_for_others);
     TEST(a_failed_load_is_an_error_of_each_and_who_comes_later_tries_again);
