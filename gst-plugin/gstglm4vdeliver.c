@@ -7,6 +7,7 @@
 
 #include "gstglm4vcaption.h"
 #include "gstglm4verror.h"
+#include "gstglm4vjson.h"
 #include "gstglm4vverdict.h"
 
 static void
@@ -20,7 +21,7 @@ push_text (GstGlm4vDescribe * self, const GstGlm4vJob * job,
   GstClockTime share = MAX (shown / MAX (job->n_parts, 1), 1);
 
   if (*cue)
-    gst_glm4v_text_push (self->text, &(GstGlm4vCue) {
+    gst_glm4v_text_push (self->streams[GST_GLM4V_STREAM_TEXT], &(GstGlm4vCue) {
         .text = cue,
         .result = with_meta ? job->result : NULL,
         .pts = GST_CLOCK_TIME_IS_VALID (job->time) ?
@@ -30,6 +31,28 @@ push_text (GstGlm4vDescribe * self, const GstGlm4vJob * job,
         .segment_number = job->segment_number,
         .exact = job->exact});
   g_free (cue);
+}
+
+/* One object for each result, whatever its status. It takes no time, so that
+ * the next one can follow. */
+static void
+push_json (GstGlm4vDescribe * self, const GstGlm4vJob * job, gboolean sync)
+{
+  GstGlm4vText *stream = self->streams[GST_GLM4V_STREAM_JSON];
+  gchar *text;
+
+  if (!gst_glm4v_text_is_wanted (stream))
+    return;
+  text = gst_glm4v_json_write (job->result);
+  gst_glm4v_text_push (stream, &(GstGlm4vCue) {
+      .text = text,
+      .pts = job->time,
+      .duration = 1,
+      .epoch = job->epoch,
+      .segment_number = job->segment_number,
+      .exact = job->exact,
+      .untimed = !sync});
+  g_free (text);
 }
 
 /* Count a frame whose memory cannot be read. TRUE if it is to be reported: once
@@ -180,7 +203,7 @@ judge (GstGlm4vDescribe * self, const GstGlm4vJob * job,
 
 typedef struct
 {
-  gboolean post, meta, queue;
+  gboolean post, meta, queue, json_sync;
   GstClockTime text_duration;
   GstGlm4vOnError on_error;
   GstGlm4vHistorySettings history;
@@ -198,6 +221,7 @@ read_settings (GstGlm4vDescribe * self, const GstGlm4vJob * job)
   to.post = settings->post_messages;
   to.meta = settings->attach_meta;
   to.queue = !job->exact && ((to.meta && !last) || settings->send_events);
+  to.json_sync = settings->json_sync;
   to.text_duration = settings->text_duration;
   to.on_error = settings->on_error;
   to.history = settings->history;
@@ -266,6 +290,7 @@ gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
     queue_result (self, job);
   if (status == GST_GLM4V_STATUS_OK)
     push_text (self, job, to.text_duration, to.meta);
+  push_json (self, job, to.json_sync);
   if (to.post)
     gst_element_post_message (GST_ELEMENT (self),
         gst_message_new_element (GST_OBJECT (self),

@@ -16,8 +16,9 @@
  * Passes video unchanged and describes some of its frames with a GLM-4V
  * vision-language model, on this machine. Answers leave as custom meta
  * `Glm4vDescribeMeta` on the frames, as `text/x-raw` buffers on the request
- * pad `text`, and as element messages `glm4vdescribe-result`; boxes that they
- * name as `GstVideoRegionOfInterestMeta` too.
+ * pad `text`, as JSON on the request pad `json`, and as element messages
+ * `glm4vdescribe-result`; boxes that they name as
+ * `GstVideoRegionOfInterestMeta` too.
  *
  * In mode async (the default for live sources) video is never delayed: a
  * frame that is due goes to a worker, and its answer is attached to the next
@@ -73,6 +74,8 @@ static GstStaticPadTemplate src_template = GST_STATIC_PAD_TEMPLATE ("src",
 static GstStaticPadTemplate text_template = GST_STATIC_PAD_TEMPLATE ("text",
     GST_PAD_SRC, GST_PAD_REQUEST,
     GST_STATIC_CAPS ("text/x-raw, format = (string) utf8"));
+static GstStaticPadTemplate json_template = GST_STATIC_PAD_TEMPLATE ("json",
+    GST_PAD_SRC, GST_PAD_REQUEST, GST_STATIC_CAPS ("application/x-json"));
 
 G_DEFINE_TYPE_WITH_CODE (GstGlm4vDescribe, gst_glm4v_describe,
     GST_TYPE_ELEMENT, G_IMPLEMENT_INTERFACE (GST_TYPE_PRESET, NULL));
@@ -144,8 +147,13 @@ request_new_pad (GstElement * element, GstPadTemplate * template,
     const gchar * name, const GstCaps * caps)
 {
   GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (element);
-  GstPad *pad = gst_glm4v_text_new_pad (self->text, template);
+  const gchar *asked = GST_PAD_TEMPLATE_NAME_TEMPLATE (template);
+  GstGlm4vTextKind kind = GST_GLM4V_STREAM_TEXT;
+  GstPad *pad;
 
+  if (!g_str_equal (asked, gst_glm4v_text_name (kind)))
+    kind = GST_GLM4V_STREAM_JSON;
+  pad = gst_glm4v_text_new_pad (self->streams[kind], template);
   if (!pad)
     return NULL;
   gst_pad_set_event_function (pad, GST_DEBUG_FUNCPTR (text_event));
@@ -163,7 +171,11 @@ request_new_pad (GstElement * element, GstPadTemplate * template,
 static void
 release_pad (GstElement * element, GstPad * pad)
 {
-  gst_glm4v_text_release_pad (GST_GLM4V_DESCRIBE (element)->text, pad);
+  GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (element);
+  guint i;
+
+  for (i = 0; i < GST_GLM4V_N_STREAMS; i++)
+    gst_glm4v_text_release_pad (self->streams[i], pad);
   gst_pad_set_active (pad, FALSE);
   gst_element_remove_pad (element, pad);
 }
@@ -230,7 +242,7 @@ change_state (GstElement * element, GstStateChange transition)
 {
   GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (element);
   GstStateChangeReturn result;
-  guint epoch = 0;
+  guint epoch = 0, i;
 
   switch (transition) {
     case GST_STATE_CHANGE_NULL_TO_READY:
@@ -253,7 +265,8 @@ change_state (GstElement * element, GstStateChange transition)
   result = GST_ELEMENT_CLASS (gst_glm4v_describe_parent_class)->change_state
       (element, transition);
   if (transition == GST_STATE_CHANGE_PAUSED_TO_READY)
-    gst_glm4v_text_reset (self->text, epoch);
+    for (i = 0; i < GST_GLM4V_N_STREAMS; i++)
+      gst_glm4v_text_reset (self->streams[i], epoch);
   if (transition == GST_STATE_CHANGE_READY_TO_NULL)
     gst_glm4v_load_stop (self);
   return result;
@@ -329,8 +342,10 @@ static void
 finalize (GObject * object)
 {
   GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (object);
+  guint i;
 
-  gst_glm4v_text_unref (self->text);
+  for (i = 0; i < GST_GLM4V_N_STREAMS; i++)
+    gst_glm4v_text_unref (self->streams[i]);
   gst_glm4v_settings_clear (&self->settings);
   gst_clear_caps (&self->refused);
   g_queue_clear_full (&self->results, (GDestroyNotify) gst_structure_free);
@@ -404,6 +419,7 @@ gst_glm4v_describe_class_init (GstGlm4vDescribeClass * klass)
   gst_element_class_add_static_pad_template (element_class, &sink_template);
   gst_element_class_add_static_pad_template (element_class, &src_template);
   gst_element_class_add_static_pad_template (element_class, &text_template);
+  gst_element_class_add_static_pad_template (element_class, &json_template);
   gst_element_class_set_static_metadata (element_class,
       "GLM-4V video description", "Filter/Analyzer/Video",
       "Describes frames with a vision-language model while the video passes "
@@ -425,8 +441,12 @@ gst_glm4v_describe_init (GstGlm4vDescribe * self)
   self->history = gst_glm4v_history_new ();
   gst_glm4v_settings_init (&self->settings);
   apply_shape (self);
-  self->text = gst_glm4v_text_new ("text",
+  self->streams[GST_GLM4V_STREAM_TEXT] =
+      gst_glm4v_text_new (GST_GLM4V_STREAM_TEXT,
       gst_static_pad_template_get_caps (&text_template));
+  self->streams[GST_GLM4V_STREAM_JSON] =
+      gst_glm4v_text_new (GST_GLM4V_STREAM_JSON,
+      gst_static_pad_template_get_caps (&json_template));
   self->sinkpad = gst_pad_new_from_static_template (&sink_template, "sink");
   gst_pad_set_chain_function (self->sinkpad,
       GST_DEBUG_FUNCPTR (gst_glm4v_stream_chain));

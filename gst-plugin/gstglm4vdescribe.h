@@ -39,7 +39,7 @@ struct _GstGlm4vDescribe
 
   GstGlm4vSettings settings;    /* object lock */
   GstGlm4vPromptFile *prompt_file;      /* has its own lock */
-  GstGlm4vText *text;           /* has its own lock */
+  GstGlm4vText *streams[GST_GLM4V_N_STREAMS];   /* have their own locks */
 
   /* streaming thread only */
   GstVideoInfo info;

@@ -100,8 +100,8 @@ static const Row rows[] = {
         "The engine failed on a frame",
         "This is a defect: please report it with GST_DEBUG=glm4v*:6 output."},
   [GST_GLM4V_FAULT_TEXT_FLOW] = {STREAM, GST_STREAM_ERROR_FAILED,
-        "The captions could not be pushed downstream",
-        "Check the elements downstream of the text pad."},
+        "Captions or results could not be pushed downstream",
+        "Check the elements downstream of this pad."},
   [GST_GLM4V_FAULT_DELAY] = {RESOURCE, GST_RESOURCE_ERROR_SETTINGS,
         "An answer took longer than the declared latency",
         "Raise this property, or make answers faster (max-tokens, "

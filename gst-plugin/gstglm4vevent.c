@@ -104,22 +104,26 @@ gst_glm4v_stream_set_flushing (GstGlm4vDescribe * self, gboolean flushing)
 static void
 flush_start (GstGlm4vDescribe * self, GstEvent * event)
 {
-  guint epoch = gst_glm4v_stream_begin_epoch (self);
+  guint epoch = gst_glm4v_stream_begin_epoch (self), i;
 
   gst_glm4v_stream_set_flushing (self, TRUE);
-  gst_glm4v_text_flush_start (self->text, event, epoch);
+  for (i = 0; i < GST_GLM4V_N_STREAMS; i++)
+    gst_glm4v_text_flush_start (self->streams[i], event, epoch);
   gst_pad_push_event (self->srcpad, event);
 }
 
 static void
 flush_stop (GstGlm4vDescribe * self, GstEvent * event)
 {
+  guint i;
+
   reset_stream (self);
   forget_triggers (self);
   g_mutex_lock (&self->lock);
   self->failed = FALSE;
   g_mutex_unlock (&self->lock);
-  gst_glm4v_text_flush_stop (self->text, event);
+  for (i = 0; i < GST_GLM4V_N_STREAMS; i++)
+    gst_glm4v_text_flush_stop (self->streams[i], event);
   gst_glm4v_stream_set_flushing (self, FALSE);
 }
 
@@ -128,6 +132,7 @@ new_segment (GstGlm4vDescribe * self, GstEvent * event)
 {
   GstClockTime lateness;
   GstGlm4vPass pass;
+  guint i;
 
   gst_glm4v_stream_read_settings (self, &pass);
   lateness = pass.exact ? 0 : pass.lateness;
@@ -135,8 +140,9 @@ new_segment (GstGlm4vDescribe * self, GstEvent * event)
   self->segment_number++;
   gst_glm4v_sampler_reset (&self->sampler);
   gst_glm4v_clip_clear (&self->clip);
-  gst_glm4v_text_segment (self->text, &self->segment, self->segment_number,
-      lateness, gst_event_get_seqnum (event));
+  for (i = 0; i < GST_GLM4V_N_STREAMS; i++)
+    gst_glm4v_text_segment (self->streams[i], &self->segment,
+        self->segment_number, lateness, gst_event_get_seqnum (event));
 }
 
 static void
@@ -184,6 +190,17 @@ gst_glm4v_stream_describe (GstGlm4vDescribe * self, const gchar * prompt)
   return add_trigger (self, gst_glm4v_trigger_new_call (id, prompt)) ? id : 0;
 }
 
+/* The streams beside the video follow it. */
+static void
+tell_streams (GstGlm4vDescribe * self, GstEvent * event,
+    void (*function) (GstGlm4vText * text, GstEvent * event))
+{
+  guint i;
+
+  for (i = 0; i < GST_GLM4V_N_STREAMS; i++)
+    function (self->streams[i], event);
+}
+
 gboolean
 gst_glm4v_stream_event (GstPad * pad, GstObject * parent, GstEvent * event)
 {
@@ -199,7 +216,7 @@ gst_glm4v_stream_event (GstPad * pad, GstObject * parent, GstEvent * event)
       break;
     case GST_EVENT_STREAM_START:
       self->live_known = FALSE;
-      gst_glm4v_text_stream_start (self->text, event);
+      tell_streams (self, event, gst_glm4v_text_stream_start);
       break;
     case GST_EVENT_CAPS:
       gst_event_parse_caps (event, &caps);
@@ -222,13 +239,13 @@ gst_glm4v_stream_event (GstPad * pad, GstObject * parent, GstEvent * event)
       drain (self);
       gst_glm4v_stream_send_rest (self);
       gst_glm4v_statistics_tick (self, TRUE);
-      gst_glm4v_text_end (self->text, event);
+      tell_streams (self, event, gst_glm4v_text_end);
       break;
     default:
       if (gst_glm4v_trigger_is_event (event))
         add_trigger (self, gst_glm4v_trigger_new (gst_event_get_structure
                 (event)));
-      gst_glm4v_text_event (self->text, event);
+      tell_streams (self, event, gst_glm4v_text_event);
       break;
   }
   return gst_pad_push_event (self->srcpad, event);
@@ -237,6 +254,8 @@ gst_glm4v_stream_event (GstPad * pad, GstObject * parent, GstEvent * event)
 void
 gst_glm4v_stream_prepare (GstGlm4vDescribe * self)
 {
+  guint epoch = gst_glm4v_stream_begin_epoch (self), i;
+
   reset_stream (self);
   forget_triggers (self);
   self->have_info = self->live_known = FALSE;
@@ -244,7 +263,8 @@ gst_glm4v_stream_prepare (GstGlm4vDescribe * self)
   self->frame_number = 0;
   self->missed_loading = FALSE;
   self->told_conflict = 0;
-  gst_glm4v_text_reset (self->text, gst_glm4v_stream_begin_epoch (self));
+  for (i = 0; i < GST_GLM4V_N_STREAMS; i++)
+    gst_glm4v_text_reset (self->streams[i], epoch);
   g_mutex_lock (&self->lock);
   self->failed = FALSE;
   self->live = FALSE;

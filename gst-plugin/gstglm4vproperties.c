@@ -560,6 +560,16 @@ install_output (GObjectClass * klass)
           GST_GLM4V_RESULT_EVENT ", before the frame that it is attached to",
           FALSE, PLAYING));
   /**
+   * GstGlm4vDescribe:json-sync:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_JSON_SYNC,
+      g_param_spec_boolean ("json-sync", "JSON in sync",
+          "Pad json: buffers have the times of their frames, as on the text "
+          "pad; false: they have none, so that nothing downstream waits for "
+          "their time", TRUE, PLAYING));
+  /**
    * GstGlm4vDescribe:stats-interval:
    *
    * Since: 0.1

@@ -99,7 +99,7 @@ typedef struct
   GstGlm4vLeaky leaky;
   GstGlm4vHistorySettings history;
   GstClockTime stats_interval;
-  gboolean attach_meta, post_messages, send_events;
+  gboolean attach_meta, post_messages, send_events, json_sync;
 } GstGlm4vSettings;
 
 /* Property ids; the last three are answered by the element itself. */
@@ -165,6 +165,7 @@ enum
   PROP_LEAKY,
   PROP_STATS_INTERVAL,
   PROP_SEND_EVENTS,
+  PROP_JSON_SYNC,
   PROP_STATS,
   PROP_MAX_OBSERVED_DELAY,
   PROP_MODEL_INFO

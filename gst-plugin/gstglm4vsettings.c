@@ -25,6 +25,7 @@ gst_glm4v_settings_init (GstGlm4vSettings * settings)
     .gray_bits = GST_GLM4V_MAX_GRAY_BITS,
     .attach_meta = TRUE,
     .post_messages = TRUE,
+    .json_sync = TRUE,
     .leaky = GST_GLM4V_LEAKY_DOWNSTREAM,
     .history = {1, GST_GLM4V_DEFAULT_COOLDOWN},
   };
@@ -231,6 +232,9 @@ gst_glm4v_settings_set (GstGlm4vSettings * s, guint id, const GValue * value)
     case PROP_STATS_INTERVAL:
       s->stats_interval = g_value_get_uint64 (value);
       break;
+    case PROP_JSON_SYNC:
+      s->json_sync = g_value_get_boolean (value);
+      break;
     case PROP_SEND_EVENTS:
       s->send_events = g_value_get_boolean (value);
       break;
@@ -394,6 +398,9 @@ gst_glm4v_settings_get (const GstGlm4vSettings * s, guint id, GValue * value)
       break;
     case PROP_STATS_INTERVAL:
       g_value_set_uint64 (value, s->stats_interval);
+      break;
+    case PROP_JSON_SYNC:
+      g_value_set_boolean (value, s->json_sync);
       break;
     case PROP_SEND_EVENTS:
       g_value_set_boolean (value, s->send_events);

@@ -132,6 +132,7 @@ gst_glm4v_statistics_describe (GstGlm4vDescribe * self)
   GstGlm4vStats s;
   GstStructure *stats;
   gchar *unreadable, *since;
+  guint i;
 
   g_mutex_lock (&self->lock);
   s = self->stats;
@@ -171,14 +172,18 @@ gst_glm4v_statistics_describe (GstGlm4vDescribe * self)
       "tokens-out", G_TYPE_UINT64, s.tokens_out, NULL);
   g_free (since);
   g_free (unreadable);
-  gst_glm4v_text_count (self->text, stats);
+  for (i = 0; i < GST_GLM4V_N_STREAMS; i++)
+    gst_glm4v_text_count (self->streams[i], stats);
   return stats;
 }
 
 void
 gst_glm4v_statistics_reset (GstGlm4vDescribe * self)
 {
-  gst_glm4v_text_reset_counters (self->text);
+  guint i;
+
+  for (i = 0; i < GST_GLM4V_N_STREAMS; i++)
+    gst_glm4v_text_reset_counters (self->streams[i]);
   g_mutex_lock (&self->lock);
   gst_glm4v_stats_reset (&self->stats);
   g_clear_pointer (&self->unreadable, g_free);

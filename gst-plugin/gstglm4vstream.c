@@ -187,22 +187,25 @@ void
 gst_glm4v_stream_advance_text (GstGlm4vDescribe * self, GstClockTime time,
     GstClockTime duration, const GstGlm4vPass * pass, gboolean waiting)
 {
-  GstClockTime end, need;
+  GstClockTime end, need, target;
+  guint i;
 
   if (!GST_CLOCK_TIME_IS_VALID (time) || time >= G_MAXINT64
       || self->segment.format != GST_FORMAT_TIME)
     return;
   end = time + length_of (self, duration);
   if (self->segment.rate < 0) {
-    gst_glm4v_text_gap (self->text, time, end - time);
+    for (i = 0; i < GST_GLM4V_N_STREAMS; i++)
+      gst_glm4v_text_gap (self->streams[i], time, end - time);
     return;
   }
   if (pass->exact)
     need = waiting ? time : time + 1;
   else
     need = end > pass->lateness ? end - pass->lateness : 0;
-  gst_glm4v_text_advance (self->text, need,
-      waiting ? need : gap_target (self, pass, need), end);
+  target = waiting ? need : gap_target (self, pass, need);
+  for (i = 0; i < GST_GLM4V_N_STREAMS; i++)
+    gst_glm4v_text_advance (self->streams[i], need, target, end);
 }
 
 /* Where a frame lies on the text pad: backwards PTS are as they should be. */
@@ -250,6 +253,15 @@ attach_own (GstGlm4vDescribe * self, GstBuffer * buffer, GQueue * results,
   return buffer;
 }
 
+static void
+wait_room (GstGlm4vDescribe * self)
+{
+  guint i;
+
+  for (i = 0; i < GST_GLM4V_N_STREAMS; i++)
+    gst_glm4v_text_wait_room (self->streams[i]);
+}
+
 GstFlowReturn
 gst_glm4v_stream_chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
 {
@@ -275,7 +287,7 @@ gst_glm4v_stream_chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
   /* Where the time is counted, what is behind the pads may wait for a time that
    * the video never has: there the text must not hold it up. */
   if (!g_queue_is_empty (&results) && time == GST_BUFFER_PTS (buffer))
-    gst_glm4v_text_wait_room (self->text);
+    wait_room (self);
   gst_glm4v_stream_advance_text (self, time, duration, &pass, FALSE);
   buffer = attach_own (self, buffer, &results, &pass);
 

@@ -12,8 +12,14 @@
 
 #include "gstglm4vtextpad.h"
 
-#define MAX_CUES 256
-#define MAX_ITEMS 1024          /* captions, GAPs, forwarded events */
+#define MAX_ITEMS 1024          /* GAPs, forwarded events; and captions */
+
+static const GstGlm4vTextTraits kinds[GST_GLM4V_N_STREAMS] = {
+  [GST_GLM4V_STREAM_TEXT] = {"text", {"text-pushed", "text-late",
+              "text-dropped"}, 256, 10 * GST_MSECOND, FALSE},
+  [GST_GLM4V_STREAM_JSON] = {"json", {"json-pushed", "json-late",
+              "json-dropped"}, 4096, 1, TRUE},
+};
 
 /* ---- queue, with the lock ---- */
 
@@ -177,12 +183,12 @@ make_room (GstGlm4vText * self, GstEvent * event)
 /* ---- life ---- */
 
 GstGlm4vText *
-gst_glm4v_text_new (const gchar * name, GstCaps * caps)
+gst_glm4v_text_new (GstGlm4vTextKind kind, GstCaps * caps)
 {
   GstGlm4vText *self = g_new0 (GstGlm4vText, 1);
 
   self->refs = 1;
-  self->name = name;
+  self->traits = &kinds[kind];
   self->caps = caps;
   self->flushing = TRUE;
   g_mutex_init (&self->lock);
@@ -191,6 +197,12 @@ gst_glm4v_text_new (const gchar * name, GstCaps * caps)
   g_queue_init (&self->sticky);
   gst_glm4v_text_reset (self, 0);
   return self;
+}
+
+const gchar *
+gst_glm4v_text_name (GstGlm4vTextKind kind)
+{
+  return kinds[kind].name;
 }
 
 GstGlm4vText *
@@ -279,7 +291,7 @@ gst_glm4v_text_stream_start (GstGlm4vText * self, GstEvent * event)
   gchar *id;
 
   gst_event_parse_stream_start (event, &video);
-  id = g_strconcat (video, "/", self->name, NULL);
+  id = g_strconcat (video, "/", self->traits->name, NULL);
   start = gst_event_new_stream_start (id);
   g_free (id);
   gst_event_set_stream_flags (start, GST_STREAM_FLAG_SPARSE);
@@ -441,6 +453,17 @@ gst_glm4v_text_gap (GstGlm4vText * self, GstClockTime start,
   g_mutex_unlock (&self->lock);
 }
 
+gboolean
+gst_glm4v_text_is_wanted (GstGlm4vText * self)
+{
+  gboolean wanted;
+
+  g_mutex_lock (&self->lock);
+  wanted = accepts_cues (self);
+  g_mutex_unlock (&self->lock);
+  return wanted;
+}
+
 void
 gst_glm4v_text_push (GstGlm4vText * self, const GstGlm4vCue * cue)
 {
@@ -453,7 +476,7 @@ gst_glm4v_text_push (GstGlm4vText * self, const GstGlm4vCue * cue)
     g_mutex_unlock (&self->lock);
     return;
   }
-  if (self->cues >= MAX_CUES)
+  if (self->cues >= self->traits->max_cues)
     drop_oldest_cue (self);
   now = GST_CLOCK_TIME_IS_VALID (self->need) ? self->need : 0;
   item = g_new0 (GstGlm4vTextItem, 1);
@@ -461,6 +484,7 @@ gst_glm4v_text_push (GstGlm4vText * self, const GstGlm4vCue * cue)
   item->result = cue->result ? gst_structure_copy (cue->result) : NULL;
   item->pts = cue->pts;
   item->duration = cue->duration;
+  item->untimed = cue->untimed;
   if (!GST_CLOCK_TIME_IS_VALID (cue->pts)
       || cue->segment_number != self->segment_number)
     item->ideal = now;
@@ -476,7 +500,7 @@ void
 gst_glm4v_text_wait_room (GstGlm4vText * self)
 {
   g_mutex_lock (&self->lock);
-  while (accepts_cues (self) && self->cues >= MAX_CUES)
+  while (accepts_cues (self) && self->cues >= self->traits->max_cues)
     g_cond_wait (&self->cond, &self->lock);
   g_mutex_unlock (&self->lock);
 }
@@ -486,8 +510,8 @@ gst_glm4v_text_count (GstGlm4vText * self, GstStructure * stats)
 {
   g_mutex_lock (&self->lock);
   gst_structure_set (stats,
-      "text-pushed", G_TYPE_UINT64, self->pushed,
-      "text-late", G_TYPE_UINT64, self->late,
-      "text-dropped", G_TYPE_UINT64, self->dropped, NULL);
+      self->traits->counters[0], G_TYPE_UINT64, self->pushed,
+      self->traits->counters[1], G_TYPE_UINT64, self->late,
+      self->traits->counters[2], G_TYPE_UINT64, self->dropped, NULL);
   g_mutex_unlock (&self->lock);
 }

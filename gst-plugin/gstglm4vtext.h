@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The `text` stream: captions as sparse text/x-raw buffers with GAPs between
+/* A stream beside the video, `text` or `json`: sparse buffers with GAPs between
  * them, pushed by the pad's own task so that nothing downstream of it can delay
  * the video. It keeps the state of the stream also without a pad, so a pad that
  * is requested late receives what it has missed. */
@@ -12,7 +12,15 @@ G_BEGIN_DECLS
 /* Counted references: the element has one, each pad it made another. */
 typedef struct _GstGlm4vText GstGlm4vText;
 
-/* A caption on its way to the pad. */
+/* Which of them. */
+typedef enum
+{
+  GST_GLM4V_STREAM_TEXT,        /* captions: text/x-raw */
+  GST_GLM4V_STREAM_JSON,        /* results: application/x-json */
+  GST_GLM4V_N_STREAMS
+} GstGlm4vTextKind;
+
+/* A caption, or a result in JSON, on its way to the pad. */
 typedef struct
 {
   const gchar *text;
@@ -21,10 +29,13 @@ typedef struct
   GstClockTime duration;
   guint epoch, segment_number;
   gboolean exact;               /* the frame still waits: no shift */
+  gboolean untimed;             /* it goes at once, without a time */
 } GstGlm4vCue;
 
-/* `name` is the pad's, and the end of the stream's id. Takes the caps. */
-GstGlm4vText *gst_glm4v_text_new (const gchar * name, GstCaps * caps);
+/* The kind has the pad's name, which also ends the stream's id, and what is to
+ * be done where there is no room. Takes the caps. */
+GstGlm4vText *gst_glm4v_text_new (GstGlm4vTextKind kind, GstCaps * caps);
+const gchar *gst_glm4v_text_name (GstGlm4vTextKind kind);
 GstGlm4vText *gst_glm4v_text_ref (GstGlm4vText * text);
 void gst_glm4v_text_unref (GstGlm4vText * text);
 
@@ -65,6 +76,9 @@ void gst_glm4v_text_advance (GstGlm4vText * text, GstClockTime need,
 /* Reverse playback has no captions: a GAP as long as the frame. */
 void gst_glm4v_text_gap (GstGlm4vText * text, GstClockTime start,
     GstClockTime duration);
+
+/* Is there a pad that takes what is pushed? */
+gboolean gst_glm4v_text_is_wanted (GstGlm4vText * text);
 
 /* Queue a caption; stale ones are ignored. */
 void gst_glm4v_text_push (GstGlm4vText * text, const GstGlm4vCue * cue);

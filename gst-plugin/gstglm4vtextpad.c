@@ -22,15 +22,13 @@
 #include "gstglm4vcaption.h"
 #include "gstglm4verror.h"
 
-#define MIN_CUE (10 * GST_MSECOND)
-
 G_DEFINE_TYPE (GstGlm4vTextPad, gst_glm4v_text_pad, GST_TYPE_PAD);
 
 /* Where a caption goes. */
 typedef struct
 {
   GstClockTime start, end;
-  gboolean late, discont;
+  gboolean late, discont;       /* start is NONE: at once */
 } Place;
 
 /* ---- pushing ---- */
@@ -40,6 +38,7 @@ static void
 report_flow (GstGlm4vTextPad * self, GstFlowReturn flow)
 {
   GstGlm4vText *text = self->text;
+  gchar *where = g_strdup_printf ("pad %s", text->traits->name);
   GstElement *element;
   gboolean first;
 
@@ -50,7 +49,8 @@ report_flow (GstGlm4vTextPad * self, GstFlowReturn flow)
   element = gst_pad_get_parent_element (GST_PAD (self));
   if (element && first)
     gst_glm4v_fault_post (element, GST_MESSAGE_ERROR,
-        GST_GLM4V_FAULT_TEXT_FLOW, "pad text", gst_flow_get_name (flow));
+        GST_GLM4V_FAULT_TEXT_FLOW, where, gst_flow_get_name (flow));
+  g_free (where);
   gst_clear_object (&element);
 }
 
@@ -92,24 +92,48 @@ push_gap (GstGlm4vTextPad * self, GstClockTime start, GstClockTime end)
   push_one_gap (self, end, 0);
 }
 
+/* With the lock. It goes at once; so does what must go where there is no
+ * time. */
+static gboolean
+place_untimed (GstGlm4vText * text, const GstGlm4vTextItem * item,
+    Place * place)
+{
+  if (!item->untimed && !(text->traits->every_one
+          && !GST_CLOCK_TIME_IS_VALID (text->position)))
+    return FALSE;
+  place->start = place->end = GST_CLOCK_TIME_NONE;
+  place->late = FALSE;
+  return TRUE;
+}
+
 /* With the lock. FALSE if there is no room before the segment ends. */
 static gboolean
-place_cue (GstGlm4vText * text, const GstGlm4vTextItem * item, Place * place)
+place_timed (GstGlm4vText * text, const GstGlm4vTextItem * item, Place * place)
 {
   GstClockTime ideal = MAX (item->ideal, text->segment.start);
 
   place->start = MAX (ideal, text->position);
-  place->end = MAX (ideal + item->duration, place->start + MIN_CUE);
-  if (GST_CLOCK_TIME_IS_VALID (text->segment.stop))
+  place->end = MAX (ideal + item->duration,
+      place->start + text->traits->min_duration);
+  if (GST_CLOCK_TIME_IS_VALID (text->segment.stop) && !text->traits->every_one)
     place->end = MIN (place->end, text->segment.stop);
   if (place->end <= place->start) {
     text->dropped++;
     return FALSE;
   }
   place->late = GST_CLOCK_TIME_IS_VALID (item->pts) && place->start > item->pts;
+  text->position = place->end;
+  return TRUE;
+}
+
+/* With the lock. */
+static gboolean
+place_cue (GstGlm4vText * text, const GstGlm4vTextItem * item, Place * place)
+{
+  if (!place_untimed (text, item, place) && !place_timed (text, item, place))
+    return FALSE;
   place->discont = text->discont;
   text->discont = FALSE;
-  text->position = place->end;
   text->pushed++;
   text->late += place->late;
   return TRUE;
@@ -123,7 +147,8 @@ new_cue (GstGlm4vTextItem * item, const Place * place)
       size);
 
   GST_BUFFER_PTS (buffer) = place->start;
-  GST_BUFFER_DURATION (buffer) = place->end - place->start;
+  if (GST_CLOCK_TIME_IS_VALID (place->start))
+    GST_BUFFER_DURATION (buffer) = place->end - place->start;
   if (place->discont)
     GST_BUFFER_FLAG_SET (buffer, GST_BUFFER_FLAG_DISCONT);
   if (item->result)
@@ -163,7 +188,8 @@ push_cue (GstGlm4vTextPad * self, GstGlm4vTextItem * item)
     g_mutex_lock (&text->lock);
     text->failed = FALSE;
     g_mutex_unlock (&text->lock);
-    push_gap (self, place.end, place.end);
+    if (GST_CLOCK_TIME_IS_VALID (place.end))
+      push_gap (self, place.end, place.end);
     return;
   }
   count_lost (self, &place);
@@ -441,8 +467,8 @@ GstPad *
 gst_glm4v_text_pad_new (GstGlm4vText * text, GstPadTemplate * template)
 {
   GstGlm4vTextPad *self = g_object_new (GST_TYPE_GLM4V_TEXT_PAD,
-      "name", text->name, "direction", GST_PAD_SRC, "template", template,
-      NULL);
+      "name", text->traits->name, "direction", GST_PAD_SRC,
+      "template", template, NULL);
 
   self->text = gst_glm4v_text_ref (text);
   return GST_PAD (self);

@@ -14,12 +14,23 @@ typedef struct
   gchar *text;
   GstStructure *result;         /* or NULL */
   GstClockTime pts, ideal, duration;
+  gboolean untimed;
 } GstGlm4vTextItem;
+
+/* What distinguishes the streams. */
+typedef struct
+{
+  const gchar *name;
+  const gchar *counters[3];     /* in `stats`: pushed, late, dropped */
+  guint max_cues;               /* of them wait for a slow branch */
+  GstClockTime min_duration;
+  gboolean every_one;           /* also what lies behind the segment's end */
+} GstGlm4vTextTraits;
 
 struct _GstGlm4vText
 {
   gint refs;
-  const gchar *name;
+  const GstGlm4vTextTraits *traits;
   GstCaps *caps;
 
   GMutex lock;                  /* guards all below; held with no other */
