@@ -257,6 +257,8 @@ static enum MHD_Result begin(serve_server *server, const request_line *line, voi
 static enum MHD_Result take_body(serve_exchange *x, const char *data, size_t *size)
 {
     const size_t total = x->body.size + *size;
+    if (!x->body.size && x->reserved)
+        glm4v_text_reserve(&x->body, x->reserved);
     if (total > x->server->set->max_body ||
         (total > x->reserved && !reserve(x, total - x->reserved)))
         return MHD_NO;

@@ -112,12 +112,27 @@ static int read_escape(reader *r)
     return 0;
 }
 
+/* May a byte of the word be a control character, a quote or a backslash? x - n & ~x has the high
+ * bit of each byte x < n; a borrow from such a byte may add one above it, never take one away. */
+static bool has_special(uint64_t word)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101), high = ones << 7;
+    const uint64_t quote = word ^ ones * '"', escape = word ^ ones * '\\';
+    return ((word - ones * 0x20) & ~word & high) || ((quote - ones) & ~quote & high) ||
+           ((escape - ones) & ~escape & high);
+}
+
 /* Length of what stands for itself from r->at on. */
 static size_t plain_length(const reader *r)
 {
     const char *s = r->text + r->at;
     const size_t left = r->len - r->at;
     size_t n = 0;
+    for (uint64_t word; left - n >= sizeof word; n += sizeof word) {
+        memcpy(&word, s + n, sizeof word);
+        if (has_special(word))
+            break;
+    }
     while (n < left && (unsigned char)s[n] >= 0x20 && s[n] != '"' && s[n] != '\\')
         n++;
     return n;

@@ -3,10 +3,30 @@
 #include "base/string_buffer.h"
 
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
+
+/* Room for capacity bytes, the NUL included. */
+static void grow(glm4v_text_out *out, size_t capacity)
+{
+    char *more = glm4v_realloc(out->data, capacity, 1);
+    if (!more) {
+        out->failed = true;
+        return;
+    }
+    out->data = more;
+    out->data[out->size] = 0;
+    out->capacity = capacity;
+}
+
+void glm4v_text_reserve(glm4v_text_out *out, size_t size)
+{
+    if (!out->failed && size < SIZE_MAX && size >= out->capacity)
+        grow(out, size + 1);
+}
 
 void glm4v_text_add(glm4v_text_out *out, const char *data, size_t size)
 {
@@ -17,16 +37,10 @@ void glm4v_text_add(glm4v_text_out *out, const char *data, size_t size)
         out->failed = true;
         return;
     }
-    if (need > out->capacity) {
-        size_t capacity = need < 512 ? 1024 : 2 * need;
-        char *more = glm4v_realloc(out->data, capacity, 1);
-        if (!more) {
-            out->failed = true;
-            return;
-        }
-        out->data = more;
-        out->capacity = capacity;
-    }
+    if (need > out->capacity)
+        grow(out, need < 512 ? 1024 : 2 * need);
+    if (out->failed)
+        return;
     memcpy(out->data + out->size, data, size);
     out->size += size;
     out->data[out->size] = 0;

@@ -15,6 +15,8 @@ typedef struct {
 } glm4v_text_out;
 
 void glm4v_text_add(glm4v_text_out *out, const char *data, size_t size);
+/* Make room for a text of so many bytes: nothing is moved while it grows to that. */
+void glm4v_text_reserve(glm4v_text_out *out, size_t size);
 /* At most 1 KiB. */
 void glm4v_text_format(glm4v_text_out *out, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
