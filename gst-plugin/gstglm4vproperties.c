@@ -442,8 +442,8 @@ install_shape (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_TIMEOUT_VERDICT,
       g_param_spec_enum ("timeout-verdict", "Timeout verdict",
-          "output=choice: verdict of results without an answer: timeout, "
-          "dropped and error", gst_glm4v_verdict_get_type (),
+          "output=choice or pattern: verdict of results without an answer: "
+          "timeout, dropped and error", gst_glm4v_verdict_get_type (),
           GST_GLM4V_DEFAULT_TIMEOUT_VERDICT, PLAYING));
   /**
    * GstGlm4vDescribe:json-schema:
@@ -462,6 +462,16 @@ install_shape (GObjectClass * klass)
       g_param_spec_string ("json-schema-location", "JSON schema location",
           "File that holds the schema, read when this is set and on the way to "
           "PAUSED; instead of json-schema", NULL, PLAYING));
+  /**
+   * GstGlm4vDescribe:pattern:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_PATTERN,
+      g_param_spec_string ("pattern", "Pattern",
+          "output=text: the verdict is pass if this is in the answer, else "
+          "fail: a small part of regular expressions, such as LOT[0-9]{6}",
+          NULL, PLAYING));
   /**
    * GstGlm4vDescribe:hysteresis:
    *

@@ -28,6 +28,7 @@ gst_glm4v_shape_settings_clear (GstGlm4vShapeSettings * settings)
   g_array_unref (settings->thresholds);
   g_free (settings->schema);
   g_free (settings->schema_file);
+  g_free (settings->pattern);
 }
 
 void
@@ -40,6 +41,7 @@ gst_glm4v_shape_settings_copy (GstGlm4vShapeSettings * to,
   to->thresholds = g_array_copy (from->thresholds);
   to->schema = g_strdup (from->schema);
   to->schema_file = g_strdup (from->schema_file);
+  to->pattern = g_strdup (from->pattern);
 }
 
 static void
@@ -75,6 +77,9 @@ gst_glm4v_shape_settings_set (GstGlm4vShapeSettings * s, guint id,
     case PROP_JSON_SCHEMA_LOCATION:
       set_string (&s->schema_file, value);
       break;
+    case PROP_PATTERN:
+      set_string (&s->pattern, value);
+      break;
     default:
       return FALSE;
   }
@@ -108,6 +113,9 @@ gst_glm4v_shape_settings_get (const GstGlm4vShapeSettings * s, guint id,
     case PROP_JSON_SCHEMA_LOCATION:
       g_value_set_string (value, s->schema_file);
       break;
+    case PROP_PATTERN:
+      g_value_set_string (value, s->pattern);
+      break;
     default:
       return FALSE;
   }
@@ -124,6 +132,8 @@ gst_glm4v_shape_settings_unused (const GstGlm4vShapeSettings * s)
         "choice";
   if ((s->schema || s->schema_file) && s->output != GST_GLM4V_OUTPUT_JSON)
     return "json-schema or json-schema-location is set and output is not json";
+  if (s->pattern && s->output != GST_GLM4V_OUTPUT_TEXT)
+    return "pattern is set and output is not text";
   return NULL;
 }
 
@@ -253,13 +263,23 @@ take_schema (GstGlm4vShape * shape, const GstGlm4vShapeSettings * s)
 }
 
 static gchar *
+take_pattern (GstGlm4vShape * shape, const GstGlm4vShapeSettings * s)
+{
+  glm4v_error why = { 0 };
+
+  if (s->pattern && glm4v_matcher_open (&shape->matcher, s->pattern, &why))
+    return g_strdup (why.msg);
+  return NULL;
+}
+
+static gchar *
 take_settings (GstGlm4vShape * shape, const GstGlm4vShapeSettings * s)
 {
   gchar *error = NULL;
 
   switch (s->output) {
     case GST_GLM4V_OUTPUT_TEXT:
-      return NULL;
+      return take_pattern (shape, s);
     case GST_GLM4V_OUTPUT_JSON:
       return take_schema (shape, s);
     case GST_GLM4V_OUTPUT_CHOICE:
@@ -300,6 +320,7 @@ gst_glm4v_shape_unref (GstGlm4vShape * shape)
   g_free (shape->fails);
   g_free (shape->thresholds);
   g_free (shape->schema);
+  glm4v_matcher_close (&shape->matcher);
   g_free (shape);
 }
 
@@ -311,6 +332,12 @@ gst_glm4v_shape_fill (const GstGlm4vShape * shape, glm4v_task * task)
   task->choices = (const char *const *) shape->choices;
   task->n_choices = shape->n_choices;
   task->json_schema = shape->schema;
+}
+
+gboolean
+gst_glm4v_shape_judges (const GstGlm4vShape * shape)
+{
+  return shape->output == GST_GLM4V_OUTPUT_CHOICE || shape->matcher;
 }
 
 const gchar *

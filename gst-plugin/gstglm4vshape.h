@@ -27,7 +27,7 @@ typedef struct
   GstGlm4vOutput output;
   gchar **choices, **fail_choices;      /* NULL = none */
   GArray *thresholds;           /* of gdouble */
-  gchar *schema, *schema_file;
+  gchar *schema, *schema_file, *pattern;
   glm4v_verdict timeout_verdict;
 } GstGlm4vShapeSettings;
 
@@ -59,6 +59,7 @@ typedef struct
   guchar *fails;                /* [n_choices] 1: a defect */
   gdouble *thresholds;          /* [n_choices] */
   gchar *schema;                /* or NULL */
+  glm4v_matcher *matcher;       /* of a pattern, or NULL */
 } GstGlm4vShape;
 
 /* Check settings, read the schema's file. What is wrong stands in error. */
@@ -68,6 +69,9 @@ void gst_glm4v_shape_unref (GstGlm4vShape * shape);
 
 /* Let a task have answers of this shape, which is used until it is copied. */
 void gst_glm4v_shape_fill (const GstGlm4vShape * shape, glm4v_task * task);
+
+/* Do its results have a verdict? */
+gboolean gst_glm4v_shape_judges (const GstGlm4vShape * shape);
 
 /* What fails: of the fail choices that have their threshold the most probable;
  * NULL if there is none. probabilities is [n_choices]. */

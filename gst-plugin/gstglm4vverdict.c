@@ -43,9 +43,11 @@ gst_glm4v_verdict_add (GstStructure * result, const GstGlm4vJob * job)
     return;
   if (status == GST_GLM4V_STATUS_OK && outcome->json && *outcome->json)
     gst_structure_set (result, "json", G_TYPE_STRING, outcome->json, NULL);
-  if (shape->output != GST_GLM4V_OUTPUT_CHOICE)
+  if (!gst_glm4v_shape_judges (shape))
     return;
   verdict = shape->timeout_verdict;
+  if (status == GST_GLM4V_STATUS_OK && shape->matcher)
+    verdict = glm4v_matcher_check (shape->matcher, outcome->text);
   if (has_shares (job)) {
     add_shares (result, outcome);
     verdict = glm4v_decide (outcome->probabilities, shape->fails,

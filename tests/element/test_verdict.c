@@ -80,6 +80,35 @@ static void a_result_has_choice_probabilities_and_verdict(void)
     support_done(h);
 }
 
+static void check_read(GstStructure *result, const char *verdict)
+{
+    REQUIRE(result != NULL);
+    CHECK_STR(gst_structure_get_string(result, "verdict"), verdict);
+    CHECK(!gst_structure_has_field(result, "choice"));
+    gst_structure_free(result);
+}
+
+static void a_pattern_makes_a_verdict_of_the_text(void)
+{
+    fake_set((fake_script) { .text = "Batch LOT123456" });
+    GstElement *element =
+        support_element("mode", SYNC, "sample-mode", SAMPLE_ALL, "pattern", "LOT[0-9]{6}", NULL);
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    EACH_RUN(h, CAPS_SMALL)
+    {
+        g_object_set(element, "pattern", "LOT[0-9]{6}", NULL);
+        check_read(look(h, OK, 0), "pass");
+        g_object_set(element, "pattern", "LOT[0-9]{7}", NULL);
+        check_read(look(h, OK, 33), "fail");
+        g_object_set(element, "pattern", NULL, NULL);
+        GstStructure *plain = look(h, OK, 66);
+        REQUIRE(plain != NULL);
+        CHECK(!gst_structure_has_field(plain, "verdict"));
+        gst_structure_free(plain);
+    }
+    support_done(h);
+}
+
 static void thresholds_make_a_defect_fail_that_was_not_chosen(void)
 {
     fake_set((fake_script) { 0 });
@@ -522,6 +551,23 @@ static void check_says(GstElement *element, GstMessageType type, const char *say
     gst_message_unref(message);
 }
 
+static void a_wrong_pattern_is_refused_with_its_place(void)
+{
+    static const char *const cases[][3] = { { "text", "LOT[0-9", "ends too early at byte 7" },
+                                            { "text", "a*", "without characters" },
+                                            { "choice", "LOT", "output is not text" } };
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        fake_set((fake_script) { 0 });
+        GstElement *element = support_element(NULL);
+        set_array(element, "output", cases[i][0]);
+        set_array(element, "choices", *cases[i][0] == 'c' ? "<a>" : "<>");
+        g_object_set(element, "pattern", cases[i][1], NULL);
+        CHECK_EQ(gst_element_set_state(element, GST_STATE_PAUSED), GST_STATE_CHANGE_FAILURE);
+        check_says(element, GST_MESSAGE_ERROR, cases[i][2]);
+        support_free(element);
+    }
+}
+
 static void what_contradicts_is_refused_with_its_reason(void)
 {
     for (guint i = 0; i < G_N_ELEMENTS(bad); i++) {
@@ -658,6 +704,7 @@ int main(int argc, char **argv)
 {
     fake_init(&argc, &argv);
     TEST(a_result_has_choice_probabilities_and_verdict);
+    TEST(a_pattern_makes_a_verdict_of_the_text);
     TEST(thresholds_make_a_defect_fail_that_was_not_chosen);
     TEST(results_are_the_same_wherever_they_go);
     TEST(events_of_the_last_results_come_before_eos);
@@ -672,6 +719,7 @@ int main(int argc, char **argv)
     TEST(json_stands_in_the_result);
     TEST(a_schema_file_is_read_on_the_way_to_paused_and_when_it_is_set);
     TEST(what_contradicts_is_refused_with_its_reason);
+    TEST(a_wrong_pattern_is_refused_with_its_place);
     TEST(what_contradicts_while_playing_is_an_error_of_each_frame_and_one_warning);
     TEST(a_warning_says_what_contradicts_while_playing);
     TEST(what_the_engine_refuses_is_told_when_it_is_loaded);
