@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The pad `json`: one object for each result, whatever its status, in their order. With
- * GLM4V_JSON_OUT each object is appended to that file, for tests/pipeline/test_results.py to check
+ * GLM4V_JSON_OUT each object is appended to that file, for tests/pipeline/test_contract.py to check
  * it against docs/result.schema.json. With a scripted engine. */
 #include <stdio.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* G-05 to G-08, G-11 and C-03: order over many frames, pads that are unlinked and elements that go
- * while the model is at work, whatever downstream answers, and everything at once. With a scripted
- * engine. */
+/* G-05 to G-09, G-11, C-02 and C-03: order over many frames, extreme shapes and times, pads that
+ * are unlinked and elements that go while the model is at work, whatever downstream answers, and
+ * everything at once. With a scripted engine. */
 #include "fake_engine.h"
 #include "results.h"
 
@@ -95,6 +95,99 @@ static void caps_that_change_with_every_frame_are_those_of_their_results(void)
         }
         support_done(h);
     }
+}
+
+/* ---- C-02 ---- */
+
+static void pictures_of_extreme_shapes_are_described(void)
+{
+    static const int shapes[][2] = { { 1, 1 },      { 1, 16384 }, { 16384, 1 },   { 3, 9999 },
+                                     { 9999, 3 },   { 2, 512 },   { 7680, 4320 }, { 16384, 16 },
+                                     { 16, 16384 }, { 1, 200 },   { 16384, 8192 } };
+    const guint n = G_N_ELEMENTS(shapes) - support_count(1, 0); /* the last takes half a GiB */
+    fake_set((fake_script) { 0 });
+    GstElement *element = support_element("mode", SYNC, "sample-mode", SAMPLE_ALL, NULL);
+    GstHarness *h = support_harness(element, FALSE, NULL);
+    gst_harness_set_drop_buffers(h, TRUE);
+    for (guint i = 0; i < 2 * n; i++) {
+        const int *shape = shapes[i / 2];
+        gchar *caps = g_strdup_printf("video/x-raw,format=%s,width=%d,height=%d,framerate=1/1",
+                                      i % 2 ? "GRAY8" : "NV12", shape[0], shape[1]);
+        gst_harness_set_src_caps_str(h, caps);
+        gst_harness_push(h, support_frame(caps, i, i * 33));
+        GstStructure *result = results_next(element);
+        guint width = 0, height = 0;
+        REQUIRE(result != NULL);
+        gst_structure_get(result, "width", G_TYPE_UINT, &width, "height", G_TYPE_UINT, &height,
+                          NULL);
+        CHECK_STR(gst_structure_get_string(result, "status"), "ok");
+        CHECK_EQ(width, shape[0]);
+        CHECK_EQ(height, shape[1]);
+        gst_structure_free(result);
+        g_free(caps);
+    }
+    support_done(h);
+}
+
+/* ---- G-09 ---- */
+
+static void times_at_the_ends_of_their_range_are_those_of_the_results(void)
+{
+    static const guint64 times[] = { 0,
+                                     G_MAXINT64 - 1,
+                                     G_MAXINT64,
+                                     (guint64)G_MAXINT64 + 1,
+                                     G_MAXUINT64 - 1,
+                                     GST_CLOCK_TIME_NONE,
+                                     5 * GST_SECOND,
+                                     (guint64)1 << 32,
+                                     ((guint64)1 << 32) * GST_SECOND,
+                                     0 };
+    for (int mode = ASYNC; mode <= SYNC; mode++) {
+        fake_set((fake_script) { 0 });
+        GstElement *element = support_element("mode", mode, "sample-mode", SAMPLE_ALL, NULL);
+        GstHarness *h = support_harness(element, mode == ASYNC, CAPS_SMALL);
+        GstHarness *text = gst_harness_new_with_element(element, NULL, "text");
+        GstHarness *json = gst_harness_new_with_element(element, NULL, "json");
+        gst_harness_set_drop_buffers(h, TRUE);
+        for (guint i = 0; i < G_N_ELEMENTS(times); i++) {
+            GstBuffer *frame = support_frame(CAPS_SMALL, i, 0);
+            GST_BUFFER_PTS(frame) = times[i];
+            gst_harness_push(h, frame);
+            GstStructure *result = results_next(element);
+            REQUIRE(result != NULL);
+            CHECK_STR(gst_structure_get_string(result, "status"), "ok");
+            CHECK(results_uint64(result, "pts") == times[i]);
+            gst_structure_free(result);
+            GstBuffer *object = gst_harness_pull(json);
+            CHECK(object != NULL);
+            gst_clear_buffer(&object);
+        }
+        gst_harness_teardown(json);
+        gst_harness_teardown(text);
+        support_done(h);
+    }
+}
+
+static void a_clock_that_jumps_makes_frames_late_and_no_more(void)
+{
+    fake_set((fake_script) { 0 });
+    GstElement *element = support_element("mode", SYNC, "sample-mode", SAMPLE_ALL, "deadline",
+                                          (guint64)(5 * GST_SECOND), NULL);
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    gst_harness_use_testclock(h);
+    gst_harness_set_drop_buffers(h, TRUE);
+    for (guint hour = 0; hour < 3; hour++) {
+        const guint now_ms = hour * 3600 * 1000;
+        gst_harness_set_time(h, now_ms * MS);
+        if (hour > 0) { /* the camera has not noticed yet */
+            gst_harness_push(h, support_frame(CAPS_SMALL, 1, now_ms - 3600 * 1000 + 33));
+            results_check(element, 2 * hour - 1, "timeout", "deadline");
+        }
+        gst_harness_push(h, support_frame(CAPS_SMALL, 2, now_ms));
+        results_check(element, 2 * hour, "ok", "stop");
+    }
+    support_done(h);
 }
 
 /* ---- G-06 ---- */
@@ -473,6 +566,9 @@ int main(int argc, char **argv)
     fake_init(&argc, &argv);
     TEST(frames_results_and_events_keep_their_order);
     TEST(caps_that_change_with_every_frame_are_those_of_their_results);
+    TEST(pictures_of_extreme_shapes_are_described);
+    TEST(times_at_the_ends_of_their_range_are_those_of_the_results);
+    TEST(a_clock_that_jumps_makes_frames_late_and_no_more);
     TEST(pads_may_be_unlinked_and_linked_while_frames_come);
     TEST(elements_may_leave_their_bin_while_the_model_works);
     TEST(whatever_downstream_returns_upstream_gets);
