@@ -69,7 +69,8 @@ open_engine (Engine * self, glm4v_model ** model, glm4v_engine ** engine,
   glm4v_engine_options limits = {.struct_size = sizeof limits,
     .max_batch = self->config.max_batch,
     .context_length = self->config.context_length,
-    .max_pixels = self->config.max_pixels
+    .max_pixels = self->config.max_pixels,
+    .kv_cache = self->config.kv_cache
   };
   gint code;
 

@@ -13,6 +13,7 @@ gst_glm4v_model_config_clear (GstGlm4vModelConfig * config)
   g_free (config->device);
   g_free (config->layers);
   g_free (config->quantization);
+  g_free (config->kv_cache);
   g_free (config->key);
   memset (config, 0, sizeof *config);
 }
@@ -26,6 +27,7 @@ gst_glm4v_model_config_copy (GstGlm4vModelConfig * to,
   to->device = g_strdup (from->device);
   to->layers = g_strdup (from->layers);
   to->quantization = g_strdup (from->quantization);
+  to->kv_cache = g_strdup (from->kv_cache);
   to->key = g_strdup (from->key);
 }
 
@@ -75,6 +77,8 @@ gst_glm4v_model_config_conflict (const GstGlm4vModelConfig * here,
   if (!found)
     found = string_conflict ("quantization", here->quantization,
         there->quantization);
+  if (!found)
+    found = string_conflict ("kv-cache", here->kv_cache, there->kv_cache);
   if (!found)
     found = number_conflict ("n-threads", here->n_threads, there->n_threads);
   if (!found)

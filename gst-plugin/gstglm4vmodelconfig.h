@@ -12,6 +12,7 @@ typedef struct
   gchar *dir, *device;
   gchar *layers;                /* NULL = dealt out */
   gchar *quantization;          /* NULL = as stored */
+  gchar *kv_cache;
   gchar *key;                   /* NULL = shared by the three above */
   guint n_threads, max_batch, context_length;
   guint64 max_pixels, gpu_memory_limit;

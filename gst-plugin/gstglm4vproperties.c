@@ -66,6 +66,15 @@ install_model (GObjectClass * klass)
           "for text and vision, or a list such as text=int4,vision=int8 (keys "
           "text, vision, embedding, lm-head). NULL: as stored", NULL, READY));
   /**
+   * GstGlm4vDescribe:kv-cache:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_KV_CACHE,
+      g_param_spec_string ("kv-cache", "Keys and values",
+          "Form of keys and values: auto, bf16, or int8 (GPUs only: half the "
+          "memory)", GST_GLM4V_DEFAULT_KV_CACHE, READY));
+  /**
    * GstGlm4vDescribe:n-threads:
    *
    * Since: 0.1

@@ -63,6 +63,7 @@ GType gst_glm4v_leaky_get_type (void);
 
 /* Defaults of properties whose default is not zero or NULL. */
 #define GST_GLM4V_DEFAULT_DEVICE "auto"
+#define GST_GLM4V_DEFAULT_KV_CACHE "auto"
 #define GST_GLM4V_MAX_PENDING 4096
 #define GST_GLM4V_DEFAULT_PROMPT "Describe the image in one sentence."
 #define GST_GLM4V_DEFAULT_INTERVAL GST_SECOND
@@ -111,6 +112,7 @@ enum
   PROP_DEVICE,
   PROP_LAYERS,
   PROP_GPU_MEMORY_LIMIT,
+  PROP_KV_CACHE,
   PROP_QUANTIZATION,
   PROP_N_THREADS,
   PROP_MAX_PIXELS,

@@ -11,6 +11,7 @@ gst_glm4v_settings_init (GstGlm4vSettings * settings)
 {
   *settings = (GstGlm4vSettings) {
     .model.device = g_strdup (GST_GLM4V_DEFAULT_DEVICE),
+    .model.kv_cache = g_strdup (GST_GLM4V_DEFAULT_KV_CACHE),
     .model.max_batch = GLM4V_DEFAULT_BATCH,
     .question.prompt = g_strdup (GST_GLM4V_DEFAULT_PROMPT),
     .question.max_tokens = GLM4V_DEFAULT_TOKENS,
@@ -108,6 +109,9 @@ gst_glm4v_settings_set (GstGlm4vSettings * s, guint id, const GValue * value)
       break;
     case PROP_QUANTIZATION:
       set_string (&s->model.quantization, value, NULL);
+      break;
+    case PROP_KV_CACHE:
+      set_string (&s->model.kv_cache, value, GST_GLM4V_DEFAULT_KV_CACHE);
       break;
     case PROP_N_THREADS:
       s->model.n_threads = g_value_get_uint (value);
@@ -275,6 +279,9 @@ gst_glm4v_settings_get (const GstGlm4vSettings * s, guint id, GValue * value)
       break;
     case PROP_QUANTIZATION:
       g_value_set_string (value, s->model.quantization);
+      break;
+    case PROP_KV_CACHE:
+      g_value_set_string (value, s->model.kv_cache);
       break;
     case PROP_N_THREADS:
       g_value_set_uint (value, s->model.n_threads);

@@ -14,6 +14,7 @@
 typedef struct {
     const char *model, *config, *quantization;
     cli_place place;
+    const char *kv_cache;
     uint64_t threads, prompt_tokens, tokens, batch, in_flight, runs, seed;
     uint32_t frame[2];
     bool random_weights, json;
@@ -574,7 +575,8 @@ static glm4v_engine_options engine_options(const settings *set)
 {
     return (glm4v_engine_options) { .struct_size = sizeof(glm4v_engine_options),
                                     .max_batch = (uint32_t)set->batch,
-                                    .batches_in_flight = (uint32_t)set->in_flight };
+                                    .batches_in_flight = (uint32_t)set->in_flight,
+                                    .kv_cache = set->kv_cache };
 }
 
 static int run(bench *b, glm4v_model *model)
@@ -665,6 +667,7 @@ int cli_bench(int argc, char **argv)
         { "random-weights", NULL, CLI_FLAG, &set.random_weights, 0, 0,
           "fill memory with seeded random weights: speed at full size" },
         CLI_PLACE_OPTIONS(set.place),
+        CLI_KV_OPTION(set.kv_cache),
         { "quantization", "Q", CLI_STRING, &set.quantization, 0, 0, "as in describe" },
         { "threads", "N", CLI_COUNT, &set.threads, 0, 1024,
           "CPU threads; default: all cores of this process" },

@@ -21,6 +21,7 @@ typedef struct {
     cli_shape shape;
     cli_place place;
     glm4v_matcher *matcher; /* of --pattern; NULL: none */
+    const char *kv_cache;
 } settings;
 
 #define DEFAULT_PROMPT "Describe the image in one sentence."
@@ -386,7 +387,8 @@ static int run(const settings *set, const char *dir, char **inputs, int n_inputs
                                     .n_threads = (uint32_t)set->threads };
     glm4v_engine_options engine = { .struct_size = sizeof engine,
                                     .max_pixels = set->max_pixels,
-                                    .max_batch = 1 };
+                                    .max_batch = 1,
+                                    .kv_cache = set->kv_cache };
     glm4v_model *model = NULL;
     cli_place_set(&options, &set->place);
     int status =
@@ -430,6 +432,7 @@ int cli_describe(int argc, char **argv)
         { "model", "DIR", CLI_STRING, &set.model, 0, 0,
           "model directory; default: $GLM4V_MODEL, else the model that comes\nwith the program" },
         CLI_PLACE_OPTIONS(set.place),
+        CLI_KV_OPTION(set.kv_cache),
         { "quantization", "Q", CLI_STRING, &set.quantization, 0, 0,
           "form of the weights in memory: fp32, bf16, int8, int4, int4-32 or fp8, or by part,\n"
           "text=int4,vision=int8; default: as stored" },

@@ -11,6 +11,7 @@
 
 typedef struct {
     cli_place place;
+    const char *kv_cache;
     const char *quantization; /* of the plan; NULL: as stored */
     uint32_t frame[2];
     uint64_t batch, context, max_pixels; /* 0 = the engine's default */
@@ -266,7 +267,8 @@ static void add_row(estimate *e, const char *quantization, const char *dir, cons
     const glm4v_engine_options engine = { .struct_size = sizeof engine,
                                           .max_batch = (uint32_t)set->batch,
                                           .context_length = (uint32_t)set->context,
-                                          .max_pixels = set->max_pixels };
+                                          .max_pixels = set->max_pixels,
+                                          .kv_cache = set->kv_cache };
     cli_place_set(&options, &set->place);
     e->quantization = quantization;
     e->rc = glm4v_model_estimate_memory(
@@ -331,6 +333,7 @@ int cli_inspect(int argc, char **argv)
         { "max-pixels", "N", CLI_COUNT, &set.max_pixels, 1, 1 << 30,
           "upper bound of a picture after resizing; default the model's own" },
         CLI_PLACE_OPTIONS(set.place),
+        CLI_KV_OPTION(set.kv_cache),
         { "quantization", "Q", CLI_STRING, &set.quantization, 0, 0,
           "form of the weights for which the plan is made; default as stored" },
         { "json", NULL, CLI_FLAG, &set.json, 0, 0, "one JSON object" },

@@ -32,6 +32,13 @@ typedef struct {
             "most memory to use of each GPU, as 6GiB; default what is free"                        \
     }
 
+/* Form of keys and values. */
+#define CLI_KV_OPTION(kv_cache)                                                                    \
+    {                                                                                              \
+        "kv-cache", "F", CLI_STRING, &(kv_cache), 0, 0,                                            \
+            "form of keys and values: auto (default), bf16, int8 (GPUs: half the memory)"          \
+    }
+
 void cli_place_set(glm4v_model_options *options, const cli_place *place);
 
 /* Bytes of a plan on the device that number i names, and those that its devices have no room for:

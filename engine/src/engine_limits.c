@@ -32,6 +32,38 @@ static int64_t prefill_rows(const glm4v_model *model)
     return rows;
 }
 
+/* Values of kv_cache. */
+static const struct {
+    const char *name;
+    glm4v_kv_form form;
+} kv_choices[] = { { "auto", 0 }, { "bf16", GLM4V_KV_BF16 }, { "int8", GLM4V_KV_INT8 } };
+
+enum { N_KV_CHOICES = sizeof kv_choices / sizeof *kv_choices };
+
+static int take_kv_form(glm4v_kv_form *form, const glm4v_model *model, const char *name,
+                        glm4v_error *err)
+{
+    int i = 0;
+    while (name && i < N_KV_CHOICES && strcmp(kv_choices[i].name, name))
+        i++;
+    if (i == N_KV_CHOICES)
+        return glm4v_fail(err, GLM4V_ERR_INVALID,
+                          "engine option kv_cache is \"%.32s\", not auto, bf16 or int8", name);
+    *form = kv_choices[i].form;
+    if (*form && model->config.text.head_dim % 2)
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                          "engine option kv_cache: heads of %" PRId64
+                          " numbers are kept as they are, use auto",
+                          (int64_t)model->config.text.head_dim);
+    for (i = 0; *form && i < model->n_stages; i++)
+        if (model->stages[i].count && !(model->stages[i].backend->traits->kv_forms >> *form & 1))
+            return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                              "engine option kv_cache: %s does not keep keys and values as %s; use "
+                              "auto, or a GPU for all layers",
+                              model->stages[i].device, name);
+    return 0;
+}
+
 static int64_t larger(int64_t a, int64_t b)
 {
     return a > b ? a : b;
@@ -68,6 +100,7 @@ int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model
 {
     glm4v_engine_options o;
     glm4v_engine_limits l = { 0 };
+    glm4v_kv_form kv_form = 0;
     int64_t own = model->config.text.context, in_flight;
     const uint64_t patch = model->config.vision.patch, patch_pixels = patch * patch;
     int rc;
@@ -82,7 +115,8 @@ int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model
         (rc = take(&l.prefix_tokens, o.prefix_tokens, GLM4V_DEFAULT_PREFIX_TOKENS, UINT32_MAX,
                    "prefix_tokens", err)) ||
         (rc = take(&in_flight, o.batches_in_flight, batches(model), GLM4V_MAX_IN_FLIGHT,
-                   "batches_in_flight", err)))
+                   "batches_in_flight", err)) ||
+        (rc = take_kv_form(&kv_form, model, o.kv_cache, err)))
         return rc;
     if (l.prefix_tokens > l.context_length)
         l.prefix_tokens = l.context_length;
@@ -96,6 +130,7 @@ int glm4v_engine_limits_of(glm4v_engine_limits *limits, const glm4v_model *model
         .in_flight = in_flight,
         .patches =
             l.max_pixels / patch_pixels < UINT32_MAX ? l.max_pixels / patch_pixels : UINT32_MAX,
+        .kv_form = kv_form,
     };
     l.least_batch = o.batches_in_flight ? 1 : LEAST_BATCH;
     glm4v_engine_limits_batch(&l, l.max_batch);

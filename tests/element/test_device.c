@@ -72,6 +72,7 @@ static void gpus_and_the_cpu_play(void)
     expect_plays("device", "cpu", FALSE);
     expect_plays("layers", "cuda:1=0,cpu=1", TRUE);
     expect_plays("gpu-memory-limit", "1073741824", TRUE);
+    expect_plays("kv-cache", "bf16", TRUE);
 }
 
 static void a_gpu_that_is_not_there_is_refused(void)
@@ -114,6 +115,7 @@ static void auto_is_the_cpu(void)
     expect_plays(NULL, NULL, FALSE);
     expect_plays("device", "cpu", FALSE);
     expect_plays("gpu-memory-limit", "1073741824", FALSE);
+    expect_plays("kv-cache", "bf16", FALSE);
 }
 
 static void cuda_is_refused_with_the_reason(void)

@@ -160,6 +160,7 @@ static void properties_that_conflict_are_refused_naming_both(void)
     check_conflict("max-pixels", "50176", NULL);
     check_conflict("layers", "cpu=0-1", NULL);
     check_conflict("gpu-memory-limit", "1073741824", NULL);
+    check_conflict("kv-cache", "int8", NULL);
     check_conflict("max-batch", "2", NULL);
     check_conflict("context-length", "512", NULL);
     check_conflict("idle-unload", "1000000000", NULL);

@@ -408,7 +408,9 @@ static void engine_options_have_ranges(void)
         { { .max_batch = 65 }, "max_batch is 65" },
         { { .max_pending = 65537 }, "max_pending" },
         { { .context_length = 4097 }, "context_length is 4097, at most 4096" },
+        { { .kv_cache = "int4" }, "kv_cache is \"int4\", not auto, bf16 or int8" },
     };
+    const glm4v_engine_options int8 = { .kv_cache = "int8" };
     glm4v_model_options options = { .weights_only = 1, .n_threads = 1 };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         CHECK_EQ(
@@ -420,6 +422,13 @@ static void engine_options_have_ranges(void)
             GLM4V_ERR_INVALID);
         CHECK_CONTAINS(err.msg, cases[i].said);
     }
+    CHECK_EQ(glm4v_model_estimate_memory(
+                 dir,
+                 &(glm4v_estimate_options) {
+                     .model = &options, .engine = &int8, .width = 64, .height = 64 },
+                 &memory, &err),
+             GLM4V_ERR_UNSUPPORTED);
+    CHECK_CONTAINS(err.msg, "cpu does not keep keys and values as int8");
     CHECK_EQ(glm4v_model_estimate_memory(
                  dir, &(glm4v_estimate_options) { .model = &options, .width = 0, .height = 64 },
                  &memory, &err),

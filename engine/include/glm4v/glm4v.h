@@ -254,6 +254,10 @@ typedef struct {
     /// each and there are more than 16 requests for each but the last, else fewer. Answers do not
     /// depend on it
     uint32_t batches_in_flight;
+    /// form of keys and values: NULL or "auto" = what each device prefers (bf16, or fp32 on the CPU
+    /// for an fp32 model); "bf16"; "int8", with a scale per token and head: half the memory, on
+    /// GPUs only
+    const char *kv_cache;
 } glm4v_engine_options;
 
 /**

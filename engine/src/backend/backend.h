@@ -499,6 +499,7 @@ typedef struct {
 typedef struct {
     size_t activation;     /* bytes of one */
     glm4v_kv_form kv_form; /* of models whose text weights are not fp32 */
+    uint32_t kv_forms;     /* that kv_open takes: bits 1 << glm4v_kv_form */
     int64_t prefill_rows;  /* tokens of a prompt that are best taken through the layers at a time */
     int64_t tower_rows; /* rows of the tower's MLPs at a time: they are several times its width */
     /* multiply-adds that are submitted at a time, at most 20 ms of work: between two such chunks a

@@ -311,6 +311,7 @@ static const glm4v_backend_ops cpu_ops = {
 static const glm4v_backend_traits cpu_traits = {
     .activation = sizeof(float),
     .kv_form = GLM4V_KV_BF16,
+    .kv_forms = 1 << GLM4V_KV_F32 | 1 << GLM4V_KV_BF16,
     .prefill_rows = 512,
     .tower_rows = 1024, /* products of a thousand rows are as fast as larger ones */
 };

@@ -19,6 +19,7 @@
 static const glm4v_backend_traits gpu_traits = {
     .activation = sizeof(glm4v_bf16),
     .kv_form = GLM4V_KV_BF16,
+    .kv_forms = 1 << GLM4V_KV_F32 | 1 << GLM4V_KV_BF16 | 1 << GLM4V_KV_INT8,
     .prefill_rows = 1024,
     .tower_rows = GLM4V_GPU_SLAB,
     .asynchronous = true,

@@ -85,8 +85,9 @@ static glm4v_kv_shape kv_shape_of(const glm4v_model *model, int64_t stage,
 {
     const glm4v_text_config *text = &model->config.text;
     const bool exact = model->form[GLM4V_PART_TEXT] == GLM4V_FORM_F32 || text->head_dim % 2;
+    const glm4v_kv_form own = exact ? GLM4V_KV_F32 : model->stages[stage].backend->traits->kv_form;
     return (glm4v_kv_shape) {
-        .form = exact ? GLM4V_KV_F32 : model->stages[stage].backend->traits->kv_form,
+        .form = size->kv_form ? size->kv_form : own,
         .layers = model->stages[stage].count,
         .heads = text->kv_heads,
         .head_dim = text->head_dim,

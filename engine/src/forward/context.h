@@ -36,6 +36,7 @@ typedef struct {
      * most */
     int64_t decode_rows;
     int64_t patches; /* of the largest picture, for devices whose memory is all taken at open */
+    glm4v_kv_form kv_form; /* of keys and values; 0: what the device and the model give */
 } glm4v_context_size;
 
 /* Rows of the largest step. */
