@@ -237,6 +237,13 @@ int cli_picture_next(cli_picture *picture, cli_frame *frame, glm4v_error *err)
     return more;
 }
 
+uint8_t *cli_picture_take(cli_picture *picture)
+{
+    uint8_t *pixels = picture->decoding.canvas.pixels;
+    picture->decoding.canvas.pixels = NULL;
+    return pixels;
+}
+
 void cli_picture_close(cli_picture **picture)
 {
     cli_picture *p = *picture;

@@ -44,6 +44,10 @@ bool cli_picture_is_whole_jpeg(const uint8_t *data, size_t size, char *why, size
 /* 1 = *frame is the next one, 0 = end, -1 = failed (err->msg). A still picture has one frame. */
 int cli_picture_next(cli_picture *picture, cli_frame *frame, glm4v_error *err);
 
+/* The pixels of the frame that cli_picture_next() returned last: the caller's from now on, free()
+ * them. The picture can only be closed afterwards. */
+uint8_t *cli_picture_take(cli_picture *picture);
+
 /* Accepts the address of NULL. */
 void cli_picture_close(cli_picture **picture);
 

@@ -48,35 +48,31 @@ static void count(serve_pixels *pixels, int64_t bytes)
 
 /* ---- one picture ---- */
 
-/* The pixels become the image's own: the reader's go with it. */
-static int keep(serve_images *images, const glm4v_image *from, double seconds, glm4v_error *err)
+/* Of a picture in memory: RGB, or RGBA that was made RGB in place. */
+enum { PIXEL_BYTES = 4 };
+
+static void keep(serve_images *images, cli_picture *picture, const glm4v_image *from,
+                 double seconds)
 {
-    const size_t row = GLM4V_CHANNELS * (size_t)from->width;
-    const size_t bytes = row * (size_t)from->height;
-    uint8_t *data = cli_alloc(bytes, 1);
-    if (!data)
-        return cli_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture");
-    memcpy(data, from->data, bytes); /* rows without gaps, as the readers return them */
-    images->images[images->n++] = (glm4v_image) { .data = data,
-                                                  .width = from->width,
-                                                  .height = from->height,
-                                                  .stride = (int64_t)row,
-                                                  .timestamp = seconds };
+    const uint64_t bytes = PIXEL_BYTES * (uint64_t)from->width * (uint64_t)from->height;
+    glm4v_image *image = &images->images[images->n++];
+    *image = *from;
+    image->data = cli_picture_take(picture);
+    image->timestamp = seconds;
     images->bytes += bytes;
     count(images->pixels, (int64_t)bytes);
-    return 0;
 }
 
 static int decode(serve_images *images, const cli_blob *file, double seconds, glm4v_error *err)
 {
     cli_frame frame;
-    cli_canvas_bound((uint64_t)SERVE_PIXELS - images->bytes / GLM4V_CHANNELS);
+    cli_canvas_bound((uint64_t)SERVE_PIXELS - images->bytes / PIXEL_BYTES);
     cli_picture *picture = cli_picture_open(file->data, file->size, NULL, 0, err);
     int rc = picture ? 0 : err->code;
     if (!rc && cli_picture_next(picture, &frame, err) <= 0)
         rc = err->code ? err->code : cli_fail(err, GLM4V_ERR_FORMAT, "a picture without frames");
     if (!rc)
-        rc = keep(images, &frame.image, seconds, err);
+        keep(images, picture, &frame.image, seconds);
     cli_picture_close(&picture);
     return rc;
 }
