@@ -114,6 +114,7 @@ void cli_json_null(cli_json *json, const char *key);
 void cli_json_raw(cli_json *json, const char *key, const char *value); /* JSON as it is */
 
 int cli_describe(int argc, char **argv);
+int cli_thresholds(int argc, char **argv);
 int cli_quantize(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
 int cli_bench(int argc, char **argv);

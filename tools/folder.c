@@ -14,6 +14,7 @@
 #include "fail.h"
 
 enum { MAX_DEPTH = 100 };
+typedef enum { FILES, FILES_BELOW_TOO, FOLDERS } wanted;
 
 bool cli_is_folder(const char *path)
 {
@@ -53,7 +54,7 @@ static bool append(cli_folder *folder, char *path)
     return true;
 }
 
-static int list(cli_folder *folder, const char *path, bool recursive, int depth, glm4v_error *err)
+static int list(cli_folder *folder, const char *path, wanted what, int depth, glm4v_error *err)
 {
     struct dirent **names = NULL;
     int rc = 0, n = scandir(path, &names, is_shown, by_bytes);
@@ -69,9 +70,9 @@ static int list(cli_folder *folder, const char *path, bool recursive, int depth,
         if (!rc && asprintf(&entry, "%s%s%s", path, slash, names[i]->d_name) < 0)
             rc = fail(err, GLM4V_ERR_NOMEM, path, "no memory for a list of files");
         const bool is_folder = !rc && lstat(entry, &st) == 0 && S_ISDIR(st.st_mode);
-        if (!rc && is_folder && recursive)
-            rc = list(folder, entry, recursive, depth + 1, err);
-        if (rc || is_folder || cli_is_folder(entry))
+        if (!rc && is_folder && what == FILES_BELOW_TOO)
+            rc = list(folder, entry, what, depth + 1, err);
+        if (rc || cli_is_folder(entry) != (what == FOLDERS))
             free(entry);
         else if (!append(folder, entry)) {
             free(entry);
@@ -85,7 +86,12 @@ static int list(cli_folder *folder, const char *path, bool recursive, int depth,
 
 int cli_folder_list(cli_folder *folder, const char *path, bool recursive, glm4v_error *err)
 {
-    return list(folder, path, recursive, 0, err);
+    return list(folder, path, recursive ? FILES_BELOW_TOO : FILES, 0, err);
+}
+
+int cli_folder_list_folders(cli_folder *folder, const char *path, glm4v_error *err)
+{
+    return list(folder, path, FOLDERS, 0, err);
 }
 
 void cli_folder_free(cli_folder *folder)

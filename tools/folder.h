@@ -20,6 +20,8 @@ bool cli_is_folder(const char *path);
  * files are files, links to folders are skipped. 0, or a GLM4V_ERR_* with the reason in err->msg.
  * Free it also after a failure. */
 int cli_folder_list(cli_folder *folder, const char *path, bool recursive, glm4v_error *err);
+/* Likewise the folders in a folder; links to folders are among them. */
+int cli_folder_list_folders(cli_folder *folder, const char *path, glm4v_error *err);
 void cli_folder_free(cli_folder *folder);
 
 #endif

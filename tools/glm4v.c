@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The command line: glm4v describe | quantize | inspect | bench | serve. This file picks the
- * subcommand and holds what all share: the default model, opening it, messages and the progress
- * bar. */
+/* The command line: glm4v describe | thresholds | quantize | inspect | bench | serve. This file
+ * picks the subcommand and holds what all share: the default model, opening it, messages and the
+ * progress bar. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +19,8 @@ static const struct {
     int (*run)(int argc, char **argv);
 } commands[] = {
     { "describe", "describe pictures and videos in words", cli_describe },
+    { "thresholds", "propose thresholds of choices from pictures whose answer is known",
+      cli_thresholds },
     { "quantize", "write a smaller copy of a model directory", cli_quantize },
     { "inspect", "check a model directory and print its contents and the memory that it takes",
       cli_inspect },

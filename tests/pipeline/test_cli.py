@@ -30,9 +30,10 @@ def path(name):
 
 
 def help_teaches_each_command(folder):
-    for command in ("describe", "quantize", "inspect", "bench"):
+    for command in ("describe", "thresholds", "quantize", "inspect", "bench"):
         text = good(run([GLM4V, command, "--help"])).stdout
-        for part in (f"usage: glm4v {command}", "options:", "examples:", "exit status:", "--json"):
+        json_option = "--output" if command == "thresholds" else "--json"
+        for part in (f"usage: glm4v {command}", "options:", "examples:", "exit status:", json_option):
             check(part in text, command, "help lacks", part)
         check(max(map(len, text.splitlines())) <= 110, "a help line is too wide")
     check("describe" in good(run([GLM4V, "--help"])).stdout)

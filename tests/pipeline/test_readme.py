@@ -76,7 +76,7 @@ def line_test(document, line):
         for before in shell_lines(document):
             if before == line:
                 break
-            if re.search(r"location=part\.png|> ?part\.png|location=out/", before) and not exemption(before) and \
+            if re.search(r"location=part\.png|> ?part\.png|(location=|--output )out/", before) and not exemption(before) and \
                     re.search(r"part\.png|out/", line):
                 run(before, cwd=tree, env=env, timeout=120)
         done = good(run(line, cwd=tree, env=env, timeout=120))
