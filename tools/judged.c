@@ -116,8 +116,10 @@ static double highest_refused(const cli_judged *j, uint32_t folder, double rate,
         if (j->pictures[i].folder == folder)
             scores[n++] = passing(j, &j->pictures[i]);
     const long allowed = cli_events_allowed(n, rate, confidence);
+    if (!n)
+        return 0;
     qsort(scores, n, sizeof *scores, descending);
-    return n ? scores[allowed > 0 ? allowed : 0] : 0;
+    return scores[allowed > 0 ? allowed : 0];
 }
 
 static void propose_pass(cli_judged *j, double rate, double confidence, double *scores)

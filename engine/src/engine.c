@@ -121,6 +121,7 @@ static void free_engine(glm4v_engine *engine)
     glm4v_prefix_close(&engine->prefix);
     glm4v_context_close(&engine->context);
     glm4v_free(engine->masks);
+    glm4v_shapes_clear(&engine->shapes);
     glm4v_token_tries_close(&engine->tries);
     glm4v_free(engine->scratch);
     b->ops->staging_free(b, engine->patches);
@@ -128,15 +129,17 @@ static void free_engine(glm4v_engine *engine)
     glm4v_free(engine);
 }
 
-int glm4v_engine_tries(glm4v_engine *engine, const glm4v_token_tries **tries, glm4v_error *err)
+int glm4v_engine_shape(glm4v_engine *engine, glm4v_shape **shape, const char *json_schema,
+                       glm4v_error *err)
 {
     const glm4v_model *m = engine->model;
     int rc = 0;
-    pthread_mutex_lock(&engine->tries_lock);
+    pthread_mutex_lock(&engine->shapes_lock);
     if (!engine->tries)
         rc = glm4v_token_tries_open(&engine->tries, m->tokenizer, m->config.text.vocab, err);
-    *tries = engine->tries;
-    pthread_mutex_unlock(&engine->tries_lock);
+    if (!rc)
+        rc = glm4v_shapes_take(&engine->shapes, shape, json_schema, engine->tries, err);
+    pthread_mutex_unlock(&engine->shapes_lock);
     return rc;
 }
 
@@ -157,17 +160,17 @@ static void destroy_locks(glm4v_engine *engine)
 {
     pthread_cond_destroy(&engine->wake);
     pthread_mutex_destroy(&engine->lock);
-    pthread_mutex_destroy(&engine->tries_lock);
+    pthread_mutex_destroy(&engine->shapes_lock);
 }
 
 static int init_locks(glm4v_engine *engine, glm4v_error *err)
 {
     if (pthread_mutex_init(&engine->lock, NULL))
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the engine's lock");
-    if (!pthread_mutex_init(&engine->tries_lock, NULL)) {
+    if (!pthread_mutex_init(&engine->shapes_lock, NULL)) {
         if (!pthread_cond_init(&engine->wake, NULL))
             return 0;
-        pthread_mutex_destroy(&engine->tries_lock);
+        pthread_mutex_destroy(&engine->shapes_lock);
     }
     pthread_mutex_destroy(&engine->lock);
     return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the engine's lock");

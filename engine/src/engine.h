@@ -118,8 +118,9 @@ struct glm4v_engine {
     uint64_t *masks;
     pthread_t thread;
 
-    pthread_mutex_t tries_lock; /* guards tries, made for the first request with a schema */
+    pthread_mutex_t shapes_lock; /* guards shapes, and tries, which the first schema makes */
     glm4v_token_tries *tries;
+    glm4v_shapes shapes;
 
     /* The scheduler thread alone. */
     glm4v_context *context;
@@ -159,8 +160,9 @@ static inline bool glm4v_is_one_of(int32_t id, const int32_t *ids, int64_t n)
 /* engine.c: room for n numbers in engine->patches; what was there is lost. NOMEM. */
 int glm4v_engine_patches(glm4v_engine *engine, size_t n, glm4v_error *err);
 
-/* engine.c: the vocabulary as tries. Any thread. NOMEM. */
-int glm4v_engine_tries(glm4v_engine *engine, const glm4v_token_tries **tries, glm4v_error *err);
+/* engine.c: a compiled schema, for one holder more. Any thread. Errors of glm4v_shape_open(). */
+int glm4v_engine_shape(glm4v_engine *engine, glm4v_shape **shape, const char *json_schema,
+                       glm4v_error *err);
 
 /* request.c. new: check and copy a task; INVALID, NOMEM. finish: fill the result, call on_done,
  * wake who waits. */

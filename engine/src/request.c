@@ -302,13 +302,13 @@ static glm4v_request *copy_request(const glm4v_task *task, int64_t n_pictures)
 
 static int add_constraint(glm4v_engine *engine, glm4v_request *r, glm4v_error *err)
 {
-    const glm4v_token_tries *tries;
+    glm4v_shape *shape;
     if (!r->task.json_schema)
         return 0;
-    int rc = glm4v_engine_tries(engine, &tries, err);
+    int rc = glm4v_engine_shape(engine, &shape, r->task.json_schema, err);
     return rc ? rc
-              : glm4v_constraint_open(&r->constraint, r->task.json_schema, engine->model->tokenizer,
-                                      tries, r->task.max_tokens, err);
+              : glm4v_constraint_open(&r->constraint, shape, engine->model->tokenizer,
+                                      r->task.max_tokens, err);
 }
 
 /* The tree of the choices; the longest replaces max_tokens. */

@@ -69,6 +69,7 @@ typedef struct {
     const glm4v_tokenizer *tokenizer;
     const glm4v_token_tries *tries;
     const char *schema;
+    glm4v_shapes shapes;
     glm4v_sampler sampler;
     glm4v_candidate *scratch;
     float *random, *logits;
@@ -79,8 +80,11 @@ static int run(bench *b, int answer, double *opened, glm4v_error *err)
 {
     glm4v_constraint *c = NULL;
     const int32_t stop = b->tries->n_ids - 1;
+    glm4v_shape *shape = NULL;
     const double start = now();
-    int rc = glm4v_constraint_open(&c, b->schema, b->tokenizer, b->tries, TOKENS, err);
+    int rc = glm4v_shapes_take(&b->shapes, &shape, b->schema, b->tries, err);
+    if (!rc)
+        rc = glm4v_constraint_open(&c, shape, b->tokenizer, TOKENS, err);
     *opened = now() - start;
     for (int64_t n = 0; !rc && n < TOKENS && !glm4v_constraint_done(c);) {
         int32_t ids[64];
@@ -161,6 +165,7 @@ int main(int argc, char **argv)
         for (int64_t i = 0; i < 2 * n_ids; i++)
             b.random[i] = (float)rand() / (float)RAND_MAX;
         rc = run_all(&b, &err);
+        glm4v_shapes_clear(&b.shapes);
         free(b.scratch);
         free(b.random);
         free(b.logits);

@@ -213,7 +213,9 @@ static void check_answer(const char *schema, uint8_t chooser, uint8_t more)
     static char text[GLM4V_MAX_ANSWER_BYTES + 4096];
     glm4v_constraint *c = NULL;
     glm4v_error err = { 0 };
-    const int rc = glm4v_constraint_open(&c, schema, tokenizer, tries, TOKENS, &err);
+    glm4v_shape *shape = NULL;
+    FUZZ_CHECK(!glm4v_shape_open(&shape, schema, tries, &err));
+    const int rc = glm4v_constraint_open(&c, shape, tokenizer, TOKENS, &err);
     if (rc) { /* its shortest answer is too long */
         FUZZ_CHECK(rc == GLM4V_ERR_INVALID && strstr(err.msg, "max_tokens"));
         return;

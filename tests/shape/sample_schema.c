@@ -104,6 +104,7 @@ int main(int argc, char **argv)
     glm4v_error err = { 0 };
     glm4v_tokenizer *t = NULL;
     glm4v_token_tries *tries = NULL;
+    glm4v_shapes shapes = { 0 };
     if (argc < 5) {
         fprintf(stderr, "sample-schema TOKENIZER SCHEMA COUNT SEED [MAX_TOKENS]\n");
         return 2;
@@ -117,9 +118,12 @@ int main(int argc, char **argv)
         rc = glm4v_token_tries_open(&tries, t, glm4v_tokenizer_size(t) + 1, &err);
     for (long i = 0; !rc && i < count; i++) {
         glm4v_constraint *c = NULL;
+        glm4v_shape *shape = NULL;
         size_t len;
         int64_t max_tokens = most ? most : 4096;
-        rc = glm4v_constraint_open(&c, schema, t, tries, max_tokens, &err);
+        rc = glm4v_shapes_take(&shapes, &shape, schema, tries, &err);
+        if (!rc)
+            rc = glm4v_constraint_open(&c, shape, t, max_tokens, &err);
         if (!rc && !most) { /* from just enough to plenty */
             const int64_t shortest = glm4v_constraint_shortest(c);
             max_tokens = shortest + (draw() % 3 ? draw() % 24 : draw() % 200);
@@ -133,6 +137,7 @@ int main(int argc, char **argv)
     }
     if (rc)
         fprintf(stderr, "%s\n", err.msg);
+    glm4v_shapes_clear(&shapes);
     glm4v_token_tries_close(&tries);
     glm4v_tokenizer_close(&t);
     free(text);

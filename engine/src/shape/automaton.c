@@ -729,7 +729,56 @@ bool glm4v_automaton_in_string(const glm4v_schema *s, const glm4v_automaton *a, 
     return true;
 }
 
-void glm4v_automaton_skip(glm4v_automaton *a, int64_t n)
+bool glm4v_automaton_same_string(const glm4v_automaton *a, const glm4v_automaton *b,
+                                 int64_t *characters)
 {
-    top(a)->count += (int32_t)n;
+    const glm4v_open_value *x = &a->open[a->n - 1], *y = &b->open[b->n - 1];
+    if (a->n != b->n || y->phase != STRING_INSIDE || x->node != y->node || b->missing ||
+        memcmp(a->open, b->open, (size_t)(a->n - 1) * sizeof *a->open))
+        return false;
+    *characters = y->count - x->count;
+    return true;
+}
+
+static bool within_character(const glm4v_schema *s, const glm4v_automaton *a)
+{
+    if (!a->n)
+        return false;
+    const glm4v_open_value *v = &a->open[a->n - 1];
+    return a->missing || (node_of(s, v)->kind == GLM4V_SCHEMA_STRING && v->phase == STRING_ESCAPE);
+}
+
+int64_t glm4v_automaton_end_character(const glm4v_schema *s, glm4v_automaton *a)
+{
+    int64_t n = 0;
+    for (; within_character(s, a); n++)
+        glm4v_automaton_step(s, a, (unsigned char)glm4v_automaton_shortest(s, a));
+    return n;
+}
+
+/* ---- states that are alike ---- */
+
+uint64_t glm4v_automaton_hash(const glm4v_automaton *a)
+{
+    const unsigned char *bytes = (const unsigned char *)a;
+    const size_t n = glm4v_automaton_size(a);
+    uint64_t hash = 0, word;
+    for (size_t i = 0; i < n; i += sizeof word) {
+        word = 0;
+        memcpy(&word, bytes + i, n - i < sizeof word ? n - i : sizeof word);
+        hash = (hash ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+        hash ^= hash >> 29;
+    }
+    return hash;
+}
+
+void glm4v_automaton_forget(const glm4v_schema *s, glm4v_automaton *a, int64_t bytes)
+{
+    for (int32_t i = 0; i < a->n; i++) {
+        glm4v_open_value *v = &a->open[i];
+        const glm4v_schema_node *n = node_of(s, v);
+        const bool counts = n->kind == GLM4V_SCHEMA_STRING || n->kind == GLM4V_SCHEMA_ARRAY;
+        if (counts && v->count > n->least && (n->most < 0 || n->most - v->count > bytes))
+            v->count = (int32_t)n->least;
+    }
 }

@@ -31,6 +31,9 @@ static inline size_t glm4v_automaton_size(const glm4v_automaton *a)
     return offsetof(glm4v_automaton, open) + (size_t)a->n * sizeof *a->open;
 }
 
+/* Of the bytes that count. */
+uint64_t glm4v_automaton_hash(const glm4v_automaton *a);
+
 glm4v_automaton glm4v_automaton_start(const glm4v_schema *schema);
 
 /* Take one byte. False: it may not come here, and *a is of no use any more. */
@@ -43,6 +46,15 @@ bool glm4v_automaton_may_end(const glm4v_schema *schema, const glm4v_automaton *
 int glm4v_automaton_shortest(const glm4v_schema *schema, const glm4v_automaton *a);
 int64_t glm4v_automaton_rest(const glm4v_schema *schema, const glm4v_automaton *a);
 
+/* Take the bytes of the shortest completion that end the character, or escape, that is begun; how
+ * many, 0 between characters. */
+int64_t glm4v_automaton_end_character(const glm4v_schema *schema, glm4v_automaton *a);
+
+/* Make states alike between which the next `bytes` bytes make no difference: lengths of strings and
+ * arrays that have reached their minimum and cannot reach their maximum. What may come, and the
+ * rest, stay the same. */
+void glm4v_automaton_forget(const glm4v_schema *schema, glm4v_automaton *a, int64_t bytes);
+
 /* The only byte that may come; -1: there are several, or it may end. */
 int glm4v_automaton_forced(const glm4v_schema *schema, const glm4v_automaton *a);
 
@@ -50,7 +62,8 @@ int glm4v_automaton_forced(const glm4v_schema *schema, const glm4v_automaton *a)
  * and how many it lacks. False: anywhere else. */
 bool glm4v_automaton_in_string(const glm4v_schema *schema, const glm4v_automaton *a, int64_t *room,
                                int64_t *lacks);
-/* Take n characters there, n <= room. */
-void glm4v_automaton_skip(glm4v_automaton *a, int64_t n);
+/* Is b in the same string as a, which is in one? Then the characters between them. */
+bool glm4v_automaton_same_string(const glm4v_automaton *a, const glm4v_automaton *b,
+                                 int64_t *characters);
 
 #endif

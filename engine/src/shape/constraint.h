@@ -5,18 +5,16 @@
 #ifndef GLM4V_ENGINE_CONSTRAINT_H
 #define GLM4V_ENGINE_CONSTRAINT_H
 
-#include "shape/automaton.h"
-#include "shape/token_trie.h"
+#include "shape/shape.h"
 
 #define GLM4V_MAX_ANSWER_BYTES (64 * 1024 - 4) /* chat/detokenize.h has room for so many */
 
 typedef struct glm4v_constraint glm4v_constraint;
 
-/* Compile the schema for answers of at most max_tokens. tokenizer and tries outlive it. Errors of
- * glm4v_schema_open(); INVALID: the shortest answer does not fit. */
-int glm4v_constraint_open(glm4v_constraint **constraint, const char *schema,
-                          const glm4v_tokenizer *tokenizer, const glm4v_token_tries *tries,
-                          int64_t max_tokens, glm4v_error *err);
+/* An answer of at most max_tokens. Takes the holder's part of the shape, after a failure too;
+ * tokenizer outlives it. INVALID: the shortest answer does not fit. NOMEM. */
+int glm4v_constraint_open(glm4v_constraint **constraint, glm4v_shape *shape,
+                          const glm4v_tokenizer *tokenizer, int64_t max_tokens, glm4v_error *err);
 void glm4v_constraint_close(glm4v_constraint **constraint);
 
 /* Tokens of the shortest answer. */
