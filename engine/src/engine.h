@@ -204,7 +204,7 @@ glm4v_draw glm4v_token_draw(const glm4v_request *request);
 int glm4v_token_prepare(glm4v_engine *engine, glm4v_request *request, glm4v_error *err);
 void glm4v_token_next(glm4v_engine *engine, glm4v_request *request, float *logits, int32_t id);
 bool glm4v_token_show(glm4v_request *request, int32_t id);
-int64_t glm4v_token_rows(glm4v_request *request, int64_t most);
+int64_t glm4v_token_rows(const glm4v_engine *engine, glm4v_request *request, int64_t most);
 glm4v_row glm4v_token_row(const glm4v_request *request, int64_t i);
 void glm4v_token_stepped(glm4v_engine *engine, glm4v_request *request, glm4v_lane lane,
                          int64_t first);

@@ -293,7 +293,7 @@ typedef struct {
 
 static int add_rows(glm4v_engine *engine, step_rows *step, glm4v_request *r, int64_t most)
 {
-    const int64_t n = glm4v_token_rows(r, most);
+    const int64_t n = glm4v_token_rows(engine, r, most);
     int rc = glm4v_token_prepare(engine, r, &r->error);
     if (rc)
         return rc;
@@ -349,7 +349,7 @@ static int make_step(glm4v_engine *engine, const glm4v_batch *batch, step_rows *
         glm4v_request *r = batch->request[i];
         const int64_t others = batch->n - 1 - i;
         const int64_t left = engine->limits.context.decode_rows - step->n - others;
-        int rc = add_rows(engine, step, r, left < GLM4V_SPAN_ROWS ? left : GLM4V_SPAN_ROWS);
+        int rc = add_rows(engine, step, r, left);
         if (rc) {
             *err = r->error;
             return rc;

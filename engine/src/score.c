@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The stage of a request with choices: every node of their tree (shape/choices.c) is one row of a
- * decode step, its logits score what stands below it, and the most probable choice becomes the
+ * decode step, of one step where they fit and the device takes branches; its logits score what stands below it, and the most probable choice becomes the
  * answer. Called by token.c and describe.c. */
 #include "engine.h"
 
@@ -49,8 +49,8 @@ void glm4v_score_begin(glm4v_engine *engine, glm4v_request *r, const float *logi
         glm4v_describe_broken(r);
 }
 
-/* A branch begins behind the path that it leaves: what an earlier branch wrote there is
- * replaced. */
+/* A branch begins behind the path that it leaves: what an earlier branch wrote there, in this step
+ * or one before, is replaced. */
 glm4v_row glm4v_score_row(const glm4v_request *r, int64_t i)
 {
     const glm4v_choice_node *node = &r->choices->nodes[r->choices->next + i];

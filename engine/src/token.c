@@ -198,12 +198,14 @@ void glm4v_token_next(glm4v_engine *engine, glm4v_request *r, float *logits, int
 
 /* ---- rows ---- */
 
-int64_t glm4v_token_rows(glm4v_request *r, int64_t most)
+int64_t glm4v_token_rows(const glm4v_engine *engine, glm4v_request *r, int64_t most)
 {
+    const int64_t span = most < GLM4V_SPAN_ROWS ? most : GLM4V_SPAN_ROWS;
     if (r->stage == GLM4V_STAGE_SCORE)
-        r->n_rows = glm4v_choices_chain(r->choices, most);
+        r->n_rows = glm4v_choices_rows(r->choices, most, GLM4V_SPAN_ROWS,
+                                       glm4v_context_branches(engine->context));
     else
-        r->n_rows = r->n_ahead < most ? r->n_ahead : most;
+        r->n_rows = r->n_ahead < span ? r->n_ahead : span;
     return r->n_rows;
 }
 

@@ -114,7 +114,9 @@ typedef struct {
 } glm4v_rotary;
 
 /* Rows [row, row + n) of a step belong to the sequence in slot, which holds `length` tokens before
- * them. Spans are in the order of their rows and cover them all. */
+ * them. Spans are in the order of their rows and cover them all. Where traits.branches, a slot may
+ * have several, one behind the other: each takes the place of what the one before it wrote from its
+ * own `length` on. */
 typedef struct {
     int32_t slot, length, row, n;
 } glm4v_step_span;
@@ -461,7 +463,8 @@ typedef struct {
     /* x *= factor */
     int (*scale)(glm4v_step *s, void *x, float factor, int64_t n);
     int (*rope)(glm4v_step *s, const glm4v_rope *r);
-    /* keys and values of the step's rows behind those of their slots */
+    /* keys and values of the step's rows behind those of their slots; k and v stay as they are until
+     * the `attend` of the layer, which appends branches in their turn */
     int (*append)(glm4v_step *s, const glm4v_append *a);
     /* o = softmax(scale q k^T) v; row i of a span sees its slot's keys [0, length + i] */
     int (*attend)(glm4v_step *s, const glm4v_attend *a);
@@ -506,6 +509,9 @@ typedef struct {
      * cancel is seen. 0: one layer */
     uint64_t chunk;
     bool asynchronous; /* see the head; false: one queue, in effect */
+    /* Steps of decode may have several spans of one slot: append and attend go through them in
+     * order */
+    bool branches;
     /* All device memory is taken when a context opens, bounded by its largest picture; else vision
      * scratch grows with the largest picture seen */
     bool all_at_open;

@@ -313,6 +313,7 @@ static const glm4v_backend_traits cpu_traits = {
     .kv_form = GLM4V_KV_BF16,
     .kv_forms = 1 << GLM4V_KV_F32 | 1 << GLM4V_KV_BF16,
     .prefill_rows = 512,
+    .branches = true,
     .tower_rows = 1024, /* products of a thousand rows are as fast as larger ones */
 };
 

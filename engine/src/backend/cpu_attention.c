@@ -234,13 +234,28 @@ static void *kv_at(const glm4v_kv *kv, void *data, int64_t slot, int64_t layer)
     return (char *)data + head_at(&kv->shape, slot, layer, 0) * number_size(&kv->shape);
 }
 
-int glm4v_cpu_append(glm4v_step *step, const glm4v_append *a)
+/* The next span of a round at or behind i: number `round` of its slot; n_spans: there is none. */
+static int64_t next_span(const glm4v_cpu_step *s, int64_t round, int64_t i)
 {
-    glm4v_cpu_step *s = glm4v_cpu_step_of(step);
+    int64_t first = i; /* of the slot */
+    while (first > 0 && i < s->n_spans && s->spans[first - 1].slot == s->spans[i].slot)
+        first--;
+    for (; i < s->n_spans; i++) {
+        if (s->spans[i].slot != s->spans[first].slot)
+            first = i;
+        if (i - first == round)
+            break;
+    }
+    return i;
+}
+
+static void append_round(glm4v_cpu_step *s, const glm4v_append *a, int64_t round)
+{
     const glm4v_kv_shape *shape = &a->kv->shape;
-    for (int64_t i = 0; i < s->n_spans; i++) {
+    int64_t n = 0;
+    for (int64_t i = next_span(s, round, 0); i < s->n_spans; i = next_span(s, round, i + 1)) {
         const glm4v_step_span *span = &s->spans[i];
-        s->appends[i] = (glm4v_cpu_append_job) {
+        s->appends[n++] = (glm4v_cpu_append_job) {
             .k_cache = kv_at(a->kv, a->kv->keys, span->slot, a->layer),
             .v_cache = kv_at(a->kv, a->kv->values, span->slot, a->layer),
             .k = (const float *)a->k + span->row * a->ld,
@@ -249,24 +264,31 @@ int glm4v_cpu_append(glm4v_step *step, const glm4v_append *a)
             .n = span->n,
         };
     }
-    const append_call call = { .cpu = glm4v_cpu(step->backend),
+    const append_call call = { .cpu = glm4v_cpu(s->base.backend),
                                .jobs = s->appends,
                                .ld = a->ld,
                                .capacity = shape->length,
                                .kv_heads = shape->heads,
                                .head_dim = shape->head_dim,
                                .bf16 = shape->form == GLM4V_KV_BF16 };
-    run_append(&call, s->n_spans);
+    run_append(&call, n);
+}
+
+int glm4v_cpu_append(glm4v_step *step, const glm4v_append *a)
+{
+    glm4v_cpu_step *s = glm4v_cpu_step_of(step);
+    s->later = *a;
+    append_round(s, a, 0);
     return 0;
 }
 
-int glm4v_cpu_attend(glm4v_step *step, const glm4v_attend *a)
+static int attend_round(glm4v_cpu_step *s, const glm4v_attend *a, int64_t round)
 {
-    glm4v_cpu_step *s = glm4v_cpu_step_of(step);
     const glm4v_kv_shape *kv = &a->kv->shape;
-    for (int64_t i = 0; i < s->n_spans; i++) {
+    int64_t n = 0;
+    for (int64_t i = next_span(s, round, 0); i < s->n_spans; i = next_span(s, round, i + 1)) {
         const glm4v_step_span *span = &s->spans[i];
-        s->jobs[i] = (glm4v_cpu_attention_job) {
+        s->jobs[n++] = (glm4v_cpu_attention_job) {
             .o = (float *)a->o + span->row * a->ldo,
             .q = (const float *)a->q + span->row * a->ldq,
             .k = kv_at(a->kv, a->kv->keys, span->slot, a->layer),
@@ -284,7 +306,19 @@ int glm4v_cpu_attend(glm4v_step *step, const glm4v_attend *a)
                                     .scale = a->scale,
                                     .causal = true,
                                     .bf16 = kv->form == GLM4V_KV_BF16 };
-    return run_attention(glm4v_cpu(step->backend), s->jobs, s->n_spans, &shape);
+    return run_attention(glm4v_cpu(s->base.backend), s->jobs, n, &shape);
+}
+
+/* A branch is appended when the one before it has been attended to, whose place it takes. */
+int glm4v_cpu_attend(glm4v_step *step, const glm4v_attend *a)
+{
+    glm4v_cpu_step *s = glm4v_cpu_step_of(step);
+    int rc = attend_round(s, a, 0);
+    for (int64_t round = 1; !rc && round < s->n_rounds; round++) {
+        append_round(s, &s->later, round);
+        rc = attend_round(s, a, round);
+    }
+    return rc;
 }
 
 /* ---- all rows to all ---- */

@@ -72,6 +72,8 @@ typedef struct {
     const float *row_cos, *row_sin;  /* of row 0: those, or the tables' */
     int64_t n_freq;
     glm4v_rope_style style;
+    int64_t n_rounds;              /* most spans that one slot has */
+    glm4v_append later;            /* of which append has done the first round */
     glm4v_cpu_attention_job *jobs; /* [spans] */
     glm4v_cpu_append_job *appends; /* [spans] */
 } glm4v_cpu_step;

@@ -107,6 +107,18 @@ static void copy(int32_t *to, const int32_t *from, int64_t n)
         memcpy(to, from, n * sizeof *to);
 }
 
+/* Spans of one slot stand side by side. */
+static void copy_spans(glm4v_cpu_step *s, const glm4v_step_rows *rows)
+{
+    int64_t of_slot = 0;
+    s->n_rounds = 0;
+    for (int64_t i = 0; i < rows->n_spans; i++) {
+        s->spans[i] = rows->spans[i];
+        of_slot = i && rows->spans[i].slot == rows->spans[i - 1].slot ? of_slot + 1 : 1;
+        s->n_rounds = of_slot > s->n_rounds ? of_slot : s->n_rounds;
+    }
+}
+
 int glm4v_cpu_step_begin(glm4v_step *step, const glm4v_step_rows *rows, bool *replayed)
 {
     glm4v_cpu_step *s = glm4v_cpu_step_of(step);
@@ -123,8 +135,7 @@ int glm4v_cpu_step_begin(glm4v_step *step, const glm4v_step_rows *rows, bool *re
     copy(s->ids, rows->ids, rows->rows);
     copy(s->places, rows->places, rows->n_places);
     copy(s->outputs, rows->outputs, rows->n_outputs);
-    if (rows->n_spans)
-        memcpy(s->spans, rows->spans, rows->n_spans * sizeof *s->spans);
+    copy_spans(s, rows);
     if (rows->rotary)
         set_rotary(s, rows);
     *replayed = false;

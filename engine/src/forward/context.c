@@ -47,7 +47,7 @@ static glm4v_step_size step_size_of(const glm4v_model *model, glm4v_lane lane,
     return (glm4v_step_size) {
         .queue = glm4v_queue_of(lane),
         .rows = rows,
-        .spans = decode ? smaller(rows, size->slots) : 1,
+        .spans = decode ? rows : 1,
         .outputs = decode ? rows : smaller(rows, PREFILL_OUTPUTS),
         .n_freq = model->config.text.rotary_dim / 2,
         .timed = decode && model->n_stages > 1,

@@ -109,8 +109,10 @@ int glm4v_prefill_begin(glm4v_context *context, const glm4v_prefill_pass *pass, 
 
 /* decode.c: the next token or tokens of some sequences. Row i: sequence slots[i] holds length[i]
  * tokens and gets ids[i] at position[i] (all three axes). Rows of one sequence are adjacent, each
- * one token longer than the one before, span_rows at most. A length may be less than what the
- * sequence held: the tokens behind it are then replaced. Read during the call only. */
+ * one token longer than the one before, span_rows at most; on glm4v_context_branches() also a
+ * branch: a row that begins again where an earlier one of the sequence stood, and replaces it for
+ * the rows behind. A length may be less than what the sequence held: the tokens behind it are then
+ * replaced. Read during the call only. */
 typedef struct {
     const int32_t *slots, *length;
     const int32_t *ids; /* GLM4V_ID_SAMPLED where glm4v_context_feeds_itself() */
@@ -121,6 +123,7 @@ typedef struct {
     int32_t batch;           /* [0, in_flight); slots of batches in flight differ */
 } glm4v_decode_rows;
 
+bool glm4v_context_branches(const glm4v_context *context);
 int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *rows, glm4v_error *err);
 
 /* Hand the next chunk of the lane's pass to the device, whose chunks in flight are then at most

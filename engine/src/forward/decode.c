@@ -10,6 +10,25 @@
 #include "forward/context.h"
 #include "forward/context_priv.h"
 
+bool glm4v_context_branches(const glm4v_context *c)
+{
+    for (int64_t i = 0; i < c->model->n_stages; i++)
+        if (!c->stages[i].backend->traits->branches)
+            return false;
+    return true;
+}
+
+/* What row i does in the sequence of the span before it. */
+typedef enum { FOLLOWS, BRANCHES, MISFITS } place;
+
+static place place_of(const glm4v_context *c, const glm4v_step_span *last, int32_t length)
+{
+    const int32_t end = last->length + last->n;
+    if (length == end && last->n < c->size.span_rows)
+        return FOLLOWS;
+    return length < end && glm4v_context_branches(c) ? BRANCHES : MISFITS;
+}
+
 /* The rows' spans; INVALID where rows of a sequence do not follow each other. */
 static int find_spans(glm4v_context *c, const glm4v_decode_rows *a, int64_t *n_spans,
                       glm4v_error *err)
@@ -18,23 +37,25 @@ static int find_spans(glm4v_context *c, const glm4v_decode_rows *a, int64_t *n_s
     int64_t n = 0;
     for (int32_t i = 0; i < a->n; i++) {
         glm4v_step_span *last = n ? &spans[n - 1] : NULL;
+        place at = BRANCHES;
         if (a->slots[i] < 0 || a->slots[i] >= c->size.slots || a->length[i] < 0 ||
             a->length[i] >= c->size.length)
             return glm4v_fail(err, GLM4V_ERR_INVALID,
                               "sequence %d of %d tokens: the context has %" PRId64 " of %" PRId64,
                               a->slots[i], a->length[i], c->size.slots, c->size.length);
-        if (!last || last->slot != a->slots[i]) {
-            spans[n++] =
-                (glm4v_step_span) { .slot = a->slots[i], .length = a->length[i], .row = i, .n = 1 };
-            continue;
-        }
-        if (a->length[i] != last->length + last->n || last->n == c->size.span_rows)
+        if (last && last->slot == a->slots[i])
+            at = place_of(c, last, a->length[i]);
+        if (at == MISFITS)
             return glm4v_fail(err, GLM4V_ERR_INVALID,
                               "row %d"
                               " of sequence %d holds %d tokens: rows of a sequence follow each "
                               "other, %" PRId64 " at most",
                               i, a->slots[i], a->length[i], c->size.span_rows);
-        last->n++;
+        if (at == FOLLOWS)
+            last->n++;
+        else
+            spans[n++] =
+                (glm4v_step_span) { .slot = a->slots[i], .length = a->length[i], .row = i, .n = 1 };
     }
     *n_spans = n;
     return 0;

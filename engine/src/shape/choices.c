@@ -165,12 +165,15 @@ int glm4v_choices_open(glm4v_choices **choices, const glm4v_tokenizer *tokenizer
     return rc;
 }
 
-int64_t glm4v_choices_chain(const glm4v_choices *c, int64_t most)
+int64_t glm4v_choices_rows(const glm4v_choices *c, int64_t most, int64_t chain, bool branches)
 {
-    int64_t n = 0;
-    while (n < most && c->next + n < c->n_nodes &&
-           (!n || c->nodes[c->next + n].parent == c->next + n - 1))
-        n++;
+    int64_t n = 0, in_chain = 0;
+    for (; n < most && c->next + n < c->n_nodes; n++) {
+        const bool follows = n && c->nodes[c->next + n].parent == c->next + n - 1;
+        in_chain = follows ? in_chain + 1 : 1;
+        if (in_chain > chain || (n && !follows && !branches))
+            break;
+    }
     return n;
 }
 

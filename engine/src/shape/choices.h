@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A closed list of answers as a prefix tree of token ids, and what the model thinks of each. A
- * request runs every node of the tree once, in preorder: where a branch ends, the next one
- * replaces its keys and values from the depth at which it leaves the path, so that the branches
- * need neither a second slot nor a copy. The log-probability of a choice is that of its tokens and
+ * request runs every node of the tree once, in preorder, several in one step: where a branch ends,
+ * the next one replaces its keys and values from the depth at which it leaves the path, so that the
+ * branches need neither a second slot nor a copy. The log-probability of a choice is that of its tokens and
  * of any stop token behind them, at temperature 1. */
 #ifndef GLM4V_ENGINE_CHOICES_H
 #define GLM4V_ENGINE_CHOICES_H
@@ -36,9 +36,10 @@ typedef struct {
 int glm4v_choices_open(glm4v_choices **choices, const glm4v_tokenizer *tokenizer,
                        const char *const *texts, int64_t n, glm4v_error *err);
 
-/* Nodes from `next` on that follow one another down a path, at most `most` of them: rows of one
- * span. */
-int64_t glm4v_choices_chain(const glm4v_choices *choices, int64_t most);
+/* How many nodes from `next` on are the rows of one step: at most `most`, and `chain` that follow
+ * one another down a path; without branches only one path. */
+int64_t glm4v_choices_rows(const glm4v_choices *choices, int64_t most, int64_t chain,
+                           bool branches);
 
 /* The ids that end an answer. */
 typedef struct {
