@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The stage of a request with choices: every node of their tree (shape/choices.c) is one row of a
- * decode step, of one step where they fit and the device takes branches; its logits score what stands below it, and the most probable choice becomes the
- * answer. Called by token.c and describe.c. */
+ * decode step, of one step where they fit and the device takes branches; its logits score what
+ * stands below it, and the most probable choice becomes the answer. Called by token.c and
+ * describe.c. */
 #include "engine.h"
 
 /* Score nodes [node, node + n). False where logits are not finite. */

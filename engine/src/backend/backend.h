@@ -463,8 +463,8 @@ typedef struct {
     /* x *= factor */
     int (*scale)(glm4v_step *s, void *x, float factor, int64_t n);
     int (*rope)(glm4v_step *s, const glm4v_rope *r);
-    /* keys and values of the step's rows behind those of their slots; k and v stay as they are until
-     * the `attend` of the layer, which appends branches in their turn */
+    /* keys and values of the step's rows behind those of their slots; k and v stay as they are
+     * until the `attend` of the layer, which appends branches in their turn */
     int (*append)(glm4v_step *s, const glm4v_append *a);
     /* o = softmax(scale q k^T) v; row i of a span sees its slot's keys [0, length + i] */
     int (*attend)(glm4v_step *s, const glm4v_attend *a);

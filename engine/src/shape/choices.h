@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A closed list of answers as a prefix tree of token ids, and what the model thinks of each. A
  * request runs every node of the tree once, in preorder, several in one step: where a branch ends,
- * the next one replaces its keys and values from the depth at which it leaves the path, so that the
- * branches need neither a second slot nor a copy. The log-probability of a choice is that of its tokens and
- * of any stop token behind them, at temperature 1. */
+ * the next one replaces its keys and values from the depth at which it leaves the path, so that
+ * the branches need neither a second slot nor a copy. The log-probability of a choice is that of
+ * its tokens and of any stop token behind them, at temperature 1. */
 #ifndef GLM4V_ENGINE_CHOICES_H
 #define GLM4V_ENGINE_CHOICES_H
 
