@@ -15,7 +15,7 @@ typedef struct {
     const char *quantization; /* of the plan; NULL: as stored */
     uint32_t frame[2];
     uint64_t batch, context, max_pixels; /* 0 = the engine's default */
-    bool json;
+    bool json, json_schema;
     bool config_only; /* a config.json alone is named: sizes and memory follow from it */
 } settings;
 
@@ -271,11 +271,14 @@ static void add_row(estimate *e, const char *quantization, const char *dir, cons
                                           .kv_cache = set->kv_cache };
     cli_place_set(&options, &set->place);
     e->quantization = quantization;
-    e->rc = glm4v_model_estimate_memory(
-        dir,
-        &(glm4v_estimate_options) {
-            .model = &options, .engine = &engine, .width = set->frame[0], .height = set->frame[1] },
-        &e->memory, &e->err);
+    e->rc =
+        glm4v_model_estimate_memory(dir,
+                                    &(glm4v_estimate_options) { .model = &options,
+                                                                .engine = &engine,
+                                                                .width = set->frame[0],
+                                                                .height = set->frame[1],
+                                                                .json_schema = set->json_schema },
+                                    &e->memory, &e->err);
 }
 
 /* The largest first; what no model can be held in last. */
@@ -325,6 +328,8 @@ int cli_inspect(int argc, char **argv)
     const cli_option options[] = {
         { "frame", "WxH", CLI_SIZE, set.frame, 1, GLM4V_MAX_SIDE,
           "picture size for which memory is estimated; default 448x448" },
+        { "json-schema", NULL, CLI_FLAG, &set.json_schema, 0, 0,
+          "count what requests with a JSON schema take at most, in scratch" },
         { "batch", "N", CLI_COUNT, &set.batch, 1, GLM4V_MAX_BATCH,
           "requests at a time; default " G_STRINGIFY(GLM4V_DEFAULT_BATCH) },
         { "context", "N", CLI_COUNT, &set.context, 16, 1 << 24,

@@ -12,6 +12,7 @@ typedef struct {
     int64_t max_batch, max_pending, context_length, prefix_tokens;
     int64_t least_batch;        /* requests of a batch before a second one is made up */
     uint64_t max_pixels;        /* of one picture or frame; never 0 */
+    bool json_schema;           /* for the planner: requests have one */
     glm4v_context_size context; /* the batch, and one slot that keeps the constant prefix */
 } glm4v_engine_limits;
 

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "forward/context_priv.h"
 #include "model/stages.h"
+#include "shape/constraint.h"
 
 /* Tokens of a prompt beside its picture, for the lists that grow with it. */
 #define PROMPT_TOKENS 64
@@ -112,6 +113,29 @@ static uint64_t backend_of(const glm4v_model *m, int64_t stage, const glm4v_cont
            (attention[0] > attention[1] ? attention[0] : attention[1]);
 }
 
+/* The vocabulary as tries, which are made here to be counted; the schemas that are kept with their
+ * masks, and what follows them in each request of a batch. */
+static int schemas_of(const glm4v_model *m, const glm4v_engine_limits *l, uint64_t *bytes,
+                      glm4v_error *err)
+{
+    const int64_t vocab = m->config.text.vocab;
+    glm4v_token_tries *tries = NULL;
+    *bytes = 0;
+    if (!l->json_schema || !m->tokenizer)
+        return 0;
+    int rc = glm4v_token_tries_open(&tries, m->tokenizer, vocab, err);
+    if (rc)
+        return rc;
+    const int64_t tokens =
+        l->context_length < GLM4V_MAX_TOKENS ? l->context_length : GLM4V_MAX_TOKENS;
+    *bytes = tries->bytes +
+             GLM4V_KEPT_SHAPES * (sizeof(glm4v_shape) + glm4v_schema_bytes() +
+                                  glm4v_mask_cache_bytes(vocab / 64 + 1)) +
+             l->max_batch * glm4v_constraint_bytes(tries, tokens);
+    glm4v_token_tries_close(&tries);
+    return 0;
+}
+
 /* ---- all of it ---- */
 
 static int resize(picture *p, const glm4v_model *m, const glm4v_engine_limits *limits,
@@ -191,12 +215,16 @@ int glm4v_estimate(const glm4v_model *m, const glm4v_checkpoint *checkpoint,
                          .loading = glm4v_plan_loading_bytes(&m->plan, m, checkpoint),
                          .available = available(m) };
     picture p = { 0 };
+    uint64_t schemas;
     int rc = resize(&p, m, limits, image, err);
+    if (!rc)
+        rc = schemas_of(m, limits, &schemas, err);
     if (rc)
         return rc;
     for (int64_t i = 0; i < m->n_stages; i++) {
         glm4v_device_memory *d = &out.device[out.n_devices++];
         stage_memory(m, i, limits, &p, d);
+        add(&d->scratch, i ? 0 : schemas);
         add(&out.weights, d->weights);
         add(&out.kv_cache, d->kv_cache);
         add(&out.scratch, d->scratch);

@@ -74,6 +74,7 @@ int glm4v_model_estimate_memory(const char *dir, const glm4v_estimate_options *o
         rc = glm4v_place(b.model, &b.options, NULL, &b.error);
     if (!rc)
         rc = glm4v_engine_limits_of(&limits, b.model, o.engine, &b.error);
+    limits.json_schema = o.json_schema;
     if (!rc)
         rc = glm4v_estimate(b.model, b.checkpoint, &limits, (glm4v_size) { o.width, o.height },
                             &out, &b.error);

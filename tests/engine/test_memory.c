@@ -133,6 +133,45 @@ static void the_plan_of_the_reference_model_is_what_it_takes(void)
         check_case(config, true, &cases[i]);
 }
 
+/* What is told more where requests have schemas, is what the first ones take and leave behind. */
+static void schemas_are_counted_where_there_are_some(void)
+{
+    static const char schema[] = "{\"type\":\"string\",\"title\":\"%d\"}";
+    const glm4v_model_options options = { .n_threads = 1 };
+    const glm4v_engine_options limits = { .max_batch = 1, .context_length = 2048 };
+    glm4v_estimate_options ask = {
+        .model = &options, .engine = &limits, .width = 224, .height = 224
+    };
+    glm4v_memory without = { 0 }, with = { 0 };
+    glm4v_model *model = NULL;
+    glm4v_engine *engine = NULL;
+    char dir[512], text[64];
+    REQUIRE(!tiny_model_make(dir, sizeof dir, NULL));
+    REQUIRE(!glm4v_model_estimate_memory(dir, &ask, &without, &err));
+    ask.json_schema = 1;
+    REQUIRE(!glm4v_model_estimate_memory(dir, &ask, &with, &err));
+    CHECK_EQ(with.total - without.total, with.scratch - without.scratch);
+    CHECK_EQ(with.device[0].scratch - without.device[0].scratch, with.total - without.total);
+    REQUIRE(!glm4v_model_open(&model, dir, &options, &err));
+    REQUIRE(!glm4v_engine_open(&engine, model, &limits, &err));
+    const size_t before = glm4v_mem_live();
+    for (int i = 0; i < 6; i++) { /* more than are kept */
+        glm4v_request *request = NULL;
+        snprintf(text, sizeof text, schema, i);
+        const glm4v_task task = { .prompt = "?", .json_schema = text, .max_tokens = 2000 };
+        REQUIRE(!glm4v_engine_submit(engine, &task, &request, &err));
+        glm4v_request_cancel(request);
+        CHECK_EQ(glm4v_request_wait(request, UINT64_MAX), 0);
+        glm4v_request_unref(&request);
+    }
+    const uint64_t told = with.total - without.total, kept = glm4v_mem_live() - before;
+    printf("#   schemas  told %" PRIu64 ", kept when no request is left %" PRIu64 "\n", told, kept);
+    CHECK(kept <= told && kept >= told / 2);
+    glm4v_engine_close(&engine);
+    glm4v_model_close(&model);
+    tiny_model_remove(dir);
+}
+
 static void stages_add_up(void)
 {
     char dir[512];
@@ -509,6 +548,7 @@ int main(int argc, char **argv)
     size_t live = glm4v_mem_live();
     TEST(the_plan_of_a_small_model_is_what_it_takes);
     TEST(the_plan_of_the_reference_model_is_what_it_takes);
+    TEST(schemas_are_counted_where_there_are_some);
     TEST(stages_add_up);
     TEST(layers_are_dealt_out_by_bytes);
     TEST(the_published_models_fit_where_they_should);

@@ -15,7 +15,7 @@ import tempfile
 import time
 import zlib
 
-from common import GLM4V, SHIPPED, SLOW, check, environment, good, main, run
+from common import GLM4V, SHIPPED, SLOW, check, environment, good, gst_launch, main, run
 
 BASE = pathlib.Path(tempfile.mkdtemp(prefix="glm4v-thresholds-"))
 KINDS = ("none", "scratch", "hole")
@@ -190,6 +190,26 @@ def a_preset_is_added_to_those_that_are_there(folder):
     check("holds no presets of GstGlm4vDescribe" in done.stderr and "X264" in other.read_text(), done.stderr)
 
 
+def the_element_takes_the_preset(folder):
+    words = ("none", "scratch", "hole, \"round\"")
+    choices = ",".join('"' + word.replace('"', '""') + '"' for word in words)
+    for word, kind in zip(words, KINDS):
+        shutil.copytree(sheets("few", 5) / kind, folder / "parts" / word)
+    thresholds("--choices", choices, "--fail-choices", ",".join(choices.split(",", 1)[1:]), "--output",
+               folder / "r.json", "--preset", folder / "GstGlm4vDescribe.prs", folder / "parts")
+    results = json.loads((folder / "r.json").read_text())
+    for picture in results["pictures"][::5]:
+        shutil.copy(picture["path"], folder / "x.png")
+        done = good(gst_launch(f"-m filesrc location={folder}/x.png ! pngdec ! videoconvert ! glm4vdescribe "
+                               f"model-location={SHIPPED} '@preset=choice' sample-mode=all mode=sync ! fakesink",
+                               env=environment(preload=True, GST_PRESET_PATH=folder)))
+        told = re.search(r"verdict=\(string\)(\w+)", done.stdout)
+        check(told and told.group(1) == picture["verdict"], picture, done.stdout, done.stderr)
+        shares = [float(x) for x in re.search(r"probabilities=\([^)]*\)<([^>]*)>", done.stdout).group(1).split(",")]
+        check(len(shares) == 3 and max(abs(a - b) for a, b in zip(shares, picture["probabilities"])) < 0.02, shares,
+              picture)
+
+
 def folders_may_have_names_with_commas_and_quotes(folder):
     for name, kind in (('a, "b"', "none"), ("传送", "hole")):
         (folder / "parts" / name).mkdir(parents=True)
@@ -250,6 +270,7 @@ try:
           few_pictures_give_a_warning_with_their_bound,
           other_sheets_of_the_same_line_show_no_drift_and_darker_ones_do,
           a_preset_is_added_to_those_that_are_there,
+          the_element_takes_the_preset,
           folders_may_have_names_with_commas_and_quotes,
           broken_and_other_files_are_named_and_left_out,
           wrong_command_lines_change_nothing,

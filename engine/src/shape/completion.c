@@ -12,6 +12,16 @@
 
 #define MEMOS 128 /* a power of two */
 
+uint64_t glm4v_completion_bytes(int64_t capacity)
+{
+    return (capacity + 1) * (1 + sizeof(int32_t));
+}
+
+uint64_t glm4v_completer_bytes(int64_t capacity)
+{
+    return MEMOS * sizeof(glm4v_completion_memo) + glm4v_completion_bytes(capacity);
+}
+
 int glm4v_completion_open(glm4v_completion *out, int64_t capacity, glm4v_error *err)
 {
     out->text = glm4v_alloc(capacity + 1, 1);

@@ -32,6 +32,10 @@ int glm4v_completer_open(glm4v_completer *c, const glm4v_schema *schema, const g
                          int64_t capacity, glm4v_error *err);
 void glm4v_completer_close(glm4v_completer *c);
 
+/* That they take. */
+uint64_t glm4v_completer_bytes(int64_t capacity);
+uint64_t glm4v_completion_bytes(int64_t capacity);
+
 int glm4v_completion_open(glm4v_completion *completion, int64_t capacity, glm4v_error *err);
 void glm4v_completion_close(glm4v_completion *completion);
 

@@ -318,11 +318,26 @@ static int warm_up(glm4v_constraint *c, glm4v_error *err)
     return glm4v_encode_with(c->tokenizer, &c->bpe, text, sizeof text, &c->encoded, err);
 }
 
+/* Bytes of the longest completion that can fit. */
+static int64_t capacity_of(const glm4v_token_tries *tries, int64_t max_tokens)
+{
+    const int64_t most = max_tokens * tries->longest;
+    return most < GLM4V_MAX_ANSWER_BYTES ? most : GLM4V_MAX_ANSWER_BYTES;
+}
+
+uint64_t glm4v_constraint_bytes(const glm4v_token_tries *tries, int64_t max_tokens)
+{
+    const uint64_t longest = (uint64_t)tries->longest + 2;
+    return sizeof(glm4v_constraint) + ((uint64_t)tries->n_ids / 64 + 1) * sizeof(uint64_t) +
+           longest * (sizeof(glm4v_automaton) + 2 * sizeof(int32_t)) +
+           glm4v_completer_bytes(capacity_of(tries, max_tokens)) +
+           glm4v_completion_bytes(capacity_of(tries, max_tokens));
+}
+
 static int open_scratch(glm4v_constraint *c, int64_t max_tokens, glm4v_error *err)
 {
     const size_t longest = (size_t)c->tries->longest + 2;
-    const int64_t most = max_tokens * c->tries->longest;
-    const int64_t capacity = most < GLM4V_MAX_ANSWER_BYTES ? most : GLM4V_MAX_ANSWER_BYTES;
+    const int64_t capacity = capacity_of(c->tries, max_tokens);
     c->never = glm4v_alloc((size_t)c->tries->n_ids / 64 + 1, sizeof *c->never);
     c->path = glm4v_alloc(longest, sizeof *c->path);
     c->ends = glm4v_alloc(longest, sizeof *c->ends);

@@ -17,6 +17,9 @@ int glm4v_constraint_open(glm4v_constraint **constraint, glm4v_shape *shape,
                           const glm4v_tokenizer *tokenizer, int64_t max_tokens, glm4v_error *err);
 void glm4v_constraint_close(glm4v_constraint **constraint);
 
+/* Bytes that one takes at most, beside the shape. */
+uint64_t glm4v_constraint_bytes(const glm4v_token_tries *tries, int64_t max_tokens);
+
 /* Tokens of the shortest answer. */
 int64_t glm4v_constraint_shortest(const glm4v_constraint *c);
 

@@ -559,6 +559,13 @@ static int parse(json_t **root, const char *text, glm4v_error *err)
     return rc ? glm4v_fail(err, rc, "%s", found.msg) : 0;
 }
 
+uint64_t glm4v_schema_bytes(void)
+{
+    return sizeof(glm4v_schema) +
+           GLM4V_MAX_SCHEMA_NODES *
+               (sizeof(glm4v_schema_node) + 2 * sizeof(glm4v_schema_property) + sizeof(int32_t));
+}
+
 int glm4v_schema_open(glm4v_schema **schema, const char *text, glm4v_error *err)
 {
     compiler c = { .path = "$", .path_len = 1, .err = err };

@@ -63,6 +63,8 @@ typedef struct {
  * $.properties.count. INVALID: no JSON, no schema, or one that nothing matches; UNSUPPORTED: a
  * keyword that is not understood; NOMEM. */
 int glm4v_schema_open(glm4v_schema **schema, const char *text, glm4v_error *err);
+/* Bytes of one, but for its literals and numbers. */
+uint64_t glm4v_schema_bytes(void);
 void glm4v_schema_close(glm4v_schema **schema);
 
 #endif
