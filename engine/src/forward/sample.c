@@ -62,14 +62,30 @@ void glm4v_sampler_see(glm4v_sampler *s, int32_t id)
         s->seen[id / 64] |= UINT64_C(1) << (id % 64);
 }
 
+/* Loops over a whole vocabulary go through this many numbers side by side, in registers. */
+#define LANES 16
+
+#define EXPONENT UINT32_C(0x7f800000) /* all of its bits: infinite, or no number */
+
+static uint32_t bits_of(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
 static bool all_finite(const float *x, int64_t n)
 {
-    uint32_t bad = 0, bits;
-    for (int64_t i = 0; i < n; i++) {
-        memcpy(&bits, &x[i], sizeof bits);
-        bad |= (bits & 0x7f800000) == 0x7f800000;
-    }
-    return !bad;
+    uint32_t bad[LANES] = { 0 }, any = 0;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++) /* a full exponent carries into the sign */
+            bad[l] |= (bits_of(x[i + l]) & EXPONENT) + (UINT32_C(1) << 23);
+    for (int l = 0; l < LANES; l++)
+        any |= bad[l];
+    for (; i < n; i++)
+        any |= (bits_of(x[i]) & EXPONENT) + (UINT32_C(1) << 23);
+    return !(any >> 31);
 }
 
 static void penalize(const glm4v_sampler *s, float *logits)
@@ -84,8 +100,21 @@ static void penalize(const glm4v_sampler *s, float *logits)
 /* The largest; the lowest id of equals. */
 static int32_t largest(const float *logits, int64_t n)
 {
-    int32_t best = 0;
-    for (int32_t i = 1; i < n; i++)
+    float most[LANES];
+    int32_t id[LANES], best = 0, i = 0;
+    for (int l = 0; l < LANES; l++) {
+        most[l] = -INFINITY;
+        id[l] = l;
+    }
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++) {
+            id[l] = logits[i + l] > most[l] ? i + l : id[l];
+            most[l] = logits[i + l] > most[l] ? logits[i + l] : most[l];
+        }
+    for (int l = 0; l < LANES && l < n; l++)
+        if (logits[id[l]] > logits[best] || (logits[id[l]] == logits[best] && id[l] < best))
+            best = id[l];
+    for (; i < n; i++)
         if (logits[i] > logits[best])
             best = i;
     return best;
