@@ -3,7 +3,6 @@
  * bytes in any company, refusals, verdicts. test-choices [glm45|chatglm4v]: of the other
  * families. */
 #include "base/mem.h"
-#include "engine_limits.h"
 #include "fixture.h"
 #include "forward/context.h"
 #include "forward/position.h"
@@ -229,7 +228,7 @@ static void shared_beginnings_are_computed_once(void)
     CHECK_EQ(stats.decode_rows, tree->n_nodes - 1); /* the root is the prompt's last row */
     /* all in one step where the device takes branches, else a step a path */
     const bool branches = fixture_model->stages[0].backend->traits->branches;
-    const int64_t rows = glm4v_decode_rows_of(GLM4V_DEFAULT_BATCH);
+    const int64_t rows = GLM4V_SPAN_ROWS;
     CHECK((int64_t)stats.decode_steps <= (branches ? (tree->n_nodes + rows - 2) / rows : 4));
     glm4v_free(tree);
     glm4v_engine_close(&engine);
