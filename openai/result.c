@@ -151,7 +151,7 @@ static void add_usage(glm4v_text_out *out, const glm4v_result *r)
                       r->cached_tokens);
 }
 
-const char *openai_finish_reason(const openai_answer *answer)
+static const char *finish_reason(const openai_answer *answer)
 {
     if (answer->stopped || answer->result->finish == GLM4V_FINISH_STOP)
         return "stop";
@@ -169,7 +169,7 @@ void openai_write_completion(glm4v_text_out *out, const openai_head *head,
         add_string(out, "reasoning_content", answer->result->reasoning);
     }
     add(out, ",\"refusal\":null},\"logprobs\":null,");
-    add_string(out, "finish_reason", openai_finish_reason(answer));
+    add_string(out, "finish_reason", finish_reason(answer));
     add(out, "}]");
     add_usage(out, answer->result);
     add_extension(out, answer);
@@ -191,7 +191,7 @@ void openai_write_end(glm4v_text_out *out, const openai_head *head, const openai
 {
     add_head(out, head, "chat.completion.chunk");
     add(out, ",\"choices\":[{\"index\":0,\"delta\":{},\"logprobs\":null,");
-    add_string(out, "finish_reason", openai_finish_reason(answer));
+    add_string(out, "finish_reason", finish_reason(answer));
     add(out, "}]");
     add_extension(out, answer);
     add(out, "}");

@@ -49,7 +49,4 @@ typedef struct {
 } openai_error;
 void openai_write_error(glm4v_text_out *out, const openai_error *error);
 
-/* "stop", "length" or "error": how an answer ended. */
-const char *openai_finish_reason(const openai_answer *answer);
-
 #endif

@@ -13,7 +13,6 @@
 
 #include "../cli.h"
 #include "../fail.h"
-#include "../interrupt.h"
 #include "base/mem.h"
 #include "completion.h"
 #include "exchange.h"
