@@ -305,6 +305,7 @@ static uint64_t fail_each(glm4v_cuda_site site, cudaError_t status, int code, ui
 static void every_allocation_may_fail(void)
 {
     CHECK(fail_each(GLM4V_CUDA_AT_ALLOC, cudaErrorMemoryAllocation, GLM4V_ERR_NOMEM, 1) > 100);
+    CHECK(fail_each(GLM4V_CUDA_AT_GRAPH, cudaErrorMemoryAllocation, GLM4V_ERR_NOMEM, 1) > 1);
 }
 
 static void every_call_may_end_the_device(void)
@@ -413,7 +414,7 @@ static void a_graph_that_cannot_be_made_is_done_without(void)
 {
     static request q;
     static float expected[SLOTS * VOCAB], got[SLOTS * VOCAB];
-    const glm4v_cuda_fault fault = { .site = GLM4V_CUDA_AT_ALLOC,
+    const glm4v_cuda_fault fault = { .site = GLM4V_CUDA_AT_GRAPH,
                                      .nth = 1,
                                      .status = cudaErrorMemoryAllocation };
     runner r;

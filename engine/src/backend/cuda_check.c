@@ -248,7 +248,7 @@ uint64_t glm4v_cuda_calls(glm4v_cuda_site site)
 
 bool glm4v_cuda_inject_text(const char *text)
 {
-    static const char *const names[] = { "alloc", "launch", "copy", "event" };
+    static const char *const names[] = { "alloc", "launch", "copy", "event", "graph" };
     glm4v_cuda_fault wanted = { 0 };
     if (!text)
         return true;

@@ -31,6 +31,7 @@ typedef enum {
     GLM4V_CUDA_AT_LAUNCH, /* kernels and graphs */
     GLM4V_CUDA_AT_COPY,
     GLM4V_CUDA_AT_EVENT, /* records, waits, queries */
+    GLM4V_CUDA_AT_GRAPH, /* a captured step becomes one that can be launched */
     GLM4V_CUDA_N_SITES
 } glm4v_cuda_site;
 
@@ -46,8 +47,8 @@ typedef struct {
 
 /* For tests; NULL: no fault any more. */
 void glm4v_cuda_inject(const glm4v_cuda_fault *fault);
-/* From GLM4V_CUDA_FAULT=SITE[@DEVICE]:NTH:STATUS[:always] with SITE alloc, launch, copy or event:
- * for tests of whole pipelines. False: the text is wrong. NULL: nothing is injected. */
+/* From GLM4V_CUDA_FAULT=SITE[@DEVICE]:NTH:STATUS[:always] with SITE alloc, launch, copy, event or
+ * graph: for tests of whole pipelines. False: the text is wrong. NULL: nothing is injected. */
 bool glm4v_cuda_inject_text(const char *text);
 /* Every call of a site asks before it is made: cudaSuccess, or the status that it must have
  * without being made. */

@@ -402,7 +402,7 @@ static int end_capture(glm4v_gpu_backend *g, glm4v_gpu_step *s)
     int rc = glm4v_gpu_check(g, cudaStreamEndCapture(s->capture, &graph), "cudaStreamEndCapture");
     if (!rc)
         rc = glm4v_gpu_check(g,
-                             glm4v_cuda_injected(GLM4V_CUDA_AT_ALLOC)
+                             glm4v_cuda_injected(GLM4V_CUDA_AT_GRAPH)
                                  ?: cudaGraphInstantiate(&key->graph, graph, 0),
                              "cudaGraphInstantiate");
     if (graph) {
