@@ -96,8 +96,10 @@ int glm4v_gpu_sample_tokens(glm4v_step *step, const glm4v_sample *a)
                                        .sampled = a->sampled,
                                        .ids = s->ids_out };
     pthread_mutex_lock(&s->queue->lock);
+    /* for as many as there can be: nothing is taken when more requests come together later */
     rc = glm4v_gpu_scratch_of(g, s->queue, GLM4V_GPU_SAMPLE,
-                              glm4v_cuda_sample_scratch(a->vocab, s->n_outputs), &scratch);
+                              glm4v_cuda_sample_scratch(a->vocab, (int32_t)s->base.size.outputs),
+                              &scratch);
     if (!rc)
         rc = GLM4V_GPU_LAUNCH(g, "sample",
                               glm4v_cuda_sample_tokens(s->stream, &s->data, &sample, scratch));
