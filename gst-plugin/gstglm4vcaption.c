@@ -92,6 +92,8 @@ gst_glm4v_caption_model (const glm4v_model_info * info)
       "quant", G_TYPE_STRING, forms,
       "isa", G_TYPE_STRING, info->isa, NULL);
 
+  if (*info->products)
+    gst_structure_set (model, "products", G_TYPE_STRING, info->products, NULL);
   g_free (forms);
   return model;
 }

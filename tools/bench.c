@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "bandwidth.h"
@@ -12,7 +13,7 @@
 #include "place.h"
 
 typedef struct {
-    const char *model, *config, *quantization;
+    const char *model, *config, *quantization, *tune;
     cli_place place;
     const char *kv_cache;
     uint64_t threads, prompt_tokens, tokens, batch, in_flight, runs, seed;
@@ -428,6 +429,8 @@ static void print_plain(const bench *b, const report *r)
     printf("machine     %s, %d cores, glm4v %s\n", r->cpu, cli_cores(), glm4v_version());
     for (uint32_t i = 0; i < r->n_devices; i++)
         print_device(&r->device[i]);
+    if (*b->info->products)
+        printf("products    table %s\n", b->info->products);
     printf("picture     %ux%u -> %ux%u, %u tokens; prompt %u tokens in all, %u cached; answer %u; "
            "batch %llu\n\n",
            b->set->frame[0], b->set->frame[1], r->last->image_width, r->last->image_height,
@@ -504,6 +507,7 @@ static void json_setup(cli_json *json, const bench *b, const report *r)
     cli_json_string(json, "cpu", r->cpu);
     cli_json_int(json, "cores", cli_cores());
     cli_json_string(json, "isa", b->info->isa);
+    cli_json_string(json, "products", b->info->products);
     cli_json_string(json, "glm4v", glm4v_version());
     cli_json_close(json);
     json_devices(json, r);
@@ -619,6 +623,26 @@ static void look_before(bench *b, const glm4v_model_options *options)
             b->planned[b->n_before++] = cli_place_bytes(plan, i);
 }
 
+/* Which file is there under this name; all zero: none. */
+static struct stat file_at(const char *path)
+{
+    struct stat s;
+    return stat(path, &s) ? (struct stat) { 0 } : s;
+}
+
+/* CLI_OK if the table of products was written: another file is there than before. */
+static int check_written(const char *path, const struct stat *before)
+{
+    const struct stat now = file_at(path);
+    if (now.st_ino && (now.st_ino != before->st_ino || now.st_mtime != before->st_mtime)) {
+        cli_message("%s: written; GLM4V_CUDA_PRODUCTS=%s makes use of it", path, path);
+        return CLI_OK;
+    }
+    cli_message("%s: not written: no GPU multiplied a bf16 matrix, or the file cannot be made",
+                path);
+    return CLI_MODEL;
+}
+
 static int open_and_run(const settings *set, const char *dir)
 {
     bench b = { .set = set, .dir = dir };
@@ -654,6 +678,16 @@ static int open_and_run(const settings *set, const char *dir)
     return cli_finish(status);
 }
 
+/* The GPU times its products while this runs, and writes its table when the model is closed. */
+static int tune(const settings *set, const char *dir)
+{
+    const struct stat before = file_at(set->tune);
+    setenv("GLM4V_CUDA_TUNE", set->tune, 1);
+    const int status = open_and_run(set, dir);
+    unsetenv("GLM4V_CUDA_TUNE");
+    return status ? status : check_written(set->tune, &before);
+}
+
 int cli_bench(int argc, char **argv)
 {
     settings set = {
@@ -684,6 +718,9 @@ int cli_bench(int argc, char **argv)
           "they have about as many layers each" },
         { "runs", "N", CLI_COUNT, &set.runs, 1, 10000, "measured runs; default 10" },
         { "seed", "N", CLI_COUNT, &set.seed, 0, 9e15, "of picture and random weights; default 0" },
+        { "tune", "FILE", CLI_STRING, &set.tune, 0, 0,
+          "time the algorithms of the GPU's library for the products of this\nrun, and write which "
+          "are best; for bf16" },
         { "json", NULL, CLI_FLAG, &set.json, 0, 0, "one JSON object" },
     };
     const cli_command command = {
@@ -715,5 +752,5 @@ int cli_bench(int argc, char **argv)
     if (!model)
         return cli_usage_error(&command,
                                "no model was found: name one with --model or GLM4V_MODEL");
-    return open_and_run(&set, model);
+    return set.tune ? tune(&set, model) : open_and_run(&set, model);
 }

@@ -25,7 +25,9 @@ static int load(glm4v_builder *b)
     if (rc)
         return rc;
     snprintf(m->info.isa, sizeof m->info.isa, "%s", m->stages[0].backend->isa);
+    const char *products = m->stages[0].backend->products;
     snprintf(m->info.image_device, sizeof m->info.image_device, "%s", m->stages[0].device);
+    snprintf(m->info.products, sizeof m->info.products, "%s", products ? products : "");
     uint64_t bytes = glm4v_plan_memory(&m->plan, m, -1);
     glm4v_log_line(&m->log, GLM4V_LOG_INFO,
                    "%s: %" PRIu64 " parameters in %" PRIu64 " MiB, "

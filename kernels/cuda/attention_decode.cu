@@ -619,6 +619,7 @@ cudaError_t glm4v_cuda_attend_decode(cudaStream_t stream, const glm4v_cuda_kv *k
     if (a->rounded && kv->head_dim == HEAD) {
         a->rounded->ldq = (int64_t)a->heads * HEAD;
         a->rounded->ldscale = a->heads;
+        a->rounded->ldgroup = 1;
         args.rounded = *a->rounded;
     }
     const dim3 grid(SPLITS, (unsigned)(kv->heads * packs), (unsigned)a->rows);

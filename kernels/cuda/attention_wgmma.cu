@@ -11,14 +11,15 @@
  * The two warpgroups take turns at the matrix units.
  *
  * Shared memory: queries, STAGES tiles of keys, STAGES of values, barriers. A tile is one or two
- * blocks of 64 columns, KEYS rows of 128 bytes, as attend_wgmma.cuh says, with zeros beyond the
+ * blocks of 64 columns, KEYS rows of 128 bytes, as wgmma.cuh says, with zeros beyond the
  * head.
  *
  * Measured on an H200: 2304 x 12 x 128 67 us (487 TFLOP/s), 6401 x 16 x 112 554 us (530). Slower:
  * tiles copied by a warpgroup with cp.async (104 and 863 us); warpgroups that do not take turns (69
  * and 599 us); mma.sync, attention.cu (138 and 1163 us). */
 #include "attend.cuh"
-#include "attend_wgmma.cuh"
+#include "tma.cuh"
+#include "wgmma.cuh"
 
 constexpr int QUERIES = 128, KEYS = 128, CONSUMERS = 2, GROUP = 128;
 constexpr int THREADS = (1 + CONSUMERS) * GROUP, STAGES = 3;
@@ -62,7 +63,7 @@ template <int D> struct tiles {
     }
 };
 
-#ifdef HAVE_WGMMA
+#ifdef GLM4V_CUDA_HAS_WGMMA
 /* Blocks of keys that some row of the block of queries sees. */
 static __device__ int count_blocks(const flash &a, int32_t first_row)
 {
@@ -79,7 +80,7 @@ static __device__ void copy_tile(char *to, const CUtensorMap *map, int head, int
 {
 #pragma unroll
     for (int i = 0; i < tiles<D>::COLUMNS; i++)
-        copy_box(to + i * BLOCK_BYTES, map, 64 * i, head, first, barrier);
+        load_box(to + i * BLOCK_BYTES, map, 64 * i, head, first, barrier);
 }
 
 template <int D>
@@ -112,7 +113,7 @@ template <int D> struct consumer {
     uint32_t queries, keys, values; /* shared addresses of the first tiles */
     int32_t row;                    /* of the thread's first row; the second is 8 behind it */
     float o[OUTPUTS], maximum[2], weight[2];
-    uint32_t p[KEYS / 16][4];
+    mma_a p[KEYS / 16];
 
     /* s = q k^T, begun. */
     __device__ void score(float (&s)[SCORES], int stage) const
@@ -122,7 +123,8 @@ template <int D> struct consumer {
 #pragma unroll
         for (int i = 0; i < STEPS; i++) {
             const uint32_t at = i / 4 * BLOCK_BYTES + i % 4 * 32;
-            wgmma_shared(s, wgmma_operand(queries + at, 0), wgmma_operand(k + at, 0), i > 0);
+            wgmma<KEYS>::bf16(s, wgmma_descriptor(queries + at, 0), wgmma_descriptor(k + at, 0),
+                              i > 0);
         }
         wgmma_end();
     }
@@ -134,7 +136,8 @@ template <int D> struct consumer {
         wgmma_begin();
 #pragma unroll
         for (int i = 0; i < KEYS / 16; i++)
-            wgmma_registers<D>(o, p[i], wgmma_operand(v + i * 16 * 128, BLOCK_BYTES));
+            wgmma<D>::template bf16<true>(o, p[i], wgmma_descriptor(v + i * 16 * 128, BLOCK_BYTES),
+                                          1);
         wgmma_end();
     }
 
@@ -181,7 +184,7 @@ template <int D> struct consumer {
     {
 #pragma unroll
         for (int i = 0; i < SCORES / 2; i++)
-            p[i / 4][i % 4] = narrow2(s[2 * i], s[2 * i + 1]);
+            p[i / 4].w[i % 4] = narrow2(s[2 * i], s[2 * i + 1]);
     }
 
     __device__ void shrink_sums(const float (&shrink)[2])
@@ -291,7 +294,7 @@ template <int D>
 static __global__ void __launch_bounds__(THREADS, 1)
     wgmma_kernel(const flash a, const __grid_constant__ maps m)
 {
-#ifdef HAVE_WGMMA
+#ifdef GLM4V_CUDA_HAS_WGMMA
     extern __shared__ uint4 shared[];
     const tiles<D> t(shared);
     barriers *b = t.ends();
@@ -299,12 +302,12 @@ static __global__ void __launch_bounds__(THREADS, 1)
     const int head = (int)blockIdx.x;
     let_next_begin();
     if (threadIdx.x < STAGES) {
-        barrier_set(&b->keys_there[threadIdx.x], 1);
-        barrier_set(&b->values_there[threadIdx.x], 1);
-        barrier_set(&b->keys_free[threadIdx.x], CONSUMERS * 4);
-        barrier_set(&b->values_free[threadIdx.x], CONSUMERS * 4);
+        barrier_init(&b->keys_there[threadIdx.x], 1);
+        barrier_init(&b->values_there[threadIdx.x], 1);
+        barrier_init(&b->keys_free[threadIdx.x], CONSUMERS * 4);
+        barrier_init(&b->values_free[threadIdx.x], CONSUMERS * 4);
     }
-    show_barriers();
+    publish_barriers();
     __syncthreads();
     wait_for_earlier();
     if (threadIdx.x < GROUP) {

@@ -16,26 +16,6 @@ static __device__ place place_of(const glm4v_cuda_kv &kv, bool value, size_t at)
     return { value ? kv.values : kv.keys, value ? kv.v_scale : kv.k_scale, at };
 }
 
-/* 8 codes of each lane; scale = max|x| / 127 of the head. */
-static __device__ uint2 round_head(float *scale, const float (&x)[VECTOR])
-{
-    uint32_t most = 0;
-    float inverse;
-#pragma unroll
-    for (int i = 0; i < VECTOR; i++)
-        most = max(most, magnitude_bits(x[i]));
-#pragma unroll
-    for (int distance = HEAD_LANES / 2; distance; distance /= 2)
-        most = max(most, __shfl_xor_sync(~0u, most, distance));
-    *scale = group_scale(&inverse, most, 127);
-    int code[VECTOR];
-#pragma unroll
-    for (int i = 0; i < VECTOR; i++)
-        code[i] = round_code(x[i], inverse);
-    return make_uint2(pack_bytes(code[0], code[1], code[2], code[3]),
-                      pack_bytes(code[4], code[5], code[6], code[7]));
-}
-
 /* All lanes of a warp call this; `inside` says which of them store. */
 static __device__ void keep_head(const glm4v_cuda_kv &kv, const place &to, const float (&x)[VECTOR],
                                  bool inside)
@@ -47,7 +27,7 @@ static __device__ void keep_head(const glm4v_cuda_kv &kv, const place &to, const
         return;
     }
     float scale;
-    const uint2 codes = round_head(&scale, x);
+    const uint2 codes = round8(&scale, x, HEAD_MOST);
     if (inside && lane * VECTOR < kv.head_dim)
         *reinterpret_cast<uint2 *>((int8_t *)to.data + to.at + lane * VECTOR) = codes;
     if (inside && lane == 0)

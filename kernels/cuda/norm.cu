@@ -200,26 +200,6 @@ static __device__ void reorder(float (&x)[VECTORS][VECTOR], const int32_t *order
             x[v][i] = i < c.left(v) ? widen(row[order[c.at(v) + i]]) : 0;
 }
 
-/* Codes of 8 values, and the scale of their group, which group / 8 neighbouring lanes hold. All
- * lanes of the warp call this. */
-static __device__ __forceinline__ uint2 round8(float *scale, const float (&x)[VECTOR], int group)
-{
-    uint32_t most = 0;
-    float inverse;
-#pragma unroll
-    for (int i = 0; i < VECTOR; i++)
-        most = max(most, magnitude_bits(x[i]));
-    for (int distance = group / VECTOR / 2; distance; distance /= 2)
-        most = max(most, __shfl_xor_sync(~0u, most, distance));
-    *scale = group_scale(&inverse, most, 127);
-    int code[VECTOR];
-#pragma unroll
-    for (int i = 0; i < VECTOR; i++)
-        code[i] = round_code(x[i], inverse);
-    return make_uint2(pack_bytes(code[0], code[1], code[2], code[3]),
-                      pack_bytes(code[4], code[5], code[6], code[7]));
-}
-
 template <int TEAM, int VECTORS>
 static __device__ void store_rounded(const rounding &a, const float (&x)[VECTORS][VECTOR],
                                      const cut<TEAM> &c)
@@ -232,8 +212,8 @@ static __device__ void store_rounded(const rounding &a, const float (&x)[VECTORS
         const int32_t at = c.at(v);
         if (at < a.out.ldq)
             *reinterpret_cast<uint2 *>((int8_t *)a.out.q + row * a.out.ldq + at) = codes;
-        if (at < c.n && at % a.group == 0)
-            a.out.scale[row * a.out.ldscale + at / a.group] = scale;
+        if (is_scaled(a.out, at, c.n, a.group))
+            *scale_at(a.out, row, at / a.group) = scale;
     }
 }
 
@@ -304,11 +284,13 @@ static int group_of(glm4v_cuda_form form)
 }
 
 /* As glm4v_cuda_round sets them. */
-static void set_layout(glm4v_cuda_rounded *out, int group, int32_t n_in)
+static void set_layout(glm4v_cuda_rounded *out, int group, int32_t rows, int32_t n_in)
 {
     const int64_t step = group ? GROUP : VECTOR, n = n_in;
     out->ldq = (n + step - 1) / step * step;
-    out->ldscale = group ? (n + group - 1) / group : 0;
+    out->ldscale = out->ldgroup = 0;
+    if (group)
+        set_scale_layout(out, rows, n, group);
 }
 
 cudaError_t glm4v_cuda_norm_rounded(cudaStream_t stream, const glm4v_cuda_norm_round *n)
@@ -318,7 +300,7 @@ cudaError_t glm4v_cuda_norm_rounded(cudaStream_t stream, const glm4v_cuda_norm_r
     rounding a = { n->norm,       n->branch, n->ldbranch, n->branch_norm,
                    n->branch_eps, {},        n->w->order, group_of(n->w->form) };
     if (glm4v_cuda_rounds(n->w)) {
-        set_layout(n->out, a.group, length);
+        set_layout(n->out, a.group, n->norm.rows, length);
         a.out = *n->out;
     }
     const size_t shared = a.order ? (size_t)length * sizeof(glm4v_bf16) + 16 : 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Prefill products: each form to its way. BF16 by cuBLASLt, with a pass over its sums for what it
- * does not do (bias, epilogues); the others in tiles where the device can (tile.h), elsewhere in
- * blocks (product_blocks.cuh). */
+/* Prefill products: each form to its way. In tiles where the device can (tile.h), but plain
+ * products of BF16 by cuBLASLt. On other devices BF16 by cuBLASLt, with a pass over its sums for
+ * what it does not do (bias, epilogues), and the other forms in blocks (product_blocks.cuh). */
 #include <stdlib.h>
 
 #include "prefill_lt.h"
@@ -11,7 +11,7 @@
 struct glm4v_cuda_prefill {
     tile_device tiles;
     lt_library lt;
-    float *sums; /* rows of sums on their way to y */
+    float *sums; /* rows of sums on their way to y; NULL where there are tiles */
 };
 
 namespace
@@ -56,6 +56,11 @@ cudaError_t multiply_rows(cudaStream_t stream, glm4v_cuda_prefill *prefill, cons
                   dim3(THREADS), 0, stream, p, (const float *)prefill->sums);
 }
 
+bool is_plain(const product_args &p)
+{
+    return !p.bias && p.epilogue == GLM4V_CUDA_PLAIN;
+}
+
 /* As many rows at a time as there is room for their sums. */
 cudaError_t multiply_lt(cudaStream_t stream, glm4v_cuda_prefill *prefill, const product_args &p)
 {
@@ -63,7 +68,7 @@ cudaError_t multiply_lt(cudaStream_t stream, glm4v_cuda_prefill *prefill, const 
     const int64_t element = p.y_f32 ? 4 : 2, most = SUMS_BYTES / (p.n_out * (int64_t)sizeof(float));
     cudaError_t error = cudaSuccess;
 
-    if (!p.bias && p.epilogue == GLM4V_CUDA_PLAIN)
+    if (is_plain(p))
         return lt_multiply(&prefill->lt, stream, &q);
     for (int64_t t = 0; t < p.rows && error == cudaSuccess; t += most) {
         product_args part = p;
@@ -75,17 +80,39 @@ cudaError_t multiply_lt(cudaStream_t stream, glm4v_cuda_prefill *prefill, const 
     return error;
 }
 
-/* cuBLASLt wants rows in step with 16 bytes, and sums of a row need room. Neither depends on the
- * number of rows. */
-bool lt_takes(const glm4v_cuda_product *p)
+/* cuBLASLt wants rows in step with 16 bytes, and sums of a row need room. None of this depends on
+ * the number of rows. */
+bool lt_takes(const glm4v_cuda_prefill *prefill, const glm4v_cuda_product *p)
 {
     const glm4v_cuda_matrix *w = p->w;
-    return w->form == GLM4V_CUDA_BF16 && w->n_out % 8 == 0 && w->n_in % 8 == 0 &&
-           (int64_t)w->n_out * 4 <= SUMS_BYTES;
+    if (w->form != GLM4V_CUDA_BF16 || w->n_out % 8 || w->n_in % 8)
+        return false;
+    return prefill->sums ? (int64_t)w->n_out * 4 <= SUMS_BYTES : is_plain(arguments_of(p));
 }
 } // namespace
 
-cudaError_t glm4v_cuda_prefill_open(glm4v_cuda_prefill **prefill, size_t *bytes)
+size_t glm4v_cuda_prefill_version(void)
+{
+    return cublasLtGetVersion();
+}
+
+bool glm4v_cuda_prefill_by_group(const glm4v_cuda_prefill *prefill)
+{
+    return prefill->tiles.usable;
+}
+
+int glm4v_cuda_prefill_choices(const glm4v_cuda_prefill *prefill,
+                               glm4v_cuda_choice choice[GLM4V_CUDA_CHOICES])
+{
+    int n = 0;
+    for (int i = 0; i < prefill->lt.n_shapes; i++)
+        if (!prefill->lt.shape[i].none)
+            choice[n++] = prefill->lt.shape[i].choice;
+    return n;
+}
+
+cudaError_t glm4v_cuda_prefill_open(glm4v_cuda_prefill **prefill, size_t *bytes,
+                                    const glm4v_cuda_choices *choices)
 {
     glm4v_cuda_prefill *q = (glm4v_cuda_prefill *)calloc(1, sizeof *q);
     *prefill = q;
@@ -94,15 +121,16 @@ cudaError_t glm4v_cuda_prefill_open(glm4v_cuda_prefill **prefill, size_t *bytes)
         return cudaErrorMemoryAllocation;
     cudaError_t error = tile_device_open(&q->tiles);
     if (error == cudaSuccess)
-        error = lt_open(&q->lt);
-    if (error == cudaSuccess)
-        error = cudaMalloc(&q->sums, SUMS_BYTES);
+        error = lt_open(&q->lt, choices);
+    const size_t sums = q->tiles.usable ? 0 : SUMS_BYTES;
+    if (error == cudaSuccess && sums)
+        error = cudaMalloc(&q->sums, sums);
     if (error != cudaSuccess) {
         glm4v_cuda_prefill_close(q);
         *prefill = NULL;
         return error;
     }
-    *bytes = q->lt.workspace_bytes + SUMS_BYTES;
+    *bytes = q->lt.workspace_bytes + sums;
     return cudaSuccess;
 }
 
@@ -118,7 +146,7 @@ void glm4v_cuda_prefill_close(glm4v_cuda_prefill *prefill)
 cudaError_t glm4v_cuda_prefill_product(cudaStream_t stream, glm4v_cuda_prefill *prefill,
                                        const glm4v_cuda_product *p)
 {
-    if (lt_takes(p)) {
+    if (lt_takes(prefill, p)) {
         const cudaError_t error = multiply_lt(stream, prefill, arguments_of(p));
         if (error != cudaErrorNotSupported)
             return error;

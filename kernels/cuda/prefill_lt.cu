@@ -2,14 +2,23 @@
 /* The library computes column-major y^T = w x^T: m = n_out, n = rows, k = n_in. */
 #include "prefill_lt.h"
 
+#include <algorithm>
 #include <string.h>
 
 #include "lt_status.h"
 
 namespace
 {
-/* An algorithm is chosen for this many rows, and serves all. */
-enum { CHOICE_ROWS = 640, WORKSPACE = 32 << 20 };
+/* The library is asked for an algorithm for this many rows; it serves all. */
+enum {
+    CHOICE_ROWS = 640,
+    WORKSPACE = 32 << 20,
+    CANDIDATES = 16, /* that are timed */
+    TIMES = 5,
+    FLUSH = 128 << 20, /* written before each: more than a cache holds */
+};
+
+static_assert(sizeof(cublasLtMatmulAlgo_t) == sizeof(glm4v_cuda_choice::algorithm), "as stored");
 
 /* What the library asks for a product. */
 struct problem {
@@ -58,12 +67,13 @@ cublasStatus_t open_problem(problem *q, const lt_product *p, int32_t rows)
     return status;
 }
 
-/* The library's first choice that adds up a sum in one place. */
-cublasStatus_t ask(cublasLtMatmulHeuristicResult_t *result, const lt_library *lt, const problem *q)
+/* Algorithms that add up a sum in one place, the library's favourite first. */
+cublasStatus_t ask(cublasLtMatmulHeuristicResult_t *result, int *found, int most,
+                   const lt_library *lt, const problem *q)
 {
     const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_NONE;
     cublasLtMatmulPreference_t preference;
-    int found = 0;
+    *found = 0;
     cublasStatus_t status = cublasLtMatmulPreferenceCreate(&preference);
     if (status != CUBLAS_STATUS_SUCCESS)
         return status;
@@ -72,47 +82,143 @@ cublasStatus_t ask(cublasLtMatmulHeuristicResult_t *result, const lt_library *lt
     cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
                                          &reductions, sizeof reductions);
     status = cublasLtMatmulAlgoGetHeuristic(lt->handle, q->operation, q->w, q->x, q->y, q->y,
-                                            preference, 1, result, &found);
+                                            preference, most, result, found);
     cublasLtMatmulPreferenceDestroy(preference);
-    return status == CUBLAS_STATUS_SUCCESS && !found ? CUBLAS_STATUS_NOT_SUPPORTED : status;
+    return status == CUBLAS_STATUS_SUCCESS && !*found ? CUBLAS_STATUS_NOT_SUPPORTED : status;
 }
 
-cublasStatus_t choose(lt_shape *shape, const lt_library *lt, const lt_product *p)
+cublasStatus_t multiply(lt_library *lt, cudaStream_t stream, const lt_product *p, const problem *q,
+                        const cublasLtMatmulAlgo_t *algorithm)
+{
+    const float one = 1, beta = p->add ? 1 : 0;
+    return cublasLtMatmul(lt->handle, q->operation, &one, p->w, q->w, p->x, q->x, &beta, p->y, q->y,
+                          p->y, q->y, algorithm, lt->workspace, lt->workspace_bytes, stream);
+}
+
+/* ---- tuning ---- */
+
+struct stopwatch {
+    cudaStream_t stream;
+    cudaEvent_t begin, end;
+    void *flush;
+
+    explicit stopwatch(cudaStream_t on) : stream(on), begin(), end(), flush()
+    {
+    }
+
+    bool open()
+    {
+        return cudaEventCreate(&begin) == cudaSuccess && cudaEventCreate(&end) == cudaSuccess &&
+               cudaMalloc(&flush, FLUSH) == cudaSuccess;
+    }
+
+    ~stopwatch()
+    {
+        cudaFree(flush);
+        if (end)
+            cudaEventDestroy(end);
+        if (begin)
+            cudaEventDestroy(begin);
+    }
+};
+
+/* ms, median of TIMES; negative: it did not run. */
+float time_of(lt_library *lt, const stopwatch &watch, const lt_product *p, const problem *q,
+              const cublasLtMatmulAlgo_t *algorithm)
+{
+    float ms[TIMES + 1];
+    for (float &one : ms) { /* the first loads the kernel */
+        if (cudaMemsetAsync(watch.flush, 0, FLUSH, watch.stream) != cudaSuccess ||
+            cudaEventRecord(watch.begin, watch.stream) != cudaSuccess ||
+            multiply(lt, watch.stream, p, q, algorithm) != CUBLAS_STATUS_SUCCESS ||
+            cudaEventRecord(watch.end, watch.stream) != cudaSuccess ||
+            cudaEventSynchronize(watch.end) != cudaSuccess ||
+            cudaEventElapsedTime(&one, watch.begin, watch.end) != cudaSuccess)
+            return -1;
+    }
+    std::sort(ms + 1, ms + TIMES + 1);
+    return ms[1 + TIMES / 2];
+}
+
+/* The fastest for the rows of p; an earlier one unless a later one gains 1 %. y is overwritten. */
+cublasStatus_t tune(cublasLtMatmulAlgo_t *best, lt_library *lt, cudaStream_t stream,
+                    const lt_product *p)
+{
+    cublasLtMatmulHeuristicResult_t result[CANDIDATES];
+    stopwatch watch(stream);
+    problem q = {};
+    int found = 0;
+    float least = -1;
+    memset(result, 0, sizeof result);
+    cublasStatus_t status = open_problem(&q, p, p->rows);
+    if (status == CUBLAS_STATUS_SUCCESS)
+        status = ask(result, &found, CANDIDATES, lt, &q);
+    if (status == CUBLAS_STATUS_SUCCESS && !watch.open())
+        status = CUBLAS_STATUS_ALLOC_FAILED;
+    for (int i = 0; i < found && status == CUBLAS_STATUS_SUCCESS; i++) {
+        const float ms = time_of(lt, watch, p, &q, &result[i].algo);
+        if (ms >= 0 && (least < 0 || ms < 0.99f * least)) {
+            least = ms;
+            *best = result[i].algo;
+        }
+    }
+    close_problem(&q);
+    return status == CUBLAS_STATUS_SUCCESS && least < 0 ? CUBLAS_STATUS_NOT_SUPPORTED : status;
+}
+
+/* ---- choices ---- */
+
+cublasStatus_t favourite(cublasLtMatmulAlgo_t *algorithm, const lt_library *lt, const lt_product *p)
 {
     cublasLtMatmulHeuristicResult_t result;
     problem q = {};
-    cublasStatus_t status = open_problem(&q, p, CHOICE_ROWS);
+    int found;
     memset(&result, 0, sizeof result);
+    cublasStatus_t status = open_problem(&q, p, CHOICE_ROWS);
     if (status == CUBLAS_STATUS_SUCCESS)
-        status = ask(&result, lt, &q);
+        status = ask(&result, &found, 1, lt, &q);
     close_problem(&q);
-    *shape = { p->n_out, p->n_in, p->ldw, p->y_f32, status != CUBLAS_STATUS_SUCCESS, result.algo };
+    *algorithm = result.algo;
+    return status;
+}
+
+cublasStatus_t choose(lt_shape *shape, lt_library *lt, cudaStream_t stream, const lt_product *p)
+{
+    cublasLtMatmulAlgo_t algorithm = {};
+    const cublasStatus_t status =
+        lt->tune ? tune(&algorithm, lt, stream, p) : favourite(&algorithm, lt, p);
+    *shape = { { p->n_out, p->n_in, p->y_f32, {} }, status != CUBLAS_STATUS_SUCCESS };
+    memcpy(shape->choice.algorithm, &algorithm, sizeof algorithm);
     return status == CUBLAS_STATUS_NOT_SUPPORTED ? CUBLAS_STATUS_SUCCESS : status;
 }
 
 /* The shape's entry; NULL where the table is full or the library failed. */
-const lt_shape *find_shape(lt_library *lt, const lt_product *p, cublasStatus_t *status)
+const lt_shape *find_shape(lt_library *lt, cudaStream_t stream, const lt_product *p,
+                           cublasStatus_t *status)
 {
     *status = CUBLAS_STATUS_SUCCESS;
     for (int i = 0; i < lt->n_shapes; i++) {
-        const lt_shape *s = &lt->shape[i];
-        if (s->n_out == p->n_out && s->n_in == p->n_in && s->ldw == p->ldw && s->y_f32 == p->y_f32)
-            return s;
+        const glm4v_cuda_choice *c = &lt->shape[i].choice;
+        if (c->n_out == p->n_out && c->n_in == p->n_in && c->f32 == p->y_f32)
+            return &lt->shape[i];
     }
-    if (lt->n_shapes == LT_SHAPES) {
+    if (lt->n_shapes == GLM4V_CUDA_CHOICES) {
         *status = CUBLAS_STATUS_NOT_SUPPORTED;
         return NULL;
     }
-    *status = choose(&lt->shape[lt->n_shapes], lt, p);
+    *status = choose(&lt->shape[lt->n_shapes], lt, stream, p);
     return *status == CUBLAS_STATUS_SUCCESS ? &lt->shape[lt->n_shapes++] : NULL;
 }
 } // namespace
 
-cudaError_t lt_open(lt_library *lt)
+cudaError_t lt_open(lt_library *lt, const glm4v_cuda_choices *choices)
 {
     cublasStatus_t status = cublasLtCreate(&lt->handle);
     if (status != CUBLAS_STATUS_SUCCESS)
         return lt_error_of(status);
+    for (int i = 0; i < choices->n && i < GLM4V_CUDA_CHOICES; i++)
+        lt->shape[lt->n_shapes++].choice = choices->choice[i];
+    lt->tune = choices->tune;
     lt->workspace_bytes = WORKSPACE;
     return cudaMalloc(&lt->workspace, lt->workspace_bytes);
 }
@@ -126,17 +232,16 @@ void lt_close(lt_library *lt)
 
 cudaError_t lt_multiply(lt_library *lt, cudaStream_t stream, const lt_product *p)
 {
-    const float one = 1, beta = p->add ? 1 : 0;
+    cublasLtMatmulAlgo_t algorithm;
     problem q = {};
     cublasStatus_t status;
-    const lt_shape *shape = find_shape(lt, p, &status);
+    const lt_shape *shape = find_shape(lt, stream, p, &status);
     if (!shape || shape->none)
         return shape ? cudaErrorNotSupported : lt_error_of(status);
+    memcpy(&algorithm, shape->choice.algorithm, sizeof algorithm);
     status = open_problem(&q, p, p->rows);
     if (status == CUBLAS_STATUS_SUCCESS)
-        status = cublasLtMatmul(lt->handle, q.operation, &one, p->w, q.w, p->x, q.x, &beta, p->y,
-                                q.y, p->y, q.y, &shape->algorithm, lt->workspace,
-                                lt->workspace_bytes, stream);
+        status = multiply(lt, stream, p, &q, &algorithm);
     close_problem(&q);
     return lt_error_of(status);
 }

@@ -5,9 +5,7 @@
 
 #include <cublasLt.h>
 
-#include "launch.h"
-
-enum { LT_SHAPES = 64 };
+#include "product.h"
 
 /* y [rows, n_out] = x [rows, n_in] w [n_out, n_in]^T (+ y if add); y bf16 or f32. */
 typedef struct {
@@ -20,21 +18,20 @@ typedef struct {
 } lt_product;
 
 typedef struct {
-    int32_t n_out, n_in;
-    int64_t ldw;
-    bool y_f32, none; /* none: the library has no algorithm */
-    cublasLtMatmulAlgo_t algorithm;
+    glm4v_cuda_choice choice; /* its algorithm: a cublasLtMatmulAlgo_t */
+    bool none;                /* the library has no algorithm */
 } lt_shape;
 
 typedef struct {
     cublasLtHandle_t handle;
     void *workspace;
     size_t workspace_bytes;
-    lt_shape shape[LT_SHAPES];
+    lt_shape shape[GLM4V_CUDA_CHOICES];
     int n_shapes;
+    bool tune;
 } lt_library;
 
-cudaError_t lt_open(lt_library *lt);
+cudaError_t lt_open(lt_library *lt, const glm4v_cuda_choices *choices);
 void lt_close(lt_library *lt);
 /* cudaErrorNotSupported where the library has no algorithm: for all row counts of the shape. */
 cudaError_t lt_multiply(lt_library *lt, cudaStream_t stream, const lt_product *p);

@@ -16,7 +16,7 @@ struct product_args {
     int64_t x_bytes;  /* between rows */
     int32_t x_valid;  /* bytes of a row that may be read */
     const float *x_scale;
-    int64_t ldscale;
+    int64_t ldscale, ldgroup;
     int32_t n_out, n_in, rows;
     int32_t scales; /* of a row of w */
     void *y;
@@ -42,6 +42,7 @@ static inline product_args arguments_of(const glm4v_cuda_product *p)
     a.x_valid = (int32_t)(int8 ? round_up(w->n_in, 128) : (int64_t)w->n_in * 2);
     a.x_scale = p->rounded.scale;
     a.ldscale = p->rounded.ldscale;
+    a.ldgroup = p->rounded.ldgroup;
     a.n_out = w->n_out;
     a.n_in = w->n_in;
     a.rows = p->rows;

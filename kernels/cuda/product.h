@@ -88,13 +88,15 @@ typedef struct {
     void *q;
     float *scale;
     int64_t ldq, ldscale; /* elements between rows */
+    int64_t ldgroup;      /* between the scales of a row's groups */
+    bool by_group;        /* set before rounding: scales lie [groups][rows], see below */
 } glm4v_cuda_rounded;
 /* Bytes of q and of scale for any form of n_in inputs. */
 GLM4V_CUDA_API void glm4v_cuda_rounded_size(int32_t rows, int32_t n_in, size_t *q, size_t *scale);
 /* Does a product with w need rounded activations? Otherwise it takes x itself. */
 GLM4V_CUDA_API bool glm4v_cuda_rounds(const glm4v_cuda_matrix *w);
-/* x [rows, n_in] -> out, as w wants it; rows of x may begin anywhere. Sets out's ldq and ldscale; q
- * and scale are the caller's. */
+/* x [rows, n_in] -> out, as w wants it; rows of x may begin anywhere. Sets out's ldq, ldscale and
+ * ldgroup; q and scale are the caller's. */
 GLM4V_CUDA_API cudaError_t glm4v_cuda_round(cudaStream_t stream, glm4v_cuda_rounded *out,
                                             const glm4v_cuda_matrix *w, const glm4v_bf16 *x,
                                             int64_t ldx, int32_t rows);
@@ -124,11 +126,38 @@ typedef struct {
 GLM4V_CUDA_API cudaError_t glm4v_cuda_decode_product(cudaStream_t stream,
                                                      const glm4v_cuda_product *p);
 
+/* Which algorithm of cuBLASLt serves the prefill products of a BF16 matrix, whatever the number of
+ * rows. The bits mean something to one version of the library only. */
+typedef struct {
+    int32_t n_out, n_in;
+    bool f32; /* sums of f32, not bf16 */
+    uint64_t algorithm[8];
+} glm4v_cuda_choice;
+
+enum { GLM4V_CUDA_CHOICES = 64 }; /* shapes, at most; others go without cuBLASLt */
+
+/* For shapes without a choice the library is asked for its own; with `tune` all algorithms that it
+ * offers are timed when a product of the shape comes first, with its rows. */
+typedef struct {
+    const glm4v_cuda_choice *choice;
+    int n;
+    bool tune;
+} glm4v_cuda_choices;
+
+/* Version of cuBLASLt. */
+GLM4V_CUDA_API size_t glm4v_cuda_prefill_version(void);
+
 /* What prefill products need: a cuBLASLt handle and its workspace, room for sums, what is known of
  * the device. One object a stream; opened and closed by the host side. */
 typedef struct glm4v_cuda_prefill glm4v_cuda_prefill;
-/* Allocates device memory; *bytes counts it. On an error *prefill is NULL. */
-GLM4V_CUDA_API cudaError_t glm4v_cuda_prefill_open(glm4v_cuda_prefill **prefill, size_t *bytes);
+/* Allocates device memory; *bytes counts it. choices are copied. On an error *prefill is NULL. */
+GLM4V_CUDA_API cudaError_t glm4v_cuda_prefill_open(glm4v_cuda_prefill **prefill, size_t *bytes,
+                                                   const glm4v_cuda_choices *choices);
+/* Do its products want scales by group? Decode products never do. */
+GLM4V_CUDA_API bool glm4v_cuda_prefill_by_group(const glm4v_cuda_prefill *prefill);
+/* The choices in use, in the order of their first products: their number. */
+GLM4V_CUDA_API int glm4v_cuda_prefill_choices(const glm4v_cuda_prefill *prefill,
+                                              glm4v_cuda_choice choice[GLM4V_CUDA_CHOICES]);
 GLM4V_CUDA_API void glm4v_cuda_prefill_close(glm4v_cuda_prefill *prefill);
 GLM4V_CUDA_API cudaError_t glm4v_cuda_prefill_product(cudaStream_t stream,
                                                       glm4v_cuda_prefill *prefill,

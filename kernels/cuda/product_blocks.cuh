@@ -95,7 +95,8 @@ template <class Form> struct block_walk {
             const int group = step * layout::GROUPS + i / BLOCK_ROWS;
             const bool inside = row < p.rows && group < groups;
             copy_4(stage(step) + layout::SCALES_AT + 4 * i,
-                   inside ? p.x_scale + row * p.ldscale + group : p.x_scale, inside ? 4 : 0);
+                   inside ? p.x_scale + row * p.ldscale + group * p.ldgroup : p.x_scale,
+                   inside ? 4 : 0);
         }
     }
 

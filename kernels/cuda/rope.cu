@@ -2,7 +2,7 @@
 /* Rotary positions: the rows of the tables that a step needs, and rotation in place. */
 #include "head.cuh"
 
-constexpr int THREADS = 128;
+constexpr int THREADS = 128, HALVES_THREADS = 256;
 
 /* Block: a row. */
 static __global__ void gather_kernel(const glm4v_cuda_step_data step, const glm4v_cuda_rotary r)
@@ -43,8 +43,45 @@ static __global__ void rotate_kernel(const glm4v_cuda_rope r)
         store_head(at, x, r.head_dim);
 }
 
+/* Block: a row. A thread has 8 pairs (i, i + n_freq) of one head after the other. */
+static __global__ void rotate_halves_kernel(const glm4v_cuda_rope r)
+{
+    let_next_begin();
+    const int32_t lanes = r.n_freq / VECTOR, at = (int32_t)threadIdx.x % lanes * VECTOR;
+    const int64_t row = blockIdx.x;
+    float cos[VECTOR], sin[VECTOR];
+    wait_for_earlier();
+    load8(cos, r.cos + row * r.n_freq + at, VECTOR, true);
+    load8(sin, r.sin + row * r.n_freq + at, VECTOR, true);
+    for (int32_t head = (int32_t)threadIdx.x / lanes; head < r.heads;
+         head += (int32_t)blockDim.x / lanes) {
+        glm4v_bf16 *to = r.x + row * r.ldx + (int64_t)head * r.head_dim + at;
+        float x[VECTOR], y[VECTOR];
+        load8(x, to, VECTOR, true);
+        load8(y, to + r.n_freq, VECTOR, true);
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++) {
+            const float low = x[i] * cos[i] - y[i] * sin[i];
+            y[i] = y[i] * cos[i] + x[i] * sin[i];
+            x[i] = low;
+        }
+        store8(to, x, VECTOR, true);
+        store8(to + r.n_freq, y, VECTOR, true);
+    }
+}
+
+static cudaError_t rotate_halves(cudaStream_t stream, const glm4v_cuda_rope *r)
+{
+    const int32_t lanes = r->n_freq / VECTOR, most = HALVES_THREADS / lanes;
+    const int32_t teams = r->heads < most ? r->heads : most;
+    return launch(rotate_halves_kernel, (unsigned)r->rows, (unsigned)(teams * lanes), 0, stream,
+                  *r);
+}
+
 cudaError_t glm4v_cuda_rotate(cudaStream_t stream, const glm4v_cuda_rope *r)
 {
+    if (r->half && r->n_freq % VECTOR == 0)
+        return rotate_halves(stream, r);
     const dim3 grid((unsigned)r->rows, blocks_for((size_t)r->heads, HEADS_A_BLOCK));
     return launch(rotate_kernel, grid, HEAD_THREADS, 0, stream, *r);
 }

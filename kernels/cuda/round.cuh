@@ -6,7 +6,29 @@
 
 #include <math_constants.h>
 
-#include "launch.cuh"
+#include "product.h"
+#include "vector.cuh"
+
+/* Where the scales of rows lie that are rounded in groups. Row by row those of the inputs; group by
+ * group those of the filling too, which are 0, with rows filled up to 16. */
+static inline void set_scale_layout(glm4v_cuda_rounded *out, int64_t rows, int64_t n_in, int group)
+{
+    out->ldscale = out->by_group ? 1 : (n_in + group - 1) / group;
+    out->ldgroup = out->by_group ? (rows + 15) / 16 * 16 : 1;
+}
+
+/* Has the group from input k on a scale? */
+static __device__ __forceinline__ bool is_scaled(const glm4v_cuda_rounded &out, int64_t k,
+                                                 int64_t n_in, int group)
+{
+    return k % group == 0 && k < (out.by_group ? out.ldq : n_in);
+}
+
+static __device__ __forceinline__ float *scale_at(const glm4v_cuda_rounded &out, int64_t row,
+                                                  int64_t group)
+{
+    return out.scale + row * out.ldscale + group * out.ldgroup;
+}
 
 /* Largest magnitude of a group: bits of non-negative floats are in the order of their values, and
  * infinity and NaN lie above. */
@@ -54,6 +76,26 @@ static __device__ __forceinline__ uint32_t round_four(float *scale, const float 
     *scale = group_scale(&inverse, max, 127);
     return pack_bytes(round_code(x[0], inverse), round_code(x[1], inverse),
                       round_code(x[2], inverse), round_code(x[3], inverse));
+}
+
+/* Codes of 8 values, and the scale of their group, which group / 8 neighbouring lanes hold. All
+ * lanes of the warp call this. */
+static __device__ __forceinline__ uint2 round8(float *scale, const float (&x)[VECTOR], int group)
+{
+    uint32_t most = 0;
+    float inverse;
+#pragma unroll
+    for (int i = 0; i < VECTOR; i++)
+        most = max(most, magnitude_bits(x[i]));
+    for (int distance = group / VECTOR / 2; distance; distance /= 2)
+        most = max(most, __shfl_xor_sync(~0u, most, distance));
+    *scale = group_scale(&inverse, most, 127);
+    int code[VECTOR];
+#pragma unroll
+    for (int i = 0; i < VECTOR; i++)
+        code[i] = round_code(x[i], inverse);
+    return make_uint2(pack_bytes(code[0], code[1], code[2], code[3]),
+                      pack_bytes(code[4], code[5], code[6], code[7]));
 }
 
 static __device__ __forceinline__ float widen_bf16(glm4v_bf16 x)

@@ -4,7 +4,7 @@
 
 #include <cuda.h>
 
-#include "tile_wgmma.cuh"
+#include "wgmma.cuh"
 
 namespace
 {

@@ -2,46 +2,49 @@
 /* Products in tiles of 128 outputs times N rows, for sm_90a. The weights are A of wgmma, so that
  * forms which have to be unpacked go through registers; rows of x are B.
  *
- * A block has two warpgroups that multiply, 64 outputs each, and one that loads: one thread starts
- * copies of tiles, three warps fetch scales of x. A stage is 128 bytes of each row of x (64 inputs
- * of bf16, 128 of int8). Stages go round: full[s] says that stage s holds data, empty[s] that it
- * may be written again. Two blocks of neighbouring outputs are a cluster: each loads half of the
- * rows of x, to both. So empty[s] waits for the multiplying warps of both.
+ * As many blocks as the device runs at a time take one tile after the other. A block has two
+ * warpgroups that multiply, 64 outputs each, and one of which a thread loads. A stage is 128 bytes
+ * of each row of x (64 inputs of bf16, 128 of int8) with their scales. Stages go round, from tile
+ * to tile: full[s] says that stage s holds data, empty[s] that it may be written again. Blocks of
+ * neighbouring outputs are a cluster: each loads its part of the rows of x, to all. So empty[s]
+ * waits for the multiplying warps of all.
  *
- * A form adds a stage to the sums. The sums of a row do not depend on N: one product of 16 or 32
- * inputs after the other, in order of k. */
+ * A form adds up in its own way what is in a stage. The sums of a row do not depend on N: one
+ * product of 16 or 32 inputs after the other, in order of k. */
 #ifndef GLM4V_CUDA_TILE_CUH
 #define GLM4V_CUDA_TILE_CUH
 
 #include "tile.h"
 #include "tma.cuh"
-#include "tile_wgmma.cuh"
+#include "wgmma.cuh"
 
 enum {
     TILE_OUTPUTS = 128,
     TILE_X_BYTES = 128,
     TILE_WARPS = 8, /* that multiply */
-    TILE_LOADERS = 96,
     TILE_THREADS = 32 * TILE_WARPS + 128,
     TILE_SHARED = 227 * 1024 - 1024, /* 1024 for alignment */
+    TILE_CLUSTER = 2,
+    TILE_OUT_ROWS = 32, /* on their way to y at a time */
+    TILE_OUT_ROW = 64 + 4,
+    TILE_OUT_BYTES = TILE_OUT_ROWS * TILE_OUT_ROW * 4, /* of a warpgroup */
 };
 
-/* Shared memory: stages [A, B], scales of x [stage][group][row], barriers. At the end the outputs
- * [row][OUT_ROW] take the place of the stages. */
+/* Shared memory: stages [A, B], scales of x [stage][group][row], outputs [warpgroup][row][OUT_ROW],
+ * barriers. */
 template <class Form, int N> struct tile_layout {
     enum {
         A_BYTES = TILE_OUTPUTS * Form::A_ROW,
         B_BYTES = N * TILE_X_BYTES,
         STAGE = A_BYTES + B_BYTES,
         SCALES = Form::X_SCALES * N * 4,
-        MOST = (TILE_SHARED - 256) / (STAGE + SCALES),
+        MOST = (TILE_SHARED - 256 - 2 * TILE_OUT_BYTES) / (STAGE + SCALES),
         STAGES = MOST < 8 ? MOST : 8,
         SCALES_AT = STAGE * STAGES,
-        BARRIERS_AT = SCALES_AT + SCALES * STAGES,
+        OUT_AT = SCALES_AT + SCALES * STAGES,
+        BARRIERS_AT = OUT_AT + 2 * TILE_OUT_BYTES,
         BYTES = BARRIERS_AT + 2 * STAGES * 8 + 1024,
-        OUT_ROW = TILE_OUTPUTS + 4,
     };
-    static_assert(N * OUT_ROW * 4 <= SCALES_AT, "outputs fit in the stages");
 };
 
 template <class Form, int N> struct tile_shared {
@@ -68,6 +71,12 @@ template <class Form, int N> struct tile_shared {
         return (float *)(base + layout::SCALES_AT + stage * layout::SCALES);
     }
 
+    /* Of the warpgroup. */
+    __device__ float *out() const
+    {
+        return (float *)(base + layout::OUT_AT + threadIdx.x / 128 * TILE_OUT_BYTES);
+    }
+
     __device__ uint64_t *full(int stage) const
     {
         return (uint64_t *)(base + layout::BARRIERS_AT) + stage;
@@ -81,26 +90,47 @@ template <class Form, int N> struct tile_shared {
     __device__ void init() const
     {
         for (int s = 0; s < layout::STAGES; s++) {
-            barrier_init(full(s), 1 + (Form::X_SCALES ? TILE_LOADERS : 0));
-            barrier_init(empty(s), 2 * TILE_WARPS);
+            barrier_init(full(s), 1);
+            barrier_init(empty(s), TILE_CLUSTER * TILE_WARPS);
         }
         publish_barriers();
     }
 };
 
-/* Which tile a block has. */
+/* Where a tile lies. */
 struct tile_place {
     int output; /* tile of outputs */
     int first;  /* row of x */
-    int steps;  /* stages of k */
 };
 
-/* Clusters go through the rows first, so that the weights are read once. */
-template <class Form, int N> static __device__ tile_place place_of_block(const product_args &p)
+/* The tiles of a block: clusters go through the rows first, so that the weights are read once. */
+template <class Form, int N> struct tile_list {
+    int rows, groups,
+        steps; /* tiles along the rows; of groups of TILE_CLUSTER tiles; stages of k */
+
+    __device__ explicit tile_list(const product_args &p)
+        : rows((p.rows + N - 1) / N), groups((p.n_out + TILE_OUTPUTS * TILE_CLUSTER - 1) /
+                                             (TILE_OUTPUTS * TILE_CLUSTER) * rows),
+          steps((p.n_in + Form::STEP - 1) / Form::STEP)
+    {
+    }
+
+    __device__ tile_place place(int group) const
+    {
+        return { TILE_CLUSTER * (group / rows) + (int)cluster_rank(), group % rows * N };
+    }
+};
+
+/* Groups of tiles from the cluster's first to its last: for (int i = first; i < groups; i += step)
+ */
+static __device__ __forceinline__ int first_group()
 {
-    const int tiles = (p.rows + N - 1) / N, cluster = blockIdx.x / 2;
-    return { 2 * (cluster / tiles) + (int)cluster_rank(), cluster % tiles * N,
-             (p.n_in + Form::STEP - 1) / Form::STEP };
+    return (int)blockIdx.x / TILE_CLUSTER;
+}
+
+static __device__ __forceinline__ int group_step()
+{
+    return (int)gridDim.x / TILE_CLUSTER;
 }
 
 /* ---- loading ---- */
@@ -109,67 +139,69 @@ template <class Form, int N> struct tile_loader {
     typedef tile_layout<Form, N> layout;
     const product_args &p;
     const tile_shared<Form, N> &shared;
-    const tile_place &place;
+    const tile_list<Form, N> &list;
     const CUtensorMap *w_map, *x_map;
 
-    __device__ __forceinline__ void load_w(int step, int stage) const
+    __device__ __forceinline__ void load_w(const tile_place &place, int step, int stage) const
     {
         const int x = step * Form::A_ROW;
-        barrier_expect(shared.full(stage), layout::STAGE);
+        const uint32_t scales = Form::X_SCALES ? Form::X_SCALES * scale_bytes(place) : 0;
+        barrier_expect(shared.full(stage), layout::STAGE + scales);
         if (p.epilogue == GLM4V_CUDA_SILU_MUL)
             load_pairs(shared.a(stage), w_map, shared.full(stage), x, place.output * 8);
         else
             load_tile(shared.a(stage), w_map, shared.full(stage), x, place.output * TILE_OUTPUTS);
     }
 
-    __device__ __forceinline__ void load_x(int step, int stage) const
+    /* Rows of x and their scales. */
+    __device__ __forceinline__ void load_x(const tile_place &place, int step, int stage) const
     {
-        const int half = (int)cluster_rank() * (N / 2);
-        load_tile_to_both(shared.b(stage) + half * TILE_X_BYTES, x_map, shared.full(stage),
-                          step * TILE_X_BYTES, place.first + half);
+        const int part = (int)cluster_rank() * (N / TILE_CLUSTER);
+        load_tile_to_all<TILE_CLUSTER>(shared.b(stage) + part * TILE_X_BYTES, x_map,
+                                       shared.full(stage), step * TILE_X_BYTES, place.first + part);
+#pragma unroll
+        for (int i = 0; i < Form::X_SCALES; i++)
+            load_bytes(shared.scales(stage) + i * N,
+                       p.x_scale + (step * Form::X_SCALES + i) * p.ldgroup + place.first,
+                       scale_bytes(place), shared.full(stage));
     }
 
-    /* One thread. The first round needs no empty stage, and weights no earlier kernel. */
+    /* Of one group: rows behind the last are not read. */
+    __device__ __forceinline__ uint32_t scale_bytes(const tile_place &place) const
+    {
+        return (uint32_t)min((int64_t)N, p.ldgroup - place.first) * 4;
+    }
+
+    /* One thread. The first round needs no empty stage, and its weights no earlier kernel. */
     __device__ void load_tiles() const
     {
+        const int early = min(list.steps, (int)layout::STAGES);
+        int loaded = 0;
         ring_place ring;
-        for (int step = 0; step < min(place.steps, (int)layout::STAGES); step++)
-            load_w(step, step);
+        for (int step = 0; step < early; step++)
+            load_w(list.place(first_group()), step, step);
         wait_for_earlier();
-        for (int step = 0; step < place.steps; step++) {
-            if (step >= layout::STAGES) {
-                barrier_wait(shared.empty(ring.stage), ring.parity ^ 1);
-                load_w(step, ring.stage);
+        for (int i = first_group(); i < list.groups; i += group_step()) {
+            const tile_place place = list.place(i);
+            for (int step = 0; step < list.steps; step++, loaded++) {
+                if (loaded >= layout::STAGES)
+                    barrier_wait(shared.empty(ring.stage), ring.parity ^ 1);
+                if (loaded >= early)
+                    load_w(place, step, ring.stage);
+                load_x(place, step, ring.stage);
+                ring.next<layout::STAGES>();
             }
-            load_x(step, ring.stage);
-            ring.next<layout::STAGES>();
-        }
-    }
-
-    /* Thread i of TILE_LOADERS: scales of rows i, i + TILE_LOADERS, .. */
-    __device__ void load_scales(int i) const
-    {
-        const int groups = count_groups(p.n_in, Form::GROUP);
-        ring_place ring;
-        wait_for_earlier();
-        for (int step = 0; step < place.steps; step++) {
-            if (step >= layout::STAGES)
-                barrier_wait(shared.empty(ring.stage), ring.parity ^ 1);
-#pragma unroll 1
-            for (int at = i; at < N * Form::X_SCALES; at += TILE_LOADERS) {
-                const int row = place.first + at % N;
-                const int group = step * Form::X_SCALES + at / N;
-                const bool inside = row < p.rows && group < groups;
-                const float *from = p.x_scale + row * p.ldscale + group;
-                copy_4(shared.scales(ring.stage) + at, inside ? from : p.x_scale, inside ? 4 : 0);
-            }
-            barrier_arrive_after_copies(shared.full(ring.stage));
-            ring.next<layout::STAGES>();
         }
     }
 };
 
 /* ---- multiplying ---- */
+
+/* Rows of the first part of a tile that is cut in two. */
+static constexpr int tile_first_rows(int n)
+{
+    return (n / 2 + 15) / 16 * 16;
+}
 
 /* What a multiplying lane has of the outputs: rows g and g + 8 of its warp's 16. */
 struct tile_rows {
@@ -212,130 +244,192 @@ static __device__ __forceinline__ uint4 tile_codes(const tile_stage &stage, cons
     return *(const uint4 *)(stage.a + (rows.local + 8 * half) * 64 + threadIdx.x % 4 * 16);
 }
 
+/* A form's sums of a tile: struct sums<N> { float c[N / 2]; }, zeros at first, and
+ *   add(stage)  adds the products of the stage. When it returns those of the stage before are
+ *               added with LAG, else its own: what is added may be written again
+ *   end()       adds what is left */
+
 /* ---- from sums to y ---- */
 
-template <class Form, int N> struct tile_result {
+/* silu by the hardware's exponential and reciprocal: few units in the last place of f32. */
+static __device__ __forceinline__ float silu_of(float x)
+{
+    return __fdividef(x, 1 + __expf(-x));
+}
+
+/* Outputs of a warpgroup in a tile: sums get scale and bias in registers, and go through shared
+ * memory, 32 rows at a time, so that each thread stores 8 neighbours of one row, or of two
+ * that are 16 apart. */
+template <int N> struct tile_result {
     const product_args &p;
-    float *out; /* [row][OUT_ROW], outputs of a row in the order of the tile */
-    const tile_rows &rows;
-    enum { OUT_ROW = tile_layout<Form, N>::OUT_ROW };
+    float *out; /* [row][out_row] */
+    float scale[2], bias[2];
+    int local;         /* of the lane in out's rows */
+    int eight, row;    /* the thread's 8 outputs in out, its first row */
+    int rows, outputs; /* that there are of the tile, and from the 8 on */
+    int64_t t, n;      /* of the 8 in y */
+    bool pairs, whole; /* whole: the 8 are one access */
+    uint4 old[2];      /* of y, for the part that comes next */
 
-    /* With scale and bias. */
-    __device__ void put(const float (&sum)[N / 2]) const
+    __device__ tile_result(const product_args &args, float *staging, const tile_rows &lane,
+                           const tile_place &place, bool scaled)
+        : p(args), out(staging)
     {
-        const int t = threadIdx.x % 4;
-        float scale[2] = { 1, 1 }, bias[2] = { 0, 0 };
+        const int i = (int)threadIdx.x % 128, group = (int)threadIdx.x / 128;
+        pairs = p.epilogue == GLM4V_CUDA_SILU_MUL;
+        local = pairs ? lane.local % 64 / 16 * 8 + lane.local % 8 : lane.local % 64;
+        eight = pairs ? i % 4 * 8 : i % 8 * 8;
+        row = pairs ? i / 4 : i / 8;
+        t = place.first + row;
+        n = ((int64_t)place.output * 2 + group) * (pairs ? 32 : 64) + eight;
+        rows = (int)min((int64_t)p.rows - place.first, (int64_t)N);
+        outputs = (int)max((pairs ? p.n_out / 2 : p.n_out) - n, (int64_t)0);
+        whole = !p.y_f32 && p.ldy % 8 == 0 && outputs >= 8;
         for (int half = 0; half < 2; half++) {
-            if (Form::ROW_SCALE && p.scales == 1)
-                scale[half] = p.w_scale[rows.n[half]];
-            if (p.bias)
-                bias[half] = p.bias[rows.n[half]];
+            scale[half] = scaled && p.scales == 1 ? __ldg(p.w_scale + lane.n[half]) : 1;
+            bias[half] = p.bias ? __ldg(p.bias + lane.n[half]) : 0;
         }
+    }
+
+    __device__ __forceinline__ int out_row() const
+    {
+        return pairs ? TILE_OUT_ROW / 2 + 2 : TILE_OUT_ROW;
+    }
+
+    /* Scale and bias; of a pair, silu(gate) * up in c[4 j] and c[4 j + 1]. */
+    __device__ __forceinline__ void bend(float (&c)[N / 2]) const
+    {
 #pragma unroll
-        for (int i = 0; i < N / 2; i++) {
-            const int row = i / 4 * 8 + 2 * t + i % 2, half = i / 2 % 2;
-            out[row * OUT_ROW + rows.local + 8 * half] = sum[i] * scale[half] + bias[half];
+        for (int i = 0; i < N / 2; i++)
+            c[i] = c[i] * scale[i / 2 % 2] + bias[i / 2 % 2];
+        if (pairs) {
+#pragma unroll
+            for (int i = 0; i < N / 2; i += 4) {
+                c[i] = silu_of(c[i]) * c[i + 2];
+                c[i + 1] = silu_of(c[i + 1]) * c[i + 3];
+            }
         }
     }
 
-    static __device__ __forceinline__ void eight_of(float (&v)[8], const float *from)
+    /* Rows [32 part, 32 part + 32). */
+    __device__ __forceinline__ void put(const float (&c)[N / 2], int part) const
     {
-        const float4 low = *(const float4 *)from, high = *(const float4 *)(from + 4);
-        v[0] = low.x, v[1] = low.y, v[2] = low.z, v[3] = low.w;
-        v[4] = high.x, v[5] = high.y, v[6] = high.z, v[7] = high.w;
+        float *to = out + threadIdx.x % 4 * 2 * out_row() + local;
+#pragma unroll
+        for (int i = 0; i < 16; i++)
+            if (16 * part + i < N / 2 && (i % 4 < 2 || !pairs))
+                to[(i / 4 * 8 + i % 2) * out_row() + i / 2 % 2 * 8] = c[16 * part + i];
     }
 
-    /* Outputs n to n + 7 of a row, from those of the tile. */
-    __device__ void bend(float (&v)[8], const float *from) const
+    /* Has the thread an i-th row in this part? */
+    __device__ __forceinline__ bool inside(int part, int i) const
     {
-        eight_of(v, from);
+        return (i == 0 || !pairs) && outputs > 0 && TILE_OUT_ROWS * part + 16 * i + row < rows;
+    }
+
+    __device__ __forceinline__ uint4 *place_of(int part, int i) const
+    {
+        return (uint4 *)((glm4v_bf16 *)p.y + (t + TILE_OUT_ROWS * part + 16 * i) * p.ldy + n);
+    }
+
+    /* Of the part: it is under way while others are stored. */
+    __device__ __forceinline__ void load_old(int part)
+    {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            old[i] = make_uint4(0, 0, 0, 0);
+            if (p.add && whole && inside(part, i))
+                old[i] = *place_of(part, i);
+        }
+    }
+
+    __device__ __forceinline__ void store_row(int part, int i, const uint4 &before) const
+    {
+        const float *from = out + (row + 16 * i) * out_row() + eight;
+        const float4 low = *(const float4 *)from, high = *(const float4 *)(from + 4);
+        float v[8] = { low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w }, sum[8];
         if (p.epilogue == GLM4V_CUDA_GELU) {
 #pragma unroll
-            for (int i = 0; i < 8; i++)
-                v[i] = gelu(v[i]);
-        } else if (p.epilogue == GLM4V_CUDA_SILU_MUL) {
-            float up[8];
-            eight_of(up, from + 8);
-#pragma unroll
-            for (int i = 0; i < 8; i++)
-                v[i] = silu(v[i]) * up[i];
+            for (int k = 0; k < 8; k++)
+                v[k] = gelu(v[k]);
         }
-    }
-
-    __device__ void store_eight(int64_t t, int64_t n, int64_t width, const float (&v)[8]) const
-    {
-        if (n + 8 > width || p.y_f32 || p.ldy % 8) {
+        if (!whole) {
 #pragma unroll
-            for (int i = 0; i < 8; i++)
-                if (n + i < width)
-                    store(p, t, (int32_t)(n + i), v[i]);
+            for (int k = 0; k < 8; k++)
+                if (k < outputs)
+                    store(p, t + TILE_OUT_ROWS * part + 16 * i, (int32_t)(n + k), v[k]);
             return;
         }
-        uint4 *y = (uint4 *)((glm4v_bf16 *)p.y + t * p.ldy + n);
-        const uint4 old = p.add ? *y : make_uint4(0, 0, 0, 0);
-        const uint32_t words[4] = { old.x, old.y, old.z, old.w };
-        uint32_t sums[4];
+        widen8(sum, before);
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const float low = v[2 * i] + widen_bf16((glm4v_bf16)words[i]);
-            const float high = v[2 * i + 1] + widen_bf16((glm4v_bf16)(words[i] >> 16));
-            sums[i] = narrow_bf16(low) | (uint32_t)narrow_bf16(high) << 16;
-        }
-        *y = make_uint4(sums[0], sums[1], sums[2], sums[3]);
+        for (int k = 0; k < 8; k++)
+            v[k] += sum[k];
+        *place_of(part, i) = narrow8(v);
     }
 
-    __device__ void store_all(const tile_place &place) const
+    __device__ __forceinline__ void store_part(int part)
     {
-        const bool pairs = p.epilogue == GLM4V_CUDA_SILU_MUL;
-        const int step = pairs ? 16 : 8, eights = TILE_OUTPUTS / step;
-        const int64_t width = pairs ? p.n_out / 2 : p.n_out;
-        const int64_t first = (int64_t)place.output * eights * 8;
-        for (int i = threadIdx.x; i < N * eights; i += 32 * TILE_WARPS) {
-            const int row = i / eights, eight = i % eights;
-            float v[8];
-            if (place.first + row >= p.rows || first + 8 * eight >= width)
-                continue;
-            bend(v, out + row * OUT_ROW + eight * step);
-            store_eight(place.first + row, first + 8 * eight, width, v);
-        }
+        const uint4 before[2] = { old[0], old[1] };
+        load_old(part + 1);
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+            if (inside(part, i))
+                store_row(part, i, before[i]);
     }
 };
 
-/* The warps that multiply meet. */
-static __device__ __forceinline__ void multipliers_meet()
+/* The warps of a warpgroup meet. */
+static __device__ __forceinline__ void warpgroup_meets()
 {
-    asm volatile("bar.sync 1, 256;" ::: "memory");
+    asm volatile("bar.sync %0, 128;" ::"r"(1 + threadIdx.x / 128) : "memory");
+}
+
+template <int N>
+static __device__ __forceinline__ void store_tile(float (&c)[N / 2], tile_result<N> &result)
+{
+    result.load_old(0);
+    result.bend(c);
+#pragma unroll
+    for (int part = 0; part < (N + TILE_OUT_ROWS - 1) / TILE_OUT_ROWS; part++) {
+        result.put(c, part);
+        warpgroup_meets();
+        result.store_part(part);
+        warpgroup_meets();
+    }
 }
 
 template <class Form, int N>
 static __device__ __forceinline__ void
-multiply_tile(const product_args &p, const tile_shared<Form, N> &shared, const tile_place &place)
+multiply_tile(const product_args &p, const tile_shared<Form, N> &shared, const tile_place &place,
+              int steps, ring_place &ring)
 {
     typedef tile_layout<Form, N> layout;
     const tile_rows rows = rows_of_lane(p, place.output);
     const int lane = threadIdx.x % 32;
-    float sum[N / 2];
-    ring_place ring;
-
-#pragma unroll
-    for (int i = 0; i < N / 2; i++)
-        sum[i] = 0;
-    for (int step = 0; step < place.steps; step++) {
-        barrier_wait(shared.full(ring.stage), ring.parity);
-        Form::template add_stage<N>(
-            sum, { shared.a(ring.stage), shared.b(ring.stage), shared.scales(ring.stage), step },
-            rows, p);
+    typename Form::template sums<N> sums(p, rows);
+    tile_result<N> result(p, shared.out(), rows, place, Form::ROW_SCALE);
+    const auto release = [&](int stage) {
         __syncwarp();
-        if (lane < 2)
-            barrier_arrive(shared.empty(ring.stage), lane);
+        if (lane < TILE_CLUSTER)
+            barrier_arrive(shared.empty(stage), lane);
+    };
+    int before = 0;
+
+    for (int step = 0; step < steps; step++) {
+        const int stage = ring.stage;
+        barrier_wait(shared.full(stage), ring.parity);
+        sums.add({ shared.a(stage), shared.b(stage), shared.scales(stage), step });
+        if (!Form::LAG)
+            release(stage);
+        else if (step > 0)
+            release(before);
+        before = stage;
         ring.next<layout::STAGES>();
     }
-    wait_for_earlier();
-    multipliers_meet();
-    const tile_result<Form, N> result = { p, (float *)shared.base, rows };
-    result.put(sum);
-    multipliers_meet();
-    result.store_all(place);
+    sums.end();
+    if (Form::LAG)
+        release(before);
+    store_tile(sums.c, result);
 }
 
 template <class Form, int N>
@@ -346,7 +440,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 1)
 #ifdef GLM4V_CUDA_HAS_WGMMA
     extern __shared__ uint8_t raw[];
     const tile_shared<Form, N> shared(raw);
-    const tile_place place = place_of_block<Form, N>(p);
+    const tile_list<Form, N> list(p);
     const int warp = threadIdx.x / 32;
 
     let_next_begin();
@@ -354,16 +448,16 @@ __global__ void __launch_bounds__(TILE_THREADS, 1)
         shared.init();
     cluster_meet();
     if (warp >= TILE_WARPS) {
-        asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
-        const tile_loader<Form, N> loader = { p, shared, place, &w_map, &x_map };
-        const int i = threadIdx.x - 32 * (TILE_WARPS + 1);
+        give_registers<24>();
+        const tile_loader<Form, N> loader = { p, shared, list, &w_map, &x_map };
         if (threadIdx.x == 32 * TILE_WARPS)
             loader.load_tiles();
-        else if (Form::X_SCALES && i >= 0)
-            loader.load_scales(i);
     } else {
-        asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
-        multiply_tile<Form, N>(p, shared, place);
+        take_registers<240>();
+        wait_for_earlier();
+        ring_place ring;
+        for (int i = first_group(); i < list.groups; i += group_step())
+            multiply_tile<Form, N>(p, shared, list.place(i), list.steps, ring);
     }
     __syncwarp();
     cluster_meet();
@@ -411,13 +505,20 @@ static cudaError_t encode_weights(CUtensorMap *map, const tile_device *device,
                       { 2, { row, n }, { row }, { Form::A_ROW, TILE_OUTPUTS }, swizzle });
 }
 
+/* With N rows, in whole clusters. */
+static inline int64_t count_tiles(const product_args &p, int n)
+{
+    const int64_t outputs = (p.n_out + TILE_OUTPUTS - 1) / TILE_OUTPUTS;
+    return round_up(outputs, TILE_CLUSTER) * ((p.rows + n - 1) / n);
+}
+
 template <class Form, int N>
 static cudaError_t launch_tiles(cudaStream_t stream, const tile_device *device,
                                 const product_args &p)
 {
     typedef tile_layout<Form, N> layout;
-    const int64_t outputs = (p.n_out + TILE_OUTPUTS - 1) / TILE_OUTPUTS;
-    const int64_t blocks = round_up(outputs, 2) * ((p.rows + N - 1) / N);
+    const int64_t tiles = count_tiles(p, N), most = device->multiprocessors;
+    const int64_t blocks = tiles < most ? tiles : most / TILE_CLUSTER * TILE_CLUSTER;
     cudaLaunchAttribute attributes[2] = {};
     cudaLaunchConfig_t config = {};
     CUtensorMap w_map, x_map;
@@ -427,7 +528,7 @@ static cudaError_t launch_tiles(cudaStream_t stream, const tile_device *device,
                            { 2,
                              { (cuuint64_t)p.x_valid, (cuuint64_t)p.rows },
                              { (cuuint64_t)p.x_bytes },
-                             { TILE_X_BYTES, N / 2 },
+                             { TILE_X_BYTES, N / TILE_CLUSTER },
                              CU_TENSOR_MAP_SWIZZLE_128B });
     if (error == cudaSuccess)
         error = cudaFuncSetAttribute(tile_product<Form, N>,
@@ -437,7 +538,7 @@ static cudaError_t launch_tiles(cudaStream_t stream, const tile_device *device,
     attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[0].val.programmaticStreamSerializationAllowed = 1;
     attributes[1].id = cudaLaunchAttributeClusterDimension;
-    attributes[1].val.clusterDim.x = 2;
+    attributes[1].val.clusterDim.x = TILE_CLUSTER;
     attributes[1].val.clusterDim.y = 1;
     attributes[1].val.clusterDim.z = 1;
     config.gridDim = dim3((unsigned)blocks);
@@ -453,27 +554,37 @@ static cudaError_t launch_tiles(cudaStream_t stream, const tile_device *device,
 static inline int64_t tile_cost(const tile_device *device, const product_args &p, int n)
 {
     enum { SETUP = 24 };
-    const int64_t outputs = (p.n_out + TILE_OUTPUTS - 1) / TILE_OUTPUTS;
-    const int64_t tiles = round_up(outputs, 2) * ((p.rows + n - 1) / n);
-    return (tiles + device->multiprocessors - 1) / device->multiprocessors * (n + SETUP);
+    const int64_t most = device->multiprocessors;
+    return (count_tiles(p, n) + most - 1) / most * (n + SETUP);
 }
 
 template <class Form>
 static cudaError_t launch_tile_product(cudaStream_t stream, const tile_device *device,
                                        const product_args &p)
 {
-    static const int sizes[] = { 64, 128, 160, 208 };
+    static const int sizes[] = { 64, 128, 160, 192, 208, 256 };
     int best = sizes[0];
     for (int n : sizes)
         if (n <= Form::MOST_ROWS && tile_cost(device, p, n) < tile_cost(device, p, best))
             best = n;
-    if (best == 64)
+    switch (best) {
+    case 64:
         return launch_tiles<Form, 64>(stream, device, p);
-    if (best == 128)
+    case 128:
         return launch_tiles<Form, 128>(stream, device, p);
-    if constexpr (Form::MOST_ROWS >= 208)
-        if (best == 208)
+    case 192:
+        if constexpr (Form::MOST_ROWS >= 192)
+            return launch_tiles<Form, 192>(stream, device, p);
+        break;
+    case 208:
+        if constexpr (Form::MOST_ROWS >= 208)
             return launch_tiles<Form, 208>(stream, device, p);
+        break;
+    case 256:
+        if constexpr (Form::MOST_ROWS >= 256)
+            return launch_tiles<Form, 256>(stream, device, p);
+        break;
+    }
     return launch_tiles<Form, 160>(stream, device, p);
 }
 

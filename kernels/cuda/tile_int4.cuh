@@ -55,52 +55,62 @@ template <int GROUPS> struct int4_tile {
         GROUP = 128 / GROUPS,
         X_SCALES = GROUPS,
         ROW_SCALE = 0,
+        LAG = 0,
         MOST_ROWS = GROUPS == 1 ? 208 : 160,
         GROUP_STEPS = 4 / GROUPS,
     };
 
-    template <int N>
-    static __device__ __forceinline__ void add_group(float (&sum)[N / 2], const int (&part)[N / 2],
-                                                     const float *x_scale, const int4_rows &r)
-    {
-#pragma unroll
-        for (int j = 0; j < N / 8; j++) {
-            const float2 scale = *(const float2 *)(x_scale + 8 * j + threadIdx.x % 4 * 2);
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-                sum[4 * j + i] +=
-                    (i % 2 ? scale.y : scale.x) * r.scale[i / 2] * (float)part[4 * j + i];
-        }
-    }
+    template <int N> struct sums {
+        float c[N / 2] = {};
+        const product_args &p;
+        const tile_rows &rows;
 
-    template <int N>
-    static __device__ __forceinline__ void add_stage(float (&sum)[N / 2], const tile_stage &stage,
-                                                     const tile_rows &rows, const product_args &p)
-    {
-        const uint64_t b = tile_descriptor(stage.b);
-        const uint4 top = tile_codes(stage, rows, 0), low = tile_codes(stage, rows, 1);
-        const uint32_t tops[4] = { top.x, top.y, top.z, top.w };
-        const uint32_t lows[4] = { low.x, low.y, low.z, low.w };
-        const bool zeros = p.w_zero;
-#pragma unroll
-        for (int s = 0; s < GROUPS; s++) {
-            const int4_rows r = load_rows(p, rows, stage.step * GROUPS + s);
-            mma_a a[GROUP_STEPS];
-            int part[N / 2];
-#pragma unroll
-            for (int i = 0; i < GROUP_STEPS; i++)
-                a[i] =
-                    widen_nibbles(tops[s * GROUP_STEPS + i], lows[s * GROUP_STEPS + i], r, zeros);
-            wgmma_begin();
-#pragma unroll
-            for (int i = 0; i < GROUP_STEPS; i++)
-                wgmma<N>::int8(part, a[i], b + 2 * (s * GROUP_STEPS + i), i > 0);
-            wgmma_end();
-            wgmma_wait<0>();
-            keep_in_place(part);
-            add_group<N>(sum, part, stage.x_scale + s * N, r);
+        __device__ sums(const product_args &args, const tile_rows &r) : p(args), rows(r)
+        {
         }
-    }
+
+        __device__ __forceinline__ void scale(const int (&part)[N / 2], const float *x_scale,
+                                              const int4_rows &r)
+        {
+#pragma unroll
+            for (int j = 0; j < N / 8; j++) {
+                const float2 x = *(const float2 *)(x_scale + 8 * j + threadIdx.x % 4 * 2);
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    c[4 * j + i] += (i % 2 ? x.y : x.x) * r.scale[i / 2] * (float)part[4 * j + i];
+            }
+        }
+
+        __device__ __forceinline__ void add(const tile_stage &stage)
+        {
+            const uint64_t b = tile_descriptor(stage.b);
+            const uint4 top = tile_codes(stage, rows, 0), low = tile_codes(stage, rows, 1);
+            const uint32_t tops[4] = { top.x, top.y, top.z, top.w };
+            const uint32_t lows[4] = { low.x, low.y, low.z, low.w };
+            const bool zeros = p.w_zero;
+#pragma unroll
+            for (int s = 0; s < GROUPS; s++) {
+                const int4_rows r = load_rows(p, rows, stage.step * GROUPS + s);
+                mma_a a[GROUP_STEPS];
+                int part[N / 2];
+#pragma unroll
+                for (int i = 0; i < GROUP_STEPS; i++)
+                    a[i] = widen_nibbles(tops[s * GROUP_STEPS + i], lows[s * GROUP_STEPS + i], r,
+                                         zeros);
+                wgmma_begin();
+#pragma unroll
+                for (int i = 0; i < GROUP_STEPS; i++)
+                    wgmma<N>::int8(part, a[i], b + 2 * (s * GROUP_STEPS + i), i > 0);
+                wgmma_end();
+                wgmma_wait<0>(part);
+                scale(part, stage.x_scale + s * N, r);
+            }
+        }
+
+        __device__ __forceinline__ void end()
+        {
+        }
+    };
 };
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copies of tiles to shared memory by the copy engine of sm_90, the barriers they complete on, and
- * clusters of two blocks. */
+ * clusters of blocks. */
 #ifndef GLM4V_CUDA_TMA_CUH
 #define GLM4V_CUDA_TMA_CUH
 
@@ -122,13 +122,25 @@ static __device__ __forceinline__ void load_pairs(void *to, const CUtensorMap *m
                  : "memory");
 }
 
-/* To both blocks of the cluster, at the same place. */
-static __device__ __forceinline__ void load_tile_to_both(void *to, const CUtensorMap *map,
-                                                         uint64_t *barrier, int x, int y)
+/* The box at (x, y, z) of a tensor to this block. */
+static __device__ __forceinline__ void load_box(void *to, const CUtensorMap *map, int x, int y,
+                                                int z, uint64_t *barrier)
+{
+    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%3, %4, %5}], [%2];" ::"r"(shared_address(to)),
+                 "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z)
+                 : "memory");
+}
+
+/* To all blocks of a cluster of BLOCKS, at the same place. */
+template <int BLOCKS>
+static __device__ __forceinline__ void load_tile_to_all(void *to, const CUtensorMap *map,
+                                                        uint64_t *barrier, int x, int y)
 {
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
                  ".multicast::cluster [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(shared_address(to)),
-                 "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "h"((uint16_t)3)
+                 "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y),
+                 "h"((uint16_t)((1 << BLOCKS) - 1))
                  : "memory");
 }
 

@@ -21,6 +21,8 @@
         }                                                                                          \
     } while (0)
 
+static const glm4v_cuda_choices NO_CHOICES = {};
+
 namespace bench
 {
 struct named_form {
@@ -119,7 +121,7 @@ inline void open_room(room *r, int rows)
     copy.n_in = 13696;
     copy.data = r->x;
     CUDA(glm4v_cuda_pack_f32(0, &copy, 0, rows, r->rows));
-    CUDA(glm4v_cuda_prefill_open(&r->prefill, &bytes));
+    CUDA(glm4v_cuda_prefill_open(&r->prefill, &bytes, &NO_CHOICES));
     CUDA(cudaDeviceSynchronize());
 }
 
@@ -135,6 +137,7 @@ inline void multiply(const room &r, const matrix &m, const place &s, int rows, b
     p.x = r.x;
     p.ldx = s.n_in;
     p.rounded = r.rounded;
+    p.rounded.by_group = prefill && glm4v_cuda_prefill_by_group(r.prefill);
     p.rows = rows;
     p.epilogue = s.epilogue;
     p.add = s.add;

@@ -314,12 +314,12 @@ struct inputs {
     std::vector<int8_t> q;
     std::vector<float> scale;
     std::vector<int32_t> sum;
-    device_buffer *x = NULL, *rounded = NULL, *rounded_scale = NULL;
-    glm4v_cuda_rounded out = {};
+    device_buffer *x = NULL, *rounded = NULL, *rounded_scale = NULL, *group_scale = NULL;
+    glm4v_cuda_rounded out = {}, by_group = {}; /* the same codes, scales in both ways */
 
     ~inputs()
     {
-        for (device_buffer *b : { x, rounded, rounded_scale })
+        for (device_buffer *b : { x, rounded, rounded_scale, group_scale })
             delete b;
     }
 
@@ -378,7 +378,29 @@ struct inputs {
             for (int i = 0; i < rows * p.s.n_in && ok; i++)
                 ok = from_bf16(got[i / p.s.n_in * out.ldq + i % p.s.n_in]) == f32[i];
         }
-        return ok && rounded->guarded() && rounded_scale->guarded();
+        return ok && round_by_group(p) && rounded->guarded() && rounded_scale->guarded();
+    }
+
+    /* Codes once more, scales [groups of the padded row][rows], 0 for groups of zeros. */
+    bool round_by_group(const problem &p)
+    {
+        size_t q_bytes, scale_bytes;
+        glm4v_cuda_rounded_size(rows, p.s.n_in, &q_bytes, &scale_bytes);
+        group_scale = new device_buffer(scale_bytes);
+        by_group = out;
+        by_group.scale = group_scale->as<float>();
+        by_group.by_group = has_int8_inputs(p.k.form);
+        CUDA(glm4v_cuda_round(stream, &by_group, &p.w, x->as<uint16_t>(), ldx, rows));
+        CUDA(cudaDeviceSynchronize());
+        if (!by_group.by_group)
+            return true;
+        const std::vector<float> got = group_scale->get<float>();
+        bool ok = by_group.ldscale == 1 && by_group.ldgroup == up(rows, 16) &&
+                  matches(rounded->get<int8_t>(), q, q.size(), "rounded again");
+        for (int g = 0; g < up(p.s.n_in, 128) / group_of(p.k.form) && ok; g++)
+            for (int t = 0; t < rows && ok; t++)
+                ok = got[g * by_group.ldgroup + t] == (g < groups ? scale[t * groups + g] : 0);
+        return ok && group_scale->guarded();
     }
 };
 
@@ -517,7 +539,7 @@ run_result run_product(const problem &p, const inputs &x, const use &u, int rows
     q.bias = u.bias ? p.device_bias->as<float>() : NULL;
     q.x = x.x->as<uint16_t>();
     q.ldx = x.ldx;
-    q.rounded = x.out;
+    q.rounded = how == PREFILL && glm4v_cuda_prefill_by_group(prefill) ? x.by_group : x.out;
     q.rows = rows;
     q.epilogue = u.epilogue;
     q.add = u.add;
@@ -685,7 +707,7 @@ int main(int argc, char **argv)
     glm4v_cuda_prefill *prefill;
     size_t bytes;
     int number = 0;
-    CUDA(glm4v_cuda_prefill_open(&prefill, &bytes));
+    CUDA(glm4v_cuda_prefill_open(&prefill, &bytes, &NO_CHOICES));
     test_random();
     test_odd_values();
     for (const shape &s : shapes) {

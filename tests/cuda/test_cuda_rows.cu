@@ -188,7 +188,7 @@ static void test_norm(const norm_case &c)
 struct round_case {
     glm4v_cuda_form form;
     int rows, n;
-    bool order, branch, branch_norm;
+    bool order, branch, branch_norm, by_group;
 };
 
 /* Device memory of a round_case. */
@@ -201,7 +201,7 @@ struct round_data {
     round_data(const round_case &c, const std::vector<int32_t> &map)
         : x(bf16(normals((size_t)c.rows * c.n, 2))), branch(bf16(normals((size_t)c.rows * c.n))),
           y((size_t)c.rows * c.n), w(normals((size_t)c.n)), branch_w(normals((size_t)c.n)),
-          scale((size_t)c.rows * ((size_t)c.n / 32 + 1)),
+          scale(((size_t)c.rows + 15) * ((size_t)c.n / 32 + 4)),
           q((size_t)c.rows * ((size_t)c.n + 127) / 128 * 128 * 2 + 256 * (size_t)c.rows), order(map)
     {
     }
@@ -216,6 +216,7 @@ static cudaError_t run_round(const round_case &c, round_data &d, glm4v_cuda_roun
     *out = {};
     out->q = d.q.data;
     out->scale = d.scale.data;
+    out->by_group = c.by_group;
     glm4v_cuda_norm_round args = {};
     args.norm.y = d.y.data;
     args.norm.x = d.x.data;
@@ -255,7 +256,8 @@ static bool codes_match(const round_case &c, const round_data &d, const glm4v_cu
     const std::vector<float> scales = d.scale.get();
     std::vector<float> row((size_t)c.n), scale((size_t)groups);
     std::vector<int32_t> sum((size_t)groups);
-    bool ok = out.ldq == (int64_t)padded && out.ldscale == groups;
+    bool ok = out.ldq == (int64_t)padded && out.ldscale == (c.by_group ? 1 : groups) &&
+              out.ldgroup == (c.by_group ? (c.rows + 15) / 16 * 16 : 1);
     for (int r = 0; r < c.rows && ok; r++) {
         std::vector<int8_t> q(padded, 0);
         for (int k = 0; k < c.n; k++)
@@ -264,10 +266,8 @@ static bool codes_match(const round_case &c, const round_data &d, const glm4v_cu
                                                                        sum.data(), row.data(), c.n);
         const size_t at = (size_t)r * padded;
         ok = same(std::vector<int8_t>(got.begin() + at, got.begin() + at + padded), q, padded);
-        const size_t first = (size_t)(r * groups);
-        ok = same(std::vector<float>(scales.begin() + first, scales.begin() + first + groups),
-                  scale, (size_t)groups) &&
-             ok;
+        for (int g = 0; g < groups && ok; g++)
+            ok = scales[(size_t)(r * out.ldscale + g * out.ldgroup)] == scale[(size_t)g];
     }
     return ok;
 }
@@ -327,9 +327,9 @@ static void test_rounded(const round_case &c)
     else if (c.order)
         ok = reordered(c, d, out, normed, map) && ok;
     result(d.x.guarded() && d.y.guarded() && d.q.guarded() && d.scale.guarded() && ok,
-           text("norm_rounded, %s, rows %d, n %d%s%s%s", names[c.form], c.rows, c.n,
+           text("norm_rounded, %s, rows %d, n %d%s%s%s%s", names[c.form], c.rows, c.n,
                 c.order ? ", order" : "", c.branch ? ", branch" : "",
-                c.branch_norm ? " normed" : ""));
+                c.branch_norm ? " normed" : "", c.by_group ? ", by group" : ""));
 }
 
 /* ---- times ---- */
@@ -338,7 +338,7 @@ static void bench_norm(int rows, int n)
 {
     const int sets = 16;
     std::vector<std::unique_ptr<round_data>> data;
-    const round_case c = { GLM4V_CUDA_INT4, rows, n, false, true, true };
+    const round_case c = { GLM4V_CUDA_INT4, rows, n, false, true, true, false };
     for (int i = 0; i < sets; i++)
         data.emplace_back(new round_data(c, std::vector<int32_t>(1)));
     glm4v_cuda_rounded out;
@@ -405,11 +405,11 @@ int main(int argc, char **argv)
     for (glm4v_cuda_form form : { GLM4V_CUDA_INT8, GLM4V_CUDA_INT4, GLM4V_CUDA_INT4_32 })
         for (int n : { 128, 1536, 4096, 13696 })
             for (int kind = 0; kind < 4; kind++)
-                test_rounded({ form, 3, n, kind == 3, kind > 0, kind > 1 });
+                test_rounded({ form, 3, n, kind == 3, kind > 0, kind > 1, kind == 2 });
     for (int n : { 1, 100, 144, 1176 })
-        test_rounded({ GLM4V_CUDA_INT8, 2, n, false, false, false });
-    test_rounded({ GLM4V_CUDA_FP8, 2, 144, true, true, false });
-    test_rounded({ GLM4V_CUDA_BF16, 2, 4100, true, false, false });
+        test_rounded({ GLM4V_CUDA_INT8, 2, n, false, false, false, false });
+    test_rounded({ GLM4V_CUDA_FP8, 2, 144, true, true, false, false });
+    test_rounded({ GLM4V_CUDA_BF16, 2, 4100, true, false, false, false });
     if (argc > 1 && !strcmp(argv[1], "--bench"))
         bench();
     return close();

@@ -2,7 +2,10 @@
 /* The host side of the CUDA backend on a CUDA runtime of our own (fake_cuda.h): what becomes of
  * each status, that everything is given back, captured steps, memory of the host, two devices. What
  * it computes the programs *-fake-cuda compare. */
+#include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "backend/cuda_check.h"
 #include "backend/cuda_module.h"
@@ -252,6 +255,64 @@ static void a_device_that_cannot_be_opened_says_why(void)
         CHECK(!b);
     }
     fake_cuda_set_devices(cudaSuccess, FAKE_CUDA_DEVICES);
+    CHECK(nothing_is_left());
+}
+
+/* Opens the device, and closes it if it could be opened; hash: of its table of products. */
+static int open_with_products(char hash[17])
+{
+    glm4v_backend *b = NULL;
+    int rc = glm4v_backend_cuda_open(&b, 0, NULL, NULL, &err);
+    snprintf(hash, 17, "%s", b ? b->products : "");
+    glm4v_backend_close(&b);
+    return rc;
+}
+
+static void write_products(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+    CHECK(file && fputs(text, file) >= 0 && !fclose(file));
+}
+
+/* A table for another version of cuBLASLt, as it would have been written. */
+static void write_other_products(const char *path)
+{
+    static const char text[] = "glm4v-products 1\ngpu another card\ncublaslt 120000\n";
+    char all[200];
+    uint64_t h = 0xcbf29ce484222325u;
+    for (const char *c = text; *c; c++)
+        h = (h ^ (unsigned char)*c) * 0x100000001b3u;
+    snprintf(all, sizeof all, "%shash %016" PRIx64 "\n", text, h);
+    write_products(path, all);
+}
+
+static void a_table_of_products_is_written_and_read(void)
+{
+    char path[] = "/tmp/glm4v-products-XXXXXX", none[17], making[17], given[17], again[17];
+    const int fd = mkstemp(path);
+    CHECK(fd >= 0 && !close(fd));
+    CHECK_EQ(open_with_products(none), 0);
+    CHECK_EQ(strlen(none), 16);
+    setenv("GLM4V_CUDA_TUNE", path, 1);
+    CHECK_EQ(open_with_products(making), 0);
+    CHECK_STR(making, "");
+    unsetenv("GLM4V_CUDA_TUNE");
+    setenv("GLM4V_CUDA_PRODUCTS", path, 1);
+    CHECK_EQ(open_with_products(given), 0);
+    CHECK_EQ(strlen(given), 16);
+    CHECK(strcmp(given, none));
+    CHECK_EQ(open_with_products(again), 0);
+    CHECK_STR(again, given);
+    write_other_products(path);
+    CHECK_EQ(open_with_products(again), GLM4V_ERR_DEVICE);
+    CHECK_CONTAINS(err.msg, "another card and cuBLASLt 120000");
+    CHECK_CONTAINS(err.msg, "glm4v bench --tune");
+    write_products(path, "glm4v-products 1\ngpu x\n");
+    CHECK_EQ(open_with_products(again), GLM4V_ERR_FORMAT);
+    unlink(path);
+    CHECK_EQ(open_with_products(again), GLM4V_ERR_IO);
+    CHECK_CONTAINS(err.msg, path);
+    unsetenv("GLM4V_CUDA_PRODUCTS");
     CHECK(nothing_is_left());
 }
 
@@ -934,6 +995,7 @@ int main(void)
     TEST(every_status_of_cublaslt_has_a_class);
     TEST(faults_are_read_from_text);
     TEST(a_device_that_cannot_be_opened_says_why);
+    TEST(a_table_of_products_is_written_and_read);
     TEST(the_threads_context_is_what_it_was);
     TEST(every_allocation_may_fail);
     TEST(every_call_may_end_the_device);

@@ -195,6 +195,9 @@ typedef struct {
     /// multiply-adds of the vision tower's matrices for one image token; attention comes on top
     uint64_t vision_products;
     char image_device[16]; ///< the device that prepares images: "cpu", "cuda:0"; "" before loading
+    /// digest of the table by which GPUs choose their matrix products, hexadecimal; "" without one,
+    /// before loading, and while the table is being made
+    char products[17];
 } glm4v_model_info;
 
 /** A compute device, and what is free on it. */

@@ -523,6 +523,9 @@ struct glm4v_backend {
     glm4v_pool *pool; /* host threads, the model's; outlives the backend; NULL: the caller alone */
     const char *isa;  /* kernels in use, for people */
     const char *device; /* as it is asked for, "cuda:1"; for people */
+    /* digest of the table that products are chosen by, 16 digits; "" while it is made; NULL: there
+     * is none */
+    const char *products;
     const glm4v_log *log;
 };
 

@@ -206,7 +206,7 @@ static int describe(glm4v_gpu_backend *g, int32_t number, glm4v_error *err)
                           number, card.name, card.major, card.minor);
     snprintf(g->isa, sizeof g->isa, "sm_%d%d, %.64s", card.major, card.minor, card.name);
     g->traits.chunk = (uint64_t)card.multiProcessorCount * CHUNK_OF_ONE;
-    return 0;
+    return glm4v_gpu_read_products(g, card.name, err);
 }
 
 static int open_stream(glm4v_gpu_backend *g, cudaStream_t *stream, int priority)
@@ -306,6 +306,7 @@ int glm4v_backend_cuda_open(glm4v_backend **backend, int32_t number, glm4v_pool 
                                 .pool = pool,
                                 .isa = g->isa,
                                 .device = g->device,
+                                .products = g->products.hash,
                                 .log = log };
     snprintf(g->device, sizeof g->device, "cuda:%d", number);
     int rc = open_context(g, number, err);

@@ -84,11 +84,22 @@ typedef struct {
     } range[GLM4V_GPU_RANGES]; /* of fill n: number n % RANGES */
 } glm4v_gpu_fills;
 
+/* The table of algorithms for prefill products, of one kind of GPU and one cuBLASLt. */
+typedef struct {
+    char gpu[64];
+    uint64_t version;
+    glm4v_cuda_choice choice[GLM4V_CUDA_CHOICES];
+    int n;
+    bool tune;     /* it is being made */
+    char hash[17]; /* "" then */
+} glm4v_gpu_products;
+
 typedef struct {
     glm4v_backend base;
     glm4v_backend_traits traits;
     glm4v_cuda_context context;
     char isa[96], device[16];
+    glm4v_gpu_products products;
     glm4v_gpu_queue queue[GLM4V_N_QUEUES];
     glm4v_gpu_fills fills;
 
@@ -217,6 +228,12 @@ int glm4v_gpu_time_end(glm4v_gpu_step *s);
 /* cuda_scratch.c. Queue's lock held: `bytes` of scratch. */
 int glm4v_gpu_scratch_of(glm4v_gpu_backend *g, glm4v_gpu_queue *q, glm4v_gpu_scratch which,
                          size_t bytes, void **ptr);
+/* cuda_choices.c. The table that the environment names, or an empty one. IO, FORMAT, DEVICE,
+ * NOMEM */
+int glm4v_gpu_read_products(glm4v_gpu_backend *g, const char *gpu, glm4v_error *err);
+/* Writes what a queue's products have chosen, where the table is being made. */
+void glm4v_gpu_write_products(const glm4v_gpu_backend *g, const glm4v_gpu_queue *q);
+
 /* What products of prefill need; once, when the backend is opened. */
 int glm4v_gpu_prefill_open(glm4v_gpu_backend *g, glm4v_gpu_queue *q);
 void glm4v_gpu_scratch_close(glm4v_gpu_backend *g, glm4v_gpu_queue *q);

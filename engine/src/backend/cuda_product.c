@@ -172,6 +172,8 @@ static int multiply(glm4v_gpu_step *s, multiplication m)
         m.k.rounded = q->attended.rounded;
     else if (!rc && glm4v_cuda_rounds(&w))
         rc = glm4v_gpu_take_rounded(g, q, rows < most ? rows : most, w.n_in, &m.k.rounded);
+    if (!m.decode)
+        m.k.rounded.by_group = glm4v_cuda_prefill_by_group(q->prefill);
     for (int64_t row = 0; !rc && row < rows; row += most) {
         m.k.rows = rows - row < most ? rows - row : most;
         rc = multiply_rows(s, &m, &w);

@@ -60,10 +60,14 @@ int glm4v_gpu_scratch_of(glm4v_gpu_backend *g, glm4v_gpu_queue *q, glm4v_gpu_scr
 
 int glm4v_gpu_prefill_open(glm4v_gpu_backend *g, glm4v_gpu_queue *q)
 {
+    const glm4v_cuda_choices choices = { .choice = g->products.choice,
+                                         .n = g->products.n,
+                                         .tune = g->products.tune };
     size_t bytes = 0;
-    return glm4v_gpu_check(
-        g, glm4v_cuda_injected(GLM4V_CUDA_AT_ALLOC) ?: glm4v_cuda_prefill_open(&q->prefill, &bytes),
-        "memory of prefill products");
+    return glm4v_gpu_check(g,
+                           glm4v_cuda_injected(GLM4V_CUDA_AT_ALLOC)
+                               ?: glm4v_cuda_prefill_open(&q->prefill, &bytes, &choices),
+                           "memory of prefill products");
 }
 
 void glm4v_gpu_scratch_close(glm4v_gpu_backend *g, glm4v_gpu_queue *q)
@@ -76,6 +80,7 @@ void glm4v_gpu_scratch_close(glm4v_gpu_backend *g, glm4v_gpu_queue *q)
         glm4v_gpu_give(g, old->ptr);
         glm4v_free(old);
     }
+    glm4v_gpu_write_products(g, q);
     if (q->prefill)
         glm4v_cuda_prefill_close(q->prefill);
     q->prefill = NULL;

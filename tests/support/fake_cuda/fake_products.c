@@ -370,9 +370,31 @@ struct glm4v_cuda_prefill {
     void *block;
 };
 
-cudaError_t glm4v_cuda_prefill_open(glm4v_cuda_prefill **prefill, size_t *bytes)
+size_t glm4v_cuda_prefill_version(void)
+{
+    return 130000;
+}
+
+bool glm4v_cuda_prefill_by_group(const glm4v_cuda_prefill *prefill)
+{
+    (void)prefill;
+    return false;
+}
+
+/* One shape is chosen while the table is made. */
+int glm4v_cuda_prefill_choices(const glm4v_cuda_prefill *prefill,
+                               glm4v_cuda_choice choice[GLM4V_CUDA_CHOICES])
+{
+    (void)prefill;
+    choice[0] = (glm4v_cuda_choice) { 48, 64, false, { 1, 2, 3, 4, 5, 6, 7, UINT64_MAX } };
+    return 1;
+}
+
+cudaError_t glm4v_cuda_prefill_open(glm4v_cuda_prefill **prefill, size_t *bytes,
+                                    const glm4v_cuda_choices *choices)
 {
     glm4v_cuda_prefill *p = fake_room(sizeof *p);
+    (void)choices;
     const cudaError_t status = cudaMalloc(&p->block, 256);
     *bytes = 256;
     if (status == cudaSuccess)
