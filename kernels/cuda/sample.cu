@@ -1,28 +1,35 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Choosing tokens, in three kernels: CHUNKS blocks a row penalize, mask and find the largest logit
- * of a part; with a temperature they sum exp((logit - largest) / temperature) of a part; a block a
- * row chooses. Greedy rows are done with the first and a few instructions of the third.
+ * of a part; with a temperature they weigh each candidate by exp((logit - largest) / temperature);
+ * a block a row chooses. Greedy rows are done with the first and a few instructions of the third.
  *
- * Bounded draws (top-k, top-p) take the best candidates in order, a batch of at most BATCH at a
- * time, which is sorted in shared memory: candidates are numbered by logit, descending, then id.
- * How far the first batch goes, the second kernel's counts by distance from the largest logit say;
- * how far later ones go, or the first of very even logits, a search by digits of that number, from
- * the highest. Most draws need one batch. Sums are double, in an order that depends on the
- * vocabulary only. */
+ * Bounded draws (top-k, top-p) ask up to three times for a candidate in the order of the best:
+ * the k-th, the one with which the weights reach top-p of all, the one that the random number
+ * falls on. Candidates are numbered by logit, descending, then id. The second kernel counts and
+ * weighs them in bins of the distance from the largest logit; the bin with the answer, and as
+ * many before it as fit, are sorted in shared memory. A bin with more candidates than fit is
+ * divided again, by finer distances, then by bits of the number, so that no distribution takes
+ * more than a few passes over the logits. Weights of bounded draws are whole numbers, units of
+ * 2^-63 times the vocabulary, so that no order of additions matters; those of the other draws are
+ * double, added in an order that depends on the vocabulary only.
+ *
+ * Measured on an H200, 151552 logits: docs/perf-log.md. Slower where many candidates are kept:
+ * batches of 1024, the best first, each found by digits. */
 #include "sample.h"
 #include "vector.cuh"
 
-constexpr int CHUNKS = 32, PART_THREADS = 256, THREADS = 1024, BATCH = 1024, ENOUGH = 128;
-constexpr int DIGITS = 2048, DIGIT_BITS = 11;
+constexpr int CHUNKS = 32, PART_THREADS = 256, THREADS = 1024, BATCH = 1024;
+constexpr int BINS = 2048, BIN_BITS = 11;
 constexpr int AHEAD = 8;        /* logits that a thread loads at a time */
 constexpr uint64_t BAD = ~0ull; /* no key of a finite logit */
 
 struct sampling {
     glm4v_cuda_step_data step;
     glm4v_cuda_sample s;
-    uint64_t *best; /* [n][CHUNKS] largest key of a part, or BAD */
-    double *sum;    /* [n][CHUNKS] */
-    uint32_t *bins; /* [n][DIGITS] candidates by distance from the largest logit */
+    uint64_t *best;   /* [n][CHUNKS] largest key of a part, or BAD */
+    double *sum;      /* [n][CHUNKS] weights of a part; draws without bounds */
+    uint64_t *weight; /* [n][BINS] weights by distance from the largest logit; bounded draws */
+    uint32_t *count;  /* [n][BINS] candidates likewise */
 };
 
 /* Order of floats as that of unsigned numbers; -0 is 0. */
@@ -171,8 +178,11 @@ static __global__ void __launch_bounds__(PART_THREADS) prepare_kernel(const samp
     best = block_largest<PART_THREADS>(best);
     if (threadIdx.x == 0)
         a.best[row * CHUNKS + blockIdx.x] = best;
-    if (threadIdx.x < DIGITS / CHUNKS)
-        a.bins[row * DIGITS + blockIdx.x * (DIGITS / CHUNKS) + threadIdx.x] = 0;
+    if (threadIdx.x < BINS / CHUNKS) {
+        const int64_t bin = row * BINS + blockIdx.x * (BINS / CHUNKS) + threadIdx.x;
+        a.count[bin] = 0;
+        a.weight[bin] = 0;
+    }
 }
 
 /* ---- second kernel ---- */
@@ -200,10 +210,25 @@ static __device__ double weight_of(float logit, float largest, double temperatur
     return exp((double)(logit - largest) / temperature);
 }
 
-/* 32 bins for 1; the last one, of all beyond, is not counted. */
+/* A weight as a whole number: the sum over a vocabulary is below 2^64. */
+static __device__ uint64_t whole_weight(float logit, float largest, double temperature,
+                                        int32_t vocab)
+{
+    const double unit = ldexp(1.0, 31 + __clz(vocab));
+    return __double2ull_rn(weight_of(logit, largest, temperature) * unit);
+}
+
+/* 32 bins for 1; the last one has all beyond. */
 static __device__ int bin_of(float logit, float largest)
 {
-    return (int)fminf((largest - logit) * 32, DIGITS - 1);
+    return (int)fminf((largest - logit) * 32, BINS - 1);
+}
+
+/* 2048 parts of a bin, but of the last one: 0. */
+static __device__ int part_of(float logit, float largest, int bin)
+{
+    const float within = (largest - logit) * 32 - (float)bin;
+    return bin == BINS - 1 ? 0 : (int)fminf(fmaxf(within, 0) * BINS, BINS - 1);
 }
 
 static __device__ double warp_sum(double x)
@@ -214,38 +239,65 @@ static __device__ double warp_sum(double x)
     return x;
 }
 
-/* Block (part, row). */
-static __global__ void __launch_bounds__(PART_THREADS) weigh_kernel(const sampling a)
+/* Counts and weights of bins, in shared memory. */
+struct histogram {
+    uint64_t weight[BINS];
+    uint32_t count[BINS];
+
+    __device__ void clear()
+    {
+        for (int i = threadIdx.x; i < BINS; i += blockDim.x)
+            weight[i] = count[i] = 0;
+        __syncthreads();
+    }
+
+    __device__ void add(int bin, uint64_t w)
+    {
+        atomicAdd(&count[bin], 1u);
+        atomicAdd((unsigned long long *)&weight[bin], (unsigned long long)w);
+    }
+};
+
+/* The part's candidates to the row's bins. */
+static __device__ void weigh_bins(histogram &bins, const sampling &a, const part &p, int64_t row,
+                                  float largest)
 {
-    __shared__ double partial[PART_THREADS / 32];
-    __shared__ uint32_t bins[DIGITS];
-    let_next_begin();
-    const part p(a.s.vocab);
-    const int64_t row = blockIdx.y;
     const float *logits = a.s.logits + row * a.s.vocab;
-    double sum = 0;
-    wait_for_earlier();
     const double temperature = a.step.draws[row].temperature;
-    const bool bounded = a.step.draws[row].top_k || a.step.draws[row].top_p < 1;
-    const uint64_t best = row_best(a, row);
-    const float largest = logit_of(best);
-    if (blockIdx.x == 0 && a.step.draws[row].penalty != 1)
-        keep_seen(a, a.step.draws[row].slot, a.step.outputs[row]);
-    if (!(temperature > 0) || best == BAD)
-        return;
-    for (int i = threadIdx.x; i < DIGITS; i += PART_THREADS)
-        bins[i] = 0;
-    __syncthreads();
+    bins.clear();
     for (int32_t at = p.first + (int32_t)threadIdx.x; at < p.end; at += AHEAD * PART_THREADS) {
         float x[AHEAD];
         load_ahead(x, logits, at, p.end, PART_THREADS);
 #pragma unroll
-        for (int k = 0; k < AHEAD; k++) {
+        for (int k = 0; k < AHEAD; k++)
+            if (x[k] > -INFINITY)
+                bins.add(bin_of(x[k], largest),
+                         whole_weight(x[k], largest, temperature, a.s.vocab));
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < BINS; i += PART_THREADS) {
+        if (!bins.count[i])
+            continue;
+        atomicAdd(&a.count[row * BINS + i], bins.count[i]);
+        atomicAdd((unsigned long long *)&a.weight[row * BINS + i],
+                  (unsigned long long)bins.weight[i]);
+    }
+}
+
+/* The part's sum of weights. */
+static __device__ void weigh_part(const sampling &a, const part &p, int64_t row, float largest)
+{
+    __shared__ double partial[PART_THREADS / 32];
+    const float *logits = a.s.logits + row * a.s.vocab;
+    const double temperature = a.step.draws[row].temperature;
+    double sum = 0;
+    for (int32_t at = p.first + (int32_t)threadIdx.x; at < p.end; at += AHEAD * PART_THREADS) {
+        float x[AHEAD];
+        load_ahead(x, logits, at, p.end, PART_THREADS);
+#pragma unroll
+        for (int k = 0; k < AHEAD; k++)
             if (x[k] > -INFINITY)
                 sum += weight_of(x[k], largest, temperature);
-            if (bounded && bin_of(x[k], largest) < DIGITS - 1)
-                atomicAdd(&bins[bin_of(x[k], largest)], 1u);
-        }
     }
     sum = warp_sum(sum);
     if (threadIdx.x % 32 == 0)
@@ -256,9 +308,31 @@ static __global__ void __launch_bounds__(PART_THREADS) weigh_kernel(const sampli
         sum += partial[i];
     if (threadIdx.x == 0)
         a.sum[row * CHUNKS + blockIdx.x] = sum;
-    for (int i = threadIdx.x; bounded && i < DIGITS; i += PART_THREADS)
-        if (bins[i])
-            atomicAdd(&a.bins[row * DIGITS + i], bins[i]);
+}
+
+static __device__ bool is_bounded(const glm4v_cuda_draw &draw)
+{
+    return draw.top_k || draw.top_p < 1;
+}
+
+/* Block (part, row). */
+static __global__ void __launch_bounds__(PART_THREADS) weigh_kernel(const sampling a)
+{
+    __shared__ histogram bins;
+    let_next_begin();
+    const part p(a.s.vocab);
+    const int64_t row = blockIdx.y;
+    wait_for_earlier();
+    const glm4v_cuda_draw draw = a.step.draws[row];
+    const uint64_t best = row_best(a, row);
+    if (blockIdx.x == 0 && draw.penalty != 1)
+        keep_seen(a, draw.slot, a.step.outputs[row]);
+    if (!(draw.temperature > 0) || best == BAD)
+        return;
+    if (is_bounded(draw))
+        weigh_bins(bins, a, p, row, logit_of(best));
+    else
+        weigh_part(a, p, row, logit_of(best));
 }
 
 /* ---- third kernel ---- */
@@ -278,21 +352,42 @@ static __device__ double random_unit(uint64_t state)
     return (double)((high << 26) | low) * 0x1p-53;
 }
 
+/* Candidates before a place in the order of the best, and their weights. */
+struct mark {
+    uint32_t count;
+    uint64_t weight;
+};
+
+static __device__ mark operator+(const mark &a, const mark &b)
+{
+    return { a.count + b.count, a.weight + b.weight };
+}
+
+/* Candidates of a row: with numbers, bins, and parts of bins from the first up to the last. */
+struct range {
+    uint64_t first, last;
+    int first_bin, last_bin, first_part, last_part;
+};
+
 /* What a block needs to draw; in shared memory. */
 struct drawing {
     const float *logits;
-    const uint32_t *bins;
     int32_t vocab;
     float largest;
     double temperature;
 
     uint64_t batch[BATCH]; /* numbers: ~key, ascending */
-    double sum[BATCH];     /* of weights of the batch, up to a candidate */
-    uint32_t digit[DIGITS];
-    double warp[THREADS / 32];
-    uint64_t last;    /* all candidates up to this number were in batches */
-    int32_t n, index; /* candidates of the batch; its place among batches, -1: none yet */
-    uint32_t found, before, cut, count;
+    mark sum[BATCH];       /* up to a candidate of the batch, and with it */
+    mark base;             /* before the batch */
+    int32_t n;             /* candidates of the batch; 0: there is none */
+
+    histogram bins;
+    mark warp[THREADS / 32];
+    double warp_sum[THREADS / 32];
+    uint64_t least, most;
+    uint32_t found, taken;
+    mark before;
+    int bin, lowest;
 };
 
 /* Sum of x up to this thread, over the block; warp: sums of the warps. */
@@ -305,11 +400,11 @@ static __device__ double running_sum(drawing &d, double x)
     }
     __syncthreads();
     if (lane == 31)
-        d.warp[warp] = x;
+        d.warp_sum[warp] = x;
     __syncthreads();
     double before = 0;
     for (int i = 0; i < warp; i++)
-        before += d.warp[i];
+        before += d.warp_sum[i];
     return before + x;
 }
 
@@ -318,7 +413,7 @@ static __device__ double whole_sum(const drawing &d)
 {
     double sum = 0;
     for (int i = 0; i < THREADS / 32; i++)
-        sum += d.warp[i];
+        sum += d.warp_sum[i];
     return sum;
 }
 
@@ -378,76 +473,99 @@ static __device__ int32_t draw_any(drawing &d, const double *sums, double unit)
 
 /* ---- the best candidates, in order ---- */
 
-static __device__ bool is_left(const drawing &d, uint64_t number)
-{
-    return d.index < 0 || number > d.last;
-}
+/* Which candidate is asked for: number `count`, or if count is 0 the first one with which the
+ * weights reach `weight`, or are beyond it. */
+struct goal {
+    uint32_t count;
+    double weight;
+    bool beyond;
 
-/* Lanes with the same digit count together. */
-static __device__ __forceinline__ void count_digit(drawing &d, bool here, uint32_t digit)
-{
-    const uint32_t peers = __match_any_sync(~0u, here ? digit : DIGITS);
-    if (here && (int)threadIdx.x % 32 == __ffs((int)peers) - 1)
-        atomicAdd(&d.digit[digit], (uint32_t)__popc(peers));
-}
+    __device__ bool reached(const mark &m) const
+    {
+        if (count)
+            return m.count >= count;
+        return beyond ? (double)m.weight > weight : (double)m.weight >= weight;
+    }
+};
 
-/* Count the digit at bits [shift, shift + width) of candidates that are left and whose bits above
- * are those of prefix. */
-static __device__ void count_digits(drawing &d, uint64_t prefix, int shift, int width)
+/* Sum of x up to this thread, over the block. */
+static __device__ mark running_mark(drawing &d, mark x)
 {
-    const int above = shift + width;
-    for (int i = threadIdx.x; i < DIGITS; i += THREADS)
-        d.digit[i] = 0;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    for (int distance = 1; distance < 32; distance *= 2) {
+        const mark before = { __shfl_up_sync(~0u, x.count, distance),
+                              __shfl_up_sync(~0u, x.weight, distance) };
+        if (lane >= distance)
+            x = before + x;
+    }
     __syncthreads();
-    for (int32_t first = threadIdx.x; first - (int32_t)threadIdx.x < d.vocab;
-         first += AHEAD * THREADS) {
+    if (lane == 31)
+        d.warp[warp] = x;
+    __syncthreads();
+    for (int i = 0; i < warp; i++)
+        x = d.warp[i] + x;
+    return x;
+}
+
+/* Of d.bins: d.bin, the first with which `base` and the bins up to it reach the goal, or the last
+ * one; d.lowest, the first from which on they fit a batch; d.before: base and what is before that
+ * one. How many candidates d.bin has. */
+static __device__ uint32_t find_bin(drawing &d, const mark &base, const goal &g)
+{
+    const int i = 2 * threadIdx.x;
+    const mark low = { d.bins.count[i], d.bins.weight[i] };
+    const mark high = { d.bins.count[i + 1], d.bins.weight[i + 1] };
+    const mark sum = base + running_mark(d, low + high);
+    const mark middle = { sum.count - high.count, sum.weight - high.weight };
+    const int at = min(first_thread(d, g.reached(sum)), THREADS - 1);
+    if ((int)threadIdx.x == at) {
+        const bool second = !g.reached(middle);
+        d.bin = i + second;
+        d.taken = second ? sum.count : middle.count;
+    }
+    __syncthreads();
+    const uint32_t end = d.taken;
+    const mark start = { middle.count - low.count, middle.weight - low.weight };
+    const bool fits = end - middle.count <= BATCH; /* from the second one on */
+    const int from = min(first_thread(d, i + 1 >= d.bin || fits), THREADS - 1);
+    if ((int)threadIdx.x == from) {
+        const bool both = i == d.bin || end - start.count <= BATCH;
+        d.lowest = min(i + !both, d.bin);
+        d.before = d.lowest == i ? start : middle;
+    }
+    __syncthreads();
+    return d.bins.count[d.bin];
+}
+
+static __device__ bool is_in(const drawing &d, const range &r, float x, uint64_t number)
+{
+    const int bin = bin_of(x, d.largest);
+    if (!(x > -INFINITY) || bin < r.first_bin || bin > r.last_bin || number < r.first ||
+        number > r.last)
+        return false;
+    const int part = part_of(x, d.largest, bin);
+    return (bin > r.first_bin || part >= r.first_part) && (bin < r.last_bin || part <= r.last_part);
+}
+
+/* f(logit, number) of each candidate of the range. */
+template <typename F> static __device__ void visit(const drawing &d, const range &r, F f)
+{
+    for (int32_t first = threadIdx.x; first < d.vocab; first += AHEAD * THREADS) {
         float x[AHEAD];
         load_ahead(x, d.logits, first, d.vocab, THREADS);
 #pragma unroll
         for (int i = 0; i < AHEAD; i++) {
             const uint64_t number = ~key_of(x[i], first + i * THREADS);
-            const bool here = x[i] > -INFINITY && is_left(d, number) &&
-                              (above == 64 || number >> above == prefix >> above);
-            count_digit(d, here, (uint32_t)(number >> shift) & ((1u << width) - 1));
+            if (is_in(d, r, x[i], number))
+                f(x[i], number);
         }
     }
     __syncthreads();
 }
 
-/* The first digit with which `taken` and the candidates up to it are more than a batch holds,
- * DIGITS if there is none; d.before: candidates before it, taken and counted. */
-static __device__ int crossing(drawing &d, uint32_t taken)
+static __device__ uint64_t weight_at(const drawing &d, float logit)
 {
-    const uint32_t low = d.digit[2 * threadIdx.x], high = d.digit[2 * threadIdx.x + 1];
-    const uint32_t sum = taken + (uint32_t)running_sum(d, (double)(low + high));
-    const int at = first_thread(d, sum > BATCH);
-    if ((int)threadIdx.x == at) {
-        const bool second = sum - high <= BATCH;
-        d.before = second ? sum - high : sum - high - low;
-        d.cut = 2 * threadIdx.x + second;
-    }
-    __syncthreads();
-    return at < THREADS ? (int)d.cut : DIGITS;
-}
-
-/* The number up to which the next batch goes: at most BATCH candidates, and ENOUGH of them or all
- * there are. */
-static __device__ uint64_t batch_end(drawing &d)
-{
-    uint64_t prefix = 0;
-    uint32_t taken = 0;
-    for (int above = 64;;) {
-        const int width = min(above, DIGIT_BITS), shift = above - width;
-        count_digits(d, prefix, shift, width);
-        const int digit = crossing(d, taken);
-        if (digit == DIGITS)
-            return prefix | (above == 64 ? ~0ull : (1ull << above) - 1);
-        prefix |= (uint64_t)digit << shift;
-        taken = d.before;
-        if (taken >= ENOUGH || shift == 0)
-            return prefix - 1;
-        above = shift;
-    }
+    return whole_weight(logit, d.largest, d.temperature, d.vocab);
 }
 
 /* Bitonic; ascending. */
@@ -468,120 +586,150 @@ static __device__ void sort_batch(drawing &d)
     __syncthreads();
 }
 
-/* How many bins the first batch takes; 0: that would be too few candidates or too many. */
-static __device__ int first_bins(drawing &d)
+/* The candidates of the range, at most BATCH, which stand behind d.before. */
+static __device__ void take_batch(drawing &d, const range &r)
 {
-    for (int i = threadIdx.x; i < DIGITS; i += THREADS)
-        d.digit[i] = d.bins[i];
-    __syncthreads();
-    const int bin = crossing(d, 0);
-    if (bin == DIGITS)
-        return DIGITS - 1;
-    return d.before >= ENOUGH ? bin : 0;
-}
-
-/* What belongs to a batch. */
-struct bounds {
-    int bins;     /* candidates of so many bins, if not 0 */
-    uint64_t end; /* else what is left up to this number */
-};
-
-static __device__ void collect(drawing &d, const bounds &b)
-{
-    for (int32_t first = threadIdx.x; first < d.vocab; first += AHEAD * THREADS) {
-        float x[AHEAD];
-        load_ahead(x, d.logits, first, d.vocab, THREADS);
-#pragma unroll
-        for (int i = 0; i < AHEAD; i++) {
-            const uint64_t number = ~key_of(x[i], first + i * THREADS);
-            const bool here =
-                b.bins ? bin_of(x[i], d.largest) < b.bins : is_left(d, number) && number <= b.end;
-            if (x[i] > -INFINITY && here)
-                d.batch[atomicAdd(&d.count, 1u)] = number;
-        }
-    }
-}
-
-static __device__ void next_batch(drawing &d)
-{
-    bounds b = { d.index < 0 ? first_bins(d) : 0, 0 };
-    if (!b.bins)
-        b.end = batch_end(d);
     d.batch[threadIdx.x] = ~0ull;
     if (threadIdx.x == 0)
-        d.count = 0;
+        d.taken = 0;
     __syncthreads();
-    collect(d, b);
+    visit(d, r, [&](float, uint64_t number) { d.batch[atomicAdd(&d.taken, 1u)] = number; });
     sort_batch(d);
-    const bool here = threadIdx.x < d.count;
-    const float logit = logit_of(~d.batch[threadIdx.x]);
-    const double weight = here ? weight_of(logit, d.largest, d.temperature) : 0;
-    d.sum[threadIdx.x] = running_sum(d, weight);
+    const bool here = threadIdx.x < d.taken;
+    const uint64_t weight = here ? weight_at(d, logit_of(~d.batch[threadIdx.x])) : 0;
+    const mark before = d.before, sum = running_mark(d, { here, weight });
+    d.sum[threadIdx.x] = before + sum;
     if (threadIdx.x == 0) {
-        d.last = b.bins ? d.batch[max(d.count, 1u) - 1] : b.end;
-        d.n = (int32_t)d.count;
-        d.index++;
+        d.base = before;
+        d.n = (int32_t)d.taken;
     }
     __syncthreads();
 }
 
-static __device__ void take_batch(drawing &d, int32_t index)
+/* The bins of the second kernel. */
+static __device__ void load_bins(drawing &d, const sampling &a, int64_t row)
 {
     __syncthreads();
-    if (index < d.index) {
-        __syncthreads();
-        if (threadIdx.x == 0)
-            d.index = -1;
-        __syncthreads();
+    for (int i = threadIdx.x; i < BINS; i += THREADS) {
+        d.bins.count[i] = a.count[row * BINS + i];
+        d.bins.weight[i] = a.weight[row * BINS + i];
     }
-    while (d.index < index)
-        next_batch(d);
+    __syncthreads();
 }
 
-/* Where the sum of weights, the best first, gets to a bound. */
-struct reached {
-    int64_t rank; /* candidates before; of all that count, if the bound is beyond them */
-    double sum;   /* with this candidate; of all */
-    uint64_t number;
-};
-
-/* Among the best `most`: the first with sum >= bound, or beyond: sum > bound. */
-static __device__ reached reach(drawing &d, int64_t most, double bound, bool beyond)
+/* The range by parts of its one bin. */
+static __device__ void count_parts(drawing &d, const range &r)
 {
-    int64_t rank = 0;
-    double sum = 0;
-    for (int32_t index = 0; rank < most; index++) {
-        take_batch(d, index);
-        const int32_t n = (int32_t)min((int64_t)d.n, most - rank);
-        if (n == 0)
-            break;
-        const double here = sum + d.sum[threadIdx.x];
-        const int at =
-            first_thread(d, (int)threadIdx.x < n && (beyond ? here > bound : here >= bound));
-        if (at < THREADS)
-            return { rank + at, sum + d.sum[at], d.batch[at] };
-        rank += n;
-        sum += d.sum[n - 1];
-    }
-    return { rank, sum, 0 };
+    d.bins.clear();
+    visit(d, r, [&](float x, uint64_t) {
+        d.bins.add(part_of(x, d.largest, r.first_bin), weight_at(d, x));
+    });
 }
 
-static __device__ int32_t draw_best(drawing &d, const glm4v_cuda_draw &draw, const double *sums,
-                                    double unit)
+/* The smallest and the largest number of the range become its first and last. */
+static __device__ void shrink(drawing &d, range *r)
 {
-    const int64_t most = draw.top_k ? (int64_t)draw.top_k : INT32_MAX;
-    double total = 0;
-    if (draw.top_k)
-        total = reach(d, most, INFINITY, false).sum;
-    else
-        for (int i = 0; i < CHUNKS; i++)
-            total += sums[i];
-    const reached kept = reach(d, most, (double)draw.top_p * total, false);
-    const reached chosen = reach(d, min(most, kept.rank + 1), unit * kept.sum, true);
-    if (chosen.number)
-        return id_of(~chosen.number);
-    take_batch(d, 0); /* rounding left a remainder */
-    return id_of(~d.batch[0]);
+    if (threadIdx.x == 0) {
+        d.least = ~0ull;
+        d.most = 0;
+    }
+    __syncthreads();
+    visit(d, *r, [&](float, uint64_t number) {
+        atomicMin((unsigned long long *)&d.least, (unsigned long long)number);
+        atomicMax((unsigned long long *)&d.most, (unsigned long long)number);
+    });
+    r->first = d.least;
+    r->last = d.most;
+    __syncthreads();
+}
+
+/* Bits of a number that one of BINS equal parts of the range leaves open. */
+static __device__ int open_bits(const range &r)
+{
+    return max(0, 64 - BIN_BITS - __clzll((long long)(r.last - r.first)));
+}
+
+static __device__ void count_numbers(drawing &d, const range &r, int bits)
+{
+    d.bins.clear();
+    visit(d, r, [&](float x, uint64_t number) {
+        d.bins.add((int)((number - r.first) >> bits), weight_at(d, x));
+    });
+}
+
+/* By bits of the number, until what has the answer fits. */
+static __device__ void narrow_numbers(drawing &d, range *r, mark base, const goal &g)
+{
+    shrink(d, r);
+    for (;;) {
+        const int bits = open_bits(*r);
+        count_numbers(d, *r, bits);
+        const uint32_t n = find_bin(d, base, g);
+        const uint64_t first = r->first;
+        const int lowest = n > BATCH ? d.bin : d.lowest;
+        r->first = first + ((uint64_t)lowest << bits);
+        r->last = min(r->last, first + (((uint64_t)d.bin + 1) << bits) - 1);
+        base = d.before;
+        __syncthreads();
+        if (n <= BATCH)
+            return;
+    }
+}
+
+/* The batch that has the candidate of the goal. */
+static __device__ void find_batch(drawing &d, const sampling &a, int64_t row, const goal &g)
+{
+    range r = { 0, ~0ull, 0, BINS - 1, 0, BINS - 1 };
+    load_bins(d, a, row);
+    uint32_t n = find_bin(d, {}, g);
+    r.last_bin = d.bin;
+    r.first_bin = n > BATCH ? d.bin : d.lowest;
+    if (n > BATCH && d.bin < BINS - 1) {
+        const mark base = d.before;
+        count_parts(d, r);
+        n = find_bin(d, base, g);
+        r.last_part = d.bin;
+        r.first_part = n > BATCH ? d.bin : d.lowest;
+    }
+    if (n > BATCH)
+        narrow_numbers(d, &r, d.before, g);
+    take_batch(d, r);
+}
+
+/* The candidate of the goal: its place in the batch. */
+static __device__ int seek(drawing &d, const sampling &a, int64_t row, const goal &g)
+{
+    __syncthreads();
+    if (d.n == 0 || g.reached(d.base) || !g.reached(d.sum[d.n - 1]))
+        find_batch(d, a, row, g);
+    const int at = first_thread(d, (int)threadIdx.x < d.n && g.reached(d.sum[threadIdx.x]));
+    return max(0, min(at, d.n - 1));
+}
+
+/* All of the row. */
+static __device__ mark whole_row(drawing &d, const sampling &a, int64_t row)
+{
+    mark sum = {};
+    for (int i = threadIdx.x; i < BINS; i += THREADS)
+        sum = sum + mark { a.count[row * BINS + i], a.weight[row * BINS + i] };
+    running_mark(d, sum);
+    sum = {};
+    for (int i = 0; i < THREADS / 32; i++)
+        sum = sum + d.warp[i];
+    __syncthreads();
+    return sum;
+}
+
+static __device__ int32_t draw_best(drawing &d, const sampling &a, int64_t row, double unit)
+{
+    const glm4v_cuda_draw draw = a.step.draws[row];
+    const mark all = whole_row(d, a, row);
+    mark kept = all;
+    if (draw.top_k && draw.top_k < all.count)
+        kept = d.sum[seek(d, a, row, { draw.top_k, 0, false })];
+    if (draw.top_p < 1)
+        kept = d.sum[seek(d, a, row, { 0, (double)draw.top_p * (double)kept.weight, false })];
+    return id_of(~d.batch[seek(d, a, row, { 0, unit * (double)kept.weight, true })]);
 }
 
 /* ---- */
@@ -596,20 +744,20 @@ static __device__ int32_t choose(drawing &d, const sampling &a, int64_t row, uin
     const double unit = random_unit(draw.generator), *sums = a.sum + row * CHUNKS;
     if (threadIdx.x == 0) {
         d.logits = a.s.logits + row * a.s.vocab;
-        d.bins = a.bins + row * DIGITS;
         d.vocab = a.s.vocab;
         d.largest = logit_of(best);
         d.temperature = draw.temperature;
-        d.index = -1;
+        d.n = 0;
     }
     __syncthreads();
-    return draw.top_k || draw.top_p < 1 ? draw_best(d, draw, sums, unit) : draw_any(d, sums, unit);
+    return is_bounded(draw) ? draw_best(d, a, row, unit) : draw_any(d, sums, unit);
 }
 
 /* Block: a row. Of several rows of a slot, the last one says what was sampled. */
 static __global__ void __launch_bounds__(THREADS, 1) choose_kernel(const sampling a)
 {
-    __shared__ drawing d;
+    extern __shared__ __align__(16) char shared[];
+    drawing &d = *(drawing *)shared;
     let_next_begin();
     const int64_t row = blockIdx.x;
     wait_for_earlier();
@@ -625,22 +773,28 @@ static __global__ void __launch_bounds__(THREADS, 1) choose_kernel(const samplin
 
 size_t glm4v_cuda_sample_scratch(int32_t vocab, int32_t n)
 {
+    const size_t parts = CHUNKS * (sizeof(uint64_t) + sizeof(double));
     (void)vocab;
-    return (size_t)n * (CHUNKS * (sizeof(uint64_t) + sizeof(double)) + DIGITS * sizeof(uint32_t));
+    return (size_t)n * (parts + BINS * (sizeof(uint64_t) + sizeof(uint32_t)));
 }
 
 cudaError_t glm4v_cuda_sample_tokens(cudaStream_t stream, const glm4v_cuda_step_data *step,
                                      const glm4v_cuda_sample *s, void *scratch)
 {
+    const size_t n = (size_t)s->n;
     uint64_t *best = (uint64_t *)scratch;
-    double *sum = (double *)(best + (size_t)s->n * CHUNKS);
-    const sampling a = { *step, *s, best, sum, (uint32_t *)(sum + (size_t)s->n * CHUNKS) };
+    double *sum = (double *)(best + n * CHUNKS);
+    uint64_t *weight = (uint64_t *)(sum + n * CHUNKS);
+    const sampling a = { *step, *s, best, sum, weight, (uint32_t *)(weight + n * BINS) };
     const dim3 parts(CHUNKS, (unsigned)s->n);
     const size_t shared = (size_t)part_words(s->vocab) * sizeof(uint64_t);
-    cudaError_t error = launch(prepare_kernel, parts, PART_THREADS, shared, stream, a);
+    cudaError_t error = cudaFuncSetAttribute(
+        choose_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(drawing));
+    if (error == cudaSuccess)
+        error = launch(prepare_kernel, parts, PART_THREADS, shared, stream, a);
     if (error == cudaSuccess)
         error = launch(weigh_kernel, parts, PART_THREADS, 0, stream, a);
     if (error == cudaSuccess)
-        error = launch(choose_kernel, (unsigned)s->n, THREADS, 0, stream, a);
+        error = launch(choose_kernel, (unsigned)s->n, THREADS, sizeof(drawing), stream, a);
     return error;
 }

@@ -143,11 +143,11 @@ static void test_draft()
     test_world(w, "each row of a draft sees the ids up to its own");
 }
 
-static void bench_draws(int n, const char *name, const glm4v_cuda_draw &draw)
+static void bench_draws(int n, const char *name, const glm4v_cuda_draw &draw, float size = 3)
 {
     const int vocab = 151552, words = vocab / 64 + 1;
     buffer<float> logits((size_t)n * vocab);
-    logits.repeat(normals(MANY, 3));
+    logits.repeat(normals(MANY, size));
     buffer<uint64_t> seen((size_t)n * words), masks((size_t)words);
     cudaMemset(seen.data, 0x11, seen.n * 8);
     cudaMemset(masks.data, 0x10, masks.n * 8);
@@ -180,6 +180,8 @@ static void bench()
         bench_draws(n, "any", draw_of(0.8f, 0, 1, 1, -1));
         bench_draws(n, "top-k 50", draw_of(0.8f, 50, 1, 1, -1));
         bench_draws(n, "top-p 0.8", draw_of(0.8f, 0, 0.8f, 1, -1));
+        bench_draws(n, "top-p 0.9, logits of 1", draw_of(1, 0, 0.9f, 1, -1), 1);
+        bench_draws(n, "top-p 0.9, logits of 0.01", draw_of(1, 0, 0.9f, 1, -1), 0.01f);
     }
 }
 
@@ -202,7 +204,11 @@ int main(int argc, char **argv)
             test_draws(vocab, n, draw_of(0, 0, 1, 1, 1), 3, ties);
             test_draws(vocab, n, draw_of(0.6f, 3000, 0.99f, 0.8f, 0), 3, ties);
         }
-    test_draws(151552, 6, draw_of(0.8f, 0, 0.9f, 1.1f, -1), 0.01f, false); /* many batches */
+    test_draws(151552, 6, draw_of(0.8f, 0, 0.9f, 1.1f, -1), 0.01f, false); /* many in a bin */
+    test_draws(151552, 4, draw_of(0.8f, 0, 0.7f, 1, -1), 0, false);        /* all alike */
+    test_draws(151552, 6, draw_of(50, 0, 0.95f, 1, -1), 25, false);        /* the last bin */
+    test_draws(151552, 6, draw_of(50, 100000, 0.95f, 1, -1), 25, false);
+    test_draws(151552, 6, draw_of(1, 0, 0.999f, 1, -1), 1, true);
     test_draws(151552, 4, draw_of(0.8f, 2000, 1, 1, -1), 4, false);
     test_bad_logits();
     test_draft();
