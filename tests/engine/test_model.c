@@ -365,6 +365,8 @@ static void inspect_tells_what_open_tells(void)
     REQUIRE(m);
     CHECK(strlen(m->info.isa) > 0);
     memset(m->info.isa, 0, sizeof m->info.isa);
+    CHECK_STR(m->info.image_device, "cpu");
+    memset(m->info.image_device, 0, sizeof m->info.image_device);
     CHECK(!memcmp(&info, &m->info, sizeof info));
     glm4v_model_close(&m);
     tiny_model_remove(dir);
