@@ -95,7 +95,8 @@ int main(void)
     if (skip)
         return skip;
     lt_library lt = {};
-    if (lt_open(&lt) != cudaSuccess)
+    const glm4v_cuda_choices none = {};
+    if (lt_open(&lt, &none) != cudaSuccess)
         return 1;
     for (const shape &s : shapes)
         test_shape(&lt, s);
