@@ -133,6 +133,7 @@ struct glm4v_engine {
 
     glm4v_request *piece; /* whose pass of vision or prefill is under way; or NULL */
     bool piece_submitted; /* all of it */
+    uint64_t delayed;     /* the oldest chunk of pieces in flight when a decode step began */
     glm4v_batch batch[GLM4V_MAX_IN_FLIGHT]; /* [limits.context.in_flight] */
     uint64_t n_batches;                     /* submitted */
     uint64_t last_finished;                 /* nanoseconds: of a batch */

@@ -5,13 +5,14 @@
  * answers by one piece of work, never by a whole prompt.
  *
  * Work is submitted and polled; the thread never waits for a whole piece. On a device whose queues
- * run in parallel, decode steps continue beside the chunks of a piece, and the thread waits only if
- * there is nothing to submit. Where a model is spread over several devices, as many batches are in
- * flight as there are stages, so that each device has one: while one works on a batch, the one
- * before works on the next. On the CPU a call has done its work when it returns, and the same
- * code alternates between a decode step and a piece. A request that is part of a pass under way
- * (busy) is ended from outside when the pass has come back: within a decode step, or a chunk of at
- * most 20 ms.
+ * run in parallel, a decode step is submitted beside a chunk and has priority; kernels of decode
+ * fill a GPU, so the chunk is then given the time until it is done before the next step. The
+ * thread waits only if there is nothing to submit. Where a model is spread over several devices,
+ * as many batches are in flight as there are stages, so that each device has one: while one works
+ * on a batch, the one before works on the next. On the CPU a call has done its work when it
+ * returns, and the same code alternates between a decode step and a piece. A request that is part
+ * of a pass under way (busy) is ended from outside when the pass has come back: within a decode
+ * step, or a chunk of at most 20 ms.
  *
  * Order of waiting requests: the earliest deadline first; among equals the streams in turn; within
  * a stream as submitted (a stream moves up with its most urgent request). Of the admitted ones, the
@@ -388,10 +389,20 @@ static void submit_batch(glm4v_engine *engine, glm4v_batch *batch)
     pthread_mutex_unlock(&engine->lock);
 }
 
+/* A chunk that a decode step was put before gets the device to itself until it is done. Where
+ * several batches are in flight they leave each device idle often enough. */
+static bool chunk_goes_first(const glm4v_engine *engine)
+{
+    const uint64_t oldest = glm4v_pass_oldest(engine->context, GLM4V_LANE_PREFILL);
+    return engine->limits.context.in_flight == 1 && oldest && oldest == engine->delayed;
+}
+
 /* A step for every batch that is not in flight. */
 static bool submit_decode(glm4v_engine *engine)
 {
     bool moved = false;
+    if (chunk_goes_first(engine))
+        return false;
     for (int64_t i = 0; i < engine->limits.context.in_flight; i++) {
         glm4v_batch *batch = &engine->batch[i];
         if (batch->n)
@@ -399,6 +410,7 @@ static bool submit_decode(glm4v_engine *engine)
         find_decoding(engine, batch);
         if (!batch->n)
             continue;
+        engine->delayed = glm4v_pass_oldest(engine->context, GLM4V_LANE_PREFILL);
         submit_batch(engine, batch);
         moved = true;
     }

@@ -131,6 +131,8 @@ int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *rows, gl
  * is dropped. */
 int glm4v_pass_submit(glm4v_context *context, glm4v_lane lane, glm4v_error *err);
 bool glm4v_pass_room(const glm4v_context *context, glm4v_lane lane);
+/* The oldest chunk in flight: its number since the context was opened, from 1; 0: there is none. */
+uint64_t glm4v_pass_oldest(const glm4v_context *context, glm4v_lane lane);
 /* poll: 1 if all chunks submitted so far are done, 0 if not; on failure the pass is dropped. wait:
  * until the oldest chunk in flight is done; poll returns how it ended. */
 int glm4v_pass_poll(glm4v_context *context, glm4v_lane lane, glm4v_error *err);

@@ -83,6 +83,7 @@ typedef struct {
 /* What a lane has beside the working sets of the stages. */
 typedef struct {
     glm4v_pass pass;
+    uint64_t n_chunks; /* submitted, of all passes */
     /* Staging memory of the last stage */
     float *host_logits; /* [outputs, V] */
     int32_t *host_ids;  /* [outputs] */

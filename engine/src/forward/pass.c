@@ -51,6 +51,7 @@ static int record_chunk(glm4v_context *c, glm4v_lane lane, int64_t stage)
     p->chunk[p->n_chunks].backend = s->backend;
     p->chunk[p->n_chunks].event = event;
     p->n_chunks += !rc;
+    c->lane[lane].n_chunks += !rc;
     return rc;
 }
 
@@ -70,6 +71,12 @@ static int chunk_failed(glm4v_context *c, glm4v_lane lane, int rc, glm4v_error *
 bool glm4v_pass_room(const glm4v_context *context, glm4v_lane lane)
 {
     return context->lane[lane].pass.n_chunks < GLM4V_CHUNKS;
+}
+
+uint64_t glm4v_pass_oldest(const glm4v_context *context, glm4v_lane lane)
+{
+    const glm4v_lane_state *l = &context->lane[lane];
+    return l->pass.n_chunks ? l->n_chunks - (uint64_t)l->pass.n_chunks + 1 : 0;
 }
 
 int glm4v_pass_submit(glm4v_context *context, glm4v_lane lane, glm4v_error *err)
