@@ -24,8 +24,9 @@ uint64_t glm4v_completer_bytes(int64_t capacity)
 
 int glm4v_completion_open(glm4v_completion *out, int64_t capacity, glm4v_error *err)
 {
-    out->text = glm4v_alloc(capacity + 1, 1);
-    out->tokens = glm4v_alloc(capacity + 1, sizeof *out->tokens);
+    /* large, written before it is read, and mostly never */
+    out->text = glm4v_alloc_sparse(capacity + 1, 1);
+    out->tokens = glm4v_alloc_sparse(capacity + 1, sizeof *out->tokens);
     return out->text && out->tokens
                ? 0
                : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for an answer of %" PRId64 " bytes",
