@@ -48,16 +48,15 @@ struct glm4v_lister;
 typedef struct {
     const char *name;                   /* "glm4v" */
     const char *types[GLM4V_MAX_TYPES]; /* "model_type" of its config.json, up to NULL */
-    const char *steady;                 /* the one of them whose clips are seen at a steady
-                                               * rate; NULL: none */
+    const char *steady;                 /* the one of them whose clips are seen at one rate; NULL */
     const char *models;                 /* a user knows: "GLM-4.1V-9B, GLM-4.6V-Flash" */
     const char *called;                 /* in messages about mixed files */
     const char *text_only;              /* what its type without "vision_config" is; NULL: the
                                                * reader refuses that */
     const char *marks[GLM4V_MAX_MARKS]; /* tensors that its checkpoints alone have, to NULL */
     const char *marks_are;              /* whose they are, in messages */
-    glm4v_family_token token[GLM4V_N_MEDIA];
-    glm4v_template templates[3];            /* its chat templates, the first that fits; to NONE */
+    const glm4v_family_token *token;    /* [GLM4V_N_MEDIA] */
+    glm4v_template templates[3];        /* its chat templates, the first that fits; to NONE */
     const char *prompts[GLM4V_MAX_PROMPTS]; /* of calibration, unless others are given */
     bool processor_files;                   /* brings preprocessor_config.json */
     int64_t temporal;                       /* frames of a patch that the engine makes */

@@ -5,6 +5,22 @@
 #include "config/family.h"
 #include "config/keys.h"
 
+/* Media tokens, of glm4v and its relatives. */
+static const glm4v_family_token glm4v_tokens[GLM4V_N_MEDIA] = {
+    [GLM4V_MEDIA_IMAGE] = { "<|image|>", "image_token_id", true },
+    [GLM4V_MEDIA_IMAGE_START] = { "<|begin_of_image|>", "image_start_token_id", true },
+    [GLM4V_MEDIA_IMAGE_END] = { "<|end_of_image|>", "image_end_token_id", true },
+    [GLM4V_MEDIA_VIDEO] = { "<|video|>", "video_token_id", false },
+    [GLM4V_MEDIA_VIDEO_START] = { "<|begin_of_video|>", "video_start_token_id", true },
+    [GLM4V_MEDIA_VIDEO_END] = { "<|end_of_video|>", "video_end_token_id", true },
+};
+
+static const glm4v_family_token chatglm4v_tokens[GLM4V_N_MEDIA] = {
+    [GLM4V_MEDIA_IMAGE] = { "<|endoftext|>", "pad_token_id", false },
+    [GLM4V_MEDIA_IMAGE_START] = { "<|begin_of_image|>", "boi_token_id", true },
+    [GLM4V_MEDIA_IMAGE_END] = { "<|end_of_image|>", "eoi_token_id", true },
+};
+
 static const glm4v_family_traits families[] = {
     [GLM4V_FAMILY_GLM4V] = {
         .name = "glm4v",
@@ -15,14 +31,7 @@ static const glm4v_family_traits families[] = {
         .marks = { "model.visual.post_conv_layernorm.weight",
                    "visual.post_conv_layernorm.weight" },
         .marks_are = "GLM-4.1V and its relatives",
-        .token = {
-            [GLM4V_MEDIA_IMAGE] = { "<|image|>", "image_token_id", true },
-            [GLM4V_MEDIA_IMAGE_START] = { "<|begin_of_image|>", "image_start_token_id", true },
-            [GLM4V_MEDIA_IMAGE_END] = { "<|end_of_image|>", "image_end_token_id", true },
-            [GLM4V_MEDIA_VIDEO] = { "<|video|>", "video_token_id", false },
-            [GLM4V_MEDIA_VIDEO_START] = { "<|begin_of_video|>", "video_start_token_id", true },
-            [GLM4V_MEDIA_VIDEO_END] = { "<|end_of_video|>", "video_end_token_id", true },
-        },
+        .token = glm4v_tokens,
         .templates = { GLM4V_TEMPLATE_GLM45, GLM4V_TEMPLATE_GLM41V },
         .prompts = { "Describe the image in one sentence.", "用一句话描述这张图片。" },
         .processor_files = true,
@@ -38,11 +47,7 @@ static const glm4v_family_traits families[] = {
         .text_only = "a text model (ChatGLM without \"vision_config\")",
         .marks = { "transformer.vision.patch_embedding.proj.weight" },
         .marks_are = "GLM-4V-9B",
-        .token = {
-            [GLM4V_MEDIA_IMAGE] = { "<|endoftext|>", "pad_token_id", false },
-            [GLM4V_MEDIA_IMAGE_START] = { "<|begin_of_image|>", "boi_token_id", true },
-            [GLM4V_MEDIA_IMAGE_END] = { "<|end_of_image|>", "eoi_token_id", true },
-        },
+        .token = chatglm4v_tokens,
         .templates = { GLM4V_TEMPLATE_CHATGLM4V },
         .prompts = { "Describe the image in one sentence.", "用一句话描述这张图片。" },
         .temporal = 1,
@@ -57,14 +62,7 @@ static const glm4v_family_traits families[] = {
         .marks = { "model.visual.blocks.0.attn.q_norm.weight",
                    "visual.blocks.0.attn.q_norm.weight" },
         .marks_are = "GLM-OCR",
-        .token = {
-            [GLM4V_MEDIA_IMAGE] = { "<|image|>", "image_token_id", true },
-            [GLM4V_MEDIA_IMAGE_START] = { "<|begin_of_image|>", "image_start_token_id", true },
-            [GLM4V_MEDIA_IMAGE_END] = { "<|end_of_image|>", "image_end_token_id", true },
-            [GLM4V_MEDIA_VIDEO] = { "<|video|>", "video_token_id", false },
-            [GLM4V_MEDIA_VIDEO_START] = { "<|begin_of_video|>", "video_start_token_id", true },
-            [GLM4V_MEDIA_VIDEO_END] = { "<|end_of_video|>", "video_end_token_id", true },
-        },
+        .token = glm4v_tokens,
         .templates = { GLM4V_TEMPLATE_GLM_OCR },
         .prompts = { "Text Recognition:", "Table Recognition:" },
         .processor_files = true,
