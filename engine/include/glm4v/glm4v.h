@@ -172,8 +172,8 @@ typedef enum {
 /** What a model directory holds. Strings live inside the struct. */
 typedef struct {
     size_t struct_size;     ///< set by who owns the struct: sizeof(glm4v_model_info), or 0
-    char family[16];        ///< "glm4v" or "chatglm4v"
-    char chat_template[16]; ///< "glm-4.1v", "glm-4.5", "chatglm4v" or "none" (weights only)
+    char family[16];        ///< "glm4v", "chatglm4v" or "glm_ocr"
+    char chat_template[16]; ///< "glm-4.1v", "glm-4.5", "chatglm4v", "glm-ocr"; "none": weights only
     char name[64];          ///< last component of the directory's path
     /// what most weights are stored as: "bf16", "fp32", "fp16", "int8", "int4", "int4-32", "fp8"
     char stored_form[16];
@@ -195,8 +195,8 @@ typedef struct {
     /// multiply-adds of the vision tower's matrices for one image token; attention comes on top
     uint64_t vision_products;
     char image_device[16]; ///< the device that prepares images: "cpu", "cuda:0"; "" before loading
-    /// digest of the table by which GPUs choose their matrix products, hexadecimal; "" without one,
-    /// before loading, and while the table is being made
+    /// digest of the table by which the first device, a GPU, chooses its matrix products,
+    /// hexadecimal, of an empty one too; "" on the CPU, before loading, and while it is being made
     char products[17];
 } glm4v_model_info;
 
@@ -409,7 +409,7 @@ typedef struct {
     int64_t plane_stride[2];   ///< bytes from one row of them to the next
     glm4v_yuv_matrix matrix;   ///< of formats with luma and chroma
     int32_t full_range;        ///< their values: nonzero: [0, 255]; 0: luma [16, 235]
-    int32_t left, top;         ///< >= 0: where in the planes the image's first pixel is
+    int32_t left, top;         ///< pixels, >= 0: where in the planes the image's first one is
 } glm4v_image;
 
 /* ---------------------------------------------------------------- converter ------------------ */

@@ -16,10 +16,10 @@ int glm4v_stages_make(glm4v_model *m, const glm4v_model_options *options, glm4v_
  * that are open belong to m in either case. */
 int glm4v_stages_open(glm4v_model *m, const glm4v_model_options *options, glm4v_error *err);
 
-/* Is it the CPU? */
 /* Prepare the ways from stage to stage, and log them. DEVICE. */
 int glm4v_stages_link(const glm4v_model *m, glm4v_error *err);
 
+/* Is it the CPU? */
 bool glm4v_stage_is_host(const glm4v_stage *stage);
 /* Bytes that the stage's device has: what is free, within the limit; UINT64_MAX where nothing
  * tells. stage_room: in equal parts for all stages on that device. */
