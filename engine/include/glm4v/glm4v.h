@@ -308,8 +308,8 @@ typedef struct {
     const glm4v_engine_options *engine; ///< NULL = engine defaults
     uint32_t width, height; ///< image size in pixels that the engine will see; each other size adds
                             ///< tables of its own, for at most 4 sizes
-    /// 1 = requests have a json_schema: scratch also counts what they take at most, but for long
-    /// lists of fixed values in a schema. 0 = none has (default)
+    /// 1 = requests have a json_schema: scratch also counts what max_batch of them take at most, of
+    /// 4 different schemas without long lists of fixed values. 0 = none has (default)
     uint8_t json_schema;
 } glm4v_estimate_options;
 
