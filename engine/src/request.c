@@ -190,10 +190,13 @@ static glm4v_image shape_of(const glm4v_engine *engine, const glm4v_image *image
                            .stride = GLM4V_CHANNELS * (int64_t)image->width };
 }
 
+/* Within memory of the process all begin at their first pixel, as the first of a clip does. */
 static bool alike(const glm4v_image *a, const glm4v_image *b)
 {
+    const bool begins_alike = a->left == b->left && a->top == b->top;
     return a->width == b->width && a->height == b->height && a->memory == b->memory &&
-           a->device == b->device && a->format == b->format;
+           a->device == b->device && a->format == b->format &&
+           (a->memory != GLM4V_IMAGE_HOST || begins_alike);
 }
 
 /* One more picture: two frames at one size. n_frames: of the whole clip, 1 for a still. */

@@ -152,6 +152,15 @@ static void images_that_the_device_cannot_read_are_refused(void)
         CHECK_EQ(glm4v_engine_submit(engine, &task, NULL, &err), cases[i].code);
         CHECK_CONTAINS(err.msg, cases[i].text);
     }
+    /* a part of an image in memory of the process: its caller lets data point there */
+    glm4v_image parts[] = { picture(0, 64, 48), picture(1, 64, 48) };
+    parts[1].left = 4;
+    glm4v_task task = { .prompt = "x", .images = parts, .n_images = 2 };
+    CHECK_EQ(glm4v_engine_submit(engine, &task, NULL, &err), GLM4V_ERR_UNSUPPORTED);
+    CHECK_CONTAINS(err.msg, "left 4");
+    task = (glm4v_task) { .prompt = "x", .frames = parts, .n_frames = 2 };
+    CHECK_EQ(glm4v_engine_submit(engine, &task, NULL, &err), GLM4V_ERR_INVALID);
+    CHECK_CONTAINS(err.msg, "must be alike");
 }
 
 static void max_pixels_bounds_every_picture(void)

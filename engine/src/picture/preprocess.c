@@ -139,6 +139,11 @@ static int check_readable(const glm4v_image *image, glm4v_error *err)
                           "an image in memory of CUDA device %d, which this model's device cannot "
                           "read: copy it to memory of the process (GStreamer: cudadownload)",
                           image->device);
+    if (image->format == GLM4V_PIXELS_RGB)
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                          "an RGB image in memory of the process with left %d and top %d: let data "
+                          "point to its first pixel instead",
+                          image->left, image->top);
     return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
                       "an image of format %s, which this model's device cannot read: convert it to "
                       "RGB (GStreamer: videoconvert)",
