@@ -137,6 +137,8 @@ static glm4v_model_info make_info(const char *dir)
     pthread_mutex_lock(&lock);
     snprintf(info.image_device, sizeof info.image_device, "%s",
              script.image_device ? script.image_device : "cpu");
+    if (g_str_has_prefix(info.image_device, "cuda"))
+        snprintf(info.products, sizeof info.products, "fedcba9876543210");
     pthread_mutex_unlock(&lock);
     return info;
 }

@@ -143,6 +143,17 @@ static void json_of_the_model_is_a_value(void)
     close_pads(&p);
 }
 
+static void a_gpu_names_its_table_of_products(void)
+{
+    fake_set((fake_script) { .image_device = "cuda:0" });
+    Pads p = open_pads(support_element("mode", SYNC, "sample-mode", SAMPLE_ALL, NULL), FALSE);
+    for (guint i = 0; i < 2; i++) {
+        push(&p, i, i * 33);
+        check_line(p.json, i, "\"products\":\"fedcba9876543210\"");
+    }
+    close_pads(&p);
+}
+
 static void what_others_have_written_stays_json(void)
 {
     static const char *const text = "line\n\"quoted\" \\ \x01\x1b[31m \xe5\x88\x92";
@@ -300,6 +311,7 @@ int main(int argc, char **argv)
     TEST(every_status_has_an_object_in_order);
     TEST(verdicts_are_numbers_and_words);
     TEST(json_of_the_model_is_a_value);
+    TEST(a_gpu_names_its_table_of_products);
     TEST(what_others_have_written_stays_json);
     TEST(times_that_are_not_known_are_null);
     TEST(regions_clips_and_questions_are_told_apart);
