@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "gstglm4vjson.h"
 
-#include <string.h>
+#include <math.h>
 
 /* Where the next key goes. */
 typedef struct
@@ -39,13 +39,14 @@ write_double (GString * text, gdouble number)
   g_string_append (text, g_ascii_dtostr (buffer, sizeof buffer, number));
 }
 
-/* FALSE if it is none of the types that numbers of a result have. */
+/* FALSE if it is none of the types that numbers of a result have, or none that
+ * JSON has. */
 static gboolean
 write_number (GString * text, const GValue * value)
 {
   GValue whole = G_VALUE_INIT;
 
-  if (G_VALUE_HOLDS_DOUBLE (value)) {
+  if (G_VALUE_HOLDS_DOUBLE (value) && isfinite (g_value_get_double (value))) {
     write_double (text, g_value_get_double (value));
     return TRUE;
   }
@@ -104,12 +105,10 @@ write_array (GString * text, const GValue * array)
 static void
 write_id (GString * text, const GValue * value)
 {
-  if (write_number (text, value))
-    return;
-  if (G_VALUE_HOLDS_STRING (value) && g_value_get_string (value))
-    write_string (text, g_value_get_string (value));
-  else
+  if (GST_VALUE_HOLDS_STRUCTURE (value))
     write_serialized (text, value);
+  else
+    write_value (text, value);
 }
 
 static gboolean

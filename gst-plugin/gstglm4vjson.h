@@ -8,7 +8,8 @@ G_BEGIN_DECLS
 
 /* A result as one JSON object and a newline; g_free(). Times that are not known
  * are null, the answer under `json` is a value and not a string, and an id that
- * is neither a number nor a string is written as GStreamer serializes it. */
+ * is neither a finite number nor a string is written as GStreamer serializes
+ * it. */
 gchar *gst_glm4v_json_write (const GstStructure * result);
 
 G_END_DECLS

@@ -2,6 +2,7 @@
 /* The pad `json`: one object for each result, whatever its status, in their order. With
  * GLM4V_JSON_OUT each object is appended to that file, for tests/pipeline/test_contract.py to check
  * it against docs/result.schema.json. With a scripted engine. */
+#include <math.h>
 #include <stdio.h>
 
 #include "fake_engine.h"
@@ -168,8 +169,11 @@ static void what_others_have_written_stays_json(void)
         gst_structure_new("glm4vdescribe/trigger", "id", G_TYPE_DOUBLE, 0.1, NULL),
         gst_structure_new("glm4vdescribe/trigger", "id", GST_TYPE_STRUCTURE, part, NULL),
         gst_structure_new("glm4vdescribe/trigger", "id", G_TYPE_BOOLEAN, TRUE, NULL),
+        gst_structure_new("glm4vdescribe/trigger", "id", G_TYPE_DOUBLE, (double)NAN, NULL),
+        gst_structure_new("glm4vdescribe/trigger", "id", G_TYPE_DOUBLE, (double)-INFINITY, NULL),
     };
-    static const char *const ids[] = { "\"A\\\"1\\\"", "-5", "0.1", "\"\\\"part", "\"true\"" };
+    static const char *const ids[] = { "\"A\\\"1\\\"", "-5",      "0.1",     "\"\\\"part",
+                                       "\"true\"",     "\"nan\"", "\"-inf\"" };
     for (guint i = 0; i < G_N_ELEMENTS(triggers); i++) {
         gchar *holds = g_strconcat("\"trigger-id\":", ids[i], NULL);
         gst_harness_push_event(p.video,
