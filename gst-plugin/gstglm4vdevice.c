@@ -74,10 +74,12 @@ gst_glm4v_device_answer_context (GstGlm4vDescribe * self, GstQuery * query)
   return answered;
 }
 
+/* ANY contains every feature, system memory too. */
 static gboolean
 is_cuda (const GstCapsFeatures * features)
 {
-  return gst_caps_features_contains (features, CUDA_FEATURE);
+  return !gst_caps_features_is_any (features)
+      && gst_caps_features_contains (features, CUDA_FEATURE);
 }
 
 static gboolean

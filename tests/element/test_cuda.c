@@ -145,6 +145,19 @@ static void who_has_nothing_else_is_told_to_insert_cudadownload(void)
     support_done(h);
 }
 
+static void who_takes_any_memory_is_told_nothing(void)
+{
+    fake_set((fake_script) { 0 });
+    GstElement *element = support_element("device", "cpu", NULL);
+    GstPad *sink = gst_element_get_static_pad(element, "sink");
+    CHECK(gst_element_set_state(element, GST_STATE_READY) == GST_STATE_CHANGE_SUCCESS);
+    for (int run = 0; run < 2; run++)
+        CHECK(!offers_cuda(sink, "video/x-raw(ANY)"));
+    CHECK_EQ(support_count_messages(element, GST_MESSAGE_WARNING), 0);
+    gst_object_unref(sink);
+    support_free(element);
+}
+
 /* Caps and memory that do not belong together: the memory is what is looked at. */
 static void a_frame_on_a_gpu_is_not_mapped_where_the_model_is_on_the_cpu(void)
 {
@@ -243,6 +256,7 @@ int main(int argc, char **argv)
     fake_init(&argc, &argv);
     TEST(cuda_memory_is_offered_until_the_device_is_known_to_be_the_cpu);
     TEST(who_has_nothing_else_is_told_to_insert_cudadownload);
+    TEST(who_takes_any_memory_is_told_nothing);
     TEST(a_frame_on_a_gpu_is_not_mapped_where_the_model_is_on_the_cpu);
     TEST(frames_that_the_gpu_does_not_read_are_downloaded_and_counted);
     TEST(memory_that_cannot_be_mapped_names_cudadownload);
