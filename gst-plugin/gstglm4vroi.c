@@ -41,6 +41,13 @@ has_listed (const GstGlm4vRoiSettings * settings, const GstGlm4vRoi * roi)
       && is_listed (settings->only_on, roi->label));
 }
 
+/* Where a side lies in what is shown; metas may say anything. */
+static gint
+shown_at (gint stored, guint crop)
+{
+  return (gint) CLAMP ((gint64) stored - crop, -G_MAXINT / 4, G_MAXINT / 4);
+}
+
 static GstGlm4vRoi *
 new_from_meta (const GstVideoRegionOfInterestMeta * meta)
 {
@@ -75,8 +82,8 @@ find_all (GstBuffer * buffer)
   for (i = 0; crop && i < regions->len; i++) {
     GstGlm4vRoi *roi = g_ptr_array_index (regions, i);
 
-    roi->x -= (gint) crop->x;
-    roi->y -= (gint) crop->y;
+    roi->x = shown_at (roi->x, crop->x);
+    roi->y = shown_at (roi->y, crop->y);
   }
   return regions;
 }

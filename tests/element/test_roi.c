@@ -159,6 +159,26 @@ static void regions_count_from_the_corner_of_the_stored_frame(void)
     support_done(h);
 }
 
+static void a_crop_beyond_all_pixels_moves_no_region_around(void)
+{
+    fake_set((fake_script) { 0 });
+    GstHarness *h = tiles_harness(NULL, ROI_META);
+    for (guint i = 0; i < 2; i++) {
+        GstBuffer *frame = tiles(i * 33);
+        GstVideoCropMeta *crop = gst_buffer_add_video_crop_meta(frame);
+        crop->x = crop->y = (guint)G_MAXINT + 1 + i;
+        crop->width = crop->height = 8;
+        gst_buffer_add_video_region_of_interest_meta(frame, "bolt", 16, 24, 8, 8);
+        gst_harness_push(h, frame);
+        GstStructure *result = results_next(h->element);
+        REQUIRE(result != NULL);
+        CHECK_STR(gst_structure_get_string(result, "status"), "error");
+        check_roi(result, -G_MAXINT / 4, -G_MAXINT / 4, 8, 8);
+        gst_structure_free(result);
+    }
+    support_done(h);
+}
+
 static void labels_and_prompts_multiply(void)
 {
     fake_set((fake_script) { .echo = true });
@@ -244,6 +264,7 @@ int main(int argc, char **argv)
     TEST(boxes_are_pixels_of_the_whole_frame);
     TEST(each_region_of_the_frame_has_a_result);
     TEST(regions_count_from_the_corner_of_the_stored_frame);
+    TEST(a_crop_beyond_all_pixels_moves_no_region_around);
     TEST(labels_and_prompts_multiply);
     TEST(frames_without_the_label_are_not_described);
     TEST(a_trigger_is_answered_whatever_lies_on_the_frame);
