@@ -179,6 +179,7 @@ release_pad (GstElement * element, GstPad * pad)
   gst_pad_set_active (pad, FALSE);
   gst_element_remove_pad (element, pad);
 }
+
 static void
 reset_counters (GstGlm4vDescribe * self)
 {

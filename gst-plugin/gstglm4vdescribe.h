@@ -133,4 +133,5 @@ void gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job);
 /* Does an earlier answer hold for a job that looks alike? It then refers to it.
  * Worker thread. */
 gboolean gst_glm4v_deliver_holds (GstGlm4vDescribe * self, GstGlm4vJob * job);
+
 G_END_DECLS

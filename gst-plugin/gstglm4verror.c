@@ -65,7 +65,7 @@ static const Row rows[] = {
   [GST_GLM4V_FAULT_SHAPE] = {RESOURCE, GST_RESOURCE_ERROR_SETTINGS,
         "Answers cannot have this shape",
         "Check the properties output, choices, fail-choices, thresholds, "
-        "json-schema, json-schema-location and max-tokens."},
+        "json-schema, json-schema-location, pattern and max-tokens."},
   [GST_GLM4V_FAULT_PROMPT_FILE] = {RESOURCE, GST_RESOURCE_ERROR_READ,
         "The file of prompt-location cannot be used",
         "Write a prompt in UTF-8 into it; until then the one that was read "

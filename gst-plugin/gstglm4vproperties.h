@@ -189,7 +189,6 @@ const gchar *gst_glm4v_settings_conflict (const GstGlm4vSettings * settings,
 gboolean gst_glm4v_settings_get (const GstGlm4vSettings * settings, guint id,
     GValue * value);
 
-
 /* gstglm4vmodelpath.c. The model that comes with the plugin: a directory of
  * this name. */
 #define GST_GLM4V_SHIPPED_MODEL "surface-tiny"
