@@ -118,6 +118,9 @@ on_prepare (gpointer user, GstGlm4vJob * job)
   GstGlm4vQuestion *question = &job->question;
   gchar *template = NULL;
 
+  /* Mended after the question was taken, so that sampling saw no conflict. */
+  if (question->shape->error)
+    return GST_GLM4V_END_SETTINGS;
   if (gst_glm4v_deliver_holds (self, job))
     return GST_GLM4V_END_UNCHANGED;
   if (question->prompt_file) {

@@ -610,6 +610,43 @@ static void what_contradicts_while_playing_is_an_error_of_each_frame_and_one_war
     }
 }
 
+static gint stop_setting;
+
+static gpointer set_again_and_again(gpointer element)
+{
+    while (!g_atomic_int_get(&stop_setting)) {
+        set_array(element, "fail-choices", "<dent, crack>"); /* there is no choice crack */
+        set_array(element, "fail-choices", "<dent>");
+    }
+    return NULL;
+}
+
+/* Which question has which properties is a matter of chance: each has a result all the same. */
+static void what_is_set_while_questions_are_made_is_an_error_or_counts(void)
+{
+    fake_set((fake_script) { 0 });
+    GstElement *element = inspector();
+    set_array(element, "prompts", "<a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p>");
+    set_array(element, "fail-choices", "<dent>");
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    g_atomic_int_set(&stop_setting, 0);
+    GThread *thread = g_thread_new("set", set_again_and_again, element);
+    for (guint i = 0; i < 400; i++) {
+        gst_harness_push(h, support_frame(CAPS_SMALL, DENT, i * 33));
+        for (guint k = 0; k < 16; k++) {
+            GstStructure *result = results_next(element);
+            REQUIRE(result != NULL);
+            gboolean ok = g_str_equal(gst_structure_get_string(result, "status"), "ok");
+            CHECK_EQ(gst_structure_has_field(result, "choice"), ok);
+            CHECK_STR(gst_structure_get_string(result, "verdict"), "fail");
+            gst_structure_free(result);
+        }
+    }
+    g_atomic_int_set(&stop_setting, 1);
+    g_thread_join(thread);
+    support_done(h);
+}
+
 static void a_warning_says_what_contradicts_while_playing(void)
 {
     fake_set((fake_script) { 0 });
@@ -721,6 +758,7 @@ int main(int argc, char **argv)
     TEST(what_contradicts_is_refused_with_its_reason);
     TEST(a_wrong_pattern_is_refused_with_its_place);
     TEST(what_contradicts_while_playing_is_an_error_of_each_frame_and_one_warning);
+    TEST(what_is_set_while_questions_are_made_is_an_error_or_counts);
     TEST(a_warning_says_what_contradicts_while_playing);
     TEST(what_the_engine_refuses_is_told_when_it_is_loaded);
     TEST(choices_may_hold_blanks_commas_quotes_and_chinese);
