@@ -264,6 +264,8 @@ take_block (GstGlm4vCudaCopies * self, gsize size)
 {
   Block *block;
 
+  if (size > G_MAXUINT)         /* CuMemAlloc() takes 32 bits */
+    return NULL;
   if (self->used == self->blocks->len)
     g_array_set_size (self->blocks, self->used + 1);
   block = &g_array_index (self->blocks, Block, self->used);
