@@ -255,33 +255,31 @@ typedef struct {
     glm4v_cuda_matrix w;
 } product_args;
 
+static float code_of(glm4v_cuda_form form, const uint8_t *row, int64_t k, int zero)
+{
+    if (form == GLM4V_CUDA_INT8)
+        return (int8_t)row[k];
+    if (form == GLM4V_CUDA_FP8)
+        return glm4v_e4m3_to_f32(row[k]);
+    return (float)((row[k / 2] >> (k % 2 * 4) & 15) - zero);
+}
+
 /* One row of the matrix as numbers. */
 static void weights_of(float *y, const glm4v_cuda_matrix *w, int64_t row)
 {
-    const int64_t groups = groups_of(w);
-    const int64_t group = groups ? glm4v_form_group((glm4v_form)w->form, w->blocks, w->n_in) : 1;
+    const int64_t groups = groups_of(w), K = w->n_in;
+    const int64_t group = groups ? glm4v_form_group((glm4v_form)w->form, w->blocks, K) : 0;
     const uint8_t *at = row_at(w, row);
-    for (int64_t k = 0; k < w->n_in; k++) {
-        const int64_t g = row * groups + (groups ? k / group : 0);
-        const int nibble = at[k / 2] >> (k % 2 * 4) & 15;
-        switch (w->form) {
-        case GLM4V_CUDA_F32:
-            memcpy(&y[k], at + (size_t)k * sizeof *y, sizeof *y);
-            break;
-        case GLM4V_CUDA_BF16:
-            glm4v_bf16_to_f32_c(&y[k], (const uint16_t *)(const void *)at + k, 1);
-            break;
-        case GLM4V_CUDA_INT8:
-            y[k] = w->scale[g] * (float)(int8_t)at[k];
-            break;
-        case GLM4V_CUDA_FP8:
-            y[k] = w->scale[g] * glm4v_e4m3_to_f32(at[k]);
-            break;
-        case GLM4V_CUDA_INT4:
-        case GLM4V_CUDA_INT4_32:
-            y[k] = w->scale[g] * (float)(nibble - (w->zero ? w->zero[g] : 8));
-            break;
-        }
+    if (w->form == GLM4V_CUDA_F32)
+        memcpy(y, at, (size_t)K * sizeof *y);
+    else if (w->form == GLM4V_CUDA_BF16)
+        glm4v_bf16_to_f32_c(y, (const uint16_t *)(const void *)at, (size_t)K);
+    for (int64_t g = 0; g < groups; g++) {
+        const float scale = w->scale[row * groups + g];
+        const int zero = w->zero ? w->zero[row * groups + g] : 8;
+        const int64_t end = (g + 1) * group < K ? (g + 1) * group : K;
+        for (int64_t k = g * group; k < end; k++)
+            y[k] = scale * code_of(w->form, at, k, zero);
     }
 }
 
@@ -301,12 +299,17 @@ static float *inputs_of(const product_args *a, int64_t row)
     return x;
 }
 
+/* In four parts, which do not wait for each other: most of the time of tests is spent here. */
 static double sum_of(const float *x, const float *w, int64_t n)
 {
-    double sum = 0;
-    for (int64_t k = 0; k < n; k++)
-        sum += (double)x[k] * (double)w[k];
-    return sum;
+    double part[4] = { 0 };
+    int64_t k = 0;
+    for (; k + 4 <= n; k += 4)
+        for (int i = 0; i < 4; i++)
+            part[i] += (double)x[k + i] * (double)w[k + i];
+    for (; k < n; k++)
+        part[0] += (double)x[k] * (double)w[k];
+    return part[0] + part[1] + (part[2] + part[3]);
 }
 
 static float gelu(float x)
