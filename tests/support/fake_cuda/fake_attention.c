@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "convert.h"
 #include "cuda/attention.h"
 #include "fake_kernels.h"
 #include "norm.h"
@@ -80,13 +81,29 @@ static void put_head(const glm4v_cuda_kv *kv, size_t at, const glm4v_bf16 *x, bo
             (int8_t)lrintf(most > 0 ? fake_get(x + i) * (127 / most) : 0);
 }
 
-static double number_at(const glm4v_cuda_kv *kv, size_t at, bool keys)
+/* n numbers in double. */
+static void widen(double *y, const glm4v_bf16 *x, int32_t n)
+{
+    enum { AT_ONCE = 64 };
+    float part[AT_ONCE];
+    for (int32_t i = 0; i < n; i++) {
+        if (i % AT_ONCE == 0)
+            glm4v_bf16_to_f32_c(part, x + i, (size_t)(n - i < AT_ONCE ? n - i : AT_ONCE));
+        y[i] = (double)part[i % AT_ONCE];
+    }
+}
+
+/* One head of one token. */
+static void get_head(double *y, const glm4v_cuda_kv *kv, size_t at, bool keys)
 {
     const void *from = keys ? kv->keys : kv->values;
-    if (kv->form == GLM4V_CUDA_KV_BF16)
-        return (double)fake_get((const glm4v_bf16 *)from + at);
-    return (double)(keys ? kv->k_scale : kv->v_scale)[at / (size_t)kv->head_dim] *
-           ((const int8_t *)from)[at];
+    if (kv->form == GLM4V_CUDA_KV_BF16) {
+        widen(y, (const glm4v_bf16 *)from + at, kv->head_dim);
+        return;
+    }
+    const double scale = (double)(keys ? kv->k_scale : kv->v_scale)[at / (size_t)kv->head_dim];
+    for (int32_t i = 0; i < kv->head_dim; i++)
+        y[i] = scale * ((const int8_t *)from)[at + (size_t)i];
 }
 
 typedef struct {
@@ -195,34 +212,41 @@ cudaError_t glm4v_cuda_copy_kv(cudaStream_t stream, const glm4v_cuda_kv *kv, int
 
 /* ---- attention ---- */
 
-/* One head of one row over n keys; number(user, key, i, keys). */
+/* One head of one row over n keys; get() writes the head of a key or value to y [head_dim]. */
 typedef struct {
     glm4v_bf16 *o;
     const glm4v_bf16 *q;
     int32_t n, head_dim;
     float scale;
-    double (*number)(const void *user, int32_t key, int32_t i, bool keys);
+    void (*get)(const void *user, double *y, int32_t key, bool keys);
     const void *user;
 } head_args;
 
 static void attend_head(const head_args *a)
 {
+    const size_t Dh = (size_t)a->head_dim;
     double *p = fake_room((size_t)a->n * sizeof *p), most = -INFINITY, sum = 0;
+    double *q = fake_room(3 * Dh * sizeof *q), *x = q + Dh, *y = x + Dh;
+    widen(q, a->q, a->head_dim);
     for (int32_t j = 0; j < a->n; j++) {
+        a->get(a->user, x, j, true);
         p[j] = 0;
-        for (int32_t i = 0; i < a->head_dim; i++)
-            p[j] += (double)fake_get(a->q + i) * a->number(a->user, j, i, true);
+        for (size_t i = 0; i < Dh; i++)
+            p[j] += q[i] * x[i];
         p[j] *= (double)a->scale;
         most = fmax(most, p[j]);
     }
     for (int32_t j = 0; j < a->n; j++)
         sum += p[j] = exp(p[j] - most);
-    for (int32_t i = 0; i < a->head_dim; i++) {
-        double y = 0;
-        for (int32_t j = 0; j < a->n; j++)
-            y += p[j] * a->number(a->user, j, i, false);
-        fake_put(a->o + i, (float)(y / sum), false);
+    memset(y, 0, Dh * sizeof *y);
+    for (int32_t j = 0; j < a->n; j++) {
+        a->get(a->user, x, j, false);
+        for (size_t i = 0; i < Dh; i++)
+            y[i] += p[j] * x[i];
     }
+    for (size_t i = 0; i < Dh; i++)
+        fake_put(a->o + i, (float)(y[i] / sum), false);
+    free(q);
     free(p);
 }
 
@@ -231,11 +255,10 @@ typedef struct {
     int32_t layer, slot, head;
 } kv_head;
 
-static double of_kv(const void *user, int32_t key, int32_t i, bool keys)
+static void of_kv(const void *user, double *y, int32_t key, bool keys)
 {
     const kv_head *h = user;
-    return number_at(h->kv, glm4v_cuda_kv_at(h->kv, h->layer, h->slot, h->head, key) + (size_t)i,
-                     keys);
+    get_head(y, h->kv, glm4v_cuda_kv_at(h->kv, h->layer, h->slot, h->head, key), keys);
 }
 
 /* Row r of a, which sees n keys of the slot. */
@@ -249,7 +272,7 @@ static void attend_row(const glm4v_cuda_kv *kv, const glm4v_cuda_attend *a, int6
                                  .n = n,
                                  .head_dim = kv->head_dim,
                                  .scale = a->scale,
-                                 .number = of_kv,
+                                 .get = of_kv,
                                  .user = &user };
         attend_head(&head);
     }
@@ -314,11 +337,11 @@ typedef struct {
     int32_t head;
 } row_head;
 
-static double of_rows(const void *user, int32_t key, int32_t i, bool keys)
+static void of_rows(const void *user, double *y, int32_t key, bool keys)
 {
     const row_head *h = user;
     const glm4v_bf16 *from = keys ? h->a->k : h->a->v;
-    return (double)fake_get(from + key * h->a->a.ldq + h->head * h->a->head_dim + i);
+    widen(y, from + key * h->a->a.ldq + h->head * h->a->head_dim, h->a->head_dim);
 }
 
 static void run_rows(void *args)
@@ -332,7 +355,7 @@ static void run_rows(void *args)
                                  .n = a->a.rows,
                                  .head_dim = a->head_dim,
                                  .scale = a->a.scale,
-                                 .number = of_rows,
+                                 .get = of_rows,
                                  .user = &user };
         attend_head(&head);
     }
