@@ -6,12 +6,12 @@
  * replaced. */
 #include <jansson.h>
 #include <math.h>
-#include <png.h>
 
 #include "backend/backend.h"
 #include "backend_bf16.h"
 #include "forward/context.h"
 #include "forward/position.h"
+#include "read_png.h"
 #include "test.h"
 
 #define MODEL SOURCE_ROOT "/models/surface-tiny"
@@ -69,24 +69,6 @@ static void read_examples(void)
     }
     fclose(in);
     CHECK_EQ(left, 0);
-}
-
-static uint8_t *read_png(const char *path, glm4v_image *image)
-{
-    png_image png = { .version = PNG_IMAGE_VERSION };
-    if (!png_image_begin_read_from_file(&png, path))
-        return NULL;
-    png.format = PNG_FORMAT_RGB;
-    uint8_t *pixels = malloc(PNG_IMAGE_SIZE(png));
-    if (pixels && !png_image_finish_read(&png, NULL, pixels, 0, NULL)) {
-        free(pixels);
-        return NULL;
-    }
-    *image = (glm4v_image) { .data = pixels,
-                             .width = (int32_t)png.width,
-                             .height = (int32_t)png.height,
-                             .stride = 3 * (int64_t)png.width };
-    return pixels;
 }
 
 /* ---- one engine ---- */

@@ -4,9 +4,9 @@
  * were made). In the forms that people run: what it does not know it says so of, in both languages,
  * and not of what it knows. */
 #include <jansson.h>
-#include <png.h>
 
 #include "glm4v/glm4v.h"
+#include "read_png.h"
 #include "test.h"
 
 #define PICTURES SOURCE_ROOT "/tests/data/surface-tiny/"
@@ -39,24 +39,6 @@ static void expected_parts(const char *text, char *answer, char *reasoning, size
             answer[n++] = *text++;
     }
     answer[n] = 0;
-}
-
-static uint8_t *read_png(const char *path, glm4v_image *image)
-{
-    png_image png = { .version = PNG_IMAGE_VERSION };
-    if (!png_image_begin_read_from_file(&png, path))
-        return NULL;
-    png.format = PNG_FORMAT_RGB;
-    uint8_t *pixels = malloc(PNG_IMAGE_SIZE(png));
-    if (pixels && !png_image_finish_read(&png, NULL, pixels, 0, NULL)) {
-        free(pixels);
-        return NULL;
-    }
-    *image = (glm4v_image) { .data = pixels,
-                             .width = (int32_t)png.width,
-                             .height = (int32_t)png.height,
-                             .stride = 3 * (int64_t)png.width };
-    return pixels;
 }
 
 /* Every four numbers in brackets of an answer are a box, in thousandths of the picture; returns how
