@@ -310,6 +310,22 @@ def h06_pixels_count_over_all_pictures(folder):
     check("picture 2" in SERVER.ask(question(PROMPT, large, large, large, max_tokens=1), 400)["error"]["message"])
 
 
+def h06_large_pictures_of_many_requests_wait_for_each_other(folder):
+    """More than all requests together may have decoded: what ends makes room for those that wait."""
+    large = {"type": "image_url", "image_url": data_url(png(4000, 4000, b"".join([b"\0" + bytes(12000)] * 4000)))}
+    answers = []
+    with Server("--context-length", 4096, "--max-pixels", 100000, model=tiny_model(folder)) as server:
+        body = long_question(300)
+        body["messages"][0]["content"] += [large, large]
+        threads = [threading.Thread(target=lambda: answers.append(server.ask(body))) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        check(len(answers) == len(threads), len(answers), "answers")
+        server.until(lambda: server.metric("glm4v_decoded_pixels_bytes") == 0, "pixels are freed")
+
+
 def h06_urls_that_hold_no_data_are_refused(folder):
     png_url = "data:image/png;base64,"
     for url in ("data:", "data:,", png_url, png_url + "%%%", png_url + "AAA\u00e9", "", "x"):
@@ -448,6 +464,7 @@ if __name__ == "__main__":
               h03_bodies_of_all_requests_have_a_bound, h04_heads_that_others_may_read_differently_are_refused,
               h04_requests_in_a_row_are_answered_in_their_order, h05_more_than_the_bounds_is_refused,
               h06_pictures_of_all_kinds_are_answered_or_refused, h06_pixels_count_over_all_pictures,
+              h06_large_pictures_of_many_requests_wait_for_each_other,
               h06_urls_that_hold_no_data_are_refused, h07_each_path_needs_the_key, h07_other_hosts_and_origins_are_refused,
               h08_clients_that_leave_cancel_their_requests, s04_memory_stays_as_it_is, h11_other_urls_are_refused,
               h11_allowed_hosts_are_asked_and_no_others, no_response_tells_of_the_inside])

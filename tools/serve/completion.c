@@ -182,10 +182,13 @@ static void succeed(serve_exchange *x, const glm4v_result *result)
     pthread_mutex_unlock(&x->lock);
 }
 
-/* The engine's hold ends when on_done has returned: a worker lets go of the pixels. */
+/* The engine's hold ends when on_done has returned. The pixels go now, whenever the client has the
+ * answer. */
 static void release(serve_job *job)
 {
-    serve_exchange_unref((serve_exchange *)job);
+    serve_exchange *x = (serve_exchange *)job;
+    serve_images_free(&x->images);
+    serve_exchange_unref(x);
 }
 
 static void on_done(void *user, const glm4v_result *result)
@@ -203,8 +206,8 @@ static void on_done(void *user, const glm4v_result *result)
         fail(x, &err, "");
     }
     x->job.run = release;
-    serve_workers_push(server->workers, &x->job);
-    atomic_fetch_sub(&server->held, 1); /* last: the workers may end then */
+    serve_workers_push(server->cleaner, &x->job);
+    atomic_fetch_sub(&server->held, 1); /* last: the cleaner may end then */
 }
 
 /* ---- the beginning ---- */
@@ -342,6 +345,7 @@ static void complete(serve_exchange *x)
     if (!rc)
         rc = submit(x, atomic_load(&x->server->engine), &err);
     if (rc) {
+        serve_images_free(&x->images);
         atomic_fetch_sub(&x->server->requests, 1);
         fail(x, &err, parameter);
     }

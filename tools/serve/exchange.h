@@ -11,7 +11,7 @@
 #include "stops.h"
 
 typedef struct {
-    serve_job job; /* who holds it last pushes it: what it holds is freed by a worker */
+    serve_job job; /* a worker's at first, the cleaner's when the engine is done */
     serve_server *server;
     atomic_uint refs;
 

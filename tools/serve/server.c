@@ -395,6 +395,8 @@ int serve_server_open(serve_server *server, const serve_settings *set, const cha
             serve_connections_open(&server->connections, (uint32_t)set->max_requests, on_left, err);
     if (!rc)
         rc = serve_workers_open(&server->workers, n_workers, err);
+    if (!rc)
+        rc = serve_workers_open(&server->cleaner, 1, err);
     if (!rc) {
         server->daemon = start(server);
         rc = server->daemon ? 0
@@ -437,6 +439,7 @@ void serve_server_close(serve_server *server)
         server->listener.fd = -1;
     }
     serve_workers_close(&server->workers);
+    serve_workers_close(&server->cleaner);
     serve_connections_close(&server->connections);
     serve_listen_close(&server->listener);
     serve_pixels_close(&server->pixels);

@@ -2,7 +2,8 @@
 /* The server: its parts, and what all requests share. serve.c starts and stops it.
  *
  * Threads: libmicrohttpd's own (sockets, heads, bodies, what is sent), workers (JSON and pictures),
- * the engine's (callbacks of requests), and the one that watches connections.
+ * the engine's (callbacks of requests), the cleaner (frees pictures), and the one that watches
+ * connections.
  * Locks, outer first: connections, exchange, libmicrohttpd's own. */
 #ifndef GLM4V_SERVE_SERVER_H
 #define GLM4V_SERVE_SERVER_H
@@ -35,7 +36,8 @@ typedef struct {
     serve_listener listener;
     struct MHD_Daemon *daemon;
     serve_connections *connections;
-    serve_workers *workers;
+    serve_workers *workers; /* may all wait for room for pixels */
+    serve_workers *cleaner; /* makes it: one thread of its own, which waits for nothing */
     serve_metrics metrics;
     serve_pixels pixels;
     _Atomic(glm4v_engine *) engine; /* NULL while the model is loaded */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Threads for what takes time and is not the engine's: JSON, pictures, freeing them. First come,
- * first served. */
+ * first served; jobs that others wait for need threads of their own. */
 #ifndef GLM4V_SERVE_WORKERS_H
 #define GLM4V_SERVE_WORKERS_H
 
