@@ -318,9 +318,15 @@ def read_all(sock):
 def a_stop_lets_answers_end_and_takes_no_new_ones(folder):
     with Server("--context-length", 4096, model=tiny_model(folder)) as server:
         sock = start_stream(server, long_question(1900))
+        begun, body = server.connect(), json.dumps(question("x")).encode()
+        begun.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                      b"Content-Length: %d\r\n\r\n" % len(body) + body[:5])
+        server.until(lambda: server.metric("glm4v_connections") == 3, "the head of a request is there")
         server.stop()
         server.until(lambda: server.request("GET", "/ready")[0] == 503, "not ready any more")
         check(server.ask(question("x"), 503)["error"]["code"] == "stopping")
+        begun.sendall(body[5:])  # its head came before the stop
+        check(b'"code":"stopping"' in read_all(begun), "a new request is taken")
         check(read_all(sock).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n"), "the answer is cut")
         check(server.process.wait(20 * SLOW) == 0, server.process.returncode)
 

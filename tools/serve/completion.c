@@ -354,8 +354,10 @@ static void complete(serve_exchange *x)
 static void work(serve_job *job)
 {
     serve_exchange *x = (serve_exchange *)job;
+    serve_server *server = x->server;
     complete(x);
     serve_exchange_unref(x);
+    atomic_fetch_sub(&server->held, 1); /* last: the connection is not suspended any more */
 }
 
 void serve_completion_begin(serve_exchange *x)
@@ -368,5 +370,6 @@ void serve_completion_begin(serve_exchange *x)
     x->created = (int64_t)time(NULL);
     x->job.run = work;
     serve_exchange_ref(x); /* the worker's */
+    atomic_fetch_add(&x->server->held, 1);
     serve_workers_push(x->server->workers, &x->job);
 }

@@ -278,6 +278,11 @@ static enum MHD_Result dispatch(serve_exchange *x, const char *path)
         return send_whole(x, route->content_type);
     }
     atomic_fetch_add(&x->server->requests, 1);
+    if (atomic_load(&x->server->state) == SERVE_STOPPING) { /* since the head came */
+        atomic_fetch_sub(&x->server->requests, 1);
+        return send_error(x->server, x->http,
+                          &(answer) { 503, "the server stops", "stopping", route->path, NULL });
+    }
     pthread_mutex_lock(&x->lock);
     x->suspended = true;
     MHD_suspend_connection(x->http);

@@ -45,7 +45,7 @@ typedef struct {
     int64_t started;                /* seconds since 1970 */
     atomic_int state;               /* a serve_state */
     atomic_uint requests;           /* between the end of a request and that of its answer */
-    atomic_uint held;               /* exchanges that the engine holds */
+    atomic_uint held;               /* by a worker or the engine: their holds of exchanges */
     atomic_uint_fast64_t bodies;    /* bytes of bodies in memory */
     atomic_uint numbers;            /* of requests, for streams and ids */
 } serve_server;
