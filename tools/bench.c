@@ -694,8 +694,7 @@ int cli_bench(int argc, char **argv)
         .prompt_tokens = 32, .tokens = 24, .batch = 1, .runs = 10, .frame = { 448, 448 }
     };
     const cli_option options[] = {
-        { "model", "DIR", CLI_STRING, &set.model, 0, 0,
-          "model directory; default: $GLM4V_MODEL, else the model that comes\nwith the program" },
+        CLI_MODEL_OPTION(set.model),
         { "config", "FILE", CLI_STRING, &set.config, 0, 0,
           "a config.json, with --random-weights: no checkpoint needed" },
         { "random-weights", NULL, CLI_FLAG, &set.random_weights, 0, 0,
@@ -703,8 +702,7 @@ int cli_bench(int argc, char **argv)
         CLI_PLACE_OPTIONS(set.place),
         CLI_KV_OPTION(set.kv_cache),
         { "quantization", "Q", CLI_STRING, &set.quantization, 0, 0, "as in describe" },
-        { "threads", "N", CLI_COUNT, &set.threads, 0, 1024,
-          "CPU threads; default: all cores of this process" },
+        CLI_THREADS_OPTION(set.threads),
         { "frame", "WxH", CLI_SIZE, set.frame, 1, GLM4V_MAX_SIDE,
           "size of the picture; default 448x448" },
         { "prompt-tokens", "N", CLI_COUNT, &set.prompt_tokens, 1, 100000,

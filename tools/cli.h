@@ -45,6 +45,33 @@ typedef struct {
     const char *help; /* one or more lines, '\n' between them */
 } cli_option;
 
+/* Rows that several tables have. Those of a device are in place.h. */
+#define CLI_MODEL_OPTION(model)                                                                    \
+    {                                                                                              \
+        "model", "DIR", CLI_STRING, &(model), 0, 0,                                                \
+            "model directory; default: $GLM4V_MODEL, else the model that comes\n"                  \
+            "with the program"                                                                     \
+    }
+
+#define CLI_QUANTIZATION_OPTION(quantization)                                                      \
+    {                                                                                              \
+        "quantization", "Q", CLI_STRING, &(quantization), 0, 0,                                    \
+            "form of the weights in memory: fp32, bf16, int8, int4, int4-32 or fp8, or by part,\n" \
+            "text=int4,vision=int8; default: as stored"                                            \
+    }
+
+#define CLI_THREADS_OPTION(threads)                                                                \
+    {                                                                                              \
+        "threads", "N", CLI_COUNT, &(threads), 0, 1024,                                            \
+            "CPU threads; default: all cores of this process"                                      \
+    }
+
+#define CLI_PIXELS_OPTION(max_pixels)                                                              \
+    {                                                                                              \
+        "max-pixels", "N", CLI_COUNT, &(max_pixels), 0, 1e9,                                       \
+            "shrink pictures to this many pixels; default: the model's own bound"                  \
+    }
+
 typedef struct {
     const char *name;
     const char *synopsis; /* what follows "glm4v NAME" in the usage line */

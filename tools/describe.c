@@ -429,15 +429,11 @@ int cli_describe(int argc, char **argv)
                      .video_track = UINT64_MAX,
                      .timeout = CLI_TIMEOUT };
     const cli_option options[] = {
-        { "model", "DIR", CLI_STRING, &set.model, 0, 0,
-          "model directory; default: $GLM4V_MODEL, else the model that comes\nwith the program" },
+        CLI_MODEL_OPTION(set.model),
         CLI_PLACE_OPTIONS(set.place),
         CLI_KV_OPTION(set.kv_cache),
-        { "quantization", "Q", CLI_STRING, &set.quantization, 0, 0,
-          "form of the weights in memory: fp32, bf16, int8, int4, int4-32 or fp8, or by part,\n"
-          "text=int4,vision=int8; default: as stored" },
-        { "threads", "N", CLI_COUNT, &set.threads, 0, 1024,
-          "CPU threads; default: all cores of this process" },
+        CLI_QUANTIZATION_OPTION(set.quantization),
+        CLI_THREADS_OPTION(set.threads),
         { "prompt", "TEXT", CLI_STRING, &set.prompt, 0, 0,
           "what to ask; default \"" DEFAULT_PROMPT "\"" },
         { "preset", "NAME", CLI_STRING, &set.preset, 0, 0,
@@ -484,8 +480,7 @@ int cli_describe(int argc, char **argv)
           "of the draws: same seed, same text; default 0" },
         { "thinking", NULL, CLI_FLAG, &set.thinking, 0, 0,
           "let a reasoning model reason first; the reasoning is in --json only" },
-        { "max-pixels", "N", CLI_COUNT, &set.max_pixels, 0, 1e9,
-          "shrink pictures to this many pixels; default: the model's own bound" },
+        CLI_PIXELS_OPTION(set.max_pixels),
         { "json", NULL, CLI_FLAG, &set.json, 0, 0, "one JSON object per caption and line" },
         { "verbose", NULL, CLI_FLAG, &set.verbose, 0, 0, "print the engine's log on stderr" },
     };

@@ -151,8 +151,7 @@ int cli_quantize(int argc, char **argv)
           "Needs memory for the unquantized model, and time: see docs/quantization.md" },
         { "shard-size", "MB", CLI_COUNT, &set.shard_mb, 1, 1000000,
           "largest weight file, in millions of bytes; default 5000" },
-        { "threads", "N", CLI_COUNT, &set.threads, 0, 1024,
-          "CPU threads; default: all cores of this process" },
+        CLI_THREADS_OPTION(set.threads),
         { "json", NULL, CLI_FLAG, &set.json, 0, 0, "one JSON object with the sizes" },
         { "verbose", NULL, CLI_FLAG, &set.verbose, 0, 0, "print progress on stderr" },
     };

@@ -520,13 +520,11 @@ int cli_thresholds(int argc, char **argv)
 {
     settings set = { .rate = 0.01, .preset_name = "choice" };
     const cli_option options[] = {
-        { "model", "DIR", CLI_STRING, &set.model, 0, 0,
-          "model directory; default: $GLM4V_MODEL, else the model that comes\nwith the program" },
+        CLI_MODEL_OPTION(set.model),
         CLI_PLACE_OPTIONS(set.place),
         { "quantization", "Q", CLI_STRING, &set.quantization, 0, 0,
           "as the element will use it, see describe; default: as stored" },
-        { "threads", "N", CLI_COUNT, &set.threads, 0, 1024,
-          "CPU threads; default: all cores of this process" },
+        CLI_THREADS_OPTION(set.threads),
         { "choices", "A,B,...", CLI_STRING, &set.choices, 0, 0,
           "all choices in their order, also those without a folder; default: the folders,\n"
           "or those of --compare" },
@@ -537,8 +535,7 @@ int cli_thresholds(int argc, char **argv)
         { "system", "TEXT", CLI_STRING, &set.system, 0, 0, "system prompt; default: none" },
         { "escape-rate", "R", CLI_NUMBER, &set.rate, 1e-6, 0.5,
           "share of the pictures of each fail choice that may pass; default 0.01" },
-        { "max-pixels", "N", CLI_COUNT, &set.max_pixels, 0, 1e9,
-          "shrink pictures to this many pixels; default: the model's own bound" },
+        CLI_PIXELS_OPTION(set.max_pixels),
         { "output", "FILE", CLI_STRING, &set.output, 0, 0,
           "write the results as JSON: thresholds, and the probabilities of each picture" },
         { "preset", "FILE", CLI_STRING, &set.preset, 0, 0,

@@ -130,8 +130,7 @@ int cli_serve(int argc, char **argv)
         { "listen", "ADDRESS", CLI_STRING, &set.listen, 0, 0,
           "HOST:PORT, [IPv6]:PORT or unix:PATH; default 127.0.0.1:8080. Port 0: a free\n"
           "one. Other machines reach it at 0.0.0.0:PORT, which needs --api-key-file" },
-        { "model", "DIR", CLI_STRING, &set.model, 0, 0,
-          "model directory; default: $GLM4V_MODEL, else the model that comes\nwith the program" },
+        CLI_MODEL_OPTION(set.model),
         { "alias", "NAME", CLI_LIST, &aliases, 0, 0,
           "another name of the model, beside that of its folder; may be repeated" },
         { "api-key-file", "FILE", CLI_STRING, &set.key_file, 0, 0,
@@ -143,11 +142,8 @@ int cli_serve(int argc, char **argv)
           "fetch pictures with http: and https: URLs from this host; may be repeated;\n"
           "default: such URLs are refused" },
         CLI_PLACE_OPTIONS(set.place),
-        { "quantization", "Q", CLI_STRING, &set.quantization, 0, 0,
-          "form of the weights in memory: fp32, bf16, int8, int4, int4-32 or fp8, or by part,\n"
-          "text=int4,vision=int8; default: as stored" },
-        { "threads", "N", CLI_COUNT, &set.threads, 0, 1024,
-          "CPU threads; default: all cores of this process" },
+        CLI_QUANTIZATION_OPTION(set.quantization),
+        CLI_THREADS_OPTION(set.threads),
         { "batch", "N", CLI_COUNT, &set.serve.max_batch, 1, GLM4V_MAX_BATCH,
           "requests that the model advances together; default " G_STRINGIFY(GLM4V_DEFAULT_BATCH) },
         { "max-requests", "N", CLI_COUNT, &set.serve.max_requests, 1, 1024,
@@ -156,8 +152,7 @@ int cli_serve(int argc, char **argv)
           "longest answer that a request may ask for; default 8192" },
         { "max-body", "SIZE", CLI_BYTES, &set.serve.max_body, 1024, 1 << 30,
           "largest body of a request; default 16MiB" },
-        { "max-pixels", "N", CLI_COUNT, &set.max_pixels, 0, 1e9,
-          "shrink pictures to this many pixels; default: the model's own bound" },
+        CLI_PIXELS_OPTION(set.max_pixels),
         { "context-length", "N", CLI_COUNT, &set.context_length, 0, 1 << 20,
           "tokens of a conversation, pictures and answer included; default " G_STRINGIFY(
               GLM4V_DEFAULT_CONTEXT) },
