@@ -421,19 +421,28 @@ void serve_server_ready(serve_server *server, glm4v_engine *engine, const glm4v_
     atomic_store(&server->state, SERVE_READY);
 }
 
-void serve_server_stop(serve_server *server, double seconds)
+/* Waits a little; the seconds. */
+static double wait_a_step(void)
 {
     enum { STEP_MS = 20 };
+    nanosleep(&(struct timespec) { .tv_nsec = STEP_MS * 1000000 }, NULL);
+    return STEP_MS / 1e3;
+}
+
+void serve_server_stop(serve_server *server, double seconds)
+{
+    double waited = 0;
     atomic_store(&server->state, SERVE_STOPPING);
-    for (double waited = 0; waited < seconds && atomic_load(&server->requests); waited += 0.02)
-        nanosleep(&(struct timespec) { .tv_nsec = STEP_MS * 1000000 }, NULL);
+    while (waited < seconds && atomic_load(&server->requests))
+        waited += wait_a_step();
     while (atomic_load(&server->requests) || atomic_load(&server->held)) {
         serve_connections_leave_all(server->connections);
-        nanosleep(&(struct timespec) { .tv_nsec = STEP_MS * 1000000 }, NULL);
+        wait_a_step();
     }
     /* What is answered is sent, if the client takes it. */
-    for (int i = 0; i < 50 && serve_connections_sending(server->connections); i++)
-        nanosleep(&(struct timespec) { .tv_nsec = STEP_MS * 1000000 }, NULL);
+    waited = 0;
+    while (waited < 1 && serve_connections_sending(server->connections))
+        waited += wait_a_step();
 }
 
 void serve_server_close(serve_server *server)
