@@ -54,7 +54,7 @@ void glm4v_gemm_f32_c(const glm4v_gemm_args *g)
     }
 }
 
-/* Both with one load: a third faster than one by one. */
+/* Both with one load: nearly twice as fast as one by one (docs/perf-log.md). */
 static void widen_pair(float *first, float *second, const uint16_t *pair)
 {
     uint32_t both, bits;
