@@ -83,13 +83,14 @@ GLM4V_CUDA_API cudaError_t glm4v_cuda_random_f32(cudaStream_t stream, float *row
 
 /* Rounded activations: q int8 [rows][n_in rounded up to 128, the rest 0] and scale f32
  * [rows][groups]; for BF16, FP8 and F32 only with an order, or where n_in is not a multiple of 8:
- * bf16 [rows][n_in rounded up to 8]. */
+ * bf16 [rows][n_in rounded up to 8]. By group scales lie [groups of the filled row][rows rounded up
+ * to 16], 0 for groups of zeros: prefill products in tiles want them so. */
 typedef struct {
     void *q;
     float *scale;
     int64_t ldq, ldscale; /* elements between rows */
     int64_t ldgroup;      /* between the scales of a row's groups */
-    bool by_group;        /* set before rounding: scales lie [groups][rows], see below */
+    bool by_group;        /* set before rounding: scales lie by group */
 } glm4v_cuda_rounded;
 /* Bytes of q and of scale for any form of n_in inputs. */
 GLM4V_CUDA_API void glm4v_cuda_rounded_size(int32_t rows, int32_t n_in, size_t *q, size_t *scale);

@@ -5,15 +5,7 @@
 namespace
 {
 struct bf16_tile {
-    enum {
-        STEP = 64,
-        A_ROW = 128,
-        GROUP = 1,
-        X_SCALES = 0,
-        ROW_SCALE = 0,
-        LAG = 1,
-        MOST_ROWS = 256
-    };
+    enum { STEP = 64, A_ROW = 128, X_SCALES = 0, ROW_SCALE = 0, LAG = 1, MOST_ROWS = 256 };
 
     template <int N> struct sums {
         float c[N / 2] = {};

@@ -10,7 +10,6 @@ template <bool BLOCKS> struct fp8_tile {
     enum {
         STEP = 64,
         A_ROW = 64,
-        GROUP = 1,
         X_SCALES = 0,
         ROW_SCALE = 1,
         LAG = 0,

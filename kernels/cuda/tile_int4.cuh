@@ -52,7 +52,6 @@ template <int GROUPS> struct int4_tile {
     enum {
         STEP = 128,
         A_ROW = 64,
-        GROUP = 128 / GROUPS,
         X_SCALES = GROUPS,
         ROW_SCALE = 0,
         LAG = 0,

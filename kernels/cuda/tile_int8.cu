@@ -9,8 +9,7 @@ struct int8_tile {
     enum {
         STEP = 128,   /* inputs of a stage */
         A_ROW = 128,  /* bytes of a row of A */
-        GROUP = 128,  /* inputs with one scale of x */
-        X_SCALES = 1, /* of a stage */
+        X_SCALES = 1, /* groups with a scale in a stage of x */
         ROW_SCALE = 1,
         LAG = 0,
         MOST_ROWS = 208,

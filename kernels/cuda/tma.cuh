@@ -45,14 +45,6 @@ static __device__ __forceinline__ void barrier_arrive(uint64_t *barrier)
                  : "memory");
 }
 
-/* One arrival when this thread's copies (copy_4, copy_16) so far are done. */
-static __device__ __forceinline__ void barrier_arrive_after_copies(uint64_t *barrier)
-{
-    asm volatile(
-        "cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(barrier))
-        : "memory");
-}
-
 static __device__ __forceinline__ bool barrier_passed(uint64_t *barrier, uint32_t parity)
 {
     uint32_t passed;
