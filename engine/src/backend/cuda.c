@@ -2,7 +2,8 @@
 /* The CUDA backend: opening a device, and the table. Memory, copies and events are in
  * backend/cuda_memory.c, copies between GPUs in cuda_link.c, weights in cuda_weights.c, keys and
  * values in cuda_kv.c, steps in cuda_step.c and cuda_time.c, operations in cuda_product.c,
- * cuda_attention.c, cuda_rows.c and cuda_pixels.c, what a status means in cuda_check.c. */
+ * cuda_attention.c, cuda_rows.c and cuda_pixels.c, their scratch in cuda_scratch.c, algorithms of
+ * cuBLASLt in cuda_choices.c, what a status means in cuda_check.c. */
 #include <stdio.h>
 #include <stdlib.h>
 

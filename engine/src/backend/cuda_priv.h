@@ -228,15 +228,17 @@ int glm4v_gpu_time_end(glm4v_gpu_step *s);
 /* cuda_scratch.c. Queue's lock held: `bytes` of scratch. */
 int glm4v_gpu_scratch_of(glm4v_gpu_backend *g, glm4v_gpu_queue *q, glm4v_gpu_scratch which,
                          size_t bytes, void **ptr);
-/* cuda_choices.c. The table that the environment names, or an empty one. IO, FORMAT, DEVICE,
- * NOMEM */
-int glm4v_gpu_read_products(glm4v_gpu_backend *g, const char *gpu, glm4v_error *err);
-/* Writes what a queue's products have chosen, where the table is being made. */
-void glm4v_gpu_write_products(const glm4v_gpu_backend *g, const glm4v_gpu_queue *q);
-
 /* What products of prefill need; once, when the backend is opened. */
 int glm4v_gpu_prefill_open(glm4v_gpu_backend *g, glm4v_gpu_queue *q);
+/* Both; the table of products is written before, where it is being made. */
 void glm4v_gpu_scratch_close(glm4v_gpu_backend *g, glm4v_gpu_queue *q);
+
+/* cuda_choices.c. The table that the environment names, or an empty one, for the GPU of this name.
+ * IO, FORMAT, DEVICE, NOMEM */
+int glm4v_gpu_read_products(glm4v_gpu_backend *g, const char *gpu, glm4v_error *err);
+/* Writes what a queue's products have chosen, where the table is being made. A failure is logged.
+ */
+void glm4v_gpu_write_products(const glm4v_gpu_backend *g, const glm4v_gpu_queue *q);
 
 /* cuda_weights.c. The queue's later work stands behind the fills so far. */
 int glm4v_gpu_behind_fills(glm4v_gpu_backend *g, glm4v_gpu_queue *q);
