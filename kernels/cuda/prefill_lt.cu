@@ -77,12 +77,15 @@ cublasStatus_t ask(cublasLtMatmulHeuristicResult_t *result, int *found, int most
     cublasStatus_t status = cublasLtMatmulPreferenceCreate(&preference);
     if (status != CUBLAS_STATUS_SUCCESS)
         return status;
-    cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                         &lt->workspace_bytes, sizeof lt->workspace_bytes);
-    cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-                                         &reductions, sizeof reductions);
-    status = cublasLtMatmulAlgoGetHeuristic(lt->handle, q->operation, q->w, q->x, q->y, q->y,
-                                            preference, most, result, found);
+    status =
+        cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                             &lt->workspace_bytes, sizeof lt->workspace_bytes);
+    if (status == CUBLAS_STATUS_SUCCESS)
+        status = cublasLtMatmulPreferenceSetAttribute(
+            preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof reductions);
+    if (status == CUBLAS_STATUS_SUCCESS)
+        status = cublasLtMatmulAlgoGetHeuristic(lt->handle, q->operation, q->w, q->x, q->y, q->y,
+                                                preference, most, result, found);
     cublasLtMatmulPreferenceDestroy(preference);
     return status == CUBLAS_STATUS_SUCCESS && !*found ? CUBLAS_STATUS_NOT_SUPPORTED : status;
 }

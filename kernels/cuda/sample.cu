@@ -533,8 +533,9 @@ static __device__ uint32_t find_bin(drawing &d, const mark &base, const goal &g)
         d.lowest = min(i + !both, d.bin);
         d.before = d.lowest == i ? start : middle;
     }
+    const uint32_t n = d.bins.count[d.bin]; /* before the barrier: callers clear the bins next */
     __syncthreads();
-    return d.bins.count[d.bin];
+    return n;
 }
 
 static __device__ bool is_in(const drawing &d, const range &r, float x, uint64_t number)
