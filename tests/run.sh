@@ -8,9 +8,10 @@
 #   tests/run.sh JOB...     any of the jobs below
 #   style      rules of the source tree (tests/style.py)
 #   plain      build/         every suite
-#   asan       build-asan/    every suite under AddressSanitizer, LeakSanitizer, UBSan
+#   asan       build-asan/    every suite under AddressSanitizer, LeakSanitizer, UBSan; of pipeline: sanitized
 #   fuzz       build-fuzz/    libFuzzer (clang) from the committed corpora, and the bugs planted for it to find
 #   tsan       build-tsan/    unit, engine and element suites under ThreadSanitizer (clang)
+#   pipeline   build-asan/    the whole suite pipeline under these sanitizers
 #   clang      build-clang/   every suite, compiled by clang
 #   release    build-release/ every suite, -O3, assertions off
 #   werror     build-werror/  compiles with -Werror, runs nothing
@@ -86,7 +87,13 @@ sanitized() {
 }
 # GLib has no frame pointers: only the slow unwinder sees past g_malloc, which suppressions of leaks need.
 job_asan() {
-    sanitized asan 6 "--no-suite element --no-suite pipeline" "--suite element --suite pipeline" fast_unwind_on_malloc=0
+    sanitized asan 6 "--no-suite element --no-suite pipeline" "--suite element --suite sanitized" fast_unwind_on_malloc=0
+}
+job_pipeline() {
+    build build-asan -Db_sanitize=address,undefined -Db_lundef=false || return 1
+    (sanitizer_environment
+        ASAN_OPTIONS=$ASAN_OPTIONS:fast_unwind_on_malloc=0
+        suites pipeline build-asan --timeout-multiplier 6 --suite pipeline)
 }
 # fuzzing JOB OPTION...: libFuzzer's runs in build-fuzz/.
 fuzzing() {
