@@ -47,12 +47,13 @@ build() {
     grep -cE 'warning:' "$results/ninja.log" | sed 's/^/compiler warnings: /'
 }
 
-# suites JOB DIR OPTION...: runs meson's tests there and keeps their log for counting.
+# suites JOB DIR OPTION...: runs meson's tests there and keeps their log for counting. One process more than there are
+# cores: many tests wait for a camera, a server or a time.
 suites() {
     local job=$1 dir=$2
     shift 2
     rm -f "$dir"/meson-logs/testlog*.json
-    meson test -C "$dir" --no-rebuild --print-errorlogs "$@" 2>&1 |
+    meson test -C "$dir" --no-rebuild --print-errorlogs --num-processes $(($(nproc) + 1)) "$@" 2>&1 |
         grep -vE '^(ninja|Full log|$)' | tail -n 400
     cat "$dir"/meson-logs/testlog*.json >"$results/$job.json" 2>/dev/null ||
         { echo "no test log in $dir"; return 1; }
