@@ -232,6 +232,8 @@ static void pads_may_be_unlinked_and_linked_while_frames_come(void)
         }
         g_atomic_int_set(&pusher.stop, 1);
         g_thread_join(thread);
+        /* what the storm left behind has its results before they are posted again */
+        CHECK(support_wait_stat(element, "results", support_stat(element, "sampled")));
         g_object_set(element, "post-messages", TRUE, NULL);
         support_count_messages(element, 0);
         CHECK_EQ(gst_harness_push(h, support_frame(CAPS_SMALL, 7, 1000000)), GST_FLOW_OK);
