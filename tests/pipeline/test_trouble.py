@@ -14,8 +14,8 @@ AT_ONCE = 10
 FRAMES = 30 * SECONDS
 SOURCE = f"videotestsrc is-live=true pattern=ball num-buffers={FRAMES} ! video/x-raw,width=64,height=64,framerate=30/1"
 
-# What is wrong: elements before glm4vdescribe, elements behind it, and whether the line ends with an error. Such a line may
-# end before the first answer is there.
+# What is wrong: elements before glm4vdescribe, elements behind it, and whether the line ends with an error. With
+# sanitizers such a line may end before the first answer is there, and the watchdog waits longer than a line of 3 s takes.
 TROUBLE = {
     "broken bytes": ("breakmydata probability=0.05", "", False),
     "frames in pieces": ("chopmydata min-size=500 max-size=5000 step-size=100", "", False),
@@ -60,7 +60,7 @@ def run_line(name, use):
     check(done.returncode == (1 if fails else 0), f"{name}, {use}: exit status {done.returncode}", done.stdout[-1500:],
           done.stderr[-3000:])
     check("CRITICAL" not in done.stderr and "Sanitizer" not in done.stderr, done.stderr[-3000:])
-    check_results(done.stdout, wanted=not fails and name != "frames in pieces")
+    check_results(done.stdout, wanted=name != "frames in pieces" and not (fails and SLOW > 1))
 
 
 def line_tests():
