@@ -5,7 +5,6 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
-#include <png.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +16,7 @@
 #include "cpu.h"
 #include "picture/preprocess.h"
 #include "picture/resize.h"
+#include "read_png.h"
 
 #define SUM_TOLERANCE 1e-3 /* the sums were taken before rounding to f16, in float */
 
@@ -98,22 +98,12 @@ static int check_sizes(check *c)
 
 /* ---- pictures ---- */
 
-static int read_png(const check *c, const char *name, glm4v_image *image, uint8_t **pixels)
+static int read_picture(const check *c, const char *name, glm4v_image *image, uint8_t **pixels)
 {
     char path[1200];
-    png_image png = { .version = PNG_IMAGE_VERSION };
     snprintf(path, sizeof path, "%s/%s.png", c->dir, name);
-    if (!png_image_begin_read_from_file(&png, path))
-        return glm4v_fail(c->err, GLM4V_ERR_IO, "%s: %s", path, png.message);
-    png.format = PNG_FORMAT_RGB;
-    *pixels = malloc(PNG_IMAGE_SIZE(png));
-    if (!*pixels || !png_image_finish_read(&png, NULL, *pixels, 0, NULL)) {
-        png_image_free(&png);
-        return glm4v_fail(c->err, GLM4V_ERR_IO, "%s: %s", path, png.message);
-    }
-    *image = (glm4v_image) { *pixels, (int32_t)png.width, (int32_t)png.height,
-                             3 * (int64_t)png.width, 0 };
-    return 0;
+    *pixels = read_png(path, image);
+    return *pixels ? 0 : glm4v_fail(c->err, GLM4V_ERR_IO, "%s: cannot be read as a PNG", path);
 }
 
 /* Tensor NAME.suffix as floats; NULL where there is none or it cannot be read. */
@@ -253,7 +243,7 @@ static int check_picture(check *c, const char *name)
 {
     glm4v_image image;
     uint8_t *pixels = NULL;
-    int rc = read_png(c, name, &image, &pixels);
+    int rc = read_picture(c, name, &image, &pixels);
     if (!rc)
         rc = check_patches(c, name, &image);
     if (!rc)
