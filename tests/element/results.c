@@ -14,6 +14,15 @@ GstStructure *results_next(GstElement *element)
     return results_next_named(element, "glm4vdescribe-result");
 }
 
+void results_wait(GstElement *element, guint n)
+{
+    for (guint i = 0; i < n; i++) {
+        GstStructure *result = results_next(element);
+        CHECK(result != NULL);
+        g_clear_pointer(&result, gst_structure_free);
+    }
+}
+
 guint64 results_uint64(const GstStructure *result, const char *name)
 {
     guint64 value = G_MAXUINT64;

@@ -14,6 +14,10 @@
 GstStructure *results_next_named(GstElement *element, const char *name);
 GstStructure *results_next(GstElement *element);
 
+/* The next n results are on the bus, so what frames and pads take of them is theirs; counters are
+ * earlier than that. */
+void results_wait(GstElement *element, guint n);
+
 /* The next result is this one; it has a message unless it is ok. */
 void results_check(GstElement *element, guint64 id, const char *status, const char *reason);
 

@@ -2,7 +2,7 @@
 /* Boxes and actions of answers, with a scripted engine: the fields of the result, the regions of
  * interest on the frames, and what elements behind make of those. */
 #include "fake_engine.h"
-#include "support.h"
+#include "results.h"
 
 static const glm4v_box two_boxes[] = { { 2, 1, 5, 3, "hole" }, { 0, 0, 16, 8, "" } };
 
@@ -44,7 +44,7 @@ static void regions_of_several_results_on_one_frame_have_ids_of_their_own(void)
     gst_buffer_unref(pass(h, CAPS_SMALL, 0));
     g_usleep(10000); /* the first is with the engine, the second waits */
     gst_buffer_unref(pass(h, CAPS_SMALL, 33));
-    CHECK(support_wait_stat(element, "inferred", 2));
+    results_wait(element, 2);
     GstBuffer *in = support_frame(CAPS_SMALL, 0, 66), *out;
     gst_buffer_add_video_region_of_interest_meta(in, "face", 1, 2, 3, 4);
     gst_harness_push(h, in);
@@ -85,7 +85,7 @@ static void async_puts_regions_on_the_next_frame_that_leaves(void)
     for (guint i = 0; i < 3; i++) {
         GstBuffer *out = pass(h, CAPS_SMALL, i * 33);
         CHECK_STR(regions(out), i ? "hole 2,1 5x3 hole;" : "");
-        CHECK(support_wait_stat(element, "inferred", i + 1));
+        results_wait(element, 1);
         gst_buffer_unref(out);
     }
     support_done(h);
@@ -110,7 +110,7 @@ static void regions_are_scaled_when_the_size_has_changed(void)
         GstElement *element = support_element("sample-mode", 1, "nth", 1000, NULL);
         GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
         gst_buffer_unref(pass(h, CAPS_SMALL, 0));
-        CHECK(support_wait_stat(element, "inferred", 1));
+        results_wait(element, 1);
         gst_harness_set_src_caps_str(h, cases[i].caps);
         GstBuffer *out = pass(h, cases[i].caps, 33);
         guint width = 0;

@@ -6,7 +6,7 @@
 #include <sys/resource.h>
 
 #include "fake_engine.h"
-#include "support.h"
+#include "results.h"
 
 static void async_passes_the_same_memory_unchanged(void)
 {
@@ -56,7 +56,7 @@ static void async_attaches_each_result_to_the_next_buffer_oldest_first(void)
     GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
     for (guint i = 0; i < 3; i++) {
         gst_harness_push(h, support_frame(CAPS_SMALL, 0x0a0b00 + i, i * 33));
-        CHECK(support_wait_stat(element, "inferred", i + 1));
+        results_wait(element, 1);
         GstBuffer *out = gst_harness_pull(h);
         const GstStructure *meta = support_meta(out);
         CHECK_EQ(support_count_meta(out), i > 0);
@@ -79,7 +79,7 @@ static void several_finished_results_go_on_one_buffer(void)
     gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0));
     g_usleep(10000); /* the first is with the engine, the second waits */
     gst_harness_push(h, support_frame(CAPS_SMALL, 2, 33));
-    CHECK(support_wait_stat(element, "inferred", 2));
+    results_wait(element, 2);
     gst_harness_push(h, support_frame(CAPS_SMALL, 3, 66));
     for (guint i = 0; i < 3; i++) {
         GstBuffer *out = gst_harness_pull(h);
