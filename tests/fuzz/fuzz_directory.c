@@ -271,6 +271,7 @@ static const model_file *apply(const model_dir *m, const uint8_t *record, size_t
             write_special(m, f, payload, len);
         return f;
     }
+    remove(file_path(m->dir, f->name)); /* an earlier record may have made a folder of it */
     switch (record[1] % 6) {
     case 0:
         file_write(m->dir, f->name, payload, len);
@@ -290,8 +291,8 @@ static const model_file *apply(const model_dir *m, const uint8_t *record, size_t
         else
             write_json(m, f, payload, len);
         break;
-    default:
-        unlink(file_path(m->dir, f->name));
+    default: /* there is none */
+        break;
     }
     return f;
 }
