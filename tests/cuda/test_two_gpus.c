@@ -116,7 +116,8 @@ static int32_t largest(const float *logits, int64_t n)
 /* What is compared: ids of all slots, and the last logits. */
 typedef struct {
     int32_t ids[SLOTS][TOKENS];
-    float *logits; /* [SLOTS, V] */
+    float *logits; /* [SLOTS, vocab] */
+    int64_t vocab;
 } outcome;
 
 /* Slots [first, first + n) are a batch in flight. */
@@ -173,6 +174,7 @@ static int run_requests(const glm4v_model *m, glm4v_context *c, outcome *o)
 {
     const int64_t vocab = m->config.text.vocab;
     request r[SLOTS] = { 0 };
+    o->vocab = vocab;
     o->logits = calloc((size_t)(SLOTS * vocab), sizeof *o->logits);
     int rc = o->logits ? 0 : GLM4V_ERR_NOMEM;
     for (int32_t i = 0; !rc && i < SLOTS; i++) {
@@ -266,7 +268,7 @@ static void compare_places(const char *config)
         if (way)
             printf("#   %.*s\n", (int)strcspn(way, "\n"), way);
         CHECK(!memcmp(o[i].ids, o[0].ids, sizeof o[0].ids));
-        CHECK(!memcmp(o[i].logits, o[0].logits, (size_t)SLOTS * 150000 * sizeof(float)));
+        CHECK(!memcmp(o[i].logits, o[0].logits, (size_t)(SLOTS * o[0].vocab) * sizeof(float)));
         fflush(stdout);
     }
     printf("# ids of slot 0:");

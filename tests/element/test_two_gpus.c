@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Elements on two GPUs of one machine: eight of them spread over both give the answers of one GPU;
+ * when a GPU is lost in mid-stream the pipeline goes on and says which. With less than two GPUs
+ * the exit status is 77. */
+#include <glm4v/glm4v.h>
+
+#include "support.h"
+
+#define BRANCH                                                                                     \
+    "videotestsrc num-buffers=%u pattern=%u ! video/x-raw,format=NV12,width=320,height=%u "        \
+    "! glm4vdescribe name=d%u device=\"%s\" mode=sync sample-mode=all max-tokens=24 "              \
+    "model-location=\"" SOURCE_ROOT "/models/surface-tiny\" ! fakesink name=s%u "
+#define WAIT (60 * GST_SECOND)
+
+enum { BRANCHES = 8, FRAMES = 100 };
+
+/* ---- pipelines ---- */
+
+/* What the results of a branch are, one a line. */
+typedef struct {
+    GString *texts, *failures;
+    guint ok, failed, frames;
+} branch;
+
+static void clear(branch *b)
+{
+    g_string_free(b->texts, TRUE);
+    g_string_free(b->failures, TRUE);
+}
+
+/* A line with a branch for each of these devices. */
+static GstElement *launch(guint frames, const char *const *devices, guint n)
+{
+    GString *line = g_string_new(NULL);
+    for (guint i = 0; i < n; i++)
+        g_string_append_printf(line, BRANCH, frames, i, 180 + 16 * i, i, devices[i], i);
+    GError *error = NULL;
+    GstElement *pipeline = gst_parse_launch(line->str, &error);
+    if (!pipeline || error)
+        test_fail(__FILE__, __LINE__, "%s: %s", line->str, error ? error->message : "no pipeline");
+    g_clear_error(&error);
+    g_string_free(line, TRUE);
+    return pipeline;
+}
+
+static void take_result(branch *b, const GstStructure *result)
+{
+    if (!strcmp(gst_structure_get_string(result, "status"), "ok")) {
+        CHECK_EQ(b->failed, 0); /* what is lost does not come back by itself */
+        g_string_append_printf(b->texts, "%s\n", gst_structure_get_string(result, "text"));
+        b->ok++;
+    } else {
+        CHECK_STR(gst_structure_get_string(result, "status"), "error");
+        g_string_append_printf(b->failures, "%s\n", gst_structure_get_string(result, "message"));
+        b->failed++;
+    }
+}
+
+static GstPadProbeReturn count_frame(GstPad *pad, GstPadProbeInfo *info, gpointer user)
+{
+    ((branch *)user)->frames++;
+    return GST_PAD_PROBE_OK;
+}
+
+/* Until EOS; an error fails the test. */
+static void collect(GstElement *pipeline, branch *branches)
+{
+    GstBus *bus = gst_element_get_bus(pipeline);
+    for (GstMessageType type = GST_MESSAGE_UNKNOWN;
+         type != GST_MESSAGE_EOS && type != GST_MESSAGE_ERROR;) {
+        GstMessage *message = gst_bus_timed_pop_filtered(
+            bus, WAIT, GST_MESSAGE_EOS | GST_MESSAGE_ERROR | GST_MESSAGE_ELEMENT);
+        if (!message) {
+            test_fail(__FILE__, __LINE__, "nothing comes");
+            break;
+        }
+        const GstStructure *s = gst_message_get_structure(message);
+        type = GST_MESSAGE_TYPE(message);
+        if (type == GST_MESSAGE_ELEMENT && gst_structure_has_name(s, "glm4vdescribe-result")) {
+            take_result(&branches[GST_OBJECT_NAME(GST_MESSAGE_SRC(message))[1] - '0'], s);
+        } else if (type == GST_MESSAGE_ERROR) {
+            GError *error = NULL;
+            gst_message_parse_error(message, &error, NULL);
+            test_fail(__FILE__, __LINE__, "%s", error->message);
+            g_clear_error(&error);
+        }
+        gst_message_unref(message);
+    }
+    gst_object_unref(bus);
+}
+
+static void play(GstElement *pipeline, branch *branches, guint n)
+{
+    for (guint i = 0; i < n; i++) {
+        char name[] = { 's', (char)('0' + i), 0 };
+        GstElement *sink = gst_bin_get_by_name(GST_BIN(pipeline), name);
+        GstPad *pad = gst_element_get_static_pad(sink, "sink");
+        branches[i] = (branch) { .texts = g_string_new(NULL), .failures = g_string_new(NULL) };
+        gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER, count_frame, &branches[i], NULL);
+        gst_object_unref(pad);
+        gst_object_unref(sink);
+    }
+    gst_element_set_state(pipeline, GST_STATE_PLAYING);
+    collect(pipeline, branches);
+    for (guint i = 0; i < n; i++) {
+        CHECK_EQ(branches[i].frames, FRAMES);
+        CHECK_EQ(branches[i].ok + branches[i].failed, FRAMES);
+    }
+}
+
+static void play_once(const char *const *devices, branch *branches, guint n)
+{
+    GstElement *pipeline = launch(FRAMES, devices, n);
+    play(pipeline, branches, n);
+    gst_element_set_state(pipeline, GST_STATE_NULL);
+    gst_object_unref(pipeline);
+}
+
+/* ---- tests ---- */
+
+static void eight_elements_over_both_gpus_have_the_answers_of_one(void)
+{
+    static const char *const one[BRANCHES] = { "cuda:0", "cuda:0", "cuda:0", "cuda:0",
+                                               "cuda:0", "cuda:0", "cuda:0", "cuda:0" };
+    static const char *const both[BRANCHES] = { "cuda:0", "cuda:1", "cuda:0", "cuda:1",
+                                                "cuda:0", "cuda:1", "cuda:0", "cuda:1" };
+    branch expected[BRANCHES], got[BRANCHES];
+    gint64 began = g_get_monotonic_time();
+    play_once(one, expected, BRANCHES);
+    const gint64 alone = g_get_monotonic_time() - began;
+    for (int round = 0; round < 2; round++) {
+        began = g_get_monotonic_time();
+        play_once(both, got, BRANCHES);
+        printf("# %d frames: %.2f s on one GPU, %.2f s on two\n", BRANCHES * FRAMES,
+               (double)alone / 1e6, (double)(g_get_monotonic_time() - began) / 1e6);
+        for (guint i = 0; i < BRANCHES; i++) {
+            CHECK_EQ(got[i].failed, 0);
+            CHECK_STR(got[i].texts->str, expected[i].texts->str);
+            clear(&got[i]);
+        }
+    }
+    for (guint i = 0; i < BRANCHES; i++)
+        clear(&expected[i]);
+}
+
+/* The second branch needs cuda:1, for a part of its model or all of it. */
+static void lose(const char *second)
+{
+    const char *const devices[] = { "cuda:0", second };
+    branch first[2], again[2];
+    g_setenv("GLM4V_CUDA_FAULT", "launch@1:400:700", TRUE); /* read when a device is opened */
+    GstElement *pipeline = launch(FRAMES, devices, 2);
+    play(pipeline, first, 2);
+    gst_element_set_state(pipeline, GST_STATE_NULL);
+    g_unsetenv("GLM4V_CUDA_FAULT");
+    CHECK_EQ(first[0].failed, 0);
+    CHECK(first[1].ok > 0 && first[1].failed > 0);
+    char **failures = g_strsplit(first[1].failures->str, "\n", -1);
+    for (guint i = 0; i < first[1].failed; i++)
+        CHECK_CONTAINS(failures[i], "cuda:1");
+    printf("# %s: %u frames described, %u failed: %s\n", second, first[1].ok, first[1].failed,
+           failures[0]);
+    g_strfreev(failures);
+
+    play(pipeline, again, 2);
+    gst_element_set_state(pipeline, GST_STATE_NULL);
+    gst_object_unref(pipeline);
+    CHECK_EQ(again[1].failed, 0);
+    CHECK_STR(again[0].texts->str, first[0].texts->str);
+    CHECK(g_str_has_prefix(again[1].texts->str, first[1].texts->str));
+    for (guint i = 0; i < 2; i++) {
+        clear(&first[i]);
+        clear(&again[i]);
+    }
+}
+
+static void a_lost_gpu_is_named_and_the_pipeline_goes_on(void)
+{
+    lose("cuda:1");
+    lose("cuda:0,cuda:1");
+}
+
+int main(int argc, char **argv)
+{
+    glm4v_device device;
+    glm4v_error err = { 0 };
+    if (glm4v_device_examine("cuda:1", &device, &err)) {
+        printf("1..0 # SKIP %s\n", err.msg);
+        return 77;
+    }
+    gst_init(&argc, &argv);
+    TEST(eight_elements_over_both_gpus_have_the_answers_of_one);
+    TEST(a_lost_gpu_is_named_and_the_pipeline_goes_on);
+    return test_end();
+}
