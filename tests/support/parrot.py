@@ -3,8 +3,9 @@
 """Writes a model that says the same whatever it sees: parrot.py SOURCE TARGET PIECE...
 
 SOURCE is a model directory of the layout of models/surface-tiny, TARGET a folder that is made. Each PIECE, no two alike,
-becomes a token if it is none. No layer adds to the residual stream, so that the last token alone decides the next one:
-token k has 1 in place k + 1 of its embedding, every other token in place 0, and row k of the head answers to place k.
+becomes a token if it is none; the name of a control token is that token. No layer adds to the residual stream, so that
+the last token alone decides the next one: token k has 1 in place k + 1 of its embedding, every other token in place 0,
+and row k of the head answers to place k. <|endoftext|> comes behind the last PIECE by itself.
 """
 import json
 import pathlib
@@ -78,11 +79,13 @@ def make(source, target, pieces):
     width, first = text["hidden_size"], text["vocab_size"]
 
     tokenizer = json.loads((source / "tokenizer.json").read_text())
+    tokenizer["model"]["ignore_merges"] = True  # a piece that is a word of a prompt or a choice is one token there too
     vocabulary, rows, tokens = tokenizer["model"]["vocab"], first, []
+    control = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
     letters = letters_of_bytes()
     for piece in pieces:
         word = "".join(letters[byte] for byte in piece.encode())
-        tokens.append(vocabulary.setdefault(word, rows))
+        tokens.append(control[piece] if piece in control else vocabulary.setdefault(word, rows))
         rows = max(rows, tokens[-1] + 1)
     (target / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False))
 
