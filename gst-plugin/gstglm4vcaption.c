@@ -3,13 +3,15 @@
  * read. docs/element.md lists the keys. */
 #include "gstglm4vcaption.h"
 
+#include "contract/digest.h"
+#include "contract/text.h"
+#include "gstglm4varray.h"
 #include "gstglm4vregion.h"
 #include "gstglm4vverdict.h"
 
 #include <string.h>
 
 #define RESULT_VERSION 1
-#define MAX_TEXT_BYTES 65536
 
 void
 gst_glm4v_caption_register_meta (void)
@@ -22,33 +24,6 @@ gst_glm4v_caption_register_meta (void)
 }
 
 /* ---- text ---- */
-
-static gboolean
-is_unwanted (gunichar c)
-{
-  if (c == '\n' || c == '\t')
-    return FALSE;
-  return c < 0x20 || (c >= 0x7f && c < 0xa0)
-      || (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069)
-      || c == 0x2028 || c == 0x2029 || c == 0xfeff;
-}
-
-gchar *
-gst_glm4v_caption_sanitize (const gchar * text)
-{
-  gchar *valid = g_utf8_make_valid (text, strnlen (text, MAX_TEXT_BYTES));
-  GString *clean = g_string_sized_new (strlen (valid) + 1);
-  const gchar *p;
-
-  for (p = valid; *p; p = g_utf8_next_char (p)) {
-    gunichar c = g_utf8_get_char (p);
-
-    if (!is_unwanted (c))
-      g_string_append_unichar (clean, c);
-  }
-  g_free (valid);
-  return g_strstrip (g_string_free (clean, FALSE));
-}
 
 /* Readers differ in what is an empty line: any that shows nothing. */
 static gboolean
@@ -83,10 +58,11 @@ gst_glm4v_caption_cue (const gchar * text)
 GstStructure *
 gst_glm4v_caption_model (const glm4v_model_info * info)
 {
-  gchar *forms = g_strdup_printf ("text=%s,vision=%s,embedding=%s,lm-head=%s",
-      info->form[GLM4V_PART_TEXT], info->form[GLM4V_PART_VISION],
-      info->form[GLM4V_PART_EMBEDDING], info->form[GLM4V_PART_LM_HEAD]);
-  GstStructure *model = gst_structure_new ("model",
+  gchar forms[GLM4V_FORMS_SIZE];
+  GstStructure *model;
+
+  glm4v_contract_forms (forms, info);
+  model = gst_structure_new ("model",
       "name", G_TYPE_STRING, info->name,
       "hash", G_TYPE_STRING, info->hash,
       "quant", G_TYPE_STRING, forms,
@@ -94,7 +70,6 @@ gst_glm4v_caption_model (const glm4v_model_info * info)
 
   if (*info->products)
     gst_structure_set (model, "products", G_TYPE_STRING, info->products, NULL);
-  g_free (forms);
   return model;
 }
 
@@ -112,21 +87,6 @@ timings_of (const GstGlm4vOutcome * outcome)
       "first-token", G_TYPE_UINT64, t->first_token,
       "decode", G_TYPE_UINT64, t->decode,
       "total", G_TYPE_UINT64, t->total, NULL);
-}
-
-static gchar *
-prompt_hash (const GstGlm4vQuestion * question)
-{
-  GChecksum *sum = g_checksum_new (G_CHECKSUM_SHA256);
-  gchar *hash;
-
-  if (question->system)
-    g_checksum_update (sum, (const guchar *) question->system, -1);
-  g_checksum_update (sum, (const guchar *) "", 1);      /* the NUL parts them */
-  g_checksum_update (sum, (const guchar *) question->prompt, -1);
-  hash = g_strndup (g_checksum_get_string (sum), 16);
-  g_checksum_free (sum);
-  return hash;
 }
 
 static void
@@ -157,22 +117,34 @@ copy_field (GQuark field, const GValue * value, gpointer user)
   return TRUE;
 }
 
+static void
+add_pictures (GstStructure * result, gchar ** digests)
+{
+  GValue array = G_VALUE_INIT;
+
+  gst_value_array_init (&array, 1);
+  gst_glm4v_array_from_strings (&array, digests);
+  gst_structure_take_value (result, "pictures", &array);
+}
+
 /* What only an answer from the engine has. */
 static void
 add_outcome (GstStructure * result, const GstGlm4vOutcome * outcome)
 {
-  take_string (result, "text", gst_glm4v_caption_sanitize (outcome->text ?
+  take_string (result, "text", glm4v_contract_sanitize (outcome->text ?
           outcome->text : ""));
   if (outcome->reasoning && *outcome->reasoning)
     take_string (result, "reasoning",
-        gst_glm4v_caption_sanitize (outcome->reasoning));
+        glm4v_contract_sanitize (outcome->reasoning));
   if (outcome->box && *outcome->box)
-    take_string (result, "box", gst_glm4v_caption_sanitize (outcome->box));
+    take_string (result, "box", glm4v_contract_sanitize (outcome->box));
   if (outcome->fields)
     gst_structure_foreach (outcome->fields, copy_field, result);
   if (outcome->width > 0)
     gst_structure_set (result, "width", G_TYPE_UINT, outcome->width,
         "height", G_TYPE_UINT, outcome->height, NULL);
+  if (outcome->pictures)
+    add_pictures (result, outcome->pictures);
   take_structure (result, "timings", timings_of (outcome));
   take_structure (result, "tokens", gst_structure_new ("tokens",
           "in", G_TYPE_UINT, outcome->prompt_tokens,
@@ -189,14 +161,39 @@ describe_roi (const GstGlm4vRoi * roi)
       NULL);
 
   if (roi->label)
-    take_string (one, "label", gst_glm4v_caption_sanitize (roi->label));
+    take_string (one, "label", glm4v_contract_sanitize (roi->label));
   return one;
+}
+
+static GstStructure *
+describe_clip (const GstGlm4vJob * job)
+{
+  const GArray *times = job->outcome.times;
+  GValue array = G_VALUE_INIT;
+  GstStructure *clip = gst_structure_new ("clip",
+      "frames", G_TYPE_UINT, job->clip_frames,
+      "length", G_TYPE_UINT64, job->clip_length, NULL);
+  guint i;
+
+  if (!times)
+    return clip;
+  gst_value_array_init (&array, times->len);
+  for (i = 0; i < times->len; i++) {
+    GValue value = G_VALUE_INIT;
+
+    g_value_init (&value, G_TYPE_UINT64);
+    g_value_set_uint64 (&value, g_array_index (times, guint64, i));
+    gst_value_array_append_and_take_value (&array, &value);
+  }
+  gst_structure_take_value (clip, "times", &array);
+  return clip;
 }
 
 GstStructure *
 gst_glm4v_caption_build (const GstGlm4vJob * job, const GstStructure * model)
 {
   const gchar *message = gst_glm4v_job_message (job);
+  gchar hash[GLM4V_PROMPT_HASH_SIZE];
   guint64 delay = (guint64) (g_get_monotonic_time () - job->captured) * 1000;
   GstStructure *result = gst_structure_new (GST_GLM4V_RESULT_NAME,
       "version", G_TYPE_UINT, RESULT_VERSION,
@@ -214,9 +211,7 @@ gst_glm4v_caption_build (const GstGlm4vJob * job, const GstStructure * model)
     gst_structure_set (result, "prompt-number", G_TYPE_UINT,
         job->prompt_number, NULL);
   if (job->clip_frames > 0)
-    take_structure (result, "clip", gst_structure_new ("clip",
-            "frames", G_TYPE_UINT, job->clip_frames,
-            "length", G_TYPE_UINT64, job->clip_length, NULL));
+    take_structure (result, "clip", describe_clip (job));
   if (job->roi)
     take_structure (result, "roi", describe_roi (job->roi));
   if (job->end == GST_GLM4V_END_UNCHANGED)
@@ -230,10 +225,12 @@ gst_glm4v_caption_build (const GstGlm4vJob * job, const GstStructure * model)
     gst_structure_set (result, "text", G_TYPE_STRING, "", NULL);
   gst_glm4v_verdict_add (result, job);
   if (message)
-    take_string (result, "message", gst_glm4v_caption_sanitize (message));
+    take_string (result, "message", glm4v_contract_sanitize (message));
   if (model)
     take_structure (result, "model", gst_structure_copy (model));
-  take_string (result, "prompt-hash", prompt_hash (&job->question));
+  glm4v_digest_prompt (hash, job->question.system, job->question.prompt);
+  gst_structure_set (result, "prompt-hash", G_TYPE_STRING, hash,
+      "settings", G_TYPE_STRING, job->settings_hash, NULL);
   return result;
 }
 

@@ -26,10 +26,6 @@ GstStructure *gst_glm4v_caption_build (const GstGlm4vJob * job,
 /* Add the result to a buffer that is writable. */
 void gst_glm4v_caption_attach (GstBuffer * buffer, const GstStructure * result);
 
-/* Text that may go anywhere: valid UTF-8, at most 64 KiB, without control
- * characters and direction overrides, without blanks at its ends. */
-gchar *gst_glm4v_caption_sanitize (const gchar * text);
-
 /* Sanitized text as one cue that subtitle files can hold: without lines that
  * look empty, which end a cue in WebVTT and SubRip, and without "-->", which
  * begins one. Empty if nothing is left. */

@@ -6,6 +6,7 @@
 #include "gstglm4vdescribe.h"
 
 #include "gstglm4vcaption.h"
+#include "gstglm4vcontract.h"
 #include "gstglm4verror.h"
 #include "gstglm4vjson.h"
 #include "gstglm4vverdict.h"
@@ -46,6 +47,7 @@ push_json (GstGlm4vDescribe * self, const GstGlm4vJob * job, gboolean sync)
   text = gst_glm4v_json_write (job->result);
   gst_glm4v_text_push (stream, &(GstGlm4vCue) {
       .text = text,
+      .settings = job->settings,
       .pts = job->time,
       .duration = 1,
       .epoch = job->epoch,
@@ -237,6 +239,7 @@ build_result (GstGlm4vDescribe * self, GstGlm4vJob * job)
   g_mutex_lock (&self->lock);
   model = self->model ? gst_structure_copy (self->model) : NULL;
   g_mutex_unlock (&self->lock);
+  gst_glm4v_contract_settle (self, job, model);
   job->result = gst_glm4v_caption_build (job, model);
   g_clear_pointer (&model, gst_structure_free);
 }
@@ -275,6 +278,15 @@ queue_result (GstGlm4vDescribe * self, const GstGlm4vJob * job)
   g_clear_pointer (&copy, gst_structure_free);
 }
 
+static void
+post_result (GstGlm4vDescribe * self, const GstGlm4vJob * job)
+{
+  gst_glm4v_contract_post (self, job);
+  gst_element_post_message (GST_ELEMENT (self),
+      gst_message_new_element (GST_OBJECT (self),
+          gst_structure_copy (job->result)));
+}
+
 void
 gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
 {
@@ -292,9 +304,7 @@ gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
     push_text (self, job, to.text_duration, to.meta);
   push_json (self, job, to.json_sync);
   if (to.post)
-    gst_element_post_message (GST_ELEMENT (self),
-        gst_message_new_element (GST_OBJECT (self),
-            gst_structure_copy (job->result)));
+    post_result (self, job);
   g_signal_emit_by_name (self, "result", job->result);
   if (status == GST_GLM4V_STATUS_ERROR)
     report_failure (self, job, to.on_error);

@@ -42,6 +42,7 @@
  */
 #include "gstglm4vdescribe.h"
 
+#include "gstglm4vcontract.h"
 #include "gstglm4verror.h"
 #include "gstglm4vframe.h"
 #include "gstglm4vstream.h"
@@ -254,6 +255,7 @@ change_state (GstElement * element, GstStateChange transition)
     case GST_STATE_CHANGE_READY_TO_PAUSED:
       if (!check_settings (self) || !gst_glm4v_load_refresh (self))
         return GST_STATE_CHANGE_FAILURE;
+      gst_glm4v_contract_reset (self);
       gst_glm4v_stream_prepare (self);
       break;
     case GST_STATE_CHANGE_PAUSED_TO_READY:
@@ -359,6 +361,7 @@ finalize (GObject * object)
   g_ptr_array_unref (self->answers);
   gst_glm4v_prompt_file_free (self->prompt_file);
   gst_glm4v_history_free (self->history);
+  gst_glm4v_contract_reset (self);
   g_clear_pointer (&self->model, gst_structure_free);
   g_clear_pointer (&self->model_info, gst_structure_free);
   g_mutex_clear (&self->lock);

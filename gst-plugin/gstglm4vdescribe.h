@@ -67,6 +67,8 @@ struct _GstGlm4vDescribe
   gint64 last_stats;            /* monotonic µs of their last message */
   GstClockTime delay_max;       /* of answers since READY */
   GstGlm4vHistory *history;
+  GRefString *contract;         /* settings of the last result, or NULL */
+  GRefString *told_contract;    /* those of the last message of them */
   gchar *unreadable;            /* why frames cannot be read, or NULL */
   gboolean told_unreadable;     /* since CAPS */
   GPtrArray *answers;           /* of GstStructure or NULL: the last of each

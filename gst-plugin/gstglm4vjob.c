@@ -43,6 +43,7 @@ gst_glm4v_question_copy (GstGlm4vQuestion * to, const GstGlm4vQuestion * from)
 {
   *to = *from;
   to->prompt = g_strdup (from->prompt);
+  to->templates = g_strdupv (from->templates);
   to->prompt_file = g_strdup (from->prompt_file);
   to->camera = g_strdup (from->camera);
   to->system = g_strdup (from->system);
@@ -54,6 +55,7 @@ void
 gst_glm4v_question_clear (GstGlm4vQuestion * question)
 {
   g_free (question->prompt);
+  g_strfreev (question->templates);
   g_free (question->prompt_file);
   g_free (question->camera);
   g_free (question->system);
@@ -88,6 +90,8 @@ clear_outcome (GstGlm4vOutcome * outcome)
   g_free (outcome->choice);
   g_free (outcome->json);
   g_free (outcome->probabilities);
+  g_strfreev (outcome->pictures);
+  g_clear_pointer (&outcome->times, g_array_unref);
   g_clear_pointer (&outcome->fields, gst_structure_free);
 }
 
@@ -105,6 +109,7 @@ gst_glm4v_job_unref (GstGlm4vJob * job)
   g_clear_pointer (&job->roi, gst_glm4v_roi_free);
   g_free (job->end_detail);
   g_free (job->series);
+  g_clear_pointer (&job->settings, g_ref_string_release);
   if (job->result)
     gst_structure_free (job->result);
   g_free (job);

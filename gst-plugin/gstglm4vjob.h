@@ -7,6 +7,7 @@
 #include <gst/video/video.h>
 #include <glm4v/glm4v.h>
 
+#include "contract/digest.h"
 #include "gstglm4vclip.h"
 #include "gstglm4verror.h"
 #include "gstglm4vroi.h"
@@ -18,6 +19,8 @@ G_BEGIN_DECLS
 typedef struct
 {
   gchar *prompt;                /* with placeholders until it is asked */
+  gchar **templates;            /* what it, or all of `prompts`, was then; NULL
+                                 * before prompt_file is read */
   gchar *prompt_file;           /* instead of it, or NULL */
   gchar *camera;                /* for placeholders, or NULL */
   gchar *system, *context;      /* NULL = none */
@@ -77,6 +80,8 @@ typedef struct
   gboolean downloaded;          /* from a GPU for it */
   glm4v_timings timings;
   guint width, height;          /* of the frame, as the model saw it */
+  gchar **pictures;             /* digests of what it saw, or NULL */
+  GArray *times;                /* of guint64, ns, of a clip's; or NULL */
   GstStructure *fields;         /* gstglm4vregion.h; may be NULL */
   gchar *choice, *json;         /* "" if there is none */
   gdouble probability;          /* of choice */
@@ -128,7 +133,9 @@ typedef struct
   GstGlm4vEnd end;
   gchar *end_detail;            /* of some ends, or NULL */
   gchar *series;                /* question and region: gstglm4vhistory.h */
-  GstStructure *result;         /* the element's, set by done() */
+  GRefString *settings;         /* a line of JSON: gstglm4vcontract.h */
+  gchar settings_hash[GLM4V_DIGEST_SIZE];
+  GstStructure *result;         /* the element's, both set by done() */
   GstGlm4vJobState state;
 } GstGlm4vJob;
 

@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "contract/json.h"
+
 /* Where the next key goes. */
 typedef struct
 {
@@ -12,33 +14,6 @@ typedef struct
 
 static void write_object (GString * text, const GstStructure * structure);
 
-static void
-write_string (GString * text, const gchar * string)
-{
-  gchar *valid = g_utf8_make_valid (string, -1);
-  const gchar *c;
-
-  g_string_append_c (text, '"');
-  for (c = valid; *c; c++) {
-    if (*c == '"' || *c == '\\')
-      g_string_append_c (text, '\\');
-    if ((guchar) * c < 0x20)
-      g_string_append_printf (text, "\\u%04x", *c);
-    else
-      g_string_append_c (text, *c);
-  }
-  g_string_append_c (text, '"');
-  g_free (valid);
-}
-
-static void
-write_double (GString * text, gdouble number)
-{
-  gchar buffer[G_ASCII_DTOSTR_BUF_SIZE];
-
-  g_string_append (text, g_ascii_dtostr (buffer, sizeof buffer, number));
-}
-
 /* FALSE if it is none of the types that numbers of a result have, or none that
  * JSON has. */
 static gboolean
@@ -47,7 +22,7 @@ write_number (GString * text, const GValue * value)
   GValue whole = G_VALUE_INIT;
 
   if (G_VALUE_HOLDS_DOUBLE (value) && isfinite (g_value_get_double (value))) {
-    write_double (text, g_value_get_double (value));
+    glm4v_contract_json_real (text, g_value_get_double (value));
     return TRUE;
   }
   if (G_VALUE_HOLDS_UINT64 (value)) {
@@ -70,7 +45,7 @@ write_serialized (GString * text, const GValue * value)
 {
   gchar *serialized = gst_value_serialize (value);
 
-  write_string (text, serialized ? serialized : "");
+  glm4v_contract_json_quote (text, serialized ? serialized : "");
   g_free (serialized);
 }
 
@@ -80,7 +55,7 @@ write_value (GString * text, const GValue * value)
   if (write_number (text, value))
     return;
   if (G_VALUE_HOLDS_STRING (value) && g_value_get_string (value))
-    write_string (text, g_value_get_string (value));
+    glm4v_contract_json_quote (text, g_value_get_string (value));
   else if (GST_VALUE_HOLDS_STRUCTURE (value))
     write_object (text, gst_value_get_structure (value));
   else
@@ -143,7 +118,7 @@ write_member (GQuark field, const GValue * value, gpointer user)
   if (!object->first)
     g_string_append_c (object->text, ',');
   object->first = FALSE;
-  write_string (object->text, key);
+  glm4v_contract_json_quote (object->text, key);
   g_string_append_c (object->text, ':');
   write_field (object->text, key, value);
   return TRUE;

@@ -3,6 +3,7 @@
  * read with PROGRESS messages, given back on the way to NULL. */
 #include "gstglm4vdescribe.h"
 
+#include "contract/text.h"
 #include "gstglm4vcaption.h"
 #include "gstglm4verror.h"
 
@@ -129,10 +130,11 @@ on_prepare (gpointer user, GstGlm4vJob * job)
       return GST_GLM4V_END_NO_PROMPT;
     g_free (question->prompt);
     question->prompt = template;
+    question->templates = g_strdupv ((gchar *[]) {template, NULL});
   }
   template = question->prompt;
-  question->prompt = gst_glm4v_prompt_expand (template,
-      &(GstGlm4vPlaceholders) {
+  question->prompt = glm4v_contract_expand (template,
+      &(glm4v_placeholders) {
         .time = job->running_time,
         .label = job->roi ? job->roi->label : NULL,
         .frame = job->frame_number,

@@ -72,6 +72,7 @@ convert_frame (GstGlm4vWorker * self, GstGlm4vJob * job)
       && picture->frame_number == job->frame_number)
     return TRUE;
   picture->known = FALSE;
+  *picture->digest = 0;
   drop_copies (self);
   if (job->buffer)
     picture->known = read_frame (self, job, job->buffer, &picture->image,
@@ -164,10 +165,12 @@ convert_clip (GstGlm4vWorker * self, GstGlm4vJob * job)
 
   self->picture.known = FALSE;
   drop_copies (self);
+  job->outcome.times = g_array_new (FALSE, FALSE, sizeof (guint64));
   for (i = 0; i < job->clip->len && converted; i++) {
     const GstGlm4vClipFrame *clip = g_ptr_array_index (job->clip, i);
     glm4v_image image;
     gchar *why = NULL;
+    guint64 time;
 
     converted = clip->buffer && read_frame (self, job, clip->buffer, &image,
         &fault, &why);
@@ -177,13 +180,59 @@ convert_clip (GstGlm4vWorker * self, GstGlm4vJob * job)
     g_free (why);
     if (!converted || !crop (job, &image))
       return FALSE;
-    image.timestamp = (gdouble) (clip->time - start) / GST_SECOND;
+    time = clip->time - start;
+    g_array_append_val (job->outcome.times, time);
+    image.timestamp = (gdouble) time / GST_SECOND;
     converted = keep_image (self, image);
     if (!converted)
       gst_glm4v_job_fail (job, GLM4V_ERR_NOMEM, GST_GLM4V_FAULT_FRAME_MEMORY,
           "a clip");
   }
   return converted;
+}
+
+/* ---- digests ---- */
+
+/* Of a part of the picture, which several questions may be about. */
+static gboolean
+digest_part (GstGlm4vPicture * picture, const GstGlm4vRoi * roi,
+    const glm4v_image * image)
+{
+  const gint part[4] = { roi ? roi->x : 0, roi ? roi->y : 0, image->width,
+    image->height
+  };
+
+  if (*picture->digest && memcmp (picture->part, part, sizeof part) == 0)
+    return TRUE;
+  memcpy (picture->part, part, sizeof part);
+  if (glm4v_digest_image (picture->digest, image))
+    return TRUE;
+  *picture->digest = 0;
+  return FALSE;
+}
+
+/* What lies on a GPU has no digest: its pixels do not come here. */
+static void
+digest_images (GstGlm4vWorker * self, GstGlm4vJob * job)
+{
+  const glm4v_image *images = (const glm4v_image *) self->images->data;
+  gchar **digests = g_new0 (gchar *, self->images->len + 1);
+  gchar digest[GLM4V_DIGEST_SIZE];
+  gboolean known = TRUE;
+  guint i;
+
+  if (job->clip) {
+    for (i = 0; i < self->images->len && known; i++) {
+      known = glm4v_digest_image (digest, &images[i]);
+      digests[i] = known ? g_strdup (digest) : NULL;
+    }
+  } else {
+    known = digest_part (&self->picture, job->roi, images);
+    digests[0] = g_strdup (self->picture.digest);
+  }
+  if (known)
+    job->outcome.pictures = g_steal_pointer (&digests);
+  g_strfreev (digests);
 }
 
 /* ---- both ---- */
@@ -208,6 +257,8 @@ gst_glm4v_worker_convert (GstGlm4vWorker * self, GstGlm4vJob * job)
   g_mutex_unlock (&self->lock);
   converted = job->clip ? convert_clip (self, job) :
       convert_picture (self, job);
+  if (converted)
+    digest_images (self, job);
   job->outcome.convert = (guint64) (g_get_monotonic_time () - start) * 1000;
   gst_clear_buffer (&job->buffer);      /* upstream may have it back */
   g_mutex_lock (&self->lock);

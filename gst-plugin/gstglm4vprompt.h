@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Prompts: placeholders, and a file that may change while a pipeline plays. */
+/* A file with a prompt, which may change while a pipeline plays. */
 #pragma once
 
 #include <gst/gst.h>
@@ -8,19 +8,6 @@ G_BEGIN_DECLS
 
 /* Bytes of a prompt file, at most. */
 #define GST_GLM4V_MAX_PROMPT 65536
-
-/* What stands for the placeholders; NULL stands for nothing. */
-typedef struct
-{
-  GstClockTime time;            /* {time}: running time as H:MM:SS.mmm */
-  const gchar *label;           /* {label}: of the region asked about */
-  guint64 frame;                /* {frame}: frame-number */
-  const gchar *camera;          /* {camera}: the property */
-} GstGlm4vPlaceholders;
-
-/* The prompt with its placeholders replaced; other braces stay. g_free(). */
-gchar *gst_glm4v_prompt_expand (const gchar * prompt,
-    const GstGlm4vPlaceholders * values);
 
 /* A file's contents as they were read last. Has its own lock, which is held
  * while the file is read; safe from any thread that may wait for a disk. */

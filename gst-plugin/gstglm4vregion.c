@@ -4,7 +4,7 @@
  * become quarks, which GLib never frees. */
 #include "gstglm4vregion.h"
 
-#include "gstglm4vcaption.h"
+#include "contract/text.h"
 
 #define REGION_TYPE "object"    /* of a box without a label */
 #define MAX_TYPES 256           /* labels that become region types */
@@ -20,7 +20,7 @@ typedef struct
 static void
 set_text (GstStructure * fields, const gchar * key, const gchar * text)
 {
-  gchar *clean = gst_glm4v_caption_sanitize (text);
+  gchar *clean = glm4v_contract_sanitize (text);
 
   if (*clean)
     gst_structure_set (fields, key, G_TYPE_STRING, clean, NULL);

@@ -285,6 +285,17 @@ series_of (const Asked * asked, guint prompt_number)
       label ? label : "", own ? own : "");
 }
 
+/* Of its settings object: prompts, or the one prompt; NULL while that is in a
+ * file. */
+static gchar **
+templates_of (const GstGlm4vQuestion * question, gchar ** prompts)
+{
+  if (prompts && *prompts)
+    return g_strdupv (prompts);
+  return question->prompt_file ? NULL : g_strdupv ((gchar *[]) {
+      question->prompt, NULL});
+}
+
 /* One for each prompt: the trigger's, those of prompts, or that of prompt. */
 static void
 add_jobs (GstGlm4vDescribe * self, Asked asked, GQueue * jobs)
@@ -310,6 +321,7 @@ add_jobs (GstGlm4vDescribe * self, Asked asked, GQueue * jobs)
     job = new_job (self, &asked);
     job->prompt_number = i;
     job->n_prompts = n;
+    job->question.templates = templates_of (&job->question, prompts);
     job->pictures_id = n > 1 ? id : 0;
     job->series = series_of (&asked, i);
     g_queue_push_tail (jobs, job);

@@ -267,6 +267,7 @@ take_pattern (GstGlm4vShape * shape, const GstGlm4vShapeSettings * s)
 {
   glm4v_error why = { 0 };
 
+  shape->pattern = g_strdup (s->pattern);
   if (s->pattern && glm4v_matcher_open (&shape->matcher, s->pattern, &why))
     return g_strdup (why.msg);
   return NULL;
@@ -320,6 +321,7 @@ gst_glm4v_shape_unref (GstGlm4vShape * shape)
   g_free (shape->fails);
   g_free (shape->thresholds);
   g_free (shape->schema);
+  g_free (shape->pattern);
   glm4v_matcher_close (&shape->matcher);
   g_free (shape);
 }

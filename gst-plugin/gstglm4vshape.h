@@ -58,7 +58,7 @@ typedef struct
   guint n_choices;
   guchar *fails;                /* [n_choices] 1: a defect */
   gdouble *thresholds;          /* [n_choices] */
-  gchar *schema;                /* or NULL */
+  gchar *schema, *pattern;      /* or NULL */
   glm4v_matcher *matcher;       /* of a pattern, or NULL */
 } GstGlm4vShape;
 

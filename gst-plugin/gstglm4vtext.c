@@ -29,6 +29,7 @@ gst_glm4v_text_item_free (GstGlm4vTextItem * item)
   if (item->event)
     gst_event_unref (item->event);
   g_free (item->text);
+  g_clear_pointer (&item->settings, g_ref_string_release);
   g_clear_pointer (&item->result, gst_structure_free);
   g_free (item);
 }
@@ -39,6 +40,12 @@ gst_glm4v_text_drop_items (GstGlm4vText * self)
   g_queue_clear_full (&self->queue, (GDestroyNotify) gst_glm4v_text_item_free);
   self->cues = 0;
   g_cond_broadcast (&self->cond);
+}
+
+void
+gst_glm4v_text_forget_settings (GstGlm4vText * self)
+{
+  g_clear_pointer (&self->settings, g_ref_string_release);
 }
 
 static gboolean
@@ -218,6 +225,7 @@ gst_glm4v_text_unref (GstGlm4vText * self)
   if (!g_atomic_int_dec_and_test (&self->refs))
     return;
   gst_glm4v_text_drop_items (self);
+  gst_glm4v_text_forget_settings (self);
   forget_all (self);
   gst_caps_unref (self->caps);
   g_mutex_clear (&self->lock);
@@ -261,6 +269,7 @@ gst_glm4v_text_new_pad (GstGlm4vText * self, GstPadTemplate * template)
   self->pad = pad;
   self->flushing = TRUE;
   self->begun = self->nudge = FALSE;
+  gst_glm4v_text_forget_settings (self);
   forget_times (self);
   gst_glm4v_text_queue_sticky (self);
   g_mutex_unlock (&self->lock);
@@ -376,6 +385,7 @@ gst_glm4v_text_flush_start (GstGlm4vText * self, GstEvent * event, guint epoch)
   self->epoch = epoch;
   self->flushing = TRUE;
   gst_glm4v_text_drop_items (self);
+  gst_glm4v_text_forget_settings (self);
   pad = ref_pad (self);
   g_mutex_unlock (&self->lock);
   if (!pad)
@@ -481,6 +491,7 @@ gst_glm4v_text_push (GstGlm4vText * self, const GstGlm4vCue * cue)
   now = GST_CLOCK_TIME_IS_VALID (self->need) ? self->need : 0;
   item = g_new0 (GstGlm4vTextItem, 1);
   item->text = g_strdup (cue->text);
+  item->settings = cue->settings ? g_ref_string_acquire (cue->settings) : NULL;
   item->result = cue->result ? gst_structure_copy (cue->result) : NULL;
   item->pts = cue->pts;
   item->duration = cue->duration;

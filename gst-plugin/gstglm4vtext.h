@@ -24,6 +24,7 @@ typedef enum
 typedef struct
 {
   const gchar *text;
+  GRefString *settings;         /* a line that has to come before, or NULL */
   const GstStructure *result;   /* to lie on the buffer as meta, or NULL */
   GstClockTime pts;             /* of the frame, or NONE */
   GstClockTime duration;

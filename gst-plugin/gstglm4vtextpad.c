@@ -139,18 +139,25 @@ place_cue (GstGlm4vText * text, const GstGlm4vTextItem * item, Place * place)
   return TRUE;
 }
 
+/* Takes the text. */
+static GstBuffer *
+new_buffer (gchar * text, const Place * place)
+{
+  GstBuffer *buffer = gst_buffer_new_wrapped (text, strlen (text));
+
+  GST_BUFFER_PTS (buffer) = place->start;
+  if (place->discont)
+    GST_BUFFER_FLAG_SET (buffer, GST_BUFFER_FLAG_DISCONT);
+  return buffer;
+}
+
 static GstBuffer *
 new_cue (GstGlm4vTextItem * item, const Place * place)
 {
-  gsize size = strlen (item->text);
-  GstBuffer *buffer = gst_buffer_new_wrapped (g_steal_pointer (&item->text),
-      size);
+  GstBuffer *buffer = new_buffer (g_steal_pointer (&item->text), place);
 
-  GST_BUFFER_PTS (buffer) = place->start;
   if (GST_CLOCK_TIME_IS_VALID (place->start))
     GST_BUFFER_DURATION (buffer) = place->end - place->start;
-  if (place->discont)
-    GST_BUFFER_FLAG_SET (buffer, GST_BUFFER_FLAG_DISCONT);
   if (item->result)
     gst_glm4v_caption_attach (buffer, item->result);
   return buffer;
@@ -170,6 +177,38 @@ count_lost (GstGlm4vTextPad * self, const Place * place)
   g_mutex_unlock (&text->lock);
 }
 
+/* Before a cue its settings, if the peer had others last. They take no time. */
+static GstFlowReturn
+push_settings (GstGlm4vTextPad * self, const GstGlm4vTextItem * item,
+    Place * place)
+{
+  GstGlm4vText *text = self->text;
+  GstBuffer *buffer;
+  GstFlowReturn flow;
+  gboolean known;
+
+  g_mutex_lock (&text->lock);
+  known = !item->settings || (text->settings
+      && g_str_equal (text->settings, item->settings));
+  g_mutex_unlock (&text->lock);
+  if (known)
+    return GST_FLOW_OK;
+  buffer = new_buffer (g_strdup (item->settings), place);
+  if (GST_CLOCK_TIME_IS_VALID (place->start))
+    GST_BUFFER_DURATION (buffer) = 0;
+  flow = gst_pad_push (GST_PAD (self), buffer);
+  if (flow != GST_FLOW_OK)
+    return flow;
+  place->discont = FALSE;
+  g_mutex_lock (&text->lock);
+  if (text->epoch == self->epoch) {
+    gst_glm4v_text_forget_settings (text);
+    text->settings = g_ref_string_acquire (item->settings);
+  }
+  g_mutex_unlock (&text->lock);
+  return GST_FLOW_OK;
+}
+
 static void
 push_cue (GstGlm4vTextPad * self, GstGlm4vTextItem * item)
 {
@@ -183,7 +222,9 @@ push_cue (GstGlm4vTextPad * self, GstGlm4vTextItem * item)
   g_mutex_unlock (&text->lock);
   if (!placed)
     return;
-  flow = gst_pad_push (GST_PAD (self), new_cue (item, &place));
+  flow = push_settings (self, item, &place);
+  if (flow == GST_FLOW_OK)
+    flow = gst_pad_push (GST_PAD (self), new_cue (item, &place));
   if (flow == GST_FLOW_OK) {
     g_mutex_lock (&text->lock);
     text->failed = FALSE;
@@ -228,6 +269,11 @@ push_event (GstGlm4vTextPad * self, GstEvent * event)
       begin = segment->start;
   } else if (type == GST_EVENT_EOS || type == GST_EVENT_SEGMENT_DONE) {
     push_final_gap (self);
+  }
+  if (type == GST_EVENT_STREAM_START) {
+    g_mutex_lock (&self->text->lock);
+    gst_glm4v_text_forget_settings (self->text);
+    g_mutex_unlock (&self->text->lock);
   }
   taken = gst_pad_push_event (GST_PAD (self), event);
   if (GST_CLOCK_TIME_IS_VALID (begin))
@@ -391,6 +437,7 @@ start (GstGlm4vTextPad * self)
   if (ours) {
     text->active = text->discont = TRUE;
     text->flushing = text->failed = FALSE;
+    gst_glm4v_text_forget_settings (text);
     self->stop = FALSE;
   }
   g_mutex_unlock (&text->lock);
@@ -447,6 +494,7 @@ linked (GstPad * pad, GstPad * peer)
   g_mutex_lock (&text->lock);
   if (text->pad == pad) {
     text->nudge = TRUE;
+    gst_glm4v_text_forget_settings (text);
     g_cond_broadcast (&text->cond);
   }
   g_mutex_unlock (&text->lock);

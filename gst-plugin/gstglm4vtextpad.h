@@ -12,6 +12,7 @@ typedef struct
 {
   GstEvent *event;              /* or, if NULL, a caption: */
   gchar *text;
+  GRefString *settings;         /* or NULL */
   GstStructure *result;         /* or NULL */
   GstClockTime pts, ideal, duration;
   gboolean untimed;
@@ -43,6 +44,7 @@ struct _GstGlm4vText
   gboolean begun;               /* the pad has this segment */
   gboolean ended;               /* EOS is queued: nothing may follow */
   gboolean discont;             /* the next caption follows nothing */
+  GRefString *settings;         /* those that the peer had last, or NULL */
   gboolean nudge;               /* a new peer needs the sticky events */
   gboolean failed;              /* an error was posted, no push worked since */
 
@@ -88,5 +90,8 @@ void gst_glm4v_text_pad_wait_idle (GstGlm4vTextPad * pad);
 void gst_glm4v_text_item_free (GstGlm4vTextItem * item);
 void gst_glm4v_text_drop_items (GstGlm4vText * text);
 void gst_glm4v_text_queue_sticky (GstGlm4vText * text);
+
+/* What is downstream now has no settings yet. */
+void gst_glm4v_text_forget_settings (GstGlm4vText * text);
 
 G_END_DECLS

@@ -17,6 +17,8 @@ typedef struct
   guint epoch;
   guint64 frame_number;
   glm4v_image image;
+  gint part[4];                 /* that digest is of: x, y, width, height */
+  gchar digest[GLM4V_DIGEST_SIZE];      /* "" if none is known */
 } GstGlm4vPicture;
 
 struct _GstGlm4vWorker

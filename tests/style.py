@@ -16,6 +16,7 @@ ROOT = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__)
 
 SOURCE = (".c", ".h", ".cu", ".cuh", ".py", ".sh", ".build", ".in", ".md", ".txt", ".prs", ".supp")
 CODE = (".c", ".h", ".cu", ".cuh")
+ALL_CODE = ("engine/", "kernels/", "openai/", "contract/", "tools/", "gst-plugin/", "examples/")
 
 # L-01: what engine/, gst-plugin/ and tools/ never call. Raw allocation belongs to engine/src/base/mem.c.
 BANNED = re.compile(
@@ -44,6 +45,8 @@ ARROWS = {
     "quantize": "kernels base backend checkpoint config model forward",
     ".": "base shape chat model forward",
 }
+# What contract/ includes: itself, the public header, the C library and GLib.
+CONTRACT = ("contract/", "glm4v/glm4v.h", "glib.h", "stdbool.h", "stddef.h", "stdint.h", "string.h")
 
 
 def tracked():
@@ -75,19 +78,28 @@ def code_lines(files, folders):
 
 
 def no_banned_call_in_engine_plugin_tools(files):
-    for name, number, line in code_lines(files, ("engine/", "openai/", "gst-plugin/", "tools/")):
+    for name, number, line in code_lines(files, ("engine/", "openai/", "contract/", "gst-plugin/", "tools/")):
         match = BANNED.search(line)
         if match:
             yield f"{name}:{number}: {match.group(1)}()"
 
 
 def memory_only_through_the_allocators(files):
-    for name, number, line in code_lines(files, ("engine/", "openai/", "gst-plugin/", "tools/")):
+    for name, number, line in code_lines(files, ("engine/", "openai/", "contract/", "gst-plugin/", "tools/")):
         if name == "engine/src/base/mem.c":
             continue
         match = RAW_ALLOCATION.search(line) or VARIABLE_G_NEW.search(line)
         if match:
             yield f"{name}:{number}: {match.group(0)}"
+
+
+def contract_includes_only_the_public_header_and_glib(files):
+    for name in files:
+        if name.startswith("contract/") and name.endswith(CODE):
+            for number, line in enumerate((ROOT / name).read_text(errors="replace").split("\n"), 1):
+                match = re.match(r'\s*#\s*include\s*[<"]([^>"]+)', line)
+                if match and not match.group(1).startswith(CONTRACT):
+                    yield f"{name}:{number}: {line.strip()}"
 
 
 def no_glib_below_the_plugin(files):
@@ -220,7 +232,7 @@ def parameters(text, at):
 def functions_have_few_parameters(files):
     seen = set()
     for name in files:
-        if name.startswith(("engine/", "kernels/", "openai/", "tools/", "gst-plugin/", "examples/")) and name.endswith(CODE):
+        if name.startswith(ALL_CODE) and name.endswith(CODE):
             text = strip_comments_and_strings((ROOT / name).read_text(errors="replace"))
             text = re.sub(r"^[ \t]*#(?:\\\n|[^\n])*", lambda m: re.sub(r"[^\n]", " ", m.group(0)), text, flags=re.M)
             most = max([MOST_PARAMETERS] + [n for place, n in ROW_FUNCTIONS.items() if name.startswith(place)])
@@ -255,7 +267,7 @@ def nested_conditionals(text):
 def no_conditional_operator_inside_another(files):
     """What chooses among more than two is a statement or a table."""
     for name in files:
-        if name.startswith(("engine/", "kernels/", "openai/", "tools/", "gst-plugin/", "examples/")) and name.endswith(CODE):
+        if name.startswith(ALL_CODE) and name.endswith(CODE):
             text = strip_comments_and_strings((ROOT / name).read_text(errors="replace"))
             text = re.sub(r"^[ \t]*#(?:\\\n|[^\n])*", r"\g<0>;", text, flags=re.M)  # a directive ends with its line
             for at in nested_conditionals(text):
@@ -280,7 +292,8 @@ def commit_subjects_name_component_and_effect(files):
 
 
 RULES = [no_banned_call_in_engine_plugin_tools, memory_only_through_the_allocators, no_glib_below_the_plugin,
-         kernels_include_nothing_of_the_engine, openai_includes_only_base_and_the_public_header,
+         kernels_include_nothing_of_the_engine, contract_includes_only_the_public_header_and_glib,
+         openai_includes_only_base_and_the_public_header,
          engine_folders_include_only_what_the_table_allows,
          no_tab, no_trailing_space, files_end_in_one_newline,
          no_invisible_unicode, sources_name_their_licence, lines_fit_the_page, markdown_fits_the_page,
@@ -294,6 +307,7 @@ BAD = {
                              "    return a ? b : (c ? d : e);\n}\n",
     "engine/src/model/high.h": "\n",
     "openai/d.c": "#include <microhttpd.h>\n",
+    "contract/e.c": "#include <gst/gst.h>\n",
     "docs/c.md": "word " * 30 + "\n",
     "kernels/b.h": '#include "../engine/src/base/mem.h"\nint zero\u200bwidth;' + " " * 130 + "\n",
 }

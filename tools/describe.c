@@ -9,6 +9,7 @@
 #include "interrupt.h"
 #include "folder.h"
 #include "input.h"
+#include "json_results.h"
 #include "place.h"
 #include "shape.h"
 
@@ -65,7 +66,8 @@ typedef struct {
     const settings *settings;
     glm4v_engine *engine;
     const glm4v_model_info *info;
-    bool name_inputs; /* several inputs, or a folder: each line names its input */
+    cli_json_results *json; /* NULL: lines for a person */
+    bool name_inputs;       /* several inputs, or a folder: each line names its input */
 } session;
 
 static void print_time(FILE *out, int64_t pts)
@@ -94,144 +96,14 @@ static void print_plain(const session *s, const char *input, const cli_frame *fr
     cli_flush();
 }
 
-static const char *finish_name(glm4v_finish finish)
-{
-    static const char *const names[] = { "stop", "length", "deadline", "canceled", "error" };
-    return names[finish];
-}
-
-/* Nanoseconds. */
-static void json_timings(cli_json *json, const glm4v_timings *t)
-{
-    cli_json_open(json, "timings");
-    cli_json_int(json, "queued", (int64_t)t->queued);
-    cli_json_int(json, "preprocess", (int64_t)t->preprocess);
-    cli_json_int(json, "vision", (int64_t)t->vision);
-    cli_json_int(json, "prefill", (int64_t)t->prefill);
-    cli_json_int(json, "first-token", (int64_t)t->first_token);
-    cli_json_int(json, "decode", (int64_t)t->decode);
-    cli_json_int(json, "total", (int64_t)t->total);
-    cli_json_close(json);
-}
-
-static void json_model(cli_json *json, const glm4v_model_info *info)
-{
-    char forms[128];
-    snprintf(forms, sizeof forms, "text=%s,vision=%s,embedding=%s,lm-head=%s",
-             info->form[GLM4V_PART_TEXT], info->form[GLM4V_PART_VISION],
-             info->form[GLM4V_PART_EMBEDDING], info->form[GLM4V_PART_LM_HEAD]);
-    cli_json_open(json, "model");
-    cli_json_string(json, "name", info->name);
-    cli_json_string(json, "hash", info->hash);
-    cli_json_string(json, "quant", forms);
-    cli_json_string(json, "isa", info->isa);
-    cli_json_close(json);
-}
-
-/* In pixels of the frame. */
-static void json_boxes(cli_json *json, const glm4v_result *result)
-{
-    cli_json_array(json, "boxes");
-    for (uint32_t i = 0; i < result->n_boxes; i++) {
-        const glm4v_box *box = &result->boxes[i];
-        cli_json_open(json, NULL);
-        cli_json_int(json, "x", box->x);
-        cli_json_int(json, "y", box->y);
-        cli_json_int(json, "width", box->width);
-        cli_json_int(json, "height", box->height);
-        if (*box->label)
-            cli_json_string(json, "label", box->label);
-        cli_json_close(json);
-    }
-    cli_json_array_close(json);
-}
-
-static void json_point(cli_json *json, const char *key, const int32_t point[2])
-{
-    if (point[0] < 0)
-        return;
-    cli_json_array(json, key);
-    cli_json_int(json, NULL, point[0]);
-    cli_json_int(json, NULL, point[1]);
-    cli_json_array_close(json);
-}
-
-static void json_action(cli_json *json, const glm4v_action *action)
-{
-    cli_json_open(json, "action");
-    cli_json_string(json, "action", action->action);
-    json_point(json, "element", action->element);
-    json_point(json, "to", action->to);
-    if (*action->text)
-        cli_json_string(json, "text", action->text);
-    if (*action->message)
-        cli_json_string(json, "message", action->message);
-    cli_json_close(json);
-}
-
-/* The keys are those of the element's results. */
-static void print_json(const session *s, const char *input, const cli_frame *frame,
-                       const glm4v_result *result)
-{
-    cli_json json = { .out = stdout };
-    cli_json_open(&json, NULL);
-    cli_json_int(&json, "version", 1);
-    cli_json_string(&json, "input", input);
-    if (frame->pts >= 0)
-        cli_json_int(&json, "pts", frame->pts);
-    else
-        cli_json_null(&json, "pts");
-    cli_json_int(&json, "width", frame->image.width);
-    cli_json_int(&json, "height", frame->image.height);
-    cli_json_string(&json, "status", "ok");
-    if (frame->damaged)
-        cli_json_bool(&json, "damaged", true);
-    cli_json_string(&json, "text", result->text);
-    if (*result->reasoning)
-        cli_json_string(&json, "reasoning", result->reasoning);
-    if (*result->box)
-        cli_json_string(&json, "box", result->box);
-    if (result->n_boxes)
-        json_boxes(&json, result);
-    if (*result->action.action)
-        json_action(&json, &result->action);
-    cli_shape_json(&json, &s->settings->shape, result);
-    if (s->settings->matcher)
-        cli_json_string(&json, "verdict", verdict_of(s->settings, result));
-    cli_json_string(&json, "finish-reason", finish_name(result->finish));
-    json_timings(&json, &result->timings);
-    cli_json_open(&json, "tokens");
-    cli_json_int(&json, "in", result->prompt_tokens);
-    cli_json_int(&json, "out", result->output_tokens);
-    cli_json_int(&json, "vision", result->vision_tokens);
-    cli_json_close(&json);
-    json_model(&json, s->info);
-    cli_json_int(&json, "seed", (int64_t)s->settings->seed);
-    cli_json_close(&json);
-    cli_json_end(&json);
-}
-
 /* A failed input is reported on stderr, and in the JSON too, so that there is a line for every
  * input. */
 static void print_failure(const session *s, const char *input, int64_t pts, const glm4v_error *err)
 {
     cli_message("%s%s%s", strstr(err->msg, input) ? "" : input, strstr(err->msg, input) ? "" : ": ",
                 err->msg);
-    if (!s->settings->json)
-        return;
-    cli_json json = { .out = stdout };
-    cli_json_open(&json, NULL);
-    cli_json_int(&json, "version", 1);
-    cli_json_string(&json, "input", input);
-    if (pts >= 0)
-        cli_json_int(&json, "pts", pts);
-    else
-        cli_json_null(&json, "pts");
-    cli_json_string(&json, "status", "error");
-    cli_json_string(&json, "error", glm4v_error_name(err->code));
-    cli_json_string(&json, "message", err->msg);
-    cli_json_close(&json);
-    cli_json_end(&json);
+    if (s->json)
+        cli_json_results_failure(s->json, input, pts, err);
 }
 
 typedef struct {
@@ -245,7 +117,15 @@ static void show(void *user, const glm4v_result *result)
     const subject *about = user;
     const session *s = about->session;
     cli_progress_clear();
-    (s->settings->json ? print_json : print_plain)(s, about->input, about->frame, result);
+    if (!s->json)
+        print_plain(s, about->input, about->frame, result);
+    else
+        cli_json_results_answer(s->json,
+                                &(cli_json_subject) { about->input, about->frame,
+                                                      has_verdict(s->settings)
+                                                          ? verdict_of(s->settings, result)
+                                                          : NULL },
+                                result);
 }
 
 static glm4v_task task_of(const settings *set)
@@ -296,19 +176,8 @@ static void print_troubles(const session *s, const char *input, const cli_troubl
     if (!t->damaged && !t->duration)
         return;
     cli_message("%s: warning: %s", input, text);
-    if (!s->settings->json)
-        return;
-    cli_json json = { .out = stdout };
-    cli_json_open(&json, NULL);
-    cli_json_int(&json, "version", 1);
-    cli_json_string(&json, "input", input);
-    cli_json_null(&json, "pts");
-    cli_json_string(&json, "status", "warning");
-    cli_json_int(&json, "frames", t->frames);
-    cli_json_int(&json, "damaged-frames", t->damaged);
-    cli_json_string(&json, "message", text);
-    cli_json_close(&json);
-    cli_json_end(&json);
+    if (s->json)
+        cli_json_results_warning(input, t, text);
 }
 
 static int describe_input(const session *s, const char *input)
@@ -404,10 +273,16 @@ static int run(const settings *set, const char *dir, char **inputs, int n_inputs
     cli_media_init();
     cli_catch_signals();
     const glm4v_task task = task_of(set);
+    const cli_asked asked = { &task, &set->shape, set->pattern, &engine, s.info };
+    cli_json_results json;
     if (glm4v_engine_check(s.engine, &task, &err)) { /* what holds for every input, told once */
         cli_message("%s", err.msg);
         status = CLI_USAGE;
         n_inputs = 0;
+    }
+    if (set->json && n_inputs) {
+        cli_json_results_begin(&json, &asked);
+        s.json = &json;
     }
     for (int i = 0; i < n_inputs; i++)
         s.name_inputs |= cli_is_folder(inputs[i]);
@@ -481,7 +356,8 @@ int cli_describe(int argc, char **argv)
         { "thinking", NULL, CLI_FLAG, &set.thinking, 0, 0,
           "let a reasoning model reason first; the reasoning is in --json only" },
         CLI_PIXELS_OPTION(set.max_pixels),
-        { "json", NULL, CLI_FLAG, &set.json, 0, 0, "one JSON object per caption and line" },
+        { "json", NULL, CLI_FLAG, &set.json, 0, 0,
+          "one JSON object per caption and line; the first line has the settings" },
         { "verbose", NULL, CLI_FLAG, &set.verbose, 0, 0, "print the engine's log on stderr" },
     };
     const cli_command command = {

@@ -210,7 +210,7 @@ glm4v_verdict cli_shape_verdict(const cli_shape *s, const glm4v_result *result)
     return glm4v_decide(result->probabilities, s->fails, s->thresholds, result->n_probabilities);
 }
 
-void cli_shape_json(cli_json *json, const cli_shape *s, const glm4v_result *result)
+void cli_shape_json(cli_json *json, const glm4v_result *result)
 {
     if (*result->json)
         cli_json_raw(json, "json", result->json);
@@ -222,6 +222,4 @@ void cli_shape_json(cli_json *json, const cli_shape *s, const glm4v_result *resu
     for (uint32_t i = 0; i < result->n_probabilities; i++)
         cli_json_number(json, NULL, result->probabilities[i]);
     cli_json_array_close(json);
-    if (s->verdict)
-        cli_json_string(json, "verdict", glm4v_verdict_name(cli_shape_verdict(s, result)));
 }

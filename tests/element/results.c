@@ -4,7 +4,7 @@
 GstStructure *results_next_named(GstElement *element, const char *name)
 {
     GstStructure *structure;
-    while ((structure = support_result(element)) && !gst_structure_has_name(structure, name))
+    while ((structure = support_structure(element)) && !gst_structure_has_name(structure, name))
         gst_structure_free(structure);
     return structure;
 }

@@ -119,7 +119,7 @@ GstMessage *support_message(GstElement *element, GstMessageType types)
     return message;
 }
 
-GstStructure *support_result(GstElement *element)
+GstStructure *support_structure(GstElement *element)
 {
     GstMessage *message = support_message(element, GST_MESSAGE_ELEMENT);
     GstStructure *result;
@@ -127,6 +127,15 @@ GstStructure *support_result(GstElement *element)
         return NULL;
     result = gst_structure_copy(gst_message_get_structure(message));
     gst_message_unref(message);
+    return result;
+}
+
+GstStructure *support_result(GstElement *element)
+{
+    GstStructure *result;
+    while ((result = support_structure(element)) &&
+           gst_structure_has_name(result, "glm4vdescribe-settings"))
+        gst_structure_free(result);
     return result;
 }
 

@@ -37,7 +37,10 @@ GstBuffer *support_frame(const char *caps, guint32 rgb, guint pts_ms);
 /* The next message of these types within 5 s, or NULL. */
 GstMessage *support_message(GstElement *element, GstMessageType types);
 
-/* The structure of the next result message within 5 s, or NULL; gst_structure_free(). */
+/* The structure of the next element message within 5 s, or NULL; gst_structure_free(). */
+GstStructure *support_structure(GstElement *element);
+
+/* The same, messages with settings passed over. */
 GstStructure *support_result(GstElement *element);
 
 /* How many messages of these types wait now; they are taken away. */

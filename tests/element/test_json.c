@@ -21,8 +21,8 @@ static void keep(const char *line)
     fclose(file);
 }
 
-/* The next object as text; g_free(). */
-static char *next_line(GstHarness *json)
+/* The next object, whatever it is, as text; g_free(). */
+static char *next_object(GstHarness *json)
 {
     GstBuffer *buffer = gst_harness_pull(json);
     GstMapInfo map;
@@ -36,10 +36,41 @@ static char *next_line(GstHarness *json)
     gst_buffer_unmap(buffer, &map);
     gst_buffer_unref(buffer);
     CHECK(g_utf8_validate(line, -1, NULL));
-    CHECK(g_str_has_prefix(line, "{\"version\":1,\"id\":"));
     CHECK(strchr(line, '\n') == line + strlen(line) - 1);
     keep(line);
     return line;
+}
+
+#define SETTINGS "{\"type\":\"settings\","
+
+/* The next result; settings are passed over. */
+static char *next_line(GstHarness *json)
+{
+    char *line = next_object(json);
+    while (g_str_has_prefix(line, SETTINGS)) {
+        g_free(line);
+        line = next_object(json);
+    }
+    CHECK(g_str_has_prefix(line, "{\"version\":1,\"id\":"));
+    return line;
+}
+
+/* The next objects are settings, which hold this, and the result of that id, which names them. */
+static void check_settings(GstHarness *json, const char *holds, guint id)
+{
+    char *settings = next_object(json), *result = next_object(json);
+    char *head = g_strdup_printf("{\"version\":1,\"id\":%u,", id);
+    char *hash = g_strrstr(settings, "\"hash\":\"");
+    CHECK(g_str_has_prefix(settings, SETTINGS) && hash != NULL);
+    CHECK_CONTAINS(settings, holds);
+    CHECK(g_str_has_prefix(result, head));
+    char *name =
+        hash ? g_strdup_printf("\"settings\":\"%.64s\"", hash + strlen("\"hash\":\"")) : NULL;
+    CHECK_CONTAINS(result, name ? name : "settings");
+    g_free(name);
+    g_free(head);
+    g_free(result);
+    g_free(settings);
 }
 
 static void check_line(GstHarness *json, guint id, const char *holds)
@@ -223,6 +254,131 @@ static void regions_clips_and_questions_are_told_apart(void)
     close_pads(&p);
 }
 
+/* ---- settings ---- */
+
+static void settings_come_before_the_first_result_that_used_them(void)
+{
+    fake_set((fake_script) { 0 });
+    GstElement *element = support_element("mode", SYNC, "sample-mode", SAMPLE_ALL, NULL);
+    Pads p = open_pads(element, FALSE);
+    EACH_RUN(p.video, CAPS_SMALL)
+    {
+        g_object_set(element, "prompt", "What at {time}?", "seed", (guint64)5, NULL);
+        push(&p, 0, 0);
+        check_settings(p.json, "\"prompts\":[\"What at {time}?\"],\"placeholders\":true,", 0);
+        push(&p, 1, 33);
+        check_line(p.json, 1, "\"seed\":5");
+        g_object_set(element, "interval", (guint64)1, "seed", (guint64)6, NULL);
+        push(&p, 2, 66);
+        check_settings(p.json, "\"seed\":6", 2);
+        gst_util_set_object_arg(G_OBJECT(element), "prompts", "<a, b>");
+        push(&p, 3, 99);
+        check_settings(p.json, "\"prompts\":[\"a\",\"b\"],", 3);
+        check_line(p.json, 4, "\"prompt-number\":1");
+        gst_util_set_object_arg(G_OBJECT(element), "prompts", "<>");
+        gst_util_set_object_arg(G_OBJECT(element), "output", "choice");
+        gst_util_set_object_arg(G_OBJECT(element), "choices", "<ok, bad>");
+        gst_util_set_object_arg(G_OBJECT(element), "fail-choices", "<bad>");
+        gst_util_set_object_arg(G_OBJECT(element), "thresholds", "<0.25>");
+        push(&p, 4, 132);
+        check_settings(
+            p.json,
+            "\"output\":\"choice\",\"choices\":[\"ok\",\"bad\"],\"fail-choices\":[\"bad\"],"
+            "\"thresholds\":[0.25,0.5],\"timeout-verdict\":\"fail\",",
+            5);
+        gst_util_set_object_arg(G_OBJECT(element), "output", "text");
+        gst_util_set_object_arg(G_OBJECT(element), "choices", "<>");
+        gst_util_set_object_arg(G_OBJECT(element), "fail-choices", "<>");
+        gst_util_set_object_arg(G_OBJECT(element), "thresholds", "<>");
+        g_object_set(element, "prompt", "", NULL);
+    }
+    close_pads(&p);
+}
+
+/* A trigger may ask something of its own; then the properties hold again. */
+static void a_prompt_of_a_trigger_is_a_setting(void)
+{
+    fake_set((fake_script) { .echo = true });
+    GstElement *element =
+        support_element("mode", SYNC, "sample-mode", SAMPLE_ALL, "prompt", "a", NULL);
+    Pads p = open_pads(element, FALSE);
+    guint64 id;
+    g_signal_emit_by_name(element, "describe", "b", &id);
+    push(&p, 0, 0);
+    check_settings(p.json, "\"prompts\":[\"b\"]", 0);
+    check_settings(p.json, "\"prompts\":[\"a\"]", 1);
+    push(&p, 1, 33);
+    check_line(p.json, 2, "\"text\":\"a\"");
+    close_pads(&p);
+}
+
+static void what_downstream_lost_is_told_again(void)
+{
+    fake_set((fake_script) { 0 });
+    Pads p = open_pads(support_element("mode", SYNC, "sample-mode", SAMPLE_ALL, NULL), FALSE);
+    GstSegment segment;
+    push(&p, 0, 0);
+    check_settings(p.json, "\"model\":{\"name\":", 0);
+    gst_harness_push_event(p.video, gst_event_new_flush_start());
+    gst_harness_push_event(p.video, gst_event_new_flush_stop(TRUE));
+    gst_segment_init(&segment, GST_FORMAT_TIME);
+    gst_harness_push_event(p.video, gst_event_new_segment(&segment));
+    push(&p, 1, 0);
+    check_settings(p.json, "\"isa\":\"c\"", 1);
+    gst_harness_push_event(p.video, gst_event_new_stream_start("another"));
+    gst_harness_push_event(p.video, gst_event_new_segment(&segment));
+    push(&p, 2, 0);
+    check_settings(p.json, "\"version\":1", 2);
+    gst_harness_teardown(p.json); /* the pad is released */
+    p.json = gst_harness_new_with_element(p.element, NULL, "json");
+    push(&p, 3, 33);
+    check_settings(p.json, "\"version\":1", 3);
+    close_pads(&p);
+}
+
+static void messages_have_the_settings_too(void)
+{
+    fake_set((fake_script) { 0 });
+    GstElement *element = support_element("mode", SYNC, "sample-mode", SAMPLE_ALL, NULL);
+    Pads p = open_pads(element, FALSE);
+    EACH_RUN(p.video, CAPS_SMALL)
+    {
+        push(&p, 0, 0);
+        GstStructure *told = results_next_named(element, "glm4vdescribe-settings");
+        GstStructure *result = results_next(element);
+        REQUIRE(told != NULL && result != NULL);
+        CHECK_STR(gst_structure_get_string(told, "hash"),
+                  gst_structure_get_string(result, "settings"));
+        CHECK_CONTAINS(gst_structure_get_string(told, "json"),
+                       gst_structure_get_string(told, "hash"));
+        gst_structure_free(told);
+        gst_structure_free(result);
+        push(&p, 1, 33);
+        CHECK_EQ(results_count_named(element, "glm4vdescribe-settings"), 0);
+    }
+    close_pads(&p);
+}
+
+/* Of the pixels that were asked about, whatever the padding and the format. */
+static void pictures_are_told_by_their_digests(void)
+{
+    char head[] = "RGB 2 1\n\x11\x22\x33\x11\x22\x33";
+    char *sum =
+        g_compute_checksum_for_data(G_CHECKSUM_SHA256, (const guchar *)head, sizeof head - 1);
+    char *holds = g_strdup_printf("\"pictures\":[\"%s\"]", sum);
+    fake_set((fake_script) { 0 });
+    GstElement *element = support_element("mode", SYNC, "sample-mode", SAMPLE_ALL, NULL);
+    gst_util_set_object_arg(G_OBJECT(element), "prompts", "<a, b>");
+    gst_util_set_object_arg(G_OBJECT(element), "roi", "<3, 2, 2, 1>");
+    Pads p = open_pads(element, FALSE);
+    push(&p, 0x112233, 0);
+    check_line(p.json, 0, holds);
+    check_line(p.json, 1, holds);
+    g_free(holds);
+    g_free(sum);
+    close_pads(&p);
+}
+
 /* ---- times ---- */
 
 static void buffers_have_the_times_of_their_frames_or_none(void)
@@ -236,13 +392,16 @@ static void buffers_have_the_times_of_their_frames_or_none(void)
         {
             for (guint i = 0; i < 20; i++)
                 push(&p, i, i * 33);
-            for (guint i = 0; i < 20; i++) {
+            for (guint i = 0; i <= 20; i++) { /* settings, and 20 results */
                 GstBuffer *buffer = gst_harness_pull(p.json);
                 REQUIRE(buffer != NULL);
-                if (sync)
-                    CHECK_EQ(GST_BUFFER_PTS(buffer), i * 33 * MS);
-                else
+                if (sync) {
+                    CHECK_EQ(GST_BUFFER_PTS(buffer), (i ? i - 1 : 0) * 33 * MS);
+                    CHECK_EQ(GST_BUFFER_DURATION(buffer), i ? 1 : 0);
+                } else {
                     CHECK(!GST_BUFFER_PTS_IS_VALID(buffer));
+                }
+                CHECK_EQ(GST_BUFFER_FLAG_IS_SET(buffer, GST_BUFFER_FLAG_DISCONT), i == 0);
                 gst_buffer_unref(buffer);
             }
         }
@@ -319,6 +478,11 @@ int main(int argc, char **argv)
     TEST(what_others_have_written_stays_json);
     TEST(times_that_are_not_known_are_null);
     TEST(regions_clips_and_questions_are_told_apart);
+    TEST(settings_come_before_the_first_result_that_used_them);
+    TEST(a_prompt_of_a_trigger_is_a_setting);
+    TEST(what_downstream_lost_is_told_again);
+    TEST(messages_have_the_settings_too);
+    TEST(pictures_are_told_by_their_digests);
     TEST(buffers_have_the_times_of_their_frames_or_none);
     TEST(no_object_is_lost_over_many_frames);
     TEST(both_pads_work_beside_each_other);

@@ -39,14 +39,14 @@ static int play(GstElement *pipeline)
     while (!ended &&
            (message = gst_bus_timed_pop_filtered(
                 bus, 10 * GST_SECOND, GST_MESSAGE_EOS | GST_MESSAGE_ERROR | GST_MESSAGE_ELEMENT))) {
-        if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_ELEMENT) {
+        if (gst_message_has_name(message, "glm4vdescribe-result")) {
             guint64 id, frame;
             CHECK(gst_structure_get(gst_message_get_structure(message), "id", G_TYPE_UINT64, &id,
                                     "frame-number", G_TYPE_UINT64, &frame, NULL));
             CHECK_EQ(id, results);
             CHECK_EQ(frame, results * 30);
             results++;
-        } else {
+        } else if (GST_MESSAGE_TYPE(message) != GST_MESSAGE_ELEMENT) {
             ended = GST_MESSAGE_TYPE(message) == GST_MESSAGE_EOS;
             CHECK(ended);
         }

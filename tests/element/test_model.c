@@ -265,8 +265,10 @@ static void without_model_location_the_shipped_model_names_a_test_picture(void)
     }
     CHECK_CONTAINS(said, "metal surfaces"); /* it does not pretend to be more than it is */
     g_free(said);
-    message =
-        gst_bus_timed_pop_filtered(bus, 60 * GST_SECOND, GST_MESSAGE_ELEMENT | GST_MESSAGE_ERROR);
+    while ((message = gst_bus_timed_pop_filtered(bus, 60 * GST_SECOND,
+                                                 GST_MESSAGE_ELEMENT | GST_MESSAGE_ERROR)) &&
+           gst_message_has_name(message, "glm4vdescribe-settings"))
+        gst_message_unref(message);
     CHECK(message && GST_MESSAGE_TYPE(message) == GST_MESSAGE_ELEMENT);
     if (message) {
         const char *text = gst_structure_get_string(gst_message_get_structure(message), "text");

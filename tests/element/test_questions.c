@@ -3,8 +3,8 @@
  * scripted engine answers with the question. */
 #include <glib/gstdio.h>
 
+#include "contract/text.h"
 #include "fake_engine.h"
-#include "gstglm4vprompt.h"
 #include "results.h"
 
 static void set_array(GstElement *element, const char *property, const char *text)
@@ -25,11 +25,11 @@ static void check_said(GstElement *element, const char *expected)
 
 static void check_expanded(const char *prompt, const char *expected)
 {
-    char *text = gst_glm4v_prompt_expand(
-        prompt, &(GstGlm4vPlaceholders) { .time = 3723 * GST_SECOND + 45 * GST_MSECOND,
-                                          .label = "bolt",
-                                          .frame = 17,
-                                          .camera = "line 2" });
+    char *text = glm4v_contract_expand(
+        prompt, &(glm4v_placeholders) { .time = 3723 * GST_SECOND + 45 * GST_MSECOND,
+                                        .label = "bolt",
+                                        .frame = 17,
+                                        .camera = "line 2" });
     CHECK_STR(text, expected);
     g_free(text);
 }
@@ -42,8 +42,8 @@ static void placeholders_are_replaced_and_other_braces_stay(void)
     check_expanded("{\"label\": \"{label}\"}", "{\"label\": \"bolt\"}");
     check_expanded("{labels} {} {{label}} {time", "{labels} {} {bolt} {time");
     check_expanded("", "");
-    char *text = gst_glm4v_prompt_expand("<{time}{label}{camera}>",
-                                         &(GstGlm4vPlaceholders) { .time = GST_CLOCK_TIME_NONE });
+    char *text = glm4v_contract_expand("<{time}{label}{camera}>",
+                                       &(glm4v_placeholders) { .time = GST_CLOCK_TIME_NONE });
     CHECK_STR(text, "<>");
     g_free(text);
 }

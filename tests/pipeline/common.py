@@ -4,6 +4,7 @@
 meson passes the places in the environment: GLM4V_SOURCE, GLM4V_BUILD, GLM4V_PRELOAD (sanitizer builds: the library
 that programs which are not sanitized need in order to load our plugin).
 """
+import json
 import os
 import pathlib
 import shutil
@@ -73,6 +74,18 @@ def good(done, status=0):
     check(done.returncode == status, f"exit status {done.returncode}, not {status}: {done.args[-1]}\n{done.stdout[-2000:]}"
           f"\n{done.stderr[-4000:]}")
     return done
+
+
+def results_of(text):
+    """Of the lines of --json or of the pad json: objects without those of settings."""
+    objects = [json.loads(line) for line in text.splitlines()]
+    check(not objects or objects[0].get("type") == "settings", "the settings come first", text[:200])
+    return [value for value in objects if value.get("type") != "settings"]
+
+
+def one_result(text):
+    (result,) = results_of(text)
+    return result
 
 
 def make_inputs(folder):

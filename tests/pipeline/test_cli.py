@@ -14,7 +14,7 @@ import tempfile
 import time
 
 from common import (BUILD, EXAMPLES, GLM4V, SHIPPED, SLOW, SOURCE, Skip, check, environment, good, gst_launch, main, make_inputs,
-                    run, tiny_model)
+                    one_result, results_of, run, tiny_model)
 
 SCHEMA = str(SOURCE / "examples" / "inspection.schema.json")
 BASE = tempfile.mkdtemp(prefix="glm4v-cli-")
@@ -102,13 +102,14 @@ def a_video_gives_a_line_per_interval_with_its_time(folder):
 
 
 def interval_0_describes_every_frame(folder):
-    lines = describe("--json", "--max-tokens", "1", "--interval", "0", path("clip.avi")).stdout.splitlines()
-    check([json.loads(line)["pts"] for line in lines] == [n * 100_000_000 for n in range(50)], len(lines))
+    told = results_of(describe("--json", "--max-tokens", "1", "--interval", "0", path("clip.avi")).stdout)
+    check([result["pts"] for result in told] == [n * 100_000_000 for n in range(50)], len(told))
+    check([result["id"] for result in told] == list(range(50)), told)
 
 
 def json_lines_hold_the_contract(folder):
     for name, pts in (("picture.png", None), ("clip.avi", 0)):
-        result = json.loads(describe("--json", "--interval", "60", path(name)).stdout)
+        result = one_result(describe("--json", "--interval", "60", path(name)).stdout)
         check(result["input"] == path(name) and result["pts"] == pts and result["status"] == "ok", result)
         check((result["width"], result["height"]) == (224, 224), result)
         check(result["finish-reason"] in ("stop", "length") and isinstance(result["text"], str), result)
@@ -121,14 +122,14 @@ def boxes_of_the_answer_are_pixels_of_the_picture(folder):
     picture = EXAMPLES / "known-sheet.png"  # 168x112
     line = good(run([GLM4V, "describe", "--model", SHIPPED, "--json", "--prompt", "Report the defects as JSON.",
                      picture])).stdout
-    result = json.loads(line)
+    result = one_result(line)
     (defect,) = json.loads(result["text"])["defects"]
     x1, y1, x2, y2 = defect["box"]
     (box,) = result["boxes"]
     check(box["label"] == defect["type"], box, defect)
     check((box["x"], box["y"]) == (x1 * 168 // 1000, y1 * 112 // 1000), box, defect)
     check((box["x"] + box["width"], box["y"] + box["height"]) == (-(-x2 * 168 // 1000), -(-y2 * 112 // 1000)), box, defect)
-    check("action" not in result and "boxes" not in json.loads(describe("--json", picture).stdout))
+    check("action" not in result and "boxes" not in one_result(describe("--json", picture).stdout))
 
 
 def choices_come_with_probabilities_and_a_verdict(folder):
@@ -136,15 +137,14 @@ def choices_come_with_probabilities_and_a_verdict(folder):
     words = [GLM4V, "describe", "--prompt", "Choose one: good, bad.", "--choices", ' good , "bad"']
     plain = good(run(words + ["--fail-choices", "bad", *pictures])).stdout
     check(re.fullmatch(r"\S+: pass: good \(\d+\.\d %\)(\n\S+: fail: bad \(\d+\.\d %\)){2}\n", plain), plain)
-    for line in good(run(words + ["--json", *pictures])).stdout.splitlines():
-        result = json.loads(line)
+    for result in results_of(good(run(words + ["--json", *pictures])).stdout):
         shares = result["probabilities"]
-        check(result["text"] == result["choice"] == ("good", "bad")[shares[1] > shares[0]], line)
-        check(result["probability"] == max(shares) and abs(sum(shares) - 1) < 1e-5 and "verdict" not in result, line)
+        check(result["text"] == result["choice"] == ("good", "bad")[shares[1] > shares[0]], result)
+        check(result["probability"] == max(shares) and abs(sum(shares) - 1) < 1e-5 and "verdict" not in result, result)
     strict = good(run(words + ["--thresholds", "1,1", "--json", "--temperature", "2", pictures[1]])).stdout
-    check(json.loads(strict)["verdict"] == "unknown", strict)
+    check(one_result(strict)["verdict"] == "unknown", strict)
     quoted = good(run([GLM4V, "describe", "--choices", '"a, ""b""",c,"c "', "--json", pictures[0]])).stdout
-    check(len(json.loads(quoted)["probabilities"]) == 3, quoted)
+    check(len(one_result(quoted)["probabilities"]) == 3, quoted)
 
 
 def a_pattern_makes_a_verdict_of_the_text(folder):
@@ -155,23 +155,22 @@ def a_pattern_makes_a_verdict_of_the_text(folder):
                              ("LOT[0-9]{6}", "fail"), (r"\w+\.$", "pass")):
         words = [GLM4V, "describe", "--pattern", pattern, picture]
         check(good(run(words)).stdout == f"{verdict}: {text}\n", pattern, text)
-        check(json.loads(good(run([*words, "--json"])).stdout)["verdict"] == verdict, pattern)
+        check(one_result(good(run([*words, "--json"])).stdout)["verdict"] == verdict, pattern)
     read = good(run([GLM4V, "describe", "--preset", "ocr", "--json", picture])).stdout
     said = good(run([GLM4V, "describe", "--prompt", "Text Recognition:", "--json", picture])).stdout
-    check(json.loads(read)["text"] == json.loads(said)["text"] and "verdict" not in json.loads(read), read, said)
+    check(one_result(read)["text"] == one_result(said)["text"] and "verdict" not in one_result(read), read, said)
 
 
 def answers_match_a_json_schema(folder):
     pictures = [SOURCE / "tests" / "data" / "surface-tiny" / f"{i:03}.png" for i in (0, 1, 2)]
     words = [GLM4V, "describe", "--prompt", "Report the defects as JSON.", "--json-schema", SCHEMA]
     kinds = [[], ["scratch"], ["hole"]]
-    for line, kind in zip(good(run(words + ["--json", *pictures])).stdout.splitlines(), kinds):
-        result = json.loads(line)
-        check(json.loads(result["text"]) == result["json"], line)
-        check([defect["type"] for defect in result["json"]["defects"]] == kind, line)
+    for result, kind in zip(results_of(good(run(words + ["--json", *pictures])).stdout), kinds):
+        check(json.loads(result["text"]) == result["json"], result)
+        check([defect["type"] for defect in result["json"]["defects"]] == kind, result)
     # of a model that knows nothing of it too
     done = describe("--max-tokens", "60", "--temperature", "1", "--json-schema", SCHEMA, "--json", path("picture.png"))
-    check(set(json.loads(done.stdout)["json"]) == {"surface", "count", "defects"}, done.stdout)
+    check(set(one_result(done.stdout)["json"]) == {"surface", "count", "defects"}, done.stdout)
 
 
 def a_schema_that_cannot_be_read_exits_with_1(folder):
@@ -195,7 +194,7 @@ def a_bad_input_is_told_and_the_others_are_described(folder):
     for name, said in bad.items():
         name = folder / name
         done = describe("--json", name, path("picture.png"), status=1)
-        first, second = map(json.loads, done.stdout.splitlines())
+        first, second = results_of(done.stdout)
         check(first["status"] == "error" and said in first["message"] and first["input"] == str(name), first)
         check(second["status"] == "ok", second)
         check(str(name) in done.stderr, done.stderr)
@@ -205,7 +204,7 @@ def names_with_spaces_percent_and_no_utf8_are_read(folder):
     for name in (b"a b.png", b"100%41.png", "\u56fe.png".encode(), b"\xff\xfe.png"):
         target = os.path.join(os.fsencode(folder), name)
         shutil.copy(path("picture.png"), target)
-        check(json.loads(describe("--json", os.fsdecode(target)).stdout)["status"] == "ok", name)
+        check(one_result(describe("--json", os.fsdecode(target)).stdout)["status"] == "ok", name)
 
 
 def a_missing_model_exits_with_3_and_names_it(folder):
@@ -225,13 +224,13 @@ def output_that_cannot_be_written_exits_with_4_and_says_why(folder):
 
 def every_quantization_answers(folder):
     for form in ("fp32", "bf16", "int8", "int4", "text=int4,vision=int8"):
-        result = json.loads(describe("--json", "--quantization", form, path("picture.png")).stdout)
+        result = one_result(describe("--json", "--quantization", form, path("picture.png")).stdout)
         check(result["status"] == "ok" and result["model"]["quant"].startswith("text="), form, result)
 
 
 def the_model_is_found_without_an_option(folder):
     env = environment(GLM4V_MODEL=MODEL)
-    check(json.loads(good(run([GLM4V, "describe", "--json", "--max-tokens", "2", path("picture.png")], env=env)).stdout)
+    check(one_result(good(run([GLM4V, "describe", "--json", "--max-tokens", "2", path("picture.png")], env=env)).stdout)
           ["model"]["name"] == MODEL.name)
     env.pop("GLM4V_MODEL")
     check(json.loads(good(run([GLM4V, "inspect", "--json"], env=env)).stdout)["name"] == SHIPPED.name)
@@ -499,7 +498,7 @@ def numbers_are_the_same_where_the_locale_has_a_decimal_comma(folder):
     told = []
     for extra in ({}, comma):
         env = environment(preload=True, GLM4V_MODEL=SHIPPED, **extra)
-        result = json.loads(good(run([GLM4V, "describe", "--json", *drawn, picture], env=env)).stdout)
+        result = one_result(good(run([GLM4V, "describe", "--json", *drawn, picture], env=env)).stdout)
         memory = json.loads(good(run([GLM4V, "inspect", "--json"], env=env)).stdout)["memory"]
         done = good(run(f"gst-launch-1.0 -q filesrc location='{picture}' ! pngdec ! videoconvert ! glm4vdescribe name=d "
                         f"temperature=0.7 top-p=0.5 seed=1 prompt='{prompt}' ! fakesink d.text ! fdsink | cat", env=env))

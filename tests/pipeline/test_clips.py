@@ -7,14 +7,13 @@ The clips are made here by GStreamer and ffmpeg; each of their frames is of one 
 import base64
 import contextlib
 import http.server
-import json
 import re
 import shutil
 import subprocess
 import tempfile
 import threading
 
-from common import BUILD, GLM4V, SLOW, Skip, check, environment, good, gst_launch, main, run, tiny_model
+from common import BUILD, GLM4V, SLOW, Skip, check, environment, good, gst_launch, main, one_result, results_of, run, tiny_model
 from test_pictures import DUMP, dump, frames_of, noise, pixels, png
 
 BASE = tempfile.mkdtemp(prefix="glm4v-clips-")
@@ -113,7 +112,7 @@ def standard_input_pipes_and_data_uris_are_read(folder):
         check(status == 1 and not frames and said, status, said)
     model = tiny_model(BASE)
     done = good(run(f"'{GLM4V}' describe --model '{model}' --max-tokens 2 --json - < '{picture}'"))
-    check(json.loads(done.stdout)["input"] == "-", done.stdout)
+    check(one_result(done.stdout)["input"] == "-", done.stdout)
 
 
 def a_pipe_is_described_while_it_is_written(folder):
@@ -215,7 +214,7 @@ def a_cover_is_not_the_video(folder):
     check("there is no video track 1 in it: it has 1, from 0 on" in done.stderr, done.stderr)
     model = tiny_model(BASE)
     words = [GLM4V, "describe", "--model", model, "--max-tokens", "1", "--json"]
-    lines = good(run([*words, "--video-track", "0", path("a.mkv")])).stdout.splitlines()
+    lines = results_of(good(run([*words, "--video-track", "0", path("a.mkv")])).stdout)
     check(len(lines) == 4, lines)
     done = good(run([*words, "--video-track", "7", path("a.mkv")]), 1)
     check("there is no video track 7 in it: it has 1, from 0 on" in done.stderr, done.stderr)
@@ -225,7 +224,7 @@ def warning(folder, file, *words):
     """The line about damage, in both forms."""
     model = tiny_model(BASE)
     done = good(run([GLM4V, "describe", "--model", model, "--max-tokens", "1", "--json", *words, file]))
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    lines = results_of(done.stdout)
     check(lines[-1]["status"] == "warning" and lines[-1]["message"] in done.stderr, lines[-1], done.stderr)
     return lines[-1], lines[:-1]
 

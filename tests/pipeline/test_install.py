@@ -4,7 +4,7 @@
 import json
 import pathlib
 
-from common import BUILD, PRELOAD, Skip, check, environment, good, main, make_inputs, run
+from common import BUILD, PRELOAD, Skip, check, environment, good, main, make_inputs, one_result, run
 
 
 def installed(folder):
@@ -51,7 +51,7 @@ def installed_programs_find_library_model_and_plugin(folder):
     make_inputs(folder)
     env = clean(prefix, libdir, GST_REGISTRY=folder / "registry.bin")
     picture = folder / "picture.png"
-    result = json.loads(good(run([prefix / "bin" / "glm4v", "describe", "--json", picture], env=env)).stdout)
+    result = one_result(good(run([prefix / "bin" / "glm4v", "describe", "--json", picture], env=env)).stdout)
     check(result["model"]["name"] == "surface-tiny" and result["text"], result)
     where = good(run([prefix / "bin" / "glm4v", "inspect"], env=env)).stdout.splitlines()[0].split(maxsplit=1)[1]
     check(pathlib.Path(where).resolve().is_relative_to(prefix), where)

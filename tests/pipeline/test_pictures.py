@@ -7,7 +7,6 @@ Lossless files are compared with the pixels that the test made them from, JPEG w
 import base64
 import io
 import itertools
-import json
 import os
 import random
 import resource
@@ -17,7 +16,7 @@ import subprocess
 import tempfile
 import zlib
 
-from common import BUILD, GLM4V, HTTP_LEAKS, SLOW, SOURCE, Skip, check, environment, good, main, run, tiny_model
+from common import BUILD, GLM4V, HTTP_LEAKS, SLOW, SOURCE, Skip, check, environment, good, main, results_of, run, tiny_model
 
 try:
     from PIL import Image, ImageOps
@@ -447,10 +446,6 @@ def describe(model, *words, status=0, **options):
     return good(run([GLM4V, "describe", "--model", model, "--max-tokens", "2", "--json", *words], **options), status)
 
 
-def results(done):
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
 def a_folder_is_described_in_order(folder):
     model = tiny_model(BASE)
     place = folder / "pictures"
@@ -462,18 +457,18 @@ def a_folder_is_described_in_order(folder):
     (place / "again").symlink_to(place)
     (place / "link.png").symlink_to(place / "a.png")
     done = describe(model, place)
-    names = [os.path.relpath(result["input"], place) for result in results(done)]
+    names = [os.path.relpath(result["input"], place) for result in results_of(done.stdout)]
     check(names == ["10.png", "2.png", "A.png", "a.png", "b.png", "link.png", "sub.png"], names)
     check("labels.txt: skipped, neither a picture nor a video" in done.stderr, done.stderr)
-    names = [os.path.relpath(result["input"], place) for result in results(describe(model, "--recursive", place))]
+    names = [os.path.relpath(result["input"], place) for result in results_of(describe(model, "--recursive", place).stdout)]
     check(names == ["10.png", "2.png", "A.png", "a.png", "b.png", "link.png", "sub/c.png", "sub/deeper/d.png", "sub.png"], names)
     plain = good(run([GLM4V, "describe", "--model", model, "--max-tokens", "2", f"{place}/sub/"])).stdout
     check(plain.startswith(f"{place}/sub/c.png: "), plain)
     (place / "b.png").write_bytes((place / "b.png").read_bytes()[:200])
-    states = [result["status"] for result in results(describe(model, place, status=1))]
+    states = [result["status"] for result in results_of(describe(model, place, status=1).stdout)]
     check(states == ["ok"] * 4 + ["error"] + ["ok"] * 2, states)
     done = describe(model, place / "apart", status=1)
-    check("neither a picture nor a video in this folder" in results(done)[0]["message"], done.stdout)
+    check("neither a picture nor a video in this folder" in results_of(done.stdout)[0]["message"], done.stdout)
 
 
 def data_uris_are_read(folder):
@@ -497,7 +492,7 @@ def the_words_of_the_program_are_not_those_of_a_library(folder):
     plain = png(folder / "a.png", rows, 2, 8)
     deep = png(folder / "b.png", mapped(rows, lambda *pixel: tuple(v << 8 | 77 for v in pixel)), 2, 16)
     clear = png(folder / "c.png", mapped(rows, lambda *pixel: (*pixel, 255)), 6, 8)
-    texts = {result["text"] for result in results(describe(model, plain, deep, clear))}
+    texts = {result["text"] for result in results_of(describe(model, plain, deep, clear).stdout)}
     check(len(texts) == 1, texts)
 
 

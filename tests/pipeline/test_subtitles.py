@@ -3,11 +3,10 @@
 """Captions as WebVTT, SubRip, Matroska and QuickTime subtitles, read back by FFmpeg: whatever a model writes, a file holds
 as many cues as there were captions, each whole. Models that say a fixed text are made by tests/support/parrot.py.
 """
-import json
 import re
 import sys
 
-from common import GLM4V, SHIPPED, SOURCE, check, good, gst_launch, main, run
+from common import GLM4V, SHIPPED, SOURCE, check, good, gst_launch, main, one_result, run
 
 sys.path.insert(0, str(SOURCE / "tests" / "support"))
 import parrot  # noqa: E402
@@ -78,7 +77,7 @@ def the_command_line_writes_what_the_model_wrote(folder):
     for number, (pieces, _) in enumerate(ANSWERS):
         model = parrot.make(SHIPPED, folder / f"model-{number}", pieces)
         done = good(run([GLM4V, "describe", "--model", model, "--json", folder / "picture.png"], preload=True))
-        check(json.loads(done.stdout)["text"] == "".join(pieces), done.stdout)
+        check(one_result(done.stdout)["text"] == "".join(pieces), done.stdout)
 
 
 main([answer_test(number, suffix) for number in range(len(ANSWERS)) for suffix in WRITERS]

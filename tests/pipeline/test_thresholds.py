@@ -15,7 +15,7 @@ import tempfile
 import time
 import zlib
 
-from common import GLM4V, SHIPPED, SLOW, check, environment, good, gst_launch, main, run
+from common import GLM4V, SHIPPED, SLOW, check, environment, good, gst_launch, main, results_of, run
 
 BASE = pathlib.Path(tempfile.mkdtemp(prefix="glm4v-thresholds-"))
 KINDS = ("none", "scratch", "hole")
@@ -122,7 +122,7 @@ def the_proposal_is_the_same_in_a_second_run_and_holds_in_describe(folder):
     files = [p["path"] for p in results["pictures"]][::9]
     done = good(run([GLM4V, "describe", "--model", SHIPPED, *ASK, "--json", "--thresholds",
                      ",".join(f"{t:.4f}" for t in results["thresholds"]), *files]))
-    told = [json.loads(line)["verdict"] for line in done.stdout.splitlines()]
+    told = [result["verdict"] for result in results_of(done.stdout)]
     check(told == [p["verdict"] for p in results["pictures"]][::9], told)
 
 
