@@ -116,7 +116,7 @@ class Asker:
         if done.returncode:
             raise RuntimeError(f"{' '.join(map(str, command))}: exit status {done.returncode}: {done.stderr.decode()[-2000:]}")
         control = control_tokens(model)
-        results = [json.loads(line) for line in done.stdout.decode().splitlines()]
+        _settings, *results = [json.loads(line) for line in done.stdout.decode().splitlines()]
         if [result["input"] for result in results] != [str(picture) for picture in pictures]:
             raise RuntimeError(f"{way}: {len(results)} results for {len(pictures)} pictures, or in another order")
         return dict(zip(pictures, (judge(way, result, language, control) for result in results)))
