@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The result of a finished job goes to its receivers: text pad, meta queue,
  * bus, signal. On the worker thread, or on the streaming thread for jobs that
- * EOS abandons. Each lock is taken alone; nothing is posted while one is
- * held. */
+ * EOS abandons. Each lock is taken alone; nothing is posted while one is held.
+ *
+ * A result is counted between the pads and the bus: who sees it counted finds
+ * its text and its metadata, who sees its message or signal finds it counted.
+ */
 #include "gstglm4vdescribe.h"
 
 #include "gstglm4vcaption.h"
@@ -175,30 +178,39 @@ defect_of (const GstGlm4vJob * job, const GstStructure * answer)
       "choice") : NULL;
 }
 
+/* What a result adds to the counters of verdicts. */
+typedef struct
+{
+  gboolean judged;
+  glm4v_verdict verdict;
+  guint incidents;
+} Judgement;
+
 /* With the lock: add what the results before this one mean for it. */
-static void
+static Judgement
 judge (GstGlm4vDescribe * self, const GstGlm4vJob * job,
     const GstGlm4vHistorySettings * settings)
 {
   const GstStructure *answer = NULL;
-  glm4v_verdict verdict;
+  Judgement judgement = { 0 };
 
   if (gst_glm4v_job_status (job) == GST_GLM4V_STATUS_UNCHANGED)
     answer = answer_of (self, job);
   if (answer)
     gst_glm4v_verdict_repeat (job->result, answer);
-  if (!gst_glm4v_verdict_of (job->result, &verdict))
-    return;
-  self->stats.verdicts[verdict]++;
-  self->stats.incidents += gst_glm4v_history_add (self->history, settings,
+  judgement.judged = gst_glm4v_verdict_of (job->result, &judgement.verdict);
+  if (!judgement.judged)
+    return judgement;
+  judgement.incidents = gst_glm4v_history_add (self->history, settings,
       &(GstGlm4vJudged) {
         .series = job->series ? job->series : "",
-        .verdict = verdict,
+        .verdict = judgement.verdict,
         .defect = defect_of (job, answer),
         .id = job->id,
         .time = GST_CLOCK_TIME_IS_VALID (job->running_time) ?
             job->running_time : (GstClockTime) job->captured * 1000},
       job->result);
+  return judgement;
 }
 
 /* ---- receivers ---- */
@@ -244,24 +256,35 @@ build_result (GstGlm4vDescribe * self, GstGlm4vJob * job)
   g_clear_pointer (&model, gst_structure_free);
 }
 
-/* Judge and count it. FALSE if it is of a stream before a flush. */
+/* Judge it. FALSE if it is of a stream before a flush. */
 static gboolean
 take_result (GstGlm4vDescribe * self, GstGlm4vJob * job, const Receivers * to,
-    GstClockTime delay)
+    Judgement * judgement)
 {
   gboolean fresh;
 
   g_mutex_lock (&self->lock);
   fresh = job->epoch == self->epoch;
   if (fresh) {
-    judge (self, job, &to->history);
-    gst_glm4v_stats_count (&self->stats, job, delay);
-    if (gst_glm4v_job_status (job) == GST_GLM4V_STATUS_OK)
-      self->delay_max = MAX (self->delay_max, delay);
+    *judgement = judge (self, job, &to->history);
     remember_answer (self, job);
   }
   g_mutex_unlock (&self->lock);
   return fresh;
+}
+
+static void
+count_result (GstGlm4vDescribe * self, const GstGlm4vJob * job,
+    const Judgement * judgement, GstClockTime delay)
+{
+  g_mutex_lock (&self->lock);
+  gst_glm4v_stats_count (&self->stats, job, delay);
+  if (judgement->judged)
+    self->stats.verdicts[judgement->verdict]++;
+  self->stats.incidents += judgement->incidents;
+  if (gst_glm4v_job_status (job) == GST_GLM4V_STATUS_OK)
+    self->delay_max = MAX (self->delay_max, delay);
+  g_mutex_unlock (&self->lock);
 }
 
 /* A frame will take it. The copy is not made under the lock: video may wait for
@@ -292,17 +315,19 @@ gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
 {
   GstGlm4vStatus status = gst_glm4v_job_status (job);
   Receivers to = read_settings (self, job);
+  Judgement judgement = { 0 };
   GstClockTime delay = 0;
 
   build_result (self, job);
   gst_structure_get_uint64 (job->result, "delay", &delay);
-  if (!take_result (self, job, &to, delay))
+  if (!take_result (self, job, &to, &judgement))
     return;
   if (to.queue)
     queue_result (self, job);
   if (status == GST_GLM4V_STATUS_OK)
     push_text (self, job, to.text_duration, to.meta);
   push_json (self, job, to.json_sync);
+  count_result (self, job, &judgement, delay);
   if (to.post)
     post_result (self, job);
   g_signal_emit_by_name (self, "result", job->result);

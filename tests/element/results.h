@@ -14,8 +14,8 @@
 GstStructure *results_next_named(GstElement *element, const char *name);
 GstStructure *results_next(GstElement *element);
 
-/* The next n results are on the bus, so what frames and pads take of them is theirs; counters are
- * earlier than that. */
+/* The next n results are on the bus: before that frames and pads had them, and they were counted.
+ */
 void results_wait(GstElement *element, guint n);
 
 /* The next result is this one; it has a message unless it is ok. */

@@ -115,7 +115,8 @@ static void every_status_has_an_object_in_order(void)
     EACH_RUN(p.video, CAPS_SMALL)
     {
         push(&p, 1, 0);
-        g_usleep(15000); /* it is with the engine */
+        for (guint i = 0; i < 5000 && fake_get().submitted == 0; i++)
+            g_usleep(1000); /* until it is with the engine */
         for (guint i = 1; i < 4; i++)
             push(&p, i, i * 33);
         check_line(p.json, 0, "\"status\":\"ok\"");

@@ -135,6 +135,40 @@ static void delays_are_those_of_answers(void)
     support_done(h);
 }
 
+/* ---- when a result is counted ---- */
+
+static void on_result(GstElement *element, const GstStructure *result, gpointer user)
+{
+    guint *wrong = user;
+    const guint64 id = results_uint64(result, "id");
+    *wrong += support_stat(element, "results") != id + 1 || support_stat(element, "pass") != id + 1;
+}
+
+static void a_result_is_counted_after_frames_have_it_and_before_its_signal(void)
+{
+    fake_set((fake_script) { 0 });
+    GstElement *element = inspector();
+    guint wrong = 0;
+    g_object_set(element, "mode", 1, "sample-mode", SAMPLE_TRIGGER, NULL);
+    g_signal_connect(element, "result", G_CALLBACK(on_result), &wrong);
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    for (guint i = 0; i < 100; i++) {
+        guint64 trigger = 0;
+        g_signal_emit_by_name(element, "describe", NULL, &trigger);
+        push(h, OK, 1);
+        gst_buffer_unref(gst_harness_pull(h));
+        while (support_stat(element, "results") <= i)
+            g_thread_yield();
+        push(h, OK, 1); /* nothing is waited for */
+        GstBuffer *buffer = gst_harness_pull(h);
+        CHECK_EQ(support_count_meta(buffer), 1);
+        gst_buffer_unref(buffer);
+    }
+    results_wait(element, 100);
+    support_done(h);
+    CHECK_EQ(wrong, 0);
+}
+
 /* ---- message ---- */
 
 static void statistics_are_posted_every_interval_and_at_the_end(void)
@@ -185,6 +219,7 @@ int main(int argc, char **argv)
     TEST(statistics_tell_since_when_they_count);
     TEST(the_99th_percentile_is_right_within_a_32nd);
     TEST(delays_are_those_of_answers);
+    TEST(a_result_is_counted_after_frames_have_it_and_before_its_signal);
     TEST(statistics_are_posted_every_interval_and_at_the_end);
     TEST(statistics_are_not_posted_unless_wanted);
     return test_end();
