@@ -19,7 +19,8 @@
 #   coverage   build-coverage/ prints what the fuzz corpora alone reach of each parser, and which tests the rest
 #   deep       build/, build-asan/, build-fuzz/    the long counts: with GLM4V_DEEP=1 every program that then counts
 #              further, under AddressSanitizer but for the kills of a large conversion, and fuzz
-# Environment: GLM4V_GOLDEN (reference vectors), GLM4V_REQUIRE (words: gpu golden model clients; a missing one fails).
+# Environment: GLM4V_GOLDEN (reference vectors), GLM4V_REQUIRE (words: gpu golden model clients browser; a missing one
+# fails).
 set -u
 cd "$(dirname "$0")/.." || exit 1
 jobs=${*:-style plain asan fuzz}
