@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Runs a libFuzzer program from its corpus and tells as TAP what it found: run.py [OPTION...] PROGRAM RUNS CORPUS...
 
-The seed is fixed, so that a run is the same again; GLM4V_DEEP=1 makes RUNS ten times as many. What is found is copied to
+The seed is fixed, so that a run is the same again; GLM4V_DEEP=1 makes RUNS twenty times as many. What is found is copied to
 --findings. With --finds WORD the program has a bug planted: it must be found, by a report that says WORD. With --keep
 DIR inputs that reach new code are kept there.
 """
@@ -116,7 +116,7 @@ def main():
     parser.add_argument("corpus", nargs="*", help="without one it begins from nothing")
     args = parser.parse_args()
     args.findings.mkdir(parents=True, exist_ok=True)
-    deep = 10 if os.environ.get("GLM4V_DEEP") and not args.finds else 1
+    deep = 20 if os.environ.get("GLM4V_DEEP") and not args.finds else 1
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="glm4v-fuzz-", dir=memory) as scratch:
