@@ -450,7 +450,7 @@ static void cancel_ends_it_wherever_it_is(void)
     glm4v_calibration_free(&c);
     const int all = calls;
     CHECK(all > 20);
-    for (int n = 1; n <= all; n += 1 + all / 12) {
+    for (int n = 1; n <= all; n += 1 + all * test_stride(3) / 12) {
         options = usual();
         stop_after = n;
         refuse(options, src, GLM4V_ERR_CANCELED, "cancel");
@@ -494,7 +494,9 @@ static void memory_that_runs_out_is_an_error(void)
     glm4v_calibration_free(&c);
     const size_t live = glm4v_mem_live();
     printf("# %llu allocations\n", (unsigned long long)n_calls);
-    for (uint64_t n = n_calls; n; n -= n > n_calls / 2 || n < 9 ? 1 : 9) { /* the rest is loading */
+    /* The first half is loading. */
+    for (uint64_t n = n_calls, step; n; n -= n < step ? n : step) {
+        step = (n > n_calls / 2 ? 1 : 9) * (uint64_t)test_stride(4);
         memset(&err, 0, sizeof err);
         glm4v_mem_fail_at(n, true);
         const int rc = glm4v_calibrate(&c, src, &options, &err);

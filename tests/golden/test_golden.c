@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Reference vectors in every weight form, at the kernel level that GLM4V_CPU names: those committed
- * in tests/data, and those beside the source tree where they are. */
+ * in tests/data, and those beside the source tree where they are. Under a sanitizer, which looks
+ * for errors in memory and not in numbers, the latter, which are larger, in the last form alone. */
 #include "golden.h"
 
 #include <unistd.h>
@@ -12,6 +13,8 @@
 static const char *const forms[] = {
     "fp32", "bf16", "int8", "int4", "fp8", "int4-32", "text=int4,vision=int8,lm-head=int8"
 };
+
+enum { N_FORMS = sizeof forms / sizeof *forms };
 
 static struct {
     char dir[512];
@@ -46,9 +49,9 @@ static void run_form(void)
     printf("# %d stages, kernels %s\n", lines, isa);
 }
 
-static void run_set(const char *name, const char *dir, int stages)
+static void run_set(const char *name, const char *dir, int stages, size_t first_form)
 {
-    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+    for (size_t i = first_form; i < N_FORMS; i++) {
         char title[128];
         snprintf(current.dir, sizeof current.dir, "%s", dir);
         current.form = forms[i];
@@ -126,16 +129,17 @@ static void a_wrong_operation_is_noticed(void)
 
 int main(void)
 {
+    const size_t first = TEST_SANITIZED ? N_FORMS - 1 : 0;
     char dir[512];
-    run_set("golden_tiny", SOURCE_ROOT "/tests/data/golden-tiny", 20);
-    run_set("golden_tiny_chatglm4v", SOURCE_ROOT "/tests/data/golden-tiny-chatglm4v", 14);
-    run_set("golden_tiny_glm_ocr", SOURCE_ROOT "/tests/data/golden-tiny-glm-ocr", 20);
+    run_set("golden_tiny", SOURCE_ROOT "/tests/data/golden-tiny", 20, 0);
+    run_set("golden_tiny_chatglm4v", SOURCE_ROOT "/tests/data/golden-tiny-chatglm4v", 14, 0);
+    run_set("golden_tiny_glm_ocr", SOURCE_ROOT "/tests/data/golden-tiny-glm-ocr", 20, 0);
     snprintf(dir, sizeof dir, "%s/glm4v", test_golden_dir());
-    run_set("glm4v", dir, 29);
+    run_set("glm4v", dir, 29, first);
     snprintf(dir, sizeof dir, "%s/glm-4v-9b", test_golden_dir());
-    run_set("glm_4v_9b", dir, 14);
+    run_set("glm_4v_9b", dir, 14, first);
     snprintf(dir, sizeof dir, "%s/glm-ocr", test_golden_dir());
-    run_set("glm_ocr", dir, 29);
+    run_set("glm_ocr", dir, 29, first);
     TEST(a_stage_beyond_tolerance_is_told);
     TEST(a_file_without_cases_is_an_error);
     TEST(a_wrong_operation_is_noticed);
