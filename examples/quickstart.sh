@@ -24,9 +24,9 @@ export GST_PLUGIN_PATH=$build/gst-plugin GST_REGISTRY=$build/registry.bin
 mkdir -p out
 
 # fdsink would seek in a file that stdout was sent to; through cat it never sees one.
-echo "Captions of $clip, one for each second:"
+echo "Captions of $clip, each as long as it takes to be read:"
 gst-launch-1.0 -q \
-    filesrc location="$clip" ! decodebin ! videoconvert ! glm4vdescribe name=d interval=1000000000 ! fakesink \
+    filesrc location="$clip" ! decodebin ! videoconvert ! glm4vdescribe name=d ! fakesink \
     d.text ! queue ! webvttenc ! tee name=captions \
     captions. ! queue ! filesink location=out/captions.vtt \
     captions. ! queue ! fdsink | cat
@@ -34,7 +34,7 @@ gst-launch-1.0 -q \
 # identity ends the stream at the frame that is kept: multifilesink overwrites the picture until then.
 gst-launch-1.0 -q \
     filesrc location="$clip" ! decodebin ! identity eos-after="${FRAME:-131}" ! videoconvert \
-    ! glm4vdescribe name=d interval=1000000000 ! queue \
+    ! glm4vdescribe name=d ! queue \
     ! textoverlay name=caption font-desc="WenQuanYi Micro Hei, 14" shaded-background=true \
     ! videorate ! video/x-raw,framerate=2/1 ! videoconvert ! pngenc ! multifilesink location=out/caption.png \
     d.text ! queue ! caption.text_sink

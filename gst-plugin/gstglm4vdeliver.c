@@ -12,29 +12,83 @@
 #include "gstglm4vcontract.h"
 #include "gstglm4verror.h"
 #include "gstglm4vjson.h"
+#include "gstglm4vreading.h"
 #include "gstglm4vverdict.h"
+
+/* Where a result goes, and how. */
+typedef struct
+{
+  gboolean post, meta, queue, json_sync, suppress_duplicates;
+  GstClockTime text_duration;
+  GstGlm4vReading reading;
+  GstGlm4vOnError on_error;
+  GstGlm4vHistorySettings history;
+} Receivers;
+
+/* What only machines read is not broken. */
+static GPtrArray *
+divide (const GstGlm4vJob * job, const Receivers * to, const gchar * text)
+{
+  const GstGlm4vReading whole = { 0 };
+
+  return gst_glm4v_reading_divide (job->question.shape->output ==
+      GST_GLM4V_OUTPUT_TEXT ? &to->reading : &whole, text);
+}
+
+static void
+push_cues (GstGlm4vDescribe * self, const GstGlm4vJob * job,
+    const Receivers * to, const gchar * text)
+{
+  GstClockTime shown = to->text_duration > 0 ? to->text_duration :
+      job->until_next;
+  /* Answers about one frame follow each other in the time that it has. */
+  GstClockTime share = MAX (shown / MAX (job->n_parts, 1), 1);
+  GPtrArray *cues = divide (job, to, text);
+  GstGlm4vText *stream = self->streams[GST_GLM4V_STREAM_TEXT];
+
+  if (job->unbound && to->text_duration == 0)
+    share = MAX (share, gst_glm4v_reading_time (&to->reading, cues));
+  gst_glm4v_reading_share (cues, share);
+  gst_glm4v_text_push (stream, &(GstGlm4vCaption) {
+      .cues = cues,
+      .result = to->meta ? job->result : NULL,
+      .pts = GST_CLOCK_TIME_IS_VALID (job->time) && !job->paced ?
+          job->time + job->part * share : job->time,
+      .duration = share,
+      .stream_end = job->stream_end,
+      .part = job->part,
+      .epoch = job->epoch,
+      .segment_number = job->segment_number,
+      .exact = job->exact,
+      .in_turn = job->paced});
+  g_ptr_array_unref (cues);
+}
 
 static void
 push_text (GstGlm4vDescribe * self, const GstGlm4vJob * job,
-    GstClockTime text_duration, gboolean with_meta)
+    const Receivers * to)
 {
-  gchar *cue = gst_glm4v_caption_cue (gst_structure_get_string (job->result,
-          "text"));
-  GstClockTime shown = text_duration > 0 ? text_duration : job->until_next;
-  /* Answers about one frame follow each other in the time that it has. */
-  GstClockTime share = MAX (shown / MAX (job->n_parts, 1), 1);
+  GstGlm4vText *stream = self->streams[GST_GLM4V_STREAM_TEXT];
+  gchar *text;
 
-  if (*cue)
-    gst_glm4v_text_push (self->streams[GST_GLM4V_STREAM_TEXT], &(GstGlm4vCue) {
-        .text = cue,
-        .result = with_meta ? job->result : NULL,
-        .pts = GST_CLOCK_TIME_IS_VALID (job->time) ?
-            job->time + job->part * share : job->time,
-        .duration = share,
-        .epoch = job->epoch,
-        .segment_number = job->segment_number,
-        .exact = job->exact});
-  g_free (cue);
+  if (!gst_glm4v_text_is_wanted (stream))
+    return;
+  text = gst_glm4v_caption_cue (gst_structure_get_string (job->result,
+          "text"));
+  if (*text && !(gst_glm4v_text_is_repeated (stream, job->part, text)
+          && to->suppress_duplicates))
+    push_cues (self, job, to, text);
+  g_free (text);
+}
+
+/* The next paced sample may be taken. */
+static void
+end_unread (GstGlm4vDescribe * self, const GstGlm4vJob * job)
+{
+  g_mutex_lock (&self->lock);
+  if (job->paced && job->epoch == self->epoch && self->unread > 0)
+    self->unread--;
+  g_mutex_unlock (&self->lock);
 }
 
 /* One object for each result, whatever its status. It takes no time, so that
@@ -43,21 +97,23 @@ static void
 push_json (GstGlm4vDescribe * self, const GstGlm4vJob * job, gboolean sync)
 {
   GstGlm4vText *stream = self->streams[GST_GLM4V_STREAM_JSON];
-  gchar *text;
+  GstGlm4vReadingCue object = {.duration = 1 };
+  gpointer objects[] = { &object };
 
   if (!gst_glm4v_text_is_wanted (stream))
     return;
-  text = gst_glm4v_json_write (job->result);
-  gst_glm4v_text_push (stream, &(GstGlm4vCue) {
-      .text = text,
+  object.text = gst_glm4v_json_write (job->result);
+  gst_glm4v_text_push (stream, &(GstGlm4vCaption) {
+      .cues = &(GPtrArray) {objects, 1},
       .settings = job->settings,
       .pts = job->time,
       .duration = 1,
+      .stream_end = GST_CLOCK_TIME_NONE,
       .epoch = job->epoch,
       .segment_number = job->segment_number,
       .exact = job->exact,
       .untimed = !sync});
-  g_free (text);
+  g_free (object.text);
 }
 
 /* Count a frame whose memory cannot be read. TRUE if it is to be reported: once
@@ -215,14 +271,6 @@ judge (GstGlm4vDescribe * self, const GstGlm4vJob * job,
 
 /* ---- receivers ---- */
 
-typedef struct
-{
-  gboolean post, meta, queue, json_sync;
-  GstClockTime text_duration;
-  GstGlm4vOnError on_error;
-  GstGlm4vHistorySettings history;
-} Receivers;
-
 static Receivers
 read_settings (GstGlm4vDescribe * self, const GstGlm4vJob * job)
 {
@@ -236,7 +284,9 @@ read_settings (GstGlm4vDescribe * self, const GstGlm4vJob * job)
   to.meta = settings->attach_meta;
   to.queue = !job->exact && ((to.meta && !last) || settings->send_events);
   to.json_sync = settings->json_sync;
+  to.suppress_duplicates = settings->suppress_duplicates;
   to.text_duration = settings->text_duration;
+  to.reading = settings->reading;
   to.on_error = settings->on_error;
   to.history = settings->history;
   GST_OBJECT_UNLOCK (self);
@@ -321,11 +371,12 @@ gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
   build_result (self, job);
   gst_structure_get_uint64 (job->result, "delay", &delay);
   if (!take_result (self, job, &to, &judgement))
-    return;
+    return;                     /* as the samples of that stream */
   if (to.queue)
     queue_result (self, job);
   if (status == GST_GLM4V_STATUS_OK)
-    push_text (self, job, to.text_duration, to.meta);
+    push_text (self, job, &to);
+  end_unread (self, job);
   push_json (self, job, to.json_sync);
   count_result (self, job, &judgement, delay);
   if (to.post)

@@ -15,6 +15,8 @@ gst_glm4v_sample_mode_get_type (void)
     {GST_GLM4V_SAMPLE_TRIGGER, "Only frames with a trigger", "trigger"},
     {GST_GLM4V_SAMPLE_SCENE_CHANGE,
         "The first frame, then the first of each scene", "scene-change"},
+    {GST_GLM4V_SAMPLE_AUTO,
+        "As interval; captions are given the time to be read", "auto"},
     {0, NULL, NULL}
   };
 

@@ -113,6 +113,9 @@ typedef struct
   GstClockTime pts, running_time, stream_time;
   GstClockTime time;            /* on the text pad: pts where that goes on */
   GstClockTime until_next;      /* expected time to the next sample */
+  gboolean unbound;             /* which may come later: it is only a guess */
+  gboolean paced;               /* it will not come before this is read */
+  GstClockTime stream_end;      /* where the video ends, NONE if unknown */
   gint64 captured;              /* monotonic µs when it was sampled */
   guint64 deadline;             /* monotonic ns, 0 = none */
   GstClockTime stall_timeout;   /* 0 = none */

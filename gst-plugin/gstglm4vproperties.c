@@ -261,7 +261,7 @@ install_when (GObjectClass * klass)
   g_object_class_install_property (klass, PROP_SAMPLE_MODE,
       g_param_spec_enum ("sample-mode", "Sample mode",
           "Which frames are described",
-          gst_glm4v_sample_mode_get_type (), GST_GLM4V_SAMPLE_INTERVAL,
+          gst_glm4v_sample_mode_get_type (), GST_GLM4V_SAMPLE_AUTO,
           PLAYING));
   /**
    * GstGlm4vDescribe:interval:
@@ -270,9 +270,10 @@ install_when (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_INTERVAL,
       g_param_spec_uint64 ("interval", "Interval",
-          "sample-mode=interval: nanoseconds between samples by timestamp, "
-          "0 = every frame; scene-change: at least so many", 0, G_MAXINT64,
-          GST_GLM4V_DEFAULT_INTERVAL,
+          "sample-mode=auto, interval: nanoseconds between samples by "
+          "timestamp, 0 = every frame; scene-change: at least so many. "
+          "GST_CLOCK_TIME_NONE: a second; with auto longer where a caption "
+          "takes longer to be read", 0, G_MAXUINT64, GST_CLOCK_TIME_NONE,
           PLAYING));
   /**
    * GstGlm4vDescribe:nth:
@@ -617,6 +618,46 @@ install_output (GObjectClass * klass)
       g_param_spec_uint64 ("text-duration", "Text duration",
           "Text pad: nanoseconds that a caption is shown, 0 = until the next "
           "is expected", 0, G_MAXINT64, 0, PLAYING));
+  /**
+   * GstGlm4vDescribe:reading-speed:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_READING_SPEED,
+      g_param_spec_uint ("reading-speed", "Reading speed",
+          "Text pad: characters a second that a person reads. A caption is "
+          "shown that long where nothing else says when the next one comes, "
+          "and with sample-mode=auto the next one waits. 0 = off", 0, 1000,
+          GST_GLM4V_DEFAULT_READING_SPEED, PLAYING));
+  /**
+   * GstGlm4vDescribe:max-line-length:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_MAX_LINE_LENGTH,
+      g_param_spec_uint ("max-line-length", "Maximum line length",
+          "Text pad: columns of a line, of which East Asian characters take "
+          "two; longer ones are broken between words. 0 = not broken", 0,
+          G_MAXINT, GST_GLM4V_DEFAULT_LINE_LENGTH, PLAYING));
+  /**
+   * GstGlm4vDescribe:max-lines:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_MAX_LINES,
+      g_param_spec_uint ("max-lines", "Maximum lines",
+          "Text pad: lines of a cue; a longer caption becomes several cues, "
+          "one after another. 0 = any number", 0, G_MAXINT,
+          GST_GLM4V_DEFAULT_LINES, PLAYING));
+  /**
+   * GstGlm4vDescribe:suppress-duplicates:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_SUPPRESS_DUPLICATES,
+      g_param_spec_boolean ("suppress-duplicates", "Suppress duplicates",
+          "Text pad: a caption that is the same as the one before it is not "
+          "shown again", FALSE, PLAYING));
   /**
    * GstGlm4vDescribe:lateness:
    *

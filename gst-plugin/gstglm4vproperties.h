@@ -8,6 +8,7 @@
 #include "gstglm4verror.h"
 #include "gstglm4vhistory.h"
 #include "gstglm4vmodelconfig.h"
+#include "gstglm4vreading.h"
 #include "gstglm4vsampler.h"
 #include "gstglm4vjob.h"
 
@@ -73,6 +74,9 @@ GType gst_glm4v_leaky_get_type (void);
 #define GST_GLM4V_DEFAULT_SCENE_THRESHOLD 0.08
 #define GST_GLM4V_DEFAULT_STALL_TIMEOUT (60 * GST_SECOND)
 #define GST_GLM4V_DEFAULT_EOS_TIMEOUT (10 * GST_SECOND)
+#define GST_GLM4V_DEFAULT_READING_SPEED 15
+#define GST_GLM4V_DEFAULT_LINE_LENGTH 37
+#define GST_GLM4V_DEFAULT_LINES 2
 #define GST_GLM4V_DEFAULT_GAP_INTERVAL (200 * GST_MSECOND)
 #define GST_GLM4V_DEFAULT_TIMEOUT_VERDICT GLM4V_VERDICT_FAIL
 #define GST_GLM4V_DEFAULT_THRESHOLD 0.5
@@ -86,7 +90,8 @@ typedef struct
   GstGlm4vShapeSettings shape;
   guint shape_serial;           /* counts changes of it */
   gchar **prompts;              /* instead of question.prompt; or NULL */
-  GstGlm4vSampling sampling;
+  GstGlm4vSampling sampling;    /* as set: AUTO and NONE are among it */
+  GstGlm4vReading reading;
   GstGlm4vRoiSettings roi;
   GstGlm4vClipSize clip;
   gboolean bad_roi;             /* it was not four numbers */
@@ -101,6 +106,7 @@ typedef struct
   GstGlm4vHistorySettings history;
   GstClockTime stats_interval;
   gboolean attach_meta, post_messages, send_events, json_sync;
+  gboolean suppress_duplicates;
 } GstGlm4vSettings;
 
 /* Property ids; the last three are answered by the element itself. */
@@ -153,6 +159,10 @@ enum
   PROP_POST_MESSAGES,
   PROP_GAP_INTERVAL,
   PROP_TEXT_DURATION,
+  PROP_READING_SPEED,
+  PROP_MAX_LINE_LENGTH,
+  PROP_MAX_LINES,
+  PROP_SUPPRESS_DUPLICATES,
   PROP_LATENESS,
   PROP_LATENCY,
   PROP_OUTPUT,
@@ -188,6 +198,10 @@ const gchar *gst_glm4v_settings_conflict (const GstGlm4vSettings * settings,
     GstGlm4vFault * fault);
 gboolean gst_glm4v_settings_get (const GstGlm4vSettings * settings, guint id,
     GValue * value);
+
+/* When frames are sampled: `paced` where captions, if there are any, set it. */
+GstGlm4vSampling gst_glm4v_settings_sampling (const GstGlm4vSettings *
+    settings);
 
 /* gstglm4vmodelpath.c. The model that comes with the plugin: a directory of
  * this name. */

@@ -51,6 +51,20 @@ is_cut (GstGlm4vDescribe * self, GstBuffer * buffer, const GstGlm4vPass * pass)
       && gst_glm4v_look_is_cut (&self->look, &sight, pass->scene_threshold);
 }
 
+/* When the next caption can be shown without ending one that is still read: not
+ * while one is awaited. */
+static GstClockTime
+next_caption (GstGlm4vDescribe * self)
+{
+  gboolean unread;
+
+  g_mutex_lock (&self->lock);
+  unread = self->unread > 0;
+  g_mutex_unlock (&self->lock);
+  return unread ? GST_CLOCK_TIME_NONE :
+      gst_glm4v_text_free_from (self->streams[GST_GLM4V_STREAM_TEXT]);
+}
+
 /* TRUE if the frame is to be described by sample-mode. */
 static gboolean
 is_due (GstGlm4vDescribe * self, GstBuffer * buffer, const GstGlm4vPass * pass,
@@ -67,6 +81,7 @@ is_due (GstGlm4vDescribe * self, GstBuffer * buffer, const GstGlm4vPass * pass,
         .arrival = (GstClockTime) g_get_monotonic_time () * 1000,
         .start = self->segment.format == GST_FORMAT_TIME ?
             self->segment.start : 0,
+        .not_before = pass->sampling.paced ? next_caption (self) : 0,
         .cut = usable && is_cut (self, buffer, pass),
         .usable = usable && passes_gate (self, buffer)}, until_next);
 }
@@ -173,6 +188,25 @@ deadline_of (GstGlm4vDescribe * self, const GstGlm4vJob * job,
   return (guint64) job->captured * 1000 + deadline - MIN (age, deadline);
 }
 
+/* Where the video ends, as far as upstream knows: captions end there too. */
+static GstClockTime
+stream_end (GstGlm4vDescribe * self)
+{
+  gint64 duration = -1;
+  gboolean live;
+
+  g_mutex_lock (&self->lock);
+  live = self->live;
+  g_mutex_unlock (&self->lock);
+  if (live || self->segment.rate < 0
+      || !gst_glm4v_text_is_wanted (self->streams[GST_GLM4V_STREAM_TEXT])
+      || !gst_pad_peer_query_duration (self->sinkpad, GST_FORMAT_TIME,
+          &duration) || duration < 0)
+    return GST_CLOCK_TIME_NONE;
+  return gst_segment_position_from_stream_time (&self->segment,
+      GST_FORMAT_TIME, (guint64) duration);
+}
+
 static void
 place_job (GstGlm4vDescribe * self, GstGlm4vJob * job, GstClockTime pts)
 {
@@ -186,6 +220,20 @@ place_job (GstGlm4vDescribe * self, GstGlm4vJob * job, GstClockTime pts)
       GST_FORMAT_TIME, pts) : GST_CLOCK_TIME_NONE;
   job->stream_time = timed ? gst_segment_to_stream_time (&self->segment,
       GST_FORMAT_TIME, pts) : GST_CLOCK_TIME_NONE;
+  /* Where times are counted they are not those of upstream. */
+  job->stream_end = timed && job->time == pts ? stream_end (self) :
+      GST_CLOCK_TIME_NONE;
+}
+
+/* How the caption stands to the next one. */
+static void
+take_pace (GstGlm4vJob * job, const GstGlm4vSampling * sampling,
+    gboolean trigger)
+{
+  job->paced = sampling->paced && !trigger;
+  job->unbound = job->question.shape->output == GST_GLM4V_OUTPUT_TEXT
+      && (job->paced || trigger
+      || sampling->mode == GST_GLM4V_SAMPLE_SCENE_CHANGE);
 }
 
 static void
@@ -249,12 +297,15 @@ new_job (GstGlm4vDescribe * self, const Asked * asked)
   job->stall_timeout = self->settings.stall_timeout;
   deadline = self->settings.deadline;
   GST_OBJECT_UNLOCK (self);
+  if (asked->pass)
+    take_pace (job, &asked->pass->sampling, asked->trigger != NULL);
   if (asked->trigger)
     take_trigger (job, asked->trigger);
   job->deadline = deadline_of (self, job, deadline);
   g_mutex_lock (&self->lock);
   job->epoch = self->epoch;
   job->id = self->next_id++;
+  self->unread += job->paced;
   self->stats.sampled++;
   g_mutex_unlock (&self->lock);
   return job;

@@ -8,6 +8,8 @@
  * forward or back. Smaller steps back and DISCONT do not matter: behind a leaky
  * queue every frame has DISCONT. The counting modes look at no time at all. A
  * scene that begins too soon after a sample is taken when interval has passed.
+ * Where captions set the pace there is no grid: the first frame is taken that
+ * is an interval later than the last one and not before its tick allows it.
  *
  * The time of a frame is its PTS while that goes on. Without PTS it is the time
  * of the previous buffer plus its duration, or plus the caps' frame period, or
@@ -158,7 +160,7 @@ static gboolean
 same (const GstGlm4vSampling * a, const GstGlm4vSampling * b)
 {
   return a->mode == b->mode && a->interval == b->interval && a->nth == b->nth
-      && a->fill == b->fill;
+      && a->fill == b->fill && a->paced == b->paced;
 }
 
 static gboolean
@@ -176,13 +178,20 @@ take_by_scene (GstGlm4vSampler * sampler, gboolean cut, GstClockTime time)
 }
 
 static gboolean
-take_by_time (GstGlm4vSampler * sampler, GstClockTime time)
+take_by_time (GstGlm4vSampler * sampler, GstClockTime time,
+    GstClockTime not_before)
 {
   GstClockTime interval = sampler->config.interval;
 
   if (!GST_CLOCK_TIME_IS_VALID (sampler->phase))
     sampler->phase = sampler->next = saturated_add (time,
         sampler->config.fill);
+  if (sampler->config.paced) {
+    if (time < sampler->next || time < not_before)
+      return FALSE;
+    sampler->next = saturated_add (time, interval);
+    return TRUE;
+  }
   if (time < sampler->next)
     return FALSE;
   sampler->next = saturated_add (time, interval - (time - sampler->phase) %
@@ -213,7 +222,8 @@ gst_glm4v_sampler_take (GstGlm4vSampler * sampler,
   if (config->mode == GST_GLM4V_SAMPLE_SCENE_CHANGE)
     take = take_by_scene (sampler, tick->cut, sampler->last);
   else
-    take = by_time (config) ? take_by_time (sampler, sampler->last) :
+    take = by_time (config) ? take_by_time (sampler, sampler->last,
+        tick->not_before) :
         sampler->count % frames == 0;
   sampler->count++;
   if (!take)

@@ -15,6 +15,7 @@ G_BEGIN_DECLS
  * @GST_GLM4V_SAMPLE_TRIGGER: only frames with a trigger
  * @GST_GLM4V_SAMPLE_SCENE_CHANGE: the first frame, then the first of each
  *     scene
+ * @GST_GLM4V_SAMPLE_AUTO: as interval; captions are given the time to be read
  */
 typedef enum
 {
@@ -22,9 +23,11 @@ typedef enum
   GST_GLM4V_SAMPLE_EVERY_NTH,
   GST_GLM4V_SAMPLE_ALL,
   GST_GLM4V_SAMPLE_TRIGGER,
-  GST_GLM4V_SAMPLE_SCENE_CHANGE
+  GST_GLM4V_SAMPLE_SCENE_CHANGE,
+  GST_GLM4V_SAMPLE_AUTO
 } GstGlm4vSampleMode;
 
+/* Of these the modes are not AUTO, and interval is not NONE. */
 typedef struct
 {
   GstGlm4vSampleMode mode;
@@ -32,6 +35,7 @@ typedef struct
                                  * at least */
   guint nth;                    /* >= 1 */
   GstClockTime fill;            /* interval: before the first sample */
+  gboolean paced;               /* interval: no grid, ticks tell when */
 } GstGlm4vSampling;
 
 /* What the sampler needs to know about one buffer. */
@@ -42,6 +46,7 @@ typedef struct
   GstClockTime period;          /* of the caps' framerate, NONE if 0/1 */
   GstClockTime arrival;         /* monotonic clock, only differences count */
   GstClockTime start;           /* of the segment: where unknown time begins */
+  GstClockTime not_before;      /* paced: the next sample */
   gboolean usable;              /* FALSE: GAP, CORRUPTED, trick mode */
   gboolean cut;                 /* a scene begins here */
 } GstGlm4vTick;

@@ -16,8 +16,10 @@ gst_glm4v_settings_init (GstGlm4vSettings * settings)
     .question.prompt = g_strdup (GST_GLM4V_DEFAULT_PROMPT),
     .question.max_tokens = GLM4V_DEFAULT_TOKENS,
     .question.top_p = 1.0,
-    .sampling = {GST_GLM4V_SAMPLE_INTERVAL, GST_GLM4V_DEFAULT_INTERVAL,
+    .sampling = {GST_GLM4V_SAMPLE_AUTO, GST_CLOCK_TIME_NONE,
         GST_GLM4V_DEFAULT_NTH},
+    .reading = {GST_GLM4V_DEFAULT_READING_SPEED, GST_GLM4V_DEFAULT_LINE_LENGTH,
+        GST_GLM4V_DEFAULT_LINES},
     .clip = {1, GST_GLM4V_DEFAULT_WINDOW},
     .scene_threshold = GST_GLM4V_DEFAULT_SCENE_THRESHOLD,
     .stall_timeout = GST_GLM4V_DEFAULT_STALL_TIMEOUT,
@@ -218,6 +220,18 @@ gst_glm4v_settings_set (GstGlm4vSettings * s, guint id, const GValue * value)
     case PROP_TEXT_DURATION:
       s->text_duration = g_value_get_uint64 (value);
       break;
+    case PROP_READING_SPEED:
+      s->reading.speed = g_value_get_uint (value);
+      break;
+    case PROP_MAX_LINE_LENGTH:
+      s->reading.max_line_length = g_value_get_uint (value);
+      break;
+    case PROP_MAX_LINES:
+      s->reading.max_lines = g_value_get_uint (value);
+      break;
+    case PROP_SUPPRESS_DUPLICATES:
+      s->suppress_duplicates = g_value_get_boolean (value);
+      break;
     case PROP_LATENESS:
       s->lateness = g_value_get_uint64 (value);
       break;
@@ -388,6 +402,18 @@ gst_glm4v_settings_get (const GstGlm4vSettings * s, guint id, GValue * value)
     case PROP_TEXT_DURATION:
       g_value_set_uint64 (value, s->text_duration);
       break;
+    case PROP_READING_SPEED:
+      g_value_set_uint (value, s->reading.speed);
+      break;
+    case PROP_MAX_LINE_LENGTH:
+      g_value_set_uint (value, s->reading.max_line_length);
+      break;
+    case PROP_MAX_LINES:
+      g_value_set_uint (value, s->reading.max_lines);
+      break;
+    case PROP_SUPPRESS_DUPLICATES:
+      g_value_set_boolean (value, s->suppress_duplicates);
+      break;
     case PROP_LATENESS:
       g_value_set_uint64 (value, s->lateness);
       break;
@@ -416,6 +442,22 @@ gst_glm4v_settings_get (const GstGlm4vSettings * s, guint id, GValue * value)
       return gst_glm4v_shape_settings_get (&s->shape, id, value);
   }
   return TRUE;
+}
+
+GstGlm4vSampling
+gst_glm4v_settings_sampling (const GstGlm4vSettings * s)
+{
+  GstGlm4vSampling sampling = s->sampling;
+
+  if (sampling.mode == GST_GLM4V_SAMPLE_AUTO) {
+    sampling.mode = GST_GLM4V_SAMPLE_INTERVAL;
+    sampling.paced = !GST_CLOCK_TIME_IS_VALID (sampling.interval)
+        && s->reading.speed > 0 && s->text_duration == 0
+        && s->shape.output == GST_GLM4V_OUTPUT_TEXT;
+  }
+  sampling.interval = GST_CLOCK_TIME_IS_VALID (sampling.interval) ?
+      MIN (sampling.interval, G_MAXINT64) : GST_GLM4V_DEFAULT_INTERVAL;
+  return sampling;
 }
 
 const gchar *

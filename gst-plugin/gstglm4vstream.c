@@ -35,7 +35,7 @@ gst_glm4v_stream_read_settings (GstGlm4vDescribe * self, GstGlm4vPass * pass)
 {
   pass->exact = gst_glm4v_describe_is_exact (self);
   GST_OBJECT_LOCK (self);
-  pass->sampling = self->settings.sampling;
+  pass->sampling = gst_glm4v_settings_sampling (&self->settings);
   pass->scene_threshold = self->settings.scene_threshold;
   pass->change_threshold = self->settings.change_threshold;
   pass->gray_bits = self->settings.gray_bits;
@@ -49,6 +49,9 @@ gst_glm4v_stream_read_settings (GstGlm4vDescribe * self, GstGlm4vPass * pass)
   pass->send_events = self->settings.send_events;
   pass->on_error = self->settings.on_error;
   GST_OBJECT_UNLOCK (self);
+  /* Without captions there is nothing to be read. */
+  pass->sampling.paced &=
+      gst_glm4v_text_is_wanted (self->streams[GST_GLM4V_STREAM_TEXT]);
 }
 
 GstClockTime
@@ -177,8 +180,9 @@ gap_target (GstGlm4vDescribe * self, const GstGlm4vPass * pass,
   if (!pass->exact)
     return need + pass->gap_interval;
   ahead = gst_glm4v_sampler_ahead (&self->sampler);
-  return GST_CLOCK_TIME_IS_VALID (ahead) ?
-      need + MIN (ahead, pass->gap_interval) : need;
+  if (!GST_CLOCK_TIME_IS_VALID (ahead) || ahead == 0)
+    return need;
+  return need + MIN (ahead - 1, pass->gap_interval);    /* need is 1 later */
 }
 
 /* The text pad may push GAPs up to the frame at `time`; `waiting` keeps that

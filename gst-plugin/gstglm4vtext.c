@@ -10,6 +10,7 @@
  * Lock order: `lock` alone. Nothing is pushed or posted while it is held. */
 #include "gstglm4vtext.h"
 
+#include "gstglm4vreading.h"
 #include "gstglm4vtextpad.h"
 
 #define MAX_ITEMS 1024          /* GAPs, forwarded events; and captions */
@@ -72,6 +73,13 @@ delete_item (GstGlm4vText * self, GList * link)
   g_queue_delete_link (&self->queue, link);
 }
 
+/* What was told last was not shown, or not there. */
+void
+gst_glm4v_text_forget_answers (GstGlm4vText * self)
+{
+  g_ptr_array_set_size (self->told, 0);
+}
+
 static void
 drop_oldest_cue (GstGlm4vText * self)
 {
@@ -80,8 +88,16 @@ drop_oldest_cue (GstGlm4vText * self)
   while (((GstGlm4vTextItem *) link->data)->event)
     link = link->next;
   delete_item (self, link);
+  gst_glm4v_text_forget_answers (self);
   self->cues--;
   self->dropped++;
+}
+
+static void
+forget_captions (GstGlm4vText * self)
+{
+  self->busy = self->lag = 0;
+  gst_glm4v_text_forget_answers (self);
 }
 
 static void
@@ -89,6 +105,7 @@ forget_times (GstGlm4vText * self)
 {
   self->position = self->need = self->target = self->end =
       GST_CLOCK_TIME_NONE;
+  forget_captions (self);
 }
 
 /* ---- sticky events, with the lock ---- */
@@ -202,6 +219,7 @@ gst_glm4v_text_new (GstGlm4vTextKind kind, GstCaps * caps)
   g_cond_init (&self->cond);
   g_queue_init (&self->queue);
   g_queue_init (&self->sticky);
+  self->told = g_ptr_array_new_with_free_func (g_free);
   gst_glm4v_text_reset (self, 0);
   return self;
 }
@@ -228,6 +246,7 @@ gst_glm4v_text_unref (GstGlm4vText * self)
   gst_glm4v_text_forget_settings (self);
   forget_all (self);
   gst_caps_unref (self->caps);
+  g_ptr_array_unref (self->told);
   g_mutex_clear (&self->lock);
   g_cond_clear (&self->cond);
   g_free (self);
@@ -333,6 +352,7 @@ gst_glm4v_text_segment (GstGlm4vText * self, const GstSegment * segment,
   self->seqnum = seqnum;
   self->ended = FALSE;
   self->need = self->target = self->end = GST_CLOCK_TIME_NONE;
+  forget_captions (self);
   event = gst_event_new_segment (&self->segment);
   gst_event_set_seqnum (event, seqnum);
   tell (self, event);
@@ -474,37 +494,120 @@ gst_glm4v_text_is_wanted (GstGlm4vText * self)
   return wanted;
 }
 
-void
-gst_glm4v_text_push (GstGlm4vText * self, const GstGlm4vCue * cue)
+/* With the lock: where a caption begins if nothing is in its way. */
+static GstClockTime
+start_of (GstGlm4vText * self, const GstGlm4vCaption * caption)
 {
-  GstGlm4vTextItem *item;
-  GstClockTime now;
+  GstClockTime now = GST_CLOCK_TIME_IS_VALID (self->need) ? self->need : 0;
+  GstClockTime start = now;
 
-  g_mutex_lock (&self->lock);
-  if (!accepts_cues (self) || cue->epoch != self->epoch || self->ended
-      || self->segment_number == 0) {
-    g_mutex_unlock (&self->lock);
-    return;
+  if (GST_CLOCK_TIME_IS_VALID (caption->pts)
+      && caption->segment_number == self->segment_number)
+    start = caption->exact ? caption->pts : MAX (caption->pts, now);
+  if (caption->in_turn) {
+    start = MAX (start, self->busy);
+    if (g_queue_is_empty (&self->queue)
+        && GST_CLOCK_TIME_IS_VALID (self->position))
+      start = MAX (start, self->position);
   }
+  return start;
+}
+
+/* With the lock. */
+static void
+queue_cue (GstGlm4vText * self, const GstGlm4vCaption * caption, guint i,
+    GstClockTime start)
+{
+  const GstGlm4vReadingCue *cue = g_ptr_array_index (caption->cues, i);
+  GstGlm4vTextItem *item = g_new0 (GstGlm4vTextItem, 1);
+
   if (self->cues >= self->traits->max_cues)
     drop_oldest_cue (self);
-  now = GST_CLOCK_TIME_IS_VALID (self->need) ? self->need : 0;
-  item = g_new0 (GstGlm4vTextItem, 1);
   item->text = g_strdup (cue->text);
-  item->settings = cue->settings ? g_ref_string_acquire (cue->settings) : NULL;
-  item->result = cue->result ? gst_structure_copy (cue->result) : NULL;
-  item->pts = cue->pts;
+  item->settings = caption->settings ?
+      g_ref_string_acquire (caption->settings) : NULL;
+  item->result = i == 0 && caption->result ?
+      gst_structure_copy (caption->result) : NULL;
+  item->pts = GST_CLOCK_TIME_IS_VALID (caption->pts) ?
+      caption->pts + cue->offset : GST_CLOCK_TIME_NONE;
+  item->ideal = start + cue->offset;
   item->duration = cue->duration;
-  item->untimed = cue->untimed;
-  if (!GST_CLOCK_TIME_IS_VALID (cue->pts)
-      || cue->segment_number != self->segment_number)
-    item->ideal = now;
-  else
-    item->ideal = cue->exact ? cue->pts : MAX (cue->pts, now);
+  item->stream_end = caption->stream_end;
+  item->untimed = caption->untimed;
   g_queue_push_tail (&self->queue, item);
   self->cues++;
+}
+
+/* With the lock. */
+static gboolean
+ends_too_late (GstGlm4vText * self, const GstGlm4vCaption * caption,
+    GstClockTime start)
+{
+  return caption->in_turn && self->busy > 0
+      && GST_CLOCK_TIME_IS_VALID (caption->stream_end)
+      && start + caption->duration > caption->stream_end + GST_MSECOND;
+}
+
+/* With the lock. */
+static void
+queue_caption (GstGlm4vText * self, const GstGlm4vCaption * caption)
+{
+  GstClockTime start = start_of (self, caption);
+  guint i;
+
+  if (ends_too_late (self, caption, start)) {
+    self->dropped += caption->cues->len;
+    self->busy = MAX (self->busy, caption->stream_end);
+    return;
+  }
+  for (i = 0; i < caption->cues->len; i++)
+    queue_cue (self, caption, i, start);
+  self->busy = MAX (self->busy, start + caption->duration);
+  if (caption->part == 0)
+    self->lag = GST_CLOCK_TIME_IS_VALID (caption->pts) && start > caption->pts ?
+        start - caption->pts : 0;
   g_cond_broadcast (&self->cond);
+}
+
+void
+gst_glm4v_text_push (GstGlm4vText * self, const GstGlm4vCaption * caption)
+{
+  g_mutex_lock (&self->lock);
+  if (accepts_cues (self) && caption->epoch == self->epoch && !self->ended
+      && self->segment_number > 0)
+    queue_caption (self, caption);
   g_mutex_unlock (&self->lock);
+}
+
+gboolean
+gst_glm4v_text_is_repeated (GstGlm4vText * self, guint part,
+    const gchar * answer)
+{
+  gboolean repeated;
+  gchar **last;
+
+  g_mutex_lock (&self->lock);
+  if (self->told->len <= part)
+    g_ptr_array_set_size (self->told, (gint) part + 1);
+  last = (gchar **) & g_ptr_array_index (self->told, part);
+  repeated = g_strcmp0 (*last, answer) == 0;
+  if (!repeated) {
+    g_free (*last);
+    *last = g_strdup (answer);
+  }
+  g_mutex_unlock (&self->lock);
+  return repeated;
+}
+
+GstClockTime
+gst_glm4v_text_free_from (GstGlm4vText * self)
+{
+  GstClockTime from;
+
+  g_mutex_lock (&self->lock);
+  from = self->busy - MIN (self->busy, self->lag);
+  g_mutex_unlock (&self->lock);
+  return from;
 }
 
 void

@@ -20,18 +20,23 @@ typedef enum
   GST_GLM4V_N_STREAMS
 } GstGlm4vTextKind;
 
-/* A caption, or a result in JSON, on its way to the pad. */
+/* A caption as one or several cues, or a result in JSON, on its way to the
+ * pad. */
 typedef struct
 {
-  const gchar *text;
+  const GPtrArray *cues;        /* of GstGlm4vReadingCue, at least one */
+  const GstStructure *result;   /* to lie on the first as meta, or NULL */
   GRefString *settings;         /* a line that has to come before, or NULL */
-  const GstStructure *result;   /* to lie on the buffer as meta, or NULL */
   GstClockTime pts;             /* of the frame, or NONE */
-  GstClockTime duration;
+  GstClockTime duration;        /* of all cues */
+  GstClockTime stream_end;      /* where the video ends, or NONE */
+  guint part;                   /* of the answers about one frame */
   guint epoch, segment_number;
   gboolean exact;               /* the frame still waits: no shift */
+  gboolean in_turn;             /* it begins when those before it have ended,
+                                 * and keeps its duration */
   gboolean untimed;             /* it goes at once, without a time */
-} GstGlm4vCue;
+} GstGlm4vCaption;
 
 /* The kind has the pad's name, which also ends the stream's id, and what is to
  * be done where there is no room. Takes the caps. */
@@ -81,8 +86,18 @@ void gst_glm4v_text_gap (GstGlm4vText * text, GstClockTime start,
 /* Is there a pad that takes what is pushed? */
 gboolean gst_glm4v_text_is_wanted (GstGlm4vText * text);
 
-/* Queue a caption; stale ones are ignored. */
-void gst_glm4v_text_push (GstGlm4vText * text, const GstGlm4vCue * cue);
+/* Queue a caption; stale ones are ignored. One in turn that cannot be read
+ * before the stream ends is dropped, unless it is the first. */
+void gst_glm4v_text_push (GstGlm4vText * text,
+    const GstGlm4vCaption * caption);
+
+/* Is this answer the same as the last one to its question? It is remembered. */
+gboolean gst_glm4v_text_is_repeated (GstGlm4vText * text, guint part,
+    const gchar * answer);
+
+/* The time of the first frame whose caption, as late as the last one, comes
+ * when all captions so far have ended. */
+GstClockTime gst_glm4v_text_free_from (GstGlm4vText * text);
 
 /* Sync mode: wait until the queue is short enough, or flushing; without
  * waiting, the oldest cue may be lost. */

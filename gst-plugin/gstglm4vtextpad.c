@@ -117,6 +117,9 @@ place_timed (GstGlm4vText * text, const GstGlm4vTextItem * item, Place * place)
       place->start + text->traits->min_duration);
   if (GST_CLOCK_TIME_IS_VALID (text->segment.stop) && !text->traits->every_one)
     place->end = MIN (place->end, text->segment.stop);
+  if (GST_CLOCK_TIME_IS_VALID (item->stream_end)
+      && item->stream_end > place->start)
+    place->end = MIN (place->end, item->stream_end);
   if (place->end <= place->start) {
     text->dropped++;
     return FALSE;
@@ -171,6 +174,7 @@ count_lost (GstGlm4vTextPad * self, const Place * place)
 
   g_mutex_lock (&text->lock);
   text->discont = TRUE;
+  gst_glm4v_text_forget_answers (text);
   text->pushed--;
   text->late -= place->late;
   text->dropped++;

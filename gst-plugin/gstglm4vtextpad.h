@@ -15,6 +15,7 @@ typedef struct
   GRefString *settings;         /* or NULL */
   GstStructure *result;         /* or NULL */
   GstClockTime pts, ideal, duration;
+  GstClockTime stream_end;      /* or NONE */
   gboolean untimed;
 } GstGlm4vTextItem;
 
@@ -61,6 +62,11 @@ struct _GstGlm4vText
   GstClockTime target;          /* and may go this far */
   GstClockTime end;             /* where the video ends so far */
 
+  GstClockTime busy;            /* the last caption ends here, 0 = none */
+  GstClockTime lag;             /* how far it began behind its frame */
+  GPtrArray *told;              /* gchar *: the last answers, one for each
+                                 * question about a frame */
+
   guint64 pushed, late, dropped;
 };
 
@@ -90,6 +96,7 @@ void gst_glm4v_text_pad_wait_idle (GstGlm4vTextPad * pad);
 void gst_glm4v_text_item_free (GstGlm4vTextItem * item);
 void gst_glm4v_text_drop_items (GstGlm4vText * text);
 void gst_glm4v_text_queue_sticky (GstGlm4vText * text);
+void gst_glm4v_text_forget_answers (GstGlm4vText * text);
 
 /* What is downstream now has no settings yet. */
 void gst_glm4v_text_forget_settings (GstGlm4vText * text);

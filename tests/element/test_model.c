@@ -216,7 +216,7 @@ static void played_again_a_pipeline_has_its_captions_again(void)
 {
     GstElement *pipeline = gst_parse_launch(
         "videotestsrc num-buffers=90 ! video/x-raw,width=320,height=240,framerate=30/1 ! "
-        "glm4vdescribe name=d ! fakesink d.text ! queue ! fakesink name=t",
+        "glm4vdescribe name=d interval=1000000000 ! fakesink d.text ! queue ! fakesink name=t",
         NULL);
     REQUIRE(pipeline != NULL);
     GstElement *sink = gst_bin_get_by_name(GST_BIN(pipeline), "t");

@@ -380,7 +380,7 @@ static void a_cue_has_no_empty_line_and_no_arrow_and_the_result_is_as_it_was(voi
     };
     for (guint c = 0; c < G_N_ELEMENTS(cases); c++) {
         fake_set((fake_script) { .text = cases[c].said });
-        GstElement *element = support_element("mode", 2, NULL);
+        GstElement *element = support_element("mode", 2, "max-lines", 0, NULL);
         GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
         GstHarness *text = listen(element);
         for (int run = 0; run < 2; run++) {

@@ -11,8 +11,8 @@ import tempfile
 from common import BUILD, PRELOAD, SOURCE, Skip, check, environment, good, main, make_inputs, run
 
 LIMIT_MIB = 72  # of it 15 for the libraries of the service: gnutls, and what libcurl needs
-LINE = ("gst-launch-1.0 -q filesrc location='{clip}' ! avidemux ! jpegdec ! videoconvert ! glm4vdescribe name=d ! fakesink "
-        "d.text ! webvttenc ! fdsink | cat")
+LINE = ("gst-launch-1.0 -q filesrc location='{clip}' ! avidemux ! jpegdec ! videoconvert ! "
+        "glm4vdescribe name=d interval=1000000000 ! fakesink d.text ! webvttenc ! fdsink | cat")
 
 
 MADE = pathlib.Path(tempfile.mkdtemp(prefix="glm4v-bundle-"))

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Captions as WebVTT, SubRip, Matroska and QuickTime subtitles, read back by FFmpeg: whatever a model writes, a file holds
-as many cues as there were captions, each whole. Models that say a fixed text are made by tests/support/parrot.py.
+"""Captions as WebVTT, SubRip, Matroska, QuickTime and MP4 subtitles, read back by FFmpeg, and drawn on the video: whatever
+a model writes, a file holds as many cues as there were captions, each whole, and by default a person can read them.
+Models that say a fixed text are made by tests/support/parrot.py.
 """
 import re
 import sys
+import unicodedata
 
 from common import GLM4V, SHIPPED, SOURCE, check, good, gst_launch, main, one_result, run
 
@@ -27,7 +29,17 @@ WRITERS = {
     "mkv": "{clip} ! {describe} ! jpegenc ! matroskamux name=m ! filesink location={file} d.text ! queue ! m.",
     "mov": "{clip} ! {describe} ! jpegenc ! queue max-size-time=0 ! qtmux name=m ! filesink location={file} "
            "d.text ! queue ! m.subtitle_0",
+    "mp4": "{clip} ! {describe} ! videoconvert ! x264enc speed-preset=ultrafast tune=zerolatency ! queue max-size-time=0 "
+           "! mp4mux name=m ! filesink location={file} d.text ! queue ! m.subtitle_0",
 }
+# Longer than two lines.
+LONG = {
+    "English": ["The metal sheet has a long scratch from one edge to another, ",
+                "and beside it there are two small round holes and a stain."],
+    "Chinese": ["金属板上有一道长长的划痕，", "从一边延伸到另一边，", "旁边还有两个小圆孔和一块污渍。"],
+}
+SECONDS = 12
+QUIET = f"videotestsrc pattern=black num-buffers={5 * SECONDS} ! video/x-raw,width=320,height=240,framerate=5/1"
 
 
 def blocks_of_subrip(text):
@@ -61,7 +73,7 @@ def answer_test(number, suffix):
     def test(folder):
         model = parrot.make(SHIPPED, folder / "model", pieces)
         path = folder / f"captions.{suffix}"
-        describe = f"glm4vdescribe name=d model-location={model}"
+        describe = f"glm4vdescribe name=d model-location={model} interval=1000000000 max-lines=0"
         good(gst_launch("-q " + WRITERS[suffix].format(clip=CLIP, describe=describe, file=path)))
         if suffix == "vtt":
             check(path.read_text().startswith("WEBVTT"), path.read_text())
@@ -72,6 +84,52 @@ def answer_test(number, suffix):
     return test
 
 
+def seconds(time):
+    hours, minutes, rest = time.replace(",", ".").split(":")
+    return 3600 * int(hours) + 60 * int(minutes) + float(rest)
+
+
+def columns(line):
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in line)
+
+
+def check_readable(cues, text, where):
+    """Lines, times and contents; a file has times of whole milliseconds."""
+    check(cues, where, "has no cues")
+    reached = 0
+    for begin, end, lines in cues:
+        begin, end = seconds(begin), seconds(end)
+        check(abs(begin - reached) < 0.003 and begin < end < SECONDS + 0.003, where, cues)
+        check(len(lines) <= 2 and all(columns(line) <= 37 for line in lines), where, cues)
+        check(len("\n".join(lines)) <= 15 * (end - begin + 0.003), where, cues)
+        reached = end
+    shown = "".join("".join(lines) for _, _, lines in cues)
+    check(shown.replace(" ", "") in [text.replace(" ", "") * n for n in range(1, 20)], where, shown)
+
+
+def readable_test(language, suffix):
+    def test(folder):
+        model = parrot.make(SHIPPED, folder / "model", LONG[language])
+        path = folder / f"captions.{suffix}"
+        good(gst_launch("-q " + WRITERS[suffix].format(
+            clip=QUIET, describe=f"glm4vdescribe name=d model-location={model}", file=path)))
+        check_readable(by_ffmpeg(path), "".join(LONG[language]), path.name)
+        length = good(run(["ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", path])).stdout
+        check(suffix in ("vtt", "srt") or abs(float(length) - SECONDS) < 0.3, path.name, "lasts", length)
+    test.__name__ = f"a caption in {language} can be read in {suffix}"
+    return test
+
+
+def a_caption_is_drawn_as_long_as_it_is_read(folder):
+    model = parrot.make(SHIPPED, folder / "model", LONG["English"])
+    good(gst_launch(f"-q {QUIET} ! glm4vdescribe name=d model-location={model} ! queue ! textoverlay name=o ! videoconvert "
+                    f"! video/x-raw,format=GRAY8 ! filesink location={folder}/frames d.text ! queue ! o.text_sink"))
+    size, data = 320 * 240, (folder / "frames").read_bytes()
+    check(len(data) == 5 * SECONDS * size, len(data))
+    shown = [max(data[n * size:(n + 1) * size]) > 200 for n in range(5 * SECONDS)]
+    check(shown == [True] * 40 + [False] * 20, shown)  # 8 s; another 8 s the clip does not have
+
+
 def the_command_line_writes_what_the_model_wrote(folder):
     good(gst_launch(f"-q {CLIP} ! pngenc snapshot=true ! filesink location={folder}/picture.png"))
     for number, (pieces, _) in enumerate(ANSWERS):
@@ -80,5 +138,6 @@ def the_command_line_writes_what_the_model_wrote(folder):
         check(one_result(done.stdout)["text"] == "".join(pieces), done.stdout)
 
 
-main([answer_test(number, suffix) for number in range(len(ANSWERS)) for suffix in WRITERS]
-     + [the_command_line_writes_what_the_model_wrote])
+main([answer_test(number, suffix) for number in range(len(ANSWERS)) for suffix in WRITERS if suffix != "mp4"]
+     + [readable_test(language, suffix) for language in LONG for suffix in WRITERS]
+     + [a_caption_is_drawn_as_long_as_it_is_read, the_command_line_writes_what_the_model_wrote])
