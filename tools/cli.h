@@ -14,10 +14,11 @@
 /* Exit status, the same for all subcommands; printed by --help. */
 enum {
     CLI_OK = 0,
-    CLI_INPUT = 1,  /* at least one input could not be read or described */
-    CLI_USAGE = 2,  /* the command line is wrong; nothing was done */
-    CLI_MODEL = 3,  /* the model directory or the device could not be used */
-    CLI_OUTPUT = 4, /* the output could not be written */
+    CLI_INPUT = 1,   /* at least one input could not be read or described */
+    CLI_USAGE = 2,   /* the command line is wrong; nothing was done */
+    CLI_MODEL = 3,   /* the model directory or the device could not be used */
+    CLI_OUTPUT = 4,  /* the output could not be written */
+    CLI_DIFFERS = 5, /* replay: a result is not what it was */
 };
 
 typedef enum {
@@ -143,6 +144,7 @@ void cli_json_raw(cli_json *json, const char *key, const char *value); /* JSON a
 int cli_describe(int argc, char **argv);
 int cli_thresholds(int argc, char **argv);
 int cli_quantize(int argc, char **argv);
+int cli_replay(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int cli_serve(int argc, char **argv);

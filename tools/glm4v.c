@@ -21,6 +21,7 @@ static const struct {
     { "describe", "describe pictures and videos in words", cli_describe },
     { "thresholds", "propose thresholds of choices from pictures whose answer is known",
       cli_thresholds },
+    { "replay", "derive results again from their pictures, or say what differs", cli_replay },
     { "quantize", "write a smaller copy of a model directory", cli_quantize },
     { "inspect", "check a model directory and print its contents and the memory that it takes",
       cli_inspect },

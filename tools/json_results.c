@@ -108,6 +108,13 @@ static void json_model(cli_json *json, const glm4v_model_info *info)
     cli_json_close(json);
 }
 
+static void json_clean(cli_json *json, const char *key, const char *text)
+{
+    char *clean = glm4v_contract_sanitize(text);
+    cli_json_string(json, key, clean);
+    g_free(clean);
+}
+
 /* In pixels of the frame. */
 static void json_boxes(cli_json *json, const glm4v_result *result)
 {
@@ -120,7 +127,7 @@ static void json_boxes(cli_json *json, const glm4v_result *result)
         cli_json_int(json, "width", box->width);
         cli_json_int(json, "height", box->height);
         if (*box->label)
-            cli_json_string(json, "label", box->label);
+            json_clean(json, "label", box->label);
         cli_json_close(json);
     }
     cli_json_array_close(json);
@@ -139,21 +146,14 @@ static void json_point(cli_json *json, const char *key, const int32_t point[2])
 static void json_action(cli_json *json, const glm4v_action *action)
 {
     cli_json_open(json, "action");
-    cli_json_string(json, "action", action->action);
+    json_clean(json, "action", action->action);
     json_point(json, "element", action->element);
     json_point(json, "to", action->to);
     if (*action->text)
-        cli_json_string(json, "text", action->text);
+        json_clean(json, "text", action->text);
     if (*action->message)
-        cli_json_string(json, "message", action->message);
+        json_clean(json, "message", action->message);
     cli_json_close(json);
-}
-
-static void json_clean(cli_json *json, const char *key, const char *text)
-{
-    char *clean = glm4v_contract_sanitize(text);
-    cli_json_string(json, key, clean);
-    g_free(clean);
 }
 
 /* The digest of the frame as the model saw it. */

@@ -56,7 +56,8 @@ static void print_help(const cli_command *command)
            "  1  at least one input could not be read or described; the others were\n"
            "  2  the command line is wrong, nothing was done\n"
            "  3  the model or the device cannot be used\n"
-           "  4  the output could not be written\n");
+           "  4  the output could not be written\n"
+           "  5  replay: something differs\n");
 }
 
 /* Decimal digits only: no sign, no space, no overflow. */
