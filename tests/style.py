@@ -45,8 +45,8 @@ ARROWS = {
     "quantize": "kernels base backend checkpoint config model forward",
     ".": "base shape chat model forward",
 }
-# What contract/ includes: itself, the public header, the C library and GLib.
-CONTRACT = ("contract/", "glm4v/glm4v.h", "glib.h", "stdbool.h", "stddef.h", "stdint.h", "string.h")
+# What contract/ includes: itself, the public header, the C library, GLib and Nettle.
+CONTRACT = ("contract/", "glm4v/glm4v.h", "glib.h", "nettle/sha2.h", "stdio.h", "stdbool.h", "stddef.h", "stdint.h", "string.h")
 
 
 def tracked():
