@@ -47,32 +47,70 @@ static __device__ __forceinline__ uint32_t shared_address(const void *p)
     return (uint32_t)__cvta_generic_to_shared(p);
 }
 
-/* Four 8 x 16 bytes of shared memory: lane l gives where row l % 8 of part l / 8 begins, and gets
- * bytes 4 t to 4 t + 3 of row g of each part. */
-static __device__ __forceinline__ uint4 load_matrices(const void *row)
+/* From shared memory, by its address there. */
+static __device__ __forceinline__ uint4 load_shared_16(uint32_t from)
 {
     uint4 v;
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "r"(shared_address(row))
+                 : "r"(from)
                  : "memory");
     return v;
 }
 
-/* 16 bytes to shared memory: n from memory, the rest 0. */
-static __device__ __forceinline__ void copy_16(void *to, const void *from, int n)
+static __device__ __forceinline__ uint2 load_shared_8(uint32_t from)
 {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)),
-                 "l"(from), "r"(n)
+    uint2 v;
+    asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(from) : "memory");
+    return v;
+}
+
+static __device__ __forceinline__ uint32_t load_shared_4(uint32_t from)
+{
+    uint32_t v;
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(from) : "memory");
+    return v;
+}
+
+/* Four 8 x 16 bytes of shared memory: lane l gives where row l % 8 of part l / 8 begins, and gets
+ * bytes 4 t to 4 t + 3 of row g of each part. */
+static __device__ __forceinline__ uint4 load_matrices(uint32_t row)
+{
+    uint4 v;
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(row)
+                 : "memory");
+    return v;
+}
+
+static __device__ __forceinline__ uint4 load_matrices(const void *row)
+{
+    return load_matrices(shared_address(row));
+}
+
+/* 16 bytes to shared memory: n from memory, the rest 0. */
+static __device__ __forceinline__ void copy_16(uint32_t to, const void *from, int n)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(n)
                  : "memory");
 }
 
+static __device__ __forceinline__ void copy_16(void *to, const void *from, int n)
+{
+    copy_16(shared_address(to), from, n);
+}
+
 /* 4 bytes, or with n = 0 zeros. */
+static __device__ __forceinline__ void copy_4(uint32_t to, const void *from, int n)
+{
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(n)
+                 : "memory");
+}
+
 static __device__ __forceinline__ void copy_4(void *to, const void *from, int n)
 {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)),
-                 "l"(from), "r"(n)
-                 : "memory");
+    copy_4(shared_address(to), from, n);
 }
 
 static __device__ __forceinline__ void end_copies()

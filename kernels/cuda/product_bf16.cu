@@ -9,6 +9,7 @@ struct bf16_form {
     enum {
         CHUNK_X = 64,
         PAD = 64,
+        X_STEPS = 0, /* x is read by steps() */
         X_GROUP = 1,
         CHUNK_X_SCALES = 0,
         X_SCALE_CHUNKS = 1,
@@ -19,6 +20,7 @@ struct bf16_form {
         RING_STAGES = 3,
         PIECE_SCALES = 0, /* of a row of weights */
         ROW_SCALE = 0,
+        ZEROS = 0, /* weights have zero points */
     };
 
     static __device__ int scale_index(int, int)
@@ -26,16 +28,16 @@ struct bf16_form {
         return 0;
     }
 
-    template <class Tile>
+    template <class Tile, class X>
     static __device__ __forceinline__ void multiply(float (&sum)[Tile::NT][Tile::MT][4],
                                                     const stage_weights<bf16_form, Tile> &w,
-                                                    const stage_x &x, const product_args &)
+                                                    const X &x, const product_args &)
     {
 #pragma unroll
         for (int c = 0; c < Tile::CHUNKS; c++) {
 #pragma unroll
             for (int nt = 0; nt < Tile::NT; nt++) {
-                const uint4 b = x.words(nt, c * CHUNK_X + threadIdx.x % 4 * 16);
+                const uint4 b = x.words(nt, c * CHUNK_X);
 #pragma unroll
                 for (int mt = 0; mt < Tile::MT; mt++) {
                     const uint4 &top = w.a[c][mt][0], &low = w.a[c][mt][1];

@@ -170,7 +170,7 @@ template <class Form>
 __global__ void __launch_bounds__(BLOCK_THREADS) block_product(const product_args p)
 {
     typedef typename block_layout<Form>::tile tile;
-    extern __shared__ __align__(16) uint8_t shared[];
+    extern __shared__ __align__(128) uint8_t shared[];
     const block_walk<Form> walk(p, shared);
     const int64_t part = (int64_t)blockIdx.y * BLOCK_COLUMNS + threadIdx.x / 32 % BLOCK_COLUMNS;
     const int row = walk.first_row + threadIdx.x / 32 / BLOCK_COLUMNS * tile::ROWS;

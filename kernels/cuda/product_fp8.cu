@@ -11,6 +11,7 @@ struct fp8_form {
     enum {
         CHUNK_X = 128,
         PAD = 16,
+        X_STEPS = 1, /* x is read by steps() */
         X_GROUP = 1,
         CHUNK_X_SCALES = 0,
         X_SCALE_CHUNKS = 1,
@@ -21,6 +22,7 @@ struct fp8_form {
         RING_STAGES = 3,
         PIECE_SCALES = 1, /* of a row of weights */
         ROW_SCALE = 1,
+        ZEROS = 0, /* weights have zero points */
     };
 
     /* Blocks are two chunks. */
@@ -29,10 +31,10 @@ struct fp8_form {
         return chunk / 2;
     }
 
-    template <class Tile>
+    template <class Tile, class X>
     static __device__ __forceinline__ void multiply(float (&sum)[Tile::NT][Tile::MT][4],
                                                     const stage_weights<fp8_form, Tile> &w,
-                                                    const stage_x &x, const product_args &p)
+                                                    const X &x, const product_args &p)
     {
         const bool blocks = p.scales > 1;
 #pragma unroll

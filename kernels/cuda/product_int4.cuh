@@ -20,11 +20,18 @@ static __device__ __forceinline__ uint32_t word_of(const uint4 &v, int i)
     return word[i];
 }
 
-/* GROUPS a chunk of 128 inputs: 1 or 4. */
-template <int GROUPS> struct int4_form {
+/* An f32 with these bits has units of 1/16. So this integer plus the sum of a group (which is below
+ * 2^22) has the bits of SIXTEENTHS_VALUE plus a sixteenth of the sum, exactly. */
+enum { SIXTEENTHS = 0x49400000 };
+static const float SIXTEENTHS_VALUE = 786432;
+
+/* GROUPS a chunk of 128 inputs: 1 or 4. ZEROS: weights have zero points. */
+template <int GROUPS, bool ZEROS_> struct int4_form {
     enum {
+        ZEROS = ZEROS_,
         CHUNK_X = 128,
         PAD = 16,
+        X_STEPS = 1, /* x is read by steps() */
         X_GROUP = 128 / GROUPS,
         CHUNK_X_SCALES = GROUPS,
         X_SCALE_CHUNKS = 1,
@@ -43,14 +50,25 @@ template <int GROUPS> struct int4_form {
         return chunk * GROUPS + s;
     }
 
+    /* A sixteenth of a sum that began with SIXTEENTHS. */
+    static __device__ __forceinline__ float sixteenth(int sum, int zero, int total)
+    {
+        if (!ZEROS)
+            return __int_as_float(sum) - SIXTEENTHS_VALUE;
+        return (float)(sum - SIXTEENTHS - 16 * (zero - 8) * total) * 0.0625f;
+    }
+
     /* Group s of chunk c; b: of the chunk. */
     template <class Tile>
     static __device__ __forceinline__ void
     multiply_group(float (&sum)[Tile::MT][4], const stage_weights<int4_form, Tile> &w,
-                   const uint32_t (&b)[8], float2 scale, bool zeros, int c, int s)
+                   const uint32_t (&b)[8], float2 scale, int c, int s)
     {
         const mma_a ones = { 0x01010101, 0x01010101, 0x01010101, 0x01010101 };
-        int part[Tile::MT][4] = {}, total[4] = {};
+        int part[Tile::MT][4], total[4] = {};
+#pragma unroll
+        for (int i = 0; i < Tile::MT * 4; i++)
+            part[i / 4][i % 4] = SIXTEENTHS;
 #pragma unroll
         for (int i = s * GROUP_STEPS; i < (s + 1) * GROUP_STEPS; i++) {
 #pragma unroll
@@ -59,24 +77,23 @@ template <int GROUPS> struct int4_form {
                 mma_int8(part[mt], spread_nibbles(word_of(a[0], i), word_of(a[1], i)), b[2 * i],
                          b[2 * i + 1]);
             }
-            if (zeros) /* sums of the inputs for the lane's columns */
+            if (ZEROS) /* sums of the inputs for the lane's columns */
                 mma_int8(total, ones, b[2 * i], b[2 * i + 1]);
         }
 #pragma unroll
         for (int i = 0; i < Tile::MT * 4; i++) {
             const int mt = i / 4, j = i % 4;
-            const int less = 16 * (w.zero[c][s][mt][j / 2] - 8) * total[j];
             const float both = (j % 2 ? scale.y : scale.x) * w.scale[c][s][mt][j / 2];
-            sum[mt][j] += both * ((float)(part[mt][j] - less) * 0.0625f);
+            const int zero = ZEROS ? w.zero[c][s][mt][j / 2] : 8;
+            sum[mt][j] += both * sixteenth(part[mt][j], zero, total[j]);
         }
     }
 
-    template <class Tile>
+    template <class Tile, class X>
     static __device__ __forceinline__ void multiply(float (&sum)[Tile::NT][Tile::MT][4],
                                                     const stage_weights<int4_form, Tile> &w,
-                                                    const stage_x &x, const product_args &p)
+                                                    const X &x, const product_args &)
     {
-        const bool zeros = p.w_zero;
 #pragma unroll
         for (int i = 0; i < Tile::CHUNKS * Tile::NT; i++) {
             const int c = i / Tile::NT, nt = i % Tile::NT;
@@ -84,7 +101,7 @@ template <int GROUPS> struct int4_form {
             const uint32_t b[8] = { b0.x, b0.y, b0.z, b0.w, b1.x, b1.y, b1.z, b1.w };
 #pragma unroll
             for (int s = 0; s < GROUPS; s++)
-                multiply_group<Tile>(sum[nt], w, b, x.scales(nt, c * GROUPS + s), zeros, c, s);
+                multiply_group<Tile>(sum[nt], w, b, x.scales(nt, c * GROUPS + s), c, s);
         }
     }
 };

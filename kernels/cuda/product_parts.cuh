@@ -75,10 +75,10 @@ struct stage_x {
         return data + min(8 * nt + g, last) * row_bytes;
     }
 
-    /* 16 bytes from `at` of the lane's row in tile nt. */
+    /* 16 bytes of the lane's row in tile nt: the t-th from `at` on. */
     __device__ __forceinline__ uint4 words(int nt, int at) const
     {
-        return *(const uint4 *)(row(nt, threadIdx.x % 32 / 4) + at);
+        return *(const uint4 *)(row(nt, threadIdx.x % 32 / 4) + at + threadIdx.x % 4 * 16);
     }
 
     /* B of two steps from bytes `at` of the rows in tile nt: words x, y of the first, z, w of the
@@ -140,11 +140,12 @@ template <class Form, class Tile> struct stream_result {
 
     __device__ void finish_all() const
     {
-        const bool pairs = p.epilogue == GLM4V_CUDA_SILU_MUL;
-        const int width = Tile::OUTPUTS / (pairs ? 2 : 1);
+        const int shift = p.epilogue == GLM4V_CUDA_SILU_MUL, width = Tile::OUTPUTS >> shift;
         const int rows = min(p.rows - first, (int)Tile::ROWS);
-        for (int i = threadIdx.x; i < rows * width; i += STREAM_THREADS)
-            finish_row(i / width, first + i / width, i % width);
+        for (int i = threadIdx.x; i < rows * width; i += STREAM_THREADS) {
+            const int row = (i << shift) / Tile::OUTPUTS;
+            finish_row(row, first + row, i & (width - 1));
+        }
     }
 };
 

@@ -110,7 +110,7 @@ __global__ void __launch_bounds__(STREAM_THREADS, Tile::NT == 1 ? 2 : 1)
     stream_product(const product_args p)
 {
     typedef stage_layout<Form, Tile> layout;
-    extern __shared__ __align__(16) uint8_t shared[];
+    extern __shared__ __align__(128) uint8_t shared[];
     const stream_walk<Form, Tile> walk(p, shared);
     stage_weights<Form, Tile> w[STAGES];
     float sum[Tile::NT][Tile::MT][4] = {};
