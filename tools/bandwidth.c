@@ -58,7 +58,7 @@ static double pass(reader *readers, int n_threads)
     for (int i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
     double taken = seconds() - start;
-    return started == n_threads ? (double)n_threads * BYTES_A_THREAD / taken : 0;
+    return started == n_threads ? 1.0 * n_threads * BYTES_A_THREAD / taken : 0;
 }
 
 int cli_cores(void)
@@ -83,7 +83,7 @@ double cli_read_bandwidth(int n_threads)
     memset(memory, 1, bytes);              /* own pages, not the shared zero page */
     const block *blocks = memory;
     for (int i = 0; i < n_threads; i++)
-        readers[i] = (reader) { .blocks = blocks + (size_t)i * n, .n = n };
+        readers[i] = (reader) { .blocks = blocks + i * n, .n = n };
     for (int i = 0; i < PASSES; i++) {
         double rate = pass(readers, n_threads);
         best = rate > best ? rate : best;

@@ -16,7 +16,8 @@ typedef struct {
     const char *model, *config, *quantization, *tune;
     cli_place place;
     const char *kv_cache;
-    uint64_t threads, prompt_tokens, tokens, batch, in_flight, runs, seed;
+    uint32_t threads, prompt_tokens, tokens, batch, in_flight, runs;
+    uint64_t seed;
     uint32_t frame[2];
     bool random_weights, json;
 } settings;
@@ -124,9 +125,9 @@ static int run_once(const bench *b, const char *prompt, uint32_t batch, uint32_t
 {
     glm4v_request *requests[GLM4V_MAX_BATCH] = { NULL };
     glm4v_image image = { .data = b->rgb,
-                          .width = (int32_t)b->set->frame[0],
-                          .height = (int32_t)b->set->frame[1],
-                          .stride = GLM4V_CHANNELS * (int64_t)b->set->frame[0] };
+                          .width = b->set->frame[0],
+                          .height = b->set->frame[1],
+                          .stride = GLM4V_CHANNELS * b->set->frame[0] };
     sink s = { .result = out, .share = 1.0 / batch };
     *out = (run_result) { 0 };
     glm4v_task task = { .struct_size = sizeof task,
@@ -164,7 +165,7 @@ static void fill_prompt(char *prompt, size_t words)
 }
 
 /* Text tokens that a prompt of so many words makes: all in, less the picture. */
-static int count_tokens(bench *b, size_t words, uint64_t *tokens, glm4v_error *err)
+static int count_tokens(bench *b, size_t words, uint32_t *tokens, glm4v_error *err)
 {
     run_result r;
     fill_prompt(b->prompt, words);
@@ -177,11 +178,11 @@ static int count_tokens(bench *b, size_t words, uint64_t *tokens, glm4v_error *e
  * through them. The probes warm the engine up as well. */
 static int make_prompt(bench *b, glm4v_error *err)
 {
-    uint64_t one, many, want = b->set->prompt_tokens;
+    uint32_t one, many;
+    const uint32_t want = b->set->prompt_tokens;
     b->prompt = cli_alloc(want + 16, 8);
     if (!b->prompt) {
-        snprintf(err->msg, sizeof err->msg, "no memory for a prompt of %llu tokens",
-                 (unsigned long long)want);
+        snprintf(err->msg, sizeof err->msg, "no memory for a prompt of %u tokens", want);
         return GLM4V_ERR_NOMEM;
     }
     int rc = count_tokens(b, 1, &one, err);
@@ -189,9 +190,9 @@ static int make_prompt(bench *b, glm4v_error *err)
         rc = count_tokens(b, 9, &many, err);
     if (rc)
         return rc;
-    double slope = (double)(many - one) / 8;
-    double words = 1 + (slope > 0 && want > one ? ((double)want - (double)one) / slope : 0);
-    fill_prompt(b->prompt, (size_t)fmin(fmax(words, 1), (double)want + 1));
+    double slope = (many - one) / 8.0;
+    double words = 1 + (slope > 0 && want > one ? (want - one) / slope : 0);
+    fill_prompt(b->prompt, (size_t)fmin(fmax(words, 1), want + 1.0));
     return 0;
 }
 
@@ -199,8 +200,8 @@ static int make_prompt(bench *b, glm4v_error *err)
 
 static int compare(const void *a, const void *b)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    const double *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
 }
 
 static spread spread_of(double *values, size_t n)
@@ -235,8 +236,8 @@ static spread rate_spread(const bench *b)
 /* Multiplications of one token in the text model's linear layers. */
 static double text_products(const glm4v_model_info *i)
 {
-    double d = i->hidden_size, q = (double)i->n_heads * i->head_dim,
-           kv = (double)i->n_kv_heads * i->head_dim;
+    double d = i->hidden_size, q = 1.0 * i->n_heads * i->head_dim,
+           kv = 1.0 * i->n_kv_heads * i->head_dim;
     return i->n_layers * (d * (q + 2 * kv) + q * d + 3 * d * i->ffn_size);
 }
 
@@ -244,7 +245,7 @@ static double text_products(const glm4v_model_info *i)
 static double prefill_tflop(const glm4v_model_info *i, double tokens)
 {
     double attention = 2 * tokens * tokens * i->n_heads * i->head_dim * i->n_layers / 2;
-    double head = (double)i->vocab_size * i->hidden_size; /* of the last token alone */
+    double head = 1.0 * i->vocab_size * i->hidden_size; /* of the last token alone */
     return 2 * (text_products(i) * tokens + attention + head) / 1e12;
 }
 
@@ -262,8 +263,7 @@ static double step_bytes(const bench *b, const run_result *r)
     const glm4v_model_info *i = b->info;
     double context = r->prompt_tokens + r->output_tokens / 2.0;
     double element = strcmp(i->form[GLM4V_PART_TEXT], "fp32") ? 2 : 4; /* of the cache */
-    double kv =
-        2.0 * context * i->n_kv_heads * i->head_dim * i->n_layers * element * (double)b->set->batch;
+    double kv = 2.0 * context * i->n_kv_heads * i->head_dim * i->n_layers * element * b->set->batch;
     return (double)i->step_bytes + kv;
 }
 
@@ -319,7 +319,7 @@ typedef struct {
 
 /* A GPU's memory is taken when the engine opens and kept: what it has less free than before is the
  * most that was taken. */
-static int look_at_device(device_report *d, const glm4v_device *before, uint64_t threads,
+static int look_at_device(device_report *d, const glm4v_device *before, uint32_t threads,
                           glm4v_error *err)
 {
     int rc = glm4v_device_examine(before->name, &d->device, err);
@@ -373,7 +373,7 @@ static void make_report(const bench *b, report *r)
     r->step = step_spread(b);
     r->rate = rate_spread(b);
     r->last = &b->runs[b->set->runs - 1];
-    double tokens = (double)r->last->prompt_tokens - r->last->cached_tokens;
+    double tokens = r->last->prompt_tokens - r->last->cached_tokens;
     r->prefill_tflops = rate_of(prefill_tflop(b->info, tokens), r->stage[PREFILL].median);
     r->vision_tflops =
         rate_of(vision_tflop(b->info, r->last->vision_tokens), r->stage[VISION].median);
@@ -432,17 +432,17 @@ static void print_plain(const bench *b, const report *r)
     if (*b->info->products)
         printf("products    table %s\n", b->info->products);
     printf("picture     %ux%u -> %ux%u, %u tokens; prompt %u tokens in all, %u cached; answer %u; "
-           "batch %llu\n\n",
+           "batch %u\n\n",
            b->set->frame[0], b->set->frame[1], r->last->image_width, r->last->image_height,
            r->last->vision_tokens, r->last->prompt_tokens, r->last->cached_tokens,
-           r->last->output_tokens, (unsigned long long)b->set->batch);
+           r->last->output_tokens, b->set->batch);
     printf("load        %9.2f ms\n%-11s %12s %10s %10s\n", b->load_ms, "stage", "median ms", "min",
            "max");
     for (int s = 0; s < N_STAGES; s++)
         printf("%-11s %12.2f %10.2f %10.2f\n", stage_names[s], r->stage[s].median, r->stage[s].min,
                r->stage[s].max);
     print_rates(r);
-    printf("captions    %.2f a second\n", rate_of((double)b->set->batch, r->stage[TOTAL].median));
+    printf("captions    %.2f a second\n", rate_of(b->set->batch, r->stage[TOTAL].median));
     printf("memory      %s at most (host), weights %s in files\n",
            cli_bytes(text[0], r->peak_memory), cli_bytes(text[1], b->info->file_bytes));
 }
@@ -465,10 +465,10 @@ static void json_devices(cli_json *json, const report *r)
         cli_json_string(json, "device", d->device.name);
         if (*d->device.gpu) {
             cli_place_json_gpu(json, &d->device);
-            cli_json_int(json, "peak", (int64_t)d->taken);
-            cli_json_int(json, "planned", (int64_t)d->planned);
+            cli_json_int(json, "peak", d->taken);
+            cli_json_int(json, "planned", d->planned);
         }
-        cli_json_int(json, "memory", (int64_t)d->device.memory);
+        cli_json_int(json, "memory", d->device.memory);
         cli_json_number(json, "measured_gb_per_s", d->bandwidth / 1e9);
         if (d->busy > 0)
             cli_json_number(json, "decode_busy", d->busy);
@@ -487,7 +487,7 @@ static void json_device_peak(cli_json *json, const report *r)
         taken += r->device[i].taken;
     }
     if (any)
-        cli_json_int(json, "device_peak", (int64_t)taken);
+        cli_json_int(json, "device_peak", taken);
     else
         cli_json_null(json, "device_peak");
 }
@@ -501,7 +501,7 @@ static void json_setup(cli_json *json, const bench *b, const report *r)
     cli_json_string(json, "vision", b->info->form[GLM4V_PART_VISION]);
     cli_json_string(json, "lm_head", b->info->form[GLM4V_PART_LM_HEAD]);
     cli_json_bool(json, "random_weights", b->set->random_weights);
-    cli_json_int(json, "parameters", (int64_t)b->info->n_parameters);
+    cli_json_int(json, "parameters", b->info->n_parameters);
     cli_json_close(json);
     cli_json_open(json, "machine");
     cli_json_string(json, "cpu", r->cpu);
@@ -520,8 +520,8 @@ static void json_setup(cli_json *json, const bench *b, const report *r)
     cli_json_int(json, "prompt_tokens", r->last->prompt_tokens);
     cli_json_int(json, "cached_tokens", r->last->cached_tokens);
     cli_json_int(json, "output_tokens", r->last->output_tokens);
-    cli_json_int(json, "batch", (int64_t)b->set->batch);
-    cli_json_int(json, "runs", (int64_t)b->set->runs);
+    cli_json_int(json, "batch", b->set->batch);
+    cli_json_int(json, "runs", b->set->runs);
     cli_json_close(json);
 }
 
@@ -548,7 +548,7 @@ static void print_json(const bench *b, const report *r)
     }
     cli_json_close(&json);
     cli_json_open(&json, "memory");
-    cli_json_int(&json, "host_peak", (int64_t)r->peak_memory);
+    cli_json_int(&json, "host_peak", r->peak_memory);
     json_device_peak(&json, r);
     cli_json_close(&json);
     cli_json_close(&json);
@@ -560,16 +560,15 @@ static void print_json(const bench *b, const report *r)
 static int measure(bench *b, glm4v_error *err)
 {
     int rc = make_prompt(b, err);
-    for (uint64_t i = 0; i <= b->set->runs && !rc; i++) {
-        cli_progress("measuring", (double)i / ((double)b->set->runs + 1));
+    for (uint32_t i = 0; i <= b->set->runs && !rc; i++) {
+        cli_progress_of("measuring", i, b->set->runs + 1);
         b->start.struct_size = sizeof b->start;
         if (!rc && i == 1)
             rc = glm4v_engine_get_stats(b->engine, &b->start, err);
         if (rc)
             break;
         /* the first run warms up and is overwritten */
-        rc = run_once(b, b->prompt, (uint32_t)b->set->batch, (uint32_t)b->set->tokens,
-                      &b->runs[i ? i - 1 : 0], err);
+        rc = run_once(b, b->prompt, b->set->batch, b->set->tokens, &b->runs[i ? i - 1 : 0], err);
     }
     cli_progress_clear();
     return rc;
@@ -578,8 +577,8 @@ static int measure(bench *b, glm4v_error *err)
 static glm4v_engine_options engine_options(const settings *set)
 {
     return (glm4v_engine_options) { .struct_size = sizeof(glm4v_engine_options),
-                                    .max_batch = (uint32_t)set->batch,
-                                    .batches_in_flight = (uint32_t)set->in_flight,
+                                    .max_batch = set->batch,
+                                    .batches_in_flight = set->in_flight,
                                     .kv_cache = set->kv_cache };
 }
 
@@ -648,7 +647,7 @@ static int open_and_run(const settings *set, const char *dir)
     bench b = { .set = set, .dir = dir };
     glm4v_model_options options = { .struct_size = sizeof options,
                                     .quantization = set->quantization,
-                                    .n_threads = (uint32_t)set->threads,
+                                    .n_threads = set->threads,
                                     .random_weights = set->random_weights,
                                     .random_seed = set->seed };
     b.rgb = cli_alloc((size_t)set->frame[0] * set->frame[1], 3);
@@ -715,7 +714,7 @@ int cli_bench(int argc, char **argv)
           "decode steps at once that share the requests, on several GPUs;\ndefault: one a GPU, if "
           "they have about as many layers each" },
         { "runs", "N", CLI_COUNT, &set.runs, 1, 10000, "measured runs; default 10" },
-        { "seed", "N", CLI_COUNT, &set.seed, 0, 9e15, "of picture and random weights; default 0" },
+        { "seed", "N", CLI_WIDE, &set.seed, 0, 9e15, "of picture and random weights; default 0" },
         { "tune", "FILE", CLI_STRING, &set.tune, 0, 0,
           "time the algorithms of the GPU's library for the products of this\nrun, and write which "
           "are best; for bf16" },

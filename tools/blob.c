@@ -38,7 +38,7 @@ int cli_blob_read(cli_blob *blob, int fd, size_t wanted, glm4v_error *err)
         if (got == 0)
             break;
         if (got > 0)
-            blob->size += (size_t)got;
+            blob->size += got;
         else if (errno != EINTR)
             return cli_fail(err, GLM4V_ERR_IO, "%s", strerror(errno));
         else if (cli_interrupted())
@@ -83,8 +83,8 @@ static const uint8_t base64_digits[256] = {
 static bool unescape(cli_blob *blob, const char *text)
 {
     const char *escape = strchrnul(text, '%');
-    memcpy(blob->data, text, (size_t)(escape - text));
-    blob->size = (size_t)(escape - text);
+    blob->size = escape - text;
+    memcpy(blob->data, text, blob->size);
     for (text = escape; *text; text++) {
         int value = (uint8_t)*text;
         if (*text == '%') {
@@ -110,11 +110,11 @@ static void decode_groups(cli_blob *blob, size_t n, size_t *from)
         if ((a | b | c | d) >= 64)
             break;
         const uint32_t bits = a << 18 | b << 12 | c << 6 | d;
-        out[0] = (uint8_t)(bits >> 16);
-        out[1] = (uint8_t)(bits >> 8);
-        out[2] = (uint8_t)bits;
+        out[0] = bits >> 16 & 0xff;
+        out[1] = bits >> 8 & 0xff;
+        out[2] = bits & 0xff;
     }
-    blob->size = (size_t)(out - blob->data);
+    blob->size = out - blob->data;
 }
 
 /* In place; white space is passed over. */

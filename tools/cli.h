@@ -25,7 +25,8 @@ typedef enum {
     CLI_FLAG,   /* bool *, no argument */
     CLI_STRING, /* const char ** */
     CLI_LIST,   /* cli_list *: an option that may be given several times */
-    CLI_COUNT,  /* uint64_t *, decimal digits */
+    CLI_COUNT,  /* uint32_t *, decimal digits */
+    CLI_WIDE,   /* uint64_t *, decimal digits: what may exceed 32 bits */
     CLI_NUMBER, /* double * */
     CLI_BYTES,  /* uint64_t *: digits, and KiB, MiB, GiB, KB, MB, GB or nothing behind them */
     CLI_SIZE,   /* uint32_t [2]: "WxH", each in [min, max] */
@@ -42,7 +43,7 @@ typedef struct {
     const char *argument; /* word for it in the help; NULL for flags */
     cli_kind kind;
     void *value;      /* holds the default, receives what was given */
-    double min, max;  /* bounds of CLI_COUNT, CLI_NUMBER, CLI_BYTES and CLI_SIZE, both allowed */
+    double min, max;  /* bounds of numbers, both allowed */
     const char *help; /* one or more lines, '\n' between them */
 } cli_option;
 
@@ -69,7 +70,7 @@ typedef struct {
 
 #define CLI_PIXELS_OPTION(max_pixels)                                                              \
     {                                                                                              \
-        "max-pixels", "N", CLI_COUNT, &(max_pixels), 0, 1e9,                                       \
+        "max-pixels", "N", CLI_WIDE, &(max_pixels), 0, 1e9,                                        \
             "shrink pictures to this many pixels; default: the model's own bound"                  \
     }
 
@@ -112,6 +113,10 @@ int cli_finish(int status);
 
 /* A bar on stderr while something long is under way; nothing unless stderr is a terminal. */
 void cli_progress(const char *what, double fraction); /* fraction in [0, 1] */
+static inline void cli_progress_of(const char *what, uint64_t done, uint64_t total)
+{
+    cli_progress(what, total ? (double)done / (double)total : 0);
+}
 void cli_progress_clear(void);
 
 /* Bytes for a person, "12.3 MiB"; text holds at least 32. */

@@ -15,7 +15,8 @@
 
 typedef struct {
     const char *model, *quantization, *prompt, *system, *preset, *pattern;
-    uint64_t threads, max_tokens, top_k, seed, max_pixels, video_track;
+    uint32_t threads, max_tokens, top_k, video_track;
+    uint64_t seed, max_pixels;
     double temperature, top_p, repetition_penalty, interval, timeout, reconnect;
     bool thinking, json, verbose, recursive;
     cli_shape_options asked;
@@ -30,7 +31,7 @@ typedef struct {
 /* What GLM-OCR was trained to be asked, and how long an answer may get. */
 static const struct {
     const char *name, *prompt;
-    uint64_t max_tokens;
+    uint32_t max_tokens;
 } presets[] = { { "ocr", "Text Recognition:", 512 },
                 { "table", "Table Recognition:", 2048 },
                 { "formula", "Formula Recognition:", 512 } };
@@ -72,9 +73,9 @@ typedef struct {
 
 static void print_time(FILE *out, int64_t pts)
 {
-    int64_t ms = pts / 1000000;
-    fprintf(out, "%02lld:%02lld:%02lld.%03lld", (long long)(ms / 3600000),
-            (long long)(ms / 60000 % 60), (long long)(ms / 1000 % 60), (long long)(ms % 1000));
+    const long long ms = pts / 1000000;
+    fprintf(out, "%02lld:%02lld:%02lld.%03lld", ms / 3600000, ms / 60000 % 60, ms / 1000 % 60,
+            ms % 1000);
 }
 
 static void print_plain(const session *s, const char *input, const cli_frame *frame,
@@ -134,10 +135,10 @@ static glm4v_task task_of(const settings *set)
         .struct_size = sizeof(glm4v_task),
         .system = set->system,
         .prompt = set->prompt,
-        .max_tokens = (uint32_t)set->max_tokens,
+        .max_tokens = set->max_tokens,
         .thinking = set->thinking,
         .temperature = (float)set->temperature,
-        .top_k = (uint32_t)set->top_k,
+        .top_k = set->top_k,
         .top_p = (float)set->top_p,
         .repetition_penalty = (float)set->repetition_penalty,
         .seed = set->seed,
@@ -185,9 +186,8 @@ static int describe_input(const session *s, const char *input)
     const cli_stream_options options = {
         .media = { .interval = (uint64_t)llround(s->settings->interval * 1e9),
                    .timeout = s->settings->timeout,
-                   .video_track = s->settings->video_track == UINT64_MAX
-                                      ? 0
-                                      : (uint32_t)s->settings->video_track + 1 },
+                   .video_track =
+                       s->settings->video_track == UINT32_MAX ? 0 : s->settings->video_track + 1 },
         .reconnect = s->settings->reconnect,
     };
     glm4v_error err = { 0 };
@@ -253,7 +253,7 @@ static int run(const settings *set, const char *dir, char **inputs, int n_inputs
     session s = { .settings = set, .name_inputs = n_inputs > 1 };
     glm4v_model_options options = { .struct_size = sizeof options,
                                     .quantization = set->quantization,
-                                    .n_threads = (uint32_t)set->threads };
+                                    .n_threads = set->threads };
     glm4v_engine_options engine = { .struct_size = sizeof engine,
                                     .max_pixels = set->max_pixels,
                                     .max_batch = 1,
@@ -301,7 +301,7 @@ int cli_describe(int argc, char **argv)
     settings set = { .top_p = 1,
                      .repetition_penalty = 1,
                      .interval = 1,
-                     .video_track = UINT64_MAX,
+                     .video_track = UINT32_MAX,
                      .timeout = CLI_TIMEOUT };
     const cli_option options[] = {
         CLI_MODEL_OPTION(set.model),
@@ -351,7 +351,7 @@ int cli_describe(int argc, char **argv)
           "draw from the likeliest with this total; default 1" },
         { "repetition-penalty", "R", CLI_NUMBER, &set.repetition_penalty, 1, 2,
           "default 1 = none" },
-        { "seed", "N", CLI_COUNT, &set.seed, 0, 9e15,
+        { "seed", "N", CLI_WIDE, &set.seed, 0, 9e15,
           "of the draws: same seed, same text; default 0" },
         { "thinking", NULL, CLI_FLAG, &set.thinking, 0, 0,
           "let a reasoning model reason first; the reasoning is in --json only" },

@@ -32,9 +32,9 @@ static void on_need(GstAppSrc *source, guint length, gpointer user)
     ssize_t got = -1;
     if (buffer && gst_buffer_map(buffer, &map, GST_MAP_WRITE)) {
         const size_t left = feed->head->size - feed->at;
-        got = (ssize_t)(left < CHUNK ? left : CHUNK);
-        memcpy(map.data, feed->head->data + feed->at, (size_t)got);
-        feed->at += (size_t)got;
+        got = left < CHUNK ? left : CHUNK;
+        memcpy(map.data, feed->head->data + feed->at, got);
+        feed->at += got;
         if (!got && feed->fd >= 0)
             got = read_some(feed, map.data, CHUNK);
         gst_buffer_unmap(buffer, &map);
@@ -56,7 +56,7 @@ static gboolean on_seek(GstAppSrc *source, guint64 to, gpointer user)
     cli_feed *feed = user;
     if (feed->fd >= 0 || to > feed->head->size)
         return FALSE;
-    feed->at = (size_t)to;
+    feed->at = to;
     return TRUE;
 }
 
@@ -67,7 +67,7 @@ void cli_feed_connect(cli_feed *feed, GstAppSrc *source)
     gst_app_src_set_stream_type(source, seekable ? GST_APP_STREAM_TYPE_SEEKABLE
                                                  : GST_APP_STREAM_TYPE_STREAM);
     if (seekable)
-        gst_app_src_set_size(source, (gint64)feed->head->size);
+        gst_app_src_set_size(source, feed->head->size);
     gst_app_src_set_callbacks(source, &callbacks, feed, NULL);
 }
 

@@ -162,7 +162,7 @@ const char *cli_model_dir(const char *given)
 
 static int loading(void *user, uint64_t done, uint64_t total)
 {
-    cli_progress("loading", (double)done / (double)total);
+    cli_progress_of("loading", done, total);
     return 0;
 }
 

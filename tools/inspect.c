@@ -14,7 +14,8 @@ typedef struct {
     const char *kv_cache;
     const char *quantization; /* of the plan; NULL: as stored */
     uint32_t frame[2];
-    uint64_t batch, context, max_pixels; /* 0 = the engine's default */
+    uint32_t batch, context; /* 0 = the engine's default */
+    uint64_t max_pixels;     /* 0 = the engine's default */
     bool json, json_schema;
     bool config_only; /* a config.json alone is named: sizes and memory follow from it */
 } settings;
@@ -170,8 +171,8 @@ static void json_sizes(cli_json *json, const glm4v_model_info *i)
     cli_json_int(json, "heads", i->vision_heads);
     cli_json_int(json, "patch_size", i->patch_size);
     cli_json_int(json, "merge_size", i->merge_size);
-    cli_json_int(json, "min_pixels", (int64_t)i->min_pixels);
-    cli_json_int(json, "max_pixels", (int64_t)i->max_pixels);
+    cli_json_int(json, "min_pixels", i->min_pixels);
+    cli_json_int(json, "max_pixels", i->max_pixels);
     cli_json_close(json);
 }
 
@@ -185,13 +186,13 @@ static void json_memory(cli_json *json, const estimate *e, const settings *set)
     if (e->rc) {
         cli_json_string(json, "message", e->err.msg);
     } else {
-        cli_json_int(json, "weights", (int64_t)m->weights);
-        cli_json_int(json, "kv_cache", (int64_t)m->kv_cache);
-        cli_json_int(json, "scratch", (int64_t)m->scratch);
-        cli_json_int(json, "tables", (int64_t)m->tables);
-        cli_json_int(json, "total", (int64_t)m->total);
-        cli_json_int(json, "loading", (int64_t)m->loading);
-        cli_json_int(json, "peak", (int64_t)m->peak);
+        cli_json_int(json, "weights", m->weights);
+        cli_json_int(json, "kv_cache", m->kv_cache);
+        cli_json_int(json, "scratch", m->scratch);
+        cli_json_int(json, "tables", m->tables);
+        cli_json_int(json, "total", m->total);
+        cli_json_int(json, "loading", m->loading);
+        cli_json_int(json, "peak", m->peak);
         cli_json_bool(json, "fits", fits(e));
     }
     cli_json_close(json);
@@ -220,8 +221,8 @@ static void print_json(const char *dir, const glm4v_model_info *i, const estimat
     cli_json_string(&json, "family", i->family);
     cli_json_string(&json, "chat_template", i->chat_template);
     cli_json_string(&json, "hash", i->hash);
-    cli_json_int(&json, "parameters", (int64_t)i->n_parameters);
-    cli_json_int(&json, "file_bytes", (int64_t)i->file_bytes);
+    cli_json_int(&json, "parameters", i->n_parameters);
+    cli_json_int(&json, "file_bytes", i->file_bytes);
     cli_json_int(&json, "shards", i->n_shards);
     cli_json_int(&json, "tensors", i->n_tensors);
     cli_json_string(&json, "stored_form", i->stored_form);
@@ -265,8 +266,8 @@ static void add_row(estimate *e, const char *quantization, const char *dir, cons
         .random_weights = set->config_only,
     };
     const glm4v_engine_options engine = { .struct_size = sizeof engine,
-                                          .max_batch = (uint32_t)set->batch,
-                                          .context_length = (uint32_t)set->context,
+                                          .max_batch = set->batch,
+                                          .context_length = set->context,
                                           .max_pixels = set->max_pixels,
                                           .kv_cache = set->kv_cache };
     cli_place_set(&options, &set->place);
@@ -335,7 +336,7 @@ int cli_inspect(int argc, char **argv)
         { "context", "N", CLI_COUNT, &set.context, 16, 1 << 24,
           "tokens of each, pictures included; default " G_STRINGIFY(
               GLM4V_DEFAULT_CONTEXT) ", or the model's own" },
-        { "max-pixels", "N", CLI_COUNT, &set.max_pixels, 1, 1 << 30,
+        { "max-pixels", "N", CLI_WIDE, &set.max_pixels, 1, 1 << 30,
           "upper bound of a picture after resizing; default the model's own" },
         CLI_PLACE_OPTIONS(set.place),
         CLI_KV_OPTION(set.kv_cache),

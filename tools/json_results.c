@@ -75,13 +75,13 @@ void cli_json_results_begin(cli_json_results *results, const cli_asked *asked)
 static void json_timings(cli_json *json, const glm4v_timings *t)
 {
     cli_json_open(json, "timings");
-    cli_json_int(json, "queued", (int64_t)t->queued);
-    cli_json_int(json, "preprocess", (int64_t)t->preprocess);
-    cli_json_int(json, "vision", (int64_t)t->vision);
-    cli_json_int(json, "prefill", (int64_t)t->prefill);
-    cli_json_int(json, "first-token", (int64_t)t->first_token);
-    cli_json_int(json, "decode", (int64_t)t->decode);
-    cli_json_int(json, "total", (int64_t)t->total);
+    cli_json_int(json, "queued", t->queued);
+    cli_json_int(json, "preprocess", t->preprocess);
+    cli_json_int(json, "vision", t->vision);
+    cli_json_int(json, "prefill", t->prefill);
+    cli_json_int(json, "first-token", t->first_token);
+    cli_json_int(json, "decode", t->decode);
+    cli_json_int(json, "total", t->total);
     cli_json_close(json);
 }
 
@@ -194,13 +194,13 @@ static void begin_result(cli_json_results *r, cli_json *json, const char *input,
 {
     cli_json_open(json, NULL);
     cli_json_int(json, "version", VERSION);
-    cli_json_int(json, "id", (int64_t)r->n++);
+    cli_json_int(json, "id", r->n++);
     json_input(json, input, pts);
 }
 
 static void end_result(const cli_json_results *r, cli_json *json)
 {
-    cli_json_int(json, "seed", (int64_t)r->asked.task->seed);
+    cli_json_int(json, "seed", r->asked.task->seed);
     cli_json_string(json, "prompt-hash", r->prompt);
     cli_json_string(json, "settings", r->settings);
     end(json);

@@ -102,8 +102,8 @@ static double between(double above, double below)
 
 static int descending(const void *a, const void *b)
 {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x < y) - (x > y);
+    const double *x = a, *y = b;
+    return (*x < *y) - (*x > *y);
 }
 
 /* What pictures of a fail choice must not reach, but for as many as are allowed to pass. scores:

@@ -121,12 +121,12 @@ static GstPadProbeReturn on_frame(cli_media *media, GstPadProbeInfo *info)
     const int64_t placed = cli_timeline_place(&media->timeline, t, media->step);
     media->step = media->frame ? media->frame : DEFAULT_STEP;
     if (GST_BUFFER_DURATION_IS_VALID(buffer) && GST_BUFFER_DURATION(buffer))
-        media->step = (int64_t)GST_BUFFER_DURATION(buffer);
+        media->step = GST_BUFFER_DURATION(buffer);
     const bool damaged = cli_damage_see(media->damage, buffer);
     if (!cli_pace_wants(&media->pace, placed))
         return GST_PAD_PROBE_DROP;
     buffer = gst_buffer_make_writable(buffer);
-    GST_BUFFER_OFFSET(buffer) = (guint64)placed;
+    GST_BUFFER_OFFSET(buffer) = placed;
     if (damaged)
         GST_BUFFER_FLAG_SET(buffer, GST_BUFFER_FLAG_CORRUPTED);
     GST_PAD_PROBE_INFO_DATA(info) = buffer;
@@ -139,8 +139,7 @@ static void on_caps(cli_media *media, GstEvent *event)
     gint n = 0, d = 0;
     gst_event_parse_caps(event, &caps);
     gst_structure_get_fraction(gst_caps_get_structure(caps, 0), "framerate", &n, &d);
-    media->frame =
-        n > 0 && d > 0 ? (int64_t)gst_util_uint64_scale(GST_SECOND, (guint64)d, (guint64)n) : 0;
+    media->frame = n > 0 && d > 0 ? (int64_t)gst_util_uint64_scale(GST_SECOND, d, n) : 0;
 }
 
 /* The orientation in a container, or in EXIF in it. */
@@ -495,18 +494,17 @@ static int turn(cli_media *media, glm4v_image *image, int orientation, glm4v_err
 {
     if (orientation < 2)
         return 0;
-    const size_t row = 3 * (size_t)image->width;
-    int rc =
-        cli_canvas_make(&media->upright, (uint64_t)image->width, (uint64_t)image->height, 3, err);
+    const int32_t row = 3 * image->width;
+    int rc = cli_canvas_make(&media->upright, image->width, image->height, 3, err);
     for (int32_t y = 0; !rc && y < image->height; y++)
-        memcpy(media->upright.pixels + (size_t)y * row, image->data + y * image->stride, row);
+        memcpy(cli_canvas_at(&media->upright, 0, y), image->data + y * image->stride, row);
     if (!rc)
         rc = cli_canvas_orient(&media->upright, orientation, err);
     if (!rc)
         *image = (glm4v_image) { .data = media->upright.pixels,
                                  .width = media->upright.width,
                                  .height = media->upright.height,
-                                 .stride = 3 * (int64_t)media->upright.width };
+                                 .stride = 3 * media->upright.width };
     return rc;
 }
 
@@ -531,7 +529,7 @@ static int hand_out(cli_media *media, cli_frame *frame, glm4v_error *err)
                    .width = GST_VIDEO_FRAME_WIDTH(&media->map),
                    .height = GST_VIDEO_FRAME_HEIGHT(&media->map),
                    .stride = GST_VIDEO_FRAME_PLANE_STRIDE(&media->map, 0) },
-        .pts = (int64_t)GST_BUFFER_OFFSET(buffer),
+        .pts = GST_BUFFER_OFFSET(buffer),
         .damaged = GST_BUFFER_FLAG_IS_SET(buffer, GST_BUFFER_FLAG_CORRUPTED),
     };
     frame->fraction = fraction_done(media, frame->pts);
@@ -624,7 +622,7 @@ static int take_bytes(cli_media *media, GstSample *sample, glm4v_error *err)
 static int begin_picture(cli_media *media, cli_frame *frame, glm4v_error *err)
 {
     media->picture = cli_picture_open(media->bytes.data, media->bytes.size, media->uri,
-                                      (uint64_t)media->pace.interval, err);
+                                      media->pace.interval, err);
     media->got_frame = media->picture != NULL;
     return media->picture ? cli_picture_next(media->picture, frame, err) : -1;
 }

@@ -67,9 +67,10 @@ static bool parse_count(const char *text, uint64_t *value)
     if (!*text)
         return false;
     for (; *text; text++) {
-        if (*text < '0' || *text > '9' || v > (UINT64_MAX - (uint64_t)(*text - '0')) / 10)
+        const uint64_t digit = *text - '0';
+        if (*text < '0' || *text > '9' || v > (UINT64_MAX - digit) / 10)
             return false;
-        v = v * 10 + (uint64_t)(*text - '0');
+        v = v * 10 + digit;
     }
     *value = v;
     return true;
@@ -108,18 +109,23 @@ static bool parse_number(const char *text, double *value)
 
 static bool parse_size(const char *text, uint64_t size[2])
 {
-    const char *x = strchr(text, 'x');
+    const size_t n = strcspn(text, "x");
     char first[16];
-    if (!x || (size_t)(x - text) >= sizeof first)
+    if (!text[n] || n >= sizeof first)
         return false;
-    memcpy(first, text, (size_t)(x - text));
-    first[x - text] = 0;
-    return parse_count(first, &size[0]) && parse_count(x + 1, &size[1]);
+    memcpy(first, text, n);
+    first[n] = 0;
+    return parse_count(first, &size[0]) && parse_count(text + n + 1, &size[1]);
 }
 
 static bool within(const cli_option *option, double value)
 {
     return value >= option->min && value <= option->max;
+}
+
+static bool count_within(const cli_option *option, uint64_t value)
+{
+    return within(option, (double)value);
 }
 
 static bool add_item(cli_list *list, const char *text)
@@ -132,38 +138,52 @@ static bool add_item(cli_list *list, const char *text)
 
 static bool store(const cli_option *option, const char *text)
 {
+    const union {
+        void *any;
+        bool *flag;
+        const char **string;
+        cli_list *list;
+        uint32_t *count; /* of CLI_SIZE: [2] */
+        uint64_t *wide;
+        double *number;
+    } to = { option->value };
     uint64_t count, size[2];
     double number;
     switch (option->kind) {
     case CLI_FLAG:
-        *(bool *)option->value = true;
+        *to.flag = true;
         return true;
     case CLI_STRING:
-        *(const char **)option->value = text;
+        *to.string = text;
         return true;
     case CLI_LIST:
-        return add_item(option->value, text);
+        return add_item(to.list, text);
     case CLI_COUNT:
-        if (!parse_count(text, &count) || !within(option, (double)count))
+        if (!parse_count(text, &count) || count > UINT32_MAX || !count_within(option, count))
             return false;
-        *(uint64_t *)option->value = count;
+        *to.count = (uint32_t)count;
+        return true;
+    case CLI_WIDE:
+        if (!parse_count(text, &count) || !count_within(option, count))
+            return false;
+        *to.wide = count;
         return true;
     case CLI_NUMBER:
         if (!parse_number(text, &number) || !within(option, number))
             return false;
-        *(double *)option->value = number;
+        *to.number = number;
         return true;
     case CLI_BYTES:
         if (!parse_bytes(text, &number) || !within(option, number))
             return false;
-        *(uint64_t *)option->value = (uint64_t)number;
+        *to.wide = (uint64_t)number;
         return true;
     case CLI_SIZE:
-        if (!parse_size(text, size) || !within(option, (double)size[0]) ||
-            !within(option, (double)size[1]))
+        if (!parse_size(text, size) || !count_within(option, size[0]) ||
+            !count_within(option, size[1]))
             return false;
-        ((uint32_t *)option->value)[0] = (uint32_t)size[0];
-        ((uint32_t *)option->value)[1] = (uint32_t)size[1];
+        to.count[0] = (uint32_t)size[0];
+        to.count[1] = (uint32_t)size[1];
         return true;
     }
     return false;
@@ -180,7 +200,7 @@ static int bad_value(const cli_command *command, const cli_option *option, const
         return cli_usage_error(command, "--%s expects a size such as 6GiB or 800MiB, not \"%s\"",
                                option->name, text);
     return cli_usage_error(command, "--%s expects a %s from %g to %g, not \"%s\"", option->name,
-                           option->kind == CLI_COUNT ? "whole number" : "number", option->min,
+                           option->kind == CLI_NUMBER ? "number" : "whole number", option->min,
                            option->max, text);
 }
 
@@ -199,7 +219,7 @@ static int take_option(const cli_command *command, int argc, char **argv, int *i
     const char *word = argv[*i];
     size_t dashes = word[1] == '-' ? 2 : 1;
     const char *equals = strchr(word, '=');
-    size_t length = equals ? (size_t)(equals - word) - dashes : strlen(word) - dashes;
+    const size_t length = strcspn(word, "=") - dashes;
     const cli_option *option = dashes == 2 ? find(command, word + dashes, length) : NULL;
     if (!option)
         return cli_usage_error(command, "unknown option %.*s", (int)(length + dashes), word);

@@ -30,15 +30,14 @@ static bool is_prompts(const char *path)
 /* A copy of the frame without gaps between its rows. */
 static int keep(cli_pictures *p, const glm4v_image *from, glm4v_error *err)
 {
-    const size_t row = GLM4V_CHANNELS * (size_t)from->width;
-    uint8_t *data = cli_alloc((size_t)from->height, row);
+    const int64_t row = GLM4V_CHANNELS * from->width;
+    uint8_t *data = cli_alloc(from->height, row);
     if (!data)
         return no_memory(err);
     for (int32_t y = 0; y < from->height; y++)
-        memcpy(data + (size_t)y * row, from->data + y * from->stride, row);
-    p->images[p->n_images++] = (glm4v_image) {
-        .data = data, .width = from->width, .height = from->height, .stride = (int64_t)row
-    };
+        memcpy(data + y * row, from->data + y * from->stride, row);
+    p->images[p->n_images++] =
+        (glm4v_image) { .data = data, .width = from->width, .height = from->height, .stride = row };
     return 0;
 }
 
@@ -103,7 +102,7 @@ int cli_pictures_load(cli_pictures *pictures, const char *folder, glm4v_error *e
     for (size_t i = 0; !rc && i < files.n; i++) {
         rc = is_prompts(files.paths[i]) ? read_prompts(pictures, files.paths[i], err)
                                         : decode(pictures, files.paths[i], err);
-        cli_progress("decoding pictures", (double)i / (double)files.n);
+        cli_progress_of("decoding pictures", i, files.n);
     }
     cli_folder_free(&files);
     if (!rc && !pictures->n_images)

@@ -107,7 +107,7 @@ static void json_bytes(cli_json *json, const char *key, uint64_t bytes)
     if (bytes == UINT64_MAX)
         cli_json_null(json, key);
     else
-        cli_json_int(json, key, (int64_t)bytes);
+        cli_json_int(json, key, bytes);
 }
 
 void cli_place_json_gpu(cli_json *json, const glm4v_device *device)
@@ -126,16 +126,16 @@ static void json_stage(cli_json *json, const glm4v_device_memory *d)
     cli_json_string(json, "device", d->name);
     if (*device.gpu)
         cli_place_json_gpu(json, &device);
-    cli_json_int(json, "memory", (int64_t)device.memory);
+    cli_json_int(json, "memory", device.memory);
     json_bytes(json, "available", device.available);
     json_bytes(json, "room", d->room);
     cli_json_int(json, "first_layer", d->first_layer);
     cli_json_int(json, "layers", d->n_layers);
     for (int p = 0; p < N_OUTER; p++)
         cli_json_bool(json, outer[p].name, d->holds[outer[p].part]);
-    cli_json_int(json, "weights", (int64_t)d->weights);
-    cli_json_int(json, "kv_cache", (int64_t)d->kv_cache);
-    cli_json_int(json, "scratch", (int64_t)d->scratch);
+    cli_json_int(json, "weights", d->weights);
+    cli_json_int(json, "kv_cache", d->kv_cache);
+    cli_json_int(json, "scratch", d->scratch);
     cli_json_close(json);
 }
 

@@ -14,20 +14,19 @@
 
 typedef struct {
     const char *quantization, *calibrate;
-    uint64_t threads;
-    uint64_t shard_mb;
+    uint32_t threads, shard_mb;
     bool json, verbose;
 } settings;
 
 static int progress(void *user, uint64_t done, uint64_t total)
 {
-    cli_progress("quantizing", (double)done / (double)total);
+    cli_progress_of("quantizing", done, total);
     return cli_interrupted();
 }
 
 static int calibrating(void *user, uint64_t done, uint64_t total)
 {
-    cli_progress("calibrating", (double)done / (double)total);
+    cli_progress_of("calibrating", done, total);
     return cli_interrupted();
 }
 
@@ -50,7 +49,7 @@ static uint64_t weight_bytes(const char *folder)
         struct stat st;
         const char *end = strrchr(entry->d_name, '.');
         if (end && !strcmp(end, ".safetensors") && !fstatat(dirfd(dir), entry->d_name, &st, 0))
-            bytes += (uint64_t)st.st_size;
+            bytes += st.st_size;
     }
     if (dir)
         closedir(dir);
@@ -94,8 +93,8 @@ static int tell(const char *src, const char *dst, const settings *set)
     cli_json_int(&json, "version", 1);
     cli_json_string(&json, "directory", dst);
     cli_json_string(&json, "quantization", set->quantization);
-    cli_json_int(&json, "source_bytes", (int64_t)before);
-    cli_json_int(&json, "file_bytes", (int64_t)after);
+    cli_json_int(&json, "source_bytes", before);
+    cli_json_int(&json, "file_bytes", after);
     cli_json_close(&json);
     cli_json_end(&json);
     return cli_finish(CLI_OK);
@@ -107,7 +106,7 @@ static int run(const char *src, const char *dst, settings *set)
     cli_pictures pictures = { 0 };
     glm4v_quantize_options options = { .struct_size = sizeof options,
                                        .quantization = set->quantization,
-                                       .n_threads = (uint32_t)set->threads,
+                                       .n_threads = set->threads,
                                        .shard_bytes = set->shard_mb * 1000000,
                                        .progress = progress,
                                        .log = log_line,

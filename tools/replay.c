@@ -15,7 +15,7 @@
 
 typedef struct {
     const char *model, *quantization;
-    uint64_t threads;
+    uint32_t threads;
     cli_place place;
 } options;
 
@@ -95,7 +95,7 @@ static glm4v_model_options model_options(const session *s, const cli_recorded_se
     glm4v_model_options model = { .struct_size = sizeof model,
                                   .quantization =
                                       o->quantization ? o->quantization : settings->model.quant,
-                                  .n_threads = (uint32_t)o->threads };
+                                  .n_threads = o->threads };
     cli_place_set(&model, &o->place);
     if (!o->place.device && !o->place.layers && !strcmp(settings->model.device, "cpu"))
         model.device = "cpu";
@@ -206,12 +206,11 @@ static void compare(void *user, const glm4v_result *answer)
 /* What was asked, its placeholders replaced; NULL: the settings have no such prompt. */
 static char *prompt_of(const cli_recorded_settings *settings, const cli_recorded_result *r)
 {
-    const char *prompt =
-        json_string_value(json_array_get(settings->prompts, (size_t)r->prompt_number));
+    const char *prompt = json_string_value(json_array_get(settings->prompts, r->prompt_number));
     if (!prompt || !settings->placeholders)
         return g_strdup(prompt);
     return glm4v_contract_expand(prompt, &(glm4v_placeholders) { .time = r->running_time,
-                                                                 .frame = (uint64_t)r->frame_number,
+                                                                 .frame = r->frame_number,
                                                                  .label = r->label,
                                                                  .camera = settings->camera });
 }

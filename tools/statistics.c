@@ -48,8 +48,8 @@ size_t cli_trials_needed(double rate, double confidence)
 
 static int ascending(const void *a, const void *b)
 {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    const double *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
 }
 
 /* Of the limit of sqrt(n) times the distance. */

@@ -195,7 +195,7 @@ int cli_stream_next(cli_stream *stream, cli_frame *frame, glm4v_error *err)
                 return more;
         } else if (more == 0 || !may_return(stream, err)) {
             return more;
-        } else if (!stream->options.reconnect) {
+        } else if (stream->options.reconnect == 0) {
             if (stream->worked)
                 rewrite(err, "%.400s; --reconnect SECONDS keeps trying", err->msg);
             return more;

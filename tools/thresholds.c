@@ -21,7 +21,8 @@ enum { FEW = 30 };       /* pictures of a folder, below which there is a warning
 typedef struct {
     const char *model, *quantization, *choices, *fail_choices, *prompt, *system;
     const char *output, *preset, *preset_name, *compare;
-    uint64_t threads, max_pixels;
+    uint32_t threads;
+    uint64_t max_pixels;
     double rate;
     cli_place place;
 } settings;
@@ -496,7 +497,7 @@ static int run(const settings *set, const cli_command *command, const char *dir)
     session s = { .set = set, .command = command };
     glm4v_model_options options = { .struct_size = sizeof options,
                                     .quantization = set->quantization,
-                                    .n_threads = (uint32_t)set->threads };
+                                    .n_threads = set->threads };
     cli_place_set(&options, &set->place);
     int status = prepare(&s, dir);
     if (!status)

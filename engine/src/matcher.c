@@ -76,7 +76,7 @@ static int insert(compiler *c, int32_t at, instruction i)
     int rc = append(c, i);
     if (rc)
         return rc;
-    memmove(&m->code[at + 1], &m->code[at], (size_t)(m->n - 1 - at) * sizeof *m->code);
+    memmove(&m->code[at + 1], &m->code[at], (m->n - 1 - at) * sizeof *m->code);
     m->code[at] = i;
     return 0;
 }
@@ -266,7 +266,7 @@ static int repeat(compiler *c, int32_t least, int32_t most)
         rc = repeat_at_most(c, first, length, most);
         if (!rc)
             memmove(&c->m->code[first], &c->m->code[first + length],
-                    (size_t)(c->m->n - first - length) * sizeof *c->m->code);
+                    (c->m->n - first - length) * sizeof *c->m->code);
     } else if (most > least) {
         rc = repeat_at_most(c, first, length, most - least);
     }

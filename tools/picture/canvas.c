@@ -36,10 +36,10 @@ int cli_canvas_make(cli_canvas *canvas, uint64_t width, uint64_t height, int cha
     int rc = cli_canvas_check(width, height, err);
     if (rc)
         return rc;
-    canvas->pixels = cli_alloc((size_t)(width * height), (size_t)channels);
+    canvas->pixels = cli_alloc(width * height, channels);
     if (!canvas->pixels)
-        return cli_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture of %dx%d", (int)width,
-                        (int)height);
+        return cli_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture of %llux%llu",
+                        (unsigned long long)width, (unsigned long long)height);
     canvas->width = (int32_t)width;
     canvas->height = (int32_t)height;
     canvas->channels = channels;
@@ -52,6 +52,16 @@ void cli_canvas_free(cli_canvas *canvas)
     *canvas = (cli_canvas) { 0 };
 }
 
+size_t cli_canvas_bytes(const cli_canvas *canvas)
+{
+    return (size_t)canvas->width * canvas->height * canvas->channels;
+}
+
+uint8_t *cli_canvas_at(const cli_canvas *canvas, int64_t x, int64_t y)
+{
+    return canvas->pixels + (y * canvas->width + x) * canvas->channels;
+}
+
 /* round(a * b / 255) for a, b <= 255 */
 static unsigned mul_255(unsigned a, unsigned b)
 {
@@ -61,12 +71,11 @@ static unsigned mul_255(unsigned a, unsigned b)
 
 void cli_canvas_flatten(cli_canvas *canvas, bool multiplied)
 {
-    const size_t n = (size_t)canvas->width * (size_t)canvas->height;
-    const uint8_t *from = canvas->pixels;
+    const uint8_t *from = canvas->pixels, *end = from + cli_canvas_bytes(canvas);
     uint8_t *to = canvas->pixels;
     if (canvas->channels != 4)
         return;
-    for (size_t i = 0; i < n; i++, from += 4, to += 3) {
+    for (; from < end; from += 4, to += 3) {
         const unsigned alpha = from[3];
         for (int c = 0; c < 3; c++) {
             const unsigned color = multiplied ? from[c] : mul_255(from[c], alpha);
@@ -97,7 +106,7 @@ int cli_canvas_orient(cli_canvas *canvas, int orientation, glm4v_error *err)
     const int32_t width = exchange ? canvas->height : canvas->width;
     const int32_t height = exchange ? canvas->width : canvas->height;
     cli_canvas turned = { 0 };
-    int rc = cli_canvas_make(&turned, (uint64_t)width, (uint64_t)height, 3, err);
+    int rc = cli_canvas_make(&turned, width, height, 3, err);
     if (rc)
         return rc;
     uint8_t *to = turned.pixels;
@@ -105,9 +114,7 @@ int cli_canvas_orient(cli_canvas *canvas, int orientation, glm4v_error *err)
         for (int32_t x = 0; x < width; x++, to += 3) {
             const int32_t u = turns[orientation].mirror_x ? width - 1 - x : x;
             const int32_t v = turns[orientation].mirror_y ? height - 1 - y : y;
-            const int64_t at =
-                exchange ? (int64_t)u * canvas->width + v : (int64_t)v * canvas->width + u;
-            memcpy(to, canvas->pixels + 3 * at, 3);
+            memcpy(to, cli_canvas_at(canvas, exchange ? v : u, exchange ? u : v), 3);
         }
     cli_canvas_free(canvas);
     *canvas = turned;
@@ -141,6 +148,6 @@ int cli_exif_orientation(const uint8_t *exif, size_t size)
     const size_t n = get(exif + directory, 2, big);
     for (size_t i = 0, at = directory + 2; i < n && at + 12 <= size; i++, at += 12)
         if (get(exif + at, 2, big) == TAG && get(exif + at + 2, 2, big) == SHORT)
-            return (int)get(exif + at + 8, 2, big);
+            return get(exif + at + 8, 2, big);
     return 1;
 }

@@ -41,6 +41,10 @@ int cli_canvas_orient(cli_canvas *canvas, int orientation, glm4v_error *err);
 
 void cli_canvas_free(cli_canvas *canvas);
 
+/* Bytes of all pixels, and the first one of the pixel at column x of row y. */
+size_t cli_canvas_bytes(const cli_canvas *canvas);
+uint8_t *cli_canvas_at(const cli_canvas *canvas, int64_t x, int64_t y);
+
 /* The orientation in a block of EXIF, with or without its head "Exif\0\0"; 1 if it has none. */
 int cli_exif_orientation(const uint8_t *exif, size_t size);
 

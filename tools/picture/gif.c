@@ -27,10 +27,10 @@ static int on_read(GifFileType *gif, GifByteType *to, int n)
 {
     animation *a = gif->UserData;
     const size_t left = a->size - a->at;
-    const size_t got = (size_t)n < left ? (size_t)n : left;
+    const int got = left < (size_t)n ? (int)left : n;
     memcpy(to, a->data + a->at, got);
     a->at += got;
-    return (int)got;
+    return got;
 }
 
 static int damaged(cli_decoding *d, const animation *a, glm4v_error *err)
@@ -80,7 +80,7 @@ static void paint(animation *a, const ColorMapObject *colors, const uint8_t *lin
     const int width = a->left + a->width > c->width ? c->width - a->left : a->width;
     if (y >= c->height)
         return;
-    uint8_t *to = c->pixels + 4 * ((size_t)y * (size_t)c->width + (size_t)a->left);
+    uint8_t *to = cli_canvas_at(c, a->left, y);
     for (int x = 0; x < width; x++, to += 4) {
         const int index = line[x];
         if (index == a->control.TransparentColor || index >= colors->ColorCount)
@@ -115,13 +115,12 @@ static void dispose(animation *a)
 {
     cli_canvas *c = &a->shown;
     if (a->last.DisposalMode == DISPOSE_PREVIOUS && a->saved.pixels)
-        memcpy(c->pixels, a->saved.pixels, 4 * (size_t)c->width * (size_t)c->height);
+        memcpy(c->pixels, a->saved.pixels, cli_canvas_bytes(c));
     if (a->last.DisposalMode != DISPOSE_BACKGROUND)
         return;
     const int width = a->left + a->width > c->width ? c->width - a->left : a->width;
     for (int y = a->top; width > 0 && y < a->top + a->height && y < c->height; y++)
-        memset(c->pixels + 4 * ((size_t)y * (size_t)c->width + (size_t)a->left), 0,
-               4 * (size_t)width);
+        memset(cli_canvas_at(c, a->left, y), 0, width * c->channels);
 }
 
 static int save(animation *a, glm4v_error *err)
@@ -129,9 +128,9 @@ static int save(animation *a, glm4v_error *err)
     const cli_canvas *c = &a->shown;
     if (a->control.DisposalMode != DISPOSE_PREVIOUS)
         return 0;
-    int rc = cli_canvas_make(&a->saved, (uint64_t)c->width, (uint64_t)c->height, 4, err);
+    int rc = cli_canvas_make(&a->saved, c->width, c->height, 4, err);
     if (!rc)
-        memcpy(a->saved.pixels, c->pixels, 4 * (size_t)c->width * (size_t)c->height);
+        memcpy(a->saved.pixels, c->pixels, cli_canvas_bytes(c));
     return rc;
 }
 
@@ -150,7 +149,7 @@ static int read_frame(cli_decoding *d, animation *a, glm4v_error *err)
         cli_decoding_damaged(d, "a frame has an impossible size", err);
         return -1;
     }
-    uint8_t *line = cli_alloc((size_t)a->width, 1);
+    uint8_t *line = cli_alloc(a->width, 1);
     if (!line) {
         cli_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture");
         return -1;
@@ -160,9 +159,9 @@ static int read_frame(cli_decoding *d, animation *a, glm4v_error *err)
     if (!good)
         return damaged(d, a, err);
     cli_canvas *c = &a->shown;
-    if (cli_canvas_make(&d->canvas, (uint64_t)c->width, (uint64_t)c->height, 4, err))
+    if (cli_canvas_make(&d->canvas, c->width, c->height, 4, err))
         return -1;
-    memcpy(d->canvas.pixels, c->pixels, 4 * (size_t)c->width * (size_t)c->height);
+    memcpy(d->canvas.pixels, c->pixels, cli_canvas_bytes(c));
     d->pts = a->time * 10000000;
     a->time += a->control.DelayTime < 2 ? 10 : a->control.DelayTime; /* as browsers do */
     d->fraction = (double)a->at / (double)a->size;
@@ -204,8 +203,8 @@ int cli_decode_gif(cli_decoding *d, glm4v_error *err)
     } else {
         const GifFileType *gif = a->gif;
         const bool screen = gif->SWidth > 0 && gif->SHeight > 0;
-        rc = cli_canvas_make(&a->shown, (uint64_t)(screen ? gif->SWidth : gif->Image.Width),
-                             (uint64_t)(screen ? gif->SHeight : gif->Image.Height), 4, err);
+        rc = cli_canvas_make(&a->shown, screen ? gif->SWidth : gif->Image.Width,
+                             screen ? gif->SHeight : gif->Image.Height, 4, err);
     }
     if (!rc && cli_next_gif(d, err) < 0)
         rc = err->code;

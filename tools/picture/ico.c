@@ -12,7 +12,7 @@ enum { HEAD = 6, ENTRY = 16, SIZE_AT = 8, OFFSET_AT = 12 };
 
 static uint32_t get32(const uint8_t *p)
 {
-    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+    return p[0] | p[1] << 8 | p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
 static uint32_t rank(const uint8_t *entry)
@@ -24,7 +24,7 @@ static uint32_t rank(const uint8_t *entry)
 static const uint8_t *find_best(const cli_decoding *d)
 {
     const uint8_t *best = NULL;
-    const size_t n = d->data[4] | (size_t)d->data[5] << 8;
+    const size_t n = d->data[4] | d->data[5] << 8;
     for (size_t i = 0; i < n && HEAD + (i + 1) * ENTRY <= d->size; i++) {
         const uint8_t *entry = d->data + HEAD + i * ENTRY;
         if (!best || rank(entry) > rank(best))

@@ -159,7 +159,7 @@ static bool check(decoder *d, const uint8_t *data, size_t size)
     d->jpeg.out_color_space = d->jpeg.jpeg_color_space;
     d->jpeg.scale_denom = 8; /* the codes are all read, the transforms are not made */
     jpeg_start_decompress(&d->jpeg);
-    d->row = cli_alloc(d->jpeg.output_width, (size_t)d->jpeg.output_components);
+    d->row = cli_alloc(d->jpeg.output_width, d->jpeg.output_components);
     while (d->row && d->jpeg.output_scanline < d->jpeg.output_height)
         jpeg_read_scanlines(&d->jpeg, &d->row, 1);
     if (d->row)

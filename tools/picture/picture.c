@@ -143,7 +143,7 @@ static bool is_tga(const uint8_t *head, size_t size, const char *name)
         return false;
     const int kind = head[2] & 7, bits = head[16];
     const size_t width = head[12] | head[13] << 8, height = head[14] | head[15] << 8;
-    const size_t colors = head[1] ? (size_t)(head[5] | head[6] << 8) * ((head[7] + 7u) / 8) : 0;
+    const size_t colors = head[1] ? (head[5] | head[6] << 8) * ((head[7] + 7u) / 8) : 0;
     if ((head[2] & ~8) > 3 || !kind || !width || !height || (kind == 1) != head[1] ||
         !memchr("\x08\x0f\x10\x18\x20", bits, 5))
         return false;
@@ -230,7 +230,7 @@ int cli_picture_next(cli_picture *picture, cli_frame *frame, glm4v_error *err)
             .image = { .data = d->canvas.pixels,
                        .width = d->canvas.width,
                        .height = d->canvas.height,
-                       .stride = 3 * (int64_t)d->canvas.width },
+                       .stride = 3 * d->canvas.width },
             .pts = picture->animated ? d->pts : -1,
             .fraction = picture->animated ? d->fraction : -1,
         };

@@ -48,13 +48,12 @@ static int missing(const cli_decoding *d, glm4v_error *err)
 static int copy(cli_decoding *d, const GdkPixbuf *pixbuf, glm4v_error *err)
 {
     const int channels = gdk_pixbuf_get_n_channels(pixbuf);
-    const size_t stride = (size_t)gdk_pixbuf_get_rowstride(pixbuf);
+    const int64_t stride = gdk_pixbuf_get_rowstride(pixbuf);
     const uint8_t *from = gdk_pixbuf_read_pixels(pixbuf);
-    int rc = cli_canvas_make(&d->canvas, (uint64_t)gdk_pixbuf_get_width(pixbuf),
-                             (uint64_t)gdk_pixbuf_get_height(pixbuf), channels, err);
-    const size_t row = (size_t)d->canvas.width * (size_t)channels;
+    int rc = cli_canvas_make(&d->canvas, gdk_pixbuf_get_width(pixbuf),
+                             gdk_pixbuf_get_height(pixbuf), channels, err);
     for (int32_t y = 0; !rc && y < d->canvas.height; y++)
-        memcpy(d->canvas.pixels + (size_t)y * row, from + (size_t)y * stride, row);
+        memcpy(cli_canvas_at(&d->canvas, 0, y), from + y * stride, d->canvas.width * channels);
     return rc;
 }
 
@@ -72,8 +71,7 @@ int cli_decode_pixbuf(cli_decoding *d, glm4v_error *err)
     const GdkPixbuf *pixbuf = good ? gdk_pixbuf_loader_get_pixbuf(loader) : NULL;
     int rc;
     if (p.refused) /* words for the size */
-        rc = cli_canvas_make(&d->canvas, (uint64_t)MAX(p.width, 0), (uint64_t)MAX(p.height, 0), 3,
-                             err);
+        rc = cli_canvas_make(&d->canvas, MAX(p.width, 0), MAX(p.height, 0), 3, err);
     else if (pixbuf && (p.top > 0 || p.bottom < gdk_pixbuf_get_height(pixbuf)))
         rc = cli_decoding_damaged(d, "rows are missing", err);
     else if (pixbuf)

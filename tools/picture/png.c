@@ -66,14 +66,13 @@ static int read_rows(decoder *d, cli_decoding *to, glm4v_error *err)
     int rc = cli_canvas_make(&to->canvas, width, height, set_transforms(d), err);
     if (rc)
         return rc;
-    const size_t stride = (size_t)width * (size_t)to->canvas.channels;
-    if (png_get_rowbytes(d->png, d->info) != stride)
+    if (png_get_rowbytes(d->png, d->info) * height != cli_canvas_bytes(&to->canvas))
         return cli_decoding_damaged(to, "its rows are of another length than its header says", err);
     d->rows = cli_alloc(height, sizeof *d->rows);
     if (!d->rows)
         return cli_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture");
     for (uint32_t y = 0; y < height; y++)
-        d->rows[y] = to->canvas.pixels + y * stride;
+        d->rows[y] = cli_canvas_at(&to->canvas, 0, y);
     png_read_image(d->png, d->rows);
     png_read_end(d->png, d->info);
     if (png_get_eXIf_1(d->png, d->info, &n, &exif))

@@ -25,10 +25,10 @@ static tmsize_t on_read(thandle_t user, void *to, tmsize_t n)
 {
     decoder *d = user;
     const uint64_t left = d->at < d->size ? d->size - d->at : 0;
-    const uint64_t got = (uint64_t)n < left ? (uint64_t)n : left;
+    const tmsize_t got = left < (uint64_t)n ? (tmsize_t)left : n;
     memcpy(to, d->data + (left ? d->at : 0), got);
     d->at += got;
-    return (tmsize_t)got;
+    return got;
 }
 
 static tmsize_t on_write(thandle_t user, void *from, tmsize_t n)
@@ -53,7 +53,8 @@ static int on_close(thandle_t user)
 
 static toff_t on_size(thandle_t user)
 {
-    return ((decoder *)user)->size;
+    const decoder *d = user;
+    return d->size;
 }
 
 static int on_error(TIFF *tiff, void *user, const char *module, const char *format, va_list args)
@@ -103,14 +104,13 @@ static bool is_multiplied(const decoder *d)
 
 static void copy(cli_canvas *canvas, const uint32_t *raster)
 {
-    const size_t n = (size_t)canvas->width * (size_t)canvas->height;
-    uint8_t *to = canvas->pixels;
-    for (size_t i = 0; i < n; i++, to += canvas->channels) {
-        to[0] = (uint8_t)TIFFGetR(raster[i]);
-        to[1] = (uint8_t)TIFFGetG(raster[i]);
-        to[2] = (uint8_t)TIFFGetB(raster[i]);
+    uint8_t *to = canvas->pixels, *end = to + cli_canvas_bytes(canvas);
+    for (; to < end; to += canvas->channels, raster++) {
+        to[0] = TIFFGetR(*raster);
+        to[1] = TIFFGetG(*raster);
+        to[2] = TIFFGetB(*raster);
         if (canvas->channels == 4)
-            to[3] = (uint8_t)TIFFGetA(raster[i]);
+            to[3] = (uint8_t)TIFFGetA(*raster);
     }
 }
 
@@ -140,7 +140,7 @@ static int decode(decoder *d, cli_decoding *to, glm4v_error *err)
     rc = cli_canvas_make(&to->canvas, width, height, has_alpha(d) ? 4 : 3, err);
     if (rc)
         return rc;
-    d->raster = cli_alloc((size_t)width * height, sizeof *d->raster);
+    d->raster = cli_alloc(cli_canvas_bytes(&to->canvas) / to->canvas.channels, sizeof *d->raster);
     if (!d->raster)
         return cli_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture of %ux%u", width, height);
     if (!TIFFRGBAImageGet(&d->rgba, d->raster, width, height) || d->failed)

@@ -29,7 +29,7 @@ int cli_next_webp(cli_decoding *d, glm4v_error *err)
         cli_decoding_damaged(d, "a frame cannot be decoded", err);
         return -1;
     }
-    memcpy(d->canvas.pixels, pixels, 4 * (size_t)d->canvas.width * (size_t)d->canvas.height);
+    memcpy(d->canvas.pixels, pixels, cli_canvas_bytes(&d->canvas));
     d->pts = a->end * 1000000;
     a->end = end;
     a->done++;

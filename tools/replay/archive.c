@@ -131,7 +131,7 @@ static int read_folder(cli_archive *archive, const char *path, glm4v_error *err)
             cli_message("%s: skipped, neither a picture nor a video", folder.paths[i]);
             continue;
         }
-        cli_progress("reading pictures", (double)i / (double)folder.n);
+        cli_progress_of("reading pictures", i, folder.n);
         if (read_file(archive, folder.paths[i], &why))
             cli_message("%s; skipped", why.msg);
     }
@@ -153,14 +153,14 @@ int cli_archive_read(cli_archive *archive, char **paths, int n, glm4v_error *err
 /* Rows without padding, in memory of their own. */
 static int keep(glm4v_image *image, glm4v_error *err)
 {
-    const size_t row = GLM4V_CHANNELS * (size_t)image->width;
-    uint8_t *pixels = cli_alloc((size_t)image->height, row);
+    const size_t row = GLM4V_CHANNELS * image->width;
+    uint8_t *pixels = cli_alloc(image->height, row);
     if (!pixels)
         return cli_fail(err, GLM4V_ERR_NOMEM, "no memory for a picture");
     for (int32_t y = 0; y < image->height; y++)
-        memcpy(pixels + (size_t)y * row, image->data + y * image->stride, row);
+        memcpy(pixels + y * row, image->data + y * image->stride, row);
     image->data = pixels;
-    image->stride = (int64_t)row;
+    image->stride = row;
     return 0;
 }
 

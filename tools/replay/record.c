@@ -174,11 +174,11 @@ static void read_question(cli_recorded_settings *s, const members *m)
         .top_k = (uint32_t)count_of(&sampling, "top-k", 0, UINT32_MAX),
         .top_p = (float)real_of(&sampling, "top-p"),
         .repetition_penalty = (float)real_of(&sampling, "repetition-penalty"),
-        .seed = (uint64_t)count_of(&sampling, "seed", 0, INT64_MAX),
+        .seed = count_of(&sampling, "seed", 0, INT64_MAX),
         .thinking = flag_of(&sampling, "thinking"),
     };
     s->context_length = (uint32_t)count_of(&limits, "context-length", 0, UINT32_MAX);
-    s->max_pixels = (uint64_t)count_of(&limits, "max-pixels", 0, INT64_MAX);
+    s->max_pixels = count_of(&limits, "max-pixels", 0, INT64_MAX);
 }
 
 static const char *text_or_nothing(const members *m, const char *key)

@@ -16,7 +16,7 @@ static uint64_t now_ns(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
 }
 
 /* ---- errors ---- */
@@ -321,10 +321,9 @@ static void complete(serve_exchange *x)
     const serve_settings *set = x->server->set;
     const openai_limits limits = { .bytes = set->max_body,
                                    .pictures = SERVE_PICTURES,
-                                   .max_tokens = (uint32_t)set->max_tokens,
-                                   .tokens = set->max_tokens < SERVE_TOKENS
-                                                 ? (uint32_t)set->max_tokens
-                                                 : SERVE_TOKENS };
+                                   .max_tokens = set->max_tokens,
+                                   .tokens = set->max_tokens < SERVE_TOKENS ? set->max_tokens
+                                                                            : SERVE_TOKENS };
     char parameter[OPENAI_MAX_PARAMETER] = "";
     glm4v_error err = { 0 };
     int rc = openai_request_read(&x->ask, x->body.data ? x->body.data : "", x->body.size, &limits,
@@ -367,7 +366,7 @@ void serve_completion_begin(serve_exchange *x)
         random[0] = (uint32_t)now_ns();
     snprintf(x->id, sizeof x->id, "chatcmpl-%08x%08x%08x", random[0], random[1], random[2]);
     x->received = now_ns();
-    x->created = (int64_t)time(NULL);
+    x->created = time(NULL);
     x->job.run = work;
     serve_exchange_ref(x); /* the worker's */
     atomic_fetch_add(&x->server->held, 1);

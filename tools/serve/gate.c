@@ -113,7 +113,7 @@ bool serve_gate_is_host(const serve_gate *gate, const char *host)
         end = host + strlen(host);
     else if (strspn(end + 1, "0123456789") != strlen(end + 1))
         return false;
-    const size_t n = (size_t)(end - host);
+    const size_t n = end - host;
     if (!n || n >= sizeof name)
         return false;
     memcpy(name, host, n);
@@ -146,7 +146,7 @@ static bool is_plain(const char *text, size_t size, bool name)
 {
     static const char separators[] = "()<>@,;:\\\"/[]?={} \t";
     for (size_t i = 0; i < size; i++) {
-        const unsigned char c = (unsigned char)text[i];
+        const unsigned char c = text[i];
         if (c == 0x7f || (c < ' ' && (name || c != '\t')))
             return false;
         if (name && (c >= 0x80 || strchr(separators, c)))

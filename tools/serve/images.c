@@ -40,7 +40,7 @@ static void wait_for_room(serve_pixels *pixels)
 static void count(serve_pixels *pixels, int64_t bytes)
 {
     pthread_mutex_lock(&pixels->lock);
-    pixels->bytes += (uint64_t)bytes;
+    pixels->bytes += bytes;
     if (bytes < 0)
         pthread_cond_broadcast(&pixels->less);
     pthread_mutex_unlock(&pixels->lock);
@@ -54,13 +54,13 @@ enum { PIXEL_BYTES = 4 };
 static void keep(serve_images *images, cli_picture *picture, const glm4v_image *from,
                  double seconds)
 {
-    const uint64_t bytes = PIXEL_BYTES * (uint64_t)from->width * (uint64_t)from->height;
+    const uint64_t bytes = PIXEL_BYTES * (uint64_t)from->width * from->height;
     glm4v_image *image = &images->images[images->n++];
     *image = *from;
     image->data = cli_picture_take(picture);
     image->timestamp = seconds;
     images->bytes += bytes;
-    count(images->pixels, (int64_t)bytes);
+    count(images->pixels, bytes);
 }
 
 static int decode(serve_images *images, const cli_blob *file, double seconds, glm4v_error *err)

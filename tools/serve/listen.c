@@ -96,7 +96,7 @@ static bool split(const char *address, char *host, size_t room, const char **por
     if (!colon || !colon[1] || strlen(colon + 1) > 5 ||
         strspn(colon + 1, "0123456789") != strlen(colon + 1))
         return false;
-    size_t n = (size_t)(colon - address);
+    size_t n = colon - address;
     if (n >= 2 && address[0] == '[' && address[n - 1] == ']') {
         address++;
         n -= 2;

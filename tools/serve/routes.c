@@ -75,7 +75,7 @@ static unsigned answer_metrics(serve_server *server, const char *rest, glm4v_tex
     serve_gauges gauges = { .engine = { .struct_size = sizeof gauges.engine },
                             .connections = serve_connections_count(server->connections),
                             .requests = atomic_load(&server->requests),
-                            .max_batch = (uint32_t)server->set->max_batch };
+                            .max_batch = server->set->max_batch };
     glm4v_engine *engine = atomic_load(&server->engine);
     (void)rest;
     if (engine)

@@ -17,7 +17,8 @@
 typedef struct {
     const char *model, *quantization, *listen, *key_file;
     cli_place place;
-    uint64_t threads, max_pixels, context_length, prefix_tokens;
+    uint32_t threads, context_length, prefix_tokens;
+    uint64_t max_pixels;
     double stop_timeout;
     bool verbose;
     serve_settings serve;
@@ -50,13 +51,13 @@ static int open_model(const settings *set, const char *dir, glm4v_model **model,
     glm4v_error err = { 0 };
     glm4v_model_options options = { .struct_size = sizeof options,
                                     .quantization = set->quantization,
-                                    .n_threads = (uint32_t)set->threads };
+                                    .n_threads = set->threads };
     const glm4v_engine_options how = { .struct_size = sizeof how,
-                                       .max_batch = (uint32_t)set->serve.max_batch,
-                                       .max_pending = (uint32_t)set->serve.max_requests,
+                                       .max_batch = set->serve.max_batch,
+                                       .max_pending = set->serve.max_requests,
                                        .max_pixels = set->max_pixels,
-                                       .context_length = (uint32_t)set->context_length,
-                                       .prefix_tokens = (uint32_t)set->prefix_tokens };
+                                       .context_length = set->context_length,
+                                       .prefix_tokens = set->prefix_tokens };
     cli_place_set(&options, &set->place);
     int status =
         cli_model_open(model, dir, &options, set->verbose ? GLM4V_LOG_DEBUG : GLM4V_LOG_WARNING);

@@ -91,9 +91,9 @@ static ssize_t read_output(void *user, uint64_t offset, char *to, size_t room)
     if (x->out.failed) {
         n = MHD_CONTENT_READER_END_WITH_ERROR;
     } else if (left) {
-        n = (ssize_t)(left < room ? left : room);
-        memcpy(to, x->out.data + x->sent, (size_t)n);
-        x->sent += (size_t)n;
+        n = left < room ? left : room;
+        memcpy(to, x->out.data + x->sent, n);
+        x->sent += n;
         if (x->sent == x->out.size)
             x->sent = x->out.size = 0;
     } else if (x->finished) {
@@ -378,7 +378,7 @@ static struct MHD_Daemon *start(serve_server *server)
         MHD_OPTION_LISTEN_SOCKET, server->listener.fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
         server, MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)SERVE_SILENT_TIME, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)serve_connections_most((uint32_t)server->set->max_requests),
+        (unsigned)serve_connections_most(server->set->max_requests),
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)SERVE_CONNECTION_BYTES,
         MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
 }
@@ -387,7 +387,7 @@ int serve_server_open(serve_server *server, const serve_settings *set, const cha
                       glm4v_error *err)
 {
     const int n_workers = set->sources.n_domains ? 4 * SERVE_WORKERS : SERVE_WORKERS;
-    *server = (serve_server) { .set = set, .started = (int64_t)time(NULL) };
+    *server = (serve_server) { .set = set, .started = time(NULL) };
     serve_metrics_open(&server->metrics);
     serve_pixels_open(&server->pixels);
     int rc = serve_listen(&server->listener, address, err);
@@ -396,8 +396,7 @@ int serve_server_open(serve_server *server, const serve_settings *set, const cha
                       "%s can be reached from other machines: give --api-key-file",
                       server->listener.name);
     if (!rc)
-        rc =
-            serve_connections_open(&server->connections, (uint32_t)set->max_requests, on_left, err);
+        rc = serve_connections_open(&server->connections, set->max_requests, on_left, err);
     if (!rc)
         rc = serve_workers_open(&server->workers, n_workers, err);
     if (!rc)

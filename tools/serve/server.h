@@ -25,8 +25,9 @@ typedef enum { SERVE_LOADING, SERVE_READY, SERVE_STOPPING } serve_state;
 typedef struct {
     const char *names[SERVE_MAX_ALIASES + 1]; /* [n_names] of the model, its own first */
     size_t n_names;
-    uint64_t max_requests, max_body, max_tokens, max_batch; /* max_body: bytes */
-    double request_timeout;                                 /* seconds */
+    uint32_t max_requests, max_tokens, max_batch;
+    uint64_t max_body;      /* bytes */
+    double request_timeout; /* seconds */
     serve_gate gate;
     serve_sources sources;
 } serve_settings;

@@ -18,7 +18,7 @@ static size_t find_stop(const serve_stops *s)
     for (uint32_t i = 0; i < s->n_stops; i++) {
         const char *found = strstr(s->held.data, s->stops[i]);
         if (found && (size_t)(found - s->held.data) < first)
-            first = (size_t)(found - s->held.data);
+            first = found - s->held.data;
     }
     return first;
 }

@@ -11,7 +11,7 @@ glm4v_cuda_kv glm4v_gpu_kv_of(const glm4v_kv *kv)
 {
     const glm4v_kv_shape *s = &kv->shape;
     const bool codes = s->form == GLM4V_KV_INT8;
-    const size_t tokens = (size_t)(s->slots * s->length + s->kept);
+    const size_t tokens = (s->slots * s->length + s->kept);
     return (glm4v_cuda_kv) {
         .form = codes ? GLM4V_CUDA_KV_INT8 : GLM4V_CUDA_KV_BF16,
         .layers = s->layers,
@@ -23,7 +23,7 @@ glm4v_cuda_kv glm4v_gpu_kv_of(const glm4v_kv *kv)
         .keys = kv->keys,
         .values = kv->values,
         .k_scale = codes ? kv->scales : NULL,
-        .v_scale = codes ? (float *)kv->scales + tokens * (size_t)(s->layers * s->heads) : NULL,
+        .v_scale = codes ? (float *)kv->scales + tokens * (s->layers * s->heads) : NULL,
     };
 }
 
@@ -32,10 +32,10 @@ static bool sizes_of(const glm4v_kv_shape *s, size_t *numbers, size_t *scales)
 {
     const bool codes = s->form == GLM4V_KV_INT8;
     size_t tokens, rows;
-    if (glm4v_mul_overflow((size_t)s->slots, (size_t)s->length, &tokens) ||
-        glm4v_add_overflow(tokens, (size_t)s->kept, &tokens) ||
+    if (glm4v_mul_overflow(s->slots, s->length, &tokens) ||
+        glm4v_add_overflow(tokens, s->kept, &tokens) ||
         glm4v_mul_overflow((size_t)s->layers * (size_t)s->heads, tokens, &rows) ||
-        glm4v_mul_overflow(rows, (size_t)s->head_dim * (codes ? 1 : sizeof(glm4v_bf16)), numbers) ||
+        glm4v_mul_overflow(rows, s->head_dim * (codes ? 1 : sizeof(glm4v_bf16)), numbers) ||
         *numbers > SIZE_MAX / 4)
         return false;
     *numbers = glm4v_gpu_round_up(*numbers);

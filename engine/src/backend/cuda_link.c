@@ -64,7 +64,7 @@ int glm4v_gpu_copy_from(glm4v_backend *b, glm4v_queue q, void *y, glm4v_backend 
                         const void *x, int64_t n)
 {
     glm4v_gpu_backend *g = glm4v_gpu(b), *other = glm4v_gpu(from);
-    const size_t bytes = (size_t)n * sizeof(glm4v_bf16);
+    const size_t bytes = n * sizeof(glm4v_bf16);
     const cudaStream_t to = g->queue[q].stream;
     if (from->ops->copy_from != glm4v_gpu_copy_from)
         return GLM4V_ERR_UNSUPPORTED;

@@ -156,7 +156,7 @@ int glm4v_gpu_upload(glm4v_backend *b, void *y, const float *host, int64_t n)
     GLM4V_CUDA_ENTER(&g->context);
     pthread_mutex_lock(&g->copies);
     for (size_t at = 0, some; !rc && at < (size_t)n; at += some) {
-        some = piece_of((size_t)n, at, sizeof(glm4v_bf16));
+        some = piece_of(n, at, sizeof(glm4v_bf16));
         glm4v_f32_to_bf16_c(g->pinned, host + at, some);
         rc = copy_now(g, (glm4v_bf16 *)y + at, g->pinned, some * sizeof(glm4v_bf16));
     }
@@ -171,7 +171,7 @@ int glm4v_gpu_download(glm4v_backend *b, float *host, const void *x, int64_t n)
     GLM4V_CUDA_ENTER(&g->context);
     pthread_mutex_lock(&g->copies);
     for (size_t at = 0, some; !rc && at < (size_t)n; at += some) {
-        some = piece_of((size_t)n, at, sizeof(glm4v_bf16));
+        some = piece_of(n, at, sizeof(glm4v_bf16));
         rc = copy_now(g, g->pinned, (const glm4v_bf16 *)x + at, some * sizeof(glm4v_bf16));
         if (!rc)
             glm4v_bf16_to_f32_c(host + at, g->pinned, some);

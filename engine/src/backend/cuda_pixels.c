@@ -142,7 +142,7 @@ static glm4v_cuda_image image_of(const glm4v_image *image)
 
 static size_t tight(const glm4v_image *image)
 {
-    return (size_t)image->width * 3 * (size_t)image->height;
+    return (size_t)image->width * 3 * image->height;
 }
 
 /* Page-locked memory for so many bytes that no copy reads any more. */
@@ -165,9 +165,9 @@ static int take_page_locked(glm4v_gpu_backend *g, size_t bytes)
 /* Rows of the image without what lies between them. */
 static void copy_rows(char *to, const glm4v_image *image)
 {
-    const size_t row = 3 * (size_t)image->width;
+    const size_t row = 3 * image->width;
     for (int32_t y = 0; y < image->height; y++)
-        memcpy(to + (size_t)y * row, image->data + y * image->stride, row);
+        memcpy(to + y * row, image->data + y * image->stride, row);
 }
 
 /* The frames that lie in memory of the host, to memory of the device. */
@@ -193,7 +193,7 @@ static int send_up(glm4v_gpu_backend *g, glm4v_gpu_step *s, const glm4v_pixels *
         const size_t at = i ? bytes[0] : 0;
         copy_rows((char *)g->picture.pinned + at, p->frames[i]);
         out[i].plane[0] = (char *)device + at;
-        out[i].stride[0] = 3 * (int64_t)p->frames[i]->width;
+        out[i].stride[0] = 3 * p->frames[i]->width;
     }
     if (same)
         out[1] = out[0];

@@ -51,19 +51,19 @@ int glm4v_gpu_silu_mul(glm4v_step *step, void *y, const void *x, int64_t rows, i
 int glm4v_gpu_gelu(glm4v_step *step, void *x, int64_t n)
 {
     BEGIN(step);
-    return GLM4V_GPU_LAUNCH(g, "gelu", glm4v_cuda_gelu(s->stream, x, (size_t)n));
+    return GLM4V_GPU_LAUNCH(g, "gelu", glm4v_cuda_gelu(s->stream, x, n));
 }
 
 int glm4v_gpu_add(glm4v_step *step, void *y, const void *x, int64_t n)
 {
     BEGIN(step);
-    return GLM4V_GPU_LAUNCH(g, "add", glm4v_cuda_add(s->stream, y, x, (size_t)n));
+    return GLM4V_GPU_LAUNCH(g, "add", glm4v_cuda_add(s->stream, y, x, n));
 }
 
 int glm4v_gpu_scale(glm4v_step *step, void *x, float factor, int64_t n)
 {
     BEGIN(step);
-    return GLM4V_GPU_LAUNCH(g, "scale", glm4v_cuda_scale(s->stream, x, factor, (size_t)n));
+    return GLM4V_GPU_LAUNCH(g, "scale", glm4v_cuda_scale(s->stream, x, factor, n));
 }
 
 int glm4v_gpu_place_rows(glm4v_step *step, void *y, const void *x, int64_t n_cols)
@@ -105,8 +105,8 @@ int glm4v_gpu_sample_tokens(glm4v_step *step, const glm4v_sample *a)
                               glm4v_cuda_sample_tokens(s->stream, &s->data, &sample, scratch));
     pthread_mutex_unlock(&s->queue->lock);
     return rc ? rc
-              : glm4v_gpu_copy_async(g, a->ids, s->ids_out,
-                                     (size_t)s->n_outputs * sizeof *s->ids_out, s->stream);
+              : glm4v_gpu_copy_async(g, a->ids, s->ids_out, s->n_outputs * sizeof *s->ids_out,
+                                     s->stream);
 }
 
 /* ---- copies ---- */
@@ -133,11 +133,10 @@ int glm4v_gpu_step_upload(glm4v_step *step, void *y, const float *host, int64_t 
         rc = glm4v_gpu_scratch_of(g, s->queue, GLM4V_GPU_CONVERT, GLM4V_GPU_STAGING, &wide);
     for (int64_t at = 0, some; !rc && at < n; at += some) {
         some = numbers_of(n, at);
-        rc = glm4v_gpu_copy_async(g, wide, host + at, (size_t)some * sizeof *host, s->stream);
+        rc = glm4v_gpu_copy_async(g, wide, host + at, some * sizeof *host, s->stream);
         if (!rc)
-            rc = GLM4V_GPU_LAUNCH(
-                g, "narrow",
-                glm4v_cuda_narrow(s->stream, (glm4v_bf16 *)y + at, wide, (size_t)some));
+            rc = GLM4V_GPU_LAUNCH(g, "narrow",
+                                  glm4v_cuda_narrow(s->stream, (glm4v_bf16 *)y + at, wide, some));
     }
     pthread_mutex_unlock(&s->queue->lock);
     return rc;
@@ -152,11 +151,10 @@ int glm4v_gpu_step_download(glm4v_step *step, float *host, const void *x, int64_
         rc = glm4v_gpu_scratch_of(g, s->queue, GLM4V_GPU_CONVERT, GLM4V_GPU_STAGING, &wide);
     for (int64_t at = 0, some; !rc && at < n; at += some) {
         some = numbers_of(n, at);
-        rc = GLM4V_GPU_LAUNCH(
-            g, "widen",
-            glm4v_cuda_widen(s->stream, wide, (const glm4v_bf16 *)x + at, (size_t)some));
+        rc = GLM4V_GPU_LAUNCH(g, "widen",
+                              glm4v_cuda_widen(s->stream, wide, (const glm4v_bf16 *)x + at, some));
         if (!rc)
-            rc = glm4v_gpu_copy_async(g, host + at, wide, (size_t)some * sizeof *host, s->stream);
+            rc = glm4v_gpu_copy_async(g, host + at, wide, some * sizeof *host, s->stream);
     }
     pthread_mutex_unlock(&s->queue->lock);
     return rc;

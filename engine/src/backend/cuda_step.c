@@ -24,7 +24,7 @@ static size_t put(size_t *end, size_t n, size_t size)
 
 static layout layout_of(const glm4v_step_size *size)
 {
-    const size_t rows = (size_t)size->rows, outputs = (size_t)size->outputs;
+    const size_t rows = size->rows, outputs = size->outputs;
     const size_t tokens = size->spans ? rows : 0, rotary = size->n_freq ? rows : 0;
     layout l = { 0 };
     l.ids = put(&l.all, tokens, sizeof(int32_t));
@@ -36,8 +36,8 @@ static layout layout_of(const glm4v_step_size *size)
     l.outputs = put(&l.all, outputs, sizeof(int32_t));
     l.draws = put(&l.all, outputs, sizeof(glm4v_cuda_draw));
     l.copied = l.all;
-    l.cos = put(&l.all, rotary * (size_t)size->n_freq, sizeof(float));
-    l.sin = put(&l.all, rotary * (size_t)size->n_freq, sizeof(float));
+    l.cos = put(&l.all, rotary * size->n_freq, sizeof(float));
+    l.sin = put(&l.all, rotary * size->n_freq, sizeof(float));
     l.ids_out = put(&l.all, outputs, sizeof(int32_t));
     return l;
 }
@@ -61,7 +61,7 @@ static glm4v_cuda_step_data data_at(const layout *l, void *block)
 /* Keys of decode are few: how many tokens there are, and whether they are sampled. */
 static size_t keys_of(const glm4v_step_size *size)
 {
-    return size->queue == GLM4V_QUEUE_DECODE ? 2 * (size_t)size->rows + 2 : 0;
+    return size->queue == GLM4V_QUEUE_DECODE ? 2 * size->rows + 2 : 0;
 }
 
 uint64_t glm4v_gpu_step_bytes(glm4v_backend *b, const glm4v_step_size *size)
@@ -127,7 +127,7 @@ int glm4v_gpu_step_open(glm4v_backend *b, glm4v_step **step, const glm4v_step_si
     glm4v_gpu_backend *g = glm4v_gpu(b);
     glm4v_gpu_step *s = glm4v_alloc(1, sizeof *s);
     if (s) {
-        s->spans = glm4v_alloc((size_t)size->spans, sizeof *s->spans);
+        s->spans = glm4v_alloc(size->spans, sizeof *s->spans);
         s->key_room = keys_of(size);
         s->keys = glm4v_alloc(s->key_room, sizeof *s->keys);
     }
@@ -159,7 +159,7 @@ int glm4v_gpu_step_open(glm4v_backend *b, glm4v_step **step, const glm4v_step_si
 static void copy_ints(int32_t *to, const int32_t *from, int64_t n)
 {
     if (from && n)
-        memcpy(to, from, (size_t)n * sizeof *to);
+        memcpy(to, from, n * sizeof *to);
 }
 
 /* Slots and positions of the rows, which the spans say together. */
@@ -238,7 +238,7 @@ static void note_rows(glm4v_gpu_step *s, const glm4v_step_rows *rows)
     s->n_outputs = rows->n_outputs;
     s->sampled = rows->sampled;
     if (rows->n_spans)
-        memcpy(s->spans, rows->spans, (size_t)rows->n_spans * sizeof *s->spans);
+        memcpy(s->spans, rows->spans, rows->n_spans * sizeof *s->spans);
 }
 
 /* Cosines and sines of the rows: gathered by their positions, or the tables' first rows. */

@@ -25,13 +25,13 @@ int glm4v_gpu_weights_reserve(glm4v_backend *b, uint64_t bytes, glm4v_error *err
     glm4v_gpu_backend *g = glm4v_gpu(b);
     void *room = NULL;
     GLM4V_CUDA_ENTER(&g->context);
-    int rc = bytes <= SIZE_MAX ? glm4v_gpu_take(g, &room, (size_t)bytes)
+    int rc = bytes <= SIZE_MAX ? glm4v_gpu_take(g, &room, bytes)
                                : glm4v_gpu_refuse(g, GLM4V_ERR_NOMEM, "more than memory can hold");
     if (rc)
         return glm4v_gpu_fail(g, err, rc, "no memory for %llu bytes of weights",
                               (unsigned long long)bytes);
     g->room = room;
-    g->room_bytes = (size_t)bytes;
+    g->room_bytes = bytes;
     g->room_used = 0;
     return 0;
 }
@@ -110,12 +110,12 @@ void glm4v_gpu_weight_free(glm4v_backend *b, glm4v_weight *w)
 /* Inputs as they are, until weight_order says otherwise. */
 static int set_identity(glm4v_backend *b, int32_t *order, int64_t n)
 {
-    int32_t *host = glm4v_alloc((size_t)n, sizeof *host);
+    int32_t *host = glm4v_alloc(n, sizeof *host);
     if (!host)
         return glm4v_gpu_refuse(glm4v_gpu(b), GLM4V_ERR_NOMEM, "no memory for an order");
     for (int64_t k = 0; k < n; k++)
         host[k] = (int32_t)k;
-    int rc = glm4v_gpu_write(b, order, host, (size_t)n * sizeof *host);
+    int rc = glm4v_gpu_write(b, order, host, n * sizeof *host);
     glm4v_free(host);
     return rc;
 }
@@ -131,8 +131,8 @@ int glm4v_gpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, const glm4v_weight
                           glm4v_form_name(kind->form), kind->n_in);
     void *block = NULL;
     GLM4V_CUDA_ENTER(&g->context);
-    int rc = take(g, &block, (size_t)sum_of(&s));
-    if (!rc && (rc = clear(g, block, (size_t)sum_of(&s) - s.order)))
+    int rc = take(g, &block, sum_of(&s));
+    if (!rc && (rc = clear(g, block, sum_of(&s) - s.order)))
         give_back(g, block);
     if (rc)
         return glm4v_gpu_fail(g, err, rc,
@@ -281,7 +281,7 @@ static int pack(glm4v_gpu_backend *g, const filling *f, int64_t row, int64_t n)
 /* Rows [at, at + n) of what is filled into staging. */
 static int stage(glm4v_gpu_backend *g, const filling *f, int64_t at, int64_t n)
 {
-    const size_t bytes = (size_t)n * f->row_bytes, first = (size_t)at * f->row_bytes;
+    const size_t bytes = n * f->row_bytes, first = at * f->row_bytes;
     if (f->rows)
         return glm4v_gpu_copy_async(g, g->fills.staging, (const char *)f->rows + first, bytes,
                                     g->fills.stream);
@@ -301,7 +301,7 @@ static int fill_rows(glm4v_gpu_backend *g, const filling *f, int64_t row, int64_
         some = n < ROW_STEP ? n : ROW_STEP;
     int rc = glm4v_gpu_usable(g);
     if (!rc && n > 0)
-        rc = staging_of(g, (size_t)some * f->row_bytes);
+        rc = staging_of(g, some * f->row_bytes);
     for (int64_t at = 0; !rc && at < n; at += some) {
         some = n - at < some ? n - at : some;
         rc = stage(g, f, at, some);
@@ -315,11 +315,11 @@ static int fill_rows(glm4v_gpu_backend *g, const filling *f, int64_t row, int64_
 static int fill_zeros(glm4v_gpu_backend *g, const glm4v_weight *w, int64_t row, int64_t n,
                       const uint8_t *zeros)
 {
-    const size_t groups = (size_t)glm4v_form_groups(w->form, w->blocks, w->n_in);
-    uint8_t *to = w->zero + (size_t)row * groups;
+    const size_t groups = glm4v_form_groups(w->form, w->blocks, w->n_in);
+    uint8_t *to = w->zero + row * groups;
     if (zeros)
-        return glm4v_gpu_copy_async(g, to, zeros, (size_t)n * groups, g->fills.stream);
-    return glm4v_gpu_check(g, cudaMemsetAsync(to, 8, (size_t)n * groups, g->fills.stream),
+        return glm4v_gpu_copy_async(g, to, zeros, n * groups, g->fills.stream);
+    return glm4v_gpu_check(g, cudaMemsetAsync(to, 8, n * groups, g->fills.stream),
                            "cudaMemsetAsync");
 }
 
@@ -336,7 +336,7 @@ static int fill_numbers(glm4v_backend *b, const filling *f, int64_t row, int64_t
     int rc = fill_rows(g, f, row, n);
     if (!rc && f->w && f->w->zero)
         rc = fill_zeros(g, f->w, row, n, NULL);
-    int end = end_fill(g, f->rows, (size_t)n * f->row_bytes);
+    int end = end_fill(g, f->rows, n * f->row_bytes);
     pthread_mutex_unlock(&g->fills.lock);
     return rc ? rc : end;
 }
@@ -344,7 +344,7 @@ static int fill_numbers(glm4v_backend *b, const filling *f, int64_t row, int64_t
 int glm4v_gpu_weight_fill(glm4v_backend *b, glm4v_weight *w, int64_t row, int64_t n,
                           const float *rows)
 {
-    const filling f = { .rows = rows, .row_bytes = (size_t)w->n_in * sizeof *rows, .w = w };
+    const filling f = { .rows = rows, .row_bytes = w->n_in * sizeof *rows, .w = w };
     return may_fill(w, row, n) && !w->blocks ? fill_numbers(b, &f, row, n) : GLM4V_ERR_INVALID;
 }
 
@@ -352,7 +352,7 @@ int glm4v_gpu_weight_fill_bf16(glm4v_backend *b, glm4v_weight *w, int64_t row, i
                                const uint16_t *rows)
 {
     const filling f = {
-        .rows = rows, .row_bytes = (size_t)w->n_in * sizeof *rows, .w = w, .from = FROM_BF16
+        .rows = rows, .row_bytes = w->n_in * sizeof *rows, .w = w, .from = FROM_BF16
     };
     return may_fill(w, row, n) && w->form == GLM4V_FORM_BF16 && w->n_in % 2 == 0
                ? fill_numbers(b, &f, row, n)
@@ -361,7 +361,7 @@ int glm4v_gpu_weight_fill_bf16(glm4v_backend *b, glm4v_weight *w, int64_t row, i
 
 int glm4v_gpu_weight_fill_random(glm4v_backend *b, glm4v_weight *w, const glm4v_random *random)
 {
-    const filling f = { .row_bytes = (size_t)w->n_in * sizeof(float), .random = random, .w = w };
+    const filling f = { .row_bytes = w->n_in * sizeof(float), .random = random, .w = w };
     return w->blocks ? GLM4V_ERR_INVALID : fill_numbers(b, &f, 0, w->n_out);
 }
 
@@ -370,11 +370,11 @@ static int fill_codes(glm4v_gpu_backend *g, const filling *f, int64_t row, int64
                       const glm4v_codes *codes)
 {
     const glm4v_weight *w = f->w;
-    const size_t groups = (size_t)glm4v_form_groups(w->form, w->blocks, w->n_in);
+    const size_t groups = glm4v_form_groups(w->form, w->blocks, w->n_in);
     int rc = fill_rows(g, f, row, n);
     if (!rc)
-        rc = glm4v_gpu_copy_async(g, w->scale + (size_t)row * groups, codes->scale,
-                                  (size_t)n * groups * sizeof(float), g->fills.stream);
+        rc = glm4v_gpu_copy_async(g, w->scale + row * groups, codes->scale,
+                                  n * groups * sizeof(float), g->fills.stream);
     return rc || !w->zero ? rc : fill_zeros(g, w, row, n, codes->zero);
 }
 
@@ -383,7 +383,7 @@ static int end_codes(glm4v_gpu_backend *g, const filling *f, int64_t n, const gl
 {
     const size_t groups =
         (size_t)n * (size_t)glm4v_form_groups(f->w->form, f->w->blocks, f->w->n_in);
-    int rc = end_fill(g, f->rows, (size_t)n * f->row_bytes);
+    int rc = end_fill(g, f->rows, n * f->row_bytes);
     if (!rc)
         rc = end_fill(g, codes->scale, groups * sizeof(float));
     return rc || !codes->zero ? rc : end_fill(g, codes->zero, groups);
@@ -394,11 +394,11 @@ int glm4v_gpu_weight_fill_codes(glm4v_backend *b, glm4v_weight *w, int64_t row, 
 {
     glm4v_gpu_backend *g = glm4v_gpu(b);
     const glm4v_form_traits *form = glm4v_form_of(w->form);
-    const size_t K = (size_t)w->n_in;
+    const size_t K = w->n_in;
     filling f = { .rows = codes->q, .row_bytes = K, .w = w, .from = FROM_CODES };
     if (!may_fill(w, row, n) || !form->codes || !codes->scale || (codes->zero && !w->zero) ||
         (codes->words ? form->layout != GLM4V_LAYOUT_WORDS : !codes->q) ||
-        (form->floating && glm4v_has_nan_e4m3(codes->q, (size_t)n * K)))
+        (form->floating && glm4v_has_nan_e4m3(codes->q, n * K)))
         return GLM4V_ERR_INVALID;
     if (codes->words)
         f = (filling) { .rows = codes->words, .row_bytes = K / 2, .w = w, .from = FROM_WORDS };
@@ -417,20 +417,20 @@ int glm4v_gpu_weight_order(glm4v_backend *b, glm4v_weight *w, const int32_t *ord
     for (int64_t k = 0; k < w->n_in; k++)
         if (order[k] < 0 || order[k] >= w->n_in)
             return GLM4V_ERR_INVALID;
-    return glm4v_gpu_write(b, w->order, order, (size_t)w->n_in * sizeof *order);
+    return glm4v_gpu_write(b, w->order, order, w->n_in * sizeof *order);
 }
 
 /* ---- tables: rows of numbers or codes, then scales ---- */
 
 static uint64_t numbers_of(const glm4v_form_traits *form, int64_t n_rows, int64_t n_cols)
 {
-    return glm4v_gpu_round_up((size_t)n_rows * (size_t)n_cols * (size_t)form->bits / 8);
+    return glm4v_gpu_round_up(n_rows * n_cols * form->bits / 8);
 }
 
 uint64_t glm4v_gpu_table_bytes(glm4v_backend *b, glm4v_form form, int64_t n_rows, int64_t n_cols)
 {
     const glm4v_form_traits *traits = glm4v_form_of(form);
-    const size_t scales = traits->codes ? (size_t)n_rows * sizeof(float) : 0;
+    const size_t scales = traits->codes ? n_rows * sizeof(float) : 0;
     return traits->table ? numbers_of(traits, n_rows, n_cols) + glm4v_gpu_round_up(scales) : 0;
 }
 
@@ -445,7 +445,7 @@ int glm4v_gpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "CUDA has no %s tables",
                           glm4v_form_name(form));
     GLM4V_CUDA_ENTER(&g->context);
-    int rc = take(g, &block, (size_t)bytes);
+    int rc = take(g, &block, bytes);
     if (rc)
         return glm4v_gpu_fail(g, err, rc,
                               "no memory for a table of %" PRId64 " x %" PRId64 " as %s", n_rows,
@@ -468,13 +468,13 @@ static bool may_fill_table(const glm4v_table *t, int64_t row, int64_t n)
 int glm4v_gpu_table_fill(glm4v_backend *b, glm4v_table *t, int64_t row, int64_t n,
                          const float *rows)
 {
-    const filling f = { .rows = rows, .row_bytes = (size_t)t->n_cols * sizeof *rows, .t = t };
+    const filling f = { .rows = rows, .row_bytes = t->n_cols * sizeof *rows, .t = t };
     return may_fill_table(t, row, n) ? fill_numbers(b, &f, row, n) : GLM4V_ERR_INVALID;
 }
 
 int glm4v_gpu_table_fill_random(glm4v_backend *b, glm4v_table *t, const glm4v_random *random)
 {
-    const filling f = { .row_bytes = (size_t)t->n_cols * sizeof(float), .random = random, .t = t };
+    const filling f = { .row_bytes = t->n_cols * sizeof(float), .random = random, .t = t };
     return fill_numbers(b, &f, 0, t->n_rows);
 }
 
@@ -483,21 +483,20 @@ int glm4v_gpu_table_fill_codes(glm4v_backend *b, glm4v_table *t, int64_t row, in
 {
     glm4v_gpu_backend *g = glm4v_gpu(b);
     glm4v_gpu_fills *f = &g->fills;
-    const size_t bytes = (size_t)n * (size_t)t->n_cols;
+    const size_t bytes = n * t->n_cols;
     if (!may_fill_table(t, row, n) || !t->scale || !codes->q || !codes->scale)
         return GLM4V_ERR_INVALID;
     GLM4V_CUDA_ENTER(&g->context);
     pthread_mutex_lock(&f->lock);
     int rc = glm4v_gpu_usable(g);
     if (!rc)
-        rc = glm4v_gpu_copy_async(g, (int8_t *)t->data + (size_t)row * (size_t)t->n_cols, codes->q,
-                                  bytes, f->stream);
-    if (!rc)
-        rc = glm4v_gpu_copy_async(g, t->scale + row, codes->scale, (size_t)n * sizeof *t->scale,
+        rc = glm4v_gpu_copy_async(g, (int8_t *)t->data + row * t->n_cols, codes->q, bytes,
                                   f->stream);
+    if (!rc)
+        rc = glm4v_gpu_copy_async(g, t->scale + row, codes->scale, n * sizeof *t->scale, f->stream);
     int end = end_fill(g, codes->q, bytes);
     if (!end)
-        end = end_fill(g, codes->scale, (size_t)n * sizeof *t->scale);
+        end = end_fill(g, codes->scale, n * sizeof *t->scale);
     pthread_mutex_unlock(&f->lock);
     return rc ? rc : end;
 }

@@ -41,8 +41,8 @@ static size_t skip_string(const char *text, size_t len, size_t i)
             return 0;
         const char *escape = memchr(text + i, '\\', (size_t)(quote - text) - i);
         if (!escape)
-            return (size_t)(quote - text) + 1;
-        i = (size_t)(escape - text) + 2;
+            return quote - text + 1;
+        i = escape - text + 2;
     }
     return 0;
 }

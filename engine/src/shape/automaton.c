@@ -92,8 +92,7 @@ static unsigned char key_byte(const glm4v_schema *s, const glm4v_open_value *v, 
 static bool fits(const glm4v_schema *s, const glm4v_open_value *v, int32_t i)
 {
     const glm4v_schema_property *a = property(s, v, i), *b = property(s, v, v->key);
-    return a->key_len > v->typed &&
-           !memcmp(s->keys.data + a->key, s->keys.data + b->key, (size_t)v->typed);
+    return a->key_len > v->typed && !memcmp(s->keys.data + a->key, s->keys.data + b->key, v->typed);
 }
 
 static void begin_key(glm4v_open_value *v)
@@ -734,7 +733,7 @@ bool glm4v_automaton_same_string(const glm4v_automaton *a, const glm4v_automaton
 {
     const glm4v_open_value *x = &a->open[a->n - 1], *y = &b->open[b->n - 1];
     if (a->n != b->n || y->phase != STRING_INSIDE || x->node != y->node || b->missing ||
-        memcmp(a->open, b->open, (size_t)(a->n - 1) * sizeof *a->open))
+        memcmp(a->open, b->open, (a->n - 1) * sizeof *a->open))
         return false;
     *characters = y->count - x->count;
     return true;

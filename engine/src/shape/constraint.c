@@ -188,7 +188,7 @@ static void make_mask(glm4v_constraint *c, maker *m, const int32_t *stop_ids, in
 const uint64_t *glm4v_constraint_never(glm4v_constraint *c, int64_t left, const int32_t *stop_ids,
                                        int64_t n_stop_ids)
 {
-    const size_t words = (size_t)c->tries->n_ids / 64 + 1;
+    const size_t words = c->tries->n_ids / 64 + 1;
     maker m = { .room = { left - 1, GLM4V_MAX_ANSWER_BYTES - c->bytes } };
     glm4v_automaton state;
     memset(&state, 0, sizeof state);
@@ -233,7 +233,7 @@ static int64_t settled(const glm4v_constraint *c, const unsigned char *text, int
         if (node && may_grow(c, a, node))
             break;
         glm4v_tokenizer_bytes(c->tokenizer, c->encoded.ids[i], &len);
-        at += (int64_t)len;
+        at += len;
     }
     return i;
 }
@@ -280,7 +280,7 @@ int64_t glm4v_constraint_forced(glm4v_constraint *c, int64_t left, int32_t *ids,
     n = n < most ? n : most;
     if (n > left || !fits_behind(c, n, left - n))
         return 0;
-    memcpy(ids, c->encoded.ids, (size_t)n * sizeof *ids);
+    memcpy(ids, c->encoded.ids, n * sizeof *ids);
     return n;
 }
 
@@ -292,7 +292,7 @@ void glm4v_constraint_take(glm4v_constraint *c, int32_t id)
     const char *bytes = glm4v_tokenizer_bytes(c->tokenizer, id, &len);
     for (size_t i = 0; i < len; i++)
         glm4v_automaton_step(c->schema, &c->state, (unsigned char)bytes[i]);
-    c->bytes += (int64_t)len;
+    c->bytes += len;
 }
 
 bool glm4v_constraint_done(const glm4v_constraint *c)
@@ -327,7 +327,7 @@ static int64_t capacity_of(const glm4v_token_tries *tries, int64_t max_tokens)
 
 uint64_t glm4v_constraint_bytes(const glm4v_token_tries *tries, int64_t max_tokens)
 {
-    const uint64_t longest = (uint64_t)tries->longest + 2;
+    const uint64_t longest = tries->longest + 2;
     return sizeof(glm4v_constraint) + ((uint64_t)tries->n_ids / 64 + 1) * sizeof(uint64_t) +
            longest * (sizeof(glm4v_automaton) + 2 * sizeof(int32_t)) +
            glm4v_completer_bytes(capacity_of(tries, max_tokens)) +
@@ -336,9 +336,9 @@ uint64_t glm4v_constraint_bytes(const glm4v_token_tries *tries, int64_t max_toke
 
 static int open_scratch(glm4v_constraint *c, int64_t max_tokens, glm4v_error *err)
 {
-    const size_t longest = (size_t)c->tries->longest + 2;
+    const size_t longest = c->tries->longest + 2;
     const int64_t capacity = capacity_of(c->tries, max_tokens);
-    c->never = glm4v_alloc((size_t)c->tries->n_ids / 64 + 1, sizeof *c->never);
+    c->never = glm4v_alloc(c->tries->n_ids / 64 + 1, sizeof *c->never);
     c->path = glm4v_alloc(longest, sizeof *c->path);
     c->ends = glm4v_alloc(longest, sizeof *c->ends);
     c->planned = glm4v_alloc(longest, sizeof *c->planned);

@@ -97,8 +97,8 @@ void glm4v_json_write_string(glm4v_text_out *out, const char *s, size_t len)
         if (glm4v_utf8_hidden(code))
             glm4v_text_format(out, "\\u%04x", code);
         else
-            glm4v_text_add(out, s + i, (size_t)n);
-        i += (size_t)n;
+            glm4v_text_add(out, s + i, n);
+        i += n;
     }
     glm4v_text_add(out, "\"", 1);
 }

@@ -21,7 +21,7 @@ static void strip(glm4v_bound *b)
     int32_t zeros = 0;
     while (zeros < b->n && b->digits[zeros] == 0)
         zeros++;
-    memmove(b->digits, b->digits + zeros, (size_t)(b->n - zeros));
+    memmove(b->digits, b->digits + zeros, b->n - zeros);
     b->n -= zeros;
     b->point -= zeros;
     while (b->n && b->digits[b->n - 1] == 0)
@@ -303,12 +303,12 @@ int glm4v_number_open(glm4v_number **number, const glm4v_bound *low, const glm4v
                             integer ? "integer" : "number", GLM4V_NUMBER_DIGITS);
     }
     if (!rc) {
-        made = glm4v_alloc(1, sizeof *made + (size_t)b->n * sizeof *made->states);
+        made = glm4v_alloc(1, sizeof *made + b->n * sizeof *made->states);
         rc = made ? 0 : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a range of numbers");
     }
     if (!rc) {
         made->n = b->n;
-        memcpy(made->states, b->states, (size_t)b->n * sizeof *made->states);
+        memcpy(made->states, b->states, b->n * sizeof *made->states);
         *number = made;
     }
     glm4v_free(b);

@@ -515,7 +515,7 @@ static int compile_union(compiler *c, const json_t *json, int mask, int32_t *nod
         }
     s->nodes[*node].first = s->n_alternatives;
     s->nodes[*node].n = n;
-    memcpy(s->alternatives + s->n_alternatives, found, (size_t)n * sizeof *found);
+    memcpy(s->alternatives + s->n_alternatives, found, n * sizeof *found);
     s->n_alternatives += n;
     return set_cost(c, *node, s->nodes[found[0]].cost);
 }

@@ -29,7 +29,7 @@ static int32_t characters_of(const token *t)
     int32_t n = 0;
     for (int32_t i = 0; i < t->len; n++) {
         uint32_t code = 0;
-        const int bytes = glm4v_utf8_next(t->bytes + i, (size_t)(t->len - i), &code);
+        const int bytes = glm4v_utf8_next(t->bytes + i, t->len - i, &code);
         if (bytes <= 0 || code == '"' || code == '\\' || glm4v_utf8_hidden(code))
             return 0;
         i += bytes;
@@ -85,7 +85,7 @@ static int build(glm4v_trie *trie, const token *tokens, int32_t n, bool all, int
 {
     const token *before = NULL;
     const int32_t n_nodes = count_nodes(tokens, n, all);
-    trie->nodes = glm4v_alloc((size_t)n_nodes, sizeof *trie->nodes);
+    trie->nodes = glm4v_alloc(n_nodes, sizeof *trie->nodes);
     if (!trie->nodes)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a trie of %d bytes", n_nodes);
     trie->nodes[0] = (glm4v_trie_node) { .id = -1 };
@@ -118,8 +118,8 @@ static int sort_plain(glm4v_token_tries *t, const token *tokens, int32_t n, glm4
         if (tokens[i].characters > t->longest_plain)
             t->longest_plain = tokens[i].characters;
     }
-    t->plain = glm4v_alloc((size_t)t->n_plain, sizeof *t->plain);
-    t->plain_start = glm4v_alloc((size_t)t->longest_plain + 2, sizeof *t->plain_start);
+    t->plain = glm4v_alloc(t->n_plain, sizeof *t->plain);
+    t->plain_start = glm4v_alloc(t->longest_plain + 2, sizeof *t->plain_start);
     if (!t->plain || !t->plain_start)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for %d tokens", n);
     for (int32_t i = 0; i < n; i++)
@@ -156,7 +156,7 @@ static int fill_sets(glm4v_token_tries *t, glm4v_error *err)
     for (int32_t set = 0; set <= n; set++) {
         uint64_t *bits = t->plain_sets + (size_t)set * (size_t)words;
         if (set)
-            memcpy(bits, bits - words, (size_t)words * sizeof *bits);
+            memcpy(bits, bits - words, words * sizeof *bits);
         const int32_t to = set < n ? t->plain_start[set + 2] : t->n_plain;
         for (int32_t i = t->plain_start[set + 1]; i < to; i++)
             bits[t->plain[i] / 64] |= (uint64_t)1 << (t->plain[i] % 64);
@@ -169,29 +169,29 @@ static int fill(glm4v_token_tries *t, token *tokens, int32_t n, glm4v_error *err
     for (int32_t i = 0; i < n; i++)
         if (tokens[i].len > t->longest)
             t->longest = tokens[i].len;
-    int32_t *path = glm4v_alloc((size_t)t->longest + 1, sizeof *path);
+    int32_t *path = glm4v_alloc(t->longest + 1, sizeof *path);
     int rc =
         path ? 0 : glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for tokens of %d bytes", t->longest);
     if (!rc)
         rc = sort_plain(t, tokens, n, err);
     if (!rc)
         rc = fill_sets(t, err);
-    qsort(tokens, (size_t)n, sizeof *tokens, by_bytes);
+    qsort(tokens, n, sizeof *tokens, by_bytes);
     if (!rc)
         rc = build(&t->all, tokens, n, true, path, err);
     if (!rc)
         rc = build(&t->rest, tokens, n, false, path, err);
     glm4v_free(path);
-    t->bytes = sizeof *t + (size_t)(t->all.n + t->rest.n) * sizeof *t->all.nodes +
-               (size_t)(t->n_plain + t->longest_plain + 2) * sizeof *t->plain +
-               (size_t)(n_sets(t) + 1) * (size_t)(t->n_ids / 64 + 1) * sizeof *t->plain_sets;
+    t->bytes = sizeof *t + (t->all.n + t->rest.n) * sizeof *t->all.nodes +
+               (t->n_plain + t->longest_plain + 2) * sizeof *t->plain +
+               (size_t)(n_sets(t) + 1) * (t->n_ids / 64 + 1) * sizeof *t->plain_sets;
     return rc;
 }
 
 int glm4v_token_tries_open(glm4v_token_tries **tries, const glm4v_tokenizer *tokenizer,
                            int64_t n_ids, glm4v_error *err)
 {
-    const size_t size = (size_t)glm4v_tokenizer_size(tokenizer);
+    const size_t size = glm4v_tokenizer_size(tokenizer);
     glm4v_token_tries *t = glm4v_alloc(1, sizeof *t);
     token *tokens = glm4v_alloc(size, sizeof *tokens);
     int rc = t && tokens
