@@ -8,8 +8,25 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Bytes that a character has, by its first one. */
+static size_t length_of(unsigned char first)
+{
+    return first < 0xE0 ? 2 : 3 + (first >= 0xF0);
+}
+
+/* A message that was cut to fit does not end within a character. */
+static void end_character(char *s, size_t n)
+{
+    size_t back = 1;
+    while (back < 4 && back < n && ((unsigned char)s[n - back] & 0xC0) == 0x80)
+        back++;
+    if (n && (unsigned char)s[n - back] >= 0xC0 && length_of((unsigned char)s[n - back]) > back)
+        s[n - back] = 0;
+}
+
 static void clean(char *s)
 {
+    end_character(s, strlen(s));
     for (; *s; s++)
         if ((unsigned char)*s < 0x20 || *s == 0x7f)
             *s = '?';
