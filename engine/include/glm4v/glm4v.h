@@ -717,6 +717,48 @@ GLM4V_API int glm4v_request_wait(glm4v_request *req, uint64_t timeout_ns);
 /** Drop the reference and set *req NULL. The request itself goes on. Any thread. */
 GLM4V_API void glm4v_request_unref(glm4v_request **req);
 
+/* ---------------------------------------------------------------- other engines -------------- */
+
+/**
+ * Read what another program's model answered to a task, a server's for instance: reasoning and
+ * answer apart, markers and characters that do not show left out, boxes and action found as in an
+ * answer of an engine of this library, choices and schema checked.
+ *
+ * @param[out] result  Of status 0, freed by glm4v_result_free(). Tokens, timings and probabilities
+ *                     are unknown: 0 and NULL. With choices it has choice and choice_index, with a
+ *                     schema json, whose properties stand in the order of the schema.
+ * @param text         As it was written, markers such as <think> and <|begin_of_box|> included.
+ *                     Bytes that are no UTF-8 become U+FFFD; at most 64 KiB of a part are taken.
+ * @param task         Sizes of its images or frames, choices and json_schema count.
+ *
+ * @return 0; GLM4V_ERR_FORMAT: the answer is none of the choices, or does not match the schema;
+ *         _INVALID, _UNSUPPORTED: the schema cannot be used; _NOMEM. Any thread.
+ */
+GLM4V_API int glm4v_answer_parse(glm4v_result **result, const char *text, const glm4v_task *task,
+                                 glm4v_error *err);
+
+/**
+ * The size that an image of more than max_pixels pixels is resized to: that of the processor of
+ * GLM-4.1V, about the same shape with sides that are multiples of 28. Others keep theirs.
+ *
+ * @param image       RGB in memory of the process.
+ * @param max_pixels  0 = no bound.
+ *
+ * @return 0, GLM4V_ERR_INVALID (empty, or too narrow), GLM4V_ERR_UNSUPPORTED. Any thread.
+ */
+GLM4V_API int glm4v_image_fit(const glm4v_image *image, uint64_t max_pixels, int32_t *width,
+                              int32_t *height, glm4v_error *err);
+
+/**
+ * Resize as the processors of the models do, bicubic and equal to Pillow's.
+ *
+ * @param[out] pixels  [height, width, 3], without padding.
+ *
+ * @return 0, GLM4V_ERR_INVALID, GLM4V_ERR_UNSUPPORTED, GLM4V_ERR_NOMEM. Any thread.
+ */
+GLM4V_API int glm4v_image_resize(uint8_t *pixels, int32_t width, int32_t height,
+                                 const glm4v_image *image, glm4v_error *err);
+
 /* ---------------------------------------------------------------- verdict -------------------- */
 
 /** What the probabilities of an inspection's choices mean. */

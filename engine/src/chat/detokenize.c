@@ -181,22 +181,71 @@ static bool text_init(glm4v_text *text, size_t capacity)
     return true;
 }
 
-int glm4v_detokenizer_init(glm4v_detokenizer *d, const glm4v_tokenizer *tokenizer,
-                           const glm4v_chat *chat, bool thinking, int64_t max_tokens,
-                           glm4v_error *err)
+/* Texts of `largest` bytes, their ends included, or as many as there may be. */
+static int texts_init(glm4v_detokenizer *d, uint64_t largest, glm4v_error *err)
 {
-    /* a byte may become U+FFFD, three bytes; one more for a character held at the start, one to end
-     * the string */
-    uint64_t largest = 3 * (max_tokens * tokenizer->longest + 1) + 1;
     size_t capacity = largest < GLM4V_MAX_OUTPUT_BYTES ? largest : GLM4V_MAX_OUTPUT_BYTES + 1;
-    *d = (glm4v_detokenizer) { .tokenizer = tokenizer,
-                               .chat = chat,
-                               .part = thinking ? GLM4V_TEXT_REASONING : GLM4V_TEXT_ANSWER };
     if (text_init(&d->answer, capacity) && text_init(&d->reasoning, capacity) &&
         text_init(&d->box, capacity))
         return 0;
     glm4v_detokenizer_clear(d);
     return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for an answer of %zu bytes", capacity);
+}
+
+int glm4v_detokenizer_init(glm4v_detokenizer *d, const glm4v_tokenizer *tokenizer,
+                           const glm4v_chat *chat, bool thinking, int64_t max_tokens,
+                           glm4v_error *err)
+{
+    *d = (glm4v_detokenizer) { .tokenizer = tokenizer,
+                               .chat = chat,
+                               .part = thinking ? GLM4V_TEXT_REASONING : GLM4V_TEXT_ANSWER };
+    /* a byte may become U+FFFD, three bytes; one more for a character held at the start, one to end
+     * the string */
+    return texts_init(d, 3 * (max_tokens * tokenizer->longest + 1) + 1, err);
+}
+
+/* ---- texts with their markers spelled out ---- */
+
+/* As ids: their places in the table below. */
+static const glm4v_chat written = {
+    .think = 0, .think_end = 1, .answer = 2, .answer_end = 3, .box = 4, .box_end = 5
+};
+
+/* The marker that text begins with and its length; -1: none. */
+static int32_t marker_at(const char *text, size_t *len)
+{
+    static const char *const markers[] = { "<think>",   "</think>",         "<answer>",
+                                           "</answer>", "<|begin_of_box|>", "<|end_of_box|>" };
+    for (size_t i = 0; *text == '<' && i < sizeof markers / sizeof *markers; i++) {
+        *len = strlen(markers[i]);
+        if (!strncmp(text, markers[i], *len))
+            return (int32_t)i;
+    }
+    return -1;
+}
+
+int glm4v_detokenizer_read(glm4v_detokenizer *d, const char *text, glm4v_error *err)
+{
+    *d = (glm4v_detokenizer) { .chat = &written, .part = GLM4V_TEXT_ANSWER };
+    int rc = texts_init(d, 3 * (uint64_t)strlen(text) + 4, err);
+    size_t len = 1;
+    for (; !rc && *text; text += len) {
+        const int32_t marker = marker_at(text, &len);
+        if (marker < 0) {
+            len = 1;
+            take_byte(d, (unsigned char)*text);
+            continue;
+        }
+        if (d->n_held)
+            emit(d, GLM4V_REPLACEMENT);
+        d->n_held = 0;
+        take_control(d, marker);
+    }
+    if (!rc && d->n_held)
+        emit(d, GLM4V_REPLACEMENT);
+    if (!rc)
+        glm4v_detokenizer_finish(d);
+    return rc;
 }
 
 void glm4v_detokenizer_clear(glm4v_detokenizer *d)

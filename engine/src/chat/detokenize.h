@@ -45,4 +45,9 @@ bool glm4v_detokenizer_push(glm4v_detokenizer *d, int32_t id, const char **text,
 void glm4v_detokenizer_finish(glm4v_detokenizer *d);
 void glm4v_detokenizer_clear(glm4v_detokenizer *d);
 
+/* Instead of all of these for a text that is there: what another program's model wrote, with its
+ * markers spelled out. d is finished then, and cleared by the caller. What a part has no room for
+ * is left out. NOMEM. */
+int glm4v_detokenizer_read(glm4v_detokenizer *d, const char *text, glm4v_error *err);
+
 #endif
