@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* See result.h. Numbers are written without printf's %f, whose decimal point is that of the
- * application's locale. */
+/* See result.h. */
 #include "openai/result.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <string.h>
+
+#include "openai/number.h"
 
 static void add(glm4v_text_out *out, const char *text)
 {
@@ -22,13 +22,6 @@ static void add_string(glm4v_text_out *out, const char *key, const char *value)
 {
     add_key(out, key);
     glm4v_text_string(out, value);
-}
-
-/* value in [0, 1e12), six digits behind the point. */
-static void add_decimal(glm4v_text_out *out, double value)
-{
-    const int64_t millionths = (int64_t)llround(value * 1e6);
-    glm4v_text_format(out, "%" PRId64 ".%06" PRId64, millionths / 1000000, millionths % 1000000);
 }
 
 static void add_head(glm4v_text_out *out, const openai_head *head, const char *object)
@@ -91,13 +84,13 @@ static void add_probabilities(glm4v_text_out *out, const openai_answer *answer)
     if (!result->n_probabilities)
         return;
     add(out, ",\"probability\":");
-    add_decimal(out, result->probability);
+    openai_write_decimal(out, result->probability);
     add(out, ",\"probabilities\":[");
     for (uint32_t i = 0; i < result->n_probabilities; i++) {
         add(out, i ? ",{" : "{");
         add_string(out, "choice", answer->choices[i]);
         add(out, ",\"probability\":");
-        add_decimal(out, result->probabilities[i]);
+        openai_write_decimal(out, result->probabilities[i]);
         add(out, "}");
     }
     add(out, "]");
@@ -118,7 +111,7 @@ static void add_ignored(glm4v_text_out *out, const openai_answer *answer)
 static void add_timing(glm4v_text_out *out, const char *key, uint64_t ns, bool first)
 {
     glm4v_text_format(out, "%s\"%s\":", first ? "" : ",", key);
-    add_decimal(out, (double)ns / 1e9);
+    openai_write_decimal(out, (double)ns / 1e9);
 }
 
 static void add_extension(glm4v_text_out *out, const openai_answer *answer)
@@ -133,6 +126,11 @@ static void add_extension(glm4v_text_out *out, const openai_answer *answer)
     add_timing(out, "decode", t->decode, false);
     add_timing(out, "total", t->total, false);
     add(out, "}");
+    glm4v_text_format(out, ",\"vision_tokens\":%u", answer->result->vision_tokens);
+    if (*answer->result->box) {
+        add(out, ",");
+        add_string(out, "box", answer->result->box);
+    }
     add_boxes(out, answer->result);
     add_action(out, &answer->result->action);
     add_probabilities(out, answer);
