@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* One job and the engine: convert, submit, wait; on the worker thread.
+/* One job and the describer: convert, ask, wait; on the worker thread.
  *
- * A request is abandoned when its job is canceled, late, or the engine stalls.
- * Then the job ends at once, and the worker continues with jobs that need no
- * engine; a job that needs it waits until the engine has finished the abandoned
- * request, which still uses the converter's pixels. */
+ * A question is abandoned when its job is canceled, late, or the describer
+ * stalls. Then the job ends at once, and the worker continues with jobs that
+ * need no answer; a job that needs one waits until the describer has finished
+ * the abandoned question, which may still use the converter's pixels. */
 #include "gstglm4vworkerpriv.h"
 
 #include "gstglm4vregion.h"
 
-/* The engine itself ends a late request; it may be within a step. */
+/* The describer itself ends a late question; it may be within a step. */
 #define GRACE (50 * GST_MSECOND)
 #define LOOK_AGAIN (250 * GST_MSECOND)
 
@@ -19,16 +19,17 @@ now_ns (void)
   return (guint64) g_get_monotonic_time () * 1000;
 }
 
-/* ---- the engine's thread ---- */
+/* ---- the describer's thread ---- */
 
 static void
-fill_outcome (GstGlm4vJob * job, const glm4v_result * result)
+fill_outcome (GstGlm4vJob * job, const glm4v_result * result,
+    GstGlm4vFault fault)
 {
   GstGlm4vOutcome *outcome = &job->outcome;
   const GstGlm4vRoi *roi = job->roi;
 
   outcome->status = result->status;
-  outcome->fault = gst_glm4v_fault_from_engine (result->status, FALSE);
+  outcome->fault = fault;
   outcome->finish = result->finish;
   outcome->message = g_strdup (result->message);
   outcome->text = g_strdup (result->text);
@@ -56,7 +57,8 @@ on_done (void *user, const glm4v_result * result)
 
   g_mutex_lock (&self->lock);
   if (self->asked)
-    fill_outcome (self->asked, result);
+    fill_outcome (self->asked, result,
+        self->describer->klass->fault_of (result->status, FALSE));
   self->asked = NULL;
   g_mutex_unlock (&self->lock);
 }
@@ -88,17 +90,16 @@ tell_stalled (GstGlm4vWorker * self, gboolean stalled, GstClockTime since)
   return TRUE;
 }
 
-/* Has the engine done nothing for as long as the job allows? */
+/* Has the describer done nothing for as long as the job allows? */
 static gboolean
 is_stalled (GstGlm4vWorker * self, const GstGlm4vJob * job)
 {
-  glm4v_engine_stats stats = {.struct_size = sizeof stats };
+  guint64 steps = self->describer->klass->get_steps (self->describer);
   gint64 now = g_get_monotonic_time ();
   GstClockTime since;
 
-  if (glm4v_engine_get_stats (self->engine, &stats, NULL) == 0
-      && stats.steps != self->steps) {
-    self->steps = stats.steps;
+  if (steps != self->steps) {
+    self->steps = steps;
     self->progress = now;
   }
   since = (GstClockTime) (now - self->progress) * 1000;
@@ -120,12 +121,13 @@ time_to_look (const GstGlm4vJob * job)
   return wait;
 }
 
-/* Wait until the engine has let go of the request, or the job's time is over:
- * OUTCOME or why. */
+/* Wait until the describer has let go of the question, or the job's time is
+ * over: OUTCOME or why. */
 static GstGlm4vEnd
 wait_request (GstGlm4vWorker * self, const GstGlm4vJob * job)
 {
-  while (glm4v_request_wait (self->request, time_to_look (job)) != 0) {
+  while (self->describer->klass->wait (self->describer,
+          time_to_look (job)) != 0) {
     if (is_canceled (self, job) || (job->deadline > 0
             && now_ns () >= job->deadline + GRACE))
       return GST_GLM4V_END_LATE;
@@ -136,27 +138,23 @@ wait_request (GstGlm4vWorker * self, const GstGlm4vJob * job)
   return GST_GLM4V_END_OUTCOME;
 }
 
-/* The engine has let go of the request. */
+/* The describer has let go of the question. */
 static void
 drop_request (GstGlm4vWorker * self)
 {
-  glm4v_request *request;
-
   g_mutex_lock (&self->lock);
-  request = g_steal_pointer (&self->request);
+  self->requested = FALSE;
   g_mutex_unlock (&self->lock);
-  glm4v_request_unref (&request);
-  gst_glm4v_sharer_end (self->sharer);
-  self->engine = NULL;
+  self->describer->klass->finish (self->describer);
   gst_glm4v_worker_drop_images (self);
 }
 
 void
 gst_glm4v_worker_finish_request (GstGlm4vWorker * self)
 {
-  if (!self->request)
+  if (!self->requested)
     return;
-  glm4v_request_wait (self->request, UINT64_MAX);
+  self->describer->klass->wait (self->describer, G_MAXUINT64);
   drop_request (self);
 }
 
@@ -169,7 +167,7 @@ give_up (GstGlm4vWorker * self, GstGlm4vJob * job, GstGlm4vEnd end)
     self->asked = NULL;
     if (job->end == GST_GLM4V_END_OUTCOME)
       job->end = end;
-    glm4v_request_cancel (self->request);
+    self->describer->klass->cancel (self->describer);
   }
   g_mutex_unlock (&self->lock);
 }
@@ -196,7 +194,7 @@ make_task (GstGlm4vWorker * self, GstGlm4vJob * job)
     .top_k = question->top_k,
     .top_p = (gfloat) question->top_p,
     .seed = question->seed,
-    .stream = gst_glm4v_sharer_get_stream (self->sharer),
+    .stream = self->describer->stream,
     .deadline = job->deadline,
     .pictures_id = job->pictures_id,
     .on_done = on_done,
@@ -207,49 +205,44 @@ make_task (GstGlm4vWorker * self, GstGlm4vJob * job)
   return task;
 }
 
-/* Let the engine begin. FALSE if it did not; then the outcome has the
+/* Let the describer begin. FALSE if it did not; then the outcome has the
  * reason. */
 static gboolean
 submit (GstGlm4vWorker * self, GstGlm4vJob * job)
 {
+  GstGlm4vDescriber *describer = self->describer;
   glm4v_task task = make_task (self, job);
-  glm4v_request *request = NULL;
   glm4v_error error = { 0 };
-  glm4v_engine *engine = gst_glm4v_sharer_begin (self->sharer, &error);
-  gint code = error.code;
+  gboolean unloaded = FALSE;
+  gint code;
 
-  if (engine) {
-    g_mutex_lock (&self->lock);
-    self->asked = job;          /* before on_done() can come */
-    g_mutex_unlock (&self->lock);
-    code = glm4v_engine_submit (engine, &task, &request, &error);
-  }
   g_mutex_lock (&self->lock);
-  self->request = request;
-  if (!request)
-    self->asked = NULL;
-  if (request && job->state == GST_GLM4V_JOB_CANCELED)
-    glm4v_request_cancel (request);
+  self->asked = job;            /* before on_done() can come */
   g_mutex_unlock (&self->lock);
-  self->engine = request ? engine : NULL;
+  code = describer->klass->ask (describer, &task, &unloaded, &error);
+  g_mutex_lock (&self->lock);
+  self->requested = code == 0;
+  if (!self->requested)
+    self->asked = NULL;
+  if (self->requested && job->state == GST_GLM4V_JOB_CANCELED)
+    describer->klass->cancel (describer);
+  g_mutex_unlock (&self->lock);
   self->progress = g_get_monotonic_time ();
-  if (request)
+  if (code == 0)
     return TRUE;
-  if (engine)
-    gst_glm4v_sharer_end (self->sharer);
-  gst_glm4v_job_fail (job, code, gst_glm4v_fault_from_engine (code, !engine),
+  gst_glm4v_job_fail (job, code, describer->klass->fault_of (code, unloaded),
       error.msg);
   return FALSE;
 }
 
-/* The abandoned request before this one may still be in progress. FALSE if
+/* The abandoned question before this one may still be in progress. FALSE if
  * there is no time to wait for it. */
 static gboolean
 wait_turn (GstGlm4vWorker * self, GstGlm4vJob * job)
 {
   GstGlm4vEnd end;
 
-  if (!self->request)
+  if (!self->requested)
     return TRUE;
   if (!self->stalled)
     self->progress = g_get_monotonic_time ();
@@ -274,10 +267,12 @@ describe (GstGlm4vWorker * self, GstGlm4vJob * job)
       || !submit (self, job))
     return;
   end = wait_request (self, job);
-  if (end == GST_GLM4V_END_OUTCOME)
-    drop_request (self);
-  else
+  if (end != GST_GLM4V_END_OUTCOME) {
     give_up (self, job, end);
+    return;
+  }
+  job->outcome.model = self->describer->klass->dup_model (self->describer);
+  drop_request (self);
 }
 
 /* FALSE if the job has an end now. */

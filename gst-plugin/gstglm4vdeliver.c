@@ -301,6 +301,11 @@ build_result (GstGlm4vDescribe * self, GstGlm4vJob * job)
   g_mutex_lock (&self->lock);
   model = self->model ? gst_structure_copy (self->model) : NULL;
   g_mutex_unlock (&self->lock);
+  if (job->outcome.model) {
+    g_clear_pointer (&model, gst_structure_free);
+    model = gst_structure_new ("model", "name", G_TYPE_STRING,
+        job->outcome.model, NULL);
+  }
   gst_glm4v_contract_settle (self, job, model);
   job->result = gst_glm4v_caption_build (job, model);
   g_clear_pointer (&model, gst_structure_free);

@@ -27,6 +27,8 @@ find_gpu (GstGlm4vDescribe * self)
   GST_OBJECT_LOCK (self);
   number = gst_glm4v_cuda_number (config->layers ? config->layers :
       config->device);
+  if (config->remote.endpoint)
+    number = -1;
   GST_OBJECT_UNLOCK (self);
   return number;
 }

@@ -33,6 +33,10 @@ typedef enum
   GST_GLM4V_FAULT_FRAME_REFUSED,     /* the engine refuses this picture */
   GST_GLM4V_FAULT_FRAME_DEVICE,      /* the compute device failed */
   GST_GLM4V_FAULT_FRAME_INTERNAL,    /* a defect of the engine */
+  GST_GLM4V_FAULT_SERVER_SETTINGS,   /* properties of a server, or a file */
+  GST_GLM4V_FAULT_SERVER,            /* no server answered */
+  GST_GLM4V_FAULT_SERVER_REFUSED,    /* a server refuses a question */
+  GST_GLM4V_FAULT_SERVER_ANSWER,     /* what a server answers is of no use */
   GST_GLM4V_FAULT_TEXT_FLOW,         /* the branch behind `text` failed */
   GST_GLM4V_FAULT_DELAY,             /* answers take longer than declared */
   GST_GLM4V_FAULT_STALLED,           /* the engine makes no progress */

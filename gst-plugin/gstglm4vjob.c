@@ -84,6 +84,7 @@ static void
 clear_outcome (GstGlm4vOutcome * outcome)
 {
   g_free (outcome->message);
+  g_free (outcome->model);
   g_free (outcome->text);
   g_free (outcome->reasoning);
   g_free (outcome->box);

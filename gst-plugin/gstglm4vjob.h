@@ -74,6 +74,7 @@ typedef struct
   gint status;
   GstGlm4vFault fault;          /* if status != 0 */
   gchar *message, *text, *reasoning, *box;
+  gchar *model;                 /* that a server named, or NULL */
   glm4v_finish finish;
   guint prompt_tokens, vision_tokens, output_tokens;
   guint64 convert;              /* ns, RGB conversion */

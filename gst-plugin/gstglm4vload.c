@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The model's life inside the element: found and checked on the way to READY,
- * read with PROGRESS messages, given back on the way to NULL. */
+ * read with PROGRESS messages, given back on the way to NULL. With an endpoint
+ * there is no model here, and nothing to wait for. */
 #include "gstglm4vdescribe.h"
 
 #include "contract/text.h"
@@ -76,9 +77,12 @@ on_loaded (gpointer user, const gchar * dir, const glm4v_model_info * info,
     gst_glm4v_device_set_loaded (self, info);
   }
   g_mutex_lock (&self->lock);
-  self->load_state = info ? GST_GLM4V_LOADED : GST_GLM4V_LOAD_FAILED;
+  self->load_state = code == 0 ? GST_GLM4V_LOADED : GST_GLM4V_LOAD_FAILED;
   g_mutex_unlock (&self->lock);
-  if (info) {
+  if (code == 0 && !info) {
+    post_progress (self, GST_PROGRESS_TYPE_COMPLETE,
+        "Frames are described by a server");
+  } else if (info) {
     text = g_strdup_printf ("Model %s is loaded%s", info->name,
         g_str_equal (info->name, GST_GLM4V_SHIPPED_MODEL) ? SMALL_MODEL : "");
     post_progress (self, GST_PROGRESS_TYPE_COMPLETE, text);
@@ -143,9 +147,9 @@ on_prepare (gpointer user, GstGlm4vJob * job)
   return GST_GLM4V_END_OUTCOME;
 }
 
-/* Will the engine take what is to be asked? Told once, before any frame. */
+/* Will the describer take what is to be asked? Told once, before any frame. */
 static void
-on_check (gpointer user, glm4v_engine * engine)
+on_check (gpointer user, GstGlm4vDescriber * describer)
 {
   GstGlm4vDescribe *self = user;
   GstGlm4vQuestion question = { 0 };
@@ -160,7 +164,7 @@ on_check (gpointer user, glm4v_engine * engine)
   gst_glm4v_shape_fill (question.shape, &task);
   if (question.shape->output != GST_GLM4V_OUTPUT_TEXT
       && !question.shape->error)
-    code = glm4v_engine_check (engine, &task, &error);
+    code = describer->klass->check (describer, &task, &error);
   gst_glm4v_question_clear (&question);
   if (code == GLM4V_ERR_INVALID || code == GLM4V_ERR_UNSUPPORTED)
     gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
@@ -183,14 +187,30 @@ resolve_config (GstGlm4vDescribe * self, GstGlm4vModelConfig * config)
   GST_OBJECT_LOCK (self);
   gst_glm4v_model_config_copy (config, &self->settings.model);
   GST_OBJECT_UNLOCK (self);
-  if (!config->dir)
+  if (!config->dir && !config->remote.endpoint)
     config->dir = gst_glm4v_find_model (&looked);
-  if (config->dir)
+  if (config->dir || config->remote.endpoint)
     return TRUE;
   gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
       GST_GLM4V_FAULT_NO_MODEL, NULL, looked);
   g_free (looked);
   return FALSE;
+}
+
+/* What is known before a server has answered. */
+static void
+set_server_info (GstGlm4vDescribe * self, const GstGlm4vRemoteConfig * config)
+{
+  GstStructure *fresh = gst_structure_new ("model-info",
+      "endpoint", G_TYPE_STRING, config->endpoint, NULL), *old;
+
+  if (config->model)
+    gst_structure_set (fresh, "name", G_TYPE_STRING, config->model, NULL);
+  g_mutex_lock (&self->lock);
+  old = self->model_info;
+  self->model_info = fresh;
+  g_mutex_unlock (&self->lock);
+  g_clear_pointer (&old, gst_structure_free);
 }
 
 static gboolean
@@ -253,8 +273,8 @@ gst_glm4v_load_stop (GstGlm4vDescribe * self)
   gst_glm4v_device_forget (self);
 }
 
-/* Join or begin an engine, and wait for it on a worker. NULL after an error was
- * posted. */
+/* Join or begin an engine, or a client of servers, and wait for it on a worker.
+ * NULL after an error was posted. */
 static GstGlm4vWorker *
 start_worker (GstGlm4vDescribe * self, const GstGlm4vModelConfig * config,
     const gchar * hash)
@@ -264,13 +284,16 @@ start_worker (GstGlm4vDescribe * self, const GstGlm4vModelConfig * config,
   };
   gchar *name = gst_object_get_path_string (GST_OBJECT (self)), *why = NULL;
   GstGlm4vFault fault = GST_GLM4V_FAULT_THREAD;
-  GstGlm4vSharer *sharer = gst_glm4v_sharer_new (config, hash, name, &fault,
-      &why);
+  GstGlm4vDescriber *describer = config->remote.endpoint ?
+      gst_glm4v_remote_new (config, &fault, &why) :
+      gst_glm4v_local_new (config, hash, name, &fault, &why);
   GstGlm4vWorker *worker = NULL;
 
-  if (sharer) {
-    post_progress (self, GST_PROGRESS_TYPE_START, "Loading the model");
-    worker = gst_glm4v_worker_new (sharer, &callbacks, self, &why);
+  if (describer) {
+    post_progress (self, GST_PROGRESS_TYPE_START, config->remote.endpoint ?
+        "A server is going to be asked" : "Loading the model");
+    fault = GST_GLM4V_FAULT_THREAD;
+    worker = gst_glm4v_worker_new (describer, &callbacks, self, &why);
     if (!worker)
       post_progress (self, GST_PROGRESS_TYPE_ERROR, why);
   }
@@ -288,10 +311,16 @@ gst_glm4v_load_start (GstGlm4vDescribe * self)
   GstGlm4vModelConfig config = { 0 };
   GstGlm4vWorker *worker = NULL;
   glm4v_model_info info = { 0 };
+  gboolean ready = resolve_config (self, &config), remote;
 
-  if (resolve_config (self, &config) && validate_model (self, &config, &info)) {
+  remote = config.remote.endpoint != NULL;
+  if (ready && remote)
+    set_server_info (self, &config.remote);
+  else if (ready)
+    ready = validate_model (self, &config, &info);
+  if (ready) {
     g_mutex_lock (&self->lock);
-    self->load_state = GST_GLM4V_LOADING;
+    self->load_state = remote ? GST_GLM4V_LOADED : GST_GLM4V_LOADING;
     g_mutex_unlock (&self->lock);
     worker = start_worker (self, &config, info.hash);
   }

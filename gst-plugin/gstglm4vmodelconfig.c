@@ -15,6 +15,7 @@ gst_glm4v_model_config_clear (GstGlm4vModelConfig * config)
   g_free (config->quantization);
   g_free (config->kv_cache);
   g_free (config->key);
+  gst_glm4v_remote_config_clear (&config->remote);
   memset (config, 0, sizeof *config);
 }
 
@@ -29,6 +30,7 @@ gst_glm4v_model_config_copy (GstGlm4vModelConfig * to,
   to->quantization = g_strdup (from->quantization);
   to->kv_cache = g_strdup (from->kv_cache);
   to->key = g_strdup (from->key);
+  gst_glm4v_remote_config_copy (&to->remote, &from->remote);
 }
 
 gboolean
@@ -38,7 +40,8 @@ gst_glm4v_model_config_equal (const GstGlm4vModelConfig * a,
   gchar *conflict = gst_glm4v_model_config_conflict (a, b);
 
   g_free (conflict);
-  return !conflict && g_strcmp0 (a->key, b->key) == 0;
+  return !conflict && g_strcmp0 (a->key, b->key) == 0
+      && gst_glm4v_remote_config_equal (&a->remote, &b->remote);
 }
 
 /* ---- conflicts ---- */

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* How an engine is opened: the properties that may be set in NULL and READY. */
+/* How an engine is opened, or a server asked: the properties that may be set in
+ * NULL and READY. */
 #pragma once
 
 #include <gst/gst.h>
 #include <glm4v/glm4v.h>
+
+#include "gstglm4vremoteconfig.h"
 
 G_BEGIN_DECLS
 
@@ -17,6 +20,7 @@ typedef struct
   guint n_threads, max_batch, context_length;
   guint64 max_pixels, gpu_memory_limit;
   GstClockTime idle_unload;     /* 0 = never */
+  GstGlm4vRemoteConfig remote;  /* with an endpoint: instead of all these */
 } GstGlm4vModelConfig;
 
 void gst_glm4v_model_config_clear (GstGlm4vModelConfig * config);

@@ -26,8 +26,8 @@ read_frame (GstGlm4vWorker * self, GstGlm4vJob * job, GstBuffer * buffer,
 
   if (!gst_glm4v_cuda_has (buffer))
     return gst_glm4v_converter_run (self->converter, &frame, image, fault, why);
-  info = gst_glm4v_sharer_get_info (self->sharer);
-  number = gst_glm4v_cuda_number (info->image_device);
+  info = self->describer->klass->get_info (self->describer);
+  number = info ? gst_glm4v_cuda_number (info->image_device) : -1;
   if (number < 0) {
     *fault = GST_GLM4V_FAULT_FRAME_MAP;
     *why = g_strdup ("it is memory of a GPU, and the model is not on one");

@@ -714,6 +714,7 @@ void
 gst_glm4v_properties_install (GObjectClass * klass)
 {
   install_model (klass);
+  gst_glm4v_remote_config_install (klass);
   install_question (klass);
   install_when (klass);
   install_where (klass);

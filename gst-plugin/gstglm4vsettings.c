@@ -13,6 +13,7 @@ gst_glm4v_settings_init (GstGlm4vSettings * settings)
     .model.device = g_strdup (GST_GLM4V_DEFAULT_DEVICE),
     .model.kv_cache = g_strdup (GST_GLM4V_DEFAULT_KV_CACHE),
     .model.max_batch = GLM4V_DEFAULT_BATCH,
+    .model.remote.max_pixels = GST_GLM4V_DEFAULT_REMOTE_MAX_PIXELS,
     .question.prompt = g_strdup (GST_GLM4V_DEFAULT_PROMPT),
     .question.max_tokens = GLM4V_DEFAULT_TOKENS,
     .question.top_p = 1.0,
@@ -257,6 +258,8 @@ gst_glm4v_settings_set (GstGlm4vSettings * s, guint id, const GValue * value)
       s->send_events = g_value_get_boolean (value);
       break;
     default:
+      if (gst_glm4v_remote_config_set (&s->model.remote, id, value))
+        return TRUE;
       s->shape_serial++;
       return gst_glm4v_shape_settings_set (&s->shape, id, value);
   }
@@ -439,7 +442,8 @@ gst_glm4v_settings_get (const GstGlm4vSettings * s, guint id, GValue * value)
       g_value_set_boolean (value, s->send_events);
       break;
     default:
-      return gst_glm4v_shape_settings_get (&s->shape, id, value);
+      return gst_glm4v_remote_config_get (&s->model.remote, id, value)
+          || gst_glm4v_shape_settings_get (&s->shape, id, value);
   }
   return TRUE;
 }
@@ -464,6 +468,9 @@ const gchar *
 gst_glm4v_settings_conflict (const GstGlm4vSettings * s, GstGlm4vFault * fault)
 {
   *fault = GST_GLM4V_FAULT_CONFLICT;
+  if (s->model.remote.endpoint && s->model.dir)
+    return "endpoint is set and so is model-location: a server or an engine "
+        "describes frames";
   if (s->change_threshold > 0 && s->sampling.mode == GST_GLM4V_SAMPLE_TRIGGER)
     return "change-threshold is set and sample-mode is trigger: each trigger "
         "has an answer of its own";

@@ -26,8 +26,8 @@ add_shares (GstStructure * result, const GstGlm4vOutcome * outcome)
   gst_value_array_init (&all, outcome->n_probabilities);
   gst_glm4v_array_from_doubles (&all, outcome->probabilities,
       outcome->n_probabilities);
-  gst_structure_set (result, "choice", G_TYPE_STRING, outcome->choice,
-      "probability", G_TYPE_DOUBLE, outcome->probability, NULL);
+  gst_structure_set (result, "probability", G_TYPE_DOUBLE,
+      outcome->probability, NULL);
   gst_structure_take_value (result, "probabilities", &all);
 }
 
@@ -45,9 +45,13 @@ gst_glm4v_verdict_add (GstStructure * result, const GstGlm4vJob * job)
     gst_structure_set (result, "json", G_TYPE_STRING, outcome->json, NULL);
   if (!gst_glm4v_shape_judges (shape))
     return;
-  verdict = shape->timeout_verdict;
+  /* An answer whose shares a server does not tell says nothing certain. */
+  verdict = status == GST_GLM4V_STATUS_OK ? GLM4V_VERDICT_UNKNOWN :
+      shape->timeout_verdict;
   if (status == GST_GLM4V_STATUS_OK && shape->matcher)
     verdict = glm4v_matcher_check (shape->matcher, outcome->text);
+  if (status == GST_GLM4V_STATUS_OK && outcome->choice && *outcome->choice)
+    gst_structure_set (result, "choice", G_TYPE_STRING, outcome->choice, NULL);
   if (has_shares (job)) {
     add_shares (result, outcome);
     verdict = glm4v_decide (outcome->probabilities, shape->fails,

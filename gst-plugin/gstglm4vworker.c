@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Stage "hand-over": streaming thread -> this thread -> engine and back.
+/* Stage "hand-over": streaming thread -> this thread -> describer and back.
  *
  * Jobs are taken and delivered in the order in which they came; one that has an
  * end already keeps its place, so results are always in order. At most
  * max-pending frames wait for the model: of samples the newest stay, so that a
- * slow model describes recent frames; triggers keep their places. The engine is
- * shared with other elements (gstglm4vengine.h).
+ * slow model describes recent frames; triggers keep their places.
  *
- * The lock guards what stands below it in the struct; the one of
- * gstglm4vengine.c may be taken inside it. It is never held while the engine
- * works, while pixels are converted or while a callback runs. The engine may
+ * The lock guards what stands below it in the struct; those of the describer
+ * and of gstglm4vengine.c may be taken inside it. It is never held while the
+ * describer works, while pixels are converted or while a callback runs. It may
  * hang (a device fault): gst_glm4v_worker_free() then leaves the thread behind.
  * `in_engine` is TRUE while the thread is where that can happen, the only place
  * where it can be abandoned. */
@@ -65,45 +64,34 @@ gst_glm4v_worker_leave (GstGlm4vWorker * self)
   return owned;
 }
 
-/* Let the owner ask the engine whether it takes what will be asked. */
-static gboolean
-check (GstGlm4vWorker * self)
-{
-  glm4v_error error = { 0 };
-  glm4v_engine *engine;
-  gboolean owned;
-
-  gst_glm4v_worker_enter (self);
-  engine = gst_glm4v_sharer_begin (self->sharer, &error);
-  owned = gst_glm4v_worker_leave (self);
-  if (engine && owned)
-    self->callbacks.check (self->user, engine);
-  if (engine)
-    gst_glm4v_sharer_end (self->sharer);
-  return owned;
-}
-
 /* Wait for the model. FALSE if there is none, or no receiver. */
 static gboolean
 wait_load (GstGlm4vWorker * self)
 {
+  GstGlm4vDescriber *describer = self->describer;
+  const glm4v_model_info *info = NULL;
   glm4v_error error = { 0 };
   guint percent = 0, told = 0;
   GstGlm4vEngineState state;
 
   do {
     gst_glm4v_worker_enter (self);
-    state = gst_glm4v_sharer_wait_load (self->sharer, &percent, &error);
+    state = describer->klass->wait_load (describer, &percent, &error);
     if (!gst_glm4v_worker_leave (self))
       return FALSE;
     if (percent != told)
       self->callbacks.progress (self->user, percent);
     told = percent;
   } while (state == GST_GLM4V_ENGINE_LOADING);
-  self->callbacks.loaded (self->user,
-      self->config.dir, state == GST_GLM4V_ENGINE_LOADED ?
-      gst_glm4v_sharer_get_info (self->sharer) : NULL, error.code, error.msg);
-  return state == GST_GLM4V_ENGINE_LOADED && check (self);
+  if (state != GST_GLM4V_ENGINE_LOADED) {
+    self->callbacks.loaded (self->user, self->config.dir, NULL, error.code,
+        error.msg);
+    return FALSE;
+  }
+  info = describer->klass->get_info (describer);
+  self->callbacks.loaded (self->user, self->config.dir, info, 0, NULL);
+  self->callbacks.check (self->user, describer);
+  return TRUE;
 }
 
 static gboolean
@@ -162,14 +150,14 @@ next_job (GstGlm4vWorker * self)
 }
 
 static void
-leave_engine (GstGlm4vWorker * self)
+free_describer (GstGlm4vWorker * self)
 {
-  GstGlm4vSharer *sharer;
+  GstGlm4vDescriber *describer;
 
   g_mutex_lock (&self->lock);
-  sharer = g_steal_pointer (&self->sharer);
+  describer = g_steal_pointer (&self->describer);
   g_mutex_unlock (&self->lock);
-  gst_glm4v_sharer_free (sharer);
+  describer->klass->free (describer);
 }
 
 static gpointer
@@ -191,7 +179,7 @@ run (gpointer user)
   }
   gst_glm4v_worker_enter (self);
   gst_glm4v_worker_finish_request (self);
-  leave_engine (self);
+  free_describer (self);
   gst_glm4v_worker_leave (self);
   g_mutex_lock (&self->lock);
   self->stopped = TRUE;
@@ -204,16 +192,15 @@ run (gpointer user)
 /* ---- outside ---- */
 
 GstGlm4vWorker *
-gst_glm4v_worker_new (GstGlm4vSharer * sharer,
+gst_glm4v_worker_new (GstGlm4vDescriber * describer,
     const GstGlm4vWorkerCallbacks * callbacks, gpointer user, gchar ** why)
 {
   GstGlm4vWorker *self = g_new0 (GstGlm4vWorker, 1);
   GError *error = NULL;
 
   self->refs = 2;
-  self->sharer = sharer;
-  gst_glm4v_model_config_copy (&self->config,
-      gst_glm4v_sharer_get_config (sharer));
+  self->describer = describer;
+  gst_glm4v_model_config_copy (&self->config, describer->config);
   self->callbacks = *callbacks;
   self->user = user;
   self->converter = gst_glm4v_converter_new ();
@@ -228,7 +215,7 @@ gst_glm4v_worker_new (GstGlm4vSharer * sharer,
     return self;
   *why = g_strdup (error->message);
   g_error_free (error);
-  gst_glm4v_sharer_free (sharer);
+  describer->klass->free (describer);
   self->refs = 1;
   gst_glm4v_worker_unref (self);
   return NULL;
@@ -246,7 +233,8 @@ gst_glm4v_worker_count_sharers (GstGlm4vWorker * self)
   guint n;
 
   g_mutex_lock (&self->lock);
-  n = self->sharer ? gst_glm4v_sharer_count (self->sharer) : 0;
+  n = self->describer ?
+      self->describer->klass->count_sharers (self->describer) : 0;
   g_mutex_unlock (&self->lock);
   return n;
 }
@@ -255,8 +243,8 @@ gst_glm4v_worker_count_sharers (GstGlm4vWorker * self)
 static void
 interrupt (GstGlm4vWorker * self, GstGlm4vInterrupt interrupt)
 {
-  if (self->sharer)
-    gst_glm4v_sharer_interrupt (self->sharer, interrupt);
+  if (self->describer)
+    self->describer->klass->interrupt (self->describer, interrupt);
 }
 
 /* With the lock: jobs that have not reached done() never will. Moves them to
@@ -275,8 +263,8 @@ cancel_all (GstGlm4vWorker * self, GQueue * canceled)
     job->state = GST_GLM4V_JOB_CANCELED;
     g_queue_push_tail (canceled, job);
   }
-  if (self->request)
-    glm4v_request_cancel (self->request);
+  if (self->requested)
+    self->describer->klass->cancel (self->describer);
   g_cond_broadcast (&self->cond);
 }
 
@@ -301,8 +289,8 @@ gst_glm4v_worker_free (GstGlm4vWorker * self)
     if (!g_cond_wait_until (&self->cond, &self->lock, deadline)) {
       if (self->in_engine) {
         self->abandoned = TRUE;
-        if (self->sharer)
-          gst_glm4v_sharer_disown (self->sharer);
+        if (self->describer)
+          self->describer->klass->disown (self->describer);
       }
       deadline = g_get_monotonic_time () + STOP_TIMEOUT;
     }

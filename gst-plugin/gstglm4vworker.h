@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The hand-over from the streaming thread to the engine: one thread that waits
- * for the model, then takes the waiting frames in order, converts each, lets
- * the engine describe it and returns the outcome. */
+/* The hand-over from the streaming thread to what describes frames: one thread
+ * that waits for the model, then takes the waiting frames in order, converts
+ * each, lets the describer answer and returns the outcome. */
 #pragma once
 
 #include <gst/gst.h>
 
-#include "gstglm4vengine.h"
+#include "gstglm4vdescriber.h"
 #include "gstglm4vjob.h"
 
 G_BEGIN_DECLS
@@ -15,16 +15,17 @@ G_BEGIN_DECLS
 typedef struct
 {
   void (*progress) (gpointer user, guint percent);
-  /* info is NULL on failure; then code and message are the reason. */
+  /* code is not 0 on failure, for which message is the reason; info is NULL
+   * then, and where a server has the model. */
   void (*loaded) (gpointer user, const gchar * dir,
       const glm4v_model_info * info, gint code, const gchar * message);
-  /* After a load that succeeded: the engine, during the call. */
-  void (*check) (gpointer user, glm4v_engine * engine);
+  /* After a load that succeeded: the describer, during the call. */
+  void (*check) (gpointer user, GstGlm4vDescriber * describer);
   /* Complete the question. OUTCOME if it is to be asked, else how it ends. */
     GstGlm4vEnd (*prepare) (gpointer user, GstGlm4vJob * job);
   /* Its outcome or end is known; in the order of push(). */
   void (*done) (gpointer user, GstGlm4vJob * job);
-  /* The engine has made no progress for so long; or, with stalled FALSE, it
+  /* The describer has made no progress for so long; or, with stalled FALSE, it
    * makes some again. */
   void (*stalled) (gpointer user, gboolean stalled, GstClockTime since);
 } GstGlm4vWorkerCallbacks;
@@ -38,9 +39,9 @@ typedef struct
 
 typedef struct _GstGlm4vWorker GstGlm4vWorker;
 
-/* Start the thread, which waits for the sharer's engine to be loaded. Takes the
- * sharer. NULL with *why when no thread could be started. */
-GstGlm4vWorker *gst_glm4v_worker_new (GstGlm4vSharer * sharer,
+/* Start the thread, which waits for the describer. Takes it. NULL with *why
+ * when no thread could be started. */
+GstGlm4vWorker *gst_glm4v_worker_new (GstGlm4vDescriber * describer,
     const GstGlm4vWorkerCallbacks * callbacks, gpointer user, gchar ** why);
 
 /* Code that may still use it when its owner frees it has a reference. */
@@ -48,11 +49,12 @@ GstGlm4vWorker *gst_glm4v_worker_ref (GstGlm4vWorker * worker);
 void gst_glm4v_worker_unref (GstGlm4vWorker * worker);
 
 /* Cancel, join, drop the owner's reference; it accepts nothing more. FALSE if
- * the engine did not let go within two seconds: the thread is then left behind,
- * calls back no more and frees itself. */
+ * the describer did not let go within two seconds: the thread is then left
+ * behind, calls back no more and frees itself. */
 gboolean gst_glm4v_worker_free (GstGlm4vWorker * worker);
 
-/* The engine's config, constant; how many share the engine, 0 at the end. */
+/* The describer's config, constant; how many share what answers, 0 at the
+ * end. */
 const GstGlm4vModelConfig *gst_glm4v_worker_get_config (GstGlm4vWorker *
     worker);
 guint gst_glm4v_worker_count_sharers (GstGlm4vWorker * worker);

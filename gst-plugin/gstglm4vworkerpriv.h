@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What gstglm4vworker.c (thread and queue) and gstglm4vask.c (one job and the
- * engine) share. */
+ * describer) share. */
 #pragma once
 
 #include "gstglm4vcuda.h"
@@ -9,7 +9,7 @@
 
 G_BEGIN_DECLS
 
-/* A frame as the engine sees it: RGB in the converter's memory, or a copy on
+/* A frame as it is asked about: RGB in the converter's memory, or a copy on
  * the GPU. */
 typedef struct
 {
@@ -35,17 +35,16 @@ struct _GstGlm4vWorker
   GstGlm4vPicture picture;      /* converted last */
   GArray *images;               /* of glm4v_image: what is asked about */
   GPtrArray *blocks;            /* their pixels, if they are a clip's */
-  glm4v_engine *engine;         /* while a request may be under way */
-  guint64 steps;                /* of the engine, when last looked at */
+  guint64 steps;                /* of the describer, when last looked at */
   gint64 progress;              /* monotonic µs when they last changed */
   gboolean stalled;             /* as last reported */
 
   GMutex lock;
   GCond cond;                   /* any change below */
-  GstGlm4vSharer *sharer;       /* only the thread frees it, at its end */
+  GstGlm4vDescriber *describer; /* only the thread frees it, at its end */
   GQueue waiting;               /* of GstGlm4vJob, oldest first */
   GstGlm4vJob *current;
-  glm4v_request *request;       /* while the engine has one of ours */
+  gboolean requested;           /* the describer has a question of ours */
   GstGlm4vJob *asked;           /* whose outcome it fills; NULL: nobody's */
   gboolean converting;          /* the buffer of current is being read */
   gboolean flushing, failed;    /* failed: there is no model */

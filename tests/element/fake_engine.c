@@ -397,6 +397,32 @@ int glm4v_engine_check(glm4v_engine *engine, const glm4v_task *task, glm4v_error
     return code ? fail(code, err, "engine_check") : 0;
 }
 
+/* Of servers there are only those that fail. */
+int glm4v_answer_parse(glm4v_result **result, const char *text, const glm4v_task *task,
+                       glm4v_error *err)
+{
+    return fail(GLM4V_ERR_UNSUPPORTED, err, "the fake engine reads no answers");
+}
+
+int glm4v_image_fit(const glm4v_image *image, uint64_t max_pixels, int32_t *width, int32_t *height,
+                    glm4v_error *err)
+{
+    *width = image->width;
+    *height = image->height;
+    return 0;
+}
+
+int glm4v_image_resize(uint8_t *pixels, int32_t width, int32_t height, const glm4v_image *image,
+                       glm4v_error *err)
+{
+    return fail(GLM4V_ERR_UNSUPPORTED, err, "the fake engine resizes no images");
+}
+
+void glm4v_result_free(glm4v_result **result)
+{
+    *result = NULL;
+}
+
 int glm4v_json_schema_check(const char *json_schema, glm4v_error *err)
 {
     if (!strstr(json_schema, "\"pattern\""))

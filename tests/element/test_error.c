@@ -2,8 +2,11 @@
 /* E-01: every row of the element's table of failures is triggered, and tells exactly once what
  * happened, where and what to do. A row without a trigger fails the test. */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "fake_engine.h"
 #include "gstglm4verror.h"
@@ -151,6 +154,75 @@ static void one_frame(GstElement *element)
 {
     push(element, support_frame(CAPS_SMALL, 1, 0), CAPS_SMALL);
 }
+
+/* ---- servers, where the plugin has a client of them ---- */
+
+#ifdef HAVE_REMOTE
+/* Answers every connection with the same words, until its socket is shut down. */
+typedef struct {
+    int socket;
+    const char *words;
+} canned_server;
+
+static void *answer_all(void *user)
+{
+    const canned_server *server = user;
+    char request[8192];
+    int client;
+    while ((client = accept(server->socket, NULL, NULL)) >= 0) {
+        if (recv(client, request, sizeof request, 0) > 0)
+            CHECK(send(client, server->words, strlen(server->words), MSG_NOSIGNAL) > 0);
+        shutdown(client, SHUT_WR); /* what is unread must not reset the connection */
+        while (recv(client, request, sizeof request, 0) > 0)
+            ;
+        close(client);
+    }
+    return NULL;
+}
+
+static void ask_canned(GstElement *element, const char *words)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t size = sizeof address;
+    canned_server server = { socket(AF_INET, SOCK_STREAM, 0), words };
+    pthread_t thread;
+    char url[64];
+    CHECK(!bind(server.socket, (struct sockaddr *)&address, sizeof address));
+    CHECK(!listen(server.socket, 4));
+    CHECK(!getsockname(server.socket, (struct sockaddr *)&address, &size));
+    CHECK(!pthread_create(&thread, NULL, answer_all, &server));
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/v1", ntohs(address.sin_port));
+    g_object_set(element, "model-location", NULL, "endpoint", url, "model", "m", NULL);
+    one_frame(element);
+    shutdown(server.socket, SHUT_RDWR);
+    pthread_join(thread, NULL);
+    close(server.socket);
+}
+
+static void with_no_endpoint(GstElement *element)
+{
+    g_object_set(element, "model-location", NULL, "endpoint", "ftp://host/v1", NULL);
+    to_ready(element);
+}
+
+static void without_a_server(GstElement *element)
+{
+    g_object_set(element, "model-location", NULL, "endpoint", "http://127.0.0.1:1/v1", "model", "m",
+                 NULL);
+    one_frame(element);
+}
+
+static void with_a_server_that_refuses(GstElement *element)
+{
+    ask_canned(element, "HTTP/1.1 404 No\r\nContent-Length: 7\r\nConnection: close\r\n\r\nunknown");
+}
+
+static void with_a_server_of_something_else(GstElement *element)
+{
+    ask_canned(element, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
+}
+#endif
 
 static void short_frame(GstElement *element)
 {
@@ -336,6 +408,24 @@ static const Trigger triggers[] = {
       "frame 0",
       { .result_code = GLM4V_ERR_INTERNAL },
       one_frame },
+#ifdef HAVE_REMOTE
+    { GST_GLM4V_FAULT_SERVER_SETTINGS,
+      GST_MESSAGE_ERROR,
+      "ftp://host/v1 is no endpoint",
+      { 0 },
+      with_no_endpoint },
+    { GST_GLM4V_FAULT_SERVER, GST_MESSAGE_WARNING, "127.0.0.1 port 1 ", { 0 }, without_a_server },
+    { GST_GLM4V_FAULT_SERVER_REFUSED,
+      GST_MESSAGE_WARNING,
+      "status 404: unknown",
+      { 0 },
+      with_a_server_that_refuses },
+    { GST_GLM4V_FAULT_SERVER_ANSWER,
+      GST_MESSAGE_WARNING,
+      "frame 0",
+      { 0 },
+      with_a_server_of_something_else },
+#endif
     { GST_GLM4V_FAULT_TEXT_FLOW,
       GST_MESSAGE_ERROR,
       "pad text: not-negotiated",
@@ -436,6 +526,10 @@ static void every_failure_is_told_once_with_what_where_and_what_to_do(void)
         seen[triggers[i].fault] = TRUE;
         check_trigger(&triggers[i]);
     }
+#ifndef HAVE_REMOTE
+    for (guint i = GST_GLM4V_FAULT_SERVER_SETTINGS; i <= GST_GLM4V_FAULT_SERVER_ANSWER; i++)
+        seen[i] = TRUE;
+#endif
     for (guint i = 0; i < GST_GLM4V_N_FAULTS; i++)
         if (!seen[i])
             test_fail(__FILE__, __LINE__, "fault %u has no trigger", i);
