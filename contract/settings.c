@@ -72,9 +72,9 @@ static void write_model(glm4v_contract_json *json, const glm4v_contract_model *m
 {
     glm4v_contract_json_open(json, "model");
     glm4v_contract_json_string(json, "name", m->name);
-    glm4v_contract_json_string(json, "hash", m->hash);
-    glm4v_contract_json_string(json, "quant", m->quant);
-    glm4v_contract_json_string(json, "isa", m->isa);
+    write_optional(json, "hash", m->hash);
+    write_optional(json, "quant", m->quant);
+    write_optional(json, "isa", m->isa);
     write_optional(json, "products", m->products);
     write_optional(json, "device", m->device);
     glm4v_contract_json_close(json);

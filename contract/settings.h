@@ -10,7 +10,7 @@
 #include "contract/digest.h"
 #include "glm4v/glm4v.h"
 
-/* What the model is. Borrowed strings. */
+/* What the model is. Borrowed strings; of a server's only the name is known, the others are "". */
 typedef struct {
     const char *name, *hash;
     const char *quant;    /* forms of its weights: glm4v_contract_forms() */

@@ -32,6 +32,14 @@ string_of (const GstStructure * model, const gchar * key)
   return string ? string : "";
 }
 
+/* Where pictures are made smaller. */
+static guint64
+max_pixels_of (const GstGlm4vModelConfig * config)
+{
+  return config->remote.endpoint ? config->remote.max_pixels :
+      config->max_pixels;
+}
+
 /* The settings object as text; hash is filled. */
 static gchar *
 write_settings (const GstGlm4vQuestion * question,
@@ -53,7 +61,7 @@ write_settings (const GstGlm4vQuestion * question,
     .thinking = question->thinking,
     .max_tokens = question->max_tokens,
     .context_length = config ? config->context_length : 0,
-    .max_pixels = config ? config->max_pixels : 0,
+    .max_pixels = config ? max_pixels_of (config) : 0,
     .kv_cache = config ? config->kv_cache : NULL,
     .model = model,
   };

@@ -300,7 +300,7 @@ def commit_subjects_name_component_and_effect(files):
 
 RULES = [no_banned_call_in_engine_plugin_tools, memory_only_through_the_allocators, no_glib_below_the_plugin,
          kernels_include_nothing_of_the_engine, contract_includes_only_the_public_header_and_glib,
-         openai_includes_only_base_and_the_public_header,
+         folders_beside_the_engine_include_only_what_the_table_allows,
          engine_folders_include_only_what_the_table_allows,
          no_tab, no_trailing_space, files_end_in_one_newline,
          no_invisible_unicode, sources_name_their_licence, lines_fit_the_page, markdown_fits_the_page,

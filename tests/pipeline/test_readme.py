@@ -60,6 +60,11 @@ def prepare(folder):
         (folder / name).symlink_to(SOURCE / name)
     (folder / "build").symlink_to(BUILD)
     (folder / "out").mkdir()
+    return launching()
+
+
+def launching():
+    """The environment of lines that begin gst-launch-1.0."""
     env = environment(preload=True, PATH=f"{BUILD / 'tools'}:{os.environ['PATH']}")
     env.pop("GLM4V_MODEL", None)
     return env
@@ -154,7 +159,9 @@ def service_test(document):
         try:
             url = background.stderr.readline().decode().split(" answers at ")[1].strip()
             for client in (line for line in lines if SERVICE in line):
-                answer = json.loads(good(run(client.replace(SERVICE, url), cwd=tree, env=environment())).stdout)
+                env = launching() if "gst-launch" in client else environment()
+                done = good(run(client.replace(SERVICE, url), cwd=tree, env=env))
+                answer = json.loads(done.stdout.splitlines()[-1])  # before results stand their settings
                 check(answer.get("status") == "ok" or answer["choices"][0]["message"]["content"], client, answer)
         finally:
             background.terminate()
