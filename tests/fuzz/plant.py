@@ -47,6 +47,9 @@ PLANTS = {
     # What is no text is the first choice of an answer.
     "choice-without-text": ("openai/shape.c", "        if (!text)\n            rc = openai_refuse",
                             "        if (!text && i)\n            rc = openai_refuse"),
+    # Where bytes come apart between \r and \n, these are two ends of a line.
+    "carriage-forgotten": ("openai/events.c", "    const receiver to = { take, user, err };\n",
+                           "    const receiver to = { take, user, err };\n    e->carriage = false;\n"),
     # A run of letters takes a call for each, and 64 of them the stack.
     "recursion": ("tokenizer/split.c", """    for (; most && c.kind == kind; most--) {
         i = c.end;
