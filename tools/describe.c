@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ask.h"
+#include "ask_server.h"
 #include "cli.h"
 #include "interrupt.h"
 #include "folder.h"
@@ -24,6 +25,7 @@ typedef struct {
     cli_place place;
     glm4v_matcher *matcher; /* of --pattern; NULL: none */
     const char *kv_cache;
+    cli_server_options server; /* with an endpoint: instead of a model */
 } settings;
 
 #define DEFAULT_PROMPT "Describe the image in one sentence."
@@ -65,8 +67,9 @@ static const char *verdict_of(const settings *set, const glm4v_result *result)
 
 typedef struct {
     const settings *settings;
-    glm4v_engine *engine;
-    const glm4v_model_info *info;
+    glm4v_engine *engine; /* NULL: the server */
+    cli_server *server;
+    glm4v_model_info info;  /* of a server's model only the name */
     cli_json_results *json; /* NULL: lines for a person */
     bool name_inputs;       /* several inputs, or a folder: each line names its input */
 } session;
@@ -108,7 +111,7 @@ static void print_failure(const session *s, const char *input, int64_t pts, cons
 }
 
 typedef struct {
-    const session *session;
+    session *session;
     const char *input;
     const cli_frame *frame;
 } subject;
@@ -127,6 +130,14 @@ static void show(void *user, const glm4v_result *result)
                                                           ? verdict_of(s->settings, result)
                                                           : NULL },
                                 result);
+}
+
+static void show_of_server(void *user, const glm4v_result *result, const char *model)
+{
+    const subject *about = user;
+    glm4v_model_info *info = &about->session->info;
+    snprintf(info->name, sizeof info->name, "%s", model);
+    show(user, result);
 }
 
 static glm4v_task task_of(const settings *set)
@@ -148,14 +159,16 @@ static glm4v_task task_of(const settings *set)
     };
 }
 
-static int describe_frame(const session *s, const char *input, const cli_frame *frame)
+static int describe_frame(session *s, const char *input, const cli_frame *frame)
 {
     subject about = { .session = s, .input = input, .frame = frame };
     glm4v_error err = { 0 };
     glm4v_task task = task_of(s->settings);
     task.images = &frame->image;
     task.n_images = 1;
-    if (!cli_ask(s->engine, &task, show, &about, &err))
+    const int rc = s->engine ? cli_ask(s->engine, &task, show, &about, &err)
+                             : cli_server_ask(s->server, &task, show_of_server, &about, &err);
+    if (!rc)
         return CLI_OK;
     if (!cli_interrupted())
         print_failure(s, input, frame->pts, &err);
@@ -181,7 +194,7 @@ static void print_troubles(const session *s, const char *input, const cli_troubl
         cli_json_results_warning(input, t, text);
 }
 
-static int describe_input(const session *s, const char *input)
+static int describe_input(session *s, const char *input)
 {
     const cli_stream_options options = {
         .media = { .interval = (uint64_t)llround(s->settings->interval * 1e9),
@@ -220,7 +233,7 @@ static bool may_go_on(void)
 
 /* The pictures and videos in it; other files, such as notes and labels, are reported and
  * skipped. */
-static int describe_folder(const session *s, const char *path)
+static int describe_folder(session *s, const char *path)
 {
     glm4v_error err = { 0 };
     cli_folder folder = { 0 };
@@ -247,10 +260,31 @@ static int describe_folder(const session *s, const char *path)
     return CLI_INPUT;
 }
 
-static int run(const settings *set, const char *dir, char **inputs, int n_inputs)
+/* Describe the inputs: how is known. */
+static int describe_all(session *s, const glm4v_engine_options *engine, char **inputs, int n_inputs)
 {
+    const settings *set = s->settings;
+    const glm4v_task task = task_of(set);
+    const cli_asked asked = { &task, &set->shape, set->pattern, engine, &s->info };
+    cli_json_results json;
+    int status = CLI_OK;
+    if (set->json) {
+        cli_json_results_begin(&json, &asked);
+        s->json = &json;
+    }
+    for (int i = 0; i < n_inputs; i++)
+        s->name_inputs |= cli_is_folder(inputs[i]);
+    for (int i = 0; i < n_inputs && may_go_on(); i++)
+        if ((cli_is_folder(inputs[i]) ? describe_folder : describe_input)(s, inputs[i]))
+            status = CLI_INPUT;
+    s->json = NULL;
+    return status;
+}
+
+static int run_engine(session *s, const char *dir, char **inputs, int n_inputs)
+{
+    const settings *set = s->settings;
     glm4v_error err = { 0 };
-    session s = { .settings = set, .name_inputs = n_inputs > 1 };
     glm4v_model_options options = { .struct_size = sizeof options,
                                     .quantization = set->quantization,
                                     .n_threads = set->threads };
@@ -264,36 +298,52 @@ static int run(const settings *set, const char *dir, char **inputs, int n_inputs
         cli_model_open(&model, dir, &options, set->verbose ? GLM4V_LOG_DEBUG : GLM4V_LOG_WARNING);
     if (status)
         return status;
-    if (glm4v_engine_open(&s.engine, model, &engine, &err)) {
+    if (glm4v_engine_open(&s->engine, model, &engine, &err)) {
         cli_message("%s", err.msg);
         glm4v_model_close(&model);
         return CLI_MODEL;
     }
-    s.info = glm4v_model_get_info(model);
+    s->info = *glm4v_model_get_info(model);
     cli_media_init();
     cli_catch_signals();
     const glm4v_task task = task_of(set);
-    const cli_asked asked = { &task, &set->shape, set->pattern, &engine, s.info };
-    cli_json_results json;
-    if (glm4v_engine_check(s.engine, &task, &err)) { /* what holds for every input, told once */
+    if (glm4v_engine_check(s->engine, &task, &err)) { /* what holds for every input, told once */
         cli_message("%s", err.msg);
         status = CLI_USAGE;
-        n_inputs = 0;
+    } else {
+        status = describe_all(s, &engine, inputs, n_inputs);
     }
-    if (set->json && n_inputs) {
-        cli_json_results_begin(&json, &asked);
-        s.json = &json;
-    }
-    for (int i = 0; i < n_inputs; i++)
-        s.name_inputs |= cli_is_folder(inputs[i]);
-    for (int i = 0; i < n_inputs && may_go_on(); i++)
-        if ((cli_is_folder(inputs[i]) ? describe_folder : describe_input)(&s, inputs[i]))
-            status = CLI_INPUT;
-    glm4v_engine_close(&s.engine);
+    glm4v_engine_close(&s->engine);
     glm4v_model_close(&model);
-    status = cli_finish(status);
-    cli_end_if_interrupted();
     return status;
+}
+
+static int run_server(session *s, char **inputs, int n_inputs)
+{
+    const settings *set = s->settings;
+    const glm4v_engine_options engine = { .max_pixels = set->max_pixels };
+    glm4v_error err = { 0 };
+    if (cli_server_open(&s->server, &set->server, &err)) {
+        cli_message("%s", err.msg);
+        return CLI_USAGE;
+    }
+    if (set->server.model)
+        snprintf(s->info.name, sizeof s->info.name, "%s", set->server.model);
+    cli_media_init();
+    cli_catch_signals();
+    const int status = describe_all(s, &engine, inputs, n_inputs);
+    cli_server_close(&s->server);
+    return status;
+}
+
+static int run(const settings *set, const char *dir, char **inputs, int n_inputs)
+{
+    session s = { .settings = set, .name_inputs = n_inputs > 1 };
+    const int status = set->server.endpoint ? run_server(&s, inputs, n_inputs)
+                                            : run_engine(&s, dir, inputs, n_inputs);
+    const int finished = cli_finish(status);
+    cli_end_if_interrupted();
+    return finished;
 }
 
 int cli_describe(int argc, char **argv)
@@ -305,6 +355,15 @@ int cli_describe(int argc, char **argv)
                      .timeout = CLI_TIMEOUT };
     const cli_option options[] = {
         CLI_MODEL_OPTION(set.model),
+        { "endpoint", "URL", CLI_STRING, &set.server.endpoint, 0, 0,
+          "a server of chat completions describes instead of a model here, as\n"
+          "http://host:8080/v1; several with commas between them. --model is the name of\n"
+          "its model then; default: the first that it lists" },
+        { "api-key-file", "FILE", CLI_STRING, &set.server.api_key_file, 0, 0,
+          "with --endpoint: file whose first line is the key; default: $GLM4V_API_KEY" },
+        { "ca-file", "FILE", CLI_STRING, &set.server.ca_file, 0, 0,
+          "with --endpoint: PEM file of the authorities that may have signed its\n"
+          "certificate; default: the system's" },
         CLI_PLACE_OPTIONS(set.place),
         CLI_KV_OPTION(set.kv_cache),
         CLI_QUANTIZATION_OPTION(set.quantization),
@@ -387,7 +446,8 @@ int cli_describe(int argc, char **argv)
             "curl -s https://camera.local/now.jpg | glm4v describe -\n"
             "glm4v describe --json --interval 10 rtsp://camera.local/stream | tee captions.jsonl\n"
             "glm4v describe --reconnect 3600 rtsp://user:password@camera.local/stream\n"
-            "glm4v describe --model ~/models/GLM-4.1V-9B-Thinking --quantization int4 photo.jpg",
+            "glm4v describe --model ~/models/GLM-4.1V-9B-Thinking --quantization int4 photo.jpg\n"
+            "glm4v describe --endpoint http://127.0.0.1:8080/v1 part.png",
         .options = options,
         .n_options = sizeof options / sizeof *options,
     };
@@ -406,8 +466,10 @@ int cli_describe(int argc, char **argv)
         return cli_usage_error(&command, "--pattern and --choices give one verdict each");
     if (!take_preset(&set))
         return cli_usage_error(&command, "--preset is ocr, table or formula");
-    const char *dir = cli_model_dir(set.model);
-    if (!dir)
+    set.server.model = set.model;
+    set.server.max_pixels = set.max_pixels;
+    const char *dir = set.server.endpoint ? NULL : cli_model_dir(set.model);
+    if (!dir && !set.server.endpoint)
         return cli_usage_error(&command,
                                "no model was found: name one with --model or GLM4V_MODEL");
     if (!set.max_tokens)

@@ -38,7 +38,7 @@ void cli_json_results_begin(cli_json_results *results, const cli_asked *asked)
     const glm4v_contract_model model = {
         .name = info->name,
         .hash = info->hash,
-        .quant = forms,
+        .quant = *info->hash ? forms : "",
         .isa = info->isa,
         .products = info->products,
         .device = info->image_device,
@@ -94,25 +94,27 @@ static void json_tokens(cli_json *json, const glm4v_result *result)
     cli_json_close(json);
 }
 
-static void json_model(cli_json *json, const glm4v_model_info *info)
-{
-    char forms[GLM4V_FORMS_SIZE];
-    glm4v_contract_forms(forms, info);
-    cli_json_open(json, "model");
-    cli_json_string(json, "name", info->name);
-    cli_json_string(json, "hash", info->hash);
-    cli_json_string(json, "quant", forms);
-    cli_json_string(json, "isa", info->isa);
-    if (*info->products)
-        cli_json_string(json, "products", info->products);
-    cli_json_close(json);
-}
-
 static void json_clean(cli_json *json, const char *key, const char *text)
 {
     char *clean = glm4v_contract_sanitize(text);
     cli_json_string(json, key, clean);
     g_free(clean);
+}
+
+static void json_model(cli_json *json, const glm4v_model_info *info)
+{
+    char forms[GLM4V_FORMS_SIZE];
+    glm4v_contract_forms(forms, info);
+    cli_json_open(json, "model");
+    json_clean(json, "name", info->name);
+    if (*info->hash) { /* of a server's model only the name is known */
+        cli_json_string(json, "hash", info->hash);
+        cli_json_string(json, "quant", forms);
+        cli_json_string(json, "isa", info->isa);
+    }
+    if (*info->products)
+        cli_json_string(json, "products", info->products);
+    cli_json_close(json);
 }
 
 /* In pixels of the frame. */

@@ -224,9 +224,10 @@ void cli_shape_json(cli_json *json, const glm4v_result *result)
 {
     if (*result->json)
         cli_json_raw(json, "json", result->json);
+    if (*result->choice)
+        cli_json_string(json, "choice", result->choice);
     if (!result->n_probabilities)
         return;
-    cli_json_string(json, "choice", result->choice);
     json_share(json, "probability", result->probability);
     cli_json_array(json, "probabilities");
     for (uint32_t i = 0; i < result->n_probabilities; i++)

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 
-from common_serve import PICTURE, SLOW, SOURCE, Server, check, environment, good, gst_launch, main
+from common_serve import GLM4V, PICTURE, SLOW, SOURCE, Server, check, environment, good, gst_launch, main, run
 
 sys.path.insert(0, str(SOURCE / "tests" / "support"))
 from faulty_server import ANSWER, CERTIFICATE, FaultyServer  # noqa: E402
@@ -209,8 +209,28 @@ def video_does_not_wait_for_a_server(folder):
     check("loading" not in [result["finish-reason"] for result in results["silent"]], results["silent"][0])
 
 
+def the_command_line_asks_servers(folder):
+    words = [GLM4V, "describe", "--json", "--choices", "good,bad", "--fail-choices", "bad", PICTURE]
+    with Server() as server, FaultyServer() as faulty:
+        here = json.loads(good(run(words)).stdout.splitlines()[-1])
+        there = json.loads(good(run(words + ["--endpoint", f"http://{server.address}/v1"])).stdout.splitlines()[-1])
+        plain = good(run([GLM4V, "describe", "--endpoint", faulty.endpoint("good"), PICTURE])).stdout
+        few = good(run(words + ["--endpoint", faulty.endpoint("few-shares"), "--model", "m"])).stdout
+        failed = run([GLM4V, "describe", "--endpoint", faulty.endpoint("error"), PICTURE])
+        wrong = run([GLM4V, "describe", "--endpoint", "ftp://host", PICTURE])
+    for key in ("status", "text", "choice", "verdict", "width", "height", "prompt-hash", "pictures"):
+        check(here[key] == there[key], key, here, there)
+    check(there["model"] == {"name": "surface-tiny"}, there)
+    check(plain == ANSWER + "\n", plain)
+    settings, result = (json.loads(line) for line in few.splitlines())
+    check(settings["model"] == {"name": "m"} and result["model"] == {"name": "m-1"}, settings, result)
+    check(result["verdict"] == "unknown" and result["choice"] == "bad" and "probabilities" not in result, result)
+    check(failed.returncode == 1 and "status 500: the model fell over" in failed.stderr, failed.stderr)
+    check(wrong.returncode == 2 and "is no endpoint" in wrong.stderr, wrong.stderr)
+
+
 if __name__ == "__main__":
     main([a_server_answers_as_an_engine_does, each_fault_is_a_result_with_its_reason, what_may_pass_is_tried_once_more,
           shapes_are_asked_for_in_the_words_that_a_server_knows_and_checked, a_server_that_fails_is_left_out,
           the_key_is_sent_and_the_certificate_looked_at, wrong_settings_are_told_before_any_frame,
-          video_does_not_wait_for_a_server])
+          video_does_not_wait_for_a_server, the_command_line_asks_servers])
