@@ -266,6 +266,7 @@ describe (GstGlm4vWorker * self, GstGlm4vJob * job)
   if (!wait_turn (self, job) || !gst_glm4v_worker_convert (self, job)
       || !submit (self, job))
     return;
+  gst_glm4v_worker_digest (self, job);
   end = wait_request (self, job);
   if (end != GST_GLM4V_END_OUTCOME) {
     give_up (self, job, end);

@@ -212,8 +212,8 @@ digest_part (GstGlm4vPicture * picture, const GstGlm4vRoi * roi,
 }
 
 /* What lies on a GPU has no digest: its pixels do not come here. */
-static void
-digest_images (GstGlm4vWorker * self, GstGlm4vJob * job)
+void
+gst_glm4v_worker_digest (GstGlm4vWorker * self, GstGlm4vJob * job)
 {
   const glm4v_image *images = (const glm4v_image *) self->images->data;
   gchar **digests = g_new0 (gchar *, self->images->len + 1);
@@ -221,7 +221,7 @@ digest_images (GstGlm4vWorker * self, GstGlm4vJob * job)
   gboolean known = TRUE;
   guint i;
 
-  if (job->clip) {
+  if (job->clip_frames > 0) {
     for (i = 0; i < self->images->len && known; i++) {
       known = glm4v_digest_image (digest, &images[i]);
       digests[i] = known ? g_strdup (digest) : NULL;
@@ -257,8 +257,6 @@ gst_glm4v_worker_convert (GstGlm4vWorker * self, GstGlm4vJob * job)
   g_mutex_unlock (&self->lock);
   converted = job->clip ? convert_clip (self, job) :
       convert_picture (self, job);
-  if (converted)
-    digest_images (self, job);
   job->outcome.convert = (guint64) (g_get_monotonic_time () - start) * 1000;
   gst_clear_buffer (&job->buffer);      /* upstream may have it back */
   g_mutex_lock (&self->lock);

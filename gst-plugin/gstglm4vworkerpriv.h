@@ -61,6 +61,9 @@ gboolean gst_glm4v_worker_leave (GstGlm4vWorker * worker);
  * nothing to ask: the frame failed, as the outcome tells, or is not wanted. */
 gboolean gst_glm4v_worker_convert (GstGlm4vWorker * worker, GstGlm4vJob * job);
 
+/* Their digests, while the engine looks at them as well. */
+void gst_glm4v_worker_digest (GstGlm4vWorker * worker, GstGlm4vJob * job);
+
 /* Nobody looks at them any more. */
 void gst_glm4v_worker_drop_images (GstGlm4vWorker * worker);
 

@@ -94,11 +94,12 @@ def check_kind(name, objects):
 COMMANDS = {
     "captions of pictures": [EXAMPLES / "known-sheet.png", EXAMPLES / "known-belt.png", "missing.png"],
     "defects": ["--prompt", "Report the defects as JSON.", EXAMPLES / "known-sheet.png"],
-    "verdicts of pictures": ["--choices", "good,bad", "--fail-choices", "bad", EXAMPLES],
+    "verdicts of pictures": ["--choices", "good,bad", "--fail-choices", "bad", EXAMPLES / "known-sheet.png",
+                             EXAMPLES / "known-belt.png"],
     "answers in JSON": ["--prompt", "Report the defects as JSON.", "--temperature", "0.7", "--seed", "7", "--json-schema",
                         SOURCE / "examples" / "inspection.schema.json", EXAMPLES / "known-sheet.png"],
     "patterns": ["--pattern", "LOT[0-9]{6}", "--system", "Be brief.", EXAMPLES / "known-sheet.png"],
-    "frames": ["--interval", "0", "--max-tokens", "1", "clip.avi"],
+    "frames": ["--interval", "1", "--max-tokens", "1", "clip.avi"],
     "frames of a clip that is cut": ["--max-tokens", "1", "cut.avi"],
 }
 
