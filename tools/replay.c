@@ -166,6 +166,10 @@ static bool use_settings(session *s, const cli_recorded_settings *settings, glm4
     s->derivable = false;
     if (!settings->genuine || !settings->has_model)
         return false;
+    if (!*settings->model.hash) {
+        tell(s, MODEL, settings->line, -1, "a server answered, and did not say what its model is");
+        return false;
+    }
     if (glm4v_model_inspect(s->dir, NULL, &info, err)) {
         cli_message("%s", err->msg);
         s->status = CLI_MODEL;

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """`glm4v replay`: results of the element and of `glm4v describe` are derived again from archived pictures, byte for byte;
 what was changed is told: a pixel, the model, the level, the form, the settings, the answer."""
+import hashlib
 import json
 import os
 import pathlib
@@ -183,6 +184,20 @@ def another_model_is_told_and_nothing_derived(folder):
     check(f"{FRAMES} results: 0 derived again, byte for byte; differences: model 1\n" in said, said)
 
 
+def answers_of_a_server_cannot_be_derived(folder):
+    """Its settings have a model by name only."""
+    place = record("verdicts", CHOOSE)
+    settings, *results = map(json.loads, part_of(place).read_text().splitlines())
+    del settings["hash"]
+    settings["model"] = {"name": "served"}
+    line = json.dumps(settings, separators=(",", ":"))
+    digest = hashlib.sha256(line.encode()).hexdigest()
+    lines = [f'{line[:-1]},"hash":"{digest}"}}'] + [json.dumps(dict(result, settings=digest)) for result in results]
+    (folder / "served.jsonl").write_text("\n".join(lines) + "\n")
+    said = replay(folder / "served.jsonl", place / "frames", status=5)
+    check(":1: model: a server answered" in said and "3 results: 0 derived" in said, said)
+
+
 def another_level_and_another_form_are_told(folder):
     place = record("verdicts", CHOOSE)
     isa = results_of((place / "results.jsonl").read_text())[0]["model"]["isa"]
@@ -271,7 +286,8 @@ if __name__ == "__main__":
               regions_are_found_in_archived_frames, clips_are_derived_again, boxes_and_json_are_derived_again,
               unchanged_frames_and_those_without_an_answer_are_checked, results_of_the_command_line_are_derived_again,
               several_settings_stand_in_one_file, a_flipped_pixel_is_another_picture,
-              another_model_is_told_and_nothing_derived, another_level_and_another_form_are_told, changed_settings_are_told,
+              another_model_is_told_and_nothing_derived, answers_of_a_server_cannot_be_derived,
+              another_level_and_another_form_are_told, changed_settings_are_told,
               an_edited_answer_is_told, bad_command_lines_and_files_are_told, damaged_files_never_pass])
     finally:
         shutil.rmtree(BASE, ignore_errors=True)

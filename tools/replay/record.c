@@ -195,9 +195,9 @@ static void read_model(cli_recorded_settings *s, const members *m)
     const members model = object_of(m, "model");
     s->model = (cli_recorded_model) {
         .name = text_of(&model, "name", true),
-        .hash = text_of(&model, "hash", true),
-        .quant = text_of(&model, "quant", true),
-        .isa = text_of(&model, "isa", true),
+        .hash = text_or_nothing(&model, "hash"),
+        .quant = text_or_nothing(&model, "quant"),
+        .isa = text_or_nothing(&model, "isa"),
         .products = text_or_nothing(&model, "products"),
         .device = text_or_nothing(&model, "device"),
     };

@@ -13,9 +13,9 @@
 #include "glm4v/glm4v.h"
 #include "replay/archive.h"
 
-/* What the model was. Borrowed strings. */
+/* What the model was. Borrowed strings; "" without. Of a server only the name is known. */
 typedef struct {
-    const char *name, *hash, *quant, *isa, *products, *device; /* products, device: "" without */
+    const char *name, *hash, *quant, *isa, *products, *device;
 } cli_recorded_model;
 
 /* One settings object. Strings are those of root. */
