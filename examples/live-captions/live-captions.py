@@ -72,7 +72,8 @@ def frames_format(given):
 
 def output_line(given, source):
     """The launch line from frames to everything that was asked for."""
-    settings = {"interval": int(given.interval * Gst.SECOND), "prompt": given.prompt, "model-location": given.model}
+    settings = {"interval": given.interval and int(given.interval * Gst.SECOND), "prompt": given.prompt,
+                "model-location": given.model}
     words = " ".join(f"{name}={quoted(value)}" for name, value in settings.items() if value is not None)
     parts = [f"{source} ! videoconvert ! videoscale ! videorate ! {frames_format(given)} ! glm4vdescribe name=d {words} "
              "! tee name=video"]
@@ -142,7 +143,7 @@ class LiveInput:
         GLib.timeout_add(100, self.look)
 
     def describe(self, wanted):
-        self.describer.set_property("sample-mode", "interval" if wanted else "trigger")
+        self.describer.set_property("sample-mode", "auto" if wanted else "trigger")
 
     def open(self):
         self.pipeline = Gst.parse_launch(
@@ -241,7 +242,8 @@ def parse_arguments():
     parser.add_argument("--json", metavar="FILE", help="each result as a line (docs/result.schema.json)")
     parser.add_argument("--prompt", metavar="TEXT", help="default: that of the element")
     parser.add_argument("--model", metavar="DIR", help="default: the shipped model")
-    parser.add_argument("--interval", type=between(float, 0.04, 3600), default=1.0, metavar="SECONDS", help="default: 1")
+    parser.add_argument("--interval", type=between(float, 0.04, 3600), metavar="SECONDS",
+                        help="between captions; default: as long as one takes to read")
     parser.add_argument("--size", type=size, default=(640, 360), metavar="WxH", help="of everything; default: 640x360")
     parser.add_argument("--rate", type=between(int, 1, 60), default=15, metavar="FPS", help="default: 15")
     parser.add_argument("--bitrate", type=between(int, 50, 50000), default=1500, metavar="KBIT", help="kbit/s; default: 1500")

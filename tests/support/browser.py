@@ -52,7 +52,7 @@ class Browser:
 
     def receive(self):
         while b"\0" not in self.data:
-            ready, _, _ = select.select([self.into], [], [], max(0, self.deadline - time.monotonic()))
+            ready, _, _ = select.select([self.into], [], [], max(10, self.deadline - time.monotonic()))
             more = os.read(self.into, 1 << 20) if ready else b""
             if not more:
                 raise AssertionError("Chromium has ended" if ready else "Chromium does not answer")
