@@ -60,6 +60,19 @@ static int check_length(const glm4v_engine *engine, glm4v_request *r)
         answer, context);
 }
 
+/* A device that samples has one set of masked and one of seen tokens a slot, and so none for the
+ * later rows of a draft. Choices are scored, not written. */
+static void begin_drafts(glm4v_engine *engine, glm4v_request *r)
+{
+    const int64_t room = glm4v_text_room(&engine->limits);
+    const bool by_row = !r->constraint && r->sampler.penalty == 1;
+    r->drafts = r->task.speculation != GLM4V_SPECULATION_OFF && !r->choices &&
+                (by_row || !glm4v_context_samples(engine->context));
+    if (r->drafts)
+        glm4v_draft_begin(&r->drafter, &engine->past, r->question, &r->prompt,
+                          engine->texts + r->slot * room, room);
+}
+
 static int build_prompt(glm4v_engine *engine, glm4v_request *r)
 {
     const glm4v_model *m = engine->model;
@@ -86,6 +99,8 @@ static int build_prompt(glm4v_engine *engine, glm4v_request *r)
         rc = glm4v_sampler_init(&r->sampler, task, m->config.text.vocab, &r->error);
     for (int64_t i = 0; !rc && i < r->prompt.n_ids; i++)
         glm4v_sampler_see(&r->sampler, r->prompt.ids[i]);
+    if (!rc)
+        begin_drafts(engine, r);
     r->stage = r->n_pictures ? GLM4V_STAGE_VISION : GLM4V_STAGE_PREFILL;
     return rc;
 }

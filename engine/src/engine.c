@@ -95,9 +95,15 @@ static int allocate(glm4v_engine *engine, glm4v_error *err)
     if (!rc)
         rc = glm4v_prefix_open(&engine->prefix, l->prefix_tokens, l->max_batch, err);
     if (!rc)
+        rc = glm4v_past_open(&engine->past, err);
+    if (!rc)
         rc = make_masks(engine, err);
     if (rc)
         return rc;
+    engine->texts = glm4v_alloc(l->max_batch * glm4v_text_room(l), sizeof *engine->texts);
+    if (!engine->texts)
+        return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the tokens of %" PRId64 " requests",
+                          l->max_batch);
     engine->scratch = glm4v_alloc_aligned(vocab, sizeof *engine->scratch);
     if (!engine->scratch)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory to sort %zu tokens", vocab);
@@ -112,13 +118,16 @@ uint64_t glm4v_engine_host_bytes(const glm4v_model *m, const glm4v_engine_limits
     const uint64_t patch = glm4v_patch_values(v);
     return sizeof(glm4v_engine) + l->max_batch * sizeof(glm4v_request) +
            V * sizeof(glm4v_candidate) + GLM4V_FIXED_MASKS * (V / 64 + 1) * sizeof(uint64_t) +
-           l->prefix_tokens * sizeof(int32_t) + patches * patch * sizeof(float);
+           l->prefix_tokens * sizeof(int32_t) + glm4v_past_bytes() +
+           l->max_batch * glm4v_text_room(l) * sizeof(int32_t) + patches * patch * sizeof(float);
 }
 
 static void free_engine(glm4v_engine *engine)
 {
     glm4v_backend *b = engine->model->stages[0].backend;
     glm4v_prefix_close(&engine->prefix);
+    glm4v_past_close(&engine->past);
+    glm4v_free(engine->texts);
     glm4v_context_close(&engine->context);
     glm4v_free(engine->masks);
     glm4v_shapes_clear(&engine->shapes);

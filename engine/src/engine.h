@@ -10,6 +10,7 @@
 
 #include "chat/answer.h"
 #include "chat/detokenize.h"
+#include "draft.h"
 #include "engine_limits.h"
 #include "forward/context.h"
 #include "forward/sample.h"
@@ -48,6 +49,7 @@ struct glm4v_request {
     void *memory;                      /* holds all of the above */
     glm4v_choices *choices;            /* the tree of task.choices, or NULL; scored by the engine */
     glm4v_constraint *constraint;      /* of task.json_schema, or NULL; followed by the engine */
+    uint64_t question;                 /* digest of stream and texts: what past answers answer */
     uint64_t submitted;                /* nanoseconds, CLOCK_MONOTONIC */
 
     /* Any thread. */
@@ -75,7 +77,9 @@ struct glm4v_request {
     glm4v_sampler sampler;
     int32_t ahead[GLM4V_MAX_AHEAD]; /* [n_ahead] tokens of the answer, not in the cache yet */
     int64_t n_ahead;
-    int64_t n_rows; /* of the decode step under way */
+    int64_t n_rows; /* of the decode step under way: tokens ahead, and a draft behind all of them */
+    glm4v_drafter drafter;
+    bool drafts; /* it has drafts */
     int64_t n_answer, n_reasoning;
     int32_t lead[GLM4V_MAX_LEAD]; /* [n_lead], before an answer whose shape is given */
     int64_t n_lead;
@@ -127,6 +131,8 @@ struct glm4v_engine {
     bool slot_taken[GLM4V_MAX_BATCH];
     uint32_t last_stream; /* admitted last */
     glm4v_prefix prefix;
+    glm4v_past past;
+    int32_t *texts;           /* [max_batch][glm4v_text_room()], lent to the drafters by slot */
     glm4v_candidate *scratch; /* [V] */
     float *patches; /* of one picture, staging memory of the first stage; grows with the largest */
     size_t patches_capacity;
@@ -156,6 +162,12 @@ static inline bool glm4v_is_one_of(int32_t id, const int32_t *ids, int64_t n)
         if (id == ids[i])
             return true;
     return false;
+}
+
+/* Tokens of prompt and answer. */
+static inline int64_t glm4v_text_room(const glm4v_engine_limits *limits)
+{
+    return limits->context_length + GLM4V_MAX_AHEAD;
 }
 
 /* engine.c: room for n numbers in engine->patches; what was there is lost. NOMEM. */
@@ -197,8 +209,9 @@ typedef struct {
  * that samples gets a copy. draw: how the device has to choose the next token. next: one more, from
  * its logits [V], or `id`, which the device chose. show: append a token's text to the answer and
  * call on_text; false when it is full. rows: how many rows of the next decode step the request
- * uses, `most` at most. row: one of them. stepped: the step of a lane is done, whose rows of the
- * request begin at `first`. reserve: places in the cache that an answer takes at least, with what
+ * uses, `most` at most, without a draft. draft: with a draft of `most` more at most; returns how
+ * many. row: one of them. stepped: the step of a lane is done, whose rows of the request begin at
+ * `first`. reserve: places in the cache that an answer takes at least, with what
  * ends reasoning. */
 int64_t glm4v_token_reserve(const glm4v_request *request);
 glm4v_draw glm4v_token_draw(const glm4v_request *request);
@@ -206,6 +219,8 @@ int glm4v_token_prepare(glm4v_engine *engine, glm4v_request *request, glm4v_erro
 void glm4v_token_next(glm4v_engine *engine, glm4v_request *request, float *logits, int32_t id);
 bool glm4v_token_show(glm4v_request *request, int32_t id);
 int64_t glm4v_token_rows(const glm4v_engine *engine, glm4v_request *request, int64_t most);
+int64_t glm4v_token_draft(glm4v_engine *engine, glm4v_request *request, int64_t most);
+void glm4v_token_cut_draft(glm4v_request *request);
 glm4v_row glm4v_token_row(const glm4v_request *request, int64_t i);
 void glm4v_token_stepped(glm4v_engine *engine, glm4v_request *request, glm4v_lane lane,
                          int64_t first);

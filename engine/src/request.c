@@ -119,6 +119,9 @@ static int check_task(const glm4v_task *task, glm4v_error *err)
         rc = check_number("top_p", (double)task->top_p, 0, 1, err);
     if (!rc && task->repetition_penalty != 0)
         rc = check_number("repetition_penalty", (double)task->repetition_penalty, 1, 2, err);
+    if (!rc)
+        rc = check_number("speculation", task->speculation, GLM4V_SPECULATION_AUTO,
+                          GLM4V_SPECULATION_OFF, err);
     return rc;
 }
 
@@ -303,6 +306,28 @@ static glm4v_request *copy_request(const glm4v_task *task, int64_t n_pictures)
     return r;
 }
 
+/* FNV-1a of a text and its end. */
+static uint64_t mix(uint64_t digest, const char *text)
+{
+    for (; text && *text; text++)
+        digest = (digest ^ (uint8_t)*text) * 0x100000001b3u;
+    return (digest ^ 0xff) * 0x100000001b3u; /* no byte of UTF-8 */
+}
+
+/* Past answers to the same texts of the same stream are likely to come again. */
+static uint64_t digest_of(const glm4v_task *task)
+{
+    uint64_t digest = 0xcbf29ce484222325u ^ task->stream;
+    digest = mix(digest, task->system);
+    digest = mix(digest, task->prompt);
+    digest = mix(digest, task->json_schema);
+    for (int64_t i = 0; i < task->n_history; i++) {
+        digest = mix(digest, task->history[i].user);
+        digest = mix(digest, task->history[i].assistant);
+    }
+    return mix(digest, task->thinking ? "thinking" : "");
+}
+
 static int add_constraint(glm4v_engine *engine, glm4v_request *r, glm4v_error *err)
 {
     glm4v_shape *shape;
@@ -362,6 +387,7 @@ int glm4v_request_new(glm4v_engine *engine, const glm4v_task *given, glm4v_reque
         r->image_width = r->grids[0].grid_w * engine->model->config.vision.patch;
         r->image_height = r->grids[0].grid_h * engine->model->config.vision.patch;
     }
+    r->question = digest_of(&task);
     r->submitted = glm4v_now();
     *request = r;
     return 0;

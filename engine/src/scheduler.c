@@ -120,6 +120,8 @@ static void count_end(glm4v_engine *engine, const glm4v_request *r)
     s->failed +=
         r->result.finish == GLM4V_FINISH_ERROR || r->result.finish == GLM4V_FINISH_DEADLINE;
     s->completed += r->result.status == 0;
+    s->drafted_tokens += r->result.drafted_tokens;
+    s->accepted_tokens += r->result.accepted_tokens;
     s->prefix_hits += r->result.cached_tokens > 0;
     s->running = (uint32_t)engine->n_running;
     if (r->result.status == GLM4V_ERR_DEVICE && !engine->fault.code)
@@ -130,6 +132,8 @@ static void count_end(glm4v_engine *engine, const glm4v_request *r)
 static void finish(glm4v_engine *engine, glm4v_request *r)
 {
     count_end(engine, r);
+    if (r->result.status == 0 || r->result.status == GLM4V_ERR_CANCELED)
+        glm4v_draft_keep(&engine->past, &r->drafter);
     glm4v_request_finish(engine, r);
     glm4v_request_unref(&r);
 }
@@ -292,13 +296,12 @@ typedef struct {
     bool logits; /* are wanted, on the device or the host */
 } step_rows;
 
-static int add_rows(glm4v_engine *engine, step_rows *step, glm4v_request *r, int64_t most)
+static int add_rows(glm4v_engine *engine, step_rows *step, glm4v_request *r)
 {
-    const int64_t n = glm4v_token_rows(engine, r, most);
     int rc = glm4v_token_prepare(engine, r, &r->error);
     if (rc)
         return rc;
-    for (int64_t i = 0; i < n; i++, step->n++) {
+    for (int64_t i = 0; i < r->n_rows; i++, step->n++) {
         const glm4v_row row = glm4v_token_row(r, i);
         step->slots[step->n] = (int32_t)r->slot;
         step->length[step->n] = (int32_t)row.length;
@@ -342,15 +345,39 @@ static void find_decoding(const glm4v_engine *engine, glm4v_batch *batch)
 }
 
 /* A row for every request that decodes; those that have several tokens to go on with share the rows
- * that are left. */
+ * that are left. Returns how many are left then. */
+static int64_t share_rows(glm4v_engine *engine, const glm4v_batch *batch)
+{
+    int64_t left = engine->limits.context.decode_rows;
+    for (int64_t i = 0; i < batch->n; i++) {
+        const int64_t others = batch->n - 1 - i;
+        left -= glm4v_token_rows(engine, batch->request[i], left - others);
+    }
+    return left;
+}
+
+/* Rows that are left are for drafts; where they are too few, the longest draft is cut first. */
+static void add_drafts(glm4v_engine *engine, const glm4v_batch *batch, int64_t left)
+{
+    int64_t wanted = 0;
+    for (int64_t i = 0; i < batch->n; i++)
+        wanted += glm4v_token_draft(engine, batch->request[i], left);
+    for (; wanted > left; wanted--) {
+        glm4v_request *longest = batch->request[0];
+        for (int64_t i = 1; i < batch->n; i++)
+            if (batch->request[i]->drafter.n >= longest->drafter.n)
+                longest = batch->request[i];
+        glm4v_token_cut_draft(longest);
+    }
+}
+
 static int make_step(glm4v_engine *engine, const glm4v_batch *batch, step_rows *step,
                      glm4v_error *err)
 {
+    add_drafts(engine, batch, share_rows(engine, batch));
     for (int64_t i = 0; i < batch->n; i++) {
         glm4v_request *r = batch->request[i];
-        const int64_t others = batch->n - 1 - i;
-        const int64_t left = engine->limits.context.decode_rows - step->n - others;
-        int rc = add_rows(engine, step, r, left);
+        int rc = add_rows(engine, step, r);
         if (rc) {
             *err = r->error;
             return rc;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* From logits to the tokens of an answer: what is sampled, what is forced, what ends it, and which
- * rows it takes in the next decode step. Called by describe.c after prefill and by scheduler.c. */
+/* From logits to the tokens of an answer: what is sampled, what is forced, what ends it, which rows
+ * it takes in the next decode step, and which of those that were drafts count. Called by describe.c
+ * after prefill and by scheduler.c. */
 #include "engine.h"
 
 #include <string.h>
@@ -15,10 +16,16 @@ static bool follows(const glm4v_request *r)
     return r->constraint && r->shaped;
 }
 
-glm4v_draw glm4v_token_draw(const glm4v_request *r)
+/* The set of tokens that a device does not choose next. */
+static int32_t mask_number(const glm4v_request *r)
 {
     const int64_t mask = follows(r) ? GLM4V_FIXED_MASKS + r->slot : r->task.thinking != 0;
-    return glm4v_sampler_draw(&r->sampler, (int32_t)mask);
+    return (int32_t)mask;
+}
+
+glm4v_draw glm4v_token_draw(const glm4v_request *r)
+{
+    return glm4v_sampler_draw(&r->sampler, mask_number(r));
 }
 
 static const uint64_t *mask_of(const glm4v_engine *engine, const glm4v_request *r)
@@ -52,6 +59,7 @@ bool glm4v_token_show(glm4v_request *r, int32_t id)
 static bool take(glm4v_request *r, int32_t id)
 {
     glm4v_sampler_see(&r->sampler, id);
+    glm4v_draft_note(&r->drafter, id);
     r->ahead[r->n_ahead++] = id;
     return glm4v_token_show(r, id);
 }
@@ -107,13 +115,20 @@ static int64_t tokens_left(const glm4v_engine *engine, const glm4v_request *r)
     return answer < context ? answer : context;
 }
 
-int glm4v_token_prepare(glm4v_engine *engine, glm4v_request *r, glm4v_error *err)
+/* What the schema forbids next. */
+static void make_mask(const glm4v_engine *engine, glm4v_request *r)
 {
     const glm4v_config *config = &engine->model->config;
+    if (follows(r))
+        r->never = glm4v_constraint_never(r->constraint, tokens_left(engine, r), config->stop_ids,
+                                          config->n_stop_ids);
+}
+
+int glm4v_token_prepare(glm4v_engine *engine, glm4v_request *r, glm4v_error *err)
+{
     if (!follows(r) || r->n_rows < r->n_ahead)
         return 0;
-    r->never = glm4v_constraint_never(r->constraint, tokens_left(engine, r), config->stop_ids,
-                                      config->n_stop_ids);
+    make_mask(engine, r);
     return glm4v_context_samples(engine->context)
                ? glm4v_context_set_masks(engine->context, GLM4V_FIXED_MASKS + r->slot, r->never, 1,
                                          err)
@@ -209,41 +224,117 @@ int64_t glm4v_token_rows(const glm4v_engine *engine, glm4v_request *r, int64_t m
     return r->n_rows;
 }
 
+/* A draft stands behind all tokens ahead, leaves room for a token in the context, and is not longer
+ * than the answer may be. */
+int64_t glm4v_token_draft(glm4v_engine *engine, glm4v_request *r, int64_t most)
+{
+    const int64_t row = GLM4V_SPAN_ROWS - r->n_ahead;
+    const int64_t answer = r->task.max_tokens - r->n_answer - 1;
+    const int64_t context = engine->limits.context_length - r->length - r->n_ahead;
+    r->drafter.n = 0;
+    if (!r->drafts || r->stage != GLM4V_STAGE_DECODE || r->n_rows < r->n_ahead)
+        return 0;
+    most = most < row ? most : row;
+    most = most < context ? most : context;
+    most = most < answer || reasons(r) ? most : answer;
+    glm4v_draft_make(&r->drafter, &engine->past, most);
+    r->n_rows += r->drafter.n;
+    return r->drafter.n;
+}
+
+void glm4v_token_cut_draft(glm4v_request *r)
+{
+    r->drafter.n--;
+    r->n_rows--;
+}
+
+/* How the device chooses behind row i: row by row with the generator's next draw. */
+static glm4v_draw draw_of(const glm4v_request *r, int64_t i)
+{
+    glm4v_sampler later = r->sampler;
+    if (glm4v_score_wanted(r)) /* its logits count, and the device may mask them in place */
+        return GLM4V_NO_DRAW;
+    for (int64_t k = r->n_ahead; k <= i; k++)
+        glm4v_sampler_took(&later);
+    glm4v_draw draw = glm4v_sampler_draw(&later, mask_number(r));
+    if (i + 1 < r->n_ahead) /* what is chosen does not count */
+        draw.temperature = 0;
+    return draw;
+}
+
 glm4v_row glm4v_token_row(const glm4v_request *r, int64_t i)
 {
     if (r->stage == GLM4V_STAGE_SCORE)
         return glm4v_score_row(r, i);
-    glm4v_row row = { .length = r->length + i,
-                      .id = r->ahead[i],
-                      .position = r->next_position + i,
-                      .draw = glm4v_token_draw(r) };
-    if (i + 1 < r->n_ahead) /* what is chosen does not count */
-        row.draw.temperature = 0;
-    if (glm4v_score_wanted(r)) /* its logits do, and the device may mask them in place */
-        row.draw = GLM4V_NO_DRAW;
-    return row;
+    return (glm4v_row) { .length = r->length + i,
+                         .id = i < r->n_ahead ? r->ahead[i] : r->drafter.ids[i - r->n_ahead],
+                         .position = r->next_position + i,
+                         .draw = draw_of(r, i) };
+}
+
+/* The first n tokens ahead are in the cache. */
+static void advance(glm4v_request *r, int64_t n)
+{
+    r->length += n;
+    r->next_position += (int32_t)n;
+    r->n_ahead -= n;
+    memmove(r->ahead, r->ahead + n, r->n_ahead * sizeof *r->ahead);
+}
+
+/* Go on with what came of row i of the step. */
+static void go_on_behind(glm4v_engine *engine, glm4v_request *r, glm4v_lane lane, int64_t i)
+{
+    glm4v_context *c = engine->context;
+    float *logits = glm4v_pass_logits(c, lane);
+    const int64_t vocab = engine->model->config.text.vocab;
+    if (glm4v_score_wanted(r))
+        glm4v_score_begin(engine, r, logits + i * vocab);
+    else if (glm4v_context_samples(c))
+        glm4v_token_next(engine, r, NULL, glm4v_pass_ids(c, lane)[i]);
+    else
+        glm4v_token_next(engine, r, logits + i * vocab, 0);
+}
+
+/* Tokens ahead that the draft has from its token `at` on: their rows are right. */
+static int64_t agreed(const glm4v_request *r, int64_t at)
+{
+    int64_t n = 0;
+    while (n < r->n_ahead && at + n < r->drafter.n && r->ahead[n] == r->drafter.ids[at + n])
+        n++;
+    return n;
+}
+
+/* Rows of a draft count as long as its tokens are those that were chosen or forced. The next pass
+ * replaces the keys and values of the others. */
+static void check_draft(glm4v_engine *engine, glm4v_request *r, glm4v_lane lane, int64_t row)
+{
+    int64_t right = 0;
+    while (r->stage == GLM4V_STAGE_DECODE && !atomic_load(&r->cancel)) {
+        const int64_t n = agreed(r, right);
+        advance(r, n);
+        right += n;
+        if (r->n_ahead)
+            break;
+        make_mask(engine, r);
+        go_on_behind(engine, r, lane, row + right);
+    }
+    r->result.drafted_tokens += (uint32_t)r->drafter.n;
+    r->result.accepted_tokens += (uint32_t)right;
+    glm4v_draft_judge(&r->drafter, right);
 }
 
 void glm4v_token_stepped(glm4v_engine *engine, glm4v_request *r, glm4v_lane lane, int64_t first)
 {
-    glm4v_context *c = engine->context;
-    const int64_t vocab = engine->model->config.text.vocab;
-    const int64_t last = first + r->n_rows - 1;
-    float *logits = glm4v_pass_logits(c, lane);
     if (r->stage == GLM4V_STAGE_SCORE) {
-        glm4v_score_stepped(engine, r, logits + first * vocab);
+        const int64_t vocab = engine->model->config.text.vocab;
+        glm4v_score_stepped(engine, r, glm4v_pass_logits(engine->context, lane) + first * vocab);
         return;
     }
-    r->length += r->n_rows;
-    r->next_position += (int32_t)r->n_rows;
-    r->n_ahead -= r->n_rows;
-    memmove(r->ahead, r->ahead + r->n_rows, r->n_ahead * sizeof *r->ahead);
+    const int64_t n = r->n_rows - r->drafter.n, row = first + n - 1;
+    advance(r, n);
     if (r->n_ahead)
         return;
-    if (glm4v_score_wanted(r))
-        glm4v_score_begin(engine, r, logits + last * vocab);
-    else if (glm4v_context_samples(c))
-        glm4v_token_next(engine, r, NULL, glm4v_pass_ids(c, lane)[last]);
-    else
-        glm4v_token_next(engine, r, logits + last * vocab, 0);
+    go_on_behind(engine, r, lane, row);
+    if (r->drafter.n)
+        check_draft(engine, r, lane, row);
 }

@@ -642,9 +642,12 @@ static void an_operation_out_of_memory_fails_one_request(void)
     record_wanted = (record_options) { .composites = true, .samples = true, .polls = 1 };
     glm4v_engine *engine = open_engine(&(glm4v_engine_options) { .context_length = 400 });
     glm4v_image image = picture(0, 100, 80);
-    const glm4v_task task = {
-        .prompt = "What?", .images = &image, .n_images = 1, .max_tokens = 8, .temperature = 1
-    };
+    const glm4v_task task = { .prompt = "What?",
+                              .images = &image,
+                              .n_images = 1,
+                              .max_tokens = 8,
+                              .temperature = 1,
+                              .speculation = GLM4V_SPECULATION_OFF };
     record whole, r;
     REQUIRE(engine);
     record_count = (record_counts) { 0 };

@@ -49,6 +49,7 @@ static void describe(glm4v_engine *engine, window *w, int frame, int at)
                                                  .images = &image,
                                                  .n_images = 1,
                                                  .max_tokens = TOKENS,
+                                                 .speculation = GLM4V_SPECULATION_OFF,
                                                  .on_done = record_done,
                                                  .user = &w->record[at] },
                                  &w->request[at], NULL),
@@ -81,7 +82,8 @@ static uint64_t free_memory(void)
     return b->ops->available(b);
 }
 
-/* Nor do requests that come together later. */
+/* Nor do requests that come together later. Without drafts: they would make steps of other numbers
+ * of rows at any time, whose graphs the driver keeps where it likes. */
 static void ten_thousand_frames_take_no_memory_of_the_device(void)
 {
     glm4v_engine *engine = open_engine();

@@ -568,7 +568,15 @@ typedef struct {
     /// the answer as one line of JSON that matches task->json_schema, the same as text; "" without
     /// a schema, and where the request did not end well
     const char *json;
+    uint32_t drafted_tokens;  ///< that were expected and checked, see glm4v_task.speculation
+    uint32_t accepted_tokens; ///< of these, were right: each saved a step
 } glm4v_result;
+
+/** Whether several tokens of an answer may be checked at a time. */
+typedef enum {
+    GLM4V_SPECULATION_AUTO = 0, ///< where something is expected, and as far as it has come true
+    GLM4V_SPECULATION_OFF = 1,  ///< one token after the other
+} glm4v_speculation;
 
 /** What to describe and how. All zero apart from prompt and images: every default. */
 typedef struct {
@@ -615,6 +623,10 @@ typedef struct {
     /// as the one before it, and the same system prompt and history, is about the same pictures:
     /// they are not encoded again if they fit into prefix_tokens
     uint64_t pictures_id;
+    /// drafts of the next tokens, read off the last answers of the stream to the same question and
+    /// off the task's own text, are checked several at a time. The answer is the same, byte for
+    /// byte. 0 = GLM4V_SPECULATION_AUTO
+    glm4v_speculation speculation;
 } glm4v_task;
 
 /** Counters since the engine was opened, and gauges. */
@@ -622,8 +634,8 @@ typedef struct {
     size_t struct_size; ///< set by the caller: sizeof(glm4v_engine_stats), or 0
     uint64_t submitted, completed, canceled, failed;
     uint64_t steps; ///< scheduler steps
-    /// rows of all decode steps: / decode_steps = mean batch, where no request has choices or a
-    /// schema, which may take several rows of a step
+    /// rows of all decode steps: / decode_steps = mean batch, where no request has choices, a
+    /// schema or drafts, which may take several rows of a step
     uint64_t decode_rows;
     uint64_t decode_steps;
     uint64_t prefix_hits;     ///< requests that found their prefix in the cache
@@ -632,6 +644,8 @@ typedef struct {
     /// nanoseconds that each device worked on decode steps, in the order of the layers; 0 where the
     /// model is on one device, and of a CPU
     uint64_t stage_busy[GLM4V_MAX_DEVICES];
+    uint64_t drafted_tokens;  ///< of all requests that ended, as in glm4v_result
+    uint64_t accepted_tokens; ///< likewise
 } glm4v_engine_stats;
 
 /**

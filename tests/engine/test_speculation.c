@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Drafts that are checked several tokens at a time: the same bytes as without them, whatever the
+ * request, alone and in company; what comes again takes few steps; what never does costs none.
+ * test-speculation [glm45|chatglm4v|glm_ocr]: of the other families. */
+#include "fixture.h"
+#include "forward/context.h"
+#include "model/model.h"
+
+#ifndef DEVICE_MEMORY
+#define DEVICE_MEMORY 0
+#endif
+
+#define REPORT                                                                                     \
+    "{\"type\":\"object\",\"properties\":{\"surface\":{\"enum\":[\"copper\",\"steel\"]},"          \
+    "\"count\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":20},\"note\":{\"type\":"            \
+    "\"string\",\"maxLength\":12}},\"required\":[\"surface\",\"count\",\"note\"]}"
+
+/* GLM4V_DEEP=1: a thousand requests. A device of the tests is slow. */
+static uint32_t n_requests(void)
+{
+    if (getenv("GLM4V_DEEP"))
+        return 1000;
+    return DEVICE_MEMORY ? 24 : 48;
+}
+
+enum { AT_ONCE = 8, MOST = 1000 };
+
+/* ---- the same bytes ---- */
+
+/* Requests that differ in all that a draft must not change; every few of them a question comes
+ * again, with the same answer, with another seed or about another picture. */
+static glm4v_task varied_task(uint32_t i, glm4v_image *image)
+{
+    static const char *const prompts[] = { "Describe the surface.", "Repeat: a b a b a b a b.",
+                                           "Report.", "Which one?", "Read it." };
+    static const char *const choices[] = { "copper", "steel", "copper plate" };
+    const uint32_t kind = i % 5, again = i / 5;
+    *image = picture(again % 3, 56, 56 + 28 * (int32_t)(kind % 2));
+    return (glm4v_task) { .prompt = prompts[kind],
+                          .images = image,
+                          .n_images = again % 2,
+                          .max_tokens = kind == 2 ? 70 : 3 + again % 4 * 13,
+                          .max_reasoning_tokens = 20,
+                          .thinking = again % 4 == 3,
+                          .temperature = kind == 4 ? 0 : (float)(again % 3) / 2,
+                          .top_k = kind == 1 ? 5 : 0,
+                          .top_p = again % 5 == 4 ? 0.9f : 0,
+                          .repetition_penalty = again % 4 == 1 ? 1.2f : 0,
+                          .seed = again % 7 == 6 ? again : 1,
+                          .stream = i % 2,
+                          .json_schema = kind == 2 ? REPORT : NULL,
+                          .choices = kind == 3 ? choices : NULL,
+                          .n_choices = kind == 3 ? 3 : 0 };
+}
+
+static record alone[MOST], others[MOST];
+
+/* Keep `at_once` of n requests queued. */
+static void run_all(glm4v_engine *engine, record *records, uint32_t n, uint32_t at_once,
+                    glm4v_speculation speculation)
+{
+    glm4v_request *requests[AT_ONCE] = { 0 };
+    glm4v_image images[AT_ONCE];
+    for (uint32_t i = 0; i < n + at_once; i++) {
+        glm4v_request **request = &requests[i % at_once];
+        if (*request)
+            CHECK_EQ(glm4v_request_wait(*request, 60000000000u), 0);
+        glm4v_request_unref(request);
+        if (i >= n)
+            continue;
+        glm4v_task task = varied_task(i, &images[i % at_once]);
+        task.speculation = speculation;
+        task.on_text = record_text;
+        task.on_done = record_done;
+        task.user = memset(&records[i], 0, sizeof records[i]);
+        CHECK_EQ(glm4v_engine_submit(engine, &task, request, NULL), 0);
+    }
+}
+
+static void check_same(uint32_t n)
+{
+    for (uint32_t i = 0; i < n && test_ok; i++) {
+        const record *a = &alone[i], *b = &others[i];
+        CHECK_STR(b->answer, a->answer);
+        CHECK_STR(b->reasoning, a->reasoning);
+        CHECK_STR(b->text, a->text);
+        CHECK_EQ(b->status, a->status);
+        CHECK_EQ(b->finish, a->finish);
+        CHECK_EQ(b->numbers.output_tokens, a->numbers.output_tokens);
+        CHECK_EQ(a->status, 0);
+        CHECK_EQ(a->numbers.drafted_tokens, 0);
+        if (!test_ok)
+            printf("# request %u\n", i);
+    }
+}
+
+/* The drafts of n requests of the record; statistics agree with them. */
+static void check_counters(glm4v_engine *engine, uint32_t n)
+{
+    glm4v_engine_stats stats = { 0 };
+    uint64_t drafted = 0, accepted = 0, tokens = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        drafted += others[i].numbers.drafted_tokens;
+        accepted += others[i].numbers.accepted_tokens;
+        tokens += others[i].numbers.output_tokens;
+        CHECK(others[i].numbers.accepted_tokens <= others[i].numbers.drafted_tokens);
+        CHECK(others[i].numbers.accepted_tokens <= others[i].numbers.output_tokens);
+    }
+    glm4v_engine_get_stats(engine, &stats, NULL);
+    CHECK_EQ(stats.drafted_tokens, drafted);
+    CHECK_EQ(stats.accepted_tokens, accepted);
+    printf("# %llu tokens, of %llu drafted %llu accepted, in %llu steps\n",
+           (unsigned long long)tokens, (unsigned long long)drafted, (unsigned long long)accepted,
+           (unsigned long long)stats.decode_steps);
+    CHECK(accepted > tokens / 40);
+}
+
+static void requests_give_the_same_bytes_with_drafts_alone_and_in_company(void)
+{
+    static const uint32_t batches[] = { 1, 3, AT_ONCE };
+    const uint32_t n = n_requests();
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .max_batch = 1 });
+    REQUIRE(engine);
+    run_all(engine, alone, n, 1, GLM4V_SPECULATION_OFF);
+    glm4v_engine_close(&engine);
+    for (int i = 0; i < 3; i++) {
+        engine = fixture_engine(&(glm4v_engine_options) { .max_batch = batches[i] });
+        REQUIRE(engine);
+        run_all(engine, others, n, i == 2 ? AT_ONCE : batches[i], GLM4V_SPECULATION_AUTO);
+        check_same(n);
+        check_counters(engine, n);
+        glm4v_engine_close(&engine);
+    }
+}
+
+/* Where the answer fills the context, drafts end before it. */
+static void a_full_context_ends_an_answer_at_the_same_token(void)
+{
+    glm4v_task task = { .prompt = "Go on and on.", .max_tokens = 500, .temperature = 1 };
+    int full = 0, drafted = 0;
+    glm4v_engine *engine =
+        fixture_engine(&(glm4v_engine_options) { .max_batch = 1, .context_length = 90 });
+    REQUIRE(engine);
+    for (uint32_t seed = 0; seed < 12; seed++) {
+        task.seed = seed;
+        task.speculation = GLM4V_SPECULATION_OFF;
+        run_task(engine, task, &alone[0]);
+        for (int again = 0; again < 2; again++) {
+            task.speculation = GLM4V_SPECULATION_AUTO;
+            run_task(engine, task, &others[0]);
+            check_same(1);
+        }
+        full += others[0].finish == GLM4V_FINISH_LENGTH;
+        drafted += others[0].numbers.accepted_tokens > 10;
+    }
+    CHECK(full > 0);
+    CHECK(drafted > 0);
+    glm4v_engine_close(&engine);
+}
+
+/* ---- what comes again ---- */
+
+static uint64_t steps_of(glm4v_engine *engine)
+{
+    glm4v_engine_stats stats = { 0 };
+    glm4v_engine_get_stats(engine, &stats, NULL);
+    return stats.decode_steps;
+}
+
+/* A long answer of the model, by its seed. */
+static glm4v_task long_task(glm4v_engine *engine)
+{
+    glm4v_task task = { .prompt = "Describe.", .max_tokens = 40, .temperature = 1.5f };
+    for (task.seed = 1; task.seed < 50; task.seed++) {
+        task.speculation = GLM4V_SPECULATION_OFF;
+        run_task(engine, task, &alone[0]);
+        if (alone[0].numbers.output_tokens == 40)
+            break;
+    }
+    CHECK_EQ(alone[0].numbers.output_tokens, 40);
+    task.speculation = GLM4V_SPECULATION_AUTO;
+    return task;
+}
+
+static void an_answer_that_comes_again_takes_a_step_for_eight_tokens(void)
+{
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .max_batch = 1 });
+    REQUIRE(engine);
+    glm4v_task task = long_task(engine);
+    run_task(engine, task, &others[0]);
+    check_same(1);
+    for (int again = 0; again < 3; again++) {
+        const uint64_t before = steps_of(engine);
+        run_task(engine, task, &others[0]);
+        check_same(1);
+        CHECK_EQ(steps_of(engine) - before, 5); /* 39 tokens behind the first one */
+        CHECK_EQ(others[0].numbers.accepted_tokens, 34);
+    }
+    glm4v_engine_close(&engine);
+}
+
+static void the_past_answer_of_another_stream_does_not_count(void)
+{
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .max_batch = 1 });
+    REQUIRE(engine);
+    glm4v_task task = long_task(engine);
+    run_task(engine, task, &others[0]);
+    task.stream = 1;
+    const uint64_t before = steps_of(engine);
+    run_task(engine, task, &others[0]);
+    check_same(1);
+    CHECK(steps_of(engine) - before > 30);
+    glm4v_engine_close(&engine);
+}
+
+/* A row of a step in 32 tokens, and the first drafts of a question. */
+static void answers_that_never_come_again_have_hardly_a_draft(void)
+{
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .max_batch = 1 });
+    uint64_t drafted = 0, accepted = 0, tokens = 0, n = 40;
+    REQUIRE(engine);
+    for (uint32_t seed = 0; seed < n; seed++) {
+        const glm4v_task task = {
+            .prompt = "Any text.", .max_tokens = 40, .temperature = 2, .seed = seed
+        };
+        run_task(engine, task, &others[0]);
+        drafted += others[0].numbers.drafted_tokens;
+        accepted += others[0].numbers.accepted_tokens;
+        tokens += others[0].numbers.output_tokens;
+    }
+    printf("# %llu tokens, of %llu drafted %llu accepted\n", (unsigned long long)tokens,
+           (unsigned long long)drafted, (unsigned long long)accepted);
+    CHECK(drafted - accepted <= 14 + tokens / 32 + 2 * n + 2 * accepted);
+    glm4v_engine_close(&engine);
+}
+
+/* ---- rows of a step ---- */
+
+/* Requests that all have drafts share the rows of a step; none is left without its own. */
+static void drafts_of_a_full_batch_share_its_rows(void)
+{
+    record *records = others;
+    glm4v_request *requests[AT_ONCE];
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .max_batch = AT_ONCE - 2 });
+    glm4v_engine_stats stats = { 0 };
+    REQUIRE(engine);
+    glm4v_task task = long_task(engine);
+    run_task(engine, task, &others[0]);
+    glm4v_engine_get_stats(engine, &stats, NULL);
+    const uint64_t steps = stats.decode_steps, rows = stats.decode_rows;
+    for (int i = 0; i < AT_ONCE; i++) {
+        task.on_text = record_text;
+        task.on_done = record_done;
+        task.user = memset(&records[i], 0, sizeof *records);
+        CHECK_EQ(glm4v_engine_submit(engine, &task, &requests[i], NULL), 0);
+    }
+    for (int i = 0; i < AT_ONCE; i++) {
+        CHECK_EQ(glm4v_request_wait(requests[i], 60000000000u), 0);
+        glm4v_request_unref(&requests[i]);
+        CHECK_STR(records[i].text, alone[0].text);
+    }
+    glm4v_engine_get_stats(engine, &stats, NULL);
+    CHECK(stats.decode_rows - rows <= (stats.decode_steps - steps) * GLM4V_SPAN_ROWS);
+    CHECK(stats.decode_steps - steps < (AT_ONCE * 40 / (AT_ONCE - 2)) * 3 / 2);
+    glm4v_engine_close(&engine);
+}
+
+/* ---- callbacks ---- */
+
+typedef struct {
+    record record;
+    glm4v_request *request;
+    int at;
+} canceler;
+
+static void cancel_at(void *user, glm4v_text_part part, const char *text)
+{
+    canceler *c = user;
+    if (atomic_fetch_add(&c->record.n_text, 1) + 1 == c->at)
+        glm4v_request_cancel(c->request);
+}
+
+static void canceler_done(void *user, const glm4v_result *result)
+{
+    record_done(&((canceler *)user)->record, result);
+}
+
+/* A caller that ends the answer at a text of its own, as a stop string. */
+static void a_cancel_between_accepted_tokens_ends_the_answer_there(void)
+{
+    uint32_t tokens[2];
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .max_batch = 1 });
+    REQUIRE(engine);
+    const glm4v_task long_one = long_task(engine);
+    run_task(engine, long_one, &others[0]);
+    for (int i = 0; i < 2; i++) {
+        static canceler c;
+        glm4v_task task = long_one;
+        memset(&c, 0, sizeof c);
+        c.at = 5;
+        task.speculation = i ? GLM4V_SPECULATION_AUTO : GLM4V_SPECULATION_OFF;
+        task.on_text = cancel_at;
+        task.on_done = canceler_done;
+        task.user = &c;
+        task.images = NULL;
+        /* the request is known to the callback before its first text */
+        glm4v_image image = picture(0, 280, 280);
+        glm4v_request *first = NULL;
+        CHECK_EQ(glm4v_engine_submit(engine,
+                                     &(glm4v_task) { .prompt = "First.",
+                                                     .images = &image,
+                                                     .n_images = 1,
+                                                     .max_tokens = 1,
+                                                     .stream = 9 },
+                                     &first, NULL),
+                 0);
+        CHECK_EQ(glm4v_engine_submit(engine, &task, &c.request, NULL), 0);
+        CHECK_EQ(glm4v_request_wait(c.request, 60000000000u), 0);
+        CHECK_EQ(glm4v_request_wait(first, 60000000000u), 0);
+        CHECK_EQ(c.record.status, GLM4V_ERR_CANCELED);
+        CHECK_EQ(atomic_load(&c.record.n_text), 5);
+        tokens[i] = c.record.numbers.output_tokens;
+        glm4v_request_unref(&c.request);
+        glm4v_request_unref(&first);
+    }
+    CHECK_EQ(tokens[1], tokens[0]);
+    glm4v_engine_close(&engine);
+}
+
+static void another_value_of_the_field_is_refused(void)
+{
+    glm4v_engine *engine = fixture_engine(NULL);
+    glm4v_error err = { 0 };
+    REQUIRE(engine);
+    CHECK_EQ(glm4v_engine_check(engine, &(glm4v_task) { .prompt = "x", .speculation = 2 }, &err),
+             GLM4V_ERR_INVALID);
+    CHECK_CONTAINS(err.msg, "speculation is 2");
+    glm4v_engine_close(&engine);
+}
+
+int main(int argc, char **argv)
+{
+    const char *family = argc > 1 ? argv[1] : "";
+    const tiny_model_options tiny = { .glm45 = !strcmp(family, "glm45"),
+                                      .chatglm4v = !strcmp(family, "chatglm4v"),
+                                      .glm_ocr = !strcmp(family, "glm_ocr") };
+    if (!fixture_open(&tiny))
+        return 1;
+    TEST(requests_give_the_same_bytes_with_drafts_alone_and_in_company);
+    TEST(a_full_context_ends_an_answer_at_the_same_token);
+    TEST(an_answer_that_comes_again_takes_a_step_for_eight_tokens);
+    TEST(the_past_answer_of_another_stream_does_not_count);
+    TEST(answers_that_never_come_again_have_hardly_a_draft);
+    TEST(drafts_of_a_full_batch_share_its_rows);
+    TEST(a_cancel_between_accepted_tokens_ends_the_answer_there);
+    TEST(another_value_of_the_field_is_refused);
+    fixture_close();
+    return test_end();
+}
