@@ -46,6 +46,8 @@ fill_outcome (GstGlm4vJob * job, const glm4v_result * result,
   outcome->prompt_tokens = result->prompt_tokens;
   outcome->vision_tokens = result->vision_tokens;
   outcome->output_tokens = result->output_tokens;
+  outcome->drafted_tokens = result->drafted_tokens;
+  outcome->accepted_tokens = result->accepted_tokens;
   outcome->timings = result->timings;
 }
 
@@ -190,6 +192,7 @@ make_task (GstGlm4vWorker * self, GstGlm4vJob * job)
     .n_frames = clip ? self->images->len : 0,
     .max_tokens = question->max_tokens,
     .thinking = question->thinking,
+    .speculation = question->speculation,
     .temperature = (gfloat) question->temperature,
     .top_k = question->top_k,
     .top_p = (gfloat) question->top_p,

@@ -149,7 +149,9 @@ add_outcome (GstStructure * result, const GstGlm4vOutcome * outcome)
   take_structure (result, "tokens", gst_structure_new ("tokens",
           "in", G_TYPE_UINT, outcome->prompt_tokens,
           "out", G_TYPE_UINT, outcome->output_tokens,
-          "vision", G_TYPE_UINT, outcome->vision_tokens, NULL));
+          "vision", G_TYPE_UINT, outcome->vision_tokens,
+          "drafted", G_TYPE_UINT, outcome->drafted_tokens,
+          "accepted", G_TYPE_UINT, outcome->accepted_tokens, NULL));
 }
 
 static GstStructure *

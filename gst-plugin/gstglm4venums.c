@@ -128,3 +128,19 @@ gst_glm4v_leaky_get_type (void)
             values));
   return type;
 }
+
+GType
+gst_glm4v_speculation_get_type (void)
+{
+  static GType type;
+  static const GEnumValue values[] = {
+    {GLM4V_SPECULATION_AUTO, "Where something is expected", "auto"},
+    {GLM4V_SPECULATION_OFF, "One token after the other", "off"},
+    {0, NULL, NULL}
+  };
+
+  if (g_once_init_enter (&type))
+    g_once_init_leave (&type, g_enum_register_static ("GstGlm4vSpeculation",
+            values));
+  return type;
+}

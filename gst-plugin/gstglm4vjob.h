@@ -28,6 +28,7 @@ typedef struct
   gdouble temperature, top_p;
   guint64 seed;
   gboolean thinking;
+  glm4v_speculation speculation;
   GstGlm4vShape *shape;         /* of the answer */
 } GstGlm4vQuestion;
 
@@ -77,6 +78,7 @@ typedef struct
   gchar *model;                 /* that a server named, or NULL */
   glm4v_finish finish;
   guint prompt_tokens, vision_tokens, output_tokens;
+  guint drafted_tokens, accepted_tokens;
   guint64 convert;              /* ns, RGB conversion */
   gboolean downloaded;          /* from a GPU for it */
   glm4v_timings timings;

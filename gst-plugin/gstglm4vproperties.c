@@ -248,6 +248,17 @@ install_question (GObjectClass * klass)
       g_param_spec_boolean ("thinking", "Thinking",
           "Let models that can reason before they answer; slower", FALSE,
           PLAYING));
+  /**
+   * GstGlm4vDescribe:speculation:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_SPECULATION,
+      g_param_spec_enum ("speculation", "Speculation",
+          "Check several expected tokens at a time: those of the last answers "
+          "to the same question, and repeated text. The answer is the same, "
+          "sooner", gst_glm4v_speculation_get_type (),
+          GLM4V_SPECULATION_AUTO, PLAYING));
 }
 
 static void
@@ -728,4 +739,5 @@ gst_glm4v_properties_install (GObjectClass * klass)
   gst_type_mark_as_plugin_api (gst_glm4v_output_get_type (), 0);
   gst_type_mark_as_plugin_api (gst_glm4v_verdict_get_type (), 0);
   gst_type_mark_as_plugin_api (gst_glm4v_leaky_get_type (), 0);
+  gst_type_mark_as_plugin_api (gst_glm4v_speculation_get_type (), 0);
 }

@@ -61,6 +61,7 @@ GType gst_glm4v_on_error_get_type (void);
 GType gst_glm4v_output_get_type (void);
 GType gst_glm4v_verdict_get_type (void);
 GType gst_glm4v_leaky_get_type (void);
+GType gst_glm4v_speculation_get_type (void);
 
 /* Defaults of properties whose default is not zero or NULL. */
 #define GST_GLM4V_DEFAULT_DEVICE "auto"
@@ -146,6 +147,7 @@ enum
   PROP_TOP_P,
   PROP_SEED,
   PROP_THINKING,
+  PROP_SPECULATION,
   PROP_SAMPLE_MODE,
   PROP_INTERVAL,
   PROP_NTH,

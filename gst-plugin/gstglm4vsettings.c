@@ -173,6 +173,9 @@ gst_glm4v_settings_set (GstGlm4vSettings * s, guint id, const GValue * value)
     case PROP_THINKING:
       s->question.thinking = g_value_get_boolean (value);
       break;
+    case PROP_SPECULATION:
+      s->question.speculation = g_value_get_enum (value);
+      break;
     case PROP_SAMPLE_MODE:
       s->sampling.mode = g_value_get_enum (value);
       break;
@@ -356,6 +359,9 @@ gst_glm4v_settings_get (const GstGlm4vSettings * s, guint id, GValue * value)
       break;
     case PROP_THINKING:
       g_value_set_boolean (value, s->question.thinking);
+      break;
+    case PROP_SPECULATION:
+      g_value_set_enum (value, s->question.speculation);
       break;
     case PROP_SAMPLE_MODE:
       g_value_set_enum (value, s->sampling.mode);

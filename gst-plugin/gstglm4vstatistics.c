@@ -104,6 +104,8 @@ gst_glm4v_stats_count (GstGlm4vStats * stats, const GstGlm4vJob * job,
   stats->inferred++;
   stats->tokens_in += outcome->prompt_tokens;
   stats->tokens_out += outcome->output_tokens;
+  stats->tokens_drafted += outcome->drafted_tokens;
+  stats->tokens_accepted += outcome->accepted_tokens;
   stats->delay_last = delay;
   stats->delay_max = MAX (stats->delay_max, delay);
   stats->delay_sum += delay;
@@ -169,7 +171,9 @@ gst_glm4v_statistics_describe (GstGlm4vDescribe * self)
       "first-token-time", G_TYPE_UINT64, s.first_token,
       "decode-time", G_TYPE_UINT64, s.decode,
       "tokens-in", G_TYPE_UINT64, s.tokens_in,
-      "tokens-out", G_TYPE_UINT64, s.tokens_out, NULL);
+      "tokens-out", G_TYPE_UINT64, s.tokens_out,
+      "tokens-drafted", G_TYPE_UINT64, s.tokens_drafted,
+      "tokens-accepted", G_TYPE_UINT64, s.tokens_accepted, NULL);
   g_free (since);
   g_free (unreadable);
   for (i = 0; i < GST_GLM4V_N_STREAMS; i++)

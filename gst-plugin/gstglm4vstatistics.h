@@ -23,7 +23,7 @@ typedef struct
   guint64 unreadable_frames, downloaded_frames;
   guint64 dropped_busy, dropped_loading, dropped_eos, unchanged, gated;
   guint64 verdicts[GLM4V_VERDICT_FAIL + 1], incidents;
-  guint64 tokens_in, tokens_out;
+  guint64 tokens_in, tokens_out, tokens_drafted, tokens_accepted;
   GstClockTime delay_last, delay_max, delay_sum;
   guint32 delays[GST_GLM4V_DELAY_BUCKETS];
   GstClockTime vision, prefill, first_token, decode;    /* of the last */

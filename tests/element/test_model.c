@@ -176,6 +176,60 @@ static void answers_of_a_shared_engine_are_the_same_bytes_as_alone(void)
     }
 }
 
+typedef struct {
+    guint out, drafted, accepted;
+    char *text;
+} tokens;
+
+/* Of the next result; g_free() its text. */
+static tokens describe_still(GstHarness *h, GstElement *element, guint second)
+{
+    tokens t = { 0 };
+    GstStructure *counts = NULL;
+    gst_harness_push(h, noisy_frame(1, second * 1000));
+    GstStructure *result = support_result(element);
+    if (!result || !gst_structure_get(result, "tokens", GST_TYPE_STRUCTURE, &counts, NULL))
+        return t;
+    CHECK(gst_structure_get(counts, "out", G_TYPE_UINT, &t.out, "drafted", G_TYPE_UINT, &t.drafted,
+                            "accepted", G_TYPE_UINT, &t.accepted, NULL));
+    t.text = g_strdup(gst_structure_get_string(result, "text"));
+    gst_structure_free(counts);
+    gst_structure_free(result);
+    return t;
+}
+
+static void a_still_scene_is_answered_by_drafts_unless_speculation_is_off(void)
+{
+    GstElement *element = tiny_element(2);
+    g_object_set(element, "max-tokens", 40, "temperature", 1.5, NULL);
+    GstHarness *h = support_harness(element, FALSE, CAPS_PICTURE);
+    tokens first = { 0 };
+    guint second = 0;
+    for (guint64 seed = 1; first.out < 20 && seed < 50; seed++) { /* one with a long answer */
+        g_object_set(element, "seed", seed, NULL);
+        g_free(first.text);
+        first = describe_still(h, element, second++);
+    }
+    tokens again = describe_still(h, element, second++);
+    CHECK(again.accepted > first.out / 2 && again.accepted <= again.drafted);
+    CHECK_STR(again.text, first.text);
+    gst_util_set_object_arg(G_OBJECT(element), "speculation", "off");
+    tokens off = describe_still(h, element, second++);
+    CHECK_EQ(off.drafted, 0);
+    CHECK_STR(off.text, first.text);
+    GstStructure *stats = NULL;
+    guint64 drafted = 0, accepted = 0;
+    g_object_get(element, "stats", &stats, NULL);
+    CHECK(gst_structure_get(stats, "tokens-drafted", G_TYPE_UINT64, &drafted, "tokens-accepted",
+                            G_TYPE_UINT64, &accepted, NULL));
+    CHECK(accepted >= again.accepted && accepted <= drafted);
+    gst_structure_free(stats);
+    g_free(first.text);
+    g_free(again.text);
+    g_free(off.text);
+    support_done(h);
+}
+
 static void strides_do_not_change_the_caption(void)
 {
     GstElement *element = tiny_element(2);
@@ -698,6 +752,7 @@ int main(int argc, char **argv)
     TEST(the_caption_is_what_the_engine_says_of_the_picture);
     TEST(a_clip_s_caption_is_what_the_engine_says_of_its_frames);
     TEST(answers_of_a_shared_engine_are_the_same_bytes_as_alone);
+    TEST(a_still_scene_is_answered_by_drafts_unless_speculation_is_off);
     TEST(strides_do_not_change_the_caption);
     TEST(played_again_a_pipeline_has_its_captions_again);
     TEST(without_model_location_the_shipped_model_names_a_test_picture);
