@@ -144,9 +144,11 @@ static void add_usage(glm4v_text_out *out, const glm4v_result *r)
 {
     glm4v_text_format(out,
                       ",\"usage\":{\"prompt_tokens\":%u,\"completion_tokens\":%u,"
-                      "\"total_tokens\":%u,\"prompt_tokens_details\":{\"cached_tokens\":%u}}",
+                      "\"total_tokens\":%u,\"prompt_tokens_details\":{\"cached_tokens\":%u},"
+                      "\"completion_tokens_details\":{\"accepted_prediction_tokens\":%u,"
+                      "\"rejected_prediction_tokens\":%u}}",
                       r->prompt_tokens, r->output_tokens, r->prompt_tokens + r->output_tokens,
-                      r->cached_tokens);
+                      r->cached_tokens, r->accepted_tokens, r->drafted_tokens - r->accepted_tokens);
 }
 
 static const char *finish_reason(const openai_answer *answer)

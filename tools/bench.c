@@ -136,6 +136,7 @@ static int run_once(const bench *b, const char *prompt, uint32_t batch, uint32_t
                         .n_images = 1,
                         .max_tokens = tokens,
                         .seed = b->set->seed,
+                        .speculation = GLM4V_SPECULATION_OFF, /* figures are of single tokens */
                         .on_done = on_done,
                         .user = &s };
     int rc = 0;

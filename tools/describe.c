@@ -15,11 +15,12 @@
 #include "shape.h"
 
 typedef struct {
-    const char *model, *quantization, *prompt, *system, *preset, *pattern;
+    const char *model, *quantization, *prompt, *system, *preset, *pattern, *speculation;
     uint32_t threads, max_tokens, top_k, video_track;
     uint64_t seed, max_pixels;
     double temperature, top_p, repetition_penalty, interval, timeout, reconnect;
     bool thinking, json, verbose, recursive;
+    glm4v_speculation drafts;
     cli_shape_options asked;
     cli_shape shape;
     cli_place place;
@@ -50,6 +51,15 @@ static bool take_preset(settings *set)
         set->prompt = set->preset ? presets[i].prompt : DEFAULT_PROMPT;
     if (set->preset && !set->max_tokens)
         set->max_tokens = presets[i].max_tokens;
+    return true;
+}
+
+static bool take_speculation(settings *set)
+{
+    if (set->speculation && !strcmp(set->speculation, "off"))
+        set->drafts = GLM4V_SPECULATION_OFF;
+    else if (set->speculation && strcmp(set->speculation, "auto"))
+        return false;
     return true;
 }
 
@@ -153,6 +163,7 @@ static glm4v_task task_of(const settings *set)
         .top_p = (float)set->top_p,
         .repetition_penalty = (float)set->repetition_penalty,
         .seed = set->seed,
+        .speculation = set->drafts,
         .choices = set->shape.choices,
         .n_choices = set->shape.n,
         .json_schema = set->shape.json_schema,
@@ -414,6 +425,9 @@ int cli_describe(int argc, char **argv)
           "of the draws: same seed, same text; default 0" },
         { "thinking", NULL, CLI_FLAG, &set.thinking, 0, 0,
           "let a reasoning model reason first; the reasoning is in --json only" },
+        { "speculation", "WHEN", CLI_STRING, &set.speculation, 0, 0,
+          "check several expected tokens at a time, those of the last answers and of\n"
+          "repeated text: auto (default) or off; the answer is the same" },
         CLI_PIXELS_OPTION(set.max_pixels),
         { "json", NULL, CLI_FLAG, &set.json, 0, 0,
           "one JSON object per caption and line; the first line has the settings" },
@@ -464,6 +478,8 @@ int cli_describe(int argc, char **argv)
         return cli_usage_error(&command, "--top-k and --top-p need a --temperature above 0");
     if (set.pattern && set.asked.choices)
         return cli_usage_error(&command, "--pattern and --choices give one verdict each");
+    if (!take_speculation(&set))
+        return cli_usage_error(&command, "--speculation is auto or off");
     if (!take_preset(&set))
         return cli_usage_error(&command, "--preset is ocr, table or formula");
     set.server.model = set.model;

@@ -91,6 +91,8 @@ static void json_tokens(cli_json *json, const glm4v_result *result)
     cli_json_int(json, "in", result->prompt_tokens);
     cli_json_int(json, "out", result->output_tokens);
     cli_json_int(json, "vision", result->vision_tokens);
+    cli_json_int(json, "drafted", result->drafted_tokens);
+    cli_json_int(json, "accepted", result->accepted_tokens);
     cli_json_close(json);
 }
 

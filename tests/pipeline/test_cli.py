@@ -54,7 +54,8 @@ def wrong_command_lines_exit_with_2_and_do_nothing(folder):
                   ["describe", "--choices", "a", "--json-schema", SCHEMA, picture],
                   ["describe", "--choices", "a", "--pattern", "b", picture],
                   ["describe", "--pattern", "LOT[0-9", picture], ["describe", "--pattern", "", picture],
-                  ["describe", "--pattern", "%s(", picture], ["describe", "--preset", "read", picture],
+                  ["describe", "--speculation", "on", picture], ["describe", "--pattern", "%s(", picture],
+                  ["describe", "--preset", "read", picture],
                   ["describe", "--json-schema", __file__, picture],
                   ["describe", "--json-schema", SCHEMA, "--max-tokens", "3", picture],
                   ["describe", "--max-tokens", "0", picture], ["describe", "--max-tokens", "-3", picture],
@@ -114,8 +115,19 @@ def json_lines_hold_the_contract(folder):
         check((result["width"], result["height"]) == (224, 224), result)
         check(result["finish-reason"] in ("stop", "length") and isinstance(result["text"], str), result)
         check(0 < result["tokens"]["vision"] < result["tokens"]["in"], result["tokens"])
+        check(result["tokens"]["accepted"] <= result["tokens"]["drafted"], result["tokens"])
         check(0 < result["timings"]["first-token"] <= result["timings"]["total"], result["timings"])
         check(result["model"]["name"] == MODEL.name and re.fullmatch("[0-9a-f]{16}", result["model"]["hash"]), result)
+
+
+def the_answer_about_the_same_picture_is_drafted(folder):
+    picture = path("picture.png")
+    words = ["--json", "--temperature", "1.5", "--seed", "4", "--max-tokens", "40", picture, picture]
+    first, again = map(json.loads, describe(*words).stdout.splitlines())
+    check(again["tokens"]["accepted"] > 2 and first["text"] == again["text"], first, again)
+    for line in describe("--speculation", "off", *words).stdout.splitlines():
+        result = json.loads(line)
+        check(result["text"] == first["text"] and result["tokens"]["drafted"] == 0, result)
 
 
 def boxes_of_the_answer_are_pixels_of_the_picture(folder):

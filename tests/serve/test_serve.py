@@ -136,6 +136,8 @@ def answers_end_where_a_stop_text_begins(folder):
 
 def a_bound_of_tokens_ends_an_answer(folder):
     answer = SERVER.ask(question(max_tokens=3))
+    details = answer["usage"]["completion_tokens_details"]
+    check(details["accepted_prediction_tokens"] <= 3 and details["rejected_prediction_tokens"] <= 21, details)
     check(answer["choices"][0]["finish_reason"] == "length" and answer["usage"]["completion_tokens"] == 3, answer)
 
 
@@ -211,6 +213,7 @@ def metrics_count(folder):
     n = SERVER.metric("glm4v_time_to_first_token_seconds_count")
     SERVER.ask(question(max_tokens=3))
     check(SERVER.metric("glm4v_output_tokens_total") == before + 3)
+    check(SERVER.metric("glm4v_accepted_tokens_total") <= SERVER.metric("glm4v_drafted_tokens_total"))
     check(SERVER.metric("glm4v_time_to_first_token_seconds_count") == n + 1)
     check(SERVER.metric('glm4v_time_to_first_token_seconds_bucket{le="+Inf"}') == n + 1)
     check(SERVER.metric("process_resident_memory_bytes") > 1 << 20)

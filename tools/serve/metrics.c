@@ -55,6 +55,8 @@ void serve_metrics_described(serve_metrics *m, const glm4v_result *r, uint32_t p
     m->cached_tokens += r->cached_tokens;
     m->vision_tokens += r->vision_tokens;
     m->output_tokens += r->output_tokens;
+    m->drafted_tokens += r->drafted_tokens;
+    m->accepted_tokens += r->accepted_tokens;
     m->pictures += pictures;
     observe(&m->queued, (double)(t->queued + waited) / 1e9);
     observe(&m->total, (double)(t->total + waited) / 1e9);
@@ -121,6 +123,10 @@ static void write_totals(const serve_metrics *m, glm4v_text_out *out)
            m->cached_tokens);
     number(out, "glm4v_vision_tokens_total", "counter", "Of these, of pictures.", m->vision_tokens);
     number(out, "glm4v_output_tokens_total", "counter", "Tokens generated.", m->output_tokens);
+    number(out, "glm4v_drafted_tokens_total", "counter", "Tokens that were expected and checked.",
+           m->drafted_tokens);
+    number(out, "glm4v_accepted_tokens_total", "counter", "Of these, were right.",
+           m->accepted_tokens);
     number(out, "glm4v_pictures_total", "counter", "Pictures of answered requests.", m->pictures);
     histogram(out, "glm4v_time_to_first_token_seconds",
               "From the end of a request to the first token of its answer.", &m->first_token);

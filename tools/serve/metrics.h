@@ -26,6 +26,7 @@ typedef struct {
     } answers[SERVE_PATHS * SERVE_CODES]; /* [n_answers] */
     uint32_t n_answers;
     uint64_t prompt_tokens, cached_tokens, vision_tokens, output_tokens;
+    uint64_t drafted_tokens, accepted_tokens;
     uint64_t pictures;
     serve_histogram first_token, per_token, total, queued;
 } serve_metrics;
