@@ -123,10 +123,9 @@ def json_lines_hold_the_contract(folder):
 def the_answer_about_the_same_picture_is_drafted(folder):
     picture = path("picture.png")
     words = ["--json", "--temperature", "1.5", "--seed", "4", "--max-tokens", "40", picture, picture]
-    first, again = map(json.loads, describe(*words).stdout.splitlines())
+    first, again = results_of(describe(*words).stdout)
     check(again["tokens"]["accepted"] > 2 and first["text"] == again["text"], first, again)
-    for line in describe("--speculation", "off", *words).stdout.splitlines():
-        result = json.loads(line)
+    for result in results_of(describe("--speculation", "off", *words).stdout):
         check(result["text"] == first["text"] and result["tokens"]["drafted"] == 0, result)
 
 
