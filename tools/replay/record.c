@@ -3,7 +3,6 @@
 #include "replay/record.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,12 +48,15 @@ static int64_t count_of(const members *m, const char *key, int64_t otherwise, in
     return count;
 }
 
-static double real_of(const members *m, const char *key)
+/* In [0, most]. */
+static float real_of(const members *m, const char *key, double most)
 {
     const json_t *value = json_object_get(m->object, key);
-    if (!json_is_number(value))
-        bad(m, key, "a number");
-    return json_number_value(value);
+    const double number = json_number_value(value);
+    if (json_is_number(value) && number >= 0 && number <= most)
+        return (float)number;
+    bad(m, key, "a number that it can be");
+    return 0;
 }
 
 static bool flag_of(const members *m, const char *key)
@@ -170,10 +172,10 @@ static void read_question(cli_recorded_settings *s, const members *m)
         .struct_size = sizeof s->task,
         .system = text_of(m, "system", false),
         .max_tokens = (uint32_t)count_of(&limits, "max-tokens", 0, GLM4V_MAX_TOKENS),
-        .temperature = (float)real_of(&sampling, "temperature"),
+        .temperature = real_of(&sampling, "temperature", 2),
         .top_k = (uint32_t)count_of(&sampling, "top-k", 0, UINT32_MAX),
-        .top_p = (float)real_of(&sampling, "top-p"),
-        .repetition_penalty = (float)real_of(&sampling, "repetition-penalty"),
+        .top_p = real_of(&sampling, "top-p", 1),
+        .repetition_penalty = real_of(&sampling, "repetition-penalty", 2),
         .seed = count_of(&sampling, "seed", 0, INT64_MAX),
         .thinking = flag_of(&sampling, "thinking"),
     };
@@ -326,11 +328,9 @@ static bool next_line(FILE *file, GString *line, glm4v_error *err)
     return !ferror(file) && (c == '\n' || line->len > 0);
 }
 
-int cli_record_read(const char *path, const cli_record_visitor *visitor, glm4v_error *err)
+int cli_record_read_file(FILE *file, const char *path, const cli_record_visitor *visitor,
+                         glm4v_error *err)
 {
-    FILE *file = fopen(path, "rb");
-    if (!file)
-        return cli_fail(err, GLM4V_ERR_NOT_FOUND, "%.200s: %s", path, strerror(errno));
     GString *line = g_string_sized_new(4096);
     glm4v_error why = { 0 };
     int64_t number = 0;
@@ -344,6 +344,15 @@ int cli_record_read(const char *path, const cli_record_visitor *visitor, glm4v_e
         rc = cli_fail(err, why.code, "%.160s: line %lld: %.240s", path, (long long)number + !rc,
                       why.msg);
     g_string_free(line, TRUE);
+    return rc;
+}
+
+int cli_record_read(const char *path, const cli_record_visitor *visitor, glm4v_error *err)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        return cli_fail(err, GLM4V_ERR_NOT_FOUND, "%.200s: %s", path, strerror(errno));
+    const int rc = cli_record_read_file(file, path, visitor, err);
     fclose(file);
     return rc;
 }

@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "contract/digest.h"
 #include "glm4v/glm4v.h"
@@ -64,6 +65,10 @@ typedef struct {
 /* 0, what a visitor returned, or a GLM4V_ERR_*; err->msg has the line. A visitor that keeps
  * settings takes the struct over by cli_recorded_settings_take(). */
 int cli_record_read(const char *path, const cli_record_visitor *visitor, glm4v_error *err);
+
+/* The same of a file that is open; path is its name for messages. */
+int cli_record_read_file(FILE *file, const char *path, const cli_record_visitor *visitor,
+                         glm4v_error *err);
 
 /* A copy, to be freed; *from is empty then. */
 cli_recorded_settings *cli_recorded_settings_take(cli_recorded_settings *from);
