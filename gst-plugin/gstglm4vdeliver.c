@@ -64,31 +64,26 @@ push_cues (GstGlm4vDescribe * self, const GstGlm4vJob * job,
   g_ptr_array_unref (cues);
 }
 
-static void
+/* FALSE if there is nothing to show. */
+static gboolean
 push_text (GstGlm4vDescribe * self, const GstGlm4vJob * job,
     const Receivers * to)
 {
   GstGlm4vText *stream = self->streams[GST_GLM4V_STREAM_TEXT];
+  gboolean shown;
   gchar *text;
 
-  if (!gst_glm4v_text_is_wanted (stream))
-    return;
+  if (gst_glm4v_job_status (job) != GST_GLM4V_STATUS_OK
+      || !gst_glm4v_text_is_wanted (stream))
+    return FALSE;
   text = gst_glm4v_caption_cue (gst_structure_get_string (job->result,
           "text"));
-  if (*text && !(gst_glm4v_text_is_repeated (stream, job->part, text)
-          && to->suppress_duplicates))
+  shown = *text && !(gst_glm4v_text_is_repeated (stream, job->part, text)
+      && to->suppress_duplicates);
+  if (shown)
     push_cues (self, job, to, text);
   g_free (text);
-}
-
-/* The next paced sample may be taken. */
-static void
-end_unread (GstGlm4vDescribe * self, const GstGlm4vJob * job)
-{
-  g_mutex_lock (&self->lock);
-  if (job->paced && job->epoch == self->epoch && self->unread > 0)
-    self->unread--;
-  g_mutex_unlock (&self->lock);
+  return shown;
 }
 
 /* One object for each result, whatever its status. It takes no time, so that
@@ -379,9 +374,8 @@ gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
     return;                     /* as the samples of that stream */
   if (to.queue)
     queue_result (self, job);
-  if (status == GST_GLM4V_STATUS_OK)
-    push_text (self, job, &to);
-  end_unread (self, job);
+  if (!push_text (self, job, &to) && job->paced)
+    gst_glm4v_text_expect_none (self->streams[GST_GLM4V_STREAM_TEXT]);
   push_json (self, job, to.json_sync);
   count_result (self, job, &judgement, delay);
   if (to.post)

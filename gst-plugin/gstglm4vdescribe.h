@@ -81,7 +81,6 @@ struct _GstGlm4vDescribe
   gboolean told_cuda;           /* that CUDA memory is refused */
   guint64 calls;                /* of the action signal */
   guint64 next_id;
-  guint unread;                 /* paced samples that wait for their captions */
   gboolean failed;              /* on-error=fail struck: end the stream */
   gboolean live;
   GstClockTime told_latency;    /* in the last answer to a latency query */

@@ -85,9 +85,6 @@ drain (GstGlm4vDescribe * self)
 static void
 reset_stream (GstGlm4vDescribe * self)
 {
-  g_mutex_lock (&self->lock);
-  self->unread = 0;
-  g_mutex_unlock (&self->lock);
   gst_segment_init (&self->segment, GST_FORMAT_UNDEFINED);
   gst_glm4v_sampler_reset (&self->sampler);
   gst_glm4v_look_reset (&self->look);

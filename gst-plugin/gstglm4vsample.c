@@ -51,20 +51,6 @@ is_cut (GstGlm4vDescribe * self, GstBuffer * buffer, const GstGlm4vPass * pass)
       && gst_glm4v_look_is_cut (&self->look, &sight, pass->scene_threshold);
 }
 
-/* When the next caption can be shown without ending one that is still read: not
- * while one is awaited. */
-static GstClockTime
-next_caption (GstGlm4vDescribe * self)
-{
-  gboolean unread;
-
-  g_mutex_lock (&self->lock);
-  unread = self->unread > 0;
-  g_mutex_unlock (&self->lock);
-  return unread ? GST_CLOCK_TIME_NONE :
-      gst_glm4v_text_free_from (self->streams[GST_GLM4V_STREAM_TEXT]);
-}
-
 /* TRUE if the frame is to be described by sample-mode. */
 static gboolean
 is_due (GstGlm4vDescribe * self, GstBuffer * buffer, const GstGlm4vPass * pass,
@@ -81,7 +67,8 @@ is_due (GstGlm4vDescribe * self, GstBuffer * buffer, const GstGlm4vPass * pass,
         .arrival = (GstClockTime) g_get_monotonic_time () * 1000,
         .start = self->segment.format == GST_FORMAT_TIME ?
             self->segment.start : 0,
-        .not_before = pass->sampling.paced ? next_caption (self) : 0,
+        .not_before = pass->sampling.paced ?
+            gst_glm4v_text_free_from (self->streams[GST_GLM4V_STREAM_TEXT]) : 0,
         .cut = usable && is_cut (self, buffer, pass),
         .usable = usable && passes_gate (self, buffer)}, until_next);
 }
@@ -301,11 +288,12 @@ new_job (GstGlm4vDescribe * self, const Asked * asked)
     take_pace (job, &asked->pass->sampling, asked->trigger != NULL);
   if (asked->trigger)
     take_trigger (job, asked->trigger);
+  if (job->paced)
+    gst_glm4v_text_expect (self->streams[GST_GLM4V_STREAM_TEXT]);
   job->deadline = deadline_of (self, job, deadline);
   g_mutex_lock (&self->lock);
   job->epoch = self->epoch;
   job->id = self->next_id++;
-  self->unread += job->paced;
   self->stats.sampled++;
   g_mutex_unlock (&self->lock);
   return job;

@@ -97,6 +97,7 @@ static void
 forget_captions (GstGlm4vText * self)
 {
   self->busy = self->lag = 0;
+  self->expected = 0;
   gst_glm4v_text_forget_answers (self);
 }
 
@@ -569,10 +570,35 @@ queue_caption (GstGlm4vText * self, const GstGlm4vCaption * caption)
   g_cond_broadcast (&self->cond);
 }
 
+/* With the lock. */
+static void
+end_expected (GstGlm4vText * self)
+{
+  self->expected -= MIN (self->expected, 1);
+}
+
+void
+gst_glm4v_text_expect (GstGlm4vText * self)
+{
+  g_mutex_lock (&self->lock);
+  self->expected++;
+  g_mutex_unlock (&self->lock);
+}
+
+void
+gst_glm4v_text_expect_none (GstGlm4vText * self)
+{
+  g_mutex_lock (&self->lock);
+  end_expected (self);
+  g_mutex_unlock (&self->lock);
+}
+
 void
 gst_glm4v_text_push (GstGlm4vText * self, const GstGlm4vCaption * caption)
 {
   g_mutex_lock (&self->lock);
+  if (caption->in_turn)
+    end_expected (self);
   if (accepts_cues (self) && caption->epoch == self->epoch && !self->ended
       && self->segment_number > 0)
     queue_caption (self, caption);
@@ -605,7 +631,8 @@ gst_glm4v_text_free_from (GstGlm4vText * self)
   GstClockTime from;
 
   g_mutex_lock (&self->lock);
-  from = self->busy - MIN (self->busy, self->lag);
+  from = self->expected > 0 ? GST_CLOCK_TIME_NONE :
+      self->busy - MIN (self->busy, self->lag);
   g_mutex_unlock (&self->lock);
   return from;
 }

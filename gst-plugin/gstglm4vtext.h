@@ -95,8 +95,12 @@ void gst_glm4v_text_push (GstGlm4vText * text,
 gboolean gst_glm4v_text_is_repeated (GstGlm4vText * text, guint part,
     const gchar * answer);
 
+/* A caption in turn will be pushed; or it will not. */
+void gst_glm4v_text_expect (GstGlm4vText * text);
+void gst_glm4v_text_expect_none (GstGlm4vText * text);
+
 /* The time of the first frame whose caption, as late as the last one, comes
- * when all captions so far have ended. */
+ * when all captions so far have ended; NONE while one is expected. */
 GstClockTime gst_glm4v_text_free_from (GstGlm4vText * text);
 
 /* Sync mode: wait until the queue is short enough, or flushing; without

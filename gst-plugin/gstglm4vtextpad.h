@@ -64,6 +64,7 @@ struct _GstGlm4vText
 
   GstClockTime busy;            /* the last caption ends here, 0 = none */
   GstClockTime lag;             /* how far it began behind its frame */
+  guint expected;               /* captions in turn that are not there yet */
   GPtrArray *told;              /* gchar *: the last answers, one for each
                                  * question about a frame */
 

@@ -461,7 +461,7 @@ static void no_sample_is_taken_while_a_caption_is_awaited(void)
     gst_segment_init(&segment, GST_FORMAT_TIME);
     gst_harness_push_event(video, gst_event_new_segment(&segment));
     fake_set((fake_script) { .text = SIXTY });
-    push(50);
+    push(35);
     results_wait(video->element, 1);
     CHECK_EQ(support_stat(video->element, "sampled"), 2);
     end();
