@@ -26,10 +26,53 @@ gst_glm4v_analytics_collect (GstBuffer * buffer, GPtrArray * regions)
   }
 }
 
+/* What the elements upstream have put there stays. */
+static GstAnalyticsRelationMeta *
+relation_meta_of (GstBuffer * buffer)
+{
+  GstAnalyticsRelationMeta *meta =
+      gst_buffer_get_analytics_relation_meta (buffer);
+
+  return meta ? meta : gst_buffer_add_analytics_relation_meta (buffer);
+}
+
+void
+gst_glm4v_analytics_attach (GstBuffer * buffer, const GstStructure * result)
+{
+  const gchar *choice = gst_structure_get_string (result, "choice");
+  gdouble probability = 0;
+
+  if (choice
+      && gst_structure_get_double (result, "probability", &probability)) {
+    GstAnalyticsClsMtd mtd;
+
+    /* A word of the property choices: there are only so many quarks. */
+    gst_analytics_relation_meta_add_one_cls_mtd (relation_meta_of (buffer),
+        (gfloat) probability, g_quark_from_string (choice), &mtd);
+    return;
+  }
+#if GST_CHECK_VERSION (1, 30, 0)
+  {
+    const gchar *text = gst_structure_get_string (result, "text");
+    GstAnalyticsTextMtd mtd;
+
+    /* The model has no score for it. */
+    if (text && *text)
+      gst_analytics_relation_meta_add_text_mtd (relation_meta_of (buffer),
+          text, 1.0f, &mtd);
+  }
+#endif
+}
+
 #else
 
 void
 gst_glm4v_analytics_collect (GstBuffer * buffer, GPtrArray * regions)
+{
+}
+
+void
+gst_glm4v_analytics_attach (GstBuffer * buffer, const GstStructure * result)
 {
 }
 

@@ -4,6 +4,7 @@
  * described, gstglm4vevent.c has the events between them. */
 #include "gstglm4vstream.h"
 
+#include "gstglm4vanalytics.h"
 #include "gstglm4vcaption.h"
 #include "gstglm4vregion.h"
 
@@ -90,6 +91,7 @@ attach_one (GstGlm4vDescribe * self, GstBuffer * buffer,
     const GstStructure * result)
 {
   gst_glm4v_caption_attach (buffer, result);
+  gst_glm4v_analytics_attach (buffer, result);
   if (self->have_info)
     gst_glm4v_region_attach (buffer, &self->info, result);
 }
