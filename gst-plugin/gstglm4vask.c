@@ -120,7 +120,7 @@ time_to_look (const GstGlm4vJob * job)
     wait = MIN (wait, job->stall_timeout / 2 + GST_MSECOND);
   if (job->deadline > 0)
     wait = MIN (wait, (job->deadline > now ? job->deadline - now : 0) + GRACE);
-  return wait;
+  return gst_glm4v_partial_limit_wait (job, wait);
 }
 
 /* Wait until the describer has let go of the question, or the job's time is
@@ -135,6 +135,7 @@ wait_request (GstGlm4vWorker * self, const GstGlm4vJob * job)
       return GST_GLM4V_END_LATE;
     if (is_stalled (self, job))
       return GST_GLM4V_END_STALLED;
+    gst_glm4v_partial_tell (self, job);
   }
   tell_stalled (self, FALSE, 0);
   return GST_GLM4V_END_OUTCOME;
@@ -200,6 +201,7 @@ make_task (GstGlm4vWorker * self, GstGlm4vJob * job)
     .stream = self->describer->stream,
     .deadline = job->deadline,
     .pictures_id = job->pictures_id,
+    .on_text = job->partial ? gst_glm4v_partial_on_text : NULL,
     .on_done = on_done,
     .user = self,
   };
@@ -221,6 +223,8 @@ submit (GstGlm4vWorker * self, GstGlm4vJob * job)
 
   g_mutex_lock (&self->lock);
   self->asked = job;            /* before on_done() can come */
+  g_string_truncate (self->said, 0);
+  self->told = 0;
   g_mutex_unlock (&self->lock);
   code = describer->klass->ask (describer, &task, &unloaded, &error);
   g_mutex_lock (&self->lock);

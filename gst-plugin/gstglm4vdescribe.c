@@ -417,6 +417,19 @@ gst_glm4v_describe_class_init (GstGlm4vDescribeClass * klass)
   g_signal_new ("result", G_TYPE_FROM_CLASS (klass), G_SIGNAL_RUN_LAST, 0,
       NULL, NULL, NULL, G_TYPE_NONE, 1,
       GST_TYPE_STRUCTURE | G_SIGNAL_TYPE_STATIC_SCOPE);
+  /**
+   * GstGlm4vDescribe::partial:
+   * @id: that its result will have
+   * @text: of the answer so far, during the call only
+   *
+   * An answer that grows, at most ten times a second and always before its
+   * result, on the thread that delivers results: the handler must not block.
+   *
+   * Since: 0.1
+   */
+  g_signal_new ("partial", G_TYPE_FROM_CLASS (klass), G_SIGNAL_RUN_LAST, 0,
+      NULL, NULL, NULL, G_TYPE_NONE, 2, G_TYPE_UINT64,
+      G_TYPE_STRING | G_SIGNAL_TYPE_STATIC_SCOPE);
   element_class->change_state = GST_DEBUG_FUNCPTR (change_state);
   element_class->request_new_pad = GST_DEBUG_FUNCPTR (request_new_pad);
   element_class->release_pad = GST_DEBUG_FUNCPTR (release_pad);

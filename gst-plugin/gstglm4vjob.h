@@ -126,6 +126,7 @@ typedef struct
   gboolean similar;             /* it looks as that of job like did */
   guint64 like;
   guint64 refers_to;            /* id of the answer that holds (UNCHANGED) */
+  gboolean partial;             /* somebody listens to its answer as it grows */
   gboolean trigger;             /* somebody waits for this very result */
   GValue trigger_id;            /* as it was given, or unset */
   GstVideoInfo info;

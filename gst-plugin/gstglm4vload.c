@@ -102,6 +102,21 @@ on_done (gpointer user, GstGlm4vJob * job)
   gst_glm4v_deliver (GST_GLM4V_DESCRIBE (user), job);
 }
 
+static void
+on_partial (gpointer user, const GstGlm4vJob * job, const gchar * text)
+{
+  GstGlm4vDescribe *self = user;
+  gchar *clean = glm4v_contract_sanitize (text);
+  gboolean fresh;
+
+  g_mutex_lock (&self->lock);
+  fresh = job->epoch == self->epoch;
+  g_mutex_unlock (&self->lock);
+  if (fresh && *clean)
+    g_signal_emit_by_name (self, "partial", job->id, clean);
+  g_free (clean);
+}
+
 /* The text of the prompt file, or NULL; what is wrong with it is reported. */
 static gchar *
 read_prompt (GstGlm4vDescribe * self, const gchar * path)
@@ -136,6 +151,8 @@ on_prepare (gpointer user, GstGlm4vJob * job)
     question->prompt = template;
     question->templates = g_strdupv ((gchar *[]) {template, NULL});
   }
+  job->partial = g_signal_has_handler_pending (self,
+      g_signal_lookup ("partial", GST_TYPE_GLM4V_DESCRIBE), 0, FALSE);
   template = question->prompt;
   question->prompt = glm4v_contract_expand (template,
       &(glm4v_placeholders) {
@@ -280,7 +297,7 @@ start_worker (GstGlm4vDescribe * self, const GstGlm4vModelConfig * config,
     const gchar * hash)
 {
   static const GstGlm4vWorkerCallbacks callbacks = { on_progress, on_loaded,
-    on_check, on_prepare, on_done, on_stalled
+    on_check, on_prepare, on_partial, on_done, on_stalled
   };
   gchar *name = gst_object_get_path_string (GST_OBJECT (self)), *why = NULL;
   GstGlm4vFault fault = GST_GLM4V_FAULT_THREAD;

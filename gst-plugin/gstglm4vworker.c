@@ -36,6 +36,7 @@ gst_glm4v_worker_unref (GstGlm4vWorker * self)
   g_clear_pointer (&self->copies, gst_glm4v_cuda_copies_free);
   g_array_unref (self->images);
   g_ptr_array_unref (self->blocks);
+  g_string_free (self->said, TRUE);
   gst_glm4v_model_config_clear (&self->config);
   g_mutex_clear (&self->lock);
   g_cond_clear (&self->cond);
@@ -206,6 +207,7 @@ gst_glm4v_worker_new (GstGlm4vDescriber * describer,
   self->converter = gst_glm4v_converter_new ();
   self->images = g_array_new (FALSE, FALSE, sizeof (glm4v_image));
   self->blocks = g_ptr_array_new_with_free_func (g_free);
+  self->said = g_string_new (NULL);
   self->flushing = TRUE;
   g_queue_init (&self->waiting);
   g_mutex_init (&self->lock);
@@ -457,7 +459,8 @@ gst_glm4v_worker_take_all (GstGlm4vWorker * self, GQueue * jobs,
   GList *link;
 
   g_mutex_lock (&self->lock);
-  while (self->current && self->current->state == GST_GLM4V_JOB_DELIVERING)
+  while (self->telling
+      || (self->current && self->current->state == GST_GLM4V_JOB_DELIVERING))
     g_cond_wait (&self->cond, &self->lock);
   cancel_all (self, jobs);
   for (link = jobs->head; link; link = link->next)

@@ -23,6 +23,8 @@ typedef struct
   void (*check) (gpointer user, GstGlm4vDescriber * describer);
   /* Complete the question. OUTCOME if it is to be asked, else how it ends. */
     GstGlm4vEnd (*prepare) (gpointer user, GstGlm4vJob * job);
+  /* So much text of its answer is there, if job->partial. */
+  void (*partial) (gpointer user, const GstGlm4vJob * job, const gchar * text);
   /* Its outcome or end is known; in the order of push(). */
   void (*done) (gpointer user, GstGlm4vJob * job);
   /* The describer has made no progress for so long; or, with stalled FALSE, it

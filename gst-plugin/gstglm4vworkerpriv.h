@@ -38,6 +38,7 @@ struct _GstGlm4vWorker
   guint64 steps;                /* of the describer, when last looked at */
   gint64 progress;              /* monotonic µs when they last changed */
   gboolean stalled;             /* as last reported */
+  gint64 told_at;               /* monotonic µs of the last partial text */
 
   GMutex lock;
   GCond cond;                   /* any change below */
@@ -46,6 +47,9 @@ struct _GstGlm4vWorker
   GstGlm4vJob *current;
   gboolean requested;           /* the describer has a question of ours */
   GstGlm4vJob *asked;           /* whose outcome it fills; NULL: nobody's */
+  GString *said;                /* of its answer, if somebody listens */
+  gsize told;                   /* so much of it was told */
+  gboolean telling;             /* partial() runs */
   gboolean converting;          /* the buffer of current is being read */
   gboolean flushing, failed;    /* failed: there is no model */
   gboolean stop, stopped;
@@ -70,6 +74,13 @@ void gst_glm4v_worker_drop_images (GstGlm4vWorker * worker);
 /* Find the outcome or the end of a job, or see it canceled. FALSE if the owner
  * has gone. */
 gboolean gst_glm4v_worker_ask (GstGlm4vWorker * worker, GstGlm4vJob * job);
+
+/* gstglm4vpartial.c: the callback of the engine; how long to wait at most for
+ * a job's answer; tell what there is of it, if it is time to. */
+void gst_glm4v_partial_on_text (void *user, glm4v_text_part part,
+    const char *text);
+guint64 gst_glm4v_partial_limit_wait (const GstGlm4vJob * job, guint64 wait);
+void gst_glm4v_partial_tell (GstGlm4vWorker * worker, const GstGlm4vJob * job);
 
 /* Wait for an abandoned request: before the thread ends. */
 void gst_glm4v_worker_finish_request (GstGlm4vWorker * worker);

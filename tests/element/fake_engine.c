@@ -21,7 +21,7 @@ struct glm4v_request {
     int refs;
     bool canceled, done;
     uint64_t answer_ns, deadline;
-    bool hang, late;
+    bool hang, late, told;
     int result_code;
     char text[256];
     const glm4v_box *boxes;
@@ -30,6 +30,7 @@ struct glm4v_request {
     char choice[64], json[256];
     double shares[GLM4V_MAX_CHOICES];
     uint32_t n_shares, chosen;
+    void (*on_text)(void *user, glm4v_text_part part, const char *text);
     void (*on_done)(void *user, const glm4v_result *result);
     void *user;
     struct glm4v_request *next;
@@ -46,6 +47,7 @@ struct glm4v_engine {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards everything */
 static pthread_cond_t cond;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+static glm4v_request *in_progress; /* that is told */
 static fake_script script;
 static fake_counts counts;
 static const glm4v_action no_action = {
@@ -85,6 +87,24 @@ fake_counts fake_get(void)
     fake_counts c = counts;
     pthread_mutex_unlock(&lock);
     return c;
+}
+
+void fake_tell(const char *text)
+{
+    pthread_mutex_lock(&lock);
+    while (!in_progress || in_progress->canceled)
+        pthread_cond_wait(&cond, &lock);
+    glm4v_request *req = in_progress;
+    if (text) {
+        strncat(req->text, text, sizeof req->text - strlen(req->text) - 1);
+    } else {
+        req->told = false;
+        in_progress = NULL;
+    }
+    pthread_cond_broadcast(&cond);
+    pthread_mutex_unlock(&lock);
+    if (text && req->on_text)
+        req->on_text(req->user, GLM4V_TEXT_ANSWER, text);
 }
 
 static int fail(int code, glm4v_error *err, const char *what)
@@ -232,6 +252,11 @@ static void work(glm4v_engine *engine, glm4v_request *req)
         ns = req->deadline;
     }
     struct timespec end = { (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
+    in_progress = req->told ? req : NULL;
+    pthread_cond_broadcast(&cond);
+    while (req->told && !(req->canceled || engine->stop))
+        pthread_cond_wait(&cond, &lock);
+    in_progress = NULL;
     while (req->hang || !(req->canceled || engine->stop))
         if (pthread_cond_timedwait(&cond, &lock, &end) == ETIMEDOUT)
             break;
@@ -350,6 +375,7 @@ static void remember(const glm4v_task *task)
     counts.max_tokens = task->max_tokens;
     counts.stream = task->stream;
     counts.deadline = task->deadline;
+    counts.heard = task->on_text != NULL;
     counts.pictures_id = task->pictures_id;
     counts.n_images = task->n_images;
     counts.n_frames = task->n_frames;
@@ -379,6 +405,8 @@ static void write_answer(glm4v_request *req, const glm4v_task *task)
         write_choice(req, task, p);
     else if (task->json_schema)
         snprintf(req->text, sizeof req->text, "{\"red\":%d}", p[0]);
+    else if (script.told)
+        req->text[0] = '\0';
     else if (script.echo)
         snprintf(req->text, sizeof req->text, "%s", task->prompt);
     else if (script.text)
@@ -444,11 +472,13 @@ int glm4v_engine_submit(glm4v_engine *engine, const glm4v_task *task, glm4v_requ
     req->refs = 2;
     req->answer_ns = script.answer_ns;
     req->hang = script.hang;
+    req->told = script.told;
     req->deadline = task->deadline;
     req->result_code = script.result_code;
     req->boxes = script.boxes;
     req->n_boxes = script.n_boxes;
     req->action = script.action ? *script.action : no_action;
+    req->on_text = task->on_text;
     req->on_done = task->on_done;
     req->user = task->user;
     remember(task);

@@ -17,6 +17,7 @@ typedef struct {
     uint64_t load_ns;   /* time that opening takes, told in 20 steps */
     uint64_t answer_ns; /* time that an answer takes */
     bool hang;          /* answers come late even if canceled */
+    bool told;          /* answers are what fake_tell() says, and end when it says so */
     /* the answer; NULL = "WxH #RRGGBB" of the middle pixel */
     const char *text;
     bool echo;              /* the answer is the question */
@@ -32,6 +33,7 @@ typedef struct {
 
 typedef struct {
     int submitted, done, canceled; /* requests so far */
+    bool heard;                    /* the last one wants its text as it grows */
     int models, engines, requests; /* alive now */
     int opened;                    /* models so far */
     uint32_t stream;               /* of the last request */
@@ -53,5 +55,8 @@ void fake_init(int *argc, char ***argv);
 /* Replace the script; counters of finished things go back to 0. */
 void fake_set(fake_script script);
 fake_counts fake_get(void);
+
+/* With `told`: more text of the answer in progress, which is waited for; NULL: it ends. */
+void fake_tell(const char *text);
 
 #endif
