@@ -71,6 +71,11 @@ def launching():
     return env
 
 
+def written(line):
+    """What a line writes below out/ or as part.png: names, up to the % of a numbered one."""
+    return re.findall(r"(?:location=|--output |> ?)((?:out/|part\.png)[^\s%]*)", line)
+
+
 def line_test(document, line):
     def test(folder):
         tree = folder / "tree"
@@ -84,8 +89,7 @@ def line_test(document, line):
         for before in shell_lines(document):
             if before == line:
                 break
-            if re.search(r"location=part\.png|> ?part\.png|(location=|--output )out/", before) and not exemption(before) and \
-                    re.search(r"part\.png|out/", line):
+            if any(name in line for name in written(before)) and not exemption(before):
                 run(before, cwd=tree, env=env, timeout=120)
         done = good(run(line, cwd=tree, env=env, timeout=120))
         check("WARNING: erroneous pipeline" not in done.stderr, done.stderr)
