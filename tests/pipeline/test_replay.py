@@ -235,7 +235,7 @@ def an_edited_answer_is_told(folder):
                         "probabilities": lambda shares: [shares[0] + 1e-9, shares[1]], "finish-reason": lambda _: "length",
                         "tokens": lambda tokens: dict(tokens, out=tokens["out"] + 1)}.items():
         said = replay(part_of(place, **{key: change}), place / "frames", status=5)
-        check(said.count(f": answer: {key} was ") == 3 and "3 results: 0 derived" in said, key, said)
+        check(said.count(f": answer: {key} ") == 3 and " was " in said and "3 results: 0 derived" in said, key, said)
     said = replay(part_of(place, text=lambda text: text + " "), place / "frames", status=5)
     check('answer: text was "' in said and "; differences: answer 3" in said, said)
 
