@@ -25,14 +25,16 @@ typedef struct
   GstGlm4vHistorySettings history;
 } Receivers;
 
-/* What only machines read is not broken. */
+/* What machines read is not broken: answers of a given shape, and JSON and
+ * boxes that a prompt asked for. */
 static GPtrArray *
 divide (const GstGlm4vJob * job, const Receivers * to, const gchar * text)
 {
   const GstGlm4vReading whole = { 0 };
+  gboolean prose = job->question.shape->output == GST_GLM4V_OUTPUT_TEXT
+      && *text != '{' && *text != '[';
 
-  return gst_glm4v_reading_divide (job->question.shape->output ==
-      GST_GLM4V_OUTPUT_TEXT ? &to->reading : &whole, text);
+  return gst_glm4v_reading_divide (prose ? &to->reading : &whole, text);
 }
 
 static void

@@ -423,6 +423,13 @@ static void machines_get_their_answers_in_one_piece(void)
     CHECK_EQ(n_cues, 1);
     CHECK_STR(cues[0].text, "a long choice");
     end();
+    fake_set((fake_script) { .text = "{\"defects\": [\"a scratch\"]}" }); /* of a prompt */
+    begin(support_element("max-line-length", 4, "max-lines", 1, NULL), TRUE);
+    push(10);
+    finish();
+    CHECK_EQ(n_cues, 1);
+    CHECK_STR(cues[0].text, "{\"defects\": [\"a scratch\"]}");
+    end();
 }
 
 /* The text pad's clock is the video's: the next sample is taken when what is shown ends as long
