@@ -12,7 +12,8 @@ build="build-essential pkg-config meson ninja-build libjansson-dev libutf8proc-d
 run="gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
     gstreamer1.0-plugins-bad gstreamer1.0-libav gstreamer1.0-x libgstreamer1.0-0 fonts-wqy-microhei"
 test="libgstrtspserver-1.0-dev gstreamer1.0-plugins-ugly python3 python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0
-    patchelf ffmpeg locales curl python3-venv python3-pil python3-qrcode python3-jsonschema heif-gdk-pixbuf libheif-examples"
+    patchelf ffmpeg haproxy locales curl python3-venv python3-pil python3-qrcode python3-jsonschema heif-gdk-pixbuf
+    libheif-examples"
 clang="clang libclang-rt-dev"
 # Frames in memory of a GPU; CUDA itself comes from its own packages.
 cuda="libgstreamer-plugins-bad1.0-dev"
