@@ -60,8 +60,9 @@ class Balancer:
 def ask_while_one_is_killed(endpoint, victim):
     """Results of each stream, by the hash of its prompt; the victim dies after some of them."""
     source = f"videotestsrc pattern=ball num-buffers={FRAMES} ! video/x-raw,width=64,height=48"
-    line = "  ".join(f"{source} ! glm4vdescribe name=d{i} mode=sync interval=0 max-tokens=12 endpoint={endpoint} prompt='{prompt}' "
-                     f"! fakesink sync=false d{i}.json ! fdsink sync=false async=false" for i, prompt in enumerate(PROMPTS))
+    asks = f"glm4vdescribe mode=sync interval=0 max-tokens=12 endpoint={endpoint}"
+    line = "  ".join(f"{source} ! {asks} name=d{i} prompt='{prompt}' ! fakesink sync=false "
+                     f"d{i}.json ! fdsink sync=false async=false" for i, prompt in enumerate(PROMPTS))
     program = subprocess.Popen(["bash", "-c", "exec gst-launch-1.0 -q " + line], stdout=subprocess.PIPE,
                                stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, env=environment(preload=True))
     results, n = {}, 0
