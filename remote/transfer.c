@@ -112,8 +112,10 @@ static void set_up(CURL *curl, remote_request *r)
     curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, (long)SILENT_TIME);
     curl_easy_setopt(curl, CURLOPT_USERAGENT, "glm4v");
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, c->headers);
-    if (c->ca_file) /* NULL would be no authority at all */
+    if (c->ca_file) { /* only those; NULL without a file would be no authority at all */
         curl_easy_setopt(curl, CURLOPT_CAINFO, c->ca_file);
+        curl_easy_setopt(curl, CURLOPT_CAPATH, NULL);
+    }
     curl_easy_setopt(curl, CURLOPT_SSLCERT, c->certificate_file);
     curl_easy_setopt(curl, CURLOPT_SSLKEY, c->private_key_file);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, r->transfer.trouble);

@@ -10,7 +10,7 @@ import time
 from common_serve import GLM4V, PICTURE, SLOW, SOURCE, Server, check, environment, good, gst_launch, main, run
 
 sys.path.insert(0, str(SOURCE / "tests" / "support"))
-from faulty_server import ANSWER, CERTIFICATE, FaultyServer  # noqa: E402
+from faulty_server import ANSWER, CERTIFICATE, OTHER_AUTHORITY, FaultyServer  # noqa: E402
 
 GREY = "videotestsrc pattern=solid-color foreground-color=0xff808080 num-buffers=1 ! video/x-raw,width=64,height=48"
 SHOWN = f"filesrc location={PICTURE} ! pngdec ! videoconvert"
@@ -173,7 +173,7 @@ def the_key_is_sent_and_the_certificate_looked_at(folder):
     key.write_text("secret\n")
     with FaultyServer() as server, FaultyServer(tls=True) as safe:
         elements = {"file": f"endpoint={server.endpoint('locked')} api-key-file={key}",
-                    "stranger": f"endpoint={safe.endpoint('good')}",
+                    "stranger": f"endpoint={safe.endpoint('good')} ca-file={OTHER_AUTHORITY}",
                     "known": f"endpoint={safe.endpoint('locked')} ca-file={CERTIFICATE} api-key-file={key}",
                     "shown": f"endpoint={safe.endpoint('good')} ca-file={CERTIFICATE} certificate-file={CERTIFICATE} "
                              f"private-key-file={CERTIFICATE}"}

@@ -11,6 +11,7 @@ import struct
 import threading
 
 CERTIFICATE = pathlib.Path(__file__).with_suffix(".pem")  # of localhost, signed by itself; with its key
+OTHER_AUTHORITY = CERTIFICATE.with_name("other_authority.pem")  # that has signed nothing else
 ANSWER = "A grey part."
 
 
