@@ -293,6 +293,8 @@ prepare (GstGlm4vWorker * self, GstGlm4vJob * job)
   if (job->end == GST_GLM4V_END_OUTCOME)
     job->end = end;
   end = job->end;
+  self->preparing = FALSE;
+  g_cond_broadcast (&self->cond);
   g_mutex_unlock (&self->lock);
   return end == GST_GLM4V_END_OUTCOME;
 }
@@ -307,6 +309,7 @@ gst_glm4v_worker_ask (GstGlm4vWorker * self, GstGlm4vJob * job)
       && now_ns () >= job->deadline)
     job->end = GST_GLM4V_END_LATE;
   wanted = job->end == GST_GLM4V_END_OUTCOME;
+  self->preparing = wanted;
   g_mutex_unlock (&self->lock);
   if (wanted && !prepare (self, job))
     return TRUE;

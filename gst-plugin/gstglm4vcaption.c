@@ -170,7 +170,9 @@ describe_roi (const GstGlm4vRoi * roi)
 static GstStructure *
 describe_clip (const GstGlm4vJob * job)
 {
-  const GArray *times = job->outcome.times;
+  /* An abandoned job's outcome is the worker's. */
+  const GArray *times = job->end == GST_GLM4V_END_OUTCOME ?
+      job->outcome.times : NULL;
   GValue array = G_VALUE_INIT;
   GstStructure *clip = gst_structure_new ("clip",
       "frames", G_TYPE_UINT, job->clip_frames,

@@ -459,7 +459,7 @@ gst_glm4v_worker_take_all (GstGlm4vWorker * self, GQueue * jobs,
   GList *link;
 
   g_mutex_lock (&self->lock);
-  while (self->telling
+  while (self->telling || self->preparing
       || (self->current && self->current->state == GST_GLM4V_JOB_DELIVERING))
     g_cond_wait (&self->cond, &self->lock);
   cancel_all (self, jobs);

@@ -51,6 +51,7 @@ struct _GstGlm4vWorker
   gsize told;                   /* so much of it was told */
   gboolean telling;             /* partial() runs */
   gboolean converting;          /* the buffer of current is being read */
+  gboolean preparing;           /* the question of current is being completed */
   gboolean flushing, failed;    /* failed: there is no model */
   gboolean stop, stopped;
   gboolean in_engine, abandoned;
