@@ -117,7 +117,8 @@ def what_may_pass_is_tried_once_more(folder):
     check(one(results, "whole")["finish-reason"] == "length", results["whole"])
     check(one(results, "once-busy")["timings"]["total"] > 0.9e9, results["once-busy"])
     result = one(results, "good")
-    check(result["tokens"] == {"in": 7, "out": 3, "vision": 0} and result["model"] == {"name": "m-1"}, result)
+    check([result["tokens"][key] for key in ("in", "out", "vision")] == [7, 3, 0], result)
+    check(result["model"] == {"name": "m-1"}, result)
 
 
 def shapes_are_asked_for_in_the_words_that_a_server_knows_and_checked(folder):
