@@ -90,9 +90,14 @@ static uint32_t count_of(const json_t *value, uint32_t before)
 static void read_usage(openai_reply *r, const json_t *usage)
 {
     const json_t *details = json_object_get(usage, "prompt_tokens_details");
+    const json_t *output = json_object_get(usage, "completion_tokens_details");
     r->prompt_tokens = count_of(json_object_get(usage, "prompt_tokens"), r->prompt_tokens);
     r->output_tokens = count_of(json_object_get(usage, "completion_tokens"), r->output_tokens);
     r->cached_tokens = count_of(json_object_get(details, "cached_tokens"), r->cached_tokens);
+    r->accepted_tokens =
+        count_of(json_object_get(output, "accepted_prediction_tokens"), r->accepted_tokens);
+    r->rejected_tokens =
+        count_of(json_object_get(output, "rejected_prediction_tokens"), r->rejected_tokens);
 }
 
 static uint64_t time_of(const json_t *timings, const char *key)

@@ -25,9 +25,10 @@ typedef struct {
     bool finished, cut;                /* a reason of the end has come; it was max_tokens */
     bool done;                         /* [DONE], or the whole object */
     uint32_t prompt_tokens, cached_tokens, output_tokens, vision_tokens;
-    uint64_t vision_time, prefill_time; /* ns, of a glm4v server; 0 = unknown */
-    json_t *extension;                  /* "glm4v", or NULL */
-    json_t *tokens;                     /* of logprobs: a list, or NULL */
+    uint32_t accepted_tokens, rejected_tokens; /* that the server expected */
+    uint64_t vision_time, prefill_time;        /* ns, of a glm4v server; 0 = unknown */
+    json_t *extension;                         /* "glm4v", or NULL */
+    json_t *tokens;                            /* of logprobs: a list, or NULL */
 } openai_reply;
 
 /* Text that has come with an event; "" if there is none. Both are never there at once. */

@@ -258,6 +258,8 @@ static void tell_answer(remote_request *r, const glm4v_result *parsed)
     result.cached_tokens = reply->cached_tokens;
     result.vision_tokens = reply->vision_tokens;
     result.output_tokens = reply->output_tokens;
+    result.accepted_tokens = reply->accepted_tokens;
+    result.drafted_tokens = reply->accepted_tokens + reply->rejected_tokens;
     result.image_width = (uint32_t)r->sent.width;
     result.image_height = (uint32_t)r->sent.height;
     if (!*result.box)

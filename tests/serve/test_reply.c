@@ -25,6 +25,8 @@ static void a_stream_of_this_server_is_read(void)
                                   .prompt_tokens = 9,
                                   .vision_tokens = 5,
                                   .cached_tokens = 2,
+                                  .drafted_tokens = 6,
+                                  .accepted_tokens = 4,
                                   .output_tokens = 3,
                                   .timings = { .vision = 2000000, .prefill = 3000000 },
                                   .boxes = &box,
@@ -52,6 +54,7 @@ static void a_stream_of_this_server_is_read(void)
     CHECK_STR(r.reasoning.data, "hm");
     CHECK_STR(r.model, "m");
     CHECK(r.prompt_tokens == 9 && r.vision_tokens == 5 && r.cached_tokens == 2);
+    CHECK(r.accepted_tokens == 4 && r.rejected_tokens == 2);
     CHECK(r.output_tokens == 3 && r.vision_time == 2000000 && r.prefill_time == 3000000);
     CHECK(openai_reply_shares(&r, choices, 2, read) && read[0] == 0.25 && read[1] == 0.75);
     REQUIRE(openai_reply_boxes(&r, boxes) == 1);
