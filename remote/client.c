@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/pool.h"
 #include "remote/request.h"
 
 #define MOST_TRIES 2
@@ -214,6 +215,7 @@ static void *run(void *user)
 {
     remote_client *c = user;
     int n_running;
+    glm4v_thread_background(); /* video passes meanwhile */
     while (take_incoming(c)) {
         look_at_all(c);
         curl_multi_perform(c->multi, &n_running);
