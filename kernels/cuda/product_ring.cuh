@@ -412,8 +412,10 @@ template <class Form, int NT> static bool ring_takes(const product_args &p, int 
     return p.rows <= 8 * NT && ring_layout<Form, NT>::bytes(p) <= limit;
 }
 
+/* What a block may have is the kernel's attribute, which threads of one process share: as it is set
+ * to the device's limit and not to what this call needs, none makes another's launch fail. */
 template <class Form, int NT>
-static cudaError_t launch_ring(cudaStream_t stream, const product_args &p)
+static cudaError_t launch_ring(cudaStream_t stream, const product_args &p, int limit)
 {
     const int bytes = ring_layout<Form, NT>::bytes(p);
     const int64_t tiles =
@@ -424,7 +426,7 @@ static cudaError_t launch_ring(cudaStream_t stream, const product_args &p)
         error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
     if (error == cudaSuccess)
         error = cudaFuncSetAttribute(ring_product<Form, NT>,
-                                     cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+                                     cudaFuncAttributeMaxDynamicSharedMemorySize, limit);
     if (error == cudaSuccess)
         error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, ring_product<Form, NT>,
                                                               STREAM_THREADS, (size_t)bytes);

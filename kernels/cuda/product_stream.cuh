@@ -186,9 +186,9 @@ template <class Form> static cudaError_t launch_stream(cudaStream_t stream, cons
     if (error != cudaSuccess)
         return error;
     if (ring_takes<Form, 1>(p, limit))
-        return launch_ring<Form, 1>(stream, p);
+        return launch_ring<Form, 1>(stream, p, limit);
     if (ring_takes<Form, 2>(p, limit))
-        return launch_ring<Form, 2>(stream, p);
+        return launch_ring<Form, 2>(stream, p, limit);
     if (p.rows <= 8)
         return launch_tile<Form, up_to_8>(stream, p);
     if (p.rows <= 16 || stage_layout<Form, up_to_32>::BLOCK_BYTES > limit)
