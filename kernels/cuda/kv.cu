@@ -72,7 +72,11 @@ static __global__ void rotate_append_kernel(const glm4v_cuda_kv kv, const glm4v_
     const float *w = query ? a.q_norm : a.k_norm;
     glm4v_bf16 *from = a.rope.x + row * a.rope.ldx + (int64_t)head * kv.head_dim;
     const int32_t slot = step.slot[row], position = step.position[row];
+    const int32_t pair = min((int32_t)threadIdx.x % HEAD_LANES * VECTOR / 2, a.rope.n_freq - 1);
+    const int64_t pairs = row * a.rope.n_freq + pair;
     float x[VECTOR], turned[VECTOR];
+    to_l2(a.rope.cos + pairs);
+    to_l2(a.rope.sin + pairs);
     wait_for_earlier();
     load_head(x, from, kv.head_dim);
 #pragma unroll

@@ -23,6 +23,13 @@ static __device__ __forceinline__ void let_next_begin()
 #endif
 }
 
+/* The line of 128 bytes around p on its way to the L2 cache: no read, so also before the kernel
+ * that writes it has ended. */
+static __device__ __forceinline__ void to_l2(const void *p)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+
 /* Launch with programmatic dependent launch; shared: bytes of dynamic shared memory. */
 template <typename... Parameters, typename... Arguments>
 static cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,

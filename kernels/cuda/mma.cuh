@@ -101,6 +101,22 @@ static __device__ __forceinline__ void copy_16(void *to, const void *from, int n
     copy_16(shared_address(to), from, n);
 }
 
+/* How copies treat what is read once: the L2 cache gives it up before all else. */
+static __device__ __forceinline__ uint64_t read_once()
+{
+    uint64_t policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0;" : "=l"(policy));
+    return policy;
+}
+
+static __device__ __forceinline__ void copy_16_once(uint32_t to, const void *from, int n,
+                                                    uint64_t policy)
+{
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(to),
+                 "l"(from), "r"(n), "l"(policy)
+                 : "memory");
+}
+
 /* 4 bytes, or with n = 0 zeros. */
 static __device__ __forceinline__ void copy_4(uint32_t to, const void *from, int n)
 {

@@ -160,11 +160,13 @@ template <class Form, int NT> struct ring_block {
     const ring_lane<Form, NT> lane;
     uint8_t *const shared;
     const int tiles;
+    const uint64_t once;            /* of weights: others stay in the L2 cache rather than these */
     const int64_t step, scale_step; /* from a tile's rows to the next one's, in bytes */
 
     __device__ ring_block(const product_args &args, uint8_t *block_shared)
         : p(args), rows(args), lane(args, block_shared), shared(block_shared),
-          tiles(rows.last / rows.step + 1), step((int64_t)gridDim.x * rows.step * args.w_bytes),
+          tiles(rows.last / rows.step + 1), once(read_once()),
+          step((int64_t)gridDim.x * rows.step * args.w_bytes),
           scale_step((int64_t)gridDim.x * rows.step * args.scales * 4)
     {
     }
@@ -233,7 +235,8 @@ template <class Form, int NT> struct ring_block {
             const int n = ahead.at < lane.limit ? 16 : 0;
 #pragma unroll
             for (int i = 0; i < 4; i++)
-                copy_16(stage + lane.copy + 4 * i * RING_ROW, ahead.row[i] + ahead.at, n);
+                copy_16_once(stage + lane.copy + 4 * i * RING_ROW, ahead.row[i] + ahead.at, n,
+                             once);
             if (has_scales())
                 copy_scales(ahead, stage);
             ahead.at += STREAM_WARPS * RING_ROW;
@@ -367,6 +370,19 @@ template <class Form, int NT> struct ring_block {
         }
     }
 
+    /* Biases and scales of a tile's outputs are read from memory when the sums are complete: until
+     * then they come to the L2 cache. */
+    __device__ __forceinline__ void fetch_ahead(int tile) const
+    {
+        if (threadIdx.x >= 2 || tile >= tiles)
+            return;
+        const int n = rows.row(tile, threadIdx.x * 8);
+        if (p.bias)
+            to_l2(p.bias + n);
+        if (Form::ROW_SCALE && p.scales == 1)
+            to_l2(p.w_scale + n);
+    }
+
     __device__ void multiply_all() const
     {
         float *partial = (float *)(shared + layout::PARTIAL_AT);
@@ -378,6 +394,7 @@ template <class Form, int NT> struct ring_block {
         find_rows(ahead);
         for (int s = 0; s < layout::STAGES; s++)
             load(ahead, stage + s * layout::STAGE);
+        fetch_ahead(blockIdx.x);
         wait_for_earlier();
         copy_x();
         wait_for_copies<0>();
@@ -386,6 +403,7 @@ template <class Form, int NT> struct ring_block {
             float sum[NT][1][4] = {};
             stream_result<Form, ring_tile> result = { p, partial + turn * layout::PARTIAL, tile,
                                                       0 };
+            fetch_ahead(tile + gridDim.x);
             add_pieces(sum, tile, stage, ahead);
             result.put(sum);
             __syncthreads();
