@@ -304,13 +304,23 @@ static int64_t agreed(const glm4v_request *r, int64_t at)
     return n;
 }
 
+/* A device has chosen behind every row with a draw of its own: one a row (draw_of()). Tokens that
+ * were forced took a row and no draw, so behind them it has chosen with a wrong one. */
+static bool has_drawn(const glm4v_engine *engine, const glm4v_request *r, int64_t rows,
+                      int64_t drawn)
+{
+    return rows == drawn || r->task.temperature <= 0 || !glm4v_context_samples(engine->context);
+}
+
 /* Rows of a draft count as long as its tokens are those that were chosen or forced. The next pass
- * replaces the keys and values of the others. */
+ * replaces the keys and values of the others, and of the last row where no choice counts. */
 static void check_draft(glm4v_engine *engine, glm4v_request *r, glm4v_lane lane, int64_t row)
 {
     int64_t right = 0;
-    while (r->stage == GLM4V_STAGE_DECODE && !atomic_load(&r->cancel)) {
-        const int64_t n = agreed(r, right);
+    for (int64_t drawn = 1; r->stage == GLM4V_STAGE_DECODE && !atomic_load(&r->cancel); drawn++) {
+        int64_t n = agreed(r, right);
+        if (n == r->n_ahead && !has_drawn(engine, r, right + n, drawn))
+            n--;
         advance(r, n);
         right += n;
         if (r->n_ahead)

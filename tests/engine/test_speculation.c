@@ -133,6 +133,31 @@ static void requests_give_the_same_bytes_with_drafts_alone_and_in_company(void)
     }
 }
 
+/* The end of reasoning is forced within a draft; what follows takes the draws of no draft. */
+static void a_forced_end_of_reasoning_takes_no_draw(void)
+{
+    glm4v_task task = { .prompt = "Describe the surface.",
+                        .max_tokens = 12,
+                        .max_reasoning_tokens = 5,
+                        .thinking = true,
+                        .temperature = 1 };
+    uint32_t accepted = 0;
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .max_batch = 1 });
+    REQUIRE(engine);
+    for (task.seed = 0; task.seed < 4; task.seed++) {
+        task.speculation = GLM4V_SPECULATION_OFF;
+        run_task(engine, task, &alone[0]);
+        task.speculation = GLM4V_SPECULATION_AUTO;
+        for (int again = 0; again < 3; again++) {
+            run_task(engine, task, &others[0]);
+            check_same(1);
+            accepted += others[0].numbers.accepted_tokens;
+        }
+    }
+    CHECK(accepted > 30);
+    glm4v_engine_close(&engine);
+}
+
 /* Where the answer fills the context, drafts end before it. */
 static void a_full_context_ends_an_answer_at_the_same_token(void)
 {
@@ -347,6 +372,7 @@ int main(int argc, char **argv)
     if (!fixture_open(&tiny))
         return 1;
     TEST(requests_give_the_same_bytes_with_drafts_alone_and_in_company);
+    TEST(a_forced_end_of_reasoning_takes_no_draw);
     TEST(a_full_context_ends_an_answer_at_the_same_token);
     TEST(an_answer_that_comes_again_takes_a_step_for_eight_tokens);
     TEST(the_past_answer_of_another_stream_does_not_count);
