@@ -123,10 +123,10 @@ static void read_fails(cli_recorded_settings *s, const members *m)
 {
     const json_t *fails = array_of(m, "fail-choices", is_text);
     const json_t *thresholds = array_of(m, "thresholds", is_share);
-    if (!fails)
-        return;
-    if (json_array_size(thresholds) != s->task.n_choices)
+    if (fails && json_array_size(thresholds) != s->task.n_choices)
         bad(m, "thresholds", "as long as \"choices\"");
+    if (!fails || m->err->code)
+        return;
     s->fails = g_new0(unsigned char, s->task.n_choices + 1);
     s->thresholds = g_new0(double, s->task.n_choices + 1);
     for (size_t i = 0; i < json_array_size(fails); i++) {
