@@ -9,8 +9,8 @@
 #define SAMPLE_ALL 2
 #define SAMPLE_TRIGGER 3
 
-/* The next message of this kind, or NULL after 5 s; others are passed over. gst_structure_free().
- */
+/* The next message of this kind, or NULL after PATIENCE; others are passed over.
+ * gst_structure_free(). */
 GstStructure *results_next_named(GstElement *element, const char *name);
 GstStructure *results_next(GstElement *element);
 

@@ -114,7 +114,7 @@ GstBuffer *support_frame(const char *caps, guint32 rgb, guint pts_ms)
 GstMessage *support_message(GstElement *element, GstMessageType types)
 {
     GstBus *bus = gst_element_get_bus(element);
-    GstMessage *message = gst_bus_timed_pop_filtered(bus, 5 * GST_SECOND, types);
+    GstMessage *message = gst_bus_timed_pop_filtered(bus, PATIENCE, types);
     gst_object_unref(bus);
     return message;
 }
@@ -190,7 +190,7 @@ guint64 support_stat(GstElement *element, const char *name)
 
 gboolean support_wait_stat(GstElement *element, const char *name, guint64 value)
 {
-    gint64 end = g_get_monotonic_time() + 5 * G_TIME_SPAN_SECOND;
+    gint64 end = g_get_monotonic_time() + PATIENCE / GST_USECOND;
     while (support_stat(element, name) != value) {
         if (g_get_monotonic_time() > end)
             return FALSE;

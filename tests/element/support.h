@@ -34,10 +34,14 @@ GstProgressType support_wait_loaded(GstElement *element);
 /* A frame of one grey or RGB colour by caps; pts in ms, duration 33 ms. */
 GstBuffer *support_frame(const char *caps, guint32 rgb, guint pts_ms);
 
-/* The next message of these types within 5 s, or NULL. */
+/* How long is waited for what must come: a busy machine is slow, and only a failure takes so long.
+ */
+#define PATIENCE (30 * GST_SECOND)
+
+/* The next message of these types within PATIENCE, or NULL. */
 GstMessage *support_message(GstElement *element, GstMessageType types);
 
-/* The structure of the next element message within 5 s, or NULL; gst_structure_free(). */
+/* The structure of the next element message within PATIENCE, or NULL; gst_structure_free(). */
 GstStructure *support_structure(GstElement *element);
 
 /* The same, messages with settings passed over. */
@@ -52,7 +56,7 @@ guint support_count_meta(GstBuffer *buffer);
 
 guint64 support_stat(GstElement *element, const char *name);
 
-/* Wait until a counter of stats has this value, at most 5 s. */
+/* Wait until a counter of stats has this value, at most PATIENCE. */
 gboolean support_wait_stat(GstElement *element, const char *name, guint64 value);
 
 /* Is there an element of this name? Else the test fails and says which plugins are missing. */

@@ -95,10 +95,10 @@ static guint count_type(Peer *peer, GstEventType type)
     return n;
 }
 
-/* Wait, at most 5 s, until n of this type have come; how many there are. */
+/* Wait, at most PATIENCE, until n of this type have come; how many there are. */
 static guint peer_wait(Peer *peer, GstEventType type, guint n)
 {
-    gint64 end = g_get_monotonic_time() + 5 * G_TIME_SPAN_SECOND;
+    gint64 end = g_get_monotonic_time() + PATIENCE / GST_USECOND;
     g_mutex_lock(&peer->lock);
     while (count_type(peer, type) < n && g_cond_wait_until(&peer->cond, &peer->lock, end))
         ;
@@ -190,7 +190,7 @@ static guint cues_of(const char *path, const char *reader)
     guint64 n = 0;
     gst_element_set_state(pipeline, GST_STATE_PLAYING);
     GstMessage *message =
-        gst_bus_timed_pop_filtered(bus, 5 * GST_SECOND, GST_MESSAGE_EOS | GST_MESSAGE_ERROR);
+        gst_bus_timed_pop_filtered(bus, PATIENCE, GST_MESSAGE_EOS | GST_MESSAGE_ERROR);
     CHECK(message && GST_MESSAGE_TYPE(message) == GST_MESSAGE_EOS);
     g_clear_pointer(&message, gst_message_unref);
     g_object_get(sink, "stats", &stats, NULL);
@@ -243,7 +243,7 @@ static void check_release(const char *branch, const char *reader, gboolean unlin
     CHECK(support_stat(element, "frames-seen") >= seen + 20);
     gst_element_send_event(pipeline, gst_event_new_eos());
     GstMessage *message =
-        gst_bus_timed_pop_filtered(bus, 5 * GST_SECOND, GST_MESSAGE_EOS | GST_MESSAGE_ERROR);
+        gst_bus_timed_pop_filtered(bus, PATIENCE, GST_MESSAGE_EOS | GST_MESSAGE_ERROR);
     CHECK(message && GST_MESSAGE_TYPE(message) == GST_MESSAGE_EOS);
     g_clear_pointer(&message, gst_message_unref);
     gst_element_set_state(pipeline, GST_STATE_NULL);
