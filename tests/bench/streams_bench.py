@@ -89,7 +89,8 @@ class Server:
     """A server, its free connections, and what the balancer knows of it."""
 
     def __init__(self, given):
-        command = [given.glm4v, "serve", "--listen", "127.0.0.1:0", "--batch", str(given.batch), "--threads", str(given.threads)]
+        command = [given.glm4v, "serve", "--listen", "127.0.0.1:0", "--batch", str(given.batch), "--threads", str(given.threads),
+                   "--max-requests", "128"]  # streams that are due together wait rather than be refused
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
         line = self.process.stderr.readline()
         if " answers at " not in line:

@@ -3,6 +3,7 @@
 """glm4v serve under clients that are slow, endless, wrong or gone, and who may ask at all. Names have the ids of the
 checks (H-02 ... H-11); GLM4V_DEEP=1 takes the full counts."""
 import base64
+import http.client
 import http.server
 import io
 import json
@@ -50,7 +51,7 @@ def drip(sock, data, stop):
 
 def h02_slow_clients_do_not_keep_others_out(folder):
     """More of them than there are places: each good request is answered, and the slow ones are closed."""
-    n = 1000 if DEEP else 152
+    n = 1000 if DEEP else 600
     stop, slow, threads = threading.Event(), [], []
     starts = [b"", b"GET /health HTTP/1.1\r\nHost: localh", b"GET / HTT", HEAD + b"Content-Length: 100000\r\n\r\n{"]
     for i in range(n):
@@ -63,7 +64,7 @@ def h02_slow_clients_do_not_keep_others_out(folder):
         threads.append(threading.Thread(target=drip, args=(sock, b"x" * 60, stop)))
         threads[-1].start()
     works()
-    check(SERVER.metric("glm4v_connections") <= 64 + 2, SERVER.metric("glm4v_connections"))
+    check(SERVER.metric("glm4v_connections") <= 512 + 2, SERVER.metric("glm4v_connections"))
     # 5 s for a head, 5 s of silence in a body; those that drip a body have 30 s.
     SERVER.until(lambda: SERVER.metric("glm4v_connections") <= 3, "the slow ones are closed")
     stop.set()
@@ -90,6 +91,67 @@ def h02_a_client_that_does_not_read_is_closed(folder):
         server.until(lambda: server.metric("glm4v_requests_in_progress") == 0, "the answer ends")
         server.ask(question("x", max_tokens=2))
         sock.close()
+
+
+# ---- many at once
+
+def answer_of(sock):
+    """Status, headers and JSON of a whole answer."""
+    with http.client.HTTPResponse(sock, method="POST") as response:
+        response.begin()
+        return response.status, response.headers, json.loads(response.read())
+
+
+def h02_many_requests_at_one_moment_are_all_answered(folder):
+    """As many as there is room for; the others are told to come again. Clients that send nothing are beside them."""
+    silent = [SERVER.connect() for _ in range(100)]
+    socks = [SERVER.connect() for _ in range(200)]
+    for sock in socks:
+        sock.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(SMALL) + SMALL)
+    answers = [answer_of(sock) for sock in socks]
+    for status, headers, body in answers:
+        check(status == 200 and body["choices"] or status == 503 and headers["Retry-After"] == "1" and
+              body["error"]["code"] == "overloaded", status, headers, body)
+    check(sum(status == 200 for status, _, _ in answers) >= 64, [status for status, _, _ in answers])
+    for sock in silent + socks:
+        sock.close()
+    works()
+
+
+def h02_of_idle_connections_the_oldest_are_closed(folder):
+    socks = []
+    for _ in range(520):
+        sock = SERVER.connect()
+        socks.append(sock)
+        sock.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        check(answer_of(sock)[0] == 200, "no answer")
+    for sock in socks[:8]:
+        check(sock.recv(1) == b"", "an idle connection beyond 512 is kept")
+        sock.close()
+    for sock in socks[8:]:
+        sock.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        check(answer_of(sock)[0] == 200, "no second answer")
+        sock.close()
+
+
+def h02_a_refusal_waits_for_its_body(folder):
+    """Clients that send all before they read get it; no more are answered than --max-requests says."""
+    head = HEAD + b"Content-Length: %d\r\n" % (8 * MIB)
+    with Server("--max-requests", 1, "--context-length", 4096, model=tiny_model(folder)) as server:
+        early, late, polite = server.connect(), server.connect(), server.connect()
+        early.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(SMALL) + SMALL[:-1])
+        server.until(lambda: server.metric("glm4v_connections") >= 2, "its head is there")
+        stream = start_stream(server, long_question(1900))
+        early.sendall(SMALL[-1:])
+        late.sendall(head + b"\r\n" + b" " * (8 * MIB))
+        polite.sendall(head + b"Expect: 100-continue\r\n\r\n")
+        for sock in (early, late, polite):
+            status, headers, body = answer_of(sock)
+            check(status == 503 and headers["Retry-After"] == "1" and body["error"]["code"] == "overloaded", status, body)
+            sock.close()
+        stream.close()
+        server.until(lambda: server.request("POST", "/v1/chat/completions", SMALL, {"Content-Type": "application/json"})[0]
+                     == 200, "there is room again")
 
 
 # ---- endless and large bodies
@@ -395,7 +457,6 @@ def h08_clients_that_leave_cancel_their_requests(folder):
 def s04_memory_stays_as_it_is(folder):
     n = 10000 if DEEP else 300
     body = json.dumps(question(PROMPT, picture(EXAMPLES / "known-sheet.png"), max_tokens=1)).encode()
-    import http.client
     client = http.client.HTTPConnection("127.0.0.1", timeout=60 * SLOW)
     client.sock = SERVER.connect()
     for i in range(n):
@@ -458,7 +519,9 @@ def h11_allowed_hosts_are_asked_and_no_others(folder):
 if __name__ == "__main__":
     with Server("--batch", 8) as SERVER:
         main([h02_slow_clients_do_not_keep_others_out, h02_a_head_that_drips_has_a_bound_in_all,
-              h02_a_client_that_does_not_read_is_closed, h03_a_body_that_is_announced_too_large_is_not_read,
+              h02_a_client_that_does_not_read_is_closed, h02_many_requests_at_one_moment_are_all_answered,
+              h02_of_idle_connections_the_oldest_are_closed, h02_a_refusal_waits_for_its_body,
+              h03_a_body_that_is_announced_too_large_is_not_read,
               h03_endless_chunks_end_at_the_bound, h03_many_small_chunks_are_a_body_like_any,
               h03_bodies_of_other_kinds_are_refused,
               h03_bodies_of_all_requests_have_a_bound, h04_heads_that_others_may_read_differently_are_refused,

@@ -5,7 +5,7 @@
 #define GLM4V_SERVE_BOUNDS_H
 
 enum {
-    SERVE_MAX_WAITING = 64,       /* connections without a request that is answered now */
+    SERVE_MAX_WAITING = 512,      /* connections without a request that is answered now */
     SERVE_MAX_REQUESTS = 64,      /* --max-requests: answered at a time, queued ones included */
     SERVE_SPARE_CONNECTIONS = 64, /* while connections that were shut down are not closed yet */
     SERVE_CONNECTION_BYTES = 64 << 10, /* of libmicrohttpd: heads are at most half of it */
@@ -23,6 +23,7 @@ enum {
     SERVE_WORKERS = 2,
 
     /* Seconds. */
+    SERVE_NEW_TIME = 1,       /* that a new connection has before it makes room for others */
     SERVE_HEAD_TIME = 5,      /* of a connection until the head of its request is there */
     SERVE_BODY_TIME = 30,     /* until the body is there */
     SERVE_SEND_TIME = 30,     /* from the end of an answer until the client has it */

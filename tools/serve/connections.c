@@ -23,11 +23,13 @@
 #include "bounds.h"
 
 enum { TICK_MS = 100, EVENTS = 64 };
+#define SECOND UINT64_C(1000000000)
 
 struct serve_connection {
     int fd;              /* -1 = the place is free */
     uint32_t generation; /* of the connections that had this place */
     serve_phase phase;
+    bool first;       /* no head has come yet */
     bool shut;        /* down already */
     bool watched;     /* in the epoll set */
     uint64_t since;   /* nanoseconds: the phase began */
@@ -67,27 +69,54 @@ static bool waits(const serve_connection *c)
     return c->fd >= 0 && !c->shut && c->phase != SERVE_PHASE_ANSWER;
 }
 
-/* Does a go before b? Who has not begun a request goes before who has. */
-static bool goes_before(const serve_connection *a, const serve_connection *b)
+/* Has its client sent what is not read yet? Then the server is late, not the client. */
+static bool has_unread(const serve_connection *c)
 {
-    const bool idle_a = a->phase == SERVE_PHASE_IDLE, idle_b = b->phase == SERVE_PHASE_IDLE;
-    return idle_a != idle_b ? idle_a : a->since < b->since;
+    char byte;
+    return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-static void make_room(serve_connections *all)
+/* Who goes when there is no room, the smallest first: who is between two requests, who should
+ * have sent a head by now, who has begun a request, who has only just come. */
+static int rank(const serve_connection *c, uint64_t now)
 {
-    serve_connection *oldest = NULL;
+    if (c->phase != SERVE_PHASE_IDLE)
+        return 2;
+    if (!c->first)
+        return 0;
+    return now - c->since >= SERVE_NEW_TIME * SECOND ? 1 : 3;
+}
+
+static bool goes_before(const serve_connection *a, const serve_connection *b, uint64_t now)
+{
+    const int rank_a = rank(a, now), rank_b = rank(b, now);
+    return rank_a != rank_b ? rank_a < rank_b : a->since < b->since;
+}
+
+/* Shut one down if too many wait. False: they are not, or none may go. */
+static bool shut_one(serve_connections *all)
+{
+    const uint64_t now = now_ns();
+    serve_connection *next = NULL;
     uint32_t n = 0;
     for (size_t i = 0; i < all->n_places; i++) {
         serve_connection *c = &all->places[i];
         if (!waits(c))
             continue;
         n++;
-        if (!oldest || goes_before(c, oldest))
-            oldest = c;
+        if ((!next || goes_before(c, next, now)) && !has_unread(c))
+            next = c;
     }
-    if (n > SERVE_MAX_WAITING)
-        shut(oldest);
+    if (n <= SERVE_MAX_WAITING || !next)
+        return false;
+    shut(next);
+    return true;
+}
+
+static void make_room(serve_connections *all)
+{
+    while (shut_one(all))
+        continue;
 }
 
 static void shut_late_ones(serve_connections *all)
@@ -102,14 +131,13 @@ static void shut_late_ones(serve_connections *all)
 
 static uint64_t allowed_in(serve_phase phase, bool first)
 {
-    const uint64_t second = 1000000000;
     switch (phase) {
     case SERVE_PHASE_IDLE:
-        return (first ? SERVE_HEAD_TIME : SERVE_IDLE_TIME + SERVE_HEAD_TIME) * second;
+        return (first ? SERVE_HEAD_TIME : SERVE_IDLE_TIME + SERVE_HEAD_TIME) * SECOND;
     case SERVE_PHASE_BODY:
-        return SERVE_BODY_TIME * second;
+        return SERVE_BODY_TIME * SECOND;
     case SERVE_PHASE_SEND:
-        return SERVE_SEND_TIME * second;
+        return SERVE_SEND_TIME * SECOND;
     case SERVE_PHASE_ANSWER:
         break;
     }
@@ -150,6 +178,7 @@ static void *watch_all(void *arg)
             if (events[i].data.u64 != UINT64_MAX)
                 tell_left(all, events[i].data.u64);
         shut_late_ones(all);
+        make_room(all);
         pthread_mutex_unlock(&all->lock);
         if (stop)
             return NULL;
@@ -235,6 +264,7 @@ serve_connection *serve_connections_add(serve_connections *all, int fd)
     if (c) {
         *c = (serve_connection) { .fd = fd,
                                   .generation = c->generation + 1,
+                                  .first = true,
                                   .since = now_ns(),
                                   .allowed = allowed_in(SERVE_PHASE_IDLE, true) };
         all->n++;
@@ -259,6 +289,7 @@ void serve_connections_set(serve_connections *all, serve_connection *c, serve_ph
 {
     pthread_mutex_lock(&all->lock);
     c->phase = phase;
+    c->first = false;
     c->user = user;
     c->since = now_ns();
     c->allowed = allowed_in(phase, false);

@@ -16,7 +16,7 @@ typedef struct serve_connections serve_connections;
 typedef struct serve_connection serve_connection;
 
 typedef enum {
-    SERVE_PHASE_IDLE,   /* no request has begun */
+    SERVE_PHASE_IDLE,   /* the head of a request is not there yet */
     SERVE_PHASE_BODY,   /* the body is on its way */
     SERVE_PHASE_ANSWER, /* the server is at work; takes as long as it takes */
     SERVE_PHASE_SEND,   /* the answer is complete, the client takes it */
@@ -34,8 +34,9 @@ uint32_t serve_connections_most(uint32_t requests);
 /* After all of them are closed. */
 void serve_connections_close(serve_connections **connections);
 
-/* A connection came: one more, in phase IDLE. The one that waits longest is shut down when there
- * are more than SERVE_MAX_WAITING. NULL: there is no room, shut it down. */
+/* A connection came: one more, in phase IDLE. When there are more than SERVE_MAX_WAITING that are
+ * not in phase ANSWER, another one is shut down, but none whose client has sent what is not read
+ * yet. NULL: there is no room, shut it down. */
 serve_connection *serve_connections_add(serve_connections *connections, int fd);
 /* It is about to be closed. */
 void serve_connections_remove(serve_connections *connections, serve_connection *connection);

@@ -20,7 +20,9 @@ typedef struct {
     serve_connection *connection;
     const serve_route *route;
     glm4v_text_out body;
-    uint64_t reserved; /* bytes counted in server->bodies */
+    uint64_t taken;        /* bytes of the body that came */
+    uint64_t reserved;     /* bytes counted in server->bodies */
+    serve_refusal refused; /* status != 0: the answer; the body is read, but not kept */
     bool dispatched, sending;
 
     /* lock guards all that follows. */

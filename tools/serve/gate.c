@@ -245,6 +245,7 @@ serve_refusal serve_gate_check(const serve_gate *gate, struct MHD_Connection *co
     if (!r.status && !local)
         r = check_key(gate, &f);
     head->chunked = f.coding != NULL;
+    head->expects = f.expect != NULL;
     head->length = f.length && !r.status ? strtoull(f.length, NULL, 10) : 0;
     head->has_body = head->chunked || (f.length && strspn(f.length, "0") != strlen(f.length));
     return r;

@@ -27,6 +27,7 @@ void serve_gate_close(serve_gate *gate);
 /* What of a head matters behind the gate. */
 typedef struct {
     bool has_body;
+    bool expects;                                /* it waits for 100 before it sends the body */
     bool chunked;                                /* the body is, so its length is unknown */
     uint64_t length;                             /* else */
     const char *content_type, *content_encoding; /* NULL: not given */

@@ -19,6 +19,13 @@
 
 /* ---- responses ---- */
 
+static serve_connection *connection_of(struct MHD_Connection *http)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(http, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info ? info->socket_context : NULL;
+}
+
 static void add_headers(struct MHD_Response *response, const char *content_type)
 {
     MHD_add_response_header(response, "Content-Type", content_type);
@@ -76,6 +83,9 @@ static enum MHD_Result send_error(serve_server *server, struct MHD_Connection *h
         return MHD_NO;
     add_headers(response, "application/json");
     add_headers_of(response, a->status, a->allowed, true);
+    serve_connection *connection = connection_of(http);
+    if (connection)
+        serve_connections_set(server->connections, connection, SERVE_PHASE_SEND, NULL);
     serve_metrics_answered(&server->metrics, a->path, a->status);
     return send_response(http, a->status, response);
 }
@@ -164,17 +174,17 @@ static answer refuse_body(const serve_server *server, const serve_route *route,
     return (answer) { 0 };
 }
 
-/* Can the model be asked now? */
-static answer refuse_work(serve_server *server)
+/* May the model be asked now, while it has `requests`? */
+static serve_refusal refuse_work(serve_server *server, uint32_t requests)
 {
     const int state = atomic_load(&server->state);
     if (state == SERVE_LOADING)
-        return (answer) { 503, "the model is being loaded", "loading" };
+        return (serve_refusal) { 503, "the model is being loaded", "loading" };
     if (state == SERVE_STOPPING)
-        return (answer) { 503, "the server stops", "stopping" };
-    if (atomic_load(&server->requests) >= server->set->max_requests)
-        return (answer) { 503, "too many requests are being answered", "overloaded" };
-    return (answer) { 0 };
+        return (serve_refusal) { 503, "the server stops", "stopping" };
+    if (requests >= server->set->max_requests)
+        return (serve_refusal) { 503, "too many requests are being answered", "overloaded" };
+    return (serve_refusal) { 0 };
 }
 
 static bool reserve(serve_exchange *x, uint64_t bytes)
@@ -188,12 +198,8 @@ static bool reserve(serve_exchange *x, uint64_t bytes)
     return true;
 }
 
-static serve_connection *connection_of(struct MHD_Connection *http)
-{
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(http, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    return info ? info->socket_context : NULL;
-}
+static const serve_refusal too_many_bodies = { 503, "too many requests are being read",
+                                               "overloaded" };
 
 static void set_timeout(struct MHD_Connection *http, unsigned seconds)
 {
@@ -219,11 +225,17 @@ static answer look_at_head(serve_server *server, const request_line *line, serve
                     : (answer) { 404, "there is nothing at this path", "not_found" };
     if (!a.status)
         a = refuse_body(server, *route, head);
-    if (!a.status && !(*route)->answer)
-        a = refuse_work(server);
     a.path = *route ? (*route)->path : "other";
     a.allowed = *route ? NULL : allowed;
     return a;
+}
+
+/* Say so when the body is there: many clients read no answer while they send, and lose it if the
+ * connection ends before. Its memory is given back. */
+static void refuse_later(serve_exchange *x, serve_refusal refusal)
+{
+    x->refused = refusal;
+    serve_exchange_release_body(x);
 }
 
 static enum MHD_Result begin(serve_server *server, const request_line *line, void **state)
@@ -235,16 +247,20 @@ static enum MHD_Result begin(serve_server *server, const request_line *line, voi
         return MHD_NO;
     answer a = look_at_head(server, line, &head, &route);
     set_timeout(line->http, SERVE_SILENT_TIME);
+    const serve_refusal work = a.status || route->answer
+                                   ? (serve_refusal) { 0 }
+                                   : refuse_work(server, atomic_load(&server->requests));
+    if (work.status && head.expects) /* the body is not sent yet */
+        a = (answer) { work.status, work.message, work.code, route->path, NULL };
     if (a.status)
         return send_error(server, line->http, &a);
     serve_exchange *x = serve_exchange_new(server, line->http, connection, route);
     if (!x)
         return MHD_NO;
-    if (head.length && !reserve(x, head.length)) {
-        serve_exchange_unref(x);
-        a = (answer) { 503, "too many requests are being read", "overloaded", route->path, NULL };
-        return send_error(server, line->http, &a);
-    }
+    if (work.status)
+        refuse_later(x, work);
+    else if (head.length && !reserve(x, head.length))
+        refuse_later(x, too_many_bodies);
     *state = x;
     serve_connections_set(server->connections, connection, SERVE_PHASE_BODY, NULL);
     return MHD_YES;
@@ -255,15 +271,31 @@ static enum MHD_Result begin(serve_server *server, const request_line *line, voi
 /* A body in chunks that grows too large ends the connection: an answer is not possible any more. */
 static enum MHD_Result take_body(serve_exchange *x, const char *data, size_t *size)
 {
-    const size_t total = x->body.size + *size;
-    if (!x->body.size && x->reserved)
-        glm4v_text_reserve(&x->body, x->reserved);
-    if (total > x->server->set->max_body ||
-        (total > x->reserved && !reserve(x, total - x->reserved)))
+    x->taken += *size;
+    if (x->taken > x->server->set->max_body)
         return MHD_NO;
-    glm4v_text_add(&x->body, data, *size);
+    if (!x->refused.status && x->taken > x->reserved && !reserve(x, x->taken - x->reserved))
+        refuse_later(x, too_many_bodies);
+    if (!x->refused.status) {
+        if (!x->body.size)
+            glm4v_text_reserve(&x->body, x->reserved);
+        glm4v_text_add(&x->body, data, *size);
+        if (x->body.failed)
+            refuse_later(x, (serve_refusal) { 503, "no memory for the body", "overloaded" });
+    }
     *size = 0;
-    return x->body.failed ? MHD_NO : MHD_YES;
+    return MHD_YES;
+}
+
+/* One more request is answered from now on, unless it is refused. It counts before the state is
+ * looked at, so that serve_server_stop() misses none. */
+static serve_refusal take_place(serve_server *server)
+{
+    const uint32_t others = atomic_fetch_add(&server->requests, 1);
+    const serve_refusal refusal = refuse_work(server, others);
+    if (refusal.status)
+        atomic_fetch_sub(&server->requests, 1);
+    return refusal;
 }
 
 /* The request is complete: answer it, or have it answered. */
@@ -277,12 +309,11 @@ static enum MHD_Result dispatch(serve_exchange *x, const char *path)
         serve_metrics_answered(&x->server->metrics, route->path, x->status);
         return send_whole(x, route->content_type);
     }
-    atomic_fetch_add(&x->server->requests, 1);
-    if (atomic_load(&x->server->state) == SERVE_STOPPING) { /* since the head came */
-        atomic_fetch_sub(&x->server->requests, 1);
-        return send_error(x->server, x->http,
-                          &(answer) { 503, "the server stops", "stopping", route->path, NULL });
-    }
+    const serve_refusal refusal = x->refused.status ? x->refused : take_place(x->server);
+    if (refusal.status)
+        return send_error(
+            x->server, x->http,
+            &(answer) { refusal.status, refusal.message, refusal.code, route->path, NULL });
     pthread_mutex_lock(&x->lock);
     x->suspended = true;
     MHD_suspend_connection(x->http);
