@@ -39,10 +39,12 @@ static void fail(remote_client *c, remote_request *r, int code)
     take_out(c, r);
 }
 
-static void end_late(remote_client *c, remote_request *r)
+static void end_late(remote_client *c, remote_request *r, uint64_t now)
 {
     char before[sizeof r->error.msg];
     snprintf(before, sizeof before, "%s", r->error.msg);
+    if (r->transfer.curl && !r->transfer.total) /* too busy, or behind a dead connection */
+        remote_pool_failed(r->endpoint, now, 0);
     if (*before)
         glm4v_fail(&r->error, GLM4V_ERR_DEADLINE, "the deadline passed; %.400s", before);
     else if (r->endpoint)
@@ -141,7 +143,7 @@ static void look_at(remote_client *c, remote_request *r, uint64_t now)
         glm4v_fail(&r->error, GLM4V_ERR_CANCELED, "canceled");
         fail(c, r, GLM4V_ERR_CANCELED);
     } else if (r->task.deadline && now >= r->task.deadline) {
-        end_late(c, r);
+        end_late(c, r, now);
     } else if (r->done_at && now >= r->done_at + DONE_PAUSE) {
         end_transfer(c, r, CURLE_OK); /* it does not close */
     } else if (!r->transfer.curl && now >= r->at) {
