@@ -174,32 +174,74 @@ static remote_end failed(remote_request *r, remote_end end, int code, const char
     return end;
 }
 
-static bool is_distrust(CURLcode code)
+static bool may_pass(long status)
+{
+    return status == 408 || status == 429 || status >= 500;
+}
+
+/* What a failure of TLS asks of the user; NULL: it is another failure. */
+static const char *advice(const remote_request *r, CURLcode code)
 {
     switch (code) {
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_ISSUER_ERROR:
     case CURLE_SSL_INVALIDCERTSTATUS:
-        return true;
+        return "its certificate is not trusted: name the authority's file (ca-file)";
+    case CURLE_SSL_CACERT_BADFILE:
+        return "the ca-file cannot be used";
+    case CURLE_SSL_CERTPROBLEM:
+        return "certificate-file or private-key-file cannot be used";
     default:
-        return false;
+        break;
     }
+    if (strstr(r->transfer.trouble, "alert")) /* of TLS; each library has words of its own */
+        return r->client->certificate_file
+                   ? "it may not trust the certificate of certificate-file"
+                   : "it may want a client's certificate (certificate-file)";
+    return code == CURLE_SSL_CONNECT_ERROR && r->client->certificate_file
+               ? "certificate-file or private-key-file may be wrong"
+               : NULL;
+}
+
+static void say_login(char *why, size_t size, const remote_request *r)
+{
+    snprintf(why, size,
+             "status 407: the HTTP proxy wants another login "
+             "(%s_proxy=http://USER:PASSWORD@HOST:PORT)",
+             strncasecmp(r->endpoint->url, "https:", 6) ? "http" : "https");
+}
+
+/* The HTTP proxy made no way to the server. */
+static remote_end end_of_tunnel(remote_request *r, long status)
+{
+    char why[128];
+    if (status == 407)
+        say_login(why, sizeof why, r);
+    else
+        snprintf(why, sizeof why, "status %ld of the HTTP proxy", status);
+    return may_pass(status) ? failed(r, REMOTE_AGAIN, GLM4V_ERR_IO, why)
+                            : failed(r, REMOTE_FAILED, GLM4V_ERR_INVALID, why);
 }
 
 /* No connection, or it broke. */
 static remote_end end_of_line(remote_request *r, CURLcode code)
 {
     const char *trouble = *r->transfer.trouble ? r->transfer.trouble : curl_easy_strerror(code);
+    const char *what_to_do = advice(r, code);
     char why[CURL_ERROR_SIZE + 128];
-    if (is_distrust(code))
-        snprintf(why, sizeof why, "its certificate is not trusted (%s): name the authority's file",
-                 trouble);
-    else if (r->transfer.total)
+    long tunnel = 0;
+    curl_easy_getinfo(r->transfer.curl, CURLINFO_HTTP_CONNECTCODE, &tunnel);
+    if (tunnel && tunnel / 100 != 2)
+        return end_of_tunnel(r, tunnel);
+    if (r->transfer.total)
         snprintf(why, sizeof why, "its answer was cut short: %s", trouble);
+    else if (what_to_do)
+        snprintf(why, sizeof why, "no answer: %s; %s", what_to_do, trouble);
     else
         snprintf(why, sizeof why, "no answer: %s", trouble);
     return failed(r, REMOTE_AGAIN,
-                  code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST
+                  code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST ||
+                          code == CURLE_COULDNT_RESOLVE_PROXY
                       ? GLM4V_ERR_NOT_FOUND
                       : GLM4V_ERR_IO,
                   why);
@@ -208,6 +250,8 @@ static remote_end end_of_line(remote_request *r, CURLcode code)
 static remote_end end_of_answer(remote_request *r)
 {
     remote_transfer *t = &r->transfer;
+    if (!t->total) /* curl takes a head without its end for one */
+        return failed(r, REMOTE_AGAIN, GLM4V_ERR_IO, "no answer: it is empty or was cut short");
     if (!t->streams && !t->rc)
         t->rc = openai_reply_whole(&t->reply, t->received.data ? t->received.data : "",
                                    t->received.size, &t->error);
@@ -241,11 +285,6 @@ static uint64_t rest_of(CURL *curl)
     return rest;
 }
 
-static bool may_pass(long status)
-{
-    return status == 408 || status == 429 || status >= 500;
-}
-
 /* A refusal that another way to say the request may avoid. */
 static bool is_about_words(long status)
 {
@@ -272,7 +311,9 @@ static remote_end end_of_status(remote_request *r, long status, uint64_t *pause)
     *pause = rest_of(t->curl);
     if (may_pass(status))
         return failed(r, REMOTE_AGAIN, GLM4V_ERR_IO, why);
-    if (status == 401 || status == 403)
+    if (status == 407)
+        say_login(why, sizeof why, r);
+    else if (status == 401 || status == 403)
         snprintf(why, sizeof why, "status %ld, the key or its lack: %s", status, reason);
     return failed(r, REMOTE_FAILED, GLM4V_ERR_INVALID, why);
 }
