@@ -2,6 +2,7 @@
 """A server of chat completions that misbehaves on order: http://127.0.0.1:PORT/BEHAVIOUR/v1 is an endpoint for each of
 the functions below whose name begins with do_. Requests are kept, and how many there were of each behaviour."""
 import collections
+import contextlib
 import http.server
 import json
 import pathlib
@@ -188,18 +189,30 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_stream(stream_of("bad", **logprobs("bad", {"bad": -0.2, "odd": -5.0})))
 
 
+def read_rest(connection, address):
+    """Of what a refused client sends; its connection would be reset before the refusal arrives."""
+    del address
+    with contextlib.suppress(OSError):
+        while socket.socket.recv(connection, 65536):
+            pass
+
+
 class FaultyServer:
     """Runs in threads of this process; a context."""
 
-    def __init__(self, tls=False):
+    def __init__(self, tls=False, clients=None):
+        """clients: whose certificates they must show."""
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.server.lock, self.server.stopped = threading.Lock(), threading.Event()
         self.server.counts, self.server.requests = collections.Counter(), []
-        self.server.handle_error = lambda *about: None  # clients leave when they like
+        self.server.handle_error = read_rest  # clients leave when they like
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(CERTIFICATE)
+            if clients:
+                context.verify_mode = ssl.CERT_REQUIRED
+                context.load_verify_locations(clients)
             self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         self.base = f"{'https' if tls else 'http'}://127.0.0.1:{self.server.server_port}"
 
