@@ -39,11 +39,26 @@ static void fail(remote_client *c, remote_request *r, int code)
     take_out(c, r);
 }
 
+/* Was a server asked, and has said nothing? */
+static bool is_silent(const remote_request *r)
+{
+    return r->transfer.curl && !r->transfer.total;
+}
+
+/* Perhaps because it took too long. */
+static void end_canceled(remote_client *c, remote_request *r)
+{
+    if (is_silent(r))
+        remote_pool_doubt(r->endpoint);
+    glm4v_fail(&r->error, GLM4V_ERR_CANCELED, "canceled");
+    fail(c, r, GLM4V_ERR_CANCELED);
+}
+
 static void end_late(remote_client *c, remote_request *r, uint64_t now)
 {
     char before[sizeof r->error.msg];
     snprintf(before, sizeof before, "%s", r->error.msg);
-    if (r->transfer.curl && !r->transfer.total) /* too busy, or behind a dead connection */
+    if (is_silent(r)) /* too busy, or behind a dead connection */
         remote_pool_failed(r->endpoint, now, 0);
     if (*before)
         glm4v_fail(&r->error, GLM4V_ERR_DEADLINE, "the deadline passed; %.400s", before);
@@ -140,8 +155,7 @@ static void end_transfer(remote_client *c, remote_request *r, CURLcode code)
 static void look_at(remote_client *c, remote_request *r, uint64_t now)
 {
     if (atomic_load(&r->cancel)) {
-        glm4v_fail(&r->error, GLM4V_ERR_CANCELED, "canceled");
-        fail(c, r, GLM4V_ERR_CANCELED);
+        end_canceled(c, r);
     } else if (r->task.deadline && now >= r->task.deadline) {
         end_late(c, r, now);
     } else if (r->done_at && now >= r->done_at + DONE_PAUSE) {
@@ -224,10 +238,8 @@ static void *run(void *user)
         end_transfers(c);
         curl_multi_poll(c->multi, NULL, 0, time_to_wait(c), NULL);
     }
-    while (c->active) {
-        glm4v_fail(&c->active->error, GLM4V_ERR_CANCELED, "canceled");
-        fail(c, c->active, GLM4V_ERR_CANCELED);
-    }
+    while (c->active)
+        end_canceled(c, c->active);
     return NULL;
 }
 

@@ -146,6 +146,7 @@ void remote_pool_end(remote_endpoint *endpoint)
 void remote_pool_answered(remote_endpoint *endpoint)
 {
     endpoint->failures = 0;
+    endpoint->doubtful = false;
     endpoint->out_until = 0;
 }
 
@@ -153,12 +154,18 @@ void remote_pool_failed(remote_endpoint *endpoint, uint64_t now, uint64_t pause)
 {
     const uint32_t doublings = endpoint->failures < 6 ? endpoint->failures : 6;
     const uint64_t out = FIRST_PAUSE << doublings;
+    remote_pool_doubt(endpoint);
     if (pause)
         endpoint->not_before = now + pause;
     if (endpoint->out_until > now) /* several requests met the same failure */
         return;
     endpoint->failures++;
     endpoint->out_until = now + (out < LONGEST_PAUSE ? out : LONGEST_PAUSE);
+}
+
+void remote_pool_doubt(remote_endpoint *endpoint)
+{
+    endpoint->doubtful = true;
 }
 
 bool remote_pool_has_good(const remote_pool *pool, uint64_t now)

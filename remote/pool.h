@@ -19,9 +19,10 @@ typedef struct {
     openai_dialect dialect;            /* as far as it is known */
     uint32_t outstanding;              /* requests that it answers */
     uint32_t failures;                 /* since its last answer */
-    uint64_t out_until;                /* others come first: it failed */
-    uint64_t not_before;               /* it said so */
-    uint64_t used;                     /* number of its last request */
+    bool doubtful;       /* its address and its connections: see remote_pool_doubt() */
+    uint64_t out_until;  /* others come first: it failed */
+    uint64_t not_before; /* it said so */
+    uint64_t used;       /* number of its last request */
 } remote_endpoint;
 
 typedef struct {
@@ -46,6 +47,11 @@ void remote_pool_end(remote_endpoint *endpoint);
 /* It answered; it failed, and is not to be asked for `pause` nanoseconds, if that is not 0. */
 void remote_pool_answered(remote_endpoint *endpoint);
 void remote_pool_failed(remote_endpoint *endpoint, uint64_t now, uint64_t pause);
+
+/* A request ended without a byte from it, which need not be its fault. Until its next answer, as
+ * after a failure, its name is looked up and a connection opened for each request: the address may
+ * have changed, and an old connection may be dead. */
+void remote_pool_doubt(remote_endpoint *endpoint);
 
 /* Is there one that has not failed lately? */
 bool remote_pool_has_good(const remote_pool *pool, uint64_t now);

@@ -108,7 +108,7 @@ static void set_up(CURL *curl, remote_request *r)
     curl_easy_setopt(curl, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(curl, CURLOPT_MAXCONNECTS, (long)KEPT_CONNECTIONS);
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_TIME);
-    if (r->endpoint->failures) { /* its address may have changed, its connections may be dead */
+    if (r->endpoint->doubtful) {
         curl_easy_setopt(curl, CURLOPT_DNS_CACHE_TIMEOUT, 0L);
         curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, 1L);
     }

@@ -105,6 +105,20 @@ static void one_that_wants_to_be_left_alone_is(void)
     remote_pool_close(&pool);
 }
 
+static void one_is_doubtful_until_it_answers(void)
+{
+    remote_pool pool = open_pool("http://a");
+    remote_endpoint *a = &pool.endpoints[0];
+    CHECK(!a->doubtful);
+    remote_pool_doubt(a);
+    CHECK(a->doubtful && remote_pool_has_good(&pool, 0));
+    remote_pool_answered(a);
+    CHECK(!a->doubtful);
+    remote_pool_failed(a, 0, 0);
+    CHECK(a->doubtful && !remote_pool_has_good(&pool, 0));
+    remote_pool_close(&pool);
+}
+
 int main(void)
 {
     TEST(urls_are_read);
@@ -112,5 +126,6 @@ int main(void)
     TEST(a_failing_one_is_left_out_longer_each_time);
     TEST(where_all_fail_the_first_to_come_back_is_asked);
     TEST(one_that_wants_to_be_left_alone_is);
+    TEST(one_is_doubtful_until_it_answers);
     return test_end();
 }

@@ -331,6 +331,13 @@ def http_2_is_spoken_where_it_is_offered(folder):
                 network.move(front.port)
                 check(is_ok(run.feed()) and network.connections() == 3, run.seen)
                 run.results(5)
+            with Run(folder, {"stalls": f"mode=sync stall-timeout={SECOND * SLOW} {endpoint}"}, FED) as run:
+                check(is_ok(run.feed()), run.seen)
+                network.freeze()
+                stalled = run.feed()
+                check(stalled["status"] == "error" and "stall-timeout" in stalled["message"], stalled)
+                check(is_ok(run.feed()), run.seen)
+                run.results(3)
         versions = {headers.get("x-version", headers.get("X-Version")) for _, _, headers in server.server.requests}
     check(versions == {"2.0"}, versions)
 
