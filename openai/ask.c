@@ -132,9 +132,11 @@ static uint32_t tokens_of(const openai_ask *ask)
     return (uint32_t)(n + (ask->thinking ? ask->max_reasoning_tokens : 0));
 }
 
-static void add_tokens(glm4v_text_out *out, const openai_ask *ask)
+static void add_tokens(glm4v_text_out *out, const openai_ask *ask, const openai_dialect *dialect)
 {
     glm4v_text_format(out, ",\"max_tokens\":%" PRIu32, tokens_of(ask));
+    if (dialect->no_thinking)
+        return;
     if (ask->thinking)
         glm4v_text_format(out, ",\"max_reasoning_tokens\":%" PRIu32, ask->max_reasoning_tokens);
     glm4v_text_format(out, ",\"chat_template_kwargs\":{\"enable_thinking\":%s}",
@@ -174,7 +176,7 @@ void openai_write_ask(glm4v_text_out *out, const openai_ask *ask, const char *mo
     add_string(out, "model", model);
     add(out, ",");
     add_messages(out, ask, ask->clip && !dialect->no_clips);
-    add_tokens(out, ask);
+    add_tokens(out, ask, dialect);
     add_sampling(out, ask);
     if (ask->n_choices)
         add_choices(out, ask, dialect);
@@ -188,7 +190,10 @@ bool openai_other_dialect(openai_dialect *dialect, const openai_ask *ask, const 
     const bool shaped = ask->n_choices || ask->json_schema;
     const bool logprobs = ask->n_choices && !dialect->no_logprobs;
     const bool clip = ask->clip && !dialect->no_clips;
-    if (logprobs && strstr(text, "logprobs"))
+    const bool thinking = strstr(text, "chat_template_kwargs") || strstr(text, "max_reasoning");
+    if (!dialect->no_thinking && thinking)
+        dialect->no_thinking = true;
+    else if (logprobs && strstr(text, "logprobs"))
         dialect->no_logprobs = true;
     else if (clip && (!shaped || dialect->older_shapes || strstr(text, "video")))
         dialect->no_clips = true;
@@ -196,6 +201,8 @@ bool openai_other_dialect(openai_dialect *dialect, const openai_ask *ask, const 
         dialect->older_shapes = true;
     else if (logprobs)
         dialect->no_logprobs = true;
+    else if (!dialect->no_thinking)
+        dialect->no_thinking = true;
     else
         return false;
     return true;

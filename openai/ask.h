@@ -37,7 +37,8 @@ typedef struct {
 typedef struct {
     bool older_shapes; /* has guided_choice and guided_json instead of structured_outputs */
     bool no_logprobs;
-    bool no_clips; /* frames of a clip are sent as pictures */
+    bool no_clips;    /* frames of a clip are sent as pictures */
+    bool no_thinking; /* chat_template_kwargs and max_reasoning_tokens are not sent */
 } openai_dialect;
 
 /* Append the JSON of the request to `out`, which remembers when memory was out. */

@@ -94,6 +94,8 @@ static void begin(remote_client *c, remote_request *r, uint64_t now)
         return;
     }
     r->endpoint = endpoint;
+    r->dialect = endpoint->dialect;
+    r->reworded = false;
     r->at = 0;
     r->started = r->started ? r->started : now;
     const int rc = remote_transfer_begin(r);
@@ -135,8 +137,10 @@ static void end_transfer(remote_client *c, remote_request *r, CURLcode code)
     switch (remote_transfer_end(r, code, &pause)) {
     case REMOTE_ANSWERED:
         remote_pool_answered(r->endpoint);
-        remote_request_answer(r);
-        take_out(c, r);
+        if (remote_request_answer(r))
+            take_out(c, r);
+        else
+            go_on(c, r);
         break;
     case REMOTE_KNOWS_MODEL:
     case REMOTE_OTHER_WAY:

@@ -16,7 +16,8 @@ enum { REMOTE_MAX_ENDPOINTS = 64 };
 typedef struct {
     char *url;                         /* of the API, without a slash at its end */
     char model[OPENAI_MAX_MODEL_NAME]; /* "" as long as it is unknown */
-    openai_dialect dialect;            /* as far as it is known */
+    openai_dialect dialect;            /* as far as it is known: words that it has answered */
+    bool ignores_shapes;               /* neither words for a shape led to an answer of it */
     uint32_t outstanding;              /* requests that it answers */
     uint32_t failures;                 /* since its last answer */
     bool doubtful;       /* its address and its connections: see remote_pool_doubt() */

@@ -277,20 +277,57 @@ static void tell_answer(remote_request *r, const glm4v_result *parsed)
     finish(r, &result);
 }
 
-void remote_request_answer(remote_request *r)
+static bool is_shaped(const remote_request *r)
+{
+    return r->ask.n_choices || r->ask.json_schema;
+}
+
+/* The server has answered these words. Whether it knows those for a shape, the answer shows. */
+static void learn(remote_request *r, bool shape_kept)
+{
+    openai_dialect *known = &r->endpoint->dialect;
+    known->no_logprobs |= r->dialect.no_logprobs;
+    known->no_clips |= r->dialect.no_clips;
+    known->no_thinking |= r->dialect.no_thinking;
+    if (!is_shaped(r))
+        return;
+    if (shape_kept)
+        known->older_shapes = r->dialect.older_shapes;
+    else
+        r->endpoint->ignores_shapes |= r->reworded;
+}
+
+/* An answer of another shape: perhaps the server ignores the words for it. Others may help, once;
+ * not where text was given away, or an answer of the right shape was cut. */
+static bool use_other_words(remote_request *r)
+{
+    const bool cut = !r->ask.n_choices && r->transfer.reply.cut;
+    if (!is_shaped(r) || r->reworded || r->endpoint->ignores_shapes || r->used || cut)
+        return false;
+    r->reworded = true;
+    r->dialect.older_shapes = !r->dialect.older_shapes;
+    return true;
+}
+
+bool remote_request_answer(remote_request *r)
 {
     glm4v_result *parsed = NULL;
     glm4v_error err = { 0 };
     snprintf(r->model, sizeof r->model, "%s",
              *r->transfer.reply.model ? r->transfer.reply.model : r->endpoint->model);
     const int rc = parse(r, true, &parsed, &err);
+    if (!rc || rc == GLM4V_ERR_FORMAT)
+        learn(r, !rc);
     if (rc) {
         glm4v_fail(&r->error, rc, "%.100s: %s", r->endpoint->url, err.msg);
+        if (rc == GLM4V_ERR_FORMAT && use_other_words(r))
+            return false;
         remote_request_fail(r, rc);
-        return;
+        return true;
     }
     tell_answer(r, parsed);
     glm4v_result_free(&parsed);
+    return true;
 }
 
 static glm4v_finish finish_of(int code)

@@ -69,6 +69,8 @@ struct remote_request {
     uint64_t at;                             /* nothing is to be done before; 0: now */
     uint64_t done_at;                        /* the answer was complete, its transfer is not */
     remote_endpoint *endpoint;               /* that is asked, or was asked last */
+    openai_dialect dialect;                  /* that it is asked in */
+    bool reworded;                           /* both words for the shape of the answer were tried */
     remote_transfer transfer;
     uint32_t tries; /* that failed */
     bool used;      /* on_text was called */
@@ -79,15 +81,16 @@ struct remote_request {
 /* request.c */
 int remote_request_new(remote_request **request, remote_client *client, const glm4v_task *task,
                        glm4v_error *err);
-/* It ends: with what the reply says, or with error. Calls on_done. */
-void remote_request_answer(remote_request *r);
+/* It ends: with what the reply says, or with error. Calls on_done. False: the reply is not of the
+ * task's shape, and the server is to be asked again in other words; nothing has ended. */
+bool remote_request_answer(remote_request *r);
 void remote_request_fail(remote_request *r, int code);
 
 /* transfer.c: how one ended. */
 typedef enum {
     REMOTE_ANSWERED,
     REMOTE_KNOWS_MODEL, /* the endpoint's model is known now */
-    REMOTE_OTHER_WAY,   /* the endpoint's dialect is known better now */
+    REMOTE_OTHER_WAY,   /* the request's dialect is another one now */
     REMOTE_AGAIN,       /* another try may succeed */
     REMOTE_FAILED,
 } remote_end;

@@ -136,7 +136,7 @@ int remote_transfer_begin(remote_request *r)
     glm4v_text_add(&t->url, r->endpoint->url, strlen(r->endpoint->url));
     glm4v_text_add(&t->url, path, strlen(path));
     if (!t->models)
-        openai_write_ask(&t->sent, &r->ask, r->endpoint->model, &r->endpoint->dialect);
+        openai_write_ask(&t->sent, &r->ask, r->endpoint->model, &r->dialect);
     t->curl = t->url.failed || t->sent.failed ? NULL : curl_easy_init();
     if (!t->curl)
         return glm4v_fail(&r->error, GLM4V_ERR_NOMEM, "no memory to ask a server");
@@ -291,6 +291,16 @@ static bool is_about_words(long status)
     return status == 400 || status == 422 || status == 501;
 }
 
+/* A server refused the request: can it be said in another way? */
+static bool has_other_way(remote_request *r, const char *reason)
+{
+    const bool older = r->dialect.older_shapes;
+    if (!openai_other_dialect(&r->dialect, &r->ask, reason))
+        return false;
+    r->reworded |= r->dialect.older_shapes != older;
+    return true;
+}
+
 static remote_end end_of_status(remote_request *r, long status, uint64_t *pause)
 {
     const remote_transfer *t = &r->transfer;
@@ -299,8 +309,7 @@ static remote_end end_of_status(remote_request *r, long status, uint64_t *pause)
     openai_read_reason(reason, t->received.data ? t->received.data : "", t->received.size);
     snprintf(why, sizeof why, "%sstatus %ld%s%s", t->models ? "its list of models: " : "", status,
              *reason ? ": " : "", reason);
-    if (!t->models && is_about_words(status) &&
-        openai_other_dialect(&r->endpoint->dialect, &r->ask, reason))
+    if (!t->models && is_about_words(status) && has_other_way(r, reason))
         return failed(r, REMOTE_OTHER_WAY, GLM4V_ERR_INVALID, why);
     curl_easy_getinfo(t->curl, CURLINFO_REDIRECT_URL, &location);
     if (location) {

@@ -137,12 +137,24 @@ static void a_refusal_is_followed_by_other_words(void)
     CHECK(openai_other_dialect(&d, &ask, "no such field: structured_outputs"));
     CHECK(d.older_shapes && !d.no_clips);
     CHECK(openai_other_dialect(&d, &ask, "parts of type \"video\" are not supported"));
-    CHECK(d.no_clips);
+    CHECK(d.no_clips && !d.no_thinking);
+    CHECK(openai_other_dialect(&d, &ask, "logprobs, video, structured_outputs") && d.no_thinking);
     CHECK(!openai_other_dialect(&d, &ask, "logprobs, video, structured_outputs"));
     d = (openai_dialect) { .no_clips = false };
     CHECK(openai_other_dialect(&d, &ask, "video is not known") && d.no_clips);
-    const openai_ask simple = { .prompt = "q" };
+    d = (openai_dialect) { .no_clips = false };
+    CHECK(openai_other_dialect(&d, &ask, "Unknown parameter: 'chat_template_kwargs'."));
+    CHECK(d.no_thinking && !d.older_shapes && !d.no_logprobs && !d.no_clips);
+    const openai_ask simple = { .prompt = "q", .max_tokens = 1 };
+    openai_ask slow = simple;
+    slow.thinking = true;
+    slow.max_reasoning_tokens = 5;
+    outcome o = write_and_read(&slow, &d);
+    CHECK(!strstr(o.json.data, "chat_template_kwargs") && !strstr(o.json.data, "max_reasoning"));
+    close_it(&o);
     CHECK(!openai_other_dialect(&d, &simple, "logprobs"));
+    d = (openai_dialect) { .no_clips = false };
+    CHECK(openai_other_dialect(&d, &simple, "a field is not known") && d.no_thinking);
 }
 
 static void every_allocation_may_fail(void)

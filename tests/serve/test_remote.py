@@ -134,7 +134,8 @@ def shapes_are_asked_for_in_the_words_that_a_server_knows_and_checked(folder):
                     "other-json": f"{json_shape}{folder}/count.schema endpoint={server.endpoint('other-json')}",
                     "mixed-json": f"{json_shape}{folder}/ab.schema endpoint={server.endpoint('mixed-json')}",
                     "shares": f"{CHOICES} endpoint={server.endpoint('shares')}",
-                    "few-shares": f"{CHOICES} endpoint={server.endpoint('few-shares')}"}
+                    "few-shares": f"{CHOICES} endpoint={server.endpoint('few-shares')}",
+                    "late": f"{CHOICES} endpoint={server.endpoint('deaf-for-ever')} deadline={SLOW * 4 * 10**9}"}
         results, _ = describe(folder, elements)
         first = server.bodies("shares")[0]
         check(first["structured_outputs"] == {"choice": ["good", "bad"]} and first["logprobs"] is True, first)
@@ -143,7 +144,7 @@ def shapes_are_asked_for_in_the_words_that_a_server_knows_and_checked(folder):
         check(server.bodies("mixed-json")[0]["response_format"]["json_schema"]["schema"] == SCHEMA, server.bodies("mixed-json"))
         older = [body for body in server.bodies("older") if "guided_choice" in body or "guided_json" in body]
         check([body for body in older if "guided_choice" in body][-1]["guided_choice"] == ["good", "bad"], "words")
-        check(server.count("other-choice") == 1, "an answer that is none was asked for again")
+        check([server.count(name) for name in ("other-choice", "other-json")] == [2, 2], server.server.counts)
     older = one(results, "older-choice")
     check(older["choice"] == "bad" and older["verdict"] == "unknown" and "probability" not in older, older)
     check(one(results, "older-json")["json"] == {"count": 3}, results["older-json"])
@@ -152,8 +153,38 @@ def shapes_are_asked_for_in_the_words_that_a_server_knows_and_checked(folder):
     check(one(results, "mixed-json")["text"] == '{"a":"x y","b":[1,2]}', results["mixed-json"])
     shares = one(results, "shares")
     check(abs(shares["probability"] - 0.832) < 1e-3 and shares["verdict"] == "fail", shares)
+    late = one(results, "late")
+    check(late["status"] == "timeout" and "the deadline passed; http" in late["message"] and
+          f"none of the choices: \"{ANSWER}\"" in late["message"], late)
     few = one(results, "few-shares")
     check(few["choice"] == "bad" and few["verdict"] == "unknown" and "probabilities" not in few, few)
+
+
+def words_that_a_server_answered_are_kept(folder):
+    """The first request finds them, the others use them; what leads to nothing is forgotten."""
+    frames = GREY.replace("num-buffers=1", "num-buffers=3")
+    schema = folder / "kept.schema"
+    schema.write_text(json.dumps({"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]}))
+    shapes = {"strict": "", "deaf": CHOICES, "other-choice": CHOICES, "newer": CHOICES, "never": ""}
+    with FaultyServer() as server, FaultyServer() as second:
+        elements = {name: f"{shape} endpoint={server.endpoint(name)}" for name, shape in shapes.items()}
+        elements["deaf-json"] = f"output=json json-schema-location={schema} endpoint={second.endpoint('deaf')}"
+        results, _ = describe(folder, {name: f"{properties} model=m interval=0 mode=sync"
+                                       for name, properties in elements.items()}, frames)
+        counts = {name: server.count(name) for name in shapes} | {"deaf-json": second.count("deaf")}
+        kwargs = ["chat_template_kwargs" in body for body in server.bodies("strict")]
+        older = ["guided_choice" in body for body in server.bodies("deaf")]
+        never = ["chat_template_kwargs" in body for body in server.bodies("never")]
+    check([result["text"] for result in results["strict"]] == [ANSWER] * 3, results["strict"])
+    check(kwargs == [True, False, False, False], "strict:", kwargs)
+    check([result["choice"] for result in results["deaf"]] == ["bad"] * 3, results["deaf"])
+    check(older == [False, True, True, True], "deaf:", older)
+    check([result["json"] for result in results["deaf-json"]] == [{"count": 3}] * 3, results["deaf-json"])
+    check([result["choice"] for result in results["newer"]] == ["bad"] * 3, results["newer"])
+    check([result["status"] for result in results["other-choice"]] == ["error"] * 3, results["other-choice"])
+    check(all("status 400: no" in result["message"] for result in results["never"]), results["never"])
+    check(never == [True, False] * 3, "never:", never)
+    check([counts[name] for name in ("other-choice", "newer", "deaf-json")] == [4, 3, 4], counts)
 
 
 def a_server_that_fails_is_left_out(folder):
@@ -232,6 +263,7 @@ def the_command_line_asks_servers(folder):
 
 if __name__ == "__main__":
     main([a_server_answers_as_an_engine_does, each_fault_is_a_result_with_its_reason, what_may_pass_is_tried_once_more,
-          shapes_are_asked_for_in_the_words_that_a_server_knows_and_checked, a_server_that_fails_is_left_out,
+          shapes_are_asked_for_in_the_words_that_a_server_knows_and_checked, words_that_a_server_answered_are_kept,
+          a_server_that_fails_is_left_out,
           the_key_is_sent_and_the_certificate_looked_at, wrong_settings_are_told_before_any_frame,
           video_does_not_wait_for_a_server, the_command_line_asks_servers])

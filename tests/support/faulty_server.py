@@ -182,6 +182,32 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return
         self.send_stream(stream_of("bad" if "guided_choice" in body else '{"count":3}'))
 
+    def do_strict(self, body, number):
+        """Only what OpenAI's own service knows."""
+        for key in body:
+            if key not in ("model", "messages", "max_tokens", "temperature", "seed", "stream", "stream_options"):
+                self.refuse(400, f"Unrecognized request argument supplied: {key}")
+                return
+        self.do_good(body, number)
+
+    def do_deaf(self, body, number):
+        """Ignores the newer words for shapes."""
+        if "guided_choice" in body or "guided_json" in body:
+            self.do_older({key: body[key] for key in body if key.startswith("guided_")}, number)
+        else:
+            self.do_good(body, number)
+
+    def do_newer(self, body, number):
+        """Ignores the older words for choices."""
+        self.send_stream(stream_of("bad" if "structured_outputs" in body else ANSWER))
+
+    def do_deaf_for_ever(self, body, number):
+        """Ignores the newer words, and never answers to the older ones."""
+        self.do_slow(body, number) if "guided_choice" in body else self.do_good(body, number)
+
+    def do_never(self, body, number):
+        self.refuse(400, "no")
+
     def do_shares(self, body, number):
         self.send_stream(stream_of("bad", **logprobs("bad", {"bad": -0.2, "good": -1.8, "odd": -5.0})))
 
