@@ -31,11 +31,12 @@ gst-launch-1.0 -q \
     captions. ! queue ! filesink location=out/captions.vtt \
     captions. ! queue ! fdsink | cat
 
-# identity ends the stream at the frame that is kept: multifilesink overwrites the picture until then.
+# identity ends the stream at the frame that is kept: multifilesink overwrites the picture until then. It stands behind
+# the overlay, since frames that a decoder still has under way may follow its EOS, and would have no caption.
 gst-launch-1.0 -q \
-    filesrc location="$clip" ! decodebin ! identity eos-after="${FRAME:-131}" ! videoconvert \
-    ! glm4vdescribe name=d ! queue \
+    filesrc location="$clip" ! decodebin ! videoconvert ! glm4vdescribe name=d ! queue \
     ! textoverlay name=caption font-desc="WenQuanYi Micro Hei, 14" shaded-background=true \
+    ! identity eos-after="${FRAME:-131}" \
     ! videorate ! video/x-raw,framerate=2/1 ! videoconvert ! pngenc ! multifilesink location=out/caption.png \
     d.text ! queue ! caption.text_sink
 

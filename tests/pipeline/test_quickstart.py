@@ -4,6 +4,7 @@
 import re
 import shutil
 import struct
+import subprocess
 
 from common import BUILD, SOURCE, check, environment, good, main, run
 
@@ -34,6 +35,10 @@ def it_prints_captions_with_times_and_writes_vtt_and_png(folder):
     check(png.startswith(b"\x89PNG\r\n\x1a\n") and png.endswith(b"IEND\xaeB`\x82"))
     width, height = struct.unpack(">II", png[16:24])
     check(width >= 320 and height >= 240, width, height)
+    middle = "crop=iw/2:ih/4:iw/4:3*ih/4"
+    grey = subprocess.run(["ffmpeg", "-v", "error", "-i", str(folder / "out" / "caption.png"), "-vf", middle, "-pix_fmt",
+                           "gray", "-f", "rawvideo", "-"], stdout=subprocess.PIPE, check=True).stdout
+    check(sum(value > 230 for value in grey) > 300, "no white text on the picture")
 
 
 def a_second_run_gives_the_same_captions_and_installs_nothing(folder):
