@@ -221,9 +221,14 @@ static double timing_of(const char *answer, const char *key)
 
 static glm4v_engine *engine;
 
+/* Without drafts of earlier answers, which requests of a service do not have. */
 static glm4v_task task_of(const glm4v_image *image)
 {
-    return (glm4v_task) { .prompt = PROMPT, .images = image, .n_images = 1, .max_tokens = TOKENS };
+    return (glm4v_task) { .prompt = PROMPT,
+                          .images = image,
+                          .n_images = 1,
+                          .max_tokens = TOKENS,
+                          .speculation = GLM4V_SPECULATION_OFF };
 }
 
 /* *decoding: milliseconds of it. */
