@@ -4,7 +4,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -128,21 +127,6 @@ static void make_ask(remote_request *r, bool clip)
                             .json_schema = t->json_schema };
 }
 
-static int init_locks(remote_request *r)
-{
-    pthread_condattr_t attr;
-    if (pthread_condattr_init(&attr))
-        return GLM4V_ERR_NOMEM;
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    int rc = pthread_cond_init(&r->done_changed, &attr);
-    pthread_condattr_destroy(&attr);
-    if (!rc && pthread_mutex_init(&r->lock, NULL)) {
-        pthread_cond_destroy(&r->done_changed);
-        rc = 1;
-    }
-    return rc ? GLM4V_ERR_NOMEM : 0;
-}
-
 int remote_request_new(remote_request **request, remote_client *client, const glm4v_task *given,
                        glm4v_error *err)
 {
@@ -150,7 +134,7 @@ int remote_request_new(remote_request **request, remote_client *client, const gl
     if (rc)
         return rc;
     remote_request *r = glm4v_alloc(1, sizeof *r);
-    if (!r || init_locks(r)) {
+    if (!r || glm4v_completion_init(&r->done)) {
         glm4v_free(r);
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for a request");
     }
@@ -175,10 +159,7 @@ static void finish(remote_request *r, const glm4v_result *result)
 {
     if (r->task.on_done)
         r->task.on_done(r->task.user, result);
-    pthread_mutex_lock(&r->lock);
-    r->done = true;
-    pthread_cond_broadcast(&r->done_changed);
-    pthread_mutex_unlock(&r->lock);
+    glm4v_completion_end(&r->done);
 }
 
 static void fill_timings(const remote_request *r, glm4v_timings *t)
@@ -370,24 +351,15 @@ void remote_cancel(remote_request *r)
     if (!r)
         return;
     atomic_store(&r->cancel, true);
-    pthread_mutex_lock(&r->lock);
-    if (!r->done)
+    pthread_mutex_lock(&r->done.lock); /* the client is there until it is done */
+    if (!r->done.done)
         curl_multi_wakeup(r->client->multi);
-    pthread_mutex_unlock(&r->lock);
+    pthread_mutex_unlock(&r->done.lock);
 }
 
 int remote_wait(remote_request *r, uint64_t timeout_ns)
 {
-    const uint64_t now = glm4v_now();
-    const uint64_t end = timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
-    const struct timespec until = { (time_t)(end / 1000000000), (long)(end % 1000000000) };
-    int rc = 0;
-    pthread_mutex_lock(&r->lock);
-    while (!r->done && !rc)
-        rc = pthread_cond_timedwait(&r->done_changed, &r->lock, &until);
-    const bool done = r->done;
-    pthread_mutex_unlock(&r->lock);
-    return done ? 0 : GLM4V_ERR_DEADLINE;
+    return glm4v_completion_wait(&r->done, timeout_ns);
 }
 
 uint64_t remote_progress(const remote_request *r)
@@ -418,7 +390,6 @@ void remote_unref(remote_request **request)
     glm4v_free((void *)r->task.system);
     glm4v_free((void *)r->task.prompt);
     glm4v_free((void *)r->task.json_schema);
-    pthread_cond_destroy(&r->done_changed);
-    pthread_mutex_destroy(&r->lock);
+    glm4v_completion_clear(&r->done);
     glm4v_free(r);
 }

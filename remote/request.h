@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "base/completion.h"
 #include "openai/events.h"
 #include "remote/pool.h"
 #include "remote/remote.h"
@@ -61,9 +62,7 @@ struct remote_request {
     glm4v_text_out *files; /* [ask.n_files] */
     uint64_t preprocess;   /* ns that coding took */
 
-    pthread_mutex_t lock;
-    pthread_cond_t done_changed;
-    bool done;
+    glm4v_completion done;
 
     uint64_t submitted, started, first_text; /* 0: not yet */
     uint64_t at;                             /* nothing is to be done before; 0: now */

@@ -2,7 +2,8 @@
 /* The public calls on engines: open and close, submit, describe, statistics. Any thread; the work
  * is done by scheduler.c on the engine's own thread.
  *
- * Lock: engine->lock guards queue, stop, fault and stats; request->lock may be taken inside it. */
+ * Lock: engine->lock guards queue, stop, fault and stats; that of request->done may be taken inside
+ * it. */
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/completion.h"
 #include "chat/answer.h"
 #include "chat/detokenize.h"
 #include "draft.h"
@@ -91,10 +92,7 @@ struct glm4v_request {
     glm4v_result result;              /* complete when done */
     glm4v_answer *answer;             /* result.boxes and result.action point to it */
 
-    /* lock guards done. */
-    pthread_mutex_t lock;
-    pthread_cond_t done_changed;
-    bool done; /* on_done has returned */
+    glm4v_completion done; /* on_done has returned */
 };
 
 /* Keys and values of the constant beginning of the last prompt, in a slot of their own. The

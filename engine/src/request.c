@@ -3,12 +3,10 @@
  * will show to the vision tower, its result, and who holds it. Called by engine.c (any thread) and
  * scheduler.c.
  *
- * Lock: request->lock guards `done`; it is taken alone or inside engine->lock, never the other way
- * round. */
+ * Lock: that of request->done is taken alone or inside engine->lock, never the other way round. */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -269,21 +267,6 @@ static int sample_frames(glm4v_engine *engine, const glm4v_task *task, glm4v_cli
     return rc;
 }
 
-static int init_locks(glm4v_request *r)
-{
-    pthread_condattr_t attr;
-    if (pthread_condattr_init(&attr))
-        return GLM4V_ERR_NOMEM;
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    int rc = pthread_cond_init(&r->done_changed, &attr);
-    pthread_condattr_destroy(&attr);
-    if (!rc && pthread_mutex_init(&r->lock, NULL)) {
-        pthread_cond_destroy(&r->done_changed);
-        rc = 1;
-    }
-    return rc ? GLM4V_ERR_NOMEM : 0;
-}
-
 /* Allocate and copy; pictures are not looked at yet. */
 static glm4v_request *copy_request(const glm4v_task *task, int64_t n_pictures)
 {
@@ -292,7 +275,7 @@ static glm4v_request *copy_request(const glm4v_task *task, int64_t n_pictures)
     copy_task(&scratch, &measured, task, n_pictures);
     glm4v_request *r = glm4v_alloc(1, sizeof *r);
     char *memory = glm4v_alloc(1, measured.used);
-    if (!r || !memory || init_locks(r)) {
+    if (!r || !memory || glm4v_completion_init(&r->done)) {
         glm4v_free(memory);
         glm4v_free(r);
         return NULL;
@@ -433,10 +416,7 @@ void glm4v_request_finish(glm4v_engine *engine, glm4v_request *r)
     r->position = NULL;
     if (r->task.on_done)
         r->task.on_done(r->task.user, &r->result);
-    pthread_mutex_lock(&r->lock);
-    r->done = true;
-    pthread_cond_broadcast(&r->done_changed);
-    pthread_mutex_unlock(&r->lock);
+    glm4v_completion_end(&r->done);
 }
 
 void glm4v_request_cancel(glm4v_request *request)
@@ -447,15 +427,7 @@ void glm4v_request_cancel(glm4v_request *request)
 
 int glm4v_request_wait(glm4v_request *request, uint64_t timeout_ns)
 {
-    uint64_t now = glm4v_now(), end = timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
-    struct timespec until = { (time_t)(end / 1000000000), (long)(end % 1000000000) };
-    int rc = 0;
-    pthread_mutex_lock(&request->lock);
-    while (!request->done && !rc)
-        rc = pthread_cond_timedwait(&request->done_changed, &request->lock, &until);
-    bool done = request->done;
-    pthread_mutex_unlock(&request->lock);
-    return done ? 0 : GLM4V_ERR_DEADLINE;
+    return glm4v_completion_wait(&request->done, timeout_ns);
 }
 
 void glm4v_request_unref(glm4v_request **request)
@@ -468,8 +440,7 @@ void glm4v_request_unref(glm4v_request **request)
         return;
     if (r->detokenizer.tokenizer)
         glm4v_detokenizer_clear(&r->detokenizer);
-    pthread_cond_destroy(&r->done_changed);
-    pthread_mutex_destroy(&r->lock);
+    glm4v_completion_clear(&r->done);
     glm4v_free(r->answer);
     glm4v_free(r->choices);
     glm4v_constraint_close(&r->constraint);
