@@ -84,6 +84,16 @@ static void wait_or_fail(remote_client *c, remote_request *r, uint64_t now, uint
     fail(c, r, GLM4V_ERR_IO);
 }
 
+/* Ask r->endpoint. */
+static void begin_transfer(remote_client *c, remote_request *r)
+{
+    const int rc = remote_transfer_begin(r);
+    if (r->transfer.curl)
+        remote_pool_begin(&c->pool, r->endpoint);
+    if (rc)
+        fail(c, r, rc);
+}
+
 /* Ask a server. The handle of the last transfer has gone. */
 static void begin(remote_client *c, remote_request *r, uint64_t now)
 {
@@ -98,11 +108,7 @@ static void begin(remote_client *c, remote_request *r, uint64_t now)
     r->reworded = false;
     r->at = 0;
     r->started = r->started ? r->started : now;
-    const int rc = remote_transfer_begin(r);
-    if (r->transfer.curl)
-        remote_pool_begin(&c->pool, endpoint);
-    if (rc)
-        fail(c, r, rc);
+    begin_transfer(c, r);
 }
 
 static void again(remote_client *c, remote_request *r, uint64_t pause)
@@ -121,14 +127,9 @@ static void again(remote_client *c, remote_request *r, uint64_t pause)
 /* The same server at once, in another way, or with another path. */
 static void go_on(remote_client *c, remote_request *r)
 {
-    remote_endpoint *endpoint = r->endpoint;
-    remote_pool_end(endpoint);
+    remote_pool_end(r->endpoint);
     remote_transfer_close(r);
-    const int rc = remote_transfer_begin(r);
-    if (r->transfer.curl)
-        remote_pool_begin(&c->pool, endpoint);
-    if (rc)
-        fail(c, r, rc);
+    begin_transfer(c, r);
 }
 
 static void end_transfer(remote_client *c, remote_request *r, CURLcode code)
