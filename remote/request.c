@@ -13,23 +13,14 @@
 
 /* ---- a new one ---- */
 
-static int check_text(const char *what, const char *text, glm4v_error *err)
-{
-    size_t bad;
-    if (text && !glm4v_utf8_valid(text, strlen(text), &bad))
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "the %s is not UTF-8: wrong byte at offset %zu",
-                          what, bad);
-    return 0;
-}
-
 static int check_task(const glm4v_task *task, glm4v_error *err)
 {
-    int rc = task->prompt ? check_text("prompt", task->prompt, err)
+    int rc = task->prompt ? glm4v_utf8_check("prompt", task->prompt, err)
                           : glm4v_fail(err, GLM4V_ERR_INVALID, "the task has no prompt");
     if (!rc)
-        rc = check_text("system prompt", task->system, err);
+        rc = glm4v_utf8_check("system prompt", task->system, err);
     for (uint32_t i = 0; !rc && i < task->n_choices; i++)
-        rc = *task->choices[i] ? check_text("choice", task->choices[i], err)
+        rc = *task->choices[i] ? glm4v_utf8_check("choice", task->choices[i], err)
                                : glm4v_fail(err, GLM4V_ERR_INVALID, "choice %u is empty", i);
     if (!rc && task->n_history)
         rc = glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "a server is asked without earlier turns");

@@ -39,15 +39,6 @@ static const char *take_string(arena *a, const char *s)
 
 /* ---- checks ---- */
 
-static int check_text(const char *what, const char *text, glm4v_error *err)
-{
-    size_t bad;
-    if (text && !glm4v_utf8_valid(text, strlen(text), &bad))
-        return glm4v_fail(err, GLM4V_ERR_INVALID, "the %s is not UTF-8: wrong byte at offset %zu",
-                          what, bad);
-    return 0;
-}
-
 static int check_count(const char *what, uint64_t n, uint64_t max, const void *array,
                        glm4v_error *err)
 {
@@ -75,9 +66,9 @@ static int check_history(const glm4v_task *task, glm4v_error *err)
         if (!turn->user || !turn->assistant)
             return glm4v_fail(err, GLM4V_ERR_INVALID, "earlier turn %" PRId64 " has no %s", i,
                               turn->user ? "answer" : "question");
-        rc = check_text("question of an earlier turn", turn->user, err);
+        rc = glm4v_utf8_check("question of an earlier turn", turn->user, err);
         if (!rc)
-            rc = check_text("answer of an earlier turn", turn->assistant, err);
+            rc = glm4v_utf8_check("answer of an earlier turn", turn->assistant, err);
         if (!rc)
             rc = check_count("pictures in an earlier turn", turn->n_images, GLM4V_MAX_IMAGES,
                              turn->images, err);
@@ -89,9 +80,9 @@ static int check_task(const glm4v_task *task, glm4v_error *err)
 {
     int rc = task->prompt ? 0 : glm4v_fail(err, GLM4V_ERR_INVALID, "the task has no prompt");
     if (!rc)
-        rc = check_text("prompt", task->prompt, err);
+        rc = glm4v_utf8_check("prompt", task->prompt, err);
     if (!rc)
-        rc = check_text("system prompt", task->system, err);
+        rc = glm4v_utf8_check("system prompt", task->system, err);
     if (!rc)
         rc = check_count("pictures", task->n_images, GLM4V_MAX_IMAGES, task->images, err);
     if (!rc)

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "base/error.h"
+
 /* Length that a lead byte announces, and the range of the byte after it: the second byte alone
  * decides about overlong forms, surrogates and the upper end. 0 = no lead byte. */
 static int lead(unsigned char c, unsigned char *low, unsigned char *high)
@@ -85,6 +87,15 @@ bool glm4v_utf8_valid(const char *s, size_t len, size_t *bad)
         i += n;
     }
     return true;
+}
+
+int glm4v_utf8_check(const char *what, const char *text, glm4v_error *err)
+{
+    size_t bad;
+    if (text && !glm4v_utf8_valid(text, strlen(text), &bad))
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "the %s is not UTF-8: wrong byte at offset %zu",
+                          what, bad);
+    return 0;
 }
 
 bool glm4v_utf8_hidden(uint32_t code)

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "glm4v/glm4v.h"
+
 #define GLM4V_REPLACEMENT 0xFFFDu
 
 /* The character that begins at s[0], len >= 1. Returns its length 1..4 and sets *code; 0 when s
@@ -26,5 +28,9 @@ bool glm4v_utf8_hidden(uint32_t code);
 /* Is s [0, len) UTF-8 throughout? If not, *bad (may be NULL) is the offset of the first wrong
  * byte. */
 bool glm4v_utf8_valid(const char *s, size_t len, size_t *bad);
+
+/* The same for a text of the caller's, NULL or NUL-terminated: INVALID, with what it is and where
+ * it is wrong. */
+int glm4v_utf8_check(const char *what, const char *text, glm4v_error *err);
 
 #endif
