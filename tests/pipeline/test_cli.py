@@ -512,7 +512,7 @@ def numbers_are_the_same_where_the_locale_has_a_decimal_comma(folder):
         result = one_result(good(run([GLM4V, "describe", "--json", *drawn, picture], env=env)).stdout)
         memory = json.loads(good(run([GLM4V, "inspect", "--json"], env=env)).stdout)["memory"]
         done = good(run(f"gst-launch-1.0 -q filesrc location='{picture}' ! pngdec ! videoconvert ! glm4vdescribe name=d "
-                        f"max-line-length=0 temperature=0.7 top-p=0.5 seed=1 prompt='{prompt}' ! fakesink d.text ! "
+                        f"temperature=0.7 top-p=0.5 seed=1 prompt='{prompt}' ! fakesink d.text ! "
                         "fdsink | cat", env=env))
         check(json.loads(result["text"]) == json.loads(done.stdout), result["text"], done.stdout)
         told.append((result["text"], result["boxes"], memory))

@@ -62,7 +62,7 @@ def installed_programs_find_library_model_and_plugin(folder):
     check(len(done.stdout) > 10, done.stdout, done.stderr)
     env["GST_PRESET_PATH"] = str(prefix / "share" / "gstreamer-1.0" / "presets")
     done = good(run(f"gst-launch-1.0 -q filesrc location='{picture}' ! pngdec ! videoconvert "
-                    "! glm4vdescribe name=d max-line-length=0 '@preset=inspect' ! fakesink d.text ! fdsink | cat", env=env))
+                    "! glm4vdescribe name=d '@preset=inspect' ! fakesink d.text ! fdsink | cat", env=env))
     check("defects" in json.loads(done.stdout), done.stdout, done.stderr)
 
 
