@@ -386,5 +386,4 @@ gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
   if (status == GST_GLM4V_STATUS_ERROR)
     report_failure (self, job, to.on_error);
   gst_glm4v_watch_result (self, job, delay);
-  gst_glm4v_statistics_tick (self, FALSE);
 }

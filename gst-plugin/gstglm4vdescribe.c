@@ -239,6 +239,32 @@ check_settings (GstGlm4vDescribe * self)
   return FALSE;
 }
 
+/* FALSE after an error was posted. */
+static gboolean
+start_timer (GstGlm4vDescribe * self)
+{
+  gchar *why = NULL;
+
+  if (gst_glm4v_timer_start (self->stats_timer, &why))
+    return TRUE;
+  gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_ERROR,
+      GST_GLM4V_FAULT_THREAD, "stats-interval", why);
+  g_free (why);
+  return FALSE;
+}
+
+static void
+set_stats_interval (GstGlm4vDescribe * self, GstClockTime interval)
+{
+  gchar *why = NULL;
+
+  if (gst_glm4v_timer_set_interval (self->stats_timer, interval, &why))
+    return;
+  gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_WARNING,
+      GST_GLM4V_FAULT_THREAD, "stats-interval", why);
+  g_free (why);
+}
+
 static GstStateChangeReturn
 change_state (GstElement * element, GstStateChange transition)
 {
@@ -255,10 +281,13 @@ change_state (GstElement * element, GstStateChange transition)
     case GST_STATE_CHANGE_READY_TO_PAUSED:
       if (!check_settings (self) || !gst_glm4v_load_refresh (self))
         return GST_STATE_CHANGE_FAILURE;
+      if (!start_timer (self))
+        return GST_STATE_CHANGE_FAILURE;
       gst_glm4v_contract_reset (self);
       gst_glm4v_stream_prepare (self);
       break;
     case GST_STATE_CHANGE_PAUSED_TO_READY:
+      gst_glm4v_timer_stop (self->stats_timer);
       epoch = gst_glm4v_stream_begin_epoch (self);
       gst_glm4v_stream_set_flushing (self, TRUE);
       break;
@@ -267,6 +296,9 @@ change_state (GstElement * element, GstStateChange transition)
   }
   result = GST_ELEMENT_CLASS (gst_glm4v_describe_parent_class)->change_state
       (element, transition);
+  if (transition == GST_STATE_CHANGE_READY_TO_PAUSED
+      && result == GST_STATE_CHANGE_FAILURE)
+    gst_glm4v_timer_stop (self->stats_timer);
   if (transition == GST_STATE_CHANGE_PAUSED_TO_READY)
     for (i = 0; i < GST_GLM4V_N_STREAMS; i++)
       gst_glm4v_text_reset (self->streams[i], epoch);
@@ -282,6 +314,10 @@ get_property (GObject * object, guint id, GValue * value, GParamSpec * spec)
   gboolean known;
 
   switch (id) {
+    case PROP_STATS_INTERVAL:
+      g_value_set_uint64 (value,
+          gst_glm4v_timer_get_interval (self->stats_timer));
+      break;
     case PROP_STATS:
       g_value_take_boxed (value, gst_glm4v_statistics_describe (self));
       break;
@@ -320,6 +356,10 @@ set_property (GObject * object, guint id, const GValue * value,
   gboolean known, shape;
   guint serial;
 
+  if (id == PROP_STATS_INTERVAL) {
+    set_stats_interval (self, g_value_get_uint64 (value));
+    return;
+  }
   GST_OBJECT_LOCK (self);
   serial = self->settings.shape_serial;
   known = gst_glm4v_settings_set (&self->settings, id, value);
@@ -349,6 +389,7 @@ finalize (GObject * object)
 
   for (i = 0; i < GST_GLM4V_N_STREAMS; i++)
     gst_glm4v_text_unref (self->streams[i]);
+  gst_glm4v_timer_free (self->stats_timer);
   gst_glm4v_settings_clear (&self->settings);
   gst_clear_caps (&self->refused);
   g_queue_clear_full (&self->results, (GDestroyNotify) gst_structure_free);
@@ -456,6 +497,7 @@ gst_glm4v_describe_init (GstGlm4vDescribe * self)
   self->answers = g_ptr_array_new_with_free_func (free_answer);
   self->prompt_file = gst_glm4v_prompt_file_new ();
   self->history = gst_glm4v_history_new ();
+  self->stats_timer = gst_glm4v_timer_new (gst_glm4v_statistics_post, self);
   gst_glm4v_settings_init (&self->settings);
   apply_shape (self);
   self->streams[GST_GLM4V_STREAM_TEXT] =

@@ -12,6 +12,7 @@
 #include "gstglm4vsampler.h"
 #include "gstglm4vstatistics.h"
 #include "gstglm4vtext.h"
+#include "gstglm4vtimer.h"
 #include "gstglm4vtrigger.h"
 #include "gstglm4vwatch.h"
 #include "gstglm4vworker.h"
@@ -40,6 +41,7 @@ struct _GstGlm4vDescribe
   GstGlm4vSettings settings;    /* object lock */
   GstGlm4vPromptFile *prompt_file;      /* has its own lock */
   GstGlm4vText *streams[GST_GLM4V_N_STREAMS];   /* have their own locks */
+  GstGlm4vTimer *stats_timer;   /* likewise; runs from PAUSED on */
 
   /* streaming thread only */
   GstVideoInfo info;
@@ -64,7 +66,6 @@ struct _GstGlm4vDescribe
   GstStructure *model;          /* as in results, NULL while loading */
   GstStructure *model_info;     /* the property */
   GstGlm4vStats stats;
-  gint64 last_stats;            /* monotonic µs of their last message */
   GstClockTime delay_max;       /* of answers since READY */
   GstGlm4vHistory *history;
   GRefString *contract;         /* settings of the last result, or NULL */

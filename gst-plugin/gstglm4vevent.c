@@ -238,7 +238,7 @@ gst_glm4v_stream_event (GstPad * pad, GstObject * parent, GstEvent * event)
       gst_glm4v_sample_end_triggers (self);
       drain (self);
       gst_glm4v_stream_send_rest (self);
-      gst_glm4v_statistics_tick (self, TRUE);
+      gst_glm4v_statistics_end (self);
       tell_streams (self, event, gst_glm4v_text_end);
       break;
     default:
@@ -270,7 +270,6 @@ gst_glm4v_stream_prepare (GstGlm4vDescribe * self)
   self->live = FALSE;
   self->told_latency = 0;
   self->watch = (GstGlm4vWatch) { 0 };
-  self->last_stats = g_get_monotonic_time ();
   self->next_id = 0;
   self->calls = 0;
   g_mutex_unlock (&self->lock);

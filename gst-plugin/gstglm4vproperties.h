@@ -105,7 +105,6 @@ typedef struct
   GstClockTime eos_timeout, gap_interval, text_duration, lateness, latency;
   GstGlm4vLeaky leaky;
   GstGlm4vHistorySettings history;
-  GstClockTime stats_interval;
   gboolean attach_meta, post_messages, send_events, json_sync;
   gboolean suppress_duplicates;
 } GstGlm4vSettings;

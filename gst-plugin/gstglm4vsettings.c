@@ -251,9 +251,6 @@ gst_glm4v_settings_set (GstGlm4vSettings * s, guint id, const GValue * value)
     case PROP_COOLDOWN:
       s->history.cooldown = g_value_get_uint64 (value);
       break;
-    case PROP_STATS_INTERVAL:
-      s->stats_interval = g_value_get_uint64 (value);
-      break;
     case PROP_JSON_SYNC:
       s->json_sync = g_value_get_boolean (value);
       break;
@@ -437,9 +434,6 @@ gst_glm4v_settings_get (const GstGlm4vSettings * s, guint id, GValue * value)
       break;
     case PROP_COOLDOWN:
       g_value_set_uint64 (value, s->history.cooldown);
-      break;
-    case PROP_STATS_INTERVAL:
-      g_value_set_uint64 (value, s->stats_interval);
       break;
     case PROP_JSON_SYNC:
       g_value_set_boolean (value, s->json_sync);

@@ -195,24 +195,18 @@ gst_glm4v_statistics_reset (GstGlm4vDescribe * self)
 }
 
 void
-gst_glm4v_statistics_tick (GstGlm4vDescribe * self, gboolean end)
+gst_glm4v_statistics_post (gpointer element)
 {
-  gint64 now = g_get_monotonic_time ();
-  GstClockTime interval;
-  gboolean due;
+  GstGlm4vDescribe *self = GST_GLM4V_DESCRIBE (element);
 
-  GST_OBJECT_LOCK (self);
-  interval = self->settings.stats_interval;
-  GST_OBJECT_UNLOCK (self);
-  if (interval == 0)
-    return;
-  g_mutex_lock (&self->lock);
-  due = end || (GstClockTime) (now - self->last_stats) * 1000 >= interval;
-  if (due)
-    self->last_stats = now;
-  g_mutex_unlock (&self->lock);
-  if (due)
-    gst_element_post_message (GST_ELEMENT (self),
-        gst_message_new_element (GST_OBJECT (self),
-            gst_glm4v_statistics_describe (self)));
+  gst_element_post_message (GST_ELEMENT (self),
+      gst_message_new_element (GST_OBJECT (self),
+          gst_glm4v_statistics_describe (self)));
+}
+
+void
+gst_glm4v_statistics_end (GstGlm4vDescribe * self)
+{
+  if (gst_glm4v_timer_get_interval (self->stats_timer) > 0)
+    gst_glm4v_statistics_post (self);
 }

@@ -47,7 +47,10 @@ GstStructure *gst_glm4v_statistics_describe (struct _GstGlm4vDescribe * self);
 /* The action signal `reset-stats`. Any thread. */
 void gst_glm4v_statistics_reset (struct _GstGlm4vDescribe * self);
 
-/* Post the message if it is due, or if this is the end. Any thread, no lock. */
-void gst_glm4v_statistics_tick (struct _GstGlm4vDescribe * self, gboolean end);
+/* Post the message; a timer calls this. Any thread, no lock. */
+void gst_glm4v_statistics_post (gpointer element);
+
+/* The stream ends: post the last figures, if there is a stats-interval. */
+void gst_glm4v_statistics_end (struct _GstGlm4vDescribe * self);
 
 G_END_DECLS

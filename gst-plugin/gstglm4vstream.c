@@ -299,7 +299,6 @@ gst_glm4v_stream_chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
 
   self->frame_number++;
   gst_glm4v_stream_count (self, &self->stats.frames_seen);
-  gst_glm4v_statistics_tick (self, FALSE);
   if (!gst_glm4v_stream_has_failed (self))
     return gst_pad_push (self->srcpad, buffer);
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Running statistics: counts of verdicts and statuses, the 99th percentile of delays, the message
  * every so often, and a beginning anew. With a scripted engine. */
+#include <gst/check/gsttestclock.h>
+
 #include "fake_engine.h"
 #include "gstglm4vstatistics.h"
 #include "results.h"
@@ -171,26 +173,134 @@ static void a_result_is_counted_after_frames_have_it_and_before_its_signal(void)
 
 /* ---- message ---- */
 
-static void statistics_are_posted_every_interval_and_at_the_end(void)
+static void check_posted(GstElement *element, guint n)
+{
+    for (guint i = 0; i < n; i++) {
+        GstStructure *posted = results_next_named(element, STATS);
+        CHECK(posted != NULL);
+        g_clear_pointer(&posted, gst_structure_free);
+    }
+    CHECK_EQ(results_count_named(element, STATS), 0);
+}
+
+static GstClockTime next_wait(GstTestClock *clock)
+{
+    GstClockTime time = GST_CLOCK_TIME_NONE;
+    GstClockID id = NULL;
+    if (gst_test_clock_peek_next_pending_id(clock, &id))
+        time = gst_clock_id_get_time(id);
+    g_clear_pointer(&id, gst_clock_id_unref);
+    return time;
+}
+
+/* Time of the system clock, which stands still in between, goes on until the timer wakes. */
+static void check_interval(GstTestClock *clock, GstElement *element, GstClockTime interval)
+{
+    const GstClockTime before = gst_clock_get_time(GST_CLOCK(clock));
+    for (guint i = 0; i < 3000 && interval > 0 && next_wait(clock) != before + interval; i++)
+        g_usleep(10000); /* it may still be in the wait that was ended */
+    CHECK(gst_test_clock_crank(clock));
+    CHECK_EQ(gst_clock_get_time(GST_CLOCK(clock)) - before, interval);
+    check_posted(element, 1);
+}
+
+/* No thread waits for an interval; the one that did needs a moment to be gone. */
+static void check_no_timer(GstTestClock *clock, guint threads)
+{
+    CHECK_EQ(gst_test_clock_peek_id_count(clock), 0);
+    for (guint i = 0; i < 3000 && support_threads() > threads; i++)
+        g_usleep(10000);
+    CHECK(support_threads() <= threads);
+}
+
+#define INTERVAL (60 * GST_SECOND)
+
+static void statistics_are_posted_once_an_interval_in_paused_and_playing(void)
+{
+    GstTestClock *clock = GST_TEST_CLOCK(gst_test_clock_new());
+    gst_system_clock_set_default(GST_CLOCK(clock));
+    fake_set((fake_script) { 0 });
+    GstElement *element = inspector();
+    g_object_set(element, "stats-interval", (guint64)INTERVAL, NULL);
+    gst_element_set_state(element, GST_STATE_READY);
+    CHECK_EQ(support_wait_loaded(element), GST_PROGRESS_TYPE_COMPLETE);
+    const guint threads = support_threads();
+    for (guint run = 0; run < 2; run++) {
+        check_no_timer(clock, threads);
+        gst_element_set_state(element, GST_STATE_PAUSED); /* nothing flows */
+        check_interval(clock, element, INTERVAL);
+        gst_test_clock_advance_time(clock, INTERVAL / 2);
+        gst_element_set_state(element, GST_STATE_PLAYING); /* the interval goes on */
+        check_interval(clock, element, INTERVAL / 2);
+        for (guint i = 0; i < 100; i++)
+            check_interval(clock, element, INTERVAL);
+        gst_test_clock_set_time(clock, gst_clock_get_time(GST_CLOCK(clock)) + 7 * INTERVAL / 2);
+        check_interval(clock, element, 0); /* a process without time: what was missed is left out */
+        check_interval(clock, element, INTERVAL / 2);
+        gst_element_set_state(element, GST_STATE_PAUSED);
+        check_interval(clock, element, INTERVAL);
+        gst_element_set_state(element, GST_STATE_READY);
+        gst_test_clock_advance_time(clock, 10 * INTERVAL);
+        check_posted(element, 0);
+    }
+    check_no_timer(clock, threads);
+    support_free(element);
+    gst_system_clock_set_default(NULL);
+    gst_object_unref(clock);
+}
+
+static void the_interval_of_statistics_can_be_set_while_playing(void)
+{
+    GstTestClock *clock = GST_TEST_CLOCK(gst_test_clock_new());
+    guint64 interval = 1;
+    gst_system_clock_set_default(GST_CLOCK(clock));
+    fake_set((fake_script) { 0 });
+    GstElement *element = inspector();
+    gst_element_set_state(element, GST_STATE_PLAYING);
+    CHECK_EQ(support_wait_loaded(element), GST_PROGRESS_TYPE_COMPLETE);
+    const guint threads = support_threads();
+    check_no_timer(clock, threads);
+    g_object_get(element, "stats-interval", &interval, NULL);
+    CHECK_EQ(interval, 0);
+    g_object_set(element, "stats-interval", (guint64)INTERVAL, NULL);
+    check_interval(clock, element, INTERVAL);
+    gst_test_clock_advance_time(clock, INTERVAL / 2);
+    g_object_set(element, "stats-interval", (guint64)(INTERVAL / 3), NULL); /* begins now */
+    check_interval(clock, element, INTERVAL / 3);
+    g_object_get(element, "stats-interval", &interval, NULL);
+    CHECK_EQ(interval, INTERVAL / 3);
+    g_object_set(element, "stats-interval", (guint64)0, NULL);
+    gst_test_clock_advance_time(clock, 10 * INTERVAL);
+    check_posted(element, 0);
+    g_object_set(element, "stats-interval", (guint64)G_MAXINT64, NULL);
+    gst_test_clock_advance_time(clock, 10 * INTERVAL);
+    check_posted(element, 0);
+    gst_element_set_state(element, GST_STATE_NULL);
+    check_no_timer(clock, threads);
+    support_free(element);
+    gst_system_clock_set_default(NULL);
+    gst_object_unref(clock);
+}
+
+static void statistics_are_posted_by_the_system_clock_and_at_the_end(void)
 {
     fake_set((fake_script) { 0 });
     GstElement *element = inspector();
-    g_object_set(element, "stats-interval", (guint64)(50 * MS), NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
     gst_harness_set_drop_buffers(h, TRUE);
     EACH_RUN(h, CAPS_SMALL)
     {
-        gint64 start = g_get_monotonic_time();
-        for (guint i = 0; i < 40; i++) {
-            push(h, OK, 1);
-            g_usleep(5000);
+        const gint64 start = g_get_monotonic_time();
+        g_object_set(element, "stats-interval", (guint64)(10 * MS), NULL);
+        for (guint i = 0; i < 5; i++) { /* no frame, and each after its interval */
+            GstStructure *posted = results_next_named(element, STATS);
+            REQUIRE(posted != NULL);
+            CHECK(g_get_monotonic_time() - start >= (i + 1) * 10000);
+            gst_structure_free(posted);
         }
-        guint most = (guint)((g_get_monotonic_time() - start) / 50000) + 1;
-        guint n = results_count_named(element, STATS);
-        CHECK(n >= 2);
-        CHECK(n <= most);
-        push(h, OK, 1);
+        g_object_set(element, "stats-interval", (guint64)GST_SECOND * 3600, NULL);
         results_count_named(element, STATS);
+        push(h, OK, 41);
         gst_harness_push_event(h, gst_event_new_eos());
         GstStructure *last = results_next_named(element, STATS);
         REQUIRE(last != NULL);
@@ -199,6 +309,31 @@ static void statistics_are_posted_every_interval_and_at_the_end(void)
         CHECK_EQ(results_count_named(element, STATS), 0);
     }
     support_done(h);
+}
+
+/* Of a handler of the message, on its thread. */
+static GstBusSyncReply stop_messages(GstBus *bus, GstMessage *message, gpointer user)
+{
+    if (gst_message_has_name(message, STATS))
+        g_object_set(user, "stats-interval", (guint64)0, NULL);
+    return GST_BUS_PASS;
+}
+
+static void a_handler_may_stop_the_messages(void)
+{
+    fake_set((fake_script) { 0 });
+    GstElement *element = inspector();
+    GstBus *bus = gst_element_get_bus(element);
+    gst_bus_set_sync_handler(bus, stop_messages, element, NULL);
+    g_object_set(element, "stats-interval", (guint64)MS, NULL);
+    gst_element_set_state(element, GST_STATE_PAUSED);
+    GstStructure *posted = results_next_named(element, STATS);
+    CHECK(posted != NULL);
+    g_clear_pointer(&posted, gst_structure_free);
+    g_usleep(20000);
+    CHECK_EQ(results_count_named(element, STATS), 0);
+    gst_object_unref(bus);
+    support_free(element);
 }
 
 static void statistics_are_not_posted_unless_wanted(void)
@@ -220,7 +355,10 @@ int main(int argc, char **argv)
     TEST(the_99th_percentile_is_right_within_a_32nd);
     TEST(delays_are_those_of_answers);
     TEST(a_result_is_counted_after_frames_have_it_and_before_its_signal);
-    TEST(statistics_are_posted_every_interval_and_at_the_end);
+    TEST(statistics_are_posted_once_an_interval_in_paused_and_playing);
+    TEST(the_interval_of_statistics_can_be_set_while_playing);
+    TEST(statistics_are_posted_by_the_system_clock_and_at_the_end);
+    TEST(a_handler_may_stop_the_messages);
     TEST(statistics_are_not_posted_unless_wanted);
     return test_end();
 }
