@@ -16,6 +16,7 @@ void glm4v_gemm_ops_init(glm4v_gemm_ops *ops, unsigned cpu)
         .bf16_row = glm4v_bf16_row_c,
         .quantize_row = glm4v_quantize_row_c,
         .quantize_row_32 = glm4v_quantize_row_32_c,
+        .fp8_row = glm4v_fp8_row_c,
         .pack_f32 = glm4v_pack_f32_c,
         .pack_bf16 = glm4v_pack_bf16_c,
         .pack_int8 = glm4v_pack_int8_c,
@@ -39,6 +40,7 @@ void glm4v_gemm_ops_init(glm4v_gemm_ops *ops, unsigned cpu)
     ops->bf16_row = glm4v_bf16_row_avx2;
     ops->quantize_row = glm4v_quantize_row_avx2;
     ops->quantize_row_32 = glm4v_quantize_row_32_avx2;
+    ops->fp8_row = glm4v_fp8_row_avx2;
     ops->pack_f32 = glm4v_pack_f32_avx2;
     ops->pack_bf16 = glm4v_pack_bf16_avx2;
     ops->pack_int8 = glm4v_pack_int8_avx2;

@@ -22,7 +22,8 @@
  *
  * Activations. f32: as they are. bf16, fp8: rounded to bf16 by bf16_row. int8 and int4: rounded to
  * int8 by quantize_row, per row and group of 128 inputs g (the last group of a row may be
- * shorter). int4_32: by quantize_row_32, per row and group of 32.
+ * shorter). int4_32: by quantize_row_32, per row and group of 32. fp8 with x_scale: rounded to e4m3
+ * by fp8_row with one scale a row, and held as bf16, which has every e4m3.
  *
  * What is computed, for every row t and output n alone:
  *   f32   y = sum_k x w, one fp32 chain in order of k
@@ -30,7 +31,8 @@
  *         vdpbf16ps, which flushes denormal inputs and results to zero: below 2^-126 levels may
  *         differ)
  *   fp8   y = w_scale[n] * sum, the sum as under bf16 (which holds e4m3 exactly); in blocks one
- *         such sum for each g, and y = sum_g w_scale[n][g] * sum as one fp32 chain
+ *         such sum for each g, and y = sum_g w_scale[n][g] * sum as one fp32 chain; with x_scale
+ *         then y = y * x_scale[t]
  *   int8  y = w_scale[n] * sum_g x_scale[g] * (sum_k q_x u - 128 sum_k q_x)
  *   int4  y = sum_g (x_scale[g] * w_scale[n][g]) * (sum_k q_x u - zero sum_k q_x)
  *   int4_32  the same over groups of 32
@@ -99,7 +101,7 @@ typedef struct {
      * rounded up to 128], int4_32: int8 [T, K], as the row operations below write them. Rows ldx
      * elements apart */
     const void *x;
-    const float *x_scale;  /* int8, int4, int4_32: [T, groups], else unused */
+    const float *x_scale;  /* int8, int4, int4_32: [T, groups]; fp8: [T] or NULL; else unused */
     const int32_t *x_sum;  /* int8, int4, int4_32: [T, groups], else unused */
     const void *w;         /* the whole matrix: panel 0 */
     const float *w_scale;  /* int8, fp8: [panels][16], int4, int4_32: [panels][groups][16] */
@@ -125,6 +127,10 @@ typedef struct {
  * level. quantize_row_32: the same in groups of 32, K a multiple of 32; q [K]. */
 #define decl_quantize_row(name)                                                                    \
     void(name)(int8_t * q, float *scale, int32_t *sum, const float *x, int64_t K)
+
+/* scale = max|x| / 448, y = x * (448 / max|x|) to the nearest e4m3 as bf16; y [K rounded up to 2],
+ * the rest 0. GLM4V_QUANT_MIN, NaN and infinity as in quantize_row. The same bits at all levels. */
+#define decl_fp8_row(name) void(name)(uint16_t * y, float *scale, const float *x, int64_t K)
 
 /* One panel from n <= 16 rows of weights f32 [n, K], ldw apart. Same bits at every level. Rounding
  * to nearest, ties to even.
@@ -157,6 +163,7 @@ typedef struct {
 typedef decl_gemm(*glm4v_gemm_fn);
 typedef decl_bf16_row(*glm4v_bf16_row_fn);
 typedef decl_quantize_row(*glm4v_quantize_row_fn);
+typedef decl_fp8_row(*glm4v_fp8_row_fn);
 typedef decl_pack_f32(*glm4v_pack_f32_fn);
 typedef decl_pack_bf16(*glm4v_pack_bf16_fn);
 typedef decl_pack_quant(*glm4v_pack_quant_fn);
@@ -167,6 +174,7 @@ typedef struct {
     glm4v_gemm_fn f32, bf16, int8, int4, int4_32, fp8;
     glm4v_bf16_row_fn bf16_row;
     glm4v_quantize_row_fn quantize_row, quantize_row_32;
+    glm4v_fp8_row_fn fp8_row;
     glm4v_pack_f32_fn pack_f32;
     glm4v_pack_bf16_fn pack_bf16;
     glm4v_pack_quant_fn pack_int8; /* scale [16] */
@@ -239,6 +247,8 @@ decl_quantize_row(glm4v_quantize_row_c);
 decl_quantize_row(glm4v_quantize_row_avx2);
 decl_quantize_row(glm4v_quantize_row_32_c);
 decl_quantize_row(glm4v_quantize_row_32_avx2);
+decl_fp8_row(glm4v_fp8_row_c);
+decl_fp8_row(glm4v_fp8_row_avx2);
 decl_pack_f32(glm4v_pack_f32_c);
 decl_pack_f32(glm4v_pack_f32_avx2);
 decl_pack_f32(glm4v_pack_f32_avx512);

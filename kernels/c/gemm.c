@@ -119,6 +119,8 @@ void glm4v_gemm_fp8_c(const glm4v_gemm_args *g)
                 for (int i = 0; i < GLM4V_PANEL; i++)
                     sum[i] += v * value[w[glm4v_fp8_at(k, i)]] * s[i];
             }
+            for (int i = 0; g->x_scale && i < GLM4V_PANEL; i++)
+                sum[i] *= g->x_scale[t];
             store(g, t, p, sum);
         }
     }
@@ -227,4 +229,18 @@ void glm4v_quantize_row_32_c(int8_t *q, float *scale, int32_t *sum, const float 
 {
     assert(K % GLM4V_SMALL_GROUP == 0);
     quantize_row(q, scale, sum, x, K, GLM4V_SMALL_GROUP);
+}
+
+void glm4v_fp8_row_c(uint16_t *y, float *scale, const float *x, int64_t K)
+{
+    float max;
+    *scale = glm4v_row_scale(&max, x, K);
+    if (max > 0)
+        *scale = max / 448;
+    for (int64_t k = 0; k < K; k++) {
+        const float v = max > 0 ? glm4v_e4m3_to_f32(glm4v_f32_to_e4m3(x[k] * (448 / max))) : 0;
+        glm4v_f32_to_bf16_c(y + k, &v, 1);
+    }
+    if (K & 1)
+        y[K] = 0;
 }

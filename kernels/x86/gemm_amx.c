@@ -384,6 +384,8 @@ static void fp8_panels(struct fp8_blocks *b)
         __m512 y = _mm512_load_ps(b->total[row / b->rows] + (row % b->rows * 2 + i % 2) * 16);
         if (!g->w_blocks)
             y = _mm512_mul_ps(y, _mm512_loadu_ps(g->w_scale + p * GLM4V_PANEL));
+        if (g->x_scale)
+            y = _mm512_mul_ps(y, _mm512_set1_ps(g->x_scale[b->t + row]));
         store_panel(g, b->t + row, p, y);
     }
 }

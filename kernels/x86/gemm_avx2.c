@@ -236,6 +236,9 @@ ALWAYS_INLINE void fp8_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, cons
             total[i] = _mm256_fmadd_ps(_mm256_loadu_ps(g->w_scale + at), sum[i], total[i]);
         }
     }
+    if (g->x_scale)
+        UNROLL for (int i = 0; i < R * P * 2; i++) total[i] =
+            _mm256_mul_ps(total[i], _mm256_broadcast_ss(g->x_scale + t + i / (2 * P)));
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int i = 0; i < P; i++)
         store_panel(g, t + r, p + i, total[(r * P + i) * 2], total[(r * P + i) * 2 + 1]);
 }

@@ -81,6 +81,9 @@ ALWAYS_INLINE void fp8_tile(const glm4v_gemm_args *g, int64_t t, int64_t p, cons
             total[i] = _mm512_fmadd_ps(_mm512_loadu_ps(g->w_scale + at), sum[i], total[i]);
         }
     }
+    if (g->x_scale)
+        UNROLL for (int i = 0; i < R * P; i++) total[i] =
+            _mm512_mul_ps(total[i], _mm512_set1_ps(g->x_scale[t + i / P]));
     UNROLL for (int i = 0; i < R * P; i++) store_panel(g, t + i / P, p + i % P, total[i]);
 }
 

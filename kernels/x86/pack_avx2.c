@@ -228,6 +228,34 @@ void glm4v_bf16_row_avx2(uint16_t *y, const float *x, int64_t K)
         y[K] = 0;
 }
 
+static inline void fp8_16(uint16_t *y, const float *x, __m256 inverse)
+{
+    __m256i low = e4m3_as_bf16(_mm256_mul_ps(_mm256_loadu_ps(x), inverse));
+    __m256i high = e4m3_as_bf16(_mm256_mul_ps(_mm256_loadu_ps(x + 8), inverse));
+    __m256i both = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8);
+    _mm256_storeu_si256((__m256i *)y, both);
+}
+
+void glm4v_fp8_row_avx2(uint16_t *y, float *scale, const float *x, int64_t K)
+{
+    const size_t bytes = (K + 1) / 2 * 2 * sizeof *y;
+    float max, rest[16] = { 0 };
+    uint16_t last[16];
+    int64_t k = 0;
+    *scale = row_scale(&max, x, K);
+    if (!(max > 0)) { /* zeros, or no numbers */
+        memset(y, 0, bytes);
+        return;
+    }
+    *scale = max / 448;
+    const __m256 inverse = _mm256_set1_ps(448 / max);
+    for (; k + 16 <= K; k += 16)
+        fp8_16(y + k, x + k, inverse);
+    memcpy(rest, x + k, (K - k) * sizeof *x);
+    fp8_16(last, rest, inverse);
+    memcpy(y + k, last, bytes - k * sizeof *y);
+}
+
 /* Sum of 32 signed bytes, added in eight lanes: |q| * 4 fits in 16 bits. */
 static inline __m256i sum_bytes(__m256i q)
 {

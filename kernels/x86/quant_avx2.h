@@ -75,6 +75,22 @@ static inline __m256i e4m3_bits(__m256 x)
     return _mm256_or_si256(sign, _mm256_blendv_epi8(up, small, is_small));
 }
 
+/* |x| <= 448 or so rounded to e4m3 as e4m3_bits() does, as bf16 in the low half of each lane. */
+static inline __m256i e4m3_as_bf16(__m256 x)
+{
+    const __m256 align = _mm256_set1_ps(16384);
+    __m256i u = _mm256_castps_si256(x), a = _mm256_and_si256(u, _mm256_set1_epi32(0x7fffffff));
+    __m256 small = _mm256_sub_ps(_mm256_add_ps(_mm256_castsi256_ps(a), align), align);
+    __m256i even = _mm256_and_si256(_mm256_srli_epi32(a, 20), _mm256_set1_epi32(1));
+    __m256i up = _mm256_add_epi32(_mm256_add_epi32(a, even), _mm256_set1_epi32(0x7ffff));
+    up = _mm256_and_si256(up, _mm256_set1_epi32((int)0xfff00000));
+    up = _mm256_min_epi32(up, _mm256_set1_epi32(0x43e00000)); /* 448 */
+    __m256i is_small = _mm256_cmpgt_epi32(_mm256_set1_epi32(0x3c800000), a);
+    __m256i value = _mm256_blendv_epi8(up, _mm256_castps_si256(small), is_small);
+    return _mm256_srli_epi32(
+        _mm256_or_si256(value, _mm256_and_si256(u, _mm256_set1_epi32((int)0x80000000))), 16);
+}
+
 /* 32 values of one row, in order. */
 static inline __m256i round_to_e4m3(const float *w, __m256 inverse)
 {

@@ -7,7 +7,7 @@
 
 #include "tolerance.h"
 
-enum form { F32, BF16, FP8, FP8_BLOCKS, INT8, INT4, INT4_ZERO, INT4_32, INT4_32_ZERO };
+enum form { F32, BF16, FP8, FP8_BLOCKS, FP8_DYNAMIC, INT8, INT4, INT4_ZERO, INT4_32, INT4_32_ZERO };
 enum { X, X_SCALE, X_SUM, W, W_SCALE, W_ZERO, BIAS, Y_REF, Y_OPS, RAW };
 
 struct problem {
@@ -40,6 +40,8 @@ static int unit_of(enum form form)
 
 static int count_groups(enum form form, int K)
 {
+    if (form == FP8_DYNAMIC)
+        return 1;
     return (K + group_of(form) - 1) / group_of(form);
 }
 
@@ -59,6 +61,8 @@ static void make_activations(struct check *t, struct problem *p, enum fill kind)
         check_fill(t, raw, p->K, kind >= FILL_NAN && i != p->T / 2 ? FILL_PEAKY : kind);
         if (p->form == F32)
             memcpy(x + (size_t)i * ldx * 4, raw, p->K * sizeof *raw);
+        else if (p->form == FP8_DYNAMIC)
+            glm4v_fp8_row_c((uint16_t *)(x + (size_t)i * ldx * 2), scale + i, raw, p->K);
         else if (p->form < INT8)
             glm4v_bf16_row_c((uint16_t *)(x + (size_t)i * ldx * 2), raw, p->K);
         else
@@ -67,8 +71,8 @@ static void make_activations(struct check *t, struct problem *p, enum fill kind)
     }
     p->args.x = x;
     p->args.ldx = ldx;
-    p->args.x_scale = scale;
-    p->args.x_sum = sum;
+    p->args.x_scale = p->form >= FP8_DYNAMIC ? scale : NULL;
+    p->args.x_sum = p->form >= INT8 ? sum : NULL;
 }
 
 static size_t panel_bytes(enum form form, int K)
@@ -204,8 +208,10 @@ static void rows_alone_equal_rows_among_others(struct check *t, glm4v_gemm_fn op
         glm4v_gemm_args args = p.args;
         args.T = rows;
         args.x = (const char *)args.x + first * args.ldx * element(form);
-        args.x_scale += first * groups;
-        args.x_sum += first * groups;
+        if (args.x_scale)
+            args.x_scale += first * groups;
+        if (args.x_sum)
+            args.x_sum += first * groups;
         args.y = y;
         args.ldy = N;
         int step = 1 + (int)(check_random(t) % 9);
@@ -222,8 +228,8 @@ static void rows_alone_equal_rows_among_others(struct check *t, glm4v_gemm_fn op
 
 static void bench_product(struct check *t, glm4v_gemm_fn ops, enum form form)
 {
-    static const enum peak peaks[] = { PEAK_F32,  PEAK_BF16, PEAK_BF16, PEAK_BF16, PEAK_INT8,
-                                       PEAK_INT8, PEAK_INT8, PEAK_INT8, PEAK_INT8 };
+    static const enum peak peaks[] = { PEAK_F32,  PEAK_BF16, PEAK_BF16, PEAK_BF16, PEAK_BF16,
+                                       PEAK_INT8, PEAK_INT8, PEAK_INT8, PEAK_INT8, PEAK_INT8 };
     static const int shapes[][3] = { { 1, 4096, 4096 },  { 1, 1024, 256 },   { 4, 4096, 4096 },
                                      { 16, 4096, 1024 }, { 256, 256, 1024 }, { 256, 1536, 1024 },
                                      { 192, 4096, 512 } };
@@ -359,6 +365,39 @@ static void check_quantize_rows(struct check *t, glm4v_quantize_row_fn ref,
     check_end(t);
 }
 
+static void check_fp8_row(struct check *t)
+{
+    if (!check_pair(t, gemm, fp8_row, "fp8_row"))
+        return;
+    for (int K = 1; K; K = next_size(K, 600)) {
+        for (int kind = 0; kind < FILL_KINDS; kind++) {
+            size_t bytes = (size_t)round_up(K, 2) * 2;
+            float *x = check_buf(t, X, K * sizeof *x), scale[2];
+            uint16_t *ref = check_buf(t, Y_REF, bytes), *ops = check_buf(t, Y_OPS, bytes);
+            check_fill(t, x, K, kind);
+            for (int i = 0; kind == FILL_NORMAL && i < K; i += 2) /* all exponents of e4m3 */
+                x[i] *= ldexpf(1, -(int)(check_random(t) % 20));
+            if (kind == FILL_PEAKY && K > 5) { /* ties: 448 / max is 1 */
+                const float ties[] = { 448, 17, -19, 0x1.8p-9f, -0x2.8p-9f, 0x1p-10f };
+                memset(x, 0, K * sizeof *x);
+                memcpy(x, ties, sizeof ties);
+            }
+            check_input(t, X);
+            t->ref.gemm.fp8_row(ref, &scale[0], x, K);
+            t->ops.gemm.fp8_row(ops, &scale[1], x, K);
+            check_bytes(t, ops, ref, bytes, "%s, K %d", fill_name(kind), K);
+            check_close(t, &scale[1], &scale[0], 1, (struct tolerance) { 0 }, "scale, %s, K %d",
+                        fill_name(kind), K);
+            check_guards(t, "%s, K %d", fill_name(kind), K);
+        }
+    }
+    float *x = check_buf(t, X, 4096 * sizeof *x), scale;
+    uint16_t *y = check_buf(t, Y_OPS, 4096 * sizeof *y);
+    check_fill(t, x, 4096, FILL_NORMAL);
+    BENCH(t, "K 4096", 4096 * 6, 0, 0, t->ops.gemm.fp8_row(y, &scale, x, 4096));
+    check_end(t);
+}
+
 static void check_bf16_row(struct check *t)
 {
     if (!check_pair(t, gemm, bf16_row, "bf16_row"))
@@ -393,6 +432,8 @@ void check_gemm(struct check *t)
     }
     if (check_pair(t, gemm, fp8, "gemm_fp8_blocks"))
         check_product(t, ref->fp8, ops->fp8, FP8_BLOCKS, TOL_GEMM_BF16);
+    if (check_pair(t, gemm, fp8, "gemm_fp8_dynamic"))
+        check_product(t, ref->fp8, ops->fp8, FP8_DYNAMIC, TOL_GEMM_BF16);
     if (check_pair(t, gemm, int8, "gemm_int8")) {
         integers_at_their_limits(t, ref->int8, ops->int8, INT8);
         check_product(t, ref->int8, ops->int8, INT8, TOL_GEMM_INT);
@@ -418,4 +459,5 @@ void check_gemm(struct check *t)
     if (check_pair(t, gemm, quantize_row_32, "quantize_row_32"))
         check_quantize_rows(t, ref->quantize_row_32, ops->quantize_row_32, INT4_32);
     check_bf16_row(t);
+    check_fp8_row(t);
 }

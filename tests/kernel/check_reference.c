@@ -288,6 +288,49 @@ static void fp8_product_equals_the_sum_written_out(struct check *t)
     compare_product(y, x, held, bias, 1e-4);
 }
 
+/* Activations too, with a scale for each row. */
+static void fp8_product_of_rounded_rows_equals_the_sum_written_out(struct check *t)
+{
+    static float w[N * K], held[N * K], x[T * K], bias[N], y[T * N], scale[PANELS * 16];
+    static uint8_t panels[PANELS * K * 16], codes[K];
+    static uint16_t rows[T * K];
+    float x_scale[T], code_scale;
+    glm4v_gemm_args args = { .y = y,
+                             .x = rows,
+                             .x_scale = x_scale,
+                             .w = panels,
+                             .w_scale = scale,
+                             .bias = bias,
+                             .ldy = N,
+                             .ldx = K,
+                             .T = T,
+                             .K = K,
+                             .n_out = N,
+                             .n_panels = PANELS };
+    random_matrix(t, w, x, bias);
+    for (int p = 0; p < PANELS; p++) {
+        glm4v_pack_fp8_c(panels + p * K * 16, scale + p * 16, w + p * 16 * K, K, p ? N - 16 : 16,
+                         K);
+        glm4v_unpack_fp8(held + p * 16 * K, K, panels + p * K * 16, scale + p * 16, false,
+                         p ? N - 16 : 16, K);
+    }
+    for (int i = 0; i < T; i++) {
+        glm4v_f32_to_fp8_c(codes, &code_scale, x + i * K, K);
+        glm4v_fp8_row_c(rows + i * K, &x_scale[i], x + i * K, K);
+        near(x_scale[i], code_scale, 0);
+        for (int k = 0; k < K; k++) { /* what f32_to_fp8 makes codes of */
+            float value;
+            glm4v_bf16_to_f32_c(&value, rows + i * K + k, 1);
+            near(value, glm4v_e4m3_to_f32(codes[k]), 0);
+            near(x_scale[i] * value, x[i * K + k],
+                 fabs(x[i * K + k]) / 15.9 + x_scale[i] * 0x1p-10);
+            x[i * K + k] = x_scale[i] * value;
+        }
+    }
+    glm4v_gemm_fp8_c(&args);
+    compare_product(y, x, held, bias, 1e-5);
+}
+
 struct quantized {
     int8_t q[T * K];
     float scale[T * K / 128];
@@ -451,6 +494,7 @@ void check_reference(struct check *t)
     RUN(product_equals_the_sum_written_out);
     RUN(bf16_product_equals_the_sum_written_out);
     RUN(fp8_product_equals_the_sum_written_out);
+    RUN(fp8_product_of_rounded_rows_equals_the_sum_written_out);
     RUN(int8_product_equals_the_sum_written_out);
     RUN(int4_product_equals_the_sum_written_out);
     RUN(int4_scales_beat_the_plain_choice);
