@@ -63,8 +63,9 @@ install_model (GObjectClass * klass)
   g_object_class_install_property (klass, PROP_QUANTIZATION,
       g_param_spec_string ("quantization", "Quantization",
           "Form of the weights in memory: fp32, bf16, int8, int4, int4-32, fp8 "
-          "for text and vision, or a list such as text=int4,vision=int8 (keys "
-          "text, vision, embedding, lm-head). NULL: as stored", NULL, READY));
+          "or fp8-dynamic for text and vision, or a list such as "
+          "text=int4,vision=int8 (keys text, vision, embedding, lm-head). "
+          "NULL: as stored", NULL, READY));
   /**
    * GstGlm4vDescribe:kv-cache:
    *

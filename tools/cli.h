@@ -58,8 +58,8 @@ typedef struct {
 #define CLI_QUANTIZATION_OPTION(quantization)                                                      \
     {                                                                                              \
         "quantization", "Q", CLI_STRING, &(quantization), 0, 0,                                    \
-            "form of the weights in memory: fp32, bf16, int8, int4, int4-32 or fp8, or by part,\n" \
-            "text=int4,vision=int8; default: as stored"                                            \
+            "form of the weights in memory: fp32, bf16, int8, int4, int4-32, fp8, fp8-dynamic,\n"  \
+            "or by part, text=int4,vision=int8; default: as stored"                                \
     }
 
 #define CLI_THREADS_OPTION(threads)                                                                \

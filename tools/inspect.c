@@ -22,7 +22,7 @@ typedef struct {
 
 #define AS_STORED "as stored"
 /* Rows of the table beside glm4v_quantization_choices(). */
-static const char *const more[] = { AS_STORED, "fp32", "fp8" };
+static const char *const more[] = { AS_STORED, "fp32", "fp8", "fp8-dynamic" };
 enum { N_MORE = sizeof more / sizeof *more, MAX_ROWS = 32 };
 
 typedef struct {

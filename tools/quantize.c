@@ -140,8 +140,8 @@ int cli_quantize(int argc, char **argv)
     settings set = { .shard_mb = 5000 };
     const cli_option options[] = {
         { "quantization", "Q", CLI_STRING, &set.quantization, 0, 0,
-          "form of the weights, required: int8, int4, int4-32, fp8, bf16 or fp32 for text and\n"
-          "vision, or by part, text=int4,vision=int8,embedding=int8,lm-head=int8.\n"
+          "form of the weights, required: int8, int4, int4-32, fp8, fp8-dynamic, bf16 or fp32\n"
+          "for text and vision, or by part, text=int4,vision=int8,embedding=int8,lm-head=int8.\n"
           "What is not named stays as it is stored" },
         { "calibrate", "DIR", CLI_STRING, &set.calibrate, 0, 0,
           "round int4 so that answers about the pictures in DIR stay as they are;\n"

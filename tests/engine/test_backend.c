@@ -69,8 +69,9 @@ static void linear_is_the_product_of_each_form(void)
 {
     enum { T = 37, K = 256, N = 75 };
     static const double limit[] = {
-        [GLM4V_FORM_F32] = 1e-12, [GLM4V_FORM_BF16] = 1e-4, [GLM4V_FORM_INT8] = 5e-4,
-        [GLM4V_FORM_INT4] = 2e-2, [GLM4V_FORM_FP8] = 2e-3,  [GLM4V_FORM_INT4_32] = 1.2e-2
+        [GLM4V_FORM_F32] = 1e-12,       [GLM4V_FORM_BF16] = 1e-4, [GLM4V_FORM_INT8] = 5e-4,
+        [GLM4V_FORM_INT4] = 2e-2,       [GLM4V_FORM_FP8] = 2e-3,  [GLM4V_FORM_INT4_32] = 1.2e-2,
+        [GLM4V_FORM_FP8_DYNAMIC] = 4e-3
     };
     _Static_assert(sizeof limit / sizeof *limit == GLM4V_N_FORMS, "a form has no limit");
     glm4v_backend *b = cpu_open(2);

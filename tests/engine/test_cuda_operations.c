@@ -232,7 +232,8 @@ static void products_are_equal_in_every_form_and_queue(void)
                 const int64_t rows = sizes[s][0], n_out = sizes[s][1], n_in = sizes[s][2];
                 fill(a_host, rows * (n_in > n_out ? n_in : n_out));
                 fill(b_host, n_out * n_in);
-                if (multiply(cpu, (glm4v_form)form, (glm4v_queue)q, rows, n_out, n_in, expected)) {
+                if (form == GLM4V_FORM_FP8_DYNAMIC || /* CUDA has none */
+                    multiply(cpu, (glm4v_form)form, (glm4v_queue)q, rows, n_out, n_in, expected)) {
                     CHECK(multiply(gpu, (glm4v_form)form, (glm4v_queue)q, rows, n_out, n_in, got));
                     continue;
                 }

@@ -597,6 +597,27 @@ static void change_tensor(const char *name, size_t at, const void *bytes, size_t
     free(f.data);
 }
 
+/* The codes would serve, a scale for each block of numbers does not. */
+static void fp8_in_blocks_is_not_fp8_dynamic(void)
+{
+    static const char *const stored[] = { "fp8", "compressed" };
+    for (size_t i = 0; i < 2; i++) {
+        if (build(stored[i])) {
+            glm4v_model *m = open_model("text=fp8-dynamic");
+            CHECK(!m);
+            CHECK_EQ(err.code, GLM4V_ERR_UNSUPPORTED);
+            CHECK_CONTAINS(err.msg, i ? "layers.5." : "layers.0.");
+            CHECK_CONTAINS(err.msg, "choose fp8, or leave text out");
+            glm4v_model_close(&m);
+            m = open_model("text=fp8");
+            REQUIRE(m);
+            CHECK(m->layers[i ? 5 : 0].gate_up.blocks);
+            glm4v_model_close(&m);
+        }
+        tiny_model_remove(dir);
+    }
+}
+
 static void configurations_that_contradict_the_tensors_are_refused(void)
 {
     static const struct {
@@ -744,6 +765,7 @@ int main(void)
     TEST(the_option_converts_from_any_form);
     TEST(what_is_widened_is_told);
     TEST(a_configuration_may_be_a_file_of_its_own);
+    TEST(fp8_in_blocks_is_not_fp8_dynamic);
     TEST(configurations_that_contradict_the_tensors_are_refused);
     TEST(damaged_tensors_are_refused_by_name);
     TEST(orders_without_a_form_are_widened);

@@ -234,7 +234,7 @@ static size_t scale_bytes(const glm4v_weight *w)
 }
 
 /* What was written, opened as it is stored (NULL) or with `reopened`, is the model that src is when
- * it is quantized while it is loaded: every number and every form. */
+ * it is quantized while it is loaded: every number and every form, where it is stored as itself. */
 static void compare_models(const char *quantization, const char *reopened)
 {
     glm4v_model *a = NULL, *b = NULL, *plan = NULL;
@@ -252,11 +252,12 @@ static void compare_models(const char *quantization, const char *reopened)
         if (item->kind == GLM4V_ITEM_LINEAR) {
             const glm4v_weight *x = a->plan.items[i].to.linear, *y = other->to.linear;
             const size_t scales = scale_bytes(x);
-            if (x->form != y->form || x->bytes != y->bytes || x->zero || y->zero || y->order ||
+            const glm4v_form form = reopened ? x->form : glm4v_form_of(x->form)->stored;
+            if (form != y->form || x->bytes != y->bytes || x->zero || y->zero || y->order ||
                 !same_bytes(x->data, y->data, x->bytes - scales) ||
                 !same_bytes(x->scale, y->scale, scales))
                 test_fail(__FILE__, __LINE__, "%s: %s differs, %s and %s", quantization,
-                          item->source[0].tensor->name, glm4v_form_name(x->form),
+                          item->source[0].tensor->name, glm4v_form_name(form),
                           glm4v_form_name(y->form));
             quantized += x->scale != NULL;
         } else if (item->kind == GLM4V_ITEM_TABLE) {
@@ -292,9 +293,36 @@ static const char *const forms[] = { "int8",
                                      "vision=int8,embedding=int8,lm-head=int8",
                                      "fp8",
                                      "text=fp8,vision=int4,lm-head=int8",
+                                     "fp8-dynamic",
+                                     "text=fp8-dynamic,vision=fp8,lm-head=fp8-dynamic",
                                      "bf16",
                                      "fp32",
                                      "text=fp32,vision=bf16" };
+
+/* The words of llm-compressor's scheme FP8_DYNAMIC; beside it fp8, whose activations stay. */
+static void rounded_activations_are_written_in_config(void)
+{
+    static const char dynamic[] = "\"input_activations\": { \"num_bits\": 8, \"type\": \"float\", "
+                                  "\"symmetric\": true, \"strategy\": \"token\", "
+                                  "\"dynamic\": true }";
+    REQUIRE(!convert("fp8-dynamic"));
+    file_text text = file_read(dst, "config.json");
+    CHECK_CONTAINS(text.data, dynamic);
+    CHECK(!strstr(text.data, "\"input_activations\": null"));
+    CHECK_CONTAINS(text.data, "\"Linear\"");
+    free(text.data);
+    folder_remove(dst);
+    REQUIRE(!convert("text=fp8-dynamic,vision=fp8"));
+    text = file_read(dst, "config.json");
+    const char *first = strstr(text.data, "\"input_activations\"");
+    REQUIRE(first);
+    CHECK_CONTAINS(first, "null"); /* fp8 is the earlier form */
+    CHECK_CONTAINS(first, dynamic);
+    CHECK(strstr(first, dynamic) > strstr(first, "\"input_activations\": null"));
+    CHECK(!strstr(text.data, "mixed-precision"));
+    free(text.data);
+    folder_remove(dst);
+}
 
 /* With another model in the place of src. */
 static void compare_models_of(const tiny_model_options *options)
@@ -808,6 +836,7 @@ int main(void)
     TEST(written_matrices_equal_on_load_quantization);
     TEST(a_written_embedding_equals_on_load_quantization);
     TEST(what_is_written_opens_to_the_same_model);
+    TEST(rounded_activations_are_written_in_config);
     TEST(family_chatglm4v_is_converted_too);
     TEST(family_glm_ocr_is_converted_too);
     TEST(the_layer_for_speculation_is_exempted_by_its_number);

@@ -618,9 +618,10 @@ static double float_limit(const glm4v_model *m)
     static const struct {
         double usual, post_norm;
     } limits[] = {
-        [GLM4V_FORM_F32] = { 1e-8, 1e-8 },  [GLM4V_FORM_BF16] = { 2e-3, 2e-3 },
-        [GLM4V_FORM_INT8] = { 3e-2, 5e-2 }, [GLM4V_FORM_INT4] = { 5e-1, 5e-1 },
-        [GLM4V_FORM_FP8] = { 2e-1, 2e-1 },  [GLM4V_FORM_INT4_32] = { 1.5, 1.5 },
+        [GLM4V_FORM_F32] = { 1e-8, 1e-8 },         [GLM4V_FORM_BF16] = { 2e-3, 2e-3 },
+        [GLM4V_FORM_INT8] = { 3e-2, 5e-2 },        [GLM4V_FORM_INT4] = { 5e-1, 5e-1 },
+        [GLM4V_FORM_FP8] = { 2e-1, 2e-1 },         [GLM4V_FORM_INT4_32] = { 1.5, 1.5 },
+        [GLM4V_FORM_FP8_DYNAMIC] = { 4e-1, 4e-1 },
     };
     _Static_assert(sizeof limits / sizeof *limits == GLM4V_N_FORMS, "a form has no limit");
     const bool post_norm = m->config.vision.post_norm;

@@ -10,9 +10,10 @@
 #include "shadow.h"
 #include "test.h"
 
-static const char *const forms[] = {
-    "fp32", "bf16", "int8", "int4", "fp8", "int4-32", "text=int4,vision=int8,lm-head=int8"
-};
+static const char *const forms[] = { "fp32",    "bf16",
+                                     "int8",    "int4",
+                                     "fp8",     "fp8-dynamic",
+                                     "int4-32", "text=int4,vision=int8,lm-head=int8" };
 
 enum { N_FORMS = sizeof forms / sizeof *forms };
 
@@ -43,7 +44,10 @@ static void run_form(void)
     const golden_options options = {
         .model = current.dir, .file = file, .device = "cpu", .quantization = current.form
     };
-    if (golden_run(&options, count_line, &lines, &isa, &err))
+    const int rc = golden_run(&options, count_line, &lines, &isa, &err);
+    if (rc == GLM4V_ERR_UNSUPPORTED && strstr(err.msg, "CUDA has no fp8-dynamic"))
+        return;
+    if (rc)
         test_fail(__FILE__, __LINE__, "%s", err.msg);
     CHECK(lines >= current.stages);
     printf("# %d stages, kernels %s\n", lines, isa);

@@ -26,6 +26,7 @@ static void each_row_is_whole(void)
         CHECK(t->table || t->codes); /* the converter writes numbers by table_fill */
         CHECK(t->codes || (!t->group && !t->zeros && !t->blocks && !t->floating));
         CHECK(!t->blocks || !t->group);
+        CHECK(!t->codes || glm4v_form_of(t->stored)->codes);
         CHECK_EQ(glm4v_form_fits(f, 17), t->group == 0);
     }
 }
@@ -58,6 +59,21 @@ static void what_does_not_fit_has_a_finer_form(void)
     }
 }
 
+/* Forms that differ in the rounding of activations have one kind of codes and scales. */
+static void what_is_stored_alike_is_packed_alike(void)
+{
+    for (glm4v_form f = 0; f < GLM4V_N_FORMS; f++) {
+        const glm4v_form_traits *t = glm4v_form_of(f), *s = glm4v_form_of(t->stored);
+        CHECK_EQ(s->stored, t->stored);
+        CHECK_EQ(t == s, t->rounding == s->rounding);
+        CHECK(t->bits == s->bits && t->group == s->group && t->floating == s->floating);
+        CHECK(t->layout == s->layout && !strcmp(t->dtype, s->dtype));
+        CHECK(t->cpu.pack == s->cpu.pack && t->cpu.pack_codes == s->cpu.pack_codes &&
+              t->cpu.unpack == s->cpu.unpack && t->cpu.encode == s->cpu.encode);
+    }
+    CHECK_EQ(glm4v_form_of(GLM4V_FORM_FP8_DYNAMIC)->stored, GLM4V_FORM_FP8);
+}
+
 static void scales_are_counted_by_group(void)
 {
     for (glm4v_form f = 0; f < GLM4V_N_FORMS; f++) {
@@ -76,6 +92,7 @@ int main(void)
     TEST(each_row_is_whole);
     TEST(names_are_told_apart);
     TEST(what_does_not_fit_has_a_finer_form);
+    TEST(what_is_stored_alike_is_packed_alike);
     TEST(scales_are_counted_by_group);
     return test_end();
 }

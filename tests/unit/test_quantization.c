@@ -66,8 +66,10 @@ static void what_is_no_option_is_refused_by_item(void)
         { "embedding=int4", "the embedding can be", GLM4V_ERR_INVALID },
         { "embedding=fp8", "not fp8", GLM4V_ERR_INVALID },
         { "embedding=int4-32", "not int4-32", GLM4V_ERR_INVALID },
+        { "embedding=fp8-dynamic", "not fp8-dynamic", GLM4V_ERR_INVALID },
+        { "fp8-static", "\"fp8-static\" is not a weight form", GLM4V_ERR_INVALID },
         { "int4-64", "\"int4-64\" is not a weight form", GLM4V_ERR_INVALID },
-        { "fp16", "fp32, bf16, int8, int4, fp8 or int4-32", GLM4V_ERR_INVALID },
+        { "fp16", "fp32, bf16, int8, int4, fp8, int4-32 or fp8-dynamic", GLM4V_ERR_INVALID },
         { "text=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "aaaa",
           GLM4V_ERR_INVALID },
     };

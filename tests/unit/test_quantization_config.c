@@ -207,6 +207,14 @@ static void what_is_not_used_is_told(void)
                           ", \"input_activations\": {\"dynamic\": true}}",
                           ", \"kv_cache_scheme\": {\"num_bits\": 8}")));
     CHECK_CONTAINS(logged, "kv_cache_scheme");
+    CHECK(!strstr(logged, "fp8-dynamic"));
+    glm4v_quantization_config_free(&c);
+    REQUIRE(!parse(&c, CT("int-quantized",
+                          "\"a\": {\"targets\": [\"Linear\"], " WEIGHTS8
+                          ", \"input_activations\": {\"dynamic\": true, \"type\": \"float\", "
+                          "\"strategy\": \"token\"}}",
+                          "")));
+    CHECK_CONTAINS(logged, "fp8-dynamic");
     glm4v_quantization_config_free(&c);
 }
 

@@ -142,8 +142,8 @@ typedef struct {
     /// the first GPU where there is one that can be used, and the CPU for what it has no room for.
     /// GPUs share layers by free memory; beside them a CPU gets those that do not fit
     const char *device;
-    /// NULL = as stored; "bf16", "fp32", "int8", "int4", "int4-32", "fp8" (text and vision), or
-    /// "text=F,vision=F,embedding=F,lm-head=F" with any of the four keys
+    /// NULL = as stored; "bf16", "fp32", "int8", "int4", "int4-32", "fp8", "fp8-dynamic" (text and
+    /// vision), or "text=F,vision=F,embedding=F,lm-head=F" with any of the four keys
     const char *quantization;
     uint32_t n_threads;   ///< CPU threads; 0 = the cores this process may use
     uint64_t random_seed; ///< with random_weights: seed of the weights
@@ -442,11 +442,12 @@ typedef struct {
  *
  * int8: `NAME.weight` I8 [n, k] and `NAME.weight_scale` F32 [n, 1]. int4: `NAME.weight_packed` I32
  * [n, k / 8], `NAME.weight_scale` F32 [n, k / 128], `NAME.weight_shape` I64 [2]. int4-32: the same,
- * scales [n, k / 32]. fp8: `NAME.weight` F8_E4M3 [n, k] and `NAME.weight_scale` F32 [n, 1]. The
- * numbers are those that glm4v_model_open() computes from src with the same quantization; with
- * images those of int4 and int4-32 are better. Norms, biases and position tables are copied, as are
- * convolutions unless vision is to be bf16 or fp32; so are all files beside the weights (tokenizer,
- * settings, licence), and config.json gets the key "quantization_config".
+ * scales [n, k / 32]. fp8: `NAME.weight` F8_E4M3 [n, k] and `NAME.weight_scale` F32 [n, 1];
+ * fp8-dynamic: the same, and config.json says that activations are rounded to e4m3. The numbers are
+ * those that glm4v_model_open() computes from src with the same quantization; with images those of
+ * int4 and int4-32 are better. Norms, biases and position tables are copied, as are convolutions
+ * unless vision is to be bf16 or fp32; so are all files beside the weights (tokenizer, settings,
+ * licence), and config.json gets the key "quantization_config".
  *
  * @param src      Model directory as for glm4v_model_open(), not quantized; without a tokenizer its
  *                 weights and config alone are looked at.

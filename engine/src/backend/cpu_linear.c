@@ -18,7 +18,7 @@ typedef struct {
     int64_t x_size; /* bytes of one value of args.x */
     glm4v_rounding rounding;
     const int32_t *order; /* of inputs, or NULL */
-    int64_t groups;       /* of rounded activations */
+    int64_t groups;       /* of rounded activations: scales of a row */
     int64_t rows_per_tile, panels_per_tile, row_tiles;
 } linear_call;
 
@@ -58,6 +58,9 @@ static void round_rows(void *user, int64_t i, int64_t thread)
             l->cpu->gemm.quantize_row_32((int8_t *)l->cpu->x + r * g->ldx, l->cpu->x_scale + at,
                                          l->cpu->x_sum + at, x, g->K);
             break;
+        case GLM4V_ROUND_FP8:
+            l->cpu->gemm.fp8_row((uint16_t *)l->cpu->x + r * g->ldx, l->cpu->x_scale + at, x, g->K);
+            break;
         }
     }
 }
@@ -73,10 +76,10 @@ static void multiply_tile(void *user, int64_t i, int64_t thread)
     g.T = l->args.T - row < l->rows_per_tile ? l->args.T - row : l->rows_per_tile;
     g.y += row * g.ldy;
     g.x = (const char *)g.x + row * g.ldx * l->x_size;
-    if (g.x_scale) {
+    if (g.x_scale)
         g.x_scale += row * l->groups;
+    if (g.x_sum)
         g.x_sum += row * l->groups;
-    }
     l->gemm(&g);
 }
 
@@ -143,6 +146,12 @@ static size_t choose(linear_call *l, const glm4v_weight *w)
         g->ldx = l->groups * group;
         g->x_scale = c->x_scale;
         g->x_sum = c->x_sum;
+        break;
+    case GLM4V_ROUND_FP8:
+        l->x_size = sizeof(uint16_t);
+        l->groups = 1;
+        g->ldx = (K + 1) / 2 * 2;
+        g->x_scale = c->x_scale;
         break;
     }
     return form->cpu.panel_bytes(K);

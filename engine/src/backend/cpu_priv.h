@@ -35,8 +35,8 @@ typedef struct {
     const glm4v_observer *observer; /* of products; or NULL */
 
     pthread_mutex_t lock; /* guards everything below; held for the length of one operation */
-    void *x;              /* rounded activations: bf16 or int8 */
-    float *x_scale;       /* [slab, groups] */
+    void *x;              /* rounded activations: bf16, e4m3 as bf16, or int8 */
+    float *x_scale;       /* [slab, groups]; e4m3: [slab] */
     int32_t *x_sum;       /* [slab, groups] */
     size_t x_bytes;
     int64_t x_scales;

@@ -240,6 +240,7 @@ static const glm4v_form_traits forms[] = {
         .table = true,
         .rounding = GLM4V_ROUND_NONE,
         .finer = GLM4V_FORM_F32,
+        .stored = GLM4V_FORM_F32,
         .layout = GLM4V_LAYOUT_PLAIN,
         .dtype = "F32",
         .cpu = { .panel_bytes = glm4v_panel_bytes_f32,
@@ -256,6 +257,7 @@ static const glm4v_form_traits forms[] = {
         .table = true,
         .rounding = GLM4V_ROUND_BF16,
         .finer = GLM4V_FORM_BF16,
+        .stored = GLM4V_FORM_BF16,
         .layout = GLM4V_LAYOUT_PLAIN,
         .dtype = "BF16",
         .cpu = { .panel_bytes = glm4v_panel_bytes_bf16,
@@ -273,6 +275,7 @@ static const glm4v_form_traits forms[] = {
         .table = true,
         .rounding = GLM4V_ROUND_INT8,
         .finer = GLM4V_FORM_INT8,
+        .stored = GLM4V_FORM_INT8,
         .layout = GLM4V_LAYOUT_BYTES,
         .dtype = "I8",
         .format = "int-quantized",
@@ -295,6 +298,7 @@ static const glm4v_form_traits forms[] = {
         .ordered = true,
         .rounding = GLM4V_ROUND_INT8,
         .finer = GLM4V_FORM_INT8,
+        .stored = GLM4V_FORM_INT4,
         .layout = GLM4V_LAYOUT_WORDS,
         .dtype = "I32",
         .format = "pack-quantized",
@@ -316,6 +320,7 @@ static const glm4v_form_traits forms[] = {
         .ordered = true,
         .rounding = GLM4V_ROUND_BF16,
         .finer = GLM4V_FORM_FP8,
+        .stored = GLM4V_FORM_FP8,
         .layout = GLM4V_LAYOUT_BYTES,
         .dtype = "F8_E4M3",
         .format = "float-quantized",
@@ -336,6 +341,7 @@ static const glm4v_form_traits forms[] = {
         .ordered = true,
         .rounding = GLM4V_ROUND_INT8_32,
         .finer = GLM4V_FORM_INT8,
+        .stored = GLM4V_FORM_INT4_32,
         .layout = GLM4V_LAYOUT_WORDS,
         .dtype = "I32",
         .format = "pack-quantized",
@@ -347,6 +353,26 @@ static const glm4v_form_traits forms[] = {
                  .encode = encode_int4_32,
                  .pack_words = pack_words_int4,
                  .unpack = unpack_int4_32 },
+    },
+    [GLM4V_FORM_FP8_DYNAMIC] = {
+        .name = "fp8-dynamic",
+        .bits = 8,
+        .codes = true,
+        .floating = true,
+        .ordered = true,
+        .rounding = GLM4V_ROUND_FP8,
+        .finer = GLM4V_FORM_FP8_DYNAMIC,
+        .stored = GLM4V_FORM_FP8,
+        .layout = GLM4V_LAYOUT_BYTES,
+        .dtype = "F8_E4M3",
+        .format = "float-quantized",
+        .cpu = { .panel_bytes = glm4v_panel_bytes_fp8,
+                 .product = product_fp8,
+                 .pack = pack_fp8,
+                 .pack_codes = pack_codes_fp8,
+                 .unpack_codes = unpack_codes_fp8,
+                 .encode = encode_fp8,
+                 .unpack = unpack_fp8 },
     },
 };
 
@@ -418,6 +444,7 @@ int64_t glm4v_rounding_group(glm4v_rounding rounding)
     switch (rounding) {
     case GLM4V_ROUND_NONE:
     case GLM4V_ROUND_BF16:
+    case GLM4V_ROUND_FP8:
         break;
     case GLM4V_ROUND_INT8:
         return GLM4V_GROUP;

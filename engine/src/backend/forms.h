@@ -20,6 +20,8 @@
  *              none is stored, else in [0, 16].
  *   INT4_32    the same in groups of 32 inputs, activations too.
  *   FP8        e4m3, w = scale[n] * q, or in blocks scale[n][g] * q. Activations as under BF16.
+ *   FP8_DYNAMIC  weights as FP8 with one scale an output; activations are rounded to e4m3 with one
+ *              scale a row (max|x| / 448).
  * INT8, INT4: activations are rounded to int8 per row and group of 128 (scale = max|x| / 127;
  * INT4_32: group of 32), sums are exact int32 within a group and fp32 across groups. */
 typedef enum {
@@ -29,6 +31,7 @@ typedef enum {
     GLM4V_FORM_INT4,
     GLM4V_FORM_FP8,
     GLM4V_FORM_INT4_32,
+    GLM4V_FORM_FP8_DYNAMIC,
     GLM4V_N_FORMS
 } glm4v_form;
 
@@ -38,6 +41,7 @@ typedef enum {
     GLM4V_ROUND_BF16,
     GLM4V_ROUND_INT8,    /* per row and group of 128, by quantize_row of gemm.h */
     GLM4V_ROUND_INT8_32, /* per row and group of 32, by quantize_row_32 */
+    GLM4V_ROUND_FP8,     /* per row, by fp8_row */
 } glm4v_rounding;
 
 /* How a matrix of the form lies in a checkpoint (compressed-tensors). */
@@ -93,6 +97,9 @@ typedef struct {
      * a model where this form would lose the most (items marked fine); the form itself if it is
      * never replaced. */
     glm4v_form finer;
+    /* The form whose codes and scales these are, by which a checkpoint holds them: itself, unless
+     * two forms differ in the rounding of activations alone. */
+    glm4v_form stored;
     glm4v_layout layout; /* on disk */
     const char *dtype;   /* of the numbers or codes there, as safetensors spells it */
     const char *format;  /* of codes: "format" of quantization_config */
@@ -113,9 +120,9 @@ int64_t glm4v_form_groups(glm4v_form form, bool blocks, int64_t n_in);
 int64_t glm4v_form_group(glm4v_form form, bool blocks, int64_t n_in);
 /* Bytes of scratch, 64-byte aligned, that encode takes. */
 size_t glm4v_form_encode_scratch(glm4v_form form, int64_t n_in);
-/* Inputs that share a scale in activations rounded so; 0: there are no scales. */
+/* Inputs that share a scale in activations rounded so; 0: there are no groups. */
 int64_t glm4v_rounding_group(glm4v_rounding rounding);
-/* The least of them over all forms: room for its scales is enough for all. */
+/* The least of them over all forms: room for its scales is enough for all, and for one a row. */
 int64_t glm4v_rounding_least_group(void);
 /* Whether a matrix of n_in inputs can be kept in it: whole groups. */
 bool glm4v_form_fits(glm4v_form form, int64_t n_in);
@@ -133,9 +140,9 @@ typedef struct {
 typedef struct {
     glm4v_form form;
     int64_t n_out, n_in;
-    void *data;     /* panels, see kernels/gemm.h */
-    float *scale;   /* INT8, FP8 [n_out], INT4 and blocks [n_out][groups] in panel order, or NULL */
-    uint8_t *zero;  /* INT4 with zero points, same order; NULL = 8 */
+    void *data;    /* panels, see kernels/gemm.h */
+    float *scale;  /* INT8, FP8s [n_out], INT4 and blocks [n_out][groups] in panel order, or NULL */
+    uint8_t *zero; /* INT4 with zero points, same order; NULL = 8 */
     int32_t *order; /* [n_in]: input k of the panels is input order[k] of x; NULL = k */
     bool blocks;    /* FP8 with a scale per group of 128 inputs */
     uint64_t bytes; /* of data, scale, zero and order */

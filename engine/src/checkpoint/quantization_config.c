@@ -200,13 +200,24 @@ static int read_format(reader *r, const char *format, const char *where, glm4v_s
 static int note_activations(reader *r, const json_t *group, const char *where)
 {
     const json_t *input = NULL;
+    const char *type = "int", *strategy = "";
     int rc = glm4v_json_object(group, where, "input_activations", &input, r->err);
-    if (!rc && input && !json_is_true(json_object_get(input, "dynamic")))
+    if (rc || !input)
+        return rc;
+    if ((rc = glm4v_json_string(input, where, "type", &type, r->err)) ||
+        (rc = glm4v_json_string(input, where, "strategy", &strategy, r->err)))
+        return rc;
+    if (!json_is_true(json_object_get(input, "dynamic")))
         glm4v_log_line(r->log, GLM4V_LOG_INFO,
                        "%s: static scales of activations are not used: each row is rounded with a "
                        "scale of its own",
                        where);
-    return rc;
+    else if (!strcmp(type, "float") && !strcmp(strategy, "token"))
+        glm4v_log_line(r->log, GLM4V_LOG_INFO,
+                       "%s: activations are rounded to e4m3 with the option quantization "
+                       "fp8-dynamic, else to bf16, which is more exact",
+                       where);
+    return 0;
 }
 
 static int read_group(reader *r, const char *name, const json_t *group, const char *format,

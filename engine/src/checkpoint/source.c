@@ -477,11 +477,12 @@ static bool has_zeros(const glm4v_source *s)
     return s->zero && !s->symmetric;
 }
 
-/* Whether matrices of the form represent every number of the source exactly. */
+/* Whether matrices of the form represent every number of the source exactly. Of forms with the same
+ * codes the one by which they are stored. */
 static bool holds(const glm4v_form_traits *form, const glm4v_source *s)
 {
     const bool one = s->groups == 1, bytes = s->kind == GLM4V_SOURCE_BYTES;
-    if (!form->codes || form->floating != s->floating)
+    if (!form->codes || glm4v_form_of(form->stored) != form || form->floating != s->floating)
         return false;
     if (s->group_of && (!s->even || !form->ordered))
         return false;

@@ -3,7 +3,8 @@
  * parts that it does not name.
  *
  *   quantization = item ("," item)*      item = FORM | KEY "=" FORM
- *   KEY = text | vision | embedding | lm-head FORM = fp32 | bf16 | int8 | int4 | int4-32 | fp8
+ *   KEY = text | vision | embedding | lm-head
+ *   FORM = fp32 | bf16 | int8 | int4 | int4-32 | fp8 | fp8-dynamic
  * A bare FORM means text and vision. Each part may be named once. Parts that are not named stay as
  * stored: bf16 where all matrices of the part are bf16, else fp32 (fp16 is widened, as no form
  * keeps it exactly in fewer bits). */

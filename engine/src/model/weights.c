@@ -71,6 +71,26 @@ static glm4v_form form_of_item(const glm4v_item *item, const glm4v_quantization 
     return item->fine ? glm4v_form_of(form)->finer : glm4v_form_of_linear(form, item->n_in);
 }
 
+/* Whether the stored codes serve the form that the option names for the part, and then the kind of
+ * a matrix of them. UNSUPPORTED: not with their scales. */
+static int is_named(glm4v_lister *l, const glm4v_item *item, glm4v_form form,
+                    glm4v_weight_kind *kind, bool *named)
+{
+    const glm4v_form_traits *wanted = glm4v_form_of(item->form);
+    *named = kind->form == form || kind->form == item->form;
+    if (*named || wanted->stored != kind->form)
+        return 0;
+    if (kind->blocks && !wanted->blocks)
+        return glm4v_fail(l->err, GLM4V_ERR_UNSUPPORTED,
+                          "quantization: \"%s\" is stored as %s with a scale for each block of "
+                          "numbers, which %s does not have: choose %s, or leave %s out",
+                          item->source[0].tensor->name, glm4v_form_name(kind->form), wanted->name,
+                          glm4v_form_name(kind->form), glm4v_part_name(item->part));
+    kind->form = item->form;
+    *named = true;
+    return 0;
+}
+
 /* The form of a matrix or a table: what the option names, else what is stored. */
 static int choose_form(glm4v_lister *l, const glm4v_quantization *q, glm4v_item *item, widened *w)
 {
@@ -86,10 +106,12 @@ static int choose_form(glm4v_lister *l, const glm4v_quantization *q, glm4v_item 
         snprintf(why, sizeof why, "a table of %s", glm4v_form_name(kind.form));
         exact = false;
     }
-    if (exact && (!q->set[item->part] || kind.form == form || kind.form == item->form))
+    bool named = !q->set[item->part];
+    int rc = exact && !named ? is_named(l, item, form, &kind, &named) : 0;
+    if (!rc && exact && named)
         return keep_codes(l, item, &kind);
-    if (q->set[item->part])
-        return 0;
+    if (rc || q->set[item->part])
+        return rc;
     item->form = GLM4V_FORM_BF16;
     if (!w->matrices++) {
         w->first = item->source[0].tensor->name;

@@ -26,7 +26,7 @@ static bool form_of(glm4v_form *form, const glm4v_conversion *c)
     return *form != IGNORED || c->linear;
 }
 
-/* Order of the groups: few bits first, then floating ones, then small groups last. */
+/* Order of the groups: few bits first, then floating ones, small groups last, then as forms are. */
 static int by_form(glm4v_form a, glm4v_form b)
 {
     if (a == b || a == IGNORED || b == IGNORED)
@@ -36,7 +36,9 @@ static int by_form(glm4v_form a, glm4v_form b)
         return x->bits < y->bits ? -1 : 1;
     if (x->floating != y->floating)
         return x->floating ? -1 : 1;
-    return x->group > y->group ? -1 : 1;
+    if (x->group != y->group)
+        return x->group > y->group ? -1 : 1;
+    return a < b ? -1 : 1;
 }
 
 /* ---- names ---- */
@@ -174,7 +176,16 @@ static void format_patterns(glm4v_text_out *out, const targets *t, glm4v_form fo
     glm4v_text_format(out, "]");
 }
 
-/* How activations are rounded is not said: that is for who runs the model. */
+/* Said only where it tells two forms apart: else it is for who runs the model. */
+static void format_activations(glm4v_text_out *out, const glm4v_form_traits *form)
+{
+    if (form->rounding == GLM4V_ROUND_FP8)
+        glm4v_text_format(out, "{ \"num_bits\": 8, \"type\": \"float\", \"symmetric\": true, "
+                               "\"strategy\": \"token\", \"dynamic\": true }");
+    else
+        glm4v_text_format(out, "null");
+}
+
 static void format_weights(glm4v_text_out *out, const glm4v_form_traits *form)
 {
     glm4v_text_format(out, "{ \"num_bits\": %d, \"type\": \"%s\", \"symmetric\": true, ",
@@ -194,10 +205,10 @@ static void format_group(glm4v_text_out *out, const targets *t, glm4v_form form,
     glm4v_text_format(out,
                       "%s\n      \"group_%d\": {\n"
                       "        \"format\": \"%s\",\n"
-                      "        \"input_activations\": null,\n"
-                      "        \"output_activations\": null,\n"
-                      "        \"targets\": ",
+                      "        \"input_activations\": ",
                       number ? "," : "", number, glm4v_form_of(form)->format);
+    format_activations(out, glm4v_form_of(form));
+    glm4v_text_format(out, ",\n        \"output_activations\": null,\n        \"targets\": ");
     if (t->n_forms == 1 && !t->tables)
         glm4v_text_format(out, "[\n          \"Linear\"\n        ]");
     else
