@@ -258,6 +258,9 @@ set_stats_interval (GstGlm4vDescribe * self, GstClockTime interval)
 {
   gchar *why = NULL;
 
+  /* Who means seconds must not fill the bus. */
+  if (interval > 0)
+    interval = MAX (interval, GST_MSECOND);
   if (gst_glm4v_timer_set_interval (self->stats_timer, interval, &why))
     return;
   gst_glm4v_fault_post (GST_ELEMENT (self), GST_MESSAGE_WARNING,

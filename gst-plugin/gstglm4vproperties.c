@@ -610,7 +610,8 @@ install_output (GObjectClass * klass)
       g_param_spec_uint64 ("stats-interval", "Statistics interval",
           "Nanoseconds after which stats are posted as element message "
           GST_GLM4V_STATS_NAME ", in PAUSED and PLAYING, again and again and "
-          "at the end of the stream; 0 = never", 0, G_MAXINT64, 0, PLAYING));
+          "at the end of the stream; at least a millisecond, 0 = never", 0,
+          G_MAXINT64, 0, PLAYING));
   /**
    * GstGlm4vDescribe:gap-interval:
    *

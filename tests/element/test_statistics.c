@@ -269,6 +269,8 @@ static void the_interval_of_statistics_can_be_set_while_playing(void)
     check_interval(clock, element, INTERVAL / 3);
     g_object_get(element, "stats-interval", &interval, NULL);
     CHECK_EQ(interval, INTERVAL / 3);
+    g_object_set(element, "stats-interval", (guint64)1, NULL); /* who thinks of seconds */
+    check_interval(clock, element, MS);
     g_object_set(element, "stats-interval", (guint64)0, NULL);
     gst_test_clock_advance_time(clock, 10 * INTERVAL);
     check_posted(element, 0);
