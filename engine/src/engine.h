@@ -128,6 +128,9 @@ struct glm4v_engine {
     glm4v_context *context;
     bool slot_taken[GLM4V_MAX_BATCH];
     uint32_t last_stream; /* admitted last */
+    /* What else is part of its turn: questions about these pictures (0 = none) that waited when it
+     * began, those with numbers below turn_end. */
+    uint64_t turn_pictures, turn_end;
     glm4v_prefix prefix;
     glm4v_past past;
     int32_t *texts;           /* [max_batch][glm4v_text_room()], lent to the drafters by slot */

@@ -15,9 +15,11 @@
  * step, or a chunk of at most 20 ms.
  *
  * Order of waiting requests: the earliest deadline first; among equals the streams in turn; within
- * a stream as submitted (a stream moves up with its most urgent request). Of the admitted ones, the
- * earliest deadline works first, then who has had least, in quanta, then who came first: a frame is
- * finished before the next one begins, and a long clip does not hold up frames.
+ * a stream as submitted (a stream moves up with its most urgent request). Questions about the same
+ * pictures that wait together are one turn: no other pictures come into the prefix cache between
+ * them. Of the admitted ones, the earliest deadline works first, then who has had least, in quanta,
+ * then who came first: a frame is finished before the next one begins, and a long clip does not
+ * hold up frames.
  *
  * Lock: engine->lock guards the queue, the statistics, and changes of `running`, which this thread
  * alone makes and may therefore read without it. No callback and no work runs under it.
@@ -37,13 +39,22 @@ static uint64_t deadline_of(const glm4v_request *r)
     return r->task.deadline ? r->task.deadline : UINT64_MAX;
 }
 
+static bool belongs_to_turn(const glm4v_engine *engine, const glm4v_request *r)
+{
+    return engine->turn_pictures && r->task.pictures_id == engine->turn_pictures &&
+           r->task.stream == engine->last_stream && r->number < engine->turn_end;
+}
+
 /* Does a go before b? */
 static bool more_urgent(const glm4v_engine *engine, const glm4v_request *a, const glm4v_request *b)
 {
+    const bool now_a = belongs_to_turn(engine, a), now_b = belongs_to_turn(engine, b);
     uint32_t turn_a = a->task.stream - engine->last_stream - 1,
              turn_b = b->task.stream - engine->last_stream - 1;
     if (deadline_of(a) != deadline_of(b))
         return deadline_of(a) < deadline_of(b);
+    if (now_a != now_b)
+        return now_a;
     return turn_a != turn_b ? turn_a < turn_b : a->number < b->number;
 }
 
@@ -67,7 +78,11 @@ static glm4v_request *take_next(glm4v_engine *engine)
     glm4v_request **link = &engine->queue;
     while ((*link)->task.stream != best->task.stream)
         link = &(*link)->next;
-    engine->last_stream = best->task.stream;
+    if (!belongs_to_turn(engine, *link)) {
+        engine->last_stream = (*link)->task.stream;
+        engine->turn_pictures = (*link)->task.pictures_id;
+        engine->turn_end = engine->n_numbers;
+    }
     return unlink_at(engine, link);
 }
 

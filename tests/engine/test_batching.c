@@ -187,6 +187,7 @@ typedef struct {
     uint32_t stream;
     uint64_t deadline; /* seconds from now; 0 = none */
     int place;         /* expected */
+    uint64_t pictures; /* their number; 0 = unknown */
 } waiting;
 
 static void check_order(const waiting *w, int n)
@@ -201,6 +202,7 @@ static void check_order(const waiting *w, int n)
         glm4v_task task = { .prompt = "Next.",
                             .max_tokens = 2,
                             .stream = w[i].stream,
+                            .pictures_id = w[i].pictures,
                             .deadline = w[i].deadline ? now() + w[i].deadline * 1000000000u : 0,
                             .on_done = record_done,
                             .user = memset(&records[i], 0, sizeof *records) };
@@ -224,6 +226,17 @@ static void streams_are_served_in_turn(void)
         (waiting[]) {
             { 1, 0, 0 }, { 1, 0, 3 }, { 1, 0, 5 }, { 2, 0, 1 }, { 2, 0, 4 }, { 7, 0, 2 } },
         6);
+}
+
+static void questions_about_the_same_pictures_are_one_turn(void)
+{
+    check_order((waiting[]) { { 1, 0, 0, 5 },
+                              { 1, 0, 1, 5 },
+                              { 1, 0, 4, 6 },
+                              { 2, 0, 2, 0 },
+                              { 2, 0, 5, 0 },
+                              { 7, 0, 3, 5 } }, /* another stream's, by chance with that number */
+                6);
 }
 
 static void the_earliest_deadline_is_served_first(void)
@@ -726,6 +739,7 @@ int main(int argc, char **argv)
         return test_end();
     }
     TEST(streams_are_served_in_turn);
+    TEST(questions_about_the_same_pictures_are_one_turn);
     TEST(the_earliest_deadline_is_served_first);
     TEST(a_stream_keeps_its_order_under_deadlines);
     TEST(a_full_stream_is_told_so);
