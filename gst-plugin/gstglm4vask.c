@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* One job and the describer: convert, ask, wait; on the worker thread.
+/* Jobs and the describer: convert, ask, wait; on the worker thread. All jobs
+ * about a frame are asked before the first answer is waited for.
  *
  * A question is abandoned when its job is canceled, late, or the describer
  * stalls. Then the job ends at once, and the worker continues with jobs that
  * need no answer; a job that needs one waits until the describer has finished
- * the abandoned question, which may still use the converter's pixels. */
+ * the abandoned questions, which may still use the converter's pixels. */
 #include "gstglm4vworkerpriv.h"
 
 #include "gstglm4vregion.h"
@@ -19,14 +20,111 @@ now_ns (void)
   return (guint64) g_get_monotonic_time () * 1000;
 }
 
+/* ---- what is asked ---- */
+
+static GstGlm4vAsked *
+new_asked (GstGlm4vWorker * self, GstGlm4vJob * job)
+{
+  GstGlm4vAsked *asked = g_new0 (GstGlm4vAsked, 1);
+
+  asked->worker = self;
+  asked->images = g_array_new (FALSE, FALSE, sizeof (glm4v_image));
+  asked->blocks = g_ptr_array_new_with_free_func (g_free);
+  asked->roi = job->roi ? gst_glm4v_roi_copy (job->roi) : NULL;
+  asked->said = g_string_new (NULL);
+  g_mutex_lock (&self->lock);
+  if (job->state != GST_GLM4V_JOB_CANCELED)
+    asked->job = job;
+  g_queue_push_tail (&self->asked, asked);
+  g_mutex_unlock (&self->lock);
+  return asked;
+}
+
+/* Of a job, or with NULL the first that was abandoned; or NULL. */
+static GstGlm4vAsked *
+find_asked (GstGlm4vWorker * self, const GstGlm4vJob * job)
+{
+  GstGlm4vAsked *asked = NULL;
+  GList *link;
+
+  g_mutex_lock (&self->lock);
+  for (link = self->asked.head; link && !asked; link = link->next)
+    if (((GstGlm4vAsked *) link->data)->job == job)
+      asked = link->data;
+  g_mutex_unlock (&self->lock);
+  return asked;
+}
+
+/* With the lock: the job gets what is known, unless it was canceled. */
+static void
+hand_over (GstGlm4vAsked * asked)
+{
+  GstGlm4vJob *job = g_steal_pointer (&asked->job);
+  GstGlm4vRoi *roi;
+
+  if (!job)
+    return;
+  gst_glm4v_outcome_clear (&job->outcome);
+  job->outcome = asked->outcome;
+  asked->outcome = (GstGlm4vOutcome) { 0 };
+  roi = job->roi;
+  job->roi = asked->roi;
+  asked->roi = roi;
+}
+
+/* The describer does not have it, or has let go of it. */
+static void
+drop (GstGlm4vAsked * asked)
+{
+  GstGlm4vWorker *self = asked->worker;
+
+  g_mutex_lock (&self->lock);
+  hand_over (asked);
+  g_queue_remove (&self->asked, asked);
+  g_mutex_unlock (&self->lock);
+  if (asked->request)
+    self->describer->klass->finish (self->describer, asked->request);
+  gst_glm4v_outcome_clear (&asked->outcome);
+  g_clear_pointer (&asked->roi, gst_glm4v_roi_free);
+  g_string_free (asked->said, TRUE);
+  g_array_unref (asked->images);
+  g_ptr_array_unref (asked->blocks);
+  g_free (asked);
+}
+
+void
+gst_glm4v_worker_cancel_asked (GstGlm4vWorker * self)
+{
+  GList *link;
+
+  for (link = self->asked.head; link; link = link->next) {
+    GstGlm4vAsked *asked = link->data;
+
+    asked->job = NULL;
+    if (asked->request)
+      self->describer->klass->cancel (asked->request);
+  }
+}
+
+void
+gst_glm4v_worker_finish_requests (GstGlm4vWorker * self)
+{
+  GstGlm4vAsked *asked;
+
+  while ((asked = g_queue_peek_head (&self->asked))) {
+    self->describer->klass->wait (asked->request, G_MAXUINT64);
+    drop (asked);
+  }
+}
+
 /* ---- the describer's thread ---- */
 
 static void
-fill_outcome (GstGlm4vJob * job, const glm4v_result * result,
+fill_outcome (GstGlm4vAsked * asked, const glm4v_result * result,
     GstGlm4vFault fault)
 {
-  GstGlm4vOutcome *outcome = &job->outcome;
-  const GstGlm4vRoi *roi = job->roi;
+  GstGlm4vOutcome *outcome = &asked->outcome;
+  const GstGlm4vRoi *roi = asked->roi;
 
   outcome->status = result->status;
   outcome->fault = fault;
@@ -55,13 +153,14 @@ fill_outcome (GstGlm4vJob * job, const glm4v_result * result,
 static void
 on_done (void *user, const glm4v_result * result)
 {
-  GstGlm4vWorker *self = user;
+  GstGlm4vAsked *asked = user;
+  GstGlm4vWorker *self = asked->worker;
 
   g_mutex_lock (&self->lock);
-  if (self->asked)
-    fill_outcome (self->asked, result,
+  if (asked->job)
+    fill_outcome (asked, result,
         self->describer->klass->fault_of (result->status, FALSE));
-  self->asked = NULL;
+  asked->answered = TRUE;
   g_mutex_unlock (&self->lock);
 }
 
@@ -94,9 +193,11 @@ tell_stalled (GstGlm4vWorker * self, gboolean stalled, GstClockTime since)
 
 /* Has the describer done nothing for as long as the job allows? */
 static gboolean
-is_stalled (GstGlm4vWorker * self, const GstGlm4vJob * job)
+is_stalled (GstGlm4vAsked * asked, const GstGlm4vJob * job)
 {
-  guint64 steps = self->describer->klass->get_steps (self->describer);
+  GstGlm4vWorker *self = asked->worker;
+  guint64 steps = self->describer->klass->get_steps (self->describer,
+      asked->request);
   gint64 now = g_get_monotonic_time ();
   GstClockTime since;
 
@@ -123,65 +224,50 @@ time_to_look (const GstGlm4vJob * job)
   return gst_glm4v_partial_limit_wait (job, wait);
 }
 
-/* Wait until the describer has let go of the question, or the job's time is
- * over: OUTCOME or why. */
+/* Wait until the describer has let go of a question, or the job's time is over:
+ * OUTCOME or why. */
 static GstGlm4vEnd
-wait_request (GstGlm4vWorker * self, const GstGlm4vJob * job)
+wait_request (GstGlm4vAsked * asked, const GstGlm4vJob * job)
 {
-  while (self->describer->klass->wait (self->describer,
+  GstGlm4vWorker *self = asked->worker;
+
+  if (!self->stalled)
+    self->progress = g_get_monotonic_time ();
+  while (self->describer->klass->wait (asked->request,
           time_to_look (job)) != 0) {
     if (is_canceled (self, job) || (job->deadline > 0
             && now_ns () >= job->deadline + GRACE))
       return GST_GLM4V_END_LATE;
-    if (is_stalled (self, job))
+    if (is_stalled (asked, job))
       return GST_GLM4V_END_STALLED;
-    gst_glm4v_partial_tell (self, job);
+    gst_glm4v_partial_tell (asked, job);
   }
   tell_stalled (self, FALSE, 0);
   return GST_GLM4V_END_OUTCOME;
 }
 
-/* The describer has let go of the question. */
-static void
-drop_request (GstGlm4vWorker * self)
-{
-  g_mutex_lock (&self->lock);
-  self->requested = FALSE;
-  g_mutex_unlock (&self->lock);
-  self->describer->klass->finish (self->describer);
-  gst_glm4v_worker_drop_images (self);
-}
-
-void
-gst_glm4v_worker_finish_request (GstGlm4vWorker * self)
-{
-  if (!self->requested)
-    return;
-  self->describer->klass->wait (self->describer, G_MAXUINT64);
-  drop_request (self);
-}
-
 /* With what came too late nothing happens. */
 static void
-give_up (GstGlm4vWorker * self, GstGlm4vJob * job, GstGlm4vEnd end)
+give_up (GstGlm4vAsked * asked, GstGlm4vEnd end)
 {
+  GstGlm4vWorker *self = asked->worker;
+
   g_mutex_lock (&self->lock);
-  if (self->asked == job) {
-    self->asked = NULL;
-    if (job->end == GST_GLM4V_END_OUTCOME)
-      job->end = end;
-    self->describer->klass->cancel (self->describer);
+  if (asked->job && !asked->answered) {
+    gst_glm4v_job_end (asked->job, end);
+    self->describer->klass->cancel (asked->request);
   }
+  hand_over (asked);
   g_mutex_unlock (&self->lock);
 }
 
 /* ---- asking ---- */
 
 static glm4v_task
-make_task (GstGlm4vWorker * self, GstGlm4vJob * job)
+make_task (GstGlm4vAsked * asked, const GstGlm4vJob * job)
 {
   const GstGlm4vQuestion *question = &job->question;
-  const glm4v_image *images = (const glm4v_image *) self->images->data;
+  const glm4v_image *images = (const glm4v_image *) asked->images->data;
   gboolean clip = job->clip_frames > 0;
   glm4v_task task = {
     .struct_size = sizeof (glm4v_task),
@@ -190,7 +276,7 @@ make_task (GstGlm4vWorker * self, GstGlm4vJob * job)
     .images = clip ? NULL : images,
     .n_images = clip ? 0 : 1,
     .frames = clip ? images : NULL,
-    .n_frames = clip ? self->images->len : 0,
+    .n_frames = clip ? asked->images->len : 0,
     .max_tokens = question->max_tokens,
     .thinking = question->thinking,
     .speculation = question->speculation,
@@ -198,12 +284,12 @@ make_task (GstGlm4vWorker * self, GstGlm4vJob * job)
     .top_k = question->top_k,
     .top_p = (gfloat) question->top_p,
     .seed = question->seed,
-    .stream = self->describer->stream,
+    .stream = asked->worker->describer->stream,
     .deadline = job->deadline,
     .pictures_id = job->pictures_id,
     .on_text = job->partial ? gst_glm4v_partial_on_text : NULL,
     .on_done = on_done,
-    .user = self,
+    .user = asked,
   };
 
   gst_glm4v_shape_fill (question->shape, &task);
@@ -213,74 +299,57 @@ make_task (GstGlm4vWorker * self, GstGlm4vJob * job)
 /* Let the describer begin. FALSE if it did not; then the outcome has the
  * reason. */
 static gboolean
-submit (GstGlm4vWorker * self, GstGlm4vJob * job)
+submit (GstGlm4vAsked * asked, const GstGlm4vJob * job)
 {
-  GstGlm4vDescriber *describer = self->describer;
-  glm4v_task task = make_task (self, job);
+  GstGlm4vDescriber *describer = asked->worker->describer;
+  glm4v_task task = make_task (asked, job);
   glm4v_error error = { 0 };
   gboolean unloaded = FALSE;
-  gint code;
+  GstGlm4vRequest *request = describer->klass->ask (describer, &task,
+      &unloaded, &error);
 
-  g_mutex_lock (&self->lock);
-  self->asked = job;            /* before on_done() can come */
-  g_string_truncate (self->said, 0);
-  self->told = 0;
-  g_mutex_unlock (&self->lock);
-  code = describer->klass->ask (describer, &task, &unloaded, &error);
-  g_mutex_lock (&self->lock);
-  self->requested = code == 0;
-  if (!self->requested)
-    self->asked = NULL;
-  if (self->requested && job->state == GST_GLM4V_JOB_CANCELED)
-    describer->klass->cancel (describer);
-  g_mutex_unlock (&self->lock);
-  self->progress = g_get_monotonic_time ();
-  if (code == 0)
-    return TRUE;
-  gst_glm4v_job_fail (job, code, describer->klass->fault_of (code, unloaded),
-      error.msg);
-  return FALSE;
+  if (!request) {
+    gst_glm4v_outcome_fail (&asked->outcome, error.code,
+        describer->klass->fault_of (error.code, unloaded), error.msg);
+    return FALSE;
+  }
+  g_mutex_lock (&asked->worker->lock);
+  asked->request = request;
+  if (!asked->job)              /* it was canceled meanwhile */
+    describer->klass->cancel (request);
+  g_mutex_unlock (&asked->worker->lock);
+  return TRUE;
 }
 
-/* The abandoned question before this one may still be in progress. FALSE if
- * there is no time to wait for it. */
+/* Abandoned questions before this one may still be in progress. FALSE if there
+ * is no time to wait for them. */
 static gboolean
 wait_turn (GstGlm4vWorker * self, GstGlm4vJob * job)
 {
-  GstGlm4vEnd end;
+  GstGlm4vEnd end = GST_GLM4V_END_OUTCOME;
+  GstGlm4vAsked *asked;
 
-  if (!self->requested)
-    return TRUE;
-  if (!self->stalled)
-    self->progress = g_get_monotonic_time ();
-  end = wait_request (self, job);
-  if (end == GST_GLM4V_END_OUTCOME) {
-    drop_request (self);
-    return TRUE;
+  while (end == GST_GLM4V_END_OUTCOME && (asked = find_asked (self, NULL))) {
+    end = wait_request (asked, job);
+    if (end == GST_GLM4V_END_OUTCOME)
+      drop (asked);
   }
   g_mutex_lock (&self->lock);
-  if (job->end == GST_GLM4V_END_OUTCOME)
-    job->end = end;
+  gst_glm4v_job_end (job, end);
   g_mutex_unlock (&self->lock);
-  return FALSE;
+  return end == GST_GLM4V_END_OUTCOME;
 }
 
 static void
-describe (GstGlm4vWorker * self, GstGlm4vJob * job)
+begin (GstGlm4vWorker * self, GstGlm4vJob * job)
 {
-  GstGlm4vEnd end;
+  GstGlm4vAsked *asked;
 
-  if (!wait_turn (self, job) || !gst_glm4v_worker_convert (self, job)
-      || !submit (self, job))
+  if (!wait_turn (self, job))
     return;
-  gst_glm4v_worker_digest (self, job);
-  end = wait_request (self, job);
-  if (end != GST_GLM4V_END_OUTCOME) {
-    give_up (self, job, end);
-    return;
-  }
-  job->outcome.model = self->describer->klass->dup_model (self->describer);
-  drop_request (self);
+  asked = new_asked (self, job);
+  if (!gst_glm4v_asked_convert (asked, job) || !submit (asked, job))
+    drop (asked);
 }
 
 /* FALSE if the job has an end now. */
@@ -290,8 +359,7 @@ prepare (GstGlm4vWorker * self, GstGlm4vJob * job)
   GstGlm4vEnd end = self->callbacks.prepare (self->user, job);
 
   g_mutex_lock (&self->lock);
-  if (job->end == GST_GLM4V_END_OUTCOME)
-    job->end = end;
+  gst_glm4v_job_end (job, end);
   end = job->end;
   self->preparing = FALSE;
   g_cond_broadcast (&self->cond);
@@ -305,16 +373,46 @@ gst_glm4v_worker_ask (GstGlm4vWorker * self, GstGlm4vJob * job)
   gboolean wanted;
 
   g_mutex_lock (&self->lock);
-  if (job->end == GST_GLM4V_END_OUTCOME && job->deadline > 0
-      && now_ns () >= job->deadline)
-    job->end = GST_GLM4V_END_LATE;
-  wanted = job->end == GST_GLM4V_END_OUTCOME;
+  if (job->deadline > 0 && now_ns () >= job->deadline)
+    gst_glm4v_job_end (job, GST_GLM4V_END_LATE);
+  wanted = job->end == GST_GLM4V_END_OUTCOME
+      && job->state != GST_GLM4V_JOB_CANCELED;
   self->preparing = wanted;
   g_mutex_unlock (&self->lock);
-  if (wanted && !prepare (self, job))
+  if (!wanted || !prepare (self, job))
     return TRUE;
   gst_glm4v_worker_enter (self);
-  if (wanted)
-    describe (self, job);
+  begin (self, job);
+  return gst_glm4v_worker_leave (self);
+}
+
+/* ---- answers ---- */
+
+static void
+finish (GstGlm4vAsked * asked, const GstGlm4vJob * job)
+{
+  GstGlm4vEnd end;
+
+  gst_glm4v_asked_digest (asked, job);
+  end = wait_request (asked, job);
+  if (end != GST_GLM4V_END_OUTCOME) {
+    give_up (asked, end);
+    return;
+  }
+  asked->outcome.model =
+      asked->worker->describer->klass->dup_model (asked->request);
+  drop (asked);
+}
+
+gboolean
+gst_glm4v_worker_answer (GstGlm4vWorker * self, GstGlm4vJob * job)
+{
+  GstGlm4vAsked *asked = find_asked (self, job);
+
+  gst_glm4v_worker_enter (self);
+  if (asked)
+    finish (asked, job);
+  else if (is_canceled (self, job))
+    wait_turn (self, job);      /* the request ends soon */
   return gst_glm4v_worker_leave (self);
 }

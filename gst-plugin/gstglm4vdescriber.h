@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What answers questions about frames: the engine of this process
- * (gstglm4vlocal.c), or a server (gstglm4vremote.c). A describer has one
- * question at a time. */
+ * (gstglm4vlocal.c), or a server (gstglm4vremote.c). */
 #pragma once
 
 #include <gst/gst.h>
@@ -15,10 +14,13 @@ G_BEGIN_DECLS
 
 typedef struct _GstGlm4vDescriber GstGlm4vDescriber;
 
+/* A question that it has; of its own kind. */
+typedef struct _GstGlm4vRequest GstGlm4vRequest;
+
 /* Functions of the worker's thread, but for those that say so. */
 typedef struct
 {
-  /* Waits until it lets go; not while there is a question. */
+  /* Waits until it lets go; not while it has a question. */
   void (*free) (GstGlm4vDescriber * self);
   /* Any thread: it hangs, nobody else must get it. */
   void (*disown) (GstGlm4vDescriber * self);
@@ -34,21 +36,21 @@ typedef struct
   /* Would it take a task? 0 or why not. */
     gint (*check) (GstGlm4vDescriber * self, const glm4v_task * task,
       glm4v_error * error);
-  /* Begin. 0: on_done() comes, and finish() must follow. *unloaded: it failed
-   * because there is no model. */
-    gint (*ask) (GstGlm4vDescriber * self, const glm4v_task * task,
+  /* Begin. The request: on_done() comes, and finish() must follow. NULL with
+   * error; *unloaded: because there is no model. */
+  GstGlm4vRequest *(*ask) (GstGlm4vDescriber * self, const glm4v_task * task,
       gboolean * unloaded, glm4v_error * error);
   /* 0 when on_done() has returned, GLM4V_ERR_DEADLINE after timeout ns. */
-    gint (*wait) (GstGlm4vDescriber * self, guint64 timeout);
-  /* Any thread, also without a question. */
-  void (*cancel) (GstGlm4vDescriber * self);
-  /* A number that grows while it is at work on anything. */
-    guint64 (*get_steps) (GstGlm4vDescriber * self);
+    gint (*wait) (GstGlm4vRequest * request, guint64 timeout);
+  /* Any thread, before finish(). */
+  void (*cancel) (GstGlm4vRequest * request);
+  /* A number that grows while there is work on it, or on anything. */
+    guint64 (*get_steps) (GstGlm4vDescriber * self, GstGlm4vRequest * request);
   /* After wait(): the name of the model that answered; NULL: that of get_info.
    * g_free(). */
-  gchar *(*dup_model) (GstGlm4vDescriber * self);
+  gchar *(*dup_model) (GstGlm4vRequest * request);
   /* After wait(): forget the question. */
-  void (*finish) (GstGlm4vDescriber * self);
+  void (*finish) (GstGlm4vDescriber * self, GstGlm4vRequest * request);
   /* What a GLM4V_ERR_* of a question means. */
     GstGlm4vFault (*fault_of) (gint code, gboolean unloaded);
 } GstGlm4vDescriberClass;

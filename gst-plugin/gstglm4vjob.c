@@ -80,8 +80,8 @@ gst_glm4v_job_ref (GstGlm4vJob * job)
   return job;
 }
 
-static void
-clear_outcome (GstGlm4vOutcome * outcome)
+void
+gst_glm4v_outcome_clear (GstGlm4vOutcome * outcome)
 {
   g_free (outcome->message);
   g_free (outcome->model);
@@ -94,6 +94,7 @@ clear_outcome (GstGlm4vOutcome * outcome)
   g_strfreev (outcome->pictures);
   g_clear_pointer (&outcome->times, g_array_unref);
   g_clear_pointer (&outcome->fields, gst_structure_free);
+  memset (outcome, 0, sizeof *outcome);
 }
 
 void
@@ -104,7 +105,7 @@ gst_glm4v_job_unref (GstGlm4vJob * job)
   gst_clear_buffer (&job->buffer);
   g_clear_pointer (&job->clip, g_ptr_array_unref);
   gst_glm4v_question_clear (&job->question);
-  clear_outcome (&job->outcome);
+  gst_glm4v_outcome_clear (&job->outcome);
   if (G_IS_VALUE (&job->trigger_id))
     g_value_unset (&job->trigger_id);
   g_clear_pointer (&job->roi, gst_glm4v_roi_free);
@@ -129,6 +130,13 @@ gst_glm4v_job_status (const GstGlm4vJob * job)
     default:
       return GST_GLM4V_STATUS_ERROR;
   }
+}
+
+void
+gst_glm4v_job_end (GstGlm4vJob * job, GstGlm4vEnd end)
+{
+  if (job->end == GST_GLM4V_END_OUTCOME)
+    job->end = end;
 }
 
 const gchar *
@@ -168,12 +176,12 @@ gst_glm4v_job_message (const GstGlm4vJob * job)
 }
 
 void
-gst_glm4v_job_fail (GstGlm4vJob * job, gint status, GstGlm4vFault fault,
-    const gchar * message)
+gst_glm4v_outcome_fail (GstGlm4vOutcome * outcome, gint status,
+    GstGlm4vFault fault, const gchar * message)
 {
-  job->outcome.status = status;
-  job->outcome.fault = fault;
-  job->outcome.finish = status == GLM4V_ERR_DEADLINE ? GLM4V_FINISH_DEADLINE :
+  outcome->status = status;
+  outcome->fault = fault;
+  outcome->finish = status == GLM4V_ERR_DEADLINE ? GLM4V_FINISH_DEADLINE :
       GLM4V_FINISH_ERROR;
-  job->outcome.message = g_strdup (message);
+  outcome->message = g_strdup (message);
 }

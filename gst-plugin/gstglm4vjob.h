@@ -92,6 +92,12 @@ typedef struct
   guint n_probabilities;
 } GstGlm4vOutcome;
 
+void gst_glm4v_outcome_clear (GstGlm4vOutcome * outcome);
+
+/* The engine refused or could not be asked. */
+void gst_glm4v_outcome_fail (GstGlm4vOutcome * outcome, gint status,
+    GstGlm4vFault fault, const gchar * message);
+
 /* How far a job is; guarded by the worker's lock. Forward only. */
 typedef enum
 {
@@ -101,9 +107,10 @@ typedef enum
   GST_GLM4V_JOB_CANCELED        /* instead: done() is never called */
 } GstGlm4vJobState;
 
-/* One question about a sampled frame. The streaming thread fills it, then only
- * the worker touches question, roi, buffer and outcome; end and state are
- * guarded by the worker's lock; the rest is constant. */
+/* One question about a sampled frame. The streaming thread fills it; then only
+ * the worker touches question and buffer, and until the job is canceled roi and
+ * outcome; end and state are guarded by the worker's lock; the rest is
+ * constant. */
 typedef struct
 {
   gint refs;
@@ -153,13 +160,13 @@ void gst_glm4v_job_unref (GstGlm4vJob * job);
 /* Of a job whose outcome or end is known. */
 GstGlm4vStatus gst_glm4v_job_status (const GstGlm4vJob * job);
 
+/* With the worker's lock: how it ends, unless that is known. */
+void gst_glm4v_job_end (GstGlm4vJob * job, GstGlm4vEnd end);
+
 /* As they stand in a result; message may be NULL. */
 const gchar *gst_glm4v_status_name (GstGlm4vStatus status);
 const gchar *gst_glm4v_job_finish_reason (const GstGlm4vJob * job);
 const gchar *gst_glm4v_job_message (const GstGlm4vJob * job);
 
-/* The engine refused or could not be asked. */
-void gst_glm4v_job_fail (GstGlm4vJob * job, gint status, GstGlm4vFault fault,
-    const gchar * message);
 
 G_END_DECLS

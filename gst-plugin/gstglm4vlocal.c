@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The engine of this process as a describer: the element's part in it, and its
- * request. */
+ * requests. */
 #include "gstglm4vdescriber.h"
 
 typedef struct
@@ -8,11 +8,13 @@ typedef struct
   GstGlm4vDescriber parent;
   GstGlm4vSharer *sharer;
   glm4v_engine *engine;         /* while there is a request */
-
-  GMutex lock;                  /* guards request; taken alone, or inside the
-                                 * worker's */
-  glm4v_request *request;
 } Local;
+
+static glm4v_request *
+engines (GstGlm4vRequest * request)
+{
+  return (glm4v_request *) request;
+}
 
 static void
 local_free (GstGlm4vDescriber * describer)
@@ -20,7 +22,6 @@ local_free (GstGlm4vDescriber * describer)
   Local *self = (Local *) describer;
 
   gst_glm4v_sharer_free (self->sharer);
-  g_mutex_clear (&self->lock);
   g_free (self);
 }
 
@@ -73,49 +74,40 @@ local_check (GstGlm4vDescriber * describer, const glm4v_task * task,
   return code;
 }
 
-static gint
+/* Each request keeps the model loaded. */
+static GstGlm4vRequest *
 local_ask (GstGlm4vDescriber * describer, const glm4v_task * task,
     gboolean * unloaded, glm4v_error * error)
 {
   Local *self = (Local *) describer;
   glm4v_engine *engine = gst_glm4v_sharer_begin (self->sharer, error);
   glm4v_request *request = NULL;
-  gint code;
 
   *unloaded = !engine;
   if (!engine)
-    return error->code;
-  code = glm4v_engine_submit (engine, task, &request, error);
-  if (code != 0) {
+    return NULL;
+  if (glm4v_engine_submit (engine, task, &request, error) != 0) {
     gst_glm4v_sharer_end (self->sharer);
-    return code;
+    return NULL;
   }
   self->engine = engine;
-  g_mutex_lock (&self->lock);
-  self->request = request;
-  g_mutex_unlock (&self->lock);
-  return 0;
+  return (GstGlm4vRequest *) request;
 }
 
 static gint
-local_wait (GstGlm4vDescriber * describer, guint64 timeout)
+local_wait (GstGlm4vRequest * request, guint64 timeout)
 {
-  return glm4v_request_wait (((Local *) describer)->request, timeout);
+  return glm4v_request_wait (engines (request), timeout);
 }
 
 static void
-local_cancel (GstGlm4vDescriber * describer)
+local_cancel (GstGlm4vRequest * request)
 {
-  Local *self = (Local *) describer;
-
-  g_mutex_lock (&self->lock);
-  if (self->request)
-    glm4v_request_cancel (self->request);
-  g_mutex_unlock (&self->lock);
+  glm4v_request_cancel (engines (request));
 }
 
 static guint64
-local_get_steps (GstGlm4vDescriber * describer)
+local_get_steps (GstGlm4vDescriber * describer, GstGlm4vRequest * request)
 {
   glm4v_engine_stats stats = {.struct_size = sizeof stats };
   Local *self = (Local *) describer;
@@ -125,23 +117,18 @@ local_get_steps (GstGlm4vDescriber * describer)
 }
 
 static gchar *
-local_dup_model (GstGlm4vDescriber * describer)
+local_dup_model (GstGlm4vRequest * request)
 {
   return NULL;
 }
 
 static void
-local_finish (GstGlm4vDescriber * describer)
+local_finish (GstGlm4vDescriber * describer, GstGlm4vRequest * request)
 {
-  Local *self = (Local *) describer;
-  glm4v_request *request;
+  glm4v_request *finished = engines (request);
 
-  g_mutex_lock (&self->lock);
-  request = g_steal_pointer (&self->request);
-  g_mutex_unlock (&self->lock);
-  glm4v_request_unref (&request);
-  self->engine = NULL;
-  gst_glm4v_sharer_end (self->sharer);
+  glm4v_request_unref (&finished);
+  gst_glm4v_sharer_end (((Local *) describer)->sharer);
 }
 
 GstGlm4vDescriber *
@@ -165,6 +152,5 @@ gst_glm4v_local_new (const GstGlm4vModelConfig * config, const gchar * hash,
   self->parent.config = gst_glm4v_sharer_get_config (sharer);
   self->parent.stream = gst_glm4v_sharer_get_stream (sharer);
   self->sharer = sharer;
-  g_mutex_init (&self->lock);
   return &self->parent;
 }

@@ -10,12 +10,12 @@
 void
 gst_glm4v_partial_on_text (void *user, glm4v_text_part part, const char *text)
 {
-  GstGlm4vWorker *self = user;
+  GstGlm4vAsked *asked = user;
 
-  g_mutex_lock (&self->lock);
-  if (self->asked && part != GLM4V_TEXT_REASONING)
-    g_string_append (self->said, text);
-  g_mutex_unlock (&self->lock);
+  g_mutex_lock (&asked->worker->lock);
+  if (asked->job && part != GLM4V_TEXT_REASONING)
+    g_string_append (asked->said, text);
+  g_mutex_unlock (&asked->worker->lock);
 }
 
 guint64
@@ -26,15 +26,15 @@ gst_glm4v_partial_limit_wait (const GstGlm4vJob * job, guint64 wait)
 
 /* What is to be told now (g_free), or NULL. */
 static gchar *
-take_text (GstGlm4vWorker * self, const GstGlm4vJob * job)
+take_text (GstGlm4vAsked * asked)
 {
+  GstGlm4vWorker *self = asked->worker;
   gchar *text = NULL;
 
   g_mutex_lock (&self->lock);
-  if (self->asked == job && job->state == GST_GLM4V_JOB_WAITING
-      && self->said->len > self->told) {
-    text = g_strdup (self->said->str);
-    self->told = self->said->len;
+  if (asked->job && !asked->answered && asked->said->len > asked->told) {
+    text = g_strdup (asked->said->str);
+    asked->told = asked->said->len;
     self->telling = TRUE;
   }
   g_mutex_unlock (&self->lock);
@@ -42,14 +42,15 @@ take_text (GstGlm4vWorker * self, const GstGlm4vJob * job)
 }
 
 void
-gst_glm4v_partial_tell (GstGlm4vWorker * self, const GstGlm4vJob * job)
+gst_glm4v_partial_tell (GstGlm4vAsked * asked, const GstGlm4vJob * job)
 {
+  GstGlm4vWorker *self = asked->worker;
   gint64 now = g_get_monotonic_time ();
   gchar *text;
 
   if (!job->partial || (GstClockTime) (now - self->told_at) * 1000 < INTERVAL)
     return;
-  text = take_text (self, job);
+  text = take_text (asked);
   if (!text)
     return;
   self->told_at = now;

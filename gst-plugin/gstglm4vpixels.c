@@ -17,9 +17,10 @@ open_copies (GstGlm4vWorker * self, gint number)
 /* The picture of one frame, wherever that lies. Frames on the GPU of the model
  * stay there, unless their format is not one that is read there. */
 static gboolean
-read_frame (GstGlm4vWorker * self, GstGlm4vJob * job, GstBuffer * buffer,
+read_frame (GstGlm4vAsked * asked, const GstGlm4vJob * job, GstBuffer * buffer,
     glm4v_image * image, GstGlm4vFault * fault, gchar ** why)
 {
+  GstGlm4vWorker *self = asked->worker;
   const GstGlm4vFrame frame = { buffer, &job->info, job->gray_bits };
   const glm4v_model_info *info;
   gint number;
@@ -35,7 +36,7 @@ read_frame (GstGlm4vWorker * self, GstGlm4vJob * job, GstBuffer * buffer,
   }
   if (gst_glm4v_cuda_reads (&frame) && open_copies (self, number))
     return gst_glm4v_cuda_copy (self->copies, &frame, image, fault, why);
-  job->outcome.downloaded = TRUE;
+  asked->outcome.downloaded = TRUE;
   return gst_glm4v_converter_run (self->converter, &frame, image, fault, why);
 }
 
@@ -62,8 +63,9 @@ code_of (GstGlm4vFault fault)
 
 /* The picture of the frame: the one at hand if it was asked about just now. */
 static gboolean
-convert_frame (GstGlm4vWorker * self, GstGlm4vJob * job)
+convert_frame (GstGlm4vAsked * asked, const GstGlm4vJob * job)
 {
+  GstGlm4vWorker *self = asked->worker;
   GstGlm4vPicture *picture = &self->picture;
   GstGlm4vFault fault = GST_GLM4V_FAULT_FRAME_MEMORY;
   gchar *why = NULL;
@@ -75,31 +77,31 @@ convert_frame (GstGlm4vWorker * self, GstGlm4vJob * job)
   *picture->digest = 0;
   drop_copies (self);
   if (job->buffer)
-    picture->known = read_frame (self, job, job->buffer, &picture->image,
+    picture->known = read_frame (asked, job, job->buffer, &picture->image,
         &fault, &why);
   else
     why = g_strdup ("the frame could not be copied");
   picture->epoch = job->epoch;
   picture->frame_number = job->frame_number;
   if (!picture->known)
-    gst_glm4v_job_fail (job, code_of (fault), fault, why);
+    gst_glm4v_outcome_fail (&asked->outcome, code_of (fault), fault, why);
   g_free (why);
   return picture->known;
 }
 
 /* The part of the picture that is asked about. */
 static gboolean
-crop (GstGlm4vJob * job, glm4v_image * image)
+crop (GstGlm4vAsked * asked, glm4v_image * image)
 {
-  GstGlm4vRoi *roi = job->roi;
+  GstGlm4vRoi *roi = asked->roi;
 
-  job->outcome.width = (guint) image->width;
-  job->outcome.height = (guint) image->height;
+  asked->outcome.width = (guint) image->width;
+  asked->outcome.height = (guint) image->height;
   if (!roi)
     return TRUE;
   if (!gst_glm4v_roi_clip (roi, image->width, image->height)) {
-    gst_glm4v_job_fail (job, GLM4V_ERR_INVALID, GST_GLM4V_FAULT_FRAME_REFUSED,
-        "the region lies outside the frame");
+    gst_glm4v_outcome_fail (&asked->outcome, GLM4V_ERR_INVALID,
+        GST_GLM4V_FAULT_FRAME_REFUSED, "the region lies outside the frame");
     return FALSE;
   }
   if (image->memory == GLM4V_IMAGE_HOST) {
@@ -114,16 +116,16 @@ crop (GstGlm4vJob * job, glm4v_image * image)
 }
 
 static gboolean
-convert_picture (GstGlm4vWorker * self, GstGlm4vJob * job)
+convert_picture (GstGlm4vAsked * asked, const GstGlm4vJob * job)
 {
   glm4v_image image;
 
-  if (!convert_frame (self, job))
+  if (!convert_frame (asked, job))
     return FALSE;
-  image = self->picture.image;
-  if (!crop (job, &image))
+  image = asked->worker->picture.image;
+  if (!crop (asked, &image))
     return FALSE;
-  g_array_append_val (self->images, image);
+  g_array_append_val (asked->images, image);
   return TRUE;
 }
 
@@ -132,14 +134,14 @@ convert_picture (GstGlm4vWorker * self, GstGlm4vJob * job)
 /* The converter has one picture only, so each frame of a clip is copied; on the
  * GPU it has a copy of its own already. */
 static gboolean
-keep_image (GstGlm4vWorker * self, glm4v_image image)
+keep_image (GstGlm4vAsked * asked, glm4v_image image)
 {
   gsize row = GLM4V_CHANNELS * (gsize) image.width;
   guint8 *block;
   gint y;
 
   if (image.memory != GLM4V_IMAGE_HOST) {
-    g_array_append_val (self->images, image);
+    g_array_append_val (asked->images, image);
     return TRUE;
   }
   block = g_try_malloc0 (row * (gsize) image.height);
@@ -149,14 +151,15 @@ keep_image (GstGlm4vWorker * self, glm4v_image image)
     memcpy (block + (gsize) y * row, image.data + y * image.stride, row);
   image.data = block;
   image.stride = (gint64) row;
-  g_ptr_array_add (self->blocks, block);
-  g_array_append_val (self->images, image);
+  g_ptr_array_add (asked->blocks, block);
+  g_array_append_val (asked->images, image);
   return TRUE;
 }
 
 static gboolean
-convert_clip (GstGlm4vWorker * self, GstGlm4vJob * job)
+convert_clip (GstGlm4vAsked * asked, const GstGlm4vJob * job)
 {
+  GstGlm4vWorker *self = asked->worker;
   GstClockTime start = ((GstGlm4vClipFrame *)
       g_ptr_array_index (job->clip, 0))->time;
   GstGlm4vFault fault = GST_GLM4V_FAULT_FRAME_MEMORY;
@@ -165,28 +168,28 @@ convert_clip (GstGlm4vWorker * self, GstGlm4vJob * job)
 
   self->picture.known = FALSE;
   drop_copies (self);
-  job->outcome.times = g_array_new (FALSE, FALSE, sizeof (guint64));
+  asked->outcome.times = g_array_new (FALSE, FALSE, sizeof (guint64));
   for (i = 0; i < job->clip->len && converted; i++) {
     const GstGlm4vClipFrame *clip = g_ptr_array_index (job->clip, i);
     glm4v_image image;
     gchar *why = NULL;
     guint64 time;
 
-    converted = clip->buffer && read_frame (self, job, clip->buffer, &image,
+    converted = clip->buffer && read_frame (asked, job, clip->buffer, &image,
         &fault, &why);
     if (!converted)
-      gst_glm4v_job_fail (job, clip->buffer ? code_of (fault) :
+      gst_glm4v_outcome_fail (&asked->outcome, clip->buffer ? code_of (fault) :
           GLM4V_ERR_NOMEM, fault, why ? why : "the frame could not be copied");
     g_free (why);
-    if (!converted || !crop (job, &image))
+    if (!converted || !crop (asked, &image))
       return FALSE;
     time = clip->time - start;
-    g_array_append_val (job->outcome.times, time);
+    g_array_append_val (asked->outcome.times, time);
     image.timestamp = (gdouble) time / GST_SECOND;
-    converted = keep_image (self, image);
+    converted = keep_image (asked, image);
     if (!converted)
-      gst_glm4v_job_fail (job, GLM4V_ERR_NOMEM, GST_GLM4V_FAULT_FRAME_MEMORY,
-          "a clip");
+      gst_glm4v_outcome_fail (&asked->outcome, GLM4V_ERR_NOMEM,
+          GST_GLM4V_FAULT_FRAME_MEMORY, "a clip");
   }
   return converted;
 }
@@ -213,56 +216,50 @@ digest_part (GstGlm4vPicture * picture, const GstGlm4vRoi * roi,
 
 /* What lies on a GPU has no digest: its pixels do not come here. */
 void
-gst_glm4v_worker_digest (GstGlm4vWorker * self, GstGlm4vJob * job)
+gst_glm4v_asked_digest (GstGlm4vAsked * asked, const GstGlm4vJob * job)
 {
-  const glm4v_image *images = (const glm4v_image *) self->images->data;
-  gchar **digests = g_new0 (gchar *, self->images->len + 1);
+  const glm4v_image *images = (const glm4v_image *) asked->images->data;
+  GstGlm4vPicture *picture = &asked->worker->picture;
+  gchar **digests = g_new0 (gchar *, asked->images->len + 1);
   gchar digest[GLM4V_DIGEST_SIZE];
   gboolean known = TRUE;
   guint i;
 
   if (job->clip_frames > 0) {
-    for (i = 0; i < self->images->len && known; i++) {
+    for (i = 0; i < asked->images->len && known; i++) {
       known = glm4v_digest_image (digest, &images[i]);
       digests[i] = known ? g_strdup (digest) : NULL;
     }
   } else {
-    known = digest_part (&self->picture, job->roi, images);
-    digests[0] = g_strdup (self->picture.digest);
+    known = digest_part (picture, asked->roi, images);
+    digests[0] = g_strdup (picture->digest);
   }
   if (known)
-    job->outcome.pictures = g_steal_pointer (&digests);
+    asked->outcome.pictures = g_steal_pointer (&digests);
   g_strfreev (digests);
 }
 
 /* ---- both ---- */
 
-void
-gst_glm4v_worker_drop_images (GstGlm4vWorker * self)
-{
-  g_array_set_size (self->images, 0);
-  g_ptr_array_set_size (self->blocks, 0);
-}
-
 gboolean
-gst_glm4v_worker_convert (GstGlm4vWorker * self, GstGlm4vJob * job)
+gst_glm4v_asked_convert (GstGlm4vAsked * asked, GstGlm4vJob * job)
 {
   gint64 start = g_get_monotonic_time ();
+  GstGlm4vWorker *self = asked->worker;
   GPtrArray *clip;
   gboolean converted;
 
-  gst_glm4v_worker_drop_images (self);
   g_mutex_lock (&self->lock);
   self->converting = TRUE;      /* from now on buffers are not replaced */
   g_mutex_unlock (&self->lock);
-  converted = job->clip ? convert_clip (self, job) :
-      convert_picture (self, job);
-  job->outcome.convert = (guint64) (g_get_monotonic_time () - start) * 1000;
+  converted = job->clip ? convert_clip (asked, job) :
+      convert_picture (asked, job);
+  asked->outcome.convert = (guint64) (g_get_monotonic_time () - start) * 1000;
   gst_clear_buffer (&job->buffer);      /* upstream may have it back */
   g_mutex_lock (&self->lock);
   clip = g_steal_pointer (&job->clip);
   self->converting = FALSE;
-  converted = converted && job->state != GST_GLM4V_JOB_CANCELED;
+  converted = converted && asked->job;
   g_cond_broadcast (&self->cond);
   g_mutex_unlock (&self->lock);
   g_clear_pointer (&clip, g_ptr_array_unref);

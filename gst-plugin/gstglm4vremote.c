@@ -21,11 +21,13 @@ typedef struct
 {
   GstGlm4vDescriber parent;
   Client *client;
-
-  GMutex lock;                  /* guards request; taken alone, or inside the
-                                 * worker's */
-  remote_request *request;
 } Remote;
+
+static remote_request *
+clients_own (GstGlm4vRequest * request)
+{
+  return (remote_request *) request;
+}
 
 static GMutex lock;
 static GList *clients;
@@ -122,7 +124,6 @@ remote_describer_free (GstGlm4vDescriber * describer)
   Remote *self = (Remote *) describer;
 
   give_back_client (self->client);
-  g_mutex_clear (&self->lock);
   g_free (self);
 }
 
@@ -172,61 +173,53 @@ remote_describer_check (GstGlm4vDescriber * describer, const glm4v_task * task,
       error) : 0;
 }
 
-static gint
+static GstGlm4vRequest *
 remote_describer_ask (GstGlm4vDescriber * describer, const glm4v_task * task,
     gboolean * unloaded, glm4v_error * error)
 {
   Remote *self = (Remote *) describer;
   remote_request *request = NULL;
-  gint code = remote_submit (self->client->client, task, &request, error);
 
   *unloaded = FALSE;
-  g_mutex_lock (&self->lock);
-  self->request = request;
-  g_mutex_unlock (&self->lock);
-  return code;
+  if (remote_submit (self->client->client, task, &request, error) != 0)
+    return NULL;
+  return (GstGlm4vRequest *) request;
 }
 
 static gint
-remote_describer_wait (GstGlm4vDescriber * describer, guint64 timeout)
+remote_describer_wait (GstGlm4vRequest * request, guint64 timeout)
 {
-  return remote_wait (((Remote *) describer)->request, timeout);
+  return remote_wait (clients_own (request), timeout);
 }
 
 static void
-remote_describer_cancel (GstGlm4vDescriber * describer)
+remote_describer_cancel (GstGlm4vRequest * request)
 {
-  Remote *self = (Remote *) describer;
-
-  g_mutex_lock (&self->lock);
-  remote_cancel (self->request);
-  g_mutex_unlock (&self->lock);
+  remote_cancel (clients_own (request));
 }
 
 static guint64
-remote_describer_get_steps (GstGlm4vDescriber * describer)
+remote_describer_get_steps (GstGlm4vDescriber * describer,
+    GstGlm4vRequest * request)
 {
-  return remote_progress (((Remote *) describer)->request);
+  return remote_progress (clients_own (request));
 }
 
 static gchar *
-remote_describer_dup_model (GstGlm4vDescriber * describer)
+remote_describer_dup_model (GstGlm4vRequest * request)
 {
-  const gchar *name = remote_model (((Remote *) describer)->request);
+  const gchar *name = remote_model (clients_own (request));
 
   return *name ? g_strdup (name) : NULL;
 }
 
 static void
-remote_describer_finish (GstGlm4vDescriber * describer)
+remote_describer_finish (GstGlm4vDescriber * describer,
+    GstGlm4vRequest * request)
 {
-  Remote *self = (Remote *) describer;
-  remote_request *request;
+  remote_request *finished = clients_own (request);
 
-  g_mutex_lock (&self->lock);
-  request = g_steal_pointer (&self->request);
-  g_mutex_unlock (&self->lock);
-  remote_unref (&request);
+  remote_unref (&finished);
 }
 
 static GstGlm4vFault
@@ -270,7 +263,6 @@ gst_glm4v_remote_new (const GstGlm4vModelConfig * config,
   self->parent.klass = &klass;
   self->parent.config = &client->config;
   self->client = client;
-  g_mutex_init (&self->lock);
   return &self->parent;
 }
 

@@ -18,6 +18,9 @@
 
 #define STOP_TIMEOUT (2 * G_TIME_SPAN_SECOND)
 
+/* Questions of one frame that are asked before the first answer comes. */
+#define MOST_AT_ONCE 16
+
 /* ---- references ---- */
 
 GstGlm4vWorker *
@@ -34,9 +37,6 @@ gst_glm4v_worker_unref (GstGlm4vWorker * self)
     return;
   gst_glm4v_converter_free (self->converter);
   g_clear_pointer (&self->copies, gst_glm4v_cuda_copies_free);
-  g_array_unref (self->images);
-  g_ptr_array_unref (self->blocks);
-  g_string_free (self->said, TRUE);
   gst_glm4v_model_config_clear (&self->config);
   g_mutex_clear (&self->lock);
   g_cond_clear (&self->cond);
@@ -109,45 +109,78 @@ set_state (GstGlm4vWorker * self, GstGlm4vJob * job, GstGlm4vJobState state)
   return set;
 }
 
-/* Take one job through all of it. FALSE if the owner has gone. */
-static gboolean
-work (GstGlm4vWorker * self, GstGlm4vJob * job)
-{
-  if (!gst_glm4v_worker_ask (self, job))
-    return FALSE;
-  if (set_state (self, job, GST_GLM4V_JOB_DELIVERING)) {
-    self->callbacks.done (self->user, job);
-    set_state (self, job, GST_GLM4V_JOB_FINISHED);
-  }
-  g_mutex_lock (&self->lock);
-  self->current = NULL;
-  g_cond_broadcast (&self->cond);
-  g_mutex_unlock (&self->lock);
-  return TRUE;
-}
-
-/* With the lock. */
 static void
-end_job (GstGlm4vJob * job, GstGlm4vEnd end)
+deliver (GstGlm4vWorker * self, GstGlm4vJob * job)
 {
-  if (job->end == GST_GLM4V_END_OUTCOME)
-    job->end = end;
+  if (!set_state (self, job, GST_GLM4V_JOB_DELIVERING))
+    return;
+  self->callbacks.done (self->user, job);
+  set_state (self, job, GST_GLM4V_JOB_FINISHED);
 }
 
-static GstGlm4vJob *
-next_job (GstGlm4vWorker * self)
+/* The first of the current jobs is over. */
+static void
+drop_current (GstGlm4vWorker * self)
 {
   GstGlm4vJob *job;
 
   g_mutex_lock (&self->lock);
+  job = g_queue_pop_head (&self->current);
+  g_cond_broadcast (&self->cond);
+  g_mutex_unlock (&self->lock);
+  gst_glm4v_job_unref (job);
+}
+
+/* Take the current jobs through all of it; only this thread changes them. FALSE
+ * if the owner has gone. */
+static gboolean
+work (GstGlm4vWorker * self)
+{
+  gboolean owned = TRUE;
+  GstGlm4vJob *job;
+  GList *link;
+
+  for (link = self->current.head; link && owned; link = link->next)
+    owned = gst_glm4v_worker_ask (self, link->data);
+  while ((job = g_queue_peek_head (&self->current))) {
+    owned = owned && gst_glm4v_worker_answer (self, job);
+    if (owned)
+      deliver (self, job);
+    drop_current (self);
+  }
+  return owned;
+}
+
+/* Is job about the same frame as the one before it? Frames of a clip are copied
+ * for each question, so there these wait for each other. */
+static gboolean
+goes_with (const GstGlm4vJob * job, const GstGlm4vJob * before)
+{
+  return job->part == before->part + 1 && job->clip_frames == 0;
+}
+
+/* The next job becomes current, with those that can be asked at once. FALSE if
+ * there will be no more. */
+static gboolean
+next_jobs (GstGlm4vWorker * self)
+{
+  GstGlm4vJob *job = NULL, *next;
+  gboolean more;
+
+  g_mutex_lock (&self->lock);
   while (!self->stop && g_queue_is_empty (&self->waiting))
     g_cond_wait (&self->cond, &self->lock);
-  job = self->stop ? NULL : g_queue_pop_head (&self->waiting);
-  self->current = job;
-  if (job && self->failed)
-    end_job (job, GST_GLM4V_END_NO_MODEL);
+  more = !self->stop;
+  while (more && (next = g_queue_peek_head (&self->waiting))
+      && (!job || (goes_with (next, job)
+              && g_queue_get_length (&self->current) < MOST_AT_ONCE))) {
+    job = g_queue_pop_head (&self->waiting);
+    if (self->failed)
+      gst_glm4v_job_end (job, GST_GLM4V_END_NO_MODEL);
+    g_queue_push_tail (&self->current, job);
+  }
   g_mutex_unlock (&self->lock);
-  return job;
+  return more;
 }
 
 static void
@@ -165,8 +198,6 @@ static gpointer
 run (gpointer user)
 {
   GstGlm4vWorker *self = user;
-  GstGlm4vJob *job;
-  gboolean owned = TRUE;
 
   gst_glm4v_thread_background ();
   if (!wait_load (self)) {
@@ -174,12 +205,9 @@ run (gpointer user)
     self->failed = TRUE;
     g_mutex_unlock (&self->lock);
   }
-  while (owned && (job = next_job (self))) {
-    owned = work (self, job);
-    gst_glm4v_job_unref (job);
-  }
+  while (next_jobs (self) && work (self));
   gst_glm4v_worker_enter (self);
-  gst_glm4v_worker_finish_request (self);
+  gst_glm4v_worker_finish_requests (self);
   free_describer (self);
   gst_glm4v_worker_leave (self);
   g_mutex_lock (&self->lock);
@@ -205,11 +233,10 @@ gst_glm4v_worker_new (GstGlm4vDescriber * describer,
   self->callbacks = *callbacks;
   self->user = user;
   self->converter = gst_glm4v_converter_new ();
-  self->images = g_array_new (FALSE, FALSE, sizeof (glm4v_image));
-  self->blocks = g_ptr_array_new_with_free_func (g_free);
-  self->said = g_string_new (NULL);
   self->flushing = TRUE;
   g_queue_init (&self->waiting);
+  g_queue_init (&self->current);
+  g_queue_init (&self->asked);
   g_mutex_init (&self->lock);
   g_cond_init (&self->cond);
   self->thread = g_thread_try_new ("glm4v-worker", run, self, &error);
@@ -255,9 +282,13 @@ interrupt (GstGlm4vWorker * self, GstGlm4vInterrupt interrupt)
 static void
 cancel_all (GstGlm4vWorker * self, GQueue * canceled)
 {
-  GstGlm4vJob *job = self->current;
+  GstGlm4vJob *job;
+  GList *link;
 
-  if (job && job->state == GST_GLM4V_JOB_WAITING) {
+  for (link = self->current.head; link; link = link->next) {
+    job = link->data;
+    if (job->state != GST_GLM4V_JOB_WAITING)
+      continue;
     job->state = GST_GLM4V_JOB_CANCELED;
     g_queue_push_tail (canceled, gst_glm4v_job_ref (job));
   }
@@ -265,8 +296,7 @@ cancel_all (GstGlm4vWorker * self, GQueue * canceled)
     job->state = GST_GLM4V_JOB_CANCELED;
     g_queue_push_tail (canceled, job);
   }
-  if (self->requested)
-    self->describer->klass->cancel (self->describer);
+  gst_glm4v_worker_cancel_asked (self);
   g_cond_broadcast (&self->cond);
 }
 
@@ -368,7 +398,7 @@ end_frame (GList * link, GstGlm4vEnd end, GQueue * unneeded)
   for (; link && n > 0; link = link->next, n--) {
     GstGlm4vJob *job = link->data;
 
-    end_job (job, end);
+    gst_glm4v_job_end (job, end);
     if (job->buffer)
       g_queue_push_tail (unneeded, g_steal_pointer (&job->buffer));
     take_clip (job, unneeded);
@@ -434,7 +464,8 @@ gst_glm4v_worker_wait (GstGlm4vWorker * self, GstGlm4vJob * job)
 static gboolean
 is_idle (GstGlm4vWorker * self)
 {
-  return g_queue_is_empty (&self->waiting) && !self->current;
+  return g_queue_is_empty (&self->waiting)
+      && g_queue_is_empty (&self->current);
 }
 
 gboolean
@@ -452,6 +483,17 @@ gst_glm4v_worker_drain (GstGlm4vWorker * self, GstClockTime timeout)
   return empty;
 }
 
+/* With the lock: is a callback about one of the current jobs running? Only the
+ * first of them can be delivered. */
+static gboolean
+is_calling (GstGlm4vWorker * self)
+{
+  const GstGlm4vJob *first = g_queue_peek_head (&self->current);
+
+  return self->telling || self->preparing
+      || (first && first->state == GST_GLM4V_JOB_DELIVERING);
+}
+
 void
 gst_glm4v_worker_take_all (GstGlm4vWorker * self, GQueue * jobs,
     GstGlm4vEnd end)
@@ -459,12 +501,11 @@ gst_glm4v_worker_take_all (GstGlm4vWorker * self, GQueue * jobs,
   GList *link;
 
   g_mutex_lock (&self->lock);
-  while (self->telling || self->preparing
-      || (self->current && self->current->state == GST_GLM4V_JOB_DELIVERING))
+  while (is_calling (self))
     g_cond_wait (&self->cond, &self->lock);
   cancel_all (self, jobs);
   for (link = jobs->head; link; link = link->next)
-    end_job (link->data, end);
+    gst_glm4v_job_end (link->data, end);
   g_mutex_unlock (&self->lock);
 }
 
@@ -501,8 +542,8 @@ gst_glm4v_worker_release_buffers (GstGlm4vWorker * self)
   g_mutex_lock (&self->lock);
   while (self->converting && !self->flushing)
     g_cond_wait (&self->cond, &self->lock);
-  if (self->current && !self->converting)
-    copy_buffer (self->current, &held);
+  for (link = self->current.head; link && !self->converting; link = link->next)
+    copy_buffer (link->data, &held);
   for (link = self->waiting.head; link; link = link->next)
     copy_buffer (link->data, &held);
   g_mutex_unlock (&self->lock);

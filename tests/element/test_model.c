@@ -139,6 +139,34 @@ static void a_clip_s_caption_is_what_the_engine_says_of_its_frames(void)
     support_done(h);
 }
 
+static void prompts_of_a_frame_are_encoded_once_and_answered_as_alone(void)
+{
+    static const char *const prompts[] = { "Is it whole?", "Which color?", "Well?" };
+    GstElement *all = tiny_element(2), *one = tiny_element(2);
+    gst_util_set_object_arg(G_OBJECT(all), "prompts",
+                            "<\"Is it whole?\", \"Which color?\", \"Well?\">");
+    GstHarness *h = support_harness(all, FALSE, CAPS_PICTURE);
+    GstHarness *alone = support_harness(one, FALSE, CAPS_PICTURE);
+    for (guint i = 0; i < 9; i++) {
+        if (i % 3 == 0)
+            gst_harness_push(h, noisy_frame(i / 3, i * 1000));
+        g_object_set(one, "prompt", prompts[i % 3], NULL);
+        gst_harness_push(alone, noisy_frame(i / 3, i * 1000));
+        GstStructure *r[] = { support_result(all), support_result(one) }, *timings = NULL;
+        guint64 vision = 0;
+        REQUIRE(r[0] && r[1]);
+        CHECK_STR(gst_structure_get_string(r[0], "text"), gst_structure_get_string(r[1], "text"));
+        gst_structure_get(r[0], "timings", GST_TYPE_STRUCTURE, &timings, NULL);
+        gst_structure_get_uint64(timings, "vision", &vision);
+        CHECK_EQ(vision > 0, i % 3 == 0);
+        gst_structure_free(timings);
+        gst_structure_free(r[0]);
+        gst_structure_free(r[1]);
+    }
+    support_done(alone);
+    support_done(h);
+}
+
 /* Eight elements ask one engine at once, two times. */
 static void answers_of_a_shared_engine_are_the_same_bytes_as_alone(void)
 {
@@ -751,6 +779,7 @@ int main(int argc, char **argv)
     TEST(loading_the_plugin_starts_no_thread_and_is_quick);
     TEST(the_caption_is_what_the_engine_says_of_the_picture);
     TEST(a_clip_s_caption_is_what_the_engine_says_of_its_frames);
+    TEST(prompts_of_a_frame_are_encoded_once_and_answered_as_alone);
     TEST(answers_of_a_shared_engine_are_the_same_bytes_as_alone);
     TEST(a_still_scene_is_answered_by_drafts_unless_speculation_is_off);
     TEST(strides_do_not_change_the_caption);

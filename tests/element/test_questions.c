@@ -102,6 +102,130 @@ static void each_prompt_has_a_result_in_order(void)
     }
 }
 
+/* ---- at once ---- */
+
+#define AT_ONCE 16 /* of one frame, at most */
+
+static GstElement *asker(guint n)
+{
+    GstElement *element = support_element("mode", 1, "sample-mode", SAMPLE_ALL, NULL);
+    GString *prompts = g_string_new("<");
+    for (guint i = 0; i < n; i++)
+        g_string_append_printf(prompts, "%sq%u", i ? ", " : "", i);
+    set_array(element, "prompts", g_string_append_c(prompts, '>')->str);
+    g_string_free(prompts, TRUE);
+    return element;
+}
+
+static void wait_for_requests(int n)
+{
+    const gint64 end = g_get_monotonic_time() + PATIENCE / GST_USECOND;
+    while (fake_get().requests != n && g_get_monotonic_time() < end)
+        g_usleep(1000);
+    CHECK_EQ(fake_get().requests, n);
+}
+
+/* One answer after the other is given when the questions are with the engine. */
+static void answer(GstElement *element, guint first, guint n)
+{
+    for (guint i = first; i < first + n; i++) {
+        char text[16];
+        snprintf(text, sizeof text, "q%u", i);
+        fake_tell(text);
+        fake_tell(NULL);
+        check_said(element, text);
+    }
+}
+
+static void questions_are_asked_at_once_and_answered_in_order(void)
+{
+    fake_set((fake_script) { .told = true });
+    GstElement *element = asker(20);
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    EACH_RUN(h, CAPS_SMALL)
+    {
+        gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0));
+        wait_for_requests(AT_ONCE);
+        answer(element, 0, AT_ONCE);
+        wait_for_requests(20 - AT_ONCE);
+        answer(element, AT_ONCE, 20 - AT_ONCE);
+    }
+    support_done(h);
+}
+
+static void a_flush_cancels_all_questions_at_once(void)
+{
+    GstSegment segment;
+    fake_set((fake_script) { .told = true });
+    GstElement *element = asker(5);
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    gst_segment_init(&segment, GST_FORMAT_TIME);
+    for (guint i = 0; i < 20; i++) {
+        gst_harness_push(h, support_frame(CAPS_SMALL, i, 0));
+        wait_for_requests(5);
+        answer(element, 0, i % 5);
+        gst_harness_push_event(h, gst_event_new_flush_start());
+        gst_harness_push_event(h, gst_event_new_flush_stop(TRUE));
+        gst_harness_push_event(h, gst_event_new_segment(&segment));
+    }
+    wait_for_requests(0);
+    CHECK_EQ(results_count_named(element, "glm4vdescribe-result"), 0);
+    support_done(h);
+}
+
+static void questions_without_an_answer_at_the_end_are_dropped_in_order(void)
+{
+    fake_set((fake_script) { .told = true });
+    GstElement *element = asker(4);
+    g_object_set(element, "eos-timeout", (guint64)MS, NULL);
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    EACH_RUN(h, CAPS_SMALL)
+    {
+        gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0));
+        wait_for_requests(4);
+        answer(element, 0, 2);
+        gst_harness_push_event(h, gst_event_new_eos());
+        results_check(element, 2, "dropped", "end");
+        results_check(element, 3, "dropped", "end");
+        wait_for_requests(0);
+    }
+    support_done(h);
+}
+
+static void questions_that_are_late_together_have_a_result_each(void)
+{
+    fake_set((fake_script) { .answer_ns = 20000 * MS });
+    GstElement *element = asker(4);
+    g_object_set(element, "deadline", (guint64)(30 * MS), NULL);
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    EACH_RUN(h, CAPS_SMALL)
+    {
+        gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0));
+        for (guint i = 0; i < 4; i++)
+            results_check(element, i, "timeout", "deadline");
+    }
+    support_done(h);
+}
+
+static void questions_of_an_engine_that_hangs_end_and_the_next_frame_is_answered(void)
+{
+    fake_set((fake_script) { .answer_ns = 300 * MS, .hang = true });
+    GstElement *element = asker(3);
+    g_object_set(element, "stall-timeout", (guint64)(50 * MS), NULL);
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0));
+    for (guint i = 0; i < 3; i++)
+        results_check(element, i, "error", "error");
+    const gint64 end = g_get_monotonic_time() + PATIENCE / GST_USECOND;
+    while (fake_get().done < 3 && g_get_monotonic_time() < end)
+        g_usleep(1000);
+    fake_set((fake_script) { .echo = true });
+    gst_harness_push(h, support_frame(CAPS_SMALL, 2, 33));
+    for (guint i = 3; i < 6; i++)
+        results_check(element, i, "ok", "stop");
+    support_done(h);
+}
+
 static void the_engine_hears_that_questions_are_about_the_same_picture(void)
 {
     fake_set((fake_script) { .echo = true });
@@ -308,6 +432,11 @@ int main(int argc, char **argv)
     TEST(placeholders_are_replaced_and_other_braces_stay);
     TEST(placeholders_stand_for_the_frame);
     TEST(each_prompt_has_a_result_in_order);
+    TEST(questions_are_asked_at_once_and_answered_in_order);
+    TEST(a_flush_cancels_all_questions_at_once);
+    TEST(questions_without_an_answer_at_the_end_are_dropped_in_order);
+    TEST(questions_that_are_late_together_have_a_result_each);
+    TEST(questions_of_an_engine_that_hangs_end_and_the_next_frame_is_answered);
     TEST(the_engine_hears_that_questions_are_about_the_same_picture);
     TEST(captions_share_the_time_of_the_frame);
     TEST(a_frame_is_dropped_with_all_its_questions);
