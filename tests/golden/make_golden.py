@@ -6,8 +6,9 @@
     tests/golden/make_golden.py --verify DIR   compare this program with a golden.safetensors made by somebody else
 
 The model is computed here in float64 with numpy, from docs/model.md and nothing of the engine: two programs that share no
-line must agree. Layout of golden.safetensors: docs/model.md. For the quantized forms (bf16, int8, int4) the rounding
-of weights and activations is written down here a second time as well; those tensors are named NAME.TENSOR@FORM.
+line must agree. Layout of golden.safetensors: docs/model.md. For the quantized forms (bf16, int8, int4, fp8,
+fp8-dynamic) the rounding of weights and activations is written down here a second time as well; those tensors are named
+NAME.TENSOR@FORM.
 tests/data/golden-tiny was made with numpy 2.4.6; the same seed gives the same bytes.
 """
 import argparse
@@ -22,7 +23,8 @@ SEED = 9
 GREEDY = 24          # tokens generated for each case
 SUPPRESSED = 30      # ids at the end of the vocabulary that are never generated
 MARGIN = 0.03        # least distance of the two best logits
-FORMS = {"bf16": 2e-3, "int8": 3e-2, "int4": 5e-1}  # and how far the engine lets each drift from fp32
+# and how far the engine lets each drift from fp32
+FORMS = {"bf16": 2e-3, "int8": 3e-2, "int4": 5e-1, "fp8": 2e-1, "fp8-dynamic": 4e-1}
 
 CONFIG = {
     "architectures": ["Glm4vForConditionalGeneration"],
@@ -131,6 +133,15 @@ def int4_weight(w):
     return out
 
 
+def e4m3_rows(x):
+    """e4m3, one scale for each row: steps of an eighth of a number's power of two, of 2^-9 below 2^-6."""
+    x = np.asarray(x, np.float32)
+    top = np.abs(x).max(axis=1, keepdims=True)
+    part = (x * np.divide(np.float32(448), top, out=np.zeros_like(top), where=top > 0)).astype(np.float64)
+    step = np.exp2(np.maximum(np.floor(np.log2(np.maximum(np.abs(part), 2.0 ** -9))), -6) - 3)
+    return np.minimum(np.rint(np.abs(part) / step) * step, 448) * np.sign(part) * (top / np.float32(448)).astype(np.float64)
+
+
 class Linear:
     """x -> x w^T + bias, with weights and activations rounded as the form says."""
 
@@ -138,9 +149,9 @@ class Linear:
         if form == "int4" and w.shape[1] % 128:
             form = "int8"  # no whole groups: as the engine does
         rounding = {"fp32": lambda m: np.asarray(m, np.float64), "bf16": to_bf16, "int8": int8_weight,
-                    "int4": int4_weight}
+                    "int4": int4_weight, "fp8": e4m3_rows, "fp8-dynamic": e4m3_rows}
         self.w = rounding[form](w)
-        self.round = {"fp32": lambda x: x, "bf16": to_bf16}.get(form, int8_groups)
+        self.round = {"fp32": lambda x: x, "bf16": to_bf16, "fp8": to_bf16, "fp8-dynamic": e4m3_rows}.get(form, int8_groups)
         self.bias = 0 if bias is None else bias.astype(np.float64)
 
     def __call__(self, x):
