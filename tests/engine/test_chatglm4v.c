@@ -194,7 +194,7 @@ static void files_and_forms_do_not_change_what_is_opened(void)
     static const tiny_model_options files[] = { { .chatglm4v = true, .shards = 3 },
                                                 { .chatglm4v = true, .dtype = TINY_F32 },
                                                 { .chatglm4v = true, .tied = true } };
-    static const char *const forms[] = { NULL, "int8", "int4", "int4-32" };
+    static const char *const forms[] = { NULL, "int8", "int4", "int4-32", "fp8-dynamic" };
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char dir[256];
         glm4v_model_info info = { 0 };

@@ -35,7 +35,7 @@ static void files_and_forms_do_not_change_what_is_opened(void)
                                                 { .glm_ocr = true, .tied = true },
                                                 { .glm_ocr = true, .split_gate_up = true },
                                                 { .glm_ocr = true, .short_prefix = true } };
-    static const char *const forms[] = { NULL, "int8", "int4", "int4-32", "fp8" };
+    static const char *const forms[] = { NULL, "int8", "int4", "int4-32", "fp8", "fp8-dynamic" };
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char dir[256];
         glm4v_model_info info = { 0 };

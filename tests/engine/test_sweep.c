@@ -2,8 +2,9 @@
 /* Exhaustive: every length that a header can be cut to, and every bit of it turned over, gives an
  * error or the same model. Runs by argument, so that they share the cores: `weights`, `text`, and
  * with one bit of each byte and every seventh length `chatglm4v`, the second family, and the
- * quantized checkpoints `int4`, `int4-32` and `fp8`. Under a sanitizer all six try a
- * seventh of that; with GLM4V_DEEP=1 every one tries every bit and every length. */
+ * quantized checkpoints `int4`, `int4-32` and `fp8` (of fp8-dynamic, whose config says more). Under
+ * a sanitizer all six try a seventh of that; with GLM4V_DEEP=1 every one tries every bit and every
+ * length. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <unistd.h>
@@ -417,7 +418,7 @@ int main(int argc, char **argv)
                      a_turned_bit_of_a_quantized_model_is_an_error_or_the_same_model);
     } else if (argc > 1 && !strcmp(argv[1], "fp8")) {
         sparse = !getenv("GLM4V_DEEP");
-        IN_QUANTIZED(&chatglm4v, "fp8",
+        IN_QUANTIZED(&chatglm4v, "fp8-dynamic",
                      a_turned_bit_of_a_quantized_model_is_an_error_or_the_same_model);
     } else {
         IN(&single, a_cut_configuration_is_an_error);

@@ -339,7 +339,8 @@ static int describe(glm4v_model *model)
 /* Something comes out, which is looked at, or nothing is there. */
 static int convert(const model_dir *m, uint8_t form)
 {
-    static const char *const to[] = { "int8", "int4", "fp8", "text=int4,vision=int8,lm-head=int8" };
+    static const char *const to[] = { "int8", "int4", "fp8-dynamic",
+                                      "text=int4,vision=int8,lm-head=int8" };
     char out[700];
     glm4v_error err = { 0 };
     glm4v_model_info info = { 0 };

@@ -176,7 +176,8 @@ static void check_example(glm4v_engine *in_form, const char *form, size_t i)
 
 static void unknown_things_alone_are_said_to_be_unknown(void)
 {
-    static const char *const forms[] = { "bf16", "int8", "int4", "text=int4,vision=int8", "fp8" };
+    static const char *const forms[] = { "bf16", "int8",       "int4", "text=int4,vision=int8",
+                                         "fp8",  "fp8-dynamic" };
     for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
         glm4v_error err = { 0 };
         glm4v_model *formed = NULL;
