@@ -62,9 +62,8 @@ static bool is_filler(char c)
  * array, a string or key beside its bytes, a number with its place in an array. */
 enum { OBJECT_BYTES = 240, ARRAY_BYTES = 144, STRING_BYTES = 96, SCALAR_BYTES = 48 };
 
-/* *longest, 0 before: bytes of the longest string. */
-static int scan(size_t *longest, const char *text, size_t len, const char *file,
-                const glm4v_json_limits *limits, glm4v_error *err)
+static int scan(const char *text, size_t len, const char *file, const glm4v_json_limits *limits,
+                glm4v_error *err)
 {
     size_t nodes = 0, memory = 0, i = 0;
     int depth = 0;
@@ -95,9 +94,7 @@ static int scan(size_t *longest, const char *text, size_t len, const char *file,
                 return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: the string at byte %zu does not end",
                                   file, start);
             memory += STRING_BYTES + i - start - 2;
-            if (i - start - 2 > *longest)
-                *longest = i - start - 2;
-            if (*longest > limits->string)
+            if (i - start - 2 > limits->string)
                 return glm4v_fail(err, GLM4V_ERR_FORMAT,
                                   "%s: the string at byte %zu is longer than %zu bytes", file,
                                   start, limits->string);
@@ -131,9 +128,8 @@ int glm4v_json_parse(json_t **root, const char *text, size_t len, const char *fi
     if (len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3))
         return glm4v_fail(err, GLM4V_ERR_FORMAT,
                           "%s: begins with a byte order mark; save it as plain UTF-8", file);
-    size_t longest = 0;
-    rc = scan(&longest, text, len, file, limits, err);
-    return rc ? rc : glm4v_json_build(root, text, len, longest, file, err);
+    rc = scan(text, len, file, limits, err);
+    return rc ? rc : glm4v_json_build(root, text, len, file, err);
 }
 
 /* ---- files ---- */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A JSON reader without recursion: open containers are on a stack of fixed depth. Strings are
- * decoded into one buffer that is as large as the longest of them and is allocated before reading
- * begins. */
+/* A JSON reader without recursion: open containers are on a stack of fixed depth. A string without
+ * escapes goes from the text to its value, others are decoded first. */
 #define _GNU_SOURCE
 #include "base/json_parse.h"
 
@@ -15,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/string_buffer.h"
 #include "base/utf8.h"
 
 #define MAX_NUMBER 512 /* characters */
@@ -23,9 +23,10 @@ typedef struct {
     const char *text;
     size_t len, at;
     const char *file;
-    char *buffer; /* [longest + 1]: the string read last */
-    size_t buffer_len;
-    char *key; /* [longest + 1]: of the member whose value comes next */
+    const char *string; /* [string_len]: read last; in text, or in decoded if it has escapes */
+    size_t string_len;
+    glm4v_text_out decoded;
+    glm4v_text_out key; /* of the member whose value comes next */
     json_t *root;
     json_t *open[GLM4V_JSON_MAX_DEPTH]; /* borrowed: each is held by the one below it, the first by
                                            root */
@@ -94,7 +95,9 @@ static int read_code(reader *r)
     }
     if (code <= 0 || (code >= 0xd800 && code < 0xe000))
         return syntax(r, "the \\u escape is not a character");
-    r->buffer_len += glm4v_utf8_put((unsigned char *)r->buffer + r->buffer_len, code);
+    unsigned char bytes[4];
+    const int n = glm4v_utf8_put(bytes, code);
+    glm4v_text_add(&r->decoded, (const char *)bytes, n);
     return 0;
 }
 
@@ -108,7 +111,7 @@ static int read_escape(reader *r)
         return read_code(r);
     if (!found)
         return syntax(r, "an unknown escape");
-    r->buffer[r->buffer_len++] = to[found - from];
+    glm4v_text_add(&r->decoded, &to[found - from], 1);
     return 0;
 }
 
@@ -138,16 +141,13 @@ static size_t plain_length(const reader *r)
     return n;
 }
 
-/* A string, from its quote on, into buffer. Decoded it is never longer than written. */
-static int read_string(reader *r)
+/* Decode a string that does not end with its first plain bytes, which lie in string; from r->at on
+ * it goes on. */
+static int read_escaped(reader *r)
 {
-    size_t bad = 0, start = r->at++;
-    r->buffer_len = 0;
-    for (;;) {
-        const size_t n = plain_length(r);
-        memcpy(r->buffer + r->buffer_len, r->text + r->at, n);
-        r->buffer_len += n;
-        r->at += n;
+    r->decoded.size = 0;
+    glm4v_text_add(&r->decoded, r->string, r->string_len);
+    while (!r->decoded.failed) {
         if (r->at >= r->len)
             return syntax(r, "the text ends in a string");
         if ((unsigned char)peek(r) < 0x20)
@@ -157,13 +157,32 @@ static int read_string(reader *r)
         int rc = read_escape(r);
         if (rc)
             return rc;
+        const size_t n = plain_length(r);
+        glm4v_text_add(&r->decoded, r->text + r->at, n);
+        r->at += n;
     }
-    r->buffer[r->buffer_len] = 0;
-    if (!glm4v_utf8_valid(r->buffer, r->buffer_len, &bad)) {
+    r->string = r->decoded.data;
+    r->string_len = r->decoded.size;
+    return r->decoded.failed ? out_of_memory(r) : 0;
+}
+
+/* A string, from its quote on. */
+static int read_string(reader *r)
+{
+    size_t bad = 0, start = r->at++;
+    r->string = r->text + r->at;
+    r->string_len = plain_length(r);
+    r->at += r->string_len;
+    int rc = 0;
+    if (peek(r) == '"')
+        r->at++;
+    else
+        rc = read_escaped(r);
+    if (!rc && !glm4v_utf8_valid(r->string, r->string_len, &bad)) {
         r->at = start;
-        return syntax(r, "bytes that are not UTF-8 in the string");
+        rc = syntax(r, "bytes that are not UTF-8 in the string");
     }
-    return 0;
+    return rc;
 }
 
 /* ---- numbers and words ---- */
@@ -260,7 +279,7 @@ static int read_scalar(reader *r, json_t **value)
     if (c == '"') {
         if ((rc = read_string(r)))
             return rc;
-        *value = json_stringn_nocheck(r->buffer, r->buffer_len);
+        *value = json_stringn_nocheck(r->string, r->string_len);
         return *value ? 0 : out_of_memory(r);
     }
     if (c == '-' || (c >= '0' && c <= '9'))
@@ -283,7 +302,7 @@ static int store(reader *r, json_t *value)
 {
     json_t *top = r->open[r->depth - 1];
     int failed = json_is_array(top) ? json_array_append_new(top, value)
-                                    : json_object_set_new_nocheck(top, r->key, value);
+                                    : json_object_set_new_nocheck(top, r->key.data, value);
     return failed ? out_of_memory(r) : 0;
 }
 
@@ -316,12 +335,13 @@ static int read_key(reader *r)
     int rc = read_string(r);
     if (rc)
         return rc;
-    char *key = r->buffer;
-    r->buffer = r->key;
-    r->key = key;
-    if (json_object_get(r->open[r->depth - 1], key))
+    r->key.size = 0;
+    glm4v_text_add(&r->key, r->string, r->string_len);
+    if (r->key.failed)
+        return out_of_memory(r);
+    if (json_object_get(r->open[r->depth - 1], r->key.data))
         return glm4v_fail(r->err, GLM4V_ERR_FORMAT, "%s: duplicate key \"%.80s\" at byte %zu",
-                          r->file, key, r->at);
+                          r->file, r->key.data, r->at);
     skip_space(r);
     if (peek(r) != ':')
         return syntax(r, "':' is expected");
@@ -376,15 +396,13 @@ static int read_all(reader *r)
     return rc;
 }
 
-int glm4v_json_build(json_t **root, const char *text, size_t len, size_t longest, const char *file,
+int glm4v_json_build(json_t **root, const char *text, size_t len, const char *file,
                      glm4v_error *err)
 {
     reader r = { .text = text, .len = len, .file = file, .err = err };
-    r.buffer = glm4v_alloc(longest + 1, 1);
-    r.key = glm4v_alloc(longest + 1, 1);
-    int rc = r.buffer && r.key ? read_all(&r) : out_of_memory(&r);
-    glm4v_free(r.buffer);
-    glm4v_free(r.key);
+    int rc = read_all(&r);
+    glm4v_free(r.decoded.data);
+    glm4v_free(r.key.data);
     if (rc)
         json_decref(r.root);
     else

@@ -13,9 +13,8 @@
 #define GLM4V_JSON_MAX_DEPTH 64
 
 /* Parse text [0, len): one object or array, RFC 8259, UTF-8, no key twice in an object, no NUL in a
- * string, integers of 64 bits, finite numbers. longest: bytes of the longest string in the text, at
- * least. FORMAT names the byte. */
-int glm4v_json_build(json_t **root, const char *text, size_t len, size_t longest, const char *file,
+ * string, integers of 64 bits, finite numbers. FORMAT names the byte. */
+int glm4v_json_build(json_t **root, const char *text, size_t len, const char *file,
                      glm4v_error *err);
 
 #endif
