@@ -99,14 +99,14 @@ static bool unescape(cli_blob *blob, const char *text)
     return true;
 }
 
-/* Whole groups of four letters from *from on, in place; stops at anything else. */
-static void decode_groups(cli_blob *blob, size_t n, size_t *from)
+/* Whole groups of four letters; stops at anything else. Returns how many letters they are. */
+static size_t decode_groups(cli_blob *blob, const uint8_t *in, size_t n)
 {
-    const uint8_t *in = blob->data + *from;
     uint8_t *out = blob->data + blob->size;
-    for (; n - *from >= 4; *from += 4, in += 4, out += 3) {
-        const uint32_t a = base64_digits[in[0]] - 1u, b = base64_digits[in[1]] - 1u,
-                       c = base64_digits[in[2]] - 1u, d = base64_digits[in[3]] - 1u;
+    size_t i = 0;
+    for (; n - i >= 4; i += 4, out += 3) {
+        const uint32_t a = base64_digits[in[i]] - 1u, b = base64_digits[in[i + 1]] - 1u,
+                       c = base64_digits[in[i + 2]] - 1u, d = base64_digits[in[i + 3]] - 1u;
         if ((a | b | c | d) >= 64)
             break;
         const uint32_t bits = a << 18 | b << 12 | c << 6 | d;
@@ -115,18 +115,19 @@ static void decode_groups(cli_blob *blob, size_t n, size_t *from)
         out[2] = bits & 0xff;
     }
     blob->size = out - blob->data;
+    return i;
 }
 
-/* In place; white space is passed over. */
-static bool decode_base64(cli_blob *blob)
+/* Of letters in [0, n), which may be blob->data: no byte is written before it was read. White space
+ * is passed over. */
+static bool decode_base64(cli_blob *blob, const uint8_t *in, size_t n)
 {
-    const size_t n = blob->size;
     uint32_t bits = 0;
-    size_t digits = 0, i = 0;
+    size_t digits = 0;
     blob->size = 0;
-    decode_groups(blob, n, &i);
-    for (; i < n && blob->data[i] != '='; i++) {
-        const uint8_t digit = base64_digits[blob->data[i]];
+    size_t i = decode_groups(blob, in, n);
+    for (; i < n && in[i] != '='; i++) {
+        const uint8_t digit = base64_digits[in[i]];
         if (digit == SPACE)
             continue;
         if (!digit)
@@ -136,25 +137,31 @@ static bool decode_base64(cli_blob *blob)
             blob->data[blob->size++] = (uint8_t)(bits >> (6 - 2 * ((digits - 1) % 4)));
     }
     for (; i < n; i++)
-        if (!memchr("= \t\r\n", blob->data[i], 5))
+        if (!memchr("= \t\r\n", in[i], 5))
             return false;
     return digits % 4 != 1;
 }
 
 int cli_blob_from_data_uri(cli_blob *blob, const char *uri, glm4v_error *err)
 {
-    const char *comma = strchr(uri, ','), *option = "";
+    const char *comma = strchr(uri, ',');
     if (!comma)
         return cli_fail(err, GLM4V_ERR_FORMAT,
                         "a data: URI without the comma that precedes the data");
-    if (comma - uri >= 7)
-        option = comma - 7;
-    if (!make_room(blob, strlen(comma)))
+    const char *text = comma + 1;
+    size_t n = strlen(text);
+    const bool escaped = memchr(text, '%', n) != NULL;
+    const bool base64 = comma - uri >= 7 && !strncasecmp(comma - 7, ";base64", 7);
+    if (!make_room(blob, base64 && !escaped ? n / 4 * 3 + 3 : n + 1))
         return cli_fail(err, GLM4V_ERR_NOMEM, "no memory for the input");
-    if (!unescape(blob, comma + 1))
-        return cli_fail(err, GLM4V_ERR_FORMAT,
-                        "a data: URI with a %% that is not followed by two hex digits");
-    if (!strncasecmp(option, ";base64", 7) && !decode_base64(blob))
+    if (escaped || !base64) {
+        if (!unescape(blob, text))
+            return cli_fail(err, GLM4V_ERR_FORMAT,
+                            "a data: URI with a %% that is not followed by two hex digits");
+        text = (const char *)blob->data;
+        n = blob->size;
+    }
+    if (base64 && !decode_base64(blob, (const uint8_t *)text, n))
         return cli_fail(err, GLM4V_ERR_FORMAT, "a data: URI whose base64 is damaged or cut short");
     if (!blob->size)
         return cli_fail(err, GLM4V_ERR_FORMAT, "a data: URI without data");

@@ -69,11 +69,13 @@ static int open_model(const settings *set, const char *dir, glm4v_model **model,
     return status;
 }
 
-/* Bodies and pixels of many sizes go back to the system when they are freed, instead of leaving
- * gaps in the heap of each thread that had them. */
+/* Large bodies and pictures go back to the system when they are freed, instead of leaving gaps in
+ * the heap of each thread that had them. Smaller ones are used again: to get pages from the system
+ * for each request takes as long as to read its JSON. */
 static void set_up_memory(void)
 {
-    mallopt(M_MMAP_THRESHOLD, 256 << 10);
+    mallopt(M_MMAP_THRESHOLD, 4 << 20);
+    mallopt(M_TRIM_THRESHOLD, 16 << 20);
     mallopt(M_ARENA_MAX, 2);
 }
 
