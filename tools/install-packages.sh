@@ -6,8 +6,8 @@
 set -eu
 
 build="build-essential pkg-config meson ninja-build libjansson-dev libutf8proc-dev
-    libmicrohttpd-dev libcurl4-gnutls-dev nettle-dev libgdk-pixbuf-2.0-dev libgif-dev libjpeg-dev libpng-dev libtiff-dev
-    libwebp-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev"
+    libmicrohttpd-dev libcurl4-gnutls-dev nettle-dev libgdk-pixbuf-2.0-dev libgif-dev libjpeg-dev libpng-dev libdeflate-dev
+    libtiff-dev libwebp-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev"
 # What the pipelines of README.md use: plugins-bad has webvttenc and openh264dec, x has textoverlay.
 run="gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
     gstreamer1.0-plugins-bad gstreamer1.0-libav gstreamer1.0-x libgstreamer1.0-0 fonts-wqy-microhei"

@@ -28,6 +28,10 @@ int cli_decode_tiff(cli_decoding *d, glm4v_error *err);
 int cli_decode_ico(cli_decoding *d, glm4v_error *err);
 int cli_decode_pixbuf(cli_decoding *d, glm4v_error *err);
 
+/* png_plain.c: decode a PNG of a common kind; false, with nothing done, if it is not one or is
+ * damaged. */
+bool cli_decode_plain_png(cli_decoding *d);
+
 /* Formats that may be animated decode their first frame, and where others follow, set `animation`.
  * _next(): 1 = the canvas holds the next frame, 0 = there is none, -1 = failed. */
 int cli_decode_gif(cli_decoding *d, glm4v_error *err);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* PNG by libpng: all colour types and depths, interlaced or not. Of an animated PNG the default
- * picture. */
+ * picture. png_plain.c decodes what it can in less time. */
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,6 +93,8 @@ int cli_decode_png(cli_decoding *to, glm4v_error *err)
 {
     decoder d = { .data = to->data, .left = to->size };
     int rc = 0;
+    if (cli_decode_plain_png(to))
+        return 0;
     d.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &d, give_up, ignore);
     d.info = d.png ? png_create_info_struct(d.png) : NULL;
     if (d.info)
