@@ -158,6 +158,10 @@ static int read_part(conversation *c, const json_t *part, bool pictures)
         return add_picture(c, url_of(json_object_get(part, "image_url")), 0);
     if (!strcmp(type, "video"))
         return add_clip(c, part);
+    if (!strcmp(type, "video_url")) /* of vLLM: a file, which would have to be decoded here */
+        return refuse(c, GLM4V_ERR_UNSUPPORTED,
+                      "parts of type \"video_url\" are not supported: send frames as {\"type\": "
+                      "\"video\", \"video\": [data: URLs], \"fps\": N}");
     return openai_refuse(c->r, MESSAGES, GLM4V_ERR_UNSUPPORTED,
                          "message %zu: parts of type \"%.40s\" are not supported", c->number, type);
 }

@@ -332,6 +332,16 @@ static void wrong_messages_are_refused(void)
     }
 }
 
+static void a_video_url_is_told_what_to_send(void)
+{
+    outcome o = read_json("{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"video_url\","
+                          "\"video_url\":{\"url\":\"data:video/mp4;base64,AAAA\"}}]}]}");
+    CHECK_EQ(o.rc, GLM4V_ERR_UNSUPPORTED);
+    CHECK_STR(o.parameter, "messages");
+    CHECK_CONTAINS(o.err.msg, "send frames as {\"type\": \"video\"");
+    close_it(&o);
+}
+
 /* Of n messages, or n pictures of one. */
 static outcome read_many(int n, bool pictures)
 {
@@ -412,6 +422,7 @@ int main(void)
     TEST(a_conversation_becomes_turns);
     TEST(reasoning_of_earlier_answers_is_left_out);
     TEST(a_video_is_frames_with_times);
+    TEST(a_video_url_is_told_what_to_send);
     TEST(wrong_messages_are_refused);
     TEST(messages_and_pictures_have_bounds);
     TEST(turns_have_a_bound);
