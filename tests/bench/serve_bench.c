@@ -4,8 +4,9 @@
  *   latency     one 448x448 PNG: decoded and described in this process, then by a server over HTTP
  *   first byte  of a stream, beside the server's own time to the first token
  *   captions    16 at a time in 20 tokens: an engine in this process, as glm4v bench --batch 16
- *               runs it, then 16 clients with a PNG each
- *   memory      of the server, before and after REQUESTS more requests
+ *               runs it, the same with a PNG each, then 16 clients with a PNG each
+ *   memory      of the server: before, after a tenth of REQUESTS, and after all of them, with
+ *               pictures of several sizes
  * Prints medians with their spread. Starts build/tools/glm4v serve itself. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -71,19 +72,21 @@ static void print_spread(const char *name, double *values, int n, const char *un
 
 typedef struct {
     uint8_t *rgb, *png;
+    uint32_t side; /* pixels */
     size_t png_size;
     char *request[2]; /* whole, head included; [1]: as a stream */
     size_t request_size[2];
 } picture;
 
 /* Slopes, edges and a little noise, another one for each number. */
-static void draw(picture *p, uint32_t number)
+static void draw(picture *p, uint32_t number, uint32_t side)
 {
-    png_image image = { .version = PNG_IMAGE_VERSION, .width = SIDE, .height = SIDE };
+    png_image image = { .version = PNG_IMAGE_VERSION, .width = side, .height = side };
     uint32_t state = number * 2654435761u + 12345;
-    p->rgb = malloc(SIDE * SIDE * 3);
-    for (uint32_t i = 0; i < SIDE * SIDE * 3; i++) {
-        const uint32_t x = i / 3 % SIDE, y = i / 3 / SIDE;
+    p->side = side;
+    p->rgb = malloc((size_t)side * side * 3);
+    for (uint32_t i = 0; i < side * side * 3; i++) {
+        const uint32_t x = i / 3 % side, y = i / 3 / side;
         state = state * 1664525u + 1013904223u;
         p->rgb[i] = (uint8_t)((x * (number % 5 + 1) + y * 2) / 4 +
                               ((x / 32 + y / 32 + number) % 2) * 64 + (state >> 29));
@@ -231,34 +234,47 @@ static glm4v_task task_of(const glm4v_image *image)
                           .speculation = GLM4V_SPECULATION_OFF };
 }
 
+static cli_picture *decode(const picture *p, glm4v_image *image)
+{
+    glm4v_error err = { 0 };
+    cli_frame frame;
+    cli_picture *decoded = cli_picture_open(p->png, p->png_size, NULL, 0, &err);
+    if (!decoded || cli_picture_next(decoded, &frame, &err) <= 0)
+        die(err.msg);
+    *image = frame.image;
+    return decoded;
+}
+
 /* *decoding: milliseconds of it. */
 static void describe_png(const picture *p, double *decoding)
 {
     const double begin = now_ms();
     glm4v_error err = { 0 };
     glm4v_result *result = NULL;
-    cli_frame frame;
-    cli_picture *decoded = cli_picture_open(p->png, p->png_size, NULL, 0, &err);
-    if (!decoded || cli_picture_next(decoded, &frame, &err) <= 0)
-        die(err.msg);
+    glm4v_image image;
+    cli_picture *decoded = decode(p, &image);
     *decoding = now_ms() - begin;
-    const glm4v_task task = task_of(&frame.image);
+    const glm4v_task task = task_of(&image);
     if (glm4v_describe(engine, &task, &result, &err))
         die(err.msg);
     glm4v_result_free(&result);
     cli_picture_close(&decoded);
 }
 
-/* All at once, as glm4v bench does. */
-static void describe_batch(const picture *pictures)
+/* All at once, as glm4v bench does; or each when its PNG is decoded. */
+static void describe_batch(const picture *pictures, bool png)
 {
     glm4v_request *requests[CLIENTS];
+    cli_picture *decoded[CLIENTS] = { 0 };
     glm4v_image images[CLIENTS];
     glm4v_error err = { 0 };
     for (uint32_t i = 0; i < CLIENTS; i++) {
+        const picture *p = &pictures[i];
         images[i] = (glm4v_image) {
-            .data = pictures[i].rgb, .width = SIDE, .height = SIDE, .stride = 3 * SIDE
+            .data = p->rgb, .width = p->side, .height = p->side, .stride = 3 * p->side
         };
+        if (png)
+            decoded[i] = decode(p, &images[i]);
         glm4v_task task = task_of(&images[i]);
         task.stream = i;
         if (glm4v_engine_submit(engine, &task, &requests[i], &err))
@@ -267,6 +283,7 @@ static void describe_batch(const picture *pictures)
     for (int i = 0; i < CLIENTS; i++) {
         glm4v_request_wait(requests[i], UINT64_MAX);
         glm4v_request_unref(&requests[i]);
+        cli_picture_close(&decoded[i]);
     }
 }
 
@@ -303,7 +320,8 @@ static void measure_latency(const picture *p, int rounds)
 }
 
 typedef struct {
-    const picture *picture;
+    const picture *pictures; /* [CLIENTS] */
+    int number, step;        /* of the first picture it sends, and from one to the next */
     int fd, rounds;
 } client;
 
@@ -314,17 +332,20 @@ static void *run_client(void *arg)
     if (c->fd < 0)
         c->fd = connect_to_server();
     for (int i = 0; i < c->rounds; i++)
-        ask(c->fd, c->picture, false, answer, NULL);
+        ask(c->fd, &c->pictures[(c->number + i * c->step) % CLIENTS], false, answer, NULL);
     free(answer);
     return NULL;
 }
 
-static double clients_rate(const picture *pictures, client *clients, int rounds)
+/* step 0: each client sends its own picture again and again, 1: all of them in turn. */
+static double clients_rate(const picture *pictures, client *clients, int rounds, int step)
 {
     pthread_t threads[CLIENTS];
     const double begin = now_ms();
     for (int i = 0; i < CLIENTS; i++) {
-        clients[i].picture = &pictures[i];
+        clients[i].pictures = pictures;
+        clients[i].number = i;
+        clients[i].step = step;
         clients[i].rounds = rounds;
         pthread_create(&threads[i], NULL, run_client, &clients[i]);
     }
@@ -343,27 +364,42 @@ static double processor_ms(pid_t pid)
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
+enum { TURNS = 8 }; /* of 16 captions each, in a round */
+
+/* Captions a second; *work: processor time of one. */
+static double engine_rate(const picture *pictures, bool png, double *work)
+{
+    const double begin = now_ms(), before = processor_ms(getpid());
+    for (int k = 0; k < TURNS; k++)
+        describe_batch(pictures, png);
+    *work = (processor_ms(getpid()) - before) / (CLIENTS * TURNS);
+    return 1e3 * CLIENTS * TURNS / (now_ms() - begin);
+}
+
 static void measure_rate(const picture *pictures, client *clients, int rounds)
 {
-    enum { TIMES = 3 }; /* of 16 captions in each turn */
-    static double here[MAX_ROUNDS], there[MAX_ROUNDS], share[MAX_ROUNDS];
-    static double work_here[MAX_ROUNDS], work_there[MAX_ROUNDS];
+    enum { DECODED, PNG, OVER_HTTP, KINDS };
+    static double rate[KINDS][MAX_ROUNDS], work[KINDS][MAX_ROUNDS], share[2][MAX_ROUNDS];
+    static double client_work[MAX_ROUNDS];
     for (int i = 0; i < rounds; i++) {
-        const double begin = now_ms(), work = processor_ms(getpid());
-        for (int k = 0; k < TIMES; k++)
-            describe_batch(pictures);
-        here[i] = 1e3 * CLIENTS * TIMES / (now_ms() - begin);
-        work_here[i] = (processor_ms(getpid()) - work) / (CLIENTS * TIMES);
-        const double server_work = processor_ms(server);
-        there[i] = clients_rate(pictures, clients, TIMES);
-        share[i] = 100 * there[i] / here[i];
-        work_there[i] = (processor_ms(server) - server_work) / (CLIENTS * TIMES);
+        rate[DECODED][i] = engine_rate(pictures, false, &work[DECODED][i]);
+        rate[PNG][i] = engine_rate(pictures, true, &work[PNG][i]);
+        const double servers = processor_ms(server), own = processor_ms(getpid());
+        rate[OVER_HTTP][i] = clients_rate(pictures, clients, TURNS, 0);
+        work[OVER_HTTP][i] = (processor_ms(server) - servers) / (CLIENTS * TURNS);
+        client_work[i] = (processor_ms(getpid()) - own) / (CLIENTS * TURNS);
+        for (int k = DECODED; k <= PNG; k++)
+            share[k][i] = 100 * rate[OVER_HTTP][i] / rate[k][i];
     }
-    print_spread("16 at a time here", here, rounds, "captions/s");
-    print_spread("16 clients over HTTP, a PNG each", there, rounds, "captions/s");
-    print_spread("  of the rate here", share, rounds, "%");
-    print_spread("processor time of a caption here", work_here, rounds, "ms");
-    print_spread("processor time of a caption, the server's", work_there, rounds, "ms");
+    print_spread("16 at a time here, decoded before", rate[DECODED], rounds, "captions/s");
+    print_spread("16 at a time here, decoded from PNG", rate[PNG], rounds, "captions/s");
+    print_spread("16 clients over HTTP, a PNG each", rate[OVER_HTTP], rounds, "captions/s");
+    print_spread("  of the rate here, decoded before", share[DECODED], rounds, "%");
+    print_spread("  of the rate here, decoded from PNG", share[PNG], rounds, "%");
+    print_spread("processor time of a caption, decoded before", work[DECODED], rounds, "ms");
+    print_spread("processor time of a caption, from PNG", work[PNG], rounds, "ms");
+    print_spread("processor time of a caption, the server's", work[OVER_HTTP], rounds, "ms");
+    print_spread("processor time of a caption, its client's", client_work, rounds, "ms");
 }
 
 static double server_memory(void)
@@ -380,12 +416,20 @@ static double server_memory(void)
     return kib / 1024;
 }
 
-static void measure_memory(const picture *pictures, client *clients, int requests)
+static void measure_memory(picture *pictures, client *clients, int requests)
 {
+    static const uint32_t sides[] = { 60, 200, 700, 1300 };
+    const int rounds = requests / CLIENTS, first = rounds / 10;
+    for (uint32_t i = 0; i < sizeof sides / sizeof *sides; i++) {
+        draw(&pictures[i], i, sides[i]);
+        write_requests(&pictures[i]);
+    }
     const double before = server_memory();
-    clients_rate(pictures, clients, requests / CLIENTS);
-    printf("%-44s %8.1f MiB, %.1f MiB after %d more requests\n", "memory of the server", before,
-           server_memory(), requests / CLIENTS * CLIENTS);
+    clients_rate(pictures, clients, first, 1);
+    const double then = server_memory();
+    clients_rate(pictures, clients, rounds - first, 1);
+    printf("%-44s %8.1f MiB, %.1f after %d more requests, %.1f after %d\n", "memory of the server",
+           before, then, first * CLIENTS, server_memory(), rounds * CLIENTS);
 }
 
 static void open_engine(const char *dir)
@@ -408,7 +452,7 @@ int main(int argc, char **argv)
     if (rounds < 1 || rounds > MAX_ROUNDS || requests < 0)
         die("usage: serve-bench [ROUNDS [REQUESTS]]");
     for (uint32_t i = 0; i < CLIENTS; i++) {
-        draw(&pictures[i], i);
+        draw(&pictures[i], i, SIDE);
         write_requests(&pictures[i]);
     }
     printf("%d tokens at most, PNG of %zu KiB\n", TOKENS, pictures[0].png_size >> 10);
