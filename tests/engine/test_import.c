@@ -646,6 +646,11 @@ static void configurations_that_contradict_the_tensors_are_refused(void)
           "weight_zero_point\" is missing" },
         { "compressed", "\"strategy\": \"channel\"", "\"strategy\": \"tensor\"", GLM4V_ERR_FORMAT,
           "[16, 1], expected [1, 1]" },
+        /* Two groups a row either way: only the rule tells. */
+        { "compressed", "\"group_size\": 128", "\"group_size\": 144", GLM4V_ERR_FORMAT,
+          "256 inputs, which is not a multiple of the \"group_size\" 144" },
+        { "awq", "\"group_size\": 128", "\"group_size\": 136", GLM4V_ERR_FORMAT,
+          "256 inputs, which is not a multiple of the \"group_size\" 136" },
         { "compressed", "\"compressed-tensors\"", "\"hqq\"", GLM4V_ERR_UNSUPPORTED, "\"hqq\"" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

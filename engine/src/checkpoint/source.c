@@ -102,6 +102,19 @@ static void set_groups(const search *s)
     o->middle = o->kind == GLM4V_SOURCE_BYTES ? 0 : 1 << (o->bits - 1);
 }
 
+/* AWQ and compressed-tensors divide every row into whole groups. Only GPTQ, and blocks of inputs
+ * and outputs, may leave the last one short. */
+static int check_whole_groups(const search *s)
+{
+    const glm4v_source *o = s->out;
+    if (o->n_in % o->group == 0 || o->block != 1)
+        return 0;
+    return glm4v_fail(s->err, GLM4V_ERR_FORMAT,
+                      "%.80s: \"%s\" has %" PRId64 " inputs, which is not a multiple of the "
+                      "\"group_size\" %" PRId64 " in %s",
+                      file_of(s, o->tensor), o->tensor->name, o->n_in, o->group, s->config->file);
+}
+
 /* Scales [blocks, groups]; the dimensions of 1 may be left out. */
 static int take_row_scales(const search *s, const char *suffix)
 {
@@ -212,7 +225,7 @@ static int find_awq(const search *s)
     glm4v_source *o = s->out;
     const int64_t shape[2] = { o->n_in, o->rows / 8 };
     int rc;
-    if ((rc = check_whole_words(s, "outputs", o->rows)) ||
+    if ((rc = check_whole_words(s, "outputs", o->rows)) || (rc = check_whole_groups(s)) ||
         (rc = check_dtype(s, o->tensor, GLM4V_DTYPE_I32)) ||
         (rc = check_shape(s, o->tensor, shape, 2, "config.json (awq)")))
         return rc;
@@ -282,7 +295,7 @@ static int find_packed(const search *s)
     glm4v_source *o = s->out;
     const int64_t shape[2] = { o->rows, (o->n_in - 1) / (32 / o->bits) + 1 };
     int rc;
-    if ((rc = check_dtype(s, o->tensor, GLM4V_DTYPE_I32)) ||
+    if ((rc = check_whole_groups(s)) || (rc = check_dtype(s, o->tensor, GLM4V_DTYPE_I32)) ||
         (rc = check_shape(s, o->tensor, shape, 2, "config.json (pack-quantized)")) ||
         (rc = check_packed_shape(s)) || (rc = take_row_scales(s, "weight_scale")) ||
         (rc = take_row_zeros(s)))
@@ -296,7 +309,8 @@ static int find_bytes(const search *s)
     glm4v_source *o = s->out;
     const bool inverse = part(s, "weight_scale_inv");
     int rc;
-    if ((rc = check_shape(s, o->tensor, s->shape, s->rank, "config.json")) ||
+    if ((rc = check_whole_groups(s)) ||
+        (rc = check_shape(s, o->tensor, s->shape, s->rank, "config.json")) ||
         (rc = check_dtype(s, o->tensor, o->floating ? GLM4V_DTYPE_F8_E4M3 : GLM4V_DTYPE_I8)) ||
         (rc = take_row_scales(s, inverse ? "weight_scale_inv" : "weight_scale")) ||
         (rc = take_row_zeros(s)))
