@@ -78,7 +78,8 @@ static bool all_fit(const glm4v_model *m, const uint64_t *needs, const char **de
 /* What a model keeps in host memory beside its weights. */
 static uint64_t tables_of(const glm4v_model *m)
 {
-    return sizeof *m + m->n_stages * sizeof *m->stages + m->config.text.layers * sizeof *m->layers +
+    return sizeof *m + m->n_stages * sizeof *m->stages +
+           glm4v_text_blocks(&m->config) * sizeof *m->layers +
            m->config.vision.layers * sizeof *m->vision.layers +
            m->plan.capacity * sizeof *m->plan.items +
            (m->tokenizer ? glm4v_tokenizer_memory(m->tokenizer) : 0) +

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Family glm_ocr on its tiny model: what of its directory matters, which tensors it needs, with and
- * without the layer for speculation, and the published configuration. Its requests: test_describe.c
+ * without the MTP layer, and the published configuration. Its requests: test_describe.c
  * and the golden sets. */
 #define _GNU_SOURCE
 
@@ -55,14 +55,64 @@ static void files_and_forms_do_not_change_what_is_opened(void)
     }
 }
 
-static void the_layer_for_speculation_may_be_missing(void)
+/* Numbers of the MTP layer beside its copies of embedding and head: a text layer, three norms and
+ * the joint. */
+static uint64_t mtp_parameters(void)
 {
-    glm4v_model_info with = { 0 }, without = { 0 };
+    enum {
+        D = TINY_HIDDEN,
+        Q = TINY_OCR_HEADS * TINY_HEAD_DIM,
+        KV = TINY_OCR_KV_HEADS * TINY_HEAD_DIM
+    };
+    return 4 * D + 2 * Q * D + 2 * KV * D + 3 * TINY_FFN * D + 3 * D + 2 * D * D;
+}
+
+static void the_mtp_layer_may_be_missing(void)
+{
+    glm4v_model_info with = { 0 }, without = { 0 }, unannounced = { 0 };
     const tiny_model_options resaved = { .glm_ocr = true, .resaved = true };
     CHECK_EQ(inspect_changed(&whole, NULL, NULL, NULL, &with), 0);
     CHECK_EQ(inspect_changed(&resaved, NULL, NULL, NULL, &without), 0);
-    CHECK_EQ(with.n_parameters, without.n_parameters);
+    CHECK_EQ(inspect_changed(&whole, "config.json", "\"num_nextn_predict_layers\": 1",
+                             "\"num_nextn_predict_layers\": 0", &unannounced),
+             0);
+    CHECK_EQ(with.n_parameters, without.n_parameters + mtp_parameters());
+    CHECK_EQ(unannounced.n_parameters, without.n_parameters);
     CHECK_EQ(with.n_tensors, without.n_tensors + 16);
+    CHECK_EQ(with.step_bytes, without.step_bytes);
+}
+
+typedef struct {
+    int lines;
+    char text[256];
+} debug_lines;
+
+static void note_debug(void *user, glm4v_log_level level, const char *line)
+{
+    debug_lines *d = user;
+    if (level == GLM4V_LOG_DEBUG && strstr(line, "MTP layer")) {
+        d->lines++;
+        snprintf(d->text, sizeof d->text, "%s", line);
+    }
+}
+
+/* A missing layer is told to who debugs; no part of one that is there may be missing. */
+static void a_missing_mtp_layer_is_told_and_half_of_one_refused(void)
+{
+    char dir[256];
+    debug_lines told = { 0 };
+    glm4v_model_info info = { 0 };
+    const glm4v_model_options options = { .log = note_debug, .log_user = &told };
+    REQUIRE(!tiny_model_make(dir, sizeof dir,
+                             &(tiny_model_options) { .glm_ocr = true, .resaved = true }));
+    CHECK_EQ(glm4v_model_inspect(dir, &options, &info, &err), 0);
+    CHECK_EQ(told.lines, 1);
+    CHECK_CONTAINS(told.text, "which the weights lack");
+    tiny_model_remove(dir);
+    REQUIRE(!tiny_model_make(dir, sizeof dir, &whole));
+    CHECK_EQ(glm4v_model_inspect(dir, &options, &info, &err), 0);
+    CHECK_EQ(told.lines, 1);
+    tiny_model_remove(dir);
 }
 
 /* One layer more than announced is a mistake where it is none for speculation. */
@@ -87,6 +137,10 @@ static void a_tensor_that_does_not_fit_is_named(void)
         "model.visual.blocks.1.mlp.down_proj.bias",
         "model.visual.post_layernorm.weight",
         "model.language_model.layers.0.self_attn.o_proj.weight",
+        "model.language_model.layers.2.enorm.weight",
+        "model.language_model.layers.2.hnorm.weight",
+        "model.language_model.layers.2.shared_head.norm.weight",
+        "model.language_model.layers.2.mlp.down_proj.weight",
     };
     glm4v_model_info info = { 0 };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -147,12 +201,12 @@ static void the_published_configuration_has_its_size(void)
     glm4v_memory memory = { 0 };
     const glm4v_model_options options = { .random_weights = 1, .device = "cpu" };
     CHECK_EQ(glm4v_model_inspect(config, &options, &info, &err), 0);
-    CHECK_EQ(info.n_parameters, 1107405824);
+    CHECK_EQ(info.n_parameters, 1107405824 + 35400192); /* with the MTP layer */
     CHECK(info.hidden_size == 1536 && info.n_heads == 16 && info.n_kv_heads == 8 &&
           info.head_dim == 128);
     const glm4v_estimate_options estimate = { .model = &options, .width = 336, .height = 336 };
     CHECK_EQ(glm4v_model_estimate_memory(config, &estimate, &memory, &err), 0);
-    CHECK(memory.weights > 2200000000u && memory.weights < 2230000000u); /* bf16 */
+    CHECK(memory.weights > 2270000000u && memory.weights < 2300000000u); /* bf16 */
 }
 
 /* Of the control tokens what answers are made of, and those that are text. */
@@ -213,7 +267,8 @@ int main(void)
     if (!fixture_open(&whole))
         return 1;
     TEST(files_and_forms_do_not_change_what_is_opened);
-    TEST(the_layer_for_speculation_may_be_missing);
+    TEST(the_mtp_layer_may_be_missing);
+    TEST(a_missing_mtp_layer_is_told_and_half_of_one_refused);
     TEST(an_ordinary_layer_too_many_is_refused);
     TEST(a_tensor_that_does_not_fit_is_named);
     TEST(a_tower_without_biases_is_opened);

@@ -9,14 +9,12 @@
 
 #include "backend_bf16.h"
 #include "base/error.h"
-#include "checkpoint/safetensors.h"
 #include "forward/context.h"
 #include "forward/position.h"
-#include "shadow.h"
+#include "golden_case.h"
 
 /* Ids at the end of the vocabulary that are never generated: the vectors were made so. */
 #define SUPPRESSED 30
-#define MAX_STEPS 64
 
 #define OPERATION_LIMIT 1e-9 /* one operation beside the C kernels, on the same inputs */
 /* Activations of bf16: their error beside that of the C kernels with every activation rounded to
@@ -27,30 +25,6 @@
 #define FORM_LIMIT                                                                                 \
     1e-4 /* C kernels beside vectors of the same form: the same rounding throughout */
 
-/* Numbers of one tensor, or one result of the engine. */
-typedef struct {
-    float *data;
-    size_t n, rows; /* rows: first dimension */
-} array;
-
-/* What comes out of one case. */
-typedef struct {
-    array positions, vision, logits, mean;
-    array all; /* [L, V] logits of every position; not in the file */
-    int32_t ids[MAX_STEPS];
-    double margin[MAX_STEPS];
-    size_t steps;
-    shadow_errors shadow[3]; /* of vision, prefill and decode */
-} outcome;
-
-/* One case of the file. */
-typedef struct {
-    char name[64];
-    glm4v_prompt prompt;
-    array pixels, grid; /* data NULL: text only */
-    outcome expected;
-} golden_case;
-
 /* One model ready to run. */
 typedef struct {
     glm4v_model *model;
@@ -59,213 +33,11 @@ typedef struct {
     shadow shadow;          /* in its place where weights are not fp32; reference NULL: not used */
 } engine;
 
-static int no_memory(glm4v_error *err)
-{
-    return glm4v_fail(err, GLM4V_ERR_NOMEM, "out of memory");
-}
-
-static int array_make(array *a, size_t n, glm4v_error *err)
-{
-    a->data = calloc(n ? n : 1, sizeof *a->data);
-    a->n = n;
-    return a->data ? 0 : no_memory(err);
-}
-
-static void outcome_clear(outcome *o)
-{
-    free(o->positions.data);
-    free(o->all.data);
-    free(o->vision.data);
-    free(o->logits.data);
-    free(o->mean.data);
-    *o = (outcome) { 0 };
-}
-
-static void case_clear(golden_case *c)
-{
-    free(c->prompt.ids);
-    free(c->prompt.runs);
-    free(c->pixels.data);
-    free(c->grid.data);
-    outcome_clear(&c->expected);
-    *c = (golden_case) { 0 };
-}
-
-/* ---- reading ---- */
-
-/* CASE.KEY into *a; without it *a stays empty unless required. */
-static int read_array(array *a, const glm4v_checkpoint *file, const char *name, const char *key,
-                      bool required, glm4v_error *err)
-{
-    char full[160];
-    snprintf(full, sizeof full, "%s.%s", name, key);
-    const glm4v_tensor *t = glm4v_checkpoint_find(file, full);
-    if (!t)
-        return required ? glm4v_fail(err, GLM4V_ERR_FORMAT, "the vectors have no \"%s\"", full) : 0;
-    size_t n = 1;
-    for (int i = 0; i < t->rank; i++)
-        n *= (size_t)t->shape[i];
-    int rc = array_make(a, n, err);
-    a->rows = t->rank ? (size_t)t->shape[0] : 1;
-    return rc ? rc : glm4v_checkpoint_read_f32(file, t, 0, a->data, n, err);
-}
-
-/* chatglm4v: a picture stands as start, placeholder, end in the ids; here the placeholder is
- * repeated. All pictures have the table's grid. */
-static int expand_ids(golden_case *c, const glm4v_config *config, glm4v_error *err)
-{
-    const glm4v_vision_config *v = &config->vision;
-    const int64_t side = v->table_side, n = glm4v_picture_rows(v, side, side);
-    glm4v_prompt *p = &c->prompt;
-    int32_t *ids = calloc(p->n_ids + n, sizeof *ids);
-    size_t at = 0;
-    p->runs = calloc(1, sizeof *p->runs);
-    for (int64_t i = 0; ids && p->runs && i < p->n_ids; i++) {
-        ids[at++] = p->ids[i];
-        if (p->ids[i] != config->image_start_id)
-            continue;
-        if (p->n_runs || i + 2 >= p->n_ids || p->ids[i + 2] != config->image_end_id)
-            break;
-        p->runs[p->n_runs++] = (glm4v_image_run) { (uint32_t)at - 1, n, side, side, false };
-        for (uint32_t k = 2; k < n; k++)
-            ids[at++] = config->image_id;
-        i++; /* the placeholder */
-    }
-    free(p->ids);
-    const size_t expected = p->n_ids + (p->n_runs ? n - 3 : 0);
-    p->ids = ids;
-    p->n_ids = at;
-    if (!ids || !p->runs)
-        return no_memory(err);
-    return at == expected && p->n_runs == (c->pixels.data != NULL)
-               ? 0
-               : glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: ids and picture do not fit", c->name);
-}
-
-/* [3, H, W] to patches [P, C] in merge-block-major order. */
-static int cut_patches(golden_case *c, const glm4v_config *config, glm4v_error *err)
-{
-    const glm4v_vision_config *v = &config->vision;
-    const size_t side = (size_t)config->image.side, patch = (size_t)v->patch;
-    const size_t merge = (size_t)v->merge, C = 3 * patch * patch, blocks = side / patch / merge;
-    array cut = { 0 };
-    if (!c->pixels.data)
-        return 0;
-    if (c->pixels.n != 3 * side * side)
-        return glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: the picture is not %zu x %zu", c->name, side,
-                          side);
-    int rc = array_make(&cut, c->pixels.n, err);
-    for (size_t i = 0; !rc && i < cut.n; i++) {
-        const size_t p = i / C, at = i % C, in = p % (merge * merge), block = p / (merge * merge);
-        const size_t y = (block / blocks * merge + in / merge) * patch + at / patch % patch;
-        const size_t x = (block % blocks * merge + in % merge) * patch + at % patch;
-        cut.data[i] = c->pixels.data[(at / (patch * patch) * side + y) * side + x];
-    }
-    free(c->pixels.data);
-    c->pixels = cut;
-    return rc;
-}
-
-/* Runs of image ids, each with its grid: a grid row (T, h, w) stands for T of them. */
-static int find_runs(golden_case *c, const glm4v_config *config, glm4v_error *err)
-{
-    const size_t area = (size_t)(config->vision.merge * config->vision.merge);
-    glm4v_prompt *p = &c->prompt;
-    int64_t total = 0, left = 0;
-    size_t row = 0;
-    bool video = false;
-    for (size_t i = 0; i < c->grid.rows; i++)
-        total += (int64_t)c->grid.data[3 * i];
-    p->runs = calloc(total ? total : 1, sizeof *p->runs);
-    if (!p->runs)
-        return no_memory(err);
-    for (int64_t i = 0; i < p->n_ids;) {
-        if (p->ids[i] == config->video_start_id || p->ids[i] == config->video_end_id)
-            video = p->ids[i] == config->video_start_id;
-        if (p->ids[i] != config->image_id) {
-            i++;
-            continue;
-        }
-        if (!left && row < c->grid.rows)
-            left = (int64_t)c->grid.data[3 * row++];
-        if (!left || p->n_runs == total)
-            return glm4v_fail(err, GLM4V_ERR_FORMAT,
-                              "%s: more pictures in the ids than in grid_thw", c->name);
-        left--;
-        const float *grid = c->grid.data + 3 * (row - 1);
-        p->runs[p->n_runs++] = (glm4v_image_run) { .start = i,
-                                                   .n = (int64_t)(grid[1] * grid[2]) / area,
-                                                   .grid_h = (int64_t)grid[1],
-                                                   .grid_w = (int64_t)grid[2],
-                                                   .video = video };
-        i += (int64_t)grid[1] * (int64_t)grid[2] / area;
-    }
-    return p->n_runs == total
-               ? 0
-               : glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: fewer pictures in the ids than in grid_thw",
-                            c->name);
-}
-
-static int read_ids(golden_case *c, const glm4v_checkpoint *file, glm4v_error *err)
-{
-    array ids = { 0 }, greedy = { 0 }, margin = { 0 };
-    outcome *e = &c->expected;
-    int rc = read_array(&ids, file, c->name, "input_ids", true, err);
-    if (!rc)
-        rc = read_array(&greedy, file, c->name, "greedy_ids", true, err);
-    if (!rc)
-        rc = read_array(&margin, file, c->name, "greedy_margin", true, err);
-    if (!rc && (greedy.n > MAX_STEPS || margin.n != greedy.n || !ids.n))
-        rc = glm4v_fail(err, GLM4V_ERR_FORMAT, "%s: ids and margins are of odd lengths", c->name);
-    c->prompt.ids = calloc(ids.n ? ids.n : 1, sizeof *c->prompt.ids);
-    if (!rc && !c->prompt.ids)
-        rc = no_memory(err);
-    if (!rc) {
-        c->prompt.n_ids = ids.n;
-        for (size_t i = 0; i < ids.n; i++)
-            c->prompt.ids[i] = (int32_t)ids.data[i];
-        e->steps = greedy.n;
-        for (size_t i = 0; i < greedy.n; i++) {
-            e->ids[i] = (int32_t)greedy.data[i];
-            e->margin[i] = (double)margin.data[i];
-        }
-    }
-    free(ids.data);
-    free(greedy.data);
-    free(margin.data);
-    return rc;
-}
-
-static int read_case(golden_case *c, const glm4v_checkpoint *file, const glm4v_config *config,
-                     glm4v_error *err)
-{
-    outcome *e = &c->expected;
-    const bool fixed = config->vision.absolute;
-    int rc = read_ids(c, file, err);
-    if (!rc)
-        rc = read_array(&c->pixels, file, c->name, fixed ? "image" : "pixel_values", false, err);
-    if (!rc && !fixed)
-        rc = read_array(&c->grid, file, c->name, "grid_thw", c->pixels.data, err);
-    if (!rc)
-        rc = read_array(&e->vision, file, c->name, "vision", c->pixels.data, err);
-    if (!rc)
-        rc = read_array(&e->positions, file, c->name, "position_ids", true, err);
-    if (!rc)
-        rc = read_array(&e->logits, file, c->name, "logits_last", true, err);
-    if (!rc)
-        rc = read_array(&e->mean, file, c->name, "logits_mean_abs", true, err);
-    if (!rc && !fixed)
-        return find_runs(c, config, err);
-    if (!rc)
-        rc = expand_ids(c, config, err);
-    return rc ? rc : cut_patches(c, config, err);
-}
-
 /* ---- running ---- */
 
 /* All pictures of a case through the tower. */
-static int run_vision(engine *e, glm4v_embeddings *vision, const golden_case *c, outcome *out,
-                      glm4v_error *err)
+static int run_vision(engine *e, glm4v_embeddings *vision, const golden_case *c,
+                      golden_outcome *out, glm4v_error *err)
 {
     const glm4v_vision_config *v = &e->model->config.vision;
     const size_t width = (size_t)e->model->vision.patch.n_in;
@@ -285,7 +57,7 @@ static int run_vision(engine *e, glm4v_embeddings *vision, const golden_case *c,
         at += n;
     }
     if (!rc)
-        rc = array_make(&out->vision, (size_t)vision->n_rows * (size_t)v->out_hidden, err);
+        rc = golden_array_make(&out->vision, (size_t)vision->n_rows * (size_t)v->out_hidden, err);
     if (!rc && vision->n_rows) {
         glm4v_backend *b = e->model->stages[0].backend;
         rc = b->ops->download(b, out->vision.data, vision->rows, out->vision.n);
@@ -310,21 +82,21 @@ static int32_t best_id(const float *logits, int32_t V, double *margin)
     return best;
 }
 
-static int run_text(engine *e, const glm4v_embeddings *vision, const golden_case *c, outcome *out,
-                    glm4v_error *err)
+static int run_text(engine *e, const glm4v_embeddings *vision, const golden_case *c,
+                    golden_outcome *out, glm4v_error *err)
 {
     const size_t L = c->prompt.n_ids, V = (size_t)e->model->config.text.vocab;
     int32_t *position = calloc(3 * L, sizeof *position), next = 0;
     float *logits = calloc(V, sizeof *logits);
-    int rc = position && logits ? 0 : no_memory(err);
+    int rc = position && logits ? 0 : golden_no_memory(err);
     if (!rc)
-        rc = array_make(&out->all, L * V, err);
+        rc = golden_array_make(&out->all, L * V, err);
     if (!rc)
-        rc = array_make(&out->positions, 3 * L, err);
+        rc = golden_array_make(&out->positions, 3 * L, err);
     if (!rc)
-        rc = array_make(&out->mean, L, err);
+        rc = golden_array_make(&out->mean, L, err);
     if (!rc)
-        rc = array_make(&out->logits, V, err);
+        rc = golden_array_make(&out->logits, V, err);
     if (!rc) {
         glm4v_positions(position, &next, &c->prompt, &e->model->config);
         for (size_t i = 0; i < 3 * L; i++)
@@ -335,7 +107,10 @@ static int run_text(engine *e, const glm4v_embeddings *vision, const golden_case
                                                    .position = position,
                                                    .start = 0,
                                                    .n = (uint32_t)L,
-                                                   .vision = vision },
+                                                   .vision = vision,
+                                                   .mtp = glm4v_context_mtp(e->context)
+                                                              ? GLM4V_MTP_KEYS
+                                                              : GLM4V_MTP_NONE },
                            out->logits.data, out->all.data, NULL, err);
     }
     for (size_t i = 0; !rc && i < L * V; i++)
@@ -359,13 +134,104 @@ static int run_text(engine *e, const glm4v_embeddings *vision, const golden_case
     return rc;
 }
 
-static int run_case(engine *e, const golden_case *c, outcome *out, glm4v_error *err)
+/* Drafts behind the first generated token, each made of the one before. The prompt's rows are those
+ * of the prefill. */
+static int run_drafts(engine *e, const golden_case *c, golden_outcome *out, glm4v_error *err)
+{
+    const int64_t V = e->model->config.text.vocab;
+    const int32_t slot = 0, row = 0, of_prompt = GLM4V_STATE_OF_PROMPT;
+    const size_t L = c->prompt.n_ids;
+    int32_t id = out->ids[0], length = (int32_t)L - 1;
+    int32_t position = (int32_t)out->positions.data[L - 1];
+    double margin;
+    int rc = golden_array_make(&out->drafts, GOLDEN_DRAFTS * (size_t)V, err);
+    for (int i = 0; !rc && i < GOLDEN_DRAFTS; i++, length++, position++) {
+        const glm4v_mtp_pass pass = { .rows = { &slot, &length, &id, &position, 1, NULL },
+                                      .states = i ? &row : &of_prompt,
+                                      .chained = i > 0,
+                                      .outputs = &row,
+                                      .n_outputs = 1 };
+        float *logits = out->drafts.data + i * V;
+        rc = glm4v_mtp_run(e->context, &pass, err);
+        if (!rc)
+            memcpy(logits, glm4v_pass_logits(e->context, GLM4V_LANE_DECODE),
+                   (size_t)V * sizeof *logits);
+        id = out->draft_ids[i] = best_id(logits, (int32_t)V, &margin);
+        out->n_drafts++;
+    }
+    return rc;
+}
+
+/* Rows [first, first + n) of a case without pictures in the main model, then in the MTP layer with
+ * the states that these gave. */
+static int run_draft_rows(engine *e, const golden_case *c, golden_outcome *out, int32_t first,
+                          int32_t n, glm4v_error *err)
+{
+    const int64_t V = e->model->config.text.vocab;
+    const int32_t L = (int32_t)c->prompt.n_ids;
+    int32_t slot[GLM4V_SPAN_ROWS], length[GLM4V_SPAN_ROWS], next[GLM4V_SPAN_ROWS];
+    int32_t states[GLM4V_SPAN_ROWS];
+    float *logits = calloc((size_t)(n * V), sizeof *logits);
+    for (int32_t i = 0; i < n; i++) {
+        slot[i] = 1;
+        length[i] = first + i;
+        next[i] = first + i + 1 < L ? c->prompt.ids[first + i + 1] : out->ids[0];
+        states[i] = i;
+    }
+    glm4v_mtp_pass pass = { .rows = { slot, length, c->prompt.ids + first, length, n, NULL },
+                            .states = states,
+                            .outputs = states,
+                            .n_outputs = n };
+    int rc = logits ? glm4v_decode(e->context, &pass.rows, logits, err) : golden_no_memory(err);
+    pass.rows.ids = next;
+    if (!rc)
+        rc = glm4v_mtp_run(e->context, &pass, err);
+    if (!rc)
+        memcpy(out->all_drafts.data + first * V, glm4v_pass_logits(e->context, GLM4V_LANE_DECODE),
+               (size_t)(n * V) * sizeof *logits);
+    free(logits);
+    return rc;
+}
+
+/* The same rows again, in steps of one to eight rows behind a prefill of one. What the first row
+ * tells is not computed. */
+static int run_all_drafts(engine *e, const golden_case *c, golden_outcome *out, glm4v_error *err)
+{
+    const size_t V = (size_t)e->model->config.text.vocab, L = c->prompt.n_ids;
+    int32_t *position = calloc(3 * L, sizeof *position);
+    int rc = position ? golden_array_make(&out->all_drafts, L * V, err) : golden_no_memory(err);
+    for (size_t i = 0; !rc && i < 3 * L; i++)
+        position[i] = (int32_t)out->positions.data[i];
+    if (!rc)
+        rc = glm4v_prefill(e->context,
+                           &(glm4v_prefill_pass) { .slot = 1,
+                                                   .prompt = &c->prompt,
+                                                   .position = position,
+                                                   .n = 1,
+                                                   .mtp = GLM4V_MTP_KEYS },
+                           NULL, NULL, NULL, err);
+    for (int32_t at = 1, n = 1; !rc && at < (int32_t)L; at += n, n = n % GLM4V_SPAN_ROWS + 1) {
+        n = n < (int32_t)L - at ? n : (int32_t)L - at;
+        rc = run_draft_rows(e, c, out, at, n, err);
+    }
+    if (!rc)
+        memcpy(out->all_drafts.data, c->expected.all_drafts.data, V * sizeof(float));
+    free(position);
+    return rc;
+}
+
+static int run_case(engine *e, const golden_case *c, golden_outcome *out, glm4v_error *err)
 {
     glm4v_embeddings vision = { 0 };
     int rc = c->pixels.data ? run_vision(e, &vision, c, out, err) : 0;
     out->shadow[0] = shadow_take(&e->shadow);
     if (!rc)
         rc = run_text(e, &vision, c, out, err);
+    if (!rc && c->expected.drafts.data && glm4v_context_mtp(e->context))
+        rc = run_drafts(e, c, out, err);
+    if (!rc && c->expected.all_drafts.data && glm4v_context_mtp(e->context))
+        rc = run_all_drafts(e, c, out, err);
+    out->shadow[3] = shadow_take(&e->shadow);
     glm4v_embeddings_clear(e->context, &vision);
     return rc;
 }
@@ -377,7 +243,7 @@ typedef struct {
     void *user;
     const char *case_name, *suffix;
     double limit;
-    const outcome *measure; /* whose error is the limit, in place of `limit`; or NULL */
+    const golden_outcome *measure; /* whose error is the limit, in place of `limit`; or NULL */
 } comparison;
 
 /* Squares over all cases. */
@@ -397,7 +263,7 @@ static void tell(const comparison *c, const char *stage, golden_result r)
 }
 
 /* Infinite where a number is missing or superfluous. */
-static double nmse_of(const array *got, const array *expected, double *max_abs)
+static double nmse_of(const golden_array *got, const golden_array *expected, double *max_abs)
 {
     double error = 0, power = 0;
     *max_abs = INFINITY;
@@ -414,8 +280,8 @@ static double nmse_of(const array *got, const array *expected, double *max_abs)
 }
 
 /* NaN makes the stage fail. measured: the same of c->measure. */
-static double compare_numbers(const comparison *c, const char *stage, const array *got,
-                              const array *measured, const array *expected)
+static double compare_numbers(const comparison *c, const char *stage, const golden_array *got,
+                              const golden_array *measured, const golden_array *expected)
 {
     golden_result r = { .limit = c->limit, .equal = true, .first_diff = -1 };
     double unused;
@@ -430,7 +296,8 @@ static double compare_numbers(const comparison *c, const char *stage, const arra
 }
 
 /* Expected may be one axis alone: then it is that of all three. */
-static void compare_positions(const comparison *c, const array *got, const array *expected)
+static void compare_positions(const comparison *c, const golden_array *got,
+                              const golden_array *expected)
 {
     golden_result r = { .nmse = -1, .first_diff = -1 };
     const bool fits = got->n == expected->n || got->n == 3 * expected->n;
@@ -443,8 +310,8 @@ static void compare_positions(const comparison *c, const array *got, const array
 
 /* A difference is excused where the expected side's lead is within ten times the largest error of a
  * logit. */
-static void compare_ids(const comparison *c, const outcome *got, const outcome *expected,
-                        double max_abs, bool excuse)
+static void compare_ids(const comparison *c, const golden_outcome *got,
+                        const golden_outcome *expected, double max_abs, bool excuse)
 {
     golden_result r = { .nmse = -1, .equal = true, .first_diff = -1, .max_abs = max_abs };
     for (size_t i = 0; r.equal && i < expected->steps; i++)
@@ -457,22 +324,49 @@ static void compare_ids(const comparison *c, const outcome *got, const outcome *
     tell(c, "greedy", r);
 }
 
-static void compare(const comparison *c, const outcome *got, const outcome *expected, bool excuse)
+/* Logits of the MTP layer. Behind another draft they are others: then those before it count. */
+static void compare_drafts(const comparison *c, const golden_outcome *got, const golden_outcome *m,
+                           const golden_outcome *expected, bool excuse)
 {
-    const outcome *m = c->measure ? c->measure : got;
+    golden_outcome some[3] = { *got, *m, *expected };
+    const size_t V = expected->drafts.n / GOLDEN_DRAFTS;
+    size_t same = 0;
+    while (same < expected->n_drafts && got->ids[0] == expected->ids[0] &&
+           got->draft_ids[same] == expected->draft_ids[same] &&
+           m->draft_ids[same] == expected->draft_ids[same])
+        same++;
+    const bool equal = got->n_drafts == expected->n_drafts && same == expected->n_drafts;
+    for (int i = 0; excuse && !equal && i < 3; i++)
+        some[i].drafts.n = same < GOLDEN_DRAFTS ? (same + 1) * V : same * V;
+    if (got->ids[0] != expected->ids[0] && excuse)
+        return;
+    compare_numbers(c, "drafts", &some[0].drafts, &some[1].drafts, &some[2].drafts);
+    compare_numbers(c, "draft rows", &got->all_drafts, &m->all_drafts, &expected->all_drafts);
+    if (!excuse)
+        tell(c, "draft ids",
+             (golden_result) {
+                 .nmse = -1, .equal = equal, .first_diff = equal ? -1 : (int)same, .pass = equal });
+}
+
+static void compare(const comparison *c, const golden_outcome *got, const golden_outcome *expected,
+                    bool excuse)
+{
+    const golden_outcome *m = c->measure ? c->measure : got;
     compare_positions(c, &got->positions, &expected->positions);
     compare_numbers(c, "vision", &got->vision, &m->vision, &expected->vision);
     const double max_abs =
         compare_numbers(c, "logits", &got->logits, &m->logits, &expected->logits);
     compare_numbers(c, "mean", &got->mean, &m->mean, &expected->mean);
     compare_ids(c, got, expected, max_abs, excuse);
+    if (expected->drafts.data)
+        compare_drafts(c, got, m, expected, excuse);
 }
 
 /* The worst operation of each part of the run beside the C kernels. */
-static void compare_operations(const comparison *c, const outcome *got)
+static void compare_operations(const comparison *c, const golden_outcome *got)
 {
-    static const char *const stages[] = { "vision", "prefill", "decode" };
-    for (int i = 0; i < 3; i++) {
+    static const char *const stages[] = { "vision", "prefill", "decode", "drafts" };
+    for (int i = 0; i < 4; i++) {
         const shadow_errors *e = &got->shadow[i];
         golden_result r = { .max_abs = e->max_abs,
                             .nmse = e->nmse,
@@ -487,18 +381,18 @@ static void compare_operations(const comparison *c, const outcome *got)
 
 /* Vectors of the form itself, where the file has them. */
 static int compare_form(comparison c, const golden_case *case_, const glm4v_checkpoint *file,
-                        glm4v_form form, const outcome *got, glm4v_error *err)
+                        glm4v_form form, const golden_outcome *got, glm4v_error *err)
 {
     char suffix[16], vision[32], logits[32];
-    array expected_vision = { 0 }, expected_logits = { 0 };
+    golden_array expected_vision = { 0 }, expected_logits = { 0 };
     snprintf(suffix, sizeof suffix, "@%s", glm4v_form_name(form));
     snprintf(vision, sizeof vision, "vision%s", suffix);
     snprintf(logits, sizeof logits, "logits_last%s", suffix);
-    int rc = read_array(&expected_vision, file, case_->name, vision, false, err);
+    int rc = golden_read_array(&expected_vision, file, case_->name, vision, false, err);
     if (!rc)
-        rc = read_array(&expected_logits, file, case_->name, logits, false, err);
+        rc = golden_read_array(&expected_logits, file, case_->name, logits, false, err);
     if (!rc) {
-        const outcome *m = c.measure ? c.measure : got;
+        const golden_outcome *m = c.measure ? c.measure : got;
         c.suffix = suffix;
         compare_numbers(&c, "vision", &got->vision, &m->vision, &expected_vision);
         compare_numbers(&c, "logits", &got->logits, &m->logits, &expected_logits);
@@ -510,7 +404,8 @@ static int compare_form(comparison c, const golden_case *case_, const glm4v_chec
 
 /* ---- all cases together: logits of every position, beside the CPU in fp32 ---- */
 
-static void add_squares(double *error, double *power, const array *got, const array *expected)
+static void add_squares(double *error, double *power, const golden_array *got,
+                        const golden_array *expected)
 {
     for (size_t i = 0; i < expected->n; i++) {
         const double d =
@@ -521,7 +416,8 @@ static void add_squares(double *error, double *power, const array *got, const ar
     }
 }
 
-static void add_case(totals *t, const outcome *got, const outcome *measured, const outcome *exact)
+static void add_case(totals *t, const golden_outcome *got, const golden_outcome *measured,
+                     const golden_outcome *exact)
 {
     add_squares(&t->vision.error, &t->vision.power, &got->vision, &exact->vision);
     add_squares(&t->vision.measured, NULL, &measured->vision, &exact->vision);
@@ -557,7 +453,9 @@ static void engine_close(engine *e)
 
 static int context_open(engine *e, uint32_t length, glm4v_error *err)
 {
-    const glm4v_context_size size = { .slots = 4, .length = length, .max_rows = length };
+    const glm4v_context_size size = {
+        .slots = 4, .length = length, .max_rows = length, .span_rows = GLM4V_SPAN_ROWS
+    };
     return glm4v_context_open(&e->context, e->model, size, err);
 }
 
@@ -649,7 +547,7 @@ static int check_case(session *s, golden_case *c, glm4v_error *err)
 {
     const glm4v_model *m = s->engine.model;
     const double by_form = float_limit(m);
-    outcome got = { 0 }, measured = { 0 }, exact = { 0 };
+    golden_outcome got = { 0 }, measured = { 0 }, exact = { 0 };
     comparison floats = s->comparison, kernels = s->comparison, form = s->comparison;
     floats.case_name = kernels.case_name = form.case_name = c->name;
     floats.limit = s->options->tolerance > 0 ? s->options->tolerance : by_form;
@@ -674,9 +572,9 @@ static int check_case(session *s, golden_case *c, glm4v_error *err)
             m->form[GLM4V_PART_LM_HEAD] == GLM4V_FORM_BF16)
             rc = compare_form(form, c, s->file, m->form[GLM4V_PART_TEXT], &got, err);
     }
-    outcome_clear(&exact);
-    outcome_clear(&measured);
-    outcome_clear(&got);
+    golden_outcome_clear(&exact);
+    golden_outcome_clear(&measured);
+    golden_outcome_clear(&got);
     return rc;
 }
 
@@ -692,12 +590,12 @@ static int each_case(session *s, const glm4v_config *config,
         if (!dot || strcmp(dot, ".input_ids") || dot - name >= (int)sizeof c.name)
             continue;
         memcpy(c.name, name, (size_t)(dot - name));
-        rc = read_case(&c, s->file, config, err);
+        rc = golden_read_case(&c, s->file, config, err);
         const uint32_t length = (uint32_t)(c.prompt.n_ids + c.expected.steps);
         *longest = length > *longest ? length : *longest;
         if (!rc && fn)
             rc = fn(s, &c, err);
-        case_clear(&c);
+        golden_case_clear(&c);
     }
     return rc;
 }

@@ -8,9 +8,10 @@
  *   logits     prefill.c    of the last prompt token
  *   mean       text.c       mean |logit| of every prompt position
  *   greedy     decode.c     generated ids
- * A stage stands alone against the float vectors. "vision/c", "prefill/c", "decode/c": the worst
- * single operation beside the C kernels with the same weights and inputs (shadow.h), at levels
- * above C. "STAGE@FORM": against vectors in the file that were computed with that form's
+ *   drafts     mtp.c        logits of the MTP layer behind the prompt; of all rows ("draft rows")
+ * A stage stands alone against the float vectors. "vision/c", "prefill/c", "decode/c", "drafts/c":
+ * the worst single operation beside the C kernels with the same weights and inputs (shadow.h), at
+ * levels above C. "STAGE@FORM": against vectors in the file that were computed with that form's
  * rounding. */
 #ifndef GLM4V_TESTS_GOLDEN_H
 #define GLM4V_TESTS_GOLDEN_H

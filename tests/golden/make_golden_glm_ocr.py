@@ -6,7 +6,7 @@
     tests/golden/make_golden_glm_ocr.py --verify DIR   compare this program with vectors made by somebody else
 
 Computed in float64 with numpy, from docs/model.md and nothing of the engine. What the families share is make_golden.py's.
-The weights hold the layer for speculation too, which no vector uses. tests/data/golden-tiny-glm-ocr was made with numpy
+The weights hold the MTP layer too, which no vector uses. tests/data/golden-tiny-glm-ocr was made with numpy
 2.4.6; the same seed gives the same bytes.
 """
 import sys

@@ -217,7 +217,7 @@ static void add_ocr_block(tensor_list *list, int layer)
 #undef NAME
 }
 
-/* The layer for speculation: a text layer, and what is around it. */
+/* The MTP layer: a text layer, and what is around it. */
 static void add_next_layer(tensor_list *list)
 {
     char name[96];

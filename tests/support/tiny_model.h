@@ -65,7 +65,7 @@ typedef struct {
      * shards, dtype, tied and weights_only count then. */
     bool chatglm4v;
     bool glm_ocr;      /* family glm_ocr, with control tokens of the GLM-4.5 family */
-    bool resaved;      /* of glm_ocr: no layer for speculation, which config.json still announces */
+    bool resaved;      /* of glm_ocr: no MTP layer, which config.json still announces */
     bool weights_only; /* config.json and weights alone */
 } tiny_model_options;
 

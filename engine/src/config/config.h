@@ -34,6 +34,7 @@ typedef struct {
     float norm_eps;
     double rope_theta;
     bool qkv_bias;
+    bool mtp;             /* an MTP layer is announced; the weights may lack it */
     bool one_position;    /* all rows of a picture stand at one position; else M-RoPE */
     bool tied;            /* lm_head is the embedding */
     bool tied_by_default; /* not in config.json: tied if there is no lm_head */

@@ -110,6 +110,15 @@ static int read_tied(glm4v_text_config *t, const json_t *root, const json_t *tex
     return rc;
 }
 
+static int read_mtp(glm4v_text_config *t, const glm4v_places *p, glm4v_error *err)
+{
+    int64_t n = 0;
+    int rc = glm4v_key_int(p, "num_nextn_predict_layers", GLM4V_OPTIONAL, (glm4v_range) { 0, 1024 },
+                           &n, err);
+    t->mtp = n > 0;
+    return rc;
+}
+
 static int read_text(glm4v_config *c, const json_t *root, const glm4v_relative *relative,
                      glm4v_error *err)
 {
@@ -140,7 +149,7 @@ static int read_text(glm4v_config *c, const json_t *root, const glm4v_relative *
                             (glm4v_range) { 1, 1 << 24 }, &t->context, err)) ||
         (rc = glm4v_key_double(&p, "rms_norm_eps", GLM4V_OPTIONAL, (glm4v_interval) { 0, 1 }, &eps,
                                err)) ||
-        (rc = read_tied(t, root, text, err)) ||
+        (rc = read_tied(t, root, text, err)) || (relative->mtp && (rc = read_mtp(t, &p, err))) ||
         (rc = glm4v_key_expect_string(&p, "hidden_act", "silu", err)) ||
         (rc = glm4v_key_divides(t->kv_heads, t->heads, "num_key_value_heads", "num_attention_heads",
                                 p.label[0], err)))
@@ -278,6 +287,8 @@ static int read_glm4v_tower(glm4v_vision_config *v, const glm4v_places *p, glm4v
 
 int glm4v_config_read_glm4v(glm4v_config *c, const json_t *root, glm4v_error *err)
 {
-    static const glm4v_relative glm4v = { true, 0.5, read_glm4v_tower };
+    static const glm4v_relative glm4v = { .qkv_bias = true,
+                                          .rotary_factor = 0.5,
+                                          .tower = read_glm4v_tower };
     return glm4v_config_read_relative(c, root, &glm4v, err);
 }

@@ -16,6 +16,6 @@ static int read_tower(glm4v_vision_config *v, const glm4v_places *p, glm4v_error
 
 int glm4v_config_read_glm_ocr(glm4v_config *c, const json_t *root, glm4v_error *err)
 {
-    static const glm4v_relative glm_ocr = { false, 1, read_tower };
+    static const glm4v_relative glm_ocr = { .mtp = true, .rotary_factor = 1, .tower = read_tower };
     return glm4v_config_read_relative(c, root, &glm_ocr, err);
 }

@@ -56,6 +56,7 @@ int glm4v_config_read_chatglm4v(glm4v_config *c, const json_t *root, glm4v_error
 /* What glm4v and its relatives, whose config.json has the same layout, differ in. */
 typedef struct {
     bool qkv_bias;        /* of the text model */
+    bool mtp;             /* "num_nextn_predict_layers" counts */
     double rotary_factor; /* "partial_rotary_factor" where it is missing */
     /* The tower's sizes whose keys differ; p: vision_config, of which all else was read. */
     int (*tower)(glm4v_vision_config *v, const glm4v_places *p, glm4v_error *err);

@@ -56,7 +56,7 @@ static glm4v_step_size step_size_of(const glm4v_model *model, glm4v_lane lane,
 
 /* Numbers of each buffer of a working set. */
 typedef struct {
-    size_t x, branch, qkv, o, gate_up, act, logits;
+    size_t x, branch, qkv, o, gate_up, act, pair, logits;
 } work_sizes;
 
 static bool multiply(size_t *r, size_t a, size_t b, size_t c)
@@ -76,6 +76,7 @@ static bool work_sizes_of(work_sizes *s, const glm4v_model *model, int64_t stage
            multiply(&s->qkv, rows, heads, text->head_dim) &&
            multiply(&s->o, rows, text->heads, text->head_dim) &&
            multiply(&s->gate_up, rows, 2, text->ffn) && multiply(&s->act, rows, text->ffn, 1) &&
+           multiply(&s->pair, rows, text->hidden, 2 * glm4v_runs_mtp(model, size)) &&
            multiply(&s->logits, step.outputs, text->vocab, is_last(model, stage));
 }
 
@@ -88,7 +89,7 @@ static glm4v_kv_shape kv_shape_of(const glm4v_model *model, int64_t stage,
     const glm4v_kv_form own = exact ? GLM4V_KV_F32 : model->stages[stage].backend->traits->kv_form;
     return (glm4v_kv_shape) {
         .form = size->kv_form ? size->kv_form : own,
-        .layers = model->stages[stage].count,
+        .layers = model->stages[stage].count + glm4v_runs_mtp(model, size),
         .heads = text->kv_heads,
         .head_dim = text->head_dim,
         .slots = size->slots,
@@ -104,7 +105,8 @@ static int64_t rotary_floats(const glm4v_model *model, const glm4v_context_size 
 
 int64_t glm4v_text_widest(const glm4v_text_config *text)
 {
-    int64_t widest = text->hidden > text->ffn ? text->hidden : text->ffn;
+    const int64_t hidden = text->hidden * (text->mtp ? 2 : 1);
+    int64_t widest = hidden > text->ffn ? hidden : text->ffn;
     return text->heads * text->head_dim > widest ? text->heads * text->head_dim : widest;
 }
 
@@ -122,6 +124,14 @@ static uint64_t sampling_bytes(const glm4v_model *model, const glm4v_context_siz
                           : 0;
 }
 
+/* Numbers of the states that the MTP layer takes. */
+static size_t state_floats(const glm4v_model *model, const glm4v_context_size *size)
+{
+    return glm4v_runs_mtp(model, size)
+               ? (size->decode_rows + size->slots) * model->config.text.hidden
+               : 0;
+}
+
 /* Lists of the stages, logits and what goes from stage to stage. */
 static uint64_t host_bytes(const glm4v_model *model, int64_t stage, const glm4v_context_size *size)
 {
@@ -135,7 +145,7 @@ static uint64_t host_bytes(const glm4v_model *model, int64_t stage, const glm4v_
         bytes += step.outputs * (V * sizeof(float) + sizeof(int32_t)) +
                  (model->n_stages > 1 ? step.rows * D * sizeof(float) : 0);
     }
-    return bytes + decoded * (sizeof(glm4v_step_span) + 3 * sizeof(int32_t) + sizeof(glm4v_draw)) +
+    return bytes + decoded * (sizeof(glm4v_step_span) + 4 * sizeof(int32_t) + sizeof(glm4v_draw)) +
            size->max_rows * sizeof(int32_t) + sizeof(glm4v_context) +
            model->n_stages * sizeof(glm4v_stage_buffers);
 }
@@ -153,9 +163,11 @@ glm4v_context_bytes glm4v_context_memory(const glm4v_model *model, int64_t stage
         work_sizes s;
         if (!work_sizes_of(&s, model, stage, lane, &size))
             return out;
-        bytes += (s.x + s.branch + s.qkv + s.o + s.gate_up + s.act) * b->traits->activation +
-                 s.logits * sizeof(float) + b->ops->step_bytes(b, &step);
+        bytes +=
+            (s.x + s.branch + s.qkv + s.o + s.gate_up + s.act + s.pair) * b->traits->activation +
+            s.logits * sizeof(float) + b->ops->step_bytes(b, &step);
     }
+    bytes += state_floats(model, &size) * b->traits->activation;
     if (is_last(model, stage))
         bytes += sampling_bytes(model, &size);
     out.kv_cache = b->ops->kv_bytes(b, &kv);
@@ -188,19 +200,21 @@ static int work_open(glm4v_work *w, const glm4v_model *model, int64_t stage, glm
         { &w->o, n.o * size },
         { &w->gate_up, n.gate_up * size },
         { &w->act, n.act * size },
+        { &w->pair, n.pair * size },
         { (void **)&w->logits, n.logits * sizeof(float) }, /* of the last stage only */
     };
     w->rows = step.rows;
     w->outputs = step.outputs;
     int rc = b->ops->step_open(b, &w->step, &step, err);
-    for (size_t i = 0; !rc && i < sizeof list / sizeof *list - !is_last(model, stage); i++)
-        rc = b->ops->alloc(b, list[i].ptr, list[i].bytes, err);
+    for (size_t i = 0; !rc && i < sizeof list / sizeof *list; i++)
+        if (list[i].bytes)
+            rc = b->ops->alloc(b, list[i].ptr, list[i].bytes, err);
     return rc;
 }
 
 static void work_close(glm4v_work *w, glm4v_backend *b)
 {
-    void *list[] = { w->x, w->branch, w->qkv, w->o, w->gate_up, w->act, w->logits };
+    void *list[] = { w->x, w->branch, w->qkv, w->o, w->gate_up, w->act, w->pair, w->logits };
     if (w->step)
         b->ops->step_close(w->step);
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)
@@ -291,8 +305,9 @@ static bool open_lists_of(glm4v_lane_state *s, int64_t rows)
     s->ids = glm4v_alloc(rows, sizeof *s->ids);
     s->position = glm4v_alloc(rows, sizeof *s->position);
     s->outputs = glm4v_alloc(rows, sizeof *s->outputs);
+    s->heads = glm4v_alloc(rows, sizeof *s->heads);
     s->draws = glm4v_alloc(rows, sizeof *s->draws);
-    return s->spans && s->ids && s->position && s->outputs && s->draws;
+    return s->spans && s->ids && s->position && s->outputs && s->heads && s->draws;
 }
 
 static int open_lists(glm4v_context *c, glm4v_error *err)
@@ -347,6 +362,13 @@ static int open_pictures(glm4v_context *c, glm4v_error *err)
     return rc ? rc : b->ops->alloc(b, &c->store, rows * b->traits->activation, err);
 }
 
+static int open_states(glm4v_context *c, glm4v_error *err)
+{
+    glm4v_backend *b = glm4v_last_stage(c)->backend;
+    const size_t n = state_floats(c->model, &c->size);
+    return n ? b->ops->alloc(b, &c->states, n * b->traits->activation, err) : 0;
+}
+
 static int check_size(const glm4v_context_size *size, glm4v_error *err)
 {
     if (size->in_flight < 1 || size->in_flight > GLM4V_MAX_IN_FLIGHT)
@@ -387,6 +409,8 @@ int glm4v_context_open(glm4v_context **context, const glm4v_model *model, glm4v_
         rc = open_staging(c, err);
     if (!rc)
         rc = open_sampling(c, err);
+    if (!rc)
+        rc = open_states(c, err);
     if (!rc && model->stages[0].backend->traits->all_at_open && size.patches)
         rc = open_pictures(c, err);
     if (rc)
@@ -406,6 +430,7 @@ static void close_staging(glm4v_context *c)
         b->ops->staging_free(b, c->lane[lane].host_ids);
         b->ops->staging_free(b, c->lane[lane].host_x);
     }
+    b->ops->free(b, c->states);
     b->ops->free(b, c->seen);
     b->ops->free(b, c->masks);
     b->ops->free(b, c->sampled);
@@ -417,6 +442,7 @@ static void close_lists(glm4v_lane_state *s)
     glm4v_free(s->ids);
     glm4v_free(s->position);
     glm4v_free(s->outputs);
+    glm4v_free(s->heads);
     glm4v_free(s->draws);
 }
 

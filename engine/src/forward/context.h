@@ -92,6 +92,9 @@ typedef struct {
 
 int glm4v_vision_begin(glm4v_context *context, const glm4v_vision_pass *pass, glm4v_error *err);
 
+/* What the MTP layer computes of its rows: nothing, their keys and values, all. */
+typedef enum { GLM4V_MTP_NONE, GLM4V_MTP_KEYS, GLM4V_MTP_WHOLE } glm4v_mtp_part;
+
 /* prefill.c: tokens [start, start + n) of a prompt into slot; the rows before start are in the
  * cache already. n <= max_rows. position: [3][prompt->n_ids] of the whole prompt. Rows of the
  * prompt's runs come from vision in order. What it points to must stay until the pass is done. */
@@ -103,6 +106,7 @@ typedef struct {
     const glm4v_embeddings *vision; /* or NULL */
     bool logits;                    /* of the last row are wanted */
     const glm4v_draw *draw;         /* of the last row, where the device samples; NULL: do not */
+    glm4v_mtp_part mtp; /* on glm4v_context_mtp(), of all rows but the prompt's last one */
 } glm4v_prefill_pass;
 
 int glm4v_prefill_begin(glm4v_context *context, const glm4v_prefill_pass *pass, glm4v_error *err);
@@ -125,6 +129,25 @@ typedef struct {
 
 bool glm4v_context_branches(const glm4v_context *context);
 int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *rows, glm4v_error *err);
+
+/* mtp.c: rows of the MTP layer, which drafts: row i of a sequence joins the state of its token
+ * `length` with ids[i], the token behind that one, and gives the logits of the one behind both.
+ * states[i]: row of the last decode step whose state it is, or GLM4V_STATE_OF_PROMPT: the last row
+ * of the slot's prompt; chained: row of the last such pass instead, whose token `length` was
+ * drafted. */
+#define GLM4V_STATE_OF_PROMPT (-1)
+
+typedef struct {
+    glm4v_decode_rows rows; /* no draws, batch 0 */
+    const int32_t *states;  /* [rows.n] */
+    bool chained;
+    const int32_t *outputs; /* [n_outputs] rows whose logits are wanted; none: keys and values */
+    int64_t n_outputs;
+} glm4v_mtp_pass;
+
+bool glm4v_context_mtp(const glm4v_context *context); /* is there such a layer? */
+/* All of the pass; logits [n_outputs, V] are then those of lane GLM4V_LANE_DECODE. */
+int glm4v_mtp_run(glm4v_context *context, const glm4v_mtp_pass *pass, glm4v_error *err);
 
 /* Hand the next chunk of the lane's pass to the device, whose chunks in flight are then at most
  * two: glm4v_pass_room(). 1: more is to be submitted, 0: that was the last one. On failure the pass

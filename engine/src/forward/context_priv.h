@@ -16,6 +16,7 @@ typedef struct {
     void *o;               /* [R, Nh Dh] */
     void *gate_up;         /* [R, 2 F] */
     void *act;             /* [R, F] */
+    void *pair;            /* [R, 2 D] embeddings and states of the MTP layer, where it runs */
     float *logits;         /* f32 [outputs, V]; on the last stage */
 } glm4v_work;
 
@@ -57,6 +58,16 @@ typedef struct {
 
 typedef enum { GLM4V_PASS_NONE, GLM4V_PASS_TEXT, GLM4V_PASS_VISION } glm4v_pass_kind;
 
+/* What the MTP layer does in a pass: behind the others, with a prompt, or alone. */
+typedef struct {
+    glm4v_mtp_part part;
+    bool alone;
+    bool chained;      /* states are what its last pass gave */
+    bool begins;       /* the first row is that of the first token */
+    int64_t rows;      /* of a prompt */
+    int64_t n_outputs; /* rows of logits */
+} glm4v_mtp_work;
+
 /* A pass under way. */
 typedef struct {
     glm4v_pass_kind kind;
@@ -69,6 +80,7 @@ typedef struct {
     const void *pictures; /* rows of vision for the places of rows */
     bool logits;          /* are read back */
     float *all_logits;
+    glm4v_mtp_work mtp;
     /* vision */
     glm4v_vision_pass vision;
     glm4v_grid_tables *grid;
@@ -91,6 +103,7 @@ typedef struct {
     /* Arrays of the steps of a lane of decode */
     glm4v_step_span *spans;            /* [decode rows] */
     int32_t *ids, *position, *outputs; /* [decode rows] */
+    int32_t *heads;                    /* [decode rows] rows of the MTP layer whose logits count */
     glm4v_draw *draws;                 /* [decode rows] */
 } glm4v_lane_state;
 
@@ -108,6 +121,9 @@ struct glm4v_context {
     int32_t prefill_output;
     glm4v_draw prefill_draw;
     int32_t *places; /* [max_rows] */
+    /* [decode rows + S, D] on the last stage, where the MTP layer runs: normed states of the last
+     * decode step's rows, then of the last row of each slot's prompt */
+    void *states;
     /* Device memory of the last stage, where it samples */
     uint64_t *seen;   /* [S, V / 64 + 1] */
     uint64_t *masks;  /* [GLM4V_FIXED_MASKS + S, V / 64 + 1] */
@@ -128,6 +144,13 @@ static inline glm4v_queue glm4v_queue_of(glm4v_lane lane)
 static inline glm4v_stage_buffers *glm4v_last_stage(const glm4v_context *c)
 {
     return &c->stages[c->model->n_stages - 1];
+}
+
+/* Does the MTP layer run in a context of this size? It needs embedding and head on one device, and
+ * the states of the last decode step in one place. */
+static inline bool glm4v_runs_mtp(const glm4v_model *model, const glm4v_context_size *size)
+{
+    return model->mtp.present && model->n_stages == 1 && size->in_flight <= 1;
 }
 
 /* Scratch of the text model's steps. */
@@ -159,8 +182,22 @@ int glm4v_pass_run(glm4v_context *c, glm4v_lane lane, const atomic_bool *cancel,
 /* Layers of `work` multiply-adds each that make a chunk. */
 int64_t glm4v_chunk_layers(glm4v_backend *b, uint64_t work);
 
-/* text.c: the next chunk of a text pass: pass->rows through the layers, outputs. Sets submitted. */
+/* text.c: the next chunk of a text pass: pass->rows through the layers, outputs. Sets submitted.
+ * keys: what of a block gives keys and values, from w->x; block: all of it, in place. head: logits
+ * of rows w->x, normed to y by `norm`. */
 int glm4v_text_chunk(glm4v_context *context, glm4v_lane lane, glm4v_error *err);
+int glm4v_text_keys(glm4v_context *c, glm4v_stage_buffers *s, glm4v_work *w, int64_t layer,
+                    int64_t T);
+int glm4v_text_block(glm4v_context *c, glm4v_stage_buffers *s, glm4v_work *w, int64_t layer,
+                     int64_t T);
+int glm4v_text_head(glm4v_context *c, glm4v_work *w, void *y, const void *x, const float *norm,
+                    int64_t rows);
+int glm4v_read_logits(glm4v_context *c, glm4v_lane lane, glm4v_work *w, int64_t rows);
+/* mtp.c: the MTP layer's part of a pass, in one chunk. */
+int glm4v_mtp_chunk(glm4v_context *c, glm4v_lane lane, glm4v_error *err);
+/* decode.c: check rows and copy them to the lists of their lane, whose pass begins. */
+int glm4v_decode_take(glm4v_context *c, const glm4v_decode_rows *rows, int64_t *n_spans,
+                      glm4v_error *err);
 /* vision.c: likewise. */
 int glm4v_vision_chunk(glm4v_context *context, glm4v_error *err);
 

@@ -61,13 +61,11 @@ static int find_spans(glm4v_context *c, const glm4v_decode_rows *a, int64_t *n_s
     return 0;
 }
 
-int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *a, glm4v_error *err)
+int glm4v_decode_take(glm4v_context *c, const glm4v_decode_rows *a, int64_t *n_spans,
+                      glm4v_error *err)
 {
-    glm4v_context *c = context;
     const glm4v_lane lane = GLM4V_LANE_DECODE + a->batch;
     const int64_t n = a->n, most = c->size.decode_rows;
-    const bool samples = glm4v_context_samples(c), logits = !a->draws || a->logits;
-    int64_t n_spans = 0;
     if (a->batch < 0 || lane >= c->n_lanes)
         return glm4v_fail(err, GLM4V_ERR_INVALID, "batch %d in flight: the context has %" PRId64,
                           a->batch, c->size.in_flight);
@@ -77,12 +75,12 @@ int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *a, glm4v
                           "decode of %" PRId64 " rows; the context holds %zu of %" PRId64
                           " sequences",
                           a->n, most, c->size.slots);
-    int rc = find_spans(c, a, &n_spans, err);
+    int rc = find_spans(c, a, n_spans, err);
     if (!rc)
         rc = glm4v_check_ids(c, a->ids, n, glm4v_context_feeds_itself(c), err);
     if (!rc)
         rc = glm4v_check_positions(c, a->position, n, err);
-    if (!rc && a->draws && !samples)
+    if (!rc && a->draws && !glm4v_context_samples(c))
         rc = glm4v_fail(err, GLM4V_ERR_INVALID, "the device does not sample");
     if (!rc)
         rc = glm4v_pass_start(c, lane, GLM4V_PASS_TEXT, err);
@@ -90,6 +88,18 @@ int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *a, glm4v
         return rc;
     memcpy(s->ids, a->ids, n * sizeof *s->ids);
     memcpy(s->position, a->position, n * sizeof *s->position);
+    return 0;
+}
+
+int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *a, glm4v_error *err)
+{
+    glm4v_lane_state *s = &context->lane[GLM4V_LANE_DECODE + a->batch];
+    const int64_t n = a->n;
+    const bool logits = !a->draws || a->logits;
+    int64_t n_spans = 0;
+    int rc = glm4v_decode_take(context, a, &n_spans, err);
+    if (rc)
+        return rc;
     for (int32_t i = 0; i < n; i++)
         s->outputs[i] = i;
     if (a->draws)
@@ -102,7 +112,7 @@ int glm4v_decode_begin(glm4v_context *context, const glm4v_decode_rows *a, glm4v
                                        .outputs = s->outputs,
                                        .n_outputs = n,
                                        .draws = a->draws ? s->draws : NULL,
-                                       .sampled = c->sampled,
+                                       .sampled = context->sampled,
                                        .key = 4 * n + 2 * (a->draws != NULL) + logits };
     s->pass.logits = logits;
     return 0;

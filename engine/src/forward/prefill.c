@@ -49,6 +49,8 @@ static int check(const glm4v_context *c, const glm4v_prefill_pass *a, glm4v_erro
         return glm4v_fail(err, GLM4V_ERR_INVALID,
                           "the prompt has %zu tokens, more than the context of %" PRId64, L,
                           c->size.length);
+    if (a->mtp != GLM4V_MTP_NONE && !c->states)
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "there is no MTP layer in this context");
     int rc = glm4v_check_ids(c, a->prompt->ids + a->start, a->n, false, err);
     for (int64_t axis = 0; !rc && axis < 3; axis++)
         rc = glm4v_check_positions(c, a->position + axis * L + a->start, a->n, err);
@@ -82,6 +84,9 @@ static int begin(glm4v_context *c, const glm4v_prefill_pass *a, float *all_logit
     }
     p->logits = a->logits;
     p->all_logits = all_logits;
+    p->mtp = (glm4v_mtp_work) { .part = a->mtp, .begins = a->start == 0 };
+    if (a->mtp != GLM4V_MTP_NONE) /* the token behind the last row is not known yet */
+        p->mtp.rows = a->start + a->n < L ? a->n : a->n - 1;
     rc = find_places(c, a, err);
     if (rc)
         p->kind = GLM4V_PASS_NONE;

@@ -11,36 +11,42 @@
 #include "base/error.h"
 #include "forward/context_priv.h"
 
-/* One block. */
-static int text_layer(glm4v_context *c, glm4v_stage_buffers *s, glm4v_work *b, int64_t layer,
-                      int64_t T)
+int glm4v_text_keys(glm4v_context *c, glm4v_stage_buffers *s, glm4v_work *b, int64_t layer,
+                    int64_t T)
+{
+    const glm4v_text_config *text = &c->model->config.text;
+    const glm4v_text_layer *w = &c->model->layers[layer];
+    const glm4v_norm before_attention = { .w = w->input_norm, .eps = text->norm_eps };
+    const glm4v_qkv in = { .in = { .norm = &before_attention,
+                                   .normed = b->branch,
+                                   .product = { .y = b->qkv,
+                                                .ldy = w->qkv.n_out,
+                                                .x = b->x,
+                                                .ldx = text->hidden,
+                                                .w = &w->qkv,
+                                                .bias = w->qkv_bias,
+                                                .rows = T } },
+                           .heads = text->heads,
+                           .kv = &s->kv,
+                           .layer = layer - s->first };
+    return glm4v_run_qkv(b->step, &in);
+}
+
+int glm4v_text_block(glm4v_context *c, glm4v_stage_buffers *s, glm4v_work *b, int64_t layer,
+                     int64_t T)
 {
     glm4v_step *step = b->step;
     const glm4v_text_config *text = &c->model->config.text;
     const glm4v_text_layer *w = &c->model->layers[layer];
     const int64_t D = text->hidden, Nh = text->heads, Dh = text->head_dim;
-    const int64_t qkv = w->qkv.n_out;
     const float eps = text->norm_eps;
-    const glm4v_norm before_attention = { .w = w->input_norm, .eps = eps };
     const glm4v_norm after_attention = { .w = w->post_attn_norm, .eps = eps };
     const glm4v_norm before_mlp = { .w = w->mlp_norm, .eps = eps };
     const glm4v_norm after_mlp = { .w = w->post_mlp_norm, .eps = eps };
-    const glm4v_qkv in = { .in = { .norm = &before_attention,
-                                   .normed = b->branch,
-                                   .product = { .y = b->qkv,
-                                                .ldy = qkv,
-                                                .x = b->x,
-                                                .ldx = D,
-                                                .w = &w->qkv,
-                                                .bias = w->qkv_bias,
-                                                .rows = T } },
-                           .heads = Nh,
-                           .kv = &s->kv,
-                           .layer = layer - s->first };
     const glm4v_attend attend = { .o = b->o,
                                   .ldo = Nh * Dh,
                                   .q = b->qkv,
-                                  .ldq = qkv,
+                                  .ldq = w->qkv.n_out,
                                   .heads = Nh,
                                   .scale = 1.0f / sqrtf((float)Dh),
                                   .kv = &s->kv,
@@ -60,7 +66,7 @@ static int text_layer(glm4v_context *c, glm4v_stage_buffers *s, glm4v_work *b, i
     const glm4v_product_add down = {
         .x = b->x, .branch = b->branch, .in = b->act, .w = &w->down, .norm = &after_mlp, .rows = T
     };
-    int rc = glm4v_run_qkv(step, &in);
+    int rc = glm4v_text_keys(c, s, b, layer, T);
     if (!rc)
         rc = step->backend->ops->attend(step, &attend);
     if (!rc)
@@ -126,23 +132,23 @@ static int enter_stage(glm4v_context *c, glm4v_lane lane)
     return rc || !p->rows.n_places ? rc : ops->place_rows(w->step, w->x, p->pictures, D);
 }
 
-/* Final norm and head of rows x -> w->logits. */
-static int head(glm4v_context *c, glm4v_work *w, const void *x, int64_t rows)
+int glm4v_text_head(glm4v_context *c, glm4v_work *w, void *y, const void *x, const float *norm,
+                    int64_t rows)
 {
     const glm4v_model *m = c->model;
     const int64_t D = m->config.text.hidden;
-    const glm4v_norm norm = { .w = m->norm, .eps = m->config.text.norm_eps };
+    const glm4v_norm args = { .w = norm, .eps = m->config.text.norm_eps };
     const glm4v_product logits = { .y = w->logits,
                                    .ldy = m->config.text.vocab,
-                                   .x = w->branch,
+                                   .x = y,
                                    .ldx = D,
                                    .w = &m->lm_head,
                                    .rows = rows };
-    int rc = glm4v_norm_all(w->step, w->branch, x, &norm, rows, D);
+    int rc = glm4v_norm_all(w->step, y, x, &args, rows, D);
     return rc ? rc : w->step->backend->ops->logits(w->step, &logits);
 }
 
-static int read_logits(glm4v_context *c, glm4v_lane lane, glm4v_work *w, int64_t rows)
+int glm4v_read_logits(glm4v_context *c, glm4v_lane lane, glm4v_work *w, int64_t rows)
 {
     const int64_t n = rows * c->model->config.text.vocab;
     return w->step->backend->ops->step_read(w->step, c->lane[lane].host_logits, w->logits,
@@ -159,9 +165,9 @@ static int all_outputs(glm4v_context *c, glm4v_lane lane, glm4v_work *w)
     int rc = 0;
     for (int64_t i = 0, n; !rc && i < p->rows.rows; i += n) {
         n = p->rows.rows - i < w->outputs ? p->rows.rows - i : w->outputs;
-        rc = head(c, w, glm4v_at(b, w->x, i * D), n);
+        rc = glm4v_text_head(c, w, w->branch, glm4v_at(b, w->x, i * D), c->model->norm, n);
         if (!rc)
-            rc = read_logits(c, lane, w, n);
+            rc = glm4v_read_logits(c, lane, w, n);
         if (!rc)
             rc = b->ops->step_flush(w->step);
         if (!rc)
@@ -172,6 +178,15 @@ static int all_outputs(glm4v_context *c, glm4v_lane lane, glm4v_work *w)
             memcpy(p->all_logits + i * V, c->lane[lane].host_logits, n * V * sizeof(float));
     }
     return rc;
+}
+
+/* The normed state of a prompt's last row, for the MTP layer. */
+static int keep_state(glm4v_context *c, glm4v_work *w, int64_t slot)
+{
+    glm4v_backend *b = w->step->backend;
+    const int64_t D = c->model->config.text.hidden;
+    void *to = glm4v_at(b, c->states, (c->size.decode_rows + slot) * D);
+    return b->ops->step_copy(w->step, to, w->branch, D * b->traits->activation);
 }
 
 /* What is wanted of the rows after the last layer. */
@@ -187,6 +202,7 @@ static int outputs(glm4v_context *c, glm4v_lane lane, glm4v_work *w)
                                   .sampled = c->sampled,
                                   .ids = c->lane[lane].host_ids };
     const void *x = w->x;
+    void *normed = lane >= GLM4V_LANE_DECODE && c->states ? c->states : w->branch;
     int rc = p->all_logits ? all_outputs(c, lane, w) : 0;
     if (!n || rc)
         return rc;
@@ -195,10 +211,12 @@ static int outputs(glm4v_context *c, glm4v_lane lane, glm4v_work *w)
         x = w->branch;
     }
     if (!rc)
-        rc = head(c, w, x, n);
+        rc = glm4v_text_head(c, w, normed, x, c->model->norm, n);
+    if (!rc && p->mtp.part != GLM4V_MTP_NONE)
+        rc = keep_state(c, w, p->rows.spans->slot);
     if (!rc && p->rows.draws)
         rc = ops->sample(w->step, &sample);
-    return rc || !p->logits ? rc : read_logits(c, lane, w, n);
+    return rc || !p->logits ? rc : glm4v_read_logits(c, lane, w, n);
 }
 
 /* ---- chunks ---- */
@@ -228,7 +246,7 @@ static int run_layers(glm4v_context *c, glm4v_lane lane)
     if (p->replayed)
         p->layer = end;
     for (; !rc && p->layer < end && n > 0; n--) {
-        rc = text_layer(c, s, &s->work[lane], p->layer, p->rows.rows);
+        rc = glm4v_text_block(c, s, &s->work[lane], p->layer, p->rows.rows);
         p->layer += !rc;
     }
     return rc;
@@ -242,6 +260,8 @@ static int stage_chunk(glm4v_context *c, glm4v_lane lane, glm4v_error *err)
     glm4v_backend *b = s->backend;
     glm4v_step *step = s->work[lane].step;
     const bool last = p->stage == c->model->n_stages - 1;
+    if (p->mtp.alone)
+        return glm4v_mtp_chunk(c, lane, err);
     int rc = p->open ? 0 : enter_stage(c, lane);
     if (rc)
         return glm4v_fail_device(err, b, rc, "to begin a step of %" PRId64 " rows", p->rows.rows);
@@ -256,8 +276,9 @@ static int stage_chunk(glm4v_context *c, glm4v_lane lane, glm4v_error *err)
     p->open = false;
     if ((rc = b->ops->step_end(step)))
         return glm4v_fail_device(err, b, rc, "to end a step of %" PRId64 " rows", p->rows.rows);
-    p->stage++;
-    p->submitted = last;
+    p->mtp.alone = last && p->mtp.rows > 0;
+    p->stage += !p->mtp.alone;
+    p->submitted = last && !p->mtp.alone;
     return 0;
 }
 

@@ -203,7 +203,7 @@ static int examine(glm4v_builder *b, const char *dir, glm4v_error *err)
          (rc = glm4v_checkpoint_open(&b->checkpoint, dir, err)) ||
          (rc = glm4v_identify_check(b->checkpoint, &m->config, err))))
         return rc;
-    m->layers = glm4v_alloc(m->config.text.layers, sizeof *m->layers);
+    m->layers = glm4v_alloc(glm4v_text_blocks(&m->config), sizeof *m->layers);
     m->vision.layers = glm4v_alloc(m->config.vision.layers, sizeof *m->vision.layers);
     if (!m->layers || !m->vision.layers)
         return glm4v_fail(err, GLM4V_ERR_NOMEM, "no memory for the list of layers");

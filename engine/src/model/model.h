@@ -57,6 +57,15 @@ typedef struct {
     glm4v_weight down;     /* [D, F] */
 } glm4v_text_layer;
 
+/* What is around the block of the MTP layer, which drafts tokens; see docs/model.md. It shares
+ * embedding and head with the model. */
+typedef struct {
+    bool present;
+    float *embedding_norm, *state_norm; /* [D]: of what goes into it */
+    glm4v_weight joint;                 /* [D, 2 D]: of embedding and state side by side */
+    float *head_norm;                   /* [D] */
+} glm4v_mtp_weights;
+
 /* Contiguous text layers on one device; activations are copied between stages. Stage 0 also holds
  * the vision tower and the embedding, the last one the head. */
 typedef struct {
@@ -83,12 +92,19 @@ struct glm4v_model {
     int64_t n_stages;
     glm4v_vision_weights vision;
     glm4v_table embedding;
-    glm4v_text_layer *layers; /* [L] */
-    float *norm;              /* [D] */
-    glm4v_weight lm_head;     /* [V, D] */
+    glm4v_text_layer *layers; /* [glm4v_text_blocks()]: L, then the MTP layer's */
+    glm4v_mtp_weights mtp;
+    float *norm;          /* [D] */
+    glm4v_weight lm_head; /* [V, D] */
     /* what of the above was allocated; its sources are gone after loading */
     glm4v_plan plan;
 };
+
+/* Blocks of text layers that there may be. */
+static inline int64_t glm4v_text_blocks(const glm4v_config *config)
+{
+    return config->text.layers + config->text.mtp;
+}
 
 /* Free m and its contents without regard to references: for model.c, and builders that failed. */
 void glm4v_model_destroy(glm4v_model *m);

@@ -254,7 +254,7 @@ uint64_t glm4v_plan_step_bytes(const glm4v_plan *plan)
     uint64_t bytes = 0;
     for (int64_t i = 0; i < plan->n; i++) {
         const glm4v_item *item = &plan->items[i];
-        if (item->kind != GLM4V_ITEM_LINEAR || item->part == GLM4V_PART_VISION)
+        if (item->kind != GLM4V_ITEM_LINEAR || item->part == GLM4V_PART_VISION || item->mtp)
             continue;
         const uint64_t bits = glm4v_form_of(item->form)->bits * item->n_in;
         const uint64_t scales =

@@ -35,6 +35,7 @@ typedef struct {
     int32_t *order;     /* [n_in] the order of its inputs, owned; NULL: as they are */
     int64_t pixels;     /* > 1: rows lie as [channel][pixel] in the file and are turned around */
     bool convolution;   /* never quantized, in memory as on disk: others read linears alone */
+    bool mtp;           /* of the MTP layer: a step of decoding does not read it */
     bool fine;          /* stays int8 under int4: a small part of the model where int4 costs much */
     float random_mean, random_scale;        /* of seeded random weights */
     int n_sources;                          /* 0: no checkpoint */

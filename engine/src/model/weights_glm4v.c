@@ -65,6 +65,36 @@ static int add_text_layer(glm4v_lister *l, const glm4v_module *mod, glm4v_text_l
     return 0;
 }
 
+/* The MTP layer lies behind the others. What transformers saved lacks it, although config.json
+ * announces it. Its copies of embedding and head are not read. */
+static int add_mtp(glm4v_lister *l, const char *text)
+{
+    glm4v_model *model = l->model;
+    glm4v_mtp_weights *to = &model->mtp;
+    const int64_t D = model->config.text.hidden, layer = model->config.text.layers;
+    const glm4v_module mod = { text, "layers", layer, GLM4V_PART_TEXT, model->n_stages - 1 };
+    const int64_t first = l->plan->n;
+    int rc;
+    if (!model->config.text.mtp)
+        return 0;
+    to->present = !l->checkpoint || glm4v_list_has(l, &mod, "eh_proj.weight");
+    if (!to->present) {
+        glm4v_log_line(&model->log, GLM4V_LOG_DEBUG,
+                       "config.json announces an MTP layer, which the weights lack: it drafts no "
+                       "tokens");
+        return 0;
+    }
+    if ((rc = glm4v_list_vector(l, &mod, &to->embedding_norm, "enorm.weight", D, 1)) ||
+        (rc = glm4v_list_vector(l, &mod, &to->state_norm, "hnorm.weight", D, 1)) ||
+        (rc = glm4v_list_linear(l, &mod, &to->joint, "eh_proj.weight", D, 2 * D)) ||
+        (rc = add_text_layer(l, &mod, &model->layers[layer])) ||
+        (rc = glm4v_list_vector(l, &mod, &to->head_norm, "shared_head.norm.weight", D, 1)))
+        return rc;
+    for (int64_t i = first; i < l->plan->n; i++)
+        l->plan->items[i].mtp = true;
+    return 0;
+}
+
 static int add_text(glm4v_lister *l, const char *text)
 {
     glm4v_model *model = l->model;
@@ -84,7 +114,9 @@ static int add_text(glm4v_lister *l, const char *text)
     /* the head: beside the text model, or one up where that has a prefix of its own */
     const glm4v_module outer = { "language_model.", "", -1, GLM4V_PART_LM_HEAD, last };
     const char *prefix = glm4v_list_has(l, &outer, "lm_head.weight") ? outer.prefix : "";
-    return rc ? rc : glm4v_list_head(l, prefix, "lm_head.weight", text, "embed_tokens.weight");
+    if (!rc)
+        rc = glm4v_list_head(l, prefix, "lm_head.weight", text, "embed_tokens.weight");
+    return rc ? rc : add_mtp(l, text);
 }
 
 /* ---- vision tower ---- */
@@ -207,8 +239,8 @@ static int find_prefix(glm4v_lister *l, const char **prefix, const char *const *
                       any ? glm4v_checkpoint_at(l->checkpoint, 0)->name : "none");
 }
 
-/* The first layer that may not be there. Behind the text layers a checkpoint may hold layers for
- * speculation, which are not read; what transformers saved lacks them. */
+/* The first layer that may not be there. Behind the text layers a checkpoint may hold MTP layers,
+ * of which the first is read where config.json announces it. */
 static glm4v_module first_unknown(const glm4v_lister *l, const char *text)
 {
     glm4v_module layer = { text, "layers", l->model->config.text.layers, GLM4V_PART_TEXT, 0 };

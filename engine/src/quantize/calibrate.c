@@ -294,11 +294,13 @@ static int run_side(calibrator *c, int64_t sequence, int side)
 {
     const glm4v_calibration_sample *r = &c->list[sequence];
     const int64_t picture = sequence / c->n_prompts;
-    const glm4v_prefill_pass pass =
+    glm4v_prefill_pass pass =
         glm4v_calibration_sample_pass(r, known(c, sequence), &c->rows[side][picture]);
     glm4v_embeddings unused = { 0 };
     glm4v_error error = { 0 };
     int rc;
+    if (glm4v_context_mtp(c->context[side]))
+        pass.mtp = GLM4V_MTP_WHOLE;
     glm4v_capture_begin(&c->capture, side);
     if (c->rows[GLM4V_TRIAL][picture].n_rows)
         rc = glm4v_prefill(c->context[side], &pass, NULL, NULL, &c->capture.enough, &error);

@@ -145,7 +145,7 @@ static int make_targets(targets *t, const glm4v_conversion *conversions, int64_t
         glm4v_form form;
         if (!form_of(&form, &conversions[i]))
             continue;
-        /* a layer for speculation is none of the model's: its modules stay as they are */
+        /* what the MTP layer copies is none of the model's: such modules stay as they are */
         const bool exact = !conversions[i].item;
         t->items[t->n] =
             (target) { .form = form, .pattern = pattern_of(module_name(&conversions[i]), exact) };
