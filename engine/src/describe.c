@@ -68,9 +68,12 @@ static void begin_drafts(glm4v_engine *engine, glm4v_request *r)
     const bool by_row = !r->constraint && r->sampler.penalty == 1;
     r->drafts = r->task.speculation != GLM4V_SPECULATION_OFF && !r->choices &&
                 (by_row || !glm4v_context_samples(engine->context));
-    if (r->drafts)
-        glm4v_draft_begin(&r->drafter, &engine->past, r->question, &r->prompt,
-                          engine->texts + r->slot * room, room);
+    if (!r->drafts)
+        return;
+    glm4v_draft_begin(&r->drafter, &engine->past, r->question, &r->prompt,
+                      engine->texts + r->slot * room, room);
+    if (glm4v_context_mtp(engine->context))
+        glm4v_draft_begin_mtp(&r->drafter, &engine->past);
 }
 
 static int build_prompt(glm4v_engine *engine, glm4v_request *r)
@@ -172,7 +175,8 @@ static int begin_prefill(glm4v_engine *engine, glm4v_request *r)
                                       .n = n,
                                       .vision = &r->embeddings,
                                       .logits = last && read,
-                                      .draw = last && !read ? &draw : NULL };
+                                      .draw = last && !read ? &draw : NULL,
+                                      .mtp = r->drafter.mtp ? GLM4V_MTP_KEYS : GLM4V_MTP_NONE };
     if (last && samples && r->sampler.seen)
         rc = glm4v_context_set_seen(engine->context, r->slot, r->sampler.seen, &r->error);
     r->length += n;
@@ -195,6 +199,8 @@ static void finish_prefill(glm4v_engine *engine, glm4v_request *r)
     r->result.timings.prefill += glm4v_now() - r->piece_started;
     if (r->length < r->prompt.n_ids)
         return;
+    r->mtp_length = r->length - 1;
+    r->mtp_state = GLM4V_STATE_OF_PROMPT;
     glm4v_prefix_save(&engine->prefix, c, r);
     glm4v_embeddings_clear(c, &r->embeddings);
     r->stage = GLM4V_STAGE_DECODE;

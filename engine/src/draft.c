@@ -7,6 +7,10 @@
  * Credit bounds what wrong drafts cost. A row of a step of some rows takes about a tenth of the
  * time of a step of one row where weights have to be read from memory, so 1 row in 32 tokens, and 2
  * with each new answer, stay below 2 % of the time. Right ones earn more.
+ * A token of the MTP layer costs a row and a pass of that layer and the head, as long as three rows
+ * together; a right one saves a step. What it may cost in vain has credit of its own: a wrong token
+ * in 96, and those of the first answers. Without credit it rests for the answer, and its keys and
+ * values with it, until there is enough for a new trial.
  * Sources: speculative decoding, arXiv:2211.17192; reading drafts off the prompt, arXiv:2304.04487.
  */
 #include "draft.h"
@@ -23,6 +27,12 @@ enum {
     EARNED = 2,     /* rows of credit for a right token */
     MOST = 2 * GLM4V_MAX_DRAFT * GLM4V_DRAFT_ROW, /* credit; also of the second answer */
     AGAIN = 2 * GLM4V_DRAFT_ROW,                  /* at least, after a new answer */
+    MTP_TOKEN = 3 * GLM4V_DRAFT_ROW,              /* credit that a wrong one takes */
+    MTP_EARNED = 6 * GLM4V_DRAFT_ROW,             /* by a right one */
+    MTP_TRIAL = 4 * MTP_TOKEN,                    /* that a request begins with, at least */
+    MTP_FIRST = 8 * MTP_TOKEN,
+    MTP_MOST = 16 * MTP_TOKEN,
+    MTP_LENGTH = 2, /* of the first draft */
 };
 
 static int64_t smaller(int64_t a, int64_t b)
@@ -34,7 +44,7 @@ static int64_t smaller(int64_t a, int64_t b)
 
 int glm4v_past_open(glm4v_past *past, glm4v_error *err)
 {
-    *past = (glm4v_past) { .n_ids = 0 };
+    *past = (glm4v_past) { .mtp = { .credit = MTP_FIRST, .length = MTP_LENGTH } };
     past->ids = glm4v_alloc(GLM4V_PAST_IDS, sizeof *past->ids);
     past->answers = glm4v_alloc(GLM4V_PAST_ANSWERS, sizeof *past->answers);
     return past->ids && past->answers
@@ -99,6 +109,7 @@ void glm4v_draft_keep(glm4v_past *past, const glm4v_drafter *d)
     const int64_t n = smaller(d->n_text - d->answer, GLM4V_PAST_IDS / 4);
     if (!d->text || n <= 0)
         return;
+    past->mtp.credit = smaller(past->mtp.credit + n, MTP_MOST);
     const int32_t *ids = d->text + d->answer;
     const bool first = newest(past, d->key, past->n_answers) < 0;
     glm4v_draft_record record = d->record;
@@ -145,6 +156,11 @@ void glm4v_draft_begin(glm4v_drafter *d, const glm4v_past *past, uint64_t key,
     }
     add_prompt(d, prompt);
     d->answer = d->n_text;
+}
+
+void glm4v_draft_begin_mtp(glm4v_drafter *d, const glm4v_past *past)
+{
+    d->mtp = past->mtp.credit >= MTP_TRIAL;
 }
 
 void glm4v_draft_note(glm4v_drafter *d, int32_t id)
@@ -227,11 +243,11 @@ static void search_replaced(candidate *best, const glm4v_drafter *d, const glm4v
     }
 }
 
-void glm4v_draft_make(glm4v_drafter *d, const glm4v_past *past, int64_t most)
+/* What past answers and the own text tell. */
+static void read_off(glm4v_drafter *d, const glm4v_past *past, int64_t most)
 {
     candidate best = { .n = 0 };
-    d->n = 0;
-    if (!d->text || most <= 0 || d->record.credit < GLM4V_DRAFT_ROW)
+    if (d->record.credit < GLM4V_DRAFT_ROW)
         return;
     for (int64_t i = newest(past, d->key, past->n_answers); i >= 0; i = newest(past, d->key, i))
         search_answer(&best, d, past, &past->answers[i]);
@@ -251,18 +267,51 @@ void glm4v_draft_make(glm4v_drafter *d, const glm4v_past *past, int64_t most)
     memcpy(d->ids, best.ids, d->n * sizeof *d->ids);
 }
 
-void glm4v_draft_judge(glm4v_drafter *d, int64_t accepted)
+void glm4v_draft_make(glm4v_drafter *d, const glm4v_past *past, int64_t most)
 {
-    glm4v_draft_record *r = &d->record;
-    int32_t *length = &r->length[d->source];
-    if (!d->n)
+    const glm4v_mtp_record *m = &past->mtp;
+    d->n = 0;
+    if (!d->text || most <= 0)
         return;
-    const int64_t credit = r->credit + (EARNED * accepted - (d->n - accepted)) * GLM4V_DRAFT_ROW;
+    read_off(d, past, most);
+    d->mtp &= m->credit >= MTP_TOKEN;
+    if (d->n || !d->mtp)
+        return;
+    d->source = GLM4V_DRAFT_MTP;
+    d->n = smaller(smaller(most, m->length), m->credit / MTP_TOKEN);
+}
+
+/* A draft of the MTP layer costs by its length, so it grows and shrinks one by one. */
+static void judge_mtp(glm4v_mtp_record *m, int64_t n, int64_t accepted)
+{
+    const int64_t credit = m->credit + accepted * MTP_EARNED - (n - accepted) * MTP_TOKEN;
+    m->credit = smaller(credit > 0 ? credit : 0, MTP_MOST);
+    m->drafted += (uint64_t)n;
+    m->accepted += (uint64_t)accepted;
+    if (accepted < n)
+        m->length = (int32_t)((m->length + accepted + 1) / 2);
+    else if (n == m->length)
+        m->length += m->length < GLM4V_MAX_DRAFT;
+}
+
+static void judge_text(glm4v_draft_record *r, glm4v_draft_source source, int64_t n,
+                       int64_t accepted)
+{
+    int32_t *length = &r->length[source];
+    const int64_t credit = r->credit + (EARNED * accepted - (n - accepted)) * GLM4V_DRAFT_ROW;
     r->credit = (int32_t)smaller(credit > 0 ? credit : 0, MOST);
-    if (accepted < d->n)
+    if (accepted < n)
         *length = (int32_t)smaller((*length + 2 * accepted + 1) / 2, GLM4V_MAX_DRAFT);
-    else if (d->n == *length)
+    else if (n == *length)
         *length = (int32_t)smaller(2 * *length, GLM4V_MAX_DRAFT);
     *length = *length < 1 ? 1 : *length;
+}
+
+void glm4v_draft_judge(glm4v_drafter *d, glm4v_past *past, int64_t accepted)
+{
+    if (d->n && d->source == GLM4V_DRAFT_MTP)
+        judge_mtp(&past->mtp, d->n, accepted);
+    else if (d->n)
+        judge_text(&d->record, d->source, d->n, accepted);
     d->n = 0;
 }

@@ -2,7 +2,7 @@
 /* Drafts: tokens that are expected next, which a decode step takes along as further rows of its
  * request. A wrong one costs its row and changes nothing else, see token.c. They are read off the
  * last answers to the same question of the same stream, and off the request's own prompt and
- * answer.
+ * answer; where these tell nothing, the model's MTP layer makes them (draft_mtp.c).
  *
  * How long a draft is follows from how those before it did, never from the time that steps take:
  * the same requests one by one have the same drafts on every machine. The scheduler's thread alone;
@@ -21,16 +21,28 @@
 #define GLM4V_PAST_ANSWERS 256
 #define GLM4V_PAST_OF_KEY 8 /* of one stream and question */
 
-/* What a draft was read off. */
-typedef enum { GLM4V_DRAFT_PAST, GLM4V_DRAFT_TEXT, GLM4V_N_DRAFT_SOURCES } glm4v_draft_source;
+/* What a draft was read off; or made by. */
+typedef enum {
+    GLM4V_DRAFT_PAST,
+    GLM4V_DRAFT_TEXT,
+    GLM4V_N_DRAFT_TEXTS,
+    GLM4V_DRAFT_MTP = GLM4V_N_DRAFT_TEXTS,
+} glm4v_draft_source;
 
 #define GLM4V_DRAFT_ROW 32 /* credit that one wrong row takes */
 
 /* How drafts have done; it goes on with the next answer to the same question. */
 typedef struct {
-    int32_t credit;                        /* wrong rows that there may be, times GLM4V_DRAFT_ROW */
-    int32_t length[GLM4V_N_DRAFT_SOURCES]; /* tokens of the next draft, [1, GLM4V_MAX_DRAFT] */
+    int32_t credit;                      /* wrong rows that there may be, times GLM4V_DRAFT_ROW */
+    int32_t length[GLM4V_N_DRAFT_TEXTS]; /* tokens of the next draft, [1, GLM4V_MAX_DRAFT] */
 } glm4v_draft_record;
+
+/* How the MTP layer has done, whatever the question: it is the same everywhere. */
+typedef struct {
+    int64_t credit;
+    int32_t length;
+    uint64_t drafted, accepted; /* tokens since the engine was opened */
+} glm4v_mtp_record;
 
 /* ---- past answers ---- */
 
@@ -48,6 +60,7 @@ typedef struct {
     glm4v_past_answer *answers; /* [GLM4V_PAST_ANSWERS] */
     int64_t n_answers;
     uint64_t last_number;
+    glm4v_mtp_record mtp;
 } glm4v_past;
 
 int glm4v_past_open(glm4v_past *past, glm4v_error *err); /* NOMEM: close it */
@@ -65,20 +78,24 @@ typedef struct {
     uint64_t aligned; /* number of the past answer that the answer agreed with last; 0: none */
     int64_t at;       /* where that one goes on */
     int64_t apart;    /* tokens since they agreed */
+    bool mtp;         /* the MTP layer drafts too; its keys and values follow the answer */
     /* the draft under way */
     int32_t ids[GLM4V_MAX_DRAFT];
     int64_t n;
     glm4v_draft_source source;
 } glm4v_drafter;
 
-/* begin: an answer to this prompt; text [room] is lent. note: a token of the answer. make: the next
- * draft, d->ids [d->n], of `most` tokens at most; none where nothing is expected. judge: so many of
- * its tokens were right. keep: the answer is complete, the next one to its question may use it. */
+/* begin: an answer to this prompt; text [room] is lent. begin_mtp: where the MTP layer has credit,
+ * it drafts too. note: a token of the answer. make: the next draft, d->ids [d->n], of `most` tokens
+ * at most; none where nothing is expected; of source GLM4V_DRAFT_MTP its length alone. judge: so
+ * many of its tokens were right. keep: the answer is complete, the next one to its question may use
+ * it. */
 void glm4v_draft_begin(glm4v_drafter *d, const glm4v_past *past, uint64_t key,
                        const glm4v_prompt *prompt, int32_t *text, int64_t room);
+void glm4v_draft_begin_mtp(glm4v_drafter *d, const glm4v_past *past);
 void glm4v_draft_note(glm4v_drafter *d, int32_t id);
 void glm4v_draft_make(glm4v_drafter *d, const glm4v_past *past, int64_t most);
-void glm4v_draft_judge(glm4v_drafter *d, int64_t accepted);
+void glm4v_draft_judge(glm4v_drafter *d, glm4v_past *past, int64_t accepted);
 void glm4v_draft_keep(glm4v_past *past, const glm4v_drafter *d);
 
 #endif

@@ -81,6 +81,10 @@ struct glm4v_request {
     int64_t n_rows; /* of the decode step under way: tokens ahead, and a draft behind all of them */
     glm4v_drafter drafter;
     bool drafts; /* it has drafts */
+    /* Of the MTP layer: rows in the cache, and where the state of the one behind them is, and of
+     * those after it, see glm4v_mtp_pass */
+    int64_t mtp_length;
+    int32_t mtp_state;
     int64_t n_answer, n_reasoning;
     int32_t lead[GLM4V_MAX_LEAD]; /* [n_lead], before an answer whose shape is given */
     int64_t n_lead;
@@ -102,6 +106,7 @@ typedef struct {
     int64_t n, capacity;
     int64_t slot;
     uint64_t pictures_id; /* of the prompt; 0 = its pictures are unknown */
+    bool mtp;             /* keys and values of the MTP layer are among them */
 } glm4v_prefix;
 
 /* Requests whose rows are a decode step in flight; n 0: none is. */
@@ -225,6 +230,10 @@ void glm4v_token_cut_draft(glm4v_request *request);
 glm4v_row glm4v_token_row(const glm4v_request *request, int64_t i);
 void glm4v_token_stepped(glm4v_engine *engine, glm4v_request *request, glm4v_lane lane,
                          int64_t first);
+
+/* draft_mtp.c: the tokens of a batch's drafts that the MTP layer makes, whose lengths are chosen;
+ * its keys and values come up to date for all requests of the batch. */
+int glm4v_draft_fill(glm4v_engine *engine, const glm4v_batch *batch, glm4v_error *err);
 
 /* Is the shape of the answer given? */
 static inline bool glm4v_has_shape(const glm4v_request *request)

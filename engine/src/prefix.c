@@ -42,6 +42,8 @@ static int64_t shared(const glm4v_prefix *prefix, const glm4v_request *r)
     const bool same = r->task.pictures_id && r->task.pictures_id == prefix->pictures_id;
     const int64_t most = same ? prompt->n_ids : prompt->constant;
     int64_t n = 0;
+    if (r->drafter.mtp && !prefix->mtp)
+        return 0;
     while (n < prefix->n && n < most && n + 1 < prompt->n_ids && prefix->ids[n] == prompt->ids[n])
         n++;
     return n > prompt->constant && n < pictures_end(prompt) ? prompt->constant : n;
@@ -52,9 +54,18 @@ bool glm4v_prefix_has_pictures(const glm4v_prefix *prefix, const glm4v_request *
     return r->prompt.n_runs && shared(prefix, r) >= pictures_end(&r->prompt);
 }
 
+/* The MTP layer made its last row with the token that followed then: it is computed again, but for
+ * a picture's, whose embeddings may be gone. */
+static int64_t without_last(int64_t n, const glm4v_request *r)
+{
+    return n > pictures_end(&r->prompt) || (n && n <= r->prompt.constant) ? n - 1 : n;
+}
+
 int64_t glm4v_prefix_load(glm4v_prefix *prefix, glm4v_context *context, const glm4v_request *r)
 {
     int64_t n = shared(prefix, r);
+    if (r->drafter.mtp)
+        n = without_last(n, r);
     if (n && glm4v_context_copy(context, r->slot, prefix->slot, n))
         return 0; /* prefill will report the failure again */
     return n;
@@ -81,4 +92,5 @@ void glm4v_prefix_save(glm4v_prefix *prefix, glm4v_context *context, const glm4v
     memcpy(prefix->ids, r->prompt.ids, n * sizeof *prefix->ids);
     prefix->n = n;
     prefix->pictures_id = r->task.pictures_id;
+    prefix->mtp = r->drafter.mtp;
 }

@@ -390,9 +390,12 @@ static int make_step(glm4v_engine *engine, const glm4v_batch *batch, step_rows *
                      glm4v_error *err)
 {
     add_drafts(engine, batch, share_rows(engine, batch));
+    int rc = glm4v_draft_fill(engine, batch, err);
+    if (rc)
+        return rc;
     for (int64_t i = 0; i < batch->n; i++) {
         glm4v_request *r = batch->request[i];
-        int rc = add_rows(engine, step, r);
+        rc = add_rows(engine, step, r);
         if (rc) {
             *err = r->error;
             return rc;

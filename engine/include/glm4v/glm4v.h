@@ -625,8 +625,8 @@ typedef struct {
     /// they are not encoded again if they fit into prefix_tokens
     uint64_t pictures_id;
     /// drafts of the next tokens, read off the last answers of the stream to the same question and
-    /// off the task's own text, are checked several at a time. The answer is the same, byte for
-    /// byte. 0 = GLM4V_SPECULATION_AUTO
+    /// off the task's own text, or made by the model's MTP layer, are checked several at a time.
+    /// The answer is the same, byte for byte. 0 = GLM4V_SPECULATION_AUTO
     glm4v_speculation speculation;
 } glm4v_task;
 
