@@ -2,7 +2,10 @@
 /* See json.h. */
 #include "contract/json.h"
 
-void glm4v_contract_json_quote(GString *text, const char *string)
+#include <math.h>
+
+/* What is not UTF-8 becomes U+FFFD. */
+static void write_quoted(GString *text, const char *string)
 {
     char *valid = g_utf8_make_valid(string, -1);
     g_string_append_c(text, '"');
@@ -18,7 +21,8 @@ void glm4v_contract_json_quote(GString *text, const char *string)
     g_free(valid);
 }
 
-void glm4v_contract_json_real(GString *text, double number)
+/* The shortest decimal number that reads back as the same. */
+static void write_number(GString *text, double number)
 {
     char buffer[G_ASCII_DTOSTR_BUF_SIZE];
     for (int digits = 6; digits <= 17; digits++) {
@@ -36,7 +40,7 @@ static void begin(glm4v_contract_json *json, const char *key)
     if (json->comma)
         g_string_append_c(json->text, ',');
     if (key) {
-        glm4v_contract_json_quote(json->text, key);
+        write_quoted(json->text, key);
         g_string_append_c(json->text, ':');
     }
     json->comma = true;
@@ -71,7 +75,7 @@ void glm4v_contract_json_array_close(glm4v_contract_json *json)
 void glm4v_contract_json_string(glm4v_contract_json *json, const char *key, const char *value)
 {
     begin(json, key);
-    glm4v_contract_json_quote(json->text, value);
+    write_quoted(json->text, value);
 }
 
 void glm4v_contract_json_count(glm4v_contract_json *json, const char *key, uint64_t value)
@@ -80,14 +84,34 @@ void glm4v_contract_json_count(glm4v_contract_json *json, const char *key, uint6
     g_string_append_printf(json->text, "%" G_GUINT64_FORMAT, value);
 }
 
-void glm4v_contract_json_number(glm4v_contract_json *json, const char *key, double value)
+void glm4v_contract_json_int(glm4v_contract_json *json, const char *key, int64_t value)
 {
     begin(json, key);
-    glm4v_contract_json_real(json->text, value);
+    g_string_append_printf(json->text, "%" G_GINT64_FORMAT, value);
+}
+
+void glm4v_contract_json_number(glm4v_contract_json *json, const char *key, double value)
+{
+    if (!isfinite(value)) {
+        glm4v_contract_json_null(json, key);
+        return;
+    }
+    begin(json, key);
+    write_number(json->text, value);
 }
 
 void glm4v_contract_json_bool(glm4v_contract_json *json, const char *key, bool value)
 {
+    glm4v_contract_json_value(json, key, value ? "true" : "false");
+}
+
+void glm4v_contract_json_null(glm4v_contract_json *json, const char *key)
+{
+    glm4v_contract_json_value(json, key, "null");
+}
+
+void glm4v_contract_json_value(glm4v_contract_json *json, const char *key, const char *value)
+{
     begin(json, key);
-    g_string_append(json->text, value ? "true" : "false");
+    g_string_append(json->text, value);
 }

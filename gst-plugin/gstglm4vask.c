@@ -8,8 +8,6 @@
  * the abandoned questions, which may still use the converter's pixels. */
 #include "gstglm4vworkerpriv.h"
 
-#include "gstglm4vregion.h"
-
 /* The describer itself ends a late question; it may be within a step. */
 #define GRACE (50 * GST_MSECOND)
 #define LOOK_AGAIN (250 * GST_MSECOND)
@@ -119,37 +117,23 @@ gst_glm4v_worker_finish_requests (GstGlm4vWorker * self)
 
 /* ---- the describer's thread ---- */
 
+/* Keeps what is valid during the call only. */
 static void
-fill_outcome (GstGlm4vAsked * asked, const glm4v_result * result,
-    GstGlm4vFault fault)
+fill_outcome (GstGlm4vOutcome * outcome, const glm4v_result * result,
+    GstGlm4vFault (*fault_of) (gint code, gboolean unloaded))
 {
-  GstGlm4vOutcome *outcome = &asked->outcome;
-  const GstGlm4vRoi *roi = asked->roi;
-
+  outcome->answer = glm4v_result_copy (result);
+  if (!outcome->answer) {
+    gst_glm4v_outcome_fail (outcome, GLM4V_ERR_NOMEM,
+        fault_of (GLM4V_ERR_NOMEM, FALSE), "no memory for the answer");
+    return;
+  }
   outcome->status = result->status;
-  outcome->fault = fault;
+  outcome->fault = fault_of (result->status, FALSE);
   outcome->finish = result->finish;
   outcome->message = g_strdup (result->message);
-  outcome->text = g_strdup (result->text);
-  outcome->reasoning = g_strdup (result->reasoning);
-  outcome->box = g_strdup (result->box);
-  outcome->fields = gst_glm4v_region_fields (result, roi ? roi->x : 0,
-      roi ? roi->y : 0);
-  outcome->choice = g_strdup (result->choice);
-  outcome->json = g_strdup (result->json);
-  outcome->probability = result->probability;
-  outcome->n_probabilities = result->n_probabilities;
-  outcome->probabilities = g_memdup2 (result->probabilities,
-      result->n_probabilities * sizeof (gdouble));
-  outcome->prompt_tokens = result->prompt_tokens;
-  outcome->vision_tokens = result->vision_tokens;
-  outcome->output_tokens = result->output_tokens;
-  outcome->drafted_tokens = result->drafted_tokens;
-  outcome->accepted_tokens = result->accepted_tokens;
-  outcome->timings = result->timings;
 }
 
-/* Keeps what is valid during the call only. */
 static void
 on_done (void *user, const glm4v_result * result)
 {
@@ -158,8 +142,7 @@ on_done (void *user, const glm4v_result * result)
 
   g_mutex_lock (&self->lock);
   if (asked->job)
-    fill_outcome (asked, result,
-        self->describer->klass->fault_of (result->status, FALSE));
+    fill_outcome (&asked->outcome, result, self->describer->klass->fault_of);
   asked->answered = TRUE;
   g_mutex_unlock (&self->lock);
 }

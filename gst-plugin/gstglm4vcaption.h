@@ -5,7 +5,7 @@
 
 #include <gst/gst.h>
 
-#include "gstglm4vjob.h"
+#include "contract/result.h"
 
 G_BEGIN_DECLS
 
@@ -16,12 +16,9 @@ G_BEGIN_DECLS
 /* Register the custom meta once in this process. */
 void gst_glm4v_caption_register_meta (void);
 
-/* What the model is, as it stands in results and in `model-info`. */
-GstStructure *gst_glm4v_caption_model (const glm4v_model_info * info);
-
-/* The result of a job by the contract. model is copied, may be NULL. */
-GstStructure *gst_glm4v_caption_build (const GstGlm4vJob * job,
-    const GstStructure * model);
+/* A structure with what the result holds: JSON, and the id of its trigger, as
+ * strings. */
+GstStructure *gst_glm4v_caption_build (const glm4v_contract_result * result);
 
 /* Add the result to a buffer that is writable. */
 void gst_glm4v_caption_attach (GstBuffer * buffer, const GstStructure * result);

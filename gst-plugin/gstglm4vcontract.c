@@ -24,14 +24,6 @@ shape_of (const GstGlm4vShape * shape)
   };
 }
 
-static const gchar *
-string_of (const GstStructure * model, const gchar * key)
-{
-  const gchar *string = gst_structure_get_string (model, key);
-
-  return string ? string : "";
-}
-
 /* Where pictures are made smaller. */
 static guint64
 max_pixels_of (const GstGlm4vModelConfig * config)
@@ -81,34 +73,18 @@ share (GstGlm4vDescribe * self, const gchar * text)
 }
 
 void
-gst_glm4v_contract_settle (GstGlm4vDescribe * self, GstGlm4vJob * job,
-    const GstStructure * model)
+gst_glm4v_contract_settle (GstGlm4vDescribe * self, GstGlm4vJob * job)
 {
   GstGlm4vWorker *worker = gst_glm4v_describe_ref_worker (self);
   const GstGlm4vModelConfig *config = worker ?
       gst_glm4v_worker_get_config (worker) : NULL;
-  glm4v_contract_model about = { 0 };
-  gchar *device, *text;
+  gchar *text = write_settings (&job->question, config,
+      job->record.result.model, job->settings_hash);
 
-  g_mutex_lock (&self->lock);
-  device = g_strdup (self->image_device);
-  g_mutex_unlock (&self->lock);
-  if (model)
-    about = (glm4v_contract_model) {
-      .name = string_of (model, "name"),
-      .hash = string_of (model, "hash"),
-      .quant = string_of (model, "quant"),
-      .isa = string_of (model, "isa"),
-      .products = string_of (model, "products"),
-      .device = device
-    };
-  text = write_settings (&job->question, config, model ? &about : NULL,
-      job->settings_hash);
   g_mutex_lock (&self->lock);
   job->settings = share (self, text);
   g_mutex_unlock (&self->lock);
   g_free (text);
-  g_free (device);
   g_clear_pointer (&worker, gst_glm4v_worker_unref);
 }
 

@@ -8,10 +8,8 @@ G_BEGIN_DECLS
 
 #define GST_GLM4V_SETTINGS_NAME "glm4vdescribe-settings"
 
-/* Write the settings that the job was asked with into it. model is that of its
- * result, or NULL. */
-void gst_glm4v_contract_settle (GstGlm4vDescribe * self, GstGlm4vJob * job,
-    const GstStructure * model);
+/* Write the settings that the job was asked with into it. */
+void gst_glm4v_contract_settle (GstGlm4vDescribe * self, GstGlm4vJob * job);
 
 /* The message with the job's settings, if the last one was of others. */
 void gst_glm4v_contract_post (GstGlm4vDescribe * self, const GstGlm4vJob * job);

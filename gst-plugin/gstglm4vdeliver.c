@@ -11,7 +11,6 @@
 #include "gstglm4vcaption.h"
 #include "gstglm4vcontract.h"
 #include "gstglm4verror.h"
-#include "gstglm4vjson.h"
 #include "gstglm4vreading.h"
 #include "gstglm4vverdict.h"
 
@@ -99,7 +98,7 @@ push_json (GstGlm4vDescribe * self, const GstGlm4vJob * job, gboolean sync)
 
   if (!gst_glm4v_text_is_wanted (stream))
     return;
-  object.text = gst_glm4v_json_write (job->result);
+  object.text = glm4v_contract_result_write (&job->record.result);
   gst_glm4v_text_push (stream, &(GstGlm4vCaption) {
       .cues = &(GPtrArray) {objects, 1},
       .settings = job->settings,
@@ -174,7 +173,7 @@ report_failure (GstGlm4vDescribe * self, const GstGlm4vJob * job,
 /* ---- answers that hold ---- */
 
 /* With the lock: the last answer to this question of a frame, or NULL. */
-static const GstStructure *
+static GstGlm4vJob *
 answer_of (GstGlm4vDescribe * self, const GstGlm4vJob * job)
 {
   return job->part < self->answers->len ? g_ptr_array_index (self->answers,
@@ -184,35 +183,34 @@ answer_of (GstGlm4vDescribe * self, const GstGlm4vJob * job)
 gboolean
 gst_glm4v_deliver_holds (GstGlm4vDescribe * self, GstGlm4vJob * job)
 {
-  const GstStructure *answer;
+  const GstGlm4vJob *answered;
   gboolean holds;
 
   if (!job->similar)
     return FALSE;
   g_mutex_lock (&self->lock);
-  answer = answer_of (self, job);
-  holds = answer && gst_structure_get_uint64 (answer, "id", &job->refers_to)
-      && job->refers_to >= job->like;
+  answered = answer_of (self, job);
+  holds = answered && answered->id >= job->like;
+  if (holds)
+    job->refers_to = answered->id;
   g_mutex_unlock (&self->lock);
   return holds;
 }
 
 /* With the lock. Triggers may have asked something else. */
 static void
-remember_answer (GstGlm4vDescribe * self, const GstGlm4vJob * job)
+remember_answer (GstGlm4vDescribe * self, GstGlm4vJob * job)
 {
   GstGlm4vStatus status = gst_glm4v_job_status (job);
-
-  GstStructure *old;
+  GstGlm4vJob *old;
 
   if (status != GST_GLM4V_STATUS_OK || job->trigger)
     return;
   if (self->answers->len <= job->part)
     g_ptr_array_set_size (self->answers, (gint) job->part + 1);
   old = g_ptr_array_index (self->answers, job->part);
-  g_clear_pointer (&old, gst_structure_free);
-  g_ptr_array_index (self->answers, job->part) =
-      gst_structure_copy (job->result);
+  g_clear_pointer (&old, gst_glm4v_job_unref);
+  g_ptr_array_index (self->answers, job->part) = gst_glm4v_job_ref (job);
 }
 
 /* ---- judging ---- */
@@ -220,50 +218,34 @@ remember_answer (GstGlm4vDescribe * self, const GstGlm4vJob * job)
 /* What a failing result fails for: its own choice, or that of the answer that
  * holds. */
 static const gchar *
-defect_of (const GstGlm4vJob * job, const GstStructure * answer)
+defect_of (const GstGlm4vJob * job)
 {
-  const GValue *value;
-
-  if (!answer)
-    return gst_glm4v_verdict_defect (job);
-  value = gst_structure_get_value (answer, "incident");
-  return value ? gst_structure_get_string (gst_value_get_structure (value),
-      "choice") : NULL;
+  return job->answered ? job->answered->record.result.incident.choice :
+      gst_glm4v_verdict_defect (job);
 }
 
-/* What a result adds to the counters of verdicts. */
-typedef struct
-{
-  gboolean judged;
-  glm4v_verdict verdict;
-  guint incidents;
-} Judgement;
-
-/* With the lock: add what the results before this one mean for it. */
-static Judgement
-judge (GstGlm4vDescribe * self, const GstGlm4vJob * job,
+/* With the lock: add what the results before this one mean for it. TRUE if an
+ * incident begins with it. */
+static gboolean
+judge (GstGlm4vDescribe * self, GstGlm4vJob * job,
     const GstGlm4vHistorySettings * settings)
 {
-  const GstStructure *answer = NULL;
-  Judgement judgement = { 0 };
+  GstGlm4vRecord *record = &job->record;
+  GstGlm4vJob *answered = NULL;
 
   if (gst_glm4v_job_status (job) == GST_GLM4V_STATUS_UNCHANGED)
-    answer = answer_of (self, job);
-  if (answer)
-    gst_glm4v_verdict_repeat (job->result, answer);
-  judgement.judged = gst_glm4v_verdict_of (job->result, &judgement.verdict);
-  if (!judgement.judged)
-    return judgement;
-  judgement.incidents = gst_glm4v_history_add (self->history, settings,
+    answered = answer_of (self, job);
+  if (answered)
+    gst_glm4v_record_repeat (job, answered);
+  return record->judged && gst_glm4v_history_add (self->history, settings,
       &(GstGlm4vJudged) {
         .series = job->series ? job->series : "",
-        .verdict = judgement.verdict,
-        .defect = defect_of (job, answer),
+        .verdict = record->verdict,
+        .defect = defect_of (job),
         .id = job->id,
         .time = GST_CLOCK_TIME_IS_VALID (job->running_time) ?
             job->running_time : (GstClockTime) job->captured * 1000},
-      job->result);
-  return judgement;
+      &record->result);
 }
 
 /* ---- receivers ---- */
@@ -290,50 +272,54 @@ read_settings (GstGlm4vDescribe * self, const GstGlm4vJob * job)
   return to;
 }
 
+/* What the job alone says. */
 static void
-build_result (GstGlm4vDescribe * self, GstGlm4vJob * job)
+fill_record (GstGlm4vDescribe * self, GstGlm4vJob * job)
 {
-  GstStructure *model;
+  GstGlm4vModel *model;
 
   g_mutex_lock (&self->lock);
-  model = self->model ? gst_structure_copy (self->model) : NULL;
+  model = self->model ? g_atomic_rc_box_acquire (self->model) : NULL;
   g_mutex_unlock (&self->lock);
-  if (job->outcome.model) {
-    g_clear_pointer (&model, gst_structure_free);
-    model = gst_structure_new ("model", "name", G_TYPE_STRING,
-        job->outcome.model, NULL);
-  }
-  gst_glm4v_contract_settle (self, job, model);
-  job->result = gst_glm4v_caption_build (job, model);
-  g_clear_pointer (&model, gst_structure_free);
+  gst_glm4v_record_fill (job, model);
+  gst_glm4v_contract_settle (self, job);
+  g_clear_pointer (&model, g_atomic_rc_box_release);
 }
 
 /* Judge it. FALSE if it is of a stream before a flush. */
 static gboolean
 take_result (GstGlm4vDescribe * self, GstGlm4vJob * job, const Receivers * to,
-    Judgement * judgement)
+    gboolean * incident)
 {
   gboolean fresh;
 
   g_mutex_lock (&self->lock);
   fresh = job->epoch == self->epoch;
   if (fresh) {
-    *judgement = judge (self, job, &to->history);
+    *incident = judge (self, job, &to->history);
     remember_answer (self, job);
   }
   g_mutex_unlock (&self->lock);
-  return fresh;
+  if (!fresh)
+    return FALSE;
+  job->result = gst_glm4v_caption_build (&job->record.result);
+  if (G_IS_VALUE (&job->trigger_id))    /* as it was given */
+    gst_structure_set_value (job->result, "trigger-id", &job->trigger_id);
+  return TRUE;
 }
 
 static void
 count_result (GstGlm4vDescribe * self, const GstGlm4vJob * job,
-    const Judgement * judgement, GstClockTime delay)
+    gboolean incident)
 {
+  const GstGlm4vRecord *record = &job->record;
+  GstClockTime delay = record->stream.delay;
+
   g_mutex_lock (&self->lock);
   gst_glm4v_stats_count (&self->stats, job, delay);
-  if (judgement->judged)
-    self->stats.verdicts[judgement->verdict]++;
-  self->stats.incidents += judgement->incidents;
+  if (record->judged)
+    self->stats.verdicts[record->verdict]++;
+  self->stats.incidents += incident;
   if (gst_glm4v_job_status (job) == GST_GLM4V_STATUS_OK)
     self->delay_max = MAX (self->delay_max, delay);
   g_mutex_unlock (&self->lock);
@@ -365,25 +351,22 @@ post_result (GstGlm4vDescribe * self, const GstGlm4vJob * job)
 void
 gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
 {
-  GstGlm4vStatus status = gst_glm4v_job_status (job);
   Receivers to = read_settings (self, job);
-  Judgement judgement = { 0 };
-  GstClockTime delay = 0;
+  gboolean incident = FALSE;
 
-  build_result (self, job);
-  gst_structure_get_uint64 (job->result, "delay", &delay);
-  if (!take_result (self, job, &to, &judgement))
+  fill_record (self, job);
+  if (!take_result (self, job, &to, &incident))
     return;                     /* as the samples of that stream */
   if (to.queue)
     queue_result (self, job);
   if (!push_text (self, job, &to) && job->paced)
     gst_glm4v_text_expect_none (self->streams[GST_GLM4V_STREAM_TEXT]);
   push_json (self, job, to.json_sync);
-  count_result (self, job, &judgement, delay);
+  count_result (self, job, incident);
   if (to.post)
     post_result (self, job);
   g_signal_emit_by_name (self, "result", job->result);
-  if (status == GST_GLM4V_STATUS_ERROR)
+  if (gst_glm4v_job_status (job) == GST_GLM4V_STATUS_ERROR)
     report_failure (self, job, to.on_error);
-  gst_glm4v_watch_result (self, job, delay);
+  gst_glm4v_watch_result (self, job, job->record.stream.delay);
 }

@@ -381,7 +381,7 @@ set_property (GObject * object, guint id, const GValue * value,
 static void
 free_answer (gpointer answer)
 {
-  g_clear_pointer (&answer, gst_structure_free);
+  g_clear_pointer (&answer, gst_glm4v_job_unref);
 }
 
 static void
@@ -406,7 +406,7 @@ finalize (GObject * object)
   gst_glm4v_prompt_file_free (self->prompt_file);
   gst_glm4v_history_free (self->history);
   gst_glm4v_contract_reset (self);
-  g_clear_pointer (&self->model, gst_structure_free);
+  g_clear_pointer (&self->model, g_atomic_rc_box_release);
   g_clear_pointer (&self->model_info, gst_structure_free);
   g_mutex_clear (&self->lock);
   G_OBJECT_CLASS (gst_glm4v_describe_parent_class)->finalize (object);

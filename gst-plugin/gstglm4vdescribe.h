@@ -63,7 +63,7 @@ struct _GstGlm4vDescribe
   guint epoch;                  /* counts flushes; stale results have less */
   GQueue results;               /* of GstStructure, to be attached (async) */
   GstGlm4vLoadState load_state;
-  GstStructure *model;          /* as in results, NULL while loading */
+  GstGlm4vModel *model;         /* NULL while loading, and of a server */
   GstStructure *model_info;     /* the property */
   GstGlm4vStats stats;
   GstClockTime delay_max;       /* of answers since READY */
@@ -72,7 +72,7 @@ struct _GstGlm4vDescribe
   GRefString *told_contract;    /* those of the last message of them */
   gchar *unreadable;            /* why frames cannot be read, or NULL */
   gboolean told_unreadable;     /* since CAPS */
-  GPtrArray *answers;           /* of GstStructure or NULL: the last of each
+  GPtrArray *answers;           /* of GstGlm4vJob or NULL: the last of each
                                  * question about a frame that are ok */
   GstGlm4vWatch watch;
   GQueue triggers;              /* of GstGlm4vTrigger: for the next frame */

@@ -91,7 +91,7 @@ take (GstGlm4vHistory * self, GPtrArray * entries, const gchar * key)
 
 static void
 add_state (GstGlm4vHistory * self, const GstGlm4vJudged * judged,
-    guint hysteresis, GstStructure * result)
+    guint hysteresis, glm4v_contract_result * result)
 {
   Entry *series = take (self, self->series, judged->series);
 
@@ -106,8 +106,7 @@ add_state (GstGlm4vHistory * self, const GstGlm4vJudged * judged,
       series->in_a_row = 0;
     }
   }
-  gst_structure_set (result, "state", G_TYPE_STRING,
-      glm4v_verdict_name (series->state), NULL);
+  result->state = glm4v_verdict_name (series->state);
 }
 
 static gboolean
@@ -117,24 +116,9 @@ is_new (const Entry * incident, GstClockTime time, GstClockTime cooldown)
       || (time > incident->last ? time - incident->last : 0) >= cooldown;
 }
 
-static void
-describe (const Entry * incident, const gchar * defect, GstStructure * result)
-{
-  GstStructure *one = gst_structure_new ("incident",
-      "number", G_TYPE_UINT64, incident->number,
-      "choice", G_TYPE_STRING, defect,
-      "first", G_TYPE_UINT64, incident->first,
-      "last", G_TYPE_UINT64, incident->last,
-      "first-id", G_TYPE_UINT64, incident->first_id,
-      "count", G_TYPE_UINT64, incident->count, NULL);
-
-  gst_structure_set (result, "incident", GST_TYPE_STRUCTURE, one, NULL);
-  gst_structure_free (one);
-}
-
 static gboolean
 add_incident (GstGlm4vHistory * self, const GstGlm4vJudged * judged,
-    GstClockTime cooldown, GstStructure * result)
+    GstClockTime cooldown, glm4v_contract_result * result)
 {
   gchar *key = g_strjoin ("\n", judged->series, judged->defect, NULL);
   Entry *incident = take (self, self->incidents, key);
@@ -149,7 +133,14 @@ add_incident (GstGlm4vHistory * self, const GstGlm4vJudged * judged,
   }
   incident->count++;
   incident->last = MAX (incident->last, judged->time);
-  describe (incident, judged->defect, result);
+  result->incident = (glm4v_contract_incident) {
+    .number = incident->number,
+    .choice = judged->defect,
+    .first = incident->first,
+    .last = incident->last,
+    .first_id = incident->first_id,
+    .count = incident->count
+  };
   g_free (key);
   return begins;
 }
@@ -157,7 +148,7 @@ add_incident (GstGlm4vHistory * self, const GstGlm4vJudged * judged,
 gboolean
 gst_glm4v_history_add (GstGlm4vHistory * self,
     const GstGlm4vHistorySettings * settings, const GstGlm4vJudged * judged,
-    GstStructure * result)
+    glm4v_contract_result * result)
 {
   add_state (self, judged, settings->hysteresis, result);
   return judged->defect

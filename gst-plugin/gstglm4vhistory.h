@@ -5,7 +5,8 @@
 #pragma once
 
 #include <gst/gst.h>
-#include <glm4v/glm4v.h>
+
+#include "contract/result.h"
 
 G_BEGIN_DECLS
 
@@ -38,10 +39,10 @@ void gst_glm4v_history_free (GstGlm4vHistory * history);
 /* A run begins, or time jumps. */
 void gst_glm4v_history_clear (GstGlm4vHistory * history);
 
-/* The next result: adds the keys state and, if it has a defect, incident. TRUE
- * if an incident begins with it. */
+/* The next result: sets state and, if it has a defect, incident, whose choice
+ * is borrowed. TRUE if an incident begins with it. */
 gboolean gst_glm4v_history_add (GstGlm4vHistory * history,
     const GstGlm4vHistorySettings * settings, const GstGlm4vJudged * judged,
-    GstStructure * result);
+    glm4v_contract_result * result);
 
 G_END_DECLS

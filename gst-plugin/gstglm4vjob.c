@@ -85,15 +85,9 @@ gst_glm4v_outcome_clear (GstGlm4vOutcome * outcome)
 {
   g_free (outcome->message);
   g_free (outcome->model);
-  g_free (outcome->text);
-  g_free (outcome->reasoning);
-  g_free (outcome->box);
-  g_free (outcome->choice);
-  g_free (outcome->json);
-  g_free (outcome->probabilities);
+  glm4v_result_free (&outcome->answer);
   g_strfreev (outcome->pictures);
   g_clear_pointer (&outcome->times, g_array_unref);
-  g_clear_pointer (&outcome->fields, gst_structure_free);
   memset (outcome, 0, sizeof *outcome);
 }
 
@@ -112,8 +106,10 @@ gst_glm4v_job_unref (GstGlm4vJob * job)
   g_free (job->end_detail);
   g_free (job->series);
   g_clear_pointer (&job->settings, g_ref_string_release);
-  if (job->result)
-    gst_structure_free (job->result);
+  g_clear_pointer (&job->model, g_atomic_rc_box_release);
+  g_clear_pointer (&job->answered, gst_glm4v_job_unref);
+  gst_glm4v_record_clear (&job->record);
+  g_clear_pointer (&job->result, gst_structure_free);
   g_free (job);
 }
 
@@ -155,16 +151,7 @@ gst_glm4v_job_finish_reason (const GstGlm4vJob * job)
 {
   if (job->end != GST_GLM4V_END_OUTCOME)
     return ends[job->end].finish_reason;
-  switch (job->outcome.finish) {
-    case GLM4V_FINISH_STOP:
-      return "stop";
-    case GLM4V_FINISH_LENGTH:
-      return "length";
-    case GLM4V_FINISH_DEADLINE:
-      return "deadline";
-    default:
-      return "error";
-  }
+  return glm4v_contract_finish_name (job->outcome.finish);
 }
 
 const gchar *

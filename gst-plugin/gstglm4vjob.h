@@ -7,9 +7,9 @@
 #include <gst/video/video.h>
 #include <glm4v/glm4v.h>
 
-#include "contract/digest.h"
 #include "gstglm4vclip.h"
 #include "gstglm4verror.h"
+#include "gstglm4vrecord.h"
 #include "gstglm4vroi.h"
 #include "gstglm4vshape.h"
 
@@ -74,22 +74,15 @@ typedef struct
 {
   gint status;
   GstGlm4vFault fault;          /* if status != 0 */
-  gchar *message, *text, *reasoning, *box;
-  gchar *model;                 /* that a server named, or NULL */
+  gchar *message;
   glm4v_finish finish;
-  guint prompt_tokens, vision_tokens, output_tokens;
-  guint drafted_tokens, accepted_tokens;
+  glm4v_result *answer;         /* NULL: none was asked; status is not 0 */
+  gchar *model;                 /* that a server named, or NULL */
   guint64 convert;              /* ns, RGB conversion */
   gboolean downloaded;          /* from a GPU for it */
-  glm4v_timings timings;
   guint width, height;          /* of the frame, as the model saw it */
   gchar **pictures;             /* digests of what it saw, or NULL */
   GArray *times;                /* of guint64, ns, of a clip's; or NULL */
-  GstStructure *fields;         /* gstglm4vregion.h; may be NULL */
-  gchar *choice, *json;         /* "" if there is none */
-  gdouble probability;          /* of choice */
-  gdouble *probabilities;       /* [n_probabilities] of all choices */
-  guint n_probabilities;
 } GstGlm4vOutcome;
 
 void gst_glm4v_outcome_clear (GstGlm4vOutcome * outcome);
@@ -111,7 +104,8 @@ typedef enum
  * the worker touches question and buffer, and until the job is canceled roi and
  * outcome; end and state are guarded by the worker's lock; the rest is
  * constant. */
-typedef struct
+typedef struct _GstGlm4vJob GstGlm4vJob;
+struct _GstGlm4vJob
 {
   gint refs;
   guint64 id, frame_number;
@@ -149,9 +143,12 @@ typedef struct
   gchar *series;                /* question and region: gstglm4vhistory.h */
   GRefString *settings;         /* a line of JSON: gstglm4vcontract.h */
   gchar settings_hash[GLM4V_DIGEST_SIZE];
-  GstStructure *result;         /* the element's, both set by done() */
+  GstGlm4vModel *model;         /* that was loaded then, or NULL */
+  GstGlm4vJob *answered;        /* whose answer holds, or NULL */
+  GstGlm4vRecord record;
+  GstStructure *result;         /* the same; all these are set by done() */
   GstGlm4vJobState state;
-} GstGlm4vJob;
+};
 
 GstGlm4vJob *gst_glm4v_job_new (void);
 GstGlm4vJob *gst_glm4v_job_ref (GstGlm4vJob * job);

@@ -5,7 +5,6 @@
 #include "gstglm4vdescribe.h"
 
 #include "contract/text.h"
-#include "gstglm4vcaption.h"
 #include "gstglm4verror.h"
 
 /* A note for users of the shipped model. */
@@ -34,10 +33,15 @@ on_progress (gpointer user, guint percent)
 static GstStructure *
 describe_model (const glm4v_model_info * info)
 {
-  GstStructure *model = gst_glm4v_caption_model (info);
+  gchar forms[GLM4V_FORMS_SIZE];
+  GstStructure *model;
 
-  gst_structure_set_name (model, "model-info");
-  gst_structure_set (model,
+  glm4v_contract_forms (forms, info);
+  model = gst_structure_new ("model-info",
+      "name", G_TYPE_STRING, info->name,
+      "hash", G_TYPE_STRING, info->hash,
+      "quant", G_TYPE_STRING, forms,
+      "isa", G_TYPE_STRING, info->isa,
       "family", G_TYPE_STRING, info->family,
       "chat-template", G_TYPE_STRING, info->chat_template,
       "stored-form", G_TYPE_STRING, info->stored_form,
@@ -47,6 +51,8 @@ describe_model (const glm4v_model_info * info)
       "vision-layers", G_TYPE_UINT, info->vision_layers,
       "context-length", G_TYPE_UINT, info->context_length,
       "max-pixels", G_TYPE_UINT64, info->max_pixels, NULL);
+  if (*info->products)
+    gst_structure_set (model, "products", G_TYPE_STRING, info->products, NULL);
   return model;
 }
 
@@ -55,7 +61,7 @@ set_model_info (GstGlm4vDescribe * self, const glm4v_model_info * info,
     gboolean loaded)
 {
   GstStructure *fresh = describe_model (info), *old;
-  GstStructure *in_results = loaded ? gst_glm4v_caption_model (info) : NULL;
+  GstGlm4vModel *in_results = loaded ? gst_glm4v_model_new (info) : NULL;
 
   g_mutex_lock (&self->lock);
   old = self->model_info;
@@ -275,7 +281,7 @@ void
 gst_glm4v_load_stop (GstGlm4vDescribe * self)
 {
   GstGlm4vWorker *worker;
-  GstStructure *model;
+  GstGlm4vModel *model;
 
   g_mutex_lock (&self->lock);
   worker = g_steal_pointer (&self->worker);
@@ -286,7 +292,7 @@ gst_glm4v_load_stop (GstGlm4vDescribe * self)
   g_mutex_lock (&self->lock);
   model = g_steal_pointer (&self->model);
   g_mutex_unlock (&self->lock);
-  g_clear_pointer (&model, gst_structure_free);
+  g_clear_pointer (&model, g_atomic_rc_box_release);
   gst_glm4v_device_forget (self);
 }
 

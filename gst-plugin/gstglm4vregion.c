@@ -1,113 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Part of stage "source pad": where things are. Labels are a model's words
- * about a picture, so they are cleaned like all text, and only so many of them
- * become quarks, which GLib never frees. */
+ * about a picture, so only so many of them become quarks, which GLib never
+ * frees. */
 #include "gstglm4vregion.h"
-
-#include "contract/text.h"
 
 #define REGION_TYPE "object"    /* of a box without a label */
 #define MAX_TYPES 256           /* labels that become region types */
-
-/* Of what was asked about, in the frame. */
-typedef struct
-{
-  gint x, y;
-} Corner;
-
-/* ---- fields of the result ---- */
-
-static void
-set_text (GstStructure * fields, const gchar * key, const gchar * text)
-{
-  gchar *clean = glm4v_contract_sanitize (text);
-
-  if (*clean)
-    gst_structure_set (fields, key, G_TYPE_STRING, clean, NULL);
-  g_free (clean);
-}
-
-static void
-append_int (GValue * array, gint number)
-{
-  GValue value = G_VALUE_INIT;
-
-  g_value_init (&value, G_TYPE_INT);
-  g_value_set_int (&value, number);
-  gst_value_array_append_and_take_value (array, &value);
-}
-
-static void
-set_point (GstStructure * fields, const gchar * key, const int32_t point[2],
-    const Corner * corner)
-{
-  GValue array = G_VALUE_INIT;
-
-  if (point[0] < 0)
-    return;
-  gst_value_array_init (&array, 2);
-  append_int (&array, corner->x + point[0]);
-  append_int (&array, corner->y + point[1]);
-  gst_structure_take_value (fields, key, &array);
-}
-
-static void
-set_boxes (GstStructure * fields, const glm4v_result * answer,
-    const Corner * corner)
-{
-  GValue array = G_VALUE_INIT;
-  guint i;
-
-  gst_value_array_init (&array, answer->n_boxes);
-  for (i = 0; i < answer->n_boxes; i++) {
-    const glm4v_box *box = &answer->boxes[i];
-    GValue value = G_VALUE_INIT;
-    GstStructure *one = gst_structure_new ("box",
-        "x", G_TYPE_INT, corner->x + box->x,
-        "y", G_TYPE_INT, corner->y + box->y,
-        "width", G_TYPE_INT, box->width,
-        "height", G_TYPE_INT, box->height, NULL);
-
-    set_text (one, "label", box->label);
-    g_value_init (&value, GST_TYPE_STRUCTURE);
-    g_value_take_boxed (&value, one);
-    gst_value_array_append_and_take_value (&array, &value);
-  }
-  gst_structure_take_value (fields, "boxes", &array);
-}
-
-static void
-set_action (GstStructure * fields, const glm4v_action * action,
-    const Corner * corner)
-{
-  GstStructure *one = gst_structure_new_empty ("action");
-
-  set_text (one, "action", action->action);
-  set_point (one, "element", action->element, corner);
-  set_point (one, "to", action->to, corner);
-  set_text (one, "text", action->text);
-  set_text (one, "message", action->message);
-  gst_structure_set (fields, "action", GST_TYPE_STRUCTURE, one, NULL);
-  gst_structure_free (one);
-}
-
-GstStructure *
-gst_glm4v_region_fields (const glm4v_result * answer, gint x, gint y)
-{
-  const Corner corner = { x, y };
-  GstStructure *fields;
-
-  if (answer->n_boxes == 0 && !*answer->action.action)
-    return NULL;
-  fields = gst_structure_new_empty ("fields");
-  if (answer->n_boxes > 0)
-    set_boxes (fields, answer, &corner);
-  if (*answer->action.action)
-    set_action (fields, &answer->action, &corner);
-  return fields;
-}
-
-/* ---- regions of interest ---- */
 
 /* The region type for a label; the common one when there are too many. */
 static GQuark

@@ -93,27 +93,27 @@ void
 gst_glm4v_stats_count (GstGlm4vStats * stats, const GstGlm4vJob * job,
     GstClockTime delay)
 {
-  const GstGlm4vOutcome *outcome = &job->outcome;
+  const glm4v_result *answer = job->outcome.answer;
   guint bucket = MIN (bucket_of (delay), GST_GLM4V_DELAY_BUCKETS - 1);
 
   stats->results++;
-  stats->downloaded_frames += outcome->downloaded;
+  stats->downloaded_frames += job->outcome.downloaded;
   count_end (stats, job);
   if (gst_glm4v_job_status (job) != GST_GLM4V_STATUS_OK)
     return;
   stats->inferred++;
-  stats->tokens_in += outcome->prompt_tokens;
-  stats->tokens_out += outcome->output_tokens;
-  stats->tokens_drafted += outcome->drafted_tokens;
-  stats->tokens_accepted += outcome->accepted_tokens;
+  stats->tokens_in += answer->prompt_tokens;
+  stats->tokens_out += answer->output_tokens;
+  stats->tokens_drafted += answer->drafted_tokens;
+  stats->tokens_accepted += answer->accepted_tokens;
   stats->delay_last = delay;
   stats->delay_max = MAX (stats->delay_max, delay);
   stats->delay_sum += delay;
   stats->delays[bucket]++;
-  stats->vision = outcome->timings.vision;
-  stats->prefill = outcome->timings.prefill;
-  stats->first_token = outcome->timings.first_token;
-  stats->decode = outcome->timings.decode;
+  stats->vision = answer->timings.vision;
+  stats->prefill = answer->timings.prefill;
+  stats->first_token = answer->timings.first_token;
+  stats->decode = answer->timings.decode;
 }
 
 /* ---- the element's ---- */

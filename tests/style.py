@@ -46,7 +46,8 @@ ARROWS = {
     ".": "base shape chat model forward",
 }
 # What contract/ includes: itself, the public header, the C library, GLib and Nettle.
-CONTRACT = ("contract/", "glm4v/glm4v.h", "glib.h", "nettle/sha2.h", "stdio.h", "stdbool.h", "stddef.h", "stdint.h", "string.h")
+CONTRACT = ("contract/", "glm4v/glm4v.h", "glib.h", "nettle/sha2.h", "math.h", "stdio.h", "stdbool.h", "stddef.h", "stdint.h",
+            "string.h")
 
 
 def tracked():

@@ -10,6 +10,7 @@
 
 #include "bandwidth.h"
 #include "cli.h"
+#include "json_line.h"
 #include "place.h"
 
 typedef struct {
@@ -448,38 +449,38 @@ static void print_plain(const bench *b, const report *r)
            cli_bytes(text[0], r->peak_memory), cli_bytes(text[1], b->info->file_bytes));
 }
 
-static void json_spread(cli_json *json, const char *key, const spread *s)
+static void json_spread(glm4v_contract_json *json, const char *key, const spread *s)
 {
-    cli_json_open(json, key);
-    cli_json_number(json, "median", s->median);
-    cli_json_number(json, "min", s->min);
-    cli_json_number(json, "max", s->max);
-    cli_json_close(json);
+    glm4v_contract_json_open(json, key);
+    cli_json_figure(json, "median", s->median);
+    cli_json_figure(json, "min", s->min);
+    cli_json_figure(json, "max", s->max);
+    glm4v_contract_json_close(json);
 }
 
-static void json_devices(cli_json *json, const report *r)
+static void json_devices(glm4v_contract_json *json, const report *r)
 {
-    cli_json_array(json, "devices");
+    glm4v_contract_json_array(json, "devices");
     for (uint32_t i = 0; i < r->n_devices; i++) {
         const device_report *d = &r->device[i];
-        cli_json_open(json, NULL);
-        cli_json_string(json, "device", d->device.name);
+        glm4v_contract_json_open(json, NULL);
+        glm4v_contract_json_string(json, "device", d->device.name);
         if (*d->device.gpu) {
             cli_place_json_gpu(json, &d->device);
-            cli_json_int(json, "peak", d->taken);
-            cli_json_int(json, "planned", d->planned);
+            glm4v_contract_json_int(json, "peak", d->taken);
+            glm4v_contract_json_int(json, "planned", d->planned);
         }
-        cli_json_int(json, "memory", d->device.memory);
-        cli_json_number(json, "measured_gb_per_s", d->bandwidth / 1e9);
+        glm4v_contract_json_int(json, "memory", d->device.memory);
+        cli_json_figure(json, "measured_gb_per_s", d->bandwidth / 1e9);
         if (d->busy > 0)
-            cli_json_number(json, "decode_busy", d->busy);
-        cli_json_close(json);
+            cli_json_figure(json, "decode_busy", d->busy);
+        glm4v_contract_json_close(json);
     }
-    cli_json_array_close(json);
+    glm4v_contract_json_array_close(json);
 }
 
 /* Of all GPUs together; null without one. */
-static void json_device_peak(cli_json *json, const report *r)
+static void json_device_peak(glm4v_contract_json *json, const report *r)
 {
     uint64_t taken = 0;
     bool any = false;
@@ -488,71 +489,69 @@ static void json_device_peak(cli_json *json, const report *r)
         taken += r->device[i].taken;
     }
     if (any)
-        cli_json_int(json, "device_peak", taken);
+        glm4v_contract_json_int(json, "device_peak", taken);
     else
-        cli_json_null(json, "device_peak");
+        glm4v_contract_json_null(json, "device_peak");
 }
 
-static void json_setup(cli_json *json, const bench *b, const report *r)
+static void json_setup(glm4v_contract_json *json, const bench *b, const report *r)
 {
-    cli_json_open(json, "model");
-    cli_json_string(json, "name", b->info->name);
-    cli_json_string(json, "hash", b->info->hash);
-    cli_json_string(json, "text", b->info->form[GLM4V_PART_TEXT]);
-    cli_json_string(json, "vision", b->info->form[GLM4V_PART_VISION]);
-    cli_json_string(json, "lm_head", b->info->form[GLM4V_PART_LM_HEAD]);
-    cli_json_bool(json, "random_weights", b->set->random_weights);
-    cli_json_int(json, "parameters", b->info->n_parameters);
-    cli_json_close(json);
-    cli_json_open(json, "machine");
-    cli_json_string(json, "cpu", r->cpu);
-    cli_json_int(json, "cores", cli_cores());
-    cli_json_string(json, "isa", b->info->isa);
-    cli_json_string(json, "products", b->info->products);
-    cli_json_string(json, "glm4v", glm4v_version());
-    cli_json_close(json);
+    glm4v_contract_json_open(json, "model");
+    glm4v_contract_json_string(json, "name", b->info->name);
+    glm4v_contract_json_string(json, "hash", b->info->hash);
+    glm4v_contract_json_string(json, "text", b->info->form[GLM4V_PART_TEXT]);
+    glm4v_contract_json_string(json, "vision", b->info->form[GLM4V_PART_VISION]);
+    glm4v_contract_json_string(json, "lm_head", b->info->form[GLM4V_PART_LM_HEAD]);
+    glm4v_contract_json_bool(json, "random_weights", b->set->random_weights);
+    glm4v_contract_json_int(json, "parameters", b->info->n_parameters);
+    glm4v_contract_json_close(json);
+    glm4v_contract_json_open(json, "machine");
+    glm4v_contract_json_string(json, "cpu", r->cpu);
+    glm4v_contract_json_int(json, "cores", cli_cores());
+    glm4v_contract_json_string(json, "isa", b->info->isa);
+    glm4v_contract_json_string(json, "products", b->info->products);
+    glm4v_contract_json_string(json, "glm4v", glm4v_version());
+    glm4v_contract_json_close(json);
     json_devices(json, r);
-    cli_json_open(json, "work");
-    cli_json_int(json, "frame_width", b->set->frame[0]);
-    cli_json_int(json, "frame_height", b->set->frame[1]);
-    cli_json_int(json, "image_width", r->last->image_width);
-    cli_json_int(json, "image_height", r->last->image_height);
-    cli_json_int(json, "vision_tokens", r->last->vision_tokens);
-    cli_json_int(json, "prompt_tokens", r->last->prompt_tokens);
-    cli_json_int(json, "cached_tokens", r->last->cached_tokens);
-    cli_json_int(json, "output_tokens", r->last->output_tokens);
-    cli_json_int(json, "batch", b->set->batch);
-    cli_json_int(json, "runs", b->set->runs);
-    cli_json_close(json);
+    glm4v_contract_json_open(json, "work");
+    glm4v_contract_json_int(json, "frame_width", b->set->frame[0]);
+    glm4v_contract_json_int(json, "frame_height", b->set->frame[1]);
+    glm4v_contract_json_int(json, "image_width", r->last->image_width);
+    glm4v_contract_json_int(json, "image_height", r->last->image_height);
+    glm4v_contract_json_int(json, "vision_tokens", r->last->vision_tokens);
+    glm4v_contract_json_int(json, "prompt_tokens", r->last->prompt_tokens);
+    glm4v_contract_json_int(json, "cached_tokens", r->last->cached_tokens);
+    glm4v_contract_json_int(json, "output_tokens", r->last->output_tokens);
+    glm4v_contract_json_int(json, "batch", b->set->batch);
+    glm4v_contract_json_int(json, "runs", b->set->runs);
+    glm4v_contract_json_close(json);
 }
 
 static void print_json(const bench *b, const report *r)
 {
-    cli_json json = { .out = stdout };
-    cli_json_open(&json, NULL);
-    cli_json_int(&json, "version", 1);
+    glm4v_contract_json json = cli_json_begin();
+    glm4v_contract_json_int(&json, "version", 1);
     json_setup(&json, b, r);
-    cli_json_number(&json, "load_ms", b->load_ms);
-    cli_json_open(&json, "stages_ms");
+    cli_json_figure(&json, "load_ms", b->load_ms);
+    glm4v_contract_json_open(&json, "stages_ms");
     for (int s = 0; s < N_STAGES; s++)
         json_spread(&json, stage_names[s], &r->stage[s]);
-    cli_json_close(&json);
-    cli_json_number(&json, "vision_tflops", r->vision_tflops);
-    cli_json_number(&json, "prefill_tflops", r->prefill_tflops);
-    cli_json_open(&json, "decode");
+    glm4v_contract_json_close(&json);
+    cli_json_figure(&json, "vision_tflops", r->vision_tflops);
+    cli_json_figure(&json, "prefill_tflops", r->prefill_tflops);
+    glm4v_contract_json_open(&json, "decode");
     json_spread(&json, "ms_per_token", &r->step);
     json_spread(&json, "tokens_per_s", &r->rate);
-    cli_json_number(&json, "read_gb_per_s", r->step_rate / 1e9);
+    cli_json_figure(&json, "read_gb_per_s", r->step_rate / 1e9);
     if (r->n_devices == 1) {
-        cli_json_number(&json, "measured_gb_per_s", r->bandwidth / 1e9);
-        cli_json_number(&json, "percent_of_measured", percent_of_measured(r));
+        cli_json_figure(&json, "measured_gb_per_s", r->bandwidth / 1e9);
+        cli_json_figure(&json, "percent_of_measured", percent_of_measured(r));
     }
-    cli_json_close(&json);
-    cli_json_open(&json, "memory");
-    cli_json_int(&json, "host_peak", r->peak_memory);
+    glm4v_contract_json_close(&json);
+    glm4v_contract_json_open(&json, "memory");
+    glm4v_contract_json_int(&json, "host_peak", r->peak_memory);
     json_device_peak(&json, r);
-    cli_json_close(&json);
-    cli_json_close(&json);
+    glm4v_contract_json_close(&json);
     cli_json_end(&json);
 }
 

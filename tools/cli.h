@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the subcommands of glm4v share: options and their help, exit codes, the default model,
- * progress, JSON. */
+ * progress. */
 #ifndef GLM4V_TOOLS_CLI_H
 #define GLM4V_TOOLS_CLI_H
 
@@ -124,27 +124,6 @@ const char *cli_bytes(char *text, uint64_t bytes);
 
 /* Zeroed memory for n things of the given size, or NULL; free with free(). */
 void *cli_alloc(size_t n, size_t size);
-
-/* One JSON value a line: objects are opened and closed, keys are separated here. Depth is bounded
- * by the callers. */
-typedef struct {
-    FILE *out;
-    bool comma;
-} cli_json;
-
-/* '{'; key NULL at the top level and in arrays */
-void cli_json_open(cli_json *json, const char *key);
-void cli_json_close(cli_json *json); /* '}' */
-void cli_json_array(cli_json *json, const char *key);
-void cli_json_array_close(cli_json *json);
-void cli_json_end(cli_json *json); /* newline, flushed: a reader sees each line at once */
-void cli_json_string(cli_json *json, const char *key, const char *value);
-void cli_json_int(cli_json *json, const char *key, int64_t value);
-/* at most 6 digits after the point */
-void cli_json_number(cli_json *json, const char *key, double value);
-void cli_json_bool(cli_json *json, const char *key, bool value);
-void cli_json_null(cli_json *json, const char *key);
-void cli_json_raw(cli_json *json, const char *key, const char *value); /* JSON as it is */
 
 int cli_describe(int argc, char **argv);
 int cli_thresholds(int argc, char **argv);

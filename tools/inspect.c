@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "cli.h"
+#include "json_line.h"
 #include "place.h"
 
 typedef struct {
@@ -153,91 +154,89 @@ static void print_plain(const char *dir, const glm4v_model_info *i, const estima
         printf("\nThe model directory is valid.\n");
 }
 
-static void json_sizes(cli_json *json, const glm4v_model_info *i)
+static void json_sizes(glm4v_contract_json *json, const glm4v_model_info *i)
 {
-    cli_json_open(json, "text");
-    cli_json_int(json, "layers", i->n_layers);
-    cli_json_int(json, "hidden_size", i->hidden_size);
-    cli_json_int(json, "heads", i->n_heads);
-    cli_json_int(json, "kv_heads", i->n_kv_heads);
-    cli_json_int(json, "head_dim", i->head_dim);
-    cli_json_int(json, "ffn_size", i->ffn_size);
-    cli_json_int(json, "vocab_size", i->vocab_size);
-    cli_json_int(json, "context_length", i->context_length);
-    cli_json_close(json);
-    cli_json_open(json, "vision");
-    cli_json_int(json, "layers", i->vision_layers);
-    cli_json_int(json, "hidden_size", i->vision_hidden_size);
-    cli_json_int(json, "heads", i->vision_heads);
-    cli_json_int(json, "patch_size", i->patch_size);
-    cli_json_int(json, "merge_size", i->merge_size);
-    cli_json_int(json, "min_pixels", i->min_pixels);
-    cli_json_int(json, "max_pixels", i->max_pixels);
-    cli_json_close(json);
+    glm4v_contract_json_open(json, "text");
+    glm4v_contract_json_int(json, "layers", i->n_layers);
+    glm4v_contract_json_int(json, "hidden_size", i->hidden_size);
+    glm4v_contract_json_int(json, "heads", i->n_heads);
+    glm4v_contract_json_int(json, "kv_heads", i->n_kv_heads);
+    glm4v_contract_json_int(json, "head_dim", i->head_dim);
+    glm4v_contract_json_int(json, "ffn_size", i->ffn_size);
+    glm4v_contract_json_int(json, "vocab_size", i->vocab_size);
+    glm4v_contract_json_int(json, "context_length", i->context_length);
+    glm4v_contract_json_close(json);
+    glm4v_contract_json_open(json, "vision");
+    glm4v_contract_json_int(json, "layers", i->vision_layers);
+    glm4v_contract_json_int(json, "hidden_size", i->vision_hidden_size);
+    glm4v_contract_json_int(json, "heads", i->vision_heads);
+    glm4v_contract_json_int(json, "patch_size", i->patch_size);
+    glm4v_contract_json_int(json, "merge_size", i->merge_size);
+    glm4v_contract_json_int(json, "min_pixels", i->min_pixels);
+    glm4v_contract_json_int(json, "max_pixels", i->max_pixels);
+    glm4v_contract_json_close(json);
 }
 
-static void json_memory(cli_json *json, const estimate *e, const settings *set)
+static void json_memory(glm4v_contract_json *json, const estimate *e, const settings *set)
 {
     const glm4v_memory *m = &e->memory;
-    cli_json_open(json, NULL);
-    cli_json_string(json, "quantization", e->quantization);
-    cli_json_int(json, "width", set->frame[0]);
-    cli_json_int(json, "height", set->frame[1]);
+    glm4v_contract_json_open(json, NULL);
+    glm4v_contract_json_string(json, "quantization", e->quantization);
+    glm4v_contract_json_int(json, "width", set->frame[0]);
+    glm4v_contract_json_int(json, "height", set->frame[1]);
     if (e->rc) {
-        cli_json_string(json, "message", e->err.msg);
+        glm4v_contract_json_string(json, "message", e->err.msg);
     } else {
-        cli_json_int(json, "weights", m->weights);
-        cli_json_int(json, "kv_cache", m->kv_cache);
-        cli_json_int(json, "scratch", m->scratch);
-        cli_json_int(json, "tables", m->tables);
-        cli_json_int(json, "total", m->total);
-        cli_json_int(json, "loading", m->loading);
-        cli_json_int(json, "peak", m->peak);
-        cli_json_bool(json, "fits", fits(e));
+        glm4v_contract_json_int(json, "weights", m->weights);
+        glm4v_contract_json_int(json, "kv_cache", m->kv_cache);
+        glm4v_contract_json_int(json, "scratch", m->scratch);
+        glm4v_contract_json_int(json, "tables", m->tables);
+        glm4v_contract_json_int(json, "total", m->total);
+        glm4v_contract_json_int(json, "loading", m->loading);
+        glm4v_contract_json_int(json, "peak", m->peak);
+        glm4v_contract_json_bool(json, "fits", fits(e));
     }
-    cli_json_close(json);
+    glm4v_contract_json_close(json);
 }
 
-static void json_plan(cli_json *json, const estimate *plan)
+static void json_plan(glm4v_contract_json *json, const estimate *plan)
 {
-    cli_json_open(json, "plan");
-    cli_json_string(json, "quantization", plan->quantization);
+    glm4v_contract_json_open(json, "plan");
+    glm4v_contract_json_string(json, "quantization", plan->quantization);
     if (plan->rc)
-        cli_json_string(json, "message", plan->err.msg);
+        glm4v_contract_json_string(json, "message", plan->err.msg);
     else
         cli_place_json(json, &plan->memory);
-    cli_json_close(json);
+    glm4v_contract_json_close(json);
 }
 
 static void print_json(const char *dir, const glm4v_model_info *i, const estimate *estimates, int n,
                        const settings *set)
 {
-    cli_json json = { .out = stdout };
-    cli_json_open(&json, NULL);
-    cli_json_int(&json, "version", 1);
-    cli_json_bool(&json, "valid", true);
-    cli_json_string(&json, "directory", dir);
-    cli_json_string(&json, "name", i->name);
-    cli_json_string(&json, "family", i->family);
-    cli_json_string(&json, "chat_template", i->chat_template);
-    cli_json_string(&json, "hash", i->hash);
-    cli_json_int(&json, "parameters", i->n_parameters);
-    cli_json_int(&json, "file_bytes", i->file_bytes);
-    cli_json_int(&json, "shards", i->n_shards);
-    cli_json_int(&json, "tensors", i->n_tensors);
-    cli_json_string(&json, "stored_form", i->stored_form);
-    cli_json_string(&json, "stored_layout", i->stored_layout);
-    cli_json_open(&json, "forms");
+    glm4v_contract_json json = cli_json_begin();
+    glm4v_contract_json_int(&json, "version", 1);
+    glm4v_contract_json_bool(&json, "valid", true);
+    glm4v_contract_json_string(&json, "directory", dir);
+    glm4v_contract_json_string(&json, "name", i->name);
+    glm4v_contract_json_string(&json, "family", i->family);
+    glm4v_contract_json_string(&json, "chat_template", i->chat_template);
+    glm4v_contract_json_string(&json, "hash", i->hash);
+    glm4v_contract_json_int(&json, "parameters", i->n_parameters);
+    glm4v_contract_json_int(&json, "file_bytes", i->file_bytes);
+    glm4v_contract_json_int(&json, "shards", i->n_shards);
+    glm4v_contract_json_int(&json, "tensors", i->n_tensors);
+    glm4v_contract_json_string(&json, "stored_form", i->stored_form);
+    glm4v_contract_json_string(&json, "stored_layout", i->stored_layout);
+    glm4v_contract_json_open(&json, "forms");
     for (int p = 0; p < GLM4V_N_PARTS; p++)
-        cli_json_string(&json, part_names[p], i->form[p]);
-    cli_json_close(&json);
+        glm4v_contract_json_string(&json, part_names[p], i->form[p]);
+    glm4v_contract_json_close(&json);
     json_sizes(&json, i);
-    cli_json_array(&json, "memory");
+    glm4v_contract_json_array(&json, "memory");
     for (int f = 0; f < n; f++)
         json_memory(&json, &estimates[f], set);
-    cli_json_array_close(&json);
+    glm4v_contract_json_array_close(&json);
     json_plan(&json, &estimates[n]);
-    cli_json_close(&json);
     cli_json_end(&json);
 }
 
@@ -245,14 +244,12 @@ static int refuse(const char *dir, const glm4v_error *err, bool as_json)
 {
     cli_message("%s", err->msg);
     if (as_json) {
-        cli_json json = { .out = stdout };
-        cli_json_open(&json, NULL);
-        cli_json_int(&json, "version", 1);
-        cli_json_bool(&json, "valid", false);
-        cli_json_string(&json, "directory", dir);
-        cli_json_string(&json, "error", glm4v_error_name(err->code));
-        cli_json_string(&json, "message", err->msg);
-        cli_json_close(&json);
+        glm4v_contract_json json = cli_json_begin();
+        glm4v_contract_json_int(&json, "version", 1);
+        glm4v_contract_json_bool(&json, "valid", false);
+        glm4v_contract_json_string(&json, "directory", dir);
+        glm4v_contract_json_string(&json, "error", glm4v_error_name(err->code));
+        glm4v_contract_json_string(&json, "message", err->msg);
         cli_json_end(&json);
     }
     return cli_finish(err->code == GLM4V_ERR_INVALID ? CLI_USAGE : CLI_MODEL);

@@ -102,47 +102,47 @@ void cli_place_print(const glm4v_memory *memory)
 }
 
 /* null where nothing tells. */
-static void json_bytes(cli_json *json, const char *key, uint64_t bytes)
+static void json_bytes(glm4v_contract_json *json, const char *key, uint64_t bytes)
 {
     if (bytes == UINT64_MAX)
-        cli_json_null(json, key);
+        glm4v_contract_json_null(json, key);
     else
-        cli_json_int(json, key, bytes);
+        glm4v_contract_json_int(json, key, bytes);
 }
 
-void cli_place_json_gpu(cli_json *json, const glm4v_device *device)
+void cli_place_json_gpu(glm4v_contract_json *json, const glm4v_device *device)
 {
     char capability[32];
     snprintf(capability, sizeof capability, "%u.%u", device->compute_major, device->compute_minor);
-    cli_json_string(json, "gpu", device->gpu);
-    cli_json_string(json, "compute_capability", capability);
+    glm4v_contract_json_string(json, "gpu", device->gpu);
+    glm4v_contract_json_string(json, "compute_capability", capability);
 }
 
-static void json_stage(cli_json *json, const glm4v_device_memory *d)
+static void json_stage(glm4v_contract_json *json, const glm4v_device_memory *d)
 {
     glm4v_device device;
     look(d, &device);
-    cli_json_open(json, NULL);
-    cli_json_string(json, "device", d->name);
+    glm4v_contract_json_open(json, NULL);
+    glm4v_contract_json_string(json, "device", d->name);
     if (*device.gpu)
         cli_place_json_gpu(json, &device);
-    cli_json_int(json, "memory", device.memory);
+    glm4v_contract_json_int(json, "memory", device.memory);
     json_bytes(json, "available", device.available);
     json_bytes(json, "room", d->room);
-    cli_json_int(json, "first_layer", d->first_layer);
-    cli_json_int(json, "layers", d->n_layers);
+    glm4v_contract_json_int(json, "first_layer", d->first_layer);
+    glm4v_contract_json_int(json, "layers", d->n_layers);
     for (int p = 0; p < N_OUTER; p++)
-        cli_json_bool(json, outer[p].name, d->holds[outer[p].part]);
-    cli_json_int(json, "weights", d->weights);
-    cli_json_int(json, "kv_cache", d->kv_cache);
-    cli_json_int(json, "scratch", d->scratch);
-    cli_json_close(json);
+        glm4v_contract_json_bool(json, outer[p].name, d->holds[outer[p].part]);
+    glm4v_contract_json_int(json, "weights", d->weights);
+    glm4v_contract_json_int(json, "kv_cache", d->kv_cache);
+    glm4v_contract_json_int(json, "scratch", d->scratch);
+    glm4v_contract_json_close(json);
 }
 
-void cli_place_json(cli_json *json, const glm4v_memory *memory)
+void cli_place_json(glm4v_contract_json *json, const glm4v_memory *memory)
 {
-    cli_json_array(json, "devices");
+    glm4v_contract_json_array(json, "devices");
     for (uint32_t i = 0; i < memory->n_devices; i++)
         json_stage(json, &memory->device[i]);
-    cli_json_array_close(json);
+    glm4v_contract_json_array_close(json);
 }

@@ -4,6 +4,7 @@
 #define GLM4V_TOOLS_PLACE_H
 
 #include "cli.h"
+#include "contract/json.h"
 
 /* Values of the options; all NULL and 0: what the engine chooses. */
 typedef struct {
@@ -50,8 +51,8 @@ bool cli_place_first(const glm4v_memory *memory, uint32_t i);
 
 /* The plan per device; each GPU is looked at. Text: lines; JSON: an array "devices". */
 void cli_place_print(const glm4v_memory *memory);
-void cli_place_json(cli_json *json, const glm4v_memory *memory);
+void cli_place_json(glm4v_contract_json *json, const glm4v_memory *memory);
 /* Keys that only a GPU has: its name and compute capability. */
-void cli_place_json_gpu(cli_json *json, const glm4v_device *device);
+void cli_place_json_gpu(glm4v_contract_json *json, const glm4v_device *device);
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "cli.h"
 #include "interrupt.h"
+#include "json_line.h"
 #include "media.h"
 #include "pictures.h"
 
@@ -67,13 +68,11 @@ static int refuse(const char *dst, const glm4v_error *err, bool as_json, int sta
 {
     cli_message("%s", err->msg);
     if (as_json) {
-        cli_json json = { .out = stdout };
-        cli_json_open(&json, NULL);
-        cli_json_int(&json, "version", 1);
-        cli_json_string(&json, "directory", dst);
-        cli_json_string(&json, "error", glm4v_error_name(err->code));
-        cli_json_string(&json, "message", err->msg);
-        cli_json_close(&json);
+        glm4v_contract_json json = cli_json_begin();
+        glm4v_contract_json_int(&json, "version", 1);
+        glm4v_contract_json_string(&json, "directory", dst);
+        glm4v_contract_json_string(&json, "error", glm4v_error_name(err->code));
+        glm4v_contract_json_string(&json, "message", err->msg);
         cli_json_end(&json);
     }
     return cli_finish(status);
@@ -88,14 +87,12 @@ static int tell(const char *src, const char *dst, const settings *set)
                cli_bytes(text[1], before));
         return cli_finish(CLI_OK);
     }
-    cli_json json = { .out = stdout };
-    cli_json_open(&json, NULL);
-    cli_json_int(&json, "version", 1);
-    cli_json_string(&json, "directory", dst);
-    cli_json_string(&json, "quantization", set->quantization);
-    cli_json_int(&json, "source_bytes", before);
-    cli_json_int(&json, "file_bytes", after);
-    cli_json_close(&json);
+    glm4v_contract_json json = cli_json_begin();
+    glm4v_contract_json_int(&json, "version", 1);
+    glm4v_contract_json_string(&json, "directory", dst);
+    glm4v_contract_json_string(&json, "quantization", set->quantization);
+    glm4v_contract_json_int(&json, "source_bytes", before);
+    glm4v_contract_json_int(&json, "file_bytes", after);
     cli_json_end(&json);
     return cli_finish(CLI_OK);
 }

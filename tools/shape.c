@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "contract/json.h"
 #include "media.h"
 
 enum { MOST_SCHEMA = 256 * 1024 };
@@ -209,28 +208,4 @@ void cli_shape_close(cli_shape *s)
 glm4v_verdict cli_shape_verdict(const cli_shape *s, const glm4v_result *result)
 {
     return glm4v_decide(result->probabilities, s->fails, s->thresholds, result->n_probabilities);
-}
-
-/* So that it reads back as the same number. */
-static void json_share(cli_json *json, const char *key, double share)
-{
-    GString *text = g_string_new(NULL);
-    glm4v_contract_json_real(text, share);
-    cli_json_raw(json, key, text->str);
-    g_string_free(text, TRUE);
-}
-
-void cli_shape_json(cli_json *json, const glm4v_result *result)
-{
-    if (*result->json)
-        cli_json_raw(json, "json", result->json);
-    if (*result->choice)
-        cli_json_string(json, "choice", result->choice);
-    if (!result->n_probabilities)
-        return;
-    json_share(json, "probability", result->probability);
-    cli_json_array(json, "probabilities");
-    for (uint32_t i = 0; i < result->n_probabilities; i++)
-        json_share(json, NULL, result->probabilities[i]);
-    cli_json_array_close(json);
 }

@@ -30,7 +30,4 @@ void cli_shape_close(cli_shape *shape);
 /* Of a result with choices. */
 glm4v_verdict cli_shape_verdict(const cli_shape *shape, const glm4v_result *result);
 
-/* Keys choice, probability, probabilities and json, those that the result has. */
-void cli_shape_json(cli_json *json, const glm4v_result *result);
-
 #endif

@@ -188,7 +188,6 @@ int glm4v_engine_shape(glm4v_engine *engine, glm4v_shape **shape, const char *js
 int glm4v_request_new(glm4v_engine *engine, const glm4v_task *task, glm4v_request **request,
                       glm4v_error *err);
 void glm4v_request_finish(glm4v_engine *engine, glm4v_request *request);
-glm4v_result *glm4v_result_copy(const glm4v_result *result); /* NULL when memory is out */
 
 /* describe.c. begin: the next piece of the stages before decoding; when it returns, its pass is
  * under way, or there was none and the piece is done. finish: the pass is done. failed: it ended

@@ -8,34 +8,13 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/arena.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/struct_size.h"
 #include "base/utf8.h"
 #include "engine.h"
-
-/* The block is laid out twice by the same code: with base NULL to measure it, then for good. */
-typedef struct {
-    char *base;
-    size_t used;
-} arena;
-
-static void *take(arena *a, const void *src, size_t bytes)
-{
-    size_t at = (a->used + 15) & ~(size_t)15;
-    a->used = at + bytes;
-    if (!a->base)
-        return NULL;
-    if (src && bytes)
-        memcpy(a->base + at, src, bytes);
-    return a->base + at;
-}
-
-static const char *take_string(arena *a, const char *s)
-{
-    return s ? take(a, s, strlen(s) + 1) : NULL;
-}
 
 /* ---- checks ---- */
 
@@ -135,34 +114,34 @@ static int64_t count_pictures(const glm4v_task *task, int64_t n_samples)
     return n;
 }
 
-static void copy_task(glm4v_request *r, arena *a, const glm4v_task *task, int64_t n_pictures)
+static void copy_task(glm4v_request *r, glm4v_arena *a, const glm4v_task *task, int64_t n_pictures)
 {
     r->task = *task;
-    r->task.system = take_string(a, task->system);
-    r->task.prompt = take_string(a, task->prompt);
-    r->task.images = take(a, task->images, task->n_images * sizeof *task->images);
-    r->task.frames = take(a, task->frames, task->n_frames * sizeof *task->frames);
-    glm4v_turn *turns = take(a, task->history, task->n_history * sizeof *turns);
+    r->task.system = glm4v_arena_string(a, task->system);
+    r->task.prompt = glm4v_arena_string(a, task->prompt);
+    r->task.images = glm4v_arena_take(a, task->images, task->n_images * sizeof *task->images);
+    r->task.frames = glm4v_arena_take(a, task->frames, task->n_frames * sizeof *task->frames);
+    glm4v_turn *turns = glm4v_arena_take(a, task->history, task->n_history * sizeof *turns);
     r->task.history = turns;
     for (int64_t i = 0; i < task->n_history; i++) {
         const glm4v_turn *turn = &task->history[i];
         glm4v_turn own = *turn;
-        own.user = take_string(a, turn->user);
-        own.assistant = take_string(a, turn->assistant);
-        own.images = take(a, turn->images, turn->n_images * sizeof *turn->images);
+        own.user = glm4v_arena_string(a, turn->user);
+        own.assistant = glm4v_arena_string(a, turn->assistant);
+        own.images = glm4v_arena_take(a, turn->images, turn->n_images * sizeof *turn->images);
         if (turns)
             turns[i] = own;
     }
-    r->task.json_schema = take_string(a, task->json_schema);
-    const char **choices = take(a, NULL, task->n_choices * sizeof *choices);
+    r->task.json_schema = glm4v_arena_string(a, task->json_schema);
+    const char **choices = glm4v_arena_take(a, NULL, task->n_choices * sizeof *choices);
     r->task.choices = choices;
     for (uint32_t i = 0; i < task->n_choices; i++) {
-        const char *own = take_string(a, task->choices[i]);
+        const char *own = glm4v_arena_string(a, task->choices[i]);
         if (choices)
             choices[i] = own;
     }
-    r->pictures = take(a, NULL, n_pictures * sizeof *r->pictures);
-    r->grids = take(a, NULL, n_pictures * sizeof *r->grids);
+    r->pictures = glm4v_arena_take(a, NULL, n_pictures * sizeof *r->pictures);
+    r->grids = glm4v_arena_take(a, NULL, n_pictures * sizeof *r->grids);
 }
 
 static bool device_takes(const glm4v_engine *engine, const glm4v_image *image)
@@ -262,7 +241,7 @@ static int sample_frames(glm4v_engine *engine, const glm4v_task *task, glm4v_cli
 static glm4v_request *copy_request(const glm4v_task *task, int64_t n_pictures)
 {
     glm4v_request scratch = { 0 };
-    arena measured = { 0 };
+    glm4v_arena measured = { 0 };
     copy_task(&scratch, &measured, task, n_pictures);
     glm4v_request *r = glm4v_alloc(1, sizeof *r);
     char *memory = glm4v_alloc(1, measured.used);
@@ -271,7 +250,7 @@ static glm4v_request *copy_request(const glm4v_task *task, int64_t n_pictures)
         glm4v_free(r);
         return NULL;
     }
-    arena a = { .base = memory };
+    glm4v_arena a = { .base = memory };
     copy_task(r, &a, task, n_pictures);
     r->memory = memory;
     r->result.action = GLM4V_NO_ACTION;
@@ -437,55 +416,4 @@ void glm4v_request_unref(glm4v_request **request)
     glm4v_constraint_close(&r->constraint);
     glm4v_free(r->memory);
     glm4v_free(r);
-}
-
-static const glm4v_box *take_boxes(arena *a, const glm4v_box *boxes, int64_t n)
-{
-    glm4v_box *copy = take(a, boxes, n * sizeof *boxes);
-    for (int64_t i = 0; i < n; i++) {
-        const char *label = take_string(a, boxes[i].label);
-        if (copy)
-            copy[i].label = label;
-    }
-    return copy;
-}
-
-/* Result and texts in one block, which glm4v_result_free() frees. */
-glm4v_result *glm4v_result_copy(const glm4v_result *result)
-{
-    glm4v_result *copy = NULL;
-    arena a = { 0 };
-    for (int pass = 0; pass < 2; pass++) {
-        glm4v_result own = *result, *at = take(&a, NULL, sizeof own);
-        own.text = take_string(&a, result->text);
-        own.reasoning = take_string(&a, result->reasoning);
-        own.box = take_string(&a, result->box);
-        own.message = take_string(&a, result->message);
-        own.action.action = take_string(&a, result->action.action);
-        own.action.text = take_string(&a, result->action.text);
-        own.action.message = take_string(&a, result->action.message);
-        own.boxes = take_boxes(&a, result->boxes, result->n_boxes);
-        own.choice = take_string(&a, result->choice);
-        own.json = take_string(&a, result->json);
-        if (result->probabilities)
-            own.probabilities = take(&a, result->probabilities,
-                                     result->n_probabilities * sizeof *own.probabilities);
-        if (pass == 0) {
-            a = (arena) { .base = glm4v_alloc(1, a.used) };
-            if (!a.base)
-                return NULL;
-        } else {
-            *at = own;
-            copy = at;
-        }
-    }
-    return copy;
-}
-
-void glm4v_result_free(glm4v_result **result)
-{
-    if (!result)
-        return;
-    glm4v_free(*result);
-    *result = NULL;
 }

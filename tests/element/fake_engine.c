@@ -446,11 +446,6 @@ int glm4v_image_resize(uint8_t *pixels, int32_t width, int32_t height, const glm
     return fail(GLM4V_ERR_UNSUPPORTED, err, "the fake engine resizes no images");
 }
 
-void glm4v_result_free(glm4v_result **result)
-{
-    *result = NULL;
-}
-
 int glm4v_json_schema_check(const char *json_schema, glm4v_error *err)
 {
     if (!strstr(json_schema, "\"pattern\""))

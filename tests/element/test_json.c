@@ -255,6 +255,63 @@ static void regions_clips_and_questions_are_told_apart(void)
     close_pads(&p);
 }
 
+/* Members of the object itself, not of those in it. */
+static guint count_members(const char *line)
+{
+    guint n = 0, depth = 0;
+    gboolean quoted = FALSE;
+    for (; *line; line++) {
+        if (quoted && *line == '\\')
+            line++;
+        else if (*line == '"')
+            quoted = !quoted;
+        else if (!quoted)
+            depth += (*line == '{' || *line == '[') - (*line == '}' || *line == ']');
+        n += !quoted && depth == 1 && *line == ':';
+    }
+    return n;
+}
+
+static void messages_have_the_members_of_the_object_in_their_order(void)
+{
+    static const glm4v_box box = { 1, 0, 1, 1, "a" };
+    static const glm4v_action action = { "Tap", "x", "y", { 1, 1 }, { 2, 1 } };
+    fake_set((fake_script) { .boxes = &box, .n_boxes = 1, .action = &action });
+    GstElement *element = support_element("mode", SYNC, "sample-mode", SAMPLE_ALL, NULL);
+    gst_util_set_object_arg(G_OBJECT(element), "output", "choice");
+    gst_util_set_object_arg(G_OBJECT(element), "choices", "<a, b>");
+    gst_util_set_object_arg(G_OBJECT(element), "fail-choices", "<a>");
+    gst_util_set_object_arg(G_OBJECT(element), "prompts", "<c, d>");
+    gst_util_set_object_arg(G_OBJECT(element), "roi", "<3, 2, 4, 4>");
+    Pads p = open_pads(element, FALSE);
+    for (guint i = 0; i < 2; i++) {
+        fake_set((fake_script) { .boxes = &box,
+                                 .n_boxes = 1,
+                                 .action = &action,
+                                 .result_code = i ? GLM4V_ERR_DEVICE : 0 });
+        push(&p, 0x602000, i * 33);
+        char *line = next_line(p.json), *second = next_line(p.json);
+        GstStructure *result = results_next(element);
+        REQUIRE(result != NULL);
+        const char *at = line;
+        const guint n = (guint)gst_structure_n_fields(result);
+        for (guint field = 0; at && field < n; field++) {
+            char *key = g_strdup_printf("\"%s\":", gst_structure_nth_field_name(result, field));
+            at = strstr(at, key);
+            CHECK(at != NULL);
+            g_free(key);
+        }
+        CHECK_EQ(n, count_members(line));
+        CHECK_EQ(n, i ? 23 : 28);
+        gst_structure_free(result);
+        g_free(second);
+        g_free(line);
+        result = results_next(element);
+        g_clear_pointer(&result, gst_structure_free);
+    }
+    close_pads(&p);
+}
+
 /* ---- settings ---- */
 
 static void settings_come_before_the_first_result_that_used_them(void)
@@ -479,6 +536,7 @@ int main(int argc, char **argv)
     TEST(what_others_have_written_stays_json);
     TEST(times_that_are_not_known_are_null);
     TEST(regions_clips_and_questions_are_told_apart);
+    TEST(messages_have_the_members_of_the_object_in_their_order);
     TEST(settings_come_before_the_first_result_that_used_them);
     TEST(a_prompt_of_a_trigger_is_a_setting);
     TEST(what_downstream_lost_is_told_again);

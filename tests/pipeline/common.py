@@ -4,6 +4,7 @@
 meson passes the places in the environment: GLM4V_SOURCE, GLM4V_BUILD, GLM4V_PRELOAD (sanitizer builds: the library
 that programs which are not sanitized need in order to load our plugin).
 """
+import functools
 import json
 import os
 import pathlib
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import traceback
+
+import jsonschema
 
 SOURCE = pathlib.Path(os.environ["GLM4V_SOURCE"])
 BUILD = pathlib.Path(os.environ["GLM4V_BUILD"])
@@ -76,10 +79,30 @@ def good(done, status=0):
     return done
 
 
+@functools.cache
+def validator():
+    """Of the lines of --json and of the pad json."""
+    schema = json.loads((SOURCE / "docs" / "result.schema.json").read_text())
+    kind = jsonschema.validators.validator_for(schema)
+    kind.check_schema(schema)
+    return kind(schema)
+
+
+def check_object(value):
+    """A result or other line matches the schema; its keys stand in the order of the schema."""
+    error = next(validator().iter_errors(value), None)
+    check(error is None, error and error.message, value)
+    order = list(validator().schema["$defs"]["result"]["properties"])
+    if "type" not in value and value["status"] != "warning":
+        check(list(value) == sorted(value, key=order.index), list(value))
+
+
 def results_of(text):
-    """Of the lines of --json or of the pad json: objects without those of settings."""
+    """Of the lines of --json or of the pad json, each of which is checked: objects without those of settings."""
     objects = [json.loads(line) for line in text.splitlines()]
     check(not objects or objects[0].get("type") == "settings", "the settings come first", text[:200])
+    for value in objects:
+        check_object(value)
     return [value for value in objects if value.get("type") != "settings"]
 
 

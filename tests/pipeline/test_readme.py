@@ -181,7 +181,7 @@ def three_captions(client, tree, env):
     signal.alarm(60 * SLOW)
     captions = 0
     for raw in program.stdout:
-        captions += bool(re.search(rb' --> |^caption |^\d\d:\d\d:\d\d\.\d{3}  |"status": "ok"', raw))
+        captions += bool(re.search(rb' --> |^caption |^\d\d:\d\d:\d\d\.\d{3}  |"status":"ok"', raw))
         if captions == 3:
             break
     signal.alarm(0)

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 
-from common_serve import GLM4V, PICTURE, SLOW, SOURCE, Server, check, environment, good, gst_launch, main, run
+from common_serve import GLM4V, PICTURE, SLOW, SOURCE, Server, check, environment, good, gst_launch, main, results_of, run
 
 sys.path.insert(0, str(SOURCE / "tests" / "support"))
 from faulty_server import ANSWER, CERTIFICATE, OTHER_AUTHORITY, FaultyServer  # noqa: E402
@@ -27,8 +27,7 @@ def describe(folder, elements, source=GREY, env=None):
                      f"{name}.json ! filesink location={folder}/{name} async=false"
                      for name, properties in elements.items())
     done = good(gst_launch("-m " + line, env=environment(True, **env) if env else None))
-    lines = {name: [json.loads(line) for line in (folder / name).read_text().splitlines()] for name in elements}
-    return {name: [line for line in lines[name] if "type" not in line] for name in elements}, done
+    return {name: results_of((folder / name).read_text()) for name in elements}, done
 
 
 def one(results, name):

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "contract/json.h"
-#include "contract/text.h"
+#include "contract/result.h"
 
 enum { SHOWN = 120 }; /* bytes of a value in a message, about */
 
@@ -45,50 +45,6 @@ static void compare(GString *differences, const char *key, const json_t *was, co
 
 /* ---- the derived answer as it would be written ---- */
 
-/* Unless nothing is left of it. */
-static void set_text(json_t *object, const char *key, const char *text)
-{
-    char *clean = glm4v_contract_sanitize(text);
-    if (*clean)
-        json_object_set_new(object, key, json_string(clean));
-    g_free(clean);
-}
-
-static void set_point(json_t *object, const char *key, const int32_t point[2], const cli_part *part)
-{
-    if (point[0] < 0)
-        return;
-    json_object_set_new(object, key, json_pack("[i, i]", part->x + point[0], part->y + point[1]));
-}
-
-static void set_boxes(json_t *object, const glm4v_result *answer, const cli_part *part)
-{
-    json_t *boxes = json_array();
-    for (uint32_t i = 0; i < answer->n_boxes; i++) {
-        const glm4v_box *box = &answer->boxes[i];
-        json_t *one = json_pack("{s: i, s: i, s: i, s: i}", "x", part->x + box->x, "y",
-                                part->y + box->y, "width", box->width, "height", box->height);
-        set_text(one, "label", box->label);
-        json_array_append_new(boxes, one);
-    }
-    if (answer->n_boxes)
-        json_object_set(object, "boxes", boxes);
-    json_decref(boxes);
-}
-
-static void set_action(json_t *object, const glm4v_action *action, const cli_part *part)
-{
-    if (!*action->action)
-        return;
-    json_t *one = json_object();
-    set_text(one, "action", action->action);
-    set_point(one, "element", action->element, part);
-    set_point(one, "to", action->to, part);
-    set_text(one, "text", action->text);
-    set_text(one, "message", action->message);
-    json_object_set_new(object, "action", one);
-}
-
 /* NULL: results of these settings have none. */
 static const char *verdict_of(const cli_recorded_settings *s, const glm4v_result *answer)
 {
@@ -103,23 +59,18 @@ static const char *verdict_of(const cli_recorded_settings *s, const glm4v_result
 static json_t *derive(const cli_recorded_settings *s, const cli_recorded_result *recorded,
                       const glm4v_result *answer)
 {
-    const char *verdict = verdict_of(s, answer);
-    json_t *object = json_object();
-    char *text = glm4v_contract_sanitize(answer->text);
-    json_object_set_new(object, "text", json_string(text));
-    g_free(text);
-    set_text(object, "reasoning", answer->reasoning);
-    set_text(object, "box", answer->box);
-    set_boxes(object, answer, &recorded->part);
-    set_action(object, &answer->action, &recorded->part);
-    if (*answer->choice)
-        json_object_set_new(object, "choice", json_string(answer->choice));
-    if (*answer->json)
-        json_object_set_new(object, "json", json_loads(answer->json, JSON_DECODE_ANY, NULL));
-    if (verdict)
-        json_object_set_new(object, "verdict", json_string(verdict));
-    json_object_set_new(object, "finish-reason",
-                        json_string(answer->finish == GLM4V_FINISH_STOP ? "stop" : "length"));
+    const cli_part *part = &recorded->part;
+    const glm4v_contract_region roi = { part->x, part->y, part->width, part->height, NULL };
+    char *line = glm4v_contract_result_write(&(glm4v_contract_result) {
+        .status = "ok",
+        .finish_reason = glm4v_contract_finish_name(answer->finish),
+        .answer = answer,
+        .chosen = answer,
+        .verdict = verdict_of(s, answer),
+        .roi = &roi,
+    });
+    json_t *object = json_loads(line, 0, NULL);
+    g_free(line);
     return object;
 }
 
@@ -156,20 +107,12 @@ static void compare_shares(GString *differences, const json_t *root, const glm4v
 }
 
 /* What speculation expected is not part of the answer. */
-static void compare_tokens(GString *differences, const json_t *root, const glm4v_result *answer)
+static void compare_tokens(GString *differences, const json_t *was, const json_t *is)
 {
-    const json_t *was = json_object_get(root, "tokens");
-    const struct {
-        const char *key;
-        uint32_t n;
-    } is[] = { { "in", answer->prompt_tokens },
-               { "out", answer->output_tokens },
-               { "vision", answer->vision_tokens } };
-    for (size_t i = 0; i < sizeof is / sizeof *is; i++) {
-        char *what = g_strdup_printf("tokens %s", is[i].key);
-        json_t *n = json_integer(is[i].n);
-        compare(differences, what, json_object_get(was, is[i].key), n);
-        json_decref(n);
+    static const char *const keys[] = { "in", "out", "vision" };
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        char *what = g_strdup_printf("tokens %s", keys[i]);
+        compare(differences, what, json_object_get(was, keys[i]), json_object_get(is, keys[i]));
         g_free(what);
     }
 }
@@ -183,7 +126,8 @@ void cli_compare_answer(GString *differences, const cli_recorded_settings *setti
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         compare(differences, keys[i], json_object_get(recorded->root, keys[i]),
                 json_object_get(derived, keys[i]));
-    compare_tokens(differences, recorded->root, answer);
+    compare_tokens(differences, json_object_get(recorded->root, "tokens"),
+                   json_object_get(derived, "tokens"));
     compare_shares(differences, recorded->root, answer);
     json_decref(derived);
 }

@@ -708,7 +708,11 @@ GLM4V_API int glm4v_engine_check(glm4v_engine *engine, const glm4v_task *task, g
  */
 GLM4V_API int glm4v_json_schema_check(const char *json_schema, glm4v_error *err);
 
-/** Free a result of glm4v_describe() and set *result NULL. Accepts the address of NULL. */
+/** A copy of a result, such as on_done's, that outlives it. @return NULL when memory is out; else
+ *  glm4v_result_free() it. Any thread. */
+GLM4V_API glm4v_result *glm4v_result_copy(const glm4v_result *result);
+
+/** Free a result that the caller owns and set *result NULL. Accepts the address of NULL. */
 GLM4V_API void glm4v_result_free(glm4v_result **result);
 
 /** Fill stats. Any thread. @return 0 or GLM4V_ERR_INVALID (struct_size). */
