@@ -50,6 +50,9 @@ PLANTS = {
     # Where bytes come apart between \r and \n, these are two ends of a line.
     "carriage-forgotten": ("openai/events.c", "    const receiver to = { take, user, err };\n",
                            "    const receiver to = { take, user, err };\n    e->carriage = false;\n"),
+    # A list of thresholds may be shorter than that of choices.
+    "short-thresholds": ("tools/replay/record.c", "if (fails && json_array_size(thresholds) != s->task.n_choices)",
+                         "if (fails && !thresholds)"),
     # A run of letters takes a call for each, and 64 of them the stack.
     "recursion": ("tokenizer/split.c", """    for (; most && c.kind == kind; most--) {
         i = c.end;
@@ -68,7 +71,7 @@ def main():
     name, source, output = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
     file, old, new = PLANTS[name]
     text = source.read_text()
-    path = file if file.startswith(("gst-plugin/", "openai/")) else f"engine/src/{file}"
+    path = file if file.startswith(("gst-plugin/", "openai/", "tools/")) else f"engine/src/{file}"
     if not source.as_posix().endswith(path) or text.count(old) != 1:
         sys.exit(f"plant.py: {name}: {source} has {text.count(old)} places (want 1 in {file}) that read\n{old}")
     output.write_text(text.replace(old, new))
