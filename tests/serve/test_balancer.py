@@ -9,7 +9,7 @@ import subprocess
 import time
 import urllib.request
 
-from common_serve import SLOW, SOURCE, Server, Skip, check, environment, main
+from common_serve import SLOW, SOURCE, Server, Skip, check, check_object, environment, main
 
 FRAMES = 30  # of each of the streams
 PROMPTS = ("Describe the image in one sentence.", "Which colours are there?", "Is this a part?")
@@ -68,6 +68,7 @@ def ask_while_one_is_killed(endpoint, victim):
     results, n = {}, 0
     for raw in program.stdout:
         result = json.loads(raw)
+        check_object(result)
         if "type" in result:
             continue
         results.setdefault(result["prompt-hash"], []).append(result)

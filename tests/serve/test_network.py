@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from common_serve import SLOW, SOURCE, Skip, check, environment, main
+from common_serve import SLOW, SOURCE, Skip, check, check_object, environment, main
 
 sys.path.insert(0, str(SOURCE / "tests" / "support"))
 from bad_network import BadNetwork, HttpProxy, cut, delay, drop, reset  # noqa: E402
@@ -60,6 +60,7 @@ class Run:
         """The next result; None: there are no more."""
         for raw in self.process.stdout:
             result = json.loads(raw)
+            check_object(result)
             if "type" not in result:
                 self.seen[self.cameras[result["settings"]]].append(result)
                 return result

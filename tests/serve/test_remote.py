@@ -243,8 +243,8 @@ def video_does_not_wait_for_a_server(folder):
 def the_command_line_asks_servers(folder):
     words = [GLM4V, "describe", "--json", "--choices", "good,bad", "--fail-choices", "bad", PICTURE]
     with Server() as server, FaultyServer() as faulty:
-        here = json.loads(good(run(words)).stdout.splitlines()[-1])
-        there = json.loads(good(run(words + ["--endpoint", f"http://{server.address}/v1"])).stdout.splitlines()[-1])
+        (here,) = results_of(good(run(words)).stdout)
+        (there,) = results_of(good(run(words + ["--endpoint", f"http://{server.address}/v1"])).stdout)
         plain = good(run([GLM4V, "describe", "--endpoint", faulty.endpoint("good"), PICTURE])).stdout
         few = good(run(words + ["--endpoint", faulty.endpoint("few-shares"), "--model", "m"])).stdout
         failed = run([GLM4V, "describe", "--endpoint", faulty.endpoint("error"), PICTURE])
@@ -253,7 +253,7 @@ def the_command_line_asks_servers(folder):
         check(here[key] == there[key], key, here, there)
     check(there["model"] == {"name": "surface-tiny"}, there)
     check(plain == ANSWER + "\n", plain)
-    settings, result = (json.loads(line) for line in few.splitlines())
+    (result,), settings = results_of(few), json.loads(few.splitlines()[0])
     check(settings["model"] == {"name": "m"} and result["model"] == {"name": "m-1"}, settings, result)
     check(result["verdict"] == "unknown" and result["choice"] == "bad" and "probabilities" not in result, result)
     check(failed.returncode == 1 and "status 500: the model fell over" in failed.stderr, failed.stderr)
