@@ -760,8 +760,9 @@ GLM4V_API int glm4v_answer_parse(glm4v_result **result, const char *text, const 
  * The size that an image of more than max_pixels pixels is resized to: that of the processor of
  * GLM-4.1V, about the same shape with sides that are multiples of 28. Others keep theirs.
  *
- * @param image       RGB in memory of the process.
- * @param max_pixels  0 = no bound.
+ * @param image               RGB in memory of the process.
+ * @param max_pixels          Of the whole image, width times height; 0 = no bound.
+ * @param[out] width, height  In pixels, at least 1. Unchanged on failure.
  *
  * @return 0, GLM4V_ERR_INVALID (empty, or too narrow), GLM4V_ERR_UNSUPPORTED. Any thread.
  */
