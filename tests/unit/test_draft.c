@@ -48,7 +48,7 @@ static void a_first_answer_has_no_draft(void)
     note(answer, 3);
     glm4v_draft_make(&drafter, &past, 7);
     check_draft(NULL, 0);
-    glm4v_draft_judge(&drafter, 0); /* no draft, no judgement */
+    glm4v_draft_judge(&drafter, &past, 0); /* no draft, no judgement */
 }
 
 static void the_second_answer_to_a_question_begins_with_a_whole_draft(void)
@@ -88,7 +88,7 @@ static void behind_a_replaced_word_the_answer_goes_on(void)
     note(other, 2);
     glm4v_draft_make(&drafter, &past, 7);
     check_draft(answer + 2, 7);
-    glm4v_draft_judge(&drafter, 0);
+    glm4v_draft_judge(&drafter, &past, 0);
     note(other + 2, 1);
     glm4v_draft_make(&drafter, &past, 7);
     CHECK(drafter.n > 0);
@@ -148,7 +148,7 @@ static void the_own_text_is_read_from_two_tokens_on(void)
     glm4v_draft_make(&drafter, &past, 7);
     check_draft(own + 3, 1); /* the first of this kind is short */
     CHECK_EQ(drafter.source, GLM4V_DRAFT_TEXT);
-    glm4v_draft_judge(&drafter, 1);
+    glm4v_draft_judge(&drafter, &past, 1);
     note(own + 3, 1);
     glm4v_draft_make(&drafter, &past, 7);
     check_draft(own + 4, 2);
@@ -175,7 +175,7 @@ static void drafts_grow_to_seven_while_they_are_right(void)
         glm4v_draft_make(&drafter, &past, 7);
         CHECK_EQ(drafter.n, lengths[i]);
         const int64_t n = drafter.n;
-        glm4v_draft_judge(&drafter, n);
+        glm4v_draft_judge(&drafter, &past, n);
         note(own + at, n + 1);
         at += (int)n + 1;
     }
@@ -191,7 +191,7 @@ static void wrong_drafts_end_until_tokens_have_earned_another(void)
         note((const int32_t[]) { 3 }, 1); /* always followed by something else */
         glm4v_draft_make(&drafter, &past, 7);
         drafted += drafter.n;
-        glm4v_draft_judge(&drafter, 0);
+        glm4v_draft_judge(&drafter, &past, 0);
     }
     CHECK(drafted <= 14 + 320 / 32);
     CHECK(drafted >= 320 / 32);
@@ -207,7 +207,7 @@ static void a_stream_whose_answers_differ_has_two_rows_an_answer(void)
             glm4v_draft_note(&drafter, id);
             glm4v_draft_make(&drafter, &past, 7);
             drafted += drafter.n;
-            glm4v_draft_judge(&drafter, 0);
+            glm4v_draft_judge(&drafter, &past, 0);
         }
         glm4v_draft_keep(&past, &drafter);
     }
@@ -224,7 +224,7 @@ static void after_a_cut_a_scene_that_stays_has_whole_drafts_soon(void)
     for (int i = 0; i < 14; i++) { /* all credit is lost */
         note((const int32_t[]) { 3 }, 1);
         glm4v_draft_make(&drafter, &past, 7);
-        glm4v_draft_judge(&drafter, 0);
+        glm4v_draft_judge(&drafter, &past, 0);
     }
     keep(1, scene, 16);
     begin(1);
@@ -233,7 +233,7 @@ static void after_a_cut_a_scene_that_stays_has_whole_drafts_soon(void)
         note(steps ? scene + at - 1 - drafter.n : scene, 1);
         glm4v_draft_make(&drafter, &past, 7);
         const int64_t n = drafter.n;
-        glm4v_draft_judge(&drafter, n);
+        glm4v_draft_judge(&drafter, &past, n);
         note(scene + at, n);
         at += n + 1;
         drafter.n = 0;
