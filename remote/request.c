@@ -8,27 +8,21 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/task.h"
 #include "base/utf8.h"
 #include "remote/picture.h"
 
 /* ---- a new one ---- */
 
+/* Ranges of numbers are the server's own. */
 static int check_task(const glm4v_task *task, glm4v_error *err)
 {
-    int rc = task->prompt ? glm4v_utf8_check("prompt", task->prompt, err)
-                          : glm4v_fail(err, GLM4V_ERR_INVALID, "the task has no prompt");
-    if (!rc)
-        rc = glm4v_utf8_check("system prompt", task->system, err);
+    int rc = glm4v_task_check(task, err);
     for (uint32_t i = 0; !rc && i < task->n_choices; i++)
         rc = *task->choices[i] ? glm4v_utf8_check("choice", task->choices[i], err)
                                : glm4v_fail(err, GLM4V_ERR_INVALID, "choice %u is empty", i);
     if (!rc && task->n_history)
         rc = glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "a server is asked without earlier turns");
-    if (!rc && (task->n_images > GLM4V_MAX_IMAGES || task->n_frames > GLM4V_MAX_FRAMES ||
-                task->n_choices > GLM4V_MAX_CHOICES))
-        rc = glm4v_fail(err, GLM4V_ERR_INVALID, "too many pictures, frames or choices");
-    if (!rc && task->n_images && task->n_frames)
-        rc = glm4v_fail(err, GLM4V_ERR_INVALID, "the task has both images and clip frames");
     if (!rc && task->json_schema)
         rc = glm4v_json_schema_check(task->json_schema, err);
     return rc;
