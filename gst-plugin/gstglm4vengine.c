@@ -225,7 +225,7 @@ new_engine (const GstGlm4vModelConfig * config, gchar * key, gchar ** why)
   self->sharers = g_ptr_array_new ();
   self->state = GST_GLM4V_ENGINE_LOADING;
   g_cond_init (&self->cond);
-  self->keeper = g_thread_try_new ("glm4v-keeper", keep, self, &error);
+  self->keeper = gst_glm4v_thread_try_new ("glm4v-keeper", keep, self, &error);
   if (self->keeper) {
     engines = g_list_prepend (engines, self);
     return self;

@@ -12,6 +12,35 @@
 
 #define BACKGROUND_NICE 5
 
+static void
+do_nothing (gpointer task, gpointer unused)
+{
+}
+
+/* GLib gives every thread of a shared pool the priority of the thread that made
+ * the first such pool, and video converters make one: without this, a first
+ * frame that a background thread converts would lower all streaming threads. */
+static gpointer
+fix_shared_priority (gpointer unused)
+{
+  GThreadPool *pool =
+      g_thread_pool_new (do_nothing, NULL, 1, FALSE, NULL);
+
+  if (pool)
+    g_thread_pool_free (pool, TRUE, FALSE);
+  return NULL;
+}
+
+GThread *
+gst_glm4v_thread_try_new (const gchar * name, GThreadFunc run, gpointer user,
+    GError ** error)
+{
+  static GOnce once = G_ONCE_INIT;
+
+  g_once (&once, fix_shared_priority, NULL);
+  return g_thread_try_new (name, run, user, error);
+}
+
 void
 gst_glm4v_thread_background (void)
 {

@@ -9,6 +9,8 @@
  * not during a call. */
 #include "gstglm4vtimer.h"
 
+#include "gstglm4vthread.h"
+
 struct _GstGlm4vTimer
 {
   void (*call) (gpointer user);
@@ -108,7 +110,7 @@ begin_interval (GstGlm4vTimer * self, gchar ** why)
   g_cond_broadcast (&self->cond);
   if (self->interval == 0 || self->thread)
     return TRUE;
-  self->thread = g_thread_try_new ("glm4v-timer", run, self, &error);
+  self->thread = gst_glm4v_thread_try_new ("glm4v-timer", run, self, &error);
   if (self->thread)
     return TRUE;
   *why = g_strdup (error->message);

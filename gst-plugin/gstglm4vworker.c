@@ -239,7 +239,7 @@ gst_glm4v_worker_new (GstGlm4vDescriber * describer,
   g_queue_init (&self->asked);
   g_mutex_init (&self->lock);
   g_cond_init (&self->cond);
-  self->thread = g_thread_try_new ("glm4v-worker", run, self, &error);
+  self->thread = gst_glm4v_thread_try_new ("glm4v-worker", run, self, &error);
   if (self->thread)
     return self;
   *why = g_strdup (error->message);

@@ -2,11 +2,54 @@
 /* G-05 to G-09, G-11, C-02 and C-03: order over many frames, extreme shapes and times, pads that
  * are unlinked and elements that go while the model is at work, whatever downstream answers, and
  * everything at once. With a scripted engine. */
+#define _GNU_SOURCE
+#include <sched.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include "fake_engine.h"
 #include "results.h"
 
 #define SYNC 2
 #define ASYNC 1
+
+/* ---- threads ---- */
+
+typedef struct {
+    int policy, nice;
+} Priority;
+
+static Priority own_priority(void)
+{
+    return (Priority) { sched_getscheduler(0),
+                        getpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid)) };
+}
+
+static void note_priority(gpointer user)
+{
+    *(Priority *)user = own_priority();
+}
+
+/* Must be the first test: what GLib's pools share is fixed once a process. */
+static void streaming_threads_keep_their_priority(void)
+{
+    Priority streaming = { -1, -1 };
+    fake_set((fake_script) { 0 });
+    GstElement *element = support_element("mode", SYNC, "sample-mode", SAMPLE_ALL, NULL);
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 0, 0));
+    results_check(element, 0, "ok", "stop");
+    GstTaskPool *pool = gst_task_pool_new();
+    gst_task_pool_prepare(pool, NULL);
+    gpointer id = gst_task_pool_push(pool, note_priority, &streaming, NULL);
+    gst_task_pool_join(pool, id);
+    gst_task_pool_cleanup(pool); /* waits for the thread */
+    gst_object_unref(pool);
+    CHECK_EQ(streaming.policy, own_priority().policy);
+    CHECK_EQ(streaming.nice, own_priority().nice);
+    support_done(h);
+}
 
 /* ---- G-05 ---- */
 
@@ -566,6 +609,7 @@ static void everything_at_once_ends_in_an_orderly_run(void)
 int main(int argc, char **argv)
 {
     fake_init(&argc, &argv);
+    TEST(streaming_threads_keep_their_priority);
     TEST(frames_results_and_events_keep_their_order);
     TEST(caps_that_change_with_every_frame_are_those_of_their_results);
     TEST(pictures_of_extreme_shapes_are_described);
