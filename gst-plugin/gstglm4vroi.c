@@ -88,55 +88,59 @@ find_all (GstBuffer * buffer)
   return regions;
 }
 
+/* Those that only-on names, the first most of them; all without it. */
+static GPtrArray *
+find_wanted (const GstGlm4vRoiSettings * settings, GstBuffer * buffer,
+    guint most)
+{
+  GPtrArray *regions = find_all (buffer);
+  guint i = 0;
+
+  while (i < MIN (most, regions->len))
+    if (has_listed (settings, g_ptr_array_index (regions, i)))
+      i++;
+    else
+      g_ptr_array_remove_index (regions, i);
+  g_ptr_array_set_size (regions, (gint) i);
+  return regions;
+}
+
 gboolean
 gst_glm4v_roi_is_wanted (const GstGlm4vRoiSettings * settings,
     GstBuffer * buffer)
 {
-  GPtrArray *all;
-  gboolean wanted = FALSE;
-  guint i;
+  GPtrArray *first;
+  gboolean wanted;
 
   if (!settings->only_on && settings->mode == GST_GLM4V_ROI_PROPERTY)
     return TRUE;
-  all = find_all (buffer);
-  for (i = 0; i < all->len && !wanted; i++)
-    wanted = has_listed (settings, g_ptr_array_index (all, i));
-  g_ptr_array_unref (all);
+  first = find_wanted (settings, buffer, 1);
+  wanted = first->len > 0;
+  g_ptr_array_unref (first);
   return wanted;
 }
 
 /* The fixed region, if there is one. */
-static void
-add_fixed (const GstGlm4vRoiSettings * settings, GPtrArray * regions)
+static GPtrArray *
+fixed_region (const GstGlm4vRoiSettings * settings)
 {
+  GPtrArray *regions =
+      g_ptr_array_new_with_free_func ((GDestroyNotify) gst_glm4v_roi_free);
   GstGlm4vRoi fixed = {.x = settings->rect[0],.y = settings->rect[1],
     .width = settings->rect[2],.height = settings->rect[3]
   };
 
   if (fixed.width > 0 && fixed.height > 0)
     g_ptr_array_add (regions, gst_glm4v_roi_copy (&fixed));
+  return regions;
 }
 
 GPtrArray *
 gst_glm4v_roi_collect (const GstGlm4vRoiSettings * settings,
     GstBuffer * buffer)
 {
-  GPtrArray *regions =
-      g_ptr_array_new_with_free_func ((GDestroyNotify) gst_glm4v_roi_free);
-  GPtrArray *all;
-  guint i;
-
-  if (settings->mode == GST_GLM4V_ROI_PROPERTY) {
-    add_fixed (settings, regions);
-    return regions;
-  }
-  all = find_all (buffer);
-  for (i = 0; i < all->len && regions->len < GST_GLM4V_MAX_REGIONS; i++)
-    if (has_listed (settings, g_ptr_array_index (all, i)))
-      g_ptr_array_add (regions,
-          gst_glm4v_roi_copy (g_ptr_array_index (all, i)));
-  g_ptr_array_unref (all);
-  return regions;
+  return settings->mode == GST_GLM4V_ROI_PROPERTY ? fixed_region (settings) :
+      find_wanted (settings, buffer, GST_GLM4V_MAX_REGIONS);
 }
 
 /* One side. FALSE if nothing is left. */
