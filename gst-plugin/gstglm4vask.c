@@ -160,18 +160,33 @@ is_canceled (GstGlm4vWorker * self, const GstGlm4vJob * job)
   return canceled;
 }
 
-/* Call back about a change. FALSE if the owner has gone. */
-static gboolean
-tell_stalled (GstGlm4vWorker * self, gboolean stalled, GstClockTime since)
+/* Call back about a change, unless the owner has gone. */
+static void
+tell_stalled (GstGlm4vAsked * asked, gboolean stalled, GstClockTime since)
 {
-  if (stalled == self->stalled)
-    return TRUE;
-  if (!gst_glm4v_worker_leave (self))
-    return FALSE;
+  GstGlm4vWorker *self = asked->worker;
+  gchar *server;
+
+  if (stalled == self->stalled || !gst_glm4v_worker_leave (self))
+    return;
   self->stalled = stalled;
-  self->callbacks.stalled (self->user, stalled, since);
+  server = self->describer->klass->dup_server (asked->request);
+  self->callbacks.stalled (self->user, stalled, since, server);
+  g_free (server);
   gst_glm4v_worker_enter (self);
-  return TRUE;
+}
+
+/* Grows while there is work on any of the questions. */
+static guint64
+count_steps (GstGlm4vWorker * self)
+{
+  guint64 steps = 0;
+  GList *link;
+
+  for (link = self->asked.head; link; link = link->next)
+    steps += self->describer->klass->get_steps (self->describer,
+        ((GstGlm4vAsked *) link->data)->request);
+  return steps;
 }
 
 /* Has the describer done nothing for as long as the job allows? */
@@ -179,8 +194,7 @@ static gboolean
 is_stalled (GstGlm4vAsked * asked, const GstGlm4vJob * job)
 {
   GstGlm4vWorker *self = asked->worker;
-  guint64 steps = self->describer->klass->get_steps (self->describer,
-      asked->request);
+  guint64 steps = count_steps (self);
   gint64 now = g_get_monotonic_time ();
   GstClockTime since;
 
@@ -191,7 +205,7 @@ is_stalled (GstGlm4vAsked * asked, const GstGlm4vJob * job)
   since = (GstClockTime) (now - self->progress) * 1000;
   if (since < job->stall_timeout || job->stall_timeout == 0)
     return FALSE;
-  tell_stalled (self, TRUE, since);
+  tell_stalled (asked, TRUE, since);
   return TRUE;
 }
 
@@ -225,8 +239,26 @@ wait_request (GstGlm4vAsked * asked, const GstGlm4vJob * job)
       return GST_GLM4V_END_STALLED;
     gst_glm4v_partial_tell (asked, job);
   }
-  tell_stalled (self, FALSE, 0);
+  tell_stalled (asked, FALSE, 0);
   return GST_GLM4V_END_OUTCOME;
+}
+
+/* With the lock: a job that was not canceled ends while asked is with the
+ * describer. */
+static void
+end_job (GstGlm4vAsked * asked, GstGlm4vJob * job, GstGlm4vEnd end)
+{
+  gchar *server = NULL;
+
+  if (job->end != GST_GLM4V_END_OUTCOME)
+    return;
+  job->end = end;
+  if (end == GST_GLM4V_END_STALLED)
+    server = asked->worker->describer->klass->dup_server (asked->request);
+  if (server)
+    job->end_detail = g_strdup_printf ("%s has sent nothing for stall-timeout",
+        server);
+  g_free (server);
 }
 
 /* With what came too late nothing happens. */
@@ -237,7 +269,7 @@ give_up (GstGlm4vAsked * asked, GstGlm4vEnd end)
 
   g_mutex_lock (&self->lock);
   if (asked->job && !asked->answered) {
-    gst_glm4v_job_end (asked->job, end);
+    end_job (asked, asked->job, end);
     self->describer->klass->cancel (asked->request);
   }
   hand_over (asked);
@@ -314,12 +346,15 @@ wait_turn (GstGlm4vWorker * self, GstGlm4vJob * job)
 
   while (end == GST_GLM4V_END_OUTCOME && (asked = find_asked (self, NULL))) {
     end = wait_request (asked, job);
-    if (end == GST_GLM4V_END_OUTCOME)
+    if (end == GST_GLM4V_END_OUTCOME) {
       drop (asked);
+      continue;
+    }
+    g_mutex_lock (&self->lock);
+    if (job->state != GST_GLM4V_JOB_CANCELED)
+      end_job (asked, job, end);
+    g_mutex_unlock (&self->lock);
   }
-  g_mutex_lock (&self->lock);
-  gst_glm4v_job_end (job, end);
-  g_mutex_unlock (&self->lock);
   return end == GST_GLM4V_END_OUTCOME;
 }
 

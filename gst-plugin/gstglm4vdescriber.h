@@ -46,6 +46,8 @@ typedef struct
   void (*cancel) (GstGlm4vRequest * request);
   /* A number that grows while there is work on it, or on anything. */
     guint64 (*get_steps) (GstGlm4vDescriber * self, GstGlm4vRequest * request);
+  /* The server that has it; NULL: the engine, or none yet. g_free(). */
+  gchar *(*dup_server) (GstGlm4vRequest * request);
   /* After wait(): the name of the model that answered; NULL: that of get_info.
    * g_free(). */
   gchar *(*dup_model) (GstGlm4vRequest * request);

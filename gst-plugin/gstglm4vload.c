@@ -195,9 +195,10 @@ on_check (gpointer user, GstGlm4vDescriber * describer)
 }
 
 static void
-on_stalled (gpointer user, gboolean stalled, GstClockTime since)
+on_stalled (gpointer user, gboolean stalled, GstClockTime since,
+    const gchar * server)
 {
-  gst_glm4v_watch_stalled (user, stalled, since);
+  gst_glm4v_watch_stalled (user, stalled, since, server);
 }
 
 /* ---- state changes ---- */

@@ -117,6 +117,12 @@ local_get_steps (GstGlm4vDescriber * describer, GstGlm4vRequest * request)
 }
 
 static gchar *
+local_dup_server (GstGlm4vRequest * request)
+{
+  return NULL;
+}
+
+static gchar *
 local_dup_model (GstGlm4vRequest * request)
 {
   return NULL;
@@ -138,8 +144,8 @@ gst_glm4v_local_new (const GstGlm4vModelConfig * config, const gchar * hash,
   static const GstGlm4vDescriberClass klass = {
     local_free, local_disown, local_interrupt, local_count_sharers,
     local_wait_load, local_get_info, local_check, local_ask, local_wait,
-    local_cancel, local_get_steps, local_dup_model, local_finish,
-    gst_glm4v_fault_from_engine
+    local_cancel, local_get_steps, local_dup_server, local_dup_model,
+    local_finish, gst_glm4v_fault_from_engine
   };
   GstGlm4vSharer *sharer = gst_glm4v_sharer_new (config, hash, name, fault,
       why);

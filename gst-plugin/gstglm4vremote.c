@@ -206,6 +206,14 @@ remote_describer_get_steps (GstGlm4vDescriber * describer,
 }
 
 static gchar *
+remote_describer_dup_server (GstGlm4vRequest * request)
+{
+  const gchar *url = remote_url (clients_own (request));
+
+  return *url ? g_strdup (url) : NULL;
+}
+
+static gchar *
 remote_describer_dup_model (GstGlm4vRequest * request)
 {
   const gchar *name = remote_model (clients_own (request));
@@ -247,8 +255,8 @@ gst_glm4v_remote_new (const GstGlm4vModelConfig * config,
     remote_describer_count_sharers, remote_describer_wait_load,
     remote_describer_get_info, remote_describer_check, remote_describer_ask,
     remote_describer_wait, remote_describer_cancel, remote_describer_get_steps,
-    remote_describer_dup_model, remote_describer_finish,
-    remote_describer_fault_of
+    remote_describer_dup_server, remote_describer_dup_model,
+    remote_describer_finish, remote_describer_fault_of
   };
   glm4v_error error = { 0 };
   Client *client = take_client (config, &error);

@@ -133,11 +133,14 @@ gst_glm4v_watch_result (GstGlm4vDescribe * self, const GstGlm4vJob * job,
 
 void
 gst_glm4v_watch_stalled (GstGlm4vDescribe * self, gboolean stalled,
-    GstClockTime since)
+    GstClockTime since, const gchar * server)
 {
+  GstStructure *structure = gst_structure_new (GST_GLM4V_STALLED_NAME,
+      "stalled", G_TYPE_BOOLEAN, stalled,
+      "since", G_TYPE_UINT64, since, NULL);
+
+  if (server)
+    gst_structure_set (structure, "endpoint", G_TYPE_STRING, server, NULL);
   gst_element_post_message (GST_ELEMENT (self),
-      gst_message_new_element (GST_OBJECT (self),
-          gst_structure_new (GST_GLM4V_STALLED_NAME,
-              "stalled", G_TYPE_BOOLEAN, stalled,
-              "since", G_TYPE_UINT64, since, NULL)));
+      gst_message_new_element (GST_OBJECT (self), structure));
 }

@@ -27,8 +27,8 @@ struct _GstGlm4vDescribe;
 void gst_glm4v_watch_result (struct _GstGlm4vDescribe * self,
     const GstGlm4vJob * job, GstClockTime delay);
 
-/* The engine made no progress for so long, or makes some again. */
+/* The engine or a server made no progress for so long, or makes some again. */
 void gst_glm4v_watch_stalled (struct _GstGlm4vDescribe * self, gboolean stalled,
-    GstClockTime since);
+    GstClockTime since, const gchar * server);
 
 G_END_DECLS

@@ -28,8 +28,9 @@ typedef struct
   /* Its outcome or end is known; in the order of push(). */
   void (*done) (gpointer user, GstGlm4vJob * job);
   /* The describer has made no progress for so long; or, with stalled FALSE, it
-   * makes some again. */
-  void (*stalled) (gpointer user, gboolean stalled, GstClockTime since);
+   * makes some again. server: what it waits for, or NULL. */
+  void (*stalled) (gpointer user, gboolean stalled, GstClockTime since,
+      const gchar * server);
 } GstGlm4vWorkerCallbacks;
 
 /* For frames that wait for the model. */

@@ -104,6 +104,7 @@ static void begin(remote_client *c, remote_request *r, uint64_t now)
         return;
     }
     r->endpoint = endpoint;
+    atomic_store(&r->url, endpoint->url);
     r->dialect = endpoint->dialect;
     r->reworded = false;
     r->at = 0;

@@ -59,6 +59,9 @@ void remote_unref(remote_request **request);
 /* A number that grows whenever something comes from a server. */
 uint64_t remote_progress(const remote_request *request);
 
+/* The URL of the endpoint that is asked, or was asked last; "" before. Until remote_close(). */
+const char *remote_url(const remote_request *request);
+
 /* The model that answered, "" if that is unknown; after remote_wait(). */
 const char *remote_model(const remote_request *request);
 

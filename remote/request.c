@@ -347,6 +347,12 @@ int remote_wait(remote_request *r, uint64_t timeout_ns)
     return glm4v_completion_wait(&r->done, timeout_ns);
 }
 
+const char *remote_url(const remote_request *r)
+{
+    const char *url = atomic_load(&((remote_request *)r)->url);
+    return url ? url : "";
+}
+
 uint64_t remote_progress(const remote_request *r)
 {
     return atomic_load(&((remote_request *)r)->progress);

@@ -51,7 +51,8 @@ struct remote_request {
     atomic_int refs;
     atomic_bool cancel;
     atomic_ullong progress;
-    remote_client *client; /* until done */
+    _Atomic(const char *) url; /* of endpoint; NULL: none yet */
+    remote_client *client;     /* until done */
     remote_request *next;
 
     /* constant copies */

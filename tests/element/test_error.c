@@ -10,7 +10,7 @@
 
 #include "fake_engine.h"
 #include "gstglm4verror.h"
-#include "support.h"
+#include "results.h"
 
 /* ---- a process that has no threads left ---- */
 
@@ -180,19 +180,26 @@ static void *answer_all(void *user)
     return NULL;
 }
 
-static void ask_canned(GstElement *element, const char *words)
+/* A port of this machine; who connects is kept waiting. */
+static int listen_at(char url[64])
 {
     struct sockaddr_in address = { .sin_family = AF_INET,
                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t size = sizeof address;
-    canned_server server = { socket(AF_INET, SOCK_STREAM, 0), words };
-    pthread_t thread;
+    int listening = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(!bind(listening, (struct sockaddr *)&address, sizeof address));
+    CHECK(!listen(listening, 4));
+    CHECK(!getsockname(listening, (struct sockaddr *)&address, &size));
+    snprintf(url, 64, "http://127.0.0.1:%d/v1", ntohs(address.sin_port));
+    return listening;
+}
+
+static void ask_canned(GstElement *element, const char *words)
+{
     char url[64];
-    CHECK(!bind(server.socket, (struct sockaddr *)&address, sizeof address));
-    CHECK(!listen(server.socket, 4));
-    CHECK(!getsockname(server.socket, (struct sockaddr *)&address, &size));
+    canned_server server = { listen_at(url), words };
+    pthread_t thread;
     CHECK(!pthread_create(&thread, NULL, answer_all, &server));
-    snprintf(url, sizeof url, "http://127.0.0.1:%d/v1", ntohs(address.sin_port));
     g_object_set(element, "model-location", NULL, "endpoint", url, "model", "m", NULL);
     one_frame(element);
     shutdown(server.socket, SHUT_RDWR);
@@ -567,11 +574,39 @@ static void failed_frames_have_a_result_that_says_so(void)
     support_done(h);
 }
 
+#ifdef HAVE_REMOTE
+static void a_server_that_is_silent_is_named(void)
+{
+    char url[64];
+    int listening = listen_at(url);
+    GstElement *element = support_element("mode", 1, "sample-mode", SAMPLE_ALL, "stall-timeout",
+                                          (guint64)(100 * MS), "endpoint", url, "model", "m", NULL);
+    g_object_set(element, "model-location", NULL, NULL);
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0));
+    GstStructure *told = results_next_named(element, "glm4vdescribe-stalled");
+    REQUIRE(told != NULL);
+    CHECK_STR(gst_structure_get_string(told, "endpoint"), url);
+    GstStructure *result = results_next(element);
+    REQUIRE(result != NULL);
+    CHECK_STR(gst_structure_get_string(result, "status"), "error");
+    CHECK_CONTAINS(gst_structure_get_string(result, "message"), url);
+    CHECK_CONTAINS(gst_structure_get_string(result, "message"), "stall-timeout");
+    gst_structure_free(result);
+    gst_structure_free(told);
+    support_done(h);
+    close(listening);
+}
+#endif
+
 int main(int argc, char **argv)
 {
     fake_init(&argc, &argv);
     TEST(every_failure_is_told_once_with_what_where_and_what_to_do);
     TEST(on_error_fail_ends_the_stream_with_one_error);
     TEST(failed_frames_have_a_result_that_says_so);
+#ifdef HAVE_REMOTE
+    TEST(a_server_that_is_silent_is_named);
+#endif
     return test_end();
 }

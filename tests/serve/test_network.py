@@ -336,7 +336,8 @@ def http_2_is_spoken_where_it_is_offered(folder):
                 check(is_ok(run.feed()), run.seen)
                 network.freeze()
                 stalled = run.feed()
-                check(stalled["status"] == "error" and "stall-timeout" in stalled["message"], stalled)
+                check(stalled["status"] == "error" and "stall-timeout" in stalled["message"] and
+                      f"https://127.0.0.1:{network.port}/good/v1" in stalled["message"], stalled)
                 check(is_ok(run.feed()), run.seen)
                 run.results(3)
         versions = {headers.get("x-version", headers.get("X-Version")) for _, _, headers in server.server.requests}
