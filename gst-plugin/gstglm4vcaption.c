@@ -5,6 +5,9 @@
 
 #include <string.h>
 
+GST_DEBUG_CATEGORY_EXTERN (glm4vdescribe_debug);
+#define GST_CAT_DEFAULT glm4vdescribe_debug
+
 void
 gst_glm4v_caption_register_meta (void)
 {
@@ -182,6 +185,10 @@ gst_glm4v_caption_attach (GstBuffer * buffer, const GstStructure * result)
   GstCustomMeta *meta = gst_buffer_add_custom_meta (buffer,
       GST_GLM4V_META_NAME);
 
+  if (!meta) {
+    GST_WARNING ("a result cannot be attached");
+    return;
+  }
   gst_structure_foreach (result, copy_field,
       gst_custom_meta_get_structure (meta));
 }

@@ -3,6 +3,9 @@
 
 #include "gstglm4vframe.h"
 
+GST_DEBUG_CATEGORY_EXTERN (glm4vdescribe_debug);
+#define GST_CAT_DEFAULT glm4vdescribe_debug
+
 void
 gst_glm4v_clip_frame_free (GstGlm4vClipFrame * frame)
 {
@@ -71,13 +74,20 @@ gst_glm4v_clip_take (GstGlm4vClip * clip)
 void
 gst_glm4v_clip_release (GstGlm4vClip * clip)
 {
-  GList *link;
+  GList *link, *next;
 
-  for (link = clip->frames.head; link; link = link->next) {
+  for (link = clip->frames.head; link; link = next) {
     GstGlm4vClipFrame *frame = link->data;
     GstBuffer *copy = gst_buffer_copy_deep (frame->buffer);
 
+    next = link->next;
     gst_buffer_unref (frame->buffer);
     frame->buffer = copy;
+    if (copy)
+      continue;
+    GST_WARNING ("a frame cannot be copied: clips are without it");
+    gst_glm4v_clip_frame_free (frame);
+    g_queue_delete_link (&clip->frames, link);
   }
+  clip->fresh &= !g_queue_is_empty (&clip->frames);
 }

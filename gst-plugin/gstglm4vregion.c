@@ -4,6 +4,9 @@
  * frees. */
 #include "gstglm4vregion.h"
 
+GST_DEBUG_CATEGORY_EXTERN (glm4vdescribe_debug);
+#define GST_CAT_DEFAULT glm4vdescribe_debug
+
 #define REGION_TYPE "object"    /* of a box without a label */
 #define MAX_TYPES 256           /* labels that become region types */
 
@@ -94,6 +97,10 @@ gst_glm4v_region_attach (GstBuffer * buffer, const GstVideoInfo * info,
     scale_side (&top, &down, y, h, GST_VIDEO_INFO_HEIGHT (info), height);
     meta = gst_buffer_add_video_region_of_interest_meta_id (buffer,
         region_type (label), left, top, across, down);
+    if (!meta) {
+      GST_WARNING ("a region cannot be attached");
+      continue;
+    }
     meta->id = id++;
     gst_video_region_of_interest_meta_add_param (meta, param_of (result,
             label));

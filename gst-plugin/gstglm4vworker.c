@@ -383,7 +383,8 @@ take_clip (GstGlm4vJob * job, GQueue * unneeded)
   for (i = 0; job->clip && i < job->clip->len; i++) {
     GstGlm4vClipFrame *frame = g_ptr_array_index (job->clip, i);
 
-    g_queue_push_tail (unneeded, g_steal_pointer (&frame->buffer));
+    if (frame->buffer)          /* it could be copied */
+      g_queue_push_tail (unneeded, g_steal_pointer (&frame->buffer));
   }
   g_clear_pointer (&job->clip, g_ptr_array_unref);
 }
