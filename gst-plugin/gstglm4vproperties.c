@@ -257,8 +257,8 @@ install_question (GObjectClass * klass)
   g_object_class_install_property (klass, PROP_SPECULATION,
       g_param_spec_enum ("speculation", "Speculation",
           "Check several expected tokens at a time: those of the last answers "
-          "to the same question, and repeated text. The answer is the same, "
-          "sooner", gst_glm4v_speculation_get_type (),
+          "to the same question, of repeated text and of GLM-OCR's MTP layer. "
+          "The answer is the same, sooner", gst_glm4v_speculation_get_type (),
           GLM4V_SPECULATION_AUTO, PLAYING));
 }
 

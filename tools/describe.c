@@ -426,8 +426,9 @@ int cli_describe(int argc, char **argv)
         { "thinking", NULL, CLI_FLAG, &set.thinking, 0, 0,
           "let a reasoning model reason first; the reasoning is in --json only" },
         { "speculation", "WHEN", CLI_STRING, &set.speculation, 0, 0,
-          "check several expected tokens at a time, those of the last answers and of\n"
-          "repeated text: auto (default) or off; the answer is the same" },
+          "check several expected tokens at a time, those of the last answers, of\n"
+          "repeated text and of GLM-OCR's MTP layer: auto (default) or off; the answer\n"
+          "is the same" },
         CLI_PIXELS_OPTION(set.max_pixels),
         { "json", NULL, CLI_FLAG, &set.json, 0, 0,
           "one JSON object per caption and line; the first line has the settings" },

@@ -283,15 +283,12 @@ static void a_prefix_without_its_keys_is_not_used(void)
     glm4v_engine_close(&engine);
 }
 
-static void files_without_the_layer_have_no_such_drafts(void)
+static void check_without(const char *dir, const char *device)
 {
-    char dir[256];
     glm4v_model *model = NULL;
     glm4v_engine *engine = NULL;
     glm4v_error err = { 0 };
-    const glm4v_model_options options = { .n_threads = 1, .device = "cpu" };
-    REQUIRE(!tiny_model_make(dir, sizeof dir,
-                             &(tiny_model_options) { .glm_ocr = true, .resaved = true }));
+    const glm4v_model_options options = { .n_threads = 1, .device = device };
     CHECK_EQ(glm4v_model_open(&model, dir, &options, &err), 0);
     CHECK_EQ(
         glm4v_engine_open(&engine, model, &(glm4v_engine_options) { .context_length = 256 }, &err),
@@ -303,7 +300,21 @@ static void files_without_the_layer_have_no_such_drafts(void)
     CHECK_EQ(engine->past.mtp.drafted, 0);
     glm4v_engine_close(&engine);
     glm4v_model_close(&model);
+}
+
+static void files_without_the_layer_have_no_such_drafts(void)
+{
+    char dir[256];
+    REQUIRE(!tiny_model_make(dir, sizeof dir,
+                             &(tiny_model_options) { .glm_ocr = true, .resaved = true }));
+    check_without(dir, "cpu");
     tiny_model_remove(dir);
+}
+
+/* Embedding and head lie on different devices. */
+static void several_devices_have_no_such_drafts(void)
+{
+    check_without(fixture_dir, "cpu,cpu");
 }
 
 static void rows_that_do_not_fit_are_refused(void)
@@ -348,6 +359,7 @@ int main(void)
     TEST(a_layer_that_is_never_right_rests);
     TEST(a_prefix_without_its_keys_is_not_used);
     TEST(files_without_the_layer_have_no_such_drafts);
+    TEST(several_devices_have_no_such_drafts);
     TEST(rows_that_do_not_fit_are_refused);
     fixture_close();
     return test_end();

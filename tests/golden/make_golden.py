@@ -325,11 +325,11 @@ class Model:
             at, i = at + max(h, w), i + h * w
         return np.array(out).T, at
 
-    def logits(self, ids, position, vision):
-        """[L, V]: every position of a sequence."""
-        t, P = self.text, "model.language_model."
-        D, Nh, Nk = t["hidden_size"], t["num_attention_heads"], t["num_key_value_heads"]
-        Dh, eps = t.get("head_dim") or D // Nh, t["rms_norm_eps"]
+    def layer(self, i, x, position):
+        """Text layer i of rows x [L, D] at their positions [3, L]."""
+        t, B = self.text, f"model.language_model.layers.{i}."
+        Nh, Nk, L = t["num_attention_heads"], t["num_key_value_heads"], len(x)
+        Dh = t.get("head_dim") or t["hidden_size"] // Nh
         rope = t.get("rope_parameters") or {**t["rope_scaling"], "rope_theta": t["rope_theta"],
                                             "partial_rotary_factor": t["partial_rotary_factor"]}
         n = int(Dh * rope["partial_rotary_factor"])
@@ -343,29 +343,48 @@ class Model:
             out[..., 1:n:2] = q[..., 1:n:2] * cos + q[..., 0:n:2] * sin
             return out
 
-        x = self.weights[P + "embed_tokens.weight"][ids].astype(np.float64)
+        mask = np.where(np.tril(np.ones((L, L))) > 0, 0, -np.inf)
+        norm = lambda name, y: self.norm(B + name, y)
+        y = norm("input_layernorm", x)
+        q = rotate(self.linear(B + "self_attn.q_proj")(y).reshape(L, Nh, Dh))
+        k = rotate(self.linear(B + "self_attn.k_proj")(y).reshape(L, Nk, Dh))
+        v = self.linear(B + "self_attn.v_proj")(y).reshape(L, Nk, Dh)
+        if self.form != "fp32":  # the cache's form
+            k, v = to_bf16(k), to_bf16(v)
+        k, v = np.repeat(k, Nh // Nk, axis=1), np.repeat(v, Nh // Nk, axis=1)
+        p = softmax(np.einsum("qhd,khd->hqk", q, k) / np.sqrt(Dh) + mask)
+        y = self.linear(B + "self_attn.o_proj")(np.einsum("hqk,khd->qhd", p, v).reshape(L, -1))
+        x = x + norm("post_self_attn_layernorm", y)
+        y = self.linear(B + "mlp.gate_up_proj")(norm("post_attention_layernorm", x))
+        gate, up = np.split(y, 2, axis=1)
+        return x + norm("post_mlp_layernorm", self.linear(B + "mlp.down_proj")(silu(gate) * up))
+
+    def norm(self, name, x):
+        """RMSNorm of the text model."""
+        return rms_norm(x, self.vector(name + ".weight"), self.text["rms_norm_eps"])
+
+    def words(self, ids):
+        return self.weights["model.language_model.embed_tokens.weight"][ids].astype(np.float64)
+
+    def states(self, ids, position, vision):
+        """[L, D]: what the head gets."""
+        x = self.words(ids)
         if vision is not None:
             x[np.array(ids) == self.config["image_token_id"]] = vision
-        L = len(ids)
-        mask = np.where(np.tril(np.ones((L, L))) > 0, 0, -np.inf)
-        for i in range(t["num_hidden_layers"]):
-            B = f"{P}layers.{i}."
-            norm = lambda name, y: rms_norm(y, self.vector(B + name + ".weight"), eps)
-            y = norm("input_layernorm", x)
-            q = rotate(self.linear(B + "self_attn.q_proj")(y).reshape(L, Nh, Dh))
-            k = rotate(self.linear(B + "self_attn.k_proj")(y).reshape(L, Nk, Dh))
-            v = self.linear(B + "self_attn.v_proj")(y).reshape(L, Nk, Dh)
-            if self.form != "fp32":  # the cache's form
-                k, v = to_bf16(k), to_bf16(v)
-            k, v = np.repeat(k, Nh // Nk, axis=1), np.repeat(v, Nh // Nk, axis=1)
-            p = softmax(np.einsum("qhd,khd->hqk", q, k) / np.sqrt(Dh) + mask)
-            y = self.linear(B + "self_attn.o_proj")(np.einsum("hqk,khd->qhd", p, v).reshape(L, -1))
-            x = x + norm("post_self_attn_layernorm", y)
-            y = self.linear(B + "mlp.gate_up_proj")(norm("post_attention_layernorm", x))
-            gate, up = np.split(y, 2, axis=1)
-            x = x + norm("post_mlp_layernorm", self.linear(B + "mlp.down_proj")(silu(gate) * up))
-        x = rms_norm(x, self.vector(P + "norm.weight"), eps)
+        for i in range(self.text["num_hidden_layers"]):
+            x = self.layer(i, x, position)
+        return self.norm("model.language_model.norm", x)
+
+    def head(self, x):
         return self.linear("lm_head", stored(self.form))(x)
+
+    def logits(self, ids, position, vision):
+        """[L, V]: every position of a sequence."""
+        return self.head(self.states(ids, position, vision))
+
+    def drafts(self, ids, position, following, vision):
+        """Vectors of an MTP layer, for families that have one; ids end with the first token of the answer."""
+        return {}
 
     def greedy(self, ids, position, following, vision):
         """(ids, margins) of GREEDY tokens."""
@@ -499,6 +518,8 @@ def make(directory, kind):
         put("logits_mean_abs", np.abs(logits).mean(axis=1))
         put("greedy_ids", greedy, "I32")
         put("greedy_margin", margin)
+        for key, value in model.drafts(ids + [int(greedy[0])], position, following, vision).items():
+            put(key, value, "I32" if "ids" in key else "F32")
         for form in FORMS:
             if grid:
                 put("vision@" + form, vision_of[form])
@@ -536,8 +557,12 @@ def verify(directory, kind):
         logits = model.logits(ids, position, vision)
         errors["logits_last"] = nmse(logits[-1], get("logits_last"))
         errors["logits_mean_abs"] = nmse(np.abs(logits).mean(axis=1), get("logits_mean_abs"))
+        greedy = get("greedy_ids")
+        for key, value in model.drafts(ids + [int(greedy[0])], position, following, vision).items():
+            if get(key) is not None:
+                errors[key] = nmse(value, get(key))
         same = np.array_equal(position, get("position_ids"))
-        same &= np.array_equal(model.greedy(ids, position, following, vision)[0], get("greedy_ids"))
+        same &= np.array_equal(model.greedy(ids, position, following, vision)[0], greedy)
         print(name, {key: f"{value:.1e}" for key, value in errors.items()}, "ids", "equal" if same else "DIFFER")
         worst = max([worst, *errors.values(), 0 if same else 1])
     return 0 if worst < 1e-9 else 1

@@ -6,13 +6,17 @@
     tests/golden/make_golden_glm_ocr.py --verify DIR   compare this program with vectors made by somebody else
 
 Computed in float64 with numpy, from docs/model.md and nothing of the engine. What the families share is make_golden.py's.
-The weights hold the MTP layer too, which no vector uses. tests/data/golden-tiny-glm-ocr was made with numpy
+The MTP layer's vectors take words for the rows of pictures. tests/data/golden-tiny-glm-ocr was made with numpy
 2.4.6; the same seed gives the same bytes.
 """
 import sys
 
+import numpy as np
+
 import make_golden
-from make_golden import biases_of, block_shapes, rms_norm, shapes_around, text_layer_shapes
+from make_golden import SUPPRESSED, biases_of, block_shapes, rms_norm, shapes_around, text_layer_shapes
+
+DRAFTS = 3
 
 
 class Model(make_golden.Model):
@@ -63,6 +67,29 @@ class Model(make_golden.Model):
 
     def place(self, x, grid_h, grid_w):
         return x
+
+    def mtp(self, states, words, position):
+        """What the MTP layer makes of the rows' states and of the words behind them."""
+        B = f"model.language_model.layers.{self.text['num_hidden_layers']}."
+        words[0] = 0
+        both = np.concatenate([self.norm(B + "enorm", words), self.norm(B + "hnorm", states)], axis=1)
+        y = self.layer(self.text["num_hidden_layers"], self.linear(B + "eh_proj")(both), position)
+        return y, self.head(self.norm(B + "shared_head.norm", y))
+
+    def drafts(self, ids, position, following, vision):
+        states, ids, drafted, rows = self.states(ids[:-1], position, vision), list(ids), [], []
+        for i in range(DRAFTS):
+            y, logits = self.mtp(states, self.words(ids[1:]), position)
+            every = logits if i == 0 else every
+            rows.append(logits[-1])
+            drafted.append(int(np.argmax(logits[-1][:-SUPPRESSED])))
+            ids.append(drafted[-1])
+            states = np.concatenate([states, y[-1:]])
+            position = np.concatenate([position, np.full((3, 1), following)], axis=1)
+            following += 1
+        words = "_words" if vision is not None else ""
+        return {"mtp_draft_logits" + words: np.array(rows), "mtp_draft_ids" + words: np.array(drafted),
+                "mtp_logits" + words: every}
 
     def norm_heads(self, block, q, k):
         norm = lambda name, x: rms_norm(x, self.vector(f"{block}attn.{name}.weight"), self.vision["rms_norm_eps"])
