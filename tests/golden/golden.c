@@ -324,11 +324,13 @@ static void compare_ids(const comparison *c, const golden_outcome *got,
     tell(c, "greedy", r);
 }
 
-/* Logits of the MTP layer. Behind another draft they are others: then those before it count. */
+/* Logits of the MTP layer. Behind another draft they are others: then those before it count. Where
+ * weights are rounded they drift further, by one layer more and the drafts before. */
 static void compare_drafts(const comparison *c, const golden_outcome *got, const golden_outcome *m,
                            const golden_outcome *expected, bool excuse)
 {
     golden_outcome some[3] = { *got, *m, *expected };
+    comparison deeper = *c;
     const size_t V = expected->drafts.n / GOLDEN_DRAFTS;
     size_t same = 0;
     while (same < expected->n_drafts && got->ids[0] == expected->ids[0] &&
@@ -336,12 +338,13 @@ static void compare_drafts(const comparison *c, const golden_outcome *got, const
            m->draft_ids[same] == expected->draft_ids[same])
         same++;
     const bool equal = got->n_drafts == expected->n_drafts && same == expected->n_drafts;
-    for (int i = 0; excuse && !equal && i < 3; i++)
-        some[i].drafts.n = same < GOLDEN_DRAFTS ? (same + 1) * V : same * V;
+    for (int i = 0; excuse && !equal && got->n_drafts && i < 3; i++)
+        some[i].drafts.n = (same + 1) * V;
     if (got->ids[0] != expected->ids[0] && excuse)
         return;
-    compare_numbers(c, "drafts", &some[0].drafts, &some[1].drafts, &some[2].drafts);
-    compare_numbers(c, "draft rows", &got->all_drafts, &m->all_drafts, &expected->all_drafts);
+    deeper.limit *= excuse ? 1.5 : 1;
+    compare_numbers(&deeper, "drafts", &some[0].drafts, &some[1].drafts, &some[2].drafts);
+    compare_numbers(&deeper, "draft rows", &got->all_drafts, &m->all_drafts, &expected->all_drafts);
     if (!excuse)
         tell(c, "draft ids",
              (golden_result) {

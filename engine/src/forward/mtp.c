@@ -148,6 +148,9 @@ static int check(const glm4v_context *c, const glm4v_mtp_pass *a, glm4v_error *e
 {
     if (!c->states || a->rows.draws || a->rows.batch)
         return glm4v_fail(err, GLM4V_ERR_INVALID, "there is no MTP layer in this context");
+    if (a->n_outputs > a->rows.n)
+        return glm4v_fail(err, GLM4V_ERR_INVALID, "%" PRId64 " outputs of %" PRId64 " rows",
+                          a->n_outputs, a->rows.n);
     for (int64_t i = 0; i < a->rows.n; i++)
         if (a->states[i] < GLM4V_STATE_OF_PROMPT || a->states[i] >= c->size.decode_rows)
             return glm4v_fail(err, GLM4V_ERR_INVALID, "row %" PRId64 " has state %d of %" PRId64, i,
@@ -156,10 +159,7 @@ static int check(const glm4v_context *c, const glm4v_mtp_pass *a, glm4v_error *e
         if (a->outputs[i] < 0 || a->outputs[i] >= a->rows.n)
             return glm4v_fail(err, GLM4V_ERR_INVALID, "output %d of %" PRId64 " rows",
                               a->outputs[i], a->rows.n);
-    return a->n_outputs <= a->rows.n
-               ? 0
-               : glm4v_fail(err, GLM4V_ERR_INVALID, "%" PRId64 " outputs of %" PRId64 " rows",
-                            a->n_outputs, a->rows.n);
+    return 0;
 }
 
 int glm4v_mtp_run(glm4v_context *context, const glm4v_mtp_pass *a, glm4v_error *err)
