@@ -428,7 +428,9 @@ static void the_package_unpacks_the_numbers_that_the_engine_reads(void)
                                               "embedding=int8",
                                               "text=int4,vision=int8,lm-head=fp8",
                                               "int4-32",
-                                              "text=int4-32,vision=int4" };
+                                              "text=int4-32,vision=int4",
+                                              "fp8-dynamic",
+                                              "text=fp8-dynamic,vision=fp8,lm-head=fp8-dynamic" };
     file_text lines = file_read(SOURCE_ROOT "/tests/data", "compressed.txt");
     int n = 0, expected = 0;
     for (const char *p = lines.data; *p; p = strchr(p, '\n') + 1)
