@@ -2,8 +2,8 @@
 /* How the elements of a packed matrix lie in memory, for the kernels that write and read them.
  *
  * A multiplying lane reads 16 bytes of a row; the 4 lanes that share a row read 64 bytes, a chunk.
- * INT8 and BF16: in order of k. Bits of FP8 and INT4 are mixed so that a few instructions turn a
- * word into operands of mma.sync:
+ * INT8, FP8_DYNAMIC and BF16: in order of k. Bits of FP8 and INT4 are mixed so that a few
+ * instructions turn a word into operands of mma.sync:
  *   INT4, INT4_32  rows in blocks of 128 inputs, 64 bytes. Word 4 t + i of a block holds inputs
  *                  k = 32 i + 4 t + [0, 4) in nibbles 0, 2, 4, 6 and k + 16 in nibbles 1, 3, 5, 7.
  *                  A nibble is code - 8 in two's complement. So lane t's word i is its part of A of
@@ -25,7 +25,13 @@ static inline __host__ __device__ bool is_int4(glm4v_cuda_form form)
     return form == GLM4V_CUDA_INT4 || form == GLM4V_CUDA_INT4_32;
 }
 
-/* Inputs that share a scale of the activations. */
+/* Activations are rounded to one byte. */
+static inline __host__ __device__ bool has_byte_inputs(glm4v_cuda_form form)
+{
+    return form == GLM4V_CUDA_INT8 || form == GLM4V_CUDA_FP8_DYNAMIC || is_int4(form);
+}
+
+/* Inputs that share a scale of the activations; FP8_DYNAMIC: all of a row. */
 static inline __host__ __device__ int32_t group_of(glm4v_cuda_form form)
 {
     return form == GLM4V_CUDA_INT4_32 ? 32 : 128;

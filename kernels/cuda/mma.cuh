@@ -32,6 +32,16 @@ static __device__ __forceinline__ void mma_bf16(float (&c)[4], const mma_a &a, u
                  : "r"(a.w[0]), "r"(a.w[1]), "r"(a.w[2]), "r"(a.w[3]), "r"(b0), "r"(b1));
 }
 
+/* k = 16, f16. */
+static __device__ __forceinline__ void mma_f16(float (&c)[4], const mma_a &a, uint32_t b0,
+                                               uint32_t b1)
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, "
+                 "%7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a.w[0]), "r"(a.w[1]), "r"(a.w[2]), "r"(a.w[3]), "r"(b0), "r"(b1));
+}
+
 /* Weights: each byte is read once, so it need not stay in L1. */
 static __device__ __forceinline__ uint4 load_weights(const void *from)
 {

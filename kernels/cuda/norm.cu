@@ -7,8 +7,6 @@
 #include "round.cuh"
 #include "vector.cuh"
 
-constexpr int GROUP = 128, SMALL_GROUP = 32; /* inputs */
-
 /* How one row is cut: values from `at(v)` on, `left(v)` of them. */
 template <int TEAM> struct cut {
     int32_t n, lane;
@@ -156,6 +154,8 @@ cudaError_t glm4v_cuda_norm_rows(cudaStream_t stream, const glm4v_cuda_norm *n)
     return launch(norm_kernel<1024, 2>, (unsigned)groups, 1024, 0, stream, *n);
 }
 
+enum how_rounded { TO_BF16, TO_INT8, TO_E4M3 };
+
 /* What the rounding kernel gets of a glm4v_cuda_norm_round. */
 struct rounding {
     glm4v_cuda_norm norm;
@@ -163,10 +163,33 @@ struct rounding {
     int64_t ldbranch;
     const float *branch_norm;
     float branch_eps;
+    const float *branch_column, *branch_row, *branch_bias;
     glm4v_cuda_rounded out;
     const int32_t *order;
-    int group; /* 0: bf16 */
+    how_rounded how;
+    int group; /* of int8 */
 };
+
+/* Numbers of the sums of a raw product, as glm4v_cuda_finish_sums makes them. column, bias: from
+ * the row's first on. */
+template <int TEAM, int VECTORS>
+static __device__ void scale_branch(float (&branch)[VECTORS][VECTOR],
+                                    const float (&column)[VECTORS][VECTOR], const rounding &a,
+                                    const cut<TEAM> &c)
+{
+    const float row = a.branch_row[blockIdx.x];
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++) {
+        float bias[VECTOR] = {};
+        if (a.branch_bias)
+            load8(bias, a.branch_bias + c.at(v), c.left(v), c.aligned);
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++) {
+            const float number = number_of(branch[v][i], column[v][i], row, bias[i]);
+            branch[v][i] = a.branch_norm ? widen(narrow(number)) : number;
+        }
+    }
+}
 
 /* x += branch, in bf16, in memory too. */
 template <int TEAM, int VECTORS>
@@ -217,6 +240,27 @@ static __device__ void store_rounded(const rounding &a, const float (&x)[VECTORS
     }
 }
 
+/* partial: [TEAM / 32], used once. */
+template <int TEAM, int VECTORS>
+static __device__ void store_e4m3(const rounding &a, const float (&x)[VECTORS][VECTOR],
+                                  const cut<TEAM> &c, uint32_t *partial)
+{
+    const int64_t row = blockIdx.x;
+    uint32_t most = 0;
+    float inverse;
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++)
+        most = most_of(x[v], most);
+    const float scale = group_scale(&inverse, block_max<TEAM>(most, partial), 448);
+    if (threadIdx.x == 0)
+        a.out.scale[row] = scale;
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++)
+        if (c.at(v) < a.out.ldq)
+            *reinterpret_cast<uint2 *>((uint8_t *)a.out.q + row * a.out.ldq + c.at(v)) =
+                e4m3_eight(x[v], inverse);
+}
+
 /* bf16, up to the end of the padded row. */
 template <int TEAM, int VECTORS>
 static __device__ void store_plain(glm4v_bf16 *row, int64_t ld, const float (&x)[VECTORS][VECTOR],
@@ -233,21 +277,26 @@ template <int TEAM, int VECTORS>
 static __global__ void __launch_bounds__(TEAM) norm_round_kernel(const rounding a)
 {
     __shared__ alignas(16) float partial[4][32];
+    __shared__ uint32_t largest[32];
     let_next_begin();
     const cut<TEAM> c(a.norm.n);
     const int64_t row = blockIdx.x;
     float x[VECTORS][VECTOR], branch[VECTORS][VECTOR], w[VECTORS][VECTOR];
-    float branch_w[VECTORS][VECTOR] = {};
+    float branch_w[VECTORS][VECTOR] = {}, column[VECTORS][VECTOR] = {};
     uint4 bits[2][VECTORS] = {};
     load_row(w, a.norm.w, c);
     if (a.branch_norm)
         load_row(branch_w, a.branch_norm, c);
+    if (a.branch_row)
+        load_row(column, a.branch_column, c);
     wait_for_earlier();
     load_row_bits(bits[0], a.norm.x + row * a.norm.ldx, c);
     if (a.branch)
         load_row_bits(bits[1], a.branch + row * a.ldbranch, c);
     widen_row(x, bits[0]);
     widen_row(branch, bits[1]);
+    if (a.branch_row)
+        scale_branch(branch, column, a, c);
     if (a.branch)
         add_branch(x, branch, branch_w, a, c, partial + 2);
     normalize(x, w, a.norm.bias, a.norm.eps, c, partial);
@@ -258,49 +307,41 @@ static __global__ void __launch_bounds__(TEAM) norm_round_kernel(const rounding 
             x[v][i] = i < c.left(v) ? widen(narrow(x[v][i])) : 0;
     if (a.order)
         reorder(x, a.order, c);
-    if (a.group)
+    if (a.how == TO_INT8)
         store_rounded(a, x, c);
+    else if (a.how == TO_E4M3)
+        store_e4m3(a, x, c, largest);
     else if (a.out.q)
         store_plain((glm4v_bf16 *)a.out.q + row * a.out.ldq, a.out.ldq, x, c);
     else
         store_row(a.norm.y + row * a.norm.ldy, x, c);
 }
 
-/* Inputs that share a scale; 0: not rounded to int8. */
-static int group_of(glm4v_cuda_form form)
+static how_rounded rounding_of(glm4v_cuda_form form)
 {
-    switch (form) {
-    case GLM4V_CUDA_INT8:
-    case GLM4V_CUDA_INT4:
-        return GROUP;
-    case GLM4V_CUDA_INT4_32:
-        return SMALL_GROUP;
-    case GLM4V_CUDA_F32:
-    case GLM4V_CUDA_BF16:
-    case GLM4V_CUDA_FP8:
-        break;
-    }
-    return 0;
-}
-
-/* As glm4v_cuda_round sets them. */
-static void set_layout(glm4v_cuda_rounded *out, int group, int32_t rows, int32_t n_in)
-{
-    const int64_t step = group ? GROUP : VECTOR, n = n_in;
-    out->ldq = (n + step - 1) / step * step;
-    out->ldscale = out->ldgroup = 0;
-    if (group)
-        set_scale_layout(out, rows, n, group);
+    if (form == GLM4V_CUDA_FP8_DYNAMIC)
+        return TO_E4M3;
+    return has_byte_inputs(form) ? TO_INT8 : TO_BF16;
 }
 
 cudaError_t glm4v_cuda_norm_rounded(cudaStream_t stream, const glm4v_cuda_norm_round *n)
 {
     const unsigned rows = (unsigned)n->norm.rows;
     const int32_t length = n->norm.n;
-    rounding a = { n->norm,       n->branch, n->ldbranch, n->branch_norm,
-                   n->branch_eps, {},        n->w->order, group_of(n->w->form) };
+    rounding a = { n->norm,
+                   n->branch,
+                   n->ldbranch,
+                   n->branch_norm,
+                   n->branch_eps,
+                   n->branch_column,
+                   n->branch_row,
+                   n->branch_bias,
+                   {},
+                   n->w->order,
+                   rounding_of(n->w->form),
+                   group_of(n->w->form) };
     if (glm4v_cuda_rounds(n->w)) {
-        set_layout(n->out, a.group, n->norm.rows, length);
+        set_rounded_layout(n->out, n->w, n->norm.rows);
         a.out = *n->out;
     }
     const size_t shared = a.order ? (size_t)length * sizeof(glm4v_bf16) + 16 : 0;

@@ -75,7 +75,7 @@ __device__ uint32_t *row_words(const pack_args &a)
 }
 
 /* A thread a word, of 4 codes. */
-__global__ void __launch_bounds__(THREADS) pack_int8(const pack_args a)
+__global__ void __launch_bounds__(THREADS) pack_bytes(const pack_args a)
 {
     const int64_t word = element();
 
@@ -123,34 +123,9 @@ __global__ void __launch_bounds__(THREADS) pack_words(const pack_args a)
             k < a.n_in ? int4_from_codes(nibbles_at(a, k), nibbles_at(a, k + 16)) : 0;
 }
 
-/* The largest of a block's values, to all its threads. */
-__device__ uint32_t block_max(uint32_t value)
-{
-    __shared__ uint32_t largest[WARPS];
-    value = __reduce_max_sync(~0u, value);
-    if (threadIdx.x % 32 == 0)
-        largest[threadIdx.x / 32] = value;
-    __syncthreads();
-    for (int i = 0; i < WARPS; i++)
-        value = max(value, largest[i]);
-    return value;
-}
-
-/* As glm4v_f32_to_e4m3: to nearest, ties to even, at most 448. */
-__device__ uint32_t e4m3(float x)
-{
-    const uint32_t bits = __float_as_uint(x), sign = bits >> 24 & 0x80, a = bits & 0x7fffffff;
-    if (a >= 0x43e80000)
-        return sign | 0x7e;
-    if (a < 0x3c800000)
-        return sign |
-               (__float_as_uint(__fadd_rn(__uint_as_float(a), 16384)) - __float_as_uint(16384.0f));
-    return sign | ((a - 0x3c000000 + 0x7ffff + (a >> 20 & 1)) >> 20);
-}
-
 template <glm4v_cuda_form FORM> __device__ uint32_t code_of(float x, float inverse)
 {
-    if (FORM == GLM4V_CUDA_FP8)
+    if (FORM != GLM4V_CUDA_INT8)
         return inverse == 0 ? 0 : e4m3(__fmul_rn(x, inverse));
     return (uint32_t)round_code(x, inverse) & 0xff;
 }
@@ -173,14 +148,15 @@ __global__ void __launch_bounds__(THREADS) quantize_bytes(const pack_args a, int
     const int64_t first = blockIdx.y * span, end = min(first + span, a.bytes);
     const int64_t n_in = a.n_in;
     const float *x = (const float *)a.source + blockIdx.x * n_in;
+    __shared__ uint32_t largest[WARPS];
     uint32_t max = 0;
     float inverse;
 
     wait_for_earlier();
     for (int64_t k = first + threadIdx.x; k < min(end, n_in); k += THREADS)
         max = ::max(max, magnitude_bits(x[k]));
-    max = block_max(max);
-    const float scale = group_scale(&inverse, max, FORM == GLM4V_CUDA_FP8 ? 448.0f : 127.0f);
+    max = block_max<THREADS>(max, largest);
+    const float scale = group_scale(&inverse, max, FORM == GLM4V_CUDA_INT8 ? 127.0f : 448.0f);
     if (threadIdx.x == 0)
         a.scale[blockIdx.x * (int64_t)a.scales + blockIdx.y] = scale;
     for (int64_t word = first / 4 + threadIdx.x; word < end / 4; word += THREADS) {
@@ -337,6 +313,8 @@ cudaError_t glm4v_cuda_pack_f32(cudaStream_t stream, const glm4v_cuda_matrix *w,
         return launch_bytes<GLM4V_CUDA_INT8>(stream, a, n);
     case GLM4V_CUDA_FP8:
         return launch_bytes<GLM4V_CUDA_FP8>(stream, a, n);
+    case GLM4V_CUDA_FP8_DYNAMIC:
+        return launch_bytes<GLM4V_CUDA_FP8_DYNAMIC>(stream, a, n);
     case GLM4V_CUDA_INT4:
         return launch_int4<8>(stream, a, n);
     case GLM4V_CUDA_INT4_32:
@@ -356,8 +334,8 @@ cudaError_t glm4v_cuda_pack_codes(cudaStream_t stream, const glm4v_cuda_matrix *
                                   int32_t n, const uint8_t *codes)
 {
     const pack_args a = arguments(w, row, codes);
-    if (w->form == GLM4V_CUDA_INT8)
-        return launch_rows(stream, pack_int8, a, n, a.bytes / 4);
+    if (w->form == GLM4V_CUDA_INT8 || w->form == GLM4V_CUDA_FP8_DYNAMIC)
+        return launch_rows(stream, pack_bytes, a, n, a.bytes / 4);
     if (w->form == GLM4V_CUDA_FP8)
         return launch_rows(stream, pack_fp8, a, n, a.bytes / 4);
     return launch_rows(stream, pack_nibbles, a, n, a.bytes / 4);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Prefill products: each form to its way. In tiles where the device can (tile.h), but plain
- * products of BF16 by cuBLASLt. On other devices BF16 by cuBLASLt, with a pass over its sums for
- * what it does not do (bias, epilogues), and the other forms in blocks (product_blocks.cuh). */
+ * products of BF16 by cuBLASLt, and those of FP8_DYNAMIC, with scales behind them. On other devices
+ * BF16 by cuBLASLt, with a pass over its sums for what it does not do (bias, epilogues), and the
+ * other forms in blocks (product_blocks.cuh). */
 #include <stdlib.h>
 
 #include "prefill_lt.h"
@@ -38,7 +39,7 @@ __global__ void __launch_bounds__(THREADS) finish_sums(const product_args p, con
 lt_product lt_arguments(const product_args &p)
 {
     return { p.y,    p.ldy,   p.x,    p.w,   p.x_bytes / 2, p.w_bytes / 2,
-             p.rows, p.n_out, p.n_in, p.add, p.y_f32 };
+             p.rows, p.n_out, p.n_in, p.add, p.y_f32,       false };
 }
 
 cudaError_t multiply_rows(cudaStream_t stream, glm4v_cuda_prefill *prefill, const product_args &p)
@@ -54,6 +55,30 @@ cudaError_t multiply_rows(cudaStream_t stream, glm4v_cuda_prefill *prefill, cons
         return error;
     return launch(finish_sums, dim3((unsigned)p.rows, (width + THREADS - 1) / THREADS),
                   dim3(THREADS), 0, stream, p, (const float *)prefill->sums);
+}
+
+/* Sums of codes, then in place what is left to do. Rows are filled with zeros. */
+cudaError_t multiply_fp8(cudaStream_t stream, glm4v_cuda_prefill *prefill, const product_args &p,
+                         bool raw)
+{
+    const lt_product q = { p.y,    p.ldy,     p.x,
+                           p.w,    p.x_bytes, p.w_bytes,
+                           p.rows, p.n_out,   (int32_t)p.w_bytes,
+                           false,  false,     true };
+    const glm4v_cuda_sums s = {
+        (const glm4v_bf16 *)p.y, p.ldy, p.w_scale, p.row_scale, p.bias, p.rows, p.n_out
+    };
+    const cudaError_t error = lt_multiply(&prefill->lt, stream, &q);
+    if (error != cudaSuccess || raw)
+        return error;
+    return glm4v_cuda_finish_sums(stream, (glm4v_bf16 *)p.y, p.ldy, &s, p.epilogue, false);
+}
+
+/* Sums fit in y, and multiples of 16 the library. */
+bool fp8_takes(const glm4v_cuda_product *p)
+{
+    return p->w->form == GLM4V_CUDA_FP8_DYNAMIC && p->w->n_out % 16 == 0 &&
+           p->epilogue != GLM4V_CUDA_SILU_MUL && !p->add && !p->y_f32 && p->ldy % 8 == 0;
 }
 
 bool is_plain(const product_args &p)
@@ -148,6 +173,11 @@ cudaError_t glm4v_cuda_prefill_product(cudaStream_t stream, glm4v_cuda_prefill *
 {
     if (lt_takes(prefill, p)) {
         const cudaError_t error = multiply_lt(stream, prefill, arguments_of(p));
+        if (error != cudaErrorNotSupported)
+            return error;
+    }
+    if (fp8_takes(p)) {
+        const cudaError_t error = multiply_fp8(stream, prefill, arguments_of(p), p->raw);
         if (error != cudaErrorNotSupported)
             return error;
     }

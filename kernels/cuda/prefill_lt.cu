@@ -9,9 +9,12 @@
 
 namespace
 {
-/* The library is asked for an algorithm for this many rows; it serves all. */
+/* The library is asked for an algorithm for so many rows; it serves all. Products of e4m3 with few
+ * inputs or outputs are a tower's, which has more rows. */
 enum {
     CHOICE_ROWS = 640,
+    TOWER_ROWS = 2304,
+    TOWER_WIDTH = 2048,
     WORKSPACE = 32 << 20,
     CANDIDATES = 16, /* that are timed */
     TIMES = 5,
@@ -53,15 +56,20 @@ cublasStatus_t open_problem(problem *q, const lt_product *p, int32_t rows)
 {
     const cublasOperation_t transposed = CUBLAS_OP_T;
     const cudaDataType_t y_type = p->y_f32 ? CUDA_R_32F : CUDA_R_16BF;
+    const cudaDataType_t type = p->fp8 ? CUDA_R_8F_E4M3 : CUDA_R_16BF;
+    const int8_t fast = p->fp8; /* sums stay in the matrix units */
     const uint64_t n_in = (uint64_t)p->n_in, n_out = (uint64_t)p->n_out, n = (uint64_t)rows;
     cublasStatus_t status = cublasLtMatmulDescCreate(&q->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F);
     if (status == CUBLAS_STATUS_SUCCESS)
         status = cublasLtMatmulDescSetAttribute(q->operation, CUBLASLT_MATMUL_DESC_TRANSA,
                                                 &transposed, sizeof transposed);
     if (status == CUBLAS_STATUS_SUCCESS)
-        status = cublasLtMatrixLayoutCreate(&q->w, CUDA_R_16BF, n_in, n_out, p->ldw);
+        status = cublasLtMatmulDescSetAttribute(q->operation, CUBLASLT_MATMUL_DESC_FAST_ACCUM,
+                                                &fast, sizeof fast);
     if (status == CUBLAS_STATUS_SUCCESS)
-        status = cublasLtMatrixLayoutCreate(&q->x, CUDA_R_16BF, n_in, n, p->ldx);
+        status = cublasLtMatrixLayoutCreate(&q->w, type, n_in, n_out, p->ldw);
+    if (status == CUBLAS_STATUS_SUCCESS)
+        status = cublasLtMatrixLayoutCreate(&q->x, type, n_in, n, p->ldx);
     if (status == CUBLAS_STATUS_SUCCESS)
         status = cublasLtMatrixLayoutCreate(&q->y, y_type, n_out, n, p->ldy);
     return status;
@@ -171,13 +179,19 @@ cublasStatus_t tune(cublasLtMatmulAlgo_t *best, lt_library *lt, cudaStream_t str
 
 /* ---- choices ---- */
 
+int32_t choice_rows(const lt_product *p)
+{
+    const bool tower = p->fp8 && std::min(p->n_in, p->n_out) < TOWER_WIDTH;
+    return tower ? TOWER_ROWS : CHOICE_ROWS;
+}
+
 cublasStatus_t favourite(cublasLtMatmulAlgo_t *algorithm, const lt_library *lt, const lt_product *p)
 {
     cublasLtMatmulHeuristicResult_t result;
     problem q = {};
     int found;
     memset(&result, 0, sizeof result);
-    cublasStatus_t status = open_problem(&q, p, CHOICE_ROWS);
+    cublasStatus_t status = open_problem(&q, p, choice_rows(p));
     if (status == CUBLAS_STATUS_SUCCESS)
         status = ask(&result, &found, 1, lt, &q);
     close_problem(&q);
@@ -190,7 +204,7 @@ cublasStatus_t choose(lt_shape *shape, lt_library *lt, cudaStream_t stream, cons
     cublasLtMatmulAlgo_t algorithm = {};
     const cublasStatus_t status =
         lt->tune ? tune(&algorithm, lt, stream, p) : favourite(&algorithm, lt, p);
-    *shape = { { p->n_out, p->n_in, p->y_f32, {} }, status != CUBLAS_STATUS_SUCCESS };
+    *shape = { { p->n_out, p->n_in, p->y_f32, p->fp8, {} }, status != CUBLAS_STATUS_SUCCESS };
     memcpy(shape->choice.algorithm, &algorithm, sizeof algorithm);
     return status == CUBLAS_STATUS_NOT_SUPPORTED ? CUBLAS_STATUS_SUCCESS : status;
 }
@@ -202,7 +216,7 @@ const lt_shape *find_shape(lt_library *lt, cudaStream_t stream, const lt_product
     *status = CUBLAS_STATUS_SUCCESS;
     for (int i = 0; i < lt->n_shapes; i++) {
         const glm4v_cuda_choice *c = &lt->shape[i].choice;
-        if (c->n_out == p->n_out && c->n_in == p->n_in && c->f32 == p->y_f32)
+        if (c->n_out == p->n_out && c->n_in == p->n_in && c->f32 == p->y_f32 && c->fp8 == p->fp8)
             return &lt->shape[i];
     }
     if (lt->n_shapes == GLM4V_CUDA_CHOICES) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* bf16 matrix products by cuBLASLt: one algorithm for each shape, the same for all row counts. */
+/* Matrix products of bf16 or e4m3 by cuBLASLt: one algorithm for each shape, the same for all row
+ * counts. */
 #ifndef GLM4V_CUDA_PREFILL_LT_H
 #define GLM4V_CUDA_PREFILL_LT_H
 
@@ -7,14 +8,15 @@
 
 #include "product.h"
 
-/* y [rows, n_out] = x [rows, n_in] w [n_out, n_in]^T (+ y if add); y bf16 or f32. */
+/* y [rows, n_out] = x [rows, n_in] w [n_out, n_in]^T (+ y if add); y bf16 or f32. fp8: x and w
+ * e4m3, n_in and n_out multiples of 16. */
 typedef struct {
     void *y;
     int64_t ldy;
     const void *x, *w;
     int64_t ldx, ldw;
     int32_t rows, n_out, n_in;
-    bool add, y_f32;
+    bool add, y_f32, fp8;
 } lt_product;
 
 typedef struct {

@@ -18,6 +18,8 @@ cudaError_t glm4v_cuda_decode_product(cudaStream_t stream, const glm4v_cuda_prod
         return product_fp8(stream, a);
     case GLM4V_CUDA_INT4_32:
         return product_int4_32(stream, a);
+    case GLM4V_CUDA_FP8_DYNAMIC:
+        return product_fp8_dynamic(stream, a);
     }
     return cudaErrorInvalidValue;
 }
@@ -38,6 +40,8 @@ cudaError_t blocks_multiply(cudaStream_t stream, const glm4v_cuda_product *p)
         return blocks_fp8(stream, a);
     case GLM4V_CUDA_INT4_32:
         return blocks_int4_32(stream, a);
+    case GLM4V_CUDA_FP8_DYNAMIC:
+        return blocks_fp8_dynamic(stream, a);
     }
     return cudaErrorInvalidValue;
 }

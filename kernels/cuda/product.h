@@ -8,6 +8,7 @@
  *   INT8  int8     [n_out][ld]   ld = n_in rounded up to 16; scale f32 [n_out]
  *   FP8   e4m3     [n_out][ld]   ld = n_in rounded up to 64, bits as matrix.cuh says; scale f32
  *                                [n_out], or with `blocks` [n_out][ceil(n_in / 128)]. No NaN codes
+ *   FP8_DYNAMIC    e4m3 [n_out][ld], in order; ld and scale as those of INT8. No NaN codes
  *   INT4  nibbles  [n_out][n_in / 2], in the order of matrix.cuh; scale f32 [n_out][n_in / 128],
  *                  zero uint8 likewise or NULL = 8
  *   INT4_32        the same in groups of 32; n_in here rounded up to 128
@@ -15,9 +16,13 @@
  *
  * Activations: for INT8, INT4 and INT4_32 rounded to int8 per row and group exactly as
  * kernels/gemm.h quantize_row and quantize_row_32 do (same codes, same scales from the same bf16
- * inputs); int32 sums in a group, exact; f32 over groups. BF16 and FP8: bf16 as they are, f32 sums.
- * F32: inputs bf16, weights f32, f32 sums. Then y = sum (* scale) + bias, then + old y if add, once
- * rounded to bf16 (or f32 as asked).
+ * inputs); int32 sums in a group, exact; f32 over groups. FP8_DYNAMIC: to e4m3 with one scale a
+ * row, exactly as fp8_row of kernels/gemm.h does; f32 sums of the codes. BF16 and FP8: bf16 as they
+ * are, f32 sums. F32: inputs bf16, weights f32, f32 sums. Then y = sum (* scale) (* scale of the
+ * row) + bias, then + old y if add, once rounded to bf16 (or f32 as asked).
+ *
+ * FP8_DYNAMIC in prefill: cuBLASLt multiplies, and leaves sums without scales, as bf16. What makes
+ * y of them is part of the kernel that follows where there is one (glm4v_cuda_sums).
  *
  * Decode products read each weight once and serve up to 64 rows; the order of their sums depends on
  * n_in and the form only. Prefill products serve any number of rows; their order depends on n_in,
@@ -37,6 +42,7 @@ typedef enum {
     GLM4V_CUDA_INT4,
     GLM4V_CUDA_FP8,
     GLM4V_CUDA_INT4_32,
+    GLM4V_CUDA_FP8_DYNAMIC,
 } glm4v_cuda_form; /* in the order of glm4v_form */
 
 typedef struct {
@@ -66,7 +72,7 @@ GLM4V_CUDA_API cudaError_t glm4v_cuda_pack_f32(cudaStream_t stream, const glm4v_
 /* BF16 from bf16 [n, n_in]. */
 GLM4V_CUDA_API cudaError_t glm4v_cuda_pack_bf16(cudaStream_t stream, const glm4v_cuda_matrix *w,
                                                 int32_t row, int32_t n, const glm4v_bf16 *rows);
-/* Codes one a byte, [n, n_in]: INT8 two's complement, FP8 e4m3, INT4 and INT4_32 0..15. Scales and
+/* Codes one a byte, [n, n_in]: INT8 two's complement, FP8s e4m3, INT4 and INT4_32 0..15. Scales and
  * zeros are copied by the caller: they lie as files have them. */
 GLM4V_CUDA_API cudaError_t glm4v_cuda_pack_codes(cudaStream_t stream, const glm4v_cuda_matrix *w,
                                                  int32_t row, int32_t n, const uint8_t *codes);
@@ -82,9 +88,10 @@ GLM4V_CUDA_API cudaError_t glm4v_cuda_random_f32(cudaStream_t stream, float *row
 /* ---- activations ---- */
 
 /* Rounded activations: q int8 [rows][n_in rounded up to 128, the rest 0] and scale f32
- * [rows][groups]; for BF16, FP8 and F32 only with an order, or where n_in is not a multiple of 8:
- * bf16 [rows][n_in rounded up to 8]. By group scales lie [groups of the filled row][rows rounded up
- * to 16], 0 for groups of zeros: prefill products in tiles want them so. */
+ * [rows][groups]; for FP8_DYNAMIC e4m3 likewise and scale f32 [rows]; for BF16, FP8 and F32 only
+ * with an order, or where n_in is not a multiple of 8: bf16 [rows][n_in rounded up to 8]. By group
+ * scales lie [groups of the filled row][rows rounded up to 16], 0 for groups of zeros: prefill
+ * products in tiles want them so. */
 typedef struct {
     void *q;
     float *scale;
@@ -121,17 +128,19 @@ typedef struct {
     int32_t rows;
     glm4v_cuda_epilogue epilogue;
     bool add, y_f32;
+    bool raw; /* FP8_DYNAMIC in prefill: y bf16 is the sums of codes; no bias, epilogue or add */
 } glm4v_cuda_product;
 
 /* rows <= GLM4V_CUDA_DECODE_ROWS. All forms, all epilogues. */
 GLM4V_CUDA_API cudaError_t glm4v_cuda_decode_product(cudaStream_t stream,
                                                      const glm4v_cuda_product *p);
 
-/* Which algorithm of cuBLASLt serves the prefill products of a BF16 matrix, whatever the number of
- * rows. The bits mean something to one version of the library only. */
+/* Which algorithm of cuBLASLt serves the prefill products of a BF16 or FP8_DYNAMIC matrix, whatever
+ * the number of rows. The bits mean something to one version of the library only. */
 typedef struct {
     int32_t n_out, n_in;
     bool f32; /* sums of f32, not bf16 */
+    bool fp8; /* of e4m3 codes: FP8_DYNAMIC */
     uint64_t algorithm[8];
 } glm4v_cuda_choice;
 
@@ -165,5 +174,28 @@ GLM4V_CUDA_API void glm4v_cuda_prefill_close(glm4v_cuda_prefill *prefill);
 GLM4V_CUDA_API cudaError_t glm4v_cuda_prefill_product(cudaStream_t stream,
                                                       glm4v_cuda_prefill *prefill,
                                                       const glm4v_cuda_product *p);
+
+/* ---- from the sums of a raw product to what follows ---- */
+
+/* Sums of codes bf16 [rows, n_out], and what makes numbers of them: sum * column[n] * row[t] +
+ * bias[n]. */
+typedef struct {
+    const glm4v_bf16 *sums;
+    int64_t ld;
+    const float *column, *row; /* scales of the matrix and of the rounded rows */
+    const float *bias;         /* or NULL */
+    int32_t rows, n_out;
+} glm4v_cuda_sums;
+
+/* y (+)= epilogue(numbers), rounded to bf16 once. y may be the sums, but for SILU_MUL. */
+GLM4V_CUDA_API cudaError_t glm4v_cuda_finish_sums(cudaStream_t stream, glm4v_bf16 *y, int64_t ldy,
+                                                  const glm4v_cuda_sums *s,
+                                                  glm4v_cuda_epilogue epilogue, bool add);
+/* SILU_MUL of the numbers, rounded to bf16 and then as glm4v_cuda_round does for w, an FP8_DYNAMIC
+ * matrix of n_out / 2 inputs, at most GLM4V_CUDA_SILU_INPUTS, without an order. */
+enum { GLM4V_CUDA_SILU_INPUTS = 16384 };
+GLM4V_CUDA_API cudaError_t glm4v_cuda_silu_round(cudaStream_t stream, glm4v_cuda_rounded *out,
+                                                 const glm4v_cuda_matrix *w,
+                                                 const glm4v_cuda_sums *s);
 
 #endif

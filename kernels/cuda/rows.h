@@ -29,6 +29,8 @@ typedef struct {
     int64_t ldbranch;
     const float *branch_norm; /* [n], with the eps of branch_eps; or NULL: branch as it is */
     float branch_eps;
+    /* branch holds the sums of a raw product: their scales and bias (glm4v_cuda_sums); else NULL */
+    const float *branch_column, *branch_row, *branch_bias;
     const glm4v_cuda_matrix *w; /* of n inputs */
     glm4v_cuda_rounded *out;    /* where rounds(w) is true; sets ldq and ldscale */
 } glm4v_cuda_norm_round;

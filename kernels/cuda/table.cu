@@ -52,6 +52,7 @@ cudaError_t glm4v_cuda_table_fill(cudaStream_t stream, const glm4v_cuda_table *t
                       t->scale + row, rows, t->n_cols);
     case GLM4V_CUDA_INT4:
     case GLM4V_CUDA_FP8:
+    case GLM4V_CUDA_FP8_DYNAMIC:
     case GLM4V_CUDA_INT4_32:
         break;
     }

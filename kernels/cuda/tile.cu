@@ -46,7 +46,7 @@ cudaError_t tile_device_open(tile_device *device)
 bool tile_takes(const tile_device *device, const glm4v_cuda_product *p)
 {
     const glm4v_cuda_matrix *w = p->w;
-    if (!device->usable || w->form == GLM4V_CUDA_F32)
+    if (!device->usable || w->form == GLM4V_CUDA_F32 || w->form == GLM4V_CUDA_FP8_DYNAMIC)
         return false;
     /* pairs of gate and up lie in eights */
     return p->epilogue != GLM4V_CUDA_SILU_MUL || w->n_out % 16 == 0;
@@ -68,6 +68,7 @@ cudaError_t tile_multiply(cudaStream_t stream, const tile_device *device,
     case GLM4V_CUDA_INT4_32:
         return tile_int4_32(stream, device, a);
     case GLM4V_CUDA_F32:
+    case GLM4V_CUDA_FP8_DYNAMIC:
         break;
     }
     return cudaErrorInvalidValue;

@@ -251,12 +251,6 @@ static __device__ __forceinline__ uint4 tile_codes(const tile_stage &stage, cons
 
 /* ---- from sums to y ---- */
 
-/* silu by the hardware's exponential and reciprocal: few units in the last place of f32. */
-static __device__ __forceinline__ float silu_of(float x)
-{
-    return __fdividef(x, 1 + __expf(-x));
-}
-
 /* Outputs of a warpgroup in a tile: sums get scale and bias in registers, and go through shared
  * memory, 32 rows at a time, so that each thread stores 8 neighbours of one row, or of two
  * that are 16 apart. */

@@ -30,11 +30,11 @@ struct named_form {
     glm4v_cuda_form form;
 };
 
-const named_form forms[] = { { "int4", GLM4V_CUDA_INT4 },
-                             { "int8", GLM4V_CUDA_INT8 },
-                             { "fp8", GLM4V_CUDA_FP8 },
-                             { "bf16", GLM4V_CUDA_BF16 },
-                             { "int4_32", GLM4V_CUDA_INT4_32 } };
+const named_form forms[] = {
+    { "int4", GLM4V_CUDA_INT4 },       { "int8", GLM4V_CUDA_INT8 },
+    { "fp8", GLM4V_CUDA_FP8 },         { "bf16", GLM4V_CUDA_BF16 },
+    { "int4_32", GLM4V_CUDA_INT4_32 }, { "dynamic", GLM4V_CUDA_FP8_DYNAMIC }
+};
 
 struct place {
     const char *name;
@@ -129,7 +129,7 @@ inline void open_room(room *r, int rows)
 inline void multiply(const room &r, const matrix &m, const place &s, int rows, bool prefill)
 {
     glm4v_cuda_product p = {};
-    const bool logits = s.n_out > 100000;
+    const bool logits = s.n_out > 100000, raw = prefill && m.w.form == GLM4V_CUDA_FP8_DYNAMIC;
     p.y = r.y;
     p.ldy = s.epilogue == GLM4V_CUDA_SILU_MUL ? s.n_out / 2 : s.n_out;
     p.w = &m.w;
@@ -142,6 +142,13 @@ inline void multiply(const room &r, const matrix &m, const place &s, int rows, b
     p.epilogue = s.epilogue;
     p.add = s.add;
     p.y_f32 = logits;
+    if (raw) { /* what follows is in kernels that are there anyway */
+        p.raw = true;
+        p.ldy = s.n_out;
+        p.bias = NULL;
+        p.epilogue = GLM4V_CUDA_PLAIN;
+        p.add = false;
+    }
     if (glm4v_cuda_rounds(&m.w))
         CUDA(glm4v_cuda_round(r.stream, &p.rounded, &m.w, r.x, s.n_in, rows));
     if (prefill && r.in_tiles)

@@ -55,7 +55,7 @@ class device_buffer : public check::buffer<uint8_t>
     }
 };
 
-const char *const form_names[] = { "f32", "bf16", "int8", "int4", "fp8", "int4_32" };
+const char *const form_names[] = { "f32", "bf16", "int8", "int4", "fp8", "int4_32", "fp8_dynamic" };
 
 struct kind {
     glm4v_cuda_form form;
@@ -63,13 +63,14 @@ struct kind {
 };
 
 const kind kinds[] = {
-    { GLM4V_CUDA_F32, false, false, false },    { GLM4V_CUDA_BF16, false, false, false },
-    { GLM4V_CUDA_INT8, false, false, false },   { GLM4V_CUDA_INT4, false, false, false },
-    { GLM4V_CUDA_FP8, false, false, false },    { GLM4V_CUDA_INT4_32, false, false, false },
-    { GLM4V_CUDA_FP8, true, false, false },     { GLM4V_CUDA_INT4, false, true, false },
-    { GLM4V_CUDA_INT4_32, false, true, false }, { GLM4V_CUDA_INT4, false, true, true },
-    { GLM4V_CUDA_BF16, false, false, true },    { GLM4V_CUDA_INT8, false, false, true },
-    { GLM4V_CUDA_F32, false, false, true },
+    { GLM4V_CUDA_F32, false, false, false },        { GLM4V_CUDA_BF16, false, false, false },
+    { GLM4V_CUDA_INT8, false, false, false },       { GLM4V_CUDA_INT4, false, false, false },
+    { GLM4V_CUDA_FP8, false, false, false },        { GLM4V_CUDA_INT4_32, false, false, false },
+    { GLM4V_CUDA_FP8, true, false, false },         { GLM4V_CUDA_INT4, false, true, false },
+    { GLM4V_CUDA_INT4_32, false, true, false },     { GLM4V_CUDA_INT4, false, true, true },
+    { GLM4V_CUDA_BF16, false, false, true },        { GLM4V_CUDA_INT8, false, false, true },
+    { GLM4V_CUDA_F32, false, false, true },         { GLM4V_CUDA_FP8_DYNAMIC, false, false, false },
+    { GLM4V_CUDA_FP8_DYNAMIC, false, false, true },
 };
 
 struct shape {
@@ -129,6 +130,7 @@ struct problem {
         case GLM4V_CUDA_INT8:
             return glm4v_panel_bytes_int8(s.n_in);
         case GLM4V_CUDA_FP8:
+        case GLM4V_CUDA_FP8_DYNAMIC:
             return glm4v_panel_bytes_fp8(s.n_in);
         default:
             return glm4v_panel_bytes_int4(s.n_in);
@@ -150,7 +152,7 @@ struct problem {
             glm4v_pack_bf16_c((uint16_t *)to, rows, K, n, K);
         else if (k.form == GLM4V_CUDA_INT8)
             glm4v_pack_int8_c(to, sc, rows, K, n, K), glm4v_unpack_codes_int8(q, K, to, n, K);
-        else if (k.form == GLM4V_CUDA_FP8)
+        else if (k.form == GLM4V_CUDA_FP8 || k.form == GLM4V_CUDA_FP8_DYNAMIC)
             glm4v_pack_fp8_c(to, sc, rows, K, n, K), glm4v_unpack_codes_fp8(q, K, to, n, K);
         else if (k.form == GLM4V_CUDA_INT4)
             glm4v_pack_int4_c(to, sc, rows, K, n, K), glm4v_unpack_codes_int4(q, K, to, n, K);
@@ -314,6 +316,7 @@ struct inputs {
     std::vector<int8_t> q;
     std::vector<float> scale;
     std::vector<int32_t> sum;
+    std::vector<uint16_t> e4m3; /* values of q, FP8_DYNAMIC */
     device_buffer *x = NULL, *rounded = NULL, *rounded_scale = NULL, *group_scale = NULL;
     glm4v_cuda_rounded out = {}, by_group = {}; /* the same codes, scales in both ways */
 
@@ -344,9 +347,29 @@ struct inputs {
         quantize(p);
     }
 
+    /* To e4m3: codes, and the values of codes for the C form. */
+    void quantize_rows(const problem &p)
+    {
+        const int K = p.s.n_in, ldq = up(K, 128);
+        groups = 1;
+        q.assign((size_t)rows * ldq, 0);
+        scale.resize((size_t)rows);
+        e4m3.assign((size_t)rows * up(K, 2), 0);
+        for (int t = 0; t < rows; t++) {
+            uint16_t *values = &e4m3[(size_t)t * up(K, 2)];
+            glm4v_fp8_row_c(values, &scale[t], &f32[(size_t)t * K], K);
+            for (int i = 0; i < K; i++)
+                q[(size_t)t * ldq + i] = (int8_t)glm4v_f32_to_e4m3(from_bf16(values[i]));
+        }
+    }
+
     void quantize(const problem &p)
     {
         const int K = p.s.n_in, group = group_of(p.k.form), ldq = up(K, 128);
+        if (p.k.form == GLM4V_CUDA_FP8_DYNAMIC) {
+            quantize_rows(p);
+            return;
+        }
         groups = up(K, group) / group;
         q.assign((size_t)rows * ldq, 0);
         scale.resize((size_t)rows * groups);
@@ -370,7 +393,7 @@ struct inputs {
             return true;
         CUDA(glm4v_cuda_round(stream, &out, &p.w, x->as<uint16_t>(), ldx, rows));
         CUDA(cudaDeviceSynchronize());
-        if (has_int8_inputs(p.k.form)) {
+        if (has_byte_inputs(p.k.form)) {
             ok = matches(rounded->get<int8_t>(), q, q.size(), "rounded");
             ok &= matches(rounded_scale->get<float>(), scale, scale.size(), "scale of rows");
         } else {
@@ -421,7 +444,7 @@ std::vector<float> reference(const problem &p, const inputs &x)
     g.w_blocks = p.k.blocks;
     g.x = bf16.data();
     g.ldx = up(K, 2);
-    g.x_scale = x.scale.data();
+    g.x_scale = p.k.form == GLM4V_CUDA_FP8 ? NULL : x.scale.data();
     g.x_sum = x.sum.data();
     g.T = x.rows;
     g.K = K;
@@ -443,6 +466,9 @@ std::vector<float> reference(const problem &p, const inputs &x)
     case GLM4V_CUDA_INT8:
         glm4v_gemm_int8_c(&g);
         break;
+    case GLM4V_CUDA_FP8_DYNAMIC:
+        g.x = x.e4m3.data();
+        [[fallthrough]];
     case GLM4V_CUDA_FP8:
         glm4v_gemm_fp8_c(&g);
         break;
@@ -506,6 +532,7 @@ struct run_result {
 };
 
 const float OLD_Y = 0.5f;
+const double E4M3_LIMIT = 5e-5;
 
 /* What computes a product. */
 enum way { DECODE, PREFILL, BLOCKS };
@@ -554,8 +581,17 @@ run_result run_product(const problem &p, const inputs &x, const use &u, int rows
     return r;
 }
 
-bool close(const problem &p, const use &u, const run_result &r, const std::vector<float> &sums,
-           double *error)
+/* Half a unit of bf16 is up to 2^-8, squared 1.5e-5. Sums of e4m3 by cuBLASLt are rounded on their
+ * way, as docs/cuda-kernels.md says. */
+double limit_of(const problem &p, const use &u, way how)
+{
+    if (p.k.form == GLM4V_CUDA_FP8_DYNAMIC && how == PREFILL)
+        return E4M3_LIMIT;
+    return u.f32 ? 1e-8 : 2e-5;
+}
+
+bool close(const problem &p, const use &u, way how, const run_result &r,
+           const std::vector<float> &sums, double *error)
 {
     double difference = 0, norm = 0;
     int shown = 0;
@@ -570,7 +606,7 @@ bool close(const problem &p, const use &u, const run_result &r, const std::vecto
                 printf("# row %d output %d: %g, expected %g\n", t, n, got, want);
         }
     *error = norm > 0 ? difference / norm : difference;
-    return *error < (u.f32 ? 1e-8 : 2e-5); /* half a unit of bf16 is up to 2^-8, squared 1.5e-5 */
+    return *error < limit_of(p, u, how);
 }
 
 /* The first rows of a run with more rows. */
@@ -608,13 +644,96 @@ void test_uses(const problem &p, const inputs &x, const std::vector<float> &sums
     for (const use &u : uses) {
         double error = 0;
         const run_result all = run_product(p, x, u, x.rows, how, prefill);
-        bool ok = close(p, u, all, sums, &error) && all.ok, alone = true;
+        bool ok = close(p, u, how, all, sums, &error) && all.ok, alone = true;
         for (int rows : counts) {
             const run_result few = run_product(p, x, u, rows, how, prefill);
             alone = alone && few.ok && same_rows(few, all);
         }
         check::result(ok && alone, text("%s %s, %s: error %.1e%s", way_names[how], describe(p),
                                         u.name, error, alone ? "" : ", rows alone differ"));
+    }
+}
+
+/* The sums of a raw product, made numbers by kernels of their own. */
+run_result finish_sums(const use &u, const glm4v_cuda_sums &s)
+{
+    run_result r;
+    r.width = u.epilogue == GLM4V_CUDA_SILU_MUL ? s.n_out / 2 : s.n_out;
+    r.ldy = up(r.width, 8) + 8;
+    r.rows = s.rows;
+    r.f32 = false;
+    const std::vector<uint16_t> before((size_t)s.rows * r.ldy, to_bf16(OLD_Y));
+    device_buffer y(before.size() * 2);
+    y.put(before);
+    CUDA(glm4v_cuda_finish_sums(stream, y.as<uint16_t>(), r.ldy, &s, u.epilogue, u.add));
+    CUDA(cudaDeviceSynchronize());
+    r.bytes = y.get<uint8_t>();
+    r.ok = y.guarded();
+    for (int t = 0; t < r.rows && r.ok; t++)
+        r.ok = !memcmp(&r.bytes[((size_t)t * r.ldy + r.width) * 2], before.data(), 16);
+    return r;
+}
+
+/* silu(gate) * up rounded in one kernel is what finish_sums makes, rounded by the C form. */
+void test_silu_round(const problem &p, const glm4v_cuda_sums &s)
+{
+    const int K = s.n_out / 2, ldq = up(K, 128);
+    const use silu = { "silu mul", GLM4V_CUDA_SILU_MUL, s.bias != NULL, false, false };
+    const run_result act = finish_sums(silu, s);
+    size_t q_bytes, scale_bytes;
+    glm4v_cuda_rounded_size(s.rows, K, &q_bytes, &scale_bytes);
+    device_buffer q(q_bytes), scale(scale_bytes);
+    glm4v_cuda_matrix w = {};
+    w.form = GLM4V_CUDA_FP8_DYNAMIC;
+    w.n_in = K;
+    glm4v_cuda_rounded out = {};
+    out.q = q.as();
+    out.scale = scale.as<float>();
+    CUDA(glm4v_cuda_silu_round(stream, &out, &w, &s));
+    CUDA(cudaDeviceSynchronize());
+    const std::vector<uint8_t> got = q.get<uint8_t>();
+    const std::vector<float> scales = scale.get<float>();
+    std::vector<float> x(K);
+    std::vector<uint16_t> values(up(K, 2));
+    bool ok = out.ldq == ldq && out.ldscale == 1 && q.guarded() && scale.guarded();
+    for (int t = 0; t < s.rows && ok; t++) {
+        float want;
+        for (int i = 0; i < K; i++)
+            x[i] = (float)act.at(t, i);
+        glm4v_fp8_row_c(values.data(), &want, x.data(), K);
+        ok = scales[t] == want;
+        for (int i = 0; i < ldq && ok; i++)
+            ok = got[(size_t)t * ldq + i] == (i < K ? glm4v_f32_to_e4m3(from_bf16(values[i])) : 0);
+    }
+    check::result(ok, text("silu round, %s", describe(p)));
+}
+
+/* A raw product and what follows it, as one chain of kernels. */
+void test_sums(const problem &p, const inputs &x, const std::vector<float> &sums,
+               glm4v_cuda_prefill *prefill)
+{
+    const int ld = up(p.s.n_out, 8);
+    device_buffer raw((size_t)x.rows * ld * 2);
+    glm4v_cuda_product q = {};
+    q.y = raw.as();
+    q.ldy = ld;
+    q.w = &p.w;
+    q.rounded = x.out;
+    q.rows = x.rows;
+    q.raw = true;
+    CUDA(glm4v_cuda_prefill_product(stream, prefill, &q));
+    CUDA(cudaDeviceSynchronize());
+    glm4v_cuda_sums s = { raw.as<uint16_t>(), ld, p.w.scale, x.out.scale, NULL, x.rows, p.s.n_out };
+    for (const use &u : uses) {
+        double error = 0;
+        if (u.f32)
+            continue;
+        s.bias = u.bias ? p.device_bias->as<float>() : NULL;
+        const run_result r = finish_sums(u, s);
+        const bool ok = close(p, u, PREFILL, r, sums, &error) && r.ok && raw.guarded();
+        check::result(ok, text("raw %s, %s: error %.1e", describe(p), u.name, error));
+        if (u.epilogue == GLM4V_CUDA_SILU_MUL)
+            test_silu_round(p, s);
     }
 }
 
@@ -636,14 +755,16 @@ void test_problem(const kind &k, const shape &s, glm4v_cuda_prefill *prefill, co
     const std::vector<float> sums = reference(p, many);
     if (strstr(which, "prefill"))
         test_uses(p, many, sums, PREFILL, prefill);
+    if (strstr(which, "prefill") && k.form == GLM4V_CUDA_FP8_DYNAMIC)
+        test_sums(p, many, sums, prefill);
     if (strstr(which, "blocks"))
         test_uses(p, many, sums, BLOCKS, NULL);
 }
 
 /* Groups with NaN and infinity, tiny and zero groups: scales and codes as on the CPU. */
-void test_odd_values()
+void test_odd_values(glm4v_cuda_form form)
 {
-    problem p({ GLM4V_CUDA_INT8, false, false, false }, { 1024, 2 });
+    problem p({ form, false, false, false }, { 1024, 2 });
     p.make_host();
     p.make_device();
     packed_from_codes(p);
@@ -673,7 +794,7 @@ void test_odd_values()
         s = isnan(s) ? NAN : s;
     const bool ok = matches(q.get<int8_t>(), x.q, x.q.size(), "code") &&
                     matches(got, x.scale, x.scale.size(), "scale");
-    check::result(ok, "rounding of NaN, infinity and small values");
+    check::result(ok, text("rounding of NaN, infinity and small values, %s", form_names[form]));
 }
 
 void test_random()
@@ -709,7 +830,8 @@ int main(int argc, char **argv)
     int number = 0;
     CUDA(glm4v_cuda_prefill_open(&prefill, &bytes, &NO_CHOICES));
     test_random();
-    test_odd_values();
+    test_odd_values(GLM4V_CUDA_INT8);
+    test_odd_values(GLM4V_CUDA_FP8_DYNAMIC);
     for (const shape &s : shapes) {
         if (left-- <= 0)
             break;

@@ -189,19 +189,27 @@ struct round_case {
     glm4v_cuda_form form;
     int rows, n;
     bool order, branch, branch_norm, by_group;
+    bool sums; /* the branch is sums of a raw product */
 };
+
+/* Random numbers, where they are needed. */
+static std::vector<float> scales(const round_case &c, int n)
+{
+    return c.sums ? normals((size_t)n) : std::vector<float>((size_t)n);
+}
 
 /* Device memory of a round_case. */
 struct round_data {
     buffer<uint16_t> x, branch, y;
-    buffer<float> w, branch_w, scale;
+    buffer<float> w, branch_w, scale, column, row, bias; /* column, row, bias: of sums */
     buffer<int8_t> q;
     buffer<int32_t> order;
 
     round_data(const round_case &c, const std::vector<int32_t> &map)
         : x(bf16(normals((size_t)c.rows * c.n, 2))), branch(bf16(normals((size_t)c.rows * c.n))),
           y((size_t)c.rows * c.n), w(normals((size_t)c.n)), branch_w(normals((size_t)c.n)),
-          scale(((size_t)c.rows + 15) * ((size_t)c.n / 32 + 4)),
+          scale(((size_t)c.rows + 15) * ((size_t)c.n / 32 + 4)), column(scales(c, c.n)),
+          row(scales(c, c.rows)), bias(scales(c, c.n)),
           q((size_t)c.rows * ((size_t)c.n + 127) / 128 * 128 * 2 + 256 * (size_t)c.rows), order(map)
     {
     }
@@ -226,15 +234,32 @@ static cudaError_t run_round(const round_case &c, round_data &d, glm4v_cuda_roun
     args.norm.rows = c.rows, args.norm.groups = 1, args.norm.n = c.n;
     args.branch = c.branch ? d.branch.data : nullptr;
     args.branch_norm = c.branch_norm ? d.branch_w.data : nullptr;
+    if (c.sums) {
+        args.branch_column = d.column.data;
+        args.branch_row = d.row.data;
+        args.branch_bias = c.branch_norm ? nullptr : d.bias.data;
+    }
     args.w = &w;
     args.out = out;
     return glm4v_cuda_norm_rounded(stream, &args);
 }
 
+/* Numbers of the branch, rounded to bf16 where a norm follows. */
+static std::vector<float> branch_numbers(const round_case &c, const round_data &d)
+{
+    std::vector<float> branch = floats(d.branch.get());
+    const std::vector<float> column = d.column.get(), row = d.row.get(), bias = d.bias.get();
+    for (size_t i = 0; c.sums && i < branch.size(); i++) {
+        const float product = branch[i] * column[i % c.n] * row[i / c.n];
+        branch[i] = product + (c.branch_norm ? 0 : bias[i % c.n]);
+    }
+    return c.sums && c.branch_norm ? floats(bf16(branch)) : branch;
+}
+
 /* x after the branch: what the separate kernels make. */
 static std::vector<float> with_branch(const round_case &c, const round_data &d)
 {
-    std::vector<float> x = floats(d.x.get()), branch = floats(d.branch.get());
+    std::vector<float> x = floats(d.x.get()), branch = branch_numbers(c, d);
     const std::vector<float> w = d.branch_w.get();
     for (int r = 0; r < c.rows && c.branch; r++) {
         float *row = &x[(size_t)r * c.n];
@@ -272,6 +297,31 @@ static bool codes_match(const round_case &c, const round_data &d, const glm4v_cu
     return ok;
 }
 
+/* The codes that fp8_row makes. */
+static bool e4m3_match(const round_case &c, const round_data &d, const glm4v_cuda_rounded &out,
+                       const std::vector<float> &normed, const std::vector<int32_t> &map)
+{
+    const size_t padded = ((size_t)c.n + 127) / 128 * 128;
+    const std::vector<int8_t> got = d.q.get();
+    const std::vector<float> scales = d.scale.get();
+    std::vector<float> row((size_t)c.n);
+    std::vector<uint16_t> values((size_t)c.n + 1);
+    bool ok = out.ldq == (int64_t)padded && out.ldscale == 1;
+    for (int r = 0; r < c.rows && ok; r++) {
+        std::vector<int8_t> q(padded, 0);
+        float scale;
+        for (int k = 0; k < c.n; k++)
+            row[(size_t)k] = normed[(size_t)r * c.n + (c.order ? map[(size_t)k] : k)];
+        glm4v_fp8_row_c(values.data(), &scale, row.data(), c.n);
+        for (int k = 0; k < c.n; k++)
+            q[(size_t)k] = (int8_t)glm4v_f32_to_e4m3(from_bf16(values[(size_t)k]));
+        const size_t at = (size_t)r * padded;
+        ok = same(std::vector<int8_t>(got.begin() + at, got.begin() + at + padded), q, padded) &&
+             scales[(size_t)r] == scale;
+    }
+    return ok;
+}
+
 /* Forms that take bf16: the inputs in the order of the matrix, zeros up to ldq. */
 static bool reordered(const round_case &c, const round_data &d, const glm4v_cuda_rounded &out,
                       const std::vector<float> &normed, const std::vector<int32_t> &map)
@@ -302,7 +352,8 @@ static std::vector<float> plain_rows(const round_case &c, const round_data &d,
 
 static void test_rounded(const round_case &c)
 {
-    static const char *const names[] = { "f32", "bf16", "int8", "int4", "fp8", "int4_32" };
+    static const char *const names[] = { "f32", "bf16",    "int8",       "int4",
+                                         "fp8", "int4_32", "fp8_dynamic" };
     std::vector<int32_t> map((size_t)c.n);
     for (int k = 0; k < c.n; k++)
         map[(size_t)k] = (k * 7 + 3) % c.n;
@@ -324,26 +375,33 @@ static void test_rounded(const round_case &c)
     ok = done(run_round(c, d, &out)) && ok;
     if (c.form == GLM4V_CUDA_INT8 || c.form == GLM4V_CUDA_INT4 || c.form == GLM4V_CUDA_INT4_32)
         ok = codes_match(c, d, out, normed, map) && ok;
+    else if (c.form == GLM4V_CUDA_FP8_DYNAMIC)
+        ok = e4m3_match(c, d, out, normed, map) && ok;
     else if (c.order)
         ok = reordered(c, d, out, normed, map) && ok;
     result(d.x.guarded() && d.y.guarded() && d.q.guarded() && d.scale.guarded() && ok,
-           text("norm_rounded, %s, rows %d, n %d%s%s%s%s", names[c.form], c.rows, c.n,
+           text("norm_rounded, %s, rows %d, n %d%s%s%s%s%s", names[c.form], c.rows, c.n,
                 c.order ? ", order" : "", c.branch ? ", branch" : "",
-                c.branch_norm ? " normed" : "", c.by_group ? ", by group" : ""));
+                c.branch_norm ? " normed" : "", c.by_group ? ", by group" : "",
+                c.sums ? ", sums" : ""));
 }
 
 /* ---- times ---- */
 
-static void bench_norm(int rows, int n)
+static void bench_norm(int rows, int n, glm4v_cuda_form form = GLM4V_CUDA_INT4)
 {
     const int sets = 16;
     std::vector<std::unique_ptr<round_data>> data;
-    const round_case c = { GLM4V_CUDA_INT4, rows, n, false, true, true, false };
+    const round_case c = {
+        form, rows, n, false, true, true, false, form == GLM4V_CUDA_FP8_DYNAMIC
+    };
     for (int i = 0; i < sets; i++)
         data.emplace_back(new round_data(c, std::vector<int32_t>(1)));
     glm4v_cuda_rounded out;
     const double us = microseconds(sets, [&](int i) { return run_round(c, *data[i], &out); });
-    report(text("norm_rounded branch+norm, %d x %d", rows, n), us, 7.0 * rows * n, 0);
+    report(text("norm_rounded branch+norm%s, %d x %d",
+                form == GLM4V_CUDA_FP8_DYNAMIC ? " e4m3" : "", rows, n),
+           us, 7.0 * rows * n, 0);
 }
 
 static void bench_silu(int rows, int n)
@@ -356,6 +414,66 @@ static void bench_silu(int rows, int n)
                                    x.data + (size_t)i * rows * 2 * n, rows, n);
     });
     report(text("silu_mul, %d x %d", rows, n), us, 6.0 * rows * n, 0);
+}
+
+/* Scales of sums, for times only. */
+static glm4v_cuda_sums sums_at(const buffer<uint16_t> &x, const buffer<float> &scale, int i,
+                               int rows, int n)
+{
+    return { x.data + (size_t)i * rows * n, n, scale.data, scale.data, nullptr, rows, n };
+}
+
+static void bench_sums(int rows, int n)
+{
+    const int sets = 8;
+    buffer<uint16_t> x((size_t)sets * rows * n);
+    buffer<float> scale(normals((size_t)std::max(rows, n)));
+    x.repeat(bf16(normals(MANY)));
+    const double us = microseconds(sets, [&](int i) {
+        const glm4v_cuda_sums s = sums_at(x, scale, i, rows, n);
+        return glm4v_cuda_finish_sums(stream, x.data + (size_t)i * rows * n, n, &s,
+                                      GLM4V_CUDA_PLAIN, false);
+    });
+    report(text("finish_sums, %d x %d", rows, n), us, 4.0 * rows * n, 0);
+}
+
+static void bench_silu_round(int rows, int n)
+{
+    const int sets = 8;
+    buffer<uint16_t> x((size_t)sets * rows * 2 * n);
+    buffer<float> scale(normals((size_t)std::max(rows, 2 * n))), y(rows);
+    buffer<int8_t> q((size_t)rows * n);
+    x.repeat(bf16(normals(MANY)));
+    glm4v_cuda_matrix w = {};
+    w.form = GLM4V_CUDA_FP8_DYNAMIC;
+    w.n_in = n;
+    glm4v_cuda_rounded out = {};
+    out.q = q.data;
+    out.scale = y.data;
+    const double us = microseconds(sets, [&](int i) {
+        const glm4v_cuda_sums s = sums_at(x, scale, i, rows, 2 * n);
+        return glm4v_cuda_silu_round(stream, &out, &w, &s);
+    });
+    report(text("silu_round, %d x %d", rows, n), us, 5.0 * rows * n, 0);
+}
+
+static void bench_row(int rows, int n)
+{
+    const int sets = 8;
+    buffer<uint16_t> x((size_t)sets * rows * n);
+    buffer<float> scale(rows);
+    buffer<int8_t> q((size_t)rows * n);
+    x.repeat(bf16(normals(MANY)));
+    glm4v_cuda_matrix w = {};
+    w.form = GLM4V_CUDA_FP8_DYNAMIC;
+    w.n_in = n;
+    glm4v_cuda_rounded out = {};
+    out.q = q.data;
+    out.scale = scale.data;
+    const double us = microseconds(sets, [&](int i) {
+        return glm4v_cuda_round(stream, &out, &w, x.data + (size_t)i * rows * n, n, rows);
+    });
+    report(text("round to e4m3, %d x %d", rows, n), us, 3.0 * rows * n, 0);
 }
 
 static void bench_gelu(size_t n)
@@ -375,6 +493,15 @@ static void bench()
     bench_norm(16, 4096);
     bench_norm(606, 4096);
     bench_norm(2304, 1536);
+    bench_norm(606, 4096, GLM4V_CUDA_FP8_DYNAMIC);
+    bench_norm(2304, 1536, GLM4V_CUDA_FP8_DYNAMIC);
+    bench_sums(606, 4608);
+    bench_sums(2304, 4608);
+    bench_silu_round(606, 13696);
+    bench_silu_round(2304, 4096);
+    bench_row(606, 4096);
+    bench_row(2304, 1536);
+    bench_row(606, 13696);
     bench_silu(606, 13696);
     bench_gelu((size_t)6401 * 15360 / 4);
 }
@@ -408,6 +535,12 @@ int main(int argc, char **argv)
                 test_rounded({ form, 3, n, kind == 3, kind > 0, kind > 1, kind == 2 });
     for (int n : { 1, 100, 144, 1176 })
         test_rounded({ GLM4V_CUDA_INT8, 2, n, false, false, false, false });
+    for (int n : { 1, 100, 1536, 4096, 8192, 13696 })
+        for (int kind = 0; kind < (n > 1 ? 6 : 3); kind++)
+            test_rounded({ GLM4V_CUDA_FP8_DYNAMIC, 3, n, kind % 3 == 2, kind > 0, kind % 3 == 1,
+                           false, kind > 2 });
+    test_rounded({ GLM4V_CUDA_BF16, 3, 4096, false, true, true, false, true });
+    test_rounded({ GLM4V_CUDA_INT8, 3, 1536, false, true, false, false, true });
     test_rounded({ GLM4V_CUDA_FP8, 2, 144, true, true, false, false });
     test_rounded({ GLM4V_CUDA_BF16, 2, 4100, true, false, false, false });
     if (argc > 1 && !strcmp(argv[1], "--bench"))

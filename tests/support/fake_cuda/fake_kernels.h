@@ -15,6 +15,8 @@ float fake_get(const glm4v_bf16 *x);
 void fake_put(glm4v_bf16 *y, float x, bool add);
 
 /* fake_products.c */
+/* What the sum stands for. */
+float fake_number_of(const glm4v_cuda_sums *s, int64_t row, int64_t n);
 void fake_set_rounded(glm4v_cuda_rounded *out, const glm4v_cuda_matrix *w);
 void fake_round_row(const glm4v_cuda_rounded *out, const glm4v_cuda_matrix *w, int64_t row,
                     const float *x);

@@ -34,6 +34,7 @@ static size_t row_bytes(glm4v_cuda_form form, int64_t n_in)
         return (size_t)up(n_in, 8) * 2;
     case GLM4V_CUDA_INT8:
     case GLM4V_CUDA_FP8:
+    case GLM4V_CUDA_FP8_DYNAMIC:
         return (size_t)up(n_in, 16);
     case GLM4V_CUDA_INT4:
     case GLM4V_CUDA_INT4_32:
@@ -184,9 +185,14 @@ void glm4v_cuda_rounded_size(int32_t rows, int32_t n_in, size_t *q, size_t *scal
     *scale = (size_t)(rows * up(n_in, 128) / 32) * sizeof(float);
 }
 
+static bool has_row_scales(const glm4v_cuda_matrix *w)
+{
+    return traits_of(w)->rounding == GLM4V_ROUND_FP8;
+}
+
 static bool is_rounded(const glm4v_cuda_matrix *w)
 {
-    return glm4v_rounding_group(traits_of(w)->rounding) > 0;
+    return has_row_scales(w) || glm4v_rounding_group(traits_of(w)->rounding) > 0;
 }
 
 bool glm4v_cuda_rounds(const glm4v_cuda_matrix *w)
@@ -197,7 +203,17 @@ bool glm4v_cuda_rounds(const glm4v_cuda_matrix *w)
 void fake_set_rounded(glm4v_cuda_rounded *out, const glm4v_cuda_matrix *w)
 {
     out->ldq = is_rounded(w) ? up(w->n_in, 128) : up(w->n_in, 8);
-    out->ldscale = is_rounded(w) ? up(w->n_in, 128) / 32 : 0;
+    out->ldscale = has_row_scales(w) ? 1 : is_rounded(w) ? up(w->n_in, 128) / 32 : 0;
+}
+
+/* Codes of the e4m3 that fp8_row writes as bf16. */
+static void round_to_e4m3(uint8_t *codes, float *scale, const float *x, size_t K)
+{
+    glm4v_bf16 *values = fake_room((K + 1) * sizeof *values);
+    glm4v_fp8_row_c(values, scale, x, (int64_t)K);
+    for (size_t k = 0; k < K; k++)
+        codes[k] = glm4v_f32_to_e4m3(fake_get(values + k));
+    free(values);
 }
 
 void fake_round_row(const glm4v_cuda_rounded *out, const glm4v_cuda_matrix *w, int64_t row,
@@ -212,7 +228,9 @@ void fake_round_row(const glm4v_cuda_rounded *out, const glm4v_cuda_matrix *w, i
         ordered[k] = x[w->order ? (size_t)w->order[k] : k];
     int8_t *codes = (int8_t *)out->q + row * out->ldq;
     float *scales = out->scale + row * out->ldscale;
-    if (!is_rounded(w))
+    if (has_row_scales(w))
+        round_to_e4m3((uint8_t *)codes, scales, ordered, K);
+    else if (!is_rounded(w))
         glm4v_f32_to_bf16_c((uint16_t *)out->q + row * out->ldq, ordered, K);
     else if (glm4v_rounding_group(traits_of(w)->rounding) == 32)
         gemm.quantize_row_32(codes, scales, sums, ordered, w->n_in);
@@ -259,13 +277,13 @@ static float code_of(glm4v_cuda_form form, const uint8_t *row, int64_t k, int ze
 {
     if (form == GLM4V_CUDA_INT8)
         return (int8_t)row[k];
-    if (form == GLM4V_CUDA_FP8)
+    if (form == GLM4V_CUDA_FP8 || form == GLM4V_CUDA_FP8_DYNAMIC)
         return glm4v_e4m3_to_f32(row[k]);
     return (float)((row[k / 2] >> (k % 2 * 4) & 15) - zero);
 }
 
-/* One row of the matrix as numbers. */
-static void weights_of(float *y, const glm4v_cuda_matrix *w, int64_t row)
+/* One row of the matrix as numbers, or raw: its codes. */
+static void weights_of(float *y, const glm4v_cuda_matrix *w, int64_t row, bool raw)
 {
     const int64_t groups = groups_of(w), K = w->n_in;
     const int64_t group = groups ? glm4v_form_group((glm4v_form)w->form, w->blocks, K) : 0;
@@ -275,12 +293,22 @@ static void weights_of(float *y, const glm4v_cuda_matrix *w, int64_t row)
     else if (w->form == GLM4V_CUDA_BF16)
         glm4v_bf16_to_f32_c(y, (const uint16_t *)(const void *)at, (size_t)K);
     for (int64_t g = 0; g < groups; g++) {
-        const float scale = w->scale[row * groups + g];
+        const float scale = raw ? 1 : w->scale[row * groups + g];
         const int zero = w->zero ? w->zero[row * groups + g] : 8;
         const int64_t end = (g + 1) * group < K ? (g + 1) * group : K;
         for (int64_t k = g * group; k < end; k++)
             y[k] = scale * code_of(w->form, at, k, zero);
     }
+}
+
+/* Row of activations in e4m3 as numbers, or raw: as codes. */
+static float *codes_of(const glm4v_cuda_rounded *in, int64_t row, int64_t K, bool raw)
+{
+    float *x = fake_room((size_t)K * sizeof *x);
+    for (int64_t k = 0; k < K; k++)
+        x[k] = (raw ? 1 : in->scale[row * in->ldscale]) *
+               glm4v_e4m3_to_f32(((const uint8_t *)in->q)[row * in->ldq + k]);
+    return x;
 }
 
 /* Row of activations as numbers. */
@@ -290,6 +318,8 @@ static float *inputs_of(const product_args *a, int64_t row)
     const int64_t K = a->w.n_in, group = glm4v_rounding_group(traits_of(&a->w)->rounding);
     if (!glm4v_cuda_rounds(&a->w))
         return fake_wide(a->p.x + row * a->p.ldx, K);
+    if (has_row_scales(&a->w))
+        return codes_of(in, row, K, a->p.raw);
     if (!group)
         return fake_wide((const glm4v_bf16 *)in->q + row * in->ldq, K);
     float *x = fake_room((size_t)K * sizeof *x);
@@ -330,7 +360,7 @@ static float *sums_of(const product_args *a)
         free(row);
     }
     for (int64_t o = 0; o < N; o++) {
-        weights_of(weights, &a->w, o);
+        weights_of(weights, &a->w, o, a->p.raw);
         for (int64_t r = 0; r < rows; r++)
             sums[r * N + o] = (float)sum_of(x + r * K, weights, K) + (a->p.bias ? a->p.bias[o] : 0);
     }
@@ -389,7 +419,7 @@ int glm4v_cuda_prefill_choices(const glm4v_cuda_prefill *prefill,
                                glm4v_cuda_choice choice[GLM4V_CUDA_CHOICES])
 {
     (void)prefill;
-    choice[0] = (glm4v_cuda_choice) { 48, 64, false, { 1, 2, 3, 4, 5, 6, 7, UINT64_MAX } };
+    choice[0] = (glm4v_cuda_choice) { 48, 64, false, true, { 1, 2, 3, 4, 5, 6, 7, UINT64_MAX } };
     return 1;
 }
 
@@ -420,4 +450,70 @@ cudaError_t glm4v_cuda_prefill_product(cudaStream_t stream, glm4v_cuda_prefill *
     if (!prefill)
         return cudaErrorInvalidValue;
     return fake_cuda_launch(stream, run_product, &a, sizeof a);
+}
+
+/* ---- from sums to what follows ---- */
+
+typedef struct {
+    glm4v_cuda_sums s;
+    glm4v_bf16 *y;
+    int64_t ldy;
+    glm4v_cuda_epilogue epilogue;
+    bool add;
+    glm4v_cuda_rounded out;
+    glm4v_cuda_matrix w; /* of the product that follows */
+} sums_args;
+
+float fake_number_of(const glm4v_cuda_sums *s, int64_t row, int64_t n)
+{
+    const float sum = fake_get(s->sums + row * s->ld + n);
+    return sum * s->column[n] * s->row[row] + (s->bias ? s->bias[n] : 0);
+}
+
+static float activation_of(const sums_args *a, int64_t row, int64_t n)
+{
+    const float x = fake_number_of(&a->s, row, n);
+    if (a->epilogue == GLM4V_CUDA_GELU)
+        return gelu(x);
+    if (a->epilogue == GLM4V_CUDA_SILU_MUL)
+        return x / (1 + expf(-x)) * fake_number_of(&a->s, row, a->s.n_out / 2 + n);
+    return x;
+}
+
+static void run_finish(void *args)
+{
+    const sums_args *a = args;
+    const int64_t n = a->epilogue == GLM4V_CUDA_SILU_MUL ? a->s.n_out / 2 : a->s.n_out;
+    for (int64_t i = 0; i < a->s.rows * n; i++)
+        fake_put(a->y + i / n * a->ldy + i % n, activation_of(a, i / n, i % n), a->add);
+}
+
+cudaError_t glm4v_cuda_finish_sums(cudaStream_t stream, glm4v_bf16 *y, int64_t ldy,
+                                   const glm4v_cuda_sums *s, glm4v_cuda_epilogue epilogue, bool add)
+{
+    const sums_args a = { .s = *s, .y = y, .ldy = ldy, .epilogue = epilogue, .add = add };
+    return fake_cuda_launch(stream, run_finish, &a, sizeof a);
+}
+
+static void run_silu_round(void *args)
+{
+    const sums_args *a = args;
+    const int64_t K = a->w.n_in;
+    glm4v_bf16 *row = fake_room((size_t)K * sizeof *row);
+    for (int64_t r = 0; r < a->s.rows; r++) {
+        for (int64_t n = 0; n < K; n++)
+            fake_put(row + n, activation_of(a, r, n), false);
+        float *wide = fake_wide(row, K);
+        fake_round_row(&a->out, &a->w, r, wide);
+        free(wide);
+    }
+    free(row);
+}
+
+cudaError_t glm4v_cuda_silu_round(cudaStream_t stream, glm4v_cuda_rounded *out,
+                                  const glm4v_cuda_matrix *w, const glm4v_cuda_sums *s)
+{
+    fake_set_rounded(out, w);
+    const sums_args a = { .s = *s, .epilogue = GLM4V_CUDA_SILU_MUL, .out = *out, .w = *w };
+    return fake_cuda_launch(stream, run_silu_round, &a, sizeof a);
 }

@@ -82,12 +82,32 @@ typedef struct {
     glm4v_cuda_rounded out;
 } norm_round_args;
 
+/* Numbers of the branch's row, rounded to bf16 where its norm follows. */
+static float *branch_of(const glm4v_cuda_norm_round *a, int64_t r)
+{
+    const glm4v_cuda_sums sums = { .sums = a->branch,
+                                   .ld = a->ldbranch,
+                                   .column = a->branch_column,
+                                   .row = a->branch_row,
+                                   .bias = a->branch_bias };
+    float *branch = fake_wide(a->branch + r * a->ldbranch, a->norm.n);
+    for (int64_t k = 0; a->branch_row && k < a->norm.n; k++) {
+        branch[k] = fake_number_of(&sums, r, k);
+        if (a->branch_norm) {
+            glm4v_bf16 narrow;
+            fake_put(&narrow, branch[k], false);
+            branch[k] = fake_get(&narrow);
+        }
+    }
+    return branch;
+}
+
 static void add_branch(const glm4v_cuda_norm_round *a, int64_t r)
 {
     glm4v_bf16 *x = (glm4v_bf16 *)(uintptr_t)a->norm.x + r * a->norm.ldx;
-    float *branch = fake_wide(a->branch + r * a->ldbranch, a->norm.n);
+    float *branch = branch_of(a, r);
     float *y = a->branch_norm ? norm_of(branch, a->branch_norm, NULL, a->branch_eps, a->norm.n)
-                              : fake_wide(a->branch + r * a->ldbranch, a->norm.n);
+                              : branch_of(a, r);
     for (int64_t k = 0; k < a->norm.n; k++)
         fake_put(x + k, y[k], true);
     free(y);
