@@ -569,7 +569,8 @@ static void nothing_is_taken_after_the_first_requests(void)
 
 static void what_is_planned_is_what_is_taken(void)
 {
-    static const char *const forms[] = { "fp32", "bf16", "int8", "int4", "int4-32", "fp8" };
+    static const char *const forms[] = { "fp32",    "bf16", "int8",       "int4",
+                                         "int4-32", "fp8",  "fp8-dynamic" };
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         runner r;
         REQUIRE(!runner_open(&r, forms[i], "cpu", open_first));

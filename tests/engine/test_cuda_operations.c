@@ -9,6 +9,7 @@
 #include "backend_step.h"
 #include "convert.h"
 #include "fixture.h"
+#include "forward/context_priv.h"
 
 enum { MOST = 1 << 18 };
 
@@ -232,8 +233,7 @@ static void products_are_equal_in_every_form_and_queue(void)
                 const int64_t rows = sizes[s][0], n_out = sizes[s][1], n_in = sizes[s][2];
                 fill(a_host, rows * (n_in > n_out ? n_in : n_out));
                 fill(b_host, n_out * n_in);
-                if (form == GLM4V_FORM_FP8_DYNAMIC || /* CUDA has none */
-                    multiply(cpu, (glm4v_form)form, (glm4v_queue)q, rows, n_out, n_in, expected)) {
+                if (multiply(cpu, (glm4v_form)form, (glm4v_queue)q, rows, n_out, n_in, expected)) {
                     CHECK(multiply(gpu, (glm4v_form)form, (glm4v_queue)q, rows, n_out, n_in, got));
                     continue;
                 }
@@ -241,6 +241,117 @@ static void products_are_equal_in_every_form_and_queue(void)
                          0);
                 compare(glm4v_form_name((glm4v_form)form), rows, n_out, 1e-5);
             }
+}
+
+/* ---- what operations leave to the next one ---- */
+
+enum { LEFT_ROWS = 37, LEFT_N = 64, LEFT_FFN = 144 };
+
+/* An MLP whose sums wait for the next operation, and the norm behind it. */
+typedef struct {
+    glm4v_weight up, down, next;
+    float *norm, *bias;
+    void *x, *wide, *act, *branch, *y;
+    glm4v_step *step;
+} mlp;
+
+static void fill_weight(glm4v_backend *b, glm4v_weight *w, int64_t n_out, int64_t n_in)
+{
+    const glm4v_weight_kind kind = { .form = GLM4V_FORM_FP8_DYNAMIC, .n_out = n_out, .n_in = n_in };
+    fill(b_host, n_out * n_in);
+    CHECK_EQ(b->ops->weight_alloc(b, w, &kind, &err), 0);
+    CHECK_EQ(b->ops->weight_fill(b, w, 0, n_out, b_host), 0);
+}
+
+static void open_mlp(glm4v_backend *b, mlp *m)
+{
+    const glm4v_step_size size = { .queue = GLM4V_QUEUE_PREFILL, .rows = LEFT_ROWS };
+    fill_weight(b, &m->up, 2 * LEFT_FFN, LEFT_N);
+    fill_weight(b, &m->down, LEFT_N, LEFT_FFN);
+    fill_weight(b, &m->next, 3 * LEFT_N, LEFT_N);
+    fill(b_host, LEFT_FFN);
+    m->norm = send_exact(b, b_host, LEFT_N);
+    m->bias = send_exact(b, b_host, LEFT_N);
+    fill(a_host, LEFT_ROWS * LEFT_N);
+    m->x = send(b, a_host, LEFT_ROWS * LEFT_N);
+    m->branch = send(b, a_host, LEFT_ROWS * LEFT_N);
+    m->wide = send(b, a_host, LEFT_ROWS * 2 * LEFT_FFN);
+    m->act = send(b, a_host, LEFT_ROWS * LEFT_FFN);
+    m->y = send(b, a_host, LEFT_ROWS * 3 * LEFT_N);
+    CHECK_EQ(b->ops->step_open(b, &m->step, &size, &err), 0);
+}
+
+static void close_mlp(glm4v_backend *b, mlp *m)
+{
+    void *list[] = { m->norm, m->bias, m->x, m->branch, m->wide, m->act, m->y };
+    b->ops->step_close(m->step);
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        b->ops->free(b, list[i]);
+    b->ops->weight_free(b, &m->up);
+    b->ops->weight_free(b, &m->down);
+    b->ops->weight_free(b, &m->next);
+}
+
+/* x and y behind it: [LEFT_ROWS, LEFT_N] and [LEFT_ROWS, 3 LEFT_N] of `out`. flush: nothing waits.
+ */
+static void run_mlp(glm4v_backend *b, bool normed, bool flush, float *out)
+{
+    mlp m = { 0 };
+    bool replayed;
+    state = 77;
+    open_mlp(b, &m);
+    const glm4v_norm norm = { .w = m.norm, .eps = 1e-5f }, none = { 0 };
+    const glm4v_gate_up up = { .in = { .norm = &norm,
+                                       .normed = m.branch,
+                                       .product = { .y = m.wide,
+                                                    .ldy = 2 * LEFT_FFN,
+                                                    .x = m.x,
+                                                    .ldx = LEFT_N,
+                                                    .w = &m.up,
+                                                    .rows = LEFT_ROWS } },
+                               .act = m.act };
+    const glm4v_product_add down = { .x = m.x,
+                                     .branch = m.branch,
+                                     .in = m.act,
+                                     .w = &m.down,
+                                     .bias = m.bias,
+                                     .norm = normed ? &norm : &none,
+                                     .rows = LEFT_ROWS };
+    const glm4v_norm_product next = { .norm = &norm,
+                                      .normed = m.branch,
+                                      .product = { .y = m.y,
+                                                   .ldy = 3 * LEFT_N,
+                                                   .x = m.x,
+                                                   .ldx = LEFT_N,
+                                                   .w = &m.next,
+                                                   .rows = LEFT_ROWS } };
+    CHECK_EQ(b->ops->step_begin(m.step, &(glm4v_step_rows) { .rows = LEFT_ROWS }, &replayed), 0);
+    CHECK_EQ(glm4v_run_gate_up(m.step, &up), 0);
+    if (flush)
+        CHECK_EQ(b->ops->step_flush(m.step), 0);
+    CHECK_EQ(glm4v_run_product_add(m.step, &down), 0);
+    if (flush)
+        CHECK_EQ(b->ops->step_flush(m.step), 0);
+    CHECK_EQ(glm4v_run_norm_product(m.step, &next), 0);
+    CHECK_EQ(b->ops->step_end(m.step), 0);
+    CHECK_EQ(queue_over(b, GLM4V_QUEUE_PREFILL), 0);
+    CHECK_EQ(b->ops->download(b, out, m.x, LEFT_ROWS * LEFT_N), 0);
+    CHECK_EQ(b->ops->download(b, out + LEFT_ROWS * LEFT_N, m.y, LEFT_ROWS * 3 * LEFT_N), 0);
+    close_mlp(b, &m);
+}
+
+/* A value at the edge between two codes may become the other one: 2^-4 of it. */
+static void what_waits_is_done_as_if_at_once(void)
+{
+    enum { ALL = LEFT_ROWS * 4 * LEFT_N };
+    for (int normed = 0; normed < 2; normed++) {
+        run_mlp(cpu, normed, false, expected);
+        run_mlp(gpu, normed, false, got);
+        compare("mlp", LEFT_ROWS, 4 * LEFT_N, 4e-3);
+        memcpy(expected, got, ALL * sizeof *got);
+        run_mlp(gpu, normed, true, got);
+        CHECK(!memcmp(expected, got, ALL * sizeof *got));
+    }
 }
 
 /* ---- attention ---- */
@@ -472,6 +583,7 @@ int main(void)
     TEST(looked_up_rows_are_equal);
     TEST(rows_are_placed_and_taken);
     TEST(products_are_equal_in_every_form_and_queue);
+    TEST(what_waits_is_done_as_if_at_once);
     TEST(attention_is_equal_on_both_queues);
     TEST(attention_of_all_rows_is_equal);
     TEST(rows_are_copied_between_gpus);

@@ -19,7 +19,8 @@
 #endif
 #define MODEL SOURCE_ROOT "/tests/data/golden-tiny"
 
-static const char *const quantizations[] = { "fp32", "bf16", "int8", "int4", "int4-32" };
+static const char *const quantizations[] = { "fp32", "bf16",    "int8",
+                                             "int4", "int4-32", "fp8-dynamic" };
 #define N_FORMS (sizeof quantizations / sizeof *quantizations)
 #ifdef FAKE_CUDA
 enum { FAKE = 1 };

@@ -277,7 +277,7 @@ typedef struct {
 /* x += norm(in w^T + bias) */
 typedef struct {
     void *x;      /* [rows, n_out] */
-    void *branch; /* scratch [rows, n_out]; not used without a norm */
+    void *branch; /* scratch [rows, n_out] */
     const void *in;
     const glm4v_weight *w;
     const float *bias;

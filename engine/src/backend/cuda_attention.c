@@ -25,7 +25,7 @@ int glm4v_gpu_rope(glm4v_step *step, const glm4v_rope *r)
     if (rc)
         return rc;
     GLM4V_CUDA_ENTER(&g->context);
-    if ((rc = glm4v_gpu_add_branch(s)))
+    if ((rc = glm4v_gpu_catch_up(s)))
         return rc;
     return GLM4V_GPU_LAUNCH(g, "rotate", glm4v_cuda_rotate(s->stream, &rope));
 }
@@ -42,7 +42,7 @@ int glm4v_gpu_append(glm4v_step *step, const glm4v_append *a)
     if (rc)
         return rc;
     GLM4V_CUDA_ENTER(&g->context);
-    if ((rc = glm4v_gpu_add_branch(s)))
+    if ((rc = glm4v_gpu_catch_up(s)))
         return rc;
     return GLM4V_GPU_LAUNCH(g, "append_kv",
                             glm4v_cuda_append_kv(s->stream, &kv, &s->data, &append));
@@ -131,7 +131,7 @@ int glm4v_gpu_attend(glm4v_step *step, const glm4v_attend *a)
     if (rc)
         return rc;
     GLM4V_CUDA_ENTER(&g->context);
-    if ((rc = glm4v_gpu_add_branch(s)))
+    if ((rc = glm4v_gpu_catch_up(s)))
         return rc;
     return step->size.queue == GLM4V_QUEUE_DECODE ? attend_rows(s, &kv, &attend)
                                                   : attend_spans(s, &kv, &attend);
@@ -155,7 +155,7 @@ int glm4v_gpu_attend_all(glm4v_step *step, const glm4v_attend_all *a)
     if (rc)
         return rc;
     GLM4V_CUDA_ENTER(&g->context);
-    if ((rc = glm4v_gpu_add_branch(s)))
+    if ((rc = glm4v_gpu_catch_up(s)))
         return rc;
     return GLM4V_GPU_LAUNCH(g, "attend_rows", glm4v_cuda_attend_rows(s->stream, &attend));
 }

@@ -6,7 +6,8 @@
  *   glm4v-products 1
  *   gpu NVIDIA H200
  *   cublaslt 130100
- *   choice 4096 13696 bf16 0123456789abcdef ... (8 times)     n_out, n_in, type of the sums
+ *   choice 4096 13696 bf16 0123456789abcdef ... (8 times)     n_out, n_in, type: of the sums, of
+ *                                                             products of bf16; or fp8
  *   hash 0123456789abcdef                                     of all before it: FNV-1a
  *
  * What is read is written again in memory and has to be the same text. */
@@ -36,6 +37,13 @@ static uint64_t hash_of(const char *text, size_t size)
     return h;
 }
 
+static const char *type_of(const glm4v_cuda_choice *c)
+{
+    if (c->fp8)
+        return "fp8";
+    return c->f32 ? "f32" : "bf16";
+}
+
 /* text: TEXT_BYTES. Returns the hash. */
 static uint64_t write_text(char *text, const glm4v_gpu_products *t)
 {
@@ -44,7 +52,7 @@ static uint64_t write_text(char *text, const glm4v_gpu_products *t)
     for (int i = 0; i < t->n; i++) {
         const glm4v_cuda_choice *c = &t->choice[i];
         at += (size_t)snprintf(text + at, TEXT_BYTES - at, "choice %d %d %s", c->n_out, c->n_in,
-                               c->f32 ? "f32" : "bf16");
+                               type_of(c));
         for (int k = 0; k < 8; k++)
             at += (size_t)snprintf(text + at, TEXT_BYTES - at, " %016" PRIx64, c->algorithm[k]);
         text[at++] = '\n';
@@ -64,6 +72,7 @@ static bool parse_choice(glm4v_cuda_choice *c, const char *line)
     if (sscanf(line, "choice %" SCNd32 " %" SCNd32 " %7s%n", &c->n_out, &c->n_in, type, &at) != 3)
         return false;
     c->f32 = !strcmp(type, "f32");
+    c->fp8 = !strcmp(type, "fp8");
     for (int k = 0, more = 0; k < 8; k++, at += more)
         if (sscanf(line + at, " %16" SCNx64 "%n", &c->algorithm[k], &more) != 1)
             return false;

@@ -168,12 +168,20 @@ typedef struct {
     int64_t n_freq;
     bool half;
     const int32_t *sampled;
-    struct {     /* x += norm(branch), which waits for the norm of x that follows */
+    struct {     /* x += branch or norm(branch), which waits for the norm of x that follows */
         void *x; /* NULL: nothing waits */
-        const void *branch;
-        glm4v_norm norm;
+        void *branch;
+        glm4v_norm norm; /* w NULL: none */
         int64_t rows, n;
+        glm4v_cuda_sums sums; /* what makes numbers of the branch; sums NULL: they are numbers */
     } residual;
+    struct {       /* act = silu(gate) * up, which waits for the product that follows */
+        void *act; /* NULL: nothing waits */
+        glm4v_cuda_sums sums;
+    } gate;
+    float *row_scale; /* in device, of prefill, [2][size.rows]: scales of rows rounded to e4m3, of
+                         the operation before and of this one */
+    int turn;         /* which of them is this one's */
 } glm4v_gpu_step;
 
 static inline glm4v_gpu_backend *glm4v_gpu(glm4v_backend *b)
@@ -247,8 +255,9 @@ glm4v_cuda_matrix glm4v_gpu_matrix(const glm4v_weight *w);
 /* cuda_product.c. Queue's lock held: scratch for rounded activations. */
 int glm4v_gpu_take_rounded(glm4v_gpu_backend *g, glm4v_gpu_queue *q, int64_t rows, int64_t n_in,
                            glm4v_cuda_rounded *rounded);
-/* Add the branch that waits, if one does: before an operation that may see it. */
-int glm4v_gpu_add_branch(glm4v_gpu_step *s);
+
+/* cuda_left.c. Do what an operation left to the next one: before an operation that may see it. */
+int glm4v_gpu_catch_up(glm4v_gpu_step *s);
 
 /* The code of a launcher's status. `call` is not made where a fault is injected. */
 #define GLM4V_GPU_LAUNCH(g, what, call)                                                            \

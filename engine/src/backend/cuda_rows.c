@@ -9,7 +9,7 @@
     glm4v_gpu_backend *g = glm4v_gpu((step)->backend);                                             \
     int rc = glm4v_gpu_usable(g);                                                                  \
     GLM4V_CUDA_ENTER(&g->context);                                                                 \
-    rc = rc ? rc : glm4v_gpu_add_branch(s);                                                        \
+    rc = rc ? rc : glm4v_gpu_catch_up(s);                                                          \
     if (rc)                                                                                        \
     return rc
 

@@ -12,7 +12,8 @@
 
 /* Where the arrays begin in the block: first what is copied, then what the device writes. */
 typedef struct {
-    size_t ids, slot, position, axis[3], places, outputs, draws, copied, cos, sin, ids_out, all;
+    size_t ids, slot, position, axis[3], places, outputs, draws, copied, cos, sin, ids_out,
+        row_scale, all;
 } layout;
 
 static size_t put(size_t *end, size_t n, size_t size)
@@ -39,6 +40,7 @@ static layout layout_of(const glm4v_step_size *size)
     l.cos = put(&l.all, rotary * size->n_freq, sizeof(float));
     l.sin = put(&l.all, rotary * size->n_freq, sizeof(float));
     l.ids_out = put(&l.all, outputs, sizeof(int32_t));
+    l.row_scale = put(&l.all, size->queue == GLM4V_QUEUE_PREFILL ? 2 * rows : 0, sizeof(float));
     return l;
 }
 
@@ -107,6 +109,7 @@ static int open_blocks(glm4v_gpu_backend *g, glm4v_gpu_step *s)
     s->copied = l.copied;
     s->data = data_at(&l, s->device);
     s->ids_out = (void *)((char *)s->device + l.ids_out);
+    s->row_scale = (void *)((char *)s->device + l.row_scale);
     if (!rc && l.copied)
         rc = glm4v_gpu_take_pinned(g, &s->pinned, GLM4V_GPU_RING * l.copied);
     if (!rc && l.copied) /* what a step does not use is copied too */
@@ -350,7 +353,7 @@ static void idle(glm4v_gpu_step *s)
 {
     s->mode = GLM4V_GPU_AT_ONCE;
     s->stream = s->queue->stream;
-    s->residual.x = NULL;
+    s->residual.x = s->gate.act = NULL;
 }
 
 int glm4v_gpu_step_begin(glm4v_step *step, const glm4v_step_rows *rows, bool *replayed)
@@ -386,13 +389,14 @@ int glm4v_gpu_step_begin(glm4v_step *step, const glm4v_step_rows *rows, bool *re
     return 0;
 }
 
-/* Nothing is held back but what is captured, which has a key, and a branch that is to be added. */
+/* Nothing is held back but what is captured, which has a key, and what was left to the next
+ * operation. */
 int glm4v_gpu_step_flush(glm4v_step *step)
 {
     glm4v_gpu_backend *g = glm4v_gpu(step->backend);
     int rc = glm4v_gpu_usable(g);
     GLM4V_CUDA_ENTER(&g->context);
-    return rc ? rc : glm4v_gpu_add_branch(glm4v_gpu_step_of(step));
+    return rc ? rc : glm4v_gpu_catch_up(glm4v_gpu_step_of(step));
 }
 
 static int end_capture(glm4v_gpu_backend *g, glm4v_gpu_step *s)
@@ -418,7 +422,7 @@ int glm4v_gpu_step_end(glm4v_step *step)
     glm4v_gpu_step *s = glm4v_gpu_step_of(step);
     glm4v_gpu_backend *g = glm4v_gpu(step->backend);
     GLM4V_CUDA_ENTER(&g->context);
-    int left = glm4v_gpu_add_branch(s);
+    int left = glm4v_gpu_catch_up(s);
     int rc = s->mode == GLM4V_GPU_CAPTURE ? end_capture(g, s) : 0;
     rc = rc ? rc : left;
     if (!rc)

@@ -14,7 +14,7 @@ _Static_assert((int)GLM4V_CUDA_F32 == GLM4V_FORM_F32 && (int)GLM4V_CUDA_BF16 == 
                    (int)GLM4V_CUDA_INT4 == GLM4V_FORM_INT4 &&
                    (int)GLM4V_CUDA_FP8 == GLM4V_FORM_FP8 &&
                    (int)GLM4V_CUDA_INT4_32 == GLM4V_FORM_INT4_32 &&
-                   GLM4V_FORM_FP8_DYNAMIC == GLM4V_FORM_INT4_32 + 1 && GLM4V_N_FORMS == 7,
+                   (int)GLM4V_CUDA_FP8_DYNAMIC == GLM4V_FORM_FP8_DYNAMIC && GLM4V_N_FORMS == 7,
                "the kernels name forms in another order");
 
 #define ROW_STEP 16 /* fills begin at multiples of it */
@@ -81,8 +81,6 @@ glm4v_cuda_matrix glm4v_gpu_matrix(const glm4v_weight *w)
 static bool sizes_of(glm4v_cuda_matrix_bytes *s, const glm4v_weight_kind *kind)
 {
     const glm4v_form_traits *form = glm4v_form_of(kind->form);
-    if (kind->form == GLM4V_FORM_FP8_DYNAMIC)
-        return false;
     if (!glm4v_form_fits(kind->form, kind->n_in) || (kind->zeros && !form->zeros) ||
         (kind->blocks && !form->blocks) || (kind->ordered && !form->ordered))
         return false;
