@@ -355,7 +355,8 @@ def a_signal_ends_the_answer_under_way(folder):
 
 
 def a_slow_model_describes_what_the_camera_sees_now(folder):
-    with Camera() as camera, Program([GLM4V, "describe", "--model", endless_model(folder), "--max-tokens", "65536",
+    tokens = 65536 // SLOW ** 2  # sanitized, so many take minutes
+    with Camera() as camera, Program([GLM4V, "describe", "--model", endless_model(folder), "--max-tokens", tokens,
                                       "--interval", "0", camera.url]) as program:
         began = time.monotonic()
         program.wait_for_captions(1)
@@ -500,9 +501,9 @@ def a_camera_by_http_is_treated_alike_and_a_file_by_http_is_a_file(folder):
             check(len(program.err) == 1 and "login was refused" in program.err[0], program.err)
         with Program([BUILD / "examples" / "watch-camera", f"{server.url}/short", folder / "recording.mkv"],
                      GLM4V_MODEL=MODEL) as program:
-            program.wait_until(lambda: sum(line.startswith("camera  connected") for line in program.out) == 2, "its return")
+            program.wait_until(lambda: sum(line.startswith("camera  connected") for line in program.out) >= 2, "its return")
             check(any("the stream ended" in line for line in program.out), program.out)
-            check(any(line.startswith("caption") for line in program.out), program.out)
+            program.wait_until(lambda: any(line.startswith("caption") for line in program.out), "a caption")
 
 
 def free_udp_port():
@@ -589,7 +590,8 @@ def the_example_records_on_and_captions_return(folder):
             program.wait_until(lambda: any(word in line for line in program.out[before:]), word)
             lost = len(program.out)
             wait_for("camera  lost")  # a second time, with no caption in between
-            check(not caption_times(program.out[lost:]), "captions of black frames:", program.out)
+            # Answers that take seconds, as of a sanitized model, may still come: of frames before the outage.
+            check(len(caption_times(program.out[lost:])) <= (2 if SLOW > 1 else 0), "captions of black frames:", program.out)
             back()
             wait_for("camera  connected")
             wait_for("caption", 3)

@@ -107,7 +107,7 @@ def check_verdicts(output):
     ids = [int(re.search(r" id=\(guint64\)(\d+)", line).group(1)) for line in results]
     check(ids and ids == list(range(len(ids))), "ids:", ids, output[:2000])
     answers = [line for line in results if "status=(string)ok" in line]
-    check(answers, "no answer:", output[:2000])
+    check(answers or SLOW > 1, "no answer:", output[:2000])  # within its deadline
     for line in results:
         check(re.search(r" verdict=\(string\)(pass|fail|unknown)", line), line)
         check(re.search(r" state=\(string\)(pass|fail|unknown)", line), line)
