@@ -500,6 +500,7 @@ gst_glm4v_describe_init (GstGlm4vDescribe * self)
   self->answers = g_ptr_array_new_with_free_func (free_answer);
   self->prompt_file = gst_glm4v_prompt_file_new ();
   self->history = gst_glm4v_history_new ();
+  gst_glm4v_stats_reset (&self->stats);
   self->stats_timer = gst_glm4v_timer_new (gst_glm4v_statistics_post, self);
   gst_glm4v_settings_init (&self->settings);
   apply_shape (self);

@@ -608,10 +608,10 @@ install_output (GObjectClass * klass)
    */
   g_object_class_install_property (klass, PROP_STATS_INTERVAL,
       g_param_spec_uint64 ("stats-interval", "Statistics interval",
-          "Nanoseconds after which stats are posted as element message "
-          GST_GLM4V_STATS_NAME ", in PAUSED and PLAYING, again and again and "
-          "at the end of the stream; at least a millisecond, 0 = never", 0,
-          G_MAXINT64, 0, PLAYING));
+          "Nanoseconds between element messages " GST_GLM4V_STATS_NAME
+          ", which have stats, in PAUSED and PLAYING; one more at the end of "
+          "the stream. At least a millisecond, 0 = none", 0, G_MAXINT64, 0,
+          PLAYING));
   /**
    * GstGlm4vDescribe:gap-interval:
    *

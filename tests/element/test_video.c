@@ -134,6 +134,46 @@ static void sync_attaches_the_answer_to_exactly_its_frame(void)
     support_done(h);
 }
 
+static GstPadProbeReturn count_results(GstPad *pad, GstPadProbeInfo *info, gpointer user)
+{
+    g_atomic_int_add((gint *)user, (gint)support_count_meta(GST_PAD_PROBE_INFO_BUFFER(info)));
+    return GST_PAD_PROBE_OK;
+}
+
+static void results_stay_on_frames_behind_encoders(void)
+{
+    static const char *const behind[] = { "jpegenc", "pngenc", "jpegenc ! jpegdec",
+                                          "videoscale ! video/x-raw,width=64,height=48 ! "
+                                          "avenc_mpeg4 max-bframes=0" };
+    for (guint i = 0; i < G_N_ELEMENTS(behind); i++) {
+        fake_set((fake_script) { 0 });
+        gchar *line = g_strdup_printf("videotestsrc num-buffers=10 ! video/x-raw,format=I420 ! "
+                                      "glm4vdescribe mode=sync sample-mode=all model-location=%s ! "
+                                      "videoconvert ! %s ! fakesink name=out",
+                                      SOURCE_ROOT, behind[i]);
+        GstElement *pipeline = gst_parse_launch(line, NULL);
+        gint results = 0;
+        REQUIRE(pipeline != NULL);
+        GstElement *out = gst_bin_get_by_name(GST_BIN(pipeline), "out");
+        GstPad *pad = gst_element_get_static_pad(out, "sink");
+        GstBus *bus = gst_element_get_bus(pipeline);
+        gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER, count_results, &results, NULL);
+        gst_element_set_state(pipeline, GST_STATE_PLAYING);
+        GstMessage *end =
+            gst_bus_timed_pop_filtered(bus, PATIENCE, GST_MESSAGE_EOS | GST_MESSAGE_ERROR);
+        CHECK(end && GST_MESSAGE_TYPE(end) == GST_MESSAGE_EOS);
+        gst_element_set_state(pipeline, GST_STATE_NULL);
+        if (results != 10)
+            test_fail(__FILE__, __LINE__, "%d results behind %s", results, behind[i]);
+        g_clear_pointer(&end, gst_message_unref);
+        gst_object_unref(bus);
+        gst_object_unref(pad);
+        gst_object_unref(out);
+        gst_object_unref(pipeline);
+        g_free(line);
+    }
+}
+
 static void auto_mode_is_sync_without_a_live_source_and_async_with_one(void)
 {
     fake_set((fake_script) { .answer_ns = 20 * MS });
@@ -569,6 +609,7 @@ int main(int argc, char **argv)
     TEST(several_finished_results_go_on_one_buffer);
     TEST(newest_frame_wins_and_drops_are_counted);
     TEST(sync_attaches_the_answer_to_exactly_its_frame);
+    TEST(results_stay_on_frames_behind_encoders);
     TEST(auto_mode_is_sync_without_a_live_source_and_async_with_one);
     TEST(sync_waits_for_the_model_to_load);
     TEST(async_passes_and_counts_while_the_model_loads_then_samples_at_once);
