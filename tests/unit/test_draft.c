@@ -298,6 +298,87 @@ static void without_a_text_nothing_is_drafted(void)
     CHECK_EQ(past.n_answers, 0);
 }
 
+/* ---- the MTP layer ---- */
+
+/* Nothing is read off; a token each time. */
+static void begin_mtp(uint64_t key)
+{
+    begin(key);
+    glm4v_draft_begin_mtp(&drafter, &past);
+}
+
+/* The next length, of which so many are right. */
+static int64_t draft_mtp(int32_t id, int64_t right)
+{
+    glm4v_draft_note(&drafter, id);
+    glm4v_draft_make(&drafter, &past, 7);
+    const int64_t n = drafter.n;
+    if (n)
+        CHECK_EQ(drafter.source, GLM4V_DRAFT_MTP);
+    glm4v_draft_judge(&drafter, &past, right < n ? right : n);
+    return n;
+}
+
+static void the_mtp_layer_drafts_where_nothing_is_read_off(void)
+{
+    keep(1, answer, 16);
+    begin_mtp(1);
+    CHECK(drafter.mtp);
+    note(answer, 3);
+    glm4v_draft_make(&drafter, &past, 7);
+    CHECK_EQ(drafter.source, GLM4V_DRAFT_PAST);
+    check_draft(answer + 3, 7);
+    begin_mtp(2);
+    note(answer, 3);
+    glm4v_draft_make(&drafter, &past, 7);
+    CHECK_EQ(drafter.source, GLM4V_DRAFT_MTP);
+    CHECK_EQ(drafter.n, 2);
+    glm4v_draft_make(&drafter, &past, 1);
+    CHECK_EQ(drafter.n, 1);
+}
+
+static void its_drafts_grow_one_by_one_and_shrink_to_half(void)
+{
+    static const int64_t grown[] = { 2, 3, 4, 5, 6, 7, 7 }, shrunk[] = { 7, 4, 2, 1, 1 };
+    begin_mtp(1);
+    for (int32_t i = 0; i < 7; i++)
+        CHECK_EQ(draft_mtp(1000 + i, 7), grown[i]);
+    for (int32_t i = 0; i < 5; i++)
+        CHECK_EQ(draft_mtp(2000 + i, 0), shrunk[i]);
+    CHECK_EQ(past.mtp.drafted, 34 + 15);
+    CHECK_EQ(past.mtp.accepted, 34);
+}
+
+/* What is wrong takes the credit of all questions: eight tokens at first, then one in 96. */
+static void a_layer_that_is_wrong_rests_for_all_questions(void)
+{
+    int32_t id = 1000;
+    int64_t drafted = 0, tried = 0;
+    begin_mtp(1);
+    for (int i = 0; i < 40; i++)
+        drafted += draft_mtp(id++, 0);
+    CHECK_EQ(drafted, 8);
+    CHECK(!drafter.mtp);
+    for (uint64_t key = 2; key < 50; key++) {
+        glm4v_draft_keep(&past, &drafter); /* 40 tokens */
+        begin_mtp(key);
+        tried += drafter.mtp;
+        for (int i = 0; i < 40; i++)
+            drafted += draft_mtp(id++, 0);
+    }
+    CHECK(drafted > 8 && drafted <= 8 + 48 * 40 / 96);
+    CHECK(tried > 0 && tried <= 48 * 40 / (4 * 96));
+}
+
+/* A third of the tokens pays for the others. */
+static void a_layer_that_is_right_at_times_goes_on(void)
+{
+    begin_mtp(1);
+    for (int32_t i = 0; i < 400; i++)
+        CHECK(draft_mtp(1000 + i, i % 2) > 0);
+    CHECK(drafter.mtp);
+}
+
 static void run(const char *name, void (*fn)(void))
 {
     if (glm4v_past_open(&past, NULL))
@@ -327,5 +408,9 @@ int main(void)
     RUN(the_oldest_answers_go_where_there_is_no_room);
     RUN(text_beyond_its_room_is_left_out);
     RUN(without_a_text_nothing_is_drafted);
+    RUN(the_mtp_layer_drafts_where_nothing_is_read_off);
+    RUN(its_drafts_grow_one_by_one_and_shrink_to_half);
+    RUN(a_layer_that_is_wrong_rests_for_all_questions);
+    RUN(a_layer_that_is_right_at_times_goes_on);
     return test_end();
 }
