@@ -308,6 +308,22 @@ take_result (GstGlm4vDescribe * self, GstGlm4vJob * job, const Receivers * to,
   return TRUE;
 }
 
+/* For the property last-result. */
+static void
+keep_result (GstGlm4vDescribe * self, const GstGlm4vJob * job)
+{
+  GstStructure *result = gst_structure_copy (job->result), *old;
+
+  g_mutex_lock (&self->lock);
+  if (job->epoch == self->epoch) {
+    old = self->last_result;
+    self->last_result = result;
+    result = old;
+  }
+  g_mutex_unlock (&self->lock);
+  g_clear_pointer (&result, gst_structure_free);
+}
+
 static void
 count_result (GstGlm4vDescribe * self, const GstGlm4vJob * job,
     gboolean incident)
@@ -362,6 +378,7 @@ gst_glm4v_deliver (GstGlm4vDescribe * self, GstGlm4vJob * job)
   if (!push_text (self, job, &to) && job->paced)
     gst_glm4v_text_expect_none (self->streams[GST_GLM4V_STREAM_TEXT]);
   push_json (self, job, to.json_sync);
+  keep_result (self, job);
   count_result (self, job, incident);
   if (to.post)
     post_result (self, job);

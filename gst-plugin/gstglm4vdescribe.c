@@ -329,6 +329,11 @@ get_property (GObject * object, guint id, GValue * value, GParamSpec * spec)
       g_value_set_uint64 (value, self->delay_max);
       g_mutex_unlock (&self->lock);
       break;
+    case PROP_LAST_RESULT:
+      g_mutex_lock (&self->lock);
+      g_value_set_boxed (value, self->last_result);
+      g_mutex_unlock (&self->lock);
+      break;
     case PROP_MODEL_INFO:
       g_value_take_boxed (value, gst_glm4v_load_model_info (self));
       break;
@@ -407,6 +412,7 @@ finalize (GObject * object)
   gst_glm4v_history_free (self->history);
   gst_glm4v_contract_reset (self);
   g_clear_pointer (&self->model, g_atomic_rc_box_release);
+  g_clear_pointer (&self->last_result, gst_structure_free);
   g_clear_pointer (&self->model_info, gst_structure_free);
   g_mutex_clear (&self->lock);
   G_OBJECT_CLASS (gst_glm4v_describe_parent_class)->finalize (object);

@@ -74,6 +74,7 @@ struct _GstGlm4vDescribe
   gboolean told_unreadable;     /* since CAPS */
   GPtrArray *answers;           /* of GstGlm4vJob or NULL: the last of each
                                  * question about a frame that are ok */
+  GstStructure *last_result;    /* since PAUSED or a flush, or NULL */
   GstGlm4vWatch watch;
   GQueue triggers;              /* of GstGlm4vTrigger: for the next frame */
   GstObject *cuda;              /* GstCudaContext of cuda_number, or NULL */

@@ -26,6 +26,7 @@ gst_glm4v_stream_begin_epoch (GstGlm4vDescribe * self)
   epoch = ++self->epoch;
   g_queue_clear_full (&self->results, (GDestroyNotify) gst_structure_free);
   g_ptr_array_set_size (self->answers, 0);
+  g_clear_pointer (&self->last_result, gst_structure_free);
   gst_glm4v_history_clear (self->history);
   g_mutex_unlock (&self->lock);
   return epoch;

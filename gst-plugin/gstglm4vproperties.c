@@ -712,6 +712,15 @@ install_output (GObjectClass * klass)
           "Nanoseconds from sampling a frame to its answer, the longest since "
           "READY", 0, G_MAXUINT64, 0, READ_ONLY));
   /**
+   * GstGlm4vDescribe:last-result:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_LAST_RESULT,
+      g_param_spec_boxed ("last-result", "Last result",
+          "The latest result, as in its message; NULL before the first since "
+          "PAUSED or a flush", GST_TYPE_STRUCTURE, READ_ONLY));
+  /**
    * GstGlm4vDescribe:model-info:
    *
    * Since: 0.1

@@ -360,6 +360,44 @@ static void three_timeouts_in_a_row_are_told_once(void)
     support_done(h);
 }
 
+/* ---- the latest ---- */
+
+static guint64 last_id(GstElement *element)
+{
+    GstStructure *last = NULL;
+    guint64 id = G_MAXUINT64;
+    g_object_get(element, "last-result", &last, NULL);
+    if (last)
+        gst_structure_get_uint64(last, "id", &id);
+    g_clear_pointer(&last, gst_structure_free);
+    return id;
+}
+
+static void the_last_result_can_be_asked_for(void)
+{
+    fake_set((fake_script) { 0 });
+    GstElement *element = support_element("mode", 2, "sample-mode", SAMPLE_ALL, NULL);
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    GstSegment segment;
+    gst_segment_init(&segment, GST_FORMAT_TIME);
+    gst_harness_set_drop_buffers(h, TRUE);
+    EACH_RUN(h, CAPS_SMALL)
+    {
+        CHECK_EQ(last_id(element), G_MAXUINT64);
+        for (guint i = 0; i < 3; i++) {
+            gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 33));
+            CHECK_EQ(last_id(element), i);
+        }
+        gst_harness_push_event(h, gst_event_new_flush_start());
+        CHECK_EQ(last_id(element), G_MAXUINT64);
+        gst_harness_push_event(h, gst_event_new_flush_stop(TRUE));
+        gst_harness_push_event(h, gst_event_new_segment(&segment));
+        gst_harness_push(h, support_frame(CAPS_SMALL, 3, 0));
+        CHECK_EQ(last_id(element), 3);
+    }
+    support_done(h);
+}
+
 /* ---- an engine that stands still ---- */
 
 static void a_stalled_engine_is_told_and_so_is_its_recovery(void)
@@ -474,6 +512,7 @@ int main(int argc, char **argv)
     TEST(an_engine_that_hangs_does_not_keep_results_back);
     TEST(the_deadline_counts_from_the_running_time_of_live_frames);
     TEST(three_timeouts_in_a_row_are_told_once);
+    TEST(the_last_result_can_be_asked_for);
     TEST(a_stalled_engine_is_told_and_so_is_its_recovery);
     TEST(dropped_frames_are_told_by_qos_once_a_second);
     TEST(a_delay_beyond_the_declared_one_is_a_warning);
