@@ -54,6 +54,7 @@ typedef struct {
     const float *cos, *sin;
     int32_t rows, heads, head_dim, n_freq;
     bool half;
+    glm4v_cuda_sums sums; /* x, whole rows, of a raw product: made numbers first; sums NULL: not */
 } glm4v_cuda_rope;
 GLM4V_CUDA_API cudaError_t glm4v_cuda_rotate(cudaStream_t stream, const glm4v_cuda_rope *r);
 

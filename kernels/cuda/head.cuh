@@ -5,7 +5,7 @@
 #define GLM4V_CUDA_HEAD_CUH
 
 #include "attention.h"
-#include "vector.cuh"
+#include "round.cuh"
 
 constexpr int HEAD_LANES = 16, HEAD_MOST = HEAD_LANES * VECTOR;
 constexpr int HEAD_THREADS = 128, HEADS_A_BLOCK = HEAD_THREADS / HEAD_LANES;
@@ -22,6 +22,20 @@ static __device__ __forceinline__ void store_head(glm4v_bf16 *head, const float 
 {
     const int32_t at = threadIdx.x % HEAD_LANES * VECTOR;
     store8(head + at, x, head_dim - at, true);
+}
+
+/* Numbers of 8 sums of a raw product from column n on, rounded to bf16 as glm4v_cuda_finish_sums
+ * does. */
+static __device__ __forceinline__ void make_numbers(float (&x)[VECTOR], const glm4v_cuda_sums &s,
+                                                    int64_t row, int32_t n, int count)
+{
+    float column[VECTOR], bias[VECTOR] = {};
+    load8(column, s.column + n, count, true);
+    if (s.bias)
+        load8(bias, s.bias + n, count, true);
+#pragma unroll
+    for (int i = 0; i < VECTOR; i++)
+        x[i] = widen(narrow(number_of(x[i], column[i], s.row[row], bias[i])));
 }
 
 /* x = x w / sqrt(mean(x^2) + eps); w NULL: x as it is. */

@@ -2,7 +2,6 @@
 /* Keys and values to their places, and from slot to slot. 16 lanes hold a head; a block has 8 heads
  * of one row. */
 #include "head.cuh"
-#include "round.cuh"
 
 /* Where a head of a row goes. */
 struct place {
@@ -79,6 +78,10 @@ static __global__ void rotate_append_kernel(const glm4v_cuda_kv kv, const glm4v_
     to_l2(a.rope.sin + pairs);
     wait_for_earlier();
     load_head(x, from, kv.head_dim);
+    if (a.rope.sums.sums) {
+        const int32_t at = (int32_t)threadIdx.x % HEAD_LANES * VECTOR;
+        make_numbers(x, a.rope.sums, row, head * kv.head_dim + at, kv.head_dim - at);
+    }
 #pragma unroll
     for (int i = 0; i < VECTOR; i++)
         turned[i] = x[i];

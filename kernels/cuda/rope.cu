@@ -43,8 +43,9 @@ static __global__ void rotate_kernel(const glm4v_cuda_rope r)
         store_head(at, x, r.head_dim);
 }
 
-/* Block: a row. A thread has 8 pairs (i, i + n_freq) of one head after the other. */
-static __global__ void rotate_halves_kernel(const glm4v_cuda_rope r)
+/* Block: a row. A thread has 8 pairs (i, i + n_freq) of one head after the other. SUMS: the other
+ * heads of the row become numbers too. */
+template <bool SUMS> static __global__ void rotate_halves_kernel(const glm4v_cuda_rope r)
 {
     let_next_begin();
     const int32_t lanes = r.n_freq / VECTOR, at = (int32_t)threadIdx.x % lanes * VECTOR;
@@ -53,14 +54,19 @@ static __global__ void rotate_halves_kernel(const glm4v_cuda_rope r)
     wait_for_earlier();
     load8(cos, r.cos + row * r.n_freq + at, VECTOR, true);
     load8(sin, r.sin + row * r.n_freq + at, VECTOR, true);
-    for (int32_t head = (int32_t)threadIdx.x / lanes; head < r.heads;
+    const int32_t heads = SUMS ? r.sums.n_out / r.head_dim : r.heads;
+    for (int32_t head = (int32_t)threadIdx.x / lanes; head < heads;
          head += (int32_t)blockDim.x / lanes) {
         glm4v_bf16 *to = r.x + row * r.ldx + (int64_t)head * r.head_dim + at;
         float x[VECTOR], y[VECTOR];
         load8(x, to, VECTOR, true);
         load8(y, to + r.n_freq, VECTOR, true);
+        if (SUMS) {
+            make_numbers(x, r.sums, row, head * r.head_dim + at, VECTOR);
+            make_numbers(y, r.sums, row, head * r.head_dim + at + r.n_freq, VECTOR);
+        }
 #pragma unroll
-        for (int i = 0; i < VECTOR; i++) {
+        for (int i = 0; i < VECTOR && head < r.heads; i++) {
             const float low = x[i] * cos[i] - y[i] * sin[i];
             y[i] = y[i] * cos[i] + x[i] * sin[i];
             x[i] = low;
@@ -73,14 +79,23 @@ static __global__ void rotate_halves_kernel(const glm4v_cuda_rope r)
 static cudaError_t rotate_halves(cudaStream_t stream, const glm4v_cuda_rope *r)
 {
     const int32_t lanes = r->n_freq / VECTOR, most = HALVES_THREADS / lanes;
-    const int32_t teams = r->heads < most ? r->heads : most;
-    return launch(rotate_halves_kernel, (unsigned)r->rows, (unsigned)(teams * lanes), 0, stream,
-                  *r);
+    const int32_t heads = r->sums.sums ? r->sums.n_out / r->head_dim : r->heads;
+    const int32_t teams = heads < most ? heads : most;
+    return launch(r->sums.sums ? rotate_halves_kernel<true> : rotate_halves_kernel<false>,
+                  (unsigned)r->rows, (unsigned)(teams * lanes), 0, stream, *r);
 }
 
 cudaError_t glm4v_cuda_rotate(cudaStream_t stream, const glm4v_cuda_rope *r)
 {
-    if (r->half && r->n_freq % VECTOR == 0)
+    const bool in_eights = r->half && r->n_freq % VECTOR == 0;
+    if (r->sums.sums && !(in_eights && r->head_dim == 2 * r->n_freq)) {
+        const cudaError_t error =
+            glm4v_cuda_finish_sums(stream, r->x, r->ldx, &r->sums, GLM4V_CUDA_PLAIN, false);
+        glm4v_cuda_rope numbers = *r;
+        numbers.sums = {};
+        return error == cudaSuccess ? glm4v_cuda_rotate(stream, &numbers) : error;
+    }
+    if (in_eights)
         return rotate_halves(stream, r);
     const dim3 grid((unsigned)r->rows, blocks_for((size_t)r->heads, HEADS_A_BLOCK));
     return launch(rotate_kernel, grid, HEAD_THREADS, 0, stream, *r);

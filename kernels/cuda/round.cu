@@ -145,10 +145,10 @@ cudaError_t round_to_e4m3(cudaStream_t stream, const round_args &a, int32_t rows
     if (a.n_in <= 2048)
         return launch(round_row<256, 1>, blocks, 256, 0, stream, a);
     if (a.n_in <= 4096)
-        return launch(round_row<256, 2>, blocks, 256, 0, stream, a);
+        return launch(round_row<512, 1>, blocks, 512, 0, stream, a);
     if (a.n_in <= 8192)
-        return launch(round_row<512, 2>, blocks, 512, 0, stream, a);
-    return launch(round_row<512, 4>, blocks, 512, 0, stream, a);
+        return launch(round_row<1024, 1>, blocks, 1024, 0, stream, a);
+    return launch(round_row<1024, 2>, blocks, 1024, 0, stream, a);
 }
 
 /* Blocks of `inputs` inputs. */

@@ -5,7 +5,7 @@
 
 namespace
 {
-enum { THREADS = 128, ROWS = 4, SILU_THREADS = 512 };
+enum { THREADS = 128, ROWS = 4 };
 
 /* 8 neighbouring outputs of some rows. */
 struct columns {
@@ -92,16 +92,52 @@ template <bool PAIRS> __global__ void __launch_bounds__(THREADS) finish_kernel(c
     }
 }
 
-/* A block: row blockIdx.x, in registers. */
-template <int VECTORS>
-__global__ void __launch_bounds__(SILU_THREADS, 2)
+/* 4 numbers of 4 sums, from column n on; `left` of them, beyond which all is 0. */
+__device__ __forceinline__ void four_numbers(float (&x)[4], uint2 bits, const glm4v_cuda_sums &s,
+                                             int32_t n, int left, float row, bool aligned)
+{
+    const float sum[4] = { __uint_as_float(bits.x << 16), __uint_as_float(bits.x & 0xffff0000),
+                           __uint_as_float(bits.y << 16), __uint_as_float(bits.y & 0xffff0000) };
+    float4 scale = make_float4(0, 0, 0, 0), bias = scale;
+    if (aligned && left >= 4) {
+        scale = *(const float4 *)(s.column + n);
+        if (s.bias)
+            bias = *(const float4 *)(s.bias + n);
+    } else {
+        float *to = &scale.x, *to_bias = &bias.x;
+        for (int i = 0; i < 4 && i < left; i++) {
+            to[i] = s.column[n + i];
+            to_bias[i] = s.bias ? s.bias[n + i] : 0;
+        }
+    }
+    x[0] = number_of(sum[0], scale.x, row, bias.x);
+    x[1] = number_of(sum[1], scale.y, row, bias.y);
+    x[2] = number_of(sum[2], scale.z, row, bias.z);
+    x[3] = number_of(sum[3], scale.w, row, bias.w);
+}
+
+/* silu(gate) * up of 4, as bf16. */
+__device__ __forceinline__ uint2 four_products(uint2 gate, uint2 up, const glm4v_cuda_sums &s,
+                                               int32_t n, int left, float row, bool aligned)
+{
+    float x[4], y[4];
+    four_numbers(x, gate, s, n, left, row, aligned);
+    four_numbers(y, up, s, s.n_out / 2 + n, left, row, aligned);
+    return make_uint2(narrow2(silu_of(x[0]) * y[0], silu_of(x[1]) * y[1]),
+                      narrow2(silu_of(x[2]) * y[2], silu_of(x[3]) * y[3]));
+}
+
+/* A block: row blockIdx.x, in registers. All loads of sums are under way at once. */
+template <int TEAM, int VECTORS>
+__global__ void __launch_bounds__(TEAM, 1024 / TEAM)
     silu_round_kernel(const glm4v_cuda_sums s, const glm4v_cuda_rounded out, bool aligned)
 {
-    __shared__ uint32_t largest[SILU_THREADS / 32];
+    __shared__ uint32_t largest[TEAM / 32];
     const int64_t t = blockIdx.x;
-    const int32_t width = s.n_out / 2;
+    const int32_t width = s.n_out / 2, first = (int32_t)threadIdx.x * VECTOR;
     const glm4v_bf16 *sums = s.sums + t * s.ld;
-    float x[VECTORS][VECTOR], inverse;
+    uint4 x[VECTORS], up[VECTORS];
+    float inverse;
     uint32_t most = 0;
 
     let_next_begin();
@@ -109,26 +145,32 @@ __global__ void __launch_bounds__(SILU_THREADS, 2)
     const float row = s.row[t];
 #pragma unroll
     for (int v = 0; v < VECTORS; v++) {
-        const int32_t n = (int32_t)(v * SILU_THREADS + threadIdx.x) * VECTOR, left = width - n;
-        float up[VECTOR];
-        load8(x[v], sums + n, left, aligned);
-        load8(up, sums + width + n, left, aligned);
-        columns(s, n, left, aligned).numbers(x[v], row);
-        columns(s, width + n, left, aligned).numbers(up, row);
-        silu_times(x[v], up);
-#pragma unroll
-        for (int i = 0; i < VECTOR; i++)
-            x[v][i] = i < left ? widen(narrow(x[v][i])) : 0;
-        most = most_of(x[v], most);
+        const int32_t n = first + v * TEAM * VECTOR;
+        x[v] = load_bits(sums + n, width - n, aligned);
+        up[v] = load_bits(sums + width + n, width - n, aligned);
     }
-    const float scale = group_scale(&inverse, block_max<SILU_THREADS>(most, largest), 448);
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++) {
+        const int32_t n = first + v * TEAM * VECTOR, left = width - n;
+        float eight[VECTOR];
+        const uint2 low = four_products(make_uint2(x[v].x, x[v].y), make_uint2(up[v].x, up[v].y), s,
+                                        n, left, row, aligned);
+        const uint2 high = four_products(make_uint2(x[v].z, x[v].w), make_uint2(up[v].z, up[v].w),
+                                         s, n + 4, left - 4, row, aligned);
+        x[v] = make_uint4(low.x, low.y, high.x, high.y);
+        widen8(eight, x[v]);
+        most = most_of(eight, most);
+    }
+    const float scale = group_scale(&inverse, block_max<TEAM>(most, largest), 448);
     if (threadIdx.x == 0)
         out.scale[t] = scale;
 #pragma unroll
     for (int v = 0; v < VECTORS; v++) {
-        const int64_t n = (int64_t)(v * SILU_THREADS + threadIdx.x) * VECTOR;
+        const int64_t n = first + v * TEAM * VECTOR;
+        float eight[VECTOR];
+        widen8(eight, x[v]);
         if (n < out.ldq)
-            *(uint2 *)((uint8_t *)out.q + t * out.ldq + n) = e4m3_eight(x[v], inverse);
+            *(uint2 *)((uint8_t *)out.q + t * out.ldq + n) = e4m3_eight(eight, inverse);
     }
 }
 
@@ -158,11 +200,11 @@ cudaError_t glm4v_cuda_silu_round(cudaStream_t stream, glm4v_cuda_rounded *out,
     const unsigned rows = (unsigned)s->rows;
     const bool aligned = is_aligned(s, w->n_in);
     set_rounded_layout(out, w, s->rows);
-    if (w->n_in <= 4096)
-        return launch(silu_round_kernel<1>, rows, SILU_THREADS, 0, stream, *s, *out, aligned);
-    if (w->n_in <= 8192)
-        return launch(silu_round_kernel<2>, rows, SILU_THREADS, 0, stream, *s, *out, aligned);
     if (w->n_in > GLM4V_CUDA_SILU_INPUTS)
         return cudaErrorInvalidValue;
-    return launch(silu_round_kernel<4>, rows, SILU_THREADS, 0, stream, *s, *out, aligned);
+    if (w->n_in <= 1024)
+        return launch(silu_round_kernel<128, 1>, rows, 128, 0, stream, *s, *out, aligned);
+    if (w->n_in <= 4096)
+        return launch(silu_round_kernel<256, 2>, rows, 256, 0, stream, *s, *out, aligned);
+    return launch(silu_round_kernel<512, 4>, rows, 512, 0, stream, *s, *out, aligned);
 }

@@ -166,6 +166,43 @@ static void test_rotate(int heads, int head_dim, int n_freq, bool half)
                                     half ? "half" : "interleaved", heads, head_dim, n_freq));
 }
 
+/* Scales of a raw product's sums x [rows, n]. */
+struct sum_scales {
+    buffer<float> column, row, bias;
+
+    sum_scales(int rows, int n)
+        : column(normals((size_t)n)), row(normals((size_t)rows)), bias(normals((size_t)n))
+    {
+    }
+    glm4v_cuda_sums of(const buffer<uint16_t> &x, int64_t ld) const
+    {
+        return { x.data, ld, column.data, row.data, bias.data, (int)row.n, (int)column.n };
+    }
+};
+
+/* Sums made numbers along with the rotation are those made before it, byte for byte. */
+static void test_rotate_sums(int heads, int head_dim, int n_freq, bool half)
+{
+    const int rows = 3, all = heads + 2, n = all * head_dim;
+    const std::vector<uint16_t> x = bf16(normals((size_t)rows * n));
+    buffer<uint16_t> together(x), apart(x);
+    buffer<float> cos(normals((size_t)rows * n_freq)), sin(normals((size_t)rows * n_freq));
+    const sum_scales scales(rows, n);
+    const glm4v_cuda_sums s = scales.of(apart, n);
+    glm4v_cuda_rope r = {
+        together.data, n, cos.data, sin.data, rows, heads, head_dim, n_freq, half
+    };
+    r.sums = scales.of(together, n);
+    bool ok = done(glm4v_cuda_rotate(stream, &r));
+    r.x = apart.data;
+    r.sums = {};
+    ok = done(glm4v_cuda_finish_sums(stream, apart.data, n, &s, GLM4V_CUDA_PLAIN, false)) && ok;
+    ok = done(glm4v_cuda_rotate(stream, &r)) && ok;
+    ok = same(together.get(), apart.get(), (size_t)n) && ok;
+    result(together.guarded() && ok, text("rotate sums %s, heads %d of %d, n_freq %d",
+                                          half ? "half" : "interleaved", heads, head_dim, n_freq));
+}
+
 /* ---- keys and values ---- */
 
 struct step_buffers {
@@ -233,6 +270,39 @@ static void test_copy(glm4v_cuda_kv_form form, int head_dim, int to, int from, i
     ok = same(store.read(true), want[1], head_dim) && ok;
     result(store.guarded() && ok, text("copy_kv %s, %d tokens of %d, slot %d to %d",
                                        form ? "int8" : "bf16", n, head_dim, from, to));
+}
+
+/* Likewise for rotation and append. */
+static void test_append_sums(glm4v_cuda_kv_form form, bool half)
+{
+    const int rows = 3, heads = 8, kv_heads = 2, head_dim = 128, n_freq = 32;
+    const int n = (heads + 2 * kv_heads) * head_dim;
+    cache store(shape(form, kv_heads, head_dim, 3, 20, 7));
+    store.fill();
+    const std::vector<int32_t> slots = { 1, 3, 0 }, positions = { 5, 2, 19 };
+    const step_buffers step(slots, positions);
+    const std::vector<uint16_t> x = bf16(normals((size_t)rows * n));
+    buffer<uint16_t> together(x), apart(x);
+    buffer<float> cos(normals((size_t)rows * n_freq)), sin(normals((size_t)rows * n_freq));
+    const sum_scales scales(rows, n);
+    const glm4v_cuda_sums s = scales.of(apart, n);
+    glm4v_cuda_qkv a = {};
+    a.rope = { together.data, n,        cos.data, sin.data, rows,
+               heads,         head_dim, n_freq,   half,     scales.of(together, n) };
+    a.layer = 1;
+    bool ok = done(glm4v_cuda_rotate_append(stream, &store.kv, &step.data, &a));
+    const floats_of keys = store.read(false), values = store.read(true);
+    a.rope.x = apart.data;
+    a.rope.sums = {};
+    ok = done(glm4v_cuda_finish_sums(stream, apart.data, n, &s, GLM4V_CUDA_PLAIN, false)) && ok;
+    ok = done(glm4v_cuda_rotate_append(stream, &store.kv, &step.data, &a)) && ok;
+    ok = same(store.read(false), keys, head_dim) && same(store.read(true), values, head_dim) && ok;
+    const std::vector<uint16_t> left = together.get(), right = apart.get();
+    for (int r = 0; r < rows; r++)
+        ok = !memcmp(&left[(size_t)r * n], &right[(size_t)r * n], (size_t)heads * head_dim * 2) &&
+             ok;
+    result(together.guarded() && store.guarded() && ok,
+           text("rotate_append sums %s %s", form ? "int8" : "bf16", half ? "half" : "interleaved"));
 }
 
 struct qkv_case {
@@ -603,6 +673,8 @@ int main(int argc, char **argv)
         test_rotate(3, 64, 16, half);
         test_rotate(5, 16, 8, half);
         test_rotate(2, 80, 13, half);
+        test_rotate_sums(4, 128, 64, half);
+        test_rotate_sums(3, 64, 16, half);
     }
     for (glm4v_cuda_kv_form form : { GLM4V_CUDA_KV_BF16, GLM4V_CUDA_KV_INT8 }) {
         test_append(form, 2, 128);
@@ -610,6 +682,8 @@ int main(int argc, char **argv)
         test_copy(form, 128, 2, 0, 9);
         test_copy(form, 40, 1, 2, 5);
         test_rotate_append({ form, 32, 2, 128, 32, false, false, false });
+        test_append_sums(form, false);
+        test_append_sums(form, true);
         test_rotate_append({ form, 2, 1, 64, 16, false, true, true });
         test_rotate_append({ form, 3, 3, 80, 40, true, true, false });
         test_all_decode(form);

@@ -249,7 +249,8 @@ static int open_in_turns(glm4v_backend **b, glm4v_pool *pool, const glm4v_log *l
 
 static const char *form;
 
-/* The bound: 1.2 times the error of the C kernels that round to bf16 where the GPU does. */
+/* The bound: 1.2 times the error of the C kernels that round to bf16 where the GPU does; 1.5 times
+ * with activations of e4m3, whose codes are far apart: a number between two becomes either. */
 static void logits_are_those_of_the_cpu(void)
 {
     const struct {
@@ -261,7 +262,8 @@ static void logits_are_those_of_the_cpu(void)
     double unused;
     float *expected = run_all(form, "cpu", NULL), *measure = run_all(form, "cpu", bf16_open);
     REQUIRE(expected && measure);
-    const double bound = 1.2 * error_of(measure, expected, &unused);
+    const double factor = strcmp(form, "fp8-dynamic") ? 1.2 : 1.5;
+    const double bound = factor * error_of(measure, expected, &unused);
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         char what[64];
         turn = 0;
@@ -277,7 +279,7 @@ static void logits_are_those_of_the_cpu(void)
 
 int main(void)
 {
-    static const char *const forms[] = { "bf16", "int8", "int4", "int4-32", "fp8" };
+    static const char *const forms[] = { "bf16", "int8", "int4", "int4-32", "fp8", "fp8-dynamic" };
     open_gpu = glm4v_backend_replace_cpu(NULL);
     if (!open_gpu) {
         printf("Bail out! nothing replaces the CPU\n");

@@ -20,12 +20,12 @@ int glm4v_gpu_rope(glm4v_step *step, const glm4v_rope *r)
 {
     glm4v_gpu_step *s = glm4v_gpu_step_of(step);
     glm4v_gpu_backend *g = glm4v_gpu(step->backend);
-    const glm4v_cuda_rope rope = rope_of(s, r);
+    glm4v_cuda_rope rope = rope_of(s, r);
     int rc = glm4v_gpu_usable(g);
     if (rc)
         return rc;
     GLM4V_CUDA_ENTER(&g->context);
-    if ((rc = glm4v_gpu_catch_up(s)))
+    if ((rc = glm4v_gpu_take_sums(s, &rope)))
         return rc;
     return GLM4V_GPU_LAUNCH(g, "rotate", glm4v_cuda_rotate(s->stream, &rope));
 }
@@ -57,15 +57,17 @@ int glm4v_gpu_qkv(glm4v_step *step, const glm4v_qkv *p)
                               .ldx = p->in.product.ldy,
                               .heads = p->heads,
                               .head_dim = p->kv->shape.head_dim };
-    const glm4v_cuda_qkv qkv = { .rope = rope_of(s, &rope),
-                                 .q_norm = p->q_norm.w,
-                                 .k_norm = p->k_norm.w,
-                                 .eps = p->q_norm.w ? p->q_norm.eps : p->k_norm.eps,
-                                 .layer = p->layer };
+    glm4v_cuda_qkv qkv = { .rope = rope_of(s, &rope),
+                           .q_norm = p->q_norm.w,
+                           .k_norm = p->k_norm.w,
+                           .eps = p->q_norm.w ? p->q_norm.eps : p->k_norm.eps,
+                           .layer = p->layer };
     int rc = glm4v_gpu_norm_product(step, &p->in);
     if (rc)
         return rc;
     GLM4V_CUDA_ENTER(&g->context);
+    if ((rc = glm4v_gpu_take_sums(s, &qkv.rope)))
+        return rc;
     return GLM4V_GPU_LAUNCH(g, "rotate_append",
                             glm4v_cuda_rotate_append(s->stream, &kv, &s->data, &qkv));
 }

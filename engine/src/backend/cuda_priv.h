@@ -179,6 +179,11 @@ typedef struct {
         void *act; /* NULL: nothing waits */
         glm4v_cuda_sums sums;
     } gate;
+    struct {     /* a product's result, whose sums wait for the rotation that follows */
+        void *y; /* NULL: nothing waits */
+        int64_t ldy;
+        glm4v_cuda_sums sums;
+    } numbers;
     float *row_scale; /* in device, of prefill, [2][size.rows]: scales of rows rounded to e4m3, of
                          the operation before and of this one */
     int turn;         /* which of them is this one's */
@@ -258,6 +263,8 @@ int glm4v_gpu_take_rounded(glm4v_gpu_backend *g, glm4v_gpu_queue *q, int64_t row
 
 /* cuda_left.c. Do what an operation left to the next one: before an operation that may see it. */
 int glm4v_gpu_catch_up(glm4v_gpu_step *s);
+/* The rotation takes the sums that wait in its x, or what waits is done. */
+int glm4v_gpu_take_sums(glm4v_gpu_step *s, glm4v_cuda_rope *rope);
 
 /* The code of a launcher's status. `call` is not made where a fault is injected. */
 #define GLM4V_GPU_LAUNCH(g, what, call)                                                            \

@@ -7,7 +7,8 @@
  * x += norm(branch) is followed by a norm of x nearly always: product_add leaves it undone, and one
  * kernel makes both norms. Products of FP8_DYNAMIC in prefill leave sums without scales; those of
  * gate and up wait for the next product, which rounds their silu(gate) * up in one kernel, those of
- * product_add for the norm. Any other operation first does what was left (cuda_left.c). */
+ * product_add for the norm, others for a rotation. Any other operation first does what was left
+ * (cuda_left.c). */
 #include "backend/cuda_priv.h"
 
 typedef struct {
@@ -208,6 +209,12 @@ static int end_raw(glm4v_gpu_step *s, multiplication *m, const glm4v_cuda_produc
     if (asked->epilogue == GLM4V_CUDA_SILU_MUL) {
         s->gate.act = asked->y;
         s->gate.sums = m->left;
+        return 0;
+    }
+    if (asked->epilogue == GLM4V_CUDA_PLAIN) {
+        s->numbers.y = asked->y;
+        s->numbers.ldy = asked->ldy;
+        s->numbers.sums = m->left;
         return 0;
     }
     return GLM4V_GPU_LAUNCH(

@@ -353,7 +353,7 @@ static void idle(glm4v_gpu_step *s)
 {
     s->mode = GLM4V_GPU_AT_ONCE;
     s->stream = s->queue->stream;
-    s->residual.x = s->gate.act = NULL;
+    s->residual.x = s->gate.act = s->numbers.y = NULL;
 }
 
 int glm4v_gpu_step_begin(glm4v_step *step, const glm4v_step_rows *rows, bool *replayed)

@@ -38,6 +38,15 @@ cudaError_t glm4v_cuda_gather_rotary(cudaStream_t stream, const glm4v_cuda_step_
     return fake_cuda_launch(stream, run_gather, &a, sizeof a);
 }
 
+/* Of the sums that x holds. */
+static void make_numbers(const glm4v_cuda_rope *r)
+{
+    for (int64_t i = 0; r->sums.sums && i < (int64_t)r->rows * r->sums.n_out; i++) {
+        const int64_t row = i / r->sums.n_out, n = i % r->sums.n_out;
+        fake_put(r->x + row * r->ldx + n, fake_number_of(&r->sums, row, n), false);
+    }
+}
+
 static void rotate_head(glm4v_bf16 *x, const glm4v_cuda_rope *r, int64_t row)
 {
     for (int32_t i = 0; i < r->n_freq; i++) {
@@ -53,6 +62,7 @@ static void rotate_head(glm4v_bf16 *x, const glm4v_cuda_rope *r, int64_t row)
 static void run_rotate(void *args)
 {
     const glm4v_cuda_rope *r = args;
+    make_numbers(r);
     for (int64_t i = 0; i < (int64_t)r->rows * r->heads; i++)
         rotate_head(r->x + i / r->heads * r->ldx + i % r->heads * r->head_dim, r, i / r->heads);
 }
@@ -163,6 +173,7 @@ static void run_qkv(void *args)
                                   .ld = rope->ldx,
                                   .layer = b->a.layer,
                                   .rows = rope->rows } };
+    make_numbers(rope);
     for (int64_t r = 0; r < rope->rows; r++)
         for (int32_t h = 0; h < Nh + Nk; h++) {
             glm4v_bf16 *x = rope->x + r * rope->ldx + h * Dh;
