@@ -260,7 +260,8 @@ static void a_tensor_that_does_not_fit_is_named(void)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char quoted[128], other[128];
         snprintf(quoted, sizeof quoted, "\"%s\"", names[i]);
-        snprintf(other, sizeof other, "\"%.*s?\"", (int)strlen(names[i]) - 1, names[i]);
+        memcpy(other, quoted, sizeof other);
+        other[strlen(other) - 2] = '?'; /* before the quotation mark */
         CHECK_EQ(inspect_changed("model.safetensors", quoted, other, &err), GLM4V_ERR_FORMAT);
         CHECK_CONTAINS(err.msg, names[i]);
         CHECK_CONTAINS(err.msg, "missing");

@@ -150,6 +150,17 @@ static void no_index(void)
     drop(INDEX);
 }
 
+/* Longer than a message has room for. */
+static void no_index_of_long_names(void)
+{
+    char name[200];
+    drop(INDEX);
+    for (int i = 1; i <= 15; i++) {
+        snprintf(name, sizeof name, "%0120d%s", 0, shard(i, 15));
+        move(name, shard(i, 15));
+    }
+}
+
 static void missing_shards_are_counted_and_named(void)
 {
     static const damage_case cases[] = {
@@ -188,6 +199,11 @@ static void missing_shards_are_counted_and_named(void)
           15,
           no_index,
           { "nor model.safetensors.index.json", "15 of 15 weight files", "download the index" } },
+        { "no index, long names",
+          GLM4V_ERR_NOT_FOUND,
+          15,
+          no_index_of_long_names,
+          { "15 of 15 weight files (000", "download the index" } },
     };
     RUN(cases);
 }

@@ -100,7 +100,9 @@ static int add_node(int in, const char *name, bool is_folder)
         file_die("too many files for", "the trace");
     node *f = &trace.nodes[trace.n_nodes];
     *f = (node) { .is_folder = is_folder, .linked = true, .in = in };
-    snprintf(f->name, sizeof f->name, "%s", name);
+    if (strlen(name) >= sizeof f->name)
+        file_die("too long a name for the trace:", name);
+    memcpy(f->name, name, strlen(name) + 1);
     return trace.n_nodes++;
 }
 

@@ -199,8 +199,8 @@ static void choices_have_a_bound(void)
 static void a_schema_keeps_the_order_of_its_keys(void)
 {
     static const char *const ways[] = {
-        "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"r\",\"schema\":"
-        "{\"type\":\"object\",\"b\":1,\"a\":2}}}",
+        ("\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"r\","
+         "\"schema\":{\"type\":\"object\",\"b\":1,\"a\":2}}}"),
         "\"structured_outputs\":{\"json\":{\"type\":\"object\",\"b\":1,\"a\":2}}",
         "\"guided_json\":\"{\\\"type\\\":\\\"object\\\",\\\"b\\\":1,\\\"a\\\":2}\"",
     };
@@ -372,7 +372,8 @@ static void messages_and_pictures_have_bounds(void)
 static void turns_have_a_bound(void)
 {
     for (int beyond = 0; beyond < 2; beyond++) {
-        char *json = malloc(20000), *end = json;
+        static char json[20000];
+        char *end = json;
         end += sprintf(end, "{\"messages\":[");
         for (int i = 0; i < GLM4V_MAX_TURNS + beyond; i++)
             end += sprintf(end, "{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\","
@@ -381,7 +382,6 @@ static void turns_have_a_bound(void)
         outcome o = read_json(json);
         CHECK_EQ(o.rc, beyond ? GLM4V_ERR_INVALID : 0);
         close_it(&o);
-        free(json);
     }
 }
 

@@ -17,8 +17,8 @@ static const char *const schemas[] = {
     "\"string\"}},\"n\":{\"type\":\"integer\",\"minimum\":-5,\"maximum\":300}},\"required\":["
     "\"note\"]}",
     "{\"type\":\"array\",\"items\":{\"type\":[\"string\",\"number\",\"null\"]},\"minItems\":2}",
-    "{\"type\":\"array\",\"items\":{\"type\":\"array\",\"items\":{\"enum\":[\"a\",\"ab\",1,12]},"
-    "\"maxItems\":3}}",
+    ("{\"type\":\"array\",\"items\":{\"type\":\"array\",\"items\":{\"enum\":[\"a\",\"ab\",1,12]},"
+     "\"maxItems\":3}}"),
     "{\"type\":\"string\",\"minLength\":40}",
 };
 

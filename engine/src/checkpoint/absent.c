@@ -33,6 +33,7 @@ typedef enum {
 typedef struct {
     int64_t n[N_KINDS];
     char first[N_KINDS][NAME_SIZE];
+    unsigned shard_total; /* of the first shard */
 } inventory;
 
 static bool ends_with(const char *name, const char *suffix)
@@ -83,8 +84,11 @@ static kind kind_of(const char *name)
 
 static void count(inventory *found, kind what, const char *name)
 {
-    if (what != N_KINDS && !found->n[what]++)
-        snprintf(found->first[what], NAME_SIZE, "%s", name);
+    if (what == N_KINDS || found->n[what]++)
+        return;
+    snprintf(found->first[what], NAME_SIZE, "%.*s", NAME_SIZE - 1, name);
+    if (what == SHARD)
+        found->shard_total = shard_total(name);
 }
 
 /* Look through dir/sub. skip: shards with so many files in all are not counted (0: none). */
@@ -171,8 +175,7 @@ static int tell_what_is_there(const char *dir, const inventory *found, glm4v_err
             err, code,
             "%.80s: %s, but %" PRId64
             " of %u weight files (%s); download the index and the other missing files%s",
-            dir, neither, found->n[SHARD], shard_total(found->first[SHARD]), found->first[SHARD],
-            unfinished);
+            dir, neither, found->n[SHARD], found->shard_total, found->first[SHARD], unfinished);
     if (found->n[ADAPTER])
         return glm4v_fail(
             err, code,

@@ -218,9 +218,10 @@ static void format_group(glm4v_text_out *out, const targets *t, glm4v_form form,
     glm4v_text_format(out, "\n      }");
 }
 
+/* t: sorted, with at least one form, which comes before what is ignored. */
 static void format_config(glm4v_text_out *out, const targets *t)
 {
-    const char *format = NULL;
+    const char *format = glm4v_form_of(t->items[0].form)->format;
     int n = 0;
     glm4v_text_format(out, "\"quantization_config\": {\n    \"config_groups\": {");
     for (int64_t i = 0; i < t->n && t->items[i].form != IGNORED; i++) {
@@ -229,7 +230,7 @@ static void format_config(glm4v_text_out *out, const targets *t)
         if (i && t->items[i - 1].form == form)
             continue;
         format_group(out, t, form, n++);
-        format = !format || !strcmp(format, own) ? own : "mixed-precision";
+        format = strcmp(format, own) ? "mixed-precision" : own;
     }
     glm4v_text_format(out,
                       "\n    },\n    \"format\": \"%s\",\n"
