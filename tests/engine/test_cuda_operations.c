@@ -521,6 +521,38 @@ static void copies_round_to_bf16(void)
     gpu->ops->free(gpu, y);
 }
 
+/* Kernels take dimensions of 32 bits: larger ones are refused, not cut. */
+static void dimensions_beyond_32_bits_are_refused(void)
+{
+    const int64_t large = (int64_t)1 << 32;
+    const glm4v_weight_kind kind = { .form = GLM4V_FORM_BF16, .n_out = large + 16, .n_in = 64 };
+    const glm4v_kv_shape shape = { .form = GLM4V_KV_BF16,
+                                   .layers = 1,
+                                   .heads = 1,
+                                   .head_dim = 64,
+                                   .slots = 1,
+                                   .length = large + 1 };
+    glm4v_weight w = { 0 };
+    glm4v_table t = { 0 };
+    glm4v_kv kv = { 0 };
+    glm4v_step *step = NULL;
+    CHECK_EQ(gpu->ops->weight_alloc(gpu, &w, &kind, &err), GLM4V_ERR_UNSUPPORTED);
+    CHECK_CONTAINS(err.msg, "4294967312 x 64");
+    CHECK_EQ(gpu->ops->table_alloc(gpu, &t, GLM4V_FORM_F32, large + 1, 1, &err),
+             GLM4V_ERR_UNSUPPORTED);
+    CHECK_CONTAINS(err.msg, "4294967297 x 1");
+    CHECK_EQ(gpu->ops->kv_open(gpu, &kv, &shape, &err), GLM4V_ERR_NOMEM);
+    CHECK_EQ(gpu->ops->step_open(gpu, &step, &(glm4v_step_size) { .rows = large + 1 }, &err),
+             GLM4V_ERR_UNSUPPORTED);
+    CHECK_CONTAINS(err.msg, "4294967297");
+    void *x = send(gpu, a_host, 16);
+    step = step_of(gpu, &(glm4v_step_rows) { .rows = 1 });
+    CHECK_EQ(gpu->ops->silu_mul(step, x, x, large + 1, 8), GLM4V_ERR_INVALID);
+    CHECK_EQ(gpu->ops->silu_mul(step, x, x, 1, -8), GLM4V_ERR_INVALID);
+    CHECK_EQ(step_over(step, 0), 0); /* the device is as usable as before */
+    gpu->ops->free(gpu, x);
+}
+
 /* Rows of GPU 0 on GPU 1 and back, in the order of both queues: what is overwritten behind the copy
  * back has been read. */
 static void rows_are_copied_between_gpus(void)
@@ -576,6 +608,7 @@ int main(void)
         return 1;
     }
     TEST(copies_round_to_bf16);
+    TEST(dimensions_beyond_32_bits_are_refused);
     TEST(values_are_equal);
     TEST(silu_mul_is_equal);
     TEST(norms_are_equal);

@@ -9,10 +9,10 @@ static glm4v_cuda_rope rope_of(const glm4v_gpu_step *s, const glm4v_rope *r)
                                .ldx = r->ldx,
                                .cos = s->cos,
                                .sin = s->sin,
-                               .rows = s->rows,
-                               .heads = r->heads,
-                               .head_dim = r->head_dim,
-                               .n_freq = s->n_freq,
+                               .rows = glm4v_gpu_i32(s->rows),
+                               .heads = glm4v_gpu_i32(r->heads),
+                               .head_dim = glm4v_gpu_i32(r->head_dim),
+                               .n_freq = glm4v_gpu_i32(s->n_freq),
                                .half = s->half };
 }
 
@@ -21,7 +21,7 @@ int glm4v_gpu_rope(glm4v_step *step, const glm4v_rope *r)
     glm4v_gpu_step *s = glm4v_gpu_step_of(step);
     glm4v_gpu_backend *g = glm4v_gpu(step->backend);
     glm4v_cuda_rope rope = rope_of(s, r);
-    int rc = glm4v_gpu_usable(g);
+    int rc = glm4v_gpu_begin(g, GLM4V_GPU_FITS(r->heads, r->head_dim));
     if (rc)
         return rc;
     GLM4V_CUDA_ENTER(&g->context);
@@ -35,10 +35,12 @@ int glm4v_gpu_append(glm4v_step *step, const glm4v_append *a)
     glm4v_gpu_step *s = glm4v_gpu_step_of(step);
     glm4v_gpu_backend *g = glm4v_gpu(step->backend);
     const glm4v_cuda_kv kv = glm4v_gpu_kv_of(a->kv);
-    const glm4v_cuda_append append = {
-        .k = a->k, .v = a->v, .ld = a->ld, .layer = a->layer, .rows = s->rows
-    };
-    int rc = glm4v_gpu_usable(g);
+    const glm4v_cuda_append append = { .k = a->k,
+                                       .v = a->v,
+                                       .ld = a->ld,
+                                       .layer = glm4v_gpu_i32(a->layer),
+                                       .rows = glm4v_gpu_i32(s->rows) };
+    int rc = glm4v_gpu_begin(g, GLM4V_GPU_FITS(a->layer));
     if (rc)
         return rc;
     GLM4V_CUDA_ENTER(&g->context);
@@ -61,8 +63,10 @@ int glm4v_gpu_qkv(glm4v_step *step, const glm4v_qkv *p)
                            .q_norm = p->q_norm.w,
                            .k_norm = p->k_norm.w,
                            .eps = p->q_norm.w ? p->q_norm.eps : p->k_norm.eps,
-                           .layer = p->layer };
-    int rc = glm4v_gpu_norm_product(step, &p->in);
+                           .layer = glm4v_gpu_i32(p->layer) };
+    int rc = glm4v_gpu_begin(g, GLM4V_GPU_FITS(p->heads, p->layer));
+    if (!rc)
+        rc = glm4v_gpu_norm_product(step, &p->in);
     if (rc)
         return rc;
     GLM4V_CUDA_ENTER(&g->context);
@@ -125,11 +129,11 @@ int glm4v_gpu_attend(glm4v_step *step, const glm4v_attend *a)
                                        .ldo = a->ldo,
                                        .q = a->q,
                                        .ldq = a->ldq,
-                                       .heads = a->heads,
+                                       .heads = glm4v_gpu_i32(a->heads),
                                        .scale = a->scale,
-                                       .layer = a->layer,
-                                       .rows = s->rows };
-    int rc = glm4v_gpu_usable(g);
+                                       .layer = glm4v_gpu_i32(a->layer),
+                                       .rows = glm4v_gpu_i32(s->rows) };
+    int rc = glm4v_gpu_begin(g, GLM4V_GPU_FITS(a->heads, a->layer));
     if (rc)
         return rc;
     GLM4V_CUDA_ENTER(&g->context);
@@ -147,13 +151,13 @@ int glm4v_gpu_attend_all(glm4v_step *step, const glm4v_attend_all *a)
                                                   .ldo = a->ldo,
                                                   .q = a->q,
                                                   .ldq = a->ld,
-                                                  .heads = a->heads,
+                                                  .heads = glm4v_gpu_i32(a->heads),
                                                   .scale = a->scale,
-                                                  .rows = a->rows },
+                                                  .rows = glm4v_gpu_i32(a->rows) },
                                            .k = a->k,
                                            .v = a->v,
-                                           .head_dim = a->head_dim };
-    int rc = glm4v_gpu_usable(g);
+                                           .head_dim = glm4v_gpu_i32(a->head_dim) };
+    int rc = glm4v_gpu_begin(g, GLM4V_GPU_FITS(a->rows, a->heads, a->head_dim));
     if (rc)
         return rc;
     GLM4V_CUDA_ENTER(&g->context);

@@ -47,6 +47,22 @@ int glm4v_gpu_usable(glm4v_gpu_backend *g)
     return atomic_load(&g->failed);
 }
 
+bool glm4v_gpu_fits(const int64_t *numbers, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (numbers[i] < 0 || numbers[i] > INT32_MAX)
+            return false;
+    return true;
+}
+
+int glm4v_gpu_begin(glm4v_gpu_backend *g, bool fits)
+{
+    int rc = glm4v_gpu_usable(g);
+    return rc || fits ? rc
+                      : glm4v_gpu_refuse(g, GLM4V_ERR_INVALID,
+                                         "a dimension is negative or above 2^31 - 1");
+}
+
 void glm4v_gpu_failure(glm4v_backend *b, char *text, size_t size)
 {
     glm4v_gpu_backend *g = glm4v_gpu(b);

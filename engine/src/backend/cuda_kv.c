@@ -14,12 +14,12 @@ glm4v_cuda_kv glm4v_gpu_kv_of(const glm4v_kv *kv)
     const size_t tokens = (s->slots * s->length + s->kept);
     return (glm4v_cuda_kv) {
         .form = codes ? GLM4V_CUDA_KV_INT8 : GLM4V_CUDA_KV_BF16,
-        .layers = s->layers,
-        .heads = s->heads,
-        .head_dim = s->head_dim,
-        .slots = s->slots,
-        .length = s->length,
-        .kept = s->kept,
+        .layers = glm4v_gpu_i32(s->layers),
+        .heads = glm4v_gpu_i32(s->heads),
+        .head_dim = glm4v_gpu_i32(s->head_dim),
+        .slots = glm4v_gpu_i32(s->slots),
+        .length = glm4v_gpu_i32(s->length),
+        .kept = glm4v_gpu_i32(s->kept),
         .keys = kv->keys,
         .values = kv->values,
         .k_scale = codes ? kv->scales : NULL,
@@ -32,7 +32,8 @@ static bool sizes_of(const glm4v_kv_shape *s, size_t *numbers, size_t *scales)
 {
     const bool codes = s->form == GLM4V_KV_INT8;
     size_t tokens, rows;
-    if (glm4v_mul_overflow(s->slots, s->length, &tokens) ||
+    if (!GLM4V_GPU_FITS(s->layers, s->heads, s->head_dim, s->slots, s->length, s->kept) ||
+        glm4v_mul_overflow(s->slots, s->length, &tokens) ||
         glm4v_add_overflow(tokens, s->kept, &tokens) ||
         glm4v_mul_overflow((size_t)s->layers * (size_t)s->heads, tokens, &rows) ||
         glm4v_mul_overflow(rows, s->head_dim * (codes ? 1 : sizeof(glm4v_bf16)), numbers) ||
@@ -93,10 +94,11 @@ int glm4v_gpu_kv_copy(glm4v_backend *b, glm4v_queue q, glm4v_kv *kv, int64_t to,
     const glm4v_cuda_kv view = glm4v_gpu_kv_of(kv);
     if (n > glm4v_kv_room(&kv->shape, to) || n > glm4v_kv_room(&kv->shape, from))
         return GLM4V_ERR_INVALID;
-    int rc = glm4v_gpu_usable(g);
+    int rc = glm4v_gpu_begin(g, GLM4V_GPU_FITS(to, from, n));
     if (rc || !n)
         return rc;
     GLM4V_CUDA_ENTER(&g->context);
     return GLM4V_GPU_LAUNCH(g, "copy_kv",
-                            glm4v_cuda_copy_kv(g->queue[q].stream, &view, to, from, n));
+                            glm4v_cuda_copy_kv(g->queue[q].stream, &view, glm4v_gpu_i32(to),
+                                               glm4v_gpu_i32(from), glm4v_gpu_i32(n)));
 }

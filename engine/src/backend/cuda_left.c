@@ -24,9 +24,9 @@ static int add_branch(glm4v_gpu_step *s)
                                    .w = s->residual.norm.w,
                                    .bias = s->residual.norm.bias,
                                    .eps = s->residual.norm.eps,
-                                   .rows = s->residual.rows,
+                                   .rows = glm4v_gpu_i32(s->residual.rows),
                                    .groups = 1,
-                                   .n = s->residual.n,
+                                   .n = glm4v_gpu_i32(s->residual.n),
                                    .add = true };
     const glm4v_cuda_sums *sums = &s->residual.sums;
     int rc = 0;

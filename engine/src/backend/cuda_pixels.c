@@ -206,17 +206,18 @@ int glm4v_gpu_preprocess(glm4v_step *step, void *patches, const glm4v_pixels *p)
     glm4v_gpu_step *s = glm4v_gpu_step_of(step);
     glm4v_gpu_backend *g = glm4v_gpu(step->backend);
     glm4v_cuda_pixels pixels = { .frame = { image_of(p->frames[0]), image_of(p->frames[1]) },
-                                 .grid_h = p->grid_h,
-                                 .grid_w = p->grid_w,
-                                 .patch = p->patch,
-                                 .temporal = p->temporal,
-                                 .merge = p->merge };
+                                 .grid_h = glm4v_gpu_i32(p->grid_h),
+                                 .grid_w = glm4v_gpu_i32(p->grid_w),
+                                 .patch = glm4v_gpu_i32(p->patch),
+                                 .temporal = glm4v_gpu_i32(p->temporal),
+                                 .merge = glm4v_gpu_i32(p->merge) };
     void *scratch = NULL;
     for (int i = 0; i < 3; i++) {
         pixels.mean[i] = (float)p->mean[i];
         pixels.std[i] = (float)p->std[i];
     }
-    int rc = glm4v_gpu_usable(g);
+    int rc =
+        glm4v_gpu_begin(g, GLM4V_GPU_FITS(p->grid_h, p->grid_w, p->patch, p->temporal, p->merge));
     if (rc)
         return rc;
     GLM4V_CUDA_ENTER(&g->context);

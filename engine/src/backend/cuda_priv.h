@@ -204,6 +204,21 @@ static inline size_t glm4v_gpu_round_up(size_t bytes)
     return (bytes + 255) / 256 * 256;
 }
 
+/* cuda_failure.c. Kernels take dimensions of 32 bits. Those of a matrix, a table, keys and values
+ * or a step are checked when it is opened, the others by the operation that is given them. */
+bool glm4v_gpu_fits(const int64_t *numbers, size_t n);
+#define GLM4V_GPU_FITS(...)                                                                        \
+    glm4v_gpu_fits((const int64_t[]) { __VA_ARGS__ },                                              \
+                   sizeof((const int64_t[]) { __VA_ARGS__ }) / sizeof(int64_t))
+/* One that was checked. */
+static inline int32_t glm4v_gpu_i32(int64_t n)
+{
+    return (int32_t)n;
+}
+
+/* Is the backend usable, and does what an operation was given fit? 0, DEVICE, INVALID. */
+int glm4v_gpu_begin(glm4v_gpu_backend *g, bool fits);
+
 /* cuda_failure.c. check: the code of a status, whose text becomes that of the last failure; `what`
  * names the call. A status that ends the context ends the backend. usable: 0, or the code for
  * good. */

@@ -15,7 +15,7 @@ typedef struct {
     glm4v_cuda_product k;
     const glm4v_weight *w;
     const void *x;
-    int64_t ldx;
+    int64_t ldx, rows;      /* rows: as asked */
     const glm4v_norm *norm; /* of x, before; or NULL */
     void *normed;           /* [rows, n_in], where the product takes norms as they are */
     const void *branch;     /* x += norm(branch) before that, [rows, n_in]; or NULL */
@@ -32,10 +32,15 @@ typedef struct {
 static multiplication multiplication_of(const glm4v_gpu_step *s, const glm4v_product *p)
 {
     return (multiplication) {
-        .k = { .y = p->y, .ldy = p->ldy, .bias = p->bias, .rows = p->rows, .add = p->add },
+        .k = { .y = p->y,
+               .ldy = p->ldy,
+               .bias = p->bias,
+               .rows = glm4v_gpu_i32(p->rows),
+               .add = p->add },
         .w = p->w,
         .x = p->x,
         .ldx = p->ldx,
+        .rows = p->rows,
         .decode = s->base.size.queue == GLM4V_QUEUE_DECODE,
     };
 }
@@ -46,7 +51,7 @@ int glm4v_gpu_take_rounded(glm4v_gpu_backend *g, glm4v_gpu_queue *q, int64_t row
     size_t numbers = 0, scales = 0;
     void *scale = NULL;
     q->attended.o = NULL;
-    glm4v_cuda_rounded_size(rows, n_in, &numbers, &scales);
+    glm4v_cuda_rounded_size(glm4v_gpu_i32(rows), glm4v_gpu_i32(n_in), &numbers, &scales);
     int rc = glm4v_gpu_scratch_of(g, q, GLM4V_GPU_ROUNDED_Q, numbers, &rounded->q);
     if (!rc)
         rc = glm4v_gpu_scratch_of(g, q, GLM4V_GPU_ROUNDED_SCALE, scales, &scale);
@@ -203,7 +208,7 @@ static int end_raw(glm4v_gpu_step *s, multiplication *m, const glm4v_cuda_produc
                                   .row = s->row_scale + s->turn * s->base.size.rows,
                                   .bias = asked->bias,
                                   .rows = asked->rows,
-                                  .n_out = m->w->n_out };
+                                  .n_out = glm4v_gpu_i32(m->w->n_out) };
     if (m->adds)
         return 0;
     if (asked->epilogue == GLM4V_CUDA_SILU_MUL) {
@@ -231,7 +236,7 @@ static int multiply_all(glm4v_gpu_step *s, multiplication *m, const glm4v_cuda_m
     if (w->form == GLM4V_CUDA_FP8_DYNAMIC && !m->decode && m->sums && rows <= s->base.size.rows)
         begin_raw(s, m);
     for (int64_t row = 0; !rc && row < rows; row += most) {
-        m->k.rows = rows - row < most ? rows - row : most;
+        m->k.rows = glm4v_gpu_i32(rows - row < most ? rows - row : most);
         rc = multiply_rows(s, m, w);
         step_rows(m, m->k.rows);
     }
@@ -245,7 +250,7 @@ static int multiply(glm4v_gpu_step *s, multiplication *m)
     const glm4v_cuda_matrix w = glm4v_gpu_matrix(m->w);
     const int64_t rows = m->k.rows, most = m->decode ? GLM4V_CUDA_DECODE_ROWS : GLM4V_GPU_SLAB;
     m->k.w = &w;
-    int rc = glm4v_gpu_usable(g);
+    int rc = glm4v_gpu_begin(g, GLM4V_GPU_FITS(m->rows));
     if (rc)
         return rc;
     GLM4V_CUDA_ENTER(&g->context);

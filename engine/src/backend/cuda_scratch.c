@@ -89,10 +89,10 @@ void glm4v_gpu_scratch_close(glm4v_gpu_backend *g, glm4v_gpu_queue *q)
 /* ---- planned ---- */
 
 /* Rows of the queue's products at a time. */
-static int64_t rows_at_a_time(glm4v_queue q, int64_t rows)
+static int32_t rows_at_a_time(glm4v_queue q, int64_t rows)
 {
     const int64_t most = q == GLM4V_QUEUE_DECODE ? GLM4V_CUDA_DECODE_ROWS : GLM4V_GPU_SLAB;
-    return rows < most ? rows : most;
+    return glm4v_gpu_i32(rows < most ? rows : most);
 }
 
 /* Partial results of decode. Steps of more rows than its products take are rare: their attention
@@ -102,10 +102,10 @@ static size_t attention_bytes(const glm4v_scratch_need *need)
     const glm4v_cuda_kv kv = { .form = GLM4V_CUDA_KV_BF16,
                                .layers = 1,
                                .heads = 1,
-                               .head_dim = need->head_dim,
+                               .head_dim = glm4v_gpu_i32(need->head_dim),
                                .slots = 1,
-                               .length = need->n_k };
-    return need->heads ? glm4v_cuda_decode_scratch(&kv, need->heads,
+                               .length = glm4v_gpu_i32(need->n_k) };
+    return need->heads ? glm4v_cuda_decode_scratch(&kv, glm4v_gpu_i32(need->heads),
                                                    rows_at_a_time(GLM4V_QUEUE_DECODE, need->rows))
                        : 0;
 }
@@ -117,8 +117,8 @@ void glm4v_gpu_scratch_bytes(glm4v_backend *b, const glm4v_scratch_need *need, u
     *attention = attention_bytes(need);
     for (int q = 0; q < GLM4V_N_QUEUES; q++) {
         size_t numbers = 0, scales = 0;
-        glm4v_cuda_rounded_size(rows_at_a_time((glm4v_queue)q, need->rows), need->n_in, &numbers,
-                                &scales);
+        glm4v_cuda_rounded_size(rows_at_a_time((glm4v_queue)q, need->rows),
+                                glm4v_gpu_i32(need->n_in), &numbers, &scales);
         *product += numbers + scales;
     }
 }
@@ -128,7 +128,8 @@ static int reserve_queue(glm4v_gpu_backend *g, glm4v_queue which, const glm4v_sc
     glm4v_gpu_queue *q = &g->queue[which];
     size_t numbers = 0, scales = 0;
     void *unused;
-    glm4v_cuda_rounded_size(rows_at_a_time(which, need->rows), need->n_in, &numbers, &scales);
+    glm4v_cuda_rounded_size(rows_at_a_time(which, need->rows), glm4v_gpu_i32(need->n_in), &numbers,
+                            &scales);
     pthread_mutex_lock(&q->lock);
     int rc = glm4v_gpu_scratch_of(g, q, GLM4V_GPU_ROUNDED_Q, numbers, &unused);
     if (!rc)
@@ -142,7 +143,8 @@ static int reserve_queue(glm4v_gpu_backend *g, glm4v_queue which, const glm4v_sc
 int glm4v_gpu_reserve(glm4v_backend *b, const glm4v_scratch_need *need, glm4v_error *err)
 {
     glm4v_gpu_backend *g = glm4v_gpu(b);
-    int rc = glm4v_gpu_usable(g);
+    int rc = glm4v_gpu_begin(
+        g, GLM4V_GPU_FITS(need->rows, need->n_in, need->n_k, need->head_dim, need->heads));
     GLM4V_CUDA_ENTER(&g->context);
     for (int q = 0; !rc && q < GLM4V_N_QUEUES; q++)
         rc = reserve_queue(g, (glm4v_queue)q, need);

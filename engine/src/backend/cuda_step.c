@@ -128,6 +128,9 @@ int glm4v_gpu_step_open(glm4v_backend *b, glm4v_step **step, const glm4v_step_si
                         glm4v_error *err)
 {
     glm4v_gpu_backend *g = glm4v_gpu(b);
+    if (!GLM4V_GPU_FITS(size->rows, size->spans, size->outputs, size->n_freq))
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                          "CUDA takes steps of up to 2^31 - 1 rows, not %" PRId64, size->rows);
     glm4v_gpu_step *s = glm4v_alloc(1, sizeof *s);
     if (s) {
         s->spans = glm4v_alloc(size->spans, sizeof *s->spans);
@@ -250,11 +253,16 @@ static int set_rotary(glm4v_gpu_backend *g, glm4v_gpu_step *s, const glm4v_step_
     const glm4v_rotary *r = rows->rotary;
     if (!r)
         return 0;
-    glm4v_cuda_rotary gather = {
-        .cos = r->cos, .sin = r->sin, .rows = rows->rows, .n_freq = r->n_freq
-    };
+    int rc =
+        glm4v_gpu_begin(g, GLM4V_GPU_FITS(r->n_freq, r->section[0], r->section[1], r->section[2]));
+    if (rc)
+        return rc;
+    glm4v_cuda_rotary gather = { .cos = r->cos,
+                                 .sin = r->sin,
+                                 .rows = glm4v_gpu_i32(rows->rows),
+                                 .n_freq = glm4v_gpu_i32(r->n_freq) };
     for (int i = 0; i < 3; i++)
-        gather.section[i] = r->section[i];
+        gather.section[i] = glm4v_gpu_i32(r->section[i]);
     s->n_freq = r->n_freq;
     s->half = r->style == GLM4V_ROPE_HALF;
     s->cos = rows->position[0] ? s->data.cos : r->cos;

@@ -68,8 +68,8 @@ static int clear(glm4v_gpu_backend *g, void *block, size_t bytes)
 glm4v_cuda_matrix glm4v_gpu_matrix(const glm4v_weight *w)
 {
     return (glm4v_cuda_matrix) { .form = (glm4v_cuda_form)w->form,
-                                 .n_out = w->n_out,
-                                 .n_in = w->n_in,
+                                 .n_out = glm4v_gpu_i32(w->n_out),
+                                 .n_in = glm4v_gpu_i32(w->n_in),
                                  .blocks = w->blocks,
                                  .data = w->data,
                                  .scale = w->scale,
@@ -81,11 +81,13 @@ glm4v_cuda_matrix glm4v_gpu_matrix(const glm4v_weight *w)
 static bool sizes_of(glm4v_cuda_matrix_bytes *s, const glm4v_weight_kind *kind)
 {
     const glm4v_form_traits *form = glm4v_form_of(kind->form);
-    if (!glm4v_form_fits(kind->form, kind->n_in) || (kind->zeros && !form->zeros) ||
-        (kind->blocks && !form->blocks) || (kind->ordered && !form->ordered))
+    if (!GLM4V_GPU_FITS(kind->n_out, kind->n_in) || !glm4v_form_fits(kind->form, kind->n_in) ||
+        (kind->zeros && !form->zeros) || (kind->blocks && !form->blocks) ||
+        (kind->ordered && !form->ordered))
         return false;
-    *s = glm4v_cuda_matrix_size((glm4v_cuda_form)kind->form, kind->n_out, kind->n_in, kind->blocks,
-                                kind->zeros, kind->ordered);
+    *s =
+        glm4v_cuda_matrix_size((glm4v_cuda_form)kind->form, glm4v_gpu_i32(kind->n_out),
+                               glm4v_gpu_i32(kind->n_in), kind->blocks, kind->zeros, kind->ordered);
     return true;
 }
 
@@ -128,8 +130,8 @@ int glm4v_gpu_weight_alloc(glm4v_backend *b, glm4v_weight *w, const glm4v_weight
     glm4v_cuda_matrix_bytes s;
     if (!sizes_of(&s, kind))
         return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
-                          "CUDA has no %s matrices of %" PRId64 " inputs",
-                          glm4v_form_name(kind->form), kind->n_in);
+                          "CUDA has no %s matrices of %" PRId64 " x %" PRId64,
+                          glm4v_form_name(kind->form), kind->n_out, kind->n_in);
     void *block = NULL;
     GLM4V_CUDA_ENTER(&g->context);
     int rc = take(g, &block, sum_of(&s));
@@ -250,8 +252,8 @@ typedef struct {
 static glm4v_cuda_table table_of(const glm4v_table *t)
 {
     return (glm4v_cuda_table) { .form = (glm4v_cuda_form)t->form,
-                                .n_rows = t->n_rows,
-                                .n_cols = t->n_cols,
+                                .n_rows = glm4v_gpu_i32(t->n_rows),
+                                .n_cols = glm4v_gpu_i32(t->n_cols),
                                 .data = t->data,
                                 .scale = t->scale };
 }
@@ -260,21 +262,26 @@ static glm4v_cuda_table table_of(const glm4v_table *t)
 static int pack(glm4v_gpu_backend *g, const filling *f, int64_t row, int64_t n)
 {
     const cudaStream_t stream = g->fills.stream;
+    const int32_t first = glm4v_gpu_i32(row), some = glm4v_gpu_i32(n);
     void *rows = g->fills.staging;
     if (f->t) {
         const glm4v_cuda_table t = table_of(f->t);
-        return GLM4V_GPU_LAUNCH(g, "table_fill", glm4v_cuda_table_fill(stream, &t, row, n, rows));
+        return GLM4V_GPU_LAUNCH(g, "table_fill",
+                                glm4v_cuda_table_fill(stream, &t, first, some, rows));
     }
     const glm4v_cuda_matrix w = glm4v_gpu_matrix(f->w);
     switch (f->from) {
     case FROM_F32:
-        return GLM4V_GPU_LAUNCH(g, "pack_f32", glm4v_cuda_pack_f32(stream, &w, row, n, rows));
+        return GLM4V_GPU_LAUNCH(g, "pack_f32", glm4v_cuda_pack_f32(stream, &w, first, some, rows));
     case FROM_BF16:
-        return GLM4V_GPU_LAUNCH(g, "pack_bf16", glm4v_cuda_pack_bf16(stream, &w, row, n, rows));
+        return GLM4V_GPU_LAUNCH(g, "pack_bf16",
+                                glm4v_cuda_pack_bf16(stream, &w, first, some, rows));
     case FROM_CODES:
-        return GLM4V_GPU_LAUNCH(g, "pack_codes", glm4v_cuda_pack_codes(stream, &w, row, n, rows));
+        return GLM4V_GPU_LAUNCH(g, "pack_codes",
+                                glm4v_cuda_pack_codes(stream, &w, first, some, rows));
     case FROM_WORDS:
-        return GLM4V_GPU_LAUNCH(g, "pack_words", glm4v_cuda_pack_words(stream, &w, row, n, rows));
+        return GLM4V_GPU_LAUNCH(g, "pack_words",
+                                glm4v_cuda_pack_words(stream, &w, first, some, rows));
     }
     return GLM4V_ERR_INTERNAL;
 }
@@ -442,9 +449,10 @@ int glm4v_gpu_table_alloc(glm4v_backend *b, glm4v_table *t, glm4v_form form, int
     const glm4v_form_traits *traits = glm4v_form_of(form);
     const uint64_t bytes = glm4v_gpu_table_bytes(b, form, n_rows, n_cols);
     void *block = NULL;
-    if (!traits->table)
-        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED, "CUDA has no %s tables",
-                          glm4v_form_name(form));
+    if (!traits->table || !GLM4V_GPU_FITS(n_rows, n_cols))
+        return glm4v_fail(err, GLM4V_ERR_UNSUPPORTED,
+                          "CUDA has no %s tables of %" PRId64 " x %" PRId64, glm4v_form_name(form),
+                          n_rows, n_cols);
     GLM4V_CUDA_ENTER(&g->context);
     int rc = take(g, &block, bytes);
     if (rc)
