@@ -4,6 +4,7 @@
  * reference. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -12,6 +13,26 @@
 #include "model/examine.h"
 #include "model/stages.h"
 #include "placement.h"
+
+/* What the devices choose products by: the digest that all have, or one of theirs in order. */
+static void set_products(glm4v_model *m)
+{
+    char *all = m->info.products;
+    const size_t size = sizeof m->info.products;
+    uint64_t h = 0xcbf29ce484222325u;
+    bool differ = false;
+    for (int64_t i = 0; i < m->n_stages; i++) {
+        const char *one = m->stages[i].backend->products;
+        if (!one || !*one)
+            continue;
+        differ |= *all && strcmp(all, one);
+        snprintf(all, size, "%s", one);
+        for (const char *c = one; *c; c++)
+            h = (h ^ (unsigned char)*c) * 0x100000001b3u;
+    }
+    if (differ)
+        snprintf(all, size, "%016" PRIx64, h);
+}
 
 static int load(glm4v_builder *b)
 {
@@ -25,9 +46,8 @@ static int load(glm4v_builder *b)
     if (rc)
         return rc;
     snprintf(m->info.isa, sizeof m->info.isa, "%s", m->stages[0].backend->isa);
-    const char *products = m->stages[0].backend->products;
     snprintf(m->info.image_device, sizeof m->info.image_device, "%s", m->stages[0].device);
-    snprintf(m->info.products, sizeof m->info.products, "%s", products ? products : "");
+    set_products(m);
     uint64_t bytes = glm4v_plan_memory(&m->plan, m, -1);
     glm4v_log_line(&m->log, GLM4V_LOG_INFO,
                    "%s: %" PRIu64 " parameters in %" PRIu64 " MiB, "

@@ -133,6 +133,37 @@ struct stopwatch {
     }
 };
 
+/* What y holds while products are timed that add to it. */
+struct keeper {
+    cudaStream_t stream;
+    void *y, *copy;
+    size_t bytes;
+
+    keeper(cudaStream_t on, const lt_product *p) : stream(on), y(p->y), copy(), bytes(0)
+    {
+        const size_t element = p->y_f32 ? sizeof(float) : sizeof(glm4v_bf16);
+        if (p->add)
+            bytes = ((size_t)(p->rows - 1) * (size_t)p->ldy + (size_t)p->n_out) * element;
+    }
+
+    bool open()
+    {
+        return !bytes ||
+               (cudaMalloc(&copy, bytes) == cudaSuccess &&
+                cudaMemcpyAsync(copy, y, bytes, cudaMemcpyDefault, stream) == cudaSuccess);
+    }
+
+    bool restore()
+    {
+        return !bytes || cudaMemcpyAsync(y, copy, bytes, cudaMemcpyDefault, stream) == cudaSuccess;
+    }
+
+    ~keeper()
+    {
+        cudaFree(copy); /* waits for the copy */
+    }
+};
+
 /* ms, median of TIMES; negative: it did not run. */
 float time_of(lt_library *lt, const stopwatch &watch, const lt_product *p, const problem *q,
               const cublasLtMatmulAlgo_t *algorithm)
@@ -151,12 +182,14 @@ float time_of(lt_library *lt, const stopwatch &watch, const lt_product *p, const
     return ms[1 + TIMES / 2];
 }
 
-/* The fastest for the rows of p; an earlier one unless a later one gains 1 %. y is overwritten. */
+/* The fastest for the rows of p; an earlier one unless a later one gains 1 %. What the product adds
+ * to is as before; other y is overwritten. */
 cublasStatus_t tune(cublasLtMatmulAlgo_t *best, lt_library *lt, cudaStream_t stream,
                     const lt_product *p)
 {
     cublasLtMatmulHeuristicResult_t result[CANDIDATES];
     stopwatch watch(stream);
+    keeper kept(stream, p);
     problem q = {};
     int found = 0;
     float least = -1;
@@ -164,7 +197,7 @@ cublasStatus_t tune(cublasLtMatmulAlgo_t *best, lt_library *lt, cudaStream_t str
     cublasStatus_t status = open_problem(&q, p, p->rows);
     if (status == CUBLAS_STATUS_SUCCESS)
         status = ask(result, &found, CANDIDATES, lt, &q);
-    if (status == CUBLAS_STATUS_SUCCESS && !watch.open())
+    if (status == CUBLAS_STATUS_SUCCESS && (!watch.open() || !kept.open()))
         status = CUBLAS_STATUS_ALLOC_FAILED;
     for (int i = 0; i < found && status == CUBLAS_STATUS_SUCCESS; i++) {
         const float ms = time_of(lt, watch, p, &q, &result[i].algo);
@@ -174,6 +207,8 @@ cublasStatus_t tune(cublasLtMatmulAlgo_t *best, lt_library *lt, cudaStream_t str
         }
     }
     close_problem(&q);
+    if (status == CUBLAS_STATUS_SUCCESS && !kept.restore())
+        status = CUBLAS_STATUS_EXECUTION_FAILED;
     return status == CUBLAS_STATUS_SUCCESS && least < 0 ? CUBLAS_STATUS_NOT_SUPPORTED : status;
 }
 

@@ -148,8 +148,8 @@ enum { GLM4V_CUDA_CHOICES = 64 }; /* shapes, at most; others go without cuBLASLt
 
 /* For shapes without a choice the library is asked for its own; with `tune` all algorithms that it
  * offers are timed when a product of the shape comes first, with its rows. That call allocates and
- * waits, other than launch.h says, and adds to y many times where the product adds: for runs whose
- * results nobody reads. */
+ * waits, other than launch.h says. What the product adds to is kept meanwhile, so its result is
+ * right in any process. */
 typedef struct {
     const glm4v_cuda_choice *choice;
     int n;

@@ -258,11 +258,33 @@ static void a_device_that_cannot_be_opened_says_why(void)
     CHECK(nothing_is_left());
 }
 
+static char lines[2000]; /* of the log */
+
+static void keep_line(void *user, glm4v_log_level level, const char *line)
+{
+    snprintf(lines + strlen(lines), sizeof lines - strlen(lines), "%s\n", line);
+}
+
+static int open_logged(glm4v_model **model)
+{
+    const glm4v_model_options options = { .device = "cpu,cpu",
+                                          .quantization = "int8",
+                                          .n_threads = 2,
+                                          .weights_only = 1,
+                                          .log = keep_line };
+    opened = 0;
+    lines[0] = 0;
+    glm4v_backend_replace_cpu(open_gpu);
+    int rc = glm4v_model_open(model, MODEL, &options, &err);
+    glm4v_backend_replace_cpu(NULL);
+    return rc;
+}
+
 /* Opens the device, and closes it if it could be opened; hash: of its table of products. */
-static int open_with_products(char hash[17])
+static int open_with_products(int32_t device, char hash[17])
 {
     glm4v_backend *b = NULL;
-    int rc = glm4v_backend_cuda_open(&b, 0, NULL, NULL, &err);
+    int rc = glm4v_backend_cuda_open(&b, device, NULL, NULL, &err);
     snprintf(hash, 17, "%s", b ? b->products : "");
     glm4v_backend_close(&b);
     return rc;
@@ -291,28 +313,68 @@ static void a_table_of_products_is_written_and_read(void)
     char path[] = "/tmp/glm4v-products-XXXXXX", none[17], making[17], given[17], again[17];
     const int fd = mkstemp(path);
     CHECK(fd >= 0 && !close(fd));
-    CHECK_EQ(open_with_products(none), 0);
+    CHECK_EQ(open_with_products(0, none), 0);
     CHECK_EQ(strlen(none), 16);
     setenv("GLM4V_CUDA_TUNE", path, 1);
-    CHECK_EQ(open_with_products(making), 0);
+    CHECK_EQ(open_with_products(0, making), 0);
     CHECK_STR(making, "");
     unsetenv("GLM4V_CUDA_TUNE");
     setenv("GLM4V_CUDA_PRODUCTS", path, 1);
-    CHECK_EQ(open_with_products(given), 0);
+    CHECK_EQ(open_with_products(0, given), 0);
     CHECK_EQ(strlen(given), 16);
     CHECK(strcmp(given, none));
-    CHECK_EQ(open_with_products(again), 0);
+    CHECK_EQ(open_with_products(0, again), 0);
     CHECK_STR(again, given);
     write_other_products(path);
-    CHECK_EQ(open_with_products(again), GLM4V_ERR_DEVICE);
+    CHECK_EQ(open_with_products(0, again), GLM4V_ERR_DEVICE);
     CHECK_CONTAINS(err.msg, "another card and cuBLASLt 120000");
     CHECK_CONTAINS(err.msg, "glm4v bench --tune");
     write_products(path, "glm4v-products 1\ngpu x\n");
-    CHECK_EQ(open_with_products(again), GLM4V_ERR_FORMAT);
+    CHECK_EQ(open_with_products(0, again), GLM4V_ERR_FORMAT);
     unlink(path);
-    CHECK_EQ(open_with_products(again), GLM4V_ERR_IO);
+    CHECK_EQ(open_with_products(0, again), GLM4V_ERR_IO);
     CHECK_CONTAINS(err.msg, path);
     unsetenv("GLM4V_CUDA_PRODUCTS");
+    CHECK(nothing_is_left());
+}
+
+/* One file for two kinds of GPU: each finds its own table, and what is written anew for one leaves
+ * the other's as it was. What is no file of tables is not overwritten. */
+static void a_file_has_a_table_for_each_kind_of_gpu(void)
+{
+    char path[] = "/tmp/glm4v-products-XXXXXX", hash[2][17], again[17], combined[17];
+    glm4v_model *model = NULL;
+    const int fd = mkstemp(path);
+    CHECK(fd >= 0 && !close(fd));
+    setenv("GLM4V_CUDA_TUNE", path, 1);
+    CHECK_EQ(open_logged(&model), 0); /* on both */
+    CHECK_STR(glm4v_model_get_info(model)->products, "");
+    CHECK_CONTAINS(lines, "GLM4V_CUDA_TUNE: products of bf16 are timed on cuda:1");
+    glm4v_model_close(&model);
+    unsetenv("GLM4V_CUDA_TUNE");
+    setenv("GLM4V_CUDA_PRODUCTS", path, 1);
+    for (int32_t i = 0; i < 2; i++)
+        CHECK_EQ(open_with_products(i, hash[i]), 0);
+    CHECK(strcmp(hash[0], hash[1]));
+    CHECK_EQ(open_logged(&model), 0);
+    snprintf(combined, sizeof combined, "%s", glm4v_model_get_info(model)->products);
+    glm4v_model_close(&model);
+    CHECK_EQ(strlen(combined), 16);
+    CHECK(strcmp(combined, hash[0]) && strcmp(combined, hash[1]));
+    setenv("GLM4V_CUDA_TUNE", path, 1);
+    CHECK_EQ(open_with_products(1, again), 0);
+    unsetenv("GLM4V_CUDA_TUNE");
+    for (int32_t i = 0; i < 2; i++) {
+        CHECK_EQ(open_with_products(i, again), 0);
+        CHECK_STR(again, hash[i]);
+    }
+    unsetenv("GLM4V_CUDA_PRODUCTS");
+    write_products(path, "my notes\n");
+    setenv("GLM4V_CUDA_TUNE", path, 1);
+    CHECK_EQ(open_with_products(0, again), GLM4V_ERR_FORMAT);
+    CHECK_CONTAINS(err.msg, "GLM4V_CUDA_TUNE");
+    unsetenv("GLM4V_CUDA_TUNE");
+    unlink(path);
     CHECK(nothing_is_left());
 }
 
@@ -603,28 +665,6 @@ static void two_stages_equal_one(void)
     CHECK(nothing_is_left());
 }
 
-static char lines[2000]; /* of the log */
-
-static void keep_line(void *user, glm4v_log_level level, const char *line)
-{
-    snprintf(lines + strlen(lines), sizeof lines - strlen(lines), "%s\n", line);
-}
-
-static int open_logged(glm4v_model **model)
-{
-    const glm4v_model_options options = { .device = "cpu,cpu",
-                                          .quantization = "int8",
-                                          .n_threads = 2,
-                                          .weights_only = 1,
-                                          .log = keep_line };
-    opened = 0;
-    lines[0] = 0;
-    glm4v_backend_replace_cpu(open_gpu);
-    int rc = glm4v_model_open(model, MODEL, &options, &err);
-    glm4v_backend_replace_cpu(NULL);
-    return rc;
-}
-
 static void the_log_says_how_activations_go_from_gpu_to_gpu(void)
 {
     for (int peers = 0; peers < 2; peers++) {
@@ -635,6 +675,34 @@ static void the_log_says_how_activations_go_from_gpu_to_gpu(void)
                                     : "activations go from cuda:0 to cuda:1 by page-locked memory");
         glm4v_model_close(&model);
     }
+    CHECK(nothing_is_left());
+}
+
+/* The driver says that peers can be reached, and then refuses: the model is loaded all the same. A
+ * device that is lost meanwhile ends the load. */
+static void peer_access_that_fails_is_done_without(void)
+{
+    static const struct {
+        cudaError_t status;
+        int code;
+    } cases[] = {
+        { cudaErrorTooManyPeers, 0 },
+        { cudaErrorInvalidDevice, 0 },
+        { cudaErrorMemoryAllocation, 0 },
+        { cudaErrorIllegalAddress, GLM4V_ERR_DEVICE },
+    };
+    glm4v_model *model = NULL;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fake_cuda_refuse_peers(cases[i].status);
+        CHECK_EQ(open_logged(&model), cases[i].code);
+        CHECK_CONTAINS(cases[i].code ? err.msg : lines, cudaGetErrorName(cases[i].status));
+        if (!cases[i].code) {
+            CHECK_CONTAINS(lines, "cuda:0 and cuda:1 cannot read each other's memory");
+            CHECK_CONTAINS(lines, "from cuda:0 to cuda:1 by page-locked memory of the driver");
+        }
+        glm4v_model_close(&model);
+    }
+    fake_cuda_refuse_peers(cudaSuccess);
     CHECK(nothing_is_left());
 }
 
@@ -997,6 +1065,7 @@ int main(void)
     TEST(faults_are_read_from_text);
     TEST(a_device_that_cannot_be_opened_says_why);
     TEST(a_table_of_products_is_written_and_read);
+    TEST(a_file_has_a_table_for_each_kind_of_gpu);
     TEST(the_threads_context_is_what_it_was);
     TEST(every_allocation_may_fail);
     TEST(every_call_may_end_the_device);
@@ -1011,6 +1080,7 @@ int main(void)
     TEST(what_is_planned_is_what_is_taken);
     TEST(two_stages_equal_one);
     TEST(the_log_says_how_activations_go_from_gpu_to_gpu);
+    TEST(peer_access_that_fails_is_done_without);
     TEST(a_step_of_two_gpus_is_submitted_without_waiting);
     TEST(the_message_names_the_gpu_that_failed);
     TEST(keys_and_values_may_be_int8);

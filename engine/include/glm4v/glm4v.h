@@ -195,8 +195,9 @@ typedef struct {
     /// multiply-adds of the vision tower's matrices for one image token; attention comes on top
     uint64_t vision_products;
     char image_device[16]; ///< the device that prepares images: "cpu", "cuda:0"; "" before loading
-    /// digest of the table by which the first device, a GPU, chooses its matrix products,
-    /// hexadecimal, of an empty one too; "" on the CPU, before loading, and while it is being made
+    /// digest of the table by which GPUs choose their matrix products, hexadecimal, of an empty one
+    /// too; of several GPUs with different tables one of all, in the order of their layers. "" on
+    /// the CPU, before loading, and while a table is being made
     char products[17];
 } glm4v_model_info;
 

@@ -2,23 +2,37 @@
 /* Activations from one GPU to another. The host waits for nothing: the copy stands on the stream of
  * the device that receives, behind an event of the one that sends. */
 #include "backend/cuda_priv.h"
+#include "base/log.h"
 
-/* Let the GPU whose context is current read the memory of another one. */
-static int reach(glm4v_gpu_backend *g, const glm4v_gpu_backend *other)
-{
-    const cudaError_t status = glm4v_cuda_injected(GLM4V_CUDA_AT_ALLOC)
-                                   ?: cudaDeviceEnablePeerAccess(other->context.device, 0);
-    if (status == cudaErrorPeerAccessAlreadyEnabled) {
-        cudaGetLastError();
-        return 0;
-    }
-    return glm4v_gpu_check(g, status, "cudaDeviceEnablePeerAccess");
-}
-
-static int reach_from(glm4v_gpu_backend *g, const glm4v_gpu_backend *other)
+/* Let g read the memory of another GPU: cudaSuccess, or why not. */
+static cudaError_t reach(const glm4v_gpu_backend *g, const glm4v_gpu_backend *other)
 {
     GLM4V_CUDA_ENTER(&g->context);
-    return reach(g, other);
+    const cudaError_t status = glm4v_cuda_injected(GLM4V_CUDA_AT_ALLOC)
+                                   ?: cudaDeviceEnablePeerAccess(other->context.device, 0);
+    if (status != cudaSuccess)
+        cudaGetLastError(); /* it is not the next call's */
+    return status == cudaErrorPeerAccessAlreadyEnabled ? cudaSuccess : status;
+}
+
+/* Both ways. If the devices remain usable, a failure means that the driver copies through memory of
+ * the host. */
+static int reach_each_other(glm4v_gpu_backend *g, glm4v_gpu_backend *other, bool *reached)
+{
+    cudaError_t status = reach(g, other);
+    if (status == cudaSuccess)
+        status = reach(other, g);
+    *reached = status == cudaSuccess;
+    const glm4v_cuda_class class_ = glm4v_cuda_classify(status);
+    if (class_ == GLM4V_CUDA_STICKY || class_ == GLM4V_CUDA_LOST)
+        return glm4v_gpu_check(g, status, "cudaDeviceEnablePeerAccess");
+    if (!*reached)
+        glm4v_log_line(g->base.log, GLM4V_LOG_WARNING,
+                       "%s and %s cannot read each other's memory, though the driver says so: %s "
+                       "(%s); activations between them are slower",
+                       other->device, g->device, cudaGetErrorString(status),
+                       cudaGetErrorName(status));
+    return 0;
 }
 
 int glm4v_gpu_link(glm4v_backend *b, glm4v_backend *from, const char **how)
@@ -27,20 +41,16 @@ int glm4v_gpu_link(glm4v_backend *b, glm4v_backend *from, const char **how)
         return GLM4V_ERR_UNSUPPORTED;
     glm4v_gpu_backend *g = glm4v_gpu(b), *other = glm4v_gpu(from);
     int possible = 0;
+    bool reached = false;
     *how = "a copy on the GPU";
     if (g->context.device == other->context.device)
         return 0;
-    *how = "page-locked memory of the driver";
     int rc = glm4v_gpu_check(
         g, cudaDeviceCanAccessPeer(&possible, g->context.device, other->context.device),
         "cudaDeviceCanAccessPeer");
-    if (rc || !possible)
-        return rc;
-    rc = reach_from(g, other);
-    if (!rc)
-        rc = reach_from(other, g);
-    if (!rc)
-        *how = "peer copy";
+    if (!rc && possible)
+        rc = reach_each_other(g, other, &reached);
+    *how = reached ? "peer copy" : "page-locked memory of the driver";
     return rc;
 }
 

@@ -67,6 +67,7 @@ static size_t memory = (size_t)4 << 30;
 static cudaError_t count_status;
 static int n_devices = FAKE_CUDA_DEVICES;
 static bool peers = true;
+static cudaError_t refusal; /* of peer access */
 
 static _Thread_local struct CUctx_st *current;
 static _Thread_local int capturing; /* streams that this thread captures */
@@ -108,6 +109,13 @@ void fake_cuda_set_peers(bool possible)
 {
     pthread_mutex_lock(&lock);
     peers = possible;
+    pthread_mutex_unlock(&lock);
+}
+
+void fake_cuda_refuse_peers(cudaError_t status)
+{
+    pthread_mutex_lock(&lock);
+    refusal = status;
     pthread_mutex_unlock(&lock);
 }
 
@@ -243,6 +251,8 @@ static cudaError_t enable_peer(int peer)
 {
     if (!current || current->device == peer || !peers)
         return violation("access to a peer that there is none of", cudaErrorInvalidDevice);
+    if (refusal != cudaSuccess)
+        return refusal;
     if (current->reaches)
         return cudaErrorPeerAccessAlreadyEnabled;
     current->reaches = true;

@@ -32,6 +32,8 @@ void fake_cuda_set_memory(size_t bytes);
 void fake_cuda_set_devices(cudaError_t status, int n);
 /* Whether one device can read the memory of another, from now on. */
 void fake_cuda_set_peers(bool possible);
+/* What cudaDeviceEnablePeerAccess answers from now on; cudaSuccess: what is the case. */
+void fake_cuda_refuse_peers(cudaError_t status);
 /* The calling thread's current context, as an application sets it: 0: none. */
 void fake_cuda_set_current(void *context);
 void *fake_cuda_current(void);
