@@ -106,6 +106,8 @@ static void attend_head(float *o, const float *q, const float *k, const float *v
 
 static void test_gather(int n_freq, bool sections)
 {
+    if (!check::wanted())
+        return;
     const int rows = 5, table = 40;
     const floats_of cos = normals((size_t)table * n_freq), sin = normals((size_t)table * n_freq);
     buffer<float> dcos(cos), dsin(sin), to_cos((size_t)rows * n_freq),
@@ -145,6 +147,8 @@ static void rotate_reference(float *x, const float *cos, const float *sin, int h
 
 static void test_rotate(int heads, int head_dim, int n_freq, bool half)
 {
+    if (!check::wanted())
+        return;
     const int rows = 3;
     const int64_t ld = heads * head_dim + 8;
     floats_of x = normals_bf16((size_t)rows * ld), cos, sin;
@@ -231,6 +235,8 @@ static void keep(floats_of &all, const glm4v_cuda_kv &kv, size_t at, const float
 
 static void test_append(glm4v_cuda_kv_form form, int heads, int head_dim)
 {
+    if (!check::wanted())
+        return;
     cache store(shape(form, heads, head_dim, 3, 20, 7));
     store.fill();
     floats_of keys = store.read(false), values = store.read(true);
@@ -255,6 +261,8 @@ static void test_append(glm4v_cuda_kv_form form, int heads, int head_dim)
 
 static void test_copy(glm4v_cuda_kv_form form, int head_dim, int to, int from, int n)
 {
+    if (!check::wanted())
+        return;
     cache store(shape(form, 3, head_dim, 2, 20, 9));
     store.fill();
     floats_of want[2] = { store.read(false), store.read(true) };
@@ -313,6 +321,8 @@ struct qkv_case {
 
 static void test_rotate_append(const qkv_case &t)
 {
+    if (!check::wanted())
+        return;
     cache store(shape(t.form, t.kv_heads, t.head_dim, 3, 20, 7));
     store.fill();
     floats_of keys = store.read(false), values = store.read(true);
@@ -419,6 +429,8 @@ static bool rounded_matches(const std::vector<uint16_t> &o, int rows, int width,
 
 static void test_decode(const decode_case &t)
 {
+    if (!check::wanted())
+        return;
     const int rows = (int)t.slots.size(), width = t.heads * t.head_dim;
     const float scale = 1 / sqrtf((float)t.head_dim);
     cache store(shape(t.form, t.kv_heads, t.head_dim, 3, 2300, 70));
@@ -458,6 +470,8 @@ struct prefill_case {
 
 static void test_prefill(const prefill_case &t)
 {
+    if (!check::wanted())
+        return;
     const int width = t.heads * t.head_dim, before = 3; /* rows that are not of the span */
     const float scale = 1 / sqrtf((float)t.head_dim);
     cache store(shape(t.form, t.kv_heads, t.head_dim, 2, 700, 40));
@@ -503,6 +517,8 @@ static void test_prefill(const prefill_case &t)
 
 static void test_rows(int rows, int heads, int head_dim)
 {
+    if (!check::wanted())
+        return;
     const int width = heads * head_dim;
     const int64_t ld = 3 * width + 8;
     const float scale = 1 / sqrtf((float)head_dim);

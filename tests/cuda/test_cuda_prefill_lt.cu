@@ -42,16 +42,16 @@ double sum_of(const std::vector<uint16_t> &x, const std::vector<uint16_t> &w, co
     return sum;
 }
 
-/* Some sums of every row are right. */
+/* Some sums of every row are right, added to `before`. */
 bool right(const std::vector<uint32_t> &y, const std::vector<uint16_t> &x,
-           const std::vector<uint16_t> &w, const shape &s)
+           const std::vector<uint16_t> &w, const shape &s, double before = 0)
 {
     for (int32_t t = 0; t < s.rows; t++) {
         const int32_t n = check::below(s.n_out);
         const double sum = sum_of(x, w, s, t, n);
         float got;
         memcpy(&got, &y[AROUND + (size_t)t * s.n_out + n], sizeof got);
-        if (fabs(got - sum) > 1e-3 * sqrt((double)s.n_in))
+        if (fabs(got - before - sum) > 1e-3 * sqrt((double)s.n_in))
             return false;
     }
     return true;
@@ -59,6 +59,8 @@ bool right(const std::vector<uint32_t> &y, const std::vector<uint16_t> &x,
 
 void test_shape(lt_library *lt, const shape &s)
 {
+    if (!check::wanted())
+        return;
     const std::vector<uint16_t> x = matrix(s.rows, s.n_in), w = matrix(s.n_out, s.n_in);
     const size_t n = (size_t)s.rows * s.n_out, all = n + 2 * AROUND;
     check::buffer<uint16_t> gx(x), gw(w);
@@ -87,6 +89,38 @@ void test_shape(lt_library *lt, const shape &s)
                               "around them",
                               s.rows, s.n_out, s.n_in, left, around));
 }
+/* Algorithms are timed by running them many times: y, which the product adds to, is as if it had
+ * run once. */
+void test_tuning()
+{
+    if (!check::wanted())
+        return;
+    const shape s = { 37, 512, 256 };
+    const glm4v_cuda_choices choices = { NULL, 0, true };
+    const std::vector<uint16_t> x = matrix(s.rows, s.n_in), w = matrix(s.n_out, s.n_in);
+    const float before = 7;
+    uint32_t bits;
+    memcpy(&bits, &before, sizeof bits);
+    check::buffer<uint16_t> gx(x), gw(w);
+    check::buffer<uint32_t> gy(std::vector<uint32_t>((size_t)s.rows * s.n_out + 2 * AROUND, bits));
+    lt_library lt = {};
+    lt_product p = {};
+    cudaDeviceSynchronize();
+    p.y = gy.data + AROUND;
+    p.ldy = s.n_out;
+    p.x = gx.data;
+    p.w = gw.data;
+    p.ldx = p.ldw = s.n_in;
+    p.rows = s.rows;
+    p.n_out = s.n_out;
+    p.n_in = s.n_in;
+    p.add = p.y_f32 = true;
+    const bool ran =
+        lt_open(&lt, &choices) == cudaSuccess && check::done(lt_multiply(&lt, stream, &p));
+    check::result(ran && lt.n_shapes == 1 && right(gy.get(), x, w, s, before),
+                  "a product that is tuned adds once");
+    lt_close(&lt);
+}
 } // namespace
 
 int main(void)
@@ -100,6 +134,7 @@ int main(void)
         return 1;
     for (const shape &s : shapes)
         test_shape(&lt, s);
+    test_tuning();
     lt_close(&lt);
     return check::close();
 }

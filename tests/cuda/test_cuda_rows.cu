@@ -16,6 +16,8 @@ using namespace check;
 
 static void test_map(const char *name, int n)
 {
+    if (!check::wanted())
+        return;
     std::vector<float> x = normals_bf16((size_t)n, 2), y = normals_bf16((size_t)n), want = y;
     buffer<uint16_t> dx(bf16(x)), dy(bf16(y));
     bool ran = false;
@@ -35,6 +37,8 @@ static void test_map(const char *name, int n)
 
 static void test_widen_narrow(int n)
 {
+    if (!check::wanted())
+        return;
     const std::vector<float> x = normals((size_t)n);
     buffer<float> dx(x), back((size_t)n);
     buffer<uint16_t> dy((size_t)n);
@@ -47,6 +51,8 @@ static void test_widen_narrow(int n)
 
 static void test_silu_mul(int rows, int n)
 {
+    if (!check::wanted())
+        return;
     const std::vector<float> x = normals_bf16((size_t)rows * 2 * n, 3);
     std::vector<float> want((size_t)rows * n);
     for (int r = 0; r < rows; r++)
@@ -60,6 +66,8 @@ static void test_silu_mul(int rows, int n)
 
 static void test_place_take(int n_cols)
 {
+    if (!check::wanted())
+        return;
     const std::vector<int32_t> map = { 4, 0, 2 };
     const std::vector<uint16_t> x = bf16(normals((size_t)5 * n_cols));
     buffer<uint16_t> dx(x), taken((size_t)3 * n_cols), placed(x);
@@ -97,6 +105,8 @@ static std::vector<float> table_reference(glm4v_cuda_form form, const std::vecto
 
 static void test_embed(glm4v_cuda_form form, int n_cols)
 {
+    if (!check::wanted())
+        return;
     const int n_rows = 48;
     static const char *const names[] = { "f32", "bf16", "int8" };
     std::vector<float> rows = normals((size_t)n_rows * n_cols);
@@ -151,6 +161,8 @@ static std::vector<float> norm_reference(const norm_case &c, const std::vector<f
 
 static void test_norm(const norm_case &c)
 {
+    if (!check::wanted())
+        return;
     const size_t n = (size_t)c.rows * c.groups * c.n;
     const std::vector<float> x = normals_bf16(n, 3), w = normals((size_t)c.n),
                              bias = normals((size_t)c.n), y = c.in_place ? x : normals_bf16(n);
@@ -352,6 +364,8 @@ static std::vector<float> plain_rows(const round_case &c, const round_data &d,
 
 static void test_rounded(const round_case &c)
 {
+    if (!check::wanted())
+        return;
     static const char *const names[] = { "f32", "bf16",    "int8",       "int4",
                                          "fp8", "int4_32", "fp8_dynamic" };
     std::vector<int32_t> map((size_t)c.n);

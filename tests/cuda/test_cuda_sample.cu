@@ -114,6 +114,8 @@ static glm4v_cuda_draw draw_of(float temperature, uint32_t top_k, float top_p, f
 
 static void test_draws(int vocab, int n, const glm4v_cuda_draw &draw, float size, bool ties)
 {
+    if (!check::wanted())
+        return;
     world w(vocab);
     for (int i = 0; i < n; i++)
         w.add(i, draw, size, ties);
@@ -125,6 +127,8 @@ static void test_draws(int vocab, int n, const glm4v_cuda_draw &draw, float size
 
 static void test_bad_logits()
 {
+    if (!check::wanted())
+        return;
     world w(1000);
     const float bad[] = { NAN, INFINITY, -INFINITY, -NAN };
     for (int i = 0; i < 8; i++) {
@@ -137,6 +141,8 @@ static void test_bad_logits()
 
 static void test_draft()
 {
+    if (!check::wanted())
+        return;
     world w(5000);
     for (int i = 0; i < 6; i++) /* rows of one sequence, then of another */
         w.add(i < 4 ? 3 : 9, draw_of(0, 0, 1, 5, -1), 1, false);

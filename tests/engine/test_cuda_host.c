@@ -349,7 +349,7 @@ static void a_file_has_a_table_for_each_kind_of_gpu(void)
     setenv("GLM4V_CUDA_TUNE", path, 1);
     CHECK_EQ(open_logged(&model), 0); /* on both */
     CHECK_STR(glm4v_model_get_info(model)->products, "");
-    CHECK_CONTAINS(lines, "GLM4V_CUDA_TUNE: products of bf16 are timed on cuda:1");
+    CHECK_CONTAINS(lines, "GLM4V_CUDA_TUNE: products of cuBLASLt are timed on cuda:1");
     glm4v_model_close(&model);
     unsetenv("GLM4V_CUDA_TUNE");
     setenv("GLM4V_CUDA_PRODUCTS", path, 1);

@@ -19,8 +19,7 @@
 #endif
 #define MODEL SOURCE_ROOT "/tests/data/golden-tiny"
 
-static const char *const quantizations[] = { "fp32", "bf16",    "int8",
-                                             "int4", "int4-32", "fp8-dynamic" };
+static const char *quantizations[] = { "fp32", "bf16", "int8", "int4", "int4-32", "fp8-dynamic" };
 #define N_FORMS (sizeof quantizations / sizeof *quantizations)
 #ifdef FAKE_CUDA
 enum { FAKE = 1 };
@@ -33,6 +32,12 @@ enum { SLOTS = 10, LENGTH = 400, KEPT = 60, ROWS = 320, VOCAB = 96, IMAGE_ID = 8
 static uint64_t state = 7;
 static size_t n_forms = N_FORMS; /* of weights, that each test goes through */
 static glm4v_kv_form kv_form;    /* of the contexts that open_context opens */
+static bool few;                 /* short prompts: for tools that take minutes for each second */
+
+static uint32_t tokens(uint32_t n)
+{
+    return few ? n / 8 + 12 : n;
+}
 
 static uint32_t next_random(uint32_t below)
 {
@@ -142,9 +147,9 @@ static void prefill_in_pieces_equals_the_whole(void)
     for (size_t i = 0; i < n_forms; i++) {
         glm4v_model *model = open_model(quantizations[i], 2);
         glm4v_context *context = open_context(model);
-        make_request(&r, model, 300, 5);
+        make_request(&r, model, tokens(300), 5);
         generate(context, 0, &r, 300, 2, whole);
-        for (size_t j = 0; j < sizeof pieces / sizeof *pieces; j++) {
+        for (size_t j = few; j < sizeof pieces / sizeof *pieces; j++) {
             memset(cut, 0, sizeof cut);
             generate(context, 1 + (uint32_t)j, &r, pieces[j], 2, cut);
             CHECK(same(whole, cut, 3 * VOCAB));
@@ -165,7 +170,7 @@ static void eight_sequences_decoded_together_equal_each_alone(void)
         int32_t slots[N], length[N];
         int32_t ids[N], position[N];
         for (uint32_t j = 0; j < N; j++) {
-            make_request(&r[j], model, 10 + 31 * j, 2 + j);
+            make_request(&r[j], model, tokens(10 + 31 * j), 2 + j);
             generate(context, j, &r[j], ROWS, STEPS, alone[j]);
         }
         /* again from the prompts' ends, in another order of rows */
@@ -196,7 +201,7 @@ static void threads_do_not_change_a_byte(void)
     for (size_t i = 0; i < n_forms; i++) {
         glm4v_model *a = open_model(quantizations[i], 1), *b = open_model(quantizations[i], 5);
         glm4v_context *x = open_context(a), *y = open_context(b);
-        make_request(&r, a, 200, 9);
+        make_request(&r, a, tokens(200), 9);
         generate(x, 0, &r, ROWS, 2, one);
         generate(y, 3, &r, ROWS, 2, many);
         CHECK(same(one, many, 3 * VOCAB));
@@ -230,7 +235,7 @@ static void contexts_of_one_model_run_side_by_side(void)
         glm4v_model *model = open_model(quantizations[i], 3);
         for (int j = 0; j < 2; j++) {
             w[j].context = open_context(model);
-            make_request(&w[j].r, model, 180 + 60 * (uint32_t)j, 4);
+            make_request(&w[j].r, model, tokens(180 + 60 * (uint32_t)j), 4);
             REQUIRE(!pthread_create(&thread[j], NULL, work, &w[j]));
         }
         for (int j = 0; j < 2; j++)
@@ -651,6 +656,8 @@ static double divergence(const float *p, const float *q)
 static void int8_keys_and_values_stay_close(void)
 {
     enum { STEPS = 24, N = 6 };
+    const uint32_t n = few ? 2 : N;
+    const int steps = few ? 4 : STEPS;
     static request r;
     static float exact[(STEPS + 1) * VOCAB], coded[(STEPS + 1) * VOCAB];
     double sum = 0;
@@ -658,16 +665,16 @@ static void int8_keys_and_values_stay_close(void)
     glm4v_context *as_usual = open_context(model);
     kv_form = GLM4V_KV_INT8;
     glm4v_context *context = open_context(model);
-    for (uint32_t j = 0; j < N; j++) {
-        make_request(&r, model, 30 + 50 * j, 4);
-        generate(as_usual, 0, &r, ROWS, STEPS, exact);
-        generate(context, 0, &r, ROWS, STEPS, coded);
-        CHECK(!same(exact, coded, (STEPS + 1) * VOCAB));
-        for (int s = 0; s <= STEPS; s++)
+    for (uint32_t j = 0; j < n; j++) {
+        make_request(&r, model, tokens(30 + 50 * j), 4);
+        generate(as_usual, 0, &r, ROWS, steps, exact);
+        generate(context, 0, &r, ROWS, steps, coded);
+        CHECK(!same(exact, coded, (size_t)(steps + 1) * VOCAB));
+        for (int s = 0; s <= steps; s++)
             sum += divergence(exact + s * VOCAB, coded + s * VOCAB);
     }
-    printf("# mean divergence %.2g\n", sum / (N * (STEPS + 1)));
-    CHECK(sum / (N * (STEPS + 1)) < 2e-3);
+    printf("# mean divergence %.2g\n", sum / (n * (steps + 1)));
+    CHECK(sum / (n * (steps + 1)) < 2e-3);
     glm4v_context_close(&context);
     glm4v_context_close(&as_usual);
     glm4v_model_close(&model);
@@ -679,19 +686,27 @@ static void int8_keys_and_values_stay_close(void)
  */
 static void int8_keys_and_values_change_nothing_else(void)
 {
+    const size_t all = n_forms;
     kv_form = GLM4V_KV_INT8;
-    n_forms = FAKE ? 2 : N_FORMS;
+    if (FAKE && n_forms > 2)
+        n_forms = 2;
     prefill_in_pieces_equals_the_whole();
     eight_sequences_decoded_together_equal_each_alone();
     two_stages_equal_one();
     a_copied_prefix_gives_the_same_bytes();
     decode_and_prefill_allocate_nothing();
-    n_forms = N_FORMS;
+    n_forms = all;
     kv_form = 0;
 }
 
-int main(void)
+/* [few FORM]: with short prompts, weights of one form. */
+int main(int argc, char **argv)
 {
+    few = argc == 3 && !strcmp(argv[1], "few");
+    if (few) {
+        quantizations[0] = argv[2];
+        n_forms = 1;
+    }
     TEST(prefill_in_pieces_equals_the_whole);
     TEST(eight_sequences_decoded_together_equal_each_alone);
     TEST(threads_do_not_change_a_byte);

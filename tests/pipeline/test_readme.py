@@ -29,6 +29,7 @@ EXEMPT = {
     r"glm4v serve .*&$": "tested together with the lines that name its address, below",
     r"http://127\.0\.0\.1:8080": "tested together with the server's line, below",
     r"rtsp://127\.0\.0\.1:8554/camera": "tested together with the server's line, below",
+    r"tests/cuda/sanitize\.py": "needs a GPU and compute-sanitizer",
     r"streams_bench\.py": "measures minutes, or prints sizes",
     r"glm4v bench|(pipeline|inspection|serve|speculation|mtp)-bench|load-bench (8|24)":
         "measures; a small glm4v bench is in test_cli.py, load-bench 4 is run",

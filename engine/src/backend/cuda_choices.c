@@ -232,7 +232,7 @@ int glm4v_gpu_read_products(glm4v_gpu_backend *g, const char *gpu, glm4v_error *
         snprintf(t->hash, sizeof t->hash, "%016" PRIx64, write_text(text, t));
     if (!rc && t->tune)
         glm4v_log_line(g->base.log, GLM4V_LOG_WARNING,
-                       WRITE_VARIABLE ": products of bf16 are timed on %s for %s, so first "
+                       WRITE_VARIABLE ": products of cuBLASLt are timed on %s for %s, so first "
                                       "requests take long",
                        g->device, path);
     return rc;

@@ -7,15 +7,38 @@
 #include "base/error.h"
 #include "base/mem.h"
 
+/* Zeros, done when it returns. */
+static int clear(glm4v_gpu_backend *g, void *ptr, size_t bytes)
+{
+    int rc = glm4v_gpu_check(g, cudaMemsetAsync(ptr, 0, bytes, g->copy), "cudaMemsetAsync");
+    return rc ? rc : glm4v_gpu_check(g, cudaStreamSynchronize(g->copy), "cudaStreamSynchronize");
+}
+
+/* Memory for `which`. Products in tiles read scales of rows up to the next multiple of 16, whose
+ * sums nobody stores: zeros, so that all that is read has been written. */
+static int take_for(glm4v_gpu_backend *g, glm4v_gpu_scratch which, void **ptr, size_t bytes)
+{
+    int rc = glm4v_gpu_take(g, ptr, bytes);
+    if (rc || which != GLM4V_GPU_ROUNDED_SCALE)
+        return rc;
+    rc = clear(g, *ptr, bytes);
+    if (rc) {
+        glm4v_gpu_give(g, *ptr);
+        *ptr = NULL;
+    }
+    return rc;
+}
+
 /* The captured stream of the calling thread forbids calls that may wait; taking memory does not. */
-static int take_while_captured(glm4v_gpu_backend *g, void **ptr, size_t bytes)
+static int take_while_captured(glm4v_gpu_backend *g, glm4v_gpu_scratch which, void **ptr,
+                               size_t bytes)
 {
     enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
     int rc = glm4v_gpu_check(g, cudaThreadExchangeStreamCaptureMode(&mode),
                              "cudaThreadExchangeStreamCaptureMode");
     if (rc)
         return rc;
-    rc = glm4v_gpu_take(g, ptr, bytes);
+    rc = take_for(g, which, ptr, bytes);
     int back = glm4v_gpu_check(g, cudaThreadExchangeStreamCaptureMode(&mode),
                                "cudaThreadExchangeStreamCaptureMode");
     return rc ? rc : back;
@@ -46,11 +69,13 @@ int glm4v_gpu_scratch_of(glm4v_gpu_backend *g, glm4v_gpu_queue *q, glm4v_gpu_scr
     void *fresh = NULL;
     if (bytes > q->scratch[which].bytes) {
         bytes = glm4v_gpu_round_up(bytes);
-        int rc = take_while_captured(g, &fresh, bytes);
-        if (!rc && (rc = let_go(g, q, q->scratch[which].ptr)))
+        int rc = take_while_captured(g, which, &fresh, bytes);
+        if (!rc)
+            rc = let_go(g, q, q->scratch[which].ptr);
+        if (rc) {
             glm4v_gpu_give(g, fresh);
-        if (rc)
             return rc;
+        }
         q->scratch[which].ptr = fresh;
         q->scratch[which].bytes = bytes;
     }
