@@ -31,6 +31,18 @@ broken=0
 
 say() { printf '\n== %s\n' "$*"; }
 
+# The part of the plugin for frames in memory of a GPU is compiled where CUDA is. Nothing links what is found here.
+if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
+    gst_cuda() {
+        local path
+        path=$(bash tools/gst-cuda-headers.sh build-gst-cuda) ||
+            { echo "left out: frames in memory of a GPU"; return 0; }
+        export PKG_CONFIG_PATH=$path${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}
+    }
+else
+    gst_cuda() { :; }
+fi
+
 # build DIR OPTION...: configures once, compiles: all, or $target where that is set. A folder that quickstart.sh
 # configured, before the packages of the tests were there, is configured again.
 build() {
@@ -148,6 +160,7 @@ case " $jobs " in *" valgrind "*) packages="$packages valgrind" ;; esac
 # shellcheck disable=SC2086
 bash tools/install-packages.sh $packages || exit 1
 
+gst_cuda
 for job in $jobs; do
     if ! declare -F "job_$job" >/dev/null; then
         sed -n 's/^#   //p' "$0"
