@@ -48,6 +48,18 @@ text_of (GstGlm4vRemoteConfig * config, guint i)
   return G_STRUCT_MEMBER_P (config, texts[i].offset);
 }
 
+/* Where the text of this property is; NULL: it has none. */
+static gchar **
+find_text (const GstGlm4vRemoteConfig * config, guint id)
+{
+  guint i;
+
+  for (i = 0; i < G_N_ELEMENTS (texts); i++)
+    if (texts[i].id == id)
+      return text_of ((GstGlm4vRemoteConfig *) config, i);
+  return NULL;
+}
+
 void
 gst_glm4v_remote_config_clear (GstGlm4vRemoteConfig * config)
 {
@@ -86,53 +98,38 @@ gboolean
 gst_glm4v_remote_config_set (GstGlm4vRemoteConfig * config, guint id,
     const GValue * value)
 {
-  const gchar *text;
-  guint i;
+  gchar **text = find_text (config, id);
+  const gchar *given;
 
-  switch (id) {
-    case PROP_REMOTE_MAX_PIXELS:
-      config->max_pixels = g_value_get_uint64 (value);
-      return TRUE;
-    case PROP_REMOTE_CODING:
-      config->coding = g_value_get_enum (value);
-      return TRUE;
-    default:
-      break;
+  if (text) {
+    given = g_value_get_string (value);
+    g_free (*text);
+    *text = g_strdup (given && *given ? given : NULL);
+  } else if (id == PROP_REMOTE_MAX_PIXELS) {
+    config->max_pixels = g_value_get_uint64 (value);
+  } else if (id == PROP_REMOTE_CODING) {
+    config->coding = g_value_get_enum (value);
+  } else {
+    return FALSE;
   }
-  for (i = 0; i < G_N_ELEMENTS (texts); i++) {
-    if (texts[i].id != id)
-      continue;
-    text = g_value_get_string (value);
-    g_free (*text_of (config, i));
-    *text_of (config, i) = g_strdup (text && *text ? text : NULL);
-    return TRUE;
-  }
-  return FALSE;
+  return TRUE;
 }
 
 gboolean
 gst_glm4v_remote_config_get (const GstGlm4vRemoteConfig * config, guint id,
     GValue * value)
 {
-  guint i;
+  gchar **text = find_text (config, id);
 
-  switch (id) {
-    case PROP_REMOTE_MAX_PIXELS:
-      g_value_set_uint64 (value, config->max_pixels);
-      return TRUE;
-    case PROP_REMOTE_CODING:
-      g_value_set_enum (value, config->coding);
-      return TRUE;
-    default:
-      break;
-  }
-  for (i = 0; i < G_N_ELEMENTS (texts); i++) {
-    if (texts[i].id != id)
-      continue;
-    g_value_set_string (value, *text_of ((GstGlm4vRemoteConfig *) config, i));
-    return TRUE;
-  }
-  return FALSE;
+  if (text)
+    g_value_set_string (value, *text);
+  else if (id == PROP_REMOTE_MAX_PIXELS)
+    g_value_set_uint64 (value, config->max_pixels);
+  else if (id == PROP_REMOTE_CODING)
+    g_value_set_enum (value, config->coding);
+  else
+    return FALSE;
+  return TRUE;
 }
 
 GType

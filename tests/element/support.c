@@ -218,6 +218,42 @@ gboolean support_finds(const char *element)
     return there;
 }
 
+GstElement *support_launch(const char *line)
+{
+    GError *error = NULL;
+    GstElement *pipeline = gst_parse_launch(line, &error);
+    if (!pipeline || error)
+        test_fail(__FILE__, __LINE__, "%s: %s", line, error ? error->message : "no pipeline");
+    g_clear_error(&error);
+    return pipeline;
+}
+
+void support_collect(GstElement *pipeline, support_result_fn take, void *user)
+{
+    const GstMessageType types = GST_MESSAGE_EOS | GST_MESSAGE_ERROR | GST_MESSAGE_ELEMENT;
+    GstBus *bus = gst_element_get_bus(pipeline);
+    GstMessageType type = GST_MESSAGE_UNKNOWN;
+    while (type != GST_MESSAGE_EOS && type != GST_MESSAGE_ERROR) {
+        GstMessage *message = gst_bus_timed_pop_filtered(bus, 2 * PATIENCE, types);
+        if (!message) {
+            test_fail(__FILE__, __LINE__, "nothing comes");
+            break;
+        }
+        const GstStructure *s = gst_message_get_structure(message);
+        type = GST_MESSAGE_TYPE(message);
+        if (type == GST_MESSAGE_ELEMENT && gst_structure_has_name(s, "glm4vdescribe-result")) {
+            take(GST_OBJECT_NAME(GST_MESSAGE_SRC(message)), s, user);
+        } else if (type == GST_MESSAGE_ERROR) {
+            GError *error = NULL;
+            gst_message_parse_error(message, &error, NULL);
+            test_fail(__FILE__, __LINE__, "%s", error->message);
+            g_clear_error(&error);
+        }
+        gst_message_unref(message);
+    }
+    gst_object_unref(bus);
+}
+
 guint support_threads(void)
 {
     GDir *dir = g_dir_open("/proc/self/task", 0, NULL);

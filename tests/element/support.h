@@ -62,6 +62,14 @@ gboolean support_wait_stat(GstElement *element, const char *name, guint64 value)
 /* Is there an element of this name? Else the test fails and says which plugins are missing. */
 gboolean support_finds(const char *element);
 
+/* A pipeline from a line of gst-launch, or NULL and the test fails. */
+GstElement *support_launch(const char *line);
+
+/* Take the results of a pipeline, each with the name of the element that posted it, until EOS. An
+ * error, or silence for twice PATIENCE, fails the test. */
+typedef void (*support_result_fn)(const char *element, const GstStructure *result, void *user);
+void support_collect(GstElement *pipeline, support_result_fn take, void *user);
+
 /* Threads of this process. */
 guint support_threads(void);
 

@@ -76,49 +76,18 @@ static GstPadProbeReturn see_frame(GstPad *pad, GstPadProbeInfo *info, gpointer 
     return GST_PAD_PROBE_OK;
 }
 
-static GstElement *launch(const char *line)
+static void take_result(const char *element, const GstStructure *result, void *user)
 {
-    GError *error = NULL;
-    GstElement *pipeline = gst_parse_launch(line, &error);
-    if (!pipeline || error)
-        test_fail(__FILE__, __LINE__, "%s: %s", line, error ? error->message : "no pipeline");
-    g_clear_error(&error);
-    return pipeline;
-}
-
-/* Collect results until EOS or an error. */
-static void collect(GstElement *pipeline, played *p)
-{
-    const GstMessageType types = GST_MESSAGE_EOS | GST_MESSAGE_ERROR | GST_MESSAGE_ELEMENT;
-    GstBus *bus = gst_element_get_bus(pipeline);
-    GstMessageType type = GST_MESSAGE_UNKNOWN;
-    while (type != GST_MESSAGE_EOS && type != GST_MESSAGE_ERROR) {
-        GstMessage *message = gst_bus_timed_pop_filtered(bus, WAIT, types);
-        if (!message) {
-            test_fail(__FILE__, __LINE__, "nothing comes");
-            break;
-        }
-        const GstStructure *s = gst_message_get_structure(message);
-        type = GST_MESSAGE_TYPE(message);
-        if (type == GST_MESSAGE_ELEMENT && gst_structure_has_name(s, "glm4vdescribe-result")) {
-            g_string_append_printf(p->texts, "%s\n", gst_structure_get_string(s, "text"));
-            p->n++;
-        } else if (type == GST_MESSAGE_ERROR) {
-            GError *error = NULL;
-            gst_message_parse_error(message, &error, NULL);
-            test_fail(__FILE__, __LINE__, "%s", error->message);
-            g_clear_error(&error);
-        }
-        gst_message_unref(message);
-    }
-    gst_object_unref(bus);
+    played *p = user;
+    g_string_append_printf(p->texts, "%s\n", gst_structure_get_string(result, "text"));
+    p->n++;
 }
 
 /* Play a line with an element `d`, in this context if that is not NULL. */
 static played play_in(const char *line, GstCudaContext *context)
 {
     played p = { .texts = g_string_new(NULL), .on_gpu = TRUE, .own_context = TRUE };
-    GstElement *pipeline = launch(line);
+    GstElement *pipeline = support_launch(line);
     GstElement *d = gst_bin_get_by_name(GST_BIN(pipeline), "d");
     GstPad *pad = gst_element_get_static_pad(d, "sink");
     gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER, see_frame, &p, NULL);
@@ -128,7 +97,7 @@ static played play_in(const char *line, GstCudaContext *context)
         gst_context_unref(given);
     }
     gst_element_set_state(pipeline, GST_STATE_PLAYING);
-    collect(pipeline, &p);
+    support_collect(pipeline, take_result, &p);
     p.downloaded = support_stat(d, "downloaded-frames");
     p.inferred = support_stat(d, "inferred");
     gst_element_set_state(pipeline, GST_STATE_NULL);
@@ -283,9 +252,9 @@ static void four_streams_share_an_engine(void)
 /* The CPU asks for what is missing; where upstream has a choice it gets other memory. */
 static void a_cpu_names_cudadownload(void)
 {
-    GstElement *pipeline =
-        launch("videotestsrc num-buffers=3 ! video/x-raw,format=NV12,width=320,height=240 " UP
-               "! glm4vdescribe device=cpu model-location=\"" MODEL "\" ! fakesink");
+    GstElement *pipeline = support_launch(
+        "videotestsrc num-buffers=3 ! video/x-raw,format=NV12,width=320,height=240 " UP
+        "! glm4vdescribe device=cpu model-location=\"" MODEL "\" ! fakesink");
     GstBus *bus = gst_element_get_bus(pipeline);
     gboolean named = FALSE, failed = FALSE;
     gst_element_set_state(pipeline, GST_STATE_PLAYING);
@@ -342,8 +311,8 @@ static gpointer seek_often(gpointer user)
 static void flushes_during_answers_return_at_once(void)
 {
     GstElement *pipeline =
-        launch("videotestsrc name=s ! video/x-raw,format=NV12,width=320,height=240 " UP
-               "! " DESCRIBE "! cudadownload ! fakesink sync=false");
+        support_launch("videotestsrc name=s ! video/x-raw,format=NV12,width=320,height=240 " UP
+                       "! " DESCRIBE "! cudadownload ! fakesink sync=false");
     GstElement *d = gst_bin_get_by_name(GST_BIN(pipeline), "d");
     GstElement *source = gst_bin_get_by_name(GST_BIN(pipeline), "s");
     gst_element_set_state(pipeline, GST_STATE_PLAYING);
@@ -383,8 +352,9 @@ static void cycle(GstElement *pipeline, guint i)
 /* G-01, with the model loaded anew each time. */
 static void states_up_and_down_leave_no_memory_on_the_gpu(void)
 {
-    GstElement *pipeline = launch("videotestsrc ! video/x-raw,format=NV12,width=320,height=240 " UP
-                                  "! " DESCRIBE "! cudadownload ! fakesink");
+    GstElement *pipeline =
+        support_launch("videotestsrc ! video/x-raw,format=NV12,width=320,height=240 " UP
+                       "! " DESCRIBE "! cudadownload ! fakesink");
     const guint n = storm(200);
     guint64 before = 0;
     GstBus *bus = gst_element_get_bus(pipeline);
@@ -416,7 +386,7 @@ static void memory_of_the_gpu_is_constant(void)
                                  "height=360 " UP "! " DESCRIBE "max-tokens=4 "
                                  "! cudadownload ! fakesink",
                                  n);
-    GstElement *pipeline = launch(line);
+    GstElement *pipeline = support_launch(line);
     GstElement *d = gst_bin_get_by_name(GST_BIN(pipeline), "d");
     GstBus *bus = gst_element_get_bus(pipeline);
     gst_bus_set_flushing(bus, TRUE); /* nobody counts results */

@@ -10,7 +10,6 @@
     "videotestsrc num-buffers=%u pattern=%u ! video/x-raw,format=NV12,width=320,height=%u "        \
     "! glm4vdescribe name=d%u device=\"%s\" mode=sync sample-mode=all max-tokens=24 "              \
     "model-location=\"" SOURCE_ROOT "/models/surface-tiny\" ! fakesink name=s%u "
-#define WAIT (60 * GST_SECOND)
 
 enum { BRANCHES = 8, FRAMES = 100 };
 
@@ -34,17 +33,15 @@ static GstElement *launch(guint frames, const char *const *devices, guint n)
     GString *line = g_string_new(NULL);
     for (guint i = 0; i < n; i++)
         g_string_append_printf(line, BRANCH, frames, i, 180 + 16 * i, i, devices[i], i);
-    GError *error = NULL;
-    GstElement *pipeline = gst_parse_launch(line->str, &error);
-    if (!pipeline || error)
-        test_fail(__FILE__, __LINE__, "%s: %s", line->str, error ? error->message : "no pipeline");
-    g_clear_error(&error);
+    GstElement *pipeline = support_launch(line->str);
     g_string_free(line, TRUE);
     return pipeline;
 }
 
-static void take_result(branch *b, const GstStructure *result)
+/* Element "d0" belongs to the first branch. */
+static void take_result(const char *element, const GstStructure *result, void *branches)
 {
+    branch *b = (branch *)branches + (element[1] - '0');
     if (!strcmp(gst_structure_get_string(result, "status"), "ok")) {
         CHECK_EQ(b->failed, 0); /* what is lost does not come back by itself */
         g_string_append_printf(b->texts, "%s\n", gst_structure_get_string(result, "text"));
@@ -62,33 +59,6 @@ static GstPadProbeReturn count_frame(GstPad *pad, GstPadProbeInfo *info, gpointe
     return GST_PAD_PROBE_OK;
 }
 
-/* Until EOS; an error fails the test. */
-static void collect(GstElement *pipeline, branch *branches)
-{
-    GstBus *bus = gst_element_get_bus(pipeline);
-    for (GstMessageType type = GST_MESSAGE_UNKNOWN;
-         type != GST_MESSAGE_EOS && type != GST_MESSAGE_ERROR;) {
-        GstMessage *message = gst_bus_timed_pop_filtered(
-            bus, WAIT, GST_MESSAGE_EOS | GST_MESSAGE_ERROR | GST_MESSAGE_ELEMENT);
-        if (!message) {
-            test_fail(__FILE__, __LINE__, "nothing comes");
-            break;
-        }
-        const GstStructure *s = gst_message_get_structure(message);
-        type = GST_MESSAGE_TYPE(message);
-        if (type == GST_MESSAGE_ELEMENT && gst_structure_has_name(s, "glm4vdescribe-result")) {
-            take_result(&branches[GST_OBJECT_NAME(GST_MESSAGE_SRC(message))[1] - '0'], s);
-        } else if (type == GST_MESSAGE_ERROR) {
-            GError *error = NULL;
-            gst_message_parse_error(message, &error, NULL);
-            test_fail(__FILE__, __LINE__, "%s", error->message);
-            g_clear_error(&error);
-        }
-        gst_message_unref(message);
-    }
-    gst_object_unref(bus);
-}
-
 static void play(GstElement *pipeline, branch *branches, guint n)
 {
     for (guint i = 0; i < n; i++) {
@@ -101,7 +71,7 @@ static void play(GstElement *pipeline, branch *branches, guint n)
         gst_object_unref(sink);
     }
     gst_element_set_state(pipeline, GST_STATE_PLAYING);
-    collect(pipeline, branches);
+    support_collect(pipeline, take_result, branches);
     for (guint i = 0; i < n; i++) {
         CHECK_EQ(branches[i].frames, FRAMES);
         CHECK_EQ(branches[i].ok + branches[i].failed, FRAMES);
