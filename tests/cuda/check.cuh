@@ -207,6 +207,7 @@ template <typename T> struct buffer {
     void put(const std::vector<T> &from)
     {
         cudaMemcpy(data, from.data(), from.size() * sizeof(T), cudaMemcpyHostToDevice);
+        cudaDeviceSynchronize(); /* a small copy may return early, other streams do not wait */
     }
     /* All of it, from as many numbers as there are. */
     void repeat(const std::vector<T> &from)
@@ -214,6 +215,7 @@ template <typename T> struct buffer {
         for (size_t i = 0; i < n; i += from.size())
             cudaMemcpy(data + i, from.data(), std::min(from.size(), n - i) * sizeof(T),
                        cudaMemcpyHostToDevice);
+        cudaDeviceSynchronize();
     }
     std::vector<T> get() const
     {

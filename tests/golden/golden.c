@@ -21,7 +21,7 @@
  * bf16 is at most 1.2 times as large, over all cases together; nmse are of squares. The logits of
  * one case alone are few numbers, whose errors are a matter of luck. */
 #define BF16_RATIO (1.2 * 1.2)
-#define BF16_RATIO_OF_CASE 9
+#define BF16_RATIO_OF_CASE (4 * 4)
 /* Activations of e4m3: a number in the middle of two codes, 2^-3 apart, becomes one or the other by
  * the last bit of bf16, so the errors of these few numbers are a matter of luck too. */
 #define E4M3_RATIO (1.5 * 1.5)
