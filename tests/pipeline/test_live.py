@@ -176,6 +176,10 @@ def wait_for_segment(folder, number):
         time.sleep(0.05)
 
 
+# Where all is slow, the first frame comes later than half a second after its pipeline plays: before it stands black.
+SEEN = ("A test pattern: SMPTE colour bars.", *(["A test pattern: plain black."] if SLOW > 1 else []))
+
+
 def an_rtsp_camera_that_breaks_off_is_opened_again_and_files_go_on(folder):
     if not SERVER.exists():
         raise Skip("libgstrtspserver-1.0-dev is not installed")
@@ -197,9 +201,7 @@ def an_rtsp_camera_that_breaks_off_is_opened_again_and_files_go_on(folder):
                 program.wait_for("^caption .*bars", 2, after=lost)
                 program.interrupt()
     captions = [line for line in program.lines if line.startswith("caption ")]
-    # Where all is slow, the first frame comes later than half a second after its pipeline plays.
-    seen = ("SMPTE colour bars.", "plain black.") if SLOW > 1 else "SMPTE colour bars."
-    check(all(line.endswith(seen) for line in captions), "not of the camera:", program.lines)
+    check(all(line.endswith(SEEN) for line in captions), "not of the camera:", program.lines)
     results = results_in(folder / "a.jsonl")
     answers = [result for result in results if result["status"] == "ok"]  # a busy machine drops a frame now and then
     check(len(answers) == len(captions), results)
@@ -215,7 +217,7 @@ def check_after_an_outage(folder, results):
         _, form = probe(folder / name)
         check(float(form["duration"]) > times[-1], name, form, times)
         texts = subtitles(folder / name)
-        check(len(texts) >= 4 and {text for *_, text in texts} == {"A test pattern: SMPTE colour bars."}, name, texts)
+        check(len(texts) >= 4 and all(text.endswith(SEEN) for *_, text in texts), name, texts)
         check(any(after[0] - before[1] >= 1000 for before, after in zip(texts, texts[1:])), "captions of the outage:", texts)
     video = segments(folder / "hls", "video")
     check(video == segments(folder / "hls", "text") and len(video) == 4 and video[0][0] > 0, video)
