@@ -9,8 +9,8 @@ all. Prints a line for each run and what was reported, by kernel; the logs have 
 came to its end and all reports are explained.
 
 Explained is what initcheck reports of memory that cuBLASLt wrote: on GPUs with a tensor memory accelerator its kernels
-store with it, which initcheck does not see, so whoever reads a prefill product of bf16 weights is reported. Only runs
-with bf16 weights have such products; in the others the same kernels must have no report.
+store with it, which initcheck does not see, so whoever reads a prefill product of bf16 or fp8-dynamic weights is
+reported. In runs with other weights the same kernels must have no report.
 """
 import argparse
 import collections
@@ -36,6 +36,7 @@ RUNS = [
     Run("test-forward-cuda", ["few", "int8"], "12/20", False),  # keys and values of int8
     Run("test-forward-cuda", ["few", "int8"], "13/20", False),
     Run("test-forward-cuda", ["few", "bf16"], "0/20", True),
+    Run("test-forward-cuda", ["few", "fp8-dynamic"], "0/20", True),
     Run("test-cuda-attention", [], None, False),
     Run("test-cuda-products", ["3"], None, True),
     Run("test-cuda-rows", [], None, False),
@@ -46,8 +47,8 @@ RUNS = [
 ]
 
 # Kernels that read products, and the copy of one to the host.
-READERS = re.compile(r"\b(norm|norm_round|map|silu_mul|copy_rows|rotate|rotate_halves|append|rotate_append|attention|"
-                     r"wgmma)_kernel\b|\b(finish_sums|round_int8|round_vectors|reorder|tile_product)\b|cuda[Mm]emcpy|"
+READERS = re.compile(r"\b(norm|norm_round|map|silu_mul|copy_rows|rotate|rotate_halves|append|rotate_append|attention|finish|"
+                     r"silu_round|wgmma)_kernel\b|\b(finish_sums|round_int8|round_vectors|reorder|tile_product)\b|cuda[Mm]emcpy|"
                      r"cublas|cutlass|nvjet|gemm")
 REPORT = re.compile(r"^=+ (?! )(?!COMPUTE|ERROR SUMMARY|RACECHECK SUMMARY|LEAK|Target|Internal Sanit)(.+)")
 PLACE = re.compile(r"^=+ {5,}(?:at|and.*access by.*at) (.+?)(?:\+0x[0-9a-f]+.*)?$")
