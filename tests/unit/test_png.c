@@ -83,10 +83,11 @@ static void filter_rows(uint8_t *to, const uint8_t *pixels, const kind *k)
         const int filter = k->filter == FILTERS ? (int)(draw() % FILTERS) : k->filter;
         *to++ = (uint8_t)filter;
         for (int i = 0; i < n; i++) {
-            const uint8_t *p = pixels + y * n + i;
-            const int left = i >= channels ? p[-channels] : 0, above = y ? p[-n] : 0;
-            const int corner = y && i >= channels ? p[-n - channels] : 0;
-            *to++ = (uint8_t)(*p - predictor(filter, left, above, corner));
+            const int at = y * n + i;
+            const int left = i >= channels ? pixels[at - channels] : 0;
+            const int above = at >= n ? pixels[at - n] : 0;
+            const int corner = at >= n && i >= channels ? pixels[at - n - channels] : 0;
+            *to++ = (uint8_t)(pixels[at] - predictor(filter, left, above, corner));
         }
     }
 }
