@@ -26,15 +26,24 @@ static Priority own_priority(void)
                         getpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid)) };
 }
 
+typedef struct {
+    GMutex lock;
+    Priority priority;
+} Noted;
+
 static void note_priority(gpointer user)
 {
-    *(Priority *)user = own_priority();
+    Noted *noted = user;
+    g_mutex_lock(&noted->lock);
+    noted->priority = own_priority();
+    g_mutex_unlock(&noted->lock);
 }
 
 /* Must be the first test: what GLib's pools share is fixed once a process. */
 static void streaming_threads_keep_their_priority(void)
 {
-    Priority streaming = { -1, -1 };
+    Noted streaming = { .priority = { -1, -1 } };
+    g_mutex_init(&streaming.lock);
     fake_set((fake_script) { 0 });
     GstElement *element = support_element("mode", SYNC, "sample-mode", SAMPLE_ALL, NULL);
     GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
@@ -46,8 +55,11 @@ static void streaming_threads_keep_their_priority(void)
     gst_task_pool_join(pool, id);
     gst_task_pool_cleanup(pool); /* waits for the thread */
     gst_object_unref(pool);
-    CHECK_EQ(streaming.policy, own_priority().policy);
-    CHECK_EQ(streaming.nice, own_priority().nice);
+    g_mutex_lock(&streaming.lock);
+    CHECK_EQ(streaming.priority.policy, own_priority().policy);
+    CHECK_EQ(streaming.priority.nice, own_priority().nice);
+    g_mutex_unlock(&streaming.lock);
+    g_mutex_clear(&streaming.lock);
     support_done(h);
 }
 

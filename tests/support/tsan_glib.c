@@ -155,6 +155,7 @@ static void *real(void **found, const char *name)
 static void *g_once_init_leave_real, *g_async_queue_push_real, *g_async_queue_pop_real;
 static void *g_async_queue_timeout_pop_real, *g_async_queue_try_pop_real;
 static void *g_queue_push_tail_real, *g_queue_pop_head_real, *g_slice_free1_real;
+static void *g_ref_string_release_real;
 
 /* g_once_init_enter() reads the location atomically in its caller's code: that acquires this. */
 EXPORT void(g_once_init_leave)(volatile void *location, gsize result)
@@ -188,6 +189,14 @@ EXPORT gpointer g_async_queue_try_pop(GAsyncQueue *queue)
     gpointer data = REAL(g_async_queue_try_pop)(queue);
     __tsan_acquire(queue);
     return data;
+}
+
+/* Any release may be the last one, which frees what was read before the others. */
+EXPORT void g_ref_string_release(char *string)
+{
+    __tsan_release(string);
+    __tsan_acquire(string);
+    REAL(g_ref_string_release)(string);
 }
 
 EXPORT void g_slice_free1(gsize size, gpointer memory)
