@@ -10,7 +10,7 @@ The status is 0 if every run came to its end and all reports are explained.
 
 Explained is what initcheck reports of memory that cuBLASLt wrote: on GPUs with a tensor memory accelerator its kernels
 store with it, which initcheck does not see, so whoever reads a prefill product of bf16 or fp8-dynamic weights is
-reported. In runs with other weights the same kernels must have no report. Explained are also races that racecheck sees
+reported; in runs with other weights it counts. Explained are also races that racecheck sees
 within a kernel of cuBLASLt, and that memcheck names a call that finds peer access enabled already.
 """
 import argparse
