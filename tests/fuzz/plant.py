@@ -27,8 +27,8 @@ PLANTS = {
 """),
     # A shape of nine sizes is written over the end of the eight that a tensor has room for.
     "missing-bound": ("checkpoint/safetensors.c", "if (!shape || json_array_size(shape) > GLM4V_MAX_DIMS)", "if (!shape)"),
-    # The buffer of the longest string has no room for the byte that ends it.
-    "pad-overflow": ("base/json_parse.c", "r.buffer = glm4v_alloc(longest + 1, 1);", "r.buffer = glm4v_alloc(longest, 1);"),
+    # The last seven letters of a text are read as a whole word.
+    "word-overflow": ("base/json_parse.c", "left - n >= sizeof word;", "left - n >= sizeof word - 1;"),
     # A character that the text's end cuts is read one byte beyond it.
     "off-by-one": ("base/utf8.c", "if ((size_t)i == len)", "if ((size_t)i > len)"),
     # A header that is refused keeps its JSON tree.
