@@ -143,8 +143,8 @@ static GstPadProbeReturn count_results(GstPad *pad, GstPadProbeInfo *info, gpoin
 static void results_stay_on_frames_behind_encoders(void)
 {
     static const char *const behind[] = { "jpegenc", "pngenc", "jpegenc ! jpegdec",
-                                          "videoscale ! video/x-raw,width=64,height=48 ! "
-                                          "avenc_mpeg4 max-bframes=0" };
+                                          ("videoscale ! video/x-raw,width=64,height=48 ! "
+                                           "avenc_mpeg4 max-bframes=0") };
     for (guint i = 0; i < G_N_ELEMENTS(behind); i++) {
         fake_set((fake_script) { 0 });
         gchar *line = g_strdup_printf("videotestsrc num-buffers=10 ! video/x-raw,format=I420 ! "
