@@ -2,18 +2,16 @@
 /* Drafts of GLM-OCR's MTP layer. The tiny model's weights are random, so that its drafts are hardly
  * ever right; a script in the backend puts on top of the layer's logits, with a given share, the
  * token that the answer has there. Its own logits are the golden sets' matter. */
+#include "drafted.h"
 #include "engine.h"
-#include "fixture.h"
 
-enum { AT_ONCE = 8, MOST = 1000, TOKENS = 80 };
+enum { TOKENS = 80 };
 
 /* GLM4V_DEEP=1: a thousand requests. */
 static uint32_t n_requests(void)
 {
     return getenv("GLM4V_DEEP") ? MOST : 48;
 }
-
-static record alone[MOST], others[MOST];
 
 /* ---- the script ---- */
 
@@ -154,44 +152,6 @@ static glm4v_task varied_task(uint32_t i, glm4v_image *image)
                           .n_choices = kind == 5 ? 2 : 0 };
 }
 
-/* Keep `at_once` of n requests queued. */
-static void run_all(glm4v_engine *engine, record *records, uint32_t n, uint32_t at_once,
-                    glm4v_speculation speculation)
-{
-    glm4v_request *requests[AT_ONCE] = { 0 };
-    glm4v_image images[AT_ONCE];
-    for (uint32_t i = 0; i < n + at_once; i++) {
-        glm4v_request **request = &requests[i % at_once];
-        if (*request)
-            CHECK_EQ(glm4v_request_wait(*request, 60000000000u), 0);
-        glm4v_request_unref(request);
-        if (i >= n)
-            continue;
-        glm4v_task task = varied_task(i, &images[i % at_once]);
-        task.speculation = speculation;
-        task.on_text = record_text;
-        task.on_done = at_once == 1 && records == others ? learn : record_done;
-        task.user = memset(&records[i], 0, sizeof records[i]);
-        CHECK_EQ(glm4v_engine_submit(engine, &task, request, NULL), 0);
-    }
-}
-
-static void check_same(uint32_t n)
-{
-    for (uint32_t i = 0; i < n && test_ok; i++) {
-        const record *a = &alone[i], *b = &others[i];
-        CHECK_STR(b->text, a->text);
-        CHECK_STR(b->answer, a->answer);
-        CHECK_EQ(a->status, 0);
-        CHECK_EQ(b->status, 0);
-        CHECK_EQ(b->finish, a->finish);
-        CHECK_EQ(b->numbers.output_tokens, a->numbers.output_tokens);
-        CHECK_EQ(a->numbers.drafted_tokens, 0);
-        if (!test_ok)
-            printf("# request %u\n", i);
-    }
-}
-
 /* What it told first behind the same tokens is the same, whichever drafts were right before, and in
  * company: the layer's keys and values are then those of true states. */
 static void check_told(const uint64_t (*expected)[TOKENS], uint32_t n)
@@ -214,9 +174,10 @@ static void the_same_bytes_come_with_its_drafts_alone_and_in_company(void)
     const uint32_t n = n_requests();
     glm4v_engine *engine = open_engine(1, 0, true);
     REQUIRE(engine);
-    run_all(engine, alone, n, 1, GLM4V_SPECULATION_OFF);
+    run_all(engine, alone, n, 1,
+            &(drafted_how) { .task = varied_task, .speculation = GLM4V_SPECULATION_OFF });
     CHECK_EQ(engine->past.mtp.drafted, 0);
-    run_all(engine, others, n, 1, GLM4V_SPECULATION_AUTO);
+    run_all(engine, others, n, 1, &(drafted_how) { .task = varied_task, .on_done = learn });
     check_same(n);
     CHECK(engine->past.mtp.drafted > n && engine->past.mtp.accepted < n);
     memcpy(told, script.told, sizeof told);
@@ -224,7 +185,8 @@ static void the_same_bytes_come_with_its_drafts_alone_and_in_company(void)
     for (int i = 0; i < 3; i++) {
         engine = open_engine(batches[i], 200, true);
         REQUIRE(engine);
-        run_all(engine, others, n, batches[i], GLM4V_SPECULATION_AUTO);
+        run_all(engine, others, n, batches[i],
+                &(drafted_how) { .task = varied_task, .on_done = i ? NULL : learn });
         check_same(n);
         check_told(told, n);
         const glm4v_mtp_record *m = &engine->past.mtp;

@@ -2,7 +2,7 @@
 /* Drafts that are checked several tokens at a time: the same bytes as without them, whatever the
  * request, alone and in company; what comes again takes few steps; what never does costs none.
  * test-speculation [glm45|chatglm4v|glm_ocr]: of the other families. */
-#include "fixture.h"
+#include "drafted.h"
 #include "forward/context.h"
 #include "model/model.h"
 
@@ -22,8 +22,6 @@ static uint32_t n_requests(void)
         return 1000;
     return DEVICE_MEMORY ? 15 : 48;
 }
-
-enum { AT_ONCE = 8, MOST = 1000 };
 
 /* ---- the same bytes ---- */
 
@@ -53,47 +51,6 @@ static glm4v_task varied_task(uint32_t i, glm4v_image *image)
                           .n_choices = kind == 3 ? 3 : 0 };
 }
 
-static record alone[MOST], others[MOST];
-
-/* Keep `at_once` of n requests queued. */
-static void run_all(glm4v_engine *engine, record *records, uint32_t n, uint32_t at_once,
-                    glm4v_speculation speculation)
-{
-    glm4v_request *requests[AT_ONCE] = { 0 };
-    glm4v_image images[AT_ONCE];
-    for (uint32_t i = 0; i < n + at_once; i++) {
-        glm4v_request **request = &requests[i % at_once];
-        if (*request)
-            CHECK_EQ(glm4v_request_wait(*request, 60000000000u), 0);
-        glm4v_request_unref(request);
-        if (i >= n)
-            continue;
-        glm4v_task task = varied_task(i, &images[i % at_once]);
-        task.speculation = speculation;
-        task.on_text = record_text;
-        task.on_done = record_done;
-        task.user = memset(&records[i], 0, sizeof records[i]);
-        CHECK_EQ(glm4v_engine_submit(engine, &task, request, NULL), 0);
-    }
-}
-
-static void check_same(uint32_t n)
-{
-    for (uint32_t i = 0; i < n && test_ok; i++) {
-        const record *a = &alone[i], *b = &others[i];
-        CHECK_STR(b->answer, a->answer);
-        CHECK_STR(b->reasoning, a->reasoning);
-        CHECK_STR(b->text, a->text);
-        CHECK_EQ(b->status, a->status);
-        CHECK_EQ(b->finish, a->finish);
-        CHECK_EQ(b->numbers.output_tokens, a->numbers.output_tokens);
-        CHECK_EQ(a->status, 0);
-        CHECK_EQ(a->numbers.drafted_tokens, 0);
-        if (!test_ok)
-            printf("# request %u\n", i);
-    }
-}
-
 /* The drafts of n requests of the record; statistics agree with them. */
 static void check_counters(glm4v_engine *engine, uint32_t n)
 {
@@ -121,12 +78,13 @@ static void requests_give_the_same_bytes_with_drafts_alone_and_in_company(void)
     const uint32_t n = n_requests();
     glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .max_batch = 1 });
     REQUIRE(engine);
-    run_all(engine, alone, n, 1, GLM4V_SPECULATION_OFF);
+    run_all(engine, alone, n, 1,
+            &(drafted_how) { .task = varied_task, .speculation = GLM4V_SPECULATION_OFF });
     glm4v_engine_close(&engine);
     for (int i = 0; i < 3; i++) {
         engine = fixture_engine(&(glm4v_engine_options) { .max_batch = batches[i] });
         REQUIRE(engine);
-        run_all(engine, others, n, i == 2 ? AT_ONCE : batches[i], GLM4V_SPECULATION_AUTO);
+        run_all(engine, others, n, batches[i], &(drafted_how) { .task = varied_task });
         check_same(n);
         check_counters(engine, n);
         glm4v_engine_close(&engine);
