@@ -6,8 +6,7 @@
  * passes; they take about a fifth of a step each, so the thread waits for them.
  * Called by scheduler.c. Source: docs/model.md. */
 #include "engine.h"
-
-#include <string.h>
+#include "forward/sample.h"
 
 /* Rows of one pass. */
 typedef struct {
@@ -75,22 +74,13 @@ static int run(glm4v_engine *engine, const mtp_rows *rows, bool chained, glm4v_e
     return rows->n ? glm4v_mtp_run(engine->context, &pass, err) : 0;
 }
 
-static int32_t largest(const float *logits, int64_t n)
-{
-    int32_t best = 0;
-    for (int32_t i = 1; i < n; i++)
-        if (logits[i] > logits[best])
-            best = i;
-    return best;
-}
-
 /* Token `at` of the drafts, from the logits of a pass. */
 static void take_tokens(const glm4v_engine *engine, const mtp_rows *rows, int64_t at)
 {
     const int64_t vocab = engine->model->config.text.vocab;
     const float *logits = glm4v_pass_logits(engine->context, GLM4V_LANE_DECODE);
     for (int64_t i = 0; i < rows->n_outputs; i++)
-        rows->drafting[i]->drafter.ids[at] = largest(logits + i * vocab, vocab);
+        rows->drafting[i]->drafter.ids[at] = glm4v_largest_logit(logits + i * vocab, vocab);
 }
 
 /* Those whose drafts go on behind token `at - 1`. */

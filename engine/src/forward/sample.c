@@ -97,8 +97,7 @@ static void penalize(const glm4v_sampler *s, float *logits)
         }
 }
 
-/* The largest; the lowest id of equals. */
-static int32_t largest(const float *logits, int64_t n)
+int32_t glm4v_largest_logit(const float *logits, int64_t n)
 {
     float most[LANES];
     int32_t id[LANES], best = 0, i = 0;
@@ -174,7 +173,7 @@ static int64_t keep_best(const glm4v_sampler *s, glm4v_candidate *all, int64_t n
 static int32_t draw(glm4v_sampler *s, const float *logits, glm4v_candidate *all)
 {
     int64_t n = 0, kept;
-    float max = logits[largest(logits, s->vocab)];
+    float max = logits[glm4v_largest_logit(logits, s->vocab)];
     double sum = 0, t = s->temperature;
     for (int32_t i = 0; i < s->vocab; i++)
         if (logits[i] > -INFINITY)
@@ -220,7 +219,7 @@ int32_t glm4v_sampler_next(glm4v_sampler *s, float *logits, const uint64_t *neve
         penalize(s, logits);
     if (never)
         mask(logits, never, s->vocab);
-    return s->temperature > 0 ? draw(s, logits, scratch) : largest(logits, s->vocab);
+    return s->temperature > 0 ? draw(s, logits, scratch) : glm4v_largest_logit(logits, s->vocab);
 }
 
 glm4v_draw glm4v_sampler_draw(const glm4v_sampler *s, int32_t mask)

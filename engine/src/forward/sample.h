@@ -34,6 +34,9 @@ void glm4v_sampler_clear(glm4v_sampler *s);
 /* A token of the prompt or of the answer, for the penalty. */
 void glm4v_sampler_see(glm4v_sampler *s, int32_t id);
 
+/* The id of the largest of n logits, of equals the lowest; any id where they are not finite. */
+int32_t glm4v_largest_logit(const float *logits, int64_t n);
+
 /* The next id, or -1 when a logit is NaN or infinite. logits [V] are overwritten; ids in the set
  * `never`, bits [V / 64 + 1] or NULL, are not chosen, at least one id must be left. scratch: V
  * candidates. */
