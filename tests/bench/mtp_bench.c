@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What drafts of the MTP layer gain and cost: mtp-bench CONFIG [QUANTIZATION [TOKENS [THREADS]]].
+/* What drafts of the MTP layer gain and cost: mtp-bench CONFIG [QUANTIZATION [TOKENS [THREADS
+ * [DEVICE]]]], of the CPU where no device is named.
  * CONFIG: a config.json that announces such a layer (GLM-OCR), whose sizes get random weights.
  * These draft nothing that is right, so a script does: in the logits of the layer it puts the token
  * that the answer has there on top, or with a given share another one. 20 pictures of text are
@@ -79,8 +80,11 @@ static struct {
     int64_t n;
     double share; /* of right drafts */
     uint32_t picture;
-    int64_t depth; /* passes of the layer since the last step */
+    uint64_t step; /* number of the decode step that is drafted for */
+    int64_t depth; /* passes of the layer for it */
     bool drafting; /* the next logits are the layer's */
+    float *logits; /* where they are read to, until they are there */
+    int64_t n_vocab;
 } script;
 
 static int scripted_norm(glm4v_step *step, const glm4v_norm_rows *n)
@@ -97,19 +101,34 @@ static bool right_at(int64_t at)
     return (double)(h >> 8) < script.share * (1 << 24);
 }
 
-/* The answer's tokens so far are known to the request: a draft stands behind them. */
-static int scripted_logits(glm4v_step *step, const glm4v_product *p)
+static int scripted_read(glm4v_step *step, void *host, const void *x, size_t bytes)
 {
-    int rc = script.real.logits(step, p);
-    if (!script.drafting) {
-        script.depth = 0;
-        return rc;
+    if (script.drafting) {
+        script.logits = host;
+        script.n_vocab = (int64_t)(bytes / sizeof(float));
     }
     script.drafting = false;
+    return script.real.step_read(step, host, x, bytes);
+}
+
+/* The answer's tokens so far are known to the request: a draft stands behind them. */
+static void put_on_top(void)
+{
+    if (script.step != script.engine->n_batches)
+        script.depth = 0;
+    script.step = script.engine->n_batches;
     const int64_t at = script.engine->running[0]->result.output_tokens + script.depth++;
     const int32_t id = at < script.n ? script.answer[at] : 0;
-    float *logits = p->y;
-    logits[right_at(at) ? id : (id + 1) % p->w->n_out] = 1e30f;
+    script.logits[right_at(at) ? id : (id + 1) % script.n_vocab] = 1e30f;
+    script.logits = NULL;
+}
+
+/* The thread waits for a pass of the layer: an event that is reached then is behind it. */
+static int scripted_done(glm4v_backend *b, glm4v_event *event)
+{
+    int rc = script.real.event_done(b, event);
+    if (rc == 1 && script.logits)
+        put_on_top();
     return rc;
 }
 
@@ -121,7 +140,8 @@ static void install(glm4v_engine *engine, glm4v_model *model, glm4v_backend_ops 
     script.head_norm = model->mtp.head_norm;
     *ops = *b->ops;
     ops->norm = scripted_norm;
-    ops->logits = scripted_logits;
+    ops->step_read = scripted_read;
+    ops->event_done = scripted_done;
     b->ops = ops;
 }
 
@@ -306,13 +326,13 @@ int main(int argc, char **argv)
     static uint8_t rgb[3 * WIDTH * HEIGHT];
     bench b = { .rgb = rgb, .prompt = "Text Recognition:", .tokens = 48 };
     if (argc < 2) {
-        fprintf(stderr, "mtp-bench CONFIG [QUANTIZATION [TOKENS [THREADS]]]\n");
+        fprintf(stderr, "mtp-bench CONFIG [QUANTIZATION [TOKENS [THREADS [DEVICE]]]]\n");
         return 2;
     }
     if (argc > 3)
         b.tokens = (uint32_t)atoi(argv[3]);
     const glm4v_model_options options = { .random_weights = 1,
-                                          .device = "cpu",
+                                          .device = argc > 5 ? argv[5] : "cpu",
                                           .quantization = argc > 2 ? argv[2] : NULL,
                                           .n_threads = argc > 4 ? (uint32_t)atoi(argv[4]) : 2 };
     int rc = b.tokens < 2 || b.tokens > MOST_TOKENS;

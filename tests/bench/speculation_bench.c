@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* How much faster answers come with drafts: speculation-bench CONFIG [QUANTIZATION [ROUNDS [FRAME
- * [THREADS]]]]. CONFIG: a config.json, whose sizes get random weights; FRAME: side of a picture in
- * pixels, 0 = none. Answers of 24 tokens, drawn with a fixed seed, so that the model would give the
- * same answer each time. What it gave "last time" is changed behind its back: not at all (a still
- * scene), one token in ten (a slow one), or reversed, so that there is a draft for every token
- * and always a wrong one (cuts). Each is timed with drafts
- * and without, in turn. Prints one line of JSON a case: medians of the decode rate by the clock and
- * by processor time, and with a picture of the captions a second from the picture to the end. */
+ * [THREADS [DEVICE]]]]]. CONFIG: a config.json, whose sizes get random weights; FRAME: side of a
+ * picture in pixels, 0 = none; DEVICE: the CPU where none is named. Answers of 24 tokens, drawn
+ * with a fixed seed, so that the model would give the same answer each time. What it gave "last
+ * time" is changed behind its back: not at all (a still scene), one token in ten (a slow one), or
+ * reversed, so that there is a draft for every token and always a wrong one (cuts). Each is timed
+ * with drafts and without, in turn. Prints one line of JSON a case: medians of the decode rate by
+ * the clock and by processor time, and with a picture of the captions a second from the picture to
+ * the end. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -148,11 +149,13 @@ int main(int argc, char **argv)
     glm4v_model *model = NULL;
     static bench b;
     if (argc < 2) {
-        fprintf(stderr, "speculation-bench CONFIG [QUANTIZATION [ROUNDS [FRAME [THREADS]]]]\n");
+        fprintf(stderr,
+                "speculation-bench CONFIG [QUANTIZATION [ROUNDS [FRAME [THREADS [DEVICE]]]]]\n");
         return 2;
     }
     const int rounds = argc > 3 ? atoi(argv[3]) : 5, side = argc > 4 ? atoi(argv[4]) : 0;
     const glm4v_model_options options = { .random_weights = 1,
+                                          .device = argc > 6 ? argv[6] : "cpu",
                                           .quantization = argc > 2 ? argv[2] : NULL,
                                           .n_threads = argc > 5 ? (uint32_t)atoi(argv[5]) : 2 };
     for (int i = 0; i < (side ? 1 : PROMPT_WORDS); i++)
