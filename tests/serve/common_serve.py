@@ -24,10 +24,10 @@ LEAKS = re.compile(rb"0x[0-9a-f]{6,}|/(?:home|root|usr|tmp|work|proc|dev|var|etc
 
 
 class Server:
-    """glm4v serve at a free port, or at a UNIX socket; a context."""
+    """glm4v serve at a free port, or at a UNIX socket, started by other words before its own; a context."""
 
-    def __init__(self, *options, model=SHIPPED, address="127.0.0.1:0", env=None, wait=True):
-        words = [str(GLM4V), "serve", "--listen", address, "--model", str(model), *map(str, options)]
+    def __init__(self, *options, model=SHIPPED, address="127.0.0.1:0", env=None, wait=True, launch=()):
+        words = [*map(str, launch), str(GLM4V), "serve", "--listen", address, "--model", str(model), *map(str, options)]
         self.process = subprocess.Popen(words, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
                                         env=environment(**(env or {})))
         self.log, self.stopping = "", False

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 import threading
 
 import jsonschema
@@ -365,6 +366,24 @@ def the_unit_is_accepted_by_systemd(folder):
     check(exposure < 2, done.stdout[-300:])
 
 
+def it_works_with_the_system_calls_that_the_unit_leaves(folder):
+    """Loading, answers, metrics and a stop; another call ends the server."""
+    if not shutil.which("systemd-analyze"):
+        raise Skip("systemd is not installed")
+    unit = SOURCE / "examples" / "serve" / "glm4v.service"
+    launch = [sys.executable, SOURCE / "tests" / "support" / "system_call_filter.py", unit]
+    # At the end LeakSanitizer stops the process by ptrace, which no service may call.
+    env = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
+    with Server("--allow-media-domain", "localhost", launch=launch, env=env) as server:
+        check(server.text(question()) == described(PICTURE))
+        check(server.stream(question(PROMPT, picture(), max_tokens=3)))
+        url = {"type": "image_url", "image_url": {"url": "http://localhost:1/x.png"}}
+        check("picture 0" in server.ask(question(PROMPT, url), 400)["error"]["message"])
+        server.get("/metrics")
+    with Server(address=f"unix:{folder}/s", launch=launch, env=env) as server:
+        server.get("/ready")
+
+
 if __name__ == "__main__":
     with Server("--alias", "autoglm-phone-9b", "--alias", "second", "--batch", 8) as SERVER:
         main([every_documented_path_answers, health_has_the_form_that_clients_know, the_model_has_several_names,
@@ -377,4 +396,5 @@ if __name__ == "__main__":
               it_answers_while_the_model_is_loaded, too_many_requests_are_sent_away,
               an_answer_that_takes_too_long_is_an_error, a_socket_file_needs_no_key, wrong_command_lines_start_nothing,
               a_stop_lets_answers_end_and_takes_no_new_ones, a_stop_cancels_what_takes_too_long,
-              the_service_manager_is_told, the_unit_is_accepted_by_systemd, no_response_tells_of_the_inside])
+              the_service_manager_is_told, the_unit_is_accepted_by_systemd,
+              it_works_with_the_system_calls_that_the_unit_leaves, no_response_tells_of_the_inside])
