@@ -14,7 +14,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "pipeline"))
 from common import (BUILD, EXAMPLES, GLM4V, SHIPPED, SLOW, SOURCE, Skip, check, check_object,  # noqa: E402,F401
-                    environment, good, gst_launch, main, results_of, run, tiny_model)
+                    environment, good, gst_launch, main, one_result, results_of, run, tiny_model)
 
 PICTURE = SOURCE / "tests" / "data" / "surface-tiny" / "001.png"
 PROMPT = "Describe the image in one sentence."

@@ -7,7 +7,8 @@ import re
 import sys
 import time
 
-from common_serve import GLM4V, PICTURE, SLOW, SOURCE, Server, check, environment, good, gst_launch, main, results_of, run
+from common_serve import (GLM4V, PICTURE, SLOW, SOURCE, Server, check, environment, good, gst_launch, main, one_result,
+                          results_of, run)
 
 sys.path.insert(0, str(SOURCE / "tests" / "support"))
 from faulty_server import ANSWER, CERTIFICATE, OTHER_AUTHORITY, FaultyServer  # noqa: E402
@@ -41,6 +42,15 @@ def alike(result):
     return {key: result.get(key) for key in keys}, {key: result["tokens"][key] for key in ("in", "vision")}
 
 
+def statistics_of(said):
+    """Of each element, from its message at the end of the stream: what must not depend on who answers."""
+    keys = ("frames-seen", "sampled", "results", "inferred", "dropped-busy", "timeouts", "errors", "pass", "fail", "unknown",
+            "tokens-in")
+    found = re.findall(r'element "([^"]+)" \(element\): glm4vdescribe-stats, (.*)', said)
+    return {name: {key: int(re.search(rf"\b{key}=\(guint64\)(\d+)", line).group(1)) for key in keys}
+            for name, line in found}
+
+
 def a_server_answers_as_an_engine_does(folder):
     schema = folder / "schema.json"
     schema.write_text(json.dumps({"type": "object", "properties": {"n": {"type": "integer", "maximum": 9}},
@@ -53,7 +63,10 @@ def a_server_answers_as_an_engine_does(folder):
         elements |= {name + "-remote": f"{properties} {endpoint}" for name, properties in shapes.items()}
         elements["jpeg-remote"] = f"endpoint=http://{server.address}/v1/"
         elements["small-remote"] = f"endpoint=http://{server.address}/v1 remote-max-pixels=6272"
-        results, _ = describe(folder, elements, SHOWN)
+        elements = {name: properties + " stats-interval=3600000000000" for name, properties in elements.items()}
+        results, done = describe(folder, elements, SHOWN)
+    counts = statistics_of(done.stdout)
+    check(sorted(counts) == sorted(elements), counts)
     for name in shapes:
         here, there = one(results, name), one(results, name + "-remote")
         check(alike(here) == alike(there), name, here, there)
@@ -62,6 +75,7 @@ def a_server_answers_as_an_engine_does(folder):
         for here_share, there_share in zip(here.get("probabilities", []), there.get("probabilities", [])):
             check(abs(here_share - there_share) < 2e-6, here, there)
         check(len(here.get("probabilities", [])) == len(there.get("probabilities", [])), here, there)
+        check(counts[name] == counts[name + "-remote"] and counts[name]["results"] == 1, counts[name], counts[name + "-remote"])
     check(one(results, "jpeg-remote")["status"] == "ok", results["jpeg-remote"])
     small = one(results, "small-remote")
     check(small["status"] == "ok" and small["width"] == 140, small)
@@ -118,6 +132,46 @@ def what_may_pass_is_tried_once_more(folder):
     result = one(results, "good")
     check([result["tokens"][key] for key in ("in", "out", "vision")] == [7, 3, 0], result)
     check(result["model"] == {"name": "m-1"}, result)
+
+
+PARTIAL = """
+import json, sys
+import gi
+gi.require_version("Gst", "1.0")
+from gi.repository import Gst
+Gst.init(None)
+pipeline, texts = Gst.parse_launch(sys.argv[1]), []
+pipeline.get_by_name("d").connect("partial", lambda element, number, text: texts.append(text))
+pipeline.set_state(Gst.State.PLAYING)
+pipeline.get_bus().timed_pop_filtered(Gst.CLOCK_TIME_NONE, Gst.MessageType.EOS | Gst.MessageType.ERROR)
+pipeline.set_state(Gst.State.NULL)
+print(json.dumps(texts))
+"""
+
+
+def an_answer_that_was_passed_on_is_not_asked_for_again(folder):
+    """The signal partial has told a part of it: another answer could contradict that."""
+    with FaultyServer() as server:
+        for name in ("cut-later", "once-error"):
+            line = (f"{GREY} ! glm4vdescribe name=d endpoint={server.endpoint(name)} ! fakesink sync=false "
+                    f"d.json ! filesink location={folder}/{name} async=false")
+            done = good(run([sys.executable, "-c", PARTIAL, line], preload=True))
+            texts, result = json.loads(done.stdout.splitlines()[-1]), one_result((folder / name).read_text())
+            if name == "cut-later":
+                check(texts == [ANSWER[:3]] and server.count(name) == 1, texts, server.server.counts)
+                check(result["status"] == "error" and "cut short" in result["message"], result)
+            else:  # nothing was told before the failure
+                check(result["text"] == ANSWER and server.count(name) == 2, result, server.server.counts)
+
+
+def a_server_that_rests_beyond_the_deadline_is_an_error_at_once(folder):
+    deadline = 10 * SLOW
+    with FaultyServer() as server:
+        results, _ = describe(folder, {"rests": f"endpoint={server.endpoint('busy-for-a-while')} deadline={deadline * 10**9}"})
+        check(server.count("busy-for-a-while") == 1, server.server.counts)
+    result = one(results, "rests")
+    check(result["status"] == "error" and "no server may be asked for 20 s" in result["message"], result)
+    check(result["timings"]["total"] < deadline * 10**9 / 2, result)
 
 
 def shapes_are_asked_for_in_the_words_that_a_server_knows_and_checked(folder):
@@ -262,6 +316,7 @@ def the_command_line_asks_servers(folder):
 
 if __name__ == "__main__":
     main([a_server_answers_as_an_engine_does, each_fault_is_a_result_with_its_reason, what_may_pass_is_tried_once_more,
+          an_answer_that_was_passed_on_is_not_asked_for_again, a_server_that_rests_beyond_the_deadline_is_an_error_at_once,
           shapes_are_asked_for_in_the_words_that_a_server_knows_and_checked, words_that_a_server_answered_are_kept,
           a_server_that_fails_is_left_out,
           the_key_is_sent_and_the_certificate_looked_at, wrong_settings_are_told_before_any_frame,

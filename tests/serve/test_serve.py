@@ -3,6 +3,7 @@
 """glm4v serve: what it answers, how it starts and stops."""
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -31,7 +32,9 @@ def matches(value, name):
 
 def every_documented_path_answers(folder):
     paths = json.loads(SERVER.get("/openapi.json"))["paths"]
-    check(len(paths) == 8, sorted(paths))
+    table = re.findall(r'^    { "([A-Z]+)", "(/[^"]*)", ', (SOURCE / "tools" / "serve" / "routes.c").read_text(), re.M)
+    check(len(table) == 8 and {(method.upper(), path.replace("{model}", "")) for path, methods in paths.items()
+                               for method in methods} == set(table), table, sorted(paths))
     for path, methods in paths.items():
         path = path.replace("{model}", "surface-tiny")
         for method in methods:

@@ -105,6 +105,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_busy(self, body, number):
         self.refuse(429, "too many", Retry_After="3600")
 
+    def do_busy_for_a_while(self, body, number):
+        self.refuse(429, "too many", Retry_After="20")
+
     def do_once_busy(self, body, number):
         self.refuse(429, "too many", Retry_After="1") if number == 1 else self.do_good(body, number)
 
@@ -115,6 +118,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Within an event, the connection closed."""
         good = stream_of(ANSWER)
         self.send_stream(good[:good.index(b"\n\n") + 40], len(good))
+        self.hang_up()
+
+    def do_cut_later(self, body, number):
+        """After an event, and time to pass it on."""
+        good = stream_of(ANSWER)
+        self.send_stream(good[:good.index(b"\n\n") + 2], len(good))
+        self.server.stopped.wait(2)
         self.hang_up()
 
     def do_ends_early(self, body, number):
