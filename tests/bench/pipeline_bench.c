@@ -10,8 +10,10 @@
  *   large      the same at 1920x1080 NV12 with a question of two choices, so that every frame has
  *              its answer
  *   first      time from starting the process to its first caption
- * Usage: pipeline-bench [captions|live|large|first]...   default: all. Environment: BENCH_SECONDS
- *                                                  (live and large, default 20). */
+ *   remote     as live, described by the server of the environment's BENCH_ENDPOINT
+ * Usage: pipeline-bench [captions|live|large|first|remote]...   default: all but remote.
+ * Environment: BENCH_SECONDS (live, large and remote, default 20), BENCH_ENDPOINT
+ * (http://127.0.0.1:8080/v1). */
 #define _GNU_SOURCE
 #include <gst/gst.h>
 #include <stdbool.h>
@@ -20,6 +22,8 @@
 #include <sys/resource.h>
 
 #include "samples.h"
+
+#define LIVE "format=I420,width=1280,height=720"
 
 enum { FIRST_RUNS = 10, CAPTIONS = 200, WARM_UP = 5 };
 
@@ -174,6 +178,15 @@ static void measure_live(const char *name, const char *frame, const char *questi
     samples_clear(&v.interval);
 }
 
+static void measure_remote(int seconds)
+{
+    const char *endpoint = g_getenv("BENCH_ENDPOINT");
+    gchar *question = g_strdup_printf("max-tokens=24 endpoint=%s",
+                                      endpoint ? endpoint : "http://127.0.0.1:8080/v1");
+    measure_live("remote", LIVE, question, seconds);
+    g_free(question);
+}
+
 /* In a process of its own: its first caption, then the time, for the parent to subtract. */
 static void caption_once(void)
 {
@@ -228,7 +241,9 @@ int main(int argc, char **argv)
         if (!strcmp(argv[i], "captions"))
             measure_captions();
         else if (!strcmp(argv[i], "live"))
-            measure_live("live", "format=I420,width=1280,height=720", "max-tokens=24", seconds);
+            measure_live("live", LIVE, "max-tokens=24", seconds);
+        else if (!strcmp(argv[i], "remote"))
+            measure_remote(seconds);
         else if (!strcmp(argv[i], "large"))
             measure_live("large", "format=NV12,width=1920,height=1080",
                          "prompt=\"Choose one: good, bad.\" output=choice choices=\"<good, bad>\"",
@@ -238,7 +253,7 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[i], "once"))
             caption_once();
         else {
-            fprintf(stderr, "usage: pipeline-bench [captions|live|large|first]...\n");
+            fprintf(stderr, "usage: pipeline-bench [captions|live|large|first|remote]...\n");
             return 2;
         }
     }
