@@ -42,12 +42,16 @@ static glm4v_task varied_task(uint32_t i, glm4v_image *image)
                           .stream = i % 3 };
 }
 
-static void run_together(glm4v_engine *engine, record *records, uint32_t n)
+typedef glm4v_task task_maker(uint32_t i, glm4v_image *image);
+
+enum { MANY = 64 };
+
+static void ask_all(glm4v_engine *engine, task_maker *make, record *records, uint32_t n)
 {
-    glm4v_request *requests[N] = { 0 };
-    glm4v_image images[N];
+    glm4v_request *requests[MANY] = { 0 };
+    glm4v_image images[MANY];
     for (uint32_t i = 0; i < n; i++) {
-        glm4v_task task = varied_task(i, &images[i]);
+        glm4v_task task = make(i, &images[i]);
         task.on_text = record_text;
         task.on_done = record_done;
         task.user = memset(&records[i], 0, sizeof records[i]);
@@ -57,6 +61,11 @@ static void run_together(glm4v_engine *engine, record *records, uint32_t n)
         CHECK_EQ(glm4v_request_wait(requests[i], 60000000000u), 0);
         glm4v_request_unref(&requests[i]);
     }
+}
+
+static void run_together(glm4v_engine *engine, record *records, uint32_t n)
+{
+    ask_all(engine, varied_task, records, n);
 }
 
 static record alone[N], together[N];
@@ -104,6 +113,43 @@ static void the_batch_is_really_shared(void)
     CHECK_EQ(stats.canceled + stats.failed + stats.queued + stats.running, 0);
     CHECK(stats.decode_rows > stats.decode_steps * 3 / 2); /* more than one row a step on average */
     glm4v_engine_close(&engine);
+}
+
+/* Long, and most without a picture, so that many are answered at a time. */
+static glm4v_task long_task(uint32_t i, glm4v_image *image)
+{
+    glm4v_task task = varied_task(i % N, image);
+    *image = picture(i, 56 + 28 * (int32_t)(i % 3), 56);
+    task.n_images = i % 8 ? 0 : 1;
+    task.max_tokens = 60 + i;
+    task.seed = i;
+    task.stream = i % 8;
+    return task;
+}
+
+static void sixty_four_requests_give_the_same_bytes_as_each_alone(void)
+{
+    static record each[MANY], all[MANY];
+    glm4v_engine_stats stats = { 0 };
+    glm4v_engine *one = fixture_engine(&(glm4v_engine_options) { .max_batch = 1 });
+    REQUIRE(one);
+    for (uint32_t i = 0; i < MANY; i++) {
+        glm4v_image image;
+        run_task(one, long_task(i, &image), &each[i]);
+    }
+    glm4v_engine_close(&one);
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .max_batch = MANY });
+    REQUIRE(engine);
+    ask_all(engine, long_task, all, MANY);
+    glm4v_engine_get_stats(engine, &stats, NULL);
+    glm4v_engine_close(&engine);
+    for (uint32_t i = 0; i < MANY; i++) {
+        CHECK_EQ(all[i].status, 0);
+        CHECK_STR(all[i].answer, each[i].answer);
+        CHECK_EQ(all[i].numbers.output_tokens, each[i].numbers.output_tokens);
+    }
+    printf("# %.1f rows a step\n", (double)stats.decode_rows / (double)stats.decode_steps);
+    CHECK(stats.decode_rows > 8 * stats.decode_steps);
 }
 
 typedef struct {
@@ -731,6 +777,7 @@ int main(int argc, char **argv)
     if (!fixture_open(NULL))
         return 1;
     TEST(a_request_gives_the_same_bytes_alone_and_among_seven_others);
+    TEST(sixty_four_requests_give_the_same_bytes_as_each_alone);
     TEST(the_batch_is_really_shared);
     TEST(two_engines_on_one_model_do_not_disturb_each_other);
     TEST(a_restart_does_not_change_a_byte);
