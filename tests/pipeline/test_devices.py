@@ -109,12 +109,32 @@ def a_gpu_that_is_not_there_is_an_error_and_auto_does_without(folder):
     check([device["device"] for device in told] == ["cpu"], told)
 
 
+def gpus_are_looked_for_only_where_a_device_may_be_one(folder):
+    """The module is opened neither for a look at the plugin nor for a model on the CPU; the loader tells what it opens."""
+    module = BUILD / "tests" / "engine" / "fake-cuda-module.so"
+    asks = "videotestsrc num-buffers=1 ! glm4vdescribe max-tokens=2 model-location={} device={} ! fakesink"
+
+    def opens(*words):
+        env = environment(True, GLM4V_CUDA_MODULE=module, FAKE_CUDA_MIB=8192, LD_DEBUG="files",
+                          GST_REGISTRY=folder / "registry.bin")
+        done = good(run(["bash", "-c", "exec " + " ".join(map(str, words))], env=env))
+        check("libglm4v.so" in done.stderr, done.stderr[-500:])
+        return module.name in done.stderr
+
+    check(not opens("gst-inspect-1.0", "glm4vdescribe"), "opened by a look at the plugin")
+    for device in ("cpu", "cuda"):
+        words = ["--model", MODEL, "--device", device, "--max-tokens", 2, PICTURE]
+        check(opens(GLM4V, "describe", *words) == (device == "cuda"), device)
+        check(opens("gst-launch-1.0", asks.format(MODEL, device)) == (device == "cuda"), device)
+
+
 if __name__ == "__main__":
     MODEL = tiny_model(BASE)
     try:
         main([inspect_prints_the_plan_of_each_device, a_limit_moves_layers_to_the_cpu, layers_lie_where_they_are_told,
               fits_is_said_of_the_named_device, wrong_values_are_refused_before_anything_is_done,
               describe_answers_the_same_wherever_its_layers_lie, bench_measures_the_device_that_it_runs_on,
-              on_the_cpu_nothing_is_said_of_gpus, a_gpu_that_is_not_there_is_an_error_and_auto_does_without])
+              on_the_cpu_nothing_is_said_of_gpus, a_gpu_that_is_not_there_is_an_error_and_auto_does_without,
+              gpus_are_looked_for_only_where_a_device_may_be_one])
     finally:
         shutil.rmtree(BASE, ignore_errors=True)
