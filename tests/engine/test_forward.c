@@ -49,9 +49,10 @@ static glm4v_model *open_model(const char *quantization, uint32_t threads)
 {
     glm4v_model *model = NULL;
     glm4v_error err = { 0 };
-    const glm4v_model_options options = {
-        .device = "cpu", .quantization = quantization, .n_threads = threads, .weights_only = 1
-    };
+    const glm4v_model_options options = { .device = "cpu",
+                                          .quantization = few ? quantizations[0] : quantization,
+                                          .n_threads = threads,
+                                          .weights_only = 1 };
     if (glm4v_model_open(&model, MODEL, &options, &err)) {
         fprintf(stderr, "%s\n", err.msg);
         exit(1);

@@ -4,6 +4,7 @@
  * for errors in memory and not in numbers, the latter, which are larger, in the last form alone. */
 #include "golden.h"
 
+#include <math.h>
 #include <unistd.h>
 
 #include "backend_step.h"
@@ -26,6 +27,8 @@ static struct {
 static void count_line(void *user, const golden_result *r)
 {
     ++*(int *)user;
+    if (!strcmp(r->case_name, "all"))
+        printf("# %s of all cases: error %.2f of its limit\n", r->stage, sqrt(r->nmse / r->limit));
     if (!r->pass)
         test_fail(__FILE__, __LINE__,
                   "%s %s: max abs %g, nmse %g (limit %g), first difference %d (margin %g)",
