@@ -103,6 +103,22 @@ def it_stays_small_and_names_the_licences(folder):
     check({"glm4vdescribe", "libgstreamer1.0-0", "libjansson4"} <= notices, notices)
 
 
+def with_cuda_it_has_the_module_and_not_cublaslt(folder):
+    """Of a build without the module nothing is made."""
+    if PRELOAD:
+        raise Skip("a sanitized build is not for shipping")
+    made, has_module = folder / "bundle", (BUILD / "engine" / "libglm4v-cuda.so").exists()
+    done = run(["bash", SOURCE / "tools" / "bundle.sh", "--cuda", made, BUILD], timeout=180)
+    if not has_module:
+        check(done.returncode == 1 and "-Dcuda=enabled" in done.stderr and not made.exists(), done)
+        return
+    names = {path.relative_to(made / "lib").as_posix() for path in good(done) and (made / "lib").rglob("*.so*")}
+    check({"glm4v/libglm4v-cuda.so", "gstreamer-1.0/libgstnvcodec.so"} <= names, sorted(names))
+    check(not [name for name in names if re.search("cublas|libcuda|libnv", name)], sorted(names))
+    done = run([made / "bin" / "glm4v", "inspect", "--device", "cuda"], env={"CUDA_VISIBLE_DEVICES": ""})
+    check(done.returncode == 3 and re.search("no NVIDIA driver|libcublasLt|CUDA_VISIBLE_DEVICES", done.stderr), done)
+
+
 def it_refuses_a_folder_that_holds_something(folder):
     (folder / "bundle").mkdir()
     (folder / "bundle" / "mine").write_text("keep")
@@ -147,7 +163,8 @@ if __name__ == "__main__":
         main([it_runs_moved_with_an_empty_environment, programs_run_moved_without_env_sh,
               the_plugin_loads_into_another_gstreamer_by_its_path_alone,
               libraries_come_from_the_bundle_whatever_the_environment_names, it_says_which_package_lacks,
-              it_stays_small_and_names_the_licences, it_refuses_a_folder_that_holds_something,
+              it_stays_small_and_names_the_licences, with_cuda_it_has_the_module_and_not_cublaslt,
+              it_refuses_a_folder_that_holds_something,
               it_runs_on_a_root_that_has_only_the_c_library])
     finally:
         shutil.rmtree(MADE)
