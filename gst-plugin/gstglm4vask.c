@@ -38,17 +38,26 @@ new_asked (GstGlm4vWorker * self, GstGlm4vJob * job)
   return asked;
 }
 
-/* Of a job, or with NULL the first that was abandoned; or NULL. */
+/* With the lock: of a job, or with NULL the first that was abandoned; or
+ * NULL. */
+static GstGlm4vAsked *
+find_asked_locked (GstGlm4vWorker * self, const GstGlm4vJob * job)
+{
+  GList *link;
+
+  for (link = self->asked.head; link; link = link->next)
+    if (((GstGlm4vAsked *) link->data)->job == job)
+      return link->data;
+  return NULL;
+}
+
 static GstGlm4vAsked *
 find_asked (GstGlm4vWorker * self, const GstGlm4vJob * job)
 {
-  GstGlm4vAsked *asked = NULL;
-  GList *link;
+  GstGlm4vAsked *asked;
 
   g_mutex_lock (&self->lock);
-  for (link = self->asked.head; link && !asked; link = link->next)
-    if (((GstGlm4vAsked *) link->data)->job == job)
-      asked = link->data;
+  asked = find_asked_locked (self, job);
   g_mutex_unlock (&self->lock);
   return asked;
 }
@@ -105,6 +114,20 @@ gst_glm4v_worker_cancel_asked (GstGlm4vWorker * self)
 }
 
 void
+gst_glm4v_worker_cancel_job (GstGlm4vWorker * self, GstGlm4vJob * job)
+{
+  const GstGlm4vOutcome *known = &job->outcome;
+  GstGlm4vAsked *asked = find_asked_locked (self, job);
+
+  if (job->state != GST_GLM4V_JOB_WAITING || known->answer
+      || known->status != 0 || (asked && asked->answered))
+    return;
+  gst_glm4v_job_end (job, GST_GLM4V_END_CANCELED);
+  if (asked && asked->request)
+    self->describer->klass->cancel (asked->request);
+}
+
+void
 gst_glm4v_worker_finish_requests (GstGlm4vWorker * self)
 {
   GstGlm4vAsked *asked;
@@ -158,6 +181,19 @@ is_canceled (GstGlm4vWorker * self, const GstGlm4vJob * job)
   canceled = job->state == GST_GLM4V_JOB_CANCELED;
   g_mutex_unlock (&self->lock);
   return canceled;
+}
+
+/* Nobody waits for the answer any more. */
+static gboolean
+is_over (GstGlm4vWorker * self, const GstGlm4vJob * job)
+{
+  gboolean over;
+
+  g_mutex_lock (&self->lock);
+  over = job->state == GST_GLM4V_JOB_CANCELED
+      || job->end != GST_GLM4V_END_OUTCOME;
+  g_mutex_unlock (&self->lock);
+  return over;
 }
 
 /* Call back about a change, unless the owner has gone. */
@@ -232,7 +268,7 @@ wait_request (GstGlm4vAsked * asked, const GstGlm4vJob * job)
     self->progress = g_get_monotonic_time ();
   while (self->describer->klass->wait (asked->request,
           time_to_look (job)) != 0) {
-    if (is_canceled (self, job) || (job->deadline > 0
+    if (is_over (self, job) || (job->deadline > 0
             && now_ns () >= job->deadline + GRACE))
       return GST_GLM4V_END_LATE;
     if (is_stalled (asked, job))
@@ -330,7 +366,7 @@ submit (GstGlm4vAsked * asked, const GstGlm4vJob * job)
   }
   g_mutex_lock (&asked->worker->lock);
   asked->request = request;
-  if (!asked->job)              /* it was canceled meanwhile */
+  if (!asked->job || job->end != GST_GLM4V_END_OUTCOME) /* canceled meanwhile */
     describer->klass->cancel (request);
   g_mutex_unlock (&asked->worker->lock);
   return TRUE;
@@ -363,7 +399,7 @@ begin (GstGlm4vWorker * self, GstGlm4vJob * job)
 {
   GstGlm4vAsked *asked;
 
-  if (!wait_turn (self, job))
+  if (!wait_turn (self, job) || is_over (self, job))
     return;
   asked = new_asked (self, job);
   if (!gst_glm4v_asked_convert (asked, job) || !submit (asked, job))
@@ -396,6 +432,10 @@ gst_glm4v_worker_ask (GstGlm4vWorker * self, GstGlm4vJob * job)
   wanted = job->end == GST_GLM4V_END_OUTCOME
       && job->state != GST_GLM4V_JOB_CANCELED;
   self->preparing = wanted;
+  /* What cancel interrupted is over. */
+  if (wanted && !self->flushing && !self->stop)
+    self->describer->klass->interrupt (self->describer,
+        GST_GLM4V_INTERRUPT_NONE);
   g_mutex_unlock (&self->lock);
   if (!wanted || !prepare (self, job))
     return TRUE;

@@ -445,6 +445,18 @@ gst_glm4v_describe_class_init (GstGlm4vDescribeClass * klass)
       G_CALLBACK (gst_glm4v_stream_describe), NULL, NULL, NULL, G_TYPE_UINT64,
       1, G_TYPE_STRING);
   /**
+   * GstGlm4vDescribe::cancel:
+   *
+   * Cancel what waits to be described and what is being described. Each has its
+   * result, with status dropped, in its order; later frames are described as
+   * usual.
+   *
+   * Since: 0.1
+   */
+  g_signal_new_class_handler ("cancel", G_TYPE_FROM_CLASS (klass),
+      G_SIGNAL_RUN_LAST | G_SIGNAL_ACTION,
+      G_CALLBACK (gst_glm4v_stream_cancel), NULL, NULL, NULL, G_TYPE_NONE, 0);
+  /**
    * GstGlm4vDescribe::reset-stats:
    *
    * Let the property stats begin anew.

@@ -191,6 +191,23 @@ gst_glm4v_stream_describe (GstGlm4vDescribe * self, const gchar * prompt)
   return add_trigger (self, gst_glm4v_trigger_new_call (id, prompt)) ? id : 0;
 }
 
+/* Triggers first: those that the streaming thread takes meanwhile belong to a
+ * frame that came before the worker counts this. */
+void
+gst_glm4v_stream_cancel (GstGlm4vDescribe * self)
+{
+  GstGlm4vWorker *worker = gst_glm4v_describe_ref_worker (self);
+  GList *link;
+
+  g_mutex_lock (&self->lock);
+  for (link = self->triggers.head; link; link = link->next)
+    ((GstGlm4vTrigger *) link->data)->canceled = TRUE;
+  g_mutex_unlock (&self->lock);
+  if (worker)
+    gst_glm4v_worker_cancel (worker);
+  g_clear_pointer (&worker, gst_glm4v_worker_unref);
+}
+
 /* The streams beside the video follow it. */
 static void
 tell_streams (GstGlm4vDescribe * self, GstEvent * event,

@@ -23,6 +23,8 @@ static const End ends[GST_GLM4V_N_ENDS] = {
         "the stream ended and eos-timeout passed"},
   [GST_GLM4V_END_NO_FRAME] = {GST_GLM4V_STATUS_DROPPED, "end",
         "the stream ended before there was a frame"},
+  [GST_GLM4V_END_CANCELED] = {GST_GLM4V_STATUS_DROPPED, "canceled",
+        "the action signal cancel was emitted"},
   [GST_GLM4V_END_NO_REGION] = {GST_GLM4V_STATUS_ERROR, "error",
         "the frame carries no region to ask about"},
   [GST_GLM4V_END_NO_PROMPT] = {GST_GLM4V_STATUS_ERROR, "error",

@@ -59,6 +59,7 @@ typedef enum
   GST_GLM4V_END_NO_MODEL,       /* and never will be */
   GST_GLM4V_END_EOS,            /* the stream ended, eos-timeout passed */
   GST_GLM4V_END_NO_FRAME,       /* and before there was a frame */
+  GST_GLM4V_END_CANCELED,       /* by the action signal cancel */
   GST_GLM4V_END_NO_REGION,      /* a trigger; no region lies on the frame */
   GST_GLM4V_END_NO_PROMPT,      /* prompt-location cannot be read */
   GST_GLM4V_END_SETTINGS,       /* the properties contradict each other */

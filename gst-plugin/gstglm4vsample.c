@@ -401,10 +401,12 @@ load_state (GstGlm4vDescribe * self)
   return state;
 }
 
+/* pass is that of the frame, NULL if the jobs have no frame. */
 static GstGlm4vRoom
-room_for (GstGlm4vDescribe * self, const GstGlm4vJob * job)
+room_for (GstGlm4vDescribe * self, const GstGlm4vJob * job,
+    const GstGlm4vPass * pass)
 {
-  GstGlm4vRoom room;
+  GstGlm4vRoom room = {.cancels = pass ? pass->cancels : 0 };
 
   GST_OBJECT_LOCK (self);
   room.max_pending = self->settings.max_pending;
@@ -440,10 +442,11 @@ deliver_at_once (GstGlm4vDescribe * self, GQueue * jobs)
 /* Hand the jobs of a frame over. Those that it has to wait for go to waiting,
  * if that is not NULL. */
 static void
-send_jobs (GstGlm4vDescribe * self, GQueue * jobs, GQueue * waiting)
+send_jobs (GstGlm4vDescribe * self, GQueue * jobs, const GstGlm4vPass * pass,
+    GQueue * waiting)
 {
   GstGlm4vWorker *worker = gst_glm4v_describe_ref_worker (self);
-  GstGlm4vRoom room = room_for (self, jobs->head->data);
+  GstGlm4vRoom room = room_for (self, jobs->head->data, pass);
   gboolean sent;
   GstGlm4vJob *job;
 
@@ -565,7 +568,7 @@ submit (GstGlm4vDescribe * self, const Asked * asked,
       hold_frames (self, link->data, asked);
   }
   g_free (why);
-  send_jobs (self, &jobs, waiting);
+  send_jobs (self, &jobs, asked->pass, waiting);
 }
 
 void
@@ -608,22 +611,46 @@ gst_glm4v_sample_end_clip (GstGlm4vDescribe * self)
   gst_glm4v_clip_clear (&self->clip);
 }
 
+/* Triggers that no frame is described for have their results now. */
+static void
+end_triggers (GstGlm4vDescribe * self, GQueue * triggers)
+{
+  GQueue jobs = G_QUEUE_INIT;
+  GstGlm4vTrigger *trigger;
+
+  while ((trigger = g_queue_pop_head (triggers))) {
+    add_jobs (self, (Asked) {.trigger = trigger}, &jobs);
+    end_all (&jobs, trigger->canceled ? GST_GLM4V_END_CANCELED :
+        GST_GLM4V_END_NO_FRAME, NULL);
+    send_jobs (self, &jobs, NULL, NULL);
+    gst_glm4v_trigger_free (trigger);
+  }
+}
+
 void
 gst_glm4v_sample_end_triggers (GstGlm4vDescribe * self)
 {
-  GQueue triggers = G_QUEUE_INIT, jobs = G_QUEUE_INIT;
+  GQueue triggers = G_QUEUE_INIT;
   GstGlm4vTrigger *trigger;
 
   g_mutex_lock (&self->lock);
   while ((trigger = g_queue_pop_head (&self->triggers)))
     g_queue_push_tail (&triggers, trigger);
   g_mutex_unlock (&self->lock);
-  while ((trigger = g_queue_pop_head (&triggers))) {
-    add_jobs (self, (Asked) {.trigger = trigger}, &jobs);
-    end_all (&jobs, GST_GLM4V_END_NO_FRAME, NULL);
-    send_jobs (self, &jobs, NULL);
-    gst_glm4v_trigger_free (trigger);
-  }
+  end_triggers (self, &triggers);
+}
+
+void
+gst_glm4v_sample_end_canceled (GstGlm4vDescribe * self)
+{
+  GQueue triggers = G_QUEUE_INIT;
+  GstGlm4vTrigger *trigger;
+
+  g_mutex_lock (&self->lock);
+  while ((trigger = g_queue_peek_head (&self->triggers)) && trigger->canceled)
+    g_queue_push_tail (&triggers, g_queue_pop_head (&self->triggers));
+  g_mutex_unlock (&self->lock);
+  end_triggers (self, &triggers);
 }
 
 gboolean

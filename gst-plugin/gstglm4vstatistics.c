@@ -71,6 +71,9 @@ count_end (GstGlm4vStats * stats, const GstGlm4vJob * job)
     case GST_GLM4V_END_NO_FRAME:
       stats->dropped_eos++;
       break;
+    case GST_GLM4V_END_CANCELED:
+      stats->dropped_canceled++;
+      break;
     default:
       break;
   }
@@ -154,6 +157,7 @@ gst_glm4v_statistics_describe (GstGlm4vDescribe * self)
       "dropped-busy", G_TYPE_UINT64, s.dropped_busy,
       "dropped-loading", G_TYPE_UINT64, s.dropped_loading,
       "dropped-eos", G_TYPE_UINT64, s.dropped_eos,
+      "dropped-canceled", G_TYPE_UINT64, s.dropped_canceled,
       "bad-frames", G_TYPE_UINT64, s.bad_frames,
       "unreadable-frames", G_TYPE_UINT64, s.unreadable_frames,
       "unreadable-reason", G_TYPE_STRING, unreadable,

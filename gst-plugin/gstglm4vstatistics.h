@@ -21,7 +21,8 @@ typedef struct
   gint64 since;                 /* UTC, µs */
   guint64 frames_seen, sampled, results, inferred, errors, bad_frames, timeouts;
   guint64 unreadable_frames, downloaded_frames;
-  guint64 dropped_busy, dropped_loading, dropped_eos, unchanged, gated;
+  guint64 dropped_busy, dropped_loading, dropped_eos, dropped_canceled;
+  guint64 unchanged, gated;
   guint64 verdicts[GLM4V_VERDICT_FAIL + 1], incidents;
   guint64 tokens_in, tokens_out, tokens_drafted, tokens_accepted;
   GstClockTime delay_last, delay_max, delay_sum;

@@ -34,6 +34,10 @@ gst_glm4v_stream_learn_live (GstGlm4vDescribe * self)
 void
 gst_glm4v_stream_read_settings (GstGlm4vDescribe * self, GstGlm4vPass * pass)
 {
+  GstGlm4vWorker *worker = gst_glm4v_describe_ref_worker (self);
+
+  pass->cancels = worker ? gst_glm4v_worker_get_cancels (worker) : 0;
+  g_clear_pointer (&worker, gst_glm4v_worker_unref);
   pass->exact = gst_glm4v_describe_is_exact (self);
   GST_OBJECT_LOCK (self);
   pass->sampling = gst_glm4v_settings_sampling (&self->settings);
@@ -283,6 +287,7 @@ gst_glm4v_stream_chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
   gst_glm4v_stream_learn_live (self);
   gst_glm4v_stream_read_settings (self, &pass);
   gst_glm4v_sample_notice_load (self);
+  gst_glm4v_sample_end_canceled (self);
   any = gst_glm4v_sample_want (self, buffer, &pass, &wanted);
   time = text_time (self, buffer);
   buffer = attach_results (self, buffer, &pass);

@@ -14,6 +14,7 @@ typedef struct
   GstGlm4vSampling sampling;
   gdouble scene_threshold, change_threshold;
   guint gray_bits, serial;
+  guint cancels;                /* of the worker, when the frame came */
   GstGlm4vClipSize clip;
   GstClockTime gap_interval, lateness;
   gboolean attach_meta, send_events, exact;
@@ -30,6 +31,9 @@ gboolean gst_glm4v_stream_event (GstPad * pad, GstObject * parent,
  * result has as `trigger-id`; 0 below PAUSED. Any thread. */
 guint64 gst_glm4v_stream_describe (GstGlm4vDescribe * self,
     const gchar * prompt);
+
+/* The action signal `cancel`. Any thread, returns at once. */
+void gst_glm4v_stream_cancel (GstGlm4vDescribe * self);
 
 /* A run begins (READY -> PAUSED). */
 void gst_glm4v_stream_prepare (GstGlm4vDescribe * self);
@@ -79,6 +83,9 @@ void gst_glm4v_sample_end_clip (GstGlm4vDescribe * self);
 
 /* At the end of the stream: results for triggers that no frame came for. */
 void gst_glm4v_sample_end_triggers (GstGlm4vDescribe * self);
+
+/* Results for those of them that were canceled. */
+void gst_glm4v_sample_end_canceled (GstGlm4vDescribe * self);
 
 /* Wait for the result; FALSE if the job was canceled instead. */
 gboolean gst_glm4v_sample_wait (GstGlm4vDescribe * self, GstGlm4vJob * job);

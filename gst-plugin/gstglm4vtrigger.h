@@ -20,6 +20,7 @@ typedef struct
 {
   GValue id;                    /* unset if it has none */
   gchar *prompt;                /* instead of the property; or NULL */
+  gboolean canceled;            /* its result comes with the next frame */
 } GstGlm4vTrigger;
 
 /* Register the custom meta once in this process. */

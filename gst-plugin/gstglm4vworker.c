@@ -168,7 +168,7 @@ next_jobs (GstGlm4vWorker * self)
   gboolean more;
 
   g_mutex_lock (&self->lock);
-  while (!self->stop && g_queue_is_empty (&self->waiting))
+  while (!self->stop && (g_queue_is_empty (&self->waiting) || self->lent))
     g_cond_wait (&self->cond, &self->lock);
   more = !self->stop;
   while (more && (next = g_queue_peek_head (&self->waiting))
@@ -198,13 +198,14 @@ static gpointer
 run (gpointer user)
 {
   GstGlm4vWorker *self = user;
+  gboolean loaded;
 
   gst_glm4v_thread_background ();
-  if (!wait_load (self)) {
-    g_mutex_lock (&self->lock);
-    self->failed = TRUE;
-    g_mutex_unlock (&self->lock);
-  }
+  loaded = wait_load (self);
+  g_mutex_lock (&self->lock);
+  self->failed = !loaded;
+  self->loading = FALSE;
+  g_mutex_unlock (&self->lock);
   while (next_jobs (self) && work (self));
   gst_glm4v_worker_enter (self);
   gst_glm4v_worker_finish_requests (self);
@@ -234,6 +235,7 @@ gst_glm4v_worker_new (GstGlm4vDescriber * describer,
   self->user = user;
   self->converter = gst_glm4v_converter_new ();
   self->flushing = TRUE;
+  self->loading = TRUE;
   g_queue_init (&self->waiting);
   g_queue_init (&self->current);
   g_queue_init (&self->asked);
@@ -389,21 +391,25 @@ take_clip (GstGlm4vJob * job, GQueue * unneeded)
   g_clear_pointer (&job->clip, g_ptr_array_unref);
 }
 
-/* With the lock: a frame's jobs, which begin at link, have no answers, but keep
- * the places of their results. Buffers go to unneeded. */
+/* With the lock: a job that waits has no answer, but keeps the place of its
+ * result. Buffers go to unneeded. */
+static void
+end_job (GstGlm4vJob * job, GstGlm4vEnd end, GQueue * unneeded)
+{
+  gst_glm4v_job_end (job, end);
+  if (job->buffer)
+    g_queue_push_tail (unneeded, g_steal_pointer (&job->buffer));
+  take_clip (job, unneeded);
+}
+
+/* With the lock: the same for a frame's jobs, which begin at link. */
 static void
 end_frame (GList * link, GstGlm4vEnd end, GQueue * unneeded)
 {
   guint n = ((GstGlm4vJob *) link->data)->n_parts;
 
-  for (; link && n > 0; link = link->next, n--) {
-    GstGlm4vJob *job = link->data;
-
-    gst_glm4v_job_end (job, end);
-    if (job->buffer)
-      g_queue_push_tail (unneeded, g_steal_pointer (&job->buffer));
-    take_clip (job, unneeded);
-  }
+  for (; link && n > 0; link = link->next, n--)
+    end_job (link->data, end, unneeded);
 }
 
 /* With the lock. */
@@ -438,6 +444,8 @@ gst_glm4v_worker_push (GstGlm4vWorker * self, GQueue * frame,
   g_mutex_lock (&self->lock);
   accepted = !self->flushing;
   if (accepted) {
+    if (room->cancels != self->cancels)
+      end_frame (frame->head, GST_GLM4V_END_CANCELED, &unneeded);
     make_room (self, frame, room, &unneeded);
     for (link = frame->head; link; link = link->next)
       g_queue_push_tail (&self->waiting, gst_glm4v_job_ref (link->data));
@@ -448,14 +456,73 @@ gst_glm4v_worker_push (GstGlm4vWorker * self, GQueue * frame,
   return accepted;
 }
 
+void
+gst_glm4v_worker_cancel (GstGlm4vWorker * self)
+{
+  GQueue unneeded = G_QUEUE_INIT;
+  GList *link;
+
+  g_mutex_lock (&self->lock);
+  self->cancels++;
+  for (link = self->current.head; link; link = link->next)
+    gst_glm4v_worker_cancel_job (self, link->data);
+  for (link = self->waiting.head; link; link = link->next)
+    end_job (link->data, GST_GLM4V_END_CANCELED, &unneeded);
+  /* Until the next question: this one may wait for a model to be loaded. */
+  if (!self->stop)
+    interrupt (self, GST_GLM4V_INTERRUPT_USE);
+  g_cond_broadcast (&self->cond);
+  g_mutex_unlock (&self->lock);
+  g_queue_clear_full (&unneeded, (GDestroyNotify) gst_buffer_unref);
+}
+
+guint
+gst_glm4v_worker_get_cancels (GstGlm4vWorker * self)
+{
+  guint cancels;
+
+  g_mutex_lock (&self->lock);
+  cancels = self->cancels;
+  g_mutex_unlock (&self->lock);
+  return cancels;
+}
+
+/* With the lock: a job that was ended while the thread waits for the model need
+ * not wait for that as well. */
+static gboolean
+may_lend (GstGlm4vWorker * self, const GstGlm4vJob * job)
+{
+  return self->loading && !self->flushing && !self->stop
+      && job->end != GST_GLM4V_END_OUTCOME
+      && job->state == GST_GLM4V_JOB_WAITING;
+}
+
+/* With the lock, which is released meanwhile. Whoever waits does so for one job
+ * after the other, so the order stays. */
+static void
+deliver_lent (GstGlm4vWorker * self, GstGlm4vJob * job)
+{
+  if (g_queue_remove (&self->waiting, job))
+    gst_glm4v_job_unref (job);  /* the caller has one too */
+  self->lent = TRUE;
+  g_mutex_unlock (&self->lock);
+  deliver (self, job);
+  g_mutex_lock (&self->lock);
+  self->lent = FALSE;
+  g_cond_broadcast (&self->cond);
+}
+
 gboolean
 gst_glm4v_worker_wait (GstGlm4vWorker * self, GstGlm4vJob * job)
 {
   gboolean finished;
 
   g_mutex_lock (&self->lock);
-  while (job->state < GST_GLM4V_JOB_FINISHED && !self->flushing)
+  while (job->state < GST_GLM4V_JOB_FINISHED && !self->flushing
+      && !may_lend (self, job))
     g_cond_wait (&self->cond, &self->lock);
+  if (may_lend (self, job))
+    deliver_lent (self, job);
   finished = job->state == GST_GLM4V_JOB_FINISHED;
   g_mutex_unlock (&self->lock);
   return finished;

@@ -25,7 +25,8 @@ typedef struct
     GstGlm4vEnd (*prepare) (gpointer user, GstGlm4vJob * job);
   /* So much text of its answer is there, if job->partial. */
   void (*partial) (gpointer user, const GstGlm4vJob * job, const gchar * text);
-  /* Its outcome or end is known; in the order of push(). */
+  /* Its outcome or end is known; in the order of push(). While the model is
+   * loaded, on the thread that is in wait(). */
   void (*done) (gpointer user, GstGlm4vJob * job);
   /* The describer has made no progress for so long; or, with stalled FALSE, it
    * makes some again. server: what it waits for, or NULL. */
@@ -38,6 +39,7 @@ typedef struct
 {
   guint max_pending;            /* so many */
   gboolean keep_waiting;        /* a new sample goes, not the oldest */
+  guint cancels;                /* get_cancels() when the frame came */
 } GstGlm4vRoom;
 
 typedef struct _GstGlm4vWorker GstGlm4vWorker;
@@ -73,6 +75,14 @@ void gst_glm4v_worker_set_flushing (GstGlm4vWorker * worker, gboolean flushing);
  * counted. */
 gboolean gst_glm4v_worker_push (GstGlm4vWorker * worker, GQueue * frame,
     const GstGlm4vRoom * room);
+
+/* End all that waits and is in progress as canceled, but what has an answer;
+ * the results come by done(). So do those of frames that are pushed after this
+ * and came before it. Returns at once. */
+void gst_glm4v_worker_cancel (GstGlm4vWorker * worker);
+
+/* How often. */
+guint gst_glm4v_worker_get_cancels (GstGlm4vWorker * worker);
 
 /* Wait until job is finished; FALSE if it was canceled instead. */
 gboolean gst_glm4v_worker_wait (GstGlm4vWorker * worker, GstGlm4vJob * job);

@@ -69,6 +69,9 @@ struct _GstGlm4vWorker
   gboolean converting;          /* a buffer of current is being read */
   gboolean preparing;           /* a question of current is being completed */
   gboolean flushing, failed;    /* failed: there is no model */
+  gboolean loading;             /* the thread waits for the model */
+  gboolean lent;                /* who waits for a job delivers it */
+  guint cancels;                /* calls of cancel() */
   gboolean stop, stopped;
   gboolean in_engine, abandoned;
 };
@@ -93,6 +96,9 @@ gboolean gst_glm4v_worker_answer (GstGlm4vWorker * worker, GstGlm4vJob * job);
 
 /* With the lock: the answers to those that are current are not wanted. */
 void gst_glm4v_worker_cancel_asked (GstGlm4vWorker * worker);
+
+/* With the lock: end the job, unless its outcome is known, and its request. */
+void gst_glm4v_worker_cancel_job (GstGlm4vWorker * worker, GstGlm4vJob * job);
 
 /* Wait for abandoned requests: before the thread ends. */
 void gst_glm4v_worker_finish_requests (GstGlm4vWorker * worker);
