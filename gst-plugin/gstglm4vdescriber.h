@@ -28,6 +28,10 @@ typedef struct
   void (*interrupt) (GstGlm4vDescriber * self, GstGlm4vInterrupt interrupt);
   /* Any thread: elements that share what answers. */
     guint (*count_sharers) (GstGlm4vDescriber * self);
+  /* Any thread: what the engine has done and takes. FALSE if there is none now,
+   * or it is a server's. */
+    gboolean (*get_stats) (GstGlm4vDescriber * self,
+      glm4v_engine_stats * stats);
   /* Wait until it can be asked, or *percent has changed. FAILED fills error. */
     GstGlm4vEngineState (*wait_load) (GstGlm4vDescriber * self,
       guint * percent, glm4v_error * error);

@@ -345,6 +345,20 @@ gst_glm4v_sharer_count (GstGlm4vSharer * self)
   return n;
 }
 
+gboolean
+gst_glm4v_sharer_get_stats (GstGlm4vSharer * self, glm4v_engine_stats * stats)
+{
+  glm4v_engine *engine;
+  gboolean known;
+
+  stats->struct_size = sizeof *stats;
+  g_mutex_lock (&lock);         /* it is not closed meanwhile */
+  engine = self->engine->engine;
+  known = engine && glm4v_engine_get_stats (engine, stats, NULL) == 0;
+  g_mutex_unlock (&lock);
+  return known;
+}
+
 GstGlm4vEngineState
 gst_glm4v_sharer_wait_load (GstGlm4vSharer * self, guint * percent,
     glm4v_error * error)

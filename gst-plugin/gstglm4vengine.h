@@ -57,6 +57,10 @@ guint32 gst_glm4v_sharer_get_stream (GstGlm4vSharer * sharer);
 /* How many share the engine, this one included. */
 guint gst_glm4v_sharer_count (GstGlm4vSharer * sharer);
 
+/* The engine's counters and memory; FALSE while it is not loaded. */
+gboolean gst_glm4v_sharer_get_stats (GstGlm4vSharer * sharer,
+    glm4v_engine_stats * stats);
+
 /* Wait for the first load until its progress differs from *percent, which is
  * updated, or it is over. FAILED fills error; an interrupt is FAILED with
  * GLM4V_ERR_CANCELED. */

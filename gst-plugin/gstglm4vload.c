@@ -175,11 +175,14 @@ static void
 on_check (gpointer user, GstGlm4vDescriber * describer)
 {
   GstGlm4vDescribe *self = user;
+  glm4v_engine_stats before;
   GstGlm4vQuestion question = { 0 };
   glm4v_task task = {.struct_size = sizeof task,.prompt = "?" };
   glm4v_error error = { 0 };
   gint code = 0;
 
+  if (describer->klass->get_stats (describer, &before))
+    gst_glm4v_statistics_join (self, &before);
   GST_OBJECT_LOCK (self);
   gst_glm4v_question_copy (&question, &self->settings.question);
   GST_OBJECT_UNLOCK (self);

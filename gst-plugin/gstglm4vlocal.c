@@ -43,6 +43,12 @@ local_count_sharers (GstGlm4vDescriber * describer)
   return gst_glm4v_sharer_count (((Local *) describer)->sharer);
 }
 
+static gboolean
+local_get_stats (GstGlm4vDescriber * describer, glm4v_engine_stats * stats)
+{
+  return gst_glm4v_sharer_get_stats (((Local *) describer)->sharer, stats);
+}
+
 static GstGlm4vEngineState
 local_wait_load (GstGlm4vDescriber * describer, guint * percent,
     glm4v_error * error)
@@ -143,9 +149,9 @@ gst_glm4v_local_new (const GstGlm4vModelConfig * config, const gchar * hash,
 {
   static const GstGlm4vDescriberClass klass = {
     local_free, local_disown, local_interrupt, local_count_sharers,
-    local_wait_load, local_get_info, local_check, local_ask, local_wait,
-    local_cancel, local_get_steps, local_dup_server, local_dup_model,
-    local_finish, gst_glm4v_fault_from_engine
+    local_get_stats, local_wait_load, local_get_info, local_check, local_ask,
+    local_wait, local_cancel, local_get_steps, local_dup_server,
+    local_dup_model, local_finish, gst_glm4v_fault_from_engine
   };
   GstGlm4vSharer *sharer = gst_glm4v_sharer_new (config, hash, name, fault,
       why);

@@ -150,6 +150,13 @@ remote_describer_count_sharers (GstGlm4vDescriber * describer)
   return n;
 }
 
+static gboolean
+remote_describer_get_stats (GstGlm4vDescriber * describer,
+    glm4v_engine_stats * stats)
+{
+  return FALSE;
+}
+
 /* It can be asked at once: a server that is not there yet is a matter of the
  * question. */
 static GstGlm4vEngineState
@@ -252,9 +259,10 @@ gst_glm4v_remote_new (const GstGlm4vModelConfig * config,
 {
   static const GstGlm4vDescriberClass klass = {
     remote_describer_free, remote_describer_disown, remote_describer_interrupt,
-    remote_describer_count_sharers, remote_describer_wait_load,
-    remote_describer_get_info, remote_describer_check, remote_describer_ask,
-    remote_describer_wait, remote_describer_cancel, remote_describer_get_steps,
+    remote_describer_count_sharers, remote_describer_get_stats,
+    remote_describer_wait_load, remote_describer_get_info,
+    remote_describer_check, remote_describer_ask, remote_describer_wait,
+    remote_describer_cancel, remote_describer_get_steps,
     remote_describer_dup_server, remote_describer_dup_model,
     remote_describer_finish, remote_describer_fault_of
   };

@@ -56,6 +56,16 @@ gst_glm4v_stats_reset (GstGlm4vStats * stats)
   stats->since = g_get_real_time ();
 }
 
+/* The first token comes before the time of decoding. */
+static gdouble
+rate_of (const glm4v_result * answer)
+{
+  if (answer->output_tokens < 2 || answer->timings.decode == 0)
+    return 0;
+  return (answer->output_tokens - 1.0) * GST_SECOND
+      / (gdouble) answer->timings.decode;
+}
+
 static void
 count_end (GstGlm4vStats * stats, const GstGlm4vJob * job)
 {
@@ -117,6 +127,7 @@ gst_glm4v_stats_count (GstGlm4vStats * stats, const GstGlm4vJob * job,
   stats->prefill = answer->timings.prefill;
   stats->first_token = answer->timings.first_token;
   stats->decode = answer->timings.decode;
+  stats->token_rate = rate_of (answer);
 }
 
 /* ---- the element's ---- */
@@ -129,6 +140,44 @@ format_time (gint64 utc)
 
   g_date_time_unref (time);
   return text;
+}
+
+static void
+get_load (GstGlm4vDescribe * self, GstGlm4vLoad * load)
+{
+  GstGlm4vWorker *worker = gst_glm4v_describe_ref_worker (self);
+
+  *load = (GstGlm4vLoad) { 0 };
+  if (worker)
+    gst_glm4v_worker_get_load (worker, load);
+  g_clear_pointer (&worker, gst_glm4v_worker_unref);
+}
+
+/* Requests in a step of decoding. An engine that was loaded again has counted
+ * from 0 since. */
+static gdouble
+batch_mean (const GstGlm4vStats * stats, const glm4v_engine_stats * engine)
+{
+  guint64 steps = engine->decode_steps, requests = engine->decode_requests;
+
+  if (steps >= stats->steps_before && requests >= stats->requests_before) {
+    steps -= stats->steps_before;
+    requests -= stats->requests_before;
+  }
+  return steps > 0 ? (gdouble) requests / (gdouble) steps : 0;
+}
+
+static void
+add_load (GstGlm4vDescribe * self, const GstGlm4vStats * stats,
+    GstStructure * structure)
+{
+  GstGlm4vLoad load;
+
+  get_load (self, &load);
+  gst_structure_set (structure,
+      "queue-level", G_TYPE_UINT64, (guint64) load.level,
+      "batch-mean", G_TYPE_DOUBLE, batch_mean (stats, &load.engine),
+      "device-memory", G_TYPE_UINT64, load.engine.memory, NULL);
 }
 
 GstStructure *
@@ -174,26 +223,43 @@ gst_glm4v_statistics_describe (GstGlm4vDescribe * self)
       "prefill-time", G_TYPE_UINT64, s.prefill,
       "first-token-time", G_TYPE_UINT64, s.first_token,
       "decode-time", G_TYPE_UINT64, s.decode,
+      "tokens-per-second", G_TYPE_DOUBLE, s.token_rate,
       "tokens-in", G_TYPE_UINT64, s.tokens_in,
       "tokens-out", G_TYPE_UINT64, s.tokens_out,
       "tokens-drafted", G_TYPE_UINT64, s.tokens_drafted,
       "tokens-accepted", G_TYPE_UINT64, s.tokens_accepted, NULL);
   g_free (since);
   g_free (unreadable);
+  add_load (self, &s, stats);
   for (i = 0; i < GST_GLM4V_N_STREAMS; i++)
     gst_glm4v_text_count (self->streams[i], stats);
   return stats;
 }
 
 void
+gst_glm4v_statistics_join (GstGlm4vDescribe * self,
+    const glm4v_engine_stats * before)
+{
+  g_mutex_lock (&self->lock);
+  self->stats.steps_before = before->decode_steps;
+  self->stats.requests_before = before->decode_requests;
+  g_mutex_unlock (&self->lock);
+}
+
+void
 gst_glm4v_statistics_reset (GstGlm4vDescribe * self)
 {
+  GstGlm4vLoad load;
   guint i;
+
+  get_load (self, &load);
 
   for (i = 0; i < GST_GLM4V_N_STREAMS; i++)
     gst_glm4v_text_reset_counters (self->streams[i]);
   g_mutex_lock (&self->lock);
   gst_glm4v_stats_reset (&self->stats);
+  self->stats.steps_before = load.engine.decode_steps;
+  self->stats.requests_before = load.engine.decode_requests;
   g_clear_pointer (&self->unreadable, g_free);
   g_mutex_unlock (&self->lock);
 }

@@ -28,6 +28,8 @@ typedef struct
   GstClockTime delay_last, delay_max, delay_sum;
   guint32 delays[GST_GLM4V_DELAY_BUCKETS];
   GstClockTime vision, prefill, first_token, decode;    /* of the last */
+  gdouble token_rate;           /* likewise, tokens a second */
+  guint64 steps_before, requests_before;        /* of the engine */
 } GstGlm4vStats;
 
 /* All from now on. */
@@ -44,6 +46,10 @@ struct _GstGlm4vDescribe;
 
 /* The property `stats`; the caller frees it. Any thread. */
 GstStructure *gst_glm4v_statistics_describe (struct _GstGlm4vDescribe * self);
+
+/* The engine has done this before the element joined it. */
+void gst_glm4v_statistics_join (struct _GstGlm4vDescribe * self,
+    const glm4v_engine_stats * before);
 
 /* The action signal `reset-stats`. Any thread. */
 void gst_glm4v_statistics_reset (struct _GstGlm4vDescribe * self);

@@ -270,6 +270,24 @@ gst_glm4v_worker_count_sharers (GstGlm4vWorker * self)
   return n;
 }
 
+void
+gst_glm4v_worker_get_load (GstGlm4vWorker * self, GstGlm4vLoad * load)
+{
+  GList *link;
+
+  *load = (GstGlm4vLoad) { 0 };
+  g_mutex_lock (&self->lock);
+  for (link = self->waiting.head; link; link = link->next) {
+    const GstGlm4vJob *job = link->data;
+
+    load->level += job->part == 0 && job->end == GST_GLM4V_END_OUTCOME;
+  }
+  if (!self->describer || !self->describer->klass->get_stats (self->describer,
+          &load->engine))
+    load->engine = (glm4v_engine_stats) { 0 };
+  g_mutex_unlock (&self->lock);
+}
+
 /* With the lock. */
 static void
 interrupt (GstGlm4vWorker * self, GstGlm4vInterrupt interrupt)

@@ -64,6 +64,16 @@ const GstGlm4vModelConfig *gst_glm4v_worker_get_config (GstGlm4vWorker *
     worker);
 guint gst_glm4v_worker_count_sharers (GstGlm4vWorker * worker);
 
+/* Frames and triggers that wait for the model, those in progress not included;
+ * and of the engine, zeros where there is none. */
+typedef struct
+{
+  guint level;
+  glm4v_engine_stats engine;
+} GstGlm4vLoad;
+
+void gst_glm4v_worker_get_load (GstGlm4vWorker * worker, GstGlm4vLoad * load);
+
 /* While flushing nothing is accepted, everything is canceled, no call waits.
  * Returns at once. */
 void gst_glm4v_worker_set_flushing (GstGlm4vWorker * worker, gboolean flushing);

@@ -222,7 +222,9 @@ int glm4v_engine_open(glm4v_engine **out, glm4v_model *model, const glm4v_engine
     engine->model = glm4v_model_ref(model);
     engine->limits = limits;
     engine->queue_end = &engine->queue;
-    rc = allocate(engine, err);
+    rc = glm4v_estimate_engine(model, &limits, &engine->stats.memory, err);
+    if (!rc)
+        rc = allocate(engine, err);
     if (!rc)
         rc = start(engine, err);
     if (rc) {

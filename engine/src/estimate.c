@@ -208,6 +208,22 @@ int glm4v_estimate_stage(const glm4v_model *m, int64_t stage, const glm4v_engine
     return rc;
 }
 
+int glm4v_estimate_engine(const glm4v_model *m, const glm4v_engine_limits *limits, uint64_t *bytes,
+                          glm4v_error *err)
+{
+    *bytes = 0;
+    for (int64_t i = 0; i < m->n_stages; i++) {
+        glm4v_device_memory d = { .weights = 0 };
+        int rc = glm4v_estimate_stage(m, i, limits, &d, err);
+        if (rc)
+            return rc;
+        add(bytes, d.weights);
+        add(bytes, d.kv_cache);
+        add(bytes, d.scratch);
+    }
+    return 0;
+}
+
 int glm4v_estimate(const glm4v_model *m, const glm4v_checkpoint *checkpoint,
                    const glm4v_engine_limits *limits, glm4v_size image, glm4v_memory *memory,
                    glm4v_error *err)

@@ -17,6 +17,10 @@ int glm4v_estimate(const glm4v_model *m, const glm4v_checkpoint *checkpoint,
 int glm4v_estimate_stage(const glm4v_model *m, int64_t stage, const glm4v_engine_limits *limits,
                          glm4v_device_memory *memory, glm4v_error *err);
 
+/* The bytes of all stages together, for a usual picture. */
+int glm4v_estimate_engine(const glm4v_model *m, const glm4v_engine_limits *limits, uint64_t *bytes,
+                          glm4v_error *err);
+
 /* NOMEM unless the model can be loaded into the memory there is; names the largest quantization
  * that would fit. Leaves m as it was. */
 int glm4v_estimate_check_model(glm4v_model *m, const glm4v_checkpoint *checkpoint,

@@ -431,6 +431,7 @@ static void submit_batch(glm4v_engine *engine, glm4v_batch *batch)
     pthread_mutex_lock(&engine->lock);
     engine->stats.decode_steps++;
     engine->stats.decode_rows += step.n;
+    engine->stats.decode_requests += batch->n;
     pthread_mutex_unlock(&engine->lock);
 }
 

@@ -286,7 +286,7 @@ static void finish(glm4v_request *req, bool canceled)
                             .prompt_tokens = 12,
                             .vision_tokens = 4,
                             .output_tokens = 3,
-                            .timings = { .total = req->answer_ns } };
+                            .timings = { .total = req->answer_ns, .decode = req->answer_ns } };
     if (canceled || req->result_code) {
         result.status = canceled ? GLM4V_ERR_CANCELED : req->result_code;
         result.finish = canceled ? GLM4V_FINISH_CANCELED : GLM4V_FINISH_ERROR;
@@ -491,7 +491,11 @@ int glm4v_engine_submit(glm4v_engine *engine, const glm4v_task *task, glm4v_requ
 int glm4v_engine_get_stats(glm4v_engine *engine, glm4v_engine_stats *stats, glm4v_error *err)
 {
     pthread_mutex_lock(&lock);
-    *stats = (glm4v_engine_stats) { .struct_size = sizeof *stats, .steps = engine->steps };
+    *stats = (glm4v_engine_stats) { .struct_size = sizeof *stats,
+                                    .steps = engine->steps,
+                                    .decode_steps = 2 * engine->steps,
+                                    .decode_requests = 3 * engine->steps,
+                                    .memory = FAKE_MEMORY };
     pthread_mutex_unlock(&lock);
     return 0;
 }

@@ -31,6 +31,8 @@ typedef struct {
  * pixel; black is the first for certain. With a schema the answer is {"red":R}. A schema that holds
  * "pattern" is refused. */
 
+#define FAKE_MEMORY 123456789 /* bytes that an engine says it takes; 3 requests in 2 steps */
+
 typedef struct {
     int submitted, done, canceled; /* requests so far */
     bool heard;                    /* the last one wants its text as it grows */

@@ -345,13 +345,16 @@ static void at_any_moment_each_frame_and_trigger_has_one_result_in_order(void)
             GThread *thread = g_thread_new("cancel", cancel_now_and_then, element);
             for (guint i = 0; i < n; i++) {
                 triggers += i % 4 == 0 && ask(element) > 0;
+                if (i == n / 4 * 2)
+                    cancel(element); /* this trigger, whenever the thread runs */
                 gst_harness_push(h, support_frame(CAPS_SMALL, i, i * 33));
                 g_usleep(i % 3 * 150);
             }
             g_atomic_int_set(&stop, 1);
             g_thread_join(thread);
+            gst_harness_push(h, support_frame(CAPS_SMALL, n, n * 33)); /* this one is described */
             CHECK(gst_harness_push_event(h, gst_event_new_eos()));
-            for (guint i = 0; i < n + triggers; i++) {
+            for (guint i = 0; i < n + 1 + triggers; i++) {
                 GstStructure *result = results_next(element);
                 REQUIRE(result != NULL);
                 CHECK_EQ(results_uint64(result, "id"), i);

@@ -138,6 +138,78 @@ static void delays_are_those_of_answers(void)
     support_done(h);
 }
 
+/* ---- gauges ---- */
+
+static double number(GstElement *element, const char *name)
+{
+    GstStructure *stats = NULL;
+    double value = -1;
+    g_object_get(element, "stats", &stats, NULL);
+    CHECK(gst_structure_get_double(stats, name, &value));
+    gst_structure_free(stats);
+    return value;
+}
+
+static void the_level_of_the_queue_is_what_waits_for_the_model(void)
+{
+    fake_set((fake_script) { .answer_ns = 20000 * MS });
+    GstElement *element = inspector();
+    g_object_set(element, "mode", 1, "sample-mode", SAMPLE_TRIGGER, NULL);
+    gst_util_set_object_arg(G_OBJECT(element), "prompts", "<one, two>");
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    EACH_RUN(h, CAPS_SMALL)
+    {
+        CHECK_EQ(support_stat(element, "queue-level"), 0);
+        fake_set((fake_script) { .answer_ns = 20000 * MS });
+        for (guint i = 0; i < 5; i++) {
+            guint64 trigger = 0;
+            g_signal_emit_by_name(element, "describe", NULL, &trigger);
+            push(h, OK, 1);
+            CHECK(support_wait_stat(element, "queue-level", i)); /* the first is in progress */
+        }
+        g_signal_emit_by_name(element, "cancel");
+        CHECK_EQ(support_stat(element, "queue-level"), 0);
+    }
+    support_done(h);
+}
+
+static void figures_of_the_engine_are_those_of_all_who_share_it(void)
+{
+    fake_set((fake_script) { .answer_ns = 10 * MS });
+    GstElement *a = inspector(), *b = inspector();
+    CHECK_EQ(support_stat(a, "device-memory"), 0);
+    GstHarness *h = support_harness(a, FALSE, CAPS_SMALL);
+    push(h, OK, 3);
+    CHECK_EQ(support_stat(a, "device-memory"), FAKE_MEMORY);
+    CHECK(fabs(number(a, "batch-mean") - 1.5) < 1e-9);
+    CHECK(fabs(number(a, "tokens-per-second") - 200) < 1e-9); /* two after the first, in 10 ms */
+    GstHarness *other = support_harness(b, FALSE, CAPS_SMALL);
+    CHECK_EQ(support_stat(b, "device-memory"), FAKE_MEMORY);
+    CHECK_EQ(number(b, "batch-mean"), 0); /* nothing since it came */
+    push(h, OK, 1);
+    CHECK(fabs(number(b, "batch-mean") - 1.5) < 1e-9);
+    CHECK_EQ(number(b, "tokens-per-second"), 0); /* none of its own */
+    g_signal_emit_by_name(b, "reset-stats");
+    CHECK_EQ(number(b, "batch-mean"), 0);
+    support_done(other);
+    gst_element_set_state(a, GST_STATE_NULL);
+    CHECK_EQ(support_stat(a, "device-memory"), 0);
+    support_done(h);
+}
+
+static void a_model_that_was_unloaded_takes_no_memory(void)
+{
+    fake_set((fake_script) { 0 });
+    GstElement *element = inspector();
+    g_object_set(element, "idle-unload", (guint64)(50 * MS), NULL);
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    for (guint run = 0; run < 2; run++) {
+        push(h, OK, 2);
+        CHECK(support_wait_stat(element, "device-memory", 0));
+    }
+    support_done(h);
+}
+
 /* ---- when a result is counted ---- */
 
 static void on_result(GstElement *element, const GstStructure *result, gpointer user)
@@ -357,6 +429,9 @@ int main(int argc, char **argv)
     TEST(statistics_tell_since_when_they_count);
     TEST(the_99th_percentile_is_right_within_a_32nd);
     TEST(delays_are_those_of_answers);
+    TEST(the_level_of_the_queue_is_what_waits_for_the_model);
+    TEST(figures_of_the_engine_are_those_of_all_who_share_it);
+    TEST(a_model_that_was_unloaded_takes_no_memory);
     TEST(a_result_is_counted_after_frames_have_it_and_before_its_signal);
     TEST(statistics_are_posted_once_an_interval_in_paused_and_playing);
     TEST(the_interval_of_statistics_can_be_set_while_playing);

@@ -112,6 +112,7 @@ static void the_batch_is_really_shared(void)
     CHECK_EQ(stats.completed, N);
     CHECK_EQ(stats.canceled + stats.failed + stats.queued + stats.running, 0);
     CHECK(stats.decode_rows > stats.decode_steps * 3 / 2); /* more than one row a step on average */
+    CHECK(stats.decode_requests > stats.decode_steps && stats.decode_requests <= stats.decode_rows);
     glm4v_engine_close(&engine);
 }
 

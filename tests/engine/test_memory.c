@@ -94,6 +94,10 @@ static void check_case(const char *dir, bool random, const memory_case *c)
     REQUIRE(!glm4v_engine_open(&engine, model, &limits, &err));
     describe_at_once(engine, c->batch, c->width, c->height);
     check_close("total", told.total, glm4v_mem_peak() - before);
+    glm4v_engine_stats stats = { 0 };
+    CHECK_EQ(glm4v_engine_get_stats(engine, &stats, &err), 0);
+    if (c->width == 448 && c->height == 448)
+        CHECK_EQ(stats.memory, told.total - told.tables);
     glm4v_engine_close(&engine);
     glm4v_model_close(&model);
     CHECK_EQ(glm4v_mem_live(), before);

@@ -636,8 +636,8 @@ typedef struct {
     size_t struct_size; ///< set by the caller: sizeof(glm4v_engine_stats), or 0
     uint64_t submitted, completed, canceled, failed;
     uint64_t steps; ///< scheduler steps
-    /// rows of all decode steps: / decode_steps = mean batch, where no request has choices, a
-    /// schema or drafts, which may take several rows of a step
+    /// rows of all decode steps: one for each request, several where choices, a schema or drafts
+    /// let it go on by several tokens
     uint64_t decode_rows;
     uint64_t decode_steps;
     uint64_t prefix_hits;     ///< requests that found their prefix in the cache
@@ -648,6 +648,10 @@ typedef struct {
     uint64_t stage_busy[GLM4V_MAX_DEVICES];
     uint64_t drafted_tokens;  ///< of all requests that ended, as in glm4v_result
     uint64_t accepted_tokens; ///< likewise
+    uint64_t decode_requests; ///< of all decode steps: / decode_steps = mean batch
+    /// bytes that model and engine take on all their devices with pictures of 448 x 448: weights,
+    /// kv_cache and scratch of glm4v_memory. Each engine on a model counts its weights
+    uint64_t memory;
 } glm4v_engine_stats;
 
 /**
