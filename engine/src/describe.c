@@ -164,6 +164,8 @@ static int begin_prefill(glm4v_engine *engine, glm4v_request *r)
     const int64_t left = r->prompt.n_ids - r->length;
     const int64_t most = engine->limits.context.max_rows, n = left < most ? left : most;
     const bool last = n == left;
+    const int64_t start = r->length;
+    r->length += n;
     if (last && (rc = glm4v_token_prepare(engine, r, &r->error)))
         return rc;
     const glm4v_draw draw = glm4v_token_draw(r);
@@ -171,7 +173,7 @@ static int begin_prefill(glm4v_engine *engine, glm4v_request *r)
     const glm4v_prefill_pass pass = { .slot = r->slot,
                                       .prompt = &r->prompt,
                                       .position = r->position,
-                                      .start = r->length,
+                                      .start = start,
                                       .n = n,
                                       .vision = &r->embeddings,
                                       .logits = last && read,
@@ -179,7 +181,6 @@ static int begin_prefill(glm4v_engine *engine, glm4v_request *r)
                                       .mtp = r->drafter.mtp ? GLM4V_MTP_KEYS : GLM4V_MTP_NONE };
     if (last && samples && r->sampler.seen)
         rc = glm4v_context_set_seen(engine->context, r->slot, r->sampler.seen, &r->error);
-    r->length += n;
     return rc ? rc : glm4v_prefill_begin(engine->context, &pass, &r->error);
 }
 

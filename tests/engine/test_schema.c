@@ -91,6 +91,26 @@ static void a_request_that_reasons_reports_afterwards(void)
     glm4v_engine_close(&engine);
 }
 
+/* Of a number of one token and a text of many, only the number fits behind the prompt. */
+static void the_first_token_leaves_room_in_the_context(void)
+{
+    static const char schema[] =
+        "{\"enum\":[7,\"a text that is longer than what is left of the context of this engine\"]}";
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .context_length = 48 });
+    REQUIRE(engine);
+    for (uint32_t seed = 0; seed < 12; seed++) {
+        glm4v_result *result = NULL;
+        glm4v_task task = asking(schema, 200);
+        task.temperature = 2;
+        task.seed = seed;
+        CHECK_EQ(glm4v_describe(engine, &task, &result, NULL), 0);
+        REQUIRE(result);
+        CHECK_STR(result->json, "7");
+        glm4v_result_free(&result);
+    }
+    glm4v_engine_close(&engine);
+}
+
 static void forced_tokens_skip_the_model(void)
 {
     glm4v_engine *engine = fixture_engine(NULL);
@@ -285,6 +305,7 @@ int main(int argc, char **argv)
         return 1;
     TEST(answers_match_whatever_the_model_likes);
     TEST(a_request_that_reasons_reports_afterwards);
+    TEST(the_first_token_leaves_room_in_the_context);
     TEST(forced_tokens_skip_the_model);
     TEST(company_does_not_change_a_byte);
     if (!*family) {
