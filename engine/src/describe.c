@@ -60,19 +60,17 @@ static int check_length(const glm4v_engine *engine, glm4v_request *r)
         answer, context);
 }
 
-/* A device that samples has one set of masked and one of seen tokens a slot, and so none for the
- * later rows of a draft. Choices are scored, not written. */
+/* Choices are scored, not written: there are only drafts of the reasoning before them, and the MTP
+ * layer, whose keys and values follow a written answer, has none. */
 static void begin_drafts(glm4v_engine *engine, glm4v_request *r)
 {
     const int64_t room = glm4v_text_room(&engine->limits);
-    const bool by_row = !r->constraint && r->sampler.penalty == 1;
-    r->drafts = r->task.speculation != GLM4V_SPECULATION_OFF && !r->choices &&
-                (by_row || !glm4v_context_samples(engine->context));
+    r->drafts = r->task.speculation != GLM4V_SPECULATION_OFF && (!r->choices || r->task.thinking);
     if (!r->drafts)
         return;
     glm4v_draft_begin(&r->drafter, &engine->past, r->question, &r->prompt,
                       engine->texts + r->slot * room, room);
-    if (glm4v_context_mtp(engine->context))
+    if (glm4v_context_mtp(engine->context) && !r->choices)
         glm4v_draft_begin_mtp(&r->drafter, &engine->past);
 }
 
@@ -168,7 +166,6 @@ static int begin_prefill(glm4v_engine *engine, glm4v_request *r)
     r->length += n;
     if (last && (rc = glm4v_token_prepare(engine, r, &r->error)))
         return rc;
-    const glm4v_draw draw = glm4v_token_draw(r);
     const bool read = !samples || glm4v_score_wanted(r);
     const glm4v_prefill_pass pass = { .slot = r->slot,
                                       .prompt = &r->prompt,
@@ -177,7 +174,7 @@ static int begin_prefill(glm4v_engine *engine, glm4v_request *r)
                                       .n = n,
                                       .vision = &r->embeddings,
                                       .logits = last && read,
-                                      .draw = last && !read ? &draw : NULL,
+                                      .draw = last && !read ? r->draws : NULL,
                                       .mtp = r->drafter.mtp ? GLM4V_MTP_KEYS : GLM4V_MTP_NONE };
     if (last && samples && r->sampler.seen)
         rc = glm4v_context_set_seen(engine->context, r->slot, r->sampler.seen, &r->error);

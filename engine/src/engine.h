@@ -81,6 +81,10 @@ struct glm4v_request {
     int64_t n_rows; /* of the decode step under way: tokens ahead, and a draft behind all of them */
     glm4v_drafter drafter;
     bool drafts; /* it has drafts */
+    /* Of a device that samples: how it chooses behind the tokens ahead, and behind those of the
+     * draft as long as all before are right; mask -1: what it chooses does not count */
+    glm4v_draw draws[GLM4V_SPAN_ROWS];
+    bool seen_wrong; /* its set of seen tokens has some of a wrong draft */
     /* Of the MTP layer: rows in the cache, and where the state of the one behind them is, and of
      * those after it, see glm4v_mtp_pass */
     int64_t mtp_length;
@@ -210,8 +214,8 @@ typedef struct {
     glm4v_draw draw; /* where the device samples */
 } glm4v_row;
 
-/* token.c. prepare: the mask of the next token, before the pass that gives its logits; a device
- * that samples gets a copy. draw: how the device has to choose the next token. next: one more, from
+/* token.c. prepare: the mask of the next token, before the pass that gives its logits; for a device
+ * that samples, draws, and what they need, of all tokens behind a draft. next: one more, from
  * its logits [V], or `id`, which the device chose. show: append a token's text to the answer and
  * call on_text; false when it is full. rows: how many rows of the next decode step the request
  * uses, `most` at most, without a draft. draft: with a draft of `most` more at most; returns how
@@ -219,7 +223,6 @@ typedef struct {
  * `first`. reserve: places in the cache that an answer takes at least, with what
  * ends reasoning. */
 int64_t glm4v_token_reserve(const glm4v_request *request);
-glm4v_draw glm4v_token_draw(const glm4v_request *request);
 int glm4v_token_prepare(glm4v_engine *engine, glm4v_request *request, glm4v_error *err);
 void glm4v_token_next(glm4v_engine *engine, glm4v_request *request, float *logits, int32_t id);
 bool glm4v_token_show(glm4v_request *request, int32_t id);

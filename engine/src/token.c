@@ -8,6 +8,8 @@
 
 #include "base/error.h"
 
+enum { MOST_FORCED = GLM4V_MAX_AHEAD - 1 }; /* behind one that was chosen */
+
 /* ---- tokens ---- */
 
 /* Does a schema say what comes next? */
@@ -16,16 +18,11 @@ static bool follows(const glm4v_request *r)
     return r->constraint && r->shaped;
 }
 
-/* The set of tokens that a device does not choose next. */
-static int32_t mask_number(const glm4v_request *r)
+/* The set of tokens that a device does not choose behind `at` tokens of a draft. */
+static int32_t mask_number(const glm4v_request *r, int64_t at)
 {
-    const int64_t mask = follows(r) ? GLM4V_FIXED_MASKS + r->slot : r->task.thinking != 0;
-    return (int32_t)mask;
-}
-
-glm4v_draw glm4v_token_draw(const glm4v_request *r)
-{
-    return glm4v_sampler_draw(&r->sampler, mask_number(r));
+    const int64_t own = GLM4V_FIXED_MASKS + r->slot * GLM4V_SPAN_ROWS + at;
+    return (int32_t)(follows(r) ? own : r->task.thinking != 0);
 }
 
 static const uint64_t *mask_of(const glm4v_engine *engine, const glm4v_request *r)
@@ -115,24 +112,13 @@ static int64_t tokens_left(const glm4v_engine *engine, const glm4v_request *r)
     return answer < context ? answer : context;
 }
 
-/* What the schema forbids next. */
-static void make_mask(const glm4v_engine *engine, glm4v_request *r)
+/* What the schema forbids next, when `left` tokens may still come. */
+static void make_mask(const glm4v_engine *engine, glm4v_request *r, int64_t left)
 {
     const glm4v_config *config = &engine->model->config;
     if (follows(r))
-        r->never = glm4v_constraint_never(r->constraint, tokens_left(engine, r), config->stop_ids,
-                                          config->n_stop_ids);
-}
-
-int glm4v_token_prepare(glm4v_engine *engine, glm4v_request *r, glm4v_error *err)
-{
-    if (!follows(r) || r->n_rows < r->n_ahead)
-        return 0;
-    make_mask(engine, r);
-    return glm4v_context_samples(engine->context)
-               ? glm4v_context_set_masks(engine->context, GLM4V_FIXED_MASKS + r->slot, r->never, 1,
-                                         err)
-               : 0;
+        r->never =
+            glm4v_constraint_never(r->constraint, left, config->stop_ids, config->n_stop_ids);
 }
 
 /* The answer goes on with a token. */
@@ -149,8 +135,8 @@ static bool follow(glm4v_request *r, int32_t id)
 static bool force(const glm4v_engine *engine, glm4v_request *r)
 {
     int32_t ids[GLM4V_MAX_AHEAD];
-    const int64_t n = glm4v_constraint_forced(r->constraint, tokens_left(engine, r), ids,
-                                              GLM4V_MAX_AHEAD - r->n_ahead);
+    const int64_t n =
+        glm4v_constraint_forced(r->constraint, tokens_left(engine, r), ids, MOST_FORCED);
     for (int64_t i = 0; i < n; i++)
         follow(r, ids[i]);
     if (!glm4v_constraint_done(r->constraint) && tokens_left(engine, r) > 0)
@@ -168,6 +154,106 @@ static void go_on(const glm4v_engine *engine, glm4v_request *r, int32_t id, bool
     }
     follow(r, id);
     force(engine, r);
+}
+
+/* ---- how a device chooses ---- */
+
+/* Tokens of the draft from `at` on that must come there are taken; returns how many. -1: others
+ * must, or more than the draft has. */
+static int64_t try_forced(glm4v_request *r, int64_t at, int64_t left)
+{
+    const glm4v_drafter *d = &r->drafter;
+    int32_t ids[MOST_FORCED];
+    const int64_t n = glm4v_constraint_forced(r->constraint, left, ids, MOST_FORCED);
+    for (int64_t i = 0; i < n; i++) {
+        if (at + i == d->n || ids[i] != d->ids[at + i])
+            return -1;
+        glm4v_constraint_take(r->constraint, ids[i]);
+    }
+    return n;
+}
+
+/* May token `at` of the draft come next, and something behind it? */
+static bool may_follow(const glm4v_engine *engine, const glm4v_request *r, int64_t at)
+{
+    const glm4v_config *config = &engine->model->config;
+    const int32_t id = r->drafter.ids[at];
+    return !(r->never[id / 64] >> (id % 64) & 1) &&
+           !glm4v_is_one_of(id, config->stop_ids, config->n_stop_ids);
+}
+
+/* The schema tries the draft as the answer will: what must come takes no draw, what is chosen has a
+ * mask of its own. Rows behind a token that it forbids do not count. */
+static int try_draft(glm4v_engine *engine, glm4v_request *r, glm4v_sampler *later, glm4v_error *err)
+{
+    const int64_t left = tokens_left(engine, r);
+    int rc = 0;
+    for (int64_t at = 0, n; !rc; at++) {
+        while ((n = try_forced(r, at, left - at)) > 0)
+            at += n;
+        if (n < 0 || glm4v_constraint_done(r->constraint) || at >= left)
+            break;
+        const int32_t mask = mask_number(r, at);
+        make_mask(engine, r, left - at);
+        rc = glm4v_context_set_masks(engine->context, mask, r->never, 1, err);
+        r->draws[at] = glm4v_sampler_draw(later, mask);
+        glm4v_sampler_took(later);
+        if (at == r->drafter.n || !may_follow(engine, r, at))
+            break;
+        glm4v_constraint_take(r->constraint, r->drafter.ids[at]);
+    }
+    return rc;
+}
+
+/* Of a row whose choice does not count; its token is seen nevertheless. */
+static glm4v_draw no_draw(const glm4v_request *r)
+{
+    glm4v_draw draw = GLM4V_NO_DRAW;
+    draw.penalty = r->sampler.penalty;
+    return draw;
+}
+
+static int prepare_draws(glm4v_engine *engine, glm4v_request *r, glm4v_error *err)
+{
+    glm4v_sampler later = r->sampler;
+    for (int64_t at = 0; at < GLM4V_SPAN_ROWS; at++)
+        r->draws[at] = no_draw(r);
+    if (follows(r)) {
+        const glm4v_constraint_place place = glm4v_constraint_stands(r->constraint);
+        int rc = try_draft(engine, r, &later, err);
+        glm4v_constraint_go_back(r->constraint, &place);
+        return rc;
+    }
+    for (int64_t at = 0; at <= r->drafter.n; at++) {
+        r->draws[at] = glm4v_sampler_draw(&later, mask_number(r, at));
+        glm4v_sampler_took(&later);
+    }
+    return 0;
+}
+
+int glm4v_token_prepare(glm4v_engine *engine, glm4v_request *r, glm4v_error *err)
+{
+    int rc = 0;
+    if (r->n_rows < r->n_ahead)
+        return 0;
+    if (!glm4v_context_samples(engine->context)) {
+        make_mask(engine, r, tokens_left(engine, r));
+        return 0;
+    }
+    if (r->seen_wrong)
+        rc = glm4v_context_set_seen(engine->context, r->slot, r->sampler.seen, err);
+    r->seen_wrong &= rc != 0;
+    return rc ? rc : prepare_draws(engine, r, err);
+}
+
+/* The device has chosen behind `at` right tokens of the draft as the host would: no token that was
+ * forced, and no end of reasoning, has come between. */
+static bool has_drawn(const glm4v_engine *engine, const glm4v_request *r, int64_t at)
+{
+    const glm4v_draw *draw = &r->draws[at];
+    return !glm4v_context_samples(engine->context) ||
+           (!glm4v_score_wanted(r) && draw->mask == mask_number(r, at) &&
+            draw->generator == r->sampler.state);
 }
 
 /* ---- the next one ---- */
@@ -232,7 +318,8 @@ int64_t glm4v_token_draft(glm4v_engine *engine, glm4v_request *r, int64_t most)
     const int64_t answer = r->task.max_tokens - r->n_answer - 1;
     const int64_t context = engine->limits.context_length - r->length - r->n_ahead;
     r->drafter.n = 0;
-    if (!r->drafts || r->stage != GLM4V_STAGE_DECODE || r->n_rows < r->n_ahead)
+    if (!r->drafts || r->stage != GLM4V_STAGE_DECODE || r->n_rows < r->n_ahead ||
+        glm4v_score_wanted(r))
         return 0;
     most = most < row ? most : row;
     most = most < context ? most : context;
@@ -250,18 +337,13 @@ void glm4v_token_cut_draft(glm4v_request *r)
     r->n_rows--;
 }
 
-/* How the device chooses behind row i: row by row with the generator's next draw. */
+/* How the device chooses behind row i. */
 static glm4v_draw draw_of(const glm4v_request *r, int64_t i)
 {
-    glm4v_sampler later = r->sampler;
+    const int64_t at = i + 1 - r->n_ahead;
     if (glm4v_score_wanted(r)) /* its logits count, and the device may mask them in place */
         return GLM4V_NO_DRAW;
-    for (int64_t k = r->n_ahead; k <= i; k++)
-        glm4v_sampler_took(&later);
-    glm4v_draw draw = glm4v_sampler_draw(&later, mask_number(r));
-    if (i + 1 < r->n_ahead) /* what is chosen does not count */
-        draw.temperature = 0;
-    return draw;
+    return at < 0 ? no_draw(r) : r->draws[at];
 }
 
 glm4v_row glm4v_token_row(const glm4v_request *r, int64_t i)
@@ -306,32 +388,27 @@ static int64_t agreed(const glm4v_request *r, int64_t at)
     return n;
 }
 
-/* A device has chosen behind every row with a draw of its own: one a row (draw_of()). Tokens that
- * were forced took a row and no draw, so behind them it has chosen with a wrong one. */
-static bool has_drawn(const glm4v_engine *engine, const glm4v_request *r, int64_t rows,
-                      int64_t drawn)
-{
-    return rows == drawn || r->task.temperature <= 0 || !glm4v_context_samples(engine->context);
-}
-
 /* Rows of a draft count as long as its tokens are those that were chosen or forced. The next pass
  * replaces the keys and values of the others, and of the last row where no choice counts. */
 static void check_draft(glm4v_engine *engine, glm4v_request *r, glm4v_lane lane, int64_t row)
 {
+    const bool samples = glm4v_context_samples(engine->context);
     int64_t right = 0;
-    for (int64_t drawn = 1; r->stage == GLM4V_STAGE_DECODE && !atomic_load(&r->cancel); drawn++) {
+    while (r->stage == GLM4V_STAGE_DECODE && !atomic_load(&r->cancel)) {
         int64_t n = agreed(r, right);
-        if (n == r->n_ahead && !has_drawn(engine, r, right + n, drawn))
+        if (n == r->n_ahead && !has_drawn(engine, r, right + n))
             n--;
         advance(r, n);
         right += n;
         if (r->n_ahead)
             break;
-        make_mask(engine, r);
+        if (!samples)
+            make_mask(engine, r, tokens_left(engine, r));
         go_on_behind(engine, r, lane, row + right);
     }
     r->result.drafted_tokens += (uint32_t)r->drafter.n;
     r->result.accepted_tokens += (uint32_t)right;
+    r->seen_wrong = samples && r->sampler.seen && right < r->drafter.n;
     glm4v_draft_judge(&r->drafter, &engine->past, right);
 }
 

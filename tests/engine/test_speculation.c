@@ -23,6 +23,8 @@ static uint32_t n_requests(void)
     return DEVICE_MEMORY ? 15 : 48;
 }
 
+static bool family_reasons;
+
 /* ---- the same bytes ---- */
 
 /* Requests that differ in all that a draft must not change; every few of them a question comes
@@ -89,6 +91,68 @@ static void requests_give_the_same_bytes_with_drafts_alone_and_in_company(void)
         check_counters(engine, n);
         glm4v_engine_close(&engine);
     }
+}
+
+/* What each row of a draft has of its own: tokens that a penalty has seen, the mask of a schema,
+ * the place where reasoning ends. Seeds come again, so that drafts are right, and change, so that
+ * others are wrong. */
+static const struct {
+    const char *name, *schema;
+    float temperature, penalty;
+    bool thinking, choices;
+} kinds[] = {
+    { "penalty", NULL, 0, 1.3f },
+    { "penalty, drawn", NULL, 1.5f, 1.3f },
+    { "schema", REPORT, 0, 0 },
+    { "schema, drawn", REPORT, 2, 0 },
+    { "schema and penalty, drawn", REPORT, 2, 1.3f },
+    { "schema behind reasoning", REPORT, 0, 0, true },
+    { "schema behind reasoning, drawn", REPORT, 1.5f, 1.2f, true },
+    { "choices behind reasoning", NULL, 0, 0, true, true },
+    { "choices behind reasoning, drawn", NULL, 1, 1.2f, true, true },
+};
+
+static glm4v_task kind_task(int kind, uint32_t seed)
+{
+    static const char *const choices[] = { "copper", "steel" };
+    return (glm4v_task) { .prompt = kinds[kind].name,
+                          .json_schema = kinds[kind].schema,
+                          .choices = kinds[kind].choices ? choices : NULL,
+                          .n_choices = kinds[kind].choices ? 2 : 0,
+                          .max_tokens = 60,
+                          .max_reasoning_tokens = 15,
+                          .thinking = kinds[kind].thinking,
+                          .temperature = kinds[kind].temperature,
+                          .repetition_penalty = kinds[kind].penalty,
+                          .seed = seed };
+}
+
+static void rows_of_a_draft_have_penalty_and_mask_of_their_own(void)
+{
+    enum { KINDS = sizeof kinds / sizeof *kinds, SEEDS = DEVICE_MEMORY ? 4 : 6 };
+    glm4v_engine *engine = fixture_engine(&(glm4v_engine_options) { .max_batch = 2 });
+    REQUIRE(engine);
+    for (int kind = 0; kind < KINDS; kind++) {
+        uint32_t drafted = 0, accepted = 0, tokens = 0;
+        for (uint32_t i = 0; i < 3 * SEEDS; i++) {
+            glm4v_task task = kind_task(kind, i < SEEDS ? i : i / 2 % SEEDS);
+            task.speculation = GLM4V_SPECULATION_OFF;
+            run_task(engine, task, &alone[0]);
+            task.speculation = GLM4V_SPECULATION_AUTO;
+            run_task(engine, task, &others[0]);
+            check_same(1);
+            drafted += others[0].numbers.drafted_tokens;
+            accepted += others[0].numbers.accepted_tokens;
+            tokens += others[0].numbers.output_tokens;
+        }
+        printf("# %s: %u tokens, of %u drafted %u accepted\n", kinds[kind].name, tokens, drafted,
+               accepted);
+        if (kinds[kind].choices && !family_reasons)
+            continue; /* nothing is written before they are scored */
+        CHECK(accepted > tokens / 10);
+        CHECK(drafted > accepted || !kinds[kind].temperature);
+    }
+    glm4v_engine_close(&engine);
 }
 
 /* The end of reasoning is forced within a draft; what follows takes the draws of no draft. */
@@ -329,9 +393,11 @@ int main(int argc, char **argv)
     const tiny_model_options tiny = { .glm45 = !strcmp(family, "glm45"),
                                       .chatglm4v = !strcmp(family, "chatglm4v"),
                                       .glm_ocr = !strcmp(family, "glm_ocr") };
+    family_reasons = !tiny.chatglm4v && !tiny.glm_ocr;
     if (!fixture_open(&tiny))
         return 1;
     TEST(requests_give_the_same_bytes_with_drafts_alone_and_in_company);
+    TEST(rows_of_a_draft_have_penalty_and_mask_of_their_own);
     TEST(a_forced_end_of_reasoning_takes_no_draw);
     TEST(a_full_context_ends_an_answer_at_the_same_token);
     TEST(an_answer_that_comes_again_takes_a_step_for_eight_tokens);

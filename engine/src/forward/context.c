@@ -112,7 +112,7 @@ int64_t glm4v_text_widest(const glm4v_text_config *text)
 
 static int64_t masks_of(const glm4v_context_size *size)
 {
-    return GLM4V_FIXED_MASKS + size->slots;
+    return GLM4V_FIXED_MASKS + size->slots * (size->span_rows ? size->span_rows : 1);
 }
 
 /* Bytes of sampling on the device. */
@@ -540,7 +540,7 @@ int glm4v_context_set_seen(glm4v_context *context, int64_t slot, const uint64_t 
     if (!context->seen || slot >= context->size.slots)
         return glm4v_fail(err, GLM4V_ERR_INVALID, "no sampling in slot %" PRId64, slot);
     int rc = b->ops->write(b, context->seen + slot * words, seen, words * sizeof *seen);
-    return rc ? glm4v_fail_device(err, b, rc, "to copy the ids of a prompt") : 0;
+    return rc ? glm4v_fail_device(err, b, rc, "to copy the ids of prompt and answer") : 0;
 }
 
 /* ---- keys and values, pictures ---- */

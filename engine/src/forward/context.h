@@ -192,9 +192,9 @@ int glm4v_decode(glm4v_context *context, const glm4v_decode_rows *rows, float *l
 bool glm4v_context_samples(const glm4v_context *context);
 bool glm4v_context_feeds_itself(const glm4v_context *context);
 /* Sets of ids that are never chosen, [n][V / 64 + 1], as numbers [first, first + n) of draws. There
- * are GLM4V_FIXED_MASKS that all requests share, and behind them one for each slot, which changes
- * from step to step. The ids that slot has seen, [V / 64 + 1], for its repetition penalty. Not
- * while a pass that uses them is under way. */
+ * are GLM4V_FIXED_MASKS that all requests share, and behind them span_rows for each slot, which
+ * change from step to step. The ids that slot has seen, [V / 64 + 1], for its repetition penalty:
+ * each step adds those of its rows. Not while a pass that uses them is under way. */
 #define GLM4V_FIXED_MASKS 2
 int glm4v_context_set_masks(glm4v_context *context, int64_t first, const uint64_t *masks, int64_t n,
                             glm4v_error *err);

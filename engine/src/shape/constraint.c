@@ -25,10 +25,9 @@ struct glm4v_constraint {
     const glm4v_schema *schema; /* the shape's */
     const glm4v_token_tries *tries;
     const glm4v_tokenizer *tokenizer;
-    glm4v_automaton state;
-    int64_t bytes;         /* of the answer so far */
-    int64_t shortest;      /* tokens of the shortest answer */
-    glm4v_completion plan; /* from the state of the answer */
+    glm4v_constraint_place at; /* the answer so far */
+    int64_t shortest;          /* tokens of the shortest answer */
+    glm4v_completion plan;     /* from the state of the answer */
     glm4v_completer completer;
     uint64_t *never;
     /* [longest + 1] along the path through the trie */
@@ -62,7 +61,7 @@ static void allow(glm4v_constraint *c, int32_t id)
 static int64_t tokens_behind(glm4v_constraint *c, const maker *m, const glm4v_automaton *a)
 {
     int64_t characters;
-    if (m->planned && m->string && glm4v_automaton_same_string(&c->state, a, &characters))
+    if (m->planned && m->string && glm4v_automaton_same_string(&c->at.state, a, &characters))
         return c->plan.tokens[characters < m->lacks ? characters : m->lacks];
     return glm4v_tokens_to_end(&c->completer, a);
 }
@@ -85,7 +84,7 @@ static bool fits(glm4v_constraint *c, maker *m, const glm4v_automaton *a, int64_
 static void walk(glm4v_constraint *c, const glm4v_trie *trie, maker *m)
 {
     int32_t depth = 0;
-    memcpy(&c->path[0], &c->state, glm4v_automaton_size(&c->state));
+    memcpy(&c->path[0], &c->at.state, glm4v_automaton_size(&c->at.state));
     c->ends[0] = trie->n;
     c->planned[0] = 0;
     for (int32_t i = 1; i < trie->n; m->nodes++) {
@@ -139,7 +138,7 @@ static bool fits_plain(const glm4v_constraint *c, const maker *m, int64_t rest, 
 static void walk_string(glm4v_constraint *c, maker *m, int64_t room)
 {
     const int64_t longest = c->tries->longest_plain, most = room < longest ? room : longest;
-    const int64_t rest = glm4v_automaton_rest(c->schema, &c->state);
+    const int64_t rest = glm4v_automaton_rest(c->schema, &c->at.state);
     int64_t from = 1, to = (m->room.bytes - rest) / 4;
     while (from <= most && from <= m->lacks && !fits_plain(c, m, rest, from))
         from++;
@@ -170,11 +169,11 @@ static void allow_plan(glm4v_constraint *c)
 /* The mask of the state, by looking. */
 static void make_mask(glm4v_constraint *c, maker *m, const int32_t *stop_ids, int64_t n_stop_ids)
 {
-    const int64_t rest = glm4v_automaton_rest(c->schema, &c->state);
+    const int64_t rest = glm4v_automaton_rest(c->schema, &c->at.state);
     int64_t room = 0;
-    m->string = glm4v_automaton_in_string(c->schema, &c->state, &room, &m->lacks);
+    m->string = glm4v_automaton_in_string(c->schema, &c->at.state, &room, &m->lacks);
     m->planned = (rest > m->room.tokens || rest + 4 * c->tries->longest > m->room.bytes) &&
-                 glm4v_complete(&c->completer, &c->plan, &c->state);
+                 glm4v_complete(&c->completer, &c->plan, &c->at.state);
     if (m->string)
         walk_string(c, m, room);
     else
@@ -189,10 +188,10 @@ const uint64_t *glm4v_constraint_never(glm4v_constraint *c, int64_t left, const 
                                        int64_t n_stop_ids)
 {
     const size_t words = c->tries->n_ids / 64 + 1;
-    maker m = { .room = { left - 1, GLM4V_MAX_ANSWER_BYTES - c->bytes } };
+    maker m = { .room = { left - 1, GLM4V_MAX_ANSWER_BYTES - c->at.bytes } };
     glm4v_automaton state;
     memset(&state, 0, sizeof state);
-    memcpy(&state, &c->state, glm4v_automaton_size(&c->state));
+    memcpy(&state, &c->at.state, glm4v_automaton_size(&c->at.state));
     glm4v_automaton_forget(c->schema, &state, c->tries->longest);
     const uint64_t *known = glm4v_mask_cache_get(c->shape->masks, &state, &m.room);
     if (known) {
@@ -241,7 +240,7 @@ static int64_t settled(const glm4v_constraint *c, const unsigned char *text, int
 /* The bytes that must come next, whole characters. */
 static int64_t forced_text(const glm4v_constraint *c, unsigned char *text)
 {
-    glm4v_automaton a = c->state;
+    glm4v_automaton a = c->at.state;
     int64_t n = 0;
     size_t bad;
     for (int byte; n < MOST_FORCED && (byte = glm4v_automaton_forced(c->schema, &a)) >= 0;) {
@@ -254,7 +253,7 @@ static int64_t forced_text(const glm4v_constraint *c, unsigned char *text)
 /* Does the answer fit behind the first n encoded tokens? */
 static bool fits_behind(glm4v_constraint *c, int64_t n, int64_t left)
 {
-    glm4v_automaton a = c->state;
+    glm4v_automaton a = c->at.state;
     for (int64_t i = 0; i < n; i++) {
         size_t len;
         const char *bytes = glm4v_tokenizer_bytes(c->tokenizer, c->encoded.ids[i], &len);
@@ -269,7 +268,7 @@ int64_t glm4v_constraint_forced(glm4v_constraint *c, int64_t left, int32_t *ids,
 {
     unsigned char text[MOST_FORCED];
     const int64_t n_text = forced_text(c, text);
-    glm4v_automaton a = c->state;
+    glm4v_automaton a = c->at.state;
     c->encoded.n = 0;
     if (!n_text || glm4v_encode_with(c->tokenizer, &c->bpe, (const char *)text, (size_t)n_text,
                                      &c->encoded, NULL))
@@ -291,18 +290,28 @@ void glm4v_constraint_take(glm4v_constraint *c, int32_t id)
     size_t len;
     const char *bytes = glm4v_tokenizer_bytes(c->tokenizer, id, &len);
     for (size_t i = 0; i < len; i++)
-        glm4v_automaton_step(c->schema, &c->state, (unsigned char)bytes[i]);
-    c->bytes += len;
+        glm4v_automaton_step(c->schema, &c->at.state, (unsigned char)bytes[i]);
+    c->at.bytes += len;
+}
+
+glm4v_constraint_place glm4v_constraint_stands(const glm4v_constraint *c)
+{
+    return c->at;
+}
+
+void glm4v_constraint_go_back(glm4v_constraint *c, const glm4v_constraint_place *place)
+{
+    c->at = *place;
 }
 
 bool glm4v_constraint_done(const glm4v_constraint *c)
 {
-    return !c->state.n;
+    return !c->at.state.n;
 }
 
 bool glm4v_constraint_may_end(const glm4v_constraint *c)
 {
-    return glm4v_automaton_may_end(c->schema, &c->state);
+    return glm4v_automaton_may_end(c->schema, &c->at.state);
 }
 
 int64_t glm4v_constraint_shortest(const glm4v_constraint *c)
@@ -365,13 +374,13 @@ int glm4v_constraint_open(glm4v_constraint **constraint, glm4v_shape *shape,
     c->tokenizer = tokenizer;
     int rc = open_scratch(c, max_tokens, err);
     if (!rc) {
-        c->state = glm4v_automaton_start(c->schema);
-        c->shortest = glm4v_tokens_to_end(&c->completer, &c->state);
+        c->at.state = glm4v_automaton_start(c->schema);
+        c->shortest = glm4v_tokens_to_end(&c->completer, &c->at.state);
         if (c->shortest > max_tokens)
             rc = glm4v_fail(err, GLM4V_ERR_INVALID,
                             "json_schema: the shortest answer has %" PRId64
                             " bytes and does not fit max_tokens, which is %" PRId64 ": raise it",
-                            glm4v_automaton_rest(c->schema, &c->state), max_tokens);
+                            glm4v_automaton_rest(c->schema, &c->at.state), max_tokens);
     }
     if (rc)
         glm4v_constraint_close(&c);

@@ -36,6 +36,15 @@ int64_t glm4v_constraint_forced(glm4v_constraint *c, int64_t left, int32_t *ids,
 /* An allowed or forced token was chosen. */
 void glm4v_constraint_take(glm4v_constraint *c, int32_t id);
 
+/* Where the answer stands, and back there from tokens that were only tried. */
+typedef struct {
+    glm4v_automaton state;
+    int64_t bytes;
+} glm4v_constraint_place;
+
+glm4v_constraint_place glm4v_constraint_stands(const glm4v_constraint *c);
+void glm4v_constraint_go_back(glm4v_constraint *c, const glm4v_constraint_place *place);
+
 /* Is the answer complete, so that nothing can follow? Might it end here? */
 bool glm4v_constraint_done(const glm4v_constraint *c);
 bool glm4v_constraint_may_end(const glm4v_constraint *c);
