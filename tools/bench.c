@@ -302,6 +302,7 @@ static uint64_t peak_memory(void)
 typedef struct {
     glm4v_device device;
     double bandwidth; /* bytes a second */
+    double products;  /* TFLOP/s of products of bf16; 0: unknown */
     uint64_t taken;   /* memory that was free before; of a GPU */
     uint64_t planned; /* of it, by the plan */
     double busy;      /* share of the time in which decode steps were under way; 0: unknown */
@@ -312,6 +313,7 @@ typedef struct {
     device_report device[GLM4V_MAX_DEVICES];
     uint32_t n_devices;
     double bandwidth; /* of the device, bytes a second; 0: there are several */
+    double products;  /* likewise, TFLOP/s */
     double step_rate; /* bytes a second that decode reads */
     double vision_tflops, prefill_tflops;
     uint64_t peak_memory;
@@ -333,7 +335,11 @@ static int look_at_device(device_report *d, const glm4v_device *before, uint32_t
     }
     if (before->available > d->device.available)
         d->taken = before->available - d->device.available;
-    return glm4v_device_measure(before->name, &d->bandwidth, err);
+    glm4v_device_rates rates = { 0 };
+    rc = glm4v_device_measure(before->name, &rates, err);
+    d->bandwidth = rates.read_rate;
+    d->products = rates.product_rate / 1e12;
+    return rc;
 }
 
 /* Stages may share a device. */
@@ -357,6 +363,7 @@ static int look_at_devices(const bench *b, report *r, glm4v_error *err)
         rc = look_at_device(&r->device[r->n_devices++], &b->before[i], b->set->threads, err);
     }
     r->bandwidth = r->n_devices == 1 ? r->device[0].bandwidth : 0;
+    r->products = r->n_devices == 1 ? r->device[0].products : 0;
     if (!rc)
         look_at_busy(b, r);
     return rc;
@@ -402,16 +409,29 @@ static void print_device(const device_report *d)
 
 static void print_one_of_several(const device_report *d)
 {
-    printf("            %s: %.2f GB/s measured in this run", d->device.name, d->bandwidth / 1e9);
+    printf("            %s: %.2f GB/s", d->device.name, d->bandwidth / 1e9);
+    if (d->products > 0)
+        printf(" and %.1f TFLOP/s of bf16", d->products);
+    printf(" measured in this run");
     if (d->busy > 0)
         printf(", busy %.0f %% of the time of decode", 100 * d->busy);
     putchar('\n');
 }
 
+static void print_products(const char *stage, double tflops, const report *r)
+{
+    printf("%-11s %.3f TFLOP/s", stage, tflops);
+    if (r->products > 0)
+        printf(", %.0f %% of %.1f TFLOP/s of bf16 measured in this run", 100 * tflops / r->products,
+               r->products);
+    putchar('\n');
+}
+
 static void print_rates(const report *r)
 {
-    printf("\nvision      %.3f TFLOP/s\n", r->vision_tflops);
-    printf("prefill     %.3f TFLOP/s\n", r->prefill_tflops);
+    putchar('\n');
+    print_products("vision", r->vision_tflops, r);
+    print_products("prefill", r->prefill_tflops, r);
     printf("decode      %.3f ms a token, %.1f tokens/s in all\n", r->step.median, r->rate.median);
     printf("            reads %.2f GB/s", r->step_rate / 1e9);
     if (r->n_devices == 1)
@@ -472,6 +492,8 @@ static void json_devices(glm4v_contract_json *json, const report *r)
         }
         glm4v_contract_json_int(json, "memory", d->device.memory);
         cli_json_figure(json, "measured_gb_per_s", d->bandwidth / 1e9);
+        if (d->products > 0)
+            cli_json_figure(json, "measured_tflops", d->products);
         if (d->busy > 0)
             cli_json_figure(json, "decode_busy", d->busy);
         glm4v_contract_json_close(json);
@@ -539,6 +561,8 @@ static void print_json(const bench *b, const report *r)
     glm4v_contract_json_close(&json);
     cli_json_figure(&json, "vision_tflops", r->vision_tflops);
     cli_json_figure(&json, "prefill_tflops", r->prefill_tflops);
+    if (r->products > 0)
+        cli_json_figure(&json, "measured_tflops", r->products);
     glm4v_contract_json_open(&json, "decode");
     json_spread(&json, "ms_per_token", &r->step);
     json_spread(&json, "tokens_per_s", &r->rate);

@@ -11,7 +11,9 @@
 #include "base/error.h"
 
 enum { GPUS = 2 };
-#define READ_RATE 2e12 /* of the measurement, bytes a second */
+/* Of the measurement. */
+#define READ_RATE 2e12    /* bytes a second */
+#define PRODUCT_RATE 5e14 /* operations a second; none where FAKE_CUDA is "product" */
 
 static bool fails(const char *where)
 {
@@ -44,11 +46,11 @@ static int examine(glm4v_cuda_device *out, int32_t device, bool full, glm4v_erro
     return fails("examine") ? glm4v_fail(err, GLM4V_ERR_DEVICE, "examine failed as asked") : 0;
 }
 
-static int measure(double *read_rate, int32_t device, glm4v_error *err)
+static int measure(glm4v_device_rates *rates, int32_t device, glm4v_error *err)
 {
     if (fails("measure"))
         return glm4v_fail(err, GLM4V_ERR_DEVICE, "measure failed as asked");
-    *read_rate = READ_RATE;
+    *rates = (glm4v_device_rates) { READ_RATE, fails("product") ? 0 : PRODUCT_RATE };
     return 0;
 }
 

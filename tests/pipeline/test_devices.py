@@ -84,12 +84,15 @@ def bench_measures_the_device_that_it_runs_on(folder):
     check(told["decode"]["measured_gb_per_s"] == 2000 and told["decode"]["percent_of_measured"] > 0, told["decode"])
     check(told["memory"]["device_peak"] == gpu["peak"] == 1 << 20, told["memory"])  # what this module says
     check(told["vision_tflops"] > 0 and told["prefill_tflops"] > 0, told)
+    check(told["measured_tflops"] == gpu["measured_tflops"] == 500, told)
+    check("measured_tflops" not in with_gpus(*words, "--device", "cuda", "--json", FAKE_CUDA="product").stdout)
     told = json.loads(with_gpus(*words, "--layers", "cuda:0=0,cpu=1", "--json").stdout)
     check([device["device"] for device in told["devices"]] == ["cuda:0", "cpu"], told["devices"])
     check(all(device["measured_gb_per_s"] > 0 for device in told["devices"]), told["devices"])
     check("percent_of_measured" not in told["decode"] and told["decode"]["read_gb_per_s"] > 0, told["decode"])
     text = with_gpus(*words, "--device", "cuda").stdout
     check("Fake GPU" in text and "of 2000.00 GB/s measured in this run" in text, text)
+    check(text.count("% of 500.0 TFLOP/s of bf16 measured in this run") == 2, text)
     check("measure failed as asked" in with_gpus(*words, "--device", "cuda", status=3, FAKE_CUDA="measure").stderr)
 
 

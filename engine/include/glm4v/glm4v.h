@@ -331,16 +331,22 @@ GLM4V_API int glm4v_model_estimate_memory(const char *dir, const glm4v_estimate_
  */
 GLM4V_API int glm4v_device_examine(const char *name, glm4v_device *device, glm4v_error *err);
 
+/** What glm4v_device_measure() found. */
+typedef struct {
+    double read_rate;    ///< bytes a second that the GPU reads from its memory
+    double product_rate; ///< multiplications and additions a second of a large product of bf16
+                         ///< matrices; 0: there is no memory for one (some 300 MiB)
+} glm4v_device_rates;
+
 /**
- * Measure how fast a GPU reads its memory now: the best of several passes over up to 1 GiB of it,
- * which is given back. Takes about 0.1 s.
+ * Measure what a GPU reaches now: the best of several passes over up to 1 GiB of its memory, and
+ * the best of several products. The memory is given back. Takes some tenths of a second.
  *
- * @param[out] read_rate  Bytes a second.
  * @return 0. GLM4V_ERR_UNSUPPORTED ("cpu"), _INVALID, _DEVICE, _NOMEM (32 MiB are not free).
  *
  * Thread-safety: any thread; work of other threads on that device makes it slower.
  */
-GLM4V_API int glm4v_device_measure(const char *name, double *read_rate, glm4v_error *err);
+GLM4V_API int glm4v_device_measure(const char *name, glm4v_device_rates *rates, glm4v_error *err);
 
 /**
  * The CUDA context in which models on a GPU work, the primary one of the device, for programs that

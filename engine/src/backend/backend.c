@@ -145,7 +145,7 @@ int glm4v_device_examine(const char *name, glm4v_device *device, glm4v_error *er
     return 0;
 }
 
-int glm4v_device_measure(const char *name, double *read_rate, glm4v_error *err)
+int glm4v_device_measure(const char *name, glm4v_device_rates *rates, glm4v_error *err)
 {
     const glm4v_cuda_module *module;
     const int32_t gpu = name ? gpu_of(name) : NO_GPU;
@@ -154,7 +154,7 @@ int glm4v_device_measure(const char *name, double *read_rate, glm4v_error *err)
     if (gpu == NO_GPU)
         return no_such_name(name, err);
     int rc = glm4v_cuda_module_open(&module, err);
-    return rc ? rc : module->measure(read_rate, gpu, err);
+    return rc ? rc : module->measure(rates, gpu, err);
 }
 
 int glm4v_device_retain(const char *name, void **context, glm4v_error *err)

@@ -110,11 +110,11 @@ static int examine(glm4v_cuda_device *out, int32_t device, bool full, glm4v_erro
     return full ? available(&out->available, device, out->name, err) : 0;
 }
 
-static int measure(double *read_rate, int32_t device, glm4v_error *err)
+static int measure(glm4v_device_rates *rates, int32_t device, glm4v_error *err)
 {
     glm4v_cuda_device unused;
     int rc = examine(&unused, device, false, err);
-    return rc ? rc : glm4v_cuda_measure(read_rate, device, err);
+    return rc ? rc : glm4v_cuda_measure(rates, device, err);
 }
 
 static int retain(void **context, int32_t device, glm4v_error *err)

@@ -9,7 +9,7 @@
 
 #define GLM4V_CUDA_MODULE_SYMBOL "glm4v_cuda_exports"
 /* Of the structs of this header and of backend.h: a module of another build is refused. */
-#define GLM4V_CUDA_MODULE_VERSION 3
+#define GLM4V_CUDA_MODULE_VERSION 4
 
 /* One GPU, for people and for checks. */
 typedef struct {
@@ -31,15 +31,15 @@ typedef struct {
     /* As glm4v_backend_open(). */
     int (*open)(glm4v_backend **backend, int32_t device, glm4v_pool *pool, const glm4v_log *log,
                 glm4v_error *err);
-    /* Bytes a second that GPU number `device` reads from its memory. DEVICE, NOMEM */
-    int (*measure)(double *read_rate, int32_t device, glm4v_error *err);
+    /* What GPU number `device` reaches. DEVICE, NOMEM */
+    int (*measure)(glm4v_device_rates *rates, int32_t device, glm4v_error *err);
     /* As glm4v_device_retain() and _release(). */
     int (*retain)(void **context, int32_t device, glm4v_error *err);
     void (*release)(int32_t device);
 } glm4v_cuda_module;
 
 /* backend/cuda_measure.c, in the module: as `measure`, of a GPU that can be used. */
-int glm4v_cuda_measure(double *read_rate, int32_t device, glm4v_error *err);
+int glm4v_cuda_measure(glm4v_device_rates *rates, int32_t device, glm4v_error *err);
 
 /* backend/cuda.c, in the module. */
 int glm4v_backend_cuda_open(glm4v_backend **backend, int32_t device, glm4v_pool *pool,
