@@ -346,13 +346,13 @@ count_result (GstGlm4vDescribe * self, const GstGlm4vJob * job,
 static void
 queue_result (GstGlm4vDescribe * self, const GstGlm4vJob * job)
 {
-  GstStructure *copy = gst_structure_copy (job->result);
+  GstGlm4vReady *ready = gst_glm4v_ready_new (job);
 
   g_mutex_lock (&self->lock);
   if (job->epoch == self->epoch)
-    g_queue_push_tail (&self->results, g_steal_pointer (&copy));
+    g_queue_push_tail (&self->results, g_steal_pointer (&ready));
   g_mutex_unlock (&self->lock);
-  g_clear_pointer (&copy, gst_structure_free);
+  g_clear_pointer (&ready, gst_glm4v_ready_free);
 }
 
 static void

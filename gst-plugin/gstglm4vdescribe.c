@@ -400,7 +400,8 @@ finalize (GObject * object)
   gst_glm4v_timer_free (self->stats_timer);
   gst_glm4v_settings_clear (&self->settings);
   gst_clear_caps (&self->refused);
-  g_queue_clear_full (&self->results, (GDestroyNotify) gst_structure_free);
+  g_queue_clear_full (&self->results, (GDestroyNotify) gst_glm4v_ready_free);
+  g_ptr_array_unref (self->kept);
   g_queue_clear_full (&self->triggers,
       (GDestroyNotify) gst_glm4v_trigger_free);
   g_free (self->unreadable);
@@ -516,6 +517,7 @@ gst_glm4v_describe_init (GstGlm4vDescribe * self)
   g_queue_init (&self->triggers);
   g_queue_init (&self->clip.frames);
   self->answers = g_ptr_array_new_with_free_func (free_answer);
+  self->kept = gst_glm4v_kept_new ();
   self->prompt_file = gst_glm4v_prompt_file_new ();
   self->history = gst_glm4v_history_new ();
   gst_glm4v_stats_reset (&self->stats);

@@ -6,6 +6,7 @@
 #include <gst/video/video.h>
 
 #include "gstglm4vhistory.h"
+#include "gstglm4vkept.h"
 #include "gstglm4vprompt.h"
 #include "gstglm4vproperties.h"
 #include "gstglm4vlook.h"
@@ -52,6 +53,8 @@ struct _GstGlm4vDescribe
   GstGlm4vLook look;
   GstGlm4vClip clip;
   guint64 frame_number;
+  guint generation;             /* counts flushes, segments and caps */
+  GPtrArray *kept;              /* of GstGlm4vReady: persist-meta */
   gboolean live_known;          /* live was queried since the stream began */
   GstCaps *refused;             /* reported already, or NULL */
   gboolean warned_frame;        /* a bad frame was reported since CAPS */
@@ -61,7 +64,7 @@ struct _GstGlm4vDescribe
   GMutex lock;                  /* guards all below; held with no other */
   GstGlm4vWorker *worker;       /* NULL in NULL, and where loading failed */
   guint epoch;                  /* counts flushes; stale results have less */
-  GQueue results;               /* of GstStructure, to be attached (async) */
+  GQueue results;               /* of GstGlm4vReady, to be attached (async) */
   GstGlm4vLoadState load_state;
   GstGlm4vModel *model;         /* NULL while loading, and of a server */
   GstStructure *model_info;     /* the property */

@@ -24,13 +24,22 @@ gst_glm4v_stream_begin_epoch (GstGlm4vDescribe * self)
 
   g_mutex_lock (&self->lock);
   epoch = ++self->epoch;
-  g_queue_clear_full (&self->results, (GDestroyNotify) gst_structure_free);
+  g_queue_clear_full (&self->results, (GDestroyNotify) gst_glm4v_ready_free);
   g_ptr_array_set_size (self->answers, 0);
   g_clear_pointer (&self->last_result, gst_structure_free);
   gst_glm4v_history_clear (self->history);
   g_mutex_unlock (&self->lock);
   return epoch;
 }
+
+/* What was seen so far does not hold for what comes. */
+static void
+begin_generation (GstGlm4vDescribe * self)
+{
+  self->generation++;
+  g_ptr_array_set_size (self->kept, 0);
+}
+
 static gboolean
 set_caps (GstGlm4vDescribe * self, GstCaps * caps)
 {
@@ -40,6 +49,8 @@ set_caps (GstGlm4vDescribe * self, GstCaps * caps)
   if (gst_video_info_from_caps (&info, caps)
       && (guint64) GST_VIDEO_INFO_WIDTH (&info)
       * GST_VIDEO_INFO_HEIGHT (&info) <= GST_GLM4V_MAX_AREA) {
+    if (!self->have_info || !gst_video_info_is_equal (&info, &self->info))
+      begin_generation (self);
     self->info = info;
     self->have_info = TRUE;
     gst_glm4v_clip_clear (&self->clip);
@@ -90,6 +101,7 @@ reset_stream (GstGlm4vDescribe * self)
   gst_glm4v_sampler_reset (&self->sampler);
   gst_glm4v_look_reset (&self->look);
   gst_glm4v_clip_clear (&self->clip);
+  begin_generation (self);
 }
 
 void
@@ -141,6 +153,7 @@ new_segment (GstGlm4vDescribe * self, GstEvent * event)
   self->segment_number++;
   gst_glm4v_sampler_reset (&self->sampler);
   gst_glm4v_clip_clear (&self->clip);
+  begin_generation (self);
   for (i = 0; i < GST_GLM4V_N_STREAMS; i++)
     gst_glm4v_text_segment (self->streams[i], &self->segment,
         self->segment_number, lateness, gst_event_get_seqnum (event));

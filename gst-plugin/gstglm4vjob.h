@@ -115,6 +115,7 @@ struct _GstGlm4vJob
   guint prompt_number, n_prompts;       /* of them one for each prompt */
   GstGlm4vRoi *roi;             /* asked about; NULL = the whole frame */
   guint epoch, segment_number;
+  guint generation;             /* of what the stream was then */
   GstClockTime pts, running_time, stream_time;
   GstClockTime time;            /* on the text pad: pts where that goes on */
   GstClockTime until_next;      /* expected time to the next sample */

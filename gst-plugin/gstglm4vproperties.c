@@ -573,6 +573,16 @@ install_output (GObjectClass * klass)
           "Add each result to a frame as custom meta " GST_GLM4V_META_NAME
           ", its boxes as regions of interest", TRUE, PLAYING));
   /**
+   * GstGlm4vDescribe:persist-meta:
+   *
+   * Since: 0.1
+   */
+  g_object_class_install_property (klass, PROP_PERSIST_META,
+      g_param_spec_boolean ("persist-meta", "Persist meta",
+          "With attach-meta: frames without a result of their own repeat the "
+          "last one, with its age in nanoseconds, for overlays that draw what "
+          "lies on each frame", FALSE, PLAYING));
+  /**
    * GstGlm4vDescribe:post-messages:
    *
    * Since: 0.1

@@ -105,7 +105,7 @@ typedef struct
   GstClockTime eos_timeout, gap_interval, text_duration, lateness, latency;
   GstGlm4vLeaky leaky;
   GstGlm4vHistorySettings history;
-  gboolean attach_meta, post_messages, send_events, json_sync;
+  gboolean attach_meta, persist_meta, post_messages, send_events, json_sync;
   gboolean suppress_duplicates;
 } GstGlm4vSettings;
 
@@ -165,6 +165,7 @@ enum
   PROP_EOS_TIMEOUT,
   PROP_ON_ERROR,
   PROP_ATTACH_META,
+  PROP_PERSIST_META,
   PROP_POST_MESSAGES,
   PROP_GAP_INTERVAL,
   PROP_TEXT_DURATION,

@@ -46,12 +46,13 @@ param_of (const GstStructure * result, const gchar * label)
 {
   GstStructure *param = gst_structure_new_empty ("glm4vdescribe");
   const GValue *model = gst_structure_get_value (result, "model");
-  static const gchar *const keys[] = { "id", "pts" };
+  static const gchar *const keys[] = { "id", "pts", "age" };
   guint i;
 
   for (i = 0; i < G_N_ELEMENTS (keys); i++)
-    gst_structure_set_value (param, keys[i],
-        gst_structure_get_value (result, keys[i]));
+    if (gst_structure_has_field (result, keys[i]))
+      gst_structure_set_value (param, keys[i],
+          gst_structure_get_value (result, keys[i]));
   if (label)
     gst_structure_set (param, "label", G_TYPE_STRING, label, NULL);
   if (model)

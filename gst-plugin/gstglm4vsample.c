@@ -201,6 +201,7 @@ place_job (GstGlm4vDescribe * self, GstGlm4vJob * job, GstClockTime pts)
 
   job->frame_number = self->frame_number;
   job->segment_number = self->segment_number;
+  job->generation = self->generation;
   job->pts = pts;
   job->time = gst_glm4v_sampler_time (&self->sampler);
   job->running_time = timed ? gst_segment_to_running_time (&self->segment,

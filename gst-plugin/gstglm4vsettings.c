@@ -215,6 +215,9 @@ gst_glm4v_settings_set (GstGlm4vSettings * s, guint id, const GValue * value)
     case PROP_ATTACH_META:
       s->attach_meta = g_value_get_boolean (value);
       break;
+    case PROP_PERSIST_META:
+      s->persist_meta = g_value_get_boolean (value);
+      break;
     case PROP_POST_MESSAGES:
       s->post_messages = g_value_get_boolean (value);
       break;
@@ -398,6 +401,9 @@ gst_glm4v_settings_get (const GstGlm4vSettings * s, guint id, GValue * value)
       break;
     case PROP_ATTACH_META:
       g_value_set_boolean (value, s->attach_meta);
+      break;
+    case PROP_PERSIST_META:
+      g_value_set_boolean (value, s->persist_meta);
       break;
     case PROP_POST_MESSAGES:
       g_value_set_boolean (value, s->post_messages);

@@ -51,6 +51,8 @@ gst_glm4v_stream_read_settings (GstGlm4vDescribe * self, GstGlm4vPass * pass)
   pass->gap_interval = self->settings.gap_interval;
   pass->lateness = self->settings.lateness;
   pass->attach_meta = self->settings.attach_meta;
+  pass->persist_meta = self->settings.attach_meta
+      && self->settings.persist_meta;
   pass->send_events = self->settings.send_events;
   pass->on_error = self->settings.on_error;
   GST_OBJECT_UNLOCK (self);
@@ -114,12 +116,23 @@ send_event (GstGlm4vDescribe * self, const GstStructure * result)
 static void
 take_results (GstGlm4vDescribe * self, GQueue * results)
 {
-  GstStructure *result;
+  GstGlm4vReady *ready;
 
   g_mutex_lock (&self->lock);
-  while ((result = g_queue_pop_head (&self->results)))
-    g_queue_push_tail (results, result);
+  while ((ready = g_queue_pop_head (&self->results)))
+    g_queue_push_tail (results, ready);
   g_mutex_unlock (&self->lock);
+}
+
+/* A frame has got this result; takes it. */
+static void
+keep_result (GstGlm4vDescribe * self, const GstGlm4vPass * pass,
+    GstGlm4vReady * ready)
+{
+  if (pass->persist_meta && ready->generation == self->generation)
+    gst_glm4v_kept_add (self->kept, ready);
+  else
+    gst_glm4v_ready_free (ready);
 }
 
 /* Attach what async answers wait for a frame. This comes before anyone keeps a
@@ -130,17 +143,38 @@ attach_results (GstGlm4vDescribe * self, GstBuffer * buffer,
     const GstGlm4vPass * pass)
 {
   GQueue ready = G_QUEUE_INIT;
-  GstStructure *result;
+  GstGlm4vReady *result;
 
   take_results (self, &ready);
   if (!g_queue_is_empty (&ready) && pass->attach_meta)
     buffer = gst_buffer_make_writable (buffer);
   while ((result = g_queue_pop_head (&ready))) {
     if (pass->attach_meta)
-      attach_one (self, buffer, result);
+      attach_one (self, buffer, result->structure);
     if (pass->send_events)
-      send_event (self, result);
-    gst_structure_free (result);
+      send_event (self, result->structure);
+    keep_result (self, pass, result);
+  }
+  return buffer;
+}
+
+/* With persist-meta: what the frame has not got, earlier results say. */
+static GstBuffer *
+repeat_results (GstGlm4vDescribe * self, GstBuffer * buffer,
+    const GstGlm4vPass * pass)
+{
+  GstClockTime time = GST_CLOCK_TIME_NONE;
+  const GstStructure *result;
+  guint at = 0;
+
+  if (!pass->persist_meta)
+    g_ptr_array_set_size (self->kept, 0);
+  if (self->segment.format == GST_FORMAT_TIME)
+    time = gst_segment_to_running_time (&self->segment, GST_FORMAT_TIME,
+        GST_BUFFER_PTS (buffer));
+  while ((result = gst_glm4v_kept_next (self->kept, &at, time))) {
+    buffer = gst_buffer_make_writable (buffer);
+    attach_one (self, buffer, result);
   }
   return buffer;
 }
@@ -149,7 +183,7 @@ void
 gst_glm4v_stream_send_rest (GstGlm4vDescribe * self)
 {
   GQueue rest = G_QUEUE_INIT;
-  GstStructure *result;
+  GstGlm4vReady *result;
   GstGlm4vPass pass;
 
   gst_glm4v_stream_read_settings (self, &pass);
@@ -157,8 +191,8 @@ gst_glm4v_stream_send_rest (GstGlm4vDescribe * self)
     return;
   take_results (self, &rest);
   while ((result = g_queue_pop_head (&rest))) {
-    send_event (self, result);
-    gst_structure_free (result);
+    send_event (self, result->structure);
+    gst_glm4v_ready_free (result);
   }
 }
 
@@ -258,6 +292,8 @@ attach_own (GstGlm4vDescribe * self, GstBuffer * buffer, GQueue * results,
       attach_one (self, buffer, job->result);
     if (pass->send_events && job->result)
       send_event (self, job->result);
+    if (pass->attach_meta && job->result)
+      keep_result (self, pass, gst_glm4v_ready_new (job));
     gst_glm4v_job_unref (job);
   }
   return buffer;
@@ -291,6 +327,8 @@ gst_glm4v_stream_chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
   any = gst_glm4v_sample_want (self, buffer, &pass, &wanted);
   time = text_time (self, buffer);
   buffer = attach_results (self, buffer, &pass);
+  if (!(any && pass.exact))
+    buffer = repeat_results (self, buffer, &pass);
   if (any && pass.exact)
     gst_glm4v_stream_advance_text (self, time, duration, &pass, TRUE);
   if (any)
@@ -301,6 +339,8 @@ gst_glm4v_stream_chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
     wait_room (self);
   gst_glm4v_stream_advance_text (self, time, duration, &pass, FALSE);
   buffer = attach_own (self, buffer, &results, &pass);
+  if (any && pass.exact)
+    buffer = repeat_results (self, buffer, &pass);
 
   self->frame_number++;
   gst_glm4v_stream_count (self, &self->stats.frames_seen);

@@ -17,7 +17,7 @@ typedef struct
   guint cancels;                /* of the worker, when the frame came */
   GstGlm4vClipSize clip;
   GstClockTime gap_interval, lateness;
-  gboolean attach_meta, send_events, exact;
+  gboolean attach_meta, persist_meta, send_events, exact;
   GstGlm4vOnError on_error;
 } GstGlm4vPass;
 

@@ -9,10 +9,11 @@
  *              sink, captions, peak memory
  *   large      the same at 1920x1080 NV12 with a question of two choices, so that every frame has
  *              its answer
+ *   persist    the same, described once a second: the frames between repeat the result
  *   first      time from starting the process to its first caption
  *   remote     as live, described by the server of the environment's BENCH_ENDPOINT
- * Usage: pipeline-bench [captions|live|large|first|remote]...   default: all but remote.
- * Environment: BENCH_SECONDS (live, large and remote, default 20), BENCH_ENDPOINT
+ * Usage: pipeline-bench [captions|live|large|persist|first|remote]...   default: all but remote.
+ * Environment: BENCH_SECONDS (live, large, persist and remote, default 20), BENCH_ENDPOINT
  * (http://127.0.0.1:8080/v1). */
 #define _GNU_SOURCE
 #include <gst/gst.h>
@@ -24,6 +25,7 @@
 #include "samples.h"
 
 #define LIVE "format=I420,width=1280,height=720"
+#define LARGE "format=NV12,width=1920,height=1080"
 
 enum { FIRST_RUNS = 10, CAPTIONS = 200, WARM_UP = 5 };
 
@@ -225,7 +227,7 @@ static void measure_first(const char *self)
 
 int main(int argc, char **argv)
 {
-    static const char *const all[] = { "captions", "live", "large", "first" };
+    static const char *const all[] = { "captions", "live", "large", "persist", "first" };
     const char *wanted = g_getenv("BENCH_SECONDS");
     const int seconds = wanted ? (int)g_ascii_strtoll(wanted, NULL, 10) : 20;
     gst_init(&argc, &argv);
@@ -245,15 +247,21 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[i], "remote"))
             measure_remote(seconds);
         else if (!strcmp(argv[i], "large"))
-            measure_live("large", "format=NV12,width=1920,height=1080",
+            measure_live("large", LARGE,
                          "prompt=\"Choose one: good, bad.\" output=choice choices=\"<good, bad>\"",
                          seconds);
+        else if (!strcmp(argv[i], "persist"))
+            measure_live(
+                "persist", LARGE,
+                "prompt=\"Report the defects as JSON.\" persist-meta=true interval=1000000000",
+                seconds);
         else if (!strcmp(argv[i], "first"))
             measure_first(argv[0]);
         else if (!strcmp(argv[i], "once"))
             caption_once();
         else {
-            fprintf(stderr, "usage: pipeline-bench [captions|live|large|first|remote]...\n");
+            fprintf(stderr,
+                    "usage: pipeline-bench [captions|live|large|persist|first|remote]...\n");
             return 2;
         }
     }
