@@ -156,6 +156,59 @@ keep_image (GstGlm4vAsked * asked, glm4v_image image)
   return TRUE;
 }
 
+void
+gst_glm4v_worker_forget_clip (GstGlm4vWorker * self)
+{
+  GstGlm4vSharedClip *clip = &self->clip;
+
+  g_clear_pointer (&clip->images, g_array_unref);
+  g_clear_pointer (&clip->blocks, g_ptr_array_unref);
+  g_clear_pointer (&clip->times, g_array_unref);
+  g_clear_pointer (&clip->digests, g_strfreev);
+  clip->pictures_id = 0;
+}
+
+/* The next questions about a clip find it here. */
+static void
+share_clip (const GstGlm4vAsked * asked, const GstGlm4vJob * job)
+{
+  GstGlm4vWorker *self = asked->worker;
+
+  gst_glm4v_worker_forget_clip (self);
+  if (job->pictures_id == 0)
+    return;
+  self->clip = (GstGlm4vSharedClip) {
+    .pictures_id = job->pictures_id,
+    .images = g_array_ref (asked->images),
+    .blocks = g_ptr_array_ref (asked->blocks),
+    .times = g_array_ref (asked->outcome.times),
+    .width = asked->outcome.width,
+    .height = asked->outcome.height,
+    .downloaded = asked->outcome.downloaded
+  };
+}
+
+/* FALSE if another question than this was asked before. */
+static gboolean
+find_clip (GstGlm4vAsked * asked, const GstGlm4vJob * job)
+{
+  const GstGlm4vSharedClip *clip = &asked->worker->clip;
+
+  if (job->pictures_id == 0 || clip->pictures_id != job->pictures_id)
+    return FALSE;
+  g_array_unref (asked->images);
+  asked->images = g_array_ref (clip->images);
+  g_ptr_array_unref (asked->blocks);
+  asked->blocks = g_ptr_array_ref (clip->blocks);
+  asked->outcome.times = g_array_ref (clip->times);
+  asked->outcome.width = clip->width;
+  asked->outcome.height = clip->height;
+  asked->outcome.downloaded = clip->downloaded;
+  if (asked->roi)               /* there is something left, as for the first */
+    gst_glm4v_roi_clip (asked->roi, (gint) clip->width, (gint) clip->height);
+  return TRUE;
+}
+
 static gboolean
 convert_clip (GstGlm4vAsked * asked, const GstGlm4vJob * job)
 {
@@ -166,6 +219,8 @@ convert_clip (GstGlm4vAsked * asked, const GstGlm4vJob * job)
   gboolean converted = TRUE;
   guint i;
 
+  if (find_clip (asked, job))
+    return TRUE;
   self->picture.known = FALSE;
   drop_copies (self);
   asked->outcome.times = g_array_new (FALSE, FALSE, sizeof (guint64));
@@ -191,6 +246,8 @@ convert_clip (GstGlm4vAsked * asked, const GstGlm4vJob * job)
       gst_glm4v_outcome_fail (&asked->outcome, GLM4V_ERR_NOMEM,
           GST_GLM4V_FAULT_FRAME_MEMORY, "a clip");
   }
+  if (converted)
+    share_clip (asked, job);
   return converted;
 }
 
@@ -214,29 +271,48 @@ digest_part (GstGlm4vPicture * picture, const GstGlm4vRoi * roi,
   return FALSE;
 }
 
+/* Of each frame of a clip, or NULL. */
+static gchar **
+digest_frames (const GArray * images)
+{
+  gchar **digests = g_new0 (gchar *, images->len + 1);
+  gchar digest[GLM4V_DIGEST_SIZE];
+  guint i;
+
+  for (i = 0; i < images->len; i++) {
+    if (!glm4v_digest_image (digest, &g_array_index (images, glm4v_image, i))) {
+      g_strfreev (digests);
+      return NULL;
+    }
+    digests[i] = g_strdup (digest);
+  }
+  return digests;
+}
+
+static gchar **
+digest_clip (GstGlm4vAsked * asked, const GstGlm4vJob * job)
+{
+  GstGlm4vSharedClip *clip = &asked->worker->clip;
+
+  if (job->pictures_id == 0 || clip->pictures_id != job->pictures_id)
+    return digest_frames (asked->images);
+  if (!clip->digests)
+    clip->digests = digest_frames (asked->images);
+  return g_strdupv (clip->digests);
+}
+
 /* What lies on a GPU has no digest: its pixels do not come here. */
 void
 gst_glm4v_asked_digest (GstGlm4vAsked * asked, const GstGlm4vJob * job)
 {
-  const glm4v_image *images = (const glm4v_image *) asked->images->data;
   GstGlm4vPicture *picture = &asked->worker->picture;
-  gchar **digests = g_new0 (gchar *, asked->images->len + 1);
-  gchar digest[GLM4V_DIGEST_SIZE];
-  gboolean known = TRUE;
-  guint i;
 
   if (job->clip_frames > 0) {
-    for (i = 0; i < asked->images->len && known; i++) {
-      known = glm4v_digest_image (digest, &images[i]);
-      digests[i] = known ? g_strdup (digest) : NULL;
-    }
-  } else {
-    known = digest_part (picture, asked->roi, images);
-    digests[0] = g_strdup (picture->digest);
+    asked->outcome.pictures = digest_clip (asked, job);
+  } else if (digest_part (picture, asked->roi,
+          (const glm4v_image *) asked->images->data)) {
+    asked->outcome.pictures = g_strdupv ((gchar *[]) {picture->digest, NULL});
   }
-  if (known)
-    asked->outcome.pictures = g_steal_pointer (&digests);
-  g_strfreev (digests);
 }
 
 /* ---- both ---- */

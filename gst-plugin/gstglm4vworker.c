@@ -148,15 +148,15 @@ work (GstGlm4vWorker * self)
       deliver (self, job);
     drop_current (self);
   }
+  gst_glm4v_worker_forget_clip (self);
   return owned;
 }
 
-/* Is job about the same frame as the one before it? Frames of a clip are copied
- * for each question, so there these wait for each other. */
+/* Is job about the same frame as the one before it? */
 static gboolean
 goes_with (const GstGlm4vJob * job, const GstGlm4vJob * before)
 {
-  return job->part == before->part + 1 && job->clip_frames == 0;
+  return job->part == before->part + 1;
 }
 
 /* The next job becomes current, with those that can be asked at once. FALSE if

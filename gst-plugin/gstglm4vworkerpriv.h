@@ -21,6 +21,18 @@ typedef struct
   gchar digest[GLM4V_DIGEST_SIZE];      /* "" if none is known */
 } GstGlm4vPicture;
 
+/* The frames of a clip as several questions are asked about them. */
+typedef struct
+{
+  guint64 pictures_id;          /* of the jobs; 0: there is none */
+  GArray *images;
+  GPtrArray *blocks;
+  GArray *times;
+  guint width, height;          /* of a frame */
+  gboolean downloaded;
+  gchar **digests;              /* NULL before they are asked for */
+} GstGlm4vSharedClip;
+
 /* A job that is asked about, from its pictures to the end of its request. What
  * becomes known is kept here until the job gets it: a canceled job, which may
  * be delivered on another thread, is not touched. */
@@ -54,6 +66,7 @@ struct _GstGlm4vWorker
   GstGlm4vConverter *converter;
   GstGlm4vCudaCopies *copies;   /* NULL: there was no frame on a GPU */
   GstGlm4vPicture picture;      /* converted last */
+  GstGlm4vSharedClip clip;      /* of the current jobs */
   guint64 steps;                /* of the describer, when last looked at */
   gint64 progress;              /* monotonic µs when they last changed */
   gboolean stalled;             /* as last reported */
@@ -87,6 +100,9 @@ gboolean gst_glm4v_asked_convert (GstGlm4vAsked * asked, GstGlm4vJob * job);
 
 /* Their digests, while the engine looks at them as well. */
 void gst_glm4v_asked_digest (GstGlm4vAsked * asked, const GstGlm4vJob * job);
+
+/* No further question is about the clip at hand. */
+void gst_glm4v_worker_forget_clip (GstGlm4vWorker * worker);
 
 /* Ask what the job asks, then find its outcome or end, or see it canceled.
  * Between the two other jobs about the frame may be asked. FALSE if the owner

@@ -122,6 +122,48 @@ static void a_trigger_s_clip_is_what_led_to_its_frame(void)
     support_done(h);
 }
 
+static gchar *pictures_of(const GstStructure *result)
+{
+    return gst_value_serialize(gst_structure_get_value(result, "pictures"));
+}
+
+static void questions_about_a_clip_are_asked_at_once(void)
+{
+    fake_set((fake_script) { 0 });
+    GstHarness *h = clip_harness(1, 3, 200 * MS, 1000 * MS);
+    gst_util_set_object_arg(G_OBJECT(h->element), "prompts", "<one, two, three>");
+    gst_util_set_object_arg(G_OBJECT(h->element), "roi", "<8, 0, 100, 8>");
+    EACH_RUN(h, CAPS_SMALL)
+    {
+        fake_set((fake_script) { .told = true }); /* the first is not answered yet */
+        push(h, 0, 3);
+        const gint64 end = g_get_monotonic_time() + PATIENCE / GST_USECOND;
+        while (fake_get().submitted < 3 && g_get_monotonic_time() < end)
+            g_usleep(1000);
+        CHECK_EQ(fake_get().submitted, 3);
+        CHECK_EQ(fake_get().n_frames, 3);
+        gchar *pictures[3];
+        for (guint i = 0; i < 3; i++) {
+            fake_tell("said");
+            fake_tell(NULL);
+            GstStructure *result = results_next(h->element), *roi = NULL;
+            gint width = 0;
+            REQUIRE(result && gst_structure_get(result, "roi", GST_TYPE_STRUCTURE, &roi, NULL));
+            CHECK_STR(gst_structure_get_string(result, "status"), "ok");
+            gst_structure_get_int(roi, "width", &width);
+            CHECK_EQ(width, 8); /* what of it lies on the frame */
+            pictures[i] = pictures_of(result);
+            CHECK_STR(pictures[i], pictures[0]);
+            gst_structure_free(roi);
+            gst_structure_free(result);
+        }
+        CHECK(strlen(pictures[0]) > 3 * 32);
+        for (guint i = 0; i < 3; i++)
+            g_free(pictures[i]);
+    }
+    support_done(h);
+}
+
 static int returned; /* atomic */
 
 static void on_return(gpointer data)
@@ -173,6 +215,7 @@ int main(int argc, char **argv)
     TEST(the_end_of_the_stream_asks_about_a_clip_that_is_not_full);
     TEST(a_flush_or_new_caps_begin_a_new_clip);
     TEST(a_trigger_s_clip_is_what_led_to_its_frame);
+    TEST(questions_about_a_clip_are_asked_at_once);
     TEST(a_drain_query_gives_the_frames_of_a_clip_back);
     TEST(clips_exclude_what_takes_frames_apart);
     return test_end();

@@ -167,6 +167,42 @@ static void prompts_of_a_frame_are_encoded_once_and_answered_as_alone(void)
     support_done(h);
 }
 
+static void prompts_of_a_clip_are_answered_as_alone(void)
+{
+    static const char *const prompts[] = { "Is it whole?", "Which color?", "Well?" };
+    GstElement *all = tiny_element(2), *one = tiny_element(2);
+    GstElement *const both[] = { all, one };
+    for (guint i = 0; i < 2; i++)
+        g_object_set(both[i], "frames-per-request", 3, "window", (guint64)(200 * MS), "interval",
+                     (guint64)(300 * MS), NULL);
+    gst_util_set_object_arg(G_OBJECT(all), "prompts",
+                            "<\"Is it whole?\", \"Which color?\", \"Well?\">");
+    GstHarness *h = support_harness(all, FALSE, CAPS_PICTURE);
+    for (guint i = 0; i < 9; i++)
+        gst_harness_push(h, noisy_frame(i, i * 100));
+    GstHarness *alone = support_harness(one, FALSE, CAPS_PICTURE);
+    GstStructure *together[9];
+    for (guint i = 0; i < 9; i++)
+        REQUIRE((together[i] = support_result(all)) != NULL);
+    for (guint p = 0; p < 3; p++) {
+        support_run(alone, p > 0, CAPS_PICTURE);
+        g_object_set(one, "prompt", prompts[p], NULL);
+        for (guint i = 0; i < 9; i++)
+            gst_harness_push(alone, noisy_frame(i, i * 100));
+        for (guint i = 0; i < 3; i++) {
+            GstStructure *result = support_result(one);
+            REQUIRE(result != NULL);
+            CHECK_STR(gst_structure_get_string(together[3 * i + p], "text"),
+                      gst_structure_get_string(result, "text"));
+            gst_structure_free(result);
+        }
+    }
+    for (guint i = 0; i < 9; i++)
+        gst_structure_free(together[i]);
+    support_done(alone);
+    support_done(h);
+}
+
 /* Eight elements ask one engine at once, two times. */
 static void answers_of_a_shared_engine_are_the_same_bytes_as_alone(void)
 {
@@ -780,6 +816,7 @@ int main(int argc, char **argv)
     TEST(the_caption_is_what_the_engine_says_of_the_picture);
     TEST(a_clip_s_caption_is_what_the_engine_says_of_its_frames);
     TEST(prompts_of_a_frame_are_encoded_once_and_answered_as_alone);
+    TEST(prompts_of_a_clip_are_answered_as_alone);
     TEST(answers_of_a_shared_engine_are_the_same_bytes_as_alone);
     TEST(a_still_scene_is_answered_by_drafts_unless_speculation_is_off);
     TEST(strides_do_not_change_the_caption);
