@@ -291,6 +291,18 @@ def h04_heads_that_others_may_read_differently_are_refused(folder):
     works()
 
 
+def h04_header_fields_are_read_up_to_their_bounds(folder):
+    """100 fields of 32 KiB together; a byte or a field more is refused."""
+    start = b"GET /health HTTP/1.1\r\n"
+    fields = b"Host: localhost\r\nConnection: close\r\n"
+    for size, status in ((32 << 10, b"200"), ((32 << 10) + 1, b"431")):
+        padded = fields + b"X: " + b"y" * (size - len(fields) - 5) + b"\r\n"
+        check(len(padded) == size and SERVER.raw(start + padded + b"\r\n").split()[1] == status, size, status)
+    for n, status in ((100, b"200"), (101, b"431")):
+        many = fields + b"".join(b"X-%d: y\r\n" % i for i in range(n - 2))
+        check(SERVER.raw(start + many + b"\r\n").split()[1] == status, n, status)
+
+
 def h04_requests_in_a_row_are_answered_in_their_order(folder):
     answer = SERVER.raw(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n" +
                         HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(SMALL) + SMALL)
@@ -300,9 +312,23 @@ def h04_requests_in_a_row_are_answered_in_their_order(folder):
 
 # ---- counts
 
+def h05_what_is_within_the_bounds_is_answered(folder):
+    """The largest of each count that the next test exceeds."""
+    one = picture(EXAMPLES / "known-sheet.png")
+    turns = [user("q"), {"role": "assistant", "content": "a"}] * 64
+    deep = b'{"x":' + b"[" * 63 + b"]" * 63 + b"," + SMALL[1:]
+    for body in (question(*[one] * 64, max_tokens=1), {"messages": turns + [user("q")], "max_tokens": 1},
+                 {"messages": [user("q")] * 512, "max_tokens": 1}, question("q", stop=["x" * 256] * 16, max_tokens=1),
+                 question("q", max_tokens=8192), question("q", guided_choice=[str(i) for i in range(256)]), deep,
+                 SMALL + b" " * (16 * MIB - len(SMALL))):
+        SERVER.ask(body)
+
+
 def h05_more_than_the_bounds_is_refused(folder):
     one = picture(EXAMPLES / "known-sheet.png")
+    turns = [user("q"), {"role": "assistant", "content": "a"}] * 65
     rows = [(question(*[one] * 65), "messages"), ({"messages": [user("q")] * 513}, "messages"),
+            ({"messages": turns + [user("q")]}, "messages"), (b'{"x":' + b"[" * 64 + b"]" * 64 + b"," + SMALL[1:], None),
             (question("q", stop=["x"] * 17), "stop"), (question("q", stop="x" * 257), "stop"),
             (question("q", max_tokens=8193), "max_tokens"), (question("q", n=2), "n"),
             (question("q", guided_choice=[str(i) for i in range(257)]), "guided_choice"),
@@ -576,7 +602,8 @@ if __name__ == "__main__":
               h03_endless_chunks_end_at_the_bound, h03_many_small_chunks_are_a_body_like_any,
               h03_bodies_of_other_kinds_are_refused,
               h03_bodies_of_all_requests_have_a_bound, h04_heads_that_others_may_read_differently_are_refused,
-              h04_requests_in_a_row_are_answered_in_their_order, h05_more_than_the_bounds_is_refused,
+              h04_header_fields_are_read_up_to_their_bounds, h04_requests_in_a_row_are_answered_in_their_order,
+              h05_what_is_within_the_bounds_is_answered, h05_more_than_the_bounds_is_refused,
               h06_pictures_of_all_kinds_are_answered_or_refused, h06_pixels_count_over_all_pictures,
               h06_large_pictures_of_many_requests_wait_for_each_other,
               h06_urls_that_hold_no_data_are_refused, h07_each_path_needs_the_key, h07_other_hosts_and_origins_are_refused,

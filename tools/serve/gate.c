@@ -137,6 +137,7 @@ static bool is_own_origin(const char *origin, const char *host)
 
 typedef struct {
     unsigned n, hosts, lengths, codings;
+    size_t bytes;
     bool odd; /* a name or a value that is not plain */
     const char *host, *length, *coding, *origin, *authorization, *expect;
     serve_head *head;
@@ -175,6 +176,7 @@ static enum MHD_Result take_field(void *user, enum MHD_ValueKind kind, const cha
     };
     (void)kind;
     f->n++;
+    f->bytes += n + size + 4; /* ": " and the end of the line */
     if (!is_plain(key, n, true) || (value && !is_plain(value, size, false)))
         f->odd = true;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -195,8 +197,8 @@ static const serve_refusal let_through;
 
 static serve_refusal check_framing(const fields *f, const char *version)
 {
-    if (f->n > SERVE_MAX_HEADERS)
-        return refused(431, "too many header fields", "headers_too_large");
+    if (f->n > SERVE_MAX_HEADERS || f->bytes > SERVE_HEADER_BYTES)
+        return refused(431, "too many or too long header fields", "headers_too_large");
     if (f->odd)
         return refused(400, "a header field has characters that are not allowed", "bad_header");
     if (f->hosts > 1 || f->lengths > 1 || f->codings > 1)
