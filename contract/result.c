@@ -274,6 +274,8 @@ void glm4v_contract_result_build(const glm4v_contract_result *r, const receiver 
     put_time(to, "pts", r->pts);
     if (r->stream) {
         put_time(to, "running-time", r->stream->running_time);
+        if (r->stream->capture_utc)
+            put_count(to, "capture-utc", r->stream->capture_utc);
         put_count(to, "frame-number", r->stream->frame_number);
     }
     if (r->prompt_number)

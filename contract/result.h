@@ -15,6 +15,7 @@
 /* What only a stream of the element has. Times in nanoseconds. */
 typedef struct {
     uint64_t running_time; /* or GLM4V_UNKNOWN_TIME */
+    uint64_t capture_utc;  /* since 1970; 0: not known */
     uint64_t frame_number;
     uint64_t delay;   /* from sampling to the result */
     uint64_t convert; /* to RGB; a part of the timings */

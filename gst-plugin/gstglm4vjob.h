@@ -117,6 +117,7 @@ struct _GstGlm4vJob
   guint epoch, segment_number;
   guint generation;             /* of what the stream was then */
   GstClockTime pts, running_time, stream_time;
+  guint64 capture_utc;          /* ns since 1970, 0 = unknown */
   GstClockTime time;            /* on the text pad: pts where that goes on */
   GstClockTime until_next;      /* expected time to the next sample */
   gboolean unbound;             /* which may come later: it is only a guess */

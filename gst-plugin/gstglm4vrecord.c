@@ -154,6 +154,7 @@ gst_glm4v_record_fill (GstGlm4vJob * job, GstGlm4vModel * model)
   job->model = model ? g_atomic_rc_box_acquire (model) : NULL;
   record->stream = (glm4v_contract_stream) {
     .running_time = job->running_time,
+    .capture_utc = job->capture_utc,
     .frame_number = job->frame_number,
     .delay = (guint64) (g_get_monotonic_time () - job->captured) * 1000
   };

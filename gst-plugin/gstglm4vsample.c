@@ -254,6 +254,31 @@ take_question (GstGlm4vQuestion * question, const GstGlm4vSettings * settings,
   }
 }
 
+/* When the frame was captured, if upstream knows: ns since 1970, else 0. */
+static guint64
+capture_utc_of (GstBuffer * buffer)
+{
+  static GstStaticCaps unix_caps = GST_STATIC_CAPS ("timestamp/x-unix");
+  static GstStaticCaps ntp_caps = GST_STATIC_CAPS ("timestamp/x-ntp");
+  const GstClockTime ntp_to_unix = G_GUINT64_CONSTANT (2208988800) * GST_SECOND;
+  GstStaticCaps *const kinds[] = { &unix_caps, &ntp_caps };
+  GstReferenceTimestampMeta *found[2];
+  guint i;
+
+  for (i = 0; i < 2; i++) {
+    GstCaps *caps = gst_static_caps_get (kinds[i]);
+
+    found[i] = gst_buffer_get_reference_timestamp_meta (buffer, caps);
+    gst_caps_unref (caps);
+  }
+  if (found[0] && GST_CLOCK_TIME_IS_VALID (found[0]->timestamp))
+    return found[0]->timestamp;
+  if (found[1] && GST_CLOCK_TIME_IS_VALID (found[1]->timestamp)
+      && found[1]->timestamp > ntp_to_unix)
+    return found[1]->timestamp - ntp_to_unix;
+  return 0;
+}
+
 /* A question about a frame; without a frame buffer is NULL. */
 typedef struct
 {
@@ -274,6 +299,7 @@ new_job (GstGlm4vDescribe * self, const Asked * asked)
 
   place_job (self, job, asked->buffer ? GST_BUFFER_PTS (asked->buffer) :
       GST_CLOCK_TIME_NONE);
+  job->capture_utc = asked->buffer ? capture_utc_of (asked->buffer) : 0;
   job->info = self->info;
   job->until_next = asked->until_next;
   job->captured = g_get_monotonic_time ();

@@ -225,7 +225,21 @@ static void times_that_are_not_known_are_null(void)
     GstBuffer *frame = support_frame(CAPS_SMALL, 0, 0);
     GST_BUFFER_PTS(frame) = GST_CLOCK_TIME_NONE;
     gst_harness_push(p.video, frame);
-    check_line(p.json, 0, "\"pts\":null,\"running-time\":null,");
+    check_line(p.json, 0, "\"pts\":null,\"running-time\":null,\"frame-number\":0,");
+    close_pads(&p);
+}
+
+static void the_time_of_capture_is_in_nanoseconds_since_1970(void)
+{
+    fake_set((fake_script) { 0 });
+    Pads p = open_pads(support_element("mode", SYNC, "sample-mode", SAMPLE_ALL, NULL), FALSE);
+    GstCaps *caps = gst_caps_new_empty_simple("timestamp/x-unix");
+    GstBuffer *frame = support_frame(CAPS_SMALL, 0, 0);
+    gst_buffer_add_reference_timestamp_meta(frame, caps, 1764547200 * GST_SECOND + 7, 33 * MS);
+    gst_harness_push(p.video, frame);
+    check_line(p.json, 0,
+               "\"running-time\":0,\"capture-utc\":1764547200000000007,\"frame-number\":0,");
+    gst_caps_unref(caps);
     close_pads(&p);
 }
 
@@ -535,6 +549,7 @@ int main(int argc, char **argv)
     TEST(a_gpu_names_its_table_of_products);
     TEST(what_others_have_written_stays_json);
     TEST(times_that_are_not_known_are_null);
+    TEST(the_time_of_capture_is_in_nanoseconds_since_1970);
     TEST(regions_clips_and_questions_are_told_apart);
     TEST(messages_have_the_members_of_the_object_in_their_order);
     TEST(settings_come_before_the_first_result_that_used_them);

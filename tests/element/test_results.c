@@ -400,6 +400,47 @@ static void the_last_result_can_be_asked_for(void)
 
 /* ---- an engine that stands still ---- */
 
+/* A frame with this reference time in seconds, if kind is not NULL. */
+static GstBuffer *frame_captured(const char *kind, guint64 seconds)
+{
+    GstBuffer *frame = support_frame(CAPS_SMALL, 1, 0);
+    GstCaps *caps = kind ? gst_caps_new_empty_simple(kind) : NULL;
+    if (caps)
+        gst_buffer_add_reference_timestamp_meta(frame, caps, seconds * GST_SECOND + 7, 33 * MS);
+    gst_clear_caps(&caps);
+    return frame;
+}
+
+static void a_result_tells_when_its_frame_was_captured(void)
+{
+    static const struct {
+        const char *kind;
+        guint64 seconds, utc; /* 0: not told */
+    } cases[] = {
+        { "timestamp/x-unix", 1764547200, 1764547200 }, /* 2025-12-01 */
+        { "timestamp/x-ntp", 3973536000, 1764547200 },
+        { "timestamp/x-ntp", 12, 0 }, /* a server without the time counts from its start */
+        { "timestamp/x-ptp", 1764547237, 0 },
+        { NULL, 0, 0 },
+    };
+    fake_set((fake_script) { 0 });
+    for (int mode = 1; mode <= 2; mode++) {
+        GstElement *element = support_element("mode", mode, "interval", 0ull, NULL);
+        GstHarness *h = support_harness(element, mode == 1, CAPS_SMALL);
+        EACH_RUN(h, CAPS_SMALL)
+        for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+            gst_harness_push(h, frame_captured(cases[i].kind, cases[i].seconds));
+            GstStructure *result = results_next(element);
+            REQUIRE(result != NULL);
+            CHECK_EQ(gst_structure_has_field(result, "capture-utc"), cases[i].utc > 0);
+            if (cases[i].utc)
+                CHECK_EQ(results_uint64(result, "capture-utc"), cases[i].utc * GST_SECOND + 7);
+            gst_structure_free(result);
+        }
+        support_done(h);
+    }
+}
+
 static void a_stalled_engine_is_told_and_so_is_its_recovery(void)
 {
     fake_set((fake_script) { .answer_ns = 600 * MS, .hang = true });
@@ -513,6 +554,7 @@ int main(int argc, char **argv)
     TEST(the_deadline_counts_from_the_running_time_of_live_frames);
     TEST(three_timeouts_in_a_row_are_told_once);
     TEST(the_last_result_can_be_asked_for);
+    TEST(a_result_tells_when_its_frame_was_captured);
     TEST(a_stalled_engine_is_told_and_so_is_its_recovery);
     TEST(dropped_frames_are_told_by_qos_once_a_second);
     TEST(a_delay_beyond_the_declared_one_is_a_warning);
