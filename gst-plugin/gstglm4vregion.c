@@ -41,23 +41,38 @@ scale_side (guint * start, guint * length, gint from, gint count, guint size,
   *length = (guint) end - *start;
 }
 
-static GstStructure *
-param_of (const GstStructure * result, const gchar * label)
+static void
+copy_keys (GstStructure * to, const GstStructure * result,
+    const gchar * const *keys)
 {
+  for (; *keys; keys++)
+    if (gst_structure_has_field (result, *keys))
+      gst_structure_set_value (to, *keys, gst_structure_get_value (result,
+              *keys));
+}
+
+/* What each parameter says: which result it is from. */
+static GstStructure *
+new_param (const GstStructure * result)
+{
+  static const gchar *const keys[] = { "id", "pts", "age", NULL };
   GstStructure *param = gst_structure_new_empty ("glm4vdescribe");
   const GValue *model = gst_structure_get_value (result, "model");
-  static const gchar *const keys[] = { "id", "pts", "age" };
-  guint i;
 
-  for (i = 0; i < G_N_ELEMENTS (keys); i++)
-    if (gst_structure_has_field (result, keys[i]))
-      gst_structure_set_value (param, keys[i],
-          gst_structure_get_value (result, keys[i]));
-  if (label)
-    gst_structure_set (param, "label", G_TYPE_STRING, label, NULL);
+  copy_keys (param, result, keys);
   if (model)
     gst_structure_set_value (param, "model",
         gst_structure_get_value (gst_value_get_structure (model), "name"));
+  return param;
+}
+
+static GstStructure *
+param_of (const GstStructure * result, const gchar * label)
+{
+  GstStructure *param = new_param (result);
+
+  if (label)
+    gst_structure_set (param, "label", G_TYPE_STRING, label, NULL);
   return param;
 }
 
@@ -106,4 +121,27 @@ gst_glm4v_region_attach (GstBuffer * buffer, const GstVideoInfo * info,
     gst_video_region_of_interest_meta_add_param (meta, param_of (result,
             label));
   }
+}
+
+void
+gst_glm4v_region_tell (GstBuffer * buffer, guint number,
+    const GstStructure * result)
+{
+  static const gchar *const keys[] = { "prompt-number", "status", "text",
+    "choice", "probability", "verdict", "state", NULL
+  };
+  GstStructure *param = new_param (result);
+  gpointer state = NULL;
+  GstMeta *meta;
+
+  do
+    meta = gst_buffer_iterate_meta_filtered (buffer, &state,
+        GST_VIDEO_REGION_OF_INTEREST_META_API_TYPE);
+  while (meta && --number > 0);
+  copy_keys (param, result, keys);
+  if (meta)
+    gst_video_region_of_interest_meta_add_param ((GstVideoRegionOfInterestMeta
+            *) meta, param);
+  else
+    gst_structure_free (param);
 }

@@ -13,4 +13,9 @@ G_BEGIN_DECLS
 void gst_glm4v_region_attach (GstBuffer * buffer, const GstVideoInfo * info,
     const GstStructure * result);
 
+/* Tell the number-th region of interest of a writable buffer, from 1, what the
+ * model says of it, by a parameter. */
+void gst_glm4v_region_tell (GstBuffer * buffer, guint number,
+    const GstStructure * result);
+
 G_END_DECLS

@@ -49,7 +49,7 @@ shown_at (gint stored, guint crop)
 }
 
 static GstGlm4vRoi *
-new_from_meta (const GstVideoRegionOfInterestMeta * meta)
+new_from_meta (const GstVideoRegionOfInterestMeta * meta, guint number)
 {
   GstGlm4vRoi *roi = g_new0 (GstGlm4vRoi, 1);
 
@@ -58,6 +58,7 @@ new_from_meta (const GstVideoRegionOfInterestMeta * meta)
   roi->width = (gint) MIN (meta->w, G_MAXINT / 4);
   roi->height = (gint) MIN (meta->h, G_MAXINT / 4);
   roi->label = g_strdup (g_quark_to_string (meta->roi_type));
+  roi->number = number;
   return roi;
 }
 
@@ -76,7 +77,8 @@ find_all (GstBuffer * buffer)
   while ((meta = gst_buffer_iterate_meta_filtered (buffer, &state,
               GST_VIDEO_REGION_OF_INTEREST_META_API_TYPE)))
     g_ptr_array_add (regions,
-        new_from_meta ((GstVideoRegionOfInterestMeta *) meta));
+        new_from_meta ((GstVideoRegionOfInterestMeta *) meta,
+            regions->len + 1));
   if (regions->len == 0)
     gst_glm4v_analytics_collect (buffer, regions);
   for (i = 0; crop && i < regions->len; i++) {

@@ -35,6 +35,8 @@ typedef struct
 {
   gint x, y, width, height;
   gchar *label;                 /* or NULL */
+  guint number;                 /* of the GstVideoRegionOfInterestMeta, from 1;
+                                 * 0 = it is none */
 } GstGlm4vRoi;
 
 void gst_glm4v_roi_free (GstGlm4vRoi * roi);

@@ -290,6 +290,8 @@ attach_own (GstGlm4vDescribe * self, GstBuffer * buffer, GQueue * results,
   while ((job = g_queue_pop_head (results))) {
     if (pass->attach_meta && job->result)
       attach_one (self, buffer, job->result);
+    if (pass->attach_meta && job->result && job->roi && job->roi->number > 0)
+      gst_glm4v_region_tell (buffer, job->roi->number, job->result);
     if (pass->send_events && job->result)
       send_event (self, job->result);
     if (pass->attach_meta && job->result)

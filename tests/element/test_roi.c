@@ -256,6 +256,50 @@ static void a_roi_that_is_not_four_numbers_is_refused(void)
     support_free(element);
 }
 
+static void in_sync_each_region_has_its_result_as_parameters(void)
+{
+    fake_set((fake_script) { 0 });
+    for (int mode = 1; mode <= 2; mode++) {
+        GstElement *element = support_element("mode", mode, "sample-mode", SAMPLE_ALL, "roi-mode",
+                                              ROI_META, "only-on", "b,c", NULL);
+        gst_util_set_object_arg(G_OBJECT(element), "prompts", "<one, two>");
+        GstHarness *h = support_harness(element, FALSE, CAPS_TILES);
+        EACH_RUN(h, CAPS_TILES)
+        {
+            static const char *const labels[] = { "a", "b", "c" };
+            guint64 id = 0;
+            GstBuffer *frame = tiles(0);
+            for (guint i = 0; i < 3; i++)
+                gst_buffer_add_video_region_of_interest_meta(frame, labels[i], 8 * i, 8, 8, 8);
+            gst_harness_push(h, frame);
+            GstBuffer *out = gst_harness_pull(h);
+            gpointer state = NULL;
+            GstMeta *meta;
+            for (guint i = 0; i < 3; i++) {
+                meta = gst_buffer_iterate_meta_filtered(out, &state,
+                                                        GST_VIDEO_REGION_OF_INTEREST_META_API_TYPE);
+                REQUIRE(meta != NULL);
+                GList *params = ((GstVideoRegionOfInterestMeta *)meta)->params;
+                CHECK_EQ(g_list_length(params), mode == 2 && i > 0 ? 2 : 0);
+                for (guint prompt = 0; params; params = params->next, prompt++) {
+                    char expected[16];
+                    guint number = 9;
+                    snprintf(expected, sizeof expected, "8x8 #%02x0100", i);
+                    CHECK(gst_structure_has_name(params->data, "glm4vdescribe"));
+                    CHECK_EQ(results_uint64(params->data, "id"), id++);
+                    gst_structure_get_uint(params->data, "prompt-number", &number);
+                    CHECK_EQ(number, prompt);
+                    CHECK_STR(gst_structure_get_string(params->data, "text"), expected);
+                    CHECK_STR(gst_structure_get_string(params->data, "status"), "ok");
+                }
+            }
+            results_wait(element, 4);
+            gst_buffer_unref(out);
+        }
+        support_done(h);
+    }
+}
+
 int main(int argc, char **argv)
 {
     fake_init(&argc, &argv);
@@ -269,5 +313,6 @@ int main(int argc, char **argv)
     TEST(frames_without_the_label_are_not_described);
     TEST(a_trigger_is_answered_whatever_lies_on_the_frame);
     TEST(a_roi_that_is_not_four_numbers_is_refused);
+    TEST(in_sync_each_region_has_its_result_as_parameters);
     return test_end();
 }
