@@ -534,8 +534,8 @@ static gpointer set_properties(gpointer user)
         g_object_set(storm->element, "prompt", long_prompt, "mode", i % 3, "sample-mode", i % 5,
                      "interval", (guint64)(i % 4 * 10 * MS), "deadline", (guint64)(i % 3 * MS),
                      "change-threshold", i % 2 * 0.1, "max-pending", i % 9, "hysteresis", 1 + i % 5,
-                     "stats-interval", (guint64)(i % 2 * MS), "send-events", i % 2,
-                     "prompt-location", i % 11 ? NULL : "/nonexistent", NULL);
+                     "stats-interval", (guint64)(i % 2 * MS), "send-events", i % 2, "persist-meta",
+                     i % 2, "prompt-location", i % 11 ? NULL : "/nonexistent", NULL);
         gst_util_set_object_arg(G_OBJECT(storm->element), "choices", shape[1]);
         gst_util_set_object_arg(G_OBJECT(storm->element), "fail-choices", shape[2]);
         gst_util_set_object_arg(G_OBJECT(storm->element), "thresholds", shape[3]);
@@ -557,6 +557,8 @@ static gpointer ask(gpointer user)
         g_object_get(storm->element, "stats", &stats, NULL);
         gst_structure_free(stats);
         g_signal_emit_by_name(storm->element, "describe", i % 2 ? "Now?" : NULL, &id);
+        if (i % 7 == 0)
+            g_signal_emit_by_name(storm->element, "cancel");
         if (i % 50 == 0)
             g_signal_emit_by_name(storm->element, "reset-stats");
         gst_element_query(storm->element, query);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* P-10: the element between two pads that do what the input says, two bytes a step: what, and
  * how. Caps, frames that are whole or not, events and queries in any order, states, properties,
- * the text pad, triggers. Whatever comes, results count up from 0 in each run, each with a
+ * the text pad, triggers, cancel. Whatever comes, results count up from 0 in each run, each with a
  * status, and with a state exactly if they have a verdict; there are as many as frames were
  * sampled, unless a flush or a state discards some; the element ends in NULL and leaves nothing
  * with the engine. The engine is the scripted one of the element's tests. */
@@ -260,7 +260,9 @@ static void act(scene *s, uint8_t how)
     GstStructure *stats = NULL;
     guint64 id;
     s->discarded |= how % 3 == 1;
-    if (how % 3 == 0)
+    if (how % 3 == 0 && how & 16)
+        g_signal_emit_by_name(s->element, "cancel");
+    else if (how % 3 == 0)
         g_signal_emit_by_name(s->element, "describe", how & 8 ? "What?" : NULL, &id);
     else if (how % 3 == 1)
         g_signal_emit_by_name(s->element, "reset-stats");
@@ -310,7 +312,7 @@ static void begin(scene *s)
     GstSegment segment;
     fake_set((fake_script) { 0 });
     s->element = gst_object_ref_sink(gst_element_factory_make("glm4vdescribe", NULL));
-    g_object_set(s->element, "model-location", SOURCE_ROOT, "mode", 2, NULL);
+    g_object_set(s->element, "model-location", SOURCE_ROOT, "mode", 2, "persist-meta", TRUE, NULL);
     g_signal_connect(s->element, "result", G_CALLBACK(on_result), s);
     link_pads(s);
     gst_element_set_state(s->element, GST_STATE_PLAYING);
