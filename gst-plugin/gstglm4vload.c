@@ -30,6 +30,15 @@ on_progress (gpointer user, guint percent)
   g_free (text);
 }
 
+/* Image tokens of the largest picture that the model takes. */
+static guint
+vision_tokens (const glm4v_model_info * info)
+{
+  guint64 side = (guint64) info->patch_size * info->merge_size;
+
+  return side > 0 ? (guint) (info->max_pixels / (side * side)) : 0;
+}
+
 static GstStructure *
 describe_model (const glm4v_model_info * info)
 {
@@ -50,7 +59,8 @@ describe_model (const glm4v_model_info * info)
       "layers", G_TYPE_UINT, info->n_layers,
       "vision-layers", G_TYPE_UINT, info->vision_layers,
       "context-length", G_TYPE_UINT, info->context_length,
-      "max-pixels", G_TYPE_UINT64, info->max_pixels, NULL);
+      "max-pixels", G_TYPE_UINT64, info->max_pixels,
+      "vision-tokens", G_TYPE_UINT, vision_tokens (info), NULL);
   if (*info->products)
     gst_structure_set (model, "products", G_TYPE_STRING, info->products, NULL);
   return model;

@@ -243,6 +243,18 @@ static void the_time_of_capture_is_in_nanoseconds_since_1970(void)
     close_pads(&p);
 }
 
+static void a_canceled_question_has_its_object(void)
+{
+    guint64 id = 0;
+    fake_set((fake_script) { .answer_ns = 20000 * MS });
+    Pads p = open_pads(support_element("mode", ASYNC, "sample-mode", SAMPLE_TRIGGER, NULL), TRUE);
+    g_signal_emit_by_name(p.element, "describe", NULL, &id);
+    push(&p, 0, 0);
+    g_signal_emit_by_name(p.element, "cancel");
+    check_line(p.json, 0, "\"status\":\"dropped\",\"finish-reason\":\"canceled\",\"message\":");
+    close_pads(&p);
+}
+
 static void regions_clips_and_questions_are_told_apart(void)
 {
     fake_set((fake_script) { .echo = true });
@@ -550,6 +562,7 @@ int main(int argc, char **argv)
     TEST(what_others_have_written_stays_json);
     TEST(times_that_are_not_known_are_null);
     TEST(the_time_of_capture_is_in_nanoseconds_since_1970);
+    TEST(a_canceled_question_has_its_object);
     TEST(regions_clips_and_questions_are_told_apart);
     TEST(messages_have_the_members_of_the_object_in_their_order);
     TEST(settings_come_before_the_first_result_that_used_them);

@@ -399,6 +399,29 @@ static void without_model_location_the_shipped_model_names_a_test_picture(void)
     gst_object_unref(pipeline);
 }
 
+static void model_info_tells_the_tokens_of_the_largest_picture(void)
+{
+    GstElement *element = tiny_element(2);
+    g_object_set(element, "max-pixels", (guint64)12544, NULL); /* 112x112 of the 448x448 */
+    const char *caps = "video/x-raw,format=RGB,width=448,height=448,framerate=30/1";
+    GstHarness *h = support_harness(element, FALSE, caps);
+    GstStructure *info = NULL, *tokens = NULL;
+    guint most = 0, vision = 0;
+    guint64 pixels = 0;
+    gst_harness_push(h, support_frame(caps, 0x808080, 0));
+    GstStructure *result = support_result(element);
+    g_object_get(element, "model-info", &info, NULL);
+    REQUIRE(info && result && gst_structure_get_uint(info, "vision-tokens", &most) &&
+            gst_structure_get_uint64(info, "max-pixels", &pixels) &&
+            gst_structure_get(result, "tokens", GST_TYPE_STRUCTURE, &tokens, NULL) &&
+            gst_structure_get_uint(tokens, "vision", &vision));
+    CHECK_EQ(vision * pixels, most * (guint64)12544);
+    gst_structure_free(tokens);
+    gst_structure_free(info);
+    gst_structure_free(result);
+    support_done(h);
+}
+
 static void glm4v_model_in_the_environment_is_used(void)
 {
     GstStructure *info = NULL;
@@ -823,6 +846,7 @@ int main(int argc, char **argv)
     TEST(played_again_a_pipeline_has_its_captions_again);
     TEST(without_model_location_the_shipped_model_names_a_test_picture);
     TEST(glm4v_model_in_the_environment_is_used);
+    TEST(model_info_tells_the_tokens_of_the_largest_picture);
     TEST(broken_models_are_refused_with_the_file_that_is_wrong);
     TEST(a_form_or_device_that_does_not_exist_is_refused_at_once);
     TEST(the_shipped_model_s_boxes_are_regions_around_the_defect);

@@ -210,6 +210,20 @@ static void a_model_that_was_unloaded_takes_no_memory(void)
     support_done(h);
 }
 
+#ifdef HAVE_REMOTE
+static void of_a_server_there_are_no_figures_of_an_engine(void)
+{
+    GstElement *element = support_element("model-location", NULL, "endpoint",
+                                          "http://127.0.0.1:1/v1", "model", "any", NULL);
+    CHECK_EQ(gst_element_set_state(element, GST_STATE_READY), GST_STATE_CHANGE_SUCCESS);
+    CHECK_EQ(support_wait_loaded(element), GST_PROGRESS_TYPE_COMPLETE);
+    CHECK_EQ(support_stat(element, "device-memory"), 0);
+    CHECK_EQ(support_stat(element, "queue-level"), 0);
+    CHECK_EQ(number(element, "batch-mean"), 0);
+    support_free(element);
+}
+#endif
+
 /* ---- when a result is counted ---- */
 
 static void on_result(GstElement *element, const GstStructure *result, gpointer user)
@@ -432,6 +446,9 @@ int main(int argc, char **argv)
     TEST(the_level_of_the_queue_is_what_waits_for_the_model);
     TEST(figures_of_the_engine_are_those_of_all_who_share_it);
     TEST(a_model_that_was_unloaded_takes_no_memory);
+#ifdef HAVE_REMOTE
+    TEST(of_a_server_there_are_no_figures_of_an_engine);
+#endif
     TEST(a_result_is_counted_after_frames_have_it_and_before_its_signal);
     TEST(statistics_are_posted_once_an_interval_in_paused_and_playing);
     TEST(the_interval_of_statistics_can_be_set_while_playing);
