@@ -5,12 +5,18 @@
 #include "drafted.h"
 #include "engine.h"
 
+#ifndef DEVICE_MEMORY
+#define DEVICE_MEMORY 0
+#endif
+
 enum { TOKENS = 80 };
 
-/* GLM4V_DEEP=1: a thousand requests. */
+/* GLM4V_DEEP=1: a thousand requests. A device of the tests is slow. */
 static uint32_t n_requests(void)
 {
-    return getenv("GLM4V_DEEP") ? MOST : 48;
+    if (getenv("GLM4V_DEEP"))
+        return MOST;
+    return DEVICE_MEMORY ? 18 : 48;
 }
 
 /* ---- the script ---- */
@@ -20,8 +26,11 @@ static struct {
     glm4v_engine *engine;
     uint32_t share; /* of right drafts, of 256 */
     bool credit;    /* without end */
-    int64_t depth;  /* passes of the layer since the last step */
+    uint64_t step;  /* number of the decode step that is drafted for */
+    int64_t depth;  /* passes of the layer for it */
     bool drafting;  /* the next logits are the layer's */
+    float *logits;  /* [rows, vocab], where they are read to, until they are there */
+    int64_t rows;
     uint64_t last_number;
     int32_t ids[MOST][TOKENS]; /* of the answers */
     int64_t n[MOST];
@@ -65,26 +74,44 @@ static void script_row(float *logits, int64_t vocab, const glm4v_request *r)
     logits[right_at(number, at) ? id : (id + 1) % vocab] = 1e30f;
 }
 
-/* Rows are those of the requests of the batch whose drafts go on, in order. */
-static int scripted_logits(glm4v_step *step, const glm4v_product *p)
+static int scripted_read(glm4v_step *step, void *host, const void *x, size_t bytes)
 {
-    const glm4v_batch *batch = &script.engine->batch[0];
-    int rc = script.real.logits(step, p);
-    if (!script.drafting) {
-        script.depth = 0;
-        return rc;
+    const size_t row = (size_t)fixture_model->config.text.vocab * sizeof(float);
+    if (script.drafting) {
+        script.logits = host;
+        script.rows = (int64_t)(bytes / row);
     }
     script.drafting = false;
+    return script.real.step_read(step, host, x, bytes);
+}
+
+/* Rows are those of the requests of the batch whose drafts go on, in order. */
+static void script_rows(void)
+{
+    const glm4v_batch *batch = &script.engine->batch[0];
+    const int64_t vocab = fixture_model->config.text.vocab;
     int64_t row = 0;
+    if (script.step != script.engine->n_batches)
+        script.depth = 0;
+    script.step = script.engine->n_batches;
     for (int64_t i = 0; i < batch->n; i++) {
         const glm4v_request *r = batch->request[i];
         if (r->drafter.source == GLM4V_DRAFT_MTP && r->drafter.n > script.depth)
-            script_row((float *)p->y + row++ * p->ldy, p->w->n_out, r);
+            script_row(script.logits + row++ * vocab, vocab, r);
     }
-    CHECK_EQ(row, p->rows);
+    CHECK_EQ(row, script.rows);
+    script.logits = NULL;
     script.depth++;
     if (script.credit)
         script.engine->past.mtp.credit = INT32_MAX;
+}
+
+/* The thread waits for a pass of the layer: an event that is reached then is behind it. */
+static int scripted_done(glm4v_backend *b, glm4v_event *event)
+{
+    int rc = script.real.event_done(b, event);
+    if (rc == 1 && script.logits)
+        script_rows();
     return rc;
 }
 
@@ -93,7 +120,8 @@ static void install(void)
     glm4v_backend *b = fixture_model->stages[0].backend;
     script.real = script.ops = *b->ops;
     script.ops.norm = scripted_norm;
-    script.ops.logits = scripted_logits;
+    script.ops.step_read = scripted_read;
+    script.ops.event_done = scripted_done;
     b->ops = &script.ops;
 }
 
@@ -105,7 +133,7 @@ static glm4v_engine *open_engine(uint32_t max_batch, uint32_t share, bool credit
     script.engine = engine;
     script.share = share;
     script.credit = credit;
-    script.depth = 0;
+    script.step = UINT64_MAX;
     script.last_number = 0;
     memset(script.told, 0, sizeof script.told);
     return engine;
