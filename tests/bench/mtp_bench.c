@@ -75,22 +75,20 @@ static void draw(uint8_t *rgb, int number)
 static struct {
     const glm4v_engine *engine;
     glm4v_backend_ops real;
-    const float *head_norm;
     int32_t answer[MOST_TOKENS];
     int64_t n;
     double share; /* of right drafts */
     uint32_t picture;
     uint64_t step; /* number of the decode step that is drafted for */
     int64_t depth; /* passes of the layer for it */
-    bool drafting; /* the next logits are the layer's */
-    float *logits; /* where they are read to, until they are there */
-    int64_t n_vocab;
+    bool drafting; /* logits of the layer are on their way */
 } script;
 
-static int scripted_norm(glm4v_step *step, const glm4v_norm_rows *n)
+/* The head's steps alone have outputs and no ids; they may be replayed. */
+static int scripted_begin(glm4v_step *step, const glm4v_step_rows *rows, bool *replayed)
 {
-    script.drafting = n->norm->w == script.head_norm;
-    return script.real.norm(step, n);
+    script.drafting = !rows->ids && rows->n_outputs;
+    return script.real.step_begin(step, rows, replayed);
 }
 
 static bool right_at(int64_t at)
@@ -101,16 +99,6 @@ static bool right_at(int64_t at)
     return (double)(h >> 8) < script.share * (1 << 24);
 }
 
-static int scripted_read(glm4v_step *step, void *host, const void *x, size_t bytes)
-{
-    if (script.drafting) {
-        script.logits = host;
-        script.n_vocab = (int64_t)(bytes / sizeof(float));
-    }
-    script.drafting = false;
-    return script.real.step_read(step, host, x, bytes);
-}
-
 /* The answer's tokens so far are known to the request: a draft stands behind them. */
 static void put_on_top(void)
 {
@@ -119,15 +107,17 @@ static void put_on_top(void)
     script.step = script.engine->n_batches;
     const int64_t at = script.engine->running[0]->result.output_tokens + script.depth++;
     const int32_t id = at < script.n ? script.answer[at] : 0;
-    script.logits[right_at(at) ? id : (id + 1) % script.n_vocab] = 1e30f;
-    script.logits = NULL;
+    const int64_t vocab = script.engine->model->config.text.vocab;
+    glm4v_pass_logits(script.engine->context,
+                      GLM4V_LANE_DECODE)[right_at(at) ? id : (id + 1) % vocab] = 1e30f;
+    script.drafting = false;
 }
 
 /* The thread waits for a pass of the layer: an event that is reached then is behind it. */
 static int scripted_done(glm4v_backend *b, glm4v_event *event)
 {
     int rc = script.real.event_done(b, event);
-    if (rc == 1 && script.logits)
+    if (rc == 1 && script.drafting)
         put_on_top();
     return rc;
 }
@@ -137,10 +127,8 @@ static void install(glm4v_engine *engine, glm4v_model *model, glm4v_backend_ops 
     glm4v_backend *b = model->stages[0].backend;
     script.engine = engine;
     script.real = *b->ops;
-    script.head_norm = model->mtp.head_norm;
     *ops = *b->ops;
-    ops->norm = scripted_norm;
-    ops->step_read = scripted_read;
+    ops->step_begin = scripted_begin;
     ops->event_done = scripted_done;
     b->ops = ops;
 }

@@ -28,9 +28,7 @@ static struct {
     bool credit;    /* without end */
     uint64_t step;  /* number of the decode step that is drafted for */
     int64_t depth;  /* passes of the layer for it */
-    bool drafting;  /* the next logits are the layer's */
-    float *logits;  /* [rows, vocab], where they are read to, until they are there */
-    int64_t rows;
+    int64_t rows;   /* of logits of the layer, until they are there */
     uint64_t last_number;
     int32_t ids[MOST][TOKENS]; /* of the answers */
     int64_t n[MOST];
@@ -38,10 +36,11 @@ static struct {
                  [TOKENS]; /* digest of what it told first behind so many tokens; 0: nothing */
 } script;
 
-static int scripted_norm(glm4v_step *step, const glm4v_norm_rows *n)
+/* The head's steps alone have outputs and no ids; they may be replayed. */
+static int scripted_begin(glm4v_step *step, const glm4v_step_rows *rows, bool *replayed)
 {
-    script.drafting = n->norm->w == fixture_model->mtp.head_norm;
-    return script.real.norm(step, n);
+    script.rows = rows->ids ? 0 : rows->n_outputs;
+    return script.real.step_begin(step, rows, replayed);
 }
 
 static uint64_t digest_of(const float *x, int64_t n)
@@ -74,22 +73,12 @@ static void script_row(float *logits, int64_t vocab, const glm4v_request *r)
     logits[right_at(number, at) ? id : (id + 1) % vocab] = 1e30f;
 }
 
-static int scripted_read(glm4v_step *step, void *host, const void *x, size_t bytes)
-{
-    const size_t row = (size_t)fixture_model->config.text.vocab * sizeof(float);
-    if (script.drafting) {
-        script.logits = host;
-        script.rows = (int64_t)(bytes / row);
-    }
-    script.drafting = false;
-    return script.real.step_read(step, host, x, bytes);
-}
-
 /* Rows are those of the requests of the batch whose drafts go on, in order. */
 static void script_rows(void)
 {
     const glm4v_batch *batch = &script.engine->batch[0];
     const int64_t vocab = fixture_model->config.text.vocab;
+    float *logits = glm4v_pass_logits(script.engine->context, GLM4V_LANE_DECODE);
     int64_t row = 0;
     if (script.step != script.engine->n_batches)
         script.depth = 0;
@@ -97,10 +86,10 @@ static void script_rows(void)
     for (int64_t i = 0; i < batch->n; i++) {
         const glm4v_request *r = batch->request[i];
         if (r->drafter.source == GLM4V_DRAFT_MTP && r->drafter.n > script.depth)
-            script_row(script.logits + row++ * vocab, vocab, r);
+            script_row(logits + row++ * vocab, vocab, r);
     }
     CHECK_EQ(row, script.rows);
-    script.logits = NULL;
+    script.rows = 0;
     script.depth++;
     if (script.credit)
         script.engine->past.mtp.credit = INT32_MAX;
@@ -110,7 +99,7 @@ static void script_rows(void)
 static int scripted_done(glm4v_backend *b, glm4v_event *event)
 {
     int rc = script.real.event_done(b, event);
-    if (rc == 1 && script.logits)
+    if (rc == 1 && script.rows)
         script_rows();
     return rc;
 }
@@ -119,8 +108,7 @@ static void install(void)
 {
     glm4v_backend *b = fixture_model->stages[0].backend;
     script.real = script.ops = *b->ops;
-    script.ops.norm = scripted_norm;
-    script.ops.step_read = scripted_read;
+    script.ops.step_begin = scripted_begin;
     script.ops.event_done = scripted_done;
     b->ops = &script.ops;
 }

@@ -193,7 +193,7 @@ typedef struct {
     glm4v_draw *draws;
 } step_data;
 
-#define MAX_KEYS 160
+#define MAX_KEYS 256
 
 typedef struct {
     uint64_t key;

@@ -60,10 +60,11 @@ static glm4v_cuda_step_data data_at(const layout *l, void *block)
     return data;
 }
 
-/* Keys of decode are few: how many tokens there are, and whether they are sampled. */
+/* Keys of decode are few: how many tokens there are, and whether they are sampled; of an MTP layer
+ * how many, and four kinds of steps. */
 static size_t keys_of(const glm4v_step_size *size)
 {
-    return size->queue == GLM4V_QUEUE_DECODE ? 2 * size->rows + 2 : 0;
+    return size->queue == GLM4V_QUEUE_DECODE ? 6 * size->rows + 2 : 0;
 }
 
 uint64_t glm4v_gpu_step_bytes(glm4v_backend *b, const glm4v_step_size *size)

@@ -68,6 +68,9 @@ typedef struct {
     int64_t n_outputs; /* rows of logits */
 } glm4v_mtp_work;
 
+/* Keys of its steps, which may be recorded, begin here; those of the model's are smaller. */
+#define GLM4V_KEY_MTP (UINT64_C(1) << 32)
+
 /* A pass under way. */
 typedef struct {
     glm4v_pass_kind kind;

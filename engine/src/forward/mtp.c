@@ -100,12 +100,11 @@ static int run_step(glm4v_context *c, glm4v_lane lane, const glm4v_step_rows *ro
     glm4v_pass *p = &c->lane[lane].pass;
     glm4v_stage_buffers *s = &c->stages[p->stage];
     const glm4v_backend_ops *ops = s->backend->ops;
-    bool replayed = false;
-    int rc = ops->step_begin(s->work[lane].step, rows, &replayed);
+    int rc = ops->step_begin(s->work[lane].step, rows, &p->replayed);
     if (rc)
         return rc;
     p->open = true;
-    rc = part(c, lane, s);
+    rc = p->replayed ? 0 : part(c, lane, s);
     if (rc)
         return rc;
     p->open = false;
@@ -122,6 +121,19 @@ static void take_prompt(glm4v_context *c, glm4v_pass *p)
     p->rows.draws = NULL;
 }
 
+/* What settles the operations of a step of n rows that decode beside the model: whose states, and
+ * what of the layer; or its head. */
+static uint64_t layer_key(const glm4v_mtp_work *mtp, int64_t n)
+{
+    const uint64_t part = mtp->part == GLM4V_MTP_KEYS ? 0 : 1 + mtp->chained;
+    return GLM4V_KEY_MTP + 4 * (uint64_t)n + part;
+}
+
+static uint64_t head_key(int64_t n)
+{
+    return GLM4V_KEY_MTP + 4 * (uint64_t)n + 3;
+}
+
 int glm4v_mtp_chunk(glm4v_context *c, glm4v_lane lane, glm4v_error *err)
 {
     glm4v_pass *p = &c->lane[lane].pass;
@@ -130,9 +142,12 @@ int glm4v_mtp_chunk(glm4v_context *c, glm4v_lane lane, glm4v_error *err)
         take_prompt(c, p);
     glm4v_step_rows rows = p->rows;
     rows.rotary = &c->stages[p->stage].rotary;
+    rows.key = lane == GLM4V_LANE_PREFILL ? 0 : layer_key(&p->mtp, rows.rows);
     int rc = run_step(c, lane, &rows, run_layer);
     if (!rc && n) {
-        const glm4v_step_rows heads = { .rows = n, .outputs = c->lane[lane].heads, .n_outputs = n };
+        const glm4v_step_rows heads = {
+            .rows = n, .outputs = c->lane[lane].heads, .n_outputs = n, .key = head_key(n)
+        };
         rc = run_step(c, lane, &heads, head_part);
     }
     if (rc)
