@@ -56,6 +56,8 @@ int cli_server_open(cli_server **server, const cli_server_options *options, glm4
                                             .model = options->model,
                                             .key = key,
                                             .ca_file = options->ca_file,
+                                            .certificate_file = options->certificate_file,
+                                            .private_key_file = options->private_key_file,
                                             .max_pixels = options->max_pixels ? options->max_pixels
                                                                               : REMOTE_MAX_PIXELS },
                         err);

@@ -8,11 +8,12 @@
 typedef struct cli_server cli_server;
 
 typedef struct {
-    const char *endpoint;     /* several with commas between them */
-    const char *model;        /* NULL: the first that the server lists */
-    const char *api_key_file; /* NULL: of the environment */
-    const char *ca_file;      /* NULL: the system's */
-    uint64_t max_pixels;      /* 0: as the element's remote-max-pixels */
+    const char *endpoint;                            /* several with commas between them */
+    const char *model;                               /* NULL: the first that the server lists */
+    const char *api_key_file;                        /* NULL: of the environment */
+    const char *ca_file;                             /* NULL: the system's */
+    const char *certificate_file, *private_key_file; /* NULL: none */
+    uint64_t max_pixels;                             /* 0: as the element's remote-max-pixels */
 } cli_server_options;
 
 /* Nothing is connected yet. UNSUPPORTED: this program was built without a client. */

@@ -375,6 +375,10 @@ int cli_describe(int argc, char **argv)
         { "ca-file", "FILE", CLI_STRING, &set.server.ca_file, 0, 0,
           "with --endpoint: PEM file of the authorities that may have signed its\n"
           "certificate; default: the system's" },
+        { "certificate-file", "FILE", CLI_STRING, &set.server.certificate_file, 0, 0,
+          "with --endpoint: PEM file of the certificate that is shown to it" },
+        { "private-key-file", "FILE", CLI_STRING, &set.server.private_key_file, 0, 0,
+          "with --endpoint: PEM file of its private key" },
         CLI_PLACE_OPTIONS(set.place),
         CLI_KV_OPTION(set.kv_cache),
         CLI_QUANTIZATION_OPTION(set.quantization),

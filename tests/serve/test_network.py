@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from common_serve import SLOW, SOURCE, Skip, check, check_object, environment, main
+from common_serve import GLM4V, PICTURE, SLOW, SOURCE, Skip, check, check_object, environment, good, main, run
 
 sys.path.insert(0, str(SOURCE / "tests" / "support"))
 from bad_network import BadNetwork, HttpProxy, cut, delay, drop, reset  # noqa: E402
@@ -280,6 +280,10 @@ def a_server_may_want_a_certificate(folder):
                     "no-key": f"{endpoint} certificate-file={certificate} private-key-file={certificate}",
                     "no-authority": f"endpoint={server.endpoint('good')} ca-file={private_key}"}
         results = ask(folder, elements)
+        words = [GLM4V, "describe", "--endpoint", server.endpoint("good"), "--model", "m", "--ca-file", CERTIFICATE, PICTURE]
+        refused, shown = run(words), run(words + ["--certificate-file", certificate, "--private-key-file", private_key])
+    check(refused.returncode == 1 and "certificate-file" in refused.stderr, refused)
+    check(good(shown).stdout == ANSWER + "\n", shown)
     check(is_ok(results["shown"][0]), results["shown"])
     for name, words in (("none", "certificate-file"), ("no-key", "certificate-file or private-key-file"),
                         ("stranger", "certificate-file or private-key-file"), ("no-authority", "ca-file")):

@@ -263,8 +263,11 @@ def the_key_is_sent_and_the_certificate_looked_at(folder):
                     "known": f"endpoint={safe.endpoint('locked')} ca-file={CERTIFICATE} api-key-file={key}",
                     "shown": f"endpoint={safe.endpoint('good')} ca-file={CERTIFICATE} certificate-file={CERTIFICATE} "
                              f"private-key-file={CERTIFICATE}"}
-        results, _ = describe(folder, elements)
-        again, _ = describe(folder, {"environment": f"endpoint={server.endpoint('locked')}"}, env={"GLM4V_API_KEY": "secret"})
+        results, said = describe(folder, elements)
+        again, said_again = describe(folder, {"environment": f"endpoint={server.endpoint('locked')}"},
+                                     env={"GLM4V_API_KEY": "secret"})
+    check("secret" not in said.stdout + said.stderr + said_again.stdout + said_again.stderr, "the key is shown")
+    check("secret" not in json.dumps([results, again]), "the key is in a result")
     for name in ("file", "known", "shown"):
         check(one(results, name)["text"] == ANSWER, name, results[name])
     check(one(again, "environment")["text"] == ANSWER, again)
