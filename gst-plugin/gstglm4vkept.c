@@ -35,12 +35,16 @@ static gboolean
 is_news (const GstGlm4vReady * ready)
 {
   switch (ready->status) {
+    case GST_GLM4V_STATUS_OK:
+    case GST_GLM4V_STATUS_TIMEOUT:
+    case GST_GLM4V_STATUS_ERROR:
+      return TRUE;
     case GST_GLM4V_STATUS_UNCHANGED:
     case GST_GLM4V_STATUS_DROPPED:
-      return FALSE;
-    default:
-      return TRUE;
+    case GST_GLM4V_N_STATUSES:
+      break;
   }
+  return FALSE;
 }
 
 void

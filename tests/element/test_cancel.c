@@ -210,6 +210,35 @@ static void a_trigger_without_a_frame_has_its_result_with_the_next_one(void)
     }
 }
 
+static GstPadProbeReturn cancel_at_result(GstPad *pad, GstPadProbeInfo *info, gpointer user)
+{
+    if (gst_event_has_name(GST_PAD_PROBE_INFO_EVENT(info), "glm4vdescribe/result"))
+        cancel(user);
+    return GST_PAD_PROBE_OK;
+}
+
+/* The event with the result before it leaves while a frame is on its way to the model. */
+static void a_frame_that_is_being_handed_over_is_canceled_too(void)
+{
+    fake_set((fake_script) { 0 });
+    GstElement *element =
+        support_element("mode", 1, "sample-mode", SAMPLE_TRIGGER, "send-events", TRUE, NULL);
+    GstHarness *h = support_harness(element, TRUE, CAPS_SMALL);
+    GstPad *src = gst_element_get_static_pad(element, "src");
+    gst_pad_add_probe(src, GST_PAD_PROBE_TYPE_EVENT_DOWNSTREAM, cancel_at_result, element, NULL);
+    EACH_RUN(h, CAPS_SMALL)
+    {
+        ask(element);
+        gst_harness_push(h, support_frame(CAPS_SMALL, 1, 0));
+        check_trigger(element, 1, FALSE);
+        ask(element);
+        gst_harness_push(h, support_frame(CAPS_SMALL, 2, 33));
+        check_trigger(element, 2, TRUE);
+    }
+    gst_object_unref(src);
+    support_done(h);
+}
+
 static void frames_of_a_clip_are_kept(void)
 {
     fake_set((fake_script) { 0 });
@@ -381,6 +410,7 @@ int main(int argc, char **argv)
     TEST(a_server_that_does_not_answer_is_not_waited_for);
 #endif
     TEST(a_trigger_without_a_frame_has_its_result_with_the_next_one);
+    TEST(a_frame_that_is_being_handed_over_is_canceled_too);
     TEST(frames_of_a_clip_are_kept);
     TEST(while_the_model_is_loaded_the_frame_does_not_wait_for_it);
     TEST(nor_for_a_model_that_was_unloaded);
