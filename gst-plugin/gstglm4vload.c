@@ -83,11 +83,13 @@ set_model_info (GstGlm4vDescribe * self, const glm4v_model_info * info,
 
 static void
 on_loaded (gpointer user, const gchar * dir, const glm4v_model_info * info,
-    gint code, const gchar * message)
+    const glm4v_engine_stats * before, gint code, const gchar * message)
 {
   GstGlm4vDescribe *self = user;
   gchar *text;
 
+  if (before)
+    gst_glm4v_statistics_join (self, before);
   if (info) {
     set_model_info (self, info, TRUE);
     gst_glm4v_device_set_loaded (self, info);
@@ -185,14 +187,11 @@ static void
 on_check (gpointer user, GstGlm4vDescriber * describer)
 {
   GstGlm4vDescribe *self = user;
-  glm4v_engine_stats before;
   GstGlm4vQuestion question = { 0 };
   glm4v_task task = {.struct_size = sizeof task,.prompt = "?" };
   glm4v_error error = { 0 };
   gint code = 0;
 
-  if (describer->klass->get_stats (describer, &before))
-    gst_glm4v_statistics_join (self, &before);
   GST_OBJECT_LOCK (self);
   gst_glm4v_question_copy (&question, &self->settings.question);
   GST_OBJECT_UNLOCK (self);

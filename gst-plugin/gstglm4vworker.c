@@ -70,10 +70,11 @@ static gboolean
 wait_load (GstGlm4vWorker * self)
 {
   GstGlm4vDescriber *describer = self->describer;
-  const glm4v_model_info *info = NULL;
+  glm4v_engine_stats before;
   glm4v_error error = { 0 };
   guint percent = 0, told = 0;
   GstGlm4vEngineState state;
+  gboolean known;
 
   do {
     gst_glm4v_worker_enter (self);
@@ -85,12 +86,13 @@ wait_load (GstGlm4vWorker * self)
     told = percent;
   } while (state == GST_GLM4V_ENGINE_LOADING);
   if (state != GST_GLM4V_ENGINE_LOADED) {
-    self->callbacks.loaded (self->user, self->config.dir, NULL, error.code,
-        error.msg);
+    self->callbacks.loaded (self->user, self->config.dir, NULL, NULL,
+        error.code, error.msg);
     return FALSE;
   }
-  info = describer->klass->get_info (describer);
-  self->callbacks.loaded (self->user, self->config.dir, info, 0, NULL);
+  known = describer->klass->get_stats (describer, &before);
+  self->callbacks.loaded (self->user, self->config.dir,
+      describer->klass->get_info (describer), known ? &before : NULL, 0, NULL);
   self->callbacks.check (self->user, describer);
   return TRUE;
 }

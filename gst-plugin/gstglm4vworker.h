@@ -16,9 +16,11 @@ typedef struct
 {
   void (*progress) (gpointer user, guint percent);
   /* code is not 0 on failure, for which message is the reason; info is NULL
-   * then, and where a server has the model. */
+   * then, and where a server has the model; so is before, what the engine has
+   * done already. */
   void (*loaded) (gpointer user, const gchar * dir,
-      const glm4v_model_info * info, gint code, const gchar * message);
+      const glm4v_model_info * info, const glm4v_engine_stats * before,
+      gint code, const gchar * message);
   /* After a load that succeeded: the describer, during the call. */
   void (*check) (gpointer user, GstGlm4vDescriber * describer);
   /* Complete the question. OUTCOME if it is to be asked, else how it ends. */
