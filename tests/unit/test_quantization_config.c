@@ -171,6 +171,59 @@ static void other_methods_treat_all_linear_modules_alike(void)
     glm4v_quantization_config_free(&c);
 }
 
+/* What the programs write, in full, as public repositories quote it. */
+static void configurations_as_programs_write_them_are_read(void)
+{
+    static const struct {
+        const char *object;
+        glm4v_method method;
+        int bits, group;
+    } cases[] = {
+        { "{\"bits\": 4, \"data_type\": \"int\", \"group_size\": 128, \"sym\": true, \"iters\": 0, "
+          "\"low_gpu_mem_usage\": true, \"autoround_version\": \"0.12.2\", "
+          "\"block_name_to_quantize\": \"model.layers\", \"quant_method\": \"auto-round\", "
+          "\"packing_format\": \"auto_round:auto_gptq\", \"extra_config\": "
+          "{\"model.visual.merger.norm\": {\"bits\": 16, \"data_type\": \"float\"}, "
+          "\"" LAYER "\": {\"bits\": 4}}}",
+          GLM4V_METHOD_GPTQ, 4, 128 },
+        { "{\"bits\": 4, \"checkpoint_format\": \"gptq\", \"desc_act\": false, \"group_size\": 32, "
+          "\"lm_head\": false, \"meta\": {\"damp_percent\": 0.05, \"quantizer\": "
+          "[\"gptqmodel:4.0.0\"], \"static_groups\": false, \"true_sequential\": true}, "
+          "\"pack_dtype\": \"int32\", \"quant_method\": \"gptq\", \"sym\": true}",
+          GLM4V_METHOD_GPTQ, 4, 32 },
+        { "{\"bits\": 4, \"group_size\": 128, \"modules_to_not_convert\": [\"visual\"], "
+          "\"quant_method\": \"awq\", \"version\": \"gemm\", \"zero_point\": true}",
+          GLM4V_METHOD_AWQ, 4, 128 },
+        { "{\"config_groups\": {\"group_0\": {\"format\": \"pack-quantized\", "
+          "\"input_activations\": null, \"output_activations\": null, \"targets\": [\"Linear\"], "
+          "\"weights\": {\"actorder\": null, \"block_structure\": null, \"dynamic\": false, "
+          "\"group_size\": 128, \"num_bits\": 4, \"observer\": \"memoryless_minmax\", "
+          "\"observer_kwargs\": {}, \"scale_dtype\": null, \"strategy\": \"group\", "
+          "\"symmetric\": true, \"type\": \"int\", \"zp_dtype\": null}}}, "
+          "\"format\": \"pack-quantized\", \"global_compression_ratio\": null, "
+          "\"ignore\": [\"model.visual.blocks.0.attn.qkv\", \"re:.*norm.*\", \"lm_head\"], "
+          "\"kv_cache_scheme\": null, \"quant_method\": \"compressed-tensors\", "
+          "\"quantization_status\": \"compressed\", \"sparsity_config\": {}, "
+          "\"transform_config\": {}, \"version\": \"0.17.0\"}",
+          GLM4V_METHOD_COMPRESSED, 4, 128 },
+        { "{\"activation_scheme\": \"dynamic\", \"fmt\": \"e4m3\", \"quant_method\": \"fp8\", "
+          "\"weight_block_size\": [128, 128]}",
+          GLM4V_METHOD_FP8, 8, 128 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        glm4v_quantization_config *c = NULL;
+        if (parse(&c, cases[i].object))
+            test_fail(__FILE__, __LINE__, "%s", err.msg);
+        REQUIRE(c);
+        const glm4v_scheme *s = glm4v_quantization_config_find(c, LAYER, "Linear");
+        REQUIRE(s);
+        CHECK_EQ(c->method, cases[i].method);
+        CHECK_EQ(s->bits, cases[i].bits);
+        CHECK_EQ(s->group, cases[i].group);
+        glm4v_quantization_config_free(&c);
+    }
+}
+
 static void what_is_stored_in_16_bits_is_not_quantized(void)
 {
     glm4v_quantization_config *c = NULL;
@@ -240,6 +293,12 @@ static void what_is_not_read_is_refused_by_name(void)
           GLM4V_ERR_UNSUPPORTED, "+:.*mlp.*" },
         { "{\"quant_method\": \"auto-round\", \"packing_format\": \"auto_round\"}",
           GLM4V_ERR_UNSUPPORTED, "packing_format" },
+        { "{\"quant_method\": \"auto-round\", \"packing_format\": \"auto_round:auto_gptq\", "
+          "\"bits\": 4, \"extra_config\": {\"lm_head\": {\"bits\": 8}}}",
+          GLM4V_ERR_UNSUPPORTED, "lm_head" },
+        { "{\"quant_method\": \"auto-round\", \"packing_format\": \"auto_round:llm_compressor\", "
+          "\"bits\": 4, \"data_type\": \"mx_fp\"}",
+          GLM4V_ERR_UNSUPPORTED, "llm_compressor" },
         { "{\"quant_method\": \"fp8\", \"weight_block_size\": [128]}", GLM4V_ERR_FORMAT,
           "[128, 128]" },
         { CT("int-quantized", "", ""), GLM4V_ERR_FORMAT, "0 groups" },
@@ -285,6 +344,7 @@ int main(void)
     TEST(a_pattern_made_to_backtrack_takes_no_time);
     TEST(compressed_tensors_gives_each_module_its_scheme);
     TEST(other_methods_treat_all_linear_modules_alike);
+    TEST(configurations_as_programs_write_them_are_read);
     TEST(what_is_stored_in_16_bits_is_not_quantized);
     TEST(no_configuration_is_none);
     TEST(what_is_not_used_is_told);

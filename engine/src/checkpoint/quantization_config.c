@@ -342,6 +342,8 @@ static int read_awq(reader *r)
 
 /* ---- gptq ---- */
 
+#define ONE_SETTING "only checkpoints with one bit width and group size are supported"
+
 /* GPTQModel's exceptions, by pattern: "-:PATTERN" leaves modules out, which their tensors show too;
  * "PATTERN" with other settings is refused. */
 static int check_dynamic(reader *r)
@@ -355,8 +357,7 @@ static int check_dynamic(reader *r)
     {
         of = value;
         if (strncmp(pattern, "-:", 2) && json_object_size(of))
-            return unsupported(r, r->where, "dynamic", pattern,
-                               "only checkpoints with one bit width and group size are supported");
+            return unsupported(r, r->where, "dynamic", pattern, ONE_SETTING);
     }
     return 0;
 }
@@ -426,6 +427,29 @@ static int read_fp8(reader *r)
 
 /* ---- which of them ---- */
 
+/* auto-round's exceptions, by module: 16 bits leave it out, which its tensors show too; other
+ * settings than those of all modules are refused. */
+static int check_extra(reader *r)
+{
+    static const char *const settings[] = { "bits", "group_size", "sym" };
+    const json_t *extra = json_object_get(r->object, "extra_config");
+    const char *module;
+    json_t *value;
+    if (!json_is_object(extra))
+        return 0;
+    json_object_foreach((json_t *)extra, module, value)
+    {
+        if (json_integer_value(json_object_get(value, "bits")) >= 16)
+            continue;
+        for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+            const json_t *own = json_object_get(value, settings[i]);
+            if (own && !json_equal(own, json_object_get(r->object, settings[i])))
+                return unsupported(r, r->where, "extra_config", module, ONE_SETTING);
+        }
+    }
+    return 0;
+}
+
 /* auto-round names the layout it exported apart from itself. */
 static int auto_round_layout(reader *r, const char **method)
 {
@@ -440,7 +464,7 @@ static int auto_round_layout(reader *r, const char **method)
     else
         return unsupported(r, r->where, "packing_format", packing,
                            "auto_round:auto_gptq and auto_round:auto_awq are supported");
-    return 0;
+    return check_extra(r);
 }
 
 static int read_object(reader *r, const char *method)
