@@ -283,11 +283,40 @@ static void each_call_may_fail_now_and_then(void)
     fail_each(2);
 }
 
+static guint count_calls(const char *function)
+{
+    guint calls = 0;
+    g_mutex_lock(&lock);
+    for (guint i = 0; i < n_sites; i++)
+        calls += strcmp(sites[i].function, function) ? 0 : sites[i].calls;
+    g_mutex_unlock(&lock);
+    return calls;
+}
+
+static void a_clip_is_converted_once_for_all_its_questions(void)
+{
+    fake_set((fake_script) { .echo = true });
+    GstElement *element = support_element("mode", 2, "frames-per-request", 3, "window", 66 * MS,
+                                          "interval", 66 * MS, NULL);
+    gst_util_set_object_arg(G_OBJECT(element), "prompts", "<a, b, c>");
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    for (guint i = 0; i < 2; i++) {
+        const guint before = count_calls("gst_buffer_map");
+        for (guint k = 0; k < (i ? 2 : 3); k++)
+            gst_harness_push(h, frame_of(2 * i + k + i, FALSE));
+        for (guint k = 0; k < 3; k++)
+            results_check(element, 3 * i + k, "ok", "stop");
+        CHECK_EQ(count_calls("gst_buffer_map") - before, 3);
+    }
+    support_done(h);
+}
+
 int main(int argc, char **argv)
 {
     fake_init(&argc, &argv);
     TEST(a_run_comes_to_every_call);
     TEST(each_call_may_fail);
     TEST(each_call_may_fail_now_and_then);
+    TEST(a_clip_is_converted_once_for_all_its_questions);
     return test_end();
 }
