@@ -220,7 +220,10 @@ def metrics_count(folder):
     check(SERVER.metric("glm4v_accepted_tokens_total") <= SERVER.metric("glm4v_drafted_tokens_total"))
     check(SERVER.metric("glm4v_time_to_first_token_seconds_count") == n + 1)
     check(SERVER.metric('glm4v_time_to_first_token_seconds_bucket{le="+Inf"}') == n + 1)
-    check(SERVER.metric("process_resident_memory_bytes") > 1 << 20)
+    weights = (SHIPPED / "model.safetensors").stat().st_size
+    check(SERVER.metric("process_resident_memory_bytes") > 1 << 20 and SERVER.metric("glm4v_engine_memory_bytes") > weights)
+    requests = SERVER.metric("glm4v_engine_decode_requests_total")
+    check(requests <= SERVER.metric("glm4v_engine_decode_rows_total"), requests)
     check(SERVER.metric("glm4v_engine_running") == 0 and SERVER.metric("glm4v_requests_in_progress") == 0)
     check(SERVER.metric('glm4v_http_requests_total{path="other",code="404"}') > 0)
     SERVER.until(lambda: SERVER.metric("glm4v_decoded_pixels_bytes") == 0, "pixels are freed")
@@ -230,13 +233,14 @@ def metrics_count(folder):
 
 def requests_share_steps(folder):
     steps = SERVER.metric("glm4v_engine_decode_steps_total")
-    rows = SERVER.metric("glm4v_engine_decode_rows_total")
+    requests = SERVER.metric("glm4v_engine_decode_requests_total")
     threads = [threading.Thread(target=SERVER.ask, args=(question(PROMPT, picture()),)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    check(SERVER.metric("glm4v_engine_decode_rows_total") - rows > SERVER.metric("glm4v_engine_decode_steps_total") - steps)
+    check(SERVER.metric("glm4v_engine_decode_requests_total") - requests >
+          SERVER.metric("glm4v_engine_decode_steps_total") - steps)
 
 
 def one_connection_serves_many_requests(folder):

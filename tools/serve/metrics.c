@@ -150,8 +150,11 @@ static void write_gauges(const serve_gauges *g, glm4v_text_out *out)
     number(out, "glm4v_engine_steps_total", "counter", "Steps of the scheduler.", e->steps);
     number(out, "glm4v_engine_decode_steps_total", "counter", "Steps of decoding.",
            e->decode_steps);
+    number(out, "glm4v_engine_decode_requests_total", "counter",
+           "Requests of these; by steps: the mean batch.", e->decode_requests);
     number(out, "glm4v_engine_decode_rows_total", "counter",
-           "Rows of these; by steps: the mean batch.", e->decode_rows);
+           "Rows of these: a request has several with drafts, choices or a schema.",
+           e->decode_rows);
     number(out, "glm4v_engine_completed_total", "counter", "Requests that ended well.",
            e->completed);
     number(out, "glm4v_engine_canceled_total", "counter", "Requests whose client left.",
@@ -159,6 +162,8 @@ static void write_gauges(const serve_gauges *g, glm4v_text_out *out)
     number(out, "glm4v_engine_failed_total", "counter", "Requests that failed.", e->failed);
     number(out, "glm4v_prefix_cache_hits_total", "counter",
            "Requests whose prompt began as the one before.", e->prefix_hits);
+    number(out, "glm4v_engine_memory_bytes", "gauge",
+           "Weights, cache and scratch that are planned for, on all devices.", e->memory);
     number(out, "glm4v_decoded_pixels_bytes", "gauge", "Memory of decoded pictures.", g->pixels);
     number(out, "process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());
 }
