@@ -11,6 +11,10 @@
 
 #include "gstglm4vthread.h"
 
+/* GStreamer 1.22 cannot wait for a time that is centuries away: it computes
+ * the end anew without pause, and nobody gets hold of its clock. */
+#define LONGEST_WAIT (GST_SECOND * 3600)
+
 struct _GstGlm4vTimer
 {
   void (*call) (gpointer user);
@@ -48,12 +52,15 @@ gst_glm4v_timer_free (GstGlm4vTimer * self)
 
 /* ---- the thread; with the lock, which is released meanwhile ---- */
 
-/* TRUE when it is time for a call; FALSE if something else has changed. */
+/* TRUE when it is time for a call; FALSE if something else has changed, or the
+ * time is still far away. */
 static gboolean
 wait_interval (GstGlm4vTimer * self)
 {
   GstClockTime next = self->next;
-  GstClockID id = gst_clock_new_single_shot_id (self->clock, next);
+  GstClockTime until =
+      MIN (next, gst_clock_get_time (self->clock) + LONGEST_WAIT);
+  GstClockID id = gst_clock_new_single_shot_id (self->clock, until);
   GstClockReturn result;
 
   self->waiting = id;
@@ -63,7 +70,7 @@ wait_interval (GstGlm4vTimer * self)
   self->waiting = NULL;
   gst_clock_id_unref (id);
   return result != GST_CLOCK_UNSCHEDULED && self->running
-      && self->interval > 0 && self->next == next;
+      && self->interval > 0 && self->next == next && until == next;
 }
 
 /* Calls that a process without time has missed are left out. */

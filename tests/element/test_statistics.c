@@ -371,6 +371,31 @@ static void the_interval_of_statistics_can_be_set_while_playing(void)
     gst_object_unref(clock);
 }
 
+static gint64 processor_us(void)
+{
+    struct timespec used;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    return (gint64)used.tv_sec * G_USEC_PER_SEC + used.tv_nsec / 1000;
+}
+
+/* 292 years, on GStreamer's own clock. */
+static void an_interval_of_centuries_takes_no_processor_time(void)
+{
+    fake_set((fake_script) { 0 });
+    GstElement *element = inspector();
+    g_object_set(element, "stats-interval", (guint64)G_MAXINT64, NULL);
+    gst_element_set_state(element, GST_STATE_PLAYING);
+    CHECK_EQ(support_wait_loaded(element), GST_PROGRESS_TYPE_COMPLETE);
+    const gint64 before = processor_us();
+    g_usleep(500 * 1000);
+    CHECK(processor_us() - before < 50 * 1000);
+    g_object_set(element, "stats-interval", (guint64)(10 * MS), NULL);
+    GstStructure *stats = results_next_named(element, STATS);
+    CHECK(stats != NULL);
+    g_clear_pointer(&stats, gst_structure_free);
+    support_free(element);
+}
+
 static void statistics_are_posted_by_the_system_clock_and_at_the_end(void)
 {
     fake_set((fake_script) { 0 });
@@ -452,6 +477,7 @@ int main(int argc, char **argv)
     TEST(a_result_is_counted_after_frames_have_it_and_before_its_signal);
     TEST(statistics_are_posted_once_an_interval_in_paused_and_playing);
     TEST(the_interval_of_statistics_can_be_set_while_playing);
+    TEST(an_interval_of_centuries_takes_no_processor_time);
     TEST(statistics_are_posted_by_the_system_clock_and_at_the_end);
     TEST(a_handler_may_stop_the_messages);
     TEST(statistics_are_not_posted_unless_wanted);
