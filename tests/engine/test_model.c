@@ -10,6 +10,7 @@
 
 #include "backend_step.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "engine_limits.h"
 #include "files.h"
 #include "model/model.h"
@@ -383,6 +384,33 @@ static void the_hash_tells_models_apart(void)
     CHECK_EQ(glm4v_model_inspect(dir, NULL, &info, &err), 0);
     CHECK(strcmp(first, info.hash));
     tiny_model_remove(dir);
+}
+
+static void check_name(const char *folder, const char *expected)
+{
+    char dir[512], renamed[600];
+    glm4v_model_info info = { 0 };
+    REQUIRE(!tiny_model_make(dir, sizeof dir, &(tiny_model_options) { .weights_only = true }));
+    snprintf(renamed, sizeof renamed, "%s-%s", dir, folder);
+    REQUIRE(!rename(dir, renamed));
+    CHECK_EQ(
+        glm4v_model_inspect(renamed, &(glm4v_model_options) { .weights_only = 1 }, &info, &err), 0);
+    CHECK(glm4v_utf8_valid(info.name, strlen(info.name), NULL));
+    CHECK_CONTAINS(info.name, expected);
+    tiny_model_remove(renamed);
+}
+
+static void the_name_is_utf8_whatever_the_folder_is_called(void)
+{
+    check_name("\xe5\x88\x92 caf\xc3\xa9", "\xe5\x88\x92 caf\xc3\xa9");
+    check_name("a\xff\xe5\x88", "a\xef\xbf\xbd\xef\xbf\xbd");
+    for (int n = 0; n < 3; n++) { /* the end lies at each byte of a character */
+        char folder[128] = "";
+        memset(folder, 'x', (size_t)n);
+        for (int i = 0; i < 30; i++)
+            strcat(folder, "\xe5\x88\x92");
+        check_name(folder, "x\xe5\x88\x92" + (n == 0));
+    }
 }
 
 static void the_name_is_the_folders(void)
@@ -908,6 +936,7 @@ int main(void)
     TEST(inspect_tells_what_open_tells);
     TEST(the_hash_tells_models_apart);
     TEST(the_name_is_the_folders);
+    TEST(the_name_is_utf8_whatever_the_folder_is_called);
     TEST(engine_options_have_ranges);
     TEST(references_keep_a_model_open);
     TEST(smaller_option_structs_are_taken);

@@ -174,7 +174,8 @@ typedef struct {
     size_t struct_size;     ///< set by who owns the struct: sizeof(glm4v_model_info), or 0
     char family[16];        ///< "glm4v", "chatglm4v" or "glm_ocr"
     char chat_template[16]; ///< "glm-4.1v", "glm-4.5", "chatglm4v", "glm-ocr"; "none": weights only
-    char name[64];          ///< last component of the directory's path
+    /// last component of the directory's path, in UTF-8: U+FFFD for other bytes, whole characters
+    char name[64];
     /// what most weights are stored as: "bf16", "fp32", "fp16", "int8", "int4", "int4-32", "fp8"
     char stored_form[16];
     char form[GLM4V_N_PARTS][16]; ///< form of each part in memory, by glm4v_part

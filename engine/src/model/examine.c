@@ -16,6 +16,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/struct_size.h"
+#include "base/utf8.h"
 #include "config/family.h"
 #include "config/identify.h"
 #include "model/stages.h"
@@ -105,12 +106,28 @@ static int open_preprocessors(glm4v_builder *b, glm4v_error *err)
 
 /* ---- what the model is ---- */
 
+/* As many whole characters of the last component as there is room for. */
 static void set_name(char *name, size_t size, const char *dir)
 {
     char resolved[PATH_MAX];
     const char *path = realpath(dir, resolved) ? resolved : dir;
     const char *slash = strrchr(path, '/');
-    snprintf(name, size, "%.*s", (int)size - 1, slash && slash[1] ? slash + 1 : path);
+    const unsigned char *from = (const unsigned char *)(slash && slash[1] ? slash + 1 : path);
+    size_t left = strlen((const char *)from), used = 0;
+    while (left) {
+        unsigned char character[4];
+        uint32_t code = GLM4V_REPLACEMENT;
+        const int k = glm4v_utf8_next(from, left, &code);
+        const size_t taken = k ? (size_t)abs(k) : left;
+        const size_t n = (size_t)glm4v_utf8_put(character, code);
+        if (used + n >= size)
+            break;
+        memcpy(name + used, character, n);
+        used += n;
+        from += taken;
+        left -= taken;
+    }
+    name[used] = '\0';
 }
 
 /* Of the text of config.json and the tensors' names, dtypes and shapes. */
