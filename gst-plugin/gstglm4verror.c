@@ -193,10 +193,12 @@ gst_glm4v_fault_post_from (GstElement * element, GstMessageType type,
   const gchar *stop = g_str_has_suffix (detail, "?") ? "" : ".";
   gchar *text = g_strdup_printf ("%s%s%s: %s%s %s", row->what,
       where ? ": " : "", where ? where : "", detail, stop, row->advice);
+  gchar *valid = g_utf8_make_valid (text, -1);  /* paths may be any bytes */
   gchar *debug = g_strdup_printf ("fault %d", (gint) fault);
   const gchar *slash = strrchr (from->file, '/');     /* where it was built */
 
   gst_element_message_full (element, type, domain_quark (row->domain),
-      row->code, text, debug, slash ? slash + 1 : from->file, from->function,
+      row->code, valid, debug, slash ? slash + 1 : from->file, from->function,
       from->line);
+  g_free (text);
 }

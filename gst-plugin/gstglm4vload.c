@@ -233,15 +233,26 @@ resolve_config (GstGlm4vDescribe * self, GstGlm4vModelConfig * config)
   return FALSE;
 }
 
+/* Structures take UTF-8 only, and properties anything. */
+static void
+set_text (GstStructure * structure, const gchar * field, const gchar * text)
+{
+  GValue value = G_VALUE_INIT;
+
+  g_value_init (&value, G_TYPE_STRING);
+  g_value_take_string (&value, g_utf8_make_valid (text, -1));
+  gst_structure_take_value (structure, field, &value);
+}
+
 /* What is known before a server has answered. */
 static void
 set_server_info (GstGlm4vDescribe * self, const GstGlm4vRemoteConfig * config)
 {
-  GstStructure *fresh = gst_structure_new ("model-info",
-      "endpoint", G_TYPE_STRING, config->endpoint, NULL), *old;
+  GstStructure *fresh = gst_structure_new_empty ("model-info"), *old;
 
+  set_text (fresh, "endpoint", config->endpoint);
   if (config->model)
-    gst_structure_set (fresh, "name", G_TYPE_STRING, config->model, NULL);
+    set_text (fresh, "name", config->model);
   g_mutex_lock (&self->lock);
   old = self->model_info;
   self->model_info = fresh;
