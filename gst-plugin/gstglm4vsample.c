@@ -51,6 +51,21 @@ is_cut (GstGlm4vDescribe * self, GstBuffer * buffer, const GstGlm4vPass * pass)
       && gst_glm4v_look_is_cut (&self->look, &sight, pass->scene_threshold);
 }
 
+/* Between samples of a mode that counts frames. Rounded down, as PTS are: a
+ * caption must not last into the frame that has the next one. */
+static GstClockTime
+spacing_of (const GstGlm4vDescribe * self, const GstGlm4vSampling * sampling)
+{
+  guint64 frames = sampling->mode == GST_GLM4V_SAMPLE_EVERY_NTH ?
+      sampling->nth : 1;
+
+  if (!self->have_info || GST_VIDEO_INFO_FPS_N (&self->info) <= 0)
+    return GST_CLOCK_TIME_NONE;
+  return MIN (gst_util_uint64_scale_int (frames * GST_SECOND,
+          GST_VIDEO_INFO_FPS_D (&self->info),
+          GST_VIDEO_INFO_FPS_N (&self->info)), G_MAXINT64);
+}
+
 /* TRUE if the frame is to be described by sample-mode. */
 static gboolean
 is_due (GstGlm4vDescribe * self, GstBuffer * buffer, const GstGlm4vPass * pass,
@@ -64,6 +79,7 @@ is_due (GstGlm4vDescribe * self, GstBuffer * buffer, const GstGlm4vPass * pass,
         .pts = GST_BUFFER_PTS (buffer),
         .duration = GST_BUFFER_DURATION (buffer),
         .period = gst_glm4v_stream_frame_period (self),
+        .spacing = spacing_of (self, &pass->sampling),
         .arrival = (GstClockTime) g_get_monotonic_time () * 1000,
         .start = self->segment.format == GST_FORMAT_TIME ?
             self->segment.start : 0,

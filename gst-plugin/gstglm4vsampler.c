@@ -145,12 +145,12 @@ begin_time (GstGlm4vSampler * sampler, const GstGlm4vTick * tick)
 
 static GstClockTime
 spacing_of_frames (const GstGlm4vSampler * sampler, const GstGlm4vTick * tick,
-    guint frames, GstClockTime time)
+    GstClockTime time)
 {
   GstClockTime spacing = UNKNOWN_SPACING;
 
-  if (GST_CLOCK_TIME_IS_VALID (tick->period))
-    spacing = tick->period * frames;
+  if (GST_CLOCK_TIME_IS_VALID (tick->spacing))
+    spacing = tick->spacing;
   else if (sampler->any_taken && time > sampler->last_taken)
     spacing = time - sampler->last_taken;
   return MAX (spacing, 1);
@@ -232,7 +232,7 @@ gst_glm4v_sampler_take (GstGlm4vSampler * sampler,
     *until = MAX (config->interval, UNKNOWN_SPACING);
   else
     *until = by_time (config) ? MAX (sampler->next - sampler->last, 1) :
-        spacing_of_frames (sampler, tick, frames, sampler->last);
+        spacing_of_frames (sampler, tick, sampler->last);
   sampler->last_taken = sampler->last;
   sampler->any_taken = TRUE;
   return TRUE;

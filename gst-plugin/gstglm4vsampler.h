@@ -44,6 +44,7 @@ typedef struct
   GstClockTime pts;             /* GST_CLOCK_TIME_NONE if unknown */
   GstClockTime duration;        /* of the buffer, or NONE */
   GstClockTime period;          /* of the caps' framerate, NONE if 0/1 */
+  GstClockTime spacing;         /* of samples that are counted, or NONE */
   GstClockTime arrival;         /* monotonic clock, only differences count */
   GstClockTime start;           /* of the segment: where unknown time begins */
   GstClockTime not_before;      /* paced: the next sample */

@@ -10,9 +10,11 @@ static GstClockTime until;
 
 static GstGlm4vTick tick_at(GstClockTime pts)
 {
-    return (GstGlm4vTick) {
-        .pts = pts, .duration = GST_CLOCK_TIME_NONE, .period = GST_CLOCK_TIME_NONE, .usable = TRUE
-    };
+    return (GstGlm4vTick) { .pts = pts,
+                            .duration = GST_CLOCK_TIME_NONE,
+                            .period = GST_CLOCK_TIME_NONE,
+                            .spacing = GST_CLOCK_TIME_NONE,
+                            .usable = TRUE };
 }
 
 static gboolean take(const GstGlm4vSampling *config, GstGlm4vTick tick)
@@ -149,6 +151,7 @@ static void check_times(const char *what, const GstGlm4vSampling *config, GstClo
     for (guint i = 0; i < 1800; i++) {
         GstGlm4vTick tick = tick_at(loop ? i * period % loop : GST_CLOCK_TIME_NONE);
         tick.period = period;
+        tick.spacing = config->mode == GST_GLM4V_SAMPLE_EVERY_NTH ? config->nth * period : period;
         if (!take(config, tick))
             continue;
         GstClockTime now = gst_glm4v_sampler_time(&sampler);
@@ -243,6 +246,7 @@ static void every_nth_counts_frames(void)
     for (guint i = 0; i < 70; i++) {
         GstGlm4vTick tick = tick_at(i * 40 * GST_MSECOND);
         tick.period = 40 * GST_MSECOND;
+        tick.spacing = 280 * GST_MSECOND;
         if (take(&config, tick)) {
             CHECK_EQ(i % 7, 0);
             CHECK_EQ(until, 280 * GST_MSECOND);
