@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Every format that the element accepts, from a picture that is known: what the model sees is what
  * videoconvert makes of the same frame, in odd sizes, with padded strides, in memory of several
- * kinds, and in a second run. */
+ * kinds, and in a second run. C-04: interlaced and stereo frames, fields alone. */
 #define _GNU_SOURCE
 #include <gst/allocators/gstdmabuf.h>
 #include <sys/mman.h>
@@ -537,6 +537,78 @@ static void what_cannot_be_mapped_passes_with_one_warning_and_the_reason_in_stat
     }
 }
 
+/* ---- C-04 ---- */
+
+static void check_described(const char *fields)
+{
+    char *caps = g_strdup_printf(CAPS_SMALL "%s", fields);
+    GstElement *element = support_element("mode", 2, "sample-mode", 2, NULL);
+    GstHarness *h = support_harness(element, FALSE, caps);
+    gst_harness_push(h, support_frame(CAPS_SMALL, 0x123456, 0));
+    GstStructure *result = support_result(element);
+    GstBuffer *out = gst_harness_pull(h);
+    const char *status = result ? gst_structure_get_string(result, "status") : "none";
+    const char *text = result ? gst_structure_get_string(result, "text") : "";
+    if (g_strcmp0(status, "ok") != 0 || !strstr(text, "16x8 #123456"))
+        test_fail(__FILE__, __LINE__, "%s: %s, %s", fields, status, text);
+    CHECK(out != NULL);
+    gst_clear_buffer(&out);
+    g_clear_pointer(&result, gst_structure_free);
+    support_done(h);
+    g_free(caps);
+}
+
+static void interlaced_stereo_and_colors_of_no_name_are_one_picture_as_stored(void)
+{
+    static const char *const interlacing[] = { "", ",interlace-mode=interleaved",
+                                               ",interlace-mode=mixed,field-order=top-field-first",
+                                               ",interlace-mode=fields" };
+    static const char *const views[] = { "",
+                                         ",multiview-mode=mono,views=1",
+                                         ",multiview-mode=left",
+                                         ",multiview-mode=side-by-side,views=2",
+                                         ",multiview-mode=side-by-side-quincunx,views=2",
+                                         ",multiview-mode=column-interleaved,views=2",
+                                         ",multiview-mode=row-interleaved,views=2",
+                                         ",multiview-mode=top-bottom,views=2",
+                                         ",multiview-mode=checkerboard,views=2",
+                                         ",multiview-mode=frame-by-frame,views=2",
+                                         ",multiview-mode=multiview-frame-by-frame,views=3" };
+    static const char *const colors[] = { "", ",colorimetry=sRGB", ",colorimetry=bt2100-pq",
+                                          ",colorimetry=1:0:0:0", ",colorimetry=nobody-knows" };
+    fake_set((fake_script) { 0 });
+    for (guint i = 0; i < G_N_ELEMENTS(interlacing); i++)
+        for (guint v = 0; v < G_N_ELEMENTS(views); v++)
+            for (guint c = 0; c < G_N_ELEMENTS(colors); c++) {
+                char *fields = g_strconcat(interlacing[i], views[v], colors[c], NULL);
+                check_described(fields);
+                g_free(fields);
+            }
+}
+
+static void buffers_of_single_fields_or_other_memory_are_refused_by_their_caps(void)
+{
+    static const char *const refused[] = {
+        "video/x-raw(format:Interlaced),format=NV12,width=16,height=8,framerate=30/1,"
+        "interlace-mode=alternate",
+        "video/x-raw(memory:GLMemory),format=RGBA,width=16,height=8,framerate=30/1",
+        "video/x-raw,format=DMA_DRM,width=16,height=8,framerate=30/1",
+        "video/x-bayer,format=bggr,width=16,height=8,framerate=30/1",
+    };
+    GstElement *element = support_element(NULL);
+    GstPad *pad = gst_element_get_static_pad(element, "sink");
+    for (guint i = 0; i < G_N_ELEMENTS(refused); i++) {
+        GstCaps *caps = gst_caps_from_string(refused[i]);
+        CHECK(!gst_pad_query_accept_caps(pad, caps));
+        GstCaps *allowed = gst_pad_query_caps(pad, caps);
+        CHECK(gst_caps_is_empty(allowed));
+        gst_caps_unref(allowed);
+        gst_caps_unref(caps);
+    }
+    gst_object_unref(pad);
+    support_free(element);
+}
+
 static void sources_that_may_choose_still_choose_as_before(void)
 {
     GstElement *pipeline =
@@ -572,6 +644,8 @@ int main(int argc, char **argv)
     TEST(frames_with_caps_features_are_passed_and_described_where_they_can_be_mapped);
     TEST(overlays_that_a_sink_would_draw_are_seen_and_pass);
     TEST(what_cannot_be_mapped_passes_with_one_warning_and_the_reason_in_stats);
+    TEST(interlaced_stereo_and_colors_of_no_name_are_one_picture_as_stored);
+    TEST(buffers_of_single_fields_or_other_memory_are_refused_by_their_caps);
     TEST(sources_that_may_choose_still_choose_as_before);
     return test_end();
 }

@@ -763,7 +763,7 @@ static void real_loads_and_answers_leave_no_object_behind(void)
     GstTracer *leaks = leaks_tracer();
     GstStructure *log = NULL;
     gint64 start = g_get_monotonic_time();
-    guint cycles = support_count(200, 1000);
+    const guint cycles = support_count(1000, 10000);
     REQUIRE(leaks != NULL);
     g_signal_emit_by_name(leaks, "activity-start-tracking");
     for (guint i = 0; i < cycles; i++) {
