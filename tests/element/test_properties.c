@@ -8,7 +8,7 @@
 
 #define SYNC 2
 #define ASYNC 1
-#define MEBIBYTE (1u << 20)
+#define MEBIBYTE ((1u << 20) / (guint)test_stride(16))
 
 /* ---- what is said ---- */
 
@@ -242,7 +242,7 @@ static void whatever_texts_are_set_what_is_said_is_utf8_and_mending_helps(void)
 {
     static const GstState moments[] = { GST_STATE_NULL, GST_STATE_READY, GST_STATE_PLAYING };
     GstHarness *text, *json;
-    guint n, properties = 0;
+    guint n, properties = 0, tries = 0;
     fake_set((fake_script) { .echo = true });
     GstHarness *h = harness(&text, &json);
     GParamSpec **specs = g_object_class_list_properties(G_OBJECT_GET_CLASS(h->element), &n);
@@ -252,7 +252,8 @@ static void whatever_texts_are_set_what_is_said_is_utf8_and_mending_helps(void)
             continue;
         for (guint t = 0; t < N_TEXTS; t++)
             for (guint m = 0; m < G_N_ELEMENTS(moments); m++)
-                check_text(h, specs[i], t, moments[m]);
+                if (tries++ % (guint)test_stride(7) == 0)
+                    check_text(h, specs[i], t, moments[m]);
         check_mended(h, i);
         if (g_atomic_int_get(&objections))
             test_fail(__FILE__, __LINE__, "%s: GStreamer objects", specs[i]->name);
@@ -338,6 +339,7 @@ typedef struct {
     int setters; /* atomic: still at work */
 } Storm;
 
+/* Not of arrays: GStreamer 1.22 loses one where it cannot read the text. */
 static void set_number(GstElement *element, const GParamSpec *spec, GRand *random)
 {
     static const char *const numbers[] = {
@@ -383,7 +385,7 @@ static gpointer set_anything(gpointer user)
         const guint text = (guint)g_rand_int_range(random, 0, 100);
         if (takes_text(spec))
             set_text(element, spec, text < N_TEXTS ? text : FIRST_BROKEN + text % 5);
-        else if (g_rand_boolean(random))
+        else if (GST_IS_PARAM_SPEC_ARRAY_LIST(spec) || g_rand_boolean(random))
             set_end(element, spec, random);
         else
             set_number(element, spec, random);
@@ -443,7 +445,8 @@ static void set_by_three_threads_in_any_state_properties_do_no_harm(void)
     for (guint i = 0; i < n; i++)
         if (is_own(specs[i]))
             specs[own++] = specs[i];
-    Storm storm = { h, specs, own, support_count(10000, 100000) / SETTERS, SETTERS };
+    Storm storm = { h, specs, own, support_count(10000, 100000) / (guint)test_stride(5) / SETTERS,
+                    SETTERS };
     g_atomic_int_set(&objections, 0);
     g_atomic_int_set(&out_of_range, 0);
     for (guint i = 0; i < SETTERS; i++)
@@ -459,7 +462,7 @@ static void set_by_three_threads_in_any_state_properties_do_no_harm(void)
     printf("# %u sets of %u properties, %d out of range, %u frames\n", storm.sets * SETTERS, own,
            g_atomic_int_get(&out_of_range), described);
     CHECK(described > 10);
-    CHECK(g_atomic_int_get(&out_of_range) > 100);
+    CHECK(g_atomic_int_get(&out_of_range) > (int)storm.sets / 50);
     CHECK_EQ(g_atomic_int_get(&objections), 0);
     gst_element_set_state(h->element, GST_STATE_NULL);
     check_mended(h, 1);
