@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define MAX_TEXT_BYTES 65536
+#define MAX_PROMPT_BYTES (16 << 20)
 
 /* ---- prompts ---- */
 
@@ -44,7 +45,7 @@ static char *value_of(const char *p, const glm4v_placeholders *values, size_t *l
 char *glm4v_contract_expand(const char *prompt, const glm4v_placeholders *values)
 {
     GString *text = g_string_sized_new(strlen(prompt) + 1);
-    while (*prompt) {
+    while (*prompt && text->len < MAX_PROMPT_BYTES) {
         size_t length = 1;
         char *value = *prompt == '{' ? value_of(prompt, values, &length) : NULL;
         if (value)

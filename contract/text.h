@@ -18,7 +18,8 @@ typedef struct {
     const char *label, *camera; /* or NULL */
 } glm4v_placeholders;
 
-/* A prompt with its placeholders replaced; g_free(). */
+/* A prompt with its placeholders replaced; g_free(). It ends behind 16 MiB and the value or
+ * character that reached them: 131072 tokens, the longest context, have less. */
 char *glm4v_contract_expand(const char *prompt, const glm4v_placeholders *values);
 
 /* Text that may go anywhere: valid UTF-8, at most 64 KiB, without control characters and direction

@@ -23,6 +23,21 @@ static void check_said(GstElement *element, const char *expected)
 
 /* ---- placeholders ---- */
 
+/* A name of 1 MiB in a prompt that has it 100,000 times. */
+static void check_expanded_is_bounded(void)
+{
+    char *name = g_strnfill(1 << 20, 'n'), *zeros = g_strnfill(100000, '0');
+    char **parts = g_strsplit(zeros, "0", -1);
+    char *prompt = g_strjoinv("{camera}", parts);
+    char *text = glm4v_contract_expand(prompt, &(glm4v_placeholders) { .time = 1, .camera = name });
+    CHECK_EQ(strlen(text), 16 << 20);
+    g_free(text);
+    g_free(prompt);
+    g_strfreev(parts);
+    g_free(zeros);
+    g_free(name);
+}
+
 static void check_expanded(const char *prompt, const char *expected)
 {
     char *text = glm4v_contract_expand(
@@ -42,6 +57,7 @@ static void placeholders_are_replaced_and_other_braces_stay(void)
     check_expanded("{\"label\": \"{label}\"}", "{\"label\": \"bolt\"}");
     check_expanded("{labels} {} {{label}} {time", "{labels} {} {bolt} {time");
     check_expanded("", "");
+    check_expanded_is_bounded();
     char *text = glm4v_contract_expand("<{time}{label}{camera}>",
                                        &(glm4v_placeholders) { .time = GST_CLOCK_TIME_NONE });
     CHECK_STR(text, "<>");
