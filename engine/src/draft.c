@@ -8,9 +8,10 @@
  * time of a step of one row where weights have to be read from memory, so 1 row in 32 tokens, and 2
  * with each new answer, stay below 2 % of the time. Right ones earn more.
  * A token of the MTP layer costs a row and a pass of that layer and the head, as long as three rows
- * together; a right one saves a step. What it may cost in vain has credit of its own: a wrong token
- * in 96, and those of the first answers. Without credit it rests for the answer, and its keys and
- * values with it, until there is enough for a new trial.
+ * together; a right one saves a step. On an asynchronous device, where the thread waits for each
+ * pass, it costs half a step, so half of them have to be right. What it may cost in vain has credit
+ * of its own: a wrong token in 96, and those of the first answers. Without credit it rests for the
+ * answer, and its keys and values with it, until there is enough for a new trial.
  * Sources: speculative decoding, arXiv:2211.17192; reading drafts off the prompt, arXiv:2304.04487.
  */
 #include "draft.h"
@@ -28,8 +29,9 @@ enum {
     MOST = 2 * GLM4V_MAX_DRAFT * GLM4V_DRAFT_ROW, /* credit; also of the second answer */
     AGAIN = 2 * GLM4V_DRAFT_ROW,                  /* at least, after a new answer */
     MTP_TOKEN = 3 * GLM4V_DRAFT_ROW,              /* credit that a wrong one takes */
-    MTP_EARNED = 6 * GLM4V_DRAFT_ROW,             /* by a right one */
-    MTP_TRIAL = 4 * MTP_TOKEN,                    /* that a request begins with, at least */
+    MTP_EARNED = 2 * MTP_TOKEN,                   /* by a right one */
+    MTP_EARNED_ASYNCHRONOUS = MTP_TOKEN,
+    MTP_TRIAL = 4 * MTP_TOKEN, /* that a request begins with, at least */
     MTP_FIRST = 8 * MTP_TOKEN,
     MTP_MOST = 16 * MTP_TOKEN,
     MTP_LENGTH = 2, /* of the first draft */
@@ -42,9 +44,10 @@ static int64_t smaller(int64_t a, int64_t b)
 
 /* ---- past answers ---- */
 
-int glm4v_past_open(glm4v_past *past, glm4v_error *err)
+int glm4v_past_open(glm4v_past *past, bool asynchronous, glm4v_error *err)
 {
     *past = (glm4v_past) { .mtp = { .credit = MTP_FIRST, .length = MTP_LENGTH } };
+    past->mtp.earned = asynchronous ? MTP_EARNED_ASYNCHRONOUS : MTP_EARNED;
     past->ids = glm4v_alloc(GLM4V_PAST_IDS, sizeof *past->ids);
     past->answers = glm4v_alloc(GLM4V_PAST_ANSWERS, sizeof *past->answers);
     return past->ids && past->answers
@@ -284,7 +287,7 @@ void glm4v_draft_make(glm4v_drafter *d, const glm4v_past *past, int64_t most)
 /* A draft of the MTP layer costs by its length, so it grows and shrinks one by one. */
 static void judge_mtp(glm4v_mtp_record *m, int64_t n, int64_t accepted)
 {
-    const int64_t credit = m->credit + accepted * MTP_EARNED - (n - accepted) * MTP_TOKEN;
+    const int64_t credit = m->credit + accepted * m->earned - (n - accepted) * MTP_TOKEN;
     m->credit = smaller(credit > 0 ? credit : 0, MTP_MOST);
     m->drafted += (uint64_t)n;
     m->accepted += (uint64_t)accepted;

@@ -39,7 +39,7 @@ typedef struct {
 
 /* How the MTP layer has done, whatever the question: it is the same everywhere. */
 typedef struct {
-    int64_t credit;
+    int64_t credit, earned; /* earned: by a right token */
     int32_t length;
     uint64_t drafted, accepted; /* tokens since the engine was opened */
 } glm4v_mtp_record;
@@ -63,7 +63,8 @@ typedef struct {
     glm4v_mtp_record mtp;
 } glm4v_past;
 
-int glm4v_past_open(glm4v_past *past, glm4v_error *err); /* NOMEM: close it */
+/* asynchronous: as in glm4v_backend_traits. NOMEM: close it */
+int glm4v_past_open(glm4v_past *past, bool asynchronous, glm4v_error *err);
 void glm4v_past_close(glm4v_past *past);
 uint64_t glm4v_past_bytes(void);
 

@@ -96,7 +96,8 @@ static int allocate(glm4v_engine *engine, glm4v_error *err)
     if (!rc)
         rc = glm4v_prefix_open(&engine->prefix, l->prefix_tokens, l->max_batch, err);
     if (!rc)
-        rc = glm4v_past_open(&engine->past, err);
+        rc = glm4v_past_open(&engine->past, engine->model->stages[0].backend->traits->asynchronous,
+                             err);
     if (!rc)
         rc = make_masks(engine, err);
     if (rc)

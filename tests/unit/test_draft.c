@@ -379,9 +379,35 @@ static void a_layer_that_is_right_at_times_goes_on(void)
     CHECK(drafter.mtp);
 }
 
+/* Right ones of 9 that are drafted one by one. */
+static bool goes_on(int32_t right)
+{
+    past.mtp.length = 1;
+    begin_mtp(1);
+    for (int32_t i = 0; i < 900 && drafter.mtp; i++) {
+        draft_mtp(1000 + i, i % 9 < right);
+        past.mtp.length = 1;
+    }
+    return drafter.mtp;
+}
+
+static void on_an_asynchronous_device_half_of_them_must_be_right(void)
+{
+    CHECK(goes_on(5));
+    CHECK(!goes_on(4));
+}
+
+static void elsewhere_a_third_is_enough(void)
+{
+    CHECK(goes_on(4));
+    CHECK(!goes_on(2));
+}
+
+static bool asynchronous;
+
 static void run(const char *name, void (*fn)(void))
 {
-    if (glm4v_past_open(&past, NULL))
+    if (glm4v_past_open(&past, asynchronous, NULL))
         return;
     test_run(name, fn);
     glm4v_past_close(&past);
@@ -412,5 +438,8 @@ int main(void)
     RUN(its_drafts_grow_one_by_one_and_shrink_to_half);
     RUN(a_layer_that_is_wrong_rests_for_all_questions);
     RUN(a_layer_that_is_right_at_times_goes_on);
+    RUN(elsewhere_a_third_is_enough);
+    asynchronous = true;
+    RUN(on_an_asynchronous_device_half_of_them_must_be_right);
     return test_end();
 }
