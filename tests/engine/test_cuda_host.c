@@ -897,7 +897,7 @@ static void only_images_that_can_be_read_are_taken(void)
 
 /* ---- formats ---- */
 
-enum { BAR_SIDE = 16, BAR_N = BAR_SIDE * BAR_SIDE };
+enum { BAR_SIDE = 16, BAR_N = BAR_SIDE * BAR_SIDE, PICTURES = 4 };
 
 /* Two colour bars in each format. */
 static uint8_t bar_rgb[3 * BAR_N], bar_rgba[4 * BAR_N], bar_nv12[BAR_N + BAR_N / 2],
@@ -1058,6 +1058,59 @@ static void transparent_pixels_are_laid_on_white(void)
     CHECK(nothing_is_left());
 }
 
+/* Patches [n] of n pictures of the host, one after the other in one step. */
+static void patches_in_a_row(glm4v_backend *b, float (*patches)[BAR_N * 3],
+                             const glm4v_image *images, int n)
+{
+    void *out[PICTURES] = { NULL };
+    glm4v_step *step = NULL;
+    bool replayed;
+    const glm4v_step_size size = { .queue = GLM4V_QUEUE_PREFILL, .rows = 16 };
+    REQUIRE(!b->ops->step_open(b, &step, &size, &err));
+    CHECK_EQ(b->ops->step_begin(step, &(glm4v_step_rows) { .rows = 16 }, &replayed), 0);
+    for (int i = 0; i < n; i++) {
+        const glm4v_pixels pixels = { .frames = { &images[i], &images[i] },
+                                      .grid_h = 4,
+                                      .grid_w = 4,
+                                      .patch = 4,
+                                      .temporal = 1,
+                                      .merge = 2,
+                                      .std = { 1, 1, 1 } };
+        REQUIRE(!b->ops->alloc(b, &out[i], sizeof *patches, &err));
+        CHECK(b->ops->takes(b, &images[i]));
+        CHECK_EQ(b->ops->preprocess(step, out[i], &pixels), 0);
+    }
+    for (int i = 0; i < n; i++)
+        CHECK_EQ(b->ops->step_download(step, patches[i], out[i], BAR_N * 3), 0);
+    CHECK_EQ(b->ops->step_end(step), 0);
+    b->ops->step_close(step);
+    for (int i = 0; i < n; i++)
+        b->ops->free(b, out[i]);
+}
+
+/* Copies of later ones run beside the queue, into the same memory. */
+static void pictures_of_the_host_in_a_row_do_not_mix(void)
+{
+    static uint8_t pixels[PICTURES][3 * BAR_N];
+    static float alone[PICTURES][BAR_N * 3], together[PICTURES][BAR_N * 3];
+    glm4v_image images[PICTURES];
+    glm4v_backend *b = NULL;
+    REQUIRE(!glm4v_backend_cuda_open(&b, 0, NULL, NULL, &err));
+    for (int i = 0; i < PICTURES; i++) {
+        for (int k = 0; k < 3 * BAR_N; k++)
+            pixels[i][k] = (uint8_t)(k * (i + 3) + 50 * i);
+        images[i] = (glm4v_image) {
+            .data = pixels[i], .width = BAR_SIDE, .height = BAR_SIDE, .stride = 3 * BAR_SIDE
+        };
+        patches_in_a_row(b, &alone[i], &images[i], 1);
+    }
+    patches_in_a_row(b, together, images, PICTURES);
+    CHECK(!memcmp(alone, together, sizeof alone));
+    CHECK(memcmp(alone[0], alone[1], sizeof alone[0]));
+    glm4v_backend_close(&b);
+    CHECK(nothing_is_left());
+}
+
 int main(void)
 {
     TEST(every_status_has_a_class);
@@ -1086,6 +1139,7 @@ int main(void)
     TEST(keys_and_values_may_be_int8);
     TEST(only_images_that_can_be_read_are_taken);
     TEST(formats_become_the_same_patches);
+    TEST(pictures_of_the_host_in_a_row_do_not_mix);
     TEST(transparent_pixels_are_laid_on_white);
     return test_end();
 }

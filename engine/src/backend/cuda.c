@@ -53,6 +53,17 @@ static void close_fills(glm4v_gpu_backend *g)
         glm4v_gpu_check(g, cudaStreamDestroy(f->stream), "cudaStreamDestroy");
 }
 
+static void close_picture(glm4v_gpu_backend *g)
+{
+    const cudaEvent_t events[] = { g->picture.read, g->picture.used };
+    glm4v_gpu_give_pinned(g, g->picture.pinned);
+    for (size_t i = 0; i < sizeof events / sizeof *events; i++)
+        if (events[i])
+            glm4v_gpu_check(g, cudaEventDestroy(events[i]), "cudaEventDestroy");
+    if (g->picture.stream)
+        glm4v_gpu_check(g, cudaStreamDestroy(g->picture.stream), "cudaStreamDestroy");
+}
+
 static void destroy_locks(glm4v_gpu_backend *g)
 {
     for (int q = 0; q < GLM4V_N_QUEUES; q++)
@@ -66,12 +77,12 @@ static void destroy_locks(glm4v_gpu_backend *g)
 static void close_objects(glm4v_gpu_backend *g)
 {
     GLM4V_CUDA_ENTER(&g->context);
+    if (g->picture.stream) /* it writes to scratch of the queue */
+        glm4v_gpu_settle(g->picture.stream);
     for (int q = 0; q < GLM4V_N_QUEUES; q++)
         close_queue(g, &g->queue[q]);
     close_fills(g);
-    if (g->picture.read)
-        glm4v_gpu_check(g, cudaEventDestroy(g->picture.read), "cudaEventDestroy");
-    glm4v_gpu_give_pinned(g, g->picture.pinned);
+    close_picture(g);
     glm4v_gpu_give_pinned(g, g->pinned);
     glm4v_gpu_give(g, g->room);
     if (g->copy)
@@ -235,6 +246,14 @@ static int open_fills(glm4v_gpu_backend *g, int priority)
     return rc ? rc : glm4v_gpu_event_open_raw(g, &f->packed);
 }
 
+static int open_picture(glm4v_gpu_backend *g, int priority)
+{
+    int rc = open_stream(g, &g->picture.stream, priority);
+    if (!rc)
+        rc = glm4v_gpu_event_open_raw(g, &g->picture.read);
+    return rc ? rc : glm4v_gpu_event_open_raw(g, &g->picture.used);
+}
+
 /* A kernel that does nothing of use: whether there is code for this card at all. */
 static int try_kernel(glm4v_gpu_backend *g)
 {
@@ -267,7 +286,7 @@ static int open_objects(glm4v_gpu_backend *g, int32_t number, glm4v_error *err)
     if (!rc)
         rc = open_stream(g, &g->copy, greatest);
     if (!rc)
-        rc = glm4v_gpu_event_open_raw(g, &g->picture.read);
+        rc = open_picture(g, least);
     if (!rc)
         rc = glm4v_gpu_take_pinned(g, &g->pinned, GLM4V_GPU_STAGING);
     if (!rc)

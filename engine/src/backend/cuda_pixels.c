@@ -170,6 +170,18 @@ static void copy_rows(char *to, const glm4v_image *image)
         memcpy(to + y * row, image->data + y * image->stride, row);
 }
 
+/* From page-locked memory, beside what the queue still has to do; what follows there waits. */
+static int copy_up(glm4v_gpu_backend *g, glm4v_gpu_step *s, void *device, size_t bytes)
+{
+    const cudaStream_t stream = g->picture.stream;
+    int rc = glm4v_gpu_wait(g, stream, g->picture.used);
+    if (!rc)
+        rc = glm4v_gpu_copy_async(g, device, g->picture.pinned, bytes, stream);
+    if (!rc)
+        rc = glm4v_gpu_record(g, g->picture.read, stream);
+    return rc ? rc : glm4v_gpu_wait(g, s->stream, g->picture.read);
+}
+
 /* The frames that lie in memory of the host, to memory of the device. */
 static int send_up(glm4v_gpu_backend *g, glm4v_gpu_step *s, const glm4v_pixels *p,
                    glm4v_cuda_image out[2])
@@ -197,8 +209,7 @@ static int send_up(glm4v_gpu_backend *g, glm4v_gpu_step *s, const glm4v_pixels *
     }
     if (same)
         out[1] = out[0];
-    rc = glm4v_gpu_copy_async(g, device, g->picture.pinned, bytes[0] + bytes[1], s->stream);
-    return rc ? rc : glm4v_gpu_record(g, g->picture.read, s->stream);
+    return copy_up(g, s, device, bytes[0] + bytes[1]);
 }
 
 int glm4v_gpu_preprocess(glm4v_step *step, void *patches, const glm4v_pixels *p)
@@ -229,6 +240,8 @@ int glm4v_gpu_preprocess(glm4v_step *step, void *patches, const glm4v_pixels *p)
     if (!rc)
         rc = GLM4V_GPU_LAUNCH(g, "patches",
                               glm4v_cuda_patches(s->stream, patches, &pixels, scratch));
+    if (!rc)
+        rc = glm4v_gpu_record(g, g->picture.used, s->stream);
     pthread_mutex_unlock(&s->queue->lock);
     return rc;
 }

@@ -108,9 +108,11 @@ typedef struct {
     void *pinned; /* GLM4V_GPU_STAGING */
 
     struct { /* pictures of the host on their way; guarded by the lock of prefill's queue */
+        cudaStream_t stream;
         void *pinned;
         size_t bytes;
         cudaEvent_t read; /* the one before is on the device */
+        cudaEvent_t used; /* and its patches are made: the memory there is free */
     } picture;
 
     char *room; /* of the weights of a model, handed out from the front; or NULL */
