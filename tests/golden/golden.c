@@ -23,6 +23,10 @@
 #define BF16_RATIO (1.2 * 1.2)
 #define BF16_RATIO_OF_CASE (3 * 3)
 #define FP8_RATIO_OF_CASE (4 * 4) /* one case of golden-tiny has 3.2 times the error on an H200 */
+/* Activations of e4m3: a number in the middle of two codes, 2^-3 apart, becomes one or the other by
+ * the last bit of bf16. Over all cases of a small set that is luck too: 1.17 times at most on an
+ * H200, 1.21 on the fake device. */
+#define E4M3_RATIO (1.3 * 1.3)
 #define FORM_LIMIT                                                                                 \
     1e-4 /* C kernels beside vectors of the same form: the same rounding throughout */
 
@@ -641,7 +645,7 @@ int golden_run(const golden_options *options, golden_report report, void *user, 
         *isa = memccpy(name, s.engine.backend->isa, 0, sizeof name) ? name : "";
     if (!rc) {
         const glm4v_model *m = s.engine.model;
-        s.comparison.ratio = BF16_RATIO;
+        s.comparison.ratio = has_form(m, GLM4V_FORM_FP8_DYNAMIC) ? E4M3_RATIO : BF16_RATIO;
         s.comparison.ratio_of_case =
             has_form(m, GLM4V_FORM_FP8) ? FP8_RATIO_OF_CASE : BF16_RATIO_OF_CASE;
         rc = each_case(&s, &config, check_case, &length, err);

@@ -31,7 +31,7 @@ EXEMPT = {
     r"rtsp://127\.0\.0\.1:8554/camera": "tested together with the server's line, below",
     r"tests/cuda/sanitize\.py": "needs a GPU and compute-sanitizer",
     r"streams_bench\.py": "measures minutes, or prints sizes",
-    r"glm4v bench|(pipeline|inspection|serve|speculation|mtp)-bench|load-bench (8|24)":
+    r"glm4v bench|(pipeline|inspection|serve|speculation|mtp|camera)-bench|load-bench (8|24)":
         "measures; a small glm4v bench is in test_cli.py, load-bench 4 is run",
 }
 
