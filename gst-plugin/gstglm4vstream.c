@@ -7,6 +7,7 @@
 #include "gstglm4vanalytics.h"
 #include "gstglm4vcaption.h"
 #include "gstglm4vregion.h"
+#include "gstglm4vsegment.h"
 
 #define GST_CAT_DEFAULT glm4vdescribe_debug
 
@@ -163,15 +164,13 @@ static GstBuffer *
 repeat_results (GstGlm4vDescribe * self, GstBuffer * buffer,
     const GstGlm4vPass * pass)
 {
-  GstClockTime time = GST_CLOCK_TIME_NONE;
+  GstClockTime time = gst_glm4v_segment_running_time (&self->segment,
+      GST_BUFFER_PTS (buffer));
   const GstStructure *result;
   guint at = 0;
 
   if (!pass->persist_meta)
     g_ptr_array_set_size (self->kept, 0);
-  if (self->segment.format == GST_FORMAT_TIME)
-    time = gst_segment_to_running_time (&self->segment, GST_FORMAT_TIME,
-        GST_BUFFER_PTS (buffer));
   while ((result = gst_glm4v_kept_next (self->kept, &at, time))) {
     buffer = gst_buffer_make_writable (buffer);
     attach_one (self, buffer, result);

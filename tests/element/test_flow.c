@@ -2,7 +2,7 @@
 /* G-03, G-04 and states, with a scripted engine: flushes, ends of stream, downstream's answers, a
  * model that does not load, an engine that does not stop. */
 #include "fake_engine.h"
-#include "support.h"
+#include "results.h"
 
 /* ---- flush ---- */
 
@@ -256,6 +256,33 @@ static void segments_of_a_loop_are_described_one_after_another(void)
         }
         CHECK_EQ(count_events(h, GST_EVENT_SEGMENT_DONE), 1);
     }
+    support_done(h);
+}
+
+/* A segment that is played backwards without a stop: GStreamer's own functions refuse to count in
+ * it. With a duration they count. */
+static void segments_that_do_not_tell_their_end_pass_backwards(void)
+{
+    fake_set((fake_script) { 0 });
+    GstElement *element = support_element("mode", 2, "sample-mode", 2, "persist-meta", TRUE, NULL);
+    GstHarness *h = support_harness(element, FALSE, CAPS_SMALL);
+    GstHarness *text = gst_harness_new_with_element(element, NULL, "text");
+    EACH_RUN(h, CAPS_SMALL)
+    for (guint i = 0; i < 8; i++) {
+        GstSegment segment;
+        gst_segment_init(&segment, GST_FORMAT_TIME);
+        segment.rate = i & 1 ? -1.0 : 1.0;
+        segment.applied_rate = i & 2 ? -1.0 : 1.0;
+        segment.duration = i & 4 ? 100 * MS : GST_CLOCK_TIME_NONE;
+        CHECK(gst_harness_push_event(h, gst_event_new_segment(&segment)));
+        CHECK_EQ(gst_harness_push(h, support_frame(CAPS_SMALL, 1, 30)), GST_FLOW_OK);
+        GstBuffer *buffer = gst_harness_pull(h);
+        CHECK_EQ(support_count_meta(buffer), i & 1 ? 0 : 1); /* trick play is not described */
+        if (!(i & 1))
+            CHECK_EQ(results_uint64(support_meta(buffer), "running-time"), 30 * MS);
+        gst_buffer_unref(buffer);
+    }
+    gst_harness_teardown(text);
     support_done(h);
 }
 
@@ -620,6 +647,7 @@ int main(int argc, char **argv)
     TEST(eos_waits_for_answers_under_way);
     TEST(eos_at_any_moment_of_an_answer_comes_once_behind_all_results);
     TEST(segments_of_a_loop_are_described_one_after_another);
+    TEST(segments_that_do_not_tell_their_end_pass_backwards);
     TEST(answers_that_miss_the_eos_timeout_are_reported_dropped);
     TEST(a_flush_ends_the_wait_at_eos);
     TEST(a_stream_of_gaps_only_reaches_its_end);
