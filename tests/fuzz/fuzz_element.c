@@ -10,6 +10,8 @@
 
 #include <gst/gst.h>
 #include <gst/video/video.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MOST_STEPS 200
@@ -352,12 +354,19 @@ static void end(scene *s)
     FUZZ_CHECK(c.models == 0 && c.engines == 0 && c.requests == 0);
 }
 
+/* GLib stops at a critical message with SIGTRAP, which libFuzzer does not see. */
+static void on_trap(int signal_number)
+{
+    abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static gboolean ready;
     scene s = { 0 };
     if (!ready) {
         g_log_set_always_fatal(G_LOG_LEVEL_CRITICAL | G_LOG_FATAL_MASK);
+        signal(SIGTRAP, on_trap);
         gst_debug_set_default_threshold(GST_LEVEL_NONE);
         fake_init(NULL, NULL);
         ready = TRUE;
