@@ -306,14 +306,16 @@ void serve_connections_leave_all(serve_connections *all)
     pthread_mutex_unlock(&all->lock);
 }
 
-bool serve_connections_sending(serve_connections *all)
+bool serve_connections_busy(serve_connections *all)
 {
-    bool sending = false;
+    bool busy = false;
     pthread_mutex_lock(&all->lock);
-    for (size_t i = 0; i < all->n_places; i++)
-        sending |= all->places[i].fd >= 0 && all->places[i].phase == SERVE_PHASE_SEND;
+    for (size_t i = 0; i < all->n_places; i++) {
+        const serve_connection *c = &all->places[i];
+        busy |= c->fd >= 0 && (c->phase == SERVE_PHASE_ANSWER || c->phase == SERVE_PHASE_SEND);
+    }
     pthread_mutex_unlock(&all->lock);
-    return sending;
+    return busy;
 }
 
 uint32_t serve_connections_count(serve_connections *all)

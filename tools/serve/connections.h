@@ -48,8 +48,9 @@ void serve_connections_set(serve_connections *connections, serve_connection *con
 /* Call left() for all that are in phase ANSWER. */
 void serve_connections_leave_all(serve_connections *connections);
 
-/* Is there one in phase SEND? */
-bool serve_connections_sending(serve_connections *connections);
+/* Is there one in phase ANSWER or SEND? An answer is complete before libmicrohttpd's thread, which
+ * sends it, knows that. */
+bool serve_connections_busy(serve_connections *connections);
 
 /* Those that are there. */
 uint32_t serve_connections_count(serve_connections *connections);

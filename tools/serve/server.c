@@ -471,7 +471,7 @@ void serve_server_stop(serve_server *server, double seconds)
     }
     /* What is answered is sent, if the client takes it. */
     waited = 0;
-    while (waited < 1 && serve_connections_sending(server->connections))
+    while (waited < 1 && serve_connections_busy(server->connections))
         waited += wait_a_step();
 }
 
