@@ -427,7 +427,14 @@ on_enter (GstTask * task, GThread * thread, gpointer user)
 static void
 on_leave (GstTask * task, GThread * thread, gpointer user)
 {
-  post_status (user, task, GST_STREAM_STATUS_TYPE_LEAVE);
+  GstGlm4vTextPad *self = user;
+  gboolean left;
+
+  g_mutex_lock (&self->text->lock);
+  left = self->left;
+  g_mutex_unlock (&self->text->lock);
+  if (!left)
+    post_status (self, task, GST_STREAM_STATUS_TYPE_LEAVE);
 }
 
 static gboolean
@@ -442,7 +449,7 @@ start (GstGlm4vTextPad * self)
     text->active = text->discont = TRUE;
     text->flushing = text->failed = FALSE;
     gst_glm4v_text_forget_settings (text);
-    self->stop = FALSE;
+    self->stop = self->left = FALSE;
   }
   g_mutex_unlock (&text->lock);
   if (!ours)
@@ -461,20 +468,22 @@ stop (GstGlm4vTextPad * self)
 {
   GstGlm4vText *text = self->text;
   GstTask *task = g_steal_pointer (&self->task);
-  gboolean ours, stopped = TRUE;
+  gboolean left, stopped = TRUE;
 
   if (task)
     gst_task_stop (task);
   g_mutex_lock (&text->lock);
-  ours = text->pad == GST_PAD (self);
-  if (ours) {
+  if (text->pad == GST_PAD (self)) {
     text->active = FALSE;
     text->flushing = TRUE;
+  } else {
+    self->left = self->pusher != NULL;
   }
+  left = self->left;
   self->stop = TRUE;
   g_cond_broadcast (&text->cond);
   g_mutex_unlock (&text->lock);
-  if (task && ours)             /* else it may be held up downstream */
+  if (task && !left)
     stopped = gst_task_join (task);
   gst_clear_object (&task);
   return stopped;

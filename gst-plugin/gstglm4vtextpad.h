@@ -86,6 +86,8 @@ struct _GstGlm4vTextPad
   /* guarded by text->lock */
   gboolean stop;                /* the task is to return */
   GThread *pusher;              /* the task's thread while it pushes */
+  gboolean left;                /* released while it pushes: the task, which may
+                                 * be held up, ends alone and tells nobody */
 };
 
 GstPad *gst_glm4v_text_pad_new (GstGlm4vText * text, GstPadTemplate * template);

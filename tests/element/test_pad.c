@@ -312,6 +312,43 @@ static void releasing_a_pad_waits_for_nobody(void)
     }
 }
 
+/* The thread that leaves is slow with saying so. */
+static GstBusSyncReply slow_leave(GstBus *bus, GstMessage *message, gpointer user)
+{
+    GstStreamStatusType type = GST_STREAM_STATUS_TYPE_CREATE;
+    if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_STREAM_STATUS)
+        gst_message_parse_stream_status(message, &type, NULL);
+    if (type == GST_STREAM_STATUS_TYPE_LEAVE)
+        g_usleep(2000);
+    return GST_BUS_PASS;
+}
+
+/* A message that is posted later would keep the element: it lies on the element's own bus. */
+static void a_released_pad_posts_nothing_any_more(void)
+{
+    GstElement *element;
+    GstHarness *h = new_harness(&element);
+    GstBus *bus = gst_element_get_bus(element);
+    gst_bus_set_sync_handler(bus, slow_leave, NULL, NULL);
+    for (guint i = 0; i < 200; i++) {
+        GstMessage *message;
+        GstPad *pad = request(element);
+        if (i % 2)
+            push(h, i * 33);
+        g_usleep(i % 5 * 50);
+        release(element, pad);
+        while ((message = gst_bus_pop(bus)))
+            gst_message_unref(message);
+        g_usleep(5000);
+        message = gst_bus_pop_filtered(bus, GST_MESSAGE_STREAM_STATUS);
+        CHECK(message == NULL);
+        g_clear_pointer(&message, gst_message_unref);
+    }
+    gst_bus_set_sync_handler(bus, NULL, NULL, NULL);
+    gst_object_unref(bus);
+    support_done(h);
+}
+
 /* ---- events ---- */
 
 static GstEvent *custom(gboolean sticky, const char *name)
@@ -606,6 +643,7 @@ int main(int argc, char **argv)
     TEST(releasing_the_pad_leaves_a_subtitle_file_whole);
     TEST(releasing_the_pad_leaves_a_recording_whole);
     TEST(releasing_a_pad_waits_for_nobody);
+    TEST(a_released_pad_posts_nothing_any_more);
     TEST(serialized_events_pass_in_their_order);
     TEST(events_out_of_band_do_not_wait_for_the_branch);
     TEST(stream_start_keeps_seqnum_and_group);
