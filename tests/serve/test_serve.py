@@ -3,9 +3,11 @@
 """glm4v serve: what it answers, how it starts and stops."""
 import json
 import os
+import pathlib
 import re
 import shutil
 import socket
+import subprocess
 import sys
 import threading
 
@@ -342,6 +344,34 @@ def a_stop_lets_answers_end_and_takes_no_new_ones(folder):
         check(server.process.wait(20 * SLOW) == 0, server.process.returncode)
 
 
+def a_stop_sends_what_is_complete(folder):
+    """The thread that sends gets little time: answers end, and the server with them, before it knows."""
+    model, processor = tiny_model(folder), min(os.sched_getaffinity(0))
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"],
+                                preexec_fn=lambda: os.sched_setaffinity(0, {processor})) for _ in range(3)]
+    try:
+        for i in range(10):
+            with Server("--context-length", 4096, model=model) as server:
+                sock = start_stream(server, long_question(60 + 7 * i))
+                slow_down(server.process.pid, "MHD-single", processor)
+                server.stop()
+                check(read_all(sock).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n"), "the answer is cut")
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+
+
+def slow_down(pid, name, processor):
+    """That thread of a process runs behind others on this processor."""
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        if (task / "comm").read_text().strip() == name:
+            os.sched_setaffinity(int(task.name), {processor})
+            os.setpriority(os.PRIO_PROCESS, int(task.name), 10)
+            return
+    raise AssertionError(f"no thread {name}")
+
+
 def a_stop_cancels_what_takes_too_long(folder):
     with Server("--context-length", 4096, "--stop-timeout", 0, model=tiny_model(folder)) as server:
         sock = start_stream(server, long_question(1900))
@@ -402,6 +432,6 @@ if __name__ == "__main__":
               metrics_count, requests_share_steps, one_connection_serves_many_requests,
               it_answers_while_the_model_is_loaded, too_many_requests_are_sent_away,
               an_answer_that_takes_too_long_is_an_error, a_socket_file_needs_no_key, wrong_command_lines_start_nothing,
-              a_stop_lets_answers_end_and_takes_no_new_ones, a_stop_cancels_what_takes_too_long,
-              the_service_manager_is_told, the_unit_is_accepted_by_systemd,
+              a_stop_lets_answers_end_and_takes_no_new_ones, a_stop_sends_what_is_complete,
+              a_stop_cancels_what_takes_too_long, the_service_manager_is_told, the_unit_is_accepted_by_systemd,
               it_works_with_the_system_calls_that_the_unit_leaves, no_response_tells_of_the_inside])
