@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "forward/context_priv.h"
 #include "forward/sample.h"
+#include "digest.h"
 
 record_options record_wanted = {
     .composites = true, .samples = true, .all_at_open = false, .polls = 2
@@ -275,41 +276,32 @@ static int no_memory(record *r)
     return GLM4V_ERR_NOMEM;
 }
 
-static uint64_t digest(const void *x, size_t bytes, uint64_t h)
-{
-    const unsigned char *p = x;
-    for (size_t i = 0; x && i < bytes; i++)
-        h = (h ^ p[i]) * 0x100000001b3u;
-    return h;
-}
-
 /* The structs and host memory that an operation points to. */
 static uint64_t digest_of(const op *o)
 {
-    const uint64_t h = 0xcbf29ce484222325u;
+    const uint64_t h = DIGEST_BEGIN;
     switch (o->kind) {
     case OP_EMBED:
-        return digest(o->a.plain.table, sizeof *o->a.plain.table, h);
+        return digest_table(o->a.plain.table, h);
     case OP_PRODUCT:
     case OP_LOGITS:
-        return digest(o->a.product.w, sizeof *o->a.product.w, h);
+        return digest_weight(o->a.product.w, h);
     case OP_APPEND:
-        return digest(o->a.append.kv, sizeof *o->a.append.kv, h);
+        return digest_kv(o->a.append.kv, h);
     case OP_ATTEND:
-        return digest(o->a.attend.kv, sizeof *o->a.attend.kv, h);
+        return digest_kv(o->a.attend.kv, h);
     case OP_NORM_PRODUCT:
-        return digest(o->a.norm_product.product.w, sizeof(glm4v_weight), h);
+        return digest_weight(o->a.norm_product.product.w, h);
     case OP_QKV:
-        return digest(o->a.qkv.in.product.w, sizeof(glm4v_weight),
-                      digest(o->a.qkv.kv, sizeof(glm4v_kv), h));
+        return digest_weight(o->a.qkv.in.product.w, digest_kv(o->a.qkv.kv, h));
     case OP_GATE_UP:
-        return digest(o->a.gate_up.in.product.w, sizeof(glm4v_weight), h);
+        return digest_weight(o->a.gate_up.in.product.w, h);
     case OP_PRODUCT_ADD:
-        return digest(o->a.product_add.w, sizeof(glm4v_weight), h);
+        return digest_weight(o->a.product_add.w, h);
     case OP_PREPROCESS:
-        return digest(o->a.preprocess.pixels.frames[0], sizeof(glm4v_image), h);
+        return digest_image(o->a.preprocess.pixels.frames[0], h);
     case OP_UPLOAD:
-        return digest(o->a.plain.x, o->a.plain.n * sizeof(float), h);
+        return digest_bytes(o->a.plain.x, o->a.plain.n * sizeof(float), h);
     default:
         return h;
     }
@@ -1137,7 +1129,7 @@ static int run_fill(const fill *f)
 {
     record *r = of(f->b);
     const glm4v_backend_ops *ops = r->inner->ops;
-    if (digest(fill_from(f), f->bytes, 1) != f->digest)
+    if (digest_bytes(fill_from(f), f->bytes, DIGEST_BEGIN) != f->digest)
         return violation(r, "rows of a fill changed before they were read");
     if (f->t)
         return f->rows ? ops->table_fill(r->inner, f->t, f->row, f->n, f->rows)
@@ -1172,7 +1164,7 @@ static int note_fill(fill f)
 {
     pthread_mutex_lock(&lock);
     int rc = n_fills == MAX_FILLS ? run_fills(NULL, 0) : 0;
-    f.digest = digest(fill_from(&f), f.bytes, 1);
+    f.digest = digest_bytes(fill_from(&f), f.bytes, DIGEST_BEGIN);
     fills[n_fills++] = f;
     pthread_mutex_unlock(&lock);
     return rc;
