@@ -589,8 +589,8 @@ static void interlaced_stereo_and_colors_of_no_name_are_one_picture_as_stored(vo
 static void buffers_of_single_fields_or_other_memory_are_refused_by_their_caps(void)
 {
     static const char *const refused[] = {
-        "video/x-raw(format:Interlaced),format=NV12,width=16,height=8,framerate=30/1,"
-        "interlace-mode=alternate",
+        ("video/x-raw(format:Interlaced),format=NV12,width=16,height=8,framerate=30/1,"
+         "interlace-mode=alternate"),
         "video/x-raw(memory:GLMemory),format=RGBA,width=16,height=8,framerate=30/1",
         "video/x-raw,format=DMA_DRM,width=16,height=8,framerate=30/1",
         "video/x-bayer,format=bggr,width=16,height=8,framerate=30/1",

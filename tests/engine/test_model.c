@@ -409,7 +409,7 @@ static void the_name_is_utf8_whatever_the_folder_is_called(void)
         memset(folder, 'x', (size_t)n);
         for (int i = 0; i < 30; i++)
             strcat(folder, "\xe5\x88\x92");
-        check_name(folder, "x\xe5\x88\x92" + (n == 0));
+        check_name(folder, &"x\xe5\x88\x92"[n == 0]);
     }
 }
 
