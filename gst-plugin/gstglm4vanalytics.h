@@ -13,8 +13,10 @@ G_BEGIN_DECLS
 void gst_glm4v_analytics_collect (GstBuffer * buffer, GPtrArray * regions);
 
 /* Add the choice of a result to a buffer that is writable, or, with GStreamer
- * 1.30, its text. Nothing where GStreamer was older when this was built. */
+ * 1.30, its text. It relates to what it is about, the buffer's detection of
+ * that number (GstGlm4vRoi), unless that is 0. Nothing where GStreamer was
+ * older when this was built. */
 void gst_glm4v_analytics_attach (GstBuffer * buffer,
-    const GstStructure * result);
+    const GstStructure * result, guint detection);
 
 G_END_DECLS

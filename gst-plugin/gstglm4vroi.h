@@ -37,6 +37,8 @@ typedef struct
   gchar *label;                 /* or NULL */
   guint number;                 /* of the GstVideoRegionOfInterestMeta, from 1;
                                  * 0 = it is none */
+  guint detection;              /* id of the GstAnalyticsODMtd and 1; 0 = it is
+                                 * none */
 } GstGlm4vRoi;
 
 void gst_glm4v_roi_free (GstGlm4vRoi * roi);

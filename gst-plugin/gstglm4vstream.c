@@ -93,12 +93,13 @@ gst_glm4v_stream_count (GstGlm4vDescribe * self, guint64 * counter)
 
 /* ---- results on frames ---- */
 
+/* detection: what upstream found in this frame, if the result is about it. */
 static void
 attach_one (GstGlm4vDescribe * self, GstBuffer * buffer,
-    const GstStructure * result)
+    const GstStructure * result, guint detection)
 {
   gst_glm4v_caption_attach (buffer, result);
-  gst_glm4v_analytics_attach (buffer, result);
+  gst_glm4v_analytics_attach (buffer, result, detection);
   if (self->have_info)
     gst_glm4v_region_attach (buffer, &self->info, result);
 }
@@ -151,7 +152,7 @@ attach_results (GstGlm4vDescribe * self, GstBuffer * buffer,
     buffer = gst_buffer_make_writable (buffer);
   while ((result = g_queue_pop_head (&ready))) {
     if (pass->attach_meta)
-      attach_one (self, buffer, result->structure);
+      attach_one (self, buffer, result->structure, 0);
     if (pass->send_events)
       send_event (self, result->structure);
     keep_result (self, pass, result);
@@ -173,7 +174,7 @@ repeat_results (GstGlm4vDescribe * self, GstBuffer * buffer,
     g_ptr_array_set_size (self->kept, 0);
   while ((result = gst_glm4v_kept_next (self->kept, &at, time))) {
     buffer = gst_buffer_make_writable (buffer);
-    attach_one (self, buffer, result);
+    attach_one (self, buffer, result, 0);
   }
   return buffer;
 }
@@ -288,7 +289,8 @@ attach_own (GstGlm4vDescribe * self, GstBuffer * buffer, GQueue * results,
     buffer = gst_buffer_make_writable (buffer);
   while ((job = g_queue_pop_head (results))) {
     if (pass->attach_meta && job->result)
-      attach_one (self, buffer, job->result);
+      attach_one (self, buffer, job->result,
+          job->roi ? job->roi->detection : 0);
     if (pass->attach_meta && job->result && job->roi && job->roi->number > 0)
       gst_glm4v_region_tell (buffer, job->roi->number, job->result);
     if (pass->send_events && job->result)
