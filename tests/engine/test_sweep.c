@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "digest.h"
 #include "files.h"
 #include "gemm.h"
 #include "model/model.h"
@@ -35,40 +36,33 @@ typedef struct {
     int errors, same;
 } tally;
 
-static uint64_t hash(uint64_t h, const void *data, uint64_t n)
-{
-    const unsigned char *p = data;
-    for (uint64_t k = 0; k < n; k++)
-        h = (h ^ p[k]) * 0x100000001b3u;
-    return h;
-}
-
 static uint64_t hash_linear(uint64_t h, const glm4v_weight *w)
 {
     int32_t groups = glm4v_form_groups(w->form, w->blocks, w->n_in);
     uint64_t scales = w->scale ? (uint64_t)glm4v_panel_count(w->n_out) * GLM4V_PANEL *
                                      (uint64_t)groups * sizeof *w->scale
                                : 0;
-    return hash(hash(h, w->data, w->bytes - scales), w->scale, scales);
+    return digest_bytes(w->scale, scales, digest_bytes(w->data, w->bytes - scales, h));
 }
 
 static uint64_t hash_table(uint64_t h, const glm4v_table *t)
 {
     uint64_t scales = t->scale ? (uint64_t)t->n_rows * sizeof *t->scale : 0;
-    return hash(hash(h, t->data, t->bytes - scales), t->scale, scales);
+    return digest_bytes(t->scale, scales, digest_bytes(t->data, t->bytes - scales, h));
 }
 
 /* The numbers that decide what is computed, by a walk over everything loaded in its fp32 or packed
  * form. No model here has zero points or an order of inputs. */
 static uint64_t fingerprint(const glm4v_model *m)
 {
-    uint64_t h = 0xcbf29ce484222325u;
+    uint64_t h = DIGEST_BEGIN;
     for (uint32_t i = 0; i < m->plan.n; i++) {
         const glm4v_item *item = &m->plan.items[i];
         h = item->kind == GLM4V_ITEM_LINEAR ? hash_linear(h, item->to.linear)
             : item->kind == GLM4V_ITEM_TABLE
                 ? hash_table(h, item->to.table)
-                : hash(h, *item->to.vector, (uint64_t)item->n_out * (uint64_t)item->n_in * 4);
+                : digest_bytes(*item->to.vector, (uint64_t)item->n_out * (uint64_t)item->n_in * 4,
+                               h);
     }
     return h;
 }
@@ -268,7 +262,7 @@ static int open_text(text_parts *out)
     text_parts p;
     glm4v_tokenizer *tokenizer = NULL;
     memset(&p, 0, sizeof p);
-    p.tokens = 0xcbf29ce484222325u;
+    p.tokens = DIGEST_BEGIN;
     int rc = glm4v_config_read(&p.config, dir, true, &err);
     if (!rc)
         rc = glm4v_tokenizer_open(&tokenizer, dir, &err);

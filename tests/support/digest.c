@@ -2,14 +2,6 @@
 /* See digest.h. */
 #include "digest.h"
 
-uint64_t digest_bytes(const void *x, size_t bytes, uint64_t h)
-{
-    const unsigned char *p = x;
-    for (size_t i = 0; x && i < bytes; i++)
-        h = (h ^ p[i]) * 0x100000001b3u;
-    return h;
-}
-
 #define DIGEST(field) h = digest_bytes(&(field), sizeof(field), h)
 
 uint64_t digest_weight(const glm4v_weight *w, uint64_t h)

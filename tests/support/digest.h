@@ -9,7 +9,14 @@
 
 #define DIGEST_BEGIN 0xcbf29ce484222325u
 
-uint64_t digest_bytes(const void *x, size_t bytes, uint64_t h);
+static inline uint64_t digest_bytes(const void *x, size_t bytes, uint64_t h)
+{
+    const unsigned char *p = x;
+    for (size_t i = 0; x && i < bytes; i++)
+        h = (h ^ p[i]) * 0x100000001b3u;
+    return h;
+}
+
 uint64_t digest_weight(const glm4v_weight *w, uint64_t h);
 uint64_t digest_table(const glm4v_table *table, uint64_t h);
 uint64_t digest_kv(const glm4v_kv *kv, uint64_t h);

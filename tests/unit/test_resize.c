@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "cpu.h"
+#include "digest.h"
 #include "picture/resize.h"
 #include "test.h"
 
@@ -38,19 +39,12 @@ static void fill_picture(uint8_t *data, int32_t width, int32_t height, int64_t s
         }
 }
 
-static uint64_t digest(uint64_t h, const uint8_t *data, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ data[i]) * 0x100000001b3u;
-    return h;
-}
-
 /* Digest of the picture resized in bands of `rows`; 0 when memory is out. */
 static uint64_t resize_digest(const glm4v_image_ops *ops, const glm4v_image *image, int32_t ow,
                               int32_t oh, int32_t rows)
 {
     glm4v_resize resize;
-    uint64_t h = 0xcbf29ce484222325u;
+    uint64_t h = DIGEST_BEGIN;
     if (glm4v_resize_init(&resize, ops, (glm4v_size) { image->width, image->height },
                           (glm4v_size) { ow, oh }, NULL))
         return 0;
@@ -60,7 +54,7 @@ static uint64_t resize_digest(const glm4v_image_ops *ops, const glm4v_image *ima
         int64_t stride;
         const uint8_t *band = glm4v_resize_band(&resize, image, y, n, scratch, &stride);
         for (int32_t i = 0; i < n; i++)
-            h = digest(h, band + i * stride, (size_t)(3 * ow));
+            h = digest_bytes(band + i * stride, (size_t)(3 * ow), h);
     }
     glm4v_free(scratch);
     glm4v_resize_clear(&resize);
