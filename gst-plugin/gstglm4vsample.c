@@ -207,21 +207,26 @@ stream_end (GstGlm4vDescribe * self)
       || !gst_pad_peer_query_duration (self->sinkpad, GST_FORMAT_TIME,
           &duration) || duration < 0)
     return GST_CLOCK_TIME_NONE;
-  return gst_glm4v_segment_pts (&self->segment, (guint64) duration);
+  return gst_segment_position_from_stream_time (&self->segment,
+      GST_FORMAT_TIME, (guint64) duration);
 }
 
 static void
 place_job (GstGlm4vDescribe * self, GstGlm4vJob * job, GstClockTime pts)
 {
+  gboolean timed = self->segment.format == GST_FORMAT_TIME;
+
   job->frame_number = self->frame_number;
   job->segment_number = self->segment_number;
   job->generation = self->generation;
   job->pts = pts;
   job->time = gst_glm4v_sampler_time (&self->sampler);
   job->running_time = gst_glm4v_segment_running_time (&self->segment, pts);
-  job->stream_time = gst_glm4v_segment_stream_time (&self->segment, pts);
+  job->stream_time = timed ? gst_segment_to_stream_time (&self->segment,
+      GST_FORMAT_TIME, pts) : GST_CLOCK_TIME_NONE;
   /* Where times are counted they are not those of upstream. */
-  job->stream_end = job->time == pts ? stream_end (self) : GST_CLOCK_TIME_NONE;
+  job->stream_end = timed && job->time == pts ? stream_end (self) :
+      GST_CLOCK_TIME_NONE;
 }
 
 /* How the caption stands to the next one. */
